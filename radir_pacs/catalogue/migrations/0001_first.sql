@@ -1,0 +1,186 @@
+-- The catalogue: the only shared truth. Blob files hold bytes, index files are a cache of what stands here.
+-- Every table has the columns that say when; the jobs tell the next stage that there is work.
+-- Migrations lead to this schema exactly (tests/integration/test_migrations.py).
+
+CREATE TABLE schema_version (
+    version     integer PRIMARY KEY,
+    applied_at  timestamptz NOT NULL DEFAULT now()
+);
+
+-- One row a study (PS3.3 C.7.2.1 and the patient's attributes as the study carries them).
+CREATE TABLE study (
+    study_uid            text PRIMARY KEY,
+    state                text NOT NULL DEFAULT 'RECEIVING'
+                         CHECK (state IN ('RECEIVING', 'STABLE', 'ENCODED', 'INDEXED', 'SKIPPED', 'QUARANTINED')),
+    reason               text,
+    revision             integer NOT NULL DEFAULT 0,   -- grows with every new instance; what was encoded names it
+    patient_key          text NOT NULL DEFAULT '',     -- issuer + id: the same person; '' = unknown, never "the same"
+    patient_id           text,
+    patient_name         text,
+    patient_sex          text,
+    patient_birth_date   date,
+    patient_age_years    real,
+    study_date           date,
+    study_time           text,
+    accession_number     text,
+    study_description    text,
+    referring_physician  text,
+    study_id             text,
+    body_part            text,
+    modalities           text[] NOT NULL DEFAULT '{}',
+    series_count         integer NOT NULL DEFAULT 0,
+    instance_count       integer NOT NULL DEFAULT 0,
+    has_report           boolean NOT NULL DEFAULT false,
+    received_at          timestamptz NOT NULL DEFAULT now(),
+    last_instance_at     timestamptz NOT NULL DEFAULT now(),
+    changed_at           timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX study_by_state ON study (state, last_instance_at);
+CREATE INDEX study_by_patient ON study (patient_key) WHERE patient_key <> '';
+CREATE INDEX study_by_date ON study (study_date DESC, study_uid);
+
+CREATE TABLE series (
+    series_uid          text PRIMARY KEY,
+    study_uid           text NOT NULL REFERENCES study ON DELETE CASCADE,
+    modality            text,
+    series_number       integer,
+    series_description  text,
+    body_part           text,
+    instance_count      integer NOT NULL DEFAULT 0
+);
+CREATE INDEX series_by_study ON series (study_uid);
+
+-- One row a SOP instance. The same UID with the same hash is the same input (P2); another hash is a conflict.
+CREATE TABLE instance (
+    sop_uid              text PRIMARY KEY,
+    series_uid           text NOT NULL REFERENCES series ON DELETE CASCADE,
+    study_uid            text NOT NULL REFERENCES study ON DELETE CASCADE,
+    sop_class_uid        text NOT NULL,
+    transfer_syntax_uid  text NOT NULL,
+    instance_number      integer,
+    rows_px              integer,
+    columns_px           integer,
+    frames               integer NOT NULL DEFAULT 1,
+    content_sha256       text NOT NULL,               -- name of the blob (Part-10 file)
+    size_bytes           bigint NOT NULL,
+    attributes           jsonb NOT NULL,              -- DICOM JSON model of the header without bulk data (PS3.18 F)
+    source               text NOT NULL DEFAULT '',    -- calling AE title, or 'stow'
+    received_at          timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX instance_by_series ON instance (series_uid);
+CREATE INDEX instance_by_study ON instance (study_uid);
+CREATE INDEX instance_by_blob ON instance (content_sha256);
+
+-- What was refused, with the reason: ids only.
+CREATE TABLE refusal (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    sop_uid      text,
+    reason       text NOT NULL,
+    dimse_status integer,
+    source       text NOT NULL DEFAULT '',
+    at           timestamptz NOT NULL DEFAULT now()
+);
+
+-- A model that was served: its region order gives the meaning of encoding.vectors.
+CREATE TABLE model (
+    model_id    text PRIMARY KEY,
+    kind        text NOT NULL CHECK (kind IN ('CXR', 'CT')),
+    dim         integer NOT NULL,
+    manifest    jsonb NOT NULL,
+    active      boolean NOT NULL DEFAULT true,
+    added_at    timestamptz NOT NULL DEFAULT now()
+);
+CREATE UNIQUE INDEX one_active_model ON model (kind) WHERE active;
+
+-- One row a study and model: the unit vectors of its regions, float32 little-endian, row i for regions[i].
+-- Re-encoding replaces the row under a new id, so a vector that an index holds never changes under its id.
+CREATE TABLE encoding (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    study_uid    text NOT NULL REFERENCES study ON DELETE CASCADE,
+    series_uid   text NOT NULL,
+    sop_uid      text NOT NULL,
+    model_id     text NOT NULL REFERENCES model,
+    revision     integer NOT NULL,                    -- study.revision that was encoded
+    regions      text[] NOT NULL,
+    vectors      bytea NOT NULL,
+    warnings     text[] NOT NULL DEFAULT '{}',
+    xid          xid8 NOT NULL DEFAULT pg_current_xact_id(),  -- late commits are found by snapshot, not by highest id
+    encoded_at   timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (study_uid, model_id)
+);
+CREATE INDEX encoding_by_model_xid ON encoding (model_id, xid);
+
+-- Encodings that are gone; an index drops them before its next answer.
+CREATE TABLE encoding_gone (
+    encoding_id  bigint PRIMARY KEY,
+    model_id     text NOT NULL,
+    xid          xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    at           timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX encoding_gone_by_model_xid ON encoding_gone (model_id, xid);
+
+CREATE FUNCTION encoding_is_gone() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO encoding_gone (encoding_id, model_id) VALUES (OLD.id, OLD.model_id) ON CONFLICT DO NOTHING;
+    RETURN OLD;
+END $$;
+CREATE TRIGGER encoding_gone_on_delete AFTER DELETE ON encoding FOR EACH ROW EXECUTE FUNCTION encoding_is_gone();
+
+-- A verified build of one partition. The newest PUBLISHED one is served; files stand under index/<model>/<region>/<name>.
+CREATE TABLE generation (
+    name          text PRIMARY KEY,
+    model_id      text NOT NULL REFERENCES model,
+    region        text NOT NULL,
+    count         integer NOT NULL,
+    manifest      jsonb NOT NULL,
+    state         text NOT NULL DEFAULT 'PUBLISHED' CHECK (state IN ('PUBLISHED', 'RETIRED', 'REFUSED')),
+    reason        text,
+    published_at  timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX generation_by_partition ON generation (model_id, region, published_at DESC) WHERE state = 'PUBLISHED';
+
+-- A free-text report of a study; findings are what mining read from it.
+CREATE TABLE report (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    study_uid     text NOT NULL REFERENCES study ON DELETE CASCADE,
+    sop_uid       text UNIQUE,                        -- the SR it came from, when it came as DICOM
+    source        text NOT NULL,                      -- 'sr', 'csv', …
+    body          text NOT NULL,
+    content_sha256 text NOT NULL,
+    findings      jsonb,                              -- null: not mined yet
+    parser        text,                               -- version of the parser that mined it
+    received_at   timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (study_uid, content_sha256)
+);
+CREATE INDEX report_by_study ON report (study_uid);
+
+-- Work. The row is written in the transaction of the data; a broker message only rings.
+CREATE TABLE job (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind          text NOT NULL,
+    key           text NOT NULL,
+    state         text NOT NULL DEFAULT 'PENDING' CHECK (state IN ('PENDING', 'RUNNING', 'DONE', 'FAILED')),
+    attempt       integer NOT NULL DEFAULT 0,
+    max_attempts  integer NOT NULL DEFAULT 3,
+    token         bigint,                             -- fencing: grows with every lease
+    lease_until   timestamptz,
+    run_after     timestamptz NOT NULL DEFAULT now(),
+    rung_at       timestamptz,
+    again         boolean NOT NULL DEFAULT false,     -- asked for once more while it ran
+    error         text,
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    changed_at    timestamptz NOT NULL DEFAULT now()
+);
+CREATE UNIQUE INDEX one_open_job ON job (kind, key) WHERE state IN ('PENDING', 'RUNNING');
+CREATE INDEX job_open ON job (state, run_after) WHERE state IN ('PENDING', 'RUNNING');
+CREATE SEQUENCE job_token;
+
+-- Each process says that it lives.
+CREATE TABLE process (
+    name        text PRIMARY KEY,
+    pid         integer NOT NULL,
+    state       text NOT NULL,
+    detail      text NOT NULL DEFAULT '',
+    started_at  timestamptz NOT NULL DEFAULT now(),
+    seen_at     timestamptz NOT NULL DEFAULT now()
+);

@@ -1,0 +1,203 @@
+"""One frozen settings object; the only reader of the environment.
+
+A value comes from, in falling order: a command-line flag, the environment (``RADIR_`` + upper-case name), a TOML file
+(``--config``, else ``radir.toml`` in the home folder), the default. A wrong value stops the start and names itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from radir_pacs.errors import SettingError
+
+ENV_PREFIX = "RADIR_"
+DEFAULT_HOME = Path("~/.local/share/radir")
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def _setting(
+    default: Any,
+    doc: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    secret: bool = False,
+) -> Any:
+    return field(default=default, metadata={"doc": doc, "low": low, "high": high, "choices": choices, "secret": secret})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Every setting there is. ``docs/reference/settings.md`` is made from this class and kept true by a test."""
+
+    home: Path = _setting(DEFAULT_HOME, "Folder of all state: database, blobs, index, logs.")
+    database_url: str = _setting("", "Postgres to use; empty starts the embedded one in the home folder.", secret=True)
+    broker_url: str = _setting("", "Celery broker; empty uses pgmq inside the same Postgres.", secret=True)
+    log_level: str = _setting("INFO", "Least severe log line written.", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+
+    ae_title: str = _setting("RADIR", "Our application entity title.")
+    listener_host: str = _setting("127.0.0.1", "Address the DICOM listener binds.")
+    listener_port: int = _setting(11112, "Port of the DICOM listener.", low=1, high=65535)
+    listener_processes: int = _setting(1, "Listener processes sharing the port.", low=1, high=16)
+    check_called_ae: bool = _setting(False, "Refuse associations that do not call our AE title.")
+    calling_ae_titles: tuple[str, ...] = _setting((), "AE titles that may call; empty admits any.")
+    listener_max_associations: int = _setting(20, "Associations at once, per process.", low=1, high=500)
+    listener_idle_s: float = _setting(60.0, "Seconds without a message before an association is ended.", low=1)
+    listener_association_s: float = _setting(3600.0, "Seconds an association may last at most.", low=1)
+    max_instance_mib: int = _setting(2048, "Largest instance accepted, MiB.", low=1)
+    min_free_disk_mib: int = _setting(512, "Below this free space, MiB, storing is refused.", low=0)
+    quiet_period_s: float = _setting(30.0, "Seconds without a new instance before a study counts as complete.", low=0.1)
+
+    web_host: str = _setting("127.0.0.1", "Address the web service binds.")
+    web_port: int = _setting(8042, "Port of the web service.", low=1, high=65535)
+    web_threads: int = _setting(8, "Threads of the web service.", low=1, high=256)
+    web_public_url: str = _setting("", "URL at which others reach the web service; empty: http://host:port.")
+    api_tokens: tuple[str, ...] = _setting(
+        (), "Bearer tokens that may call the web service; needed off loopback.", secret=True
+    )
+    max_request_mib: int = _setting(1024, "Largest request body of the web service, MiB.", low=1)
+    result_limit: int = _setting(10, "Similar cases answered when the request names no limit.", low=1)
+    result_limit_max: int = _setting(200, "Most rows of one answer, whatever the request asks.", low=1)
+    min_cases: int = _setting(5, "A partition with fewer cases than this answers from its parent region.", low=1)
+
+    worker_processes: int = _setting(1, "Celery worker processes.", low=1, high=64)
+    device: str = _setting("auto", "Where the network runs.", choices=("auto", "cpu", "cuda", "mps"))
+    models: tuple[str, ...] = _setting((), "Bundle folders to serve, one an image kind; empty serves the shipped ones.")
+    torch_threads: int = _setting(0, "Threads of one network pass; 0 lets torch choose.", low=0)
+    job_lease_s: float = _setting(60.0, "Seconds a worker owns a job without a heartbeat.", low=1)
+    job_max_attempts: int = _setting(3, "Attempts before a job counts as failed.", low=1, high=100)
+    relay_interval_s: float = _setting(0.5, "Seconds between two rounds of the relay.", low=0.05)
+    decode_timeout_s: float = _setting(60.0, "Seconds one file may take to decode.", low=1)
+    decode_memory_mib: int = _setting(4096, "Memory the decoding child may take, MiB.", low=256)
+
+    sr_other_uids: bool = _setting(True, "Reports name the UIDs of similar cases; off leaves rank and score only.")
+    sr_comprehensive_3d: bool = _setting(True, "Comprehensive 3D SR; off writes Comprehensive SR for old PACS.")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "home", Path(self.home).expanduser().resolve())
+        for f in fields(self):
+            _check(f, getattr(self, f.name))
+        title = self.ae_title
+        if not 1 <= len(title.strip()) <= 16 or "\\" in title or not title.isascii() or not title.isprintable():
+            raise SettingError(f"ae_title: {title!r} is not an AE title (PS3.5 6.2: 1 to 16 characters, no backslash)")
+        if self.web_host not in LOOPBACK and not self.api_tokens:
+            raise SettingError(f"api_tokens: needed when web_host is {self.web_host!r}, which others can reach")
+
+    @property
+    def public_url(self) -> str:
+        return (self.web_public_url or f"http://{self.web_host}:{self.web_port}").rstrip("/")
+
+
+def _check(f: Field[Any], value: Any) -> None:
+    low, high, choices = (f.metadata[k] for k in ("low", "high", "choices"))
+    if (low is not None and not value >= low) or (high is not None and not value <= high):  # refuses NaN as well
+        bounds = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise SettingError(f"{f.name}: {value} is out of bounds, {bounds} is allowed")
+    if choices and value not in choices:
+        raise SettingError(f"{f.name}: {value!r} is not one of {', '.join(choices)}")
+
+
+_TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in _TRUE | _FALSE:
+        return text.lower() in _TRUE
+    raise ValueError("not true or false")
+
+
+_PARSERS: Mapping[str, Callable[[str], Any]] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "Path": Path,
+    "bool": _boolean,
+    "tuple[str, ...]": lambda text: tuple(part.strip() for part in text.split(",") if part.strip()),
+}
+
+
+def _parsed(f: Field[Any], value: Any, source: str) -> Any:
+    """Turn what a source holds (text, or a TOML value) into the field's type."""
+    kind = str(f.type)
+    try:
+        if kind == "tuple[str, ...]" and isinstance(value, list):
+            return tuple(str(part) for part in value)
+        if isinstance(value, bool) and kind != "bool":
+            raise ValueError("not a boolean setting")
+        return _PARSERS[kind](str(value))
+    except ValueError:
+        shown = "the value" if f.metadata["secret"] else repr(value)
+        raise SettingError(f"{f.name}: {shown} from {source} is not of type {kind}") from None
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Give the parser one flag a setting, and ``--config``."""
+    group = parser.add_argument_group("settings (each also RADIR_NAME in the environment, name in radir.toml)")
+    group.add_argument("--config", metavar="FILE", help="TOML file of settings", default=None)
+    for f in fields(Settings):
+        group.add_argument(
+            "--" + f.name.replace("_", "-"),
+            dest="setting_" + f.name,
+            default=None,
+            metavar=str(f.type).split("[")[0].upper(),
+            help=f.metadata["doc"],
+        )
+
+
+def _toml(path: Path, *, required: bool) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        if required:
+            raise SettingError(f"config: there is no file {path}") from None
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingError(f"config: {path} cannot be read: {error}") from None
+
+
+def load(args: argparse.Namespace | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings from flags, environment, TOML file and defaults. Raises SettingError naming the culprit."""
+    env = os.environ if environ is None else environ
+    flags = {f.name: getattr(args, "setting_" + f.name, None) for f in fields(Settings)}
+    home = flags["home"] or env.get(ENV_PREFIX + "HOME") or str(Settings.home)
+    named = getattr(args, "config", None) or env.get(ENV_PREFIX + "CONFIG")
+    path = Path(named) if named else Path(home).expanduser() / "radir.toml"
+    from_file = _toml(path, required=bool(named))
+    known = {f.name: f for f in fields(Settings)}
+    for name in from_file:
+        if name not in known:
+            raise SettingError(f"{name}: unknown setting in {path}")
+    for name in env:
+        setting = name.removeprefix(ENV_PREFIX).lower()
+        if (
+            name.startswith(ENV_PREFIX)
+            and setting not in known
+            and setting != "config"
+            and not setting.startswith(("test_", "demo_"))
+        ):
+            raise SettingError(f"{name}: unknown setting in the environment")
+    values: dict[str, Any] = {}
+    for name, f in known.items():
+        if flags[name] is not None:
+            values[name] = _parsed(f, flags[name], "the command line")
+        elif ENV_PREFIX + name.upper() in env:
+            values[name] = _parsed(f, env[ENV_PREFIX + name.upper()], f"{ENV_PREFIX}{name.upper()}")
+        elif name in from_file:
+            values[name] = _parsed(f, from_file[name], str(path))
+    return Settings(**values)
+
+
+def to_environment(settings: Settings) -> dict[str, str]:
+    """The environment that gives a child process these same settings."""
+    shown = {}
+    for f in fields(Settings):
+        value = getattr(settings, f.name)
+        shown[ENV_PREFIX + f.name.upper()] = ",".join(value) if isinstance(value, tuple) else str(value)
+    return shown

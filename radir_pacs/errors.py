@@ -1,0 +1,124 @@
+"""One error tree. The docstring of a class is its default message; ``code`` names it in JSON answers and logs.
+
+Messages may name UIDs, settings and regions. They never name a patient.
+"""
+
+from __future__ import annotations
+
+
+class RadirError(Exception):
+    """Something went wrong."""
+
+    code = "error"
+    http_status = 500
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").strip().splitlines()[0])
+
+
+class SettingError(RadirError):
+    """A setting has a value that cannot be used."""
+
+    code = "bad_setting"
+
+
+class BadInput(RadirError):
+    """The input breaks the standard or our limits."""
+
+    code = "bad_input"
+    http_status = 400
+
+
+class DicomRefused(BadInput):
+    """The DICOM object cannot be read safely."""
+
+    code = "dicom_refused"
+
+    def __init__(self, message: str | None = None, *, dimse_status: int = 0xC000) -> None:
+        super().__init__(message)
+        self.dimse_status = dimse_status  # PS3.4 table B.2-1
+
+
+class TooLarge(BadInput):
+    """The input is larger than the limit allows."""
+
+    code = "too_large"
+    http_status = 413
+
+
+class NotAcceptable(RadirError):
+    """None of the media types asked for can be produced."""
+
+    code = "not_acceptable"
+    http_status = 406
+
+
+class NotFound(RadirError):
+    """There is no such thing here."""
+
+    code = "not_found"
+    http_status = 404
+
+
+class UnknownRegion(BadInput):
+    """The region is not known."""
+
+    code = "unknown_region"
+
+    def __init__(self, text: str, nearest: tuple[str, ...] = ()) -> None:
+        self.text, self.nearest = text, nearest
+        hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
+        super().__init__(f"unknown region {text!r}{hint}")
+
+
+class Conflict(RadirError):
+    """The object is stored already with other content."""
+
+    code = "conflict"
+    http_status = 409
+
+
+class NotReady(RadirError):
+    """The answer does not exist yet; ask again later."""
+
+    code = "not_ready"
+    http_status = 503
+
+
+class StorageFailed(RadirError):
+    """The disk or the database refused to keep the data."""
+
+    code = "storage_failed"
+    http_status = 507
+
+
+class Skipped(RadirError):
+    """The study is not one we encode."""
+
+    code = "skipped"
+    http_status = 409
+
+
+class Quarantined(RadirError):
+    """The study could not be encoded."""
+
+    code = "quarantined"
+    http_status = 409
+
+
+class BundleRefused(RadirError):
+    """The model bundle is incomplete, altered or of another format."""
+
+    code = "bundle_refused"
+
+
+class IndexRefused(RadirError):
+    """The index generation is incomplete, altered or of another model."""
+
+    code = "index_refused"
+
+
+class LeaseLost(RadirError):
+    """Another worker holds this job now; our result is dropped."""
+
+    code = "lease_lost"

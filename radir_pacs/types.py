@@ -1,0 +1,253 @@
+"""The nouns: frozen, keyword-only dataclasses, checked when made.
+
+Words as in DICOM (study, series, instance). A *region* is a node of the anatomy hierarchy; an *encoding* holds one
+unit vector a region for one study under one model; a *generation* is an immutable, verified build of a partition
+(one region, one model).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+
+
+class ImageKind(StrEnum):
+    """What the network tells apart: a chest radiograph (2D) or a chest CT (3D)."""
+
+    CXR = "CXR"
+    CT = "CT"
+
+
+class View(StrEnum):
+    FRONTAL = "FRONTAL"
+    LATERAL = "LATERAL"
+
+
+class StudyState(StrEnum):
+    RECEIVING = "RECEIVING"
+    STABLE = "STABLE"
+    ENCODED = "ENCODED"
+    INDEXED = "INDEXED"
+    SKIPPED = "SKIPPED"
+    QUARANTINED = "QUARANTINED"
+
+
+class JobState(StrEnum):
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    DONE = "DONE"
+    FAILED = "FAILED"
+
+
+class JobKind(StrEnum):
+    ENCODE = "encode"  # key: study UID
+    INDEX = "index"  # key: model id / region key
+    REPORT = "report"  # key: SOP instance UID of a report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    """A coded concept (PS3.3 8.1): value, scheme designator, meaning."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+LEFT = Code(value="7771000", scheme="SCT", meaning="Left")
+RIGHT = Code(value="24028007", scheme="SCT", meaning="Right")
+BILATERAL = Code(value="51440002", scheme="SCT", meaning="Right and left")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Region:
+    """A node of the anatomy hierarchy.
+
+    ``key`` is a slug used in URLs, files and the database ("right_lower_lobe"); ``name`` is what people read and what
+    the text encoder is given ("right lower lobe"). ``parent`` is a key, None at the root ("chest").
+    """
+
+    key: str
+    name: str
+    parent: str | None
+    code: Code
+    laterality: Code | None = None
+    synonyms: tuple[str, ...] = ()
+    kinds: frozenset[ImageKind] = frozenset(ImageKind)
+    trained: frozenset[ImageKind] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not self.key or not self.key.replace("_", "").isalnum() or self.key != self.key.lower():
+            raise ValueError(f"region key {self.key!r} is not a lower-case slug")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Volume:
+    """Pixels of one image or one series, ready for any encoder.
+
+    voxels: float32 [z, y, x], C-contiguous. CT: Hounsfield units, z ascending from feet to head, y from front to back,
+    x from the patient's right to the patient's left (LPS axes). CXR: z == 1, presentation values in [0, 1], bright is
+    dense (MONOCHROME2 after all LUTs); the patient's right is at the picture's left for a frontal view.
+    spacing_mm: (z, y, x). affine: 4x4, voxel index (x, y, z, 1) to patient LPS mm (identity scaled for CXR).
+    sop_instance_uids: one per slice in z order (CXR: one).
+    """
+
+    kind: ImageKind
+    voxels: F32
+    spacing_mm: tuple[float, float, float]
+    affine: npt.NDArray[np.float64]
+    study_uid: str
+    series_uid: str
+    sop_instance_uids: tuple[str, ...]
+    view: View | None = None
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.voxels.ndim != 3 or self.voxels.dtype != np.float32:
+            raise ValueError("voxels must be float32 [z, y, x]")
+        if not np.isfinite(self.voxels).all():
+            raise ValueError("voxels must be finite")
+        if self.kind is ImageKind.CXR and self.voxels.shape[0] != 1:
+            raise ValueError("a radiograph has one plane")
+        if min(self.spacing_mm) <= 0:
+            raise ValueError("spacing must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """One unit vector a region for one study under one model, from one representative image or series.
+
+    ``vectors`` is float32 [len(regions), dim]; row i belongs to ``regions[i]`` (region keys). The whole-image vector
+    stands under the region "chest". ``sop_uid`` is a representative instance (middle slice for CT).
+    """
+
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    model_id: str
+    regions: tuple[str, ...]
+    vectors: F32
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.vectors.ndim != 2 or self.vectors.dtype != np.float32 or len(self.vectors) != len(self.regions):
+            raise ValueError("vectors must be float32 [regions, dim]")
+        norms = np.linalg.norm(self.vectors, axis=1)
+        if not np.all(np.abs(norms - 1) < 1e-3):  # also refuses NaN
+            raise ValueError("every region vector must have unit length")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filters:
+    """Which cases may be answered. Empty fields filter nothing. Dates inclusive; ages in years."""
+
+    modalities: frozenset[str] = frozenset()
+    study_date_from: date | None = None
+    study_date_to: date | None = None
+    sexes: frozenset[str] = frozenset()
+    age_from: float | None = None
+    age_to: float | None = None
+    body_part: str | None = None
+    with_report: bool = False
+    exclude_same_patient: bool = True
+    exclude_studies: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """Cases like ``study_uid`` in ``region`` (a region key). ``offset`` and ``limit`` page through one answer."""
+
+    study_uid: str
+    region: str
+    limit: int = 10
+    offset: int = 0
+    filters: Filters = field(default_factory=Filters)
+
+    def __post_init__(self) -> None:
+        if self.limit < 1 or self.offset < 0:
+            raise ValueError("limit is at least 1 and offset at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogueStudy:
+    """A study as the catalogue knows it. Patient fields are for answers only, never for logs."""
+
+    study_uid: str
+    state: StudyState
+    reason: str | None = None
+    modalities: tuple[str, ...] = ()
+    study_date: date | None = None
+    study_time: str | None = None
+    accession_number: str | None = None
+    study_description: str | None = None
+    referring_physician: str | None = None
+    study_id: str | None = None
+    patient_id: str | None = None
+    patient_name: str | None = None
+    patient_sex: str | None = None
+    patient_birth_date: date | None = None
+    patient_age_years: float | None = None
+    body_part: str | None = None
+    series_count: int = 0
+    instance_count: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindingNote:
+    """A finding of a report at a region, as it explains a similar case."""
+
+    concept: str
+    region: str
+    polarity: str
+    severity: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilarCase:
+    """One answer row. ``score`` is the cosine of the two region vectors, in [-1, 1]; rank counts from 1."""
+
+    rank: int
+    score: float
+    study: CatalogueStudy
+    series_uid: str
+    sop_uid: str
+    shared: tuple[FindingNote, ...] = ()
+    contradicting: tuple[FindingNote, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilarCaseList:
+    """A whole answer: what was asked, who answered, as of when (P5)."""
+
+    query: Query
+    region_asked: Region
+    region_answered: Region
+    model_id: str
+    generation: str | None  # None: the partition is all tail
+    as_of: datetime
+    exact: bool
+    cases: tuple[SimilarCase, ...]
+    more: int = 0  # further results beyond this page, as far as known
+    warnings: tuple[str, ...] = ()
+    query_series_uid: str = ""
+    query_sop_uid: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A leased unit of work. ``token`` fences: only its holder may finish the job."""
+
+    id: int
+    kind: JobKind
+    key: str
+    attempt: int
+    max_attempts: int
+    token: int
+    state: JobState = JobState.PENDING

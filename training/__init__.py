@@ -1,0 +1,1 @@
+"""Training: synthetic patients, data sets, losses, the training loop and its evaluation."""
