@@ -7,9 +7,11 @@ unit vector a region for one study under one model; a *generation* is an immutab
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -86,6 +88,42 @@ class Region:
     def __post_init__(self) -> None:
         if not self.key or not self.key.replace("_", "").isalnum() or self.key != self.key.lower():
             raise ValueError(f"region key {self.key!r} is not a lower-case slug")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceHeader:
+    """What one SOP instance says of itself, read without pixels. Text is decoded and free of control characters.
+
+    ``attributes`` is the DICOM JSON model (PS3.18 F) of the header without bulk data, keys ascending.
+    ``patient_key`` names one person across studies (issuer and id); empty when the id is missing.
+    """
+
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    modality: str | None = None
+    patient_key: str = ""
+    patient_id: str | None = None
+    patient_name: str | None = None
+    patient_sex: str | None = None
+    patient_birth_date: date | None = None
+    patient_age_years: float | None = None
+    study_date: date | None = None
+    study_time: str | None = None
+    accession_number: str | None = None
+    study_description: str | None = None
+    referring_physician: str | None = None
+    study_id: str | None = None
+    series_number: int | None = None
+    series_description: str | None = None
+    body_part: str | None = None
+    instance_number: int | None = None
+    rows_px: int | None = None
+    columns_px: int | None = None
+    frames: int = 1
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""DICOM objects read safely: identifiers, headers, pixels, volumes."""
