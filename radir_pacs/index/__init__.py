@@ -1,0 +1,28 @@
+"""Vectors of one region under one model, searchable: immutable verified generations and an exact tail (P4, P5, P7).
+
+A *partition* is (model, region). Its *generation* is a folder that was complete and verified before it got its name;
+what came later stands in the partition's tail until a writer builds the next generation. Everything here is a cache of
+the catalogue: a refused file costs a rebuild, never an answer.
+"""
+
+from radir_pacs.index.builder import build
+from radir_pacs.index.exact import exact_search
+from radir_pacs.index.generation import Generation, current, open_generation, partition_folder
+from radir_pacs.index.manifest import GenerationManifest
+from radir_pacs.index.partition import Hits, Partition, PartitionSizes
+from radir_pacs.index.writer import collect, should_merge
+
+__all__ = [
+    "Generation",
+    "GenerationManifest",
+    "Hits",
+    "Partition",
+    "PartitionSizes",
+    "build",
+    "collect",
+    "current",
+    "exact_search",
+    "open_generation",
+    "partition_folder",
+    "should_merge",
+]

@@ -1,0 +1,137 @@
+"""A partition being searched: a generation, an exact tail of what came since, and what was deleted since.
+
+One thread changes a partition (`apply`, `swap`); any number search it meanwhile. Each change makes a new frozen
+snapshot and puts it in place at once, so a search sees one state from its beginning to its end.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+
+from radir_pacs.index.builder import UNIT_TOLERANCE, check_vectors
+from radir_pacs.index.exact import contains
+from radir_pacs.index.generation import Generation
+from radir_pacs.index.selection import Selection
+from radir_pacs.index.snapshot import Snapshot, search_snapshot
+from radir_pacs.types import F32, I64
+
+_NO_LABELS: I64 = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hits:
+    """Answers, best first; ties by ascending label. ``scores`` are cosines, float32 [n] beside ``labels`` int64 [n].
+
+    exact: no vector was passed over. generation: the name that answered, None when the partition is all tail.
+    """
+
+    labels: I64
+    scores: F32
+    exact: bool
+    generation: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionSizes:
+    """``generation`` vectors in the generation, ``deleted`` of them no longer answering, ``tail`` vectors beside it."""
+
+    generation: int
+    tail: int
+    deleted: int
+
+    @property
+    def live(self) -> int:
+        return self.generation - self.deleted + self.tail
+
+
+class Partition:
+    """The searchable vectors of one region under one model. Labels are encoding ids of the catalogue."""
+
+    def __init__(self, *, model_id: str, region: str, dim: int, generation: Generation | None = None) -> None:
+        self.model_id, self.region, self.dim = model_id, region, dim
+        self._changing = threading.Lock()
+        self._snapshot = Snapshot(
+            generation=None,
+            hidden=_NO_LABELS,
+            tail_labels=_NO_LABELS,
+            tail_vectors=np.empty((0, dim), np.float32),
+            deleted=_NO_LABELS,
+        )
+        if generation is not None:
+            self.swap(generation)
+
+    @property
+    def generation(self) -> str | None:
+        """The name of the generation that answers now."""
+        generation = self._snapshot.generation
+        return generation.name if generation else None
+
+    @property
+    def sizes(self) -> PartitionSizes:
+        """What `should_merge` asks for."""
+        snapshot = self._snapshot
+        return PartitionSizes(
+            generation=len(snapshot.generation.labels) if snapshot.generation else 0,
+            tail=len(snapshot.tail_labels),
+            deleted=len(snapshot.hidden),
+        )
+
+    def search(self, query: F32, k: int, *, allowed: I64 | None = None, excluded: I64 | None = None) -> Hits:
+        """The ``k`` live vectors most like ``query`` (float32 [dim], unit) that the filters let through (P7).
+
+        allowed: strictly ascending int64 labels, None for all; excluded: likewise, never answered. Fewer than ``k``
+        come back only when fewer are live and let through. Raises ValueError for a query that cannot be searched.
+        """
+        if query.shape != (self.dim,) or query.dtype != np.float32 or k < 1:
+            raise ValueError(f"a query is one float32 vector of {self.dim}, and k is at least 1")
+        if not abs(float(np.linalg.norm(query)) - 1) < UNIT_TOLERANCE:  # NaN compares false
+            raise ValueError("a query must be finite and of unit length")
+        selection = Selection(allowed=allowed, barred=_NO_LABELS if excluded is None else excluded)
+        snapshot = self._snapshot
+        labels, scores, exact = search_snapshot(snapshot, query, k, selection)
+        name = snapshot.generation.name if snapshot.generation else None
+        return Hits(labels=labels, scores=scores, exact=exact, generation=name)
+
+    def compare(self, live: I64) -> tuple[I64, I64]:
+        """(missing, gone): labels of ``live`` (ascending) that are not answered here, and the answered not in it.
+
+        With ``live`` from the catalogue these are the next `apply`: found by difference, never by a high-water mark,
+        since rows commit out of order.
+        """
+        here = self._snapshot.live_labels()
+        return live[~contains(here, live)], here[~contains(live, here)]
+
+    def apply(self, *, labels: I64 = _NO_LABELS, vectors: F32 | None = None, deleted: I64 = _NO_LABELS) -> None:
+        """Add or replace ``vectors`` (float32 [n, dim], unit) under ascending ``labels``; forget ``deleted`` at once.
+
+        A label deleted earlier and added again answers again; one both added and deleted here is deleted. Raises
+        ValueError, changing nothing, for vectors that cannot be searched.
+        """
+        if vectors is None:
+            vectors = np.empty((0, self.dim), np.float32)
+        check_vectors(labels, vectors)
+        if vectors.shape[1] != self.dim:
+            raise ValueError(f"vectors of this partition have {self.dim} numbers")
+        deleted = np.unique(np.asarray(deleted, np.int64))
+        with self._changing:
+            keep = ~contains(deleted, labels)
+            self._snapshot = self._snapshot.changed(labels[keep], vectors[keep], deleted)
+
+    def swap(self, generation: Generation) -> None:
+        """Answer from ``generation`` from now on. No search loses or regains a case by it.
+
+        Deleted labels stay deleted though the generation was built before they were; what neither it nor the deleted
+        hold stays in the tail. Raises ValueError for a generation of another partition.
+        """
+        manifest = generation.manifest
+        if (manifest.model_id, manifest.region, manifest.dim) != (self.model_id, self.region, self.dim):
+            raise ValueError("the generation belongs to another partition")
+        with self._changing:
+            self._snapshot = self._snapshot.swapped(generation)
+
+    def live(self) -> tuple[I64, F32]:
+        """Labels (ascending) and vectors of everything that answers now: what the next generation is built from."""
+        return self._snapshot.live()

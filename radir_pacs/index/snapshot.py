@@ -1,0 +1,131 @@
+"""One frozen state of a partition, and the search over it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from radir_pacs.index.exact import best, contains, cosines, search_rows
+from radir_pacs.index.generation import Generation
+from radir_pacs.index.hnsw import EF_SEARCH, Graph
+from radir_pacs.index.selection import Selection
+from radir_pacs.types import F32, I64
+
+ROWS_PER_CANDIDATE = 100
+"""How many rows exact search scores in the time the graph finds one candidate (benchmarks/index_search.py). It decides
+every choice between the two: whole partitions, filters of any width, and when to stop fetching more."""
+
+_FETCH_MARGIN = 1.5  # fetched beyond what a filter's width asks for, so that one round is usually enough
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """hidden: labels of the generation that it no longer answers (deleted, or replaced in the tail). deleted: every
+    label deleted in this partition's life, so that a generation built earlier cannot bring it back; 8 bytes each.
+    All labels ascend.
+    """
+
+    generation: Generation | None
+    hidden: I64
+    tail_labels: I64
+    tail_vectors: F32
+    deleted: I64
+
+    def changed(self, labels: I64, vectors: F32, deleted: I64) -> Snapshot:
+        """After ``labels`` were added and ``deleted`` were deleted; the two have nothing in common."""
+        stays = ~(contains(labels, self.tail_labels) | contains(deleted, self.tail_labels))
+        tail_labels = np.concatenate([self.tail_labels[stays], labels])
+        tail_vectors = np.concatenate([self.tail_vectors[stays], vectors])
+        still_deleted = self.deleted[~contains(labels, self.deleted)]
+        return _snapshot(self.generation, tail_labels, tail_vectors, np.union1d(still_deleted, deleted))
+
+    def swapped(self, generation: Generation) -> Snapshot:
+        """With ``generation`` in place of the present one; the tail keeps what is in neither it nor ``deleted``."""
+        covered = contains(generation.labels, self.tail_labels)
+        rows = np.searchsorted(generation.labels, self.tail_labels[covered])
+        covered[covered] = (generation.vectors[rows] == self.tail_vectors[covered]).all(axis=1)
+        tail_labels, tail_vectors = self.tail_labels[~covered], self.tail_vectors[~covered]
+        if self.generation is not None:
+            left_out = self._answering() & ~contains(generation.labels, self.generation.labels)
+            tail_labels = np.concatenate([tail_labels, self.generation.labels[left_out]])
+            tail_vectors = np.concatenate([tail_vectors, self.generation.vectors[left_out]])
+        return _snapshot(generation, tail_labels, tail_vectors, self.deleted)
+
+    def live_labels(self) -> I64:
+        """Every label that can be answered, ascending."""
+        if self.generation is None:
+            return self.tail_labels
+        return np.union1d(self.generation.labels[self._answering()], self.tail_labels)
+
+    def live(self) -> tuple[I64, F32]:
+        """Every label that can be answered, ascending, with its vector."""
+        if self.generation is None:
+            return self.tail_labels, self.tail_vectors
+        answering = self._answering()
+        labels = self.live_labels()
+        vectors = np.empty((len(labels), self.tail_vectors.shape[1]), np.float32)
+        vectors[np.searchsorted(labels, self.generation.labels[answering])] = self.generation.vectors[answering]
+        vectors[np.searchsorted(labels, self.tail_labels)] = self.tail_vectors
+        return labels, vectors
+
+    def _answering(self) -> npt.NDArray[np.bool_]:
+        """Which rows of the generation answer."""
+        if self.generation is None:
+            return np.zeros(0, np.bool_)
+        return ~contains(self.hidden, self.generation.labels)
+
+
+def _snapshot(generation: Generation | None, tail_labels: I64, tail_vectors: F32, deleted: I64) -> Snapshot:
+    order = np.argsort(tail_labels)
+    hidden = np.union1d(deleted, tail_labels)
+    return Snapshot(
+        generation=generation,
+        hidden=hidden[contains(generation.labels, hidden)] if generation else hidden[:0],
+        tail_labels=tail_labels[order],
+        tail_vectors=np.ascontiguousarray(tail_vectors[order]),
+        deleted=deleted,
+    )
+
+
+def search_snapshot(snapshot: Snapshot, query: F32, k: int, selection: Selection) -> tuple[I64, F32, bool]:
+    """(labels, scores, exact) of the ``k`` best that ``selection`` lets through, from generation and tail together."""
+    tail_rows = selection.rows(snapshot.tail_labels)
+    labels, scores = search_rows(snapshot.tail_vectors, snapshot.tail_labels, query, k, tail_rows)
+    if snapshot.generation is None:
+        return labels, scores, True
+    old_labels, old_scores, exact = _search_generation(
+        snapshot.generation, query, k, selection.without(snapshot.hidden)
+    )
+    labels, scores = best(np.concatenate([old_labels, labels]), np.concatenate([old_scores, scores]), k)
+    return labels, scores, exact
+
+
+def _search_generation(generation: Generation, query: F32, k: int, selection: Selection) -> tuple[I64, F32, bool]:
+    if generation.graph is not None:
+        found = _search_graph(generation, generation.graph, query, k, selection)
+        if found is not None:
+            return *found, False
+    rows = selection.rows(generation.labels)
+    return *search_rows(generation.vectors, generation.labels, query, k, rows), True
+
+
+def _search_graph(
+    generation: Generation, graph: Graph, query: F32, k: int, selection: Selection
+) -> tuple[I64, F32] | None:
+    """``k`` answers by way of the graph, or None where exact search gives them sooner or the graph cannot."""
+    count = len(generation.labels)
+    to_scan = selection.at_most(count)
+    if not to_scan:
+        return None
+    fetch = max(EF_SEARCH, math.ceil(_FETCH_MARGIN * k * count / to_scan))
+    spent = 0  # candidates fetched so far
+    while (spent := spent + fetch) * ROWS_PER_CANDIDATE < to_scan:
+        rows = graph.search(query, fetch)
+        rows = rows[selection.lets_through(generation.labels[rows])]
+        if len(rows) >= k:
+            return best(generation.labels[rows], cosines(generation.vectors[rows], query), k)
+        fetch *= 2
+    return None

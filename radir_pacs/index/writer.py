@@ -1,0 +1,59 @@
+"""The one writer of a partition: when it merges, and what it clears away."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+from radir_pacs.index.builder import BUILDING_PREFIX
+from radir_pacs.index.generation import generation_names
+
+MIN_CHANGES = 64
+CHANGED_FRACTION = 0.1
+GRACE_S = 3600.0
+_REMOVING_PREFIX = ".removing-"
+
+
+def should_merge(n_generation: int, n_tail: int, n_deleted: int) -> bool:
+    """Whether the tail, or the vectors deleted from the generation, weigh enough for a new generation.
+
+    A tenth: an exact tail stays cheap beside its generation, and a vector is rebuilt about ten times in all however
+    large the partition grows.
+    """
+    return max(n_tail, n_deleted) >= max(MIN_CHANGES, CHANGED_FRACTION * n_generation)
+
+
+def collect(folder: Path, *, now_s: float, grace_s: float = GRACE_S) -> tuple[str, ...]:
+    """Remove what nobody needs from a partition's folder; returns the names removed. For the writer only.
+
+    A generation goes when a newer one has stood for ``grace_s`` (a reader may be about to open it; one that has it
+    open keeps its files). A build goes when its process is gone. ``now_s``: seconds since the epoch.
+    """
+    if not folder.is_dir():
+        return ()
+    names = generation_names(folder)
+    outdated = [old for old, successor in pairwise(names) if now_s - (folder / successor).stat().st_mtime >= grace_s]
+    for name in outdated:
+        (folder / name).rename(folder / f"{_REMOVING_PREFIX}{name}")  # never visible half removed
+    abandoned = [build for build in folder.glob(f"{BUILDING_PREFIX}*") if _is_abandoned(build, now_s, grace_s)]
+    for unwanted in (*abandoned, *folder.glob(f"{_REMOVING_PREFIX}*")):
+        shutil.rmtree(unwanted, ignore_errors=True)
+    return (*outdated, *(build.name for build in abandoned))
+
+
+def _is_abandoned(scratch: Path, now_s: float, grace_s: float) -> bool:
+    """Old, and its builder's lock is free: the kernel drops the lock when the process ends, however it ends."""
+    try:
+        handle = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return now_s - os.fstat(handle).st_mtime >= grace_s
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(handle)
