@@ -1,5 +1,150 @@
-"""Bounded reading of a header. The frozen dataclass is in radir_pacs.types: the catalogue stores it."""
+"""Reading the header of one instance: bounded, validated, decoded, without pixels."""
 
-from radir_pacs.types import InstanceHeader
+from __future__ import annotations
 
-__all__ = ["InstanceHeader"]
+import mmap
+import re
+from datetime import date
+from pathlib import Path
+
+from ..errors import DicomRefused
+from ..types import InstanceHeader
+from .elements import Part10, parse_part10
+from .json_model import Attributes, text, to_json, value
+from .limits import ReadLimits
+from .uids import is_valid_uid
+
+__all__ = ["InstanceHeader", "parse_date", "read_header", "read_part10"]
+
+_LIMITS = ReadLimits()
+_MISMATCH = 0xA900  # PS3.4 table B.2-1: data set does not match SOP class
+
+
+def read_header(path: Path, limits: ReadLimits = _LIMITS) -> InstanceHeader:
+    """Read the Part-10 file at ``path`` without its pixels.
+
+    Runs in the caller's process: time and memory are bounded by ``limits`` (elements counted, inflation capped, no
+    recursion beyond ``limits.depth``). Raises DicomRefused: 0xA900 when the meta information and the data set disagree,
+    0xA700 when a limit is passed, 0xC000 for everything that cannot be understood.
+    """
+    parsed = read_part10(path, limits)
+    attributes = to_json(parsed.elements, big_endian=parsed.big_endian)
+    meta = to_json(parsed.meta)
+    uids = {keyword: _uid(attributes, keyword) for keyword in _UIDS}
+    for meta_keyword, keyword in _META_PAIRS:
+        declared = text(meta, meta_keyword)
+        if declared and declared != uids[keyword]:
+            raise DicomRefused(f"{meta_keyword} differs from {keyword}", dimse_status=_MISMATCH)
+    if not is_valid_uid(parsed.transfer_syntax_uid):
+        raise DicomRefused("TransferSyntaxUID is not a valid UID")
+    study_date = parse_date(text(attributes, "StudyDate"))
+    birth_date = parse_date(text(attributes, "PatientBirthDate"))
+    return InstanceHeader(
+        study_uid=uids["StudyInstanceUID"],
+        series_uid=uids["SeriesInstanceUID"],
+        sop_uid=uids["SOPInstanceUID"],
+        sop_class_uid=uids["SOPClassUID"],
+        transfer_syntax_uid=parsed.transfer_syntax_uid,
+        modality=text(attributes, "Modality")[:16].upper() or None,
+        patient_key=_patient_key(attributes),
+        study_date=study_date,
+        study_time=_short(attributes, "StudyTime"),
+        accession_number=_short(attributes, "AccessionNumber"),
+        study_description=_short(attributes, "StudyDescription"),
+        referring_physician=_person(attributes, "ReferringPhysicianName"),
+        study_id=_short(attributes, "StudyID"),
+        patient_id=_short(attributes, "PatientID"),
+        patient_name=_person(attributes, "PatientName"),
+        patient_sex=_sex(text(attributes, "PatientSex")),
+        patient_birth_date=birth_date,
+        patient_age_years=_age_years(text(attributes, "PatientAge"), birth_date, study_date),
+        body_part=_short(attributes, "BodyPartExamined"),
+        series_number=_int(attributes, "SeriesNumber"),
+        series_description=_short(attributes, "SeriesDescription"),
+        instance_number=_int(attributes, "InstanceNumber"),
+        rows_px=_int(attributes, "Rows"),
+        columns_px=_int(attributes, "Columns"),
+        frames=max(_int(attributes, "NumberOfFrames") or 1, 1),
+        attributes=attributes,
+    )
+
+
+def read_part10(path: Path, limits: ReadLimits = _LIMITS) -> Part10:
+    """The elements of the file at ``path``. Raises DicomRefused."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            return parse_part10(mapped, limits)
+    except ValueError as error:  # an empty file cannot be mapped
+        raise DicomRefused("the file is empty") from error
+
+
+_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+_META_PAIRS = (("MediaStorageSOPInstanceUID", "SOPInstanceUID"), ("MediaStorageSOPClassUID", "SOPClassUID"))
+
+
+def _uid(attributes: Attributes, keyword: str) -> str:
+    uid = text(attributes, keyword)
+    if not uid:
+        raise DicomRefused(f"{keyword} is missing")
+    if not is_valid_uid(uid):
+        raise DicomRefused(f"{keyword} is not a valid UID")
+    return uid
+
+
+def _short(attributes: Attributes, keyword: str) -> str | None:
+    return text(attributes, keyword)[:256] or None
+
+
+def _person(attributes: Attributes, keyword: str) -> str | None:
+    """A person name in its DICOM form, component groups joined with "=" (PS3.5 6.2.1)."""
+    name = value(attributes, keyword)
+    if not isinstance(name, dict):
+        return None
+    groups = [str(name.get(group, "")) for group in ("Alphabetic", "Ideographic", "Phonetic")]
+    return "=".join(groups).rstrip("=")[:256] or None
+
+
+def _int(attributes: Attributes, keyword: str) -> int | None:
+    found = value(attributes, keyword)
+    if not isinstance(found, (int, float)) or abs(found) >= 2**31:
+        return None
+    return int(found)
+
+
+def _patient_key(attributes: Attributes) -> str:
+    """Issuer and id, joined by the one character that neither can hold."""
+    patient_id = text(attributes, "PatientID")
+    return f"{text(attributes, 'IssuerOfPatientID')}\\{patient_id}"[:256] if patient_id else ""
+
+
+def _sex(sex: str) -> str | None:
+    return sex[:1].upper() if sex[:1].upper() in {"M", "F", "O"} else None
+
+
+_DATE = re.compile(r"\s*(\d{4})([.\-/]?)(\d{2})\2(\d{2})")
+
+
+def parse_date(written: str) -> date | None:
+    """A DA or DT value, also in the old and foreign forms 1993.08.22 and 1993-08-22; None when it is no date."""
+    match = _DATE.match(written)
+    if match is None:
+        return None
+    try:
+        found = date(int(match[1]), int(match[3]), int(match[4]))
+    except ValueError:
+        return None
+    return found if found.year >= 1800 else None
+
+
+_AGE = re.compile(r"\s*(\d{1,3})\s*([YMWD]?)", re.IGNORECASE)
+_UNITS_A_YEAR = {"Y": 1.0, "M": 12.0, "W": 52.1775, "D": 365.2425}
+
+
+def _age_years(written: str, birth: date | None, study: date | None) -> float | None:
+    """Age at the study from Patient's Age (AS, PS3.5 6.2), else from the birth date."""
+    match = _AGE.match(written)
+    if match is not None:
+        return round(int(match[1]) / _UNITS_A_YEAR[match[2].upper() or "Y"], 3)
+    if birth is not None and study is not None and 0 <= (study - birth).days < 150 * 366:
+        return round((study - birth).days / 365.2425, 3)
+    return None

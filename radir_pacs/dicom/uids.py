@@ -1,0 +1,28 @@
+"""Unique identifiers, PS3.5 chapter 9."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+
+_UID = re.compile(r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+\Z")
+
+
+def is_valid_uid(text: str) -> bool:
+    """Whether ``text`` is a UID by PS3.5 9.1: digits in dotted components without leading zeros, at most 64 characters.
+
+    A valid UID is safe in a path, a URL and a log line.
+    """
+    return len(text) <= 64 and _UID.match(text) is not None
+
+
+def new_uid() -> str:
+    """A fresh UID under the UUID-derived root 2.25 (PS3.5 B.2)."""
+    return f"2.25.{uuid.uuid4().int}"
+
+
+def derived_uid(*names: str) -> str:
+    """The same UID for the same names, always (PS3.5 B.2 form); how made objects keep their identity over runs."""
+    digest = hashlib.sha256("\x1f".join(names).encode()).digest()
+    return f"2.25.{uuid.UUID(bytes=digest[:16], version=4).int}"
