@@ -75,8 +75,8 @@ def _line(answer: dict[str, Any]) -> bytes:
 
 def _decode(path: str, pixel_bytes: int) -> tuple[np.ndarray[Any, np.dtype[Any]], str]:
     """Pixels as [frames, rows, columns] or [frames, rows, columns, 3], and their photometric interpretation."""
-    import pydicom.pixels
     from pydicom import dcmread
+    from pydicom.pixels.utils import pixel_array
 
     ds = dcmread(path)
     frames = max(int(ds.get("NumberOfFrames") or 1), 1)
@@ -91,7 +91,7 @@ def _decode(path: str, pixel_bytes: int) -> tuple[np.ndarray[Any, np.dtype[Any]]
     else:
         if syntax == JPEG_EXTENDED:
             _mend_spectral_selection(ds, frames)
-        pixels = pydicom.pixels.pixel_array(ds)
+        pixels = pixel_array(ds)
     photometric = str(ds.PhotometricInterpretation)
     if samples == 3:
         photometric = "RGB"  # pydicom converts YBR; palettes have one sample

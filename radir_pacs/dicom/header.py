@@ -11,12 +11,13 @@ from ..errors import DicomRefused
 from ..types import InstanceHeader
 from .elements import Part10, parse_part10
 from .json_model import Attributes, text, to_json, value
-from .limits import ReadLimits
+from .limits import KIB, MIB, ReadLimits
 from .uids import is_valid_uid
 
-__all__ = ["InstanceHeader", "parse_date", "read_header", "read_part10"]
+__all__ = ["InstanceHeader", "parse_date", "read_attributes", "read_header", "read_part10"]
 
 _LIMITS = ReadLimits()
+_PIXEL_LIMITS = ReadLimits(elements=500_000, binary_bytes=256 * KIB, kept_bytes=32 * MIB)
 _MISMATCH = 0xA900  # PS3.4 table B.2-1: data set does not match SOP class
 
 
@@ -76,6 +77,12 @@ def read_part10(path: Path, limits: ReadLimits = _LIMITS) -> Part10:
             return parse_part10(mapped, limits)
     except ValueError as error:  # an empty file cannot be mapped
         raise DicomRefused("the file is empty") from error
+
+
+def read_attributes(path: Path) -> Attributes:
+    """The data set at ``path`` with what pixels need: LUT tables and the functional groups of all frames."""
+    parsed = read_part10(path, _PIXEL_LIMITS)
+    return to_json(parsed.elements, big_endian=parsed.big_endian)
 
 
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")

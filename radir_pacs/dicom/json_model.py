@@ -7,7 +7,7 @@ import math
 import re
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydicom.charset import convert_encodings, decode_bytes
@@ -16,6 +16,7 @@ from pydicom.datadict import tag_for_keyword
 from .elements import Bulk, Element, Elements
 
 Attributes = dict[str, Any]
+Readable = Mapping[str, Any]  # attributes of others, only read
 
 _CHARACTER_SET = 0x00080005
 _PIXEL_REPRESENTATION = 0x00280103
@@ -133,24 +134,24 @@ def _encodings(value: bytes) -> list[str]:
             return ["utf8"]
 
 
-def values(attributes: Attributes, keyword: str) -> list[Any]:
+def values(attributes: Readable, keyword: str) -> list[Any]:
     """All values of the attribute named ``keyword``, empty when absent."""
     return _by_tag(attributes, _tag(keyword))
 
 
-def value(attributes: Attributes, keyword: str) -> Any:
+def value(attributes: Readable, keyword: str) -> Any:
     """The first value of the attribute named ``keyword``, or None."""
     found = _by_tag(attributes, _tag(keyword))
     return found[0] if found else None
 
 
-def text(attributes: Attributes, keyword: str) -> str:
+def text(attributes: Readable, keyword: str) -> str:
     """The first value as text, empty when absent."""
     found = value(attributes, keyword)
     return "" if found is None or isinstance(found, dict) else str(found)
 
 
-def numbers(attributes: Attributes, keyword: str, count: int) -> list[float] | None:
+def numbers(attributes: Readable, keyword: str, count: int) -> list[float] | None:
     """Exactly ``count`` finite numbers, or None."""
     found = values(attributes, keyword)
     if len(found) != count or not all(isinstance(n, (int, float)) for n in found):
@@ -158,9 +159,9 @@ def numbers(attributes: Attributes, keyword: str, count: int) -> list[float] | N
     return [float(n) for n in found]
 
 
-def _by_tag(attributes: Attributes, tag: str) -> list[Any]:
+def _by_tag(attributes: Readable, tag: str) -> list[Any]:
     found = attributes.get(tag)
-    return found.get("Value", []) if found else []
+    return list(found.get("Value", ())) if found else []
 
 
 _TAGS: dict[str, str] = {}

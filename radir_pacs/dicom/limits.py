@@ -9,7 +9,7 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 @dataclass(frozen=True, kw_only=True)
 class ReadLimits:
-    """Bounds of one header. To pass one refuses the object, but ``binary_bytes`` and ``text_bytes`` only drop a value."""
+    """Bounds of one header. To pass one refuses the object, ``binary_bytes`` and ``text_bytes`` only drop a value."""
 
     depth: int = 32  # sequences within sequences; a deep SR content tree has about 12
     elements: int = 50_000  # data elements and items of all levels

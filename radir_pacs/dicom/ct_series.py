@@ -1,0 +1,252 @@
+"""A CT series as one Volume: planes ordered by position, gaps found, Hounsfield units on LPS axes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import Quarantined, Skipped
+from ..types import F32, ImageKind, InstanceHeader, Volume
+from .pixels import DecodedFrames, PixelDecoder
+from .slices import F64, Plane, hounsfield, planes_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class CtRules:
+    """When a series is a volume."""
+
+    fewest_slices: int = 8
+    same_position_mm: float = 0.01
+    uneven: float = 0.05  # spacing may differ from the median by this share before the slices are resampled
+    gap_factor: float = 1.5  # a step this many times the median is a gap
+    largest_gap_mm: float = 15.0
+    most_missing: float = 0.1  # share of all slices
+    stray_share: float = 0.2  # planes of another size or orientation that may be dropped
+    oblique_deg: float = 25.0
+    tilt_deg: float = 1.0
+    most_voxels: int = 400_000_000  # 1.6 GB; beyond it slices are thinned out
+
+
+_RULES = CtRules()
+
+
+def read_ct_series(
+    headers: Sequence[InstanceHeader], paths: Mapping[str, Path], decoder: PixelDecoder, rules: CtRules = _RULES
+) -> Volume:
+    """The volume of one series; ``paths`` by SOP Instance UID.
+
+    Order is by position along the normal, never by Instance Number. Sagittal and coronal acquisitions are permuted to
+    LPS axes; then ``sop_instance_uids`` still follows the acquired planes. Raises Skipped for what is no volume (too
+    few slices, scouts, oblique, no Hounsfield units), Quarantined for a volume that is incomplete, DicomRefused when
+    pixels cannot be decoded.
+    """
+    warnings: list[str] = []
+    planes = [plane for header in headers for plane in planes_of(header, paths[header.sop_uid])]
+    if len(planes) < rules.fewest_slices:
+        raise Skipped(f"CT series of {len(planes)} usable slices, fewer than {rules.fewest_slices}")
+    planes = _uniform(planes, rules, warnings)
+    planes = _ordered(planes, rules, warnings)
+    if len(planes) < rules.fewest_slices:
+        raise Skipped(f"CT series of {len(planes)} slice positions, fewer than {rules.fewest_slices}")
+    if any(plane.slope is None or plane.rescale_type not in ("", "HU") for plane in planes):
+        raise Skipped("CT series without Hounsfield units")
+    at_mm = _positions_mm(planes)
+    step_mm = _step_mm(at_mm, rules, warnings)
+    grid_mm = _grid_mm(at_mm, step_mm, rules, warnings, planes[0])
+    _permutation(planes[0], rules)  # before decoding: an oblique series is refused cheaply
+    voxels, nearest = _stack(planes, at_mm, grid_mm, decoder)
+    _note_tilt(planes, rules, warnings)
+    return _on_lps_axes(planes, voxels, nearest, grid_mm, at_mm, rules, warnings)
+
+
+def _uniform(planes: list[Plane], rules: CtRules, warnings: list[str]) -> list[Plane]:
+    """The planes of the commonest size, spacing and orientation."""
+
+    def shape(plane: Plane) -> tuple[object, ...]:
+        directions = np.concatenate((plane.row, plane.column))
+        return plane.size_px, *np.round(plane.spacing_mm, 3), *(np.round(directions, 2) + 0.0)
+
+    counts = Counter(shape(plane) for plane in planes)
+    common, number = counts.most_common(1)[0]
+    strays = len(planes) - number
+    if strays > rules.stray_share * len(planes):
+        raise Quarantined("the slices of the CT series differ in size, spacing or orientation")
+    if strays:
+        warnings.append(f"{strays} slices of another size, spacing or orientation were left out")
+    return [plane for plane in planes if shape(plane) == common]
+
+
+def _ordered(planes: list[Plane], rules: CtRules, warnings: list[str]) -> list[Plane]:
+    """One plane a position, ascending along the normal. Of several phases, the first that covers most positions."""
+    normal = planes[0].normal
+
+    def at(plane: Plane) -> float:
+        return float(plane.origin @ normal)
+
+    planes = sorted(planes, key=lambda plane: (at(plane), plane.phase, plane.instance_number, plane.header.sop_uid))
+    positions = 1 + sum(at(b) - at(a) > rules.same_position_mm for a, b in pairwise(planes))
+    if positions == len(planes):
+        return planes
+    phases: dict[str, list[Plane]] = {}
+    for plane in planes:
+        phases.setdefault(plane.phase, []).append(plane)
+    whole = [phase for phase in phases.values() if len(phase) >= 0.9 * positions]
+    if len(whole) > 1:
+        warnings.append(f"the series holds {len(whole)} phases; the first was used")
+        planes = whole[0]
+    kept = [planes[0]]
+    for plane in planes[1:]:
+        if at(plane) - at(kept[-1]) > rules.same_position_mm:
+            kept.append(plane)
+    if len(kept) < len(planes):
+        warnings.append(f"{len(planes) - len(kept)} slices at a position already taken were left out")
+    return kept
+
+
+def _positions_mm(planes: Sequence[Plane]) -> F64:
+    normal = planes[0].normal
+    return np.asarray([plane.origin @ normal for plane in planes])
+
+
+def _step_mm(at_mm: F64, rules: CtRules, warnings: list[str]) -> float:
+    """The median distance of slices, after looking for gaps."""
+    steps = np.diff(at_mm)
+    step_mm = float(np.median(steps))
+    gaps = steps[steps > rules.gap_factor * step_mm]
+    if len(gaps):
+        missing = int(np.round(gaps / step_mm - 1).sum())
+        widest = float(gaps.max())
+        if widest > rules.largest_gap_mm or missing > rules.most_missing * (len(at_mm) + missing):
+            raise Quarantined(f"the CT series has gaps: about {missing} slices missing, the widest gap {widest:.1f} mm")
+        warnings.append(f"about {missing} slices are missing, the widest gap is {widest:.1f} mm; filled in between")
+    return step_mm
+
+
+def _grid_mm(at_mm: F64, step_mm: float, rules: CtRules, warnings: list[str], plane: Plane) -> F64:
+    """Where the slices of the volume lie: as acquired when even, else on an even grid; thinned out when too many."""
+    if np.abs(np.diff(at_mm) - step_mm).max() <= rules.uneven * step_mm:
+        grid = at_mm
+    else:
+        count = round(float(at_mm[-1] - at_mm[0]) / step_mm) + 1
+        grid = np.linspace(at_mm[0], at_mm[-1], count)
+        if not warnings or "missing" not in warnings[-1]:
+            warnings.append("the slices are unevenly spaced; they were resampled")
+    every = math.ceil(len(grid) * plane.size_px[0] * plane.size_px[1] / rules.most_voxels)
+    if every > 1:
+        warnings.append(f"every {every}th slice was used")
+        grid = grid[::every]
+    return grid
+
+
+def _stack(planes: Sequence[Plane], at_mm: F64, grid_mm: F64, decoder: PixelDecoder) -> tuple[F32, list[int]]:
+    """Voxels [slice, row, column] in HU at ``grid_mm``, linear between planes, and each slice's nearest plane."""
+    reader = _PlaneReader(decoder)
+    voxels = np.empty((len(grid_mm), *planes[0].size_px), np.float32)
+    nearest = []
+    for index, at in enumerate(grid_mm):
+        above = min(int(np.searchsorted(at_mm, at)), len(planes) - 1)
+        below = max(above - 1, 0)
+        span = float(at_mm[above] - at_mm[below])
+        share = float(at - at_mm[below]) / span if span else 1.0
+        nearest.append(above if share >= 0.5 else below)
+        if share > 0.999:
+            voxels[index] = reader.read(planes[above])
+        elif share < 0.001:
+            voxels[index] = reader.read(planes[below])
+        else:
+            voxels[index] = (1 - share) * reader.read(planes[below]) + share * reader.read(planes[above])
+    return voxels, nearest
+
+
+class _PlaneReader:
+    """Decodes planes in order, keeping the last two planes and the last multi-frame instance."""
+
+    def __init__(self, decoder: PixelDecoder) -> None:
+        self.decoder = decoder
+        self.recent: dict[tuple[str, int], F32] = {}
+        self.frames: tuple[str, DecodedFrames] | None = None
+
+    def read(self, plane: Plane) -> F32:
+        key = (plane.header.sop_uid, plane.frame)
+        if key not in self.recent:
+            while len(self.recent) > 1:
+                del self.recent[next(iter(self.recent))]
+            self.recent[key] = hounsfield(self._stored(plane).pixels[plane.frame], plane)
+        return self.recent[key]
+
+    def _stored(self, plane: Plane) -> DecodedFrames:
+        if self.frames is None or self.frames[0] != plane.header.sop_uid:
+            frames = self.decoder.decode(plane.path)
+            if frames.pixels.ndim != 3 or frames.pixels.shape[1:] != plane.size_px:
+                raise Quarantined("a CT slice decodes to another size than its header says")
+            self.frames = (plane.header.sop_uid, frames)
+        return self.frames[1]
+
+
+def _note_tilt(planes: Sequence[Plane], rules: CtRules, warnings: list[str]) -> None:
+    """A gantry tilt shows as slices that shift sideways along their stack."""
+    along = planes[-1].origin - planes[0].origin
+    cosine = abs(float(along @ planes[0].normal)) / max(float(np.linalg.norm(along)), 1e-9)
+    tilt_deg = math.degrees(math.acos(min(cosine, 1.0)))
+    if tilt_deg > rules.tilt_deg:
+        warnings.append(f"the gantry was tilted by {tilt_deg:.0f} degrees")
+
+
+def _permutation(plane: Plane, rules: CtRules) -> list[int]:
+    """For the array axes (slice, row, column): the patient axis (0 = x, 1 = y, 2 = z) each runs along."""
+    directions = np.stack((plane.normal, plane.column, plane.row))
+    axes = [int(axis) for axis in np.abs(directions).argmax(axis=1)]
+    if len(set(axes)) < 3 or np.abs(directions).max(axis=1).min() < math.cos(math.radians(rules.oblique_deg)):
+        raise Skipped("the CT series is oblique")
+    return axes
+
+
+def _on_lps_axes(
+    planes: Sequence[Plane],
+    voxels: F32,
+    nearest: Sequence[int],
+    grid_mm: F64,
+    at_mm: F64,
+    rules: CtRules,
+    warnings: list[str],
+) -> Volume:
+    """Permute and flip array axes so that [z, y, x] run to head, back and left; the affine follows every step."""
+    first, last = planes[0], planes[-1]
+    slice_mm = float(grid_mm[-1] - grid_mm[0]) / (len(grid_mm) - 1)
+    stack = (last.origin - first.origin) / float(at_mm[-1] - at_mm[0])  # mm moved per mm along the normal
+    # Columns: LPS mm per step along (slice, row, column) index.
+    steps = np.stack((stack * slice_mm, first.column * first.spacing_mm[0], first.row * first.spacing_mm[1]), axis=1)
+    origin = first.origin.copy()
+    axes = _permutation(first, rules)
+    uids = [planes[index].header.sop_uid for index in nearest]
+    for array_axis, patient_axis in enumerate(axes):
+        if steps[patient_axis, array_axis] < 0:
+            origin = origin + steps[:, array_axis] * (voxels.shape[array_axis] - 1)
+            steps[:, array_axis] *= -1
+            voxels = np.flip(voxels, array_axis)
+            if array_axis == 0:
+                uids.reverse()
+    order = [axes.index(patient_axis) for patient_axis in (2, 1, 0)]
+    voxels, steps = voxels.transpose(order), steps[:, order]
+    if order[0] != 0:
+        warnings.append("the series was not acquired axially")
+    affine = np.eye(4)
+    affine[:3, :3] = steps[:, ::-1]
+    affine[:3, 3] = origin
+    lengths = np.linalg.norm(steps, axis=0)
+    return Volume(
+        kind=ImageKind.CT,
+        voxels=np.ascontiguousarray(voxels, np.float32),
+        spacing_mm=(float(lengths[0]), float(lengths[1]), float(lengths[2])),
+        affine=affine,
+        study_uid=first.header.study_uid,
+        series_uid=first.header.series_uid,
+        sop_instance_uids=tuple(uids),
+        warnings=tuple(warnings),
+    )

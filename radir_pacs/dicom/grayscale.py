@@ -1,0 +1,117 @@
+"""The grayscale pipeline: stored values to modality values to presentation values (PS3.4 N.2, PS3.3 C.11)."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DicomRefused
+from ..types import F32
+from .json_model import Readable, numbers, text, value, values
+
+_DEFAULT_PERCENTILES = (0.5, 99.5)
+_SATURATED = 0.9  # a window that turns more of the picture than this into pure black or white is not believed
+Stored = npt.NDArray[Any]  # whole numbers as decoded
+Mask = npt.NDArray[np.bool_]
+
+
+def modality_values(stored: Stored, attributes: Readable) -> F32:
+    """Stored values through the Modality LUT or the rescale slope and intercept (PS3.3 C.11.1)."""
+    tables = values(attributes, "ModalityLUTSequence")
+    if tables:
+        return _look_up(stored, tables[0])[0]
+    slope, intercept = value(attributes, "RescaleSlope"), value(attributes, "RescaleIntercept")
+    found = stored.astype(np.float32)
+    if isinstance(slope, (int, float)) and slope not in (0, 1):
+        found *= np.float32(slope)
+    if isinstance(intercept, (int, float)) and intercept:
+        found += np.float32(intercept)
+    return found
+
+
+def padding(stored: Stored, attributes: Readable) -> Mask | None:
+    """Where Pixel Padding Value (or its range) stands (PS3.3 C.7.5.1.1.2); None without padding."""
+    low, high = value(attributes, "PixelPaddingValue"), value(attributes, "PixelPaddingRangeLimit")
+    if not isinstance(low, int):
+        return None
+    if stored.dtype.kind == "u" and low < 0:
+        low += 1 << (stored.dtype.itemsize * 8)  # written as SS for unsigned pixels
+    low, high = (low, low) if not isinstance(high, int) else (min(low, high), max(low, high))
+    mask: Mask = (stored >= low) & (stored <= high)
+    return mask if mask.any() and not mask.all() else None
+
+
+def presentation_values(modality: F32, attributes: Readable, padded: Mask | None = None) -> tuple[F32, list[str]]:
+    """Values in [0, 1] after the VOI LUT, and warnings. Dark and bright are as stored: inversion comes after.
+
+    A VOI LUT goes before a window (PS3.3 C.11.2.1); with neither, or with a window that leaves hardly any shade,
+    a percentile window of the pixels that are not padding.
+    """
+    warnings: list[str] = []
+    tables = values(attributes, "VOILUTSequence")
+    if tables:
+        found, top = _look_up(modality, tables[0])
+        shown = np.clip(found / top, 0, 1).astype(np.float32)
+    else:
+        shown = _window(modality, attributes)
+    if shown is not None:
+        visible = shown if padded is None else shown[~padded]
+        if np.mean((visible <= 0) | (visible >= 1)) <= _SATURATED:
+            return shown, warnings
+        warnings.append("the VOI window leaves hardly any shade; a percentile window was used")
+    visible = modality if padded is None else modality[~padded]
+    low, high = np.percentile(visible, _DEFAULT_PERCENTILES)
+    if high <= low:
+        low, high = float(visible.min()), float(visible.max())
+    if high <= low:
+        raise DicomRefused("the picture is one flat shade")
+    return np.clip((modality - np.float32(low)) / np.float32(high - low), 0, 1), warnings
+
+
+def is_inverted(attributes: Readable) -> bool:
+    """Whether low values are bright: MONOCHROME1, or Presentation LUT Shape INVERSE, which in DX say the same."""
+    inverse = text(attributes, "PresentationLUTShape").upper() == "INVERSE"
+    return text(attributes, "PhotometricInterpretation") == "MONOCHROME1" or inverse
+
+
+def _window(modality: F32, attributes: Readable) -> F32 | None:
+    """The first window of PS3.3 C.11.2.1.2 applied, None without one."""
+    centre, width = value(attributes, "WindowCenter"), value(attributes, "WindowWidth")
+    if not isinstance(centre, (int, float)) or not isinstance(width, (int, float)) or width <= 0:
+        return None
+    function = text(attributes, "VOILUTFunction").upper()
+    if function == "SIGMOID":
+        exponent = np.clip(-4 * (modality - np.float32(centre)) / np.float32(width), -60, 60)
+        shown: F32 = (1 / (1 + np.exp(exponent))).astype(np.float32)
+        return shown
+    if function != "LINEAR_EXACT":  # LINEAR, the default
+        centre, width = centre - 0.5, max(width - 1, 1e-6)
+    return np.clip((modality - np.float32(centre)) / np.float32(width) + np.float32(0.5), 0, 1)
+
+
+def _look_up(pixels: Stored, item: Readable) -> tuple[F32, float]:
+    """``pixels`` through the table of a LUT item (PS3.3 C.11.1.1.1), and the highest value it can give."""
+    descriptor = numbers(item, "LUTDescriptor", 3)
+    table = _table(item)
+    if descriptor is None or table is None:
+        raise DicomRefused("a LUT item has no usable table")
+    length, first, bits = int(descriptor[0]) or 1 << 16, int(descriptor[1]), int(descriptor[2])
+    if first >= 1 << 15 and float(pixels.min()) < 0:
+        first -= 1 << 16  # the descriptor was written as US over signed pixels
+    if len(table) == 2 * length:  # 8-bit entries read as bytes of words
+        table = table[::2]
+    index = np.clip(pixels.astype(np.int64) - first, 0, min(length, len(table)) - 1)
+    return table[index].astype(np.float32), float(max((1 << min(max(bits, 1), 16)) - 1, int(table.max()), 1))
+
+
+def _table(item: Readable) -> Stored | None:
+    data = item.get("00283006")  # LUT Data, US or OW
+    if not data:
+        return None
+    if "InlineBinary" in data:
+        return np.frombuffer(base64.b64decode(data["InlineBinary"]), "<u2")
+    entries = data.get("Value", [])
+    return np.asarray(entries, np.int64) if entries and all(isinstance(n, int) for n in entries) else None

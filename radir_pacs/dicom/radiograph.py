@@ -1,0 +1,107 @@
+"""A chest radiograph (CR, DX) as a Volume of one plane: upright, bright is dense, the patient's right at the left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DicomRefused
+from ..types import F32, ImageKind, InstanceHeader, Volume
+from .grayscale import is_inverted, modality_values, padding, presentation_values
+from .header import read_attributes
+from .json_model import Readable, numbers, value, values
+from .pixels import PixelDecoder
+from .views import view_of
+
+DX_FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
+_SMALLEST_PX = 16
+_ASSUMED_FIELD_MM = 400.0  # a chest detector is 350 to 430 mm wide
+
+
+def read_radiograph(header: InstanceHeader, path: Path, decoder: PixelDecoder) -> Volume:
+    """The radiograph at ``path``.
+
+    The voxels have gone through the Modality LUT, the VOI LUT and the inversion of MONOCHROME1, padding is black, and
+    the picture is flipped by Patient Orientation to the reading position. Raises DicomRefused when the pixels cannot
+    be decoded or are no single grey picture.
+    """
+    if header.frames > 1:
+        raise DicomRefused("a radiograph of several frames")
+    attributes = read_attributes(path)
+    frames = decoder.decode(path)
+    if frames.pixels.ndim != 3 or not frames.photometric.startswith("MONOCHROME"):
+        raise DicomRefused("a colour picture")
+    stored = frames.pixels[0]
+    if min(stored.shape) < _SMALLEST_PX:
+        raise DicomRefused(f"a picture of fewer than {_SMALLEST_PX} rows or columns")
+    warnings: list[str] = []
+    padded = padding(stored, attributes)
+    shown, more = presentation_values(modality_values(stored, attributes), attributes, padded)
+    warnings += more
+    if is_inverted(attributes) or _is_raw_transmission(header, attributes):
+        shown = 1 - shown
+    if padded is not None:
+        shown[padded] = 0
+    spacing_mm, more = _spacing_mm(attributes, stored.shape[1])
+    warnings += more
+    view = view_of(header)
+    if view is None:
+        warnings.append("the view is unknown")
+    upright, spacing_mm = _upright(shown, spacing_mm, attributes)
+    return Volume(
+        kind=ImageKind.CXR,
+        voxels=np.ascontiguousarray(upright[np.newaxis], np.float32),
+        spacing_mm=(1.0, *spacing_mm),
+        affine=np.diag([spacing_mm[1], spacing_mm[0], 1.0, 1.0]),
+        study_uid=header.study_uid,
+        series_uid=header.series_uid,
+        sop_instance_uids=(header.sop_uid,),
+        view=view,
+        warnings=tuple(warnings),
+    )
+
+
+def _is_raw_transmission(header: InstanceHeader, attributes: Readable) -> bool:
+    """A For Processing image whose values grow with X-ray intensity, so that dense is low (PS3.3 C.8.11.3)."""
+    return (
+        header.sop_class_uid == DX_FOR_PROCESSING
+        and value(attributes, "PixelIntensityRelationshipSign") == 1
+        and not values(attributes, "WindowCenter")
+    )
+
+
+def _spacing_mm(attributes: Readable, columns_px: int) -> tuple[tuple[float, float], list[str]]:
+    """(row, column) spacing at the detector or, where known, in the patient (PS3.3 10.7.1.3), and warnings."""
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+        pair = numbers(attributes, keyword, 2)
+        if pair is not None and min(pair) > 0.005 and max(pair) < 20:
+            factor = value(attributes, "EstimatedRadiographicMagnificationFactor")
+            magnified = keyword == "ImagerPixelSpacing" and isinstance(factor, (int, float)) and 1 <= factor <= 3
+            scale = float(factor) if magnified else 1.0
+            return (pair[0] / scale, pair[1] / scale), []
+    aspect = numbers(attributes, "PixelAspectRatio", 2)  # vertical : horizontal
+    ratio = aspect[0] / aspect[1] if aspect is not None and min(aspect) > 0 else 1.0
+    if not 0.1 < ratio < 10:
+        ratio = 1.0
+    column_mm = _ASSUMED_FIELD_MM / columns_px
+    return (column_mm * ratio, column_mm), ["the pixel spacing is unknown; a field of 400 mm is assumed"]
+
+
+def _upright(picture: F32, spacing_mm: tuple[float, float], attributes: Readable) -> tuple[F32, tuple[float, float]]:
+    """Flip, and turn where needed, so that rows run to the patient's left (or back) and columns to the feet.
+
+    Without Patient Orientation the picture is taken as it is: stored as it is read.
+    """
+    letters = [str(letter)[:1] for letter in values(attributes, "PatientOrientation") if letter]
+    if len(letters) != 2:
+        return picture, spacing_mm
+    along_row, along_column = letters
+    if along_row in "HF" and along_column not in "HF":
+        picture, spacing_mm = picture.T, spacing_mm[::-1]
+        along_row, along_column = along_column, along_row
+    if along_row in "RA":
+        picture = picture[:, ::-1]
+    if along_column == "H":
+        picture = picture[::-1]
+    return picture, spacing_mm
