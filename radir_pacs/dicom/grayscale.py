@@ -89,7 +89,8 @@ def _window(modality: F32, attributes: Readable) -> F32 | None:
         return shown
     if function != "LINEAR_EXACT":  # LINEAR, the default
         centre, width = centre - 0.5, max(width - 1, 1e-6)
-    return np.clip((modality - np.float32(centre)) / np.float32(width) + np.float32(0.5), 0, 1)
+    linear = (modality - np.float32(centre)) / np.float32(width) + np.float32(0.5)
+    return np.asarray(np.clip(linear, 0, 1), np.float32)
 
 
 def _look_up(pixels: Stored, item: Readable) -> tuple[F32, float]:

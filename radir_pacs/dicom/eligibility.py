@@ -1,0 +1,201 @@
+"""Which image of a study stands for it: the radiograph or CT series to encode, or the reason why there is none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import DicomRefused, Quarantined, RadirError, Skipped
+from ..types import ImageKind, InstanceHeader, View, Volume
+from .body_parts import BodyPart, body_part_of
+from .ct_series import CtRules, read_ct_series
+from .json_model import numbers, text, value, values
+from .pixels import PixelDecoder
+from .radiograph import DX_FOR_PROCESSING, read_radiograph
+from .slices import is_localizer
+from .views import is_colour, view_of
+
+_CT_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.2",  # CT
+    "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT
+    "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT
+}
+_RADIOGRAPHS = {"CR", "DX", "RG"}
+_SMALLEST_PX = 64
+_MOST_TRIES = 5  # candidates of one kind before giving up
+_WHOLE_COVERAGE = 0.8  # a series this near the longest covers the chest as well as it does
+_SENSIBLE_THICKNESS_MM = (0.9, 2.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One radiograph, or one CT series, that may stand for its study."""
+
+    kind: ImageKind
+    headers: tuple[InstanceHeader, ...]
+    view: View | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to encode of a study: per kind, candidates in order of preference; the next serves when one fails."""
+
+    study_uid: str
+    candidates: Mapping[ImageKind, tuple[Candidate, ...]]
+
+    @property
+    def sop_uids(self) -> tuple[str, ...]:
+        """Every instance that ``assemble`` may read."""
+        return tuple(h.sop_uid for ranked in self.candidates.values() for c in ranked for h in c.headers)
+
+
+def plan_study(headers: Iterable[InstanceHeader]) -> Plan:
+    """The plan for one study's instances. Raises Skipped with every reason when nothing can be encoded."""
+    headers = sorted(headers, key=lambda h: (h.series_number or 0, h.series_uid, h.instance_number or 0, h.sop_uid))
+    if not headers:
+        raise Skipped("the study has no instances")
+    reasons: list[str] = []
+    ranked = {ImageKind.CXR: _radiographs(headers, reasons), ImageKind.CT: _ct_series(headers, reasons)}
+    candidates = {kind: tuple(found) for kind, found in ranked.items() if found}
+    if not candidates:
+        raise Skipped("; ".join(dict.fromkeys(reasons)) or _nothing_supported(headers))
+    return Plan(study_uid=headers[0].study_uid, candidates=candidates)
+
+
+def assemble(
+    plan: Plan, paths: Mapping[str, Path], decoder: PixelDecoder, rules: CtRules | None = None
+) -> list[Volume]:
+    """One volume a kind, from its best candidate that can be read; ``paths`` by SOP Instance UID.
+
+    Raises Skipped when every candidate turns out to be no chest volume, Quarantined when one is but cannot be read.
+    """
+    volumes: list[Volume] = []
+    failures: list[RadirError] = []
+    for ranked in plan.candidates.values():
+        for candidate in ranked[:_MOST_TRIES]:
+            try:
+                volume = _read(candidate, paths, decoder, rules or CtRules())
+            except (DicomRefused, Quarantined, Skipped) as error:
+                failures.append(error)
+                continue
+            volumes.append(replace(volume, warnings=candidate.warnings + volume.warnings))
+            break
+    if volumes:
+        return volumes
+    for failure in failures:
+        if not isinstance(failure, Skipped):
+            raise Quarantined(str(failure)) from failure
+    raise Skipped("; ".join(dict.fromkeys(str(failure) for failure in failures)))
+
+
+def _read(candidate: Candidate, paths: Mapping[str, Path], decoder: PixelDecoder, rules: CtRules) -> Volume:
+    if candidate.kind is ImageKind.CT:
+        return read_ct_series(candidate.headers, paths, decoder, rules)
+    header = candidate.headers[0]
+    return read_radiograph(header, paths[header.sop_uid], decoder)
+
+
+def _radiographs(headers: Sequence[InstanceHeader], reasons: list[str]) -> list[Candidate]:
+    found: list[tuple[tuple[float, ...], Candidate]] = []
+    for header in headers:
+        if header.modality not in _RADIOGRAPHS:
+            continue
+        reason, warnings = _unfit_radiograph(header), []
+        part = body_part_of(header)
+        if reason is None and part is BodyPart.OTHER:
+            reason = "a radiograph of another body part"
+        if reason is not None:
+            reasons.append(reason)
+            continue
+        if part is BodyPart.UNKNOWN:
+            warnings.append("the body part is unknown; taken for a chest")
+        view = view_of(header)
+        if view is View.LATERAL:
+            warnings.append("only a lateral view")
+        rank = (
+            part is BodyPart.UNKNOWN,
+            {View.FRONTAL: 0, None: 1, View.LATERAL: 2}[view],
+            header.sop_class_uid == DX_FOR_PROCESSING,
+            text(header.attributes, "ImageType").upper() == "DERIVED",
+            text(header.attributes, "ViewPosition").upper() != "PA",
+        )
+        candidate = Candidate(kind=ImageKind.CXR, headers=(header,), view=view, warnings=tuple(warnings))
+        found.append((tuple(float(part) for part in rank), candidate))
+    return [candidate for _, candidate in sorted(found, key=lambda ranked: ranked[0])]
+
+
+def _unfit_radiograph(header: InstanceHeader) -> str | None:
+    if not header.rows_px or not header.columns_px:
+        return "an object without an image"
+    if is_colour(header):
+        return "a colour picture"
+    if header.frames > 1:
+        return "a radiograph of several frames"
+    if min(header.rows_px, header.columns_px) < _SMALLEST_PX:
+        return f"a radiograph of fewer than {_SMALLEST_PX} rows or columns"
+    return None
+
+
+def _ct_series(headers: Sequence[InstanceHeader], reasons: list[str]) -> list[Candidate]:
+    series: dict[str, list[InstanceHeader]] = {}
+    for header in headers:
+        if header.modality == "CT":
+            if header.sop_class_uid not in _CT_CLASSES:
+                reasons.append("a secondary capture")
+            elif not header.rows_px or is_colour(header):
+                reasons.append("an object without a grey image")
+            elif is_localizer(header):
+                reasons.append("a CT localizer")
+            elif body_part_of(header) is BodyPart.OTHER:
+                reasons.append("a CT of another body part")
+            else:
+                series.setdefault(header.series_uid, []).append(header)
+    longest_mm = max((_coverage_mm(members) for members in series.values()), default=0.0)
+    ranked = sorted(series.values(), key=lambda members: _ct_rank(members, longest_mm))
+    return [
+        Candidate(
+            kind=ImageKind.CT,
+            headers=tuple(members),
+            warnings=("the body part is unknown; taken for a chest",)
+            if body_part_of(members[0]) is BodyPart.UNKNOWN
+            else (),
+        )
+        for members in ranked
+    ]
+
+
+def _ct_rank(members: Sequence[InstanceHeader], longest_mm: float) -> tuple[float, ...]:
+    """Sort key, best first: chest, axial, whole coverage, sensible thickness, original, more slices."""
+    attributes = members[0].attributes
+    orientation = numbers(attributes, "ImageOrientationPatient", 6)
+    axial = orientation is None or (abs(orientation[0]) > 0.9 and abs(orientation[4]) > 0.9)
+    coverage_mm = _coverage_mm(members)
+    thickness = value(attributes, "SliceThickness")
+    thickness_mm = float(thickness) if isinstance(thickness, (int, float)) and thickness > 0 else 5.0
+    thinnest, thickest = _SENSIBLE_THICKNESS_MM
+    return (
+        float(body_part_of(members[0]) is not BodyPart.CHEST),
+        float(not axial),
+        0.0 if coverage_mm >= _WHOLE_COVERAGE * longest_mm else -coverage_mm,
+        max(thinnest / thickness_mm, thickness_mm / thickest, 1.0),
+        float(text(attributes, "ImageType").upper() == "DERIVED"),
+        -float(sum(header.frames for header in members)),
+    )
+
+
+def _coverage_mm(members: Sequence[InstanceHeader]) -> float:
+    """How far the slices reach along the body; of multi-frame instances, guessed from their frames."""
+    heights = [p[2] for h in members if (p := numbers(h.attributes, "ImagePositionPatient", 3)) is not None]
+    if heights:
+        return max(heights) - min(heights)
+    return float(sum(header.frames for header in members if header.frames > 1))
+
+
+def _nothing_supported(headers: Sequence[InstanceHeader]) -> str:
+    names = {h.modality for h in headers if h.modality and re.fullmatch(r"[A-Z]{2,12}", h.modality)}
+    images = any(h.rows_px or values(h.attributes, "ImageType") for h in headers)
+    listed = f" ({', '.join(sorted(names)[:8])})" if names else ""
+    return f"modality not supported{listed}" if images else f"no image in the study{listed}"
