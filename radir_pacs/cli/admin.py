@@ -1,0 +1,39 @@
+"""``radir complete`` and ``radir delete``: what an administrator does to one study."""
+
+from __future__ import annotations
+
+import argparse
+
+from radir_pacs import config
+from radir_pacs.blobs import BlobStore
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.cli.output import out
+from radir_pacs.config import Settings
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    for name, run, text in (
+        ("complete", complete, "a study is complete: encode it without waiting for the quiet period"),
+        ("delete", delete, "delete a study, its files and its vectors; answers leave it out at once"),
+    ):
+        parser = commands.add_parser(name, help=text)
+        parser.add_argument("study", help="Study Instance UID")
+        config.add_flags(parser)
+        parser.set_defaults(run=run, needs_settings=True)
+
+
+def complete(args: argparse.Namespace, settings: Settings) -> int:
+    with Catalogue.open(settings) as catalogue:
+        done = catalogue.complete_now(args.study)
+    out.print("encoding follows" if done else "nothing to do: the study is not receiving")
+    return 0
+
+
+def delete(args: argparse.Namespace, settings: Settings) -> int:
+    with Catalogue.open(settings) as catalogue:
+        unused = catalogue.delete_study(args.study)
+    blobs = BlobStore(settings.home / "blobs")
+    for sha256 in unused:
+        blobs.delete(sha256)
+    out.print(f"deleted; {len(unused)} files removed")
+    return 0

@@ -1,0 +1,59 @@
+"""``radir send``: DICOM files to a peer by C-STORE."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+from radir_pacs import config
+from radir_pacs.cli.output import out, print_json, progress
+from radir_pacs.config import Settings
+from radir_pacs.delivery.send import Destination, SendResult, dicom_files, send_files
+from radir_pacs.errors import BadInput
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("send", help="send DICOM files by C-STORE")
+    parser.add_argument("path", type=Path, help="a folder or a file")
+    parser.add_argument("--to", metavar="AET@HOST:PORT", help="the peer; this installation's listener by default")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    config.add_flags(parser)
+    parser.set_defaults(run=run, needs_settings=True)
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    """Exit code 1 when the peer refused a file."""
+    destination = (
+        Destination.parse(args.to)
+        if args.to
+        else Destination(ae_title=settings.ae_title, host=settings.listener_host, port=settings.listener_port)
+    )
+    results = send_folder(args.path, destination)
+    refused = [result for result in results if result.reason]
+    if args.json:
+        print_json(
+            {
+                "sent": len(results) - len(refused),
+                "refused": [{"file": str(r.path), "status": r.status, "reason": r.reason} for r in refused],
+            }
+        )
+    else:
+        out.print(f"{len(results) - len(refused)} of {len(results)} files stored at {destination}")
+        for reason, count in Counter(result.reason for result in refused).most_common():
+            out.print(f"  {count} refused: {reason}", markup=False)
+    return 1 if refused else 0
+
+
+def send_folder(path: Path, destination: Destination) -> list[SendResult]:
+    """Send all DICOM files below ``path`` with a progress bar. Raises BadInput when there are none."""
+    if not path.exists():
+        raise BadInput(f"there is no {path}")
+    files = list(dicom_files(path))
+    if not files:
+        raise BadInput(f"no DICOM file below {path}")
+    with progress() as bar:
+        task = bar.add_task("sending by C-STORE", total=len(files))
+        return send_files(files, destination, on_result=lambda _: bar.advance(task))
+
+

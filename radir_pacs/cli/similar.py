@@ -1,0 +1,135 @@
+"""``radir similar STUDY --region "right lower lobe"``: the cases like this one, as a table, JSON or a DICOM SR."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from radir_pacs import anatomy, config
+from radir_pacs.blobs import BlobStore
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.cli.output import out, print_json
+from radir_pacs.config import Settings
+from radir_pacs.delivery.report import report_of
+from radir_pacs.errors import BadInput
+from radir_pacs.query import Searcher
+from radir_pacs.types import Filters, FindingNote, Query, SimilarCaseList
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("similar", help="the cases most like a study, in a region")
+    parser.add_argument("study", help="Study Instance UID")
+    parser.add_argument("--region", default="chest", help='for example "right lower lobe" or RLL')
+    parser.add_argument("--limit", type=int, default=None, help="how many cases")
+    parser.add_argument("--modality", action="append", default=[], help="only these modalities (repeat)")
+    parser.add_argument("--sex", action="append", default=[], choices=["M", "F", "O"], help="only these sexes")
+    parser.add_argument("--age", metavar="FROM-TO", help="only these ages in years")
+    parser.add_argument("--since", metavar="YYYY-MM-DD", type=date.fromisoformat, help="only studies from this date on")
+    parser.add_argument("--same-patient", action="store_true", help="also answer the patient's own other studies")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    parser.add_argument("--sr", metavar="FILE", type=Path, help="write the answer as a DICOM structured report")
+    config.add_flags(parser)
+    parser.set_defaults(run=run, needs_settings=True)
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    limit = settings.result_limit if args.limit is None else args.limit
+    if not 1 <= limit <= settings.result_limit_max:
+        raise BadInput(f"--limit is from 1 to {settings.result_limit_max}")
+    query = Query(
+        study_uid=args.study, region=anatomy.look_up(args.region).key, limit=limit, filters=_filters(args)
+    )
+    with Catalogue.open(settings) as catalogue:
+        answer = Searcher(catalogue, settings).similar(query)
+        if args.sr:
+            sr = report_of(answer, catalogue, BlobStore(settings.home / "blobs"), settings)
+            sr.save_as(args.sr, enforce_file_format=True)
+    if args.json:
+        print_json(as_json(answer))
+    else:
+        show(answer)
+        if args.sr:
+            out.print(f"structured report: {args.sr}")
+    return 0
+
+
+def _filters(args: argparse.Namespace) -> Filters:
+    low: float | None = None
+    high: float | None = None
+    if args.age:
+        try:
+            low, high = (float(part) if part else None for part in args.age.split("-"))
+        except ValueError:
+            raise BadInput(f"--age: {args.age!r} is not FROM-TO") from None
+    return Filters(
+        modalities=frozenset(m.upper() for m in args.modality),
+        sexes=frozenset(args.sex),
+        age_from=low,
+        age_to=high,
+        study_date_from=args.since,
+        exclude_same_patient=not args.same_patient,
+    )
+
+
+def _note(note: FindingNote) -> str:
+    grade = f" ({note.severity})" if note.severity else ""
+    return f"{note.concept}{grade}" if note.polarity != "absent" else f"no {note.concept}"
+
+
+def as_json(answer: SimilarCaseList) -> dict[str, Any]:
+    """The answer for machines: no names, no dates of other patients."""
+    return {
+        "study": answer.query.study_uid,
+        "region_asked": answer.region_asked.key,
+        "region_answered": answer.region_answered.key,
+        "model": answer.model_id,
+        "generation": answer.generation,
+        "as_of": answer.as_of.isoformat(),
+        "exact": answer.exact,
+        "more": answer.more,
+        "warnings": list(answer.warnings),
+        "cases": [
+            {
+                "rank": case.rank,
+                "score": round(case.score, 4),
+                "study": case.study.study_uid,
+                "series": case.series_uid,
+                "instance": case.sop_uid,
+                "shared": [_note(note) for note in case.shared],
+                "contradicting": [_note(note) for note in case.contradicting],
+            }
+            for case in answer.cases
+        ],
+    }
+
+
+def show(answer: SimilarCaseList, *, pictured: dict[str, str] | None = None) -> None:
+    """Print the answer as a table. ``pictured``: what is in the picture, by study UID, where somebody knows."""
+    for warning in answer.warnings:
+        out.print(f"[yellow]note[/yellow] {warning}")
+    title = f"cases like {answer.query.study_uid} in the {answer.region_answered.name}"
+    table = Table(title=title, title_justify="left", header_style="bold", expand=False)
+    table.add_column("rank", justify="right")
+    table.add_column("score", justify="right")
+    table.add_column("study", overflow="fold")
+    if pictured is not None:
+        table.add_column("in the picture")
+    table.add_column("reports agree on")
+    table.add_column("reports differ on")
+    for case in answer.cases:
+        cells = [str(case.rank), f"{case.score:.3f}", case.study.study_uid]
+        if pictured is not None:
+            cells.append(pictured.get(case.study.study_uid, ""))
+        cells += [", ".join(map(_note, case.shared)), ", ".join(map(_note, case.contradicting))]
+        table.add_row(*(Text(cell) for cell in cells))
+    out.print(table)
+    method = "exact" if answer.exact else "approximate"
+    out.print(
+        f"{answer.more} more; model {answer.model_id}, {method} search, as of {answer.as_of:%Y-%m-%d %H:%M:%S} UTC. "
+        "Decision support, not diagnosis."
+    )

@@ -1,0 +1,114 @@
+"""``radir up``: everything on one machine, until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+from radir_pacs import config
+from radir_pacs.catalogue import Catalogue, stop_embedded
+from radir_pacs.cli.supervisor import Supervisor, only_one
+from radir_pacs.config import Settings
+from radir_pacs.errors import RadirError, SettingError
+
+READY_S = 90.0
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("up", help="run listener, web service, workers and relay until Ctrl-C")
+    config.add_flags(parser)
+    parser.set_defaults(run=run, needs_settings=True)
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    with running(settings) as supervisor:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: supervisor.stop())
+        print_addresses(settings)
+        while not supervisor.stopping.wait(0.5):
+            pass
+    return 0
+
+
+def print_addresses(settings: Settings) -> None:
+    print(f"DICOM     {settings.ae_title}@{settings.listener_host}:{settings.listener_port}")
+    print(f"DICOMweb  {settings.public_url}/dicom-web")
+    print(f"Page      {settings.public_url}/")
+    print(f"State     {settings.home}", flush=True)
+
+
+@contextlib.contextmanager
+def running(settings: Settings) -> Iterator[Supervisor]:
+    """The whole stack, answering; it is stopped at the end of the body.
+
+    Raises SettingError for a taken port, RadirError when a process cannot stay up.
+    """
+    with only_one(settings):
+        for name, host, port in (
+            ("listener_port", settings.listener_host, settings.listener_port),
+            ("web_port", settings.web_host, settings.web_port),
+        ):
+            check_free(name, host, port)
+        with Catalogue.open(settings):  # starts the embedded Postgres and brings the schema up to date, once
+            pass
+        supervisor = Supervisor(settings)
+        thread = threading.Thread(target=supervisor.run, name="supervisor")
+        thread.start()
+        try:
+            _wait_until_ready(settings, supervisor)
+            yield supervisor
+        finally:
+            supervisor.stop()
+            thread.join()
+            if not settings.database_url:
+                stop_embedded(settings.home)
+
+
+def check_free(name: str, host: str, port: int) -> None:
+    """Raise SettingError when nothing can be bound there."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            flag = name.replace("_", "-")
+            raise SettingError(f"{name}: {host}:{port} cannot be used: {error.strerror}; choose another by --{flag}") from None
+
+
+def _wait_until_ready(settings: Settings, supervisor: Supervisor) -> None:
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        failed = supervisor.failed()
+        if failed is not None:
+            log = supervisor.log_of(failed.name)
+            lines = log.read_text(errors="replace").strip().splitlines()[-1:]
+            raise RadirError(f"{failed.name} does not stay up: {' '.join(lines)} (log: {log})")
+        if _listening(settings) and _ready(settings):
+            return
+        time.sleep(0.1)
+    raise RadirError(f"not ready after {READY_S:.0f} s; logs are in {settings.home / 'logs'}")
+
+
+def _listening(settings: Settings) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((settings.listener_host, settings.listener_port), 1):
+        return True
+    return False
+
+
+def _ready(settings: Settings) -> bool:
+    """All pulses are there: the web service's readiness asks the catalogue for them."""
+    url = f"http://{settings.web_host}:{settings.web_port}/health/ready"
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+

@@ -1,0 +1,129 @@
+"""Sends DICOM files by C-STORE (PS3.4 annex B): bytes as they lie on the disk, one association, a result a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pynetdicom import AE, _config
+from pynetdicom.association import Association
+
+from radir_pacs.errors import BadInput, RadirError
+
+_MOST_CONTEXTS = 128  # PS3.8 9.3.2.2: odd ids 1 to 255
+_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """A DICOM peer, written AET@host:port."""
+
+    ae_title: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Destination:
+        match = re.fullmatch(r"([^@\\]{1,16})@\[?([^@\]]+?)\]?:(\d{1,5})", text.strip())
+        if not match or not 0 < int(match[3]) < 65536:
+            raise BadInput(f"{text!r} is not a destination; write AET@host:port")
+        return cls(ae_title=match[1], host=match[2], port=int(match[3]))
+
+    def __str__(self) -> str:
+        return f"{self.ae_title}@{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SendResult:
+    """What the peer said of one file; ``reason`` is empty on success (status 0x0000 or a warning 0xBxxx)."""
+
+    path: Path
+    status: int | None
+    reason: str = ""
+
+
+def dicom_files(folder: Path) -> Iterator[Path]:
+    """Every Part-10 file below ``folder`` (or the file itself), in name order, known by its prefix (PS3.10 7.1)."""
+    paths = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in paths:
+        with path.open("rb") as file:
+            if file.read(132)[128:] == b"DICM":
+                yield path
+
+
+def send_files(
+    paths: Sequence[Path],
+    destination: Destination,
+    *,
+    calling_ae: str = "RADIR-SEND",
+    on_result: Callable[[SendResult], None] = lambda result: None,
+) -> list[SendResult]:
+    """Send each file; a refused one does not stop the rest. Raises RadirError when the peer cannot be reached."""
+    _config.STORE_SEND_CHUNKED_DATASET = True  # as it lies on the disk, without decoding
+    results: list[SendResult] = []
+
+    def note(result: SendResult) -> None:
+        results.append(result)
+        on_result(result)
+
+    for batch in _batches(paths, note):
+        association = _associate(batch, destination, calling_ae)
+        try:
+            for path, _ in batch:
+                if not association.is_established:
+                    association = _associate(batch, destination, calling_ae)
+                note(_send(association, path))
+        finally:
+            association.release()
+    return results
+
+
+def _batches(
+    paths: Iterable[Path], note: Callable[[SendResult], None]
+) -> Iterator[list[tuple[Path, tuple[str, str]]]]:
+    """Files whose presentation contexts fit one association; what cannot be read is noted at once."""
+    batch: list[tuple[Path, tuple[str, str]]] = []
+    contexts: set[tuple[str, str]] = set()
+    for path in paths:
+        try:
+            meta = read_file_meta_info(path)
+            context = (str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID))
+        except (InvalidDicomError, AttributeError, OSError, ValueError) as error:
+            note(SendResult(path=path, status=None, reason=f"not a DICOM file ({type(error).__name__})"))
+            continue
+        if context not in contexts and len(contexts) == _MOST_CONTEXTS:
+            yield batch
+            batch, contexts = [], set()
+        contexts.add(context)
+        batch.append((path, context))
+    if batch:
+        yield batch
+
+
+def _associate(batch: list[tuple[Path, tuple[str, str]]], destination: Destination, calling_ae: str) -> Association:
+    ae = AE(ae_title=calling_ae)
+    ae.network_timeout = ae.acse_timeout = ae.dimse_timeout = ae.connection_timeout = _TIMEOUT_S
+    for sop_class_uid, transfer_syntax_uid in sorted({context for _, context in batch}):
+        ae.add_requested_context(sop_class_uid, transfer_syntax_uid)
+    association = ae.associate(destination.host, destination.port, ae_title=destination.ae_title)
+    if not association.is_established:
+        why = "refused the association" if association.is_rejected else "does not answer"
+        raise RadirError(f"{destination} {why}")
+    return association
+
+
+def _send(association: Association, path: Path) -> SendResult:
+    try:
+        answer = association.send_c_store(path)
+    except (ValueError, AttributeError, RuntimeError, OSError) as error:
+        return SendResult(path=path, status=None, reason=str(error)[:200])
+    status = answer.get("Status")
+    if status is None:
+        return SendResult(path=path, status=None, reason="the peer did not answer")
+    ok = status == 0x0000 or status & 0xF000 == 0xB000
+    comment = str(answer.get("ErrorComment", "")) or f"status {status:04X}"
+    return SendResult(path=path, status=status, reason="" if ok else comment)

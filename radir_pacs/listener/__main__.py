@@ -1,0 +1,44 @@
+"""``python -m radir_pacs.listener``: the listener process, with its settings from the environment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+from radir_pacs import config
+from radir_pacs.blobs import BlobStore
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.errors import RadirError
+from radir_pacs.intake import Intake
+from radir_pacs.listener.server import make_server
+from radir_pacs.logs import set_up_logging
+from radir_pacs.pulse import pulse
+
+
+def main() -> int:
+    """Serve until SIGTERM; the associations in flight end with their connection, unacknowledged."""
+    settings = config.load()
+    set_up_logging(settings, "listener")
+    with Catalogue.open(settings) as catalogue:
+        blobs = BlobStore(settings.home / "blobs")
+        server = make_server(settings, Intake(catalogue, blobs, settings), blobs)
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True).start()
+        with pulse(catalogue, "listener", detail=f"{settings.listener_host}:{settings.listener_port}"):
+            stop.wait()
+            server.shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        code = main()
+    except RadirError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 1
+    sys.stdout.flush()
+    os._exit(code)  # threads of half-open associations do not keep the process

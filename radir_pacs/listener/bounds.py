@@ -1,0 +1,79 @@
+"""What one peer may take: PDU size, message size, and time.
+
+pynetdicom bounds none of them: a PDU may announce 4 GiB, and its socket time-outs restart at each byte, so that a peer
+sending one byte a second holds its association for ever. The socket here has a deadline that only whole messages move,
+by a fixed allowance and a least rate.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import dataclass
+
+from pynetdicom.association import Association
+from pynetdicom.transport import AssociationSocket
+
+MAX_PDU_BYTES = 131_072  # what we announce (PS3.8 D.1.1)
+_MAX_PDU_READ_BYTES = 1 << 20  # what we read; an A-ASSOCIATE-RQ with 128 contexts is far smaller
+_READ_BYTES = 1 << 18
+LEAST_BYTES_PER_S = 32_768
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerBounds:
+    """idle_s: to begin and end a message, beside its bytes at the least rate. association_s: for everything."""
+
+    idle_s: float
+    association_s: float
+    message_bytes: int
+
+
+class BoundedSocket(AssociationSocket):  # type: ignore[misc]
+    """An association's socket that stops reading at its bounds; pynetdicom then closes the connection (Evt17)."""
+
+    def __init__(self, assoc: Association, client_socket: socket.socket, bounds: PeerBounds) -> None:
+        super().__init__(assoc, client_socket=client_socket)
+        client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._bounds = bounds
+        self._last_moment = time.monotonic() + bounds.association_s
+        self._refused = False
+        self.message_done()
+
+    def message_done(self) -> None:
+        """A whole message is here and answered: the next one starts with a full allowance."""
+        self._message_bytes = 0
+        self._message_since = time.monotonic()
+
+    @property
+    def ready(self) -> bool:
+        """As pynetdicom's, and True once time is up, so that the read below ends the association."""
+        return bool(super().ready) or time.monotonic() > self._deadline()
+
+    def _deadline(self) -> float:
+        allowance = self._bounds.idle_s + self._message_bytes / LEAST_BYTES_PER_S
+        return min(self._message_since + allowance, self._last_moment)
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Exactly ``nr_bytes``, or fewer when the peer hung up. Raises OSError beyond a bound."""
+        if nr_bytes > _MAX_PDU_READ_BYTES:
+            raise OSError(f"the peer announces a PDU of {nr_bytes} bytes")
+        if self._message_bytes + nr_bytes > self._bounds.message_bytes:
+            raise OSError(f"a message of more than {self._bounds.message_bytes} bytes")
+        if self.socket is None:
+            raise OSError("the connection is closed")
+        received = bytearray(nr_bytes)
+        view, at = memoryview(received), 0
+        while at < nr_bytes:
+            remaining_s = self._deadline() - time.monotonic()
+            if remaining_s <= 0:
+                raise TimeoutError("the peer sends too slowly")
+            self.socket.settimeout(remaining_s)
+            count = self.socket.recv_into(view[at : at + _READ_BYTES])
+            if not count:
+                break
+            at += count
+            self._message_bytes += count
+        view.release()
+        del received[at:]
+        return received

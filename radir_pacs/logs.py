@@ -1,0 +1,49 @@
+"""Structured logs: one JSON object a line, ids only. Nothing here knows a patient."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+from radir_pacs.config import Settings
+
+_PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_QUIET = ("pynetdicom", "pydicom", "waitress", "celery", "kombu", "highdicom", "psycopg.pool", "dicomweb_client")
+
+
+class JsonLines(logging.Formatter):
+    """Time, level, process, logger, message, and what the caller gave as ``extra``."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        shown = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "process": self._process,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        shown |= {key: value for key, value in record.__dict__.items() if key not in _PLAIN}
+        if record.exc_info and record.exc_info[0]:
+            # Where it happened, not what was said: an exception's text may quote a patient.
+            frames = []
+            trace = record.exc_info[2]
+            while trace is not None:
+                frames.append(f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}")
+                trace = trace.tb_next
+            shown |= {"exception": record.exc_info[0].__name__, "where": frames[-6:]}
+        return json.dumps(shown, default=str)
+
+
+def set_up_logging(settings: Settings, process: str) -> None:
+    """Log to standard error, which the supervisor keeps in a file. Libraries speak only of what went wrong."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines(process))
+    logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,75 @@
+"""The open partitions of one process, brought up to date before each answer.
+
+A partition is its published generation and what the catalogue has written since, read by snapshot: a deleted study is
+gone from the next answer on, a committed encoding is in it. A generation whose files are refused costs a rebuild: the
+partition is then all tail, searched exactly.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.config import Settings
+from radir_pacs.errors import IndexRefused
+from radir_pacs.index import Generation, Partition, open_generation, partition_folder
+
+log = logging.getLogger(__name__)
+
+
+class _Open:
+    """A partition, and the snapshot up to which the catalogue has been read into it."""
+
+    def __init__(self, partition: Partition) -> None:
+        self.partition = partition
+        self.lock = threading.Lock()
+        self.generation: str | None = None
+        self.since = "0"
+
+
+class Partitions:
+    """Opens and refreshes partitions; safe from many threads."""
+
+    def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
+        self._catalogue, self._settings = catalogue, settings
+        self._opening = threading.Lock()
+        self._open: dict[tuple[str, str], _Open] = {}
+
+    def fresh(self, model_id: str, region: str, *, dim: int) -> Partition:
+        """The partition as the catalogue stands now."""
+        with self._opening:
+            opened = self._open.setdefault(
+                (model_id, region), _Open(Partition(model_id=model_id, region=region, dim=dim))
+            )
+        with opened.lock:
+            self._follow_generation(opened)
+            changes = self._catalogue.changes(model_id, region, opened.since)
+            opened.partition.apply(labels=changes.ids, vectors=changes.vectors, deleted=changes.gone)
+            opened.since = changes.xid
+        return opened.partition
+
+    def _follow_generation(self, opened: _Open) -> None:
+        """Swap to the published generation when it is another than the one that answers."""
+        partition = opened.partition
+        published = self._catalogue.published_generation(partition.model_id, partition.region)
+        if published is None or published.name == opened.generation:
+            return
+        generation = self._opened(partition, published.name)
+        if generation is None:
+            return
+        partition.swap(generation)
+        opened.generation = published.name
+        if opened.since == "0":  # a fresh process need not read again what the generation holds
+            opened.since = published.as_of
+
+    def _opened(self, partition: Partition, name: str) -> Generation | None:
+        folder = partition_folder(self._settings.home, partition.model_id, partition.region) / name
+        try:
+            return open_generation(
+                folder, model_id=partition.model_id, region=partition.region, dim=partition.dim
+            )
+        except IndexRefused as error:
+            log.error("generation refused", extra={"generation": name, "reason": str(error)})
+            self._catalogue.refuse_generation(partition.model_id, partition.region, name, reason=str(error))
+            return None

@@ -1,0 +1,150 @@
+"""Which earlier cases look like this one, in this region?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from radir_pacs import anatomy
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.config import Settings
+from radir_pacs.errors import NotReady, Quarantined, Skipped, UnknownRegion
+from radir_pacs.index import Partition
+from radir_pacs.query.explain import Explainer
+from radir_pacs.query.partitions import Partitions
+from radir_pacs.types import CatalogueStudy, Encoding, I64, ImageKind, Query, Region, SimilarCase, SimilarCaseList, StudyState
+
+import numpy as np
+
+_RADIOGRAPHS = frozenset({"CR", "DX"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where a query is answered: a region's partition, with the labels it may and may not answer."""
+
+    region: Region
+    partition: Partition
+    allowed: I64 | None
+    excluded: I64
+    candidates: int
+
+
+class Searcher:
+    """Answers queries from catalogue and index. One a process; safe from many threads."""
+
+    def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
+        self._catalogue, self._settings = catalogue, settings
+        self._partitions = Partitions(catalogue, settings)
+        self._explainer = Explainer(catalogue)
+
+    def similar(self, query: Query) -> SimilarCaseList:
+        """The cases most similar to the query's study in its region, best first.
+
+        Raises NotFound (no such study), NotReady (not encoded yet), Skipped or Quarantined (never will be, with the
+        reason), UnknownRegion (no such region, or none that fits the image).
+        """
+        asked = anatomy.region(query.region)
+        study = self._catalogue.study(query.study_uid)
+        encoding = self._encoding(study, asked, query)
+        place, warnings = self._place(asked, encoding, query)
+        vector = encoding.vectors[encoding.regions.index(place.region.key)]
+        as_of = datetime.now(UTC)
+        hits = place.partition.search(
+            vector, query.offset + query.limit, allowed=place.allowed, excluded=place.excluded
+        )
+        labels, scores = hits.labels[query.offset :], hits.scores[query.offset :]
+        owners = self._catalogue.encoding_owners(labels.tolist())
+        findings = self._explainer.findings([query.study_uid, *(o.study.study_uid for o in owners.values())])
+        cases = []
+        for label, score in zip(labels.tolist(), scores.tolist(), strict=True):
+            owner = owners.get(label)
+            if owner is None:  # deleted while we searched
+                continue
+            shared, contradicting = self._explainer.explain(
+                findings, query.study_uid, owner.study.study_uid, place.region.key
+            )
+            cases.append(
+                SimilarCase(
+                    rank=query.offset + len(cases) + 1,
+                    score=float(score),
+                    study=owner.study,
+                    series_uid=owner.series_uid,
+                    sop_uid=owner.sop_uid,
+                    shared=shared,
+                    contradicting=contradicting,
+                )
+            )
+        return SimilarCaseList(
+            query=query,
+            region_asked=asked,
+            region_answered=place.region,
+            model_id=encoding.model_id,
+            generation=hits.generation,
+            as_of=as_of,
+            exact=hits.exact,
+            cases=tuple(cases),
+            more=max(0, place.candidates - query.offset - len(labels)),
+            warnings=(*warnings, *encoding.warnings),
+            query_series_uid=encoding.series_uid,
+            query_sop_uid=encoding.sop_uid,
+        )
+
+    def _encoding(self, study: CatalogueStudy, asked: Region, query: Query) -> Encoding:
+        """The study's encoding under an active model; X-ray and CT of one study are told apart by the filters."""
+        found = {}
+        for kind in ImageKind:
+            model = self._catalogue.active_model(kind)
+            encoding = self._catalogue.encoding_of(study.study_uid, model.model_id) if model else None
+            if encoding is not None:
+                found[kind] = encoding
+        if not found:
+            raise _why_not(study)
+        wanted = query.filters.modalities
+        if wanted:
+            kinds = {ImageKind.CXR} if wanted & _RADIOGRAPHS else set()
+            kinds |= {ImageKind.CT} if "CT" in wanted else set()
+            found = {kind: encoding for kind, encoding in found.items() if kind in kinds} or found
+        best = [kind for kind in found if kind in asked.kinds] or list(found)
+        return found[best[0]]
+
+    def _place(self, asked: Region, encoding: Encoding, query: Query) -> tuple[_Place, list[str]]:
+        """The region asked for, or the nearest parent that the model knows and that has cases enough."""
+        warnings = []
+        thin: _Place | None = None
+        for region in (asked, *anatomy.ancestors(asked.key)):
+            if region.key not in encoding.regions:
+                continue
+            place = self._open(region, encoding, query)
+            if place.candidates >= self._settings.min_cases:
+                break
+            thin = thin or place
+        else:
+            if thin is None:
+                raise UnknownRegion(asked.name, tuple(anatomy.region(key).name for key in encoding.regions[:5]))
+            place = thin
+            warnings.append(f"only {place.candidates} cases can answer for {place.region.name}")
+        if place.region.key != asked.key:
+            known = asked.key in encoding.regions
+            why = "has too few cases" if known else "is not a region of this model"
+            warnings.append(f"{asked.name} {why}: answered from {place.region.name}")
+        return place, warnings
+
+    def _open(self, region: Region, encoding: Encoding, query: Query) -> _Place:
+        partition = self._partitions.fresh(encoding.model_id, region.key, dim=encoding.vectors.shape[1])
+        allowed, excluded = self._catalogue.allowed_encodings(
+            encoding.model_id, region.key, query.filters, query.study_uid
+        )
+        live = partition.labels() if allowed is None else np.intersect1d(allowed, partition.labels(), True)
+        candidates = len(live) - len(np.intersect1d(live, excluded, True))
+        return _Place(region=region, partition=partition, allowed=allowed, excluded=excluded, candidates=candidates)
+
+
+def _why_not(study: CatalogueStudy) -> Exception:
+    match study.state:
+        case StudyState.SKIPPED:
+            return Skipped(f"the study is not encoded: {study.reason}")
+        case StudyState.QUARANTINED:
+            return Quarantined(f"the study could not be encoded: {study.reason}")
+        case _:
+            return NotReady("the study is still being encoded")
