@@ -55,7 +55,6 @@ class Partition:
         self._changing = threading.Lock()
         self._snapshot = Snapshot(
             generation=None,
-            hidden=_NO_LABELS,
             tail_labels=_NO_LABELS,
             tail_vectors=np.empty((0, dim), np.float32),
             deleted=_NO_LABELS,
@@ -79,6 +78,10 @@ class Partition:
             deleted=len(snapshot.hidden),
         )
 
+    def labels(self) -> I64:
+        """Every label that can be answered now, ascending."""
+        return self._snapshot.live_labels
+
     def search(self, query: F32, k: int, *, allowed: I64 | None = None, excluded: I64 | None = None) -> Hits:
         """The ``k`` live vectors most like ``query`` (float32 [dim], unit) that the filters let through (P7).
 
@@ -98,27 +101,26 @@ class Partition:
     def compare(self, live: I64) -> tuple[I64, I64]:
         """(missing, gone): labels of ``live`` (ascending) that are not answered here, and the answered not in it.
 
-        With ``live`` from the catalogue these are the next `apply`: found by difference, never by a high-water mark,
-        since rows commit out of order.
+        With all labels of the catalogue as ``live``, these are the next `apply`.
         """
-        here = self._snapshot.live_labels()
+        here = self._snapshot.live_labels
         return live[~contains(here, live)], here[~contains(live, here)]
 
     def apply(self, *, labels: I64 = _NO_LABELS, vectors: F32 | None = None, deleted: I64 = _NO_LABELS) -> None:
-        """Add or replace ``vectors`` (float32 [n, dim], unit) under ascending ``labels``; forget ``deleted`` at once.
+        """Add ``vectors`` (float32 [n, dim], unit) under ascending ``labels``, drop ``deleted``: both at once.
 
-        A label deleted earlier and added again answers again; one both added and deleted here is deleted. Raises
-        ValueError, changing nothing, for vectors that cannot be searched.
+        A label's vector never changes and a deleted label never returns, as the catalogue's encoding ids promise; so
+        changes may be read twice or out of order. Raises ValueError, changing nothing, for vectors that cannot be
+        searched.
         """
         if vectors is None:
             vectors = np.empty((0, self.dim), np.float32)
         check_vectors(labels, vectors)
         if vectors.shape[1] != self.dim:
             raise ValueError(f"vectors of this partition have {self.dim} numbers")
-        deleted = np.unique(np.asarray(deleted, np.int64))
+        deleted = np.asarray(deleted, np.int64)
         with self._changing:
-            keep = ~contains(deleted, labels)
-            self._snapshot = self._snapshot.changed(labels[keep], vectors[keep], deleted)
+            self._snapshot = self._snapshot.changed(labels, vectors, deleted)
 
     def swap(self, generation: Generation) -> None:
         """Answer from ``generation`` from now on. No search loses or regains a case by it.

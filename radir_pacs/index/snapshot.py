@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from radir_pacs.index.hnsw import EF_SEARCH, Graph
 from radir_pacs.index.selection import Selection
 from radir_pacs.types import F32, I64
 
-ROWS_PER_CANDIDATE = 100
+ROWS_PER_CANDIDATE = 40
 """How many rows exact search scores in the time the graph finds one candidate (benchmarks/index_search.py). It decides
 every choice between the two: whole partitions, filters of any width, and when to stop fetching more."""
 
@@ -23,37 +24,49 @@ _FETCH_MARGIN = 1.5  # fetched beyond what a filter's width asks for, so that on
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """hidden: labels of the generation that it no longer answers (deleted, or replaced in the tail). deleted: every
-    label deleted in this partition's life, so that a generation built earlier cannot bring it back; 8 bytes each.
-    All labels ascend.
+    """What answers: the generation without ``deleted``, and the tail, which has nothing in common with either.
+
+    deleted: every label deleted in this partition's life, so that a generation built earlier, or an addition read
+    twice, cannot bring it back; 8 bytes each. All labels ascend.
     """
 
     generation: Generation | None
-    hidden: I64
     tail_labels: I64
     tail_vectors: F32
     deleted: I64
 
     def changed(self, labels: I64, vectors: F32, deleted: I64) -> Snapshot:
-        """After ``labels`` were added and ``deleted`` were deleted; the two have nothing in common."""
-        stays = ~(contains(labels, self.tail_labels) | contains(deleted, self.tail_labels))
-        tail_labels = np.concatenate([self.tail_labels[stays], labels])
-        tail_vectors = np.concatenate([self.tail_vectors[stays], vectors])
-        still_deleted = self.deleted[~contains(labels, self.deleted)]
-        return _snapshot(self.generation, tail_labels, tail_vectors, np.union1d(still_deleted, deleted))
+        """After ``labels`` were added and ``deleted`` were deleted. What is known already is passed over."""
+        deleted = np.union1d(self.deleted, deleted) if len(deleted) else self.deleted
+        known = contains(deleted, labels) | contains(self.tail_labels, labels)
+        if self.generation is not None:
+            known |= contains(self.generation.labels, labels)
+        stays = ~contains(deleted, self.tail_labels)
+        return _snapshot(
+            self.generation,
+            np.concatenate([self.tail_labels[stays], labels[~known]]),
+            np.concatenate([self.tail_vectors[stays], vectors[~known]]),
+            deleted,
+        )
 
     def swapped(self, generation: Generation) -> Snapshot:
-        """With ``generation`` in place of the present one; the tail keeps what is in neither it nor ``deleted``."""
-        covered = contains(generation.labels, self.tail_labels)
-        rows = np.searchsorted(generation.labels, self.tail_labels[covered])
-        covered[covered] = (generation.vectors[rows] == self.tail_vectors[covered]).all(axis=1)
-        tail_labels, tail_vectors = self.tail_labels[~covered], self.tail_vectors[~covered]
+        """With ``generation`` in place of the present one; what it lacks of that one stays, in the tail."""
+        stays = ~contains(generation.labels, self.tail_labels)
+        tail_labels, tail_vectors = self.tail_labels[stays], self.tail_vectors[stays]
         if self.generation is not None:
-            left_out = self._answering() & ~contains(generation.labels, self.generation.labels)
-            tail_labels = np.concatenate([tail_labels, self.generation.labels[left_out]])
-            tail_vectors = np.concatenate([tail_vectors, self.generation.vectors[left_out]])
+            lacking = self._answering() & ~contains(generation.labels, self.generation.labels)
+            tail_labels = np.concatenate([tail_labels, self.generation.labels[lacking]])
+            tail_vectors = np.concatenate([tail_vectors, self.generation.vectors[lacking]])
         return _snapshot(generation, tail_labels, tail_vectors, self.deleted)
 
+    @functools.cached_property
+    def hidden(self) -> I64:
+        """Labels of the generation that it no longer answers, ascending."""
+        if self.generation is None:
+            return self.deleted[:0]
+        return self.deleted[contains(self.generation.labels, self.deleted)]
+
+    @functools.cached_property
     def live_labels(self) -> I64:
         """Every label that can be answered, ascending."""
         if self.generation is None:
@@ -65,7 +78,7 @@ class Snapshot:
         if self.generation is None:
             return self.tail_labels, self.tail_vectors
         answering = self._answering()
-        labels = self.live_labels()
+        labels = self.live_labels
         vectors = np.empty((len(labels), self.tail_vectors.shape[1]), np.float32)
         vectors[np.searchsorted(labels, self.generation.labels[answering])] = self.generation.vectors[answering]
         vectors[np.searchsorted(labels, self.tail_labels)] = self.tail_vectors
@@ -75,18 +88,13 @@ class Snapshot:
         """Which rows of the generation answer."""
         if self.generation is None:
             return np.zeros(0, np.bool_)
-        return ~contains(self.hidden, self.generation.labels)
+        return ~contains(self.deleted, self.generation.labels)
 
 
 def _snapshot(generation: Generation | None, tail_labels: I64, tail_vectors: F32, deleted: I64) -> Snapshot:
     order = np.argsort(tail_labels)
-    hidden = np.union1d(deleted, tail_labels)
     return Snapshot(
-        generation=generation,
-        hidden=hidden[contains(generation.labels, hidden)] if generation else hidden[:0],
-        tail_labels=tail_labels[order],
-        tail_vectors=np.ascontiguousarray(tail_vectors[order]),
-        deleted=deleted,
+        generation=generation, tail_labels=tail_labels[order], tail_vectors=tail_vectors[order], deleted=deleted
     )
 
 
@@ -96,9 +104,10 @@ def search_snapshot(snapshot: Snapshot, query: F32, k: int, selection: Selection
     labels, scores = search_rows(snapshot.tail_vectors, snapshot.tail_labels, query, k, tail_rows)
     if snapshot.generation is None:
         return labels, scores, True
-    old_labels, old_scores, exact = _search_generation(
-        snapshot.generation, query, k, selection.without(snapshot.hidden)
-    )
+    old_selection = selection.without(snapshot.hidden)
+    old_labels, old_scores, exact = _search_generation(snapshot.generation, query, k, old_selection)
+    if not len(labels):
+        return old_labels, old_scores, exact
     labels, scores = best(np.concatenate([old_labels, labels]), np.concatenate([old_scores, scores]), k)
     return labels, scores, exact
 
