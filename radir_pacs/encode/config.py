@@ -1,0 +1,152 @@
+"""The shapes the network comes in: ``tiny`` for a CPU, ``small`` for one GPU, ``base`` the size of the RadIR paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from radir_pacs.types import ImageKind
+
+MOST_TOKENS, MOST_WIDTH, MOST_BLOCKS, MOST_VOXELS = 32768, 2048, 48, 2**28
+
+
+@dataclass(frozen=True, kw_only=True)
+class StemConfig:
+    """How an image becomes tokens.
+
+    shape: input voxels, (rows, columns) or (z, y, x). patch: stride of the first convolution, per axis.
+    overlap: whether that convolution sees a margin around its patch. stages: (width, stride) of the residual
+    convolution stages that follow; none makes a plain patch embedding, as in a vision transformer.
+    """
+
+    shape: tuple[int, ...]
+    patch: tuple[int, ...]
+    first_width: int
+    overlap: bool = True
+    stages: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.shape) not in (2, 3) or len(self.patch) != len(self.shape):
+            raise ValueError("a stem is 2D or 3D")
+        if any(value < 1 for value in (*self.shape, *self.patch, self.first_width)):
+            raise ValueError("a stem's sizes are positive")
+        if any(width < 1 or stride < 1 for width, stride in self.stages) or len(self.stages) > MOST_BLOCKS:
+            raise ValueError("a stem's stages are positive and few")
+        voxels = 1
+        for n in self.shape:
+            voxels *= n
+        if voxels > MOST_VOXELS or max([self.first_width, *(w for w, _ in self.stages)]) > MOST_WIDTH:
+            raise ValueError("a stem this large is not served")
+        if any(n % p for n, p in zip(self.shape, self.total_stride, strict=True)):
+            raise ValueError("a stem's strides divide its shape")
+
+    @property
+    def total_stride(self) -> tuple[int, ...]:
+        factor = 1
+        for _, stride in self.stages:
+            factor *= stride
+        return tuple(p * factor for p in self.patch)
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Tokens along each axis."""
+        return tuple(n // p for n, p in zip(self.shape, self.total_stride, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Sizes of one network. ``embedding_dim`` is the length of a region vector."""
+
+    name: str
+    stems: Mapping[ImageKind, StemConfig]
+    width: int
+    blocks: int
+    heads: int
+    decoder_blocks: int
+    text_blocks: int
+    embedding_dim: int
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        sizes = (self.width, self.heads, self.embedding_dim)
+        if min(sizes) < 1 or max(sizes) > MOST_WIDTH or self.width % self.heads or self.width < 6:
+            raise ValueError("width is a multiple of the heads, and sizes are in bounds")
+        if self.embedding_dim < 2 or not 0 <= self.dropout < 1:
+            raise ValueError("embedding_dim is at least 2, dropout in [0, 1)")
+        if not min(self.blocks, self.text_blocks) >= 0 or self.decoder_blocks < 1:
+            raise ValueError("a network has at least one decoder block")
+        if max(self.blocks, self.decoder_blocks, self.text_blocks) > MOST_BLOCKS:
+            raise ValueError("a network this deep is not served")
+        for stem in self.stems.values():
+            tokens = 1
+            for n in stem.grid:
+                tokens *= n
+            if tokens > MOST_TOKENS:
+                raise ValueError("an image makes too many tokens")
+
+    def only(self, kind: ImageKind) -> NetworkConfig:
+        """The same network with the stem of one kind of image."""
+        return NetworkConfig(**{**vars(self), "stems": {kind: self.stems[kind]}})
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "stems": {kind.value: asdict(stem) for kind, stem in self.stems.items()}}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> NetworkConfig:
+        """Raises ValueError, TypeError or KeyError on anything but what ``to_json`` writes."""
+        stems = {
+            ImageKind(kind): StemConfig(
+                shape=tuple(int(n) for n in stem["shape"]),
+                patch=tuple(int(n) for n in stem["patch"]),
+                first_width=int(stem["first_width"]),
+                overlap=bool(stem["overlap"]),
+                stages=tuple((int(width), int(stride)) for width, stride in stem["stages"]),
+            )
+            for kind, stem in value["stems"].items()
+        }
+        return cls(**{**value, "stems": stems})
+
+
+TINY = NetworkConfig(
+    name="tiny",
+    stems={
+        ImageKind.CXR: StemConfig(shape=(128, 128), patch=(2, 2), first_width=32, stages=((32, 2), (64, 2), (128, 2))),
+        ImageKind.CT: StemConfig(shape=(64, 48, 64), patch=(4, 4, 4), first_width=32, stages=((64, 2), (128, 2))),
+    },
+    width=128,
+    blocks=2,
+    heads=4,
+    decoder_blocks=2,
+    text_blocks=1,
+    embedding_dim=128,
+)
+SMALL = NetworkConfig(
+    name="small",
+    stems={
+        ImageKind.CXR: StemConfig(shape=(256, 256), patch=(2, 2), first_width=48, stages=((64, 2), (128, 2), (256, 2))),
+        ImageKind.CT: StemConfig(
+            shape=(128, 96, 128), patch=(2, 2, 2), first_width=32, stages=((64, 2), (128, 2), (256, 2))
+        ),
+    },
+    width=256,
+    blocks=6,
+    heads=8,
+    decoder_blocks=3,
+    text_blocks=2,
+    embedding_dim=256,
+)
+BASE = NetworkConfig(
+    name="base",
+    stems={
+        ImageKind.CXR: StemConfig(shape=(480, 480), patch=(20, 20), first_width=512, overlap=False),
+        ImageKind.CT: StemConfig(shape=(240, 480, 480), patch=(10, 20, 20), first_width=512, overlap=False),
+    },
+    width=512,
+    blocks=12,
+    heads=8,
+    decoder_blocks=4,
+    text_blocks=6,
+    embedding_dim=512,
+)
+CONFIGS = {config.name: config for config in (TINY, SMALL, BASE)}

@@ -1,0 +1,272 @@
+"""The RadIR network: an image and the names of regions in, one unit vector a region out.
+
+Image tokens come from a 2D or a 3D stem and pass blocks that both kinds of image share. The name of a region, read by
+a small text encoder, is the query of a cross-attention decoder over those tokens (anatomy-conditioned retrieval,
+arXiv 2503.04653, section 2). Queries do not see one another, so a vector does not depend on what else was asked.
+
+Most regions of most patients are normal, and plain vectors then collapse onto what all patients share; the last layer
+therefore measures from each region's own mean (``RegionHead``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from radir_pacs.types import ImageKind, View
+
+from .config import NetworkConfig, StemConfig
+from .tokenizer import PAD
+
+GLOBAL_REGION = "chest"
+VIEWS = ("frontal", "lateral", "ct")  # rows of the modality embedding
+TEXT_TOKENS = 256  # longest text the text encoder reads
+
+
+def view_index(kind: ImageKind, view: View | None) -> int:
+    """The row of the modality embedding; a radiograph that does not say counts as frontal."""
+    if kind is ImageKind.CT:
+        return VIEWS.index("ct")
+    return VIEWS.index("lateral" if view is View.LATERAL else "frontal")
+
+
+def sine_positions(coordinates: Tensor, width: int) -> Tensor:
+    """Fixed sine and cosine codes [n, width] of coordinates [n, axes] in [0, 1]; what does not divide stays zero."""
+    axes = coordinates.shape[1]
+    steps = width // (2 * axes)
+    frequencies = math.pi * torch.logspace(0, 6, steps, base=2.0)
+    angles = coordinates[:, :, None] * frequencies
+    code = torch.cat([angles.sin(), angles.cos()], dim=2).flatten(1)
+    return functional.pad(code, (0, width - code.shape[1]))
+
+
+def grid_coordinates(grid: tuple[int, ...]) -> Tensor:
+    """Centres [tokens, 3] of a grid of tokens as (height from the feet, depth, right to left), in [0, 1].
+
+    A radiograph lies in the coronal plane of the same space (its first row is the head), so that what the shared
+    blocks learn of height and side on one kind of image holds on the other.
+    """
+    axes = [(torch.arange(n, dtype=torch.float32) + 0.5) / n for n in grid]
+    if len(grid) == 2:
+        axes = [axes[0].flip(0), torch.tensor([0.5]), axes[1]]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
+
+
+class ResidualStage(nn.Module):
+    """Two 3-wide convolutions with group normalisation around a strided shortcut."""
+
+    def __init__(self, axes: int, width_in: int, width: int, stride: int) -> None:
+        super().__init__()
+        conv = nn.Conv2d if axes == 2 else nn.Conv3d
+        self.first = conv(width_in, width, 3, stride=stride, padding=1, bias=False)
+        self.first_norm = nn.GroupNorm(_groups(width), width)
+        self.second = conv(width, width, 3, padding=1, bias=False)
+        self.second_norm = nn.GroupNorm(_groups(width), width)
+        self.shortcut = conv(width_in, width, 1, stride=stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = functional.relu(self.first_norm(self.first(x)))
+        return functional.relu(self.shortcut(x) + self.second_norm(self.second(inner)))
+
+
+def _groups(width: int) -> int:
+    return next(n for n in (8, 4, 2, 1) if width % n == 0)
+
+
+class Stem(nn.Module):
+    """Image [batch, 1, *shape] to tokens [batch, tokens, width], positions added."""
+
+    positions: Tensor
+
+    def __init__(self, config: StemConfig, width: int) -> None:
+        super().__init__()
+        axes = len(config.shape)
+        margin = 1 if config.overlap else 0
+        conv: Callable[..., nn.Module] = nn.Conv2d if axes == 2 else nn.Conv3d
+        kernel = tuple(p + 2 * margin for p in config.patch)
+        layers = [conv(1, config.first_width, kernel, stride=config.patch, padding=margin)]
+        if config.stages:
+            layers += [nn.GroupNorm(_groups(config.first_width), config.first_width), nn.ReLU()]
+        last = config.first_width
+        for stage_width, stride in config.stages:
+            layers.append(ResidualStage(axes, last, stage_width, stride))
+            last = stage_width
+        self.shape = config.shape
+        self.layers = nn.Sequential(*layers)
+        self.to_width = nn.Linear(last, width)
+        self.register_buffer("positions", sine_positions(grid_coordinates(config.grid), width), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if tuple(images.shape[1:]) != (1, *self.shape):
+            raise ValueError(f"images are {tuple(images.shape)}, the stem takes [batch, 1, *{self.shape}]")
+        tokens: Tensor = self.to_width(self.layers(images).flatten(2).transpose(1, 2))
+        return tokens + self.positions
+
+
+class Attention(nn.Module):
+    """Multi-head attention of ``queries`` [batch, q, width] over ``memory`` [batch, m, width]."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_query, self.to_out = nn.Linear(width, width), nn.Linear(width, width)
+        self.to_key_value = nn.Linear(width, 2 * width)
+
+    def forward(self, queries: Tensor, memory: Tensor, keep: Tensor | None = None) -> Tensor:
+        """``keep``: bool [batch, m], False where memory is padding."""
+        batch, q, width = queries.shape
+
+        def split(x: Tensor) -> Tensor:
+            return x.reshape(batch, -1, self.heads, width // self.heads).transpose(1, 2)
+
+        key, value = (split(part) for part in self.to_key_value(memory).chunk(2, dim=-1))
+        mask = None if keep is None else keep[:, None, None, :]
+        if queries.is_cuda:
+            mixed = functional.scaled_dot_product_attention(split(self.to_query(queries)), key, value, attn_mask=mask)
+        else:  # on a CPU and with this few tokens, torch's fused kernel takes three times as long
+            weights: Tensor = split(self.to_query(queries)) @ key.transpose(2, 3) * (width // self.heads) ** -0.5
+            if mask is not None:
+                weights = weights.masked_fill(~mask, float("-inf"))
+            mixed = weights.softmax(-1) @ value
+        out: Tensor = self.to_out(mixed.transpose(1, 2).reshape(batch, q, width))
+        return out
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block; ``cross`` attends to a memory of its own norm instead of to itself."""
+
+    def __init__(self, width: int, heads: int, dropout: float, *, cross: bool = False) -> None:
+        super().__init__()
+        self.norm, self.feed_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.memory_norm = nn.LayerNorm(width) if cross else None
+        self.attention = Attention(width, heads)
+        self.feed = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, memory: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
+        own = self.norm(x)
+        if self.memory_norm is None:
+            memory = own
+        elif memory is not None:
+            memory = self.memory_norm(memory)
+        x = x + self.drop(self.attention(own, memory, keep))
+        out: Tensor = x + self.drop(self.feed(self.feed_norm(x)))
+        return out
+
+
+class TextEncoder(nn.Module):
+    """Token ids [texts, length] to one vector a text [texts, width]: region names, finding phrases, reports."""
+
+    positions: Tensor
+
+    def __init__(self, vocabulary_size: int, config: NetworkConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary_size, config.width, padding_idx=PAD)
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, config.dropout) for _ in range(config.text_blocks)
+        )
+        self.norm = nn.LayerNorm(config.width)
+        line = torch.arange(TEXT_TOKENS, dtype=torch.float32)[:, None] / TEXT_TOKENS
+        self.register_buffer("positions", sine_positions(line, config.width), persistent=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if ids.shape[1] > TEXT_TOKENS:
+            raise ValueError(f"a text has at most {TEXT_TOKENS} tokens")
+        keep = ids != PAD
+        x = self.embedding(ids) + self.positions[: ids.shape[1]]
+        for block in self.blocks:
+            x = block(x, keep=keep)
+        weight = keep[:, :, None].to(x.dtype)
+        pooled: Tensor = self.norm((x * weight).sum(1) / weight.sum(1).clamp(min=1))
+        return pooled
+
+
+class RegionHead(nn.Module):
+    """Region-centred unit vectors: minus the region's mean, over its scale, a constant appended, normalised.
+
+    Without the centring, vectors of one region differ in the third decimal of their cosine. The constant gives a
+    picture with nothing to say (near its region's mean) a direction of its own: normal is similar to normal.
+    ``mean`` [regions, dim - 1] and ``scale`` [regions] are running averages, kept with the weights.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    seen: Tensor
+    MOMENTUM = 0.05
+
+    def __init__(self, width: int, dim: int, regions: int) -> None:
+        super().__init__()
+        self.project = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, dim - 1))
+        self.register_buffer("mean", torch.zeros(regions, dim - 1))
+        self.register_buffer("scale", torch.ones(regions))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, features: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [batch, q, width] of region rows ``regions`` [q] to (raw [batch, q, dim - 1], unit vectors)."""
+        raw: Tensor = self.project(features.float())
+        if self.training:
+            self._follow(raw.detach(), regions)
+        centred = (raw - self.mean[regions]) / self.scale[regions, None]
+        return raw, functional.normalize(functional.pad(centred, (0, 1), value=1.0), dim=-1)
+
+    @torch.no_grad()
+    def _follow(self, raw: Tensor, regions: Tensor) -> None:
+        momentum = max(self.MOMENTUM, 1.0 / (1 + int(self.seen)))  # a true mean of the first batches
+        self.mean[regions] += momentum * (raw.mean(0) - self.mean[regions])
+        spread = (raw - self.mean[regions]).square().sum(-1).mean(0).sqrt().clamp(min=1e-3)
+        self.scale[regions] += momentum * (spread - self.scale[regions])
+        self.seen += 1
+
+
+@dataclass(frozen=True)
+class Output:
+    """vectors: unit, [batch, q, embedding_dim]. severity: logits of severity >= 1, 2, 3 [batch, q, findings, 3]."""
+
+    vectors: Tensor
+    severity: Tensor
+
+
+class RadirNetwork(nn.Module):
+    """``regions`` and ``findings`` name the rows of the head's statistics and the columns of the severity head."""
+
+    def __init__(
+        self, config: NetworkConfig, *, vocabulary_size: int, regions: Sequence[str], findings: Sequence[str]
+    ) -> None:
+        super().__init__()
+        self.config, self.regions, self.findings = config, tuple(regions), tuple(findings)
+        width = config.width
+        self.stems = nn.ModuleDict({kind.value: Stem(stem, width) for kind, stem in config.stems.items()})
+        self.view = nn.Embedding(len(VIEWS), width)
+        self.blocks = nn.ModuleList(Block(width, config.heads, config.dropout) for _ in range(config.blocks))
+        self.memory_norm = nn.LayerNorm(width)
+        self.text = TextEncoder(vocabulary_size, config)
+        self.decoder = nn.ModuleList(
+            Block(width, config.heads, config.dropout, cross=True) for _ in range(config.decoder_blocks)
+        )
+        self.head = RegionHead(width, config.embedding_dim, len(self.regions))
+        self.severity = nn.Linear(config.embedding_dim - 1, 3 * len(self.findings))
+
+    def image_tokens(self, images: Tensor, views: Tensor, kind: ImageKind) -> Tensor:
+        """Images [batch, 1, *shape] seen as ``views`` [batch] (``view_index``) to tokens [batch, tokens, width]."""
+        x = self.stems[kind.value](images) + self.view(views)[:, None]
+        for block in self.blocks:
+            x = block(x)
+        tokens: Tensor = self.memory_norm(x)
+        return tokens
+
+    def decode(self, tokens: Tensor, queries: Tensor) -> Tensor:
+        """Query vectors [q, width] (from ``text``) asked of each image: features [batch, q, width]."""
+        x = queries.expand(len(tokens), -1, -1)
+        for block in self.decoder:
+            x = block(x, tokens)
+        return x
+
+    def forward(self, images: Tensor, views: Tensor, kind: ImageKind, queries: Tensor, regions: Tensor) -> Output:
+        """``queries`` [q, width] are encoded region names, ``regions`` [q] their rows in ``self.regions``."""
+        raw, vectors = self.head(self.decode(self.image_tokens(images, views, kind), queries), regions)
+        return Output(vectors, self.severity(raw).unflatten(-1, (len(self.findings), 3)))
