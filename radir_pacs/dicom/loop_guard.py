@@ -12,6 +12,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from radir_pacs.anatomy import PRIVATE_SCHEME
+from radir_pacs.types import InstanceHeader
 
 MANUFACTURER = "RadIR-PACS"
 MODEL_NAME = "Similar case search"
@@ -33,6 +34,11 @@ def is_own_object(ds: Dataset | Mapping[str, Any]) -> bool:
         _text(item, _SCHEME) == PRIVATE_SCHEME and _text(item, _SCHEME_UID) == CODING_SCHEME_UID
         for item in attributes.get(_CODING_SCHEMES, {}).get("Value", ())
     )
+
+
+def is_own_header(header: InstanceHeader) -> bool:
+    """Whether we made the object that ``header`` was read from."""
+    return is_own_object(header.attributes)
 
 
 def _marks(ds: Dataset) -> dict[str, Any]:
