@@ -1,0 +1,95 @@
+"""The nouns of report mining: what a sentence of a report says about a place in the body."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from radir_pacs.types import ImageKind
+
+Span = tuple[int, int]  # half-open character offsets into the report text
+
+
+class FindingKind(StrEnum):
+    ABNORMALITY = "abnormality"
+    DISEASE = "disease"
+    DEVICE = "device"
+    NORMAL = "normal"  # "lungs are clear": the root concept, absent, at a place
+    MEASUREMENT = "measurement"
+
+
+class Polarity(StrEnum):
+    PRESENT = "present"
+    ABSENT = "absent"
+
+
+class Certainty(StrEnum):
+    CERTAIN = "certain"
+    PROBABLE = "probable"
+    POSSIBLE = "possible"
+    HISTORICAL = "historical"  # history only, or seen on an earlier study and not said to remain
+    HYPOTHETICAL = "hypothetical"  # a question or a recommendation: "evaluate for", the indication
+
+
+class Laterality(StrEnum):
+    LEFT = "left"
+    RIGHT = "right"
+    BILATERAL = "bilateral"
+
+
+class Severity(StrEnum):
+    MINIMAL = "minimal"
+    MILD = "mild"
+    MODERATE = "moderate"
+    SEVERE = "severe"
+
+    @property
+    def rank(self) -> int:
+        """0 (minimal) to 3 (severe)."""
+        return list(Severity).index(self)
+
+
+class Change(StrEnum):
+    NEW = "new"
+    WORSE = "worse"
+    STABLE = "stable"
+    BETTER = "better"
+    RESOLVED = "resolved"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One statement. ``regions`` are keys of ``radir_pacs.anatomy``; spans index ``MinedReport.text``.
+
+    A normal statement has kind NORMAL, the root concept "abnormality" and polarity ABSENT.
+    """
+
+    concept: str
+    kind: FindingKind
+    polarity: Polarity
+    certainty: Certainty
+    regions: tuple[str, ...]
+    laterality: Laterality | None = None
+    severity: Severity | None = None
+    size_mm: float | None = None
+    change: Change | None = None
+    span: Span = (0, 0)
+    sentence: Span = (0, 0)
+    section: str = "report"
+
+    @property
+    def asserted(self) -> bool:
+        """Said to be there now, if perhaps with doubt."""
+        return self.polarity is Polarity.PRESENT and self.certainty not in (
+            Certainty.HISTORICAL,
+            Certainty.HYPOTHETICAL,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MinedReport:
+    """A report's text and what was read from it, in text order."""
+
+    text: str
+    kind: ImageKind | None
+    findings: tuple[Finding, ...]

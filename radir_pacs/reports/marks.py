@@ -1,0 +1,82 @@
+"""From a sentence to marks: the lexicon's phrases in it, longest first, and the measurements."""
+
+from __future__ import annotations
+
+import re
+
+from radir_pacs.reports.findings import Laterality
+from radir_pacs.reports.lexicon import Cue, Entry, Lexicon
+from radir_pacs.reports.tokens import TOKEN
+
+_SIZE = re.compile(
+    r"(\d{1,3}(?:[.,]\d{1,2})?)(?:\s*(?:x|×|by|-|to)\s*(\d{1,3}(?:[.,]\d{1,2})?)){0,2}\s*-?\s*(mm|cm|millimet\w*|centimet\w*)\b",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"\d{1,3}(?:[.,]\d{1,2})?")
+
+
+class Mark:
+    """A phrase in a sentence. ``first``/``last`` count words, ``start``/``end`` characters of the whole text."""
+
+    __slots__ = ("attribute", "concept", "cue", "end", "entry", "first", "last", "place", "side", "size_mm", "start")
+
+    def __init__(self, entry: Entry, first: int, last: int, start: int, end: int) -> None:
+        self.entry = entry
+        self.first, self.last, self.start, self.end = first, last, start, end
+        self.concept, self.attribute, self.place, self.cue = entry.concept, entry.attribute, entry.place, entry.cue
+        self.side: Laterality | None = entry.side
+        self.size_mm: float | None = None
+
+
+_DASH = Entry(cue=Cue.COMMA)
+
+
+def read_marks(text: str, lexicon: Lexicon) -> list[Mark]:
+    """Marks of one sentence in order."""
+    normalise = lexicon.normalise
+    words: list[str] = []
+    spans: list[tuple[int, int]] = []
+    for match in TOKEN.finditer(text):
+        word = match.group()
+        start, end = match.span()
+        if word == "-":
+            if text[start - 1 : start].isspace() and text[end : end + 1].isspace():
+                words.append(",")
+                spans.append((start, end))
+            continue
+        words.append(normalise(word))
+        spans.append((start, end))
+    marks: list[Mark] = []
+    root = lexicon.phrases
+    i, count = 0, len(words)
+    while i < count:
+        node = root.get(words[i])
+        found, stop, j = None, i, i + 1
+        while node is not None:
+            if node.entry is not None:
+                found, stop = node.entry, j
+            if j >= count:
+                break
+            node = node.get(words[j])
+            j += 1
+        if found is None:
+            i += 1
+            continue
+        marks.append(Mark(found, i, stop - 1, spans[i][0], spans[stop - 1][1]))
+        i = stop
+    if "mm" in text or "cm" in text or "imet" in text:
+        _add_sizes(text, marks, spans)
+    return marks
+
+
+def _add_sizes(text: str, marks: list[Mark], spans: list[tuple[int, int]]) -> None:
+    for match in _SIZE.finditer(text):
+        factor = 10.0 if match[3].lower().startswith("c") else 1.0
+        size = factor * max(float(number.replace(",", ".")) for number in _NUMBER.findall(match.group()))
+        first = next((i for i, (_, end) in enumerate(spans) if end > match.start()), 0)
+        mark = Mark(Entry(), first, first, match.start(), match.end())
+        mark.size_mm = size
+        position = next((i for i, other in enumerate(marks) if other.start >= match.start()), len(marks))
+        while position < len(marks) and marks[position].end <= match.end():
+            marks.pop(position)  # "mm" alone is a severity; here it is a unit
+        marks.insert(position, mark)

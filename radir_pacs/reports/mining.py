@@ -1,0 +1,76 @@
+"""A report's text to its findings: sections, sentences, statements, and what a sentence says of the one before."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+
+from radir_pacs.reports.findings import Finding, FindingKind, MinedReport
+from radir_pacs.reports.lexicon import Lexicon, load
+from radir_pacs.reports.reading import SentenceReading, read_sentence, shifted
+from radir_pacs.reports.sections import split_sections
+from radir_pacs.reports.sentences import sentences
+from radir_pacs.types import ImageKind
+
+MAX_SENTENCE = 2_000  # characters; what is longer is no sentence and is read in pieces
+
+
+class Miner:
+    """Mines reports with one lexicon. Sentences recur in radiology: their readings are remembered, within a bound."""
+
+    def __init__(self, lexicon: Lexicon | None = None, *, remember: int = 50_000) -> None:
+        self.lexicon = lexicon or load()
+        self._remember = remember
+        self._readings: OrderedDict[str, SentenceReading] = OrderedDict()
+
+    def mine(self, text: str, kind: ImageKind | None = None) -> MinedReport:
+        """All findings of a report, in text order. Any string is accepted; one without words has no findings."""
+        findings: list[Finding] = []
+        lexicon = self.lexicon
+        for section in split_sections(text, lexicon.headings):
+            asked = section.name in lexicon.asked_sections
+            if not asked and section.name not in lexicon.mined_sections:
+                continue
+            for start, end in sentences(text, section.start, section.end):
+                for begin in range(start, end, MAX_SENTENCE):
+                    stop = min(end, begin + MAX_SENTENCE)
+                    reading = self._read(text[begin:stop])
+                    if reading.refers_back and findings and findings[-1].section == section.name:
+                        _refer_back(findings, reading)
+                    for finding in reading.findings:
+                        findings.append(shifted(finding, begin, (begin, stop), section.name, asked))
+        return MinedReport(text=text, kind=kind, findings=tuple(findings))
+
+    def _read(self, sentence: str) -> SentenceReading:
+        reading = self._readings.get(sentence)
+        if reading is None:
+            reading = read_sentence(sentence, self.lexicon)
+            if self._remember:
+                if len(self._readings) >= self._remember:
+                    self._readings.popitem(last=False)
+                self._readings[sentence] = reading
+        return reading
+
+
+def _refer_back(findings: list[Finding], reading: SentenceReading) -> None:
+    """ "It measures 5 mm in the right apex." adds to the last finding what that did not say itself."""
+    last = findings[-1]
+    if last.kind is FindingKind.NORMAL or not last.asserted:
+        return
+    findings[-1] = replace(
+        last,
+        regions=reading.regions or last.regions,
+        laterality=reading.laterality if reading.regions else last.laterality,
+        size_mm=last.size_mm if last.size_mm is not None else reading.size_mm,
+        change=last.change or reading.change,
+    )
+
+
+_default: list[Miner] = []
+
+
+def mine(text: str, kind: ImageKind | None = None) -> MinedReport:
+    """Mine one report with the English lexicon."""
+    if not _default:
+        _default.append(Miner())
+    return _default[0].mine(text, kind)

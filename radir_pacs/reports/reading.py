@@ -1,0 +1,269 @@
+"""From the marks of one sentence to its statements, in offsets of that sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from radir_pacs.reports.findings import Certainty, Change, Finding, FindingKind, Laterality, Polarity, Severity
+from radir_pacs.reports.lexicon import ROOT, Cue, Lexicon
+from radir_pacs.reports.marks import Mark, read_marks
+from radir_pacs.reports.placing import Place, places_of, read_places, resolve
+from radir_pacs.reports.scope import Scopes
+
+_NEAR = 4  # words between an attribute and its place
+_STOP = Cue.BREAK | Cue.THERE | Cue.SOFT_BREAK
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SentenceReading:
+    """Findings of a sentence, and what it leaves open for the sentence before ("This measures 5 mm.")."""
+
+    findings: tuple[Finding, ...]
+    refers_back: bool = False
+    regions: tuple[str, ...] = ()
+    laterality: Laterality | None = None
+    size_mm: float | None = None
+    change: Change | None = None
+
+
+def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
+    """Read one sentence; spans of the findings count from its start."""
+    marks = read_marks(text, lexicon)
+    if not marks:
+        return SentenceReading(findings=())
+    scopes = Scopes(marks)
+    places, sides = read_places(marks, lexicon)
+    findings: list[Finding] = []
+    formed, normal = _form(marks, scopes, places, lexicon)
+    for i, mark in enumerate(marks):
+        key = mark.concept
+        denied, certainty = scopes.denied[i], scopes.certainty[i]
+        own: list[Place] | None = None
+        if i in formed:
+            key, own, denied = formed[i]
+        elif mark.attribute is not None and i in normal:
+            continue
+        if key is None:
+            continue
+        concept = lexicon.concepts[key]
+        where = own if own else places_of(i, concept, marks, places)
+        regions, laterality = _regions(where, sides.get(i), concept.at, lexicon)
+        findings.append(
+            Finding(
+                concept=key,
+                kind=FindingKind.NORMAL if key == ROOT and denied else concept.kind,
+                polarity=Polarity.ABSENT if denied else Polarity.PRESENT,
+                certainty=certainty,
+                regions=regions,
+                laterality=laterality,
+                severity=_severity(marks, i, own),
+                size_mm=_size(marks, i),
+                change=_change(marks, i),
+                span=(mark.start, mark.end),
+            )
+        )
+    for i, subjects in normal.items():
+        regions, laterality = _regions(subjects, None, "chest", lexicon)
+        findings.append(
+            Finding(
+                concept=ROOT,
+                kind=FindingKind.NORMAL,
+                polarity=Polarity.ABSENT,
+                certainty=scopes.certainty[i],
+                regions=regions,
+                laterality=laterality,
+                span=(marks[i].start, marks[i].end),
+            )
+        )
+    findings.sort(key=lambda finding: finding.span)
+    if any(not finding.kind == FindingKind.NORMAL for finding in findings):
+        return SentenceReading(findings=tuple(findings))
+    return _open_ends(marks, places, findings, lexicon)
+
+
+def _open_ends(marks: list[Mark], places: list[Place], findings: list[Finding], lexicon: Lexicon) -> SentenceReading:
+    refers = bool(marks[0].cue & Cue.PRONOUN) and not findings
+    regions, laterality = _regions(places, None, "", lexicon) if places else ((), None)
+    return SentenceReading(
+        findings=tuple(findings),
+        refers_back=refers,
+        regions=regions,
+        laterality=laterality,
+        size_mm=max((mark.size_mm for mark in marks if mark.size_mm is not None), default=None),
+        change=next((mark.entry.change for mark in marks if mark.entry.change is not None), None),
+    )
+
+
+def _form(
+    marks: list[Mark], scopes: Scopes, places: list[Place], lexicon: Lexicon
+) -> tuple[dict[int, tuple[str, list[Place], bool]], dict[int, list[Place]]]:
+    """Attributes joined with places: concepts ("heart is enlarged") and normal statements ("lungs are clear")."""
+    formed: dict[int, tuple[str, list[Place], bool]] = {}
+    normal: dict[int, list[Place]] = {}
+    if not places:
+        return formed, normal
+    for i, mark in enumerate(marks):
+        attribute = mark.attribute
+        if attribute is None:
+            continue
+        predicate, candidates = _candidates(i, marks, places)
+        for subjects in candidates:
+            if not subjects:
+                continue
+            if attribute == "normal":
+                normal[i] = subjects
+                if scopes.denied[i] and predicate:
+                    del normal[i]
+                break
+            keys = {_rule(attribute, place, marks, lexicon): place for place in subjects}
+            rules = [key for key in keys if key]
+            if rules:
+                key = rules[0]
+                matching = [place for place in subjects if _rule(attribute, place, marks, lexicon) == key]
+                denied = scopes.denied[i]
+                if predicate and subjects is candidates[0]:
+                    denied = _denied_predicate(i, subjects[-1].index, marks) or _denied_after(i, marks)
+                formed[i] = (key, matching, denied)
+                break
+    return formed, normal
+
+
+def _rule(attribute: str, place: Place, marks: list[Mark], lexicon: Lexicon) -> str | None:
+    named = marks[place.index].place or place.region
+    return lexicon.formed.get((attribute, named)) or lexicon.formed.get((attribute, place.region))
+
+
+def _candidates(i: int, marks: list[Mark], places: list[Place]) -> tuple[bool, list[list[Place]]]:
+    """Where an attribute's place may stand: subject of its verb; behind it; directly before it."""
+    by_index = {place.index: place for place in places}
+    behind = _run(i, marks, by_index, +1)
+    before = _run(i, marks, by_index, -1)
+    copula = next((j for j in range(i - 1, -1, -1) if marks[j].cue & Cue.COPULA and not marks[j].cue & _STOP), None)
+    if copula is not None and all(
+        not (mark.concept or mark.place or mark.cue & (_STOP | Cue.COMMA)) or mark.attribute or mark.entry.severity
+        for mark in marks[copula + 1 : i]
+    ):
+        subject = _subject(copula, marks, by_index)
+        if subject:
+            return True, [subject, behind, before]
+    return False, [behind, before]
+
+
+def _subject(copula: int, marks: list[Mark], by_index: dict[int, Place]) -> list[Place]:
+    found: list[Place] = []
+    for j in range(copula - 1, -1, -1):
+        mark = marks[j]
+        if j in by_index:
+            found.append(by_index[j])
+        elif mark.cue & (_STOP | Cue.COPULA) or mark.concept or (mark.attribute and not mark.entry.severity):
+            break
+    found.reverse()
+    return found
+
+
+def _run(i: int, marks: list[Mark], by_index: dict[int, Place], step: int) -> list[Place]:
+    """Places next to an attribute on one side, over commas and "and" once the first is met."""
+    found: list[Place] = []
+    last_word = marks[i].last if step > 0 else marks[i].first
+    j = i + step
+    while 0 <= j < len(marks):
+        mark = marks[j]
+        gap = mark.first - last_word - 1 if step > 0 else last_word - mark.last - 1
+        if gap > _NEAR or mark.cue & (_STOP | Cue.COPULA) or (mark.concept and not mark.attribute):
+            break
+        if j in by_index:
+            found.append(by_index[j])
+        elif (mark.cue & Cue.COMMA and not found) or (mark.attribute and found):
+            break
+        last_word = mark.last if step > 0 else mark.first
+        j += step
+    if step < 0:
+        found.reverse()
+    return found
+
+
+def _denied_predicate(i: int, subject: int, marks: list[Mark]) -> bool:
+    return any(mark.cue & Cue.NEGATES_NEXT for mark in marks[subject + 1 : i])
+
+
+def _denied_after(i: int, marks: list[Mark]) -> bool:
+    for mark in marks[i + 1 :]:
+        if mark.cue & (_STOP | Cue.COMMA) or mark.concept or mark.place:
+            return False
+        if mark.cue & Cue.NEGATES_LAST:
+            return True
+    return False
+
+
+def _regions(
+    where: list[Place], side: Laterality | None, default: str, lexicon: Lexicon
+) -> tuple[tuple[str, ...], Laterality | None]:
+    regions: list[str] = []
+    sides: set[Laterality] = set()
+    for place in where:
+        keys, own = resolve(place.region, place.side or side, lexicon)
+        regions += [key for key in keys if key not in regions]
+        if own is not None:
+            sides.add(own)
+    if not regions and default:
+        keys, own = resolve(default, side, lexicon)
+        regions = list(keys)
+        if own is not None:
+            sides.add(own)
+    laterality = next(iter(sides)) if len(sides) == 1 else Laterality.BILATERAL if sides else side
+    return tuple(regions), laterality
+
+
+def _severity(marks: list[Mark], i: int, subjects: list[Place] | None) -> Severity | None:
+    """The nearest degree word before the finding in its noun phrase, or between the subject and its attribute."""
+    if marks[i].entry.severity is not None and marks[i].attribute is None:
+        return marks[i].entry.severity
+    for j in range(i - 1, -1, -1):
+        mark = marks[j]
+        if mark.entry.severity is not None:
+            return mark.entry.severity
+        if mark.concept or mark.cue & (Cue.BREAK | Cue.COMMA | Cue.THERE):
+            break
+    for mark in marks[i + 1 : i + 3]:
+        if mark.entry.severity is not None and mark.attribute is None:
+            return mark.entry.severity
+        if not mark.cue & Cue.COPULA:
+            break
+    return None
+
+
+def _size(marks: list[Mark], i: int) -> float | None:
+    """The measurement nearest to the finding with no other finding between."""
+    for step in (-1, +1):
+        j = i + step
+        while 0 <= j < len(marks):
+            if marks[j].size_mm is not None:
+                return marks[j].size_mm
+            if marks[j].concept or marks[j].cue & Cue.BREAK:
+                break
+            j += step
+    return None
+
+
+def _change(marks: list[Mark], i: int) -> Change | None:
+    for step in (-1, +1):
+        j = i + step
+        while 0 <= j < len(marks):
+            change = marks[j].entry.change
+            if change is not None:
+                return change
+            if marks[j].concept or marks[j].cue & (Cue.BREAK | Cue.THERE):
+                break
+            j += step
+    return None
+
+
+def shifted(finding: Finding, by: int, sentence: tuple[int, int], section: str, asked: bool) -> Finding:
+    """The finding in offsets of the whole text."""
+    return replace(
+        finding,
+        span=(finding.span[0] + by, finding.span[1] + by),
+        sentence=sentence,
+        section=section,
+        certainty=Certainty.HYPOTHETICAL if asked else finding.certainty,
+    )

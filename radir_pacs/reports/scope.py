@@ -1,0 +1,118 @@
+"""How each mark of a sentence is meant: denied, doubted, history or question, by the cues before and after it.
+
+The rules are NegEx and ConText (Chapman 2001, Harkema 2009) in spirit, with clause ends, enumerations and
+pseudo-negations of radiology reports; docs/adr holds the comparison with a library.
+"""
+
+from __future__ import annotations
+
+from radir_pacs.reports.findings import Certainty
+from radir_pacs.reports.lexicon import Cue
+from radir_pacs.reports.marks import Mark
+
+_CLAUSE_END = Cue.BREAK | Cue.THERE
+_NEXT = Cue.NEGATES_NEXT
+_LAST = Cue.NEGATES_LAST
+
+
+class Scopes:
+    """``denied[i]`` and ``certainty[i]`` of every mark i."""
+
+    __slots__ = ("certainty", "denied")
+
+    def __init__(self, marks: list[Mark]) -> None:
+        self.denied = [False] * len(marks)
+        self.certainty = [Certainty.CERTAIN] * len(marks)
+        self._forward(marks)
+        self._backward(marks)
+
+    def _forward(self, marks: list[Mark]) -> None:
+        denied, certainty, in_question = False, Certainty.CERTAIN, False
+        for i, mark in enumerate(marks):
+            cue = mark.cue
+            if cue:
+                if cue & _CLAUSE_END:
+                    denied = in_question = False
+                    certainty = Certainty.CERTAIN
+                elif cue & Cue.SOFT_BREAK:
+                    denied = False
+                if cue & Cue.COMMA and denied and _opens_statement(marks, i):
+                    denied = False
+                if cue & Cue.APART:
+                    denied = False
+                elif cue & _NEXT and not (cue & _LAST and _something_to_deny(marks, i)):
+                    denied = True
+                if cue & Cue.POSSIBLE_NEXT:
+                    certainty = Certainty.POSSIBLE
+                    if cue & Cue.CONJUNCTION:  # "atelectasis versus pneumonia" doubts both
+                        self._doubt_last(marks, i, Certainty.PROBABLE, only_nearest=True)
+                elif cue & Cue.PROBABLE_NEXT and certainty is not Certainty.POSSIBLE:
+                    certainty = Certainty.PROBABLE
+                elif cue & Cue.HISTORY_NEXT:
+                    certainty = Certainty.HISTORICAL
+                elif cue & Cue.COMMA and certainty is Certainty.HISTORICAL:
+                    certainty = Certainty.CERTAIN
+                if cue & Cue.QUESTION:
+                    in_question = True
+            self.denied[i] = denied
+            self.certainty[i] = Certainty.HYPOTHETICAL if in_question else certainty
+
+    def _backward(self, marks: list[Mark]) -> None:
+        for i, mark in enumerate(marks):
+            cue = mark.cue
+            if cue & _LAST and not (cue & _NEXT and not _something_to_deny(marks, i)):
+                for j in _subjects(marks, i):
+                    self.denied[j] = True
+            if cue & Cue.POSSIBLE_LAST:
+                self._doubt_last(marks, i, Certainty.POSSIBLE, only_nearest=mark.end - mark.start == 1)
+            elif cue & Cue.PROBABLE_LAST and not cue & Cue.PROBABLE_NEXT:
+                self._doubt_last(marks, i, Certainty.PROBABLE, only_nearest=False)
+            elif cue & Cue.HISTORY_LAST:
+                self._doubt_last(marks, i, Certainty.HISTORICAL, only_nearest=True)
+
+    def _doubt_last(self, marks: list[Mark], i: int, certainty: Certainty, *, only_nearest: bool) -> None:
+        for j in _subjects(marks, i):
+            if marks[j].concept or marks[j].attribute:
+                self.certainty[j] = certainty
+                if certainty is Certainty.POSSIBLE:
+                    self.denied[j] = False  # "cannot be excluded"
+                if only_nearest:
+                    return
+
+
+def _opens_statement(marks: list[Mark], comma: int) -> bool:
+    """Whether a comma under "no" ends the enumeration: "no pneumothorax, small left effusion"."""
+    rest = marks[comma + 1 :]
+    if not rest:
+        return False
+    head = rest[0]
+    opens = head.entry.severity or head.entry.change or head.cue & (Cue.ARTICLE | Cue.PREPOSITION | Cue.PRONOUN)
+    if head.attribute == "normal":
+        return True
+    if not opens:
+        return False
+    for mark in rest:
+        if mark.cue & _CLAUSE_END:
+            break
+        if mark.cue & (Cue.ALTERNATIVE | Cue.NEGATES_LAST):
+            return False
+    return True
+
+
+def _something_to_deny(marks: list[Mark], i: int) -> bool:
+    return any(marks[j].concept for j in _subjects(marks, i))
+
+
+def _subjects(marks: list[Mark], i: int) -> list[int]:
+    """Marks before i that a verb at i speaks about, nearest first: its clause, up to an earlier verb."""
+    subjects = []
+    met = False
+    for j in range(i - 1, -1, -1):
+        cue = marks[j].cue
+        if cue & (_CLAUSE_END | Cue.SOFT_BREAK | Cue.NEGATES_LAST):
+            break
+        if cue & Cue.COPULA and met:
+            break
+        subjects.append(j)
+        met = met or marks[j].concept is not None
+    return subjects

@@ -1,0 +1,87 @@
+"""Words of a report sentence, brought to one form: case, spelling, number, de-identification blanks, typing errors.
+
+The lexicon's phrases pass through the same ``Normaliser``, so only agreement matters, not linguistic truth.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+BLANK = "_"  # what a de-identified word becomes
+TOKEN = re.compile(r"[A-Za-z]+(?:'[a-z]+)?|\d+(?:[.,]\d+)?|_{2,}|\[\*\*[^\]]{0,80}\*\*\]|[^\sA-Za-z\d]|\d")
+_BLANK_TOKEN = re.compile(r"[Xx]{3,}|_{2,}|\[\*\*.*")
+_MIN_TYPO_LENGTH = 7
+_CACHE_LIMIT = 200_000
+
+
+class Normaliser:
+    """Maps a word to its normal form; remembers every answer, within a bound."""
+
+    def __init__(self, *, spelling: Mapping[str, str], irregular: Mapping[str, str], keep: Iterable[str] = ()) -> None:
+        self._spelling = [(re.compile(pattern), to) for pattern, to in spelling.items()]
+        self._irregular = dict(irregular)
+        self._keep = frozenset(keep)
+        self._known: dict[str, list[str]] = {}  # length and first letter -> words a typing error may be mended to
+        self._vocabulary: set[str] = set()
+        self._cache: dict[str, str] = {}
+
+    def base(self, word: str) -> str:
+        """Lower case, American spelling, singular; no mending."""
+        word = word.lower()
+        if word.endswith("'s"):
+            word = word[:-2]
+        for pattern, to in self._spelling:
+            word = pattern.sub(to, word)
+        if word in self._irregular:
+            return self._irregular[word]
+        if word in self._keep or len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
+            return word
+        if word.endswith("ies") and len(word) > 4:
+            return word[:-3] + "y"
+        if word.endswith(("sses", "xes", "ches", "shes")):
+            return word[:-2]
+        return word[:-1]
+
+    def learn(self, words: Iterable[str]) -> None:
+        """Add (normal) words that typing errors may be mended to."""
+        for word in words:
+            if word not in self._vocabulary:
+                self._vocabulary.add(word)
+                if len(word) >= _MIN_TYPO_LENGTH:
+                    for length in (len(word) - 1, len(word), len(word) + 1):
+                        self._known.setdefault(f"{length}{word[0]}", []).append(word)
+        self._cache.clear()
+
+    def __call__(self, word: str) -> str:
+        found = self._cache.get(word)
+        if found is None:
+            if _BLANK_TOKEN.fullmatch(word):
+                found = BLANK
+            else:
+                found = self.base(word)
+                if len(found) >= _MIN_TYPO_LENGTH and found not in self._vocabulary and found not in self._keep:
+                    near = {
+                        known for known in self._known.get(f"{len(found)}{found[0]}", ()) if _one_edit(found, known)
+                    }
+                    if len(near) == 1:
+                        found = near.pop()
+            if len(self._cache) >= _CACHE_LIMIT:
+                self._cache.clear()
+            self._cache[word] = found
+        return found
+
+
+def _one_edit(a: str, b: str) -> bool:
+    """Whether one insertion, deletion, substitution or swap of neighbours turns a into b."""
+    if abs(len(a) - len(b)) > 1 or a == b:
+        return a == b
+    start = 0
+    limit = min(len(a), len(b))
+    while start < limit and a[start] == b[start]:
+        start += 1
+    if len(a) == len(b):
+        swapped = a[start + 1 : start + 2] == b[start : start + 1] and a[start : start + 1] == b[start + 1 : start + 2]
+        return a[start + 1 :] == b[start + 1 :] or (swapped and a[start + 2 :] == b[start + 2 :])
+    longer, shorter = (a, b) if len(a) > len(b) else (b, a)
+    return longer[start + 1 :] == shorter[start:]
