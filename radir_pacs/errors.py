@@ -122,3 +122,10 @@ class LeaseLost(RadirError):
     """Another worker holds this job now; our result is dropped."""
 
     code = "lease_lost"
+
+
+class PeerFailed(RadirError):
+    """The other DICOM system did not take the object."""
+
+    code = "peer_failed"
+    http_status = 502

@@ -1,0 +1,150 @@
+"""A similar-case answer as QIDO-RS study rows in the DICOM JSON model (PS3.18 annex F).
+
+What the standard has no attribute for stands in a private block with its creator (PS3.5 7.8.1), never in a public tag.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from radir_pacs.types import CatalogueStudy, Code, FindingNote, Region, SimilarCase, SimilarCaseList
+
+Attributes = dict[str, Any]
+
+PRIVATE_GROUP = "0099"
+PRIVATE_CREATOR = "RADIR SIMILAR CASES 1"
+PRIVATE_TAGS = {
+    "score": "00991001",  # FD: cosine of the two region vectors, -1 to 1
+    "rank": "00991002",  # UL: from 1
+    "region_answered": "00991003",  # SQ: code of the region that answered, laterality as modifier
+    "region_answered_key": "00991004",  # LO
+    "region_answered_name": "00991005",  # LO
+    "region_asked_key": "00991006",  # LO: differs when a parent answered
+    "model_id": "00991007",  # LO
+    "generation": "00991008",  # LO: empty when the partition is all tail
+    "as_of": "00991009",  # DT
+    "search": "0099100A",  # CS: EXACT or APPROXIMATE
+    "series_uid": "0099100B",  # UI: representative series
+    "sop_uid": "0099100C",  # UI: representative instance
+    "shared": "0099100D",  # UC: findings that both reports state, "concept|region|polarity|severity" each
+    "contradicting": "0099100E",  # UC: findings that the reports state differently
+}
+_CREATOR_TAG = PRIVATE_GROUP + "0010"
+_MODIFIERS_TAG = "00082220"  # Anatomic Region Modifier Sequence
+_MAX_LO_CHARS = 64
+
+
+def similar_cases_rows(answer: SimilarCaseList, base_url: str = "") -> list[Attributes]:
+    """One study row a case, in order of rank, keys ascending. ``base_url``: of the DICOMweb service, for Retrieve URL."""
+    ordered = sorted(answer.cases, key=lambda case: case.rank)
+    return [_ascending(study_row(case.study, base_url) | similarity_block(answer, case)) for case in ordered]
+
+
+def study_row(study: CatalogueStudy, base_url: str = "") -> Attributes:
+    """The attributes that a study-level answer always has (PS3.18 table 10.6.3-3), keys ascending."""
+    row = {
+        "00080005": _element("CS", "ISO_IR 192"),
+        "00080020": _element("DA", _da(study.study_date)),
+        "00080030": _element("TM", study.study_time),
+        "00080050": _element("SH", study.accession_number),
+        "00080056": _element("CS", "ONLINE"),
+        "00080061": _element("CS", *study.modalities),
+        "00080090": _person_name(study.referring_physician),
+        "00081030": _element("LO", study.study_description),
+        "00100010": _person_name(study.patient_name),
+        "00100020": _element("LO", study.patient_id),
+        "00100030": _element("DA", _da(study.patient_birth_date)),
+        "00100040": _element("CS", study.patient_sex),
+        "0020000D": _element("UI", study.study_uid),
+        "00200010": _element("SH", study.study_id),
+        "00201206": _element("IS", study.series_count),
+        "00201208": _element("IS", study.instance_count),
+    }
+    if base_url:
+        row["00081190"] = _element("UR", f"{base_url.rstrip('/')}/studies/{study.study_uid}")
+    return _ascending(row)
+
+
+def similarity_block(answer: SimilarCaseList, case: SimilarCase) -> Attributes:
+    """The private block of one row: what is similar, how much, and who says so as of when (promise P5)."""
+    tags = PRIVATE_TAGS
+    return {
+        _CREATOR_TAG: _element("LO", PRIVATE_CREATOR),
+        tags["score"]: _element("FD", float(case.score)),
+        tags["rank"]: _element("UL", case.rank),
+        tags["region_answered"]: {"vr": "SQ", "Value": [_coded_region(answer.region_answered)]},
+        tags["region_answered_key"]: _element("LO", answer.region_answered.key[:_MAX_LO_CHARS]),
+        tags["region_answered_name"]: _element("LO", answer.region_answered.name[:_MAX_LO_CHARS]),
+        tags["region_asked_key"]: _element("LO", answer.region_asked.key[:_MAX_LO_CHARS]),
+        tags["model_id"]: _element("LO", answer.model_id[:_MAX_LO_CHARS]),
+        tags["generation"]: _element("LO", (answer.generation or "")[:_MAX_LO_CHARS]),
+        tags["as_of"]: _element("DT", _dt(answer.as_of)),
+        tags["search"]: _element("CS", "EXACT" if answer.exact else "APPROXIMATE"),
+        tags["series_uid"]: _element("UI", case.series_uid),
+        tags["sop_uid"]: _element("UI", case.sop_uid),
+        tags["shared"]: _element("UC", *map(_finding, case.shared)),
+        tags["contradicting"]: _element("UC", *map(_finding, case.contradicting)),
+    }
+
+
+def dataset_to_json(ds: Dataset) -> Attributes:
+    """Any data set in the DICOM JSON model, keys ascending at every level, bulk data left out."""
+    without_bulk = Dataset()
+    without_bulk.update({element.tag: element for element in ds if element.keyword != "PixelData"})
+    return _ascending(without_bulk.to_json_dict())
+
+
+def _ascending(attributes: Attributes) -> Attributes:
+    """Keys in ascending order, in sequence items too."""
+    ordered = {}
+    for tag in sorted(attributes):
+        element = attributes[tag]
+        if element["vr"] == "SQ" and "Value" in element:
+            element = {"vr": "SQ", "Value": [_ascending(item) for item in element["Value"]]}
+        ordered[tag] = element
+    return ordered
+
+
+def _element(vr: str, *values: Any) -> Attributes:
+    """Values that are None or empty do not appear; without any there is no ``Value``."""
+    kept = [value for value in values if value is not None and value != ""]
+    return {"vr": vr, "Value": kept} if kept else {"vr": vr}
+
+
+def _person_name(text: str | None) -> Attributes:
+    """A PN object from component groups joined by "=" (PS3.18 F.2.2)."""
+    groups = zip(("Alphabetic", "Ideographic", "Phonetic"), (text or "").split("="), strict=False)
+    return _element("PN", {name: group for name, group in groups if group} or None)
+
+
+def _coded_region(region: Region) -> Attributes:
+    coded = _coded(region.code)
+    if region.laterality is not None:
+        coded[_MODIFIERS_TAG] = {"vr": "SQ", "Value": [_coded(region.laterality)]}
+    return coded
+
+
+def _coded(code: Code) -> Attributes:
+    return {
+        "00080100": _element("SH", code.value),
+        "00080102": _element("SH", code.scheme),
+        "00080104": _element("LO", code.meaning),
+    }
+
+
+def _finding(note: FindingNote) -> str:
+    return "|".join((note.concept, note.region, note.polarity, note.severity or "")).replace("\\", "/")
+
+
+def _da(day: date | None) -> str | None:
+    return day.strftime("%Y%m%d") if day is not None else None
+
+
+def _dt(moment: datetime) -> str:
+    """A DT value; with offset when the time zone is known (PS3.5 6.2)."""
+    if moment.tzinfo is None:
+        return moment.strftime("%Y%m%d%H%M%S.%f")
+    return moment.astimezone(UTC).strftime("%Y%m%d%H%M%S.%f+0000")

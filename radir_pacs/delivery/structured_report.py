@@ -1,0 +1,241 @@
+"""The structured report of a similar-case answer: PS3.16 TID 1500 with one TID 1410 group a case, by rank.
+
+It belongs to the query patient's study and says where the question was asked. Of the cases found it names nothing but
+UIDs, and not even those when ``include_other_uids`` is off.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import pydicom
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from highdicom.sr.content import FindingSite, ImageRegion, SourceImageForRegion
+from highdicom.sr.enum import GraphicTypeValues, RelationshipTypeValues
+from highdicom.sr.sop import Comprehensive3DSR, ComprehensiveSR
+from highdicom.sr.templates import (
+    AlgorithmIdentification,
+    DeviceObserverIdentifyingAttributes,
+    Measurement,
+    MeasurementReport,
+    ObservationContext,
+    ObserverContext,
+    PlanarROIMeasurementsAndQualitativeEvaluations,
+    TrackingIdentifier,
+)
+from highdicom.sr.value_types import ImageContentItem
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from radir_pacs import __version__
+from radir_pacs.anatomy import PRIVATE_SCHEME, standard_code
+from radir_pacs.delivery import codes
+from radir_pacs.delivery.image_library import image_library
+from radir_pacs.delivery.query_header import anonymous_evidence, fill_in_patient, numbers, text
+from radir_pacs.delivery.region_on_image import closed_polyline
+from radir_pacs.dicom.loop_guard import CODING_SCHEME_UID, MANUFACTURER, MODEL_NAME
+from radir_pacs.dicom.uids import derived_uid, is_valid_uid
+from radir_pacs.errors import BadInput, NotFound
+from radir_pacs.types import Code, Region, SimilarCase, SimilarCaseList
+
+ALGORITHM_NAME = "RadIR-PACS similar case search"
+SERIES_DESCRIPTION = "Similar cases"
+SERIES_NUMBER = 9901
+IMPLEMENTATION_CLASS_UID = "2.25.98730215539478123064051378402937561048"
+MAX_INSTANCE_NUMBER = 2**31 - 1  # IS (PS3.5 6.2)
+
+
+def similar_cases_sr(
+    answer: SimilarCaseList,
+    query_image: Dataset,
+    hit_headers: Mapping[str, Dataset],
+    *,
+    now: datetime,
+    device_uid: str,
+    include_other_uids: bool = True,
+    comprehensive_3d: bool = True,
+    predecessor: Dataset | None = None,
+) -> Dataset:
+    """The report of ``answer`` as a complete DICOM object (explicit VR little endian, UTF-8), as if read from a file.
+
+    query_image: header of the query instance; the report inherits its patient and study, and outlines the region on it.
+    hit_headers: SOP Instance UID of each case's representative instance to its header, of which only the SOP Class UID
+    is used; not looked at when ``include_other_uids`` is off. predecessor: an earlier report that this one follows.
+    All UIDs derive from the arguments, so the same answer at the same ``now`` is the same report.
+    Raises NotFound when there is no case to report or a header is missing, BadInput when a header cannot be used.
+    """
+    if not answer.cases:
+        raise NotFound("there is no similar case to report")
+    if not is_valid_uid(device_uid):
+        raise BadInput("device_uid is not a valid UID")
+    evidence = [anonymous_evidence(query_image)]
+    cases = sorted(answer.cases, key=lambda case: case.rank)
+    if include_other_uids:
+        evidence += [_hit_evidence(case, hit_headers) for case in cases]
+    sop_uid = derived_uid("similar cases", device_uid, query_image.SOPInstanceUID, now.isoformat(), repr(answer))
+    groups = []
+    for case, hit in zip(cases, evidence[1:] if include_other_uids else [None] * len(cases), strict=True):
+        groups.append(_group(answer, case, query_image, hit, derived_uid(sop_uid, str(case.rank))))
+    report = MeasurementReport(
+        observation_context=_device_observer(device_uid),
+        procedure_reported=codes.concept(codes.IMAGING_PROCEDURE),
+        imaging_measurements=groups,
+        title=codes.concept(codes.IMAGING_MEASUREMENT_REPORT),
+    )
+    content = report[0].ContentSequence
+    content.insert(len(content) - 1, image_library(query_image))
+    document = (Comprehensive3DSR if comprehensive_3d else ComprehensiveSR)(
+        evidence=evidence,
+        content=report[0],
+        series_instance_uid=derived_uid("similar cases series", device_uid, query_image.StudyInstanceUID),
+        series_number=SERIES_NUMBER,
+        series_description=SERIES_DESCRIPTION,
+        sop_instance_uid=sop_uid,
+        instance_number=_instance_number(predecessor),
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MODEL_NAME,
+        software_versions=__version__,
+        device_serial_number=device_uid,
+        is_complete=True,
+        is_final=True,
+        is_verified=False,
+        previous_versions=None if predecessor is None else [predecessor],
+        content_date=now.date(),
+        content_time=now.time(),
+        specific_character_set="ISO_IR 192",
+        coding_schemes=[_coding_scheme()],
+    )
+    document.InstanceCreationDate, document.InstanceCreationTime = document.ContentDate, document.ContentTime
+    del document.ContributingEquipmentSequence  # highdicom's own name, with the time of day
+    fill_in_patient(document, query_image)
+    return _as_read_back(document)
+
+
+def _hit_evidence(case: SimilarCase, hit_headers: Mapping[str, Dataset]) -> Dataset:
+    header = hit_headers.get(case.sop_uid)
+    if header is None:
+        raise NotFound(f"the header of instance {case.sop_uid} is missing")
+    evidence = Dataset()
+    evidence.SOPClassUID = str(header.get("SOPClassUID") or "")
+    evidence.SOPInstanceUID = case.sop_uid
+    evidence.SeriesInstanceUID = case.series_uid
+    evidence.StudyInstanceUID = case.study.study_uid
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+        if not is_valid_uid(evidence[keyword].value):
+            raise BadInput(f"rank {case.rank}: the case has no valid {keyword}")
+    return evidence
+
+
+def _device_observer(device_uid: str) -> ObservationContext:
+    device = DeviceObserverIdentifyingAttributes(
+        uid=device_uid, name=MANUFACTURER, manufacturer_name=MANUFACTURER, model_name=MODEL_NAME
+    )
+    return ObservationContext(
+        observer_device_context=ObserverContext(
+            observer_type=codes.concept(codes.DEVICE), observer_identifying_attributes=device
+        )
+    )
+
+
+def _group(
+    answer: SimilarCaseList, case: SimilarCase, query_image: Dataset, hit: Dataset | None, tracking_uid: str
+) -> PlanarROIMeasurementsAndQualitativeEvaluations:
+    """One case: TID 1410 on the query image, and a reference to the case's representative image if ``hit`` is given."""
+    group = PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(uid=tracking_uid, identifier=f"Similar case {case.rank}"),
+        referenced_region=_outlined(answer.region_answered, query_image),
+        finding_type=codes.concept(codes.SIMILAR_CASE),
+        finding_sites=_finding_sites(answer.region_answered),
+        algorithm_id=AlgorithmIdentification(
+            name=ALGORITHM_NAME, version=answer.model_id, parameters=_parameters(answer)
+        ),
+        measurements=[_number(codes.SIMILARITY_SCORE, round(case.score, 6)), _number(codes.RANK, case.rank)],
+    )
+    if hit is not None:
+        group[0].ContentSequence.append(
+            ImageContentItem(
+                name=codes.concept(codes.SIMILAR_IMAGE),
+                referenced_sop_class_uid=hit.SOPClassUID,
+                referenced_sop_instance_uid=hit.SOPInstanceUID,
+                relationship_type=RelationshipTypeValues.CONTAINS,
+            )
+        )
+    return group
+
+
+def _outlined(region: Region, query_image: Dataset) -> ImageRegion:
+    frames = numbers(query_image, "NumberOfFrames", 1)
+    source = SourceImageForRegion(
+        referenced_sop_class_uid=str(query_image.SOPClassUID),
+        referenced_sop_instance_uid=str(query_image.SOPInstanceUID),
+        referenced_frame_numbers=[int(frames[0]) // 2 + 1] if frames is not None and frames[0] > 1 else None,
+    )
+    return ImageRegion(
+        graphic_type=GraphicTypeValues.POLYLINE,
+        graphic_data=closed_polyline(region, query_image),
+        source_image=source,
+    )
+
+
+def _finding_sites(region: Region) -> list[FindingSite]:
+    """The region with its laterality; a private code is followed by the standard one above it."""
+    coded = [(region.code, region.laterality)]
+    if region.code.scheme == PRIVATE_SCHEME:
+        coded.append(standard_code(region.key))
+    sites = []
+    for code, side in coded:
+        # "Middle lobe of right lung" says its side already.
+        modifier = None if side is None or side.meaning.lower() in code.meaning.lower().split() else codes.concept(side)
+        sites.append(FindingSite(anatomic_location=codes.concept(code), laterality=modifier))
+    return sites
+
+
+def _parameters(answer: SimilarCaseList) -> Sequence[str]:
+    """Who answered, as of when (promise P5), and what was asked when a parent region answered."""
+    found = [
+        f"generation={answer.generation or 'none'}",
+        f"as_of={answer.as_of.isoformat(timespec='seconds')}",
+        f"search={'exact' if answer.exact else 'approximate'}",
+        f"region={answer.region_answered.key}",
+    ]
+    if answer.region_asked.key != answer.region_answered.key:
+        found.append(f"region_asked={answer.region_asked.key}")
+    return found
+
+
+def _number(name: Code, value: float) -> Measurement:
+    measurement = Measurement(name=codes.concept(name), value=value, unit=codes.concept(codes.NO_UNITS))
+    if isinstance(value, int):
+        # highdicom writes an integer as "1.0".
+        measurement[0].MeasuredValueSequence[0].NumericValue = str(value)
+    return measurement
+
+
+def _instance_number(predecessor: Dataset | None) -> int:
+    if predecessor is None:
+        return 1
+    digits = text(predecessor, "InstanceNumber")
+    return min(int(digits) + 1, MAX_INSTANCE_NUMBER) if digits.isdecimal() and len(digits) <= 12 else 1
+
+
+def _coding_scheme() -> CodingSchemeIdentificationItem:
+    """The declaration of our private scheme (PS3.3 table C.12-1, (0008,0110))."""
+    scheme = CodingSchemeIdentificationItem(
+        designator=PRIVATE_SCHEME,
+        name="RadIR-PACS private codes",
+        responsible_organization="RadIR-PACS project",
+    )
+    scheme.CodingSchemeUID = CODING_SCHEME_UID  # highdicom leaves it out
+    scheme.CodingSchemeVersion = "1"
+    return scheme
+
+
+def _as_read_back(document: Dataset) -> Dataset:
+    """``document`` written and read again: plain elements; ``to_json`` of highdicom's own raises TypeError."""
+    document.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    document.file_meta.ImplementationVersionName = "RADIR_PACS"
+    with io.BytesIO() as file:
+        document.save_as(file, enforce_file_format=True)
+        return pydicom.dcmread(io.BytesIO(file.getvalue()))
