@@ -1,0 +1,173 @@
+"""The index against its oracle: whatever happens to a partition, it answers what exact search over a dict would."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from radir_pacs.index import Partition, build, collect, current, exact_search, open_generation, partition_folder
+from radir_pacs.index.builder import GraphSettings
+from radir_pacs.index.generation import generation_names, open_verified, read_manifest
+from radir_pacs.index.verify import measure_recall
+from radir_pacs.types import F32, I64
+from tests.index_material import BUILT_AT, unit
+
+MODEL, REGION, DIM = "tiny-1", "heart", 4
+VECTOR = st.lists(st.integers(-2, 2), min_size=DIM, max_size=DIM).filter(any).map(unit)  # few values: many ties
+LABELS = st.sets(st.integers(0, 60))
+
+
+def check_here(folder: Path) -> float:
+    """The check of a new generation without the child: hundreds of builds, none of them damaged."""
+    generation = open_verified(folder, read_manifest(folder))
+    assert generation.graph is not None
+    return measure_recall(generation, generation.graph)
+
+
+def ascending(labels: set[int]) -> I64:
+    return np.array(sorted(labels), np.int64)
+
+
+class IndexMachine(RuleBasedStateMachine):
+    """``truth`` is the catalogue; ``partition`` is under test; ``stale`` is a build that began some steps ago."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.home = Path(tempfile.mkdtemp(prefix="radir-index-"))
+        self.folder = partition_folder(self.home, MODEL, REGION)
+        self.truth: dict[int, F32] = {}
+        self.partition = Partition(model_id=MODEL, region=REGION, dim=DIM)
+        self.history: dict[int, F32] = {}  # every vector there ever was
+        self.gone_before_reopening: set[int] = set()  # a new reader is never told of these again
+        self.next_label = 0
+        self.stale: tuple[I64, F32] | None = None
+        self.patches = [
+            mock.patch("radir_pacs.index.snapshot.ROWS_PER_CANDIDATE", 0.001),  # the graph wherever there is one
+            mock.patch("radir_pacs.index.builder.verify_in_child", check_here),
+        ]
+        for patch in self.patches:
+            patch.start()
+
+    def teardown(self) -> None:
+        for patch in self.patches:
+            patch.stop()
+        shutil.rmtree(self.home)
+
+    def vectors(self, labels: I64) -> F32:
+        return np.array([self.truth[label] for label in labels.tolist()], np.float32).reshape(-1, DIM)
+
+    @initialize(vectors=st.lists(VECTOR, min_size=5, max_size=30))
+    def begin(self, vectors: list[F32]) -> None:
+        self.change(vectors, set())
+
+    @rule(vectors=st.lists(VECTOR, max_size=5), deleted=LABELS)
+    def change(self, vectors: list[F32], deleted: set[int]) -> None:
+        """New ids, as the catalogue gives them; ``deleted`` may name ids that are gone already."""
+        added = dict(enumerate(vectors, self.next_label))
+        self.next_label += len(added)
+        deleted = {label for label in deleted if label < self.next_label}
+        self.truth = {label: vector for label, vector in (self.truth | added).items() if label not in deleted}
+        self.history |= added
+        labels = ascending(set(added))
+        self.partition.apply(
+            labels=labels, vectors=np.array(vectors, np.float32).reshape(-1, DIM), deleted=ascending(deleted)
+        )
+
+    @rule()
+    def read_all_additions_again(self) -> None:
+        labels = ascending(set(self.history) - self.gone_before_reopening)
+        vectors = np.array([self.history[label] for label in labels.tolist()], np.float32).reshape(-1, DIM)
+        self.partition.apply(labels=labels, vectors=vectors)
+
+    @rule(with_graph=st.booleans())
+    def merge(self, with_graph: bool) -> None:
+        self.publish(self.partition.live(), with_graph)
+        assert self.partition.sizes.tail == self.partition.sizes.deleted == 0
+
+    @rule()
+    def begin_slow_merge(self) -> None:
+        self.stale = self.partition.live()
+
+    @precondition(lambda self: self.stale is not None)
+    @rule(with_graph=st.booleans())
+    def end_slow_merge(self, with_graph: bool) -> None:
+        assert self.stale is not None
+        self.publish(self.stale, with_graph)
+        self.stale = None
+
+    def publish(self, content: tuple[I64, F32], with_graph: bool) -> None:
+        labels, vectors = content
+        graph = GraphSettings(from_count=1 if with_graph else 1000)
+        manifest = build(
+            self.folder, model_id=MODEL, region=REGION, labels=labels, vectors=vectors, built_at=BUILT_AT, graph=graph
+        )
+        assert (manifest.graph is not None) <= with_graph
+        self.partition.swap(open_generation(self.folder / manifest.name, model_id=MODEL, region=REGION, dim=DIM))
+
+    @rule()
+    def reopen(self) -> None:
+        """A new reader: the newest generation, the difference from the catalogue."""
+        generation = current(self.folder, model_id=MODEL, region=REGION, dim=DIM)
+        self.partition = Partition(model_id=MODEL, region=REGION, dim=DIM, generation=generation)
+        missing, gone = self.partition.compare(ascending(set(self.truth)))
+        self.partition.apply(labels=missing, vectors=self.vectors(missing), deleted=gone)
+        self.gone_before_reopening = set(self.history) - set(self.truth)
+        self.stale = None
+
+    @precondition(lambda self: generation_names(self.folder))
+    @rule(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), data=st.data())
+    def damage_the_newest_and_reopen(self, place: float, bit: int, data: st.DataObject) -> None:
+        newest = self.folder / generation_names(self.folder)[-1]
+        path = data.draw(st.sampled_from(sorted(newest.iterdir())))
+        content = bytearray(path.read_bytes())
+        if content:
+            content[int(place * len(content))] ^= 1 << bit
+            path.write_bytes(content)
+            self.reopen()
+            assert self.partition.generation != newest.name
+
+    @rule()
+    def clear_away(self) -> None:
+        names = generation_names(self.folder)
+        collect(self.folder, now_s=1e10)
+        assert generation_names(self.folder) == names[-1:]
+
+    @rule(
+        query=VECTOR,
+        k=st.integers(1, 50),
+        allowed=st.one_of(st.none(), LABELS),
+        excluded=st.one_of(st.none(), LABELS),
+    )
+    def search(self, query: F32, k: int, allowed: set[int] | None, excluded: set[int] | None) -> None:
+        hits = self.partition.search(
+            query,
+            k,
+            allowed=None if allowed is None else ascending(allowed),
+            excluded=None if excluded is None else ascending(excluded),
+        )
+        may = set(self.truth) if allowed is None else set(self.truth) & allowed
+        labels = ascending(set(self.truth))
+        expected, scores = exact_search(self.vectors(labels), labels, query, k, ascending(may - (excluded or set())))
+        assert hits.labels.tolist() == expected.tolist()
+        assert hits.scores.tolist() == scores.tolist()
+        assert hits.generation == self.partition.generation
+
+    @invariant()
+    def holds_what_the_catalogue_holds(self) -> None:
+        labels, vectors = self.partition.live()
+        assert labels.tolist() == sorted(self.truth)
+        assert np.array_equal(vectors, self.vectors(labels))
+        assert self.partition.sizes.live == len(labels)
+
+
+IndexMachine.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestIndex = IndexMachine.TestCase

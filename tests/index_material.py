@@ -1,0 +1,59 @@
+"""Vectors and generations that the tests of the index share."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from radir_pacs.index import Generation, build, open_generation, partition_folder
+from radir_pacs.index.builder import GraphSettings
+from radir_pacs.types import F32, I64
+
+MODEL, REGION, DIM = "tiny-1", "heart", 16
+BUILT_AT = datetime(2026, 1, 1, tzinfo=UTC)
+WITH_GRAPH = GraphSettings(from_count=1)
+WITHOUT_GRAPH = GraphSettings(from_count=1_000_000)
+
+
+def unit(vectors: object) -> F32:
+    """The rows as float32, each of length 1."""
+    rows = np.asarray(vectors, np.float32)
+    scaled: F32 = rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+    return scaled
+
+
+def random_vectors(count: int, dim: int = DIM, seed: int = 0) -> F32:
+    return unit(np.random.default_rng(seed).standard_normal((count, dim)))
+
+
+def labels_of(count: int) -> I64:
+    """Ascending labels with gaps, as encoding ids have."""
+    return np.arange(count, dtype=np.int64) * 3 + 7
+
+
+def publish(
+    home: Path,
+    vectors: F32,
+    *,
+    model_id: str = MODEL,
+    region: str = REGION,
+    graph: GraphSettings = WITH_GRAPH,
+) -> Path:
+    """Build a generation; returns its folder."""
+    folder = partition_folder(home, model_id, region)
+    manifest = build(
+        folder,
+        model_id=model_id,
+        region=region,
+        labels=labels_of(len(vectors)),
+        vectors=vectors,
+        built_at=BUILT_AT,
+        graph=graph,
+    )
+    return folder / manifest.name
+
+
+def opened(folder: Path, *, model_id: str = MODEL, region: str = REGION, dim: int = DIM) -> Generation:
+    return open_generation(folder, model_id=model_id, region=region, dim=dim)
