@@ -155,9 +155,7 @@ def _picture(row: Row) -> Picture:
         raise BadInput("the picture is too small or one flat shade")
     width = pixels.shape[1]
     known = row.spacing_mm is not None
-    spacing_mm = (
-        (row.spacing_mm or 0) * (row.original_width_px or width) / width if known else _ASSUMED_FIELD_MM / width
-    )
+    field_mm = (row.spacing_mm or 0) * (row.original_width_px or width) if known else _ASSUMED_FIELD_MM
     return Picture(
         key=row.image.stem,
         pixels=pixels,
