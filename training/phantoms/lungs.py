@@ -8,8 +8,8 @@ import numpy as np
 
 from radir_pacs.types import F32
 
-from .canvas import Canvas, Noise
-from .patient import Chest
+from .canvas import Axes, Canvas, Noise
+from .patient import CAVITY_POWER, Chest
 
 BLOOD_HU = 42.0
 
@@ -17,28 +17,34 @@ BLOOD_HU = 42.0
 def paint_lungs(canvas: Canvas, chest: Chest, loose_hu: float, noise: Noise) -> None:
     """Hollow out the rib cage: loose tissue in the middle and under the diaphragm, lung on both sides."""
     axes = canvas.axes
-    width, depth, centre = (values[:, None, None] for values in chest.cavity(axes.z))
-    x, y, z = canvas.coordinates((slice(None), slice(None), slice(None)))
-    n = np.float32(2.3)
-    dy = y - centre
-    level = ((np.abs(x) / width) ** n + (np.abs(dy) / depth) ** n) ** (1 / n)
-    inside = (1 - level) * np.minimum(width, depth)
-    texture = noise(axes.x, axes.y, axes.z)
-    cavity = canvas.soften(inside)
-    canvas.hu += cavity * (loose_hu + 12 * texture - canvas.hu)
-    half = int(np.searchsorted(axes.x, 0))
-    for side, columns in ((-1, slice(0, half)), (1, slice(half, None))):
-        xs = x[:, :, columns]
-        shape = np.minimum(
-            inside[:, :, columns] - 1.5, z - chest.dome(axes.x[columns][None, :], axes.y[:, None], side)[None]
-        )
-        shape = np.minimum(shape, side * xs - _midline(chest, y, z, side))
-        shape = np.minimum(shape, _apex(chest, xs, y, z, side))
-        lung = canvas.soften(shape.astype(np.float32))
-        density = chest.lung_hu + 0.35 * dy + 9 * texture[:, :, columns]
-        view = canvas.hu[:, :, columns]
-        view += lung * (density - view)
-        canvas.lung[:, :, columns] = lung
+    reach = chest.patient.half_width_mm + axes.voxel_mm
+    depth = chest.patient.half_depth_mm + 40
+    for side in (-1, 1):
+        low, high = (-reach, -axes.voxel_mm / 2) if side < 0 else (axes.voxel_mm / 2, reach)
+        window = canvas.window((low, -depth, axes.z[0]), (high, depth, chest.patient.apex_mm + 22))
+        if window is None:
+            continue
+        # Windows are a voxel generous; the two must meet at the midline without sharing it.
+        middle = int(np.searchsorted(axes.x, 0))
+        columns = slice(window[2].start, middle) if side < 0 else slice(middle, window[2].stop)
+        window = (window[0], window[1], columns)
+        part = Axes(axes.z[window[0]], axes.y[window[1]], axes.x[columns], axes.voxel_mm)
+        x, y, z = canvas.coordinates(window)
+        width, depth_here, _ = chest.cavity(part.z)
+        # Close to the wall the power of the level tells the distance as well as the level itself.
+        inside = (1 - chest.cavity_power(part)) * (np.minimum(width, depth_here) / CAVITY_POWER)[:, None, None]
+        texture = noise(part.x, part.y, part.z)
+        canvas.paint(window, canvas.soften(inside), loose_hu + np.float32(12) * texture)
+        floor = chest.dome(part.x[None, :], part.y[:, None], side).astype(np.float32)
+        shape = np.minimum(inside - np.float32(1.5), z - floor[None])
+        np.minimum(shape, side * x - _midline(chest, y, z, side), out=shape)
+        _round_apex(shape, chest, part, side)
+        lung = canvas.soften(shape)
+        texture *= 9
+        texture += np.float32(chest.lung_hu) + np.float32(0.35) * y
+        view = canvas.hu[window]
+        view += lung * (texture - view)
+        canvas.lung[window] = lung
 
 
 def _midline(chest: Chest, y: F32, z: F32, side: int) -> F32:
@@ -51,15 +57,22 @@ def _midline(chest: Chest, y: F32, z: F32, side: int) -> F32:
     return np.asarray((8 + np.maximum(middle + upper, spine) - (2 if side < 0 else 0)) * s, np.float32)
 
 
-def _apex(chest: Chest, x: F32, y: F32, z: F32, side: int) -> F32:
-    """The dome of the lung above the great vessels, centred off the midline."""
+def _round_apex(shape: F32, chest: Chest, axes: Axes, side: int) -> None:
+    """Cut ``shape`` to the dome of the lung above the great vessels, in place."""
+    start = int(np.searchsorted(axes.z, 20.0 * chest.patient.scale))
+    if start < len(axes.z):
+        x, y, z = axes.x[None, None, :], axes.y[None, :, None], axes.z[start:, None, None]
+        np.minimum(shape[start:], apex_dome(chest, x, y, z, side), out=shape[start:])
+
+
+def apex_dome(chest: Chest, x: F32, y: F32, z: F32, side: int) -> F32:
+    """Depth in mm under the dome of the lung, for places higher than its base; the dome is centred off the midline."""
     p = chest.patient
     base = 20.0 * p.scale
-    height = np.maximum(z - base, 0) / (p.apex_mm - base)
+    height = ((z - base) / (p.apex_mm - base)).astype(np.float32)
     dx, dy = (side * x - 58 * p.scale) / (64 * p.scale), (y - 12) / (p.half_depth_mm + 6)
-    distance = np.sqrt(dx**2 + dy**2 + height**2)
-    dome = (1 - distance) * 62 * p.scale
-    return np.where(z > base, dome, np.float32(1e3)).astype(np.float32)
+    dome: F32 = (1 - np.sqrt(dx**2 + (dy**2 + height**2))) * np.float32(62 * p.scale)
+    return dome
 
 
 def lobe_weight(chest: Chest, lobe: str, x: F32, y: F32, z: F32, soft_mm: float = 3.0) -> F32:
@@ -101,24 +114,25 @@ class VesselTree:
         """The share of each voxel that is vessel, [z, y, x]."""
         axes, h = canvas.axes, canvas.axes.voxel_mm
         shape = canvas.hu.shape
-        position = (self.points - np.float32([axes.x[0], axes.y[0], axes.z[0]])) / np.float32(h)
-        base = np.floor(position).astype(np.int64)
-        part = (position - base).astype(np.float32)
-        total = np.zeros(shape[0] * shape[1] * shape[2], np.float64)
+        position = (self.points - np.asarray([axes.x[0], axes.y[0], axes.z[0]], np.float32)) / np.float32(h)
+        near = ((position > -1) & (position < np.asarray(shape[::-1], np.float32))).all(axis=1)
+        position, mm3 = position[near], self.mm3[near]
+        base = np.floor(position).astype(np.int32)
+        part = position - base
+        # Trilinear: each point is shared among eight voxels of a grid one voxel larger on every side.
+        rows, columns = shape[1] + 2, shape[2] + 2
+        first = ((base[:, 2] + 1) * rows + base[:, 1] + 1) * columns + base[:, 0] + 1
+        places, shares = [], []
         for dz in (0, 1):
+            along_z = (part[:, 2] if dz else 1 - part[:, 2]) * mm3
             for dy in (0, 1):
+                along_y = along_z * (part[:, 1] if dy else 1 - part[:, 1])
                 for dx in (0, 1):
-                    at = base + (dx, dy, dz)
-                    inside = ((at >= 0) & (at < (shape[2], shape[1], shape[0]))).all(axis=1)
-                    weight = (
-                        np.abs(1 - dx - part[:, 0])
-                        * np.abs(1 - dy - part[:, 1])
-                        * np.abs(1 - dz - part[:, 2])
-                        * self.mm3
-                    )
-                    flat = (at[:, 2] * shape[1] + at[:, 1]) * shape[2] + at[:, 0]
-                    total += np.bincount(flat[inside], weight[inside], minlength=len(total))
-        fraction: F32 = np.minimum(total / h**3, 1).astype(np.float32).reshape(shape)
+                    places.append(first + (dz * rows + dy) * columns + dx)
+                    shares.append(along_y * (part[:, 0] if dx else 1 - part[:, 0]))
+        padded = np.bincount(np.concatenate(places), np.concatenate(shares), minlength=(shape[0] + 2) * rows * columns)
+        total = padded.reshape(shape[0] + 2, rows, columns)[1:-1, 1:-1, 1:-1]
+        fraction: F32 = np.minimum(total / h**3, 1).astype(np.float32)
         return fraction
 
 

@@ -6,7 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from radir_pacs.types import F32
+
+from .canvas import Axes
 from .findings import Finding
+
+CAVITY_POWER = np.float32(2.3)  # the rib cage is a little squarer than an ellipse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +113,15 @@ class Chest:
         depth = p.half_depth_mm * np.sqrt(1 - u**3.1) * (1 - 0.04 * below)
         centre = 4 + (p.kyphosis_mm * 0.5 + 14) * u**2 - 4 * below
         return width.astype(np.float32), depth.astype(np.float32), centre.astype(np.float32)
+
+    def cavity_power(self, axes: Axes) -> F32:
+        """1 on the inside of the rib cage, less within, [z, y, x]: the ``CAVITY_POWER``-th power of the distance from
+        the middle over the distance to the wall. Raising to 1 / CAVITY_POWER is left to whoever needs it."""
+        width, depth, centre = self.cavity(axes.z)
+        across = (np.abs(axes.x)[None, :] / width[:, None]) ** CAVITY_POWER
+        along = (np.abs(axes.y[None, :] - centre[:, None]) / depth[:, None]) ** CAVITY_POWER
+        power: F32 = across[:, None, :] + along[:, :, None]
+        return power
 
     def spine(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """x and y of the centres of the vertebral bodies at heights ``z``."""

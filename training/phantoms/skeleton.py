@@ -8,7 +8,7 @@ from radir_pacs.types import F32
 
 from .canvas import Canvas, smooth_path
 from .findings import Finding
-from .patient import Chest
+from .patient import CAVITY_POWER, Chest
 
 RIB_PITCH_MM = 23.5
 FIRST_RIB_MM = 88.0  # height of the first rib at the spine
@@ -57,17 +57,16 @@ def paint_ribs(canvas: Canvas, chest: Chest) -> None:
     """All ribs at once: bands on the shell of the rib cage, evaluated only where the shell is."""
     p, axes = chest.patient, canvas.axes
     width, depth, centre = chest.cavity(axes.z)
-    # Distance outside the pleura along the ray from the centre of each slice.
-    dx = np.abs(axes.x)[None, None, :]
-    dy = axes.y[None, :, None] - centre[:, None, None]
-    n = np.float32(2.3)
-    level = ((dx / width[:, None, None]) ** n + (np.abs(dy) / depth[:, None, None]) ** n) ** (1 / n)
-    reach = 1 + 14 / np.minimum(width, depth)[:, None, None]
-    near = np.nonzero((level > 1 / reach) & (level < reach) & (axes.z[:, None, None] < p.apex_mm + 22))
+    below = int(np.searchsorted(axes.z, p.apex_mm + 22))
+    if below == 0:
+        return
+    power = chest.cavity_power(axes.slab(0, below))
+    reach = ((1 + 14 / np.minimum(width, depth)) ** CAVITY_POWER)[:below, None, None]
+    near = np.nonzero((power > 1) & (power < reach))
     k, j, i = near
     xs, ys, zs = np.abs(axes.x[i]), axes.y[j] - centre[k], axes.z[k]
-    rho = level[near]
-    outside = np.hypot(xs, ys) * (1 - 1 / np.maximum(rho, 0.05))
+    # Distance outside the pleura along the ray from the centre of the slice.
+    outside = np.hypot(xs, ys) * (1 - power[near] ** (-1 / CAVITY_POWER))
     angle = np.arctan2(xs / width[k], ys / depth[k]).astype(np.float32)
     side = np.sign(axes.x[i])
     number, _ = rib_numbers(chest, zs, angle)

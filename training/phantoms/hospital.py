@@ -1,0 +1,121 @@
+"""The synthetic hospital on disk: patients, visits, DICOM files, reports and the truth about them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation
+
+from radir_pacs.types import ImageKind
+
+from .boxes import frontal_boxes
+from .canvas import Size
+from .course import Course, Visit, draw_course
+from .dicom_base import Identity
+from .dicom_images import write_ct, write_radiographs
+from .dicom_report import write_report_sr
+from .findings import Finding
+from .images import take_images
+from .patient import Chest
+from .wording import write_report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What hospital to build. The same order gives the same bytes."""
+
+    out: Path
+    patients: int
+    seed: int
+    size: Size
+    kinds: frozenset[ImageKind]
+
+
+def build(order: Order, jobs: int = 1) -> Iterator[list[dict[str, Any]]]:
+    """Write the hospital, yielding the truth of each patient's studies as they are done; truth.json comes last.
+
+    ``jobs`` processes share the patients; the files do not depend on their number.
+    """
+    order.out.mkdir(parents=True, exist_ok=True)
+    everything: list[dict[str, Any]] = []
+    if jobs == 1:
+        done: Iterator[list[dict[str, Any]]] = map(partial(build_patient, order), range(order.patients))
+        yield from _collect(done, everything)
+    else:
+        with ProcessPoolExecutor(jobs) as pool:
+            yield from _collect(pool.map(partial(build_patient, order), range(order.patients)), everything)
+    truth = {"seed": order.seed, "size": order.size.name, "synthetic": True, "studies": everything}
+    (order.out / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
+
+
+def _collect(done: Iterator[list[dict[str, Any]]], everything: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    for studies in done:
+        everything.extend(studies)
+        yield studies
+
+
+def build_patient(order: Order, index: int) -> list[dict[str, Any]]:
+    """All visits of one patient; returns the truth of each study."""
+    course = draw_course(order.seed, index, order.kinds)
+    truths, before = [], None
+    for visit in course.visits:
+        truths.append(_build_visit(order, course, visit, before))
+        before = visit
+    return truths
+
+
+def _build_visit(order: Order, course: Course, visit: Visit, before: Visit | None) -> dict[str, Any]:
+    identity = Identity(seed=order.seed, course=course, visit=visit)
+    folder = order.out / f"patient_{course.index:05d}" / f"visit_{visit.number}_{visit.kind.value.lower()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    chest = Chest.of(course.patient, visit.findings)
+    flat = visit.kind is ImageKind.CXR
+    rng = np.random.default_rng([order.seed, course.index, 4, visit.number])
+    images = take_images(chest, order.size, rng, radiographs=flat, ct=not flat)
+    files = write_radiographs(identity, images, folder) if flat else write_ct(identity, images, folder)
+    report = write_report(
+        course.patient,
+        visit.findings,
+        before.findings if before else None,
+        visit.kind,
+        np.random.default_rng([order.seed, course.index, 5, visit.number]),
+        prior_on=before.on if before else None,
+    )
+    files.append(write_report_sr(identity, report, _image_uids(identity, len(files)), folder))
+    return {
+        "study_uid": identity.study_uid,
+        "patient_id": identity.patient_id,
+        "visit": visit.number,
+        "date": visit.on.isoformat(),
+        "kind": visit.kind.value,
+        "sex": course.patient.sex,
+        "files": [path.relative_to(order.out).as_posix() for path in files],
+        "findings": [finding_truth(finding) for finding in visit.findings],
+        "boxes": {key: list(box) for key, box in frontal_boxes(chest, order.size).items()} if flat else {},
+    }
+
+
+def _image_uids(identity: Identity, count: int) -> list[tuple[str, str, str]]:
+    """(series, SOP class, SOP instance) UIDs of the images written before the report."""
+    if identity.visit.kind is ImageKind.CT:
+        series = identity.uid("series", "ct")
+        return [(series, CTImageStorage, identity.uid("instance", "ct", str(n))) for n in range(1, count + 1)]
+    dx = DigitalXRayImageStorageForPresentation
+    return [(identity.uid("series", n), dx, identity.uid("instance", n)) for n in ("frontal", "lateral")]
+
+
+def finding_truth(finding: Finding) -> dict[str, Any]:
+    return {
+        "concept": finding.concept,
+        "region": finding.region,
+        "laterality": finding.laterality,
+        "severity": finding.severity,
+        "size_mm": finding.size_mm,
+    }

@@ -1,0 +1,74 @@
+"""A picture sheet: a row of views for each patient, with what is to be seen written beneath."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from radir_pacs.types import F32
+
+from .canvas import Size
+from .findings import Finding
+from .sample import PhantomStudy, sample
+from .wording import grade
+
+TILE, GAP, CAPTION = 256, 6, 34
+
+
+def draw_sheet(path: Path, seed: int, patients: int, size: Size) -> None:
+    """Frontal, lateral, an axial slice in lung and in soft tissue windows, and a coronal one, a patient a row."""
+    columns = 5
+    sheet = Image.new("L", (columns * (TILE + GAP) + GAP, patients * (TILE + CAPTION + GAP) + GAP), 0)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
+    for row in range(patients):
+        study = sample(seed, row, size=size)
+        top = GAP + row * (TILE + CAPTION + GAP)
+        for column, picture in enumerate(_views(study)):
+            sheet.paste(_tile(picture), (GAP + column * (TILE + GAP), top))
+        pen.text((GAP + 2, top + TILE + 4), _caption(study), fill=225, font=font)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path, optimize=True)
+
+
+def _views(study: PhantomStudy) -> list[F32]:
+    ct, (dz, dy, _) = study.ct, study.ct_spacing_mm
+    axial = ct[int(round((-62.0 - study.ct_origin_mm[2]) / dz))]
+    upper = ct[int(round((12.0 - study.ct_origin_mm[2]) / dz))]
+    middle = int(round((18.0 - study.ct_origin_mm[1]) / dy))
+    coronal = np.repeat(ct[::-1, middle, :], max(1, round(dz / dy)), axis=0)
+    return [
+        study.frontal[0],
+        study.lateral[0],
+        windowed(axial, -600, 1500),
+        windowed(upper, 40, 400),
+        windowed(coronal, -600, 1500),
+    ]
+
+
+def windowed(hu: F32, centre: float, width: float) -> F32:
+    """HU to [0, 1] through a linear window (PS3.3 C.11.2.1.2)."""
+    shown: F32 = np.clip((hu - (centre - width / 2)) / width, 0, 1)
+    return shown
+
+
+def _tile(picture: F32) -> Image.Image:
+    """Fit into a square tile, keeping the proportions."""
+    grey = Image.fromarray((picture * 255).astype(np.uint8))
+    scale = TILE / max(grey.size)
+    fitted = grey.resize((round(grey.width * scale), round(grey.height * scale)), Image.Resampling.LANCZOS)
+    tile = Image.new("L", (TILE, TILE), 0)
+    tile.paste(fitted, ((TILE - fitted.width) // 2, (TILE - fitted.height) // 2))
+    return tile
+
+
+def _caption(study: PhantomStudy) -> str:
+    who = f"{study.patient.sex}, {study.patient.age_years} y: "
+    return who + ("; ".join(_in_words(finding) for finding in study.findings) or "no abnormality")
+
+
+def _in_words(finding: Finding) -> str:
+    where = finding.region.replace("_", " ")
+    size = f" {finding.size_mm:.0f} mm" if finding.size_mm else ""
+    return f"{grade(finding)} {finding.concept.replace('_', ' ')}{size}, {where}"
