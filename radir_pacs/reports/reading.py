@@ -76,7 +76,7 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
             )
         )
     findings.sort(key=lambda finding: finding.span)
-    if any(not finding.kind == FindingKind.NORMAL for finding in findings):
+    if any(finding.kind is not FindingKind.NORMAL for finding in findings):
         return SentenceReading(findings=tuple(findings))
     return _open_ends(marks, places, findings, lexicon)
 

@@ -1,4 +1,4 @@
-"""Sentence boundaries of dictated reports: numbered lists, missing spaces, quotes as bullets, abbreviations, line wraps."""
+"""Sentence boundaries of dictated reports: lists, missing spaces, quotes as bullets, abbreviations, line wraps."""
 
 from __future__ import annotations
 

@@ -1,0 +1,181 @@
+"""Graded similarity of two reports under a region.
+
+RaTEScore's algebra (arXiv 2406.16845) over a region's items: each item of one report takes its best match of the
+other, the weighted mean over items is taken in both directions, and the score is their harmonic mean. In place of a
+text embedding's cosine stands the ontology: Lin's similarity of two concepts over intrinsic information content (Seco
+2004), times factors of the slots that must agree (place, severity, certainty), times a strong penalty where one report
+denies what the other affirms. Where either report says nothing the similarity is undefined (None), never a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from math import log
+from typing import NamedTuple
+
+from radir_pacs import anatomy
+from radir_pacs.reports.findings import Certainty, Finding, MinedReport
+from radir_pacs.reports.lexicon import ROOT, Lexicon, load
+
+FLIP = 0.1  # bound of the similarity of an affirmed and a denied item
+NO_SEVERITY = -1
+
+
+class Item(NamedTuple):
+    """What a report says at one place, in the terms that similarity looks at."""
+
+    concept: str
+    region: str
+    present: bool
+    severity: int = NO_SEVERITY  # rank, 0 minimal to 3 severe
+    certain: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weights:
+    """The algebra's numbers; defaults were chosen on the tuning half (docs/adr)."""
+
+    flip: float = FLIP
+    severity_step: float = 0.1  # lost a step of severity
+    unsaid_severity: float = 0.95
+    doubt: float = 0.9
+    same_chain: float = 0.85  # one place lies within the other
+    same_family: float = 0.6  # other side, or other part of the same organ
+    apart: float = 0.4
+    denied: float = 0.15  # what a denied item weighs beside an affirmed one
+    concept_floor: float = 0.0
+
+
+DEFAULT = Weights()
+
+
+def similarity_items(report: MinedReport | Iterable[Finding]) -> dict[str, tuple[Item, ...]]:
+    """Items of a report under every region that it speaks about, each rolled up to the regions above, sorted.
+
+    Of one concept at one place an affirmed statement outweighs a denied one, and the gravest severity stands. Findings
+    that are history or a question are left out; so is "normal" at a place where something is affirmed.
+    """
+    findings = report.findings if isinstance(report, MinedReport) else report
+    best: dict[tuple[str, str], Item] = {}
+    for finding in findings:
+        if finding.certainty in (Certainty.HISTORICAL, Certainty.HYPOTHETICAL):
+            continue
+        for region in finding.regions:
+            item = Item(
+                concept=finding.concept,
+                region=region,
+                present=finding.asserted,
+                severity=finding.severity.rank if finding.severity and finding.asserted else NO_SEVERITY,
+                certain=finding.certainty is not Certainty.POSSIBLE,
+            )
+            known = best.get((item.concept, region))
+            if known is None or item[2:] > known[2:]:
+                best[item.concept, region] = item
+    spoilt = {region for item in best.values() if item.present for region in _upward(item.region)}
+    by_region: dict[str, list[Item]] = {}
+    for item in sorted(best.values()):
+        if item.concept == ROOT and not item.present and item.region in spoilt:
+            continue
+        for region in _upward(item.region):
+            by_region.setdefault(region, []).append(item)
+    return {region: tuple(items) for region, items in by_region.items()}
+
+
+@cache
+def _upward(region: str) -> tuple[str, ...]:
+    return (region, *(above.key for above in anatomy.ancestors(region)))
+
+
+class ItemSimilarity:
+    """Similarity of items, in [0, 1]: 1 on itself, symmetric, at most ``weights.flip`` across polarity."""
+
+    def __init__(self, lexicon: Lexicon | None = None, weights: Weights = DEFAULT) -> None:
+        self._lexicon = lexicon or load()
+        self.weights = weights
+        below: dict[str, int] = {}
+        for above in self._lexicon.ancestors.values():
+            for key in above:
+                below[key] = below.get(key, 0) + 1
+        total = len(self._lexicon.concepts)
+        self._content = {key: 1 - log(count) / log(total) for key, count in below.items()}
+        self._concepts: dict[tuple[str, str], float] = {}
+
+    def concepts(self, a: str, b: str) -> float:
+        """Lin's similarity: twice the information content of the nearest common ancestor over that of both."""
+        if a == b:
+            return 1.0
+        key = (a, b) if a < b else (b, a)
+        found = self._concepts.get(key)
+        if found is None:
+            ancestors = self._lexicon.ancestors
+            common = max(self._content[above] for above in ancestors[a] & ancestors[b])
+            both = self._content[a] + self._content[b]
+            found = 2 * common / both if both else 0.0
+            self._concepts[key] = found = max(found, self.weights.concept_floor)
+        return found
+
+    def regions(self, a: str, b: str) -> float:
+        """1 the same place, less the further apart."""
+        return _region_factor(a, b, self.weights.same_chain, self.weights.same_family, self.weights.apart)
+
+    def items(self, a: Item, b: Item) -> float:
+        """The similarity of two items."""
+        weights = self.weights
+        value = self.concepts(a.concept, b.concept) * self.regions(a.region, b.region)
+        if a.present and b.present:
+            if a.severity >= 0 and b.severity >= 0:
+                value *= 1 - weights.severity_step * abs(a.severity - b.severity)
+            elif a.severity != b.severity:
+                value *= weights.unsaid_severity
+            if a.certain != b.certain:
+                value *= weights.doubt
+        elif a.present != b.present:
+            value *= weights.flip
+        return value
+
+    def weight(self, item: Item) -> float:
+        """How much an item counts: what is affirmed far more than what is denied; a specific concept more than a broad one."""
+        return 1.0 if item.present else self.weights.denied
+
+    def score(self, a: Iterable[Item], b: Iterable[Item]) -> float | None:
+        """Similarity of two item sets; None where either is empty."""
+        first, second = tuple(a), tuple(b)
+        if not first or not second:
+            return None
+        return harmonic(self._directed(first, second), self._directed(second, first))
+
+    def _directed(self, a: tuple[Item, ...], b: tuple[Item, ...]) -> float:
+        weights = [self.weight(item) for item in a]
+        best = [max(self.items(item, other) for other in b) for item in a]
+        return sum(w * s for w, s in zip(weights, best, strict=True)) / sum(weights)
+
+
+def harmonic(a: float, b: float) -> float:
+    """Harmonic mean, 0 where both are 0."""
+    return 2 * a * b / (a + b) if a + b > 0 else 0.0
+
+
+@cache
+def _region_factor(a: str, b: str, chain: float, family: float, apart: float) -> float:
+    if a == b:
+        return 1.0
+    up_a, up_b = _upward(a), _upward(b)
+    if a in up_b or b in up_a:
+        return chain
+    common = next(region for region in up_a if region in up_b)
+    return apart if common in ("chest", "mediastinum") else family
+
+
+def report_similarity(
+    a: MinedReport, b: MinedReport, region: str = anatomy.ROOT, similarity: ItemSimilarity | None = None
+) -> float | None:
+    """Similarity of two reports under a region (default: the whole report); None where either says nothing there."""
+    similarity = similarity or _default()
+    return similarity.score(similarity_items(a).get(region, ()), similarity_items(b).get(region, ()))
+
+
+@lru_cache(maxsize=1)
+def _default() -> ItemSimilarity:
+    return ItemSimilarity()
