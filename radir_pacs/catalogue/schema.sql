@@ -1,5 +1,6 @@
 -- The catalogue: the only shared truth. Blob files hold bytes, index files are a cache of what stands here.
 -- Every table has the columns that say when; the jobs tell the next stage that there is work.
+-- Locks are taken in the order study, series, instance, job, so that no two transactions wait for each other.
 -- Migrations lead to this schema exactly (tests/integration/test_migrations.py).
 
 CREATE TABLE schema_version (
@@ -13,7 +14,7 @@ CREATE TABLE study (
     state                text NOT NULL DEFAULT 'RECEIVING'
                          CHECK (state IN ('RECEIVING', 'STABLE', 'ENCODED', 'INDEXED', 'SKIPPED', 'QUARANTINED')),
     reason               text,
-    revision             integer NOT NULL DEFAULT 0,   -- grows with every new instance; what was encoded names it
+    revision             integer NOT NULL DEFAULT 0,   -- grows with every new image; what was encoded names it
     patient_key          text NOT NULL DEFAULT '',     -- issuer + id: the same person; '' = unknown, never "the same"
     patient_id           text,
     patient_name         text,
@@ -28,8 +29,6 @@ CREATE TABLE study (
     study_id             text,
     body_part            text,
     modalities           text[] NOT NULL DEFAULT '{}',
-    series_count         integer NOT NULL DEFAULT 0,
-    instance_count       integer NOT NULL DEFAULT 0,
     has_report           boolean NOT NULL DEFAULT false,
     received_at          timestamptz NOT NULL DEFAULT now(),
     last_instance_at     timestamptz NOT NULL DEFAULT now(),
@@ -37,7 +36,8 @@ CREATE TABLE study (
 );
 CREATE INDEX study_by_state ON study (state, last_instance_at);
 CREATE INDEX study_by_patient ON study (patient_key) WHERE patient_key <> '';
-CREATE INDEX study_by_date ON study (study_date DESC, study_uid);
+CREATE INDEX study_by_date ON study (study_date DESC NULLS LAST, study_uid);
+CREATE INDEX study_by_accession ON study (accession_number);
 
 CREATE TABLE series (
     series_uid          text PRIMARY KEY,
@@ -45,8 +45,7 @@ CREATE TABLE series (
     modality            text,
     series_number       integer,
     series_description  text,
-    body_part           text,
-    instance_count      integer NOT NULL DEFAULT 0
+    body_part           text
 );
 CREATE INDEX series_by_study ON series (study_uid);
 
@@ -108,6 +107,7 @@ CREATE TABLE encoding (
     encoded_at   timestamptz NOT NULL DEFAULT now(),
     UNIQUE (study_uid, model_id)
 );
+ALTER TABLE encoding ALTER COLUMN vectors SET STORAGE EXTERNAL;  -- one region is read without the others
 CREATE INDEX encoding_by_model_xid ON encoding (model_id, xid);
 
 -- Encodings that are gone; an index drops them before its next answer.
@@ -126,18 +126,27 @@ BEGIN
 END $$;
 CREATE TRIGGER encoding_gone_on_delete AFTER DELETE ON encoding FOR EACH ROW EXECUTE FUNCTION encoding_is_gone();
 
--- A verified build of one partition. The newest PUBLISHED one is served; files stand under index/<model>/<region>/<name>.
+-- Where vectors of one region under one model are searched.
+CREATE TABLE partition (
+    model_id  text NOT NULL REFERENCES model,
+    region    text NOT NULL,
+    PRIMARY KEY (model_id, region)
+);
+
+-- A verified build of one partition. The PUBLISHED one is served; files stand under index/<model>/<region>/<name>.
 CREATE TABLE generation (
-    name          text PRIMARY KEY,
     model_id      text NOT NULL REFERENCES model,
     region        text NOT NULL,
+    name          text NOT NULL,
     count         integer NOT NULL,
+    as_of         xid8 NOT NULL,                      -- it holds all that was committed below; changes() goes on here
     manifest      jsonb NOT NULL,
     state         text NOT NULL DEFAULT 'PUBLISHED' CHECK (state IN ('PUBLISHED', 'RETIRED', 'REFUSED')),
     reason        text,
-    published_at  timestamptz NOT NULL DEFAULT now()
+    published_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (model_id, region, name)
 );
-CREATE INDEX generation_by_partition ON generation (model_id, region, published_at DESC) WHERE state = 'PUBLISHED';
+CREATE UNIQUE INDEX one_published_generation ON generation (model_id, region) WHERE state = 'PUBLISHED';
 
 -- A free-text report of a study; findings are what mining read from it.
 CREATE TABLE report (
@@ -163,6 +172,7 @@ CREATE TABLE job (
     attempt       integer NOT NULL DEFAULT 0,
     max_attempts  integer NOT NULL DEFAULT 3,
     token         bigint,                             -- fencing: grows with every lease
+    worker        text,                               -- who holds or held it
     lease_until   timestamptz,
     run_after     timestamptz NOT NULL DEFAULT now(),
     rung_at       timestamptz,

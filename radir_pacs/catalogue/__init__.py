@@ -1,0 +1,37 @@
+"""The catalogue in Postgres: studies, encodings, generations, reports, jobs. The only package that speaks SQL."""
+
+from radir_pacs.catalogue.broker import install_pgmq
+from radir_pacs.catalogue.catalogue import Catalogue
+from radir_pacs.catalogue.embedded import stop as stop_embedded
+from radir_pacs.catalogue.rows import (
+    CatalogueSeries,
+    Changes,
+    EncodingOwner,
+    GenerationRow,
+    JobCount,
+    ModelRow,
+    Overview,
+    PartitionSize,
+    ProcessRow,
+    ReportRow,
+    Stored,
+    StoredInstance,
+)
+
+__all__ = [
+    "Catalogue",
+    "CatalogueSeries",
+    "Changes",
+    "EncodingOwner",
+    "GenerationRow",
+    "JobCount",
+    "ModelRow",
+    "Overview",
+    "PartitionSize",
+    "ProcessRow",
+    "ReportRow",
+    "Stored",
+    "StoredInstance",
+    "install_pgmq",
+    "stop_embedded",
+]

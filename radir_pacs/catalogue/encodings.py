@@ -1,0 +1,187 @@
+"""Models, region vectors, and how readers learn of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from psycopg.types.json import Jsonb
+
+from radir_pacs.catalogue.database import Connection, Row, run
+from radir_pacs.catalogue.jobs import finish, hold
+from radir_pacs.catalogue.part import Part
+from radir_pacs.catalogue.rows import Changes, EncodingOwner, ModelRow
+from radir_pacs.catalogue.studies import study_of
+from radir_pacs.errors import Conflict, NotFound
+from radir_pacs.types import I64, Encoding, Filters, ImageKind, Job, StudyState
+
+
+class Encodings(Part):
+    def register_model(self, model_id: str, kind: ImageKind, dim: int, manifest: Mapping[str, Any]) -> None:
+        """This model answers for its kind from here on. Raises Conflict for a known id of another kind or length."""
+        values = {"model_id": model_id, "kind": kind, "dim": dim, "manifest": Jsonb(dict(manifest))}
+        with self._database.transaction() as connection:
+            active = run(connection, "active_model", kind=kind).fetchone()
+            if active and active["model_id"] == model_id and active["dim"] == dim:
+                return
+            run(connection, "lock_models")
+            run(connection, "register_model", values)
+            row = run(connection, "model", model_id=model_id).fetchone()
+            if row is None or (row["kind"], row["dim"]) != (kind, dim):
+                raise Conflict(f"model {model_id} is known with another kind or vector length")
+            run(connection, "retire_models", kind=kind, model_id=model_id)
+            run(connection, "activate_model", model_id=model_id)
+
+    def active_model(self, kind: ImageKind) -> ModelRow | None:
+        """The model that answers for a kind."""
+        with self._database.transaction() as connection:
+            row = run(connection, "active_model", kind=kind).fetchone()
+        return None if row is None else _model_of(row)
+
+    def model(self, model_id: str) -> ModelRow | None:
+        """A model by its id, active or not."""
+        with self._database.transaction() as connection:
+            row = run(connection, "model", model_id=model_id).fetchone()
+        return None if row is None else _model_of(row)
+
+    def save_encodings(
+        self, study_uid: str, encodings: Sequence[Encoding], revision: int, job: Job | None = None
+    ) -> bool:
+        """The study is ENCODED with exactly these encodings, and ``job`` ends, in one transaction.
+
+        False, with the job ended and nothing saved, when new images came after ``revision``: the study was re-opened
+        and its next encode job supersedes this result. Raises LeaseLost, NotFound (study or model).
+        """
+        with self._database.transaction() as connection:
+            study = run(connection, "lock_study", study_uid=study_uid).fetchone()
+            if job is not None:
+                hold(connection, job)
+            if study is None:
+                raise NotFound(f"there is no study {study_uid}")
+            current: bool = study["revision"] == revision
+            if current:
+                _replace(connection, study_uid, encodings, revision)
+                values = {"study_uid": study_uid, "state": StudyState.ENCODED, "reason": None, "revision": revision}
+                run(connection, "set_study_state", values)
+            if job is not None:
+                finish(connection, job, None if current else "superseded")
+        return current
+
+    def save_encoding(self, encoding: Encoding, revision: int, job: Job | None = None) -> bool:
+        """`save_encodings` for a study with one."""
+        return self.save_encodings(encoding.study_uid, [encoding], revision, job)
+
+    def encoding_of(self, study_uid: str, model_id: str) -> Encoding | None:
+        """What a study has under a model."""
+        with self._database.transaction() as connection:
+            row = run(connection, "encoding_of", study_uid=study_uid, model_id=model_id).fetchone()
+        if row is None:
+            return None
+        vectors = np.frombuffer(row["vectors"], "<f4").reshape(len(row["regions"]), -1).astype(np.float32)
+        texts = {name: row[name] for name in ("study_uid", "series_uid", "sop_uid", "model_id")}
+        return Encoding(**texts, regions=tuple(row["regions"]), warnings=tuple(row["warnings"]), vectors=vectors)
+
+    def models_of_study(self, study_uid: str) -> tuple[tuple[str, ImageKind], ...]:
+        """Active models that a study is encoded under."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "encodings_of_study", study_uid=study_uid).fetchall()
+        return tuple((row["model_id"], ImageKind(row["kind"])) for row in rows if row["active"])
+
+    def encoding_owners(self, ids: Sequence[int] | I64) -> dict[int, EncodingOwner]:
+        """Whose encodings these index labels are. One that is gone is missing: its hit must not be shown."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "encoding_owners", ids=[int(i) for i in ids]).fetchall()
+        return {
+            row["encoding_id"]: EncodingOwner(study=study_of(row), series_uid=row["series_uid"], sop_uid=row["sop_uid"])
+            for row in rows
+        }
+
+    def changes(self, model_id: str, region: str, since: str = "0") -> Changes:
+        """What a partition has to take in since an earlier reading's ``xid`` ("0": everything). Raises NotFound.
+
+        A highest id would miss rows whose transaction commits late; the snapshot's xmin misses none and repeats some.
+        """
+        values = {"model_id": model_id, "region": region, "since": since}
+        with self._database.transaction() as connection:
+            model = run(connection, "model", model_id=model_id).fetchone()
+            if model is None:
+                raise NotFound(f"there is no model {model_id}")
+            snapshot = run(connection, "snapshot_xmin").fetchone()
+            added = run(connection, "encodings_since", values).fetchall()
+            gone = run(connection, "encodings_gone_since", values).fetchall()
+        assert snapshot is not None
+        vectors = np.frombuffer(b"".join(row["vector"] for row in added), "<f4").astype(np.float32, copy=False)
+        return Changes(
+            ids=_ids(added),
+            vectors=vectors.reshape(len(added), model["dim"]),
+            gone=_ids(gone),
+            xid=snapshot["xmin"],
+        )
+
+    def allowed_encodings(
+        self, model_id: str, region: str, filters: Filters, query_study_uid: str
+    ) -> tuple[I64 | None, I64]:
+        """(allowed, excluded) index labels, ascending; allowed is None when no filter restricts (P7).
+
+        The query study itself is always excluded.
+        """
+        with self._database.transaction() as connection:
+            allowed = None
+            restricting = _restricting(filters)
+            if any(value is not None and value is not False for value in restricting.values()):
+                allowed = _ids(run(connection, "allowed_encodings", restricting, model_id=model_id, region=region))
+            excluded = run(
+                connection,
+                "excluded_encodings",
+                model_id=model_id,
+                study_uids=[query_study_uid, *filters.exclude_studies],
+                same_patient=filters.exclude_same_patient,
+                query_study_uid=query_study_uid,
+            )
+            return allowed, _ids(excluded)
+
+
+def _replace(connection: Connection, study_uid: str, encodings: Sequence[Encoding], revision: int) -> None:
+    model_ids = [encoding.model_id for encoding in encodings]
+    run(connection, "drop_encodings", study_uid=study_uid, model_ids=model_ids)
+    for encoding in encodings:
+        model = run(connection, "model", model_id=encoding.model_id).fetchone()
+        if model is None:
+            raise NotFound(f"there is no model {encoding.model_id}")
+        if encoding.study_uid != study_uid or encoding.vectors.shape[1] != model["dim"]:
+            raise ValueError("the encoding is of another study or vector length")
+        values = {
+            "study_uid": study_uid,
+            "series_uid": encoding.series_uid,
+            "sop_uid": encoding.sop_uid,
+            "model_id": encoding.model_id,
+            "revision": revision,
+            "regions": list(encoding.regions),
+            "vectors": np.ascontiguousarray(encoding.vectors, "<f4").tobytes(),
+            "warnings": list(encoding.warnings),
+        }
+        run(connection, "add_encoding", values)
+        run(connection, "note_partitions", values)
+
+
+def _restricting(filters: Filters) -> dict[str, Any]:
+    """The parameters of allowed_encodings; all empty when the filters let every study pass."""
+    return {
+        "modalities": sorted(filters.modalities) or None,
+        "study_date_from": filters.study_date_from,
+        "study_date_to": filters.study_date_to,
+        "sexes": sorted(filters.sexes) or None,
+        "age_from": filters.age_from,
+        "age_to": filters.age_to,
+        "body_part": filters.body_part,
+        "with_report": filters.with_report,
+    }
+
+
+def _ids(rows: Any) -> I64:
+    return np.fromiter((row["id"] for row in rows), np.int64)
+
+
+def _model_of(row: Row) -> ModelRow:
+    return ModelRow(**{**row, "kind": ImageKind(row["kind"])})

@@ -1,0 +1,150 @@
+"""Jobs: lease, heartbeat, attempt cap, fencing token, sweep. The row is the record; a broker message only rings.
+
+A job is written in the transaction of the data that asks for it, and ended in the transaction of its result: whoever
+lost the lease finds the token changed and nothing is kept of what he did (P2). Kill any process at any moment: its
+lease runs out, `sweep` makes the job pending again, and after ``max_attempts`` it fails for good and says so (P3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from radir_pacs.catalogue.database import Connection, Row, run
+from radir_pacs.catalogue.part import Part
+from radir_pacs.errors import LeaseLost
+from radir_pacs.types import Job, JobKind, JobState
+
+RING_AGAIN_S = 30.0  # a bell not answered for so long is taken for lost
+BACKOFF_S = 2.0  # doubles with each attempt
+SWEEP_LIMIT = 100
+
+
+class Jobs(Part):
+    def enqueue(self, kind: JobKind, key: str) -> int:
+        """Ask for work; returns the id of the open job of that kind and key."""
+        with self._database.transaction() as connection:
+            return enqueue(connection, kind, key, self._settings.job_max_attempts)
+
+    def claim(self, job_id: int, worker: str) -> Job | None:
+        """Lease a pending job for ``job_lease_s``; None when it is not to be had (taken, ended, not yet due)."""
+        with self._database.transaction() as connection:
+            row = run(connection, "claim", id=job_id, worker=worker, lease_s=self._settings.job_lease_s).fetchone()
+        return None if row is None else job_of(row)
+
+    def heartbeat(self, job: Job) -> None:
+        """Prolong the lease. Raises LeaseLost when somebody else holds the job or it ended."""
+        with self._database.transaction() as connection:
+            values = {"id": job.id, "token": job.token, "lease_s": self._settings.job_lease_s}
+            if run(connection, "heartbeat", values).fetchone() is None:
+                raise LeaseLost
+
+    def finish(self, job: Job, note: str | None = None) -> JobState:
+        """End a job that has no other result: DONE, or PENDING when it was asked for again. Raises LeaseLost."""
+        with self._database.transaction() as connection:
+            return finish(connection, job, note)
+
+    def fail(self, job: Job, error: str, *, retry: bool = True) -> JobState:
+        """One attempt failed. PENDING: tried again; FAILED: for good, and its study is QUARANTINED with ``error``.
+
+        ``error`` names no patient. Raises LeaseLost.
+        """
+        with self._database.transaction() as connection:
+            _lock_subject(connection, job)
+            return _fail(connection, job, error, retry)
+
+    def sweep(self) -> int:
+        """Take jobs from holders that went silent; returns how many."""
+        with self._database.transaction() as connection:
+            expired = [job_of(row) for row in run(connection, "expired", limit=SWEEP_LIMIT).fetchall()]
+        swept = 0
+        for job in expired:
+            with self._database.transaction() as connection:
+                _lock_subject(connection, job)
+                if run(connection, "still_expired", id=job.id, token=job.token).fetchone():
+                    _fail(connection, job, f"the worker stopped without a word in attempt {job.attempt}", True)
+                    swept += 1
+        return swept
+
+    def pending_to_ring(self, limit: int, ring_again_s: float = RING_AGAIN_S) -> list[int]:
+        """Ids of pending jobs that no message stands for, so that at most ``limit`` messages are under way."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "to_ring", limit=limit, ring_again_s=ring_again_s).fetchall()
+        return [row["id"] for row in rows]
+
+    def rung(self, ids: Sequence[int]) -> None:
+        """The broker took messages for these jobs. Marked after sending: a crash between rings twice, never not."""
+        with self._database.transaction() as connection:
+            run(connection, "rung", ids=list(ids))
+
+    def job(self, job_id: int) -> Job | None:
+        """A job as it stands, whoever holds it."""
+        with self._database.transaction() as connection:
+            row = run(connection, "job", id=job_id).fetchone()
+        return None if row is None else job_of(row)
+
+    def enqueue_merge(self, model_id: str, region: str, rest_s: float = 600.0) -> bool:
+        """Ask for a partition's merge unless one is open, or failed for good less than ``rest_s`` ago."""
+        values = {
+            "key": f"{model_id}/{region}",
+            "max_attempts": self._settings.job_max_attempts,
+            "rest_s": rest_s,
+        }
+        with self._database.transaction() as connection:
+            return run(connection, "enqueue_merge", values).fetchone() is not None
+
+    def prune_jobs(self, keep_s: float) -> int:
+        """Forget jobs that ended longer ago than ``keep_s``."""
+        with self._database.transaction() as connection:
+            return run(connection, "prune_jobs", keep_s=keep_s).rowcount
+
+
+def enqueue(connection: Connection, kind: JobKind, key: str, max_attempts: int) -> int:
+    """Inside the transaction of the data that asks for the work."""
+    row = run(connection, "enqueue", kind=kind, key=key, max_attempts=max_attempts).fetchone()
+    assert row is not None
+    return int(row["id"])
+
+
+def hold(connection: Connection, job: Job) -> None:
+    """Lock the job before its result is written in the same transaction. Raises LeaseLost."""
+    if run(connection, "hold", id=job.id, token=job.token).fetchone() is None:
+        raise LeaseLost
+
+
+def finish(connection: Connection, job: Job, note: str | None = None) -> JobState:
+    """End the job in the transaction of its result. Raises LeaseLost, which undoes the result."""
+    row = run(connection, "finish", id=job.id, token=job.token, note=note).fetchone()
+    if row is None:
+        raise LeaseLost
+    return JobState(row["state"])
+
+
+def job_of(row: Row) -> Job:
+    """A job from its row."""
+    return Job(
+        id=row["id"],
+        kind=JobKind(row["kind"]),
+        key=row["key"],
+        attempt=row["attempt"],
+        max_attempts=row["max_attempts"],
+        token=row["token"] or 0,
+        state=JobState(row["state"]),
+    )
+
+
+def _lock_subject(connection: Connection, job: Job) -> None:
+    """The study of an encode job is locked before the job: the order of schema.sql."""
+    if job.kind is JobKind.ENCODE:
+        run(connection, "lock_study", study_uid=job.key)
+
+
+def _fail(connection: Connection, job: Job, error: str, retry: bool) -> JobState:
+    values = {"id": job.id, "token": job.token, "error": error, "retry": retry}
+    row = run(connection, "fail", values, backoff_s=BACKOFF_S * 2 ** (job.attempt - 1)).fetchone()
+    if row is None:
+        raise LeaseLost
+    state = JobState(row["state"])
+    if state is JobState.FAILED and job.kind is JobKind.ENCODE:
+        run(connection, "quarantine_stable_study", study_uid=job.key, reason=error)
+        run(connection, "drop_encodings", study_uid=job.key, model_ids=[])
+    return state

@@ -1,0 +1,59 @@
+"""Migrations: numbered SQL files, each applied once, in order, in a transaction of its own."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+import psycopg
+
+from radir_pacs.errors import StorageFailed
+
+_LOCK = 0x5241444952  # "RADIR": one migrating process at a time
+_FILE = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+
+
+def schema() -> str:
+    """The schema that all migrations together lead to."""
+    return files("radir_pacs.catalogue").joinpath("schema.sql").read_text("utf-8")
+
+
+def migrations() -> dict[int, str]:
+    """SQL by version, ascending."""
+    found = {}
+    for entry in files("radir_pacs.catalogue").joinpath("migrations").iterdir():
+        if match := _FILE.fullmatch(entry.name):
+            found[int(match[1])] = entry.read_text("utf-8")
+    return dict(sorted(found.items()))
+
+
+def migrate(conninfo: str) -> int:
+    """Bring the database to the newest version and return it. Other processes wait for the first.
+
+    Raises StorageFailed when the database is newer than this program, or cannot be reached.
+    """
+    known = migrations()
+    newest = max(known)
+    try:
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+            current = _version(connection)
+            if current > newest:
+                raise StorageFailed(f"the database has version {current}, this program knows {newest}: update it")
+            for version, sql in known.items():
+                if version > current:
+                    with connection.transaction():
+                        connection.execute(sql.encode())
+                        connection.execute("INSERT INTO schema_version (version) VALUES (%s)", [version])
+    except psycopg.OperationalError as error:
+        raise StorageFailed(f"the database did not answer ({type(error).__name__})") from error
+    return newest
+
+
+def _version(connection: psycopg.Connection[tuple[object, ...]]) -> int:
+    """The version that stands in the database, 0 for an empty one."""
+    row = connection.execute("SELECT to_regclass('schema_version') IS NOT NULL").fetchone()
+    if row is None or not row[0]:
+        return 0
+    row = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
+    return int(str(row[0])) if row else 0

@@ -1,0 +1,157 @@
+"""What the catalogue answers and asks with, beyond the nouns of radir_pacs.types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from radir_pacs.types import F32, I64, CatalogueStudy, ImageKind, JobKind, JobState, StudyState
+
+
+class Stored(StrEnum):
+    """What storing an instance did."""
+
+    STORED = "STORED"
+    SAME = "SAME"  # it stood there with the same content: nothing changed (P2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredInstance:
+    """An instance as the catalogue knows it. ``attributes``: DICOM JSON model of the header (PS3.18 F)."""
+
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    instance_number: int | None
+    rows_px: int | None
+    columns_px: int | None
+    frames: int
+    content_sha256: str
+    size_bytes: int
+    attributes: Mapping[str, Any]
+    source: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogueSeries:
+    """A series with its number of instances."""
+
+    study_uid: str
+    series_uid: str
+    modality: str | None
+    series_number: int | None
+    series_description: str | None
+    body_part: str | None
+    instance_count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRow:
+    """A model that was served."""
+
+    model_id: str
+    kind: ImageKind
+    dim: int
+    manifest: Mapping[str, Any]
+    active: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodingOwner:
+    """Whose encoding an index label is."""
+
+    study: CatalogueStudy
+    series_uid: str
+    sop_uid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What a partition has to take in: first add, then drop what is gone; both may repeat what was told before.
+
+    ids: int64 [n], ascending; vectors: float32 [n, dim], row i for ids[i]; gone: int64, ascending.
+    xid: where the next reading goes on. It is a transaction snapshot's xmin, so rows that commit late are never missed.
+    """
+
+    ids: I64
+    vectors: F32
+    gone: I64
+    xid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationRow:
+    """The published build of a partition; ``changes(…, as_of)`` brings what it does not hold."""
+
+    model_id: str
+    region: str
+    name: str
+    count: int
+    as_of: str
+    manifest: Mapping[str, Any]
+    published_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionSize:
+    """Vectors in a partition's generation and tail, and encodings of its model gone since the generation."""
+
+    model_id: str
+    region: str
+    n_generation: int
+    n_tail: int
+    n_gone: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportRow:
+    """A report of a study. ``body`` and ``findings`` are about a patient: for answers only, never for logs."""
+
+    id: int
+    study_uid: str
+    sop_uid: str | None
+    source: str
+    body: str
+    findings: Any  # as mining wrote them, None: not mined yet
+    parser: str | None
+    received_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessRow:
+    """A process that said that it lives, ``silent_s`` seconds ago."""
+
+    name: str
+    pid: int
+    state: str
+    detail: str
+    started_at: datetime
+    silent_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobCount:
+    """Jobs of one kind and state; ``oldest_s``: age of the oldest one still open."""
+
+    kind: JobKind
+    state: JobState
+    count: int
+    oldest_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """What `radir status` shows."""
+
+    processes: tuple[ProcessRow, ...]
+    studies: Mapping[StudyState, int]
+    jobs: tuple[JobCount, ...]
+    encodings: Mapping[str, int]  # by model id
+    refusals_last_day: int
+    oldest_open_job_s: float | None

@@ -1,0 +1,149 @@
+"""The life of a study.
+
+RECEIVING: instances arrive. STABLE: none came for the quiet period, or somebody said so; an encode job is written.
+ENCODED: its vectors are committed. INDEXED: every partition answers for them, from its generation or its exact tail;
+since a tail is searched at once this follows within a round of the relay, and does not wait for a merge. SKIPPED and
+QUARANTINED say why. A new image re-opens a study from any state; its old vectors answer until new ones take over.
+"""
+
+from __future__ import annotations
+
+from radir_pacs.catalogue.database import Connection, Row, run
+from radir_pacs.catalogue.jobs import enqueue, finish, hold
+from radir_pacs.catalogue.part import Part
+from radir_pacs.catalogue.rows import StoredInstance
+from radir_pacs.errors import NotFound
+from radir_pacs.types import CatalogueStudy, Job, JobKind, StudyState
+
+COMPLETE_LIMIT = 500  # studies of one round, so that no transaction grows without bound
+
+
+class Studies(Part):
+    def complete_quiet(self, quiet_period_s: float) -> list[str]:
+        """Studies without a new instance for the quiet period become STABLE, each with its encode job."""
+        values = {
+            "quiet_period_s": quiet_period_s,
+            "limit": COMPLETE_LIMIT,
+            "max_attempts": self._settings.job_max_attempts,
+        }
+        with self._database.transaction() as connection:
+            return [row["study_uid"] for row in run(connection, "complete_quiet", values).fetchall()]
+
+    def complete_now(self, study_uid: str) -> bool:
+        """A PACS knows that the study is complete. False when it was so already. Raises NotFound."""
+        with self._database.transaction() as connection:
+            if run(connection, "lock_study", study_uid=study_uid).fetchone() is None:
+                raise NotFound(f"there is no study {study_uid}")
+            if run(connection, "complete_now", study_uid=study_uid).fetchone() is None:
+                return False
+            enqueue(connection, JobKind.ENCODE, study_uid, self._settings.job_max_attempts)
+        return True
+
+    def study(self, study_uid: str) -> CatalogueStudy:
+        """Raises NotFound."""
+        with self._database.transaction() as connection:
+            row = run(connection, "study", study_uid=study_uid).fetchone()
+        if row is None:
+            raise NotFound(f"there is no study {study_uid}")
+        return study_of(row)
+
+    def revision_of(self, study_uid: str) -> tuple[StudyState, int]:
+        """State and revision: what an encoder looks at before it reads the instances. Raises NotFound."""
+        with self._database.transaction() as connection:
+            row = run(connection, "study", study_uid=study_uid).fetchone()
+        if row is None:
+            raise NotFound(f"there is no study {study_uid}")
+        return StudyState(row["state"]), int(row["revision"])
+
+    def instances_of(self, study_uid: str, series_uid: str | None = None) -> tuple[StoredInstance, ...]:
+        """Instances of a study or one series, by series and instance number; empty when there are none."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "instances_of", study_uid=study_uid, series_uid=series_uid).fetchall()
+        return tuple(instance_of(row) for row in rows)
+
+    def instance(self, sop_uid: str) -> StoredInstance:
+        """Raises NotFound."""
+        with self._database.transaction() as connection:
+            row = run(connection, "instance", sop_uid=sop_uid).fetchone()
+        if row is None:
+            raise NotFound(f"there is no instance {sop_uid}")
+        return instance_of(row)
+
+    def set_study_state(
+        self,
+        study_uid: str,
+        state: StudyState,
+        reason: str | None = None,
+        *,
+        revision: int | None = None,
+        job: Job | None = None,
+    ) -> bool:
+        """Set the outcome of a study, and end ``job`` in the same transaction.
+
+        False, with the job ended and the study as it was, when it has moved on from ``revision``. SKIPPED and
+        QUARANTINED need a reason (P3) and take the study's old vectors away. Raises LeaseLost, ValueError.
+        """
+        ends = state in (StudyState.SKIPPED, StudyState.QUARANTINED)
+        if ends and not reason:
+            raise ValueError(f"{state} needs a reason")
+        with self._database.transaction() as connection:
+            run(connection, "lock_study", study_uid=study_uid)
+            if job is not None:
+                hold(connection, job)
+            values = {"study_uid": study_uid, "state": state, "reason": reason, "revision": revision}
+            changed = run(connection, "set_study_state", values).fetchone() is not None
+            if changed and ends:
+                run(connection, "drop_encodings", study_uid=study_uid, model_ids=[])
+            if job is not None:
+                finish(connection, job, None if changed else "superseded")
+        return changed
+
+    def mark_indexed(self) -> list[str]:
+        """ENCODED studies whose vectors every later reader sees become INDEXED; returns their UIDs."""
+        with self._database.transaction() as connection:
+            return [row["study_uid"] for row in run(connection, "mark_indexed").fetchall()]
+
+    def delete_study(self, study_uid: str) -> list[str]:
+        """Delete a study with all that hangs on it; returns the blobs that no instance names any more.
+
+        Its vectors leave every answer at once. Raises NotFound.
+        """
+        with self._database.transaction() as connection:
+            run(connection, "lock_study", study_uid=study_uid)
+            hashes = [row["content_sha256"] for row in run(connection, "blobs_of_study", study_uid=study_uid)]
+            if run(connection, "delete_study", study_uid=study_uid).fetchone() is None:
+                raise NotFound(f"there is no study {study_uid}")
+            return sorted(set(hashes) - _known(connection, hashes))
+
+
+def _known(connection: Connection, hashes: list[str]) -> set[str]:
+    return {row["content_sha256"] for row in run(connection, "known_blobs", hashes=hashes)}
+
+
+def study_of(row: Row) -> CatalogueStudy:
+    """A study from a row of the study table with its counts."""
+    return CatalogueStudy(
+        study_uid=row["study_uid"],
+        state=StudyState(row["state"]),
+        reason=row["reason"],
+        modalities=tuple(row["modalities"]),
+        study_date=row["study_date"],
+        study_time=row["study_time"],
+        accession_number=row["accession_number"],
+        study_description=row["study_description"],
+        referring_physician=row["referring_physician"],
+        study_id=row["study_id"],
+        patient_id=row["patient_id"],
+        patient_name=row["patient_name"],
+        patient_sex=row["patient_sex"],
+        patient_birth_date=row["patient_birth_date"],
+        patient_age_years=row["patient_age_years"],
+        body_part=row["body_part"],
+        series_count=row["series_count"],
+        instance_count=row["instance_count"],
+    )
+
+
+def instance_of(row: Row) -> StoredInstance:
+    """An instance from its row."""
+    return StoredInstance(**{name: row[name] for name in StoredInstance.__dataclass_fields__})

@@ -1,0 +1,73 @@
+"""Fixtures on real parts: one embedded Postgres a session, a database of its own for each test."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from radir_pacs.catalogue import Catalogue, embedded
+from radir_pacs.catalogue.migrate import migrate
+from radir_pacs.config import Settings
+
+_TEMPLATE = "radir_template"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Connection string of a fresh embedded Postgres; its database "radir_template" is migrated."""
+    home = Path(tempfile.mkdtemp(prefix="radir-test-"))
+    conninfo = embedded.start(home)
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {_TEMPLATE}")
+    migrate(make_conninfo(conninfo, dbname=_TEMPLATE))
+    yield conninfo
+    embedded.stop(home)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def database_url(postgres: str) -> Iterator[str]:
+    """Connection string of an empty, migrated database of this test's own."""
+    name = f"radir_test_{next(_numbers)}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+    yield make_conninfo(postgres, dbname=name)
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """Settings with a home folder, a database and free ports of this test's own, and short waits."""
+    return Settings(
+        home=tmp_path / "home",
+        database_url=database_url,
+        listener_port=free_port(),
+        web_port=free_port(),
+        quiet_period_s=0.2,
+        relay_interval_s=0.05,
+        device="cpu",
+        torch_threads=1,
+    )
+
+
+@pytest.fixture
+def catalogue(settings: Settings) -> Iterator[Catalogue]:
+    with Catalogue.open(settings) as opened:
+        yield opened
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
