@@ -95,6 +95,7 @@ class Concept:
     is_a: tuple[str, ...]
     at: str
     within: frozenset[str]  # region keys, closed downwards; empty: anywhere
+    elsewhere: Mapping[str, str]  # region key, closed downwards -> the concept it is there; "": none
     code: str | None
     terms: tuple[str, ...]
     formed: tuple[tuple[str, str], ...]  # (attribute, place)
@@ -191,6 +192,10 @@ def load(language: str = "en", extra: tuple[Path, ...] = ()) -> Lexicon:
         for term in data["cues"][group][name]:
             _put(lexicon, term).cue |= cue
     normalise.learn(_mendable(lexicon.phrases))
+    for concept in concepts.values():
+        for other in concept.elsewhere.values():
+            if other and other not in concepts:
+                raise SettingError(f"concept {concept.key!r} becomes the unknown concept {other!r}")
     return lexicon
 
 
@@ -234,6 +239,7 @@ def _concepts(table: Mapping[str, Mapping[str, Any]]) -> dict[str, Concept]:
                 within=frozenset()
                 if ANYWHERE in within
                 else frozenset(below for region in within for below in (region, *_below(region))),
+                elsewhere=_elsewhere(row.get("elsewhere", {})),
                 code=row.get("code"),
                 terms=tuple(row.get("terms", ())),
                 formed=tuple(_formations(row.get("formed", ()))),
@@ -241,6 +247,12 @@ def _concepts(table: Mapping[str, Mapping[str, Any]]) -> dict[str, Concept]:
         except (KeyError, ValueError) as error:
             raise SettingError(f"concept {key!r} of the lexicon: {error}") from error
     return concepts
+
+
+def _elsewhere(table: Mapping[str, str]) -> dict[str, str]:
+    """Closed downwards; of two regions that both cover a place the lower one decides."""
+    regions = sorted(table, key=lambda region: len(anatomy.ancestors(region)))
+    return {below: table[region] for region in regions for below in (region, *_below(region))}
 
 
 def _below(region: str) -> Iterator[str]:

@@ -145,7 +145,7 @@ def places_of(concept_at: int, concept: Concept, marks: list[Mark], places: list
 
 
 def _allowed(place: Place, concept: Concept) -> bool:
-    return not concept.within or place.region in concept.within
+    return not concept.within or place.region in concept.within or place.region in concept.elsewhere
 
 
 def _refines(place: Place, others: list[Place]) -> bool:

@@ -47,6 +47,11 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
             continue
         concept = lexicon.concepts[key]
         where = own if own else places_of(i, concept, marks, places)
+        if concept.elsewhere and where and where[0].region in concept.elsewhere:
+            key = concept.elsewhere[where[0].region]
+            if not key:
+                continue
+            concept = lexicon.concepts[key]
         regions, laterality = _regions(where, sides.get(i), concept.at, lexicon)
         findings.append(
             Finding(
