@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from enum import Enum
 
-from ..types import InstanceHeader
-from .json_model import text
+from radir_pacs.dicom.json_model import text
+from radir_pacs.types import InstanceHeader
 
 
 class BodyPart(Enum):

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import Quarantined, Skipped
-from ..types import F32, ImageKind, InstanceHeader, Volume
-from .pixels import DecodedFrames, PixelDecoder
-from .slices import F64, Plane, hounsfield, planes_of
+from radir_pacs.dicom.pixels import DecodedFrames, PixelDecoder
+from radir_pacs.dicom.slices import F64, Plane, hounsfield, planes_of
+from radir_pacs.errors import Quarantined, Skipped
+from radir_pacs.types import F32, ImageKind, InstanceHeader, Volume
 
 
 @dataclass(frozen=True, kw_only=True)

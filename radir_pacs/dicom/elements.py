@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from pydicom.datadict import dictionary_VR
 
-from ..errors import DicomRefused
-from .limits import ReadLimits
+from radir_pacs.dicom.limits import ReadLimits
+from radir_pacs.errors import DicomRefused
 
 Buffer = bytes | mmap.mmap
 

@@ -7,15 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import DicomRefused, Quarantined, RadirError, Skipped
-from ..types import ImageKind, InstanceHeader, View, Volume
-from .body_parts import BodyPart, body_part_of
-from .ct_series import CtRules, read_ct_series
-from .json_model import numbers, text, value, values
-from .pixels import PixelDecoder
-from .radiograph import DX_FOR_PROCESSING, read_radiograph
-from .slices import is_localizer
-from .views import is_colour, view_of
+from radir_pacs.dicom.body_parts import BodyPart, body_part_of
+from radir_pacs.dicom.ct_series import CtRules, read_ct_series
+from radir_pacs.dicom.json_model import numbers, text, value, values
+from radir_pacs.dicom.pixels import PixelDecoder
+from radir_pacs.dicom.radiograph import DX_FOR_PROCESSING, read_radiograph
+from radir_pacs.dicom.slices import is_localizer
+from radir_pacs.dicom.views import is_colour, view_of
+from radir_pacs.errors import DicomRefused, Quarantined, RadirError, Skipped
+from radir_pacs.types import ImageKind, InstanceHeader, View, Volume
 
 _CT_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2",  # CT

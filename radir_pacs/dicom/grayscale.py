@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DicomRefused
-from ..types import F32
-from .json_model import Readable, numbers, text, value, values
+from radir_pacs.dicom.json_model import Readable, numbers, text, value, values
+from radir_pacs.errors import DicomRefused
+from radir_pacs.types import F32
 
 _DEFAULT_PERCENTILES = (0.5, 99.5)
 _SATURATED = 0.9  # a window that turns more of the picture than this into pure black or white is not believed

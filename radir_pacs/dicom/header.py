@@ -7,12 +7,12 @@ import re
 from datetime import date
 from pathlib import Path
 
-from ..errors import DicomRefused
-from ..types import InstanceHeader
-from .elements import Part10, parse_part10
-from .json_model import Attributes, text, to_json, value
-from .limits import KIB, MIB, ReadLimits
-from .uids import is_valid_uid
+from radir_pacs.dicom.elements import Part10, parse_part10
+from radir_pacs.dicom.json_model import Attributes, text, to_json, value
+from radir_pacs.dicom.limits import KIB, MIB, ReadLimits
+from radir_pacs.dicom.uids import is_valid_uid
+from radir_pacs.errors import DicomRefused
+from radir_pacs.types import InstanceHeader
 
 __all__ = ["InstanceHeader", "parse_date", "read_attributes", "read_header", "read_part10"]
 

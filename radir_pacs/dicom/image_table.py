@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
-from ..errors import BadInput
-from .header import parse_date
+from radir_pacs.dicom.header import parse_date
+from radir_pacs.errors import BadInput
 
 FIELDS = (
     "image",  # file name, with or without its ending; needed

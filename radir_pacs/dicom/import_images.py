@@ -18,10 +18,10 @@ from pydicom import Dataset
 from rich.console import Console
 from rich.progress import track
 
-from ..config import Settings
-from ..errors import BadInput
-from .image_table import Layout, NotAnXRay, Row, layout_for, open_table, parse_columns, read_row
-from .write_dx import MadeStudy, Picture, dx_instance, report_instance, save
+from radir_pacs.config import Settings
+from radir_pacs.dicom.image_table import Layout, NotAnXRay, Row, layout_for, open_table, parse_columns, read_row
+from radir_pacs.dicom.write_dx import MadeStudy, Picture, dx_instance, report_instance, save
+from radir_pacs.errors import BadInput
 
 _MOST_PIXELS = 100_000_000
 _FEWEST_PX = 64

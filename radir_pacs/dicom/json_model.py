@@ -10,16 +10,17 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 from pydicom.datadict import tag_for_keyword
 
-from .elements import Bulk, Element, Elements
+from radir_pacs.dicom.elements import Bulk, Element, Elements
 
 Attributes = dict[str, Any]
 Readable = Mapping[str, Any]  # attributes of others, only read
 
 _CHARACTER_SET = 0x00080005
 _PIXEL_REPRESENTATION = 0x00280103
+_MISSPELT = re.compile(r"^ISO[ _-]?(2022)?[ _-]?IR[ _-]?")
 _ENCODED_TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})  # VRs under Specific Character Set
 _SINGLE_TEXT = frozenset({"LT", "ST", "UT", "UR"})  # a backslash is text there
 _NUMBERS = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
@@ -125,13 +126,13 @@ def _decode(value: bytes, encodings: Sequence[str]) -> str:
 
 
 def _encodings(value: bytes) -> list[str]:
-    names = [part.strip() for part in value.rstrip(b"\0 ").decode("ascii", "replace").split("\\")]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return list(convert_encodings(names))
-        except (LookupError, ValueError):
-            return ["utf8"]
+    """Python codecs for a Specific Character Set, also where its terms are misspelt; UTF-8 where none is known."""
+    terms = [part.strip().upper() for part in value.rstrip(b"\0 ").decode("ascii", "replace").split("\\")]
+    terms = [_MISSPELT.sub(lambda m: "ISO 2022 IR " if m[1] else "ISO_IR ", term) for term in terms]
+    known = [term for term in terms if term in python_encoding]
+    if not known or known != terms:
+        return ["utf8"]
+    return list(convert_encodings(known))
 
 
 def values(attributes: Readable, keyword: str) -> list[Any]:

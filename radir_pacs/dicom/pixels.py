@@ -18,11 +18,13 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DicomRefused
-from .limits import DecodeLimits
+from radir_pacs.dicom.limits import DecodeLimits
+from radir_pacs.errors import DicomRefused
 
 _LIMITS = DecodeLimits()
 _SINGLE_THREADED = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+# The child sees no setting and no secret of ours.
+_PASSED_ON = ("PATH", "PYTHONPATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "VIRTUAL_ENV")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,14 @@ class PixelDecoder:
             raise DicomRefused(f"decoding took longer than {self.limits.wall_s:g} s", dimse_status=0xA700) from error
         except (EOFError, BrokenPipeError) as error:
             raise DicomRefused(f"the decoder died ({self._cause_of_death()})") from error
+        except (ValueError, KeyError, TypeError) as error:
+            self.close()
+            raise DicomRefused("the decoder's answer makes no sense") from error
+        except DicomRefused:
+            raise
+        except BaseException:  # an interrupt in the middle of an answer: what follows would be read as the next one
+            self.close()
+            raise
 
     def _start(self) -> None:
         if self._child is not None and self._child.poll() is None:
@@ -91,12 +101,12 @@ class PixelDecoder:
         arguments = [str(number) for number in (child_requests, child_answers, *limits)]
         try:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "radir_pacs.dicom.decode_child", *arguments],
+                [sys.executable, "-P", "-m", "radir_pacs.dicom.decode_child", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,  # codecs print what they think, and it may quote the file
                 stderr=subprocess.DEVNULL,
                 pass_fds=(child_requests, child_answers),
-                env={**os.environ, **_SINGLE_THREADED},
+                env={name: os.environ[name] for name in _PASSED_ON if name in os.environ} | _SINGLE_THREADED,
             )
         finally:
             os.close(child_requests)
@@ -130,8 +140,7 @@ class PixelDecoder:
         dtype = np.dtype(str(head["dtype"]))
         size = math.prod(shape) * dtype.itemsize
         if dtype.kind not in "iufb" or min(shape) < 1 or not len(rest) <= size <= self.limits.pixel_bytes:
-            self.close()
-            raise DicomRefused("the decoder's answer makes no sense")
+            raise ValueError
         raw = bytearray(size)
         view = memoryview(raw)
         view[: len(rest)] = rest

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DicomRefused
-from ..types import F32, ImageKind, InstanceHeader, Volume
-from .grayscale import is_inverted, modality_values, padding, presentation_values
-from .header import read_attributes
-from .json_model import Readable, numbers, value, values
-from .pixels import PixelDecoder
-from .views import view_of
+from radir_pacs.dicom.grayscale import is_inverted, modality_values, padding, presentation_values
+from radir_pacs.dicom.header import read_attributes
+from radir_pacs.dicom.json_model import Readable, numbers, value, values
+from radir_pacs.dicom.pixels import PixelDecoder
+from radir_pacs.dicom.views import view_of
+from radir_pacs.errors import DicomRefused
+from radir_pacs.types import F32, ImageKind, InstanceHeader, Volume
 
 DX_FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
 _SMALLEST_PX = 16

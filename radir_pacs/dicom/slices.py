@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..types import InstanceHeader
-from .header import read_attributes
-from .json_model import Readable, numbers, text, value, values
-from .views import is_colour
+from radir_pacs.dicom.header import read_attributes
+from radir_pacs.dicom.json_model import Readable, numbers, text, value, values
+from radir_pacs.dicom.views import is_colour
+from radir_pacs.types import InstanceHeader
 
 F64 = npt.NDArray[np.float64]
 

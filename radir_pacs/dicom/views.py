@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from ..types import InstanceHeader, View
-from .json_model import text, value, values
+from radir_pacs.dicom.json_model import text, value, values
+from radir_pacs.types import InstanceHeader, View
 
 # CID 4010 "DX View", SNOMED CT. Obliques are neither.
 _FRONTAL_CODES = {"399033003", "399348003", "272479007", "R-10202", "R-10206", "R-10214"}
