@@ -35,10 +35,11 @@ PRIVATE_TAGS = {
 _CREATOR_TAG = PRIVATE_GROUP + "0010"
 _MODIFIERS_TAG = "00082220"  # Anatomic Region Modifier Sequence
 _MAX_LO_CHARS = 64
+_BULK_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 
 
 def similar_cases_rows(answer: SimilarCaseList, base_url: str = "") -> list[Attributes]:
-    """One study row a case, in order of rank, keys ascending. ``base_url``: of the DICOMweb service, for Retrieve URL."""
+    """One study row a case, in order of rank, keys ascending. ``base_url``: DICOMweb service, for the Retrieve URL."""
     ordered = sorted(answer.cases, key=lambda case: case.rank)
     return [_ascending(study_row(case.study, base_url) | similarity_block(answer, case)) for case in ordered]
 
@@ -91,9 +92,9 @@ def similarity_block(answer: SimilarCaseList, case: SimilarCase) -> Attributes:
 
 
 def dataset_to_json(ds: Dataset) -> Attributes:
-    """Any data set in the DICOM JSON model, keys ascending at every level, bulk data left out."""
+    """Any data set in the DICOM JSON model, keys ascending at every level, bulk data of the top level left out."""
     without_bulk = Dataset()
-    without_bulk.update({element.tag: element for element in ds if element.keyword != "PixelData"})
+    without_bulk.update({element.tag: element for element in ds if element.VR not in _BULK_VRS})
     return _ascending(without_bulk.to_json_dict())
 
 

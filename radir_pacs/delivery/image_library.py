@@ -54,8 +54,8 @@ def _descriptors(image: Dataset) -> list[ContentItem]:
     ]
     frame_of_reference = text(image, "FrameOfReferenceUID")
     if is_valid_uid(frame_of_reference):
-        name = codes.concept(codes.FRAME_OF_REFERENCE_UID)
-        found.append(UIDRefContentItem(name=name, value=frame_of_reference, relationship_type=_CONTEXT))
+        concept = codes.concept(codes.FRAME_OF_REFERENCE_UID)
+        found.append(UIDRefContentItem(name=concept, value=frame_of_reference, relationship_type=_CONTEXT))
     found += _number(codes.PIXEL_DATA_ROWS, numbers(image, "Rows", 1), codes.PIXELS)
     found += _number(codes.PIXEL_DATA_COLUMNS, numbers(image, "Columns", 1), codes.PIXELS)
     orientation = image.get("PatientOrientation") or ()

@@ -51,6 +51,8 @@ def return_to_pacs(
             answer = association.send_c_store(ds)
         except ValueError:  # no presentation context accepted
             raise PeerFailed(f"{destination} takes no object of this SOP class") from None
+        except RuntimeError:  # the association ended under our hands
+            raise PeerFailed(f"{destination} {attempt.reason or 'ended the association'}") from None
         finally:
             if not attempt.reason:
                 association.release()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from itertools import pairwise
 
 from pydicom.dataset import Dataset
 
@@ -107,7 +108,8 @@ def _group_faults(ds: Dataset) -> list[str]:
     ranks = [tree.number(group, codes.RANK) for group in groups]
     for place, group in enumerate(groups, start=1):
         found += [f"group {place}: {fault}" for fault in _one_group_faults(group, set(tree.library_images(ds)))]
-    if all(rank is not None for rank in ranks) and ranks != [ranks[0] + n for n in range(len(ranks))]:
+    known_ranks = [rank for rank in ranks if rank is not None]
+    if any(later != earlier + 1 for earlier, later in pairwise(known_ranks)):
         found.append("the groups are not in order of rank")
     return found
 

@@ -1,0 +1,41 @@
+"""PixelMed's validator finds no error in our reports. Its start takes seconds, so there are few of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.services import need
+from tests.sr_material import report
+
+JARS = [Path("/usr/share/java") / f"{name}.jar" for name in ("pixelmed", "commons-codec", "slf4j-api", "slf4j-nop")]
+
+
+@pytest.mark.parametrize(
+    ("modality", "region", "options"),
+    [
+        ("DX", "left_costophrenic_angle", {"predecessor": True}),
+        ("CT", "heart", {"comprehensive_3d": False, "include_other_uids": False}),
+    ],
+)
+def test_pixelmed_finds_no_error(modality: str, region: str, options: dict[str, bool], tmp_path: Path) -> None:
+    java = need("java")
+    if not JARS[0].exists():
+        reason = "PixelMed is not installed"
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    changed = {**options, "predecessor": report(modality)} if options.get("predecessor") else options
+    report(modality, region, **changed).save_as(tmp_path / "sr.dcm", enforce_file_format=True)
+    limits = [f"-Djdk.xml.xpath{name}Limit=0" for name in ("ExprOp", "TotalOp", "ExprGrp")]
+    validator = ["-cp", ":".join(map(str, JARS)), "com.pixelmed.validate.DicomSRValidator"]
+    command = [java, "-XX:TieredStopAtLevel=1", *limits, *validator, str(tmp_path / "sr.dcm")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    said = done.stdout + done.stderr
+    assert "Root Template Validation Complete" in said
+    faults = [line for line in said.splitlines() if line.startswith("Error") or "illegal" in line.lower()]
+    warnings = [line for line in said.splitlines() if line.startswith("Warning")]
+    assert (faults, warnings) == ([], [])
