@@ -1,0 +1,325 @@
+"""QIDO-RS searches over the catalogue (PS3.18 10.6; matching by PS3.4 C.2.2.2).
+
+A key of the level asked for, or of one above, is compared with a column; every other one with the stored headers of
+the instances below: a study matches when one of its instances does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from enum import IntEnum
+from typing import Any, LiteralString
+
+from psycopg import errors
+
+from radir_pacs.catalogue.database import Row
+from radir_pacs.catalogue.part import Part
+from radir_pacs.catalogue.rows import CatalogueSeries, StoredInstance
+from radir_pacs.catalogue.studies import study_of
+from radir_pacs.errors import BadInput, TooLarge
+from radir_pacs.types import CatalogueStudy
+
+SEARCH_TIMEOUT_S = 10
+
+
+class QidoLevel(IntEnum):
+    STUDY = 1
+    SERIES = 2
+    INSTANCE = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """One matching key: the path of tags to it (8 upper-case hex digits each), its VR and its value as asked for.
+
+    Several ``values`` are alternatives (UID list matching, extended here to code strings).
+    """
+
+    path: tuple[str, ...]
+    vr: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QidoQuery:
+    """A search at ``level``, inside one study or series when these are given. ``limit`` 0 only counts."""
+
+    level: QidoLevel
+    limit: int
+    offset: int = 0
+    study_uid: str | None = None
+    series_uid: str | None = None
+    matches: tuple[Match, ...] = ()
+    fuzzy: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class QidoRow:
+    """One match. ``attributes`` is the header of the instance, or of a representative one of the study or series."""
+
+    study: CatalogueStudy
+    series: CatalogueSeries | None
+    instance: StoredInstance | None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QidoPage:
+    rows: tuple[QidoRow, ...]
+    total: int  # matches in all, whatever the page
+
+    def more_after(self, query: QidoQuery) -> int:
+        return max(0, self.total - query.offset - len(self.rows))
+
+
+_Params = list[Any]
+_Condition = tuple[str, _Params]
+
+_SERIES_COUNT: LiteralString = "(SELECT count(*) FROM series c WHERE c.study_uid = s.study_uid)"
+_INSTANCE_COUNT: LiteralString = "(SELECT count(*) FROM instance c WHERE c.study_uid = s.study_uid)"
+_SERIES_INSTANCES: LiteralString = "(SELECT count(*) FROM instance c WHERE c.series_uid = e.series_uid)"
+
+# Tag -> (level of the row that holds it, SQL expression, kind of comparison).
+_COLUMNS: Mapping[str, tuple[QidoLevel, LiteralString, str]] = {
+    "0020000D": (QidoLevel.STUDY, "s.study_uid", "text"),
+    "00080020": (QidoLevel.STUDY, "s.study_date", "date"),
+    "00080030": (QidoLevel.STUDY, "s.study_time", "time"),
+    "00080050": (QidoLevel.STUDY, "s.accession_number", "text"),
+    "00080061": (QidoLevel.STUDY, "s.modalities", "array"),
+    "00080090": (QidoLevel.STUDY, "s.referring_physician", "name"),
+    "00081030": (QidoLevel.STUDY, "s.study_description", "text"),
+    "00100010": (QidoLevel.STUDY, "s.patient_name", "name"),
+    "00100020": (QidoLevel.STUDY, "s.patient_id", "text"),
+    "00100030": (QidoLevel.STUDY, "s.patient_birth_date", "date"),
+    "00100040": (QidoLevel.STUDY, "s.patient_sex", "text"),
+    "00200010": (QidoLevel.STUDY, "s.study_id", "text"),
+    "00201206": (QidoLevel.STUDY, _SERIES_COUNT, "number"),
+    "00201208": (QidoLevel.STUDY, _INSTANCE_COUNT, "number"),
+    "0020000E": (QidoLevel.SERIES, "e.series_uid", "text"),
+    "00080060": (QidoLevel.SERIES, "e.modality", "text"),
+    "0008103E": (QidoLevel.SERIES, "e.series_description", "text"),
+    "00180015": (QidoLevel.SERIES, "e.body_part", "text"),
+    "00200011": (QidoLevel.SERIES, "e.series_number", "number"),
+    "00201209": (QidoLevel.SERIES, _SERIES_INSTANCES, "number"),
+    "00080016": (QidoLevel.INSTANCE, "i.sop_class_uid", "text"),
+    "00080018": (QidoLevel.INSTANCE, "i.sop_uid", "text"),
+    "00080062": (QidoLevel.INSTANCE, "i.sop_class_uid", "text"),  # SOP Classes in Study
+    "00200013": (QidoLevel.INSTANCE, "i.instance_number", "number"),
+    "00280008": (QidoLevel.INSTANCE, "i.frames", "number"),
+    "00280010": (QidoLevel.INSTANCE, "i.rows_px", "number"),
+    "00280011": (QidoLevel.INSTANCE, "i.columns_px", "number"),
+}
+_KIND_OF_VR = {"PN": "name", "DA": "dates", "DT": "time", "TM": "time", "IS": "number", "DS": "number"} | dict.fromkeys(
+    ("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"), "number"
+)
+
+_TABLES: Mapping[QidoLevel, LiteralString] = {
+    QidoLevel.STUDY: "study s",
+    QidoLevel.SERIES: "series e JOIN study s USING (study_uid)",
+    QidoLevel.INSTANCE: "instance i JOIN series e USING (series_uid) JOIN study s ON s.study_uid = i.study_uid",
+}
+_ORDER: Mapping[QidoLevel, LiteralString] = {
+    QidoLevel.STUDY: "s.study_date DESC NULLS LAST, s.study_uid",
+    QidoLevel.SERIES: "s.study_date DESC NULLS LAST, s.study_uid, e.series_number, e.series_uid",
+    QidoLevel.INSTANCE: "s.study_date DESC NULLS LAST, s.study_uid, e.series_number, e.series_uid,"
+    " i.instance_number, i.sop_uid",
+}
+_SAMPLE: Mapping[QidoLevel, LiteralString] = {
+    QidoLevel.STUDY: "(SELECT attributes FROM instance WHERE study_uid = s.study_uid ORDER BY sop_uid LIMIT 1)",
+    QidoLevel.SERIES: "(SELECT attributes FROM instance WHERE series_uid = e.series_uid ORDER BY sop_uid LIMIT 1)",
+    QidoLevel.INSTANCE: "i.attributes",
+}
+_STUDY_COLUMNS = (
+    "study_uid state reason modalities study_date study_time accession_number study_description "
+    "referring_physician study_id patient_id patient_name patient_sex patient_birth_date "
+    "patient_age_years body_part"
+)
+_SERIES_COLUMNS = "study_uid series_uid modality series_number series_description body_part"
+_INSTANCE_COLUMNS = (
+    "study_uid series_uid sop_uid sop_class_uid transfer_syntax_uid instance_number rows_px columns_px "
+    "frames content_sha256 size_bytes source received_at"
+)
+
+
+class Qido(Part):
+    def qido(self, query: QidoQuery) -> QidoPage:
+        """One page of matches in a stable total order, and how many match in all.
+
+        Raises BadInput on a value that cannot be compared and TooLarge when the search exceeds its time.
+        """
+        # Put together from the constants of this module only; every value goes as a parameter.
+        where, params = _where(query)
+        tables = f"{_TABLES[query.level]} WHERE {where}"
+        page = f"SELECT {_columns(query.level)} FROM {tables} ORDER BY {_ORDER[query.level]} LIMIT %s OFFSET %s"
+        with self._database.transaction() as connection:
+            try:
+                connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                connection.execute(f"SET LOCAL statement_timeout = {SEARCH_TIMEOUT_S * 1000}".encode())
+                counted = connection.execute(f"SELECT count(*) AS total FROM {tables}".encode(), params).fetchone()
+                total = counted["total"] if counted else 0
+                if total <= query.offset or query.limit == 0:
+                    return QidoPage(rows=(), total=total)
+                rows = connection.execute(page.encode(), [*params, query.limit, query.offset]).fetchall()
+            except errors.QueryCanceled:
+                raise TooLarge("the search takes too long; narrow it down") from None
+        return QidoPage(rows=tuple(_row(row, query.level) for row in rows), total=total)
+
+
+def _where(query: QidoQuery) -> _Condition:
+    conditions = [_condition(match, query) for match in query.matches]
+    if query.study_uid is not None:
+        conditions.append(("s.study_uid = %s", [query.study_uid]))
+    if query.series_uid is not None:
+        conditions.append(("e.series_uid = %s", [query.series_uid]))
+    where = " AND ".join(f"({sql})" for sql, _ in conditions) or "TRUE"
+    return where, [param for _, given in conditions for param in given]
+
+
+def _columns(level: QidoLevel) -> str:
+    columns = [f"s.{name}" for name in _STUDY_COLUMNS.split()]
+    columns += [f"{_SERIES_COUNT} AS series_count", f"{_INSTANCE_COUNT} AS instance_count"]
+    if level >= QidoLevel.SERIES:
+        columns += [f"e.{name} AS e_{name}" for name in _SERIES_COLUMNS.split()]
+        columns.append(f"{_SERIES_INSTANCES} AS e_instance_count")
+    if level >= QidoLevel.INSTANCE:
+        columns += [f"i.{name} AS i_{name}" for name in _INSTANCE_COLUMNS.split()]
+    return ", ".join([*columns, f"{_SAMPLE[level]} AS attributes"])
+
+
+def _row(row: Row, level: QidoLevel) -> QidoRow:
+    series = instance = None
+    attributes = row["attributes"] or {}
+    if level >= QidoLevel.SERIES:
+        series = CatalogueSeries(**{name: row[f"e_{name}"] for name in (*_SERIES_COLUMNS.split(), "instance_count")})
+    if level >= QidoLevel.INSTANCE:
+        instance = StoredInstance(
+            attributes=attributes, **{name: row[f"i_{name}"] for name in _INSTANCE_COLUMNS.split()}
+        )
+    return QidoRow(study=study_of(row), series=series, instance=instance, attributes=attributes)
+
+
+def _condition(match: Match, query: QidoQuery) -> _Condition:
+    """The SQL of one key at the query's level."""
+    if len(match.path) == 1 and match.path[0] in _COLUMNS:
+        holder, expression, kind = _COLUMNS[match.path[0]]
+        sql, params = _comparison(expression, kind, match, query.fuzzy)
+    else:
+        holder = QidoLevel.INSTANCE
+        steps = [f'."{tag}".Value[*]' for tag in match.path] + ([".*"] if match.vr == "PN" else [])
+        kind = _KIND_OF_VR.get(match.vr, "text")
+        compared, given = _comparison("(found #>> '{}')", kind, match, query.fuzzy)
+        sql = f"EXISTS (SELECT FROM jsonb_path_query(i.attributes, %s::jsonpath) found WHERE {compared})"
+        params = ["$" + "".join(steps), *given]
+    if holder <= query.level:
+        return sql, params
+    above = "s.study_uid" if query.level is QidoLevel.STUDY else "e.series_uid"
+    row = "e" if holder is QidoLevel.SERIES else "i"
+    table = "series e" if holder is QidoLevel.SERIES else "instance i"
+    return f"EXISTS (SELECT FROM {table} WHERE {row}.{above[2:]} = {above} AND {sql})", params
+
+
+def _comparison(expression: str, kind: str, match: Match, fuzzy: bool) -> _Condition:
+    if kind == "array":
+        one, params = _any_of(_text, "member", match)
+        return f"EXISTS (SELECT FROM unnest({expression}) member WHERE {one})", params
+    if kind == "name":
+        return _any_of(_fuzzy_name if fuzzy else _name, expression, match)
+    compare = {"text": _text, "date": _date, "dates": _date_text, "time": _time, "number": _number}[kind]
+    return _any_of(compare, expression, match)
+
+
+def _any_of(compare: Callable[[str, str], _Condition], expression: str, match: Match) -> _Condition:
+    parts = [compare(expression, value) for value in match.values]
+    return " OR ".join(f"({sql})" for sql, _ in parts), [param for _, given in parts for param in given]
+
+
+def _pattern(value: str) -> str:
+    """``value`` with DICOM wildcards as a LIKE pattern (PS3.4 C.2.2.2.4)."""
+    escaped = value.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return escaped.replace("*", "%").replace("?", "_")
+
+
+def _has_wildcard(value: str) -> bool:
+    return "*" in value or "?" in value
+
+
+def _text(expression: str, value: str) -> _Condition:
+    if _has_wildcard(value):
+        return f"{expression} LIKE %s", [_pattern(value)]
+    return f"{expression} = %s", [value]
+
+
+def _name(expression: str, value: str) -> _Condition:
+    """Without regard to case, in any of the three component groups (PS3.4 C.2.2.2.1; PS3.5 6.2.1)."""
+    groups = f"unnest(string_to_array({expression}, '=')) name_group"
+    return f"EXISTS (SELECT FROM {groups} WHERE rtrim(name_group, '^') ILIKE %s)", [_pattern(value.rstrip("^"))]
+
+
+def _fuzzy_name(expression: str, value: str) -> _Condition:
+    """Every word asked for begins a word of the name, in any order."""
+    words = value.replace("^", " ").replace("=", " ").replace(",", " ").split()
+    haystack = f"' ' || translate({expression}, '^=-', '   ')"
+    return " AND ".join(f"{haystack} ILIKE %s" for _ in words) or "TRUE", [f"% {_pattern(word)}%" for word in words]
+
+
+def _bounds(value: str) -> tuple[str, str]:
+    """The two ends of a range, either may be empty; a single value is both (PS3.4 C.2.2.2.5)."""
+    low, dash, high = (part.strip() for part in value.partition("-"))
+    if dash and not (low or high):
+        raise BadInput("a range needs at least one end")
+    return low, high if dash else low
+
+
+def _day(text: str) -> date | None:
+    if not text:
+        return None
+    try:
+        if len(text) != 8 or not (text.isascii() and text.isdigit()):
+            raise ValueError
+        return date(int(text[:4]), int(text[4:6]), int(text[6:]))
+    except ValueError:
+        raise BadInput("a date to match is not of the form YYYYMMDD, or two of them with a hyphen") from None
+
+
+def _ends(expression: str, low: Any, high: Any) -> _Condition:
+    parts = [(f"{expression} >= %s", low), (f"{expression} <= %s", high)]
+    given = [(sql, end) for sql, end in parts if end not in (None, "")]
+    return " AND ".join(sql for sql, _ in given), [end for _, end in given]
+
+
+def date_range(value: str) -> tuple[date | None, date | None]:
+    """The days of a DA range or single value; None is an open end. Raises BadInput."""
+    low, high = _bounds(value)
+    return _day(low), _day(high)
+
+
+def _date(expression: str, value: str) -> _Condition:
+    low, high = date_range(value)
+    return _ends(expression, low, high)
+
+
+def _date_text(expression: str, value: str) -> _Condition:
+    low, high = date_range(value)
+    return _ends(expression, low and low.strftime("%Y%m%d"), high and high.strftime("%Y%m%d"))
+
+
+def _time(expression: str, value: str) -> _Condition:
+    """TM and DT compare as text; a shortened upper end covers all it abbreviates."""
+    low, high = _bounds(value)
+    if any(not end.replace(".", "", 1).isdigit() or not end.isascii() for end in (low, high) if end):
+        raise BadInput("a time to match is not of the form HHMMSS, or two of them with a hyphen")
+    return _ends(f'{expression} COLLATE "C"', low, high and high + "~")
+
+
+def _number(expression: str, value: str) -> _Condition:
+    try:
+        number = float(value)
+    except ValueError:
+        raise BadInput("a number to match is not a number") from None
+    if not abs(number) < 1e15:  # refuses NaN and infinity as well
+        raise BadInput("a number to match is out of bounds")
+    # Headers may hold text where a number belongs; only what reads as one is compared.
+    reads = f"{expression}::text ~ '^-?[0-9]{{1,15}}(\\.[0-9]{{0,15}})?([eE][-+]?[0-9]{{1,2}})?$'"
+    return f"CASE WHEN {reads} THEN {expression}::text::float8 = %s ELSE FALSE END", [number]

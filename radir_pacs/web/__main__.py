@@ -1,0 +1,50 @@
+"""``python -m radir_pacs.web``: the web process, with its settings from the environment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import threading
+
+from radir_pacs import config
+from radir_pacs.blobs import BlobStore
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.errors import RadirError
+from radir_pacs.logs import set_up_logging
+from radir_pacs.pulse import pulse
+from radir_pacs.query import Searcher
+from radir_pacs.web.app import create_app
+from radir_pacs.web.server import make_server
+
+
+def main() -> int:
+    """Serve until SIGTERM; requests in flight get a few seconds to end."""
+    settings = config.load()
+    set_up_logging(settings, "web")
+    with Catalogue.open(settings) as catalogue:
+        blobs = BlobStore(settings.home / "blobs")
+        # Large bodies wait in files here: /tmp may be memory, this is the disk whose room is checked.
+        tempfile.tempdir = str(blobs.incoming_folder)
+        app = create_app(settings, catalogue, Searcher(catalogue, settings), blobs)
+        server = make_server(app, settings)
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        threading.Thread(target=server.run, name="web", daemon=True).start()
+        with pulse(catalogue, "web", detail=f"{settings.web_host}:{settings.web_port}"):
+            stop.wait()
+            server.stop()
+        app.extensions["radir"].decoder.close()
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        code = main()
+    except RadirError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 1
+    sys.stdout.flush()
+    os._exit(code)  # requests that did not end in time do not keep the process

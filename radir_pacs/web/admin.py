@@ -1,0 +1,44 @@
+"""What a PACS or an administrator tells us of a study, and what goes on: no answer here names a patient."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from flask import Blueprint, Response, jsonify
+
+from radir_pacs.types import StudyState
+
+from .services import BASE, services
+
+blueprint = Blueprint("admin", __name__)
+
+
+@blueprint.post(f"{BASE}/studies/<study>/complete")
+def complete(study: str) -> tuple[Response, int]:
+    """Every instance of the study was sent: encode it now. Asking again changes nothing."""
+    catalogue = services().catalogue
+    started = catalogue.complete_now(study)
+    state = StudyState.STABLE if started else catalogue.study(study).state
+    return jsonify({"study": study, "state": state, "started": started}), 202
+
+
+@blueprint.delete(f"{BASE}/studies/<study>")
+def delete(study: str) -> tuple[str, int]:
+    """The study leaves every answer at once, its files follow."""
+    context = services()
+    for sha256 in context.catalogue.delete_study(study):
+        context.blobs.delete(sha256)
+    return "", 204
+
+
+@blueprint.get(f"{BASE}/studies/<study>/state")
+def state(study: str) -> Response:
+    """Where the study stands, and why it will not be encoded if it will not (P3)."""
+    found = services().catalogue.study(study)
+    return jsonify({"study": study, "state": found.state, "reason": found.reason, "instances": found.instance_count})
+
+
+@blueprint.get("/status")
+def status() -> Response:
+    """Processes, studies by state, jobs: what ``radir status`` shows."""
+    return jsonify(asdict(services().catalogue.overview()))

@@ -1,0 +1,62 @@
+"""Who may call: bearer tokens, and on loopback without tokens only requests that name this machine.
+
+A page of another site, open in the same browser, must neither read from us nor trigger anything: the Host check stops
+DNS rebinding, the Origin check stops cross-site writes, and no CORS header is ever sent.
+"""
+
+from __future__ import annotations
+
+import hmac
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, request
+
+from radir_pacs.config import LOOPBACK, Settings
+
+from .errors import error_response
+
+OPEN_PATHS = frozenset({"/health/live", "/health/ready"})  # a probe holds no token and learns nothing of patients
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def install(app: Flask, settings: Settings) -> None:
+    """Refuse requests to ``app`` that ``settings`` does not admit."""
+    tokens = [token.encode() for token in settings.api_tokens]
+    own_hosts = {*LOOPBACK, urlsplit(settings.public_url).hostname}
+
+    @app.before_request
+    def admit() -> Response | None:
+        if not tokens:
+            if _host(request.host) not in own_hosts:
+                return error_response(421, "misdirected_request", "The Host header does not name this service.")
+            if settings.web_host not in LOOPBACK:  # cannot start so (config), and would still be refused here
+                return error_response(401, "unauthorized", "A bearer token is needed.")
+        elif request.path not in OPEN_PATHS and not _bears_one_of(tokens):
+            response = error_response(401, "unauthorized", "A bearer token is needed.")
+            response.headers["WWW-Authenticate"] = 'Bearer realm="radir"'
+            return response
+        if request.method not in _SAFE_METHODS and _is_cross_site(own_hosts):
+            return error_response(403, "forbidden", "Requests from pages of other sites are refused.")
+        return None
+
+
+def _bears_one_of(tokens: list[bytes]) -> bool:
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    presented = given.strip().encode("utf-8", "replace")
+    matches = [hmac.compare_digest(presented, token) for token in tokens]  # all of them, in constant time
+    return scheme.lower() == "bearer" and any(matches)
+
+
+def _is_cross_site(own_hosts: set[str | None]) -> bool:
+    origin = request.headers.get("Origin")
+    if origin is not None and _host(origin.partition("://")[2]) not in own_hosts:
+        return True
+    return request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}
+
+
+def _host(authority: str) -> str | None:
+    """The host of ``host:port``, None when it is malformed."""
+    try:
+        return urlsplit("//" + authority).hostname
+    except ValueError:
+        return None

@@ -1,0 +1,57 @@
+"""One shape for every error of every route: ``{"error": {"code": …, "message": …}}``, with nothing of a patient."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from flask import Flask, Response, jsonify
+from werkzeug.exceptions import HTTPException
+from werkzeug.http import HTTP_STATUS_CODES
+
+from radir_pacs.errors import RadirError, UnknownRegion
+
+log = logging.getLogger(__name__)
+
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
+
+
+def error_body(code: str, message: str, **details: Any) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message, **details}}
+
+
+def error_response(status: int, code: str, message: str, **details: Any) -> Response:
+    response = jsonify(error_body(code, message, **details))
+    response.status_code = status
+    return response
+
+
+def http_code(status: int) -> str:
+    """The name of an HTTP status in the error shape."""
+    return _CODES.get(status) or HTTP_STATUS_CODES.get(status, "error").lower().replace(" ", "_")
+
+
+def install(app: Flask) -> None:
+    """Answer every failure of ``app`` in the one shape."""
+
+    @app.errorhandler(RadirError)
+    def known(error: RadirError) -> Response:
+        if error.http_status >= 500:
+            log.warning("request failed: %s", error.code)
+        details = {"nearest": list(error.nearest)} if isinstance(error, UnknownRegion) else {}
+        return error_response(error.http_status, error.code, str(error), **details)
+
+    @app.errorhandler(HTTPException)
+    def http(error: HTTPException) -> Response:
+        status = error.code or 500
+        response = error_response(status, http_code(status), HTTP_STATUS_CODES.get(status, "Error"))
+        for name, value in error.get_headers():
+            if name.lower() in {"allow", "www-authenticate", "retry-after"}:
+                response.headers[name] = value
+        return response
+
+    @app.errorhandler(Exception)
+    def unknown(error: Exception) -> Response:
+        # The edge of the process; our log formatter writes where it happened and leaves out the exception's text.
+        log.exception("request failed")
+        return error_response(500, "internal", "The server failed on this request.")

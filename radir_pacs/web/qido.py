@@ -1,0 +1,87 @@
+"""QIDO-RS: studies, series and instances, each level alone or inside the ones above (PS3.18 10.6)."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from radir_pacs.catalogue.qido import QidoLevel, QidoQuery, QidoRow
+from radir_pacs.delivery.dicom_json import study_row
+
+from . import parameters
+from .json_model import ascending, choose_json, json_response, warn_of_more
+from .rows import instance_attributes, level_of_tag, series_attributes
+from .services import services
+
+blueprint = Blueprint("qido", __name__)
+
+OWN = frozenset({"limit", "offset", "includefield", "fuzzymatching", "accept"})
+
+
+def search_studies() -> Response:
+    return _answer(QidoLevel.STUDY)
+
+
+@blueprint.get("/series")
+def all_series() -> Response:
+    return _answer(QidoLevel.SERIES)
+
+
+@blueprint.get("/instances")
+def all_instances() -> Response:
+    return _answer(QidoLevel.INSTANCE)
+
+
+@blueprint.get("/studies/<study>/series")
+def series_of_study(study: str) -> Response:
+    return _answer(QidoLevel.SERIES, study)
+
+
+@blueprint.get("/studies/<study>/instances")
+def instances_of_study(study: str) -> Response:
+    return _answer(QidoLevel.INSTANCE, study)
+
+
+@blueprint.get("/studies/<study>/series/<series>/instances")
+def instances_of_series(study: str, series: str) -> Response:
+    return _answer(QidoLevel.INSTANCE, study, series)
+
+
+def _answer(level: QidoLevel, study: str | None = None, series: str | None = None) -> Response:
+    media_type = choose_json()
+    context = services()
+    most = context.settings.result_limit_max
+    query = QidoQuery(
+        level=level,
+        limit=parameters.count("limit", most, high=most),
+        offset=parameters.count("offset", 0, high=parameters.OFFSET_MAX),
+        study_uid=study,
+        series_uid=series,
+        matches=parameters.matches(OWN),
+        fuzzy=parameters.flag("fuzzymatching"),
+    )
+    wanted, everything = parameters.included()
+    wanted |= {match.path[0] for match in query.matches}  # a matching key is a return key (PS3.18 10.6.3.3)
+    page = context.catalogue.qido(query)
+    if page.rows:
+        rows = [_row(row, query, wanted, everything) for row in page.rows]
+        response = json_response(rows, media_type)
+    else:
+        response = Response(status=204)
+    warn_of_more(response, context.base_url, page.more_after(query))
+    return response
+
+
+def _row(row: QidoRow, query: QidoQuery, wanted: frozenset[str], everything: bool) -> dict[str, object]:
+    base_url = services().base_url
+    attributes = {
+        tag: value
+        for tag, value in row.attributes.items()
+        if (everything or tag in wanted) and level_of_tag(tag) <= query.level
+    }
+    if query.study_uid is None or query.level is QidoLevel.STUDY or everything:
+        attributes |= study_row(row.study, base_url)
+    if row.series is not None and (query.series_uid is None or query.level is QidoLevel.SERIES or everything):
+        attributes |= series_attributes(row, base_url)
+    if row.instance is not None:
+        attributes |= instance_attributes(row, base_url)
+    return ascending(attributes)

@@ -1,0 +1,38 @@
+"""What the routes work with, made once by the application factory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import current_app
+
+from radir_pacs.blobs import BlobStore
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.config import Settings
+from radir_pacs.intake import Intake
+from radir_pacs.query import Searcher
+
+from .pixels import SharedDecoder
+
+BASE = "/dicom-web"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    settings: Settings
+    catalogue: Catalogue
+    searcher: Searcher
+    blobs: BlobStore
+    intake: Intake
+    decoder: SharedDecoder
+
+    @property
+    def base_url(self) -> str:
+        """The service root as clients reach it (PS3.18 8.2)."""
+        return self.settings.public_url + BASE
+
+
+def services() -> Services:
+    """Those of the application that answers the current request."""
+    found: Services = current_app.extensions["radir"]
+    return found
