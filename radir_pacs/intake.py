@@ -13,7 +13,6 @@ from radir_pacs.blobs import BlobStore, IncomingBlob
 from radir_pacs.catalogue import Catalogue, Stored
 from radir_pacs.config import Settings
 from radir_pacs.dicom.header import read_header
-from radir_pacs.dicom.loop_guard import is_own_header
 from radir_pacs.errors import Conflict, DicomRefused, RadirError, StorageFailed, TooLarge
 from radir_pacs.types import InstanceHeader
 
@@ -34,6 +33,7 @@ class StoreOutcome:
     sop_class_uid: str = ""
     sop_uid: str = ""
     study_uid: str = ""
+    series_uid: str = ""
     reason: str = ""
     same: bool = False  # the very bytes were here already
 
@@ -57,7 +57,7 @@ class Intake:
     def store(
         self, incoming: IncomingBlob, *, source: str, sop_class_uid: str | None = None, sop_uid: str | None = None
     ) -> StoreOutcome:
-        """Keep the Part-10 file in ``incoming``; the two UIDs are those the sender announced. Never raises RadirError."""
+        """Keep the Part-10 file in ``incoming``; the UIDs are those that the sender announced. Raises no RadirError."""
         header: InstanceHeader | None = None
         try:
             self.check_room()
@@ -68,9 +68,7 @@ class Intake:
             ):
                 raise DicomRefused("the data set is not the instance that was announced", dimse_status=MISMATCH)
             sha256, size_bytes = incoming.commit()
-            stored = self._catalogue.add_instance(
-                header, content_sha256=sha256, size_bytes=size_bytes, source=source, triggers=not is_own_header(header)
-            )
+            stored = self._catalogue.add_instance(header, content_sha256=sha256, size_bytes=size_bytes, source=source)
         except RadirError as error:
             return self.refuse(error, source=source, sop_uid=header.sop_uid if header else sop_uid, header=header)
         return StoreOutcome(
@@ -78,6 +76,7 @@ class Intake:
             sop_class_uid=header.sop_class_uid,
             sop_uid=header.sop_uid,
             study_uid=header.study_uid,
+            series_uid=header.series_uid,
             same=stored is Stored.SAME,
         )
 

@@ -24,7 +24,7 @@ def pulse(catalogue: Catalogue, name: str, *, detail: str = "") -> Iterator[None
     def beat() -> None:
         while True:
             try:
-                catalogue.process_seen(name, pid=os.getpid(), state="UP", detail=detail)
+                catalogue.say_alive(name, os.getpid(), "UP", detail)
             except RadirError as error:  # the database is away for a moment: say so, go on
                 log.warning("pulse missed", extra={"error": error.code})
             if done.wait(INTERVAL_S):
@@ -37,4 +37,4 @@ def pulse(catalogue: Catalogue, name: str, *, detail: str = "") -> Iterator[None
     finally:
         done.set()
         thread.join(INTERVAL_S)
-        catalogue.process_gone(name, pid=os.getpid())
+        catalogue.say_gone(name, os.getpid())

@@ -55,5 +55,3 @@ def send_folder(path: Path, destination: Destination) -> list[SendResult]:
     with progress() as bar:
         task = bar.add_task("sending by C-STORE", total=len(files))
         return send_files(files, destination, on_result=lambda _: bar.advance(task))
-
-

@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from radir_pacs import anatomy, config
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli.output import out, print_json
 from radir_pacs.config import Settings
@@ -41,13 +40,11 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     limit = settings.result_limit if args.limit is None else args.limit
     if not 1 <= limit <= settings.result_limit_max:
         raise BadInput(f"--limit is from 1 to {settings.result_limit_max}")
-    query = Query(
-        study_uid=args.study, region=anatomy.look_up(args.region).key, limit=limit, filters=_filters(args)
-    )
+    query = Query(study_uid=args.study, region=anatomy.look_up(args.region).key, limit=limit, filters=_filters(args))
     with Catalogue.open(settings) as catalogue:
         answer = Searcher(catalogue, settings).similar(query)
         if args.sr:
-            sr = report_of(answer, catalogue, BlobStore(settings.home / "blobs"), settings)
+            sr = report_of(answer, catalogue, settings)
             sr.save_as(args.sr, enforce_file_format=True)
     if args.json:
         print_json(as_json(answer))

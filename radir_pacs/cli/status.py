@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from typing import Any
 
 from rich.table import Table
 
 from radir_pacs import config
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import Catalogue, Overview
 from radir_pacs.cli.output import out, print_json
 from radir_pacs.cli.supervisor import read_state
 from radir_pacs.config import Settings
+
+_SILENT_S = 15.0  # a process says that it lives every two seconds
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -38,13 +41,44 @@ def gather(settings: Settings) -> dict[str, Any]:
         return {"running": False, "home": str(settings.home), "processes": []}
     with Catalogue.open(settings) as catalogue:
         overview = catalogue.overview()
-    children = {p["name"]: p for p in (supervisor or {}).get("processes", [])}
-    seen = {p["name"]: p for p in overview.pop("processes")}
-    processes = [
-        {"state": "DOWN", **seen.get(name, {}), "name": name, "restarts": children.get(name, {}).get("restarts")}
-        for name in sorted(seen.keys() | children.keys())
-    ]
-    return {"running": supervisor is not None, "home": str(settings.home), "processes": processes, **overview}
+    jobs = Counter[str]()
+    queue = Counter[str]()
+    for job in overview.jobs:
+        jobs[job.state] += job.count
+        if job.oldest_s is not None:
+            queue[job.kind] += job.count
+    return {
+        "running": supervisor is not None,
+        "home": str(settings.home),
+        "processes": _processes(overview, (supervisor or {}).get("processes", [])),
+        "studies": dict(overview.studies),
+        "jobs": dict(jobs),
+        "queue": dict(queue),
+        "oldest_job_age_s": overview.oldest_open_job_s,
+        "encodings": dict(overview.encodings),
+        "refusals_last_day": overview.refusals_last_day,
+    }
+
+
+def _processes(overview: Overview, children: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each process says of itself beside what the supervisor knows of it."""
+    said = {row.name: row for row in overview.processes}
+    known = {child["name"]: child for child in children}
+    shown = []
+    for name in sorted(said.keys() | known.keys()):
+        row = said.get(name)
+        alive = row is not None and row.silent_s < _SILENT_S and known.get(name, {"pid": row.pid})["pid"] == row.pid
+        shown.append(
+            {
+                "name": name,
+                "state": row.state if row and alive else "DOWN",
+                "pid": row.pid if row and alive else None,
+                "since": row.started_at if row and alive else None,
+                "restarts": known.get(name, {}).get("restarts", 0),
+                "detail": row.detail if row else "",
+            }
+        )
+    return shown
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -55,13 +89,17 @@ def _show(found: dict[str, Any]) -> None:
     for column in ("process", "state", "pid", "restarts", "detail"):
         table.add_column(column)
     for p in found["processes"]:
-        table.add_row(
-            p["name"], p["state"], str(p.get("pid") or "-"), str(p.get("restarts") or 0), str(p.get("detail") or "")
-        )
+        table.add_row(p["name"], p["state"], str(p["pid"] or "-"), str(p["restarts"]), p["detail"])
     out.print(table)
     out.print()
-    studies = ", ".join(f"{state} {count}" for state, count in found["studies"].items()) or "none"
-    out.print(f"studies     {studies}")
-    jobs = ", ".join(f"{state} {count}" for state, count in found["jobs"].items()) or "none"
     age = found["oldest_job_age_s"]
-    out.print(f"jobs        {jobs}" + (f"; the oldest open one is {age:.0f} s old" if age is not None else ""))
+    for label, counts, note in (
+        ("studies", found["studies"], ""),
+        ("jobs", found["jobs"], ""),
+        ("queue", found["queue"], f"; the oldest is {age:.0f} s old" if age is not None else ""),
+        ("encodings", found["encodings"], ""),
+    ):
+        shown = ", ".join(f"{key} {count}" for key, count in counts.items()) or "none"
+        out.print(f"{label:<10}  {shown}{note}", markup=False)
+    if found["refusals_last_day"]:
+        out.print(f"{'refused':<10}  {found['refusals_last_day']} instances in the last day")

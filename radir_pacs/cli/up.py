@@ -79,7 +79,9 @@ def check_free(name: str, host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             flag = name.replace("_", "-")
-            raise SettingError(f"{name}: {host}:{port} cannot be used: {error.strerror}; choose another by --{flag}") from None
+            raise SettingError(
+                f"{name}: {host}:{port} cannot be used: {error.strerror}; choose another by --{flag}"
+            ) from None
 
 
 def _wait_until_ready(settings: Settings, supervisor: Supervisor) -> None:
@@ -110,5 +112,3 @@ def _ready(settings: Settings) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
-
-

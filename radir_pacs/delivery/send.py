@@ -82,9 +82,7 @@ def send_files(
     return results
 
 
-def _batches(
-    paths: Iterable[Path], note: Callable[[SendResult], None]
-) -> Iterator[list[tuple[Path, tuple[str, str]]]]:
+def _batches(paths: Iterable[Path], note: Callable[[SendResult], None]) -> Iterator[list[tuple[Path, tuple[str, str]]]]:
     """Files whose presentation contexts fit one association; what cannot be read is noted at once."""
     batch: list[tuple[Path, tuple[str, str]]] = []
     contexts: set[tuple[str, str]] = set()

@@ -10,8 +10,8 @@ from __future__ import annotations
 import socket
 import time
 from dataclasses import dataclass
+from typing import NoReturn
 
-from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket
 
 MAX_PDU_BYTES = 131_072  # what we announce (PS3.8 D.1.1)
@@ -29,15 +29,17 @@ class PeerBounds:
     message_bytes: int
 
 
-class BoundedSocket(AssociationSocket):  # type: ignore[misc]
+class BoundedSocket(AssociationSocket):
     """An association's socket that stops reading at its bounds; pynetdicom then closes the connection (Evt17)."""
 
-    def __init__(self, assoc: Association, client_socket: socket.socket, bounds: PeerBounds) -> None:
-        super().__init__(assoc, client_socket=client_socket)
-        client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, made: AssociationSocket, bounds: PeerBounds) -> None:
+        """Take the place of ``made``; a second constructor would announce the connection twice (Evt5)."""
+        vars(self).update(vars(made))
+        assert self.socket is not None
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._bounds = bounds
         self._last_moment = time.monotonic() + bounds.association_s
-        self._refused = False
+        self.refusal = ""  # why we ended the association
         self.message_done()
 
     def message_done(self) -> None:
@@ -54,12 +56,18 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]
         allowance = self._bounds.idle_s + self._message_bytes / LEAST_BYTES_PER_S
         return min(self._message_since + allowance, self._last_moment)
 
+    def _end(self, why: str) -> NoReturn:
+        """Close the connection: pynetdicom would only take note that it broke, and hold it open."""
+        self.refusal = why
+        self.close()
+        raise OSError(why)
+
     def recv(self, nr_bytes: int) -> bytearray:
         """Exactly ``nr_bytes``, or fewer when the peer hung up. Raises OSError beyond a bound."""
         if nr_bytes > _MAX_PDU_READ_BYTES:
-            raise OSError(f"the peer announces a PDU of {nr_bytes} bytes")
+            self._end(f"the peer announced a PDU of {nr_bytes} bytes")
         if self._message_bytes + nr_bytes > self._bounds.message_bytes:
-            raise OSError(f"a message of more than {self._bounds.message_bytes} bytes")
+            self._end(f"the peer sent a message of more than {self._bounds.message_bytes} bytes")
         if self.socket is None:
             raise OSError("the connection is closed")
         received = bytearray(nr_bytes)
@@ -67,9 +75,12 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]
         while at < nr_bytes:
             remaining_s = self._deadline() - time.monotonic()
             if remaining_s <= 0:
-                raise TimeoutError("the peer sends too slowly")
+                self._end("the peer sent too slowly")
             self.socket.settimeout(remaining_s)
-            count = self.socket.recv_into(view[at : at + _READ_BYTES])
+            try:
+                count = self.socket.recv_into(view[at : at + _READ_BYTES])
+            except TimeoutError:
+                self._end("the peer sent too slowly")
             if not count:
                 break
             at += count

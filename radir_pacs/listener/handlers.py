@@ -1,4 +1,4 @@
-"""What happens on each event of an association. No pixel and no data set is decoded here; bytes are kept as received."""
+"""What happens on each event of an association. No data set is decoded here; bytes are kept as received."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydicom import Dataset
 from pynetdicom import evt
 
 from radir_pacs.blobs import BlobStore
-from radir_pacs.errors import StorageFailed
+from radir_pacs.errors import StorageFailed, TooLarge
 from radir_pacs.intake import OUT_OF_RESOURCES, Intake, StoreOutcome
 from radir_pacs.listener.bounds import BoundedSocket
 
@@ -36,7 +36,7 @@ class Handlers:
     def __init__(self, intake: Intake, blobs: BlobStore) -> None:
         self._intake, self._blobs = intake, blobs
 
-    def bindings(self) -> list[tuple[Any, Any]]:
+    def bindings(self) -> list[Any]:
         return [
             (evt.EVT_C_ECHO, self.on_echo),
             (evt.EVT_C_STORE, self.on_store),
@@ -71,11 +71,15 @@ class Handlers:
             sock.message_done()
 
     def on_close(self, event: evt.Event) -> None:
-        """A peer that hung up half-way leaves a part of a file: nothing was promised, nothing is kept."""
+        """A message that ended half-way leaves a part of a file: nothing was promised, nothing is kept."""
         message = event.assoc.dimse.message
         path = getattr(message, "_data_set_path", None)
         if path is not None:
             Path(path).unlink(missing_ok=True)
+        sock = event.assoc.dul.socket
+        if isinstance(sock, BoundedSocket) and sock.refusal:
+            source = str(event.assoc.requestor.ae_title).strip()
+            self._intake.refuse(TooLarge(sock.refusal), source=source, sop_uid=None)
 
     def on_store(self, event: evt.Event) -> Dataset:
         """Answer a C-STORE (PS3.7 9.3.1) once the instance is durable, or with the status that says why not."""
@@ -83,7 +87,8 @@ class Handlers:
         sent = _sent(event.assoc).whole
         expected = sent.popleft() if sent else 0
         source = str(event.assoc.requestor.ae_title).strip()
-        sop_uid = str(event.request.AffectedSOPInstanceUID or "")
+        request: Any = event.request
+        sop_uid = str(request.AffectedSOPInstanceUID or "")
         try:
             outcome = self._store(event, path, expected, source, sop_uid)
         except Exception as error:  # the edge of a process: the peer gets a failure and keeps its copy
@@ -129,4 +134,3 @@ def _answer(outcome: StoreOutcome) -> Dataset:
     if not outcome.ok:
         answer.ErrorComment = outcome.reason.encode("ascii", "replace").decode().replace("\\", "/")[:64]
     return answer
-

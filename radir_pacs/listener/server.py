@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import socketserver
 import tempfile
 from typing import Any
 
@@ -23,29 +24,37 @@ _MIB = 1 << 20
 _HANDSHAKE_S = 30
 
 
-class _Server(ThreadedAssociationServer):  # type: ignore[misc]
+class _Server(ThreadedAssociationServer):
     bounds: PeerBounds
     daemon_threads = True
     request_queue_size = 64
 
     def server_bind(self) -> None:
+        assert self.socket is not None
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         super().server_bind()
 
+    def shutdown(self) -> None:
+        """Stop accepting and close; pynetdicom's own looks for a server that its AE started."""
+        socketserver.BaseServer.shutdown(self)
+        self.server_close()
 
-class _RequestHandler(RequestHandler):  # type: ignore[misc]
+
+class _RequestHandler(RequestHandler):
     """Gives each association a socket with bounds."""
 
     def _create_association(self) -> Association:
         assoc = super()._create_association()
-        assoc.set_socket(BoundedSocket(assoc, self.request, self.server.bounds))
+        assert isinstance(self.server, _Server)
+        assert assoc.dul.socket is not None
+        assoc.dul.socket = BoundedSocket(assoc.dul.socket, self.server.bounds)
         return assoc
 
 
 def make_server(settings: Settings, intake: Intake, blobs: BlobStore) -> _Server:
     """A bound server; call ``serve_forever``. Raises SettingError when the port is taken."""
-    # Process-wide, as pynetdicom has them. Incoming data sets go to files on the blobs' own file system, so that keeping
-    # one is a rename, and a peer costs disk that is checked, not memory.
+    # Process-wide, as pynetdicom has them. Incoming data sets go to files on the blobs' own file system, so that
+    # keeping one is a rename, and a peer costs disk that is checked, not memory.
     _config.UNRESTRICTED_STORAGE_SERVICE = True
     _config.STORE_RECV_CHUNKED_DATASET = True
     _config.LOG_HANDLER_LEVEL = "none"  # its handlers write patients' identifiers

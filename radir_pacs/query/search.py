@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import numpy as np
+
 from radir_pacs import anatomy
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
@@ -12,9 +14,17 @@ from radir_pacs.errors import NotReady, Quarantined, Skipped, UnknownRegion
 from radir_pacs.index import Partition
 from radir_pacs.query.explain import Explainer
 from radir_pacs.query.partitions import Partitions
-from radir_pacs.types import CatalogueStudy, Encoding, I64, ImageKind, Query, Region, SimilarCase, SimilarCaseList, StudyState
-
-import numpy as np
+from radir_pacs.types import (
+    I64,
+    CatalogueStudy,
+    Encoding,
+    ImageKind,
+    Query,
+    Region,
+    SimilarCase,
+    SimilarCaseList,
+    StudyState,
+)
 
 _RADIOGRAPHS = frozenset({"CR", "DX"})
 
@@ -54,9 +64,9 @@ class Searcher:
             vector, query.offset + query.limit, allowed=place.allowed, excluded=place.excluded
         )
         labels, scores = hits.labels[query.offset :], hits.scores[query.offset :]
-        owners = self._catalogue.encoding_owners(labels.tolist())
+        owners = self._catalogue.encoding_owner(labels)
         findings = self._explainer.findings([query.study_uid, *(o.study.study_uid for o in owners.values())])
-        cases = []
+        cases: list[SimilarCase] = []
         for label, score in zip(labels.tolist(), scores.tolist(), strict=True):
             owner = owners.get(label)
             if owner is None:  # deleted while we searched

@@ -1,0 +1,173 @@
+"""``radir demo``: the main job from nothing to a report, on a synthetic hospital or on a folder of DICOM files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from radir_pacs import anatomy, config
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.cli.output import out, progress
+from radir_pacs.cli.send import send_folder
+from radir_pacs.cli.similar import show
+from radir_pacs.cli.up import check_free, print_addresses, running
+from radir_pacs.config import Settings
+from radir_pacs.delivery.report import report_of
+from radir_pacs.delivery.send import Destination
+from radir_pacs.errors import RadirError, SettingError
+from radir_pacs.query import Searcher
+from radir_pacs.types import Query, StudyState
+
+_ENDED = frozenset({StudyState.INDEXED, StudyState.SKIPPED, StudyState.QUARANTINED})
+_STUCK_S = 300.0  # without any study or job moving on
+_LIMIT = 8
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("demo", help="run the main job on a synthetic hospital and show its result")
+    parser.add_argument("--folder", type=Path, default=Path(".demo"), help="where the demo keeps everything")
+    parser.add_argument("--patients", type=int, default=40, help="how many synthetic patients")
+    parser.add_argument("--data", type=Path, default=None, help="send this folder's DICOM files instead")
+    parser.add_argument("--once", action="store_true", help="stop after the result")
+    config.add_flags(parser)
+    parser.set_defaults(run=run, needs_settings=True)
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    if args.data and not args.data.is_dir():
+        raise RadirError(f"there is no folder {args.data}")
+    folder = args.folder.resolve()
+    home = folder / ("home-data" if args.data else "home")
+    settings = _free_ports(replace(settings, home=home, quiet_period_s=min(settings.quiet_period_s, 2.0)))
+    images = args.data or _hospital(folder, args.patients)
+    with running(settings) as supervisor:
+        print_addresses(settings)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: supervisor.stop())
+        here = Destination(ae_title=settings.ae_title, host=settings.listener_host, port=settings.listener_port)
+        results = send_folder(images, here)
+        for reason, count in Counter(r.reason for r in results if r.reason).most_common():
+            out.print(f"{count} files refused: {reason}", markup=False)
+        with Catalogue.open(settings) as catalogue:
+            _wait(catalogue, supervisor.stopping)
+            if not supervisor.stopping.is_set():
+                _ask(catalogue, settings, folder, _truth(images))
+        if args.once or not sys.stdout.isatty():
+            return 0
+        out.print("serving until Ctrl-C")
+        while not supervisor.stopping.wait(0.5):
+            pass
+    return 0
+
+
+def _free_ports(settings: Settings) -> Settings:
+    """Where nobody chose a port and the usual one is taken, another one serves the demo as well."""
+    for name, host in (("listener_port", settings.listener_host), ("web_port", settings.web_host)):
+        port = getattr(settings, name)
+        if port != getattr(Settings, name):
+            continue
+        try:
+            check_free(name, host, port)
+        except SettingError:
+            with socket.socket() as probe:
+                probe.bind((host, 0))
+                settings = replace(settings, **{name: probe.getsockname()[1]})
+    return settings
+
+
+def _hospital(folder: Path, patients: int) -> Path:
+    """The synthetic hospital, made once for its size."""
+    hospital = folder / f"hospital-{patients}"
+    if not (hospital / "truth.json").exists():
+        command = ["phantom", "--out", str(hospital), "--patients", str(patients), "--seed", "7", "--size", "small"]
+        subprocess.run([sys.executable, "-m", "radir_pacs.cli", *command], check=True, stdout=subprocess.DEVNULL)
+    return hospital
+
+
+def _truth(images: Path) -> dict[str, dict[str, Any]]:
+    """What is known to be in the pictures, by study UID; empty for a folder that nobody knows."""
+    path = images / "truth.json"
+    if not path.exists():
+        return {}
+    return {study["study_uid"]: study for study in json.loads(path.read_text())["studies"]}
+
+
+def _wait(catalogue: Catalogue, stopping: Any) -> None:
+    """Until every study has come to its end and no job is open."""
+    last: tuple[int, int] | None = None
+    moved_at = time.monotonic()
+    with progress() as bar:
+        task = bar.add_task("encoding and indexing", total=None)
+        while not stopping.wait(0.2):
+            overview = catalogue.overview()
+            ended = sum(count for state, count in overview.studies.items() if state in _ENDED)
+            open_jobs = sum(job.count for job in overview.jobs if job.oldest_s is not None)
+            bar.update(task, total=sum(overview.studies.values()), completed=ended)
+            if ended == sum(overview.studies.values()) and not open_jobs:
+                return
+            if last != (ended, open_jobs):
+                last, moved_at = (ended, open_jobs), time.monotonic()
+            if time.monotonic() - moved_at > _STUCK_S:
+                raise RadirError(f"nothing has moved for {_STUCK_S:.0f} s; see: radir status")
+
+
+def _ask(catalogue: Catalogue, settings: Settings, folder: Path, truth: dict[str, dict[str, Any]]) -> None:
+    study_uid, region = _question(catalogue, truth)
+    answer = Searcher(catalogue, settings).similar(Query(study_uid=study_uid, region=region, limit=_LIMIT))
+    pictured = {uid: _seen(study, region) for uid, study in truth.items()} if truth else None
+    if pictured:
+        out.print(f"the query shows, in the {anatomy.region(region).name}: {pictured[study_uid]}", markup=False)
+    show(answer, pictured=pictured)
+    if not answer.cases:
+        return
+    path = folder / "similar-cases.dcm"
+    report_of(answer, catalogue, settings).save_as(path, enforce_file_format=True)
+    url = f"{settings.public_url}/dicom-web/studies/{study_uid}/similar?anatomy={region}"
+    out.print(f"structured report  {path}", soft_wrap=True)
+    out.print(f"the same as JSON   {url}", soft_wrap=True)
+    out.print(f"in a browser       {settings.public_url}/similar?study={study_uid}&region={region}", soft_wrap=True)
+
+
+def _question(catalogue: Catalogue, truth: dict[str, dict[str, Any]]) -> tuple[str, str]:
+    """A study and a region worth asking about: the finding that most patients share; else the first study's lungs."""
+    indexed = [
+        study for study in catalogue.find_studies_in(StudyState.INDEXED) if not truth or study.study_uid in truth
+    ]
+    if not indexed:
+        raise RadirError("no study could be indexed; see: radir status")
+    patients: dict[tuple[str, str], set[str]] = {}
+    for study in indexed:
+        known = truth.get(study.study_uid)
+        for finding in known["findings"] if known and known["kind"] == "CXR" else ():
+            if finding["severity"] >= 2:
+                patients.setdefault((finding["concept"], finding["region"]), set()).add(known["patient_id"])
+    if not patients:
+        return indexed[0].study_uid, "lungs"
+    concept, region = max(sorted(patients), key=lambda key: len(patients[key]))
+    for study in indexed:
+        known = truth[study.study_uid]
+        if known["kind"] == "CXR" and any(
+            (f["concept"], f["region"]) == (concept, region) and f["severity"] >= 2 for f in known["findings"]
+        ):
+            return study.study_uid, region
+    raise AssertionError("the finding came from one of these studies")
+
+
+def _seen(study: dict[str, Any], region: str) -> str:
+    """The true findings at a region and below it, with their severity of 3."""
+    below = {region, *(r.key for r in anatomy.descendants(region))}
+    found = [
+        f"{finding['concept'].replace('_', ' ')} {finding['severity']}/3"
+        for finding in study["findings"]
+        if finding["region"] in below
+    ]
+    return ", ".join(found) or "nothing here"

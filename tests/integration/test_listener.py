@@ -1,0 +1,218 @@
+"""The listener against real peers: pynetdicom and DCMTK."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pynetdicom import AE, _config
+from pynetdicom.sop_class import Verification
+
+from radir_pacs.blobs import BlobStore
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.config import Settings
+from radir_pacs.delivery.send import Destination, send_files
+from radir_pacs.errors import RadirError, SettingError
+from radir_pacs.intake import Intake
+from radir_pacs.listener.server import make_server
+from radir_pacs.types import StudyState
+from tests.dicom_files import radiograph, save
+from tests.services import need
+
+
+@pytest.fixture
+def blobs(settings: Settings) -> BlobStore:
+    return BlobStore(settings.home / "blobs")
+
+
+@pytest.fixture
+def serve(settings: Settings, catalogue: Catalogue, blobs: BlobStore):
+    """A function that starts a listener with changed settings and gives its destination."""
+    servers = []
+    before = _config.UNRESTRICTED_STORAGE_SERVICE, _config.STORE_RECV_CHUNKED_DATASET, _config.LOG_HANDLER_LEVEL
+
+    def start(**changes: object) -> Destination:
+        changed = replace(settings, **changes)
+        server = make_server(changed, Intake(catalogue, blobs, changed), blobs)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        servers.append(server)
+        return Destination(ae_title=changed.ae_title, host=changed.listener_host, port=changed.listener_port)
+
+    yield start
+    for server in servers:
+        server.shutdown()
+    _config.UNRESTRICTED_STORAGE_SERVICE, _config.STORE_RECV_CHUNKED_DATASET, _config.LOG_HANDLER_LEVEL = before
+
+
+def refusals(catalogue: Catalogue) -> list[str]:
+    return [row.reason for row in catalogue.refusals()]
+
+
+def wait_for(condition, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the state did not come"
+        time.sleep(0.01)
+
+
+def test_echo(serve) -> None:
+    peer = serve()
+    ae = AE()
+    ae.add_requested_context(Verification)
+    association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
+    assert association.is_established
+    assert association.send_c_echo().Status == 0x0000
+    association.release()
+
+
+def test_bytes_are_kept_as_received(serve, catalogue: Catalogue, blobs: BlobStore, tmp_path: Path) -> None:
+    ds = radiograph()
+    path = save(ds, tmp_path / "a.dcm")
+    (result,) = send_files([path], serve())
+    assert result.status == 0x0000
+    stored = catalogue.instance(ds.SOPInstanceUID)
+    kept, sent = blobs.path(stored.content_sha256).read_bytes(), path.read_bytes()
+    pixels = ds.PixelData
+    assert kept.endswith(sent[sent.index(b"\x08\x00\x16\x00") :])  # the data set from (0008,0016) on, byte for byte
+    assert kept.endswith(pixels)
+    assert catalogue.study(ds.StudyInstanceUID).state is StudyState.RECEIVING
+
+
+def test_the_same_instance_twice_is_one(serve, catalogue: Catalogue, tmp_path: Path) -> None:
+    ds = radiograph()
+    path = save(ds, tmp_path / "a.dcm")
+    results = send_files([path, path], serve())
+    assert [r.status for r in results] == [0, 0]
+    assert catalogue.study(ds.StudyInstanceUID).instance_count == 1
+
+
+def test_other_content_under_the_same_uid_is_refused_and_recorded(serve, catalogue: Catalogue, tmp_path: Path) -> None:
+    ds = radiograph()
+    other = radiograph(
+        SOPInstanceUID=ds.SOPInstanceUID,
+        StudyInstanceUID=ds.StudyInstanceUID,
+        SeriesInstanceUID=ds.SeriesInstanceUID,
+        StudyDescription="other",
+    )
+    results = send_files([save(ds, tmp_path / "a.dcm"), save(other, tmp_path / "b.dcm")], serve())
+    assert [r.status for r in results] == [0x0000, 0xC002]
+    assert len(refusals(catalogue)) == 1
+
+
+def test_a_bad_uid_is_refused_and_the_association_goes_on(serve, catalogue: Catalogue, tmp_path: Path) -> None:
+    from pydicom import config as pydicom_config
+
+    bad, good = radiograph(), radiograph()
+    pydicom_config.settings.writing_validation_mode = pydicom_config.IGNORE
+    try:
+        bad.StudyInstanceUID = "../../etc/passwd"
+        paths = [save(bad, tmp_path / "bad.dcm"), save(good, tmp_path / "good.dcm")]
+    finally:
+        pydicom_config.settings.writing_validation_mode = None
+    results = send_files(paths, serve())
+    assert results[0].status == 0xC000 and "StudyInstanceUID" in results[0].reason
+    assert results[1].status == 0x0000
+    assert refusals(catalogue) == ["StudyInstanceUID is not a valid UID"]
+
+
+def test_nothing_is_left_of_what_was_refused(serve, blobs: BlobStore, tmp_path: Path) -> None:
+    ds = radiograph()
+    peer = serve(min_free_disk_mib=1 << 40)
+    (result,) = send_files([save(ds, tmp_path / "a.dcm")], peer)
+    assert result.status == 0xA700
+    assert not [path for path in blobs.root.rglob("*") if path.is_file()]
+
+
+def test_called_and_calling_titles_are_checked(serve) -> None:
+    peer = serve(check_called_ae=True, calling_ae_titles=("KNOWN",))
+    for calling, called, admitted in (("KNOWN", "RADIR", True), ("OTHER", "RADIR", False), ("KNOWN", "WRONG", False)):
+        ae = AE(ae_title=calling)
+        ae.add_requested_context(Verification)
+        association = ae.associate(peer.host, peer.port, ae_title=called)
+        assert association.is_established is admitted
+        if admitted:
+            association.release()
+
+
+def test_dcmtk_sends(serve, catalogue: Catalogue, tmp_path: Path) -> None:
+    storescu = need("storescu")
+    ds = radiograph()
+    peer = serve()
+    subprocess.run(
+        [storescu, "-aec", peer.ae_title, peer.host, str(peer.port), str(save(ds, tmp_path / "a.dcm"))],
+        check=True,
+        env=os.environ | {"TCP_NODELAY": "1"},
+        timeout=60,
+    )
+    assert catalogue.study(ds.StudyInstanceUID).instance_count == 1
+
+
+def test_a_taken_port_is_one_line(serve, settings: Settings) -> None:
+    serve()
+    with pytest.raises(SettingError, match="listener_port") as caught:
+        serve()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def connection(serve, request) -> Iterator[socket.socket]:
+    """A bare connection to a listener that allows a message one second."""
+    peer = serve(listener_idle_s=1.0, max_instance_mib=1)
+    with socket.create_connection((peer.host, peer.port), 10) as sock:
+        sock.settimeout(10)
+        yield sock
+
+
+def _ended(sock: socket.socket) -> bool:
+    try:
+        while sock.recv(4096):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
+
+
+def test_a_peer_that_sends_a_byte_a_moment_is_ended(connection: socket.socket) -> None:
+    began = time.monotonic()
+    connection.sendall(b"\x01\x00\x00\x00\x10\x00")
+    stop = threading.Event()
+
+    def drip() -> None:
+        while not stop.wait(0.1):
+            try:
+                connection.sendall(b"\x00")
+            except OSError:
+                return
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    assert _ended(connection)
+    stop.set()
+    thread.join()
+    assert time.monotonic() - began < 8
+
+
+def test_a_pdu_that_announces_gigabytes_is_ended(connection: socket.socket) -> None:
+    connection.sendall(b"\x04\x00\xff\xff\xff\xff" + bytes(1024))
+    assert _ended(connection)
+
+
+def test_an_instance_over_the_limit_ends_the_association_and_leaves_nothing(
+    serve, blobs: BlobStore, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    big = radiograph(Rows=1024, Columns=1024, PixelData=bytes(2 << 20))
+    small = radiograph()
+    peer = serve(max_instance_mib=1)
+    results = send_files([save(big, tmp_path / "a.dcm"), save(small, tmp_path / "b.dcm")], peer)
+    assert results[0].reason
+    assert results[1].status == 0x0000
+    wait_for(lambda: not list(blobs.incoming_folder.iterdir()))
+    with pytest.raises(RadirError):
+        catalogue.instance(big.SOPInstanceUID)
