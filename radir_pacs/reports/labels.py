@@ -2,7 +2,7 @@
 
 A rule: ``any`` lists concepts that set the label ("=x" leaves out x's descendants, "x@region" asks for a place at or
 below the region), ``but`` concepts that do not count, ``least`` the weakest certainty that counts (default
-"possible"); ``none`` sets the label when no such finding is present.
+the table's own, or "possible"); ``none`` sets the label when no such finding is present.
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ def label_set(name: str, lexicon: Lexicon | None = None) -> LabelSet:
     if name not in label_sets():
         raise BadInput(f"unknown label set {name!r}; there are {', '.join(label_sets())}")
     table = tomllib.loads(path.read_text(encoding="utf-8"))
-    suffix = table.get("suffix", "")
+    suffix, least = table.get("suffix", ""), table.get("least", "possible")
     return LabelSet(
         name=name,
         id_column=table["id_column"],
-        rules={label + suffix: _rule(label, row, lexicon) for label, row in table["labels"].items()},
+        rules={label + suffix: _rule(label, {"least": least} | row, lexicon) for label, row in table["labels"].items()},
     )
 
 

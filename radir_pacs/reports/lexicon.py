@@ -96,6 +96,7 @@ class Concept:
     at: str
     within: frozenset[str]  # region keys, closed downwards; empty: anywhere
     elsewhere: Mapping[str, str]  # region key, closed downwards -> the concept it is there; "": none
+    absorbs: frozenset[str]  # attributes that say nothing further of it ("calcified granuloma")
     code: str | None
     terms: tuple[str, ...]
     formed: tuple[tuple[str, str], ...]  # (attribute, place)
@@ -240,6 +241,7 @@ def _concepts(table: Mapping[str, Mapping[str, Any]]) -> dict[str, Concept]:
                 if ANYWHERE in within
                 else frozenset(below for region in within for below in (region, *_below(region))),
                 elsewhere=_elsewhere(row.get("elsewhere", {})),
+                absorbs=frozenset(row.get("absorbs", ())),
                 code=row.get("code"),
                 terms=tuple(row.get("terms", ())),
                 formed=tuple(_formations(row.get("formed", ()))),

@@ -41,7 +41,7 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
         own: list[Place] | None = None
         if i in formed:
             key, own, denied = formed[i]
-        elif mark.attribute is not None and i in normal:
+        elif mark.attribute is not None and (i in normal or _absorbed(i, marks, lexicon)):
             continue
         if key is None:
             continue
@@ -84,6 +84,16 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
     if any(finding.kind is not FindingKind.NORMAL for finding in findings):
         return SentenceReading(findings=tuple(findings))
     return _open_ends(marks, places, findings, lexicon)
+
+
+def _absorbed(i: int, marks: list[Mark], lexicon: Lexicon) -> bool:
+    """Whether the finding that follows in the noun phrase takes this attribute in: "calcified left hilar granuloma"."""
+    for mark in marks[i + 1 :]:
+        if mark.cue & (_STOP | Cue.COPULA | Cue.COMMA | Cue.CONJUNCTION):
+            return False
+        if mark.concept is not None:
+            return marks[i].attribute in lexicon.concepts[mark.concept].absorbs
+    return False
 
 
 def _open_ends(marks: list[Mark], places: list[Place], findings: list[Finding], lexicon: Lexicon) -> SentenceReading:
@@ -174,10 +184,14 @@ def _run(i: int, marks: list[Mark], by_index: dict[int, Place], step: int) -> li
     while 0 <= j < len(marks):
         mark = marks[j]
         gap = mark.first - last_word - 1 if step > 0 else last_word - mark.last - 1
-        if gap > _NEAR or mark.cue & (_STOP | Cue.COPULA) or (mark.concept and not mark.attribute):
+        if gap > _NEAR or mark.cue & (_STOP | Cue.COPULA):
             break
         if j in by_index:
             found.append(by_index[j])
+        elif mark.concept and not mark.attribute:
+            if step > 0:
+                found = []  # "increased basilar opacity": the place is the finding's
+            break
         elif (mark.cue & Cue.COMMA and not found) or (mark.attribute and found):
             break
         last_word = mark.last if step > 0 else mark.first
