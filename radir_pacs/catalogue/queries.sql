@@ -62,6 +62,10 @@ RETURNING sop_uid;
 INSERT INTO refusal (sop_uid, reason, dimse_status, source)
 VALUES (%(sop_uid)s, %(reason)s, %(dimse_status)s, %(source)s);
 
+-- name: refusals
+-- The newest refusals.
+SELECT sop_uid, reason, dimse_status, source, at FROM refusal ORDER BY id DESC LIMIT %(limit)s;
+
 -- name: known_blobs
 -- Which of these blobs an instance names.
 SELECT DISTINCT content_sha256 FROM instance WHERE content_sha256 = ANY(%(hashes)s::text[]);
@@ -139,6 +143,15 @@ SELECT * FROM instance WHERE sop_uid = %(sop_uid)s;
 SELECT * FROM instance
 WHERE study_uid = %(study_uid)s AND (%(series_uid)s::text IS NULL OR series_uid = %(series_uid)s::text)
 ORDER BY series_uid, instance_number NULLS LAST, sop_uid;
+
+-- name: headers_of
+-- What the instances of a study said of themselves when they came, as far as it is kept in columns.
+SELECT i.*, e.modality, e.series_number, e.series_description, e.body_part, s.patient_key, s.patient_id,
+    s.patient_name, s.patient_sex, s.patient_birth_date, s.patient_age_years, s.study_date, s.study_time,
+    s.accession_number, s.study_description, s.referring_physician, s.study_id
+FROM instance AS i JOIN series AS e USING (series_uid) JOIN study AS s ON s.study_uid = i.study_uid
+WHERE i.study_uid = %(study_uid)s
+ORDER BY e.series_number NULLS LAST, i.series_uid, i.instance_number NULLS LAST, i.sop_uid;
 
 -- == Models and encodings ==
 

@@ -8,12 +8,14 @@ QUARANTINED say why. A new image re-opens a study from any state; its old vector
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.jobs import enqueue, finish, hold
 from radir_pacs.catalogue.part import Part
 from radir_pacs.catalogue.rows import StoredInstance
 from radir_pacs.errors import NotFound
-from radir_pacs.types import CatalogueStudy, Job, JobKind, StudyState
+from radir_pacs.types import CatalogueStudy, InstanceHeader, Job, JobKind, StudyState
 
 COMPLETE_LIMIT = 500  # studies of one round, so that no transaction grows without bound
 
@@ -60,6 +62,18 @@ class Studies(Part):
         with self._database.transaction() as connection:
             rows = run(connection, "instances_of", study_uid=study_uid, series_uid=series_uid).fetchall()
         return tuple(instance_of(row) for row in rows)
+
+    def headers_of(self, study_uid: str) -> tuple[tuple[InstanceHeader, str], ...]:
+        """(header, content_sha256) of a study's instances, as `radir_pacs.dicom.plan_study` reads them.
+
+        Patient and study attributes are those of the study row: the first instance that knew them set them.
+        """
+        with self._database.transaction() as connection:
+            rows = run(connection, "headers_of", study_uid=study_uid).fetchall()
+        return tuple(
+            (InstanceHeader(**{field.name: row[field.name] for field in fields(InstanceHeader)}), row["content_sha256"])
+            for row in rows
+        )
 
     def instance(self, sop_uid: str) -> StoredInstance:
         """Raises NotFound."""

@@ -1,0 +1,83 @@
+"""``python -m radir_workers worker|relay [--name NAME]``: one process, settings from the environment."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+
+from radir_pacs import config
+from radir_pacs.blobs import BlobStore
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.config import Settings
+from radir_pacs.errors import RadirError
+from radir_pacs.logs import set_up_logging
+from radir_pacs.pulse import pulse
+from radir_pacs.types import JobKind
+
+from .app import QUEUE, make_app
+from .encode_study import EncodeStudy
+from .encoders import Encoders
+from .index_partition import IndexPartition
+from .relay import Relay
+from .runner import Runner, UseCase
+from .tasks import register, ring
+
+
+def worker(settings: Settings, name: str) -> None:
+    """Work until SIGTERM; the job in hand is ended first. The model is loaded before the first message is taken."""
+    with Catalogue.open(settings) as catalogue:
+        blobs = BlobStore(settings.home / "blobs")
+        encode = EncodeStudy(
+            catalogue,
+            blobs,
+            Encoders(settings, catalogue),
+            decode_timeout_s=settings.decode_timeout_s,
+            decode_memory_mib=settings.decode_memory_mib,
+        )
+        use_cases: dict[JobKind, UseCase] = {
+            JobKind.ENCODE: encode,
+            JobKind.INDEX: IndexPartition(catalogue, settings.home),
+        }
+        runner = Runner(catalogue, use_cases, worker=f"{name}:{os.getpid()}", lease_s=settings.job_lease_s)
+        app = make_app(settings, catalogue)
+        register(app, runner.run)
+        quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        with pulse(catalogue, name):
+            app.worker_main(
+                ["worker", "--pool", "solo", "-Q", QUEUE, "-n", f"{name}-{os.getpid()}@radir", "-l", "ERROR", *quiet]
+            )
+
+
+def relay(settings: Settings, name: str) -> None:
+    """Relay until SIGTERM."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with Catalogue.open(settings) as catalogue:
+        app = make_app(settings, catalogue)
+        blobs = BlobStore(settings.home / "blobs")
+        with pulse(catalogue, name):
+            Relay(catalogue, blobs, settings, lambda job_id: ring(app, job_id)).run(stop)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m radir_workers", description=__doc__)
+    parser.add_argument("role", choices=("worker", "relay"))
+    parser.add_argument("--name", help="as radir status shows it; default: the role")
+    args = parser.parse_args(arguments)
+    name = args.name or args.role
+    try:
+        settings = config.load()
+        set_up_logging(settings, name)
+        {"worker": worker, "relay": relay}[args.role](settings, name)
+    except RadirError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

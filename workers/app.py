@@ -1,0 +1,61 @@
+"""The Celery application: a bell in whichever broker is set, pgmq in the catalogue's own Postgres by default.
+
+A message carries a job id and nothing else. It is acknowledged before the work begins: the job row, its lease and the
+relay bring work back when a worker dies, so no broker's redelivery, early or hours late, matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from celery import Celery
+
+from radir_pacs.catalogue import Catalogue, install_pgmq
+from radir_pacs.config import Settings
+from radir_pacs.errors import SettingError
+
+QUEUE = "radir"
+VISIBILITY_S = 3600  # longer than the longest job: a message is not handed out twice while its reader lives
+_POLL_S = 0.1
+
+_TRANSPORTS: Mapping[str, Mapping[str, Any]] = {
+    "pgmq": {"init_extension": False, "wait_time_seconds": 1, "polling_interval": _POLL_S, "pool_size": 2},
+    "redis": {"unacked_restore_interval": 2, "unacked_restore_throttle": 1},
+    "amqp": {},
+}
+
+
+def make_app(settings: Settings, catalogue: Catalogue) -> Celery:
+    """The application for these settings; installs pgmq when that is the broker and is not there yet.
+
+    Raises SettingError for a broker of another kind.
+    """
+    url = settings.broker_url or "pgmq://"
+    scheme = {"rediss": "redis", "amqps": "amqp", "pyamqp": "amqp"}.get(_scheme(url), _scheme(url))
+    if scheme not in _TRANSPORTS:
+        raise SettingError(f"broker_url: {scheme}:// is not one of {', '.join(_TRANSPORTS)}")
+    options: dict[str, Any] = {"visibility_timeout": VISIBILITY_S, **_TRANSPORTS[scheme]}
+    if not settings.broker_url:
+        install_pgmq(catalogue.conninfo)
+        options["conn_string"] = catalogue.conninfo
+    app = Celery("radir", broker=url)
+    app.conf.update(
+        broker_transport_options=options,
+        broker_connection_retry_on_startup=True,
+        broker_heartbeat=0,  # a solo worker answers none while it works
+        task_default_queue=QUEUE,
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        enable_utc=True,
+    )
+    return app
+
+
+def _scheme(url: str) -> str:
+    return url.partition("://")[0].partition("+")[0]

@@ -1,0 +1,32 @@
+"""The models that this worker serves: loaded once after the process started, told to the catalogue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.config import Settings
+from radir_pacs.encode import Bundle, Encoder, default_bundles
+from radir_pacs.errors import SettingError
+from radir_pacs.types import ImageKind
+
+
+class Encoders:
+    """An encoder for each image kind that a bundle is set for."""
+
+    def __init__(self, settings: Settings, catalogue: Catalogue) -> None:
+        """Raises BundleRefused, and SettingError for two bundles of one kind."""
+        folders = [Path(folder) for folder in settings.models] or list(default_bundles().values())
+        self._encoders: dict[ImageKind, Encoder] = {}
+        for folder in folders:
+            encoder = Encoder(Bundle.load(folder), device=settings.device, threads=settings.torch_threads)
+            if encoder.kind in self._encoders:
+                raise SettingError(f"models: two bundles for {encoder.kind}")
+            self._encoders[encoder.kind] = encoder
+        for kind, encoder in self._encoders.items():
+            dim = encoder.bundle.network.config.embedding_dim
+            catalogue.register_model(encoder.model_id, kind, dim, encoder.bundle.manifest)
+
+    def encoder(self, kind: ImageKind) -> Encoder | None:
+        """The encoder of a kind, None where none is served."""
+        return self._encoders.get(kind)

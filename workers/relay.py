@@ -1,0 +1,96 @@
+"""The relay: turns time into work. Completes quiet studies, rings for pending jobs, takes jobs from dead workers,
+marks what is searchable, asks for merges, and clears away what nobody needs.
+
+Each step is a transaction of its own on the catalogue, so the relay may be killed anywhere, and two relays do no harm.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from radir_pacs.blobs import BlobStore
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.config import Settings
+from radir_pacs.errors import RadirError
+from radir_pacs.index import should_merge
+
+log = logging.getLogger(__name__)
+
+SURVEY_S = 5.0  # between two looks at the size of the tails
+PRUNE_S = 600.0
+KEEP_DONE_S = 7 * 86_400.0  # ended jobs and replaced generations, for who asks what happened
+KEEP_GONE_S = 30 * 86_400.0  # deletions, for a process that slept
+KEEP_SILENT_S = 86_400.0
+
+
+class Relay:
+    """``ring``: sends the broker message for a job id; raises when the broker cannot be reached."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        blobs: BlobStore,
+        settings: Settings,
+        ring: Callable[[int], None],
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._catalogue = catalogue
+        self._blobs = blobs
+        self._settings = settings
+        self._ring = ring
+        self._clock_s = clock_s
+        self._surveyed_s = self._pruned_s = float("-inf")
+
+    def run(self, stop: threading.Event) -> None:
+        """Round after round until told to stop. A round that fails is said and tried again."""
+        while True:
+            try:
+                self.round()
+            except RadirError as error:
+                log.error("round failed", extra={"error": str(error)})
+            except Exception as error:  # the edge of the process; also the broker's many exceptions
+                log.exception("round broke", extra={"error": type(error).__name__})
+            if stop.wait(self._settings.relay_interval_s):
+                return
+
+    def round(self) -> None:
+        """One round."""
+        for study_uid in self._catalogue.complete_quiet(self._settings.quiet_period_s):
+            log.info("study complete", extra={"study_uid": study_uid})
+        self._catalogue.sweep()
+        self._catalogue.mark_indexed()
+        now_s = self._clock_s()
+        if now_s - self._surveyed_s >= SURVEY_S:
+            self._surveyed_s = now_s
+            self._ask_for_merges()
+        if now_s - self._pruned_s >= PRUNE_S:
+            self._pruned_s = now_s
+            self._prune()
+        self._ring_pending()
+
+    def _ring_pending(self) -> None:
+        limit = max(16, 4 * self._settings.worker_processes)
+        rung = []
+        try:
+            for job_id in self._catalogue.pending_to_ring(limit):
+                self._ring(job_id)
+                rung.append(job_id)
+        finally:
+            if rung:
+                self._catalogue.rung(rung)
+
+    def _ask_for_merges(self) -> None:
+        for partition in self._catalogue.partitions():
+            if should_merge(partition.n_generation, partition.n_tail, partition.n_gone):
+                self._catalogue.enqueue_merge(partition.model_id, partition.region)
+
+    def _prune(self) -> None:
+        self._catalogue.prune_jobs(KEEP_DONE_S)
+        self._catalogue.prune_generations(gone_keep_s=KEEP_GONE_S, generation_keep_s=KEEP_DONE_S)
+        self._catalogue.prune_processes(KEEP_SILENT_S)
+        removed = self._blobs.sweep(self._catalogue.known_blobs)
+        if removed:
+            log.info("unreferenced files removed", extra={"files": removed})
