@@ -72,5 +72,4 @@ def _paint_bubble(canvas: Canvas, chest: Chest) -> None:
         canvas.paint(window, coverage * canvas.soften((z - centre[2] + 9).astype(np.float32)), GAS_HU)
     if rng.random() < 0.6:
         colon = centre + np.array([34 * s, -14, -22 * s])
-        canvas.ball(colon, np.array([18, 20, 14]) * s, GAS_HU)
-        canvas.ball(colon + (6, 8, -30 * s), np.array([13, 15, 13]) * s, GAS_HU)
+        canvas.ball(colon, np.array([17, 20, 10]) * s, GAS_HU)

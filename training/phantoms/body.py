@@ -49,14 +49,21 @@ def _paint_breasts(canvas: Canvas, chest: Chest) -> None:
     front = -(p.half_depth_mm + 14)
     for side in (-1, 1):
         centre = (side * 76 * p.scale, front, -62 * p.scale - droop)
-        radii = (p.breast_mm + 34, p.breast_mm * 1.05 + 12, p.breast_mm + 30)
-        shape = canvas.ellipsoid(centre, radii)
-        if shape is None:
+        wide, deep, low = p.breast_mm + 36, p.breast_mm * 0.72 + 16, p.breast_mm * 0.8 + 26
+        window = canvas.window(
+            (centre[0] - wide, front - deep, centre[2] - low), (centre[0] + wide, front + 70, centre[2] + 2.2 * low)
+        )
+        if window is None:
             continue
-        window, coverage = shape
+        x, y, z = canvas.coordinates(window)
+        # A drop: it fades out upwards and ends in a fold below.
+        tall = np.where(z > centre[2], 2.2 * low, low)
+        thick = np.where(y > front, 2.5 * deep, deep)
+        level = np.sqrt(((x - centre[0]) / wide) ** 2 + (((y - front) / thick) ** 2 + ((z - centre[2]) / tall) ** 2))
+        coverage = canvas.soften(((1 - level) * deep).astype(np.float32))
         view = canvas.hu[window]
         # Only what stands in front of the chest wall: fat with strands of gland, in air.
-        view += coverage * np.clip((-350 - view) / 300, 0, 1) * (-55 - view)
+        view += coverage * np.clip((-350 - view) / 300, 0, 1) * (-70 - view)
 
 
 def loose_tissue_hu(chest: Chest, rng: np.random.Generator) -> tuple[float, Noise]:

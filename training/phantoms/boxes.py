@@ -7,7 +7,7 @@ import numpy as np
 from .canvas import SIZES, TOP_MM, Axes, Canvas, Noise, Size
 from .findings import LOBES
 from .lungs import lobe_weight, paint_lungs
-from .mediastinum import aorta_path, aorta_radii, heart_parts
+from .mediastinum import aorta_path, aorta_radii, heart_parts, reach_of
 from .patient import Chest
 from .places import hilum
 
@@ -100,8 +100,8 @@ def _solid_extents(chest: Chest, lungs: dict[str, _Extent]) -> dict[str, _Extent
 
 def _heart_extent(chest: Chest) -> _Extent:
     spans = []
-    for centre, radii, turn, _ in heart_parts(chest):
-        reach = radii if turn is None else np.sqrt(((turn.T * radii) ** 2).sum(axis=1))
+    for centre, radii, turn in heart_parts(chest):
+        reach = reach_of(radii, turn)
         spans.append((centre[0] - reach[0], centre[0] + reach[0], centre[2] - reach[2], centre[2] + reach[2]))
     return _around(*spans)
 

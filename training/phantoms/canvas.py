@@ -35,13 +35,13 @@ class Size:
 SIZES = {
     size.name: size
     for size in (
-        Size(name="tiny", pixels=64, voxel_mm=6.0, slice_voxels=1),
-        Size(name="small", pixels=128, voxel_mm=3.0, slice_voxels=3),
-        Size(name="medium", pixels=256, voxel_mm=1.5, slice_voxels=2),
-        Size(name="large", pixels=512, voxel_mm=0.75, slice_voxels=3),
+        Size(name="tiny", pixels=64, voxel_mm=5.6, slice_voxels=1),
+        Size(name="small", pixels=128, voxel_mm=2.8, slice_voxels=3),
+        Size(name="medium", pixels=256, voxel_mm=1.4, slice_voxels=2),
+        Size(name="large", pixels=512, voxel_mm=0.7, slice_voxels=3),
     )
 }
-TOP_MM = 172.0  # upper edge of the field above the carina
+TOP_MM = 150.0  # upper edge of the field above the carina
 
 
 @dataclass(frozen=True)
@@ -198,19 +198,24 @@ class Noise:
 
     def __call__(self, x: F32, y: F32, z: F32) -> F32:
         """Values at the broadcast grid of 1-D coordinates, as [z, y, x]; about unit variance."""
-        field = self.knots
-        for axis, at in enumerate((z, y, x)):
-            weights = self._weights(np.ravel(at), field.shape[axis])
-            field = np.moveaxis(np.tensordot(weights, field, axes=(1, axis)), 0, axis)
-        return field * np.float32(1.6)
+        cells = len(self.knots)
+        xs, ys, zs = np.ravel(x), np.ravel(y), np.ravel(z)
+        planes = np.tensordot(self._weights(ys, cells), self.knots, axes=(1, 1))
+        field = np.empty((len(zs), len(ys), len(xs)), np.float32)
+        # The lattice leans along y, or a projection would line its cells up into a visible grid.
+        for j, at in enumerate(ys):
+            across = planes[j] @ self._weights(xs + np.float32(0.53) * at, cells).T
+            field[:, j, :] = self._weights(zs - np.float32(0.37) * at, cells) @ across
+        field *= np.float32(1.6)
+        return field
 
     def _weights(self, at: F32, cells: int) -> F32:
-        position = np.clip(at / self.grain_mm + (cells - 1) / 2, 0, cells - 1.001)
-        left = position.astype(int)
+        position = at / self.grain_mm + (cells - 1) / 2
+        left = np.floor(position).astype(int)
         fraction = position - left
         fraction = fraction * fraction * (3 - 2 * fraction)
         weights = np.zeros((len(at), cells), np.float32)
         rows = np.arange(len(at))
-        weights[rows, left] = 1 - fraction
-        weights[rows, left + 1] = fraction
+        weights[rows, left % cells] = 1 - fraction
+        weights[rows, (left + 1) % cells] = fraction
         return weights

@@ -9,7 +9,7 @@ from .findings import Finding
 from .patient import Chest
 from .places import arch_knob
 
-METAL_HU, LEAD_HU, LINE_HU, PLASTIC_HU, CALCIUM_HU = 6500.0, 7000.0, 2600.0, 350.0, 1100.0
+METAL_HU, LEAD_HU, LINE_HU, PLASTIC_HU, CALCIUM_HU = 6500.0, 7000.0, 3000.0, 500.0, 1100.0
 
 
 def paint_devices(canvas: Canvas, chest: Chest) -> None:
@@ -40,7 +40,7 @@ def _endotracheal_tube(canvas: Canvas, chest: Chest, finding: Finding) -> None:
     points = np.asarray(path) * s
     canvas.tube(points, 4.6, PLASTIC_HU)
     canvas.tube(points, 3.2, -990.0)
-    canvas.tube(points + (3.8, 0, 0), 0.8, LINE_HU)
+    canvas.tube(points + np.array([3.8, 0, 0]), 1.0, LINE_HU)
 
 
 def _nasogastric_tube(canvas: Canvas, chest: Chest, finding: Finding) -> None:
@@ -49,14 +49,14 @@ def _nasogastric_tube(canvas: Canvas, chest: Chest, finding: Finding) -> None:
     path = [(3, 36, 175), (3, 36, 120), (5, 34, 20), (6, 34, -60), (12, 22, dome - 6)]
     if finding.severity == 1:
         path += [(26, 4, dome - 36), (52, -12, dome - 52), (40, -22, dome - 78)]
-    canvas.tube(smooth_path(np.asarray(path) * s, 3), 2.0, 1500.0)
+    canvas.tube(smooth_path(np.asarray(path) * s, 3), 2.4, 1900.0)
 
 
 def _central_line(canvas: Canvas, chest: Chest, finding: Finding) -> None:
     s = chest.patient.scale
     tip = (-22.0, -62.0, -62.0)[finding.severity - 1]
     path = [(-46, -6, 170), (-40, -8, 120), (-31, -8, 84), (-24, -4, 44), (-27, -8, 0), (-27, -10, tip)]
-    canvas.tube(smooth_path(np.asarray(path) * s, 3), 1.4, LINE_HU)
+    canvas.tube(smooth_path(np.asarray(path) * s, 3), 1.5, LINE_HU)
 
 
 def _pacemaker(canvas: Canvas, chest: Chest, finding: Finding) -> None:

@@ -9,7 +9,7 @@ from scipy.ndimage import uniform_filter1d
 
 from radir_pacs.types import F32
 
-from .canvas import Size
+from .canvas import Axes, Size
 from .patient import Chest
 from .volume import axes_of, slabs
 from .xray import attenuation, expose, present
@@ -40,6 +40,7 @@ def take_images(
     n, h = size.pixels, size.voxel_mm
     margin = (n - len(axes.y)) // 2
     front_path, side_path = np.zeros((n, n), np.float32), np.zeros((n, n), np.float32)
+    trunk = _without_arms(chest, axes)
     low, high = _scan_range(chest, axes.z, size.slice_voxels)
     scan = np.full(((high - low) // size.slice_voxels if ct else 0, n, n), -1000, np.float32)
     rest = np.zeros((0, len(axes.y), len(axes.x)), np.float32)
@@ -49,7 +50,9 @@ def take_images(
         if radiographs:
             mu = attenuation(canvas.hu)
             front_path[start:stop] = mu.sum(axis=1) * np.float32(h)
-            side_path[start:stop, margin : margin + len(axes.y)] = mu.sum(axis=2) * np.float32(h)
+            # The arms are raised for the lateral view.
+            raised = np.einsum("zyx,zx->zy", mu, trunk[start:stop]) * np.float32(h)
+            side_path[start:stop, margin : margin + len(axes.y)] = raised
         if ct:
             part = canvas.hu[max(low - start, 0) : max(high - start, 0)]
             rest = np.concatenate([rest, part]) if len(rest) else part
@@ -69,6 +72,14 @@ def take_images(
         ct_spacing_mm=(thickness, h, h),
         ct_origin_mm=(float(axes.x[0]), float(axes.y[0]) - margin * h, float(axes.z[low]) + (thickness - h) / 2),
     )
+
+
+def _without_arms(chest: Chest, axes: Axes) -> F32:
+    """1 where [z, x] belongs to the trunk and 0 at the shoulders: the arms are up in a lateral view and take them along."""
+    half_width = chest.patient.half_width_mm
+    limit = np.interp(axes.z, [0, 55, chest.patient.apex_mm], [half_width + 20, half_width - 14, 62])
+    trunk: F32 = (np.abs(axes.x)[None, :] < limit[:, None]).astype(np.float32)
+    return trunk
 
 
 def _radiograph(path: F32, pixel_mm: float, rng: np.random.Generator) -> F32:

@@ -70,8 +70,10 @@ def apex_dome(chest: Chest, x: F32, y: F32, z: F32, side: int) -> F32:
     p = chest.patient
     base = 20.0 * p.scale
     height = ((z - base) / (p.apex_mm - base)).astype(np.float32)
-    dx, dy = (side * x - 58 * p.scale) / (64 * p.scale), (y - 12) / (p.half_depth_mm + 6)
-    dome: F32 = (1 - np.sqrt(dx**2 + (dy**2 + height**2))) * np.float32(62 * p.scale)
+    across = side * x - 58 * p.scale
+    dx = across / (np.where(across > 0, 72, 56) * p.scale).astype(np.float32)
+    dy = (y - 12) / np.where(y > 12, p.half_depth_mm + 6, p.half_depth_mm + 26).astype(np.float32)
+    dome: F32 = (1 - np.sqrt(np.sqrt(dx**4 + dy**4) + height**2)) * np.float32(62 * p.scale)
     return dome
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from radir_pacs.types import F32
+
 from .canvas import Canvas, rotation, smooth_path
 from .patient import Chest
 
 BLOOD_HU, MYOCARDIUM_HU, FAT_HU, AIR_HU, WALL_HU = 42.0, 46.0, -92.0, -995.0, 25.0
+_MELT_MM = 5.0
 
 
 def paint_mediastinum(canvas: Canvas, chest: Chest) -> None:
@@ -18,8 +21,8 @@ def paint_mediastinum(canvas: Canvas, chest: Chest) -> None:
     _paint_airways(canvas, chest)
 
 
-def heart_parts(chest: Chest) -> list[tuple[np.ndarray, np.ndarray, np.ndarray | None, float]]:
-    """The heart as ellipsoids: centre, radii, rotation, HU. It sits on the diaphragm and grows to the left."""
+def heart_parts(chest: Chest) -> list[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+    """The heart as ellipsoids: centre, radii, rotation. It sits on the diaphragm and grows to the left."""
     h = chest.heart_scale
     s = chest.patient.scale
     floor = max(-140 * s, 0.5 * (chest.right_dome_mm + chest.left_dome_mm) - 22 * s)
@@ -27,31 +30,49 @@ def heart_parts(chest: Chest) -> list[tuple[np.ndarray, np.ndarray, np.ndarray |
     grow = h - 1
     return [
         # Left ventricle, its long axis to the left, down and forward.
-        (
-            base + np.array([27 + 20 * grow, -6, -6]) * h,
-            np.array([56, 41, 38]) * h,
-            rotation(-28, 0, 30),
-            MYOCARDIUM_HU,
-        ),
+        (base + np.array([27 + 20 * grow, -6, -6]) * h, np.array([55, 40, 37]) * h, rotation(-28, 0, 32)),
         # Right ventricle in front, on the diaphragm.
-        (base + np.array([4, -24, -14]) * h, np.array([46, 27, 31]) * h, rotation(-12, 0, 14), BLOOD_HU),
+        (base + np.array([4, -24, -14]) * h, np.array([46, 27, 31]) * h, rotation(-12, 0, 14)),
         # Right atrium: the right border.
-        (base + np.array([-24 - 8 * grow, 2, 8]) * h, np.array([25, 31, 39]) * h, None, BLOOD_HU),
+        (base + np.array([-22 - 8 * grow, 2, 6]) * h, np.array([23, 30, 44]) * h, rotation(0, 0, -6)),
         # Left atrium at the back, under the carina.
-        (base + np.array([3, 26, 22]) * h, np.array([35, 21, 26]) * h, None, BLOOD_HU),
+        (base + np.array([3, 26, 22]) * h, np.array([33, 21, 26]) * h, None),
+        # The flat underside, resting on the diaphragm.
+        (base + np.array([18 + 10 * grow, -10, -31]) * h, np.array([58, 40, 17]) * h, rotation(-18, 0, 10)),
         # Outflow tract and atrial appendage: the waist of the left border.
-        (base + np.array([14, -12, 42]) * h, np.array([25, 24, 30]) * h, rotation(0, 0, -14), BLOOD_HU),
+        (base + np.array([13, -12, 42]) * h, np.array([23, 24, 32]) * h, rotation(0, 0, -16)),
     ]
 
 
 def _paint_heart(canvas: Canvas, chest: Chest) -> None:
+    """One smooth body: the parts melt into each other, as no seam shows on a heart's outline."""
     fat = 2.5 + 0.12 * chest.patient.fat_mm
     parts = heart_parts(chest)
-    for centre, radii, turn, _ in parts:
-        canvas.ball(centre, radii + fat, FAT_HU, turn)
-    # Cardiophrenic fat.
-    for centre, radii, turn, hu in parts:
-        canvas.ball(centre, radii, hu, turn)
+    low = np.min([centre - reach_of(radii, turn) for centre, radii, turn in parts], axis=0) - fat - 4
+    high = np.max([centre + reach_of(radii, turn) for centre, radii, turn in parts], axis=0) + fat + 4
+    window = canvas.window(low, high)
+    if window is None:
+        return
+    x, y, z = canvas.coordinates(window)
+    melted: F32 | float = np.float32(0)
+    for centre, radii, turn in parts:
+        rows = ((np.eye(3) if turn is None else turn) / radii[:, None]).astype(np.float32)
+        u, v, w = (
+            row[0] * (x - np.float32(centre[0]))
+            + row[1] * (y - np.float32(centre[1]))
+            + row[2] * (z - np.float32(centre[2]))
+            for row in rows
+        )
+        depth = (1 - np.sqrt(u * u + v * v + w * w)) * np.float32(radii.min() / _MELT_MM)
+        melted = melted + np.exp(np.clip(depth, -12, 12))
+    inside = np.log(melted) * np.float32(_MELT_MM) - np.float32(2)
+    canvas.paint(window, canvas.soften(inside + np.float32(fat)), FAT_HU)
+    canvas.paint(window, canvas.soften(inside), MYOCARDIUM_HU)
+
+
+def reach_of(radii: np.ndarray, turn: np.ndarray | None) -> np.ndarray:
+    """Half extents along x, y, z of a turned ellipsoid."""
+    return radii if turn is None else np.asarray(np.sqrt(((turn.T * radii) ** 2).sum(axis=1)))
 
 
 def aorta_path(chest: Chest) -> np.ndarray:

@@ -88,17 +88,21 @@ def _atelectasis(canvas: Canvas, chest: Chest, finding: Finding) -> None:
         centre = np.array(
             [side * rng.uniform(56, 82) * s, -38.0 if middle else rng.uniform(15, 45), top + 9 + 13 * band]
         )
-        tilt = rng.normal(0, 0.2, 2)
+        tilt = rng.normal(0, 0.28, 2)
         height = z - centre[2] - tilt[0] * (x - centre[0]) - tilt[1] * (y - centre[1])
         extent = np.sqrt((x - centre[0]) ** 2 + (y - centre[1]) ** 2)
-        thick = 1.6 + 0.6 * finding.severity
+        thick = 1.1 + 0.5 * finding.severity
         share = min(1.0, 2 * thick / canvas.axes.voxel_mm)
-        plate = canvas.soften(np.minimum(thick - np.abs(height), 34 * s - extent).astype(np.float32)) * share
+        plate = (
+            canvas.soften(np.minimum(thick - np.abs(height), (20 + 5 * band) * s - extent).astype(np.float32)) * share
+        )
         canvas.infiltrate(window, (plate * (lobe if middle else 1)).astype(np.float32), 20.0)
     if finding.severity == 1:
         return
     if middle:
-        inside = np.minimum(11.0 + 5 * finding.severity - np.abs(z - minor_fissure_mm(chest) + 26 * s), 92 * s + x)
+        # A triangle beside the right heart border, its base against the heart.
+        inside = np.minimum((4 + 5 * finding.severity) * s + 0.3 * (x + 62 * s), 2.0 * (x + 82 * s))
+        inside = inside - np.abs(z - minor_fissure_mm(chest) + (24 + 0.25 * np.abs(x + 30)) * s)
     else:
         # The collapsed lobe shrinks to a wedge against the spine and the diaphragm.
         edge = (10 + 14 * (finding.severity - 1)) * s

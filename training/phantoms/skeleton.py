@@ -82,7 +82,7 @@ def paint_ribs(canvas: Canvas, chest: Chest) -> None:
     edge = (1 - radius) * np.float32(3.9 * p.scale)
     coverage = np.clip(edge / axes.voxel_mm + 0.5, 0, 1) * min(1.0, 7.5 / axes.voxel_mm)
     coverage *= _rib_ends(rib, angle, xs)
-    bone = np.where(edge > 1.3, MARROW_HU, CORTEX_HU) if axes.voxel_mm < 1 else np.float32(470)
+    bone = np.where(edge > 1.3, MARROW_HU, CORTEX_HU) if axes.voxel_mm < 1 else np.float32(760)
     bone = np.asarray(bone, np.float32) * np.float32(p.bone_density)
     join = _cartilage_from(rib)
     cartilage = CARTILAGE_HU + 2.2 * max(0, p.age_years - 45)
@@ -145,16 +145,16 @@ def paint_spine(canvas: Canvas, chest: Chest) -> None:
     dens = np.float32(p.bone_density)
     shell = np.clip((2.2 - body) / 1.5, 0, 1) * squash
     canvas.paint(window, canvas.soften(ring - 0.5), 75.0)  # discs first
-    canvas.paint(window, canvas.soften(body), ((165 + 330 * shell) * dens).astype(np.float32))
+    canvas.paint(window, canvas.soften(body), ((110 + 210 * shell) * dens).astype(np.float32))
     back = y - deep
     canal = 8.5 - np.hypot(x, back - 8)
     arch = np.minimum(12.5 - np.hypot(x, back - 8), 8.0 - np.abs(within + 1))
-    canvas.paint(window, canvas.soften(arch), 480 * dens)
+    canvas.paint(window, canvas.soften(arch), 210 * dens)
     spinous = np.minimum(np.minimum(3.0 - np.abs(x), 17 - np.abs(back - 34)), 6.0 - np.abs(within + (back - 15) * 0.3))
-    canvas.paint(window, canvas.soften(spinous.astype(np.float32)), 420 * dens)
+    canvas.paint(window, canvas.soften(spinous.astype(np.float32)), 190 * dens)
     lateral = np.hypot(back - 9 - 0.25 * np.abs(x), within - 2)
     transverse = np.minimum(5.0 - lateral, np.minimum(32 * p.scale - np.abs(x), np.abs(x) - 7))
-    canvas.paint(window, canvas.soften(transverse.astype(np.float32)), 400 * dens)
+    canvas.paint(window, canvas.soften(transverse.astype(np.float32)), 240 * dens)
     canvas.paint(window, canvas.soften(canal), 22.0)
 
 
@@ -185,7 +185,7 @@ def _paint_sternum(canvas: Canvas, chest: Chest) -> None:
         half = (heights[i] - heights[i + 1]) / 2
         shape = canvas.ellipsoid((0, middle, (heights[i] + heights[i + 1]) / 2), (wide, 6.0, half * 1.25))
         if shape is not None:
-            canvas.paint(*shape, 300 * p.bone_density)
+            canvas.paint(*shape, 170 * p.bone_density)
 
 
 def _paint_clavicle(canvas: Canvas, chest: Chest, side: int) -> None:
@@ -200,9 +200,9 @@ def _paint_clavicle(canvas: Canvas, chest: Chest, side: int) -> None:
         (148, front + 42, 93),
     ]
     path = smooth_path([(side * x * s, y, z * s) for x, y, z in points], 3)
-    radii = np.interp(np.linspace(0, 1, len(path)), [0, 0.12, 0.5, 1], [10, 6.6, 5.6, 6.4]) * s
-    canvas.tube(path, radii, 620 * p.bone_density)
-    canvas.tube(path[1:], radii[1:] * 0.45, 330 * p.bone_density)
+    radii = np.interp(np.linspace(0, 1, len(path)), [0, 0.12, 0.5, 1], [9, 7.4, 6.6, 7.2]) * s
+    canvas.tube(path, radii, 780 * p.bone_density)
+    canvas.tube(path[1:], radii[1:] * 0.45, 420 * p.bone_density)
 
 
 def _paint_scapula(canvas: Canvas, chest: Chest, side: int) -> None:

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from radir_pacs.types import F32
 
 WATER_PER_MM = 0.0185  # attenuation of water at the effective energy of a 120 kV chest beam
-BONE_EXCESS = 0.62  # how much more bone attenuates than its density in HU says
+BONE_EXCESS = 0.42  # how much more bone attenuates than its density in HU says
 
 
 def attenuation(hu: F32) -> F32:
@@ -18,7 +18,7 @@ def attenuation(hu: F32) -> F32:
     return mu
 
 
-def expose(path: F32, pixel_mm: float, rng: np.random.Generator, photons_per_mm2: float = 900.0) -> F32:
+def expose(path: F32, pixel_mm: float, rng: np.random.Generator, photons_per_mm2: float = 20000.0) -> F32:
     """Line integrals [row, column] to a detector's reading as -log of the signal."""
     primary = np.exp(-path)
     scatter = gaussian_filter(primary, 28 / pixel_mm, mode="nearest") * 0.32 + 0.002
@@ -33,7 +33,7 @@ def present(reading: F32, pixel_mm: float) -> F32:
     """For-presentation values in [0, 1], bright is dense: ranges compressed, edges lifted, then an S-shaped curve."""
     wide = gaussian_filter(reading, 32 / pixel_mm, mode="nearest")
     fine = gaussian_filter(reading, max(0.8, 3.0 / pixel_mm), mode="nearest")
-    flat = reading - 0.42 * wide + 0.35 * (reading - fine)
+    flat = reading - 0.48 * wide + 0.35 * (reading - fine)
     body = reading > 0.35
     low, high = np.percentile(flat[body], [1.5, 98.5])
     value = (flat - low) / (high - low)
