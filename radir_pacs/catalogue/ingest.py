@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 from radir_pacs.catalogue.database import Connection, run
 from radir_pacs.catalogue.jobs import enqueue
 from radir_pacs.catalogue.part import Part
-from radir_pacs.catalogue.rows import Stored
+from radir_pacs.catalogue.rows import Refusal, Stored
 from radir_pacs.errors import Conflict, StorageFailed
 from radir_pacs.types import InstanceHeader, JobKind
 
@@ -71,6 +71,11 @@ class Ingest(Part):
         """Note what was refused. ``reason`` names no patient."""
         with self._database.transaction() as connection:
             run(connection, "add_refusal", sop_uid=sop_uid, reason=reason, dimse_status=dimse_status, source=source)
+
+    def refusals(self, limit: int = 100) -> tuple[Refusal, ...]:
+        """What was refused, the newest first."""
+        with self._database.transaction() as connection:
+            return tuple(Refusal(**row) for row in run(connection, "refusals", limit=limit))
 
     def known_blobs(self, hashes: Sequence[str]) -> frozenset[str]:
         """Which of these blobs belong to an instance."""

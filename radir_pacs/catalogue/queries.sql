@@ -153,6 +153,12 @@ FROM instance AS i JOIN series AS e USING (series_uid) JOIN study AS s ON s.stud
 WHERE i.study_uid = %(study_uid)s
 ORDER BY e.series_number NULLS LAST, i.series_uid, i.instance_number NULLS LAST, i.sop_uid;
 
+-- name: studies_in_state
+-- Studies in one state, newest first.
+SELECT s.*, (SELECT count(*) FROM series WHERE series.study_uid = s.study_uid) AS series_count,
+    (SELECT count(*) FROM instance WHERE instance.study_uid = s.study_uid) AS instance_count
+FROM study AS s WHERE s.state = %(state)s ORDER BY s.study_date DESC NULLS LAST, s.study_uid LIMIT %(limit)s;
+
 -- == Models and encodings ==
 
 -- name: register_model

@@ -19,6 +19,17 @@ class Stored(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """An instance that was not taken, and why; ``source`` is the calling AE title, or the route."""
+
+    sop_uid: str | None
+    reason: str
+    dimse_status: int | None
+    source: str
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoredInstance:
     """An instance as the catalogue knows it. ``attributes``: DICOM JSON model of the header (PS3.18 F)."""
 

@@ -49,6 +49,12 @@ class Studies(Part):
             raise NotFound(f"there is no study {study_uid}")
         return study_of(row)
 
+    def studies_in(self, state: StudyState, limit: int = 1000) -> tuple[CatalogueStudy, ...]:
+        """Studies in one state, newest first."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "studies_in_state", state=state, limit=limit).fetchall()
+        return tuple(study_of(row) for row in rows)
+
     def revision_of(self, study_uid: str) -> tuple[StudyState, int]:
         """State and revision: what an encoder looks at before it reads the instances. Raises NotFound."""
         with self._database.transaction() as connection:

@@ -30,6 +30,7 @@ from radir_pacs.types import Query, StudyState
 _ENDED = frozenset({StudyState.INDEXED, StudyState.SKIPPED, StudyState.QUARANTINED})
 _STUCK_S = 300.0  # without any study or job moving on
 _LIMIT = 8
+_UNKNOWN: dict[str, Any] = {"kind": ""}
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -139,15 +140,13 @@ def _ask(catalogue: Catalogue, settings: Settings, folder: Path, truth: dict[str
 
 def _question(catalogue: Catalogue, truth: dict[str, dict[str, Any]]) -> tuple[str, str]:
     """A study and a region worth asking about: the finding that most patients share; else the first study's lungs."""
-    indexed = [
-        study for study in catalogue.find_studies_in(StudyState.INDEXED) if not truth or study.study_uid in truth
-    ]
+    indexed = [study for study in catalogue.studies_in(StudyState.INDEXED) if not truth or study.study_uid in truth]
     if not indexed:
         raise RadirError("no study could be indexed; see: radir status")
     patients: dict[tuple[str, str], set[str]] = {}
     for study in indexed:
-        known = truth.get(study.study_uid)
-        for finding in known["findings"] if known and known["kind"] == "CXR" else ():
+        known = truth.get(study.study_uid, _UNKNOWN)
+        for finding in known["findings"] if known["kind"] == "CXR" else ():
             if finding["severity"] >= 2:
                 patients.setdefault((finding["concept"], finding["region"]), set()).add(known["patient_id"])
     if not patients:

@@ -51,11 +51,13 @@ class Supervisor:
     def __post_init__(self) -> None:
         s = self.settings
         for number in range(s.listener_processes):
-            self.children.append(_Child(_numbered("listener", number, s.listener_processes), ["radir_pacs.listener"]))
+            name = _numbered("listener", number, s.listener_processes)
+            self.children.append(_Child(name, ["radir_pacs.listener", "--name", name]))
         self.children.append(_Child("web", ["radir_pacs.web"]))
-        self.children.append(_Child("relay", ["radir_workers", "relay"]))
+        self.children.append(_Child("relay", ["radir_workers", "relay", "--name", "relay"]))
         for number in range(s.worker_processes):
-            self.children.append(_Child(_numbered("worker", number, s.worker_processes), ["radir_workers", "worker"]))
+            name = _numbered("worker", number, s.worker_processes)
+            self.children.append(_Child(name, ["radir_workers", "worker", "--name", name]))
 
     def run(self) -> None:
         """Keep every process up until told to stop, then end them all, the last ones by force."""
@@ -94,7 +96,7 @@ class Supervisor:
         log = self.log_of(child.name)
         if log.exists() and log.stat().st_size > _LOG_BYTES:
             log.replace(log.with_suffix(".log.1"))
-        environment = os.environ | to_environment(self.settings) | {"RADIR_TEST_PROCESS_NAME": child.name}
+        environment = os.environ | to_environment(self.settings)
         with log.open("ab") as output:
             child.process = subprocess.Popen(
                 [sys.executable, "-m", *child.module],

@@ -76,9 +76,13 @@ def send_files(
             for path, _ in batch:
                 if not association.is_established:
                     association = _associate(batch, destination, calling_ae)
-                note(_send(association, path))
+                result = _send(association, path)
+                if result.status is None and association.is_established:
+                    association.abort()  # it may be dead: the next file gets another one
+                note(result)
         finally:
-            association.release()
+            if association.is_established:
+                association.release()
     return results
 
 

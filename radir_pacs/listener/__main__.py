@@ -1,7 +1,8 @@
-"""``python -m radir_pacs.listener``: the listener process, with its settings from the environment."""
+"""``python -m radir_pacs.listener [--name NAME]``: the listener process, with its settings from the environment."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -19,8 +20,11 @@ from radir_pacs.pulse import pulse
 
 def main() -> int:
     """Serve until SIGTERM; the associations in flight end with their connection, unacknowledged."""
+    parser = argparse.ArgumentParser(prog="python -m radir_pacs.listener", description=__doc__)
+    parser.add_argument("--name", default="listener", help="as radir status shows it")
+    name: str = parser.parse_args().name
     settings = config.load()
-    set_up_logging(settings, "listener")
+    set_up_logging(settings, name)
     with Catalogue.open(settings) as catalogue:
         blobs = BlobStore(settings.home / "blobs")
         server = make_server(settings, Intake(catalogue, blobs, settings), blobs)
@@ -28,7 +32,7 @@ def main() -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True).start()
-        with pulse(catalogue, "listener", detail=f"{settings.listener_host}:{settings.listener_port}"):
+        with pulse(catalogue, name, detail=f"{settings.listener_host}:{settings.listener_port}"):
             stop.wait()
             server.shutdown()
     return 0

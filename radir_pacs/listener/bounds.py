@@ -57,9 +57,8 @@ class BoundedSocket(AssociationSocket):
         return min(self._message_since + allowance, self._last_moment)
 
     def _end(self, why: str) -> NoReturn:
-        """Close the connection: pynetdicom would only take note that it broke, and hold it open."""
+        """Let pynetdicom see a broken connection, which it closes (PS3.8 9.2.3, action AA-4)."""
         self.refusal = why
-        self.close()
         raise OSError(why)
 
     def recv(self, nr_bytes: int) -> bytearray:

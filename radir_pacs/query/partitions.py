@@ -25,7 +25,7 @@ class _Open:
         self.partition = partition
         self.lock = threading.Lock()
         self.generation: str | None = None
-        self.since_xid = 0
+        self.since = "0"
 
 
 class Partitions:
@@ -44,9 +44,9 @@ class Partitions:
             )
         with opened.lock:
             self._follow_generation(opened)
-            changes = self._catalogue.changes(model_id, region, opened.since_xid)
-            opened.partition.apply(labels=changes.added_ids, vectors=changes.added_vectors, deleted=changes.gone_ids)
-            opened.since_xid = changes.xid
+            changes = self._catalogue.changes(model_id, region, opened.since)
+            opened.partition.apply(labels=changes.ids, vectors=changes.vectors, deleted=changes.gone)
+            opened.since = changes.xid
         return opened.partition
 
     def _follow_generation(self, opened: _Open) -> None:
@@ -60,8 +60,8 @@ class Partitions:
             return
         partition.swap(generation)
         opened.generation = published.name
-        if opened.since_xid == 0:  # a fresh process need not read again what the generation holds
-            opened.since_xid = published.as_of_xid
+        if opened.since == "0":  # a fresh process need not read again what the generation holds
+            opened.since = published.as_of
 
     def _opened(self, partition: Partition, name: str) -> Generation | None:
         folder = partition_folder(self._settings.home, partition.model_id, partition.region) / name
@@ -69,5 +69,5 @@ class Partitions:
             return open_generation(folder, model_id=partition.model_id, region=partition.region, dim=partition.dim)
         except IndexRefused as error:
             log.error("generation refused", extra={"generation": name, "reason": str(error)})
-            self._catalogue.retire_generation(partition.model_id, partition.region, name, str(error))
+            self._catalogue.refuse_generation(partition.model_id, partition.region, name, reason=str(error))
             return None

@@ -64,7 +64,7 @@ class Searcher:
             vector, query.offset + query.limit, allowed=place.allowed, excluded=place.excluded
         )
         labels, scores = hits.labels[query.offset :], hits.scores[query.offset :]
-        owners = self._catalogue.encoding_owner(labels)
+        owners = self._catalogue.encoding_owners(labels)
         findings = self._explainer.findings([query.study_uid, *(o.study.study_uid for o in owners.values())])
         cases: list[SimilarCase] = []
         for label, score in zip(labels.tolist(), scores.tolist(), strict=True):
