@@ -94,6 +94,5 @@ def report(modality: str = "DX", region: str = "left_lower_lobe", **options: Any
     """A report on hand-made material; ``answer`` and ``query_image`` may be given, the rest are options."""
     answer = options.pop("answer", None) or similar_answer(region)
     query_image = options.pop("query_image", None) or image_header(modality)
-    return similar_cases_sr(
-        answer, query_image, hit_headers(answer, modality), **({"now": NOW, "device_uid": DEVICE_UID} | options)
-    )
+    made: dict[str, Any] = {"now": NOW, "device_uid": DEVICE_UID} | options
+    return similar_cases_sr(answer, query_image, hit_headers(answer, modality), **made)

@@ -99,12 +99,12 @@ def dataset_to_json(ds: Dataset) -> Attributes:
 
 
 def _ascending(attributes: Attributes) -> Attributes:
-    """Keys in ascending order, in sequence items too."""
+    """Keys in ascending order, in sequence items too; an empty Value, which pydicom writes for a sequence, goes."""
     ordered = {}
     for tag in sorted(attributes):
         element = attributes[tag]
-        if element["vr"] == "SQ" and "Value" in element:
-            element = {"vr": "SQ", "Value": [_ascending(item) for item in element["Value"]]}
+        if element["vr"] == "SQ":
+            element = _element("SQ", *(_ascending(item) for item in element.get("Value", ())))
         ordered[tag] = element
     return ordered
 

@@ -270,7 +270,7 @@ def test_real_headers(tmp_path: Path) -> None:
     with (folder / "manifest.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["modality"] in {"CR", "DX", "CT"} and row["rows"]]
     done = 0
-    for row in rows[:: max(1, len(rows) // 50)]:
+    for row in rows[:: max(1, len(rows) // 25)]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
@@ -286,7 +286,7 @@ def test_real_headers(tmp_path: Path) -> None:
             "path"
         ]
         done += 1
-    assert done >= 20
+    assert done >= 15
 
 
 def test_hits_keep_nothing_but_uids() -> None:
