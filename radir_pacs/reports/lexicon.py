@@ -127,6 +127,7 @@ class Lexicon:
     place_region: Mapping[str, str]  # place key -> region key
     sided: Mapping[tuple[str, Laterality], str]  # region key without side, side -> region key
     formed: Mapping[tuple[str, str], str]  # (attribute, place or region key) -> concept
+    own_rules: frozenset[tuple[str, str]]  # the keys of ``formed`` that are written down, not inherited
     data: Mapping[str, Any] = field(repr=False)
 
     def words(self, phrase: str) -> list[str]:
@@ -169,6 +170,7 @@ def load(language: str = "en", extra: tuple[Path, ...] = ()) -> Lexicon:
         place_region=place_region,
         sided=_sided(place_terms, normalise),
         formed=_formed(concepts, place_region),
+        own_rules=frozenset(rule for concept in concepts.values() for rule in concept.formed),
         data=data,
     )
     for concept in concepts.values():

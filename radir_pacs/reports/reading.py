@@ -11,6 +11,7 @@ from radir_pacs.reports.placing import Place, places_of, read_places, resolve
 from radir_pacs.reports.scope import Scopes
 
 _NEAR = 4  # words between an attribute and its place
+_LINK = Cue.CONJUNCTION | Cue.COMMA | Cue.PREPOSITION
 _STOP = Cue.BREAK | Cue.THERE | Cue.SOFT_BREAK
 
 
@@ -145,6 +146,8 @@ def _form(
 
 def _rule(attribute: str, place: Place, marks: list[Mark], lexicon: Lexicon) -> str | None:
     named = marks[place.index].place or place.region
+    if marks[place.index].concept:  # "prominent epicardial fat" is a finding of its own, not an enlarged heart
+        return lexicon.formed.get((attribute, named)) if (attribute, named) in lexicon.own_rules else None
     return lexicon.formed.get((attribute, named)) or lexicon.formed.get((attribute, place.region))
 
 
@@ -189,7 +192,7 @@ def _run(i: int, marks: list[Mark], by_index: dict[int, Place], step: int) -> li
         if j in by_index:
             found.append(by_index[j])
         elif mark.concept and not mark.attribute:
-            if step > 0:
+            if step > 0 and found and not any(m.cue & _LINK for m in marks[found[-1].index + 1 : j]):
                 found = []  # "increased basilar opacity": the place is the finding's
             break
         elif (mark.cue & Cue.COMMA and not found) or (mark.attribute and found):

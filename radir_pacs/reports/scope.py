@@ -11,6 +11,7 @@ from radir_pacs.reports.lexicon import Cue
 from radir_pacs.reports.marks import Mark
 
 _CLAUSE_END = Cue.BREAK | Cue.THERE
+_DOUBT = {kind: rank for rank, kind in enumerate(Certainty)}
 _NEXT = Cue.NEGATES_NEXT
 _LAST = Cue.NEGATES_LAST
 
@@ -73,7 +74,8 @@ class Scopes:
     def _doubt_last(self, marks: list[Mark], i: int, certainty: Certainty, *, only_nearest: bool) -> None:
         for j in _subjects(marks, i):
             if marks[j].concept or marks[j].attribute:
-                self.certainty[j] = certainty
+                if _DOUBT[certainty] > _DOUBT[self.certainty[j]]:
+                    self.certainty[j] = certainty
                 if certainty is Certainty.POSSIBLE:
                     self.denied[j] = False  # "cannot be excluded"
                 if only_nearest:
@@ -87,6 +89,7 @@ def _opens_statement(marks: list[Mark], comma: int) -> bool:
         return False
     head = rest[0]
     opens = head.entry.severity or head.entry.change or head.cue & (Cue.ARTICLE | Cue.PREPOSITION | Cue.PRONOUN)
+    opens = opens or ((head.side or head.place) and not head.concept and _concept_since_denial(marks, comma))
     if head.attribute == "normal":
         return True
     if not opens:
@@ -97,6 +100,15 @@ def _opens_statement(marks: list[Mark], comma: int) -> bool:
         if mark.cue & (Cue.ALTERNATIVE | Cue.NEGATES_LAST):
             return False
     return True
+
+
+def _concept_since_denial(marks: list[Mark], comma: int) -> bool:
+    for j in range(comma - 1, -1, -1):
+        if marks[j].concept:
+            return True
+        if marks[j].cue & _NEXT:
+            return False
+    return False
 
 
 def _something_to_deny(marks: list[Mark], i: int) -> bool:
