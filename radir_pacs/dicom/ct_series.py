@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -34,6 +33,7 @@ class CtRules:
 
 
 _RULES = CtRules()
+_PARALLEL = math.cos(math.radians(1))
 
 
 def read_ct_series(
@@ -67,19 +67,31 @@ def read_ct_series(
 
 def _uniform(planes: list[Plane], rules: CtRules, warnings: list[str]) -> list[Plane]:
     """The planes of the commonest size, spacing and orientation."""
-
-    def shape(plane: Plane) -> tuple[object, ...]:
-        directions = np.concatenate((plane.row, plane.column))
-        return plane.size_px, *np.round(plane.spacing_mm, 3), *(np.round(directions, 2) + 0.0)
-
-    counts = Counter(shape(plane) for plane in planes)
-    common, number = counts.most_common(1)[0]
-    strays = len(planes) - number
+    groups: list[list[Plane]] = []
+    for plane in planes:
+        group = next((group for group in groups if _alike(group[0], plane)), None)
+        if group is None:
+            groups.append([plane])
+        else:
+            group.append(plane)
+    common = max(groups, key=len)
+    strays = len(planes) - len(common)
     if strays > rules.stray_share * len(planes):
         raise Quarantined("the slices of the CT series differ in size, spacing or orientation")
     if strays:
         warnings.append(f"{strays} slices of another size, spacing or orientation were left out")
-    return [plane for plane in planes if shape(plane) == common]
+    if rules.fewest_slices * common[0].size_px[0] * common[0].size_px[1] > rules.most_voxels:
+        raise Quarantined("the slices of the CT series are larger than the limit allows")
+    return common
+
+
+def _alike(a: Plane, b: Plane) -> bool:
+    return (
+        a.size_px == b.size_px
+        and np.allclose(a.spacing_mm, b.spacing_mm, rtol=1e-3, atol=0)
+        and float(a.row @ b.row) > _PARALLEL
+        and float(a.column @ b.column) > _PARALLEL
+    )
 
 
 def _ordered(planes: list[Plane], rules: CtRules, warnings: list[str]) -> list[Plane]:

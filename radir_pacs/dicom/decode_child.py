@@ -40,9 +40,7 @@ def main(arguments: list[str]) -> None:
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     with os.fdopen(requests_fd, "rb") as requests, os.fdopen(answers_fd, "wb") as answers:
         for line in requests:
-            spent = resource.getrusage(resource.RUSAGE_SELF)
-            hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-            resource.setrlimit(resource.RLIMIT_CPU, (int(spent.ru_utime + spent.ru_stime) + cpu_s + 1, hard))
+            _limit_cpu(cpu_s)
             _answer(answers, str(json.loads(line)), pixel_bytes)
 
 
@@ -50,6 +48,16 @@ def _limit(which: int, value: int) -> None:
     # Some systems refuse some limits (macOS: RLIMIT_AS); the wall clock and the other limits still hold there.
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(which, (value, value))
+
+
+def _limit_cpu(cpu_s: int) -> None:
+    """Allow ``cpu_s`` more seconds of processor time from now on."""
+    spent = resource.getrusage(resource.RUSAGE_SELF)
+    allowed = int(spent.ru_utime + spent.ru_stime) + cpu_s + 1
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    if hard != resource.RLIM_INFINITY:
+        allowed = min(allowed, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (allowed, hard))
 
 
 def _answer(answers: IO[bytes], path: str, pixel_bytes: int) -> None:
@@ -79,13 +87,13 @@ def _decode(path: str, pixel_bytes: int) -> tuple[np.ndarray[Any, np.dtype[Any]]
     from pydicom.pixels.utils import pixel_array
 
     ds = dcmread(path)
+    if not any(keyword in ds for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        raise NoPixels
     frames = max(int(ds.get("NumberOfFrames") or 1), 1)
     samples, bits = int(ds.get("SamplesPerPixel", 1)), int(ds.get("BitsAllocated", 8))
     if frames * int(ds.Rows) * int(ds.Columns) * samples * max(bits, 8) // 8 > pixel_bytes:
         raise MemoryError
     syntax = str(ds.file_meta.TransferSyntaxUID)
-    if "PixelData" not in ds and "FloatPixelData" not in ds and "DoubleFloatPixelData" not in ds:
-        raise NoPixels
     if syntax == DEFLATED_FRAMES:
         pixels = _deflated_frames(ds, frames)
     else:

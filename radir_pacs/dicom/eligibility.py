@@ -153,7 +153,8 @@ def _ct_series(headers: Sequence[InstanceHeader], reasons: list[str]) -> list[Ca
                 reasons.append("a CT of another body part")
             else:
                 series.setdefault(header.series_uid, []).append(header)
-    longest_mm = max((_coverage_mm(members) for members in series.values()), default=0.0)
+    enough = [members for members in series.values() if sum(h.frames for h in members) >= CtRules().fewest_slices]
+    longest_mm = max((_coverage_mm(members) for members in enough), default=0.0)
     ranked = sorted(series.values(), key=lambda members: _ct_rank(members, longest_mm))
     return [
         Candidate(
@@ -168,7 +169,8 @@ def _ct_series(headers: Sequence[InstanceHeader], reasons: list[str]) -> list[Ca
 
 
 def _ct_rank(members: Sequence[InstanceHeader], longest_mm: float) -> tuple[float, ...]:
-    """Sort key, best first: chest, axial, whole coverage, sensible thickness, original, more slices."""
+    """Sort key, best first: enough slices, chest, axial, whole coverage, sensible thickness, original, more slices."""
+    slices = sum(header.frames for header in members)
     attributes = members[0].attributes
     orientation = numbers(attributes, "ImageOrientationPatient", 6)
     axial = orientation is None or (abs(orientation[0]) > 0.9 and abs(orientation[4]) > 0.9)
@@ -177,12 +179,13 @@ def _ct_rank(members: Sequence[InstanceHeader], longest_mm: float) -> tuple[floa
     thickness_mm = float(thickness) if isinstance(thickness, (int, float)) and thickness > 0 else 5.0
     thinnest, thickest = _SENSIBLE_THICKNESS_MM
     return (
+        float(slices < CtRules().fewest_slices),
         float(body_part_of(members[0]) is not BodyPart.CHEST),
         float(not axial),
-        0.0 if coverage_mm >= _WHOLE_COVERAGE * longest_mm else -coverage_mm,
+        0.0 if coverage_mm >= _WHOLE_COVERAGE * longest_mm else 1 - coverage_mm / longest_mm,
         max(thinnest / thickness_mm, thickness_mm / thickest, 1.0),
         float(text(attributes, "ImageType").upper() == "DERIVED"),
-        -float(sum(header.frames for header in members)),
+        -float(slices),
     )
 
 

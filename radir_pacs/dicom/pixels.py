@@ -108,6 +108,10 @@ class PixelDecoder:
                 pass_fds=(child_requests, child_answers),
                 env={name: os.environ[name] for name in _PASSED_ON if name in os.environ} | _SINGLE_THREADED,
             )
+        except OSError:
+            os.close(self._requests)
+            os.close(self._answers)
+            raise
         finally:
             os.close(child_requests)
             os.close(child_answers)
