@@ -26,8 +26,9 @@ _REQUIRED = {
     "StudyID": "SH",
     "ReferringPhysicianName": "PN",
 }
-_OPTIONAL = {"IssuerOfPatientID": "LO", "StudyDescription": "LO", "PatientAge": "AS"}
+_OPTIONAL = {"TimezoneOffsetFromUTC": "SH", "IssuerOfPatientID": "LO", "StudyDescription": "LO", "PatientAge": "AS"}
 _FORMS = {
+    "TimezoneOffsetFromUTC": re.compile(r"[+-](0\d|1[0-4])[0-5]\d"),
     "DA": re.compile(r"\d{8}"),
     "TM": re.compile(r"\d{2}([0-5]\d([0-5]\d(\.\d{1,6})?)?)?"),
     "AS": re.compile(r"\d{3}[DWMY]"),
@@ -81,7 +82,7 @@ def fill_in_patient(document: Dataset, query_image: Dataset) -> None:
     """
     for keyword, vr in {**_REQUIRED, **_OPTIONAL}.items():
         value = text(query_image, keyword)
-        form = _FORMS.get(vr)
+        form = _FORMS.get(keyword) or _FORMS.get(vr)
         if form is not None and (not form.fullmatch(value) or (vr == "DA" and not _is_date(value))):
             value = ""
         if value or keyword in _REQUIRED:

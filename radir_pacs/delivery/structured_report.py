@@ -7,8 +7,9 @@ UIDs, and not even those when ``include_other_uids`` is off.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 
 import pydicom
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
@@ -63,7 +64,8 @@ def similar_cases_sr(
     query_image: header of the query instance; the report inherits its patient and study, and outlines the region on it.
     hit_headers: SOP Instance UID of each case's representative instance to its header, of which only the SOP Class UID
     is used; not looked at when ``include_other_uids`` is off. predecessor: an earlier report that this one follows.
-    All UIDs derive from the arguments, so the same answer at the same ``now`` is the same report.
+    A ``now`` with a time zone is written in the query image's own. All UIDs derive from the arguments, so the same
+    answer at the same ``now`` is the same report.
     Raises NotFound when there is no case to report or a header is missing, BadInput when a header cannot be used.
     """
     if not answer.cases:
@@ -78,6 +80,7 @@ def similar_cases_sr(
     groups = []
     for case, hit in zip(cases, evidence[1:] if include_other_uids else [None] * len(cases), strict=True):
         groups.append(_group(answer, case, query_image, hit, derived_uid(sop_uid, str(case.rank))))
+    moment = _wall_clock(now, query_image)
     report = MeasurementReport(
         observation_context=_device_observer(device_uid),
         procedure_reported=codes.concept(codes.IMAGING_PROCEDURE),
@@ -102,8 +105,8 @@ def similar_cases_sr(
         is_final=True,
         is_verified=False,
         previous_versions=None if predecessor is None else [predecessor],
-        content_date=now.date(),
-        content_time=now.time(),
+        content_date=moment.date(),
+        content_time=moment.time(),
         specific_character_set="ISO_IR 192",
         coding_schemes=[_coding_scheme()],
     )
@@ -218,6 +221,17 @@ def _instance_number(predecessor: Dataset | None) -> int:
         return 1
     digits = text(predecessor, "InstanceNumber")
     return min(int(digits) + 1, MAX_INSTANCE_NUMBER) if digits.isdecimal() and len(digits) <= 12 else 1
+
+
+def _wall_clock(now: datetime, query_image: Dataset) -> datetime:
+    """``now`` as the times of the query image are written: by its (0008,0201) if it has one, else by our own zone."""
+    if now.tzinfo is None:
+        return now
+    offset = re.fullmatch(r"([+-])(0\d|1[0-4])([0-5]\d)", text(query_image, "TimezoneOffsetFromUTC"))
+    if offset is None:
+        return now.astimezone()
+    ahead = timedelta(hours=int(offset[2]), minutes=int(offset[3]))
+    return now.astimezone(timezone(ahead if offset[1] == "+" else -ahead))
 
 
 def _coding_scheme() -> CodingSchemeIdentificationItem:

@@ -8,6 +8,7 @@ import logging
 import re
 import subprocess
 import warnings
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pydicom.errors import InvalidDicomError
 from radir_pacs import anatomy
 from radir_pacs.delivery import codes
 from radir_pacs.delivery import content_tree as tree
+from radir_pacs.delivery.dicom_json import dataset_to_json
 from radir_pacs.delivery.structured_report import similar_cases_sr
 from radir_pacs.delivery.template_check import violations
 from radir_pacs.dicom.loop_guard import CODING_SCHEME_UID
@@ -206,6 +208,20 @@ def test_a_new_run_is_a_new_report_that_names_the_old_one(tmp_path: Path) -> Non
     assert violations(second) == []
     second.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
     assert dciodvfy_complaints(tmp_path / "sr.dcm") == []
+
+
+@pytest.mark.parametrize(("offset", "day", "hour"), [("+0900", "20260102", "12"), ("-0500", "20260101", "22")])
+def test_times_are_written_in_the_zone_of_the_query_image(offset: str, day: str, hour: str) -> None:
+    sr = report(query_image=image_header(TimezoneOffsetFromUTC=offset), now=NOW.replace(tzinfo=UTC))
+    assert (sr.ContentDate, sr.ContentTime[:2], sr.TimezoneOffsetFromUTC) == (day, hour, offset)
+    assert "TimezoneOffsetFromUTC" not in report(query_image=image_header(TimezoneOffsetFromUTC="CET"))
+
+
+@pytest.mark.parametrize("modality", ["DX", "CT"])
+def test_a_header_from_the_catalogue_makes_the_same_report(modality: str) -> None:
+    """There headers are kept as DICOM JSON."""
+    from_json = Dataset.from_json(dataset_to_json(image_header(modality)))
+    assert report(modality, query_image=from_json) == report(modality)
 
 
 def test_same_arguments_same_bytes() -> None:
