@@ -27,6 +27,9 @@ def postgres() -> Iterator[str]:
     home = Path(tempfile.mkdtemp(prefix="radir-test-"))
     conninfo = embedded.start(home)
     with psycopg.connect(conninfo, autocommit=True) as connection:
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):  # a test's data need survive no power cut
+            connection.execute(f"ALTER SYSTEM SET {setting} = off")
+        connection.execute("SELECT pg_reload_conf()")
         connection.execute(f"CREATE DATABASE {_TEMPLATE}")
     migrate(make_conninfo(conninfo, dbname=_TEMPLATE))
     yield conninfo

