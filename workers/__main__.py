@@ -21,6 +21,7 @@ from .app import QUEUE, make_app
 from .encode_study import EncodeStudy
 from .encoders import Encoders
 from .index_partition import IndexPartition
+from .mine_report import MineReport
 from .relay import Relay
 from .runner import Runner, UseCase
 from .tasks import register, ring
@@ -40,6 +41,7 @@ def worker(settings: Settings, name: str) -> None:
         use_cases: dict[JobKind, UseCase] = {
             JobKind.ENCODE: encode,
             JobKind.INDEX: IndexPartition(catalogue, settings.home),
+            JobKind.REPORT: MineReport(catalogue),
         }
         runner = Runner(catalogue, use_cases, worker=f"{name}:{os.getpid()}", lease_s=settings.job_lease_s)
         app = make_app(settings, catalogue)

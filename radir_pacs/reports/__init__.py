@@ -1,5 +1,6 @@
 """Free-text radiology reports become findings at regions, and findings become graded relevance."""
 
+from radir_pacs.reports.explain import explain
 from radir_pacs.reports.findings import (
     Certainty,
     Change,
@@ -12,8 +13,10 @@ from radir_pacs.reports.findings import (
 )
 from radir_pacs.reports.mining import Miner, mine
 from radir_pacs.reports.similarity import Item, ItemSimilarity, report_similarity, similarity_items
+from radir_pacs.reports.stored import PARSER, findings_from_json, findings_to_json
 
 __all__ = [
+    "PARSER",
     "Certainty",
     "Change",
     "Finding",
@@ -25,6 +28,9 @@ __all__ = [
     "Miner",
     "Polarity",
     "Severity",
+    "explain",
+    "findings_from_json",
+    "findings_to_json",
     "mine",
     "report_similarity",
     "similarity_items",

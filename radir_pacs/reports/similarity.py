@@ -116,6 +116,10 @@ class ItemSimilarity:
             self._concepts[key] = found = max(found, self.weights.concept_floor)
         return found
 
+    def is_kind_of(self, concept: str, broader: str) -> bool:
+        """Whether a concept is another one or a kind of it."""
+        return broader in self._lexicon.ancestors[concept]
+
     def regions(self, a: str, b: str) -> float:
         """1 the same place, less the further apart."""
         return _region_factor(a, b, self.weights.same_chain, self.weights.same_family, self.weights.apart)

@@ -1,0 +1,63 @@
+"""Why two reports are alike under a region: what both affirm, and what one affirms and the other denies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from radir_pacs.reports.findings import Finding, Severity
+from radir_pacs.reports.similarity import Item, ItemSimilarity, similarity_items
+from radir_pacs.types import FindingNote
+
+ALIKE = 0.6  # similarity at which an affirmed item counts as shared: the same concept nearby, or a close one in place
+
+Notes = tuple[FindingNote, ...]
+
+
+def explain(query: Iterable[Finding], hit: Iterable[Finding], region: str) -> tuple[Notes, Notes]:
+    """(shared, contradicting) under ``region`` (a key) and below it, in the hit's words.
+
+    Shared: affirmed by the hit and, alike enough, by the query; where neither affirms anything, what both deny.
+    Contradicting: affirmed by one and denied by the other. Both empty where either report says nothing there.
+    """
+    ours = similarity_items(query).get(region, ())
+    theirs = similarity_items(hit).get(region, ())
+    similarity = _similarity()
+    shared, contradicting = [], []
+    for item in theirs:
+        same_side = [other for other in ours if other.present == item.present]
+        other_side = [other for other in ours if other.present != item.present]
+        if item.present and any(similarity.items(item, other) >= ALIKE for other in same_side):
+            shared.append(item)
+        elif any(_denies(item, other, similarity) for other in other_side):
+            contradicting.append(item)
+    if not any(item.present for item in (*ours, *theirs)):
+        shared = [item for item in theirs if item in ours]
+    return _notes(shared), _notes(contradicting)
+
+
+def _denies(a: Item, b: Item, similarity: ItemSimilarity) -> bool:
+    """One affirms what the other denies: the same concept, or a kind of the denied one, at one place or within it."""
+    affirmed, denied = (a, b) if a.present else (b, a)
+    return (
+        similarity.is_kind_of(affirmed.concept, denied.concept)
+        and similarity.regions(a.region, b.region) >= similarity.weights.same_chain
+    )
+
+
+def _notes(items: Iterable[Item]) -> Notes:
+    grades = list(Severity)
+    return tuple(
+        FindingNote(
+            concept=item.concept.replace("_", " "),
+            region=item.region,
+            polarity="present" if item.present else "absent",
+            severity=grades[item.severity].value if item.severity >= 0 else None,
+        )
+        for item in items
+    )
+
+
+@lru_cache(maxsize=1)
+def _similarity() -> ItemSimilarity:
+    return ItemSimilarity()

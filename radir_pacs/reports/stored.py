@@ -1,0 +1,58 @@
+"""Findings as the catalogue keeps them: JSON, with the version of the parser that read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from radir_pacs.reports.findings import (
+    Certainty,
+    Change,
+    Finding,
+    FindingKind,
+    Laterality,
+    Polarity,
+    Severity,
+)
+
+PARSER = "en-1"  # language and version: a report mined by another one is mined again
+
+
+def findings_to_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    """One object a finding; empty fields left out."""
+    shown = []
+    for finding in findings:
+        fields = {name: getattr(finding, name) for name in Finding.__dataclass_fields__}
+        shown.append(
+            {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in fields.items()
+                if value is not None
+            }
+        )
+    return shown
+
+
+def findings_from_json(stored: Any) -> tuple[Finding, ...]:
+    """The findings again. Raises ValueError for what `findings_to_json` did not write."""
+    try:
+        return tuple(_finding(fields) for fields in stored)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError("not stored findings") from error
+
+
+def _finding(fields: dict[str, Any]) -> Finding:
+    return Finding(
+        concept=fields["concept"],
+        kind=FindingKind(fields["kind"]),
+        polarity=Polarity(fields["polarity"]),
+        certainty=Certainty(fields["certainty"]),
+        regions=tuple(fields["regions"]),
+        laterality=Laterality(fields["laterality"]) if "laterality" in fields else None,
+        severity=Severity(fields["severity"]) if "severity" in fields else None,
+        size_mm=fields.get("size_mm"),
+        change=Change(fields["change"]) if "change" in fields else None,
+        span=(fields["span"][0], fields["span"][1]),
+        sentence=(fields["sentence"][0], fields["sentence"][1]),
+        section=fields["section"],
+    )
