@@ -31,10 +31,9 @@ def paint_body(canvas: Canvas, chest: Chest) -> None:
     exponent = np.float32(2.5)
     wide = (np.abs(axes.x)[None, :] / half_width[:, None]) ** exponent
     away = (np.abs(axes.y[None, :] - centre[:, None]) / half_depth[:, None]) ** exponent
-    level = (wide[:, None, :] + away[:, :, None]).astype(np.float32)
-    np.power(level, 1 / exponent, out=level)
-    # Millimetres outside the muscle; the fat follows it at an even depth, thicker in front and at the flanks.
-    outside = (level - 1) * np.minimum(half_width, half_depth)[:, None, None].astype(np.float32)
+    # Millimetres outside the muscle, near enough; the fat follows it.
+    unit = (np.minimum(half_width, half_depth) / exponent)[:, None]
+    outside = ((wide - 1) * unit).astype(np.float32)[:, None, :] + (away * unit).astype(np.float32)[:, :, None]
     fat = np.float32(p.fat_mm) * np.interp(axes.z, [-160, 20, 110], [1.15, 0.9, 0.55]).astype(np.float32)[:, None, None]
     canvas.hu += canvas.soften(fat - outside) * (FAT_HU - AIR_HU)
     canvas.hu += canvas.soften(-outside) * (MUSCLE_HU - FAT_HU)

@@ -200,13 +200,19 @@ class Noise:
         """Values at the broadcast grid of 1-D coordinates, as [z, y, x]; about unit variance."""
         cells = len(self.knots)
         xs, ys, zs = np.ravel(x), np.ravel(y), np.ravel(z)
-        planes = np.tensordot(self._weights(ys, cells), self.knots, axes=(1, 1))
+        depth = ys / self.grain_mm + cells / 2
+        near = np.floor(depth).astype(int)
+        # Each layer of knots is shifted in its own way, or a projection would line them up into a visible grid.
+        layers = {}
+        for k in range(int(near.min()), int(near.max()) + 2):
+            across = self.knots[k % cells] @ self._weights(xs + np.float32(3.7 * k), cells).T
+            layers[k] = self._weights(zs - np.float32(5.3 * k), cells) @ across
         field = np.empty((len(zs), len(ys), len(xs)), np.float32)
-        # The lattice leans along y, or a projection would line its cells up into a visible grid.
-        for j, at in enumerate(ys):
-            across = planes[j] @ self._weights(xs + np.float32(0.53) * at, cells).T
-            field[:, j, :] = self._weights(zs - np.float32(0.37) * at, cells) @ across
-        field *= np.float32(1.6)
+        for j, k in enumerate(near):
+            t = depth[j] - k
+            t = np.float32(t * t * (3 - 2 * t))
+            np.multiply(layers[k], np.float32(1.6) * (1 - t), out=field[:, j, :])
+            field[:, j, :] += layers[k + 1] * (np.float32(1.6) * t)
         return field
 
     def _weights(self, at: F32, cells: int) -> F32:

@@ -9,7 +9,7 @@ from .findings import Finding
 from .patient import Chest
 from .places import arch_knob
 
-METAL_HU, LEAD_HU, LINE_HU, PLASTIC_HU, CALCIUM_HU = 6500.0, 7000.0, 3000.0, 500.0, 1100.0
+METAL_HU, LEAD_HU, LINE_HU, PLASTIC_HU, CALCIUM_HU = 6500.0, 7000.0, 3000.0, 900.0, 800.0
 
 
 def paint_devices(canvas: Canvas, chest: Chest) -> None:
@@ -40,7 +40,7 @@ def _endotracheal_tube(canvas: Canvas, chest: Chest, finding: Finding) -> None:
     points = np.asarray(path) * s
     canvas.tube(points, 4.6, PLASTIC_HU)
     canvas.tube(points, 3.2, -990.0)
-    canvas.tube(points + np.array([3.8, 0, 0]), 1.0, LINE_HU)
+    canvas.tube(points + np.array([3.8, 0, 0]), 1.2, LINE_HU)
 
 
 def _nasogastric_tube(canvas: Canvas, chest: Chest, finding: Finding) -> None:
@@ -65,7 +65,7 @@ def _pacemaker(canvas: Canvas, chest: Chest, finding: Finding) -> None:
     s, h = p.scale, chest.heart_scale
     front = -(p.half_depth_mm + 13)
     box = np.array([104 * s, front * 0.86, 46 * s])
-    canvas.ball(box, (23, 5.5, 21), METAL_HU * 0.75)
+    _paint_can(canvas, box)
     canvas.ball(box + (0, 0, 21), (11, 5, 6), 1600.0)
     start = box + (-6, 0, 24)
     shared = [
@@ -75,7 +75,7 @@ def _pacemaker(canvas: Canvas, chest: Chest, finding: Finding) -> None:
         (20 * s, -20, 58 * s),
         (-18 * s, -12, 46 * s),
     ]
-    floor = 0.5 * (chest.right_dome_mm + chest.left_dome_mm)
+    floor = min(chest.right_dome_mm, chest.left_dome_mm) + 6
     to_apex = [(-26 * s, -8, 0), (-27 * s, -12, -48 * s), (-8, -30, floor + 10), (36 * h, -46, floor - 4)]
     lead = smooth_path([*shared, *to_apex], 4)
     canvas.tube(lead, 1.1, LEAD_HU)
@@ -85,6 +85,16 @@ def _pacemaker(canvas: Canvas, chest: Chest, finding: Finding) -> None:
         canvas.tube(smooth_path([*[np.asarray(point) + (1.5, 1, 1) for point in shared], *to_atrium], 4), 1.1, LEAD_HU)
     if finding.severity == 3:
         canvas.tube(lead[-8:-1], 2.6, METAL_HU)
+
+
+def _paint_can(canvas: Canvas, centre: np.ndarray) -> None:
+    """The generator: a flat box with round corners."""
+    window = canvas.window(centre - (25, 8, 23), centre + (25, 8, 23))
+    if window is not None:
+        x, y, z = canvas.coordinates(window)
+        across = np.sqrt(np.sqrt(((x - centre[0]) / 24) ** 4 + ((z - centre[2]) / 21) ** 4))
+        inside = np.minimum((1 - across) * 21, 4.0 - np.abs(y - centre[1]))
+        canvas.paint(window, canvas.soften(inside.astype(np.float32)), METAL_HU)
 
 
 def _aortic_calcification(canvas: Canvas, chest: Chest, finding: Finding) -> None:

@@ -187,10 +187,10 @@ def _fill(
     voxel_mm: float,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scatter points evenly through tapering tubes, about eight a voxel and never fewer than two a voxel of length."""
+    """Scatter points evenly through tapering tubes, about five a voxel and never fewer than two a voxel of length."""
     length = np.linalg.norm(end - start, axis=1)
     volume = np.pi * ((radius + radius_end) / 2) ** 2 * length
-    count = np.maximum(np.ceil(8 * volume / voxel_mm**3), np.ceil(2 * length / voxel_mm)).astype(int) + 1
+    count = np.maximum(np.ceil(5 * volume / voxel_mm**3), np.ceil(2 * length / voxel_mm)).astype(int) + 1
     which = np.repeat(np.arange(len(start)), count)
     first = np.cumsum(count) - count
     t = (np.arange(len(which)) - first[which] + 0.5) / count[which]

@@ -25,7 +25,7 @@ def heart_parts(chest: Chest) -> list[tuple[np.ndarray, np.ndarray, np.ndarray |
     """The heart as ellipsoids: centre, radii, rotation. It sits on the diaphragm and grows to the left."""
     h = chest.heart_scale
     s = chest.patient.scale
-    floor = max(-140 * s, 0.5 * (chest.right_dome_mm + chest.left_dome_mm) - 22 * s)
+    floor = max(-160 * s, min(chest.right_dome_mm, chest.left_dome_mm) - 16 * s)
     base = np.array([4.0 * s, -22.0, floor + 44 * h])
     grow = h - 1
     return [

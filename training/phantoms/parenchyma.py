@@ -205,5 +205,5 @@ def _adenopathy(canvas: Canvas, chest: Chest, finding: Finding) -> None:
     centre, size = hilum(chest, finding.side), float(finding.size_mm or 15)
     for number in range(3 + finding.severity):
         radius = size / 2 * (1 if number == 0 else rng.uniform(0.5, 0.85))
-        offset = rng.normal(0, 1, 3) * [3, 5, size * 0.45] + [finding.side * (4 + size * 0.2), 0, 0]
+        offset = rng.normal(0, 1, 3) * [3, 5, size * 0.3] + [finding.side * (4 + size * 0.15), 0, -6]
         canvas.ball(centre + offset, [radius, radius, radius * 1.15], 42.0)

@@ -147,7 +147,7 @@ def _changed_by(chest: Chest, finding: Finding) -> Chest:
     s = finding.severity
     match finding.concept:
         case "cardiomegaly":
-            return replace(chest, heart_scale=chest.heart_scale * (1.1 + 0.11 * s))
+            return replace(chest, heart_scale=chest.heart_scale * (1.1 + 0.08 * s))
         case "oedema":
             return replace(chest, vessel_scale=1.1 + 0.12 * s)
         case "emphysema":

@@ -7,7 +7,6 @@ import numpy as np
 from .findings import Finding
 from .mediastinum import aorta_path
 from .patient import Chest
-from .skeleton import fracture_place, rib_height
 
 # Corners between which the centre of a focal finding is drawn, for an average man: |x|, y, z from low to high.
 _LOBES = {
@@ -37,14 +36,6 @@ def _floor(chest: Chest, side: int) -> float:
 
 def hilum(chest: Chest, side: int) -> np.ndarray:
     return np.array([side * 47.0, 16.0, -20.0 if side < 0 else -8.0]) * chest.patient.scale
-
-
-def fracture_centre(chest: Chest, finding: Finding) -> np.ndarray:
-    """Middle of the broken ribs."""
-    ribs, angle = fracture_place(finding)
-    z = float(np.mean([rib_height(chest, rib, angle) for rib in ribs]))
-    width, depth, centre = (float(v[0]) for v in chest.cavity(np.float32([z])))
-    return np.array([finding.side * (width + 5) * np.sin(angle), centre + depth * np.cos(angle), z])
 
 
 def arch_knob(chest: Chest) -> tuple[np.ndarray, float]:

@@ -61,7 +61,7 @@ def paint_ribs(canvas: Canvas, chest: Chest) -> None:
     if below == 0:
         return
     power = chest.cavity_power(axes.slab(0, below))
-    reach = ((1 + 14 / np.minimum(width, depth)) ** CAVITY_POWER)[:below, None, None]
+    reach = ((1 + 11.5 / np.minimum(width, depth)) ** CAVITY_POWER)[:below, None, None]
     near = np.nonzero((power > 1) & (power < reach))
     k, j, i = near
     xs, ys, zs = np.abs(axes.x[i]), axes.y[j] - centre[k], axes.z[k]
@@ -89,6 +89,7 @@ def paint_ribs(canvas: Canvas, chest: Chest) -> None:
     hu = np.where(angle > join, np.float32(cartilage), bone)
     canvas.hu[near] += (coverage * (hu - canvas.hu[near])).astype(np.float32)
     canvas.lung[near] *= (1 - coverage).astype(np.float32)
+    _paint_callus(canvas, chest)
 
 
 def _cartilage_from(rib: F32) -> F32:
@@ -122,6 +123,23 @@ def _breaks(chest: Chest, number: F32, angle: F32, side: F32) -> F32:
         shift += mine * beyond * (0.16 + 0.07 * finding.severity)
         shift += mine * (np.abs(angle - at) < 0.022) * 0.5
     return shift.astype(np.float32)
+
+
+def _paint_callus(canvas: Canvas, chest: Chest) -> None:
+    """New bone around the breaks of a healing fracture."""
+    for finding in chest.findings:
+        if finding.concept == "rib_fracture":
+            ribs, angle = fracture_place(finding)
+            for rib in ribs:
+                radius = 6.0 + 1.2 * finding.severity
+                canvas.ball(rib_place(chest, rib, angle, finding.side), [radius] * 3, 560 * chest.patient.bone_density)
+
+
+def rib_place(chest: Chest, rib: int, angle: float, side: int) -> np.ndarray:
+    """A point (x, y, z) in the middle of a rib."""
+    z = rib_height(chest, rib, angle)
+    width, depth, centre = (float(values[0]) for values in chest.cavity(np.asarray([z], np.float32)))
+    return np.array([side * (width + 5.5) * np.sin(angle), centre + (depth + 5.5) * np.cos(angle), z])
 
 
 def paint_spine(canvas: Canvas, chest: Chest) -> None:
