@@ -1,0 +1,121 @@
+"""Blobs are complete or invisible, and nobody's blob is deleted."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from radir_pacs.blobs import ABANDONED_S, YOUNG_S, BlobStore
+from radir_pacs.errors import StorageFailed
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> BlobStore:
+    return BlobStore(tmp_path / "blobs")
+
+
+def files(store: BlobStore) -> set[Path]:
+    return {path for path in store.root.rglob("*") if path.is_file()}
+
+
+def make_old(path: Path, age_s: float = YOUNG_S + 1) -> None:
+    os.utime(path, (time.time() - age_s,) * 2)
+
+
+def test_bytes_come_back_under_their_hash(store: BlobStore) -> None:
+    with store.incoming() as blob:
+        blob.write(b"abc")
+        blob.write(memoryview(b"def"))
+        assert blob.path.read_bytes() == b"abcdef"
+        sha256, size_bytes = blob.commit()
+    assert (sha256, size_bytes) == (hashlib.sha256(b"abcdef").hexdigest(), 6)
+    assert store.path(sha256).read_bytes() == b"abcdef"
+    assert store.path(sha256) == store.root / sha256[:2] / sha256[2:4] / sha256
+    assert files(store) == {store.path(sha256)}
+
+
+def test_what_is_not_committed_leaves_nothing(store: BlobStore) -> None:
+    with pytest.raises(RuntimeError), store.incoming() as blob:
+        blob.write(b"half")
+        raise RuntimeError
+    assert files(store) == set()
+
+
+def test_the_same_bytes_are_one_file(store: BlobStore) -> None:
+    assert store.put(b"x") == store.put(b"x")
+    assert len(files(store)) == 1
+
+
+def test_a_received_file_is_adopted(store: BlobStore) -> None:
+    received = store.incoming_folder / "from-the-network"
+    received.write_bytes(b"pixels")
+    with store.adopt(received) as blob:
+        assert blob.size_bytes == 6
+        sha256, _ = blob.commit()
+    assert sha256 == hashlib.sha256(b"pixels").hexdigest()
+    assert files(store) == {store.path(sha256)}
+
+
+def test_file_and_folders_are_synced_before_success(store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    sha256, _ = store.put(b"durable")
+    folder = store.path(sha256).parent
+    assert synced[0].startswith(str(store.incoming_folder))
+    assert synced[1:] == [str(store.root), str(folder.parent), str(folder)]
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageFailed, match="No space left"):
+        store.put(b"too much")
+    assert files(store) == set()
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "", "A" * 64, "0" * 63])
+def test_only_a_hash_names_a_blob(store: BlobStore, name: str) -> None:
+    with pytest.raises(ValueError, match="SHA-256"):
+        store.path(name)
+
+
+def test_a_young_blob_is_not_deleted(store: BlobStore) -> None:
+    sha256, _ = store.put(b"its row is on its way")
+    assert not store.delete(sha256)
+    make_old(store.path(sha256))
+    assert store.put(b"its row is on its way")[0] == sha256, "storing it again makes it young"
+    assert not store.delete(sha256)
+    make_old(store.path(sha256))
+    assert store.delete(sha256)
+    assert store.delete(sha256), "gone is gone"
+    assert files(store) == set()
+
+
+def test_the_sweep_removes_what_nobody_names(store: BlobStore) -> None:
+    known, unknown, young = (store.put(content)[0] for content in (b"known", b"unknown", b"young"))
+    for sha256 in (known, unknown):
+        make_old(store.path(sha256))
+    left = store.incoming_folder / "left"
+    left.write_bytes(b"half")
+    assert store.sweep(lambda hashes: frozenset(hashes) & {known}) == 1
+    assert files(store) == {store.path(known), store.path(young), left}
+    make_old(left, ABANDONED_S + 1)
+    assert store.sweep(lambda hashes: frozenset(hashes)) == 1
+    assert files(store) == {store.path(known), store.path(young)}
+
+
+def test_others_on_the_machine_may_not_look(store: BlobStore) -> None:
+    assert store.root.stat().st_mode & 0o077 == 0
