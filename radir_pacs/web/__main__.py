@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 
 from radir_pacs import config
 from radir_pacs.blobs import BlobStore
@@ -29,13 +28,10 @@ def main() -> int:
         tempfile.tempdir = str(blobs.incoming_folder)
         app = create_app(settings, catalogue, Searcher(catalogue, settings), blobs)
         server = make_server(app, settings)
-        stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
-        threading.Thread(target=server.run, name="web", daemon=True).start()
+            signal.signal(number, lambda *_: server.stop())
         with pulse(catalogue, "web", detail=f"{settings.web_host}:{settings.web_port}"):
-            stop.wait()
-            server.stop()
+            server.run()
         app.extensions["radir"].decoder.close()
     return 0
 

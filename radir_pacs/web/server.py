@@ -6,7 +6,7 @@ import json
 import time
 
 from flask import Flask
-from waitress import channel, server, task
+from waitress import channel, server, task, wasyncore
 
 from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError
@@ -52,19 +52,37 @@ class _Channel(channel.HTTPChannel):  # type: ignore[misc]
         if request is None:
             return False
         allowed_s = HEADER_DEADLINE_S + request.body_bytes_received / SLOWEST_BYTES_S
-        return now - self.request_since > allowed_s + (IDLE_S if request.headers_finished else 0)
+        late: bool = now - self.request_since > allowed_s + (IDLE_S if request.headers_finished else 0)
+        return late
 
 
 class _Server(server.TcpWSGIServer):  # type: ignore[misc]
     channel_class = _Channel
 
-    def stop(self) -> None:
-        """End: no new requests, those that run get ``STOP_S`` to finish and to be sent. Called from another thread."""
-        self.task_dispatcher.shutdown(timeout=STOP_S)
+    stopping = False
+
+    def run(self) -> None:
+        """Serve until ``stop()``; then requests that run get ``STOP_S`` to end and to be sent."""
+        while not self.stopping:
+            self._turn(self.adj.asyncore_loop_timeout)
+        wasyncore.dispatcher.close(self)  # no new connections
+        self.task_dispatcher.set_thread_count(0)
         deadline = time.monotonic() + STOP_S
-        while time.monotonic() < deadline and any(c.total_outbufs_len for c in list(self.active_channels.values())):
-            time.sleep(0.02)
-        self.close()
+        while self._is_busy() and time.monotonic() < deadline:
+            self._turn(0.02)
+        wasyncore.close_all(self._map, ignore_all=True)
+
+    def stop(self) -> None:
+        """End ``run()``; called from another thread or a signal handler."""
+        self.stopping = True
+        self.pull_trigger()
+
+    def _turn(self, timeout_s: float) -> None:
+        wasyncore.loop(timeout=timeout_s, map=self._map, use_poll=self.adj.asyncore_use_poll, count=1)
+
+    def _is_busy(self) -> bool:
+        waiting = any(open_channel.total_outbufs_len for open_channel in self.active_channels.values())
+        return waiting or bool(self.task_dispatcher.threads)
 
     def maintenance(self, now: float) -> None:
         super().maintenance(now)

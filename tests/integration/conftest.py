@@ -1,0 +1,123 @@
+"""The web service on a free loopback port, as its clients meet it: waitress, a real catalogue, real blobs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from io import BytesIO
+from typing import Any
+
+import psycopg
+import pydicom
+import pytest
+import requests
+from dicomweb_client import DICOMwebClient
+from flask import Flask
+from psycopg.conninfo import make_conninfo
+from pydicom.dataset import Dataset
+
+from radir_pacs.blobs import BlobStore
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.config import Settings
+from radir_pacs.query import Searcher
+from radir_pacs.web.app import create_app
+from radir_pacs.web.server import make_server
+from tests.conftest import free_port
+
+
+@dataclass(frozen=True, kw_only=True)
+class Web:
+    """A running web service and what stands behind it."""
+
+    settings: Settings
+    catalogue: Catalogue
+    blobs: BlobStore
+    app: Flask
+
+    @property
+    def root(self) -> str:
+        return self.settings.public_url
+
+    @property
+    def base(self) -> str:
+        return self.root + "/dicom-web"
+
+    @property
+    def client(self) -> DICOMwebClient:
+        return DICOMwebClient(url=self.base)
+
+    def get(self, path: str, accept: str = "", **options: Any) -> requests.Response:
+        """GET below the service root; without ``accept`` no Accept header is sent."""
+        return self.ask("GET", path, accept, **options)
+
+    def ask(self, method: str, path: str, accept: str = "", **options: Any) -> requests.Response:
+        headers = {"Accept": accept or None} | options.pop("headers", {})
+        return requests.request(method, self.base + path, headers=headers, timeout=30, **options)
+
+    def store(self, *instances: Dataset) -> None:
+        """Each must be taken."""
+        for ds in instances:
+            body = part10(ds)
+            answer = requests.post(
+                self.base + "/studies", body, headers={"Content-Type": "application/dicom"}, timeout=30
+            )
+            assert answer.status_code == 200, answer.text
+
+
+def part10(ds: Dataset) -> bytes:
+    with BytesIO() as file:
+        pydicom.dcmwrite(file, ds, enforce_file_format=True)
+        return file.getvalue()
+
+
+@contextmanager
+def running(settings: Settings, catalogue: Catalogue) -> Iterator[Web]:
+    """A web service with these settings, until the end of the body."""
+    blobs = BlobStore(settings.home / "blobs")
+    app = create_app(settings, catalogue, Searcher(catalogue, settings), blobs)
+    server = make_server(app, settings)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield Web(settings=settings, catalogue=catalogue, blobs=blobs, app=app)
+    finally:
+        server.stop()
+        thread.join(10)
+        app.extensions["radir"].decoder.close()
+
+
+@pytest.fixture
+def serve(settings: Settings, catalogue: Catalogue) -> Iterator[Callable[..., Web]]:
+    """A function that starts a web service with changed settings."""
+    with ExitStack() as stack:
+
+        def start(**changes: Any) -> Web:
+            defaults: dict[str, Any] = {"web_port": free_port(), "web_threads": 4}
+            return stack.enter_context(running(replace(settings, **(defaults | changes)), catalogue))
+
+        yield start
+
+
+@pytest.fixture
+def web(serve: Callable[..., Web]) -> Web:
+    return serve()
+
+
+@pytest.fixture(scope="module")
+def shared_web(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+    """One service and database for all tests of a module that only read."""
+    name = f"radir_module_{free_port()}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE radir_template".encode())
+    settings = Settings(
+        home=tmp_path_factory.mktemp("home"),
+        database_url=make_conninfo(postgres, dbname=name),
+        web_port=free_port(),
+        web_threads=4,
+    )
+    with Catalogue.open(settings) as catalogue, running(settings, catalogue) as web:
+        yield web
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())

@@ -1,0 +1,182 @@
+"""STOW-RS: what was said to be stored is on the disk and in the catalogue; the rest is named with its reason."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import pydicom
+import pytest
+import requests
+from pydicom.dataset import Dataset
+
+from tests.dicom_files import radiograph
+from tests.integration.conftest import Web, part10
+
+FAILED, STORED, NAMELESS = "00081198", "00081199", "0008119A"
+
+
+def post(web: Web, *bodies: bytes, study: str = "", accept: str = "", part_type: str = "application/dicom") -> Any:
+    parts = b"".join(b"--limit\r\nContent-Type: %s\r\n\r\n%s\r\n" % (part_type.encode(), body) for body in bodies)
+    headers = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=limit', "Accept": accept or None}
+    return requests.post(f"{web.base}/studies{study}", parts + b"--limit--\r\n", headers=headers, timeout=30)
+
+
+def reasons(answer: requests.Response, tag: str = FAILED) -> list[int]:
+    return [item["00081197"]["Value"][0] for item in answer.json()[tag]["Value"]]
+
+
+def test_a_client_stores_instances_and_they_are_durable(web: Web) -> None:
+    one = radiograph()
+    two = radiograph(StudyInstanceUID=one.StudyInstanceUID, SeriesInstanceUID=one.SeriesInstanceUID)
+    answer = web.client.store_instances([pydicom.dcmread(BytesIO(part10(ds))) for ds in (one, two)])
+    assert [item.ReferencedSOPInstanceUID for item in answer.ReferencedSOPSequence] == [
+        one.SOPInstanceUID,
+        two.SOPInstanceUID,
+    ]
+    assert answer.RetrieveURL == f"{web.base}/studies/{one.StudyInstanceUID}"
+    for ds in (one, two):
+        stored = web.catalogue.instance(ds.SOPInstanceUID)
+        data = web.blobs.path(stored.content_sha256).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == stored.content_sha256
+        assert stored.source == "stow"
+    assert list(web.blobs.incoming_folder.iterdir()) == []
+
+
+def test_bytes_are_kept_as_sent(web: Web) -> None:
+    ds = radiograph()
+    body = part10(ds) + b"\xfc\xff\xfc\xffOB\0\0\x08\0\0\0--limit\r"  # trailing padding that looks like the boundary
+    assert post(web, body).status_code == 200
+    stored = web.catalogue.instance(ds.SOPInstanceUID)
+    assert web.blobs.path(stored.content_sha256).read_bytes() == body
+
+
+def test_the_retrieve_url_of_each_instance_works(web: Web) -> None:
+    answer = post(web, part10(radiograph()))
+    url = answer.json()[STORED]["Value"][0]["00081190"]["Value"][0]
+    assert requests.get(url, timeout=30).status_code == 200
+
+
+def test_the_same_again_is_stored_and_listed(web: Web) -> None:
+    body = part10(radiograph())
+    assert post(web, body).status_code == 200
+    again = post(web, body)
+    assert again.status_code == 200
+    assert len(again.json()[STORED]["Value"]) == 1
+
+
+def test_other_content_under_a_stored_uid_is_a_duplicate(web: Web) -> None:
+    ds = radiograph()
+    post(web, part10(ds))
+    ds.PatientSex = "M"
+    answer = post(web, part10(ds))
+    assert answer.status_code == 409
+    assert reasons(answer) == [0x0111]
+    assert web.catalogue.study(ds.StudyInstanceUID).patient_sex == "F"
+
+
+def test_some_stored_and_some_refused_is_202(web: Web) -> None:
+    good = radiograph()
+    answer = post(web, part10(good), b"not DICOM", part10(radiograph())[:200])
+    assert answer.status_code == 202
+    assert len(answer.json()[STORED]["Value"]) == 1
+    assert reasons(answer, NAMELESS) == [0xC000, 0xC000]
+    assert [row.dimse_status for row in web.catalogue.refusals()] == [0xC000, 0xC000]
+
+
+def test_an_instance_of_another_study_than_the_path_is_refused(web: Web) -> None:
+    ds = radiograph()
+    answer = post(web, part10(ds), study="/1.2.3")
+    assert answer.status_code == 409
+    assert answer.json()[FAILED]["Value"][0]["00081155"]["Value"] == [ds.SOPInstanceUID]
+    assert post(web, part10(ds), study=f"/{ds.StudyInstanceUID}").status_code == 200
+
+
+def test_one_instance_may_be_the_whole_body(web: Web) -> None:
+    ds = radiograph()
+    web.store(ds)
+    assert web.catalogue.instance(ds.SOPInstanceUID).rows_px == 32
+
+
+def test_the_answer_is_xml_when_asked_for(web: Web) -> None:
+    answer = post(web, part10(radiograph()), accept="application/dicom+xml")
+    assert answer.headers["Content-Type"] == "application/dicom+xml"
+    assert b'<DicomAttribute tag="00081199" vr="SQ" keyword="ReferencedSOPSequence">' in answer.content
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "status"),
+    [
+        ("text/plain", b"hello", 415),
+        ("", b"hello", 415),
+        ('multipart/related; type="application/dicom+json"; boundary=x', b"--x--", 415),
+        ('multipart/related; type="application/dicom"', b"--x--", 400),
+        ('multipart/related; type="application/dicom"; boundary=x', b"", 400),
+        ('multipart/related; type="application/dicom"; boundary=x', b"--x--\r\n", 400),
+        ('multipart/related; type="application/dicom"; boundary=x', b"--x\r\n\r\nDICM", 400),
+        ('multipart/related; type="application/dicom"; boundary=x', b"--x\r\n" + b"A: b\r\n" * 9000, 400),
+        ("multipart/related; type=application/dicom; boundary=" + "x" * 300, b"--x--", 400),
+        ("multipart", b"", 400),
+    ],
+)
+def test_what_is_no_multipart_of_instances_is_a_clear_error(
+    web: Web, content_type: str, body: bytes, status: int
+) -> None:
+    answer = requests.post(
+        web.base + "/studies", body, headers={"Content-Type": content_type or None, "Accept": "*/*"}, timeout=30
+    )
+    assert answer.status_code == status
+    assert set(answer.json()["error"]) >= {"code", "message"}
+
+
+def test_what_came_whole_before_the_body_broke_is_reported(web: Web) -> None:
+    ds = radiograph()
+    body = b"--limit\r\n\r\n" + part10(ds) + b"\r\n--limit\r\n\r\n" + part10(radiograph())[:400]
+    headers = {"Content-Type": "multipart/related; type=application/dicom; boundary=limit"}
+    answer = requests.post(web.base + "/studies", body, headers=headers, timeout=30)
+    assert answer.status_code == 202
+    assert answer.json()[STORED]["Value"][0]["00081155"]["Value"] == [ds.SOPInstanceUID]
+
+
+def test_a_part_of_another_type_is_refused(web: Web) -> None:
+    assert post(web, b"{}", part_type="application/json").status_code == 409
+
+
+def large(pixels: int) -> Dataset:
+    return radiograph(Rows=pixels, Columns=1024, PixelData=bytes(pixels * 2048))
+
+
+def test_an_instance_over_the_limit_is_refused_and_the_next_one_kept(serve: Callable[..., Web]) -> None:
+    web = serve(max_instance_mib=1)
+    answer = post(web, part10(large(600)), part10(radiograph()))
+    assert answer.status_code == 202
+    assert reasons(answer, NAMELESS) == [0xA700]
+
+
+def test_a_request_over_the_limit_is_413_in_the_one_shape(serve: Callable[..., Web]) -> None:
+    web = serve(max_request_mib=1)
+    for chunked in (False, True):
+        data: Any = (b"x" * 65536 for _ in range(40)) if chunked else b"x" * (2 << 20)
+        try:
+            answer = requests.post(
+                web.base + "/studies", data, headers={"Content-Type": "application/dicom"}, timeout=30
+            )
+        except requests.ConnectionError:
+            continue  # closed on us while we went on sending: as good
+        assert answer.status_code == 413
+        assert answer.json()["error"]["code"] == "too_large"
+
+
+def test_a_full_disk_is_out_of_resources(serve: Callable[..., Web]) -> None:
+    web = serve(min_free_disk_mib=1 << 40)
+    answer = post(web, part10(radiograph()))
+    assert answer.status_code == 409
+    assert reasons(answer, NAMELESS) == [0xA700]
+
+
+def test_no_name_of_a_patient_is_logged(web: Web, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("DEBUG"):
+        post(web, part10(radiograph(PatientName="Secret^Agent", PatientID="SECRET-7")))
+    assert "Secret" not in caplog.text and "SECRET" not in caplog.text
