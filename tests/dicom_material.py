@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from radir_pacs.dicom.header import read_header
 from radir_pacs.types import InstanceHeader
@@ -67,9 +67,9 @@ def image(pixels: npt.NDArray[Any], sop_uid: str = "1.2.3.4", **changes: Any) ->
     return ds
 
 
-def save(ds: Dataset, path: Path) -> Path:
+def save(ds: Dataset, path: Path, syntax: UID = ExplicitVRLittleEndian) -> Path:
     ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.TransferSyntaxUID = syntax
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     ds.save_as(path, enforce_file_format=True)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from radir_pacs.dicom.body_parts import BodyPart, body_part_of
 from radir_pacs.dicom.ct_series import CtRules, read_ct_series
+from radir_pacs.dicom.grayscale import is_colour
 from radir_pacs.dicom.json_model import numbers, text, value, values
 from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.dicom.radiograph import DX_FOR_PROCESSING, read_radiograph
 from radir_pacs.dicom.slices import is_localizer
-from radir_pacs.dicom.views import is_colour, view_of
+from radir_pacs.dicom.views import view_of
 from radir_pacs.errors import DicomRefused, Quarantined, RadirError, Skipped
 from radir_pacs.types import ImageKind, InstanceHeader, View, Volume
 
@@ -45,11 +46,6 @@ class Plan:
 
     study_uid: str
     candidates: Mapping[ImageKind, tuple[Candidate, ...]]
-
-    @property
-    def sop_uids(self) -> tuple[str, ...]:
-        """Every instance that ``assemble`` may read."""
-        return tuple(h.sop_uid for ranked in self.candidates.values() for c in ranked for h in c.headers)
 
 
 def plan_study(headers: Iterable[InstanceHeader]) -> Plan:

@@ -10,12 +10,18 @@ import numpy.typing as npt
 
 from radir_pacs.dicom.json_model import Readable, numbers, text, value, values
 from radir_pacs.errors import DicomRefused
-from radir_pacs.types import F32
+from radir_pacs.types import F32, InstanceHeader
 
 _DEFAULT_PERCENTILES = (0.5, 99.5)
 _SATURATED = 0.9  # a window that turns more of the picture than this into pure black or white is not believed
 Stored = npt.NDArray[Any]  # whole numbers as decoded
 Mask = npt.NDArray[np.bool_]
+
+
+def is_colour(header: InstanceHeader) -> bool:
+    """Whether the pixels are no grey values."""
+    photometric = text(header.attributes, "PhotometricInterpretation")
+    return photometric not in {"MONOCHROME1", "MONOCHROME2", ""} or value(header.attributes, "SamplesPerPixel") == 3
 
 
 def modality_values(stored: Stored, attributes: Readable) -> F32:

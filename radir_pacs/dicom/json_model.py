@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 from pydicom.datadict import tag_for_keyword
 
@@ -24,6 +25,7 @@ _MISSPELT = re.compile(r"^ISO[ _-]?(2022)?[ _-]?IR[ _-]?")
 _ENCODED_TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})  # VRs under Specific Character Set
 _SINGLE_TEXT = frozenset({"LT", "ST", "UT", "UR"})  # a backslash is text there
 _NUMBERS = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
+_WORD_BYTES = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 _DELIMITERS = set(b"\\^=\r\n\t\f")  # where a code extension ends (PS3.5 6.1.2.5.3)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
 _CONTROL_BUT_BREAKS = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff]")
@@ -64,6 +66,8 @@ def _to_json(tag: int, element: Element, big_endian: bool, encodings: Sequence[s
         return _with_value(vr, [f"{g:04X}{e:04X}" for g, e in zip(halves[::2], halves[1::2], strict=False)])
     if vr in _ENCODED_TEXT or vr in {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}:
         return _with_value(vr, _text_values(vr, value, encodings))
+    if big_endian and vr in _WORD_BYTES and len(value) % _WORD_BYTES[vr] == 0:
+        value = np.frombuffer(value, f">u{_WORD_BYTES[vr]}").byteswap().tobytes()  # JSON carries little endian
     return {"vr": vr, "InlineBinary": base64.b64encode(value).decode()} if value else {"vr": vr}
 
 

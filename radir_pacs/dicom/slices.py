@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from radir_pacs.dicom.grayscale import is_colour
 from radir_pacs.dicom.header import read_attributes
 from radir_pacs.dicom.json_model import Readable, numbers, text, value, values
-from radir_pacs.dicom.views import is_colour
 from radir_pacs.types import InstanceHeader
 
 F64 = npt.NDArray[np.float64]
 
+AIR_HU, HIGHEST_HU = -1024.0, 32767.0
 _NOT_A_SLICE = {"LOCALIZER", "SCOUT", "TOPOGRAM"}
 
 
@@ -125,6 +126,3 @@ def hounsfield(stored: npt.NDArray[Any], plane: Plane) -> npt.NDArray[np.float32
     if isinstance(low, int):
         found[stored == low] = AIR_HU
     return np.clip(found, AIR_HU, HIGHEST_HU)
-
-
-AIR_HU, HIGHEST_HU = -1024.0, 32767.0

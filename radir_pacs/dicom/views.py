@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from radir_pacs.dicom.json_model import text, value, values
+from radir_pacs.dicom.json_model import text, values
 from radir_pacs.types import InstanceHeader, View
 
 # CID 4010 "DX View", SNOMED CT. Obliques are neither.
@@ -49,9 +49,3 @@ def view_of(header: InstanceHeader) -> View | None:
     if lateral and not frontal:
         return View.LATERAL
     return None
-
-
-def is_colour(header: InstanceHeader) -> bool:
-    """Whether the pixels are no grey values."""
-    photometric = text(header.attributes, "PhotometricInterpretation")
-    return photometric not in {"MONOCHROME1", "MONOCHROME2", ""} or value(header.attributes, "SamplesPerPixel") == 3

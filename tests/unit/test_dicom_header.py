@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom import Dataset
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from radir_pacs.dicom.elements import parse_part10
 from radir_pacs.dicom.header import parse_date, read_header
@@ -61,6 +63,25 @@ def test_a_header_says_what_the_file_says(tmp_path: Path) -> None:
 def test_age_comes_from_the_birth_date_when_it_is_not_written(tmp_path: Path) -> None:
     ds = image(PIXELS, PatientBirthDate="19500101", StudyDate="20000101")
     assert read_header(save(ds, tmp_path / "x")).patient_age_years == pytest.approx(50, abs=0.01)
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_every_encoding_says_the_same(tmp_path: Path, syntax: UID) -> None:
+    item = Dataset()
+    item.CodeValue, item.RealWorldValueSlope = "X", 0.25
+    ds = image(PIXELS, ProcedureCodeSequence=[item], FrameIncrementPointer=0x00181063, PixelSpacing=[0.5, 2])
+    ds.PixelRepresentation = 1
+    ds.add_new("SmallestImagePixelValue", "SS", -5)
+    ds.add_new("RedPaletteColorLookupTableData", "OW", b"\1\2" if syntax.is_little_endian else b"\2\1")
+    ds["PixelData"].value = b""
+    header = read_header(save(ds, tmp_path / "x.dcm", syntax))
+    assert header.transfer_syntax_uid == syntax
+    assert header.rows_px == 8
+    assert header.attributes["00081032"]["Value"][0]["00409225"] == {"vr": "FD", "Value": [0.25]}
+    assert header.attributes["00280009"] == {"vr": "AT", "Value": ["00181063"]}
+    assert header.attributes["00280030"] == {"vr": "DS", "Value": [0.5, 2.0]}
+    assert header.attributes["00280106"] == {"vr": "SS", "Value": [-5]}
+    assert header.attributes["00281201"] == {"vr": "OW", "InlineBinary": "AQI="}
 
 
 @pytest.mark.parametrize(
