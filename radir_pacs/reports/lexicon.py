@@ -78,6 +78,7 @@ class Entry:
     """What a phrase may mean. A phrase can be an attribute in one company and a concept or a severity in another."""
 
     concept: str | None = None
+    inner: str | None = None  # the place that a concept's phrase names itself: "rib fracture"
     attribute: str | None = None
     place: str | None = None
     side: Laterality | None = None
@@ -96,6 +97,7 @@ class Concept:
     at: str
     within: frozenset[str]  # region keys, closed downwards; empty: anywhere
     elsewhere: Mapping[str, str]  # region key, closed downwards -> the concept it is there; "": none
+    reads: Mapping[str, str]  # place key -> region: what a vague place means for this concept
     absorbs: frozenset[str]  # attributes that say nothing further of it ("calcified granuloma")
     code: str | None
     terms: tuple[str, ...]
@@ -127,6 +129,10 @@ class Lexicon:
     place_region: Mapping[str, str]  # place key -> region key
     sided: Mapping[tuple[str, Laterality], str]  # region key without side, side -> region key
     formed: Mapping[tuple[str, str], str]  # (attribute, place or region key) -> concept
+    place_also: Mapping[str, tuple[str, ...]]  # further regions of a place that spans two: "thoracolumbar"
+    unlocated: frozenset[str]  # observables that are no place to put a finding
+    paired: frozenset[str]  # regions that mean both sides when no side is named
+    pair_words: frozenset[str]  # words whose form means both sides
     own_rules: frozenset[tuple[str, str]]  # the keys of ``formed`` that are written down, not inherited
     data: Mapping[str, Any] = field(repr=False)
 
@@ -170,6 +176,14 @@ def load(language: str = "en", extra: tuple[Path, ...] = ()) -> Lexicon:
         place_region=place_region,
         sided=_sided(place_terms, normalise),
         formed=_formed(concepts, place_region),
+        place_also={
+            key: tuple(row["also"]) for key, row in data["places"].get("observable", {}).items() if "also" in row
+        },
+        unlocated=frozenset(
+            key for key, row in data["places"].get("observable", {}).items() if not row.get("locates", False)
+        ),
+        paired=frozenset(data["places"]["pairs"]["regions"]),
+        pair_words=frozenset(data["places"]["pairs"]["words"]),
         own_rules=frozenset(rule for concept in concepts.values() for rule in concept.formed),
         data=data,
     )
@@ -194,12 +208,37 @@ def load(language: str = "en", extra: tuple[Path, ...] = ()) -> Lexicon:
     for (group, name), cue in _CUE_PLACES.items():
         for term in data["cues"][group][name]:
             _put(lexicon, term).cue |= cue
+    _find_inner_places(lexicon, place_terms)
     normalise.learn(_mendable(lexicon.phrases))
     for concept in concepts.values():
         for other in concept.elsewhere.values():
             if other and other not in concepts:
                 raise SettingError(f"concept {concept.key!r} becomes the unknown concept {other!r}")
     return lexicon
+
+
+def _find_inner_places(lexicon: Lexicon, place_terms: Mapping[tuple[str, ...], str]) -> None:
+    """A concept's phrase that names a place of its own ("rib fracture") is a finding at that place."""
+    longest = max(map(len, place_terms))
+    for concept in lexicon.concepts.values():
+        for term in concept.terms:
+            words = _words(term, lexicon.normalise)
+            inner = None
+            for size in range(min(longest, len(words)), 0, -1):
+                for first in range(len(words) - size + 1):
+                    place = place_terms.get(words[first : first + size])
+                    if place is None or place in lexicon.unlocated:
+                        continue
+                    region = concept.reads.get(place, lexicon.place_region[place])
+                    if region != concept.at and region in concept.within and region not in _upwards(concept.at):
+                        inner = inner or place
+            entry = lexicon.entry(term)
+            if entry is not None and entry.concept == concept.key:
+                entry.inner = inner
+
+
+def _upwards(region: str) -> set[str]:
+    return {item.key for item in anatomy.ancestors(region)}
 
 
 def read_data(language: str, extra: Iterable[Path] = ()) -> dict[str, Any]:
@@ -243,6 +282,7 @@ def _concepts(table: Mapping[str, Mapping[str, Any]]) -> dict[str, Concept]:
                 if ANYWHERE in within
                 else frozenset(below for region in within for below in (region, *_below(region))),
                 elsewhere=_elsewhere(row.get("elsewhere", {})),
+                reads=dict(row.get("reads", {})),
                 absorbs=frozenset(row.get("absorbs", ())),
                 code=row.get("code"),
                 terms=tuple(row.get("terms", ())),

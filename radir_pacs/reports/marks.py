@@ -18,13 +18,29 @@ _NUMBER = re.compile(r"\d{1,3}(?:[.,]\d{1,2})?")
 class Mark:
     """A phrase in a sentence. ``first``/``last`` count words, ``start``/``end`` characters of the whole text."""
 
-    __slots__ = ("attribute", "concept", "cue", "end", "entry", "first", "last", "place", "side", "size_mm", "start")
+    __slots__ = (
+        "attribute",
+        "both",
+        "change",
+        "concept",
+        "cue",
+        "end",
+        "entry",
+        "first",
+        "last",
+        "place",
+        "side",
+        "size_mm",
+        "start",
+    )
 
     def __init__(self, entry: Entry, first: int, last: int, start: int, end: int) -> None:
         self.entry = entry
         self.first, self.last, self.start, self.end = first, last, start, end
         self.concept, self.attribute, self.place, self.cue = entry.concept, entry.attribute, entry.place, entry.cue
         self.side: Laterality | None = entry.side
+        self.change = entry.change
+        self.both = False  # "bibasilar", "apices": a pair by its form
         self.size_mm: float | None = None
 
 
@@ -47,7 +63,7 @@ def read_marks(text: str, lexicon: Lexicon) -> list[Mark]:
         words.append(normalise(word))
         spans.append((start, end))
     marks: list[Mark] = []
-    root = lexicon.phrases
+    root, both = lexicon.phrases, lexicon.pair_words
     i, count = 0, len(words)
     while i < count:
         node = root.get(words[i])
@@ -62,7 +78,10 @@ def read_marks(text: str, lexicon: Lexicon) -> list[Mark]:
         if found is None:
             i += 1
             continue
-        marks.append(Mark(found, i, stop - 1, spans[i][0], spans[stop - 1][1]))
+        mark = Mark(found, i, stop - 1, spans[i][0], spans[stop - 1][1])
+        if found.place is not None or found.inner is not None:
+            mark.both = not both.isdisjoint(text[mark.start : mark.end].lower().replace("-", " ").split())
+        marks.append(mark)
         i = stop
     if "mm" in text or "cm" in text or "imet" in text:
         _add_sizes(text, marks, spans)

@@ -37,9 +37,20 @@ class Miner:
                     reading = self._read(text[begin:stop])
                     if reading.refers_back and findings and findings[-1].section == section.name:
                         _refer_back(findings, reading)
+                    earlier = findings[-1] if findings and findings[-1].section == section.name else None
                     for finding in reading.findings:
-                        findings.append(shifted(finding, begin, (begin, stop), section.name, asked))
+                        read = shifted(finding, begin, (begin, stop), section.name, asked)
+                        if earlier is not None and finding.span in reading.unplaced:
+                            read = self._placed_as(read, earlier)
+                        findings.append(read)
         return MinedReport(text=text, kind=kind, findings=tuple(findings))
+
+    def _placed_as(self, finding: Finding, earlier: Finding) -> Finding:
+        """ "Left basilar opacity. This may be atelectasis." puts the second finding where the first is, if it may be."""
+        within = self.lexicon.concepts[finding.concept].within
+        if not earlier.asserted or not all(region in within for region in earlier.regions):
+            return finding
+        return replace(finding, regions=earlier.regions, laterality=earlier.laterality)
 
     def _read(self, sentence: str) -> SentenceReading:
         reading = self._readings.get(sentence)

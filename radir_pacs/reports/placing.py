@@ -9,24 +9,24 @@ from radir_pacs.reports.findings import Laterality
 from radir_pacs.reports.lexicon import Concept, Cue, Lexicon
 from radir_pacs.reports.marks import Mark
 
-
-@cache
-def _above(region: str) -> frozenset[str]:
-    return frozenset(item.key for item in anatomy.ancestors(region))
-
-
 _REACH = 3  # words between a side and the place or finding it qualifies
-_BOUNDARY = Cue.BREAK
 _PAIR = {Laterality.LEFT, Laterality.RIGHT}
+_LINK = Cue.CONJUNCTION | Cue.COMMA
 
 
 class Place:
     """A place named in a sentence, at mark ``index``; ``after_preposition``: "in the left base"."""
 
-    __slots__ = ("after_preposition", "index", "region", "side")
+    __slots__ = ("after_preposition", "index", "key", "region", "side")
 
-    def __init__(self, index: int, region: str, side: Laterality | None, after_preposition: bool) -> None:
-        self.index, self.region, self.side, self.after_preposition = index, region, side, after_preposition
+    def __init__(self, index: int, key: str, region: str, side: Laterality | None, after_preposition: bool) -> None:
+        self.index, self.key, self.region, self.side = index, key, region, side
+        self.after_preposition = after_preposition
+
+
+@cache
+def _above(region: str) -> frozenset[str]:
+    return frozenset(item.key for item in anatomy.ancestors(region))
 
 
 def read_places(marks: list[Mark], lexicon: Lexicon) -> tuple[list[Place], dict[int, Laterality]]:
@@ -53,6 +53,8 @@ def read_places(marks: list[Mark], lexicon: Lexicon) -> tuple[list[Place], dict[
             own = side if side is not None and mark.first - side_at <= _REACH + 1 else None
             if own is not None:
                 side = None
+            elif mark.both:
+                own = Laterality.BILATERAL
             near_preposition = mark.first - preposition_at <= _REACH + 1
             last = places[-1] if places else None
             if (
@@ -60,15 +62,14 @@ def read_places(marks: list[Mark], lexicon: Lexicon) -> tuple[list[Place], dict[
                 and mark.first - marks[last.index].last <= _REACH + 1
                 and _same_place(last, region, marks, i)
             ):
-                last.region, last.side = _merged(last, region, own)
-                last.index = i if len(_above(region)) > len(_above(last.region)) else last.index
+                _merge(last, i, mark.place, region, own)
                 continue
-            places.append(Place(i, region, own, near_preposition))
+            places.append(Place(i, mark.place, region, own, near_preposition))
         elif mark.concept is not None and side is not None:
             if mark.first - side_at <= _REACH:
                 sides[i] = side
                 side = None
-        elif mark.cue & (_BOUNDARY | Cue.COMMA) and side is not None:
+        elif mark.cue & (Cue.BREAK | Cue.COMMA) and side is not None:
             _give_back(side, side_at, places, sides, marks, i)
             side = None
     _give_back(side, side_at, places, sides, marks, len(marks))
@@ -90,7 +91,7 @@ def _give_back(
         mark = marks[j]
         if mark.last >= side_at:
             continue
-        if mark.cue & _BOUNDARY:
+        if mark.cue & Cue.BREAK:
             return
         if mark.place is not None:
             for place in reversed(places):
@@ -111,9 +112,11 @@ def _same_place(last: Place, region: str, marks: list[Mark], i: int) -> bool:
     return region == last.region or last.region in _above(region) or region in _above(last.region)
 
 
-def _merged(last: Place, region: str, side: Laterality | None) -> tuple[str, Laterality | None]:
-    deeper = region if len(_above(region)) >= len(_above(last.region)) else last.region
-    return deeper, last.side or side or _own_side(region) or _own_side(last.region)
+def _merge(last: Place, i: int, key: str, region: str, side: Laterality | None) -> None:
+    """The deeper of the two, with the side of either."""
+    last.side = last.side or side or _own_side(region) or _own_side(last.region)
+    if len(_above(region)) >= len(_above(last.region)):
+        last.index, last.key, last.region = i, key, region
 
 
 @cache
@@ -127,6 +130,8 @@ def _own_side(region: str) -> Laterality | None:
 def resolve(region: str, side: Laterality | None, lexicon: Lexicon) -> tuple[tuple[str, ...], Laterality | None]:
     """Region keys for a place and a side, and the laterality they have; both sides become both regions."""
     own = _own_side(region)
+    if side is None and region in lexicon.paired:
+        side = Laterality.BILATERAL
     if side is None or own is not None:
         return (region,), own
     if side is Laterality.BILATERAL:
@@ -135,72 +140,85 @@ def resolve(region: str, side: Laterality | None, lexicon: Lexicon) -> tuple[tup
     return (lexicon.sided.get((region, side), region),), side
 
 
-def places_of(concept_at: int, concept: Concept, marks: list[Mark], places: list[Place]) -> list[Place]:
-    """The places that belong to the finding at mark ``concept_at``, of those where such a finding may be."""
-    before = _before(concept_at, concept, marks, places)
-    after = _after(concept_at, concept, marks, places)
-    if before and not before[0].after_preposition:
-        return before + [place for place in after if place.after_preposition and _refines(place, before)]
-    return after or before
+def places_of(at: int, concept: Concept, marks: list[Mark], places: list[Place], lexicon: Lexicon) -> list[Place]:
+    """The places that belong to the finding at mark ``at``, of those where such a finding may be."""
+    by_index = {place.index: place for place in places if place.key not in lexicon.unlocated}
+    if not by_index:
+        return []
+    modifiers = _modifiers(at, concept, marks, by_index)
+    after = _after(at, concept, marks, by_index)
+    if modifiers:
+        named = {place.region for place in modifiers}
+        return modifiers + [place for place in after if place.after_preposition and place.region not in named]
+    return after or _fronted(at, concept, marks, by_index)
 
 
 def _allowed(place: Place, concept: Concept) -> bool:
-    return not concept.within or place.region in concept.within or place.region in concept.elsewhere
+    return (
+        not concept.within
+        or place.region in concept.within
+        or place.region in concept.elsewhere
+        or place.key in concept.reads
+    )
 
 
-def _refines(place: Place, others: list[Place]) -> bool:
-    return all(place.region != other.region for other in others)
-
-
-def _before(at: int, concept: Concept, marks: list[Mark], places: list[Place]) -> list[Place]:
-    """Places in front of a finding: its modifiers ("right basilar opacity") or a fronted "in the right base, ..."."""
-    by_index = {place.index: place for place in places}
+def _modifiers(at: int, concept: Concept, marks: list[Mark], by_index: dict[int, Place]) -> list[Place]:
+    """Places in the finding's noun phrase: "right basilar and lingular opacity"."""
     found: list[Place] = []
-    crossed = False
+    settled = 0  # places this side of the last "and"
     for j in range(at - 1, -1, -1):
         mark = marks[j]
-        if mark.cue & _BOUNDARY:
-            break
+        cue = mark.cue
         if j in by_index:
-            place = by_index[j]
-            if _allowed(place, concept) and not (crossed and not place.after_preposition):
-                found.append(place)
-            continue
-        if mark.concept is not None:
-            if any(m.cue & Cue.CONJUNCTION or m.cue & Cue.COMMA for m in marks[j + 1 : at]) and not found:
-                crossed = True  # "right basilar scarring and atelectasis" share the modifier
-                if _has_own(j, marks, by_index):
-                    continue
-            if found:
-                break
-            crossed = True
-        elif mark.cue & (Cue.NEGATES_LAST | Cue.COPULA) and found:
+            if _allowed(by_index[j], concept):
+                found.append(by_index[j])
+        elif mark.concept is not None or cue & (Cue.BREAK | Cue.THERE | Cue.COPULA | Cue.SOFT_BREAK | Cue.NEGATES_LAST):
+            break
+        elif cue & Cue.COMMA and not found:
+            break
+        elif cue & Cue.CONJUNCTION:
+            settled = len(found)
+        elif cue & Cue.PREPOSITION and found:
+            if any(other.concept for other in marks[:j]):
+                found = found[:settled]  # "scarring in the left base and right apical opacity"
             break
     found.reverse()
     return found
 
 
-def _has_own(j: int, marks: list[Mark], by_index: dict[int, Place]) -> bool:
-    return j - 1 in by_index
-
-
-def _after(at: int, concept: Concept, marks: list[Mark], places: list[Place]) -> list[Place]:
+def _after(at: int, concept: Concept, marks: list[Mark], by_index: dict[int, Place]) -> list[Place]:
     """Places behind a finding, up to the next statement: "opacity in the left base and lingula"."""
-    by_index = {place.index: place for place in places}
     found: list[Place] = []
     for j in range(at + 1, len(marks)):
         mark = marks[j]
-        if mark.cue & (_BOUNDARY | Cue.THERE):
+        if mark.cue & (Cue.BREAK | Cue.THERE):
             break
         if j in by_index:
             place = by_index[j]
-            if _allowed(place, concept) and (place.after_preposition or found):
-                nearer = j + 1 < len(marks) and marks[j + 1].concept is not None
-                if nearer and not place.after_preposition:
-                    break  # "... and right apical scarring": the next finding's modifier
+            modifies_next = (
+                j + 1 < len(marks) and marks[j + 1].concept is not None and marks[j + 1].first - mark.last <= 2
+            )
+            if modifies_next and not place.after_preposition:
+                break  # "... and right apical scarring": the next finding's modifier
+            beside = all(m.side or m.change or m.cue & Cue.COPULA for m in marks[at + 1 : j])
+            if _allowed(place, concept) and (place.after_preposition or found or beside):
                 found.append(place)
-        elif mark.concept is not None and found:
-            break
-        elif mark.concept is not None and not any(m.cue & (Cue.CONJUNCTION | Cue.COMMA) for m in marks[at + 1 : j]):
-            continue
+        elif mark.concept is not None:
+            if found or not any(m.cue & _LINK for m in marks[at + 1 : j]):
+                break
+    return found
+
+
+def _fronted(at: int, concept: Concept, marks: list[Mark], by_index: dict[int, Place]) -> list[Place]:
+    """Places that open the clause: "in the right base there is an opacity", "the left base shows opacity"."""
+    found: list[Place] = []
+    for j in range(at):
+        mark = marks[j]
+        if j in by_index:
+            if _allowed(by_index[j], concept):
+                found.append(by_index[j])
+        elif mark.cue & Cue.BREAK:
+            found = []
+        elif mark.concept is not None:
+            return found
     return found

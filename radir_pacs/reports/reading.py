@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from radir_pacs.reports.findings import Certainty, Change, Finding, FindingKind, Laterality, Polarity, Severity
-from radir_pacs.reports.lexicon import ROOT, Cue, Lexicon
+from radir_pacs.reports.findings import Certainty, Change, Finding, FindingKind, Laterality, Polarity, Severity, Span
+from radir_pacs.reports.lexicon import ROOT, Concept, Cue, Lexicon
 from radir_pacs.reports.marks import Mark, read_marks
 from radir_pacs.reports.placing import Place, places_of, read_places, resolve
 from radir_pacs.reports.scope import Scopes
@@ -20,7 +20,8 @@ class SentenceReading:
     """Findings of a sentence, and what it leaves open for the sentence before ("This measures 5 mm.")."""
 
     findings: tuple[Finding, ...]
-    refers_back: bool = False
+    unplaced: frozenset[Span] = frozenset()  # "These may be atelectasis": findings where the last sentence's are
+    refers_back: bool = False  # "This measures 5 mm": nothing but more about the last finding
     regions: tuple[str, ...] = ()
     laterality: Laterality | None = None
     size_mm: float | None = None
@@ -35,6 +36,8 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
     scopes = Scopes(marks)
     places, sides = read_places(marks, lexicon)
     findings: list[Finding] = []
+    placed: dict[int, list[Place]] = {}
+    unplaced: list[int] = []
     formed, normal = _form(marks, scopes, places, lexicon)
     for i, mark in enumerate(marks):
         key = mark.concept
@@ -47,13 +50,23 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
         if key is None:
             continue
         concept = lexicon.concepts[key]
-        where = own if own else places_of(i, concept, marks, places)
+        where = own or places_of(i, concept, marks, places, lexicon)
         if concept.elsewhere and where and where[0].region in concept.elsewhere:
             key = concept.elsewhere[where[0].region]
             if not key:
                 continue
             concept = lexicon.concepts[key]
-        regions, laterality = _regions(where, sides.get(i), concept.at, lexicon)
+        inner = mark.entry.inner
+        if not where and inner is not None:
+            side = sides.get(i) or (Laterality.BILATERAL if mark.both else None)
+            where = [Place(i, inner, lexicon.place_region[inner], side, False)]
+        if where:
+            placed[i] = where
+        else:
+            where = _inherited(i, concept, marks, placed, denied, scopes)
+        regions, laterality = _regions(where, sides.get(i), concept, lexicon)
+        if not where and i not in sides:
+            unplaced.append(len(findings))
         findings.append(
             Finding(
                 concept=key,
@@ -69,7 +82,7 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
             )
         )
     for i, subjects in normal.items():
-        regions, laterality = _regions(subjects, None, "chest", lexicon)
+        regions, laterality = _regions(subjects, None, None, lexicon)
         findings.append(
             Finding(
                 concept=ROOT,
@@ -81,9 +94,11 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
                 span=(marks[i].start, marks[i].end),
             )
         )
+    refers_back = bool(marks[0].cue & Cue.PRONOUN)
+    open_findings = frozenset(findings[i].span for i in unplaced) if refers_back else frozenset()
     findings.sort(key=lambda finding: finding.span)
     if any(finding.kind is not FindingKind.NORMAL for finding in findings):
-        return SentenceReading(findings=tuple(findings))
+        return SentenceReading(findings=tuple(findings), unplaced=open_findings)
     return _open_ends(marks, places, findings, lexicon)
 
 
@@ -99,7 +114,7 @@ def _absorbed(i: int, marks: list[Mark], lexicon: Lexicon) -> bool:
 
 def _open_ends(marks: list[Mark], places: list[Place], findings: list[Finding], lexicon: Lexicon) -> SentenceReading:
     refers = bool(marks[0].cue & Cue.PRONOUN) and not findings
-    regions, laterality = _regions(places, None, "", lexicon) if places else ((), None)
+    regions, laterality = _regions(places, None, None, lexicon)
     return SentenceReading(
         findings=tuple(findings),
         refers_back=refers,
@@ -218,22 +233,39 @@ def _denied_after(i: int, marks: list[Mark]) -> bool:
 
 
 def _regions(
-    where: list[Place], side: Laterality | None, default: str, lexicon: Lexicon
+    where: list[Place], side: Laterality | None, concept: Concept | None, lexicon: Lexicon
 ) -> tuple[tuple[str, ...], Laterality | None]:
+    """Region keys and laterality; a side that stands at the finding itself decides the laterality."""
     regions: list[str] = []
     sides: set[Laterality] = set()
     for place in where:
-        keys, own = resolve(place.region, place.side or side, lexicon)
-        regions += [key for key in keys if key not in regions]
-        if own is not None:
-            sides.add(own)
-    if not regions and default:
-        keys, own = resolve(default, side, lexicon)
+        named = place.region if concept is None else concept.reads.get(place.key, place.region)
+        for region in (named, *lexicon.place_also.get(place.key, ())):
+            keys, own = resolve(region, place.side or side, lexicon)
+            regions += [key for key in keys if key not in regions]
+            if own is not None:
+                sides.add(own)
+    if not regions and concept is not None:
+        keys, own = resolve(concept.at, side, lexicon)
         regions = list(keys)
         if own is not None:
             sides.add(own)
-    laterality = next(iter(sides)) if len(sides) == 1 else Laterality.BILATERAL if sides else side
-    return tuple(regions), laterality
+    laterality = next(iter(sides)) if len(sides) == 1 else Laterality.BILATERAL if sides else None
+    return tuple(regions), side or laterality
+
+
+def _inherited(
+    i: int, concept: Concept, marks: list[Mark], placed: dict[int, list[Place]], denied: bool, scopes: Scopes
+) -> list[Place]:
+    """ "Left basilar opacity, likely atelectasis": what the sentence's nearest earlier finding of a kind says of place."""
+    for j in range(i - 1, -1, -1):
+        if marks[j].cue & (Cue.BREAK | Cue.THERE):
+            break
+        if j in placed and scopes.denied[j] == denied:
+            fitting = [place for place in placed[j] if not concept.within or place.region in concept.within]
+            if fitting:
+                return fitting
+    return []
 
 
 def _severity(marks: list[Mark], i: int, subjects: list[Place] | None) -> Severity | None:
