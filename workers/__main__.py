@@ -22,6 +22,7 @@ from .encode_study import EncodeStudy
 from .encoders import Encoders
 from .index_partition import IndexPartition
 from .mine_report import MineReport
+from .read_report import ReadReport
 from .relay import Relay
 from .runner import Runner, UseCase
 from .tasks import register, ring
@@ -41,6 +42,7 @@ def worker(settings: Settings, name: str) -> None:
         use_cases: dict[JobKind, UseCase] = {
             JobKind.ENCODE: encode,
             JobKind.INDEX: IndexPartition(catalogue, settings.home),
+            JobKind.REPORT: ReadReport(catalogue),
             JobKind.REPORT: MineReport(catalogue),
         }
         runner = Runner(catalogue, use_cases, worker=f"{name}:{os.getpid()}", lease_s=settings.job_lease_s)

@@ -18,9 +18,21 @@ from radir_pacs.types import Job
 
 class Reports(Part):
     def add_report(
-        self, study_uid: str, *, body: str, source: str, sop_uid: str | None = None, job: Job | None = None
+        self,
+        study_uid: str,
+        *,
+        body: str,
+        source: str,
+        sop_uid: str | None = None,
+        findings: Any = None,
+        parser: str | None = None,
+        job: Job | None = None,
     ) -> int:
-        """Keep a report, once; returns its id. ``job``: the report job ending with it. Raises NotFound, LeaseLost."""
+        """Keep a report, once; returns its id.
+
+        findings: what mining read from it, when that is known already, with the version of the ``parser``. job: the
+        report job that ends with it. Raises NotFound, LeaseLost.
+        """
         values = {
             "study_uid": study_uid,
             "sop_uid": sop_uid,
@@ -35,6 +47,8 @@ class Reports(Part):
                 hold(connection, job)
             row = run(connection, "add_report", values).fetchone() or run(connection, "report_id", values).fetchone()
             assert row is not None
+            if findings is not None:
+                run(connection, "save_findings", report_id=row["id"], findings=Jsonb(findings), parser=parser)
             run(connection, "note_report", study_uid=study_uid)
             if job is not None:
                 finish(connection, job)
