@@ -72,6 +72,10 @@ class Supervisor:
     def stop(self) -> None:
         self.stopping.set()
 
+    def pids(self) -> set[int]:
+        """Process ids of all processes; -1 stands for one that is not running."""
+        return {child.process.pid if child.process else -1 for child in self.children}
+
     def failed(self) -> _Child | None:
         """A process that cannot stay up: it ended three times within seconds of its start."""
         return next((child for child in self.children if child.quick_ends >= 3), None)

@@ -8,8 +8,6 @@ import signal
 import socket
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 
 from radir_pacs import config
@@ -56,17 +54,17 @@ def running(settings: Settings) -> Iterator[Supervisor]:
             ("web_port", settings.web_host, settings.web_port),
         ):
             check_free(name, host, port)
-        with Catalogue.open(settings):  # starts the embedded Postgres and brings the schema up to date, once
-            pass
         supervisor = Supervisor(settings)
         thread = threading.Thread(target=supervisor.run, name="supervisor")
-        thread.start()
         try:
-            _wait_until_ready(settings, supervisor)
+            with Catalogue.open(settings) as catalogue:  # starts the embedded Postgres, brings the schema up to date
+                thread.start()
+                _wait_until_ready(settings, supervisor, catalogue)
             yield supervisor
         finally:
             supervisor.stop()
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
             if not settings.database_url:
                 stop_embedded(settings.home)
 
@@ -84,7 +82,7 @@ def check_free(name: str, host: str, port: int) -> None:
             ) from None
 
 
-def _wait_until_ready(settings: Settings, supervisor: Supervisor) -> None:
+def _wait_until_ready(settings: Settings, supervisor: Supervisor, catalogue: Catalogue) -> None:
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline:
         failed = supervisor.failed()
@@ -92,23 +90,7 @@ def _wait_until_ready(settings: Settings, supervisor: Supervisor) -> None:
             log = supervisor.log_of(failed.name)
             lines = log.read_text(errors="replace").strip().splitlines()[-1:]
             raise RadirError(f"{failed.name} does not stay up: {' '.join(lines)} (log: {log})")
-        if _listening(settings) and _ready(settings):
+        if supervisor.pids() <= {row.pid for row in catalogue.processes()}:
             return
         time.sleep(0.1)
     raise RadirError(f"not ready after {READY_S:.0f} s; logs are in {settings.home / 'logs'}")
-
-
-def _listening(settings: Settings) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection((settings.listener_host, settings.listener_port), 1):
-        return True
-    return False
-
-
-def _ready(settings: Settings) -> bool:
-    """All pulses are there: the web service's readiness asks the catalogue for them."""
-    url = f"http://{settings.web_host}:{settings.web_port}/health/ready"
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False

@@ -72,6 +72,8 @@ class Handlers:
 
     def on_close(self, event: evt.Event) -> None:
         """A message that ended half-way leaves a part of a file: nothing was promised, nothing is kept."""
+        if event.assoc.requestor.primitive is None:  # before A-ASSOCIATE-RQ: end the wait for one, free the slot
+            event.assoc.dul.to_user_queue.put(None)
         message = event.assoc.dimse.message
         path = getattr(message, "_data_set_path", None)
         if path is not None:

@@ -216,3 +216,20 @@ def test_an_instance_over_the_limit_ends_the_association_and_leaves_nothing(
     wait_for(lambda: not list(blobs.incoming_folder.iterdir()))
     with pytest.raises(RadirError):
         catalogue.instance(big.SOPInstanceUID)
+
+
+def test_peers_that_hang_up_at_once_hold_no_slot(serve) -> None:
+    peer = serve(listener_max_associations=2)
+    for _ in range(10):
+        socket.create_connection((peer.host, peer.port), 10).close()
+
+    def admitted() -> bool:
+        ae = AE()
+        ae.add_requested_context(Verification)
+        association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
+        established = association.is_established
+        if established:
+            association.release()
+        return established
+
+    wait_for(admitted, 5)
