@@ -47,6 +47,7 @@ class Cue(IntFlag):
     COMMA = auto()
     PRONOUN = auto()
     ARTICLE = auto()
+    PROJECTION = auto()  # "overlying the rib": where the shadow falls, not where the finding is
 
 
 _CUE_PLACES: Mapping[tuple[str, str], Cue] = {
@@ -70,6 +71,7 @@ _CUE_PLACES: Mapping[tuple[str, str], Cue] = {
     ("break", "commas"): Cue.COMMA,
     ("break", "pronouns"): Cue.PRONOUN,
     ("break", "articles"): Cue.ARTICLE,
+    ("break", "projections"): Cue.PROJECTION | Cue.PREPOSITION,
 }
 
 
@@ -194,7 +196,9 @@ def load(language: str = "en", extra: tuple[Path, ...] = ()) -> Lexicon:
         for term in terms:
             _put(lexicon, term).attribute = attribute
     for words, place in place_terms.items():
-        if words[0] not in ("left", "right") or words[1:] not in place_terms:  # else composed: side + place
+        if (
+            words[0] not in ("left", "right", "bilateral", "both") or words[1:] not in place_terms
+        ):  # else composed: side + place
             _put_words(lexicon.phrases, words).place = place
     for severity in Severity:
         for term in data["cues"]["severity"][severity]:

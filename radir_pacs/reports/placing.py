@@ -9,7 +9,7 @@ from radir_pacs.reports.findings import Laterality
 from radir_pacs.reports.lexicon import Concept, Cue, Lexicon
 from radir_pacs.reports.marks import Mark
 
-_REACH = 3  # words between a side and the place or finding it qualifies
+_REACH = 5  # words between a side and the place or finding it qualifies
 _PAIR = {Laterality.LEFT, Laterality.RIGHT}
 _LINK = Cue.CONJUNCTION | Cue.COMMA
 
@@ -17,11 +17,12 @@ _LINK = Cue.CONJUNCTION | Cue.COMMA
 class Place:
     """A place named in a sentence, at mark ``index``; ``after_preposition``: "in the left base"."""
 
-    __slots__ = ("after_preposition", "index", "key", "region", "side")
+    __slots__ = ("after_preposition", "index", "key", "projected", "region", "side")
 
     def __init__(self, index: int, key: str, region: str, side: Laterality | None, after_preposition: bool) -> None:
         self.index, self.key, self.region, self.side = index, key, region, side
         self.after_preposition = after_preposition
+        self.projected = False  # "overlying the rib"
 
 
 @cache
@@ -35,10 +36,14 @@ def read_places(marks: list[Mark], lexicon: Lexicon) -> tuple[list[Place], dict[
     sides: dict[int, Laterality] = {}  # mark index of a concept -> side
     side: Laterality | None = None
     side_at = -99
-    preposition_at = -99
+    preposition_at = projection_at = -99
     for i, mark in enumerate(marks):
         if mark.cue & Cue.PREPOSITION:
             preposition_at = mark.last
+            if mark.cue & Cue.PROJECTION:
+                projection_at = mark.last
+            else:
+                projection_at = -99
         if mark.side is not None:
             if side is not None and {side, mark.side} == _PAIR and mark.first - side_at <= _REACH:
                 side = Laterality.BILATERAL
@@ -64,7 +69,9 @@ def read_places(marks: list[Mark], lexicon: Lexicon) -> tuple[list[Place], dict[
             ):
                 _merge(last, i, mark.place, region, own)
                 continue
-            places.append(Place(i, mark.place, region, own, near_preposition))
+            place = Place(i, mark.place, region, own, near_preposition)
+            place.projected = mark.first - projection_at <= _REACH + 1
+            places.append(place)
         elif mark.concept is not None and side is not None:
             if mark.first - side_at <= _REACH:
                 sides[i] = side
@@ -149,8 +156,9 @@ def places_of(at: int, concept: Concept, marks: list[Mark], places: list[Place],
     after = _after(at, concept, marks, by_index)
     if modifiers:
         named = {place.region for place in modifiers}
-        return modifiers + [place for place in after if place.after_preposition and place.region not in named]
-    return after or _fronted(at, concept, marks, by_index)
+        after = [place for place in after if place.after_preposition and place.region not in named]
+    found = modifiers + after or _fronted(at, concept, marks, by_index)
+    return [place for place in found if not place.projected] or found
 
 
 def _allowed(place: Place, concept: Concept) -> bool:
@@ -174,7 +182,7 @@ def _modifiers(at: int, concept: Concept, marks: list[Mark], by_index: dict[int,
                 found.append(by_index[j])
         elif mark.concept is not None or cue & (Cue.BREAK | Cue.THERE | Cue.COPULA | Cue.SOFT_BREAK | Cue.NEGATES_LAST):
             break
-        elif cue & Cue.COMMA and not found:
+        elif cue & Cue.COMMA:
             break
         elif cue & Cue.CONJUNCTION:
             settled = len(found)
@@ -204,7 +212,8 @@ def _after(at: int, concept: Concept, marks: list[Mark], by_index: dict[int, Pla
             if _allowed(place, concept) and (place.after_preposition or found or beside):
                 found.append(place)
         elif mark.concept is not None:
-            if found or not any(m.cue & _LINK for m in marks[at + 1 : j]):
+            adjoins = mark.first - marks[j - 1].last <= 1  # "granulomatous nodule in ..."
+            if found or not (adjoins or any(m.cue & _LINK for m in marks[at + 1 : j])):
                 break
     return found
 

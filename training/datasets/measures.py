@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from radir_pacs import anatomy
 from radir_pacs.reports.findings import Finding, Laterality
 from radir_pacs.reports.labels import LabelSet
 from radir_pacs.reports.lexicon import Lexicon
@@ -84,6 +85,7 @@ class PlaceScore:
     sides_right: int = 0
     sides: int = 0
     misses: Counter[str] = field(default_factory=Counter)
+    extra: Counter[str] = field(default_factory=Counter)
 
     @property
     def side_accuracy(self) -> float:
@@ -109,7 +111,10 @@ def score_places(findings: Iterable[Finding], codes: Iterable[Code], lexicon: Le
         if wanted and all(code.places for code in group):
             found = [place for place in wanted if place & said]
             right = {region for region in said if any(region in place for place in wanted)}
+            right |= {above.key for region in said for above in anatomy.ancestors(region)}  # said again, less exactly
             score.regions += Counts(tp=len(found), fn=len(wanted) - len(found), fp=len(said - right))
+            for region in sorted(said - right):
+                score.extra[f"{group[0].head}: {region} beside {sorted(min(place) for place in wanted)}"] += 1
             for place in wanted:
                 if not place & said:
                     score.misses[f"{group[0].head}: {sorted(place)} read as {sorted(said)}"] += 1

@@ -127,7 +127,9 @@ def read_code(path: str, lexicon: Lexicon) -> Code | None:
     head, *words = [word.strip() for word in path.split("/")]
     if head not in _HEADS:
         return None
-    concepts = {key for key, above in lexicon.ancestors.items() if above & set(_HEADS[head])}
+    own = set(_HEADS[head])
+    finer = {key for keys in _HEADS.values() for key in keys if key not in own and lexicon.ancestors[key] & own}
+    concepts = {key for key, above in lexicon.ancestors.items() if above & own and not above & finer}
     named = [word for word in words if word in _PLACES] + ([_HEAD_PLACES[head]] if head in _HEAD_PLACES else [])
     side = next((_SIDES[word] for word in words if word in _SIDES), None)
     places: tuple[frozenset[str], ...] = ()
@@ -135,7 +137,9 @@ def read_code(path: str, lexicon: Lexicon) -> Code | None:
         deepest = max(named, key=_ORDER.__getitem__)
         regions = _PLACES[deepest]
         if deepest in _COARSE:
-            regions = tuple(key for region in regions for key in (region, *(r.key for r in anatomy.descendants(region))))
+            regions = tuple(
+                key for region in regions for key in (region, *(r.key for r in anatomy.descendants(region)))
+            )
         elif deepest == "lymph nodes":  # "hilum/lymph nodes": nodes, or the hilum that they lie in
             regions = tuple(dict.fromkeys(region for word in named for region in _PLACES[word] if region != "lungs"))
         sides = (Laterality.LEFT, Laterality.RIGHT) if side is Laterality.BILATERAL else (side,)
@@ -150,6 +154,9 @@ def read_code(path: str, lexicon: Lexicon) -> Code | None:
 
 
 def _of_side(regions: tuple[str, ...], side: Laterality | None, lexicon: Lexicon) -> list[str]:
-    if side is None:
-        return list(regions)
+    if side is None:  # the coder left the side open: either is right
+        sided = (
+            lexicon.sided.get((region, part)) for part in (Laterality.LEFT, Laterality.RIGHT) for region in regions
+        )
+        return [*regions, *(key for key in sided if key)]
     return [lexicon.sided.get((anatomy.region(region).key, side), region) for region in regions]
