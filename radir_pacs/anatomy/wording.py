@@ -26,7 +26,8 @@ _SPINE_PARTS = {"c": "cervical", "t": "thoracic", "l": "lumbar"}
 
 with (files("radir_pacs.anatomy") / "words.toml").open("rb") as _words_file:
     _WORDS = tomllib.load(_words_file)
-_FILLERS, _OF_THE_LUNG, _FINER = (frozenset(_WORDS[name]) for name in ("fillers", "of_the_lung", "finer"))
+_FILLERS, _OF_THE_LUNG = frozenset(_WORDS["fillers"]), frozenset(_WORDS["of_the_lung"])
+_FINER, _PARTS = frozenset(_WORDS["finer"]), frozenset(_WORDS["parts"])
 _SPELLING: dict[str, str] = _WORDS["spelling"]
 _LEVELLED: dict[str, str] = _WORDS["levelled"]
 
@@ -42,7 +43,8 @@ def look_up(text: str, kind: ImageKind | None = None) -> Region:
     With ``kind``, only a region that such images show. Raises UnknownRegion with the nearest names.
     """
     words = _words(text[:MAX_TEXT_CHARS])
-    for tried in (words, _coarser(words)):
+    coarser = _coarser(words)
+    for tried in (words, coarser, coarser - _PARTS):
         found = _by_wording().get(" ".join(sorted(tried)))
         if found is None:
             continue

@@ -108,6 +108,10 @@ def test_sides() -> None:
         ("cardiac silhouette", "heart"),
         ("hemidiaphragms", "diaphragm"),
         ("thorax", "chest"),
+        ("posterior chest wall", "chest_wall"),
+        ("mid oesophagus", "esophagus"),
+        ("left apical region", "left_lung_apex"),
+        ("mediobasal segment of the left lower lobe", "left_lower_lobe"),
     ],
 )
 def test_look_up(text: str, key: str) -> None:
