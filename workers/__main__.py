@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -17,12 +18,11 @@ from radir_pacs.logs import set_up_logging
 from radir_pacs.pulse import pulse
 from radir_pacs.types import JobKind
 
-from .app import QUEUE, make_app
+from .app import make_app, serve
 from .encode_study import EncodeStudy
 from .encoders import Encoders
 from .index_partition import IndexPartition
 from .mine_report import MineReport
-from .read_report import ReadReport
 from .relay import Relay
 from .runner import Runner, UseCase
 from .tasks import register, ring
@@ -42,17 +42,13 @@ def worker(settings: Settings, name: str) -> None:
         use_cases: dict[JobKind, UseCase] = {
             JobKind.ENCODE: encode,
             JobKind.INDEX: IndexPartition(catalogue, settings.home),
-            JobKind.REPORT: ReadReport(catalogue),
             JobKind.REPORT: MineReport(catalogue),
         }
         runner = Runner(catalogue, use_cases, worker=f"{name}:{os.getpid()}", lease_s=settings.job_lease_s)
         app = make_app(settings, catalogue)
         register(app, runner.run)
-        quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        with pulse(catalogue, name):
-            app.worker_main(
-                ["worker", "--pool", "solo", "-Q", QUEUE, "-n", f"{name}-{os.getpid()}@radir", "-l", "ERROR", *quiet]
-            )
+        with contextlib.closing(encode), pulse(catalogue, name):
+            serve(app, hostname=f"{name}-{os.getpid()}@radir")
 
 
 def relay(settings: Settings, name: str) -> None:

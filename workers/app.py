@@ -6,10 +6,12 @@ relay bring work back when a worker dies, so no broker's redelivery, early or ho
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from celery import Celery
+from celery import Celery, signals
+from celery.platforms import SecurityWarning
 
 from radir_pacs.catalogue import Catalogue, install_pgmq
 from radir_pacs.config import Settings
@@ -55,6 +57,30 @@ def make_app(settings: Settings, catalogue: Catalogue) -> Celery:
         enable_utc=True,
     )
     return app
+
+
+def serve(app: Celery, hostname: str) -> None:
+    """Work in this process until SIGTERM or SIGINT, which let the task in hand end first.
+
+    Solo pool: a forked child could not use CUDA, and whoever wants more workers starts more processes.
+    """
+    signals.setup_logging.connect(_leave_logging_alone)
+    warnings.filterwarnings("ignore", category=SecurityWarning)  # root in a container; messages are JSON numbers
+    worker = app.Worker(
+        hostname=hostname,
+        pool="solo",
+        concurrency=1,
+        queues=[QUEUE],
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    )
+    worker.start()
+
+
+def _leave_logging_alone(**_: object) -> None:
+    """Celery sets up logging unless somebody listens to its signal: `radir_pacs.logs` did it already."""
 
 
 def _scheme(url: str) -> str:

@@ -41,9 +41,10 @@ class EncodeStudy:
         self._catalogue = catalogue
         self._blobs = blobs
         self._encoders = encoders
-        self._limits = DecodeLimits(
+        limits = DecodeLimits(
             memory_bytes=decode_memory_mib * MIB, cpu_s=max(1, int(decode_timeout_s)), wall_s=decode_timeout_s
         )
+        self._decoder = PixelDecoder(limits)  # its child serves study after study: starting one costs a second
 
     def __call__(self, job: Job) -> None:
         """Ends the job with the study ENCODED, SKIPPED or QUARANTINED.
@@ -68,6 +69,10 @@ class EncodeStudy:
         else:
             self._catalogue.save_encodings(study_uid, encodings, revision, job)
 
+    def close(self) -> None:
+        """End the decoding child."""
+        self._decoder.close()
+
     def _end(self, job: Job, state: StudyState, reason: str, revision: int) -> None:
         self._catalogue.set_study_state(job.key, state, reason, revision=revision, job=job)
 
@@ -75,8 +80,7 @@ class EncodeStudy:
         """One encoding a kind of image, of those kinds that a model is served for."""
         plan = plan_study(header for header, _ in content)
         paths = {header.sop_uid: self._blobs.path(sha256) for header, sha256 in content}
-        with PixelDecoder(self._limits) as decoder:
-            volumes = assemble(plan, paths, decoder)
+        volumes = assemble(plan, paths, self._decoder)
         pairs = [(self._encoders.encoder(volume.kind), volume) for volume in volumes]
         encodings = [encoder.encode(volume) for encoder, volume in pairs if encoder is not None]
         if not encodings:

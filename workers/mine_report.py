@@ -22,6 +22,7 @@ class MineReport:
         """Ends the job with text and findings kept; our own reports and those without text end it with a note."""
         try:
             instance = self._catalogue.instance(job.key)
+            modalities = self._catalogue.study(instance.study_uid).modalities
         except NotFound:
             self._catalogue.finish(job, "the report is gone")
             return
@@ -32,9 +33,14 @@ class MineReport:
         if not body:
             self._catalogue.finish(job, "no text in it")
             return
-        modalities = self._catalogue.study(instance.study_uid).modalities
         kinds = {_KINDS[modality] for modality in modalities if modality in _KINDS}
         findings = mine(body, kinds.pop() if len(kinds) == 1 else None).findings
-        report_id = self._catalogue.add_report(instance.study_uid, body=body, source="sr", sop_uid=instance.sop_uid)
-        self._catalogue.save_findings(report_id, findings_to_json(findings), PARSER)
-        self._catalogue.finish(job)
+        self._catalogue.add_report(
+            instance.study_uid,
+            body=body,
+            source="sr",
+            sop_uid=instance.sop_uid,
+            findings=findings_to_json(findings),
+            parser=PARSER,
+            job=job,
+        )
