@@ -1,0 +1,112 @@
+"""The real stack as an administrator starts it: `radir up` in a home folder and on ports of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import free_port
+
+ENDED = {"INDEXED", "SKIPPED", "QUARANTINED"}
+
+
+@dataclass
+class Stack:
+    home: Path
+    listener_port: int
+    web_port: int
+    process: subprocess.Popen[bytes]
+    environment: dict[str, str]
+
+    @property
+    def web(self) -> str:
+        return f"http://127.0.0.1:{self.web_port}"
+
+    def radir(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run one command against this stack."""
+        done = subprocess.run(
+            [sys.executable, "-m", "radir_pacs.cli", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.radir(*arguments, "--json").stdout)
+
+    def status(self) -> Any:
+        return json.loads(self.radir("status", "--json", check=False).stdout)
+
+    def wait(self, condition: Callable[[Any], bool], seconds: float = 120) -> Any:
+        """Until the status fulfils the condition; returns that status."""
+        deadline = time.monotonic() + seconds
+        while True:
+            found = self.status()
+            if condition(found):
+                return found
+            assert time.monotonic() < deadline, f"not reached; last status: {found}"
+            assert self.process.poll() is None, "radir up ended"
+
+    def wait_until_done(self, studies: int, seconds: float = 120) -> Any:
+        """Until so many studies have come to their end and no job is open."""
+        return self.wait(
+            lambda s: sum(s["studies"].get(state, 0) for state in ENDED) == studies == sum(s["studies"].values())
+            and not s["queue"],
+            seconds,
+        )
+
+    def pid_of(self, name: str) -> int:
+        found = {p["name"]: p for p in json.loads((self.home / "supervisor.json").read_text())["processes"]}
+        return int(found[name]["pid"])
+
+    def kill(self, name: str) -> None:
+        """kill -9 one process of the stack."""
+        os.kill(self.pid_of(name), signal.SIGKILL)
+
+
+@contextmanager
+def running_stack(home: Path, **settings: str) -> Iterator[Stack]:
+    """`radir up`, answering; stopped by SIGTERM at the end, which must end it in order."""
+    listener_port, web_port = free_port(), free_port()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RADIR_")} | {
+        "RADIR_HOME": str(home),
+        "RADIR_LISTENER_PORT": str(listener_port),
+        "RADIR_WEB_PORT": str(web_port),
+        "RADIR_QUIET_PERIOD_S": "0.5",
+        "RADIR_DEVICE": "cpu",
+        "RADIR_TORCH_THREADS": "1",
+        **{f"RADIR_{name.upper()}": value for name, value in settings.items()},
+    }
+    home.mkdir(parents=True, exist_ok=True)
+    log = (home / "up.log").open("wb")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "radir_pacs.cli", "up"], env=environment, stdout=log, stderr=subprocess.STDOUT
+    )
+    stack = Stack(home, listener_port, web_port, process, environment)
+    try:
+        deadline = time.monotonic() + 120
+        while b"State" not in (home / "up.log").read_bytes():
+            assert process.poll() is None, (home / "up.log").read_text()
+            assert time.monotonic() < deadline, "radir up does not come up"
+            time.sleep(0.05)
+        yield stack
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            code = process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    assert code == 0, (home / "up.log").read_text()
