@@ -20,10 +20,9 @@ _DEPTHS = (98, 104, 108, 107, 106, 104, 98, 88, 80, 72, 64, 60, 58)
 def paint_body(canvas: Canvas, chest: Chest) -> None:
     """Fill the skin with muscle under a layer of fat, and the rib cage with loose fatty tissue."""
     p, axes = chest.patient, canvas.axes
-    x, y, z = canvas.coordinates((slice(None), slice(None), slice(None)))
     # Around a person broader or deeper than average the body grows along.
-    broad = p.half_width_mm - 134 * 1.0
-    deep = p.half_depth_mm - 86 * 1.0
+    broad = p.half_width_mm - 134
+    deep = p.half_depth_mm - 86
     heights = np.asarray(_HEIGHTS) * p.scale
     half_width = np.interp(axes.z, heights, _WIDTHS) + broad
     half_depth = np.interp(axes.z, heights, _DEPTHS) + deep

@@ -36,7 +36,7 @@ def _lung_extents(chest: Chest) -> dict[str, _Extent]:
     axes = canvas.axes
     extents = {}
     for key in (*LOBES, "right_lung", "left_lung"):
-        seen = (canvas.lung * lobe_weight(chest, key, x, y, z) > 0.5).any(axis=1)
+        seen = np.any(canvas.lung * lobe_weight(chest, key, x, y, z) > 0.5, axis=1)
         rows, columns = np.nonzero(seen.any(axis=1))[0], np.nonzero(seen.any(axis=0))[0]
         h = axes.voxel_mm / 2
         extents[key] = (

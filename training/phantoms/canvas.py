@@ -16,6 +16,7 @@ from radir_pacs.types import F32
 
 Window = tuple[slice, slice, slice]
 Points = npt.ArrayLike
+Tissue = float | np.floating | F32  # one HU for all voxels, or one each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,18 +96,18 @@ class Canvas:
         zs, ys, xs = window
         return self.axes.x[None, None, xs], self.axes.y[None, ys, None], self.axes.z[zs, None, None]
 
-    def soften(self, inside_mm: F32) -> F32:
+    def soften(self, inside_mm: np.ndarray) -> F32:
         """Coverage from a signed distance that is positive inside."""
-        covered: F32 = np.clip(inside_mm * (1 / self.axes.voxel_mm) + 0.5, 0, 1)
+        covered: F32 = np.clip(inside_mm * np.float32(1 / self.axes.voxel_mm) + np.float32(0.5), 0, 1)
         return covered
 
-    def paint(self, window: Window, coverage: F32, hu: float | F32) -> None:
+    def paint(self, window: Window, coverage: F32, hu: Tissue) -> None:
         """Cover with tissue: lung gives way."""
         view = self.hu[window]
         view += coverage * (hu - view)
         self.lung[window] *= 1 - coverage
 
-    def infiltrate(self, window: Window, amount: F32, hu: float | F32) -> None:
+    def infiltrate(self, window: Window, amount: F32, hu: Tissue) -> None:
         """Blend towards ``hu`` only where there is aerated lung; the lung stays lung."""
         view = self.hu[window]
         view += amount * self.lung[window] * (hu - view)
@@ -147,7 +148,7 @@ class Canvas:
         share = min(1.0, np.pi * max(radius_a, end) ** 2 / self.axes.voxel_mm**2)
         return window, np.float32(share) * self.soften(radius_a + t * (end - radius_a) - distance)
 
-    def tube(self, points: Points, radii: float | Points, hu: float | F32) -> None:
+    def tube(self, points: Points, radii: float | Points, hu: Tissue) -> None:
         """Paint a polyline of capsules; ``radii`` one for all or one a point."""
         path = np.asarray(points, np.float32)
         widths = np.broadcast_to(np.asarray(radii, np.float32), (len(path),))
@@ -156,9 +157,7 @@ class Canvas:
             if shape is not None:
                 self.paint(*shape, hu)
 
-    def ball(
-        self, centre: Points, radii: Points, hu: float | F32, turn: npt.NDArray[np.floating] | None = None
-    ) -> None:
+    def ball(self, centre: Points, radii: Points, hu: Tissue, turn: npt.NDArray[np.floating] | None = None) -> None:
         """Paint an ellipsoid."""
         shape = self.ellipsoid(centre, radii, turn)
         if shape is not None:

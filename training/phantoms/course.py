@@ -47,7 +47,7 @@ def draw_course(seed: int, index: int, kinds: frozenset[ImageKind]) -> Course:
     order = [ImageKind.CXR, ImageKind.CT]
     if rng.random() < 0.4:
         order.append(ImageKind.CXR)
-    visits = []
+    visits: list[Visit] = []
     for kind in (kind for kind in order if kind in kinds):
         visits.append(Visit(number=len(visits) + 1, on=on, kind=kind, findings=findings))
         days = int(rng.integers(1, 15) if rng.random() < 0.5 else rng.integers(20, 240))

@@ -38,9 +38,9 @@ def _endotracheal_tube(canvas: Canvas, chest: Chest, finding: Finding) -> None:
     if tip < 0:
         path.append((-20, 21, tip))
     points = np.asarray(path) * s
-    canvas.tube(points, 4.6, PLASTIC_HU)
+    canvas.tube(points, 5.0, PLASTIC_HU)
     canvas.tube(points, 3.2, -990.0)
-    canvas.tube(points + np.array([3.8, 0, 0]), 1.2, LINE_HU)
+    canvas.tube(points + np.array([4.2, 0, 0]), 1.4, METAL_HU)
 
 
 def _nasogastric_tube(canvas: Canvas, chest: Chest, finding: Finding) -> None:
@@ -66,8 +66,8 @@ def _pacemaker(canvas: Canvas, chest: Chest, finding: Finding) -> None:
     front = -(p.half_depth_mm + 13)
     box = np.array([104 * s, front * 0.86, 46 * s])
     _paint_can(canvas, box)
-    canvas.ball(box + (0, 0, 21), (11, 5, 6), 1600.0)
-    start = box + (-6, 0, 24)
+    canvas.ball(box + np.array([0, 0, 21]), (11, 5, 6), 1600.0)
+    start = box + np.array([-6, 0, 24])
     shared = [
         tuple(start),
         (92 * s, front * 0.7, 84 * s),
@@ -82,14 +82,16 @@ def _pacemaker(canvas: Canvas, chest: Chest, finding: Finding) -> None:
     canvas.tube(lead[-2:], 1.8, METAL_HU)
     if finding.severity >= 2:
         to_atrium = [(-23 * s, -8, 0), (-25 * s, -12, -58 * s), (-34 * s, -26, -66 * s), (-38 * s, -34, -48 * s)]
-        canvas.tube(smooth_path([*[np.asarray(point) + (1.5, 1, 1) for point in shared], *to_atrium], 4), 1.1, LEAD_HU)
+        beside = [tuple(np.asarray(point) + 1.3) for point in shared]
+        canvas.tube(smooth_path([*beside, *to_atrium], 4), 1.1, LEAD_HU)
     if finding.severity == 3:
         canvas.tube(lead[-8:-1], 2.6, METAL_HU)
 
 
 def _paint_can(canvas: Canvas, centre: np.ndarray) -> None:
     """The generator: a flat box with round corners."""
-    window = canvas.window(centre - (25, 8, 23), centre + (25, 8, 23))
+    reach = np.array([25, 8, 23])
+    window = canvas.window(centre - reach, centre + reach)
     if window is not None:
         x, y, z = canvas.coordinates(window)
         across = np.sqrt(np.sqrt(((x - centre[0]) / 24) ** 4 + ((z - centre[2]) / 21) ** 4))

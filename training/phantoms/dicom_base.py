@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from radir_pacs.dicom.uids import derived_uid
 from radir_pacs.types import ImageKind
@@ -63,8 +63,8 @@ def new_object(
 ) -> FileDataset:
     """A data set with the patient, study, series and equipment modules filled in (PS3.3 C.7)."""
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = sop_class, sop_uid
-    meta.TransferSyntaxUID, meta.ImplementationClassUID = ExplicitVRLittleEndian, IMPLEMENTATION_UID
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(sop_class), UID(sop_uid)
+    meta.TransferSyntaxUID, meta.ImplementationClassUID = ExplicitVRLittleEndian, UID(IMPLEMENTATION_UID)
     ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     visit, patient = identity.visit, identity.course.patient
     ds.SpecificCharacterSet = "ISO_IR 192"

@@ -13,6 +13,7 @@ from radir_pacs.types import F32
 
 from .dicom_base import Identity, code, new_object, region_sequence, save
 from .images import Images
+from .slice_writer import SliceWriter
 
 _CT_INTERCEPT = -1024
 
@@ -77,15 +78,20 @@ def write_ct(identity: Identity, images: Images, folder: Path) -> list[Path]:
     ds.WindowCenterWidthExplanation = ["MEDIASTINUM", "LUNG"]
     ds.LossyImageCompression, ds.BurnedInAnnotation = "00", "NO"
     stored = np.clip(np.round(images.ct) - _CT_INTERCEPT, 0, 4095)
+    _pixels(ds, stored[0])
+    writer = SliceWriter(ds)
     written = []
     for number, plane in enumerate(stored, 1):
         z = round(z0 + (number - 1) * thickness, 4)
-        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = identity.uid("instance", "ct", str(number))
-        ds.InstanceNumber, ds.SliceLocation = number, z
-        ds.ImagePositionPatient = [round(x0, 4), round(y0, 4), z]
-        _pixels(ds, plane)
         path = folder / f"ct_{number:04d}.dcm"
-        save(ds, path)
+        path.write_bytes(
+            writer.encode(
+                sop_uid=identity.uid("instance", "ct", str(number)),
+                number=number,
+                position_mm=(round(x0, 4), round(y0, 4), z),
+                pixels=plane.astype("<u2").tobytes(),
+            )
+        )
         written.append(path)
     return written
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a synthetic chest: a catalogue of findings, where they may sit, and how they are drawn by lot."""
+"""What can be wrong with a synthetic chest: a catalogue of findings, where they may sit, how they are drawn by lot."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def take_images(
     if ct:
         _add_ct_noise(scan, rng)
     empty = np.zeros((1, 0, 0), np.float32)
-    thickness = h * size.slice_voxels
+    thickness = round(h * size.slice_voxels, 4)
     return Images(
         frontal=_radiograph(front_path, h, rng) if radiographs else empty,
         lateral=_radiograph(side_path * np.float32(0.82), h, rng) if radiographs else empty,
@@ -75,7 +75,7 @@ def take_images(
 
 
 def _without_arms(chest: Chest, axes: Axes) -> F32:
-    """1 where [z, x] belongs to the trunk and 0 at the shoulders: the arms are up in a lateral view and take them along."""
+    """1 where [z, x] belongs to the trunk, 0 at the shoulders: arms raised for a lateral view take them along."""
     half_width = chest.patient.half_width_mm
     limit = np.interp(axes.z, [0, 55, chest.patient.apex_mm], [half_width + 20, half_width - 14, 62])
     trunk: F32 = (np.abs(axes.x)[None, :] < limit[:, None]).astype(np.float32)
@@ -89,8 +89,8 @@ def _radiograph(path: F32, pixel_mm: float, rng: np.random.Generator) -> F32:
 
 
 def _scan_range(chest: Chest, z: F32, step: int) -> tuple[int, int]:
-    """Planes from under the lungs to above them, a whole number of slices."""
-    low = int(np.searchsorted(z, min(chest.right_dome_mm, chest.left_dome_mm) - 100))
+    """Planes from under the lungs to above them, a whole number of slices; the same on every day of a patient."""
+    low = int(np.searchsorted(z, chest.patient.right_dome_mm - chest.patient.dome_step_mm - 100))
     high = int(np.searchsorted(z, chest.patient.apex_mm + 22))
     return low, low + (high - low) // step * step
 

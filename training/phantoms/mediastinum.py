@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from radir_pacs.types import F32
-
 from .canvas import Canvas, rotation, smooth_path
 from .patient import Chest
 
@@ -54,7 +52,7 @@ def _paint_heart(canvas: Canvas, chest: Chest) -> None:
     if window is None:
         return
     x, y, z = canvas.coordinates(window)
-    melted: F32 | float = np.float32(0)
+    melted = np.zeros((1, 1, 1), np.float32)
     for centre, radii, turn in parts:
         rows = ((np.eye(3) if turn is None else turn) / radii[:, None]).astype(np.float32)
         u, v, w = (

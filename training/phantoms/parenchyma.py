@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from radir_pacs.types import F32
+
 from .canvas import Canvas, Noise, Window
 from .findings import Finding
 from .lungs import above_oblique_fissure, lobe_weight, minor_fissure_mm
@@ -40,7 +42,9 @@ def _lung_window(canvas: Canvas, side: int) -> Window | None:
     return window if window is not None and canvas.lung[window].any() else None
 
 
-def _patch(canvas: Canvas, chest: Chest, finding: Finding, radius_mm: float, edge_mm: float, grain_mm: float):
+def _patch(
+    canvas: Canvas, chest: Chest, finding: Finding, radius_mm: float, edge_mm: float, grain_mm: float
+) -> tuple[Window, F32, F32] | None:
     """A cloud in a lobe: its window and weight. An endless radius takes the whole lobe."""
     window = _lung_window(canvas, finding.side)
     if window is None:
@@ -133,7 +137,7 @@ def _septal_lines(canvas: Canvas, chest: Chest, finding: Finding) -> None:
     for side in (-1, 1):
         for step in range(4 + 3 * finding.severity):
             z = (chest.right_dome_mm if side < 0 else chest.left_dome_mm) - 12 + 6.5 * step
-            width = float(chest.cavity(np.float32([z]))[0][0]) - 3
+            width = float(chest.cavity(np.asarray([z]))[0][0]) - 3
             y = rng.uniform(-25, 25)
             a, b = (side * width, y, z), (side * (width - rng.uniform(12, 22)), y + 6, z + rng.normal(0, 1))
             shape = canvas.capsule(a, b, 0.9)

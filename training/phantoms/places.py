@@ -27,7 +27,7 @@ def lobe_place(chest: Chest, finding: Finding) -> np.ndarray:
         at = 0.42 + (at - 0.42) * room
     centre = low + (high - low) * at
     centre[2] = max(centre[2], _floor(chest, finding.side) + 18)
-    return centre * np.array([finding.side, 1, 1]) * chest.patient.scale
+    return np.asarray(centre * np.array([finding.side, 1, 1]) * chest.patient.scale)
 
 
 def _floor(chest: Chest, side: int) -> float:

@@ -34,9 +34,9 @@ def draw_sheet(path: Path, seed: int, patients: int, size: Size) -> None:
 
 def _views(study: PhantomStudy) -> list[F32]:
     ct, (dz, dy, _) = study.ct, study.ct_spacing_mm
-    axial = ct[int(round((-62.0 - study.ct_origin_mm[2]) / dz))]
-    upper = ct[int(round((12.0 - study.ct_origin_mm[2]) / dz))]
-    middle = int(round((18.0 - study.ct_origin_mm[1]) / dy))
+    axial = ct[round((-62.0 - study.ct_origin_mm[2]) / dz)]
+    upper = ct[round((12.0 - study.ct_origin_mm[2]) / dz)]
+    middle = round((18.0 - study.ct_origin_mm[1]) / dy)
     coronal = np.repeat(ct[::-1, middle, :], max(1, round(dz / dy)), axis=0)
     return [
         study.frontal[0],

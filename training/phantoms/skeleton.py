@@ -39,9 +39,9 @@ def rib_numbers(chest: Chest, z: F32, angle: F32) -> tuple[F32, F32]:
     return number, fall
 
 
-def _steepness(number: F32) -> F32:
-    steep: F32 = 1 - 0.62 * np.exp(-np.maximum(number - 1, 0) / 2.2)
-    return steep.astype(np.float32)
+def _steepness(number: np.ndarray) -> F32:
+    steep: F32 = (1 - 0.62 * np.exp(-np.maximum(number - 1, 0) / 2.2)).astype(np.float32)
+    return steep
 
 
 def rib_height(chest: Chest, number: int, angle: float) -> float:
@@ -49,7 +49,7 @@ def rib_height(chest: Chest, number: int, angle: float) -> float:
     p = chest.patient
     turn = angle / np.pi
     fall = p.rib_drop_mm * turn**1.4 - 7 * np.sin(min(turn * 6, np.pi))
-    steep = float(_steepness(np.float32([number]))[0])
+    steep = float(_steepness(np.array([number]))[0])
     return float(FIRST_RIB_MM * p.scale - (number - 1) * RIB_PITCH_MM * p.scale - fall * steep)
 
 
@@ -108,7 +108,7 @@ def _rib_ends(rib: F32, angle: F32, xs: F32) -> F32:
 def fracture_place(finding: Finding) -> tuple[tuple[int, ...], float]:
     """The broken ribs (numbers) and the angle of the break."""
     first = 4 + int(finding.at[0] * 4)
-    return tuple(range(first, first + (1, 2, 4)[finding.severity - 1])), 1.15 + 0.75 * finding.at[1]
+    return tuple(range(first, first + (1, 2, 4)[finding.severity - 1])), 0.7 + 0.55 * finding.at[1]
 
 
 def _breaks(chest: Chest, number: F32, angle: F32, side: F32) -> F32:

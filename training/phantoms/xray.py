@@ -1,4 +1,4 @@
-"""Radiographs from the volume: parallel beams, Beer-Lambert, scatter, quantum noise, and the processing of a DX unit."""
+"""Radiographs from the volume: parallel beams, Beer-Lambert, scatter, quantum noise, the processing of a DX unit."""
 
 from __future__ import annotations
 
