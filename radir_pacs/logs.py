@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import warnings
 from datetime import UTC, datetime
 from typing import Any
 
@@ -46,5 +47,6 @@ def set_up_logging(settings: Settings, process: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines(process))
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
+    warnings.simplefilter("ignore")  # pydicom's quote the values that they find odd
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -113,7 +113,7 @@ def show(answer: SimilarCaseList, *, pictured: dict[str, str] | None = None) -> 
     table = Table(title=title, title_justify="left", header_style="bold", expand=False)
     table.add_column("rank", justify="right")
     table.add_column("score", justify="right")
-    table.add_column("study", overflow="fold")
+    table.add_column("study", no_wrap=out.width >= 140, overflow="fold")
     if pictured is not None:
         table.add_column("in the picture")
     table.add_column("reports agree on")
