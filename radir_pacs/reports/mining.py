@@ -46,7 +46,7 @@ class Miner:
         return MinedReport(text=text, kind=kind, findings=tuple(findings))
 
     def _placed_as(self, finding: Finding, earlier: Finding) -> Finding:
-        """ "Left basilar opacity. This may be atelectasis." puts the second finding where the first is, if it may be."""
+        """ "Left basilar opacity. This may be atelectasis.": the second finding is where the first is, if it may be."""
         within = self.lexicon.concepts[finding.concept].within
         if not earlier.asserted or not all(region in within for region in earlier.regions):
             return finding

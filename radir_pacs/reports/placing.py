@@ -11,6 +11,7 @@ from radir_pacs.reports.marks import Mark
 
 _REACH = 5  # words between a side and the place or finding it qualifies
 _PAIR = {Laterality.LEFT, Laterality.RIGHT}
+_PHRASE_END = Cue.BREAK | Cue.THERE | Cue.COPULA | Cue.SOFT_BREAK | Cue.NEGATES_LAST | Cue.COMMA
 _LINK = Cue.CONJUNCTION | Cue.COMMA
 
 
@@ -40,10 +41,7 @@ def read_places(marks: list[Mark], lexicon: Lexicon) -> tuple[list[Place], dict[
     for i, mark in enumerate(marks):
         if mark.cue & Cue.PREPOSITION:
             preposition_at = mark.last
-            if mark.cue & Cue.PROJECTION:
-                projection_at = mark.last
-            else:
-                projection_at = -99
+            projection_at = mark.last if mark.cue & Cue.PROJECTION else -99
         if mark.side is not None:
             if side is not None and {side, mark.side} == _PAIR and mark.first - side_at <= _REACH:
                 side = Laterality.BILATERAL
@@ -148,7 +146,7 @@ def resolve(region: str, side: Laterality | None, lexicon: Lexicon) -> tuple[tup
 
 
 def places_of(at: int, concept: Concept, marks: list[Mark], places: list[Place], lexicon: Lexicon) -> list[Place]:
-    """The places that belong to the finding at mark ``at``, of those where such a finding may be."""
+    """The places beside the finding at mark ``at`` that belong to it, of those where such a finding may be."""
     by_index = {place.index: place for place in places if place.key not in lexicon.unlocated}
     if not by_index:
         return []
@@ -157,7 +155,7 @@ def places_of(at: int, concept: Concept, marks: list[Mark], places: list[Place],
     if modifiers:
         named = {place.region for place in modifiers}
         after = [place for place in after if place.after_preposition and place.region not in named]
-    found = modifiers + after or _fronted(at, concept, marks, by_index)
+    found = modifiers + after
     return [place for place in found if not place.projected] or found
 
 
@@ -180,9 +178,11 @@ def _modifiers(at: int, concept: Concept, marks: list[Mark], by_index: dict[int,
         if j in by_index:
             if _allowed(by_index[j], concept):
                 found.append(by_index[j])
-        elif mark.concept is not None or cue & (Cue.BREAK | Cue.THERE | Cue.COPULA | Cue.SOFT_BREAK | Cue.NEGATES_LAST):
-            break
-        elif cue & Cue.COMMA:
+        elif (
+            mark.concept is not None
+            or cue & (Cue.BREAK | Cue.THERE | Cue.COPULA | Cue.SOFT_BREAK | Cue.NEGATES_LAST)
+            or cue & Cue.COMMA
+        ):
             break
         elif cue & Cue.CONJUNCTION:
             settled = len(found)
@@ -218,8 +218,9 @@ def _after(at: int, concept: Concept, marks: list[Mark], by_index: dict[int, Pla
     return found
 
 
-def _fronted(at: int, concept: Concept, marks: list[Mark], by_index: dict[int, Place]) -> list[Place]:
+def fronted(at: int, concept: Concept, marks: list[Mark], places: list[Place], lexicon: Lexicon) -> list[Place]:
     """Places that open the clause: "in the right base there is an opacity", "the left base shows opacity"."""
+    by_index = {place.index: place for place in places if place.key not in lexicon.unlocated}
     found: list[Place] = []
     for j in range(at):
         mark = marks[j]

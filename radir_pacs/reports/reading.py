@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from radir_pacs.reports.findings import Certainty, Change, Finding, FindingKind, Laterality, Polarity, Severity, Span
 from radir_pacs.reports.lexicon import ROOT, Concept, Cue, Lexicon
 from radir_pacs.reports.marks import Mark, read_marks
-from radir_pacs.reports.placing import Place, places_of, read_places, resolve
+from radir_pacs.reports.placing import Place, fronted, places_of, read_places, resolve
 from radir_pacs.reports.scope import Scopes
 
 _NEAR = 4  # words between an attribute and its place
@@ -60,6 +60,7 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
         if not where and inner is not None:
             side = sides.get(i) or (Laterality.BILATERAL if mark.both else None)
             where = [Place(i, inner, lexicon.place_region[inner], side, False)]
+        where = where or fronted(i, concept, marks, places, lexicon)
         if where:
             placed[i] = where
         else:

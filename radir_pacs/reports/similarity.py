@@ -9,16 +9,20 @@ denies what the other affirms. Where either report says nothing the similarity i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from math import log
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from radir_pacs import anatomy
 from radir_pacs.reports.findings import Certainty, Finding, MinedReport
 from radir_pacs.reports.lexicon import ROOT, Lexicon, load
 
+_T = TypeVar("_T", bound=Hashable)
 FLIP = 0.1  # bound of the similarity of an affirmed and a denied item
 NO_SEVERITY = -1
 
@@ -126,17 +130,25 @@ class ItemSimilarity:
 
     def items(self, a: Item, b: Item) -> float:
         """The similarity of two items."""
-        weights = self.weights
         value = self.concepts(a.concept, b.concept) * self.regions(a.region, b.region)
-        if a.present and b.present:
-            if a.severity >= 0 and b.severity >= 0:
-                value *= 1 - weights.severity_step * abs(a.severity - b.severity)
-            elif a.severity != b.severity:
-                value *= weights.unsaid_severity
-            if a.certain != b.certain:
-                value *= weights.doubt
-        elif a.present != b.present:
-            value *= weights.flip
+        return value * _state_factor(a[2:], b[2:], self.weights)
+
+    def matrix(self, items: Sequence[Item]) -> npt.NDArray[np.float32]:
+        """``items`` of every pair, float32 [n, n], without a Python call a pair."""
+        weights = self.weights
+        concepts, concept_at = _numbered([item.concept for item in items])
+        regions, region_at = _numbered([item.region for item in items])
+        by_concept = np.asarray([[self.concepts(a, b) for b in concepts] for a in concepts], np.float32)
+        by_region = np.asarray([[self.regions(a, b) for b in regions] for a in regions], np.float32)
+        value = by_concept[np.ix_(concept_at, concept_at)]
+        value *= by_region[np.ix_(region_at, region_at)]
+        state = [(item.present, item.severity, item.certain) for item in items]
+        states, state_at = _numbered(state)
+        table = np.ones((len(states), len(states)), np.float32)
+        for i, a in enumerate(states):
+            for j, b in enumerate(states):
+                table[i, j] = _state_factor(a, b, weights)
+        value *= table[np.ix_(state_at, state_at)]
         return value
 
     def weight(self, item: Item) -> float:
@@ -154,6 +166,25 @@ class ItemSimilarity:
         weights = [self.weight(item) for item in a]
         best = [max(self.items(item, other) for other in b) for item in a]
         return sum(w * s for w, s in zip(weights, best, strict=True)) / sum(weights)
+
+
+def _state_factor(a: tuple[bool, int, bool], b: tuple[bool, int, bool], weights: Weights) -> float:
+    """What is lost where presence, severity and certainty (of two items, in this order) differ."""
+    if a[0] != b[0]:
+        return weights.flip
+    if not a[0]:
+        return 1.0
+    factor = 1.0 if a[2] == b[2] else weights.doubt
+    if a[1] >= 0 and b[1] >= 0:
+        return factor * (1 - weights.severity_step * abs(a[1] - b[1]))
+    return factor * (weights.unsaid_severity if a[1] != b[1] else 1.0)
+
+
+def _numbered(values: Sequence[_T]) -> tuple[list[_T], npt.NDArray[np.int64]]:
+    """The distinct values in order of first appearance, and the number of each value."""
+    number: dict[_T, int] = {}
+    at = np.asarray([number.setdefault(value, len(number)) for value in values], np.int64)
+    return list(number), at
 
 
 def harmonic(a: float, b: float) -> float:
