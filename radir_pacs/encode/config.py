@@ -111,7 +111,7 @@ class NetworkConfig:
 TINY = NetworkConfig(
     name="tiny",
     stems={
-        ImageKind.CXR: StemConfig(shape=(128, 128), patch=(2, 2), first_width=32, stages=((32, 2), (64, 2), (128, 2))),
+        ImageKind.CXR: StemConfig(shape=(128, 128), patch=(4, 4), first_width=32, stages=((64, 2), (128, 2))),
         ImageKind.CT: StemConfig(shape=(64, 48, 64), patch=(4, 4, 4), first_width=32, stages=((64, 2), (128, 2))),
     },
     width=128,

@@ -25,6 +25,7 @@ from .tokenizer import PAD
 
 GLOBAL_REGION = "chest"
 VIEWS = ("frontal", "lateral", "ct")  # rows of the modality embedding
+RARE_LOGIT = -3.0  # most findings are absent from most regions: training need not begin by learning that
 TEXT_TOKENS = 256  # longest text the text encoder reads
 
 
@@ -207,19 +208,26 @@ class RegionHead(nn.Module):
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 
     def forward(self, features: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [batch, q, width] of region rows ``regions`` [q] to (raw [batch, q, dim - 1], unit vectors)."""
+        """Features [batch, q, width] of region rows ``regions`` [q] to (raw [batch, q, dim - 1], unit vectors).
+
+        In training the batch's own mean and scale are used, with their gradient: a loss then gains nothing from
+        shrinking all vectors of a region together.
+        """
         raw: Tensor = self.project(features.float())
         if self.training:
-            self._follow(raw.detach(), regions)
-        centred = (raw - self.mean[regions]) / self.scale[regions, None]
+            mean = raw.mean(0)
+            scale = (raw - mean).square().sum(-1).mean(0).add(1e-6).sqrt()
+            self._follow(mean.detach(), scale.detach(), regions)
+        else:
+            mean, scale = self.mean[regions], self.scale[regions]
+        centred = (raw - mean) / scale[:, None]
         return raw, functional.normalize(functional.pad(centred, (0, 1), value=1.0), dim=-1)
 
     @torch.no_grad()
-    def _follow(self, raw: Tensor, regions: Tensor) -> None:
+    def _follow(self, mean: Tensor, scale: Tensor, regions: Tensor) -> None:
         momentum = max(self.MOMENTUM, 1.0 / (1 + int(self.seen)))  # a true mean of the first batches
-        self.mean[regions] += momentum * (raw.mean(0) - self.mean[regions])
-        spread = (raw - self.mean[regions]).square().sum(-1).mean(0).sqrt().clamp(min=1e-3)
-        self.scale[regions] += momentum * (spread - self.scale[regions])
+        self.mean[regions] += momentum * (mean - self.mean[regions])
+        self.scale[regions] += momentum * (scale - self.scale[regions])
         self.seen += 1
 
 
@@ -250,6 +258,7 @@ class RadirNetwork(nn.Module):
         )
         self.head = RegionHead(width, config.embedding_dim, len(self.regions))
         self.severity = nn.Linear(config.embedding_dim - 1, 3 * len(self.findings))
+        nn.init.constant_(self.severity.bias, RARE_LOGIT)
 
     def image_tokens(self, images: Tensor, views: Tensor, kind: ImageKind) -> Tensor:
         """Images [batch, 1, *shape] seen as ``views`` [batch] (``view_index``) to tokens [batch, tokens, width]."""

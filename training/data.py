@@ -1,0 +1,192 @@
+"""Training data in memory: network inputs, the truth about them, and whose they are.
+
+Phantom patients are drawn once and kept in a cache folder in shards, so that an interrupted drawing goes on where it
+stopped. A shard is named after everything its content depends on, the look of the phantoms included.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from radir_pacs.encode import NetworkConfig, Preprocessing, preprocess
+from radir_pacs.encode.network import view_index
+from radir_pacs.errors import BadInput
+from radir_pacs.types import F32, ImageKind, Region, View, Volume
+
+from .phantoms import SIZES, PhantomStudy, sample
+from .truth import U8, Mask, Truth, model_regions, severity_table
+
+F16 = npt.NDArray[np.float16]
+I64 = npt.NDArray[np.int64]
+SHARD_PATIENTS = 50
+LATERAL_EVERY = 4  # each fourth patient adds a lateral view
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSet:
+    """images: float16 [studies, 1, *shape], preprocessed. views: rows of the modality embedding. patients: whose."""
+
+    kind: ImageKind
+    regions: tuple[Region, ...]
+    images: F16
+    views: I64
+    patients: I64
+    truth: Truth
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, rows: Mask) -> TrainingSet:
+        truth = replace(self.truth, severity=self.truth.severity[rows], sided=self.truth.sided[rows])
+        return replace(
+            self, images=self.images[rows], views=self.views[rows], patients=self.patients[rows], truth=truth
+        )
+
+    def split(self, held_out: int) -> tuple[TrainingSet, TrainingSet]:
+        """(training, held-out) by patient: the last ``held_out`` patients are kept apart."""
+        people = np.unique(self.patients)
+        if not 0 < held_out < len(people):
+            raise BadInput(f"{held_out} of {len(people)} patients cannot be held out")
+        apart = np.isin(self.patients, people[-held_out:])
+        return self.subset(~apart), self.subset(apart)
+
+    @property
+    def seen(self) -> Mask:
+        """[studies, regions]: whether the view can show the region apart from its twin on the other side."""
+        sided = np.array([region.laterality is not None for region in self.regions])
+        lateral = self.views == view_index(ImageKind.CXR, View.LATERAL)
+        seen: Mask = ~(lateral[:, None] & sided[None])
+        return seen
+
+
+def check_usable(data: TrainingSet) -> None:
+    """Raise BadInput where nothing could be learned: too few patients, constant images, nothing abnormal."""
+    if len(np.unique(data.patients)) < 16:
+        raise BadInput("fewer than 16 patients: there is nothing to tell apart")
+    if not data.images.reshape(len(data), -1).std(axis=0, dtype=np.float32).any():
+        raise BadInput("all images are the same")
+    if not data.truth.abnormal.any():
+        raise BadInput("no study has a finding: every pair is alike")
+
+
+def phantom_set(
+    config: NetworkConfig,
+    kind: ImageKind,
+    *,
+    patients: int,
+    seed: int,
+    cache: Path,
+    processes: int = 1,
+    progress: Callable[[int], None] = lambda done: None,
+) -> TrainingSet:
+    """The first ``patients`` of the synthetic hospital ``seed``, one visit each, from the cache where it holds them.
+
+    ``progress`` is told how many patients are ready. Raises BadInput, OSError.
+    """
+    if patients < 1:
+        raise BadInput("a data set has at least one patient")
+    how = Preprocessing.of(config, kind)
+    folder = cache / f"{kind.lower()}-{_digest(how, seed)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    starts = range(0, patients, SHARD_PATIENTS)
+    missing = [start for start in starts if not (folder / f"{start}.npz").exists()]
+    ready = patients - len(missing) * SHARD_PATIENTS
+    with ProcessPoolExecutor(max(1, processes), mp_context=get_context("spawn")) as pool:
+        for _ in as_completed([pool.submit(_draw_shard, folder, how, seed, start) for start in missing]):
+            ready += SHARD_PATIENTS
+            progress(min(patients, max(0, ready)))
+    return _assembled(kind, [folder / f"{start}.npz" for start in starts], patients)
+
+
+def _assembled(kind: ImageKind, shards: Sequence[Path], patients: int) -> TrainingSet:
+    columns: dict[str, list[npt.NDArray[np.generic]]] = {"images": [], "views": [], "patients": [], "severity": []}
+    for path in shards:
+        with np.load(path, allow_pickle=False) as shard:
+            for name, parts in columns.items():
+                parts.append(shard[name])
+    images, views, who, severity = (np.concatenate(parts) for parts in columns.values())
+    regions = model_regions(kind)
+    keep = who < patients
+    return TrainingSet(
+        kind=kind,
+        regions=regions,
+        images=images[keep],
+        views=views[keep],
+        patients=who[keep],
+        truth=Truth.of(severity[keep], regions),
+    )
+
+
+def _draw_shard(folder: Path, how: Preprocessing, seed: int, start: int) -> None:
+    images: list[F32] = []
+    views: list[int] = []
+    patients: list[int] = []
+    studies: list[PhantomStudy] = []
+    for index in range(start, start + SHARD_PATIENTS):
+        study = _sample(how.kind, seed, index)
+        for volume in _volumes(study, how.kind, lateral=index % LATERAL_EVERY == 0):
+            images.append(preprocess(volume, how))
+            views.append(view_index(volume.kind, volume.view))
+            patients.append(index)
+            studies.append(study)
+    partial = folder / f"{start}.partial-{os.getpid()}"
+    with partial.open("wb") as file:
+        np.savez(
+            file,
+            images=np.stack(images).astype(np.float16),
+            views=np.array(views, np.int64),
+            patients=np.array(patients, np.int64),
+            severity=_table(studies),
+        )
+    partial.replace(folder / f"{start}.npz")
+
+
+def _table(studies: Sequence[PhantomStudy]) -> U8:
+    return severity_table([study.findings for study in studies])
+
+
+def _sample(kind: ImageKind, seed: int, index: int) -> PhantomStudy:
+    return sample(seed, index, size=SIZES["small"], radiographs=kind is ImageKind.CXR, ct=kind is ImageKind.CT)
+
+
+def _volumes(study: PhantomStudy, kind: ImageKind, *, lateral: bool) -> list[Volume]:
+    """The study's images as the service would get them."""
+
+    def volume(voxels: F32, spacing_mm: tuple[float, float, float], view: View | None) -> Volume:
+        uids = tuple(f"2.25.{study.index}.{i}" for i in range(len(voxels)))
+        return Volume(
+            kind=kind,
+            voxels=voxels,
+            spacing_mm=spacing_mm,
+            affine=np.eye(4),
+            study_uid=f"2.25.{study.index}",
+            series_uid=f"2.25.{study.index}.0",
+            sop_instance_uids=uids,
+            view=view,
+        )
+
+    if kind is ImageKind.CT:
+        return [volume(study.ct, study.ct_spacing_mm, None)]
+    frontal = volume(study.frontal, study.radiograph_spacing_mm, View.FRONTAL)
+    return [frontal, volume(study.lateral, study.radiograph_spacing_mm, View.LATERAL)] if lateral else [frontal]
+
+
+def _digest(how: Preprocessing, seed: int) -> str:
+    """What a shard depends on, the phantoms' look by way of two of them."""
+    digest = hashlib.sha256(json.dumps([how.to_json(), seed, SHARD_PATIENTS, LATERAL_EVERY]).encode())
+    for index in (0, 1):
+        study = _sample(how.kind, seed, index)
+        digest.update(_table([study]).tobytes())
+        for volume in _volumes(study, how.kind, lateral=True):
+            digest.update(np.round(preprocess(volume, how), 2).tobytes())
+    return digest.hexdigest()[:12]
