@@ -66,14 +66,17 @@ def test_a_narrow_filter_is_searched_exactly(partition: Partition) -> None:
     assert sorted(hits.labels.tolist()) == allowed.tolist()
 
 
+@pytest.mark.parametrize("count", [125, 1000])  # the first fetch is 128: three left, and none
 def test_excluding_the_nearest_fetches_on_until_k_are_left(
-    partition: Partition, monkeypatch: pytest.MonkeyPatch
+    partition: Partition, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(snapshot, "ROWS_PER_CANDIDATE", 0.01)
     query = random_vectors(1, seed=3)[0]
-    nearest = partition.search(query, 1000).labels
+    nearest = partition.search(query, count).labels
     hits = partition.search(query, 10, excluded=np.sort(nearest))
-    truth, _ = exact_search(random_vectors(COUNT), labels_of(COUNT), query, 1010)
+    truth, _ = exact_search(random_vectors(COUNT), labels_of(COUNT), query, count + 10)
+    assert len(hits.labels) == 10
+    assert not hits.exact
     assert not np.isin(hits.labels, nearest).any()
     assert len(np.intersect1d(hits.labels, truth)) >= 9
 
