@@ -102,11 +102,11 @@ def _asked(box_px: int | None = None) -> Rendering:
 def _window(text: str | None) -> tuple[float, float, str] | None:
     if text is None:
         return None
-    pieces = [*text.split(","), "linear"][:3]
-    function = pieces[2].upper().replace("-", "_")
+    pieces = text.split(",")
+    function = (pieces[2:] or ["linear"])[0].upper().replace("-", "_")
     try:
         centre, width = float(pieces[0]), float(pieces[1])
-    except ValueError:
+    except (ValueError, IndexError):
         centre = width = float("nan")
     if not (abs(centre) < 1e6 and 0 < width < 1e6) or function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
         raise BadInput("window is centre,width,function with a function of linear, linear-exact or sigmoid")

@@ -16,6 +16,7 @@ from .errors import error_body, http_code
 REQUEST_HEADER_BYTES = 64 * 1024
 CONNECTIONS = 200
 IDLE_S = 60
+CLEANUP_S = 2  # between two looks for peers that are late
 STOP_S = 5
 HEADER_DEADLINE_S = 30.0  # from the first byte of a request to the end of its header
 SLOWEST_BYTES_S = 32 * 1024  # a body sent slower than this, on average, is given up
@@ -98,7 +99,7 @@ def make_server(app: Flask, settings: Settings) -> _Server:
         threads=settings.web_threads,
         connection_limit=CONNECTIONS,
         channel_timeout=IDLE_S,
-        cleanup_interval=5,
+        cleanup_interval=CLEANUP_S,
         max_request_header_size=REQUEST_HEADER_BYTES,
         # Our own check answers first, with the setting's name; this one bounds chunked bodies as they come in.
         max_request_body_size=settings.max_request_mib * 1024 * 1024 + 1,

@@ -35,6 +35,7 @@ class Web:
     catalogue: Catalogue
     blobs: BlobStore
     app: Flask
+    stop: Callable[[], None]
 
     @property
     def root(self) -> str:
@@ -81,7 +82,7 @@ def running(settings: Settings, catalogue: Catalogue) -> Iterator[Web]:
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
-        yield Web(settings=settings, catalogue=catalogue, blobs=blobs, app=app)
+        yield Web(settings=settings, catalogue=catalogue, blobs=blobs, app=app, stop=server.stop)
     finally:
         server.stop()
         thread.join(10)

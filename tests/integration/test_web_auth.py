@@ -1,0 +1,72 @@
+"""Who may call: tokens, and on loopback without tokens only requests that name this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import requests
+
+from tests.integration.conftest import Web
+
+TOKENS = ("first-token", "second-token")
+
+
+def code(answer: requests.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["error"]["code"]
+
+
+def test_with_tokens_every_route_but_the_probes_needs_one(serve: Callable[..., Web]) -> None:
+    web = serve(api_tokens=TOKENS)
+    assert web.get("/studies", headers={"Authorization": "Bearer second-token"}).status_code == 204
+    assert web.get("/studies", headers={"Authorization": "bearer first-token"}).status_code == 204
+    for authorization in (None, "Bearer", "Bearer wrong", "Basic first-token", "Bearer first-token2", "Bearer é"):
+        for path in ("/dicom-web/studies", "/", "/status", "/nowhere", "/similar", "/static/radir.css"):
+            value = authorization.encode() if authorization else None
+            answer = requests.get(web.root + path, headers={"Authorization": value}, timeout=30)
+            assert code(answer) == (401, "unauthorized"), path
+            assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    for path in ("/health/live", "/health/ready"):
+        assert requests.get(web.root + path, timeout=30).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "[::1", "", "10.0.0.1"])
+def test_without_tokens_a_foreign_host_header_is_refused(web: Web, host: str) -> None:
+    answer = requests.get(web.base + "/studies", headers={"Host": host}, timeout=30)
+    assert answer.status_code in (400, 421)
+    assert set(answer.json()["error"]) == {"code", "message"}
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:1", "[::1]:8042", "LOCALHOST:80"])
+def test_names_of_this_machine_are_admitted(web: Web, host: str) -> None:
+    assert requests.get(web.base + "/studies", headers={"Host": host}, timeout=30).status_code == 204
+
+
+def test_the_public_name_is_admitted(serve: Callable[..., Web]) -> None:
+    web = serve(web_public_url="https://pacs.example:8443")
+    local = f"http://127.0.0.1:{web.settings.web_port}/dicom-web/studies"
+    assert requests.get(local, headers={"Host": "pacs.example:8443"}, timeout=30).status_code == 204
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://["}],
+)
+def test_pages_of_other_sites_cannot_trigger_anything(web: Web, headers: dict[str, str]) -> None:
+    for method, path in (("POST", "/studies/1.2.3/complete"), ("DELETE", "/studies/1.2.3"), ("POST", "/studies")):
+        assert code(web.ask(method, path, headers=headers)) == (403, "forbidden")
+
+
+def test_our_own_pages_can(web: Web) -> None:
+    headers = {"Origin": web.root, "Sec-Fetch-Site": "same-origin"}
+    assert web.ask("POST", "/studies/1.2.3/complete", headers=headers).status_code == 404
+
+
+def test_no_other_site_is_ever_let_in(web: Web) -> None:
+    preflight = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    for answer in (
+        web.get("/studies", headers={"Origin": "https://evil.example"}),
+        web.ask("OPTIONS", "/studies", headers=preflight),
+    ):
+        assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"

@@ -1,0 +1,101 @@
+"""The web process: starts from its environment, stops cleanly on SIGTERM, is not held by slow peers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import requests
+
+from radir_pacs.config import Settings, to_environment
+from radir_pacs.errors import SettingError
+from radir_pacs.web import server as server_module
+from radir_pacs.web.server import make_server
+from tests.dicom_files import radiograph
+from tests.integration.conftest import Web
+from tests.integration.test_web_wado import path_of
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def process(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RADIR_")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "radir_pacs.web"], env=environment | to_environment(settings), stderr=subprocess.PIPE
+    ) as started:
+        yield started
+        started.kill()
+
+
+def test_the_process_serves_and_ends_on_sigterm(settings: Settings, process: subprocess.Popen[bytes]) -> None:
+    def ready() -> bool:
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        try:
+            return requests.get(f"{settings.public_url}/health/ready", timeout=5).status_code == 200
+        except requests.ConnectionError:
+            return False
+
+    wait_for(ready)
+    with requests.Session() as session:  # an open connection does not hold it
+        session.get(f"{settings.public_url}/health/live", timeout=5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
+
+
+def test_a_request_in_flight_is_answered_before_the_end(web: Web) -> None:
+    ds = radiograph()
+    web.store(ds)
+    entered, release = threading.Event(), threading.Event()
+    real = web.catalogue.instance
+
+    def slow(sop_uid: str) -> object:
+        entered.set()
+        release.wait(10)
+        return real(sop_uid)
+
+    web.catalogue.instance = slow  # type: ignore[assignment, method-assign]
+    answers: list[int] = []
+    thread = threading.Thread(target=lambda: answers.append(web.get(path_of(ds)).status_code))
+    thread.start()
+    assert entered.wait(10)
+    web.stop()
+    release.set()
+    thread.join(20)
+    assert answers == [200]
+
+
+def test_a_taken_port_is_a_setting_error(web: Web) -> None:
+    with pytest.raises(SettingError, match="web_port"):
+        make_server(web.app, web.settings)
+
+
+def test_a_peer_that_sends_a_byte_at_a_time_is_cut_off(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "HEADER_DEADLINE_S", 0.2)
+    with socket.create_connection(("127.0.0.1", web.settings.web_port), 30) as peer:
+        peer.sendall(b"GET /health/live HTTP/1.1\r\n")
+
+        def cut_off() -> bool:
+            try:
+                peer.sendall(b"x")
+                peer.settimeout(0.05)
+                return peer.recv(1) == b""
+            except TimeoutError:
+                return False
+            except OSError:
+                return True
+
+        wait_for(cut_off, 20)
+    assert requests.get(f"{web.root}/health/live", timeout=10).status_code == 200

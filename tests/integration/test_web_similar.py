@@ -1,0 +1,247 @@
+"""The similar-case query over the web: rows and reports by what is accepted, filters inside the search, paging."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+
+from radir_pacs.delivery.dicom_json import PRIVATE_CREATOR, PRIVATE_TAGS
+from radir_pacs.types import Encoding, ImageKind
+from tests.dicom_files import radiograph
+from tests.integration.conftest import Web
+from tests.integration.test_web_wado import parts_of, path_of
+
+MODEL = "test-model"
+REGIONS = ("chest", "left_lung", "right_lung")
+MODALITIES = ("DX", "DX", "CR", "DX", "CR", "DX", "CR")
+DICOM_PARTS = 'multipart/related; type="application/dicom"'
+
+
+def uid(number: int) -> str:
+    return f"1.2.{number}"
+
+
+def at_angle(number: int) -> Any:
+    """A unit vector that is the further from the one of study 0 the greater the number."""
+    angle = 0.1 * number
+    return np.float32([np.cos(angle), np.sin(angle), 0, 0])
+
+
+def archive(web: Web) -> list[Dataset]:
+    """Study 0, and six more in falling similarity to it; each of a patient of its own."""
+    web.catalogue.register_model(MODEL, ImageKind.CXR, 4, {})
+    images = []
+    for number, modality in enumerate(MODALITIES):
+        image = radiograph(
+            StudyInstanceUID=uid(number),
+            Modality=modality,
+            PatientID=f"P{number}",
+            PatientName=f"Name{number}^X",
+            PatientSex="FM"[number % 2],
+            PatientAge=f"0{30 + number}Y",
+            StudyDate=f"202{number}0101",
+            ImagerPixelSpacing=[1, 1],
+            ReferringPhysicianName="",
+        )
+        web.store(image)
+        encoding = Encoding(
+            study_uid=image.StudyInstanceUID,
+            series_uid=image.SeriesInstanceUID,
+            sop_uid=image.SOPInstanceUID,
+            model_id=MODEL,
+            regions=REGIONS,
+            vectors=np.stack([at_angle(number)] * len(REGIONS)),
+        )
+        assert web.catalogue.save_encoding(encoding, 1)
+        images.append(image)
+    return images
+
+
+@pytest.fixture(scope="module")
+def hospital(shared_web: Web) -> Web:
+    archive(shared_web)
+    return shared_web
+
+
+@pytest.fixture
+def images(web: Web) -> list[Dataset]:
+    return archive(web)
+
+
+def found(web: Web, query: str) -> list[str]:
+    answer = web.get(f"/studies/{uid(0)}/similar?{query}")
+    assert answer.status_code == 200, answer.text
+    return [row["0020000D"]["Value"][0] for row in answer.json()]
+
+
+def uids(*numbers: int) -> list[str]:
+    return [uid(number) for number in numbers]
+
+
+def test_rows_are_study_rows_with_a_private_block(hospital: Web) -> None:
+    answer = hospital.get(f"/studies/{uid(0)}/similar?anatomy=LLL&limit=3")
+    assert answer.headers["Content-Type"] == "application/dicom+json"
+    rows = answer.json()
+    assert [row["0020000D"]["Value"] for row in rows] == [[uid(1)], [uid(2)], [uid(3)]]
+    first = rows[0]
+    assert list(first) == sorted(first)
+    assert first["00990010"]["Value"] == [PRIVATE_CREATOR]
+    assert first[PRIVATE_TAGS["rank"]]["Value"] == [1]
+    assert first[PRIVATE_TAGS["score"]]["Value"][0] == pytest.approx(np.cos(0.1), abs=1e-5)
+    assert first[PRIVATE_TAGS["model_id"]]["Value"] == [MODEL]
+    assert first[PRIVATE_TAGS["region_asked_key"]]["Value"] == ["left_lower_lobe"]
+    assert first[PRIVATE_TAGS["region_answered_key"]]["Value"] == ["left_lung"]  # the model knows no lobes
+    assert first["00081190"]["Value"] == [f"{hospital.base}/studies/{uid(1)}"]
+    assert "answered from left lung" in answer.headers["Warning"]
+    assert f"299 {hospital.base}: There are 3 additional results that can be requested" in answer.headers["Warning"]
+
+
+def test_the_qido_way_gives_the_same(hospital: Web) -> None:
+    one = hospital.get(f"/studies/{uid(0)}/similar?anatomy=left lung&limit=2")
+    two = hospital.get(f"/studies?similarto={uid(0)}&anatomy=left lung&limit=2")
+    as_of = PRIVATE_TAGS["as_of"]
+    assert [row | {as_of: None} for row in one.json()] == [row | {as_of: None} for row in two.json()]
+
+
+@pytest.mark.parametrize(
+    ("query", "numbers"),
+    [
+        ("", (1, 2, 3, 4, 5, 6)),
+        ("anatomy=right lung", (1, 2, 3, 4, 5, 6)),
+        ("Modality=CR", (2, 4, 6)),
+        ("ModalitiesInStudy=CR,DX", (1, 2, 3, 4, 5, 6)),
+        ("StudyDate=20230101-", (3, 4, 5, 6)),
+        ("StudyDate=20220101-20240101", (2, 3, 4)),
+        ("PatientSex=M", (1, 3, 5)),
+        ("PatientAge=032Y-034Y", (2, 3, 4)),
+        ("PatientAge=33", (3,)),
+        ("PatientAge=-031Y", (1,)),
+        ("PatientSex=M&Modality=DX&StudyDate=20220101-&limit=1", (3,)),
+        ("BodyPartExamined=CHEST", (1, 2, 3, 4, 5, 6)),
+        ("BodyPartExamined=chest", (1, 2, 3, 4, 5, 6)),
+        ("nonsense=1", (1, 2, 3, 4, 5, 6)),
+        ("limit=2&offset=3", (4, 5)),
+    ],
+)
+def test_filters_act_inside_the_search(hospital: Web, query: str, numbers: tuple[int, ...]) -> None:
+    assert found(hospital, query) == uids(*numbers)
+
+
+def test_a_key_that_is_no_filter_is_ignored_and_said_so(hospital: Web) -> None:
+    answer = hospital.get(f"/studies/{uid(0)}/similar?PatientID=P3")
+    assert len(answer.json()) == 6
+    assert "PatientID is no filter" in answer.headers["Warning"]
+
+
+def test_the_patients_other_studies_come_only_when_asked_for(web: Web, images: list[Dataset]) -> None:
+    own = radiograph(StudyInstanceUID=uid(8), PatientID="P0")
+    web.store(own)
+    vectors = np.stack([at_angle(0)] * len(REGIONS))
+    encoding = Encoding(
+        study_uid=uid(8),
+        series_uid=own.SeriesInstanceUID,
+        sop_uid=own.SOPInstanceUID,
+        model_id=MODEL,
+        regions=REGIONS,
+        vectors=vectors,
+    )
+    web.catalogue.save_encoding(encoding, 1)
+    assert uid(8) not in found(web, "")
+    assert found(web, "samepatient=true")[0] == uid(8)
+
+
+def test_nothing_more_to_answer_is_204(hospital: Web) -> None:
+    for query in ("offset=6", "offset=100000", "StudyDate=19000101"):
+        answer = hospital.get(f"/studies/{uid(0)}/similar?{query}")
+        assert (answer.status_code, answer.content) == (204, b"")
+
+
+def test_a_deleted_study_is_gone_from_the_next_answer(web: Web, images: list[Dataset]) -> None:
+    assert found(web, "limit=1") == uids(1)
+    assert web.ask("DELETE", f"/studies/{uid(1)}").status_code == 204
+    assert found(web, "limit=1") == uids(2)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/studies/1.2.99/similar", 404, "not_found"),
+        ("/studies/1.2.0/similar?anatomy=left elbow", 400, "unknown_region"),
+        ("/studies/1.2.0/similar?limit=0", 400, "bad_input"),
+        ("/studies/1.2.0/similar?PatientAge=old", 400, "bad_input"),
+        ("/studies/1.2.0/similar?StudyDate=old", 400, "bad_input"),
+        ("/studies/1.2.0/similar?samepatient=perhaps", 400, "bad_input"),
+        ("/studies/1.2.0/similar?anatomy=" + "a" * 5000, 400, "bad_input"),
+        ("/studies?similarto=../x", 400, "bad_input"),
+        ("/studies?similarto=1.2.0&similarto=1.2.1", 400, "bad_input"),
+    ],
+)
+def test_bad_questions(hospital: Web, path: str, status: int, code: str) -> None:
+    answer = hospital.get(path)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
+def test_an_unknown_region_is_told_the_nearest(hospital: Web) -> None:
+    error = hospital.get(f"/studies/{uid(0)}/similar?anatomy=left lover lobe").json()["error"]
+    assert "left lower lobe" in error["nearest"]
+
+
+def test_a_study_that_is_not_encoded_yet_is_503_and_a_skipped_one_409(web: Web) -> None:
+    web.store(radiograph(StudyInstanceUID=uid(0)))
+    answer = web.get(f"/studies/{uid(0)}/similar")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_ready")
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/xml", "image/png", "application/dicom+xml"])
+def test_other_media_types_are_406(hospital: Web, accept: str) -> None:
+    assert hospital.get(f"/studies/{uid(0)}/similar", accept).status_code == 406
+
+
+@pytest.mark.parametrize("accept", ["", "*/*", "application/json", "application/dicom;q=0.1, application/json"])
+def test_rows_are_the_default(hospital: Web, accept: str) -> None:
+    assert len(hospital.get(f"/studies/{uid(0)}/similar", accept).json()) == 6
+
+
+def test_the_report_comes_alone_or_as_a_part_and_is_not_stored(hospital: Web) -> None:
+    path = f"/studies/{uid(0)}/similar?anatomy=left lung&limit=2"
+    alone = hospital.get(path, "application/dicom")
+    sr = pydicom.dcmread(BytesIO(alone.content))
+    assert sr.StudyInstanceUID == uid(0) and sr.PatientID == "P0" and sr.Modality == "SR"
+    assert b"Name1" not in alone.content and b"P1" not in alone.content
+    (part,) = parts_of(hospital.get(path, DICOM_PARTS))
+    assert pydicom.dcmread(BytesIO(part.get_payload(decode=True))).SOPClassUID == sr.SOPClassUID
+    assert len(hospital.catalogue.instances_of(uid(0))) == 1
+
+
+def test_a_posted_report_is_found_and_fetched_by_a_client(web: Web, images: list[Dataset]) -> None:
+    answer = web.ask("POST", f"/studies/{uid(0)}/similar?anatomy=left lung", "application/dicom")
+    assert answer.status_code == 201
+    sr = pydicom.dcmread(BytesIO(answer.content))
+    assert answer.headers["Location"] == web.base + path_of(sr)
+    rows = web.client.search_for_instances(uid(0), search_filters={"Modality": "SR"})
+    assert [row["00080018"]["Value"][0] for row in rows] == [sr.SOPInstanceUID]
+    assert web.client.retrieve_instance(uid(0), sr.SeriesInstanceUID, sr.SOPInstanceUID) == sr
+    assert found(web, "limit=1") == uids(1)  # a report of ours triggers no work
+
+
+def test_a_second_report_names_the_one_before(web: Web, images: list[Dataset]) -> None:
+    path = f"/studies/{uid(0)}/similar?anatomy="
+    first, other, second = (
+        pydicom.dcmread(BytesIO(web.ask("POST", path + region, "application/dicom").content))
+        for region in ("left lung", "right lung", "left lung")
+    )
+    assert "PredecessorDocumentsSequence" not in other
+    series = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0]
+    assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == first.SOPInstanceUID
+
+
+def test_posting_answers_rows_when_these_are_accepted(web: Web, images: list[Dataset]) -> None:
+    answer = web.ask("POST", f"/studies/{uid(0)}/similar?limit=2")
+    assert answer.status_code == 201
+    assert len(answer.json()) == 2
+    assert len(web.catalogue.instances_of(uid(0))) == 2
