@@ -9,7 +9,6 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import IntFlag, auto
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,33 +23,33 @@ ROOT = "abnormality"
 ANYWHERE = "*"
 
 
-class Cue(IntFlag):
-    """How a word steers the reading of the findings around it."""
+class Cue:
+    """How a word steers the reading of the findings around it: bits in plain integers, being tested so often."""
 
-    NEGATES_NEXT = auto()
-    NEGATES_LAST = auto()
-    APART = auto()  # looks like a negation and is none
-    PROBABLE_NEXT = auto()
-    POSSIBLE_NEXT = auto()
-    PROBABLE_LAST = auto()
-    POSSIBLE_LAST = auto()
-    HISTORY_NEXT = auto()
-    HISTORY_LAST = auto()
-    QUESTION = auto()
-    BREAK = auto()
-    SOFT_BREAK = auto()
-    THERE = auto()
-    COPULA = auto()
-    PREPOSITION = auto()
-    CONJUNCTION = auto()
-    ALTERNATIVE = auto()  # "or", "nor"
-    COMMA = auto()
-    PRONOUN = auto()
-    ARTICLE = auto()
-    PROJECTION = auto()  # "overlying the rib": where the shadow falls, not where the finding is
+    NEGATES_NEXT = 1 << 0
+    NEGATES_LAST = 1 << 1
+    APART = 1 << 2  # looks like a negation and is none
+    PROBABLE_NEXT = 1 << 3
+    POSSIBLE_NEXT = 1 << 4
+    PROBABLE_LAST = 1 << 5
+    POSSIBLE_LAST = 1 << 6
+    HISTORY_NEXT = 1 << 7
+    HISTORY_LAST = 1 << 8
+    QUESTION = 1 << 9
+    BREAK = 1 << 10
+    SOFT_BREAK = 1 << 11
+    THERE = 1 << 12
+    COPULA = 1 << 13
+    PREPOSITION = 1 << 14
+    CONJUNCTION = 1 << 15
+    ALTERNATIVE = 1 << 16  # "or", "nor"
+    COMMA = 1 << 17
+    PRONOUN = 1 << 18
+    ARTICLE = 1 << 19
+    PROJECTION = 1 << 20  # "overlying the rib": where the shadow falls, not where the finding is
 
 
-_CUE_PLACES: Mapping[tuple[str, str], Cue] = {
+_CUE_PLACES: Mapping[tuple[str, str], int] = {
     ("negation", "before"): Cue.NEGATES_NEXT,
     ("negation", "after"): Cue.NEGATES_LAST,
     ("negation", "apart"): Cue.APART,
@@ -86,7 +85,7 @@ class Entry:
     side: Laterality | None = None
     severity: Severity | None = None
     change: Change | None = None
-    cue: Cue = Cue(0)
+    cue: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

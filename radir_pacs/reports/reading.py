@@ -258,7 +258,7 @@ def _regions(
 def _inherited(
     i: int, concept: Concept, marks: list[Mark], placed: dict[int, list[Place]], denied: bool, scopes: Scopes
 ) -> list[Place]:
-    """ "Left basilar opacity, likely atelectasis": what the sentence's nearest earlier finding of a kind says of place."""
+    """ "Left basilar opacity, likely atelectasis": the place of the nearest earlier finding that could share it."""
     for j in range(i - 1, -1, -1):
         if marks[j].cue & (Cue.BREAK | Cue.THERE):
             break

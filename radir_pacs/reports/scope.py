@@ -88,8 +88,9 @@ def _opens_statement(marks: list[Mark], comma: int) -> bool:
     if not rest:
         return False
     head = rest[0]
-    opens = head.entry.severity or head.entry.change or head.cue & (Cue.ARTICLE | Cue.PREPOSITION | Cue.PRONOUN)
-    opens = opens or ((head.side or head.place) and not head.concept and _concept_since_denial(marks, comma))
+    opens = bool(head.entry.severity or head.entry.change or head.cue & (Cue.ARTICLE | Cue.PREPOSITION | Cue.PRONOUN))
+    if (head.side or head.place) and not head.concept:
+        opens = opens or _concept_since_denial(marks, comma)
     if head.attribute == "normal":
         return True
     if not opens:

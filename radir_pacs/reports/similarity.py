@@ -152,7 +152,7 @@ class ItemSimilarity:
         return value
 
     def weight(self, item: Item) -> float:
-        """How much an item counts: what is affirmed far more than what is denied; a specific concept more than a broad one."""
+        """How much an item counts: what is affirmed far more than what is denied."""
         return 1.0 if item.present else self.weights.denied
 
     def score(self, a: Iterable[Item], b: Iterable[Item]) -> float | None:
