@@ -31,8 +31,6 @@ def together(*bodies: bytes, boundary: str = "b", preamble: bytes = b"") -> byte
 
 PIECES = [b"\r", b"\n", b"-", b"--", b"\r\n", b"\r\n-", b"b", b"x", b"\0"]
 LIKE_BOUNDARIES = st.lists(st.sampled_from(PIECES)).map(b"".join)
-    b"".join
-)
 
 
 @given(bodies=st.lists(st.one_of(st.binary(), LIKE_BOUNDARIES), max_size=4), step=st.integers(1, 40))
