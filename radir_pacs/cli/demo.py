@@ -135,7 +135,7 @@ def _ask(catalogue: Catalogue, settings: Settings, folder: Path, truth: dict[str
     url = f"{settings.public_url}/dicom-web/studies/{study_uid}/similar?anatomy={region}"
     out.print(f"structured report  {path}", soft_wrap=True)
     out.print(f"the same as JSON   {url}", soft_wrap=True)
-    out.print(f"in a browser       {settings.public_url}/similar?study={study_uid}&region={region}", soft_wrap=True)
+    out.print(f"in a browser       {settings.public_url}/similar?study={study_uid}&anatomy={region}", soft_wrap=True)
 
 
 def _question(catalogue: Catalogue, truth: dict[str, dict[str, Any]]) -> tuple[str, str]:

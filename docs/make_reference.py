@@ -1,0 +1,106 @@
+"""Writes docs/reference/ from the code: settings, commands, routes. `make reference` runs it; a test keeps it true."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+from radir_pacs.cli import parser
+from radir_pacs.config import ENV_PREFIX, Settings
+from radir_pacs.web.app import create_app
+
+FOLDER = Path(__file__).parent / "reference"
+_NOTE = "Made by `make reference` from the code.\n"
+
+
+def settings_page() -> str:
+    """Every setting with its flag, environment variable, default and meaning."""
+    lines = [
+        "# Settings",
+        "",
+        _NOTE,
+        "A value comes from, in falling order: the flag, the environment variable, the TOML file (`--config`, else",
+        "`radir.toml` in the home folder, with the name as key), the default. A wrong value stops the start and names",
+        "itself.",
+        "",
+        "| flag | environment | default | meaning |",
+        "|---|---|---|---|",
+    ]
+    for f in fields(Settings):
+        default = ", ".join(f.default) if isinstance(f.default, tuple) else str(f.default)
+        choices = f" One of {', '.join(f.metadata['choices'])}." if f.metadata["choices"] else ""
+        flag = "--" + f.name.replace("_", "-")
+        shown = f"`{default}`" if default else ""
+        lines.append(f"| `{flag}` | `{ENV_PREFIX}{f.name.upper()}` | {shown} | {f.metadata['doc']}{choices} |")
+    return "\n".join(lines) + "\n"
+
+
+def commands_page() -> str:
+    """Every command as its own help tells it, without the settings that all of them take."""
+    os.environ["COLUMNS"] = "100"
+    root = parser()
+    lines = [
+        "# Commands",
+        "",
+        _NOTE,
+        "Commands that need an installation take every [setting](settings.md) as a flag.",
+        "",
+    ]
+    (commands,) = [action for action in root._actions if isinstance(action, argparse._SubParsersAction)]
+    helps = {choice.dest: choice.help for choice in commands._choices_actions}
+    for name, command in sorted(commands.choices.items()):
+        lines += [f"## radir {name}", "", f"{helps.get(name, '')}", ""]
+        rows = list(_rows(command))
+        if rows:
+            lines += ["| argument | meaning |", "|---|---|", *rows, ""]
+    return "\n".join(lines)
+
+
+def _rows(command: argparse.ArgumentParser) -> list[str]:
+    rows = []
+    for action in command._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            helps = {choice.dest: choice.help for choice in action._choices_actions}
+            for name, sub in sorted(action.choices.items()):
+                rows.append(f"| **{name}** | {helps.get(name, '')} |")
+                rows += _rows(sub)
+        elif action.dest not in {"help", "config"} and not action.dest.startswith("setting_"):
+            shown = ", ".join(action.option_strings) or action.metavar or action.dest
+            meaning = (action.help or "").replace("%(default)s", str(action.default)).replace("|", "\\|")
+            rows.append(f"| `{shown}` | {meaning} |")
+    return rows
+
+
+def routes_page() -> str:
+    """Every route with its methods and the first line of what it says of itself."""
+    anything: Any = Mock()
+    app = create_app(Settings(), anything, anything, anything)
+    lines = ["# Routes", "", _NOTE, "| route | methods | |", "|---|---|---|"]
+    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
+        if rule.endpoint.endswith("static"):
+            continue
+        methods = ", ".join(sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})) or "OPTIONS"
+        meaning = ((app.view_functions[rule.endpoint].__doc__ or "").strip().splitlines() or [""])[0]
+        path = rule.rule.replace("<", "{").replace(">", "}")
+        lines.append(f"| `{path}` | {methods} | {meaning} |")
+    app.extensions["radir"].decoder.close()
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"settings.md": settings_page, "commands.md": commands_page, "routes.md": routes_page}
+
+
+def main() -> int:
+    FOLDER.mkdir(exist_ok=True)
+    for name, page in PAGES.items():
+        (FOLDER / name).write_text(page())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

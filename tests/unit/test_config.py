@@ -1,0 +1,81 @@
+"""Settings: where values come from, and what stops the start."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from radir_pacs import config
+from radir_pacs.config import Settings, load, to_environment
+from radir_pacs.errors import SettingError
+
+
+def args(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    config.add_flags(parser)
+    return parser.parse_args(arguments)
+
+
+def test_flag_over_environment_over_file_over_default(tmp_path: Path) -> None:
+    file = tmp_path / "radir.toml"
+    file.write_text('web_port = 1001\nlistener_port = 1002\nae_title = "FILE"\n')
+    environ = {"RADIR_HOME": str(tmp_path), "RADIR_WEB_PORT": "2001", "RADIR_LISTENER_PORT": "2002"}
+    found = load(args("--web-port", "3001"), environ)
+    assert (found.web_port, found.listener_port, found.ae_title, found.web_host) == (3001, 2002, "FILE", "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("web_port", "eighty"),
+        ("web_port", "70000"),
+        ("web_port", "0"),
+        ("quiet_period_s", "nan"),
+        ("quiet_period_s", "-1"),
+        ("device", "tpu"),
+        ("check_called_ae", "perhaps"),
+        ("ae_title", "A TITLE THAT IS TOO LONG"),
+        ("ae_title", "BACK\\SLASH"),
+        ("ae_title", " "),
+        ("log_level", "loud"),
+    ],
+)
+def test_a_wrong_value_names_itself(name: str, value: str) -> None:
+    with pytest.raises(SettingError, match=name) as caught:
+        load(None, {f"RADIR_{name.upper()}": value})
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="RADIR_WEBPORT"):
+        load(None, {"RADIR_WEBPORT": "1"})
+    (tmp_path / "radir.toml").write_text("webport = 1\n")
+    with pytest.raises(SettingError, match="webport"):
+        load(None, {"RADIR_HOME": str(tmp_path)})
+
+
+def test_a_broken_or_missing_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="config"):
+        load(args("--config", str(tmp_path / "none.toml")), {})
+    (tmp_path / "radir.toml").write_text("web_port = = 1\n")
+    with pytest.raises(SettingError, match="config"):
+        load(None, {"RADIR_HOME": str(tmp_path)})
+
+
+def test_a_secret_is_not_repeated() -> None:
+    secret = [f.name for f in fields(Settings) if f.metadata["secret"]]
+    assert {"database_url", "broker_url", "api_tokens"} <= set(secret)
+
+
+def test_others_reach_the_web_service_only_with_tokens() -> None:
+    with pytest.raises(SettingError, match="api_tokens"):
+        Settings(web_host="0.0.0.0")
+    assert Settings(web_host="0.0.0.0", api_tokens=("t",)).api_tokens == ("t",)
+
+
+def test_a_child_process_gets_the_same_settings(tmp_path: Path) -> None:
+    one = Settings(home=tmp_path, calling_ae_titles=("A", "B"), sr_other_uids=False, quiet_period_s=1.5)
+    assert load(None, to_environment(one)) == one
