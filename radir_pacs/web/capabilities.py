@@ -33,6 +33,7 @@ _DETAILS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = 
 
 @blueprint.route("/", methods=["OPTIONS"], provide_automatic_options=False)
 def describe() -> Response:
+    """What can be asked for, as WADL (PS3.18 8.9)."""
     media_type, _ = choose((WADL, "application/xml"))
     return Response(_wadl(), content_type=media_type)
 

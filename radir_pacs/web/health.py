@@ -15,6 +15,7 @@ blueprint = Blueprint("health", __name__)
 
 @blueprint.get("/health/live")
 def live() -> Response:
+    """The process runs."""
     return jsonify({"status": "live"})
 
 

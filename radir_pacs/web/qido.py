@@ -18,31 +18,37 @@ OWN = frozenset({"limit", "offset", "includefield", "fuzzymatching", "accept"})
 
 
 def search_studies() -> Response:
+    """Studies that match (QIDO-RS)."""
     return _answer(QidoLevel.STUDY)
 
 
 @blueprint.get("/series")
 def all_series() -> Response:
+    """Search for series of all studies (QIDO-RS)."""
     return _answer(QidoLevel.SERIES)
 
 
 @blueprint.get("/instances")
 def all_instances() -> Response:
+    """Search for instances of all studies (QIDO-RS)."""
     return _answer(QidoLevel.INSTANCE)
 
 
 @blueprint.get("/studies/<study>/series")
 def series_of_study(study: str) -> Response:
+    """Search for series of a study (QIDO-RS)."""
     return _answer(QidoLevel.SERIES, study)
 
 
 @blueprint.get("/studies/<study>/instances")
 def instances_of_study(study: str) -> Response:
+    """Search for instances of a study (QIDO-RS)."""
     return _answer(QidoLevel.INSTANCE, study)
 
 
 @blueprint.get("/studies/<study>/series/<series>/instances")
 def instances_of_series(study: str, series: str) -> Response:
+    """Search for instances of a series (QIDO-RS)."""
     return _answer(QidoLevel.INSTANCE, study, series)
 
 

@@ -53,16 +53,19 @@ class Rendering:
 @blueprint.get("/studies/<study>/rendered")
 @blueprint.get("/studies/<study>/series/<series>/rendered")
 def rendered(study: str, series: str | None = None) -> Response:
+    """The picture that stands for a study or series: frontal radiograph, middle slice."""
     return _answer(representative(instances_at(study, series), services().blobs), None, _asked())
 
 
 @blueprint.get("/studies/<study>/series/<series>/instances/<instance>/rendered")
 def rendered_instance(study: str, series: str, instance: str) -> Response:
+    """An instance as PNG or JPEG; a radiograph in its reading position."""
     return _answer(instance_at(study, series, instance), None, _asked())
 
 
 @blueprint.get("/studies/<study>/series/<series>/instances/<instance>/frames/<frames>/rendered")
 def rendered_frame(study: str, series: str, instance: str, frames: str) -> Response:
+    """A frame as PNG or JPEG, as it is stored."""
     stored = instance_at(study, series, instance)
     numbers = parse_frame_list(frames, stored.frames)
     if len(numbers) > 1:
@@ -73,11 +76,13 @@ def rendered_frame(study: str, series: str, instance: str, frames: str) -> Respo
 @blueprint.get("/studies/<study>/thumbnail")
 @blueprint.get("/studies/<study>/series/<series>/thumbnail")
 def thumbnail(study: str, series: str | None = None) -> Response:
+    """The picture that stands for a study or series, small."""
     return _answer(representative(instances_at(study, series), services().blobs), None, _asked(THUMBNAIL_PX))
 
 
 @blueprint.get("/studies/<study>/series/<series>/instances/<instance>/thumbnail")
 def thumbnail_instance(study: str, series: str, instance: str) -> Response:
+    """An instance, small."""
     return _answer(instance_at(study, series, instance), None, _asked(THUMBNAIL_PX))
 
 

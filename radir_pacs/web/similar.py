@@ -49,11 +49,13 @@ def studies() -> Response:
 
 @blueprint.get("/studies/<study>/similar")
 def similar(study: str) -> Response:
+    """Cases similar to a study in a region (`anatomy`): rows, or the report for `Accept: application/dicom`."""
     return _answer(study, store=False)
 
 
 @blueprint.post("/studies/<study>/similar")
 def store_similar(study: str) -> Response:
+    """The same, and the report is stored in the study."""
     return _answer(study, store=True)
 
 

@@ -33,6 +33,7 @@ _PROCESSING_FAILURE, _DUPLICATE = 0x0110, 0x0111
 @blueprint.post("/studies")
 @blueprint.post("/studies/<study>")
 def store(study: str | None = None) -> Response:
+    """Store instances, with the study in the path of that study only (STOW-RS)."""
     media_type, _ = choose((DICOM_JSON, JSON, DICOM_XML))
     sent = parse_media_type(request.headers.get("Content-Type", "") or "a/b")
     if sent.name == "multipart/related" and sent.part in (DICOM, None):

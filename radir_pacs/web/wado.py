@@ -26,12 +26,14 @@ PIXEL_DATA = "7FE00010"
 @blueprint.get("/studies/<study>")
 @blueprint.get("/studies/<study>/series/<series>")
 def retrieve(study: str, series: str | None = None) -> Response:
+    """The instances of a study or series, as parts (WADO-RS)."""
     choose((multipart(DICOM),))
     return _many(instances_at(study, series))
 
 
 @blueprint.get("/studies/<study>/series/<series>/instances/<instance>")
 def retrieve_instance(study: str, series: str, instance: str) -> Response:
+    """One instance, as a part or alone (WADO-RS)."""
     offer, _ = choose((multipart(DICOM), DICOM))
     stored = instance_at(study, series, instance)
     if offer != DICOM:
@@ -45,18 +47,21 @@ def retrieve_instance(study: str, series: str, instance: str) -> Response:
 @blueprint.get("/studies/<study>/metadata")
 @blueprint.get("/studies/<study>/series/<series>/metadata")
 def metadata(study: str, series: str | None = None) -> Response:
+    """Headers of the instances in a study or series (WADO-RS)."""
     media_type = choose_json()
     return _metadata(instances_at(study, series), media_type)
 
 
 @blueprint.get("/studies/<study>/series/<series>/instances/<instance>/metadata")
 def metadata_of_instance(study: str, series: str, instance: str) -> Response:
+    """Header of an instance (WADO-RS)."""
     media_type = choose_json()
     return _metadata([instance_at(study, series, instance)], media_type)
 
 
 @blueprint.get("/studies/<study>/series/<series>/instances/<instance>/frames/<frames>")
 def retrieve_frames(study: str, series: str, instance: str, frames: str) -> Response:
+    """Frames of an instance by number, from 1 on (WADO-RS)."""
     stored = instance_at(study, series, instance)
     numbers = parse_frame_list(frames, stored.frames)
     return _frames(stored, numbers, [f"{url_of(stored)}/frames/{number}" for number in numbers])
