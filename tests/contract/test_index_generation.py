@@ -135,6 +135,15 @@ def test_what_is_not_a_file_is_refused(folder: Path, name: str, instead: Callabl
 
 
 @pytest.mark.parametrize("name", FILES)
+def test_a_link_to_the_very_file_is_refused(folder: Path, tmp_path: Path, name: str) -> None:
+    """Whoever can change what lies elsewhere could change it after the check."""
+    elsewhere = (folder / name).rename(tmp_path / name)
+    (folder / name).symlink_to(elsewhere)
+    with pytest.raises(IndexRefused, match="cannot be opened"):
+        opened(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("other", [{"region": "lung"}, {"model_id": "tiny-2"}, {"region": REGION}])
 def test_a_file_of_another_generation_is_refused(
     folder: Path, tmp_path: Path, name: str, other: dict[str, str]
