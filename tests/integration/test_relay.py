@@ -1,0 +1,130 @@
+"""The relay turns time into work, and survives whatever a round meets."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+from radir_workers.app import make_app
+from radir_workers.relay import PRUNE_S, SURVEY_S, Relay
+
+from radir_pacs.blobs import YOUNG_S, BlobStore
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.config import Settings
+from radir_pacs.errors import SettingError
+from radir_pacs.types import JobKind, StudyState
+from tests.catalogue_material import add, encoded, header, register
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def rung() -> list[int]:
+    return []
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def relay(catalogue: Catalogue, settings: Settings, rung: list[int], clock: Clock) -> Relay:
+    return Relay(catalogue, BlobStore(settings.home / "blobs"), settings, rung.append, clock)
+
+
+def eventually(what, limit_s: float = 30.0) -> None:  # type: ignore[no-untyped-def]
+    deadline = time.monotonic() + limit_s
+    while not what():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.01)
+
+
+def test_a_quiet_study_is_completed_and_rung(catalogue: Catalogue, relay: Relay, rung: list[int]) -> None:
+    add(catalogue, header())
+
+    def round_rings() -> bool:
+        relay.round()
+        return bool(rung)
+
+    eventually(round_rings)
+    relay.round()
+    assert len(rung) == 1
+    assert catalogue.study("2.25.1").state is StudyState.STABLE
+
+
+def test_one_encoded_study_alone_is_indexed_at_once(catalogue: Catalogue, relay: Relay) -> None:
+    register(catalogue)
+    encoded(catalogue)
+    relay.round()
+    assert catalogue.study("2.25.1").state is StudyState.INDEXED
+
+
+def test_a_broker_that_is_away_loses_no_bell(
+    catalogue: Catalogue, settings: Settings, rung: list[int], clock: Clock
+) -> None:
+    ids = [catalogue.enqueue(JobKind.INDEX, f"m/r{n}") for n in range(3)]
+    calls = []
+
+    def ring(job_id: int) -> None:
+        calls.append(job_id)
+        if len(calls) == 2:
+            raise ConnectionError
+        rung.append(job_id)
+
+    stop = threading.Event()
+    thread = threading.Thread(
+        target=Relay(catalogue, BlobStore(settings.home / "blobs"), settings, ring, clock).run, args=(stop,)
+    )
+    thread.start()
+    eventually(lambda: len(rung) == 3)
+    stop.set()
+    thread.join()
+    assert rung == ids
+    assert calls == [ids[0], ids[1], ids[1], ids[2]], "what the broker took is not rung twice"
+
+
+def test_a_heavy_tail_asks_for_a_merge(
+    catalogue: Catalogue, relay: Relay, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(catalogue)
+    relay.round()
+    encoded(catalogue)
+    monkeypatch.setattr("radir_pacs.index.writer.MIN_CHANGES", 1)
+    relay.round()
+    assert not [count for count in catalogue.overview().jobs if count.kind is JobKind.INDEX], "not looked at yet"
+    clock.now_s += SURVEY_S
+    relay.round()
+    [merges] = [count for count in catalogue.overview().jobs if count.kind is JobKind.INDEX]
+    assert merges.count == 3  # one a region
+
+
+def test_files_of_deleted_studies_go_in_time(
+    catalogue: Catalogue, relay: Relay, clock: Clock, settings: Settings
+) -> None:
+    blobs = BlobStore(settings.home / "blobs")
+    kept, gone = (blobs.put(content)[0] for content in (b"kept", b"gone"))
+    for sha256 in (kept, gone):
+        os.utime(blobs.path(sha256), (time.time() - YOUNG_S - 1,) * 2)
+    catalogue.add_instance(header(), content_sha256=kept, size_bytes=4, source="TEST")
+    relay.round()
+    assert blobs.path(kept).exists() and not blobs.path(gone).exists()
+    clock.now_s += PRUNE_S
+    relay.round()
+    assert blobs.path(kept).exists()
+
+
+@pytest.mark.parametrize("url", ["filesystem://", "sqla+sqlite://", "nonsense"])
+def test_a_toy_broker_is_refused(catalogue: Catalogue, settings: Settings, url: str) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(SettingError, match="broker_url"):
+        make_app(replace(settings, broker_url=url), catalogue)

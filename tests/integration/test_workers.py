@@ -1,0 +1,286 @@
+"""The use cases of the workers and the runner around them, on a real catalogue, blobs, pixels and index."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from radir_workers.encode_study import EncodeStudy
+from radir_workers.index_partition import IndexPartition
+from radir_workers.mine_report import MineReport
+from radir_workers.runner import Runner, UseCase
+
+from radir_pacs.blobs import BlobStore
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.config import Settings
+from radir_pacs.dicom.header import read_header
+from radir_pacs.errors import BadInput, LeaseLost, Quarantined, StorageFailed
+from radir_pacs.index import Partition, open_generation, partition_folder
+from radir_pacs.types import Encoding, ImageKind, JobKind, JobState, StudyState, Volume
+from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, encoding, header, register
+from tests.dicom_files import radiograph, save
+
+
+class FakeShelf:
+    """Encodes radiographs by a function, and serves no other kind."""
+
+    def __init__(self, encode: Callable[[Volume], Encoding]) -> None:
+        self.encode = encode
+
+    def encoder(self, kind: ImageKind) -> FakeShelf | None:
+        return self if kind is ImageKind.CXR else None
+
+
+def by_hand(volume: Volume) -> Encoding:
+    return replace(encoding(), study_uid=volume.study_uid, series_uid=volume.series_uid)
+
+
+@pytest.fixture
+def blobs(settings: Settings) -> BlobStore:
+    return BlobStore(settings.home / "blobs")
+
+
+@pytest.fixture
+def receive(catalogue: Catalogue, blobs: BlobStore, tmp_path: Path) -> Callable[..., str]:
+    """Store a 128 x 128 radiograph with changes and complete its study; returns the study UID."""
+
+    def store(**changes: Any) -> str:
+        picture = np.random.default_rng(3).integers(0, 4096, (128, 128)).astype(np.uint16)
+        ds = radiograph(**({"Rows": 128, "Columns": 128, "PixelData": picture.tobytes()} | changes))
+        path = save(ds, tmp_path / "image.dcm")
+        sha256, size_bytes = blobs.put(path.read_bytes())
+        catalogue.add_instance(read_header(path), content_sha256=sha256, size_bytes=size_bytes, source="TEST")
+        catalogue.complete_quiet(0)
+        return str(ds.StudyInstanceUID)
+
+    return store
+
+
+def run(catalogue: Catalogue, use_case: UseCase, kind: JobKind, key: str) -> JobState:
+    """One job through the runner; returns how it stands then."""
+    job_id = catalogue.enqueue(kind, key)
+    Runner(catalogue, {kind: use_case}, worker="test", lease_s=60).run(job_id)
+    job = catalogue.job(job_id)
+    assert job is not None
+    return job.state
+
+
+@pytest.fixture
+def encode(catalogue: Catalogue, blobs: BlobStore) -> Callable[..., JobState]:
+    register(catalogue)
+
+    def work(study_uid: str, network: Callable[[Volume], Encoding] = by_hand) -> JobState:
+        use_case = EncodeStudy(catalogue, blobs, FakeShelf(network), decode_timeout_s=60, decode_memory_mib=4096)
+        try:
+            return run(catalogue, use_case, JobKind.ENCODE, study_uid)
+        finally:
+            use_case.close()
+
+    return work
+
+
+def test_a_chest_radiograph_is_encoded(
+    catalogue: Catalogue, receive: Callable[..., str], encode: Callable[..., JobState]
+) -> None:
+    volumes: list[Volume] = []
+
+    def network(volume: Volume) -> Encoding:
+        volumes.append(volume)
+        return by_hand(volume)
+
+    uid = receive()
+    assert encode(uid, network) is JobState.DONE
+    assert volumes[0].voxels.shape == (1, 128, 128)
+    assert catalogue.mark_indexed() == [uid]
+    assert catalogue.models_of_study(uid) == ((MODEL, ImageKind.CXR),)
+
+
+def test_what_is_no_chest_is_skipped_with_a_reason(
+    catalogue: Catalogue, receive: Callable[..., str], encode: Callable[..., JobState]
+) -> None:
+    uid = receive(BodyPartExamined="KNEE")
+    assert encode(uid) is JobState.DONE
+    study = catalogue.study(uid)
+    assert study.state is StudyState.SKIPPED and "body part" in (study.reason or "")
+
+
+def test_pixels_that_cannot_be_read_quarantine_with_a_reason(
+    catalogue: Catalogue, receive: Callable[..., str], encode: Callable[..., JobState]
+) -> None:
+    uid = receive(PixelData=b"\0" * 100)
+    assert encode(uid) is JobState.DONE
+    study = catalogue.study(uid)
+    assert study.state is StudyState.QUARANTINED and study.reason
+
+
+def test_a_network_that_sees_nothing_quarantines(
+    catalogue: Catalogue, receive: Callable[..., str], encode: Callable[..., JobState]
+) -> None:
+    def network(volume: Volume) -> Encoding:
+        raise Quarantined("a flat image")
+
+    uid = receive()
+    encode(uid, network)
+    assert (catalogue.study(uid).state, catalogue.study(uid).reason) == (StudyState.QUARANTINED, "a flat image")
+
+
+def test_a_study_reopened_meanwhile_is_superseded(
+    catalogue: Catalogue, receive: Callable[..., str], encode: Callable[..., JobState]
+) -> None:
+    uid = receive()
+
+    def network(volume: Volume) -> Encoding:
+        add(catalogue, header(7, study_uid=uid))
+        return by_hand(volume)
+
+    assert encode(uid, network) is JobState.DONE
+    assert catalogue.study(uid).state is StudyState.RECEIVING
+    assert catalogue.encoding_of(uid, MODEL) is None
+    assert encode(uid) is JobState.DONE, "a job for a study that still receives does nothing"
+    assert catalogue.study(uid).state is StudyState.RECEIVING
+
+
+def test_a_study_that_is_gone_ends_its_job(encode: Callable[..., JobState]) -> None:
+    assert encode("2.25.404") is JobState.DONE
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "text"),
+    [
+        (StorageFailed("the disk is full"), JobState.PENDING, None),
+        (BadInput("of another kind"), JobState.FAILED, "of another kind"),
+        (ZeroDivisionError("Doe^John"), JobState.PENDING, None),
+    ],
+)
+def test_errors_are_tried_again_unless_that_is_useless(
+    catalogue: Catalogue, error: Exception, state: JobState, text: str | None
+) -> None:
+    def breaks(job: object) -> None:
+        raise error
+
+    add(catalogue, header())
+    catalogue.complete_quiet(0)
+    assert run(catalogue, breaks, JobKind.ENCODE, "2.25.1") is state
+    assert catalogue.study("2.25.1").reason == text
+
+
+def test_an_unknown_error_names_no_patient(catalogue: Catalogue, database_url: str) -> None:
+    import psycopg
+
+    def breaks(job: object) -> None:
+        raise KeyError("Doe^John")
+
+    run(catalogue, breaks, JobKind.ENCODE, "2.25.1")
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("SELECT error FROM job").fetchone() == ("internal error (KeyError)",)
+
+
+def test_the_heartbeat_outlives_the_lease(settings: Settings) -> None:
+    with Catalogue.open(replace(settings, job_lease_s=1.0)) as catalogue:
+        swept = threading.Event()
+
+        def slow(job: Any) -> None:
+            beats = 0
+            while beats < 15:  # half as long again as the lease
+                beats += 1
+                assert catalogue.sweep() == 0
+                swept.wait(0.1)
+            catalogue.finish(job)
+
+        job_id = catalogue.enqueue(JobKind.ENCODE, "2.25.1")
+        Runner(catalogue, {JobKind.ENCODE: slow}, worker="test", lease_s=1.0).run(job_id)
+        job = catalogue.job(job_id)
+        assert job is not None and (job.state, job.attempt) == (JobState.DONE, 1)
+
+
+def merge(catalogue: Catalogue, home: Path, region: str = "chest") -> JobState:
+    return run(catalogue, IndexPartition(catalogue, home), JobKind.INDEX, f"{MODEL}/{region}")
+
+
+def answers(catalogue: Catalogue, home: Path) -> set[int]:
+    """What a fresh reader finds: the published generation and the changes since."""
+    partition = Partition(model_id=MODEL, region="chest", dim=DIM)
+    published = catalogue.published_generation(MODEL, "chest")
+    since = "0"
+    if published is not None:
+        folder = partition_folder(home, MODEL, "chest") / published.name
+        partition.swap(open_generation(folder, model_id=MODEL, region="chest", dim=DIM))
+        since = published.as_of
+    changes = catalogue.changes(MODEL, "chest", since)
+    partition.apply(labels=changes.ids, vectors=changes.vectors, deleted=changes.gone)
+    query = encoding().vectors[REGIONS.index("chest")]
+    return set(partition.search(query, 100).labels.tolist())
+
+
+def test_a_merge_changes_no_answer(catalogue: Catalogue, settings: Settings) -> None:
+    register(catalogue)
+    labels = {encoded(catalogue, study) for study in range(6)}
+    assert answers(catalogue, settings.home) == labels
+    assert merge(catalogue, settings.home) is JobState.DONE
+    assert answers(catalogue, settings.home) == labels
+    owners = catalogue.encoding_owners(sorted(labels))
+    gone = next(label for label, owner in owners.items() if owner.study.study_uid == "2.25.0")
+    catalogue.delete_study("2.25.0")
+    new = encoded(catalogue, 9)
+    assert answers(catalogue, settings.home) == labels - {gone} | {new}
+    merge(catalogue, settings.home)
+    published = catalogue.published_generation(MODEL, "chest")
+    assert published is not None and published.count == 6
+    assert answers(catalogue, settings.home) == labels - {gone} | {new}
+
+
+def test_a_damaged_generation_is_refused_and_rebuilt(catalogue: Catalogue, settings: Settings) -> None:
+    register(catalogue)
+    labels = {encoded(catalogue, study) for study in range(3)}
+    merge(catalogue, settings.home)
+    published = catalogue.published_generation(MODEL, "chest")
+    assert published is not None
+    vectors = max((partition_folder(settings.home, MODEL, "chest") / published.name).iterdir(), key=lambda p: p.name)
+    content = bytearray(vectors.read_bytes())
+    content[-1] ^= 1
+    vectors.write_bytes(content)
+    merge(catalogue, settings.home)
+    rebuilt = catalogue.published_generation(MODEL, "chest")
+    assert rebuilt is not None and rebuilt.name != published.name and rebuilt.count == 3
+    assert answers(catalogue, settings.home) == labels
+
+
+def test_a_writer_that_lost_its_lease_leaves_no_build(catalogue: Catalogue, settings: Settings) -> None:
+    register(catalogue)
+    encoded(catalogue, 1)
+    job = claimed(catalogue, JobKind.INDEX, f"{MODEL}/chest")
+    catalogue.finish(job)
+    with pytest.raises(LeaseLost):
+        IndexPartition(catalogue, settings.home)(job)
+    assert list(partition_folder(settings.home, MODEL, "chest").iterdir()) == []
+    assert catalogue.published_generation(MODEL, "chest") is None
+
+
+def test_a_merge_for_a_model_that_is_gone_ends(catalogue: Catalogue, settings: Settings) -> None:
+    assert merge(catalogue, settings.home) is JobState.DONE
+
+
+def text_item(text: str) -> dict[str, Any]:
+    return {"0040A040": {"vr": "CS", "Value": ["TEXT"]}, "0040A160": {"vr": "UT", "Value": [text]}}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "n_reports"),
+    [
+        ({"0040A730": {"vr": "SQ", "Value": [text_item("FINDINGS: Large left pleural effusion.")]}}, 1),
+        ({"0040A730": {"vr": "SQ", "Value": []}}, 0),
+    ],
+)
+def test_a_report_is_mined_as_it_arrives(catalogue: Catalogue, attributes: dict[str, Any], n_reports: int) -> None:
+    from tests.catalogue_material import report_header
+
+    add(catalogue, header())
+    add(catalogue, report_header(attributes=attributes))
+    assert run(catalogue, MineReport(catalogue), JobKind.REPORT, report_header().sop_uid) is JobState.DONE
+    assert len(catalogue.reports_of("2.25.1")) == n_reports
+    assert len(catalogue.findings_of(["2.25.1"])) == n_reports
