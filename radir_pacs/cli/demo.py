@@ -17,7 +17,7 @@ from typing import Any
 from radir_pacs import anatomy, config
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli.output import out, progress
-from radir_pacs.cli.send import send_folder
+from radir_pacs.cli.send import send_folder, send_paths
 from radir_pacs.cli.similar import show
 from radir_pacs.cli.up import check_free, print_addresses, running
 from radir_pacs.config import Settings
@@ -54,11 +54,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         print_addresses(settings)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: supervisor.stop())
-        here = Destination(ae_title=settings.ae_title, host=settings.listener_host, port=settings.listener_port)
-        results = send_folder(images, here)
-        for reason, count in Counter(r.reason for r in results if r.reason).most_common():
-            out.print(f"{count} files refused: {reason}", markup=False)
         with Catalogue.open(settings) as catalogue:
+            _send(catalogue, settings, images)
             _wait(catalogue, supervisor.stopping)
             if not supervisor.stopping.is_set():
                 _ask(catalogue, settings, folder, _truth(images))
@@ -68,6 +65,20 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         while not supervisor.stopping.wait(0.5):
             pass
     return 0
+
+
+def _send(catalogue: Catalogue, settings: Settings, images: Path) -> None:
+    """Send by C-STORE; of a hospital that is known, only the studies that an earlier run did not finish."""
+    here = Destination(ae_title=settings.ae_title, host=settings.listener_host, port=settings.listener_port)
+    truth = _truth(images)
+    if truth:
+        held = {study.study_uid: study.instance_count for study in catalogue.studies_in(StudyState.INDEXED)}
+        missing = [study for uid, study in truth.items() if held.get(uid) != len(study["files"])]
+        results = send_paths([images / file for study in missing for file in study["files"]], here) if missing else []
+    else:
+        results = send_folder(images, here)
+    for reason, count in Counter(r.reason for r in results if r.reason).most_common():
+        out.print(f"{count} files refused: {reason}", markup=False)
 
 
 def _free_ports(settings: Settings) -> Settings:

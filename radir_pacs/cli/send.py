@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from radir_pacs import config
@@ -52,6 +53,11 @@ def send_folder(path: Path, destination: Destination) -> list[SendResult]:
     files = list(dicom_files(path))
     if not files:
         raise BadInput(f"no DICOM file below {path}")
+    return send_paths(files, destination)
+
+
+def send_paths(files: Sequence[Path], destination: Destination) -> list[SendResult]:
+    """Send these files with a progress bar."""
     with progress() as bar:
         task = bar.add_task("sending by C-STORE", total=len(files))
         return send_files(files, destination, on_result=lambda _: bar.advance(task))
