@@ -88,6 +88,7 @@ setup(
         "console_scripts": ["radir = radir_pacs.cli:main"],
         "radir.commands": [
             "import-images = radir_pacs.dicom.import_images:register",
+            "mine = radir_pacs.reports.command:register",
             "phantom = radir_training.phantoms.command:register",
         ],
     },
