@@ -7,6 +7,7 @@ partition's name, is seen before any vector is used.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -70,7 +71,7 @@ class GenerationManifest:
         if self.files[LABELS].size_bytes != self.count * 8:
             raise ValueError("the size of the labels is count x 8 bytes")
 
-    @property
+    @functools.cached_property  # every answer states it
     def name(self) -> str:
         """Folder name: a number that grows with time, and the head of the manifest's seal."""
         return f"{self.number:08d}-{self._seal()[:12]}"
