@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -18,6 +19,8 @@ from radir_pacs.errors import SettingError
 
 ENV_PREFIX = "RADIR_"
 DEFAULT_HOME = Path("~/.local/share/radir")
+SIDEBAR_SHOWS = frozenset({"patient", "age", "sex", "date", "report"})
+_DESTINATION = re.compile(r"[^@\\]{1,16}@[^@]+:\d{1,5}")
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -80,6 +83,21 @@ class Settings:
     sr_other_uids: bool = _setting(True, "Reports name the UIDs of similar cases; off leaves rank and score only.")
     sr_comprehensive_3d: bool = _setting(True, "Comprehensive 3D SR; off writes Comprehensive SR for old PACS.")
 
+    return_destination: str = _setting(
+        "", "Where 'Save to PACS' sends structured reports, AET@host:port; empty keeps them here."
+    )
+
+    sidebar_shows: tuple[str, ...] = _setting(
+        ("patient", "age", "sex", "date", "report"),
+        "What the sidebar shows: the name of the patient being read (patient), and of similar cases age, sex, date (as"
+        " an offset in days) and report.",
+    )
+    sidebar_context_tokens: bool = _setting(
+        False, "The sidebar page opens by a token that the PACS asked for, never by identifiers in its URL."
+    )
+    sidebar_context_s: float = _setting(3600.0, "Seconds that such a token opens the sidebar.", low=1)
+    ohif_folder: str = _setting("", "The dist folder of an OHIF to serve; empty: where 'radir viewer install' puts it.")
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "home", Path(self.home).expanduser().resolve())
         for f in fields(self):
@@ -89,6 +107,12 @@ class Settings:
             raise SettingError(f"ae_title: {title!r} is not an AE title (PS3.5 6.2: 1 to 16 characters, no backslash)")
         if self.web_host not in LOOPBACK and not self.api_tokens:
             raise SettingError(f"api_tokens: needed when web_host is {self.web_host!r}, which others can reach")
+
+        if self.return_destination and not _DESTINATION.fullmatch(self.return_destination):
+            raise SettingError(f"return_destination: {self.return_destination!r} is not of the form AET@host:port")
+        unknown = sorted(set(self.sidebar_shows) - SIDEBAR_SHOWS)
+        if unknown:
+            raise SettingError(f"sidebar_shows: {unknown[0]!r} is not one of {', '.join(sorted(SIDEBAR_SHOWS))}")
 
     @property
     def public_url(self) -> str:

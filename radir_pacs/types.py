@@ -194,6 +194,7 @@ class Filters:
     age_to: float | None = None
     body_part: str | None = None
     with_report: bool = False
+    same_scanner: bool = False  # as the query study: Manufacturer and Manufacturer's Model Name
     exclude_same_patient: bool = True
     exclude_studies: frozenset[str] = frozenset()
 
@@ -276,6 +277,31 @@ class SimilarCaseList:
     warnings: tuple[str, ...] = ()
     query_series_uid: str = ""
     query_sop_uid: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feedback:
+    """A reader's judgement of one similar case. ``verdict`` is UP, DOWN or empty, which withdraws it.
+
+    ``reader`` is a random name that one browser keeps, never a person's.
+    """
+
+    query_study_uid: str
+    case_study_uid: str
+    region: str
+    model_id: str
+    generation: str | None
+    rank: int
+    score: float
+    verdict: str
+    reason: str = ""
+    reader: str = ""
+
+    def __post_init__(self) -> None:
+        if self.verdict not in ("UP", "DOWN", ""):
+            raise ValueError("a verdict is UP, DOWN or empty")
+        if self.rank < 1 or not -1.001 <= self.score <= 1.001:
+            raise ValueError("a rank is at least 1 and a score from -1 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)

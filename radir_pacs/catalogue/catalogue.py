@@ -15,10 +15,11 @@ from radir_pacs.catalogue.processes import Processes
 from radir_pacs.catalogue.qido import Qido
 from radir_pacs.catalogue.reports import Reports
 from radir_pacs.catalogue.studies import Studies
+from radir_pacs.catalogue.viewer import Viewer
 from radir_pacs.config import Settings
 
 
-class Catalogue(Ingest, Studies, Qido, Encodings, Generations, Reports, Jobs, Processes):
+class Catalogue(Ingest, Studies, Qido, Encodings, Generations, Reports, Viewer, Jobs, Processes):
     """The only shared truth. Threads may share one; a child process opens its own.
 
     Every method raises StorageFailed when Postgres cannot be reached, BadInput for values that it cannot hold.

@@ -130,7 +130,15 @@ class Encodings(Part):
             allowed = None
             restricting = _restricting(filters)
             if any(value is not None and value is not False for value in restricting.values()):
-                allowed = _ids(run(connection, "allowed_encodings", restricting, model_id=model_id, region=region))
+                rows = run(
+                    connection,
+                    "allowed_encodings",
+                    restricting,
+                    model_id=model_id,
+                    region=region,
+                    query_study_uid=query_study_uid,
+                )
+                allowed = _ids(rows)
             excluded = run(
                 connection,
                 "excluded_encodings",
@@ -176,6 +184,7 @@ def _restricting(filters: Filters) -> dict[str, Any]:
         "age_to": filters.age_to,
         "body_part": filters.body_part,
         "with_report": filters.with_report,
+        "same_scanner": filters.same_scanner,
     }
 
 

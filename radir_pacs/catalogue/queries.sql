@@ -239,7 +239,7 @@ SELECT encoding_id AS id FROM encoding_gone
 WHERE model_id = %(model_id)s AND xid >= %(since)s::text::xid8 ORDER BY encoding_id;
 
 -- name: allowed_encodings
--- Encodings of the studies that pass every filter given.
+-- Encodings of the studies that pass every filter given; a scanner is a Manufacturer and its model (PS3.3 C.7.5.1).
 SELECT e.id FROM encoding AS e JOIN study AS s USING (study_uid)
 WHERE e.model_id = %(model_id)s AND %(region)s = ANY(e.regions)
     AND (%(modalities)s::text[] IS NULL OR s.modalities && %(modalities)s::text[])
@@ -250,6 +250,11 @@ WHERE e.model_id = %(model_id)s AND %(region)s = ANY(e.regions)
     AND (%(age_to)s::real IS NULL OR s.patient_age_years <= %(age_to)s::real)
     AND (%(body_part)s::text IS NULL OR lower(s.body_part) = lower(%(body_part)s::text))
     AND (NOT %(with_report)s::boolean OR s.has_report)
+    AND (NOT %(same_scanner)s::boolean OR EXISTS (
+        SELECT FROM instance AS i WHERE i.study_uid = s.study_uid
+            AND (i.attributes #> '{00080070,Value}', i.attributes #> '{00081090,Value}') IN (
+                SELECT q.attributes #> '{00080070,Value}', q.attributes #> '{00081090,Value}'
+                FROM instance AS q WHERE q.study_uid = %(query_study_uid)s)))
 ORDER BY e.id;
 
 -- name: excluded_encodings
@@ -337,6 +342,51 @@ WHERE study_uid = %(study_uid)s ORDER BY received_at, id;
 -- Mined findings of several studies.
 SELECT study_uid, findings FROM report
 WHERE study_uid = ANY(%(study_uids)s::text[]) AND findings IS NOT NULL ORDER BY received_at, id;
+
+-- == Viewer ==
+
+-- name: add_feedback
+-- A reader's judgement of one similar case; the latest counts.
+INSERT INTO feedback (query_study_uid, case_study_uid, region, model_id, generation, rank, score, verdict, reason, reader)
+VALUES (%(query_study_uid)s, %(case_study_uid)s, %(region)s, %(model_id)s, %(generation)s, %(rank)s, %(score)s,
+    %(verdict)s, %(reason)s, %(reader)s)
+ON CONFLICT (reader, query_study_uid, case_study_uid, region, model_id) DO UPDATE SET
+    generation = excluded.generation, rank = excluded.rank, score = excluded.score, verdict = excluded.verdict,
+    reason = excluded.reason, at = now();
+
+-- name: withdraw_feedback
+-- The reader has no opinion any more.
+DELETE FROM feedback WHERE reader = %(reader)s AND query_study_uid = %(query_study_uid)s
+    AND case_study_uid = %(case_study_uid)s AND region = %(region)s AND model_id = %(model_id)s;
+
+-- name: feedback
+-- Every judgement, oldest first: material for training.
+SELECT query_study_uid, case_study_uid, region, model_id, generation, rank, score, verdict, reason, reader, at
+FROM feedback ORDER BY at, id;
+
+-- name: feedback_of
+-- What one reader said of the cases of a study.
+SELECT query_study_uid, case_study_uid, region, model_id, generation, rank, score, verdict, reason, reader, at
+FROM feedback WHERE query_study_uid = %(query_study_uid)s AND reader = %(reader)s ORDER BY at, id;
+
+-- name: open_context
+-- A token opens the viewer on a study for a while.
+INSERT INTO viewer_context (token_sha256, study_uid, expires_at)
+VALUES (%(token_sha256)s, %(study_uid)s, now() + make_interval(secs => %(valid_s)s::float8));
+
+-- name: context
+-- The study that a token opens.
+SELECT study_uid FROM viewer_context WHERE token_sha256 = %(token_sha256)s AND expires_at > now();
+
+-- name: prune_contexts
+-- Tokens that open nothing any more.
+DELETE FROM viewer_context WHERE expires_at < now();
+
+-- name: jobs_before
+-- Encode jobs that will run before a study's own: what its reader waits for.
+SELECT count(*) AS count FROM job AS j WHERE j.kind = 'encode' AND j.state IN ('PENDING', 'RUNNING')
+    AND j.id < (SELECT min(own.id) FROM job AS own WHERE own.kind = 'encode' AND own.key = %(study_uid)s
+        AND own.state IN ('PENDING', 'RUNNING'));
 
 -- == Jobs ==
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from radir_pacs.types import F32, I64, CatalogueStudy, ImageKind, JobKind, JobState, StudyState
+from radir_pacs.types import F32, I64, CatalogueStudy, Feedback, ImageKind, JobKind, JobState, StudyState
 
 
 class Stored(StrEnum):
@@ -132,6 +132,13 @@ class ReportRow:
     findings: Any  # as mining wrote them, None: not mined yet
     parser: str | None
     received_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedbackRow(Feedback):
+    """A judgement as it stands, with its time."""
+
+    at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,13 @@ from radir_pacs.types import Filters
 
 from . import parameters
 
-# Ours, beside anatomy, limit and offset: answer the patient's own other studies too; only studies with a report.
-SAME_PATIENT, WITH_REPORT = "samepatient", "withreport"
+# Ours, beside anatomy, limit and offset: answer the patient's own other studies too; only studies with a report; only
+# those of the same type of scanner.
+SAME_PATIENT, WITH_REPORT, SAME_SCANNER = "samepatient", "withreport", "samescanner"
 OWN = frozenset({"anatomy", "similarto", "limit", "offset", "includefield", "fuzzymatching", "accept"}) | {
     SAME_PATIENT,
     WITH_REPORT,
+    SAME_SCANNER,
 }
 
 _AGE = re.compile(r"([0-9]{1,3})([YMWD]?)\Z")
@@ -26,7 +28,11 @@ _UNITS_A_YEAR = {"Y": 1.0, "": 1.0, "M": 12.0, "W": 52.1775, "D": 365.2425}
 
 def requested() -> tuple[Filters, list[str]]:
     """The filters of the current request, and keywords of matching keys that are none. Raises BadInput."""
-    filters = Filters(exclude_same_patient=not parameters.flag(SAME_PATIENT), with_report=parameters.flag(WITH_REPORT))
+    filters = Filters(
+        exclude_same_patient=not parameters.flag(SAME_PATIENT),
+        with_report=parameters.flag(WITH_REPORT),
+        same_scanner=parameters.flag(SAME_SCANNER),
+    )
     unused = []
     for match in parameters.matches(OWN):
         narrowed = _narrowed(filters, match)
