@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
+from datetime import datetime
 
 from flask import Blueprint, Response, jsonify
 
 from radir_pacs.types import StudyState
 
+from .accept import JSON
 from .services import BASE, services
 
 blueprint = Blueprint("admin", __name__)
@@ -41,4 +44,8 @@ def state(study: str) -> Response:
 @blueprint.get("/status")
 def status() -> Response:
     """Processes, studies by state, jobs: what ``radir status`` shows."""
-    return jsonify(asdict(services().catalogue.overview()))
+    return Response(json.dumps(asdict(services().catalogue.overview()), default=_iso), content_type=JSON)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat()
