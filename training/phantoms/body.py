@@ -47,18 +47,21 @@ def _paint_breasts(canvas: Canvas, chest: Chest) -> None:
     front = -(p.half_depth_mm + 14)
     for side in (-1, 1):
         centre = (side * 76 * p.scale, front, -62 * p.scale - droop)
-        wide, deep, low = p.breast_mm + 36, p.breast_mm * 0.72 + 16, p.breast_mm * 0.8 + 26
+        wide, deep, low = p.breast_mm * 0.8 + 36, p.breast_mm * 0.72 + 16, p.breast_mm * 0.8 + 26
         window = canvas.window(
             (centre[0] - wide, front - deep, centre[2] - low), (centre[0] + wide, front + 70, centre[2] + 2.2 * low)
         )
         if window is None:
             continue
         x, y, z = canvas.coordinates(window)
-        # A drop: it fades out upwards and ends in a fold below.
-        tall = np.where(z > centre[2], 2.2 * low, low)
-        thick = np.where(y > front, 2.5 * deep, deep)
-        level = np.sqrt(((x - centre[0]) / wide) ** 2 + (((y - front) / thick) ** 2 + ((z - centre[2]) / tall) ** 2))
-        coverage = canvas.soften(((1 - level) * deep).astype(np.float32))
+        # A drop: thickest in the middle, fading out upwards without an edge, ending in a fold below.
+        above = np.clip((z - centre[2]) / (2.2 * low), 0, 1)
+        below = np.clip((centre[2] - z) / low, 0, 1)
+        across = np.clip((x - centre[0]) / wide, -1, 1)
+        thickness = deep * np.sqrt(np.maximum(1 - across**2 - below**2, 0)) * (1 - above) ** 2 * (1 + 2 * above)
+        ahead = y - front - 42 * above**1.5  # the chest wall leans back towards the collar bones
+        inside = np.minimum(thickness + ahead, 1.6 * thickness - ahead) - 1
+        coverage = canvas.soften(inside - canvas.axes.voxel_mm / 2)
         view = canvas.hu[window]
         # Only what stands in front of the chest wall: fat with strands of gland, in air.
         view += coverage * np.clip((-350 - view) / 300, 0, 1) * (-70 - view)

@@ -64,7 +64,9 @@ def _pacemaker(canvas: Canvas, chest: Chest, finding: Finding) -> None:
     p = chest.patient
     s, h = p.scale, chest.heart_scale
     front = -(p.half_depth_mm + 13)
-    box = np.array([104 * s, front * 0.86, 46 * s])
+    width, depth, centre = (float(values[0]) for values in chest.cavity(np.array([46 * s])))
+    # Under the skin, on the ribs below the left clavicle.
+    box = np.array([76 * s, centre - (depth + 17) * np.sqrt(1 - (76 * s / (width + 17)) ** 2), 46 * s])
     _paint_can(canvas, box)
     canvas.ball(box + np.array([0, 0, 21]), (11, 5, 6), 1600.0)
     start = box + np.array([-6, 0, 24])

@@ -10,7 +10,10 @@ from PIL import Image, ImageDraw, ImageFont
 from radir_pacs.types import F32
 
 from .canvas import Size
-from .findings import Finding
+from .course import draw_patient
+from .findings import CATALOGUE, LOBES, Finding
+from .patient import Chest
+from .places import lobe_place
 from .sample import PhantomStudy, sample
 from .wording import grade
 
@@ -18,12 +21,14 @@ TILE, GAP, CAPTION = 256, 6, 34
 
 
 def draw_sheet(path: Path, seed: int, patients: int, size: Size) -> None:
-    """Frontal, lateral, an axial slice in lung and in soft tissue windows, and a coronal one, a patient a row."""
+    """A patient a row, at most one of them normal: frontal, lateral, axial slices in the lung and in the soft tissue
+    window, a coronal slice. The first axial slice goes through a finding of the lung where there is one.
+    """
     columns = 5
     sheet = Image.new("L", (columns * (TILE + GAP) + GAP, patients * (TILE + CAPTION + GAP) + GAP), 0)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
-    for row in range(patients):
-        study = sample(seed, row, size=size)
+    for row, index in enumerate(_worth_seeing(seed, patients)):
+        study = sample(seed, index, size=size)
         top = GAP + row * (TILE + CAPTION + GAP)
         for column, picture in enumerate(_views(study)):
             sheet.paste(_tile(picture), (GAP + column * (TILE + GAP), top))
@@ -32,9 +37,27 @@ def draw_sheet(path: Path, seed: int, patients: int, size: Size) -> None:
     sheet.save(path, optimize=True)
 
 
+def _worth_seeing(seed: int, patients: int) -> list[int]:
+    chosen: list[int] = []
+    normal = index = 0
+    while len(chosen) < patients:
+        seen = [finding for finding in draw_patient(seed, index)[1] if not CATALOGUE[finding.concept].device]
+        if seen or not normal:
+            normal += not seen
+            chosen.append(index)
+        index += 1
+    return chosen
+
+
+def _height_mm(study: PhantomStudy) -> float:
+    """Where to cut: through the first finding that sits in a lobe, else through the heart."""
+    focal = [finding for finding in study.findings if finding.region in LOBES]
+    return float(lobe_place(Chest.of(study.patient, study.findings), focal[0])[2]) if focal else -62.0
+
+
 def _views(study: PhantomStudy) -> list[F32]:
     ct, (dz, dy, _) = study.ct, study.ct_spacing_mm
-    axial = ct[round((-62.0 - study.ct_origin_mm[2]) / dz)]
+    axial = ct[round((_height_mm(study) - study.ct_origin_mm[2]) / dz)]
     upper = ct[round((12.0 - study.ct_origin_mm[2]) / dz)]
     middle = round((18.0 - study.ct_origin_mm[1]) / dy)
     coronal = np.repeat(ct[::-1, middle, :], max(1, round(dz / dy)), axis=0)
@@ -69,6 +92,8 @@ def _caption(study: PhantomStudy) -> str:
 
 
 def _in_words(finding: Finding) -> str:
-    where = finding.region.replace("_", " ")
+    what = finding.concept.replace("_", " ")
+    if CATALOGUE[finding.concept].device:
+        return what
     size = f" {finding.size_mm:.0f} mm" if finding.size_mm else ""
-    return f"{grade(finding)} {finding.concept.replace('_', ' ')}{size}, {where}"
+    return f"{grade(finding)} {what}{size} ({finding.region.replace('_', ' ')})"

@@ -131,7 +131,7 @@ def _paint_callus(canvas: Canvas, chest: Chest) -> None:
         if finding.concept == "rib_fracture":
             ribs, angle = fracture_place(finding)
             for rib in ribs:
-                radius = 6.0 + 1.2 * finding.severity
+                radius = 4.6 + 0.8 * finding.severity
                 canvas.ball(rib_place(chest, rib, angle, finding.side), [radius] * 3, 560 * chest.patient.bone_density)
 
 
@@ -169,7 +169,7 @@ def paint_spine(canvas: Canvas, chest: Chest) -> None:
     arch = np.minimum(12.5 - np.hypot(x, back - 8), 8.0 - np.abs(within + 1))
     canvas.paint(window, canvas.soften(arch), 210 * dens)
     spinous = np.minimum(np.minimum(3.0 - np.abs(x), 17 - np.abs(back - 34)), 6.0 - np.abs(within + (back - 15) * 0.3))
-    canvas.paint(window, canvas.soften(spinous.astype(np.float32)), 190 * dens)
+    canvas.paint(window, canvas.soften(spinous.astype(np.float32)), 130 * dens)
     lateral = np.hypot(back - 9 - 0.25 * np.abs(x), within - 2)
     transverse = np.minimum(5.0 - lateral, np.minimum(32 * p.scale - np.abs(x), np.abs(x) - 7))
     canvas.paint(window, canvas.soften(transverse.astype(np.float32)), 240 * dens)
@@ -242,7 +242,6 @@ def _paint_scapula(canvas: Canvas, chest: Chest, side: int) -> None:
     head = (side * 171 * s, 0.32 * depth, 58 * s)
     canvas.ball(head, (23 * s, 23 * s, 24 * s), 520 * dens)
     canvas.ball(head, (20.5 * s, 20.5 * s, 21.5 * s), 210 * dens)
-    canvas.tube([(side * 177 * s, 0.32 * depth, 50 * s), (side * 200 * s, 0.3 * depth, -60 * s)], 12 * s, 620 * dens)
 
 
 def _paint_plate(canvas: Canvas, corners: F32, half_thickness: float, hu: float) -> None:

@@ -17,7 +17,7 @@ from .patient import Chest
 from .pleura import paint_pleural_findings
 from .skeleton import paint_skeleton
 
-SLAB_VOXELS = 3_000_000
+SLAB_VOXELS = 2_000_000
 
 
 def axes_of(chest: Chest, size: Size) -> Axes:

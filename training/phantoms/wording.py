@@ -112,12 +112,20 @@ def write_report(
         sentences += [("rest", text) for text in _resolved(findings, before, rng)]
     ordered = sorted(enumerate(sentences), key=lambda item: (_ORDER.index(item[1][0]), item[0]))
     return WrittenReport(
-        indication=_pick(frame["indication"], rng),
+        indication=_indication(patient, rng),
         technique=_pick(frame[kind.value], rng),
         comparison=compared,
         findings=" ".join(text for _, (_, text) in ordered),
-        impression=_impression(patient, findings, before, kind, rng),
+        impression=_impression(findings, before, kind, rng),
     )
+
+
+def _indication(patient: Patient, rng: np.random.Generator) -> str:
+    complaint = _pick(phrases()["frame"]["indication"], rng)
+    if rng.random() < 0.5:
+        return complaint
+    who = {"F": ("female", "woman"), "M": ("male", "man")}[patient.sex][int(rng.integers(2))]
+    return f"{patient.age_years}-year-old {who}. {complaint}"
 
 
 def _pick(options: list[str], rng: np.random.Generator) -> str:
@@ -227,7 +235,6 @@ def _name(finding: Finding) -> str:
 
 
 def _impression(
-    patient: Patient,
     findings: tuple[Finding, ...],
     before: tuple[Finding, ...] | None,
     kind: ImageKind,
