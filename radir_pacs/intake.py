@@ -6,6 +6,7 @@ refused is recorded with its reason, by ids only, and nothing of it is kept.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import dataclass
 
@@ -13,7 +14,8 @@ from radir_pacs.blobs import BlobStore, IncomingBlob
 from radir_pacs.catalogue import Catalogue, Stored
 from radir_pacs.config import Settings
 from radir_pacs.dicom.header import read_header
-from radir_pacs.errors import Conflict, DicomRefused, RadirError, StorageFailed, TooLarge
+from radir_pacs.dicom.same_content import same_content
+from radir_pacs.errors import Conflict, DicomRefused, NotFound, RadirError, StorageFailed, TooLarge
 from radir_pacs.types import InstanceHeader
 
 SUCCESS = 0x0000
@@ -35,7 +37,7 @@ class StoreOutcome:
     study_uid: str = ""
     series_uid: str = ""
     reason: str = ""
-    same: bool = False  # the very bytes were here already
+    same: bool = False  # the same content was here already
 
     @property
     def ok(self) -> bool:
@@ -68,7 +70,7 @@ class Intake:
             ):
                 raise DicomRefused("the data set is not the instance that was announced", dimse_status=MISMATCH)
             sha256, size_bytes = incoming.commit()
-            stored = self._catalogue.add_instance(header, content_sha256=sha256, size_bytes=size_bytes, source=source)
+            stored = self._add(header, sha256, size_bytes, source)
         except RadirError as error:
             return self.refuse(error, source=source, sop_uid=header.sop_uid if header else sop_uid, header=header)
         return StoreOutcome(
@@ -79,6 +81,17 @@ class Intake:
             series_uid=header.series_uid,
             same=stored is Stored.SAME,
         )
+
+    def _add(self, header: InstanceHeader, sha256: str, size_bytes: int, source: str) -> Stored:
+        """The catalogue tells the same bytes; what another sender wrote anew is told by its content (P2)."""
+        try:
+            return self._catalogue.add_instance(header, content_sha256=sha256, size_bytes=size_bytes, source=source)
+        except Conflict:
+            with contextlib.suppress(NotFound):
+                stored = self._catalogue.instance(header.sop_uid)
+                if same_content(self._blobs.path(stored.content_sha256), self._blobs.path(sha256)):
+                    return Stored.SAME
+            raise
 
     def refuse(
         self, error: RadirError, *, source: str, sop_uid: str | None, header: InstanceHeader | None = None

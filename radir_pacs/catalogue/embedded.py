@@ -152,7 +152,8 @@ def _make_socket_folder(folder: Path, owner: os.stat_result) -> None:
 
 def _pid(data: Path) -> int | None:
     try:
-        return int((data / "postmaster.pid").read_text().split("\n", 1)[0])
+        pid = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
+        return abs(pid) or None  # a backend in single-user mode, as initdb runs it, writes its number negative
     except (FileNotFoundError, ValueError):
         return None
 

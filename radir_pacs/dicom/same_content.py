@@ -1,0 +1,92 @@
+"""Whether two files hold the same data set, however it was written.
+
+A PACS writes an object anew before it sends it: other file meta information, sequences with or without explicit
+lengths, group lengths and padding dropped, implicit for explicit VR. The object that comes by C-STORE and again by
+STOW differs in its bytes and is the same input all the same (P2).
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from radir_pacs.dicom.elements import DEFLATED, IMPLICIT_LITTLE, Bulk, Element, Elements, Part10, parse_part10
+from radir_pacs.dicom.limits import ReadLimits
+from radir_pacs.errors import DicomRefused
+
+_LIMITS = ReadLimits()
+_EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
+_PADDING = 0xFFFCFFFC  # Data Set Trailing Padding (PS3.10 7.2)
+_STEP_BYTES = 1 << 20
+
+
+class _File(NamedTuple):
+    mapped: mmap.mmap
+    parsed: Part10
+
+
+def same_content(one: Path, other: Path) -> bool:
+    """Whether two Part-10 files hold the same attributes and pixels.
+
+    Pixels are compared as encoded: another transfer syntax, save implicit for explicit VR, is other content. So is a
+    file that cannot be read.
+    """
+    try:
+        with ExitStack() as stack:
+            a, b = (_open(path, stack) for path in (one, other))
+            return _syntax(a) == _syntax(b) and not a.parsed.cut and _same(a, a.parsed.elements, b, b.parsed.elements)
+    except (DicomRefused, OSError, ValueError):
+        return False
+
+
+def _open(path: Path, stack: ExitStack) -> _File:
+    file = stack.enter_context(path.open("rb"))
+    mapped = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    parsed = parse_part10(mapped, _LIMITS)
+    if parsed.transfer_syntax_uid == DEFLATED:
+        raise DicomRefused("positions in a deflated data set are not those in its file")
+    return _File(mapped, parsed)
+
+
+def _syntax(file: _File) -> str:
+    uid = file.parsed.transfer_syntax_uid
+    return _EXPLICIT_LITTLE if uid == IMPLICIT_LITTLE else uid
+
+
+def _same(a: _File, one: Elements, b: _File, other: Elements) -> bool:
+    tags = _told(one)
+    return tags == _told(other) and all(_same_element(a, one[tag], b, other[tag]) for tag in tags)
+
+
+def _told(elements: Elements) -> list[int]:
+    """The tags that carry something: no group lengths, no padding."""
+    return sorted(tag for tag in elements if tag & 0xFFFF and tag != _PADDING)
+
+
+def _same_element(a: _File, one: Element, b: _File, other: Element) -> bool:
+    match one.value, other.value:
+        case list(items), list(others):
+            return len(items) == len(others) and all(
+                _same(a, item, b, against) for item, against in zip(items, others, strict=True)
+            )
+        case bytes(value), bytes(against):
+            return _unpadded(value) == _unpadded(against)
+        case Bulk() as bulk, Bulk() as against:
+            return bulk[1:] == against[1:] and all(
+                piece == counterpart for piece, counterpart in zip(_pieces(a, bulk), _pieces(b, against), strict=True)
+            )
+        case _:
+            return False
+
+
+def _unpadded(value: bytes) -> bytes:
+    """Without the byte that makes a length even (PS3.5 6.2); at most one, since more would be content."""
+    return value[:-1] if value[-1:] in (b" ", b"\0") else value
+
+
+def _pieces(file: _File, bulk: Bulk) -> Iterator[bytes]:
+    for start in range(bulk.offset, bulk.offset + bulk.length, _STEP_BYTES):
+        yield file.mapped[start : min(start + _STEP_BYTES, bulk.offset + bulk.length)]
