@@ -120,6 +120,11 @@ _TABLES: Mapping[QidoLevel, LiteralString] = {
     QidoLevel.SERIES: "series e JOIN study s USING (study_uid)",
     QidoLevel.INSTANCE: "instance i JOIN series e USING (series_uid) JOIN study s ON s.study_uid = i.study_uid",
 }
+_KEY: Mapping[QidoLevel, LiteralString] = {
+    QidoLevel.STUDY: "s.study_uid",
+    QidoLevel.SERIES: "e.series_uid",
+    QidoLevel.INSTANCE: "i.sop_uid",
+}
 _ORDER: Mapping[QidoLevel, LiteralString] = {
     QidoLevel.STUDY: "s.study_date DESC NULLS LAST, s.study_uid",
     QidoLevel.SERIES: "s.study_date DESC NULLS LAST, s.study_uid, e.series_number, e.series_uid",
@@ -152,7 +157,10 @@ class Qido(Part):
         # Put together from the constants of this module only; every value goes as a parameter.
         where, params = _where(query)
         tables = f"{_TABLES[query.level]} WHERE {where}"
-        page = f"SELECT {_columns(query.level)} FROM {tables} ORDER BY {_ORDER[query.level]} LIMIT %s OFFSET %s"
+        order, key = f"ORDER BY {_ORDER[query.level]}", _KEY[query.level]
+        # Keys first: what else a row shows is looked up for the page alone, not for all that is passed over.
+        keys = f"SELECT {key} FROM {tables} {order} LIMIT %s OFFSET %s"
+        page = f"SELECT {_columns(query.level)} FROM {_TABLES[query.level]} WHERE {key} = ANY(ARRAY({keys})) {order}"
         with self._database.transaction() as connection:
             try:
                 connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
