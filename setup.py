@@ -87,6 +87,7 @@ setup(
     entry_points={
         "console_scripts": ["radir = radir_pacs.cli:main"],
         "radir.commands": [
+            "dataset = radir_training.datasets.command:register",
             "import-images = radir_pacs.dicom.import_images:register",
             "mine = radir_pacs.reports.command:register",
             "phantom = radir_training.phantoms.command:register",

@@ -113,7 +113,7 @@ _HEAD_PLACES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Code:
-    """A code in our terms. ``places``: per place that it names (two for "bilateral"), the region keys that are right."""
+    """A code in our terms. ``places``: per place that it names (two for "bilateral"), the right region keys."""
 
     head: str
     concepts: frozenset[str]
