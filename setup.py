@@ -53,7 +53,7 @@ setup(
         "monai>=1.4,<2",  # transforms and network parts
         "safetensors>=0.4",  # weights that cannot run code
         "hnswlib>=0.8,<0.9",  # approximate search; its file format is pinned in generations
-        "numpy>=1.26",
+        "numpy>=2",  # vecdot: the same score for a vector by every path
         "scipy>=1.11",
         "pillow>=10",
         "celery>=5.7,<6",

@@ -62,8 +62,10 @@ class Stack:
     def wait_until_done(self, studies: int, seconds: float = 120) -> Any:
         """Until so many studies have come to their end and no job is open."""
         return self.wait(
-            lambda s: sum(s["studies"].get(state, 0) for state in ENDED) == studies == sum(s["studies"].values())
-            and not s["queue"],
+            lambda s: (
+                sum(s["studies"].get(state, 0) for state in ENDED) == studies == sum(s["studies"].values())
+                and not s["queue"]
+            ),
             seconds,
         )
 
