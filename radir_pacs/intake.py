@@ -14,6 +14,7 @@ from radir_pacs.blobs import BlobStore, IncomingBlob
 from radir_pacs.catalogue import Catalogue, Stored
 from radir_pacs.config import Settings
 from radir_pacs.dicom.header import read_header
+from radir_pacs.dicom.loop_guard import is_own_header
 from radir_pacs.dicom.same_content import same_content
 from radir_pacs.errors import Conflict, DicomRefused, NotFound, RadirError, StorageFailed, TooLarge
 from radir_pacs.types import InstanceHeader
@@ -85,7 +86,13 @@ class Intake:
     def _add(self, header: InstanceHeader, sha256: str, size_bytes: int, source: str) -> Stored:
         """The catalogue tells the same bytes; what another sender wrote anew is told by its content (P2)."""
         try:
-            return self._catalogue.add_instance(header, content_sha256=sha256, size_bytes=size_bytes, source=source)
+            return self._catalogue.add_instance(
+                header,
+                content_sha256=sha256,
+                size_bytes=size_bytes,
+                source=source,
+                wakes=not is_own_header(header),  # what we returned to a PACS comes back and must not start us again
+            )
         except Conflict:
             with contextlib.suppress(NotFound):
                 stored = self._catalogue.instance(header.sop_uid)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
-from radir_pacs.errors import RadirError
+from radir_pacs.errors import RadirError, StorageFailed
 from radir_pacs.index import should_merge
 
 log = logging.getLogger(__name__)
@@ -49,8 +49,9 @@ class Relay:
         while True:
             try:
                 self.round()
-            except RadirError as error:
+            except StorageFailed as error:
                 log.error("round failed", extra={"error": str(error)})
+                self._revive()
             except Exception as error:  # the edge of the process; also the broker's many exceptions
                 log.exception("round broke", extra={"error": type(error).__name__})
             if stop.wait(self._settings.relay_interval_s):
@@ -87,7 +88,16 @@ class Relay:
             if should_merge(partition.n_generation, partition.n_tail, partition.n_gone):
                 self._catalogue.enqueue_merge(partition.model_id, partition.region)
 
+    def _revive(self) -> None:
+        """Nobody else watches the embedded Postgres."""
+        try:
+            self._catalogue.revive()
+        except RadirError as error:
+            log.error("the database stays away", extra={"error": str(error)})
+
     def _prune(self) -> None:
+        for study_uid in self._catalogue.encode_forgotten():
+            log.error("a stable study had no job", extra={"study_uid": study_uid})
         self._catalogue.prune_jobs(KEEP_DONE_S)
         self._catalogue.prune_generations(gone_keep_s=KEEP_GONE_S, generation_keep_s=KEEP_DONE_S)
         self._catalogue.prune_processes(KEEP_SILENT_S)

@@ -37,6 +37,10 @@ class Catalogue(Ingest, Studies, Qido, Encodings, Generations, Reports, Viewer, 
         """Keyword-style connection string; may hold a password: never log it."""
         return self._database.conninfo
 
+    def revive(self) -> None:
+        """Start the embedded Postgres again if it died. Raises StorageFailed when it does not come back."""
+        conninfo_of(self._settings)
+
     def close(self) -> None:
         """Give the connections back. The embedded server runs on for other processes."""
         self._database.close()

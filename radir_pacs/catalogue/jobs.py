@@ -145,6 +145,7 @@ def _fail(connection: Connection, job: Job, error: str, retry: bool) -> JobState
         raise LeaseLost
     state = JobState(row["state"])
     if state is JobState.FAILED and job.kind is JobKind.ENCODE:
-        run(connection, "quarantine_stable_study", study_uid=job.key, reason=error)
-        run(connection, "drop_encodings", study_uid=job.key, model_ids=[])
+        quarantined = run(connection, "quarantine_stable_study", study_uid=job.key, reason=error).fetchone()
+        if quarantined is not None:
+            run(connection, "drop_encodings", study_uid=job.key, model_ids=[])
     return state

@@ -89,6 +89,15 @@ WITH quiet AS (
 )
 SELECT study_uid FROM completed;
 
+-- name: encode_forgotten
+-- Every STABLE study has an open encode job, by construction; should one ever lack it, it does not wait for ever.
+INSERT INTO job (kind, key, max_attempts)
+SELECT 'encode', study_uid, %(max_attempts)s::integer FROM study AS s
+WHERE s.state = 'STABLE' AND NOT EXISTS (
+    SELECT FROM job AS j WHERE j.kind = 'encode' AND j.key = s.study_uid AND j.state IN ('PENDING', 'RUNNING'))
+ON CONFLICT DO NOTHING
+RETURNING key AS study_uid;
+
 -- name: complete_now
 -- One study is complete because somebody who knows says so.
 UPDATE study SET state = 'STABLE', changed_at = now() WHERE study_uid = %(study_uid)s AND state = 'RECEIVING'

@@ -31,6 +31,12 @@ class Studies(Part):
         with self._database.transaction() as connection:
             return [row["study_uid"] for row in run(connection, "complete_quiet", values).fetchall()]
 
+    def encode_forgotten(self) -> list[str]:
+        """STABLE studies without an encode job, as after somebody's repair by hand, get one (P3)."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "encode_forgotten", max_attempts=self._settings.job_max_attempts)
+            return [row["study_uid"] for row in rows]
+
     def complete_now(self, study_uid: str) -> bool:
         """A PACS knows that the study is complete. False when it was so already. Raises NotFound."""
         with self._database.transaction() as connection:

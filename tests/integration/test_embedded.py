@@ -13,7 +13,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from radir_pacs.catalogue import embedded
+from radir_pacs.catalogue import Catalogue, embedded
+from radir_pacs.config import Settings
+from radir_pacs.errors import StorageFailed
+from tests.catalogue_material import add, header
 
 
 @pytest.fixture
@@ -36,6 +39,17 @@ def test_it_survives_kill_9_with_what_was_committed(home: Path) -> None:
     assert embedded.start(home) == conninfo
     with psycopg.connect(conninfo) as connection:
         assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
+
+
+def test_the_catalogue_comes_back_with_it(home: Path) -> None:
+    with Catalogue.open(Settings(home=home)) as catalogue:
+        add(catalogue, header())
+        os.kill(pid(home), signal.SIGKILL)
+        with pytest.raises(StorageFailed):
+            for _ in range(100):  # the backend may answer once more before it learns
+                catalogue.study("2.25.1")
+        catalogue.revive()
+        assert catalogue.study("2.25.1").instance_count == 1
 
 
 def test_a_pid_file_that_names_a_stranger_is_not_believed(home: Path) -> None:

@@ -136,11 +136,14 @@ def test_a_failure_that_cannot_get_better_ends_at_once(catalogue: Catalogue) -> 
 
 
 def test_failing_for_good_spares_a_reopened_study(catalogue: Catalogue) -> None:
+    register(catalogue)
     stable(catalogue)
+    catalogue.save_encoding(encoding(), 1)
     job = claimed(catalogue)
     add(catalogue, header(number=2))
     assert catalogue.fail(job, "broken", retry=False) is JobState.FAILED
     assert catalogue.study("2.25.1").state is StudyState.RECEIVING
+    assert catalogue.encoding_of("2.25.1", MODEL) is not None
     assert catalogue.complete_quiet(0) == ["2.25.1"]
     assert claimed(catalogue).id != job.id
 

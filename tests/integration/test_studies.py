@@ -8,7 +8,7 @@ import pytest
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import NotFound
 from radir_pacs.types import JobKind, StudyState
-from tests.catalogue_material import MODEL, add, encoded, header, register
+from tests.catalogue_material import MODEL, add, claimed, encoded, header, register
 
 
 def test_a_quiet_study_is_complete_with_its_job(catalogue: Catalogue) -> None:
@@ -19,6 +19,15 @@ def test_a_quiet_study_is_complete_with_its_job(catalogue: Catalogue) -> None:
     assert catalogue.complete_quiet(0) == []
     assert catalogue.study("2.25.1").state is StudyState.STABLE
     assert len(catalogue.pending_to_ring(10)) == 2
+
+
+def test_a_stable_study_without_a_job_gets_one(catalogue: Catalogue) -> None:
+    add(catalogue, header())
+    catalogue.complete_quiet(0)
+    assert catalogue.encode_forgotten() == []
+    catalogue.finish(claimed(catalogue))
+    assert catalogue.encode_forgotten() == ["2.25.1"]
+    assert catalogue.encode_forgotten() == []
 
 
 def test_a_pacs_may_say_that_a_study_is_complete(catalogue: Catalogue) -> None:
