@@ -19,9 +19,9 @@ BOTH = frozenset(ImageKind)
 TELLTALE = {
     "effusion": r"effusion|pleural fluid",
     "pneumothorax": r"pneumothorax",
-    "consolidation": r"consolidation|pneumonia|airspace disease",
-    "cardiomegaly": r"cardiomegaly|enlarged heart|heart is (mildly|markedly)? ?enlarged",
-    "oedema": r"edema|oedema",
+    "consolidation": r"consolidation|pneumonia|airspace (disease|opacity\b)|near-complete opacification",
+    "cardiomegaly": r"cardiomegaly|enlarged heart|(heart|cardiac silhouette) is \w+ enlarged|enlargement of the cardiac",
+    "oedema": r"edema|oedema|vascular congestion",
     "emphysema": r"emphysem",
     "rib_fracture": r"rib fracture|\bribs?\b",
     "pacemaker": r"pacemaker|AICD|defibrillator",
