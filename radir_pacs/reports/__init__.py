@@ -1,6 +1,7 @@
 """Free-text radiology reports become findings at regions, and findings become graded relevance."""
 
-from radir_pacs.reports.explain import explain
+from radir_pacs.reports.excerpt import Excerpt, excerpt
+from radir_pacs.reports.explain import affirms, explain
 from radir_pacs.reports.findings import (
     Certainty,
     Change,
@@ -14,11 +15,13 @@ from radir_pacs.reports.findings import (
 from radir_pacs.reports.mining import Miner, mine
 from radir_pacs.reports.similarity import Item, ItemSimilarity, report_similarity, similarity_items
 from radir_pacs.reports.stored import PARSER, findings_from_json, findings_to_json
+from radir_pacs.reports.typed import Typed, read_typed
 
 __all__ = [
     "PARSER",
     "Certainty",
     "Change",
+    "Excerpt",
     "Finding",
     "FindingKind",
     "Item",
@@ -28,10 +31,14 @@ __all__ = [
     "Miner",
     "Polarity",
     "Severity",
+    "Typed",
+    "affirms",
+    "excerpt",
     "explain",
     "findings_from_json",
     "findings_to_json",
     "mine",
+    "read_typed",
     "report_similarity",
     "similarity_items",
 ]

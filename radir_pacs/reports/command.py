@@ -19,6 +19,7 @@ from radir_pacs.errors import BadInput, StorageFailed
 from radir_pacs.reports.findings import MinedReport
 from radir_pacs.reports.labels import LabelSet, label_set, label_sets
 from radir_pacs.reports.lexicon import load
+from radir_pacs.reports.lexicon_check import refuse_faults
 from radir_pacs.reports.mining import Miner
 from radir_pacs.reports.render import as_page, in_terminal
 from radir_pacs.reports.stored import findings_to_json
@@ -50,7 +51,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace, settings: Settings | None) -> int:
     if bool(args.labels) != bool(args.labels_out):
         raise BadInput("--labels and --labels-out go together")
-    lexicon = load("en", tuple(path.resolve() for path in args.lexicon))
+    further = tuple(path.resolve() for path in args.lexicon)
+    if further:
+        refuse_faults("en", further)
+    lexicon = load("en", further)
     miner = Miner(lexicon)
     kind = ImageKind(args.kind) if args.kind else None
     if args.source is not None:

@@ -57,9 +57,9 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
                 continue
             concept = lexicon.concepts[key]
         inner = mark.entry.inner
-        if not where and inner is not None:
+        if inner is not None and (not where or concept.kind is FindingKind.DEVICE):
             side = sides.get(i) or (Laterality.BILATERAL if mark.both else None)
-            where = [Place(i, inner, lexicon.place_region[inner], side, False)]
+            where = [Place(i, inner, lexicon.place_region[inner], side, False), *where]
         where = where or fronted(i, concept, marks, places, lexicon)
         if where:
             placed[i] = where

@@ -37,7 +37,7 @@ def _pattern(headings: tuple[str, ...]) -> re.Pattern[str]:
     """A heading stands at the start of a line (colon, dash or line end after it), or inside a line with a colon."""
     names = "|".join(re.escape(heading).replace(r"\ ", r"[ \t]+") for heading in headings)
     return re.compile(
-        rf"^[ \t*#=_-]*(?P<line>{names})[ \t*#=_]*(?::[ \t*]*|[-–][ \t]+|$)"
+        rf"^[ \t*#=_-]*(?P<line>{names})[ \t*#=_]*(?::[ \t*]*|[-–](?:[ \t]+|$)|$)"
         rf"|(?<=[.;\s])(?P<inline>{names})[ \t]*:[ \t]*",
         re.IGNORECASE | re.MULTILINE,
     )
