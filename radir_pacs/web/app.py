@@ -10,7 +10,25 @@ from radir_pacs.config import Settings
 from radir_pacs.intake import Intake
 from radir_pacs.query import Searcher
 
-from . import admin, auth, capabilities, errors, health, pages, parameters, paths, qido, rendered, similar, stow, wado
+from . import (
+    admin,
+    auth,
+    capabilities,
+    errors,
+    health,
+    judgements,
+    ohif,
+    pages,
+    parameters,
+    paths,
+    qido,
+    rendered,
+    sidebar,
+    similar,
+    stow,
+    viewer,
+    wado,
+)
 from .pixels import SharedDecoder
 from .services import BASE, Services
 
@@ -43,12 +61,12 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
         decoder=SharedDecoder(settings),
     )
     errors.install(app)
-    auth.install(app, settings)
+    auth.install(app, settings, catalogue)
     paths.install(app)
     app.before_request(parameters.check_size)
     for module in _DICOMWEB:
         app.register_blueprint(module.blueprint, url_prefix=BASE)
-    for module in (admin, health, pages):
+    for module in (admin, health, pages, sidebar, judgements, viewer, ohif):
         app.register_blueprint(module.blueprint)
 
     @app.after_request

@@ -11,15 +11,18 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
 
+from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import LOOPBACK, Settings
 
+from . import viewer
 from .errors import error_response
 
 OPEN_PATHS = frozenset({"/health/live", "/health/ready"})  # a probe holds no token and learns nothing of patients
+OPEN_FOLDERS = ("/viewer/", "/ohif/")  # programs, without data
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-def install(app: Flask, settings: Settings) -> None:
+def install(app: Flask, settings: Settings, catalogue: Catalogue) -> None:
     """Refuse requests to ``app`` that ``settings`` does not admit."""
     tokens = [token.encode() for token in settings.api_tokens]
     own_hosts = {*LOOPBACK, urlsplit(settings.public_url).hostname}
@@ -31,13 +34,23 @@ def install(app: Flask, settings: Settings) -> None:
                 return error_response(421, "misdirected_request", "The Host header does not name this service.")
             if settings.web_host not in LOOPBACK:  # cannot start so (config), and would still be refused here
                 return error_response(401, "unauthorized", "A bearer token is needed.")
-        elif request.path not in OPEN_PATHS and not _bears_one_of(tokens):
+        elif not (_is_open(request.path) or _bears_one_of(tokens) or _reads_by_context(catalogue)):
             response = error_response(401, "unauthorized", "A bearer token is needed.")
             response.headers["WWW-Authenticate"] = 'Bearer realm="radir"'
             return response
         if request.method not in _SAFE_METHODS and _is_cross_site(own_hosts):
             return error_response(403, "forbidden", "Requests from pages of other sites are refused.")
         return None
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
+
+
+def _reads_by_context(catalogue: Catalogue) -> bool:
+    """A browser that was let into the viewer reads, and judges cases; it stores and deletes nothing else."""
+    may = request.method in _SAFE_METHODS or request.path.startswith("/api/")
+    return may and viewer.holds_context(catalogue)
 
 
 def _bears_one_of(tokens: list[bytes]) -> bool:

@@ -158,7 +158,11 @@ def draw(
     if window is not None:
         attributes = _with_window(attributes, window)
     padded = padding(stored, attributes)
-    shown, _ = presentation_values(modality_values(stored, attributes), attributes, padded)
+    values = modality_values(stored, attributes)
+    visible = values if padded is None else values[~padded]
+    if visible.min() == visible.max():
+        return _shades(np.zeros_like(values))  # nothing to tell apart
+    shown, _ = presentation_values(values, attributes, padded)
     if is_inverted(attributes):
         shown = 1 - shown
     if padded is not None:

@@ -107,6 +107,14 @@ def _response(answer: SimilarCaseList, offer: str, store: bool) -> Response:
     return response
 
 
+def stored_report(answer: SimilarCaseList) -> tuple[Dataset, str]:
+    """The report of ``answer``, kept in its study, and its URL. Raises StorageFailed."""
+    context = services()
+    report = report_of(answer, context.catalogue, context.settings, predecessor=_predecessor(answer))
+    _store(report)
+    return report, _url_of(report)
+
+
 def _predecessor(answer: SimilarCaseList) -> Dataset | None:
     """The newest stored report of ours on the same study and region, which this one follows (PS3.3 C.17.2.2)."""
     context = services()

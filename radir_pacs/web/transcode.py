@@ -35,8 +35,11 @@ _UNREADABLE = (
 )
 
 
+_DECODABLE = NATIVE | MEDIA_OF_SYNTAX.keys() | {"1.2.840.10008.1.2.8.1"}  # the last: deflated frames
+
+
 def can_transcode(transfer_syntax_uid: str, size_bytes: int) -> bool:
-    return size_bytes <= TRANSCODED_BYTES and (transfer_syntax_uid in NATIVE or transfer_syntax_uid in MEDIA_OF_SYNTAX)
+    return size_bytes <= TRANSCODED_BYTES and transfer_syntax_uid in _DECODABLE
 
 
 def explicit_little(path: Path, transfer_syntax_uid: str, decoder: SharedDecoder) -> bytes:

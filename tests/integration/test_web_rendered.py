@@ -153,3 +153,9 @@ def test_a_study_without_pictures_has_none(web: Web) -> None:
         delattr(ds, keyword)
     web.store(ds)
     assert web.get(f"/studies/{ds.StudyInstanceUID}/rendered").status_code == 404
+
+
+def test_a_flat_slice_is_drawn_black(web: Web) -> None:
+    ds = radiograph(Modality="MR", PixelData=bytes(2048))
+    web.store(ds)
+    assert not np.asarray(picture(web, path_of(ds) + "/rendered")).any()

@@ -1,0 +1,175 @@
+"""What the sidebar asks: regions, how a study stands, and the cases like it as a stream of JSON lines.
+
+Rights are a setting (``sidebar_shows``); of another patient no name, identifier or date leaves by these routes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, stream_with_context
+
+from radir_pacs import anatomy
+from radir_pacs.errors import BadInput
+from radir_pacs.reports import affirms, findings_from_json, read_typed
+from radir_pacs.reports.typed import TYPED_CHARACTERS
+from radir_pacs.types import CatalogueStudy, ImageKind, SimilarCase, SimilarCaseList, StudyState
+
+from . import parameters
+from .cases import case_row, excerpt_row
+from .ohif import is_installed
+from .services import services
+from .similar import query_of
+
+blueprint = Blueprint("sidebar", __name__)
+
+ND_JSON = "application/x-ndjson"
+_STEPS = (StudyState.RECEIVING, StudyState.STABLE, StudyState.ENCODED, StudyState.INDEXED)
+_FINDING_FACTOR = 5  # a finding is looked for among so many times the cases wanted
+
+
+@blueprint.get("/api/regions")
+def regions() -> Response:
+    """``?kind=CXR``: the regions such images show, parents first, with what the picture of a chest needs."""
+    kind = _kind() or ImageKind.CXR
+    return jsonify({"kind": kind, "regions": _regions(kind)})
+
+
+@blueprint.get("/api/typed")
+def typed() -> Response:
+    """``?text=…&kind=CXR``: the region, and the finding if any, that a person means. Raises UnknownRegion."""
+    text = parameters.one("text") or ""
+    if len(text) > TYPED_CHARACTERS:
+        raise BadInput("the text is too long")
+    read = read_typed(text, _kind())
+    finding = {"concept": read.concept, "present": read.present} if read.concept else None
+    return jsonify({"region": read.region.key, "name": read.region.name, "finding": finding})
+
+
+@blueprint.get("/api/studies/<study>")
+def study(study: str) -> Response:
+    """Where a study stands, what can be asked of it and what may be shown."""
+    context = services()
+    found = context.catalogue.study(study)
+    kinds = [kind for _, kind in context.catalogue.models_of_study(study)]
+    shown = set(context.settings.sidebar_shows)
+    done = found.state is StudyState.INDEXED
+    answer = {
+        "study": study,
+        "state": found.state,
+        "reason": found.reason,
+        "step": _STEPS.index(found.state) + 1 if found.state in _STEPS else None,
+        "steps": len(_STEPS),
+        "jobs_before": 0 if done else context.catalogue.jobs_before(study),
+        "instances": found.instance_count,
+        "modalities": found.modalities,
+        "kinds": kinds,
+        "replaced": done and not kinds,  # indexed under a model that answers no more
+        "report": bool(context.catalogue.reports_of(study)),
+        "patient": found.patient_name if "patient" in shown else None,
+        "shows": sorted(shown),
+        "destination": bool(context.settings.return_destination),
+        "ohif": is_installed(context.settings),
+    }
+    return jsonify(answer)
+
+
+@blueprint.get("/api/studies/<study>/similar")
+def similar(study: str) -> Response:
+    """The similar-case query as JSON lines: a head, the cases by rank, their reports' words, an end.
+
+    Takes what the DICOMweb query takes, and ``finding``: only cases whose report affirms it, among the most similar.
+    """
+    query, unused = query_of(study)
+    context = services()
+    finding = parameters.one("finding")
+    if finding is not None:
+        if len(finding) > TYPED_CHARACTERS:
+            raise BadInput("the finding is too long")
+        most = min(context.settings.result_limit_max, query.limit * _FINDING_FACTOR)
+        answer = context.searcher.similar(replace(query, limit=most))
+    else:
+        answer = context.searcher.similar(query)
+    asking = context.catalogue.study(study)
+    cases = answer.cases if finding is None else _with_finding(answer, finding)[: query.limit]
+    lines = _lines(answer, cases, asking, finding, unused)
+    response = Response(stream_with_context(lines), content_type=ND_JSON)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _lines(
+    answer: SimilarCaseList,
+    cases: tuple[SimilarCase, ...],
+    asking: CatalogueStudy,
+    finding: str | None,
+    unused: list[str],
+) -> Iterator[str]:
+    head = {
+        "type": "head",
+        "region_asked": {"key": answer.region_asked.key, "name": answer.region_asked.name},
+        "region_answered": {"key": answer.region_answered.key, "name": answer.region_answered.name},
+        "model": answer.model_id,
+        "generation": answer.generation,
+        "as_of": answer.as_of.isoformat(),
+        "exact": answer.exact,
+        "count": len(cases),
+        "candidates": answer.query.offset + len(answer.cases) + answer.more,
+        "searched": len(answer.cases) if finding is not None else None,
+        "warnings": [*answer.warnings, *(f"{keyword} is no filter here and was ignored" for keyword in unused)],
+    }
+    yield _line(head)
+    for case in cases:
+        yield _line({"type": "case", **case_row(case, answer, asking)})
+    for case in cases:
+        found = excerpt_row(case, answer)
+        if found is not None:
+            yield _line({"type": "excerpt", "rank": case.rank, **found})
+    yield _line({"type": "end"})
+
+
+def _line(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _with_finding(answer: SimilarCaseList, concept: str) -> tuple[SimilarCase, ...]:
+    """The cases whose reports affirm the concept in the region answered, ranked among themselves."""
+    bodies = services().catalogue.findings_of([case.study.study_uid for case in answer.cases])
+    kept = [
+        case
+        for case in answer.cases
+        if any(
+            affirms(findings_from_json(body), concept, answer.region_answered.key)
+            for body in bodies.get(case.study.study_uid, ())
+        )
+    ]
+    return tuple(replace(case, rank=rank) for rank, case in enumerate(kept, 1))
+
+
+def _kind() -> ImageKind | None:
+    text = parameters.one("kind")
+    if text is None:
+        return None
+    try:
+        return ImageKind(text.upper())
+    except ValueError:
+        raise BadInput("kind is CXR or CT") from None
+
+
+@lru_cache
+def _regions(kind: ImageKind) -> list[dict[str, Any]]:
+    return [
+        {
+            "key": region.key,
+            "name": region.name,
+            "parent": region.parent,
+            "synonyms": region.synonyms,
+            "trained": kind in region.trained,
+            "outline": [[round(x, 4), round(y, 4)] for x, y in anatomy.outline(region.key, kind)],
+        }
+        for region in anatomy.regions(kind)
+    ]

@@ -1,0 +1,98 @@
+"""The sidebar's files and its page of its own, ``/sidebar?StudyInstanceUID=…``, for any PACS that can open a URL.
+
+Where ``sidebar_context_tokens`` is set no identifier stands in that URL: the PACS asks for a token (``POST
+/sidebar/context``, with its own credentials), and the page opens by ``/sidebar?context=…``. The token then stands in a
+cookie that no script reads, and admits this browser's reading requests.
+"""
+
+from __future__ import annotations
+
+import secrets
+from importlib.resources import as_file, files
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, make_response, render_template, request, send_from_directory
+
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.dicom.uids import is_valid_uid
+from radir_pacs.errors import BadInput, NotFound
+
+from . import parameters
+from .services import services
+
+blueprint = Blueprint("viewer", __name__)
+
+COOKIE = "radir_context"
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none';"
+    " form-action 'none'; frame-ancestors 'none'"
+)
+_SUFFIXES = (".js", ".css")
+
+
+@blueprint.get("/viewer/<path:name>")
+def file(name: str) -> Response:
+    """A module or style of the viewer; they hold nothing of a patient and need no token."""
+    if not name.endswith(_SUFFIXES) or "node_modules" in name:
+        raise NotFound("there is no such file")
+    with as_file(files("radir_viewer")) as folder:
+        return send_from_directory(folder / "component", name)
+
+
+@blueprint.get("/sidebar")
+def sidebar() -> Response:
+    """The page. Raises BadInput without a study, or with an identifier where tokens are asked for."""
+    context = services()
+    token = parameters.one("context")
+    if token is not None:
+        study = context.catalogue.context(token)
+    elif context.settings.sidebar_context_tokens:
+        raise BadInput("this page opens by a context token, see POST /sidebar/context")
+    else:
+        study = parameters.one("StudyInstanceUID") or ""
+    if not is_valid_uid(study):
+        raise BadInput("StudyInstanceUID is not a UID (PS3.5 9.1)")
+    page = render_template("sidebar.html", study=study, region=parameters.one("anatomy") or "")
+    response = make_response(page)
+    response.headers["Content-Security-Policy"] = _POLICY
+    response.headers["Cache-Control"] = "no-store"
+    if token is not None:
+        response.set_cookie(
+            COOKIE,
+            token,
+            max_age=int(context.settings.sidebar_context_s),
+            httponly=True,
+            samesite="Strict",
+            secure=context.settings.public_url.startswith("https:"),
+        )
+    return response
+
+
+@blueprint.post("/sidebar/context")
+def context() -> tuple[Response, int]:
+    """``{"StudyInstanceUID": …}`` -> a token and the URL that opens the sidebar by it. Raises BadInput, NotFound."""
+    body: Any = request.get_json(silent=True)
+    study = body.get("StudyInstanceUID") if isinstance(body, dict) else None
+    if not isinstance(study, str) or not is_valid_uid(study):
+        raise BadInput("StudyInstanceUID is not a UID (PS3.5 9.1)")
+    settings = services().settings
+    token = secrets.token_urlsafe(24)
+    services().catalogue.open_context(study, token, settings.sidebar_context_s)
+    answer = {
+        "context": token,
+        "url": f"{settings.public_url}/sidebar?context={token}",
+        "valid_s": settings.sidebar_context_s,
+    }
+    return jsonify(answer), 201
+
+
+def holds_context(catalogue: Catalogue) -> bool:
+    """Whether the current request comes from a browser that opened the sidebar by a token that still holds."""
+    token = request.cookies.get(COOKIE) or (request.args.get("context") if request.path == "/sidebar" else None)
+    if not token or len(token) > 100:
+        return False
+    try:
+        catalogue.context(token)
+    except NotFound:
+        return False
+    return True

@@ -1,0 +1,48 @@
+"""Real files of many makers and transfer syntaxes through every door: each answer is whole or a clear refusal."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.integration.conftest import Web
+from tests.services import data_dir
+
+
+def chosen(folder: Path) -> list[Path]:
+    """One file of each transfer syntax, and one of each SOP class."""
+    with (folder / "manifest.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if (folder / row["path"]).is_file()]
+    of_each = {row["ts"]: row["path"] for row in rows} | {row["sop"]: row["path"] for row in rows}
+    return [folder / path for path in sorted(set(of_each.values()))]
+
+
+def test_every_answer_about_real_files_is_whole_or_a_clear_refusal(shared_web: Web) -> None:
+    stored = 0
+    for path in chosen(data_dir("dicom")):
+        data = path.read_bytes()
+        headers = {"Content-Type": "application/dicom", "Accept": "*/*"}
+        answer = requests.post(shared_web.base + "/studies", data, headers=headers, timeout=60)
+        assert answer.status_code in (200, 409), path.name
+        if answer.status_code == 409:
+            continue
+        stored += 1
+        url: str = answer.json()["00081199"]["Value"][0]["00081190"]["Value"][0]
+        assert get(url + "/metadata", "application/dicom+json", {200}, path).json()
+        assert get(url, "application/dicom; transfer-syntax=*", {200}, path).content == data
+        get(url, "application/dicom", {200, 400, 406}, path)
+        get(url + "/rendered?viewport=64,64", "image/png", {200, 400, 404}, path)
+        get(url + "/frames/1", "application/octet-stream; transfer-syntax=*", {200, 400, 404}, path)
+    assert stored > 20
+
+
+def get(url: str, accept: str, expected: set[int], path: Path) -> requests.Response:
+    answer = requests.get(url, headers={"Accept": accept}, timeout=90)
+    if answer.status_code not in expected:
+        pytest.fail(f"{path.name}: {answer.status_code} for {accept}: {answer.text[:200]}")
+    if answer.status_code >= 400:
+        assert set(answer.json()["error"]) == {"code", "message"}
+    return answer
