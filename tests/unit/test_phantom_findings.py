@@ -20,7 +20,7 @@ TELLTALE = {
     "effusion": r"effusion|pleural fluid",
     "pneumothorax": r"pneumothorax",
     "consolidation": r"consolidation|pneumonia|airspace (disease|opacity\b)|near-complete opacification",
-    "cardiomegaly": r"cardiomegaly|enlarged heart|(heart|cardiac silhouette) is \w+ enlarged|enlargement of the cardiac",
+    "cardiomegaly": r"cardiomegaly|enlarged heart|(heart|silhouette) is \w+ enlarged|enlargement of the cardiac",
     "oedema": r"edema|oedema|vascular congestion",
     "emphysema": r"emphysem",
     "rib_fracture": r"rib fracture|\bribs?\b",

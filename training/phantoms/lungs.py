@@ -11,7 +11,7 @@ from radir_pacs.types import F32
 from .canvas import Axes, Canvas, Noise
 from .patient import CAVITY_POWER, Chest
 
-BLOOD_HU = 42.0
+APEX_BASE_MM = 20.0  # above here the lung narrows to its dome
 
 
 def paint_lungs(canvas: Canvas, chest: Chest, loose_hu: float, noise: Noise) -> None:
@@ -59,7 +59,7 @@ def _midline(chest: Chest, y: F32, z: F32, side: int) -> F32:
 
 def _round_apex(shape: F32, chest: Chest, axes: Axes, side: int) -> None:
     """Cut ``shape`` to the dome of the lung above the great vessels, in place."""
-    start = int(np.searchsorted(axes.z, 20.0 * chest.patient.scale))
+    start = int(np.searchsorted(axes.z, APEX_BASE_MM * chest.patient.scale))
     if start < len(axes.z):
         x, y, z = axes.x[None, None, :], axes.y[None, :, None], axes.z[start:, None, None]
         np.minimum(shape[start:], apex_dome(chest, x, y, z, side), out=shape[start:])
@@ -68,7 +68,7 @@ def _round_apex(shape: F32, chest: Chest, axes: Axes, side: int) -> None:
 def apex_dome(chest: Chest, x: F32, y: F32, z: F32, side: int) -> F32:
     """Depth in mm under the dome of the lung, for places higher than its base; the dome is centred off the midline."""
     p = chest.patient
-    base = 20.0 * p.scale
+    base = APEX_BASE_MM * p.scale
     height = ((z - base) / (p.apex_mm - base)).astype(np.float32)
     across = side * x - 58 * p.scale
     dx = across / (np.where(across > 0, 72, 56) * p.scale).astype(np.float32)

@@ -95,7 +95,7 @@ class Chest:
             arch_radius_mm=patient.aorta_radius_mm,
             ascending_radius_mm=patient.aorta_radius_mm * 1.12,
             descending_radius_mm=patient.aorta_radius_mm * 0.9,
-            lung_hu=-862.0 + 0.3 * (patient.age_years - 60) * -1,
+            lung_hu=-862.0 - 0.3 * (patient.age_years - 60),  # lungs grow emptier with age
             vessel_scale=1.0,
             seed=patient.seed,
         )

@@ -6,6 +6,7 @@ import numpy as np
 
 from .canvas import Canvas
 from .findings import Finding
+from .lungs import APEX_BASE_MM, apex_dome
 from .patient import Chest
 
 FLUID_HU, AIR_HU = 8.0, -997.0
@@ -66,12 +67,8 @@ def _pneumothorax(canvas: Canvas, chest: Chest, finding: Finding) -> None:
     width, depth, centre = (values[:, None, None] for values in chest.cavity(np.ravel(pz)))
     level = np.sqrt((px / width) ** 2 + ((py - centre) / depth) ** 2)
     shape = (1 - level) * np.minimum(width, depth)
-    base = 20.0 * s
-    height = np.maximum(pz - base, 0) / (chest.patient.apex_mm - base)
-    dome = np.sqrt(
-        ((side * px - 58 * s) / (64 * s)) ** 2 + ((py - 12) / (chest.patient.half_depth_mm + 6)) ** 2 + height**2
-    )
-    shape = np.where(pz > base, np.minimum(shape, (1 - dome) * 62 * s), shape) * keep
+    dome = apex_dome(chest, px, py, pz, side)
+    shape = np.where(pz > APEX_BASE_MM * s, np.minimum(shape, dome), shape) * keep
     inside = canvas.soften(shape.astype(np.float32))
     view = canvas.hu[window]
     squeezed = (1 - keep) * 330 if finding.severity < 3 else 330

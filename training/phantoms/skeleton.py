@@ -154,14 +154,14 @@ def paint_spine(canvas: Canvas, chest: Chest) -> None:
     pitch = _VERTEBRA_MM * p.scale
     phase = (z + 11) / pitch
     within = (phase - np.floor(phase) - 0.5) * pitch  # mm from the middle of the vertebra
-    half_height, squash = _half_heights(chest, np.floor(phase), y, pitch)
+    half_height = _half_heights(chest, np.floor(phase), y, pitch)
     grow = 1 + np.clip(-z / 900, -0.12, 0.2)
     wide, deep = 15.5 * p.scale * grow, 14.5 * p.scale * grow
     waist = 1 - 0.1 * (1 - np.abs(within) / (pitch / 2)) * 1.5
     ring = (1 - np.sqrt((x / (wide * waist)) ** 2 + (y / (deep * waist)) ** 2)) * deep
     body = np.minimum(ring, half_height - np.abs(within))
     dens = np.float32(p.bone_density)
-    shell = np.clip((2.2 - body) / 1.5, 0, 1) * squash
+    shell = np.clip((2.2 - body) / 1.5, 0, 1)
     canvas.paint(window, canvas.soften(ring - 0.5), 75.0)  # discs first
     canvas.paint(window, canvas.soften(body), ((110 + 210 * shell) * dens).astype(np.float32))
     back = y - deep
@@ -176,8 +176,8 @@ def paint_spine(canvas: Canvas, chest: Chest) -> None:
     canvas.paint(window, canvas.soften(canal), 22.0)
 
 
-def _half_heights(chest: Chest, level: F32, y: F32, pitch: float) -> tuple[F32, F32 | float]:
-    """Half the height of each vertebral body, lower in front where one is crushed; and how dense its end plates are."""
+def _half_heights(chest: Chest, level: F32, y: F32, pitch: float) -> F32:
+    """Half the height of each vertebral body, lower in front where one is crushed."""
     half = np.full(np.broadcast_shapes(level.shape, y.shape), pitch / 2 - 2.6, np.float32)
     for finding in chest.findings:
         if finding.concept == "vertebral_compression":
@@ -185,7 +185,7 @@ def _half_heights(chest: Chest, level: F32, y: F32, pitch: float) -> tuple[F32, 
             loss = (0.25, 0.42, 0.62)[finding.severity - 1]
             wedge = np.clip(0.75 - y / 24, 0.45, 1.25)
             half = np.where(crushed, half * (1 - loss * wedge), half).astype(np.float32)
-    return half, 1.0
+    return half
 
 
 def compressed_level(finding: Finding) -> int:

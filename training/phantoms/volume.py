@@ -10,8 +10,8 @@ from .abdomen import paint_abdomen
 from .body import chest_wall_fat_planes, loose_tissue_hu, paint_body
 from .canvas import Axes, Canvas, Size
 from .devices import paint_devices
-from .lungs import BLOOD_HU, grow_vessels, paint_lungs
-from .mediastinum import paint_mediastinum
+from .lungs import grow_vessels, paint_lungs
+from .mediastinum import BLOOD_HU, paint_mediastinum
 from .parenchyma import paint_lung_findings
 from .patient import Chest
 from .pleura import paint_pleural_findings
