@@ -25,10 +25,12 @@ setup(
         *find_packages(include=["radir_pacs", "radir_pacs.*"]),
         *mapped("workers", "radir_workers"),
         *mapped("training", "radir_training"),
+        "radir_viewer",
     ],
-    package_dir={"radir_workers": "workers", "radir_training": "training"},
+    package_dir={"radir_workers": "workers", "radir_training": "training", "radir_viewer": "viewer"},
     include_package_data=True,
     package_data={
+        "radir_viewer": ["component/*", "component/*/*"],
         "": [
             "py.typed",
             "*.sql",
@@ -82,6 +84,7 @@ setup(
             "mypy",
             "import-linter",
             "python-gdcm>=3",
+            "playwright>=1.50",  # drives the system's Chromium; no browser of its own is fetched
         ],
     },
     entry_points={

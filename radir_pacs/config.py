@@ -115,6 +115,11 @@ class Settings:
             raise SettingError(f"sidebar_shows: {unknown[0]!r} is not one of {', '.join(sorted(SIDEBAR_SHOWS))}")
 
     @property
+    def ohif_dist(self) -> Path:
+        """The dist folder of OHIF, which may be absent."""
+        return Path(self.ohif_folder).expanduser() if self.ohif_folder else self.home / "viewer" / "ohif"
+
+    @property
     def public_url(self) -> str:
         return (self.web_public_url or f"http://{self.web_host}:{self.web_port}").rstrip("/")
 
