@@ -76,6 +76,9 @@ def stop(home: Path) -> None:
         arguments = ("-w", "-t", str(int(STOP_DEADLINE_S)), "-m", "fast", "-D", str(data), "stop")
         with contextlib.suppress(subprocess.SubprocessError):
             pgexec("pg_ctl", arguments, bin_path=server.bin_path, user=server.system_user)
+    if _socket_folder(home) != data:
+        with contextlib.suppress(OSError):
+            _socket_folder(home).rmdir()
 
 
 def _data(home: Path) -> Path:
