@@ -38,11 +38,12 @@ class Recipe:
     epochs: int = 30
     minutes: float = 0.0
     seed: int = 0
-    batch: int = 64
+    batch: int = 32
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.02
     warm_up: float = 0.05  # share of the training
     severity_weight: float = 10.0
+    contrast_ramp: float = 0.4  # share of the training over which the contrast comes in; findings must be seen first
     augment: bool = True
     half_precision: bool = True  # bfloat16 autocast
 
@@ -111,7 +112,8 @@ def train(
         )
         findings = severity_loss(out.severity.float(), severity[chosen], possible, in_view)
         optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward([contrast + recipe.severity_weight * findings])
+        share = min(1.0, done / recipe.contrast_ramp) if recipe.contrast_ramp else 1.0
+        torch.autograd.backward([share * contrast + recipe.severity_weight * findings])
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         tell(Step(done, step // steps_an_epoch, float(contrast.detach()), float(findings.detach())))

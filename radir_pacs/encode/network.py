@@ -99,7 +99,7 @@ class Stem(nn.Module):
             last = stage_width
         self.shape = config.shape
         self.layers = nn.Sequential(*layers)
-        self.to_width = nn.Linear(last, width)
+        self.to_width = nn.Sequential(nn.Linear(last, width), nn.LayerNorm(width))  # as loud as the positions
         self.register_buffer("positions", sine_positions(grid_coordinates(config.grid), width), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -117,6 +117,8 @@ class Attention(nn.Module):
         self.heads = heads
         self.to_query, self.to_out = nn.Linear(width, width), nn.Linear(width, width)
         self.to_key_value = nn.Linear(width, 2 * width)
+        for part in (self.to_query, self.to_key_value, self.to_out):
+            nn.init.xavier_uniform_(part.weight)  # torch's default would whisper: the image hardly moves its query
 
     def forward(self, queries: Tensor, memory: Tensor, keep: Tensor | None = None) -> Tensor:
         """``keep``: bool [batch, m], False where memory is padding."""
@@ -208,7 +210,10 @@ class RegionHead(nn.Module):
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 
     def forward(self, features: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [batch, q, width] of region rows ``regions`` [q] to (raw [batch, q, dim - 1], unit vectors).
+        """Features [batch, q, width] of region rows ``regions`` [q] to (stated, unit vectors).
+
+        ``stated`` [batch, q, 2 * (dim - 1)] is what the severity head reads: the centred vector at unit variance,
+        where the image speaks, beside the raw one, which says what region it is.
 
         In training the batch's own mean and scale are used, with their gradient: a loss then gains nothing from
         shrinking all vectors of a region together.
@@ -221,7 +226,8 @@ class RegionHead(nn.Module):
         else:
             mean, scale = self.mean[regions], self.scale[regions]
         centred = (raw - mean) / scale[:, None]
-        return raw, functional.normalize(functional.pad(centred, (0, 1), value=1.0), dim=-1)
+        stated = torch.cat([centred * math.sqrt(raw.shape[-1]), raw], dim=-1)
+        return stated, functional.normalize(functional.pad(centred, (0, 1), value=1.0), dim=-1)
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, scale: Tensor, regions: Tensor) -> None:
@@ -250,6 +256,7 @@ class RadirNetwork(nn.Module):
         width = config.width
         self.stems = nn.ModuleDict({kind.value: Stem(stem, width) for kind, stem in config.stems.items()})
         self.view = nn.Embedding(len(VIEWS), width)
+        nn.init.normal_(self.view.weight, std=0.02)
         self.blocks = nn.ModuleList(Block(width, config.heads, config.dropout) for _ in range(config.blocks))
         self.memory_norm = nn.LayerNorm(width)
         self.text = TextEncoder(vocabulary_size, config)
@@ -257,7 +264,7 @@ class RadirNetwork(nn.Module):
             Block(width, config.heads, config.dropout, cross=True) for _ in range(config.decoder_blocks)
         )
         self.head = RegionHead(width, config.embedding_dim, len(self.regions))
-        self.severity = nn.Linear(config.embedding_dim - 1, 3 * len(self.findings))
+        self.severity = nn.Linear(2 * (config.embedding_dim - 1), 3 * len(self.findings))
         nn.init.constant_(self.severity.bias, RARE_LOGIT)
 
     def image_tokens(self, images: Tensor, views: Tensor, kind: ImageKind) -> Tensor:
@@ -277,5 +284,5 @@ class RadirNetwork(nn.Module):
 
     def forward(self, images: Tensor, views: Tensor, kind: ImageKind, queries: Tensor, regions: Tensor) -> Output:
         """``queries`` [q, width] are encoded region names, ``regions`` [q] their rows in ``self.regions``."""
-        raw, vectors = self.head(self.decode(self.image_tokens(images, views, kind), queries), regions)
-        return Output(vectors, self.severity(raw).unflatten(-1, (len(self.findings), 3)))
+        stated, vectors = self.head(self.decode(self.image_tokens(images, views, kind), queries), regions)
+        return Output(vectors, self.severity(stated).unflatten(-1, (len(self.findings), 3)))
