@@ -52,6 +52,7 @@ def test_a_study_has_a_page_with_its_regions(hospital: Web) -> None:
     assert "right lower lobe" in text
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
 def test_what_came_from_outside_is_escaped(web: Web) -> None:
     ds = radiograph(Modality="<B>X")
     web.store(ds)
