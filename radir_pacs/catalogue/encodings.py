@@ -19,7 +19,10 @@ from radir_pacs.types import I64, Encoding, Filters, ImageKind, Job, StudyState
 
 class Encodings(Part):
     def register_model(self, model_id: str, kind: ImageKind, dim: int, manifest: Mapping[str, Any]) -> None:
-        """This model answers for its kind from here on. Raises Conflict for a known id of another kind or length."""
+        """This model answers for its kind from here on; studies that it did not encode yet get their jobs.
+
+        Raises Conflict for a known id of another kind or length.
+        """
         values = {"model_id": model_id, "kind": kind, "dim": dim, "manifest": Jsonb(dict(manifest))}
         with self._database.transaction() as connection:
             active = run(connection, "active_model", kind=kind).fetchone()
@@ -32,6 +35,7 @@ class Encodings(Part):
                 raise Conflict(f"model {model_id} is known with another kind or vector length")
             run(connection, "retire_models", kind=kind, model_id=model_id)
             run(connection, "activate_model", model_id=model_id)
+            run(connection, "encode_again", values, max_attempts=self._settings.job_max_attempts)
 
     def active_model(self, kind: ImageKind) -> ModelRow | None:
         """The model that answers for a kind."""

@@ -188,6 +188,19 @@ UPDATE model SET active = FALSE WHERE kind = %(kind)s AND model_id <> %(model_id
 -- This model answers for its kind.
 UPDATE model SET active = TRUE WHERE model_id = %(model_id)s AND NOT active;
 
+-- name: encode_again
+-- What another model of the kind encoded, or nobody could, is work for the one that answers now.
+INSERT INTO job (kind, key, max_attempts)
+SELECT 'encode', s.study_uid, %(max_attempts)s::integer FROM study AS s
+WHERE (s.state IN ('ENCODED', 'INDEXED') AND EXISTS (
+        SELECT FROM encoding AS e JOIN model AS m USING (model_id)
+        WHERE e.study_uid = s.study_uid AND m.kind = %(kind)s AND m.model_id <> %(model_id)s)
+    AND NOT EXISTS (
+        SELECT FROM encoding AS e WHERE e.study_uid = s.study_uid AND e.model_id = %(model_id)s))
+    OR (s.state = 'SKIPPED' AND s.reason LIKE 'no model is served%%')
+ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO UPDATE
+SET again = job.again OR job.state = 'RUNNING';
+
 -- name: model
 -- A model by its id.
 SELECT model_id, kind, dim, manifest, active FROM model WHERE model_id = %(model_id)s;

@@ -11,8 +11,8 @@ import pytest
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import Conflict, NotFound
-from radir_pacs.types import Filters, ImageKind
-from tests.catalogue_material import DIM, MODEL, REGIONS, add, encoded, encoding, header, register
+from radir_pacs.types import Filters, ImageKind, StudyState
+from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, encoding, header, register
 
 INSERT = """
 INSERT INTO encoding (study_uid, series_uid, sop_uid, model_id, revision, regions, vectors)
@@ -169,3 +169,23 @@ def test_the_query_and_its_patient_are_left_out(
     _, excluded = catalogue.allowed_encodings(MODEL, "chest", filters, f"2.25.{query}")
     assert {labels[i] for i in excluded.tolist()} == expected
     assert excluded.dtype == np.int64 and np.all(np.diff(excluded) > 0)
+
+
+def test_a_new_model_gets_the_studies_of_the_old_one_to_encode(catalogue: Catalogue) -> None:
+    register(catalogue)
+    for study in (1, 2):
+        encoded(catalogue, study)
+    add(catalogue, header(3))
+    catalogue.complete_now("2.25.3")
+    job = claimed(catalogue, key="2.25.3")
+    catalogue.set_study_state("2.25.3", StudyState.SKIPPED, "no model is served for CXR", revision=1, job=job)
+    for study in (1, 2):
+        catalogue.finish(claimed(catalogue, key=f"2.25.{study}"))
+    register(catalogue, "cxr-new-1")
+    assert len(catalogue.pending_to_ring(10)) == 3
+    for study in (1, 2, 3):
+        job = claimed(catalogue, key=f"2.25.{study}")
+        assert catalogue.save_encoding(encoding(study, study, "cxr-new-1"), 1, job)
+        assert catalogue.study(f"2.25.{study}").state is StudyState.ENCODED
+    register(catalogue)  # back to the old one, which has encoded two of them
+    assert len(catalogue.pending_to_ring(10)) == 1
