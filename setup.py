@@ -72,6 +72,7 @@ setup(
         "rich>=13",  # tables and progress bars
     ],
     extras_require={
+        "redis": ["redis>=5"],  # a Redis broker instead of pgmq
         "gdcm": ["python-gdcm>=3"],  # a second decoder, for rare transfer syntaxes
         "test": [
             "pytest>=8",
