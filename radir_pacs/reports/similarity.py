@@ -2,9 +2,10 @@
 
 RaTEScore's algebra (arXiv 2406.16845) over a region's items: each item of one report takes its best match of the
 other, the weighted mean over items is taken in both directions, and the score is their harmonic mean. In place of a
-text embedding's cosine stands the ontology: Lin's similarity of two concepts over intrinsic information content (Seco
-2004), times factors of the slots that must agree (place, severity, certainty), times a strong penalty where one report
-denies what the other affirms. Where either report says nothing the similarity is undefined (None), never a number.
+text embedding's cosine stands the ontology: Tversky's similarity of two concepts over the sets of their ancestors,
+times factors of the slots that must agree (place, severity, certainty), times a strong penalty where one report denies
+what the other affirms. Where either report says nothing the similarity is undefined (None), never a number.
+docs/adr/0006 has the measurements behind the choices.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from math import log
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -44,12 +44,13 @@ class Weights:
     flip: float = FLIP
     severity_step: float = 0.1  # lost a step of severity
     unsaid_severity: float = 0.95
-    doubt: float = 0.9
-    same_chain: float = 0.85  # one place lies within the other
-    same_family: float = 0.6  # other side, or other part of the same organ
+    doubt: float = 0.7
+    same_chain: float = 0.7  # one place lies within the other
+    same_family: float = 0.7  # another part of the same organ
+    other_side: float = 0.5
     apart: float = 0.4
-    denied: float = 0.15  # what a denied item weighs beside an affirmed one
-    concept_floor: float = 0.0
+    denied: float = 0.1  # what a denied item weighs beside an affirmed one
+    normal: float = 0.7  # "lungs are clear" beside "no consolidation"
 
 
 DEFAULT = Weights()
@@ -98,27 +99,23 @@ class ItemSimilarity:
     def __init__(self, lexicon: Lexicon | None = None, weights: Weights = DEFAULT) -> None:
         self._lexicon = lexicon or load()
         self.weights = weights
-        below: dict[str, int] = {}
-        for above in self._lexicon.ancestors.values():
-            for key in above:
-                below[key] = below.get(key, 0) + 1
-        total = len(self._lexicon.concepts)
-        self._content = {key: 1 - log(count) / log(total) for key, count in below.items()}
+        self._features = {key: above - {ROOT} for key, above in self._lexicon.ancestors.items()}
         self._concepts: dict[tuple[str, str], float] = {}
 
     def concepts(self, a: str, b: str) -> float:
-        """Lin's similarity: twice the information content of the nearest common ancestor over that of both."""
+        """Tversky's similarity of ancestor sets (the root left out), both differences counted in full."""
         if a == b:
             return 1.0
         key = (a, b) if a < b else (b, a)
         found = self._concepts.get(key)
         if found is None:
-            ancestors = self._lexicon.ancestors
-            common = max(self._content[above] for above in ancestors[a] & ancestors[b])
-            both = self._content[a] + self._content[b]
-            found = 2 * common / both if both else 0.0
-            self._concepts[key] = found = max(found, self.weights.concept_floor)
+            mine, theirs = self._features[a], self._features[b]
+            found = self._concepts[key] = len(mine & theirs) / max(1, len(mine | theirs))
         return found
+
+    def denials(self, a: str, b: str) -> float:
+        """The same of two denied concepts: "normal" denies everything, so it is like any denial."""
+        return self.weights.normal if a != b and ROOT in (a, b) else self.concepts(a, b)
 
     def is_kind_of(self, concept: str, broader: str) -> bool:
         """Whether a concept is another one or a kind of it."""
@@ -126,11 +123,19 @@ class ItemSimilarity:
 
     def regions(self, a: str, b: str) -> float:
         """1 the same place, less the further apart."""
-        return _region_factor(a, b, self.weights.same_chain, self.weights.same_family, self.weights.apart)
+        if a == b:
+            return 1.0
+        weights, relation = self.weights, _relation(a, b)
+        if relation == "chain":
+            return weights.same_chain
+        if relation == "sides":
+            return weights.other_side
+        return weights.same_family if relation == "family" else weights.apart
 
     def items(self, a: Item, b: Item) -> float:
         """The similarity of two items."""
-        value = self.concepts(a.concept, b.concept) * self.regions(a.region, b.region)
+        concepts = self.concepts if a.present or b.present else self.denials
+        value = concepts(a.concept, b.concept) * self.regions(a.region, b.region)
         return value * _state_factor(a[2:], b[2:], self.weights)
 
     def matrix(self, items: Sequence[Item]) -> npt.NDArray[np.float32]:
@@ -140,7 +145,13 @@ class ItemSimilarity:
         regions, region_at = _numbered([item.region for item in items])
         by_concept = np.asarray([[self.concepts(a, b) for b in concepts] for a in concepts], np.float32)
         by_region = np.asarray([[self.regions(a, b) for b in regions] for a in regions], np.float32)
-        value = by_concept[np.ix_(concept_at, concept_at)]
+        by_denial = np.asarray([[self.denials(a, b) for b in concepts] for a in concepts], np.float32)
+        denied = np.asarray([not item.present for item in items])
+        value = np.where(
+            denied[:, None] & denied[None, :],
+            by_denial[np.ix_(concept_at, concept_at)],
+            by_concept[np.ix_(concept_at, concept_at)],
+        )
         value *= by_region[np.ix_(region_at, region_at)]
         state = [(item.present, item.severity, item.certain) for item in items]
         states, state_at = _numbered(state)
@@ -193,14 +204,16 @@ def harmonic(a: float, b: float) -> float:
 
 
 @cache
-def _region_factor(a: str, b: str, chain: float, family: float, apart: float) -> float:
-    if a == b:
-        return 1.0
+def _relation(a: str, b: str) -> str:
+    """How two different places lie to one another: "chain" (one within the other), "sides", "family" or "apart"."""
     up_a, up_b = _upward(a), _upward(b)
     if a in up_b or b in up_a:
-        return chain
+        return "chain"
     common = next(region for region in up_a if region in up_b)
-    return apart if common in ("chest", "mediastinum") else family
+    if common in ("chest", "mediastinum"):
+        return "apart"
+    sides = [anatomy.region(region).laterality for region in (a, b)]
+    return "sides" if None not in sides and sides[0] != sides[1] else "family"
 
 
 def report_similarity(
