@@ -14,6 +14,8 @@ from typing import NoReturn
 
 from pynetdicom.transport import AssociationSocket
 
+from radir_pacs.errors import RadirError, TooLarge
+
 MAX_PDU_BYTES = 131_072  # what we announce (PS3.8 D.1.1)
 _MAX_PDU_READ_BYTES = 1 << 20  # what we read; an A-ASSOCIATE-RQ with 128 contexts is far smaller
 _READ_BYTES = 1 << 18
@@ -39,7 +41,7 @@ class BoundedSocket(AssociationSocket):
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._bounds = bounds
         self._last_moment = time.monotonic() + bounds.association_s
-        self.refusal = ""  # why we ended the association
+        self.refusal: RadirError | None = None  # why we ended the association
         self.message_done()
 
     def message_done(self) -> None:
@@ -58,7 +60,7 @@ class BoundedSocket(AssociationSocket):
 
     def _end(self, why: str) -> NoReturn:
         """Let pynetdicom see a broken connection, which it closes (PS3.8 9.2.3, action AA-4)."""
-        self.refusal = why
+        self.refusal = TooLarge(why)
         raise OSError(why)
 
     def recv(self, nr_bytes: int) -> bytearray:

@@ -12,7 +12,7 @@ from pydicom import Dataset
 from pynetdicom import evt
 
 from radir_pacs.blobs import BlobStore
-from radir_pacs.errors import StorageFailed, TooLarge
+from radir_pacs.errors import StorageFailed
 from radir_pacs.intake import OUT_OF_RESOURCES, Intake, StoreOutcome
 from radir_pacs.listener.bounds import BoundedSocket
 
@@ -81,7 +81,7 @@ class Handlers:
         sock = event.assoc.dul.socket
         if isinstance(sock, BoundedSocket) and sock.refusal:
             source = str(event.assoc.requestor.ae_title).strip()
-            self._intake.refuse(TooLarge(sock.refusal), source=source, sop_uid=None)
+            self._intake.refuse(sock.refusal, source=source, sop_uid=None)
 
     def on_store(self, event: evt.Event) -> Dataset:
         """Answer a C-STORE (PS3.7 9.3.1) once the instance is durable, or with the status that says why not."""

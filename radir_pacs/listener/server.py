@@ -19,6 +19,7 @@ from radir_pacs.errors import SettingError
 from radir_pacs.intake import Intake
 from radir_pacs.listener.bounds import MAX_PDU_BYTES, BoundedSocket, PeerBounds
 from radir_pacs.listener.handlers import Handlers
+from radir_pacs.listener.messages import GuardedDimse
 
 _MIB = 1 << 20
 _HANDSHAKE_S = 30
@@ -41,13 +42,14 @@ class _Server(ThreadedAssociationServer):
 
 
 class _RequestHandler(RequestHandler):
-    """Gives each association a socket with bounds."""
+    """Gives each association a socket with bounds, and messages that cannot hurt it."""
 
     def _create_association(self) -> Association:
         assoc = super()._create_association()
         assert isinstance(self.server, _Server)
         assert assoc.dul.socket is not None
         assoc.dul.socket = BoundedSocket(assoc.dul.socket, self.server.bounds)
+        assoc.dimse = GuardedDimse(assoc)
         return assoc
 
 

@@ -12,7 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
 from pynetdicom import AE, _config
+from pynetdicom.association import Association
+from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import Verification
 
 from radir_pacs.blobs import BlobStore
@@ -218,18 +221,72 @@ def test_an_instance_over_the_limit_ends_the_association_and_leaves_nothing(
         catalogue.instance(big.SOPInstanceUID)
 
 
+def established(peer: Destination) -> Association | None:
+    """An association for C-ECHO, None when the peer has no slot for it."""
+    ae = AE()
+    ae.add_requested_context(Verification)
+    association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
+    return association if association.is_established else None
+
+
+def wait_until_admitted(peer: Destination) -> Association:
+    found: list[Association] = []
+
+    def admitted() -> bool:
+        association = established(peer)
+        found.extend([association] if association else [])
+        return bool(found)
+
+    wait_for(admitted, 5)
+    return found[0]
+
+
 def test_peers_that_hang_up_at_once_hold_no_slot(serve) -> None:
     peer = serve(listener_max_associations=2)
     for _ in range(10):
         socket.create_connection((peer.host, peer.port), 10).close()
+    wait_until_admitted(peer).release()
 
-    def admitted() -> bool:
-        ae = AE()
-        ae.add_requested_context(Verification)
-        association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
-        established = association.is_established
-        if established:
-            association.release()
-        return established
 
-    wait_for(admitted, 5)
+def command(**elements: object) -> bytes:
+    """A command set (PS3.7 6.3.1), little-endian implicit."""
+    ds = Dataset()
+    for keyword, value in elements.items():
+        setattr(ds, keyword, value)
+    return encode(ds, True, True) or b""
+
+
+def pdata(context_id: int, control: int, fragment: bytes) -> bytes:
+    """A P-DATA-TF PDU of one fragment (PS3.8 9.3.5)."""
+    item = bytes([context_id, control]) + fragment
+    body = len(item).to_bytes(4, "big") + item
+    return b"\x04\x00" + len(body).to_bytes(4, "big") + body
+
+
+@pytest.mark.parametrize(
+    "pdu",
+    [
+        pdata(1, 3, command(CommandField=0x0001, MessageID=1, CommandDataSetType=0, AffectedSOPInstanceUID="1.2")),
+        pdata(1, 3, command(CommandField=0x7777, MessageID=1, CommandDataSetType=0)),
+        pdata(1, 3, command(MessageID=1)),
+        pdata(1, 3, bytes(range(256))),
+        pdata(251, 3, command(CommandField=0x0001, MessageID=1, CommandDataSetType=0, AffectedSOPClassUID="1.2")),
+        pdata(1, 2, b"data before any command"),
+        b"\x04\x00\x00\x00\x00\x06\x00\x00\x00\xff\x01\x03",
+    ],
+    ids=["no SOP class", "unknown command", "no command", "garbage", "unknown context", "no command set", "cut short"],
+)
+def test_a_broken_message_ends_its_association_and_holds_no_slot(serve, blobs: BlobStore, pdu: bytes) -> None:
+    peer = serve(listener_max_associations=2, listener_idle_s=30.0)
+    for _ in range(4):
+        association = wait_until_admitted(peer)
+        association.dul.socket.send(pdu)
+        wait_for(lambda: not association.is_established)  # noqa: B023
+    wait_until_admitted(peer).release()
+    wait_for(lambda: not list(blobs.incoming_folder.iterdir()))
+
+
+def test_a_store_that_names_no_sop_class_is_recorded(serve, catalogue: Catalogue) -> None:
+    association = wait_until_admitted(serve())
+    association.dul.socket.send(pdata(1, 3, command(CommandField=0x0001, MessageID=1, CommandDataSetType=0)))
+    wait_for(lambda: refusals(catalogue) == ["the peer sent what is no DIMSE message"])
