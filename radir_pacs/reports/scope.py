@@ -64,6 +64,10 @@ class Scopes:
             if cue & _LAST and not (cue & _NEXT and not _something_to_deny(marks, i)):
                 for j in _subjects(marks, i):
                     self.denied[j] = True
+            if mark.attribute == "normal" and i and marks[i - 1].cue & Cue.COPULA:
+                subject = next((j for j in _subjects(marks, i) if marks[j].concept or marks[j].place), None)
+                if subject is not None and not marks[subject].place:
+                    self.denied[subject] = True  # "vascular engorgement is within normal limits"
             if cue & Cue.POSSIBLE_LAST:
                 self._doubt_last(marks, i, Certainty.POSSIBLE, only_nearest=mark.end - mark.start == 1)
             elif cue & Cue.PROBABLE_LAST and not cue & Cue.PROBABLE_NEXT:
