@@ -70,7 +70,7 @@ def hits_at(vectors: F32, data: TrainingSet, k: int, *, abnormal_only: bool) -> 
         queries = np.flatnonzero(asked[:, region] & same.any(axis=1))
         if not len(queries):
             continue
-        nearest = np.argpartition(-scores[queries], k, axis=1)[:, :k]
+        nearest = np.argsort(-scores[queries], axis=1, kind="stable")[:, :k]
         hit[queries, region] = np.take_along_axis(same[queries], nearest, axis=1).any(axis=1)
         share = same[queries].sum(axis=1) / allowed[queries].sum(axis=1)
         chance[queries, region] = 1 - (1 - share) ** k
