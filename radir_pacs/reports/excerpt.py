@@ -44,13 +44,13 @@ def excerpt(
     shared: Iterable[FindingNote] = (),
     contradicting: Iterable[FindingNote] = (),
 ) -> Excerpt:
-    """What ``body`` says of the notes; where there is none, of the region (a key); else how the report begins."""
+    """What ``body`` says of the notes; where there is none, of the region (a key), of anything; else its beginning."""
     marked = {
         **_spans(findings, region, tuple(contradicting), Mark.CONTRADICTING),
         **_spans(findings, region, tuple(shared), Mark.SHARED),
     }
     told = [finding for finding in findings if finding.span in marked]
-    told = told or [finding for finding in findings if _meets(finding, region)]
+    told = told or [f for f in findings if _meets(f, region)] or [f for f in findings if f.asserted]
     return _cut(body, sorted({finding.sentence for finding in told}) or [_beginning(body)], marked)
 
 

@@ -25,6 +25,7 @@ from radir_pacs.types import CatalogueStudy, FindingNote, ImageKind, SimilarCase
 from .representative import RADIOGRAPHS, modality_of
 from .services import BASE, services
 
+_NO_IMAGES = frozenset({"SR", "PR", "KO", "DOC", "SEG", "AU"})
 _PICTURE_PX = 1024
 _LUNG_WINDOW = "-600,1500,linear"
 _OF_LUNGS = frozenset({"lungs", "airways", "pleura", "left_hemithorax", "right_hemithorax"})
@@ -42,7 +43,7 @@ def case_row(case: SimilarCase, answer: SimilarCaseList, asking: CatalogueStudy)
         "study": study.study_uid,
         "series": case.series_uid,
         "instance": case.sop_uid,
-        "modalities": study.modalities,
+        "modalities": [name for name in study.modalities if name not in _NO_IMAGES],
         "age": study.patient_age_years if "age" in shown else None,
         "sex": study.patient_sex if "sex" in shown else None,
         "days": days if "date" in shown else None,

@@ -1,0 +1,132 @@
+/**
+ * The server's routes. Every failure becomes an `ApiError` with a code that the panel has words for.
+ * @typedef {import('./types.js').Study} Study
+ * @typedef {import('./types.js').Region} Region
+ * @typedef {import('./types.js').Line} Line
+ */
+
+export class ApiError extends Error {
+  /**
+   * @param {string} code "down", "forbidden", or the server's own
+   * @param {string} message
+   * @param {string[]} [nearest]
+   */
+  constructor(code, message, nearest = []) {
+    super(message);
+    this.code = code;
+    this.nearest = nearest;
+  }
+}
+
+export class Api {
+  /** @param {string} base what stands before /api and /dicom-web, without a slash at its end */
+  constructor(base) {
+    this.base = base;
+    /** @type {Map<string, Promise<Region[]>>} */
+    this.regionsOf = new Map();
+  }
+
+  /** @param {string | null} path */
+  url(path) {
+    return path === null ? '' : this.base + path;
+  }
+
+  /** @param {string} study @param {AbortSignal} signal @returns {Promise<Study>} */
+  async study(study, signal) {
+    return (await this.ask(`/api/studies/${encodeURIComponent(study)}`, { signal })).json();
+  }
+
+  /** @param {string} kind @returns {Promise<Region[]>} */
+  regions(kind) {
+    let found = this.regionsOf.get(kind);
+    if (!found) {
+      found = this.ask(`/api/regions?kind=${kind}`)
+        .then((answer) => answer.json())
+        .then((body) => body.regions);
+      found.catch(() => this.regionsOf.delete(kind));
+      this.regionsOf.set(kind, found);
+    }
+    return found;
+  }
+
+  /**
+   * What a person means by words.
+   * @param {string} text
+   * @param {string} kind
+   * @returns {Promise<{region: string, name: string, finding: {concept: string, present: boolean} | null}>}
+   */
+  async typed(text, kind) {
+    return (await this.ask(`/api/typed?${new URLSearchParams({ text, kind })}`)).json();
+  }
+
+  /**
+   * The answer, line by line as it comes.
+   * @param {string} study
+   * @param {URLSearchParams} query
+   * @param {AbortSignal} signal
+   * @returns {AsyncGenerator<Line>}
+   */
+  async *similar(study, query, signal) {
+    const answer = await this.ask(`/api/studies/${encodeURIComponent(study)}/similar?${query}`, { signal });
+    if (!answer.body) return;
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = '';
+    for (;;) {
+      const { value, done } = await reader.read();
+      const lines = (rest + (value ?? '')).split('\n');
+      rest = done ? '' : (lines.pop() ?? '');
+      for (const line of lines) if (line) yield JSON.parse(line);
+      if (done) return;
+    }
+  }
+
+  /** @param {string} study @param {Record<string, unknown>} feedback */
+  async judge(study, feedback) {
+    await this.post(`/api/studies/${encodeURIComponent(study)}/feedback`, feedback);
+  }
+
+  /**
+   * @param {string} study
+   * @param {string} reader
+   * @returns {Promise<{case: string, region: string, verdict: 'UP' | 'DOWN', reason: string}[]>}
+   */
+  async judged(study, reader) {
+    return (await this.ask(`/api/studies/${encodeURIComponent(study)}/feedback/${encodeURIComponent(reader)}`)).json();
+  }
+
+  /**
+   * Save the answer as a structured report.
+   * @param {string} study
+   * @param {URLSearchParams} query
+   * @returns {Promise<{stored: string, destination: string | null, sent: boolean, status: string | null, error: string | null}>}
+   */
+  async save(study, query) {
+    return (await this.post(`/api/studies/${encodeURIComponent(study)}/report?${query}`, {})).json();
+  }
+
+  /** @param {string} path @param {unknown} body */
+  post(path, body) {
+    return this.ask(path, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify(body),
+    });
+  }
+
+  /** @param {string} path @param {RequestInit} [options] @returns {Promise<Response>} */
+  async ask(path, options = {}) {
+    let answer;
+    try {
+      answer = await fetch(this.url(path), { credentials: 'same-origin', ...options });
+    } catch (error) {
+      if (error instanceof DOMException && error.name === 'AbortError') throw error;
+      throw new ApiError('down', 'the server does not answer');
+    }
+    if (answer.ok) return answer;
+    if (answer.status === 401 || answer.status === 403) throw new ApiError('forbidden', 'not allowed');
+    if (answer.status === 502 || answer.status === 504) throw new ApiError('down', 'the server does not answer');
+    const body = await answer.json().catch(() => null);
+    const said = body?.error ?? {};
+    throw new ApiError(said.code ?? 'failed', said.message ?? `status ${answer.status}`, said.nearest ?? []);
+  }
+}

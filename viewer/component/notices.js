@@ -1,0 +1,77 @@
+/**
+ * What the panel says when there is no list to show: each state has a title, a reason and, where it helps, a way out.
+ * @typedef {import('./types.js').Study} Study
+ * @typedef {import('./strings.js').Say} Say
+ */
+import { h } from './dom.js';
+
+/**
+ * @param {object} content
+ * @param {'busy' | 'info' | 'warning' | 'error'} content.tone
+ * @param {string} [content.title]
+ * @param {string} content.text
+ * @param {string} [content.hint]
+ * @param {(Node | null)[]} [content.more]
+ */
+export function notice({ tone, title, text, hint, more = [] }) {
+  return h(
+    'div',
+    { class: `notice ${tone}`, role: tone === 'error' ? 'alert' : 'status' },
+    title ? h('h3', {}, title) : null,
+    h('p', {}, h('bdi', {}, text)),
+    ...more,
+    hint ? h('p', { class: 'quiet' }, hint) : null
+  );
+}
+
+/** What keeps a study from being asked about; null when nothing does. @param {Study} study @param {Say} say */
+export function studyNotice(study, say) {
+  const reason = say('state_skipped', { reason: study.reason ?? '' });
+  if (study.state === 'SKIPPED') return notice({ tone: 'info', title: say('state_title_skipped'), text: reason });
+  if (study.state === 'QUARANTINED') return notice({ tone: 'warning', title: say('state_title_quarantined'), text: reason });
+  if (study.replaced) return notice({ tone: 'busy', title: say('state_title_replaced'), text: say('state_replaced') });
+  if (study.kinds.length) return null;
+  const step = study.step ?? 1;
+  const words = say('step', { step, steps: study.steps });
+  return notice({
+    tone: 'busy',
+    title: say('state_title_encoding'),
+    text: progressText(study, say),
+    hint: say('state_encoding_hint'),
+    more: [h('progress', { value: step, max: study.steps, 'aria-label': words }, words)],
+  });
+}
+
+/** Whether the study will change by itself. @param {Study} study */
+export function isUnderWay(study) {
+  return study.replaced || ['RECEIVING', 'STABLE', 'ENCODED'].includes(study.state);
+}
+
+/** @param {Study} study @param {Say} say */
+function progressText(study, say) {
+  if (study.state === 'RECEIVING') return say('state_receiving', { instances: study.instances });
+  if (study.state === 'STABLE' && study.jobs_before) return say('state_waiting', { count: study.jobs_before });
+  return say(study.state === 'STABLE' ? 'state_stable' : 'state_encoded');
+}
+
+/**
+ * A failure, with a button to try again where that may help.
+ * @param {{code: string, message: string}} error
+ * @param {Say} say
+ * @param {object} options
+ * @param {() => void} options.retry
+ * @param {number} options.seconds until the next try by itself
+ */
+export function failureNotice(error, say, { retry, seconds }) {
+  const again = h('button', { type: 'button', onclick: retry }, say('retry'));
+  if (error.code === 'down') {
+    return notice({ tone: 'error', title: say('state_title_down'), text: say('state_down', { seconds }), more: [again] });
+  }
+  if (error.code === 'forbidden') {
+    return notice({ tone: 'warning', title: say('state_title_forbidden'), text: say('state_forbidden') });
+  }
+  if (error.code === 'not_found') {
+    return notice({ tone: 'info', title: say('state_title_not_found'), text: say('state_not_found'), more: [again] });
+  }
+  return notice({ tone: 'error', title: say('state_title_failed'), text: error.message, more: [again] });
+}

@@ -1,0 +1,160 @@
+/**
+ * The sidebar as an extension of an unmodified OHIF 3.13, loaded at run time by its URL (`window.config.extensions`).
+ *
+ * OHIF hands an extension its services but not React, so the panel is one bare element: React draws the custom
+ * element's tag, and everything else happens inside it.
+ */
+import { OtherPatientFrames } from './other-patient.js';
+import './radir-similar-cases.js';
+
+const ID = 'radir.similar-cases';
+const PANEL = `${ID}.panelModule.similarCases`;
+const TAG = 'radir-similar-cases';
+const READY_TRIES = 100;
+
+/** @type {any} what OHIF gives to extensions: services, commands, data sources */
+let ohif = null;
+/** @type {OtherPatientFrames | null} */
+let frames = null;
+/** Studies that were opened beside the current one, as similar cases. @type {Map<string, string>} */
+const opened = new Map();
+/** The study that is being read. */
+let current = '';
+/** @type {{unsubscribe: () => void}[]} */
+let subscriptions = [];
+
+/** A React 18 element, made without React. @param {string} type @param {Record<string, unknown>} props */
+function reactElement(type, props) {
+  return { $$typeof: Symbol.for('react.element'), type, key: null, ref: null, props, _owner: null, _store: {} };
+}
+
+/** The study in a viewport; the one in the active viewport without an id. @param {string} [viewportId] */
+function studyIn(viewportId) {
+  const { viewportGridService, displaySetService } = ohif.servicesManager.services;
+  const { activeViewportId, viewports } = viewportGridService.getState();
+  const viewport = viewports.get(viewportId ?? activeViewportId);
+  const uid = viewport?.displaySetInstanceUIDs?.[0];
+  return (uid && displaySetService.getDisplaySetByUID(uid)?.StudyInstanceUID) || '';
+}
+
+/** The panel follows the active viewport, but never to a study that is only shown for comparison. */
+function follow() {
+  const { displaySetService } = ohif.servicesManager.services;
+  const active = studyIn() || displaySetService.getActiveDisplaySets()[0]?.StudyInstanceUID || '';
+  if (!active || opened.has(active)) return;
+  current = active;
+  for (const panel of document.querySelectorAll(TAG)) {
+    if (panel.getAttribute('study') !== current) panel.setAttribute('study', current);
+  }
+}
+
+/**
+ * Show a case beside the current study: the grid gets two columns, the case goes to the right.
+ * @param {{study: string, reference: string}} found
+ */
+async function openBeside({ study, reference }) {
+  const { displaySetService, viewportGridService, uiNotificationService } = ohif.servicesManager.services;
+  opened.set(study, reference);
+  const own = displaySetIn(current);
+  try {
+    if (!displaySetIn(study)) {
+      const [source] = ohif.extensionManager.getActiveDataSource();
+      await source.retrieve.series.metadata({ StudyInstanceUID: study, madeInClient: true });
+    }
+    const other = await until(() => displaySetIn(study));
+    const shown = [own, other].filter(Boolean).map((set) => [set.displaySetInstanceUID]);
+    viewportGridService.setLayout({
+      numRows: 1,
+      numCols: 2,
+      layoutType: 'grid',
+      findOrCreateViewport: (/** @type {number} */ position) => ({
+        displaySetInstanceUIDs: shown[position] ?? [],
+        viewportOptions: { viewportId: `radir-${position}`, allowUnmatchedView: true },
+        displaySetOptions: [{}],
+      }),
+    });
+    const first = [...viewportGridService.getState().viewports.keys()][0];
+    viewportGridService.setActiveViewportId(first);
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    uiNotificationService.show({ title: 'RadIR-PACS', message, type: 'error' });
+  }
+  frames?.draw();
+
+  /** The study's picture: the first display set that can be drawn. @param {string} uid */
+  function displaySetIn(uid) {
+    return displaySetService
+      .getActiveDisplaySets()
+      .find((/** @type {any} */ set) => set.StudyInstanceUID === uid && !set.unsupported && set.Modality !== 'SR');
+  }
+}
+
+/** @template T @param {() => T} found @returns {Promise<T>} */
+async function until(found) {
+  for (let tries = 0; tries < READY_TRIES; tries += 1) {
+    const value = found();
+    if (value) return value;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  throw new Error('The case could not be loaded.');
+}
+
+/** @param {CustomEvent} event */
+function onOpen(event) {
+  event.preventDefault();
+  void openBeside(event.detail);
+}
+
+export default {
+  id: ID,
+  version: '1',
+
+  getPanelModule() {
+    return [
+      {
+        name: 'similarCases',
+        iconName: 'tab-linear',
+        iconLabel: 'Similar',
+        label: 'Similar cases',
+        component: () => reactElement(TAG, { study: current, lang: document.documentElement.lang || undefined }),
+      },
+    ];
+  },
+
+  /** @param {any} app */
+  preRegistration(app) {
+    ohif = app;
+  },
+
+  /** @param {any} app */
+  onModeEnter(app) {
+    ohif = { ...ohif, ...app };
+    const { panelService, viewportGridService, displaySetService } = ohif.servicesManager.services;
+    opened.clear();
+    current = '';
+    panelService.addPanel('right', PANEL);
+    panelService.activatePanel(PANEL, true);
+    subscriptions = [
+      ...[
+        viewportGridService.EVENTS.ACTIVE_VIEWPORT_ID_CHANGED,
+        viewportGridService.EVENTS.GRID_STATE_CHANGED,
+        viewportGridService.EVENTS.VIEWPORTS_READY,
+      ]
+        .filter(Boolean)
+        .map((name) => viewportGridService.subscribe(name, follow)),
+      displaySetService.subscribe(displaySetService.EVENTS.DISPLAY_SETS_ADDED, follow),
+    ];
+    document.addEventListener('radir-open', /** @type {EventListener} */ (onOpen));
+    frames = new OtherPatientFrames({ services: ohif.servicesManager.services, current: () => current, opened });
+    frames.start();
+    follow();
+  },
+
+  onModeExit() {
+    subscriptions.forEach((subscription) => subscription.unsubscribe());
+    subscriptions = [];
+    document.removeEventListener('radir-open', /** @type {EventListener} */ (onOpen));
+    frames?.stop();
+    frames = null;
+  },
+};

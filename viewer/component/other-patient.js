@@ -1,0 +1,113 @@
+/**
+ * A loud frame and banner over every viewport that shows another patient than the one being read.
+ *
+ * The frames lie over OHIF's viewports, not inside them: OHIF may redraw its own elements at any time. What a frame
+ * follows is the patient of the images in the viewport, so it stays with them wherever they are dragged.
+ */
+import { h } from './dom.js';
+import { languageOf, sayIn } from './strings.js';
+import { frameSheet } from './frame-styles.js';
+
+export class OtherPatientFrames {
+  /**
+   * @param {object} options
+   * @param {any} options.services OHIF's
+   * @param {() => string} options.current Study Instance UID of the study being read
+   * @param {Map<string, string>} options.opened studies opened as similar cases, with their references
+   */
+  constructor({ services, current, opened }) {
+    this.services = services;
+    this.current = current;
+    this.opened = opened;
+    this.say = sayIn(languageOf(null));
+    this.layer = h('div', { id: 'radir-other-patients', role: 'region', 'aria-label': this.say('other_patient') });
+    const root = this.layer.attachShadow({ mode: 'open' });
+    root.adoptedStyleSheets = [frameSheet];
+    this.root = root;
+    /** @type {Map<string, HTMLElement>} by viewport id */
+    this.frames = new Map();
+    this.request = 0;
+  }
+
+  start() {
+    document.body.append(this.layer);
+    const each = () => {
+      this.draw();
+      this.request = requestAnimationFrame(each);
+    };
+    each();
+  }
+
+  stop() {
+    cancelAnimationFrame(this.request);
+    this.layer.remove();
+    this.frames.clear();
+    this.root.replaceChildren();
+  }
+
+  /** Bring the frames where the other patients' viewports are now. */
+  draw() {
+    const seen = new Set();
+    for (const [viewportId, viewport] of this.services.viewportGridService.getState().viewports) {
+      const reference = this.otherPatientIn(viewport);
+      const pane = reference === null ? null : paneOf(viewportId);
+      if (reference === null || !pane) continue;
+      seen.add(viewportId);
+      this.place(viewportId, reference, pane.getBoundingClientRect());
+    }
+    for (const [viewportId, frame] of this.frames) {
+      if (seen.has(viewportId)) continue;
+      frame.remove();
+      this.frames.delete(viewportId);
+    }
+  }
+
+  /** The case's reference where a viewport shows another patient ("" when it has none), else null. @param {any} viewport */
+  otherPatientIn(viewport) {
+    const current = this.current();
+    const sets = this.services.displaySetService;
+    for (const uid of viewport.displaySetInstanceUIDs ?? []) {
+      const set = sets.getDisplaySetByUID(uid);
+      const study = set?.StudyInstanceUID;
+      if (!study || !current || study === current) continue;
+      if (this.opened.has(study) || patientOf(set) !== this.patientOfStudy(current)) return this.opened.get(study) ?? '';
+    }
+    return null;
+  }
+
+  /** @param {string} study */
+  patientOfStudy(study) {
+    const sets = this.services.displaySetService.getActiveDisplaySets();
+    return patientOf(sets.find((/** @type {any} */ set) => set.StudyInstanceUID === study));
+  }
+
+  /** @param {string} viewportId @param {string} reference @param {DOMRect} box */
+  place(viewportId, reference, box) {
+    let frame = this.frames.get(viewportId);
+    if (!frame) {
+      frame = h('div', { class: 'frame' }, h('strong', {}), h('em', { 'aria-hidden': 'true' }, this.say('other_patient')));
+      this.frames.set(viewportId, frame);
+      this.root.append(frame);
+    }
+    const words = reference ? this.say('other_patient_banner', { reference }) : this.say('other_patient');
+    const banner = frame.firstElementChild;
+    if (banner && banner.textContent !== words) banner.textContent = words;
+    const { style } = frame;
+    style.setProperty('left', `${box.left}px`);
+    style.setProperty('top', `${box.top}px`);
+    style.setProperty('width', `${box.width}px`);
+    style.setProperty('height', `${box.height}px`);
+  }
+}
+
+/** The element in which OHIF shows a viewport. @param {string} viewportId */
+function paneOf(viewportId) {
+  const inner = document.querySelector(`[data-viewportid="${CSS.escape(viewportId)}"]`);
+  return inner?.closest('[data-cy="viewport-pane"], .viewport-wrapper') ?? inner;
+}
+
+/** Who is in a display set: Patient ID with its issuer. @param {any} set */
+function patientOf(set) {
+  const image = set?.instances?.[0] ?? set?.images?.[0] ?? set?.instance;
+  return image ? `${image.IssuerOfPatientID ?? ''} ${image.PatientID ?? ''}` : '';
+}

@@ -1,0 +1,87 @@
+/**
+ * What the server says (radir_pacs/web/sidebar.py, cases.py).
+ *
+ * @typedef {object} Study
+ * @property {string} study
+ * @property {'RECEIVING' | 'STABLE' | 'ENCODED' | 'INDEXED' | 'SKIPPED' | 'QUARANTINED'} state
+ * @property {string | null} reason
+ * @property {number | null} step
+ * @property {number} steps
+ * @property {number} jobs_before
+ * @property {number} instances
+ * @property {string[]} modalities
+ * @property {string[]} kinds
+ * @property {boolean} replaced
+ * @property {boolean} report
+ * @property {string | null} patient
+ * @property {string[]} shows
+ * @property {boolean} destination
+ * @property {boolean} ohif
+ *
+ * @typedef {object} Region
+ * @property {string} key
+ * @property {string} name
+ * @property {string | null} parent
+ * @property {string[]} synonyms
+ * @property {boolean} trained
+ * @property {[number, number][]} outline
+ *
+ * @typedef {{key: string, name: string}} RegionName
+ *
+ * @typedef {object} Head
+ * @property {'head'} type
+ * @property {RegionName} region_asked
+ * @property {RegionName} region_answered
+ * @property {string} model
+ * @property {string | null} generation
+ * @property {string} as_of
+ * @property {boolean} exact
+ * @property {number} count
+ * @property {number} candidates
+ * @property {number | null} searched
+ * @property {string[]} warnings
+ *
+ * @typedef {object} Note
+ * @property {string} concept
+ * @property {string} region
+ * @property {boolean} absent
+ * @property {string | null} severity
+ *
+ * @typedef {object} Case
+ * @property {'case'} type
+ * @property {number} rank
+ * @property {number} score
+ * @property {string} reference
+ * @property {string} study
+ * @property {string} series
+ * @property {string} instance
+ * @property {string[]} modalities
+ * @property {number | null} age
+ * @property {string | null} sex
+ * @property {number | null} days
+ * @property {string | null} thumbnail
+ * @property {string | null} picture
+ * @property {[number, number][] | null} outline
+ * @property {Note[]} shared
+ * @property {Note[]} contradicting
+ *
+ * @typedef {object} Excerpt
+ * @property {'excerpt'} type
+ * @property {number} rank
+ * @property {string | null} text
+ * @property {{start: number, end: number, mark: 'shared' | 'contradicting'}[]} marks
+ *
+ * @typedef {Head | Case | Excerpt | {type: 'end'}} Line
+ *
+ * @typedef {object} Filters
+ * @property {string} modality
+ * @property {string} from
+ * @property {string} to
+ * @property {string} youngest
+ * @property {string} oldest
+ * @property {string} sex
+ * @property {boolean} scanner
+ * @property {boolean} report
+ * @property {boolean} others
+ */
+export {};
