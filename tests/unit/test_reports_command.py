@@ -1,0 +1,126 @@
+"""``radir mine``: tables, folders, labels, pages; a bad row costs one row, is named, and shows in the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from radir_pacs.errors import BadInput
+from radir_pacs.reports.command import register
+from radir_pacs.reports.labels import label_set
+from radir_pacs.reports.tables import MAX_TEXT
+
+
+def radir(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    register(parser.add_subparsers())
+    args = parser.parse_args(["mine", *arguments])
+    code: int = args.run(args, None)
+    return code
+
+
+def lines(path: Path) -> dict[str, list[dict[str, object]]]:
+    return {row["id"]: row["findings"] for row in map(json.loads, path.read_text().splitlines())}
+
+
+def test_one_report_in_the_terminal_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert radir("--text", "No effusion.\x1b[2J Small left nodule.") == 0
+    shown = capsys.readouterr().out
+    assert "[effusion]" in shown and "no pleural effusion; at pleura" in shown
+    assert "\x1b" not in shown
+    assert radir("--text", "Small left nodule.", "--json") == 0
+    (finding,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (finding["concept"], finding["laterality"], finding["span"]) == ("nodule", "left", [11, 17])
+
+
+def test_a_page_escapes_the_report(tmp_path: Path) -> None:
+    assert radir("--text", "<script>x</script> nodule", "--html", str(tmp_path / "page.html")) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "<script>" not in page and '<mark class="present"' in page
+
+
+def test_bad_rows_are_named_and_the_rest_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "reports.csv"
+    source.write_bytes(
+        b"\xef\xbb\xbfid,text\n"
+        b'1,"two\nlines with a nodule"\n'
+        b'2,"broken "quote" here\n'
+        b"3,effusion\n"
+        b"4,too,many\n"
+        b'5,"never closed\n'
+        b"6,caf\xe9 edema\n"
+        b"7,\x00\x01\x02binary\n"
+        b"8,\n"
+        b",no id\n"
+        b"9," + b"x" * (MAX_TEXT + 1) + b"\n"
+        b"10,cardiomegaly\n"
+    )
+    out = tmp_path / "findings.jsonl"
+    assert radir(str(source), "--id", "id", "--text", "text", "--out", str(out)) == 1
+    found = lines(out)
+    assert {key: [f["concept"] for f in findings] for key, findings in found.items()} == {
+        "1": ["nodule"],
+        "3": ["pleural_effusion"],
+        "6": ["edema"],
+        "8": [],
+        "10": ["cardiomegaly"],
+    }
+    said = capsys.readouterr().err
+    for complaint in (
+        "line 4: broken quotes",
+        "line 6: 3 columns where the header has 2",
+        "line 7: broken quotes",
+        "line 9: binary, not text",
+        "line 11: no id",
+        "line 12: longer than a report can be",
+    ):
+        assert complaint in said
+    assert "caf" not in said and "never" not in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("missing.csv", "--id", "id", "--text", "text", "--out", "o"),
+        ("reports.csv", "--id", "id", "--text", "nothing", "--out", "o"),
+        ("reports.csv", "--text", "text", "--out", "o"),
+        ("reports.csv", "--id", "id", "--text", "text"),
+        ("reports.csv", "--id", "id", "--text", "text", "--out", "o", "--labels", "gold14"),
+    ],
+)
+def test_wrong_orders_are_refused_and_write_nothing(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("reports.csv").write_text("id,text\n1,nodule\n")
+    with pytest.raises(BadInput):
+        radir(*arguments)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["reports.csv"]
+
+
+@pytest.mark.parametrize("name", ["gold14", "findings95", "ct18"])
+def test_label_tables_have_the_collections_columns(name: str, tmp_path: Path) -> None:
+    source, out = tmp_path / "reports.csv", tmp_path / "labels.csv"
+    source.write_text("key,findings,impression\na,Mild cardiomegaly.,\nb,The lungs are clear.,Normal chest.\n")
+    order = ["--id", "key", "--text", "findings,impression", "--labels", name, "--labels-out", str(out)]
+    assert radir(str(source), *order) == 0
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    labels = label_set(name)
+    assert list(rows[0]) == [labels.id_column, *labels.rules]
+    heart = next(label for label in labels.rules if label.lower().startswith("cardiomegaly"))
+    assert [(row[labels.id_column], row[heart]) for row in rows] == [("a", "1"), ("b", "0")]
+    if name == "gold14":
+        assert [row["normal"] for row in rows] == ["0", "1"]
+
+
+def test_a_folder_of_texts(tmp_path: Path) -> None:
+    (tmp_path / "in" / "p10").mkdir(parents=True)
+    (tmp_path / "in" / "p10" / "s1.txt").write_text("FINDINGS:\nModerate right pneumothorax.\n")
+    assert radir(str(tmp_path / "in"), "--out", str(tmp_path / "f.jsonl")) == 0
+    assert [f["concept"] for f in lines(tmp_path / "f.jsonl")["p10/s1"]] == ["pneumothorax"]
