@@ -42,6 +42,11 @@ class Rule:
     least: int
     negated: bool
 
+    @property
+    def concepts(self) -> frozenset[str]:
+        """The concepts that the rule looks for."""
+        return frozenset(key for wanted in self.wanted for key in wanted.concepts) - self.but
+
     def holds(self, findings: Iterable[Finding]) -> bool:
         found = any(
             finding.asserted
