@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -73,9 +74,14 @@ class Stack:
         found = {p["name"]: p for p in json.loads((self.home / "supervisor.json").read_text())["processes"]}
         return int(found[name]["pid"])
 
-    def kill(self, name: str) -> None:
-        """kill -9 one process of the stack."""
-        os.kill(self.pid_of(name), signal.SIGKILL)
+    def kill(self, name: str) -> bool:
+        """kill -9 one process of the stack, or its embedded Postgres by the name "postgres". False: it is just down."""
+        state = json.loads((self.home / "supervisor.json").read_text())
+        found = {"postgres": state["database"]} | {process["name"]: process for process in state["processes"]}
+        with contextlib.suppress(ProcessLookupError, TypeError):
+            os.kill(found[name]["pid"], signal.SIGKILL)
+            return True
+        return False
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from radir_pacs.catalogue.broker import install_pgmq
 from radir_pacs.catalogue.catalogue import Catalogue
+from radir_pacs.catalogue.embedded import server_pid as embedded_pid
+from radir_pacs.catalogue.embedded import start as start_embedded
 from radir_pacs.catalogue.embedded import stop as stop_embedded
 from radir_pacs.catalogue.rows import (
     CatalogueSeries,
@@ -34,6 +36,8 @@ __all__ = [
     "ReportRow",
     "Stored",
     "StoredInstance",
+    "embedded_pid",
     "install_pgmq",
+    "start_embedded",
     "stop_embedded",
 ]

@@ -66,6 +66,12 @@ def start(home: Path) -> str:
     return conninfo
 
 
+def server_pid(home: Path) -> int | None:
+    """The process id of the server of this home folder, None when it does not run."""
+    data = _data(home)
+    return _pid(data) if _server_runs(data) else None
+
+
 def stop(home: Path) -> None:
     """Stop the server of this home folder, if one runs; open connections are ended."""
     data = _data(home)

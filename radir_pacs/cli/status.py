@@ -51,6 +51,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         "running": supervisor is not None,
         "home": str(settings.home),
         "processes": _processes(overview, (supervisor or {}).get("processes", [])),
+        "database_restarts": ((supervisor or {}).get("database") or {}).get("restarts", 0),
         "studies": dict(overview.studies),
         "jobs": dict(jobs),
         "queue": dict(queue),
@@ -101,5 +102,7 @@ def _show(found: dict[str, Any]) -> None:
     ):
         shown = ", ".join(f"{key} {count}" for key, count in counts.items()) or "none"
         out.print(f"{label:<10}  {shown}{note}", markup=False)
+    if found["database_restarts"]:
+        out.print(f"{'database':<10}  restarted {found['database_restarts']} times since the start")
     if found["refusals_last_day"]:
         out.print(f"{'refused':<10}  {found['refusals_last_day']} instances in the last day")

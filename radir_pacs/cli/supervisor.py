@@ -1,4 +1,4 @@
-"""Starts, watches, restarts and stops the processes of one machine."""
+"""Starts, watches, restarts and stops the processes of one machine, and watches its embedded Postgres."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from typing import Any
 
 import psutil
 
+from radir_pacs.catalogue import embedded_pid, start_embedded
 from radir_pacs.config import Settings, to_environment
-from radir_pacs.errors import RadirError
+from radir_pacs.errors import RadirError, StorageFailed
 
 _STEADY_S = 30.0  # a process that lived this long starts its restarts afresh
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _STOP_S = 20.0
 _LOG_BYTES = 20 << 20
 _TICK_S = 0.2
+_DATABASE_TICK_S = 1.0
 
 
 @dataclass
@@ -47,6 +49,8 @@ class Supervisor:
     settings: Settings
     children: list[_Child] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
+    database_restarts: int = 0
+    _database_seen: float = 0.0
 
     def __post_init__(self) -> None:
         s = self.settings
@@ -63,6 +67,7 @@ class Supervisor:
         """Keep every process up until told to stop, then end them all, the last ones by force."""
         try:
             while not self.stopping.is_set():
+                self._tend_database()
                 for child in self.children:
                     self._tend(child)
                 self.stopping.wait(_TICK_S)
@@ -95,6 +100,19 @@ class Supervisor:
             self._write_state()
         if now >= child.not_before:
             self._start(child)
+
+    def _tend_database(self) -> None:
+        """Start the embedded Postgres again when it ended: no other process would, before it is started anew itself."""
+        now = time.monotonic()
+        if self.settings.database_url or now - self._database_seen < _DATABASE_TICK_S:
+            return
+        self._database_seen = now
+        if embedded_pid(self.settings.home) is not None:
+            return
+        self.database_restarts += 1
+        with contextlib.suppress(StorageFailed):  # tried again at the next look
+            start_embedded(self.settings.home)
+        self._write_state()
 
     def _start(self, child: _Child) -> None:
         log = self.log_of(child.name)
@@ -130,8 +148,12 @@ class Supervisor:
         return folder / f"{name}.log"
 
     def _write_state(self) -> None:
+        database = None
+        if not self.settings.database_url:
+            database = {"pid": embedded_pid(self.settings.home), "restarts": self.database_restarts}
         state = {
             "pid": os.getpid(),
+            "database": database,
             "processes": [
                 {
                     "name": child.name,
