@@ -7,6 +7,7 @@ refused is recorded with its reason, by ids only, and nothing of it is kept.
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from radir_pacs.dicom.loop_guard import is_own_header
 from radir_pacs.dicom.same_content import same_content
 from radir_pacs.errors import Conflict, DicomRefused, NotFound, RadirError, StorageFailed, TooLarge
 from radir_pacs.types import InstanceHeader
+
+log = logging.getLogger(__name__)
 
 SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700  # PS3.4 table B.2-1: refused, out of resources
@@ -103,9 +106,12 @@ class Intake:
     def refuse(
         self, error: RadirError, *, source: str, sop_uid: str | None, header: InstanceHeader | None = None
     ) -> StoreOutcome:
-        """Record the refusal and give its outcome."""
+        """Record the refusal and give its outcome; the outcome counts even where it cannot be recorded."""
         status = _status(error)
-        self._catalogue.add_refusal(sop_uid=sop_uid, reason=str(error), dimse_status=status, source=source)
+        try:
+            self._catalogue.add_refusal(sop_uid=sop_uid, reason=str(error), dimse_status=status, source=source)
+        except RadirError as missed:  # as when the catalogue's absence is why we refuse
+            log.error("refusal not recorded", extra={"sop_uid": sop_uid, "reason": error.code, "error": missed.code})
         return StoreOutcome(
             status=status,
             reason=str(error),

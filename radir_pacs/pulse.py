@@ -37,4 +37,7 @@ def pulse(catalogue: Catalogue, name: str, *, detail: str = "") -> Iterator[None
     finally:
         done.set()
         thread.join(INTERVAL_S)
-        catalogue.say_gone(name, os.getpid())
+        try:
+            catalogue.say_gone(name, os.getpid())
+        except RadirError as error:  # its row falls silent, which says the same
+            log.warning("farewell missed", extra={"error": error.code})

@@ -65,7 +65,7 @@ class Database:
         try:
             with self._pool.connection() as connection:
                 yield connection
-        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
+        except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError, PoolTimeout) as error:
             raise StorageFailed(f"the database did not answer ({type(error).__name__})") from error
         except (psycopg.DataError, UnicodeEncodeError) as error:
             raise BadInput(f"a value cannot be stored ({type(error).__name__})") from error

@@ -1,0 +1,50 @@
+"""Intake when the catalogue is away: the sender hears a failure and keeps its copy (P1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from radir_pacs.blobs import BlobStore
+from radir_pacs.config import Settings
+from radir_pacs.errors import BadInput, RadirError, StorageFailed
+from radir_pacs.intake import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Intake
+from tests.dicom_files import radiograph, save
+
+
+class Away:
+    """Every call fails as a catalogue without its database does."""
+
+    def __getattr__(self, name: str) -> Any:
+        def fail(*_: object, **__: object) -> None:
+            raise StorageFailed("the database did not answer")
+
+        return fail
+
+
+@pytest.fixture
+def intake(tmp_path: Path) -> Intake:
+    settings = Settings(home=tmp_path / "home", min_free_disk_mib=0)
+    return Intake(Away(), BlobStore(settings.home / "blobs"), settings)  # type: ignore[arg-type]
+
+
+def test_without_the_catalogue_nothing_is_acknowledged(intake: Intake, tmp_path: Path) -> None:
+    path = save(radiograph(), tmp_path / "image.dcm")
+    with intake._blobs.incoming() as incoming:
+        incoming.write(path.read_bytes())
+        outcome = intake.store(incoming, source="PEER")
+    assert (outcome.status, outcome.ok) == (OUT_OF_RESOURCES, False)
+    assert outcome.sop_uid and outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(BadInput("odd"), CANNOT_UNDERSTAND), (StorageFailed("full"), OUT_OF_RESOURCES)]
+)
+def test_a_refusal_that_cannot_be_recorded_is_still_said(
+    intake: Intake, error: RadirError, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    outcome = intake.refuse(error, source="PEER", sop_uid="1.2.3")
+    assert (outcome.status, outcome.reason, outcome.sop_uid) == (status, str(error), "1.2.3")
+    assert [record.message for record in caplog.records] == ["refusal not recorded"]

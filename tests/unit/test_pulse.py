@@ -1,0 +1,51 @@
+"""The pulse goes on whatever the catalogue does, and takes its row along."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from radir_pacs import pulse as module
+from radir_pacs.errors import StorageFailed
+from radir_pacs.pulse import pulse
+
+
+class Away:
+    """A catalogue whose database is away for the first beats, and again at the end."""
+
+    def __init__(self, misses: int, *, farewell: bool) -> None:
+        self.misses, self.farewell = misses, farewell
+        self.heard: list[tuple[str, int, str, str]] = []
+        self.gone: list[tuple[str, int]] = []
+        self.alive = threading.Event()
+
+    def say_alive(self, name: str, pid: int, state: str, detail: str = "") -> None:
+        if self.misses:
+            self.misses -= 1
+            raise StorageFailed
+        self.heard.append((name, pid, state, detail))
+        self.alive.set()
+
+    def say_gone(self, name: str, pid: int) -> None:
+        if not self.farewell:
+            raise StorageFailed
+        self.gone.append((name, pid))
+
+
+def test_missed_beats_are_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "INTERVAL_S", 0.01)
+    catalogue = Away(3, farewell=True)
+    with pulse(catalogue, "web", detail="here"):  # type: ignore[arg-type]
+        assert catalogue.alive.wait(10)
+    assert catalogue.heard[0] == ("web", os.getpid(), "UP", "here")
+    assert catalogue.gone == [("web", os.getpid())]
+
+
+def test_a_farewell_that_fails_hides_nothing() -> None:
+    catalogue = Away(0, farewell=False)
+    with pytest.raises(KeyError, match="the body's own"), pulse(catalogue, "web"):  # type: ignore[arg-type]
+        raise KeyError("the body's own")
+    with pulse(catalogue, "web"):  # type: ignore[arg-type]
+        pass
