@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import warnings
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 from radir_pacs.config import Settings
 
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
-_QUIET = ("pynetdicom", "pydicom", "waitress", "celery", "kombu", "highdicom", "psycopg.pool", "dicomweb_client")
+_QUIET = ("waitress", "celery", "kombu", "psycopg.pool", "dicomweb_client")
+# These read patients' data sets, and log the text of an exception as a message; what failed we say ourselves, by ids.
+_SILENT = ("pynetdicom", "pydicom", "highdicom")
 
 
 class JsonLines(logging.Formatter):
@@ -43,10 +46,22 @@ class JsonLines(logging.Formatter):
 
 
 def set_up_logging(settings: Settings, process: str) -> None:
-    """Log to standard error, which the supervisor keeps in a file. Libraries speak only of what went wrong."""
+    """Log to standard error, which the supervisor keeps in a file. Libraries speak only of what went wrong.
+
+    What nobody catches, in any thread, is logged by the same rules instead of printed with its text.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines(process))
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     warnings.simplefilter("ignore")  # pydicom's quote the values that they find odd
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name in _SILENT:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    sys.excepthook = lambda kind, error, trace: _uncaught(error)
+    threading.excepthook = lambda failure: _uncaught(failure.exc_value)
+
+
+def _uncaught(error: BaseException | None) -> None:
+    if error is not None and not isinstance(error, SystemExit):
+        logging.getLogger(__name__).critical("uncaught", exc_info=error)
