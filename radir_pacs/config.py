@@ -7,6 +7,7 @@ A value comes from, in falling order: a command-line flag, the environment (``RA
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import tomllib
@@ -20,8 +21,10 @@ from radir_pacs.errors import SettingError
 ENV_PREFIX = "RADIR_"
 DEFAULT_HOME = Path("~/.local/share/radir")
 SIDEBAR_SHOWS = frozenset({"patient", "age", "sex", "date", "report"})
-_DESTINATION = re.compile(r"[^@\\]{1,16}@[^@]+:\d{1,5}")
+_DESTINATION = re.compile(r"[^@\\]{1,16}@[^@]+:(?P<port>[0-9]{1,5})")
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+DAY_S = 86_400.0
+_MOST_MIB = 1 << 20
 
 
 def _setting(
@@ -52,11 +55,15 @@ class Settings:
     check_called_ae: bool = _setting(False, "Refuse associations that do not call our AE title.")
     calling_ae_titles: tuple[str, ...] = _setting((), "AE titles that may call; empty admits any.")
     listener_max_associations: int = _setting(20, "Associations at once, per process.", low=1, high=500)
-    listener_idle_s: float = _setting(60.0, "Seconds without a message before an association is ended.", low=1)
-    listener_association_s: float = _setting(3600.0, "Seconds an association may last at most.", low=1)
-    max_instance_mib: int = _setting(2048, "Largest instance accepted, MiB.", low=1)
+    listener_idle_s: float = _setting(
+        60.0, "Seconds without a message before an association is ended.", low=1, high=DAY_S
+    )
+    listener_association_s: float = _setting(3600.0, "Seconds an association may last at most.", low=1, high=DAY_S)
+    max_instance_mib: int = _setting(2048, "Largest instance accepted, MiB.", low=1, high=_MOST_MIB)
     min_free_disk_mib: int = _setting(512, "Below this free space, MiB, storing is refused.", low=0)
-    quiet_period_s: float = _setting(30.0, "Seconds without a new instance before a study counts as complete.", low=0.1)
+    quiet_period_s: float = _setting(
+        30.0, "Seconds without a new instance before a study counts as complete.", low=0.1, high=DAY_S
+    )
 
     web_host: str = _setting("127.0.0.1", "Address the web service binds.")
     web_port: int = _setting(8042, "Port of the web service.", low=1, high=65535)
@@ -65,7 +72,7 @@ class Settings:
     api_tokens: tuple[str, ...] = _setting(
         (), "Bearer tokens that may call the web service; needed off loopback.", secret=True
     )
-    max_request_mib: int = _setting(1024, "Largest request body of the web service, MiB.", low=1)
+    max_request_mib: int = _setting(1024, "Largest request body of the web service, MiB.", low=1, high=_MOST_MIB)
     result_limit: int = _setting(10, "Similar cases answered when the request names no limit.", low=1)
     result_limit_max: int = _setting(200, "Most rows of one answer, whatever the request asks.", low=1)
     min_cases: int = _setting(5, "A partition with fewer cases than this answers from its parent region.", low=1)
@@ -74,11 +81,14 @@ class Settings:
     device: str = _setting("auto", "Where the network runs.", choices=("auto", "cpu", "cuda", "mps"))
     models: tuple[str, ...] = _setting((), "Bundle folders to serve, one an image kind; empty serves the shipped ones.")
     torch_threads: int = _setting(0, "Threads of one network pass; 0 lets torch choose.", low=0)
-    job_lease_s: float = _setting(60.0, "Seconds a worker owns a job without a heartbeat.", low=1)
+    job_lease_s: float = _setting(60.0, "Seconds a worker owns a job without a heartbeat.", low=1, high=DAY_S)
+    job_longest_s: float = _setting(
+        3600.0, "Seconds a job may run before its worker counts as hung and is replaced.", low=1, high=7 * DAY_S
+    )
     job_max_attempts: int = _setting(3, "Attempts before a job counts as failed.", low=1, high=100)
-    relay_interval_s: float = _setting(0.5, "Seconds between two rounds of the relay.", low=0.05)
-    decode_timeout_s: float = _setting(60.0, "Seconds one file may take to decode.", low=1)
-    decode_memory_mib: int = _setting(4096, "Memory the decoding child may take, MiB.", low=256)
+    relay_interval_s: float = _setting(0.5, "Seconds between two rounds of the relay.", low=0.05, high=60)
+    decode_timeout_s: float = _setting(60.0, "Seconds one file may take to decode.", low=1, high=DAY_S)
+    decode_memory_mib: int = _setting(4096, "Memory the decoding child may take, MiB.", low=256, high=_MOST_MIB)
 
     sr_other_uids: bool = _setting(True, "Reports name the UIDs of similar cases; off leaves rank and score only.")
     sr_comprehensive_3d: bool = _setting(True, "Comprehensive 3D SR; off writes Comprehensive SR for old PACS.")
@@ -95,20 +105,22 @@ class Settings:
     sidebar_context_tokens: bool = _setting(
         False, "The sidebar page opens by a token that the PACS asked for, never by identifiers in its URL."
     )
-    sidebar_context_s: float = _setting(3600.0, "Seconds that such a token opens the sidebar.", low=1)
+    sidebar_context_s: float = _setting(3600.0, "Seconds that such a token opens the sidebar.", low=1, high=7 * DAY_S)
     ohif_folder: str = _setting("", "The dist folder of an OHIF to serve; empty: where 'radir viewer install' puts it.")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "home", Path(self.home).expanduser().resolve())
         for f in fields(self):
             _check(f, getattr(self, f.name))
-        title = self.ae_title
-        if not 1 <= len(title.strip()) <= 16 or "\\" in title or not title.isascii() or not title.isprintable():
-            raise SettingError(f"ae_title: {title!r} is not an AE title (PS3.5 6.2: 1 to 16 characters, no backslash)")
+        for name, titles in (("ae_title", (self.ae_title,)), ("calling_ae_titles", self.calling_ae_titles)):
+            for title in titles:
+                _check_ae_title(name, title)
         if self.web_host not in LOOPBACK and not self.api_tokens:
             raise SettingError(f"api_tokens: needed when web_host is {self.web_host!r}, which others can reach")
-
-        if self.return_destination and not _DESTINATION.fullmatch(self.return_destination):
+        if self.web_public_url and not self.web_public_url.startswith(("http://", "https://")):
+            raise SettingError(f"web_public_url: {self.web_public_url!r} does not begin with http:// or https://")
+        destination = _DESTINATION.fullmatch(self.return_destination)
+        if self.return_destination and not (destination and 0 < int(destination["port"]) < 65_536):
             raise SettingError(f"return_destination: {self.return_destination!r} is not of the form AET@host:port")
         unknown = sorted(set(self.sidebar_shows) - SIDEBAR_SHOWS)
         if unknown:
@@ -124,9 +136,19 @@ class Settings:
         return (self.web_public_url or f"http://{self.web_host}:{self.web_port}").rstrip("/")
 
 
+def _check_ae_title(name: str, title: str) -> None:
+    if not 1 <= len(title.strip()) <= 16 or "\\" in title or not title.isascii() or not title.isprintable():
+        raise SettingError(f"{name}: {title!r} is not an AE title (PS3.5 6.2: 1 to 16 characters, no backslash)")
+
+
 def _check(f: Field[Any], value: Any) -> None:
     low, high, choices = (f.metadata[k] for k in ("low", "high", "choices"))
-    if (low is not None and not value >= low) or (high is not None and not value <= high):  # refuses NaN as well
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SettingError(f"{f.name}: {value} is not a number to work with")
+    if isinstance(value, tuple) and any(not part or "," in part or part != part.strip() for part in value):
+        # Child processes get it as one text with commas between: an empty token, or two of one, must not come of it.
+        raise SettingError(f"{f.name}: one of its values is empty, holds a comma or has spaces around it")
+    if (low is not None and not value >= low) or (high is not None and not value <= high):
         bounds = f"at least {low}" if high is None else f"from {low} to {high}"
         raise SettingError(f"{f.name}: {value} is out of bounds, {bounds} is allowed")
     if choices and value not in choices:

@@ -44,7 +44,13 @@ def worker(settings: Settings, name: str) -> None:
             JobKind.INDEX: IndexPartition(catalogue, settings.home),
             JobKind.REPORT: MineReport(catalogue),
         }
-        runner = Runner(catalogue, use_cases, worker=f"{name}:{os.getpid()}", lease_s=settings.job_lease_s)
+        runner = Runner(
+            catalogue,
+            use_cases,
+            worker=f"{name}:{os.getpid()}",
+            lease_s=settings.job_lease_s,
+            longest_s=settings.job_longest_s,
+        )
         app = make_app(settings, catalogue)
         register(app, runner.run)
         with contextlib.closing(encode), pulse(catalogue, name):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -13,20 +15,34 @@ from radir_pacs.types import Job, JobKind
 
 log = logging.getLogger(__name__)
 
+EXIT_HUNG = 70  # EX_SOFTWARE
 UseCase = Callable[[Job], None]  # does the work and ends the job in the transaction of its result
 _NEVER_BETTER = (BadInput, NotFound, BundleRefused)  # trying again gives the same
 
 
 class Runner:
-    """Runs jobs by id, one at a time."""
+    """Runs jobs by id, one at a time.
+
+    A job that runs longer than ``longest_s`` hangs, and its thread cannot be ended from outside: ``give_up`` ends the
+    process. Its supervisor starts another, the lease runs out, and the attempt counts, so nothing waits for ever (P3).
+    """
 
     def __init__(
-        self, catalogue: Catalogue, use_cases: Mapping[JobKind, UseCase], *, worker: str, lease_s: float
+        self,
+        catalogue: Catalogue,
+        use_cases: Mapping[JobKind, UseCase],
+        *,
+        worker: str,
+        lease_s: float,
+        longest_s: float = 3600.0,
+        give_up: Callable[[int], object] = os._exit,
     ) -> None:
         self._catalogue = catalogue
         self._use_cases = use_cases
         self._worker = worker
         self._lease_s = lease_s
+        self._longest_s = longest_s
+        self._give_up = give_up
 
     def run(self, job_id: int) -> None:
         """Do the job unless somebody else has it. What goes wrong stands in the job row; nothing is raised."""
@@ -42,6 +58,8 @@ class Runner:
             log.warning("lease lost", extra={"job": job_id})
         except StorageFailed as error:  # the lease runs out and the relay asks again
             log.error("the catalogue is away", extra={"job": job_id, "error": str(error)})
+        except Exception:  # the broker's library would log the text of what we raise
+            log.exception("job could not be run", extra={"job": job_id})
 
     def _work(self, job: Job) -> None:
         try:
@@ -60,9 +78,14 @@ class Runner:
     def _heartbeat(self, job: Job) -> Iterator[None]:
         """Prolong the lease while the body runs, in a thread: a long pass of the network holds the main one."""
         done = threading.Event()
+        last_moment = time.monotonic() + self._longest_s
 
         def beat() -> None:
-            while not done.wait(self._lease_s / 3):
+            while not done.wait(min(self._lease_s / 3, self._longest_s)):
+                if time.monotonic() > last_moment:
+                    log.critical("job hangs, the process ends", extra={"job": job.id, "kind": job.kind})
+                    self._give_up(EXIT_HUNG)
+                    return
                 try:
                     self._catalogue.heartbeat(job)
                 except LeaseLost:

@@ -13,7 +13,7 @@ import pytest
 from radir_workers.encode_study import EncodeStudy
 from radir_workers.index_partition import IndexPartition
 from radir_workers.mine_report import MineReport
-from radir_workers.runner import Runner, UseCase
+from radir_workers.runner import EXIT_HUNG, Runner, UseCase
 
 from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
@@ -284,3 +284,33 @@ def test_a_report_is_mined_as_it_arrives(catalogue: Catalogue, attributes: dict[
     assert run(catalogue, MineReport(catalogue), JobKind.REPORT, report_header().sop_uid) is JobState.DONE
     assert len(catalogue.reports_of("2.25.1")) == n_reports
     assert len(catalogue.findings_of(["2.25.1"])) == n_reports
+
+
+def test_a_job_that_hangs_ends_its_worker_and_counts(catalogue: Catalogue) -> None:
+    """A thread cannot be ended from outside: the process goes, and the lease is not prolonged for ever."""
+    job_id = catalogue.enqueue(JobKind.INDEX, "m/chest")
+    given_up = threading.Event()
+    codes: list[int] = []
+
+    def hang(job: Any) -> None:
+        assert given_up.wait(30)
+
+    def give_up(code: int) -> None:
+        codes.append(code)
+        given_up.set()
+
+    Runner(catalogue, {JobKind.INDEX: hang}, worker="test", lease_s=0.3, longest_s=0.5, give_up=give_up).run(job_id)
+    assert codes == [EXIT_HUNG]
+
+
+def test_what_the_catalogue_cannot_even_claim_is_not_raised(
+    catalogue: Catalogue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Celery would log its text."""
+
+    def broken(job_id: int, worker: str) -> None:
+        raise ValueError("DOE^JANE")
+
+    monkeypatch.setattr(catalogue, "claim", broken)
+    Runner(catalogue, {}, worker="test", lease_s=60).run(1)
+    assert [record.message for record in caplog.records] == ["job could not be run"]

@@ -35,11 +35,17 @@ def test_flag_over_environment_over_file_over_default(tmp_path: Path) -> None:
         ("web_port", "0"),
         ("quiet_period_s", "nan"),
         ("quiet_period_s", "-1"),
+        ("quiet_period_s", "1e300"),
+        ("listener_idle_s", "inf"),
         ("device", "tpu"),
         ("check_called_ae", "perhaps"),
         ("ae_title", "A TITLE THAT IS TOO LONG"),
         ("ae_title", "BACK\\SLASH"),
         ("ae_title", " "),
+        ("calling_ae_titles", "PACS,A TITLE THAT IS TOO LONG"),
+        ("return_destination", "PACS@host:99999"),
+        ("return_destination", "PACS"),
+        ("web_public_url", "radir.example.org"),
         ("log_level", "loud"),
     ],
 )
@@ -79,3 +85,12 @@ def test_others_reach_the_web_service_only_with_tokens() -> None:
 def test_a_child_process_gets_the_same_settings(tmp_path: Path) -> None:
     one = Settings(home=tmp_path, calling_ae_titles=("A", "B"), sr_other_uids=False, quiet_period_s=1.5)
     assert load(None, to_environment(one)) == one
+
+
+@pytest.mark.parametrize("token", ["", "one,two", " padded"])
+def test_a_list_in_the_file_becomes_no_other_list_in_a_child(tmp_path: Path, token: str) -> None:
+    """An empty token would open the web service to everybody; a comma would make two tokens of one."""
+    (tmp_path / "radir.toml").write_text(f'web_host = "0.0.0.0"\napi_tokens = ["{token}"]\n')
+    with pytest.raises(SettingError, match="api_tokens") as caught:
+        load(None, {"RADIR_HOME": str(tmp_path)})
+    assert "one" not in str(caught.value).removeprefix("api_tokens: one of"), "the secret is not repeated"
