@@ -14,7 +14,7 @@ from flask import Flask, Response, request
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import LOOPBACK, Settings
 
-from . import viewer
+from . import ohif, viewer
 from .errors import error_response
 
 OPEN_PATHS = frozenset({"/health/live", "/health/ready"})  # a probe holds no token and learns nothing of patients
@@ -44,7 +44,7 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue) -> None:
 
 
 def _is_open(path: str) -> bool:
-    return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS) or ohif.is_chunk(path)
 
 
 def _reads_by_context(catalogue: Catalogue) -> bool:

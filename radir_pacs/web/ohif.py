@@ -1,6 +1,7 @@
 """An unmodified OHIF below /ohif/, from the folder where ``radir viewer install`` put it, with a configuration of ours.
 
-OHIF is built to be served at the root of a host; its start page is the one file that says so, and is told otherwise.
+OHIF is built to be served at the root of a host. Its start page says so and is told otherwise; its program says so as
+well and is left as it is, so what it loads is answered at the root too.
 The extension with the sidebar is loaded at run time by its URL (``window.config.extensions``).
 """
 
@@ -10,7 +11,9 @@ import json
 import re
 
 from flask import Blueprint, Response, send_from_directory
+from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import NotFound as NoSuchFile
+from werkzeug.routing import BaseConverter
 
 from radir_pacs.config import Settings
 from radir_pacs.errors import NotFound
@@ -35,8 +38,26 @@ def is_installed(settings: Settings) -> bool:
     return (settings.ohif_dist / "index.html").is_file()
 
 
+class _ChunkName(BaseConverter):
+    """What OHIF's program loads on its own account: it asks for these at the root of the host."""
+
+    part_isolating = False
+    regex = r"[\w-]+\.bundle\.[0-9a-f]+\.js|\d+\.css|[0-9a-f]{16}\.\w+|(?:assets|ort|dicom-microscopy-viewer)/[\w./-]+"
+
+
+def is_chunk(path: str) -> bool:
+    """Whether a path at the root is part of OHIF's program."""
+    return re.fullmatch(_ChunkName.regex, path[1:]) is not None
+
+
+@blueprint.record_once
+def _name_chunks(state: BlueprintSetupState) -> None:
+    state.app.url_map.converters["ohif_chunk"] = _ChunkName
+
+
 @blueprint.get(ROOT)
 @blueprint.get(ROOT + "<path:name>")
+@blueprint.get("/<ohif_chunk:name>")
 def file(name: str = "index.html") -> Response:
     """A file of the dist folder; a path that is none is a page of OHIF's own router. Raises NotFound."""
     settings = services().settings

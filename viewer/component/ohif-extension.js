@@ -99,6 +99,15 @@ async function until(found) {
   throw new Error('The case could not be loaded.');
 }
 
+/** Open the panel as soon as OHIF has drawn the side that it stands in. */
+async function showPanel() {
+  const { panelService } = ohif.servicesManager.services;
+  await until(() => {
+    if (!document.querySelector(TAG)) panelService.activatePanel(PANEL, true);
+    return document.querySelector(TAG);
+  }).catch(() => {}); // the reader finds it by its tab
+}
+
 /** @param {CustomEvent} event */
 function onOpen(event) {
   event.preventDefault();
@@ -113,7 +122,7 @@ export default {
     return [
       {
         name: 'similarCases',
-        iconName: 'tab-linear',
+        iconName: 'tab-studies',
         iconLabel: 'Similar',
         label: 'Similar cases',
         component: () => reactElement(TAG, { study: current, lang: document.documentElement.lang || undefined }),
@@ -133,7 +142,7 @@ export default {
     opened.clear();
     current = '';
     panelService.addPanel('right', PANEL);
-    panelService.activatePanel(PANEL, true);
+    void showPanel();
     subscriptions = [
       ...[
         viewportGridService.EVENTS.ACTIVE_VIEWPORT_ID_CHANGED,
