@@ -8,10 +8,10 @@ import sys
 from importlib.metadata import entry_points
 
 from radir_pacs import __version__, config
-from radir_pacs.cli import admin, demo, send, similar, status, up
+from radir_pacs.cli import admin, demo, feedback, send, similar, status, up, viewer
 from radir_pacs.errors import RadirError
 
-_OWN = (up, status, similar, send, admin, demo)
+_OWN = (up, status, similar, send, admin, demo, feedback, viewer)
 
 
 def parser() -> argparse.ArgumentParser:

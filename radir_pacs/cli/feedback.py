@@ -1,0 +1,38 @@
+"""``radir feedback --json|--csv``: what readers thought of similar cases, as material for training."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections import Counter
+from dataclasses import asdict, fields
+
+from radir_pacs import config
+from radir_pacs.catalogue import Catalogue, FeedbackRow
+from radir_pacs.cli.output import out, print_json
+from radir_pacs.config import Settings
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("feedback", help="readers' thumbs up and down on similar cases")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="every judgement, for machines")
+    form.add_argument("--csv", action="store_true", help="every judgement as a table")
+    config.add_flags(parser)
+    parser.set_defaults(run=run, needs_settings=True)
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    with Catalogue.open(settings) as catalogue:
+        rows = catalogue.feedback()
+    if args.json:
+        print_json([asdict(row) | {"at": row.at.isoformat()} for row in rows])
+    elif args.csv:
+        writer = csv.DictWriter(sys.stdout, [field.name for field in fields(FeedbackRow)])
+        writer.writeheader()
+        writer.writerows(asdict(row) | {"at": row.at.isoformat()} for row in rows)
+    else:
+        verdicts = Counter(row.verdict for row in rows)
+        out.print(f"{verdicts['UP']} up, {verdicts['DOWN']} down; --json or --csv shows them")
+    return 0
