@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
+_KEPT_BYTES = 300_000_000
+_GATHERED = 10_000_000  # similarities gathered at a time before the best are taken
+_ROW_BLOCKS = 4  # a top list's rows go through all columns together, this many blocks of them
 BLOCK = 1024  # distinct sets a block: 1024 x 10,000 float32 are 40 MB
 
 
@@ -80,6 +84,7 @@ class SetScores:
             (data.astype(np.float32), self._items, self._starts), shape=(len(sets), len(vocabulary))
         )
         self.count = len(sets)
+        self._kept: OrderedDict[tuple[int, int], F32] = OrderedDict()
 
     def block(self, rows: slice, columns: slice) -> F32:
         """Scores in [0, 1], float32 [rows, columns]."""
@@ -90,16 +95,24 @@ class SetScores:
         return np.asarray(2 * forth * back / total, np.float32)
 
     def _directed(self, rows: slice, columns: slice) -> F32:
-        weights = self._weights[rows]
-        used = np.unique(weights.indices)
-        first, last = self._starts[columns.start], self._starts[columns.stop]
-        starts = self._starts[columns.start : columns.stop] - first
-        pairs = self._similarity[np.ix_(used, self._items[first:last])]
-        best = np.maximum.reduceat(pairs, starts, axis=1)
-        compact = csr_matrix(
-            (weights.data, np.searchsorted(used, weights.indices), weights.indptr), shape=(weights.shape[0], len(used))
-        )
-        return np.asarray(compact @ best, np.float32)
+        return np.asarray(self._weights[rows] @ self._best(columns), np.float32)
+
+    def _best(self, columns: slice) -> F32:
+        """best[v, u] for the sets u of ``columns``; the latest are kept, within ``_KEPT_BYTES``."""
+        key = (columns.start, columns.stop)
+        found = self._kept.get(key)
+        if found is None:
+            first, last = self._starts[columns.start], self._starts[columns.stop]
+            starts = self._starts[columns.start : columns.stop] - first
+            members = self._items[first:last]
+            found = np.empty((len(self._similarity), len(starts)), np.float32)
+            for part in blocks(len(found), max(1, _GATHERED // max(1, len(members)))):
+                np.maximum.reduceat(self._similarity[part][:, members], starts, axis=1, out=found[part])
+            self._kept[key] = found
+            while len(self._kept) > 2 and sum(kept.nbytes for kept in self._kept.values()) > _KEPT_BYTES:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return found
 
 
 def blocks(count: int, size: int = BLOCK) -> list[slice]:
@@ -177,12 +190,11 @@ def top_lists(
     report that comes first.
     """
     scores = SetScores(items.sets, similarity)
-    members = _members(items)
     by_set = np.argsort(items.set_of, kind="stable").astype(np.int64)
     bounds = np.searchsorted(items.set_of[by_set], np.arange(len(items.sets) + 1))
     sizes = np.diff(bounds)
-    cuts = blocks(scores.count, block)
-    for number, rows in enumerate(cuts):
+    cuts, row_cuts = blocks(scores.count, block), blocks(scores.count, _ROW_BLOCKS * block)
+    for number, rows in enumerate(row_cuts):
         best_sets, best_scores = _best_sets(scores, rows, cuts, k, sizes)
         for row in range(rows.start, rows.stop):
             found = best_sets[row - rows.start]
@@ -195,8 +207,7 @@ def top_lists(
                 order = np.lexsort((mine, -theirs.astype(np.int64)))[:k]
                 yield int(items.reports[position]), items.reports[mine[order]], theirs[order]
         if progress:
-            progress(number + 1, len(cuts))
-    del members
+            progress(number + 1, len(row_cuts))
 
 
 def _best_sets(scores: SetScores, rows: slice, cuts: Sequence[slice], k: int, sizes: I64) -> tuple[list[I64], list[U8]]:
@@ -207,8 +218,8 @@ def _best_sets(scores: SetScores, rows: slice, cuts: Sequence[slice], k: int, si
     kept_scores = np.empty((height, 0), np.uint8)
     for columns in cuts:
         block = quantised(scores.block(rows, columns))
-        if rows == columns:
-            np.fill_diagonal(block, 100)
+        own = np.arange(max(rows.start, columns.start), min(rows.stop, columns.stop))
+        block[own - rows.start, own - columns.start] = 100
         number = np.broadcast_to(np.arange(columns.start, columns.stop), block.shape)
         kept_sets = np.concatenate([kept_sets, number], axis=1)
         kept_scores = np.concatenate([kept_scores, block], axis=1)

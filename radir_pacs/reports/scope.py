@@ -65,8 +65,9 @@ class Scopes:
                 for j in _subjects(marks, i):
                     self.denied[j] = True
             if mark.attribute == "normal" and i and marks[i - 1].cue & Cue.COPULA:
-                subject = next((j for j in _subjects(marks, i) if marks[j].concept or marks[j].place), None)
-                if subject is not None and not marks[subject].place:
+                named = (j for j in _subjects(marks, i) if marks[j].concept or marks[j].attribute or marks[j].place)
+                subject = next(named, None)
+                if subject is not None and not marks[subject].place and marks[subject].attribute != "normal":
                     self.denied[subject] = True  # "vascular engorgement is within normal limits"
             if cue & Cue.POSSIBLE_LAST:
                 self._doubt_last(marks, i, Certainty.POSSIBLE, only_nearest=mark.end - mark.start == 1)
