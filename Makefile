@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test reference lint typecheck unit integration services clean
+.PHONY: help demo test reference lint lint-viewer typecheck unit integration test-viewer services clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -16,7 +16,7 @@ help:  ## what can be made
 demo: .venv/installed  ## run the main job on a synthetic hospital (DATA=folder: on your DICOM files; ONCE=1: stop after it)
 	@exec $(BIN)/radir demo --folder .demo --patients $(PATIENTS) $(if $(DATA),--data "$(DATA)") $(if $(ONCE),--once)
 
-test: lint typecheck services .venv/installed-test  ## everything: style, types, layers, all tests with real services, coverage floor
+test: lint lint-viewer typecheck services .venv/installed-test  ## everything: style, types, layers, all tests with real services, coverage floor
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered tests
 
 unit: .venv/installed-test  ## the quick tests
@@ -25,11 +25,22 @@ unit: .venv/installed-test  ## the quick tests
 integration: .venv/installed-test  ## the tests with real services
 	@$(BIN)/python -m pytest -q tests/integration tests/acceptance tests/fault
 
+test-viewer: services lint-viewer .venv/installed-test  ## the sidebar in Chromium: alone and in OHIF (screenshots in build/viewer)
+	@$(BIN)/python -m pytest -q tests/viewer
+
 reference: .venv/installed  ## write docs/reference from the code
 	@$(BIN)/python docs/make_reference.py
 
 lint: .venv/installed-test
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+
+lint-viewer: services  ## types and style of the viewer's modules, where npm is installed (CI=true: it must be)
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory viewer/node_modules/installed && cd viewer && npm run --silent types && npm run --silent lint; \
+	else echo "npm is not installed: the viewer's modules are not checked" >&2; test "$${CI:-}" != true; fi
+
+viewer/node_modules/installed: viewer/package.json viewer/package-lock.json
+	@cd viewer && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
+	@touch $@
 
 typecheck: .venv/installed-test
 	@$(BIN)/mypy

@@ -136,10 +136,12 @@ mark { background: none; color: inherit; text-decoration: underline; text-decora
 mark.shared { text-decoration-color: var(--good); color: var(--good); }
 mark.contradicting { text-decoration-style: wavy; text-decoration-color: var(--differs); color: var(--differs); }
 .actions { display: flex; flex-wrap: wrap; gap: 6px; margin-top: 4px; }
-.thumb { min-width: 36px; padding: 5px 8px; color: var(--soft); }
+.actions button { padding: 4px 8px; min-height: 30px; }
+.actions .primary { flex: 0 1 auto; }
+.actions .thumb { min-width: 32px; padding: 4px 6px; color: var(--soft); }
 .hand { width: 18px; height: 18px; display: block; fill: currentColor; }
 .hand.turned { transform: rotate(180deg); }
-.thumb[aria-pressed='true'] { color: var(--on-accent); background: var(--accent); }
+.actions .thumb[aria-pressed='true'] { color: var(--on-accent); background: var(--accent); }
 .reason { display: flex; gap: 6px; }
 .reason input { flex: 1; min-width: 0; }
 .said { color: var(--soft); font-size: 0.86em; overflow-wrap: anywhere; user-select: text; }
