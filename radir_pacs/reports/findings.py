@@ -79,10 +79,11 @@ class Finding:
 
     @property
     def asserted(self) -> bool:
-        """Said to be there now, if perhaps with doubt."""
-        return self.polarity is Polarity.PRESENT and self.certainty not in (
-            Certainty.HISTORICAL,
-            Certainty.HYPOTHETICAL,
+        """Said to be there now, if perhaps with doubt; a measurement alone says nothing is there."""
+        return (
+            self.polarity is Polarity.PRESENT
+            and self.kind is not FindingKind.MEASUREMENT
+            and self.certainty not in (Certainty.HISTORICAL, Certainty.HYPOTHETICAL)
         )
 
 

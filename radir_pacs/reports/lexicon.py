@@ -20,6 +20,7 @@ from radir_pacs.reports.tokens import TOKEN, Normaliser
 
 FOLDER = Path(__file__).parent / "lexicon"
 ROOT = "abnormality"
+MEASUREMENT = "measurement"  # the size of a place, no finding
 ANYWHERE = "*"
 
 

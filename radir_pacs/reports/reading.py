@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from radir_pacs.reports.findings import Certainty, Change, Finding, FindingKind, Laterality, Polarity, Severity, Span
-from radir_pacs.reports.lexicon import ROOT, Concept, Cue, Lexicon
+from radir_pacs.reports.lexicon import MEASUREMENT, ROOT, Concept, Cue, Lexicon
 from radir_pacs.reports.marks import Mark, read_marks
 from radir_pacs.reports.placing import Place, fronted, places_of, read_places, resolve
 from radir_pacs.reports.scope import Scopes
@@ -96,11 +96,42 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
             )
         )
     refers_back = bool(marks[0].cue & Cue.PRONOUN)
+    if not refers_back:
+        findings += _measurements(marks, places, scopes, findings, lexicon)
     open_findings = frozenset(findings[i].span for i in unplaced) if refers_back else frozenset()
     findings.sort(key=lambda finding: finding.span)
     if any(finding.kind is not FindingKind.NORMAL for finding in findings):
         return SentenceReading(findings=tuple(findings), unplaced=open_findings)
     return _open_ends(marks, places, findings, lexicon)
+
+
+def _measurements(
+    marks: list[Mark], places: list[Place], scopes: Scopes, findings: list[Finding], lexicon: Lexicon
+) -> list[Finding]:
+    """Sizes of places: "the ascending aorta measures 41 mm", where no finding of the clause has the size."""
+    measured: list[Finding] = []
+    sized = {finding.size_mm for finding in findings}
+    for i, mark in enumerate(marks):
+        if mark.size_mm is None or mark.size_mm in sized:
+            continue
+        start = max((j + 1 for j in range(i) if marks[j].cue & Cue.BREAK), default=0)
+        before = [place for place in places if start <= place.index < i and place.key not in lexicon.unlocated]
+        if not before or any(marks[j].concept for j in range(start, i)):
+            continue
+        regions, laterality = _regions(before[-1:], None, None, lexicon)
+        measured.append(
+            Finding(
+                concept=MEASUREMENT,
+                kind=FindingKind.MEASUREMENT,
+                polarity=Polarity.PRESENT,
+                certainty=scopes.certainty[i],
+                regions=regions,
+                laterality=laterality,
+                size_mm=mark.size_mm,
+                span=(mark.start, mark.end),
+            )
+        )
+    return measured
 
 
 def _absorbed(i: int, marks: list[Mark], lexicon: Lexicon) -> bool:

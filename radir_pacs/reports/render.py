@@ -25,7 +25,7 @@ def manner(finding: Finding) -> str:
     """How a finding is meant, in one of five words that the colours stand for."""
     if finding.certainty in (Certainty.HISTORICAL, Certainty.HYPOTHETICAL):
         return "past"
-    if finding.kind is FindingKind.NORMAL:
+    if finding.kind in (FindingKind.NORMAL, FindingKind.MEASUREMENT):
         return "normal"
     if not finding.asserted:
         return "absent"

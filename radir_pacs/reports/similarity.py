@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from radir_pacs import anatomy
 from radir_pacs.reports.findings import Certainty, Finding, MinedReport
-from radir_pacs.reports.lexicon import ROOT, Lexicon, load
+from radir_pacs.reports.lexicon import MEASUREMENT, ROOT, Lexicon, load
 
 _T = TypeVar("_T", bound=Hashable)
 FLIP = 0.1  # bound of the similarity of an affirmed and a denied item
@@ -65,7 +65,7 @@ def similarity_items(report: MinedReport | Iterable[Finding]) -> dict[str, tuple
     findings = report.findings if isinstance(report, MinedReport) else report
     best: dict[tuple[str, str], Item] = {}
     for finding in findings:
-        if finding.certainty in (Certainty.HISTORICAL, Certainty.HYPOTHETICAL):
+        if finding.certainty in (Certainty.HISTORICAL, Certainty.HYPOTHETICAL) or finding.concept == MEASUREMENT:
             continue
         for region in finding.regions:
             item = Item(

@@ -6,6 +6,7 @@ it are read. Bytes that are not UTF-8 are read as Windows-1252, the usual culpri
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 from collections.abc import Iterator, Sequence
@@ -60,9 +61,9 @@ def _folder(folder: Path) -> Iterator[TextRow | BadRow]:
 
 def _table(path: Path, id_column: str, text_columns: Sequence[str]) -> Iterator[TextRow | BadRow]:
     with path.open("rb") as file:
-        lines = [_decoded(line) for line in file]
+        lines = file.readlines()
     if lines:
-        lines[0] = lines[0].removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
+        lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
     header, first = _record(lines, 0)
     if header is None:
         raise BadInput("the first line of the CSV file is no header")
@@ -74,7 +75,7 @@ def _table(path: Path, id_column: str, text_columns: Sequence[str]) -> Iterator[
 
 
 def _rows(
-    lines: list[str], first: int, width: int, id_at: int, places: Sequence[tuple[str, int]]
+    lines: list[bytes], first: int, width: int, id_at: int, places: Sequence[tuple[str, int]]
 ) -> Iterator[TextRow | BadRow]:
     at = first
     while at < len(lines):
@@ -94,11 +95,11 @@ def _rows(
         at = following
 
 
-def _record(lines: list[str], at: int) -> tuple[list[str] | None, int]:
+def _record(lines: list[bytes], at: int) -> tuple[list[str] | None, int]:
     """The record that begins on line ``at``, and the line after it; None and the next line if it never closes well."""
     text = ""
     for end in range(at, min(len(lines), at + _MAX_LINES)):
-        text += lines[end]
+        text += _decoded(lines[end])
         if len(text) > 4 * MAX_TEXT:
             break
         if text.count('"') % 2 == 0:

@@ -120,6 +120,15 @@ def test_severity_size_and_change() -> None:
     assert only("Nodule in the right apex. It measures 5 mm.", "nodule").size_mm == 5.0
 
 
+def test_the_size_of_a_place_is_a_measurement_and_no_finding() -> None:
+    findings = mine("The ascending aorta measures 41 mm; effusion of 2 cm on the right.").findings
+    assert [(f.concept, f.regions, f.size_mm) for f in findings] == [
+        ("measurement", ("ascending_aorta",), 41.0),
+        ("pleural_effusion", ("right_pleura",), 20.0),
+    ]
+    assert [f.asserted for f in findings] == [False, True]
+
+
 def test_a_normal_statement_denies_the_root_at_its_place() -> None:
     (statement,) = mine("Heart size is normal.").findings
     assert (statement.kind, statement.polarity, statement.regions) == (FindingKind.NORMAL, Polarity.ABSENT, ("heart",))
