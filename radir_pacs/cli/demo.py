@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import socket
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from radir_pacs.types import Query, StudyState
 _ENDED = frozenset({StudyState.INDEXED, StudyState.SKIPPED, StudyState.QUARANTINED})
 _STUCK_S = 300.0  # without any study or job moving on
 _LIMIT = 8
+_PLAIN = frozenset({"effusion", "pneumothorax", "consolidation", "cardiomegaly"})  # plain to see, whoever looks
 _UNKNOWN: dict[str, Any] = {"kind": ""}
 
 
@@ -51,9 +51,9 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     settings = _free_ports(replace(settings, home=home, quiet_period_s=min(settings.quiet_period_s, 2.0)))
     images = args.data or _hospital(folder, args.patients)
     with running(settings) as supervisor:
+        if supervisor.stopping.is_set():
+            return 130
         print_addresses(settings)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: supervisor.stop())
         with Catalogue.open(settings) as catalogue:
             _send(catalogue, settings, images)
             _wait(catalogue, supervisor.stopping)
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         out.print("serving until Ctrl-C")
         while not supervisor.stopping.wait(0.5):
             pass
-    return 0
+    return 1 if supervisor.broken else 0
 
 
 def _send(catalogue: Catalogue, settings: Settings, images: Path) -> None:
@@ -101,7 +101,9 @@ def _hospital(folder: Path, patients: int) -> Path:
     hospital = folder / f"hospital-{patients}"
     if not (hospital / "truth.json").exists():
         command = ["phantom", "--out", str(hospital), "--patients", str(patients), "--seed", "7", "--size", "small"]
-        subprocess.run([sys.executable, "-m", "radir_pacs.cli", *command], check=True, stdout=subprocess.DEVNULL)
+        made = subprocess.run([sys.executable, "-m", "radir_pacs.cli", *command], stdout=subprocess.DEVNULL)
+        if made.returncode:
+            raise RadirError("the synthetic hospital could not be made")
     return hospital
 
 
@@ -150,7 +152,10 @@ def _ask(catalogue: Catalogue, settings: Settings, folder: Path, truth: dict[str
 
 
 def _question(catalogue: Catalogue, truth: dict[str, dict[str, Any]]) -> tuple[str, str]:
-    """A study and a region worth asking about: the finding that most patients share; else the first study's lungs."""
+    """A study and a region worth asking about; else the first study's lungs.
+
+    That is the finding, graded moderate at least, that most patients share in a radiograph, an illness before a device.
+    """
     indexed = [study for study in catalogue.studies_in(StudyState.INDEXED) if not truth or study.study_uid in truth]
     if not indexed:
         raise RadirError("no study could be indexed; see: radir status")
@@ -162,7 +167,7 @@ def _question(catalogue: Catalogue, truth: dict[str, dict[str, Any]]) -> tuple[s
                 patients.setdefault((finding["concept"], finding["region"]), set()).add(known["patient_id"])
     if not patients:
         return indexed[0].study_uid, "lungs"
-    concept, region = max(sorted(patients), key=lambda key: len(patients[key]))
+    concept, region = max(sorted(patients), key=lambda key: (key[0] in _PLAIN, len(patients[key])))
     for study in indexed:
         known = truth[study.study_uid]
         if known["kind"] == "CXR" and any(
