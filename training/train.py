@@ -1,7 +1,7 @@
 """The training loop: region vectors by graded contrast and by the severity of findings, queries made from text.
 
-The recipe is that of the best small run known (R@5 .64 on abnormal queries of synthetic radiographs): a region-centred
-head, contrast within a region, and ten times the finding-level loss beside it, which carries most of the signal.
+A region-centred head, graded contrast within a region, and beside it the severity of each finding, which carries most
+of the signal: without the contrast, recall on abnormal queries of radiographs was the same within its interval.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ class Recipe:
     minutes: float = 0.0
     seed: int = 0
     batch: int = 32
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 8e-4
     weight_decay: float = 0.02
     warm_up: float = 0.05  # share of the training
     severity_weight: float = 10.0
+    contrast_weight: float = 0.2  # at 1, with a learning rate of 1e-3, a run on 800 patients fell apart half way
     contrast_ramp: float = 0.4  # share of the training over which the contrast comes in; findings must be seen first
     augment: bool = True
     half_precision: bool = True  # bfloat16 autocast
@@ -112,7 +113,7 @@ def train(
         )
         findings = severity_loss(out.severity.float(), severity[chosen], possible, in_view)
         optimizer.zero_grad(set_to_none=True)
-        share = min(1.0, done / recipe.contrast_ramp) if recipe.contrast_ramp else 1.0
+        share = recipe.contrast_weight * (min(1.0, done / recipe.contrast_ramp) if recipe.contrast_ramp else 1.0)
         torch.autograd.backward([share * contrast + recipe.severity_weight * findings])
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
