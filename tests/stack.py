@@ -28,6 +28,11 @@ class Stack:
     process: subprocess.Popen[bytes]
     environment: dict[str, str]
 
+    @staticmethod
+    def free_ports() -> dict[str, str]:
+        """Settings for ports of one's own."""
+        return {"RADIR_LISTENER_PORT": str(free_port()), "RADIR_WEB_PORT": str(free_port())}
+
     @property
     def web(self) -> str:
         return f"http://127.0.0.1:{self.web_port}"
@@ -70,6 +75,14 @@ class Stack:
             seconds,
         )
 
+    def wait_until_up(self) -> None:
+        """Until `radir up` says its addresses."""
+        deadline = time.monotonic() + 120
+        while b"State" not in (self.home / "up.log").read_bytes():
+            assert self.process.poll() is None, (self.home / "up.log").read_text()
+            assert time.monotonic() < deadline, "radir up does not come up"
+            time.sleep(0.05)
+
     def pid_of(self, name: str) -> int:
         found = {p["name"]: p for p in json.loads((self.home / "supervisor.json").read_text())["processes"]}
         return int(found[name]["pid"])
@@ -98,23 +111,23 @@ def running_stack(home: Path, **settings: str) -> Iterator[Stack]:
         **{f"RADIR_{name.upper()}": value for name, value in settings.items()},
     }
     home.mkdir(parents=True, exist_ok=True)
-    log = (home / "up.log").open("wb")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "radir_pacs.cli", "up"], env=environment, stdout=log, stderr=subprocess.STDOUT
-    )
-    stack = Stack(home, listener_port, web_port, process, environment)
+    stack = Stack(home, listener_port, web_port, up(home, environment), environment)
     try:
-        deadline = time.monotonic() + 120
-        while b"State" not in (home / "up.log").read_bytes():
-            assert process.poll() is None, (home / "up.log").read_text()
-            assert time.monotonic() < deadline, "radir up does not come up"
-            time.sleep(0.05)
+        stack.wait_until_up()
         yield stack
     finally:
-        process.send_signal(signal.SIGTERM)
+        stack.process.send_signal(signal.SIGTERM)
         try:
-            code = process.wait(60)
+            code = stack.process.wait(60)
         except subprocess.TimeoutExpired:
-            process.kill()
+            stack.process.kill()
             raise
     assert code == 0, (home / "up.log").read_text()
+
+
+def up(home: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start `radir up`; what it says goes to a fresh up.log."""
+    with (home / "up.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "radir_pacs.cli", "up"], env=environment, stdout=log, stderr=subprocess.STDOUT
+        )

@@ -11,7 +11,7 @@ from rich.table import Table
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue, Overview
 from radir_pacs.cli.output import out, print_json
-from radir_pacs.cli.supervisor import read_state
+from radir_pacs.cli.state import read_state
 from radir_pacs.config import Settings
 
 _SILENT_S = 15.0  # a process says that it lives every two seconds
@@ -47,10 +47,11 @@ def gather(settings: Settings) -> dict[str, Any]:
         jobs[job.state] += job.count
         if job.oldest_s is not None:
             queue[job.kind] += job.count
+    processes = _processes(overview, (supervisor or {}).get("processes", []))
     return {
-        "running": supervisor is not None,
+        "running": supervisor is not None or any(p["state"] == "UP" for p in processes),
         "home": str(settings.home),
-        "processes": _processes(overview, (supervisor or {}).get("processes", [])),
+        "processes": processes,
         "database_restarts": ((supervisor or {}).get("database") or {}).get("restarts", 0),
         "studies": dict(overview.studies),
         "jobs": dict(jobs),
@@ -62,13 +63,18 @@ def gather(settings: Settings) -> dict[str, Any]:
 
 
 def _processes(overview: Overview, children: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What each process says of itself beside what the supervisor knows of it."""
+    """What each process says of itself beside what the supervisor, if there is one, knows of it.
+
+    One that the supervisor does not know and that is silent belongs to an earlier start with more processes.
+    """
     said = {row.name: row for row in overview.processes}
     known = {child["name"]: child for child in children}
     shown = []
     for name in sorted(said.keys() | known.keys()):
         row = said.get(name)
         alive = row is not None and row.silent_s < _SILENT_S and known.get(name, {"pid": row.pid})["pid"] == row.pid
+        if known and name not in known and not alive:
+            continue
         shown.append(
             {
                 "name": name,

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
+import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import psutil
 
 from radir_pacs.catalogue import embedded_pid, start_embedded
+from radir_pacs.cli.state import drop_state, write_state
 from radir_pacs.config import Settings, to_environment
-from radir_pacs.errors import RadirError, StorageFailed
+from radir_pacs.errors import StorageFailed
+
+log = logging.getLogger(__name__)
 
 _STEADY_S = 30.0  # a process that lived this long starts its restarts afresh
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _STOP_S = 20.0
+_MOST_DOUBLINGS = 10  # beyond the longest pause; the power must not outgrow a float in a night of restarts
 _LOG_BYTES = 20 << 20
 _TICK_S = 0.2
 _DATABASE_TICK_S = 1.0
@@ -44,11 +44,15 @@ class _Child:
 
 @dataclass
 class Supervisor:
-    """All processes of ``settings``; ``run`` returns when ``stop`` was asked for and everything has ended."""
+    """All processes of ``settings``; ``run`` returns when ``stop`` was asked for and everything has ended.
+
+    ``broken``: it could not go on watching, and ended everything without being asked.
+    """
 
     settings: Settings
     children: list[_Child] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
+    broken: bool = False
     database_restarts: int = 0
     _database_seen: float = 0.0
 
@@ -71,7 +75,11 @@ class Supervisor:
                 for child in self.children:
                     self._tend(child)
                 self.stopping.wait(_TICK_S)
+        except Exception:  # the edge of a process: processes that nobody watches must not stay
+            log.exception("the supervisor breaks, everything is stopped")
+            self.broken = True
         finally:
+            self.stopping.set()  # whoever waits for it must not wait for ever
             self._stop_all()
 
     def stop(self) -> None:
@@ -92,14 +100,26 @@ class Supervisor:
             if code is None:
                 if child.quick_ends and now - child.started > _STEADY_S:
                     child.quick_ends = 0
+                self._trim_log(child)
                 return
-            child.quick_ends = child.quick_ends + 1 if now - child.started < _STEADY_S else 0
-            pause_s = min(_FIRST_PAUSE_S * 2**child.quick_ends, _LONGEST_PAUSE_S)
-            child.last_exit, child.process, child.not_before = code, None, now + pause_s
+            _kill_group(child.process)
+            child.last_exit, child.process = code, None
             child.restarts += 1
+            self._pause(child, now, f"ended with exit status {code}")
             self._write_state()
         if now >= child.not_before:
-            self._start(child)
+            try:
+                self._start(child)
+            except OSError as error:  # no memory, no room, no descriptor: it may come back
+                child.started = now
+                self._pause(child, now, f"cannot be started: {error.strerror}")
+
+    def _pause(self, child: _Child, now: float, why: str) -> None:
+        """Before the next start, the longer the more often it ended within seconds."""
+        child.quick_ends = child.quick_ends + 1 if now - child.started < _STEADY_S else 0
+        pause_s = min(_FIRST_PAUSE_S * 2 ** min(child.quick_ends, _MOST_DOUBLINGS), _LONGEST_PAUSE_S)
+        child.not_before = now + pause_s
+        log.warning("%s %s; it starts again in %.1f s", child.name, why, pause_s)
 
     def _tend_database(self) -> None:
         """Start the embedded Postgres again when it ended: no other process would, before it is started anew itself."""
@@ -115,11 +135,8 @@ class Supervisor:
         self._write_state()
 
     def _start(self, child: _Child) -> None:
-        log = self.log_of(child.name)
-        if log.exists() and log.stat().st_size > _LOG_BYTES:
-            log.replace(log.with_suffix(".log.1"))
         environment = os.environ | to_environment(self.settings)
-        with log.open("ab") as output:
+        with self.log_of(child.name).open("ab") as output:
             child.process = subprocess.Popen(
                 [sys.executable, "-m", *child.module],
                 stdin=subprocess.DEVNULL,
@@ -131,6 +148,15 @@ class Supervisor:
         child.started = time.monotonic()
         self._write_state()
 
+    def _trim_log(self, child: _Child) -> None:
+        """Keep about ``_LOG_BYTES`` of a log, and as much of what came before. Its process appends, and goes on."""
+        path = self.log_of(child.name)
+        with contextlib.suppress(OSError):
+            if path.stat().st_size > _LOG_BYTES:
+                with contextlib.suppress(OSError):  # a full disk keeps no copy
+                    shutil.copyfile(path, path.with_suffix(".log.1"))
+                os.truncate(path, 0)
+
     def _stop_all(self) -> None:
         running = [child.process for child in self.children if child.process and child.process.poll() is None]
         for process in running:
@@ -140,7 +166,7 @@ class Supervisor:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, deadline - time.monotonic()))
             _kill_group(process)
-        state_file(self.settings).unlink(missing_ok=True)
+        drop_state(self.settings)
 
     def log_of(self, name: str) -> Path:
         folder = self.settings.home / "logs"
@@ -157,6 +183,7 @@ class Supervisor:
             "processes": [
                 {
                     "name": child.name,
+                    "command": child.module,
                     "pid": child.process.pid if child.process else None,
                     "restarts": child.restarts,
                     "last_exit": child.last_exit,
@@ -164,10 +191,10 @@ class Supervisor:
                 for child in self.children
             ],
         }
-        path = state_file(self.settings)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(state))
-        part.replace(path)
+        try:
+            write_state(self.settings, state)
+        except OSError as error:  # `radir status` tells what was true before; the processes matter more
+            log.error("the state of the processes cannot be written: %s", error.strerror)
 
 
 def _numbered(name: str, number: int, count: int) -> str:
@@ -179,28 +206,3 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def state_file(settings: Settings) -> Path:
-    return settings.home / "supervisor.json"
-
-
-def read_state(settings: Settings) -> dict[str, Any] | None:
-    """What a running supervisor says of its processes; None when none runs in this home folder."""
-    try:
-        state: dict[str, Any] = json.loads(state_file(settings).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-    return state if psutil.pid_exists(int(state["pid"])) else None
-
-
-@contextlib.contextmanager
-def only_one(settings: Settings) -> Iterator[None]:
-    """Hold the home folder: a second supervisor in it is refused in one line."""
-    settings.home.mkdir(parents=True, exist_ok=True)
-    with (settings.home / "radir.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RadirError(f"radir runs already in {settings.home}") from None
-        yield

@@ -12,11 +12,14 @@ from collections.abc import Iterator
 
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue, stop_embedded
-from radir_pacs.cli.supervisor import Supervisor, only_one
+from radir_pacs.cli.state import end_orphans, only_one
+from radir_pacs.cli.supervisor import Supervisor
 from radir_pacs.config import Settings
 from radir_pacs.errors import RadirError, SettingError
+from radir_pacs.logs import set_up_logging
 
 READY_S = 90.0
+_ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # asked to end, Ctrl-C, the terminal was closed
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,13 +29,13 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
+    set_up_logging(settings, "supervisor")
     with running(settings) as supervisor:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: supervisor.stop())
-        print_addresses(settings)
+        if not supervisor.stopping.is_set():
+            print_addresses(settings)
         while not supervisor.stopping.wait(0.5):
             pass
-    return 0
+    return 1 if supervisor.broken else 0
 
 
 def print_addresses(settings: Settings) -> None:
@@ -44,11 +47,13 @@ def print_addresses(settings: Settings) -> None:
 
 @contextlib.contextmanager
 def running(settings: Settings) -> Iterator[Supervisor]:
-    """The whole stack, answering; it is stopped at the end of the body.
+    """The whole stack, answering; it is stopped at the end of the body, which has to end when ``stopping`` is set.
 
-    Raises SettingError for a taken port, RadirError when a process cannot stay up.
+    Signals that ask to end set it, from before the first process on: none may outlive its supervisor. Raises
+    SettingError for a taken port or a home folder that cannot be used, RadirError when a process cannot stay up.
     """
     with only_one(settings):
+        end_orphans(settings)
         for name, host, port in (
             ("listener_port", settings.listener_host, settings.listener_port),
             ("web_port", settings.web_host, settings.web_port),
@@ -56,6 +61,7 @@ def running(settings: Settings) -> Iterator[Supervisor]:
             check_free(name, host, port)
         supervisor = Supervisor(settings)
         thread = threading.Thread(target=supervisor.run, name="supervisor")
+        _stop_on_signals(supervisor)
         try:
             with Catalogue.open(settings) as catalogue:  # starts the embedded Postgres, brings the schema up to date
                 thread.start()
@@ -67,6 +73,12 @@ def running(settings: Settings) -> Iterator[Supervisor]:
                 thread.join()
             if not settings.database_url:
                 stop_embedded(settings.home)
+
+
+def _stop_on_signals(supervisor: Supervisor) -> None:
+    for number in _ENDINGS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
+            signal.signal(number, lambda *_: supervisor.stop())
 
 
 def check_free(name: str, host: str, port: int) -> None:
@@ -83,14 +95,17 @@ def check_free(name: str, host: str, port: int) -> None:
 
 
 def _wait_until_ready(settings: Settings, supervisor: Supervisor, catalogue: Catalogue) -> None:
-    deadline = time.monotonic() + READY_S
-    while time.monotonic() < deadline:
+    began = time.monotonic()
+    while time.monotonic() < began + READY_S and not supervisor.stopping.is_set():
         failed = supervisor.failed()
         if failed is not None:
             log = supervisor.log_of(failed.name)
             lines = log.read_text(errors="replace").strip().splitlines()[-1:]
             raise RadirError(f"{failed.name} does not stay up: {' '.join(lines)} (log: {log})")
-        if supervisor.pids() <= {row.pid for row in catalogue.processes()}:
+        # Rows of an earlier run may carry these numbers: in a container they come again in the same order.
+        since_s = time.monotonic() - began
+        if supervisor.pids() <= {row.pid for row in catalogue.processes() if row.silent_s < since_s}:
             return
         time.sleep(0.1)
-    raise RadirError(f"not ready after {READY_S:.0f} s; logs are in {settings.home / 'logs'}")
+    if not supervisor.stopping.is_set():
+        raise RadirError(f"not ready after {READY_S:.0f} s; logs are in {settings.home / 'logs'}")

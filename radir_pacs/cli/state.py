@@ -1,0 +1,130 @@
+"""What a running installation keeps in its home folder: a lock, and what its supervisor knows of its processes.
+
+The lock tells whether a supervisor lives: the kernel drops it with the process, however that ends. A process id would
+not tell: numbers come again, within minutes in a container.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from radir_pacs.config import ENV_PREFIX, Settings
+from radir_pacs.errors import NotReady, RadirError, SettingError
+
+_LOOKING_S = 0.5  # `is_held` has the lock for a moment: a supervisor that starts just then waits for it
+_STOP_S = 20.0
+
+
+@contextlib.contextmanager
+def only_one(settings: Settings) -> Iterator[None]:
+    """Hold the home folder: a second supervisor in it is refused. Raises RadirError, SettingError."""
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        file = _lock_file(settings).open("w")
+    except OSError as error:
+        raise SettingError(f"home: {settings.home} cannot be used: {error.strerror}") from None
+    with file:
+        deadline = time.monotonic() + _LOOKING_S
+        while not _locked(file, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                raise RadirError(f"radir runs already in {settings.home}")
+            time.sleep(0.02)
+        yield
+
+
+def is_held(settings: Settings) -> bool:
+    """Whether a supervisor runs in this home folder."""
+    try:
+        with _lock_file(settings).open() as file:
+            return not _locked(file, fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return False
+
+
+def must_run(settings: Settings) -> None:
+    """Raise NotReady where the database is the embedded one and nobody runs it: a typing error in ``--home`` must not
+    make a new installation, nor leave a server behind."""
+    if not settings.database_url and not is_held(settings):
+        raise NotReady(f"radir does not run in {settings.home}; start it by: radir up")
+
+
+def write_state(settings: Settings, state: Mapping[str, Any]) -> None:
+    """Replace what `read_state` answers. Raises OSError."""
+    path = _state_file(settings)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(state))
+    part.replace(path)
+
+
+def drop_state(settings: Settings) -> None:
+    """Nothing runs any more."""
+    _state_file(settings).unlink(missing_ok=True)
+
+
+def read_state(settings: Settings) -> dict[str, Any] | None:
+    """What a running supervisor says of its processes; None when none runs in this home folder."""
+    return _read(settings) if is_held(settings) else None
+
+
+def end_orphans(settings: Settings) -> int:
+    """End the processes that a killed supervisor left in this home folder; returns how many. With the lock held only.
+
+    They hold the ports, and nobody would watch them.
+    """
+    recorded = (_read(settings) or {}).get("processes", [])
+    left = [process for entry in recorded if (process := _living(entry, settings)) is not None]
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, stubborn = psutil.wait_procs(left, timeout=_STOP_S)
+    for process in stubborn:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(stubborn, timeout=_STOP_S)
+    return len(left)
+
+
+def _living(entry: Mapping[str, Any], settings: Settings) -> psutil.Process | None:
+    """The process of an entry, if its number is still that process: its command and its home folder tell."""
+    pid, command = entry.get("pid"), entry.get("command")
+    if not pid or not command:
+        return None
+    try:
+        process = psutil.Process(pid)
+        same = process.cmdline()[-len(command) :] == command
+        home = process.environ().get(f"{ENV_PREFIX}HOME") if same else None
+    except psutil.Error:
+        return None
+    return process if home == str(settings.home) else None
+
+
+def _read(settings: Settings) -> dict[str, Any] | None:
+    try:
+        state: dict[str, Any] = json.loads(_state_file(settings).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return state
+
+
+def _locked(file: Any, how: int) -> bool:
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _state_file(settings: Settings) -> Path:
+    return settings.home / "supervisor.json"
+
+
+def _lock_file(settings: Settings) -> Path:
+    return settings.home / "radir.lock"

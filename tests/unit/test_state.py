@@ -1,0 +1,110 @@
+"""The home folder of a running installation: its lock, its notes, and what a killed supervisor left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from radir_pacs.cli import main
+from radir_pacs.cli.state import end_orphans, is_held, must_run, only_one, read_state, write_state
+from radir_pacs.config import Settings
+from radir_pacs.errors import NotReady, RadirError, SettingError
+
+COMMAND = ["radir_pacs.listener", "--name", "listener"]
+HOLD = "import sys; from radir_pacs.config import Settings; from radir_pacs.cli.state import only_one\n"
+HOLD += "with only_one(Settings(home=sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home")
+
+
+@pytest.fixture
+def holder(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process that holds the home folder."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(settings.home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stdout.readline() == b"held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def sleeper(home: Path, command: list[str] = COMMAND) -> subprocess.Popen[bytes]:
+    """A process with such a command line and such settings, as `ps` shows them."""
+    code = "import time; print(flush=True); time.sleep(600)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *command],
+        env=os.environ | {"RADIR_HOME": str(home)},
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stdout.readline()
+    return process
+
+
+def test_a_home_has_one_supervisor_as_long_as_it_lives(settings: Settings, holder: subprocess.Popen[bytes]) -> None:
+    write_state(settings, {"processes": []})
+    assert is_held(settings) and read_state(settings) == {"processes": []}
+    with pytest.raises(RadirError, match="runs already"), only_one(settings):
+        pass
+    must_run(settings)
+    holder.kill()
+    holder.wait()
+    assert not is_held(settings) and read_state(settings) is None
+    with only_one(settings):
+        assert is_held(settings)
+
+
+def test_a_home_that_is_no_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for home in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(SettingError, match=r"home: .* cannot be used"), only_one(Settings(home=home)):
+            pass
+
+
+def test_what_a_killed_supervisor_left_is_ended_and_nothing_else(settings: Settings, tmp_path: Path) -> None:
+    settings.home.mkdir()
+    orphan, elsewhere, reused = sleeper(settings.home), sleeper(tmp_path), sleeper(settings.home, ["something", "else"])
+    pids = [orphan.pid, elsewhere.pid, reused.pid, 2**22 + 1, None]
+    write_state(settings, {"processes": [{"name": str(pid), "command": COMMAND, "pid": pid} for pid in pids]})
+    try:
+        with only_one(settings):
+            assert end_orphans(settings) == 1
+            assert end_orphans(settings) == 0
+        assert orphan.wait(30) is not None
+        assert elsewhere.poll() is None and reused.poll() is None
+    finally:
+        for process in (orphan, elsewhere, reused):
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["delete", "2.25.1"], ["complete", "2.25.1"], ["similar", "2.25.1"]], ids=lambda a: str(a[0])
+)
+def test_a_command_where_nothing_runs_makes_nothing(
+    arguments: list[str], settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a typing error in --home: no new installation, no database server that nobody stops."""
+    assert main([*arguments, "--home", str(settings.home)]) == 1
+    said = capsys.readouterr().err
+    assert said == f"error: radir does not run in {settings.home}; start it by: radir up\n"
+    assert not settings.home.exists()
+    with pytest.raises(NotReady):
+        must_run(settings)
+
+
+def test_status_where_nothing_runs(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--home", str(settings.home)]) == 1
+    assert "radir does not run in" in capsys.readouterr().out
+    assert main(["status", "--json", "--home", str(settings.home)]) == 1
+    assert json.loads(capsys.readouterr().out) == {"running": False, "home": str(settings.home), "processes": []}
+    assert not settings.home.exists()

@@ -1,0 +1,215 @@
+"""The supervisor with processes that live, die, hang and talk too much."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from radir_pacs.cli import supervisor as module
+from radir_pacs.cli import up
+from radir_pacs.cli.state import read_state
+from radir_pacs.cli.supervisor import Supervisor, _Child
+from radir_pacs.config import Settings
+from radir_pacs.errors import RadirError, SettingError
+
+PROGRAMS = {
+    "sleeper": "import time\ntime.sleep(600)\n",
+    "crasher": "raise SystemExit('error: the model is of yesterday')\n",
+    "stubborn": "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    "print('deaf', flush=True)\ntime.sleep(600)\n",
+    "talker": "import time\nwhile True:\n    print('x' * 99, flush=True)\n    time.sleep(0.0005)\n",
+}
+
+
+def eventually(what: Callable[[], object], limit_s: float = 30.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not what():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Supervisor:
+    """Without processes; its database is somebody else's."""
+    for name, program in PROGRAMS.items():
+        (tmp_path / f"{name}.py").write_text(program)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(module, "_FIRST_PAUSE_S", 0.01)
+    made = Supervisor(Settings(home=tmp_path / "home", database_url="postgresql://nobody"))
+    made.settings.home.mkdir()
+    made.children.clear()
+    return made
+
+
+@contextmanager
+def running(supervisor: Supervisor, *modules: str) -> Iterator[list[_Child]]:
+    supervisor.children += [_Child(name, [name]) for name in modules]
+    thread = threading.Thread(target=supervisor.run)
+    thread.start()
+    try:
+        yield supervisor.children
+    finally:
+        supervisor.stop()
+        thread.join(60)
+    assert not thread.is_alive()
+    assert all(child.process is None or child.process.poll() is not None for child in supervisor.children)
+
+
+def test_the_processes_of_an_installation(tmp_path: Path) -> None:
+    made = Supervisor(Settings(home=tmp_path, listener_processes=2, worker_processes=1))
+    assert [child.name for child in made.children] == ["listener-1", "listener-2", "web", "relay", "worker"]
+
+
+def test_a_process_that_is_killed_comes_back(supervisor: Supervisor, caplog: pytest.LogCaptureFixture) -> None:
+    with running(supervisor, "sleeper") as (child,):
+        eventually(lambda: child.process)
+        first = child.process
+        assert first is not None
+        os.kill(first.pid, signal.SIGKILL)
+        eventually(lambda: child.process and child.process is not first)
+        assert (child.restarts, child.last_exit) == (1, -signal.SIGKILL)
+    assert "sleeper ended with exit status -9; it starts again in" in caplog.text
+
+
+def test_a_process_that_cannot_stay_up_is_named_with_its_last_words(supervisor: Supervisor) -> None:
+    class Nobody:
+        def processes(self) -> tuple[()]:
+            return ()
+
+    with (
+        running(supervisor, "sleeper", "crasher"),
+        pytest.raises(RadirError, match="crasher does not stay up: error: the model is of yesterday") as caught,
+    ):
+        up._wait_until_ready(supervisor.settings, supervisor, Nobody())  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_the_pauses_between_restarts_grow_to_a_bound(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FIRST_PAUSE_S", 0.5)
+    child = _Child("crasher", ["crasher"])
+    pauses = []
+    for _ in range(8):
+        supervisor._pause(child, 0.0, "ended")
+        pauses.append(child.not_before)
+    assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
+    child.quick_ends = 5000  # a night of them
+    supervisor._pause(child, 0.0, "ended")
+    assert child.not_before == 30
+    supervisor._pause(child, 1000.0, "ended")
+    assert child.not_before == 1000.5, "one that lived for long starts again soon"
+
+
+def test_what_cannot_be_started_is_tried_again(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    popen = subprocess.Popen
+    refusals = [OSError(12, "Cannot allocate memory")] * 2
+
+    def sometimes(*arguments: Any, **options: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return popen(*arguments, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", sometimes)
+    with running(supervisor, "sleeper") as (child,):
+        eventually(lambda: child.process)
+
+
+def test_a_supervisor_that_breaks_leaves_nobody_waiting(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(supervisor, "sleeper") as (child,):
+        eventually(lambda: child.process)
+
+        def broken(child: _Child) -> None:
+            raise RuntimeError
+
+        monkeypatch.setattr(supervisor, "_tend", broken)
+        assert supervisor.stopping.wait(30), "the stack would hang without its processes"
+    assert supervisor.broken and "breaks" in caplog.text
+
+
+def test_a_full_disk_for_its_own_notes_stops_nothing(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "write_state", full)
+    with running(supervisor, "sleeper") as (child,):
+        eventually(lambda: child.process)
+        assert not supervisor.stopping.is_set()
+
+
+def test_a_process_that_does_not_listen_is_ended_by_force(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_STOP_S", 0.2)
+    with running(supervisor, "stubborn") as (child,):
+        log = supervisor.log_of("stubborn")
+        eventually(lambda: log.exists() and "deaf" in log.read_text())
+        process = child.process
+    assert process is not None and process.returncode == -signal.SIGKILL
+
+
+def test_a_log_does_not_outgrow_its_bound(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LOG_BYTES", 20_000)
+    with running(supervisor, "talker"):
+        log = supervisor.log_of("talker")
+        eventually(lambda: log.with_suffix(".log.1").exists())
+        size = log.stat().st_size
+        eventually(lambda: log.stat().st_size != size)
+        assert b"\0" not in log.read_bytes(), "it goes on at the new end"
+
+
+@dataclass
+class Row:
+    pid: int
+    silent_s: float
+
+
+def test_a_row_of_an_earlier_run_with_the_same_number_is_not_readiness(supervisor: Supervisor) -> None:
+    """In a container the numbers come again in the same order."""
+    asked = []
+
+    class Rows:
+        def processes(self) -> list[Row]:
+            (child,) = supervisor.children
+            asked.append(child)
+            pid = child.process.pid if child.process else 0
+            return [Row(pid, 0.0 if len(asked) > 3 else 3600.0)]
+
+    with running(supervisor, "sleeper"):
+        up._wait_until_ready(supervisor.settings, supervisor, Rows())  # type: ignore[arg-type]
+    assert len(asked) > 3
+
+
+def test_being_stopped_while_starting_ends_the_wait(supervisor: Supervisor) -> None:
+    supervisor.stop()
+    up._wait_until_ready(supervisor.settings, supervisor, None)  # type: ignore[arg-type]
+
+
+def test_a_taken_port_is_named_with_its_flag() -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingError, match=f"web_port: 127.0.0.1:{port} .*--web-port"):
+            up.check_free("web_port", "127.0.0.1", port)
+    up.check_free("web_port", "127.0.0.1", port)
+
+
+def test_nothing_is_read_of_a_supervisor_that_was_killed(supervisor: Supervisor) -> None:
+    """Its notes stay, and their process id may be anybody's by now: here it is ours."""
+    with running(supervisor, "sleeper") as (child,):
+        eventually(lambda: child.process)
+        assert (supervisor.settings.home / "supervisor.json").exists()
+        assert read_state(supervisor.settings) is None, "nobody holds the lock"
