@@ -42,6 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # `radir … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # a file named on the command line, a full disk
+        print(f"error: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
+        return 1
     return code
 
 

@@ -8,13 +8,14 @@ from radir_pacs import config
 from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli.output import out
+from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     for name, run, text in (
         ("complete", complete, "a study is complete: encode it without waiting for the quiet period"),
-        ("delete", delete, "delete a study, its files and its vectors; answers leave it out at once"),
+        ("delete", delete, "delete a study; answers leave it out at once, its files and vectors follow"),
     ):
         parser = commands.add_parser(name, help=text)
         parser.add_argument("study", help="Study Instance UID")
@@ -23,6 +24,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def complete(args: argparse.Namespace, settings: Settings) -> int:
+    must_run(settings)
     with Catalogue.open(settings) as catalogue:
         done = catalogue.complete_now(args.study)
     out.print("encoding follows" if done else "nothing to do: the study is not receiving")
@@ -30,10 +32,12 @@ def complete(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def delete(args: argparse.Namespace, settings: Settings) -> int:
+    """The rows go now, with them every answer; of files and index the relay clears away what may not go at once."""
+    must_run(settings)
     with Catalogue.open(settings) as catalogue:
         unused = catalogue.delete_study(args.study)
     blobs = BlobStore(settings.home / "blobs")
-    for sha256 in unused:
-        blobs.delete(sha256)
-    out.print(f"deleted; {len(unused)} files removed")
+    removed = sum([blobs.delete(sha256) for sha256 in unused])
+    later = f"; {len(unused) - removed} came too recently and go within minutes" if removed < len(unused) else ""
+    out.print(f"deleted; {removed} files removed{later}")
     return 0

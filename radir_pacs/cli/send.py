@@ -24,7 +24,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Exit code 1 when the peer refused a file."""
+    """Exit code 1 when the peer did not store a file."""
     destination = (
         Destination.parse(args.to)
         if args.to
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     else:
         out.print(f"{len(results) - len(refused)} of {len(results)} files stored at {destination}")
         for reason, count in Counter(result.reason for result in refused).most_common():
-            out.print(f"  {count} refused: {reason}", markup=False)
+            out.print(f"  {count} not stored: {reason}", markup=False)
     return 1 if refused else 0
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from radir_pacs import anatomy, config
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli.output import out, print_json
+from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
 from radir_pacs.delivery.report import report_of
 from radir_pacs.errors import BadInput
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     limit = settings.result_limit if args.limit is None else args.limit
     if not 1 <= limit <= settings.result_limit_max:
         raise BadInput(f"--limit is from 1 to {settings.result_limit_max}")
+    must_run(settings)
     query = Query(study_uid=args.study, region=anatomy.look_up(args.region).key, limit=limit, filters=_filters(args))
     with Catalogue.open(settings) as catalogue:
         answer = Searcher(catalogue, settings).similar(query)

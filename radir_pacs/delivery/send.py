@@ -12,7 +12,7 @@ from pydicom.filereader import read_file_meta_info
 from pynetdicom import AE, _config
 from pynetdicom.association import Association
 
-from radir_pacs.errors import BadInput, RadirError
+from radir_pacs.errors import BadInput, PeerFailed
 
 _MOST_CONTEXTS = 128  # PS3.8 9.3.2.2: odd ids 1 to 255
 _TIMEOUT_S = 60
@@ -62,7 +62,10 @@ def send_files(
     calling_ae: str = "RADIR-SEND",
     on_result: Callable[[SendResult], None] = lambda result: None,
 ) -> list[SendResult]:
-    """Send each file; a refused one does not stop the rest. Raises RadirError when the peer cannot be reached."""
+    """Send each file; a refused one does not stop the rest.
+
+    Raises PeerFailed when the peer cannot be reached; one that goes away in the middle is said of every file left.
+    """
     _config.STORE_SEND_CHUNKED_DATASET = True  # as it lies on the disk, without decoding
     results: list[SendResult] = []
 
@@ -70,20 +73,38 @@ def send_files(
         results.append(result)
         on_result(result)
 
-    for batch in _batches(paths, note):
-        association = _associate(batch, destination, calling_ae)
-        try:
-            for path, _ in batch:
-                if not association.is_established:
-                    association = _associate(batch, destination, calling_ae)
-                result = _send(association, path)
-                if result.status is None and association.is_established:
-                    association.abort()  # it may be dead: the next file gets another one
-                note(result)
-        finally:
-            if association.is_established:
-                association.release()
+    try:
+        for batch in _batches(paths, note):
+            _send_batch(batch, destination, calling_ae, note)
+    except PeerFailed as error:
+        if all(result.status is None for result in results):
+            raise
+        told = {result.path for result in results}
+        for path in paths:
+            if path not in told:
+                note(SendResult(path=path, status=None, reason=str(error)))
     return results
+
+
+def _send_batch(
+    batch: list[tuple[Path, tuple[str, str]]],
+    destination: Destination,
+    calling_ae: str,
+    note: Callable[[SendResult], None],
+) -> None:
+    """By one association, or another where the peer ends it. Raises PeerFailed when there is none to be had."""
+    association = _associate(batch, destination, calling_ae)
+    try:
+        for path, _ in batch:
+            if not association.is_established:
+                association = _associate(batch, destination, calling_ae)
+            result = _send(association, path)
+            if result.status is None and association.is_established:
+                association.abort()  # it may be dead: the next file gets another one
+            note(result)
+    finally:
+        if association.is_established:
+            association.release()
 
 
 def _batches(paths: Iterable[Path], note: Callable[[SendResult], None]) -> Iterator[list[tuple[Path, tuple[str, str]]]]:
@@ -114,7 +135,7 @@ def _associate(batch: list[tuple[Path, tuple[str, str]]], destination: Destinati
     association = ae.associate(destination.host, destination.port, ae_title=destination.ae_title)
     if not association.is_established:
         why = "refused the association" if association.is_rejected else "does not answer"
-        raise RadirError(f"{destination} {why}")
+        raise PeerFailed(f"{destination} {why}")
     return association
 
 
