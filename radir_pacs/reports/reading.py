@@ -58,15 +58,16 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
             concept = lexicon.concepts[key]
         inner = mark.entry.inner
         if inner is not None and (not where or concept.kind is FindingKind.DEVICE):
-            side = sides.get(i) or (Laterality.BILATERAL if mark.both else None)
-            where = [Place(i, inner, lexicon.place_region[inner], side, False), *where]
+            own_side = sides.get(i) or (Laterality.BILATERAL if mark.both else None)
+            where = [Place(i, inner, lexicon.place_region[inner], own_side, False), *where]
         where = where or fronted(i, concept, marks, places, lexicon)
         if where:
             placed[i] = where
         else:
             where = _inherited(i, concept, marks, placed, denied, scopes)
-        regions, laterality = _regions(where, sides.get(i), concept, lexicon)
-        if not where and i not in sides:
+        side = sides.get(i) or (None if where else _side_of_neighbour(i, marks, findings, denied))
+        regions, laterality = _regions(where, side, concept, lexicon)
+        if not where and side is None:
             unplaced.append(len(findings))
         findings.append(
             Finding(
@@ -103,6 +104,15 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
     if any(finding.kind is not FindingKind.NORMAL for finding in findings):
         return SentenceReading(findings=tuple(findings), unplaced=open_findings)
     return _open_ends(marks, places, findings, lexicon)
+
+
+def _side_of_neighbour(i: int, marks: list[Mark], findings: list[Finding], denied: bool) -> Laterality | None:
+    """ "Left effusion with adjacent atelectasis": what accompanies a finding is on its side."""
+    if denied or not findings or not any(mark.cue & Cue.SOFT_BREAK for mark in marks[max(0, i - 3) : i]):
+        return None
+    last = findings[-1]
+    apart = any(mark.cue & (Cue.BREAK | Cue.THERE) for mark in marks[:i] if mark.start > last.span[1])
+    return last.laterality if last.asserted and not apart else None
 
 
 def _measurements(
@@ -244,6 +254,8 @@ def _run(i: int, marks: list[Mark], by_index: dict[int, Place], step: int) -> li
             break
         elif (mark.cue & Cue.COMMA and not found) or (mark.attribute and found):
             break
+        elif step > 0 and mark.cue & Cue.CONJUNCTION and not found and i and marks[i - 1].place:
+            break  # "heart size normal and lungs are clear"
         last_word = mark.last if step > 0 else mark.first
         j += step
     if step < 0:
