@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 
 from radir_pacs.blobs import BlobStore
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import Catalogue, PartitionSize
 from radir_pacs.config import Settings
 from radir_pacs.errors import RadirError, StorageFailed
-from radir_pacs.index import should_merge
+from radir_pacs.index import collect, partition_folder, should_merge
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,9 @@ PRUNE_S = 600.0
 KEEP_DONE_S = 7 * 86_400.0  # ended jobs and replaced generations, for who asks what happened
 KEEP_GONE_S = 30 * 86_400.0  # deletions, for a process that slept
 KEEP_SILENT_S = 86_400.0
+KEEP_REFUSALS_S = 90 * 86_400.0
+MOST_REFUSALS = 100_000
+FORGET_S = 86_400.0  # what was deleted leaves the index files within so long, however little it is
 
 
 class Relay:
@@ -36,12 +39,13 @@ class Relay:
         settings: Settings,
         ring: Callable[[int], None],
         clock_s: Callable[[], float] = time.monotonic,
+        now_s: Callable[[], float] = time.time,
     ) -> None:
         self._catalogue = catalogue
         self._blobs = blobs
         self._settings = settings
         self._ring = ring
-        self._clock_s = clock_s
+        self._clock_s, self._now_s = clock_s, now_s
         self._surveyed_s = self._pruned_s = float("-inf")
 
     def run(self, stop: threading.Event) -> None:
@@ -85,7 +89,7 @@ class Relay:
 
     def _ask_for_merges(self) -> None:
         for partition in self._catalogue.partitions():
-            if should_merge(partition.n_generation, partition.n_tail, partition.n_gone):
+            if should_merge(partition.n_generation, partition.n_tail, partition.n_gone) or _must_forget(partition):
                 self._catalogue.enqueue_merge(partition.model_id, partition.region)
 
     def _revive(self) -> None:
@@ -101,6 +105,15 @@ class Relay:
         self._catalogue.prune_jobs(KEEP_DONE_S)
         self._catalogue.prune_generations(gone_keep_s=KEEP_GONE_S, generation_keep_s=KEEP_DONE_S)
         self._catalogue.prune_processes(KEEP_SILENT_S)
+        self._catalogue.prune_refusals(keep_s=KEEP_REFUSALS_S, most=MOST_REFUSALS)
+        for partition in self._catalogue.partitions():
+            folder = partition_folder(self._settings.home, partition.model_id, partition.region)
+            collect(folder, now_s=self._now_s(), keep=partition.published)
         removed = self._blobs.sweep(self._catalogue.known_blobs)
         if removed:
             log.info("unreferenced files removed", extra={"files": removed})
+
+
+def _must_forget(partition: PartitionSize) -> bool:
+    """Whether its generation may still hold a vector that was deleted long ago; no answer gives it, the file does."""
+    return partition.n_generation > 0 and (partition.oldest_gone_s or 0.0) > FORGET_S

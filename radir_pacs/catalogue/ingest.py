@@ -77,6 +77,11 @@ class Ingest(Part):
         with self._database.transaction() as connection:
             return tuple(Refusal(**row) for row in run(connection, "refusals", limit=limit))
 
+    def prune_refusals(self, *, keep_s: float, most: int) -> int:
+        """Forget refusals older than ``keep_s``, and all but about the newest ``most``; returns how many."""
+        with self._database.transaction() as connection:
+            return run(connection, "prune_refusals", keep_s=keep_s, most=most).rowcount
+
     def known_blobs(self, hashes: Sequence[str]) -> frozenset[str]:
         """Which of these blobs belong to an instance."""
         with self._database.transaction() as connection:

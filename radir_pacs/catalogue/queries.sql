@@ -66,6 +66,11 @@ VALUES (%(sop_uid)s, %(reason)s, %(dimse_status)s, %(source)s);
 -- The newest refusals.
 SELECT sop_uid, reason, dimse_status, source, at FROM refusal ORDER BY id DESC LIMIT %(limit)s;
 
+-- name: prune_refusals
+-- What was refused long ago, or so many refusals ago: a peer that sends rubbish for ever fills no disk (P6).
+DELETE FROM refusal WHERE at < now() - make_interval(secs => %(keep_s)s::float8)
+    OR id <= (SELECT max(id) FROM refusal) - %(most)s::bigint;
+
 -- name: known_blobs
 -- Which of these blobs an instance names.
 SELECT DISTINCT content_sha256 FROM instance WHERE content_sha256 = ANY(%(hashes)s::text[]);
@@ -310,16 +315,20 @@ WHERE model_id = %(model_id)s AND region = %(region)s AND state = 'PUBLISHED';
 -- name: partitions
 -- Each partition of the active models: vectors in its generation, in its tail, and gone since the generation.
 WITH served AS (
-    SELECT p.model_id, p.region, coalesce(g.count, 0) AS n_generation, coalesce(g.as_of, '0'::xid8) AS as_of
+    SELECT p.model_id, p.region, g.name AS published, coalesce(g.count, 0) AS n_generation,
+        coalesce(g.as_of, '0'::xid8) AS as_of
     FROM partition AS p JOIN model AS m USING (model_id)
     LEFT JOIN generation AS g ON g.model_id = p.model_id AND g.region = p.region AND g.state = 'PUBLISHED'
     WHERE m.active
 )
-SELECT p.model_id, p.region, p.n_generation,
+SELECT p.model_id, p.region, p.published, p.n_generation,
     (SELECT count(*) FROM encoding AS e
      WHERE e.model_id = p.model_id AND e.xid >= p.as_of AND p.region = ANY(e.regions)) AS n_tail,
-    (SELECT count(*) FROM encoding_gone AS x WHERE x.model_id = p.model_id AND x.xid >= p.as_of) AS n_gone
-FROM served AS p ORDER BY p.model_id, p.region;
+    gone.n AS n_gone, gone.oldest_s AS oldest_gone_s
+FROM served AS p CROSS JOIN LATERAL (
+    SELECT count(*) AS n, extract(epoch FROM now() - min(x.at))::float8 AS oldest_s FROM encoding_gone AS x
+    WHERE x.model_id = p.model_id AND x.xid >= p.as_of) AS gone
+ORDER BY p.model_id, p.region;
 
 -- name: prune_gone
 -- Deletions that every generation has taken in and that no process is likely to have missed.

@@ -111,13 +111,18 @@ class GenerationRow:
 
 @dataclass(frozen=True, kw_only=True)
 class PartitionSize:
-    """Vectors in a partition's generation and tail, and encodings of its model gone since the generation."""
+    """Vectors in a partition's generation and tail, and encodings of its model gone since the generation.
+
+    ``published`` names the generation; ``oldest_gone_s`` is how long ago the first of those that are gone went.
+    """
 
     model_id: str
     region: str
     n_generation: int
     n_tail: int
     n_gone: int
+    published: str | None = None
+    oldest_gone_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
-"""The one writer of a partition: when it merges, and what it clears away."""
+"""The one writer of a partition: when it merges, and what is cleared away after it."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -26,33 +27,49 @@ def should_merge(n_generation: int, n_tail: int, n_deleted: int) -> bool:
     return max(n_tail, n_deleted) >= max(MIN_CHANGES, CHANGED_FRACTION * n_generation)
 
 
-def collect(folder: Path, *, now_s: float, grace_s: float = GRACE_S) -> tuple[str, ...]:
-    """Remove what nobody needs from a partition's folder; returns the names removed. For the writer only.
+def collect(folder: Path, *, now_s: float, grace_s: float = GRACE_S, keep: str | None = None) -> tuple[str, ...]:
+    """Remove what nobody needs from a partition's folder; returns the names removed. Several may do it at once.
 
-    A generation goes when a newer one has stood for ``grace_s`` (a reader may be about to open it; one that has it
-    open keeps its files). A build goes when its process is gone. ``now_s``: seconds since the epoch.
+    A generation other than ``keep`` goes when a newer one has stood for ``grace_s`` (a reader may be about to open it;
+    one that has it open keeps its files). A build goes when its process is gone. ``now_s``: seconds since the epoch.
     """
     if not folder.is_dir():
         return ()
     names = generation_names(folder)
-    outdated = [old for old, successor in pairwise(names) if now_s - (folder / successor).stat().st_mtime >= grace_s]
+    outdated = [
+        old for old, successor in pairwise(names) if old != keep and _age_s(folder / successor, now_s) >= grace_s
+    ]
     for name in outdated:
-        (folder / name).rename(folder / f"{_REMOVING_PREFIX}{name}")  # never visible half removed
+        with contextlib.suppress(FileNotFoundError):  # somebody else was first
+            (folder / name).rename(folder / f"{_REMOVING_PREFIX}{name}")  # never visible half removed
     abandoned = [build for build in folder.glob(f"{BUILDING_PREFIX}*") if _is_abandoned(build, now_s, grace_s)]
     for unwanted in (*abandoned, *folder.glob(f"{_REMOVING_PREFIX}*")):
         shutil.rmtree(unwanted, ignore_errors=True)
     return (*outdated, *(build.name for build in abandoned))
 
 
+def _age_s(path: Path, now_s: float) -> float:
+    """Seconds since the folder got its last entry; below nothing for one that is not there."""
+    try:
+        return now_s - path.stat().st_mtime
+    except FileNotFoundError:
+        return float("-inf")
+
+
 def _is_abandoned(scratch: Path, now_s: float, grace_s: float) -> bool:
-    """Old, and its builder's lock is free: the kernel drops the lock when the process ends, however it ends."""
+    """Old, and its builder's lock is free: the kernel drops the lock when the process ends, however it ends.
+
+    The lock of a young one is not tried: its builder is about to take it.
+    """
+    if _age_s(scratch, now_s) < grace_s:
+        return False
     try:
         handle = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return now_s - os.fstat(handle).st_mtime >= grace_s
+        return True
     except BlockingIOError:
         return False
     finally:

@@ -6,16 +6,20 @@ import os
 import threading
 import time
 
+import psycopg
 import pytest
 from radir_workers.app import make_app
-from radir_workers.relay import PRUNE_S, SURVEY_S, Relay
+from radir_workers.index_partition import IndexPartition
+from radir_workers.relay import FORGET_S, PRUNE_S, SURVEY_S, Relay
 
 from radir_pacs.blobs import YOUNG_S, BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError
+from radir_pacs.index import partition_folder
+from radir_pacs.index.writer import GRACE_S
 from radir_pacs.types import JobKind, StudyState
-from tests.catalogue_material import add, encoded, header, register
+from tests.catalogue_material import MODEL, add, claimed, encoded, encoding, header, register
 
 
 class Clock:
@@ -120,6 +124,72 @@ def test_files_of_deleted_studies_go_in_time(
     clock.now_s += PRUNE_S
     relay.round()
     assert blobs.path(kept).exists()
+
+
+def test_a_deleted_vector_leaves_the_index_files_in_time(
+    catalogue: Catalogue, settings: Settings, rung: list[int], clock: Clock
+) -> None:
+    """It left every answer at once; here its bytes go, though one deletion alone is worth no merge."""
+    now_s = time.time()
+    relay = Relay(catalogue, BlobStore(settings.home / "blobs"), settings, rung.append, clock, lambda: now_s)
+    merge = IndexPartition(catalogue, settings.home)
+    folder = partition_folder(settings.home, MODEL, "chest")
+    deleted = encoding(1, 1)
+    secret = deleted.vectors[deleted.regions.index("chest")].tobytes()
+
+    def on_disk() -> bool:
+        return any(secret in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+    def merges_asked_for() -> int:
+        clock.now_s += max(SURVEY_S, PRUNE_S)
+        relay.round()
+        return sum(count.count for count in catalogue.overview().jobs if count.kind is JobKind.INDEX and count.oldest_s)
+
+    register(catalogue)
+    for study in (1, 2, 3):
+        encoded(catalogue, study)
+    for region in deleted.regions:
+        merge(claimed(catalogue, JobKind.INDEX, f"{MODEL}/{region}"))
+    assert on_disk() and merges_asked_for() == 0
+    catalogue.delete_study("2.25.1")
+    assert merges_asked_for() == 0, "not for every deletion at once"
+    with psycopg.connect(settings.database_url) as connection:
+        connection.execute("UPDATE encoding_gone SET at = at - make_interval(secs => %s)", [FORGET_S + 1])
+    assert merges_asked_for() == len(deleted.regions)
+    for region in deleted.regions:
+        merge(claimed(catalogue, JobKind.INDEX, f"{MODEL}/{region}"))
+    assert merges_asked_for() == 0, "it is forgotten, once"
+    assert on_disk(), "a reader may be about to open the old generation"
+    now_s += GRACE_S + 1
+    merges_asked_for()
+    assert not on_disk()
+
+
+def test_a_published_generation_stays_whatever_stands_beside_it(
+    catalogue: Catalogue, settings: Settings, rung: list[int], clock: Clock
+) -> None:
+    """A build that nobody recorded, as after kill -9 at the wrong moment, is newer and does not answer."""
+    register(catalogue)
+    encoded(catalogue)
+    merge = IndexPartition(catalogue, settings.home)
+    merge(claimed(catalogue, JobKind.INDEX, f"{MODEL}/chest"))
+    published = catalogue.published_generation(MODEL, "chest")
+    assert published is not None
+    folder = partition_folder(settings.home, MODEL, "chest")
+    (folder / "99999999-0123456789ab").mkdir()
+    later = time.time() + 10 * GRACE_S
+    Relay(catalogue, BlobStore(settings.home / "blobs"), settings, rung.append, clock, lambda: later).round()
+    assert (folder / published.name).is_dir()
+
+
+def test_refusals_do_not_grow_without_bound(
+    catalogue: Catalogue, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("radir_workers.relay.MOST_REFUSALS", 3)
+    for number in range(5):
+        catalogue.add_refusal(f"2.25.{number}", "odd", 0xC000, "PEER")
+    relay.round()
+    assert [refusal.sop_uid for refusal in catalogue.refusals()] == ["2.25.4", "2.25.3", "2.25.2"]
 
 
 @pytest.mark.parametrize("url", ["filesystem://", "sqla+sqlite://", "nonsense"])
