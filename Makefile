@@ -8,6 +8,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PATIENTS ?= 40
 DATA ?=
+FEWER_LINES := { grep -vE '^(Requirement already|  |Looking)' || true; }  # grep's own status says nothing; pip's counts
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:  ## what can be made
@@ -52,12 +53,12 @@ services:
 	@deploy/check-build-tools "$(PYTHON)"
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
 	@echo "installing into .venv (the first time takes some minutes)"
-	@$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e . | grep -vE '^(Requirement already|  |Looking)' || true
+	@$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e . | $(FEWER_LINES)
 	@$(BIN)/python -c 'import radir_pacs, hnswlib, torch'
 	@touch $@
 
 .venv/installed-test: .venv/installed
-	@$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e '.[test]' | grep -vE '^(Requirement already|  |Looking)' || true
+	@$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e '.[test]' | $(FEWER_LINES)
 	@$(BIN)/python -c 'import pytest, hypothesis, mypy'
 	@touch $@
 
