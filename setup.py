@@ -95,6 +95,7 @@ setup(
             "import-images = radir_pacs.dicom.import_images:register",
             "mine = radir_pacs.reports.command:register",
             "phantom = radir_training.phantoms.command:register",
+            "train = radir_training.command:register",
         ],
     },
 )
