@@ -24,6 +24,7 @@ from radir_pacs.errors import StorageFailed
 YOUNG_S = 300.0  # far longer than any transaction that may follow a rename
 ABANDONED_S = 7200.0  # longer than any association: an older incoming file has no writer
 _HASH = re.compile(r"[0-9a-f]{64}")
+SWEEP_PARTS = 256  # as many as folders below the root, so that no sweep need walk through all files at once
 _SWEEP_BATCH = 1000
 
 
@@ -132,24 +133,25 @@ class BlobStore:
             path.unlink(missing_ok=True)
         return True
 
-    def sweep(self, known: Callable[[Sequence[str]], frozenset[str]]) -> int:
+    def sweep(self, known: Callable[[Sequence[str]], frozenset[str]], part: int | None = None) -> int:
         """Remove blobs that no instance names and incoming files without a writer; returns how many.
 
-        known: tells which of some hashes an instance names. Young blobs are left alone: their row may be on its way.
+        known: tells which of some hashes an instance names. part: one of ``SWEEP_PARTS``, all by default. Young blobs
+        are left alone: their row may be on its way.
         """
         removed = 0
         for path in self.incoming_folder.iterdir():
-            if _age_s(path) > ABANDONED_S:
+            if path.is_file() and _age_s(path) > ABANDONED_S:
                 path.unlink(missing_ok=True)
                 removed += 1
-        for names in self._batches():
+        for names in self._batches("[0-9a-f][0-9a-f]" if part is None else f"{part:02x}"):
             for name in set(names) - known(names):
                 removed += self.delete(name)
         return removed
 
-    def _batches(self) -> Iterator[list[str]]:
+    def _batches(self, folder: str) -> Iterator[list[str]]:
         batch: list[str] = []
-        for path in self.root.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*"):
+        for path in self.root.glob(f"{folder}/[0-9a-f][0-9a-f]/*"):
             if _HASH.fullmatch(path.name):
                 batch.append(path.name)
             if len(batch) == _SWEEP_BATCH:

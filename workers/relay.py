@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from radir_pacs.blobs import BlobStore
+from radir_pacs.blobs import SWEEP_PARTS, BlobStore
 from radir_pacs.catalogue import Catalogue, PartitionSize
 from radir_pacs.config import Settings
 from radir_pacs.errors import RadirError, StorageFailed
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 SURVEY_S = 5.0  # between two looks at the size of the tails
 PRUNE_S = 600.0
+SWEEP_S = PRUNE_S / SWEEP_PARTS  # all files are looked at as often as all rows, but the bell waits for none of it
 KEEP_DONE_S = 7 * 86_400.0  # ended jobs and replaced generations, for who asks what happened
 KEEP_GONE_S = 30 * 86_400.0  # deletions, for a process that slept
 KEEP_SILENT_S = 86_400.0
@@ -46,7 +47,8 @@ class Relay:
         self._settings = settings
         self._ring = ring
         self._clock_s, self._now_s = clock_s, now_s
-        self._surveyed_s = self._pruned_s = float("-inf")
+        self._surveyed_s = self._pruned_s = self._swept_s = float("-inf")
+        self._part = 0
 
     def run(self, stop: threading.Event) -> None:
         """Round after round until told to stop. A round that fails is said and tried again."""
@@ -74,6 +76,9 @@ class Relay:
         if now_s - self._pruned_s >= PRUNE_S:
             self._pruned_s = now_s
             self._prune()
+        if now_s - self._swept_s >= SWEEP_S:
+            self._swept_s = now_s
+            self._sweep_files()
         self._ring_pending()
 
     def _ring_pending(self) -> None:
@@ -109,7 +114,10 @@ class Relay:
         for partition in self._catalogue.partitions():
             folder = partition_folder(self._settings.home, partition.model_id, partition.region)
             collect(folder, now_s=self._now_s(), keep=partition.published)
-        removed = self._blobs.sweep(self._catalogue.known_blobs)
+
+    def _sweep_files(self) -> None:
+        removed = self._blobs.sweep(self._catalogue.known_blobs, self._part)
+        self._part = (self._part + 1) % SWEEP_PARTS
         if removed:
             log.info("unreferenced files removed", extra={"files": removed})
 
