@@ -5,32 +5,47 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from importlib import import_module
 from importlib.metadata import entry_points
 
 from radir_pacs import __version__, config
-from radir_pacs.cli import admin, demo, feedback, send, similar, status, up, viewer
 from radir_pacs.errors import RadirError
 
-_OWN = (up, status, similar, send, admin, demo, feedback, viewer)
+# Each command and its module here; a command costs the imports of its own module only.
+_OWN = {
+    "up": "up",
+    "status": "status",
+    "similar": "similar",
+    "send": "send",
+    "complete": "admin",
+    "delete": "admin",
+    "demo": "demo",
+    "feedback": "feedback",
+    "viewer": "viewer",
+}
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line, as ``docs/reference/commands.md`` shows it."""
+def parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The command line with one command; with all of them, as docs/reference/commands.md has it, where it is unknown."""
+    points = {point.name: point for point in entry_points(group="radir.commands")}
+    known = command in _OWN or command in points
     root = argparse.ArgumentParser(
         prog="radir", description="Similar cases beside the PACS. Decision support, not diagnosis."
     )
     root.add_argument("--version", action="version", version=f"radir {__version__}")
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in _OWN:
-        module.register(commands)
-    for point in sorted(entry_points(group="radir.commands"), key=lambda point: point.name):
-        point.load()(commands)
+    for module in dict.fromkeys(module for name, module in _OWN.items() if not known or name == command):
+        import_module(f"radir_pacs.cli.{module}").register(commands)
+    for name in sorted(points):
+        if not known or name == command:
+            points[name].load()(commands)
     return root
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Exit codes: 0 done, 1 an error said in one line, 2 wrong usage, 130 interrupted."""
-    args = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    args = parser(given[0] if given else None).parse_args(given)
     try:
         settings = config.load(args) if getattr(args, "needs_settings", False) else None
         code: int = args.run(args, settings)
