@@ -93,6 +93,10 @@ class Settings:
     sr_other_uids: bool = _setting(True, "Reports name the UIDs of similar cases; off leaves rank and score only.")
     sr_comprehensive_3d: bool = _setting(True, "Comprehensive 3D SR; off writes Comprehensive SR for old PACS.")
 
+    pull_url: str = _setting(
+        "", "DICOMweb service root of the PACS that studies are pulled from by reference; empty pulls none."
+    )
+    pull_authorization: str = _setting("", "Authorization header that this PACS wants.", secret=True)
     return_destination: str = _setting(
         "", "Where 'Save to PACS' sends structured reports, AET@host:port; empty keeps them here."
     )

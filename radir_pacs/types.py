@@ -52,6 +52,7 @@ class JobKind(StrEnum):
     ENCODE = "encode"  # key: study UID
     INDEX = "index"  # key: model id / region key
     REPORT = "report"  # key: SOP instance UID of a report
+    PULL = "pull"  # key: study UID, to be fetched from the PACS
 
 
 @dataclass(frozen=True, kw_only=True)

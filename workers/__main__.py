@@ -14,6 +14,7 @@ from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import RadirError
+from radir_pacs.intake import Intake
 from radir_pacs.logs import set_up_logging
 from radir_pacs.pulse import pulse
 from radir_pacs.types import JobKind
@@ -23,6 +24,7 @@ from .encode_study import EncodeStudy
 from .encoders import Encoders
 from .index_partition import IndexPartition
 from .mine_report import MineReport
+from .pull_study import PullStudy
 from .relay import Relay
 from .runner import Runner, UseCase
 from .tasks import register, ring
@@ -43,6 +45,13 @@ def worker(settings: Settings, name: str) -> None:
             JobKind.ENCODE: encode,
             JobKind.INDEX: IndexPartition(catalogue, settings.home),
             JobKind.REPORT: MineReport(catalogue),
+            JobKind.PULL: PullStudy(
+                catalogue,
+                blobs,
+                Intake(catalogue, blobs, settings),
+                url=settings.pull_url,
+                authorization=settings.pull_authorization,
+            ),
         }
         runner = Runner(
             catalogue,

@@ -8,7 +8,8 @@ from datetime import datetime
 
 from flask import Blueprint, Response, jsonify
 
-from radir_pacs.types import StudyState
+from radir_pacs.errors import NotFound
+from radir_pacs.types import JobKind, StudyState
 
 from .accept import JSON
 from .services import BASE, services
@@ -23,6 +24,16 @@ def complete(study: str) -> tuple[Response, int]:
     started = catalogue.complete_now(study)
     state = StudyState.STABLE if started else catalogue.study(study).state
     return jsonify({"study": study, "state": state, "started": started}), 202
+
+
+@blueprint.post(f"{BASE}/studies/<study>/pull")
+def pull(study: str) -> tuple[Response, int]:
+    """Fetch the study from the PACS that ``pull_url`` names, and encode it. Asking again fetches what is new."""
+    context = services()
+    if not context.settings.pull_url:
+        raise NotFound("no PACS is set to pull studies from")
+    job = context.catalogue.enqueue(JobKind.PULL, study)
+    return jsonify({"study": study, "job": job}), 202
 
 
 @blueprint.delete(f"{BASE}/studies/<study>")

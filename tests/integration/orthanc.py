@@ -97,7 +97,7 @@ def running_orthanc(folder: Path, *, plugins: tuple[str, ...] = (DICOM_WEB,), **
     for name in plugins:
         need_plugin(name)
     folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
+    port = settings.get("HttpPort") or free_port()
     configuration = {
         "Name": "test",
         "StorageDirectory": str(folder / "storage"),
