@@ -21,7 +21,6 @@ from radir_pacs.types import JobKind
 
 from .app import make_app, serve
 from .encode_study import EncodeStudy
-from .encoders import Encoders
 from .index_partition import IndexPartition
 from .mine_report import MineReport
 from .pull_study import PullStudy
@@ -32,6 +31,8 @@ from .tasks import register, ring
 
 def worker(settings: Settings, name: str) -> None:
     """Work until SIGTERM; the job in hand is ended first. The model is loaded before the first message is taken."""
+    from .encoders import Encoders  # brings torch, seconds and 200 MB that the relay has no use for
+
     with Catalogue.open(settings) as catalogue:
         blobs = BlobStore(settings.home / "blobs")
         encode = EncodeStudy(

@@ -48,15 +48,9 @@ class Generations(Part):
 
     def refuse_generation(self, model_id: str, region: str, name: str, *, reason: str) -> bool:
         """The files of a build were refused: its partition is all tail until the next merge. False: not published."""
-        return self._retire({"model_id": model_id, "region": region, "name": name, "reason": reason}, "REFUSED")
-
-    def retire_generation(self, model_id: str, region: str) -> bool:
-        """No build answers for the partition any more. False: none did."""
-        return self._retire({"model_id": model_id, "region": region, "name": None, "reason": None}, "RETIRED")
-
-    def _retire(self, values: dict[str, str | None], state: str) -> bool:
+        values = {"model_id": model_id, "region": region, "name": name, "reason": reason}
         with self._database.transaction() as connection:
-            return run(connection, "retire_generation", values, state=state).fetchone() is not None
+            return run(connection, "retire_generation", values, state="REFUSED").fetchone() is not None
 
     def partitions(self) -> tuple[PartitionSize, ...]:
         """Every partition of the active models, with what a merge would take in."""

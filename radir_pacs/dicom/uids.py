@@ -17,11 +17,6 @@ def is_valid_uid(text: str) -> bool:
     return len(text) <= 64 and _UID.match(text) is not None
 
 
-def new_uid() -> str:
-    """A fresh UID under the UUID-derived root 2.25 (PS3.5 B.2)."""
-    return f"2.25.{uuid.uuid4().int}"
-
-
 def derived_uid(*names: str) -> str:
     """The same UID for the same names, always (PS3.5 B.2 form); how made objects keep their identity over runs."""
     digest = hashlib.sha256("\x1f".join(names).encode()).digest()

@@ -31,7 +31,14 @@ def main() -> int:
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True).start()
+
+        def serve() -> None:
+            try:
+                server.serve_forever(poll_interval=0.2)
+            finally:
+                stop.set()  # a process that listens no more must not say that it is up
+
+        threading.Thread(target=serve, name="accept", daemon=True).start()
         with pulse(catalogue, name, detail=f"{settings.listener_host}:{settings.listener_port}"):
             stop.wait()
             server.shutdown()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from radir_pacs.dicom.uids import derived_uid, is_valid_uid, new_uid
+from radir_pacs.dicom.uids import derived_uid, is_valid_uid
 
 
 @pytest.mark.parametrize("uid", ["1.2", "1.2.840.10008.1.2", "2.25.0", "0.0", "1." + "1" * 62])
@@ -16,12 +16,6 @@ def test_what_the_standard_allows_is_valid(uid: str) -> None:
 )
 def test_everything_else_is_not(uid: str) -> None:
     assert not is_valid_uid(uid)
-
-
-def test_new_uids_are_valid_and_differ() -> None:
-    uids = {new_uid() for _ in range(100)}
-    assert len(uids) == 100
-    assert all(is_valid_uid(uid) for uid in uids)
 
 
 def test_derived_uids_follow_from_their_names_and_nothing_else() -> None:
