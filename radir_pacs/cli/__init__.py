@@ -26,7 +26,7 @@ _OWN = {
 
 
 def parser(command: str | None = None) -> argparse.ArgumentParser:
-    """The command line with one command; with all of them, as docs/reference/commands.md has it, where it is unknown."""
+    """The command line with one command; with all of them, as docs/reference/commands.md has it, for an unknown one."""
     points = {point.name: point for point in entry_points(group="radir.commands")}
     known = command in _OWN or command in points
     root = argparse.ArgumentParser(

@@ -11,6 +11,7 @@ from dataclasses import asdict, fields
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue, FeedbackRow
 from radir_pacs.cli.output import out, print_json
+from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
 
 
@@ -24,6 +25,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
+    must_run(settings)
     with Catalogue.open(settings) as catalogue:
         rows = catalogue.feedback()
     if args.json:

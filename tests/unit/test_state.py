@@ -88,7 +88,9 @@ def test_what_a_killed_supervisor_left_is_ended_and_nothing_else(settings: Setti
 
 
 @pytest.mark.parametrize(
-    "arguments", [["delete", "2.25.1"], ["complete", "2.25.1"], ["similar", "2.25.1"]], ids=lambda a: str(a[0])
+    "arguments",
+    [["delete", "2.25.1"], ["complete", "2.25.1"], ["similar", "2.25.1"], ["feedback"]],
+    ids=lambda a: str(a[0]),
 )
 def test_a_command_where_nothing_runs_makes_nothing(
     arguments: list[str], settings: Settings, capsys: pytest.CaptureFixture[str]
