@@ -85,6 +85,7 @@ setup(
             "mypy",
             "import-linter",
             "python-gdcm>=3",
+            "redis>=5",
             "playwright>=1.50",  # drives the system's Chromium; no browser of its own is fetched
         ],
     },
