@@ -44,13 +44,14 @@ setup(
             "*.svg",
             "*.safetensors",
             "*.png",
-        ]
+        ],
     },
     install_requires=[
         "pydicom>=3.0.2,<4",  # DICOM objects
         "pynetdicom>=3.0.4,<4",  # C-STORE
         "highdicom>=0.28,<0.29",  # structured reports; its API moves between minors
         "dicomweb-client>=0.61",  # pull from a PACS, and the demo's own check
+        "requests>=2.28",  # what a PACS answers to it
         "torch>=2.4,<3",  # the network
         "monai>=1.4,<2",  # transforms and network parts
         "safetensors>=0.4",  # weights that cannot run code
