@@ -62,9 +62,7 @@ def test_reports_explain_the_cases(stack: Stack, indexed: list[dict[str, Any]]) 
 
 
 @pytest.mark.parametrize("kind", ["CXR", "CT"])
-def test_the_structured_report_is_valid(
-    stack: Stack, indexed: list[dict[str, Any]], kind: str, tmp_path: Path
-) -> None:
+def test_the_structured_report_is_valid(stack: Stack, indexed: list[dict[str, Any]], kind: str, tmp_path: Path) -> None:
     path = tmp_path / "sr.dcm"
     query = of_kind(indexed, kind)[0]
     stack.radir("similar", query, "--region", "right lower lobe", "--sr", str(path))
