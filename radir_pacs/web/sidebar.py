@@ -20,7 +20,7 @@ from radir_pacs.reports.typed import TYPED_CHARACTERS
 from radir_pacs.types import CatalogueStudy, ImageKind, SimilarCase, SimilarCaseList, StudyState
 
 from . import parameters
-from .cases import case_row, excerpt_row
+from .cases import case_row, excerpt_row, pictures
 from .ohif import is_installed
 from .services import services
 from .similar import query_of
@@ -113,6 +113,7 @@ def _lines(
         "type": "head",
         "region_asked": {"key": answer.region_asked.key, "name": answer.region_asked.name},
         "region_answered": {"key": answer.region_answered.key, "name": answer.region_answered.name},
+        "query": pictures(asking.study_uid, answer.query_series_uid, answer.query_sop_uid, answer.region_answered.key),
         "model": answer.model_id,
         "generation": answer.generation,
         "as_of": answer.as_of.isoformat(),

@@ -4,6 +4,12 @@
  */
 import { h, pointsOf, svg } from './dom.js';
 
+/** What is always drawn, so that one finds one's way; everything else shows itself under the pointer. */
+const LANDMARKS = new Set([
+  ...['right_upper_lobe', 'right_middle_lobe', 'right_lower_lobe', 'left_upper_lobe', 'left_lower_lobe', 'lungs'],
+  ...['right_lung', 'left_lung', 'heart', 'aorta', 'trachea', 'spine', 'vertebrae'],
+]);
+
 /**
  * The same list of regions is reached by keyboard beside it, so the picture itself is for pointers.
  * @param {object} options
@@ -15,10 +21,12 @@ import { h, pointsOf, svg } from './dom.js';
  * @param {(region: Region) => void} options.onPick
  */
 export function chestPicture({ index, kind, chosen, nameOf, say, onPick }) {
+  const classOf = (/** @type {string} */ key) =>
+    ['shape', LANDMARKS.has(key) && 'landmark', key === chosen && 'chosen'].filter(Boolean).join(' ');
   const shapes = new Map(
     index.drawn().map((region) => [
       region.key,
-      svg('polygon', { points: pointsOf(region.outline), class: region.key === chosen ? 'shape chosen' : 'shape' }),
+      svg('polygon', { points: pointsOf(region.outline), class: classOf(region.key) }),
     ])
   );
   const caption = h('figcaption', {}, say('picture_hint'));

@@ -8,7 +8,7 @@ import { h } from './dom.js';
 /**
  * @param {object} options
  * @param {Case} options.found
- * @param {string} options.current URL of the current study's picture
+ * @param {import('./types.js').Pictures} options.current the current study's
  * @param {string} options.region name
  * @param {(path: string | null) => string} options.url
  * @param {string | null} options.viewer URL that opens both studies in a viewer
@@ -43,7 +43,7 @@ export function compareDialog({ found, current, region, url, viewer, say }) {
         'section',
         { class: 'side current' },
         h('h2', {}, say('current_study')),
-        pictured(current, found.outline, say('picture_of_study'), say)
+        pictured(url(current.picture), current.outline, say('picture_of_study'), say)
       ),
       h(
         'section',

@@ -51,7 +51,7 @@ export class FilterForm {
         class: 'filters',
         onchange: () => this.changed(),
         onsubmit: (/** @type {Event} */ event) => event.preventDefault(),
-        onreset: () => queueMicrotask(() => this.changed()),
+        onreset: () => setTimeout(() => this.changed()), // the fields are empty only after the event
       },
       this.field('modality', h('select', { name: 'modality' }, option('', say('any')), option('DX', 'DX'), option('CR', 'CR'), option('CT', 'CT'))),
       this.field('sex', h('select', { name: 'sex' }, option('', say('any')), option('F', say('sex_F')), option('M', say('sex_M')), option('O', say('sex_O')))),

@@ -368,14 +368,14 @@ export class RadirSimilarCases extends HTMLElement {
       composed: true,
       cancelable: true,
     });
-    if (!this.dispatchEvent(asked)) return;
+    if (!this.dispatchEvent(asked) || !this.head) return;
     const both = `StudyInstanceUIDs=${this.studyUid}&StudyInstanceUIDs=${study}`;
     const dialog = compareDialog({
       found,
       region,
       say: this.said,
       url: (path) => this.server.url(path),
-      current: this.server.url(`/dicom-web/studies/${this.studyUid}/rendered?accept=image/jpeg&viewport=1024,1024`),
+      current: this.head.query,
       viewer: this.study?.ohif ? this.server.url(`/ohif/viewer?${both}`) : null,
     });
     this.root.append(dialog);

@@ -78,7 +78,8 @@ button.chip { min-height: 26px; background: var(--field); }
 .picture { display: grid; justify-items: center; gap: 4px; background: #000; border: 1px solid var(--line); border-radius: 6px; padding: 8px; }
 .chest { width: min(100%, 260px); aspect-ratio: 1; cursor: crosshair; }
 .chest .body { fill: #1b2130; stroke: #2c3650; }
-.chest .shape { fill: rgb(120 160 220 / 9%); stroke: rgb(150 185 235 / 45%); stroke-width: 0.5; }
+.chest .shape { fill: none; stroke: none; }
+.chest .landmark { fill: rgb(120 160 220 / 10%); stroke: rgb(150 185 235 / 55%); stroke-width: 0.5; }
 .chest .lit { fill: rgb(120 190 255 / 40%); stroke: #cfe6ff; stroke-width: 0.9; }
 .chest .chosen { fill: rgb(90 170 255 / 30%); stroke: var(--accent); stroke-width: 1.3; }
 .chest .side { fill: var(--soft); font: 600 6px system-ui, sans-serif; }
@@ -158,8 +159,11 @@ mark.contradicting { text-decoration-style: wavy; text-decoration-color: var(--d
   .pictured { min-height: 146px; }
   .notes, .excerpt, .case > .about > .said { grid-column: 2; }
   .actions, .reason { grid-column: 1 / -1; }
-  .controls { grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); align-items: start; }
-  .kinds, .chosen { grid-column: 1 / -1; }
+  .controls { grid-template: 'kinds kinds' 'ask filters' 'chosen chosen' / minmax(0, 3fr) minmax(0, 2fr); align-items: start; gap: 8px 20px; }
+  .kinds { grid-area: kinds; }
+  .ask { grid-area: ask; }
+  .filterbox { grid-area: filters; }
+  .chosen { grid-area: chosen; }
 }
 
 dialog.compare { width: min(100vw, 1500px); max-width: 100vw; max-height: 100vh; margin: auto; border: 1px solid var(--line); border-radius: 8px; padding: 12px; background: var(--ground); color: var(--text); }

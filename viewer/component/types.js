@@ -28,10 +28,13 @@
  *
  * @typedef {{key: string, name: string}} RegionName
  *
+ * @typedef {{thumbnail: string | null, picture: string | null, outline: [number, number][] | null}} Pictures
+ *
  * @typedef {object} Head
  * @property {'head'} type
  * @property {RegionName} region_asked
  * @property {RegionName} region_answered
+ * @property {Pictures} query
  * @property {string} model
  * @property {string | null} generation
  * @property {string} as_of

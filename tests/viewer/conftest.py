@@ -1,0 +1,215 @@
+"""The viewer in a real Chromium against a real web service: waitress, Postgres, blobs, the searcher.
+
+The studies are a small synthetic hospital; their vectors are drawn by seed, so that nothing waits for the network.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pydicom
+import pytest
+import requests
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from psycopg.conninfo import make_conninfo
+
+from radir_pacs import anatomy
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.config import Settings
+from radir_pacs.reports import PARSER, findings_to_json, mine
+from radir_pacs.types import Encoding, ImageKind
+from tests.conftest import free_port
+from tests.integration.conftest import Web, running
+from tests.services import ROOT, need
+
+PICTURES = ROOT / "build" / "viewer"  # screenshots, to be looked at
+OHIF = ROOT / ".cache" / "ohif"
+MODEL, DIM = {ImageKind.CXR: "cxr-viewer-test", ImageKind.CT: "ct-viewer-test"}, 16
+HOSTILE_NAME = "<img src=x onerror=alert(1)>^\u202eNoelle"
+HOSTILE_REPORT = (
+    "FINDINGS: Consolidation in the left lower lobe <img src=x onerror=alert(2)> \u202etxet\u202c \x1b[31mred"
+    " <script>alert(3)</script> ${alert(4)} javascript:alert(5)."
+)
+_FLAGS = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
+_WATCH = """
+window.violations = [];
+document.addEventListener('securitypolicyviolation', (event) =>
+  window.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+window.alert = () => window.violations.push('alert');
+"""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A running service with studies in it."""
+
+    web: Web
+    truth: dict[str, dict[str, Any]]  # by study UID, as the phantoms tell it
+    hostile: str  # the study of a patient with a hostile name and report
+
+    def of_kind(self, kind: str) -> list[str]:
+        return [uid for uid, study in self.truth.items() if study["kind"] == kind]
+
+    @property
+    def query(self) -> str:
+        return self.of_kind("CXR")[0]
+
+    def sidebar(self, study: str | None = None, **parameters: str) -> str:
+        more = "".join(f"&{name}={value}" for name, value in parameters.items())
+        return f"{self.web.root}/sidebar?StudyInstanceUID={study or self.query}{more}"
+
+    def answer(self, study: str, **parameters: str) -> list[dict[str, Any]]:
+        """The lines that the server streams."""
+        answer = requests.get(f"{self.web.root}/api/studies/{study}/similar", params=parameters, timeout=30)
+        assert answer.status_code == 200, answer.text
+        return [json.loads(line) for line in answer.text.splitlines()]
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantoms")
+    command = ["phantom", "--out", str(folder), "--patients", "6", "--seed", "5", "--size", "small"]
+    subprocess.run([sys.executable, "-m", "radir_pacs.cli", *command], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def archive(postgres: str, phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
+    """All studies of the hospital, indexed; one of them with a hostile name and report."""
+    with serving(postgres, tmp_path_factory.mktemp("home")) as web:
+        studies = json.loads((phantoms / "truth.json").read_text())["studies"]
+        radiographs = [study for study in studies if study["kind"] == "CXR"]
+        hostile = next(study for study in radiographs if study["patient_id"] != radiographs[0]["patient_id"])
+        chosen = radiographs + [study for study in studies if study["kind"] == "CT"][:2]
+        for number, study in enumerate(chosen):
+            fill(web, phantoms, study, number, hostile=study is hostile)
+        web.catalogue.mark_indexed()
+        yield Archive(web, {study["study_uid"]: study for study in chosen}, hostile["study_uid"])
+
+
+@contextmanager
+def serving(postgres: str, home: Path, **changes: Any) -> Iterator[Web]:
+    """A web service with a database of its own."""
+    name = f"radir_viewer_{free_port()}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE radir_template".encode())
+    settings = Settings(
+        home=home,
+        database_url=make_conninfo(postgres, dbname=name),
+        web_port=free_port(),
+        web_threads=8,
+        ohif_folder=str(OHIF),
+        **changes,
+    )
+    with Catalogue.open(settings) as catalogue:
+        for kind, model_id in MODEL.items():
+            catalogue.register_model(model_id, kind, DIM, {"name": "test"})
+        with running(settings, catalogue) as web:
+            yield web
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def fill(web: Web, phantoms: Path, study: dict[str, Any], number: int, *, hostile: bool = False) -> None:
+    """Store, encode and report one study."""
+    images = [ds for ds in map(pydicom.dcmread, (phantoms / name for name in study["files"])) if "PixelData" in ds]
+    images = images[:12]
+    for ds in images:
+        if hostile:
+            ds.SpecificCharacterSet, ds.PatientName = "ISO_IR 192", HOSTILE_NAME
+        ds.ManufacturerModelName = "Model A" if number % 2 else "Model B"
+    web.store(*images)
+    web.catalogue.complete_now(study["study_uid"])
+    encode(web, images[len(images) // 2] if study["kind"] == "CT" else images[0], ImageKind(study["kind"]), number)
+    if hostile or number % 5 != 4:  # every fifth has no report
+        report(web, study["study_uid"], HOSTILE_REPORT if hostile else _words(study))
+
+
+def encode(web: Web, ds: pydicom.Dataset, kind: ImageKind, seed: int) -> None:
+    """Vectors by seed, alike enough to be ranked from about 0.9 downwards."""
+    regions = ("chest", *(region.key for region in anatomy.trained(kind) if region.key != "chest"))
+    common = np.random.default_rng(99).normal(size=(len(regions), DIM))
+    vectors = (common + np.random.default_rng(seed).normal(scale=0.4, size=common.shape)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    encoding = Encoding(
+        study_uid=ds.StudyInstanceUID,
+        series_uid=ds.SeriesInstanceUID,
+        sop_uid=ds.SOPInstanceUID,
+        model_id=MODEL[kind],
+        regions=regions,
+        vectors=vectors,
+    )
+    _, revision = web.catalogue.revision_of(ds.StudyInstanceUID)
+    assert web.catalogue.save_encoding(encoding, revision)
+
+
+def report(web: Web, study_uid: str, text: str) -> None:
+    web.catalogue.add_report(
+        study_uid, body=text, source="test", findings=findings_to_json(mine(text).findings), parser=PARSER
+    )
+
+
+def _words(study: dict[str, Any]) -> str:
+    said = [
+        f"There is {finding['concept'].replace('_', ' ')} in the {anatomy.region(finding['region']).name}."
+        for finding in study["findings"]
+    ]
+    return " ".join(["FINDINGS:", *said, "No pneumothorax. No consolidation in the right upper lobe."])
+
+
+@pytest.fixture
+def serve(archive: Archive) -> Iterator[Callable[..., Archive]]:
+    """The same studies behind another service with changed settings."""
+    with ExitStack() as stack:
+
+        def start(**changes: Any) -> Archive:
+            settings = replace(archive.web.settings, web_port=free_port(), **changes)
+            return Archive(
+                stack.enter_context(running(settings, archive.web.catalogue)), archive.truth, archive.hostile
+            )
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    path = need("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context(viewport={"width": 420, "height": 900}, locale="en-GB")
+    context.set_default_timeout(15_000)
+    context.add_init_script(_WATCH)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    """A page; at its end nothing may have broken the Content-Security-Policy, and no script may have failed."""
+    page = context.new_page()
+    failures: list[str] = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    yield page
+    assert page.evaluate("window.violations ?? []") == []
+    assert failures == []
+
+
+def picture_of(page: Page, name: str) -> None:
+    """Keep a screenshot among the artefacts."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=PICTURES / f"{name}.png")
