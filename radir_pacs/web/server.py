@@ -74,7 +74,9 @@ class _Server(server.TcpWSGIServer):  # type: ignore[misc]
         wasyncore.close_all(self._map, ignore_all=True)
 
     def stop(self) -> None:
-        """End ``run()``; called from another thread or a signal handler."""
+        """End ``run()``; called from another thread or a signal handler, again without effect."""
+        if self.stopping:
+            return
         self.stopping = True
         self.pull_trigger()
 

@@ -77,3 +77,12 @@ def test_a_home_too_deep_or_odd_for_a_socket_works(home: Path) -> None:
 
 def test_stopping_what_does_not_run_is_nothing(home: Path) -> None:
     embedded.stop(home)
+
+
+def test_a_process_that_moved_its_temporary_files_finds_the_same_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / ("a" * 100)  # too long for a socket: its folder stands among the temporary files
+    before = embedded._conninfo(home)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert embedded._conninfo(home) == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ def blobs(settings: Settings) -> BlobStore:
 def serve(settings: Settings, catalogue: Catalogue, blobs: BlobStore):
     """A function that starts a listener with changed settings and gives its destination."""
     servers = []
+    temporary = tempfile.tempdir
     before = _config.UNRESTRICTED_STORAGE_SERVICE, _config.STORE_RECV_CHUNKED_DATASET, _config.LOG_HANDLER_LEVEL
 
     def start(**changes: object) -> Destination:
@@ -52,6 +54,7 @@ def serve(settings: Settings, catalogue: Catalogue, blobs: BlobStore):
     for server in servers:
         server.shutdown()
     _config.UNRESTRICTED_STORAGE_SERVICE, _config.STORE_RECV_CHUNKED_DATASET, _config.LOG_HANDLER_LEVEL = before
+    tempfile.tempdir = temporary
 
 
 def refusals(catalogue: Catalogue) -> list[str]:
