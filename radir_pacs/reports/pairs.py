@@ -24,9 +24,11 @@ F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
-_KEPT_BYTES = 300_000_000
+_KEPT_BYTES = 600_000_000
 _GATHERED = 10_000_000  # similarities gathered at a time before the best are taken
 _ROW_BLOCKS = 4  # a top list's rows go through all columns together, this many blocks of them
+_SET_BITS = 40
+_LAST_SET = (1 << _SET_BITS) - 1
 BLOCK = 1024  # distinct sets a block: 1024 x 10,000 float32 are 40 MB
 
 
@@ -100,6 +102,8 @@ class SetScores:
     def _best(self, columns: slice) -> F32:
         """best[v, u] for the sets u of ``columns``; the latest are kept, within ``_KEPT_BYTES``."""
         key = (columns.start, columns.stop)
+        if columns.stop - columns.start > BLOCK:
+            return np.concatenate([self._best(part) for part in blocks(columns.stop, BLOCK, columns.start)], axis=1)
         found = self._kept.get(key)
         if found is None:
             first, last = self._starts[columns.start], self._starts[columns.stop]
@@ -107,7 +111,8 @@ class SetScores:
             members = self._items[first:last]
             found = np.empty((len(self._similarity), len(starts)), np.float32)
             for part in blocks(len(found), max(1, _GATHERED // max(1, len(members)))):
-                np.maximum.reduceat(self._similarity[part][:, members], starts, axis=1, out=found[part])
+                # the similarity is symmetric: whole rows are gathered, and reduced down the first axis, which is quick
+                found[part] = np.maximum.reduceat(self._similarity[members, part], starts, axis=0).T
             self._kept[key] = found
             while len(self._kept) > 2 and sum(kept.nbytes for kept in self._kept.values()) > _KEPT_BYTES:
                 self._kept.popitem(last=False)
@@ -115,9 +120,9 @@ class SetScores:
         return found
 
 
-def blocks(count: int, size: int = BLOCK) -> list[slice]:
-    """Consecutive slices that cover ``range(count)``."""
-    return [slice(start, min(count, start + size)) for start in range(0, count, size)]
+def blocks(stop: int, size: int = BLOCK, start: int = 0) -> list[slice]:
+    """Consecutive slices that cover ``range(start, stop)``."""
+    return [slice(first, min(stop, first + size)) for first in range(start, stop, size)]
 
 
 def quantised(scores: F32) -> U8:
@@ -192,39 +197,36 @@ def top_lists(
     scores = SetScores(items.sets, similarity)
     by_set = np.argsort(items.set_of, kind="stable").astype(np.int64)
     bounds = np.searchsorted(items.set_of[by_set], np.arange(len(items.sets) + 1))
-    sizes = np.diff(bounds)
     cuts, row_cuts = blocks(scores.count, block), blocks(scores.count, _ROW_BLOCKS * block)
     for number, rows in enumerate(row_cuts):
-        best_sets, best_scores = _best_sets(scores, rows, cuts, k, sizes)
+        best_sets, best_scores = _best_sets(scores, rows, cuts, k)
         for row in range(rows.start, rows.stop):
             found = best_sets[row - rows.start]
             values = best_scores[row - rows.start]
-            others = np.concatenate([by_set[bounds[s] : bounds[s + 1]] for s in found])
-            repeated = np.repeat(values, sizes[found])
+            first = [by_set[bounds[s] : min(bounds[s + 1], bounds[s] + k + 1)] for s in found]  # no more can be needed
+            others = np.concatenate(first)
+            repeated = np.repeat(values, [len(part) for part in first])
+            order = np.lexsort((others, -repeated.astype(np.int64)))[: k + 1]
+            others, repeated = others[order], repeated[order]
             for position in by_set[bounds[row] : bounds[row + 1]]:
                 keep = others != position
-                mine, theirs = others[keep], repeated[keep]
-                order = np.lexsort((mine, -theirs.astype(np.int64)))[:k]
-                yield int(items.reports[position]), items.reports[mine[order]], theirs[order]
+                yield int(items.reports[position]), items.reports[others[keep][:k]], repeated[keep][:k]
         if progress:
             progress(number + 1, len(row_cuts))
 
 
-def _best_sets(scores: SetScores, rows: slice, cuts: Sequence[slice], k: int, sizes: I64) -> tuple[list[I64], list[U8]]:
-    """Per row enough of the best sets to fill k places; a set counts as often as it has reports."""
-    wanted = k + 1  # the report itself falls out
-    height = rows.stop - rows.start
-    kept_sets = np.empty((height, 0), np.int64)
-    kept_scores = np.empty((height, 0), np.uint8)
+def _best_sets(scores: SetScores, rows: slice, cuts: Sequence[slice], k: int) -> tuple[list[I64], list[U8]]:
+    """Per row the k + 1 best sets, which have at least as many reports."""
+    wanted = k + 1
+    kept = np.empty((rows.stop - rows.start, 0), np.int64)
     for columns in cuts:
         block = quantised(scores.block(rows, columns))
         own = np.arange(max(rows.start, columns.start), min(rows.stop, columns.stop))
         block[own - rows.start, own - columns.start] = 100
-        number = np.broadcast_to(np.arange(columns.start, columns.stop), block.shape)
-        kept_sets = np.concatenate([kept_sets, number], axis=1)
-        kept_scores = np.concatenate([kept_scores, block], axis=1)
-        if kept_scores.shape[1] > wanted:
-            order = np.argsort(-kept_scores.astype(np.int16), axis=1, kind="stable")[:, :wanted]
-            kept_sets = np.take_along_axis(kept_sets, order, axis=1)
-            kept_scores = np.take_along_axis(kept_scores, order, axis=1)
-    return list(kept_sets), list(kept_scores)
+        # one number a set, higher is better: the score, then the earlier set
+        ranks = (block.astype(np.int64) << _SET_BITS) + (_LAST_SET - np.arange(columns.start, columns.stop))
+        kept = np.concatenate([kept, ranks], axis=1)
+        if kept.shape[1] > wanted:
+            kept = np.partition(kept, -wanted, axis=1)[:, -wanted:]
+    kept = -np.sort(-kept, axis=1)
+    return list(_LAST_SET - (kept & _LAST_SET)), list((kept >> _SET_BITS).astype(np.uint8))
