@@ -15,7 +15,8 @@ from radir_pacs.blobs import SWEEP_PARTS, BlobStore
 from radir_pacs.catalogue import Catalogue, PartitionSize
 from radir_pacs.config import Settings
 from radir_pacs.errors import RadirError, StorageFailed
-from radir_pacs.index import collect, partition_folder, should_merge
+from radir_pacs.index import collect, collect_models, partition_folder, should_merge
+from radir_pacs.types import ImageKind
 
 log = logging.getLogger(__name__)
 
@@ -111,9 +112,17 @@ class Relay:
         self._catalogue.prune_generations(gone_keep_s=KEEP_GONE_S, generation_keep_s=KEEP_DONE_S)
         self._catalogue.prune_processes(KEEP_SILENT_S)
         self._catalogue.prune_refusals(keep_s=KEEP_REFUSALS_S, most=MOST_REFUSALS)
+        self._prune_index()
+
+    def _prune_index(self) -> None:
+        home, now_s = self._settings.home, self._now_s()
         for partition in self._catalogue.partitions():
-            folder = partition_folder(self._settings.home, partition.model_id, partition.region)
-            collect(folder, now_s=self._now_s(), keep=partition.published)
+            folder = partition_folder(home, partition.model_id, partition.region)
+            collect(folder, now_s=now_s, keep=partition.published)
+        models = [self._catalogue.active_model(kind) for kind in ImageKind]
+        serving = {model.model_id for model in models if model is not None}
+        for model_id in collect_models(home, serving=serving, now_s=now_s, grace_s=KEEP_DONE_S):
+            log.info("index of a retired model removed", extra={"model": model_id})
 
     def _sweep_files(self) -> None:
         removed = self._blobs.sweep(self._catalogue.known_blobs, self._part)

@@ -10,7 +10,7 @@ from radir_pacs.index.exact import exact_search
 from radir_pacs.index.generation import Generation, current, open_generation, partition_folder
 from radir_pacs.index.manifest import GenerationManifest
 from radir_pacs.index.partition import Hits, Partition, PartitionSizes
-from radir_pacs.index.writer import collect, should_merge
+from radir_pacs.index.writer import collect, collect_models, should_merge
 
 __all__ = [
     "Generation",
@@ -20,6 +20,7 @@ __all__ = [
     "PartitionSizes",
     "build",
     "collect",
+    "collect_models",
     "current",
     "exact_search",
     "open_generation",

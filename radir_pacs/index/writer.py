@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+from collections.abc import Set
 from itertools import pairwise
 from pathlib import Path
 
@@ -46,6 +47,19 @@ def collect(folder: Path, *, now_s: float, grace_s: float = GRACE_S, keep: str |
     for unwanted in (*abandoned, *folder.glob(f"{_REMOVING_PREFIX}*")):
         shutil.rmtree(unwanted, ignore_errors=True)
     return (*outdated, *(build.name for build in abandoned))
+
+
+def collect_models(home: Path, *, serving: Set[str], now_s: float, grace_s: float) -> tuple[str, ...]:
+    """Remove the index of each model that serves no more and did not change for ``grace_s``; returns their ids.
+
+    Nobody merges it, so what is deleted would stay in it. Should the model serve again, its partitions are all tail
+    until they are built anew.
+    """
+    folders = [folder for folder in (home / "index").glob("*") if folder.is_dir() and folder.name not in serving]
+    old = [f for f in folders if min(_age_s(part, now_s) for part in (f, *f.iterdir())) >= grace_s]
+    for folder in old:
+        shutil.rmtree(folder, ignore_errors=True)
+    return tuple(folder.name for folder in old)
 
 
 def _age_s(path: Path, now_s: float) -> float:

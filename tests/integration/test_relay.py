@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from radir_workers.app import make_app
 from radir_workers.index_partition import IndexPartition
-from radir_workers.relay import FORGET_S, PRUNE_S, SURVEY_S, SWEEP_S, Relay
+from radir_workers.relay import FORGET_S, KEEP_DONE_S, PRUNE_S, SURVEY_S, SWEEP_S, Relay
 
 from radir_pacs.blobs import YOUNG_S, BlobStore
 from radir_pacs.catalogue import Catalogue
@@ -182,6 +182,26 @@ def test_a_published_generation_stays_whatever_stands_beside_it(
     later = time.time() + 10 * GRACE_S
     Relay(catalogue, BlobStore(settings.home / "blobs"), settings, rung.append, clock, lambda: later).round()
     assert (folder / published.name).is_dir()
+
+
+def test_the_index_of_a_retired_model_goes_in_time(
+    catalogue: Catalogue, settings: Settings, rung: list[int], clock: Clock
+) -> None:
+    """Nobody merges it any more, so what is deleted would stay in it."""
+    now_s = time.time()
+    relay = Relay(catalogue, BlobStore(settings.home / "blobs"), settings, rung.append, clock, lambda: now_s)
+    register(catalogue)
+    encoded(catalogue)
+    IndexPartition(catalogue, settings.home)(claimed(catalogue, JobKind.INDEX, f"{MODEL}/chest"))
+    folder = partition_folder(settings.home, MODEL, "chest")
+    register(catalogue, "cxr-next-1")
+    other = partition_folder(settings.home, "cxr-next-1", "chest")
+    other.mkdir(parents=True)
+    relay.round()
+    assert folder.exists(), "somebody may want to go back to it"
+    clock.now_s, now_s = PRUNE_S, now_s + KEEP_DONE_S + 1
+    relay.round()
+    assert not folder.exists() and other.exists()
 
 
 def test_refusals_do_not_grow_without_bound(
