@@ -130,8 +130,11 @@ class Supervisor:
         if embedded_pid(self.settings.home) is not None:
             return
         self.database_restarts += 1
-        with contextlib.suppress(StorageFailed):  # tried again at the next look
+        log.warning("the embedded Postgres ended and is started again")
+        try:
             start_embedded(self.settings.home)
+        except (StorageFailed, OSError) as error:  # as on a full disk; tried again at the next look
+            log.error("the embedded Postgres does not start: %s", error)
         self._write_state()
 
     def _start(self, child: _Child) -> None:

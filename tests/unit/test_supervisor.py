@@ -20,7 +20,7 @@ from radir_pacs.cli import up
 from radir_pacs.cli.state import read_state
 from radir_pacs.cli.supervisor import Supervisor, _Child
 from radir_pacs.config import Settings
-from radir_pacs.errors import RadirError, SettingError
+from radir_pacs.errors import RadirError, SettingError, StorageFailed
 
 PROGRAMS = {
     "sleeper": "import time\ntime.sleep(600)\n",
@@ -144,6 +144,23 @@ def test_a_full_disk_for_its_own_notes_stops_nothing(supervisor: Supervisor, mon
     monkeypatch.setattr(module, "write_state", full)
     with running(supervisor, "sleeper") as (child,):
         eventually(lambda: child.process)
+        assert not supervisor.stopping.is_set()
+
+
+def test_a_database_that_does_not_start_is_tried_again(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    supervisor.settings = Settings(home=supervisor.settings.home)
+    monkeypatch.setattr(module, "_DATABASE_TICK_S", 0.0)
+    monkeypatch.setattr(module, "embedded_pid", lambda home: None)
+    failures = [OSError(28, "No space left on device"), StorageFailed()]
+
+    def start(home: Path) -> str:
+        if failures:
+            raise failures.pop()
+        return ""
+
+    monkeypatch.setattr(module, "start_embedded", start)
+    with running(supervisor, "sleeper") as (child,):
+        eventually(lambda: supervisor.database_restarts > 3 and child.process)
         assert not supervisor.stopping.is_set()
 
 
