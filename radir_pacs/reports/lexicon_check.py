@@ -8,7 +8,8 @@ from typing import Any
 
 from radir_pacs import anatomy
 from radir_pacs.errors import SettingError
-from radir_pacs.reports.lexicon import ANYWHERE, ROOT, read_data
+from radir_pacs.reports.lexicon_data import read_data
+from radir_pacs.reports.lexicon_terms import ANYWHERE, ROOT
 from radir_pacs.reports.tokens import TOKEN, Normaliser
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from radir_pacs.reports.findings import Laterality
-from radir_pacs.reports.lexicon import Cue, Entry, Lexicon
+from radir_pacs.reports.lexicon import Lexicon
+from radir_pacs.reports.lexicon_terms import Cue, Entry
 from radir_pacs.reports.tokens import TOKEN
 
 _SIZE = re.compile(

@@ -6,7 +6,8 @@ from functools import cache
 
 from radir_pacs import anatomy
 from radir_pacs.reports.findings import Laterality
-from radir_pacs.reports.lexicon import Concept, Cue, Lexicon
+from radir_pacs.reports.lexicon import Lexicon
+from radir_pacs.reports.lexicon_terms import Concept, Cue
 from radir_pacs.reports.marks import Mark
 
 _REACH = 5  # words between a side and the place or finding it qualifies

@@ -7,7 +7,7 @@ pseudo-negations of radiology reports; docs/adr/0006 compares them with a librar
 from __future__ import annotations
 
 from radir_pacs.reports.findings import Certainty
-from radir_pacs.reports.lexicon import Cue
+from radir_pacs.reports.lexicon_terms import Cue
 from radir_pacs.reports.marks import Mark
 
 _CLAUSE_END = Cue.BREAK | Cue.THERE

@@ -20,7 +20,8 @@ import numpy.typing as npt
 
 from radir_pacs import anatomy
 from radir_pacs.reports.findings import Certainty, Finding, MinedReport
-from radir_pacs.reports.lexicon import MEASUREMENT, ROOT, Lexicon, load
+from radir_pacs.reports.lexicon import Lexicon, load
+from radir_pacs.reports.lexicon_terms import MEASUREMENT, ROOT
 
 _T = TypeVar("_T", bound=Hashable)
 FLIP = 0.1  # bound of the similarity of an affirmed and a denied item
