@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +20,8 @@ from radir_pacs.delivery.report import report_of
 from radir_pacs.errors import BadInput
 from radir_pacs.query import Searcher
 from radir_pacs.types import Filters, FindingNote, Query, SimilarCaseList
+
+_WIDE = 120  # columns at which whole UIDs fit beside the rest
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -107,24 +110,38 @@ def as_json(answer: SimilarCaseList) -> dict[str, Any]:
     }
 
 
+def _shortened(uid: str) -> str:
+    """Beginning and end of a UID, for a narrow terminal; ``--json`` has the whole."""
+    return uid if len(uid) <= 20 else f"{uid[:10]}…{uid[-8:]}"
+
+
 def show(answer: SimilarCaseList, *, pictured: dict[str, str] | None = None) -> None:
     """Print the answer as a table. ``pictured``: what is in the picture, by study UID, where somebody knows."""
     for warning in answer.warnings:
         out.print(f"[yellow]note[/yellow] {warning}")
-    title = f"cases like {answer.query.study_uid} in the {answer.region_answered.name}"
-    table = Table(title=title, title_justify="left", header_style="bold", expand=False)
+    whole = out.width >= _WIDE
+    shared = any(case.shared for case in answer.cases)
+    contradicting = any(case.contradicting for case in answer.cases)
+    out.print(f"cases like {answer.query.study_uid} in the {answer.region_answered.name}", soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("rank", justify="right")
     table.add_column("score", justify="right")
-    table.add_column("study", no_wrap=out.width >= 140, overflow="fold")
+    table.add_column("study", no_wrap=True)
     if pictured is not None:
         table.add_column("in the picture")
-    table.add_column("reports agree on")
-    table.add_column("reports differ on")
+    if shared:
+        table.add_column("reports agree on")
+    if contradicting:
+        table.add_column("reports differ on")
     for case in answer.cases:
-        cells = [str(case.rank), f"{case.score:.3f}", case.study.study_uid]
+        uid = case.study.study_uid
+        cells = [str(case.rank), f"{case.score:.3f}", uid if whole else _shortened(uid)]
         if pictured is not None:
-            cells.append(pictured.get(case.study.study_uid, ""))
-        cells += [", ".join(map(_note, case.shared)), ", ".join(map(_note, case.contradicting))]
+            cells.append(pictured.get(uid, ""))
+        if shared:
+            cells.append(", ".join(map(_note, case.shared)))
+        if contradicting:
+            cells.append(", ".join(map(_note, case.contradicting)))
         table.add_row(*(Text(cell) for cell in cells))
     out.print(table)
     method = "exact" if answer.exact else "approximate"
