@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from radir_pacs import anatomy
 from radir_pacs.reports.findings import Laterality
 from radir_pacs.reports.lexicon import Lexicon
+from radir_pacs.types import LEFT, RIGHT
 
 _SIDES = {"left": Laterality.LEFT, "right": Laterality.RIGHT, "bilateral": Laterality.BILATERAL}
 
@@ -159,4 +160,6 @@ def _of_side(regions: tuple[str, ...], side: Laterality | None, lexicon: Lexicon
             lexicon.sided.get((region, part)) for part in (Laterality.LEFT, Laterality.RIGHT) for region in regions
         )
         return [*regions, *(key for key in sided if key)]
-    return [lexicon.sided.get((anatomy.region(region).key, side), region) for region in regions]
+    found = [lexicon.sided.get((region, side), region) for region in regions]
+    wrong = RIGHT if side is Laterality.LEFT else LEFT
+    return list(dict.fromkeys(region for region in found if anatomy.region(region).laterality != wrong))
