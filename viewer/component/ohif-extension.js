@@ -49,20 +49,21 @@ function follow() {
 }
 
 /**
- * Show a case beside the current study: the grid gets two columns, the case goes to the right.
- * @param {{study: string, reference: string}} found
+ * Show a case beside the current study: the grid gets two columns, the case goes to the right. On the left stays what
+ * was there; on the right comes the very image that was found.
+ * @param {{study: string, series: string, instance: string, reference: string}} found
  */
-async function openBeside({ study, reference }) {
-  const { displaySetService, viewportGridService, uiNotificationService } = ohif.servicesManager.services;
+async function openBeside({ study, series, instance, reference }) {
+  const { viewportGridService, uiNotificationService } = ohif.servicesManager.services;
+  const own = displaySetShown(current);
   opened.set(study, reference);
-  const own = displaySetIn(current);
   try {
-    if (!displaySetIn(study)) {
+    if (!displaySetWith(study, series, instance)) {
       const [source] = ohif.extensionManager.getActiveDataSource();
       await source.retrieve.series.metadata({ StudyInstanceUID: study, madeInClient: true });
     }
-    const other = await until(() => displaySetIn(study));
-    const shown = [own, other].filter(Boolean).map((set) => [set.displaySetInstanceUID]);
+    const other = await until(() => displaySetWith(study, series, instance));
+    const shown = [own, other].map((set) => (set ? [set.displaySetInstanceUID] : []));
     viewportGridService.setLayout({
       numRows: 1,
       numCols: 2,
@@ -80,13 +81,27 @@ async function openBeside({ study, reference }) {
     uiNotificationService.show({ title: 'RadIR-PACS', message, type: 'error' });
   }
   frames?.draw();
+}
 
-  /** The study's picture: the first display set that can be drawn. @param {string} uid */
-  function displaySetIn(uid) {
-    return displaySetService
-      .getActiveDisplaySets()
-      .find((/** @type {any} */ set) => set.StudyInstanceUID === uid && !set.unsupported && set.Modality !== 'SR');
-  }
+/** The display set of a study that is on the screen. @param {string} study */
+function displaySetShown(study) {
+  const { viewportGridService, displaySetService } = ohif.servicesManager.services;
+  const { activeViewportId, viewports } = viewportGridService.getState();
+  const sets = [viewports.get(activeViewportId), ...viewports.values()]
+    .flatMap((viewport) => viewport?.displaySetInstanceUIDs ?? [])
+    .map((uid) => displaySetService.getDisplaySetByUID(uid));
+  return sets.find((set) => set?.StudyInstanceUID === study);
+}
+
+/** The display set with an image. @param {string} study @param {string} series @param {string} instance */
+function displaySetWith(study, series, instance) {
+  const { displaySetService } = ohif.servicesManager.services;
+  const sets = displaySetService
+    .getActiveDisplaySets()
+    .filter((/** @type {any} */ set) => set.StudyInstanceUID === study && set.SeriesInstanceUID === series);
+  const holds = (/** @type {any} */ set) =>
+    (set.instances ?? set.images ?? []).some((/** @type {any} */ image) => image.SOPInstanceUID === instance);
+  return sets.find(holds) ?? sets[0];
 }
 
 /** @template T @param {() => T} found @returns {Promise<T>} */

@@ -204,7 +204,7 @@ export class RadirSimilarCases extends HTMLElement {
       this.region = read.region;
       this.finding = affirmed(read.finding);
     } catch (error) {
-      if (!(error instanceof ApiError) || error.code === 'down') throw error;
+      if (!(error instanceof ApiError) || error.code !== 'unknown_region') throw error;
       this.region = 'chest';
     }
   }
@@ -215,7 +215,7 @@ export class RadirSimilarCases extends HTMLElement {
       const read = await this.server.typed(text, this.kind);
       this.choose(read.region, affirmed(read.finding));
     } catch (error) {
-      if (!(error instanceof ApiError) || error.code === 'down') {
+      if (!(error instanceof ApiError) || error.code !== 'unknown_region') {
         this.failed(error, () => void this.typed(text));
         return;
       }

@@ -136,10 +136,10 @@ blockquote { white-space: pre-line; overflow-wrap: anywhere; border-left: 2px so
 mark { background: none; color: inherit; text-decoration: underline; text-decoration-thickness: 2px; text-underline-offset: 3px; }
 mark.shared { text-decoration-color: var(--good); color: var(--good); }
 mark.contradicting { text-decoration-style: wavy; text-decoration-color: var(--differs); color: var(--differs); }
-.actions { display: flex; flex-wrap: wrap; gap: 6px; margin-top: 4px; }
-.actions button { padding: 4px 8px; min-height: 30px; }
+.actions { display: flex; flex-wrap: wrap; gap: 5px; margin-top: 4px; }
+.actions button { padding: 3px 7px; min-height: 30px; font-size: 0.93em; }
 .actions .primary { flex: 0 1 auto; }
-.actions .thumb { min-width: 32px; padding: 4px 6px; color: var(--soft); }
+.actions .thumb { min-width: 29px; padding: 3px 5px; color: var(--soft); }
 .hand { width: 18px; height: 18px; display: block; fill: currentColor; }
 .hand.turned { transform: rotate(180deg); }
 .actions .thumb[aria-pressed='true'] { color: var(--on-accent); background: var(--accent); }
