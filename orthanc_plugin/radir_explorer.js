@@ -21,17 +21,19 @@
   function table(rows) {
     const made = element('table');
     made.setAttribute('aria-label', 'Similar cases');
-    made.style.cssText = 'width:100%;text-align:left;border-spacing:0.4em';
+    made.style.cssText = 'width:100%;text-align:left';
+    made.createCaption().textContent = 'Other patients, by likeness in the ' + value(rows[0], PRIVATE.region);
     const head = made.createTHead().insertRow();
-    for (const title of ['Rank', 'Score', 'Modality', 'Date', 'Description', 'Region']) {
+    for (const title of ['Rank', 'Score', 'Kind', 'Study']) {
       head.appendChild(element('th', title));
     }
     const body = made.createTBody();
     for (const row of rows) {
       const line = body.insertRow();
+      line.title = value(row, '0020000D');
       const modalities = (row['00080061'] && row['00080061'].Value || []).join(' ');
       for (const text of [value(row, PRIVATE.rank), Number(value(row, PRIVATE.score)).toFixed(3), modalities,
-        value(row, '00080020'), value(row, '00081030'), value(row, PRIVATE.region)]) {
+        value(row, '00081030')]) {
         line.insertCell().textContent = text;
       }
     }
@@ -65,7 +67,7 @@
     label.appendChild(region);
     const search = element('button', 'Find similar cases');
     search.type = 'submit';
-    const save = element('button', 'Save as report');
+    const save = element('button', 'Save a report');
     save.type = 'button';
     for (const button of [search, save]) {
       button.setAttribute('data-role', 'none');
@@ -82,8 +84,6 @@
 
     async function run(method, show) {
       result.textContent = 'Searching …';
-      link.href = RADIR_PUBLIC_URL + '/similar?study=' + encodeURIComponent(form.dataset.uid || '') +
-        '&anatomy=' + encodeURIComponent(region.value);
       try {
         result.replaceChildren(show(await ask(study, region.value, method)));
       } catch (error) {
@@ -102,8 +102,8 @@
     form.append(label, search, save, result, note);
     fetch('../studies/' + encodeURIComponent(study)).then(function (answer) { return answer.json(); })
       .then(function (found) {
-        form.dataset.uid = found.MainDicomTags.StudyInstanceUID;
-        link.href = RADIR_PUBLIC_URL + '/similar?study=' + encodeURIComponent(form.dataset.uid);
+        link.href = RADIR_PUBLIC_URL + '/sidebar?StudyInstanceUID=' +
+          encodeURIComponent(found.MainDicomTags.StudyInstanceUID);
       });
     return form;
   }
