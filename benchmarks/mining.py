@@ -19,9 +19,6 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
-from radir_training.datasets.corpora import Half, LabelledReport, read_ct_rate_sample, read_open_i
-from radir_training.datasets.measures import LabelScore, PlaceScore, score_places
-from radir_training.datasets.mesh import read_code
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +26,9 @@ from radir_pacs.reports import Finding, Item, ItemSimilarity, Miner, similarity_
 from radir_pacs.reports.labels import label_set
 from radir_pacs.reports.lexicon import load
 from radir_pacs.reports.pairs import region_items, top_lists, write_table
+from radir_training.datasets.corpora import Half, LabelledReport, read_ct_rate_sample, read_open_i
+from radir_training.datasets.measures import LabelScore, PlaceScore, score_places
+from radir_training.datasets.mesh import read_code
 
 TARGETS = {
     ("findings95", "micro"): ("0.88", "SARLE 0.796"),

@@ -17,8 +17,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from radir_training.datasets.corpora import Half, LabelledReport, read_ct_rate_sample, read_open_i
-from radir_training.datasets.measures import LabelScore
 from rich.console import Console
 from rich.table import Table
 
@@ -26,6 +24,8 @@ from radir_pacs.reports import Certainty, Finding, FindingKind, Miner, Polarity
 from radir_pacs.reports.labels import label_set
 from radir_pacs.reports.reading import read_sentence, shifted
 from radir_pacs.reports.sections import split_sections
+from radir_training.datasets.corpora import Half, LabelledReport, read_ct_rate_sample, read_open_i
+from radir_training.datasets.measures import LabelScore
 
 Read = Callable[[LabelledReport], tuple[Finding, ...]]
 

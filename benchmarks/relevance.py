@@ -13,13 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from radir_training.datasets import ranking
-from radir_training.datasets.corpora import Half, read_open_i
 from rich.console import Console
 from rich.table import Table
 
 from radir_pacs.reports import ItemSimilarity, Miner, similarity_items
 from radir_pacs.reports.lexicon import Lexicon, load
+from radir_training.datasets import ranking
+from radir_training.datasets.corpora import Half, read_open_i
 
 REGIONS = (
     "chest", "lungs", "right_lung", "left_lung", "left_lower_zone", "pleura", "heart", "mediastinum", "aorta", "bones",

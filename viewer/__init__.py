@@ -1,1 +1,1 @@
-"""The viewer's files as package data; no program runs from here. The web service serves component/ (radir_pacs/web/viewer.py)."""
+"""The viewer's files as package data; no program runs from here. radir_pacs/web/viewer.py serves component/."""

@@ -12,16 +12,16 @@ import time
 from pathlib import Path
 
 import numpy as np
-from radir_workers.app import make_app, serve
-from radir_workers.encode_study import EncodeStudy
-from radir_workers.index_partition import IndexPartition
-from radir_workers.runner import Runner
-from radir_workers.tasks import register
 
 from radir_pacs import config
 from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.types import Encoding, ImageKind, JobKind, Volume
+from radir_workers.app import make_app, serve
+from radir_workers.encode_study import EncodeStudy
+from radir_workers.index_partition import IndexPartition
+from radir_workers.runner import Runner
+from radir_workers.tasks import register
 from tests.catalogue_material import DIM, MODEL, REGIONS
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
-from radir_training.phantoms.command import register
 
 from radir_pacs import anatomy
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput
+from radir_training.phantoms.command import register
 
 from ..services import need
 

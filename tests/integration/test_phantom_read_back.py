@@ -7,11 +7,6 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from radir_training.phantoms import SIZES
-from radir_training.phantoms.course import draw_course
-from radir_training.phantoms.hospital import Order, build_patient
-from radir_training.phantoms.images import take_images
-from radir_training.phantoms.patient import Chest
 
 from radir_pacs.dicom.eligibility import assemble, plan_study
 from radir_pacs.dicom.header import read_header
@@ -19,6 +14,11 @@ from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.reports import mine
 from radir_pacs.reports.sr_text import sr_text
 from radir_pacs.types import ImageKind, View
+from radir_training.phantoms import SIZES
+from radir_training.phantoms.course import draw_course
+from radir_training.phantoms.hospital import Order, build_patient
+from radir_training.phantoms.images import take_images
+from radir_training.phantoms.patient import Chest
 
 TINY = SIZES["tiny"]
 

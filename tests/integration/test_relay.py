@@ -8,9 +8,6 @@ import time
 
 import psycopg
 import pytest
-from radir_workers.app import make_app
-from radir_workers.index_partition import IndexPartition
-from radir_workers.relay import FORGET_S, KEEP_DONE_S, PRUNE_S, SURVEY_S, SWEEP_S, Relay
 
 from radir_pacs.blobs import YOUNG_S, BlobStore
 from radir_pacs.catalogue import Catalogue
@@ -19,6 +16,9 @@ from radir_pacs.errors import SettingError
 from radir_pacs.index import partition_folder
 from radir_pacs.index.writer import GRACE_S
 from radir_pacs.types import JobKind, StudyState
+from radir_workers.app import make_app
+from radir_workers.index_partition import IndexPartition
+from radir_workers.relay import FORGET_S, KEEP_DONE_S, PRUNE_S, SURVEY_S, SWEEP_S, Relay
 from tests.catalogue_material import MODEL, add, claimed, encoded, encoding, header, register
 
 

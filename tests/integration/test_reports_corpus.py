@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import cache
 
 import pytest
-from radir_training.datasets.corpora import Half, LabelledReport, read_ct_rate_sample, read_open_i
-from radir_training.datasets.measures import LabelScore, PlaceScore, label_score, score_places
-from radir_training.datasets.mesh import read_code
 
 from radir_pacs.reports import Finding, Miner
 from radir_pacs.reports.labels import label_set
 from radir_pacs.reports.lexicon import load
+from radir_training.datasets.corpora import Half, LabelledReport, read_ct_rate_sample, read_open_i
+from radir_training.datasets.measures import LabelScore, PlaceScore, label_score, score_places
+from radir_training.datasets.mesh import read_code
 from tests.services import data_dir
 
 Mined = tuple[tuple[LabelledReport, tuple[Finding, ...]], ...]

@@ -8,7 +8,6 @@ from datetime import date
 
 import numpy as np
 import pytest
-from radir_workers.index_partition import IndexPartition
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
@@ -16,6 +15,7 @@ from radir_pacs.errors import NotFound, NotReady, Quarantined, Skipped, UnknownR
 from radir_pacs.index import partition_folder
 from radir_pacs.query import Searcher
 from radir_pacs.types import Filters, ImageKind, JobKind, Query, StudyState
+from radir_workers.index_partition import IndexPartition
 from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, encoding, header, register
 
 COUNT = 40

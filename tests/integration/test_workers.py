@@ -10,10 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from radir_workers.encode_study import EncodeStudy
-from radir_workers.index_partition import IndexPartition
-from radir_workers.mine_report import MineReport
-from radir_workers.runner import EXIT_HUNG, Runner, UseCase
 
 from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
@@ -22,6 +18,10 @@ from radir_pacs.dicom.header import read_header
 from radir_pacs.errors import BadInput, LeaseLost, Quarantined, StorageFailed
 from radir_pacs.index import Partition, open_generation, partition_folder
 from radir_pacs.types import Encoding, ImageKind, JobKind, JobState, StudyState, Volume
+from radir_workers.encode_study import EncodeStudy
+from radir_workers.index_partition import IndexPartition
+from radir_workers.mine_report import MineReport
+from radir_workers.runner import EXIT_HUNG, Runner, UseCase
 from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, encoding, header, register
 from tests.dicom_files import radiograph, save
 

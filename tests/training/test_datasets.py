@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from radir_pacs.errors import BadInput, UnknownRegion
+from radir_pacs.types import ImageKind
 from radir_training.datasets import sources
 from radir_training.datasets.build import build
 from radir_training.datasets.command import register
 from radir_training.datasets.layout import RetrievalSet, read_table
 from radir_training.datasets.show import explain_pair
 from radir_training.datasets.sources import Case, split_of
-
-from radir_pacs.errors import BadInput, UnknownRegion
-from radir_pacs.types import ImageKind
 
 TEXTS = [
     "Small left pleural effusion. Heart is enlarged.",

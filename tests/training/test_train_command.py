@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
-from radir_training import command
 
 from radir_pacs.encode import Bundle
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
+from radir_training import command
 
 
 def parsed(*words: str) -> argparse.Namespace:

@@ -7,13 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from radir_training.augment import augmented, stretched
-from radir_training.data import TrainingSet
-from radir_training.evaluate import evaluated, pixel_vectors, region_vectors
-from radir_training.losses import graded_contrast, severity_loss
-from radir_training.phantoms.findings import Finding
-from radir_training.train import Recipe, train
-from radir_training.truth import CONCEPTS, PLACES, Truth, graded, model_regions, severity_table, similarity
 
 from radir_pacs import anatomy
 from radir_pacs.encode import Bundle, NetworkConfig
@@ -21,6 +14,13 @@ from radir_pacs.encode.config import StemConfig
 from radir_pacs.encode.network import view_index
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind, View
+from radir_training.augment import augmented, stretched
+from radir_training.data import TrainingSet
+from radir_training.evaluate import evaluated, pixel_vectors, region_vectors
+from radir_training.losses import graded_contrast, severity_loss
+from radir_training.phantoms.findings import Finding
+from radir_training.train import Recipe, train
+from radir_training.truth import CONCEPTS, PLACES, Truth, graded, model_regions, severity_table, similarity
 
 MARGIN = 0.25  # above the random line
 TOY = NetworkConfig(

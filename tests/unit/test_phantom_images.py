@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
+from radir_pacs.types import F32
 from radir_training.phantoms import CATALOGUE, SIZES, Finding, sample
 from radir_training.phantoms.boxes import frontal_boxes
 from radir_training.phantoms.course import draw_patient
 from radir_training.phantoms.findings import place
 from radir_training.phantoms.images import Images, take_images
 from radir_training.phantoms.patient import Chest
-
-from radir_pacs.types import F32
 
 TINY = SIZES["tiny"]
 

@@ -18,7 +18,6 @@ from radir_pacs.errors import RadirError
 from tests.services import need
 from tests.viewer.conftest import OHIF, Archive, picture_of
 
-
 # The series in the right viewport, as OHIF's own services tell it.
 _SHOWN = """
 (() => {
