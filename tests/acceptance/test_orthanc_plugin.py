@@ -176,6 +176,20 @@ def test_a_person_finds_similar_cases_in_orthanc_explorer(house: House) -> None:
     assert [one["MainDicomTags"]["Modality"] for one in series].count("SR") == 2, "the patient's report, and ours"
 
 
+def test_the_configuration_that_we_ship_works(tmp_path: Path) -> None:
+    """As it stands, save for folders, the port, and the DICOM server that Debian's Orthanc would bind everywhere."""
+    shipped = json.loads((ROOT / "deploy" / "orthanc" / "orthanc.json").read_text())
+    plugins = tuple(Path(plugin).name for plugin in shipped.pop("Plugins"))
+    for name in ("StorageDirectory", "IndexDirectory", "HttpPort"):
+        shipped.pop(name)
+    assert Path(shipped["PythonScript"]).name == SCRIPT.name
+    changed = shipped | {"PythonScript": str(SCRIPT), "DicomModalitiesInDatabase": False}
+    with running_orthanc(tmp_path, plugins=plugins, **changed) as orthanc:
+        assert orthanc.get("/radir/status")["forward"] == "store"
+        assert orthanc.get("/modalities?expand")["radir"]["AET"] == "RADIR"
+        assert orthanc.get("/dicom-web/servers?expand")["radir"]["Url"].endswith("/dicom-web/")
+
+
 def test_what_is_stored_while_the_service_is_down_goes_later_and_survives_a_restart(
     hospital: Hospital, tmp_path: Path
 ) -> None:

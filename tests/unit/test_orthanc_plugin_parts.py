@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import socket
 import sys
 import threading
@@ -162,6 +163,22 @@ def test_after_failures_nobody_is_asked_for_a_while() -> None:
                 asked.ask("GET", "/similar")
             reasons.append(caught.value.status)
     assert reasons == [502, 502, 503]
+
+
+def test_the_plugin_needs_nothing_but_the_standard_library_and_orthanc() -> None:
+    files = sorted((ROOT / "orthanc_plugin").glob("*.py"))
+    own = {file.stem for file in files}
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.Import(names=names):
+                    imported = {alias.name.partition(".")[0] for alias in names}
+                case ast.ImportFrom(module=str(module)):
+                    imported = {module.partition(".")[0]}
+                case _:
+                    continue
+            assert imported <= set(sys.stdlib_module_names) | own | {"orthanc"}, file.name
+        assert "AGPL" in file.read_text() or "Affero" in file.read_text()
 
 
 def test_a_url_that_is_none_is_refused() -> None:
