@@ -66,9 +66,12 @@ class Forwarder(threading.Thread):
         self.join(5)
 
     def run(self) -> None:
-        self._queue.restart(self._clock())
+        begun = False
         while not self._stopping.is_set():
             try:
+                if not begun:
+                    self._begin()
+                    begun = True
                 self._take_changes()
                 self._hand_over_all()
             except Exception as error:  # the edge of the thread: it must outlive anything
@@ -76,11 +79,18 @@ class Forwarder(threading.Thread):
             self._wake.wait(IDLE_S)
             self._wake.clear()
 
-    def _take_changes(self) -> None:
-        since = self._queue.last_change()
+    def _begin(self) -> None:
+        """Take up where the last run ended, however it ended."""
+        since, last = self._queue.last_change(), int(self._rest.get("/changes?last")["Last"])
         if since is None:  # a new plugin beside an old archive: what is there already is not sent
-            self._queue.take(int(self._rest.get("/changes?last")["Last"]), [], [], self._clock())
-            return
+            self._queue.take(last, [], [], self._clock())
+        elif last < since:  # the archive was begun anew
+            self._queue.take(0, [], [], self._clock())
+        self._take_changes()
+        self._queue.restart(self._clock())
+
+    def _take_changes(self) -> None:
+        since = self._queue.last_change() or 0
         while not self._stopping.is_set():
             page = self._rest.get(f"/changes?since={since}&limit={PAGE}")
             found: dict[str, list[str]] = {"NewStudy": [], "StableStudy": []}

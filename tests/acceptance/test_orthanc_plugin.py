@@ -190,11 +190,11 @@ def test_the_configuration_that_we_ship_works(tmp_path: Path) -> None:
         assert orthanc.get("/dicom-web/servers?expand")["radir"]["Url"].endswith("/dicom-web/")
 
 
-def test_what_is_stored_while_the_service_is_down_goes_later_and_survives_a_restart(
+def test_what_is_stored_while_the_service_is_down_goes_later_and_survives_a_kill(
     hospital: Hospital, tmp_path: Path
 ) -> None:
     folder, studies = hospital
-    study = min(studies, key=lambda study: len(study["files"]))
+    study, cut_short = [study for study in studies if study["kind"] == "CXR"][:2]
     with orthanc_with_plugin(tmp_path / "orthanc", web_port=free_port(), listener_port=free_port()) as orthanc:
         for file in study["files"]:
             orthanc.store(folder / file)
@@ -202,15 +202,18 @@ def test_what_is_stored_while_the_service_is_down_goes_later_and_survives_a_rest
         assert queue["handed_over"] == 0
         code, message = refused(orthanc, f"/radir/similar/{study['study_uid']}")
         assert (code, message) == (502, "the RadIR service cannot be reached or talks nonsense")
+        for file in cut_short["files"]:
+            orthanc.store(folder / file)
+        orthanc.process.kill()  # before that study is stable: Orthanc itself will never say so of it
     with (
         running_stack(tmp_path / "home") as stack,
         orthanc_with_plugin(
             tmp_path / "orthanc", web_port=stack.web_port, listener_port=stack.listener_port
         ) as orthanc,
     ):
-        wait_for_queue(orthanc, waiting=0, handed_over=1)
-        stack.wait_until_done(1)
-        assert stack.status()["studies"] == {"INDEXED": 1}
+        wait_for_queue(orthanc, waiting=0, handed_over=2)
+        stack.wait_until_done(2)
+        assert stack.status()["studies"] == {"INDEXED": 2}
 
 
 def test_a_reference_is_pulled(hospital: Hospital, tmp_path: Path) -> None:
