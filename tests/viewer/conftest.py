@@ -34,6 +34,7 @@ from tests.services import ROOT, need
 PICTURES = ROOT / "build" / "viewer"  # screenshots, to be looked at
 OHIF = ROOT / ".cache" / "ohif"
 MODEL, DIM = {ImageKind.CXR: "cxr-viewer-test", ImageKind.CT: "ct-viewer-test"}, 16
+THIN = "costophrenic_angles"
 HOSTILE_NAME = "<img src=x onerror=alert(1)>^\u202eNoelle"
 HOSTILE_REPORT = (
     "FINDINGS: Consolidation in the left lower lobe <img src=x onerror=alert(2)> \u202etxet\u202c \x1b[31mred"
@@ -135,8 +136,9 @@ def fill(web: Web, phantoms: Path, study: dict[str, Any], number: int, *, hostil
 
 
 def encode(web: Web, ds: pydicom.Dataset, kind: ImageKind, seed: int) -> None:
-    """Vectors by seed, alike enough to be ranked from about 0.9 downwards."""
-    regions = ("chest", *(region.key for region in anatomy.trained(kind) if region.key != "chest"))
+    """Vectors by seed, alike enough to be ranked from about 0.9 downwards. Few studies have one for the thin region."""
+    named = (region.key for region in anatomy.trained(kind) if region.key != "chest")
+    regions = ("chest", *(key for key in named if seed < 3 or key != THIN))
     common = np.random.default_rng(99).normal(size=(len(regions), DIM))
     vectors = (common + np.random.default_rng(seed).normal(scale=0.4, size=common.shape)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -20,7 +20,7 @@ from pynetdicom.sop_class import Comprehensive3DSRStorage
 from radir_pacs.types import ImageKind, StudyState
 from tests.conftest import free_port
 from tests.integration.conftest import Web, running
-from tests.viewer.conftest import DIM, MODEL, Archive, encode, picture_of, serving
+from tests.viewer.conftest import DIM, MODEL, THIN, Archive, encode, picture_of, serving
 
 
 @pytest.fixture(scope="module")
@@ -128,14 +128,31 @@ def test_a_server_that_goes_and_comes_back(page: Page, archive: Archive) -> None
         expect(page.locator("li.case").first).to_be_visible(timeout=15_000)
 
 
-def test_a_thin_region_answers_from_its_parent_and_says_so(page: Page, archive: Archive) -> None:
-    page.goto(archive.sidebar(anatomy="minor_fissure"))
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (THIN, "{}: too few cases. Answered from {}."),
+        ("minor_fissure", "{} is no region of this model. Answered from {}."),
+    ],
+)
+def test_a_thin_region_answers_from_its_parent_and_says_so(page: Page, archive: Archive, asked: str, said: str) -> None:
+    head = archive.answer(archive.query, anatomy=asked)[0]
+    names = head["region_asked"]["name"], head["region_answered"]["name"]
+    assert names[0] != names[1]
+    page.goto(archive.sidebar(anatomy=asked))
     expect(page.locator("li.case").first).to_be_visible()
-    head = archive.answer(archive.query, anatomy="minor_fissure")[0]
-    asked, answered = head["region_asked"]["name"], head["region_answered"]["name"]
-    assert asked != answered
-    expect(page.locator(".messages")).to_contain_text(f"{asked}: too few cases. Answered from {answered}.")
-    picture_of(page, "state-parent")
+    expect(page.locator(".messages")).to_contain_text(said.format(*names))
+    picture_of(page, f"state-parent-{asked}")
+
+
+def test_too_few_cases_anywhere_are_counted(page: Page, archive: Archive) -> None:
+    page.goto(archive.sidebar(anatomy="LLL"))
+    expect(page.locator("li.case").first).to_be_visible()
+    page.get_by_text("Filters").click()
+    page.get_by_label("Sex").select_option("F")
+    shown = [line for line in archive.answer(archive.query, anatomy="LLL", PatientSex="F") if line["type"] == "case"]
+    assert 0 < len(shown) < archive.web.settings.min_cases
+    expect(page.locator(".messages")).to_contain_text(f"only {len(shown)} cases can answer for left lower lobe")
 
 
 def test_when_no_case_can_answer(page: Page, archive: Archive) -> None:

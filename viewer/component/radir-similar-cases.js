@@ -298,7 +298,8 @@ export class RadirSimilarCases extends HTMLElement {
     const messages = [];
     if (head.region_answered.key !== head.region_asked.key) {
       const names = { asked: this.named(head.region_asked), answered: this.named(head.region_answered) };
-      messages.push(notice({ tone: 'warning', text: say('fallback', names) }));
+      const known = this.index?.byKey.get(head.region_asked.key)?.trained;
+      messages.push(notice({ tone: 'warning', text: say(known ? 'fallback' : 'fallback_unknown', names) }));
     } else {
       messages.push(...head.warnings.map((text) => notice({ tone: 'warning', text })));
     }

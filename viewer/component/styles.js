@@ -132,7 +132,7 @@ progress { width: 100%; height: 8px; accent-color: var(--accent); }
 .notes b { font-weight: 500; color: var(--soft); font-size: 0.86em; }
 .notes.shared .chip { border-color: var(--good); color: var(--good); }
 .notes.contradicting .chip { border: 1px dashed var(--differs); color: var(--differs); }
-blockquote { white-space: pre-line; overflow-wrap: anywhere; border-left: 2px solid var(--line); padding-left: 8px; max-height: 8.8em; overflow: auto; }
+blockquote { white-space: pre-line; overflow-wrap: anywhere; border-left: 2px solid var(--line); padding: 0 0 4px 8px; max-height: 8.8em; overflow: auto; }
 mark { background: none; color: inherit; text-decoration: underline; text-decoration-thickness: 2px; text-underline-offset: 3px; }
 mark.shared { text-decoration-color: var(--good); color: var(--good); }
 mark.contradicting { text-decoration-style: wavy; text-decoration-color: var(--differs); color: var(--differs); }

@@ -47,6 +47,7 @@ export const de = {
   nothing_with_finding: 'Keiner der {searched} ähnlichsten Fälle nennt hier diesen Befund.',
   nothing_hint: 'Eine größere Region oder weniger Filter wählen.',
   fallback: '{asked}: zu wenige Fälle. Beantwortet aus {answered}.',
+  fallback_unknown: '{asked} kennt dieses Modell nicht. Beantwortet aus {answered}.',
   no_query_report: 'Diese Studie hat noch keinen Bericht; Befunde lassen sich nicht vergleichen.',
   score_help: 'Was der Wert bedeutet',
   score_meaning:

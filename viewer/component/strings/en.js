@@ -44,6 +44,7 @@ export const en = {
   nothing_with_finding: 'None of the {searched} most alike cases reports this finding here.',
   nothing_hint: 'Choose a larger region, or fewer filters.',
   fallback: '{asked}: too few cases. Answered from {answered}.',
+  fallback_unknown: '{asked} is no region of this model. Answered from {answered}.',
   no_query_report: 'This study has no report yet, so findings cannot be compared.',
   score_help: 'What the score means',
   score_meaning:
