@@ -15,6 +15,7 @@ from typing import Any
 
 from radir_pacs import anatomy, config
 from radir_pacs.catalogue import Catalogue
+from radir_pacs.cli import viewer
 from radir_pacs.cli.output import out, progress
 from radir_pacs.cli.send import send_folder, send_paths
 from radir_pacs.cli.similar import show
@@ -50,6 +51,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     home = folder / ("home-data" if args.data else "home")
     settings = _free_ports(replace(settings, home=home, quiet_period_s=min(settings.quiet_period_s, 2.0)))
     images = args.data or _hospital(folder, args.patients)
+    if not args.once:
+        settings = _with_viewer(settings, folder)
     with running(settings) as supervisor:
         if supervisor.stopping.is_set():
             return 130
@@ -79,6 +82,16 @@ def _send(catalogue: Catalogue, settings: Settings, images: Path) -> None:
         results = send_folder(images, here)
     for reason, count in Counter(r.reason for r in results if r.reason).most_common():
         out.print(f"{count} files refused: {reason}", markup=False)
+
+
+def _with_viewer(settings: Settings, folder: Path) -> Settings:
+    """With OHIF, one for all demos of a folder, where npm can bring it; without it the sidebar's own page serves."""
+    settings = replace(settings, ohif_folder=settings.ohif_folder or str(folder / "ohif"))
+    try:
+        viewer.install(settings)
+    except RadirError as error:
+        out.print(f"no OHIF viewer: {error}", markup=False, soft_wrap=True)
+    return settings
 
 
 def _free_ports(settings: Settings) -> Settings:
@@ -148,7 +161,11 @@ def _ask(catalogue: Catalogue, settings: Settings, folder: Path, truth: dict[str
     url = f"{settings.public_url}/dicom-web/studies/{study_uid}/similar?anatomy={region}"
     out.print(f"structured report  {path}", soft_wrap=True)
     out.print(f"the same as JSON   {url}", soft_wrap=True)
-    out.print(f"in a browser       {settings.public_url}/similar?study={study_uid}&anatomy={region}", soft_wrap=True)
+    page = f"{settings.public_url}/sidebar?StudyInstanceUID={study_uid}&anatomy={region}"
+    out.print(f"in a browser       {page}", soft_wrap=True)
+    if (settings.ohif_dist / "index.html").is_file():
+        url = f"{settings.public_url}/ohif/viewer?StudyInstanceUIDs={study_uid}"
+        out.print(f"in OHIF            {url}", soft_wrap=True)
 
 
 def _question(catalogue: Catalogue, truth: dict[str, dict[str, Any]]) -> tuple[str, str]:

@@ -42,6 +42,8 @@ def print_addresses(settings: Settings) -> None:
     print(f"DICOM     {settings.ae_title}@{settings.listener_host}:{settings.listener_port}")
     print(f"DICOMweb  {settings.public_url}/dicom-web")
     print(f"Page      {settings.public_url}/")
+    if (settings.ohif_dist / "index.html").is_file():
+        print(f"OHIF      {settings.public_url}/ohif/")
     print(f"State     {settings.home}", flush=True)
 
 

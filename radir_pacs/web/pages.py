@@ -13,6 +13,7 @@ from radir_pacs.errors import BadInput
 from radir_pacs.types import FindingNote, ImageKind, Region, SimilarCase, StudyState
 
 from . import parameters
+from .ohif import is_installed
 from .rendered import THUMBNAIL_PX
 from .representative import modality_of
 from .services import BASE, services
@@ -44,6 +45,7 @@ def study(study: str) -> Response:
         study=found,
         picture=f"{BASE}/studies/{study}/rendered?{_FORM}",
         ready=found.state in (StudyState.ENCODED, StudyState.INDEXED),
+        ohif=is_installed(services().settings),
         regions=sorted(region.name for region in anatomy.regions()),
     )
 
