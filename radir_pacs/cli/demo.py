@@ -49,10 +49,11 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         raise RadirError(f"there is no folder {args.data}")
     folder = args.folder.resolve()
     home = folder / ("home-data" if args.data else "home")
-    settings = _free_ports(replace(settings, home=home, quiet_period_s=min(settings.quiet_period_s, 2.0)))
+    settings = replace(settings, home=home, quiet_period_s=min(settings.quiet_period_s, 2.0))
     images = args.data or _hospital(folder, args.patients)
     if not args.once:
         settings = _with_viewer(settings, folder)
+    settings = _free_ports(settings)
     with running(settings) as supervisor:
         if supervisor.stopping.is_set():
             return 130
