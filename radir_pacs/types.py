@@ -51,7 +51,7 @@ class JobState(StrEnum):
 class JobKind(StrEnum):
     ENCODE = "encode"  # key: study UID
     INDEX = "index"  # key: model id / region key
-    REPORT = "report"  # key: SOP instance UID of a report
+    REPORT = "report"  # key: SOP instance UID of an SR, or report/ID of a text in the catalogue
     PULL = "pull"  # key: study UID, to be fetched from the PACS
 
 

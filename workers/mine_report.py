@@ -1,31 +1,37 @@
-"""Report job: a structured report that arrived becomes text, and the text becomes findings."""
+"""Report job: a report that arrived, as a structured report or as text, becomes findings."""
 
 from __future__ import annotations
 
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import Catalogue, report_id_of
 from radir_pacs.dicom.loop_guard import is_own_object
 from radir_pacs.errors import NotFound
 from radir_pacs.reports import PARSER, findings_to_json, mine
+from radir_pacs.reports.kind import kind_of
 from radir_pacs.reports.sr_text import sr_text
-from radir_pacs.types import ImageKind, Job
-
-_KINDS = {"CT": ImageKind.CT, "CR": ImageKind.CXR, "DX": ImageKind.CXR}
+from radir_pacs.types import Job
 
 
 class MineReport:
-    """The use case of JobKind.REPORT; the key is the SOP Instance UID of the report."""
+    """The use case of JobKind.REPORT; the key is the SOP Instance UID of an SR, or names a text in the catalogue."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
 
     def __call__(self, job: Job) -> None:
-        """Ends the job with text and findings kept; our own reports and those without text end it with a note."""
+        """Ends the job with findings kept; reports that are gone, our own or without text end it with a note."""
+        report_id = report_id_of(job.key)
         try:
-            instance = self._catalogue.instance(job.key)
-            modalities = self._catalogue.study(instance.study_uid).modalities
+            if report_id is None:
+                self._mine_sr(job)
+            else:
+                self._mine_text(job, report_id)
         except NotFound:
             self._catalogue.finish(job, "the report is gone")
-            return
+
+    def _mine_sr(self, job: Job) -> None:
+        """Text and findings of a structured report. Raises NotFound, LeaseLost."""
+        instance = self._catalogue.instance(job.key)
+        modalities = self._catalogue.study(instance.study_uid).modalities
         if is_own_object(instance.attributes):
             self._catalogue.finish(job, "our own report")
             return
@@ -33,14 +39,19 @@ class MineReport:
         if not body:
             self._catalogue.finish(job, "no text in it")
             return
-        kinds = {_KINDS[modality] for modality in modalities if modality in _KINDS}
-        findings = mine(body, kinds.pop() if len(kinds) == 1 else None).findings
         self._catalogue.add_report(
             instance.study_uid,
             body=body,
             source="sr",
             sop_uid=instance.sop_uid,
-            findings=findings_to_json(findings),
+            findings=findings_to_json(mine(body, kind_of(modalities)).findings),
             parser=PARSER,
             job=job,
         )
+
+    def _mine_text(self, job: Job, report_id: int) -> None:
+        """Findings of a text that stands in the catalogue. Raises NotFound, LeaseLost."""
+        report = self._catalogue.report(report_id)
+        modalities = self._catalogue.study(report.study_uid).modalities
+        findings = mine(report.body, kind_of(modalities)).findings
+        self._catalogue.save_findings(report_id, findings_to_json(findings), PARSER, job)

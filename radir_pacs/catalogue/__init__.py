@@ -5,6 +5,7 @@ from radir_pacs.catalogue.catalogue import Catalogue
 from radir_pacs.catalogue.embedded import server_pid as embedded_pid
 from radir_pacs.catalogue.embedded import start as start_embedded
 from radir_pacs.catalogue.embedded import stop as stop_embedded
+from radir_pacs.catalogue.reports import report_id_of
 from radir_pacs.catalogue.rows import (
     CatalogueSeries,
     Changes,
@@ -16,7 +17,9 @@ from radir_pacs.catalogue.rows import (
     Overview,
     PartitionSize,
     ProcessRow,
+    Received,
     Refusal,
+    ReportedStudy,
     ReportRow,
     Stored,
     StoredInstance,
@@ -34,12 +37,15 @@ __all__ = [
     "Overview",
     "PartitionSize",
     "ProcessRow",
+    "Received",
     "Refusal",
     "ReportRow",
+    "ReportedStudy",
     "Stored",
     "StoredInstance",
     "embedded_pid",
     "install_pgmq",
+    "report_id_of",
     "start_embedded",
     "stop_embedded",
 ]

@@ -352,9 +352,18 @@ RETURNING id;
 
 -- name: report_id
 -- The report that stands there already.
-SELECT id FROM report
+SELECT id, findings IS NULL AS unmined FROM report
 WHERE (study_uid = %(study_uid)s AND content_sha256 = %(content_sha256)s) OR sop_uid = %(sop_uid)s
 ORDER BY id LIMIT 1;
+
+-- name: drop_superseded
+-- A corrected text takes the place of those that the same source gave for the study before.
+DELETE FROM report
+WHERE study_uid = %(study_uid)s AND source = %(source)s AND sop_uid IS NULL AND content_sha256 <> %(content_sha256)s;
+
+-- name: studies_of_accession
+-- Whose accession number it is; a second one tells that it names no single study.
+SELECT study_uid FROM study WHERE accession_number = %(accession_number)s ORDER BY study_uid LIMIT 2;
 
 -- name: note_report
 -- The study has a report now.
@@ -363,6 +372,19 @@ UPDATE study SET has_report = TRUE, changed_at = now() WHERE study_uid = %(study
 -- name: save_findings
 -- What mining read from a report.
 UPDATE report SET findings = %(findings)s, parser = %(parser)s WHERE id = %(report_id)s RETURNING id;
+
+-- name: report
+-- One report.
+SELECT id, study_uid, sop_uid, source, body, findings, parser, received_at FROM report WHERE id = %(report_id)s;
+
+-- name: reported_studies
+-- Complete studies that nobody set aside, each with its newest report; a page, going on after a UID.
+SELECT s.study_uid, s.patient_key, s.modalities, newest.body
+FROM study AS s CROSS JOIN LATERAL (
+    SELECT r.body FROM report AS r WHERE r.study_uid = s.study_uid ORDER BY r.received_at DESC, r.id DESC LIMIT 1
+) AS newest
+WHERE s.has_report AND s.state IN ('STABLE', 'ENCODED', 'INDEXED') AND s.study_uid > %(after)s
+ORDER BY s.study_uid LIMIT %(limit)s;
 
 -- name: reports_of
 -- The reports of a study, oldest first.

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
 from radir_pacs.catalogue.database import run
-from radir_pacs.catalogue.jobs import finish, hold
+from radir_pacs.catalogue.jobs import enqueue, finish, hold
 from radir_pacs.catalogue.part import Part
-from radir_pacs.catalogue.rows import ReportRow
+from radir_pacs.catalogue.rows import Received, ReportedStudy, ReportRow
 from radir_pacs.errors import NotFound
-from radir_pacs.types import Job
+from radir_pacs.types import Job, JobKind
+
+_KEY = "report/"  # before the id of a stored text in the key of its job; no UID has a slash
+PAGE = 100  # reports at once in memory: a text is a megabyte at most
+
+
+def report_key(report_id: int) -> str:
+    """The key of the job that mines a stored text."""
+    return f"{_KEY}{report_id}"
+
+
+def report_id_of(key: str) -> int | None:
+    """Which stored text a report job is about; None when it is about an SR, whose UID is the key."""
+    return int(key.removeprefix(_KEY)) if key.startswith(_KEY) else None
 
 
 class Reports(Part):
@@ -54,12 +67,72 @@ class Reports(Part):
                 finish(connection, job)
             return int(row["id"])
 
-    def save_findings(self, report_id: int, findings: Any, parser: str) -> None:
-        """What mining read, as JSON of its own; ``parser`` is its version. Raises NotFound."""
+    def receive_report(self, study_uid: str, body: str, *, source: str) -> Received:
+        """Keep a text that came as it is, with the job that mines it; the source's earlier texts for the study go.
+
+        The same text again changes nothing, but is mined if it was not yet. Raises NotFound.
+        """
+        values = {
+            "study_uid": study_uid,
+            "sop_uid": None,
+            "source": source,
+            "body": body,
+            "content_sha256": hashlib.sha256(body.encode()).hexdigest(),
+        }
+        with self._database.transaction() as connection:
+            if run(connection, "lock_study", study_uid=study_uid).fetchone() is None:
+                raise NotFound(f"there is no study {study_uid}")
+            superseded = run(connection, "drop_superseded", values).rowcount
+            added = run(connection, "add_report", values).fetchone()
+            row = added or run(connection, "report_id", values).fetchone()
+            assert row is not None
+            if added or row["unmined"]:
+                enqueue(connection, JobKind.REPORT, report_key(row["id"]), self._settings.job_max_attempts)
+            run(connection, "note_report", study_uid=study_uid)
+        if superseded:
+            return Received.REPLACED
+        return Received.NEW if added else Received.SAME
+
+    def studies_of_accession(self, accession_number: str) -> tuple[str, ...]:
+        """UIDs of the studies with that accession number, two at most."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "studies_of_accession", accession_number=accession_number).fetchall()
+        return tuple(row["study_uid"] for row in rows)
+
+    def save_findings(self, report_id: int, findings: Any, parser: str, job: Job | None = None) -> None:
+        """What mining read, as JSON of its own; ``parser`` is its version. job: the one that ends with it.
+
+        Raises NotFound, LeaseLost.
+        """
         values = {"report_id": report_id, "findings": Jsonb(findings), "parser": parser}
         with self._database.transaction() as connection:
             if run(connection, "save_findings", values).fetchone() is None:
                 raise NotFound(f"there is no report {report_id}")
+            if job is not None:
+                finish(connection, job)
+
+    def report(self, report_id: int) -> ReportRow:
+        """One report. Raises NotFound."""
+        with self._database.transaction() as connection:
+            row = run(connection, "report", report_id=report_id).fetchone()
+        if row is None:
+            raise NotFound(f"there is no report {report_id}")
+        return ReportRow(**row)
+
+    def reported_studies(self, page: int = PAGE) -> Iterator[ReportedStudy]:
+        """Every complete study that was not set aside and has a report, with the newest one, by UID.
+
+        A page is one transaction and all that is in memory; a study that comes or goes meanwhile may be missed.
+        """
+        after = ""
+        while True:
+            with self._database.transaction() as connection:
+                rows = run(connection, "reported_studies", after=after, limit=page).fetchall()
+            for row in rows:
+                yield ReportedStudy(**(row | {"modalities": tuple(row["modalities"])}))
+            if len(rows) < page:
+                return
+            after = rows[-1]["study_uid"]
 
     def reports_of(self, study_uid: str) -> tuple[ReportRow, ...]:
         """Reports of a study, oldest first."""

@@ -139,6 +139,24 @@ class ReportRow:
     received_at: datetime
 
 
+class Received(StrEnum):
+    """What a report that came as text did."""
+
+    NEW = "NEW"
+    REPLACED = "REPLACED"  # it took the place of what its source had given for the study
+    SAME = "SAME"  # the study has this very text
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportedStudy:
+    """A study and its newest report. ``patient_key`` and ``body`` are about a patient: never for logs."""
+
+    study_uid: str
+    patient_key: str  # empty: unknown
+    modalities: tuple[str, ...]
+    body: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class FeedbackRow(Feedback):
     """A judgement as it stands, with its time."""

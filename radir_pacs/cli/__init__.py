@@ -21,6 +21,7 @@ _OWN = {
     "delete": "admin",
     "demo": "demo",
     "feedback": "feedback",
+    "reports": "reports",
     "viewer": "viewer",
 }
 
