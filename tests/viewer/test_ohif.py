@@ -8,13 +8,16 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
-from playwright.sync_api import BrowserContext, Page, TimeoutError, expect
+from playwright.sync_api import BrowserContext, Page, Route, TimeoutError, expect
 
 from radir_pacs.cli.viewer import install
 from radir_pacs.errors import RadirError
+from tests.integration.orthanc import running_orthanc
 from tests.services import need
 from tests.viewer.conftest import OHIF, Archive, picture_of
 
@@ -164,3 +167,31 @@ def test_without_ohif_the_address_says_how_to_get_it(
     answer = requests.get(bare.web.root + "/ohif/", timeout=30)
     assert answer.status_code == 404
     assert "radir viewer install" in answer.json()["error"]["message"]
+
+
+def test_a_study_from_a_real_orthanc(
+    page: Page, context: BrowserContext, ohif: Archive, phantoms: Path, tmp_path: Path
+) -> None:
+    """OHIF reads the images from Orthanc's DICOMweb, behind one origin as a proxy would make it; the panel from us."""
+    with running_orthanc(tmp_path) as peer:
+        for name in ohif.truth[ohif.query]["files"]:
+            peer.store(phantoms / name)
+        asked: list[str] = []
+
+        def from_orthanc(route: Route) -> None:
+            path = urlsplit(route.request.url)
+            asked.append(path.path)
+            url = f"{peer.url}{path.path.removeprefix('/orthanc')}{'?' if path.query else ''}{path.query}"
+            route.fulfill(response=route.fetch(url=url))
+
+        def configured(route: Route) -> None:
+            answer = route.fetch()
+            route.fulfill(response=answer, body=answer.text().replace('"/dicom-web"', '"/orthanc/dicom-web"'))
+
+        context.route("**/orthanc/dicom-web/**", from_orthanc)
+        context.route("**/app-config.js", configured)
+        open_study(page, ohif, ohif.query)
+        expect(page.locator("radir-similar-cases")).to_have_attribute("study", ohif.query)
+        assert [path for path in asked if "/frames/" in path]
+        picture_of(page, "ohif-orthanc")
+        context.unroute_all(behavior="wait")
