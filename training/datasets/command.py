@@ -11,20 +11,31 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from radir_pacs import config
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
 from radir_pacs.reports.tables import BadRow
 from radir_pacs.types import ImageKind
 
 from . import sources
+from .archive import Archive, pseudonym_key
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser("dataset", help="a retrieval data set from reports, in the MIMIC-IR layout")
     parser.add_argument("action", choices=["build", "show"], help="build one, or explain a pair of one")
-    parser.add_argument("--source", choices=["mimic-cxr", "ct-rate", "csv"], help="build: the collection's layout")
     parser.add_argument(
-        "--root", type=Path, metavar="DIR", help="the collection's folder, the CSV file, or the data set"
+        "--source",
+        choices=["mimic-cxr", "ct-rate", "csv", "archive"],
+        help="build: the collection's layout, or this installation",
+    )
+    parser.add_argument(
+        "--root",
+        type=Path,
+        metavar="DIR",
+        help="the collection's folder or CSV file (not for archive), or the data set",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="build: where the data set is written")
     parser.add_argument("--id", metavar="COLUMN", help="csv: column of the image's path or id")
@@ -38,16 +49,24 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--region", metavar="NAME", help="show: under this region; without it, whole reports")
     parser.add_argument("--pair", type=int, nargs=2, metavar=("I", "J"), help="show: rows of the region's list, from 0")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(run=run)
+    config.add_flags(parser)
+    parser.set_defaults(run=run, needs_settings=True)
 
 
 def run(args: argparse.Namespace, settings: Settings | None) -> int:
+    if args.action == "build" and args.source == "archive":
+        if settings is None:
+            raise BadInput("--source archive needs the settings of an installation")
+        must_run(settings)
+        key = pseudonym_key(settings.home)
+        with Catalogue.open(settings) as catalogue:
+            return _build(args, Archive(catalogue, key))
     if args.root is None:
         raise BadInput("--root says where the collection or the data set is")
     return _build(args) if args.action == "build" else _show(args)
 
 
-def _build(args: argparse.Namespace) -> int:
+def _build(args: argparse.Namespace, archive: Archive | None = None) -> int:
     from .build import build  # scipy: not before this command runs, since ``radir`` registers every command
 
     if args.source is None or args.out is None:
@@ -64,7 +83,7 @@ def _build(args: argparse.Namespace) -> int:
     with progress:
         task = progress.add_task("reports", total=None)
         built = build(
-            _cases(args),
+            sources.archive(archive) if archive else _cases(args),
             args.out,
             source=args.source,
             least_images=max(2, args.least_images),
@@ -81,11 +100,15 @@ def _build(args: argparse.Namespace) -> int:
         "bad_rows": len(built.bad_rows),
         "out": str(args.out),
     }
+    if archive:
+        summary["left_out"] = archive.left_out
     if args.json:
         print(json.dumps(summary))
     else:
         for split, images in built.images.items():
             print(f"{split}: {images} images, {len(built.regions.get(split, {}))} regions")
+        if archive and archive.left_out:
+            print(f"{archive.left_out} studies left out: by their modalities neither radiograph nor CT, or both")
         print(f"{args.out / 'statistics.html'} shows what is in it")
     return 1 if built.bad_rows else 0
 

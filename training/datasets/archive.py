@@ -1,0 +1,66 @@
+"""Our own catalogue as a report collection; patients stand in it under pseudonyms."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.errors import BadInput
+from radir_pacs.reports.kind import kind_of
+from radir_pacs.types import ImageKind
+
+KEY_FILE = "pseudonym.key"  # in the home folder
+_KEY_BYTES = 32
+
+
+class Archive:
+    """The reported studies of a catalogue, as `sources.archive` takes them.
+
+    A patient's key is an HMAC-SHA256 of issuer and id under ``key``: without it nobody can try ids, and with the same
+    key a patient stays in the same split from build to build. A study without a patient id is a patient of its own.
+    ``left_out`` counts studies that are neither chest radiograph nor CT by their modalities, or both.
+    """
+
+    def __init__(self, catalogue: Catalogue, key: bytes) -> None:
+        self._catalogue = catalogue
+        self._key = key
+        self.left_out = 0
+
+    def reported_studies(self) -> Iterator[tuple[str, str, str, ImageKind]]:
+        """(study UID, pseudonym of the patient, newest report, kind) of each, a page of the catalogue at a time."""
+        for study in self._catalogue.reported_studies():
+            kind = kind_of(study.modalities)
+            if kind is None:
+                self.left_out += 1
+                continue
+            name = f"patient {study.patient_key}" if study.patient_key else f"study {study.study_uid}"
+            pseudonym = hmac.new(self._key, name.encode(), hashlib.sha256).hexdigest()
+            yield study.study_uid, pseudonym, study.body, kind
+
+
+def pseudonym_key(home: Path) -> bytes:
+    """The installation's key for pseudonyms, made at its first use; readable by its owner only.
+
+    Raises BadInput when the file holds something else.
+    """
+    path = home / KEY_FILE
+    home.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{KEY_FILE}.{secrets.token_hex(4)}")
+    if not path.exists():
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(_KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):  # another build was first: its key holds
+            os.link(part, path)
+        part.unlink()
+    key = path.read_bytes()
+    if len(key) != _KEY_BYTES:
+        raise BadInput(f"{path} is no key for pseudonyms; a new one is made where there is none, and moves the splits")
+    return key
