@@ -20,7 +20,7 @@ from radir_service import Breaker, Service, Unavailable
 OWN_MANUFACTURER, OWN_MODEL = "RadIR-PACS", "Similar case search"  # the marks of RadIR's reports: never sent back
 PAGE = 1000
 STRICT_ATTEMPTS = 2
-IDLE_S, JOB_LOOK_S, LONGEST_JOB_S = 5.0, 0.25, 3600.0
+IDLE_S, GATHER_S, JOB_LOOK_S, LONGEST_JOB_S = 5.0, 1.0, 0.25, 3600.0
 
 
 class Rest(Protocol):
@@ -77,6 +77,7 @@ class Forwarder(threading.Thread):
             except Exception as error:  # the edge of the thread: it must outlive anything
                 self._log(f"RadIR: a round failed ({type(error).__name__})")
             self._wake.wait(IDLE_S)
+            self._stopping.wait(GATHER_S)  # studies become stable in bunches, and one look takes them all
             self._wake.clear()
 
     def _begin(self) -> None:
