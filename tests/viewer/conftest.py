@@ -19,7 +19,7 @@ import psycopg
 import pydicom
 import pytest
 import requests
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from psycopg.conninfo import make_conninfo
 
 from radir_pacs import anatomy
@@ -40,6 +40,7 @@ HOSTILE_REPORT = (
     "FINDINGS: Consolidation in the left lower lobe <img src=x onerror=alert(2)> \u202etxet\u202c \x1b[31mred"
     " <script>alert(3)</script> ${alert(4)} javascript:alert(5)."
 )
+expect.set_options(timeout=15_000)  # a loaded machine is slow, not wrong
 _FLAGS = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
 _WATCH = """
 window.violations = [];
@@ -193,7 +194,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    context = browser.new_context(viewport={"width": 420, "height": 900}, locale="en-GB")
+    context = browser.new_context(viewport={"width": 420, "height": 900}, locale="en-GB", reduced_motion="reduce")
     context.set_default_timeout(15_000)
     context.add_init_script(_WATCH)
     yield context
