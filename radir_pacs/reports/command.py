@@ -20,7 +20,7 @@ from radir_pacs.reports.findings import MinedReport
 from radir_pacs.reports.labels import LabelSet, label_set, label_sets
 from radir_pacs.reports.lexicon import load
 from radir_pacs.reports.lexicon_check import refuse_faults
-from radir_pacs.reports.mining import Miner
+from radir_pacs.reports.mining import Miner, is_blank
 from radir_pacs.reports.render import as_page, in_terminal
 from radir_pacs.reports.stored import findings_to_json
 from radir_pacs.reports.tables import BadRow, read_reports
@@ -65,9 +65,13 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
     labels = label_set(args.labels, lexicon) if args.labels else None
     if args.html:
         args.html.write_text(as_page(report), encoding="utf-8")
+    blank = is_blank(report.text, lexicon)
     if labels:
         with args.labels_out.open("w", encoding="utf-8", newline="") as file:
-            _label_writer(file, labels).writerow({labels.id_column: "1"} | labels.of(report.findings))
+            known = {} if blank else labels.of(report.findings)
+            _label_writer(file, labels).writerow({labels.id_column: "1"} | known)
+    if blank:
+        print("warning: the report is empty: nothing is known of it", file=sys.stderr)
     if args.json:
         print(json.dumps({"findings": findings_to_json(report.findings)}, indent=2))
     elif not args.html:
@@ -81,7 +85,7 @@ def _collection(args: argparse.Namespace, miner: Miner, kind: ImageKind | None) 
     columns = [column.strip() for column in (args.text or "").split(",") if column.strip()]
     rows = read_reports(args.source, args.id, columns)
     labels = label_set(args.labels, miner.lexicon) if args.labels else None
-    reports = findings = 0
+    reports = findings = blank = 0
     bad: list[BadRow] = []
     with ExitStack() as stack:
         out = stack.enter_context(_replacing(args.out)) if args.out else None
@@ -97,15 +101,22 @@ def _collection(args: argparse.Namespace, miner: Miner, kind: ImageKind | None) 
             report = miner.mine(row.text, kind)
             reports += 1
             findings += len(report.findings)
+            empty = is_blank(row.text, miner.lexicon)
+            blank += empty
             if out:
                 print(json.dumps(_line(row.id, report)), file=out)
             if writer and labels:
-                writer.writerow({labels.id_column: row.id} | labels.of(report.findings))
+                known = {} if empty else labels.of(report.findings)
+                writer.writerow({labels.id_column: row.id} | known)
     for row in bad[:_NAMED_ROWS]:
         print(f"error: {row.where}: {row.reason}", file=sys.stderr)
     if len(bad) > _NAMED_ROWS:
         print(f"error: and {len(bad) - _NAMED_ROWS} more rows", file=sys.stderr)
-    summary = {"reports": reports, "findings": findings, "bad_rows": [f"{row.where}: {row.reason}" for row in bad]}
+    if blank:
+        what = "label cells stay blank (unknown)" if labels else "nothing is known of them"
+        print(f"warning: reports without text: {blank} of {reports}; {what}", file=sys.stderr)
+    summary: dict[str, object] = {"reports": reports, "findings": findings, "blank_reports": blank}
+    summary["bad_rows"] = [f"{row.where}: {row.reason}" for row in bad]
     if args.json:
         print(json.dumps(summary))
     else:

@@ -2,20 +2,21 @@
 
 A rule: ``any`` lists concepts that set the label ("=x" leaves out x's descendants, "x@region" asks for a place at or
 below the region), ``but`` concepts that do not count, ``least`` the weakest certainty that counts (default
-the table's own, or "possible"); ``none`` sets the label when no such finding is present.
+the table's own, or "possible"); ``none`` sets the label when no such finding is present and the report denies
+something: a report that says nothing says nothing normal either.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from radir_pacs import anatomy
 from radir_pacs.errors import BadInput, SettingError
-from radir_pacs.reports.findings import Certainty, Finding
+from radir_pacs.reports.findings import Certainty, Finding, Polarity
 from radir_pacs.reports.lexicon import Lexicon, load
 
 FOLDER = Path(__file__).parent / "labels"
@@ -47,7 +48,7 @@ class Rule:
         """The concepts that the rule looks for."""
         return frozenset(key for wanted in self.wanted for key in wanted.concepts) - self.but
 
-    def holds(self, findings: Iterable[Finding]) -> bool:
+    def holds(self, findings: Sequence[Finding]) -> bool:
         found = any(
             finding.asserted
             and _STRENGTH.get(finding.certainty, -1) >= self.least
@@ -55,7 +56,7 @@ class Rule:
             and any(wanted.meets(finding) for wanted in self.wanted)
             for finding in findings
         )
-        return found is not self.negated
+        return not found and any(map(_denies, findings)) if self.negated else found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +68,7 @@ class LabelSet:
     rules: Mapping[str, Rule]
 
     def of(self, findings: Iterable[Finding]) -> dict[str, int]:
-        """0 or 1 under every label."""
+        """0 or 1 under every label, of a report with text; one without (``is_blank``) has no labels."""
         findings = tuple(findings)
         return {label: int(rule.holds(findings)) for label, rule in self.rules.items()}
 
@@ -91,6 +92,12 @@ def label_set(name: str, lexicon: Lexicon | None = None) -> LabelSet:
         id_column=table["id_column"],
         rules={label + suffix: _rule(label, {"least": least} | row, lexicon) for label, row in table["labels"].items()},
     )
+
+
+def _denies(finding: Finding) -> bool:
+    """A normal statement, or a finding said to be absent now."""
+    asked = (Certainty.HISTORICAL, Certainty.HYPOTHETICAL)
+    return finding.polarity is Polarity.ABSENT and finding.certainty not in asked
 
 
 def _rule(label: str, row: Mapping[str, object], lexicon: Lexicon) -> Rule:

@@ -77,6 +77,12 @@ def _refer_back(findings: list[Finding], reading: SentenceReading) -> None:
     )
 
 
+def is_blank(text: str, lexicon: Lexicon) -> bool:
+    """Whether a report has no word outside its headings."""
+    sections = split_sections(text, lexicon.headings)
+    return not any(character.isalnum() for at in sections for character in text[at.start : at.end])
+
+
 _default: list[Miner] = []
 
 

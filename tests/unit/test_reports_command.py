@@ -119,6 +119,24 @@ def test_label_tables_have_the_collections_columns(name: str, tmp_path: Path) ->
         assert [row["normal"] for row in rows] == ["0", "1"]
 
 
+def test_a_report_without_text_has_unknown_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = tmp_path / "reports.csv", tmp_path / "labels.csv"
+    silent = "Technically limited study. Please correlate."
+    source.write_text(f'key,text\na,""\nb,"FINDINGS:\nIMPRESSION: "\nc,{silent}\nd,The lungs are clear.\ne,Mass.\n')
+    order = ["--id", "key", "--text", "text", "--labels", "gold14", "--labels-out", str(out)]
+    assert radir(str(source), *order, "--json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["blank_reports"] == 2
+    assert "warning: reports without text: 2 of 5; label cells stay blank" in said.err
+    with out.open(newline="") as file:
+        rows = {row.pop("filename"): row for row in csv.DictReader(file)}
+    assert set(rows["a"].values()) == set(rows["b"].values()) == {""}
+    assert {key: rows[key]["normal"] for key in "cde"} == {"c": "0", "d": "1", "e": "0"}
+    assert radir("--text", " ", "--labels", "gold14", "--labels-out", str(out)) == 0
+    assert out.read_text().splitlines()[1] == "1" + "," * len(rows["a"])
+    assert "the report is empty" in capsys.readouterr().err
+
+
 def test_a_folder_of_texts(tmp_path: Path) -> None:
     (tmp_path / "in" / "p10").mkdir(parents=True)
     (tmp_path / "in" / "p10" / "s1.txt").write_text("FINDINGS:\nModerate right pneumothorax.\n")
