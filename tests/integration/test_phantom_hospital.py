@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
 import json
 import subprocess
@@ -126,6 +127,39 @@ def test_reports_are_in_the_study_they_describe(hospital: Path) -> None:
             item.ConceptNameCodeSequence[0].CodeMeaning for item in ds.ContentSequence if item.ValueType == "CONTAINER"
         ]
         assert "Findings" in headings and "Impressions" in headings
+
+
+def test_the_reports_stand_beside_the_truth_as_a_table(hospital: Path) -> None:
+    with (hospital / "reports.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = ("study_uid", "patient_id", "kind", "report")
+    assert rows == [{column: study[column] for column in columns} for study in truth(hospital)]
+    for study in truth(hospital):
+        said = [str(item.TextValue) for item in _texts(pydicom.dcmread(hospital / study["files"][-1]))]
+        assert said and all(text in study["report"] for text in said)
+
+
+def _texts(item: pydicom.Dataset) -> list[pydicom.Dataset]:
+    below = [text for child in item.get("ContentSequence", []) for text in _texts(child)]
+    return [item, *below] if item.ValueType == "TEXT" else below
+
+
+def test_a_folder_holds_one_hospital(hospital: Path, tmp_path: Path) -> None:
+    order = ("--patients", "1", "--seed", "21", "--size", "tiny", "--kinds", "cxr", "--out")
+    before = digests(hospital)
+    with pytest.raises(BadInput, match="another order"):
+        radir(*order, str(hospital))
+    assert digests(hospital) == before
+    out = tmp_path / "interrupted"
+    assert radir(*order, str(out)) == 0
+    done = digests(out)
+    (out / "truth.json").unlink()
+    assert radir(*order, str(out)) == 0
+    assert digests(out) == done
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(BadInput, match="holds other files: choose an empty folder"):
+        radir(*order, str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["interrupted", "notes.txt"]
 
 
 def test_the_summary_and_the_sheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

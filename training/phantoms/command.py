@@ -22,7 +22,9 @@ from .sheet import draw_sheet
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser("phantom", help="build a synthetic hospital: DICOM images, reports, and the truth")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the DICOM files and truth.json")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="new or empty folder for the DICOM files, reports.csv and truth.json"
+    )
     parser.add_argument("--patients", type=_count, default=10, metavar="N", help="how many patients (default 10)")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="same seed, same bytes (default 1)")
     parser.add_argument("--size", choices=list(SIZES), default="small", help="how finely chests are drawn")
@@ -54,9 +56,6 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
         raise BadInput("--seed must not be negative")
     size, began = SIZES[args.size], time.monotonic()
     summary: dict[str, object] = {"seed": args.seed, "size": size.name}
-    if args.sheet is not None:
-        draw_sheet(args.sheet, args.seed, min(args.patients, 6), size)
-        summary["sheet"] = str(args.sheet)
     if args.out is not None:
         order = Order(out=args.out, patients=args.patients, seed=args.seed, size=size, kinds=args.kinds)
         studies = files = findings = 0
@@ -69,6 +68,9 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
                 progress.advance(task)
         summary |= {"out": str(args.out), "patients": args.patients, "studies": studies}
         summary |= {"files": files, "findings": findings}
+    if args.sheet is not None:
+        draw_sheet(args.sheet, args.seed, min(args.patients, 6), size)
+        summary["sheet"] = str(args.sheet)
     summary["seconds"] = round(time.monotonic() - began, 1)
     if args.json:
         print(json.dumps(summary))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation
 
+from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 
 from .boxes import frontal_boxes
@@ -26,6 +28,9 @@ from .images import take_images
 from .patient import Chest
 from .wording import write_report
 
+ORDER_FILE = "order.json"
+REPORT_COLUMNS = ("study_uid", "patient_id", "kind", "report")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
@@ -37,13 +42,19 @@ class Order:
     size: Size
     kinds: frozenset[ImageKind]
 
+    def as_json(self) -> dict[str, Any]:
+        """All of it but the folder."""
+        kinds = sorted(kind.value for kind in self.kinds)
+        return {"patients": self.patients, "seed": self.seed, "size": self.size.name, "kinds": kinds}
+
 
 def build(order: Order, jobs: int = 1) -> Iterator[list[dict[str, Any]]]:
     """Write the hospital, yielding the truth of each patient's studies as they are done; truth.json comes last.
 
-    ``jobs`` processes share the patients; the files do not depend on their number.
+    ``jobs`` processes share the patients; the files do not depend on their number. Raises BadInput where the folder
+    holds anything but this order, begun or done: two hospitals in one folder could not be told apart.
     """
-    order.out.mkdir(parents=True, exist_ok=True)
+    _claim(order)
     everything: list[dict[str, Any]] = []
     if jobs == 1:
         done: Iterator[list[dict[str, Any]]] = map(partial(build_patient, order), range(order.patients))
@@ -51,8 +62,25 @@ def build(order: Order, jobs: int = 1) -> Iterator[list[dict[str, Any]]]:
     else:
         with ProcessPoolExecutor(jobs) as pool:
             yield from _collect(pool.map(partial(build_patient, order), range(order.patients)), everything)
+    with (order.out / "reports.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, REPORT_COLUMNS, extrasaction="ignore", lineterminator="\n")
+        table.writeheader()
+        table.writerows(everything)
     truth = {"seed": order.seed, "size": order.size.name, "synthetic": True, "studies": everything}
     (order.out / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
+
+
+def _claim(order: Order) -> None:
+    """Leave the order in its folder, so that an interrupted build can go on and another one is refused."""
+    order.out.mkdir(parents=True, exist_ok=True)
+    path, wanted = order.out / ORDER_FILE, json.dumps(order.as_json()) + "\n"
+    if path.is_file():
+        if path.read_text(encoding="utf-8", errors="replace") != wanted:
+            raise BadInput(f"{order.out} holds a hospital of another order (see {ORDER_FILE}): choose another folder")
+    elif any(order.out.iterdir()):
+        raise BadInput(f"{order.out} holds other files: choose an empty folder, or one that is not there yet")
+    else:
+        path.write_text(wanted, encoding="utf-8")
 
 
 def _collect(done: Iterator[list[dict[str, Any]]], everything: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -96,6 +124,7 @@ def _build_visit(order: Order, course: Course, visit: Visit, before: Visit | Non
         "date": visit.on.isoformat(),
         "kind": visit.kind.value,
         "sex": course.patient.sex,
+        "report": report.text,
         "files": [path.relative_to(order.out).as_posix() for path in files],
         "findings": [finding_truth(finding) for finding in visit.findings],
         "boxes": {key: list(box) for key, box in frontal_boxes(chest, order.size).items()} if flat else {},
