@@ -90,7 +90,7 @@ class Settings:
     decode_timeout_s: float = _setting(60.0, "Seconds one file may take to decode.", low=1, high=DAY_S)
     decode_memory_mib: int = _setting(4096, "Memory the decoding child may take, MiB.", low=256, high=_MOST_MIB)
 
-    sr_other_uids: bool = _setting(True, "Reports name the UIDs of similar cases; off leaves rank and score only.")
+    sr_other_uids: bool = _setting(True, "Reports name the UIDs of similar cases; off leaves rank, score and findings.")
     sr_comprehensive_3d: bool = _setting(True, "Comprehensive 3D SR; off writes Comprehensive SR for old PACS.")
 
     pull_url: str = _setting(
@@ -165,7 +165,7 @@ _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", 
 def _boolean(text: str) -> bool:
     if text.lower() in _TRUE | _FALSE:
         return text.lower() in _TRUE
-    raise ValueError("not true or false")
+    raise ValueError("say true or false")
 
 
 _PARSERS: Mapping[str, Callable[[str], Any]] = {

@@ -8,11 +8,14 @@ import sys
 import threading
 import warnings
 from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import Any
 
 from radir_pacs.config import Settings
 
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_FILE_BYTES = 20 << 20
 _QUIET = ("waitress", "celery", "kombu", "psycopg.pool", "dicomweb_client")
 # These read patients' data sets, and log the text of an exception as a message; what failed we say ourselves, by ids.
 _SILENT = ("pynetdicom", "pydicom", "highdicom")
@@ -45,14 +48,20 @@ class JsonLines(logging.Formatter):
         return json.dumps(shown, default=str)
 
 
-def set_up_logging(settings: Settings, process: str) -> None:
-    """Log to standard error, which the supervisor keeps in a file. Libraries speak only of what went wrong.
+def set_up_logging(settings: Settings, process: str, *, file: Path | None = None) -> None:
+    """Log to standard error, which the supervisor keeps in a file; its own lines go to ``file`` as well.
+
+    Libraries speak only of what went wrong.
 
     What nobody catches, in any thread, is logged by the same rules instead of printed with its text.
     """
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines(process))
-    logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(RotatingFileHandler(file, maxBytes=_FILE_BYTES, backupCount=1, delay=True))
+    for handler in handlers:
+        handler.setFormatter(JsonLines(process))
+    logging.basicConfig(level=settings.log_level, handlers=handlers, force=True)
     warnings.simplefilter("ignore")  # pydicom's quote the values that they find odd
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -15,6 +15,8 @@ from radir_pacs.errors import RadirError
 _OWN = {
     "up": "up",
     "status": "status",
+    "problems": "problems",
+    "regions": "regions",
     "similar": "similar",
     "send": "send",
     "complete": "admin",

@@ -17,7 +17,7 @@ from radir_pacs import anatomy, config
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli import viewer
 from radir_pacs.cli.output import out, progress
-from radir_pacs.cli.send import send_folder, send_paths
+from radir_pacs.cli.send import files_below, send_paths
 from radir_pacs.cli.similar import show
 from radir_pacs.cli.up import check_free, print_addresses, running
 from radir_pacs.config import Settings
@@ -45,8 +45,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    if args.data and not args.data.is_dir():
-        raise RadirError(f"there is no folder {args.data}")
+    if args.data:
+        files_below(args.data)  # a folder without DICOM is said before anything starts
     folder = args.folder.resolve()
     home = folder / ("home-data" if args.data else "home")
     settings = replace(settings, home=home, quiet_period_s=min(settings.quiet_period_s, 2.0))
@@ -64,6 +64,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             if not supervisor.stopping.is_set():
                 _ask(catalogue, settings, folder, _truth(images))
         if args.once or not sys.stdout.isatty():
+            out.print("stopping now; run it in a terminal without ONCE=1 to open these addresses")
             return 0
         out.print("serving until Ctrl-C")
         while not supervisor.stopping.wait(0.5):
@@ -80,7 +81,7 @@ def _send(catalogue: Catalogue, settings: Settings, images: Path) -> None:
         missing = [study for uid, study in truth.items() if held.get(uid) != len(study["files"])]
         results = send_paths([images / file for study in missing for file in study["files"]], here) if missing else []
     else:
-        results = send_folder(images, here)
+        results = send_paths(files_below(images), here)
     for reason, count in Counter(r.reason for r in results if r.reason).most_common():
         out.print(f"{count} files refused: {reason}", markup=False)
 
@@ -156,6 +157,7 @@ def _ask(catalogue: Catalogue, settings: Settings, folder: Path, truth: dict[str
         out.print(f"the query shows, in the {anatomy.region(region).name}: {pictured[study_uid]}", markup=False)
     show(answer, pictured=pictured)
     if not answer.cases:
+        out.print("a patient's own studies are left out; see them by: radir similar --same-patient", soft_wrap=True)
         return
     path = folder / "similar-cases.dcm"
     report_of(answer, catalogue, settings).save_as(path, enforce_file_format=True)

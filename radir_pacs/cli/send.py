@@ -9,6 +9,7 @@ from pathlib import Path
 
 from radir_pacs import config
 from radir_pacs.cli.output import out, print_json, progress
+from radir_pacs.cli.state import read_state
 from radir_pacs.config import Settings
 from radir_pacs.delivery.send import Destination, SendResult, dicom_files, send_files
 from radir_pacs.errors import BadInput
@@ -16,7 +17,7 @@ from radir_pacs.errors import BadInput
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("send", help="send DICOM files by C-STORE")
-    parser.add_argument("path", type=Path, help="a folder or a file")
+    parser.add_argument("path", type=Path, nargs="+", help="folders or files")
     parser.add_argument("--to", metavar="AET@HOST:PORT", help="the peer; this installation's listener by default")
     parser.add_argument("--json", action="store_true", help="for machines")
     config.add_flags(parser)
@@ -25,12 +26,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Exit code 1 when the peer did not store a file."""
-    destination = (
-        Destination.parse(args.to)
-        if args.to
-        else Destination(ae_title=settings.ae_title, host=settings.listener_host, port=settings.listener_port)
-    )
-    results = send_folder(args.path, destination)
+    destination = Destination.parse(args.to) if args.to else _own_listener(settings)
+    results = send_paths([file for path in args.path for file in files_below(path)], destination)
     refused = [result for result in results if result.reason]
     if args.json:
         print_json(
@@ -43,17 +40,27 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         out.print(f"{len(results) - len(refused)} of {len(results)} files stored at {destination}")
         for reason, count in Counter(result.reason for result in refused).most_common():
             out.print(f"  {count} not stored: {reason}", markup=False)
+        if any(result.status is None for result in refused):
+            out.print("send them again: what is stored is not stored twice")
     return 1 if refused else 0
 
 
-def send_folder(path: Path, destination: Destination) -> list[SendResult]:
-    """Send all DICOM files below ``path`` with a progress bar. Raises BadInput when there are none."""
+def _own_listener(settings: Settings) -> Destination:
+    """The listener of the installation that runs in the home folder, else the one that the settings name."""
+    listener = (read_state(settings) or {}).get("listener")
+    if listener is not None:
+        return Destination(**listener)
+    return Destination(ae_title=settings.ae_title, host=settings.listener_host, port=settings.listener_port)
+
+
+def files_below(path: Path) -> list[Path]:
+    """All DICOM files below ``path``. Raises BadInput when there are none."""
     if not path.exists():
         raise BadInput(f"there is no {path}")
     files = list(dicom_files(path))
     if not files:
         raise BadInput(f"no DICOM file below {path}")
-    return send_paths(files, destination)
+    return files
 
 
 def send_paths(files: Sequence[Path], destination: Destination) -> list[SendResult]:

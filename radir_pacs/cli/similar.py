@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from radir_pacs import anatomy, config
+from radir_pacs import config
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli.output import out, print_json
 from radir_pacs.cli.state import must_run
@@ -19,6 +20,7 @@ from radir_pacs.config import Settings
 from radir_pacs.delivery.report import report_of
 from radir_pacs.errors import BadInput
 from radir_pacs.query import Searcher
+from radir_pacs.reports import read_question
 from radir_pacs.types import Filters, FindingNote, Query, SimilarCaseList
 
 _WIDE = 120  # columns at which whole UIDs fit beside the rest
@@ -27,7 +29,7 @@ _WIDE = 120  # columns at which whole UIDs fit beside the rest
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("similar", help="the cases most like a study, in a region")
     parser.add_argument("study", help="Study Instance UID")
-    parser.add_argument("--region", default="chest", help='for example "right lower lobe" or RLL')
+    parser.add_argument("--region", default="chest", help='for example "right lower lobe", RLL, "RUL consolidation"')
     parser.add_argument("--limit", type=int, default=None, help="how many cases")
     parser.add_argument("--modality", action="append", default=[], help="only these modalities (repeat)")
     parser.add_argument("--sex", action="append", default=[], choices=["M", "F", "O"], help="only these sexes")
@@ -45,9 +47,12 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if not 1 <= limit <= settings.result_limit_max:
         raise BadInput(f"--limit is from 1 to {settings.result_limit_max}")
     must_run(settings)
-    query = Query(study_uid=args.study, region=anatomy.look_up(args.region).key, limit=limit, filters=_filters(args))
+    asked = read_question(args.region)
+    query = Query(study_uid=args.study, region=asked.region.key, limit=limit, filters=_filters(args))
     with Catalogue.open(settings) as catalogue:
         answer = Searcher(catalogue, settings).similar(query)
+        if asked.note:
+            answer = replace(answer, warnings=(asked.note, *answer.warnings))
         if args.sr:
             sr = report_of(answer, catalogue, settings)
             sr.save_as(args.sr, enforce_file_format=True)

@@ -53,7 +53,7 @@ def must_run(settings: Settings) -> None:
     """Raise NotReady where the database is the embedded one and nobody runs it: a typing error in ``--home`` must not
     make a new installation, nor leave a server behind."""
     if not settings.database_url and not is_held(settings):
-        raise NotReady(f"radir does not run in {settings.home}; start it by: radir up")
+        raise NotReady(f"radir does not run in {settings.home}; start it by: radir up --home {settings.home}")
 
 
 def write_state(settings: Settings, state: Mapping[str, Any]) -> None:

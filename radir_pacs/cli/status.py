@@ -90,7 +90,7 @@ def _processes(overview: Overview, children: list[dict[str, Any]]) -> list[dict[
 
 def _show(found: dict[str, Any]) -> None:
     if not found["running"]:
-        out.print(f"radir does not run in {found['home']}; start it by: radir up")
+        out.print(f"radir does not run in {found['home']}; start it by: radir up --home {found['home']}")
         return
     table = Table(box=None, header_style="bold")
     for column in ("process", "state", "pid", "restarts", "detail"):

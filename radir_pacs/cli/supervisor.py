@@ -182,6 +182,11 @@ class Supervisor:
             database = {"pid": embedded_pid(self.settings.home), "restarts": self.database_restarts}
         state = {
             "pid": os.getpid(),
+            "listener": {
+                "ae_title": self.settings.ae_title,
+                "host": self.settings.listener_host,
+                "port": self.settings.listener_port,
+            },
             "database": database,
             "processes": [
                 {

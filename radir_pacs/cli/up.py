@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue, stop_embedded
@@ -29,7 +30,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    set_up_logging(settings, "supervisor")
+    set_up_logging(settings, "supervisor", file=settings.home / "logs" / "supervisor.log")
     with running(settings) as supervisor:
         if not supervisor.stopping.is_set():
             print_addresses(settings)
@@ -61,6 +62,9 @@ def running(settings: Settings) -> Iterator[Supervisor]:
             ("web_port", settings.web_host, settings.web_port),
         ):
             check_free(name, host, port)
+        for folder in settings.models:
+            if not (Path(folder) / "manifest.json").is_file():
+                raise SettingError(f"models: {folder} holds no manifest.json, so it is no model bundle")
         supervisor = Supervisor(settings)
         thread = threading.Thread(target=supervisor.run, name="supervisor")
         _stop_on_signals(supervisor)

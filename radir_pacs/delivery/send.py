@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from radir_pacs.errors import BadInput, PeerFailed
 
 _MOST_CONTEXTS = 128  # PS3.8 9.3.2.2: odd ids 1 to 255
 _TIMEOUT_S = 60
+_RESTART_S = 15.0  # what a receiver needs to come up again
+_AGAIN_S = 0.5
+_NO_ANSWER = "the peer did not answer"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,15 +96,21 @@ def _send_batch(
     calling_ae: str,
     note: Callable[[SendResult], None],
 ) -> None:
-    """By one association, or another where the peer ends it. Raises PeerFailed when there is none to be had."""
+    """By one association, or another where the peer ends it: then the file goes once more, which has one effect (P2).
+
+    Raises PeerFailed when there is none to be had.
+    """
     association = _associate(batch, destination, calling_ae)
     try:
         for path, _ in batch:
             if not association.is_established:
-                association = _associate(batch, destination, calling_ae)
+                association = _associate_again(batch, destination, calling_ae)
             result = _send(association, path)
-            if result.status is None and association.is_established:
-                association.abort()  # it may be dead: the next file gets another one
+            if result.reason == _NO_ANSWER:
+                if association.is_established:
+                    association.abort()  # it may be dead
+                association = _associate_again(batch, destination, calling_ae)
+                result = _send(association, path)
             note(result)
     finally:
         if association.is_established:
@@ -127,6 +137,20 @@ def _batches(paths: Iterable[Path], note: Callable[[SendResult], None]) -> Itera
         yield batch
 
 
+def _associate_again(
+    batch: list[tuple[Path, tuple[str, str]]], destination: Destination, calling_ae: str
+) -> Association:
+    """After the peer ended one: it may be starting again, and gets a few seconds for that. Raises PeerFailed."""
+    deadline = time.monotonic() + _RESTART_S
+    while True:
+        try:
+            return _associate(batch, destination, calling_ae)
+        except PeerFailed:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_AGAIN_S)
+
+
 def _associate(batch: list[tuple[Path, tuple[str, str]]], destination: Destination, calling_ae: str) -> Association:
     ae = AE(ae_title=calling_ae)
     ae.network_timeout = ae.acse_timeout = ae.dimse_timeout = ae.connection_timeout = _TIMEOUT_S
@@ -146,7 +170,7 @@ def _send(association: Association, path: Path) -> SendResult:
         return SendResult(path=path, status=None, reason=str(error)[:200])
     status = answer.get("Status")
     if status is None:
-        return SendResult(path=path, status=None, reason="the peer did not answer")
+        return SendResult(path=path, status=None, reason=_NO_ANSWER)
     ok = status == 0x0000 or status & 0xF000 == 0xB000
     comment = str(answer.get("ErrorComment", "")) or f"status {status:04X}"
     return SendResult(path=path, status=status, reason="" if ok else comment)

@@ -95,7 +95,7 @@ class Searcher:
             exact=hits.exact,
             cases=tuple(cases),
             more=max(0, place.candidates - query.offset - len(labels)),
-            warnings=(*warnings, *encoding.warnings),
+            warnings=(*warnings, *encoding.warnings, *self._notices(encoding.model_id)),
             query_series_uid=encoding.series_uid,
             query_sop_uid=encoding.sop_uid,
         )
@@ -117,6 +117,13 @@ class Searcher:
             found = {kind: encoding for kind, encoding in found.items() if kind in kinds} or found
         best = [kind for kind in found if kind in asked.kinds] or list(found)
         return found[best[0]]
+
+    def _notices(self, model_id: str) -> list[str]:
+        """What the model's maker says that it is for: whoever reads an answer should know it."""
+        model = self._catalogue.model(model_id)
+        training = model.manifest.get("training") if model else None
+        intended = training.get("intended_use") if isinstance(training, dict) else None
+        return [f"model {model_id}: {intended}"] if intended else []
 
     def _place(self, asked: Region, encoding: Encoding, query: Query) -> tuple[_Place, list[str]]:
         """The region asked for, or the nearest parent that the model knows and that has cases enough."""

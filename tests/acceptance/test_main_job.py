@@ -13,6 +13,7 @@ import pydicom
 import pytest
 
 from radir_pacs.delivery.template_check import violations
+from tests.dicom_files import radiograph, save
 from tests.services import need
 from tests.stack import Stack
 
@@ -59,6 +60,36 @@ def test_the_patients_own_studies_come_when_asked_for(stack: Stack, indexed: lis
 def test_reports_explain_the_cases(stack: Stack, indexed: list[dict[str, Any]]) -> None:
     answers = [stack.json("similar", uid, "--limit", "20") for uid in of_kind(indexed, "CXR")[:4]]
     assert any(case["shared"] or case["contradicting"] for answer in answers for case in answer["cases"])
+
+
+def test_reports_from_a_table_explain_too_until_they_are_corrected(
+    stack: Stack, indexed: list[dict[str, Any]], hospital: Hospital, tmp_path: Path
+) -> None:
+    """No report of the synthetic hospital speaks of a hernia: what is said of it came by the table."""
+    folder, _ = hospital
+    query, other = of_kind(indexed, "CXR")[0], stack.json("similar", of_kind(indexed, "CXR")[0])["cases"][0]["study"]
+    files = {study["study_uid"]: study["files"][0] for study in indexed}
+    numbers = {uid: pydicom.dcmread(folder / files[uid]).AccessionNumber for uid in (query, other)}
+    table = tmp_path / "reports.csv"
+
+    def take(*rows: tuple[str, str]) -> subprocess.CompletedProcess[str]:
+        table.write_text("accession,report\n" + "".join(f'{number},"{text}"\n' for number, text in rows))
+        done = stack.radir("reports", str(table), "--accession", "accession", "--text", "report", check=False)
+        stack.wait(lambda status: not status["queue"])
+        return done
+
+    def said_of_hernias() -> tuple[list[str], list[str]]:
+        [case] = [case for case in stack.json("similar", query, "--limit", "20")["cases"] if case["study"] == other]
+        shared, contradicting = ([note for note in case[s] if "hernia" in note] for s in ("shared", "contradicting"))
+        return shared, contradicting
+
+    assert said_of_hernias() == ([], [])
+    done = take((numbers[query], "Large hiatal hernia."), ("nobody's", "Clear."), (numbers[other], "Hiatal hernia."))
+    assert done.stdout.strip() == "2 new, 0 replaced, 0 there already, 1 left out" and done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == "error: line 3: no study has this accession number"
+    assert said_of_hernias() == (["hiatal hernia"], [])
+    assert take((numbers[query], "No hiatal hernia.")).stdout.startswith("0 new, 1 replaced")
+    assert said_of_hernias() == ([], ["hiatal hernia"])
 
 
 @pytest.mark.parametrize("kind", ["CXR", "CT"])
@@ -128,3 +159,23 @@ def test_a_taken_port_is_said_in_one_line(stack: Stack, tmp_path: Path) -> None:
     done = stack.radir("up", "--home", str(tmp_path / "other"), check=False)
     assert done.returncode == 1
     assert "listener_port" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_problems_names_what_was_not_encoded_and_why(
+    stack: Stack, indexed: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """A study that is no chest image, and an instance whose content changed under its UID."""
+    knee = radiograph(BodyPartExamined="KNEE", StudyDescription="Knee")
+    changed = radiograph(
+        StudyInstanceUID=knee.StudyInstanceUID,
+        SeriesInstanceUID=knee.SeriesInstanceUID,
+        SOPInstanceUID=knee.SOPInstanceUID,
+        PixelData=bytes(32 * 32 * 2),
+    )
+    for number, ds in enumerate((knee, changed)):
+        stack.radir("send", str(save(ds, tmp_path / f"{number}.dcm")), check=False)
+    stack.wait(lambda status: status["studies"].get("SKIPPED") == 1)
+    found = stack.json("problems")
+    assert [(study["study"], study["state"]) for study in found["studies"]] == [(knee.StudyInstanceUID, "SKIPPED")]
+    assert found["studies"][0]["reason"]
+    assert [refusal["instance"] for refusal in found["refused"]] == [knee.SOPInstanceUID]

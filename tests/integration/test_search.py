@@ -230,3 +230,13 @@ def test_a_study_with_radiograph_and_ct_is_asked_by_modality(archive: Catalogue,
     ct = Filters(modalities=frozenset({"CT"}))
     assert searcher.similar(Query(study_uid="2.25.80", region="chest", filters=ct)).model_id == "ct-test-0"
     assert searcher.similar(Query(study_uid="2.25.80", region="chest")).model_id == MODEL
+
+
+def test_an_answer_says_what_its_model_is_for(archive: Catalogue, settings: Settings) -> None:
+    manifest = {"training": {"intended_use": "trying the software"}}
+    archive.register_model("cxr-toy-1", ImageKind.CXR, DIM, manifest)
+    add(archive, header(90))
+    archive.complete_now("2.25.90")
+    archive.save_encoding(encoding(90, 90, "cxr-toy-1"), revision=1)
+    answer = Searcher(archive, settings).similar(Query(study_uid="2.25.90", region="chest"))
+    assert "model cxr-toy-1: trying the software" in answer.warnings

@@ -98,7 +98,7 @@ def test_a_command_where_nothing_runs_makes_nothing(
     """As after a typing error in --home: no new installation, no database server that nobody stops."""
     assert main([*arguments, "--home", str(settings.home)]) == 1
     said = capsys.readouterr().err
-    assert said == f"error: radir does not run in {settings.home}; start it by: radir up\n"
+    assert said == f"error: radir does not run in {settings.home}; start it by: radir up --home {settings.home}\n"
     assert not settings.home.exists()
     with pytest.raises(NotReady):
         must_run(settings)
