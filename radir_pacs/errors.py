@@ -67,7 +67,7 @@ class UnknownRegion(BadInput):
 
     def __init__(self, text: str, nearest: tuple[str, ...] = ()) -> None:
         self.text, self.nearest = text, nearest
-        hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
+        hint = f"; nearest: {', '.join(nearest)}" if nearest else "; regions: /api/regions or `radir regions`"
         super().__init__(f"unknown region {text!r}{hint}")
 
 

@@ -15,7 +15,7 @@ from radir_pacs.reports.findings import (
 from radir_pacs.reports.mining import Miner, mine
 from radir_pacs.reports.similarity import Item, ItemSimilarity, report_similarity, similarity_items
 from radir_pacs.reports.stored import PARSER, findings_from_json, findings_to_json
-from radir_pacs.reports.typed import Typed, read_typed
+from radir_pacs.reports.typed import Typed, read_question, read_typed
 
 __all__ = [
     "PARSER",
@@ -38,6 +38,7 @@ __all__ = [
     "findings_from_json",
     "findings_to_json",
     "mine",
+    "read_question",
     "read_typed",
     "report_similarity",
     "similarity_items",

@@ -23,6 +23,14 @@ class Typed:
     concept: str | None = None
     present: bool = True
 
+    @property
+    def note(self) -> str | None:
+        """What the reader has to know where only the region is asked about; None when that was all they typed."""
+        if self.concept is None:
+            return None
+        finding = ("" if self.present else "no ") + self.concept.replace("_", " ")
+        return f"{finding!r} was read as a finding and filters nothing; the cases are alike in the {self.region.name}"
+
 
 def read_typed(text: str, kind: ImageKind | None = None) -> Typed:
     """Raises UnknownRegion, with the nearest names, when the text names neither a place nor a finding."""
@@ -38,6 +46,24 @@ def read_typed(text: str, kind: ImageKind | None = None) -> Typed:
     fitting = [place for place in places if kind is None or kind in place.kinds]
     region = named or (fitting or [anatomy.region(anatomy.ROOT)])[0]
     return Typed(region=region, concept=found.concept, present=found.polarity == "present")
+
+
+def read_question(text: str, kind: ImageKind | None = None) -> Typed:
+    """A region by any of its names, else a finding and its region ("RUL consolidation").
+
+    Stricter than ``read_typed``: a text that is no region's name is read only when it names a finding, so that
+    "left lowr lobe" is told its nearest names and not answered for the whole chest. Raises UnknownRegion.
+    """
+    try:
+        return Typed(region=anatomy.look_up(text, kind))
+    except UnknownRegion:
+        try:
+            read = read_typed(text, kind)
+        except UnknownRegion:
+            read = None
+        if read is None or read.concept is None:
+            raise
+        return read
 
 
 def _longest_place(text: str, kind: ImageKind | None) -> Region | None:

@@ -26,7 +26,7 @@ _AGE = re.compile(r"([0-9]{1,3})([YMWD]?)\Z")
 _UNITS_A_YEAR = {"Y": 1.0, "": 1.0, "M": 12.0, "W": 52.1775, "D": 365.2425}
 
 
-def requested() -> tuple[Filters, list[str]]:
+def requested(own: frozenset[str] = OWN) -> tuple[Filters, list[str]]:
     """The filters of the current request, and keywords of matching keys that are none. Raises BadInput."""
     filters = Filters(
         exclude_same_patient=not parameters.flag(SAME_PATIENT),
@@ -34,7 +34,7 @@ def requested() -> tuple[Filters, list[str]]:
         same_scanner=parameters.flag(SAME_SCANNER),
     )
     unused = []
-    for match in parameters.matches(OWN):
+    for match in parameters.matches(own):
         narrowed = _narrowed(filters, match)
         if narrowed is None:
             unused.append(keyword_for_tag(int(match.path[-1], 16)))

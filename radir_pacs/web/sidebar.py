@@ -84,7 +84,7 @@ def similar(study: str) -> Response:
 
     Takes what the DICOMweb query takes, and ``finding``: only cases whose report affirms it, among the most similar.
     """
-    query, unused = query_of(study)
+    query, notes = query_of(study)
     context = services()
     finding = parameters.one("finding")
     if finding is not None:
@@ -96,7 +96,7 @@ def similar(study: str) -> Response:
         answer = context.searcher.similar(query)
     asking = context.catalogue.study(study)
     cases = answer.cases if finding is None else _with_finding(answer, finding)[: query.limit]
-    lines = _lines(answer, cases, asking, finding, unused)
+    lines = _lines(answer, cases, asking, finding, notes)
     response = Response(stream_with_context(lines), content_type=ND_JSON)
     response.headers["Cache-Control"] = "no-store"
     return response
@@ -107,7 +107,7 @@ def _lines(
     cases: tuple[SimilarCase, ...],
     asking: CatalogueStudy,
     finding: str | None,
-    unused: list[str],
+    notes: list[str],
 ) -> Iterator[str]:
     head = {
         "type": "head",
@@ -121,7 +121,7 @@ def _lines(
         "count": len(cases),
         "candidates": answer.query.offset + len(answer.cases) + answer.more,
         "searched": len(answer.cases) if finding is not None else None,
-        "warnings": [*answer.warnings, *(f"{keyword} is no filter here and was ignored" for keyword in unused)],
+        "warnings": [*notes, *answer.warnings],
     }
     yield _line(head)
     for case in cases:

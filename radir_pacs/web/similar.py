@@ -20,6 +20,8 @@ from radir_pacs.delivery.report import report_of
 from radir_pacs.dicom.loop_guard import is_own_object
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, StorageFailed
+from radir_pacs.reports import read_question
+from radir_pacs.reports.typed import TYPED_CHARACTERS
 from radir_pacs.types import Query, SimilarCaseList
 
 from . import filters, parameters
@@ -32,7 +34,6 @@ from .services import BASE, services
 blueprint = Blueprint("similar", __name__)
 
 SOURCE = "similar"
-_ANATOMY_CHARACTERS = 200
 _OFFERS = (DICOM_JSON, JSON, DICOM, multipart(DICOM))
 
 
@@ -59,34 +60,38 @@ def store_similar(study: str) -> Response:
     return _answer(study, store=True)
 
 
-def query_of(study: str) -> tuple[Query, list[str]]:
-    """The query that the current request's parameters ask, and matching keys that are no filter. Raises BadInput."""
-    region = parameters.one("anatomy") or anatomy.ROOT
-    if len(region) > _ANATOMY_CHARACTERS:
+def query_of(study: str, *, own: frozenset[str] = filters.OWN) -> tuple[Query, list[str]]:
+    """The query that the current request's parameters ask, and notes on what of them was not used. Raises BadInput.
+
+    ``own`` names the parameters that are no matching keys.
+    """
+    text = parameters.one("anatomy") or anatomy.ROOT
+    if len(text) > TYPED_CHARACTERS:
         raise BadInput("anatomy is too long")
+    asked = read_question(text)
     settings = services().settings
-    wanted, unused = filters.requested()
+    wanted, unused = filters.requested(own)
     query = Query(
         study_uid=study,
-        region=anatomy.look_up(region).key,
+        region=asked.region.key,
         limit=parameters.count("limit", settings.result_limit, low=1, high=settings.result_limit_max),
         offset=parameters.count("offset", 0, high=parameters.OFFSET_MAX),
         filters=wanted,
     )
-    return query, unused
+    notes = [asked.note] if asked.note else []
+    notes += [f"{keyword} is no filter of the similar-case query and was ignored" for keyword in unused]
+    return query, notes
 
 
 def _answer(study: str, *, store: bool) -> Response:
     offer, _ = choose(_OFFERS)
-    query, unused = query_of(study)
+    query, notes = query_of(study)
     context = services()
     answer = context.searcher.similar(query)
     response = _response(answer, offer, store) if answer.cases else Response(status=204)
     response.headers["Vary"] = "Accept"
-    for text in answer.warnings:
+    for text in (*notes, *answer.warnings):
         warn(response, context.base_url, text)
-    for keyword in unused:
-        warn(response, context.base_url, f"{keyword} is no filter of the similar-case query and was ignored")
     warn_of_more(response, context.base_url, answer.more)
     return response
 

@@ -186,6 +186,12 @@ def test_bad_questions(hospital: Web, path: str, status: int, code: str) -> None
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
 
 
+def test_a_finding_typed_beside_the_region_is_named_in_a_warning(hospital: Web) -> None:
+    answer = hospital.get(f"/studies/{uid(0)}/similar?anatomy=left lung consolidation")
+    assert len(answer.json()) == 6
+    assert "'consolidation' was read as a finding" in answer.headers["Warning"]
+
+
 def test_an_unknown_region_is_told_the_nearest(hospital: Web) -> None:
     error = hospital.get(f"/studies/{uid(0)}/similar?anatomy=left lover lobe").json()["error"]
     assert "left lower lobe" in error["nearest"]
