@@ -10,6 +10,9 @@ def mapped(folder: str, name: str) -> list[str]:
     return [name] + [f"{name}.{package}" for package in find_packages(folder)]
 
 
+SUFFIXES = ["sql", "csv", "toml", "json", "txt", "html", "css", "js", "svg", "safetensors", "png"]
+DATA = ["**/py.typed", *(f"**/*.{suffix}" for suffix in SUFFIXES)]  # in folders below a package too
+
 version = {}
 exec(Path("radir_pacs/__init__.py").read_text(), version)
 
@@ -28,23 +31,10 @@ setup(
         "radir_viewer",
     ],
     package_dir={"radir_workers": "workers", "radir_training": "training", "radir_viewer": "viewer"},
-    include_package_data=True,
+    include_package_data=False,
     package_data={
-        "radir_viewer": ["component/*", "component/*/*"],
-        "": [
-            "py.typed",
-            "*.sql",
-            "*.csv",
-            "*.toml",
-            "*.json",
-            "*.txt",
-            "*.html",
-            "*.css",
-            "*.js",
-            "*.svg",
-            "*.safetensors",
-            "*.png",
-        ],
+        **dict.fromkeys(["radir_pacs", "radir_workers", "radir_training"], DATA),
+        "radir_viewer": ["component/*", "component/strings/*"],
     },
     install_requires=[
         "pydicom>=3.0.2,<4",  # DICOM objects
