@@ -19,6 +19,10 @@ SOP_CLASSES = {
     "CT": "1.2.840.10008.5.1.4.1.1.2",
 }
 _EFFUSION = FindingNote(concept="pleural effusion", region="left_pleura", polarity="present", severity="mild")
+_CONTRADICTING = (
+    FindingNote(concept="mass", region="right_costophrenic_angle", polarity="present"),
+    FindingNote(concept="subcutaneous emphysema", region="chest", polarity="absent"),
+)
 OTHERS_NAME, OTHERS_ID = "Somebody^Else", "OTHER-4711"
 
 
@@ -61,9 +65,8 @@ def similar_answer(region: str = "left_lower_lobe", count: int = 3, **changes: A
             ),
             series_uid=f"1.2.9.{n}.2",
             sop_uid=f"1.2.9.{n}.3",
-            shared=(
-                FindingNote(concept="pleural effusion", region="left_pleura", polarity="present", severity="mild"),
-            ),
+            shared=(_EFFUSION,),
+            contradicting=_CONTRADICTING,
         )
         for n in range(count)
     )

@@ -21,7 +21,8 @@ def _dcm(value: str, meaning: str) -> Code:
     return Code(value=value, scheme="DCM", meaning=meaning)
 
 
-def _own(value: str, meaning: str) -> Code:
+def own(value: str, meaning: str) -> Code:
+    """A code of our private scheme; beyond 16 characters it is written as Long Code Value (0008,0119)."""
     return Code(value=value, scheme=PRIVATE_SCHEME, meaning=meaning)
 
 
@@ -55,13 +56,25 @@ VERTICAL_PIXEL_SPACING = _dcm("111066", "Vertical Pixel Spacing")
 SLICE_THICKNESS = _dcm("112225", "Slice Thickness")
 FINDING_SITE = Code(value="363698007", scheme="SCT", meaning="Finding Site")
 LATERALITY = Code(value="272741003", scheme="SCT", meaning="Laterality")
+SEVERITY = Code(value="246112005", scheme="SCT", meaning="Severity")
 SOURCE = Code(value="260753009", scheme="SCT", meaning="Source")
 IMAGING_PROCEDURE = Code(value="363679005", scheme="SCT", meaning="Imaging procedure")  # others fail PixelMed
 
-SIMILAR_CASE = _own("SIMILAR-CASE", "Similar case")
-SIMILARITY_SCORE = _own("SIMILARITY", "Similarity score")
-RANK = _own("RANK", "Rank among similar cases")
-SIMILAR_IMAGE = _own("SIMILAR-IMAGE", "Representative image of similar case")
+SIMILAR_CASE = own("SIMILAR-CASE", "Similar case")
+SIMILARITY_SCORE = own("SIMILARITY", "Similarity score")
+RANK = own("RANK", "Rank among similar cases")
+SIMILAR_IMAGE = own("SIMILAR-IMAGE", "Representative image of similar case")
+SHARED_FINDING = own("SHARED-FINDING", "Finding shared with the query")
+CONTRADICTING_FINDING = own("CONTRA-FINDING", "Finding contradicting the query")
+FINDING_AFFIRMED = own("FINDING-AFFIRMED", "Finding affirmed in the report of the similar case")
+FINDING_DENIED = own("FINDING-DENIED", "Finding denied in the report of the similar case")
+
+SEVERITIES = {
+    "minimal": own("MINIMAL", "Minimal"),  # DICOM's lists call the SNOMED CT code of "minimal" Minimum
+    "mild": Code(value="255604002", scheme="SCT", meaning="Mild"),
+    "moderate": Code(value="6736007", scheme="SCT", meaning="Moderate"),
+    "severe": Code(value="24484000", scheme="SCT", meaning="Severe"),
+}
 
 NO_UNITS = Code(value="1", scheme="UCUM", meaning="no units")
 MILLIMETRE = Code(value="mm", scheme="UCUM", meaning="millimeter")

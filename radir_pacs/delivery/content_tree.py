@@ -46,7 +46,17 @@ def code(item: Dataset, keyword: str) -> tuple[str, str]:
     sequence = item.get(keyword) or ()
     if not sequence:
         return "", ""
-    return str(sequence[0].get("CodeValue", "")), str(sequence[0].get("CodingSchemeDesignator", ""))
+    return code_value(sequence[0]), str(sequence[0].get("CodingSchemeDesignator", ""))
+
+
+def code_value(item: Dataset) -> str:
+    """Of a code sequence item, whichever attribute its length called for (PS3.3 8.8)."""
+    return str(item.get("CodeValue") or item.get("LongCodeValue") or "")
+
+
+def meaning(item: Dataset, keyword: str) -> str:
+    sequence = item.get(keyword) or ()
+    return str(sequence[0].get("CodeMeaning", "")) if sequence else ""
 
 
 def template(item: Dataset) -> str:

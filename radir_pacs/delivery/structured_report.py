@@ -1,7 +1,8 @@
 """The structured report of a similar-case answer: PS3.16 TID 1500 with one TID 1410 group a case, by rank.
 
-It belongs to the query patient's study and says where the question was asked. Of the cases found it names nothing but
-UIDs, and not even those when ``include_other_uids`` is off.
+It belongs to the query patient's study and says where the question was asked. Of the cases found it tells the
+findings that explain them, in the ontology's words, and names nothing but UIDs; not even those when
+``include_other_uids`` is off.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from datetime import datetime, timedelta, timezone
 
 import pydicom
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
-from highdicom.sr.content import FindingSite, ImageRegion, SourceImageForRegion
+from highdicom.sr.content import ImageRegion, SourceImageForRegion
 from highdicom.sr.enum import GraphicTypeValues, RelationshipTypeValues
 from highdicom.sr.sop import Comprehensive3DSR, ComprehensiveSR
 from highdicom.sr.templates import (
@@ -31,8 +32,10 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from radir_pacs import __version__
-from radir_pacs.anatomy import PRIVATE_SCHEME, standard_code
+from radir_pacs.anatomy import PRIVATE_SCHEME
 from radir_pacs.delivery import codes
+from radir_pacs.delivery.explanation import Explanation, explanations
+from radir_pacs.delivery.finding_site import finding_sites
 from radir_pacs.delivery.image_library import image_library
 from radir_pacs.delivery.query_header import anonymous_evidence, fill_in_patient, numbers, text
 from radir_pacs.delivery.region_on_image import closed_polyline
@@ -77,9 +80,10 @@ def similar_cases_sr(
     if include_other_uids:
         evidence += [_hit_evidence(case, hit_headers) for case in cases]
     sop_uid = derived_uid("similar cases", device_uid, query_image.SOPInstanceUID, now.isoformat(), repr(answer))
+    hits = evidence[1:] if include_other_uids else [None] * len(cases)
     groups = []
-    for case, hit in zip(cases, evidence[1:] if include_other_uids else [None] * len(cases), strict=True):
-        groups.append(_group(answer, case, query_image, hit, derived_uid(sop_uid, str(case.rank))))
+    for case, why, hit in zip(cases, explanations(cases), hits, strict=True):
+        groups.append(_group(answer, case, why, query_image, hit, derived_uid(sop_uid, str(case.rank))))
     moment = _wall_clock(now, query_image)
     report = MeasurementReport(
         observation_context=_device_observer(device_uid),
@@ -143,18 +147,24 @@ def _device_observer(device_uid: str) -> ObservationContext:
 
 
 def _group(
-    answer: SimilarCaseList, case: SimilarCase, query_image: Dataset, hit: Dataset | None, tracking_uid: str
+    answer: SimilarCaseList,
+    case: SimilarCase,
+    why: Explanation,
+    query_image: Dataset,
+    hit: Dataset | None,
+    tracking_uid: str,
 ) -> PlanarROIMeasurementsAndQualitativeEvaluations:
-    """One case: TID 1410 on the query image, and a reference to the case's representative image if ``hit`` is given."""
+    """One case: TID 1410 on the query image, why it is similar, and a reference to its image if ``hit`` is given."""
     group = PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=tracking_uid, identifier=f"Similar case {case.rank}"),
         referenced_region=_outlined(answer.region_answered, query_image),
         finding_type=codes.concept(codes.SIMILAR_CASE),
-        finding_sites=_finding_sites(answer.region_answered),
+        finding_sites=finding_sites(answer.region_answered),
         algorithm_id=AlgorithmIdentification(
-            name=ALGORITHM_NAME, version=answer.model_id, parameters=_parameters(answer)
+            name=ALGORITHM_NAME, version=answer.model_id, parameters=_parameters(answer, why)
         ),
         measurements=[_number(codes.SIMILARITY_SCORE, round(case.score, 6)), _number(codes.RANK, case.rank)],
+        qualitative_evaluations=why.evaluations,
     )
     if hit is not None:
         group[0].ContentSequence.append(
@@ -182,21 +192,8 @@ def _outlined(region: Region, query_image: Dataset) -> ImageRegion:
     )
 
 
-def _finding_sites(region: Region) -> list[FindingSite]:
-    """The region with its laterality; a private code is followed by the standard one above it."""
-    coded = [(region.code, region.laterality)]
-    if region.code.scheme == PRIVATE_SCHEME:
-        coded.append(standard_code(region.key))
-    sites = []
-    for code, side in coded:
-        # "Middle lobe of right lung" says its side already.
-        modifier = None if side is None or side.meaning.lower() in code.meaning.lower().split() else codes.concept(side)
-        sites.append(FindingSite(anatomic_location=codes.concept(code), laterality=modifier))
-    return sites
-
-
-def _parameters(answer: SimilarCaseList) -> Sequence[str]:
-    """Who answered, as of when (promise P5), and what was asked when a parent region answered."""
+def _parameters(answer: SimilarCaseList, why: Explanation) -> Sequence[str]:
+    """Who answered, as of when (promise P5), what was asked when a parent region answered, and what did not fit."""
     found = [
         f"generation={answer.generation or 'none'}",
         f"as_of={answer.as_of.isoformat(timespec='seconds')}",
@@ -205,6 +202,8 @@ def _parameters(answer: SimilarCaseList) -> Sequence[str]:
     ]
     if answer.region_asked.key != answer.region_answered.key:
         found.append(f"region_asked={answer.region_asked.key}")
+    if why.left_out:
+        found.append(f"findings_left_out={why.left_out}")
     return found
 
 

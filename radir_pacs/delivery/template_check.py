@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from radir_pacs.anatomy import PRIVATE_SCHEME
 from radir_pacs.delivery import codes
 from radir_pacs.delivery import content_tree as tree
+from radir_pacs.delivery.evaluation_check import evaluation_faults
 from radir_pacs.dicom.loop_guard import CODING_SCHEME_UID
 from radir_pacs.types import BILATERAL, LEFT, RIGHT
 
@@ -31,7 +32,9 @@ _TEXTS = {
     tree.pair(codes.TRACKING_IDENTIFIER): re.compile(r"Similar case \d+"),
     tree.pair(codes.ALGORITHM_NAME): re.compile(r".+"),
     tree.pair(codes.ALGORITHM_VERSION): re.compile(r".+"),
-    tree.pair(codes.ALGORITHM_PARAMETERS): re.compile(r"(generation|as_of|search|region|region_asked)=.*"),
+    tree.pair(codes.ALGORITHM_PARAMETERS): re.compile(
+        r"(generation|as_of|search|region|region_asked)=.*|findings_left_out=\d+"
+    ),
     tree.pair(codes.DEVICE_OBSERVER_NAME): re.compile(r".+"),
     tree.pair(codes.DEVICE_OBSERVER_MANUFACTURER): re.compile(r".+"),
     tree.pair(codes.DEVICE_OBSERVER_MODEL_NAME): re.compile(r".+"),
@@ -134,7 +137,7 @@ def _one_group_faults(group: Dataset, query_images: set[str]) -> list[str]:
     for name in (codes.SIMILARITY_SCORE, codes.RANK):
         if tree.number(group, name) is None:
             found.append(f"{name.meaning} is missing")
-    return found + _outline_faults(group, query_images)
+    return found + evaluation_faults(group) + _outline_faults(group, query_images)
 
 
 def _site_faults(group: Dataset) -> list[str]:
@@ -188,7 +191,7 @@ def _coding_scheme_faults(ds: Dataset) -> list[str]:
         str(item.get("CodingSchemeDesignator", "")): str(item.get("CodingSchemeUID", ""))
         for item in ds.get("CodingSchemeIdentificationSequence") or ()
     }
-    used = {str(item.CodingSchemeDesignator) for item in tree.datasets(ds) if "CodeValue" in item}
+    used = {str(item.get("CodingSchemeDesignator", "")) for item in tree.datasets(ds) if tree.code_value(item)}
     found = [f"the private scheme {scheme} is not declared" for scheme in sorted(used) if _undeclared(scheme, declared)]
     if PRIVATE_SCHEME in declared and declared[PRIVATE_SCHEME] != CODING_SCHEME_UID:
         found.append(f"{PRIVATE_SCHEME} is declared with a UID that is not ours")

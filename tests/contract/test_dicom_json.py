@@ -117,7 +117,7 @@ def test_what_is_similar_stands_in_a_private_block(answer: SimilarCaseList) -> N
         assert said["as_of"] == "20260102030000.000000+0000"
         assert (said["series_uid"], said["sop_uid"]) == (case.series_uid, case.sop_uid)
         assert said["shared"] == "pleural effusion|left_pleura|present|mild"
-        assert said["contradicting"] is None
+        assert said["contradicting"] == "mass|right_costophrenic_angle|present|"
         assert said["region_answered"]["00080100"]["Value"] == ["45653009"]
         assert all(int(tag[:4], 16) % 2 == 0 or tag.startswith("0099") for tag in row)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from tests.services import need
 from tests.sr_material import report
 
 JARS = [Path("/usr/share/java") / f"{name}.jar" for name in ("pixelmed", "commons-codec", "slf4j-api", "slf4j-nop")]
+
+# TID 1410 leaves qualitative evaluations to its caller, so PixelMed knows none and notes each.
+_EXPLANATION = re.compile(r"/CODE \((SHARED|CONTRA)-FINDING,99RADIR,.*: Content Item not in template$")
 
 
 @pytest.mark.parametrize(
@@ -37,5 +41,5 @@ def test_pixelmed_finds_no_error(modality: str, region: str, options: dict[str, 
     said = done.stdout + done.stderr
     assert "Root Template Validation Complete" in said
     faults = [line for line in said.splitlines() if line.startswith("Error") or "illegal" in line.lower()]
-    warnings = [line for line in said.splitlines() if line.startswith("Warning")]
+    warnings = [line for line in said.splitlines() if line.startswith("Warning") and not _EXPLANATION.search(line)]
     assert (faults, warnings) == ([], [])

@@ -110,6 +110,35 @@ def side(sr: Dataset) -> Dataset:
     return container(container(group(sr), codes.FINDING_SITE), codes.LATERALITY)
 
 
+def stated(sr: Dataset, name: Code = codes.SHARED_FINDING) -> Dataset:
+    """The code of the first statement of the first group."""
+    code: Dataset = container(group(sr), name).ConceptCodeSequence[0]
+    return code
+
+
+def evaluation_as_text(sr: Dataset) -> None:
+    item = text_item("effusion as in Somebody Else")
+    item.ConceptNameCodeSequence = [codes.concept(codes.SHARED_FINDING)]
+    group(sr).ContentSequence.append(item)
+
+
+def evaluation_of_others(sr: Dataset) -> None:
+    item = copy.deepcopy(container(group(sr), codes.SHARED_FINDING))
+    item.ConceptNameCodeSequence = [codes.concept(codes.RANK)]
+    group(sr).ContentSequence.append(item)
+
+
+def denial_told_as_affirmed(sr: Dataset) -> None:
+    item = tree.children(group(sr), codes.CONTRADICTING_FINDING)[1]
+    container(item, codes.FINDING_DENIED).ConceptNameCodeSequence = [codes.concept(codes.FINDING_AFFIRMED)]
+
+
+def words_below_a_statement(sr: Dataset) -> None:
+    container(container(group(sr), codes.SHARED_FINDING), codes.SEVERITY).ConceptCodeSequence[
+        0
+    ].CodeMeaning = "as in 1950"
+
+
 FAULTS: dict[str, tuple[Callable[[Dataset], object], str]] = {
     "no procedure": (lambda sr: without(sr, codes.PROCEDURE_REPORTED), "Procedure Reported"),
     "other procedure": (
@@ -162,6 +191,23 @@ FAULTS: dict[str, tuple[Callable[[Dataset], object], str]] = {
     "scheme of others": (
         lambda sr: setattr(sr.CodingSchemeIdentificationSequence[0], "CodingSchemeUID", "1.2.3"),
         "not ours",
+    ),
+    "free text in an evaluation": (
+        lambda sr: setattr(stated(sr), "CodeMeaning", "effusion as in Somebody Else"),
+        "something else than its code",
+    ),
+    "free text below an evaluation": (words_below_a_statement, "something else than its code"),
+    "free text as an evaluation": (evaluation_as_text, "no rule allows"),
+    "a text for a code": (lambda sr: setattr(stated(sr), "LongCodeValue", "present:somebody:heart"), "our ontology"),
+    "denial told as affirmed": (denial_told_as_affirmed, "something else than its code"),
+    "unknown evaluation": (evaluation_of_others, "coded evaluation that no rule allows"),
+    "stated twice": (
+        lambda sr: group(sr).ContentSequence.append(copy.deepcopy(container(group(sr), codes.SHARED_FINDING))),
+        "stated twice",
+    ),
+    "long code of an undeclared scheme": (
+        lambda sr: setattr(stated(sr), "CodingSchemeDesignator", "99OTHER"),
+        "99OTHER is not declared",
     ),
     "foreign date": (foreign_date, "a name, an id or a date"),
     "foreign name": (lambda sr: group(sr).ContentSequence.append(name_item("Somebody^Else")), "PNAME"),
