@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
+from radir_pacs import anatomy
 from radir_pacs.reports.findings import Finding, Severity
 from radir_pacs.reports.similarity import Item, ItemSimilarity, similarity_items
 from radir_pacs.types import FindingNote
@@ -18,7 +19,8 @@ def explain(query: Iterable[Finding], hit: Iterable[Finding], region: str) -> tu
     """(shared, contradicting) under ``region`` (a key) and below it, in the hit's words.
 
     Shared: affirmed by the hit and, alike enough, by the query; where neither affirms anything, what both deny.
-    Contradicting: affirmed by one and denied by the other. Both empty where either report says nothing there.
+    Contradicting: affirmed by one and denied by the other. Both empty where either report says nothing there. A concept
+    is noted once at a place and within it, as gravely as it is put.
     """
     ours = similarity_items(query).get(region, ())
     theirs = similarity_items(hit).get(region, ())
@@ -33,7 +35,7 @@ def explain(query: Iterable[Finding], hit: Iterable[Finding], region: str) -> tu
             contradicting.append(item)
     if not any(item.present for item in (*ours, *theirs)):
         shared = [item for item in theirs if item in ours]
-    return _notes(shared), _notes(contradicting)
+    return _notes(_folded(shared)), _notes(_folded(contradicting))
 
 
 def affirms(report: Iterable[Finding], concept: str, region: str) -> bool:
@@ -52,6 +54,32 @@ def _denies(a: Item, b: Item, similarity: ItemSimilarity) -> bool:
         similarity.is_kind_of(affirmed.concept, denied.concept)
         and similarity.regions(a.region, b.region) >= similarity.weights.same_chain
     )
+
+
+def _folded(items: list[Item]) -> list[Item]:
+    """Of one concept at nested places the gravest item; else the nearest place affirmed, the widest one denied."""
+
+    def weight(item: Item) -> tuple[int, int]:
+        depth = len(anatomy.ancestors(item.region))
+        return item.severity, depth if item.present else -depth
+
+    kept: list[Item] = []
+    for item in sorted(items, key=weight, reverse=True):
+        if not any(
+            (other.concept, other.present) == (item.concept, item.present) and _nested(other.region, item.region)
+            for other in kept
+        ):
+            kept.append(item)
+    return [item for item in items if item in kept]
+
+
+def _nested(a: str, b: str) -> bool:
+    """Whether two places are one, or one lies within the other."""
+    return a == b or a in _above(b) or b in _above(a)
+
+
+def _above(region: str) -> tuple[str, ...]:
+    return tuple(above.key for above in anatomy.ancestors(region))
 
 
 def _notes(items: Iterable[Item]) -> Notes:
