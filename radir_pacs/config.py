@@ -25,6 +25,7 @@ _DESTINATION = re.compile(r"[^@\\]{1,16}@[^@]+:(?P<port>[0-9]{1,5})")
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 DAY_S = 86_400.0
 _MOST_MIB = 1 << 20
+_TOKEN_CHARACTERS = 16  # fewer could be guessed
 
 
 def _setting(
@@ -70,7 +71,10 @@ class Settings:
     web_threads: int = _setting(8, "Threads of the web service.", low=1, high=256)
     web_public_url: str = _setting("", "URL at which others reach the web service; empty: http://host:port.")
     api_tokens: tuple[str, ...] = _setting(
-        (), "Bearer tokens that may call the web service; needed off loopback.", secret=True
+        (),
+        "Tokens that may call the web service, as bearer or, from a browser, as the password of HTTP Basic with any"
+        " user name; each of 16 characters or more. Needed off loopback.",
+        secret=True,
     )
     max_request_mib: int = _setting(1024, "Largest request body of the web service, MiB.", low=1, high=_MOST_MIB)
     result_limit: int = _setting(10, "Similar cases answered when the request names no limit.", low=1)
@@ -121,6 +125,8 @@ class Settings:
                 _check_ae_title(name, title)
         if self.web_host not in LOOPBACK and not self.api_tokens:
             raise SettingError(f"api_tokens: needed when web_host is {self.web_host!r}, which others can reach")
+        if any(len(token) < _TOKEN_CHARACTERS for token in self.api_tokens):
+            raise SettingError(f"api_tokens: a token is shorter than {_TOKEN_CHARACTERS} characters")
         if self.web_public_url and not self.web_public_url.startswith(("http://", "https://")):
             raise SettingError(f"web_public_url: {self.web_public_url!r} does not begin with http:// or https://")
         destination = _DESTINATION.fullmatch(self.return_destination)

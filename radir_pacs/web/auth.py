@@ -1,4 +1,7 @@
-"""Who may call: bearer tokens, and on loopback without tokens only requests that name this machine.
+"""Who may call: who bears a token, and on loopback without tokens only requests that name this machine.
+
+A program sends the token as bearer (RFC 6750); a person gives it as the password of HTTP Basic (RFC 7617), any user
+name, when the browser asks. Basic is offered for pages and what they show, never to scripts: those say it themselves.
 
 A page of another site, open in the same browser, must neither read from us nor trigger anything: the Host check stops
 DNS rebinding, the Origin check stops cross-site writes, and no CORS header is ever sent.
@@ -6,6 +9,8 @@ DNS rebinding, the Origin check stops cross-site writes, and no CORS header is e
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 from urllib.parse import urlsplit
 
@@ -14,11 +19,12 @@ from flask import Flask, Response, request
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import LOOPBACK, Settings
 
-from . import ohif, viewer
+from . import error_page, ohif, viewer
 from .errors import error_response
 
 OPEN_PATHS = frozenset({"/health/live", "/health/ready"})  # a probe holds no token and learns nothing of patients
 OPEN_FOLDERS = ("/viewer/", "/ohif/")  # programs, without data
+_SHOWN_IN_PAGES = frozenset({"image", "style"})
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -34,9 +40,11 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue) -> None:
                 return error_response(421, "misdirected_request", "The Host header does not name this service.")
             if settings.web_host not in LOOPBACK:  # cannot start so (config), and would still be refused here
                 return error_response(401, "unauthorized", "A bearer token is needed.")
-        elif not (_is_open(request.path) or _bears_one_of(tokens) or _reads_by_context(catalogue)):
-            response = error_response(401, "unauthorized", "A bearer token is needed.")
+        elif not (_is_open(request.path) or _gives_one_of(tokens) or _reads_by_context(catalogue)):
+            response = error_response(401, "unauthorized", "A token is needed: as bearer, or as the Basic password.")
             response.headers["WWW-Authenticate"] = 'Bearer realm="radir"'
+            if _is_for_a_person():
+                response.headers.add("WWW-Authenticate", 'Basic realm="radir", charset="UTF-8"')
             return response
         if request.method not in _SAFE_METHODS and _is_cross_site(own_hosts):
             return error_response(403, "forbidden", "Requests from pages of other sites are refused.")
@@ -53,11 +61,32 @@ def _reads_by_context(catalogue: Catalogue) -> bool:
     return may and viewer.holds_context(catalogue)
 
 
-def _bears_one_of(tokens: list[bytes]) -> bool:
+def _gives_one_of(tokens: list[bytes]) -> bool:
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    presented = given.strip().encode("utf-8", "replace")
+    match scheme.lower():
+        case "bearer":
+            presented = given.strip().encode("utf-8", "replace")
+        case "basic":
+            presented = _basic_password(given.strip())
+        case _:
+            presented = b""
     matches = [hmac.compare_digest(presented, token) for token in tokens]  # all of them, in constant time
-    return scheme.lower() == "bearer" and any(matches)
+    return any(matches)
+
+
+def _basic_password(credentials: str) -> bytes:
+    """Empty when they are malformed; no token is."""
+    try:
+        return base64.b64decode(credentials, validate=True).partition(b":")[2]
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _is_for_a_person() -> bool:
+    """Whether a browser may ask for the password: a page, or its style and pictures; not in a sidebar's context."""
+    if request.method not in _SAFE_METHODS or viewer.COOKIE in request.cookies:
+        return False
+    return error_page.is_page(request.path) or request.headers.get("Sec-Fetch-Dest") in _SHOWN_IN_PAGES
 
 
 def _is_cross_site(own_hosts: set[str | None]) -> bool:

@@ -1,4 +1,7 @@
-"""One shape for every error of every route: ``{"error": {"code": …, "message": …}}``, with nothing of a patient."""
+"""One shape for every error of every route: ``{"error": {"code": …, "message": …}}``, with nothing of a patient.
+
+A browser that asks for one of the pages gets the same message as a page.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from radir_pacs.errors import RadirError, UnknownRegion
 
+from . import error_page
+
 log = logging.getLogger(__name__)
 
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
@@ -21,6 +26,8 @@ def error_body(code: str, message: str, **details: Any) -> dict[str, Any]:
 
 
 def error_response(status: int, code: str, message: str, **details: Any) -> Response:
+    if error_page.is_wanted():
+        return error_page.error_page(status, message, details.get("nearest", ()))
     response = jsonify(error_body(code, message, **details))
     response.status_code = status
     return response

@@ -9,7 +9,7 @@ import requests
 
 from tests.integration.conftest import Web
 
-TOKENS = ("first-token", "second-token")
+TOKENS = ("first-token-of-us", "second-token-of-us")
 
 
 def code(answer: requests.Response) -> tuple[int, str]:
@@ -18,9 +18,16 @@ def code(answer: requests.Response) -> tuple[int, str]:
 
 def test_with_tokens_every_route_but_the_probes_needs_one(serve: Callable[..., Web]) -> None:
     web = serve(api_tokens=TOKENS)
-    assert web.get("/studies", headers={"Authorization": "Bearer second-token"}).status_code == 204
-    assert web.get("/studies", headers={"Authorization": "bearer first-token"}).status_code == 204
-    for authorization in (None, "Bearer", "Bearer wrong", "Basic first-token", "Bearer first-token2", "Bearer é"):
+    assert web.get("/studies", headers={"Authorization": "Bearer second-token-of-us"}).status_code == 204
+    assert web.get("/studies", headers={"Authorization": "bearer first-token-of-us"}).status_code == 204
+    for authorization in (
+        None,
+        "Bearer",
+        "Bearer wrong",
+        "Basic first-token-of-us",
+        "Bearer first-token-of-us2",
+        "Bearer é",
+    ):
         for path in ("/dicom-web/studies", "/", "/status", "/nowhere", "/similar", "/static/radir.css"):
             value = authorization.encode() if authorization else None
             answer = requests.get(web.root + path, headers={"Authorization": value}, timeout=30)
@@ -28,6 +35,32 @@ def test_with_tokens_every_route_but_the_probes_needs_one(serve: Callable[..., W
             assert answer.headers["WWW-Authenticate"].startswith("Bearer")
     for path in ("/health/live", "/health/ready"):
         assert requests.get(web.root + path, timeout=30).status_code == 200
+
+
+def test_a_person_gives_the_token_as_the_password_of_any_user(serve: Callable[..., Web]) -> None:
+    web = serve(api_tokens=TOKENS)
+    for path in ("/", "/static/radir.css", "/dicom-web/studies"):
+        assert requests.get(web.root + path, auth=("reader", TOKENS[1]), timeout=30).status_code in (200, 204), path
+        for password in ("", "wrong", TOKENS[0] + "x"):
+            assert requests.get(web.root + path, auth=(TOKENS[0], password), timeout=30).status_code == 401, path
+
+
+def test_the_password_is_asked_for_where_a_person_looks_and_never_of_a_script(serve: Callable[..., Web]) -> None:
+    web = serve(api_tokens=TOKENS)
+    for path in ("/", "/similar", "/studies/1.2.3", "/sidebar?StudyInstanceUID=1.2.3"):
+        answer = requests.get(web.root + path, headers={"Accept": "text/html,*/*;q=0.8"}, timeout=30)
+        assert (answer.status_code, answer.headers["Content-Type"]) == (401, "text/html; charset=utf-8")
+        assert "Basic realm" in answer.headers["WWW-Authenticate"]
+    picture = requests.get(web.base + "/studies/1.2/rendered", headers={"Sec-Fetch-Dest": "image"}, timeout=30)
+    assert "Basic realm" in picture.headers["WWW-Authenticate"]
+    for path in ("/api/regions", "/dicom-web/studies", "/status"):
+        assert "Basic" not in requests.get(web.root + path, timeout=30).headers["WWW-Authenticate"]
+
+
+def test_a_browser_that_holds_the_password_is_not_used_by_other_sites(serve: Callable[..., Web]) -> None:
+    web = serve(api_tokens=TOKENS)
+    foreign = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    assert code(web.ask("DELETE", "/studies/1.2.3", headers=foreign, auth=("", TOKENS[0]))) == (403, "forbidden")
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "[::1", "", "10.0.0.1"])

@@ -79,7 +79,13 @@ def test_a_secret_is_not_repeated() -> None:
 def test_others_reach_the_web_service_only_with_tokens() -> None:
     with pytest.raises(SettingError, match="api_tokens"):
         Settings(web_host="0.0.0.0")
-    assert Settings(web_host="0.0.0.0", api_tokens=("t",)).api_tokens == ("t",)
+    assert Settings(web_host="0.0.0.0", api_tokens=("sixteen-letters!",)).api_tokens == ("sixteen-letters!",)
+
+
+def test_a_token_that_could_be_guessed_stops_the_start() -> None:
+    with pytest.raises(SettingError, match="api_tokens: a token is shorter than 16 characters") as caught:
+        Settings(api_tokens=("sixteen-letters!", "fifteen-letters"))
+    assert "fifteen" not in str(caught.value), "the secret is not repeated"
 
 
 def test_a_child_process_gets_the_same_settings(tmp_path: Path) -> None:

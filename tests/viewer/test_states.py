@@ -167,10 +167,10 @@ def test_when_no_case_can_answer(page: Page, archive: Archive) -> None:
 def test_a_context_token_stands_for_the_identifiers(
     page: Page, archive: Archive, serve: Callable[..., Archive]
 ) -> None:
-    guarded = serve(api_tokens=("secret-token",), sidebar_context_tokens=True)
+    guarded = serve(api_tokens=("secret-token-of-us",), sidebar_context_tokens=True)
     root = guarded.web.root
     assert requests.get(guarded.sidebar(), timeout=30).status_code == 401
-    bearer = {"Authorization": "Bearer secret-token"}
+    bearer = {"Authorization": "Bearer secret-token-of-us"}
     assert requests.get(guarded.sidebar(), headers=bearer, timeout=30).status_code == 400
     opened = requests.post(
         root + "/sidebar/context", json={"StudyInstanceUID": guarded.query}, headers=bearer, timeout=30
