@@ -6,6 +6,7 @@ import argparse
 import csv
 import gzip
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -166,20 +167,60 @@ def test_a_matrix_file_of_other_content_is_refused(tmp_path: Path) -> None:
         read_table(tmp_path / "x.npy")
 
 
-def test_the_command_builds_and_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table = tmp_path / "reports.csv"
-    table.write_text("id,who,text\n" + "".join(f"i{n},p{n % 7},{text}\n" for n, text in enumerate(TEXTS * 12)))
+def radir(*words: str) -> int:
     parser = argparse.ArgumentParser()
     register(parser.add_subparsers())
+    args = parser.parse_args(["dataset", *words])
+    code: int = args.run(args, None)
+    return code
 
-    def radir(*words: str) -> int:
-        args = parser.parse_args(["dataset", *words])
-        code: int = args.run(args, None)
-        return code
 
+def order(folder: Path, texts: list[str]) -> list[str]:
+    """What builds a set of these texts, of seven patients."""
+    table = folder / "reports.csv"
+    table.write_text("id,who,text\n" + "".join(f"i{n},p{n % 7},{text}\n" for n, text in enumerate(texts)))
+    return ["build", "--source", "csv", "--root", str(table), "--id", "id", "--text", "text", "--out", f"{folder}/set"]
+
+
+def test_the_command_builds_and_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "set")
-    order = ["--source", "csv", "--root", str(table), "--id", "id", "--text", "text", "--patient", "who"]
-    assert radir("build", *order, "--out", out, "--least-images", "3", "--json") == 0
-    assert sum(json.loads(capsys.readouterr().out)["images"].values()) == 60
+    assert radir(*order(tmp_path, TEXTS * 12), "--patient", "who", "--least-images", "3", "--json") == 0
+    said = capsys.readouterr()
+    assert sum(json.loads(said.out)["images"].values()) == 60 and not said.err
     assert radir("show", "--root", out, "--split", "train", "--region", "pleura", "--pair", "0", "1") == 0
     assert "relevance under pleura" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("texts", "why"),
+    [
+        (TEXTS * 2, "--least-images asks for 20 images .* most there are is [1-9]"),
+        ([""] * 8, "the texts of all 8 reports are empty"),
+        (["Please correlate.", ""] * 4, r"in none of 8 reports a finding was read \(4 are empty\)"),
+    ],
+)
+def test_a_set_without_a_region_says_why(
+    texts: list[str], why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert radir(*order(tmp_path, texts), "--patient", "who") == 1
+    assert re.search(f"^error: no region was written: .*{why}", capsys.readouterr().err)
+    assert radir("show", "--root", f"{tmp_path}/set", "--split", "train") == 0
+    assert "train: no region had enough images" in capsys.readouterr().err
+    with pytest.raises(BadInput, match="no region of 'train' had enough images"):
+        radir("show", "--root", f"{tmp_path}/set", "--split", "train", "--region", "pleura", "--pair", "0", "1")
+
+
+def test_a_split_that_is_not_there_is_told_from_a_folder_of_something_else(tmp_path: Path) -> None:
+    build(cases(), tmp_path / "set", source="test", least_images=2)
+    with pytest.raises(BadInput, match="no split 'test'; it has train"):
+        RetrievalSet(folder=tmp_path / "set", split="test")
+    with pytest.raises(BadInput, match="no data set in the MIMIC-IR layout"):
+        RetrievalSet(folder=tmp_path, split="test")
+
+
+def test_rows_without_a_patient_may_stand_in_two_splits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert radir(*order(tmp_path, TEXTS * 12), "--least-images", "3") == 0
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == 1 and warnings[0].startswith("warning: without --patient")
+    with pytest.raises(BadInput, match="no column 'nobody'"):
+        radir(*order(tmp_path, TEXTS), "--patient", "nobody")

@@ -13,6 +13,7 @@ import numpy as np
 from radir_pacs import anatomy
 from radir_pacs.errors import BadInput
 from radir_pacs.reports import PARSER, Finding, ItemSimilarity, Miner, findings_to_json, similarity_items
+from radir_pacs.reports.mining import is_blank
 from radir_pacs.reports.pairs import RegionItems, region_items, top_lists, write_table
 from radir_pacs.reports.similarity import Item
 from radir_pacs.reports.tables import BadRow
@@ -34,7 +35,23 @@ class Built:
     regions: dict[str, dict[str, RegionStatistics]] = field(default_factory=dict)
     concepts: Counter[str] = field(default_factory=Counter)
     silent: int = 0  # reports in which nothing was found
+    blank: int = 0  # reports without text
+    largest: int = 0  # images of the region with most of them in one split
     bad_rows: list[BadRow] = field(default_factory=list)
+
+    def why_no_region(self, least_images: int) -> str | None:
+        """Why no split has a region; None where one has."""
+        if any(self.regions.values()):
+            return None
+        images = sum(self.images.values())
+        if self.blank == images:
+            return f"no region was written: the texts of all {images} reports are empty"
+        if self.silent == images:
+            return f"no region was written: in none of {images} reports a finding was read ({self.blank} are empty)"
+        return (
+            f"no region was written: --least-images asks for {least_images} images of a region in one split, and the "
+            f"most there are is {self.largest} ({self.blank} of {images} reports are empty)"
+        )
 
 
 def build(
@@ -62,6 +79,7 @@ def build(
             continue
         if split_of_patient.setdefault(case.patient, case.split) != case.split:
             raise BadInput(f"a patient of {case.path} stands in two splits")
+        built.blank += is_blank(case.text, miner.lexicon)
         by_split[case.split].append((case, miner.mine(case.text, case.kind).findings))
         seen += 1
         if progress and seen % 500 == 0:
@@ -106,6 +124,7 @@ def _write_split(
     )
     counts = Counter(region for found in items for region in found)
     regions = [region.key for region in anatomy.regions() if counts[region.key] >= least_images]
+    built.largest = max(built.largest, *counts.values(), 0)
     statistics = built.regions.setdefault(split, {})
     for number, region in enumerate(regions):
         group = region_items(region, items)

@@ -71,6 +71,10 @@ def _build(args: argparse.Namespace, archive: Archive | None = None) -> int:
 
     if args.source is None or args.out is None:
         raise BadInput("build needs --source and --out")
+    if args.source == "csv" and args.patient is None:
+        alone = "without --patient each row counts as a patient of its own, so one patient may stand in two splits"
+        print(f"warning: {alone}", file=sys.stderr)
+    least_images = max(2, args.least_images)
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -86,7 +90,7 @@ def _build(args: argparse.Namespace, archive: Archive | None = None) -> int:
             sources.archive(archive) if archive else _cases(args),
             args.out,
             source=args.source,
-            least_images=max(2, args.least_images),
+            least_images=least_images,
             progress=lambda what, done, total: progress.update(
                 task, description=what, completed=done, total=total or None
             ),
@@ -97,6 +101,7 @@ def _build(args: argparse.Namespace, archive: Archive | None = None) -> int:
         "images": built.images,
         "regions": {split: len(found) for split, found in built.regions.items()},
         "silent_reports": built.silent,
+        "blank_reports": built.blank,
         "bad_rows": len(built.bad_rows),
         "out": str(args.out),
     }
@@ -110,7 +115,10 @@ def _build(args: argparse.Namespace, archive: Archive | None = None) -> int:
         if archive and archive.left_out:
             print(f"{archive.left_out} studies left out: by their modalities neither radiograph nor CT, or both")
         print(f"{args.out / 'statistics.html'} shows what is in it")
-    return 1 if built.bad_rows else 0
+    why = built.why_no_region(least_images)
+    if why:
+        print(f"error: {why}", file=sys.stderr)
+    return 1 if built.bad_rows or why else 0
 
 
 def _cases(args: argparse.Namespace) -> Iterator[sources.Case | BadRow]:
@@ -133,6 +141,9 @@ def _show(args: argparse.Namespace) -> int:
     dataset = RetrievalSet(folder=args.root, split=args.split)
     if args.pair is None:
         rows = [{"region": name, "images": len(dataset.paths(name))} for name in dataset.names()]
+        if not rows:
+            few = "no region had enough images for a list of its own (build: --least-images)"
+            print(f"warning: {args.split}: {few}; --pair without --region explains whole reports", file=sys.stderr)
         print(json.dumps(rows) if args.json else "\n".join(f"{row['images']:>7}  {row['region']}" for row in rows))
         return 0
     pair = explain_pair(dataset, args.region, *args.pair)

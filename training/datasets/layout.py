@@ -38,8 +38,12 @@ class RetrievalSet:
     split: str
 
     def __post_init__(self) -> None:
-        if not (self.folder / f"{self.split}_entity").is_dir():
-            raise BadInput(f"{self.folder} has no {self.split}_entity: no data set in the MIMIC-IR layout")
+        if (self.folder / f"{self.split}_entity").is_dir() or (self.folder / f"{self.split}_caption.csv").is_file():
+            return
+        there = sorted(path.name.removesuffix("_caption.csv") for path in self.folder.glob("*_caption.csv"))
+        if there:
+            raise BadInput(f"{self.folder} has no split {self.split!r}; it has {', '.join(there)}")
+        raise BadInput(f"{self.folder} has no {self.split}_entity: no data set in the MIMIC-IR layout")
 
     def names(self) -> tuple[str, ...]:
         """Names of the regions that have a list, as the files have them."""
@@ -57,6 +61,10 @@ class RetrievalSet:
                     return name
             except UnknownRegion:  # an official set has regions that we do not
                 continue
+        if not names:
+            raise BadInput(
+                f"no region of {self.split!r} had enough images for a list of its own (build: --least-images)"
+            )
         raise UnknownRegion(region, names[:3])
 
     def paths(self, region: str | None = None) -> tuple[str, ...]:

@@ -114,13 +114,23 @@ def table(
     path: Path, *, id_column: str, text_columns: list[str], patient_column: str | None, kind: ImageKind
 ) -> Iterator[Case | BadRow]:
     """Any CSV table with a column of ids (used as image paths) and of texts; without patients each row is one."""
-    patients = {row[id_column]: row[patient_column] for row in _rows(path)} if patient_column else {}
+    patients = _patients(path, id_column, patient_column) if patient_column else {}
     for row in read_reports(path, id_column, text_columns):
         if isinstance(row, BadRow):
             yield row
         else:
             patient = patients.get(row.id, row.id)
             yield Case(path=row.id, patient=patient, split=split_of(patient), text=row.text, kind=kind)
+
+
+def _patients(path: Path, id_column: str, patient_column: str) -> dict[str, str]:
+    """The patient of each id. Raises BadInput where the table has no such column."""
+    patients = {}
+    for row in _rows(path):
+        if patient_column not in row or id_column not in row:
+            raise BadInput(f"the CSV file has no column {patient_column if id_column in row else id_column!r}")
+        patients[row[id_column]] = row[patient_column]
+    return patients
 
 
 def archive(studies: ReportArchive) -> Iterator[Case]:
