@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
-from flask import Blueprint, Response, make_response, render_template
+from flask import Blueprint, Response, make_response, render_template, request
 
 from radir_pacs import __version__, anatomy
-from radir_pacs.catalogue.qido import QidoLevel, QidoQuery
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue.qido import Match, QidoLevel, QidoQuery
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput
-from radir_pacs.types import FindingNote, ImageKind, Region, SimilarCase, StudyState
+from radir_pacs.types import CatalogueStudy, FindingNote, ImageKind, Region, SimilarCase, StudyState
 
-from . import parameters
+from . import filters, parameters
 from .ohif import is_installed
+from .region_choice import choices
 from .rendered import THUMBNAIL_PX
 from .representative import modality_of
 from .services import BASE, services
 from .similar import query_of
+from .state_words import STATE_WORDS
 
 blueprint = Blueprint("pages", __name__, template_folder="templates", static_folder="static", static_url_path="/static")
 
 _NEWEST = 20
+_FIND_CHARACTERS = 64
+_DATE = re.compile(r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})")
+_STUDY_DATE, _ACCESSION_NUMBER, _PATIENT_ID = "00080020", "00080050", "00100020"
+_READY = frozenset({StudyState.ENCODED, StudyState.INDEXED})
+_WHICH_STUDY = frozenset({"study", "StudyInstanceUID"})
+_ASKED_ANEW = _WHICH_STUDY | {"anatomy", "offset"}
 _PICTURE_PX = 2 * THUMBNAIL_PX
 _FORM = f"accept=image/png&viewport={_PICTURE_PX},{_PICTURE_PX}"
 _LUNG_WINDOW = "&window=-600,1500,linear"
@@ -30,10 +40,35 @@ _OF_LUNGS = frozenset({"lungs", "airways", "pleura", "left_hemithorax", "right_h
 
 @blueprint.get("/")
 def start() -> Response:
-    """Where things are."""
+    """Where things are: the newest studies, or with ``?find=…`` those of an accession number, patient id or date."""
     catalogue = services().catalogue
-    newest = catalogue.qido(QidoQuery(level=QidoLevel.STUDY, limit=_NEWEST))
-    return _page("start.html", counts=catalogue.overview().studies, newest=[row.study for row in newest.rows])
+    text = (parameters.one("find") or "").strip()
+    if len(text) > _FIND_CHARACTERS or not text.isprintable():
+        raise BadInput("this is no accession number, patient id or date")
+    return _page(
+        "start.html",
+        counts=catalogue.overview().studies,
+        studies=_found(catalogue, text),
+        find=text,
+        most=_NEWEST,
+        states=STATE_WORDS,
+        ready=_READY,
+    )
+
+
+def _found(catalogue: Catalogue, text: str) -> list[CatalogueStudy]:
+    """The newest studies that fit what a person typed; all, when that is nothing."""
+    date = _DATE.fullmatch(text)
+    keys: list[tuple[Match, ...]]
+    if not text:
+        keys = [()]
+    elif date:
+        keys = [(Match(path=(_STUDY_DATE,), vr="DA", values=("".join(date.groups()),)),)]
+    else:
+        keys = [(Match(path=(tag,), vr="LO", values=(text,)),) for tag in (_ACCESSION_NUMBER, _PATIENT_ID)]
+    pages = [catalogue.qido(QidoQuery(level=QidoLevel.STUDY, limit=_NEWEST, matches=key)) for key in keys]
+    studies = {row.study.study_uid: row.study for page in pages for row in page.rows}
+    return list(studies.values())[:_NEWEST]
 
 
 @blueprint.get("/studies/<study>")
@@ -44,32 +79,40 @@ def study(study: str) -> Response:
         "study.html",
         study=found,
         picture=f"{BASE}/studies/{study}/rendered?{_FORM}",
-        ready=found.state in (StudyState.ENCODED, StudyState.INDEXED),
+        ready=found.state in _READY,
+        meaning=STATE_WORDS[found.state],
         ohif=is_installed(services().settings),
-        regions=sorted(region.name for region in anatomy.regions()),
+        choices=choices(services().catalogue, study),
+        chosen=anatomy.ROOT,
     )
 
 
 @blueprint.get("/similar")
 def similar() -> Response:
-    """``/similar?study=…&anatomy=…``: the query image and the cases like it; takes the same filters as the query."""
-    study_uid = parameters.one("study") or ""
+    """``/similar?StudyInstanceUID=…&anatomy=…``: the query image and the cases like it; takes the query's filters."""
+    study_uid = parameters.one("study") or parameters.one("StudyInstanceUID") or ""
     if not is_valid_uid(study_uid):
-        raise BadInput("study is not a UID (PS3.5 9.1)")
-    query, _ = query_of(study_uid)
+        raise BadInput("StudyInstanceUID is not a UID (PS3.5 9.1)")
+    query, notes = query_of(study_uid, own=filters.OWN | _WHICH_STUDY)
+    catalogue = services().catalogue
     answer = services().searcher.similar(query)
-    image = services().catalogue.instance(answer.query_sop_uid)
+    image = catalogue.instance(answer.query_sop_uid)
     kind = ImageKind.CT if modality_of(image) == "CT" else ImageKind.CXR
     form = _FORM + (_LUNG_WINDOW if kind is ImageKind.CT and _is_of_lungs(answer.region_answered) else "")
     return _page(
         "similar.html",
         answer=answer,
+        study=query,
+        notes=[*notes, *answer.warnings],
         query_picture=_picture(study_uid, answer.query_series_uid, answer.query_sop_uid, form),
         cases=[
             (case, _picture(case.study.study_uid, case.series_uid, case.sop_uid, form), *_notes(case))
             for case in answer.cases
         ],
         outline=" ".join(f"{x:g},{y:g}" for x, y in anatomy.outline(answer.region_answered.key, kind)),
+        choices=choices(catalogue, study_uid),
+        chosen=query.region,
+        kept=[pair for pair in request.args.items(multi=True) if pair[0] not in _ASKED_ANEW],
     )
 
 
@@ -98,7 +141,14 @@ def _words(notes: Iterable[FindingNote]) -> list[str]:
 
 def _page(template: str, **values: object) -> Response:
     response = make_response(
-        render_template(template, base=BASE, base_url=services().base_url, version=__version__, **values)
+        render_template(
+            template,
+            base=BASE,
+            base_url=services().base_url,
+            version=__version__,
+            sidebar=not services().settings.sidebar_context_tokens,  # else it opens by a token of the PACS alone
+            **values,
+        )
     )
     response.headers["Vary"] = "Accept"
     return response

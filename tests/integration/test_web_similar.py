@@ -41,6 +41,7 @@ def archive(web: Web) -> list[Dataset]:
             StudyInstanceUID=uid(number),
             Modality=modality,
             PatientID=f"P{number}",
+            AccessionNumber=f"ACC-{number}",
             PatientName=f"Name{number}^X",
             PatientSex="FM"[number % 2],
             PatientAge=f"0{30 + number}Y",
