@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -20,7 +21,7 @@ from radir_pacs.config import Settings
 from radir_pacs.delivery.report import report_of
 from radir_pacs.errors import BadInput
 from radir_pacs.query import Searcher
-from radir_pacs.reports import read_question
+from radir_pacs.reports import Severity, read_question
 from radir_pacs.types import Filters, FindingNote, Query, SimilarCaseList
 
 _WIDE = 120  # columns at which whole UIDs fit beside the rest
@@ -88,6 +89,20 @@ def _note(note: FindingNote) -> str:
     return f"{note.concept}{grade}" if note.polarity != "absent" else f"no {note.concept}"
 
 
+def _said(notes: Iterable[FindingNote]) -> str:
+    """A concept once for all its places, as gravely as it is put: a terminal has no room for places."""
+    gravest: dict[tuple[str, str], FindingNote] = {}
+    for note in notes:
+        known = gravest.setdefault((note.polarity, note.concept), note)
+        if _grade(note) > _grade(known):
+            gravest[note.polarity, note.concept] = note
+    return ", ".join(map(_note, gravest.values()))
+
+
+def _grade(note: FindingNote) -> int:
+    return -1 if note.severity is None else Severity(note.severity).rank
+
+
 def as_json(answer: SimilarCaseList) -> dict[str, Any]:
     """The answer for machines: no names, no dates of other patients."""
     return {
@@ -144,9 +159,9 @@ def show(answer: SimilarCaseList, *, pictured: dict[str, str] | None = None) -> 
         if pictured is not None:
             cells.append(pictured.get(uid, ""))
         if shared:
-            cells.append(", ".join(map(_note, case.shared)))
+            cells.append(_said(case.shared))
         if contradicting:
-            cells.append(", ".join(map(_note, case.contradicting)))
+            cells.append(_said(case.contradicting))
         table.add_row(*(Text(cell) for cell in cells))
     out.print(table)
     method = "exact" if answer.exact else "approximate"
