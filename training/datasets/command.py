@@ -144,7 +144,10 @@ def _show(args: argparse.Namespace) -> int:
         if not rows:
             few = "no region had enough images for a list of its own (build: --least-images)"
             print(f"warning: {args.split}: {few}; --pair without --region explains whole reports", file=sys.stderr)
-        print(json.dumps(rows) if args.json else "\n".join(f"{row['images']:>7}  {row['region']}" for row in rows))
+        if args.json:
+            print(json.dumps(rows))
+        for row in () if args.json else rows:
+            print(f"{row['images']:>7}  {row['region']}")
         return 0
     pair = explain_pair(dataset, args.region, *args.pair)
     print(json.dumps(pair.as_json(), indent=2) if args.json else pair.as_text())
