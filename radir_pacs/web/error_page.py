@@ -35,6 +35,7 @@ def error_page(status: int, message: str, nearest: Sequence[str] = ()) -> Respon
         message=message,
         nearest=nearest,
         study=study,
+        is_known=status not in {401, 404},
         # Where the study is the trouble, another region helps nobody.
         anatomy=request.args.get("anatomy", "") if study and status == 400 else None,
     )

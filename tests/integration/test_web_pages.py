@@ -97,6 +97,13 @@ def test_a_mistyped_region_offers_the_nearest_as_links_and_the_form(hospital: We
     assert 'name="anatomy" value="left lowr lobe"' in text
 
 
+def test_a_region_that_resembles_none_leads_to_the_list(hospital: Web) -> None:
+    asked = f"/similar?study={uid(0)}&anatomy=xyzzy"
+    text = requests.get(hospital.root + asked, headers={"Accept": BROWSER}, timeout=30).text
+    assert "radir regions" in text and f'<a href="/studies/{uid(0)}">' in text
+    assert "Did you mean" not in text
+
+
 @pytest.mark.parametrize("path", ["/api/typed?text=xyzzy", "/dicom-web/studies/9.9/similar", "/nowhere"])
 def test_what_is_no_page_answers_json_to_a_browser_too(hospital: Web, path: str) -> None:
     answer = requests.get(hospital.root + path, headers={"Accept": BROWSER}, timeout=30)

@@ -97,7 +97,7 @@ export const de = {
   current_study: 'AKTUELLE STUDIE',
   close: 'Schließen',
   compare: 'Aktuelle Studie und ähnlicher Fall eines anderen Patienten',
-  outline: 'Umriss',
+  outline: 'Umriss (schematisch, nicht gemessen)',
   in_ohif: 'Beide in OHIF öffnen',
   picture_of_case: 'Bild von Fall {rank}, {region} umrissen',
   picture_of_study: 'Bild der aktuellen Studie',

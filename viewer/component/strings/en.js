@@ -94,7 +94,7 @@ export const en = {
   current_study: 'CURRENT STUDY',
   close: 'Close',
   compare: 'Current study and a similar case of another patient',
-  outline: 'Outline',
+  outline: 'Outline (schematic, not measured)',
   in_ohif: 'Open both in OHIF',
   picture_of_case: 'Picture of case {rank} with {region} outlined',
   picture_of_study: 'Picture of the current study',
