@@ -114,6 +114,12 @@ def test_dicomweb_answers_the_same(stack: Stack, indexed: list[dict[str, Any]]) 
     assert [row["0020000D"]["Value"][0] for row in rows] == [case["study"] for case in expected["cases"]]
 
 
+def test_a_finding_typed_beside_the_region_is_named_in_a_note(stack: Stack, indexed: list[dict[str, Any]]) -> None:
+    answer = stack.json("similar", of_kind(indexed, "CXR")[0], "--region", "RLL consolidation")
+    assert answer["region_asked"] == "right_lower_lobe"
+    assert any("'consolidation' was read as a finding" in warning for warning in answer["warnings"])
+
+
 def test_unknown_region_names_the_nearest(stack: Stack, indexed: list[dict[str, Any]]) -> None:
     done = stack.radir("similar", of_kind(indexed, "CXR")[0], "--region", "left lowr lobe", check=False)
     assert done.returncode == 1
