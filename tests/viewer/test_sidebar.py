@@ -113,6 +113,7 @@ def test_the_hierarchy_lists_every_region(page: Page, archive: Archive) -> None:
     open_sidebar(page, archive.sidebar())
     page.get_by_text("All regions").click()
     tree = page.locator(".tree")
+    expect(tree.get_by_role("button", name="lungs", exact=True)).to_be_visible()
     assert tree.locator("button").count() > 60
     nested = tree.locator("li", has=page.get_by_role("button", name="lungs", exact=True)).last
     nested.get_by_role("button", name="right lower lobe", exact=True).click()
