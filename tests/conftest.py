@@ -11,12 +11,15 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 from psycopg.conninfo import make_conninfo
 
 from radir_pacs.catalogue import Catalogue, embedded
 from radir_pacs.catalogue.migrate import migrate
 from radir_pacs.config import Settings
+from tests.services import need
 
+CHROMIUM_FLAGS = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
 _TEMPLATE = "radir_template"
 _numbers = itertools.count(1)
 
@@ -74,3 +77,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium, one a test process: Playwright starts only once in it."""
+    path = need("chromium")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        yield started
+        started.close()

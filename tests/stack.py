@@ -125,9 +125,18 @@ def running_stack(home: Path, **settings: str) -> Iterator[Stack]:
     assert code == 0, (home / "up.log").read_text()
 
 
+def _heed_hang_up() -> None:
+    """Under nohup SIGHUP is ignored, which a child would inherit and `radir up` would respect."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def up(home: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start `radir up`; what it says goes to a fresh up.log."""
     with (home / "up.log").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "radir_pacs.cli", "up"], env=environment, stdout=log, stderr=subprocess.STDOUT
+            [sys.executable, "-m", "radir_pacs.cli", "up"],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=_heed_hang_up,
         )

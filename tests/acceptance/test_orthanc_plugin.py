@@ -13,10 +13,11 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from playwright.sync_api import Browser
 
 from tests.conftest import free_port
 from tests.integration.orthanc import DICOM_WEB, PYTHON, Orthanc, running_orthanc
-from tests.services import ROOT, need
+from tests.services import ROOT
 from tests.stack import Stack, running_stack
 
 Hospital = tuple[Path, list[dict[str, Any]]]
@@ -150,28 +151,26 @@ def test_orthanc_explorer_has_the_button_and_shows_no_html_of_others(house: Hous
     assert "innerHTML" not in own and ".html(" not in own
 
 
-def test_a_person_finds_similar_cases_in_orthanc_explorer(house: House) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api")
+def test_a_person_finds_similar_cases_in_orthanc_explorer(house: House, browser: Browser) -> None:
     uid = house.of_kind("CXR")[2]
     expected = house.stack.json("similar", uid, "--region", "left lower lobe")["cases"]
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=need("chromium"), args=["--no-sandbox"])
-        page = browser.new_page()
-        page.goto(f"{house.orthanc.url}/app/explorer.html#study?uuid={house.orthanc_ids[uid]}")
-        page.get_by_text("Similar cases").click()
-        page.get_by_label("Region").fill("left lowr lobe")
-        page.get_by_text("Find similar cases").click()
-        page.get_by_text("nearest: left lower lobe").wait_for()
-        page.get_by_label("Region").fill("LLL")
-        page.keyboard.press("Enter")
-        page.get_by_text("by likeness in the left lower lobe").wait_for()
-        scores = page.locator("#radir-panel tbody td:nth-child(2)").all_inner_texts()
-        assert scores == [f"{case['score']:.3f}" for case in expected]
-        link = page.get_by_text("Open in RadIR").get_attribute("href")
-        assert link == f"{house.stack.web}/sidebar?StudyInstanceUID={uid}"
-        page.get_by_text("Save a report").click()
-        page.get_by_text("The report was added").wait_for()
-        browser.close()
+    page = browser.new_page()
+    page.goto(f"{house.orthanc.url}/app/explorer.html#study?uuid={house.orthanc_ids[uid]}")
+    page.get_by_text("Similar cases").click()
+    page.get_by_label("Region").fill("left lowr lobe")
+    page.get_by_text("Find similar cases").click()
+    page.get_by_text("nearest: left lower lobe").wait_for()
+    page.get_by_label("Region").fill("LLL")
+    page.keyboard.press("Enter")
+    page.get_by_text("by likeness in the left lower lobe").wait_for()
+    scores = page.locator("#radir-panel tbody td:nth-child(2)").all_inner_texts()
+    assert scores == [f"{case['score']:.3f}" for case in expected]
+    link = page.get_by_text("Open in RadIR").get_attribute("href")
+    assert link == f"{house.stack.web}/sidebar?StudyInstanceUID={uid}"
+    page.get_by_text("Save a report").click()
+    page.get_by_text("The report was added").wait_for()
+    page.close()
+
     series = house.orthanc.get(f"/studies/{house.orthanc_ids[uid]}/series")
     assert [one["MainDicomTags"]["Modality"] for one in series].count("SR") == 2, "the patient's report, and ours"
 

@@ -19,7 +19,7 @@ import psycopg
 import pydicom
 import pytest
 import requests
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from psycopg.conninfo import make_conninfo
 
 from radir_pacs import anatomy
@@ -29,7 +29,7 @@ from radir_pacs.reports import PARSER, findings_to_json, mine
 from radir_pacs.types import Encoding, ImageKind
 from tests.conftest import free_port
 from tests.integration.conftest import Web, running
-from tests.services import ROOT, need
+from tests.services import ROOT
 
 PICTURES = ROOT / "build" / "viewer"  # screenshots, to be looked at
 OHIF = ROOT / ".cache" / "ohif"
@@ -41,7 +41,6 @@ HOSTILE_REPORT = (
     " <script>alert(3)</script> ${alert(4)} javascript:alert(5)."
 )
 expect.set_options(timeout=15_000)  # a loaded machine is slow, not wrong
-_FLAGS = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
 _WATCH = """
 window.violations = [];
 document.addEventListener('securitypolicyviolation', (event) =>
@@ -181,15 +180,6 @@ def serve(archive: Archive) -> Iterator[Callable[..., Archive]]:
             )
 
         yield start
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    path = need("chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=_FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
