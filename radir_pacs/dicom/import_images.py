@@ -11,21 +11,16 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
 from pydicom import Dataset
 from rich.console import Console
 from rich.progress import track
 
 from radir_pacs.config import Settings
 from radir_pacs.dicom.image_table import Layout, NotAnXRay, Row, layout_for, open_table, parse_columns, read_row
-from radir_pacs.dicom.write_dx import MadeStudy, Picture, dx_instance, report_instance, save
+from radir_pacs.dicom.picture import read_picture
+from radir_pacs.dicom.write_dx import MadeStudy, dx_instance, report_instance, save
 from radir_pacs.errors import BadInput
 
-_MOST_PIXELS = 100_000_000
-_FEWEST_PX = 64
-_ASSUMED_FIELD_MM = 400.0
 _SHOWN = 20  # bad rows printed one by one
 
 
@@ -125,7 +120,7 @@ def _write_study(rows: list[Row], source: str, out: Path, outcome: Outcome) -> N
     written: list[tuple[Row, Dataset]] = []
     for row in rows:
         try:
-            picture = _picture(row)
+            picture = read_picture(row)
         except BadInput as error:
             outcome.refused.append(f"line {row.line}: {error}")
             continue
@@ -140,33 +135,3 @@ def _write_study(rows: list[Row], source: str, out: Path, outcome: Outcome) -> N
     if texts:
         save(report_instance(study, "\n\n".join(texts), [ds for _, ds in written]), out)
         outcome.reports += 1
-
-
-def _picture(row: Row) -> Picture:
-    try:
-        with Image.open(row.image, formats=("JPEG", "PNG")) as image:
-            if image.width * image.height > _MOST_PIXELS:
-                raise BadInput("the picture has more than 100 million pixels")
-            lossy = image.format == "JPEG"
-            pixels = _grey(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadInput(f"image {row.image.name[:80]!r} is not a readable JPEG or PNG") from error
-    if min(pixels.shape) < _FEWEST_PX or pixels.min() == pixels.max():
-        raise BadInput("the picture is too small or one flat shade")
-    width = pixels.shape[1]
-    known = row.spacing_mm is not None
-    field_mm = (row.spacing_mm or 0) * (row.original_width_px or width) if known else _ASSUMED_FIELD_MM
-    return Picture(
-        key=row.image.stem,
-        pixels=pixels,
-        view=row.view,
-        spacing_mm=field_mm / width,
-        spacing_assumed=not known,
-        compression_ratio=max(pixels.nbytes / row.image.stat().st_size, 1.0) if lossy else None,
-    )
-
-
-def _grey(image: Image.Image) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
-    if image.mode.startswith("I"):  # PNG of 16 bits
-        return np.asarray(image.convert("I")).clip(0, 65535).astype(np.uint16)
-    return np.asarray(image.convert("L"))
