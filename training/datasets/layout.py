@@ -76,6 +76,10 @@ class RetrievalSet:
         )
         return tuple(row[PATH_COLUMN] for row in _rows(file))
 
+    def captions(self) -> dict[str, str]:
+        """Whole texts by image path, in row order."""
+        return {row[PATH_COLUMN]: row.get("Caption") or "" for row in _rows(self.folder / f"{self.split}_caption.csv")}
+
     def table(self, region: str | None = None) -> U8:
         """Relevance in hundredths, [n, n]; a memory map where nothing had to be changed. Raises BadInput."""
         path = (
