@@ -196,6 +196,7 @@ class Filters:
     body_part: str | None = None
     with_report: bool = False
     same_scanner: bool = False  # as the query study: Manufacturer and Manufacturer's Model Name
+    finding: str | None = None  # a concept that the report affirms in the region that answers
     exclude_same_patient: bool = True
     exclude_studies: frozenset[str] = frozenset()
 

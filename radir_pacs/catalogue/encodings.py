@@ -124,15 +124,16 @@ class Encodings(Part):
         )
 
     def allowed_encodings(
-        self, model_id: str, region: str, filters: Filters, query_study_uid: str
+        self, model_id: str, region: str, filters: Filters, query_study_uid: str, *, said: str | None = None
     ) -> tuple[I64 | None, I64]:
         """(allowed, excluded) index labels, ascending; allowed is None when no filter restricts (P7).
 
-        The query study itself is always excluded.
+        said: a path (SQL/JSON) that exists in the mined findings of a case's report; ``filters.finding`` is the
+        caller's, who knows what the findings mean. The query study itself is always excluded.
         """
         with self._database.transaction() as connection:
             allowed = None
-            restricting = _restricting(filters)
+            restricting = {**_restricting(filters), "said": said}
             if any(value is not None and value is not False for value in restricting.values()):
                 rows = run(
                     connection,

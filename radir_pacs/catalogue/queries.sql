@@ -266,7 +266,8 @@ SELECT encoding_id AS id FROM encoding_gone
 WHERE model_id = %(model_id)s AND xid >= %(since)s::text::xid8 ORDER BY encoding_id;
 
 -- name: allowed_encodings
--- Encodings of the studies that pass every filter given; a scanner is a Manufacturer and its model (PS3.3 C.7.5.1).
+-- Encodings of the studies that pass every filter given; a scanner is a Manufacturer and its model (PS3.3 C.7.5.1),
+-- what is said is a path that exists in the mined findings of one of the study's reports.
 SELECT e.id FROM encoding AS e JOIN study AS s USING (study_uid)
 WHERE e.model_id = %(model_id)s AND %(region)s = ANY(e.regions)
     AND (%(modalities)s::text[] IS NULL OR s.modalities && %(modalities)s::text[])
@@ -277,6 +278,8 @@ WHERE e.model_id = %(model_id)s AND %(region)s = ANY(e.regions)
     AND (%(age_to)s::real IS NULL OR s.patient_age_years <= %(age_to)s::real)
     AND (%(body_part)s::text IS NULL OR lower(s.body_part) = lower(%(body_part)s::text))
     AND (NOT %(with_report)s::boolean OR s.has_report)
+    AND (%(said)s::text IS NULL OR s.study_uid IN (
+        SELECT r.study_uid FROM report AS r WHERE r.findings @? %(said)s::text::jsonpath))
     AND (NOT %(same_scanner)s::boolean OR EXISTS (
         SELECT FROM instance AS i WHERE i.study_uid = s.study_uid
             AND (i.attributes #> '{00080070,Value}', i.attributes #> '{00081090,Value}') IN (

@@ -162,6 +162,7 @@ CREATE TABLE report (
     UNIQUE (study_uid, content_sha256)
 );
 CREATE INDEX report_by_study ON report (study_uid);
+CREATE INDEX report_by_finding ON report USING gin (findings jsonb_path_ops);
 
 -- Work. The row is written in the transaction of the data; a broker message only rings.
 CREATE TABLE job (

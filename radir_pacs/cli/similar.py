@@ -49,7 +49,12 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         raise BadInput(f"--limit is from 1 to {settings.result_limit_max}")
     must_run(settings)
     asked = read_question(args.region)
-    query = Query(study_uid=args.study, region=asked.region.key, limit=limit, filters=_filters(args))
+    query = Query(
+        study_uid=args.study,
+        region=asked.region.key,
+        limit=limit,
+        filters=replace(_filters(args), finding=asked.affirmed),
+    )
     with Catalogue.open(settings) as catalogue:
         answer = Searcher(catalogue, settings).similar(query)
         if asked.note:

@@ -14,6 +14,7 @@ from radir_pacs.errors import NotReady, Quarantined, Skipped, UnknownRegion
 from radir_pacs.index import Partition
 from radir_pacs.query.explain import Explainer
 from radir_pacs.query.partitions import Partitions
+from radir_pacs.reports import affirming_path
 from radir_pacs.types import (
     I64,
     CatalogueStudy,
@@ -58,6 +59,8 @@ class Searcher:
         study = self._catalogue.study(query.study_uid)
         encoding = self._encoding(study, asked, query)
         place, warnings = self._place(asked, encoding, query)
+        if query.filters.finding is not None:
+            place = self._affirming(place, query, query.filters.finding)
         vector = encoding.vectors[encoding.regions.index(place.region.key)]
         as_of = datetime.now(UTC)
         hits = place.partition.search(
@@ -149,8 +152,16 @@ class Searcher:
 
     def _open(self, region: Region, encoding: Encoding, query: Query) -> _Place:
         partition = self._partitions.fresh(encoding.model_id, region.key, dim=encoding.vectors.shape[1])
+        return self._counted(region, partition, query)
+
+    def _affirming(self, place: _Place, query: Query, concept: str) -> _Place:
+        """Only the cases whose report affirms the finding, however few: they are what was asked for."""
+        said = affirming_path(concept, place.region.key)
+        return self._counted(place.region, place.partition, query, said=said)
+
+    def _counted(self, region: Region, partition: Partition, query: Query, said: str | None = None) -> _Place:
         allowed, excluded = self._catalogue.allowed_encodings(
-            encoding.model_id, region.key, query.filters, query.study_uid
+            partition.model_id, region.key, query.filters, query.study_uid, said=said
         )
         live = partition.labels() if allowed is None else np.intersect1d(allowed, partition.labels(), True)
         candidates = len(live) - len(np.intersect1d(live, excluded, True))

@@ -1,7 +1,8 @@
 """Free-text radiology reports become findings at regions, and findings become graded relevance."""
 
+from radir_pacs.reports.affirming import affirming_path
 from radir_pacs.reports.excerpt import Excerpt, excerpt
-from radir_pacs.reports.explain import affirms, explain
+from radir_pacs.reports.explain import explain
 from radir_pacs.reports.findings import (
     Certainty,
     Change,
@@ -32,7 +33,7 @@ __all__ = [
     "Polarity",
     "Severity",
     "Typed",
-    "affirms",
+    "affirming_path",
     "excerpt",
     "explain",
     "findings_from_json",

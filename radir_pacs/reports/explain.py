@@ -38,15 +38,6 @@ def explain(query: Iterable[Finding], hit: Iterable[Finding], region: str) -> tu
     return _notes(_folded(shared)), _notes(_folded(contradicting))
 
 
-def affirms(report: Iterable[Finding], concept: str, region: str) -> bool:
-    """Whether a report says that ``concept``, or a kind of it, is there at ``region`` (a key) or below it."""
-    similarity = _similarity()
-    return any(
-        item.present and similarity.is_kind_of(item.concept, concept)
-        for item in similarity_items(report).get(region, ())
-    )
-
-
 def _denies(a: Item, b: Item, similarity: ItemSimilarity) -> bool:
     """One affirms what the other denies: the same concept, or a kind of the denied one, at one place or within it."""
     affirmed, denied = (a, b) if a.present else (b, a)

@@ -25,11 +25,18 @@ class Typed:
 
     @property
     def note(self) -> str | None:
-        """What the reader has to know where only the region is asked about; None when that was all they typed."""
+        """What the reader has to know of how their words were read; None when they named a region alone."""
         if self.concept is None:
             return None
         finding = ("" if self.present else "no ") + self.concept.replace("_", " ")
+        if self.present:
+            return f"{finding!r} was read as a finding: only cases whose report affirms it in the {self.region.name}"
         return f"{finding!r} was read as a finding and filters nothing; the cases are alike in the {self.region.name}"
+
+    @property
+    def affirmed(self) -> str | None:
+        """The concept that a case's report has to affirm. What is denied filters nothing: few reports deny in words."""
+        return self.concept if self.present else None
 
 
 def read_typed(text: str, kind: ImageKind | None = None) -> Typed:

@@ -15,7 +15,7 @@ blueprint = Blueprint("capabilities", __name__)
 WADL = "application/vnd.sun.wadl+xml"
 _NAMESPACE = "http://wadl.dev.java.net/2009/02"
 _QIDO = ("limit", "offset", "includefield", "fuzzymatching", "{attributeID}")
-_SIMILAR = ("similarto", "anatomy", "samepatient", "withreport", "samescanner")
+_SIMILAR = ("similarto", "anatomy", "finding", "samepatient", "withreport", "samescanner")
 _RENDERED = ("viewport", "window", "quality")
 
 # Endpoint -> what it takes and gives beyond its path: query parameters, media types of the answer, of the request.

@@ -14,12 +14,13 @@ from radir_pacs.types import Filters
 from . import parameters
 
 # Ours, beside anatomy, limit and offset: answer the patient's own other studies too; only studies with a report; only
-# those of the same type of scanner.
-SAME_PATIENT, WITH_REPORT, SAME_SCANNER = "samepatient", "withreport", "samescanner"
+# those of the same type of scanner; only those whose report affirms a finding.
+SAME_PATIENT, WITH_REPORT, SAME_SCANNER, FINDING = "samepatient", "withreport", "samescanner", "finding"
 OWN = frozenset({"anatomy", "similarto", "limit", "offset", "includefield", "fuzzymatching", "accept"}) | {
     SAME_PATIENT,
     WITH_REPORT,
     SAME_SCANNER,
+    FINDING,
 }
 
 _AGE = re.compile(r"([0-9]{1,3})([YMWD]?)\Z")
@@ -32,6 +33,7 @@ def requested(own: frozenset[str] = OWN) -> tuple[Filters, list[str]]:
         exclude_same_patient=not parameters.flag(SAME_PATIENT),
         with_report=parameters.flag(WITH_REPORT),
         same_scanner=parameters.flag(SAME_SCANNER),
+        finding=parameters.one(FINDING),
     )
     unused = []
     for match in parameters.matches(own):

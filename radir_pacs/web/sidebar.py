@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,9 +14,9 @@ from flask import Blueprint, Response, jsonify, stream_with_context
 
 from radir_pacs import anatomy
 from radir_pacs.errors import BadInput
-from radir_pacs.reports import affirms, findings_from_json, read_typed
+from radir_pacs.reports import read_typed
 from radir_pacs.reports.typed import TYPED_CHARACTERS
-from radir_pacs.types import CatalogueStudy, ImageKind, SimilarCase, SimilarCaseList, StudyState
+from radir_pacs.types import CatalogueStudy, ImageKind, SimilarCaseList, StudyState
 
 from . import parameters
 from .cases import case_row, excerpt_row, pictures
@@ -29,7 +28,6 @@ blueprint = Blueprint("sidebar", __name__)
 
 ND_JSON = "application/x-ndjson"
 _STEPS = (StudyState.RECEIVING, StudyState.STABLE, StudyState.ENCODED, StudyState.INDEXED)
-_FINDING_FACTOR = 5  # a finding is looked for among so many times the cases wanted
 
 
 @blueprint.get("/api/regions")
@@ -82,33 +80,18 @@ def study(study: str) -> Response:
 def similar(study: str) -> Response:
     """The similar-case query as JSON lines: a head, the cases by rank, their reports' words, an end.
 
-    Takes what the DICOMweb query takes, and ``finding``: only cases whose report affirms it, among the most similar.
+    Takes what the DICOMweb query takes.
     """
     query, notes = query_of(study)
     context = services()
-    finding = parameters.one("finding")
-    if finding is not None:
-        if len(finding) > TYPED_CHARACTERS:
-            raise BadInput("the finding is too long")
-        most = min(context.settings.result_limit_max, query.limit * _FINDING_FACTOR)
-        answer = context.searcher.similar(replace(query, limit=most))
-    else:
-        answer = context.searcher.similar(query)
-    asking = context.catalogue.study(study)
-    cases = answer.cases if finding is None else _with_finding(answer, finding)[: query.limit]
-    lines = _lines(answer, cases, asking, finding, notes)
+    answer = context.searcher.similar(query)
+    lines = _lines(answer, context.catalogue.study(study), notes)
     response = Response(stream_with_context(lines), content_type=ND_JSON)
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
-def _lines(
-    answer: SimilarCaseList,
-    cases: tuple[SimilarCase, ...],
-    asking: CatalogueStudy,
-    finding: str | None,
-    notes: list[str],
-) -> Iterator[str]:
+def _lines(answer: SimilarCaseList, asking: CatalogueStudy, notes: list[str]) -> Iterator[str]:
     head = {
         "type": "head",
         "region_asked": {"key": answer.region_asked.key, "name": answer.region_asked.name},
@@ -118,15 +101,15 @@ def _lines(
         "generation": answer.generation,
         "as_of": answer.as_of.isoformat(),
         "exact": answer.exact,
-        "count": len(cases),
+        "count": len(answer.cases),
         "candidates": answer.query.offset + len(answer.cases) + answer.more,
-        "searched": len(answer.cases) if finding is not None else None,
+        "finding": answer.query.filters.finding,
         "warnings": [*notes, *answer.warnings],
     }
     yield _line(head)
-    for case in cases:
+    for case in answer.cases:
         yield _line({"type": "case", **case_row(case, answer, asking)})
-    for case in cases:
+    for case in answer.cases:
         found = excerpt_row(case, answer)
         if found is not None:
             yield _line({"type": "excerpt", "rank": case.rank, **found})
@@ -135,20 +118,6 @@ def _lines(
 
 def _line(value: dict[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n"
-
-
-def _with_finding(answer: SimilarCaseList, concept: str) -> tuple[SimilarCase, ...]:
-    """The cases whose reports affirm the concept in the region answered, ranked among themselves."""
-    bodies = services().catalogue.findings_of([case.study.study_uid for case in answer.cases])
-    kept = [
-        case
-        for case in answer.cases
-        if any(
-            affirms(findings_from_json(body), concept, answer.region_answered.key)
-            for body in bodies.get(case.study.study_uid, ())
-        )
-    ]
-    return tuple(replace(case, rank=rank) for rank, case in enumerate(kept, 1))
 
 
 def _kind() -> ImageKind | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pydicom
@@ -71,6 +72,8 @@ def query_of(study: str, *, own: frozenset[str] = filters.OWN) -> tuple[Query, l
     asked = read_question(text)
     settings = services().settings
     wanted, unused = filters.requested(own)
+    if wanted.finding is None:
+        wanted = replace(wanted, finding=asked.affirmed)
     query = Query(
         study_uid=study,
         region=asked.region.key,

@@ -12,7 +12,7 @@ import requests
 
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web
-from tests.integration.test_web_similar import archive, uid
+from tests.integration.test_web_similar import archive, report_of, uid
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
@@ -153,7 +153,9 @@ def test_another_region_is_asked_for_beside_the_answer(hospital: Web) -> None:
     assert "outline: schematic, not measured" in text
 
 
-def test_a_finding_typed_beside_the_region_is_named_in_a_note(hospital: Web) -> None:
+def test_a_finding_typed_beside_the_region_lets_only_those_answer_that_affirm_it(hospital: Web) -> None:
+    report_of(hospital, uid(4), "FINDINGS: Consolidation in the left lower lobe.")
     text = html.unescape(page(hospital, f"/similar?study={uid(0)}&anatomy=left lung consolidation").text)
     assert "Cases like this one in the left lung" in text
-    assert "'consolidation' was read as a finding" in text
+    assert "'consolidation' was read as a finding: only cases" in text
+    assert set(re.findall(r'href="/studies/([0-9.]+)"', text)) - {uid(0)} == {uid(4)}

@@ -11,6 +11,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from radir_pacs.delivery.dicom_json import PRIVATE_CREATOR, PRIVATE_TAGS
+from radir_pacs.reports import PARSER, findings_to_json, mine
 from radir_pacs.types import Encoding, ImageKind
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web
@@ -187,10 +188,25 @@ def test_bad_questions(hospital: Web, path: str, status: int, code: str) -> None
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
 
 
-def test_a_finding_typed_beside_the_region_is_named_in_a_warning(hospital: Web) -> None:
-    answer = hospital.get(f"/studies/{uid(0)}/similar?anatomy=left lung consolidation")
-    assert len(answer.json()) == 6
-    assert "'consolidation' was read as a finding" in answer.headers["Warning"]
+def test_a_finding_typed_beside_the_region_lets_only_those_answer_that_affirm_it(hospital: Web) -> None:
+    report_of(hospital, uid(4), "FINDINGS: Consolidation in the left lower lobe.")
+    report_of(hospital, uid(1), "FINDINGS: No consolidation in the left lung.")
+    answer = hospital.get(f"/studies/{uid(0)}/similar?anatomy=left lung consolidation&limit=1")
+    assert [row["0020000D"]["Value"] for row in answer.json()] == [[uid(4)]]
+    assert "'consolidation' was read as a finding: only cases" in answer.headers["Warning"]
+    same = hospital.get(f"/studies?similarto={uid(0)}&anatomy=left_lung&finding=consolidation")
+    assert [row["0020000D"]["Value"] for row in same.json()] == [[uid(4)]]
+    none = hospital.get(f"/studies/{uid(0)}/similar?anatomy=right lung consolidation")
+    assert (none.status_code, none.content) == (204, b"")
+    assert hospital.get(f"/studies/{uid(0)}/similar?finding=nonsense").status_code == 400
+    denied = hospital.get(f"/studies/{uid(0)}/similar?anatomy=no consolidation in left lung")
+    assert len(denied.json()) == 6
+    assert "filters nothing" in denied.headers["Warning"]
+
+
+def report_of(web: Web, study_uid: str, text: str) -> None:
+    findings = findings_to_json(mine(text).findings)
+    web.catalogue.add_report(study_uid, body=text, source="test", findings=findings, parser=PARSER)
 
 
 def test_an_unknown_region_is_told_the_nearest(hospital: Web) -> None:

@@ -292,9 +292,8 @@ export class RadirSimilarCases extends HTMLElement {
   showHead(head) {
     this.head = head;
     const say = this.said;
-    const searched = head.searched ?? 0;
-    const values = { count: head.count, candidates: head.candidates, searched };
-    if (this.count) this.count.textContent = head.count ? say(head.searched === null ? 'found' : 'found_with_finding', values) : '';
+    const values = { count: head.count, candidates: head.candidates };
+    if (this.count) this.count.textContent = head.count ? say(head.finding === null ? 'found' : 'found_with_finding', values) : '';
     const messages = [];
     if (head.region_answered.key !== head.region_asked.key) {
       const names = { asked: this.named(head.region_asked), answered: this.named(head.region_answered) };
@@ -305,7 +304,7 @@ export class RadirSimilarCases extends HTMLElement {
     }
     if (!this.study?.report) messages.push(notice({ tone: 'info', text: say('no_query_report') }));
     if (!head.count) {
-      const text = head.searched === null ? say('nothing') : say('nothing_with_finding', values);
+      const text = say(head.finding === null ? 'nothing' : 'nothing_with_finding');
       messages.push(notice({ tone: 'info', text, hint: say('nothing_hint') }));
     }
     this.notes?.replaceChildren(...messages);
@@ -321,7 +320,7 @@ export class RadirSimilarCases extends HTMLElement {
     const save = h('button', { type: 'button', class: 'save', onclick: () => void this.save(save, saved) }, say('save'));
     const more = h('button', { type: 'button', onclick: () => this.showMore() }, say('more'));
     this.foot?.replaceChildren(
-      ...(head.count && head.searched === null && head.count < head.candidates ? [more] : []),
+      ...(head.count && head.count < head.candidates ? [more] : []),
       ...(head.count ? [save, saved] : []),
       h(
         'details',

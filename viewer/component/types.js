@@ -41,7 +41,7 @@
  * @property {boolean} exact
  * @property {number} count
  * @property {number} candidates
- * @property {number | null} searched
+ * @property {string | null} finding
  * @property {string[]} warnings
  *
  * @typedef {object} Note
