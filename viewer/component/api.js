@@ -95,13 +95,13 @@ export class Api {
   }
 
   /**
-   * Save the answer as a structured report.
+   * Save the answer as a structured report. The query stands in the body as well: Orthanc's plugins do not see a POST's URL.
    * @param {string} study
    * @param {URLSearchParams} query
    * @returns {Promise<{stored: string, destination: string | null, sent: boolean, status: string | null, error: string | null}>}
    */
   async save(study, query) {
-    return (await this.post(`/api/studies/${encodeURIComponent(study)}/report?${query}`, {})).json();
+    return (await this.post(`/api/studies/${encodeURIComponent(study)}/report?${query}`, Object.fromEntries(query))).json();
   }
 
   /** @param {string} path @param {unknown} body */
