@@ -33,7 +33,8 @@ def folder_set(
     images: Path | None = None,
     split: str = "train",
     processes: int = 1,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    total: Callable[[int], None] = lambda studies: None,
+    progress: Callable[[int], None] = lambda done: None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> StudySet:
     """The studies of ``folder``, prepared for ``config``; what was prepared before comes from ``cache``.
@@ -42,7 +43,7 @@ def folder_set(
     or PNG or JPEG pictures with a table; or it is a data set in the MIMIC-IR layout, of which ``split`` is read and
     whose images lie below ``images``. Rows stand in a fixed order; images of one study share its report. ``true`` is
     known where a phantom's ``truth.json`` tells of every study. What cannot be read is left out: ``tell`` gets one
-    line that sums up. ``progress`` is told how many studies are ready, of how many.
+    line that sums up. ``total`` is told first how many studies there are, ``progress`` then how many are ready.
 
     Raises BadInput when nothing is left, OSError when the cache cannot be written.
     """
@@ -55,6 +56,7 @@ def folder_set(
         images or folder,
         cache,
         processes=processes,
+        total=total,
         progress=progress,
     )
     left_out = found.left_out + prepared.left_out

@@ -25,7 +25,7 @@ from .report_table import ReportTable, read_report_table
 
 _NO_DICOM = {".csv", ".gz", ".html", ".jpeg", ".jpg", ".json", ".jsonl", ".md", ".npy", ".npz", ".pdf", ".png"}
 _NO_DICOM |= {".toml", ".txt", ".xml", ".yaml", ".zip"}
-_CHUNK = 500  # headers that a process reads at once
+CHUNK = 500  # headers that a process reads at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ def _report(study_uid: str, headers: Sequence[_Header], table: ReportTable, text
 
 
 def _headers(paths: Sequence[Path], processes: int, left_out: Counter[str]) -> Iterator[_Header]:
-    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
+    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
     if processes <= 1 or len(chunks) == 1:
         answers: Iterable[tuple[list[_Header], Counter[str]]] = map(_read_chunk, chunks)
         for headers, reasons in answers:

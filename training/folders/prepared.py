@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from math import prod
 from multiprocessing import get_context
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -61,20 +62,22 @@ def prepare(
     cache: Path,
     *,
     processes: int = 1,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    total: Callable[[int], None] = lambda studies: None,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> Prepared:
-    """Inputs of ``contents``, whose files lie below ``root``. ``progress`` is told how many studies are ready, of how
-    many. Raises OSError when the cache cannot be written."""
+    """Inputs of ``contents``, whose files lie below ``root``. ``total`` is told first how many studies there are,
+    ``progress`` then how many are ready. Raises OSError when the cache cannot be written."""
     folder = cache / f"{how.kind.lower()}-folder-{_digest([FORMAT, how.to_json(), str(root.resolve())])}"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # pictures of patients
     keys = [_key(content, root) for content in contents]
     known = _known(folder)
     missing = [(key, content) for key, content in zip(keys, contents, strict=True) if key and key not in known]
     done = len(contents) - len(missing)
-    progress(done, len(contents))
+    total(len(contents))
+    progress(done)
     for count in _write_missing(missing, how, folder, processes):
         done += count
-        progress(done, len(contents))
+        progress(done)
     return _gathered(keys, _known(folder) if missing else known, how)
 
 
@@ -109,7 +112,7 @@ def _known(folder: Path) -> dict[str, _Entry]:
         try:
             with np.load(path, allow_pickle=False) as shard:
                 index = json.loads(shard["index"].tobytes())
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             continue  # a damaged shard is as good as none
         row = 0
         for key, count, reason in index:
