@@ -10,7 +10,7 @@ def mapped(folder: str, name: str) -> list[str]:
     return [name] + [f"{name}.{package}" for package in find_packages(folder)]
 
 
-SUFFIXES = ["sql", "csv", "toml", "json", "txt", "html", "css", "js", "svg", "safetensors", "png"]
+SUFFIXES = ["sql", "csv", "toml", "json", "txt", "html", "css", "js", "svg", "safetensors", "onnx", "md", "png"]
 DATA = ["**/py.typed", *(f"**/*.{suffix}" for suffix in SUFFIXES)]  # in folders below a package too
 
 version = {}
@@ -65,6 +65,8 @@ setup(
     extras_require={
         "redis": ["redis>=5"],  # a Redis broker instead of pgmq
         "gdcm": ["python-gdcm>=3"],  # a second decoder, for rare transfer syntaxes
+        "onnx": ["onnx>=1.23,<2", "onnxruntime>=1.32,<2", "onnxscript>=0.7.2,<0.8"],  # networks from elsewhere
+        "transformers": ["transformers>=5.23,<6"],  # a local BERT as the text tower
         "test": [
             "pytest>=8",
             "pytest-cov",
@@ -77,12 +79,17 @@ setup(
             "import-linter",
             "python-gdcm>=3",
             "redis>=5",
+            "onnx>=1.23,<2",
+            "onnxruntime>=1.32,<2",
+            "onnxscript>=0.7.2,<0.8",
+            "transformers>=5.23,<6",
             "playwright>=1.50",  # drives the system's Chromium; no browser of its own is fetched
         ],
     },
     entry_points={
         "console_scripts": ["radir = radir_pacs.cli:main"],
         "radir.commands": [
+            "compare = radir_training.evaluation.compare_command:register",
             "dataset = radir_training.datasets.command:register",
             "import-images = radir_pacs.dicom.import_images:register",
             "mine = radir_pacs.reports.command:register",

@@ -1,0 +1,164 @@
+"""The comparison of the paper (arXiv 2503.04653): 39 metrics a kind of image, 78 with both, between any models.
+
+(9 regions + their mean) x Recall@3/5/10 = 30 of image-to-image retrieval within a region; Recall@5/10/50/100 of
+image-to-image and of image-to-report retrieval, and NDCG@10 of image-to-image retrieval, by whole images, = 9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from radir_pacs.anatomy import ROOT
+from radir_pacs.types import ImageKind
+
+from .exam import IMAGE_TO_IMAGE, IMAGE_TO_REPORT, region_name
+from .examine import Cell, Place, Results
+from .measures import KS, MEASURES
+from .resample import percentiles
+
+MEAN = "mean"
+REGION_KS, WHOLE_KS, NDCG_K = (3, 5, 10), (5, 10, 50, 100), 10
+WIN, TIE, LOSS = "win", "tie", "loss"
+
+
+class Metric(NamedTuple):
+    """``region``: a key, ROOT for whole images, or MEAN of the compared regions."""
+
+    direction: str
+    region: str
+    measure: str
+    k: int
+
+    @property
+    def title(self) -> str:
+        what = {"recall": "Recall", "ndcg": "NDCG"}[self.measure] + f"@{self.k}"
+        if self.region == MEAN:
+            return f"mean of the regions {what}"
+        where = "whole image" if self.region == ROOT else region_name(self.region)
+        arrow = " to report" if self.direction == IMAGE_TO_REPORT else ""
+        return f"{where}{arrow} {what}"
+
+
+def metrics(regions: Sequence[str]) -> tuple[Metric, ...]:
+    """30 + 9 of nine regions; fewer of fewer."""
+    found = [Metric(IMAGE_TO_IMAGE, region, "recall", k) for region in (*regions, MEAN) for k in REGION_KS]
+    found += [Metric(way, ROOT, "recall", k) for way in (IMAGE_TO_IMAGE, IMAGE_TO_REPORT) for k in WHOLE_KS]
+    return (*found, Metric(IMAGE_TO_IMAGE, ROOT, "ndcg", NDCG_K))
+
+
+def asked(regions: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """What ``examine`` is to ask for these metrics."""
+    within = [(IMAGE_TO_IMAGE, region) for region in regions]
+    return (*within, (IMAGE_TO_IMAGE, ROOT), (IMAGE_TO_REPORT, ROOT))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A value with its 95 % interval; None without a query."""
+
+    value: float | None
+    interval_95: tuple[float, float] | None
+
+    @classmethod
+    def of(cls, value: Any, draws: Any) -> Figure:
+        if not np.isfinite(value):
+            return cls(value=None, interval_95=None)
+        low, high = percentiles(draws)
+        return cls(value=round(float(value), 4), interval_95=(round(float(low), 4), round(float(high), 4)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duel:
+    """Ours minus theirs on the same queries, paired in every draw. ``clear``: the interval of the difference is on one
+    side of zero."""
+
+    outcome: str
+    difference: Figure
+    clear: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One metric: ``queries`` it is a mean over, the random line, the upper bound, each model, ours against each."""
+
+    kind: ImageKind
+    metric: Metric
+    queries: int
+    random: float | None
+    best: float | None
+    models: Mapping[str, Figure]
+    against: Mapping[str, Duel]
+
+
+def rows(
+    results: Results, kind: ImageKind, regions: Sequence[str], names: Sequence[str], *, judge: str, queries: str
+) -> Iterator[Row]:
+    """The table of one kind; the first of ``names`` is ours."""
+    ours, *others = names
+    mean = results.mean(judge, queries, IMAGE_TO_IMAGE, regions)
+    for metric in metrics(regions):
+        cell = mean if metric.region == MEAN else results.cells[Place(judge, queries, metric.direction, metric.region)]
+        at = MEASURES.index(metric.measure), KS.index(metric.k)
+        yield Row(
+            kind=kind,
+            metric=metric,
+            queries=int(cell.random.queries[at]),
+            random=Figure.of(cell.random.mean[at], cell.random.draws[:, *at]).value,
+            best=None if np.isnan(cell.best[at]) else round(float(cell.best[at]), 4),
+            models={name: Figure.of(cell.models[name].mean[at], cell.models[name].draws[:, *at]) for name in names},
+            against={other: _duel(cell, ours, other, at) for other in others},
+        )
+
+
+def _duel(cell: Cell, ours: str, other: str, at: tuple[int, int]) -> Duel:
+    mine, theirs = cell.models[ours], cell.models[other]
+    difference = Figure.of(mine.mean[at] - theirs.mean[at], mine.draws[:, *at] - theirs.draws[:, *at])
+    if difference.value is None or abs(mine.mean[at] - theirs.mean[at]) < 1e-9 or difference.interval_95 is None:
+        return Duel(outcome=TIE, difference=difference, clear=False)
+    low, high = difference.interval_95
+    won = bool(mine.mean[at] > theirs.mean[at])
+    return Duel(outcome=WIN if won else LOSS, difference=difference, clear=low > 0 if won else high < 0)
+
+
+def tally(table: Sequence[Row], other: str) -> dict[str, int]:
+    """wins, ties and losses against one opponent, and how many of them the interval bears out."""
+    duels = [row.against[other] for row in table]
+    return {
+        "wins": sum(duel.outcome == WIN for duel in duels),
+        "ties": sum(duel.outcome == TIE for duel in duels),
+        "losses": sum(duel.outcome == LOSS for duel in duels),
+        "clear_wins": sum(duel.outcome == WIN and duel.clear for duel in duels),
+        "clear_losses": sum(duel.outcome == LOSS and duel.clear for duel in duels),
+        "of": len(duels),
+    }
+
+
+def row_json(row: Row) -> dict[str, Any]:
+    """Stable keys, as docs/reference/evaluation.md lists them."""
+
+    def lift(value: float | None) -> float | None:
+        return round(value / row.random, 3) if value is not None and row.random else None
+
+    return {
+        "kind": row.kind.value,
+        "direction": row.metric.direction,
+        "region": row.metric.region,
+        "measure": row.metric.measure,
+        "k": row.metric.k,
+        "queries": row.queries,
+        "random": row.random,
+        "best": row.best,
+        "models": {name: {**_figure(figure), "lift": lift(figure.value)} for name, figure in row.models.items()},
+        "against": {
+            other: {"outcome": duel.outcome, "clear": duel.clear, "difference": _figure(duel.difference)}
+            for other, duel in row.against.items()
+        },
+    }
+
+
+def _figure(figure: Figure) -> dict[str, Any]:
+    return {"value": figure.value, "interval_95": figure.interval_95 and list(figure.interval_95)}

@@ -1,0 +1,102 @@
+"""A comparison of models on all kinds of images that they share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from radir_pacs.errors import BadInput
+from radir_pacs.types import ImageKind
+
+from .compare import Row, asked, row_json, rows, tally
+from .exam import region_name
+from .examine import ABNORMAL, QUERIES, examine
+from .judge import MINED
+from .models import Model
+from .regions import candidates, chosen, named
+from .source import StartBar, material
+
+FORMAT = 1
+NOTE = "Decision support, not diagnosis."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contest:
+    """``tables`` by (judge, queries), the rows of all kinds one after another; ``data`` describes each kind's studies.
+
+    ``names``: the models, ours first. ``by_chance``: those without a text tower, at the random line from image to
+    report.
+    """
+
+    names: tuple[str, ...]
+    data: dict[str, Any]
+    tables: dict[tuple[str, str], tuple[Row, ...]]
+    by_chance: tuple[str, ...]
+
+    def tallies(self, judge: str = MINED, queries: str = ABNORMAL) -> dict[str, dict[str, int]]:
+        """Per opponent; the abnormal queries, judged by reports, are the headline."""
+        return {other: tally(self.tables[judge, queries], other) for other in self.names[1:]}
+
+    def as_json(self) -> dict[str, Any]:
+        judges: dict[str, Any] = {}
+        for (judge, queries), table in self.tables.items():
+            judges.setdefault(judge, {})[queries] = {
+                "tally": self.tallies(judge, queries),
+                "metrics": [row_json(row) for row in table],
+            }
+        return {
+            "format": FORMAT,
+            "note": NOTE,
+            "ours": self.names[0],
+            "models": list(self.names),
+            "without_text_tower": list(self.by_chance),
+            "data": self.data,
+            "headline": {"judge": MINED, "queries": ABNORMAL},
+            "wins": {other: found["wins"] for other, found in self.tallies().items()},
+            "of": len(self.tables[MINED, ABNORMAL]),
+            "judges": judges,
+        }
+
+
+def contest(
+    args: argparse.Namespace, models: Sequence[Model], kinds: Sequence[ImageKind], start_bar: StartBar
+) -> Contest:
+    """Run it. Raises BadInput when the models share no kind of image, or too little is abnormal."""
+    shared = [kind for kind in kinds if all(kind in model.kinds for model in models)]
+    if not shared:
+        raise BadInput(f"the models share no kind of image of {', '.join(kinds)}")
+    names = tuple(model.name for model in models)
+    tables: dict[tuple[str, str], tuple[Row, ...]] = {}
+    data: dict[str, Any] = {}
+    by_chance: set[str] = set()
+    for kind in shared:
+        given = material(args, kind, models, start_bar)
+        exam = given.exam
+        regions = named(args.regions, exam) if args.regions else chosen(candidates(exam), kind)
+        vectors = {
+            model.name: model.vectors(
+                exam, given.studies.get(model.name), given.paths, start_bar(f"{kind} by {model.name}", len(exam))
+            )
+            for model in models
+        }
+        pairs = asked(regions)
+        found = examine(exam, vectors, pairs, seed=args.seed, progress=start_bar(f"{kind} judged", len(pairs)))
+        by_chance |= found.by_chance
+        for judge in exam.judges:
+            for queries in QUERIES:
+                if judge.abnormal(regions[0]) is None and queries == ABNORMAL:
+                    raise BadInput("this data set does not say which studies are abnormal")
+                table = rows(found, kind, regions, names, judge=judge.name, queries=queries)
+                place = judge.name, queries
+                tables[place] = (*tables.get(place, ()), *table)
+        data[kind.value] = {
+            "images": len(exam),
+            "patients": len(np.unique(exam.patients)),
+            "reports": len(exam.texts),
+            "regions": {key: region_name(key) for key in regions},
+        }
+    return Contest(names=names, data=data, tables=tables, by_chance=tuple(name for name in names if name in by_chance))

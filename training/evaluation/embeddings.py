@@ -1,0 +1,158 @@
+"""Vectors to judge: those of a bundle, or precomputed ones from a file.
+
+The file is a NumPy archive (.npz) of float arrays: ``image`` [n, dim] the whole image, ``report`` [n, dim] the report
+of each image, and any region by its key or name [n, dim]; ``report:<region>`` a report under that region. Rows are in
+the order of the data (of a data set in the MIMIC-IR layout: ``<split>_caption.csv``), or ``paths`` [n] (text) names
+them. ``kind`` ("CXR" or "CT") is optional. Every array but ``image`` may be missing.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from radir_pacs import anatomy
+from radir_pacs.anatomy import ROOT
+from radir_pacs.encode import Bundle
+from radir_pacs.errors import BadInput, UnknownRegion
+
+from ..studies import StudySet
+from .measures import F32
+
+BATCH = 32
+REPORT_TOKENS = 128
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embeddings:
+    """Unit vectors float32 [n, dim] of n images. A region a model does not know is answered for by the nearest one
+    above it, at last by the whole image. ``reports``: by region, ROOT the whole report; empty without a text tower."""
+
+    image: F32
+    regions: Mapping[str, F32] = field(default_factory=dict)
+    reports: Mapping[str, F32] = field(default_factory=dict)
+
+    def of(self, key: str) -> F32:
+        if key == ROOT:
+            return self.image
+        above = (found.key for found in anatomy.ancestors(key)) if _known(key) else ()
+        return next((self.regions[name] for name in (key, *above) if name in self.regions), self.image)
+
+    def pair(self, key: str) -> tuple[F32, F32] | None:
+        """Images and reports that can be compared under ``key``; None without a text tower."""
+        if key != ROOT and key in self.reports:
+            return self.of(key), self.reports[key]
+        return (self.image, self.reports[ROOT]) if ROOT in self.reports else None
+
+    def unconditional(self) -> Embeddings:
+        """The same model asked about the whole image only."""
+        return Embeddings(image=self.image, reports={key: found for key, found in self.reports.items() if key == ROOT})
+
+
+def encoded(bundle: Bundle, data: StudySet, progress: Progress = lambda done: None) -> Embeddings:
+    """A bundle's vectors of every image and report; ``progress`` is told the images done. Raises BadInput."""
+    if data.kind is not bundle.kind:
+        raise BadInput(f"{bundle.model_id} encodes {bundle.kind}, not {data.kind}")
+    if data.images.shape[2:] != bundle.preprocessing.shape:
+        raise BadInput(f"{bundle.model_id} takes images of {bundle.preprocessing.shape}, these are prepared otherwise")
+    vectors = _image_vectors(bundle, data, progress)
+    if not np.isfinite(vectors).all():
+        raise BadInput(f"{bundle.model_id} answers no finite numbers for these images")
+    regions = {region.key: vectors[:, i] for i, region in enumerate(bundle.regions)}
+    return Embeddings(
+        image=regions[ROOT],
+        regions={key: found for key, found in regions.items() if key != ROOT},
+        reports={ROOT: report_vectors(bundle, data.reports)},
+    )
+
+
+@torch.inference_mode()
+def _image_vectors(bundle: Bundle, data: StudySet, progress: Progress) -> F32:
+    """Float32 [n, regions, dim]."""
+    network, queries = bundle.network.eval(), bundle.queries()
+    rows = torch.arange(len(bundle.regions))
+    parts = []
+    for start in range(0, len(data), BATCH):
+        images = torch.from_numpy(data.images[start : start + BATCH].astype(np.float32))
+        views = torch.from_numpy(data.views[start : start + BATCH])
+        parts.append(network(images, views, data.kind, queries, rows).vectors.float().numpy())
+        progress(min(len(data), start + BATCH))
+    return np.concatenate(parts)
+
+
+@torch.inference_mode()
+def report_vectors(bundle: Bundle, reports: Sequence[str]) -> F32:
+    """Unit vectors float32 [n, dim]; the same text is read once."""
+    texts = list(dict.fromkeys(reports))
+    parts = []
+    for start in range(0, len(texts), BATCH):
+        ids = torch.tensor(bundle.tokenizer.batch(texts[start : start + BATCH], limit=REPORT_TOKENS))
+        parts.append(bundle.network.report_vectors(ids).float().numpy())
+    number = {text: i for i, text in enumerate(texts)}
+    found: F32 = np.concatenate(parts)[[number[text] for text in reports]]
+    return found
+
+
+def from_file(path: Path, rows: int, paths: Sequence[str] = ()) -> Embeddings:
+    """Precomputed vectors for ``rows`` images, which ``paths`` name where they have names. Raises BadInput."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise BadInput(f"{path.name} is no archive of arrays: {type(error).__name__}") from None
+    arrays.pop("kind", None)
+    order = _order(path.name, arrays.pop("paths", None), paths, rows)
+    if "image" not in arrays:
+        raise BadInput(f"{path.name} has no array 'image'")
+    vectors = {name: _unit(path.name, name, array, order) for name, array in arrays.items()}
+    image = vectors.pop("image")
+    reports = {ROOT: vectors.pop("report")} if "report" in vectors else {}
+    regions = {}
+    for name, found in vectors.items():
+        prefix, _, region = name.rpartition(":")
+        (reports if prefix == "report" else regions)[_key(region)] = found
+    for key, found in reports.items():
+        mine = image if key == ROOT else regions.get(key, image)
+        if found.shape[1] != mine.shape[1]:
+            raise BadInput(f"{path.name}: reports have {found.shape[1]} numbers and images {mine.shape[1]}")
+    return Embeddings(image=image, regions=regions, reports=reports)
+
+
+def _order(name: str, named: np.ndarray | None, paths: Sequence[str], rows: int) -> np.ndarray:  # type: ignore[type-arg]
+    """The file's row of each image."""
+    if named is None or not paths:
+        return np.arange(rows)
+    row = {str(path): i for i, path in enumerate(named)}
+    missing = sum(path not in row for path in paths)
+    if missing:
+        raise BadInput(f"{name} has no vector for {missing} of {len(paths)} images")
+    return np.array([row[path] for path in paths])
+
+
+def _unit(file: str, name: str, array: np.ndarray, order: np.ndarray) -> F32:  # type: ignore[type-arg]
+    if array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
+        raise BadInput(f"{file}: {name!r} is no table of vectors")
+    if len(array) <= order.max(initial=-1) or ((order == np.arange(len(order))).all() and len(array) != len(order)):
+        raise BadInput(f"{file}: {name!r} has {len(array)} rows and the data {len(order)} images")
+    taken = array[order].astype(np.float32)
+    length = np.linalg.norm(taken, axis=1, keepdims=True)
+    if not np.isfinite(length).all() or not (length > 0).all():
+        raise BadInput(f"{file}: {name!r} holds a vector that is zero or not finite")
+    return np.ascontiguousarray(taken / length)
+
+
+def _key(name: str) -> str:
+    try:
+        return anatomy.look_up(name.replace("_", " ")).key
+    except UnknownRegion:
+        return name
+
+
+def _known(key: str) -> bool:
+    return any(region.key == key for region in anatomy.regions())

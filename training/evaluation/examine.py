@@ -1,0 +1,132 @@
+"""Every model's figures in an exam: each direction and region, each judge, all queries and the abnormal ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from .embeddings import Embeddings
+from .exam import IMAGE_TO_IMAGE, IMAGE_TO_REPORT, Exam
+from .judge import Judge
+from .measures import F32, F64, earned, lines, ranked
+from .resample import Bootstrap, Spread
+
+ALL, ABNORMAL = QUERIES = ("all", "abnormal")
+BLOCK = 1024  # queries ranked at once
+
+
+class Place(NamedTuple):
+    """Where a figure stands."""
+
+    judge: str
+    queries: str
+    direction: str
+    region: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Figures [measures, ks] of one place: of a random order, of a perfect one, of each model."""
+
+    random: Spread
+    best: F64
+    models: Mapping[str, Spread]
+
+
+@dataclass(frozen=True)
+class Results:
+    """``by_chance``: models that have no text tower, whose figures between images and reports are the random line."""
+
+    cells: Mapping[Place, Cell]
+    by_chance: frozenset[str] = frozenset()
+
+    def mean(self, judge: str, queries: str, direction: str, regions: Sequence[str]) -> Cell:
+        """The plain mean over regions."""
+        cells = [self.cells[Place(judge, queries, direction, region)] for region in regions]
+        return Cell(
+            Spread.average([cell.random for cell in cells]),
+            _mean([cell.best for cell in cells]),
+            {name: Spread.average([cell.models[name] for cell in cells]) for name in cells[0].models},
+        )
+
+
+def examine(
+    exam: Exam,
+    models: Mapping[str, Embeddings | None],
+    asked: Sequence[tuple[str, str]],
+    *,
+    seed: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Results:
+    """Ask (direction, region) pairs of all models, None being a random order; ``progress`` counts the pairs done."""
+    bootstrap = Bootstrap(exam.patients, seed)
+    cells: dict[Place, Cell] = {}
+    for done, (direction, key) in enumerate(asked, start=1):
+        for judge in exam.judges:
+            for queries, cell in _cells(exam, judge, direction, key, models, bootstrap):
+                cells[Place(judge.name, queries, direction, key)] = cell
+        progress(done)
+    mute = frozenset(
+        name for name, vectors in models.items() if vectors is None or (vectors.pair(exam.keys[0]) is None)
+    )
+    return Results(cells, mute)
+
+
+def _cells(
+    exam: Exam,
+    judge: Judge,
+    direction: str,
+    key: str,
+    models: Mapping[str, Embeddings | None],
+    bootstrap: Bootstrap,
+) -> Iterator[tuple[str, Cell]]:
+    question, rows = exam.question(judge, direction, key)
+    line = lines(question)
+    values: dict[str, F64] = {}
+    for name, vectors in models.items():
+        pair = _vectors(exam, vectors, direction, key)
+        if pair is None:
+            values[name] = line.random
+            continue
+        asking, gallery = pair
+        parts = []
+        for start in range(0, len(asking), BLOCK):
+            cut = slice(start, start + BLOCK)
+            block = type(question)(question.relevance[cut], question.matches[cut])
+            parts.append(earned(block, ranked(asking[cut] @ gallery.T, block.relevance)))
+        values[name] = np.concatenate(parts)
+    abnormal = judge.abnormal(key)
+    sets = {ALL: np.ones(len(rows), np.bool_)} | ({} if abnormal is None else {ABNORMAL: abnormal[rows]})
+    for queries, mask in sets.items():
+        yield (
+            queries,
+            Cell(
+                bootstrap.spread(line.random[mask], rows[mask]),
+                _mean(line.best[mask]),
+                {name: bootstrap.spread(found[mask], rows[mask]) for name, found in values.items()},
+            ),
+        )
+
+
+def _vectors(exam: Exam, vectors: Embeddings | None, direction: str, key: str) -> tuple[F32, F32] | None:
+    """(of those who ask, of the gallery), or None for a random order."""
+    if vectors is None:
+        return None
+    if direction == IMAGE_TO_IMAGE:
+        return vectors.of(key), vectors.of(key)
+    pair = vectors.pair(key)
+    if pair is None:
+        return None
+    images, reports = pair[0], pair[1][exam.texts]
+    return (images, reports) if direction == IMAGE_TO_REPORT else (reports, images)
+
+
+def _mean(values: F64 | Sequence[F64]) -> F64:
+    """Over the first axis, of what is defined."""
+    stack = np.asarray(values)
+    known = ~np.isnan(stack)
+    count = known.sum(axis=0)
+    return np.asarray(np.where(count > 0, np.where(known, stack, 0).sum(axis=0) / np.maximum(1, count), np.nan))

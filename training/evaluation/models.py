@@ -1,0 +1,106 @@
+"""Models as a command line names them: bundles, precomputed vectors, or rivals that need neither."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from radir_pacs.encode import Bundle
+from radir_pacs.errors import BadInput
+from radir_pacs.types import ImageKind
+
+from ..studies import StudySet
+from .embeddings import Embeddings, Progress, encoded, from_file
+from .exam import Exam
+from .rivals import RIVALS
+
+GLOBAL = "global:"  # before a path: the whole image answers for every region
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """``bundles`` and ``files`` by kind of image, or a rival by its name. ``unconditional``: one vector an image."""
+
+    name: str
+    rival: str | None = None
+    bundles: Mapping[ImageKind, Bundle]
+    files: Mapping[ImageKind, Path]
+    unconditional: bool = False
+
+    @property
+    def kinds(self) -> frozenset[ImageKind]:
+        return frozenset(ImageKind) if self.rival else frozenset({*self.bundles, *self.files})
+
+    def vectors(
+        self, exam: Exam, data: StudySet | None, paths: tuple[str, ...], progress: Progress
+    ) -> Embeddings | None:
+        """Vectors of the exam's images; None is a random order. Raises BadInput."""
+        if exam.kind in self.files:
+            found = from_file(self.files[exam.kind], len(exam), paths)
+            return found.unconditional() if self.unconditional else found
+        make = RIVALS[self.rival] if self.rival else None
+        if self.rival and make is None:
+            return None
+        if data is None:
+            raise BadInput(f"{self.name} needs images, and this data set has none: give it vectors in a .npz file")
+        if make is not None:
+            return make(data, progress)
+        found = encoded(self.bundles[exam.kind], data, progress)
+        return found.unconditional() if self.unconditional else found
+
+
+def read(word: str, kinds: Iterable[ImageKind]) -> Model:
+    """``[NAME=][global:]PATH[,PATH]``, or the name of a rival. A path is a bundle, a folder of bundles or a .npz file.
+
+    Raises BadInput, BundleRefused.
+    """
+    name, equals, rest = word.partition("=")
+    if not equals:
+        name, rest = "", word
+    unconditional = rest.startswith(GLOBAL)
+    rest = rest.removeprefix(GLOBAL)
+    if rest in RIVALS:
+        return Model(name=name or rest, rival=rest, bundles={}, files={})
+    paths = [Path(part) for part in rest.split(",") if part]
+    if not paths:
+        raise BadInput(f"{word!r} names no model")
+    bundles: dict[ImageKind, Bundle] = {}
+    files: dict[ImageKind, Path] = {}
+    for path in paths:
+        if path.suffix == ".npz":
+            if not path.is_file():
+                raise BadInput(f"there is no {path.name}")
+            files |= dict.fromkeys(_kinds_of(path, kinds), path)
+            continue
+        for bundle in (Bundle.load(folder) for folder in _folders(path)):
+            if bundle.kind in bundles:
+                raise BadInput(f"{word!r} names two bundles for {bundle.kind}")
+            bundles[bundle.kind] = bundle
+    return Model(name=name or paths[0].stem, bundles=bundles, files=files, unconditional=unconditional)
+
+
+def _folders(path: Path) -> list[Path]:
+    """The bundle at ``path``, or those directly below."""
+    if (path / "manifest.json").is_file():
+        return [path]
+    found = sorted(manifest.parent for manifest in path.glob("*/manifest.json"))
+    if not found:
+        raise BadInput(f"{path.name or path} is no bundle, no folder of bundles, and none of {', '.join(RIVALS)}")
+    return found
+
+
+def _kinds_of(path: Path, kinds: Iterable[ImageKind]) -> list[ImageKind]:
+    """The kind the file names, else the only one there is."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if "kind" in archive.files:
+                return [ImageKind(str(archive["kind"]).upper())]
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path.name} is no archive of arrays: {type(error).__name__}") from None
+    known = list(kinds)
+    if len(known) != 1:
+        raise BadInput(f"{path.name} does not say of which kind of image its vectors are ('kind')")
+    return known

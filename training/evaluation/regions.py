@@ -1,0 +1,103 @@
+"""Which regions a comparison is made on: a rule that looks at the data and at no model.
+
+In the order of the published list (``anatomy.trained``), then of the others by most queries, a region is taken when
+
+- at least LEAST_QUERIES queries find the region abnormal and have a match: with fewer, the 95 % interval of a recall
+  is wider than ± .18;
+- a random order does not answer already: where hardly anybody is normal, as at a carina that is only mentioned when
+  it is splayed, all models score alike (Recall@10 by chance at most TRIVIAL);
+- its queries are not those of a region taken before under another name (a Jaccard index of at most COPY), as those of
+  the thoracic spine are those of the spine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from radir_pacs import anatomy
+from radir_pacs.anatomy import ROOT
+from radir_pacs.errors import BadInput, UnknownRegion
+from radir_pacs.types import ImageKind
+
+from ..statements import UNDEFINED, Mask
+from .exam import IMAGE_TO_IMAGE, Exam
+from .measures import KS, lines
+
+LEAST_QUERIES = 30
+TRIVIAL = 0.95
+COPY = 0.8
+WANTED = 9
+
+
+class Candidate(NamedTuple):
+    """queries: bool [n], abnormal there and with a match. chance: Recall@10 of a random order."""
+
+    key: str
+    queries: Mask
+    chance: float
+
+
+def candidates(exam: Exam) -> tuple[Candidate, ...]:
+    """All regions below the root, by the first judge."""
+    judge = exam.judges[0]
+    found = []
+    for key in exam.keys:
+        if key == ROOT:
+            continue
+        question, rows = exam.question(judge, IMAGE_TO_IMAGE, key)
+        abnormal = judge.abnormal(key)
+        inside = question.relevance != UNDEFINED
+        asked = (question.matches & inside).any(axis=1)
+        if abnormal is not None:
+            asked &= abnormal[rows]
+        few = type(question)(question.relevance[asked], question.matches[asked])
+        chance = float(lines(few).random[:, 0, KS.index(10)].mean()) if asked.any() else 1.0
+        found.append(Candidate(key, asked, chance))
+    return tuple(found)
+
+
+def judgeable(found: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Those that tell models apart; what the mean over regions is taken over."""
+    return tuple(one for one in found if one.queries.sum() >= LEAST_QUERIES and one.chance <= TRIVIAL)
+
+
+def chosen(found: Sequence[Candidate], kind: ImageKind, count: int = WANTED) -> tuple[str, ...]:
+    """At most ``count`` regions by the rule above. Raises BadInput when there is none."""
+    published = [region.key for region in anatomy.trained(kind)]
+    usable = judgeable(found)
+    order = sorted(
+        range(len(usable)),
+        key=lambda i: (
+            published.index(usable[i].key) if usable[i].key in published else len(published),
+            -int(usable[i].queries.sum()),
+            i,
+        ),
+    )
+    taken: list[Candidate] = []
+    for number in order:
+        if len(taken) < count and all(_overlap(usable[number], other) <= COPY for other in taken):
+            taken.append(usable[number])
+    if not taken:
+        raise BadInput(
+            f"no region of these {kind} studies is abnormal often enough: {LEAST_QUERIES} queries are needed"
+        )
+    return tuple(one.key for one in taken)
+
+
+def named(wanted: str, exam: Exam) -> tuple[str, ...]:
+    """Regions given by hand, comma separated. Raises UnknownRegion, or BadInput for one nobody speaks of."""
+    keys = []
+    for word in filter(None, (part.strip() for part in wanted.split(","))):
+        key = word if word in exam.keys else anatomy.look_up(word).key
+        if key not in exam.keys or key == ROOT:
+            raise UnknownRegion(word, [known for known in exam.keys if known != ROOT][:3])
+        keys.append(key)
+    return tuple(dict.fromkeys(keys))
+
+
+def _overlap(one: Candidate, other: Candidate) -> float:
+    either = np.count_nonzero(one.queries | other.queries)
+    return np.count_nonzero(one.queries & other.queries) / max(1, either)
