@@ -104,7 +104,7 @@ def _lines(answer: SimilarCaseList, asking: CatalogueStudy, notes: list[str]) ->
         "count": len(answer.cases),
         "candidates": answer.query.offset + len(answer.cases) + answer.more,
         "finding": answer.query.filters.finding,
-        "warnings": [*notes, *answer.warnings],
+        "warnings": [*notes, *(text for text in answer.warnings if not _tells_the_parent(text, answer))],
     }
     yield _line(head)
     for case in answer.cases:
@@ -114,6 +114,12 @@ def _lines(answer: SimilarCaseList, asking: CatalogueStudy, notes: list[str]) ->
         if found is not None:
             yield _line({"type": "excerpt", "rank": case.rank, **found})
     yield _line({"type": "end"})
+
+
+def _tells_the_parent(warning: str, answer: SimilarCaseList) -> bool:
+    """The panel sees from the two regions that a parent answered, and says so in the reader's language."""
+    asked, answered = answer.region_asked, answer.region_answered
+    return asked != answered and warning.startswith(asked.name) and warning.endswith(f"from {answered.name}")
 
 
 def _line(value: dict[str, Any]) -> str:

@@ -11,10 +11,15 @@ import sys
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
+from radir_pacs import anatomy
 from radir_pacs.config import to_environment
 from tests.services import ROOT
 from tests.viewer.conftest import HOSTILE_NAME, HOSTILE_REPORT, Archive, picture_of
 
+UNSIDED = {
+    "right_middle_lobe",
+    "left_anterior_descending_artery",
+}  # there is no other, and German does not say the side
 PANEL_MS = 150  # from the server's last byte to the last case on the screen
 
 
@@ -320,17 +325,36 @@ def test_german(page: Page, archive: Archive, context: BrowserContext) -> None:
     expect(page.get_by_role("heading", name="Ähnliche Fälle")).to_be_visible()
     expect(chosen(page)).to_have_text("linker Unterlappen")
     expect(cases(page).first.get_by_role("button", name="Daneben öffnen", exact=True)).to_be_visible()
+    page.get_by_role("combobox").fill("Rechter Oberlappen")  # a name typed out, no offer chosen
+    page.get_by_role("combobox").press("Enter")
+    expect(chosen(page)).to_have_text("rechter Oberlappen")
     assert not re.search(r"\{\w+\}", page.locator(".panel").text_content() or ""), "a place that was not filled in"
 
 
 def test_the_catalogues_of_strings_say_the_same_things() -> None:
     keys = {}
     for language in ("en", "de"):
-        text = (ROOT / "viewer" / "component" / "strings" / f"{language}.js").read_text()
-        pairs = re.findall(r"^  (\w+):\s+'((?:[^'\\]|\\.)*)',$", text.split("regionsDe")[0], re.MULTILINE)
-        keys[language] = {key: frozenset(re.findall(r"\{\w+\}", words)) for key, words in pairs}
+        pairs = strings_of(f"{language}.js")
+        keys[language] = {key: frozenset(re.findall(r"\{\w+\}", words)) for key, words in pairs.items()}
     assert len(keys["en"]) > 100
     assert keys["de"] == keys["en"]
+
+
+def test_every_region_has_a_german_name_of_its_own() -> None:
+    names = strings_of("regions-de.js")
+    assert list(names) == [region.key for region in anatomy.regions()]
+    assert len(set(names.values())) == len(names) > 150
+    sides = {"left": re.compile(r"\blinke"), "right": re.compile(r"\brechte")}
+    for key, name in names.items():
+        for side, word in sides.items():
+            if side in key.split("_") and key not in UNSIDED:
+                assert word.search(name), f"{key} is called {name}"
+
+
+def strings_of(name: str) -> dict[str, str]:
+    """A catalogue of strings, by key."""
+    text = (ROOT / "viewer" / "component" / "strings" / name).read_text()
+    return dict(re.findall(r"^  (\w+):\s+'((?:[^'\\]|\\.)*)',$", text, re.MULTILINE))
 
 
 @pytest.mark.parametrize(("width", "height"), [(320, 900), (420, 900), (900, 900), (1600, 1000)])

@@ -27,9 +27,13 @@ export function notice({ tone, title, text, hint, more = [] }) {
 /** What keeps a study from being asked about; null when nothing does. @param {Study} study @param {Say} say */
 export function studyNotice(study, say) {
   const reason = say('state_skipped', { reason: study.reason ?? '' });
-  if (study.state === 'SKIPPED') return notice({ tone: 'info', title: say('state_title_skipped'), text: reason });
-  if (study.state === 'QUARANTINED') return notice({ tone: 'warning', title: say('state_title_quarantined'), text: reason });
-  if (study.replaced) return notice({ tone: 'busy', title: say('state_title_replaced'), text: say('state_replaced') });
+  if (study.state === 'SKIPPED') {
+    return notice({ tone: 'info', title: say('state_title_skipped'), text: reason, hint: say('state_skipped_hint') });
+  }
+  if (study.state === 'QUARANTINED') {
+    return notice({ tone: 'warning', title: say('state_title_quarantined'), text: reason, hint: say('state_quarantined_hint') });
+  }
+  if (study.replaced) return notice({ tone: 'busy', title: say('state_title_replaced'), text: say('state_replaced'), hint: say('state_encoding_hint') });
   if (study.kinds.length) return null;
   const step = study.step ?? 1;
   const words = say('step', { step, steps: study.steps });
@@ -74,4 +78,40 @@ export function failureNotice(error, say, { retry, seconds }) {
     return notice({ tone: 'info', title: say('state_title_not_found'), text: say('state_not_found'), more: [again] });
   }
   return notice({ tone: 'error', title: say('state_title_failed'), text: error.message, more: [again] });
+}
+
+/**
+ * What has to be known of an answer before its cases are looked at.
+ * @param {import('./types.js').Head} head
+ * @param {object} options
+ * @param {Study} options.study
+ * @param {boolean} options.known whether the model knows the region asked for
+ * @param {Say} options.say
+ * @param {(region: {key: string, name: string}) => string} options.nameOf
+ */
+export function answerNotices(head, { study, known, say, nameOf }) {
+  const shown = head.warnings.map((text) => notice({ tone: 'warning', text }));
+  if (head.region_answered.key !== head.region_asked.key) {
+    const names = { asked: nameOf(head.region_asked), answered: nameOf(head.region_answered) };
+    shown.unshift(notice({ tone: 'warning', text: say(known ? 'fallback' : 'fallback_unknown', names) }));
+  }
+  if (!study.report) shown.push(notice({ tone: 'info', text: say('no_query_report') }));
+  if (!head.count) {
+    const text = say(head.finding === null ? 'nothing' : 'nothing_with_finding');
+    shown.push(notice({ tone: 'info', text, hint: say('nothing_hint') }));
+  }
+  return shown;
+}
+
+/**
+ * Words that name no region, with the nearest names to choose from.
+ * @param {string} text
+ * @param {string[]} nearest
+ * @param {Say} say
+ * @param {(name: string) => void} onChoose
+ */
+export function unknownRegionNotice(text, nearest, say, onChoose) {
+  const offers = nearest.map((name) => h('button', { type: 'button', class: 'chip', onclick: () => onChoose(name) }, name));
+  const more = offers.length ? [h('p', {}, say('did_you_mean'), ' ', ...offers)] : [];
+  return notice({ tone: 'warning', text: say('unknown_region', { text }), more });
 }

@@ -44,6 +44,12 @@ export class RegionIndex {
       .map(({ region }) => region);
   }
 
+  /** The region that has exactly this name in the reader's language. @param {string} text @param {(region: Region) => string} nameOf */
+  named(text, nameOf) {
+    const wanted = levelled(text);
+    return this.regions.find((region) => levelled(nameOf(region)) === wanted);
+  }
+
   /**
    * The regions under a point of the picture that the model knows, smallest first.
    * @param {number} x from 0 to 1

@@ -124,8 +124,8 @@ export class RegionPicker {
   /** @param {Event} event */
   submit(event) {
     event.preventDefault();
-    const chosen = this.offered[this.active];
     const text = this.input.value.trim();
+    const chosen = this.offered[this.active] ?? this.index?.named(text, this.nameOf);
     if (chosen) this.pick(chosen);
     else if (text) {
       this.close();

@@ -3,8 +3,9 @@
  * @typedef {keyof typeof en} Key
  * @typedef {(key: Key, values?: Record<string, string | number>) => string} Say
  */
-import { de, regionsDe } from './strings/de.js';
+import { de } from './strings/de.js';
 import { en } from './strings/en.js';
+import { regionsDe } from './strings/regions-de.js';
 
 /** @type {Record<string, Record<Key, string>>} */
 const CATALOGUES = { en, de };
