@@ -9,22 +9,31 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
 import orthanc
 from radir_forward import Forwarder, Gone
+from radir_proxy import PREFIX, RELAYED, ROUTES, Route, at_home, is_cross_site, is_start
 from radir_queue import Queue
-from radir_service import Service, Unavailable
+from radir_service import JSON, Answer, Service, Unavailable, Wanted
 
 _UNKNOWN_RESOURCE = 17  # OrthancPluginErrorCode_UnknownResource
 _UID = re.compile(r"[0-9][0-9.]{0,63}\Z")
 _ORTHANC_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{8}){4}\Z")
 _JSON = "application/json"
+_REPORT = Wanted(("application/dicom", *JSON))
+_FOLDER = Path(__file__).resolve().parent
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none';"
+    " form-action 'none'; frame-ancestors 'self'"
+)
 
 
 class OrthancRest:
@@ -51,13 +60,13 @@ class OrthancRest:
 class Plugin:
     def __init__(self, configuration: dict[str, Any]) -> None:
         own = configuration.get("RadIR", {})
-        self.url = str(own.get("Url", "http://127.0.0.1:8042")).rstrip("/")
-        self.public_url = str(own.get("PublicUrl", self.url)).rstrip("/")
         self.forward = own.get("Forward", "store")
         if self.forward not in ("store", "pull", "off"):
             raise ValueError('RadIR.Forward is none of "store", "pull", "off"')
+        self.dicom_web = "/" + str(configuration.get("DicomWeb", {}).get("Root", "dicom-web")).strip("/")
         self.rest = OrthancRest()
-        self.service = Service(self.url, own.get("Token", ""), float(own.get("TimeBudget", 3.0)))
+        url = str(own.get("Url", "http://127.0.0.1:8042"))
+        self.service = Service(url, own.get("Token", ""), float(own.get("TimeBudget", 3.0)))
         folder = Path(own.get("QueueFolder") or configuration.get("StorageDirectory") or "OrthancStorage")
         folder.mkdir(parents=True, exist_ok=True)
         self.queue = Queue(folder / "radir-queue.sqlite")
@@ -77,31 +86,35 @@ class Plugin:
 
     def similar(self, output: Any, uri: str, **request: Any) -> None:
         """GET /radir/similar/{Orthanc id or Study UID}?anatomy=…: rows. POST {"anatomy": …}: the report, kept here."""
-        try:
-            study_uid = self._study_uid(request["groups"][0])
-            path = f"/dicom-web/studies/{study_uid}/similar?{_query(request)}"
-            if request["method"] == "POST":
-                self._keep_report(output, path)
-            elif request["method"] == "GET":
-                _relay(output, self.service.ask("GET", path))
+        path = f"/dicom-web/studies/{self._study_uid(request['groups'][0])}/similar"
+        if request["method"] == "GET":
+            _relay(output, self.service.ask("GET", path + _query(request)))
+        elif request["method"] == "POST":
+            answer, kept = self._keep_report(path, request)
+            if kept is None:
+                _relay(output, answer)
             else:
-                output.SendMethodNotAllowed("GET,POST")
-        except Gone:
-            _error(output, 404, "there is no such study")
-        except ValueError:
-            _error(output, 400, "send the parameters as a JSON object of texts")
-        except Unavailable as error:
-            _error(output, error.status, str(error))
+                output.AnswerBuffer(json.dumps(kept).encode(), _JSON)
+        else:
+            output.SendMethodNotAllowed("GET,POST")
+
+    def save(self, output: Any, uri: str, **request: Any) -> None:
+        """POST /radir/api/studies/{Study UID}/report: what "Save to PACS" asks for. The PACS is this Orthanc."""
+        if request["method"] != "POST":
+            output.SendMethodNotAllowed("POST")
+            return
+        answer, kept = self._keep_report(f"/dicom-web/studies/{request['groups'][0]}/similar", request)
+        if kept is None:
+            _relay(output, answer)
+            return
+        saved = {"stored": kept.get("Path"), "destination": "Orthanc", "sent": True, "status": "0000", "error": None}
+        output.AnswerBuffer(json.dumps(saved).encode(), _JSON)
 
     def search(self, output: Any, uri: str, **request: Any) -> None:
         """GET /radir/dicom-web/studies?similarto=…: the QIDO form of the same query."""
         if request["method"] != "GET" or "similarto" not in request.get("get", {}):
-            _error(output, 400, "ask GET with similarto")
-            return
-        try:
-            _relay(output, self.service.ask("GET", "/dicom-web/studies?" + _query(request)))
-        except Unavailable as error:
-            _error(output, error.status, str(error))
+            raise ValueError("ask GET with similarto")
+        _relay(output, self.service.ask("GET", "/dicom-web/studies" + _query(request)))
 
     def status(self, output: Any, uri: str, **request: Any) -> None:
         """GET /radir/status: what waits, and whether the service was heard of lately. It is not asked for this."""
@@ -111,12 +124,32 @@ class Plugin:
             "service": "left alone" if self.service.breaker.is_open else "in use",
             "destination": "left alone" if self.forwarder.breaker.is_open else "in use",
         }
-        output.AnswerBuffer(json.dumps(found), _JSON)
+        output.AnswerBuffer(json.dumps(found).encode(), _JSON)
 
-    def explorer(self) -> str:
-        """The script of button and panel in Orthanc Explorer."""
-        script = (Path(__file__).resolve().parent / "radir_explorer.js").read_text("utf-8")
-        return f"const RADIR_PUBLIC_URL = {json.dumps(self.public_url)};\n{script}"
+    def panel(self, output: Any, uri: str, **request: Any) -> None:
+        """GET /radir/panel?study={Orthanc id or Study UID}: a page with the sidebar, for who can open an address."""
+        study = self._study_uid(unquote(request.get("get", {}).get("study", "")))
+        page = (_FOLDER / "radir_panel.html").read_text("utf-8").replace("STUDY", html.escape(study))
+        output.SetHttpHeader("Content-Security-Policy", _PAGE_POLICY)
+        output.SetHttpHeader("Cache-Control", "no-store")
+        output.AnswerBuffer(page.encode(), "text/html; charset=utf-8")
+
+    def proxied(self, route: Route) -> Callable[..., None]:
+        """What answers an address of the service's own."""
+
+        def answer(output: Any, uri: str, **request: Any) -> None:
+            if request["method"] != route.method:
+                output.SendMethodNotAllowed(route.method)
+                return
+            path = route.path_of(uri)
+            query = _query(request) if route.method == "GET" else ""
+            accept = ", ".join(route.wanted.kinds or ("*/*",))
+            found = self.service.ask(route.method, path + query, accept, route.wanted, request.get("body") or b"")
+            if is_start(path):
+                found = found._replace(body=at_home(found.body, self.dicom_web))
+            _relay(output, found)
+
+        return answer
 
     def _study_uid(self, name: str) -> str:
         if _ORTHANC_ID.match(name):
@@ -125,35 +158,62 @@ class Plugin:
             return name
         raise Gone
 
-    def _keep_report(self, output: Any, path: str) -> None:
-        answer = self.service.ask("GET", path, "application/dicom, application/json;q=0.1")
+    def _keep_report(self, path: str, request: dict[str, Any]) -> tuple[Answer, dict[str, Any] | None]:
+        """Orthanc's word on the report that it stored now; None where there is none, for the reason answered."""
+        query = _query(request)
+        if "anatomy=" not in query:
+            raise ValueError("name the region: anatomy")
+        answer = self.service.ask("GET", path + query, "application/dicom, application/json;q=0.1", _REPORT)
         if answer.status != 200:
-            _relay(output, answer)
-            return
+            return answer, None
         try:
-            output.AnswerBuffer(json.dumps(self.rest.store(answer.body)), _JSON)
+            return answer, self.rest.store(answer.body)
         except OSError:
-            _error(output, 502, "Orthanc did not take the report")
+            raise Unavailable(502, "Orthanc did not take the report") from None
+
+
+def guarded(handle: Callable[..., None]) -> Callable[..., None]:
+    """``handle``, which no page of another site may make write, with every failure as an answer."""
+
+    def answer(output: Any, uri: str, **request: Any) -> None:
+        try:
+            if request["method"] != "GET" and is_cross_site(request.get("headers", {})):
+                _error(output, 403, "requests from pages of other sites are refused")
+            else:
+                handle(output, uri, **request)
+        except Gone:
+            _error(output, 404, "there is no such study")
+        except ValueError as error:
+            _error(output, 400, str(error))
+        except Unavailable as error:
+            _error(output, error.status, str(error))
+
+    return answer
 
 
 def _query(request: dict[str, Any]) -> str:
-    """The parameters of a GET, or of a POST from its body: Orthanc hands none over that stand in a POST's URL.
+    """``?…`` from the parameters of a GET, or of a POST's body: Orthanc hands none over that stand in a POST's URL.
 
     Orthanc 1.10 gives them as they stand in the URL, later releases decoded. Raises ValueError.
     """
     if request["method"] == "GET":
-        return urlencode({name: unquote(value) for name, value in request.get("get", {}).items()}, quote_via=quote)
-    sent = json.loads(request.get("body") or b"{}")
-    if not isinstance(sent, dict):
-        raise ValueError("not an object")
-    return urlencode({str(name): str(value) for name, value in sent.items()}, quote_via=quote)
+        found = {name: unquote(value) for name, value in request.get("get", {}).items()}
+    else:
+        try:
+            found = json.loads(request.get("body") or b"{}")
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise ValueError("send the parameters as a JSON object of texts")
+    return "?" + urlencode({str(name): str(value) for name, value in found.items()}, quote_via=quote) if found else ""
 
 
-def _relay(output: Any, answer: Any) -> None:
-    if answer.warning:
-        output.SetHttpHeader("Warning", answer.warning)
+def _relay(output: Any, answer: Answer) -> None:
+    for name in RELAYED:
+        if name in answer.headers:
+            output.SetHttpHeader(name.title(), answer.headers[name])
     if answer.status == 200:
-        output.AnswerBuffer(answer.body, answer.content_type.partition(";")[0])
+        output.AnswerBuffer(answer.body, answer.content_type)
     else:
         _send(output, answer.status, answer.body)
 
@@ -164,21 +224,28 @@ def _error(output: Any, status: int, reason: str) -> None:
 
 def _send(output: Any, status: int, body: bytes) -> None:
     output.SetHttpHeader("Content-Type", _JSON)
-    text = body.decode("utf-8", "replace")
     try:
-        output.SendHttpStatus(status, text, len(text.encode()))
-    except TypeError:  # a release of the plugin that takes the length from the body
-        output.SendHttpStatus(status, text)
+        output.SendHttpStatus(status, body)
+    except TypeError:  # up to release 4.1 of the Python plugin: a text, and the length of its bytes
+        output.SendHttpStatus(status, body.decode("utf-8", "replace"), len(body))
 
 
 def main() -> None:
     plugin = Plugin(json.loads(orthanc.GetConfiguration()))
     orthanc.RegisterOnChangeCallback(plugin.on_change)
-    orthanc.RegisterRestCallback("/radir/status", plugin.status)
-    orthanc.RegisterRestCallback("/radir/similar/([^/]+)", plugin.similar)
-    orthanc.RegisterRestCallback("/radir/dicom-web/studies", plugin.search)
-    orthanc.RegisterRestCallback("/radir/dicom-web/studies/([^/]+)/similar", plugin.similar)
-    orthanc.ExtendOrthancExplorer(plugin.explorer())
+    own = {
+        "/status": plugin.status,
+        "/panel": plugin.panel,
+        "/similar/([^/]+)": plugin.similar,
+        "/dicom-web/studies": plugin.search,
+        "/dicom-web/studies/([^/]+)/similar": plugin.similar,
+        "/api/studies/([0-9][0-9.]{0,63})/report": plugin.save,
+    }
+    for pattern, handle in own.items():
+        orthanc.RegisterRestCallback(PREFIX + pattern, guarded(handle))
+    for route in ROUTES:
+        orthanc.RegisterRestCallback(route.pattern, guarded(plugin.proxied(route)))
+    orthanc.ExtendOrthancExplorer((_FOLDER / "radir_explorer.js").read_text("utf-8"))
 
 
 main()

@@ -1,8 +1,9 @@
 # Runs inside Orthanc and is therefore offered under the AGPL v3 or later; see README.md beside this file.
 """Asking the RadIR service without ever waiting long for it.
 
-One request has a budget of time and of bytes, only a few run at once, and after some failures none is tried for a
-while. So whatever the service does, a caller gets an answer or a reason within the budget.
+One request has a budget of time and of bytes, only a few run at once, a few more wait for their turn, and after some
+failures none is tried for a while. So whatever the service does, a caller gets an answer or a reason within twice the
+budget, and most of Orthanc's own threads stay free.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 MOST_BYTES = 4 << 20
-MOST_AT_ONCE = 4
+MOST_AT_ONCE, MOST_WAITING = 8, 8  # a browser asks six things at once; Orthanc has 50 threads for all of HTTP
+DICOM_JSON = "application/dicom+json"
+JSON = (DICOM_JSON, "application/json")
 _STEP_BYTES = 1 << 16
-_JSON = ("application/dicom+json", "application/json")
 
 
 class Unavailable(Exception):
@@ -33,10 +35,22 @@ class Unavailable(Exception):
 
 
 class Answer(NamedTuple):
+    """``headers`` by their names in lower case; ``content_type`` without parameters."""
+
     status: int
     content_type: str
-    warning: str
+    headers: dict[str, str]
     body: bytes
+
+
+class Wanted(NamedTuple):
+    """What may come back (None: any kind); else the service talks nonsense. Errors are always JSON."""
+
+    kinds: tuple[str, ...] | None = JSON
+    most_bytes: int = MOST_BYTES
+
+
+_ROWS = Wanted()
 
 
 class Breaker:
@@ -78,25 +92,36 @@ class Service:
         self._path, self._token, self._budget_s = parts.path.rstrip("/"), token, budget_s
         self.breaker = breaker or Breaker()
         self._slots = threading.BoundedSemaphore(MOST_AT_ONCE)
+        self._places = threading.BoundedSemaphore(MOST_AT_ONCE + MOST_WAITING)
 
-    def ask(self, method: str, path: str, accept: str = "application/dicom+json") -> Answer:
-        """The answer to one request, whatever its status below 500. Raises Unavailable within the budget."""
-        if not self._slots.acquire(blocking=False):
+    def ask(
+        self, method: str, path: str, accept: str = DICOM_JSON, wanted: Wanted = _ROWS, body: bytes = b""
+    ) -> Answer:
+        """The answer to one request, whatever its status below 500; ``body`` is JSON. Raises Unavailable."""
+        if not self._places.acquire(blocking=False):
             raise Unavailable(503, "too many questions at once")
         try:
-            if not self.breaker.admits():
-                raise Unavailable(503, "the RadIR service failed lately and is left alone for a moment")
+            if not self._slots.acquire(timeout=self._budget_s):
+                raise Unavailable(503, "too many questions at once")
             try:
-                answer = self._ask(method, path, accept)
-            except Unavailable:
-                self.breaker.note(False)
-                raise
-            self.breaker.note(True)
-            return answer
+                return self._ask_once(method, path, accept, wanted, body)
+            finally:
+                self._slots.release()
         finally:
-            self._slots.release()
+            self._places.release()
 
-    def _ask(self, method: str, path: str, accept: str) -> Answer:
+    def _ask_once(self, method: str, path: str, accept: str, wanted: Wanted, body: bytes) -> Answer:
+        if not self.breaker.admits():
+            raise Unavailable(503, "the RadIR service failed lately and is left alone for a moment")
+        try:
+            answer = self._ask(method, path, accept, wanted, body)
+        except Unavailable:
+            self.breaker.note(False)
+            raise
+        self.breaker.note(True)
+        return answer
+
+    def _ask(self, method: str, path: str, accept: str, wanted: Wanted, body: bytes) -> Answer:
         connection = self._connection()
         late = threading.Event()
 
@@ -110,9 +135,9 @@ class Service:
         timer.daemon = True
         timer.start()
         try:
-            connection.request(method, self._path + path, headers=self._headers(accept))
+            connection.request(method, self._path + path, body, headers=self._headers(accept, body))
             response = connection.getresponse()
-            body = _bounded(response)
+            content = _bounded(response, wanted.most_bytes)
         except (OSError, http.client.HTTPException, ValueError) as error:
             if late.is_set() or isinstance(error, socket.timeout):
                 raise Unavailable(504, "the RadIR service did not answer in time") from None
@@ -122,7 +147,7 @@ class Service:
             connection.close()
         if late.is_set():
             raise Unavailable(504, "the RadIR service did not answer in time")
-        return _checked(response, body)
+        return _checked(response, content, wanted.kinds)
 
     def _connection(self) -> http.client.HTTPConnection:
         if self._secure:
@@ -130,35 +155,37 @@ class Service:
             return http.client.HTTPSConnection(self._host, self._port, timeout=self._budget_s, context=context)
         return http.client.HTTPConnection(self._host, self._port, timeout=self._budget_s)
 
-    def _headers(self, accept: str) -> dict[str, str]:
-        headers = {"Accept": accept, "Content-Length": "0"}
+    def _headers(self, accept: str, body: bytes) -> dict[str, str]:
+        headers = {"Accept": accept, "Content-Length": str(len(body))}
+        if body:
+            headers["Content-Type"] = "application/json"
         if self._token:
             headers["Authorization"] = "Bearer " + self._token
         return headers
 
 
-def _bounded(response: http.client.HTTPResponse) -> bytes:
+def _bounded(response: http.client.HTTPResponse, most_bytes: int) -> bytes:
     body = bytearray()
     while True:
         step = response.read(_STEP_BYTES)
         if not step:
             return bytes(body)
         body += step
-        if len(body) > MOST_BYTES:
+        if len(body) > most_bytes:
             raise Unavailable(502, "the answer of the RadIR service is too large")
 
 
-def _checked(response: http.client.HTTPResponse, body: bytes) -> Answer:
-    content_type = response.getheader("Content-Type", "")
-    kind = content_type.partition(";")[0].strip().lower()
+def _checked(response: http.client.HTTPResponse, body: bytes, kinds: tuple[str, ...] | None) -> Answer:
+    kind = response.getheader("Content-Type", "").partition(";")[0].strip().lower()
     if response.status >= 500 and response.status != 503:  # 503: it works, the study is not ready yet
         raise Unavailable(502, "the RadIR service failed on this request")
-    if body and kind in _JSON:
+    allowed = kinds if response.status < 400 else JSON
+    if body and allowed is not None and kind not in allowed:
+        raise Unavailable(502, "the RadIR service talks nonsense")
+    if body and kind in JSON:
         try:
             json.loads(body)
         except ValueError:
             raise Unavailable(502, "the RadIR service talks nonsense") from None
-    elif body and kind != "application/dicom":
-        raise Unavailable(502, "the RadIR service talks nonsense")
-    warning = " ".join(response.getheader("Warning", "").split())[:1000]
-    return Answer(response.status, content_type, warning, body)
+    headers = {name.lower(): " ".join(value.split())[:1000] for name, value in response.getheaders()}
+    return Answer(response.status, kind, headers, body)

@@ -6,83 +6,31 @@ import json
 import time
 import urllib.error
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser
 
+from tests.acceptance.orthanc_house import (
+    SCRIPT,
+    SHIPPED,
+    Hospital,
+    House,
+    orthanc_with_plugin,
+    refused,
+    running_house,
+    wait_for_queue,
+)
 from tests.conftest import free_port
-from tests.integration.orthanc import DICOM_WEB, PYTHON, Orthanc, running_orthanc
-from tests.services import ROOT
+from tests.integration.orthanc import running_orthanc
 from tests.stack import Stack, running_stack
-
-Hospital = tuple[Path, list[dict[str, Any]]]
-SCRIPT = ROOT / "orthanc_plugin" / "radir_orthanc.py"
-
-
-@contextmanager
-def orthanc_with_plugin(
-    folder: Path, *, web_port: int, listener_port: int = 9, port: int = 0, **own: Any
-) -> Iterator[Orthanc]:
-    """An Orthanc with our plugin; ``own`` is added to the RadIR block of its configuration."""
-    settings: dict[str, Any] = {
-        "PythonScript": str(SCRIPT),
-        "DicomModalities": {"radir": ["RADIR", "127.0.0.1", listener_port]},
-        "DicomModalitiesInDatabase": False,
-        "DicomScuTimeout": 2,
-        "RadIR": {"Url": f"http://127.0.0.1:{web_port}", "TimeBudget": 10.0} | own,
-    }
-    if port:
-        settings["HttpPort"] = port
-    with running_orthanc(folder, plugins=(DICOM_WEB, PYTHON), **settings) as orthanc:
-        yield orthanc
-
-
-def refused(orthanc: Orthanc, path: str, body: bytes | None = None) -> tuple[int, str]:
-    """(status, message) of a request that must fail: a POST where there is a body."""
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        orthanc.ask("GET" if body is None else "POST", path, body)
-    return caught.value.code, json.loads(caught.value.read())["error"]["message"]
-
-
-def wait_for_queue(orthanc: Orthanc, seconds: float = 60, **expected: Any) -> dict[str, Any]:
-    """Until the plugin's queue says so."""
-    deadline = time.monotonic() + seconds
-    while True:
-        queue: dict[str, Any] = orthanc.get("/radir/status")["queue"]
-        if expected.items() <= queue.items():
-            return queue
-        assert time.monotonic() < deadline, queue
-        time.sleep(0.1)
-
-
-@dataclass
-class House:
-    """Orthanc, the stack, and the studies that went from the one to the other."""
-
-    orthanc: Orthanc
-    stack: Stack
-    studies: list[dict[str, Any]]
-    orthanc_ids: dict[str, str]  # by study UID
-
-    def of_kind(self, kind: str) -> list[str]:
-        return [study["study_uid"] for study in self.studies if study["kind"] == kind]
 
 
 @pytest.fixture(scope="module")
 def house(stack: Stack, hospital: Hospital, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    folder, studies = hospital
-    with orthanc_with_plugin(
-        tmp_path_factory.mktemp("orthanc"), web_port=stack.web_port, listener_port=stack.listener_port
-    ) as orthanc:
-        ids = {study["study_uid"]: orthanc.store(folder / file) for study in studies for file in study["files"]}
-        stack.wait_until_done(len(studies))
-        wait_for_queue(orthanc, waiting=0, handed_over=len(studies))
-        yield House(orthanc, stack, studies, ids)
+    with running_house(stack, hospital, tmp_path_factory.mktemp("orthanc")) as started:
+        yield started
 
 
 def test_stable_studies_are_forwarded_whole_and_encoded(house: House) -> None:
@@ -118,6 +66,8 @@ def test_mistakes_are_named(house: House) -> None:
     assert refused(house.orthanc, "/radir/dicom-web/studies?anatomy=chest")[0] == 400
     assert refused(house.orthanc, f"/radir/similar/{uid}", b"[]")[0] == 400
     assert refused(house.orthanc, f"/radir/similar/{uid}", b"garbage")[0] == 400
+    for path in (f"/radir/similar/{uid}", f"/radir/api/studies/{uid}/report"):  # not for a region that nobody chose
+        assert refused(house.orthanc, path, b"{}") == (400, "name the region: anatomy")
 
 
 def test_a_report_comes_back_and_does_not_go_round(house: House) -> None:
@@ -142,42 +92,24 @@ def test_a_report_comes_back_and_does_not_go_round(house: House) -> None:
     assert after["studies"] == before["studies"] and after["refusals_last_day"] == 0
 
 
-def test_orthanc_explorer_has_the_button_and_shows_no_html_of_others(house: House) -> None:
-    _, script = house.orthanc.ask("GET", "/plugins/explorer.js")
-    text = script.decode()
-    assert "Similar cases" in text and house.stack.web in text
-    own = (SCRIPT.parent / "radir_explorer.js").read_text()
-    assert own in text
-    assert "innerHTML" not in own and ".html(" not in own
+def test_what_a_page_of_another_site_sends_triggers_nothing(house: House) -> None:
+    uid = house.of_kind("CXR")[0]
+    body = json.dumps({"anatomy": "chest"}).encode()
+    for path in (f"/radir/similar/{uid}", f"/radir/api/studies/{uid}/report", f"/radir/api/studies/{uid}/feedback"):
+        for headers in ({"Sec_Fetch_Site": "cross-site"}, {"Origin": "http://elsewhere.example"}):
+            assert refused(house.orthanc, path, body, **headers)[0] == 403, path
 
 
-def test_a_person_finds_similar_cases_in_orthanc_explorer(house: House, browser: Browser) -> None:
-    uid = house.of_kind("CXR")[2]
-    expected = house.stack.json("similar", uid, "--region", "left lower lobe")["cases"]
-    page = browser.new_page()
-    page.goto(f"{house.orthanc.url}/app/explorer.html#study?uuid={house.orthanc_ids[uid]}")
-    page.get_by_text("Similar cases").click()
-    page.get_by_label("Region").fill("left lowr lobe")
-    page.get_by_text("Find similar cases").click()
-    page.get_by_text("nearest: left lower lobe").wait_for()
-    page.get_by_label("Region").fill("LLL")
-    page.keyboard.press("Enter")
-    page.get_by_text("by likeness in the left lower lobe").wait_for()
-    scores = page.locator("#radir-panel tbody td:nth-child(2)").all_inner_texts()
-    assert scores == [f"{case['score']:.3f}" for case in expected]
-    link = page.get_by_text("Open in RadIR").get_attribute("href")
-    assert link == f"{house.stack.web}/sidebar?StudyInstanceUID={uid}"
-    page.get_by_text("Save a report").click()
-    page.get_by_text("The report was added").wait_for()
-    page.close()
-
-    series = house.orthanc.get(f"/studies/{house.orthanc_ids[uid]}/series")
-    assert [one["MainDicomTags"]["Modality"] for one in series].count("SR") == 2, "the patient's report, and ours"
+def test_only_what_is_listed_is_passed_on(house: House) -> None:
+    for path in ("/radir/health/live", "/radir/admin", "/radir/viewer/../health/live", "/radir/dicom-web/studies/1.2"):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            house.orthanc.ask("GET", path)
+        assert caught.value.code in (400, 404), path
 
 
 def test_the_configuration_that_we_ship_works(tmp_path: Path) -> None:
     """As it stands, save for folders, the port, and the DICOM server that Debian's Orthanc would bind everywhere."""
-    shipped = json.loads((ROOT / "deploy" / "orthanc" / "orthanc.json").read_text())
+    shipped = json.loads(SHIPPED.read_text())
     plugins = tuple(Path(plugin).name for plugin in shipped.pop("Plugins"))
     for name in ("StorageDirectory", "IndexDirectory", "HttpPort"):
         shipped.pop(name)
