@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from radir_pacs.anatomy import ROOT
+
 from .embeddings import Embeddings
 from .exam import IMAGE_TO_IMAGE, IMAGE_TO_REPORT, Exam
-from .judge import Judge
-from .measures import F32, F64, earned, lines, ranked
+from .measures import F32, F64, earned, lines
 from .resample import Bootstrap, Spread
 
 ALL, ABNORMAL = QUERIES = ("all", "abnormal")
-BLOCK = 1024  # queries ranked at once
 
 
 class Place(NamedTuple):
@@ -65,50 +65,39 @@ def examine(
     bootstrap = Bootstrap(exam.patients, seed)
     cells: dict[Place, Cell] = {}
     for done, (direction, key) in enumerate(asked, start=1):
-        for judge in exam.judges:
-            for queries, cell in _cells(exam, judge, direction, key, models, bootstrap):
-                cells[Place(judge.name, queries, direction, key)] = cell
+        cells |= _cells(exam, direction, key, models, bootstrap)
         progress(done)
-    mute = frozenset(
-        name for name, vectors in models.items() if vectors is None or (vectors.pair(exam.keys[0]) is None)
-    )
-    return Results(cells, mute)
+    mute = (name for name, vectors in models.items() if vectors is None or vectors.pair(ROOT) is None)
+    return Results(cells, frozenset(mute))
 
 
 def _cells(
-    exam: Exam,
-    judge: Judge,
-    direction: str,
-    key: str,
-    models: Mapping[str, Embeddings | None],
-    bootstrap: Bootstrap,
-) -> Iterator[tuple[str, Cell]]:
-    question, rows = exam.question(judge, direction, key)
-    line = lines(question)
-    values: dict[str, F64] = {}
+    exam: Exam, direction: str, key: str, models: Mapping[str, Embeddings | None], bootstrap: Bootstrap
+) -> dict[Place, Cell]:
+    """One direction and region; the judges share each model's scores."""
+    questions = [exam.question(judge, direction, key) for judge in exam.judges]
+    expected = [lines(question) for question, _ in questions]
+    values: list[dict[str, F64]] = [{} for _ in questions]
     for name, vectors in models.items():
         pair = _vectors(exam, vectors, direction, key)
         if pair is None:
-            values[name] = line.random
-            continue
-        asking, gallery = pair
-        parts = []
-        for start in range(0, len(asking), BLOCK):
-            cut = slice(start, start + BLOCK)
-            block = type(question)(question.relevance[cut], question.matches[cut])
-            parts.append(earned(block, ranked(asking[cut] @ gallery.T, block.relevance)))
-        values[name] = np.concatenate(parts)
-    abnormal = judge.abnormal(key)
-    sets = {ALL: np.ones(len(rows), np.bool_)} | ({} if abnormal is None else {ABNORMAL: abnormal[rows]})
-    for queries, mask in sets.items():
-        yield (
-            queries,
-            Cell(
+            for mine, line in zip(values, expected, strict=True):
+                mine[name] = line.random
+        else:
+            scores = pair[0] @ pair[1].T
+            for mine, (question, _) in zip(values, questions, strict=True):
+                mine[name] = earned(question, scores)
+    cells = {}
+    for judge, (_, rows), line, mine in zip(exam.judges, questions, expected, values, strict=True):
+        abnormal = judge.abnormal(key)
+        sets = {ALL: np.ones(len(rows), np.bool_)} | ({} if abnormal is None else {ABNORMAL: abnormal[rows]})
+        for queries, mask in sets.items():
+            cells[Place(judge.name, queries, direction, key)] = Cell(
                 bootstrap.spread(line.random[mask], rows[mask]),
                 _mean(line.best[mask]),
-                {name: bootstrap.spread(found[mask], rows[mask]) for name, found in values.items()},
-            ),
-        )
+                {name: bootstrap.spread(found[mask], rows[mask]) for name, found in mine.items()},
+            )
+    return cells
 
 
 def _vectors(exam: Exam, vectors: Embeddings | None, direction: str, key: str) -> tuple[F32, F32] | None:

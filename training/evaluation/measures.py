@@ -7,6 +7,8 @@ of the first k. S comes in hundredths; what is not in a query's gallery is UNDEF
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -22,15 +24,17 @@ U8 = npt.NDArray[np.uint8]
 KS = (1, 3, 5, 10, 20, 50, 100)
 MEASURES = ("recall", "ndcg", "ratescore")
 DEPTH = max(KS)
+BLOCK = 1024  # queries ranked at once
 SAME = 90  # hundredths; more than this is a match
 _LAST = (1 << 31) - 1
 _DISCOUNTS = 1 / np.log2(np.arange(DEPTH) + 2)
 _AT = np.array(KS) - 1
 
 
-class Question(NamedTuple):
-    """relevance: uint8 [queries, gallery], UNDEFINED where the one is not in the other's gallery; matches: bool, same
-    shape, what Recall@k looks for."""
+@dataclass(frozen=True)
+class Question:
+    """relevance: uint8 [queries, gallery], UNDEFINED where the one is not in the other's gallery. matches: bool, same
+    shape, what Recall@k looks for. What is derived from them does not depend on who answers, so it is made once."""
 
     relevance: U8
     matches: Mask
@@ -38,6 +42,24 @@ class Question(NamedTuple):
     @classmethod
     def by_relevance(cls, relevance: U8) -> Question:
         return cls(relevance, (relevance > SAME) & (relevance != UNDEFINED))
+
+    @cached_property
+    def size(self) -> I64:
+        """Of each query's gallery, [queries]."""
+        return np.asarray((self.relevance != UNDEFINED).sum(axis=1), np.int64)
+
+    @cached_property
+    def sought(self) -> I64:
+        """How many of it match."""
+        return np.asarray((self.matches & (self.relevance != UNDEFINED)).sum(axis=1), np.int64)
+
+    @cached_property
+    def ideal(self) -> F64:
+        """The gains S of a perfect order, [queries, DEPTH]."""
+        gains = np.where(self.relevance == UNDEFINED, np.uint8(0), self.relevance)
+        if gains.shape[1] > DEPTH:
+            gains = np.partition(gains, -DEPTH, axis=1)[:, -DEPTH:]
+        return _padded(np.sort(gains, axis=1)[:, ::-1] / 100)
 
 
 class Lines(NamedTuple):
@@ -62,57 +84,45 @@ def ranked(scores: F32, relevance: U8, depth: int = DEPTH) -> I64:
     return np.asarray(_LAST - (best[:, ::-1] & _LAST), np.int64)
 
 
-def earned(question: Question, order: I64) -> F64:
-    """Every measure at every k of each query [queries, measures, ks]; NaN where it is no query of that measure."""
-    gains = np.take_along_axis(question.relevance, order, axis=1)
-    inside = gains != UNDEFINED
-    hits = np.take_along_axis(question.matches, order, axis=1) & inside
-    gained = _padded(np.where(inside, gains, 0) / 100)
-    hit = _padded(np.maximum.accumulate(hits, axis=1).astype(np.float64), edge=True)
-    return _judged(question, hit, np.cumsum(gained * _DISCOUNTS, axis=1), np.cumsum(gained, axis=1))
+def earned(question: Question, scores: F32) -> F64:
+    """What the order of ``scores`` [queries, gallery] earns: every measure at every k, [queries, measures, ks].
+
+    NaN where it is no query of that measure.
+    """
+    hits, gained = [], []
+    for start in range(0, len(scores), BLOCK):
+        cut = slice(start, start + BLOCK)
+        relevance = question.relevance[cut]
+        order = ranked(scores[cut], relevance)
+        gains = np.take_along_axis(relevance, order, axis=1)
+        inside = gains != UNDEFINED
+        found = np.take_along_axis(question.matches[cut], order, axis=1) & inside
+        hits.append(_padded(np.maximum.accumulate(found, axis=1).astype(np.float64), edge=True))
+        gained.append(_padded(np.where(inside, gains, 0) / 100))
+    return _measured(question, np.concatenate(hits), np.concatenate(gained))
 
 
 def lines(question: Question) -> Lines:
     """Exact: hypergeometric for Recall@k (1 - (1 - p)^k in a large gallery), expectations for the others."""
     inside = question.relevance != UNDEFINED
-    size = inside.sum(axis=1)
-    mean = np.where(inside, question.relevance, 0).sum(axis=1) / np.maximum(1, size) / 100
-    wrong = size - (question.matches & inside).sum(axis=1)
+    size = question.size[:, None]
+    total = np.where(inside, question.relevance, 0).sum(axis=1, keepdims=True)
     drawn = np.arange(DEPTH)
-    missed = np.clip((wrong[:, None] - drawn) / np.maximum(1, size[:, None] - drawn), 0, None)
-    taken = np.where(drawn < size[:, None], mean[:, None], 0)
-    random = _judged(
-        question,
-        1 - np.cumprod(missed, axis=1),
-        np.cumsum(taken * _DISCOUNTS, axis=1),
-        np.cumsum(taken, axis=1),
-    )
-    ideal = np.cumsum(_ideal(question.relevance), axis=1)
-    best = _judged(question, np.ones((len(size), DEPTH)), _ideal_dcg(question.relevance), ideal)
-    return Lines(random, best)
+    missed = np.clip((size - question.sought[:, None] - drawn) / np.maximum(1, size - drawn), 0, None)
+    gained = np.where(drawn < size, total / np.maximum(1, size) / 100, 0)
+    random = _measured(question, 1 - np.cumprod(missed, axis=1), gained)
+    return Lines(random, _measured(question, np.ones_like(question.ideal), question.ideal))
 
 
-def _judged(question: Question, hit: F64, dcg: F64, total: F64) -> F64:
-    """From running figures [queries, DEPTH] to measures at the ks, each NaN where it is not defined."""
-    inside = question.relevance != UNDEFINED
-    size = inside.sum(axis=1)
-    has_match = (question.matches & inside).any(axis=1)
-    ideal = _ideal_dcg(question.relevance)[:, _AT]
-    recall = np.where(has_match[:, None], hit[:, _AT], np.nan)
+def _measured(question: Question, hit: F64, gained: F64) -> F64:
+    """From what the first DEPTH places hold, ``hit`` the chance that one so far matches, to measures at the ks."""
+    dcg, ideal = (np.cumsum(gains * _DISCOUNTS, axis=1)[:, _AT] for gains in (gained, question.ideal))
+    size = question.size[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
-        ndcg = np.where(ideal > 0, dcg[:, _AT] / ideal, np.nan)
-        rate = np.where(size[:, None] > 0, total[:, _AT] / np.minimum(np.array(KS), size[:, None]), np.nan)
+        recall = np.where(question.sought[:, None] > 0, hit[:, _AT], np.nan)
+        ndcg = np.where(ideal > 0, dcg / ideal, np.nan)
+        rate = np.where(size > 0, np.cumsum(gained, axis=1)[:, _AT] / np.minimum(np.array(KS), size), np.nan)
     return np.stack([recall, ndcg, rate], axis=1)
-
-
-def _ideal(relevance: U8) -> F64:
-    """The gains of a perfect order, [queries, DEPTH]."""
-    gains = np.sort(np.where(relevance == UNDEFINED, np.uint8(0), relevance), axis=1)[:, ::-1][:, :DEPTH]
-    return _padded(gains / 100)
-
-
-def _ideal_dcg(relevance: U8) -> F64:
-    return np.cumsum(_ideal(relevance) * _DISCOUNTS, axis=1)
 
 
 def _padded(values: F64, *, edge: bool = False) -> F64:

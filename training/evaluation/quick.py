@@ -11,7 +11,7 @@ from radir_pacs.types import Region
 
 from ..statements import UNDEFINED, Relevance
 from ..studies import StudySet
-from .measures import F32, F64, KS, Question, earned, lines, ranked
+from .measures import F32, F64, KS, Question, earned, lines
 from .regions import LEAST_QUERIES, TRIVIAL
 from .resample import Bootstrap, Spread
 
@@ -48,7 +48,7 @@ def abnormal_recall(
     apart = data.patients[:, None] != data.patients[None]
     bootstrap = Bootstrap(data.patients, seed)
     spreads: list[Spread] = []
-    per_region: dict[str, dict[str, float | int]] = {}
+    per_region: dict[str, dict[str, Any]] = {}
     for number, region in enumerate(regions):
         rows = everyone[relevance.abnormal[:, number] & seen[:, number]]
         if len(rows) < least_queries:
@@ -56,7 +56,7 @@ def abnormal_recall(
         table = relevance.pairs(number, rows, everyone)
         table[~(apart[rows] & seen[None, :, number])] = UNDEFINED
         question = Question.by_relevance(table)
-        hit = earned(question, ranked(vectors[rows, number] @ vectors[:, number].T, table, k))[:, :1, column]
+        hit = earned(question, vectors[rows, number] @ vectors[:, number].T)[:, :1, column]
         chance = np.nanmean(lines(question).random[:, 0, column]) if question.matches.any() else 1.0
         spread = bootstrap.spread(hit, rows)
         if spread.queries[0] < least_queries or chance > TRIVIAL:
@@ -67,7 +67,7 @@ def abnormal_recall(
             "interval_95": [_rounded(edge[0]) for edge in spread.interval()],
             "random": _rounded(chance),
             "queries": int(spread.queries[0]),
-        }  # type: ignore[dict-item]
+        }
     cosine = float(within_region_cosine(vectors).mean())
     summary: dict[str, Any] = {
         "recall": None,

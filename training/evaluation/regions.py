@@ -22,9 +22,9 @@ from radir_pacs.anatomy import ROOT
 from radir_pacs.errors import BadInput, UnknownRegion
 from radir_pacs.types import ImageKind
 
-from ..statements import UNDEFINED, Mask
+from ..statements import Mask
 from .exam import IMAGE_TO_IMAGE, Exam
-from .measures import KS, lines
+from .measures import KS, Question, lines
 
 LEAST_QUERIES = 30
 TRIVIAL = 0.95
@@ -49,11 +49,10 @@ def candidates(exam: Exam) -> tuple[Candidate, ...]:
             continue
         question, rows = exam.question(judge, IMAGE_TO_IMAGE, key)
         abnormal = judge.abnormal(key)
-        inside = question.relevance != UNDEFINED
-        asked = (question.matches & inside).any(axis=1)
+        asked = question.sought > 0
         if abnormal is not None:
             asked &= abnormal[rows]
-        few = type(question)(question.relevance[asked], question.matches[asked])
+        few = Question(question.relevance[asked], question.matches[asked])
         chance = float(lines(few).random[:, 0, KS.index(10)].mean()) if asked.any() else 1.0
         found.append(Candidate(key, asked, chance))
     return tuple(found)

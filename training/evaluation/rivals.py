@@ -24,7 +24,7 @@ def pixels(data: StudySet, progress: Progress = lambda done: None) -> Embeddings
     flat = data.images.reshape(len(data), -1).astype(np.float32)
     flat -= flat.mean(axis=1, keepdims=True)
     progress(len(data))
-    return Embeddings(image=_unit(flat))
+    return Embeddings(image=_compact(_unit(flat)))
 
 
 def descriptor(data: StudySet, progress: Progress = lambda done: None) -> Embeddings:
@@ -36,6 +36,14 @@ def descriptor(data: StudySet, progress: Progress = lambda done: None) -> Embedd
         rows.append(_gradients(picture) if data.kind is ImageKind.CXR else _of_volume(picture))
         progress(number + 1)
     return Embeddings(image=_unit(np.stack(rows)))
+
+
+def _compact(vectors: F32) -> F32:
+    """At most n numbers for each of n vectors, with the same inner products."""
+    if vectors.shape[0] >= vectors.shape[1]:
+        return vectors
+    values, axes = np.linalg.eigh((vectors @ vectors.T).astype(np.float64))
+    return _unit((axes * np.sqrt(np.maximum(values, 0))).astype(np.float32))
 
 
 def _of_volume(volume: F32) -> F32:
