@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,12 @@ from radir_pacs.types import ImageKind
 
 from .folders.dicom_studies import dicom_studies
 from .folders.found import Found, FoundStudy
+from .folders.people import patient_codes
 from .folders.picture_table import LOOKED_FOR, find_picture_table, picture_studies
 from .folders.prepared import prepare
 from .folders.retrieval_images import is_retrieval_set, retrieval_studies
 from .statements import Said, mined
-from .studies import I64, StudySet
+from .studies import StudySet
 
 _REASONS = 5  # named in a summary
 
@@ -66,26 +66,21 @@ def folder_set(
     rows = [found.studies[number] for number in prepared.study]
     texts = {study.report for study in rows}
     by_text = dict(zip(texts, mined(list(texts), kind), strict=True))
+    names = [study.patient for study in rows]
+    patients = patient_codes(names, prepared.images)
     true = [study.true for study in rows if study.true is not None]
     data = StudySet(
         kind=kind,
         images=prepared.images,
         views=prepared.views,
-        patients=patient_codes(study.patient for study in rows),
+        patients=patients,
         reports=tuple(study.report for study in rows),
         said=tuple(_said(study, by_text) for study in rows),
         true=tuple(true) if len(true) == len(rows) else None,
     )
-    tell(_summary(data, len(np.unique(prepared.study)), left_out))
+    twins = len(set(names)) - len(np.unique(patients))
+    tell(_summary(data, len(np.unique(prepared.study)), twins, left_out))
     return data
-
-
-def patient_codes(patients: Iterable[str]) -> I64:
-    """Numbers in place of names, int64: in an order by chance that does not depend on who else is there."""
-    names = list(patients)
-    order = sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).digest())
-    number = {name: code for code, name in enumerate(order)}
-    return np.array([number[name] for name in names], np.int64)
 
 
 def _found(folder: Path, kind: ImageKind, images: Path | None, split: str, processes: int) -> Found:
@@ -108,10 +103,12 @@ def _said(study: FoundStudy, by_text: dict[str, Said]) -> Said:
     return by_text[study.report] or study.said
 
 
-def _summary(data: StudySet, studies: int, left_out: Counter[str]) -> str:
+def _summary(data: StudySet, studies: int, twins: int, left_out: Counter[str]) -> str:
     spoken = sum(bool(said) for said in data.said)
     people = len(np.unique(data.patients))
     line = f"{len(data)} images of {studies} studies of {people} patients, of {spoken} something is said"
+    if twins:
+        line += f"; {twins} patients share an image with another and count as the same"
     return f"{line}; left out: {_counted(left_out)}" if left_out else line
 
 

@@ -162,6 +162,16 @@ def test_a_picture_becomes_the_input_that_service_would_make_of_it(pictures: Pat
         assert direct.views.tolist() == service.views.tolist()
 
 
+def test_patients_who_share_an_image_are_one(pictures: Path, tmp_path: Path) -> None:
+    shutil.copy(pictures / "a.png", pictures / "again.png")
+    (pictures / "table.csv").write_text("path,patient\na.png,P1\nb.png,P2\nagain.png,P3\nc.png,P3\n")
+    lines: list[str] = []
+    data = folder_set(TINY, CXR, pictures, cache=tmp_path / "cache", tell=lines.append)
+    one, two, *same = data.patients.tolist()
+    assert same == [one, one] and one != two
+    assert "1 patients share an image with another" in lines[0]
+
+
 @pytest.mark.parametrize(
     ("kind", "header", "said"),
     [(CXR, "path,report", "no column 'patient'"), (CT, "path,patient", "a CT is read from DICOM files")],
