@@ -27,6 +27,7 @@ from rich.table import Table
 
 from radir_pacs.anatomy import ROOT
 from radir_pacs.encode import CONFIGS, Bundle, default_bundles
+from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.types import ImageKind
 from radir_training.evaluation.embeddings import Embeddings, encoded
 from radir_training.evaluation.exam import IMAGE_TO_IMAGE, Exam, region_name
@@ -58,6 +59,7 @@ def trained_on(bundle: Bundle, data: StudySet, *, epochs: int, seed: int, batch:
 def centred_on(bundle: Bundle, data: StudySet, seed: int, batch: int = 64) -> Bundle:
     """The same network, each region's mean and scale taken over ``data``: what real images share no longer counts."""
     network = copy.deepcopy(bundle.network)
+    assert isinstance(network, RadirNetwork), "an imported model has no means to take anew"
     network.eval()
     network.head.train()
     network.head.seen.zero_()
@@ -86,12 +88,20 @@ class Material:
 
         cohen = collection("cxr_cohen")
         exam = Exam.of(cohen)
-        regions = tuple(key for key in exam.keys if key != ROOT and _enough(exam, exam.judges[0].abnormal(key)))
+        everyone = np.ones(len(cohen), np.bool_)
+        asked = {key: _abnormal(exam, key) & exam.seen.get(key, everyone) for key in exam.keys if key != ROOT}
+        regions = tuple(key for key, rows in asked.items() if _enough(exam, rows))
         return cls(cohen, joined(collection("cxr_hannover"), collection("cxr_nih")), exam, (ROOT, *regions))
 
 
-def _enough(exam: Exam, rows: Mask | None) -> bool:
-    return rows is not None and rows.sum() >= LEAST_QUERIES and len(np.unique(exam.patients[rows])) >= LEAST_PATIENTS
+def _abnormal(exam: Exam, key: str) -> Mask:
+    rows = exam.judges[0].abnormal(key)
+    assert rows is not None, "whoever judges by statements knows"
+    return rows
+
+
+def _enough(exam: Exam, rows: Mask) -> bool:
+    return int(rows.sum()) >= LEAST_QUERIES and len(np.unique(exam.patients[rows])) >= LEAST_PATIENTS
 
 
 def joined(*parts: StudySet) -> StudySet:
@@ -148,8 +158,7 @@ def judged(material: Material, models: Mapping[str, Scores | None]) -> Marks:
     spreads: dict[str, dict[str, Spread]] = {name: {} for name in models}
     for key in material.regions:
         question, _ = material.exam.question(material.exam.judges[0], IMAGE_TO_IMAGE, key)
-        abnormal = material.exam.judges[0].abnormal(key)
-        assert abnormal is not None
+        abnormal = _abnormal(material.exam, key)
         rows = np.flatnonzero(abnormal & (question.relevance != UNDEFINED).any(axis=1))
         asked = Question(question.relevance[rows], question.matches[rows])
         with_match = asked.matches.any(axis=1)

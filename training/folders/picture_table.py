@@ -84,16 +84,13 @@ def picture_volume(row: Row) -> Volume:
 
 
 def find_picture_table(folder: Path) -> Path | None:
-    """The first table in ``folder`` with a column of pictures. Raises BadInput where it has none of patients."""
+    """The first table in ``folder`` that names pictures and their patients."""
     for path in sorted(folder.glob("*.csv")):
         try:
             header, _ = open_table(path)
         except BadInput:
             continue
-        layout = _layout(header, path.stem)
-        if "image" in layout.columns:
-            if "patient" not in layout.columns:
-                raise BadInput(f"{path.name} has no column 'patient': whose an image is must be known")
+        if {"image", "patient"} <= _layout(header, path.stem).columns.keys():
             return path
     return None
 
