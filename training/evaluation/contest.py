@@ -18,7 +18,7 @@ from .examine import ABNORMAL, QUERIES, examine
 from .judge import MINED
 from .models import Model
 from .regions import candidates, chosen, named
-from .source import StartBar, material
+from .source import StartBar, materials
 
 FORMAT = 1
 NOTE = "Decision support, not diagnosis."
@@ -66,22 +66,15 @@ def contest(
     args: argparse.Namespace, models: Sequence[Model], kinds: Sequence[ImageKind], start_bar: StartBar
 ) -> Contest:
     """Run it. Raises BadInput when the models share no kind of image, or too little is abnormal."""
-    shared = [kind for kind in kinds if all(kind in model.kinds for model in models)]
-    if not shared:
-        raise BadInput(f"the models share no kind of image of {', '.join(kinds)}")
     names = tuple(model.name for model in models)
     tables: dict[tuple[str, str], tuple[Row, ...]] = {}
     data: dict[str, Any] = {}
     by_chance: set[str] = set()
-    for kind in shared:
-        given = material(args, kind, models, start_bar)
-        exam = given.exam
+    for given in materials(args, kinds, models, start_bar):
+        exam, kind = given.exam, given.exam.kind
         regions = named(args.regions, exam) if args.regions else chosen(candidates(exam), kind)
         vectors = {
-            model.name: model.vectors(
-                exam, given.studies.get(model.name), given.paths, start_bar(f"{kind} by {model.name}", len(exam))
-            )
-            for model in models
+            model.name: given.vectors(model, start_bar(f"{kind} by {model.name}", len(exam))) for model in models
         }
         pairs = asked(regions)
         found = examine(exam, vectors, pairs, seed=args.seed, progress=start_bar(f"{kind} judged", len(pairs)))

@@ -2,8 +2,9 @@
 
 The file is a NumPy archive (.npz) of float arrays: ``image`` [n, dim] the whole image, ``report`` [n, dim] the report
 of each image, and any region by its key or name [n, dim]; ``report:<region>`` a report under that region. Rows are in
-the order of the data (of a data set in the MIMIC-IR layout: ``<split>_caption.csv``), or ``paths`` [n] (text) names
-them. ``kind`` ("CXR" or "CT") is optional. Every array but ``image`` may be missing.
+the order of the data. In a data set of the MIMIC-IR layout that is the order of ``<split>_caption.csv``, and for a
+region the order of its own list, unless ``paths`` [n] (text) names the rows of all arrays. ``kind`` ("CXR" or "CT") is
+optional. Every array but ``image`` may be missing.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from radir_pacs import anatomy
 from radir_pacs.anatomy import ROOT
 from radir_pacs.encode import Bundle
+from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.errors import BadInput, UnknownRegion
 
 from ..studies import StudySet
-from .measures import F32
+from .measures import F32, I64
 
 BATCH = 32
 REPORT_TOKENS = 128
@@ -68,7 +71,7 @@ def encoded(bundle: Bundle, data: StudySet, progress: Progress = lambda done: No
     return Embeddings(
         image=regions[ROOT],
         regions={key: found for key, found in regions.items() if key != ROOT},
-        reports={ROOT: report_vectors(bundle, data.reports)},
+        reports={ROOT: found} if (found := report_vectors(bundle, data.reports)) is not None else {},
     )
 
 
@@ -87,8 +90,10 @@ def _image_vectors(bundle: Bundle, data: StudySet, progress: Progress) -> F32:
 
 
 @torch.inference_mode()
-def report_vectors(bundle: Bundle, reports: Sequence[str]) -> F32:
-    """Unit vectors float32 [n, dim]; the same text is read once."""
+def report_vectors(bundle: Bundle, reports: Sequence[str]) -> F32 | None:
+    """Unit vectors float32 [n, dim]; the same text is read once. None for a network that reads no text."""
+    if not isinstance(bundle.network, RadirNetwork):
+        return None
     texts = list(dict.fromkeys(reports))
     parts = []
     for start in range(0, len(texts), BATCH):
@@ -99,24 +104,31 @@ def report_vectors(bundle: Bundle, reports: Sequence[str]) -> F32:
     return found
 
 
-def from_file(path: Path, rows: int, paths: Sequence[str] = ()) -> Embeddings:
-    """Precomputed vectors for ``rows`` images, which ``paths`` name where they have names. Raises BadInput."""
+def from_file(path: Path, rows: int, paths: Sequence[str] = (), lists: Mapping[str, I64] | None = None) -> Embeddings:
+    """Precomputed vectors for ``rows`` images, which ``paths`` name where they have names; ``lists``: rows of each
+    region's list, where there are lists. Raises BadInput."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path.name} is no archive of arrays: {type(error).__name__}") from None
     arrays.pop("kind", None)
-    order = _order(path.name, arrays.pop("paths", None), paths, rows)
+    named = arrays.pop("paths", None)
     if "image" not in arrays:
         raise BadInput(f"{path.name} has no array 'image'")
-    vectors = {name: _unit(path.name, name, array, order) for name, array in arrays.items()}
-    image = vectors.pop("image")
-    reports = {ROOT: vectors.pop("report")} if "report" in vectors else {}
-    regions = {}
-    for name, found in vectors.items():
-        prefix, _, region = name.rpartition(":")
-        (reports if prefix == "report" else regions)[_key(region)] = found
+    order = _order(path.name, named, paths) if named is not None and paths else None
+    image, reports, regions = np.empty((0, 0), np.float32), {}, dict[str, F32]()
+    for name, array in arrays.items():
+        where, _, region = name.rpartition(":")
+        key = ROOT if name in ("image", "report") else _key(region)
+        listed = np.arange(rows) if lists is None or order is not None else lists.get(key, np.arange(rows))
+        found = _unit(f"{path.name}: {name!r}", array, rows, order, listed)
+        if name == "image":
+            image = found
+        elif name == "report" or where == "report":
+            reports[key] = found
+        else:
+            regions[key] = found
     for key, found in reports.items():
         mine = image if key == ROOT else regions.get(key, image)
         if found.shape[1] != mine.shape[1]:
@@ -124,27 +136,30 @@ def from_file(path: Path, rows: int, paths: Sequence[str] = ()) -> Embeddings:
     return Embeddings(image=image, regions=regions, reports=reports)
 
 
-def _order(name: str, named: np.ndarray | None, paths: Sequence[str], rows: int) -> np.ndarray:  # type: ignore[type-arg]
+def _order(name: str, named: npt.NDArray[np.generic], paths: Sequence[str]) -> I64:
     """The file's row of each image."""
-    if named is None or not paths:
-        return np.arange(rows)
     row = {str(path): i for i, path in enumerate(named)}
     missing = sum(path not in row for path in paths)
     if missing:
         raise BadInput(f"{name} has no vector for {missing} of {len(paths)} images")
-    return np.array([row[path] for path in paths])
+    return np.array([row[path] for path in paths], np.int64)
 
 
-def _unit(file: str, name: str, array: np.ndarray, order: np.ndarray) -> F32:  # type: ignore[type-arg]
+def _unit(what: str, array: npt.NDArray[np.generic], rows: int, order: I64 | None, listed: I64) -> F32:
+    """Float32 [rows, dim]; zero where a region's list does not have the image."""
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
-        raise BadInput(f"{file}: {name!r} is no table of vectors")
-    if len(array) <= order.max(initial=-1) or ((order == np.arange(len(order))).all() and len(array) != len(order)):
-        raise BadInput(f"{file}: {name!r} has {len(array)} rows and the data {len(order)} images")
-    taken = array[order].astype(np.float32)
+        raise BadInput(f"{what} is no table of vectors")
+    if order is not None and len(array) > order.max(initial=-1):
+        array = array[order]
+    if len(array) != len(listed):
+        raise BadInput(f"{what} has {len(array)} rows where the data have {len(listed)} images")
+    taken = array.astype(np.float32)
     length = np.linalg.norm(taken, axis=1, keepdims=True)
     if not np.isfinite(length).all() or not (length > 0).all():
-        raise BadInput(f"{file}: {name!r} holds a vector that is zero or not finite")
-    return np.ascontiguousarray(taken / length)
+        raise BadInput(f"{what} holds a vector that is zero or not finite")
+    whole = np.zeros((rows, taken.shape[1]), np.float32)
+    whole[listed] = taken / length
+    return whole
 
 
 def _key(name: str) -> str:

@@ -79,8 +79,8 @@ class Exam:
     def _own(self) -> Mask:
         """[n, texts]: the report is this image's, or reads the same."""
         number = {self.reports[row]: i for i, row in enumerate(self.texts)}
-        mine = np.array([number.get(text, -1) for text in self.reports])
-        own: Mask = mine[:, None] == np.arange(len(self.texts))[None]
+        mine = np.array([[number.get(text, -1)] for text in self.reports], np.int64)
+        own: Mask = mine == np.arange(len(self.texts))[None]
         return own
 
     def question(self, judge: Judge, direction: str, key: str) -> tuple[Question, I64]:
@@ -100,7 +100,7 @@ class Exam:
         if direction == IMAGE_TO_IMAGE:
             return Question.by_relevance(relevance), everyone
         relevance = relevance[:, self.texts]
-        relevance[~np.array([bool(text.strip()) for text in self.reports])] = UNDEFINED
+        relevance[[not text.strip() for text in self.reports]] = UNDEFINED  # who has no report asks for none
         own = self._own
         if whole:  # the own report counts even where nothing in it was understood
             relevance[own] = 100

@@ -19,6 +19,7 @@ MODEL_HELP = (
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Where the studies come from, and what is asked of them."""
     parser.add_argument("--data", type=Path, metavar="DIR", help="a folder of DICOM files with reports, or a data set")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="where the images of a data set lie")
     parser.add_argument("--phantoms", type=int, metavar="N", help="N synthetic patients instead")
     parser.add_argument("--seed", type=int, default=2, metavar="S", help="of the patients and the draws (default 2)")
     parser.add_argument("--split", default="test", metavar="NAME", help="of a data set (default test)")
@@ -35,6 +36,8 @@ def wanted_kinds(args: argparse.Namespace) -> tuple[ImageKind, ...]:
     """Raises BadInput where the flags do not fit together."""
     if (args.data is None) == (args.phantoms is None):
         raise BadInput("either --data DIR or --phantoms N says what to judge by")
+    if args.images is not None and args.data is None:
+        raise BadInput("--images belongs to a data set given by --data")
     if args.phantoms is not None and args.phantoms < 2:
         raise BadInput("--phantoms takes at least 2 patients")
     if args.seed < 0:

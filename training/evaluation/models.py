@@ -12,10 +12,7 @@ from radir_pacs.encode import Bundle
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 
-from ..studies import StudySet
-from .embeddings import Embeddings, Progress, encoded, from_file
-from .exam import Exam
-from .rivals import RIVALS
+from .rivals import RANDOM, RIVALS
 
 GLOBAL = "global:"  # before a path: the whole image answers for every region
 
@@ -34,23 +31,6 @@ class Model:
     def kinds(self) -> frozenset[ImageKind]:
         return frozenset(ImageKind) if self.rival else frozenset({*self.bundles, *self.files})
 
-    def vectors(
-        self, exam: Exam, data: StudySet | None, paths: tuple[str, ...], progress: Progress
-    ) -> Embeddings | None:
-        """Vectors of the exam's images; None is a random order. Raises BadInput."""
-        if exam.kind in self.files:
-            found = from_file(self.files[exam.kind], len(exam), paths)
-            return found.unconditional() if self.unconditional else found
-        make = RIVALS[self.rival] if self.rival else None
-        if self.rival and make is None:
-            return None
-        if data is None:
-            raise BadInput(f"{self.name} needs images, and this data set has none: give it vectors in a .npz file")
-        if make is not None:
-            return make(data, progress)
-        found = encoded(self.bundles[exam.kind], data, progress)
-        return found.unconditional() if self.unconditional else found
-
 
 def read(word: str, kinds: Iterable[ImageKind]) -> Model:
     """``[NAME=][global:]PATH[,PATH]``, or the name of a rival. A path is a bundle, a folder of bundles or a .npz file.
@@ -62,7 +42,7 @@ def read(word: str, kinds: Iterable[ImageKind]) -> Model:
         name, rest = "", word
     unconditional = rest.startswith(GLOBAL)
     rest = rest.removeprefix(GLOBAL)
-    if rest in RIVALS:
+    if rest == RANDOM or rest in RIVALS:
         return Model(name=name or rest, rival=rest, bundles={}, files={})
     paths = [Path(part) for part in rest.split(",") if part]
     if not paths:
@@ -88,7 +68,9 @@ def _folders(path: Path) -> list[Path]:
         return [path]
     found = sorted(manifest.parent for manifest in path.glob("*/manifest.json"))
     if not found:
-        raise BadInput(f"{path.name or path} is no bundle, no folder of bundles, and none of {', '.join(RIVALS)}")
+        raise BadInput(
+            f"{path.name or path} is no bundle, no folder of bundles, and none of {', '.join((RANDOM, *RIVALS))}"
+        )
     return found
 
 

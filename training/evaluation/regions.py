@@ -15,8 +15,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from radir_pacs import anatomy
 from radir_pacs.anatomy import ROOT
 from radir_pacs.errors import BadInput, UnknownRegion
@@ -92,11 +90,11 @@ def named(wanted: str, exam: Exam) -> tuple[str, ...]:
     for word in filter(None, (part.strip() for part in wanted.split(","))):
         key = word if word in exam.keys else anatomy.look_up(word).key
         if key not in exam.keys or key == ROOT:
-            raise UnknownRegion(word, [known for known in exam.keys if known != ROOT][:3])
+            raise UnknownRegion(word, tuple(known for known in exam.keys if known != ROOT)[:3])
         keys.append(key)
     return tuple(dict.fromkeys(keys))
 
 
 def _overlap(one: Candidate, other: Candidate) -> float:
-    either = np.count_nonzero(one.queries | other.queries)
-    return np.count_nonzero(one.queries & other.queries) / max(1, either)
+    either = int((one.queries | other.queries).sum())
+    return int((one.queries & other.queries).sum()) / max(1, either)

@@ -56,7 +56,8 @@ def _gradients(picture: F32) -> F32:
     """One unit vector."""
     side = max(1, max(picture.shape) // CELLS)
     found = hog(picture, orientations=ORIENTATIONS, pixels_per_cell=(side, side), cells_per_block=(2, 2))
-    return _unit(np.asarray(found, np.float32)[None])[0]
+    row: F32 = _unit(np.asarray(found, np.float32)[None])[0]
+    return row
 
 
 def _densities(volume: F32) -> F32:
@@ -67,7 +68,8 @@ def _densities(volume: F32) -> F32:
             for box in np.array_split(column, DENSITY_GRID, axis=2):
                 counts, _ = np.histogram(box, DENSITY_BINS)
                 shares.append(np.sqrt(counts / max(1, box.size)))
-    return _unit(np.concatenate(shares).astype(np.float32)[None])[0]
+    row: F32 = _unit(np.concatenate(shares).astype(np.float32)[None])[0]
+    return row
 
 
 def _unit(vectors: F32) -> F32:
@@ -75,8 +77,5 @@ def _unit(vectors: F32) -> F32:
     return found
 
 
-RIVALS: Mapping[str, Callable[[StudySet, Progress], Embeddings] | None] = {
-    "random": None,  # scores its exact expectation
-    "pixels": pixels,
-    "hog": descriptor,
-}
+RANDOM = "random"  # scores its exact expectation
+RIVALS: Mapping[str, Callable[[StudySet, Progress], Embeddings]] = {"pixels": pixels, "hog": descriptor}

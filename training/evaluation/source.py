@@ -3,53 +3,107 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from radir_pacs.encode import CONFIGS, NetworkConfig, Preprocessing
+from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 
+from ..datasets.layout import RetrievalSet
+from ..folder_set import folder_set
+from ..folders.retrieval_images import is_retrieval_set
+from ..phantom_set import phantom_set
 from ..studies import StudySet
+from .embeddings import Embeddings, encoded, from_file
 from .exam import Exam
+from .layout_exam import layout_exam
+from .measures import I64
 from .models import Model
+from .rivals import RANDOM, RIVALS
 
 StartBar = Callable[[str, int], Callable[[int], None]]
 
 
 class Material(NamedTuple):
-    """An exam, and its images as each model takes them (by model name; none for a data set of vectors)."""
+    """An exam, and its images as each model takes them, by model name (none for a data set of vectors). ``paths`` and
+    ``lists`` are a data set's."""
 
     exam: Exam
-    studies: dict[str, StudySet]
-    paths: tuple[str, ...]
+    studies: Mapping[str, StudySet]
+    paths: tuple[str, ...] = ()
+    lists: Mapping[str, I64] | None = None
+
+    def vectors(self, model: Model, progress: Callable[[int], None]) -> Embeddings | None:
+        """A model's vectors of the exam's images; None is a random order. Raises BadInput."""
+        if self.exam.kind in model.files:
+            found = from_file(model.files[self.exam.kind], len(self.exam), self.paths, self.lists)
+        elif model.rival == RANDOM:
+            return None
+        elif model.name not in self.studies:
+            raise BadInput(f"{model.name} needs images, and this data set has none: say --images, or give vectors.npz")
+        elif model.rival is not None:
+            return RIVALS[model.rival](self.studies[model.name], progress)
+        else:
+            found = encoded(model.bundles[self.exam.kind], self.studies[model.name], progress)
+        return found.unconditional() if model.unconditional else found
 
 
-def material(args: argparse.Namespace, kind: ImageKind, models: Sequence[Model], start_bar: StartBar) -> Material:
-    """The exam of one kind and the images of every model, each preparation made once. Raises BadInput, OSError."""
+def materials(
+    args: argparse.Namespace, kinds: Sequence[ImageKind], models: Sequence[Model], start_bar: StartBar
+) -> Iterator[Material]:
+    """The exam of each kind that all models and the data have. Raises BadInput where there is none, OSError."""
+    shared = [kind for kind in kinds if all(kind in model.kinds for model in models)]
+    if not shared:
+        raise BadInput(f"no kind of image is known to all: {', '.join(model.name for model in models)}")
+    refused: list[BadInput] = []
+    for kind in shared:
+        try:
+            yield _material(args, kind, models, start_bar)
+        except BadInput as error:  # a folder of radiographs is asked for CT, too
+            refused.append(error)
+            if len(refused) == len(shared):
+                raise
+            print(f"warning: {kind} is left out: {error}", file=sys.stderr)
+
+
+def _material(args: argparse.Namespace, kind: ImageKind, models: Sequence[Model], start_bar: StartBar) -> Material:
+    """Each preparation of the images is made once."""
+    if args.data is not None and args.images is None and is_retrieval_set(args.data):
+        found = layout_exam(RetrievalSet(folder=args.data, split=args.split), kind)
+        if found.left_out:
+            print(f"warning: without a whole matrix, left out: {', '.join(found.left_out)}", file=sys.stderr)
+        return Material(found.exam, {}, found.paths, found.lists)
     configs = {model.name: _config(model, kind) for model in models}
     made: dict[Preprocessing, StudySet] = {}
     for config in configs.values():
         how = Preprocessing.of(config, kind)
         if how not in made:
             made[how] = _studies(args, config, kind, start_bar)
-    sets = list(made.values())
-    if any(len(one) != len(sets[0]) or one.reports != sets[0].reports for one in sets):
+    first, *others = made.values()
+    if any(one.reports != first.reports or (one.patients != first.patients).any() for one in others):
         raise BadInput("the models' preparations keep different images, so they cannot be compared")
     studies = {name: made[Preprocessing.of(config, kind)] for name, config in configs.items()}
-    return Material(Exam.of(sets[0]), studies, ())
+    return Material(Exam.of(first), studies)
 
 
 def _config(model: Model, kind: ImageKind) -> NetworkConfig:
-    """A rival takes what the smallest network takes."""
-    return model.bundles[kind].network.config if kind in model.bundles else CONFIGS["tiny"]
+    """Whose preprocessing the model takes; a rival that of the smallest network."""
+    if kind not in model.bundles:
+        return CONFIGS["tiny"]
+    bundle = model.bundles[kind]
+    own = [bundle.network.config] if isinstance(bundle.network, RadirNetwork) else []
+    for config in (*own, *CONFIGS.values()):
+        if Preprocessing.of(config, kind) == bundle.preprocessing:
+            return config
+    raise BadInput(f"{model.name} prepares images in a way of its own: give its vectors in a .npz file")
 
 
 def _studies(args: argparse.Namespace, config: NetworkConfig, kind: ImageKind, start_bar: StartBar) -> StudySet:
     cache = args.cache.expanduser()
     if args.phantoms is not None:
-        from ..phantom_set import phantom_set
-
         return phantom_set(
             config,
             kind,
@@ -59,6 +113,14 @@ def _studies(args: argparse.Namespace, config: NetworkConfig, kind: ImageKind, s
             processes=args.jobs,
             progress=start_bar(f"{kind} patients", args.phantoms),
         )
-    from ..folder_set import folder_set
-
-    return folder_set(config, kind, args.data, cache=cache, progress=start_bar(f"{kind} images", 0))
+    return folder_set(
+        config,
+        kind,
+        args.data,
+        cache=cache,
+        images=args.images,
+        split=args.split,
+        processes=args.jobs,
+        progress=start_bar(f"{kind} studies", 0),
+        tell=lambda line: print(line, file=sys.stderr),
+    )
