@@ -26,8 +26,8 @@ unit: .venv/installed-test  ## the quick tests
 integration: .venv/installed-test  ## the tests with real services
 	@$(BIN)/python -m pytest -q tests/integration tests/acceptance tests/fault
 
-test-viewer: services lint-viewer .venv/installed-test  ## the sidebar in Chromium: alone and in OHIF (screenshots in build/viewer)
-	@$(BIN)/python -m pytest -q tests/viewer
+test-viewer: services lint-viewer .venv/installed-test  ## the sidebar in Chromium: alone, in OHIF and in Orthanc (screenshots in build/viewer)
+	@$(BIN)/python -m pytest -q tests/viewer tests/acceptance/test_orthanc_explorer.py tests/acceptance/test_orthanc_plugin.py
 
 reference: .venv/installed  ## write docs/reference from the code
 	@$(BIN)/python docs/make_reference.py

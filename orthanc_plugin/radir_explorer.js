@@ -17,6 +17,7 @@
     const panel = document.createElement('section');
     panel.id = PANEL;
     panel.setAttribute('role', 'status');
+    panel.style.textShadow = 'none'; // jQuery Mobile's would be inherited
     panel.textContent = 'RadIR is asked …';
     button.after(panel);
     button.setAttribute('aria-expanded', 'true');

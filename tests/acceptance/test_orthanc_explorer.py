@@ -26,6 +26,13 @@ document.addEventListener('securitypolicyviolation', (event) =>
   window.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
 """
 
+# What stands in the viewports, as OHIF's own services tell it.
+_SHOWN = """
+[...window.services.viewportGridService.getState().viewports.values()]
+  .flatMap((viewport) => viewport.displaySetInstanceUIDs)
+  .map((uid) => window.services.displaySetService.getDisplaySetByUID(uid))
+"""
+
 
 @pytest.fixture(scope="module")
 def house(hospital: Hospital, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
@@ -140,6 +147,16 @@ def test_ohif_reads_from_orthanc_through_orthanc(page: Page, house: House, asked
     panel.get_by_role("button", name="Save to PACS").click()
     expect(panel.locator(".foot .said")).to_contain_text("Orthanc")
     assert reports_in(house, uid) == before + 1
+
+    page.reload()
+    report = page.locator('[data-cy="study-browser-thumbnail-no-image"]').filter(has_text="Similar cases")
+    report.dblclick()
+    page.wait_for_function(
+        f"{_SHOWN}.some((set) => set?.Modality === 'SR' && set.SeriesDescription === 'Similar cases')"
+    )
+    expect(page.locator("canvas").first).to_be_visible()  # OHIF draws the report's outlines on the image that it names
+    expect(page.get_by_text("Something went wrong")).to_have_count(0)
+    picture_of(page, "orthanc-ohif-report")
 
 
 def test_without_the_service_orthanc_explorer_works_and_says_so(

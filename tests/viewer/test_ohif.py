@@ -6,20 +6,20 @@ import contextlib
 import hashlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 import requests
-from playwright.sync_api import BrowserContext, Page, Route, TimeoutError, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, TimeoutError, expect
 
 from radir_pacs.cli.viewer import install
 from radir_pacs.errors import RadirError
-from tests.integration.orthanc import running_orthanc
 from tests.services import need
-from tests.viewer.conftest import OHIF, Archive, picture_of
+from tests.viewer.conftest import FOCUSED, OHIF, Archive, picture_of, serious_issues
+
+TOKEN = "sixteen-letters!"
 
 # The series in the right viewport, as OHIF's own services tell it.
 _SHOWN = """
@@ -119,6 +119,92 @@ def test_the_panel_follows_the_study_in_the_viewport(page: Page, ohif: Archive) 
     expect(page.locator("#radir-other-patients .frame")).to_have_count(0)
 
 
+def test_a_link_into_ohif_opens_with_one_password(
+    browser: Browser, serve: Callable[..., Archive], ohif: Archive
+) -> None:
+    """A fresh browser, a token, a deep link: images and cases come without a detour over the start page."""
+    guarded = serve(api_tokens=(TOKEN,))
+    with browser.new_context(http_credentials={"username": "reader", "password": TOKEN}) as context:
+        page = context.new_page()
+        page.set_viewport_size({"width": 1500, "height": 850})
+        page.set_default_timeout(45_000)
+        refused: list[str] = []
+        page.on("response", lambda answer: refused.append(answer.url) if answer.status in (401, 403) else None)
+        open_study(page, guarded, guarded.query)
+        assert page.url == f"{guarded.web.root}/ohif/viewer?StudyInstanceUIDs={guarded.query}"
+        panel = page.locator("radir-similar-cases")
+        thumbnail = panel.locator("li.case img").first
+        assert thumbnail.evaluate("img => img.decode().then(() => img.naturalWidth)") > 50
+        panel.get_by_role("button", name="Helpful", exact=True).first.click()
+        expect(panel.locator("li.case .said").first).to_have_text("Thank you, kept.")
+        assert refused == []
+
+
+def test_hostile_names_and_reports_are_words_in_ohif_too(page: Page, ohif: Archive) -> None:
+    """In OHIF's own header and panels as in ours: nothing of them is run or loaded."""
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    open_study(page, ohif, ohif.hostile)
+    page.get_by_text("Patient", exact=True).first.click()
+    shown = page.get_by_text("<img src=x onerror=alert(1)>").first
+    expect(shown).to_be_visible()
+    picture_of(page, "ohif-hostile")
+    panel = page.locator("radir-similar-cases")
+    panel.get_by_role("combobox").fill("LLL")
+    panel.get_by_role("combobox").press("Enter")
+    expect(panel.locator(".chosen .strong")).to_have_text("left lower lobe")
+    expect(panel.locator("ol.cases")).to_have_attribute("aria-busy", "false")
+    assert page.locator("img[src='x']").count() == 0
+    assert not [url for url in asked if url.endswith("/x") or not url.startswith((ohif.web.root, "blob:", "data:"))]
+
+
+def test_axe_finds_nothing_serious_in_our_part_of_ohif(page: Page, ohif: Archive) -> None:
+    open_study(page, ohif, ohif.query)
+    panel = page.locator("radir-similar-cases")
+    for state in ("list", "open", "beside"):
+        if state == "open":
+            panel.get_by_role("button", name="Picture").click()
+            for name in ("All regions", "Filters", "What the score means"):
+                panel.get_by_text(name).click()
+        if state == "beside":
+            panel.locator("li.case").first.get_by_role("button", name="Open beside", exact=True).click()
+            expect(page.locator("#radir-other-patients .frame")).to_have_count(1)
+        assert serious_issues(page, "[['radir-similar-cases'], ['#radir-other-patients']]") == [], state
+
+
+def test_from_the_list_to_the_other_patient_by_keyboard_in_ohif(page: Page, ohif: Archive) -> None:
+    """OHIF has shortcuts for letters and arrows of its own; what is typed in the panel stays there."""
+    open_study(page, ohif, ohif.query)
+    panel = page.locator("radir-similar-cases")
+    tab_to(page, "Region or finding")
+    page.keyboard.type("RLL")
+    page.keyboard.press("Enter")
+    expect(panel.locator(".chosen .strong")).to_have_text("right lower lobe")
+    expect(panel.locator("ol.cases")).to_have_attribute("aria-busy", "false")
+    tab_to(page, "Case 1")
+    page.keyboard.press("ArrowDown")
+    assert str(page.evaluate(FOCUSED)).startswith("Case 2")
+    expect(page.locator("canvas")).to_have_count(1)
+    page.keyboard.press("Enter")
+    expect(page.locator("#radir-other-patients .frame")).to_have_count(1)
+    tab_to(page, "Helpful")
+    page.keyboard.press("Enter")
+    expect(panel.locator("li.case .said").nth(1)).to_have_text("Thank you, kept.")
+    page.keyboard.press("Enter")
+    expect(panel.locator("li.case .said").nth(1)).to_have_text("Withdrawn.")
+
+
+def tab_to(page: Page, label: str) -> None:
+    """Press Tab until what has this label has the focus."""
+    passed = []
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        passed.append(str(page.evaluate(FOCUSED)))
+        if passed[-1].startswith(label):
+            return
+    raise AssertionError(f"{label} is not reached by Tab: {passed}")
+
+
 def test_the_files_are_those_of_the_package(ohif: Archive) -> None:
     (program,) = OHIF.glob("app.bundle.*.js")
     (chunk, *_) = sorted(OHIF.glob("*.bundle.*.js"))
@@ -167,31 +253,3 @@ def test_without_ohif_the_address_says_how_to_get_it(
     answer = requests.get(bare.web.root + "/ohif/", timeout=30)
     assert answer.status_code == 404
     assert "radir viewer install" in answer.json()["error"]["message"]
-
-
-def test_a_study_from_a_real_orthanc(
-    page: Page, context: BrowserContext, ohif: Archive, phantoms: Path, tmp_path: Path
-) -> None:
-    """OHIF reads the images from Orthanc's DICOMweb, behind one origin as a proxy would make it; the panel from us."""
-    with running_orthanc(tmp_path) as peer:
-        for name in ohif.truth[ohif.query]["files"]:
-            peer.store(phantoms / name)
-        asked: list[str] = []
-
-        def from_orthanc(route: Route) -> None:
-            path = urlsplit(route.request.url)
-            asked.append(path.path)
-            url = f"{peer.url}{path.path.removeprefix('/orthanc')}{'?' if path.query else ''}{path.query}"
-            route.fulfill(response=route.fetch(url=url))
-
-        def configured(route: Route) -> None:
-            answer = route.fetch()
-            route.fulfill(response=answer, body=answer.text().replace('"/dicom-web"', '"/orthanc/dicom-web"'))
-
-        context.route("**/orthanc/dicom-web/**", from_orthanc)
-        context.route("**/app-config.js", configured)
-        open_study(page, ohif, ohif.query)
-        expect(page.locator("radir-similar-cases")).to_have_attribute("study", ohif.query)
-        assert [path for path in asked if "/frames/" in path]
-        picture_of(page, "ohif-orthanc")
-        context.unroute_all(behavior="wait")
