@@ -57,6 +57,22 @@ def test_the_password_is_asked_for_where_a_person_looks_and_never_of_a_script(se
         assert "Basic" not in requests.get(web.root + path, timeout=30).headers["WWW-Authenticate"]
 
 
+def test_a_link_into_ohif_asks_for_the_password_at_the_root_and_comes_back(serve: Callable[..., Web]) -> None:
+    web = serve(api_tokens=TOKENS)
+    link = "/ohif/viewer?StudyInstanceUIDs=1.2.3&x=a%26b"
+    answer = requests.get(web.root + link, allow_redirects=False, timeout=30)
+    assert answer.status_code == 302 and answer.headers["Location"].startswith("/sign-in?to=")
+    asked = requests.get(web.root + answer.headers["Location"], headers={"Accept": "text/html"}, timeout=30)
+    assert (asked.status_code, "Basic realm" in asked.headers["WWW-Authenticate"]) == (401, True)
+    back = requests.get(web.root + answer.headers["Location"], auth=("", TOKENS[0]), allow_redirects=False, timeout=30)
+    assert (back.status_code, back.headers["Location"]) == (302, link)
+    for program in ("/ohif/app-config.js", "/viewer/ohif-extension.js"):
+        assert requests.get(web.root + program, allow_redirects=False, timeout=30).status_code in (200, 404)
+    for to in ("https://evil.example/", "//evil.example", "/", "/status", "javascript:alert(1)", "\\\\evil", ""):
+        lured = requests.get(web.root + "/sign-in", params={"to": to}, auth=("", TOKENS[0]), timeout=30)
+        assert code(lured) == (400, "bad_input"), to
+
+
 def test_a_browser_that_holds_the_password_is_not_used_by_other_sites(serve: Callable[..., Web]) -> None:
     web = serve(api_tokens=TOKENS)
     foreign = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}

@@ -80,7 +80,7 @@ def test_errors_of_pages_have_the_one_shape(hospital: Web, path: str, status: in
         ("/studies/9.9", 404, "<form"),
         ("/sidebar", 400, "not a UID"),
         ("/ohif/none/such", 404, "<form"),
-        ("/?find=" + "9" * 65, 400, "accession number"),
+        ("/?find=" + "9" * 201, 400, "accession number"),
     ],
 )
 def test_a_browser_gets_the_error_as_a_page(hospital: Web, path: str, status: int, said: str) -> None:

@@ -1,0 +1,87 @@
+"""An anonymous reference finds its study again, for whoever holds the installation, and each time leaves a note."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import requests
+
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.cli import main
+from radir_pacs.config import Settings, to_environment
+from radir_pacs.web.references import reference
+from tests.catalogue_material import add, header
+from tests.integration.conftest import Web
+
+TOKEN = "sixteen-letters!"
+
+
+@pytest.fixture(autouse=True)
+def studies(settings: Settings, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four studies, and commands that find this installation."""
+    for study in range(1, 5):
+        add(catalogue, header(study, accession_number=f"ACC-{study}"))
+    for name, value in to_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("radir_pacs.cli.resolve.must_run", lambda settings: None)
+
+
+def audit(settings: Settings) -> list[dict[str, object]]:
+    path = settings.home / "logs" / "audit.log"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_administrator_resolves_what_was_copied(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    copied = f"{reference('2.25.3', settings)} · left lower lobe · 0.941 · model-1"
+    assert main(["resolve", copied, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"study": "2.25.3", "accession_number": "ACC-3"}]
+    (line,) = audit(settings)
+    assert (line["reference"], line["found"]) == (reference("2.25.3", settings), 1)
+    assert "2.25.3" not in str(line)
+
+
+def test_what_is_none_and_what_is_gone_are_told_apart(
+    settings: Settings, catalogue: Catalogue, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = reference("2.25.4", settings)
+    catalogue.delete_study("2.25.4")
+    assert main(["resolve", gone]) == 1
+    assert "may have been deleted" in capsys.readouterr().err
+    assert main(["resolve", "2.25.3"]) == 1
+    assert "no reference of the form" in capsys.readouterr().err
+
+
+def test_references_say_nothing_without_the_key(settings: Settings, tmp_path: Path) -> None:
+    ours = [reference(f"2.25.{study}", settings) for study in range(1, 5)]
+    assert len(set(ours)) == 4 and all(re.fullmatch(r"SC-[0-9A-F]{5}-[0-9A-F]{5}", text) for text in ours)
+    assert stat.S_IMODE((settings.home / "reference.key").stat().st_mode) == 0o600
+    other = Settings(home=tmp_path / "other", database_url=settings.database_url)
+    other.home.mkdir()
+    assert reference("2.25.1", other) != ours[0]
+
+
+def test_pages_are_scanned_whole(catalogue: Catalogue) -> None:
+    assert list(catalogue.study_uids(page=3)) == [f"2.25.{study}" for study in range(1, 5)]
+    assert list(catalogue.study_uids(page=2)) == list(catalogue.study_uids())
+
+
+def test_it_is_pasted_where_studies_are_looked_for_but_not_in_a_sidebars_context(
+    serve: Callable[..., Web], settings: Settings, catalogue: Catalogue
+) -> None:
+    web = serve(api_tokens=(TOKEN,))
+    find = {"find": f"{reference('2.25.2', settings)} · heart · 0.8"}
+    page = requests.get(web.root + "/", params=find, auth=("", TOKEN), timeout=30)
+    assert set(re.findall(r'href="/studies/([0-9.]+)"', page.text)) == {"2.25.2"}
+    assert [(line["by"], line["found"]) for line in audit(settings)] == [("web", 1)]
+    catalogue.open_context("2.25.1", "a-context-token", 60)
+    cookies = {"radir_context": "a-context-token"}
+    page = requests.get(web.root + "/", params=find, cookies=cookies, timeout=30)
+    assert page.status_code == 200 and "2.25.2" not in page.text
+    assert requests.get(web.root + "/", params=find, timeout=30).status_code == 401
+    assert len(audit(settings)) == 1
