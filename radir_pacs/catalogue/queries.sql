@@ -167,6 +167,10 @@ FROM instance AS i JOIN series AS e USING (series_uid) JOIN study AS s ON s.stud
 WHERE i.study_uid = %(study_uid)s
 ORDER BY e.series_number NULLS LAST, i.series_uid, i.instance_number NULLS LAST, i.sop_uid;
 
+-- name: study_uids
+-- A page of all studies' UIDs.
+SELECT study_uid FROM study WHERE study_uid > %(after)s ORDER BY study_uid LIMIT %(limit)s;
+
 -- name: studies_in_state
 -- Studies in one state, newest first.
 SELECT s.*, (SELECT count(*) FROM series WHERE series.study_uid = s.study_uid) AS series_count,

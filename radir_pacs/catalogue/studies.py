@@ -8,6 +8,7 @@ QUARANTINED say why. A new image re-opens a study from any state; its old vector
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import fields
 
 from radir_pacs.catalogue.database import Connection, Row, run
@@ -60,6 +61,17 @@ class Studies(Part):
         with self._database.transaction() as connection:
             rows = run(connection, "studies_in_state", state=state, limit=limit).fetchall()
         return tuple(study_of(row) for row in rows)
+
+    def study_uids(self, page: int = 10_000) -> Iterator[str]:
+        """Every study's UID, ascending. A page is one transaction and all that is in memory."""
+        after = ""
+        while True:
+            with self._database.transaction() as connection:
+                uids = [row["study_uid"] for row in run(connection, "study_uids", after=after, limit=page)]
+            yield from uids
+            if len(uids) < page:
+                return
+            after = uids[-1]
 
     def revision_of(self, study_uid: str) -> tuple[StudyState, int]:
         """State and revision: what an encoder looks at before it reads the instances. Raises NotFound."""

@@ -23,7 +23,9 @@ _OWN = {
     "delete": "admin",
     "demo": "demo",
     "feedback": "feedback",
+    "models": "models",
     "reports": "reports",
+    "resolve": "resolve",
     "viewer": "viewer",
 }
 

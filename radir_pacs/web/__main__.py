@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -17,6 +18,8 @@ from radir_pacs.query import Searcher
 from radir_pacs.web.app import create_app
 from radir_pacs.web.server import make_server
 
+log = logging.getLogger(__name__)
+
 
 def main() -> int:
     """Serve until SIGTERM; requests in flight get a few seconds to end."""
@@ -30,8 +33,10 @@ def main() -> int:
         server = make_server(app, settings)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.stop())
+        log.info("serving", extra={"address": f"{settings.web_host}:{settings.web_port}"})
         with pulse(catalogue, "web", detail=f"{settings.web_host}:{settings.web_port}"):
             server.run()
+        log.info("ends")
         app.extensions["radir"].decoder.close()
     return 0
 

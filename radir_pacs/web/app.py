@@ -11,6 +11,7 @@ from radir_pacs.intake import Intake
 from radir_pacs.query import Searcher
 
 from . import (
+    access_log,
     admin,
     auth,
     capabilities,
@@ -30,6 +31,7 @@ from . import (
     wado,
 )
 from .pixels import SharedDecoder
+from .probe import Probe
 from .services import BASE, Services
 
 _DICOMWEB = (qido, similar, stow, wado, rendered, capabilities)
@@ -59,7 +61,9 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
         blobs=blobs,
         intake=Intake(catalogue, blobs, settings),
         decoder=SharedDecoder(settings),
+        probe=Probe(catalogue.processes),
     )
+    access_log.install(app)
     errors.install(app)
     auth.install(app, settings, catalogue)
     paths.install(app)

@@ -12,9 +12,10 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-from urllib.parse import urlsplit
+from typing import cast
+from urllib.parse import urlencode, urlsplit
 
-from flask import Flask, Response, request
+from flask import Flask, Response, redirect, request
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import LOOPBACK, Settings
@@ -24,6 +25,7 @@ from .errors import error_response
 
 OPEN_PATHS = frozenset({"/health/live", "/health/ready"})  # a probe holds no token and learns nothing of patients
 OPEN_FOLDERS = ("/viewer/", "/ohif/")  # programs, without data
+SIGN_IN = "/sign-in"
 _SHOWN_IN_PAGES = frozenset({"image", "style"})
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -41,6 +43,8 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue) -> None:
             if settings.web_host not in LOOPBACK:  # cannot start so (config), and would still be refused here
                 return error_response(401, "unauthorized", "A bearer token is needed.")
         elif not (_is_open(request.path) or _gives_one_of(tokens) or _reads_by_context(catalogue)):
+            if ohif.is_page(request.path):
+                return _to_sign_in()
             response = error_response(401, "unauthorized", "A token is needed: as bearer, or as the Basic password.")
             response.headers["WWW-Authenticate"] = 'Bearer realm="radir"'
             if _is_for_a_person():
@@ -51,8 +55,16 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue) -> None:
         return None
 
 
+def _to_sign_in() -> Response:
+    """OHIF's data lie beside its pages, not below: a password given at the root is sent along with all that it asks."""
+    response = redirect(f"{SIGN_IN}?{urlencode({'to': request.full_path.rstrip('?')})}")
+    response.headers["Cache-Control"] = "no-store"
+    return cast(Response, response)
+
+
 def _is_open(path: str) -> bool:
-    return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS) or ohif.is_chunk(path)
+    program = path.startswith(OPEN_FOLDERS) and not ohif.is_page(path)
+    return program or path in OPEN_PATHS or ohif.is_chunk(path)
 
 
 def _reads_by_context(catalogue: Catalogue) -> bool:

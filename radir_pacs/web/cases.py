@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import secrets
-import tempfile
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -22,6 +15,7 @@ from radir_pacs.errors import NotFound, RadirError
 from radir_pacs.reports import Excerpt, excerpt, findings_from_json
 from radir_pacs.types import CatalogueStudy, FindingNote, ImageKind, SimilarCase, SimilarCaseList, View
 
+from .references import reference
 from .representative import RADIOGRAPHS, modality_of
 from .services import BASE, services
 
@@ -39,7 +33,7 @@ def case_row(case: SimilarCase, answer: SimilarCaseList, asking: CatalogueStudy)
     return {
         "rank": case.rank,
         "score": round(case.score, 4),
-        "reference": reference(study.study_uid),
+        "reference": reference(study.study_uid, services().settings),
         "study": study.study_uid,
         "series": case.series_uid,
         "instance": case.sop_uid,
@@ -120,22 +114,3 @@ def _notes(notes: tuple[FindingNote, ...]) -> list[dict[str, Any]]:
         }
         for note in notes
     ]
-
-
-def reference(study_uid: str) -> str:
-    """A name for a case that says nothing of a patient and stays the same in one installation."""
-    key = _key(services().settings.home / "reference.key")
-    digest = hashlib.blake2b(study_uid.encode(), key=key, digest_size=5).hexdigest().upper()
-    return f"SC-{digest[:5]}-{digest[5:]}"
-
-
-@cache
-def _key(path: Path) -> bytes:
-    """The installation's secret, made at the first need; the first of several processes wins."""
-    if not path.exists():
-        with tempfile.NamedTemporaryFile(dir=path.parent) as file:  # readable by its owner alone
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            with contextlib.suppress(FileExistsError):
-                os.link(file.name, path)
-    return path.read_bytes()

@@ -9,7 +9,7 @@ from flask import Response, make_response, render_template, request
 from radir_pacs import __version__
 from radir_pacs.dicom.uids import is_valid_uid
 
-_PAGES = ("/similar", "/studies", "/sidebar", "/ohif")
+_PAGES = ("/similar", "/studies", "/sidebar", "/ohif", "/sign-in")
 
 
 def is_page(path: str) -> bool:

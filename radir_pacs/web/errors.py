@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from flask import Flask, Response, jsonify
+from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
@@ -38,13 +38,18 @@ def http_code(status: int) -> str:
     return _CODES.get(status) or HTTP_STATUS_CODES.get(status, "error").lower().replace(" ", "_")
 
 
+def _route() -> str | None:
+    """What was asked for, without whose it is."""
+    return request.url_rule.rule if request.url_rule else None
+
+
 def install(app: Flask) -> None:
     """Answer every failure of ``app`` in the one shape."""
 
     @app.errorhandler(RadirError)
     def known(error: RadirError) -> Response:
         if error.http_status >= 500:
-            log.warning("request failed: %s", error.code)
+            log.warning("request failed", extra={"code": error.code, "route": _route()})
         details = {"nearest": list(error.nearest)} if isinstance(error, UnknownRegion) else {}
         return error_response(error.http_status, error.code, str(error), **details)
 
@@ -60,5 +65,5 @@ def install(app: Flask) -> None:
     @app.errorhandler(Exception)
     def unknown(error: Exception) -> Response:
         # The edge of the process; our log formatter writes where it happened and leaves out the exception's text.
-        log.exception("request failed")
+        log.exception("request failed", extra={"code": "internal", "route": _route()})
         return error_response(500, "internal", "The server failed on this request.")

@@ -38,6 +38,11 @@ def is_installed(settings: Settings) -> bool:
     return (settings.ohif_dist / "index.html").is_file()
 
 
+def is_page(path: str) -> bool:
+    """Whether a path is a page of OHIF's own router, which a person opens, and not a file of its program."""
+    return path == ROOT[:-1] or (path.startswith(ROOT) and "." not in path.rpartition("/")[2])
+
+
 class _ChunkName(BaseConverter):
     """What OHIF's program loads on its own account: it asks for these at the root of the host."""
 

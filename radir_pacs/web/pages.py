@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from flask import Blueprint, Response, make_response, render_template, request
+from flask import Blueprint, Response, make_response, redirect, render_template, request
 
 from radir_pacs import __version__, anatomy
 from radir_pacs.catalogue import Catalogue
@@ -14,8 +14,8 @@ from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput
 from radir_pacs.types import CatalogueStudy, FindingNote, ImageKind, Region, SimilarCase, StudyState
 
-from . import filters, parameters
-from .ohif import is_installed
+from . import filters, ohif, parameters, viewer
+from .references import reference_in, resolve
 from .region_choice import choices
 from .rendered import THUMBNAIL_PX
 from .representative import modality_of
@@ -26,7 +26,7 @@ from .state_words import STATE_WORDS
 blueprint = Blueprint("pages", __name__, template_folder="templates", static_folder="static", static_url_path="/static")
 
 _NEWEST = 20
-_FIND_CHARACTERS = 64
+_FIND_CHARACTERS = 200
 _DATE = re.compile(r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})")
 _STUDY_DATE, _ACCESSION_NUMBER, _PATIENT_ID = "00080020", "00080050", "00100020"
 _READY = frozenset({StudyState.ENCODED, StudyState.INDEXED})
@@ -40,11 +40,14 @@ _OF_LUNGS = frozenset({"lungs", "airways", "pleura", "left_hemithorax", "right_h
 
 @blueprint.get("/")
 def start() -> Response:
-    """Where things are: the newest studies, or with ``?find=…`` those of an accession number, patient id or date."""
+    """Where things are: the newest studies, or with ``?find=…`` those of an accession number, patient id or date.
+
+    An anonymous reference finds its study too, for who may see this page by right and not by a sidebar's context.
+    """
     catalogue = services().catalogue
     text = (parameters.one("find") or "").strip()
     if len(text) > _FIND_CHARACTERS or not text.isprintable():
-        raise BadInput("this is no accession number, patient id or date")
+        raise BadInput("this is no accession number, patient id, date or reference")
     return _page(
         "start.html",
         counts=catalogue.overview().studies,
@@ -56,10 +59,26 @@ def start() -> Response:
     )
 
 
+@blueprint.get("/sign-in")
+def sign_in() -> Response:
+    """Whoever comes here has given a token; the browser goes on to ``to``, a page of OHIF."""
+    to = parameters.one("to") or ""
+    if not ohif.is_page(to.partition("?")[0]):
+        raise BadInput("to is not a page of OHIF")
+    response = make_response(redirect(to))
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
 def _found(catalogue: Catalogue, text: str) -> list[CatalogueStudy]:
     """The newest studies that fit what a person typed; all, when that is nothing."""
     date = _DATE.fullmatch(text)
     keys: list[tuple[Match, ...]]
+    reference = reference_in(text)
+    if reference:
+        may = not viewer.holds_context(catalogue)
+        found = resolve(reference, catalogue, services().settings, by="web") if may else ()
+        return [catalogue.study(uid) for uid in found]
     if not text:
         keys = [()]
     elif date:
@@ -81,7 +100,7 @@ def study(study: str) -> Response:
         picture=f"{BASE}/studies/{study}/rendered?{_FORM}",
         ready=found.state in _READY,
         meaning=STATE_WORDS[found.state],
-        ohif=is_installed(services().settings),
+        ohif=ohif.is_installed(services().settings),
         choices=choices(services().catalogue, study),
         chosen=anatomy.ROOT,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 
 from flask import Flask
@@ -12,6 +13,8 @@ from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError
 
 from .errors import error_body, http_code
+
+log = logging.getLogger(__name__)
 
 REQUEST_HEADER_BYTES = 64 * 1024
 CONNECTIONS = 200
@@ -27,6 +30,7 @@ class _ErrorTask(task.ErrorTask):  # type: ignore[misc]
 
     def execute(self) -> None:
         error = self.request.error
+        log.info("request refused", extra={"status": error.code})
         body = json.dumps(error_body(http_code(error.code), error.reason)).encode()
         self.status = f"{error.code} {error.reason}"
         self.response_headers.append(("Content-Type", "application/json"))

@@ -13,6 +13,7 @@ from radir_pacs.intake import Intake
 from radir_pacs.query import Searcher
 
 from .pixels import SharedDecoder
+from .probe import Probe
 
 BASE = "/dicom-web"
 
@@ -25,6 +26,7 @@ class Services:
     blobs: BlobStore
     intake: Intake
     decoder: SharedDecoder
+    probe: Probe
 
     @property
     def base_url(self) -> str:

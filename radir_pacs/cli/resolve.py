@@ -1,0 +1,39 @@
+"""``radir resolve SC-12345-6789A``: which study an anonymous reference, copied from a similar case, means."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+
+from radir_pacs import config
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.cli.output import out, print_json
+from radir_pacs.cli.state import must_run
+from radir_pacs.config import Settings
+from radir_pacs.errors import NotFound
+from radir_pacs.web.references import resolve
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "resolve", help="the study that an anonymous reference means; noted in logs/audit.log of the home folder"
+    )
+    parser.add_argument("reference", help="SC-12345-6789A, or the whole line that was copied")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    config.add_flags(parser)
+    parser.set_defaults(run=run, needs_settings=True)
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    must_run(settings)
+    with Catalogue.open(settings) as catalogue:
+        found = [catalogue.study(uid) for uid in resolve(args.reference, catalogue, settings, by=getpass.getuser())]
+    if not found:
+        raise NotFound("no study here has this reference; it may have been deleted")
+    if args.json:
+        print_json([{"study": study.study_uid, "accession_number": study.accession_number} for study in found])
+        return 0
+    for study in found:
+        out.print(f"study {study.study_uid}", soft_wrap=True, markup=False, highlight=False)
+        out.print(f"accession number {study.accession_number or 'none'}", soft_wrap=True, markup=False, highlight=False)
+    return 0

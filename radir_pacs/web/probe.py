@@ -1,0 +1,38 @@
+"""Does a part of the service answer in time? Asked often, by probes that must not pile up behind a part that hangs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from radir_pacs.errors import NotReady, StorageFailed
+
+
+class Probe:
+    """One question at a time, however many ask; safe from many threads."""
+
+    def __init__(self, ask: Callable[[], object]) -> None:
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._asked: Future[None] | None = None
+
+    def check(self, within_s: float) -> None:
+        """Raises NotReady when the answer is no, or does not come within ``within_s``."""
+        with self._lock:
+            if self._asked is None or self._asked.done():
+                self._asked = Future()
+                threading.Thread(target=self._answer, args=(self._asked,), name="probe", daemon=True).start()
+            asked = self._asked
+        try:
+            asked.result(within_s)
+        except (StorageFailed, TimeoutError):
+            raise NotReady("the database does not answer") from None
+
+    def _answer(self, asked: Future[None]) -> None:
+        try:
+            self._ask()
+        except BaseException as error:  # the edge of the thread: whoever waits is told
+            asked.set_exception(error)
+        else:
+            asked.set_result(None)
