@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.import_images import import_images
 from radir_pacs.encode import CONFIGS
 from radir_pacs.encode.network import view_index
@@ -252,6 +253,29 @@ def test_a_data_set_is_joined_with_its_images(tmp_path: Path) -> None:
         folder_set(TINY, CXR, tmp_path / "set", cache=tmp_path / "cache")
     with pytest.raises(BadInput, match="no split 'test'"):
         folder_set(TINY, CXR, tmp_path / "set", images=tmp_path / "images", split="test", cache=tmp_path / "cache")
+
+
+def test_a_data_set_of_our_archive_is_joined_by_study(hospital: Path, tmp_path: Path) -> None:
+    truth = truth_of(hospital, CXR)[1:]
+    cases = [
+        Case(path=str(study["study_uid"]), patient="P", split="test", text=f"Mass number {n}.", kind=CXR)
+        for n, study in enumerate(truth)
+    ]
+    build_dataset(cases, tmp_path / "set", source="test", least_images=1)
+    data = folder_set(TINY, CXR, tmp_path / "set", images=hospital, split="test", cache=tmp_path / "cache")
+    assert data.reports == tuple(f"Mass number {n}." for n in range(len(truth)) for _ in range(2))
+
+
+def test_a_table_may_name_accession_numbers(hospital: Path, tmp_path: Path) -> None:
+    for path in (*hospital.rglob("report.dcm"), hospital / "reports.csv"):
+        path.unlink()
+    header = read_header(next(hospital.rglob("visit_*_cxr/frontal.dcm")))
+    (hospital / "export.csv").write_text(
+        f"Accession Number,Findings,Impression\n{header.accession_number},Cardiomegaly.,No effusion.\n"
+    )
+    data = folder_set(TINY, CXR, hospital, cache=tmp_path / "cache")
+    assert sorted(set(data.reports)) == ["", "FINDINGS: Cardiomegaly.\n\nIMPRESSION: No effusion."]
+    assert sum(bool(said) for said in data.said) == 2
 
 
 @pytest.mark.parametrize(
