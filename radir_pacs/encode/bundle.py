@@ -1,4 +1,6 @@
-"""A model bundle: a folder with ``weights.safetensors`` and ``manifest.json``, and nothing that could run.
+"""A model bundle: a folder with ``weights.safetensors``, ``manifest.json`` and a model card, and no program.
+
+A network from elsewhere (``external``) lies in ``encoder.onnx`` instead of the weights; all else is the same.
 
 The manifest says how to build the network, how to prepare an image, which regions it knows, what it was trained on and
 how well it did. Its own hash, the hash of the weights, the model id made from both, and vectors of a made-up image
@@ -24,13 +26,15 @@ from safetensors.torch import save as save_tensors
 from radir_pacs.errors import BundleRefused
 from radir_pacs.types import F32, ImageKind
 
+from .card import model_card
 from .config import NetworkConfig
+from .external import ENGINE, ExternalConfig, ExternalNetwork
 from .network import GLOBAL_REGION, RadirNetwork, view_index
 from .preprocess import Preprocessing
 from .tokenizer import Tokenizer
 
 FORMAT = 1
-WEIGHTS, MANIFEST = "weights.safetensors", "manifest.json"
+WEIGHTS, MANIFEST, CARD, ONNX = "weights.safetensors", "manifest.json", "MODEL_CARD.md", "encoder.onnx"
 MOST_WEIGHTS_BYTES, MOST_MANIFEST_BYTES = 4 * 2**30, 8 * 2**20
 GOLDEN_NUMBERS = 8  # of each region's vector; the hashes guard the rest
 GOLDEN_TOLERANCE = 5e-3  # between processors; a wrong weight or a wrong operator is far outside
@@ -49,12 +53,14 @@ class ModelRegion:
 class Bundle:
     """A verified model. ``network`` is in evaluation mode on the CPU. ``manifest`` is what the folder says of itself.
 
+    A network from elsewhere is asked the same way, reads no text, and leaves ``tokenizer`` without words.
+
     ``name`` is the configuration's ("tiny"); ``training`` holds the data, their licence and the settings; ``metrics``
     what was measured on held-out patients.
     """
 
     kind: ImageKind
-    network: RadirNetwork
+    network: RadirNetwork | ExternalNetwork
     tokenizer: Tokenizer
     preprocessing: Preprocessing
     regions: tuple[ModelRegion, ...]
@@ -69,6 +75,8 @@ class Bundle:
         weights, manifest = _read(folder)
         try:
             bundle = _assembled(manifest, weights)
+        except BundleRefused as error:
+            raise BundleRefused(f"{folder.name}: {error}") from None
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, SafetensorError) as error:
             raise BundleRefused(f"{folder.name}: the manifest and the weights do not fit together: {error}") from None
         if bundle.model_id != manifest.get("model_id"):
@@ -77,9 +85,12 @@ class Bundle:
         return bundle
 
     def save(self, folder: Path) -> Bundle:
-        """Write the folder (made, or its two files replaced) and load it again. Raises BundleRefused, OSError."""
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
-        weights = save_tensors(tensors)
+        """Write the folder (made, or its files replaced) and load it again. Raises BundleRefused, OSError."""
+        if isinstance(self.network, ExternalNetwork):
+            weights = self.network.content
+        else:
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+            weights = save_tensors(tensors)
         manifest: dict[str, Any] = {
             "format": FORMAT,
             "kind": self.kind.value,
@@ -97,25 +108,42 @@ class Bundle:
         manifest["model_id"] = _model_id(manifest)
         manifest["manifest_sha256"] = _manifest_hash(manifest)
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / WEIGHTS, weights)
+        _replace(folder / _weights_name(manifest), weights)
         _replace(folder / MANIFEST, _pretty(manifest).encode())
+        _replace(folder / CARD, model_card(manifest).encode())
         return Bundle.load(folder)
 
     @torch.no_grad()
     def queries(self) -> torch.Tensor:
-        """The region names as the network's queries, [regions, width]."""
+        """The region names as the network's queries, [regions, width]; no numbers where it reads no text."""
+        if isinstance(self.network, ExternalNetwork):
+            return torch.zeros(len(self.regions), 0)
         ids = torch.tensor(self.tokenizer.batch([region.name for region in self.regions]))
         out: torch.Tensor = self.network.text(ids)
         return out
 
 
 def _read(folder: Path) -> tuple[bytes, dict[str, Any]]:
+    """Both files; those of a manifest that was altered are not read any further. Raises BundleRefused."""
+    manifest = read_manifest(folder)
     try:
-        for name, most in ((MANIFEST, MOST_MANIFEST_BYTES), (WEIGHTS, MOST_WEIGHTS_BYTES)):
-            if (folder / name).stat().st_size > most:
-                raise BundleRefused(f"{folder.name}: {name} is larger than a bundle's may be")
+        name = _weights_name(manifest)
+        if (folder / name).stat().st_size > MOST_WEIGHTS_BYTES:
+            raise BundleRefused(f"{folder.name}: {name} is larger than a bundle's may be")
+        weights = (folder / name).read_bytes()
+    except OSError as error:
+        raise BundleRefused(f"{folder.name}: {Path(error.filename or '').name} cannot be read") from None
+    if manifest.get("weights_sha256") != hashlib.sha256(weights).hexdigest():
+        raise BundleRefused(f"{folder.name}: {name} was altered")
+    return weights, manifest
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a bundle says of itself, without its weights. Raises BundleRefused."""
+    try:
+        if (folder / MANIFEST).stat().st_size > MOST_MANIFEST_BYTES:
+            raise BundleRefused(f"{folder.name}: {MANIFEST} is larger than a bundle's may be")
         manifest = json.loads((folder / MANIFEST).read_bytes())
-        weights = (folder / WEIGHTS).read_bytes()
     except OSError as error:
         raise BundleRefused(f"{folder.name}: {Path(error.filename or '').name} cannot be read") from None
     except (ValueError, RecursionError):
@@ -124,31 +152,40 @@ def _read(folder: Path) -> tuple[bytes, dict[str, Any]]:
         raise BundleRefused(f"{folder.name}: not a bundle of format {FORMAT}")
     if manifest.get("manifest_sha256") != _manifest_hash(manifest):
         raise BundleRefused(f"{folder.name}: {MANIFEST} was altered")
-    if manifest.get("weights_sha256") != hashlib.sha256(weights).hexdigest():
-        raise BundleRefused(f"{folder.name}: {WEIGHTS} was altered")
-    return weights, manifest
+    return manifest
+
+
+def _is_external(manifest: Mapping[str, Any]) -> bool:
+    network = manifest.get("network")
+    return isinstance(network, dict) and network.get("engine") == ENGINE
+
+
+def _weights_name(manifest: Mapping[str, Any]) -> str:
+    return ONNX if _is_external(manifest) else WEIGHTS
 
 
 def _assembled(manifest: Mapping[str, Any], weights: bytes) -> Bundle:
     kind = ImageKind(manifest["kind"])
-    config = NetworkConfig.from_json(manifest["network"])
     preprocessing = Preprocessing.from_json(manifest["preprocessing"])
-    if tuple(config.stems) != (kind,) or preprocessing.kind is not kind:
+    if preprocessing.kind is not kind:
         raise ValueError("the kinds of image disagree")
-    if preprocessing.shape != config.stems[kind].shape:
-        raise ValueError("the preprocessing's shape is not the network's")
     tokenizer = Tokenizer(tuple(manifest["text_vocabulary"]))
     regions = tuple(ModelRegion(**region) for region in manifest["regions"])
     keys = [region.key for region in regions]
     if len(set(keys)) != len(keys) or GLOBAL_REGION not in keys:
         raise ValueError(f"regions repeat, or {GLOBAL_REGION!r} is missing")
-    network = RadirNetwork(
-        config, vocabulary_size=len(tokenizer.vocabulary), regions=keys, findings=manifest["findings"]
-    )
-    tensors = load_tensors(weights)
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
-        raise ValueError("a weight is not a finite number")
-    network.load_state_dict(tensors, strict=True)
+    network: RadirNetwork | ExternalNetwork
+    if _is_external(manifest):
+        external = ExternalConfig.from_json(manifest["network"])
+        network, shape = ExternalNetwork(external, weights, keys), external.shape
+    else:
+        config = NetworkConfig.from_json(manifest["network"])
+        if tuple(config.stems) != (kind,):
+            raise ValueError("the kinds of image disagree")
+        network, shape = _own_network(config, manifest, keys, len(tokenizer.vocabulary)), config.stems[kind].shape
+        _fill(network, weights)
+    if preprocessing.shape != shape:
+        raise ValueError("the preprocessing's shape is not the network's")
     return Bundle(
         kind=kind,
         network=network.eval(),
@@ -160,6 +197,17 @@ def _assembled(manifest: Mapping[str, Any], weights: bytes) -> Bundle:
         model_id=_model_id(manifest),
         manifest=manifest,
     )
+
+
+def _own_network(config: NetworkConfig, manifest: Mapping[str, Any], keys: list[str], words: int) -> RadirNetwork:
+    return RadirNetwork(config, vocabulary_size=words, regions=keys, findings=manifest["findings"])
+
+
+def _fill(network: RadirNetwork, weights: bytes) -> None:
+    tensors = load_tensors(weights)
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+        raise ValueError("a weight is not a finite number")
+    network.load_state_dict(tensors, strict=True)
 
 
 def golden_image(shape: Sequence[int]) -> F32:

@@ -9,6 +9,7 @@ from radir_pacs.errors import BadInput, Quarantined
 from radir_pacs.types import Encoding, ImageKind, View, Volume
 
 from .bundle import Bundle
+from .external import ExternalNetwork
 from .network import view_index
 from .preprocess import preprocess
 
@@ -31,6 +32,8 @@ class Encoder:
     def __init__(self, bundle: Bundle, device: str = "auto", threads: int = 0) -> None:
         if threads > 0:
             torch.set_num_threads(threads)
+            if isinstance(bundle.network, ExternalNetwork):
+                bundle.network.use_threads(threads)
         self.device = choose_device(device)
         self.bundle = bundle
         self.model_id: str = bundle.model_id

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from radir_pacs.encode import Bundle, Encoder, default_bundles
-from radir_pacs.encode.bundle import MANIFEST, WEIGHTS, _manifest_hash, _model_id
+from radir_pacs.encode.bundle import CARD, MANIFEST, WEIGHTS, _manifest_hash, _model_id
 from radir_pacs.errors import BundleRefused
 from radir_pacs.types import ImageKind
 from tests.model_material import seeded_bundle
@@ -33,7 +33,7 @@ def test_a_saved_bundle_answers_as_before(kind: ImageKind, tmp_path: Path) -> No
     before = seeded_bundle(kind)
     saved = before.save(tmp_path / "model")
     loaded = Bundle.load(tmp_path / "model")
-    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [MANIFEST, WEIGHTS]
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [CARD, MANIFEST, WEIGHTS]
     assert saved.model_id == loaded.model_id
     assert loaded.model_id.startswith(f"{kind.lower()}-tiny-") and loaded.model_id.replace("-", "").isalnum()
     assert loaded.training == before.training and loaded.regions == before.regions

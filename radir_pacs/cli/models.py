@@ -1,0 +1,206 @@
+"""``radir models``: which models are served, the card of one, and taking in an image encoder from elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from radir_pacs import anatomy, config
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.cli.output import errors, out, print_json
+from radir_pacs.cli.state import is_held
+from radir_pacs.config import Settings
+from radir_pacs.errors import BadInput, BundleRefused, NotFound
+from radir_pacs.types import ImageKind
+
+MOST_FILE_BYTES = 8 * 2**20
+_NOT_FOR_PEOPLE = frozenset({"text_vocabulary", "golden"})
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("models", help="the models that are served, their cards, and networks from elsewhere")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listed = actions.add_parser("list", help="the bundles that are set to be served, and which model answers now")
+    shown = actions.add_parser("show", help="the card of a model: data, licence, what was measured, limits")
+    shown.add_argument("model", metavar="MODEL", help="a model's id, or a bundle's folder")
+    for known in (listed, shown):
+        known.add_argument("--json", action="store_true", help="for machines")
+        config.add_flags(known)
+    listed.set_defaults(run=show_list, needs_settings=True)
+    shown.set_defaults(run=show, needs_settings=True)
+    _register_import(actions)
+
+
+def _register_import(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = actions.add_parser(
+        "import", help="make a bundle of an image encoder from elsewhere: ONNX, TorchScript or torch.export (.pt2)"
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="takes image float32 [1, 1, *shape] and, if it wants "
+                        "one, view int64 [1]; answers [1, regions, dim], or [1, dim] for the whole chest")  # fmt: skip
+    parser.add_argument("--kind", choices=[kind.lower() for kind in ImageKind], required=True, help="what it encodes")
+    parser.add_argument("--name", required=True, help="its name, which begins the model's id")
+    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder the bundle is written to")
+    parser.add_argument("--regions", metavar="KEYS", help="keys of regions in the order of its output, with commas")
+    parser.add_argument(
+        "--preprocessing", metavar="HOW", help="tiny, small, base or a JSON file: how an image is prepared (tiny)"
+    )
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        metavar="FILE",
+        help="JSON: regions, preprocessing, training and metrics, as it has them",
+    )
+    parser.add_argument("--data", metavar="TEXT", help="what it was trained on, for its card")
+    parser.add_argument("--licence", metavar="TEXT", help="under which licence, for its card")
+    parser.add_argument("--intended-use", metavar="TEXT", help="what it is fit for, for its card")
+    parser.add_argument(
+        "--slowest-s", type=float, default=5.0, metavar="S", help="seconds an image may take here (default 5)"
+    )
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="of the network; 0 lets torch choose")
+    parser.add_argument(
+        "--trust-code", action="store_true", help="open TorchScript and .pt2 where this system cannot confine a program"
+    )
+    parser.add_argument("--json", action="store_true", help="for machines")
+    parser.set_defaults(run=import_file)
+
+
+def show_list(args: argparse.Namespace, settings: Settings) -> int:
+    """A folder that cannot be served is listed with its reason; exit code 1 then."""
+    from radir_pacs.encode.bundle import read_manifest
+
+    answering = {model["model_id"] for model in _answering(settings)}
+    rows: list[dict[str, Any]] = []
+    for folder in _folders(settings):
+        row: dict[str, Any] = {"folder": str(folder), "problem": None}
+        try:
+            manifest = read_manifest(folder)
+            row |= {"model_id": str(manifest["model_id"]), "kind": str(manifest["kind"])}
+            row |= {"regions": len(manifest["regions"]), "answers": manifest["model_id"] in answering}
+        except (BundleRefused, KeyError, TypeError) as error:
+            row["problem"] = str(error)
+        rows.append(row)
+    if args.json:
+        print_json(rows)
+    else:
+        table = Table("model", "kind", "regions", "answers now", "folder")
+        for row in rows:
+            if row["problem"]:
+                table.add_row("refused", "", "", "", f"{row['folder']}: {row['problem']}")
+            else:
+                answers = "yes" if row["answers"] else "no"
+                table.add_row(row["model_id"], row["kind"], str(row["regions"]), answers, row["folder"])
+        out.print(table)
+    return int(any(row["problem"] for row in rows))
+
+
+def show(args: argparse.Namespace, settings: Settings) -> int:
+    """Raises NotFound, BundleRefused."""
+    from radir_pacs.encode.card import model_card
+
+    manifest = _manifest_of(args.model, settings)
+    if args.json:
+        print_json({key: value for key, value in manifest.items() if key not in _NOT_FOR_PEOPLE})
+        return 0
+    try:
+        print(model_card(manifest))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleRefused(f"{args.model}: the manifest does not describe a model: {error}") from None
+    return 0
+
+
+def _manifest_of(wanted: str, settings: Settings) -> Mapping[str, Any]:
+    from radir_pacs.encode.bundle import MANIFEST, read_manifest
+
+    if (Path(wanted) / MANIFEST).is_file():
+        return read_manifest(Path(wanted))
+    for folder in _folders(settings):
+        if (folder / MANIFEST).is_file() and (manifest := read_manifest(folder)).get("model_id") == wanted:
+            return manifest
+    if settings.database_url or is_held(settings):
+        with Catalogue.open(settings) as catalogue:
+            model = catalogue.model(wanted)
+        if model is not None:
+            return model.manifest
+    raise NotFound(f"there is no model or bundle {wanted!r}; `radir models list` shows those that are served")
+
+
+def _folders(settings: Settings) -> list[Path]:
+    from radir_pacs.encode import default_bundles
+
+    return [Path(folder) for folder in settings.models] or list(default_bundles().values())
+
+
+def _answering(settings: Settings) -> list[Mapping[str, Any]]:
+    """The manifests of the models that answer now; none where nothing runs."""
+    if not (settings.database_url or is_held(settings)):
+        return []
+    with Catalogue.open(settings) as catalogue:
+        models = [catalogue.active_model(kind) for kind in ImageKind]
+    return [model.manifest for model in models if model is not None]
+
+
+def import_file(args: argparse.Namespace, settings: Settings | None) -> int:
+    """Raises BundleRefused with what is wrong with the model and what to do, BadInput, OSError."""
+    if not (math.isfinite(args.slowest_s) and args.slowest_s > 0):
+        raise BadInput("--slowest-s is a number of seconds above 0")
+    from radir_pacs.encode import default_bundles
+    from radir_pacs.encode.import_model import ImportRequest, import_model
+
+    kind = ImageKind(args.kind.upper())
+    said = _json(args.manifest) if args.manifest else {}
+    keys = args.regions.split(",") if args.regions else said.get("regions") or [anatomy.ROOT]
+    card = {"data": args.data, "licence": args.licence, "intended_use": args.intended_use}
+    try:
+        request = ImportRequest(
+            name=args.name,
+            kind=kind,
+            preprocessing=_preprocessing(args.preprocessing or said.get("preprocessing") or "tiny", kind),
+            regions=[anatomy.region(str(key).strip()) for key in keys],
+            training={**said.get("training", {}), **{key: text for key, text in card.items() if text}},
+            metrics=dict(said.get("metrics", {})),
+            slowest_s=args.slowest_s,
+            threads=args.threads,
+            trust_code=args.trust_code,
+        )
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{args.manifest or 'the command'}: {error}") from None
+    with errors.status("the model is opened, turned into ONNX and tried"):
+        bundle = import_model(args.file, request).save(args.out)
+    if args.json:
+        print_json({"model_id": bundle.model_id, "bundle": str(args.out), **bundle.training})
+    else:
+        out.print(f"{bundle.model_id} written to {args.out}, {bundle.training['seconds_per_image']} s an image")
+        others = [str(folder) for other, folder in default_bundles().items() if other is not kind]
+        out.print(f"to serve it: radir up --models {','.join([str(args.out), *others])}")
+    return 0
+
+
+def _preprocessing(wanted: Any, kind: ImageKind) -> Any:
+    """A configuration's name, a JSON file, or what a manifest says."""
+    from radir_pacs.encode import CONFIGS, Preprocessing
+
+    if isinstance(wanted, str) and wanted in CONFIGS:
+        return Preprocessing.of(CONFIGS[wanted], kind)
+    value = wanted if isinstance(wanted, Mapping) else _json(Path(wanted))
+    try:
+        return Preprocessing.from_json({"kind": kind.value, "spacing_mm": (), **value})
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"preprocessing: {error}; it has shape, clip and, for CT, spacing_mm") from None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        content = file.read(MOST_FILE_BYTES + 1)
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict) or len(content) > MOST_FILE_BYTES:
+        raise BadInput(f"{path}: not a JSON object of at most {MOST_FILE_BYTES // 2**20} MiB")
+    return value

@@ -1,0 +1,149 @@
+"""The model card: what a manifest says of its model, for a person who decides whether to use it.
+
+Made from the manifest alone, word for word the same each time; it is no part of the model and of its id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+NOT_DIAGNOSIS = "Decision support, not diagnosis: similar cases are shown, and they may have another disease."
+NOT_SAID = "not said"
+_DEEPEST = 4  # of measurements inside measurements
+_IMAGES = {"CXR": "chest radiographs", "CT": "chest CT"}
+
+
+def model_card(manifest: Mapping[str, Any]) -> str:
+    """Markdown."""
+    training, regions = manifest["training"], manifest["regions"]
+    return "\n".join(
+        [
+            f"# {_text(manifest['model_id'])}",
+            "",
+            f"**{NOT_DIAGNOSIS}**",
+            "",
+            "Made from `manifest.json`.",
+            "",
+            "## Intended use",
+            "",
+            f"- Finding earlier {_IMAGES[manifest['kind']]} that are similar at a region, by "
+            + ("one vector a region." if len(regions) > 1 else "one vector of the whole chest."),
+            f"- {_text(training.get('intended_use', 'The maker of the model did not say what it is fit for.'))}",
+            "",
+            "## Network and input",
+            "",
+            *_network(manifest),
+            "",
+            "## Data and licence",
+            "",
+            f"- data: {_text(training.get('data', NOT_SAID))}",
+            f"- licence: {_text(training.get('licence', NOT_SAID))}",
+            *(
+                f"- {_words(key)}: {_plain(value)}"
+                for key, value in sorted(training.items())
+                if key not in _SAID_ELSEWHERE
+            ),
+            "",
+            "## Measured",
+            "",
+            *(_measured(manifest["metrics"]) or ["Nothing was measured: how well it finds is not known."]),
+            "",
+            "## Limits",
+            "",
+            *(f"- {line}" for line in _limits(manifest)),
+            "",
+            "## Regions",
+            "",
+            ", ".join(f"{_text(region['name'])}" for region in regions),
+            "",
+        ]
+    )
+
+
+_SAID_ELSEWHERE = frozenset({"data", "licence", "intended_use", "limits"})
+
+
+def _network(manifest: Mapping[str, Any]) -> Iterator[str]:
+    network, image = manifest["network"], manifest["preprocessing"]
+    engine = "ONNX, from elsewhere" if network.get("engine") else "RadIR network"
+    yield f"- {engine}, configuration {_text(network['name'])}, vectors of {network['embedding_dim']} numbers"
+    size = " x ".join(str(n) for n in image["shape"])
+    if image["spacing_mm"]:
+        yield f"- input: {size} voxels of {' x '.join(f'{mm:g}' for mm in image['spacing_mm'])} mm, {_clip(image)} HU"
+    else:
+        yield f"- input: {size} pixels, letterboxed, clipped to percentiles {_clip(image)}, standardised"
+    yield f"- weights: SHA-256 `{_text(manifest['weights_sha256'])}`"
+
+
+def _clip(image: Mapping[str, Any]) -> str:
+    low, high = image["clip"]
+    return f"{low:g} to {high:g}"
+
+
+def _limits(manifest: Mapping[str, Any]) -> Iterator[str]:
+    said = manifest["training"].get("limits", ())
+    for line in (said,) if isinstance(said, str) else said:
+        yield _text(line)
+    spacing = manifest["preprocessing"]["spacing_mm"]
+    if spacing:
+        yield f"What is smaller than a voxel of {max(spacing):g} mm is averaged away, however it was trained."
+    else:
+        yield f"At {max(manifest['preprocessing']['shape'])} pixels a hairline fracture cannot be seen."
+    if len(manifest["regions"]) == 1:
+        yield "It knows no region apart: a question about one is answered for the whole chest."
+    if manifest["kind"] == "CXR":
+        yield "A lateral view is not asked for regions of one side."
+    yield "Recall on patients unlike those it was measured on is not known."
+
+
+def _measured(metrics: Mapping[str, Any], title: str = "", depth: int = 0) -> list[str]:
+    """Plain numbers as a list; the regions of a measurement as a table; measurements inside as sections below."""
+    lines: list[str] = []
+    plain = {key: value for key, value in metrics.items() if not isinstance(value, Mapping)}
+    if title and (plain or "regions" in metrics):
+        lines += [f"### {title}", ""]
+    lines += [f"- {_words(key)}: {_plain(value)}" for key, value in plain.items()]
+    if plain:
+        lines.append("")
+    for key, value in metrics.items():
+        if not isinstance(value, Mapping):
+            continue
+        if key == "regions" and value and all(isinstance(row, Mapping) for row in value.values()):
+            lines += [*_table(value), ""]
+        elif depth < _DEEPEST:
+            inner = _measured(value, f"{title}, {_words(key)}" if title else _words(key), depth + 1)
+            lines += [*inner, ""] if inner else []
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def _table(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+    lines = [f"| region | {' | '.join(_words(name) for name in columns)} |", "|---|" + "---:|" * len(columns)]
+    for key, row in rows.items():
+        lines.append(f"| {_words(key)} | {' | '.join(_plain(row.get(name, '')) for name in columns)} |")
+    return lines
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "too few to measure"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, list | tuple):
+        return f"{', '.join(_plain(item) for item in value)}"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{_words(key)} {_plain(item)}" for key, item in value.items())
+    return _text(value)
+
+
+def _words(key: object) -> str:
+    return _text(key).replace("_", " ")
+
+
+def _text(value: object) -> str:
+    """One line without marks of a table or of HTML: a manifest may come from anywhere."""
+    line = " ".join(str(value).split())
+    return "".join(c for c in line if c.isprintable()).replace("|", "/").replace("<", "(").replace(">", ")")
