@@ -9,6 +9,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 NOT_DIAGNOSIS = "Decision support, not diagnosis: similar cases are shown, and they may have another disease."
+NOT_MEASURED = "Nothing was measured: how well it finds is not known."
+HOW_TO_READ = (
+    "Recall at k is the share of questions that find a case with the same findings at the region among the first k; "
+    "random is what a random order would find: only what lies above it was learned."
+)
 NOT_SAID = "not said"
 _DEEPEST = 4  # of measurements inside measurements
 _IMAGES = {"CXR": "chest radiographs", "CT": "chest CT"}
@@ -47,7 +52,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
             "",
             "## Measured",
             "",
-            *(_measured(manifest["metrics"]) or ["Nothing was measured: how well it finds is not known."]),
+            *([HOW_TO_READ, "", *_measured(manifest["metrics"])] if manifest["metrics"] else [NOT_MEASURED]),
             "",
             "## Limits",
             "",
@@ -103,7 +108,7 @@ def _measured(metrics: Mapping[str, Any], title: str = "", depth: int = 0) -> li
     plain = {key: value for key, value in metrics.items() if not isinstance(value, Mapping)}
     if title and (plain or "regions" in metrics):
         lines += [f"### {title}", ""]
-    lines += [f"- {_words(key)}: {_plain(value)}" for key, value in plain.items()]
+    lines += [f"- {_words(key)}: {_figure(key, value)}" for key, value in plain.items()]
     if plain:
         lines.append("")
     for key, value in metrics.items():
@@ -123,24 +128,33 @@ def _table(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
     lines = [f"| region | {' | '.join(_words(name) for name in columns)} |", "|---|" + "---:|" * len(columns)]
     for key, row in rows.items():
-        lines.append(f"| {_words(key)} | {' | '.join(_plain(row.get(name, '')) for name in columns)} |")
+        lines.append(f"| {_words(key)} | {' | '.join(_figure(name, row.get(name, '')) for name in columns)} |")
     return lines
 
 
 def _plain(value: Any) -> str:
     if value is None:
         return "too few to measure"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.3g}"
+        return f"{value:.3f}" if 0.01 <= abs(value) < 1000 else f"{value:.3g}"
     if isinstance(value, list | tuple):
-        return f"{', '.join(_plain(item) for item in value)}"
+        return ", ".join(_plain(item) for item in value)
     if isinstance(value, Mapping):
         return "; ".join(f"{_words(key)} {_plain(item)}" for key, item in value.items())
     return _text(value)
 
 
+def _figure(key: str, value: Any) -> str:
+    if "interval" in key and isinstance(value, list | tuple) and len(value) == 2:
+        return f"{_plain(value[0])} to {_plain(value[1])}"
+    return _plain(value)
+
+
 def _words(key: object) -> str:
-    return _text(key).replace("_", " ")
+    words = _text(key).replace("_", " ")
+    return {"interval 95": "95 % interval"}.get(words, words)
 
 
 def _text(value: object) -> str:
