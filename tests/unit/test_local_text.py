@@ -1,0 +1,134 @@
+"""A BERT-family folder becomes the text tower: read offline, from safetensors alone, frozen."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from radir_pacs.encode.local_text import LocalTextEncoder, UnreadText, from_description, from_folder
+from radir_pacs.errors import BadInput
+
+transformers = pytest.importorskip("transformers")
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "right",
+    "left",
+    "lung",
+    "heart",
+    "pleur",
+    "##al",
+    "effusion",
+    "in",
+]
+WIDTH = 24
+
+
+def bert_folder(folder: Path, kind: str = "bert", *, safe: bool = True) -> Path:
+    """A tiny random model as it would come from elsewhere."""
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    transformers.BertTokenizerFast(
+        vocab=str(folder / "vocab.txt"), vocab_file=str(folder / "vocab.txt")
+    ).save_pretrained(folder)
+    sizes: dict[str, Any] = {"vocab_size": len(WORDS), "max_position_embeddings": 20, "pad_token_id": 0}
+    if kind == "distilbert":
+        config = transformers.DistilBertConfig(dim=16, n_layers=1, n_heads=2, hidden_dim=32, **sizes)
+    else:
+        config = transformers.AutoConfig.for_model(
+            kind, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, **sizes
+        )
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = transformers.AutoModel.from_config(config)
+    if safe:
+        model.save_pretrained(folder)
+    else:
+        config.save_pretrained(folder)
+        torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["bert", "electra", "distilbert"])
+def test_a_folder_reads_texts_of_any_length(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*args: object) -> None:
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    encoder, tokenizer = from_folder(bert_folder(tmp_path / "bert", kind), WIDTH)
+    texts = ["right lung", "pleural effusion in left lung", "heart " * 100, ""]
+    rows = tokenizer.batch(texts)
+    assert len({len(row) for row in rows}) == 1 and len(rows[0]) == 20, "cut at what the model has positions for"
+    assert rows[0][:4] == [WORDS.index(word) for word in ("[CLS]", "right", "lung", "[SEP]")]
+    vectors = encoder(torch.tensor(rows))
+    assert vectors.shape == (4, WIDTH) and bool(torch.isfinite(vectors).all())
+    alone = encoder(torch.tensor(tokenizer.batch(texts[:1])))
+    assert torch.allclose(alone, vectors[:1], atol=1e-5), "padding does not matter"
+    assert not torch.allclose(vectors[0], vectors[1], atol=1e-3)
+
+
+def test_its_body_is_frozen_and_its_map_is_trained(tmp_path: Path) -> None:
+    encoder, tokenizer = from_folder(bert_folder(tmp_path / "bert"), WIDTH)
+    ids = torch.tensor(tokenizer.batch(["right lung", "heart"]))
+    encoder.train()
+    assert torch.equal(encoder(ids), encoder(ids)), "no dropout inside"
+    encoder(ids).square().sum().backward()
+    assert all(parameter.grad is None for parameter in encoder.body.parameters())
+    assert all(parameter.grad is not None for parameter in encoder.project.parameters())
+
+
+def test_it_is_built_again_from_what_a_bundle_holds(tmp_path: Path) -> None:
+    encoder, tokenizer = from_folder(bert_folder(tmp_path / "bert"), WIDTH)
+    description = json.loads(json.dumps(encoder.description))
+    again = from_description(description, WIDTH)
+    assert isinstance(again, LocalTextEncoder)
+    again.load_state_dict(encoder.state_dict(), strict=True)
+    ids = torch.tensor(tokenizer.batch(["right lung"]))
+    assert torch.equal(again.eval()(ids), encoder.eval()(ids))
+
+
+def test_without_the_extra_free_text_is_refused_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, _ = from_folder(bert_folder(tmp_path / "bert"), WIDTH)
+    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
+    stand_in = from_description(encoder.description, WIDTH)
+    assert isinstance(stand_in, UnreadText)
+    with pytest.raises(BadInput, match=r"radir-pacs\[transformers\]"):
+        stand_in(torch.ones(1, 1, dtype=torch.int64))
+
+
+def test_pickled_weights_are_refused_unread(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="safetensors"):
+        from_folder(bert_folder(tmp_path / "bert", safe=False), WIDTH)
+
+
+def test_a_name_is_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="nothing is fetched"):
+        from_folder(Path("bert-base-uncased"), WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model_type": "gpt2"}, "gpt2"),
+        ({"hidden_size": 1 << 30}, "hidden_size"),
+        ({"num_hidden_layers": 10_000}, "num_hidden_layers"),
+        ({"vocab_size": 5}, "cannot be read|more words"),
+        ({"auto_map": {"AutoModel": "evil.Model"}, "model_type": "evil"}, "evil"),
+    ],
+)
+def test_a_folder_that_is_not_fit_is_refused(change: dict[str, Any], said: str, tmp_path: Path) -> None:
+    folder = bert_folder(tmp_path / "bert")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **change}))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'was_here')!r}, 'w')")
+    with pytest.raises(BadInput, match=said) as caught:
+        from_folder(folder, WIDTH)
+    assert "\n" not in str(caught.value) and not (tmp_path / "was_here").exists()
