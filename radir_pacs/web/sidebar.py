@@ -32,9 +32,20 @@ _STEPS = (StudyState.RECEIVING, StudyState.STABLE, StudyState.ENCODED, StudyStat
 
 @blueprint.get("/api/regions")
 def regions() -> Response:
-    """``?kind=CXR``: the regions such images show, parents first, with what the picture of a chest needs."""
-    kind = _kind() or ImageKind.CXR
-    return jsonify({"kind": kind, "regions": _regions(kind)})
+    """``?kind=CXR&study=…``: the regions such images show, parents first, with what the picture of a chest needs.
+
+    Known are those that the study has vectors for; without a study, those that our models are trained for.
+    """
+    kind, study = _kind() or ImageKind.CXR, parameters.one("study")
+    known = {region.key for region in anatomy.trained(kind)} if study is None else _known(study, kind)
+    return jsonify({"kind": kind, "regions": [region | {"known": region["key"] in known} for region in _regions(kind)]})
+
+
+def _known(study: str, kind: ImageKind) -> set[str]:
+    catalogue = services().catalogue
+    model = catalogue.active_model(kind)
+    encoding = catalogue.encoding_of(study, model.model_id) if model else None
+    return set(encoding.regions) if encoding else set()
 
 
 @blueprint.get("/api/typed")
@@ -144,8 +155,8 @@ def _regions(kind: ImageKind) -> list[dict[str, Any]]:
             "name": region.name,
             "parent": region.parent,
             "synonyms": region.synonyms,
-            "trained": kind in region.trained,
-            "outline": [[round(x, 4), round(y, 4)] for x, y in anatomy.outline(region.key, kind)],
+            # A volume has all heights: the frontal view tells them apart, one of its slices would not.
+            "outline": [[round(x, 4), round(y, 4)] for x, y in anatomy.outline(region.key, ImageKind.CXR)],
         }
         for region in anatomy.regions(kind)
     ]

@@ -36,10 +36,18 @@ OHIF = ROOT / ".cache" / "ohif"
 MODEL, DIM = {ImageKind.CXR: "cxr-viewer-test", ImageKind.CT: "ct-viewer-test"}, 16
 THIN = "costophrenic_angles"
 HOSTILE_NAME = "<img src=x onerror=alert(1)>^\u202eNoelle"
+HOSTILE_DESCRIPTION = "<img src=x onerror=alert(6)> \u202ethgir"
 HOSTILE_REPORT = (
     "FINDINGS: Consolidation in the left lower lobe <img src=x onerror=alert(2)> \u202etxet\u202c \x1b[31mred"
     " <script>alert(3)</script> ${alert(4)} javascript:alert(5)."
 )
+FOCUSED = """
+(() => {
+  let at = document.activeElement;
+  while (at.shadowRoot?.activeElement) at = at.shadowRoot.activeElement;
+  return at.getAttribute('aria-label') ?? at.textContent;
+})()
+"""  # the label of what has the focus
 expect.set_options(timeout=15_000)  # a loaded machine is slow, not wrong
 _WATCH = """
 window.violations = [];
@@ -127,6 +135,7 @@ def fill(web: Web, phantoms: Path, study: dict[str, Any], number: int, *, hostil
     for ds in images:
         if hostile:
             ds.SpecificCharacterSet, ds.PatientName = "ISO_IR 192", HOSTILE_NAME
+            ds.StudyDescription = ds.SeriesDescription = HOSTILE_DESCRIPTION
         ds.ManufacturerModelName = "Model A" if number % 2 else "Model B"
     web.store(*images)
     web.catalogue.complete_now(study["study_uid"])
@@ -200,6 +209,20 @@ def page(context: BrowserContext) -> Iterator[Page]:
     yield page
     assert page.evaluate("window.violations ?? []") == []
     assert failures == []
+
+
+def serious_issues(page: Page, where: str = "document") -> list[tuple[str, str, str]]:
+    """What axe finds serious or critical in a part of the page."""
+    program = ROOT / "viewer" / "node_modules" / "axe-core" / "axe.min.js"
+    if not program.exists():
+        pytest.skip("axe-core is not installed; run: make lint-viewer")
+    page.evaluate(program.read_text())
+    found = page.evaluate(f"axe.run({where}, {{ resultTypes: ['violations'] }}).then((result) => result.violations)")
+    return [
+        (issue["id"], issue["nodes"][0]["html"][:200], issue["nodes"][0]["failureSummary"])
+        for issue in found
+        if issue["impact"] in ("serious", "critical")
+    ]
 
 
 def picture_of(page: Page, name: str) -> None:

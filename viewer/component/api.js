@@ -36,11 +36,11 @@ export class Api {
     return (await this.ask(`/api/studies/${encodeURIComponent(study)}`, { signal })).json();
   }
 
-  /** @param {string} kind @returns {Promise<Region[]>} */
-  regions(kind) {
+  /** Regions of such images, and which of them are known of a study. @param {string} kind @param {string} study @returns {Promise<Region[]>} */
+  regions(kind, study) {
     let found = this.regionsOf.get(kind);
     if (!found) {
-      found = this.ask(`/api/regions?kind=${kind}`)
+      found = this.ask(`/api/regions?${new URLSearchParams({ kind, study })}`)
         .then((answer) => answer.json())
         .then((body) => body.regions);
       found.catch(() => this.regionsOf.delete(kind));

@@ -7,20 +7,19 @@ import { h, pointsOf, svg } from './dom.js';
 /** What is always drawn, so that one finds one's way; everything else shows itself under the pointer. */
 const LANDMARKS = new Set([
   ...['right_upper_lobe', 'right_middle_lobe', 'right_lower_lobe', 'left_upper_lobe', 'left_lower_lobe', 'lungs'],
-  ...['right_lung', 'left_lung', 'heart', 'aorta', 'trachea', 'spine', 'vertebrae'],
+  ...['right_lung', 'left_lung', 'heart', 'aorta', 'trachea', 'spine', 'vertebrae', 'pleura', 'liver'],
 ]);
 
 /**
  * The same list of regions is reached by keyboard beside it, so the picture itself is for pointers.
  * @param {object} options
  * @param {import('./region-index.js').RegionIndex} options.index
- * @param {string} options.kind
  * @param {string} options.chosen key
  * @param {(region: Region) => string} options.nameOf
  * @param {import('./strings.js').Say} options.say
  * @param {(region: Region) => void} options.onPick
  */
-export function chestPicture({ index, kind, chosen, nameOf, say, onPick }) {
+export function chestPicture({ index, chosen, nameOf, say, onPick }) {
   const classOf = (/** @type {string} */ key) =>
     ['shape', LANDMARKS.has(key) && 'landmark', key === chosen && 'chosen'].filter(Boolean).join(' ');
   const shapes = new Map(
@@ -32,8 +31,8 @@ export function chestPicture({ index, kind, chosen, nameOf, say, onPick }) {
   const caption = h('figcaption', {}, say('picture_hint'));
   const drawing = svg(
     'svg',
-    { viewBox: '0 0 100 100', class: 'chest', role: 'img', 'aria-label': say(kind === 'CT' ? 'picture_label_ct' : 'picture_label') },
-    kind === 'CT' ? svg('ellipse', { cx: 50, cy: 51, rx: 47, ry: 38, class: 'body' }) : torso(),
+    { viewBox: '0 0 100 100', class: 'chest', role: 'img', 'aria-label': say('picture_label') },
+    torso(),
     ...shapes.values(),
     svg('text', { x: 3, y: 8, class: 'side' }, say('right_side')),
     svg('text', { x: 97, y: 8, class: 'side', 'text-anchor': 'end' }, say('left_side'))

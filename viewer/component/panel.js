@@ -134,7 +134,7 @@ export class Panel {
     answer.wait();
     try {
       for await (const line of this.server.similar(this.studyUid, this.query, signal)) {
-        if (line.type === 'head') answer.begin(line, study, question.index?.byKey.get(line.region_asked.key)?.trained ?? false);
+        if (line.type === 'head') answer.begin(line, study, question.index?.byKey.get(line.region_asked.key)?.known ?? false);
         else if (line.type === 'case') answer.add(line, study, this.judged.get(`${line.study} ${answer.head?.region_answered.key}`));
         else if (line.type === 'excerpt') answer.cards.get(line.rank)?.showExcerpt(line);
       }

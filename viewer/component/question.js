@@ -30,6 +30,7 @@ export class Question {
     /** @type {string | null} a concept that the cases' reports must affirm */
     this.finding = null;
     this.kind = '';
+    this.studyUid = '';
     /** @type {string[]} kinds of image that the study has */
     this.kindsOfStudy = [];
     /** @type {RegionIndex | null} */
@@ -48,6 +49,7 @@ export class Question {
 
   /** Offer what can be asked of a study. @param {Study} study */
   async fit(study) {
+    this.studyUid = study.study;
     this.kindsOfStudy = study.kinds;
     await this.fitKind(study.kinds.includes(this.kind) ? this.kind : study.kinds[0]);
   }
@@ -55,7 +57,7 @@ export class Question {
   /** @param {string} kind */
   async fitKind(kind) {
     this.kind = kind;
-    this.index = new RegionIndex(await this.server.regions(kind));
+    this.index = new RegionIndex(await this.server.regions(kind, this.studyUid));
     if (!this.index.byKey.has(this.region)) await this.resolveRegion();
     this.kinds.replaceChildren(
       ...this.kindsOfStudy.map((each) =>
@@ -118,7 +120,7 @@ export class Question {
   /** Draw what is asked. */
   show() {
     const region = this.index?.byKey.get(this.region);
-    if (this.index) this.picker.show(this.index, this.kind, this.region);
+    if (this.index) this.picker.show(this.index, this.region);
     this.chosen.replaceChildren(
       h('b', {}, this.say('region')),
       h('span', { class: 'chip strong' }, region ? this.nameOf(region) : this.region),

@@ -10,6 +10,7 @@
 import { Panel } from './panel.js';
 import { sheet } from './styles.js';
 
+const KEYS = ['keydown', 'keypress', 'keyup'];
 const HERE = new URL('..', import.meta.url).pathname.replace(/\/$/, '');
 
 export class RadirSimilarCases extends HTMLElement {
@@ -22,6 +23,8 @@ export class RadirSimilarCases extends HTMLElement {
     /** @type {Panel | null} */
     this.panel = null;
     this.queued = false;
+    // A viewer's shortcuts (in OHIF letters, arrows and Enter) do not see that a field in here has the focus.
+    for (const name of KEYS) this.root.addEventListener(name, (event) => event.stopPropagation());
   }
 
   connectedCallback() {

@@ -36,7 +36,7 @@ export class RegionIndex {
       const at = all.findIndex((text) => words.every((word) => beginsIn(text, word)));
       if (at < 0) continue;
       const exact = all.includes(words.join(' ')) ? -10 : 0;
-      found.push({ region, weight: exact + Math.min(at, 3) - (region.trained ? 1 : 0) });
+      found.push({ region, weight: exact + Math.min(at, 3) - (region.known ? 1 : 0) });
     }
     return found
       .sort((a, b) => a.weight - b.weight)
@@ -61,12 +61,15 @@ export class RegionIndex {
       .sort((a, b) => areaOf(a.outline) - areaOf(b.outline));
   }
 
-  /** What the picture shows: the trained regions with an outline of their own. */
+  /** What the picture shows: the whole, and each region that the model knows, of those with one outline the widest. */
   drawn() {
-    return this.regions.filter((region) => {
-      const parent = region.parent === null ? undefined : this.byKey.get(region.parent);
-      return (region.trained || !parent) && (!parent || String(parent.outline) !== String(region.outline));
-    });
+    /** @type {Map<string, Region>} */
+    const shapes = new Map();
+    for (const region of this.regions) {
+      const shape = String(region.outline);
+      if ((region.known || region.parent === null) && !shapes.has(shape)) shapes.set(shape, region);
+    }
+    return [...shapes.values()];
   }
 }
 

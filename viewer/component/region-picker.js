@@ -23,7 +23,6 @@ export class RegionPicker {
     this.onTyped = onTyped;
     /** @type {import('./region-index.js').RegionIndex | null} */
     this.index = null;
-    this.kind = 'CXR';
     this.chosen = '';
     /** @type {Region[]} */
     this.offered = [];
@@ -68,11 +67,10 @@ export class RegionPicker {
     );
   }
 
-  /** @param {import('./region-index.js').RegionIndex} index @param {string} kind @param {string} chosen key */
-  show(index, kind, chosen) {
+  /** @param {import('./region-index.js').RegionIndex} index @param {string} chosen key */
+  show(index, chosen) {
     const same = this.index === index && this.chosen === chosen;
     this.index = index;
-    this.kind = kind;
     this.chosen = chosen;
     if (same) return;
     if (!this.pictureBox.hidden && !this.pictureBox.matches(':hover')) this.drawPicture();
@@ -156,7 +154,7 @@ export class RegionPicker {
 
   drawPicture() {
     if (!this.index) return;
-    this.pictureBox.replaceChildren(chestPicture({ ...this.drawingOptions(), index: this.index, kind: this.kind }));
+    this.pictureBox.replaceChildren(chestPicture({ ...this.drawingOptions(), index: this.index }));
   }
 
   drawingOptions() {
@@ -181,8 +179,8 @@ export class RegionPicker {
             'button',
             {
               type: 'button',
-              class: region.trained ? 'region' : 'region coarser',
-              title: region.trained ? null : this.say('coarser'),
+              class: region.known ? 'region' : 'region coarser',
+              title: region.known ? null : this.say('coarser'),
               'aria-current': region.key === this.chosen ? 'true' : null,
               onclick: () => this.pick(region),
             },

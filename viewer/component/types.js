@@ -23,7 +23,7 @@
  * @property {string} name
  * @property {string | null} parent
  * @property {string[]} synonyms
- * @property {boolean} trained
+ * @property {boolean} known
  * @property {[number, number][]} outline
  *
  * @typedef {{key: string, name: string}} RegionName

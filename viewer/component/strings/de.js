@@ -13,7 +13,6 @@ export const de = {
   picture: 'Bild',
   picture_hint: 'Stelle anklicken; nochmals klicken für die größere Region darum.',
   picture_label: 'Brustkorb von vorn, die rechte Seite des Patienten links',
-  picture_label_ct: 'Brustkorb im Querschnitt, die rechte Seite des Patienten links',
   all_regions: 'Alle Regionen',
   coarser: 'wird aus einer größeren Region beantwortet',
   right_side: 'R',

@@ -10,7 +10,6 @@ export const en = {
   picture: 'Picture',
   picture_hint: 'Click a place; click again for the larger region around it.',
   picture_label: 'Chest, seen from the front, the patient’s right on the left',
-  picture_label_ct: 'Chest in cross-section, the patient’s right on the left',
   all_regions: 'All regions',
   coarser: 'answered from a larger region',
   right_side: 'R',
