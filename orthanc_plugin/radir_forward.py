@@ -1,9 +1,9 @@
 # Runs inside Orthanc and is therefore offered under the AGPL v3 or later; see README.md beside this file.
 """The thread that hands stable studies over, one after the other, beside everything that Orthanc does.
 
-It reads Orthanc's own log of changes, so that no callback has to do more than to wake it, and a crash loses nothing:
-the log and the queue stand on the disk. A study goes by a C-STORE job of Orthanc's own, or its name goes to RadIR,
-which then pulls it by WADO-RS.
+It looks into Orthanc's own log of changes every few seconds, so that no callback of ours stands where Orthanc stores,
+and a crash loses nothing: the log and the queue stand on the disk. A study goes by a C-STORE job of Orthanc's own, or
+its name goes to RadIR, which then pulls it by WADO-RS.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from radir_service import Breaker, Service, Unavailable
 OWN_MANUFACTURER, OWN_MODEL = "RadIR-PACS", "Similar case search"  # the marks of RadIR's reports: never sent back
 PAGE = 1000
 STRICT_ATTEMPTS = 2
-IDLE_S, GATHER_S, JOB_LOOK_S, LONGEST_JOB_S = 5.0, 1.0, 0.25, 3600.0
+FIRST_LOOK_S, LOOK_S, JOB_LOOK_S, LONGEST_JOB_S = 0.1, 2.0, 0.25, 3600.0
 
 
 class Rest(Protocol):
@@ -54,20 +54,17 @@ class Forwarder(threading.Thread):
         super().__init__(name="radir-forward", daemon=True)
         self._rest, self._queue, self._service, self._modality = rest, queue, service, modality
         self._log, self._clock = log, clock
-        self._wake, self._stopping = threading.Event(), threading.Event()
+        self._stopping = threading.Event()
         self.breaker = Breaker()
-
-    def wake(self) -> None:
-        self._wake.set()
 
     def stop(self) -> None:
         self._stopping.set()
-        self._wake.set()
         self.join(5)
 
     def run(self) -> None:
-        begun = False
-        while not self._stopping.is_set():
+        begun, look_s = False, FIRST_LOOK_S
+        while not self._stopping.wait(look_s):
+            look_s = LOOK_S if begun else min(2 * look_s, LOOK_S)
             try:
                 if not begun:
                     self._begin()
@@ -75,10 +72,8 @@ class Forwarder(threading.Thread):
                 self._take_changes()
                 self._hand_over_all()
             except Exception as error:  # the edge of the thread: it must outlive anything
-                self._log(f"RadIR: a round failed ({type(error).__name__})")
-            self._wake.wait(IDLE_S)
-            self._stopping.wait(GATHER_S)  # studies become stable in bunches, and one look takes them all
-            self._wake.clear()
+                if begun:  # before, Orthanc is still starting
+                    self._log(f"RadIR: a round failed ({type(error).__name__})")
 
     def _begin(self) -> None:
         """Take up where the last run ended, however it ended."""

@@ -5,10 +5,11 @@
 # Public License as published by the Free Software Foundation, either version 3 of the License, or (at your option) any
 # later version. It runs inside Orthanc's Python plugin, which is under that licence; the service that it talks to over
 # the network is a program of its own, under its own licence.
-"""Entry of the plugin: reads the configuration, registers the routes and the change callback."""
+"""Entry of the plugin: reads the configuration, registers the routes, starts the thread that hands studies over."""
 
 from __future__ import annotations
 
+import atexit
 import html
 import json
 import re
@@ -73,16 +74,14 @@ class Plugin:
         modality = own.get("Modality", "radir") if self.forward == "store" else None
         self.forwarder = Forwarder(self.rest, self.queue, self.service, modality, orthanc.LogWarning)
 
-    def on_change(self, change: int, level: int, resource: str) -> None:
-        """Called by Orthanc for each change: nothing is done here but waking somebody."""
-        if self.forward == "off":
-            return
-        if change == orthanc.ChangeType.ORTHANC_STARTED:
+    def start(self) -> None:
+        """Begin to hand over, beside Orthanc; end before the interpreter does.
+
+        No callback is registered for changes or instances: while Orthanc stores, nothing of ours is called at all.
+        """
+        if self.forward != "off":
             self.forwarder.start()
-        elif change == orthanc.ChangeType.STABLE_STUDY:
-            self.forwarder.wake()
-        elif change == orthanc.ChangeType.ORTHANC_STOPPED and self.forwarder.is_alive():
-            self.forwarder.stop()
+            atexit.register(self.forwarder.stop)
 
     def similar(self, output: Any, uri: str, **request: Any) -> None:
         """GET /radir/similar/{Orthanc id or Study UID}?anatomy=…: rows. POST {"anatomy": …}: the report, kept here."""
@@ -232,7 +231,6 @@ def _send(output: Any, status: int, body: bytes) -> None:
 
 def main() -> None:
     plugin = Plugin(json.loads(orthanc.GetConfiguration()))
-    orthanc.RegisterOnChangeCallback(plugin.on_change)
     own = {
         "/status": plugin.status,
         "/panel": plugin.panel,
@@ -246,6 +244,7 @@ def main() -> None:
     for route in ROUTES:
         orthanc.RegisterRestCallback(route.pattern, guarded(plugin.proxied(route)))
     orthanc.ExtendOrthancExplorer((_FOLDER / "radir_explorer.js").read_text("utf-8"))
+    plugin.start()
 
 
 main()
