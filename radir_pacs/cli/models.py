@@ -20,7 +20,7 @@ from radir_pacs.errors import BadInput, BundleRefused, NotFound
 from radir_pacs.types import ImageKind
 
 MOST_FILE_BYTES = 8 * 2**20
-_NOT_FOR_PEOPLE = frozenset({"text_vocabulary", "golden"})
+_NOT_FOR_PEOPLE = frozenset({"text_vocabulary", "text_tower", "golden"})
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -72,7 +72,7 @@ def _register_import(actions: argparse._SubParsersAction[argparse.ArgumentParser
 
 def show_list(args: argparse.Namespace, settings: Settings) -> int:
     """A folder that cannot be served is listed with its reason; exit code 1 then."""
-    from radir_pacs.encode.bundle import read_manifest
+    from radir_pacs.encode.folder import read_manifest
 
     answering = {model["model_id"] for model in _answering(settings)}
     rows: list[dict[str, Any]] = []
@@ -115,7 +115,7 @@ def show(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _manifest_of(wanted: str, settings: Settings) -> Mapping[str, Any]:
-    from radir_pacs.encode.bundle import MANIFEST, read_manifest
+    from radir_pacs.encode.folder import MANIFEST, read_manifest
 
     if (Path(wanted) / MANIFEST).is_file():
         return read_manifest(Path(wanted))

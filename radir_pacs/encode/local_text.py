@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from radir_pacs.errors import BadInput, BundleRefused
 
 from .config import MOST_BLOCKS, MOST_WIDTH
+from .tokenizer import SPECIAL
 
 MISSING = "a local text model needs the extra 'transformers': pip install 'radir-pacs[transformers]'"
 FAMILY = frozenset({"bert", "camembert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"})
@@ -30,7 +31,7 @@ _NOT_KEPT = frozenset({"_name_or_path", "architectures", "auto_map", "transforme
 class LocalTokenizer:
     """Words to integers as the folder's ``tokenizer.json`` has it: ``stored``. ``pad`` fills short rows."""
 
-    vocabulary: tuple[str, ...] = ()  # it lies in ``stored``
+    vocabulary = SPECIAL  # all else lies in ``stored``
 
     def __init__(self, stored: Mapping[str, Any], pad: int, longest: int) -> None:
         """Raises BadInput where it cannot be read, BundleRefused where the extra is missing."""
@@ -85,7 +86,7 @@ class UnreadText(nn.Module):
 
 
 def from_folder(folder: Path, width: int) -> tuple[LocalTextEncoder, LocalTokenizer]:
-    """Text encoder and tokenizer of a local folder. Raises BadInput with what is wrong, BundleRefused without the extra."""
+    """Text encoder and tokenizer of a folder. Raises BadInput with what is wrong, BundleRefused without the extra."""
     if not (folder / "config.json").is_file():
         raise BadInput(f"{folder}: no folder of a text model (config.json is missing); nothing is fetched by name")
     if not any(folder.glob("*.safetensors")):

@@ -246,10 +246,19 @@ class Output:
 
 
 class RadirNetwork(nn.Module):
-    """``regions`` and ``findings`` name the rows of the head's statistics and the columns of the severity head."""
+    """``regions`` and ``findings`` name the rows of the head's statistics and the columns of the severity head.
+
+    ``text`` takes the place of our own text encoder (``local_text``).
+    """
 
     def __init__(
-        self, config: NetworkConfig, *, vocabulary_size: int, regions: Sequence[str], findings: Sequence[str]
+        self,
+        config: NetworkConfig,
+        *,
+        vocabulary_size: int,
+        regions: Sequence[str],
+        findings: Sequence[str],
+        text: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.config, self.regions, self.findings = config, tuple(regions), tuple(findings)
@@ -259,7 +268,7 @@ class RadirNetwork(nn.Module):
         nn.init.normal_(self.view.weight, std=0.02)
         self.blocks = nn.ModuleList(Block(width, config.heads, config.dropout) for _ in range(config.blocks))
         self.memory_norm = nn.LayerNorm(width)
-        self.text = TextEncoder(vocabulary_size, config)
+        self.text = TextEncoder(vocabulary_size, config) if text is None else text
         self.decoder = nn.ModuleList(
             Block(width, config.heads, config.dropout, cross=True) for _ in range(config.decoder_blocks)
         )

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from radir_pacs.encode import Bundle, Encoder, default_bundles
-from radir_pacs.encode.bundle import CARD, MANIFEST, WEIGHTS, _manifest_hash, _model_id
+from radir_pacs.encode.folder import CARD, MANIFEST, WEIGHTS, manifest_hash, model_id_of
 from radir_pacs.errors import BundleRefused
 from radir_pacs.types import ImageKind
 from tests.model_material import seeded_bundle
@@ -102,7 +102,7 @@ def test_a_manifest_that_was_altered_and_hashed_again_is_refused(folder: Path, c
     (folder / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(BundleRefused):
         Bundle.load(folder)
-    manifest["manifest_sha256"] = _manifest_hash(manifest)
+    manifest["manifest_sha256"] = manifest_hash(manifest)
     (folder / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(BundleRefused):
         Bundle.load(folder)
@@ -139,8 +139,8 @@ def _write_hashed(folder: Path, weights: bytes) -> None:
     (folder / WEIGHTS).write_bytes(weights)
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["weights_sha256"] = hashlib.sha256(weights).hexdigest()
-    manifest["model_id"] = _model_id(manifest)
-    manifest["manifest_sha256"] = _manifest_hash(manifest)
+    manifest["model_id"] = model_id_of(manifest)
+    manifest["manifest_sha256"] = manifest_hash(manifest)
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 

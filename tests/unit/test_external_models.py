@@ -16,7 +16,7 @@ import torch
 
 from radir_pacs import anatomy
 from radir_pacs.encode import CONFIGS, Bundle, Encoder, Preprocessing
-from radir_pacs.encode.bundle import CARD, MANIFEST, ONNX, _manifest_hash, _model_id
+from radir_pacs.encode.folder import CARD, MANIFEST, ONNX, manifest_hash, model_id_of
 from radir_pacs.encode.import_model import ImportRequest, format_of, import_model
 from radir_pacs.encode.onnx_check import checked
 from radir_pacs.encode.trial import tried
@@ -277,8 +277,8 @@ def _write_hashed(folder: Path, content: bytes) -> None:
     (folder / ONNX).write_bytes(content)
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["weights_sha256"] = hashlib.sha256(content).hexdigest()
-    manifest["model_id"] = _model_id(manifest)
-    manifest["manifest_sha256"] = _manifest_hash(manifest)
+    manifest["model_id"] = model_id_of(manifest)
+    manifest["manifest_sha256"] = manifest_hash(manifest)
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from radir_pacs.encode import Bundle, Encoder
+from radir_pacs.encode.folder import MANIFEST, manifest_hash, model_id_of
 from radir_pacs.encode.local_text import LocalTextEncoder, UnreadText, from_description, from_folder
-from radir_pacs.errors import BadInput
+from radir_pacs.encode.network import RadirNetwork
+from radir_pacs.errors import BadInput, BundleRefused
+from radir_pacs.types import ImageKind
+from tests.model_material import seeded_bundle
+from tests.unit.test_network import picture
 
 transformers = pytest.importorskip("transformers")
 WORDS = [
@@ -97,7 +105,7 @@ def test_it_is_built_again_from_what_a_bundle_holds(tmp_path: Path) -> None:
 
 def test_without_the_extra_free_text_is_refused_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, _ = from_folder(bert_folder(tmp_path / "bert"), WIDTH)
-    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
+    monkeypatch.setitem(sys.modules, "transformers", None)
     stand_in = from_description(encoder.description, WIDTH)
     assert isinstance(stand_in, UnreadText)
     with pytest.raises(BadInput, match=r"radir-pacs\[transformers\]"):
@@ -132,3 +140,57 @@ def test_a_folder_that_is_not_fit_is_refused(change: dict[str, Any], said: str, 
     with pytest.raises(BadInput, match=said) as caught:
         from_folder(folder, WIDTH)
     assert "\n" not in str(caught.value) and not (tmp_path / "was_here").exists()
+
+
+def bundle_of(folder: Path) -> Bundle:
+    plain = seeded_bundle(ImageKind.CXR)
+    own = plain.network
+    assert isinstance(own, RadirNetwork)
+    encoder, tokenizer = from_folder(folder, own.config.width)
+    network = RadirNetwork(
+        own.config, vocabulary_size=2, regions=own.regions, findings=own.findings, text=encoder
+    ).eval()
+    return Bundle(**{**vars(plain), "network": network, "tokenizer": tokenizer})
+
+
+def test_a_bundle_carries_the_text_model(tmp_path: Path) -> None:
+    before = bundle_of(bert_folder(tmp_path / "bert"))
+    before.save(tmp_path / "model")
+    shutil.rmtree(tmp_path / "bert")
+    after = Bundle.load(tmp_path / "model")
+    assert torch.equal(after.queries(), before.queries())
+    ids = after.tokenizer.batch(["pleural effusion in left lung"])
+    assert ids == before.tokenizer.batch(["pleural effusion in left lung"])
+    assert isinstance(after.network, RadirNetwork) and isinstance(before.network, RadirNetwork)
+    with torch.no_grad():
+        assert torch.equal(after.network.text(torch.tensor(ids)), before.network.text(torch.tensor(ids)))
+    assert after.save(tmp_path / "again").model_id == after.model_id
+
+
+def test_serving_regions_needs_no_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = bundle_of(bert_folder(tmp_path / "bert")).save(tmp_path / "model")
+    expected = Encoder(saved, device="cpu").encode(picture(ImageKind.CXR))
+    for name in ("transformers", "tokenizers"):
+        monkeypatch.setitem(sys.modules, name, None)
+    bundle = Bundle.load(tmp_path / "model")
+    assert isinstance(bundle.network, RadirNetwork) and isinstance(bundle.network.text, UnreadText)
+    found = Encoder(bundle, device="cpu").encode(picture(ImageKind.CXR))
+    assert found.model_id == expected.model_id and torch.equal(*map(torch.tensor, (found.vectors, expected.vectors)))
+    with pytest.raises(BadInput, match="free text"):
+        bundle.network.report_vectors(torch.tensor(bundle.tokenizer.batch(["heart"])))
+    with pytest.raises(BundleRefused, match="extra"):
+        bundle.save(tmp_path / "copy")
+
+
+def test_an_altered_text_model_is_refused(tmp_path: Path) -> None:
+    bundle_of(bert_folder(tmp_path / "bert")).save(tmp_path / "model")
+    manifest = json.loads((tmp_path / "model" / MANIFEST).read_text())
+    for change in ({"hidden_size": 1 << 30}, {"model_type": "gpt2"}, {"num_hidden_layers": 1}):
+        altered = {**manifest, "text_tower": {**manifest["text_tower"]}}
+        altered["text_tower"]["model"] = {**manifest["text_tower"]["model"], **change}
+        altered["model_id"] = model_id_of(altered)
+        altered["manifest_sha256"] = manifest_hash(altered)
+        (tmp_path / "model" / MANIFEST).write_text(json.dumps(altered))
+        assert altered["model_id"] != manifest["model_id"]
+        with pytest.raises(BundleRefused):
+            Bundle.load(tmp_path / "model")

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from radir_pacs.encode import Bundle, default_bundles
-from radir_pacs.encode.bundle import CARD, MANIFEST, read_manifest
 from radir_pacs.encode.card import NOT_DIAGNOSIS, NOT_MEASURED, NOT_SAID, model_card
+from radir_pacs.encode.folder import CARD, MANIFEST, read_manifest
 from radir_pacs.types import ImageKind
 from tests.model_material import seeded_bundle
 

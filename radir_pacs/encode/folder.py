@@ -1,0 +1,105 @@
+"""The files of a bundle: how they are named, read, hashed and written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from radir_pacs.errors import BundleRefused
+from radir_pacs.types import ImageKind
+
+from .external import ENGINE
+
+FORMAT = 1
+WEIGHTS, MANIFEST, CARD, ONNX = "weights.safetensors", "manifest.json", "MODEL_CARD.md", "encoder.onnx"
+TEXT_TOWER = "text_tower"  # of a manifest: a local text model in place of our own
+MOST_WEIGHTS_BYTES, MOST_MANIFEST_BYTES = 4 * 2**30, 8 * 2**20
+
+
+def read_files(folder: Path) -> tuple[bytes, dict[str, Any]]:
+    """Both files; those of a manifest that was altered are not read any further. Raises BundleRefused."""
+    manifest = read_manifest(folder)
+    try:
+        name = weights_name(manifest)
+        if (folder / name).stat().st_size > MOST_WEIGHTS_BYTES:
+            raise BundleRefused(f"{folder.name}: {name} is larger than a bundle's may be")
+        weights = (folder / name).read_bytes()
+    except OSError as error:
+        raise BundleRefused(f"{folder.name}: {Path(error.filename or '').name} cannot be read") from None
+    if manifest.get("weights_sha256") != hashlib.sha256(weights).hexdigest():
+        raise BundleRefused(f"{folder.name}: {name} was altered")
+    return weights, manifest
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a bundle says of itself, without its weights. Raises BundleRefused."""
+    try:
+        if (folder / MANIFEST).stat().st_size > MOST_MANIFEST_BYTES:
+            raise BundleRefused(f"{folder.name}: {MANIFEST} is larger than a bundle's may be")
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except OSError as error:
+        raise BundleRefused(f"{folder.name}: {Path(error.filename or '').name} cannot be read") from None
+    except (ValueError, RecursionError):
+        raise BundleRefused(f"{folder.name}: {MANIFEST} is not JSON") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise BundleRefused(f"{folder.name}: not a bundle of format {FORMAT}")
+    if manifest.get("manifest_sha256") != manifest_hash(manifest):
+        raise BundleRefused(f"{folder.name}: {MANIFEST} was altered")
+    return manifest
+
+
+def is_external(manifest: Mapping[str, Any]) -> bool:
+    network = manifest.get("network")
+    return isinstance(network, dict) and network.get("engine") == ENGINE
+
+
+def weights_name(manifest: Mapping[str, Any]) -> str:
+    return ONNX if is_external(manifest) else WEIGHTS
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def manifest_hash(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_canonical({k: v for k, v in manifest.items() if k != "manifest_sha256"})).hexdigest()
+
+
+_IDENTITY = ("format", "kind", "name", "network", "regions", "preprocessing", "text_vocabulary", "weights_sha256")
+
+
+def model_id_of(manifest: Mapping[str, Any]) -> str:
+    """kind-name-hash8 of all that decides a vector; lower case, safe as the name of a folder."""
+    deciding = {key: manifest[key] for key in _IDENTITY}
+    if TEXT_TOWER in manifest:
+        deciding[TEXT_TOWER] = manifest[TEXT_TOWER]
+    digest = hashlib.sha256(_canonical(deciding)).hexdigest()[:8]
+    name = "".join(c for c in str(manifest["name"]).lower() if c.isalnum() and c.isascii())[:32]
+    return f"{ImageKind(manifest['kind']).value.lower()}-{name}-{digest}"
+
+
+def pretty(manifest: Mapping[str, Any]) -> str:
+    """One line an item of the long lists, so that a person can read the file."""
+    lines = []
+    for key, value in manifest.items():
+        if isinstance(value, list) and value and isinstance(value[0], list | dict):
+            rows = ",\n".join(f"    {json.dumps(item)}" for item in value)
+            lines.append(f"  {json.dumps(key)}: [\n{rows}\n  ]")
+        elif isinstance(value, dict):
+            lines.append(f"  {json.dumps(key)}: {json.dumps(value, indent=2)}".replace("\n", "\n  "))
+        else:
+            lines.append(f"  {json.dumps(key)}: {json.dumps(value)}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
