@@ -66,6 +66,7 @@ setup(
         "redis": ["redis>=5"],  # a Redis broker instead of pgmq
         "gdcm": ["python-gdcm>=3"],  # a second decoder, for rare transfer syntaxes
         "onnx": ["onnx>=1.23,<2", "onnxruntime>=1.32,<2", "onnxscript>=0.7.2,<0.8"],  # networks from elsewhere
+        "train": ["scikit-image>=0.26,<0.27", "matplotlib>=3.11,<4"],  # the classical rival; the plots of an evaluation
         "transformers": ["transformers>=5.23,<6"],  # a local BERT as the text tower
         "test": [
             "pytest>=8",
@@ -83,6 +84,8 @@ setup(
             "onnxruntime>=1.32,<2",
             "onnxscript>=0.7.2,<0.8",
             "transformers>=5.23,<6",
+            "scikit-image>=0.26,<0.27",
+            "matplotlib>=3.11,<4",
             "playwright>=1.50",  # drives the system's Chromium; no browser of its own is fetched
         ],
     },
@@ -91,6 +94,7 @@ setup(
         "radir.commands": [
             "compare = radir_training.evaluation.compare_command:register",
             "dataset = radir_training.datasets.command:register",
+            "evaluate = radir_training.evaluation.evaluate_command:register",
             "import-images = radir_pacs.dicom.import_images:register",
             "mine = radir_pacs.reports.command:register",
             "phantom = radir_training.phantoms.command:register",

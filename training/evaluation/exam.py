@@ -104,7 +104,7 @@ class Exam:
         own = self._own
         if whole:  # the own report counts even where nothing in it was understood
             relevance[own] = 100
-            relevance[(relevance == UNDEFINED) & own.any(axis=1)[:, None]] = 0
+            relevance[(relevance == UNDEFINED) & own.any(axis=1, keepdims=True)] = 0
         question = Question(relevance, own) if whole else Question.by_relevance(relevance)
         if direction == IMAGE_TO_REPORT:
             return question, everyone

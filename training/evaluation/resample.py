@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,7 +50,7 @@ class Bootstrap:
     def spread(self, values: F64, rows: I64) -> Spread:
         """The mean of ``values`` [queries, ...] over queries that have one; ``rows`` [queries] are rows of patients."""
         shape = values.shape[1:]
-        flat = values.reshape(len(values), -1)
+        flat = values.reshape(len(values), math.prod(shape))
         known = ~np.isnan(flat)
         sums = np.zeros((self._people, flat.shape[1]))
         counts = np.zeros_like(sums)

@@ -7,10 +7,13 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
+from .collapse import COLLAPSED
 from .compare import LOSS, TIE, WIN, Duel, Figure, Row
 from .contest import NOTE, Contest
+from .evaluation import MEAN, Evaluation
+from .exam import DIRECTIONS, region_name
 
-WIDTH = 140  # of a table that goes into a file
+WIDTH = 160  # of a table that goes into a file
 MARKS = {WIN: "+", TIE: "=", LOSS: "-"}
 QUERIES = {"abnormal": "queries whose region is abnormal", "all": "all queries"}
 JUDGES = {"mined": "judged by the reports", "true": "judged by the true findings"}
@@ -70,3 +73,51 @@ def _value(value: float | None) -> str:
 
 def _mark(duel: Duel) -> str:
     return MARKS[duel.outcome] + ("*" if duel.clear else " ")
+
+
+def show_evaluation(found: Evaluation) -> None:
+    """The headline by region and direction first, then all queries."""
+    out = console()
+    out.print(f"\n{found.model} on {found.kind}: {len(found.exam)} images", highlight=False)
+    if found.collapsed:
+        out.print("This model has collapsed: within a region all its vectors are nearly the same.")
+    for judge, queries in found.sets():
+        for direction in DIRECTIONS:
+            out.print(_evaluation_table(found, judge, queries, direction))
+    if found.cosines:
+        mean = sum(found.cosines.values()) / len(found.cosines)
+        out.print(f"mean cosine of two studies within a region: {mean:.3f} (collapsed above {COLLAPSED})")
+    if not found.has_text_tower:
+        out.print(f"{found.model} has no text tower: between images and reports it scores the random line")
+    out.print(NOTE)
+
+
+def _evaluation_table(found: Evaluation, judge: str, queries: str, direction: str) -> Table:
+    title = f"{found.kind} {direction.replace('-', ' to ')}: {QUERIES[queries]}, {JUDGES[judge]}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("region")
+    for name in ("queries", "R@5", "random", "lift", "R@10", "random", "NDCG@10", "random", "S@10", "random", "best"):
+        table.add_column(name, justify="right")
+    for region in (*found.regions(direction), MEAN):
+        cell = found.cell(judge, queries, direction, region)
+        if cell is None or (region != MEAN and not cell.models[found.model].queries.any()):
+            continue
+        five, ten = found.scored(cell, "recall", 5), found.scored(cell, "recall", 10)
+        ndcg, rate = found.scored(cell, "ndcg", 10), found.scored(cell, "ratescore", 10)
+        if region == MEAN:
+            table.add_section()
+        table.add_row(
+            "mean of the judged regions" if region == MEAN else region_name(region),
+            str(five.queries),
+            figure_text(five.figure),
+            _value(five.random),
+            "–" if five.lift is None else f"{five.lift:.2f}",
+            _value(ten.figure.value),
+            _value(ten.random),
+            _value(ndcg.figure.value),
+            _value(ndcg.random),
+            _value(rate.figure.value),
+            _value(rate.random),
+            _value(rate.best),
+        )
+    return table

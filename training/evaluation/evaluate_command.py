@@ -1,0 +1,50 @@
+"""``radir evaluate``: one model judged, as tables, as JSON and as a page with plots and pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from radir_pacs.config import Settings
+
+from .flags import MODEL_HELP, add_flags, wanted_kinds
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser("evaluate", help="how well a model finds similar cases, beside a random order")
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    add_flags(parser)
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also write a page with plots and picture rows")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, settings: Settings | None) -> int:
+    """Exit code 0 when everything is printed and written. Raises BadInput, BundleRefused, OSError."""
+    # torch takes seconds to import: not before this command runs, since ``radir`` registers every command
+    import torch
+
+    from .evaluation import FORMAT, NOTE, evaluations
+    from .models import read
+    from .progress import bars
+    from .tables import show_evaluation
+
+    kinds = wanted_kinds(args)
+    if args.threads > 0:
+        torch.set_num_threads(args.threads)
+    model = read(args.model, kinds)
+    with bars() as start_bar:
+        found = list(evaluations(args, model, kinds, start_bar))
+    if args.json:
+        by_kind = {one.kind.value: one.as_json() for one in found}
+        print(json.dumps({"format": FORMAT, "note": NOTE, "model": model.name, "kinds": by_kind}))
+    else:
+        for one in found:
+            show_evaluation(one)
+    if args.html:
+        from .html import page  # matplotlib, an extra
+
+        args.html.write_text(page(found, seed=args.seed), encoding="utf-8")
+        if not args.json:
+            print(f"{args.html} shows it")
+    return 0

@@ -1,0 +1,172 @@
+"""One model judged in every direction and region: figures with random line, upper bound, lift and interval."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from radir_pacs.anatomy import ROOT
+from radir_pacs.types import ImageKind
+
+from .collapse import COLLAPSED, mean_cosine
+from .compare import Figure
+from .embeddings import Embeddings
+from .exam import DIRECTIONS, IMAGE_TO_IMAGE, Exam, region_name
+from .examine import QUERIES, Cell, Place, Results, examine
+from .measures import KS, MEASURES
+from .models import Model
+from .regions import candidates, judgeable, named
+from .source import StartBar, materials
+
+FORMAT = 1
+NOTE = "Decision support, not diagnosis."
+MEAN = "mean"
+WHOLE_KS, REGION_KS = (1, 5, 10, 20, 50, 100), (3, 5, 10, 20, 50, 100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """A figure beside what frames it. ``queries``: how many it is a mean of. ``lift``: how many times the random
+    line."""
+
+    figure: Figure
+    random: float | None
+    best: float | None
+    queries: int
+
+    @property
+    def lift(self) -> float | None:
+        return round(self.figure.value / self.random, 3) if self.figure.value is not None and self.random else None
+
+    def as_json(self) -> dict[str, Any]:
+        interval = self.figure.interval_95
+        return {
+            "value": self.figure.value,
+            "interval_95": interval and list(interval),
+            "random": self.random,
+            "best": self.best,
+            "lift": self.lift,
+            "queries": self.queries,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Of one kind of image. ``judged``: regions the mean is taken over; ``cosines``: of two studies, by region.
+    ``vectors`` is None for a random order."""
+
+    kind: ImageKind
+    exam: Exam
+    results: Results
+    judged: tuple[str, ...]
+    cosines: Mapping[str, float]
+    vectors: Embeddings | None
+    model: str
+
+    @property
+    def collapsed(self) -> bool:
+        return bool(self.cosines) and float(np.mean(list(self.cosines.values()))) > COLLAPSED
+
+    @property
+    def has_text_tower(self) -> bool:
+        return self.model not in self.results.by_chance
+
+    def cell(self, judge: str, queries: str, direction: str, region: str) -> Cell | None:
+        """Of a region, ROOT or MEAN; None where it was not asked."""
+        if region == MEAN:
+            asked = [key for key in self.judged if Place(judge, queries, direction, key) in self.results.cells]
+            return self.results.mean(judge, queries, direction, asked) if asked else None
+        return self.results.cells.get(Place(judge, queries, direction, region))
+
+    def scored(self, cell: Cell, measure: str, k: int) -> Scored:
+        at = MEASURES.index(measure), KS.index(k)
+        spread = cell.models[self.model]
+        return Scored(
+            figure=Figure.of(spread.mean[at], spread.draws[:, *at]),
+            random=_rounded(cell.random.mean[at]),
+            best=_rounded(cell.best[at]),
+            queries=int(spread.queries[at]),
+        )
+
+    def regions(self, direction: str) -> tuple[str, ...]:
+        """What was asked, the whole image first."""
+        asked = {place.region for place in self.results.cells if place.direction == direction}
+        return tuple(key for key in (ROOT, *(key for key in self.exam.keys if key != ROOT)) if key in asked)
+
+    def sets(self) -> Iterator[tuple[str, str]]:
+        """(judge, queries) there are figures of, the headline first."""
+        there = {(place.judge, place.queries) for place in self.results.cells}
+        for queries in reversed(QUERIES):
+            yield from ((judge.name, queries) for judge in self.exam.judges if (judge.name, queries) in there)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "images": len(self.exam),
+            "patients": len(np.unique(self.exam.patients)),
+            "reports": len(self.exam.texts),
+            "regions": {key: region_name(key) for key in self.exam.keys},
+            "judged_regions": list(self.judged),
+            "text_tower": self.has_text_tower,
+            "mean_cosine": {key: _rounded(value) for key, value in self.cosines.items()},
+            "collapsed": self.collapsed,
+            "collapsed_regions": [key for key, value in self.cosines.items() if value > COLLAPSED],
+            "judges": self._figures(),
+        }
+
+    def _figures(self) -> dict[str, Any]:
+        """judge > queries > direction > region > measure > k."""
+        found: dict[str, Any] = {}
+        for judge, queries in self.sets():
+            by_direction = found.setdefault(judge, {}).setdefault(queries, {})
+            for direction in DIRECTIONS:
+                for region in (*self.regions(direction), MEAN):
+                    cell = self.cell(judge, queries, direction, region)
+                    if cell is not None:
+                        by_direction.setdefault(direction, {})[region] = {
+                            measure: {
+                                str(k): self.scored(cell, measure, k).as_json()
+                                for k in (WHOLE_KS if region == ROOT else REGION_KS)
+                            }
+                            for measure in MEASURES
+                        }
+        return found
+
+
+def evaluations(
+    args: argparse.Namespace, model: Model, kinds: Sequence[ImageKind], start_bar: StartBar
+) -> Iterator[Evaluation]:
+    """Every kind the model and the data have. Between images and reports, regions are asked that can be judged.
+
+    Raises BadInput, OSError.
+    """
+    for given in materials(args, kinds, [model], start_bar):
+        exam, kind = given.exam, given.exam.kind
+        judged = named(args.regions, exam) if args.regions else tuple(one.key for one in judgeable(candidates(exam)))
+        vectors = given.vectors(model, start_bar(f"{kind} by {model.name}", len(exam)))
+        asked = [(IMAGE_TO_IMAGE, key) for key in exam.keys]
+        asked += [(direction, key) for direction in DIRECTIONS[1:] for key in (ROOT, *judged)]
+        results = examine(
+            exam,
+            {model.name: vectors},
+            asked,
+            seed=args.seed,
+            progress=start_bar(f"{kind} judged", len(asked)),
+        )
+        known = {} if vectors is None else {ROOT: vectors.image, **vectors.regions}
+        yield Evaluation(
+            kind=kind,
+            exam=exam,
+            results=results,
+            judged=judged,
+            cosines={key: mean_cosine(found[found.any(axis=1)]) for key, found in known.items()},
+            vectors=vectors,
+            model=model.name,
+        )
+
+
+def _rounded(value: float | np.floating[Any]) -> float | None:
+    return None if np.isnan(value) else round(float(value), 4)
