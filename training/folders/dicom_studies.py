@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -114,14 +115,12 @@ def _report(study_uid: str, headers: Sequence[_Header], table: ReportTable, text
 
 def _headers(paths: Sequence[Path], processes: int, left_out: Counter[str]) -> Iterator[_Header]:
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    if processes <= 1 or len(chunks) == 1:
+    with ExitStack() as stack:
         answers: Iterable[tuple[list[_Header], Counter[str]]] = map(_read_chunk, chunks)
+        if processes > 1 and len(chunks) > 1:
+            pool = stack.enter_context(ProcessPoolExecutor(processes, mp_context=get_context("spawn")))
+            answers = pool.map(_read_chunk, chunks)
         for headers, reasons in answers:
-            left_out.update(reasons)
-            yield from headers
-        return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        for headers, reasons in pool.map(_read_chunk, chunks):
             left_out.update(reasons)
             yield from headers
 
