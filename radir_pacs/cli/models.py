@@ -175,7 +175,7 @@ def import_file(args: argparse.Namespace, settings: Settings | None) -> int:
     if args.json:
         print_json({"model_id": bundle.model_id, "bundle": str(args.out), **bundle.training})
     else:
-        out.print(f"{bundle.model_id} written to {args.out}, {bundle.training['seconds_per_image']} s an image")
+        out.print(f"{bundle.model_id} written to {args.out}, {bundle.training['seconds_per_image']:.2g} s an image")
         others = [str(folder) for other, folder in default_bundles().items() if other is not kind]
         out.print(f"to serve it: radir up --models {','.join([str(args.out), *others])}")
     return 0

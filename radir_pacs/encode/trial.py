@@ -48,7 +48,7 @@ def tried(content: bytes, task: Mapping[str, Any]) -> dict[str, Any]:
             f"the model takes {seconds:.2f} s an image, more than {task['slowest_s']:g} s: export a smaller one, or "
             "allow more with --slowest-s"
         )
-    return {"dim": dim, "seconds_per_image": round(seconds, 4)}
+    return {"dim": dim, "seconds_per_image": round(seconds, 6)}
 
 
 def _images(shape: tuple[int, ...]) -> list[Any]:
