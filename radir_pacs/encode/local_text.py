@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from radir_pacs.errors import BadInput, BundleRefused
 
 from .config import MOST_BLOCKS, MOST_WIDTH
-from .tokenizer import SPECIAL
+from .tokenizer import PAD, SPECIAL
 
 MISSING = "a local text model needs the extra 'transformers': pip install 'radir-pacs[transformers]'"
 FAMILY = frozenset({"bert", "camembert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"})
@@ -29,7 +29,8 @@ _NOT_KEPT = frozenset({"_name_or_path", "architectures", "auto_map", "transforme
 
 
 class LocalTokenizer:
-    """Words to integers as the folder's ``tokenizer.json`` has it: ``stored``. ``pad`` fills short rows."""
+    """Words to integers as the folder's ``tokenizer.json`` has it (``stored``), but for padding, which is always PAD:
+    the family's own ``pad`` and PAD change places, here and back in ``LocalTextEncoder``."""
 
     vocabulary = SPECIAL  # all else lies in ``stored``
 
@@ -50,8 +51,9 @@ class LocalTokenizer:
         """Rows of equal length, padded at the end; long texts end with the closing token of the family."""
         self._reader.enable_truncation(min(limit, self.longest))
         rows = [encoding.ids or [self.pad] for encoding in self._reader.encode_batch(list(texts))]
+        swap = {self.pad: PAD, PAD: self.pad}
         longest = max(map(len, rows))
-        return [row + [self.pad] * (longest - len(row)) for row in rows]
+        return [[swap.get(token, token) for token in row] + [PAD] * (longest - len(row)) for row in rows]
 
 
 class LocalTextEncoder(nn.Module):
@@ -72,8 +74,10 @@ class LocalTextEncoder(nn.Module):
         return self
 
     def forward(self, ids: Tensor) -> Tensor:
+        keep = ids != PAD
+        own = torch.where(keep, torch.where(ids == self.pad, PAD, ids), self.pad)
         with torch.no_grad():
-            first = self.body(input_ids=ids, attention_mask=(ids != self.pad).long()).last_hidden_state[:, 0]
+            first = self.body(input_ids=own, attention_mask=keep.long()).last_hidden_state[:, 0]
         out: Tensor = self.project(first)
         return out
 

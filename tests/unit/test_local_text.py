@@ -14,7 +14,7 @@ import torch
 
 from radir_pacs.encode import Bundle, Encoder
 from radir_pacs.encode.folder import MANIFEST, manifest_hash, model_id_of
-from radir_pacs.encode.local_text import LocalTextEncoder, UnreadText, from_description, from_folder
+from radir_pacs.encode.local_text import LocalTextEncoder, LocalTokenizer, UnreadText, from_description, from_folder
 from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.errors import BadInput, BundleRefused
 from radir_pacs.types import ImageKind
@@ -63,6 +63,19 @@ def bert_folder(folder: Path, kind: str = "bert", *, safe: bool = True) -> Path:
         config.save_pretrained(folder)
         torch.save(model.state_dict(), folder / "pytorch_model.bin")
     return folder
+
+
+def test_padding_is_the_same_number_for_every_family(tmp_path: Path) -> None:
+    """RoBERTa pads with 1 and begins with 0; whoever asks our networks pads with 0."""
+    encoder, tokenizer = from_folder(bert_folder(tmp_path / "bert"), WIDTH)
+    other = LocalTokenizer(tokenizer.stored, pad=WORDS.index("heart"), longest=20)
+    assert tokenizer.batch(["heart", "right lung"]) == [[2, 8, 3, 0], [2, 5, 7, 3]]
+    assert other.batch(["heart", "right lung"]) == [[2, 0, 3, 0], [2, 5, 7, 3]]
+    seen: list[torch.Tensor] = []
+    encoder.body.register_forward_pre_hook(lambda _, given, named: seen.append(named["input_ids"]), with_kwargs=True)
+    encoder.pad = WORDS.index("heart")
+    encoder(torch.tensor([[2, 5, 8, 0]]))
+    assert seen[0].tolist() == [[2, 5, 0, 8]]
 
 
 @pytest.mark.parametrize("kind", ["bert", "electra", "distilbert"])
