@@ -10,12 +10,22 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 PAD, UNKNOWN = 0, 1
 SPECIAL = ("[pad]", "[unknown]")
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 INSIDE = "##"  # marks a piece that continues a word
 _WORD = re.compile(r"[a-z]+|[0-9]+")
+
+
+class Reader(Protocol):
+    """Texts to token ids: rows of equal length, filled up with PAD at the end. ``Tokenizer``, or ``LocalTokenizer``."""
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]: ...
+
+    def batch(self, texts: Sequence[str], limit: int = 64) -> list[list[int]]: ...
 
 
 @dataclass(frozen=True)
