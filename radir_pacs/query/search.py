@@ -143,7 +143,8 @@ class Searcher:
             if thin is None:
                 raise UnknownRegion(asked.name, tuple(anatomy.region(key).name for key in encoding.regions[:5]))
             place = thin
-            warnings.append(f"only {place.candidates} cases can answer for {place.region.name}")
+            cases = "case" if place.candidates == 1 else "cases"
+            warnings.append(f"only {place.candidates} {cases} can answer for {place.region.name}")
         if place.region.key != asked.key:
             known = asked.key in encoding.regions
             why = "has too few cases" if known else "is not a region of this model"

@@ -32,6 +32,7 @@ from . import (
 )
 from .pixels import SharedDecoder
 from .probe import Probe
+from .recent import Recent
 from .services import BASE, Services
 
 _DICOMWEB = (qido, similar, stow, wado, rendered, capabilities)
@@ -62,6 +63,7 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
         intake=Intake(catalogue, blobs, settings),
         decoder=SharedDecoder(settings),
         probe=Probe(catalogue.processes),
+        thumbnails=Recent(),
     )
     access_log.install(app)
     errors.install(app)

@@ -9,6 +9,7 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -120,14 +121,21 @@ def _window(text: str | None) -> tuple[float, float, str] | None:
 
 def _answer(instance: StoredInstance, frame: int | None, rendering: Rendering) -> Response:
     response = Response(content_type=rendering.media_type)
-    response.set_etag(hashlib.sha256(f"{instance.content_sha256} {frame} {rendering}".encode()).hexdigest()[:32])
+    name = hashlib.sha256(f"{instance.content_sha256} {frame} {rendering}".encode()).hexdigest()[:32]
+    response.set_etag(name)
     response.headers["Vary"] = "Accept"
     response.make_conditional(request)
     if response.status_code != 304:
-        with services().decoder.lent() as decoder:
-            picture = draw(instance, frame or 1, rendering.window, decoder, always_stored=frame is not None)
-        response.data = encode(picture, rendering)
+        small = rendering.viewport_px is not None and max(rendering.viewport_px) <= THUMBNAIL_PX
+        make = partial(_rendered, instance, frame, rendering)
+        response.data = services().thumbnails.get(name, make) if small else make()
     return response
+
+
+def _rendered(instance: StoredInstance, frame: int | None, rendering: Rendering) -> bytes:
+    with services().decoder.lent() as decoder:
+        picture = draw(instance, frame or 1, rendering.window, decoder, always_stored=frame is not None)
+    return encode(picture, rendering)
 
 
 def draw(

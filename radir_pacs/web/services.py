@@ -14,6 +14,7 @@ from radir_pacs.query import Searcher
 
 from .pixels import SharedDecoder
 from .probe import Probe
+from .recent import Recent
 
 BASE = "/dicom-web"
 
@@ -27,6 +28,7 @@ class Services:
     intake: Intake
     decoder: SharedDecoder
     probe: Probe
+    thumbnails: Recent
 
     @property
     def base_url(self) -> str:

@@ -7,6 +7,8 @@ import io
 import re
 import subprocess
 import sys
+import threading
+from typing import Any
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
@@ -14,6 +16,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from radir_pacs import anatomy
 from radir_pacs.config import to_environment
 from radir_pacs.types import ImageKind
+from radir_pacs.web import sidebar
 from tests.services import ROOT
 from tests.viewer.conftest import FOCUSED, HOSTILE_NAME, HOSTILE_REPORT, Archive, picture_of, serious_issues
 
@@ -305,6 +308,31 @@ def test_everything_by_keyboard(page: Page, archive: Archive) -> None:
     )
     page.keyboard.press("Enter")
     expect(cases(page).first.locator(".said")).to_have_text("Withdrawn.")
+
+
+def test_cases_stand_there_before_their_reports_have_been_read(
+    page: Page, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is shown as it comes: here the server takes its time over the first excerpt."""
+    release, real = threading.Event(), sidebar.excerpt_row
+
+    def slow(*asked: Any) -> dict[str, Any] | None:
+        assert release.wait(60)
+        return real(*asked)
+
+    monkeypatch.setattr(sidebar, "excerpt_row", slow)
+    try:
+        page.goto(archive.sidebar(anatomy="LLL"))
+        expect(page.locator(".count")).to_contain_text("most alike first")
+        total = int(page.locator(".count").inner_text().split()[0])
+        expect(cases(page)).to_have_count(total)
+        expect(page.get_by_role("list", name="Similar cases")).to_have_attribute("aria-busy", "true")
+        assert page.locator("blockquote").count() == 0
+        picture_of(page, "sidebar-streaming")
+    finally:
+        release.set()
+    expect(page.get_by_role("list", name="Similar cases")).to_have_attribute("aria-busy", "false")
+    expect(page.locator("blockquote").first).to_be_visible()
 
 
 def test_the_panel_keeps_pace_with_the_server(page: Page, archive: Archive) -> None:

@@ -51,6 +51,7 @@ export class Answer {
   /** The old answer stays until the new one begins. */
   wait() {
     this.list.setAttribute('aria-busy', 'true');
+    this.list.classList.add('old');
     this.count.textContent = this.say('searching');
   }
 
@@ -62,6 +63,7 @@ export class Answer {
     this.cards.clear();
     this.head = null;
     this.list.replaceChildren();
+    this.list.classList.remove('old');
     this.notes.replaceChildren();
     this.foot.replaceChildren();
     this.count.textContent = '';

@@ -160,9 +160,10 @@ export class CaseCard {
  */
 export function pictured(source, outline, label, say) {
   const frame = h('span', { class: 'pictured' });
-  const image = h('img', { src: source, alt: label, decoding: 'async' });
+  const image = h('img', { src: source, alt: label, decoding: 'async', loading: 'lazy' });
   image.addEventListener('error', () => frame.replaceChildren(h('span', { class: 'missing' }, say('picture_missing'))));
   const box = h('span', { class: 'fitted' }, image);
+  image.addEventListener('load', () => box.classList.add('drawn')); // an outline of nothing would be a riddle
   if (outline) {
     box.append(
       svg(

@@ -106,7 +106,8 @@ progress { width: 100%; height: 8px; accent-color: var(--accent); }
 .count { color: var(--soft); }
 
 .cases { display: grid; gap: 10px; grid-template-columns: minmax(0, 1fr); transition: opacity 120ms; }
-.cases[aria-busy='true'] { opacity: 0.55; }
+.cases.old { opacity: 0.55; }
+.fitted:not(.drawn) .outline { visibility: hidden; }
 .case {
   display: grid; grid-template-columns: 92px minmax(0, 1fr); gap: 4px 10px; align-content: start; padding: 10px;
   background: var(--card); border: 1px solid var(--line); border-radius: 8px;
