@@ -172,7 +172,7 @@ def asked(settings: Settings, args: argparse.Namespace, more: dict[str, str]) ->
             began = time.perf_counter()
             with session.get(url, params={"anatomy": "left_lower_lobe"} | more, stream=True, timeout=60) as answer:
                 seen = 0.0
-                for line in answer.iter_lines(chunk_size=None):
+                for line in answer.raw:
                     if not seen and line.startswith(b'{"type":"case"'):
                         seen = time.perf_counter()
             ended = time.perf_counter()
