@@ -73,6 +73,8 @@ def _network(manifest: Mapping[str, Any]) -> Iterator[str]:
     network, image = manifest["network"], manifest["preprocessing"]
     engine = "ONNX, from elsewhere" if network.get("engine") else "RadIR network"
     yield f"- {engine}, configuration {_text(network['name'])}, vectors of {network['embedding_dim']} numbers"
+    if tower := manifest.get("text_tower"):
+        yield f"- text is read by a local {_text(tower['model']['model_type'])} model, frozen"
     size = " x ".join(str(n) for n in image["shape"])
     if image["spacing_mm"]:
         yield f"- input: {size} voxels of {' x '.join(f'{mm:g}' for mm in image['spacing_mm'])} mm, {_clip(image)} HU"

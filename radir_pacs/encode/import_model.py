@@ -17,6 +17,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from .bundle import Bundle, ModelRegion
 from .confined import GIVES_NO_MORE
 from .external import ExternalConfig, ExternalNetwork
 from .network import GLOBAL_REGION, view_index
-from .onnx_check import MOST_ONNX_BYTES, checked
+from .onnx_check import MISSING, MOST_ONNX_BYTES, checked
 from .preprocess import Preprocessing
 from .tokenizer import SPECIAL, Tokenizer
 
@@ -59,6 +60,8 @@ class ImportRequest:
 
 def import_model(file: Path, request: ImportRequest) -> Bundle:
     """The bundle, not yet saved. Raises BundleRefused with the reason and what to do, OSError."""
+    if not all(find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript")):
+        raise BundleRefused(MISSING)
     keys = [region.key for region in request.regions]
     if len(set(keys)) != len(keys) or GLOBAL_REGION not in keys:
         raise BundleRefused(f"the regions repeat one, or leave out {GLOBAL_REGION!r}, which answers for all others")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -280,6 +281,18 @@ def _write_hashed(folder: Path, content: bytes) -> None:
     manifest["model_id"] = model_id_of(manifest)
     manifest["manifest_sha256"] = manifest_hash(manifest)
     (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_without_the_extra_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "toy.onnx").write_bytes(onnx_toy().SerializeToString())
+    saved = import_model(tmp_path / "toy.onnx", request()).save(tmp_path / "model")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BundleRefused, match=r"radir-pacs\[onnx\]"):
+        Bundle.load(tmp_path / "model")
+    monkeypatch.setattr("radir_pacs.encode.import_model.find_spec", lambda name: None)
+    with pytest.raises(BundleRefused, match=r"radir-pacs\[onnx\]"):
+        import_model(tmp_path / "toy.onnx", request())
+    assert saved.model_id
 
 
 def test_regions_without_the_chest_are_refused(tmp_path: Path) -> None:

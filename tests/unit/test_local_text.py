@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from radir_pacs.encode import Bundle, Encoder
-from radir_pacs.encode.folder import MANIFEST, manifest_hash, model_id_of
+from radir_pacs.encode.folder import CARD, MANIFEST, manifest_hash, model_id_of
 from radir_pacs.encode.local_text import LocalTextEncoder, LocalTokenizer, UnreadText, from_description, from_folder
 from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.errors import BadInput, BundleRefused
@@ -171,6 +171,7 @@ def test_a_bundle_carries_the_text_model(tmp_path: Path) -> None:
     before.save(tmp_path / "model")
     shutil.rmtree(tmp_path / "bert")
     after = Bundle.load(tmp_path / "model")
+    assert "read by a local bert model" in (tmp_path / "model" / CARD).read_text()
     assert torch.equal(after.queries(), before.queries())
     ids = after.tokenizer.batch(["pleural effusion in left lung"])
     assert ids == before.tokenizer.batch(["pleural effusion in left lung"])
