@@ -9,7 +9,7 @@ by chance), the real web service in a process of its own, one question at a time
     last line       to the end of the answer, with all excerpts
     panel, first    from the answer's first byte in the browser to the first case on the screen
     panel, whole    from the answer's last byte to the whole list (the promise: less than 150)
-    pictures        from the question to the last thumbnail decoded; rendered anew, none is kept
+    pictures        from the question to the last thumbnail decoded; one picture stands for all and is kept once drawn
 
 The first question opens the partition and is not counted.
 """
