@@ -17,7 +17,7 @@ from .exam import region_name
 from .examine import ABNORMAL, QUERIES, examine
 from .judge import MINED
 from .models import Model
-from .regions import candidates, chosen, named
+from .regions import LEAST_QUERIES, candidates, chosen, named
 from .source import StartBar, materials
 
 FORMAT = 1
@@ -73,6 +73,8 @@ def contest(
     for given in materials(args, kinds, models, start_bar):
         exam, kind = given.exam, given.exam.kind
         regions = named(args.regions, exam) if args.regions else chosen(candidates(exam), kind)
+        if not regions:
+            raise BadInput(f"no region of these {kind} studies has the {LEAST_QUERIES} abnormal queries it takes")
         vectors = {
             model.name: given.vectors(model, start_bar(f"{kind} by {model.name}", len(exam))) for model in models
         }

@@ -19,7 +19,7 @@ from .exam import DIRECTIONS, IMAGE_TO_IMAGE, Exam, region_name
 from .examine import QUERIES, Cell, Place, Results, examine
 from .measures import KS, MEASURES
 from .models import Model
-from .regions import candidates, judgeable, named
+from .regions import candidates, chosen, judgeable, named
 from .source import StartBar, materials
 
 FORMAT = 1
@@ -56,13 +56,14 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Of one kind of image. ``judged``: regions the mean is taken over; ``cosines``: of two studies, by region.
-    ``vectors`` is None for a random order."""
+    """Of one kind of image. ``judged``: regions the mean is taken over; ``shown``: fewer of them, none like another,
+    of which pictures are drawn; ``cosines``: of two studies, by region. ``vectors`` is None for a random order."""
 
     kind: ImageKind
     exam: Exam
     results: Results
     judged: tuple[str, ...]
+    shown: tuple[str, ...]
     cosines: Mapping[str, float]
     vectors: Embeddings | None
     model: str
@@ -145,7 +146,11 @@ def evaluations(
     """
     for given in materials(args, kinds, [model], start_bar):
         exam, kind = given.exam, given.exam.kind
-        judged = named(args.regions, exam) if args.regions else tuple(one.key for one in judgeable(candidates(exam)))
+        if args.regions:
+            judged = shown = named(args.regions, exam)
+        else:
+            found = candidates(exam)
+            judged, shown = tuple(one.key for one in judgeable(found)), chosen(found, kind)
         vectors = given.vectors(model, start_bar(f"{kind} by {model.name}", len(exam)))
         asked = [(IMAGE_TO_IMAGE, key) for key in exam.keys]
         asked += [(direction, key) for direction in DIRECTIONS[1:] for key in (ROOT, *judged)]
@@ -162,7 +167,8 @@ def evaluations(
             exam=exam,
             results=results,
             judged=judged,
-            cosines={key: mean_cosine(found[found.any(axis=1)]) for key, found in known.items()},
+            shown=shown,
+            cosines={key: mean_cosine(rows[rows.any(axis=1)]) for key, rows in known.items()},
             vectors=vectors,
             model=model.name,
         )

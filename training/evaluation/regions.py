@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from radir_pacs import anatomy
 from radir_pacs.anatomy import ROOT
-from radir_pacs.errors import BadInput, UnknownRegion
+from radir_pacs.errors import UnknownRegion
 from radir_pacs.types import ImageKind
 
 from ..statements import Mask
@@ -62,7 +62,7 @@ def judgeable(found: Sequence[Candidate]) -> tuple[Candidate, ...]:
 
 
 def chosen(found: Sequence[Candidate], kind: ImageKind, count: int = WANTED) -> tuple[str, ...]:
-    """At most ``count`` regions by the rule above. Raises BadInput when there is none."""
+    """At most ``count`` regions by the rule above."""
     published = [region.key for region in anatomy.trained(kind)]
     usable = judgeable(found)
     order = sorted(
@@ -77,15 +77,11 @@ def chosen(found: Sequence[Candidate], kind: ImageKind, count: int = WANTED) -> 
     for number in order:
         if len(taken) < count and all(_overlap(usable[number], other) <= COPY for other in taken):
             taken.append(usable[number])
-    if not taken:
-        raise BadInput(
-            f"no region of these {kind} studies is abnormal often enough: {LEAST_QUERIES} queries are needed"
-        )
     return tuple(one.key for one in taken)
 
 
 def named(wanted: str, exam: Exam) -> tuple[str, ...]:
-    """Regions given by hand, comma separated. Raises UnknownRegion, or BadInput for one nobody speaks of."""
+    """Regions given by hand, comma separated. Raises UnknownRegion, for one that nobody speaks of, too."""
     keys = []
     for word in filter(None, (part.strip() for part in wanted.split(","))):
         key = word if word in exam.keys else anatomy.look_up(word).key
