@@ -94,6 +94,26 @@ def test_the_panel_beside_the_image_from_region_to_thumbs(page: Page, ohif: Arch
     expect(frame).to_have_count(1)
 
 
+def test_the_own_page_leads_to_both_in_ohif_and_it_is_clear_who_is_read(page: Page, ohif: Archive) -> None:
+    page.goto(ohif.sidebar(anatomy="LLL"))
+    page.locator("li.case").nth(1).get_by_role("button", name="Open beside", exact=True).click()
+    link = page.get_by_role("link", name="Open both in OHIF").get_attribute("href")
+    assert link
+    page.goto(ohif.web.root + link)
+    page.get_by_text("Skip all").click()
+    frame = page.locator("#radir-other-patients .frame")
+    expect(frame).to_have_count(1, timeout=45_000)
+    expect(page.locator("canvas")).to_have_count(2)
+    found = [line for line in ohif.answer(ohif.query, anatomy="left_lower_lobe") if line["type"] == "case"][1]
+    expect(frame.locator("strong")).to_contain_text(found["reference"])
+    assert page.evaluate(_SHOWN) == found["series"]
+    expect(page.locator("radir-similar-cases")).to_have_attribute("study", ohif.query)
+    left, box = page.locator("canvas").first.bounding_box(), frame.bounding_box()
+    assert left is not None and box is not None and box["x"] >= left["x"] + left["width"] - 2
+    page.wait_for_load_state("networkidle")
+    picture_of(page, "ohif-both")
+
+
 def test_the_panel_follows_the_study_in_the_viewport(page: Page, ohif: Archive) -> None:
     own = [
         uid

@@ -3,6 +3,9 @@
  *
  * OHIF hands an extension its services but not React, so the panel is one bare element: React draws the custom
  * element's tag, and everything else happens inside it.
+ *
+ * `/ohif/viewer?StudyInstanceUIDs=…&beside=study,series,instance,reference` opens a case beside the study at once: only
+ * so is it clear which of the two is being read. Two studies in OHIF's own parameter would be equals to it.
  */
 import { OtherPatientFrames } from './other-patient.js';
 import './radir-similar-cases.js';
@@ -11,6 +14,7 @@ const ID = 'radir.similar-cases';
 const PANEL = `${ID}.panelModule.similarCases`;
 const TAG = 'radir-similar-cases';
 const READY_TRIES = 100;
+const BESIDE = /^[0-9.]{1,64},[0-9.]{1,64},[0-9.]{1,64},SC-[0-9A-F]{5}-[0-9A-F]{5}$/;
 
 /** @type {any} what OHIF gives to extensions: services, commands, data sources */
 let ohif = null;
@@ -20,8 +24,19 @@ let frames = null;
 const opened = new Map();
 /** The study that is being read. */
 let current = '';
+/** The case to be opened beside it as soon as it is drawn. @type {Found | null} */
+let beside = asked(new URLSearchParams(window.location.search).get('beside') ?? '');
 /** @type {{unsubscribe: () => void}[]} */
 let subscriptions = [];
+
+/** @typedef {{study: string, series: string, instance: string, reference: string}} Found */
+
+/** The case that a link asks for; null where it is malformed. @param {string} text @returns {Found | null} */
+function asked(text) {
+  if (!BESIDE.test(text)) return null;
+  const [study, series, instance, reference] = text.split(',');
+  return { study, series, instance, reference };
+}
 
 /** A React 18 element, made without React. @param {string} type @param {Record<string, unknown>} props */
 function reactElement(type, props) {
@@ -46,12 +61,17 @@ function follow() {
   for (const panel of document.querySelectorAll(TAG)) {
     if (panel.getAttribute('study') !== current) panel.setAttribute('study', current);
   }
+  if (beside && displaySetShown(current)) {
+    const found = beside;
+    beside = null;
+    void openBeside(found);
+  }
 }
 
 /**
  * Show a case beside the current study: the grid gets two columns, the case goes to the right. On the left stays what
  * was there; on the right comes the very image that was found.
- * @param {{study: string, series: string, instance: string, reference: string}} found
+ * @param {Found} found
  */
 async function openBeside({ study, series, instance, reference }) {
   const { viewportGridService, uiNotificationService } = ohif.servicesManager.services;

@@ -172,7 +172,7 @@ export class Panel {
       cancelable: true,
     });
     if (!this.host.dispatchEvent(asked)) return;
-    const both = `StudyInstanceUIDs=${this.studyUid}&StudyInstanceUIDs=${study}`;
+    const both = new URLSearchParams({ StudyInstanceUIDs: this.studyUid, beside: [study, series, instance, reference].join() });
     const dialog = compareDialog({
       found,
       region,
