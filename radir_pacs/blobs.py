@@ -77,9 +77,8 @@ class IncomingBlob:
             os.fsync(self._file.fileno())
             self._file.close()
             target = self._store.path(sha256)
-            self._store.make_folder(target.parent)
-            self._path.rename(target)
-            _sync_folder(target.parent)
+            with self._store.folder(target.parent):
+                self._path.rename(target)
         return sha256, self._size_bytes
 
     def __enter__(self) -> Self:
@@ -99,10 +98,12 @@ class BlobStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.incoming_folder = root / "incoming"
+        self._durable: set[Path] = set()  # folders with an entry that this process has synced
         with _storage():
             root.mkdir(parents=True, exist_ok=True)
             root.chmod(0o700)  # patients' images; folders above may be open to others
-            self.make_folder(self.incoming_folder)
+            self.incoming_folder.mkdir(exist_ok=True)
+            _sync_folder(root)
 
     def incoming(self) -> IncomingBlob:
         """A new blob to write to. Raises StorageFailed."""
@@ -160,13 +161,20 @@ class BlobStore:
         if batch:
             yield batch
 
-    def make_folder(self, folder: Path) -> None:
-        """A folder inside the root, each new entry durable."""
-        if folder.is_dir():
-            return
-        self.make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
+    @contextlib.contextmanager
+    def folder(self, folder: Path) -> Iterator[None]:
+        """For the body a folder two levels down is there; at its end all entries on the way to it are durable.
+
+        Synced after the body, from the inside out: the journal that the first one writes holds the others too. A folder
+        that another process made may not be durable yet, so each process syncs once what it finds.
+        """
+        new = [one for one in (folder.parent, folder) if one not in self._durable or not one.is_dir()]
+        for one in new:
+            one.mkdir(exist_ok=True)
+        yield
+        for one in (folder, *(one.parent for one in reversed(new))):
+            _sync_folder(one)
+        self._durable.update(new)
 
 
 def _age_s(path: Path) -> float:

@@ -8,6 +8,8 @@ answer and the association holds its slot for ever.
 from __future__ import annotations
 
 import logging
+import queue
+from typing import Any
 
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
@@ -18,8 +20,23 @@ from radir_pacs.listener.bounds import BoundedSocket
 log = logging.getLogger(__name__)
 
 
+_LOOK_S = 0.005
+
+
 class GuardedDimse(DIMSEServiceProvider):
-    """Ends the association whose message cannot be decoded, by A-ABORT (PS3.8 9.2.2, event Evt19)."""
+    """Ends the association whose message cannot be decoded, by A-ABORT (PS3.8 9.2.2, event Evt19).
+
+    The thread that serves the association looks for messages once a millisecond and sleeps in between. Here it waits
+    in the look itself and is woken by the message; the sleep then falls into the time in which the next one arrives.
+    """
+
+    def get_msg(self, block: bool = False) -> Any:
+        if block:
+            return super().get_msg(block)
+        try:
+            return self.msg_queue.get(timeout=_LOOK_S)
+        except queue.Empty:
+            return None, None
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         try:

@@ -50,6 +50,7 @@ class _RequestHandler(RequestHandler):
         assert assoc.dul.socket is not None
         assoc.dul.socket = BoundedSocket(assoc.dul.socket, self.server.bounds)
         assoc.dimse = GuardedDimse(assoc)
+        assoc.dul._run_loop_delay = 0.0  # its socket waits for data itself, and is woken by them
         return assoc
 
 

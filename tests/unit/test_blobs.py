@@ -72,8 +72,13 @@ def test_file_and_folders_are_synced_before_success(store: BlobStore, monkeypatc
     monkeypatch.setattr(os, "fsync", fsync)
     sha256, _ = store.put(b"durable")
     folder = store.path(sha256).parent
+    way = [str(folder), str(folder.parent), str(store.root)]
     assert synced[0].startswith(str(store.incoming_folder))
-    assert synced[1:] == [str(store.root), str(folder.parent), str(folder)]
+    assert synced[1:] == way, "in one journal, so the innermost first"
+    store.put(b"durable")
+    assert synced[5:] == way[:1], "the way to it is durable already"
+    BlobStore(store.root).put(b"durable")
+    assert synced[-3:] == way, "but another process cannot know"
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
