@@ -83,7 +83,8 @@ def _converted(content: bytes, task: dict[str, Any]) -> bytes:
             assert done is not None
             target.write(done.model_proto.SerializeToString())
     except Exception as error:  # an operator that ONNX has no word for
-        raise ValueError(f"it cannot be turned into ONNX ({_one_line(error)}): export it as ONNX yourself") from None
+        instead = "with torch.export or as ONNX" if task["format"] == "torchscript" else "as ONNX"
+        raise ValueError(f"it cannot be turned into ONNX ({_one_line(error)}): export it {instead}") from None
     onnx: bytes = target.getvalue()
     _compare(onnx, given, expected)
     return onnx
