@@ -110,10 +110,12 @@ class Queue:
             ).fetchone()
             error = self._db.execute("SELECT error FROM waiting WHERE error <> '' ORDER BY due DESC LIMIT 1").fetchone()
             handed_over = self._db.execute("SELECT count(*) FROM handed_over").fetchone()[0]
+            seen = self._db.execute("SELECT last_change FROM cursor").fetchone()
         return {
             "waiting": waiting,
             "oldest_s": None if oldest is None else round(max(now - oldest, 0.0), 1),
             "given_up": given_up,
             "handed_over": handed_over,
             "last_error": error[0] if error else None,
+            "last_change": seen[0] if seen else None,
         }

@@ -32,7 +32,7 @@ def orthanc_with_plugin(
         "DicomModalities": {"radir": ["RADIR", "127.0.0.1", listener_port]},
         "DicomModalitiesInDatabase": False,
         "DicomScuTimeout": 2,
-        "RadIR": {"Url": f"http://127.0.0.1:{web_port}", "TimeBudget": 10.0} | own,
+        "RadIR": {"Url": f"http://127.0.0.1:{web_port}", "TimeBudget": 30.0} | own,
     }
     if port:
         settings["HttpPort"] = port
@@ -55,6 +55,18 @@ def wait_for_queue(orthanc: Orthanc, seconds: float = 60, **expected: Any) -> di
         if expected.items() <= queue.items():
             return queue
         assert time.monotonic() < deadline, queue
+        time.sleep(0.1)
+
+
+def wait_until_seen(orthanc: Orthanc, change: str, resource: str, *, times: int, seconds: float = 60) -> None:
+    """Until Orthanc's log says so of the resource so often, and the plugin has read it there."""
+    deadline = time.monotonic() + seconds
+    while True:
+        log = orthanc.get("/changes?limit=5000")["Changes"]
+        found = [one["Seq"] for one in log if (one["ChangeType"], one["ID"]) == (change, resource)]
+        if len(found) >= times and orthanc.get("/radir/status")["queue"]["last_change"] >= found[-1]:
+            return
+        assert time.monotonic() < deadline, f"{len(found)} of {times}"
         time.sleep(0.1)
 
 

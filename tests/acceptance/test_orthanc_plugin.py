@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
 import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -21,6 +19,7 @@ from tests.acceptance.orthanc_house import (
     refused,
     running_house,
     wait_for_queue,
+    wait_until_seen,
 )
 from tests.conftest import free_port
 from tests.integration.orthanc import running_orthanc
@@ -74,19 +73,14 @@ def test_a_report_comes_back_and_does_not_go_round(house: House) -> None:
     uid = house.of_kind("CXR")[1]
     orthanc_id = house.orthanc_ids[uid]
     before = house.stack.status()
-    handed_over = wait_for_queue(house.orthanc, waiting=0)["handed_over"]
+    wait_for_queue(house.orthanc, waiting=0)
+    jobs = len(house.orthanc.get("/jobs"))
     instance = house.orthanc.post(f"/radir/similar/{orthanc_id}", {"anatomy": "lungs"})["ID"]
     tags = house.orthanc.get(f"/instances/{instance}/simplified-tags")
     assert (tags["Modality"], tags["Manufacturer"]) == ("SR", "RadIR-PACS")
     assert tags["StudyInstanceUID"] == uid
-    deadline = time.monotonic() + 30
-    changes: list[Any] = []
-    while [change["ID"] for change in changes if change["ChangeType"] == "StableStudy"].count(orthanc_id) < 2:
-        assert time.monotonic() < deadline, "the study did not become stable again"
-        changes = house.orthanc.get("/changes?limit=5000")["Changes"]
-        time.sleep(0.1)
-    jobs = len(house.orthanc.get("/jobs"))
-    wait_for_queue(house.orthanc, waiting=0, handed_over=handed_over)
+    wait_until_seen(house.orthanc, "StableStudy", orthanc_id, times=2)
+    wait_for_queue(house.orthanc, waiting=0)
     assert len(house.orthanc.get("/jobs")) == jobs, "nothing was sent again"
     after = house.stack.status()
     assert after["studies"] == before["studies"] and after["refusals_last_day"] == 0

@@ -42,6 +42,7 @@ def test_what_waits_survives_a_restart(path: Path) -> None:
         "given_up": 0,
         "handed_over": 0,
         "last_error": "nobody there",
+        "last_change": 7,
     }
 
 
@@ -130,7 +131,7 @@ def drip(connection: socket.socket) -> None:
         (lambda connection: connection.sendall(b"garbage\r\n\r\n"), 502),
         (lambda connection: connection.sendall(http(b"{garbage")), 502),
         (lambda connection: connection.sendall(http(b"<html>", "text/html")), 502),
-        (lambda connection: connection.sendall(http(b" " * (MOST_BYTES + 1))), 502),
+        (lambda connection: connection.sendall(http(b"[" + b" " * MOST_BYTES + b"]")), 502),
         (lambda connection: connection.sendall(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"), 502),
         (lambda connection: connection.close(), 502),
     ],
