@@ -76,7 +76,8 @@ def contest(
         if not regions:
             raise BadInput(f"no region of these {kind} studies has the {LEAST_QUERIES} abnormal queries it takes")
         vectors = {
-            model.name: given.vectors(model, start_bar(f"{kind} by {model.name}", len(exam))) for model in models
+            model.name: given.vectors(model, start_bar(f"{kind} by {model.name}", len(exam)), regions)
+            for model in models
         }
         pairs = asked(regions)
         found = examine(exam, vectors, pairs, seed=args.seed, progress=start_bar(f"{kind} judged", len(pairs)))

@@ -58,16 +58,24 @@ class Embeddings:
         return Embeddings(image=self.image, reports={key: found for key, found in self.reports.items() if key == ROOT})
 
 
-def encoded(bundle: Bundle, data: StudySet, progress: Progress = lambda done: None) -> Embeddings:
-    """A bundle's vectors of every image and report; ``progress`` is told the images done. Raises BadInput."""
+def encoded(
+    bundle: Bundle, data: StudySet, progress: Progress = lambda done: None, *, keys: Sequence[str] | None = None
+) -> Embeddings:
+    """A bundle's vectors of every image and report; ``progress`` is told the images done. ``keys``: the only regions
+    that will be asked for. Raises BadInput."""
     if data.kind is not bundle.kind:
         raise BadInput(f"{bundle.model_id} encodes {bundle.kind}, not {data.kind}")
     if data.images.shape[2:] != bundle.preprocessing.shape:
         raise BadInput(f"{bundle.model_id} takes images of {bundle.preprocessing.shape}, these are prepared otherwise")
-    vectors = _image_vectors(bundle, data, progress)
+    bundle_keys = [region.key for region in bundle.regions]
+    needed = set(bundle_keys)
+    if keys is not None:
+        needed = {ROOT, *keys, *(above.key for key in keys if _known(key) for above in anatomy.ancestors(key))}
+    rows = [number for number, key in enumerate(bundle_keys) if key in needed]
+    vectors = _image_vectors(bundle, data, rows, progress)
     if not np.isfinite(vectors).all():
         raise BadInput(f"{bundle.model_id} answers no finite numbers for these images")
-    regions = {region.key: vectors[:, i] for i, region in enumerate(bundle.regions)}
+    regions = {bundle_keys[row]: vectors[:, i] for i, row in enumerate(rows)}
     return Embeddings(
         image=regions[ROOT],
         regions={key: found for key, found in regions.items() if key != ROOT},
@@ -76,15 +84,15 @@ def encoded(bundle: Bundle, data: StudySet, progress: Progress = lambda done: No
 
 
 @torch.inference_mode()
-def _image_vectors(bundle: Bundle, data: StudySet, progress: Progress) -> F32:
-    """Float32 [n, regions, dim]."""
-    network, queries = bundle.network.eval(), bundle.queries()
-    rows = torch.arange(len(bundle.regions))
+def _image_vectors(bundle: Bundle, data: StudySet, rows: Sequence[int], progress: Progress) -> F32:
+    """Float32 [n, rows, dim] of these rows of the bundle's regions."""
+    chosen = torch.tensor(rows)
+    network, queries = bundle.network.eval(), bundle.queries()[chosen]
     parts = []
     for start in range(0, len(data), BATCH):
         images = torch.from_numpy(data.images[start : start + BATCH].astype(np.float32))
         views = torch.from_numpy(data.views[start : start + BATCH])
-        parts.append(network(images, views, data.kind, queries, rows).vectors.float().numpy())
+        parts.append(network(images, views, data.kind, queries, chosen).vectors.float().numpy())
         progress(min(len(data), start + BATCH))
     return np.concatenate(parts)
 

@@ -36,8 +36,11 @@ class Material(NamedTuple):
     paths: tuple[str, ...] = ()
     lists: Mapping[str, I64] | None = None
 
-    def vectors(self, model: Model, progress: Callable[[int], None]) -> Embeddings | None:
-        """A model's vectors of the exam's images; None is a random order. Raises BadInput."""
+    def vectors(
+        self, model: Model, progress: Callable[[int], None], keys: Sequence[str] | None = None
+    ) -> Embeddings | None:
+        """A model's vectors of the exam's images, None being a random order; ``keys``: the only regions that will be
+        asked for. Raises BadInput."""
         if self.exam.kind in model.files:
             found = from_file(model.files[self.exam.kind], len(self.exam), self.paths, self.lists)
         elif model.rival == RANDOM:
@@ -47,7 +50,12 @@ class Material(NamedTuple):
         elif model.rival is not None:
             return RIVALS[model.rival](self.studies[model.name], progress)
         else:
-            found = encoded(model.bundles[self.exam.kind], self.studies[model.name], progress)
+            found = encoded(
+                model.bundles[self.exam.kind],
+                self.studies[model.name],
+                progress,
+                keys=() if model.unconditional else keys,
+            )
         return found.unconditional() if model.unconditional else found
 
 
