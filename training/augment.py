@@ -14,16 +14,30 @@ MOST_GAIN, MOST_OFFSET, NOISE = 0.12, 0.08, 0.05  # in units of the standardised
 
 
 def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Images [batch, 1, *shape] varied by lot; radiographs are turned as well."""
+    """Images [batch, 1, *shape] varied by lot.
+
+    Radiographs are turned, stretched and shifted and get noise. A volume has noise of its own; it is stretched along
+    one axis a step and moved by whole voxels along the others, for a full 3D resampling costs more than the network.
+    """
     batch, axes = len(images), images.ndim - 2
-    scale = 1 + _uniform(MOST_SCALE, generator, batch, axes)
-    moved = stretched(images, scale, _uniform(MOST_SHIFT, generator, batch, axes))
+    scale, shift = 1 + _uniform(MOST_SCALE, generator, batch, axes), _uniform(MOST_SHIFT, generator, batch, axes)
+    gain = 1 + _uniform(MOST_GAIN, generator, batch, *[1] * (axes + 1))
+    offset = _uniform(MOST_OFFSET, generator, batch, *[1] * (axes + 1))
     if axes == 2:
-        moved = _turned(moved, _uniform(MOST_TURN_RAD, generator, batch))
-    ones = (batch, *[1] * (axes + 1))
-    gain = 1 + _uniform(MOST_GAIN, generator, *ones)
-    offset = _uniform(MOST_OFFSET, generator, *ones)
-    return moved * gain + offset + NOISE * torch.randn(images.shape, generator=generator)
+        moved = _turned(stretched(images, scale, shift), _uniform(MOST_TURN_RAD, generator, batch))
+        return moved * gain + offset + NOISE * torch.randn(images.shape, generator=generator)
+    axis = int(torch.randint(axes, (1,), generator=generator))
+    moved = _stretched_along(images, axis, scale[:, axis], shift[:, axis])
+    return torch.stack([_stepped(one, own, axis) for one, own in zip(moved, shift, strict=True)]) * gain + offset
+
+
+def _stepped(image: Tensor, shift: Tensor, but: int) -> Tensor:
+    """One image [1, *shape] moved by whole voxels along every axis but one; the border repeats."""
+    for axis, share in enumerate(shift.tolist()):
+        n = image.shape[axis + 1]
+        if axis != but and (step := round(share * n)):
+            image = image.index_select(axis + 1, (torch.arange(n) + step).clamp(0, n - 1))
+    return image
 
 
 def stretched(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -32,19 +46,23 @@ def stretched(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     An output position p, from -1/2 to 1/2, shows the input at p * scale + shift; the border repeats.
     """
     for axis in range(images.ndim - 2):
-        n = images.shape[axis + 2]
-        places = torch.arange(n, dtype=torch.float32)
-        middle = (n - 1) / 2
-        source = (places - middle) * scale[:, axis, None] + shift[:, axis, None] * n + middle
-        weights = (1 - (source.clamp(0, n - 1)[:, :, None] - places).abs()).clamp(min=0)
-        shape = images.shape
-        if axis == images.ndim - 3:
-            moved = images.flatten(1, -2) @ weights.transpose(1, 2)
-        else:
-            before = math.prod(shape[1 : axis + 2])
-            moved = weights[:, None] @ images.reshape(len(images), before, n, -1)
-        images = moved.reshape(shape)
+        images = _stretched_along(images, axis, scale[:, axis], shift[:, axis])
     return images
+
+
+def _stretched_along(images: Tensor, axis: int, scale: Tensor, shift: Tensor) -> Tensor:
+    shape = images.shape
+    n = shape[axis + 2]
+    places = torch.arange(n, dtype=torch.float32)
+    middle = (n - 1) / 2
+    source = (places - middle) * scale[:, None] + shift[:, None] * n + middle
+    weights = (1 - (source.clamp(0, n - 1)[:, :, None] - places).abs()).clamp(min=0)
+    if axis == images.ndim - 3:
+        moved = images.flatten(1, -2) @ weights.transpose(1, 2)
+    else:
+        before = math.prod(shape[1 : axis + 2])
+        moved = weights[:, None] @ images.reshape(len(images), before, n, -1)
+    return moved.reshape(shape)
 
 
 def _turned(images: Tensor, angle_rad: Tensor) -> Tensor:

@@ -95,17 +95,35 @@ def phantom_set(
     """
     if patients < 1:
         raise BadInput("a data set has at least one patient")
-    how = Preprocessing.of(config, kind)
-    folder = cache / f"{kind.lower()}-{_digest(how, seed)}"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = draw_phantoms(
+        config, [kind], patients=patients, seed=seed, cache=cache, processes=processes, progress=progress
+    )[kind]
+    return _assembled(kind, [folder / f"{start}.npz" for start in range(0, patients, SHARD_PATIENTS)], patients)
+
+
+def draw_phantoms(
+    config: NetworkConfig,
+    kinds: Sequence[ImageKind],
+    *,
+    patients: int,
+    seed: int,
+    cache: Path,
+    processes: int = 1,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[ImageKind, Path]:
+    """Fill the cache and give the folder of each kind; a patient is painted once for all kinds."""
+    ways = [Preprocessing.of(config, kind) for kind in kinds]
+    folders = [cache / f"{how.kind.lower()}-{_digest(how, seed)}" for how in ways]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
     starts = range(0, patients, SHARD_PATIENTS)
-    missing = [start for start in starts if not (folder / f"{start}.npz").exists()]
+    missing = [start for start in starts if not all((folder / f"{start}.npz").exists() for folder in folders)]
     ready = patients - len(missing) * SHARD_PATIENTS
     with ProcessPoolExecutor(max(1, processes), mp_context=get_context("spawn")) as pool:
-        for _ in as_completed([pool.submit(_draw_shard, folder, how, seed, start) for start in missing]):
+        for _ in as_completed([pool.submit(_draw_shard, folders, ways, seed, start) for start in missing]):
             ready += SHARD_PATIENTS
             progress(min(patients, max(0, ready)))
-    return _assembled(kind, [folder / f"{start}.npz" for start in starts], patients)
+    return dict(zip(kinds, folders, strict=True))
 
 
 def _assembled(kind: ImageKind, shards: Sequence[Path], patients: int) -> TrainingSet:
@@ -127,36 +145,41 @@ def _assembled(kind: ImageKind, shards: Sequence[Path], patients: int) -> Traini
     )
 
 
-def _draw_shard(folder: Path, how: Preprocessing, seed: int, start: int) -> None:
-    images: list[F32] = []
-    views: list[int] = []
-    patients: list[int] = []
-    studies: list[PhantomStudy] = []
-    for index in range(start, start + SHARD_PATIENTS):
-        study = _sample(how.kind, seed, index)
-        for volume in _volumes(study, how.kind, lateral=index % LATERAL_EVERY == 0):
-            images.append(preprocess(volume, how))
-            views.append(view_index(volume.kind, volume.view))
-            patients.append(index)
-            studies.append(study)
-    partial = folder / f"{start}.partial-{os.getpid()}"
+def _draw_shard(folders: Sequence[Path], ways: Sequence[Preprocessing], seed: int, start: int) -> None:
+    kinds = frozenset(how.kind for how in ways)
+    studies = [_sample(kinds, seed, index) for index in range(start, start + SHARD_PATIENTS)]
+    for folder, how in zip(folders, ways, strict=True):
+        if not (folder / f"{start}.npz").exists():
+            _write_shard(folder / f"{start}.npz", studies, how)
+
+
+def _write_shard(path: Path, studies: Sequence[PhantomStudy], how: Preprocessing) -> None:
+    """Images of one kind and what belongs to them: views, patients, true severities, reports (JSON in UTF-8)."""
+    taken = [
+        (study, volume)
+        for study in studies
+        for volume in _volumes(study, how.kind, lateral=study.index % LATERAL_EVERY == 0)
+    ]
+    reports = [study.ct_report if how.kind is ImageKind.CT else study.radiograph_report for study, _ in taken]
+    partial = path.with_suffix(f".partial-{os.getpid()}")
     with partial.open("wb") as file:
         np.savez(
             file,
-            images=np.stack(images).astype(np.float16),
-            views=np.array(views, np.int64),
-            patients=np.array(patients, np.int64),
-            severity=_table(studies),
+            images=np.stack([preprocess(volume, how) for _, volume in taken]).astype(np.float16),
+            views=np.array([view_index(volume.kind, volume.view) for _, volume in taken], np.int64),
+            patients=np.array([study.index for study, _ in taken], np.int64),
+            severity=_table([study for study, _ in taken]),
+            reports=np.frombuffer(json.dumps(reports).encode(), np.uint8),
         )
-    partial.replace(folder / f"{start}.npz")
+    partial.replace(path)
 
 
 def _table(studies: Sequence[PhantomStudy]) -> U8:
     return severity_table([study.findings for study in studies])
 
 
-def _sample(kind: ImageKind, seed: int, index: int) -> PhantomStudy:
-    return sample(seed, index, size=SIZES["small"], radiographs=kind is ImageKind.CXR, ct=kind is ImageKind.CT)
+def _sample(kinds: frozenset[ImageKind], seed: int, index: int) -> PhantomStudy:
+    return sample(seed, index, size=SIZES["small"], radiographs=ImageKind.CXR in kinds, ct=ImageKind.CT in kinds)
 
 
 def _volumes(study: PhantomStudy, kind: ImageKind, *, lateral: bool) -> list[Volume]:
@@ -185,8 +208,9 @@ def _digest(how: Preprocessing, seed: int) -> str:
     """What a shard depends on, the phantoms' look by way of two of them."""
     digest = hashlib.sha256(json.dumps([how.to_json(), seed, SHARD_PATIENTS, LATERAL_EVERY]).encode())
     for index in (0, 1):
-        study = _sample(how.kind, seed, index)
+        study = _sample(frozenset({how.kind}), seed, index)
         digest.update(_table([study]).tobytes())
+        digest.update((study.radiograph_report + study.ct_report).encode())
         for volume in _volumes(study, how.kind, lateral=True):
             digest.update(np.round(preprocess(volume, how), 2).tobytes())
     return digest.hexdigest()[:12]

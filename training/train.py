@@ -1,15 +1,18 @@
-"""The training loop: region vectors by graded contrast and by the severity of findings, queries made from text.
+"""The training loop: region vectors from what reports say, with queries made from text.
 
-A region-centred head, graded contrast within a region, and beside it the severity of each finding, which carries most
-of the signal: without the contrast, recall on abnormal queries of radiographs was the same within its interval.
+Every draw follows from the seed and the number of the step, so weights, optimizer, average and top lists are all there
+is to a training's state, and one that goes on from a checkpoint ends where it would have ended.
 """
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,149 +21,246 @@ from torch import Tensor
 
 from radir_pacs.encode import Bundle, ModelRegion, NetworkConfig, Preprocessing
 from radir_pacs.encode.network import RadirNetwork
-from radir_pacs.encode.tokenizer import Tokenizer
 from radir_pacs.errors import BadInput
-from radir_pacs.types import Region
 
 from .augment import augmented
-from .data import TrainingSet, check_usable
-from .losses import graded_contrast, severity_loss
-from .truth import CONCEPTS, graded, similarity
+from .average import Average
+from .batches import Order, TopLists
+from .begin import begun
+from .checkpoints import Checkpoints, tensors_under
+from .material import Material
+from .objective import ON_VECTORS, Objective
+from .recipe import Recipe, stages
+from .spread import Ranks, Spread
+from .studies import StudySet, check_usable
 
-SYNONYM_SHARE = 0.15  # of steps in which a region is asked for by another of its names
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How to train. ``minutes`` ends it early, with the learning rate brought down in time; 0 sets no limit, and only
-    then is the outcome the same for the same seed."""
-
-    epochs: int = 30
-    minutes: float = 0.0
-    seed: int = 0
-    batch: int = 32
-    learning_rate: float = 8e-4
-    weight_decay: float = 0.02
-    warm_up: float = 0.05  # share of the training
-    severity_weight: float = 10.0
-    contrast_weight: float = 0.2  # at 1, with a learning rate of 1e-3, a run on 800 patients fell apart half way
-    contrast_ramp: float = 0.4  # share of the training over which the contrast comes in; findings must be seen first
-    augment: bool = True
-    half_precision: bool = True  # bfloat16 autocast
+ENCODERS = ("stems", "view", "blocks", "memory_norm", "text")  # what stands still in the second published stage
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where a training stands: share done in [0, 1], epoch, and the losses of the last batch."""
+    """Where a training stands: its number, share done in [0, 1], epoch, learning rate, and the last batch's losses."""
 
+    number: int
     done: float
     epoch: int
-    contrast: float
-    severity: float
+    learning_rate: float
+    losses: dict[str, float]
 
 
 def train(
     config: NetworkConfig,
-    data: TrainingSet,
+    data: StudySet,
     recipe: Recipe,
     *,
+    start: Bundle | None = None,
+    text_model: Path | None = None,
+    device: torch.device = CPU,
+    ranks: Ranks = Ranks(),  # noqa: B008  frozen
+    checkpoints: Checkpoints | None = None,
+    begin: Callable[[Training], None] = lambda training: None,
     tell: Callable[[Step], None] = lambda step: None,
+    look: Callable[[int, Bundle], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Bundle:
-    """A bundle, not yet saved or measured. Raises BadInput where there is nothing to learn."""
-    check_usable(data)
-    if len(data) < recipe.batch:
-        raise BadInput(f"{len(data)} images do not fill a batch of {recipe.batch}")
-    torch.manual_seed(recipe.seed)
-    generator = torch.Generator().manual_seed(recipe.seed)
-    tokenizer = Tokenizer.fitted(vocabulary_texts(data.regions))
-    network = RadirNetwork(
-        config.only(data.kind),
-        vocabulary_size=len(tokenizer.vocabulary),
-        regions=[region.key for region in data.regions],
-        findings=CONCEPTS,
-    ).train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    images, views = torch.from_numpy(data.images), torch.from_numpy(data.views)
-    severity, sided = torch.from_numpy(data.truth.severity), torch.from_numpy(data.truth.sided)
-    possible, seen = torch.from_numpy(data.truth.possible), torch.from_numpy(data.seen)
-    names = _Names(tokenizer, data.regions)
-    rows = torch.arange(len(data.regions))
-    steps_an_epoch = len(data) // recipe.batch
-    start = clock()
-    for step in range(recipe.epochs * steps_an_epoch):
-        if step % steps_an_epoch == 0:
-            order = torch.randperm(len(data), generator=generator)
-        done = step / (recipe.epochs * steps_an_epoch)
-        if recipe.minutes:
-            done = max(done, (clock() - start) / (60 * recipe.minutes))
-            if done >= 1:
-                break
-        optimizer.param_groups[0]["lr"] = recipe.learning_rate * _schedule(done, recipe.warm_up)
-        first = (step % steps_an_epoch) * recipe.batch
-        chosen = order[first : first + recipe.batch]
-        batch = images[chosen].float()
-        batch = augmented(batch, generator) if recipe.augment else batch
-        if batch.ndim == 4:
-            batch = batch.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.half_precision):
-            queries = network.text(names.drawn(generator))
-            out = network(batch, views[chosen], data.kind, queries, rows)
-        features = graded(severity[chosen], sided[chosen]).transpose(0, 1)
-        in_view = seen[chosen]
-        contrast = graded_contrast(
-            out.vectors, similarity(features, features), (severity[chosen] > 0).any(dim=2), in_view
+    """A bundle, not yet saved or measured; ``start`` is a bundle to go on from (fine-tuning on local reports), itself
+    left as it is; ``text_model`` the folder of a BERT-family model that reads in place of our own text encoder.
+
+    ``begin`` is shown the training before its first step, ``look`` the network after each epoch. Where ``checkpoints``
+    hold one it goes on from there. Raises BadInput where there is nothing to learn or the checkpoint is another's.
+    """
+    training = Training(config, data, recipe, start, text_model, device, ranks, clock)
+    if checkpoints is not None:
+        checkpoints.resume(training)
+        ranks.wait()  # nobody overwrites what another still reads
+    begin(training)
+    while (done := training.done()) < 1:
+        tell(training.step(done))
+        epoch_ends = training.number % training.order.steps_an_epoch == 0
+        if look is not None and epoch_ends:
+            look(training.number // training.order.steps_an_epoch - 1, training.bundle())
+        if checkpoints is not None and ranks.first:
+            checkpoints.keep(training, now=epoch_ends)
+    return training.bundle()
+
+
+class Training:
+    """A training between two steps; ``number`` steps are done."""
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        data: StudySet,
+        recipe: Recipe,
+        start: Bundle | None = None,
+        text_model: Path | None = None,
+        device: torch.device = CPU,
+        ranks: Ranks = Ranks(),  # noqa: B008  frozen
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        check_usable(data)
+        if len(data) < recipe.batch:
+            raise BadInput(f"{len(data)} images do not fill a batch of {recipe.batch}: ask for smaller batches")
+        if recipe.batch % ranks.count:
+            raise BadInput(f"a batch of {recipe.batch} cannot be shared by {ranks.count} processes")
+        self.config = config if start is None else start.network.config
+        self.data, self.recipe, self.device, self.ranks = data, recipe, device, ranks
+        torch.manual_seed(recipe.seed)
+        beginner = begun(config, data, start, text_model)
+        self.network, self.tokenizer = beginner.network.to(device), beginner.tokenizer
+        self.preprocessing = Preprocessing.of(config, data.kind) if start is None else start.preprocessing
+        self.material = Material(
+            data, beginner.regions, self.network.findings, self.tokenizer, hierarchy=recipe.hierarchy
         )
-        findings = severity_loss(out.severity.float(), severity[chosen], possible, in_view)
-        optimizer.zero_grad(set_to_none=True)
-        share = recipe.contrast_weight * (min(1.0, done / recipe.contrast_ramp) if recipe.contrast_ramp else 1.0)
-        torch.autograd.backward([share * contrast + recipe.severity_weight * findings])
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        tell(Step(done, step // steps_an_epoch, float(contrast.detach()), float(findings.detach())))
-    return Bundle(
-        kind=data.kind,
-        network=network.eval(),
-        tokenizer=tokenizer,
-        preprocessing=Preprocessing.of(config, data.kind),
-        regions=tuple(
-            ModelRegion(key=region.key, name=region.name, sided=region.laterality is not None)
-            for region in data.regions
-        ),
-        training={
-            "recipe": asdict(recipe),
-            "patients": len(np.unique(data.patients)),
-            "images": len(data),
-            "steps": step + 1,
-            "minutes": round((clock() - start) / 60, 1),
-            "torch": torch.__version__,
-        },
-    )
+        spread = Spread(ranks, recipe.accumulate)
+        self.stages = tuple(
+            Objective(stage, self.material, self.tokenizer, data.kind, spread) for stage in stages(recipe)
+        )
+        self.optimizer = torch.optim.AdamW(_groups(self.network, recipe), lr=recipe.learning_rate)
+        self.average = Average(self.network, recipe.average) if recipe.average else None
+        self.order = Order(len(data), recipe.batch, recipe.seed)
+        dim = self.network.config.embedding_dim
+        self.lists = TopLists(self.material, dim) if recipe.hard_negatives else None
+        self.number, self.steps = 0, recipe.epochs * self.order.steps_an_epoch
+        self.identity = self._identity()
+        if not ranks.all_have(self.identity):
+            raise BadInput("the processes do not train on the same data with the same settings")
+        self.clock, self.started = clock, clock()
+
+    @property
+    def elapsed_s(self) -> float:
+        """What was spent before a restart included."""
+        return self.clock() - self.started
+
+    def done(self) -> float:
+        """Share of the steps or of the minutes that is over, whichever is more."""
+        done = self.number / self.steps
+        if self.recipe.minutes:
+            done = max(done, self.ranks.agreed(self.elapsed_s / (60 * self.recipe.minutes)))
+        return done
+
+    def step(self, done: float) -> Step:
+        """One batch; ``done`` sets the learning rate."""
+        recipe, number = self.recipe, self.number
+        stage = min(int(done * len(self.stages)), len(self.stages) - 1)
+        done_of_stage = done * len(self.stages) - stage
+        if stage:
+            self._freeze()
+        draw = recipe.seed * 1_000_003 + number
+        generator = torch.Generator().manual_seed(draw)
+        torch.manual_seed(draw + self.ranks.number)  # of dropout
+        rate = recipe.learning_rate * _schedule(done_of_stage, recipe.warm_up)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        rows = self.order.rows(number)
+        if self.lists is not None:
+            rows = self.lists.harder(rows, recipe.hard_negatives, recipe.hard_top, generator)
+        batch = self.material.batch(rows)
+        images = augmented(batch.images, generator) if recipe.augment else batch.images
+        if images.ndim == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
+        batch = replace(batch, images=images).to(self.device)
+        objective = self.stages[stage]
+        measured = objective(self.network.train(), batch, number, generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        ramp = min(1.0, done_of_stage / recipe.contrast_ramp) if recipe.contrast_ramp else 1.0
+        weighted = [
+            objective.recipe.losses[name] * (ramp if name in ON_VECTORS else 1.0) * loss
+            for name, loss in measured.by_name.items()
+        ]
+        torch.autograd.backward([torch.stack(weighted).sum()])
+        self.ranks.average_gradients(self.network.parameters())
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.follow(self.network)
+        if self.lists is not None:
+            self.lists.keep(batch, measured.vectors.cpu())
+        self.number += 1
+        losses = {name: float(loss.detach()) for name, loss in measured.by_name.items()}
+        return Step(number, done, number // self.order.steps_an_epoch, rate, losses)
+
+    def _freeze(self) -> None:
+        for name in ENCODERS:
+            getattr(self.network, name).requires_grad_(False)
+
+    def bundle(self) -> Bundle:
+        """The network as it stands, in evaluation mode and on the CPU."""
+        kept = (self.network if self.average is None else self.average.network).eval()
+        return Bundle(
+            kind=self.data.kind,
+            network=kept if self.device == CPU else copy.deepcopy(kept).to(CPU),
+            tokenizer=self.tokenizer,
+            preprocessing=self.preprocessing,
+            regions=tuple(
+                ModelRegion(key=region.key, name=region.name, sided=region.laterality is not None)
+                for region in self.material.regions
+            ),
+            training={
+                "recipe": asdict(self.recipe),
+                "patients": len(np.unique(self.data.patients)),
+                "images": len(self.data),
+                "steps": self.number,
+                "minutes": round(self.elapsed_s / 60, 1),
+                "torch": torch.__version__,
+            },
+        )
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that the next step depends on: tensors, and numbers beside them."""
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        for i, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in moments.items()}
+        if self.average is not None:
+            tensors |= {f"average.{name}": tensor for name, tensor in self.average.network.state_dict().items()}
+        if self.lists is not None:
+            tensors |= {"lists.vectors": self.lists.vectors, "lists.known": self.lists.known}
+        averaged = 0 if self.average is None else self.average.steps
+        return tensors, {"number": self.number, "elapsed_s": self.elapsed_s, "averaged": averaged}
+
+    def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+        """What ``state`` gave."""
+        self.network.load_state_dict(tensors_under("network", tensors))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors_under("optimizer", tensors).items():
+            i, _, moment = name.partition(".")
+            moments.setdefault(int(i), {})[moment] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        if self.average is not None:
+            self.average.network.load_state_dict(tensors_under("average", tensors))
+            self.average.steps = int(numbers["averaged"])
+        if self.lists is not None:
+            self.lists.vectors, self.lists.known = tensors["lists.vectors"], tensors["lists.known"]
+        self.number = int(numbers["number"])
+        self.started = self.clock() - float(numbers["elapsed_s"])
+
+    def _identity(self) -> dict[str, Any]:
+        """What makes this training and no other, as JSON."""
+        data, beginning = hashlib.sha256(), hashlib.sha256()
+        for array in (self.data.images, self.data.views, self.data.patients):
+            data.update(np.ascontiguousarray(array).data)
+        data.update(repr(self.data.reports).encode())
+        data.update(repr([sorted(said.items()) for said in self.data.said]).encode())
+        for tensor in self.network.state_dict().values():
+            beginning.update(tensor.cpu().contiguous().numpy().tobytes())
+        beginning.update(repr((self.tokenizer.vocabulary, self.network.regions, self.network.findings)).encode())
+        return {
+            "network": self.network.config.to_json(),
+            "recipe": asdict(self.recipe),
+            "processes": self.ranks.count,
+            "device": self.device.type,
+            "data": data.hexdigest()[:16],
+            "beginning": beginning.hexdigest()[:16],
+        }
 
 
-def vocabulary_texts(regions: Sequence[Region]) -> list[str]:
-    """The words a text encoder should hold whole: names of regions and of findings, and how they are joined."""
-    names = [name for region in regions for name in (region.name, *region.synonyms)]
-    findings = [concept.replace("_", " ") for concept in CONCEPTS]
-    return [*names, *findings, "mild moderate severe small large no in of the with without left right bilateral"]
-
-
-class _Names:
-    """Token ids of all names of the regions, and a draw among them."""
-
-    def __init__(self, tokenizer: Tokenizer, regions: Sequence[Region]) -> None:
-        texts = [(region.name, *(s for s in region.synonyms if len(s) > 3)) for region in regions]
-        self.ids = torch.tensor(tokenizer.batch([text for own in texts for text in own]))
-        counts = torch.tensor([len(own) for own in texts])
-        self.first = counts.cumsum(0) - counts
-        self.synonyms = counts - 1
-
-    def drawn(self, generator: torch.Generator) -> Tensor:
-        """One name a region: mostly its own, sometimes a synonym [regions, tokens]."""
-        draw = torch.rand(len(self.first), generator=generator)
-        other = 1 + (torch.rand(len(self.first), generator=generator) * self.synonyms).long()
-        use = (draw < SYNONYM_SHARE) & (self.synonyms > 0)
-        return self.ids[self.first + torch.where(use, other, 0)]
+def _groups(network: RadirNetwork, recipe: Recipe) -> list[dict[str, Any]]:
+    """Weight decay for matrices, none for gains and offsets."""
+    matrices = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim <= 1]
+    return [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
 def _schedule(done: float, warm_up: float) -> float:

@@ -67,6 +67,7 @@ class NetworkConfig:
     text_blocks: int
     embedding_dim: int
     dropout: float = 0.0
+    centred_head: bool = True  # False: the published head, for comparison
 
     def __post_init__(self) -> None:
         sizes = (self.width, self.heads, self.embedding_dim)

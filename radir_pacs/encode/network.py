@@ -202,8 +202,9 @@ class RegionHead(nn.Module):
     seen: Tensor
     MOMENTUM = 0.05
 
-    def __init__(self, width: int, dim: int, regions: int) -> None:
+    def __init__(self, width: int, dim: int, regions: int, *, centred: bool = True) -> None:
         super().__init__()
+        self.centred = centred
         self.project = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, dim - 1))
         self.register_buffer("mean", torch.zeros(regions, dim - 1))
         self.register_buffer("scale", torch.ones(regions))
@@ -225,6 +226,8 @@ class RegionHead(nn.Module):
             self._follow(mean.detach(), scale.detach(), regions)
         else:
             mean, scale = self.mean[regions], self.scale[regions]
+        if not self.centred:  # what is published: a linear map and a norm
+            return torch.cat([raw, raw], dim=-1), functional.normalize(functional.pad(raw, (0, 1)), dim=-1)
         centred = (raw - mean) / scale[:, None]
         stated = torch.cat([centred * math.sqrt(raw.shape[-1]), raw], dim=-1)
         return stated, functional.normalize(functional.pad(centred, (0, 1), value=1.0), dim=-1)
@@ -239,10 +242,15 @@ class RegionHead(nn.Module):
 
 @dataclass(frozen=True)
 class Output:
-    """vectors: unit, [batch, q, embedding_dim]. severity: logits of severity >= 1, 2, 3 [batch, q, findings, 3]."""
+    """What an image answers to each of q queries.
+
+    vectors: unit, [batch, q, embedding_dim]. severity: logits of each finding being there, being at least moderate and
+    being severe, [batch, q, findings, 3]. described: logits of a report saying anything about it, [batch, q].
+    """
 
     vectors: Tensor
     severity: Tensor
+    described: Tensor
 
 
 class RadirNetwork(nn.Module):
@@ -272,9 +280,12 @@ class RadirNetwork(nn.Module):
         self.decoder = nn.ModuleList(
             Block(width, config.heads, config.dropout, cross=True) for _ in range(config.decoder_blocks)
         )
-        self.head = RegionHead(width, config.embedding_dim, len(self.regions))
+        self.head = RegionHead(width, config.embedding_dim, len(self.regions), centred=config.centred_head)
         self.severity = nn.Linear(2 * (config.embedding_dim - 1), 3 * len(self.findings))
         nn.init.constant_(self.severity.bias, RARE_LOGIT)
+        self.described = nn.Linear(2 * (config.embedding_dim - 1), 1)
+        self.asked = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
+        self.report = nn.Linear(width, config.embedding_dim)
 
     def image_tokens(self, images: Tensor, views: Tensor, kind: ImageKind) -> Tensor:
         """Images [batch, 1, *shape] seen as ``views`` [batch] (``view_index``) to tokens [batch, tokens, width]."""
@@ -293,5 +304,20 @@ class RadirNetwork(nn.Module):
 
     def forward(self, images: Tensor, views: Tensor, kind: ImageKind, queries: Tensor, regions: Tensor) -> Output:
         """``queries`` [q, width] are encoded region names, ``regions`` [q] their rows in ``self.regions``."""
-        stated, vectors = self.head(self.decode(self.image_tokens(images, views, kind), queries), regions)
-        return Output(vectors, self.severity(stated).unflatten(-1, (len(self.findings), 3)))
+        return self.answer(self.decode(self.image_tokens(images, views, kind), queries), regions)
+
+    def answer(self, features: Tensor, regions: Tensor) -> Output:
+        """From decoded features [batch, q, width]."""
+        stated, vectors = self.head(features, regions)
+        severity = self.severity(stated).unflatten(-1, (len(self.findings), 3))
+        return Output(vectors, severity, self.described(stated).squeeze(-1))
+
+    def presence(self, features: Tensor) -> Tensor:
+        """Logits [batch, q] of what each query asks for being there; for queries like "pleural effusion in left lung"."""
+        out: Tensor = self.asked(features).squeeze(-1)
+        return out
+
+    def report_vectors(self, ids: Tensor) -> Tensor:
+        """Token ids of reports [n, length] to unit vectors [n, embedding_dim], in the space of the region "chest"."""
+        out: Tensor = functional.normalize(self.report(self.text(ids)).float(), dim=-1)
+        return out

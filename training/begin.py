@@ -1,0 +1,82 @@
+"""What a training begins with: a network, what reads its texts, and the regions it answers for."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from radir_pacs import anatomy
+from radir_pacs.encode import Bundle, NetworkConfig
+from radir_pacs.encode.local_text import MISSING, LocalTextEncoder, UnreadText, from_folder
+from radir_pacs.encode.network import RadirNetwork
+from radir_pacs.encode.tokenizer import Reader, Tokenizer
+from radir_pacs.errors import BadInput
+from radir_pacs.types import Region
+
+from .material import body, phrase
+from .statements import common_concepts, model_regions
+from .studies import StudySet
+
+LEAST_STUDIES_A_CONCEPT = 0.003  # share of the studies; rarer findings have no column of their own
+VOCABULARY = 4096
+
+
+@dataclass(frozen=True)
+class Beginner:
+    network: RadirNetwork
+    tokenizer: Reader
+    regions: tuple[Region, ...]
+
+
+def begun(config: NetworkConfig, data: StudySet, start: Bundle | None, text_model: Path | None) -> Beginner:
+    """A new network for ``data``, or a copy of the one in ``start``. Raises BadInput."""
+    if start is not None:
+        return _of_bundle(start, data)
+    regions = model_regions(data.kind, data.said)
+    concepts = common_concepts(data.said, max(3, math.ceil(LEAST_STUDIES_A_CONCEPT * len(data))))
+    text: LocalTextEncoder | None = None
+    tokenizer: Reader
+    if text_model is not None:
+        text, tokenizer = from_folder(text_model, config.width)
+    else:
+        tokenizer = Tokenizer.fitted(vocabulary_texts(regions, concepts, data.reports), VOCABULARY)
+    network = RadirNetwork(
+        config.only(data.kind),
+        vocabulary_size=len(tokenizer.vocabulary),
+        regions=[region.key for region in regions],
+        findings=concepts,
+        text=text,
+    )
+    return Beginner(network, tokenizer, regions)
+
+
+def _of_bundle(start: Bundle, data: StudySet) -> Beginner:
+    if not isinstance(start.network, RadirNetwork):
+        raise BadInput(f"{start.model_id} was imported as it is: only a network of our own can be trained further")
+    if isinstance(start.network.text, UnreadText):
+        raise BadInput(MISSING)
+    if start.kind is not data.kind:
+        raise BadInput(f"{start.model_id} encodes {start.kind}, not {data.kind}")
+    network = copy.deepcopy(start.network)
+    for name, part in network.named_children():
+        if name != "text":  # a local model decides itself what of it is trained
+            part.requires_grad_(True)
+    return Beginner(network, start.tokenizer, tuple(anatomy.region(region.key) for region in start.regions))
+
+
+def vocabulary_texts(regions: Sequence[Region], concepts: Sequence[str], reports: Sequence[str]) -> list[str]:
+    """The words a text encoder should hold whole: names of regions and findings first, then those of reports.
+
+    A word of few reports stays out of the manifest: it could be somebody's name.
+    """
+    names = [name for region in regions for name in (region.name, *region.synonyms)]
+    own = [*names, *(phrase(concept, "") for concept in concepts), "mild moderate severe small large no left right"]
+    seen: dict[str, set[str]] = {}
+    for text in dict.fromkeys(reports):
+        for word in set(body(text).lower().split()):
+            seen.setdefault(word.strip(".,;:()"), set()).add(text[:64])
+    shared = [word for word, texts in seen.items() if len(texts) >= 5 and word.isalpha()]
+    return [*own, *sorted(shared)]

@@ -1,0 +1,74 @@
+"""How to train: one frozen table of settings, and the named recipes that the comparison sets against each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from radir_pacs.errors import BadInput
+
+Loss = Literal[
+    "contrast", "smooth_ap", "triplet", "faulty_triplet", "image_triplet", "report", "findings", "described", "asked"
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """``losses``: weight of each; what is not named is not computed. ``minutes`` ends a training early, with the
+    learning rate brought down in time; 0 sets no limit, and only then is the outcome the same for the same seed."""
+
+    losses: dict[Loss, float] = field(
+        default_factory=lambda: {"contrast": 1.0, "findings": 10.0, "described": 0.1, "report": 0.3, "asked": 0.5}
+    )
+    epochs: int = 30
+    minutes: float = 0.0
+    seed: int = 0
+    batch: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    warm_up: float = 0.05  # share of the training
+    contrast_ramp: float = 0.4  # share over which losses on vectors come in; findings must be seen first
+    conditional: bool = True  # False: one vector an image, asked of the whole chest
+    hierarchy: bool = True  # False: a region is said to hold only what was said of itself, not of what lies below
+    hard_negatives: float = 0.0  # share of a batch drawn from the model's own top lists
+    hard_top: int = 30
+    report_every: int = 3  # steps; reading a report costs as much as looking at its image
+    phrases: int = 8  # "finding in region" queries a step
+    average: float = 0.998  # of the weights that are kept; 0 keeps the last ones
+    augment: bool = True
+    half_precision: bool = True  # bfloat16 autocast
+    accumulate: int = 1  # parts a batch is looked at in, one held in memory at a time; the losses are the whole batch's
+    stages: Literal["joint", "published"] = "joint"  # published: half the time the encoders, then decoder and heads
+
+
+OURS = Recipe()
+RECIPES: dict[str, Recipe] = {
+    "ours": OURS,
+    # image-report contrast alone, one vector an image: the recipe of CT-CLIP
+    "unconditional": replace(OURS, losses={"report": 1.0}, conditional=False, report_every=1, contrast_ramp=0.0),
+    # RadIR as published (arXiv 2503.04653), with and without the faults of its code
+    "published": replace(OURS, losses={"report": 1.0, "faulty_triplet": 1.0}, report_every=1, contrast_ramp=0.0),
+    "repaired": replace(
+        OURS, losses={"report": 1.0, "image_triplet": 1.0, "triplet": 1.0}, report_every=1, contrast_ramp=0.0
+    ),
+}
+ENCODER_LOSSES: tuple[Loss, ...] = ("report", "image_triplet")
+
+
+def stages(recipe: Recipe) -> tuple[Recipe, ...]:
+    """What is asked for in each stage.
+
+    As published, the encoders first learn from image-report contrast and image triplets of the whole chest; then they
+    stand still. The whole chest's vector comes from the decoder here: the report loss, where asked for, holds it in
+    place. Raises BadInput where the second stage would have nothing to learn.
+    """
+    if recipe.stages == "joint":
+        return (recipe,)
+    then = {name: weight for name, weight in recipe.losses.items() if name != "image_triplet"}
+    if not recipe.conditional or not then.keys() - {"report"}:
+        raise BadInput("this recipe asks nothing of regions: a second stage would have nothing to learn")
+    first = {name: recipe.losses.get(name, 1.0) for name in ENCODER_LOSSES}
+    return replace(recipe, losses=first, conditional=False), replace(recipe, losses=then)
+
+
+PLAIN_HEAD = ("unconditional", "published", "repaired")
