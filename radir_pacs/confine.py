@@ -15,6 +15,7 @@ import errno
 import os
 import platform
 import resource
+import signal
 import struct
 import sys
 from contextlib import suppress
@@ -23,7 +24,7 @@ from pathlib import Path
 
 _CREATE_RULESET, _RESTRICT_SELF = 444, 446  # Landlock's system calls, the same on every architecture
 _ASK_VERSION = 1
-_NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 38, 22, 2
+_DIE_WITH_PARENT, _NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 1, 38, 22, 2
 _CAPABILITY_VERSION = 0x20080522
 _READ_FILE_AND_FOLDER = 0b1100  # of Landlock's rights to files: the two that stay
 
@@ -70,6 +71,7 @@ def confine(memory_bytes: int, file_bytes: int) -> bool:
     if sum(1 for _ in Path("/proc/self/task").iterdir()) > 1:
         return False  # the other threads would go on as before
     libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_DIE_WITH_PARENT, ctypes.c_ulong(signal.SIGKILL))  # nobody else would end it
     if libc.prctl(_NO_NEW_PRIVILEGES, *(ctypes.c_ulong(n) for n in (1, 0, 0, 0))):
         return False
     return _drop_capabilities(libc) and _landlock(libc) and _seccomp(libc)
