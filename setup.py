@@ -66,7 +66,11 @@ setup(
         "redis": ["redis>=5"],  # a Redis broker instead of pgmq
         "gdcm": ["python-gdcm>=3"],  # a second decoder, for rare transfer syntaxes
         "onnx": ["onnx>=1.23,<2", "onnxruntime>=1.32,<2", "onnxscript>=0.7.2,<0.8"],  # networks from elsewhere
-        "train": ["scikit-image>=0.26,<0.27", "matplotlib>=3.11,<4"],  # the classical rival; the plots of an evaluation
+        "train": [
+            "scikit-image>=0.26,<0.27",  # the classical rival
+            "matplotlib>=3.11,<4",  # the plots of an evaluation, the curves of a training
+            "tensorboard>=2.21,<3",  # the same curves as events
+        ],
         "transformers": ["transformers>=5.23,<6"],  # a local BERT as the text tower
         "test": [
             "pytest>=8",
@@ -86,6 +90,7 @@ setup(
             "transformers>=5.23,<6",
             "scikit-image>=0.26,<0.27",
             "matplotlib>=3.11,<4",
+            "tensorboard>=2.21,<3",
             "playwright>=1.50",  # drives the system's Chromium; no browser of its own is fetched
         ],
     },

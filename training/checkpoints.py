@@ -30,9 +30,7 @@ class Checkpoints:
     """Keeps one in ``folder``, at most every ``every_s`` seconds and after each epoch. ``notes`` (JSON) travel along:
     what was there when the last checkpoint was written is there again."""
 
-    def __init__(
-        self, folder: Path, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, folder: Path, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic) -> None:
         self.path, self.every_s, self.clock = folder / NAME, every_s, clock
         self.notes: dict[str, Any] = {}
         self.last = clock()

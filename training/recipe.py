@@ -18,12 +18,12 @@ class Recipe:
     learning rate brought down in time; 0 sets no limit, and only then is the outcome the same for the same seed."""
 
     losses: dict[Loss, float] = field(
-        default_factory=lambda: {"contrast": 1.0, "findings": 10.0, "described": 0.1, "report": 0.3, "asked": 0.5}
+        default_factory=lambda: {"contrast": 0.3, "findings": 8.0, "described": 0.1, "report": 0.3, "asked": 0.3}
     )
     epochs: int = 30
     minutes: float = 0.0
     seed: int = 0
-    batch: int = 64
+    batch: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
     warm_up: float = 0.05  # share of the training
@@ -32,7 +32,7 @@ class Recipe:
     hierarchy: bool = True  # False: a region is said to hold only what was said of itself, not of what lies below
     hard_negatives: float = 0.0  # share of a batch drawn from the model's own top lists
     hard_top: int = 30
-    report_every: int = 3  # steps; reading a report costs as much as looking at its image
+    report_every: int = 4  # steps; reading a report costs as much as looking at its image
     phrases: int = 8  # "finding in region" queries a step
     average: float = 0.998  # of the weights that are kept; 0 keeps the last ones
     augment: bool = True
@@ -42,6 +42,13 @@ class Recipe:
 
 
 OURS = Recipe()
+
+
+def _but(name: Loss) -> dict[Loss, float]:
+    """The losses of ours without one."""
+    return {loss: weight for loss, weight in OURS.losses.items() if loss != name}
+
+
 RECIPES: dict[str, Recipe] = {
     "ours": OURS,
     # image-report contrast alone, one vector an image: the recipe of CT-CLIP
@@ -52,6 +59,18 @@ RECIPES: dict[str, Recipe] = {
         OURS, losses={"report": 1.0, "image_triplet": 1.0, "triplet": 1.0}, report_every=1, contrast_ramp=0.0
     ),
 }
+# ours with one thing taken away or added, for the ablation table
+ABLATIONS: dict[str, Recipe] = {
+    "ours-without-conditioning": replace(OURS, conditional=False),
+    "ours-without-contrast": replace(OURS, losses=_but("contrast")),
+    "ours-without-findings": replace(OURS, losses=_but("findings")),
+    "ours-without-phrases": replace(OURS, losses=_but("asked")),
+    "ours-without-reports": replace(OURS, losses=_but("report")),
+    "ours-without-hierarchy": replace(OURS, hierarchy=False),
+    "ours-with-hard-negatives": replace(OURS, hard_negatives=0.25),
+    "ours-with-smooth-ap": replace(OURS, losses={**_but("contrast"), "smooth_ap": 0.3}),
+}
+RECIPES |= ABLATIONS
 ENCODER_LOSSES: tuple[Loss, ...] = ("report", "image_triplet")
 
 
@@ -64,10 +83,10 @@ def stages(recipe: Recipe) -> tuple[Recipe, ...]:
     """
     if recipe.stages == "joint":
         return (recipe,)
-    then = {name: weight for name, weight in recipe.losses.items() if name != "image_triplet"}
+    then: dict[Loss, float] = {name: weight for name, weight in recipe.losses.items() if name != "image_triplet"}
     if not recipe.conditional or not then.keys() - {"report"}:
         raise BadInput("this recipe asks nothing of regions: a second stage would have nothing to learn")
-    first = {name: recipe.losses.get(name, 1.0) for name in ENCODER_LOSSES}
+    first: dict[Loss, float] = {name: recipe.losses.get(name, 1.0) for name in ENCODER_LOSSES}
     return replace(recipe, losses=first, conditional=False), replace(recipe, losses=then)
 
 

@@ -1,65 +1,168 @@
-"""One training from start to finish: draw patients, train, measure on those kept apart, show what came out."""
+"""One training from start to finish: bring the studies, train, measure on patients kept apart, show what came out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from radir_pacs.encode import CONFIGS, Bundle
+from radir_pacs.encode import Bundle, NetworkConfig
 from radir_pacs.types import ImageKind
 
-from .data import phantom_set
-from .evaluate import evaluated, region_vectors
-from .train import Recipe, Step, measured, train
+from .checkpoints import Checkpoints
+from .curves import Curves
+from .folder_set import folder_set
+from .held_out import HeldOut, parted
+from .memory import check_memory
+from .phantom_set import phantom_set
+from .recipe import Recipe
+from .spread import Ranks
+from .studies import StudySet, check_usable
+from .train import Step, Training, measured, train
 
-HELD_OUT_SHARE = 0.2
+StartBar = Callable[[str, float], Callable[[float, str], None]]
 
 
-def trained_bundle(
-    config_name: str, kind: ImageKind, recipe: Recipe, *, patients: int, cache: Path, jobs: int = 1
-) -> Bundle:
-    """A network trained on phantom patients and measured on the fifth of them that was kept apart; not yet saved."""
-    config = CONFIGS[config_name]
-    held_out = max(1, round(HELD_OUT_SHARE * patients))
-    with _progress() as start_bar:
-        advance = start_bar("drawing patients", patients)
-        data = phantom_set(
-            config,
-            kind,
-            patients=patients,
-            seed=recipe.seed,
-            cache=cache,
-            processes=jobs,
-            progress=lambda done: advance(done, ""),
-        )
-        advance(patients, "")
-        training, apart = data.split(held_out)
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What to train on what: ``folder`` of a hospital's own images and reports, or ``patients`` synthetic ones."""
+
+    kind: ImageKind
+    config: NetworkConfig
+    recipe: Recipe
+    folder: Path | None
+    images: Path | None
+    patients: int
+    cache: Path
+    jobs: int
+    start: Bundle | None
+    text_model: Path | None
+    device: torch.device
+    checkpoints: Checkpoints
+    curves: Path
+
+
+def trained_bundle(wish: Wish, ranks: Ranks) -> Bundle:
+    """A network trained and measured on a fifth of the patients, who were kept apart; not yet saved.
+
+    Raises BadInput, OSError.
+    """
+    console = Console(stderr=True, quiet=not ranks.first)
+    with _progress(console) as start_bar:
+        if not ranks.first:
+            ranks.wait()  # the first one fills the cache
+        data = _studies(wish, start_bar, console)
+        if ranks.first:
+            ranks.wait()
+        check_usable(data)
+        training, apart = parted(data, wish.recipe.seed)
+        held_out = HeldOut(apart, conditional=wish.recipe.conditional, seed=wish.recipe.seed)
         advance = start_bar("training", 1.0)
+        curves: list[Curves] = []
+
+        def begin(begun: Training) -> None:
+            needed, warning = check_memory(begun)
+            console.print(f"memory: {needed}" + (f"; {warning}" if warning else ""), highlight=False, soft_wrap=True)
+            if begun.number:
+                console.print(f"goes on after step {begun.number} of {begun.steps}", highlight=False, soft_wrap=True)
+            if ranks.first:
+                curves.append(Curves(wish.curves, wish.checkpoints.notes, begun.steps, begun.number))
 
         def tell(step: Step) -> None:
-            advance(step.done, f"epoch {step.epoch + 1}, loss {step.contrast:.2f} + {step.severity:.3f}")
+            losses = ", ".join(f"{name} {loss:.3f}" for name, loss in step.losses.items())
+            advance(step.done, f"epoch {step.epoch + 1}: {losses}")
+            for curve in curves:
+                curve.add_step(step)
 
-        bundle = train(config, training, recipe, tell=tell)
+        def look(epoch: int, bundle: Bundle) -> None:
+            found = held_out.recall(bundle)
+            if found["recall"] is not None:
+                console.print(
+                    f"epoch {epoch + 1}: held-out recall at 5 {found['recall']:.3f}, random {found['random']:.3f}"
+                    + (", COLLAPSED" if found["collapsed"] else ""),
+                    highlight=False,
+                    soft_wrap=True,
+                )
+            curves[0].add_recall(epoch, found)
+            curves[0].write()
+
+        bundle = train(
+            wish.config,
+            training,
+            wish.recipe,
+            start=wish.start,
+            text_model=wish.text_model,
+            device=wish.device,
+            ranks=ranks,
+            checkpoints=wish.checkpoints,
+            begin=begin,
+            tell=tell,
+            look=look if ranks.first else None,
+        )
         advance(1.0, "")
-    metrics = evaluated(region_vectors(bundle.network, bundle.queries(), apart), apart, recipe.seed)
-    provenance = {
-        "data": f"synthetic patients (radir phantom), seed {recipe.seed}, numbers 0 to {patients - held_out - 1}",
-        "licence": "Apache-2.0; no image or report of a real person",
-        "intended_use": "trying the software; not fit for clinical use",
+    for curve in curves:
+        curve.write()
+        curve.close()
+    return measured(bundle, held_out.metrics(bundle) if ranks.first else {}, _provenance(wish))
+
+
+def _studies(wish: Wish, start_bar: StartBar, console: Console) -> StudySet:
+    if wish.folder is None:
+        advance = start_bar("drawing patients", wish.patients)
+        data = phantom_set(
+            wish.config,
+            wish.kind,
+            patients=wish.patients,
+            seed=wish.recipe.seed,
+            cache=wish.cache,
+            processes=wish.jobs,
+            progress=lambda done: advance(done, ""),
+        )
+        advance(wish.patients, "")
+        return data
+    moves: list[Callable[[float, str], None]] = []
+    return folder_set(
+        wish.config,
+        wish.kind,
+        wish.folder,
+        cache=wish.cache,
+        images=wish.images,
+        processes=wish.jobs,
+        total=lambda studies: moves.append(start_bar("reading studies", studies)),
+        progress=lambda done: moves[-1](done, ""),
+        tell=lambda line: console.print(line, highlight=False, soft_wrap=True),
+    )
+
+
+def _provenance(wish: Wish) -> dict[str, str]:
+    """What the model card says of the data; a folder's name could be a hospital's, so it is not written down."""
+    went_on = {} if wish.start is None else {"began_with": wish.start.model_id}
+    if wish.folder is None:
+        return {
+            "data": f"synthetic patients (radir phantom), {wish.patients} of seed {wish.recipe.seed}, a fifth held out",
+            "licence": "Apache-2.0; no image or report of a real person",
+            "intended_use": "trying the software; not fit for clinical use",
+            **went_on,
+        }
+    return {
+        "data": "a local folder of images and reports, a fifth of its patients held out",
+        "licence": "that of the local data; to be stated before the bundle is given away",
+        "intended_use": "finding similar cases where it was trained; not fit for diagnosis",
+        **went_on,
     }
-    return measured(bundle, metrics, provenance)
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, float], Callable[[float, str], None]]]:
+def _progress(console: Console) -> Iterator[StartBar]:
     """Gives a function that opens a bar and returns what moves it."""
     columns = (TextColumn("{task.description:<18}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True)) as progress:
+    with Progress(*columns, TextColumn("{task.fields[note]}"), console=console, disable=console.quiet) as progress:
 
         def start_bar(title: str, total: float) -> Callable[[float, str], None]:
             task = progress.add_task(title, total=total, note="")
@@ -68,8 +171,8 @@ def _progress() -> Iterator[Callable[[str, float], Callable[[float, str], None]]
         yield start_bar
 
 
-def show(bundle: Bundle, out: Path) -> None:
-    """Print the table of regions and where the bundle lies."""
+def show(bundle: Bundle, out: Path, curves: Path) -> None:
+    """Print the table of regions and where everything lies."""
     found = bundle.metrics["recall_at_5_abnormal"]
     console = Console()
     if found["recall"] is None:
@@ -82,4 +185,4 @@ def show(bundle: Bundle, out: Path) -> None:
         table.add_section()
         table.add_row("mean", "", f"{found['recall']:.3f} [{low:.3f}, {high:.3f}]", f"{found['random']:.3f}")
         console.print(table)
-    console.print(f"{bundle.model_id} written to {out}")
+    console.print(f"{bundle.model_id} written to {out}, curves to {curves}", soft_wrap=True)

@@ -73,7 +73,8 @@ def train(
     training = Training(config, data, recipe, start, text_model, device, ranks, clock)
     if checkpoints is not None:
         checkpoints.resume(training)
-        ranks.wait()  # nobody overwrites what another still reads
+        if not ranks.all_have(training.number):  # nobody overwrites, either, what another still reads
+            raise BadInput("the processes do not see the same checkpoint: --work is to be a folder they share")
     begin(training)
     while (done := training.done()) < 1:
         tell(training.step(done))

@@ -3,52 +3,176 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from radir_pacs.encode import Bundle
+from radir_pacs.encode import CONFIGS, Bundle
 from radir_pacs.errors import BadInput
-from radir_pacs.types import ImageKind
-from radir_training import command
+from radir_training import command, memory, session
+from radir_training.checkpoints import Checkpoints
+from radir_training.recipe import OURS
+from radir_training.studies import StudySet
+from radir_training.train import Training
+from tests.training.toy import TOY, toy_set
+
+
+@pytest.fixture(autouse=True)
+def toy_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONFIGS, "toy", TOY)
+    torch.set_num_threads(1)
 
 
 def parsed(*words: str) -> argparse.Namespace:
     root = argparse.ArgumentParser()
     command.register(root.add_subparsers())
-    return root.parse_args(["train", *words])
+    return root.parse_args(["train", "--kind", "cxr", "--config", "toy", "--threads", "1", "--device", "cpu", *words])
 
 
-def test_a_bundle_comes_out_and_drawn_patients_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out, cache = tmp_path / "model", tmp_path / "cache"
-    words = ("--kind", "cxr", "--patients", "25", "--epochs", "1", "--batch", "16", "--seed", "3", "--threads", "1")
-    args = parsed(*words, "--out", str(out), "--cache", str(cache), "--json")
+def folder_of(data: StudySet, folder: Path) -> Path:
+    """Pictures and the table of their reports."""
+    folder.mkdir()
+    with (folder / "table.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "patient", "view", "report"])
+        for number, (image, report) in enumerate(zip(data.images[:, 0], data.reports, strict=True)):
+            grey = np.clip(60 + 40 * image.astype(np.float32), 0, 255).astype(np.uint8)
+            Image.fromarray(grey.repeat(4, axis=0).repeat(4, axis=1)).save(folder / f"{number}.png")
+            table.writerow([f"{number}.png", f"patient {data.patients[number]}", "PA", report])
+    return folder
+
+
+def test_a_folder_of_images_and_reports_becomes_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out = folder_of(toy_set(80, seed=0), tmp_path / "hospital"), tmp_path / "model"
+    words = ("--data", str(folder), "--cache", str(tmp_path / "cache"), "--epochs", "2", "--batch", "16")
+    args = parsed(*words, "--out", str(out), "--json")
     assert args.run(args, None) == 0
     answer = json.loads(capsys.readouterr().out)
     bundle = Bundle.load(out)
-    assert bundle.kind is ImageKind.CXR and answer["model_id"] == bundle.model_id
-    assert bundle.metrics["measured_on"]["patients"] == 5
-    assert "seed 3, numbers 0 to 19" in bundle.training["data"]
-    (shard,) = cache.rglob("*.npz")
-    drawn = shard.stat().st_mtime_ns
-    args = parsed(*words, "--out", str(tmp_path / "again"), "--cache", str(cache))
+    assert bundle.model_id == answer["model_id"] and bundle.metrics["measured_on"]["patients"] == 16
+    assert bundle.training["images"] == 64 and "hospital" not in json.dumps(bundle.training)
+    assert {"recall_at_5_abnormal", "recall_at_5_abnormal_pixels"} <= bundle.metrics.keys()
+    assert not (out / ".checkpoint").exists(), "a training that is over leaves no checkpoint"
+    curves = out.with_name("model.curves")
+    for name in ("loss.png", "recall.png"):
+        assert np.asarray(Image.open(curves / name)).std() > 5
+    events = EventAccumulator(str(curves)).Reload()
+    assert [point.step for point in events.Scalars("loss/findings")] == list(range(1, 9))
+    args = parsed(*words, "--out", str(tmp_path / "further"), "--start", str(out))
     assert args.run(args, None) == 0
-    assert bundle.model_id in capsys.readouterr().out, "the same seed makes the same model"
-    assert shard.stat().st_mtime_ns == drawn, "patients are not drawn twice"
+    further = Bundle.load(tmp_path / "further")
+    assert further.training["began_with"] == bundle.model_id != further.model_id
+    assert further.training["recipe"]["learning_rate"] == command.GENTLE
+
+
+def test_synthetic_patients_are_measured_by_their_truth_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = toy_set(160, seed=0)
+    monkeypatch.setattr(session, "phantom_set", lambda *_args, **_wishes: replace(data, true=data.said))
+    words = ("--patients", "160", "--epochs", "1", "--recipe", "repaired", "--stages", "published", "--batch", "16")
+    args = parsed(*words, "--out", str(tmp_path / "model"))
+    assert args.run(args, None) == 0
+    bundle = Bundle.load(tmp_path / "model")
+    assert not bundle.network.config.centred_head, "as published"
+    assert bundle.metrics["recall_at_5_abnormal"] == bundle.metrics["recall_at_5_abnormal_true"]
+    assert "160 of seed 1" in bundle.training["data"]
+
+
+def test_an_interrupted_command_goes_on_and_ends_as_one_that_ran_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = toy_set(80, seed=0)
+    monkeypatch.setattr(session, "phantom_set", lambda *_args, **_wishes: data)
+    words = ("--patients", "80", "--epochs", "2", "--batch", "16", "--checkpoint-minutes", "0")
+    out = tmp_path / "model"
+    keep, steps = Checkpoints.keep, []
+
+    def cut_off(self: Checkpoints, training: Training, *, now: bool) -> None:
+        keep(self, training, now=now)
+        steps.append(training.number)
+        if len(steps) == 5:
+            raise KeyboardInterrupt
+
+    args = parsed(*words, "--out", str(out))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Checkpoints, "keep", cut_off)
+        args.run(args, None)
+    changed = parsed(*words, "--out", str(out), "--batch", "32")
+    with pytest.raises(BadInput, match=r"recipe\.batch was 16 and is 32.*--fresh"):
+        changed.run(changed, None)
+    assert args.run(args, None) == 0
+    through = parsed(*words, "--out", str(tmp_path / "through"))
+    assert through.run(through, None) == 0
+    weights = [Bundle.load(folder).network.state_dict() for folder in (out, tmp_path / "through")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
+    events = EventAccumulator(str(out.with_name("model.curves"))).Reload()
+    assert [point.step for point in events.Scalars("loss/findings")] == list(range(1, 9)), "no gap, nothing twice"
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("--config", "huge"), "not one of tiny, small, base"),
+        (("--recipe", "secret"), "not one of ours"),
         (("--patients", "3"), "at least 20 patients"),
-        (("--epochs", "0"), "1 epoch"),
-        (("--minutes", "nan"), "at least"),
+        (("--epochs", "0"), "--epochs is at least 1"),
+        (("--accumulate", "0"), "--accumulate is at least 1"),
+        (("--minutes", "nan"), "number of minutes"),
+        (("--learning-rate", "-1"), "between 0 and 1"),
+        (("--device", "abacus"), "not one of auto, cpu, cuda"),
+        (("--recipe", "unconditional", "--stages", "published"), "nothing to learn"),
+        (("--data", "/nowhere/at/all"), "there is no folder"),
     ],
 )
 def test_wrong_wishes_are_refused(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
-    args = parsed("--kind", "ct", "--out", str(tmp_path / "model"), *words)
+    args = parsed("--out", str(tmp_path / "model"), *words)
     with pytest.raises(BadInput, match=said):
+        args.run(args, None)
+    assert not (tmp_path / "model").exists()
+
+
+def test_data_that_teach_nothing_are_refused_in_one_line(tmp_path: Path) -> None:
+    data = toy_set(40, seed=0)
+    folders = {
+        "has no CXR image to read": data.subset(np.arange(0)),
+        "1 patients are too few": replace(data, patients=np.zeros(40, np.int64)),
+        "40 × .* one flat shade": replace(data, images=np.zeros_like(data.images)),
+        "no report says anything that was understood": replace(data, reports=("",) * 40),
+        "no report has a finding": replace(data, reports=("The heart is normal in size.",) * 40),
+        "do not fill a batch": data,
+    }
+    for number, (said, spoilt) in enumerate(folders.items()):
+        folder = folder_of(spoilt, tmp_path / str(number))
+        args = parsed("--data", str(folder), "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "model"))
+        with pytest.raises(BadInput, match=said) as refused:
+            args.run(args, None)
+        assert "\n" not in str(refused.value)
+    assert not (tmp_path / "model").exists()
+
+
+def test_memory_is_estimated_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = toy_set(64, seed=0)
+
+    def need(**changed: int) -> memory.Need:
+        return memory.need(Training(TOY, data, replace(OURS, **{"batch": 32, **changed})))
+
+    whole, parts, small = need(), need(accumulate=4), need(batch=8)
+    assert whole.images == 32 and parts.images == 8
+    assert whole.activations > 2 * parts.activations and whole.weights == parts.weights
+    assert small.total < whole.total
+    parameters = sum(p.nbytes for p in Training(TOY, data, replace(OURS, batch=32)).network.parameters())
+    assert whole.weights == 5 * parameters
+    tokens = 8 * 8 * TOY.width * 4
+    assert whole.activations > 32 * tokens * 4, "at least what each block reads and writes"
+    monkeypatch.setattr(session, "phantom_set", lambda *_args, **_wishes: data)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: whole.total // 2)
+    args = parsed("--patients", "64", "--batch", "32", "--out", str(tmp_path / "model"))
+    with pytest.raises(BadInput, match=r"needs about .* GB are free: ask for a smaller --batch, or .*--accumulate \d"):
         args.run(args, None)
     assert not (tmp_path / "model").exists()

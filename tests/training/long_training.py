@@ -1,0 +1,42 @@
+"""A toy training in a process of its own: ``python -m tests.training.long_training FOLDER``, to be killed or shared.
+
+Each step is printed; under ``torchrun`` each process leaves what it ended with in FOLDER.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from radir_training.checkpoints import Checkpoints
+from radir_training.recipe import OURS
+from radir_training.spread import process_group
+from radir_training.train import Step, train
+from tests.training.toy import TOY, fingerprint, toy_set
+
+STUDIES = 96
+RECIPE = replace(OURS, epochs=3, batch=16, seed=5, hard_negatives=0.25)
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    losses: list[float] = []
+
+    def tell(step: Step) -> None:
+        losses.append(step.losses["findings"])
+        print(step.number, flush=True)
+
+    with process_group() as ranks:
+        checkpoints = Checkpoints(folder, every_s=0) if ranks.count == 1 else None
+        recipe = RECIPE if ranks.count == 1 else replace(RECIPE, half_precision=False)
+        bundle = train(TOY, toy_set(STUDIES, seed=2), recipe, ranks=ranks, checkpoints=checkpoints, tell=tell)
+        ended = {"weights": fingerprint(bundle), "losses": losses, "processes": ranks.count}
+        (folder / f"{ranks.number}.json").write_text(json.dumps(ended))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

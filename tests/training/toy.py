@@ -1,0 +1,67 @@
+"""Toy pictures: discs at five places, larger and brighter with severity, on noise; reports are short sentences."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from radir_pacs.encode import Bundle, NetworkConfig
+from radir_pacs.encode.config import StemConfig
+from radir_pacs.types import ImageKind
+from radir_training.statements import mined
+from radir_training.studies import StudySet
+
+TOY = NetworkConfig(
+    name="toy",
+    stems={ImageKind.CXR: StemConfig(shape=(32, 32), patch=(2, 2), first_width=16, stages=((32, 2), (48, 2)))},
+    width=48,
+    blocks=1,
+    heads=4,
+    decoder_blocks=1,
+    text_blocks=1,
+    embedding_dim=48,
+)
+PLACES = {
+    "nodule in the right upper lobe": (8, 8),
+    "nodule in the left upper lobe": (8, 24),
+    "right pleural effusion": (25, 7),
+    "left pleural effusion": (25, 25),
+    "cardiomegaly": (18, 17),
+}
+SEVERITIES = ("mild", "moderate", "severe")
+
+
+def toy_set(studies: int, seed: int) -> StudySet:
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:32, :32]
+    images, reports = [], []
+    for _ in range(studies):
+        image, sentences = rng.normal(0, 0.15, (32, 32)), []
+        for words, (y, x) in PLACES.items():
+            severity = int(rng.choice(4, p=(0.7, 0.1, 0.1, 0.1)))
+            if severity:
+                distance = np.hypot(rows - y - rng.normal(), columns - x - rng.normal())
+                image += (0.5 + 0.5 * severity) * (distance < 1.5 + severity)
+                sentences.append(f"{SEVERITIES[severity - 1]} {words}.".capitalize())
+        images.append((image - image.mean()) / image.std())
+        reports.append(f"FINDINGS: {' '.join(sentences) or 'The lungs are clear. The heart is normal in size.'}")
+    return StudySet(
+        kind=ImageKind.CXR,
+        images=np.stack(images)[:, None].astype(np.float16),
+        views=np.zeros(studies, np.int64),
+        patients=np.arange(studies),
+        reports=tuple(reports),
+        said=mined(reports, ImageKind.CXR),
+    )
+
+
+def fingerprint(model: Bundle | Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of all weights."""
+    weights = model.network.state_dict() if isinstance(model, Bundle) else model
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode() + weights[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,79 @@
+"""How a training goes, for the eye: losses and held-out recall as pictures and as TensorBoard events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from torch.utils.tensorboard import SummaryWriter
+
+from .train import Step
+
+POINTS = 500  # of a curve of losses; steps between are averaged
+
+
+class Curves:
+    """Writes loss.png, recall.png and events into ``folder``. ``history`` (JSON) holds all that is drawn: whoever
+    keeps it in a checkpoint gets curves without a gap."""
+
+    def __init__(self, folder: Path, history: dict[str, Any], steps: int, number: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.every = folder, max(1, steps // POINTS)
+        self.losses: dict[str, list[list[float]]] = history.setdefault("losses", {})
+        self.recall: list[list[float]] = history.setdefault("recall", [])
+        self.open: dict[str, list[float]] = history.setdefault("open", {})
+        self.events = SummaryWriter(str(folder), purge_step=number + 1)  # type: ignore[no-untyped-call]
+
+    def add_step(self, step: Step) -> None:
+        for name, loss in step.losses.items():
+            self.open.setdefault(name, []).append(loss)
+        if (step.number + 1) % self.every:
+            return
+        for name, found in self.open.items():
+            mean = sum(found) / len(found)
+            self.losses.setdefault(name, []).append([step.number + 1, mean])
+            self.events.add_scalar(f"loss/{name}", mean, step.number + 1)  # type: ignore[no-untyped-call]
+        self.events.add_scalar("learning_rate", step.learning_rate, step.number + 1)  # type: ignore[no-untyped-call]
+        self.open.clear()
+
+    def add_recall(self, epoch: int, summary: Mapping[str, Any]) -> None:
+        """``summary`` is of ``abnormal_recall``; nothing is drawn where too few were asked."""
+        if summary["recall"] is None:
+            return
+        self.recall.append([epoch + 1, summary["recall"], *summary["interval_95"], summary["random"]])
+        for name in ("recall", "random"):
+            self.events.add_scalar(f"held_out/{name}", summary[name], epoch + 1)  # type: ignore[no-untyped-call]
+
+    def write(self) -> None:
+        """Raises OSError."""
+        self.events.flush()  # type: ignore[no-untyped-call]
+        losses = Figure(figsize=(8, 4.5), layout="constrained")
+        axes = losses.subplots()
+        for name, points in sorted(self.losses.items()):
+            axes.plot(*zip(*points, strict=True), label=name.replace("_", " "), linewidth=1)
+        axes.set(xlabel="step", ylabel="loss, unweighted", yscale="log", title="Losses on the batches trained on")
+        _finished(losses, self.folder / "loss.png", legend=bool(self.losses))
+        recall = Figure(figsize=(8, 4.5), layout="constrained")
+        axes = recall.subplots()
+        if self.recall:
+            columns: Sequence[Sequence[float]] = list(zip(*self.recall, strict=True))
+            epochs, found, low, high, chance = columns
+            axes.plot(epochs, found, marker="o", markersize=3, label="recall at 5")
+            axes.fill_between(epochs, low, high, alpha=0.2, label="95 % interval")
+            axes.plot(epochs, chance, linestyle="--", color="grey", label="random order")
+        axes.set(xlabel="epoch", ylim=(0, 1), title="Held-out patients, queries whose region is abnormal")
+        _finished(recall, self.folder / "recall.png", legend=bool(self.recall))
+
+    def close(self) -> None:
+        self.events.close()  # type: ignore[no-untyped-call]
+
+
+def _finished(figure: Figure, path: Path, *, legend: bool) -> None:
+    axes = figure.axes[0]
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    if legend:
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)
