@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
-
 from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
-from radir_pacs.dicom.eligibility import assemble, plan_study
 from radir_pacs.dicom.limits import MIB, DecodeLimits
-from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.errors import DicomRefused, NotFound, Quarantined, Skipped
-from radir_pacs.types import Encoding, ImageKind, InstanceHeader, Job, StudyState, Volume
+from radir_pacs.types import Encoding, Job, StudyState
 
-
-class VolumeEncoder(Protocol):
-    """What makes an encoding of a volume: `radir_pacs.encode.Encoder`, or a fake in tests."""
-
-    def encode(self, volume: Volume) -> Encoding: ...
-
-
-class EncoderShelf(Protocol):
-    """The encoder of each image kind; None where none is served."""
-
-    def encoder(self, kind: ImageKind) -> VolumeEncoder | None: ...
+from .look_ahead import LookAhead
+from .study_reader import EncoderShelf, StudyReader
 
 
 class EncodeStudy:
-    """The use case of JobKind.ENCODE; the key is a study UID."""
+    """The use case of JobKind.ENCODE; the key is a study UID.
+
+    ``look_ahead``: read the next study while the network works on this one. For a worker that has a queue to itself;
+    several beside each other keep the cores busy anyway.
+    """
 
     def __init__(
         self,
@@ -37,14 +27,14 @@ class EncodeStudy:
         *,
         decode_timeout_s: float,
         decode_memory_mib: int,
+        look_ahead: bool = True,
     ) -> None:
         self._catalogue = catalogue
-        self._blobs = blobs
-        self._encoders = encoders
         limits = DecodeLimits(
             memory_bytes=decode_memory_mib * MIB, cpu_s=max(1, int(decode_timeout_s)), wall_s=decode_timeout_s
         )
-        self._decoder = PixelDecoder(limits)  # its child serves study after study: starting one costs a second
+        self._reader = StudyReader(blobs, encoders, limits)
+        self._ahead = LookAhead(catalogue, StudyReader(blobs, encoders, limits)) if look_ahead else None
 
     def __call__(self, job: Job) -> None:
         """Ends the job with the study ENCODED, SKIPPED or QUARANTINED.
@@ -61,7 +51,7 @@ class EncodeStudy:
             self._catalogue.finish(job, "superseded")
             return
         try:
-            encodings = self._encode(self._catalogue.headers_of(study_uid))
+            encodings = self._encode(study_uid)
         except Skipped as reason:
             self._end(job, StudyState.SKIPPED, str(reason), revision)
         except (Quarantined, DicomRefused) as reason:
@@ -70,20 +60,21 @@ class EncodeStudy:
             self._catalogue.save_encodings(study_uid, encodings, revision, job)
 
     def close(self) -> None:
-        """End the decoding child."""
-        self._decoder.close()
+        """End the decoding children."""
+        if self._ahead is not None:
+            self._ahead.close()
+        self._reader.close()
 
     def _end(self, job: Job, state: StudyState, reason: str, revision: int) -> None:
         self._catalogue.set_study_state(job.key, state, reason, revision=revision, job=job)
 
-    def _encode(self, content: Sequence[tuple[InstanceHeader, str]]) -> list[Encoding]:
+    def _encode(self, study_uid: str) -> list[Encoding]:
         """One encoding a kind of image, of those kinds that a model is served for."""
-        plan = plan_study(header for header, _ in content)
-        paths = {header.sop_uid: self._blobs.path(sha256) for header, sha256 in content}
-        volumes = assemble(plan, paths, self._decoder)
-        pairs = [(self._encoders.encoder(volume.kind), volume) for volume in volumes]
-        encodings = [encoder.encode(volume) for encoder, volume in pairs if encoder is not None]
-        if not encodings:
-            kinds = ", ".join(sorted(volume.kind for volume in volumes))
-            raise Skipped(f"no model is served for {kinds}")
-        return encodings
+        content = self._catalogue.headers_of(study_uid)
+        if self._ahead is None:
+            ready = self._reader.read(content)
+        else:
+            found = self._ahead.take(study_uid, content)
+            self._ahead.begin()
+            ready = self._reader.read(content) if found is None else found
+        return [run() for run in ready]

@@ -31,6 +31,12 @@ class Jobs(Part):
             row = run(connection, "claim", id=job_id, worker=worker, lease_s=self._settings.job_lease_s).fetchone()
         return None if row is None else job_of(row)
 
+    def next_study_to_encode(self) -> str | None:
+        """The study whose encode job is probably claimed next, by whomever; a guess that holds nothing."""
+        with self._database.transaction() as connection:
+            row = run(connection, "next_study_to_encode").fetchone()
+        return None if row is None else str(row["key"])
+
     def heartbeat(self, job: Job) -> None:
         """Prolong the lease. Raises LeaseLost when somebody else holds the job or it ended."""
         with self._database.transaction() as connection:

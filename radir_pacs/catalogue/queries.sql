@@ -474,6 +474,10 @@ UPDATE job SET state = 'RUNNING', attempt = attempt + 1, token = nextval('job_to
 WHERE id = %(id)s AND state = 'PENDING' AND run_after <= now()
 RETURNING id, kind, key, state, attempt, max_attempts, token;
 
+-- name: next_study_to_encode
+-- Whose encode job is likely the next: bells are rung in this order.
+SELECT key FROM job WHERE state = 'PENDING' AND kind = 'encode' AND run_after <= now() ORDER BY run_after, id LIMIT 1;
+
 -- name: heartbeat
 -- The holder still works.
 UPDATE job SET lease_until = now() + make_interval(secs => %(lease_s)s::float8)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import math
 import os
@@ -22,6 +24,7 @@ from radir_pacs.dicom.limits import DecodeLimits
 from radir_pacs.errors import DicomRefused
 
 _LIMITS = DecodeLimits()
+_PIPE_BYTES = 1 << 20
 _SINGLE_THREADED = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 # The child sees no setting and no secret of ours.
 _PASSED_ON = ("PATH", "PYTHONPATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "VIRTUAL_ENV")
@@ -65,6 +68,11 @@ class PixelDecoder:
             self._child.wait()
             self._child = None
 
+    def interrupt(self) -> None:
+        """From another thread: the decode in hand, if there is one, soon raises DicomRefused."""
+        if (child := self._child) is not None:
+            child.kill()
+
     def decode(self, path: Path) -> DecodedFrames:
         """All frames of the Part-10 file at ``path``.
 
@@ -97,6 +105,7 @@ class PixelDecoder:
         self.close()
         child_requests, self._requests = os.pipe()
         self._answers, child_answers = os.pipe()
+        _widen(self._answers)
         limits = (self.limits.memory_bytes, self.limits.cpu_s, self.limits.pixel_bytes)
         arguments = [str(number) for number in (child_requests, child_answers, *limits)]
         try:
@@ -128,7 +137,7 @@ class PixelDecoder:
     def _line(self, deadline: float) -> tuple[dict[str, Any], bytes]:
         """The answer's first line, and what was read behind it."""
         got = bytearray()
-        buffer = memoryview(bytearray(1 << 16))
+        buffer = memoryview(bytearray(1 << 12))
         while b"\n" not in got:
             got += buffer[: self._read(buffer, deadline)]
             if len(got) > 1 << 20:
@@ -163,3 +172,9 @@ class PixelDecoder:
         finally:
             self.close()
         return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+
+
+def _widen(pipe: int) -> None:
+    """Room for a whole CT slice where the system lets us (Linux): fewer turns between the child and us."""
+    with contextlib.suppress(AttributeError, OSError):
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import numpy as np
 import torch
 
 from radir_pacs.errors import BadInput, Quarantined
-from radir_pacs.types import Encoding, ImageKind, View, Volume
+from radir_pacs.types import F32, Encoding, ImageKind, View, Volume
 
 from .bundle import Bundle
 from .external import ExternalNetwork
@@ -42,33 +45,48 @@ class Encoder:
         self._queries = bundle.queries().to(self.device)
         self._network = bundle.network.to(self.device).eval()
 
-    @torch.inference_mode()
     def encode(self, volume: Volume) -> Encoding:
         """Vectors of every region the image can show; a lateral view cannot tell sides, so sided regions are left out.
 
         Raises BadInput for the other kind of image, Quarantined when the image shows nothing.
         """
+        return self.prepare(volume)()
+
+    def prepare(self, volume: Volume) -> Callable[[], Encoding]:
+        """The first half of ``encode``; the answer is the second, and keeps the network's input, not the voxels.
+
+        May run in a thread of its own while the network works. Raises as ``encode``.
+        """
         if volume.kind is not self.kind:
             raise BadInput(f"{self.model_id} encodes {self.kind}, not {volume.kind}")
-        image = torch.from_numpy(preprocess(volume, self.bundle.preprocessing))[None].to(self.device)
+        image = preprocess(volume, self.bundle.preprocessing)
         lateral = volume.kind is ImageKind.CXR and volume.view is View.LATERAL
-        rows = [i for i, region in enumerate(self.bundle.regions) if not (lateral and region.sided)]
-        views = torch.tensor([view_index(volume.kind, volume.view)], device=self.device)
-        chosen = torch.tensor(rows, device=self.device)
-        vectors = self._network(image, views, self.kind, self._queries[chosen], chosen).vectors[0]
-        found = np.ascontiguousarray(vectors.float().cpu().numpy())
-        if not np.isfinite(found).all():
-            raise Quarantined(f"{self.model_id} answers no finite number for this image")
         uids = volume.sop_instance_uids
-        return Encoding(
+        encoding = partial(
+            Encoding,
             study_uid=volume.study_uid,
             series_uid=volume.series_uid,
             sop_uid=uids[len(uids) // 2],
             model_id=self.model_id,
-            regions=tuple(self.regions[i] for i in rows),
-            vectors=found,
             warnings=volume.warnings + _coverage_warnings(volume, lateral=lateral),
         )
+        view = view_index(volume.kind, volume.view)
+
+        def finish() -> Encoding:
+            rows = [i for i, region in enumerate(self.bundle.regions) if not (lateral and region.sided)]
+            return encoding(regions=tuple(self.regions[i] for i in rows), vectors=self._vectors(image, view, rows))
+
+        return finish
+
+    @torch.inference_mode()
+    def _vectors(self, image: F32, view: int, rows: Sequence[int]) -> F32:
+        pixels = torch.from_numpy(image)[None].to(self.device)
+        views, chosen = torch.tensor([view], device=self.device), torch.tensor(rows, device=self.device)
+        vectors = self._network(pixels, views, self.kind, self._queries[chosen], chosen).vectors[0]
+        found = np.ascontiguousarray(vectors.float().cpu().numpy())
+        if not np.isfinite(found).all():
+            raise Quarantined(f"{self.model_id} answers no finite number for this image")
+        return found
 
 
 def _coverage_warnings(volume: Volume, *, lateral: bool) -> tuple[str, ...]:

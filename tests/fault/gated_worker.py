@@ -21,6 +21,7 @@ from radir_workers.app import make_app, serve
 from radir_workers.encode_study import EncodeStudy
 from radir_workers.index_partition import IndexPartition
 from radir_workers.runner import Runner
+from radir_workers.study_reader import Ready
 from radir_workers.tasks import register
 from tests.catalogue_material import DIM, MODEL, REGIONS
 
@@ -33,6 +34,9 @@ class GatedEncoder:
 
     def encoder(self, kind: ImageKind) -> GatedEncoder:
         return self
+
+    def prepare(self, volume: Volume) -> Ready:
+        return lambda: self.encode(volume)
 
     def encode(self, volume: Volume) -> Encoding:
         (self._gate / f"{volume.study_uid}.{os.getpid()}").touch()

@@ -22,6 +22,7 @@ from radir_workers.encode_study import EncodeStudy
 from radir_workers.index_partition import IndexPartition
 from radir_workers.mine_report import MineReport
 from radir_workers.runner import EXIT_HUNG, Runner, UseCase
+from radir_workers.study_reader import Ready
 from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, encoding, header, register
 from tests.dicom_files import radiograph, save
 
@@ -34,6 +35,9 @@ class FakeShelf:
 
     def encoder(self, kind: ImageKind) -> FakeShelf | None:
         return self if kind is ImageKind.CXR else None
+
+    def prepare(self, volume: Volume) -> Ready:
+        return lambda: self.encode(volume)
 
 
 def by_hand(volume: Volume) -> Encoding:
@@ -314,3 +318,59 @@ def test_what_the_catalogue_cannot_even_claim_is_not_raised(
     monkeypatch.setattr(catalogue, "claim", broken)
     Runner(catalogue, {}, worker="test", lease_s=60).run(1)
     assert [record.message for record in caplog.records] == ["job could not be run"]
+
+
+def test_what_was_read_ahead_serves_only_the_same_content(
+    catalogue: Catalogue, blobs: BlobStore, receive: Callable[..., str]
+) -> None:
+    register(catalogue)
+    read: list[str] = []
+    main_thread = threading.get_ident()
+
+    class Counting(FakeShelf):
+        def prepare(self, volume: Volume) -> Ready:
+            where = "here" if threading.get_ident() == main_thread else "ahead"
+            read.append(f"{where} {volume.study_uid} {len(volume.sop_instance_uids)}")
+            return super().prepare(volume)
+
+    uids = [receive(StudyInstanceUID=f"2.25.{n}", SOPInstanceUID=f"2.25.{n}.1") for n in (701, 702, 703)]
+    use_case = EncodeStudy(catalogue, blobs, Counting(by_hand), decode_timeout_s=60, decode_memory_mib=4096)
+    try:
+        assert run(catalogue, use_case, JobKind.ENCODE, uids[0]) is JobState.DONE
+        assert run(catalogue, use_case, JobKind.ENCODE, uids[1]) is JobState.DONE
+        assert f"here {uids[0]} 1" in read and f"here {uids[1]} 1" not in read, "the second was read ahead"
+        receive(StudyInstanceUID=uids[2], SOPInstanceUID="2.25.703.2")
+        assert run(catalogue, use_case, JobKind.ENCODE, uids[2]) is JobState.DONE
+        assert f"here {uids[2]} 1" in read, "an image came meanwhile, so it was read again"
+    finally:
+        use_case.close()
+    assert [catalogue.study(uid).state for uid in uids] == [StudyState.ENCODED] * 3
+
+
+def test_a_guess_that_missed_changes_nothing(
+    catalogue: Catalogue, blobs: BlobStore, receive: Callable[..., str]
+) -> None:
+    register(catalogue)
+    uids = [receive(StudyInstanceUID=f"2.25.{n}", SOPInstanceUID=f"2.25.{n}.1") for n in (801, 802, 803)]
+    use_case = EncodeStudy(catalogue, blobs, FakeShelf(by_hand), decode_timeout_s=60, decode_memory_mib=4096)
+    try:
+        for uid in (uids[0], uids[2], uids[1]):
+            assert run(catalogue, use_case, JobKind.ENCODE, uid) is JobState.DONE
+    finally:
+        use_case.close()
+    assert [catalogue.study(uid).state for uid in uids] == [StudyState.ENCODED] * 3
+
+
+def test_a_reason_found_ahead_is_the_studys(
+    catalogue: Catalogue, blobs: BlobStore, receive: Callable[..., str]
+) -> None:
+    register(catalogue)
+    good = receive(StudyInstanceUID="2.25.901", SOPInstanceUID="2.25.901.1")
+    bad = receive(StudyInstanceUID="2.25.902", SOPInstanceUID="2.25.902.1", PixelData=b"\0" * 100)
+    use_case = EncodeStudy(catalogue, blobs, FakeShelf(by_hand), decode_timeout_s=60, decode_memory_mib=4096)
+    try:
+        for uid in (good, bad):
+            assert run(catalogue, use_case, JobKind.ENCODE, uid) is JobState.DONE
+    finally:
+        use_case.close()
+    assert catalogue.study(bad).state is StudyState.QUARANTINED and catalogue.study(bad).reason
