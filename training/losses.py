@@ -18,7 +18,6 @@ SAME = 0.9  # what counts as a hit in evaluation (method of arXiv 2503.04653)
 AP_TEMPERATURE = 0.05
 FALSE_NEGATIVE = 0.75  # image and report of other studies this alike are no negatives
 TRIPLET_POSITIVE, TRIPLET_GAP, TRIPLET_TEMPERATURE, MARGIN = 0.75, 0.25, 0.07, 0.1
-POSITIVE_WEIGHT = 4.0  # of a finding that is there beside one that is not: most are absent from most regions
 
 
 def graded_contrast(vectors: Tensor, relevance: Tensor, abnormal: Tensor, seen: Tensor) -> Tensor:

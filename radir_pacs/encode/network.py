@@ -26,6 +26,7 @@ from .tokenizer import PAD
 GLOBAL_REGION = "chest"
 VIEWS = ("frontal", "lateral", "ct")  # rows of the modality embedding
 RARE_LOGIT = -3.0  # most findings are absent from most regions: training need not begin by learning that
+LEAST_SPREAD = 0.5  # of a region's raw vectors, whose norm is about the root of their length
 TEXT_TOKENS = 256  # longest text the text encoder reads
 
 
@@ -189,6 +190,15 @@ class TextEncoder(nn.Module):
         return pooled
 
 
+def spread(raw: Tensor, mean: Tensor) -> Tensor:
+    """Root mean square distance from ``mean`` [q, dim] over the batch of ``raw`` [batch, q, dim], not under a floor.
+
+    Divided by nothing but itself, a region of which the image says little yet would have gradients without bound, which
+    drown all other losses.
+    """
+    return (raw - mean).square().sum(-1).mean(0).add(LEAST_SPREAD**2).sqrt()
+
+
 class RegionHead(nn.Module):
     """Region-centred unit vectors: minus the region's mean, over its scale, a constant appended, normalised.
 
@@ -219,10 +229,11 @@ class RegionHead(nn.Module):
         In training the batch's own mean and scale are used, with their gradient: a loss then gains nothing from
         shrinking all vectors of a region together.
         """
-        raw: Tensor = self.project(features.float())
+        with torch.autocast(features.device.type, enabled=False):  # bfloat16 would round away what tells images apart
+            raw: Tensor = self.project(features.float())
         if self.training:
             mean = raw.mean(0)
-            scale = (raw - mean).square().sum(-1).mean(0).add(1e-6).sqrt()
+            scale = spread(raw, mean)
             self._follow(mean.detach(), scale.detach(), regions)
         else:
             mean, scale = self.mean[regions], self.scale[regions]
@@ -300,7 +311,7 @@ class RadirNetwork(nn.Module):
         x = queries.expand(len(tokens), -1, -1)
         for block in self.decoder:
             x = block(x, tokens)
-        return x
+        return x - queries  # what the image added: beside the question itself its answer would be a whisper
 
     def forward(self, images: Tensor, views: Tensor, kind: ImageKind, queries: Tensor, regions: Tensor) -> Output:
         """``queries`` [q, width] are encoded region names, ``regions`` [q] their rows in ``self.regions``."""
