@@ -149,7 +149,8 @@ def test_data_that_teach_nothing_are_refused_in_one_line(tmp_path: Path) -> None
     }
     for number, (said, spoilt) in enumerate(folders.items()):
         folder = folder_of(spoilt, tmp_path / str(number))
-        args = parsed("--data", str(folder), "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "model"))
+        words = ("--data", str(folder), "--cache", str(tmp_path / "cache"), "--batch", "64")
+        args = parsed(*words, "--out", str(tmp_path / "model"))
         with pytest.raises(BadInput, match=said) as refused:
             args.run(args, None)
         assert "\n" not in str(refused.value)
