@@ -66,7 +66,11 @@ def figures(found: dict[str, Any], judge: str, queries: str, title: str) -> list
     lines = [f"### {title}", "", "| images | metric | " + " | ".join(models) + " |", "|---" * (len(models) + 2) + "|"]
     for row in found["judges"][judge][queries]["metrics"]:
         cells = [_cell(row["models"][model]) for model in models]
-        lines.append(f"| {row['kind']} | {row['region']}, {row['direction']}, {row['measure']}@{row['k']} | " + " | ".join(cells) + " |")
+        lines.append(
+            f"| {row['kind']} | {row['region']}, {row['direction']}, {row['measure']}@{row['k']} | "
+            + " | ".join(cells)
+            + " |"
+        )
     return [*lines, ""]
 
 

@@ -24,7 +24,7 @@ class Curves:
         self.losses: dict[str, list[list[float]]] = history.setdefault("losses", {})
         self.recall: list[list[float]] = history.setdefault("recall", [])
         self.open: dict[str, list[float]] = history.setdefault("open", {})
-        self.events = SummaryWriter(str(folder), purge_step=number + 1)  # type: ignore[no-untyped-call]
+        self.events = SummaryWriter(str(folder), purge_step=number + 1)
 
     def add_step(self, step: Step) -> None:
         for name, loss in step.losses.items():
@@ -34,8 +34,8 @@ class Curves:
         for name, found in self.open.items():
             mean = sum(found) / len(found)
             self.losses.setdefault(name, []).append([step.number + 1, mean])
-            self.events.add_scalar(f"loss/{name}", mean, step.number + 1)  # type: ignore[no-untyped-call]
-        self.events.add_scalar("learning_rate", step.learning_rate, step.number + 1)  # type: ignore[no-untyped-call]
+            self.events.add_scalar(f"loss/{name}", mean, step.number + 1)
+        self.events.add_scalar("learning_rate", step.learning_rate, step.number + 1)
         self.open.clear()
 
     def add_recall(self, epoch: int, summary: Mapping[str, Any]) -> None:
@@ -44,11 +44,11 @@ class Curves:
             return
         self.recall.append([epoch + 1, summary["recall"], *summary["interval_95"], summary["random"]])
         for name in ("recall", "random"):
-            self.events.add_scalar(f"held_out/{name}", summary[name], epoch + 1)  # type: ignore[no-untyped-call]
+            self.events.add_scalar(f"held_out/{name}", summary[name], epoch + 1)
 
     def write(self) -> None:
         """Raises OSError."""
-        self.events.flush()  # type: ignore[no-untyped-call]
+        self.events.flush()
         losses = Figure(figsize=(8, 4.5), layout="constrained")
         axes = losses.subplots()
         for name, points in sorted(self.losses.items()):
@@ -67,7 +67,7 @@ class Curves:
         _finished(recall, self.folder / "recall.png", legend=bool(self.recall))
 
     def close(self) -> None:
-        self.events.close()  # type: ignore[no-untyped-call]
+        self.events.close()
 
 
 def _finished(figure: Figure, path: Path, *, legend: bool) -> None:

@@ -39,7 +39,7 @@ class Ranks:
         """Every process's rows, in order; the gradient goes back to where the rows came from."""
         if self.count == 1:
             return own
-        found: Tensor = _Gathered.apply(own, self.number, self.count)
+        found: Tensor = _Gathered.apply(own, self.number, self.count)  # type: ignore[no-untyped-call]
         return found
 
     def average_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
@@ -49,7 +49,7 @@ class Ranks:
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
         flat /= self.count
-        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):  # type: ignore[no-untyped-call]
             gradient.copy_(mean.view_as(gradient))
 
     def agreed(self, value: float) -> float:

@@ -179,7 +179,7 @@ class Training:
         if self.lists is not None:
             self.lists.keep(batch, measured.vectors.cpu())
         self.number += 1
-        losses = {name: float(loss.detach()) for name, loss in measured.by_name.items()}
+        losses: dict[str, float] = {name: float(loss.detach()) for name, loss in measured.by_name.items()}
         return Step(number, done, number // self.order.steps_an_epoch, rate, losses)
 
     def _freeze(self) -> None:

@@ -324,7 +324,7 @@ class RadirNetwork(nn.Module):
         return Output(vectors, severity, self.described(stated).squeeze(-1))
 
     def presence(self, features: Tensor) -> Tensor:
-        """Logits [batch, q] of what each query asks for being there; for queries like "pleural effusion in left lung"."""
+        """Logits [batch, q] of what each query asks for being there; as for "effusion in the left lung"."""
         out: Tensor = self.asked(features).squeeze(-1)
         return out
 
