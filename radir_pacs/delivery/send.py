@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -160,7 +161,15 @@ def _associate(batch: list[tuple[Path, tuple[str, str]]], destination: Destinati
     if not association.is_established:
         why = "refused the association" if association.is_rejected else "does not answer"
         raise PeerFailed(f"{destination} {why}")
+    _send_at_once(association)
     return association
+
+
+def _send_at_once(association: Association) -> None:
+    """Without TCP's wait for an acknowledgement between a command and its data set, which cost 40 ms a file."""
+    own = association.dul.socket
+    if own is not None and own.socket is not None:
+        own.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _send(association: Association, path: Path) -> SendResult:
