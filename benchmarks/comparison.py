@@ -27,7 +27,7 @@ RECIPES = ("ours", "unconditional", "published", "repaired")
 CHEAP = ("random", "pixels", "hog")
 GLOBAL = ("unconditional", "ours-without-conditioning")  # one vector an image answers for every region
 TRAIN_SEED, EXAM_SEED, EXAM_PATIENTS = 1, 2, 800
-RADIR = (sys.executable, "-m", "radir_pacs.cli")
+RADIR = (str(Path(sys.executable).with_name("radir")),)
 
 
 def train(recipe: str, kind: str, args: argparse.Namespace) -> str:
