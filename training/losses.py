@@ -5,6 +5,8 @@ Where relevance is asked for it is uint8 round(100 s), UNDEFINED where a report 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -54,36 +56,42 @@ def conditional_triplets(vectors: Tensor, relevance: Tensor, seen: Tensor) -> Te
 
     Of each anchor's pairs (j, k) with s_ij > .75 and s_ij - s_ik > .25: log(1 + exp(gap (cos_ik - cos_ij) / .07)).
     """
-    logits, usable, similarity = _pairs(vectors, relevance, seen)
-    gap = similarity[:, :, :, None] - similarity[:, :, None, :]
-    valid = usable[:, :, :, None] & usable[:, :, None, :] & (gap > TRIPLET_GAP)
-    valid &= (similarity > TRIPLET_POSITIVE)[:, :, :, None]
-    wrong = logits[:, :, None, :] - logits[:, :, :, None]
-    loss = functional.softplus(gap * wrong / TRIPLET_TEMPERATURE)
-    return torch.where(valid, loss, 0.0).sum() / valid.sum().clamp(min=1)
+    triplets = _triplets(*_pairs(vectors, relevance, seen))
+    return triplets.mean(functional.softplus(triplets.gap * triplets.wrong / TRIPLET_TEMPERATURE))
 
 
 def faulty_triplets(vectors: Tensor, relevance: Tensor, seen: Tensor) -> Tensor:
     """The same as its authors' code has it: integers of 0-100 compared with .75 and .25 make nearly any pair valid,
     and what is cut at zero inside the logarithm cannot fall below log 2."""
-    logits, usable, similarity = _pairs(vectors, relevance, seen)
-    gap = similarity[:, :, :, None] - similarity[:, :, None, :]
-    valid = usable[:, :, :, None] & usable[:, :, None, :] & (100 * gap > TRIPLET_GAP)
-    valid &= (100 * similarity > TRIPLET_POSITIVE)[:, :, :, None]
-    wrong = (MARGIN + logits[:, :, None, :] - logits[:, :, :, None]).clamp(min=0)
-    loss = functional.softplus(gap * wrong / TRIPLET_TEMPERATURE)
-    return torch.where(valid, loss, 0.0).sum() / valid.sum().clamp(min=1)
+    triplets = _triplets(*_pairs(vectors, relevance, seen), scale=100)
+    wrong = (MARGIN + triplets.wrong).clamp(min=0)
+    return triplets.mean(functional.softplus(triplets.gap * wrong / TRIPLET_TEMPERATURE))
 
 
 def image_triplets(vectors: Tensor, relevance: Tensor) -> Tensor:
     """Whole images [batch, dim] ranked by whole reports [batch, batch], margin .1 (RadIR's first stage)."""
     seen = torch.ones(len(vectors), 1, dtype=torch.bool, device=vectors.device)
-    logits, usable, similarity = _pairs(vectors[:, None], relevance[None], seen)
+    triplets = _triplets(*_pairs(vectors[:, None], relevance[None], seen))
+    return triplets.mean((MARGIN + triplets.wrong).clamp(min=0))
+
+
+class _Triplets(NamedTuple):
+    """Of every anchor i and pair (j, k), [regions, i, j, k]: cos_ik - cos_ij, s_ij - s_ik, and whether it counts."""
+
+    wrong: Tensor
+    gap: Tensor
+    valid: Tensor
+
+    def mean(self, loss: Tensor) -> Tensor:
+        return torch.where(self.valid, loss, 0.0).sum() / self.valid.sum().clamp(min=1)
+
+
+def _triplets(logits: Tensor, usable: Tensor, similarity: Tensor, scale: float = 1.0) -> _Triplets:
+    """``scale`` of the similarities as they are compared with the thresholds."""
     gap = similarity[:, :, :, None] - similarity[:, :, None, :]
-    valid = usable[:, :, :, None] & usable[:, :, None, :] & (gap > TRIPLET_GAP)
-    valid &= (similarity > TRIPLET_POSITIVE)[:, :, :, None]
-    loss = (MARGIN + logits[:, :, None, :] - logits[:, :, :, None]).clamp(min=0)
-    return torch.where(valid, loss, 0.0).sum() / valid.sum().clamp(min=1)
+    valid = usable[:, :, :, None] & usable[:, :, None, :] & (scale * gap > TRIPLET_GAP)
+    valid &= (scale * similarity > TRIPLET_POSITIVE)[:, :, :, None]
+    return _Triplets(logits[:, :, None, :] - logits[:, :, :, None], gap, valid)
 
 
 def image_report(images: Tensor, reports: Tensor, relevance: Tensor) -> Tensor:

@@ -46,13 +46,7 @@ class Reports(Part):
         findings: what mining read from it, when that is known already, with the version of the ``parser``. job: the
         report job that ends with it. Raises NotFound, LeaseLost.
         """
-        values = {
-            "study_uid": study_uid,
-            "sop_uid": sop_uid,
-            "source": source,
-            "body": body,
-            "content_sha256": hashlib.sha256(body.encode()).hexdigest(),
-        }
+        values = _values(study_uid, body, source, sop_uid)
         with self._database.transaction() as connection:
             if run(connection, "lock_study", study_uid=study_uid).fetchone() is None:
                 raise NotFound(f"there is no study {study_uid}")
@@ -72,13 +66,7 @@ class Reports(Part):
 
         The same text again changes nothing, but is mined if it was not yet. Raises NotFound.
         """
-        values = {
-            "study_uid": study_uid,
-            "sop_uid": None,
-            "source": source,
-            "body": body,
-            "content_sha256": hashlib.sha256(body.encode()).hexdigest(),
-        }
+        values = _values(study_uid, body, source)
         with self._database.transaction() as connection:
             if run(connection, "lock_study", study_uid=study_uid).fetchone() is None:
                 raise NotFound(f"there is no study {study_uid}")
@@ -146,3 +134,14 @@ class Reports(Part):
             for row in run(connection, "findings_of", study_uids=list(study_uids)):
                 found[row["study_uid"]] = (*found.get(row["study_uid"], ()), row["findings"])
         return found
+
+
+def _values(study_uid: str, body: str, source: str, sop_uid: str | None = None) -> dict[str, Any]:
+    """A report's columns; the same text of one study is one report."""
+    return {
+        "study_uid": study_uid,
+        "sop_uid": sop_uid,
+        "source": source,
+        "body": body,
+        "content_sha256": hashlib.sha256(body.encode()).hexdigest(),
+    }

@@ -8,7 +8,7 @@ import torch
 
 from radir_pacs.encode import CONFIGS, Encoder, Preprocessing, preprocess
 from radir_pacs.encode.config import NetworkConfig, StemConfig
-from radir_pacs.encode.network import RadirNetwork, grid_coordinates
+from radir_pacs.encode.network import LEAST_SPREAD, RadirNetwork, RegionHead, grid_coordinates
 from radir_pacs.encode.preprocess import area_weights
 from radir_pacs.encode.tokenizer import PAD, SPECIAL, UNKNOWN, Tokenizer
 from radir_pacs.errors import BadInput, Quarantined
@@ -207,3 +207,32 @@ def test_configurations_that_cannot_be_built_are_refused() -> None:
         NetworkConfig(**{**vars(CONFIGS["tiny"]), "stems": {ImageKind.CXR: stem}})
     for config in CONFIGS.values():
         assert NetworkConfig.from_json(config.to_json()) == config
+
+
+def test_a_region_that_says_little_has_bounded_gradients() -> None:
+    head = RegionHead(16, 8, 1).train()
+    features = torch.randn(4, 1, 16)
+    almost_one = (features[:1] + 1e-4 * torch.randn(4, 1, 16)).requires_grad_()
+    _, vectors = head(almost_one, torch.tensor([0]))
+    (gradient,) = torch.autograd.grad(vectors[0, 0, 0], almost_one)
+    assert gradient.abs().max() < 1 / LEAST_SPREAD * 10
+    assert vectors[:, 0, -1].min() > 0.99  # next to nothing is said: all are near the constant
+
+
+def test_the_head_is_exact_under_autocast() -> None:
+    head = RegionHead(16, 8, 1).eval()
+    features = torch.randn(4, 1, 16)
+    exact = head(features, torch.tensor([0]))[1]
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(head(features, torch.tensor([0]))[1], exact)
+
+
+def test_the_question_itself_is_no_part_of_its_answer() -> None:
+    network = seeded_bundle(ImageKind.CXR).network
+    assert isinstance(network, RadirNetwork)
+    for block in network.decoder:
+        for part in (block.attention.to_out, block.feed[-1]):
+            torch.nn.init.zeros_(part.weight)
+            torch.nn.init.zeros_(part.bias)
+    width = network.config.width
+    assert not network.decode(torch.randn(2, 5, width), torch.randn(3, width)).any()
