@@ -70,11 +70,10 @@ class EncodeStudy:
 
     def _encode(self, study_uid: str) -> list[Encoding]:
         """One encoding a kind of image, of those kinds that a model is served for."""
-        content = self._catalogue.headers_of(study_uid)
-        if self._ahead is None:
-            ready = self._reader.read(content)
-        else:
-            found = self._ahead.take(study_uid, content)
+        ready = None
+        if self._ahead is not None:
+            ready = self._ahead.take(study_uid)
             self._ahead.begin()
-            ready = self._reader.read(content) if found is None else found
+        if ready is None:
+            ready = self._reader.read(self._catalogue.headers_of(study_uid))
         return [run() for run in ready]

@@ -12,7 +12,7 @@ import threading
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import DicomRefused, Quarantined, RadirError, Skipped
 
-from .study_reader import Content, GivenUp, Ready, StudyReader
+from .study_reader import GivenUp, Ready, StudyReader
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,9 @@ class LookAhead:
             self._thread = threading.Thread(target=self._read, args=(self._guess,), name="look-ahead", daemon=True)
             self._thread.start()
 
-    def take(self, study_uid: str, content: Content) -> list[Ready] | None:
-        """What was read of this content, None when it was not. Raises what reading it raised, as `StudyReader.read`."""
+    def take(self, study_uid: str) -> list[Ready] | None:
+        """What was read of the files the study has now, None when others were. Raises what reading it raised, as
+        `StudyReader.read`."""
         guess, self._guess = self._guess, None
         if guess is None:
             return None
@@ -50,7 +51,7 @@ class LookAhead:
                 self._rest_jobs = REST_JOBS
             return None
         guess.done.wait()
-        if guess.content != content:
+        if guess.content is None or guess.content != self._catalogue.content_of(study_uid):
             return None
         if guess.reason is not None:
             raise guess.reason
@@ -71,8 +72,8 @@ class LookAhead:
             guess.study_uid = self._catalogue.next_study_to_encode()
             guess.known.set()
             if guess.study_uid is not None:
-                guess.content = self._catalogue.headers_of(guess.study_uid)
-                guess.ready = self._reader.read(guess.content, guess.given_up)
+                guess.content = self._catalogue.content_of(guess.study_uid)  # first: what comes later is then missed
+                guess.ready = self._reader.read(self._catalogue.headers_of(guess.study_uid), guess.given_up)
         except (Skipped, Quarantined, DicomRefused) as reason:
             guess.reason = reason
         except (GivenUp, RadirError):
@@ -91,6 +92,6 @@ class _Guess:
     def __init__(self) -> None:
         self.known, self.done, self.given_up = threading.Event(), threading.Event(), threading.Event()
         self.study_uid: str | None = None
-        self.content: Content | None = None
+        self.content: str | None = None
         self.ready: list[Ready] | None = None
         self.reason: Skipped | Quarantined | DicomRefused | None = None

@@ -167,6 +167,11 @@ FROM instance AS i JOIN series AS e USING (series_uid) JOIN study AS s ON s.stud
 WHERE i.study_uid = %(study_uid)s
 ORDER BY e.series_number NULLS LAST, i.series_uid, i.instance_number NULLS LAST, i.sop_uid;
 
+-- name: content_of
+-- A text that stands for the files of a study: it changes with any of them.
+SELECT coalesce(string_agg(content_sha256, ' ' ORDER BY sop_uid), '') AS content
+FROM instance WHERE study_uid = %(study_uid)s;
+
 -- name: study_uids
 -- A page of all studies' UIDs.
 SELECT study_uid FROM study WHERE study_uid > %(after)s ORDER BY study_uid LIMIT %(limit)s;

@@ -99,6 +99,12 @@ class Studies(Part):
             for row in rows
         )
 
+    def content_of(self, study_uid: str) -> str:
+        """A text that stands for the study's files: the same for the same ones, and quick to ask for."""
+        with self._database.transaction() as connection:
+            row = run(connection, "content_of", study_uid=study_uid).fetchone()
+        return str(row["content"]) if row is not None else ""
+
     def instance(self, sop_uid: str) -> StoredInstance:
         """Raises NotFound."""
         with self._database.transaction() as connection:
