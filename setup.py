@@ -43,7 +43,6 @@ setup(
         "dicomweb-client>=0.61",  # pull from a PACS, and the demo's own check
         "requests>=2.28",  # what a PACS answers to it
         "torch>=2.4,<3",  # the network
-        "monai>=1.4,<2",  # transforms and network parts
         "safetensors>=0.4",  # weights that cannot run code
         "hnswlib>=0.8,<0.9",  # approximate search; its file format is pinned in generations
         "numpy>=2",  # vecdot: the same score for a vector by every path
@@ -67,6 +66,7 @@ setup(
         "gdcm": ["python-gdcm>=3"],  # a second decoder, for rare transfer syntaxes
         "onnx": ["onnx>=1.23,<2", "onnxruntime>=1.32,<2", "onnxscript>=0.7.2,<0.8"],  # networks from elsewhere
         "train": [
+            "monai>=1.4,<2",  # random transforms of a folder's images
             "scikit-image>=0.26,<0.27",  # the classical rival
             "matplotlib>=3.11,<4",  # the plots of an evaluation, the curves of a training
             "tensorboard>=2.21,<3",  # the same curves as events
@@ -88,6 +88,7 @@ setup(
             "onnxruntime>=1.32,<2",
             "onnxscript>=0.7.2,<0.8",
             "transformers>=5.23,<6",
+            "monai>=1.4,<2",
             "scikit-image>=0.26,<0.27",
             "matplotlib>=3.11,<4",
             "tensorboard>=2.21,<3",

@@ -38,6 +38,7 @@ from radir_pacs.anatomy import trained
 from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue, stop_embedded
 from radir_pacs.catalogue.embedded import server_pid
+from radir_pacs.cli.supervisor import ONE_BLAS_THREAD
 from radir_pacs.config import Settings
 from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.limits import DecodeLimits
@@ -56,7 +57,6 @@ STUDIES = {ImageKind.CXR: 12, ImageKind.CT: 5}
 FINDINGS = 40
 STUDY_LIST = "studies.json"
 GPU, GPU_FLOPS, GPU_SHARE = "H100", 67e12, 0.25  # fp32 without tensor cores, and how much of it is taken as reached
-TOO_LARGE = {("base", ImageKind.CT)}  # 13,824 tokens attend to each other: minutes an image on two cores
 
 
 class Shelf:
@@ -294,13 +294,6 @@ def show(rows: Sequence[dict[str, Any]], args: argparse.Namespace) -> None:
     ):
         table.add_column(column, justify="right")
     for found in rows:
-        if "ratio" not in found:
-            table.add_row(
-                *(found["kind"], found["config"], "-", f"~{found['forward_ms_estimate']:.0f} (estimate)"),
-                *("-",) * 6,
-                *(f"{found['gflop']:.1f}", f"{found['gpu_estimate_studies_per_hour_forward']:.0f} forward alone"),
-            )
-            continue
         low_high = "{:.2f} ({:.2f} to {:.2f})".format
         table.add_row(
             *(found["kind"], found["config"], str(found["threads"])),
@@ -343,9 +336,7 @@ def main() -> int:
                 fill(catalogue, BlobStore(home / "blobs"), Path(folder) / "phantoms", args)
             for kind in args.kinds:
                 for name in args.configs:
-                    rows += (
-                        estimated(kind, name, rows) if (name, kind) in TOO_LARGE else measured(home, kind, name, args)
-                    )
+                    rows += measured(home, kind, name, args)
         finally:
             stop_embedded(home)
     show(rows, args)
@@ -364,25 +355,11 @@ def measured(home: Path, kind: ImageKind, name: str, args: argparse.Namespace) -
         one = ["--one", str(home), kind.value, name, str(threads)]
         command = [sys.executable, __file__, *one, "--rounds", str(args.rounds), "--seconds", str(args.seconds)]
         print(f"{kind.value} {name}, {threads} threads", file=sys.stderr)
-        out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        environment = ONE_BLAS_THREAD | os.environ
+        out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
         rows.append(json.loads(out.splitlines()[-1]))
         print(out.splitlines()[-1], file=sys.stderr)  # a long run that is cut short has said what it found
     return rows
-
-
-def estimated(kind: ImageKind, name: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What does not fit: its work, at the speed that the nearest measured row of its kind reached."""
-    work = flops(kind, name)
-    speeds = [found["gflops_reached"] for found in rows if found["kind"] == kind.value and "gflops_reached" in found]
-    return [
-        {
-            "kind": kind.value,
-            "config": name,
-            "gflop": work / 1e9,
-            "forward_ms_estimate": 1e3 * work / 1e9 / max(speeds) if speeds else float("nan"),
-            "gpu_estimate_studies_per_hour_forward": 3600 / (work / (GPU_FLOPS * GPU_SHARE)),
-        }
-    ]
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from radir_pacs.errors import BadInput
 from radir_pacs.types import Region
 
 from .material import body, phrase
-from .statements import common_concepts, model_regions
+from .statements import Said, common_concepts, model_regions, stand_ins
 from .studies import StudySet
 
 LEAST_STUDIES_A_CONCEPT = 0.003  # share of the studies; rarer findings have no column of their own
@@ -31,12 +31,26 @@ class Beginner:
     regions: tuple[Region, ...]
 
 
-def begun(config: NetworkConfig, data: StudySet, start: Bundle | None, text_model: Path | None) -> Beginner:
-    """A new network for ``data``, or a copy of the one in ``start``. Raises BadInput."""
+def begun(
+    config: NetworkConfig,
+    data: StudySet,
+    start: Bundle | None,
+    text_model: Path | None,
+    withheld: Collection[str] = (),
+) -> Beginner:
+    """A new network for ``data``, or a copy of the one in ``start``. Raises BadInput.
+
+    ``withheld``: regions it gets no row for and concepts it gets no column for, so that no name, no phrase and no label
+    teaches them, nor any region below that would learn their labels for want of its own. What is found at a withheld
+    region stays a finding of the regions above it; relevance and whole reports go on telling of everything.
+    """
     if start is not None:
+        if withheld:
+            raise BadInput("a network that is gone on from was asked already: only a new one can have names withheld")
         return _of_bundle(start, data)
     regions = model_regions(data.kind, data.said)
     concepts = common_concepts(data.said, max(3, math.ceil(LEAST_STUDIES_A_CONCEPT * len(data))))
+    regions, concepts = _without(withheld, regions, concepts, data.said)
     text: LocalTextEncoder | None = None
     tokenizer: Reader
     if text_model is not None:
@@ -51,6 +65,20 @@ def begun(config: NetworkConfig, data: StudySet, start: Bundle | None, text_mode
         text=text,
     )
     return Beginner(network, tokenizer, regions)
+
+
+def _without(
+    withheld: Collection[str], regions: tuple[Region, ...], concepts: tuple[str, ...], said: Sequence[Said]
+) -> tuple[tuple[Region, ...], tuple[str, ...]]:
+    """A region that would learn the labels of a withheld one (``stand_ins``) goes with it."""
+    known = {region.key for region in regions if region.key != anatomy.ROOT} | set(concepts)
+    if others := [name for name in withheld if name not in known]:
+        raise BadInput(f"{', '.join(others)} cannot be withheld: no region or finding that would be asked about")
+    spoken = zip(regions, stand_ins(said, regions), strict=True)
+    return (
+        tuple(region for region, key in spoken if region.key not in withheld and key not in withheld),
+        tuple(concept for concept in concepts if concept not in withheld),
+    )
 
 
 def _of_bundle(start: Bundle, data: StudySet) -> Beginner:

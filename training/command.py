@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CACHE = Path("~/.cache/radir/training")
 GENTLE = 3e-4  # the learning rate of a network that goes on: what it knows is to stay
-EXTRA = ("matplotlib", "tensorboard", "skimage")
+EXTRA = ("matplotlib", "monai", "tensorboard", "skimage")
 STAGES = ("joint", "published")
 
 
@@ -45,6 +45,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--start", type=Path, metavar="BUNDLE", help="go on from this bundle, which stays as it is")
     add("--text-model", type=Path, metavar="DIR", help="a BERT-family folder that reads in place of our text encoder")
     add("--epochs", type=int, metavar="N", help="passes over the data (default: the recipe's)")
+    add(
+        "--augment",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="vary the images by lot (auto: those of a folder; synthetic patients vary enough by themselves)",
+    )
     add("--minutes", type=float, default=0.0, metavar="M", help="end after M; the outcome then varies")
     add("--seed", type=int, default=1, metavar="S", help="of the synthetic patients, the split and the training")
     add("--batch", type=int, metavar="N", help="images a step, of all processes together (default: the recipe's)")
@@ -162,6 +168,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
         accumulate=args.accumulate,
         stages=args.stages,
         half_precision=not args.full_precision,
+        augment=args.data is not None if args.augment == "auto" else args.augment == "on",
     )
     if args.start is not None:
         recipe = replace(recipe, learning_rate=GENTLE)

@@ -18,8 +18,10 @@ LEAST_SIMILARITY = 0.3  # below, a pair is no positive
 SHARPNESS = 4.0  # weight of a positive is its similarity to this power
 SAME = 0.9  # what counts as a hit in evaluation (method of arXiv 2503.04653)
 AP_TEMPERATURE = 0.05
+RARE_WEIGHT = 5.0  # of a finding that is there beside one that is not: about one in twenty is
 FALSE_NEGATIVE = 0.75  # image and report of other studies this alike are no negatives
 TRIPLET_POSITIVE, TRIPLET_GAP, TRIPLET_TEMPERATURE, MARGIN = 0.75, 0.25, 0.07, 0.1
+PERCENT = 100.0  # what relevance was not divided by before it was compared, in the published code
 
 
 def graded_contrast(vectors: Tensor, relevance: Tensor, abnormal: Tensor, seen: Tensor) -> Tensor:
@@ -63,15 +65,18 @@ def conditional_triplets(vectors: Tensor, relevance: Tensor, seen: Tensor) -> Te
 def faulty_triplets(vectors: Tensor, relevance: Tensor, seen: Tensor) -> Tensor:
     """The same as its authors' code has it: integers of 0-100 compared with .75 and .25 make nearly any pair valid,
     and what is cut at zero inside the logarithm cannot fall below log 2."""
-    triplets = _triplets(*_pairs(vectors, relevance, seen), scale=100)
+    triplets = _triplets(*_pairs(vectors, relevance, seen), PERCENT)
     wrong = (MARGIN + triplets.wrong).clamp(min=0)
     return triplets.mean(functional.softplus(triplets.gap * wrong / TRIPLET_TEMPERATURE))
 
 
-def image_triplets(vectors: Tensor, relevance: Tensor) -> Tensor:
-    """Whole images [batch, dim] ranked by whole reports [batch, batch], margin .1 (RadIR's first stage)."""
+def image_triplets(vectors: Tensor, relevance: Tensor, scale: float = 1.0) -> Tensor:
+    """Whole images [batch, dim] ranked by whole reports [batch, batch], margin .1 (RadIR's first stage).
+
+    With a ``scale`` of 100 as its authors' code has it: nearly any pair counts, those a hundredth apart included.
+    """
     seen = torch.ones(len(vectors), 1, dtype=torch.bool, device=vectors.device)
-    triplets = _triplets(*_pairs(vectors[:, None], relevance[None], seen))
+    triplets = _triplets(*_pairs(vectors[:, None], relevance[None], seen), scale)
     return triplets.mean((MARGIN + triplets.wrong).clamp(min=0))
 
 
@@ -107,7 +112,8 @@ def image_report(images: Tensor, reports: Tensor, relevance: Tensor) -> Tensor:
 
 
 def findings_loss(logits: Tensor, grades: Tensor, possible: Tensor, seen: Tensor) -> Tensor:
-    """Mean binary cross-entropy of each finding being there, at least moderate, and severe.
+    """Mean binary cross-entropy of each finding being there, at least moderate, and severe; what is there is rare and
+    counts RARE_WEIGHT times.
 
     logits [batch, regions, concepts, 3]; grades [batch, regions, concepts] as in ``statements``; possible [regions,
     concepts]; seen [batch, regions]. Where severity was not said only presence is asked.
@@ -115,7 +121,7 @@ def findings_loss(logits: Tensor, grades: Tensor, possible: Tensor, seen: Tensor
     target = torch.stack([grades >= PRESENT, grades >= MODERATE, grades >= SEVERE], dim=-1).to(logits.dtype)
     asked = (possible[None] & seen[:, :, None])[..., None].expand_as(target).clone()
     asked[..., 1:] &= (grades != PRESENT)[..., None]
-    return cross_entropy(logits[asked], target[asked])
+    return cross_entropy(logits[asked], target[asked], RARE_WEIGHT)
 
 
 def described_loss(logits: Tensor, described: Tensor, seen: Tensor) -> Tensor:
@@ -123,11 +129,12 @@ def described_loss(logits: Tensor, described: Tensor, seen: Tensor) -> Tensor:
     return cross_entropy(logits[seen], described[seen].to(logits.dtype))
 
 
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean binary cross-entropy; 0 where nothing was asked."""
+def cross_entropy(logits: Tensor, target: Tensor, positive: float = 1.0) -> Tensor:
+    """Mean binary cross-entropy, that of what is there weighing ``positive``; 0 where nothing was asked."""
     if not logits.numel():
         return logits.sum()
-    return functional.binary_cross_entropy_with_logits(logits, target)
+    weight = torch.tensor(positive, device=logits.device)
+    return functional.binary_cross_entropy_with_logits(logits, target, pos_weight=weight)
 
 
 def _pairs(vectors: Tensor, relevance: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,7 +19,14 @@ from .statements import ABSENT
 
 SYNONYM_SHARE = 0.15  # of steps in which a region is asked for by another of its names
 TRIPLET_REGIONS = 12  # drawn a step: all triplets of all regions would fill the memory
-ON_VECTORS: tuple[Loss, ...] = ("contrast", "smooth_ap", "triplet", "faulty_triplet", "image_triplet")
+ON_VECTORS: tuple[Loss, ...] = (
+    "contrast",
+    "smooth_ap",
+    "triplet",
+    "faulty_triplet",
+    "image_triplet",
+    "faulty_image_triplet",
+)
 
 
 @dataclass(frozen=True)
@@ -86,9 +93,11 @@ class Objective:
         relevance, seen, abnormal = batch.relevance[regions], batch.seen[:, regions], batch.abnormal[:, regions]
         if "contrast" in wanted:
             found["contrast"] = losses.graded_contrast(vectors, relevance, abnormal, seen)
+        chest, likeness = vectors[:, self.whole if self.recipe.conditional else 0], batch.relevance[self.whole]
         if "image_triplet" in wanted:
-            whole = self.whole if self.recipe.conditional else 0
-            found["image_triplet"] = losses.image_triplets(vectors[:, whole], batch.relevance[self.whole])
+            found["image_triplet"] = losses.image_triplets(chest, likeness)
+        if "faulty_image_triplet" in wanted:
+            found["faulty_image_triplet"] = losses.image_triplets(chest, likeness, losses.PERCENT)
         few = torch.randperm(len(regions), generator=generator)[:TRIPLET_REGIONS]
         if "smooth_ap" in wanted:
             found["smooth_ap"] = losses.smooth_ap(vectors[:, few], relevance[few], abnormal[:, few], seen[:, few])

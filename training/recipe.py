@@ -8,7 +8,16 @@ from typing import Literal
 from radir_pacs.errors import BadInput
 
 Loss = Literal[
-    "contrast", "smooth_ap", "triplet", "faulty_triplet", "image_triplet", "report", "findings", "described", "asked"
+    "contrast",
+    "smooth_ap",
+    "triplet",
+    "faulty_triplet",
+    "image_triplet",
+    "faulty_image_triplet",
+    "report",
+    "findings",
+    "described",
+    "asked",
 ]
 
 
@@ -35,10 +44,11 @@ class Recipe:
     report_every: int = 4  # steps; reading a report costs as much as looking at its image
     phrases: int = 8  # "finding in region" queries a step
     average: float = 0.998  # of the weights that are kept; 0 keeps the last ones
-    augment: bool = True
+    augment: bool = True  # slows learning of fine details much: ``radir train`` leaves it off for synthetic patients
     half_precision: bool = True  # bfloat16 autocast
     accumulate: int = 1  # parts a batch is looked at in, one held in memory at a time; the losses are the whole batch's
     stages: Literal["joint", "published"] = "joint"  # published: half the time the encoders, then decoder and heads
+    withheld: tuple[str, ...] = ()  # region keys and concepts that are never asked about, to judge what is asked anyway
 
 
 OURS = Recipe()
@@ -54,7 +64,12 @@ RECIPES: dict[str, Recipe] = {
     # image-report contrast alone, one vector an image: the recipe of CT-CLIP
     "unconditional": replace(OURS, losses={"report": 1.0}, conditional=False, report_every=1, contrast_ramp=0.0),
     # RadIR as published (arXiv 2503.04653), with and without the faults of its code
-    "published": replace(OURS, losses={"report": 1.0, "faulty_triplet": 1.0}, report_every=1, contrast_ramp=0.0),
+    "published": replace(
+        OURS,
+        losses={"report": 1.0, "faulty_image_triplet": 1.0, "faulty_triplet": 1.0},
+        report_every=1,
+        contrast_ramp=0.0,
+    ),
     "repaired": replace(
         OURS, losses={"report": 1.0, "image_triplet": 1.0, "triplet": 1.0}, report_every=1, contrast_ramp=0.0
     ),
@@ -71,7 +86,7 @@ ABLATIONS: dict[str, Recipe] = {
     "ours-with-smooth-ap": replace(OURS, losses={**_but("contrast"), "smooth_ap": 0.3}),
 }
 RECIPES |= ABLATIONS
-ENCODER_LOSSES: tuple[Loss, ...] = ("report", "image_triplet")
+IMAGE_TRIPLETS: tuple[Loss, ...] = ("image_triplet", "faulty_image_triplet")
 
 
 def stages(recipe: Recipe) -> tuple[Recipe, ...]:
@@ -83,10 +98,12 @@ def stages(recipe: Recipe) -> tuple[Recipe, ...]:
     """
     if recipe.stages == "joint":
         return (recipe,)
-    then: dict[Loss, float] = {name: weight for name, weight in recipe.losses.items() if name != "image_triplet"}
+    then: dict[Loss, float] = {name: weight for name, weight in recipe.losses.items() if name not in IMAGE_TRIPLETS}
     if not recipe.conditional or not then.keys() - {"report"}:
         raise BadInput("this recipe asks nothing of regions: a second stage would have nothing to learn")
-    first: dict[Loss, float] = {name: recipe.losses.get(name, 1.0) for name in ENCODER_LOSSES}
+    ranked = next((name for name in IMAGE_TRIPLETS if name in recipe.losses), IMAGE_TRIPLETS[0])
+    encoder: tuple[Loss, ...] = ("report", ranked)
+    first = {name: recipe.losses.get(name, 1.0) for name in encoder}
     return replace(recipe, losses=first, conditional=False), replace(recipe, losses=then)
 
 

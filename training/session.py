@@ -18,7 +18,7 @@ from radir_pacs.types import ImageKind
 from .checkpoints import Checkpoints
 from .curves import Curves
 from .folder_set import folder_set
-from .held_out import HeldOut, parted
+from .held_out import MOST, HeldOut, parted
 from .memory import check_memory
 from .phantom_set import phantom_set
 from .recipe import Recipe
@@ -49,7 +49,7 @@ class Wish:
 
 
 def trained_bundle(wish: Wish, ranks: Ranks) -> Bundle:
-    """A network trained and measured on a fifth of the patients, who were kept apart; not yet saved.
+    """A network trained, and measured on the patients that ``parted`` keeps apart; not yet saved.
 
     Raises BadInput, OSError.
     """
@@ -145,13 +145,14 @@ def _provenance(wish: Wish) -> dict[str, str]:
     went_on = {} if wish.start is None else {"began_with": wish.start.model_id}
     if wish.folder is None:
         return {
-            "data": f"synthetic patients (radir phantom), {wish.patients} of seed {wish.recipe.seed}, a fifth held out",
+            "data": f"synthetic patients (radir phantom), {wish.patients} of seed {wish.recipe.seed}, "
+            f"a fifth, at most {MOST}, held out",
             "licence": "Apache-2.0; no image or report of a real person",
             "intended_use": "trying the software; not fit for clinical use",
             **went_on,
         }
     return {
-        "data": "a local folder of images and reports, a fifth of its patients held out",
+        "data": f"a local folder of images and reports, a fifth of its patients, at most {MOST}, held out",
         "licence": "that of the local data; to be stated before the bundle is given away",
         "intended_use": "finding similar cases where it was trained; not fit for diagnosis",
         **went_on,

@@ -23,7 +23,7 @@ from radir_pacs.encode import Bundle, ModelRegion, NetworkConfig, Preprocessing
 from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.errors import BadInput
 
-from .augment import augmented
+from .augment import Augmentation
 from .average import Average
 from .batches import Order, TopLists
 from .begin import begun
@@ -34,7 +34,8 @@ from .recipe import Recipe, stages
 from .spread import Ranks, Spread
 from .studies import StudySet, check_usable
 
-ENCODERS = ("stems", "view", "blocks", "memory_norm", "text")  # what stands still in the second published stage
+# what stands still in the second published stage
+ENCODERS = ("stems", "view", "planes", "blocks", "memory_norm", "text")
 CPU = torch.device("cpu")
 
 
@@ -108,7 +109,7 @@ class Training:
         self.config = config if start is None else start.network.config
         self.data, self.recipe, self.device, self.ranks = data, recipe, device, ranks
         torch.manual_seed(recipe.seed)
-        beginner = begun(config, data, start, text_model)
+        beginner = begun(config, data, start, text_model, recipe.withheld)
         self.network, self.tokenizer = beginner.network.to(device), beginner.tokenizer
         self.preprocessing = Preprocessing.of(config, data.kind) if start is None else start.preprocessing
         self.material = Material(
@@ -120,6 +121,7 @@ class Training:
         )
         self.optimizer = torch.optim.AdamW(_groups(self.network, recipe), lr=recipe.learning_rate)
         self.average = Average(self.network, recipe.average) if recipe.average else None
+        self.augmentation = Augmentation(data.images.shape[2:]) if recipe.augment else None
         self.order = Order(len(data), recipe.batch, recipe.seed)
         dim = self.network.config.embedding_dim
         self.lists = TopLists(self.material, dim) if recipe.hard_negatives else None
@@ -158,9 +160,7 @@ class Training:
         if self.lists is not None:
             rows = self.lists.harder(rows, recipe.hard_negatives, recipe.hard_top, generator)
         batch = self.material.batch(rows)
-        images = augmented(batch.images, generator) if recipe.augment else batch.images
-        if images.ndim == 4:
-            images = images.contiguous(memory_format=torch.channels_last)
+        images = batch.images if self.augmentation is None else self.augmentation(batch.images, generator)
         batch = replace(batch, images=images).to(self.device)
         objective = self.stages[stage]
         measured = objective(self.network.train(), batch, number, generator)
@@ -183,8 +183,9 @@ class Training:
         return Step(number, done, number // self.order.steps_an_epoch, rate, losses)
 
     def _freeze(self) -> None:
-        for name in ENCODERS:
-            getattr(self.network, name).requires_grad_(False)
+        for name, parameter in self.network.named_parameters():
+            if name.split(".")[0] in ENCODERS:
+                parameter.requires_grad_(False)
 
     def bundle(self) -> Bundle:
         """The network as it stands, in evaluation mode and on the CPU."""

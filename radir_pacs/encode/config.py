@@ -8,7 +8,8 @@ from typing import Any
 
 from radir_pacs.types import ImageKind
 
-MOST_TOKENS, MOST_WIDTH, MOST_BLOCKS, MOST_VOXELS = 32768, 2048, 48, 2**28
+MOST_TOKENS, MOST_WIDTH, MOST_BLOCKS, MOST_BANDS, MOST_VOXELS = 32768, 2048, 48, 4, 2**28
+MOST_BLURRED = 1024  # voxels a side: a blur is a matrix of side x side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +18,8 @@ class StemConfig:
 
     shape: input voxels, (rows, columns) or (z, y, x). patch: stride of the first convolution, per axis.
     overlap: whether that convolution sees a margin around its patch. stages: (width, stride) of the residual
-    convolution stages that follow; none makes a plain patch embedding, as in a vision transformer.
+    convolution stages that follow; none makes a plain patch embedding, as in a vision transformer. bands: widths of
+    the blurs between which details are taken out and shown beside the image, each as loud as it (``bands``).
     """
 
     shape: tuple[int, ...]
@@ -25,6 +27,7 @@ class StemConfig:
     first_width: int
     overlap: bool = True
     stages: tuple[tuple[int, int], ...] = ()
+    bands: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.shape) not in (2, 3) or len(self.patch) != len(self.shape):
@@ -33,6 +36,11 @@ class StemConfig:
             raise ValueError("a stem's sizes are positive")
         if any(width < 1 or stride < 1 for width, stride in self.stages) or len(self.stages) > MOST_BLOCKS:
             raise ValueError("a stem's stages are positive and few")
+        widening = list(self.bands) == sorted(set(self.bands))
+        if len(self.bands) > MOST_BANDS or any(n % 2 == 0 or not 3 <= n <= min(self.shape) for n in self.bands):
+            raise ValueError("blurs are odd, few and no wider than the image")
+        if not widening or (self.bands and max(self.shape) > MOST_BLURRED):
+            raise ValueError(f"each blur is wider than the last, of images of at most {MOST_BLURRED} voxels a side")
         voxels = 1
         for n in self.shape:
             voxels *= n
@@ -56,7 +64,11 @@ class StemConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """Sizes of one network. ``embedding_dim`` is the length of a region vector."""
+    """Sizes of one network. ``embedding_dim`` is the length of a region vector.
+
+    plane_blocks, depth_blocks: transformer blocks within the coronal planes of tokens and, of a volume, from front to
+    back through them, whose mean ``blocks`` then read (``CoronalPlanes``); 0 and 0 leave all tokens to ``blocks``.
+    """
 
     name: str
     stems: Mapping[ImageKind, StemConfig]
@@ -68,6 +80,8 @@ class NetworkConfig:
     embedding_dim: int
     dropout: float = 0.0
     centred_head: bool = True  # False: the published head, for comparison
+    plane_blocks: int = 0
+    depth_blocks: int = 0
 
     def __post_init__(self) -> None:
         sizes = (self.width, self.heads, self.embedding_dim)
@@ -77,8 +91,11 @@ class NetworkConfig:
             raise ValueError("embedding_dim is at least 2, dropout in [0, 1)")
         if not min(self.blocks, self.text_blocks) >= 0 or self.decoder_blocks < 1:
             raise ValueError("a network has at least one decoder block")
-        if max(self.blocks, self.decoder_blocks, self.text_blocks) > MOST_BLOCKS:
+        depths = (self.blocks, self.decoder_blocks, self.text_blocks, self.plane_blocks, self.depth_blocks)
+        if max(depths) > MOST_BLOCKS:
             raise ValueError("a network this deep is not served")
+        if min(self.plane_blocks, self.depth_blocks) < 0 or bool(self.plane_blocks) != bool(self.depth_blocks):
+            raise ValueError("a network has both plane_blocks and depth_blocks or neither")
         for stem in self.stems.values():
             tokens = 1
             for n in stem.grid:
@@ -95,7 +112,10 @@ class NetworkConfig:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> NetworkConfig:
-        """Raises ValueError, TypeError or KeyError on anything but what ``to_json`` writes."""
+        """Raises ValueError, TypeError or KeyError on anything but what ``to_json`` writes, a network from before there
+        were bands included: it was another function."""
+        if any("bands" not in stem for stem in value["stems"].values()):
+            raise ValueError("a network of an earlier release: train it anew")
         stems = {
             ImageKind(kind): StemConfig(
                 shape=tuple(int(n) for n in stem["shape"]),
@@ -103,6 +123,7 @@ class NetworkConfig:
                 first_width=int(stem["first_width"]),
                 overlap=bool(stem["overlap"]),
                 stages=tuple((int(width), int(stride)) for width, stride in stem["stages"]),
+                bands=tuple(int(width) for width in stem["bands"]),
             )
             for kind, stem in value["stems"].items()
         }
@@ -112,8 +133,12 @@ class NetworkConfig:
 TINY = NetworkConfig(
     name="tiny",
     stems={
-        ImageKind.CXR: StemConfig(shape=(128, 128), patch=(4, 4), first_width=32, stages=((64, 2), (128, 2))),
-        ImageKind.CT: StemConfig(shape=(64, 48, 64), patch=(4, 4, 4), first_width=32, stages=((64, 2), (128, 2))),
+        ImageKind.CXR: StemConfig(
+            shape=(128, 128), patch=(4, 4), first_width=64, stages=((64, 2), (128, 2)), bands=(3, 7)
+        ),
+        ImageKind.CT: StemConfig(
+            shape=(64, 48, 64), patch=(4, 4, 4), first_width=32, stages=((64, 2), (128, 2)), bands=(5,)
+        ),
     },
     width=128,
     blocks=2,
@@ -125,9 +150,11 @@ TINY = NetworkConfig(
 SMALL = NetworkConfig(
     name="small",
     stems={
-        ImageKind.CXR: StemConfig(shape=(256, 256), patch=(2, 2), first_width=48, stages=((64, 2), (128, 2), (256, 2))),
+        ImageKind.CXR: StemConfig(
+            shape=(256, 256), patch=(2, 2), first_width=48, stages=((64, 2), (128, 2), (256, 2)), bands=(3, 7)
+        ),
         ImageKind.CT: StemConfig(
-            shape=(128, 96, 128), patch=(2, 2, 2), first_width=32, stages=((64, 2), (128, 2), (256, 2))
+            shape=(128, 96, 128), patch=(2, 2, 2), first_width=32, stages=((64, 2), (128, 2), (256, 2)), bands=(5,)
         ),
     },
     width=256,
@@ -144,7 +171,9 @@ BASE = NetworkConfig(
         ImageKind.CT: StemConfig(shape=(240, 480, 480), patch=(10, 20, 20), first_width=512, overlap=False),
     },
     width=512,
-    blocks=12,
+    plane_blocks=8,
+    depth_blocks=6,
+    blocks=4,
     heads=8,
     decoder_blocks=4,
     text_blocks=6,

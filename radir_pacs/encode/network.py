@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from radir_pacs.types import ImageKind, View
 
+from .bands import Bands
 from .config import NetworkConfig, StemConfig
 from .tokenizer import PAD
 
@@ -84,6 +85,7 @@ class Stem(nn.Module):
     """Image [batch, 1, *shape] to tokens [batch, tokens, width], positions added."""
 
     positions: Tensor
+    plane_positions: Tensor
 
     def __init__(self, config: StemConfig, width: int) -> None:
         super().__init__()
@@ -91,22 +93,25 @@ class Stem(nn.Module):
         margin = 1 if config.overlap else 0
         conv: Callable[..., nn.Module] = nn.Conv2d if axes == 2 else nn.Conv3d
         kernel = tuple(p + 2 * margin for p in config.patch)
-        layers = [conv(1, config.first_width, kernel, stride=config.patch, padding=margin)]
+        layers = [conv(1 + len(config.bands), config.first_width, kernel, stride=config.patch, padding=margin)]
         if config.stages:
             layers += [nn.GroupNorm(_groups(config.first_width), config.first_width), nn.ReLU()]
         last = config.first_width
         for stage_width, stride in config.stages:
             layers.append(ResidualStage(axes, last, stage_width, stride))
             last = stage_width
-        self.shape = config.shape
+        self.shape, self.grid = config.shape, config.grid
+        self.bands = Bands(config.shape, config.bands)
         self.layers = nn.Sequential(*layers)
         self.to_width = nn.Sequential(nn.Linear(last, width), nn.LayerNorm(width))  # as loud as the positions
-        self.register_buffer("positions", sine_positions(grid_coordinates(config.grid), width), persistent=False)
+        plane = (config.grid[0], config.grid[-1])  # of a volume the coronal one
+        for name, grid in (("positions", config.grid), ("plane_positions", plane)):
+            self.register_buffer(name, sine_positions(grid_coordinates(grid), width), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         if tuple(images.shape[1:]) != (1, *self.shape):
             raise ValueError(f"images are {tuple(images.shape)}, the stem takes [batch, 1, *{self.shape}]")
-        tokens: Tensor = self.to_width(self.layers(images).flatten(2).transpose(1, 2))
+        tokens: Tensor = self.to_width(self.layers(self.bands(images)).flatten(2).transpose(1, 2))
         return tokens + self.positions
 
 
@@ -161,6 +166,39 @@ class Block(nn.Module):
         x = x + self.drop(self.attention(own, memory, keep))
         out: Tensor = x + self.drop(self.feed(self.feed_norm(x)))
         return out
+
+
+class CoronalPlanes(nn.Module):
+    """A volume's tokens to those of one coronal plane, in which a radiograph lies already.
+
+    Blocks within each plane, then from front to back, then the mean over depth: what the 13,824 tokens of a full-size
+    CT cost is then linear in its depth (a CT-ViT as in arXiv 2503.04653, which goes by axial slices; the mean over
+    height would forget the lobes, and these planes share their geometry with radiographs).
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+
+        def blocks(count: int) -> nn.ModuleList:
+            return nn.ModuleList(Block(config.width, config.heads, config.dropout) for _ in range(count))
+
+        deep = any(len(stem.shape) == 3 for stem in config.stems.values())
+        self.within, self.through = blocks(config.plane_blocks), blocks(config.depth_blocks if deep else 0)
+
+    def forward(self, x: Tensor, grid: tuple[int, ...]) -> Tensor:
+        """Tokens [batch, z * y * x, width] of ``grid`` (z, y, x), or (z, x), to [batch, z * x, width]."""
+        height, depth, across = grid if len(grid) == 3 else (grid[0], 1, grid[1])
+        batch, _, width = x.shape
+        plane = height * across
+        x = x.reshape(batch, height, depth, across, width).transpose(1, 2).reshape(batch * depth, plane, width)
+        for block in self.within:
+            x = block(x)
+        if depth == 1:
+            return x
+        x = x.reshape(batch, depth, plane, width).transpose(1, 2).reshape(batch * plane, depth, width)
+        for block in self.through:
+            x = block(x)
+        return x.mean(1).reshape(batch, plane, width)
 
 
 class TextEncoder(nn.Module):
@@ -229,14 +267,23 @@ class RegionHead(nn.Module):
         In training the batch's own mean and scale are used, with their gradient: a loss then gains nothing from
         shrinking all vectors of a region together.
         """
-        with torch.autocast(features.device.type, enabled=False):  # bfloat16 would round away what tells images apart
-            raw: Tensor = self.project(features.float())
+        raw = self.raw(features)
         if self.training:
             mean = raw.mean(0)
             scale = spread(raw, mean)
             self._follow(mean.detach(), scale.detach(), regions)
         else:
             mean, scale = self.mean[regions], self.scale[regions]
+        return self.measured_from(mean, scale, raw)
+
+    def raw(self, features: Tensor) -> Tensor:
+        """Vectors [batch, q, dim - 1] not yet measured from anything."""
+        with torch.autocast(features.device.type, enabled=False):  # bfloat16 would round away what tells images apart
+            raw: Tensor = self.project(features.float())
+        return raw
+
+    def measured_from(self, mean: Tensor, scale: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``forward``, of ``raw`` vectors under any means [q, dim - 1] and scales [q]."""
         if not self.centred:  # what is published: a linear map and a norm
             return torch.cat([raw, raw], dim=-1), functional.normalize(functional.pad(raw, (0, 1)), dim=-1)
         centred = (raw - mean) / scale[:, None]
@@ -285,6 +332,7 @@ class RadirNetwork(nn.Module):
         self.stems = nn.ModuleDict({kind.value: Stem(stem, width) for kind, stem in config.stems.items()})
         self.view = nn.Embedding(len(VIEWS), width)
         nn.init.normal_(self.view.weight, std=0.02)
+        self.planes = CoronalPlanes(config) if config.plane_blocks else None
         self.blocks = nn.ModuleList(Block(width, config.heads, config.dropout) for _ in range(config.blocks))
         self.memory_norm = nn.LayerNorm(width)
         self.text = TextEncoder(vocabulary_size, config) if text is None else text
@@ -300,10 +348,13 @@ class RadirNetwork(nn.Module):
 
     def image_tokens(self, images: Tensor, views: Tensor, kind: ImageKind) -> Tensor:
         """Images [batch, 1, *shape] seen as ``views`` [batch] (``view_index``) to tokens [batch, tokens, width]."""
-        x = self.stems[kind.value](images) + self.view(views)[:, None]
+        stem = self.stems[kind.value]
+        x, positions = stem(images) + self.view(views)[:, None], stem.positions
+        if self.planes is not None:
+            x, positions = self.planes(x, stem.grid), stem.plane_positions
         for block in self.blocks:
             x = block(x)
-        tokens: Tensor = self.memory_norm(x)
+        tokens: Tensor = self.memory_norm(x) + positions  # said again: a region's name asks for a place first
         return tokens
 
     def decode(self, tokens: Tensor, queries: Tensor) -> Tensor:

@@ -54,6 +54,9 @@ def test_the_published_triplets_take_nearly_any_pair() -> None:
 def test_whole_images_are_ranked_with_a_margin() -> None:
     assert float(losses.image_triplets(RIGHT[:, 0], SAME[0])) == 0
     assert float(losses.image_triplets(WRONG[:, 0], SAME[0])) > losses.MARGIN
+    slightly = torch.where(SAME[0] == 100, 51, 50).to(torch.uint8)
+    assert float(losses.image_triplets(WRONG[:, 0], slightly)) == 0
+    assert float(losses.image_triplets(WRONG[:, 0], slightly, losses.PERCENT)) > losses.MARGIN, "as published"
 
 
 def test_a_study_that_says_the_same_is_no_negative() -> None:
@@ -71,3 +74,11 @@ def test_severity_is_only_asked_where_it_was_said() -> None:
     logits[..., 0] = 20.0
     assert float(losses.findings_loss(logits, grades, possible, seen)) < 1e-6
     assert float(losses.findings_loss(logits, grades + 2, possible, seen)) > 0.4  # MODERATE: the others count too
+
+
+def test_a_finding_that_is_there_weighs_more() -> None:
+    one, undecided = torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, 1, 3)
+    there, absent = (
+        float(losses.findings_loss(undecided, torch.tensor([[[grade]]]), one, one)) for grade in (losses.SEVERE, 0)
+    )
+    assert there == pytest.approx(losses.RARE_WEIGHT * absent) and losses.RARE_WEIGHT > 1

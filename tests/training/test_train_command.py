@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +18,8 @@ from radir_pacs.errors import BadInput
 from radir_training import command, memory, session
 from radir_training.checkpoints import Checkpoints
 from radir_training.recipe import OURS
-from radir_training.studies import StudySet
 from radir_training.train import Training
-from tests.training.toy import TOY, toy_set
+from tests.training.toy import TOY, folder_of, toy_set
 
 
 @pytest.fixture(autouse=True)
@@ -34,19 +32,6 @@ def parsed(*words: str) -> argparse.Namespace:
     root = argparse.ArgumentParser()
     command.register(root.add_subparsers())
     return root.parse_args(["train", "--kind", "cxr", "--config", "toy", "--threads", "1", "--device", "cpu", *words])
-
-
-def folder_of(data: StudySet, folder: Path) -> Path:
-    """Pictures and the table of their reports."""
-    folder.mkdir()
-    with (folder / "table.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["path", "patient", "view", "report"])
-        for number, (image, report) in enumerate(zip(data.images[:, 0], data.reports, strict=True)):
-            grey = np.clip(60 + 40 * image.astype(np.float32), 0, 255).astype(np.uint8)
-            Image.fromarray(grey.repeat(4, axis=0).repeat(4, axis=1)).save(folder / f"{number}.png")
-            table.writerow([f"{number}.png", f"patient {data.patients[number]}", "PA", report])
-    return folder
 
 
 def test_a_folder_of_images_and_reports_becomes_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,6 +55,7 @@ def test_a_folder_of_images_and_reports_becomes_a_bundle(tmp_path: Path, capsys:
     further = Bundle.load(tmp_path / "further")
     assert further.training["began_with"] == bundle.model_id != further.model_id
     assert further.training["recipe"]["learning_rate"] == command.GENTLE
+    assert further.training["recipe"]["augment"]
 
 
 def test_synthetic_patients_are_measured_by_their_truth_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,6 +68,8 @@ def test_synthetic_patients_are_measured_by_their_truth_too(tmp_path: Path, monk
     assert not bundle.network.config.centred_head, "as published"
     assert bundle.metrics["recall_at_5_abnormal"] == bundle.metrics["recall_at_5_abnormal_true"]
     assert "160 of seed 1" in bundle.training["data"]
+    assert not bundle.training["recipe"]["augment"], "synthetic patients vary enough by themselves"
+    assert command._recipe(parsed("--augment", "on", "--out", str(tmp_path / "varied"))).augment
 
 
 def test_an_interrupted_command_goes_on_and_ends_as_one_that_ran_through(

@@ -14,7 +14,8 @@ from radir_pacs.encode import Bundle
 from radir_pacs.encode.network import view_index
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind, View
-from radir_training.augment import augmented, stretched
+from radir_training import held_out
+from radir_training.augment import Augmentation
 from radir_training.begin import vocabulary_texts
 from radir_training.held_out import HeldOut, parted
 from radir_training.losses import cross_entropy, findings_loss, graded_contrast
@@ -105,16 +106,17 @@ def test_a_batch_in_parts_gives_the_same_gradients() -> None:
         torch.testing.assert_close(parts[name], gradient, rtol=1e-3, atol=1e-5, msg=name)
 
 
-def test_in_the_second_published_stage_the_encoders_stand_still() -> None:
+@pytest.mark.parametrize(("name", "faulty"), [("repaired", ""), ("published", "faulty_")])
+def test_in_the_second_published_stage_the_encoders_stand_still(name: str, faulty: str) -> None:
     data = toy_set(64, seed=3)
-    recipe = replace(RECIPES["repaired"], epochs=2, batch=16, average=0.0, stages="published")
+    recipe = replace(RECIPES[name], epochs=2, batch=16, average=0.0, stages="published")
     training = Training(replace(TOY, centred_head=False), data, recipe)
     named: list[set[str]] = []
     weights: list[dict[str, torch.Tensor]] = []
     while (done := training.done()) < 1:
         named.append(set(training.step(done).losses))
         weights.append({name: p.detach().clone() for name, p in training.network.named_parameters()})
-    assert named[0] == {"report", "image_triplet"} and named[-1] == {"report", "triplet"}
+    assert named[0] == {"report", f"{faulty}image_triplet"} and named[-1] == {"report", f"{faulty}triplet"}
     assert len(named) == 8 and named[3] != named[4]
     encoders = {name for name in weights[0] if name.split(".")[0] in ENCODERS}
     assert encoders and encoders != set(weights[0])
@@ -172,17 +174,31 @@ def test_a_lateral_view_is_not_asked_about_sides() -> None:
     assert data.seen(regions).all()
 
 
-def test_augmentation_never_flips() -> None:
-    """The mean of many variants of a picture bright on one side is bright on that side, in 2D and 3D."""
-    for shape in ((32, 32), (16, 12, 16)):
-        images = torch.zeros(200, 1, *shape)
-        images[..., : shape[-1] // 3] = 1
-        varied = augmented(images, torch.Generator().manual_seed(0))
-        left = varied[..., : shape[-1] // 3].mean(tuple(range(1, varied.ndim)))
-        right = varied[..., -shape[-1] // 3 :].mean(tuple(range(1, varied.ndim)))
-        assert (left > right + 0.3).all()
-    still = torch.rand(2, 1, 8, 6, 4)
-    same = stretched(still, torch.ones(2, 3), torch.zeros(2, 3))
-    torch.testing.assert_close(same, still)
-    moved = stretched(still, torch.ones(2, 3), torch.tensor([[0.0, 0, 0.25]] * 2))
-    torch.testing.assert_close(moved[..., 0], still[..., 1])
+def test_no_more_patients_are_kept_apart_than_tell_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = toy_set(100, seed=0)
+    training, apart = parted(data, seed=1)
+    assert len(np.unique(apart.patients)) == 20
+    assert not set(training.patients) & set(apart.patients)
+    assert len(training) + len(apart) == len(data)
+    monkeypatch.setattr(held_out, "MOST", 12)
+    assert len(np.unique(parted(data, seed=1)[1].patients)) == 12
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (16, 12, 16)])
+def test_augmentation_varies_and_never_flips(shape: tuple[int, ...]) -> None:
+    """The mean of many variants of a picture bright in one corner is bright in that corner, in 2D and 3D."""
+    images = torch.zeros(64, 1, *shape)
+    images[(..., *(slice(n // 2) for n in shape))] = 1.0
+    vary = Augmentation(shape)
+    varied = vary(images, torch.Generator().manual_seed(0))
+    assert varied.shape == images.shape and type(varied) is torch.Tensor
+    assert all(float((one - images[0]).abs().max()) > 0.2 for one in varied), "each moved by more than its noise"
+    assert varied.std(0).max() > 0.2
+    mean = varied.mean(0)[0]
+    for axis, n in enumerate(shape):
+        others = tuple(other for other in range(len(shape)) if other != axis)
+        profile = mean.mean(others) / mean.mean(others).max()
+        assert profile[: n // 3].mean() > 0.8 and profile[-(n // 3) :].mean() < 0.3, axis
+    again = vary(images, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(varied, again, rtol=0, atol=0)
+    assert not torch.equal(varied, vary(images, torch.Generator().manual_seed(1)))

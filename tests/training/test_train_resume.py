@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from radir_pacs.encode import Bundle
 from radir_pacs.errors import BadInput
 from radir_training.checkpoints import NAME, Checkpoints
 from radir_training.train import Step, Training, train
 from tests.training.long_training import RECIPE, STUDIES
-from tests.training.toy import TOY, fingerprint, toy_set
+from tests.training.toy import TOY, fingerprint, folder_of, toy_set
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -102,3 +103,19 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
     recipe = replace(RECIPE, half_precision=False)
     train(TOY, toy_set(STUDIES, seed=2), recipe, tell=lambda step: alone.append(step.losses["findings"]))
     assert first["losses"] == pytest.approx(alone, rel=0.02), "as one process trains it, up to rounding"
+
+
+def test_torchrun_runs_the_command_itself(tmp_path: Path) -> None:
+    """One bundle comes out of two processes that share a folder of pictures."""
+    folder, out = folder_of(toy_set(64, seed=4), tmp_path / "hospital"), tmp_path / "model"
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "radir_pacs.cli", "train"]
+    words += ["--kind", "cxr", "--data", str(folder), "--cache", str(tmp_path / "cache"), "--out", str(out)]
+    words += ["--epochs", "1", "--batch", "16", "--threads", "1", "--device", "cpu", "--json"]
+    ended = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=280
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    (answer,) = ended.stdout.splitlines()
+    bundle = Bundle.load(out)
+    assert json.loads(answer)["model_id"] == bundle.model_id
+    assert bundle.training["images"] == 51 and bundle.training["steps"] == 3

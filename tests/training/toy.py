@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from radir_pacs.encode import Bundle, NetworkConfig
 from radir_pacs.encode.config import StemConfig
@@ -65,3 +68,16 @@ def fingerprint(model: Bundle | Mapping[str, torch.Tensor]) -> str:
     for name in sorted(weights):
         digest.update(name.encode() + weights[name].contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def folder_of(data: StudySet, folder: Path) -> Path:
+    """Pictures and the table of their reports."""
+    folder.mkdir()
+    with (folder / "table.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "patient", "view", "report"])
+        for number, (image, report) in enumerate(zip(data.images[:, 0], data.reports, strict=True)):
+            grey = np.clip(60 + 40 * image.astype(np.float32), 0, 255).astype(np.uint8)
+            Image.fromarray(grey.repeat(4, axis=0).repeat(4, axis=1)).save(folder / f"{number}.png")
+            table.writerow([f"{number}.png", f"patient {data.patients[number]}", "PA", report])
+    return folder

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from radir_pacs.encode import CONFIGS, Encoder, Preprocessing, preprocess
 from radir_pacs.encode.config import NetworkConfig, StemConfig
-from radir_pacs.encode.network import LEAST_SPREAD, RadirNetwork, RegionHead, grid_coordinates
+from radir_pacs.encode.network import LEAST_SPREAD, CoronalPlanes, RadirNetwork, RegionHead, grid_coordinates
 from radir_pacs.encode.preprocess import area_weights
 from radir_pacs.encode.tokenizer import PAD, SPECIAL, UNKNOWN, Tokenizer
 from radir_pacs.errors import BadInput, Quarantined
@@ -73,6 +75,46 @@ def test_one_network_reads_both_kinds_through_shared_blocks() -> None:
         assert out.severity.shape == (3, 2, 1, 3)
         with pytest.raises(ValueError, match="the stem takes"):
             network.image_tokens(images[..., 1:], torch.zeros(3, dtype=torch.int64), kind)
+
+
+PLANED = replace(
+    CONFIGS["tiny"],
+    stems={
+        ImageKind.CXR: StemConfig(shape=(16, 20), patch=(4, 4), first_width=8),
+        ImageKind.CT: StemConfig(shape=(16, 12, 20), patch=(4, 4, 4), first_width=8),
+    },
+    plane_blocks=1,
+    depth_blocks=1,
+)
+
+
+def test_a_volume_becomes_a_coronal_plane_like_a_radiograph() -> None:
+    """Height and side stay where they are; a volume of one plane is that plane."""
+    torch.manual_seed(0)
+    planes = CoronalPlanes(PLANED).eval()
+    tokens = torch.randn(2, 4, 3, 5, PLANED.width)
+    found = planes(tokens.flatten(1, 3), (4, 3, 5))
+    assert found.shape == (2, 20, PLANED.width)
+    plane = tokens[:, :, :1].flatten(1, 3)
+    torch.testing.assert_close(planes(plane, (4, 1, 5)), planes(plane, (4, 5)))
+    planes.within = torch.nn.ModuleList()  # what is left mixes along depth alone
+    through = planes(tokens.flatten(1, 3), (4, 3, 5))
+    changed = tokens.clone()
+    changed[:, 1, 2, 3] += torch.randn(PLANED.width)
+    moved = (planes(changed.flatten(1, 3), (4, 3, 5)) - through).abs().amax(2).unflatten(1, (4, 5)) > 1e-4
+    assert moved[:, 1, 3].all() and moved.sum() == 2
+
+
+def test_planes_feed_the_same_decoder() -> None:
+    network = RadirNetwork(PLANED, vocabulary_size=40, regions=["chest", "heart"], findings=["mass"]).eval()
+    queries = network.text(torch.tensor([[2, 3], [4, PAD]]))
+    for view, (kind, stem) in enumerate(PLANED.stems.items()):
+        tokens = network.image_tokens(torch.randn(3, 1, *stem.shape), torch.full((3,), view), kind)
+        assert tokens.shape == (3, 20, PLANED.width)
+        assert network.decode(tokens, queries).shape == (3, 2, PLANED.width)
+    assert NetworkConfig.from_json(PLANED.to_json()) == PLANED
+    with pytest.raises(ValueError, match="both plane_blocks and depth_blocks"):
+        replace(PLANED, depth_blocks=0)
 
 
 def test_a_vector_does_not_depend_on_what_else_was_asked() -> None:

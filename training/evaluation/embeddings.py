@@ -10,13 +10,14 @@ optional. Every array but ``image`` may be missing.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from radir_pacs import anatomy
 from radir_pacs.anatomy import ROOT
@@ -63,10 +64,7 @@ def encoded(
 ) -> Embeddings:
     """A bundle's vectors of every image and report; ``progress`` is told the images done. ``keys``: the only regions
     that will be asked for. Raises BadInput."""
-    if data.kind is not bundle.kind:
-        raise BadInput(f"{bundle.model_id} encodes {bundle.kind}, not {data.kind}")
-    if data.images.shape[2:] != bundle.preprocessing.shape:
-        raise BadInput(f"{bundle.model_id} takes images of {bundle.preprocessing.shape}, these are prepared otherwise")
+    check_fits(bundle, data)
     bundle_keys = [region.key for region in bundle.regions]
     needed = set(bundle_keys)
     if keys is not None:
@@ -83,18 +81,32 @@ def encoded(
     )
 
 
+def check_fits(bundle: Bundle, data: StudySet) -> None:
+    """Raise BadInput where these images are not what the bundle looks at."""
+    if data.kind is not bundle.kind:
+        raise BadInput(f"{bundle.model_id} encodes {bundle.kind}, not {data.kind}")
+    if data.images.shape[2:] != bundle.preprocessing.shape:
+        raise BadInput(f"{bundle.model_id} takes images of {bundle.preprocessing.shape}, these are prepared otherwise")
+
+
 @torch.inference_mode()
 def _image_vectors(bundle: Bundle, data: StudySet, rows: Sequence[int], progress: Progress) -> F32:
     """Float32 [n, rows, dim] of these rows of the bundle's regions."""
     chosen = torch.tensor(rows)
     network, queries = bundle.network.eval(), bundle.queries()[chosen]
-    parts = []
+    parts = [
+        network(images, views, data.kind, queries, chosen).vectors.float().numpy()
+        for images, views in batches(data, progress)
+    ]
+    return np.concatenate(parts)
+
+
+def batches(data: StudySet, progress: Progress) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images and views of BATCH studies after the other; ``progress`` is told when they are done."""
     for start in range(0, len(data), BATCH):
         images = torch.from_numpy(data.images[start : start + BATCH].astype(np.float32))
-        views = torch.from_numpy(data.views[start : start + BATCH])
-        parts.append(network(images, views, data.kind, queries, chosen).vectors.float().numpy())
+        yield images, torch.from_numpy(data.views[start : start + BATCH])
         progress(min(len(data), start + BATCH))
-    return np.concatenate(parts)
 
 
 @torch.inference_mode()

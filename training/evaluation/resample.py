@@ -47,6 +47,10 @@ class Bootstrap:
         self._people = count
         self._weights = rng.multinomial(count, np.full(count, 1 / count), size=draws).astype(np.float32)
 
+    def weights(self, rows: I64) -> F32:
+        """How often each of ``rows`` [n] is drawn, [draws, n]."""
+        return self._weights[:, self._person[rows]]
+
     def spread(self, values: F64, rows: I64) -> Spread:
         """The mean of ``values`` [queries, ...] over queries that have one; ``rows`` [queries] are rows of patients."""
         shape = values.shape[1:]

@@ -1,0 +1,181 @@
+"""Names that a training never asked about are left out of it and nothing else is; any name can be asked in words."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from radir_pacs import anatomy
+from radir_pacs.encode import Bundle
+from radir_pacs.encode.external import ExternalConfig, ExternalNetwork
+from radir_pacs.encode.local_text import UnreadText
+from radir_pacs.encode.network import RadirNetwork, spread
+from radir_pacs.errors import BadInput
+from radir_pacs.types import ImageKind
+from radir_training.begin import begun
+from radir_training.checkpoints import Checkpoints
+from radir_training.evaluation import asked
+from radir_training.evaluation.auc import auc
+from radir_training.evaluation.embeddings import encoded
+from radir_training.evaluation.resample import Bootstrap
+from radir_training.material import phrase
+from radir_training.recipe import OURS
+from radir_training.statements import ABSENT, common_concepts, model_regions
+from radir_training.studies import StudySet
+from radir_training.train import Training, train
+from tests.onnx_material import onnx_toy
+from tests.training.toy import TOY, fingerprint, toy_set
+
+SHORT = replace(OURS, epochs=1, batch=16, augment=False)
+WITHHELD = ("left_upper_lobe", "cardiomegaly")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def data() -> StudySet:
+    return toy_set(600, seed=0)
+
+
+@pytest.fixture(scope="module")
+def bundle(data: StudySet) -> Bundle:
+    return train(TOY, data, replace(SHORT, epochs=10, batch=32, learning_rate=2e-3))
+
+
+def test_withheld_names_are_left_out_and_nothing_else(data: StudySet) -> None:
+    whole, part = Training(TOY, data, SHORT), Training(TOY, data, replace(SHORT, withheld=WITHHELD))
+    keys, kept = ([region.key for region in one.material.regions] for one in (whole, part))
+    assert kept == [key for key in keys if key != "left_upper_lobe"] == list(part.network.regions) != keys
+    concepts, kept_concepts = whole.network.findings, part.network.findings
+    assert kept_concepts == tuple(one for one in concepts if one != "cardiomegaly") != concepts
+    (texts, _), (kept_texts, _) = whole.material.phrases(), part.material.phrases()
+    about = [text for text in texts if "left upper lobe" in text or "cardiomegaly" in text]
+    assert about and kept_texts == [text for text in texts if text not in about]
+    rows, columns = [keys.index(key) for key in kept], [concepts.index(one) for one in kept_concepts]
+    grades = whole.material.labels.grades[:, rows][:, :, columns]
+    np.testing.assert_array_equal(part.material.labels.grades, grades)
+    nodule, left_lung = kept_concepts.index("nodule"), kept.index("left_lung")
+    there = [any(item.region == "left_upper_lobe" and item.present for item in said["chest"]) for said in data.said]
+    assert any(there) and (part.material.labels.grades[there, left_lung, nodule] != ABSENT).all()
+
+
+def test_without_withheld_names_everything_is_asked(data: StudySet) -> None:
+    beginner = begun(TOY, data, None, None)
+    assert beginner.regions == model_regions(data.kind, data.said)
+    assert beginner.network.findings == common_concepts(data.said, 3)
+
+
+@pytest.mark.parametrize("name", ["chest", "left_uper_lobe", "pneumothorax"])
+def test_what_would_not_be_asked_anyway_cannot_be_withheld(name: str, data: StudySet) -> None:
+    with pytest.raises(BadInput, match=f"{name} cannot be withheld"):
+        Training(TOY, data, replace(SHORT, withheld=(name,)))
+
+
+def test_what_lives_on_the_labels_of_a_withheld_region_goes_with_it(data: StudySet) -> None:
+    """Nothing is said here of what lies below the heart: those names stand for the heart (``stand_ins``)."""
+    whole, part = Training(TOY, data, SHORT), Training(TOY, data, replace(SHORT, withheld=("heart",)))
+    gone = set(whole.network.regions) - set(part.network.regions)
+    assert {"heart", "pericardium"} <= gone
+    assert all(key == "heart" or "heart" in {above.key for above in anatomy.ancestors(key)} for key in gone)
+    assert not any("cardiomegaly in the pericardium" in text for text in part.material.phrases()[0])
+
+
+def test_a_finished_network_cannot_have_names_withheld(data: StudySet, bundle: Bundle) -> None:
+    with pytest.raises(BadInput, match="only a new one"):
+        Training(TOY, data, replace(SHORT, withheld=WITHHELD), start=bundle)
+
+
+def test_what_was_withheld_stands_in_manifest_and_checkpoint(tmp_path: Path) -> None:
+    few, recipe = toy_set(64, seed=3), replace(SHORT, withheld=WITHHELD)
+    trained = train(TOY, few, recipe, checkpoints=Checkpoints(tmp_path / "work"))
+    assert trained.save(tmp_path / "toy").training["recipe"]["withheld"] == list(WITHHELD)
+    again = Training(TOY, few, recipe)
+    Checkpoints(tmp_path / "work").resume(again)
+    assert again.number == 4
+    with pytest.raises(BadInput, match=r"recipe\.withheld was \['left_upper_lobe', 'cardiomegaly'\] and is \[\]"):
+        Checkpoints(tmp_path / "work").resume(Training(TOY, few, SHORT))
+
+
+def test_a_trained_name_asked_in_words_answers_as_its_row_does(data: StudySet, bundle: Bundle) -> None:
+    """With the gallery's own mean and spread in the row's place, that is; the bundle itself stays as it is."""
+    before = fingerprint(bundle)
+    seen: list[int] = []
+    found = asked.vectors(bundle, data, [region.name for region in bundle.regions], seen.append)
+    assert fingerprint(bundle) == before and not bundle.network.training and seen[-1] == len(data)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=2), 1, rtol=1e-5)
+
+    centred = copy.deepcopy(bundle)
+    network = centred.network
+    assert isinstance(network, RadirNetwork)
+    with torch.no_grad():
+        tokens = network.image_tokens(
+            torch.from_numpy(data.images).float(), torch.from_numpy(data.views), ImageKind.CXR
+        )
+        raw = network.head.project(network.decode(tokens, bundle.queries()))
+        network.head.mean.copy_(raw.mean(0))
+        network.head.scale.copy_(spread(raw, raw.mean(0)))
+    own = encoded(centred, data)
+    for number, region in enumerate(bundle.regions):
+        np.testing.assert_allclose(found[:, number], own.of(region.key), atol=1e-4, err_msg=region.key)
+
+    names = [anatomy.region(key).name for key in ("right_upper_lobe", "heart")]
+    one, other = (asked.vectors(bundle, data, [name])[:, 0] for name in names)
+    assert np.abs((one * other).sum(1)).min() < 0.9, "another name, another answer"
+
+
+def test_a_phrase_tells_who_has_what_it_says(data: StudySet, bundle: Bundle) -> None:
+    exam = toy_set(300, seed=9)
+    pairs = [("nodule", "right_upper_lobe"), ("pleural_effusion", "left_pleura"), ("cardiomegaly", "heart")]
+    texts = [phrase(concept, anatomy.region(key).name) for concept, key in pairs]
+    logits = asked.presence(bundle, exam, texts)
+    assert logits.shape == (300, 3) and logits.dtype == np.float32
+    bootstrap, rows = Bootstrap(exam.patients, 0), np.arange(300)
+    areas = []
+    for number, (concept, key) in enumerate(pairs):
+        there = np.array([any(i.present and i.concept == concept for i in said.get(key, ())) for said in exam.said])
+        areas.append(float(auc(logits[:, number], there, bootstrap, rows).mean))
+    assert min(areas) > 0.75, areas
+
+
+def test_the_area_counts_pairs_in_the_right_order() -> None:
+    scores = np.array([1, 2, 3, 4, 4], np.float32)
+    there = np.array([False, True, False, True, False])
+    patients = np.array([7, 8, 9, 7, 5])
+    bootstrap, rows = Bootstrap(patients, 0, draws=300), np.arange(5)
+    found = auc(scores, there, bootstrap, rows)
+    assert found.mean == pytest.approx(3.5 / 6) and found.queries == 5
+    low, high = found.interval()
+    assert low < found.mean < high
+    for drawn, area in zip(bootstrap.weights(rows)[:20].astype(int), found.draws, strict=False):
+        assert drawn[0] == drawn[3], "a patient is drawn with all images"
+        yes, no = np.repeat(scores[there], drawn[there]), np.repeat(scores[~there], drawn[~there])
+        if not len(yes) or not len(no):
+            assert np.isnan(area)
+            continue
+        ahead = np.mean([float(a > b) + float(a == b) / 2 for a in yes for b in no])
+        assert area == pytest.approx(ahead, rel=1e-5)
+    assert np.isnan(auc(scores, np.zeros(5, np.bool_), bootstrap, rows).mean)
+
+
+def test_a_network_that_reads_no_text_is_not_asked(data: StudySet, bundle: Bundle) -> None:
+    deaf = copy.deepcopy(bundle)
+    assert isinstance(deaf.network, RadirNetwork)
+    deaf.network.text = UnreadText()
+    config = ExternalConfig(name="elsewhere", shape=(32, 32), embedding_dim=8)
+    content = onnx_toy(shape=(32, 32)).SerializeToString()
+    external = replace(bundle, network=ExternalNetwork(config, content, ["chest"]), model_id="cxr-elsewhere")
+    for ask in (asked.vectors, asked.presence):
+        with pytest.raises(BadInput, match="cxr-elsewhere was imported as it is: it reads no text"):
+            ask(external, data, ["trachea"])
+        with pytest.raises(BadInput, match="transformers"):
+            ask(deaf, data, ["trachea"])
+        with pytest.raises(BadInput, match="prepared otherwise"):
+            ask(bundle, replace(data, images=data.images[..., :16]), ["trachea"])
