@@ -1,6 +1,6 @@
 """Encoding studies: the worker's whole pipeline beside the bare forward pass of the same network.
 
-`python benchmarks/encoding.py [--configs tiny,small,base] [--kinds cxr,ct] [--threads 1,2] [--json FILE]`
+`python benchmarks/encoding.py [--configs tiny,small,base] [--kinds cxr,ct] [--threads 1,2] [--out docs/results]`
 
 The pipeline is `Runner` over `EncodeStudy` on the embedded Postgres: claim, read the catalogue, decode in the bounded
 child, resample, forward, store the vectors, end the job; only the broker's bell is left out. The bare pass answers the
@@ -56,6 +56,7 @@ SYNTAXES = {"native": None, "rle": RLELossless, "j2k": JPEG2000Lossless}
 STUDIES = {ImageKind.CXR: 12, ImageKind.CT: 5}
 FINDINGS = 40
 STUDY_LIST = "studies.json"
+WANTED = 0.85  # share of the bare rate
 GPU, GPU_FLOPS, GPU_SHARE = "H100", 67e12, 0.25  # fp32 without tensor cores, and how much of it is taken as reached
 
 
@@ -285,28 +286,77 @@ def interval(bare: np.ndarray, whole: np.ndarray) -> list[float]:
     return [float(bare.sum() / whole.sum()), *map(float, np.percentile(ratios, [2.5, 97.5]))]
 
 
+COLUMNS = (
+    *("image", "config", "threads", "forward ms", "pipeline ms", "bare / pipeline", "not reading ahead"),
+    *("of CPU time", "studies/h", "MiB worker + decoders", "GFLOP", f"studies/h {GPU} (estimate)"),
+)
+
+
+def cells(found: dict[str, Any]) -> list[str]:
+    """One row of the table, as COLUMNS."""
+    low_high = "{:.2f} ({:.2f} to {:.2f})".format
+    return [
+        *(found["kind"], found["config"], str(found["threads"])),
+        *(f"{found['forward_ms']:.1f}", f"{found['pipeline_ms']:.1f}", low_high(*found["ratio"])),
+        *(low_high(*found["ratio_without_reading_ahead"]), f"{found['ratio_cpu'][0]:.2f}"),
+        *(f"{found['studies_per_hour']:.0f}", f"{found['worker_mib']:.0f} + {found['decoders_mib']:.0f}"),
+        *(f"{found['gflop']:.1f}", f"{found['gpu_estimate_studies_per_hour']:.0f}"),
+    ]
+
+
+def title(args: argparse.Namespace) -> str:
+    return f"Encoding on {os.cpu_count()} cores, {args.size} phantoms, {args.syntax} pixels, one worker"
+
+
+ESTIMATE = (
+    f"Estimate for {GPU}: {GPU_SHARE:.0%} of {GPU_FLOPS / 1e12:.0f} TFLOP/s, and no faster than one core of this "
+    "machine reads studies; not measured."
+)
+
+
 def show(rows: Sequence[dict[str, Any]], args: argparse.Namespace) -> None:
-    title = f"Encoding on {os.cpu_count()} cores, {args.size} phantoms, {args.syntax} pixels, one worker"
-    table = Table(title=title)
-    for column in (
-        *("image", "config", "threads", "forward ms", "pipeline ms", "bare / pipeline", "not reading ahead"),
-        *("of CPU time", "studies/h", "MiB worker + decoders", "GFLOP", f"studies/h {GPU} (estimate)"),
-    ):
+    table = Table(title=title(args))
+    for column in COLUMNS:
         table.add_column(column, justify="right")
     for found in rows:
-        low_high = "{:.2f} ({:.2f} to {:.2f})".format
-        table.add_row(
-            *(found["kind"], found["config"], str(found["threads"])),
-            *(f"{found['forward_ms']:.1f}", f"{found['pipeline_ms']:.1f}", low_high(*found["ratio"])),
-            *(low_high(*found["ratio_without_reading_ahead"]), f"{found['ratio_cpu'][0]:.2f}"),
-            *(f"{found['studies_per_hour']:.0f}", f"{found['worker_mib']:.0f} + {found['decoders_mib']:.0f}"),
-            *(f"{found['gflop']:.1f}", f"{found['gpu_estimate_studies_per_hour']:.0f}"),
-        )
+        table.add_row(*cells(found))
     Console(width=200 if not sys.stdout.isatty() else None).print(table)
-    print(
-        f"Estimate for {GPU}: {GPU_SHARE:.0%} of {GPU_FLOPS / 1e12:.0f} TFLOP/s, and no faster than one core of this"
-        " machine reads studies; not measured."
+    print(ESTIMATE)
+
+
+def page(rows: Sequence[dict[str, Any]], args: argparse.Namespace) -> str:
+    """The same in Markdown."""
+    kept = [found for found in rows if found["ratio"][0] >= WANTED]
+    short = [found for found in rows if found["ratio"][0] < WANTED]
+    names = [
+        ", ".join(f"{one['kind']} {one['config']} on {one['threads']} ({one['ratio'][0]:.2f})" for one in some)
+        or "none"
+        for some in (kept, short)
+    ]
+    return "\n".join(
+        [
+            f"# {title(args)}",
+            "",
+            "Written by `benchmarks/encoding.py`, which says how it is measured. *bare / pipeline* is the share of the "
+            "network's own rate that the whole pipeline keeps (decode, resample, forward, store), with its 95 % "
+            "interval over rounds; *of CPU time* the share of the processor's time that the network has.",
+            "",
+            "| " + " | ".join(COLUMNS) + " |",
+            "|---" * len(COLUMNS) + "|",
+            *("| " + " | ".join(cells(found)) + " |" for found in rows),
+            "",
+            f"At least {WANTED:.0%} is kept by: {names[0]}. Less by: {names[1]}. What the network waits for is the "
+            f"reading, decoding and resampling of a study, in time of one core: {_reading(rows)}.",
+            "",
+            ESTIMATE,
+        ]
     )
+
+
+def _reading(rows: Sequence[dict[str, Any]]) -> str:
+    """How long a study takes to read, by kind of image and size of its input."""
+    told = {(one["kind"], one["config"]): one["read_cpu_ms"] for one in rows}
+    return ", ".join(f"{ms:.0f} ms ({kind} {config})" for (kind, config), ms in told.items())
 
 
 def main() -> int:
@@ -321,7 +371,7 @@ def main() -> int:
     parser.add_argument("--patients", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=4.0, help="of bare passes a round, at most")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write encoding.json and encoding.md there")
     parser.add_argument("--one", nargs=4, metavar=("HOME", "KIND", "CONFIG", "THREADS"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one is not None:
@@ -340,11 +390,13 @@ def main() -> int:
         finally:
             stop_embedded(home)
     show(rows, args)
-    if args.json is not None:
+    if args.out is not None:
         machine = {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()}
         machine |= {"torch": torch.__version__, "load_average": os.getloadavg()[0]}
         about = {"size": args.size, "syntax": args.syntax, "machine": machine}
-        args.json.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / "encoding.json").write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+        (args.out / "encoding.md").write_text(page(rows, args) + "\n")
     return 0
 
 
