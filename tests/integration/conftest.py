@@ -81,11 +81,16 @@ def running(settings: Settings, catalogue: Catalogue) -> Iterator[Web]:
     server = make_server(app, settings)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    try:
-        yield Web(settings=settings, catalogue=catalogue, blobs=blobs, app=app, stop=server.stop)
-    finally:
+
+    def stop() -> None:
+        """Until the last request has ended, and with it its line in the log: an answer may arrive before that."""
         server.stop()
-        thread.join(10)
+        thread.join(30)
+
+    try:
+        yield Web(settings=settings, catalogue=catalogue, blobs=blobs, app=app, stop=stop)
+    finally:
+        stop()
         app.extensions["radir"].decoder.close()
 
 
