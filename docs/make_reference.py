@@ -69,11 +69,16 @@ def _rows(command: argparse.ArgumentParser) -> list[str]:
             for name, sub in sorted(action.choices.items()):
                 rows.append(f"| **{name}** | {helps.get(name, '')} |")
                 rows += _rows(sub)
-        elif action.dest not in {"help", "config"} and not action.dest.startswith("setting_"):
+        elif action.dest != "help" and not _is_setting(action):
             shown = ", ".join(action.option_strings) or action.metavar or action.dest
             meaning = (action.help or "").replace("%(default)s", str(action.default)).replace("|", "\\|")
             rows.append(f"| `{shown}` | {meaning} |")
     return rows
+
+
+def _is_setting(action: argparse.Action) -> bool:
+    """A setting, or the file of them; ``radir train`` has a --config of its own."""
+    return action.dest.startswith("setting_") or (action.dest == "config" and action.metavar == "FILE")
 
 
 def routes_page() -> str:

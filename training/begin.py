@@ -49,7 +49,10 @@ def begun(
             raise BadInput("a network that is gone on from was asked already: only a new one can have names withheld")
         return _of_bundle(start, data)
     regions = model_regions(data.kind, data.said)
-    concepts = common_concepts(data.said, max(3, math.ceil(LEAST_STUDIES_A_CONCEPT * len(data))))
+    least = max(3, math.ceil(LEAST_STUDIES_A_CONCEPT * len(data)))
+    concepts = common_concepts(data.said, least)
+    if not concepts:
+        raise BadInput(f"no finding is told of {least} studies: there is too little to learn from")
     regions, concepts = _without(withheld, regions, concepts, data.said)
     text: LocalTextEncoder | None = None
     tokenizer: Reader

@@ -25,6 +25,7 @@ DEFAULT_CACHE = Path("~/.cache/radir/training")
 GENTLE = 3e-4  # the learning rate of a network that goes on: what it knows is to stay
 EXTRA = ("matplotlib", "monai", "tensorboard", "skimage")
 STAGES = ("joint", "published")
+PATIENTS = 2000
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,8 +34,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--kind", choices=[kind.lower() for kind in ImageKind], required=True, help="what it encodes")
     add("--data", type=Path, metavar="DIR", help="folder of images and reports; without it patients are synthetic")
     add("--images", type=Path, metavar="DIR", help="where the images of a data set in the MIMIC-IR layout lie")
-    add("--patients", type=int, default=2000, metavar="N", help="synthetic patients, the held-out ones included")
-    add("--config", default="tiny", metavar="NAME", help="size of the network: tiny, small or base")
+    add("--patients", type=int, metavar="N", help=f"synthetic patients, the held-out ones included ({PATIENTS})")
+    add("--config", metavar="NAME", help="size of the network: tiny (unless said), small or base")
     add(
         "--recipe",
         default="ours",
@@ -42,6 +43,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="ours, unconditional, published, repaired, or an ablation of ours (docs/results)",
     )
     add("--out", type=Path, required=True, metavar="BUNDLE", help="folder the bundle is written to")
+    add("--replace", action="store_true", help="also where a finished bundle lies there")
     add("--start", type=Path, metavar="BUNDLE", help="go on from this bundle, which stays as it is")
     add("--text-model", type=Path, metavar="DIR", help="a BERT-family folder that reads in place of our text encoder")
     add("--epochs", type=int, metavar="N", help="passes over the data (default: the recipe's)")
@@ -101,7 +103,10 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
 def _check(args: argparse.Namespace) -> None:
     if missing := [name for name in EXTRA if find_spec(name) is None]:
         raise BadInput(f"training needs {', '.join(missing)}: pip install 'radir-pacs[train]'")
-    if args.data is None and args.patients < 20:
+    _check_out(args)
+    if args.data is not None and args.patients is not None:
+        raise BadInput("--patients are synthetic ones: not with --data")
+    if args.patients is not None and args.patients < 20:
         raise BadInput("a training takes at least 20 patients")
     least = {"--epochs": (args.epochs, 1), "--batch": (args.batch, 2), "--accumulate": (args.accumulate, 1)}
     for name, (value, smallest) in (least | {"--seed": (args.seed, 0), "--jobs": (args.jobs, 1)}).items():
@@ -117,6 +122,16 @@ def _check(args: argparse.Namespace) -> None:
         raise BadInput("a bundle that is gone on from keeps what reads its texts: --text-model is for a new network")
 
 
+def _check_out(args: argparse.Namespace) -> None:
+    """No model is lost to a training that was started twice, least of all one that is served."""
+    if args.out.exists() and not args.out.is_dir():
+        raise BadInput(f"--out {args.out} is a file: name a folder")
+    if args.start is not None and args.out.resolve() == args.start.resolve():
+        raise BadInput("--out is the bundle to go on from, which stays as it is: name another folder")
+    if (args.out / "manifest.json").exists() and not args.replace:
+        raise BadInput(f"{args.out} holds a finished bundle: name another folder, or say --replace")
+
+
 def _wish(args: argparse.Namespace, device: torch.device) -> Wish:
     from radir_pacs.encode import CONFIGS, Bundle
     from radir_pacs.encode.network import RadirNetwork
@@ -126,14 +141,17 @@ def _wish(args: argparse.Namespace, device: torch.device) -> Wish:
     from .session import Wish
 
     recipe = _recipe(args)
-    if args.config not in CONFIGS:
-        raise BadInput(f"--config {args.config!r} is not one of {', '.join(CONFIGS)}")
-    config, start = CONFIGS[args.config], None
+    name = args.config or "tiny"
+    if name not in CONFIGS:
+        raise BadInput(f"--config {name!r} is not one of {', '.join(CONFIGS)}")
+    config, start = CONFIGS[name], None
     if args.start is not None:
         start = Bundle.load(args.start)
         if not isinstance(start.network, RadirNetwork):
             raise BadInput(f"{start.model_id} was imported as it is: only a network of our own can be trained further")
         config = start.network.config
+        if args.config not in (None, config.name):
+            raise BadInput(f"{start.model_id} is of the size {config.name!r} and stays so: not with --config")
         if start.kind != args.kind.upper():
             raise BadInput(f"{start.model_id} encodes {start.kind}, not {args.kind.upper()}")
     elif args.recipe in PLAIN_HEAD:
@@ -145,7 +163,7 @@ def _wish(args: argparse.Namespace, device: torch.device) -> Wish:
         recipe=recipe,
         folder=args.data,
         images=args.images,
-        patients=args.patients,
+        patients=args.patients or PATIENTS,
         cache=args.cache.expanduser(),
         jobs=args.jobs,
         start=start,

@@ -17,6 +17,7 @@ from radir_pacs.types import ImageKind
 
 from .checkpoints import Checkpoints
 from .curves import Curves
+from .evaluation.regions import LEAST_QUERIES
 from .folder_set import folder_set
 from .held_out import MOST, HeldOut, parted
 from .memory import check_memory
@@ -177,7 +178,10 @@ def show(bundle: Bundle, out: Path, curves: Path) -> None:
     found = bundle.metrics["recall_at_5_abnormal"]
     console = Console()
     if found["recall"] is None:
-        console.print("too few abnormal held-out patients to measure anything")
+        console.print(
+            f"too few abnormal held-out patients to measure anything: a region takes {LEAST_QUERIES} of them, and "
+            f"{bundle.metrics['measured_on']['patients']} patients were kept apart"
+        )
     else:
         table = Table("region", "queries", "R@5", "random", title="held-out patients, queries with an abnormal region")
         for key, entry in found["regions"].items():
@@ -186,4 +190,6 @@ def show(bundle: Bundle, out: Path, curves: Path) -> None:
         table.add_section()
         table.add_row("mean", "", f"{found['recall']:.3f} [{low:.3f}, {high:.3f}]", f"{found['random']:.3f}")
         console.print(table)
+    if found["collapsed"]:
+        console.print("COLLAPSED: this model tells no two studies apart; do not serve it", style="bold red")
     console.print(f"{bundle.model_id} written to {out}, curves to {curves}", soft_wrap=True)

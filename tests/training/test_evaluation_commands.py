@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -270,3 +271,20 @@ def test_bundles_are_found_one_by_one_as_a_pair_and_in_a_folder(bundles: Path, t
     with pytest.raises(BadInput, match="two bundles"):
         read(f"{bundles / 'ct'},{bundles / 'ct'}", list(ImageKind))
     assert isinstance(pair.bundles[ImageKind.CT], Bundle)
+
+
+def test_an_extra_is_asked_for_only_by_what_needs_it(
+    bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What `make demo` installs compares and evaluates; the descriptor and the page say what they lack."""
+    monkeypatch.setitem(sys.modules, "skimage.feature", None)
+    words = ("--phantoms", str(PATIENTS), "--kind", "cxr")
+    assert run(compare_command, "compare", f"ours={bundles}", "random", "pixels", *words) == 0
+    with pytest.raises(BadInput, match=r"hog needs scikit-image: pip install"):
+        run(compare_command, "compare", f"ours={bundles}", "hog", *words)
+    monkeypatch.setattr(evaluate_command, "find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"--html needs matplotlib"):
+        run(evaluate_command, "evaluate", str(bundles), *words, "--html", str(tmp_path / "page.html"))
+    monkeypatch.undo()
+    with pytest.raises(BadInput, match="there is no folder"):
+        run(evaluate_command, "evaluate", str(bundles), *words, "--html", str(tmp_path / "missing" / "page.html"))

@@ -266,6 +266,23 @@ def test_a_data_set_of_our_archive_is_joined_by_study(hospital: Path, tmp_path: 
     assert data.reports == tuple(f"Mass number {n}." for n in range(len(truth)) for _ in range(2))
 
 
+def test_reports_that_belong_to_nothing_here_are_counted(hospital: Path, tmp_path: Path) -> None:
+    """A table that no study is found in, and one that is not parted by commas, say so."""
+    (hospital / "reports.csv").rename(hospital / "REPORTS.CSV")
+    (hospital / "export.csv").write_text("study_uid;report\n1.2.3;The heart is enlarged.\n")
+    told: list[str] = []
+    data = folder_set(TINY, CXR, hospital, cache=tmp_path / "cache", tell=told.append)
+    assert any(data.said), "the ending's case does not matter"
+    (hospital / "REPORTS.CSV").write_text("study_uid,report\n1.2.3,The heart is enlarged.\n")
+    for path in hospital.rglob("report.dcm"):
+        path.unlink()
+    folder_set(TINY, CXR, hospital, cache=tmp_path / "cache", tell=told.append)
+    assert "1 × a report of the table, none of which is of a study here" in told[-1]
+    (hospital / "REPORTS.CSV").unlink()
+    folder_set(TINY, CXR, hospital, cache=tmp_path / "cache", tell=told.append)
+    assert "1 × a table without a column of studies" in told[-1]
+
+
 def test_a_table_may_name_accession_numbers(hospital: Path, tmp_path: Path) -> None:
     for path in (*hospital.rglob("report.dcm"), hospital / "reports.csv"):
         path.unlink()

@@ -116,6 +116,7 @@ def test_an_interrupted_command_goes_on_and_ends_as_one_that_ran_through(
         (("--device", "abacus"), "not one of auto, cpu, cuda"),
         (("--recipe", "unconditional", "--stages", "published"), "nothing to learn"),
         (("--data", "/nowhere/at/all"), "there is no folder"),
+        (("--data", "/nowhere/at/all", "--patients", "40"), "not with --data"),
     ],
 )
 def test_wrong_wishes_are_refused(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
@@ -123,6 +124,33 @@ def test_wrong_wishes_are_refused(words: tuple[str, ...], said: str, tmp_path: P
     with pytest.raises(BadInput, match=said):
         args.run(args, None)
     assert not (tmp_path / "model").exists()
+
+
+def test_a_finished_bundle_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not to the same command given twice, and not to one that goes on from it."""
+    monkeypatch.setattr(session, "phantom_set", lambda *_args, **_wishes: toy_set(40, seed=0))
+    words = ("--patients", "40", "--epochs", "1", "--batch", "16")
+    out, other = str(tmp_path / "model"), str(tmp_path / "other")
+    first = parsed(*words, "--out", out)
+    assert first.run(first, None) == 0
+    kept = Bundle.load(tmp_path / "model").model_id
+    refused = {
+        "holds a finished bundle": ("--out", out),
+        "the bundle to go on from": ("--out", out, "--start", out, "--replace"),
+        "of the size 'toy' and stays so": ("--out", other, "--start", out, "--config", "small"),
+    }
+    for said, more in refused.items():
+        args = parsed(*words, *more)
+        with pytest.raises(BadInput, match=said):
+            args.run(args, None)
+    assert Bundle.load(tmp_path / "model").model_id == kept
+    args = parsed(*words, "--seed", "2", "--out", out, "--replace")
+    assert args.run(args, None) == 0
+    assert Bundle.load(tmp_path / "model").model_id != kept
+    (tmp_path / "file").touch()
+    args = parsed(*words, "--out", str(tmp_path / "file"))
+    with pytest.raises(BadInput, match="is a file"):
+        args.run(args, None)
 
 
 def test_data_that_teach_nothing_are_refused_in_one_line(tmp_path: Path) -> None:

@@ -132,6 +132,10 @@ def test_a_data_set_that_teaches_nothing_is_refused() -> None:
     normal = replace(data, said=tuple({} for _ in range(64)))
     with pytest.raises(BadInput, match="no pair to learn from"):
         train(TOY, normal, SHORT)
+    rarely = tuple(study if number == 4 else {} for number, study in enumerate(data.said))
+    assert any(rarely)
+    with pytest.raises(BadInput, match="no finding is told of 3 studies"):
+        train(TOY, replace(data, said=rarely), SHORT)
     with pytest.raises(BadInput, match="all images are the same"):
         train(TOY, replace(data, images=np.zeros_like(data.images)), SHORT)
     with pytest.raises(BadInput, match="1 patients are too few"):

@@ -74,7 +74,10 @@ def contest(
         exam, kind = given.exam, given.exam.kind
         regions = named(args.regions, exam) if args.regions else chosen(candidates(exam), kind)
         if not regions:
-            raise BadInput(f"no region of these {kind} studies has the {LEAST_QUERIES} abnormal queries it takes")
+            raise BadInput(
+                f"no region of these {kind} studies has the {LEAST_QUERIES} abnormal queries it takes: give more "
+                "patients (about 250 synthetic ones do), or name regions by --regions"
+            )
         vectors = {
             model.name: given.vectors(model, start_bar(f"{kind} by {model.name}", len(exam)), regions)
             for model in models

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 from radir_pacs.config import Settings
+from radir_pacs.errors import BadInput
 
 from .flags import MODEL_HELP, add_flags, wanted_kinds
 
@@ -29,6 +31,10 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
     from .progress import bars
     from .tables import show_evaluation
 
+    if args.html and find_spec("matplotlib") is None:
+        raise BadInput("--html needs matplotlib: pip install 'radir-pacs[train]'")
+    if args.html and not args.html.parent.is_dir():
+        raise BadInput(f"there is no folder {args.html.parent} for the page")
     kinds = wanted_kinds(args)
     if args.threads > 0:
         torch.set_num_threads(args.threads)

@@ -16,6 +16,7 @@ from .exam import DIRECTIONS, IMAGE_TO_IMAGE, region_name
 from .examine import ABNORMAL
 from .pictures import picture
 from .plots import bars, curves
+from .regions import LEAST_QUERIES
 from .rows import PictureRow, picture_rows
 from .statements_text import agreement, findings
 from .tables import JUDGES, QUERIES
@@ -130,6 +131,9 @@ def _pictures(found: Evaluation, seed: int) -> Iterator[str]:
     yield "<h3>Queries and what came first</h3><p>Drawn at random among abnormal queries, not picked. cos: what the "
     yield "model says; S: how alike the reports are at the region. The outline is schematic.</p>"
     last = None
+    if not found.shown:
+        yield f"<p>No region has the {LEAST_QUERIES} abnormal queries that a judgement takes: there are no pictures, "
+        yield "and no mean over regions. More patients would bring them.</p>"
     for row in picture_rows(found.exam, found.vectors, found.shown, seed=seed):
         if row.region != last:
             yield f"<h4>{escape(region_name(row.region))}</h4>"

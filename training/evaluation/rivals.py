@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from skimage.feature import hog
 
+from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 
 from ..studies import StudySet
@@ -53,7 +53,11 @@ def _of_volume(volume: F32) -> F32:
 
 
 def _gradients(picture: F32) -> F32:
-    """One unit vector."""
+    """One unit vector. Raises BadInput without scikit-image."""
+    try:
+        from skimage.feature import hog  # an extra, for this rival alone
+    except ModuleNotFoundError:
+        raise BadInput("hog needs scikit-image: pip install 'radir-pacs[train]'") from None
     side = max(1, max(picture.shape) // CELLS)
     found = hog(picture, orientations=ORIENTATIONS, pixels_per_cell=(side, side), cells_per_block=(2, 2))
     row: F32 = _unit(np.asarray(found, np.float32)[None])[0]

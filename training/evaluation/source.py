@@ -65,7 +65,8 @@ def materials(
     """The exam of each kind that all models and the data have. Raises BadInput where there is none, OSError."""
     shared = [kind for kind in kinds if all(kind in model.kinds for model in models)]
     if not shared:
-        raise BadInput(f"no kind of image is known to all: {', '.join(model.name for model in models)}")
+        each = (f"{model.name} ({', '.join(sorted(model.kinds))})" for model in models)
+        raise BadInput(f"none of {', '.join(sorted(kinds))} is a kind of image that all know: {', '.join(each)}")
     refused: list[BadInput] = []
     for kind in shared:
         try:

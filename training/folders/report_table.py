@@ -28,7 +28,8 @@ def read_report_table(folder: Path, left_out: Counter[str]) -> ReportTable:
     """``reports.csv``, else the first table in ``folder`` that has a study or an accession number and a text; an empty
     one where there is none. Rows that cannot be read are counted in ``left_out``."""
     found = ReportTable()
-    for path in sorted(folder.glob("*.csv"), key=lambda path: (path.name != "reports.csv", path.name)):
+    tables = [path for path in folder.iterdir() if path.suffix.lower() == ".csv"]
+    for path in sorted(tables, key=lambda path: (path.name.lower() != "reports.csv", path.name)):
         try:
             header, _ = open_table(path)
         except BadInput:
@@ -39,6 +40,7 @@ def read_report_table(folder: Path, left_out: Counter[str]) -> ReportTable:
         accession = next((columns[name] for name in _ACCESSION if name in columns), None)
         key = study or accession
         if texts is None or key is None:
+            left_out["a table without a column of studies or accessions and one of reports, parted by commas"] += 1
             continue
         into = found.by_study if study else found.by_accession
         for row in read_reports(path, key, [columns[name] for name in texts]):
