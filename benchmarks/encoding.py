@@ -372,6 +372,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=4.0, help="of bare passes a round, at most")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write encoding.json and encoding.md there")
+    parser.add_argument(
+        "--without", type=lambda text: text.split(","), default=[], metavar="KIND-CONFIG", help="leave out, as ct-base"
+    )
     parser.add_argument("--one", nargs=4, metavar=("HOME", "KIND", "CONFIG", "THREADS"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one is not None:
@@ -385,7 +388,7 @@ def main() -> int:
             with Catalogue.open(Settings(home=home)) as catalogue:
                 fill(catalogue, BlobStore(home / "blobs"), Path(folder) / "phantoms", args)
             for kind in args.kinds:
-                for name in args.configs:
+                for name in (name for name in args.configs if f"{kind.lower()}-{name}" not in args.without):
                     rows += measured(home, kind, name, args)
         finally:
             stop_embedded(home)
