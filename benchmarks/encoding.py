@@ -346,7 +346,8 @@ def page(rows: Sequence[dict[str, Any]], args: argparse.Namespace) -> str:
             *("| " + " | ".join(cells(found)) + " |" for found in rows),
             "",
             f"At least {WANTED:.0%} is kept by: {names[0]}. Less by: {names[1]}. What the network waits for is the "
-            f"reading, decoding and resampling of a study, in time of one core: {_reading(rows)}.",
+            f"reading, decoding and resampling of a study, in time of one core: {_reading(rows)}."
+            + (f" Left out: {', '.join(args.without)}." if args.without else ""),
             "",
             ESTIMATE,
         ]
