@@ -36,6 +36,7 @@ class Web:
     blobs: BlobStore
     app: Flask
     stop: Callable[[], None]
+    end: Callable[[], None]  # returns when the last request has its line in the log: its answer may arrive before that
 
     @property
     def root(self) -> str:
@@ -82,15 +83,14 @@ def running(settings: Settings, catalogue: Catalogue) -> Iterator[Web]:
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
 
-    def stop() -> None:
-        """Until the last request has ended, and with it its line in the log: an answer may arrive before that."""
+    def end() -> None:
         server.stop()
         thread.join(30)
 
     try:
-        yield Web(settings=settings, catalogue=catalogue, blobs=blobs, app=app, stop=stop)
+        yield Web(settings=settings, catalogue=catalogue, blobs=blobs, app=app, stop=server.stop, end=end)
     finally:
-        stop()
+        end()
         app.extensions["radir"].decoder.close()
 
 

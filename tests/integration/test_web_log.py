@@ -30,7 +30,7 @@ def test_a_request_is_a_line_with_its_route_and_without_its_words(web: Web, capl
         requests.get(f"{web.root}/?find=ACC-SECRET", timeout=30)
         requests.get(f"{web.root}/no/such/{PATIENT}", timeout=30)
         requests.get(f"{web.root}/health/live", timeout=30)
-        web.stop()
+        web.end()
     shown = [(line["method"], line["route"], line["status"]) for line in lines(caplog) if line["message"] == "request"]
     assert shown == [
         ("POST", "/dicom-web/studies", 200),
@@ -54,7 +54,7 @@ def test_a_failure_is_a_warning_with_its_code(
     monkeypatch.setattr(web.catalogue, "study", fail)
     with caplog.at_level(logging.INFO):
         assert requests.get(f"{web.root}/api/studies/1.2.3", timeout=30).status_code == 500
-        web.stop()
+        web.end()
     failed, request = lines(caplog)
     assert (failed["level"], failed["code"], failed["exception"]) == ("ERROR", "internal", "ValueError")
     assert (request["level"], request["status"], request["route"]) == ("WARNING", 500, "/api/studies/<study>")
@@ -66,7 +66,7 @@ def test_what_is_no_http_is_counted_too(web: Web, caplog: pytest.LogCaptureFixtu
         with socket.create_connection(("127.0.0.1", web.settings.web_port), timeout=30) as peer:
             peer.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {PATIENT}\r\n\r\n".encode())
             assert b"400" in peer.recv(4096)
-        web.stop()
+        web.end()
     (line,) = lines(caplog)
     assert (line["message"], line["status"]) == ("request refused", 400)
     assert PATIENT not in json.dumps(line)
