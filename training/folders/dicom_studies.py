@@ -81,10 +81,9 @@ def dicom_studies(folder: Path, kind: ImageKind, *, processes: int = 1) -> Found
             texts.setdefault(header.study_uid, []).append(header.text)
     table, truth = read_report_table(folder, left_out), read_truth(folder, kind)
     accessions = {header.accession for headers in images.values() for header in headers}
-    if not (table.by_study.keys() & images.keys() or table.by_accession.keys() & accessions):
-        left_out["a report of the table, none of which is of a study here"] += len(table.by_study) + len(
-            table.by_accession
-        )
+    reports = len(table.by_study) + len(table.by_accession)
+    if reports and not (table.by_study.keys() & images.keys() or table.by_accession.keys() & accessions):
+        left_out["a report of the table, none of which is of a study here"] += reports
     studies = [
         FoundStudy(
             study=study_uid,
