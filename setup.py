@@ -42,7 +42,7 @@ setup(
         "highdicom>=0.28,<0.29",  # structured reports; its API moves between minors
         "dicomweb-client>=0.61",  # pull from a PACS, and the demo's own check
         "requests>=2.28",  # what a PACS answers to it
-        "torch>=2.4,<3",  # the network
+        "torch>=2.9,<3",  # the network
         "safetensors>=0.4",  # weights that cannot run code
         "hnswlib>=0.8,<0.9",  # approximate search; its file format is pinned in generations
         "numpy>=2",  # vecdot: the same score for a vector by every path

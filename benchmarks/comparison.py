@@ -1,7 +1,7 @@
 """Our training recipe beside its rivals, on the same synthetic patients, with the same network, passes and seed.
 
     OMP_NUM_THREADS=1 python benchmarks/comparison.py --work DIR [--pages compare,ablation] [--out docs/results]
-        [--cxr-patients 12000 --cxr-epochs 8 --ct-patients 8000 --ct-epochs 10] [--ablation-patients 3000
+        [--cxr-patients 12000 --cxr-epochs 5 --ct-patients 8000 --ct-epochs 6] [--ablation-patients 3000
         --ablation-epochs 5] [--jobs 2]
 
 "compare": trains every recipe with ``radir train`` (what is already there is not trained again, and what was cut off
@@ -211,9 +211,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="keeps the trained bundles")
     parser.add_argument("--pages", default="compare", help="comma separated: compare, ablation")
     parser.add_argument("--cxr-patients", type=int, default=12000)
-    parser.add_argument("--cxr-epochs", type=int, default=8)
+    parser.add_argument("--cxr-epochs", type=int, default=5)
     parser.add_argument("--ct-patients", type=int, default=8000)
-    parser.add_argument("--ct-epochs", type=int, default=10)
+    parser.add_argument("--ct-epochs", type=int, default=6)
     parser.add_argument("--ablation-patients", type=int, default=3000)
     parser.add_argument("--ablation-epochs", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")

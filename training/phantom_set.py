@@ -28,6 +28,7 @@ from .statements import mined
 from .studies import StudySet
 
 SHARD_PATIENTS = 50
+SYNTHETIC = "synthetic patients (radir phantom)"  # what a manifest calls them
 LATERAL_EVERY = 4  # each fourth patient adds a lateral view
 
 

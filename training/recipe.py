@@ -27,7 +27,7 @@ class Recipe:
     learning rate brought down in time; 0 sets no limit, and only then is the outcome the same for the same seed."""
 
     losses: dict[Loss, float] = field(
-        default_factory=lambda: {"contrast": 0.3, "findings": 8.0, "described": 0.1, "report": 0.3, "asked": 0.3}
+        default_factory=lambda: {"contrast": 0.3, "findings": 8.0, "described": 0.1, "report": 0.5, "asked": 0.1}
     )
     epochs: int = 30
     minutes: float = 0.0
@@ -35,13 +35,14 @@ class Recipe:
     batch: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
+    muon: bool = True  # False: AdamW moves all weights
     warm_up: float = 0.05  # share of the training
     contrast_ramp: float = 0.4  # share over which losses on vectors come in; findings must be seen first
     conditional: bool = True  # False: one vector an image, asked of the whole chest
     hierarchy: bool = True  # False: a region is said to hold only what was said of itself, not of what lies below
     hard_negatives: float = 0.0  # share of a batch drawn from the model's own top lists
     hard_top: int = 30
-    report_every: int = 4  # steps; reading a report costs as much as looking at its image
+    report_every: int = 2  # steps; reading a report costs as much as looking at its image
     phrases: int = 8  # "finding in region" queries a step
     average: float = 0.998  # of the weights that are kept; 0 keeps the last ones
     augment: bool = True  # slows learning of fine details much: ``radir train`` leaves it off for synthetic patients
@@ -82,6 +83,7 @@ ABLATIONS: dict[str, Recipe] = {
     "ours-without-phrases": replace(OURS, losses=_but("asked")),
     "ours-without-reports": replace(OURS, losses=_but("report")),
     "ours-without-hierarchy": replace(OURS, hierarchy=False),
+    "ours-without-muon": replace(OURS, muon=False),
     "ours-with-hard-negatives": replace(OURS, hard_negatives=0.25),
     "ours-with-smooth-ap": replace(OURS, losses={**_but("contrast"), "smooth_ap": 0.3}),
 }

@@ -21,7 +21,7 @@ from .evaluation.regions import LEAST_QUERIES
 from .folder_set import folder_set
 from .held_out import MOST, HeldOut, parted
 from .memory import check_memory
-from .phantom_set import phantom_set
+from .phantom_set import SYNTHETIC, phantom_set
 from .recipe import Recipe
 from .spread import Ranks
 from .studies import StudySet, check_usable
@@ -146,8 +146,7 @@ def _provenance(wish: Wish) -> dict[str, str]:
     went_on = {} if wish.start is None else {"began_with": wish.start.model_id}
     if wish.folder is None:
         return {
-            "data": f"synthetic patients (radir phantom), {wish.patients} of seed {wish.recipe.seed}, "
-            f"a fifth, at most {MOST}, held out",
+            "data": f"{SYNTHETIC}, {wish.patients} of seed {wish.recipe.seed}, a fifth, at most {MOST}, held out",
             "licence": "Apache-2.0; no image or report of a real person",
             "intended_use": "trying the software; not fit for clinical use",
             **went_on,

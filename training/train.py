@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from radir_pacs.encode import Bundle, ModelRegion, NetworkConfig, Preprocessing
-from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.errors import BadInput
 
 from .augment import Augmentation
@@ -30,6 +29,7 @@ from .begin import begun
 from .checkpoints import Checkpoints, tensors_under
 from .material import Material
 from .objective import ON_VECTORS, Objective
+from .optimizer import Optimizer
 from .recipe import Recipe, stages
 from .spread import Ranks, Spread
 from .studies import StudySet, check_usable
@@ -119,7 +119,7 @@ class Training:
         self.stages = tuple(
             Objective(stage, self.material, self.tokenizer, data.kind, spread) for stage in stages(recipe)
         )
-        self.optimizer = torch.optim.AdamW(_groups(self.network, recipe), lr=recipe.learning_rate)
+        self.optimizer = Optimizer(self.network, recipe.weight_decay, muon=recipe.muon)
         self.average = Average(self.network, recipe.average) if recipe.average else None
         self.augmentation = Augmentation(data.images.shape[2:]) if recipe.augment else None
         self.order = Order(len(data), recipe.batch, recipe.seed)
@@ -154,8 +154,6 @@ class Training:
         generator = torch.Generator().manual_seed(draw)
         torch.manual_seed(draw + self.ranks.number)  # of dropout
         rate = recipe.learning_rate * _schedule(done_of_stage, recipe.warm_up)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         rows = self.order.rows(number)
         if self.lists is not None:
             rows = self.lists.harder(rows, recipe.hard_negatives, recipe.hard_top, generator)
@@ -164,7 +162,7 @@ class Training:
         batch = replace(batch, images=images).to(self.device)
         objective = self.stages[stage]
         measured = objective(self.network.train(), batch, number, generator)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         ramp = min(1.0, done_of_stage / recipe.contrast_ramp) if recipe.contrast_ramp else 1.0
         weighted = [
             objective.recipe.losses[name] * (ramp if name in ON_VECTORS else 1.0) * loss
@@ -173,7 +171,7 @@ class Training:
         torch.autograd.backward([torch.stack(weighted).sum()])
         self.ranks.average_gradients(self.network.parameters())
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimizer.step()
+        self.optimizer.step(rate)
         if self.average is not None:
             self.average.follow(self.network)
         if self.lists is not None:
@@ -212,8 +210,7 @@ class Training:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that the next step depends on: tensors, and numbers beside them."""
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        for i, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in moments.items()}
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in self.optimizer.state().items()}
         if self.average is not None:
             tensors |= {f"average.{name}": tensor for name, tensor in self.average.network.state_dict().items()}
         if self.lists is not None:
@@ -224,12 +221,7 @@ class Training:
     def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
         """What ``state`` gave."""
         self.network.load_state_dict(tensors_under("network", tensors))
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors_under("optimizer", tensors).items():
-            i, _, moment = name.partition(".")
-            moments.setdefault(int(i), {})[moment] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.optimizer.restore(tensors_under("optimizer", tensors))
         if self.average is not None:
             self.average.network.load_state_dict(tensors_under("average", tensors))
             self.average.steps = int(numbers["averaged"])
@@ -256,13 +248,6 @@ class Training:
             "data": data.hexdigest()[:16],
             "beginning": beginning.hexdigest()[:16],
         }
-
-
-def _groups(network: RadirNetwork, recipe: Recipe) -> list[dict[str, Any]]:
-    """Weight decay for matrices, none for gains and offsets."""
-    matrices = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
-    return [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
 def _schedule(done: float, warm_up: float) -> float:

@@ -1,8 +1,9 @@
-"""Fine details of an image, shown to the network beside the image itself.
+"""Windows onto an image and its fine details, shown to the network beside the image itself.
 
 A catheter is a pixel wide and a tenth as bright as a lung is against the heart: a first convolution that sees only the
 image learns lungs and hearts for long before it (docs/adr/0005). What a blur takes away, made as loud as the image, is
-learned as soon.
+learned as soon. A lymph node beside a vessel is a twentieth of what lies between air and bone: as to a radiologist, a
+CT is shown once more with a narrow range of densities spread over all greys.
 """
 
 from __future__ import annotations
@@ -17,25 +18,29 @@ LEAST = 0.01  # mean size of what counts as no detail at all, in units of the ne
 
 
 class Bands(nn.Module):
-    """Images [batch, 1, *shape] to [batch, 1 + len(widths), *shape]: themselves, then what each wider blur takes away.
+    """Images [batch, 1, *shape] to [batch, 1 + len(windows) + len(widths), *shape]: themselves, then each window
+    (centre, half width; a CT's input is HU / 1000), then what each wider blur takes away.
 
     A band is divided by its own mean size, image by image. A blur is a mean over an odd number of voxels along each
     axis, the border repeated; as matrices along the axes it is forty times as fast as torch's pooling of a volume.
     """
 
-    def __init__(self, shape: Sequence[int], widths: Sequence[int]) -> None:
+    def __init__(
+        self, shape: Sequence[int], widths: Sequence[int], windows: Sequence[tuple[float, float]] = ()
+    ) -> None:
         super().__init__()
-        self.axes, self.widths = len(shape), tuple(widths)
+        self.axes, self.widths, self.windows = len(shape), tuple(widths), tuple(windows)
         for width in self.widths:
             for axis, n in enumerate(shape):
                 self.register_buffer(f"blur_{width}_{axis}", blur_matrix(n, width), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        if not self.widths:
+        if not self.widths and not self.windows:
             return images
         every = tuple(range(1, images.ndim))
         with torch.autocast(images.device.type, enabled=False):  # a band is a difference of nearly equal numbers
             shown, last = [images.float()], images.float()
+            shown += [((last - centre) / half).clamp(-1, 1) for centre, half in self.windows]
             for width in self.widths:
                 blurred = self._blurred(last, width)
                 band = last - blurred

@@ -101,7 +101,32 @@ def _limits(manifest: Mapping[str, Any]) -> Iterator[str]:
         yield "It knows no region apart: a question about one is answered for the whole chest."
     if manifest["kind"] == "CXR":
         yield "A lateral view is not asked for regions of one side."
+    yield from _weak(manifest)
     yield "Recall on patients unlike those it was measured on is not known."
+
+
+def _weak(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """What was measured and is no better than chance: of such regions the order of cases says nothing."""
+    found = manifest["metrics"].get("recall_at_5_abnormal")
+    if not isinstance(found, Mapping):
+        return
+    if found.get("collapsed") is True:
+        yield "**It has collapsed: it tells no two studies apart. Do not serve it.**"
+    rows = found.get("regions")
+    weak = [
+        _words(key)
+        for key, row in (rows.items() if isinstance(rows, Mapping) else ())
+        if isinstance(row, Mapping) and _no_better(row)
+    ]
+    if weak:
+        yield f"No better than a random order at: {', '.join(weak)}. The order of cases says nothing there."
+
+
+def _no_better(row: Mapping[str, Any]) -> bool:
+    """Whether the random line lies within the interval, or above the value where no interval was measured."""
+    low, random = row.get("interval_95", row.get("recall")), row.get("random")
+    low = low[0] if isinstance(low, list | tuple) and low else low
+    return isinstance(low, int | float) and isinstance(random, int | float) and low <= random
 
 
 def _measured(metrics: Mapping[str, Any], title: str = "", depth: int = 0) -> list[str]:

@@ -10,6 +10,7 @@ from radir_pacs.types import ImageKind
 
 MOST_TOKENS, MOST_WIDTH, MOST_BLOCKS, MOST_BANDS, MOST_VOXELS = 32768, 2048, 48, 4, 2**28
 MOST_BLURRED = 1024  # voxels a side: a blur is a matrix of side x side
+MEDIASTINUM = (0.04, 0.2)  # level 40 HU, width 400 HU, in units of 1000 HU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,8 @@ class StemConfig:
     shape: input voxels, (rows, columns) or (z, y, x). patch: stride of the first convolution, per axis.
     overlap: whether that convolution sees a margin around its patch. stages: (width, stride) of the residual
     convolution stages that follow; none makes a plain patch embedding, as in a vision transformer. bands: widths of
-    the blurs between which details are taken out and shown beside the image, each as loud as it (``bands``).
+    the blurs between which details are taken out and shown beside the image, each as loud as it (``bands``). windows:
+    (centre, half width) of ranges of the input's values that are shown beside it, spread over [-1, 1].
     """
 
     shape: tuple[int, ...]
@@ -28,6 +30,7 @@ class StemConfig:
     overlap: bool = True
     stages: tuple[tuple[int, int], ...] = ()
     bands: tuple[int, ...] = ()
+    windows: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.shape) not in (2, 3) or len(self.patch) != len(self.shape):
@@ -36,6 +39,8 @@ class StemConfig:
             raise ValueError("a stem's sizes are positive")
         if any(width < 1 or stride < 1 for width, stride in self.stages) or len(self.stages) > MOST_BLOCKS:
             raise ValueError("a stem's stages are positive and few")
+        if len(self.windows) > MOST_BANDS or not all(abs(c) < 1e6 and 1e-6 < half < 1e6 for c, half in self.windows):
+            raise ValueError("windows are few, each a centre and a half width")
         widening = list(self.bands) == sorted(set(self.bands))
         if len(self.bands) > MOST_BANDS or any(n % 2 == 0 or not 3 <= n <= min(self.shape) for n in self.bands):
             raise ValueError("blurs are odd, few and no wider than the image")
@@ -124,6 +129,7 @@ class NetworkConfig:
                 overlap=bool(stem["overlap"]),
                 stages=tuple((int(width), int(stride)) for width, stride in stem["stages"]),
                 bands=tuple(int(width) for width in stem["bands"]),
+                windows=tuple((float(centre), float(half)) for centre, half in stem.get("windows", ())),
             )
             for kind, stem in value["stems"].items()
         }
@@ -137,7 +143,12 @@ TINY = NetworkConfig(
             shape=(128, 128), patch=(4, 4), first_width=64, stages=((64, 2), (128, 2)), bands=(3, 7)
         ),
         ImageKind.CT: StemConfig(
-            shape=(64, 48, 64), patch=(4, 4, 4), first_width=32, stages=((64, 2), (128, 2)), bands=(5,)
+            shape=(64, 48, 64),
+            patch=(4, 4, 4),
+            first_width=32,
+            stages=((64, 2), (128, 2)),
+            bands=(5,),
+            windows=(MEDIASTINUM,),
         ),
     },
     width=128,
@@ -154,7 +165,12 @@ SMALL = NetworkConfig(
             shape=(256, 256), patch=(2, 2), first_width=48, stages=((64, 2), (128, 2), (256, 2)), bands=(3, 7)
         ),
         ImageKind.CT: StemConfig(
-            shape=(128, 96, 128), patch=(2, 2, 2), first_width=32, stages=((64, 2), (128, 2), (256, 2)), bands=(5,)
+            shape=(128, 96, 128),
+            patch=(2, 2, 2),
+            first_width=32,
+            stages=((64, 2), (128, 2), (256, 2)),
+            bands=(5,),
+            windows=(MEDIASTINUM,),
         ),
     },
     width=256,

@@ -93,7 +93,8 @@ class Stem(nn.Module):
         margin = 1 if config.overlap else 0
         conv: Callable[..., nn.Module] = nn.Conv2d if axes == 2 else nn.Conv3d
         kernel = tuple(p + 2 * margin for p in config.patch)
-        layers = [conv(1 + len(config.bands), config.first_width, kernel, stride=config.patch, padding=margin)]
+        shown = 1 + len(config.windows) + len(config.bands)
+        layers = [conv(shown, config.first_width, kernel, stride=config.patch, padding=margin)]
         if config.stages:
             layers += [nn.GroupNorm(_groups(config.first_width), config.first_width), nn.ReLU()]
         last = config.first_width
@@ -101,7 +102,7 @@ class Stem(nn.Module):
             layers.append(ResidualStage(axes, last, stage_width, stride))
             last = stage_width
         self.shape, self.grid = config.shape, config.grid
-        self.bands = Bands(config.shape, config.bands)
+        self.bands = Bands(config.shape, config.bands, config.windows)
         self.layers = nn.Sequential(*layers)
         self.to_width = nn.Sequential(nn.Linear(last, width), nn.LayerNorm(width))  # as loud as the positions
         plane = (config.grid[0], config.grid[-1])  # of a volume the coronal one

@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import sys
+from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from radir_training.datasets import sources
 from radir_training.datasets.build import build
 from radir_training.evaluation import compare_command, evaluate_command, regions, source
 from radir_training.evaluation.rivals import descriptor, pixels
+from radir_training.phantom_set import SYNTHETIC
 from radir_training.statements import mined
 from radir_training.studies import StudySet
 from tests.model_material import seeded_bundle
@@ -149,8 +151,14 @@ def test_an_evaluation_is_printed_counted_and_drawn(
     words = ("evaluate", str(bundles), "--phantoms", str(PATIENTS))
     assert run(evaluate_command, *words, "--json", "--html", str(page)) == 0
     answer = json.loads(capsys.readouterr().out)
+    assert answer["on"] == "synthetic patients of seed 2" and answer["seed"] == 2
+    assert date.fromisoformat(answer["date"]) <= date.today()
+    text = page.read_text()
+    assert "Judged on synthetic patients of seed 2" in text and answer["date"] in text
     for kind in ("CXR", "CT"):
         found = answer["kinds"][kind]
+        assert found["model_id"] == Bundle.load(bundles / kind.lower()).model_id
+        assert f"<code>{found['model_id']}</code>" in text
         assert found["images"] == found["patients"] == PATIENTS and found["text_tower"]
         assert found["collapsed"] == (np.mean(list(found["mean_cosine"].values())) > 0.98)
         figures = found["judges"]["mined"]["abnormal"]["image-image"]
@@ -161,7 +169,6 @@ def test_an_evaluation_is_printed_counted_and_drawn(
         assert set(figures["chest"]["ndcg"]) == {"1", "5", "10", "20", "50", "100"}
         for direction in ("image-report", "report-image"):
             assert found["judges"]["mined"]["all"][direction]["chest"]["recall"]["100"]["value"] == 1
-    text = page.read_text()
     parsed = Page()
     parsed.feed(text)
     assert "script" not in parsed.tags and all(address.startswith("data:image/") for address in parsed.addresses)
@@ -169,6 +176,16 @@ def test_an_evaluation_is_printed_counted_and_drawn(
     assert run(evaluate_command, *words, "--kind", "cxr") == 0
     printed = capsys.readouterr().out
     assert "queries whose region is abnormal, judged by the reports" in printed and "mean cosine" in printed
+
+
+def test_patients_that_a_model_has_learned_from_are_no_exam(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    learned = {"data": f"{SYNTHETIC}, 100 of seed 2, a fifth held out", "recipe": {"seed": 2}}
+    Bundle(**{**vars(seeded_bundle(ImageKind.CXR)), "training": learned}).save(tmp_path / "model")
+    words = ("evaluate", f"mine={tmp_path / 'model'}", "--phantoms", str(PATIENTS), "--kind", "cxr", "--json")
+    assert run(evaluate_command, *words, "--seed", "2") == 0
+    assert "warning: mine was trained on patients of seed 2: say another --seed" in capsys.readouterr().err
+    assert run(evaluate_command, *words, "--seed", "3") == 0
+    assert "warning" not in capsys.readouterr().err
 
 
 def data_set(folder: Path) -> list[str]:

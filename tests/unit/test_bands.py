@@ -1,4 +1,4 @@
-"""Fine details beside the image: what a blur takes away, as loud as the image itself."""
+"""Windows and fine details beside the image: what a blur takes away, as loud as the image itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional
 
 from radir_pacs.encode.bands import Bands, blur_matrix
-from radir_pacs.encode.config import CONFIGS, NetworkConfig, StemConfig
+from radir_pacs.encode.config import CONFIGS, MEDIASTINUM, NetworkConfig, StemConfig
+from radir_pacs.types import ImageKind
 
 
 def ramp(shape: tuple[int, ...]) -> torch.Tensor:
@@ -72,3 +73,30 @@ def test_blurs_that_make_no_sense_are_refused(bands: tuple[int, ...]) -> None:
 def test_no_manifest_asks_for_a_blur_that_fills_the_memory() -> None:
     with pytest.raises(ValueError, match="voxels a side"):
         StemConfig(shape=(2**22, 32), patch=(2**9, 8), first_width=1, bands=(3,))
+
+
+def test_a_window_spreads_what_differs_little() -> None:
+    """A lymph node and fat, 140 HU apart, differ five times as much in a mediastinal window; air and metal end it."""
+    hu = torch.tensor([-1000.0, -100.0, 40.0, 3000.0])
+    shown = Bands((2, 2), (), (MEDIASTINUM,))((hu / 1000).reshape(1, 1, 2, 2)).flatten(2)[0]
+    torch.testing.assert_close(shown[0], hu / 1000)
+    torch.testing.assert_close(shown[1], torch.tensor([-1.0, -0.7, 0.0, 1.0]))
+
+
+def test_windows_come_before_bands_and_travel_in_the_manifest() -> None:
+    stem = CONFIGS["tiny"].stems[ImageKind.CT]
+    assert stem.windows and stem.bands
+    image = ramp((8, 8, 8))
+    shown = Bands((8, 8, 8), stem.bands, stem.windows)(image)
+    torch.testing.assert_close(shown[:, 1:2], Bands((8, 8, 8), (), stem.windows)(image)[:, 1:])
+    torch.testing.assert_close(shown[:, 2:], Bands((8, 8, 8), stem.bands)(image)[:, 1:])
+    told = CONFIGS["tiny"].to_json()
+    assert NetworkConfig.from_json(told) == CONFIGS["tiny"]
+    del told["stems"]["CT"]["windows"]
+    assert NetworkConfig.from_json(told).stems[ImageKind.CT].windows == (), "one from before there were windows"
+
+
+@pytest.mark.parametrize("windows", [((0.0, 0.0),), ((0.0, -1.0),), ((float("nan"), 1.0),), ((0.0, 1.0),) * 5])
+def test_windows_that_make_no_sense_are_refused(windows: tuple[tuple[float, float], ...]) -> None:
+    with pytest.raises(ValueError, match="windows"):
+        StemConfig(shape=(32, 32), patch=(4, 4), first_width=8, windows=windows)

@@ -43,6 +43,18 @@ def test_the_card_says_what_was_measured_with_its_random_line(tmp_path: Path) ->
     assert "| left ribs | too few to measure |  | 0.100 | 2 |" in card
 
 
+def test_regions_at_the_random_line_are_named_among_the_limits(tmp_path: Path) -> None:
+    weak = {"recall": 0.12, "interval_95": [0.05, 0.2], "random": 0.09, "queries": 40}
+    regions = {**METRICS["recall_at_5_abnormal"]["regions"], "thoracic_spine": weak}
+    metrics = {"recall_at_5_abnormal": {**METRICS["recall_at_5_abnormal"], "regions": regions}}
+    said = "No better than a random order at: thoracic spine. The order of cases says nothing there."
+    limits = saved(tmp_path / "model", metrics=metrics).split("## Limits")[1]
+    assert f"- {said}" in limits and "collapsed" not in limits
+    assert "No better" not in saved(tmp_path / "good", metrics=METRICS)
+    metrics["recall_at_5_abnormal"]["collapsed"] = True
+    assert "It has collapsed" in saved(tmp_path / "bad", metrics=metrics).split("## Limits")[1]
+
+
 def test_what_is_not_known_is_said(tmp_path: Path) -> None:
     card = saved(tmp_path / "model", metrics={}, training={})
     assert NOT_MEASURED in card and f"- data: {NOT_SAID}" in card and f"- licence: {NOT_SAID}" in card

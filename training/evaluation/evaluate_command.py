@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
 
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
 
-from .flags import MODEL_HELP, add_flags, wanted_kinds
+from .flags import MODEL_HELP, add_flags, judged_on, wanted_kinds
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -43,14 +44,15 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
         found = list(evaluations(args, model, kinds, start_bar))
     if args.json:
         by_kind = {one.kind.value: one.as_json() for one in found}
-        print(json.dumps({"format": FORMAT, "note": NOTE, "model": model.name, "kinds": by_kind}))
+        judged = {"model": model.name, "on": judged_on(args), "seed": args.seed, "date": date.today().isoformat()}
+        print(json.dumps({"format": FORMAT, "note": NOTE, **judged, "kinds": by_kind}))
     else:
         for one in found:
             show_evaluation(one)
     if args.html:
         from .html import page  # matplotlib, an extra
 
-        args.html.write_text(page(found, seed=args.seed), encoding="utf-8")
+        args.html.write_text(page(found, on=judged_on(args), seed=args.seed), encoding="utf-8")
         if not args.json:
             print(f"{args.html} shows it")
     return 0

@@ -67,10 +67,15 @@ class Evaluation:
     cosines: Mapping[str, float]
     vectors: Embeddings | None
     model: str
+    model_id: str | None  # of a bundle
 
     @property
     def collapsed(self) -> bool:
         return bool(self.cosines) and float(np.mean(list(self.cosines.values()))) > COLLAPSED
+
+    @property
+    def patients(self) -> int:
+        return len(np.unique(self.exam.patients))
 
     @property
     def has_text_tower(self) -> bool:
@@ -106,8 +111,9 @@ class Evaluation:
 
     def as_json(self) -> dict[str, Any]:
         return {
+            "model_id": self.model_id,
             "images": len(self.exam),
-            "patients": len(np.unique(self.exam.patients)),
+            "patients": self.patients,
             "reports": len(self.exam.texts),
             "regions": {key: region_name(key) for key in self.exam.keys},
             "judged_regions": list(self.judged),
@@ -171,6 +177,7 @@ def evaluations(
             cosines={key: mean_cosine(rows[rows.any(axis=1)]) for key, rows in known.items()},
             vectors=vectors,
             model=model.name,
+            model_id=model.bundles[kind].model_id if kind in model.bundles else None,
         )
 
 

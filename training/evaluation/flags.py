@@ -43,3 +43,8 @@ def wanted_kinds(args: argparse.Namespace) -> tuple[ImageKind, ...]:
     if args.seed < 0:
         raise BadInput("--seed is not negative")
     return tuple(ImageKind) if args.kind == BOTH else (ImageKind(args.kind.upper()),)
+
+
+def judged_on(args: argparse.Namespace) -> str:
+    """In words; a folder's name could be a hospital's, so it is not told."""
+    return f"synthetic patients of seed {args.seed}" if args.phantoms is not None else "a folder of data"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import date
 from html import escape
 
 import numpy as np
@@ -43,8 +44,8 @@ figure.query img{outline:3px solid #2f6db3}figcaption{margin-top:.3rem;width:0;m
 """
 
 
-def page(found: Sequence[Evaluation], *, seed: int) -> str:
-    """The whole document; ``seed`` draws the queries that are shown."""
+def page(found: Sequence[Evaluation], *, on: str, seed: int) -> str:
+    """The whole document; ``on``: what it was judged on. ``seed`` draws the queries that are shown."""
     title = f"Evaluation of {escape(found[0].model)}"
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
@@ -52,6 +53,7 @@ def page(found: Sequence[Evaluation], *, seed: int) -> str:
         '<meta name="viewport" content="width=device-width,initial-scale=1">',
         f"<title>{title}</title><style>{_CSS}</style></head><body>",
         f'<h1>{title}</h1><p class="note">{NOTE}</p>',
+        f'<p class="grey">Judged on {escape(on)}, draws of seed {seed}, {date.today().isoformat()}.</p>',
         "<p>A query asks for studies of other patients that are alike at a region. Most regions of most patients are "
         "normal, and any order finds another normal one: the figures that count are over queries whose region is "
         "abnormal. Beside each stands what a random order would score, and the 95 % interval over patients.</p>",
@@ -63,7 +65,10 @@ def page(found: Sequence[Evaluation], *, seed: int) -> str:
 
 def _kind(found: Evaluation, seed: int) -> Iterator[str]:
     exam = found.exam
-    yield f"<h2>{found.kind}</h2><p>{len(exam)} images of {len(np.unique(exam.patients))} patients, "
+    yield f"<h2>{found.kind}</h2>"
+    if found.model_id is not None:
+        yield f"<p>Model <code>{escape(found.model_id)}</code></p>"
+    yield f"<p>{len(exam)} images of {found.patients} patients, "
     yield f"{len(exam.texts)} reports; every query is asked of the whole gallery of other patients.</p>"
     if found.collapsed:
         yield '<p class="note bad">This model has collapsed: within a region all its vectors are nearly the same.</p>'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from radir_pacs.encode import CONFIGS, NetworkConfig, Preprocessing
 from radir_pacs.encode.network import RadirNetwork
@@ -15,7 +15,7 @@ from radir_pacs.types import ImageKind
 from ..datasets.layout import RetrievalSet
 from ..folder_set import folder_set
 from ..folders.retrieval_images import is_retrieval_set
-from ..phantom_set import phantom_set
+from ..phantom_set import SYNTHETIC, phantom_set
 from ..studies import StudySet
 from .embeddings import Embeddings, encoded, from_file
 from .exam import Exam
@@ -67,6 +67,9 @@ def materials(
     if not shared:
         each = (f"{model.name} ({', '.join(sorted(model.kinds))})" for model in models)
         raise BadInput(f"none of {', '.join(sorted(kinds))} is a kind of image that all know: {', '.join(each)}")
+    if args.phantoms is not None:
+        for name in known_patients(models, args.seed):
+            print(f"warning: {name} was trained on patients of seed {args.seed}: say another --seed", file=sys.stderr)
     refused: list[BadInput] = []
     for kind in shared:
         try:
@@ -76,6 +79,19 @@ def materials(
             if len(refused) == len(shared):
                 raise
             print(f"warning: {kind} is left out: {error}", file=sys.stderr)
+
+
+def known_patients(models: Sequence[Model], seed: int) -> Iterator[str]:
+    """Models that have learned from the synthetic hospital ``seed``: they know some of its patients."""
+    for model in models:
+        told = [bundle.training for bundle in model.bundles.values()]
+        if any(SYNTHETIC in str(one.get("data")) and _seed(one) == seed for one in told):
+            yield model.name
+
+
+def _seed(training: Mapping[str, Any]) -> Any:
+    recipe = training.get("recipe")
+    return recipe.get("seed") if isinstance(recipe, Mapping) else None
 
 
 def _material(args: argparse.Namespace, kind: ImageKind, models: Sequence[Model], start_bar: StartBar) -> Material:
