@@ -52,9 +52,9 @@ PAGE = "real-images"
 
 # The only call of the trainer.
 def trained_on(bundle: Bundle, data: StudySet, *, epochs: int, seed: int, batch: int) -> Bundle:
-    """The bundle trained on, itself left as it is: gently, since what it knows is to stay, and to the last weights,
-    since a training this short leaves a running average behind."""
-    recipe = Recipe(epochs=epochs, seed=seed, batch=batch, learning_rate=LEARNING_RATE, average=0.0)
+    """The bundle trained on, itself left as it is: gently and by AdamW as ``radir train --start`` does, since what it
+    knows is to stay, and to the last weights, since a training this short leaves a running average behind."""
+    recipe = Recipe(epochs=epochs, seed=seed, batch=batch, learning_rate=LEARNING_RATE, average=0.0, muon=False)
     start = replace(bundle, network=copy.deepcopy(bundle.network))
     return train(start.network.config, data, recipe, start=start)
 

@@ -189,7 +189,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
         augment=args.data is not None if args.augment == "auto" else args.augment == "on",
     )
     if args.start is not None:
-        recipe = replace(recipe, learning_rate=GENTLE)
+        recipe = replace(recipe, learning_rate=GENTLE, muon=False)  # Muon's decay would wear away what it knows
     given = {"epochs": args.epochs, "batch": args.batch, "learning_rate": args.learning_rate}
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
     stages(recipe)

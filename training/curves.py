@@ -64,7 +64,7 @@ class Curves:
             axes.fill_between(epochs, low, high, alpha=0.2, label="95 % interval")
             axes.plot(epochs, chance, linestyle="--", color="grey", label="random order")
         else:
-            said = "nothing to show: too few held-out patients with an abnormal region"
+            said = "not measured: no whole epoch, or too few held-out patients with an abnormal region"
             axes.text(0.5, 0.5, said, ha="center", transform=axes.transAxes)
         axes.set(xlabel="epoch", ylim=(0, 1), title="Held-out patients, queries whose region is abnormal")
         _finished(recall, self.folder / "recall.png", legend=bool(self.recall))

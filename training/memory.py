@@ -17,7 +17,7 @@ from .recipe import stages
 from .train import CPU, Training
 
 GB = 1e9
-COPIES = 5  # of the weights: themselves, gradients, two moments, average
+COPIES = 5  # of the weights, at most: themselves, gradients, two moments, average
 TRANSIENT = 1.3  # what lives within one operation, beside what is remembered for the gradients
 CUBIC: dict[str, int] = {"smooth_ap": 6, "triplet": 6, "faulty_triplet": 6}  # tensors of [regions, b, b, b] at once
 SQUARE = 10  # tensors of [regions, b, b] at once

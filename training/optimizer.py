@@ -1,4 +1,4 @@
-"""What moves the weights: Muon for the maps between hidden layers, AdamW for all else.
+"""What moves the weights: Muon for linear maps and convolutions, AdamW for all else and for the heads of the answers.
 
 Most findings show faintly beside lungs and hearts. Adam learns them one after the other in the order of their loudness,
 each after a plateau; Muon makes a step equally long in all directions of a matrix (K. Jordan and others, "Muon: an
@@ -17,7 +17,7 @@ from radir_pacs.encode.network import RadirNetwork
 
 HEADS = ("severity", "described", "asked", "report")  # these give the answers
 MUON_RATE = 20.0  # times AdamW's
-MUON_DECAY = 5.0  # times AdamW's: its steps do not shrink where the gradient does, so weights would grow without end
+MUON_DECAY = 5.0  # times AdamW's, a hundred times a step: steps are long, and weights settle where decay meets them
 MOMENTUM = 0.9
 
 
@@ -28,7 +28,7 @@ class Optimizer:
     def __init__(self, network: RadirNetwork, decay: float, *, muon: bool = True) -> None:
         self.hidden = hidden_weights(network) if muon else []
         # torch's Muon takes matrices: a convolution's weights are seen as one, in the same memory
-        self.flat = [nn.Parameter(weight.detach().flatten(1)) for weight in self.hidden]
+        self.flat = [nn.Parameter(weight.detach().view(len(weight), -1)) for weight in self.hidden]
         known = {id(weight) for weight in self.hidden}
         rest = [p for p in network.parameters() if id(p) not in known]
         groups = [
@@ -54,6 +54,8 @@ class Optimizer:
             flat.grad = None if weight.grad is None else weight.grad.flatten(1)
         for optimizer in self.both.values():
             optimizer.step()
+        for flat in self.flat:
+            flat.grad = None
 
     def state(self) -> dict[str, Tensor]:
         """Every moment by name."""

@@ -89,7 +89,15 @@ class Bundle:
             bundle = _assembled(manifest, weights)
         except BundleRefused as error:
             raise BundleRefused(f"{folder.name}: {error}") from None
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, SafetensorError) as error:
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            ArithmeticError,
+            AttributeError,
+            RuntimeError,
+            SafetensorError,
+        ) as error:
             raise BundleRefused(f"{folder.name}: the manifest and the weights do not fit together: {error}") from None
         if bundle.model_id != manifest.get("model_id"):
             raise BundleRefused(f"{folder.name}: the model id does not belong to these weights and settings")
@@ -170,6 +178,8 @@ def _assembled(manifest: Mapping[str, Any], weights: bytes) -> Bundle:
         network = RadirNetwork(config, vocabulary_size=words, regions=keys, findings=findings, text=text)
         region_queries = _filled(network, weights, text)
         shape = config.stems[kind].shape
+    if not isinstance(manifest["training"], dict) or not isinstance(manifest["metrics"], dict):
+        raise ValueError("training and metrics are tables")
     if preprocessing.shape != shape:
         raise ValueError("the preprocessing's shape is not the network's")
     return Bundle(

@@ -106,26 +106,25 @@ def _limits(manifest: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _weak(manifest: Mapping[str, Any]) -> Iterator[str]:
-    """What was measured and is no better than chance: of such regions the order of cases says nothing."""
-    found = manifest["metrics"].get("recall_at_5_abnormal")
-    if not isinstance(found, Mapping):
-        return
-    if found.get("collapsed") is True:
-        yield "**It has collapsed: it tells no two studies apart. Do not serve it.**"
-    rows = found.get("regions")
-    weak = [
-        _words(key)
-        for key, row in (rows.items() if isinstance(rows, Mapping) else ())
-        if isinstance(row, Mapping) and _no_better(row)
-    ]
+    """Regions at which nothing above chance was shown, by the truth where it is known, else by what reports say."""
+    rows: dict[str, Any] = {}
+    for metric in ("recall_at_5_abnormal", "recall_at_5_abnormal_true"):
+        found = manifest["metrics"].get(metric)
+        if not isinstance(found, Mapping):
+            continue
+        if found.get("collapsed") is True and not rows:
+            yield "**It has collapsed: it tells no two studies apart. Do not serve it.**"
+        if isinstance(found.get("regions"), Mapping):
+            rows |= found["regions"]
+    weak = [_words(key) for key, row in rows.items() if isinstance(row, Mapping) and _no_better(row)]
     if weak:
-        yield f"No better than a random order at: {', '.join(weak)}. The order of cases says nothing there."
+        yield f"Not shown to be better than a random order at: {', '.join(weak)}."
 
 
 def _no_better(row: Mapping[str, Any]) -> bool:
     """Whether the random line lies within the interval, or above the value where no interval was measured."""
-    low, random = row.get("interval_95", row.get("recall")), row.get("random")
-    low = low[0] if isinstance(low, list | tuple) and low else low
+    low, random = row.get("interval_95") or row.get("recall"), row.get("random")
+    low = low[0] if isinstance(low, list | tuple) else low
     return isinstance(low, int | float) and isinstance(random, int | float) and low <= random
 
 

@@ -62,6 +62,7 @@ def test_what_stands_still_stays() -> None:
     made = with_gradients(4)
     optimizer = Optimizer(made, 0.02)
     weight = made.stems["CT"].layers[0].weight
+    optimizer.step(1e-3)  # momentum there is
     optimizer.zero_grad()
     assert weight.grad is None
     before = weight.detach().clone()
@@ -77,6 +78,15 @@ def test_adam_alone_moves_all_for_comparison() -> None:
     for name, parameter in made.named_parameters():
         moved = (parameter.detach() - before[name]).abs()
         assert moved.max() < 1.01e-3 and moved.median() > 0.9e-3, name
-    again = Optimizer(made, 0.0, muon=False)
-    again.restore(optimizer.state())
-    assert again.state().keys() == optimizer.state().keys()
+
+
+def test_what_was_saved_is_there_again() -> None:
+    optimizer = Optimizer(with_gradients(6), 0.02)
+    optimizer.step(1e-3)
+    saved = {name: tensor.clone() for name, tensor in optimizer.state().items()}
+    assert any(name.startswith("muon.") for name in saved) and any(name.startswith("adam.") for name in saved)
+    again = Optimizer(network(), 0.02)
+    again.restore(saved)
+    assert again.state().keys() == saved.keys()
+    for name, tensor in again.state().items():
+        torch.testing.assert_close(tensor, saved[name], rtol=0, atol=0, msg=name)

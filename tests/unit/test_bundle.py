@@ -90,6 +90,9 @@ CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "golden NaN": lambda m: m.update(golden=[[float("nan")] * 8] * 4),
     "no golden": lambda m: m.pop("golden"),
     "golden of another length": lambda m: m["golden"].pop(),
+    "a window without end": lambda m: m["network"]["stems"]["CXR"].update(windows=[[10**400, 1.0]]),
+    "training is a list": lambda m: m.update(training=[]),
+    "metrics are a list": lambda m: m.update(metrics=[]),
     "deep": lambda m: m.update(training=None, metrics="x", regions=None),
 }
 

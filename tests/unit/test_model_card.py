@@ -47,10 +47,13 @@ def test_regions_at_the_random_line_are_named_among_the_limits(tmp_path: Path) -
     weak = {"recall": 0.12, "interval_95": [0.05, 0.2], "random": 0.09, "queries": 40}
     regions = {**METRICS["recall_at_5_abnormal"]["regions"], "thoracic_spine": weak}
     metrics = {"recall_at_5_abnormal": {**METRICS["recall_at_5_abnormal"], "regions": regions}}
-    said = "No better than a random order at: thoracic spine. The order of cases says nothing there."
+    said = "Not shown to be better than a random order at: thoracic spine."
     limits = saved(tmp_path / "model", metrics=metrics).split("## Limits")[1]
     assert f"- {said}" in limits and "collapsed" not in limits
-    assert "No better" not in saved(tmp_path / "good", metrics=METRICS)
+    assert "Not shown" not in saved(tmp_path / "good", metrics=METRICS)
+    truth = {"thoracic_spine": {**weak, "interval_95": [0.1, 0.2]}, "heart": {**weak, "interval_95": None}}
+    judged = saved(tmp_path / "true", metrics={**metrics, "recall_at_5_abnormal_true": {"regions": truth}})
+    assert "Not shown" not in judged, "what is true outweighs what reports say, and .12 is above .09"
     metrics["recall_at_5_abnormal"]["collapsed"] = True
     assert "It has collapsed" in saved(tmp_path / "bad", metrics=metrics).split("## Limits")[1]
 

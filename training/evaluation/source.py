@@ -82,7 +82,8 @@ def materials(
 
 
 def known_patients(models: Sequence[Model], seed: int) -> Iterator[str]:
-    """Models that have learned from the synthetic hospital ``seed``: they know some of its patients."""
+    """Models that have learned from the synthetic hospital ``seed``: they know some of its patients. Of a
+    model that went on from another only the last training is known."""
     for model in models:
         told = [bundle.training for bundle in model.bundles.values()]
         if any(SYNTHETIC in str(one.get("data")) and _seed(one) == seed for one in told):
