@@ -21,6 +21,7 @@ SYNONYM_SHARE = 0.15  # of steps in which a region is asked for by another of it
 TRIPLET_REGIONS = 12  # drawn a step: all triplets of all regions would fill the memory
 ON_VECTORS: tuple[Loss, ...] = (
     "contrast",
+    "whole",
     "smooth_ap",
     "triplet",
     "faulty_triplet",
@@ -93,7 +94,11 @@ class Objective:
         relevance, seen, abnormal = batch.relevance[regions], batch.seen[:, regions], batch.abnormal[:, regions]
         if "contrast" in wanted:
             found["contrast"] = losses.graded_contrast(vectors, relevance, abnormal, seen)
-        chest, likeness = vectors[:, self.whole if self.recipe.conditional else 0], batch.relevance[self.whole]
+        whole = self.whole if self.recipe.conditional else 0
+        if "whole" in wanted:
+            one = slice(whole, whole + 1)
+            found["whole"] = losses.graded_contrast(vectors[:, one], relevance[one], abnormal[:, one], seen[:, one])
+        chest, likeness = vectors[:, whole], batch.relevance[self.whole]
         if "image_triplet" in wanted:
             found["image_triplet"] = losses.image_triplets(chest, likeness)
         if "faulty_image_triplet" in wanted:

@@ -157,8 +157,9 @@ def test_regions_are_chosen_by_the_data_and_copies_and_trivial_ones_are_left_out
         Candidate("spine", np.arange(n) < 38, 0.3),  # published after the lungs, the same queries
         Candidate("heart", np.arange(n) < 29, 0.3),  # too few
         Candidate("carina", np.arange(n) >= 50, 0.99),  # chance answers
+        Candidate("airways", np.arange(n) >= 60, 0.5, alike=0.9),  # whoever has anything there has the same
     )
-    assert {one.key for one in judgeable(found)} == {"left_lung", "lungs", "spine"}
+    assert {one.key for one in judgeable(found)} == {"left_lung", "lungs", "spine", "airways"}
     assert chosen(found, ImageKind.CXR) == ("lungs", "left_lung")
     assert chosen(found, ImageKind.CXR, 1) == ("lungs",)
 
@@ -169,6 +170,14 @@ def test_regions_by_hand_are_those_that_are_spoken_of() -> None:
     with pytest.raises(UnknownRegion):
         named("pancreas", exam)
     assert {one.key for one in candidates(exam)} == set(exam.keys) - {ROOT}
+
+
+def test_a_region_whose_abnormal_studies_are_all_alike_is_told_from_one_where_they_differ() -> None:
+    hearts = [Item("cardiomegaly", "heart", True, severity=severity) for severity in (1, 1, 3)]
+    data = study_set([*(said(EFFUSION, heart) for heart in hearts), said(CLEAR, NO_BIG_HEART)], [0, 1, 2, 3], ["r"] * 4)
+    found = {one.key: one for one in candidates(Exam.of(data))}
+    assert found["pleura"].alike == 1.0
+    assert found["heart"].alike == pytest.approx(2 / 6), "of six ordered pairs two match"
 
 
 def test_the_interval_is_over_patients_and_holds_the_truth_about_as_often_as_it_says() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -114,6 +116,35 @@ def test_the_heart_grows_with_the_grade() -> None:
     assert widths == sorted(widths) and widths[2] > 1.12 * widths[0]
 
 
+def test_a_crushed_vertebra_is_the_denser_the_more_it_is_crushed() -> None:
+    chest, images = spine(0)
+    centre = chest.spine(np.array([-70.0]))[0][0]
+    column = round((centre - images.ct_origin_mm[0]) / images.ct_spacing_mm[2])
+    densest = []
+    for severity in (0, 1, 2, 3):
+        _, images = spine(severity)
+        densest.append(images.ct[:, 64:, column - 2 : column + 3].max())
+    assert all(harder > softer + 20 for softer, harder in itertools.pairwise(densest))
+
+
+def spine(severity: int) -> tuple[Chest, Images]:
+    patient, _ = draw_patient(7, 4)
+    chest = Chest.of(patient, (at("vertebral_compression", "thoracic_spine", severity),) if severity else ())
+    return chest, take_images(chest, SIZES["small"], np.random.default_rng(0))
+
+
+def test_a_radiograph_shows_its_spine_and_a_healing_rib() -> None:
+    """Nothing is clipped to white; a callus stands beyond its rib into the lung."""
+    _, without = spine(0)
+    picture = without.frontal[0]
+    assert picture.max() < 1 and np.quantile(picture, 0.99) < 0.97
+    patient, _ = draw_patient(7, 4)
+    broken = Chest.of(patient, (at("rib_fracture", "right_ribs", 2),))
+    images = take_images(broken, SIZES["small"], np.random.default_rng(0), ct=False)
+    brighter = (images.frontal[0] - picture)[:, :64] > 0.08
+    assert brighter.sum() > 20, "two knobs of some 18 mm at 2.8 mm a pixel"
+
+
 def test_boxes_lie_in_the_picture_and_on_the_right_side() -> None:
     for index in range(4):
         boxes = sample(2, index, size=TINY, ct=False).boxes
@@ -130,6 +161,13 @@ def test_the_same_numbers_give_the_same_study_and_others_another() -> None:
     assert np.array_equal(one.frontal, same.frontal) and np.array_equal(one.ct, same.ct)
     assert one.radiograph_report == same.radiograph_report and one.findings == same.findings
     assert not np.array_equal(one.frontal, other.frontal)
+
+
+def test_a_picture_does_not_depend_on_what_else_is_taken() -> None:
+    both = sample(5, 3, size=TINY)
+    assert np.array_equal(both.frontal, sample(5, 3, size=TINY, ct=False).frontal)
+    assert np.array_equal(both.lateral, sample(5, 3, size=TINY, ct=False).lateral)
+    assert np.array_equal(both.ct, sample(5, 3, size=TINY, radiographs=False).ct)
 
 
 def test_a_later_visit_is_the_same_person() -> None:

@@ -7,7 +7,9 @@ In the order of the published list (``anatomy.trained``), then of the others by 
 - a random order does not answer already: where hardly anybody is normal, as at a carina that is only mentioned when
   it is splayed, all models score alike (Recall@10 by chance at most TRIVIAL);
 - its queries are not those of a region taken before under another name (a Jaccard index of at most COPY), as those of
-  the thoracic spine are those of the spine.
+  the thoracic spine are those of the spine;
+- its abnormal studies differ: at most ALIKE of their pairs match. Where nearly any two do, as at airways of which
+  reports say only that a tube is in them, finding the tube is all that is asked, and models tie at 1.
 """
 
 from __future__ import annotations
@@ -15,27 +17,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from radir_pacs import anatomy
 from radir_pacs.anatomy import ROOT
 from radir_pacs.errors import UnknownRegion
 from radir_pacs.types import ImageKind
 
-from ..statements import Mask
+from ..statements import UNDEFINED, Mask
 from .exam import IMAGE_TO_IMAGE, Exam
 from .measures import KS, Question, lines
 
 LEAST_QUERIES = 30
 TRIVIAL = 0.95
 COPY = 0.8
+ALIKE = 0.5
 WANTED = 9
 
 
 class Candidate(NamedTuple):
-    """queries: bool [n], abnormal there and with a match. chance: Recall@10 of a random order."""
+    """queries: bool [n], abnormal there and with a match. chance: Recall@10 of a random order. alike: the share of
+    pairs of abnormal studies that match."""
 
     key: str
     queries: Mask
     chance: float
+    alike: float = 0.0
 
 
 def candidates(exam: Exam) -> tuple[Candidate, ...]:
@@ -48,11 +55,15 @@ def candidates(exam: Exam) -> tuple[Candidate, ...]:
         question, rows = exam.question(judge, IMAGE_TO_IMAGE, key)
         abnormal = judge.abnormal(key)
         asked = question.sought > 0
+        alike = 0.0
         if abnormal is not None:
             asked &= abnormal[rows]
+            between = np.ix_(abnormal[rows], abnormal)  # images ask images: both are the studies themselves
+            compared = question.relevance[between] != UNDEFINED
+            alike = float((question.matches[between] & compared).sum() / max(1, compared.sum()))
         few = Question(question.relevance[asked], question.matches[asked])
         chance = float(lines(few).random[:, 0, KS.index(10)].mean()) if asked.any() else 1.0
-        found.append(Candidate(key, asked, chance))
+        found.append(Candidate(key, asked, chance, alike))
     return tuple(found)
 
 
@@ -64,7 +75,7 @@ def judgeable(found: Sequence[Candidate]) -> tuple[Candidate, ...]:
 def chosen(found: Sequence[Candidate], kind: ImageKind, count: int = WANTED) -> tuple[str, ...]:
     """At most ``count`` regions by the rule above."""
     published = [region.key for region in anatomy.trained(kind)]
-    usable = judgeable(found)
+    usable = [one for one in judgeable(found) if one.alike <= ALIKE]
     order = sorted(
         range(len(usable)),
         key=lambda i: (

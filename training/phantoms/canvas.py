@@ -37,7 +37,7 @@ SIZES = {
     size.name: size
     for size in (
         Size(name="tiny", pixels=64, voxel_mm=5.6, slice_voxels=1),
-        Size(name="small", pixels=128, voxel_mm=2.8, slice_voxels=3),
+        Size(name="small", pixels=128, voxel_mm=2.8, slice_voxels=2),
         Size(name="medium", pixels=256, voxel_mm=1.4, slice_voxels=2),
         Size(name="large", pixels=512, voxel_mm=0.7, slice_voxels=3),
     )

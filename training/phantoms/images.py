@@ -62,6 +62,9 @@ def take_images(
             done, rest = done + whole, rest[whole * size.slice_voxels :].copy()
     if ct:
         _add_ct_noise(scan, rng)
+    elif radiographs:  # their noise is the same whatever else is taken
+        for _ in range((high - low) // size.slice_voxels):
+            rng.standard_normal((n, n), dtype=np.float32)
     empty = np.zeros((1, 0, 0), np.float32)
     thickness = round(h * size.slice_voxels, 4)
     return Images(

@@ -13,6 +13,7 @@ from .patient import CAVITY_POWER, Chest
 RIB_PITCH_MM = 23.5
 FIRST_RIB_MM = 88.0  # height of the first rib at the spine
 CORTEX_HU, MARROW_HU, CARTILAGE_HU = 820.0, 230.0, 105.0
+CALLUS_HU, HAEMATOMA_HU = 700.0, 55.0
 _VERTEBRA_MM = 23.5
 
 
@@ -89,7 +90,7 @@ def paint_ribs(canvas: Canvas, chest: Chest) -> None:
     hu = np.where(angle > join, np.float32(cartilage), bone)
     canvas.hu[near] += (coverage * (hu - canvas.hu[near])).astype(np.float32)
     canvas.lung[near] *= (1 - coverage).astype(np.float32)
-    _paint_callus(canvas, chest)
+    _paint_healing(canvas, chest)
 
 
 def _cartilage_from(rib: F32) -> F32:
@@ -125,14 +126,21 @@ def _breaks(chest: Chest, number: F32, angle: F32, side: F32) -> F32:
     return shift.astype(np.float32)
 
 
-def _paint_callus(canvas: Canvas, chest: Chest) -> None:
-    """New bone around the breaks of a healing fracture."""
+def _paint_healing(canvas: Canvas, chest: Chest) -> None:
+    """What makes a break of some weeks seen where its edges are not: blood under the pleura, which bulges into the lung
+    (the extrapleural sign), and a knob of new bone half as high again as the rib."""
     for finding in chest.findings:
         if finding.concept == "rib_fracture":
             ribs, angle = fracture_place(finding)
             for rib in ribs:
-                radius = 4.6 + 0.8 * finding.severity
-                canvas.ball(rib_place(chest, rib, angle, finding.side), [radius] * 3, 560 * chest.patient.bone_density)
+                centre = rib_place(chest, rib, angle, finding.side)
+                shape = canvas.ellipsoid(centre, [17.0 + 2 * finding.severity] * 3)
+                if shape is not None:
+                    window, coverage = shape
+                    blood = coverage * canvas.lung[window]
+                    canvas.hu[window] += blood * (HAEMATOMA_HU - canvas.hu[window])
+                    canvas.lung[window] -= blood
+                canvas.ball(centre, [7.5 + 1.0 * finding.severity] * 3, CALLUS_HU * chest.patient.bone_density)
 
 
 def rib_place(chest: Chest, rib: int, angle: float, side: int) -> np.ndarray:
@@ -154,7 +162,8 @@ def paint_spine(canvas: Canvas, chest: Chest) -> None:
     pitch = _VERTEBRA_MM * p.scale
     phase = (z + 11) / pitch
     within = (phase - np.floor(phase) - 0.5) * pitch  # mm from the middle of the vertebra
-    half_height = _half_heights(chest, np.floor(phase), y, pitch)
+    intact = np.float32(pitch / 2 - 2.6)
+    half_height = _half_heights(chest, np.floor(phase), y, intact)
     grow = 1 + np.clip(-z / 900, -0.12, 0.2)
     wide, deep = 15.5 * p.scale * grow, 14.5 * p.scale * grow
     waist = 1 - 0.1 * (1 - np.abs(within) / (pitch / 2)) * 1.5
@@ -163,7 +172,8 @@ def paint_spine(canvas: Canvas, chest: Chest) -> None:
     dens = np.float32(p.bone_density)
     shell = np.clip((2.2 - body) / 1.5, 0, 1)
     canvas.paint(window, canvas.soften(ring - 0.5), 75.0)  # discs first
-    canvas.paint(window, canvas.soften(body), ((110 + 210 * shell) * dens).astype(np.float32))
+    impacted = intact / half_height  # the bone of a crushed vertebra is all still there, in less height
+    canvas.paint(window, canvas.soften(body), ((175 + 210 * shell) * dens * impacted).astype(np.float32))
     back = y - deep
     canal = 8.5 - np.hypot(x, back - 8)
     arch = np.minimum(12.5 - np.hypot(x, back - 8), 8.0 - np.abs(within + 1))
@@ -176,9 +186,9 @@ def paint_spine(canvas: Canvas, chest: Chest) -> None:
     canvas.paint(window, canvas.soften(canal), 22.0)
 
 
-def _half_heights(chest: Chest, level: F32, y: F32, pitch: float) -> F32:
+def _half_heights(chest: Chest, level: F32, y: F32, intact: np.float32) -> F32:
     """Half the height of each vertebral body, lower in front where one is crushed."""
-    half = np.full(np.broadcast_shapes(level.shape, y.shape), pitch / 2 - 2.6, np.float32)
+    half = np.full(np.broadcast_shapes(level.shape, y.shape), intact, np.float32)
     for finding in chest.findings:
         if finding.concept == "vertebral_compression":
             crushed = level == compressed_level(finding)
