@@ -1,8 +1,8 @@
 """Our training recipe beside its rivals, on the same synthetic patients, with the same network, passes and seed.
 
     OMP_NUM_THREADS=1 python benchmarks/comparison.py --work DIR [--pages compare,ablation] [--out docs/results]
-        [--cxr-patients 12000 --cxr-epochs 5 --ct-patients 8000 --ct-epochs 6] [--ablation-patients 3000
-        --ablation-epochs 5] [--jobs 2]
+        [--cxr-patients 12000 --cxr-epochs 7 --ct-patients 12000 --ct-epochs 4] [--ablation-patients 3000
+        --ablation-epochs 4] [--jobs 2]
 
 "compare": trains every recipe with ``radir train`` (what is already there is not trained again, and what was cut off
 goes on from its checkpoint), sets ours against all others, a random order, raw pixels and a classical descriptor with
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from radir_training.held_out import MOST
-from radir_training.recipe import ABLATIONS
+from radir_training.recipe import ABLATIONS, RECIPES
 
 IMAGES = {"cxr": "radiographs", "ct": "CT"}
 GLOBAL = ("unconditional", "ours-without-conditioning")  # one vector an image answers for every region
@@ -55,7 +55,8 @@ def train(page: Page, recipe: str, kind: str) -> str:
     if (out / "manifest.json").is_file():
         told = json.loads((out / "manifest.json").read_text())["training"]
         wanted = page.epochs[kind], f"{page.patients[kind]} of seed {TRAIN_SEED},"
-        if told["recipe"]["epochs"] != wanted[0] or wanted[1] not in told["data"]:
+        same = told["recipe"]["losses"] == RECIPES[recipe].losses
+        if told["recipe"]["epochs"] != wanted[0] or wanted[1] not in told["data"] or not same:
             raise SystemExit(f"{out} was trained otherwise: remove it, or say another --work")
         return f"{recipe} {kind}: already there"
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -215,7 +216,7 @@ def main() -> None:
     parser.add_argument("--ct-patients", type=int, default=12000)
     parser.add_argument("--ct-epochs", type=int, default=4)
     parser.add_argument("--ablation-patients", type=int, default=3000)
-    parser.add_argument("--ablation-epochs", type=int, default=5)
+    parser.add_argument("--ablation-epochs", type=int, default=4)
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     args = parser.parse_args()

@@ -178,6 +178,14 @@ def test_a_region_whose_abnormal_studies_are_all_alike_is_told_from_one_where_th
     found = {one.key: one for one in candidates(Exam.of(data))}
     assert found["pleura"].alike == 1.0
     assert found["heart"].alike == pytest.approx(2 / 6), "of six ordered pairs two match"
+    twice = study_set([said(EFFUSION, heart) for heart in hearts], [0, 0, 1], ["r"] * 3)
+    assert {one.key: one.alike for one in candidates(Exam.of(twice))}["heart"] == 0, "one patient is asked of others"
+
+
+def test_where_all_regions_are_of_one_kind_they_are_compared_all_the_same() -> None:
+    found = candidates(Exam.of(hospital()))
+    assert all(one.alike == 1 for one in judgeable(found))
+    assert chosen(found, ImageKind.CXR)
 
 
 def test_the_interval_is_over_patients_and_holds_the_truth_about_as_often_as_it_says() -> None:

@@ -89,6 +89,20 @@ def test_an_image_without_a_report_is_no_negative() -> None:
     assert all(loss == 0 for loss in nobody.values()), "nothing said: nothing to learn, and no NaN"
 
 
+def test_the_contrast_of_the_whole_is_that_of_the_chest_alone() -> None:
+    training = Training(TOY, toy_set(32, seed=0), replace(SHORT, batch=32, half_precision=False))
+    batch, objective = training.material.batch(torch.arange(32)), training.stages[0]
+    found = objective(training.network.eval(), batch, 0, torch.Generator().manual_seed(0))
+    row = training.material.whole
+    assert [training.material.regions[row].key] == ["chest"]
+    chest = slice(row, row + 1)
+    alone = graded_contrast(
+        found.vectors[:, chest], batch.relevance[chest], batch.abnormal[:, chest], batch.seen[:, chest]
+    )
+    of_all, of_chest = (float(found.by_name[name].detach()) for name in ("contrast", "whole"))
+    assert of_chest == pytest.approx(float(alone.detach())) and of_chest != pytest.approx(of_all)
+
+
 def test_a_batch_in_parts_gives_the_same_gradients() -> None:
     data = toy_set(64, seed=3)
 

@@ -8,8 +8,9 @@ In the order of the published list (``anatomy.trained``), then of the others by 
   it is splayed, all models score alike (Recall@10 by chance at most TRIVIAL);
 - its queries are not those of a region taken before under another name (a Jaccard index of at most COPY), as those of
   the thoracic spine are those of the spine;
-- its abnormal studies differ: at most ALIKE of their pairs match. Where nearly any two do, as at airways of which
-  reports say only that a tube is in them, finding the tube is all that is asked, and models tie at 1.
+- its abnormal studies differ: at most ALIKE of their pairs match. Where more do, as at airways of which reports say
+  little but that a tube is in them, whoever finds the tube has answered, and no order among alike cases is judged.
+  Where all regions are like that (findings without degrees, one a region), all are taken.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ WANTED = 9
 
 class Candidate(NamedTuple):
     """queries: bool [n], abnormal there and with a match. chance: Recall@10 of a random order. alike: the share of
-    pairs of abnormal studies that match."""
+    pairs of abnormal studies that match; 0 where it is not known which are abnormal."""
 
     key: str
     queries: Mask
@@ -60,7 +61,7 @@ def candidates(exam: Exam) -> tuple[Candidate, ...]:
             asked &= abnormal[rows]
             between = np.ix_(abnormal[rows], abnormal)  # images ask images: both are the studies themselves
             compared = question.relevance[between] != UNDEFINED
-            alike = float((question.matches[between] & compared).sum() / max(1, compared.sum()))
+            alike = float(question.matches[between].sum() / max(1, compared.sum()))
         few = Question(question.relevance[asked], question.matches[asked])
         chance = float(lines(few).random[:, 0, KS.index(10)].mean()) if asked.any() else 1.0
         found.append(Candidate(key, asked, chance, alike))
@@ -68,14 +69,14 @@ def candidates(exam: Exam) -> tuple[Candidate, ...]:
 
 
 def judgeable(found: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Those that tell models apart; what the mean over regions is taken over."""
+    """Those that pass the first two; what the mean over regions is taken over."""
     return tuple(one for one in found if one.queries.sum() >= LEAST_QUERIES and one.chance <= TRIVIAL)
 
 
 def chosen(found: Sequence[Candidate], kind: ImageKind, count: int = WANTED) -> tuple[str, ...]:
     """At most ``count`` regions by the rule above."""
     published = [region.key for region in anatomy.trained(kind)]
-    usable = [one for one in judgeable(found) if one.alike <= ALIKE]
+    usable = tuple(one for one in judgeable(found) if one.alike <= ALIKE) or judgeable(found)
     order = sorted(
         range(len(usable)),
         key=lambda i: (

@@ -172,7 +172,7 @@ def paint_spine(canvas: Canvas, chest: Chest) -> None:
     dens = np.float32(p.bone_density)
     shell = np.clip((2.2 - body) / 1.5, 0, 1)
     canvas.paint(window, canvas.soften(ring - 0.5), 75.0)  # discs first
-    impacted = intact / half_height  # the bone of a crushed vertebra is all still there, in less height
+    impacted = intact / half_height  # the bone of a crushed vertebra is still there, in less height
     canvas.paint(window, canvas.soften(body), ((175 + 210 * shell) * dens * impacted).astype(np.float32))
     back = y - deep
     canal = 8.5 - np.hypot(x, back - 8)

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from radir_pacs.types import F32
 
 WATER_PER_MM = 0.0185  # attenuation of water at the effective energy of a 120 kV chest beam
-SPINE_BELOW_WHITE = 1.1  # white lies a tenth of the range above the densest bone: vertebrae are to be told apart
+HEADROOM = 1.1  # of the range up to the 99.8th percentile: bone pressed against white tells no vertebra from the next
 BONE_EXCESS = 0.42  # how much more bone attenuates than its density in HU says
 
 
@@ -37,7 +37,7 @@ def present(reading: F32, pixel_mm: float) -> F32:
     flat = reading - 0.6 * wide + 0.35 * (reading - fine)
     body = reading > 0.35
     low, high = np.percentile(flat[body], [1.5, 99.8])
-    value = (flat - low) / ((high - low) * SPINE_BELOW_WHITE)
+    value = (flat - low) / ((high - low) * HEADROOM)
     shown: F32 = (1 / (1 + np.exp(-4.3 * (value - 0.52)))).astype(np.float32)
     bottom, top = 1 / (1 + np.exp(4.3 * 0.56)), 1 / (1 + np.exp(-4.3 * 0.56))
     shown = np.clip((shown - np.float32(bottom)) / np.float32(top - bottom), 0, 1)
