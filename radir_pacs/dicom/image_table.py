@@ -11,6 +11,7 @@ from pathlib import Path
 
 from radir_pacs.dicom.header import parse_date
 from radir_pacs.errors import BadInput
+from radir_pacs.separators import separator
 
 FIELDS = (
     "image",  # file name, with or without its ending; needed
@@ -136,7 +137,8 @@ def open_table(table: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, st
         text = table.read_bytes().decode("utf-8-sig", "replace")
     except OSError as error:
         raise BadInput(f"cannot read the table: {error.strerror}") from error
-    reader = csv.DictReader(text.splitlines(keepends=True), restval="")
+    lines = text.splitlines(keepends=True)
+    reader = csv.DictReader(lines, restval="", delimiter=separator(lines[0] if lines else ""))
     try:
         header = [name for name in reader.fieldnames or [] if name]
     except csv.Error as error:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from radir_pacs.errors import BadInput
+from radir_pacs.separators import separator
 
 MAX_TEXT = 1_000_000  # characters of one report; no report is a megabyte
 _MAX_LINES = 2_000  # physical lines of one record
@@ -64,18 +65,19 @@ def _table(path: Path, id_column: str, text_columns: Sequence[str]) -> Iterator[
         lines = file.readlines()
     if lines:
         lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
-    header, first = _record(lines, 0)
+    parted = separator(_decoded(lines[0])) if lines else ","
+    header, first = _record(lines, 0, parted)
     if header is None:
         raise BadInput("the first line of the CSV file is no header")
     missing = [column for column in (id_column, *text_columns) if column not in header]
     if missing:
         raise BadInput(f"the CSV file has no column {', '.join(map(repr, missing))}; it has {', '.join(header)}")
     places = [(column, header.index(column)) for column in text_columns]
-    return _rows(lines, first, len(header), header.index(id_column), places)
+    return _rows(lines, first, parted, len(header), header.index(id_column), places)
 
 
 def _rows(
-    lines: list[bytes], first: int, width: int, id_at: int, places: Sequence[tuple[str, int]]
+    lines: list[bytes], first: int, parted: str, width: int, id_at: int, places: Sequence[tuple[str, int]]
 ) -> Iterator[TextRow | BadRow]:
     at = first
     while at < len(lines):
@@ -83,7 +85,7 @@ def _rows(
             at += 1
             continue
         where = f"line {at + 1}"
-        record, following = _record(lines, at)
+        record, following = _record(lines, at, parted)
         if record is None:
             yield BadRow(where=where, reason="broken quotes")
         elif len(record) != width:
@@ -95,7 +97,7 @@ def _rows(
         at = following
 
 
-def _record(lines: list[bytes], at: int) -> tuple[list[str] | None, int]:
+def _record(lines: list[bytes], at: int, parted: str) -> tuple[list[str] | None, int]:
     """The record that begins on line ``at``, and the line after it; None and the next line if it never closes well."""
     text = ""
     for end in range(at, min(len(lines), at + _MAX_LINES)):
@@ -104,7 +106,7 @@ def _record(lines: list[bytes], at: int) -> tuple[list[str] | None, int]:
             break
         if text.count('"') % 2 == 0:
             try:
-                return next(csv.reader([text], strict=True)) if text.strip() else None, end + 1
+                return next(csv.reader([text], delimiter=parted, strict=True)) if text.strip() else None, end + 1
             except (csv.Error, StopIteration):
                 break
     return None, at + 1

@@ -229,6 +229,7 @@ def test_a_data_set_is_judged_by_its_matrices_with_vectors_in_any_named_order(
         ({"image": np.full((60, 4), np.nan, np.float32)}, "zero or not finite"),
         ({"image": np.ones((60, 4), np.int64)}, "no table"),
         ({"image": np.ones((60, 4), np.float32), "report": np.ones((60, 5), np.float32)}, "5 numbers"),
+        (dict.fromkeys(("image", "left plura"), np.ones((60, 4), np.float32)), "'left plura', which is no region"),
     ],
 )
 def test_vectors_that_do_not_fit_are_refused(arrays: dict[str, np.ndarray], reason: str, tmp_path: Path) -> None:

@@ -267,9 +267,9 @@ def test_a_data_set_of_our_archive_is_joined_by_study(hospital: Path, tmp_path: 
 
 
 def test_reports_that_belong_to_nothing_here_are_counted(hospital: Path, tmp_path: Path) -> None:
-    """A table that no study is found in, and one that is not parted by commas, say so."""
+    """A table that no study is found in, and one whose columns are not found, say so."""
     (hospital / "reports.csv").rename(hospital / "REPORTS.CSV")
-    (hospital / "export.csv").write_text("study_uid;report\n1.2.3;The heart is enlarged.\n")
+    (hospital / "export.csv").write_text("study_uid|report\n1.2.3|The heart is enlarged.\n")
     told: list[str] = []
     data = folder_set(TINY, CXR, hospital, cache=tmp_path / "cache", tell=told.append)
     assert any(data.said), "the ending's case does not matter"
@@ -283,12 +283,16 @@ def test_reports_that_belong_to_nothing_here_are_counted(hospital: Path, tmp_pat
     assert "1 × a table without a column of studies" in told[-1]
 
 
-def test_a_table_may_name_accession_numbers(hospital: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("parted", [",", ";", "\t"])
+def test_a_table_may_name_accession_numbers(hospital: Path, tmp_path: Path, parted: str) -> None:
+    """And be parted as a spreadsheet of another country writes it."""
     for path in (*hospital.rglob("report.dcm"), hospital / "reports.csv"):
         path.unlink()
     header = read_header(next(hospital.rglob("visit_*_cxr/frontal.dcm")))
     (hospital / "export.csv").write_text(
-        f"Accession Number,Findings,Impression\n{header.accession_number},Cardiomegaly.,No effusion.\n"
+        f"Accession Number,Findings,Impression\n{header.accession_number},Cardiomegaly.,No effusion.\n".replace(
+            ",", parted
+        )
     )
     data = folder_set(TINY, CXR, hospital, cache=tmp_path / "cache")
     assert sorted(set(data.reports)) == ["", "FINDINGS: Cardiomegaly.\n\nIMPRESSION: No effusion."]

@@ -43,6 +43,15 @@ def test_a_page_escapes_the_report(tmp_path: Path) -> None:
     assert "<script>" not in page and '<mark class="present"' in page
 
 
+def test_a_table_may_be_parted_by_semicolons(tmp_path: Path) -> None:
+    """As spreadsheets write it where a comma is decimal; what stands in quotes parts nothing."""
+    source, target = tmp_path / "reports.csv", tmp_path / "found.jsonl"
+    source.write_text('id;text;"height, weight, age"\n1;A nodule, left;1,80\n2;"effusion; none";2\n')
+    assert radir(str(source), "--id", "id", "--text", "text", "--out", str(target)) == 0
+    assert [found["concept"] for rows in lines(target).values() for found in rows][:1] == ["nodule"]
+    assert list(lines(target)) == ["1", "2"]
+
+
 def test_bad_rows_are_named_and_the_rest_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "reports.csv"
     source.write_bytes(

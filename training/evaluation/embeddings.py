@@ -142,6 +142,8 @@ def from_file(path: Path, rows: int, paths: Sequence[str] = (), lists: Mapping[s
         where, _, region = name.rpartition(":")
         key = ROOT if name in ("image", "report") else _key(region)
         listed = np.arange(rows) if lists is None or order is not None else lists.get(key, np.arange(rows))
+        if not _known(key) and (lists is None or key not in lists):
+            raise BadInput(f"{path.name} has vectors {name!r}, which is no region: `radir regions` lists them")
         found = _unit(f"{path.name}: {name!r}", array, rows, order, listed)
         if name == "image":
             image = found

@@ -40,7 +40,7 @@ def read_report_table(folder: Path, left_out: Counter[str]) -> ReportTable:
         accession = next((columns[name] for name in _ACCESSION if name in columns), None)
         key = study or accession
         if texts is None or key is None:
-            left_out["a table without a column of studies or accessions and one of reports, parted by commas"] += 1
+            left_out["a table without a column of studies or accessions and one of reports"] += 1
             continue
         into = found.by_study if study else found.by_accession
         for row in read_reports(path, key, [columns[name] for name in texts]):
