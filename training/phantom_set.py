@@ -23,6 +23,7 @@ from radir_pacs.types import F32, ImageKind, View, Volume
 
 from .phantoms import SIZES, PhantomStudy, sample
 from .phantoms.course import draw_patient
+from .phantoms.findings import Finding, one_of_each
 from .phantoms.statements import true_items
 from .statements import mined
 from .studies import StudySet
@@ -131,8 +132,11 @@ def _write_shard(path: Path, studies: Sequence[PhantomStudy], how: Preprocessing
     partial.replace(path)
 
 
-def _sample(kinds: frozenset[ImageKind], seed: int, index: int) -> PhantomStudy:
-    return sample(seed, index, size=SIZES["small"], radiographs=ImageKind.CXR in kinds, ct=ImageKind.CT in kinds)
+def _sample(
+    kinds: frozenset[ImageKind], seed: int, index: int, given: tuple[Finding, ...] | None = None
+) -> PhantomStudy:
+    xray, ct = ImageKind.CXR in kinds, ImageKind.CT in kinds
+    return sample(seed, index, size=SIZES["small"], radiographs=xray, ct=ct, given=given)
 
 
 def _volumes(study: PhantomStudy, kind: ImageKind, *, lateral: bool) -> list[Volume]:
@@ -158,10 +162,11 @@ def _volumes(study: PhantomStudy, kind: ImageKind, *, lateral: bool) -> list[Vol
 
 
 def _digest(how: Preprocessing, seed: int) -> str:
-    """What a shard depends on, the phantoms' look by way of two of them."""
+    """What a shard depends on, the phantoms' look by way of two of them and of one who has everything."""
     digest = hashlib.sha256(json.dumps([how.to_json(), seed, SHARD_PATIENTS, LATERAL_EVERY]).encode())
-    for index in (0, 1):
-        study = _sample(frozenset({how.kind}), seed, index)
+    everything = one_of_each(np.random.default_rng(seed))
+    for index, given in ((0, None), (1, None), (0, everything)):
+        study = _sample(frozenset({how.kind}), seed, index, given)
         digest.update(repr(study.findings).encode())
         digest.update((study.radiograph_report + study.ct_report).encode())
         for volume in _volumes(study, how.kind, lateral=True):

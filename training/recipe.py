@@ -33,7 +33,7 @@ class Recipe:
             "whole": 0.1,  # the contrast of the chest once more by itself: its share of all regions' is small
             "findings": 8.0,
             "described": 0.1,
-            "report": 0.5,
+            "report": 1.0,
             "asked": 0.1,
         }
     )

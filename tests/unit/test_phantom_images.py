@@ -145,6 +145,17 @@ def test_a_radiograph_shows_its_spine_and_the_bruise_of_a_broken_rib() -> None:
     assert brighter.sum() > 100, "two of some 40 mm, at 2.8 mm a pixel"
 
 
+def test_a_radiograph_shows_the_swelling_beside_a_crushed_vertebra_on_both_sides() -> None:
+    chest, without = spine(0)
+    middle = 64 + chest.spine(np.array([-70.0]))[0][0] / without.radiograph_spacing_mm[2]
+    shown = []
+    for severity in (1, 2, 3):
+        brighter = np.nonzero((spine(severity)[1].frontal[0] - without.frontal[0]) > 0.04)
+        assert 30 < brighter[1].min() < middle - 8 and middle + 8 < brighter[1].max() < 98, "pixels of 2.8 mm"
+        shown.append(len(brighter[0]))
+    assert 50 < shown[0] < shown[1] < shown[2]
+
+
 def test_boxes_lie_in_the_picture_and_on_the_right_side() -> None:
     for index in range(4):
         boxes = sample(2, index, size=TINY, ct=False).boxes

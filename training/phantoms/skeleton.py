@@ -15,6 +15,7 @@ FIRST_RIB_MM = 88.0  # height of the first rib at the spine
 CORTEX_HU, MARROW_HU, CARTILAGE_HU = 820.0, 230.0, 105.0
 CALLUS_HU, HAEMATOMA_HU = 700.0, 55.0
 _VERTEBRA_MM = 23.5
+MEDIASTINUM_AT_SPINE_MM = 28.0  # from the midline to the lung
 
 
 def paint_skeleton(canvas: Canvas, chest: Chest) -> None:
@@ -134,13 +135,18 @@ def _paint_healing(canvas: Canvas, chest: Chest) -> None:
             ribs, angle = fracture_place(finding)
             for rib in ribs:
                 centre = rib_place(chest, rib, angle, finding.side)
-                shape = canvas.ellipsoid(centre, [17.0 + 2 * finding.severity] * 3)
-                if shape is not None:
-                    window, coverage = shape
-                    blood = coverage * canvas.lung[window]
-                    canvas.hu[window] += blood * (HAEMATOMA_HU - canvas.hu[window])
-                    canvas.lung[window] -= blood
+                _paint_blood(canvas, centre, [17.0 + 2 * finding.severity] * 3)
                 canvas.ball(centre, [7.5 + 1.0 * finding.severity] * 3, CALLUS_HU * chest.patient.bone_density)
+
+
+def _paint_blood(canvas: Canvas, centre: np.ndarray, radii: list[float]) -> None:
+    """An ellipsoid of it where the lung was."""
+    shape = canvas.ellipsoid(centre, radii)
+    if shape is not None:
+        window, coverage = shape
+        blood = coverage * canvas.lung[window]
+        canvas.hu[window] += blood * (HAEMATOMA_HU - canvas.hu[window])
+        canvas.lung[window] -= blood
 
 
 def rib_place(chest: Chest, rib: int, angle: float, side: int) -> np.ndarray:
@@ -184,6 +190,20 @@ def paint_spine(canvas: Canvas, chest: Chest) -> None:
     transverse = np.minimum(5.0 - lateral, np.minimum(32 * p.scale - np.abs(x), np.abs(x) - 7))
     canvas.paint(window, canvas.soften(transverse.astype(np.float32)), 240 * dens)
     canvas.paint(window, canvas.soften(canal), 22.0)
+    _paint_swelling(canvas, chest)
+
+
+def _paint_swelling(canvas: Canvas, chest: Chest) -> None:
+    """Blood beside a crushed vertebra, which pushes the paraspinal lines into the lungs: what a frontal radiograph
+    shows of such a fracture before it shows the vertebra."""
+    s = chest.patient.scale
+    for finding in chest.findings:
+        if finding.concept == "vertebral_compression":
+            z = (compressed_level(finding) + 0.5) * _VERTEBRA_MM * s - 11
+            x, y = (float(values[0]) for values in chest.spine(np.asarray([z])))
+            beyond = 10.0 + 4 * finding.severity  # mm that the lines are pushed out
+            radii = [MEDIASTINUM_AT_SPINE_MM * s + beyond, 24.0 + finding.severity, 24.0 + 4 * finding.severity]
+            _paint_blood(canvas, np.array([x, y, z]), radii)
 
 
 def _half_heights(chest: Chest, level: F32, y: F32, intact: np.float32) -> F32:
