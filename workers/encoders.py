@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.encode import Bundle, Encoder, default_bundles
+from radir_pacs.encode.card import has_collapsed
 from radir_pacs.errors import SettingError
 from radir_pacs.types import ImageKind
+
+log = logging.getLogger(__name__)
 
 
 class Encoders:
@@ -22,6 +26,8 @@ class Encoders:
             encoder = Encoder(Bundle.load(folder), device=settings.device, threads=settings.torch_threads)
             if encoder.kind in self._encoders:
                 raise SettingError(f"models: two bundles for {encoder.kind}")
+            if has_collapsed(encoder.bundle.manifest):
+                log.warning("the model tells no two studies apart: train another", extra={"model": encoder.model_id})
             self._encoders[encoder.kind] = encoder
         for kind, encoder in self._encoders.items():
             dim = encoder.bundle.network.config.embedding_dim

@@ -72,6 +72,7 @@ def _register_import(actions: argparse._SubParsersAction[argparse.ArgumentParser
 
 def show_list(args: argparse.Namespace, settings: Settings) -> int:
     """A folder that cannot be served is listed with its reason; exit code 1 then."""
+    from radir_pacs.encode.card import has_collapsed
     from radir_pacs.encode.folder import read_manifest
 
     answering = {model["model_id"] for model in _answering(settings)}
@@ -82,7 +83,8 @@ def show_list(args: argparse.Namespace, settings: Settings) -> int:
             manifest = read_manifest(folder)
             row |= {"model_id": str(manifest["model_id"]), "kind": str(manifest["kind"])}
             row |= {"regions": len(manifest["regions"]), "answers": manifest["model_id"] in answering}
-        except (BundleRefused, KeyError, TypeError) as error:
+            row["collapsed"] = has_collapsed(manifest)
+        except (BundleRefused, KeyError, TypeError, AttributeError) as error:
             row["problem"] = str(error)
         rows.append(row)
     if args.json:
@@ -94,6 +96,8 @@ def show_list(args: argparse.Namespace, settings: Settings) -> int:
                 table.add_row("refused", "", "", "", f"{row['folder']}: {row['problem']}")
             else:
                 answers = "yes" if row["answers"] else "no"
+                if row["collapsed"]:
+                    answers += "; it has collapsed: train another"
                 table.add_row(row["model_id"], row["kind"], str(row["regions"]), answers, row["folder"])
         out.print(table)
     return int(any(row["problem"] for row in rows))

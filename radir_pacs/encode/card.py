@@ -105,15 +105,21 @@ def _limits(manifest: Mapping[str, Any]) -> Iterator[str]:
     yield "Recall on patients unlike those it was measured on is not known."
 
 
+def has_collapsed(manifest: Mapping[str, Any]) -> bool:
+    """Whether its training found, at its end, that it tells no two studies apart."""
+    measured = (manifest.get("metrics") or {}).values()
+    return any(isinstance(found, Mapping) and found.get("collapsed") is True for found in measured)
+
+
 def _weak(manifest: Mapping[str, Any]) -> Iterator[str]:
     """Regions at which nothing above chance was shown, by the truth where it is known, else by what reports say."""
+    if has_collapsed(manifest):
+        yield "**It has collapsed: it tells no two studies apart. Do not serve it.**"
     rows: dict[str, Any] = {}
     for metric in ("recall_at_5_abnormal", "recall_at_5_abnormal_true"):
         found = manifest["metrics"].get(metric)
         if not isinstance(found, Mapping):
             continue
-        if found.get("collapsed") is True and not rows:
-            yield "**It has collapsed: it tells no two studies apart. Do not serve it.**"
         if isinstance(found.get("regions"), Mapping):
             rows |= found["regions"]
     weak = [_words(key) for key, row in rows.items() if isinstance(row, Mapping) and _no_better(row)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,17 @@ def test_a_bundle_is_listed_and_its_card_shown(
     assert json.loads(capsys.readouterr().out)["training"] == {"data": "none", "licence": "none"}
     assert main(["models", "show", "ct-none-00000000", *home]) == 1
     assert "no model or bundle" in capsys.readouterr().err
+
+
+def test_a_collapsed_model_is_listed_as_such(
+    home: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = {"recall_at_5_abnormal": {"recall": 0.1, "collapsed": True}}
+    replace(seeded_bundle(ImageKind.CT), metrics=measured).save(tmp_path / "model")
+    assert main(["models", "list", "--json", *home]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["collapsed"] is True
+    assert main(["models", "list", *home]) == 0
+    assert "it has collapsed" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_bundle_that_cannot_be_served_is_listed_with_its_reason(
