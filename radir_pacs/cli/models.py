@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from radir_pacs import anatomy, config
@@ -78,13 +79,13 @@ def show_list(args: argparse.Namespace, settings: Settings) -> int:
     answering = {model["model_id"] for model in _answering(settings)}
     rows: list[dict[str, Any]] = []
     for folder in _folders(settings):
-        row: dict[str, Any] = {"folder": str(folder), "problem": None}
+        row: dict[str, Any] = {"folder": str(folder), "problem": None, "collapsed": False}
         try:
             manifest = read_manifest(folder)
             row |= {"model_id": str(manifest["model_id"]), "kind": str(manifest["kind"])}
             row |= {"regions": len(manifest["regions"]), "answers": manifest["model_id"] in answering}
             row["collapsed"] = has_collapsed(manifest)
-        except (BundleRefused, KeyError, TypeError, AttributeError) as error:
+        except (BundleRefused, KeyError, TypeError) as error:
             row["problem"] = str(error)
         rows.append(row)
     if args.json:
@@ -93,12 +94,13 @@ def show_list(args: argparse.Namespace, settings: Settings) -> int:
         table = Table("model", "kind", "regions", "answers now", "folder")
         for row in rows:
             if row["problem"]:
-                table.add_row("refused", "", "", "", f"{row['folder']}: {row['problem']}")
+                table.add_row("refused", "", "", "", escape(f"{row['folder']}: {row['problem']}"))
             else:
                 answers = "yes" if row["answers"] else "no"
                 if row["collapsed"]:
                     answers += "; it has collapsed: train another"
-                table.add_row(row["model_id"], row["kind"], str(row["regions"]), answers, row["folder"])
+                told = (row["model_id"], row["kind"], str(row["regions"]), answers, row["folder"])
+                table.add_row(*map(escape, told))  # a manifest is from outside
         out.print(table)
     return int(any(row["problem"] for row in rows))
 

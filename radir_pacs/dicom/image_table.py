@@ -108,8 +108,8 @@ def parse_columns(text: str) -> dict[str, str]:
     """``image=File,patient=Id`` as column names by field. Raises BadInput."""
     columns = {}
     for part in text.split(","):
-        name, separator, column = (piece.strip() for piece in part.partition("="))
-        if not separator or not column or name not in FIELDS:
+        name, equals, column = (piece.strip() for piece in part.partition("="))
+        if not equals or not column or name not in FIELDS:
             raise BadInput(f"--columns: {part.strip()!r} is not FIELD=COLUMN with a FIELD of {', '.join(FIELDS)}")
         columns[name] = column
     return columns
@@ -137,8 +137,7 @@ def open_table(table: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, st
         text = table.read_bytes().decode("utf-8-sig", "replace")
     except OSError as error:
         raise BadInput(f"cannot read the table: {error.strerror}") from error
-    lines = text.splitlines(keepends=True)
-    reader = csv.DictReader(lines, restval="", delimiter=separator(lines[0] if lines else ""))
+    reader = csv.DictReader(text.splitlines(keepends=True), restval="", delimiter=separator(text))
     try:
         header = [name for name in reader.fieldnames or [] if name]
     except csv.Error as error:

@@ -107,8 +107,9 @@ def _limits(manifest: Mapping[str, Any]) -> Iterator[str]:
 
 def has_collapsed(manifest: Mapping[str, Any]) -> bool:
     """Whether its training found, at its end, that it tells no two studies apart."""
-    measured = (manifest.get("metrics") or {}).values()
-    return any(isinstance(found, Mapping) and found.get("collapsed") is True for found in measured)
+    measured = manifest.get("metrics")
+    found = measured.values() if isinstance(measured, Mapping) else ()
+    return any(isinstance(one, Mapping) and one.get("collapsed") is True for one in found)
 
 
 def _weak(manifest: Mapping[str, Any]) -> Iterator[str]:

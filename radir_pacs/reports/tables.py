@@ -65,7 +65,8 @@ def _table(path: Path, id_column: str, text_columns: Sequence[str]) -> Iterator[
         lines = file.readlines()
     if lines:
         lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
-    parted = separator(_decoded(lines[0])) if lines else ","
+    beginning = "".join(map(_decoded, lines[:_MAX_LINES]))
+    parted = separator(beginning, (id_column, *text_columns))
     header, first = _record(lines, 0, parted)
     if header is None:
         raise BadInput("the first line of the CSV file is no header")

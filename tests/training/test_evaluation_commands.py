@@ -229,13 +229,25 @@ def test_a_data_set_is_judged_by_its_matrices_with_vectors_in_any_named_order(
         ({"image": np.full((60, 4), np.nan, np.float32)}, "zero or not finite"),
         ({"image": np.ones((60, 4), np.int64)}, "no table"),
         ({"image": np.ones((60, 4), np.float32), "report": np.ones((60, 5), np.float32)}, "5 numbers"),
-        (dict.fromkeys(("image", "left plura"), np.ones((60, 4), np.float32)), "'left plura', which is no region"),
+        (dict.fromkeys(("image", "reports:left lung"), np.ones((60, 4), np.float32)), "before the colon"),
+        (
+            dict.fromkeys(("image", "left_lung", "left lung"), np.ones((60, 4), np.float32)),
+            "second array for left_lung",
+        ),
     ],
 )
 def test_vectors_that_do_not_fit_are_refused(arrays: dict[str, np.ndarray], reason: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "bad.npz", **arrays)
     with pytest.raises(BadInput, match=reason):
         run(compare_command, "compare", str(tmp_path / "bad.npz"), "random", "--phantoms", "60", "--kind", "cxr")
+
+
+def test_vectors_of_what_is_no_region_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vectors = np.random.default_rng(0).normal(size=(PATIENTS, 4)).astype(np.float32)
+    np.savez(tmp_path / "model.npz", kind="CXR", **dict.fromkeys(("image", "left plura", "heart"), vectors))
+    run(evaluate_command, "evaluate", str(tmp_path / "model.npz"), "--phantoms", str(PATIENTS))
+    told = capsys.readouterr().err
+    assert "'left plura' is no region here" in told and "heart" not in told
 
 
 @pytest.mark.parametrize(

@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from radir_pacs.encode import CONFIGS
 from radir_pacs.types import ImageKind
-from radir_training.phantom_set import draw_phantoms
-from radir_training.phantoms import CATALOGUE, skeleton
-from radir_training.phantoms.findings import one_of_each
+from radir_training import phantom_set, phantoms
+
+
+@pytest.fixture
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the code that draws, which names the cache."""
+    copy = tmp_path / "phantoms"
+    shutil.copytree(Path(phantoms.__file__).parent, copy)
+    monkeypatch.setattr(phantoms, "__file__", str(copy / "__init__.py"))
+    return copy
 
 
 def folder(cache: Path) -> str:
     """Where radiographs of the hospital 1 lie; none are drawn."""
-    drawn = draw_phantoms(CONFIGS["tiny"], [ImageKind.CXR], patients=0, seed=1, cache=cache)
+    phantom_set._drawing.cache_clear()
+    drawn = phantom_set.draw_phantoms(CONFIGS["tiny"], [ImageKind.CXR], patients=0, seed=1, cache=cache)
+    phantom_set._drawing.cache_clear()
     return drawn[ImageKind.CXR].name
 
 
-def test_patients_of_another_look_are_drawn_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the look is that of a finding which the first patients do not have."""
+@pytest.mark.parametrize(
+    ("file", "old", "new", "same"),
+    [
+        ("skeleton.py", "CALLUS_HU, HAEMATOMA_HU = 700.0, 55.0", "CALLUS_HU, HAEMATOMA_HU = 700.0, -400.0", False),
+        ("phrases.toml", "effusion", "fluid", False),
+        ("skeleton.py", "# discs first", "# the discs lie below", True),
+        ("skeleton.py", '"""A point (x, y, z) in the middle of a rib."""', '"""Where a rib is."""', True),
+    ],
+)
+def test_patients_of_another_look_are_drawn_anew(
+    code: Path, tmp_path: Path, file: str, old: str, new: str, same: bool
+) -> None:
+    """Also where it is the look of a finding that the first patients do not have; words about the code are no look."""
     before = folder(tmp_path)
-    assert folder(tmp_path) == before
-    monkeypatch.setattr(skeleton, "HAEMATOMA_HU", -400.0)
-    assert folder(tmp_path) != before
-
-
-def test_one_of_each_has_every_concept_in_all_degrees() -> None:
-    everything = one_of_each(np.random.default_rng(0))
-    assert [finding.concept for finding in everything] == list(CATALOGUE)
-    assert {finding.severity for finding in everything} == {1, 2, 3}
+    text = (code / file).read_text()
+    assert old in text
+    (code / file).write_text(text.replace(old, new))
+    assert (folder(tmp_path) == before) is same

@@ -11,6 +11,7 @@ import pytest
 
 from radir_pacs.cli import main
 from radir_pacs.encode import Bundle
+from radir_pacs.encode.folder import manifest_hash
 from radir_pacs.types import ImageKind
 from tests.model_material import seeded_bundle
 from tests.onnx_material import onnx_toy
@@ -39,6 +40,17 @@ def test_a_bundle_is_listed_and_its_card_shown(
     assert json.loads(capsys.readouterr().out)["training"] == {"data": "none", "licence": "none"}
     assert main(["models", "show", "ct-none-00000000", *home]) == 1
     assert "no model or bundle" in capsys.readouterr().err
+
+
+def test_what_a_manifest_says_is_printed_and_not_obeyed(
+    home: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seeded_bundle(ImageKind.CT).save(tmp_path / "model")
+    file = tmp_path / "model" / "manifest.json"
+    hostile = json.loads(file.read_text()) | {"kind": "[/red]CT", "metrics": ["collapsed"]}
+    file.write_text(json.dumps(hostile | {"manifest_sha256": manifest_hash(hostile)}))
+    assert main(["models", "list", *home]) == 0
+    assert "[/red]CT" in capsys.readouterr().out
 
 
 def test_a_collapsed_model_is_listed_as_such(

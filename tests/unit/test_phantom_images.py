@@ -153,7 +153,7 @@ def test_a_radiograph_shows_the_swelling_beside_a_crushed_vertebra_on_both_sides
         brighter = np.nonzero((spine(severity)[1].frontal[0] - without.frontal[0]) > 0.04)
         assert 30 < brighter[1].min() < middle - 8 and middle + 8 < brighter[1].max() < 98, "pixels of 2.8 mm"
         shown.append(len(brighter[0]))
-    assert 50 < shown[0] < shown[1] < shown[2]
+    assert 30 < shown[0] < shown[1] < shown[2]
 
 
 def test_boxes_lie_in_the_picture_and_on_the_right_side() -> None:

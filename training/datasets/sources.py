@@ -17,6 +17,7 @@ from typing import IO, Protocol
 
 from radir_pacs.errors import BadInput
 from radir_pacs.reports.tables import BadRow, read_reports
+from radir_pacs.separators import BEGINNING, separator
 from radir_pacs.types import ImageKind
 
 SPLITS = ("train", "val", "test")
@@ -146,7 +147,9 @@ def _find(root: Path, name: str) -> Path | None:
 def _rows(path: Path) -> Iterator[dict[str, str]]:
     try:
         with _opened(path) as file:
-            yield from csv.DictReader(file)
+            parted = separator(file.read(BEGINNING))
+            file.seek(0)
+            yield from csv.DictReader(file, delimiter=parted)
     except (OSError, UnicodeDecodeError, csv.Error, EOFError) as error:
         raise BadInput(f"{path.name} cannot be read: {type(error).__name__}") from error
 

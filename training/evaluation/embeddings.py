@@ -10,7 +10,7 @@ optional. Every array but ``image`` may be missing.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -124,9 +124,15 @@ def report_vectors(bundle: Bundle, reports: Sequence[str]) -> F32 | None:
     return found
 
 
-def from_file(path: Path, rows: int, paths: Sequence[str] = (), lists: Mapping[str, I64] | None = None) -> Embeddings:
+def from_file(
+    path: Path,
+    rows: int,
+    paths: Sequence[str] = (),
+    lists: Mapping[str, I64] | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Embeddings:
     """Precomputed vectors for ``rows`` images, which ``paths`` name where they have names; ``lists``: rows of each
-    region's list, where there are lists. Raises BadInput."""
+    region's list, where there are lists. ``tell`` is told of vectors that no question asks for. Raises BadInput."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -137,18 +143,20 @@ def from_file(path: Path, rows: int, paths: Sequence[str] = (), lists: Mapping[s
     if "image" not in arrays:
         raise BadInput(f"{path.name} has no array 'image'")
     order = _order(path.name, named, paths) if named is not None and paths else None
-    image, reports, regions = np.empty((0, 0), np.float32), {}, dict[str, F32]()
+    image, reports, regions = np.empty((0, 0), np.float32), dict[str, F32](), dict[str, F32]()
     for name, array in arrays.items():
-        where, _, region = name.rpartition(":")
-        key = ROOT if name in ("image", "report") else _key(region)
+        of_reports, key = _meant(f"{path.name}: {name!r}", name, lists or {})
+        if key != ROOT and not _known(key) and key not in (lists or {}):
+            tell(f"{path.name}: {name!r} is no region here, nobody asks for it: `radir regions` lists them")
+            continue
         listed = np.arange(rows) if lists is None or order is not None else lists.get(key, np.arange(rows))
-        if not _known(key) and (lists is None or key not in lists):
-            raise BadInput(f"{path.name} has vectors {name!r}, which is no region: `radir regions` lists them")
         found = _unit(f"{path.name}: {name!r}", array, rows, order, listed)
-        if name == "image":
-            image = found
-        elif name == "report" or where == "report":
+        if key in (reports if of_reports else regions):
+            raise BadInput(f"{path.name}: {name!r} is the second array for {key}")
+        if of_reports:
             reports[key] = found
+        elif key == ROOT:
+            image = found
         else:
             regions[key] = found
     for key, found in reports.items():
@@ -156,6 +164,18 @@ def from_file(path: Path, rows: int, paths: Sequence[str] = (), lists: Mapping[s
         if found.shape[1] != mine.shape[1]:
             raise BadInput(f"{path.name}: reports have {found.shape[1]} numbers and images {mine.shape[1]}")
     return Embeddings(image=image, regions=regions, reports=reports)
+
+
+def _meant(what: str, name: str, lists: Collection[str]) -> tuple[bool, str]:
+    """Whether an array holds reports' vectors, and the region it is of. A list's own name may hold a colon."""
+    if name in ("image", "report"):
+        return name == "report", ROOT
+    if name in lists:
+        return False, name
+    where, colon, region = name.partition(":")
+    if colon and where != "report":
+        raise BadInput(f"{what}: what stands before the colon is 'report' or nothing")
+    return bool(colon), _key(region if colon else name)
 
 
 def _order(name: str, named: npt.NDArray[np.generic], paths: Sequence[str]) -> I64:
@@ -185,6 +205,7 @@ def _unit(what: str, array: npt.NDArray[np.generic], rows: int, order: I64 | Non
 
 
 def _key(name: str) -> str:
+    """A region's key by any of its names; what is none stays as it is."""
     try:
         return anatomy.look_up(name.replace("_", " ")).key
     except UnknownRegion:

@@ -42,7 +42,13 @@ class Material(NamedTuple):
         """A model's vectors of the exam's images, None being a random order; ``keys``: the only regions that will be
         asked for. Raises BadInput."""
         if self.exam.kind in model.files:
-            found = from_file(model.files[self.exam.kind], len(self.exam), self.paths, self.lists)
+            found = from_file(
+                model.files[self.exam.kind],
+                len(self.exam),
+                self.paths,
+                self.lists,
+                tell=lambda line: print(line, file=sys.stderr),
+            )
         elif model.rival == RANDOM:
             return None
         elif model.name not in self.studies:

@@ -118,11 +118,6 @@ def draw_one(concept: str, rng: np.random.Generator) -> Finding:
     return place(concept, region, 1 + int(rng.choice(3, p=kind.severities)), rng)
 
 
-def one_of_each(rng: np.random.Generator) -> tuple[Finding, ...]:
-    """Every concept of the catalogue once, in turn mild, moderate and severe: nobody's chest, but how all looks."""
-    return tuple(place(concept, kind.regions[0], 1 + i % 3, rng) for i, (concept, kind) in enumerate(CATALOGUE.items()))
-
-
 def _weight(concept: str, age_years: int) -> float:
     weight = CATALOGUE[concept].weight
     if concept in {"aortic_calcification", "vertebral_compression", "pacemaker", "aortic_dilatation", "emphysema"}:

@@ -42,22 +42,13 @@ class PhantomStudy:
 
 
 def sample(
-    seed: int,
-    index: int,
-    *,
-    size: Size = SIZES["small"],
-    visit: int = 0,
-    radiographs: bool = True,
-    ct: bool = True,
-    given: tuple[Finding, ...] | None = None,
+    seed: int, index: int, *, size: Size = SIZES["small"], visit: int = 0, radiographs: bool = True, ct: bool = True
 ) -> PhantomStudy:
     """Study ``index`` of the hospital ``seed``: each index is another patient, ``visit`` 1, 2, … the same one later.
-    The patient has the findings ``given``, or else those drawn by lot.
 
     The same numbers give the same study on every machine of one numpy version.
     """
-    patient, drawn = draw_patient(seed, index)
-    findings = drawn if given is None else given
+    patient, findings = draw_patient(seed, index)
     before: tuple[Finding, ...] | None = None
     for step in range(visit):
         before, findings = findings, develop(findings, 30, np.random.default_rng([seed, index, 3, step]))

@@ -15,7 +15,7 @@ FIRST_RIB_MM = 88.0  # height of the first rib at the spine
 CORTEX_HU, MARROW_HU, CARTILAGE_HU = 820.0, 230.0, 105.0
 CALLUS_HU, HAEMATOMA_HU = 700.0, 55.0
 _VERTEBRA_MM = 23.5
-MEDIASTINUM_AT_SPINE_MM = 28.0  # from the midline to the lung
+PARASPINAL_MM = 28.0  # from the midline to the lungs' edge beside the spine
 
 
 def paint_skeleton(canvas: Canvas, chest: Chest) -> None:
@@ -194,16 +194,17 @@ def paint_spine(canvas: Canvas, chest: Chest) -> None:
 
 
 def _paint_swelling(canvas: Canvas, chest: Chest) -> None:
-    """Blood beside a crushed vertebra, which pushes the paraspinal lines into the lungs: what a frontal radiograph
-    shows of such a fracture before it shows the vertebra."""
+    """Blood beside a crushed vertebra, which pushes the paraspinal lines into the lungs, one more than the other: what
+    a frontal radiograph shows of a fresh fracture before it shows the vertebra."""
     s = chest.patient.scale
     for finding in chest.findings:
         if finding.concept == "vertebral_compression":
             z = (compressed_level(finding) + 0.5) * _VERTEBRA_MM * s - 11
             x, y = (float(values[0]) for values in chest.spine(np.asarray([z])))
-            beyond = 10.0 + 4 * finding.severity  # mm that the lines are pushed out
-            radii = [MEDIASTINUM_AT_SPINE_MM * s + beyond, 24.0 + finding.severity, 24.0 + 4 * finding.severity]
-            _paint_blood(canvas, np.array([x, y, z]), radii)
+            off = 8 * (finding.at[1] - 0.5)
+            beyond = 4.0 + 4 * finding.severity  # mm that the lines are pushed out
+            radii = [(PARASPINAL_MM + beyond) * s, 24.0 * s, (24.0 + 2 * finding.severity) * s]
+            _paint_blood(canvas, np.array([x + off * s, y, z]), radii)
 
 
 def _half_heights(chest: Chest, level: F32, y: F32, intact: np.float32) -> F32:

@@ -44,7 +44,8 @@ _NORMAL = {
     "pneumothorax": {"pneumothorax"},
     "heart": {"cardiomegaly"},
     "aorta": {"aortic_dilatation", "aortic_calcification"},
-    "mediastinum": {"cardiomegaly", "aortic_dilatation", "aortic_calcification", "hilar_adenopathy", "mass"},
+    "mediastinum": {"cardiomegaly", "aortic_dilatation", "aortic_calcification", "hilar_adenopathy", "mass"}
+    | {"vertebral_compression"},  # the paraspinal lines are its borders
     "hila": {"hilar_adenopathy", "mass", "oedema"},
     "bones": {"rib_fracture", "vertebral_compression"},
     "ribs": {"rib_fracture"},
