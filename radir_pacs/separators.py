@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 SEPARATORS = (",", ";", "\t")
 BEGINNING = 65_536  # characters in which a header ends
-_QUOTED = re.compile(r'"(?:[^"]|"")*("|$)')
+_QUOTED = re.compile(r'(?:^|(?<=[,;\t\r\n]))"(?:[^"]|"")*("|$)')  # a quote within a field is an inch
 
 
 def separator(text: str, wanted: Collection[str] = ()) -> str:

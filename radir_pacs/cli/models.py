@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from radir_pacs import anatomy, config
 from radir_pacs.catalogue import Catalogue
@@ -94,15 +94,20 @@ def show_list(args: argparse.Namespace, settings: Settings) -> int:
         table = Table("model", "kind", "regions", "answers now", "folder")
         for row in rows:
             if row["problem"]:
-                table.add_row("refused", "", "", "", escape(f"{row['folder']}: {row['problem']}"))
+                table.add_row("refused", "", "", "", _cell(f"{row['folder']}: {row['problem']}"))
             else:
                 answers = "yes" if row["answers"] else "no"
                 if row["collapsed"]:
                     answers += "; it has collapsed: train another"
                 told = (row["model_id"], row["kind"], str(row["regions"]), answers, row["folder"])
-                table.add_row(*map(escape, told))  # a manifest is from outside
+                table.add_row(*map(_cell, told))
         out.print(table)
     return int(any(row["problem"] for row in rows))
+
+
+def _cell(told: str) -> Text:
+    """A manifest is from outside: neither markup nor what steers a terminal."""
+    return Text("".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in told))
 
 
 def show(args: argparse.Namespace, settings: Settings) -> int:

@@ -47,10 +47,11 @@ def test_what_a_manifest_says_is_printed_and_not_obeyed(
 ) -> None:
     seeded_bundle(ImageKind.CT).save(tmp_path / "model")
     file = tmp_path / "model" / "manifest.json"
-    hostile = json.loads(file.read_text()) | {"kind": "[/red]CT", "metrics": ["collapsed"]}
+    hostile = json.loads(file.read_text()) | {"kind": "[/red]\x1b[2JCT", "metrics": ["collapsed"]}
     file.write_text(json.dumps(hostile | {"manifest_sha256": manifest_hash(hostile)}))
     assert main(["models", "list", *home]) == 0
-    assert "[/red]CT" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "[/red]" in shown and "CT" in shown and "\x1b[2J" not in shown
 
 
 def test_a_collapsed_model_is_listed_as_such(

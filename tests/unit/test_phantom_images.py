@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -154,6 +155,26 @@ def test_a_radiograph_shows_the_swelling_beside_a_crushed_vertebra_on_both_sides
         assert 30 < brighter[1].min() < middle - 8 and middle + 8 < brighter[1].max() < 98, "pixels of 2.8 mm"
         shown.append(len(brighter[0]))
     assert 30 < shown[0] < shown[1] < shown[2]
+
+
+def test_blood_beside_a_crushed_vertebra_is_some_millilitres_and_more_on_one_side() -> None:
+    _, without = spine(0)
+    findings = [at("vertebral_compression", "thoracic_spine", severity) for severity in (1, 2, 3)]
+    amounts = [sum(blood_ml(finding, without)) for finding in findings]
+    assert 3 < amounts[0] < amounts[1] < amounts[2] < 30
+    to_right, to_left = (blood_ml(replace(findings[2], at=(0.5, side, 0.5)), without) for side in (0.0, 1.0))
+    assert to_right[0] > 1.5 * to_left[0] and to_left[1] > 1.5 * to_right[1]
+
+
+def blood_ml(finding: Finding, without: Images) -> tuple[float, float]:
+    """Right and left of the spine of patient 4: what was lung and is not."""
+    patient, _ = draw_patient(7, 4)
+    chest = Chest.of(patient, (finding,))
+    columns = np.nonzero(take_images(chest, SIZES["small"], np.random.default_rng(0)).ct - without.ct > 500)[2]
+    x = without.ct_origin_mm[0] + columns * without.ct_spacing_mm[2]
+    voxel_ml = float(np.prod(without.ct_spacing_mm)) / 1000
+    middle = chest.spine(np.array([-70.0]))[0][0]
+    return float((x < middle).sum()) * voxel_ml, float((x > middle).sum()) * voxel_ml
 
 
 def test_boxes_lie_in_the_picture_and_on_the_right_side() -> None:

@@ -19,6 +19,7 @@ from radir_pacs.separators import separator
         ('id;"a, b,\nc, ""d"", e";text\n', (), ";"),
         ("id,text (a; b; c)\n", ("id",), ","),
         ("id;text, long\n", ("id",), ";"),
+        ('size 5";image;patient\n1;a,b;2\n', (), ";"),
         ('"id";"text"\n', ("id", "text"), ";"),
     ],
 )

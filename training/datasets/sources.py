@@ -10,7 +10,7 @@ import csv
 import gzip
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -127,7 +127,7 @@ def table(
 def _patients(path: Path, id_column: str, patient_column: str) -> dict[str, str]:
     """The patient of each id. Raises BadInput where the table has no such column."""
     patients = {}
-    for row in _rows(path):
+    for row in _rows(path, (id_column, patient_column)):
         if patient_column not in row or id_column not in row:
             raise BadInput(f"the CSV file has no column {patient_column if id_column in row else id_column!r}")
         patients[row[id_column]] = row[patient_column]
@@ -144,10 +144,10 @@ def _find(root: Path, name: str) -> Path | None:
     return next((path for ending in ("", ".gz") for path in sorted(root.rglob(name + ending))), None)
 
 
-def _rows(path: Path) -> Iterator[dict[str, str]]:
+def _rows(path: Path, wanted: Collection[str] = ()) -> Iterator[dict[str, str]]:
     try:
         with _opened(path) as file:
-            parted = separator(file.read(BEGINNING))
+            parted = separator(file.read(BEGINNING), wanted)
             file.seek(0)
             yield from csv.DictReader(file, delimiter=parted)
     except (OSError, UnicodeDecodeError, csv.Error, EOFError) as error:

@@ -144,6 +144,7 @@ def from_file(
         raise BadInput(f"{path.name} has no array 'image'")
     order = _order(path.name, named, paths) if named is not None and paths else None
     image, reports, regions = np.empty((0, 0), np.float32), dict[str, F32](), dict[str, F32]()
+    read = set[tuple[bool, str]]()
     for name, array in arrays.items():
         of_reports, key = _meant(f"{path.name}: {name!r}", name, lists or {})
         if key != ROOT and not _known(key) and key not in (lists or {}):
@@ -151,8 +152,9 @@ def from_file(
             continue
         listed = np.arange(rows) if lists is None or order is not None else lists.get(key, np.arange(rows))
         found = _unit(f"{path.name}: {name!r}", array, rows, order, listed)
-        if key in (reports if of_reports else regions):
+        if (of_reports, key) in read:
             raise BadInput(f"{path.name}: {name!r} is the second array for {key}")
+        read.add((of_reports, key))
         if of_reports:
             reports[key] = found
         elif key == ROOT:
