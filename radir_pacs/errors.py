@@ -5,6 +5,8 @@ Messages may name UIDs, settings and regions. They never name a patient.
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 
 class RadirError(Exception):
     """Something went wrong."""
@@ -124,8 +126,27 @@ class LeaseLost(RadirError):
     code = "lease_lost"
 
 
+class PeerReason(StrEnum):
+    """How another system failed us: the code of a `PeerFailed`."""
+
+    UNREACHABLE = "peer_unreachable"
+    REJECTED = "peer_rejected_association"  # A-ASSOCIATE-RJ (PS3.8 9.3.4)
+    NOT_SUPPORTED = "peer_does_not_support_object"  # no presentation context for it was accepted
+    REFUSED = "peer_refused"  # a failure status, of DIMSE (PS3.4 table B.2-1) or of HTTP
+    NO_ANSWER = "peer_did_not_answer"  # the association ended, or timed out, under our hands
+    TOO_SLOW = "peer_too_slow"
+    TOO_LARGE = "peer_answer_too_large"
+    BAD_ANSWER = "peer_answer_unreadable"
+    INCOMPLETE = "peer_sent_unusable_objects"  # what it sent was refused here, in part or in whole
+
+
 class PeerFailed(RadirError):
-    """The other DICOM system did not take the object."""
+    """The other system did not do its part."""
 
     code = "peer_failed"
     http_status = 502
+
+    def __init__(self, message: str | None = None, *, reason: PeerReason) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.code = reason.value

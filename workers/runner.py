@@ -69,7 +69,7 @@ class Runner:
         except RadirError as error:
             retry = not isinstance(error, _NEVER_BETTER)
             log.warning("job failed", extra={"job": job.id, "error": error.code, "retry": retry})
-            self._catalogue.fail(job, str(error), retry=retry)
+            self._catalogue.fail(job, str(error), retry=retry, reason=error.code)
         except Exception as error:  # the edge of the process: a job must not take the worker along
             log.exception("job broke", extra={"job": job.id})
             self._catalogue.fail(job, f"internal error ({type(error).__name__})")

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.part import Part
-from radir_pacs.errors import LeaseLost
+from radir_pacs.catalogue.rows import JobProgress
+from radir_pacs.errors import LeaseLost, NotFound, RadirError
 from radir_pacs.types import Job, JobKind, JobState
 
 RING_AGAIN_S = 30.0  # a bell not answered for so long is taken for lost
@@ -20,10 +21,10 @@ SWEEP_LIMIT = 100
 
 
 class Jobs(Part):
-    def enqueue(self, kind: JobKind, key: str) -> int:
+    def enqueue(self, kind: JobKind, key: str, max_attempts: int | None = None) -> int:
         """Ask for work; returns the id of the open job of that kind and key."""
         with self._database.transaction() as connection:
-            return enqueue(connection, kind, key, self._settings.job_max_attempts)
+            return enqueue(connection, kind, key, max_attempts or self._settings.job_max_attempts)
 
     def claim(self, job_id: int, worker: str) -> Job | None:
         """Lease a pending job for ``job_lease_s``; None when it is not to be had (taken, ended, not yet due)."""
@@ -49,14 +50,14 @@ class Jobs(Part):
         with self._database.transaction() as connection:
             return finish(connection, job, note)
 
-    def fail(self, job: Job, error: str, *, retry: bool = True) -> JobState:
+    def fail(self, job: Job, error: str, *, retry: bool = True, reason: str = RadirError.code) -> JobState:
         """One attempt failed. PENDING: tried again; FAILED: for good, and its study is QUARANTINED with ``error``.
 
-        ``error`` names no patient. Raises LeaseLost.
+        ``error`` words the ``reason``, a `RadirError.code`, and names no patient. Raises LeaseLost.
         """
         with self._database.transaction() as connection:
             _lock_subject(connection, job)
-            return _fail(connection, job, error, retry)
+            return _fail(connection, job, error, retry, reason)
 
     def sweep(self) -> int:
         """Take jobs from holders that went silent; returns how many."""
@@ -67,15 +68,26 @@ class Jobs(Part):
             with self._database.transaction() as connection:
                 _lock_subject(connection, job)
                 if run(connection, "still_expired", id=job.id, token=job.token).fetchone():
-                    _fail(connection, job, f"the worker stopped without a word in attempt {job.attempt}", True)
+                    error = f"the worker stopped without a word in attempt {job.attempt}"
+                    _fail(connection, job, error, True, LeaseLost.code)
                     swept += 1
         return swept
 
-    def pending_to_ring(self, limit: int, ring_again_s: float = RING_AGAIN_S) -> list[int]:
-        """Ids of pending jobs that no message stands for, so that at most ``limit`` messages are under way."""
+    def pending_to_ring(
+        self,
+        limit: int,
+        ring_again_s: float = RING_AGAIN_S,
+        *,
+        kinds: Sequence[JobKind] = tuple(JobKind),
+        with_running: bool = False,
+    ) -> list[int]:
+        """Ids of pending jobs of these kinds that no message stands for, so that at most ``limit`` are under way.
+
+        ``with_running``: those that run already count as well, so that no more than ``limit`` ever run at once.
+        """
+        values = {"limit": limit, "ring_again_s": ring_again_s, "kinds": list(kinds), "with_running": with_running}
         with self._database.transaction() as connection:
-            rows = run(connection, "to_ring", limit=limit, ring_again_s=ring_again_s).fetchall()
-        return [row["id"] for row in rows]
+            return [row["id"] for row in run(connection, "to_ring", values).fetchall()]
 
     def rung(self, ids: Sequence[int]) -> None:
         """The broker took messages for these jobs. Marked after sending: a crash between rings twice, never not."""
@@ -87,6 +99,20 @@ class Jobs(Part):
         with self._database.transaction() as connection:
             row = run(connection, "job", id=job_id).fetchone()
         return None if row is None else job_of(row)
+
+    def job_progress(self, job_id: int) -> JobProgress:
+        """How a job goes. Raises NotFound."""
+        with self._database.transaction() as connection:
+            row = run(connection, "job_progress", id=job_id).fetchone()
+        if row is None:
+            raise NotFound(f"there is no job {job_id}")
+        return JobProgress(**row)
+
+    def failing_jobs(self, kinds: Sequence[JobKind], limit: int) -> tuple[JobProgress, ...]:
+        """Jobs that failed for good or are tried again, newest first."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "failing_jobs", kinds=list(kinds), limit=limit).fetchall()
+        return tuple(JobProgress(**row) for row in rows)
 
     def enqueue_merge(self, model_id: str, region: str, rest_s: float = 600.0) -> bool:
         """Ask for a partition's merge unless one is open, or failed for good less than ``rest_s`` ago."""
@@ -144,8 +170,8 @@ def _lock_subject(connection: Connection, job: Job) -> None:
         run(connection, "lock_study", study_uid=job.key)
 
 
-def _fail(connection: Connection, job: Job, error: str, retry: bool) -> JobState:
-    values = {"id": job.id, "token": job.token, "error": error, "retry": retry}
+def _fail(connection: Connection, job: Job, error: str, retry: bool, reason: str) -> JobState:
+    values = {"id": job.id, "token": job.token, "error": error, "retry": retry, "reason": reason}
     row = run(connection, "fail", values, backoff_s=BACKOFF_S * 2 ** (job.attempt - 1)).fetchone()
     if row is None:
         raise LeaseLost

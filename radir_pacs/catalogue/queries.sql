@@ -158,6 +158,10 @@ SELECT * FROM instance
 WHERE study_uid = %(study_uid)s AND (%(series_uid)s::text IS NULL OR series_uid = %(series_uid)s::text)
 ORDER BY series_uid, instance_number NULLS LAST, sop_uid;
 
+-- name: sop_uids_of
+-- The SOP Instance UIDs held of a study: what a sender compares with what it sent.
+SELECT sop_uid FROM instance WHERE study_uid = %(study_uid)s ORDER BY sop_uid;
+
 -- name: headers_of
 -- What the instances of a study said of themselves when they came, as far as it is kept in columns.
 SELECT i.*, e.modality, e.series_number, e.series_description, e.body_part, s.patient_key, s.patient_id,
@@ -496,7 +500,7 @@ SELECT id FROM job WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s
 -- name: finish
 -- Done; or once more, when the key was asked for while the job ran.
 UPDATE job SET state = CASE WHEN again THEN 'PENDING' ELSE 'DONE' END, attempt = CASE WHEN again THEN 0 ELSE attempt END,
-    again = FALSE, error = %(note)s, lease_until = NULL, rung_at = NULL, run_after = now(), changed_at = now()
+    again = FALSE, error = %(note)s, reason = NULL, lease_until = NULL, rung_at = NULL, run_after = now(), changed_at = now()
 WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s
 RETURNING state;
 
@@ -506,7 +510,7 @@ UPDATE job SET
     state = CASE WHEN again OR (%(retry)s::boolean AND attempt < max_attempts) THEN 'PENDING' ELSE 'FAILED' END,
     attempt = CASE WHEN again THEN 0 ELSE attempt END,
     run_after = now() + make_interval(secs => CASE WHEN again THEN 0 ELSE %(backoff_s)s::float8 END),
-    again = FALSE, error = %(error)s, lease_until = NULL, rung_at = NULL, changed_at = now()
+    again = FALSE, error = %(error)s, reason = %(reason)s, lease_until = NULL, rung_at = NULL, changed_at = now()
 WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s
 RETURNING state;
 
@@ -520,15 +524,16 @@ WHERE state = 'RUNNING' AND lease_until < now() ORDER BY lease_until LIMIT %(lim
 SELECT id FROM job WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s AND lease_until < now() FOR UPDATE;
 
 -- name: to_ring
--- Pending jobs whose bell was not rung, or so long ago that it was lost. At most "limit" stay rung and unclaimed, so
--- that a long queue does not fill the broker.
+-- Pending jobs of these kinds whose bell was not rung, or so long ago that it was lost. At most "limit" stay rung and
+-- unclaimed, so that a long queue does not fill the broker; where running ones count too, no more are under way at all.
 SELECT id FROM job
-WHERE state = 'PENDING' AND run_after <= now()
+WHERE state = 'PENDING' AND run_after <= now() AND kind = ANY(%(kinds)s::text[])
     AND (rung_at IS NULL OR rung_at < now() - make_interval(secs => %(ring_again_s)s::float8))
 ORDER BY run_after, id
 LIMIT greatest(0, %(limit)s - (
-    SELECT count(*) FROM job WHERE state = 'PENDING'
-        AND rung_at >= now() - make_interval(secs => %(ring_again_s)s::float8)));
+    SELECT count(*) FROM job WHERE kind = ANY(%(kinds)s::text[]) AND (
+        (state = 'PENDING' AND rung_at >= now() - make_interval(secs => %(ring_again_s)s::float8))
+        OR (%(with_running)s::boolean AND state = 'RUNNING'))));
 
 -- name: rung
 -- The broker has the message. A job that was claimed since needs no mark.
@@ -537,6 +542,16 @@ UPDATE job SET rung_at = now() WHERE id = ANY(%(ids)s::bigint[]) AND state = 'PE
 -- name: job
 -- One job, for those who watch.
 SELECT id, kind, key, state, attempt, max_attempts, token, error, again FROM job WHERE id = %(id)s;
+
+-- name: job_progress
+-- How a job goes, for who asked for it.
+SELECT id, kind, key, state, attempt, max_attempts, reason, error AS message, changed_at FROM job WHERE id = %(id)s;
+
+-- name: failing_jobs
+-- Jobs of these kinds that failed for good, or are tried again after a failure; newest first.
+SELECT id, kind, key, state, attempt, max_attempts, reason, error AS message, changed_at FROM job
+WHERE kind = ANY(%(kinds)s::text[]) AND (state = 'FAILED' OR (state IN ('PENDING', 'RUNNING') AND reason IS NOT NULL))
+ORDER BY id DESC LIMIT %(limit)s;
 
 -- name: prune_jobs
 -- Jobs that ended long ago.

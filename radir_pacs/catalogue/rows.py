@@ -63,6 +63,21 @@ class CatalogueSeries:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JobProgress:
+    """How a job goes. ``reason`` is the code of its last failure, ``message`` words that or its result."""
+
+    id: int
+    kind: JobKind
+    key: str
+    state: JobState
+    attempt: int
+    max_attempts: int
+    reason: str | None
+    message: str | None
+    changed_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelRow:
     """A model that was served."""
 

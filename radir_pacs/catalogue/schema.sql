@@ -180,7 +180,8 @@ CREATE TABLE job (
     again         boolean NOT NULL DEFAULT false,     -- asked for once more while it ran
     error         text,
     created_at    timestamptz NOT NULL DEFAULT now(),
-    changed_at    timestamptz NOT NULL DEFAULT now()
+    changed_at    timestamptz NOT NULL DEFAULT now(),
+    reason        text                                -- code of the last failure (RadirError.code); error words it
 );
 CREATE UNIQUE INDEX one_open_job ON job (kind, key) WHERE state IN ('PENDING', 'RUNNING');
 CREATE INDEX job_open ON job (state, run_after) WHERE state IN ('PENDING', 'RUNNING');

@@ -16,6 +16,7 @@ from . import (
     auth,
     capabilities,
     errors,
+    handover,
     health,
     judgements,
     ohif,
@@ -72,7 +73,7 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
     app.before_request(parameters.check_size)
     for module in _DICOMWEB:
         app.register_blueprint(module.blueprint, url_prefix=BASE)
-    for module in (admin, health, pages, sidebar, judgements, viewer, ohif):
+    for module in (admin, handover, health, pages, sidebar, judgements, viewer, ohif):
         app.register_blueprint(module.blueprint)
 
     @app.after_request

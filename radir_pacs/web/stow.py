@@ -11,11 +11,11 @@ from radir_pacs.blobs import IncomingBlob
 from radir_pacs.dicom.header import read_header
 from radir_pacs.errors import BadInput, DicomRefused, RadirError, StorageFailed, TooLarge
 from radir_pacs.intake import CONFLICT, StoreOutcome
+from radir_pacs.multipart import BrokenMultipart, MultipartReader, Part
 
 from .accept import DICOM, DICOM_JSON, JSON, choose, parse_media_type
 from .errors import error_response
 from .json_model import Attributes, ascending, element, json_response
-from .multipart import BrokenMultipart, MultipartReader, Part
 from .native_xml import MEDIA_TYPE as DICOM_XML
 from .native_xml import to_xml
 from .services import services

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radir_pacs.web.multipart import BrokenMultipart, FileSlice, MultipartReader, MultipartWriter, OutgoingPart
+from radir_pacs.multipart import BrokenMultipart, MultipartReader
+from radir_pacs.web.multipart import FileSlice, MultipartWriter, OutgoingPart
 
 
 class Trickle(BytesIO):
