@@ -20,7 +20,9 @@ from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
 import orthanc
-from radir_forward import Forwarder, Gone
+from radir_deletions import Deletions
+from radir_forward import Forwarder
+from radir_handover import Gone
 from radir_proxy import PREFIX, RELAYED, ROUTES, Route, at_home, is_cross_site, is_start
 from radir_queue import Queue
 from radir_service import JSON, Answer, Service, Unavailable, Wanted
@@ -29,6 +31,7 @@ _UNKNOWN_RESOURCE = 17  # OrthancPluginErrorCode_UnknownResource
 _UID = re.compile(r"[0-9][0-9.]{0,63}\Z")
 _ORTHANC_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{8}){4}\Z")
 _JSON = "application/json"
+_STORED = ("Success", "AlreadyStored")
 _REPORT = Wanted(("application/dicom", *JSON))
 _FOLDER = Path(__file__).resolve().parent
 _PAGE_POLICY = (
@@ -72,7 +75,16 @@ class Plugin:
         folder.mkdir(parents=True, exist_ok=True)
         self.queue = Queue(folder / "radir-queue.sqlite")
         modality = own.get("Modality", "radir") if self.forward == "store" else None
-        self.forwarder = Forwarder(self.rest, self.queue, self.service, modality, orthanc.LogWarning)
+        self.forwarder = Forwarder(
+            self.rest, self.queue, self.service, modality, orthanc.LogWarning, self._deletions(own)
+        )
+
+    def _deletions(self, own: dict[str, Any]) -> Deletions | None:
+        meaning = own.get("Deletions", "keep")
+        if meaning not in ("keep", "follow"):
+            raise ValueError('RadIR.Deletions is neither "keep" nor "follow"')
+        grace_s = 3600.0 * float(own.get("DeletionGraceHours", 24.0))
+        return Deletions(self.rest, self.queue, self.service, grace_s) if meaning == "follow" else None
 
     def start(self) -> None:
         """Begin to hand over, beside Orthanc; end before the interpreter does.
@@ -83,7 +95,7 @@ class Plugin:
             self.forwarder.start()
             atexit.register(self.forwarder.stop)
 
-    def similar(self, output: Any, uri: str, **request: Any) -> None:
+    def similar(self, output: orthanc.RestOutput, uri: str, **request: Any) -> None:
         """GET /radir/similar/{Orthanc id or Study UID}?anatomy=…: rows. POST {"anatomy": …}: the report, kept here."""
         path = f"/dicom-web/studies/{self._study_uid(request['groups'][0])}/similar"
         if request["method"] == "GET":
@@ -97,7 +109,7 @@ class Plugin:
         else:
             output.SendMethodNotAllowed("GET,POST")
 
-    def save(self, output: Any, uri: str, **request: Any) -> None:
+    def save(self, output: orthanc.RestOutput, uri: str, **request: Any) -> None:
         """POST /radir/api/studies/{Study UID}/report: what "Save to PACS" asks for. The PACS is this Orthanc."""
         if request["method"] != "POST":
             output.SendMethodNotAllowed("POST")
@@ -106,16 +118,16 @@ class Plugin:
         if kept is None:
             _relay(output, answer)
             return
-        saved = {"stored": kept.get("Path"), "destination": "Orthanc", "sent": True, "status": "0000", "error": None}
+        saved = {"stored": kept.get("Path"), "destination": "Orthanc", "job": None, "job_url": None}
         output.AnswerBuffer(json.dumps(saved).encode(), _JSON)
 
-    def search(self, output: Any, uri: str, **request: Any) -> None:
+    def search(self, output: orthanc.RestOutput, uri: str, **request: Any) -> None:
         """GET /radir/dicom-web/studies?similarto=…: the QIDO form of the same query."""
         if request["method"] != "GET" or "similarto" not in request.get("get", {}):
             raise ValueError("ask GET with similarto")
         _relay(output, self.service.ask("GET", "/dicom-web/studies" + _query(request)))
 
-    def status(self, output: Any, uri: str, **request: Any) -> None:
+    def status(self, output: orthanc.RestOutput, uri: str, **request: Any) -> None:
         """GET /radir/status: what waits, and whether the service was heard of lately. It is not asked for this."""
         found = {
             "forward": self.forward,
@@ -125,7 +137,7 @@ class Plugin:
         }
         output.AnswerBuffer(json.dumps(found).encode(), _JSON)
 
-    def panel(self, output: Any, uri: str, **request: Any) -> None:
+    def panel(self, output: orthanc.RestOutput, uri: str, **request: Any) -> None:
         """GET /radir/panel?study={Orthanc id or Study UID}: a page with the sidebar, for who can open an address."""
         study = self._study_uid(unquote(request.get("get", {}).get("study", "")))
         page = (_FOLDER / "radir_panel.html").read_text("utf-8").replace("STUDY", html.escape(study))
@@ -136,7 +148,7 @@ class Plugin:
     def proxied(self, route: Route) -> Callable[..., None]:
         """What answers an address of the service's own."""
 
-        def answer(output: Any, uri: str, **request: Any) -> None:
+        def answer(output: orthanc.RestOutput, uri: str, **request: Any) -> None:
             if request["method"] != route.method:
                 output.SendMethodNotAllowed(route.method)
                 return
@@ -166,15 +178,18 @@ class Plugin:
         if answer.status != 200:
             return answer, None
         try:
-            return answer, self.rest.store(answer.body)
-        except OSError:
+            kept = self.rest.store(answer.body)
+        except (Gone, OSError):
             raise Unavailable(502, "Orthanc did not take the report") from None
+        if kept.get("Status") not in _STORED:  # as a filter of Orthanc's, which answers 200
+            raise Unavailable(502, "Orthanc did not keep the report")
+        return answer, kept
 
 
 def guarded(handle: Callable[..., None]) -> Callable[..., None]:
     """``handle``, which no page of another site may make write, with every failure as an answer."""
 
-    def answer(output: Any, uri: str, **request: Any) -> None:
+    def answer(output: orthanc.RestOutput, uri: str, **request: Any) -> None:
         try:
             if request["method"] != "GET" and is_cross_site(request.get("headers", {})):
                 _error(output, 403, "requests from pages of other sites are refused")
@@ -207,7 +222,7 @@ def _query(request: dict[str, Any]) -> str:
     return "?" + urlencode({str(name): str(value) for name, value in found.items()}, quote_via=quote) if found else ""
 
 
-def _relay(output: Any, answer: Answer) -> None:
+def _relay(output: orthanc.RestOutput, answer: Answer) -> None:
     for name in RELAYED:
         if name in answer.headers:
             output.SetHttpHeader(name.title(), answer.headers[name])
@@ -217,11 +232,11 @@ def _relay(output: Any, answer: Answer) -> None:
         _send(output, answer.status, answer.body)
 
 
-def _error(output: Any, status: int, reason: str) -> None:
+def _error(output: orthanc.RestOutput, status: int, reason: str) -> None:
     _send(output, status, json.dumps({"error": {"code": "radir", "message": reason}}).encode())
 
 
-def _send(output: Any, status: int, body: bytes) -> None:
+def _send(output: orthanc.RestOutput, status: int, body: bytes) -> None:
     output.SetHttpHeader("Content-Type", _JSON)
     try:
         output.SendHttpStatus(status, body)

@@ -73,8 +73,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     _table("studies", ("state", "study", "why"), [(s.state, s.study_uid, s.reason or "") for s in studies])
     rows = [(f"{r.at:%Y-%m-%d %H:%M:%S}", r.source, r.sop_uid or "-", r.reason) for r in refusals]
     _table("refused", ("at (UTC)", "from", "instance", "why"), rows)
-    rows = [(f"{t.changed_at:%Y-%m-%d %H:%M:%S}", *_transfer(t)) for t in transfers]
-    _table("transfers", ("at (UTC)", "what", "study or report", "attempt", "reason", "why"), rows)
+    columns = ("at (UTC)", "what", "study or report", "attempt", "reason", "why")
+    _table("transfers", columns, [(f"{t.changed_at:%Y-%m-%d %H:%M:%S}", *_transfer(t)) for t in transfers])
     return 0
 
 
