@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from radir_queue import Entry, Queue
 from radir_service import Service
 
-OWN_MANUFACTURER, OWN_MODEL = "RadIR-PACS", "Similar case search"  # the marks of RadIR's reports: never sent back
+OWN_MANUFACTURER, OWN_MODEL = "RadIR-PACS", "Similar case search"  # the marks of RadIR's own objects: never sent back
 JOB_LOOK_S, LONGEST_JOB_S = 0.25, 3600.0
 WHOLE_ATTEMPTS = 2  # at first a peer that takes nothing may be down or full; later single instances may be at fault
 MOST_JOBS = 40  # in one attempt that looks for the instances at fault
@@ -75,9 +75,9 @@ def read_study(rest: Rest, study: str) -> Study:
 
 
 def _is_own(rest: Rest, series: dict[str, Any]) -> bool:
-    """Whether RadIR made this series: a report that came back to the archive (loop guard)."""
+    """Whether RadIR made this series: a report or picture that came back to the archive (loop guard)."""
     tags = series["MainDicomTags"]
-    if tags.get("Modality") != "SR" or tags.get("Manufacturer") != OWN_MANUFACTURER or not series["Instances"]:
+    if tags.get("Manufacturer") != OWN_MANUFACTURER or not series["Instances"]:
         return False
     found = rest.get(f"/instances/{series['Instances'][0]}/simplified-tags")
     return bool(found.get("ManufacturerModelName") == OWN_MODEL)

@@ -95,6 +95,7 @@ class PullStudy:
             yield from _parts(answer)
 
     def _keep(self, body: Iterable[bytes], study_uid: str) -> bool:
+        self._intake.check_room()
         with self._blobs.incoming() as incoming:
             for chunk in body:
                 incoming.write(chunk)

@@ -190,6 +190,7 @@ class Supervisor:
                 "host": self.settings.listener_host,
                 "port": self.settings.listener_port,
             },
+            "web": f"http://{self.settings.web_host}:{self.settings.web_port}",
             "database": database,
             "processes": [
                 {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -183,3 +184,79 @@ def test_a_returned_report_that_comes_back_wakes_nothing(serve: Callable[..., We
         web.store(returned)
     assert {kind: web.catalogue.pending_to_ring(99, kinds=(kind,)) for kind in JobKind} == before
     assert len(got) == 1
+
+
+@pytest.fixture
+def command_line(monkeypatch: pytest.MonkeyPatch) -> Callable[[Web], None]:
+    """Lets `main` speak to a web service of the test."""
+
+    def point(web: Web) -> None:
+        monkeypatch.setenv("RADIR_HOME", str(web.settings.home))
+        monkeypatch.setenv("RADIR_DATABASE_URL", web.settings.database_url)
+        monkeypatch.setenv("RADIR_WEB_PORT", str(web.settings.web_port))
+
+    return point
+
+
+@contextmanager
+def transfers(web: Web, budget_s: float = 5.0) -> Iterator[None]:
+    """What the transfer process does, in a thread."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.wait(0.05):
+            for job_id in web.catalogue.pending_to_ring(9, kinds=(JobKind.SEND,)):
+                attempt(web, job_id, budget_s)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_the_command_waits_until_the_report_is_there(
+    serve: Callable[..., Web], command_line: Callable[[Web], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with scp() as (port, got):
+        web = serve(return_destination=to(port))
+        archive(web)
+        command_line(web)
+        with transfers(web):
+            assert main(["save", uid(0), "--region", "left lung", "--limit", "2"]) == 0
+            said = capsys.readouterr().out
+            assert main(["save", uid(0), "--json"]) == 0
+            told = json.loads(capsys.readouterr().out)
+    assert "kept at http://" in said and "sent to PACS: sent, status 0000" in said
+    assert told["outcome"]["state"] == "DONE" and len(got) == 2
+
+
+def test_the_command_says_what_the_pacs_did_not_take(
+    serve: Callable[..., Web], command_line: Callable[[Web], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with scp(0xA700) as (port, _):
+        web = serve(return_destination=to(port), return_attempts=2)
+        archive(web)
+        command_line(web)
+        with transfers(web):
+            assert main(["save", uid(0)]) == 1
+    said = capsys.readouterr()
+    assert "not sent to PACS" in said.out and "A700" in said.out
+    assert "trying again" in said.err
+    assert main(["save", "1.2.999"]) == 1
+    assert "1.2.999" in capsys.readouterr().err
+
+
+def test_the_command_without_a_destination(
+    serve: Callable[..., Web], command_line: Callable[[Web], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    web = serve()
+    archive(web)
+    command_line(web)
+    assert main(["save", uid(0)]) == 0
+    assert "return_destination" in capsys.readouterr().out
+    web.end()
+    assert main(["save", uid(0)]) == 1
+    assert "does not answer" in capsys.readouterr().err

@@ -17,7 +17,18 @@ sys.path.append(str(ROOT / "orthanc_plugin"))  # as Orthanc's Python plugin does
 
 from radir_deletions import Deletions
 from radir_forward import Forwarder
-from radir_handover import MOST_JOBS, WHOLE_ATTEMPTS, ByPull, ByStore, Gone, Instance, NotTaken, Refused, Study
+from radir_handover import (
+    MOST_JOBS,
+    WHOLE_ATTEMPTS,
+    ByPull,
+    ByStore,
+    Gone,
+    Instance,
+    NotTaken,
+    Refused,
+    Study,
+    read_study,
+)
 from radir_queue import Entry, Queue
 from radir_service import Answer, Service, Unavailable
 
@@ -238,6 +249,36 @@ def test_what_was_taken_survives_a_restart(tmp_path: Path) -> None:
     assert queue.confirmed("a") == {"x"} and queue.confirmed("b") == set()
     queue.done("a", "content", UID)
     assert queue.confirmed("a") == set()
+
+
+@pytest.mark.parametrize(
+    ("tags", "model", "handed_over"),
+    [
+        ({"Modality": "CT", "Manufacturer": "ACME"}, "Scanner", True),
+        ({"Modality": "CT"}, "", True),
+        ({"Modality": "SR", "Manufacturer": "ACME"}, "Reporter", True),
+        ({"Modality": "SR", "Manufacturer": "RadIR-PACS"}, "Similar case search", False),
+        ({"Modality": "OT", "Manufacturer": "RadIR-PACS"}, "Similar case search", False),
+        ({"Modality": "SR", "Manufacturer": "RadIR-PACS"}, "Something else", True),
+    ],
+)
+def test_what_radir_made_is_not_handed_over(tags: dict[str, str], model: str, handed_over: bool) -> None:
+    known = {
+        "/studies/study": {"MainDicomTags": {"StudyInstanceUID": UID}},
+        "/studies/study/series": [
+            {"ID": "series", "Instances": ["a"], "MainDicomTags": tags},
+            {"ID": "empty", "Instances": [], "MainDicomTags": {}},
+        ],
+        "/series/series/instances": [{"ID": "a", "FileUuid": "f", "MainDicomTags": {"SOPInstanceUID": "1"}}],
+        "/series/empty/instances": [],
+        "/instances/a/simplified-tags": {"ManufacturerModelName": model},
+    }
+
+    class Orthanc(World):
+        def get(self, uri: str) -> Any:
+            return known[uri]
+
+    assert read_study(Orthanc(), "study") == Study(UID, [Instance("a", "1", "f")] if handed_over else [])
 
 
 @pytest.fixture
