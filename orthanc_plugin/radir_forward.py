@@ -1,8 +1,8 @@
 # Runs inside Orthanc and is therefore offered under the AGPL v3 or later; see README.md beside this file.
-"""The thread that hands stable studies over, one after the other, beside everything that Orthanc does.
+"""The thread that hands over stable studies, one after the other, beside everything that Orthanc does.
 
-It looks into Orthanc's own log of changes every few seconds, so that no callback of ours stands where Orthanc stores,
-and a crash loses nothing: the log and the queue are on disk.
+It reads Orthanc's own log of changes every few seconds, so that no callback of ours runs while Orthanc stores, and a
+crash loses nothing: the log and the queue are on disk.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ FIRST_LOOK_S, LOOK_S = 0.1, 2.0
 
 
 class Forwarder(threading.Thread):
-    """``modality``: hand over by C-STORE to this modality of Orthanc's; None: by reference to ``service``.
+    """``modality``: hand over by C-STORE to this modality of Orthanc; None: by reference to ``service``.
 
-    ``deletions``: looks after studies that Orthanc no longer has; None where a deletion here means nothing to RadIR.
+    ``deletions`` looks after studies that Orthanc no longer has; None if a deletion here means nothing to RadIR.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Forwarder(threading.Thread):
                     self._log(f"RadIR: a round failed ({type(error).__name__})")
 
     def _begin(self) -> None:
-        """Take up where the last run ended, however it ended."""
+        """Continue where the last run ended, however it ended."""
         since, last = self._queue.last_change(), int(self._rest.get("/changes?last")["Last"])
         if since is None:  # a new plugin beside an old archive: what is there already is not sent
             self._queue.take(last, [], [], self._clock())
@@ -103,7 +103,7 @@ class Forwarder(threading.Thread):
                 if self._stopping.is_set():
                     return  # it was not the peer's fault
                 self.breaker.note(isinstance(error, Refused))
-                self._queue.failed(entry, str(error), self._clock())
+                self._queue.failed(entry, str(error), self._clock(), may_give_up=isinstance(error, Refused))
             else:
                 self.breaker.note(True)
             self._take_changes()

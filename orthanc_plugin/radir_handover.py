@@ -1,9 +1,9 @@
 # Runs inside Orthanc and is therefore offered under the AGPL v3 or later; see README.md beside this file.
-"""How one study is handed over: by C-STORE jobs of Orthanc's, or by a pull that the RadIR service is asked for.
+"""How one study is handed over: by C-STORE jobs of Orthanc, or by a pull that the RadIR service is asked for.
 
-A study counts as handed over when the service says that it holds every instance. Orthanc's jobs are never Permissive:
-such a job of release 1.10 is a success without a failed instance even when nobody listens. A strict job ends at the
-first instance that is not taken, so its success is the success of each instance.
+A study counts as handed over when the service says that it holds every instance. The jobs are never Permissive: in
+release 1.10 such a job is a success without a failed instance even when nobody listens. A strict job ends at the first
+instance that is not taken, so its success is the success of every instance.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ WHOLE_ATTEMPTS = 2  # at first a peer that takes nothing may be down or full; la
 MOST_JOBS = 40  # in one attempt that looks for the instances at fault
 MOST_REFUSED = 3  # of a peer that takes nothing else: then it is the peer, not the instance
 PULL_LOOK_S = 2.0
+_UNUSABLE = "peer_sent_unusable_objects"  # RadIR's code for a pull of which it refused some instances
 
 
 class Rest(Protocol):
@@ -41,11 +42,11 @@ class NotTaken(Exception):
 
 
 class Refused(NotTaken):
-    """The peer works, and does not take some of the instances."""
+    """The peer works but does not take some of the instances; it need not be tried for ever."""
 
 
 class Instance(NamedTuple):
-    """``file`` is Orthanc's name for the stored bytes: another one when the instance was overwritten."""
+    """``file`` is Orthanc's name for the stored bytes; it changes when the instance is overwritten."""
 
     name: str
     sop_uid: str
@@ -53,7 +54,7 @@ class Instance(NamedTuple):
 
 
 class Study(NamedTuple):
-    """What is to be handed over of a study: everything but RadIR's own reports."""
+    """What is to be handed over of a study: everything but RadIR's own objects."""
 
     uid: str
     instances: list[Instance]
@@ -120,8 +121,8 @@ class ByStore:
         return True
 
     def _send(self, entry: Entry, study: Study, left: list[Instance], before: set[str], attempt: _Attempt) -> int:
-        """How many instances are still left. What the peer takes is noted at once, and not sent again."""
-        start = entry.attempts * MOST_REFUSED % len(left)  # so that the same ones are not first each time
+        """How many instances are still left. What the peer takes is noted at once and not sent again."""
+        start = entry.attempts * MOST_REFUSED % len(left)  # so that the first ones differ from attempt to attempt
         groups, refused, works = [left[start:] + left[:start]], 0, False
         while groups:
             group = groups.pop()
@@ -129,7 +130,7 @@ class ByStore:
                 self._queue.confirm(entry.study, [one.file for one in group])
                 works = True
                 continue
-            new = held(self._service, study.uid) - before  # raises, and ends the attempt, when there is nobody
+            new = held(self._service, study.uid) - before  # raises, which ends the attempt, if the service is away
             came = [one for one in group if one.sop_uid in new]
             self._queue.confirm(entry.study, [one.file for one in came])
             works = works or bool(came)
@@ -162,7 +163,7 @@ class _Attempt:
         while not self._wait(JOB_LOOK_S):
             try:
                 found = self._rest.get(job)
-            except Gone:  # Orthanc keeps few ended jobs; what became of this one is not known
+            except Gone:  # Orthanc keeps few ended jobs: what became of this one is unknown
                 self.why = "Orthanc forgot its C-STORE job"
                 return False
             if found["State"] == "Success":
@@ -177,13 +178,13 @@ class _Attempt:
 
 
 class ByPull:
-    """By reference: the service is asked to pull the study, and asked later how that went."""
+    """By reference: the service is asked to pull the study, and later asked how that went."""
 
     def __init__(self, queue: Queue, service: Service) -> None:
         self._queue, self._service = queue, service
 
     def hand_over(self, entry: Entry, study: Study, now: Callable[[], float]) -> bool:
-        """True when the service holds the whole study, False while it pulls. Raises NotTaken, Unavailable."""
+        """True when the service holds the whole study, False while it is pulling. Raises NotTaken, Unavailable."""
         if entry.job is None or entry.asked_content != study.content:
             job = _number(self._ask("POST", f"/dicom-web/studies/{study.uid}/pull", 202), "job")
             self._queue.asked(entry, job, study.content, now() + PULL_LOOK_S)
@@ -193,7 +194,8 @@ class ByPull:
             self._queue.asked(entry, entry.job, study.content, now() + PULL_LOOK_S)
             return False
         if found.get("state") != "DONE":
-            raise Refused(f"RadIR's pull failed: {found.get('reason')}, {found.get('message')}")
+            failure = Refused if found.get("reason") == _UNUSABLE else NotTaken
+            raise failure(f"RadIR's pull failed: {found.get('reason')}, {found.get('message')}")
         missing = len({one.sop_uid for one in study.instances} - held(self._service, study.uid))
         if missing:
             raise Refused(f"RadIR lacks {missing} of {len(study.instances)} instances")
@@ -210,5 +212,5 @@ class ByPull:
 def _number(found: dict[str, Any], name: str) -> int:
     value = found.get(name)
     if not isinstance(value, int):
-        raise NotTaken("the RadIR service talks nonsense")
+        raise NotTaken("the RadIR service gave an answer that cannot be used")
     return value

@@ -5,7 +5,7 @@
 # Public License as published by the Free Software Foundation, either version 3 of the License, or (at your option) any
 # later version. It runs inside Orthanc's Python plugin, which is under that licence; the service that it talks to over
 # the network is a program of its own, under its own licence.
-"""Entry of the plugin: reads the configuration, registers the routes, starts the thread that hands studies over."""
+"""Entry point of the plugin: reads the configuration, registers the routes, starts the thread that hands over."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ class Plugin:
         return Deletions(self.rest, self.queue, self.service, grace_s) if meaning == "follow" else None
 
     def start(self) -> None:
-        """Begin to hand over, beside Orthanc; end before the interpreter does.
+        """Start handing over beside Orthanc; it is stopped before the interpreter ends.
 
-        No callback is registered for changes or instances: while Orthanc stores, nothing of ours is called at all.
+        No callback is registered for changes or instances: while Orthanc stores, none of our code runs.
         """
         if self.forward != "off":
             self.forwarder.start()
@@ -110,7 +110,7 @@ class Plugin:
             output.SendMethodNotAllowed("GET,POST")
 
     def save(self, output: orthanc.RestOutput, uri: str, **request: Any) -> None:
-        """POST /radir/api/studies/{Study UID}/report: what "Save to PACS" asks for. The PACS is this Orthanc."""
+        """POST /radir/api/studies/{Study UID}/report: what "Save to PACS" sends. The PACS is this Orthanc."""
         if request["method"] != "POST":
             output.SendMethodNotAllowed("POST")
             return
@@ -128,7 +128,7 @@ class Plugin:
         _relay(output, self.service.ask("GET", "/dicom-web/studies" + _query(request)))
 
     def status(self, output: orthanc.RestOutput, uri: str, **request: Any) -> None:
-        """GET /radir/status: what waits, and whether the service was heard of lately. It is not asked for this."""
+        """GET /radir/status: what is waiting, and how the service did lately. The service itself is not asked."""
         found = {
             "forward": self.forward,
             "queue": self.queue.summary(time.time()),
@@ -138,7 +138,7 @@ class Plugin:
         output.AnswerBuffer(json.dumps(found).encode(), _JSON)
 
     def panel(self, output: orthanc.RestOutput, uri: str, **request: Any) -> None:
-        """GET /radir/panel?study={Orthanc id or Study UID}: a page with the sidebar, for who can open an address."""
+        """GET /radir/panel?study={Orthanc id or Study UID}: a page with the sidebar, for anyone who can open a URL."""
         study = self._study_uid(unquote(request.get("get", {}).get("study", "")))
         page = (_FOLDER / "radir_panel.html").read_text("utf-8").replace("STUDY", html.escape(study))
         output.SetHttpHeader("Content-Security-Policy", _PAGE_POLICY)
@@ -146,7 +146,7 @@ class Plugin:
         output.AnswerBuffer(page.encode(), "text/html; charset=utf-8")
 
     def proxied(self, route: Route) -> Callable[..., None]:
-        """What answers an address of the service's own."""
+        """The handler of a route that the service answers."""
 
         def answer(output: orthanc.RestOutput, uri: str, **request: Any) -> None:
             if request["method"] != route.method:
@@ -170,7 +170,7 @@ class Plugin:
         raise Gone
 
     def _keep_report(self, path: str, request: dict[str, Any]) -> tuple[Answer, dict[str, Any] | None]:
-        """Orthanc's word on the report that it stored now; None where there is none, for the reason answered."""
+        """The service's answer, and what Orthanc says of the report that it stored: None if there was no report."""
         query = _query(request)
         if "anatomy=" not in query:
             raise ValueError("name the region: anatomy")
@@ -181,13 +181,13 @@ class Plugin:
             kept = self.rest.store(answer.body)
         except (Gone, OSError):
             raise Unavailable(502, "Orthanc did not take the report") from None
-        if kept.get("Status") not in _STORED:  # as a filter of Orthanc's, which answers 200
+        if kept.get("Status") not in _STORED:  # a filter in Orthanc drops it, and Orthanc answers 200
             raise Unavailable(502, "Orthanc did not keep the report")
         return answer, kept
 
 
 def guarded(handle: Callable[..., None]) -> Callable[..., None]:
-    """``handle``, which no page of another site may make write, with every failure as an answer."""
+    """``handle`` with every failure as an answer; pages of other sites cannot make it write."""
 
     def answer(output: orthanc.RestOutput, uri: str, **request: Any) -> None:
         try:
@@ -206,9 +206,9 @@ def guarded(handle: Callable[..., None]) -> Callable[..., None]:
 
 
 def _query(request: dict[str, Any]) -> str:
-    """``?…`` from the parameters of a GET, or of a POST's body: Orthanc hands none over that stand in a POST's URL.
+    """``?…`` from the parameters of a GET, or from a POST's body: Orthanc does not pass on those of a POST's URL.
 
-    Orthanc 1.10 gives them as they stand in the URL, later releases decoded. Raises ValueError.
+    Orthanc 1.10 passes them on as they are in the URL, later releases decode them. Raises ValueError.
     """
     if request["method"] == "GET":
         found = {name: unquote(value) for name, value in request.get("get", {}).items()}
@@ -218,7 +218,7 @@ def _query(request: dict[str, Any]) -> str:
         except ValueError:
             found = None
         if not isinstance(found, dict):
-            raise ValueError("send the parameters as a JSON object of texts")
+            raise ValueError("send the parameters as a JSON object of strings")
     return "?" + urlencode({str(name): str(value) for name, value in found.items()}, quote_via=quote) if found else ""
 
 

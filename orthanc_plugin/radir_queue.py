@@ -37,7 +37,7 @@ MOST_ATTEMPTS = 200  # about a week
 
 
 class Entry(NamedTuple):
-    """A study by its Orthanc id, and how often it was tried; ``job``: the pull that the service was asked for."""
+    """A study by its Orthanc id, and how often it was tried; ``job`` is the pull that the service was asked for."""
 
     study: str
     attempts: int
@@ -54,7 +54,7 @@ class Kept(NamedTuple):
 
 
 class Queue:
-    """Studies wait under their Orthanc ids; times are seconds since the epoch. Threads may share one."""
+    """Studies wait under their Orthanc ids; times are seconds since the epoch. Threads may share a queue."""
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
@@ -68,13 +68,13 @@ class Queue:
             self._db.close()
 
     def last_change(self) -> int | None:
-        """The number of the last change of Orthanc's log that was taken; None at the very first start."""
+        """The number of the last entry of Orthanc's log of changes that was read; None at the very first start."""
         with self._lock:
             row = self._db.execute("SELECT last_change FROM cursor").fetchone()
         return None if row is None else int(row[0])
 
     def take(self, last_change: int, arriving: Iterable[str], stable: Iterable[str], now: float) -> None:
-        """Note new and stable studies together with the change they were read at: none is lost, none comes twice."""
+        """Note new and stable studies in one transaction with the change read last: none is lost, none comes twice."""
         with self._lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT OR IGNORE INTO arriving VALUES (?)", [(study,) for study in arriving])
@@ -173,14 +173,14 @@ class Queue:
         with self._lock:
             self._db.execute("DELETE FROM handed_over WHERE study = ?", (study,))
 
-    def failed(self, entry: Entry, error: str, now: float) -> None:
-        """Try again later, each time after twice the pause; after ``MOST_ATTEMPTS`` it stays as given up."""
+    def failed(self, entry: Entry, error: str, now: float, *, may_give_up: bool = True) -> None:
+        """Try again later, each time after twice the pause; where that is allowed, give up after ``MOST_ATTEMPTS``."""
         attempts = entry.attempts + 1
         pause_s = min(FIRST_PAUSE_S * 2.0 ** min(entry.attempts, 20), LONGEST_PAUSE_S)
         with self._lock:
             self._db.execute(
                 "UPDATE waiting SET attempts = ?, due = ?, error = ?, given_up = ?, job = NULL WHERE study = ?",
-                (attempts, now + pause_s, error[:200], attempts >= MOST_ATTEMPTS, entry.study),
+                (attempts, now + pause_s, error[:200], may_give_up and attempts >= MOST_ATTEMPTS, entry.study),
             )
 
     def summary(self, now: float) -> dict[str, object]:

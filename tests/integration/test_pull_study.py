@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +27,7 @@ from radir_workers.pull_study import Pacs, PullStudy
 from tests.conftest import free_port
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web, part10
+from tests.services import need
 
 MIB = 1 << 20
 WIDE = AnswerBounds(most_bytes=64 * MIB, least_bytes_s=0, deadline_s=60)
@@ -101,8 +104,10 @@ PART = b"--b\r\nContent-Type: application/dicom\r\n\r\n"
 
 
 @contextmanager
-def pacs(answer: Callable[[Send], None], kind: str = MULTIPART, length: int | None = None) -> Iterator[str]:
-    """A PACS whose answer is what ``answer`` sends, until it ends or the other side has had enough."""
+def pacs(
+    answer: Callable[[Send], None], kind: str = MULTIPART, length: int | None = None, certificate: Path | None = None
+) -> Iterator[str]:
+    """A PACS whose answer is what ``answer`` sends, until it ends or the other side has had enough; maybe by TLS."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -119,8 +124,12 @@ def pacs(answer: Callable[[Send], None], kind: str = MULTIPART, length: int | No
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
+        if certificate is not None:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(certificate)
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http{'s' if certificate else ''}://127.0.0.1:{server.server_port}"
         server.shutdown()
 
 
@@ -253,6 +262,35 @@ def test_one_instance_may_come_without_a_multipart_body(here: Here) -> None:
     with pacs(lambda send: send(part10(ds)), "application/dicom") as url:
         here.pull(url, ds.StudyInstanceUID)
     assert here.catalogue.sop_uids_of(ds.StudyInstanceUID) == [ds.SOPInstanceUID]
+
+
+def test_by_tls_it_is_the_same(here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate that is not trusted ends it; a byte a moment does, inside a TLS record too."""
+    certificate = tmp_path / "certificate.pem"
+    make = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=pacs"]
+    make += [
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-keyout",
+        str(certificate),
+        "-out",
+        str(tmp_path / "public.pem"),
+    ]
+    subprocess.run([need("openssl"), *make], check=True, capture_output=True)
+    with certificate.open("a") as file:
+        file.write((tmp_path / "public.pem").read_text())
+    ds = radiograph()
+    with pacs(lambda send: send(part10(ds)), "application/dicom", certificate=certificate) as url:
+        with pytest.raises(PeerFailed) as caught:
+            here.pull(url, ds.StudyInstanceUID)
+        assert caught.value.reason is PeerReason.UNREACHABLE
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "public.pem"))
+        here.fail_open_job(ds.StudyInstanceUID)
+        here.pull(url, ds.StudyInstanceUID)
+    assert here.catalogue.sop_uids_of(ds.StudyInstanceUID) == [ds.SOPInstanceUID]
+    with pacs(trickle, certificate=certificate) as url:
+        bounds = AnswerBounds(most_bytes=MIB, least_bytes_s=0, deadline_s=1)
+        assert failing(here, url, bounds)[0] is PeerReason.TOO_SLOW
 
 
 def test_our_own_time_is_not_the_senders() -> None:

@@ -74,6 +74,8 @@ def test_pauses_double_up_to_an_hour_and_end(path: Path) -> None:
     assert queue.summary(now)["given_up"] == 1
     queue.restart(now)
     assert queue.next_due(now) == Entry("a", 0), "a restart of Orthanc gives it another chance"
+    queue.failed(Entry("a", MOST_ATTEMPTS), "nobody there", now, may_give_up=False)
+    assert queue.summary(now)["given_up"] == 0, "who is not there may come back after a month"
     queue.failed(Entry("a", MOST_ATTEMPTS), "no", now)
     assert queue.summary(now)["given_up"] == 1
     queue.take(2, [], ["a"], now)
