@@ -92,7 +92,9 @@ def held(service: Service, study_uid: str) -> set[str]:
             return set(json.loads(answer.body)["instances"])
     except (ValueError, KeyError, TypeError):
         pass  # said below
-    raise NotTaken(f"the RadIR service does not say what it holds (status {answer.status}); is it older than this?")
+    if answer.status in (401, 403):
+        raise NotTaken("the RadIR service does not accept the plugin's Token")
+    raise NotTaken(f"the RadIR service does not say what it holds (status {answer.status}); is it an older release?")
 
 
 class ByStore:

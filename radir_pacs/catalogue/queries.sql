@@ -548,9 +548,11 @@ SELECT id, kind, key, state, attempt, max_attempts, token, error, again FROM job
 SELECT id, kind, key, state, attempt, max_attempts, reason, error AS message, changed_at FROM job WHERE id = %(id)s;
 
 -- name: failing_jobs
--- Jobs of these kinds that failed for good, or are tried again after a failure; newest first.
+-- Jobs of these kinds that failed for good, or are tried again after a failure; newest first. A later job for the same
+-- key takes the place of one that failed.
 SELECT id, kind, key, state, attempt, max_attempts, reason, error AS message, changed_at FROM job
 WHERE kind = ANY(%(kinds)s::text[]) AND (state = 'FAILED' OR (state IN ('PENDING', 'RUNNING') AND reason IS NOT NULL))
+    AND NOT EXISTS (SELECT FROM job AS later WHERE later.kind = job.kind AND later.key = job.key AND later.id > job.id)
 ORDER BY id DESC LIMIT %(limit)s;
 
 -- name: prune_jobs

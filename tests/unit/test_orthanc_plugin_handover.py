@@ -183,14 +183,23 @@ def test_a_service_that_is_away_costs_no_job(world: World, queue: Queue) -> None
     assert world.jobs == []
 
 
-@pytest.mark.parametrize("said", [answer(404, {}), answer(200, []), answer(200, {"held": []}), answer(200, None)])
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (answer(404, {}), "does not say what it holds"),  # an older release, which has no such route
+        (answer(200, []), "does not say what it holds"),
+        (answer(200, {"held": []}), "does not say what it holds"),
+        (answer(200, None), "does not say what it holds"),
+        (answer(401, {}), "Token"),
+    ],
+)
 def test_a_service_that_does_not_say_what_it_holds_holds_nothing(
-    world: World, queue: Queue, said: Answer, monkeypatch: pytest.MonkeyPatch
+    world: World, queue: Queue, said: Answer, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As an older release does, which has no such address."""
     monkeypatch.setattr(world, "ask", lambda *_, **__: said)
-    with pytest.raises(NotTaken, match="does not say what it holds"):
+    with pytest.raises(NotTaken, match=reason):
         hand_over(world, queue, study(3))
+    assert world.jobs == []
 
 
 def test_a_pull_counts_when_its_study_is_held(world: World, queue: Queue) -> None:
