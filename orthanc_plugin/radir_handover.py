@@ -22,7 +22,7 @@ WHOLE_ATTEMPTS = 2  # at first a peer that takes nothing may be down or full; la
 MOST_JOBS = 40  # in one attempt that looks for the instances at fault
 MOST_REFUSED = 3  # of a peer that takes nothing else: then it is the peer, not the instance
 PULL_LOOK_S = 2.0
-_UNUSABLE = "peer_sent_unusable_objects"  # RadIR's code for a pull of which it refused some instances
+_INCOMPLETE = "PEER_INCOMPLETE"  # RadIR's code for a pull of which it refused some instances
 
 
 class Rest(Protocol):
@@ -196,8 +196,9 @@ class ByPull:
             self._queue.asked(entry, entry.job, study.content, now() + PULL_LOOK_S)
             return False
         if found.get("state") != "DONE":
-            failure = Refused if found.get("reason") == _UNUSABLE else NotTaken
-            raise failure(f"RadIR's pull failed: {found.get('reason')}, {found.get('message')}")
+            code = found.get("reason_code")
+            failure = Refused if code == _INCOMPLETE else NotTaken
+            raise failure(f"RadIR's pull failed: {code}, {found.get('message')}")
         missing = len({one.sop_uid for one in study.instances} - held(self._service, study.uid))
         if missing:
             raise Refused(f"RadIR lacks {missing} of {len(study.instances)} instances")

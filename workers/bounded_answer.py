@@ -22,7 +22,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
-from radir_pacs.errors import PeerFailed, PeerReason
+from radir_pacs.errors import PeerFailed
+from radir_pacs.reasons import ReasonCode
 
 CONNECT_S = 10.0
 RATE_WINDOW_S = 15.0
@@ -75,19 +76,20 @@ class Meter:
         with self._lock:
             passed_s = self._clock() - self._began
             if not self._headers and passed_s > self._bounds.first_byte_s:
-                return PeerFailed("the PACS did not answer in time", reason=PeerReason.NO_ANSWER)
+                return PeerFailed("the PACS did not answer in time", reason_code=ReasonCode.PEER_NO_ANSWER)
             if self._received > self._bounds.most_bytes:
                 return PeerFailed(
-                    f"the PACS sends more than {self._bounds.most_bytes >> 20} MiB", reason=PeerReason.TOO_LARGE
+                    f"the PACS sends more than {self._bounds.most_bytes >> 20} MiB",
+                    reason_code=ReasonCode.PEER_TOO_LARGE,
                 )
             if passed_s > self._bounds.deadline_s:
                 return PeerFailed(
-                    f"the PACS took more than {self._bounds.deadline_s:.0f} s", reason=PeerReason.TOO_SLOW
+                    f"the PACS took more than {self._bounds.deadline_s:.0f} s", reason_code=ReasonCode.PEER_TOO_SLOW
                 )
             if self._is_slow():
                 return PeerFailed(
                     f"the PACS sends less than {self._bounds.least_bytes_s:.0f} bytes per second",
-                    reason=PeerReason.TOO_SLOW,
+                    reason_code=ReasonCode.PEER_TOO_SLOW,
                 )
             return None
 
@@ -117,7 +119,7 @@ class BoundedAnswer:
             chunk = self._raw.read1(size, decode_content=False)
         except (HTTPError, OSError, ValueError):
             raise self._meter.failure() or PeerFailed(
-                "the PACS broke its answer off", reason=PeerReason.NO_ANSWER
+                "the PACS broke its answer off", reason_code=ReasonCode.PEER_NO_ANSWER
             ) from None
         finally:
             self._meter.came(len(chunk))
@@ -143,7 +145,7 @@ def bounded_get(url: str, headers: Mapping[str, str], bounds: AnswerBounds) -> I
                 )
             except (requests.RequestException, OSError, ValueError) as error:
                 raise meter.failure() or PeerFailed(
-                    f"the PACS cannot be reached ({type(error).__name__})", reason=PeerReason.UNREACHABLE
+                    f"the PACS cannot be reached ({type(error).__name__})", reason_code=ReasonCode.PEER_UNREACHABLE
                 ) from None
             with contextlib.closing(response):
                 failure = meter.failure()

@@ -14,9 +14,10 @@ from email.message import Message
 from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.dicom.header import read_header
-from radir_pacs.errors import DicomRefused, NotFound, PeerFailed, PeerReason, SettingError, StorageFailed, TooLarge
+from radir_pacs.errors import DicomRefused, NotFound, PeerFailed, SettingError, StorageFailed, TooLarge
 from radir_pacs.intake import MISMATCH, OUT_OF_RESOURCES, Intake
 from radir_pacs.multipart import BrokenMultipart, MultipartReader
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import Job
 
 from .bounded_answer import AnswerBounds, BoundedAnswer, bounded_get
@@ -70,12 +71,14 @@ class PullStudy:
                     else:
                         refused += 1
         except BrokenMultipart as error:
-            raise PeerFailed(f"the PACS's answer is malformed: {error}", reason=PeerReason.BAD_ANSWER) from None
+            raise PeerFailed(
+                f"the PACS's answer is malformed: {error}", reason_code=ReasonCode.PEER_BAD_ANSWER
+            ) from None
         if kept:
             self._catalogue.complete_now(job.key)
         said = f"{kept} instances kept, {refused} refused"
         if refused:  # the same ones would be refused again; radir problems lists them
-            self._catalogue.fail(job, said, retry=False, reason=PeerReason.INCOMPLETE)
+            self._catalogue.fail(job, said, retry=False, reason_code=ReasonCode.PEER_INCOMPLETE)
         else:
             self._catalogue.finish(job, said)
 
@@ -91,7 +94,7 @@ class PullStudy:
             if answer.status == 204:
                 return
             if answer.status != 200:
-                raise PeerFailed(f"the PACS answers with status {answer.status}", reason=PeerReason.REFUSED)
+                raise PeerFailed(f"the PACS answers with status {answer.status}", reason_code=ReasonCode.PEER_REFUSED)
             yield from _parts(answer)
 
     def _keep(self, body: Iterable[bytes], study_uid: str) -> bool:
@@ -122,14 +125,14 @@ def _parts(answer: BoundedAnswer) -> Iterator[Iterable[bytes]]:
     said["Content-Type"] = answer.headers.get("Content-Type", "")
     kind = said.get_content_type()
     if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise PeerFailed("the PACS compresses its answer unasked", reason=PeerReason.BAD_ANSWER)
+        raise PeerFailed("the PACS compresses its answer unasked", reason_code=ReasonCode.PEER_BAD_ANSWER)
     if kind == DICOM:
         yield _chunks(answer)
     elif kind == "multipart/related":
         for part in MultipartReader(answer, str(said.get_param("boundary", ""))):
             yield part.body
     else:
-        raise PeerFailed("the PACS answers with something else than DICOM", reason=PeerReason.BAD_ANSWER)
+        raise PeerFailed("the PACS answers with something else than DICOM", reason_code=ReasonCode.PEER_BAD_ANSWER)
 
 
 def _chunks(answer: BoundedAnswer) -> Iterator[bytes]:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.part import Part
 from radir_pacs.catalogue.rows import JobProgress
-from radir_pacs.errors import LeaseLost, NotFound, RadirError
+from radir_pacs.errors import LeaseLost, NotFound
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import Job, JobKind, JobState
 
 RING_AGAIN_S = 30.0  # a bell not answered for so long is taken for lost
@@ -50,14 +51,14 @@ class Jobs(Part):
         with self._database.transaction() as connection:
             return finish(connection, job, note)
 
-    def fail(self, job: Job, error: str, *, retry: bool = True, reason: str = RadirError.code) -> JobState:
+    def fail(self, job: Job, error: str, *, reason_code: ReasonCode = ReasonCode.OTHER, retry: bool = True) -> JobState:
         """One attempt failed. PENDING: tried again; FAILED: for good, and its study is QUARANTINED with ``error``.
 
-        ``error`` words the ``reason``, a `RadirError.code`, and names no patient. Raises LeaseLost.
+        ``error`` names no patient. Raises LeaseLost.
         """
         with self._database.transaction() as connection:
             _lock_subject(connection, job)
-            return _fail(connection, job, error, retry, reason)
+            return _fail(connection, job, error, reason_code, retry)
 
     def sweep(self) -> int:
         """Take jobs from holders that went silent; returns how many."""
@@ -69,7 +70,7 @@ class Jobs(Part):
                 _lock_subject(connection, job)
                 if run(connection, "still_expired", id=job.id, token=job.token).fetchone():
                     error = f"the worker stopped without a word in attempt {job.attempt}"
-                    _fail(connection, job, error, True, LeaseLost.code)
+                    _fail(connection, job, error, ReasonCode.WORKER_KILLED, retry=True)
                     swept += 1
         return swept
 
@@ -107,12 +108,6 @@ class Jobs(Part):
         if row is None:
             raise NotFound(f"there is no job {job_id}")
         return JobProgress(**row)
-
-    def failing_jobs(self, kinds: Sequence[JobKind], limit: int) -> tuple[JobProgress, ...]:
-        """Jobs that failed for good or are tried again, newest first."""
-        with self._database.transaction() as connection:
-            rows = run(connection, "failing_jobs", kinds=list(kinds), limit=limit).fetchall()
-        return tuple(JobProgress(**row) for row in rows)
 
     def enqueue_merge(self, model_id: str, region: str, rest_s: float = 600.0) -> bool:
         """Ask for a partition's merge unless one is open, or failed for good less than ``rest_s`` ago."""
@@ -170,8 +165,8 @@ def _lock_subject(connection: Connection, job: Job) -> None:
         run(connection, "lock_study", study_uid=job.key)
 
 
-def _fail(connection: Connection, job: Job, error: str, retry: bool, reason: str) -> JobState:
-    values = {"id": job.id, "token": job.token, "error": error, "retry": retry, "reason": reason}
+def _fail(connection: Connection, job: Job, error: str, reason_code: ReasonCode, retry: bool) -> JobState:
+    values = {"id": job.id, "token": job.token, "error": error, "retry": retry, "reason_code": reason_code}
     row = run(connection, "fail", values, backoff_s=BACKOFF_S * 2 ** (job.attempt - 1)).fetchone()
     if row is None:
         raise LeaseLost

@@ -500,7 +500,7 @@ SELECT id FROM job WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s
 -- name: finish
 -- Done; or once more, when the key was asked for while the job ran.
 UPDATE job SET state = CASE WHEN again THEN 'PENDING' ELSE 'DONE' END, attempt = CASE WHEN again THEN 0 ELSE attempt END,
-    again = FALSE, error = %(note)s, reason = NULL, lease_until = NULL, rung_at = NULL, run_after = now(), changed_at = now()
+    again = FALSE, error = %(note)s, reason_code = NULL, lease_until = NULL, rung_at = NULL, run_after = now(), changed_at = now()
 WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s
 RETURNING state;
 
@@ -510,7 +510,7 @@ UPDATE job SET
     state = CASE WHEN again OR (%(retry)s::boolean AND attempt < max_attempts) THEN 'PENDING' ELSE 'FAILED' END,
     attempt = CASE WHEN again THEN 0 ELSE attempt END,
     run_after = now() + make_interval(secs => CASE WHEN again THEN 0 ELSE %(backoff_s)s::float8 END),
-    again = FALSE, error = %(error)s, reason = %(reason)s, lease_until = NULL, rung_at = NULL, changed_at = now()
+    again = FALSE, error = %(error)s, reason_code = %(reason_code)s, lease_until = NULL, rung_at = NULL, changed_at = now()
 WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s
 RETURNING state;
 
@@ -545,15 +545,7 @@ SELECT id, kind, key, state, attempt, max_attempts, token, error, again FROM job
 
 -- name: job_progress
 -- How a job goes, for who asked for it.
-SELECT id, kind, key, state, attempt, max_attempts, reason, error AS message, changed_at FROM job WHERE id = %(id)s;
-
--- name: failing_jobs
--- Jobs of these kinds that failed for good, or are tried again after a failure; newest first. A later job for the same
--- key takes the place of one that failed.
-SELECT id, kind, key, state, attempt, max_attempts, reason, error AS message, changed_at FROM job
-WHERE kind = ANY(%(kinds)s::text[]) AND (state = 'FAILED' OR (state IN ('PENDING', 'RUNNING') AND reason IS NOT NULL))
-    AND NOT EXISTS (SELECT FROM job AS later WHERE later.kind = job.kind AND later.key = job.key AND later.id > job.id)
-ORDER BY id DESC LIMIT %(limit)s;
+SELECT id, kind, key, state, attempt, max_attempts, reason_code, error AS message, changed_at FROM job WHERE id = %(id)s;
 
 -- name: prune_jobs
 -- Jobs that ended long ago.

@@ -64,7 +64,7 @@ class CatalogueSeries:
 
 @dataclass(frozen=True, kw_only=True)
 class JobProgress:
-    """How a job goes. ``reason`` is the code of its last failure, ``message`` words that or its result."""
+    """How a job goes. ``reason_code`` is a `ReasonCode` of its last failure, ``message`` words that or its result."""
 
     id: int
     kind: JobKind
@@ -72,7 +72,7 @@ class JobProgress:
     state: JobState
     attempt: int
     max_attempts: int
-    reason: str | None
+    reason_code: str | None
     message: str | None
     changed_at: datetime
 

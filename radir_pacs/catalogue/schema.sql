@@ -181,7 +181,7 @@ CREATE TABLE job (
     error         text,
     created_at    timestamptz NOT NULL DEFAULT now(),
     changed_at    timestamptz NOT NULL DEFAULT now(),
-    reason        text                                -- code of the last failure (RadirError.code); error words it
+    reason_code   text                                -- of the last failure; error words it
 );
 CREATE UNIQUE INDEX one_open_job ON job (kind, key) WHERE state IN ('PENDING', 'RUNNING');
 CREATE INDEX job_open ON job (state, run_after) WHERE state IN ('PENDING', 'RUNNING');

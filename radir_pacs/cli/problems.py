@@ -1,4 +1,4 @@
-"""``radir problems``: which studies were not encoded, which instances were refused, which transfers fail, and why."""
+"""``radir problems``: which studies were not encoded, which instances were refused, and why."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from rich.table import Table
 from rich.text import Text
 
 from radir_pacs import config
-from radir_pacs.catalogue import Catalogue, JobProgress
+from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli.output import out, print_json
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
-from radir_pacs.types import JobKind, JobState, StudyState
+from radir_pacs.types import StudyState
 
 _STATES = (StudyState.QUARANTINED, StudyState.SKIPPED)
-_TRANSFERS = (JobKind.PULL, JobKind.SEND)
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
-        "problems", help="studies not encoded, instances refused, pulls and sent reports that fail, and why"
+        "problems", help="studies that were not encoded and instances that were refused, and why"
     )
     parser.add_argument("--limit", type=int, default=50, help="how many of each (default 50)")
     parser.add_argument("--json", action="store_true", help="for machines")
@@ -35,7 +34,6 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     with Catalogue.open(settings) as catalogue:
         studies = [study for state in _STATES for study in catalogue.studies_in(state, args.limit)]
         refusals = catalogue.refusals(args.limit)
-        transfers = catalogue.failing_jobs(_TRANSFERS, args.limit)
     if args.json:
         print_json(
             {
@@ -50,37 +48,16 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
                     }
                     for r in refusals
                 ],
-                "transfers": [
-                    {
-                        "job": t.id,
-                        "kind": t.kind,
-                        "key": t.key,
-                        "state": t.state,
-                        "attempt": t.attempt,
-                        "max_attempts": t.max_attempts,
-                        "reason": t.reason,
-                        "message": t.message,
-                        "at": t.changed_at,
-                    }
-                    for t in transfers
-                ],
             }
         )
         return 0
-    if not studies and not refusals and not transfers:
+    if not studies and not refusals:
         out.print("none")
         return 0
     _table("studies", ("state", "study", "why"), [(s.state, s.study_uid, s.reason or "") for s in studies])
     rows = [(f"{r.at:%Y-%m-%d %H:%M:%S}", r.source, r.sop_uid or "-", r.reason) for r in refusals]
     _table("refused", ("at (UTC)", "from", "instance", "why"), rows)
-    columns = ("at (UTC)", "what", "study or report", "attempt", "reason", "why")
-    _table("transfers", columns, [(f"{t.changed_at:%Y-%m-%d %H:%M:%S}", *_transfer(t)) for t in transfers])
     return 0
-
-
-def _transfer(job: JobProgress) -> tuple[str, ...]:
-    attempt = "given up" if job.state == JobState.FAILED else f"{job.attempt} of {job.max_attempts}"
-    return job.kind, job.key, attempt, job.reason or "", job.message or ""
 
 
 def _table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

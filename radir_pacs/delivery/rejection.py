@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from radir_pacs.delivery.destination import Destination
-from radir_pacs.errors import PeerFailed, PeerReason
+from radir_pacs.errors import PeerFailed
+from radir_pacs.reasons import ReasonCode
 
 _USER, _PRESENTATION = 1, 3  # sources of an A-ASSOCIATE-RJ: the application, the presentation layer
 _CALLING_UNKNOWN, _CALLED_UNKNOWN = (_USER, 3), (_USER, 7)
@@ -23,16 +25,23 @@ _WORDS: Mapping[tuple[int, int], str] = {
 
 def rejection(association: Association, destination: Destination) -> PeerFailed:
     """The failure behind an association that was not established."""
-    if association.is_rejected:
-        return PeerFailed(f"{destination} rejects the association {_why(association)}", reason=PeerReason.REJECTED)
+    answer = _rejecting_answer(association)
+    if answer is not None:
+        why = _why(association, (answer.result_source, answer.diagnostic))
+        return PeerFailed(f"{destination} rejects the association {why}", reason_code=ReasonCode.PEER_REJECTED)
     if association.rejected_contexts:  # answered, without one presentation context
-        return PeerFailed(f"{destination} accepts none of these kinds of object", reason=PeerReason.NOT_SUPPORTED)
-    return PeerFailed(f"{destination} does not answer", reason=PeerReason.UNREACHABLE)
+        none = f"{destination} accepts none of these kinds of object"
+        return PeerFailed(none, reason_code=ReasonCode.PEER_NOT_SUPPORTED)
+    return PeerFailed(f"{destination} does not answer", reason_code=ReasonCode.PEER_UNREACHABLE)
 
 
-def _why(association: Association) -> str:
-    answer = association.acceptor.primitive
-    given = (getattr(answer, "result_source", None), getattr(answer, "diagnostic", None))
+def _rejecting_answer(association: Association) -> A_ASSOCIATE | None:
+    """The A-ASSOCIATE-RJ, also one that ended the connection so quickly that pynetdicom took it for none at all."""
+    answer = association.acceptor.primitive if association.is_rejected else association.dul.receive_pdu()
+    return answer if isinstance(answer, A_ASSOCIATE) and answer.result else None
+
+
+def _why(association: Association, given: tuple[int | None, int | None]) -> str:
     if given == _CALLING_UNKNOWN:
         return (
             f"as it does not admit the calling AE title {association.requestor.ae_title}: add it there"

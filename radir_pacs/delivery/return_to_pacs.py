@@ -17,7 +17,8 @@ from pynetdicom.events import Event
 
 from radir_pacs.delivery.destination import Destination
 from radir_pacs.delivery.rejection import rejection
-from radir_pacs.errors import PeerFailed, PeerReason
+from radir_pacs.errors import PeerFailed
+from radir_pacs.reasons import ReasonCode
 
 CALLING_AE_TITLE = "RADIR"
 BUDGET_S = 10.0
@@ -53,12 +54,12 @@ def return_to_pacs(
             answer = association.send_c_store(ds)
         except ValueError:  # no presentation context accepted
             raise PeerFailed(
-                f"{destination} takes no object of this SOP class", reason=PeerReason.NOT_SUPPORTED
+                f"{destination} takes no object of this SOP class", reason_code=ReasonCode.PEER_NOT_SUPPORTED
             ) from None
         except RuntimeError:  # the association ended under our hands
             if attempt.late:
                 raise _too_slow(destination) from None
-            raise PeerFailed(f"{destination} ended the association", reason=PeerReason.NO_ANSWER) from None
+            raise PeerFailed(f"{destination} ended the association", reason_code=ReasonCode.PEER_NO_ANSWER) from None
         finally:
             if not attempt.late:
                 association.release()
@@ -68,14 +69,16 @@ def return_to_pacs(
     if status is None and attempt.late:
         raise _too_slow(destination)
     if status is None:
-        raise PeerFailed(f"{destination} did not answer the C-STORE", reason=PeerReason.NO_ANSWER)
+        raise PeerFailed(f"{destination} did not answer the C-STORE", reason_code=ReasonCode.PEER_NO_ANSWER)
     if status != 0x0000 and status & 0xF000 != 0xB000:
-        raise PeerFailed(f"{destination} refuses the object with status {status:04X}", reason=PeerReason.REFUSED)
+        raise PeerFailed(
+            f"{destination} refuses the object with status {status:04X}", reason_code=ReasonCode.PEER_REFUSED
+        )
     return int(status)
 
 
 def _too_slow(destination: Destination) -> PeerFailed:
-    return PeerFailed(f"{destination} is too slow", reason=PeerReason.TOO_SLOW)
+    return PeerFailed(f"{destination} is too slow", reason_code=ReasonCode.PEER_TOO_SLOW)
 
 
 @dataclass

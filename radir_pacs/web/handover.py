@@ -32,7 +32,7 @@ def job(study: str, number: int) -> Response:
             "state": found.state,
             "attempt": found.attempt,
             "max_attempts": found.max_attempts,
-            "reason": found.reason,
+            "reason_code": found.reason_code,
             "message": found.message,
         }
     )

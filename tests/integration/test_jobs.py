@@ -11,6 +11,7 @@ import pytest
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import LeaseLost
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import Job, JobKind, JobState, StudyState
 from tests.catalogue_material import MODEL, add, claimed, encoding, header, register
 
@@ -242,28 +243,15 @@ def test_a_merge_is_asked_for_once_and_rests_after_failing_for_good(catalogue: C
     assert catalogue.enqueue_merge(MODEL, "chest", rest_s=0)
 
 
-def test_what_failed_is_listed_until_it_went_well(catalogue: Catalogue) -> None:
-    def claim() -> Job:
-        job = catalogue.claim(catalogue.enqueue(JobKind.PULL, "2.25.1"), "test")
-        assert job is not None
-        return job
-
-    catalogue.fail(claim(), "the PACS took too long", retry=False, reason="peer_too_slow")
-    catalogue.enqueue(JobKind.PULL, "2.25.2")
-    (listed,) = catalogue.failing_jobs((JobKind.PULL, JobKind.SEND), 9)
-    assert (listed.key, listed.state, listed.reason) == ("2.25.1", JobState.FAILED, "peer_too_slow")
-    assert catalogue.failing_jobs((JobKind.SEND,), 9) == ()
-    again = claim()
-    assert catalogue.failing_jobs((JobKind.PULL,), 9) == (), "it is tried once more"
-    catalogue.finish(again, "3 instances kept")
-    assert catalogue.failing_jobs((JobKind.PULL,), 9) == ()
-    done = catalogue.job_progress(again.id)
-    assert (done.state, done.reason, done.message) == (JobState.DONE, None, "3 instances kept")
-
-
-def test_a_failure_has_a_code_whoever_says_it(catalogue: Catalogue) -> None:
-    """Also where nobody says anything: a worker that died."""
+def test_a_failure_has_a_code_until_the_job_goes_well(catalogue: Catalogue) -> None:
     job = catalogue.claim(catalogue.enqueue(JobKind.SEND, "2.25.1", max_attempts=7), "test")
     assert job is not None and job.max_attempts == 7
-    catalogue.fail(job, "internal error (KeyError)")
-    assert catalogue.job_progress(job.id).reason == "error"
+    catalogue.enqueue(JobKind.SEND, "2.25.1")  # asked for again: the next attempt is due at once
+    catalogue.fail(job, "the PACS is too slow", reason_code=ReasonCode.PEER_TOO_SLOW)
+    found = catalogue.job_progress(job.id)
+    assert (found.state, found.reason_code, found.message) == ("PENDING", "PEER_TOO_SLOW", "the PACS is too slow")
+    again = catalogue.claim(job.id, "test")
+    assert again is not None
+    catalogue.finish(again, "sent")
+    found = catalogue.job_progress(job.id)
+    assert (found.state, found.reason_code, found.message) == (JobState.DONE, None, "sent")

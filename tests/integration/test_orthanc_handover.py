@@ -203,7 +203,7 @@ def test_a_pull_that_fails_is_asked_for_again(serve: Callable[..., Web], tmp_pat
 
         def failed() -> bool:
             fail()
-            return "peer_answer_too_large" in (orthanc.get("/radir/status")["queue"]["last_error"] or "")
+            return "PEER_TOO_LARGE" in (orthanc.get("/radir/status")["queue"]["last_error"] or "")
 
         eventually(failed)
         assert web.catalogue.sop_uids_of(study) == []

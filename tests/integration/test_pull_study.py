@@ -18,8 +18,9 @@ import requests
 from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
-from radir_pacs.errors import NotFound, PeerFailed, PeerReason, SettingError
+from radir_pacs.errors import NotFound, PeerFailed, SettingError
 from radir_pacs.intake import Intake
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import Job, JobKind, JobState, StudyState
 from radir_workers import bounded_answer
 from radir_workers.bounded_answer import AnswerBounds, Meter
@@ -81,10 +82,10 @@ def test_a_study_that_the_pacs_has_not_is_not_tried_again(here: Here, web: Web) 
 def test_a_pacs_that_is_down_or_talks_nonsense_is_worth_another_attempt(here: Here, web: Web) -> None:
     with pytest.raises(PeerFailed, match="cannot be reached") as caught:
         here.pull(f"http://127.0.0.1:{free_port()}", "1.2.3")
-    assert caught.value.reason is PeerReason.UNREACHABLE
+    assert caught.value.reason_code is ReasonCode.PEER_UNREACHABLE
     with pytest.raises(PeerFailed, match="status 4") as caught:
         here.pull(web.base, "no-uid")
-    assert caught.value.reason is PeerReason.REFUSED
+    assert caught.value.reason_code is ReasonCode.PEER_REFUSED
 
 
 def test_without_a_pacs_nothing_can_be_pulled(here: Here, web: Web, serve: Callable[..., Web]) -> None:
@@ -133,14 +134,14 @@ def pacs(
         server.shutdown()
 
 
-def failing(here: Here, url: str, bounds: AnswerBounds) -> tuple[PeerReason, float]:
+def failing(here: Here, url: str, bounds: AnswerBounds) -> tuple[ReasonCode, float]:
     """How a pull ends, and after how many seconds."""
     began = time.monotonic()
     with pytest.raises(PeerFailed) as caught:
         here.pull(url, "1.2.3", bounds)
     assert here.catalogue.sop_uids_of("1.2.3") == []
     assert not list(here.blobs.incoming_folder.iterdir()), "nothing half taken stays"
-    return caught.value.reason, time.monotonic() - began
+    return caught.value.reason_code, time.monotonic() - began
 
 
 def endless(send: Send) -> None:
@@ -164,7 +165,7 @@ def trickle(send: Send) -> None:
 def test_an_endless_answer_ends_at_the_bound_of_bytes(here: Here, answer: Callable[[Send], None]) -> None:
     with pacs(answer) as url:
         bounds = AnswerBounds(most_bytes=8 * MIB, least_bytes_s=0, deadline_s=60)
-        assert failing(here, url, bounds)[0] is PeerReason.TOO_LARGE
+        assert failing(here, url, bounds)[0] is ReasonCode.PEER_TOO_LARGE
 
 
 def test_a_byte_a_moment_ends_at_the_least_rate(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,14 +173,14 @@ def test_a_byte_a_moment_ends_at_the_least_rate(here: Here, monkeypatch: pytest.
     with pacs(trickle) as url:
         bounds = AnswerBounds(most_bytes=MIB, least_bytes_s=1024, deadline_s=60)
         reason, seconds = failing(here, url, bounds)
-    assert reason is PeerReason.TOO_SLOW and seconds < 20
+    assert reason is ReasonCode.PEER_TOO_SLOW and seconds < 20
 
 
 def test_any_answer_ends_at_the_deadline(here: Here) -> None:
     with pacs(trickle) as url:
         bounds = AnswerBounds(most_bytes=MIB, least_bytes_s=0, deadline_s=1)
         reason, seconds = failing(here, url, bounds)
-    assert reason is PeerReason.TOO_SLOW and seconds < 20
+    assert reason is ReasonCode.PEER_TOO_SLOW and seconds < 20
 
 
 def test_a_pacs_that_says_nothing_is_given_up(here: Here) -> None:
@@ -187,7 +188,7 @@ def test_a_pacs_that_says_nothing_is_given_up(here: Here) -> None:
     with socket_server(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 10_000) as url:
         bounds = AnswerBounds(most_bytes=MIB, least_bytes_s=0, deadline_s=60, first_byte_s=1)
         reason, seconds = failing(here, url, bounds)
-    assert reason is PeerReason.NO_ANSWER and seconds < 20
+    assert reason is ReasonCode.PEER_NO_ANSWER and seconds < 20
 
 
 @contextmanager
@@ -210,17 +211,17 @@ def socket_server(said: bytes) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("answer", "kind", "length", "reason"),
     [
-        (lambda send: send(PART + bytes(300)), MULTIPART, None, PeerReason.BAD_ANSWER),
-        (lambda send: send(PART + bytes(300)), MULTIPART, 5000, PeerReason.NO_ANSWER),
-        (lambda send: send(b"rubbish"), MULTIPART, None, PeerReason.BAD_ANSWER),
-        (lambda send: send(b"<html>"), "text/html", None, PeerReason.BAD_ANSWER),
-        (lambda send: send(b"{}"), "", None, PeerReason.BAD_ANSWER),
-        (lambda send: send(PART), "multipart/related", None, PeerReason.BAD_ANSWER),
+        (lambda send: send(PART + bytes(300)), MULTIPART, None, ReasonCode.PEER_BAD_ANSWER),
+        (lambda send: send(PART + bytes(300)), MULTIPART, 5000, ReasonCode.PEER_NO_ANSWER),
+        (lambda send: send(b"rubbish"), MULTIPART, None, ReasonCode.PEER_BAD_ANSWER),
+        (lambda send: send(b"<html>"), "text/html", None, ReasonCode.PEER_BAD_ANSWER),
+        (lambda send: send(b"{}"), "", None, ReasonCode.PEER_BAD_ANSWER),
+        (lambda send: send(PART), "multipart/related", None, ReasonCode.PEER_BAD_ANSWER),
     ],
     ids=["breaks off", "shorter than said", "rubbish", "a page", "no type", "no boundary"],
 )
 def test_an_answer_that_is_none_is_tried_again(
-    here: Here, answer: Callable[[Send], None], kind: str, length: int | None, reason: PeerReason
+    here: Here, answer: Callable[[Send], None], kind: str, length: int | None, reason: ReasonCode
 ) -> None:
     with pacs(answer, kind, length) as url:
         assert failing(here, url, WIDE)[0] is reason
@@ -249,7 +250,7 @@ def test_what_is_refused_makes_the_pull_fail_and_stands_among_the_refusals(here:
     with pacs(lambda send: send(body)) as url:
         job = here.pull(url, "1.2.3")
     found = here.catalogue.job_progress(job.id)
-    assert (found.state, found.reason) == (JobState.FAILED, PeerReason.INCOMPLETE)
+    assert (found.state, found.reason_code) == (JobState.FAILED, ReasonCode.PEER_INCOMPLETE)
     assert found.message == "1 instances kept, 3 refused"
     assert len(here.catalogue.refusals()) == 3
     assert here.catalogue.study("1.2.3").state is StudyState.STABLE, "what came is encoded all the same"
@@ -283,14 +284,14 @@ def test_by_tls_it_is_the_same(here: Here, tmp_path: Path, monkeypatch: pytest.M
     with pacs(lambda send: send(part10(ds)), "application/dicom", certificate=certificate) as url:
         with pytest.raises(PeerFailed) as caught:
             here.pull(url, ds.StudyInstanceUID)
-        assert caught.value.reason is PeerReason.UNREACHABLE
+        assert caught.value.reason_code is ReasonCode.PEER_UNREACHABLE
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "public.pem"))
         here.fail_open_job(ds.StudyInstanceUID)
         here.pull(url, ds.StudyInstanceUID)
     assert here.catalogue.sop_uids_of(ds.StudyInstanceUID) == [ds.SOPInstanceUID]
     with pacs(trickle, certificate=certificate) as url:
         bounds = AnswerBounds(most_bytes=MIB, least_bytes_s=0, deadline_s=1)
-        assert failing(here, url, bounds)[0] is PeerReason.TOO_SLOW
+        assert failing(here, url, bounds)[0] is ReasonCode.PEER_TOO_SLOW
 
 
 def test_our_own_time_is_not_the_senders() -> None:
@@ -307,7 +308,7 @@ def test_our_own_time_is_not_the_senders() -> None:
     meter.asks()
     now[0] += 14
     failure = meter.failure()
-    assert failure is not None and failure.reason is PeerReason.TOO_SLOW, "6 kB in 17 s of waiting"
+    assert failure is not None and failure.reason_code is ReasonCode.PEER_TOO_SLOW, "6 kB in 17 s of waiting"
 
 
 def test_how_a_pull_goes_can_be_asked(here: Here, serve: Callable[..., Web]) -> None:
@@ -317,9 +318,13 @@ def test_how_a_pull_goes_can_be_asked(here: Here, serve: Callable[..., Web]) -> 
     assert requests.get(url, timeout=30).json()["state"] == "PENDING"
     job = here.catalogue.claim(asked["job"], "test")
     assert job is not None
-    here.catalogue.fail(job, "the PACS took too long", retry=False, reason=PeerReason.TOO_SLOW)
+    here.catalogue.fail(job, "the PACS took too long", retry=False, reason_code=ReasonCode.PEER_TOO_SLOW)
     told = requests.get(url, timeout=30).json()
-    assert (told["state"], told["reason"], told["message"]) == ("FAILED", "peer_too_slow", "the PACS took too long")
+    assert (told["state"], told["reason_code"], told["message"]) == (
+        "FAILED",
+        "PEER_TOO_SLOW",
+        "the PACS took too long",
+    )
     assert requests.get(url.replace("1.2.3", "1.2.4"), timeout=30).status_code == 404
     assert requests.get(web.root + "/api/studies/1.2.3/jobs/999", timeout=30).status_code == 404
     encode = here.catalogue.enqueue(JobKind.ENCODE, "1.2.3")

@@ -23,7 +23,8 @@ from pynetdicom.association import Association
 from radir_pacs.cli import main
 from radir_pacs.delivery.return_to_pacs import return_to_pacs
 from radir_pacs.delivery.send import SendOutcome, files_below, send_files
-from radir_pacs.errors import PeerFailed, PeerReason
+from radir_pacs.errors import PeerFailed
+from radir_pacs.reasons import ReasonCode
 from tests.conftest import free_port
 from tests.dicom_files import DX, radiograph, save
 from tests.integration.test_return_to_pacs import peer, scp
@@ -195,10 +196,10 @@ def test_a_rejection_says_why_and_what_to_do(answer: tuple[int, int, int], said:
     with rejecting(*answer) as port:
         with pytest.raises(PeerFailed) as caught:
             send_files([path], peer(port))
-        assert caught.value.reason is PeerReason.REJECTED and said in str(caught.value)
+        assert caught.value.reason_code is ReasonCode.PEER_REJECTED and said in str(caught.value)
         with pytest.raises(PeerFailed) as caught:
             return_to_pacs(report(), peer(port))
-        assert caught.value.reason is PeerReason.REJECTED
+        assert caught.value.reason_code is ReasonCode.PEER_REJECTED
         assert said.replace("RADIR-SEND", "RADIR") in str(caught.value)
 
 
@@ -215,7 +216,7 @@ def test_a_peer_that_takes_no_such_object_is_told_from_one_that_does_not_answer(
     path = save(radiograph(), tmp_path / "image.dcm")
     with scp(sop_class="1.2.840.10008.5.1.4.1.1.2") as (port, _), pytest.raises(PeerFailed) as caught:
         send_files([path], peer(port))
-    assert caught.value.reason is PeerReason.NOT_SUPPORTED
+    assert caught.value.reason_code is ReasonCode.PEER_NOT_SUPPORTED
     with pytest.raises(PeerFailed) as caught:
         send_files([path], peer(free_port()))
-    assert caught.value.reason is PeerReason.UNREACHABLE
+    assert caught.value.reason_code is ReasonCode.PEER_UNREACHABLE

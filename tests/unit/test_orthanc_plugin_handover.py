@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from radir_pacs.errors import PeerReason
+from radir_pacs.reasons import ReasonCode
 from tests.services import ROOT
 
 sys.path.append(str(ROOT / "orthanc_plugin"))  # as Orthanc's Python plugin does
@@ -213,11 +213,11 @@ def test_a_pull_counts_when_its_study_is_held(world: World, queue: Queue) -> Non
 
     assert not look(0) and queue.next_due(1) is None, "asked, and not asked again at once"
     assert not look(2), "it still runs"
-    world.pull = {"state": "FAILED", "reason": "peer_too_slow", "message": "the PACS took too long"}
-    with pytest.raises(NotTaken, match="peer_too_slow") as caught:
+    world.pull = {"state": "FAILED", "reason_code": "PEER_TOO_SLOW", "message": "the PACS took too long"}
+    with pytest.raises(NotTaken, match="PEER_TOO_SLOW") as caught:
         look(4)
     assert not isinstance(caught.value, Refused), "it may be quicker some day"
-    world.pull = {"state": "FAILED", "reason": PeerReason.INCOMPLETE, "message": "1 kept, 1 refused"}
+    world.pull = {"state": "FAILED", "reason_code": ReasonCode.PEER_INCOMPLETE, "message": "1 kept, 1 refused"}
     with pytest.raises(Refused, match="1 refused"):
         look(4)
     world.pull = {"state": "RUNNING"}

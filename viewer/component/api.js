@@ -104,7 +104,7 @@ export class Api {
     return (await this.post(`/api/studies/${encodeURIComponent(study)}/report?${query}`, Object.fromEntries(query))).json();
   }
 
-  /** @param {string} url @returns {Promise<{state: string, reason: string | null, message: string | null}>} */
+  /** @param {string} url @returns {Promise<{state: string, reason_code: string | null, message: string | null}>} */
   async job(url) {
     return (await this.ask(url)).json();
   }

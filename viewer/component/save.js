@@ -9,12 +9,12 @@ const LONGEST_LOOK_MS = 5000;
 
 /** Why a PACS did not take a report. @type {Record<string, Key>} */
 const WHY = {
-  peer_unreachable: 'why_unreachable',
-  peer_rejected_association: 'why_rejected',
-  peer_does_not_support_object: 'why_not_supported',
-  peer_refused: 'why_refused',
-  peer_did_not_answer: 'why_no_answer',
-  peer_too_slow: 'why_too_slow',
+  PEER_UNREACHABLE: 'why_unreachable',
+  PEER_REJECTED: 'why_rejected',
+  PEER_NOT_SUPPORTED: 'why_not_supported',
+  PEER_REFUSED: 'why_refused',
+  PEER_NO_ANSWER: 'why_no_answer',
+  PEER_TOO_SLOW: 'why_too_slow',
 };
 
 /**
@@ -32,10 +32,10 @@ export async function saveReport(server, study, query, say, show) {
     if (!url) return say('saved_sent', { destination });
     for (let pause = FIRST_LOOK_MS; ; pause = Math.min(pause * 1.5, LONGEST_LOOK_MS)) {
       const job = await server.job(url);
-      const error = job.reason && WHY[job.reason] ? say(WHY[job.reason]) : (job.message ?? '');
+      const error = job.reason_code && WHY[job.reason_code] ? say(WHY[job.reason_code]) : (job.message ?? '');
       if (job.state === 'DONE') return say('saved_sent', { destination });
       if (job.state === 'FAILED') return say('saved_not_sent', { destination, error });
-      const words = job.reason ? say('sending_again', { destination, error }) : say('sending', { destination });
+      const words = job.reason_code ? say('sending_again', { destination, error }) : say('sending', { destination });
       if (!show(words)) return words;
       await new Promise((done) => setTimeout(done, pause));
     }

@@ -1,3 +1,3 @@
 -- Why a job failed, as a code beside its wording.
 
-ALTER TABLE job ADD COLUMN reason text;  -- code of the last failure (RadirError.code); error words it
+ALTER TABLE job ADD COLUMN IF NOT EXISTS reason_code text;
