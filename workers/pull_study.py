@@ -75,12 +75,12 @@ class PullStudy:
                 f"the PACS's answer is malformed: {error}", reason_code=ReasonCode.PEER_BAD_ANSWER
             ) from None
         if kept:
-            self._catalogue.complete_now(job.key)
+            self._catalogue.studies.complete_now(job.key)
         said = f"{kept} instances kept, {refused} refused"
         if refused:  # the same ones would be refused again; radir problems lists them
-            self._catalogue.fail(job, said, retry=False, reason_code=ReasonCode.PEER_INCOMPLETE)
+            self._catalogue.jobs.fail(job, said, retry=False, reason_code=ReasonCode.PEER_INCOMPLETE)
         else:
-            self._catalogue.finish(job, said)
+            self._catalogue.jobs.finish(job, said)
 
     def _instances(self, study_uid: str) -> Generator[Iterable[bytes], None, None]:
         """The body of each part; it is to be read before the next one is asked for."""

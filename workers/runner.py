@@ -48,7 +48,7 @@ class Runner:
     def run(self, job_id: int) -> None:
         """Do the job unless somebody else has it. What goes wrong stands in the job row; nothing is raised."""
         try:
-            job = self._catalogue.claim(job_id, self._worker)
+            job = self._catalogue.jobs.claim(job_id, self._worker)
             if job is None:
                 return
             log.info("job begins", extra={"job": job.id, "kind": job.kind, "attempt": job.attempt})
@@ -70,11 +70,11 @@ class Runner:
         except RadirError as error:
             retry = not isinstance(error, _NEVER_BETTER)
             log.warning("job failed", extra={"job": job.id, "error": error.code, "retry": retry})
-            self._catalogue.fail(job, str(error), reason_code=error.reason_code, retry=retry)
+            self._catalogue.jobs.fail(job, str(error), reason_code=error.reason_code, retry=retry)
         except Exception as error:  # the edge of the process: a job must not take the worker along
             log.exception("job broke", extra={"job": job.id})
             text = f"internal error ({type(error).__name__})"
-            self._catalogue.fail(job, text, reason_code=ReasonCode.WORKER_FAILED)
+            self._catalogue.jobs.fail(job, text, reason_code=ReasonCode.WORKER_FAILED)
 
     @contextmanager
     def _heartbeat(self, job: Job) -> Iterator[None]:
@@ -89,7 +89,7 @@ class Runner:
                     self._give_up(EXIT_HUNG)
                     return
                 try:
-                    self._catalogue.heartbeat(job)
+                    self._catalogue.jobs.heartbeat(job)
                 except LeaseLost:
                     return  # the token will tell the body when it wants to commit
                 except RadirError as error:

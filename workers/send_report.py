@@ -30,11 +30,11 @@ class SendReport:
         """Raises PeerFailed, worth another attempt; NotFound when the report was deleted meanwhile."""
         if not self._destination:
             raise SettingError("return_destination: not set, reports cannot be sent")
-        report = pydicom.dcmread(self._blobs.path(self._catalogue.instance(job.key).content_sha256))
+        report = pydicom.dcmread(self._blobs.path(self._catalogue.instances.get(job.key).content_sha256))
         status = return_to_pacs(
             report,
             Destination.parse(self._destination),
             calling_ae_title=self._calling_ae_title,
             budget_s=self._budget_s,
         )
-        self._catalogue.finish(job, f"sent, status {status:04X}")
+        self._catalogue.jobs.finish(job, f"sent, status {status:04X}")

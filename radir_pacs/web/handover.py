@@ -47,5 +47,5 @@ def _study_of(found: JobProgress) -> str | None:
     if found.kind == JobKind.PULL:
         return found.key
     if found.kind == JobKind.SEND:
-        return services().catalogue.instance(found.key).study_uid
+        return services().catalogue.instances.get(found.key).study_uid
     return None

@@ -49,14 +49,14 @@ def judge(study: str) -> tuple[str, int]:
         )
     except ValueError as error:
         raise BadInput(str(error)) from None
-    services().catalogue.add_feedback(feedback)
+    services().catalogue.feedback.add(feedback)
     return "", 204
 
 
 @blueprint.get("/api/studies/<study>/feedback/<reader>")
 def judged(study: str, reader: str) -> Response:
     """What this reader has said of the study's cases."""
-    rows = services().catalogue.feedback_of(study, reader)
+    rows = services().catalogue.feedback.of_reader(study, reader)
     return jsonify(
         [
             {"case": row.case_study_uid, "region": row.region, "verdict": row.verdict, "reason": row.reason}
@@ -81,7 +81,7 @@ def report(study: str) -> tuple[Response, int]:
     if not context.settings.return_destination:
         return jsonify(result), 201
     sop_uid = str(document.SOPInstanceUID)
-    job = context.catalogue.enqueue(JobKind.SEND, sop_uid, context.settings.return_attempts)
+    job = context.catalogue.jobs.enqueue(JobKind.SEND, sop_uid, context.settings.return_attempts)
     result["destination"] = Destination.parse(context.settings.return_destination).ae_title
     result |= {"job": job, "job_url": job_url(study, job)}
     response = jsonify(result)

@@ -46,11 +46,11 @@ def test_a_slow_pacs_holds_up_neither_reports_nor_the_network(stack: Stack) -> N
             transfer_threads=3,
         )
         for number in range(10):
-            stack.catalogue.enqueue(JobKind.PULL, f"2.25.99{number}")
+            stack.catalogue.jobs.enqueue(JobKind.PULL, f"2.25.99{number}")
         stack.start("radir_workers", "transfer")
         stack.relay()
         eventually(lambda: running(stack) == 2, stack)
-        job_id = stack.catalogue.enqueue(JobKind.SEND, keep(stack, report()))
+        job_id = stack.catalogue.jobs.enqueue(JobKind.SEND, keep(stack, report()))
         eventually(lambda: state(stack, job_id) is JobState.DONE, stack)
         assert len(got) == 1 and running(stack) == 2
         stack.receive(1)
@@ -66,13 +66,13 @@ def test_a_transfer_process_that_is_killed_sends_again_what_it_had_not_ended(sta
         stack.settings = replace(
             stack.settings, pull_url=url, pull_least_kib_s=0.0, return_destination=f"PACS@127.0.0.1:{port}"
         )
-        pull = stack.catalogue.enqueue(JobKind.PULL, "2.25.991")
+        pull = stack.catalogue.jobs.enqueue(JobKind.PULL, "2.25.991")
         transfer = stack.start("radir_workers", "transfer")
         stack.relay()
         eventually(lambda: state(stack, pull) is JobState.RUNNING, stack)
         kill(transfer)
         uid = keep(stack, report())
-        sent = stack.catalogue.enqueue(JobKind.SEND, uid)
+        sent = stack.catalogue.jobs.enqueue(JobKind.SEND, uid)
         stack.start("radir_workers", "transfer")
         eventually(lambda: state(stack, sent) is JobState.DONE, stack)
         eventually(lambda: stack.catalogue.job_progress(pull).attempt >= 2, stack)

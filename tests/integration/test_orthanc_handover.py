@@ -183,7 +183,7 @@ def pulling(web: Web, url: str, bounds: AnswerBounds) -> Callable[[], None]:
     runner = Runner(web.catalogue, {JobKind.PULL: use_case}, worker="test", lease_s=60)
 
     def attempt() -> None:
-        for job_id in web.catalogue.pending_to_ring(9, kinds=(JobKind.PULL,)):
+        for job_id in web.catalogue.jobs.to_ring(9, kinds=(JobKind.PULL,)):
             runner.run(job_id)
 
     return attempt
@@ -217,7 +217,7 @@ def test_a_pull_that_fails_is_asked_for_again(serve: Callable[..., Web], tmp_pat
 
         eventually(handed_over)
     assert web.catalogue.sop_uids_of(study) == sorted(uids)
-    assert web.catalogue.study(study).state is StudyState.STABLE
+    assert web.catalogue.studies.get(study).state is StudyState.STABLE
 
 
 @pytest.mark.parametrize("meaning", ["keep", "follow"])

@@ -42,15 +42,15 @@ class Here:
         self.intake = Intake(catalogue, self.blobs, settings)
 
     def job(self, study_uid: str) -> Job:
-        claimed = self.catalogue.claim(self.catalogue.enqueue(JobKind.PULL, study_uid), "test")
+        claimed = self.catalogue.jobs.claim(self.catalogue.jobs.enqueue(JobKind.PULL, study_uid), "test")
         assert claimed is not None
         return claimed
 
     def fail_open_job(self, study_uid: str) -> None:
         """As the runner does when an attempt raises."""
-        job = self.catalogue.job(self.catalogue.enqueue(JobKind.PULL, study_uid))
+        job = self.catalogue.jobs.get(self.catalogue.jobs.enqueue(JobKind.PULL, study_uid))
         assert job is not None
-        self.catalogue.fail(job, "an attempt failed")
+        self.catalogue.jobs.fail(job, "an attempt failed")
 
     def pull(self, url: str, study_uid: str, bounds: AnswerBounds = WIDE) -> Job:
         job, pacs = self.job(study_uid), Pacs(url=url)
@@ -67,11 +67,11 @@ def test_what_is_here_already_is_known_by_its_content_and_the_study_is_complete(
     ds = radiograph()
     web.store(ds)
     job = here.pull(web.base, ds.StudyInstanceUID)
-    ended = here.catalogue.job(job.id)
+    ended = here.catalogue.jobs.get(job.id)
     assert ended is not None and ended.state is JobState.DONE
-    study = here.catalogue.study(ds.StudyInstanceUID)
+    study = here.catalogue.studies.get(ds.StudyInstanceUID)
     assert (study.instance_count, study.state) == (1, StudyState.STABLE)
-    assert here.catalogue.refusals() == ()
+    assert here.catalogue.refusals.recent() == ()
 
 
 def test_a_study_that_the_pacs_has_not_is_not_tried_again(here: Here, web: Web) -> None:
@@ -95,7 +95,7 @@ def test_without_a_pacs_nothing_can_be_pulled(here: Here, web: Web, serve: Calla
     other = serve(pull_url="http://127.0.0.1:9/dicom-web")
     answer = requests.post(other.base + "/studies/1.2.3/pull", timeout=30)
     assert answer.status_code == 202
-    asked = here.catalogue.job(answer.json()["job"])
+    asked = here.catalogue.jobs.get(answer.json()["job"])
     assert asked is not None and (asked.kind, asked.key) == (JobKind.PULL, "1.2.3")
 
 
@@ -234,12 +234,12 @@ def test_half_a_study_is_no_study(here: Here) -> None:
     with pacs(lambda send: send(whole[:-1000])) as url, pytest.raises(PeerFailed):
         here.pull(url, "1.2.3")
     assert len(here.catalogue.sop_uids_of("1.2.3")) == 1
-    assert here.catalogue.study("1.2.3").state is StudyState.RECEIVING
+    assert here.catalogue.studies.get("1.2.3").state is StudyState.RECEIVING
     here.fail_open_job("1.2.3")
     with pacs(lambda send: send(whole)) as url:
         here.pull(url, "1.2.3")
     assert len(here.catalogue.sop_uids_of("1.2.3")) == 2
-    assert here.catalogue.study("1.2.3").state is StudyState.STABLE
+    assert here.catalogue.studies.get("1.2.3").state is StudyState.STABLE
 
 
 def test_what_is_refused_makes_the_pull_fail_and_stands_among_the_refusals(here: Here) -> None:
@@ -252,10 +252,10 @@ def test_what_is_refused_makes_the_pull_fail_and_stands_among_the_refusals(here:
     found = here.catalogue.job_progress(job.id)
     assert (found.state, found.reason_code) == (JobState.FAILED, ReasonCode.PEER_INCOMPLETE)
     assert found.message == "1 instances kept, 3 refused"
-    assert len(here.catalogue.refusals()) == 3
-    assert here.catalogue.study("1.2.3").state is StudyState.STABLE, "what came is encoded all the same"
+    assert len(here.catalogue.refusals.recent()) == 3
+    assert here.catalogue.studies.get("1.2.3").state is StudyState.STABLE, "what came is encoded all the same"
     with pytest.raises(NotFound):
-        here.catalogue.study("1.2.9")
+        here.catalogue.studies.get("1.2.9")
 
 
 def test_one_instance_may_come_without_a_multipart_body(here: Here) -> None:
@@ -316,9 +316,9 @@ def test_how_a_pull_goes_can_be_asked(here: Here, serve: Callable[..., Web]) -> 
     asked = requests.post(web.base + "/studies/1.2.3/pull", timeout=30).json()
     url = web.root + asked["job_url"]
     assert requests.get(url, timeout=30).json()["state"] == "PENDING"
-    job = here.catalogue.claim(asked["job"], "test")
+    job = here.catalogue.jobs.claim(asked["job"], "test")
     assert job is not None
-    here.catalogue.fail(job, "the PACS took too long", retry=False, reason_code=ReasonCode.PEER_TOO_SLOW)
+    here.catalogue.jobs.fail(job, "the PACS took too long", retry=False, reason_code=ReasonCode.PEER_TOO_SLOW)
     told = requests.get(url, timeout=30).json()
     assert (told["state"], told["reason_code"], told["message"]) == (
         "FAILED",
@@ -327,6 +327,6 @@ def test_how_a_pull_goes_can_be_asked(here: Here, serve: Callable[..., Web]) -> 
     )
     assert requests.get(url.replace("1.2.3", "1.2.4"), timeout=30).status_code == 404
     assert requests.get(web.root + "/api/studies/1.2.3/jobs/999", timeout=30).status_code == 404
-    encode = here.catalogue.enqueue(JobKind.ENCODE, "1.2.3")
+    encode = here.catalogue.jobs.enqueue(JobKind.ENCODE, "1.2.3")
     assert requests.get(f"{web.root}/api/studies/1.2.3/jobs/{encode}", timeout=30).status_code == 404
     assert requests.get(web.root + "/api/studies/1.2.3/instances", timeout=30).json()["instances"] == []

@@ -83,7 +83,7 @@ def test_without_a_destination_it_stays_here(serve: Callable[..., Web]) -> None:
     assert {name: saved.json()[name] for name in ("destination", "job", "job_url")} == dict.fromkeys(
         ("destination", "job", "job_url")
     )
-    assert web.catalogue.pending_to_ring(9, kinds=(JobKind.SEND,)) == []
+    assert web.catalogue.jobs.to_ring(9, kinds=(JobKind.SEND,)) == []
 
 
 def test_ten_presses_towards_a_silent_pacs_hold_no_thread(serve: Callable[..., Web]) -> None:
@@ -144,7 +144,7 @@ def test_a_report_that_was_deleted_meanwhile_is_not_tried_again(serve: Callable[
     web = serve(return_destination=to(free_port()))
     archive(web)
     job_id = press_save(web).json()["job"]
-    web.catalogue.delete_study(uid(0))
+    web.catalogue.studies.delete(uid(0))
     use_case = SendReport(
         web.catalogue, web.blobs, destination=web.settings.return_destination, calling_ae_title="RADIR", budget_s=1.0
     )
@@ -160,11 +160,11 @@ def test_a_returned_report_that_comes_back_wakes_nothing(serve: Callable[..., We
         archive(web)
         attempt(web, press_save(web).json()["job"])
         (returned,) = got
-        before = {kind: web.catalogue.pending_to_ring(99, kinds=(kind,)) for kind in JobKind}
+        before = {kind: web.catalogue.jobs.to_ring(99, kinds=(kind,)) for kind in JobKind}
         returned.file_meta = FileMetaDataset()
         returned.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         web.store(returned)
-    assert {kind: web.catalogue.pending_to_ring(99, kinds=(kind,)) for kind in JobKind} == before
+    assert {kind: web.catalogue.jobs.to_ring(99, kinds=(kind,)) for kind in JobKind} == before
     assert len(got) == 1
 
 
@@ -187,7 +187,7 @@ def transfers(web: Web, budget_s: float = 5.0) -> Iterator[None]:
 
     def work() -> None:
         while not stop.wait(0.05):
-            for job_id in web.catalogue.pending_to_ring(9, kinds=(JobKind.SEND,)):
+            for job_id in web.catalogue.jobs.to_ring(9, kinds=(JobKind.SEND,)):
                 attempt(web, job_id, budget_s)
 
     thread = threading.Thread(target=work)
