@@ -101,8 +101,6 @@ setup(
             "compare = radir_training.evaluation.compare_command:register",
             "dataset = radir_training.datasets.command:register",
             "evaluate = radir_training.evaluation.evaluate_command:register",
-            "import-images = radir_pacs.dicom.import_images:register",
-            "mine = radir_pacs.reports.command:register",
             "phantom = radir_training.phantoms.command:register",
             "train = radir_training.command:register",
         ],

@@ -36,7 +36,6 @@ from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from radir_pacs.anatomy import trained
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue, stop_embedded
 from radir_pacs.catalogue.embedded import server_pid
 from radir_pacs.cli.supervisor import ONE_BLAS_THREAD
@@ -46,6 +45,7 @@ from radir_pacs.dicom.limits import DecodeLimits
 from radir_pacs.encode import CONFIGS, Bundle, Encoder, ModelRegion, Preprocessing
 from radir_pacs.encode.network import GLOBAL_REGION, RadirNetwork, view_index
 from radir_pacs.encode.tokenizer import Tokenizer
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import ImageKind, JobKind, StudyState
 from radir_training.phantoms.canvas import SIZES
 from radir_training.phantoms.hospital import Order, build

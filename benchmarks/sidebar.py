@@ -33,10 +33,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue, embedded
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.reports import PARSER, findings_to_json, mine
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Encoding, ImageKind
 from tests.catalogue_material import header
 from tests.conftest import free_port

@@ -10,13 +10,13 @@ import sys
 import threading
 
 from radir_pacs import config
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import RadirError
-from radir_pacs.intake import Intake
+from radir_pacs.intake.instances import Intake
 from radir_pacs.logs import set_up_logging
-from radir_pacs.pulse import pulse
+from radir_pacs.process_heartbeat import pulse
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import JobKind
 
 from .app import make_app, serve

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.dicom.limits import MIB, DecodeLimits
 from radir_pacs.errors import DicomRefused, NotFound, Quarantined, Skipped
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Encoding, Job, StudyState
 
 from .look_ahead import LookAhead

@@ -11,11 +11,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from radir_pacs.blobs import SWEEP_PARTS, BlobStore
 from radir_pacs.catalogue import Catalogue, PartitionSize
 from radir_pacs.config import Settings
 from radir_pacs.errors import RadirError, StorageFailed
 from radir_pacs.index import collect, collect_models, partition_folder, should_merge
+from radir_pacs.storage.blobs import SWEEP_PARTS, BlobStore
 from radir_pacs.types import ImageKind
 
 log = logging.getLogger(__name__)

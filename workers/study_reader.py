@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.dicom.eligibility import assemble, plan_study
 from radir_pacs.dicom.limits import DecodeLimits
 from radir_pacs.dicom.pixels import DecodedFrames, PixelDecoder
 from radir_pacs.errors import Skipped
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Encoding, ImageKind, InstanceHeader, Volume
 
 Content = Sequence[tuple[InstanceHeader, str]]  # a study's instances, each with the hash of its file

@@ -23,6 +23,8 @@ _OWN = {
     "delete": "admin",
     "demo": "demo",
     "feedback": "feedback",
+    "import-images": "import_images",
+    "mine": "mine",
     "models": "models",
     "reports": "reports",
     "resolve": "resolve",

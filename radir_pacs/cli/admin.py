@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 
 from radir_pacs import config
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli.output import out
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
+from radir_pacs.storage.blobs import BlobStore
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

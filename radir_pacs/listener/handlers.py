@@ -11,10 +11,10 @@ from typing import Any
 from pydicom import Dataset
 from pynetdicom import evt
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.errors import StorageFailed
-from radir_pacs.intake import OUT_OF_RESOURCES, Intake, StoreOutcome
+from radir_pacs.intake.instances import OUT_OF_RESOURCES, Intake, StoreOutcome
 from radir_pacs.listener.bounds import BoundedSocket
+from radir_pacs.storage.blobs import BlobStore
 
 log = logging.getLogger(__name__)
 

@@ -13,13 +13,13 @@ from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError
-from radir_pacs.intake import Intake
+from radir_pacs.intake.instances import Intake
 from radir_pacs.listener.bounds import MAX_PDU_BYTES, BoundedSocket, PeerBounds
 from radir_pacs.listener.handlers import Handlers
 from radir_pacs.listener.messages import GuardedDimse
+from radir_pacs.storage.blobs import BlobStore
 
 _MIB = 1 << 20
 _HANDSHAKE_S = 30

@@ -9,12 +9,12 @@ import sys
 import tempfile
 
 from radir_pacs import config
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import RadirError
 from radir_pacs.logs import set_up_logging
-from radir_pacs.pulse import pulse
+from radir_pacs.process_heartbeat import pulse
 from radir_pacs.query import Searcher
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.web.app import create_app
 from radir_pacs.web.server import make_server
 

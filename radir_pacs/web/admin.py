@@ -10,8 +10,8 @@ from flask import Blueprint, Response, jsonify
 
 from radir_pacs.errors import NotFound
 from radir_pacs.types import JobKind, StudyState
+from radir_pacs.web.dicomweb.accept import JSON
 
-from .accept import JSON
 from .services import BASE, services
 
 blueprint = Blueprint("admin", __name__)

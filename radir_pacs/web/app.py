@@ -4,36 +4,21 @@ from __future__ import annotations
 
 from flask import Flask, Response
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
-from radir_pacs.intake import Intake
+from radir_pacs.intake.instances import Intake
 from radir_pacs.query import Searcher
+from radir_pacs.storage.blobs import BlobStore
 
-from . import (
-    access_log,
-    admin,
-    auth,
-    capabilities,
-    errors,
-    health,
-    judgements,
-    ohif,
-    pages,
-    parameters,
-    paths,
-    qido,
-    rendered,
-    sidebar,
-    similar,
-    stow,
-    viewer,
-    wado,
-)
+from . import access_log, admin, auth, errors, health, paths
+from .dicomweb import capabilities, parameters, qido, rendered, similar, stow, wado
+from .pages import routes as pages
 from .pixels import SharedDecoder
 from .probe import Probe
 from .recent import Recent
 from .services import BASE, Services
+from .sidebar import judgements, ohif, viewer
+from .sidebar import routes as sidebar
 
 _DICOMWEB = (qido, similar, stow, wado, rendered, capabilities)
 _HEADERS = {

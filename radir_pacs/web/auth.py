@@ -20,8 +20,9 @@ from flask import Flask, Response, redirect, request
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import LOOPBACK, Settings
 
-from . import error_page, ohif, viewer
+from . import error_page
 from .errors import error_response
+from .sidebar import ohif, viewer
 
 OPEN_PATHS = frozenset({"/health/live", "/health/ready"})  # a probe holds no token and learns nothing of patients
 OPEN_FOLDERS = ("/viewer/", "/ohif/")  # programs, without data

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from flask import current_app
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
-from radir_pacs.intake import Intake
+from radir_pacs.intake.instances import Intake
 from radir_pacs.query import Searcher
+from radir_pacs.storage.blobs import BlobStore
 
 from .pixels import SharedDecoder
 from .probe import Probe

@@ -19,10 +19,10 @@ from pydicom.errors import InvalidDicomError
 
 from radir_pacs import anatomy
 from radir_pacs.delivery import codes
-from radir_pacs.delivery import content_tree as tree
+from radir_pacs.delivery.check import content_tree as tree
+from radir_pacs.delivery.check.template import violations
 from radir_pacs.delivery.dicom_json import dataset_to_json
 from radir_pacs.delivery.structured_report import similar_cases_sr
-from radir_pacs.delivery.template_check import violations
 from radir_pacs.dicom.loop_guard import CODING_SCHEME_UID
 from radir_pacs.errors import BadInput, NotFound
 from radir_pacs.types import ImageKind

@@ -18,10 +18,10 @@ from flask import Flask
 from psycopg.conninfo import make_conninfo
 from pydicom.dataset import Dataset
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.query import Searcher
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.web.app import create_app
 from radir_pacs.web.server import make_server
 from tests.conftest import free_port

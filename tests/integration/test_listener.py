@@ -19,13 +19,13 @@ from pynetdicom.association import Association
 from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import Verification
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.delivery.send import Destination, send_files
 from radir_pacs.errors import RadirError, SettingError
-from radir_pacs.intake import Intake
+from radir_pacs.intake.instances import Intake
 from radir_pacs.listener.server import make_server
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import StudyState
 from tests.dicom_files import radiograph, save
 from tests.services import need

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import requests
 
+from radir_pacs.access.references import reference
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli import main
 from radir_pacs.config import Settings, to_environment
-from radir_pacs.web.references import reference
 from tests.catalogue_material import add, header
 from tests.integration.conftest import Web
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import requests
 
-from radir_pacs.blobs import YOUNG_S
+from radir_pacs.storage.blobs import YOUNG_S
 from radir_pacs.types import StudyState
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.dicom.header import read_header
 from radir_pacs.errors import BadInput, LeaseLost, Quarantined, StorageFailed
 from radir_pacs.index import Partition, open_generation, partition_folder
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Encoding, ImageKind, JobKind, JobState, StudyState, Volume
 from radir_workers.encode_study import EncodeStudy
 from radir_workers.index_partition import IndexPartition

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from radir_pacs.cli.import_images import import_images
 from radir_pacs.dicom.header import read_header
-from radir_pacs.dicom.import_images import import_images
 from radir_pacs.encode import CONFIGS
 from radir_pacs.encode.network import view_index
 from radir_pacs.errors import BadInput

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput, RadirError, StorageFailed
-from radir_pacs.intake import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Intake
+from radir_pacs.intake.instances import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Intake
+from radir_pacs.storage.blobs import BlobStore
 from tests.dicom_files import radiograph, save
 
 

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from radir_pacs import pulse as module
+from radir_pacs import process_heartbeat as module
 from radir_pacs.errors import StorageFailed
-from radir_pacs.pulse import pulse
+from radir_pacs.process_heartbeat import pulse
 
 
 class Away:

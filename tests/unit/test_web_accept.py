@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from radir_pacs.errors import BadInput, NotAcceptable
-from radir_pacs.web.accept import choose, multipart, parse_accept, parse_media_type
+from radir_pacs.web.dicomweb.accept import choose, multipart, parse_accept, parse_media_type
 
 APP = Flask("test")
 PART = multipart("application/dicom")

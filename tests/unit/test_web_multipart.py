@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radir_pacs.web.multipart import BrokenMultipart, FileSlice, MultipartReader, MultipartWriter, OutgoingPart
+from radir_pacs.web.dicomweb.multipart import BrokenMultipart, FileSlice, MultipartReader, MultipartWriter, OutgoingPart
 
 
 class Trickle(BytesIO):

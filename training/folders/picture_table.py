@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from radir_pacs.dicom.image_table import KNOWN_LAYOUTS, Layout, NotAnXRay, Row, open_table, read_row
-from radir_pacs.dicom.picture import read_picture
 from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.errors import BadInput, RadirError
+from radir_pacs.pictures.image_table import KNOWN_LAYOUTS, Layout, NotAnXRay, Row, open_table, read_row
+from radir_pacs.pictures.picture import read_picture
 from radir_pacs.reports import Miner
 from radir_pacs.types import F32, ImageKind, View, Volume
 

@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from radir_pacs.dicom.image_table import open_table
 from radir_pacs.errors import BadInput
+from radir_pacs.pictures.image_table import open_table
 from radir_pacs.reports.tables import BadRow, read_reports
 
 _STUDY = ("studyuid", "studyinstanceuid")

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from radir_pacs.dicom.header import read_header
-from radir_pacs.dicom.image_table import Row, find_image
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, DicomRefused
+from radir_pacs.pictures.image_table import Row, find_image
 from radir_pacs.types import ImageKind
 
 from ..datasets.layout import RetrievalSet

@@ -1,5 +1,5 @@
 /**
- * What the server says (radir_pacs/web/sidebar.py, cases.py).
+ * What the server says (radir_pacs/web/sidebar/routes.py, cases.py).
  *
  * @typedef {object} Study
  * @property {string} study

@@ -7,6 +7,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from radir_pacs import anatomy
+from radir_pacs.access.references import reference
 from radir_pacs.catalogue import StoredInstance
 from radir_pacs.delivery.region_on_image import closed_polyline
 from radir_pacs.dicom.header import read_header
@@ -14,10 +15,8 @@ from radir_pacs.dicom.views import view_of
 from radir_pacs.errors import NotFound, RadirError
 from radir_pacs.reports import Excerpt, excerpt, findings_from_json
 from radir_pacs.types import CatalogueStudy, FindingNote, ImageKind, SimilarCase, SimilarCaseList, View
-
-from .references import reference
-from .representative import RADIOGRAPHS, modality_of
-from .services import BASE, services
+from radir_pacs.web.dicomweb.representative import RADIOGRAPHS, modality_of
+from radir_pacs.web.services import BASE, services
 
 _NO_IMAGES = frozenset({"SR", "PR", "KO", "DOC", "SEG", "AU"})
 _PICTURE_PX = 1024

@@ -23,12 +23,12 @@ from radir_pacs.dicom.header import read_attributes, read_header
 from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.dicom.radiograph import read_radiograph
 from radir_pacs.errors import BadInput, DicomRefused, NotFound
+from radir_pacs.web.services import services
 
 from . import parameters
 from .accept import choose
 from .frames import parse_frame_list
 from .representative import RADIOGRAPHS, modality_of, representative
-from .services import services
 from .stored import blob_of, instance_at, instances_at
 
 blueprint = Blueprint("rendered", __name__)

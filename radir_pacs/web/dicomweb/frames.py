@@ -12,10 +12,10 @@ from pydicom.encaps import get_frame
 from radir_pacs.dicom.elements import Bulk, Elements
 from radir_pacs.dicom.header import read_part10
 from radir_pacs.errors import BadInput, DicomRefused, NotAcceptable, NotFound
+from radir_pacs.web.pixels import SharedDecoder
 
 from .accept import EXPLICIT_LITTLE, OCTETS, asked_for
 from .multipart import Body, FileSlice
-from .pixels import SharedDecoder
 
 IMPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG})

@@ -24,13 +24,13 @@ from radir_pacs.errors import BadInput, StorageFailed
 from radir_pacs.reports import read_question
 from radir_pacs.reports.typed import TYPED_CHARACTERS
 from radir_pacs.types import Query, SimilarCaseList
+from radir_pacs.web.services import BASE, services
 
 from . import filters, parameters
 from .accept import DICOM, DICOM_JSON, EXPLICIT_LITTLE, JSON, choose, multipart
 from .json_model import json_response, warn, warn_of_more
 from .multipart import MultipartWriter, OutgoingPart
 from .qido import search_studies
-from .services import BASE, services
 
 blueprint = Blueprint("similar", __name__)
 

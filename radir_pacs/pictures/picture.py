@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from radir_pacs.dicom.image_table import Row
-from radir_pacs.dicom.write_dx import Picture
 from radir_pacs.errors import BadInput
+
+from .image_table import Row
+from .write_dx import Picture
 
 _MOST_PIXELS = 100_000_000
 _FEWEST_PX = 64

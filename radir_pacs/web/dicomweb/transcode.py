@@ -15,9 +15,9 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from radir_pacs.errors import DicomRefused, NotAcceptable
+from radir_pacs.web.pixels import SharedDecoder
 
 from .frames import DEFLATED, IMPLICIT_LITTLE, MEDIA_OF_SYNTAX, NATIVE
-from .pixels import SharedDecoder
 
 TRANSCODED_BYTES = 512 << 20  # a larger file is only given as it is stored
 

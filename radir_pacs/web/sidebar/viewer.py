@@ -16,9 +16,8 @@ from flask import Blueprint, Response, jsonify, make_response, render_template, 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, NotFound
-
-from . import parameters
-from .services import services
+from radir_pacs.web.dicomweb import parameters
+from radir_pacs.web.services import services
 
 blueprint = Blueprint("viewer", __name__)
 

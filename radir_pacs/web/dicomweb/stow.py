@@ -7,18 +7,18 @@ from typing import IO
 
 from flask import Blueprint, Response, request
 
-from radir_pacs.blobs import IncomingBlob
 from radir_pacs.dicom.header import read_header
 from radir_pacs.errors import BadInput, DicomRefused, RadirError, StorageFailed, TooLarge
-from radir_pacs.intake import CONFLICT, StoreOutcome
+from radir_pacs.intake.instances import CONFLICT, StoreOutcome
+from radir_pacs.storage.blobs import IncomingBlob
+from radir_pacs.web.errors import error_response
+from radir_pacs.web.services import services
 
 from .accept import DICOM, DICOM_JSON, JSON, choose, parse_media_type
-from .errors import error_response
 from .json_model import Attributes, ascending, element, json_response
 from .multipart import BrokenMultipart, MultipartReader, Part
 from .native_xml import MEDIA_TYPE as DICOM_XML
 from .native_xml import to_xml
-from .services import services
 
 blueprint = Blueprint("stow", __name__)
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import StoredInstance
 from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.json_model import numbers, text
 from radir_pacs.dicom.views import view_of
 from radir_pacs.errors import NotFound
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import View
 
 RADIOGRAPHS = frozenset({"CR", "DX"})

@@ -7,8 +7,9 @@ from xml.etree import ElementTree as ET
 
 from flask import Blueprint, Response, current_app
 
+from radir_pacs.web.services import BASE, services
+
 from .accept import DICOM, DICOM_JSON, OCTETS, choose
-from .services import BASE, services
 
 blueprint = Blueprint("capabilities", __name__)
 

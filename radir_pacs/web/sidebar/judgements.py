@@ -12,9 +12,8 @@ from radir_pacs.delivery.send import Destination
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, NotFound, PeerFailed
 from radir_pacs.types import Feedback
-
-from .services import services
-from .similar import query_of, stored_report
+from radir_pacs.web.dicomweb.similar import query_of, stored_report
+from radir_pacs.web.services import services
 
 blueprint = Blueprint("judgements", __name__)
 

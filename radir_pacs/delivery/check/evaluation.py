@@ -9,8 +9,9 @@ from pydicom.dataset import Dataset
 
 from radir_pacs.anatomy import PRIVATE_SCHEME
 from radir_pacs.delivery import codes
-from radir_pacs.delivery import content_tree as tree
 from radir_pacs.delivery.explanation import evaluation, note_of
+
+from . import content_tree as tree
 
 _EXPLANATIONS = {tree.pair(name): name for name in (codes.SHARED_FINDING, codes.CONTRADICTING_FINDING)}
 _OTHERS = {tree.pair(codes.FINDING), tree.pair(codes.FINDING_SITE)}  # coded items of a group that are no evaluation

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from radir_pacs.catalogue import StoredInstance
 from radir_pacs.errors import NotFound
-
-from .services import services
+from radir_pacs.web.services import services
 
 
 def instances_at(study: str, series: str | None = None) -> tuple[StoredInstance, ...]:

@@ -14,10 +14,11 @@ from pydicom.dataset import Dataset
 
 from radir_pacs.anatomy import PRIVATE_SCHEME
 from radir_pacs.delivery import codes
-from radir_pacs.delivery import content_tree as tree
-from radir_pacs.delivery.evaluation_check import evaluation_faults
 from radir_pacs.dicom.loop_guard import CODING_SCHEME_UID
 from radir_pacs.types import BILATERAL, LEFT, RIGHT
+
+from . import content_tree as tree
+from .evaluation import evaluation_faults
 
 SR_SOP_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.88.33",  # Comprehensive SR

@@ -11,13 +11,13 @@ import logging
 import shutil
 from dataclasses import dataclass
 
-from radir_pacs.blobs import BlobStore, IncomingBlob
 from radir_pacs.catalogue import Catalogue, Stored
 from radir_pacs.config import Settings
 from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.loop_guard import is_own_header
 from radir_pacs.dicom.same_content import same_content
 from radir_pacs.errors import Conflict, DicomRefused, NotFound, RadirError, StorageFailed, TooLarge
+from radir_pacs.storage.blobs import BlobStore, IncomingBlob
 from radir_pacs.types import InstanceHeader
 
 log = logging.getLogger(__name__)

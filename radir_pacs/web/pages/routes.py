@@ -8,19 +8,20 @@ from collections.abc import Iterable
 from flask import Blueprint, Response, make_response, redirect, render_template, request
 
 from radir_pacs import __version__, anatomy
+from radir_pacs.access.references import reference_in, resolve
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.catalogue.qido import Match, QidoLevel, QidoQuery
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput
 from radir_pacs.types import CatalogueStudy, FindingNote, ImageKind, Region, SimilarCase, StudyState
+from radir_pacs.web.dicomweb import filters, parameters
+from radir_pacs.web.dicomweb.rendered import THUMBNAIL_PX
+from radir_pacs.web.dicomweb.representative import modality_of
+from radir_pacs.web.dicomweb.similar import query_of
+from radir_pacs.web.services import BASE, services
+from radir_pacs.web.sidebar import ohif, viewer
 
-from . import filters, ohif, parameters, viewer
-from .references import reference_in, resolve
 from .region_choice import choices
-from .rendered import THUMBNAIL_PX
-from .representative import modality_of
-from .services import BASE, services
-from .similar import query_of
 from .state_words import STATE_WORDS
 
 blueprint = Blueprint("pages", __name__, template_folder="templates", static_folder="static", static_url_path="/static")

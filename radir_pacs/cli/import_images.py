@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.progress import track
 
 from radir_pacs.config import Settings
-from radir_pacs.dicom.image_table import Layout, NotAnXRay, Row, layout_for, open_table, parse_columns, read_row
-from radir_pacs.dicom.picture import read_picture
-from radir_pacs.dicom.write_dx import MadeStudy, dx_instance, report_instance, save
 from radir_pacs.errors import BadInput
+from radir_pacs.pictures.image_table import Layout, NotAnXRay, Row, layout_for, open_table, parse_columns, read_row
+from radir_pacs.pictures.picture import read_picture
+from radir_pacs.pictures.write_dx import MadeStudy, dx_instance, report_instance, save
 
 _SHOWN = 20  # bad rows printed one by one
 

@@ -17,12 +17,12 @@ from radir_pacs.errors import BadInput
 from radir_pacs.reports import read_typed
 from radir_pacs.reports.typed import TYPED_CHARACTERS
 from radir_pacs.types import CatalogueStudy, ImageKind, SimilarCaseList, StudyState
+from radir_pacs.web.dicomweb import parameters
+from radir_pacs.web.dicomweb.similar import query_of
+from radir_pacs.web.services import services
 
-from . import parameters
 from .cases import case_row, excerpt_row, pictures
 from .ohif import is_installed
-from .services import services
-from .similar import query_of
 
 blueprint = Blueprint("sidebar", __name__)
 

@@ -6,11 +6,11 @@ from flask import Blueprint, Response
 
 from radir_pacs.catalogue.qido import QidoLevel, QidoQuery, QidoRow
 from radir_pacs.delivery.dicom_json import study_row
+from radir_pacs.web.services import services
 
 from . import parameters
 from .json_model import ascending, choose_json, json_response, warn_of_more
 from .rows import instance_attributes, level_of_tag, series_attributes
-from .services import services
 
 blueprint = Blueprint("qido", __name__)
 

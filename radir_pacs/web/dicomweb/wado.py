@@ -9,12 +9,12 @@ from flask import Blueprint, Response, current_app, request
 
 from radir_pacs.catalogue import StoredInstance
 from radir_pacs.errors import NotAcceptable, NotFound
+from radir_pacs.web.services import services
 
 from .accept import DICOM, EXPLICIT_LITTLE, asked_for, choose, multipart
 from .frames import choose_form, frame_bodies, parse_frame_list
 from .json_model import Attributes, ascending, choose_json
 from .multipart import Body, MultipartWriter, OutgoingPart, chunks_of, size_of
-from .services import services
 from .stored import blob_of, instance_at, instances_at, url_of
 from .transcode import can_transcode, explicit_little
 

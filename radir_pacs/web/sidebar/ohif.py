@@ -17,8 +17,7 @@ from werkzeug.routing import BaseConverter
 
 from radir_pacs.config import Settings
 from radir_pacs.errors import NotFound
-
-from .services import BASE, services
+from radir_pacs.web.services import BASE, services
 
 blueprint = Blueprint("ohif", __name__)
 
