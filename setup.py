@@ -98,11 +98,11 @@ setup(
     entry_points={
         "console_scripts": ["radir = radir_pacs.cli:main"],
         "radir.commands": [
-            "compare = radir_training.evaluation.compare_command:register",
-            "dataset = radir_training.datasets.command:register",
-            "evaluate = radir_training.evaluation.evaluate_command:register",
-            "phantom = radir_training.phantoms.command:register",
-            "train = radir_training.command:register",
+            "compare = radir_training.commands.compare:register",
+            "dataset = radir_training.commands.dataset:register",
+            "evaluate = radir_training.commands.evaluate:register",
+            "phantom = radir_training.commands.phantom:register",
+            "train = radir_training.commands.train:register",
         ],
     },
 )

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from radir_training.held_out import MOST
-from radir_training.recipe import ABLATIONS, RECIPES
+from radir_training.learning.recipe import ABLATIONS, RECIPES
+from radir_training.runs.held_out import MOST
 
 IMAGES = {"cxr": "radiographs", "ct": "CT"}
 GLOBAL = ("unconditional", "ours-without-conditioning")  # one vector an image answers for every region

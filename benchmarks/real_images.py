@@ -29,17 +29,17 @@ from radir_pacs.anatomy import ROOT
 from radir_pacs.encode import CONFIGS, Bundle, default_bundles
 from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.types import ImageKind
+from radir_training.data.folder_set import folder_set
+from radir_training.data.phantom_set import phantom_set
+from radir_training.data.statements import UNDEFINED, Mask
+from radir_training.data.studies import StudySet
+from radir_training.evaluation.baselines import pixels
 from radir_training.evaluation.embeddings import Embeddings, encoded
 from radir_training.evaluation.exam import IMAGE_TO_IMAGE, Exam, region_name
 from radir_training.evaluation.measures import F32, F64, I64, KS, Question, earned, lines, ranked
 from radir_training.evaluation.resample import Bootstrap, Spread
-from radir_training.evaluation.rivals import pixels
-from radir_training.folder_set import folder_set
-from radir_training.phantom_set import phantom_set
-from radir_training.recipe import Recipe
-from radir_training.statements import UNDEFINED, Mask
-from radir_training.studies import StudySet
-from radir_training.train import train
+from radir_training.learning.recipe import Recipe
+from radir_training.learning.train import train
 
 TINY, CXR = CONFIGS["tiny"], ImageKind.CXR
 FOLDS, SHARED_K = 5, 5

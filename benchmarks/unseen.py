@@ -21,20 +21,20 @@ import numpy as np
 from radir_pacs import anatomy
 from radir_pacs.encode import CONFIGS, Bundle
 from radir_pacs.types import ImageKind
-from radir_training.checkpoints import Checkpoints
-from radir_training.command import DEFAULT_CACHE
+from radir_training.commands.train import DEFAULT_CACHE
+from radir_training.data.phantom_set import phantom_set
+from radir_training.data.statements import Labels, Mask, Relevance
+from radir_training.data.studies import StudySet
 from radir_training.evaluation import asked
 from radir_training.evaluation.auc import auc
 from radir_training.evaluation.embeddings import encoded
 from radir_training.evaluation.progress import bars
 from radir_training.evaluation.quick import abnormal_recall
 from radir_training.evaluation.resample import Bootstrap, Spread
-from radir_training.material import phrase
-from radir_training.phantom_set import phantom_set
-from radir_training.recipe import OURS, Recipe
-from radir_training.statements import Labels, Mask, Relevance
-from radir_training.studies import StudySet
-from radir_training.train import Step, Training, measured, train
+from radir_training.learning.checkpoints import Checkpoints
+from radir_training.learning.recipe import OURS, Recipe
+from radir_training.learning.train import Step, Training, measured, train
+from radir_training.learning.training_set import phrase
 
 KIND, CONFIG = ImageKind.CXR, CONFIGS["tiny"]
 REGIONS = ("left_upper_lobe", "right_lower_lobe", "right_pleura", "aortic_arch", "trachea")

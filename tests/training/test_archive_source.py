@@ -12,9 +12,9 @@ from radir_pacs.cli import main
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind, StudyState
+from radir_training.data.retrieval_set import RetrievalSet
 from radir_training.datasets import sources
 from radir_training.datasets.archive import KEY_FILE, Archive, pseudonym_key
-from radir_training.datasets.layout import RetrievalSet
 from tests.catalogue_material import add, header
 
 KEY = bytes(32)

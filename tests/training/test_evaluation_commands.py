@@ -16,13 +16,15 @@ import pytest
 from radir_pacs.encode import Bundle, NetworkConfig
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
+from radir_training.commands import compare as compare_command
+from radir_training.commands import evaluate as evaluate_command
+from radir_training.data.phantom_set import SYNTHETIC
+from radir_training.data.statements import mined
+from radir_training.data.studies import StudySet
 from radir_training.datasets import sources
 from radir_training.datasets.build import build
-from radir_training.evaluation import compare_command, evaluate_command, regions, source
-from radir_training.evaluation.rivals import descriptor, pixels
-from radir_training.phantom_set import SYNTHETIC
-from radir_training.statements import mined
-from radir_training.studies import StudySet
+from radir_training.evaluation import regions, source
+from radir_training.evaluation.baselines import descriptor, pixels
 from tests.model_material import seeded_bundle
 
 PATIENTS = 60

@@ -9,6 +9,8 @@ from radir_pacs.anatomy import ROOT
 from radir_pacs.errors import BadInput, UnknownRegion
 from radir_pacs.reports import Item
 from radir_pacs.types import ImageKind
+from radir_training.data.statements import UNDEFINED, Relevance, Said, model_regions
+from radir_training.data.studies import StudySet
 from radir_training.evaluation.compare import MEAN, asked, metrics, rows, tally
 from radir_training.evaluation.embeddings import Embeddings
 from radir_training.evaluation.exam import DIRECTIONS, IMAGE_TO_IMAGE, IMAGE_TO_REPORT, REPORT_TO_IMAGE, Exam
@@ -18,8 +20,6 @@ from radir_training.evaluation.measures import KS
 from radir_training.evaluation.quick import abnormal_recall
 from radir_training.evaluation.regions import Candidate, candidates, chosen, judgeable, named
 from radir_training.evaluation.resample import Bootstrap, Spread
-from radir_training.statements import UNDEFINED, Relevance, Said, model_regions
-from radir_training.studies import StudySet
 
 EFFUSION = Item("pleural_effusion", "right_pleura", True)
 CLEAR = Item("pleural_effusion", "right_pleura", False)

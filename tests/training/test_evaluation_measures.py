@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from radir_training.data.statements import UNDEFINED
 from radir_training.evaluation.measures import KS, MEASURES, SAME, Question, earned, lines, ranked
-from radir_training.statements import UNDEFINED
 
 RECALL, NDCG, RATE = range(3)
 

@@ -16,11 +16,11 @@ from radir_pacs.encode import CONFIGS
 from radir_pacs.encode.network import view_index
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind, View
+from radir_training.data import dicom_studies, prepared
+from radir_training.data.folder_set import folder_set
+from radir_training.data.prepared import MOST_STUDIES
 from radir_training.datasets.build import build as build_dataset
 from radir_training.datasets.sources import Case
-from radir_training.folder_set import folder_set
-from radir_training.folders import dicom_studies, prepared
-from radir_training.folders.prepared import MOST_STUDIES
 from radir_training.phantoms import SIZES
 from radir_training.phantoms.hospital import Order, build
 from tests.services import data_dir

@@ -9,7 +9,8 @@ import pytest
 
 from radir_pacs.encode import CONFIGS
 from radir_pacs.types import ImageKind
-from radir_training import phantom_set, phantoms
+from radir_training import phantoms
+from radir_training.data import phantom_set
 
 
 @pytest.fixture

@@ -6,9 +6,7 @@ import numpy as np
 
 from radir_pacs import anatomy
 from radir_pacs.types import ImageKind
-from radir_training.phantoms.findings import Finding
-from radir_training.phantoms.statements import true_items
-from radir_training.statements import (
+from radir_training.data.statements import (
     ABSENT,
     PRESENT,
     SEVERE,
@@ -20,6 +18,8 @@ from radir_training.statements import (
     model_regions,
     stand_ins,
 )
+from radir_training.phantoms.findings import Finding
+from radir_training.phantoms.statements import true_items
 
 REPORTS = (
     "Large left pleural effusion.",

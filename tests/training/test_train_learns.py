@@ -14,13 +14,13 @@ from radir_pacs.encode import Bundle
 from radir_pacs.encode.network import view_index
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind, View
-from radir_training import held_out
-from radir_training.augment import Augmentation
-from radir_training.begin import vocabulary_texts
-from radir_training.held_out import HeldOut, parted
-from radir_training.losses import cross_entropy, findings_loss, graded_contrast
-from radir_training.recipe import OURS, RECIPES, stages
-from radir_training.train import ENCODERS, Training, train
+from radir_training.learning.augment import Augmentation
+from radir_training.learning.initial_model import vocabulary_texts
+from radir_training.learning.losses import cross_entropy, findings_loss, graded_contrast
+from radir_training.learning.recipe import OURS, RECIPES, stages
+from radir_training.learning.train import ENCODERS, Training, train
+from radir_training.runs import held_out
+from radir_training.runs.held_out import HeldOut, parted
 from tests.training.toy import TOY, fingerprint, toy_set
 
 MARGIN = 0.25  # of recall at 5 above the random line

@@ -17,17 +17,17 @@ from radir_pacs.encode.local_text import UnreadText
 from radir_pacs.encode.network import RadirNetwork, spread
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
-from radir_training.begin import begun
-from radir_training.checkpoints import Checkpoints
+from radir_training.data.statements import ABSENT, common_concepts, model_regions
+from radir_training.data.studies import StudySet
 from radir_training.evaluation import asked
 from radir_training.evaluation.auc import auc
 from radir_training.evaluation.embeddings import encoded
 from radir_training.evaluation.resample import Bootstrap
-from radir_training.material import phrase
-from radir_training.recipe import OURS
-from radir_training.statements import ABSENT, common_concepts, model_regions
-from radir_training.studies import StudySet
-from radir_training.train import Training, train
+from radir_training.learning.checkpoints import Checkpoints
+from radir_training.learning.initial_model import begun
+from radir_training.learning.recipe import OURS
+from radir_training.learning.train import Training, train
+from radir_training.learning.training_set import phrase
 from tests.onnx_material import onnx_toy
 from tests.training.toy import TOY, fingerprint, toy_set
 

@@ -16,7 +16,7 @@ from radir_pacs.encode.local_text import MISSING, UnreadText
 from radir_pacs.encode.network import RadirNetwork, spread
 from radir_pacs.errors import BadInput
 
-from ..studies import StudySet
+from ..data.studies import StudySet
 from .embeddings import Progress, batches, check_fits
 from .measures import F32
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..statements import Mask
+from ..data.statements import Mask
 from .measures import F32, I64
 from .resample import Bootstrap, Spread
 

@@ -12,8 +12,8 @@ from radir_pacs.anatomy import ROOT
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 
-from ..statements import UNDEFINED, Mask, model_regions
-from ..studies import StudySet
+from ..data.statements import UNDEFINED, Mask, model_regions
+from ..data.studies import StudySet
 from .judge import MINED, TRUE, Judge, SaidJudge
 from .measures import I64, Question
 

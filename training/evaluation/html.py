@@ -10,7 +10,7 @@ import numpy as np
 
 from radir_pacs.anatomy import ROOT
 
-from ..studies import StudySet
+from ..data.studies import StudySet
 from .compare import Figure
 from .evaluation import MEAN, NOTE, REGION_KS, WHOLE_KS, Evaluation
 from .exam import DIRECTIONS, IMAGE_TO_IMAGE, region_name

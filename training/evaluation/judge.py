@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..statements import Mask, Relevance, Said
+from ..data.statements import Mask, Relevance, Said
 from .measures import U8
 
 MINED, TRUE = "mined", "true"  # from the text of the reports; from the known findings of synthetic patients

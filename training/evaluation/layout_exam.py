@@ -15,8 +15,8 @@ from radir_pacs.errors import BadInput, UnknownRegion
 from radir_pacs.reports import similarity_items
 from radir_pacs.types import ImageKind
 
-from ..datasets.layout import PATH_COLUMN, RetrievalSet
-from ..statements import UNDEFINED, Mask, Said, mined
+from ..data.retrieval_set import PATH_COLUMN, RetrievalSet
+from ..data.statements import UNDEFINED, Mask, Said, mined
 from .exam import Exam
 from .judge import MINED
 from .measures import I64, U8

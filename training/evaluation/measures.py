@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..statements import UNDEFINED, Mask
+from ..data.statements import UNDEFINED, Mask
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]

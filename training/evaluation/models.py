@@ -12,7 +12,7 @@ from radir_pacs.encode import Bundle
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 
-from .rivals import RANDOM, RIVALS
+from .baselines import RANDOM, RIVALS
 
 GLOBAL = "global:"  # before a path: the whole image answers for every region
 

@@ -10,8 +10,8 @@ import numpy as np
 from radir_pacs.anatomy import ROOT
 from radir_pacs.types import Region
 
-from ..statements import UNDEFINED, Relevance
-from ..studies import StudySet
+from ..data.statements import UNDEFINED, Relevance
+from ..data.studies import StudySet
 from .collapse import COLLAPSED, within_region_cosine
 from .measures import F32, KS, Question, earned, lines
 from .regions import LEAST_QUERIES, TRIVIAL

@@ -25,7 +25,7 @@ from radir_pacs.anatomy import ROOT
 from radir_pacs.errors import UnknownRegion
 from radir_pacs.types import ImageKind
 
-from ..statements import UNDEFINED, Mask
+from ..data.statements import UNDEFINED, Mask
 from .exam import IMAGE_TO_IMAGE, Exam
 from .measures import KS, Question, lines
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from radir_pacs.anatomy import ROOT
 
-from ..statements import UNDEFINED
+from ..data.statements import UNDEFINED
 from .embeddings import Embeddings
 from .exam import IMAGE_TO_IMAGE, Exam
 from .measures import ranked

@@ -12,17 +12,17 @@ from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 
-from ..datasets.layout import RetrievalSet
-from ..folder_set import folder_set
-from ..folders.retrieval_images import is_retrieval_set
-from ..phantom_set import SYNTHETIC, phantom_set
-from ..studies import StudySet
+from ..data.folder_set import folder_set
+from ..data.phantom_set import SYNTHETIC, phantom_set
+from ..data.retrieval_images import is_retrieval_set
+from ..data.retrieval_set import RetrievalSet
+from ..data.studies import StudySet
+from .baselines import RANDOM, RIVALS
 from .embeddings import Embeddings, encoded, from_file
 from .exam import Exam
 from .layout_exam import layout_exam
 from .measures import I64
 from .models import Model
-from .rivals import RANDOM, RIVALS
 
 StartBar = Callable[[str, int], Callable[[int], None]]
 

@@ -15,17 +15,17 @@ from rich.table import Table
 from radir_pacs.encode import Bundle, NetworkConfig
 from radir_pacs.types import ImageKind
 
-from .checkpoints import Checkpoints
-from .curves import Curves
-from .evaluation.regions import LEAST_QUERIES
-from .folder_set import folder_set
+from ..data.folder_set import folder_set
+from ..data.phantom_set import SYNTHETIC, phantom_set
+from ..data.studies import StudySet, check_usable
+from ..evaluation.regions import LEAST_QUERIES
+from ..learning.batch_sharding import Ranks
+from ..learning.checkpoints import Checkpoints
+from ..learning.curves import Curves
+from ..learning.memory import check_memory
+from ..learning.recipe import Recipe
+from ..learning.train import Step, Training, measured, train
 from .held_out import MOST, HeldOut, parted
-from .memory import check_memory
-from .phantom_set import SYNTHETIC, phantom_set
-from .recipe import Recipe
-from .spread import Ranks
-from .studies import StudySet, check_usable
-from .train import Step, Training, measured, train
 
 StartBar = Callable[[str, float], Callable[[float, str], None]]
 

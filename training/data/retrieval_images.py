@@ -17,10 +17,10 @@ from radir_pacs.errors import BadInput, DicomRefused
 from radir_pacs.pictures.image_table import Row, find_image
 from radir_pacs.types import ImageKind
 
-from ..datasets.layout import RetrievalSet
 from .dicom_studies import DicomContent, dicom_studies
 from .found import Content, Found, FoundStudy, plain
 from .picture_table import PictureContent
+from .retrieval_set import RetrievalSet
 
 _PATIENT = re.compile(r"(?:^|/)(p\d{8}|(?:train|valid)_\d+)/")  # of MIMIC-CXR and CT-RATE
 

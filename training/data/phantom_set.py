@@ -23,10 +23,10 @@ from radir_pacs.encode.network import view_index
 from radir_pacs.errors import BadInput
 from radir_pacs.types import F32, ImageKind, View, Volume
 
-from . import phantoms
-from .phantoms import SIZES, PhantomStudy, sample
-from .phantoms.course import draw_patient
-from .phantoms.statements import true_items
+from .. import phantoms
+from ..phantoms import SIZES, PhantomStudy, sample
+from ..phantoms.course import draw_patient
+from ..phantoms.statements import true_items
 from .statements import mined
 from .studies import StudySet
 

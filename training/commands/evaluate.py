@@ -27,10 +27,10 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
     # torch takes seconds to import: not before this command runs, since ``radir`` registers every command
     import torch
 
-    from .evaluation import FORMAT, NOTE, evaluations
-    from .models import read
-    from .progress import bars
-    from .tables import show_evaluation
+    from ..evaluation.evaluation import FORMAT, NOTE, evaluations
+    from ..evaluation.models import read
+    from ..evaluation.progress import bars
+    from ..evaluation.tables import show_evaluation
 
     if args.html and find_spec("matplotlib") is None:
         raise BadInput("--html needs matplotlib: pip install 'radir-pacs[train]'")
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
         for one in found:
             show_evaluation(one)
     if args.html:
-        from .html import page  # matplotlib, an extra
+        from ..evaluation.html import page  # matplotlib, an extra
 
         args.html.write_text(page(found, on=judged_on(args), seed=args.seed), encoding="utf-8")
         if not args.json:

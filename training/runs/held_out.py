@@ -10,11 +10,11 @@ import numpy as np
 from radir_pacs import anatomy
 from radir_pacs.encode import Bundle
 
-from .evaluation.embeddings import Embeddings, encoded
-from .evaluation.quick import abnormal_recall
-from .evaluation.rivals import pixels
-from .statements import Relevance, Said
-from .studies import StudySet
+from ..data.statements import Relevance, Said
+from ..data.studies import StudySet
+from ..evaluation.baselines import pixels
+from ..evaluation.embeddings import Embeddings, encoded
+from ..evaluation.quick import abnormal_recall
 
 SHARE = 0.2  # of the patients, and
 MOST = 800  # of them: beyond, a patient teaches more than it measures, for an interval narrows by the root only

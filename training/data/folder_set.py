@@ -12,12 +12,12 @@ from radir_pacs.encode import NetworkConfig, Preprocessing
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 
-from .folders.dicom_studies import dicom_studies
-from .folders.found import Found, FoundStudy
-from .folders.people import patient_codes
-from .folders.picture_table import LOOKED_FOR, find_picture_table, picture_studies
-from .folders.prepared import prepare
-from .folders.retrieval_images import is_retrieval_set, retrieval_studies
+from .dicom_studies import dicom_studies
+from .found import Found, FoundStudy
+from .people import patient_codes
+from .picture_table import LOOKED_FOR, find_picture_table, picture_studies
+from .prepared import prepare
+from .retrieval_images import is_retrieval_set, retrieval_studies
 from .statements import Said, mined
 from .studies import StudySet
 

@@ -13,8 +13,8 @@ from radir_pacs import anatomy
 from radir_pacs.encode.tokenizer import Reader
 from radir_pacs.types import Region
 
-from .statements import ABSENT, Labels, Relevance, Said, stand_ins
-from .studies import StudySet
+from ..data.statements import ABSENT, Labels, Relevance, Said, stand_ins
+from ..data.studies import StudySet
 
 REPORT_TOKENS = 128
 _HEADING = ("FINDINGS:", "IMPRESSION:")

@@ -16,9 +16,9 @@ from radir_pacs.encode.tokenizer import Reader, Tokenizer
 from radir_pacs.errors import BadInput
 from radir_pacs.types import Region
 
-from .material import body, phrase
-from .statements import Said, common_concepts, model_regions, stand_ins
-from .studies import StudySet
+from ..data.statements import Said, common_concepts, model_regions, stand_ins
+from ..data.studies import StudySet
+from .training_set import body, phrase
 
 LEAST_STUDIES_A_CONCEPT = 0.003  # share of the studies; rarer findings have no column of their own
 VOCABULARY = 4096

@@ -15,9 +15,9 @@ from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 
-from .canvas import SIZES
-from .hospital import Order, build
-from .sheet import draw_sheet
+from ..phantoms.canvas import SIZES
+from ..phantoms.hospital import Order, build
+from ..phantoms.sheet import draw_sheet
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -11,7 +11,7 @@ from radir_pacs.types import ImageKind
 from ..phantoms import Finding
 from ..phantoms.findings import side_of
 from ..phantoms.statements import true_items
-from ..statements import Said
+from .statements import Said
 
 _ANYWHERE = (0.0, 0.0, 0.0)  # the place within a region, which no statement tells
 

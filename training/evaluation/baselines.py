@@ -9,7 +9,7 @@ import numpy as np
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 
-from ..studies import StudySet
+from ..data.studies import StudySet
 from .embeddings import Embeddings, Progress
 from .measures import F32
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..studies import F16, I64
+from .studies import F16, I64
 
 
 def patient_codes(names: Sequence[str], images: F16) -> I64:

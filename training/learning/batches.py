@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .material import Batch, Material
+from .training_set import Batch, Material
 
 
 class Order:

@@ -19,8 +19,8 @@ from radir_pacs.errors import BadInput
 from radir_pacs.reports.tables import BadRow
 from radir_pacs.types import ImageKind
 
-from . import sources
-from .archive import Archive, pseudonym_key
+from ..datasets import sources
+from ..datasets.archive import Archive, pseudonym_key
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -67,7 +67,9 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
 
 
 def _build(args: argparse.Namespace, archive: Archive | None = None) -> int:
-    from .build import build  # scipy: not before this command runs, since ``radir`` registers every command
+    from ..datasets.build import (
+        build,  # scipy: not before this command runs, since ``radir`` registers every command
+    )
 
     if args.source is None or args.out is None:
         raise BadInput("build needs --source and --out")
@@ -135,8 +137,8 @@ def _cases(args: argparse.Namespace) -> Iterator[sources.Case | BadRow]:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from .layout import RetrievalSet
-    from .show import explain_pair
+    from ..data.retrieval_set import RetrievalSet
+    from ..datasets.show import explain_pair
 
     dataset = RetrievalSet(folder=args.root, split=args.split)
     if args.pair is None:

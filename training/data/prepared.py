@@ -27,8 +27,8 @@ from radir_pacs.encode import Preprocessing, preprocess
 from radir_pacs.encode.network import view_index
 from radir_pacs.errors import RadirError
 
-from ..studies import F16, I64
 from .found import Content, plain
+from .studies import F16, I64
 
 FORMAT = 1  # to be raised when the same files give other inputs
 SHARD_BYTES = 32 << 20

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .statements import MODERATE, PRESENT, SEVERE, UNDEFINED
+from ..data.statements import MODERATE, PRESENT, SEVERE, UNDEFINED
 
 TEMPERATURE = 0.1
 LEAST_SIMILARITY = 0.3  # below, a pair is no positive

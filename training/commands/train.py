@@ -18,8 +18,8 @@ from radir_pacs.types import ImageKind
 if TYPE_CHECKING:
     import torch
 
-    from .recipe import Recipe
-    from .session import Wish
+    from ..learning.recipe import Recipe
+    from ..runs.session import Wish
 
 DEFAULT_CACHE = Path("~/.cache/radir/training")
 GENTLE = 3e-4  # the learning rate of a network that goes on: what it knows is to stay
@@ -78,8 +78,8 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
     # torch takes seconds to import: not before this command runs, since ``radir`` registers every command
     import torch
 
-    from .session import show, trained_bundle
-    from .spread import process_group
+    from ..learning.batch_sharding import process_group
+    from ..runs.session import show, trained_bundle
 
     if args.threads > 0:
         torch.set_num_threads(args.threads)
@@ -136,9 +136,9 @@ def _wish(args: argparse.Namespace, device: torch.device) -> Wish:
     from radir_pacs.encode import CONFIGS, Bundle
     from radir_pacs.encode.network import RadirNetwork
 
-    from .checkpoints import Checkpoints
-    from .recipe import PLAIN_HEAD
-    from .session import Wish
+    from ..learning.checkpoints import Checkpoints
+    from ..learning.recipe import PLAIN_HEAD
+    from ..runs.session import Wish
 
     recipe = _recipe(args)
     name = args.config or "tiny"
@@ -175,7 +175,7 @@ def _wish(args: argparse.Namespace, device: torch.device) -> Wish:
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
-    from .recipe import RECIPES, stages
+    from ..learning.recipe import RECIPES, stages
 
     if args.recipe not in RECIPES:
         raise BadInput(f"--recipe {args.recipe!r} is not one of {', '.join(RECIPES)}")

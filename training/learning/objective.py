@@ -11,11 +11,11 @@ from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.encode.tokenizer import Reader
 from radir_pacs.types import ImageKind, Region
 
+from ..data.statements import ABSENT
 from . import losses
-from .material import Batch, Material
+from .batch_sharding import Spread
 from .recipe import Loss, Recipe
-from .spread import Spread
-from .statements import ABSENT
+from .training_set import Batch, Material
 
 SYNONYM_SHARE = 0.15  # of steps in which a region is asked for by another of its names
 TRIPLET_REGIONS = 12  # drawn a step: all triplets of all regions would fill the memory

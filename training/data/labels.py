@@ -10,7 +10,7 @@ from radir_pacs.reports import Item, Miner, similarity_items
 from radir_pacs.reports.lexicon_terms import ROOT
 from radir_pacs.types import ImageKind
 
-from ..statements import Said
+from .statements import Said
 
 _NORMAL = {"no finding", "no findings", "normal"}
 

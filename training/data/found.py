@@ -11,7 +11,7 @@ from typing import Protocol
 from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.types import ImageKind, Volume
 
-from ..statements import Said
+from .statements import Said
 
 
 class Content(Protocol):

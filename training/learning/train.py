@@ -22,17 +22,17 @@ from torch import Tensor
 from radir_pacs.encode import Bundle, ModelRegion, NetworkConfig, Preprocessing
 from radir_pacs.errors import BadInput
 
+from ..data.studies import StudySet, check_usable
 from .augment import Augmentation
-from .average import Average
+from .batch_sharding import Ranks, Spread
 from .batches import Order, TopLists
-from .begin import begun
 from .checkpoints import Checkpoints, tensors_under
-from .material import Material
+from .ema import Average
+from .initial_model import begun
 from .objective import ON_VECTORS, Objective
 from .optimizer import Optimizer
 from .recipe import Recipe, stages
-from .spread import Ranks, Spread
-from .studies import StudySet, check_usable
+from .training_set import Material
 
 # what stands still in the second published stage
 ENCODERS = ("stems", "view", "planes", "blocks", "memory_norm", "text")
