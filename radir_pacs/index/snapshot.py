@@ -16,8 +16,8 @@ from radir_pacs.index.selection import Selection
 from radir_pacs.types import F32, I64
 
 ROWS_PER_CANDIDATE = 40
-"""How many rows exact search scores in the time the graph finds one candidate (benchmarks/index_search.py). It decides
-every choice between the two: whole partitions, filters of any width, and when to stop fetching more."""
+"""How many rows exact search scores in the time the graph finds one candidate (benchmarks/speed/index_search.py). It
+decides every choice between the two: whole partitions, filters of any width, and when to stop fetching more."""
 
 _FETCH_MARGIN = 1.5  # fetched beyond what a filter's width asks for, so that one round is usually enough
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.experiments import word_queries as asked
+from benchmarks.experiments.auc import auc
 from radir_pacs import anatomy
 from radir_pacs.encode import Bundle
 from radir_pacs.encode.external import ExternalConfig, ExternalNetwork
@@ -19,8 +21,6 @@ from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 from radir_training.data.statements import ABSENT, common_concepts, model_regions
 from radir_training.data.studies import StudySet
-from radir_training.evaluation import asked
-from radir_training.evaluation.auc import auc
 from radir_training.evaluation.embeddings import encoded
 from radir_training.evaluation.resample import Bootstrap
 from radir_training.learning.checkpoints import Checkpoints

@@ -1,6 +1,7 @@
 """What was never trained on is asked in words: withheld regions, findings, and findings in regions.
 
-    OMP_NUM_THREADS=1 python benchmarks/unseen.py --work DIR [--patients 4000] [--epochs 6] [--out docs/results]
+    OMP_NUM_THREADS=1 python -m benchmarks.experiments.unseen --work DIR [--patients 4000] [--epochs 6]
+        [--out docs/results]
 
 Trains one network on radiographs of synthetic patients with everything and one with the names below withheld (what is
 already in DIR is not trained again, and what was cut off goes on from its checkpoint), and asks both about patients of
@@ -25,8 +26,6 @@ from radir_training.commands.train import DEFAULT_CACHE
 from radir_training.data.phantom_set import phantom_set
 from radir_training.data.statements import Labels, Mask, Relevance
 from radir_training.data.studies import StudySet
-from radir_training.evaluation import asked
-from radir_training.evaluation.auc import auc
 from radir_training.evaluation.embeddings import encoded
 from radir_training.evaluation.progress import bars
 from radir_training.evaluation.quick import abnormal_recall
@@ -35,6 +34,9 @@ from radir_training.learning.checkpoints import Checkpoints
 from radir_training.learning.recipe import OURS, Recipe
 from radir_training.learning.train import Step, Training, measured, train
 from radir_training.learning.training_set import phrase
+
+from . import word_queries as asked
+from .auc import auc
 
 KIND, CONFIG = ImageKind.CXR, CONFIGS["tiny"]
 REGIONS = ("left_upper_lobe", "right_lower_lobe", "right_pleura", "aortic_arch", "trachea")
@@ -201,8 +203,8 @@ def written(found: Mapping[str, Any]) -> str:
         f"Two networks of the same recipe, {found['epochs']} passes over radiographs of {found['patients']} synthetic "
         f"patients (seed {TRAIN_SEED}): one trained with everything, one never asked about {names}, nor about "
         f"{' and '.join(CONCEPTS)} anywhere. Judged on {EXAM_PATIENTS} others (seed {EXAM_SEED}). Written by "
-        "`benchmarks/unseen.py`; intervals are of 95 %, bootstrap over patients; a random order is exact. Decision "
-        "support, not diagnosis.",
+        "`benchmarks/experiments/unseen.py`; intervals are of 95 %, bootstrap over patients; a random order is exact. "
+        "Decision support, not diagnosis.",
         "",
         "Withheld means: no name, no phrase and no label of it was trained. It does not mean: never met. Reports were "
         "read whole, the relevance that vectors learn from knows every finding, what is found at a withheld region "

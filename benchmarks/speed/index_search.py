@@ -1,6 +1,6 @@
 """Search of one partition: exact, HNSW and the two as `Partition` mixes them, beside faiss and usearch where installed.
 
-    OMP_NUM_THREADS=1 python benchmarks/index_search.py [--sizes 1000,10000,100000] [--dim 256]
+    OMP_NUM_THREADS=1 python -m benchmarks.speed.index_search [--sizes 1000,10000,100000] [--dim 256]
 
 Prints three tables: by size; what one candidate of the graph costs in exact rows (`snapshot.ROWS_PER_CANDIDATE`); by
 filter. Vectors lie near a 32-dimensional surface in clumps, as embeddings do. Every search and build has one thread;

@@ -1,6 +1,7 @@
 """Synthetic patients a second on one core, drawing, projecting, reporting and DICOM writing included.
 
-`python benchmarks/phantom.py [--patients N] [--sizes tiny,small,medium]`. Processor time: what a free core would take.
+`python -m benchmarks.speed.phantom [--patients N] [--sizes tiny,small,medium]`. Processor time: what an idle core would
+take.
 """
 
 from __future__ import annotations

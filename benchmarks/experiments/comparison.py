@@ -1,8 +1,8 @@
 """Our training recipe beside its rivals, on the same synthetic patients, with the same network, passes and seed.
 
-    OMP_NUM_THREADS=1 python benchmarks/comparison.py --work DIR [--pages compare,ablation] [--out docs/results]
-        [--cxr-patients 12000 --cxr-epochs 7 --ct-patients 12000 --ct-epochs 4] [--ablation-patients 3000
-        --ablation-epochs 4] [--jobs 2]
+    OMP_NUM_THREADS=1 python -m benchmarks.experiments.comparison --work DIR [--pages compare,ablation]
+        [--out docs/results] [--cxr-patients 12000 --cxr-epochs 7 --ct-patients 12000 --ct-epochs 4]
+        [--ablation-patients 3000 --ablation-epochs 4] [--jobs 2]
 
 "compare": trains every recipe with ``radir train`` (what is already there is not trained again, and what was cut off
 goes on from its checkpoint), sets ours against all others, a random order, raw pixels and a classical descriptor with
@@ -166,8 +166,8 @@ def written(page: Page, found: dict[str, Any]) -> str:
         f"Held-out synthetic patients ({EXAM_PATIENTS}, seed {EXAM_SEED}); trained in {passes} (seed {TRAIN_SEED}; a "
         f"fifth of them, at most {MOST}, kept apart for the manifests), one network and one "
         'seed for all; the losses of "published" and "repaired" in one stage, as ours. Written by '
-        "`benchmarks/comparison.py`; intervals are of 95 %, bootstrap over patients; a random order is exact. Decision "
-        "support, not diagnosis.",
+        "`benchmarks/experiments/comparison.py`; intervals are of 95 %, bootstrap over patients; a random order is "
+        "exact. Decision support, not diagnosis.",
         "",
         f"## {found['ours']} wins, of {of} metrics",
         "",

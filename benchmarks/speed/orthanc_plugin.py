@@ -1,6 +1,6 @@
 """What our plugin costs Orthanc while our service misbehaves: instances stored a second, beside an Orthanc without it.
 
-    python -m benchmarks.orthanc_plugin [--pairs 300] [--block 10] [--folder /dev/shm]
+    python -m benchmarks.speed.orthanc_plugin [--pairs 300] [--block 10] [--folder /dev/shm]
 
 For each misbehaviour two Orthancs run, one without the plugin. They store blocks of CT slices (512 x 512, 0.5 MB) in
 turn by POST /instances; who is not being measured is stopped (SIGSTOP), so that neither pays for the other, and a busy
@@ -41,7 +41,7 @@ from tests.conftest import free_port
 from tests.dicom_files import radiograph, save
 from tests.integration.orthanc import DICOM_WEB, PYTHON, Orthanc, running_orthanc
 
-SCRIPT = Path(__file__).parents[1] / "orthanc_plugin" / "radir_orthanc.py"
+SCRIPT = Path(__file__).parents[2] / "orthanc_plugin" / "radir_orthanc.py"
 CT = "1.2.840.10008.5.1.4.1.1.2"
 PLACEHOLDERS = tuple(f"2.25.{number}{'0' * 34}" for number in (1, 2, 3))
 QUESTION_S = 0.2

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..data.statements import Mask
-from .measures import F32, I64
-from .resample import Bootstrap, Spread
+from radir_training.data.statements import Mask
+from radir_training.evaluation.measures import F32, I64
+from radir_training.evaluation.resample import Bootstrap, Spread
 
 
 def auc(scores: F32, there: Mask, bootstrap: Bootstrap, rows: I64) -> Spread:

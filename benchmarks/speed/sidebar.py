@@ -1,6 +1,6 @@
 """How long a reader waits for similar cases: the server's answer as it streams, and what Chromium's panel adds to it.
 
-    python -m benchmarks.sidebar [--studies 5000] [--asked 40]
+    python -m benchmarks.speed.sidebar [--studies 5000] [--asked 40]
 
 A catalogue of its own with so many reported radiographs (one picture of 2,048 x 2,048 under many UIDs, vectors of 512
 by chance), the real web service in a process of its own, one question at a time. For each question, in milliseconds:

@@ -1,6 +1,6 @@
 """Encoding studies: the worker's whole pipeline beside the bare forward pass of the same network.
 
-`python benchmarks/encoding.py [--configs tiny,small,base] [--kinds cxr,ct] [--threads 1,2] [--out docs/results]`
+`python -m benchmarks.speed.encoding [--configs tiny,small,base] [--kinds cxr,ct] [--threads 1,2] [--out docs/results]`
 
 The pipeline is `Runner` over `EncodeStudy` on the embedded Postgres: claim, read the catalogue, decode in the bounded
 child, resample, forward, store the vectors, end the job; only the broker's bell is left out. The bare pass answers the
@@ -341,8 +341,8 @@ def page(rows: Sequence[dict[str, Any]], args: argparse.Namespace) -> str:
         [
             f"# {title(args)}",
             "",
-            "Written by `benchmarks/encoding.py`, which says how it is measured. *bare / pipeline* is the share of the "
-            "network's own rate that the whole pipeline keeps (decode, resample, forward, store), with its 95 % "
+            "Written by `benchmarks/speed/encoding.py`, which says how it is measured. *bare / pipeline* is the share "
+            "of the network's own rate that the whole pipeline keeps (decode, resample, forward, store), with its 95 % "
             "interval over rounds; *of CPU time* the share of the processor's time that the network has.",
             "",
             "| " + " | ".join(COLUMNS) + " |",
@@ -413,7 +413,16 @@ def measured(home: Path, kind: ImageKind, name: str, args: argparse.Namespace) -
     rows = []
     for threads in args.threads:
         one = ["--one", str(home), kind.value, name, str(threads)]
-        command = [sys.executable, __file__, *one, "--rounds", str(args.rounds), "--seconds", str(args.seconds)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.speed.encoding",
+            *one,
+            "--rounds",
+            str(args.rounds),
+            "--seconds",
+            str(args.seconds),
+        ]
         print(f"{kind.value} {name}, {threads} threads", file=sys.stderr)
         environment = ONE_BLAS_THREAD | os.environ
         out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout

@@ -1,6 +1,6 @@
 """Report mining on the labelled collections: labels, regions, sides, speed, all-pairs tables, errors by cause.
 
-    OMP_NUM_THREADS=1 python benchmarks/mining.py [--data ../shared/data] [--errors] [--tables]
+    OMP_NUM_THREADS=1 python -m benchmarks.experiments.mining [--data ../shared/data] [--errors] [--tables]
 
 Tuned on one half of each collection, reported on the other (the half is the hash of the text). Beside our figures
 stand the published ones of SARLE on the same Open-i labels. --errors lists label errors by cause; --tables times
@@ -22,13 +22,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.experiments.corpora import Half, LabelledReport, read_ct_rate_sample, read_open_i
+from benchmarks.experiments.label_measures import LabelScore, PlaceScore, score_places
+from benchmarks.experiments.mesh import read_code
 from radir_pacs.reports import Finding, Item, ItemSimilarity, Miner, similarity_items
 from radir_pacs.reports.labels import label_set
 from radir_pacs.reports.lexicon import load
 from radir_pacs.reports.pairs import region_items, top_lists, write_table
-from radir_training.datasets.corpora import Half, LabelledReport, read_ct_rate_sample, read_open_i
-from radir_training.datasets.measures import LabelScore, PlaceScore, score_places
-from radir_training.datasets.mesh import read_code
 
 TARGETS = {
     ("findings95", "micro"): ("0.88", "SARLE 0.796"),

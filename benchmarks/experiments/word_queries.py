@@ -15,10 +15,9 @@ from radir_pacs.encode import Bundle
 from radir_pacs.encode.local_text import MISSING, UnreadText
 from radir_pacs.encode.network import RadirNetwork, spread
 from radir_pacs.errors import BadInput
-
-from ..data.studies import StudySet
-from .embeddings import Progress, batches, check_fits
-from .measures import F32
+from radir_training.data.studies import StudySet
+from radir_training.evaluation.embeddings import Progress, batches, check_fits
+from radir_training.evaluation.measures import F32
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """Ranking of reports under a region: our relevance beside BM25, TF-IDF and RaTEScore's weights on the same items.
 
-    OMP_NUM_THREADS=1 python benchmarks/relevance.py [--data ../shared/data] [--half reporting]
+    OMP_NUM_THREADS=1 python -m benchmarks.experiments.relevance [--data ../shared/data] [--half reporting]
 
 Judged by nDCG@10 against the overlap of human MeSH codes under the region, every report of the half as a query that
 has such a code, all the others as the gallery. A random order is the floor.
@@ -18,8 +18,9 @@ from rich.table import Table
 
 from radir_pacs.reports import ItemSimilarity, Miner, similarity_items
 from radir_pacs.reports.lexicon import Lexicon, load
-from radir_training.datasets import ranking
-from radir_training.datasets.corpora import Half, read_open_i
+
+from . import relevance_ranking as ranking
+from .corpora import Half, read_open_i
 
 REGIONS = (
     "chest", "lungs", "right_lung", "left_lung", "left_lower_zone", "pleura", "heart", "mediastinum", "aorta", "bones",

@@ -1,6 +1,6 @@
 """Negation scope and sentence splitting: ours beside medspaCy's ConText and pySBD, where installed.
 
-    PYTHONPATH=. python benchmarks/negation.py [--data ../shared/data]
+    python -m benchmarks.experiments.negation [--data ../shared/data]
 
 The findings' spans are ours in every row; a peer decides only which of them are denied, doubted or history (ConText),
 or where sentences end (pySBD). Judged by label F1 on the reporting half. Peers: pip install medspacy pysbd.
@@ -24,8 +24,9 @@ from radir_pacs.reports import Certainty, Finding, FindingKind, Miner, Polarity
 from radir_pacs.reports.labels import label_set
 from radir_pacs.reports.reading import read_sentence, shifted
 from radir_pacs.reports.sections import split_sections
-from radir_training.datasets.corpora import Half, LabelledReport, read_ct_rate_sample, read_open_i
-from radir_training.datasets.measures import LabelScore
+
+from .corpora import Half, LabelledReport, read_ct_rate_sample, read_open_i
+from .label_measures import LabelScore
 
 Read = Callable[[LabelledReport], tuple[Finding, ...]]
 

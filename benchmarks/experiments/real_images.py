@@ -1,6 +1,6 @@
 """Real chest X-rays: what a network of synthetic patients is worth on them, and what some local images add.
 
-    OMP_NUM_THREADS=1 python benchmarks/real_images.py [--bundle DIR] [--zero-shot] [--out docs/results]
+    OMP_NUM_THREADS=1 python -m benchmarks.experiments.real_images [--bundle DIR] [--zero-shot] [--out docs/results]
 
 Judged on cxr_cohen (183 X-rays whose notes are mined), which no training but the local one sees. Rivals: a random
 order, the pixels, the synthetic network as it is, the same with its regions centred on real images (cxr_hannover and
@@ -294,7 +294,7 @@ def page(result: Mapping[str, Any]) -> str:
     recalled = [region_name(key) for key in regions if result["models"]["random order"][key][COLUMNS[0]] is not None]
     parts = [
         "# Real chest X-rays",
-        "Written by `benchmarks/real_images.py`; the figures stand in `real-images.json` too.",
+        "Written by `benchmarks/experiments/real_images.py`; the figures stand in `real-images.json` too.",
         f"Judged on cxr_cohen: {on['images']} X-rays of {on['patients']} patients. Its clinical notes are free text "
         f"about the case rather than reports of the image; mined, {on['notes_that_say_something']} of them say "
         f"something about a region and {on['notes_with_a_finding']} tell of a finding. Queries are images whose "
