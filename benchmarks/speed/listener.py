@@ -1,7 +1,7 @@
 """Receiving CT slices: our listener beside DCMTK's storescp, with DCMTK's storescu as the client of both.
 
-`python -m benchmarks.speed.listener [--instances N] [--associations 1,4]` prints instances per second. Ours says success
-only when file, folder and catalogue row are durable; storescp only writes a file, so it is a ceiling, not an equal.
+`python -m benchmarks.speed.listener [--instances N] [--associations 1,4]` prints instances per second. Ours says
+success only when file, folder and catalogue row are durable; storescp only writes a file: a ceiling, not an equal.
 """
 
 from __future__ import annotations

@@ -2,54 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from psycopg.types.json import Jsonb
 
-from radir_pacs.catalogue.database import Connection, Row, run
+from radir_pacs.catalogue.database import Connection, run
 from radir_pacs.catalogue.jobs import finish, hold
 from radir_pacs.catalogue.part import Part
-from radir_pacs.catalogue.rows import Changes, EncodingOwner, ModelRow
+from radir_pacs.catalogue.rows import Changes, EncodingOwner
 from radir_pacs.catalogue.studies import study_of
-from radir_pacs.errors import Conflict, NotFound
+from radir_pacs.errors import NotFound
 from radir_pacs.types import I64, Encoding, Filters, ImageKind, Job, StudyState
 
 
 class Encodings(Part):
-    def register_model(self, model_id: str, kind: ImageKind, dim: int, manifest: Mapping[str, Any]) -> None:
-        """This model answers for its kind from here on; studies that it did not encode yet get their jobs.
-
-        Raises Conflict for a known id of another kind or length.
-        """
-        values = {"model_id": model_id, "kind": kind, "dim": dim, "manifest": Jsonb(dict(manifest))}
-        with self._database.transaction() as connection:
-            active = run(connection, "active_model", kind=kind).fetchone()
-            if active and active["model_id"] == model_id and active["dim"] == dim:
-                return
-            run(connection, "lock_models")
-            run(connection, "register_model", values)
-            row = run(connection, "model", model_id=model_id).fetchone()
-            if row is None or (row["kind"], row["dim"]) != (kind, dim):
-                raise Conflict(f"model {model_id} is known with another kind or vector length")
-            run(connection, "retire_models", kind=kind, model_id=model_id)
-            run(connection, "activate_model", model_id=model_id)
-            run(connection, "encode_again", values, max_attempts=self._settings.job_max_attempts)
-
-    def active_model(self, kind: ImageKind) -> ModelRow | None:
-        """The model that answers for a kind."""
-        with self._database.transaction() as connection:
-            row = run(connection, "active_model", kind=kind).fetchone()
-        return None if row is None else _model_of(row)
-
-    def model(self, model_id: str) -> ModelRow | None:
-        """A model by its id, active or not."""
-        with self._database.transaction() as connection:
-            row = run(connection, "model", model_id=model_id).fetchone()
-        return None if row is None else _model_of(row)
-
-    def save_encodings(
+    def save_several(
         self, study_uid: str, encodings: Sequence[Encoding], revision: int, job: Job | None = None
     ) -> bool:
         """The study is ENCODED with exactly these encodings, and ``job`` ends, in one transaction.
@@ -72,11 +40,11 @@ class Encodings(Part):
                 finish(connection, job, None if current else "superseded")
         return current
 
-    def save_encoding(self, encoding: Encoding, revision: int, job: Job | None = None) -> bool:
-        """`save_encodings` for a study with one."""
-        return self.save_encodings(encoding.study_uid, [encoding], revision, job)
+    def save(self, encoding: Encoding, revision: int, job: Job | None = None) -> bool:
+        """`save_several` for a study with one."""
+        return self.save_several(encoding.study_uid, [encoding], revision, job)
 
-    def encoding_of(self, study_uid: str, model_id: str) -> Encoding | None:
+    def get(self, study_uid: str, model_id: str) -> Encoding | None:
         """What a study has under a model."""
         with self._database.transaction() as connection:
             row = run(connection, "encoding_of", study_uid=study_uid, model_id=model_id).fetchone()
@@ -92,7 +60,7 @@ class Encodings(Part):
             rows = run(connection, "encodings_of_study", study_uid=study_uid).fetchall()
         return tuple((row["model_id"], ImageKind(row["kind"])) for row in rows if row["active"])
 
-    def encoding_owners(self, ids: Sequence[int] | I64) -> dict[int, EncodingOwner]:
+    def owners(self, ids: Sequence[int] | I64) -> dict[int, EncodingOwner]:
         """Whose encodings these index labels are. One that is gone is missing: its hit must not be shown."""
         with self._database.transaction() as connection:
             rows = run(connection, "encoding_owners", ids=[int(i) for i in ids]).fetchall()
@@ -123,7 +91,7 @@ class Encodings(Part):
             xid=snapshot["xmin"],
         )
 
-    def allowed_encodings(
+    def allowed(
         self, model_id: str, region: str, filters: Filters, query_study_uid: str, *, said: str | None = None
     ) -> tuple[I64 | None, I64]:
         """(allowed, excluded) index labels, ascending; allowed is None when no filter restricts (P7).
@@ -195,7 +163,3 @@ def _restricting(filters: Filters) -> dict[str, Any]:
 
 def _ids(rows: Any) -> I64:
     return np.fromiter((row["id"] for row in rows), np.int64)
-
-
-def _model_of(row: Row) -> ModelRow:
-    return ModelRow(**{**row, "kind": ImageKind(row["kind"])})

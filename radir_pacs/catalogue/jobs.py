@@ -71,7 +71,7 @@ class Jobs(Part):
                     swept += 1
         return swept
 
-    def pending_to_ring(self, limit: int, ring_again_s: float = RING_AGAIN_S) -> list[int]:
+    def to_ring(self, limit: int, ring_again_s: float = RING_AGAIN_S) -> list[int]:
         """Ids of pending jobs that no message stands for, so that at most ``limit`` messages are under way."""
         with self._database.transaction() as connection:
             rows = run(connection, "to_ring", limit=limit, ring_again_s=ring_again_s).fetchall()
@@ -82,7 +82,7 @@ class Jobs(Part):
         with self._database.transaction() as connection:
             run(connection, "rung", ids=list(ids))
 
-    def job(self, job_id: int) -> Job | None:
+    def get(self, job_id: int) -> Job | None:
         """A job as it stands, whoever holds it."""
         with self._database.transaction() as connection:
             row = run(connection, "job", id=job_id).fetchone()
@@ -98,10 +98,16 @@ class Jobs(Part):
         with self._database.transaction() as connection:
             return run(connection, "enqueue_merge", values).fetchone() is not None
 
-    def prune_jobs(self, keep_s: float) -> int:
+    def prune(self, keep_s: float) -> int:
         """Forget jobs that ended longer ago than ``keep_s``."""
         with self._database.transaction() as connection:
             return run(connection, "prune_jobs", keep_s=keep_s).rowcount
+
+    def before(self, study_uid: str) -> int:
+        """How many encode jobs run before this study's own; 0 when it has none."""
+        with self._database.transaction() as connection:
+            row = run(connection, "jobs_before", study_uid=study_uid).fetchone()
+        return int(row["count"]) if row else 0
 
 
 def enqueue(connection: Connection, kind: JobKind, key: str, max_attempts: int) -> int:

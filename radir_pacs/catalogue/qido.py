@@ -149,7 +149,7 @@ _INSTANCE_COLUMNS = (
 
 
 class Qido(Part):
-    def qido(self, query: QidoQuery) -> QidoPage:
+    def search(self, query: QidoQuery) -> QidoPage:
         """One page of matches in a stable total order, and how many match in all.
 
         Raises BadInput on a value that cannot be compared and TooLarge when the search exceeds its time.

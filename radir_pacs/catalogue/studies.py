@@ -9,14 +9,12 @@ QUARANTINED say why. A new image re-opens a study from any state; its old vector
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.jobs import enqueue, finish, hold
 from radir_pacs.catalogue.part import Part
-from radir_pacs.catalogue.rows import StoredInstance
 from radir_pacs.errors import NotFound
-from radir_pacs.types import CatalogueStudy, InstanceHeader, Job, JobKind, StudyState
+from radir_pacs.types import CatalogueStudy, Job, JobKind, StudyState
 
 COMPLETE_LIMIT = 500  # studies of one round, so that no transaction grows without bound
 
@@ -48,7 +46,7 @@ class Studies(Part):
             enqueue(connection, JobKind.ENCODE, study_uid, self._settings.job_max_attempts)
         return True
 
-    def study(self, study_uid: str) -> CatalogueStudy:
+    def get(self, study_uid: str) -> CatalogueStudy:
         """Raises NotFound."""
         with self._database.transaction() as connection:
             row = run(connection, "study", study_uid=study_uid).fetchone()
@@ -56,13 +54,13 @@ class Studies(Part):
             raise NotFound(f"there is no study {study_uid}")
         return study_of(row)
 
-    def studies_in(self, state: StudyState, limit: int = 1000) -> tuple[CatalogueStudy, ...]:
+    def in_state(self, state: StudyState, limit: int = 1000) -> tuple[CatalogueStudy, ...]:
         """Studies in one state, newest first."""
         with self._database.transaction() as connection:
             rows = run(connection, "studies_in_state", state=state, limit=limit).fetchall()
         return tuple(study_of(row) for row in rows)
 
-    def study_uids(self, page: int = 10_000) -> Iterator[str]:
+    def uids(self, page: int = 10_000) -> Iterator[str]:
         """Every study's UID, ascending. A page is one transaction and all that is in memory."""
         after = ""
         while True:
@@ -81,39 +79,7 @@ class Studies(Part):
             raise NotFound(f"there is no study {study_uid}")
         return StudyState(row["state"]), int(row["revision"])
 
-    def instances_of(self, study_uid: str, series_uid: str | None = None) -> tuple[StoredInstance, ...]:
-        """Instances of a study or one series, by series and instance number; empty when there are none."""
-        with self._database.transaction() as connection:
-            rows = run(connection, "instances_of", study_uid=study_uid, series_uid=series_uid).fetchall()
-        return tuple(instance_of(row) for row in rows)
-
-    def headers_of(self, study_uid: str) -> tuple[tuple[InstanceHeader, str], ...]:
-        """(header, content_sha256) of a study's instances, as `radir_pacs.dicom.plan_study` reads them.
-
-        Patient and study attributes are those of the study row: the first instance that knew them set them.
-        """
-        with self._database.transaction() as connection:
-            rows = run(connection, "headers_of", study_uid=study_uid).fetchall()
-        return tuple(
-            (InstanceHeader(**{field.name: row[field.name] for field in fields(InstanceHeader)}), row["content_sha256"])
-            for row in rows
-        )
-
-    def content_of(self, study_uid: str) -> str:
-        """A text that stands for the study's files: the same for the same ones, and quick to ask for."""
-        with self._database.transaction() as connection:
-            row = run(connection, "content_of", study_uid=study_uid).fetchone()
-        return str(row["content"]) if row is not None else ""
-
-    def instance(self, sop_uid: str) -> StoredInstance:
-        """Raises NotFound."""
-        with self._database.transaction() as connection:
-            row = run(connection, "instance", sop_uid=sop_uid).fetchone()
-        if row is None:
-            raise NotFound(f"there is no instance {sop_uid}")
-        return instance_of(row)
-
-    def set_study_state(
+    def set_state(
         self,
         study_uid: str,
         state: StudyState,
@@ -147,7 +113,7 @@ class Studies(Part):
         with self._database.transaction() as connection:
             return [row["study_uid"] for row in run(connection, "mark_indexed").fetchall()]
 
-    def delete_study(self, study_uid: str) -> list[str]:
+    def delete(self, study_uid: str) -> list[str]:
         """Delete a study with all that hangs on it; returns the blobs that no instance names any more.
 
         Its vectors leave every answer at once. Raises NotFound.
@@ -158,6 +124,12 @@ class Studies(Part):
             if run(connection, "delete_study", study_uid=study_uid).fetchone() is None:
                 raise NotFound(f"there is no study {study_uid}")
             return sorted(set(hashes) - _known(connection, hashes))
+
+    def of_accession(self, accession_number: str) -> tuple[str, ...]:
+        """UIDs of the studies with that accession number, two at most."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "studies_of_accession", accession_number=accession_number).fetchall()
+        return tuple(row["study_uid"] for row in rows)
 
 
 def _known(connection: Connection, hashes: list[str]) -> set[str]:
@@ -186,8 +158,3 @@ def study_of(row: Row) -> CatalogueStudy:
         series_count=row["series_count"],
         instance_count=row["instance_count"],
     )
-
-
-def instance_of(row: Row) -> StoredInstance:
-    """An instance from its row."""
-    return StoredInstance(**{name: row[name] for name in StoredInstance.__dataclass_fields__})

@@ -24,8 +24,8 @@ SECRET = "HOSPITAL-SECRET-ID"
 def reported(catalogue: Catalogue, study: int, text: str, **changes: object) -> None:
     """A complete study with a report that came as CSV."""
     add(catalogue, header(study, **changes))
-    catalogue.complete_now(f"2.25.{study}")
-    catalogue.receive_report(f"2.25.{study}", text, source="csv")
+    catalogue.studies.complete_now(f"2.25.{study}")
+    catalogue.reports.receive(f"2.25.{study}", text, source="csv")
 
 
 @pytest.fixture
@@ -38,16 +38,16 @@ def hospital(catalogue: Catalogue) -> Catalogue:
     reported(catalogue, 100, "Nodule.", modality="CT")
     reported(catalogue, 101, "Knee.", modality="MR")
     reported(catalogue, 102, "Set aside.")
-    catalogue.set_study_state("2.25.102", StudyState.SKIPPED, "not a chest")
+    catalogue.studies.set_state("2.25.102", StudyState.SKIPPED, "not a chest")
     add(catalogue, header(103))
-    catalogue.receive_report("2.25.103", "Images still come.", source="csv")
+    catalogue.reports.receive("2.25.103", "Images still come.", source="csv")
     add(catalogue, header(104))
-    catalogue.complete_now("2.25.104")
+    catalogue.studies.complete_now("2.25.104")
     return catalogue
 
 
 def test_it_gives_each_complete_reported_study_once_with_its_newest_text(hospital: Catalogue) -> None:
-    hospital.add_report("2.25.1", body="Addendum.", source="sr", sop_uid="2.25.1.99.1")
+    hospital.reports.add("2.25.1", body="Addendum.", source="sr", sop_uid="2.25.1.99.1")
     archive = Archive(hospital, KEY)
     cases = {case.path: case for case in sources.archive(archive)}
     assert set(cases) == {f"2.25.{study}" for study in (*range(1, 61), 100)}
@@ -55,7 +55,7 @@ def test_it_gives_each_complete_reported_study_once_with_its_newest_text(hospita
     assert cases["2.25.1"].text == "Addendum." and cases["2.25.100"].kind is ImageKind.CT
     assert {case.kind for case in cases.values() if case.path != "2.25.100"} == {ImageKind.CXR}
     for page in (1, 7, 61, 62):
-        assert [study.study_uid for study in hospital.reported_studies(page)] == sorted([*cases, "2.25.101"])
+        assert [study.study_uid for study in hospital.reports.reported_studies(page)] == sorted([*cases, "2.25.101"])
 
 
 def test_patients_stand_under_pseudonyms_that_their_key_makes(catalogue: Catalogue) -> None:

@@ -36,7 +36,6 @@ def folder(cache: Path) -> str:
         ("skeleton.py", "CALLUS_HU, HAEMATOMA_HU = 700.0, 55.0", "CALLUS_HU, HAEMATOMA_HU = 700.0, -400.0", False),
         ("phrases.toml", "effusion", "fluid", False),
         ("skeleton.py", "# discs first", "# the discs lie below", True),
-        ("command.py", "transient=True", "transient=False", True),
         ("skeleton.py", '"""A point (x, y, z) in the middle of a rib."""', '"""Where a rib is."""', True),
     ],
 )

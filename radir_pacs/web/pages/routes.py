@@ -79,14 +79,14 @@ def _found(catalogue: Catalogue, text: str) -> list[CatalogueStudy]:
     if reference:
         may = not viewer.holds_context(catalogue)
         found = resolve(reference, catalogue, services().settings, by="web") if may else ()
-        return [catalogue.study(uid) for uid in found]
+        return [catalogue.studies.get(uid) for uid in found]
     if not text:
         keys = [()]
     elif date:
         keys = [(Match(path=(_STUDY_DATE,), vr="DA", values=("".join(date.groups()),)),)]
     else:
         keys = [(Match(path=(tag,), vr="LO", values=(text,)),) for tag in (_ACCESSION_NUMBER, _PATIENT_ID)]
-    pages = [catalogue.qido(QidoQuery(level=QidoLevel.STUDY, limit=_NEWEST, matches=key)) for key in keys]
+    pages = [catalogue.qido.search(QidoQuery(level=QidoLevel.STUDY, limit=_NEWEST, matches=key)) for key in keys]
     studies = {row.study.study_uid: row.study for page in pages for row in page.rows}
     return list(studies.values())[:_NEWEST]
 
@@ -94,7 +94,7 @@ def _found(catalogue: Catalogue, text: str) -> list[CatalogueStudy]:
 @blueprint.get("/studies/<study>")
 def study(study: str) -> Response:
     """One study: where it stands and the regions that can be asked for."""
-    found = services().catalogue.study(study)
+    found = services().catalogue.studies.get(study)
     return _page(
         "study.html",
         study=found,
@@ -116,7 +116,7 @@ def similar() -> Response:
     query, notes = query_of(study_uid, own=filters.OWN | _WHICH_STUDY)
     catalogue = services().catalogue
     answer = services().searcher.similar(query)
-    image = catalogue.instance(answer.query_sop_uid)
+    image = catalogue.instances.get(answer.query_sop_uid)
     kind = ImageKind.CT if modality_of(image) == "CT" else ImageKind.CXR
     form = _FORM + (_LUNG_WINDOW if kind is ImageKind.CT and _is_of_lungs(answer.region_answered) else "")
     return _page(

@@ -51,7 +51,7 @@ def excerpt_row(case: SimilarCase, answer: SimilarCaseList) -> dict[str, Any] | 
     context = services()
     if "report" not in context.settings.sidebar_shows:
         return None
-    reports = context.catalogue.reports_of(case.study.study_uid)
+    reports = context.catalogue.reports.of_study(case.study.study_uid)
     if not reports:
         return {"text": None, "marks": []}
     newest = reports[-1]
@@ -71,7 +71,7 @@ def pictures(study_uid: str, series_uid: str, sop_uid: str, region: str) -> dict
     """Where the picture is, small and large, and the region's outline on it in fractions (column, row)."""
     url = f"{BASE}/studies/{study_uid}/series/{series_uid}/instances/{sop_uid}"
     try:
-        image = services().catalogue.instance(sop_uid)
+        image = services().catalogue.instances.get(sop_uid)
     except NotFound:  # deleted meanwhile
         return {"thumbnail": None, "picture": None, "outline": None}
     lungs = modality_of(image) == "CT" and not _OF_LUNGS.isdisjoint(_chain(region))

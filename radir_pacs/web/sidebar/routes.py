@@ -43,8 +43,8 @@ def regions() -> Response:
 
 def _known(study: str, kind: ImageKind) -> set[str]:
     catalogue = services().catalogue
-    model = catalogue.active_model(kind)
-    encoding = catalogue.encoding_of(study, model.model_id) if model else None
+    model = catalogue.models.active(kind)
+    encoding = catalogue.encodings.get(study, model.model_id) if model else None
     return set(encoding.regions) if encoding else set()
 
 
@@ -63,8 +63,8 @@ def typed() -> Response:
 def study(study: str) -> Response:
     """Where a study stands, what can be asked of it and what may be shown."""
     context = services()
-    found = context.catalogue.study(study)
-    kinds = [kind for _, kind in context.catalogue.models_of_study(study)]
+    found = context.catalogue.studies.get(study)
+    kinds = [kind for _, kind in context.catalogue.encodings.models_of_study(study)]
     shown = set(context.settings.sidebar_shows)
     done = found.state is StudyState.INDEXED
     answer = {
@@ -73,12 +73,12 @@ def study(study: str) -> Response:
         "reason": found.reason,
         "step": _STEPS.index(found.state) + 1 if found.state in _STEPS else None,
         "steps": len(_STEPS),
-        "jobs_before": 0 if done else context.catalogue.jobs_before(study),
+        "jobs_before": 0 if done else context.catalogue.jobs.before(study),
         "instances": found.instance_count,
         "modalities": found.modalities,
         "kinds": kinds,
         "replaced": done and not kinds,  # indexed under a model that answers no more
-        "report": bool(context.catalogue.reports_of(study)),
+        "report": bool(context.catalogue.reports.of_study(study)),
         "patient": found.patient_name if "patient" in shown else None,
         "shows": sorted(shown),
         "destination": bool(context.settings.return_destination),
@@ -96,7 +96,7 @@ def similar(study: str) -> Response:
     query, notes = query_of(study)
     context = services()
     answer = context.searcher.similar(query)
-    lines = _lines(answer, context.catalogue.study(study), notes)
+    lines = _lines(answer, context.catalogue.studies.get(study), notes)
     response = Response(stream_with_context(lines), content_type=ND_JSON)
     response.headers["Cache-Control"] = "no-store"
     return response

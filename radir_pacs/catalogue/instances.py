@@ -7,11 +7,11 @@ from dataclasses import fields
 
 from psycopg.types.json import Jsonb
 
-from radir_pacs.catalogue.database import Connection, run
+from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.jobs import enqueue
 from radir_pacs.catalogue.part import Part
-from radir_pacs.catalogue.rows import Refusal, Stored
-from radir_pacs.errors import Conflict, StorageFailed
+from radir_pacs.catalogue.rows import Stored, StoredInstance
+from radir_pacs.errors import Conflict, NotFound, StorageFailed
 from radir_pacs.types import InstanceHeader, JobKind
 
 # Basic Text, Enhanced and Comprehensive SR (PS3.4 B.5). Whether one is a radiologist's report the report job sees.
@@ -27,8 +27,8 @@ class _Overtaken(Exception):
     """Another transaction stored the same UID while ours waited."""
 
 
-class Ingest(Part):
-    def add_instance(
+class Instances(Part):
+    def add(
         self, header: InstanceHeader, *, content_sha256: str, size_bytes: int, source: str, wakes: bool = True
     ) -> Stored:
         """Store one instance whose blob is durable already.
@@ -67,26 +67,43 @@ class Ingest(Part):
         if wakes and header.sop_class_uid in REPORT_SOP_CLASSES:
             enqueue(connection, JobKind.REPORT, header.sop_uid, self._settings.job_max_attempts)
 
-    def add_refusal(self, sop_uid: str | None, reason: str, dimse_status: int | None, source: str) -> None:
-        """Note what was refused. ``reason`` names no patient."""
-        with self._database.transaction() as connection:
-            run(connection, "add_refusal", sop_uid=sop_uid, reason=reason, dimse_status=dimse_status, source=source)
-
-    def refusals(self, limit: int = 100) -> tuple[Refusal, ...]:
-        """What was refused, the newest first."""
-        with self._database.transaction() as connection:
-            return tuple(Refusal(**row) for row in run(connection, "refusals", limit=limit))
-
-    def prune_refusals(self, *, keep_s: float, most: int) -> int:
-        """Forget refusals older than ``keep_s``, and all but about the newest ``most``; returns how many."""
-        with self._database.transaction() as connection:
-            return run(connection, "prune_refusals", keep_s=keep_s, most=most).rowcount
-
     def known_blobs(self, hashes: Sequence[str]) -> frozenset[str]:
         """Which of these blobs belong to an instance."""
         with self._database.transaction() as connection:
             rows = run(connection, "known_blobs", hashes=list(hashes)).fetchall()
         return frozenset(row["content_sha256"] for row in rows)
+
+    def of_study(self, study_uid: str, series_uid: str | None = None) -> tuple[StoredInstance, ...]:
+        """Instances of a study or one series, by series and instance number; empty when there are none."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "instances_of", study_uid=study_uid, series_uid=series_uid).fetchall()
+        return tuple(instance_of(row) for row in rows)
+
+    def headers_of(self, study_uid: str) -> tuple[tuple[InstanceHeader, str], ...]:
+        """(header, content_sha256) of a study's instances, as `radir_pacs.dicom.plan_study` reads them.
+
+        Patient and study attributes are those of the study row: the first instance that knew them set them.
+        """
+        with self._database.transaction() as connection:
+            rows = run(connection, "headers_of", study_uid=study_uid).fetchall()
+        return tuple(
+            (InstanceHeader(**{field.name: row[field.name] for field in fields(InstanceHeader)}), row["content_sha256"])
+            for row in rows
+        )
+
+    def content_of(self, study_uid: str) -> str:
+        """A text that stands for the study's files: the same for the same ones, and quick to ask for."""
+        with self._database.transaction() as connection:
+            row = run(connection, "content_of", study_uid=study_uid).fetchone()
+        return str(row["content"]) if row is not None else ""
+
+    def get(self, sop_uid: str) -> StoredInstance:
+        """Raises NotFound."""
+        with self._database.transaction() as connection:
+            row = run(connection, "instance", sop_uid=sop_uid).fetchone()
+        if row is None:
+            raise NotFound(f"there is no instance {sop_uid}")
+        return instance_of(row)
 
 
 def _stands_already(connection: Connection, header: InstanceHeader, content_sha256: str) -> bool:
@@ -98,3 +115,8 @@ def _stands_already(connection: Connection, header: InstanceHeader, content_sha2
     if (row["study_uid"], row["series_uid"]) != (header.study_uid, header.series_uid):
         raise Conflict(f"instance {header.sop_uid} is stored already under another series")
     return True
+
+
+def instance_of(row: Row) -> StoredInstance:
+    """An instance from its row."""
+    return StoredInstance(**{name: row[name] for name in StoredInstance.__dataclass_fields__})
