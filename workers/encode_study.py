@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.dicom.limits import MIB, DecodeLimits
-from radir_pacs.errors import DicomRefused, NotFound, Quarantined, Skipped
+from radir_pacs.errors import DicomRefused, NotFound, Quarantined, RadirError, Skipped
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Encoding, Job, StudyState
 
@@ -53,9 +53,9 @@ class EncodeStudy:
         try:
             encodings = self._encode(study_uid)
         except Skipped as reason:
-            self._end(job, StudyState.SKIPPED, str(reason), revision)
+            self._end(job, StudyState.SKIPPED, reason, revision)
         except (Quarantined, DicomRefused) as reason:
-            self._end(job, StudyState.QUARANTINED, str(reason), revision)
+            self._end(job, StudyState.QUARANTINED, reason, revision)
         else:
             self._catalogue.encodings.save_several(study_uid, encodings, revision, job)
 
@@ -65,8 +65,10 @@ class EncodeStudy:
             self._ahead.close()
         self._reader.close()
 
-    def _end(self, job: Job, state: StudyState, reason: str, revision: int) -> None:
-        self._catalogue.studies.set_state(job.key, state, reason, revision=revision, job=job)
+    def _end(self, job: Job, state: StudyState, reason: RadirError, revision: int) -> None:
+        self._catalogue.studies.set_state(
+            job.key, state, str(reason), reason_code=reason.reason_code, revision=revision, job=job
+        )
 
     def _encode(self, study_uid: str) -> list[Encoding]:
         """One encoding a kind of image, of those kinds that a model is served for."""

@@ -11,6 +11,7 @@ from radir_pacs.dicom.eligibility import assemble, plan_study
 from radir_pacs.dicom.limits import DecodeLimits
 from radir_pacs.dicom.pixels import DecodedFrames, PixelDecoder
 from radir_pacs.errors import Skipped
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Encoding, ImageKind, InstanceHeader, Volume
 
@@ -55,7 +56,7 @@ class StudyReader:
         ready = [encoder.prepare(volume) for encoder, volume in pairs if encoder is not None]
         if not ready:
             kinds = ", ".join(sorted(volume.kind for volume in volumes))
-            raise Skipped(f"no model is served for {kinds}")
+            raise Skipped(f"no model is served for {kinds}", reason_code=ReasonCode.NO_MODEL)
         return ready
 
     def interrupt(self) -> None:

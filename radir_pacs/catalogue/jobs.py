@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.part import Part
 from radir_pacs.errors import LeaseLost
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import Job, JobKind, JobState
 
 RING_AGAIN_S = 30.0  # a bell not answered for so long is taken for lost
@@ -49,14 +50,14 @@ class Jobs(Part):
         with self._database.transaction() as connection:
             return finish(connection, job, note)
 
-    def fail(self, job: Job, error: str, *, retry: bool = True) -> JobState:
+    def fail(self, job: Job, error: str, *, reason_code: ReasonCode = ReasonCode.OTHER, retry: bool = True) -> JobState:
         """One attempt failed. PENDING: tried again; FAILED: for good, and its study is QUARANTINED with ``error``.
 
         ``error`` names no patient. Raises LeaseLost.
         """
         with self._database.transaction() as connection:
             _lock_subject(connection, job)
-            return _fail(connection, job, error, retry)
+            return _fail(connection, job, error, reason_code, retry)
 
     def sweep(self) -> int:
         """Take jobs from holders that went silent; returns how many."""
@@ -67,7 +68,8 @@ class Jobs(Part):
             with self._database.transaction() as connection:
                 _lock_subject(connection, job)
                 if run(connection, "still_expired", id=job.id, token=job.token).fetchone():
-                    _fail(connection, job, f"the worker stopped without a word in attempt {job.attempt}", True)
+                    error = f"the worker stopped without a word in attempt {job.attempt}"
+                    _fail(connection, job, error, ReasonCode.WORKER_KILLED, retry=True)
                     swept += 1
         return swept
 
@@ -141,6 +143,7 @@ def job_of(row: Row) -> Job:
         max_attempts=row["max_attempts"],
         token=row["token"] or 0,
         state=JobState(row["state"]),
+        reason_code=None if row["reason_code"] is None else ReasonCode(row["reason_code"]),
     )
 
 
@@ -150,14 +153,15 @@ def _lock_subject(connection: Connection, job: Job) -> None:
         run(connection, "lock_study", study_uid=job.key)
 
 
-def _fail(connection: Connection, job: Job, error: str, retry: bool) -> JobState:
-    values = {"id": job.id, "token": job.token, "error": error, "retry": retry}
+def _fail(connection: Connection, job: Job, error: str, reason_code: ReasonCode, retry: bool) -> JobState:
+    values = {"id": job.id, "token": job.token, "error": error, "reason_code": reason_code, "retry": retry}
     row = run(connection, "fail", values, backoff_s=BACKOFF_S * 2 ** (job.attempt - 1)).fetchone()
     if row is None:
         raise LeaseLost
     state = JobState(row["state"])
     if state is JobState.FAILED and job.kind is JobKind.ENCODE:
-        quarantined = run(connection, "quarantine_stable_study", study_uid=job.key, reason=error).fetchone()
+        reason = {"study_uid": job.key, "reason": error, "reason_code": reason_code}
+        quarantined = run(connection, "quarantine_stable_study", reason).fetchone()
         if quarantined is not None:
             run(connection, "drop_encodings", study_uid=job.key, model_ids=[])
     return state

@@ -19,6 +19,7 @@ VALUES (%(study_uid)s, %(is_image)s::boolean::integer, %(patient_key)s, %(patien
 ON CONFLICT (study_uid) DO UPDATE SET
     state = CASE WHEN %(is_image)s::boolean THEN 'RECEIVING' ELSE study.state END,
     reason = CASE WHEN %(is_image)s::boolean THEN NULL ELSE study.reason END,
+    reason_code = CASE WHEN %(is_image)s::boolean THEN NULL ELSE study.reason_code END,
     revision = study.revision + excluded.revision,
     patient_key = CASE WHEN study.patient_key = '' THEN excluded.patient_key ELSE study.patient_key END,
     patient_id = coalesce(study.patient_id, excluded.patient_id),
@@ -59,12 +60,12 @@ RETURNING sop_uid;
 
 -- name: add_refusal
 -- What was refused, and why.
-INSERT INTO refusal (sop_uid, reason, dimse_status, source)
-VALUES (%(sop_uid)s, %(reason)s, %(dimse_status)s, %(source)s);
+INSERT INTO refusal (sop_uid, reason, reason_code, dimse_status, source)
+VALUES (%(sop_uid)s, %(reason)s, %(reason_code)s, %(dimse_status)s, %(source)s);
 
 -- name: refusals
 -- The newest refusals.
-SELECT sop_uid, reason, dimse_status, source, at FROM refusal ORDER BY id DESC LIMIT %(limit)s;
+SELECT sop_uid, reason, reason_code, dimse_status, source, at FROM refusal ORDER BY id DESC LIMIT %(limit)s;
 
 -- name: prune_refusals
 -- What was refused long ago, or so many refusals ago: a peer that sends rubbish for ever fills no disk (P6).
@@ -114,13 +115,13 @@ SELECT state, revision FROM study WHERE study_uid = %(study_uid)s FOR UPDATE;
 
 -- name: set_study_state
 -- The outcome of a study, unless new images came after the revision that was looked at.
-UPDATE study SET state = %(state)s, reason = %(reason)s, changed_at = now()
+UPDATE study SET state = %(state)s, reason = %(reason)s, reason_code = %(reason_code)s, changed_at = now()
 WHERE study_uid = %(study_uid)s AND (%(revision)s::integer IS NULL OR revision = %(revision)s::integer)
 RETURNING study_uid;
 
 -- name: quarantine_stable_study
 -- Its encode job failed for good. A study that was re-opened meanwhile gets a new job instead.
-UPDATE study SET state = 'QUARANTINED', reason = %(reason)s, changed_at = now()
+UPDATE study SET state = 'QUARANTINED', reason = %(reason)s, reason_code = %(reason_code)s, changed_at = now()
 WHERE study_uid = %(study_uid)s AND state = 'STABLE'
 RETURNING study_uid;
 
@@ -211,7 +212,7 @@ WHERE (s.state IN ('ENCODED', 'INDEXED') AND EXISTS (
         WHERE e.study_uid = s.study_uid AND m.kind = %(kind)s AND m.model_id <> %(model_id)s)
     AND NOT EXISTS (
         SELECT FROM encoding AS e WHERE e.study_uid = s.study_uid AND e.model_id = %(model_id)s))
-    OR (s.state = 'SKIPPED' AND s.reason LIKE 'no model is served%%')
+    OR (s.state = 'SKIPPED' AND s.reason_code = 'NO_MODEL')
 ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO UPDATE
 SET again = job.again OR job.state = 'RUNNING';
 
@@ -477,7 +478,7 @@ RETURNING id;
 UPDATE job SET state = 'RUNNING', attempt = attempt + 1, token = nextval('job_token'), again = FALSE,
     lease_until = now() + make_interval(secs => %(lease_s)s::float8), worker = %(worker)s, changed_at = now()
 WHERE id = %(id)s AND state = 'PENDING' AND run_after <= now()
-RETURNING id, kind, key, state, attempt, max_attempts, token;
+RETURNING id, kind, key, state, attempt, max_attempts, token, reason_code;
 
 -- name: next_study_to_encode
 -- Whose encode job is likely the next: bells are rung in this order.
@@ -496,7 +497,7 @@ SELECT id FROM job WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s
 -- name: finish
 -- Done; or once more, when the key was asked for while the job ran.
 UPDATE job SET state = CASE WHEN again THEN 'PENDING' ELSE 'DONE' END, attempt = CASE WHEN again THEN 0 ELSE attempt END,
-    again = FALSE, error = %(note)s, lease_until = NULL, rung_at = NULL, run_after = now(), changed_at = now()
+    again = FALSE, error = %(note)s, reason_code = NULL, lease_until = NULL, rung_at = NULL, run_after = now(), changed_at = now()
 WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s
 RETURNING state;
 
@@ -506,13 +507,13 @@ UPDATE job SET
     state = CASE WHEN again OR (%(retry)s::boolean AND attempt < max_attempts) THEN 'PENDING' ELSE 'FAILED' END,
     attempt = CASE WHEN again THEN 0 ELSE attempt END,
     run_after = now() + make_interval(secs => CASE WHEN again THEN 0 ELSE %(backoff_s)s::float8 END),
-    again = FALSE, error = %(error)s, lease_until = NULL, rung_at = NULL, changed_at = now()
+    again = FALSE, error = %(error)s, reason_code = %(reason_code)s, lease_until = NULL, rung_at = NULL, changed_at = now()
 WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s
 RETURNING state;
 
 -- name: expired
 -- Jobs whose holder went silent.
-SELECT id, kind, key, state, attempt, max_attempts, token FROM job
+SELECT id, kind, key, state, attempt, max_attempts, token, reason_code FROM job
 WHERE state = 'RUNNING' AND lease_until < now() ORDER BY lease_until LIMIT %(limit)s;
 
 -- name: still_expired
@@ -536,7 +537,7 @@ UPDATE job SET rung_at = now() WHERE id = ANY(%(ids)s::bigint[]) AND state = 'PE
 
 -- name: job
 -- One job, for those who watch.
-SELECT id, kind, key, state, attempt, max_attempts, token, error, again FROM job WHERE id = %(id)s;
+SELECT id, kind, key, state, attempt, max_attempts, token, error, again, reason_code FROM job WHERE id = %(id)s;
 
 -- name: prune_jobs
 -- Jobs that ended long ago.

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import F32, I64, CatalogueStudy, Feedback, ImageKind, JobKind, JobState, StudyState
 
 
@@ -24,6 +25,7 @@ class Refusal:
 
     sop_uid: str | None
     reason: str
+    reason_code: ReasonCode
     dimse_status: int | None
     source: str
     at: datetime

@@ -14,6 +14,7 @@ from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.jobs import enqueue, finish, hold
 from radir_pacs.catalogue.part import Part
 from radir_pacs.errors import NotFound
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import CatalogueStudy, Job, JobKind, StudyState
 
 COMPLETE_LIMIT = 500  # studies of one round, so that no transaction grows without bound
@@ -85,6 +86,7 @@ class Studies(Part):
         state: StudyState,
         reason: str | None = None,
         *,
+        reason_code: ReasonCode = ReasonCode.OTHER,
         revision: int | None = None,
         job: Job | None = None,
     ) -> bool:
@@ -101,7 +103,8 @@ class Studies(Part):
             if job is not None:
                 hold(connection, job)
             values = {"study_uid": study_uid, "state": state, "reason": reason, "revision": revision}
-            changed = run(connection, "set_study_state", values).fetchone() is not None
+            code = reason_code if reason else None
+            changed = run(connection, "set_study_state", values, reason_code=code).fetchone() is not None
             if changed and ends:
                 run(connection, "drop_encodings", study_uid=study_uid, model_ids=[])
             if job is not None:
@@ -142,6 +145,7 @@ def study_of(row: Row) -> CatalogueStudy:
         study_uid=row["study_uid"],
         state=StudyState(row["state"]),
         reason=row["reason"],
+        reason_code=None if row["reason_code"] is None else ReasonCode(row["reason_code"]),
         modalities=tuple(row["modalities"]),
         study_date=row["study_date"],
         study_time=row["study_time"],

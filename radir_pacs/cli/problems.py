@@ -37,10 +37,14 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if args.json:
         print_json(
             {
-                "studies": [{"study": s.study_uid, "state": s.state, "reason": s.reason} for s in studies],
+                "studies": [
+                    {"study": s.study_uid, "state": s.state, "reason_code": s.reason_code, "reason": s.reason}
+                    for s in studies
+                ],
                 "refused": [
                     {
                         "instance": r.sop_uid,
+                        "reason_code": r.reason_code,
                         "reason": r.reason,
                         "status": r.dimse_status,
                         "source": r.source,
@@ -54,9 +58,10 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if not studies and not refusals:
         out.print("none")
         return 0
-    _table("studies", ("state", "study", "why"), [(s.state, s.study_uid, s.reason or "") for s in studies])
-    rows = [(f"{r.at:%Y-%m-%d %H:%M:%S}", r.source, r.sop_uid or "-", r.reason) for r in refusals]
-    _table("refused", ("at (UTC)", "from", "instance", "why"), rows)
+    not_encoded = [(s.state, s.reason_code or "", s.study_uid, s.reason or "") for s in studies]
+    _table("studies", ("state", "code", "study", "why"), not_encoded)
+    rows = [(f"{r.at:%Y-%m-%d %H:%M:%S}", r.source, r.reason_code, r.sop_uid or "-", r.reason) for r in refusals]
+    _table("refused", ("at (UTC)", "from", "code", "instance", "why"), rows)
     return 0
 
 

@@ -22,6 +22,14 @@ from radir_pacs.cli.supervisor import Supervisor, _Child
 from radir_pacs.config import Settings
 from radir_pacs.errors import RadirError, SettingError, StorageFailed
 
+
+class Nobodys:
+    """The processes of a catalogue in which nobody said anything."""
+
+    def all(self) -> tuple[()]:
+        return ()
+
+
 PROGRAMS = {
     "sleeper": "import time\ntime.sleep(600)\n",
     "crasher": "raise SystemExit('error: the model is of yesterday')\n",
@@ -83,8 +91,7 @@ def test_a_process_that_is_killed_comes_back(supervisor: Supervisor, caplog: pyt
 
 def test_a_process_that_cannot_stay_up_is_named_with_its_last_words(supervisor: Supervisor) -> None:
     class Nobody:
-        def processes(self) -> tuple[()]:
-            return ()
+        processes = Nobodys()
 
     with (
         running(supervisor, "sleeper", "crasher"),
@@ -196,7 +203,11 @@ def test_a_row_of_an_earlier_run_with_the_same_number_is_not_readiness(superviso
     asked = []
 
     class Rows:
-        def processes(self) -> list[Row]:
+        @property
+        def processes(self) -> Rows:
+            return self
+
+        def all(self) -> list[Row]:
             (child,) = supervisor.children
             asked.append(child)
             pid = child.process.pid if child.process else 0
