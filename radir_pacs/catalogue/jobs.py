@@ -17,6 +17,7 @@ from radir_pacs.types import Job, JobKind, JobState
 
 RING_AGAIN_S = 30.0  # a bell not answered for so long is taken for lost
 BACKOFF_S = 2.0  # doubles with each attempt
+LONGEST_BACKOFF_S = 300.0
 SWEEP_LIMIT = 100
 
 
@@ -29,13 +30,20 @@ class Jobs(Part):
     def claim(self, job_id: int, worker: str) -> Job | None:
         """Lease a pending job for ``job_lease_s``; None when it is not to be had (taken, ended, not yet due)."""
         with self._database.transaction() as connection:
-            row = run(connection, "claim", id=job_id, worker=worker, lease_s=self._settings.job_lease_s).fetchone()
+            row = run(
+                connection,
+                "claim",
+                id=job_id,
+                worker=worker,
+                lease_s=self._settings.job_lease_s,
+                longest_backoff_s=LONGEST_BACKOFF_S,
+            ).fetchone()
         return None if row is None else job_of(row)
 
     def next_study_to_encode(self) -> str | None:
         """The study whose encode job is probably claimed next, by whomever; a guess that holds nothing."""
         with self._database.transaction() as connection:
-            row = run(connection, "next_study_to_encode").fetchone()
+            row = run(connection, "next_study_to_encode", longest_backoff_s=LONGEST_BACKOFF_S).fetchone()
         return None if row is None else str(row["key"])
 
     def heartbeat(self, job: Job) -> None:
@@ -61,13 +69,14 @@ class Jobs(Part):
 
     def sweep(self) -> int:
         """Take jobs from holders that went silent; returns how many."""
+        lease = {"lease_s": self._settings.job_lease_s}
         with self._database.transaction() as connection:
-            expired = [job_of(row) for row in run(connection, "expired", limit=SWEEP_LIMIT).fetchall()]
+            expired = [job_of(row) for row in run(connection, "expired", lease, limit=SWEEP_LIMIT).fetchall()]
         swept = 0
         for job in expired:
             with self._database.transaction() as connection:
                 _lock_subject(connection, job)
-                if run(connection, "still_expired", id=job.id, token=job.token).fetchone():
+                if run(connection, "still_expired", lease, id=job.id, token=job.token).fetchone():
                     error = f"the worker stopped without a word in attempt {job.attempt}"
                     _fail(connection, job, error, ReasonCode.WORKER_KILLED, retry=True)
                     swept += 1
@@ -76,7 +85,8 @@ class Jobs(Part):
     def to_ring(self, limit: int, ring_again_s: float = RING_AGAIN_S) -> list[int]:
         """Ids of pending jobs that no message stands for, so that at most ``limit`` messages are under way."""
         with self._database.transaction() as connection:
-            rows = run(connection, "to_ring", limit=limit, ring_again_s=ring_again_s).fetchall()
+            values = {"ring_again_s": ring_again_s, "longest_backoff_s": LONGEST_BACKOFF_S}
+            rows = run(connection, "to_ring", values, limit=limit).fetchall()
         return [row["id"] for row in rows]
 
     def rung(self, ids: Sequence[int]) -> None:
@@ -155,7 +165,8 @@ def _lock_subject(connection: Connection, job: Job) -> None:
 
 def _fail(connection: Connection, job: Job, error: str, reason_code: ReasonCode, retry: bool) -> JobState:
     values = {"id": job.id, "token": job.token, "error": error, "reason_code": reason_code, "retry": retry}
-    row = run(connection, "fail", values, backoff_s=BACKOFF_S * 2 ** (job.attempt - 1)).fetchone()
+    backoff_s = min(BACKOFF_S * 2.0 ** (job.attempt - 1), LONGEST_BACKOFF_S)
+    row = run(connection, "fail", values, backoff_s=backoff_s).fetchone()
     if row is None:
         raise LeaseLost
     state = JobState(row["state"])

@@ -1,5 +1,8 @@
 -- Every statement the catalogue runs. Each has a name and a comment; tests/integration/test_queries.py prepares them all.
 
+-- A clock may be set back. So a time that lies further ahead than the wait in question counts as long past:
+-- NOT BETWEEN now() - wait AND now() + wait; an age is an absolute difference.
+
 -- == Ingest ==
 
 -- name: instance_identity
@@ -69,7 +72,7 @@ SELECT sop_uid, reason, reason_code, dimse_status, source, at FROM refusal ORDER
 
 -- name: prune_refusals
 -- What was refused long ago, or so many refusals ago: a peer that sends rubbish for ever fills no disk (P6).
-DELETE FROM refusal WHERE at < now() - make_interval(secs => %(keep_s)s::float8)
+DELETE FROM refusal WHERE at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8)
     OR id <= (SELECT max(id) FROM refusal) - %(most)s::bigint;
 
 -- name: known_blobs
@@ -82,7 +85,8 @@ SELECT DISTINCT content_sha256 FROM instance WHERE content_sha256 = ANY(%(hashes
 -- Studies that had no new instance for the quiet period are complete: their encode jobs are written with them.
 WITH quiet AS (
     SELECT study_uid FROM study
-    WHERE state = 'RECEIVING' AND last_instance_at <= now() - make_interval(secs => %(quiet_period_s)s::float8)
+    WHERE state = 'RECEIVING'
+        AND last_instance_at NOT BETWEEN now() - make_interval(secs => %(quiet_period_s)s::float8) AND now() + make_interval(secs => %(quiet_period_s)s::float8)
     ORDER BY last_instance_at LIMIT %(limit)s::integer FOR UPDATE SKIP LOCKED
 ), completed AS (
     UPDATE study SET state = 'STABLE', changed_at = now() FROM quiet WHERE study.study_uid = quiet.study_uid
@@ -339,20 +343,21 @@ SELECT p.model_id, p.region, p.published, p.n_generation,
      WHERE e.model_id = p.model_id AND e.xid >= p.as_of AND p.region = ANY(e.regions)) AS n_tail,
     gone.n AS n_gone, gone.oldest_s AS oldest_gone_s
 FROM served AS p CROSS JOIN LATERAL (
-    SELECT count(*) AS n, extract(epoch FROM now() - min(x.at))::float8 AS oldest_s FROM encoding_gone AS x
+    SELECT count(*) AS n, max(abs(extract(epoch FROM now() - x.at)))::float8 AS oldest_s FROM encoding_gone AS x
     WHERE x.model_id = p.model_id AND x.xid >= p.as_of) AS gone
 ORDER BY p.model_id, p.region;
 
 -- name: prune_gone
 -- Deletions that every generation has taken in and that no process is likely to have missed.
 DELETE FROM encoding_gone AS x
-WHERE x.at < now() - make_interval(secs => %(keep_s)s::float8)
+WHERE x.at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8)
     AND NOT EXISTS (
         SELECT FROM generation AS g WHERE g.model_id = x.model_id AND g.state = 'PUBLISHED' AND g.as_of <= x.xid);
 
 -- name: prune_generations
 -- Generations that answer no more.
-DELETE FROM generation WHERE state <> 'PUBLISHED' AND published_at < now() - make_interval(secs => %(keep_s)s::float8);
+DELETE FROM generation WHERE state <> 'PUBLISHED'
+    AND published_at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8);
 
 -- == Reports ==
 
@@ -394,7 +399,7 @@ SELECT id, study_uid, sop_uid, source, body, findings, parser, received_at FROM 
 -- Complete studies that nobody set aside, each with its newest report; a page, going on after a UID.
 SELECT s.study_uid, s.patient_key, s.modalities, newest.body
 FROM study AS s CROSS JOIN LATERAL (
-    SELECT r.body FROM report AS r WHERE r.study_uid = s.study_uid ORDER BY r.received_at DESC, r.id DESC LIMIT 1
+    SELECT r.body FROM report AS r WHERE r.study_uid = s.study_uid ORDER BY r.id DESC LIMIT 1
 ) AS newest
 WHERE s.has_report AND s.state IN ('STABLE', 'ENCODED', 'INDEXED') AND s.study_uid > %(after)s
 ORDER BY s.study_uid LIMIT %(limit)s;
@@ -402,12 +407,12 @@ ORDER BY s.study_uid LIMIT %(limit)s;
 -- name: reports_of
 -- The reports of a study, oldest first.
 SELECT id, study_uid, sop_uid, source, body, findings, parser, received_at FROM report
-WHERE study_uid = %(study_uid)s ORDER BY received_at, id;
+WHERE study_uid = %(study_uid)s ORDER BY id;
 
 -- name: findings_of
 -- Mined findings of several studies.
 SELECT study_uid, findings FROM report
-WHERE study_uid = ANY(%(study_uids)s::text[]) AND findings IS NOT NULL ORDER BY received_at, id;
+WHERE study_uid = ANY(%(study_uids)s::text[]) AND findings IS NOT NULL ORDER BY id;
 
 -- == Viewer ==
 
@@ -442,11 +447,12 @@ VALUES (%(token_sha256)s, %(study_uid)s, now() + make_interval(secs => %(valid_s
 
 -- name: context
 -- The study that a token opens.
-SELECT study_uid FROM viewer_context WHERE token_sha256 = %(token_sha256)s AND expires_at > now();
+SELECT study_uid FROM viewer_context WHERE token_sha256 = %(token_sha256)s
+    AND expires_at > now() AND expires_at <= now() + make_interval(secs => %(valid_s)s::float8);
 
 -- name: prune_contexts
 -- Tokens that open nothing any more.
-DELETE FROM viewer_context WHERE expires_at < now();
+DELETE FROM viewer_context WHERE expires_at < now() OR expires_at > now() + make_interval(secs => %(valid_s)s::float8);
 
 -- name: jobs_before
 -- Encode jobs that will run before a study's own: what its reader waits for.
@@ -469,7 +475,7 @@ INSERT INTO job (kind, key, max_attempts)
 SELECT 'index', %(key)s::text, %(max_attempts)s::integer
 WHERE NOT EXISTS (
     SELECT FROM job WHERE kind = 'index' AND key = %(key)s::text AND state = 'FAILED'
-        AND changed_at > now() - make_interval(secs => %(rest_s)s::float8))
+        AND changed_at BETWEEN now() - make_interval(secs => %(rest_s)s::float8) AND now() + make_interval(secs => %(rest_s)s::float8))
 ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO NOTHING
 RETURNING id;
 
@@ -477,12 +483,16 @@ RETURNING id;
 -- Lease a pending job; the token fences every earlier holder.
 UPDATE job SET state = 'RUNNING', attempt = attempt + 1, token = nextval('job_token'), again = FALSE,
     lease_until = now() + make_interval(secs => %(lease_s)s::float8), worker = %(worker)s, changed_at = now()
-WHERE id = %(id)s AND state = 'PENDING' AND run_after <= now()
+WHERE id = %(id)s AND state = 'PENDING'
+    AND (run_after <= now() OR run_after > now() + make_interval(secs => %(longest_backoff_s)s::float8))
 RETURNING id, kind, key, state, attempt, max_attempts, token, reason_code;
 
 -- name: next_study_to_encode
 -- Whose encode job is likely the next: bells are rung in this order.
-SELECT key FROM job WHERE state = 'PENDING' AND kind = 'encode' AND run_after <= now() ORDER BY run_after, id LIMIT 1;
+SELECT key FROM job
+WHERE state = 'PENDING' AND kind = 'encode'
+    AND (run_after <= now() OR run_after > now() + make_interval(secs => %(longest_backoff_s)s::float8))
+ORDER BY CASE WHEN run_after > now() THEN '-infinity' ELSE run_after END, id LIMIT 1;
 
 -- name: heartbeat
 -- The holder still works.
@@ -514,22 +524,29 @@ RETURNING state;
 -- name: expired
 -- Jobs whose holder went silent.
 SELECT id, kind, key, state, attempt, max_attempts, token, reason_code FROM job
-WHERE state = 'RUNNING' AND lease_until < now() ORDER BY lease_until LIMIT %(limit)s;
+WHERE state = 'RUNNING'
+    AND lease_until NOT BETWEEN now() AND now() + make_interval(secs => 2 * %(lease_s)s::float8)
+ORDER BY id LIMIT %(limit)s;
 
 -- name: still_expired
 -- The lease is over even now that the job row is locked.
-SELECT id FROM job WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s AND lease_until < now() FOR UPDATE;
+SELECT id FROM job WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s
+    AND lease_until NOT BETWEEN now() AND now() + make_interval(secs => 2 * %(lease_s)s::float8)
+FOR UPDATE;
 
 -- name: to_ring
 -- Pending jobs whose bell was not rung, or so long ago that it was lost. At most "limit" stay rung and unclaimed, so
 -- that a long queue does not fill the broker.
 SELECT id FROM job
-WHERE state = 'PENDING' AND run_after <= now()
-    AND (rung_at IS NULL OR rung_at < now() - make_interval(secs => %(ring_again_s)s::float8))
-ORDER BY run_after, id
+WHERE state = 'PENDING'
+    AND (run_after <= now() OR run_after > now() + make_interval(secs => %(longest_backoff_s)s::float8))
+    AND (rung_at IS NULL
+        OR rung_at NOT BETWEEN now() - make_interval(secs => %(ring_again_s)s::float8) AND now() + make_interval(secs => %(ring_again_s)s::float8))
+ORDER BY CASE WHEN run_after > now() THEN '-infinity' ELSE run_after END, id
 LIMIT greatest(0, %(limit)s - (
     SELECT count(*) FROM job WHERE state = 'PENDING'
-        AND rung_at >= now() - make_interval(secs => %(ring_again_s)s::float8)));
+        AND rung_at BETWEEN now() - make_interval(secs => %(ring_again_s)s::float8)
+            AND now() + make_interval(secs => %(ring_again_s)s::float8)));
 
 -- name: rung
 -- The broker has the message. A job that was claimed since needs no mark.
@@ -541,7 +558,8 @@ SELECT id, kind, key, state, attempt, max_attempts, token, error, again, reason_
 
 -- name: prune_jobs
 -- Jobs that ended long ago.
-DELETE FROM job WHERE state IN ('DONE', 'FAILED') AND changed_at < now() - make_interval(secs => %(keep_s)s::float8);
+DELETE FROM job WHERE state IN ('DONE', 'FAILED')
+    AND changed_at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8);
 
 -- == Processes and the overview ==
 
@@ -557,12 +575,12 @@ DELETE FROM process WHERE name = %(name)s AND pid = %(pid)s;
 
 -- name: processes
 -- All processes that said so, with the seconds since.
-SELECT name, pid, state, detail, started_at, extract(epoch FROM now() - seen_at)::float8 AS silent_s
+SELECT name, pid, state, detail, started_at, abs(extract(epoch FROM now() - seen_at))::float8 AS silent_s
 FROM process ORDER BY name;
 
 -- name: prune_processes
 -- Processes silent for long.
-DELETE FROM process WHERE seen_at < now() - make_interval(secs => %(keep_s)s::float8);
+DELETE FROM process WHERE seen_at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8);
 
 -- name: count_studies
 -- Studies by state.
@@ -571,7 +589,7 @@ SELECT state, count(*)::integer AS n FROM study GROUP BY state;
 -- name: count_jobs
 -- Jobs by kind and state, with the age of the oldest that is still open.
 SELECT kind, state, count(*)::integer AS n,
-    extract(epoch FROM now() - min(created_at) FILTER (WHERE state IN ('PENDING', 'RUNNING')))::float8 AS oldest_s
+    max(abs(extract(epoch FROM now() - created_at))) FILTER (WHERE state IN ('PENDING', 'RUNNING'))::float8 AS oldest_s
 FROM job GROUP BY kind, state ORDER BY kind, state;
 
 -- name: count_encodings
@@ -580,4 +598,5 @@ SELECT model_id, count(*)::integer AS n FROM encoding GROUP BY model_id ORDER BY
 
 -- name: count_refusals
 -- Refused objects of the last day.
-SELECT count(*)::integer AS n FROM refusal WHERE at > now() - interval '1 day';
+SELECT count(*)::integer AS n FROM refusal
+WHERE at BETWEEN now() - interval '1 day' AND now() + interval '1 day';

@@ -178,9 +178,16 @@ class BlobStore:
 
 
 def _age_s(path: Path) -> float:
-    """Seconds since the file was written; endless for one that is not there."""
+    """Seconds since the file was written; endless for one that is not there.
+
+    One from the future, as after the clock was set back, is as if written now: it would stay young for years.
+    """
     try:
-        return time.time() - path.stat().st_mtime
+        age_s = time.time() - path.stat().st_mtime
+        if age_s < 0:
+            with contextlib.suppress(PermissionError):  # another user's
+                os.utime(path)
+        return max(age_s, 0.0)
     except FileNotFoundError:
         return float("inf")
 
