@@ -48,7 +48,7 @@ from radir_pacs.encode.tokenizer import Tokenizer
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import ImageKind, JobKind, StudyState
 from radir_training.phantoms.canvas import SIZES
-from radir_training.phantoms.hospital import Order, build
+from radir_training.phantoms.hospital import HospitalRequest, build
 from radir_workers.encode_study import EncodeStudy
 from radir_workers.runner import Runner
 from radir_workers.study_reader import StudyReader
@@ -99,7 +99,7 @@ def fill(catalogue: Catalogue, blobs: BlobStore, folder: Path, args: argparse.Na
     """Phantom patients' studies of each kind, copied under new UIDs until there are enough of them."""
     studies: dict[ImageKind, list[str]] = {}
     for kind in args.kinds:
-        order = Order(
+        order = HospitalRequest(
             out=folder / kind.value, patients=args.patients, seed=1, size=SIZES[args.size], kinds=frozenset({kind})
         )
         sources = [sorted(order.out / file for file in study["files"]) for all_ in build(order) for study in all_]

@@ -5,7 +5,9 @@ from radir_pacs.catalogue.catalogue import Catalogue
 from radir_pacs.catalogue.embedded import server_pid as embedded_pid
 from radir_pacs.catalogue.embedded import start as start_embedded
 from radir_pacs.catalogue.embedded import stop as stop_embedded
-from radir_pacs.catalogue.reports import report_id_of
+from radir_pacs.catalogue.models import Models
+from radir_pacs.catalogue.processes import Processes
+from radir_pacs.catalogue.reports import Reports, report_id_of
 from radir_pacs.catalogue.rows import (
     CatalogueSeries,
     Changes,
@@ -24,6 +26,7 @@ from radir_pacs.catalogue.rows import (
     Stored,
     StoredInstance,
 )
+from radir_pacs.catalogue.studies import Studies
 
 __all__ = [
     "Catalogue",
@@ -34,15 +37,19 @@ __all__ = [
     "GenerationRow",
     "JobCount",
     "ModelRow",
+    "Models",
     "Overview",
     "PartitionSize",
     "ProcessRow",
+    "Processes",
     "Received",
     "Refusal",
     "ReportRow",
     "ReportedStudy",
+    "Reports",
     "Stored",
     "StoredInstance",
+    "Studies",
     "embedded_pid",
     "install_pgmq",
     "report_id_of",

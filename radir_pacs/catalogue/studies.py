@@ -141,24 +141,11 @@ def _known(connection: Connection, hashes: list[str]) -> set[str]:
 
 def study_of(row: Row) -> CatalogueStudy:
     """A study from a row of the study table with its counts."""
-    return CatalogueStudy(
-        study_uid=row["study_uid"],
-        state=StudyState(row["state"]),
-        reason=row["reason"],
-        reason_code=None if row["reason_code"] is None else ReasonCode(row["reason_code"]),
-        modalities=tuple(row["modalities"]),
-        study_date=row["study_date"],
-        study_time=row["study_time"],
-        accession_number=row["accession_number"],
-        study_description=row["study_description"],
-        referring_physician=row["referring_physician"],
-        study_id=row["study_id"],
-        patient_id=row["patient_id"],
-        patient_name=row["patient_name"],
-        patient_sex=row["patient_sex"],
-        patient_birth_date=row["patient_birth_date"],
-        patient_age_years=row["patient_age_years"],
-        body_part=row["body_part"],
-        series_count=row["series_count"],
-        instance_count=row["instance_count"],
-    )
+    values = {name: row[name] for name in CatalogueStudy.__dataclass_fields__}
+    code = row["reason_code"]
+    typed = {
+        "state": StudyState(row["state"]),
+        "reason_code": None if code is None else ReasonCode(code),
+        "modalities": tuple(row["modalities"]),
+    }
+    return CatalogueStudy(**values | typed)

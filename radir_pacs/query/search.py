@@ -47,7 +47,7 @@ class Searcher:
     def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
         self._catalogue, self._settings = catalogue, settings
         self._partitions = Partitions(catalogue, settings)
-        self._explainer = Explainer(catalogue)
+        self._explainer = Explainer(catalogue.reports)
 
     def similar(self, query: Query) -> SimilarCaseList:
         """The cases most similar to the query's study in its region, best first.

@@ -23,7 +23,7 @@ from radir_training.data.statements import mined
 from radir_training.data.studies import StudySet
 from radir_training.datasets import sources
 from radir_training.datasets.build import build
-from radir_training.evaluation import regions, source
+from radir_training.evaluation import evaluation_data, regions
 from radir_training.evaluation.baselines import descriptor, pixels
 from tests.model_material import seeded_bundle
 
@@ -63,7 +63,7 @@ def few_patients(monkeypatch: pytest.MonkeyPatch) -> None:
     def drawn(config: NetworkConfig, kind: ImageKind, **given: object) -> StudySet:
         return toy_set(kind, int(str(given["patients"])))
 
-    monkeypatch.setattr(source, "phantom_set", drawn)
+    monkeypatch.setattr(evaluation_data, "phantom_set", drawn)
     monkeypatch.setattr(regions, "LEAST_QUERIES", 5)
     monkeypatch.setattr(regions, "TRIVIAL", 1.0)
 

@@ -22,14 +22,6 @@ from radir_pacs.cli.supervisor import Supervisor, _Child
 from radir_pacs.config import Settings
 from radir_pacs.errors import RadirError, SettingError, StorageFailed
 
-
-class Nobodys:
-    """The processes of a catalogue in which nobody said anything."""
-
-    def all(self) -> tuple[()]:
-        return ()
-
-
 PROGRAMS = {
     "sleeper": "import time\ntime.sleep(600)\n",
     "crasher": "raise SystemExit('error: the model is of yesterday')\n",
@@ -91,7 +83,8 @@ def test_a_process_that_is_killed_comes_back(supervisor: Supervisor, caplog: pyt
 
 def test_a_process_that_cannot_stay_up_is_named_with_its_last_words(supervisor: Supervisor) -> None:
     class Nobody:
-        processes = Nobodys()
+        def all(self) -> tuple[()]:
+            return ()
 
     with (
         running(supervisor, "sleeper", "crasher"),
@@ -203,10 +196,6 @@ def test_a_row_of_an_earlier_run_with_the_same_number_is_not_readiness(superviso
     asked = []
 
     class Rows:
-        @property
-        def processes(self) -> Rows:
-            return self
-
         def all(self) -> list[Row]:
             (child,) = supervisor.children
             asked.append(child)
