@@ -106,6 +106,18 @@ class StorageFailed(RadirError):
     http_status = 507
 
 
+class BlobDamaged(RadirError):
+    """A stored file is not what was stored; send the instance again."""
+
+    code = "blob_damaged"
+    http_status = 410
+    reason_code = ReasonCode.BLOB_DAMAGED
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__()
+        self.sha256 = sha256  # the hash that it should have, its name
+
+
 class Skipped(RadirError):
     """The study is not one we encode."""
 

@@ -34,6 +34,7 @@ class ReasonCode(StrEnum):
     WORKER_KILLED = "WORKER_KILLED"
     WORKER_FAILED = "WORKER_FAILED"  # an error of our own
     BLOB_DAMAGED = "BLOB_DAMAGED"  # the file on our disk is not what was stored
+    DROPPED = "DROPPED"  # quarantined, and an administrator said to leave it (SKIPPED)
 
     # An instance that was refused
     UNREADABLE = "UNREADABLE"  # no DICOM, or not safely read
@@ -59,7 +60,10 @@ class ReasonCode(StrEnum):
 
 
 KILLED = frozenset({ReasonCode.DECODER_KILLED, ReasonCode.WORKER_KILLED})
-"""What most likely happened for want of memory: worth more attempts, each with nothing else beside it."""
+"""Most likely for want of memory: the next attempt decodes with nothing else beside it."""
+
+WORTH_ANOTHER_DECODE = frozenset({ReasonCode.DECODER_KILLED, ReasonCode.DECODER_CRASHED, ReasonCode.DECODE_TIMEOUT})
+"""Failures of a decoding child that say little about the file."""
 
 MENDED_BY_SENDING = KILLED | {
     ReasonCode.BLOB_DAMAGED,

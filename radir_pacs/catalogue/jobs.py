@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.part import Part
+from radir_pacs.catalogue.rows import FailedJob
 from radir_pacs.errors import LeaseLost
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import Job, JobKind, JobState
@@ -18,6 +19,7 @@ from radir_pacs.types import Job, JobKind, JobState
 RING_AGAIN_S = 30.0  # a bell not answered for so long is taken for lost
 BACKOFF_S = 2.0  # doubles with each attempt
 LONGEST_BACKOFF_S = 300.0
+KILLED_ATTEMPTS = 8  # about five minutes: a machine short of memory takes longer to recover than a study to fail
 SWEEP_LIMIT = 100
 
 
@@ -110,6 +112,19 @@ class Jobs(Part):
         with self._database.transaction() as connection:
             return run(connection, "enqueue_merge", values).fetchone() is not None
 
+    def failed(self, limit: int = 1000) -> tuple[FailedJob, ...]:
+        """Jobs of reports, indexes and pulls that failed for good, newest first."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "failed_jobs", limit=limit).fetchall()
+        typed = ({"kind": JobKind(row["kind"]), "reason_code": ReasonCode(row["reason_code"])} for row in rows)
+        return tuple(FailedJob(**row | more) for row, more in zip(rows, typed, strict=True))
+
+    def retry_failed(self, reason_code: ReasonCode | None = None) -> int:
+        """Ask once more for what `failed` tells of, or for that of one reason; returns how many."""
+        values = {"reason_code": reason_code, "max_attempts": self._settings.job_max_attempts}
+        with self._database.transaction() as connection:
+            return run(connection, "retry_failed_jobs", values).rowcount
+
     def prune(self, keep_s: float) -> int:
         """Forget jobs that ended longer ago than ``keep_s``."""
         with self._database.transaction() as connection:
@@ -157,6 +172,15 @@ def job_of(row: Row) -> Job:
     )
 
 
+def is_last_attempt(job: Job, reason_code: ReasonCode) -> bool:
+    """Whether the job fails for good when this attempt fails for that reason."""
+    return job.attempt >= _attempts(job, reason_code)
+
+
+def _attempts(job: Job, reason_code: ReasonCode) -> int:
+    return max(job.max_attempts, KILLED_ATTEMPTS if reason_code is ReasonCode.DECODER_KILLED else 0)
+
+
 def _lock_subject(connection: Connection, job: Job) -> None:
     """The study of an encode job is locked before the job: the order of schema.sql."""
     if job.kind is JobKind.ENCODE:
@@ -164,9 +188,10 @@ def _lock_subject(connection: Connection, job: Job) -> None:
 
 
 def _fail(connection: Connection, job: Job, error: str, reason_code: ReasonCode, retry: bool) -> JobState:
-    values = {"id": job.id, "token": job.token, "error": error, "reason_code": reason_code, "retry": retry}
+    values = {"id": job.id, "token": job.token, "error": error, "reason_code": reason_code}
+    retry = retry and not is_last_attempt(job, reason_code)
     backoff_s = min(BACKOFF_S * 2.0 ** (job.attempt - 1), LONGEST_BACKOFF_S)
-    row = run(connection, "fail", values, backoff_s=backoff_s).fetchone()
+    row = run(connection, "fail", values, retry=retry, backoff_s=backoff_s).fetchone()
     if row is None:
         raise LeaseLost
     state = JobState(row["state"])

@@ -53,7 +53,8 @@ ON CONFLICT DO NOTHING;
 SELECT study_uid FROM series WHERE series_uid = %(series_uid)s;
 
 -- name: receive_instance
--- An instance; no row comes back when another transaction stored the UID first.
+-- An instance, whose file is good; no row comes back when another transaction stored the UID first.
+WITH mended AS (DELETE FROM damaged_blob WHERE content_sha256 = %(content_sha256)s)
 INSERT INTO instance (sop_uid, series_uid, study_uid, sop_class_uid, transfer_syntax_uid, instance_number, rows_px,
     columns_px, frames, content_sha256, size_bytes, attributes, source)
 VALUES (%(sop_uid)s, %(series_uid)s, %(study_uid)s, %(sop_class_uid)s, %(transfer_syntax_uid)s, %(instance_number)s,
@@ -74,6 +75,38 @@ SELECT sop_uid, reason, reason_code, dimse_status, source, at FROM refusal ORDER
 -- What was refused long ago, or so many refusals ago: a peer that sends rubbish for ever fills no disk (P6).
 DELETE FROM refusal WHERE at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8)
     OR id <= (SELECT max(id) FROM refusal) - %(most)s::bigint;
+
+-- name: received_again
+-- The same content came again, so its file is good. A study in which only the machine failed is opened for another try.
+WITH mended AS (DELETE FROM damaged_blob WHERE content_sha256 = %(content_sha256)s)
+UPDATE study SET state = 'RECEIVING', reason = NULL, reason_code = NULL, last_instance_at = now(), changed_at = now()
+WHERE study_uid = %(study_uid)s AND state = 'QUARANTINED' AND reason_code = ANY(%(reason_codes)s::text[]);
+
+-- name: replace_damaged
+-- Another file takes the place of one whose file is damaged, under the same UIDs.
+UPDATE instance SET sop_class_uid = %(sop_class_uid)s, transfer_syntax_uid = %(transfer_syntax_uid)s,
+    instance_number = %(instance_number)s, rows_px = %(rows_px)s, columns_px = %(columns_px)s, frames = %(frames)s,
+    content_sha256 = %(content_sha256)s, size_bytes = %(size_bytes)s, attributes = %(attributes)s, source = %(source)s,
+    received_at = now()
+WHERE sop_uid = %(sop_uid)s AND series_uid = %(series_uid)s AND study_uid = %(study_uid)s
+    AND content_sha256 = %(damaged_sha256)s
+RETURNING sop_uid;
+
+-- name: note_damage
+-- A file that an instance names is not what was stored.
+INSERT INTO damaged_blob (content_sha256)
+SELECT %(content_sha256)s WHERE EXISTS (SELECT FROM instance WHERE content_sha256 = %(content_sha256)s)
+ON CONFLICT DO NOTHING;
+
+-- name: damage
+-- The instances whose files are damaged, the newest damage first.
+SELECT i.study_uid, i.sop_uid, d.found_at FROM damaged_blob AS d JOIN instance AS i USING (content_sha256)
+ORDER BY d.found_at DESC, i.sop_uid LIMIT %(limit)s;
+
+-- name: prune_damage
+-- Damage of files that no instance names any more.
+DELETE FROM damaged_blob AS d
+WHERE NOT EXISTS (SELECT FROM instance AS i WHERE i.content_sha256 = d.content_sha256);
 
 -- name: known_blobs
 -- Which of these blobs an instance names.
@@ -111,6 +144,34 @@ RETURNING key AS study_uid;
 -- name: complete_now
 -- One study is complete because somebody who knows says so.
 UPDATE study SET state = 'STABLE', changed_at = now() WHERE study_uid = %(study_uid)s AND state = 'RECEIVING'
+RETURNING study_uid;
+
+-- name: retry_studies
+-- Studies that were set aside get another encode job, written with their state.
+WITH chosen AS (
+    SELECT study_uid FROM study
+    WHERE state = ANY(%(states)s::text[])
+        AND (%(study_uid)s::text IS NULL OR study_uid = %(study_uid)s::text)
+        AND (%(reason_code)s::text IS NULL OR reason_code = %(reason_code)s::text)
+    ORDER BY study_uid FOR UPDATE
+), opened AS (
+    UPDATE study SET state = 'STABLE', reason = NULL, reason_code = NULL, changed_at = now()
+    FROM chosen WHERE study.study_uid = chosen.study_uid
+    RETURNING study.study_uid
+), work AS (
+    INSERT INTO job (kind, key, max_attempts)
+    SELECT 'encode', study_uid, %(max_attempts)s::integer FROM opened
+    ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO UPDATE
+    SET again = job.again OR job.state = 'RUNNING'
+)
+SELECT study_uid FROM opened ORDER BY study_uid;
+
+-- name: drop_studies
+-- Studies that were quarantined stay as they are, by decision: nobody needs to look at them again.
+UPDATE study SET state = 'SKIPPED', reason_code = 'DROPPED', changed_at = now()
+WHERE state = 'QUARANTINED'
+    AND (%(study_uid)s::text IS NULL OR study_uid = %(study_uid)s::text)
+    AND (%(reason_code)s::text IS NULL OR reason_code = %(reason_code)s::text)
 RETURNING study_uid;
 
 -- name: lock_study
@@ -514,7 +575,7 @@ RETURNING state;
 -- name: fail
 -- One attempt failed: try again later, give up, or start afresh when the key was asked for while the job ran.
 UPDATE job SET
-    state = CASE WHEN again OR (%(retry)s::boolean AND attempt < max_attempts) THEN 'PENDING' ELSE 'FAILED' END,
+    state = CASE WHEN again OR %(retry)s::boolean THEN 'PENDING' ELSE 'FAILED' END,
     attempt = CASE WHEN again THEN 0 ELSE attempt END,
     run_after = now() + make_interval(secs => CASE WHEN again THEN 0 ELSE %(backoff_s)s::float8 END),
     again = FALSE, error = %(error)s, reason_code = %(reason_code)s, lease_until = NULL, rung_at = NULL, changed_at = now()
@@ -555,6 +616,23 @@ UPDATE job SET rung_at = now() WHERE id = ANY(%(ids)s::bigint[]) AND state = 'PE
 -- name: job
 -- One job, for those who watch.
 SELECT id, kind, key, state, attempt, max_attempts, token, error, again, reason_code FROM job WHERE id = %(id)s;
+
+-- name: failed_jobs
+-- Jobs that failed for good and that nobody asked for again. Those of studies show in their study.
+SELECT kind, key, error, coalesce(reason_code, 'OTHER') AS reason_code, changed_at AS at FROM job AS j
+WHERE state = 'FAILED' AND kind <> 'encode'
+    AND NOT EXISTS (SELECT FROM job AS later WHERE later.kind = j.kind AND later.key = j.key AND later.id > j.id)
+ORDER BY id DESC LIMIT %(limit)s;
+
+-- name: retry_failed_jobs
+-- What failed for good and nobody asked for again is tried once more.
+INSERT INTO job (kind, key, max_attempts)
+SELECT j.kind, j.key, %(max_attempts)s::integer FROM job AS j
+WHERE j.state = 'FAILED' AND j.kind <> 'encode'
+    AND (%(reason_code)s::text IS NULL OR j.reason_code = %(reason_code)s::text)
+    AND NOT EXISTS (SELECT FROM job AS later WHERE later.kind = j.kind AND later.key = j.key AND later.id > j.id)
+ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO NOTHING
+RETURNING key;
 
 -- name: prune_jobs
 -- Jobs that ended long ago.

@@ -32,6 +32,26 @@ class Refusal:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DamagedInstance:
+    """An instance whose file is not what was stored."""
+
+    study_uid: str
+    sop_uid: str
+    found_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedJob:
+    """A job that failed for good, other than an encode job, whose study tells."""
+
+    kind: JobKind
+    key: str
+    error: str
+    reason_code: ReasonCode
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoredInstance:
     """An instance as the catalogue knows it. ``attributes``: DICOM JSON model of the header (PS3.18 F)."""
 

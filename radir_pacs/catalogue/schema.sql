@@ -82,6 +82,12 @@ CREATE TABLE refusal (
     reason_code  text NOT NULL DEFAULT 'OTHER'
 );
 
+-- Files whose bytes were found to be other than what was stored; storing the content again mends one.
+CREATE TABLE damaged_blob (
+    content_sha256  text PRIMARY KEY,
+    found_at        timestamptz NOT NULL DEFAULT now()
+);
+
 -- A model that was served: its region order gives the meaning of encoding.vectors.
 CREATE TABLE model (
     model_id    text PRIMARY KEY,

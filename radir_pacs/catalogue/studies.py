@@ -47,6 +47,24 @@ class Studies(Part):
             enqueue(connection, JobKind.ENCODE, study_uid, self._settings.job_max_attempts)
         return True
 
+    def retry(self, study_uid: str | None = None, reason_code: ReasonCode | None = None) -> list[str]:
+        """Encode again one study that was set aside, those of one reason, or all that are quarantined.
+
+        SKIPPED is a right answer as a rule: such studies are tried again only when named, by UID or reason.
+        """
+        named = study_uid is not None or reason_code is not None
+        states = [StudyState.QUARANTINED, *([StudyState.SKIPPED] if named else [])]
+        values = {"study_uid": study_uid, "reason_code": reason_code, "states": states}
+        with self._database.transaction() as connection:
+            rows = run(connection, "retry_studies", values, max_attempts=self._settings.job_max_attempts)
+            return [row["study_uid"] for row in rows]
+
+    def drop(self, study_uid: str | None = None, reason_code: ReasonCode | None = None) -> list[str]:
+        """Leave one quarantined study, those of one reason, or all as they are: SKIPPED, and no problem any more."""
+        values = {"study_uid": study_uid, "reason_code": reason_code}
+        with self._database.transaction() as connection:
+            return [row["study_uid"] for row in run(connection, "drop_studies", values)]
+
     def get(self, study_uid: str) -> CatalogueStudy:
         """Raises NotFound."""
         with self._database.transaction() as connection:

@@ -16,7 +16,7 @@ from radir_pacs.dicom.radiograph import DX_FOR_PROCESSING, read_radiograph
 from radir_pacs.dicom.slices import is_localizer
 from radir_pacs.dicom.views import view_of
 from radir_pacs.errors import DicomRefused, Quarantined, RadirError, Skipped
-from radir_pacs.reasons import ReasonCode
+from radir_pacs.reasons import WORTH_ANOTHER_DECODE, ReasonCode
 from radir_pacs.types import ImageKind, InstanceHeader, View, Volume
 
 _CT_CLASSES = {
@@ -63,11 +63,18 @@ def plan_study(headers: Iterable[InstanceHeader]) -> Plan:
 
 
 def assemble(
-    plan: Plan, paths: Mapping[str, Path], decoder: PixelDecoder, rules: CtRules | None = None
+    plan: Plan,
+    paths: Mapping[str, Path],
+    decoder: PixelDecoder,
+    rules: CtRules | None = None,
+    *,
+    last_attempt: bool = True,
 ) -> list[Volume]:
-    """One volume a kind, from its best candidate that can be read; ``paths`` by SOP Instance UID.
+    """One volume per kind, from its best candidate that can be read; ``paths`` by SOP Instance UID.
 
-    Raises Skipped when every candidate turns out to be no chest volume, Quarantined when one is but cannot be read.
+    Unless it is the ``last_attempt``, DicomRefused comes at once when the decoding child was killed, crashed or was too
+    slow: another attempt is better than a lesser candidate. Raises Skipped when every candidate turns out to be no
+    chest volume, Quarantined when one is but cannot be read.
     """
     volumes: list[Volume] = []
     failures: list[RadirError] = []
@@ -76,6 +83,8 @@ def assemble(
             try:
                 volume = _read(candidate, paths, decoder, rules or CtRules())
             except (DicomRefused, Quarantined, Skipped) as error:
+                if error.reason_code in WORTH_ANOTHER_DECODE and not last_attempt:
+                    raise
                 failures.append(error)
                 continue
             volumes.append(replace(volume, warnings=candidate.warnings + volume.warnings))
