@@ -49,6 +49,7 @@ from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import ImageKind, JobKind, StudyState
 from radir_training.phantoms.canvas import SIZES
 from radir_training.phantoms.hospital import HospitalRequest, build
+from radir_workers.decoding_room import DecodingRoom
 from radir_workers.encode_study import EncodeStudy
 from radir_workers.runner import Runner
 from radir_workers.study_reader import StudyReader
@@ -189,7 +190,7 @@ def measure(home: Path, kind: ImageKind, name: str, threads: int, rounds: int, s
         blobs, bundle = BlobStore(home / "blobs"), untrained(kind, name)
         encoder = Encoder(bundle, device="cpu", threads=threads)
         catalogue.models.register(bundle.model_id, kind, bundle.network.config.embedding_dim, {})
-        reader = StudyReader(blobs, Shelf(encoder), DecodeLimits())
+        reader = StudyReader(blobs, Shelf(encoder), DecodeLimits(), DecodingRoom(blobs.root))
         stack.callback(reader.close)
         clock, studies = Clock(home), json.loads((home / STUDY_LIST).read_text())[kind]
         contents = [catalogue.instances.headers_of(uid) for uid in studies]

@@ -12,6 +12,7 @@ from radir_pacs.dicom.json_model import Attributes, text, to_json, value
 from radir_pacs.dicom.limits import KIB, MIB, ReadLimits
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import DicomRefused
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import InstanceHeader
 
 __all__ = ["InstanceHeader", "parse_date", "read_attributes", "read_header", "read_part10"]
@@ -35,7 +36,9 @@ def read_header(path: Path, limits: ReadLimits = _LIMITS) -> InstanceHeader:
     for meta_keyword, keyword in _META_PAIRS:
         declared = text(meta, meta_keyword)
         if declared and declared != uids[keyword]:
-            raise DicomRefused(f"{meta_keyword} differs from {keyword}", dimse_status=_MISMATCH)
+            raise DicomRefused(
+                f"{meta_keyword} differs from {keyword}", dimse_status=_MISMATCH, reason_code=ReasonCode.MISMATCH
+            )
     if not is_valid_uid(parsed.transfer_syntax_uid):
         raise DicomRefused("TransferSyntaxUID is not a valid UID")
     study_date = parse_date(text(attributes, "StudyDate"))

@@ -172,8 +172,8 @@ class Searcher:
 def _why_not(study: CatalogueStudy) -> Exception:
     match study.state:
         case StudyState.SKIPPED:
-            return Skipped(f"the study is not encoded: {study.reason}")
+            return Skipped(f"the study is not encoded: {study.reason}", reason_code=study.reason_code)
         case StudyState.QUARANTINED:
-            return Quarantined(f"the study could not be encoded: {study.reason}")
+            return Quarantined(f"the study could not be encoded: {study.reason}", reason_code=study.reason_code)
         case _:
             return NotReady("the study is still being encoded")
