@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydicom.dataset import Dataset
-
 from radir_pacs import anatomy
 from radir_pacs.access.references import reference
 from radir_pacs.catalogue import StoredInstance
 from radir_pacs.delivery.region_on_image import closed_polyline
+from radir_pacs.dicom.stored_header import dataset_of
 from radir_pacs.errors import NotFound, RadirError
 from radir_pacs.reports import Excerpt, excerpt, findings_from_json
 from radir_pacs.types import CatalogueStudy, FindingNote, ImageKind, SimilarCase, SimilarCaseList, View
@@ -94,7 +93,7 @@ def _outline(image: StoredInstance, region: str) -> list[tuple[float, float]] | 
     if not image.rows_px or not image.columns_px:
         return None
     try:
-        header = Dataset.from_json(dict(image.attributes))
+        header = dataset_of(image.attributes)
         points = closed_polyline(anatomy.region(region), header)[:-1] / (image.columns_px, image.rows_px)
     except (RadirError, ValueError, TypeError):
         return None
