@@ -16,6 +16,7 @@ from radir_pacs.config import Settings
 from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.loop_guard import is_own_header
 from radir_pacs.dicom.same_content import same_content
+from radir_pacs.dicom.transfer_syntaxes import require_decodable
 from radir_pacs.errors import Conflict, DicomRefused, NotFound, RadirError, StorageFailed, TooLarge
 from radir_pacs.storage.blobs import BlobStore, IncomingBlob
 from radir_pacs.types import InstanceHeader
@@ -73,6 +74,7 @@ class Intake:
                 header.sop_uid,
             ):
                 raise DicomRefused("the data set is not the instance that was announced", dimse_status=MISMATCH)
+            require_decodable(header)
             sha256, size_bytes = incoming.commit()
             stored = self._add(header, sha256, size_bytes, source)
         except RadirError as error:
