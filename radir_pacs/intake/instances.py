@@ -16,6 +16,7 @@ from radir_pacs.config import Settings
 from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.loop_guard import is_own_header
 from radir_pacs.dicom.same_content import same_content
+from radir_pacs.dicom.transfer_syntaxes import require_decodable
 from radir_pacs.errors import BlobDamaged, Conflict, DicomRefused, NotFound, RadirError, StorageFailed, TooLarge
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import BlobStore, IncomingBlob
@@ -78,6 +79,7 @@ class Intake:
                     dimse_status=MISMATCH,
                     reason_code=ReasonCode.MISMATCH,
                 )
+            require_decodable(header)
             sha256, size_bytes = incoming.commit()
             stored = self._add(header, sha256, size_bytes, source)
         except RadirError as error:

@@ -11,14 +11,13 @@ from pydicom.encaps import get_frame
 
 from radir_pacs.dicom.elements import Bulk, Elements
 from radir_pacs.dicom.header import read_part10
+from radir_pacs.dicom.transfer_syntaxes import EXPLICIT_LITTLE, IMPLICIT_LITTLE, NATIVE
 from radir_pacs.errors import BadInput, DicomRefused, NotAcceptable, NotFound
 from radir_pacs.web.pixels import SharedDecoder
 
-from .accept import EXPLICIT_LITTLE, OCTETS, asked_for
+from .accept import OCTETS, asked_for
 from .multipart import Body, FileSlice
 
-IMPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
-NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG})
 FRAMES_A_REQUEST = 2000
 
 _JPEG = "1.2.840.10008.1.2.4."
