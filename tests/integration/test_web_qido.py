@@ -9,7 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from tests.dicom_files import radiograph
-from tests.integration.conftest import Web
+from tests.integration.conftest import Web, part10
 
 STUDY, SERIES, INSTANCE = "0020000D", "0020000E", "00080018"
 MORE = "There are {} additional results that can be requested"
@@ -250,6 +250,23 @@ def test_accepted(hospital: Web, accept: str) -> None:
     answer = hospital.get("/studies", accept)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == ("application/json" if "/json" in accept else "application/dicom+json")
+
+
+@pytest.mark.parametrize("path", ["//studies", "/studies/", "//studies//1.1//series/", "///studies?limit=1"])
+def test_slashes_at_the_end_or_twice(hospital: Web, path: str) -> None:
+    answer = hospital.get(path, allow_redirects=False)
+    assert (answer.status_code, bool(answer.json())) == (200, True)
+
+
+def test_a_body_survives_doubled_slashes(web: Web) -> None:
+    headers = {"Content-Type": "application/dicom"}
+    answer = web.ask("POST", "//studies/", data=part10(radiograph()), headers=headers, allow_redirects=False)
+    assert answer.status_code == 200
+
+
+def test_a_plus_in_the_accept_parameter_may_be_bare(hospital: Web) -> None:
+    answer = hospital.get("/studies?accept=application/dicom+json", "text/html")
+    assert answer.headers["Content-Type"] == "application/dicom+json"
 
 
 def test_a_dicomweb_client_finds_all_pages(hospital: Web) -> None:

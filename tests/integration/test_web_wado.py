@@ -180,6 +180,16 @@ def test_compressed_frames_come_as_stored_when_asked_so(web: Web) -> None:
     assert (broken.status_code, broken.json()["error"]["code"]) == (400, "dicom_refused")
 
 
+@pytest.mark.parametrize("named", ["image/dicom-rle", "image/x-dicom-rle", "image/dicom+rle"])
+def test_compressed_frames_by_the_names_that_clients_use(web: Web, named: str) -> None:
+    ds = rle()
+    web.store(ds)
+    answer = web.get(path_of(ds) + "/frames/1", f'multipart/related; type="{named}"')
+    (part,) = parts_of(answer)
+    assert part["Content-Type"] == f"{named}; transfer-syntax={RLELossless}"
+    assert len(parts_of(web.get(path_of(ds) + "/frames/1", "multipart/*"))) == 1
+
+
 @pytest.mark.parametrize(
     ("frames", "status"), [("0", 400), ("5", 404), ("1,x", 400), ("-1", 400), ("1,,2", 400), ("1" + ",1" * 3000, 400)]
 )
