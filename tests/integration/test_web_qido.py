@@ -202,12 +202,29 @@ def test_paging_covers_everything_once_and_says_what_remains(hospital: Web) -> N
 
 
 def test_no_answer_is_longer_than_the_hard_maximum(serve: Callable[..., Web]) -> None:
-    web = serve(result_limit_max=2)
+    web = serve(qido_limit_max=2)
     web.store(*(radiograph() for _ in range(3)))
     for query in ("", "?limit=1000000"):
         answer = web.get("/studies" + query)
         assert len(answer.json()) == 2
         assert answer.headers["Warning"].endswith(MORE.format(1))
+
+
+def test_a_long_series_comes_whole(web: Web) -> None:
+    """Many clients ask once, without a limit, and take what comes for all there is."""
+    parents = {"StudyInstanceUID": "1.9", "SeriesInstanceUID": "1.9.1", "StudyDate": "20240105"}
+    uids = [f"1.9.1.{number}" for number in range(1, 261)]
+    for number, uid in enumerate(uids, start=1):
+        web.store(radiograph(**parents, SOPInstanceUID=uid, InstanceNumber=number))
+    for path in ("/studies/1.9/series/1.9.1/instances", "/studies/1.9/instances", "/instances?StudyInstanceUID=1.9"):
+        answer = web.get(path)
+        assert [row[INSTANCE]["Value"][0] for row in answer.json()] == uids
+        assert "Warning" not in answer.headers
+    assert len(web.get("/studies/1.9/series/1.9.1/metadata").json()) == 260
+    assert len(web.client.search_for_instances("1.9", "1.9.1")) == 260
+    assert len(web.client.search_for_instances("1.9", "1.9.1", limit=90, get_remaining=True)) == 260
+    last = web.get("/studies/1.9/instances?limit=100&offset=200")
+    assert [row[INSTANCE]["Value"][0] for row in last.json()] == uids[200:]
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,6 @@ class MediaType:
             return name.startswith(self.name[:-1])
         return self.name == name and (not part or _covers(self.part, part))
 
-
     @property
     def takes_parts(self) -> bool:
         """Whether multipart/related is among what this range covers."""

@@ -10,7 +10,7 @@ from radir_pacs.web.services import services
 
 from . import parameters
 from .json_model import ascending, choose_json, json_response, warn_of_more
-from .rows import instance_attributes, level_of_tag, series_attributes
+from .rows import FROM_HEADER, instance_attributes, level_of_tag, series_attributes
 
 blueprint = Blueprint("qido", __name__)
 
@@ -55,18 +55,20 @@ def instances_of_series(study: str, series: str) -> Response:
 def _answer(level: QidoLevel, study: str | None = None, series: str | None = None) -> Response:
     media_type = choose_json()
     context = services()
-    most = context.settings.result_limit_max
+    most = context.settings.qido_limit_max
+    matches = parameters.matches(OWN)
+    wanted, everything = parameters.included()
+    wanted |= {match.path[0] for match in matches}  # a matching key is a return key (PS3.18 10.6.3.3)
     query = QidoQuery(
         level=level,
         limit=parameters.count("limit", most, high=most),
         offset=parameters.count("offset", 0, high=parameters.OFFSET_MAX),
         study_uid=study,
         series_uid=series,
-        matches=parameters.matches(OWN),
+        matches=matches,
         fuzzy=parameters.flag("fuzzymatching"),
+        tags=None if everything else wanted | FROM_HEADER,
     )
-    wanted, everything = parameters.included()
-    wanted |= {match.path[0] for match in query.matches}  # a matching key is a return key (PS3.18 10.6.3.3)
     page = context.catalogue.qido.search(query)
     if page.rows:
         rows = [_row(row, query, wanted, everything) for row in page.rows]
