@@ -7,6 +7,7 @@ import re
 from datetime import date
 from pathlib import Path
 
+from radir_pacs.dicom.bulk_data import name_bulk_data
 from radir_pacs.dicom.elements import Part10, parse_part10
 from radir_pacs.dicom.json_model import Attributes, text, to_json, value
 from radir_pacs.dicom.limits import KIB, MIB, ReadLimits
@@ -40,6 +41,7 @@ def read_header(path: Path, limits: ReadLimits = _LIMITS) -> InstanceHeader:
         raise DicomRefused("TransferSyntaxUID is not a valid UID")
     study_date = parse_date(text(attributes, "StudyDate"))
     birth_date = parse_date(text(attributes, "PatientBirthDate"))
+    name_bulk_data(attributes, parsed.elements)
     return InstanceHeader(
         study_uid=uids["StudyInstanceUID"],
         series_uid=uids["SeriesInstanceUID"],

@@ -10,6 +10,7 @@ from radir_pacs import anatomy
 from radir_pacs.access.references import reference
 from radir_pacs.catalogue import StoredInstance
 from radir_pacs.delivery.region_on_image import closed_polyline
+from radir_pacs.dicom.bulk_data import without_bulk_data
 from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.views import view_of
 from radir_pacs.errors import NotFound, RadirError
@@ -96,7 +97,7 @@ def _outline(image: StoredInstance, region: str) -> list[tuple[float, float]] | 
     if not image.rows_px or not image.columns_px:
         return None
     try:
-        header = Dataset.from_json(dict(image.attributes))
+        header = Dataset.from_json(without_bulk_data(image.attributes))
         points = closed_polyline(anatomy.region(region), header)[:-1] / (image.columns_px, image.rows_px)
     except (RadirError, ValueError, TypeError):
         return None
