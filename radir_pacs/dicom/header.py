@@ -8,6 +8,7 @@ import re
 from datetime import date
 from pathlib import Path
 
+from radir_pacs.dicom.bulk_data import name_bulk_data
 from radir_pacs.dicom.elements import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
@@ -56,6 +57,7 @@ def read_header(
     patient_keys = _patient_keys(attributes)
     study_date = parse_date(text(attributes, "StudyDate"))
     birth_date = parse_date(text(attributes, "PatientBirthDate"))
+    name_bulk_data(attributes, parsed.elements)
     return InstanceHeader(
         study_uid=uids["StudyInstanceUID"],
         series_uid=uids["SeriesInstanceUID"],
