@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from radir_pacs import anatomy
+from radir_pacs.cli.output import bars
 from radir_pacs.encode import CONFIGS, Bundle
 from radir_pacs.types import ImageKind
 from radir_training.commands.train import DEFAULT_CACHE
@@ -27,7 +28,6 @@ from radir_training.data.phantom_set import phantom_set
 from radir_training.data.statements import Labels, Mask, Relevance
 from radir_training.data.studies import StudySet
 from radir_training.evaluation.embeddings import encoded
-from radir_training.evaluation.progress import bars
 from radir_training.evaluation.quick import abnormal_recall
 from radir_training.evaluation.resample import Bootstrap, Resampled
 from radir_training.learning.checkpoints import Checkpoints
