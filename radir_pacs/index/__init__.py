@@ -7,7 +7,7 @@ the catalogue: a refused file costs a rebuild, never an answer.
 
 from radir_pacs.index.builder import build
 from radir_pacs.index.exact import exact_search
-from radir_pacs.index.generation import Generation, current, open_generation, partition_folder
+from radir_pacs.index.generation import Generation, check_vectors_file, current, open_generation, partition_folder
 from radir_pacs.index.manifest import GenerationManifest
 from radir_pacs.index.partition import Hits, Partition, PartitionSizes
 from radir_pacs.index.writer import collect, collect_models, should_merge
@@ -19,6 +19,7 @@ __all__ = [
     "Partition",
     "PartitionSizes",
     "build",
+    "check_vectors_file",
     "collect",
     "collect_models",
     "current",
