@@ -48,6 +48,6 @@ if __name__ == "__main__":
         code = main()
     except RadirError as error:
         print(f"error: {error}", file=sys.stderr)
-        code = 1
+        code = error.exit_code
     sys.stdout.flush()
     os._exit(code)  # requests that did not end in time do not keep the process

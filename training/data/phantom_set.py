@@ -10,7 +10,6 @@ import ast
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from radir_pacs import durable
 from radir_pacs.encode import NetworkConfig, Preprocessing, preprocess
 from radir_pacs.encode.network import view_index
 from radir_pacs.errors import BadInput
@@ -123,8 +123,7 @@ def _write_shard(path: Path, studies: Sequence[PhantomStudy], how: Preprocessing
         for volume in _volumes(study, how.kind, lateral=study.index % LATERAL_EVERY == 0)
     ]
     reports = [study.ct_report if how.kind is ImageKind.CT else study.radiograph_report for study, _ in taken]
-    partial = path.with_suffix(f".partial-{os.getpid()}")
-    with partial.open("wb") as file:
+    with durable.replacing(path) as partial, partial.open("wb") as file:
         np.savez(
             file,
             images=np.stack([preprocess(volume, how) for _, volume in taken]).astype(np.float16),
@@ -132,7 +131,6 @@ def _write_shard(path: Path, studies: Sequence[PhantomStudy], how: Preprocessing
             patients=np.array([study.index for study, _ in taken], np.int64),
             reports=np.frombuffer(json.dumps(reports).encode(), np.uint8),
         )
-    partial.replace(path)
 
 
 def _sample(kinds: frozenset[ImageKind], seed: int, index: int) -> PhantomStudy:

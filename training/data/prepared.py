@@ -22,6 +22,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from radir_pacs import durable
 from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.encode import Preprocessing, preprocess
 from radir_pacs.encode.network import view_index
@@ -155,15 +156,13 @@ def _write_shard(members: Sequence[tuple[str, Content]], how: Preprocessing, fol
             images += inputs
             views += [view_index(volume.kind, volume.view) for volume in volumes]
     path = folder / f"{_digest([key for key, _ in members])}.npz"
-    partial = path.with_suffix(f".partial-{os.getpid()}")
-    with partial.open("wb") as file:
+    with durable.replacing(path) as partial, partial.open("wb") as file:
         np.savez(
             file,
             index=np.frombuffer(json.dumps(index).encode(), np.uint8),
             images=np.stack(images) if images else np.zeros((0, 1, *how.shape), np.float16),
             views=np.array(views, np.int64),
         )
-    partial.replace(path)
     return len(members)
 
 
