@@ -205,7 +205,10 @@ def _parsed(f: Field[Any], value: Any, source: str) -> Any:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Give the parser one flag a setting, and ``--config``."""
+    """Give the parser one flag per setting, and ``--config``.
+
+    What a flag says stands in the process list for every user of the machine, so a secret is named by a file.
+    """
     group = parser.add_argument_group("settings (each also RADIR_NAME in the environment, name in radir.toml)")
     group.add_argument("--config", metavar="FILE", help="TOML file of settings", default=None)
     for f in fields(Settings):
@@ -216,6 +219,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             metavar=str(f.type).split("[")[0].upper(),
             help=f.metadata["doc"],
         )
+        if f.metadata["secret"]:
+            group.add_argument(
+                "--" + f.name.replace("_", "-") + "-file",
+                dest=f"setting_{f.name}_file",
+                default=None,
+                metavar="FILE",
+                help=f"File that holds {f.name}, which holds a secret and is refused as a flag then.",
+            )
 
 
 def _toml(path: Path, *, required: bool) -> dict[str, Any]:
@@ -229,10 +240,33 @@ def _toml(path: Path, *, required: bool) -> dict[str, Any]:
         raise SettingError(f"config: {path} cannot be read: {error}") from None
 
 
+def _flag(f: Field[Any], args: argparse.Namespace | None) -> str | None:
+    """What the command line says of a setting. Raises SettingError for a secret that everybody could read there."""
+    said: str | None = getattr(args, "setting_" + f.name, None)
+    if said is not None and f.metadata["secret"] and _shows_secret(f.name, said):
+        flag = f.name.replace("_", "-")
+        raise SettingError(
+            f"{f.name}: as a flag, every user of this machine can read it; say it by --{flag}-file FILE,"
+            f" {ENV_PREFIX}{f.name.upper()} or radir.toml"
+        )
+    path: str | None = getattr(args, f"setting_{f.name}_file", None)
+    if path is None:
+        return said
+    try:
+        return Path(path).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"{f.name}: {path} cannot be read: {error}") from None
+
+
+def _shows_secret(name: str, text: str) -> bool:
+    """URLs are secret for the password that they may hold."""
+    return not name.endswith("_url") or "password" in text.lower() or bool(re.search(r"://[^/@]*:[^/@]*@", text))
+
+
 def load(args: argparse.Namespace | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """The settings from flags, environment, TOML file and defaults. Raises SettingError naming the culprit."""
     env = os.environ if environ is None else environ
-    flags = {f.name: getattr(args, "setting_" + f.name, None) for f in fields(Settings)}
+    flags = {f.name: _flag(f, args) for f in fields(Settings)}
     home = flags["home"] or env.get(ENV_PREFIX + "HOME") or str(Settings.home)
     named = getattr(args, "config", None) or env.get(ENV_PREFIX + "CONFIG")
     path = Path(named) if named else Path(home).expanduser() / "radir.toml"

@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
         {"worker": worker, "relay": relay}[args.role](settings, name)
     except RadirError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return error.exit_code
     return 0
 
 

@@ -10,6 +10,7 @@ import psycopg
 from radir_pacs.errors import StorageFailed
 
 _LOCK = 0x5241444952  # "RADIR": one migrating process at a time
+_LOCK_TIMEOUT_MS = 300_000  # as long as another process may take over the same migration
 _FILE = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
 
@@ -36,6 +37,7 @@ def migrate(conninfo: str) -> int:
     newest = max(known)
     try:
         with psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}".encode())
             connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
             current = _version(connection)
             if current > newest:

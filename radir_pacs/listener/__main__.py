@@ -49,6 +49,6 @@ if __name__ == "__main__":
         code = main()
     except RadirError as error:
         print(f"error: {error}", file=sys.stderr)
-        code = 1
+        code = error.exit_code
     sys.stdout.flush()
     os._exit(code)  # threads of half-open associations do not keep the process

@@ -13,6 +13,7 @@ from radir_pacs.config import Settings
 from radir_pacs.errors import NotReady, Quarantined, Skipped, UnknownRegion
 from radir_pacs.index import Partition
 from radir_pacs.query.explain import Explainer
+from radir_pacs.query.index_check import IndexCheck
 from radir_pacs.query.partitions import Partitions
 from radir_pacs.reports import affirming_path
 from radir_pacs.types import (
@@ -48,6 +49,10 @@ class Searcher:
         self._catalogue, self._settings = catalogue, settings
         self._partitions = Partitions(catalogue, settings)
         self._explainer = Explainer(catalogue.reports)
+
+    def index_check(self) -> IndexCheck:
+        """The background check of what this searcher has open: to be entered by the process that serves."""
+        return IndexCheck(self._partitions)
 
     def similar(self, query: Query) -> SimilarCaseList:
         """The cases most similar to the query's study in its region, best first.
