@@ -92,6 +92,13 @@ class StorageFailed(RadirError):
     http_status = 507
 
 
+class DatabaseAway(StorageFailed):
+    """The database does not answer; it is asked again every second."""
+
+    code = "database_away"
+    http_status = 503
+
+
 class Skipped(RadirError):
     """The study is not one we encode."""
 
