@@ -25,6 +25,7 @@ from .index_partition import IndexPartition
 from .mine_report import MineReport
 from .pull_study import PullStudy
 from .relay import Relay
+from .report_commitment import ReportCommitment
 from .runner import Runner, UseCase
 from .tasks import register, ring
 
@@ -47,6 +48,7 @@ def worker(settings: Settings, name: str) -> None:
             JobKind.ENCODE: encode,
             JobKind.INDEX: IndexPartition(catalogue, settings.home),
             JobKind.REPORT: MineReport(catalogue),
+            JobKind.COMMITMENT: ReportCommitment(catalogue, blobs, settings),
             JobKind.PULL: PullStudy(
                 catalogue,
                 blobs,

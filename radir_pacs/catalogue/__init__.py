@@ -9,6 +9,7 @@ from radir_pacs.catalogue.reports import report_id_of
 from radir_pacs.catalogue.rows import (
     CatalogueSeries,
     Changes,
+    Commitment,
     EncodingOwner,
     FeedbackRow,
     GenerationRow,
@@ -29,6 +30,7 @@ __all__ = [
     "Catalogue",
     "CatalogueSeries",
     "Changes",
+    "Commitment",
     "EncodingOwner",
     "FeedbackRow",
     "GenerationRow",
