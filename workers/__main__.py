@@ -15,7 +15,7 @@ from radir_pacs.config import Settings
 from radir_pacs.errors import RadirError
 from radir_pacs.intake.instances import Intake
 from radir_pacs.logs import set_up_logging
-from radir_pacs.process_heartbeat import pulse
+from radir_pacs.process_heartbeat import process_heartbeat
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import JobKind
 
@@ -66,7 +66,7 @@ def worker(settings: Settings, name: str) -> None:
         )
         app = make_app(settings, catalogue)
         register(app, runner.run)
-        with contextlib.closing(encode), pulse(catalogue, name):
+        with contextlib.closing(encode), process_heartbeat(catalogue, name):
             serve(app, hostname=f"{name}-{os.getpid()}@radir")
 
 
@@ -78,7 +78,7 @@ def relay(settings: Settings, name: str) -> None:
     with Catalogue.open(settings) as catalogue:
         app = make_app(settings, catalogue)
         blobs = BlobStore(settings.home / "blobs")
-        with pulse(catalogue, name):
+        with process_heartbeat(catalogue, name):
             Relay(catalogue, blobs, settings, lambda job_id: ring(app, job_id)).run(stop)
 
 
