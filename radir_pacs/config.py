@@ -60,6 +60,11 @@ class Settings:
         60.0, "Seconds without a message before an association is ended.", low=1, high=DAY_S
     )
     listener_association_s: float = _setting(3600.0, "Seconds an association may last at most.", low=1, high=DAY_S)
+    commitment_destinations: tuple[str, ...] = _setting(
+        (),
+        "Where results of storage commitment go on an association of our own, AET@host:port each; a peer that is not"
+        " named gets them on its own association.",
+    )
     max_instance_mib: int = _setting(2048, "Largest instance accepted, MiB.", low=1, high=_MOST_MIB)
     min_free_disk_mib: int = _setting(512, "Below this free space, MiB, storing is refused.", low=0)
     quiet_period_s: float = _setting(
@@ -135,9 +140,14 @@ class Settings:
             raise SettingError(f"api_tokens: a token is shorter than {_TOKEN_CHARACTERS} characters")
         if self.web_public_url and not self.web_public_url.startswith(("http://", "https://")):
             raise SettingError(f"web_public_url: {self.web_public_url!r} does not begin with http:// or https://")
-        destination = _DESTINATION.fullmatch(self.return_destination)
-        if self.return_destination and not (destination and 0 < int(destination["port"]) < 65_536):
-            raise SettingError(f"return_destination: {self.return_destination!r} is not of the form AET@host:port")
+        for name, destinations in (
+            ("return_destination", (self.return_destination,)),
+            ("commitment_destinations", self.commitment_destinations),
+        ):
+            for text in destinations:
+                destination = _DESTINATION.fullmatch(text)
+                if text and not (destination and 0 < int(destination["port"]) < 65_536):
+                    raise SettingError(f"{name}: {text!r} is not of the form AET@host:port")
         unknown = sorted(set(self.sidebar_shows) - SIDEBAR_SHOWS)
         if unknown:
             raise SettingError(f"sidebar_shows: {unknown[0]!r} is not one of {', '.join(sorted(SIDEBAR_SHOWS))}")

@@ -120,6 +120,13 @@ class BlobDamaged(RadirError):
         self.sha256 = sha256  # the hash that it should have, its name
 
 
+class DatabaseAway(StorageFailed):
+    """The database does not answer; it is asked again every second."""
+
+    code = "database_away"
+    http_status = 503
+
+
 class Skipped(RadirError):
     """The study is not one we encode."""
 

@@ -12,6 +12,7 @@ from radir_pacs.catalogue.reports import Reports, report_id_of
 from radir_pacs.catalogue.rows import (
     CatalogueSeries,
     Changes,
+    Commitment,
     DamagedInstance,
     EncodingOwner,
     FailedJob,
@@ -35,6 +36,7 @@ __all__ = [
     "Catalogue",
     "CatalogueSeries",
     "Changes",
+    "Commitment",
     "DamagedInstance",
     "EncodingOwner",
     "FailedJob",

@@ -639,6 +639,38 @@ RETURNING key;
 DELETE FROM job WHERE state IN ('DONE', 'FAILED')
     AND changed_at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8);
 
+-- == Storage commitment ==
+
+-- name: add_commitment
+-- A request for commitment; the same transaction asked for again is answered again.
+INSERT INTO commitment (transaction_uid, requestor, instances)
+VALUES (%(transaction_uid)s, %(requestor)s, %(instances)s)
+ON CONFLICT (requestor, transaction_uid) DO UPDATE
+SET instances = excluded.instances, state = 'PENDING', asked_at = now(), reported_at = NULL
+RETURNING id;
+
+-- name: commitment
+-- One request.
+SELECT id, transaction_uid, requestor, instances, state FROM commitment WHERE id = %(id)s;
+
+-- name: pending_commitments
+-- Requests of a peer whose results it does not have yet, oldest first.
+SELECT id, transaction_uid, requestor, instances, state FROM commitment
+WHERE requestor = %(requestor)s AND state = 'PENDING' ORDER BY id LIMIT %(limit)s;
+
+-- name: commitment_reported
+-- The peer has the result.
+UPDATE commitment SET state = 'REPORTED', reported_at = now() WHERE id = %(id)s;
+
+-- name: prune_commitments
+-- Requests that were answered, or that nobody came back for, long ago.
+DELETE FROM commitment WHERE asked_at < now() - make_interval(secs => %(keep_s)s::float8);
+
+-- name: held_instances
+-- Class and blob of those of some instances that are here.
+SELECT sop_uid, sop_class_uid, content_sha256, size_bytes FROM instance
+WHERE sop_uid = ANY(%(sop_uids)s::text[]);
+
 -- == Processes and the overview ==
 
 -- name: alive

@@ -52,6 +52,26 @@ class FailedJob:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Commitment:
+    """A request for storage commitment. ``instances``: (SOP class UID, SOP instance UID), as they were asked for."""
+
+    id: int
+    transaction_uid: str
+    requestor: str
+    instances: tuple[tuple[str, str], ...]
+    is_reported: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldInstance:
+    """What the catalogue holds under a SOP Instance UID."""
+
+    sop_class_uid: str
+    content_sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoredInstance:
     """An instance as the catalogue knows it. ``attributes``: DICOM JSON model of the header (PS3.18 F)."""
 

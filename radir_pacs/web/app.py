@@ -40,14 +40,15 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_mib << 20
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the DICOM JSON model has an order of its own
+    intake = Intake(catalogue, blobs, settings)
     app.extensions["radir"] = Services(
         settings=settings,
         catalogue=catalogue,
         searcher=searcher,
         blobs=blobs,
-        intake=Intake(catalogue, blobs, settings),
+        intake=intake,
         decoder=SharedDecoder(settings),
-        probe=Probe(catalogue.processes.all),
+        probes=(Probe("database", catalogue.processes.all), Probe("store", lambda: health.try_store(intake, blobs))),
         thumbnails=Recent(),
     )
     access_log.install(app)

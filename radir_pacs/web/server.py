@@ -162,12 +162,13 @@ class _Server(server.TcpWSGIServer):  # type: ignore[misc]
 
     def handle_accept(self) -> None:
         """A newcomer gets in, at the cost of whoever waits longest: idle connections keep nobody out."""
-        if len(self.active_channels) >= CONNECTIONS:
-            gives_way = who_gives_way([(one, one.as_connection()) for one in self.active_channels.values()])
+        staying = [(one, one.as_connection()) for one in self.active_channels.values() if not one.will_close]
+        if len(staying) >= CONNECTIONS:
+            gives_way = who_gives_way(staying)
             if gives_way is None:
                 self._send_away()
                 return
-            gives_way.handle_close()
+            gives_way.will_close = True  # closed in the next turn: its descriptor may have an event in this one
         super().handle_accept()
 
     def _send_away(self) -> None:
