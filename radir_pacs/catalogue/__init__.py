@@ -5,15 +5,18 @@ from radir_pacs.catalogue.catalogue import Catalogue
 from radir_pacs.catalogue.embedded import server_pid as embedded_pid
 from radir_pacs.catalogue.embedded import start as start_embedded
 from radir_pacs.catalogue.embedded import stop as stop_embedded
+from radir_pacs.catalogue.instances import Overtaken
 from radir_pacs.catalogue.reports import report_id_of
 from radir_pacs.catalogue.rows import (
     CatalogueSeries,
     Changes,
+    Correction,
     EncodingOwner,
     FeedbackRow,
     GenerationRow,
     JobCount,
     ModelRow,
+    NotedInstance,
     Overview,
     PartitionSize,
     ProcessRow,
@@ -29,11 +32,14 @@ __all__ = [
     "Catalogue",
     "CatalogueSeries",
     "Changes",
+    "Correction",
     "EncodingOwner",
     "FeedbackRow",
     "GenerationRow",
     "JobCount",
     "ModelRow",
+    "NotedInstance",
+    "Overtaken",
     "Overview",
     "PartitionSize",
     "ProcessRow",

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from radir_pacs.catalogue.contexts import Contexts
+from radir_pacs.catalogue.corrections import Corrections
 from radir_pacs.catalogue.database import Database, conninfo_of
 from radir_pacs.catalogue.encodings import Encodings
 from radir_pacs.catalogue.feedback import Feedback
@@ -35,6 +36,7 @@ class Catalogue:
         self._database = database
         self._settings = settings
         self.instances = Instances(database, settings)
+        self.corrections = Corrections(database, settings)
         self.refusals = Refusals(database, settings)
         self.studies = Studies(database, settings)
         self.qido = Qido(database, settings)

@@ -91,7 +91,7 @@ _COLUMNS: Mapping[str, tuple[QidoLevel, LiteralString, str]] = {
     "00080090": (QidoLevel.STUDY, "s.referring_physician", "name"),
     "00081030": (QidoLevel.STUDY, "s.study_description", "text"),
     "00100010": (QidoLevel.STUDY, "s.patient_name", "name"),
-    "00100020": (QidoLevel.STUDY, "s.patient_id", "text"),
+    "00100020": (QidoLevel.STUDY, "string_to_array(s.patient_id, E'\\\\')", "array"),  # a patient may have two
     "00100030": (QidoLevel.STUDY, "s.patient_birth_date", "date"),
     "00100040": (QidoLevel.STUDY, "s.patient_sex", "text"),
     "00200010": (QidoLevel.STUDY, "s.study_id", "text"),

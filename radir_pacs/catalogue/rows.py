@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from radir_pacs.types import F32, I64, CatalogueStudy, Feedback, ImageKind, JobKind, JobState, StudyState
+from radir_pacs.types import F32, I64, CatalogueStudy, Feedback, HeaderNote, ImageKind, JobKind, JobState, StudyState
 
 
 class Stored(StrEnum):
@@ -16,6 +16,8 @@ class Stored(StrEnum):
 
     STORED = "STORED"
     SAME = "SAME"  # it stood there with the same content: nothing changed (P2)
+    CORRECTED = "CORRECTED"  # its header took the place of the one before
+    ASIDE = "ASIDE"  # the header before still counts; the file is kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,31 @@ class Refusal:
     sop_uid: str | None
     reason: str
     dimse_status: int | None
+    source: str
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correction:
+    """The trace of an instance that came again with another header. ``changed``: keywords, never values.
+
+    other_sha256: the file that does not count, which was replaced or, ``aside``, is the later one, kept beside.
+    """
+
+    sop_uid: str
+    other_sha256: str
+    aside: bool
+    changed: tuple[str, ...]
+    source: str
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotedInstance:
+    """An instance that was stored although its file was odd."""
+
+    sop_uid: str
+    notes: tuple[HeaderNote, ...]
     source: str
     at: datetime
 

@@ -1,9 +1,10 @@
-"""``radir problems``: which studies were not encoded, which instances were refused, and why."""
+"""``radir problems``: which studies were not encoded, which instances were refused, corrected or odd, and why."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from datetime import datetime
 
 from rich import box
 from rich.table import Table
@@ -14,8 +15,15 @@ from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli.output import out, print_json
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
-from radir_pacs.types import StudyState
+from radir_pacs.types import HeaderNote, StudyState
 
+_NOTES = {
+    HeaderNote.META_DIFFERS: "the file meta information names another instance",
+    HeaderNote.NO_PREAMBLE: "no preamble",
+    HeaderNote.NO_TRANSFER_SYNTAX: "no transfer syntax named",
+    HeaderNote.PIXELS_TRUNCATED: "pixel data truncated",
+}
+_OUTCOME = {False: "counts", True: "kept aside"}
 _STATES = (StudyState.QUARANTINED, StudyState.SKIPPED)
 
 
@@ -34,6 +42,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     with Catalogue.open(settings) as catalogue:
         studies = [study for state in _STATES for study in catalogue.studies.in_state(state, args.limit)]
         refusals = catalogue.refusals.recent(args.limit)
+        corrections = catalogue.corrections.recent(args.limit)
+        noted = catalogue.instances.noted(args.limit)
     if args.json:
         print_json(
             {
@@ -48,16 +58,35 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
                     }
                     for r in refusals
                 ],
+                "corrected": [
+                    {
+                        "instance": c.sop_uid,
+                        "changed": c.changed,
+                        "counts": not c.aside,
+                        "source": c.source,
+                        "at": c.at,
+                    }
+                    for c in corrections
+                ],
+                "odd": [{"instance": n.sop_uid, "notes": n.notes, "source": n.source, "at": n.at} for n in noted],
             }
         )
         return 0
-    if not studies and not refusals:
+    if not (studies or refusals or corrections or noted):
         out.print("none")
         return 0
     _table("studies", ("state", "study", "why"), [(s.state, s.study_uid, s.reason or "") for s in studies])
-    rows = [(f"{r.at:%Y-%m-%d %H:%M:%S}", r.source, r.sop_uid or "-", r.reason) for r in refusals]
+    rows = [(_at(r.at), r.source, r.sop_uid or "-", r.reason) for r in refusals]
     _table("refused", ("at (UTC)", "from", "instance", "why"), rows)
+    changes = [(_at(c.at), c.source, c.sop_uid, _OUTCOME[c.aside], " ".join(c.changed)) for c in corrections]
+    _table("came again with another header", ("at (UTC)", "from", "instance", "outcome", "changed"), changes)
+    rows = [(_at(n.at), n.source, n.sop_uid, "; ".join(_NOTES[note] for note in n.notes)) for n in noted]
+    _table("stored although odd", ("at (UTC)", "from", "instance", "what"), rows)
     return 0
+
+
+def _at(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def _table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

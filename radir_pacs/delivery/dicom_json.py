@@ -56,7 +56,7 @@ def study_row(study: CatalogueStudy, base_url: str = "") -> Attributes:
         "00080090": _person_name(study.referring_physician),
         "00081030": _element("LO", study.study_description),
         "00100010": _person_name(study.patient_name),
-        "00100020": _element("LO", study.patient_id),
+        "00100020": _element("LO", *(study.patient_id or "").split("\\")),
         "00100030": _element("DA", _da(study.patient_birth_date)),
         "00100040": _element("CS", study.patient_sex),
         "0020000D": _element("UI", study.study_uid),
