@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from radir_pacs.reasons import ReasonCode
+
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 
@@ -235,6 +237,7 @@ class CatalogueStudy:
     study_uid: str
     state: StudyState
     reason: str | None = None
+    reason_code: ReasonCode | None = None
     modalities: tuple[str, ...] = ()
     study_date: date | None = None
     study_time: str | None = None
@@ -329,3 +332,4 @@ class Job:
     max_attempts: int
     token: int
     state: JobState = JobState.PENDING
+    reason_code: ReasonCode | None = None  # of the attempt before, when it failed

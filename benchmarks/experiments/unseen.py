@@ -29,13 +29,13 @@ from radir_training.data.studies import StudySet
 from radir_training.evaluation.embeddings import encoded
 from radir_training.evaluation.progress import bars
 from radir_training.evaluation.quick import abnormal_recall
-from radir_training.evaluation.resample import Bootstrap, Spread
+from radir_training.evaluation.resample import Bootstrap, Resampled
 from radir_training.learning.checkpoints import Checkpoints
 from radir_training.learning.recipe import OURS, Recipe
 from radir_training.learning.train import Step, Training, measured, train
 from radir_training.learning.training_set import phrase
 
-from . import word_queries as asked
+from . import word_queries
 from .auc import auc
 
 KIND, CONFIG = ImageKind.CXR, CONFIGS["tiny"]
@@ -93,16 +93,18 @@ def by_region(partial: Bundle, full: Bundle, exam: StudySet) -> dict[str, dict[s
     with bars() as start_bar:
         above = encoded(partial, exam, start_bar("regions above", len(exam)), keys=REGIONS)
         own = encoded(full, exam, start_bar("trained regions", len(exam)), keys=REGIONS)
-        named = asked.vectors(partial, exam, [region.name for region in regions], start_bar("by name", len(exam)))
+        named = word_queries.vectors(
+            partial, exam, [region.name for region in regions], start_bar("by name", len(exam))
+        )
     answers = {
         NAME: named,
         ABOVE: np.stack([above.of(key) for key in REGIONS], axis=1),
         FULL: np.stack([own.of(key) for key in REGIONS], axis=1),
     }
     found: dict[str, dict[str, Any]] = {}
-    for judge, said in {"mined": exam.said, "true": exam.true or ()}.items():
+    for source, said in {"mined": exam.said, "true": exam.true or ()}.items():
         relevance = Relevance.of(said, REGIONS)
-        found[judge] = {who: abnormal_recall(given, exam, relevance, regions, k=K) for who, given in answers.items()}
+        found[source] = {who: abnormal_recall(given, exam, relevance, regions, k=K) for who, given in answers.items()}
     return found
 
 
@@ -160,12 +162,12 @@ def by_phrase(partial: Bundle, full: Bundle, exam: StudySet) -> list[dict[str, A
     texts, instead = [one.text for one in wanted], [one.stand_in for one in wanted]
     with bars() as start_bar:
         logits = {
-            NAME: asked.presence(partial, exam, texts, start_bar("phrases", len(exam))),
-            ABOVE: asked.presence(partial, exam, instead, start_bar("phrases above", len(exam))),
-            FULL: asked.presence(full, exam, texts, start_bar("trained phrases", len(exam))),
+            NAME: word_queries.presence(partial, exam, texts, start_bar("phrases", len(exam))),
+            ABOVE: word_queries.presence(partial, exam, instead, start_bar("phrases above", len(exam))),
+            FULL: word_queries.presence(full, exam, texts, start_bar("trained phrases", len(exam))),
         }
     bootstrap = Bootstrap(exam.patients, 0)
-    spreads: dict[str, list[dict[str, Spread]]] = {}
+    spreads: dict[str, list[dict[str, Resampled]]] = {}
     rows = []
     for number, one in enumerate(wanted):
         shown = np.flatnonzero(exam.seen([anatomy.region(one.region)])[:, 0])
@@ -178,18 +180,18 @@ def by_phrase(partial: Bundle, full: Bundle, exam: StudySet) -> list[dict[str, A
         spreads.setdefault(one.withheld, []).append(found)
         rows.append({"withheld": one.withheld, "phrase": one.text, "images": int(truth.sum()), **_figures(found)})
     for withheld, parts in spreads.items():
-        mean = {who: Spread.average([part[who] for part in parts]) for who in parts[0]}
+        mean = {who: Resampled.average([part[who] for part in parts]) for who in parts[0]}
         rows.append({"withheld": withheld, "phrase": "mean", "phrases": len(parts), **_figures(mean)})
     return rows
 
 
-def _figures(found: Mapping[str, Spread]) -> dict[str, Any]:
+def _figures(found: Mapping[str, Resampled]) -> dict[str, Any]:
     return {
         who: {
-            "value": round(float(spread.mean), 4),
-            "interval_95": [round(float(edge), 4) for edge in spread.interval()],
+            "value": round(float(resampled.mean), 4),
+            "interval_95": [round(float(edge), 4) for edge in resampled.interval()],
         }
-        for who, spread in found.items()
+        for who, resampled in found.items()
     }
 
 
@@ -219,8 +221,8 @@ def written(found: Mapping[str, Any]) -> str:
         "trained region above.",
         "",
     ]
-    for judge, title in JUDGES.items():
-        lines += _region_table(found["regions"][judge], title, above)
+    for source, title in JUDGES.items():
+        lines += _region_table(found["regions"][source], title, above)
     lines += [
         "## A finding in a region",
         "",

@@ -48,7 +48,8 @@ from radir_pacs.encode.tokenizer import Tokenizer
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import ImageKind, JobKind, StudyState
 from radir_training.phantoms.canvas import SIZES
-from radir_training.phantoms.hospital import Order, build
+from radir_training.phantoms.hospital import HospitalRequest, build
+from radir_workers.decoding_room import DecodingRoom
 from radir_workers.encode_study import EncodeStudy
 from radir_workers.runner import Runner
 from radir_workers.study_reader import StudyReader
@@ -99,7 +100,7 @@ def fill(catalogue: Catalogue, blobs: BlobStore, folder: Path, args: argparse.Na
     """Phantom patients' studies of each kind, copied under new UIDs until there are enough of them."""
     studies: dict[ImageKind, list[str]] = {}
     for kind in args.kinds:
-        order = Order(
+        order = HospitalRequest(
             out=folder / kind.value, patients=args.patients, seed=1, size=SIZES[args.size], kinds=frozenset({kind})
         )
         sources = [sorted(order.out / file for file in study["files"]) for all_ in build(order) for study in all_]
@@ -189,7 +190,7 @@ def measure(home: Path, kind: ImageKind, name: str, threads: int, rounds: int, s
         blobs, bundle = BlobStore(home / "blobs"), untrained(kind, name)
         encoder = Encoder(bundle, device="cpu", threads=threads)
         catalogue.models.register(bundle.model_id, kind, bundle.network.config.embedding_dim, {})
-        reader = StudyReader(blobs, Shelf(encoder), DecodeLimits())
+        reader = StudyReader(blobs, Shelf(encoder), DecodeLimits(), DecodingRoom(blobs.root))
         stack.callback(reader.close)
         clock, studies = Clock(home), json.loads((home / STUDY_LIST).read_text())[kind]
         contents = [catalogue.instances.headers_of(uid) for uid in studies]

@@ -15,6 +15,7 @@ from radir_pacs.catalogue.instances import REPORT_SOP_CLASSES, Overtaken, values
 from radir_pacs.catalogue.jobs import enqueue
 from radir_pacs.catalogue.part import Part
 from radir_pacs.catalogue.rows import Correction, Stored
+from radir_pacs.reasons import MENDED_BY_SENDING
 from radir_pacs.types import InstanceHeader, JobKind
 
 _SERIES = ("modality", "series_number", "series_description", "body_part")
@@ -66,6 +67,7 @@ class Corrections(Part):
                 study_uid=header.study_uid,
                 reopens=reopens,
             )
+            run(connection, "received_again", values, reason_codes=sorted(MENDED_BY_SENDING))
             if header.sop_class_uid in REPORT_SOP_CLASSES:
                 run(connection, "drop_report_of", sop_uid=header.sop_uid)
                 enqueue(connection, JobKind.REPORT, header.sop_uid, self._settings.job_max_attempts)

@@ -13,6 +13,7 @@ from radir_pacs.catalogue.jobs import enqueue
 from radir_pacs.catalogue.part import Part
 from radir_pacs.catalogue.rows import NotedInstance, Stored, StoredInstance
 from radir_pacs.errors import Conflict, Differs, NotFound, StorageFailed
+from radir_pacs.reasons import MENDED_BY_SENDING
 from radir_pacs.types import HeaderNote, InstanceHeader, JobKind
 
 # Basic Text, Enhanced and Comprehensive SR (PS3.4 B.5). Whether one is a radiologist's report the report job sees.
@@ -45,6 +46,7 @@ class Instances(Part):
             try:
                 with self._database.transaction() as connection:
                     if _stands_already(connection, header, content_sha256):
+                        run(connection, "received_again", values, reason_codes=sorted(MENDED_BY_SENDING))
                         return Stored.SAME
                     self._add(connection, header, values, wakes)
                     return Stored.STORED

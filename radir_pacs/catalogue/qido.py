@@ -19,6 +19,7 @@ from radir_pacs.catalogue.part import Part
 from radir_pacs.catalogue.rows import CatalogueSeries, StoredInstance
 from radir_pacs.catalogue.studies import study_of
 from radir_pacs.errors import BadInput, TooLarge
+from radir_pacs.study_attributes import COUNTED, STUDY_ATTRIBUTES
 from radir_pacs.types import CatalogueStudy
 
 SEARCH_TIMEOUT_S = 10
@@ -81,22 +82,27 @@ _SERIES_COUNT: LiteralString = "(SELECT count(*) FROM series c WHERE c.study_uid
 _INSTANCE_COUNT: LiteralString = "(SELECT count(*) FROM instance c WHERE c.study_uid = s.study_uid)"
 _SERIES_INSTANCES: LiteralString = "(SELECT count(*) FROM instance c WHERE c.series_uid = e.series_uid)"
 
+_KIND_OF_STUDY_VR = {"DA": "date", "TM": "time", "PN": "name", "IS": "number"}  # of the VRs that STUDY_ATTRIBUTES have
+_SEVERAL = frozenset({"modalities", "patient_id"})  # some systems write two ids of a patient
+
+
+def _study_columns() -> dict[str, tuple[QidoLevel, LiteralString, str]]:
+    special: dict[str, LiteralString] = {
+        "series_count": _SERIES_COUNT,
+        "instance_count": _INSTANCE_COUNT,
+        "patient_id": "string_to_array(s.patient_id, E'\\\\')",
+    }
+    columns: dict[str, tuple[QidoLevel, LiteralString, str]] = {}
+    for attribute in STUDY_ATTRIBUTES:
+        expression = special.get(attribute.name) or f"s.{attribute.name}"
+        kind = "array" if attribute.name in _SEVERAL else _KIND_OF_STUDY_VR.get(attribute.vr, "text")
+        columns[attribute.tag] = (QidoLevel.STUDY, expression, kind)
+    return columns
+
+
 # Tag -> (level of the row that holds it, SQL expression, kind of comparison).
 _COLUMNS: Mapping[str, tuple[QidoLevel, LiteralString, str]] = {
-    "0020000D": (QidoLevel.STUDY, "s.study_uid", "text"),
-    "00080020": (QidoLevel.STUDY, "s.study_date", "date"),
-    "00080030": (QidoLevel.STUDY, "s.study_time", "time"),
-    "00080050": (QidoLevel.STUDY, "s.accession_number", "text"),
-    "00080061": (QidoLevel.STUDY, "s.modalities", "array"),
-    "00080090": (QidoLevel.STUDY, "s.referring_physician", "name"),
-    "00081030": (QidoLevel.STUDY, "s.study_description", "text"),
-    "00100010": (QidoLevel.STUDY, "s.patient_name", "name"),
-    "00100020": (QidoLevel.STUDY, "string_to_array(s.patient_id, E'\\\\')", "array"),  # a patient may have two
-    "00100030": (QidoLevel.STUDY, "s.patient_birth_date", "date"),
-    "00100040": (QidoLevel.STUDY, "s.patient_sex", "text"),
-    "00200010": (QidoLevel.STUDY, "s.study_id", "text"),
-    "00201206": (QidoLevel.STUDY, _SERIES_COUNT, "number"),
-    "00201208": (QidoLevel.STUDY, _INSTANCE_COUNT, "number"),
+    **_study_columns(),
     "0020000E": (QidoLevel.SERIES, "e.series_uid", "text"),
     "00080060": (QidoLevel.SERIES, "e.modality", "text"),
     "0008103E": (QidoLevel.SERIES, "e.series_description", "text"),
@@ -136,11 +142,7 @@ _SAMPLE: Mapping[QidoLevel, LiteralString] = {
     QidoLevel.SERIES: "(SELECT attributes FROM instance WHERE series_uid = e.series_uid ORDER BY sop_uid LIMIT 1)",
     QidoLevel.INSTANCE: "i.attributes",
 }
-_STUDY_COLUMNS = (
-    "study_uid state reason modalities study_date study_time accession_number study_description "
-    "referring_physician study_id patient_id patient_name patient_sex patient_birth_date "
-    "patient_age_years body_part"
-)
+_STUDY_COLUMNS = tuple(name for name in CatalogueStudy.__dataclass_fields__ if name not in COUNTED)
 _SERIES_COLUMNS = "study_uid series_uid modality series_number series_description body_part"
 _INSTANCE_COLUMNS = (
     "study_uid series_uid sop_uid sop_class_uid transfer_syntax_uid instance_number rows_px columns_px "
@@ -186,7 +188,7 @@ def _where(query: QidoQuery) -> _Condition:
 
 
 def _columns(level: QidoLevel) -> str:
-    columns = [f"s.{name}" for name in _STUDY_COLUMNS.split()]
+    columns = [f"s.{name}" for name in _STUDY_COLUMNS]
     columns += [f"{_SERIES_COUNT} AS series_count", f"{_INSTANCE_COUNT} AS instance_count"]
     if level >= QidoLevel.SERIES:
         columns += [f"e.{name} AS e_{name}" for name in _SERIES_COLUMNS.split()]

@@ -33,6 +33,7 @@ CREATE TABLE study (
     received_at          timestamptz NOT NULL DEFAULT now(),
     last_instance_at     timestamptz NOT NULL DEFAULT now(),
     changed_at           timestamptz NOT NULL DEFAULT now(),
+    reason_code          text,                         -- radir_pacs.reasons.ReasonCode, beside every reason
     patient_keys         text[] NOT NULL DEFAULT '{}'  -- of all its instances: a study that is of two patients is of both
 );
 CREATE INDEX study_by_state ON study (state, last_instance_at);
@@ -95,7 +96,14 @@ CREATE TABLE refusal (
     reason       text NOT NULL,
     dimse_status integer,
     source       text NOT NULL DEFAULT '',
-    at           timestamptz NOT NULL DEFAULT now()
+    at           timestamptz NOT NULL DEFAULT now(),
+    reason_code  text NOT NULL DEFAULT 'OTHER'
+);
+
+-- Files whose bytes were found to be other than what was stored; storing the content again mends one.
+CREATE TABLE damaged_blob (
+    content_sha256  text PRIMARY KEY,
+    found_at        timestamptz NOT NULL DEFAULT now()
 );
 
 -- A model that was served: its region order gives the meaning of encoding.vectors.
@@ -198,7 +206,8 @@ CREATE TABLE job (
     again         boolean NOT NULL DEFAULT false,     -- asked for once more while it ran
     error         text,
     created_at    timestamptz NOT NULL DEFAULT now(),
-    changed_at    timestamptz NOT NULL DEFAULT now()
+    changed_at    timestamptz NOT NULL DEFAULT now(),
+    reason_code   text                                -- of the last attempt, when it failed
 );
 CREATE UNIQUE INDEX one_open_job ON job (kind, key) WHERE state IN ('PENDING', 'RUNNING');
 CREATE INDEX job_open ON job (state, run_after) WHERE state IN ('PENDING', 'RUNNING');

@@ -2,8 +2,9 @@
 
 Started by ``pixels.PixelDecoder`` as ``python -m radir_pacs.dicom.decode_child REQUESTS ANSWERS MEMORY CPU PIXELS``:
 two file descriptors and three limits. A request is a line: a JSON string, the path. An answer is a JSON line,
-``{"error": reason}`` or ``{"shape": […], "dtype": "<u2", "photometric": …}`` followed by the raw pixel bytes. Nothing
-is pickled, so a child taken over by a hostile file can answer nonsense pixels and no more.
+``{"error": reason}`` (with a ``code`` when memory ran out) or ``{"shape": […], "dtype": "<u2", "photometric": …}``
+followed by the raw pixel bytes. Nothing is pickled, so a child taken over by a hostile
+file can answer nonsense pixels and no more.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import zlib
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+
+from radir_pacs.reasons import ReasonCode
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -66,7 +69,7 @@ def _answer(answers: IO[bytes], path: str, pixel_bytes: int) -> None:
     except NoPixels:
         answers.write(_line({"error": "the object has no pixel data"}))
     except MemoryError:
-        answers.write(_line({"error": "decoding needs more memory than allowed"}))
+        answers.write(_line({"error": "decoding needs more memory than allowed", "code": ReasonCode.DECODE_MEMORY}))
     except RecursionError:
         answers.write(_line({"error": "sequences are nested too deeply"}))
     except Exception as error:  # the edge of the process: the reason goes to the parent, its text may quote the header

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from radir_pacs.dicom.json_model import Readable, numbers, text, value, values
 from radir_pacs.errors import DicomRefused
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import F32, InstanceHeader
 
 _DEFAULT_PERCENTILES = (0.5, 99.5)
@@ -73,7 +74,7 @@ def presentation_values(modality: F32, attributes: Readable, padded: Mask | None
     if high <= low:
         low, high = float(visible.min()), float(visible.max())
     if high <= low:
-        raise DicomRefused("the picture is one flat shade")
+        raise DicomRefused("the picture is one flat shade", reason_code=ReasonCode.BLANK_IMAGE)
     return np.clip((modality - np.float32(low)) / np.float32(high - low), 0, 1), warnings
 
 

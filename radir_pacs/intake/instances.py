@@ -21,6 +21,7 @@ from radir_pacs.dicom.header import header_of, read_header
 from radir_pacs.dicom.loop_guard import is_own_header
 from radir_pacs.dicom.same_content import same_content
 from radir_pacs.errors import Conflict, DicomRefused, Differs, NotFound, RadirError, StorageFailed, TooLarge
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import BlobStore, IncomingBlob
 from radir_pacs.types import InstanceHeader
 
@@ -78,7 +79,11 @@ class Intake:
                 header.sop_class_uid,
                 header.sop_uid,
             ):
-                raise DicomRefused("the data set is not the instance that was announced", dimse_status=MISMATCH)
+                raise DicomRefused(
+                    "the data set is not the instance that was announced",
+                    dimse_status=MISMATCH,
+                    reason_code=ReasonCode.MISMATCH,
+                )
             with self._with_head(header, incoming) as whole:
                 sha256, size_bytes = whole.commit()
             stored = self._add(header, sha256, size_bytes, source)
@@ -166,7 +171,9 @@ class Intake:
         """Record the refusal and give its outcome; the outcome counts even where it cannot be recorded."""
         status = _status(error)
         try:
-            self._catalogue.refusals.add(sop_uid=sop_uid, reason=str(error), dimse_status=status, source=source)
+            self._catalogue.refusals.add(
+                sop_uid=sop_uid, reason=str(error), reason_code=error.reason_code, dimse_status=status, source=source
+            )
         except RadirError as missed:  # as when the catalogue's absence is why we refuse
             log.error("refusal not recorded", extra={"sop_uid": sop_uid, "reason": error.code, "error": missed.code})
         return StoreOutcome(

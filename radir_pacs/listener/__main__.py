@@ -14,7 +14,7 @@ from radir_pacs.errors import RadirError
 from radir_pacs.intake.instances import Intake
 from radir_pacs.listener.server import make_server
 from radir_pacs.logs import set_up_logging
-from radir_pacs.process_heartbeat import pulse
+from radir_pacs.process_heartbeat import heartbeat
 from radir_pacs.storage.blobs import BlobStore
 
 
@@ -39,7 +39,7 @@ def main() -> int:
                 stop.set()  # a process that listens no more must not say that it is up
 
         threading.Thread(target=serve, name="accept", daemon=True).start()
-        with pulse(catalogue, name, detail=f"{settings.listener_host}:{settings.listener_port}"):
+        with heartbeat(catalogue.processes, name, detail=f"{settings.listener_host}:{settings.listener_port}"):
             stop.wait()
             server.shutdown()
     return 0

@@ -25,6 +25,8 @@ class Away:
     def __call__(self, *_: object, **__: object) -> None:
         raise StorageFailed("the database did not answer")
 
+    instances = refusals = property(lambda self: self)
+
 
 @pytest.fixture
 def intake(tmp_path: Path) -> Intake:

@@ -16,7 +16,7 @@ from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 
 from ..phantoms.canvas import SIZES
-from ..phantoms.hospital import Order, build
+from ..phantoms.hospital import HospitalRequest, build
 from ..phantoms.sheet import draw_sheet
 
 
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
     size, began = SIZES[args.size], time.monotonic()
     summary: dict[str, object] = {"seed": args.seed, "size": size.name}
     if args.out is not None:
-        order = Order(out=args.out, patients=args.patients, seed=args.seed, size=size, kinds=args.kinds)
+        order = HospitalRequest(out=args.out, patients=args.patients, seed=args.seed, size=size, kinds=args.kinds)
         studies = files = findings = 0
         with _progress() as progress:
             task = progress.add_task("patients", total=args.patients)

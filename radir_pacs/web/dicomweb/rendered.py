@@ -55,7 +55,7 @@ class Rendering:
 @blueprint.get("/studies/<study>/series/<series>/rendered")
 def rendered(study: str, series: str | None = None) -> Response:
     """The picture that stands for a study or series: frontal radiograph, middle slice."""
-    return _answer(representative(instances_at(study, series), services().blobs), None, _asked())
+    return _answer(representative(instances_at(study, series)), None, _asked())
 
 
 @blueprint.get("/studies/<study>/series/<series>/instances/<instance>/rendered")
@@ -78,7 +78,7 @@ def rendered_frame(study: str, series: str, instance: str, frames: str) -> Respo
 @blueprint.get("/studies/<study>/series/<series>/thumbnail")
 def thumbnail(study: str, series: str | None = None) -> Response:
     """The picture that stands for a study or series, small."""
-    return _answer(representative(instances_at(study, series), services().blobs), None, _asked(THUMBNAIL_PX))
+    return _answer(representative(instances_at(study, series)), None, _asked(THUMBNAIL_PX))
 
 
 @blueprint.get("/studies/<study>/series/<series>/instances/<instance>/thumbnail")

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from flask import Blueprint, Response, current_app, request
 
 from radir_pacs.catalogue import StoredInstance
-from radir_pacs.errors import NotAcceptable, NotFound
+from radir_pacs.errors import BlobDamaged, NotAcceptable, NotFound
 from radir_pacs.web.services import services
 
 from .accept import DICOM, EXPLICIT_LITTLE, asked_for, choose, multipart
 from .frames import choose_form, frame_bodies, parse_frame_list
 from .json_model import Attributes, ascending, choose_json
 from .multipart import Body, MultipartWriter, OutgoingPart, chunks_of, size_of
-from .stored import blob_of, instance_at, instances_at, url_of
+from .stored import blob_of, instance_at, instances_at, url_of, whole_blob_of
 from .transcode import can_transcode, explicit_little
 
 blueprint = Blueprint("wado", __name__)
@@ -96,7 +96,7 @@ def _syntax_for(instance: StoredInstance, accepted: Sequence[str]) -> str | None
 
 
 def _body(instance: StoredInstance, syntax: str) -> Body:
-    path = blob_of(instance)
+    path = whole_blob_of(instance)
     if syntax == instance.transfer_syntax_uid:
         return path
     decoder = services().decoder
@@ -104,21 +104,27 @@ def _body(instance: StoredInstance, syntax: str) -> Body:
 
 
 def _many(instances: Sequence[StoredInstance]) -> Response:
-    """The instances as parts; 206 when some are not available as asked for, 406 when none is."""
+    """The instances as parts; 206 when some are damaged or not available as asked for."""
     accepted = _accepted_syntaxes()
     answered = [(instance, syntax) for instance in instances if (syntax := _syntax_for(instance, accepted))]
     if not answered:
         raise NotAcceptable("not available in the transfer syntax asked for; ask with transfer-syntax=*")
-    parts = [
-        OutgoingPart(
-            content_type=f"{DICOM}; transfer-syntax={syntax}", body=_body(instance, syntax), location=url_of(instance)
-        )
-        for instance, syntax in answered
-    ]
+    parts = []
+    for instance, syntax in answered:
+        try:
+            body = _body(instance, syntax)
+        except BlobDamaged:
+            if len(answered) == 1:
+                raise
+            continue
+        content_type = f"{DICOM}; transfer-syntax={syntax}"
+        parts.append(OutgoingPart(content_type=content_type, body=body, location=url_of(instance)))
+    if not parts:
+        raise BlobDamaged(answered[0][0].content_sha256)
     if len(parts) == 1 and callable(parts[0].body):  # made now, so that its failure is still a clear answer
         made = parts[0].body()
         parts = [OutgoingPart(content_type=parts[0].content_type, body=made, location=parts[0].location)]
-    return _parts(parts, DICOM, status=200 if len(answered) == len(instances) else 206)
+    return _parts(parts, DICOM, status=200 if len(parts) == len(instances) else 206)
 
 
 def _frames(stored: StoredInstance, numbers: list[int], locations: list[str]) -> Response:

@@ -8,13 +8,11 @@ from radir_pacs import anatomy
 from radir_pacs.access.references import reference
 from radir_pacs.catalogue import StoredInstance
 from radir_pacs.delivery.region_on_image import closed_polyline
-from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.stored_header import dataset_of
-from radir_pacs.dicom.views import view_of
 from radir_pacs.errors import NotFound, RadirError
 from radir_pacs.reports import Excerpt, excerpt, findings_from_json
 from radir_pacs.types import CatalogueStudy, FindingNote, ImageKind, SimilarCase, SimilarCaseList, View
-from radir_pacs.web.dicomweb.representative import RADIOGRAPHS, modality_of
+from radir_pacs.web.dicomweb.representative import RADIOGRAPHS, modality_of, view_of_stored
 from radir_pacs.web.services import BASE, services
 
 _NO_IMAGES = frozenset({"SR", "PR", "KO", "DOC", "SEG", "AU"})
@@ -89,7 +87,7 @@ def _chain(region: str) -> set[str]:
 def _outline(image: StoredInstance, region: str) -> list[tuple[float, float]] | None:
     """A radiograph is shown in its reading position, a slice as it is stored; None on a lateral view."""
     if modality_of(image) in RADIOGRAPHS:
-        if view_of(read_header(services().blobs.path(image.content_sha256))) is View.LATERAL:
+        if view_of_stored(image) is View.LATERAL:
             return None
         return [(round(x, 4), round(y, 4)) for x, y in anatomy.outline(region, ImageKind.CXR)]
     if not image.rows_px or not image.columns_px:
