@@ -192,8 +192,10 @@ def _number(found: Any) -> float | None:
 
 
 def _by_tag(attributes: Readable, tag: str) -> list[Any]:
-    found = attributes.get(tag)
-    return list(found.get("Value", ())) if found else []
+    """Nothing raises here: what was stored may be of another version, or an item that is no data set."""
+    found = attributes.get(tag) if isinstance(attributes, Mapping) else None
+    stored = found.get("Value") if isinstance(found, Mapping) else None
+    return list(stored) if isinstance(stored, list) else []
 
 
 _TAGS: dict[str, str] = {}

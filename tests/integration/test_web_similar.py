@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from io import BytesIO
 from typing import Any
 
 import numpy as np
+import psycopg
 import pydicom
 import pytest
+import requests
+from psycopg.types.json import Jsonb
 from pydicom.dataset import Dataset
 
 from radir_pacs.delivery.dicom_json import PRIVATE_CREATOR, PRIVATE_TAGS
@@ -268,3 +272,38 @@ def test_posting_answers_rows_when_these_are_accepted(web: Web, images: list[Dat
     assert answer.status_code == 201
     assert len(answer.json()) == 2
     assert len(web.catalogue.instances.of_study(uid(0))) == 2
+
+
+ODD_NUMBERS = {
+    "00281050": {"vr": "DS", "Value": ["2048,0"]},
+    "00181164": {"vr": "DS", "Value": ["2,8 mm", None]},
+    "00180060": {"vr": "DS", "Value": ["120 kV"]},
+    "00200013": {"vr": "IS", "Value": [7.5]},
+    "00280030": {"vr": "DS", "Value": [1e308, True]},
+    "00200020": {"vr": "CS", "Value": [None, {}]},
+    "00100010": {"vr": "PN", "Value": ["no object"]},
+    "00540220": {"vr": "SQ", "Value": [None, "text", {"00080100": None}]},
+    "99999999": {"vr": "ZZ", "Value": [1]},
+}
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_no_stored_header_breaks_an_answer(web: Web, images: list[Dataset], number: int) -> None:
+    """As header of the query image or of a case found: the report, the rows, the sidebar, metadata and QIDO."""
+    with psycopg.connect(web.settings.database_url) as connection:
+        odd = Jsonb(ODD_NUMBERS)
+        changed = connection.execute(
+            "UPDATE instance SET attributes = attributes || %s WHERE study_uid = %s", [odd, uid(number)]
+        )
+        assert changed.rowcount == 1
+    similar = f"/studies/{uid(0)}/similar?anatomy=left lung"
+    assert web.get(similar, "application/dicom").status_code == 200
+    assert len(web.get(similar, "application/json").json()) == 6
+    assert len(web.get("/studies?includefield=all", "application/json").json()) == 7
+    for path in (f"/studies/{uid(number)}/metadata", f"/studies/{uid(number)}/instances?includefield=all"):
+        assert len(web.get(path, "application/json").json()) == 1
+    sidebar = requests.get(f"{web.root}/api/studies/{uid(0)}/similar?anatomy=left lung", timeout=30)
+    assert sidebar.status_code == 200, sidebar.text
+    lines = [json.loads(line) for line in sidebar.text.splitlines()]
+    assert [line["rank"] for line in lines if line["type"] == "case"] == [1, 2, 3, 4, 5, 6]
+    assert lines[-1] == {"type": "end"}
