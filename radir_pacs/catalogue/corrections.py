@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from radir_pacs.catalogue.database import run
-from radir_pacs.catalogue.instances import REPORT_SOP_CLASSES, Overtaken, values_of
+from radir_pacs.catalogue.instances import REPORT_SOP_CLASSES, Overtaken, folded_names, values_of
 from radir_pacs.catalogue.jobs import enqueue
 from radir_pacs.catalogue.part import Part
 from radir_pacs.catalogue.rows import Correction, Stored
@@ -60,13 +60,9 @@ class Corrections(Part):
                 return Stored.ASIDE
             run(connection, "correct_instance", values)
             run(connection, "correct_series", _said_anew(header, before, _SERIES), series_uid=header.series_uid)
-            run(
-                connection,
-                "correct_study",
-                _said_anew(header, before, _STUDY),
-                study_uid=header.study_uid,
-                reopens=reopens,
-            )
+            of_study = _said_anew(header, before, _STUDY)
+            of_study |= folded_names(of_study)
+            run(connection, "correct_study", of_study, study_uid=header.study_uid, reopens=reopens)
             run(connection, "received_again", values, reason_codes=sorted(MENDED_BY_SENDING))
             if header.sop_class_uid in REPORT_SOP_CLASSES:
                 run(connection, "drop_report_of", sop_uid=header.sop_uid)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -10,6 +10,7 @@ from psycopg.types.json import Jsonb
 
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.jobs import enqueue
+from radir_pacs.catalogue.names import folded
 from radir_pacs.catalogue.part import Part
 from radir_pacs.catalogue.rows import NotedInstance, Stored, StoredInstance
 from radir_pacs.errors import Conflict, Differs, NotFound, StorageFailed
@@ -119,12 +120,19 @@ def values_of(header: InstanceHeader, content_sha256: str, size_bytes: int, sour
     keys = header.patient_keys or ((header.patient_key,) if header.patient_key else ())
     return values | {
         "patient_keys": list(keys),
+        **folded_names(values),
         "notes": [note.value for note in header.notes],
         "attributes": Jsonb(dict(header.attributes)),
         "content_sha256": content_sha256,
         "size_bytes": size_bytes,
         "source": source,
     }
+
+
+def folded_names(values: Mapping[str, Any]) -> dict[str, str | None]:
+    """The columns by which the names among ``values`` are found."""
+    names = ("patient_name", "referring_physician")
+    return {f"{name}_folded": None if values[name] is None else folded(values[name]) for name in names}
 
 
 def _stands_already(connection: Connection, header: InstanceHeader, content_sha256: str) -> bool:

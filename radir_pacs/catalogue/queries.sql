@@ -17,11 +17,12 @@ FROM instance AS i WHERE sop_uid = %(sop_uid)s;
 -- knows an attribute sets it; an image raises the revision and re-opens, other objects only join.
 INSERT INTO study (study_uid, revision, patient_key, patient_id, patient_name, patient_sex, patient_birth_date,
     patient_age_years, study_date, study_time, accession_number, study_description, referring_physician, study_id,
-    body_part, modalities, patient_keys)
+    body_part, modalities, patient_keys, patient_name_folded, referring_physician_folded)
 VALUES (%(study_uid)s, %(is_image)s::boolean::integer, %(patient_key)s, %(patient_id)s, %(patient_name)s,
     %(patient_sex)s, %(patient_birth_date)s, %(patient_age_years)s, %(study_date)s, %(study_time)s,
     %(accession_number)s, %(study_description)s, %(referring_physician)s, %(study_id)s, %(body_part)s,
-    array_remove(ARRAY[%(modality)s::text], NULL), %(patient_keys)s::text[])
+    array_remove(ARRAY[%(modality)s::text], NULL), %(patient_keys)s::text[], %(patient_name_folded)s,
+    %(referring_physician_folded)s)
 ON CONFLICT (study_uid) DO UPDATE SET
     state = CASE WHEN %(is_image)s::boolean THEN 'RECEIVING' ELSE study.state END,
     reason = CASE WHEN %(is_image)s::boolean THEN NULL ELSE study.reason END,
@@ -38,6 +39,8 @@ ON CONFLICT (study_uid) DO UPDATE SET
     accession_number = coalesce(study.accession_number, excluded.accession_number),
     study_description = coalesce(study.study_description, excluded.study_description),
     referring_physician = coalesce(study.referring_physician, excluded.referring_physician),
+    patient_name_folded = coalesce(study.patient_name_folded, excluded.patient_name_folded),
+    referring_physician_folded = coalesce(study.referring_physician_folded, excluded.referring_physician_folded),
     study_id = coalesce(study.study_id, excluded.study_id),
     body_part = coalesce(study.body_part, excluded.body_part),
     modalities = CASE WHEN excluded.modalities <@ study.modalities THEN study.modalities
@@ -159,6 +162,8 @@ UPDATE study SET patient_key = coalesce(%(patient_key)s, patient_key), patient_i
     accession_number = coalesce(%(accession_number)s, accession_number),
     study_description = coalesce(%(study_description)s, study_description),
     referring_physician = coalesce(%(referring_physician)s, referring_physician),
+    patient_name_folded = coalesce(%(patient_name_folded)s, patient_name_folded),
+    referring_physician_folded = coalesce(%(referring_physician_folded)s, referring_physician_folded),
     study_id = coalesce(%(study_id)s, study_id), body_part = coalesce(%(body_part)s, body_part),
     modalities = CASE WHEN %(modality)s::text IS NULL THEN modalities ELSE ARRAY(
         SELECT DISTINCT i.attributes #>> '{00080060,Value,0}' FROM instance AS i

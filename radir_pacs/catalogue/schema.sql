@@ -34,7 +34,9 @@ CREATE TABLE study (
     last_instance_at     timestamptz NOT NULL DEFAULT now(),
     changed_at           timestamptz NOT NULL DEFAULT now(),
     reason_code          text,                         -- radir_pacs.reasons.ReasonCode, beside every reason
-    patient_keys         text[] NOT NULL DEFAULT '{}'  -- of all its instances: a study that is of two patients is of both
+    patient_keys         text[] NOT NULL DEFAULT '{}', -- of all its instances: a study that is of two patients is of both
+    patient_name_folded  text,                         -- as it is compared: radir_pacs.catalogue.names
+    referring_physician_folded text
 );
 CREATE INDEX study_by_state ON study (state, last_instance_at);
 CREATE INDEX study_by_patients ON study USING gin (patient_keys);
