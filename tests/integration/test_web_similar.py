@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from io import BytesIO
 from typing import Any
@@ -307,3 +308,36 @@ def test_no_stored_header_breaks_an_answer(web: Web, images: list[Dataset], numb
     lines = [json.loads(line) for line in sidebar.text.splitlines()]
     assert [line["rank"] for line in lines if line["type"] == "case"] == [1, 2, 3, 4, 5, 6]
     assert lines[-1] == {"type": "end"}
+
+
+def test_a_corrected_patient_is_the_patient_of_the_report(web: Web, images: list[Dataset]) -> None:
+    """Also where only another instance of the study was corrected so far."""
+    query = images[0]
+    for patient, name in (("P0", "Name0^X"), ("RIGHT", "Right^Person")):
+        other = copy.deepcopy(query)
+        other.SOPInstanceUID, other.PatientID, other.PatientName = "1.2.0.77", patient, name
+        other.file_meta.MediaStorageSOPInstanceUID = other.SOPInstanceUID
+        web.store(other)
+    answer = web.get(f"/studies/{uid(0)}/similar?anatomy=left lung", "application/dicom")
+    report = pydicom.dcmread(BytesIO(answer.content))
+    assert (report.PatientID, report.PatientName) == ("RIGHT", "Right^Person")
+    rows = web.get(f"/studies?StudyInstanceUID={uid(0)}", "application/json").json()
+    assert rows[0]["00100020"]["Value"] == ["RIGHT"]
+    own = web.get(f"/studies/{uid(0)}/instances?SOPInstanceUID={query.SOPInstanceUID}&includefield=PatientID")
+    assert own.json()[0]["00100020"]["Value"] == ["P0"], "each instance says what it says"
+    images[1].PatientID = "RIGHT"
+    web.store(images[1])
+    assert uid(1) not in found(web, "anatomy=left lung"), "now a study of the same patient"
+
+
+def test_a_patient_with_two_ids_is_found_by_both_and_the_report_names_the_first(
+    web: Web, images: list[Dataset]
+) -> None:
+    images[0].PatientID = ["P0", "P3"]
+    web.store(images[0])
+    for patient_id in ("P0", "P3"):
+        rows = web.get(f"/studies?PatientID={patient_id}", "application/json").json()
+        assert ["P0", "P3"] in [row["00100020"]["Value"] for row in rows]
+    assert uid(3) not in found(web, "anatomy=left lung")
+    answer = web.get(f"/studies/{uid(0)}/similar?anatomy=left lung", "application/dicom")
+    assert pydicom.dcmread(BytesIO(answer.content)).PatientID == "P0"
