@@ -101,9 +101,8 @@ def planes_of(header: InstanceHeader, path: Path) -> list[Plane | Flaw]:
 
 def _groups(items: Sequence[Readable]) -> list[Readable]:
     """The items of all functional group macros in ``items``."""
-    return [
-        inner for item in items for group in item.values() for inner in group.get("Value", ()) if group["vr"] == "SQ"
-    ]
+    groups = [group for item in items for group in item.values() if group["vr"] == "SQ"]
+    return [inner for group in groups for inner in group.get("Value", ())]
 
 
 def _plane(header: InstanceHeader, path: Path, frame: int, sources: Sequence[Readable]) -> Plane | Flaw:
