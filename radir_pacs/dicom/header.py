@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import mmap
 import re
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -46,17 +45,15 @@ def read_header(
     parsed = read_part10(path, limits)
     attributes = to_json(parsed.elements, big_endian=parsed.big_endian, fallback_character_set=fallback_character_set)
     meta = to_json(parsed.meta)
-    header = header_of(attributes, parsed.transfer_syntax_uid)
-    declared = {"MediaStorageSOPInstanceUID": header.sop_uid, "MediaStorageSOPClassUID": header.sop_class_uid}
     notes = list(parsed.notes)
-    if any(text(meta, keyword) not in ("", uid) for keyword, uid in declared.items()):
+    if any(text(meta, declared) not in ("", text(attributes, keyword)) for declared, keyword in _META_PAIRS):
         notes.append(HeaderNote.META_DIFFERS)
     if _pixels_truncated(parsed, attributes):
         notes.append(HeaderNote.PIXELS_TRUNCATED)
-    return replace(header, notes=tuple(notes))
+    return header_of(attributes, parsed.transfer_syntax_uid, tuple(notes))
 
 
-def header_of(attributes: Attributes, transfer_syntax_uid: str) -> InstanceHeader:
+def header_of(attributes: Attributes, transfer_syntax_uid: str, notes: tuple[HeaderNote, ...] = ()) -> InstanceHeader:
     """What these attributes say of their instance. Raises DicomRefused."""
     uids = {keyword: _uid(attributes, keyword) for keyword in _UIDS}
     if not is_valid_uid(transfer_syntax_uid):
@@ -91,6 +88,7 @@ def header_of(attributes: Attributes, transfer_syntax_uid: str) -> InstanceHeade
         rows_px=_pixel_count(attributes, "Rows"),
         columns_px=_pixel_count(attributes, "Columns"),
         frames=max(_int(attributes, "NumberOfFrames") or 1, 1),
+        notes=notes,
         attributes=attributes,
     )
 
@@ -111,6 +109,8 @@ def read_attributes(path: Path) -> Attributes:
 
 
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+
+_META_PAIRS = (("MediaStorageSOPInstanceUID", "SOPInstanceUID"), ("MediaStorageSOPClassUID", "SOPClassUID"))
 
 
 def _uid(attributes: Attributes, keyword: str) -> str:

@@ -118,11 +118,12 @@ def _text_values(vr: str, value: bytes, sets: CharacterSets) -> list[Any]:
         text = value.rstrip(b"\0 ").decode("ascii", "replace")
         return [_CONTROL.sub("\ufffd", part.strip(" ")) or None for part in text.split("\\")] if text else []
     text = sets.decode(value) if vr in _ENCODED_TEXT else value.decode("latin_1")
-    text = _DIRECTION.sub("", unicodedata.normalize("NFC", text))
+    if not text.isascii():
+        text = _DIRECTION.sub("", unicodedata.normalize("NFC", text))
     if vr in _SINGLE_TEXT:
         cleaned = _CONTROL_BUT_BREAKS.sub("", text).rstrip()
         return [cleaned] if cleaned else []
-    parts = [_CONTROL.sub(" ", part).strip() for part in text.split("\\")]
+    parts = [part.strip() for part in _CONTROL.sub(" ", text).split("\\")]
     if parts == [""]:
         return []
     if vr == "PN":
@@ -186,8 +187,8 @@ def _number(found: Any) -> float | None:
 
 def _by_tag(attributes: Readable, tag: str) -> list[Any]:
     """Nothing raises here: what was stored may be of another version, or an item that is no data set."""
-    found = attributes.get(tag) if isinstance(attributes, Mapping) else None
-    stored = found.get("Value") if isinstance(found, Mapping) else None
+    found = attributes.get(tag) if isinstance(attributes, dict) else None
+    stored = found.get("Value") if isinstance(found, dict) else None
     return list(stored) if isinstance(stored, list) else []
 
 
