@@ -24,6 +24,11 @@ SIDEBAR_SHOWS = frozenset({"patient", "age", "sex", "date", "report"})
 _DESTINATION = re.compile(r"[^@\\]{1,16}@[^@]+:(?P<port>[0-9]{1,5})")
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 DAY_S = 86_400.0
+CHARACTER_SETS = (  # defined terms without code extensions (PS3.3 C.12.1.1.2)
+    *(f"ISO_IR {number}" for number in (100, 101, 109, 110, 144, 127, 126, 138, 148, 13, 166, 192)),
+    "GB18030",
+    "GBK",
+)
 _MOST_MIB = 1 << 20
 _TOKEN_CHARACTERS = 16  # fewer could be guessed
 
@@ -69,6 +74,18 @@ class Settings:
     min_free_disk_mib: int = _setting(512, "Below this free space, MiB, storing is refused.", low=0)
     quiet_period_s: float = _setting(
         30.0, "Seconds without a new instance before a study counts as complete.", low=0.1, high=DAY_S
+    )
+
+    fallback_character_set: str = _setting(
+        "ISO_IR 100",
+        "Specific Character Set of text that names none, or not its own; what reads as UTF-8 is read so first.",
+        choices=CHARACTER_SETS,
+    )
+    corrected_headers: str = _setting(
+        "replace",
+        "An instance that comes again with the same pixels and another header: its header replaces the first one"
+        " (replace), or the first one counts and the later file is kept beside it (aside).",
+        choices=("replace", "aside"),
     )
 
     web_host: str = _setting("127.0.0.1", "Address the web service binds.")

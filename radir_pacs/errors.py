@@ -93,6 +93,14 @@ class Conflict(RadirError):
     http_status = 409
 
 
+class Differs(Conflict):
+    """The instance is stored already with another file."""
+
+    def __init__(self, stored_sha256: str) -> None:
+        super().__init__()
+        self.stored_sha256 = stored_sha256
+
+
 class NotReady(RadirError):
     """The answer does not exist yet; ask again later."""
 

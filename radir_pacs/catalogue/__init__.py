@@ -5,6 +5,7 @@ from radir_pacs.catalogue.catalogue import Catalogue
 from radir_pacs.catalogue.embedded import server_pid as embedded_pid
 from radir_pacs.catalogue.embedded import start as start_embedded
 from radir_pacs.catalogue.embedded import stop as stop_embedded
+from radir_pacs.catalogue.instances import Overtaken
 from radir_pacs.catalogue.jobs import is_last_attempt
 from radir_pacs.catalogue.models import Models
 from radir_pacs.catalogue.processes import Processes
@@ -13,6 +14,7 @@ from radir_pacs.catalogue.rows import (
     CatalogueSeries,
     Changes,
     Commitment,
+    Correction,
     DamagedInstance,
     EncodingOwner,
     FailedJob,
@@ -20,6 +22,7 @@ from radir_pacs.catalogue.rows import (
     GenerationRow,
     JobCount,
     ModelRow,
+    NotedInstance,
     Overview,
     PartitionSize,
     ProcessRow,
@@ -37,6 +40,7 @@ __all__ = [
     "CatalogueSeries",
     "Changes",
     "Commitment",
+    "Correction",
     "DamagedInstance",
     "EncodingOwner",
     "FailedJob",
@@ -45,6 +49,8 @@ __all__ = [
     "JobCount",
     "ModelRow",
     "Models",
+    "NotedInstance",
+    "Overtaken",
     "Overview",
     "PartitionSize",
     "ProcessRow",

@@ -7,6 +7,7 @@ from typing import Self
 
 from radir_pacs.catalogue.commitments import Commitments
 from radir_pacs.catalogue.contexts import Contexts
+from radir_pacs.catalogue.corrections import Corrections
 from radir_pacs.catalogue.damage import Damage
 from radir_pacs.catalogue.database import Database, conninfo_of
 from radir_pacs.catalogue.encodings import Encodings
@@ -37,6 +38,7 @@ class Catalogue:
         self._database = database
         self._settings = settings
         self.instances = Instances(database, settings)
+        self.corrections = Corrections(database, settings)
         self.refusals = Refusals(database, settings)
         self.damage = Damage(database, settings)
         self.studies = Studies(database, settings)

@@ -6,6 +6,8 @@ the instances below: a study matches when one of its instances does.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -15,6 +17,7 @@ from typing import Any, LiteralString
 from psycopg import errors
 
 from radir_pacs.catalogue.database import Connection, Row
+from radir_pacs.catalogue.names import folded, spelt_alike
 from radir_pacs.catalogue.part import Part
 from radir_pacs.catalogue.rows import CatalogueSeries, StoredInstance
 from radir_pacs.catalogue.studies import study_of
@@ -88,14 +91,21 @@ _INSTANCE_COUNT: LiteralString = "(SELECT count(*) FROM instance c WHERE c.study
 _SERIES_INSTANCES: LiteralString = "(SELECT count(*) FROM instance c WHERE c.series_uid = e.series_uid)"
 
 _KIND_OF_STUDY_VR = {"DA": "date", "TM": "time", "PN": "name", "IS": "number"}  # of the VRs that STUDY_ATTRIBUTES have
+_SEVERAL = frozenset({"modalities", "patient_id"})  # some systems write two ids of a patient
 
 
 def _study_columns() -> dict[str, tuple[QidoLevel, LiteralString, str]]:
-    counts: dict[str, LiteralString] = {"series_count": _SERIES_COUNT, "instance_count": _INSTANCE_COUNT}
+    special: dict[str, LiteralString] = {
+        "series_count": _SERIES_COUNT,
+        "instance_count": _INSTANCE_COUNT,
+        "patient_name": "s.patient_name_folded",
+        "referring_physician": "s.referring_physician_folded",
+        "patient_id": "string_to_array(s.patient_id, E'\\\\')",
+    }
     columns: dict[str, tuple[QidoLevel, LiteralString, str]] = {}
     for attribute in STUDY_ATTRIBUTES:
-        expression = counts.get(attribute.name) or f"s.{attribute.name}"
-        kind = "array" if attribute.name == "modalities" else _KIND_OF_STUDY_VR.get(attribute.vr, "text")
+        expression = special.get(attribute.name) or f"s.{attribute.name}"
+        kind = "array" if attribute.name in _SEVERAL else _KIND_OF_STUDY_VR.get(attribute.vr, "text")
         columns[attribute.tag] = (QidoLevel.STUDY, expression, kind)
     return columns
 
@@ -117,9 +127,14 @@ _COLUMNS: Mapping[str, tuple[QidoLevel, LiteralString, str]] = {
     "00280010": (QidoLevel.INSTANCE, "i.rows_px", "number"),
     "00280011": (QidoLevel.INSTANCE, "i.columns_px", "number"),
 }
-_KIND_OF_VR = {"PN": "name", "DA": "dates", "DT": "time", "TM": "time", "IS": "number", "DS": "number"} | dict.fromkeys(
-    ("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"), "number"
-)
+_KIND_OF_VR = {
+    "PN": "header name",
+    "DA": "dates",
+    "DT": "time",
+    "TM": "time",
+    "IS": "number",
+    "DS": "number",
+} | dict.fromkeys(("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"), "number")
 
 _TABLES: Mapping[QidoLevel, LiteralString] = {
     QidoLevel.STUDY: "study s",
@@ -270,12 +285,14 @@ def _comparison(expression: str, kind: str, match: Match, fuzzy: bool) -> _Condi
         return f"EXISTS (SELECT FROM unnest({expression}) member WHERE {one})", params
     if kind == "name":
         return _any_of(_fuzzy_name if fuzzy else _name, expression, match)
+    if kind == "header name":
+        return _any_of(_fuzzy_header_name if fuzzy else _header_name, expression, match)
     compare = {"text": _text, "date": _date, "dates": _date_text, "time": _time, "number": _number}[kind]
     return _any_of(compare, expression, match)
 
 
 def _any_of(compare: Callable[[str, str], _Condition], expression: str, match: Match) -> _Condition:
-    parts = [compare(expression, value) for value in match.values]
+    parts = [compare(expression, unicodedata.normalize("NFC", value)) for value in match.values]
     return " OR ".join(f"({sql})" for sql, _ in parts), [param for _, given in parts for param in given]
 
 
@@ -296,16 +313,38 @@ def _text(expression: str, value: str) -> _Condition:
 
 
 def _name(expression: str, value: str) -> _Condition:
-    """Without regard to case, in any of the three component groups (PS3.4 C.2.2.2.1; PS3.5 6.2.1)."""
+    """A folded name, in any of its three component groups (PS3.4 C.2.2.2.1; PS3.5 6.2.1)."""
     groups = f"unnest(string_to_array({expression}, '=')) name_group"
-    return f"EXISTS (SELECT FROM {groups} WHERE rtrim(name_group, '^') ILIKE %s)", [_pattern(value.rstrip("^"))]
+    return f"EXISTS (SELECT FROM {groups} WHERE rtrim(name_group, '^') LIKE %s)", [_pattern(folded(value.rstrip("^")))]
 
 
 def _fuzzy_name(expression: str, value: str) -> _Condition:
-    """Every word asked for begins a word of the name, in any order."""
-    words = value.replace("^", " ").replace("=", " ").replace(",", " ").split()
-    haystack = f"' ' || translate({expression}, '^=-', '   ')"
-    return " AND ".join(f"{haystack} ILIKE %s" for _ in words) or "TRUE", [f"% {_pattern(word)}%" for word in words]
+    """Every word asked for begins a word of the folded name, in any order; Mueller and Muller find Müller."""
+    haystack = f"' ' || translate(regexp_replace({expression}, '([aou])e', '\\1', 'g'), '^=-,', '    ')"
+    words = [spelt_alike(word) for word in _words(folded(value))]
+    return " AND ".join(f"{haystack} LIKE %s" for _ in words) or "TRUE", [f"% {_pattern(word)}%" for word in words]
+
+
+def _header_name(expression: str, value: str) -> _Condition:
+    """A name in a stored header, where none is folded: as asked for, and in the cases in which names are written."""
+    groups = f"unnest(string_to_array({expression}, '=')) name_group"
+    patterns = [_pattern(case) for case in _cases(value.rstrip("^"))]
+    return f"EXISTS (SELECT FROM {groups} WHERE rtrim(name_group, '^') ILIKE ANY(%s))", [patterns]
+
+
+def _fuzzy_header_name(expression: str, value: str) -> _Condition:
+    haystack = f"' ' || translate({expression}, '^=-,', '    ')"
+    words = [[f"% {_pattern(case)}%" for case in _cases(word)] for word in _words(value)]
+    return " AND ".join(f"{haystack} ILIKE ANY(%s)" for _ in words) or "TRUE", list(words)
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r"[\s^=,-]+", name.strip(" ^=,-")) if name.strip(" ^=,-") else []
+
+
+def _cases(name: str) -> list[str]:
+    """The locale of the database may fold ASCII alone."""
+    return list(dict.fromkeys((name, name.upper(), name.lower(), name.title())))
 
 
 def _bounds(value: str) -> tuple[str, str]:
@@ -350,8 +389,8 @@ def _date_text(expression: str, value: str) -> _Condition:
 
 
 def _time(expression: str, value: str) -> _Condition:
-    """TM and DT compare as text; a shortened upper end covers all it abbreviates."""
-    low, high = _bounds(value)
+    """TM and DT compare as text; a shortened upper end covers all it abbreviates. Colons are of ACR-NEMA's times."""
+    low, high = _bounds(value.replace(":", ""))
     if any(not end.replace(".", "", 1).isdigit() or not end.isascii() for end in (low, high) if end):
         raise BadInput("a time to match is not of the form HHMMSS, or two of them with a hyphen")
     return _ends(f'{expression} COLLATE "C"', low, high and high + "~")

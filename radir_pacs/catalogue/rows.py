@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from radir_pacs.reasons import ReasonCode
-from radir_pacs.types import F32, I64, CatalogueStudy, Feedback, ImageKind, JobKind, JobState, StudyState
+from radir_pacs.types import F32, I64, CatalogueStudy, Feedback, HeaderNote, ImageKind, JobKind, JobState, StudyState
 
 
 class Stored(StrEnum):
@@ -17,6 +17,8 @@ class Stored(StrEnum):
 
     STORED = "STORED"
     SAME = "SAME"  # it stood there with the same content: nothing changed (P2)
+    CORRECTED = "CORRECTED"  # its header took the place of the one before
+    ASIDE = "ASIDE"  # the header before still counts; the file is kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,31 @@ class Refusal:
     reason: str
     reason_code: ReasonCode
     dimse_status: int | None
+    source: str
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correction:
+    """The trace of an instance that came again with another header. ``changed``: keywords, never values.
+
+    other_sha256: the file that does not count, which was replaced or, ``aside``, is the later one, kept beside.
+    """
+
+    sop_uid: str
+    other_sha256: str
+    aside: bool
+    changed: tuple[str, ...]
+    source: str
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotedInstance:
+    """An instance that was stored although its file was odd."""
+
+    sop_uid: str
+    notes: tuple[HeaderNote, ...]
     source: str
     at: datetime
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 
@@ -67,6 +68,7 @@ class CharacterSets:
                 return value.decode("utf-8", "replace")
 
 
+@lru_cache(maxsize=256)
 def character_sets(named: bytes, fallback: str) -> CharacterSets:
     """The sets that Specific Character Set (0008,0005) names, as far as they are known.
 

@@ -185,7 +185,7 @@ class _Reader:
     def count(self) -> None:
         self.elements_left -= 1
         if self.elements_left < 0:
-            raise _LimitReached("the header has more data elements than the limit allows", dimse_status=0xA700)
+            raise _LimitReached("more data elements than the limit allows", dimse_status=0xA700)
 
     def meta(self, pos: int) -> tuple[Elements, int]:
         """The group 0002 elements from ``pos`` on, and where the data set starts."""
@@ -327,8 +327,8 @@ class _Reader:
             if (group << 16 | number) == _SEQUENCE_END:
                 return pos
             if (group << 16 | number) != _ITEM or length == _UNDEFINED:
-                raise DicomRefused("encapsulated pixel data holds something that is not a fragment")
+                raise DicomRefused("compressed pixel data holds something that is not a fragment")
             pos += length
         if pos == end:
             return pos  # the end delimiter is missing but every fragment is whole
-        raise DicomRefused("truncated: encapsulated pixel data is longer than the file, or in too many fragments")
+        raise DicomRefused("truncated: compressed pixels without end, or in too many pieces")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from radir_pacs.dicom.slices import is_localizer
 from radir_pacs.dicom.views import view_of
 from radir_pacs.errors import DicomRefused, Quarantined, RadirError, Skipped
 from radir_pacs.reasons import WORTH_ANOTHER_DECODE, ReasonCode
-from radir_pacs.types import ImageKind, InstanceHeader, View, Volume
+from radir_pacs.types import HeaderNote, ImageKind, InstanceHeader, View, Volume
 
 _CT_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2",  # CT
@@ -98,13 +99,24 @@ def assemble(
 
 
 def _together(reasons: Sequence[RadirError]) -> Skipped:
-    """All of them as one. Its code is that of the best candidate; a localizer or a capture beside it says less."""
+    """All of them as one, with how often each occurs.
+
+    Its code is that of the best candidate; a localizer or a capture beside it says less.
+    """
     codes = [reason.reason_code for reason in reasons]
     telling = next((code for code in codes if code is not ReasonCode.UNSUPPORTED_IMAGE), codes[0])
-    return Skipped("; ".join(dict.fromkeys(map(str, reasons))), reason_code=telling)
+    counted = Counter(map(str, reasons))
+    words = (f"{reason} ({count})" if count > 1 else reason for reason, count in counted.items())
+    return Skipped("; ".join(words), reason_code=telling)
 
 
 def _read(candidate: Candidate, paths: Mapping[str, Path], decoder: PixelDecoder, rules: CtRules) -> Volume:
+    truncated = sum(HeaderNote.PIXELS_TRUNCATED in header.notes for header in candidate.headers)
+    if truncated:
+        raise DicomRefused(
+            f"PixelData is truncated ({truncated} of {len(candidate.headers)} instances)",
+            reason_code=ReasonCode.DECODE_FAILED,
+        )
     if candidate.kind is ImageKind.CT:
         return read_ct_series(candidate.headers, paths, decoder, rules)
     header = candidate.headers[0]

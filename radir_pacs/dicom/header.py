@@ -24,7 +24,7 @@ from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import DicomRefused
 from radir_pacs.types import HeaderNote, InstanceHeader
 
-__all__ = ["InstanceHeader", "parse_date", "read_attributes", "read_header", "read_part10"]
+__all__ = ["InstanceHeader", "header_of", "parse_date", "read_attributes", "read_header", "read_part10"]
 
 _LIMITS = ReadLimits()
 _PIXEL_LIMITS = ReadLimits(elements=500_000, binary_bytes=256 * KIB, kept_bytes=32 * MIB)
@@ -46,24 +46,29 @@ def read_header(
     parsed = read_part10(path, limits)
     attributes = to_json(parsed.elements, big_endian=parsed.big_endian, fallback_character_set=fallback_character_set)
     meta = to_json(parsed.meta)
-    uids = {keyword: _uid(attributes, keyword) for keyword in _UIDS}
     notes = list(parsed.notes)
-    if any(text(meta, declared) not in ("", uids[keyword]) for declared, keyword in _META_PAIRS):
+    if any(text(meta, declared) not in ("", text(attributes, keyword)) for declared, keyword in _META_PAIRS):
         notes.append(HeaderNote.META_DIFFERS)
-    if not is_valid_uid(parsed.transfer_syntax_uid):
-        raise DicomRefused("TransferSyntaxUID is not a valid UID")
     if _pixels_truncated(parsed, attributes):
         notes.append(HeaderNote.PIXELS_TRUNCATED)
+    name_bulk_data(attributes, parsed.elements)
+    return header_of(attributes, parsed.transfer_syntax_uid, tuple(notes))
+
+
+def header_of(attributes: Attributes, transfer_syntax_uid: str, notes: tuple[HeaderNote, ...] = ()) -> InstanceHeader:
+    """What these attributes say of their instance. Raises DicomRefused."""
+    uids = {keyword: _uid(attributes, keyword) for keyword in _UIDS}
+    if not is_valid_uid(transfer_syntax_uid):
+        raise DicomRefused("TransferSyntaxUID is not a valid UID")
     patient_keys = _patient_keys(attributes)
     study_date = parse_date(text(attributes, "StudyDate"))
     birth_date = parse_date(text(attributes, "PatientBirthDate"))
-    name_bulk_data(attributes, parsed.elements)
     return InstanceHeader(
         study_uid=uids["StudyInstanceUID"],
         series_uid=uids["SeriesInstanceUID"],
         sop_uid=uids["SOPInstanceUID"],
         sop_class_uid=uids["SOPClassUID"],
-        transfer_syntax_uid=parsed.transfer_syntax_uid,
+        transfer_syntax_uid=transfer_syntax_uid,
         modality=text(attributes, "Modality")[:16].upper() or None,
         patient_key=patient_keys[0] if patient_keys else "",
         patient_keys=patient_keys,
@@ -85,7 +90,7 @@ def read_header(
         rows_px=_pixel_count(attributes, "Rows"),
         columns_px=_pixel_count(attributes, "Columns"),
         frames=max(_int(attributes, "NumberOfFrames") or 1, 1),
-        notes=tuple(notes),
+        notes=notes,
         attributes=attributes,
     )
 
@@ -106,6 +111,7 @@ def read_attributes(path: Path) -> Attributes:
 
 
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+
 _META_PAIRS = (("MediaStorageSOPInstanceUID", "SOPInstanceUID"), ("MediaStorageSOPClassUID", "SOPClassUID"))
 
 

@@ -72,37 +72,30 @@ def _to_json(tag: int, vr: str, value: bytes, big_endian: bool, sets: CharacterS
     if vr == "US" and negative and tag in _US_OR_SS:
         vr = "SS"
     known = dictionary_vr(tag)
-    if vr in NUMBER_VRS:
+    if vr in NUMBER_VRS and known != "SQ":
         found = _numbers(vr, value, big_endian)
         if known in _DECIMALS and vr != known:
             return _with_value(known, [number_in(known, str(number)) for number in found if number is not None])
         return _with_value(vr, found)
-    if vr == "AT":
+    if vr == "AT" and known != "SQ":
         halves = _numbers("US", value, big_endian)
         return _with_value(vr, [f"{g:04X}{e:04X}" for g, e in zip(halves[::2], halves[1::2], strict=False)])
-    if vr in TEXT_VRS:
-        if known in TEXT_VRS and known not in _DECIMALS:
-            vr = known
-        written = _text_values(vr, value, sets)
-        meant = known if known in _DECIMALS or known in NUMBER_VRS else vr
-        if meant in _DECIMALS:
-            return _with_value(meant, [number_in(meant, part) for part in _parts(written)])
-        if meant in NUMBER_VRS:
-            found = [number_in(meant, part) for part in _parts(written)]
-            if not any(isinstance(number, str) for number in found):
+    if vr in TEXT_VRS and known != "SQ":
+        meant = known if known in TEXT_VRS or known in NUMBER_VRS else vr
+        if meant in _DECIMALS or meant in NUMBER_VRS:
+            found = [number_in(meant, part or "") for part in _text_values("LO", value, sets)]
+            if meant in _DECIMALS or not any(isinstance(number, str) for number in found):
                 return _with_value(meant, found)
-        return _with_value(vr, written)
+            meant = vr
+        return _with_value(meant, _text_values(meant, value, sets))
     if big_endian and vr in _WORD_BYTES and len(value) % _WORD_BYTES[vr] == 0:
         value = np.frombuffer(value, f">u{_WORD_BYTES[vr]}").byteswap().tobytes()  # JSON carries little endian
+    if known == "SQ":
+        vr = "UN"  # whatever it is, nobody who looks for items must find something else
     return {"vr": vr, "InlineBinary": base64.b64encode(value).decode()} if value else {"vr": vr}
 
 
 _DECIMALS = frozenset({"DS", "IS"})
-
-
-def _parts(written: list[Any]) -> list[str]:
-    """The values of text whose VR knows no multiple ones."""
-    return [part for text in written for part in (text or "").split("\\")]
 
 
 # The elements whose VR is "US or SS" by Pixel Representation and that we use.
@@ -125,11 +118,12 @@ def _text_values(vr: str, value: bytes, sets: CharacterSets) -> list[Any]:
         text = value.rstrip(b"\0 ").decode("ascii", "replace")
         return [_CONTROL.sub("\ufffd", part.strip(" ")) or None for part in text.split("\\")] if text else []
     text = sets.decode(value) if vr in _ENCODED_TEXT else value.decode("latin_1")
-    text = _DIRECTION.sub("", unicodedata.normalize("NFC", text))
+    if not text.isascii():
+        text = _DIRECTION.sub("", unicodedata.normalize("NFC", text))
     if vr in _SINGLE_TEXT:
         cleaned = _CONTROL_BUT_BREAKS.sub("", text).rstrip()
         return [cleaned] if cleaned else []
-    parts = [_CONTROL.sub(" ", part).strip() for part in text.split("\\")]
+    parts = [part.strip() for part in _CONTROL.sub(" ", text).split("\\")]
     if parts == [""]:
         return []
     if vr == "PN":
@@ -192,8 +186,10 @@ def _number(found: Any) -> float | None:
 
 
 def _by_tag(attributes: Readable, tag: str) -> list[Any]:
-    found = attributes.get(tag)
-    return list(found.get("Value", ())) if found else []
+    """Nothing raises here: what was stored may be of another version, or an item that is no data set."""
+    found = attributes.get(tag) if isinstance(attributes, dict) else None
+    stored = found.get("Value") if isinstance(found, dict) else None
+    return list(stored) if isinstance(stored, list) else []
 
 
 _TAGS: dict[str, str] = {}
