@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -37,8 +37,16 @@ class GivenUp(Exception):
 class StudyReader:
     """Not for use by two threads at once. Its decoding child serves study after study: starting one costs a second."""
 
-    def __init__(self, blobs: BlobStore, encoders: EncoderShelf, limits: DecodeLimits) -> None:
+    def __init__(
+        self,
+        blobs: BlobStore,
+        encoders: EncoderShelf,
+        limits: DecodeLimits,
+        *,
+        lut_shape_senders: Collection[str] = (),
+    ) -> None:
         self._blobs = blobs
+        self._lut_shape_senders = lut_shape_senders
         self._encoders = encoders
         self._decoder = _Decoder(limits)
 
@@ -50,7 +58,7 @@ class StudyReader:
         self._decoder.given_up = given_up
         plan = plan_study(header for header, _ in content)
         paths = {header.sop_uid: self._blobs.path(sha256) for header, sha256 in content}
-        volumes = assemble(plan, paths, self._decoder)
+        volumes = assemble(plan, paths, self._decoder, lut_shape_senders=self._lut_shape_senders)
         pairs = [(self._encoders.encoder(volume.kind), volume) for volume in volumes]
         ready = [encoder.prepare(volume) for encoder, volume in pairs if encoder is not None]
         if not ready:

@@ -8,7 +8,17 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from radir_pacs.types import F32, I64, CatalogueStudy, Feedback, ImageKind, JobKind, JobState, StudyState
+from radir_pacs.types import (
+    F32,
+    I64,
+    CatalogueStudy,
+    Feedback,
+    ImageKind,
+    JobKind,
+    JobState,
+    SliceStack,
+    StudyState,
+)
 
 
 class Stored(StrEnum):
@@ -80,6 +90,7 @@ class EncodingOwner:
     study: CatalogueStudy
     series_uid: str
     sop_uid: str
+    slices: SliceStack | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,16 +14,16 @@ from radir_pacs.dicom.json_model import numbers, text, value, values
 from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.dicom.radiograph import DX_FOR_PROCESSING, read_radiograph
 from radir_pacs.dicom.slices import is_localizer
+from radir_pacs.dicom.transfer_syntaxes import undecodable
 from radir_pacs.dicom.views import view_of
 from radir_pacs.errors import DicomRefused, Quarantined, RadirError, Skipped
-from radir_pacs.types import ImageKind, InstanceHeader, View, Volume
+from radir_pacs.types import RADIOGRAPH_MODALITIES, ImageKind, InstanceHeader, View, Volume
 
 _CT_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2",  # CT
     "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT
     "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT
 }
-_RADIOGRAPHS = {"CR", "DX", "RG"}
 _SMALLEST_PX = 64
 _MOST_TRIES = 5  # candidates of one kind before giving up
 _WHOLE_COVERAGE = 0.8  # a series this near the longest covers the chest as well as it does
@@ -62,10 +62,16 @@ def plan_study(headers: Iterable[InstanceHeader]) -> Plan:
 
 
 def assemble(
-    plan: Plan, paths: Mapping[str, Path], decoder: PixelDecoder, rules: CtRules | None = None
+    plan: Plan,
+    paths: Mapping[str, Path],
+    decoder: PixelDecoder,
+    rules: CtRules | None = None,
+    *,
+    lut_shape_senders: Collection[str] = (),
 ) -> list[Volume]:
-    """One volume a kind, from its best candidate that can be read; ``paths`` by SOP Instance UID.
+    """One volume per kind, from its best candidate that can be read; ``paths`` by SOP Instance UID.
 
+    lut_shape_senders: see `read_radiograph`.
     Raises Skipped when every candidate turns out to be no chest volume, Quarantined when one is but cannot be read.
     """
     volumes: list[Volume] = []
@@ -73,7 +79,7 @@ def assemble(
     for ranked in plan.candidates.values():
         for candidate in ranked[:_MOST_TRIES]:
             try:
-                volume = _read(candidate, paths, decoder, rules or CtRules())
+                volume = _read(candidate, paths, decoder, rules or CtRules(), lut_shape_senders)
             except (DicomRefused, Quarantined, Skipped) as error:
                 failures.append(error)
                 continue
@@ -87,17 +93,23 @@ def assemble(
     raise Skipped("; ".join(dict.fromkeys(str(failure) for failure in failures)))
 
 
-def _read(candidate: Candidate, paths: Mapping[str, Path], decoder: PixelDecoder, rules: CtRules) -> Volume:
+def _read(
+    candidate: Candidate,
+    paths: Mapping[str, Path],
+    decoder: PixelDecoder,
+    rules: CtRules,
+    lut_shape_senders: Collection[str],
+) -> Volume:
     if candidate.kind is ImageKind.CT:
         return read_ct_series(candidate.headers, paths, decoder, rules)
     header = candidate.headers[0]
-    return read_radiograph(header, paths[header.sop_uid], decoder)
+    return read_radiograph(header, paths[header.sop_uid], decoder, lut_shape_senders=lut_shape_senders)
 
 
 def _radiographs(headers: Sequence[InstanceHeader], reasons: list[str]) -> list[Candidate]:
     found: list[tuple[tuple[float, ...], Candidate]] = []
     for header in headers:
-        if header.modality not in _RADIOGRAPHS:
+        if header.modality not in RADIOGRAPH_MODALITIES:
             continue
         reason, warnings = _unfit_radiograph(header), []
         part = body_part_of(header)
@@ -108,7 +120,7 @@ def _radiographs(headers: Sequence[InstanceHeader], reasons: list[str]) -> list[
             continue
         if part is BodyPart.UNKNOWN:
             warnings.append("the body part is unknown; taken for a chest")
-        view = view_of(header)
+        view = view_of(header.attributes)
         if view is View.LATERAL:
             warnings.append("only a lateral view")
         rank = (
@@ -132,7 +144,7 @@ def _unfit_radiograph(header: InstanceHeader) -> str | None:
         return "a radiograph of several frames"
     if min(header.rows_px, header.columns_px) < _SMALLEST_PX:
         return f"a radiograph of fewer than {_SMALLEST_PX} rows or columns"
-    return None
+    return undecodable(header)
 
 
 def _ct_series(headers: Sequence[InstanceHeader], reasons: list[str]) -> list[Candidate]:
@@ -143,6 +155,8 @@ def _ct_series(headers: Sequence[InstanceHeader], reasons: list[str]) -> list[Ca
                 reasons.append("a secondary capture")
             elif not header.rows_px or is_colour(header):
                 reasons.append("an object without a grey image")
+            elif reason := undecodable(header):
+                reasons.append(reason)
             elif is_localizer(header):
                 reasons.append("a CT localizer")
             elif body_part_of(header) is BodyPart.OTHER:

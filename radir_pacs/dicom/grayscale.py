@@ -14,12 +14,14 @@ from radir_pacs.types import F32, InstanceHeader
 
 _DEFAULT_PERCENTILES = (0.5, 99.5)
 _SATURATED = 0.9  # a window that turns more of the picture than this into pure black or white is not believed
+_LUT_SHAPES = {"IDENTITY", "INVERSE"}
+_LARGEST_WINDOW = 1e9  # what is beyond is no window of any picture
 Stored = npt.NDArray[Any]  # whole numbers as decoded
 Mask = npt.NDArray[np.bool_]
 
 
 def is_colour(header: InstanceHeader) -> bool:
-    """Whether the pixels are no grey values."""
+    """Whether the pixels are other than grey values."""
     photometric = text(header.attributes, "PhotometricInterpretation")
     return photometric not in {"MONOCHROME1", "MONOCHROME2", ""} or value(header.attributes, "SamplesPerPixel") == 3
 
@@ -30,11 +32,27 @@ def modality_values(stored: Stored, attributes: Readable) -> F32:
     if tables:
         return _look_up(stored, tables[0])[0]
     slope, intercept = value(attributes, "RescaleSlope"), value(attributes, "RescaleIntercept")
-    found = stored.astype(np.float32)
-    if isinstance(slope, (int, float)) and slope not in (0, 1):
-        found *= np.float32(slope)
-    if isinstance(intercept, (int, float)) and intercept:
-        found += np.float32(intercept)
+    return rescaled(
+        stored,
+        slope if isinstance(slope, (int, float)) else None,
+        intercept if isinstance(intercept, (int, float)) else None,
+    )
+
+
+def rescaled(stored: Stored, slope: float | None, intercept: float | None) -> F32:
+    """``stored`` times ``slope`` plus ``intercept``; a slope of 0 counts as absent.
+
+    Raises DicomRefused when the result is not finite.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = stored.astype(np.float32)
+        if slope not in (None, 0, 1):
+            found *= np.float32(slope)
+        if intercept:
+            found += np.float32(intercept)
+        finite = bool(np.isfinite(found.sum(dtype=np.float64)))
+    if not finite:
+        raise DicomRefused("the stored values, or Rescale Slope and Intercept, give no finite numbers")
     return found
 
 
@@ -77,16 +95,30 @@ def presentation_values(modality: F32, attributes: Readable, padded: Mask | None
     return np.clip((modality - np.float32(low)) / np.float32(high - low), 0, 1), warnings
 
 
-def is_inverted(attributes: Readable) -> bool:
-    """Whether low values are bright: MONOCHROME1, or Presentation LUT Shape INVERSE, which in DX say the same."""
-    inverse = text(attributes, "PresentationLUTShape").upper() == "INVERSE"
-    return text(attributes, "PhotometricInterpretation") == "MONOCHROME1" or inverse
+def is_inverted(attributes: Readable, *, by_lut_shape: bool = False) -> bool:
+    """Whether low values are bright: Photometric Interpretation MONOCHROME1.
+
+    Presentation LUT Shape has to say the same (PS3.3 C.8.11.3.1.2). Where it does not it is mostly a leftover, and is
+    followed only for senders that are known to mean it: ``by_lut_shape``.
+    """
+    shape = text(attributes, "PresentationLUTShape").upper()
+    if by_lut_shape and shape in _LUT_SHAPES:
+        return shape == "INVERSE"
+    return text(attributes, "PhotometricInterpretation") == "MONOCHROME1"
+
+
+def lut_shape_contradicts(attributes: Readable) -> bool:
+    """Whether Presentation LUT Shape says otherwise than Photometric Interpretation."""
+    shape = text(attributes, "PresentationLUTShape").upper()
+    return shape in _LUT_SHAPES and (shape == "INVERSE") is not is_inverted(attributes)
 
 
 def _window(modality: F32, attributes: Readable) -> F32 | None:
     """The first window of PS3.3 C.11.2.1.2 applied, None without one."""
     centre, width = value(attributes, "WindowCenter"), value(attributes, "WindowWidth")
-    if not isinstance(centre, (int, float)) or not isinstance(width, (int, float)) or width <= 0:
+    if not isinstance(centre, (int, float)) or not isinstance(width, (int, float)):
+        return None
+    if abs(centre) > _LARGEST_WINDOW or not 0 < width < _LARGEST_WINDOW:
         return None
     function = text(attributes, "VOILUTFunction").upper()
     if function == "SIGMOID":
@@ -100,10 +132,10 @@ def _window(modality: F32, attributes: Readable) -> F32 | None:
 
 
 def _look_up(pixels: Stored, item: Readable) -> tuple[F32, float]:
-    """``pixels`` through the table of a LUT item (PS3.3 C.11.1.1.1), and the highest value it can give."""
+    """``pixels`` through the table of a LUT item (PS3.3 C.11.1.1.1), and the highest value that it can give."""
     descriptor = numbers(item, "LUTDescriptor", 3)
     table = _table(item)
-    if descriptor is None or table is None:
+    if descriptor is None or table is None or max(map(abs, descriptor)) > 1 << 16:
         raise DicomRefused("a LUT item has no usable table")
     length, first, bits = int(descriptor[0]) or 1 << 16, int(descriptor[1]), int(descriptor[2])
     if first >= 1 << 15 and float(pixels.min()) < 0:
