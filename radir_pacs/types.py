@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from radir_pacs.reasons import ReasonCode
+
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 
@@ -68,6 +70,15 @@ class JobKind(StrEnum):
     PULL = "pull"  # key: study UID, to be fetched from the PACS
 
 
+class HeaderNote(StrEnum):
+    """What was odd about a file that was stored all the same."""
+
+    META_DIFFERS = "META_DIFFERS"  # the file meta information names another instance; the data set counts
+    NO_PREAMBLE = "NO_PREAMBLE"  # or no file meta information at all
+    NO_TRANSFER_SYNTAX = "NO_TRANSFER_SYNTAX"  # none was named; it was read from the data set
+    PIXELS_TRUNCATED = "PIXELS_TRUNCATED"  # fewer bytes of pixel data than rows, columns and frames need
+
+
 @dataclass(frozen=True, kw_only=True)
 class Code:
     """A coded concept (PS3.3 8.1): value, scheme designator, meaning."""
@@ -109,7 +120,8 @@ class InstanceHeader:
     """What one SOP instance says of itself, read without pixels. Text is decoded and free of control characters.
 
     ``attributes`` is the DICOM JSON model (PS3.18 F) of the header without bulk data, keys ascending.
-    ``patient_key`` names one person across studies (issuer and id); empty when the id is missing.
+    ``patient_key`` names one person across studies (issuer and id); empty when the id is missing. A header with several
+    values of Patient ID has a key of each in ``patient_keys``; ``patient_id`` joins them with backslashes.
     """
 
     study_uid: str
@@ -119,6 +131,7 @@ class InstanceHeader:
     transfer_syntax_uid: str
     modality: str | None = None
     patient_key: str = ""
+    patient_keys: tuple[str, ...] = ()
     patient_id: str | None = None
     patient_name: str | None = None
     patient_sex: str | None = None
@@ -137,6 +150,7 @@ class InstanceHeader:
     rows_px: int | None = None
     columns_px: int | None = None
     frames: int = 1
+    notes: tuple[HeaderNote, ...] = ()
     source: str = ""  # calling AE title, or the route it came by; known of what is stored
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -278,6 +292,7 @@ class CatalogueStudy:
     study_uid: str
     state: StudyState
     reason: str | None = None
+    reason_code: ReasonCode | None = None
     modalities: tuple[str, ...] = ()
     study_date: date | None = None
     study_time: str | None = None
@@ -381,3 +396,4 @@ class Job:
     max_attempts: int
     token: int
     state: JobState = JobState.PENDING
+    reason_code: ReasonCode | None = None  # of the attempt before, when it failed

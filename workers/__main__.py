@@ -15,7 +15,7 @@ from radir_pacs.config import Settings
 from radir_pacs.errors import RadirError
 from radir_pacs.intake.instances import Intake
 from radir_pacs.logs import set_up_logging
-from radir_pacs.process_heartbeat import pulse
+from radir_pacs.process_heartbeat import heartbeat
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import JobKind
 
@@ -38,7 +38,7 @@ def worker(settings: Settings, name: str) -> None:
         encode = EncodeStudy(
             catalogue,
             blobs,
-            Encoders(settings, catalogue),
+            Encoders(settings, catalogue.models),
             decode_timeout_s=settings.decode_timeout_s,
             decode_memory_mib=settings.decode_memory_mib,
             lut_shape_senders=settings.lut_shape_senders,
@@ -65,7 +65,7 @@ def worker(settings: Settings, name: str) -> None:
         )
         app = make_app(settings, catalogue)
         register(app, runner.run)
-        with contextlib.closing(encode), pulse(catalogue, name):
+        with contextlib.closing(encode), heartbeat(catalogue.processes, name):
             serve(app, hostname=f"{name}-{os.getpid()}@radir")
 
 
@@ -77,7 +77,7 @@ def relay(settings: Settings, name: str) -> None:
     with Catalogue.open(settings) as catalogue:
         app = make_app(settings, catalogue)
         blobs = BlobStore(settings.home / "blobs")
-        with pulse(catalogue, name):
+        with heartbeat(catalogue.processes, name):
             Relay(catalogue, blobs, settings, lambda job_id: ring(app, job_id)).run(stop)
 
 

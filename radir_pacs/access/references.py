@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import Studies
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
 
@@ -35,7 +35,7 @@ def reference_in(text: str) -> str | None:
     return found[0] if found else None
 
 
-def resolve(text: str, catalogue: Catalogue, settings: Settings, *, by: str) -> tuple[str, ...]:
+def resolve(text: str, studies: Studies, settings: Settings, *, by: str) -> tuple[str, ...]:
     """The studies that the reference in ``text`` means: one, none when it was deleted, hardly ever two.
 
     by: who asks, for the audit log. Raises BadInput when there is no reference in ``text``.
@@ -44,7 +44,7 @@ def resolve(text: str, catalogue: Catalogue, settings: Settings, *, by: str) -> 
     if wanted is None:
         raise BadInput("this is no reference of the form SC-12345-6789A")
     key = _key(settings.home / "reference.key")
-    found = tuple(uid for uid in catalogue.studies.uids() if _hashed(uid, key) == wanted)
+    found = tuple(uid for uid in studies.uids() if _hashed(uid, key) == wanted)
     _note(settings, {"reference": wanted, "by": by, "found": len(found)})
     return found
 

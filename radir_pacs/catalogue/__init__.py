@@ -5,11 +5,16 @@ from radir_pacs.catalogue.catalogue import Catalogue
 from radir_pacs.catalogue.embedded import server_pid as embedded_pid
 from radir_pacs.catalogue.embedded import start as start_embedded
 from radir_pacs.catalogue.embedded import stop as stop_embedded
-from radir_pacs.catalogue.reports import report_id_of
+from radir_pacs.catalogue.jobs import is_last_attempt
+from radir_pacs.catalogue.models import Models
+from radir_pacs.catalogue.processes import Processes
+from radir_pacs.catalogue.reports import Reports, report_id_of
 from radir_pacs.catalogue.rows import (
     CatalogueSeries,
     Changes,
+    DamagedInstance,
     EncodingOwner,
+    FailedJob,
     FeedbackRow,
     GenerationRow,
     JobCount,
@@ -24,27 +29,35 @@ from radir_pacs.catalogue.rows import (
     Stored,
     StoredInstance,
 )
+from radir_pacs.catalogue.studies import Studies
 
 __all__ = [
     "Catalogue",
     "CatalogueSeries",
     "Changes",
+    "DamagedInstance",
     "EncodingOwner",
+    "FailedJob",
     "FeedbackRow",
     "GenerationRow",
     "JobCount",
     "ModelRow",
+    "Models",
     "Overview",
     "PartitionSize",
     "ProcessRow",
+    "Processes",
     "Received",
     "Refusal",
     "ReportRow",
     "ReportedStudy",
+    "Reports",
     "Stored",
     "StoredInstance",
+    "Studies",
     "embedded_pid",
     "install_pgmq",
+    "is_last_attempt",
     "report_id_of",
     "start_embedded",
     "stop_embedded",

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from radir_pacs.catalogue.contexts import Contexts
+from radir_pacs.catalogue.damage import Damage
 from radir_pacs.catalogue.database import Database, conninfo_of
 from radir_pacs.catalogue.encodings import Encodings
 from radir_pacs.catalogue.feedback import Feedback
@@ -36,6 +37,7 @@ class Catalogue:
         self._settings = settings
         self.instances = Instances(database, settings)
         self.refusals = Refusals(database, settings)
+        self.damage = Damage(database, settings)
         self.studies = Studies(database, settings)
         self.qido = Qido(database, settings)
         self.models = Models(database, settings)

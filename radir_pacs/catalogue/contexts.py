@@ -17,7 +17,7 @@ class Contexts(Part):
         values = {"token_sha256": _sha256(token), "study_uid": study_uid, "valid_s": valid_s}
         try:
             with self._database.transaction() as connection:
-                run(connection, "prune_contexts")
+                run(connection, "prune_contexts", valid_s=self._settings.sidebar_context_s)
                 run(connection, "open_context", values)
         except ForeignKeyViolation:
             raise NotFound(f"there is no study {study_uid}") from None
@@ -25,7 +25,8 @@ class Contexts(Part):
     def study_of(self, token: str) -> str:
         """The study that a token opens. Raises NotFound for an unknown or expired one."""
         with self._database.transaction() as connection:
-            row = run(connection, "context", token_sha256=_sha256(token)).fetchone()
+            values = {"token_sha256": _sha256(token), "valid_s": self._settings.sidebar_context_s}
+            row = run(connection, "context", values).fetchone()
         if row is None:
             raise NotFound("the link has expired; open it again from the PACS")
         return str(row["study_uid"])

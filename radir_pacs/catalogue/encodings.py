@@ -34,7 +34,13 @@ class Encodings(Part):
             current: bool = study["revision"] == revision
             if current:
                 _replace(connection, study_uid, encodings, revision)
-                values = {"study_uid": study_uid, "state": StudyState.ENCODED, "reason": None, "revision": revision}
+                values = {
+                    "study_uid": study_uid,
+                    "state": StudyState.ENCODED,
+                    "reason": None,
+                    "reason_code": None,
+                    "revision": revision,
+                }
                 run(connection, "set_study_state", values)
             if job is not None:
                 finish(connection, job, None if current else "superseded")

@@ -12,6 +12,7 @@ from radir_pacs.catalogue.jobs import enqueue
 from radir_pacs.catalogue.part import Part
 from radir_pacs.catalogue.rows import Stored, StoredInstance
 from radir_pacs.errors import Conflict, NotFound, StorageFailed
+from radir_pacs.reasons import MENDED_BY_SENDING
 from radir_pacs.types import InstanceHeader, JobKind
 
 # Basic Text, Enhanced and Comprehensive SR (PS3.4 B.5). Whether one is a radiologist's report the report job sees.
@@ -37,24 +38,34 @@ class Instances(Part):
         join without re-opening it. ``wakes`` False, for objects of our own making: no work follows, whatever it is.
         Raises Conflict when the UID stands there with other content or another parent; nothing is changed then.
         """
-        values = {field.name: getattr(header, field.name) for field in fields(header)}
-        values.update(
-            is_image=wakes and header.rows_px is not None,
-            attributes=Jsonb(dict(header.attributes)),
-            content_sha256=content_sha256,
-            size_bytes=size_bytes,
-            source=source,
-        )
+        values = _values(header, content_sha256, size_bytes, source)
+        values["is_image"] = wakes and header.rows_px is not None
         for _ in range(_INSERT_TRIES):
             try:
                 with self._database.transaction() as connection:
                     if _stands_already(connection, header, content_sha256):
+                        run(connection, "received_again", values, reason_codes=sorted(MENDED_BY_SENDING))
                         return Stored.SAME
                     self._add(connection, header, values, wakes)
                     return Stored.STORED
             except _Overtaken:
                 continue
         raise StorageFailed(f"instance {header.sop_uid} comes and goes")
+
+    def replace_damaged(
+        self, header: InstanceHeader, damaged_sha256: str, *, content_sha256: str, size_bytes: int, source: str
+    ) -> bool:
+        """Put a durable blob in the place of a damaged one of the same instance; its study is opened for another try.
+
+        False when the instance stands in another series, or was replaced by somebody else.
+        """
+        values = _values(header, content_sha256, size_bytes, source)
+        with self._database.transaction() as connection:
+            run(connection, "lock_study", values)
+            if run(connection, "replace_damaged", values, damaged_sha256=damaged_sha256).fetchone() is None:
+                return False
+            run(connection, "received_again", values, reason_codes=sorted(MENDED_BY_SENDING))
+            return True
 
     def _add(self, connection: Connection, header: InstanceHeader, values: dict[str, object], wakes: bool) -> None:
         run(connection, "receive_study", values)
@@ -104,6 +115,16 @@ class Instances(Part):
         if row is None:
             raise NotFound(f"there is no instance {sop_uid}")
         return instance_of(row)
+
+
+def _values(header: InstanceHeader, content_sha256: str, size_bytes: int, source: str) -> dict[str, object]:
+    values: dict[str, object] = {field.name: getattr(header, field.name) for field in fields(header)}
+    return values | {
+        "attributes": Jsonb(dict(header.attributes)),
+        "content_sha256": content_sha256,
+        "size_bytes": size_bytes,
+        "source": source,
+    }
 
 
 def _stands_already(connection: Connection, header: InstanceHeader, content_sha256: str) -> bool:

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import (
     F32,
     I64,
@@ -34,8 +35,29 @@ class Refusal:
 
     sop_uid: str | None
     reason: str
+    reason_code: ReasonCode
     dimse_status: int | None
     source: str
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class DamagedInstance:
+    """An instance whose file is not what was stored."""
+
+    study_uid: str
+    sop_uid: str
+    found_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedJob:
+    """A job that failed for good, other than an encode job, whose study tells."""
+
+    kind: JobKind
+    key: str
+    error: str
+    reason_code: ReasonCode
     at: datetime
 
 

@@ -32,7 +32,8 @@ CREATE TABLE study (
     has_report           boolean NOT NULL DEFAULT false,
     received_at          timestamptz NOT NULL DEFAULT now(),
     last_instance_at     timestamptz NOT NULL DEFAULT now(),
-    changed_at           timestamptz NOT NULL DEFAULT now()
+    changed_at           timestamptz NOT NULL DEFAULT now(),
+    reason_code          text                          -- radir_pacs.reasons.ReasonCode, beside every reason
 );
 CREATE INDEX study_by_state ON study (state, last_instance_at);
 CREATE INDEX study_by_patient ON study (patient_key) WHERE patient_key <> '';
@@ -77,7 +78,14 @@ CREATE TABLE refusal (
     reason       text NOT NULL,
     dimse_status integer,
     source       text NOT NULL DEFAULT '',
-    at           timestamptz NOT NULL DEFAULT now()
+    at           timestamptz NOT NULL DEFAULT now(),
+    reason_code  text NOT NULL DEFAULT 'OTHER'
+);
+
+-- Files whose bytes were found to be other than what was stored; storing the content again mends one.
+CREATE TABLE damaged_blob (
+    content_sha256  text PRIMARY KEY,
+    found_at        timestamptz NOT NULL DEFAULT now()
 );
 
 -- A model that was served: its region order gives the meaning of encoding.vectors.
@@ -182,7 +190,8 @@ CREATE TABLE job (
     again         boolean NOT NULL DEFAULT false,     -- asked for once more while it ran
     error         text,
     created_at    timestamptz NOT NULL DEFAULT now(),
-    changed_at    timestamptz NOT NULL DEFAULT now()
+    changed_at    timestamptz NOT NULL DEFAULT now(),
+    reason_code   text                                -- of the last attempt, when it failed
 );
 CREATE UNIQUE INDEX one_open_job ON job (kind, key) WHERE state IN ('PENDING', 'RUNNING');
 CREATE INDEX job_open ON job (state, run_after) WHERE state IN ('PENDING', 'RUNNING');

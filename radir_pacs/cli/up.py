@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from radir_pacs import config
-from radir_pacs.catalogue import Catalogue, stop_embedded
+from radir_pacs.catalogue import Catalogue, Processes, stop_embedded
 from radir_pacs.cli.state import end_orphans, only_one
 from radir_pacs.cli.supervisor import Supervisor
 from radir_pacs.config import Settings
@@ -71,7 +71,7 @@ def running(settings: Settings) -> Iterator[Supervisor]:
         try:
             with Catalogue.open(settings) as catalogue:  # starts the embedded Postgres, brings the schema up to date
                 thread.start()
-                _wait_until_ready(settings, supervisor, catalogue)
+                _wait_until_ready(settings, supervisor, catalogue.processes)
             yield supervisor
         finally:
             supervisor.stop()
@@ -100,7 +100,7 @@ def check_free(name: str, host: str, port: int) -> None:
             ) from None
 
 
-def _wait_until_ready(settings: Settings, supervisor: Supervisor, catalogue: Catalogue) -> None:
+def _wait_until_ready(settings: Settings, supervisor: Supervisor, processes: Processes) -> None:
     began = time.monotonic()
     while time.monotonic() < began + READY_S and not supervisor.stopping.is_set():
         failed = supervisor.failed()
@@ -110,7 +110,7 @@ def _wait_until_ready(settings: Settings, supervisor: Supervisor, catalogue: Cat
             raise RadirError(f"{failed.name} does not stay up: {' '.join(lines)} (log: {log})")
         # Rows of an earlier run may carry these numbers: in a container they come again in the same order.
         since_s = time.monotonic() - began
-        if supervisor.pids() <= {row.pid for row in catalogue.processes.all() if row.silent_s < since_s}:
+        if supervisor.pids() <= {row.pid for row in processes.all() if row.silent_s < since_s}:
             return
         time.sleep(0.1)
     if not supervisor.stopping.is_set():

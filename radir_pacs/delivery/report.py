@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.delivery.structured_report import similar_cases_sr
+from radir_pacs.dicom.stored_header import dataset_of
 from radir_pacs.types import SimilarCaseList
 
 
@@ -40,4 +41,4 @@ def device_uid(settings: Settings) -> str:
 
 def _header(catalogue: Catalogue, sop_uid: str) -> Dataset:
     """The header that was read under bounds when the instance came; the file is not parsed again."""
-    return Dataset.from_json(dict(catalogue.instances.get(sop_uid).attributes))
+    return dataset_of(catalogue.instances.get(sop_uid).attributes)

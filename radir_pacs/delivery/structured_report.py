@@ -41,6 +41,7 @@ from radir_pacs.delivery.finding_site import finding_sites
 from radir_pacs.delivery.image_library import image_library
 from radir_pacs.delivery.query_header import anonymous_evidence, fill_in_patient, numbers, text
 from radir_pacs.delivery.region_on_image import closed_polylines
+from radir_pacs.dicom.file_head import IMPLEMENTATION_CLASS_UID
 from radir_pacs.dicom.loop_guard import CODING_SCHEME_UID, MANUFACTURER, MODEL_NAME
 from radir_pacs.dicom.uids import derived_uid, is_valid_uid
 from radir_pacs.errors import BadInput, NotFound
@@ -51,7 +52,6 @@ MeasurementGroup = PlanarROIMeasurementsAndQualitativeEvaluations | VolumetricRO
 ALGORITHM_NAME = "RadIR-PACS similar case search"
 SERIES_DESCRIPTION = "Similar cases"
 SERIES_NUMBER = 9901
-IMPLEMENTATION_CLASS_UID = "2.25.98730215539478123064051378402937561048"
 MAX_INSTANCE_NUMBER = 2**31 - 1  # IS (PS3.5 6.2)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from radir_pacs.dicom.pixels import DecodedFrames, PixelDecoder
 from radir_pacs.dicom.slices import F64, Plane, hounsfield, planes_of
 from radir_pacs.errors import Quarantined, Skipped
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import F32, ImageKind, ImageRef, InstanceHeader, Volume
 
 
@@ -49,13 +50,19 @@ def read_ct_series(
     warnings: list[str] = []
     planes = [plane for header in headers for plane in planes_of(header, paths[header.sop_uid])]
     if len(planes) < rules.fewest_slices:
-        raise Skipped(f"CT series of {len(planes)} usable slices, fewer than {rules.fewest_slices}")
+        raise Skipped(
+            f"CT series of {len(planes)} usable slices, fewer than {rules.fewest_slices}",
+            reason_code=ReasonCode.TOO_FEW_SLICES,
+        )
     planes = _uniform(planes, rules, warnings)
     planes = _ordered(planes, rules, warnings)
     if len(planes) < rules.fewest_slices:
-        raise Skipped(f"CT series of {len(planes)} slice positions, fewer than {rules.fewest_slices}")
+        raise Skipped(
+            f"CT series of {len(planes)} slice positions, fewer than {rules.fewest_slices}",
+            reason_code=ReasonCode.TOO_FEW_SLICES,
+        )
     if any(plane.slope is None or plane.rescale_type not in ("", "HU") for plane in planes):
-        raise Skipped("CT series without Hounsfield units")
+        raise Skipped("CT series without Hounsfield units", reason_code=ReasonCode.NO_HOUNSFIELD)
     at_mm = _positions_mm(planes)
     step_mm = _step_mm(at_mm, rules, warnings)
     grid_mm = _grid_mm(at_mm, step_mm, rules, warnings, planes[0])
@@ -77,11 +84,15 @@ def _uniform(planes: list[Plane], rules: CtRules, warnings: list[str]) -> list[P
     common = max(groups, key=len)
     strays = len(planes) - len(common)
     if strays > rules.stray_share * len(planes):
-        raise Quarantined("the slices of the CT series differ in size, spacing or orientation")
+        raise Quarantined(
+            "the slices of the CT series differ in size, spacing or orientation", reason_code=ReasonCode.MIXED_SLICES
+        )
     if strays:
         warnings.append(f"{strays} slices of another size, spacing or orientation were left out")
     if rules.fewest_slices * common[0].size_px[0] * common[0].size_px[1] > rules.most_voxels:
-        raise Quarantined("the slices of the CT series are larger than the limit allows")
+        raise Quarantined(
+            "the slices of the CT series are larger than the limit allows", reason_code=ReasonCode.TOO_LARGE
+        )
     return common
 
 
@@ -135,7 +146,10 @@ def _step_mm(at_mm: F64, rules: CtRules, warnings: list[str]) -> float:
         missing = int(np.round(gaps / step_mm - 1).sum())
         widest = float(gaps.max())
         if widest > rules.largest_gap_mm or missing > rules.most_missing * (len(at_mm) + missing):
-            raise Quarantined(f"the CT series has gaps: about {missing} slices missing, the widest gap {widest:.1f} mm")
+            raise Quarantined(
+                f"the CT series has gaps: about {missing} slices missing, the widest gap {widest:.1f} mm",
+                reason_code=ReasonCode.MISSING_SLICES,
+            )
         warnings.append(f"about {missing} slices are missing, the widest gap is {widest:.1f} mm; filled in between")
     return step_mm
 
@@ -196,7 +210,9 @@ class _PlaneReader:
         if self.frames is None or self.frames[0] != plane.header.sop_uid:
             frames = self.decoder.decode(plane.path)
             if frames.pixels.ndim != 3 or frames.pixels.shape[1:] != plane.size_px:
-                raise Quarantined("a CT slice decodes to another size than its header says")
+                raise Quarantined(
+                    "a CT slice decodes to another size than its header says", reason_code=ReasonCode.DECODE_FAILED
+                )
             self.frames = (plane.header.sop_uid, frames)
         return self.frames[1]
 
@@ -215,7 +231,7 @@ def _permutation(plane: Plane, rules: CtRules) -> list[int]:
     directions = np.stack((plane.normal, plane.column, plane.row))
     axes = [int(axis) for axis in np.abs(directions).argmax(axis=1)]
     if len(set(axes)) < 3 or np.abs(directions).max(axis=1).min() < math.cos(math.radians(rules.oblique_deg)):
-        raise Skipped("the CT series is oblique")
+        raise Skipped("the CT series is oblique", reason_code=ReasonCode.OBLIQUE)
     return axes
 
 

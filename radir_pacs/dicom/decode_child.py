@@ -2,8 +2,9 @@
 
 Started by ``pixels.PixelDecoder`` as ``python -m radir_pacs.dicom.decode_child REQUESTS ANSWERS MEMORY CPU PIXELS``:
 two file descriptors and three limits. A request is a JSON line, ``{"path": …, "coloured": false}``. An answer is a JSON
-line, ``{"error": reason}`` or ``{"shape": […], "dtype": "<u2", "photometric": …}``, which the raw pixel bytes follow.
-Nothing is pickled, so a child taken over by a hostile file can answer nonsense pixels and no more.
+line, ``{"error": reason}`` (with a ``code`` if memory ran out) or ``{"shape": […], "dtype": "<u2", "photometric": …}``
+followed by the raw pixel bytes. Nothing is pickled, so a child taken over by a hostile file can answer nonsense pixels
+and no more.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from radir_pacs.dicom.codestream import read_codestream
 from radir_pacs.dicom.palette import through_palette
 from radir_pacs.dicom.stored_bits import stored_values
 from radir_pacs.dicom.transfer_syntaxes import DECODABLE, DEFLATED_FRAMES, JPEG_EXTENDED, NATIVE, RLE
+from radir_pacs.reasons import ReasonCode
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -71,7 +73,7 @@ def _answer(answers: IO[bytes], path: str, pixel_bytes: int, *, coloured: bool) 
     except Refused as reason:
         answers.write(_line({"error": str(reason)}))
     except MemoryError:
-        answers.write(_line({"error": "decoding needs more memory than allowed"}))
+        answers.write(_line({"error": "decoding needs more memory than allowed", "code": ReasonCode.DECODE_MEMORY}))
     except RecursionError:
         answers.write(_line({"error": "sequences are nested too deeply"}))
     except Exception as error:  # the edge of the process: the reason goes to the parent, its text may quote the header

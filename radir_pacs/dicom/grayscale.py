@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from radir_pacs.dicom.json_model import Readable, numbers, text, value, values
 from radir_pacs.errors import DicomRefused
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import F32, InstanceHeader
 
 _DEFAULT_PERCENTILES = (0.5, 99.5)
@@ -52,7 +53,10 @@ def rescaled(stored: Stored, slope: float | None, intercept: float | None) -> F3
             found += np.float32(intercept)
         finite = bool(np.isfinite(found.sum(dtype=np.float64)))
     if not finite:
-        raise DicomRefused("the stored values, or Rescale Slope and Intercept, give no finite numbers")
+        raise DicomRefused(
+            "the stored values, or Rescale Slope and Intercept, give no finite numbers",
+            reason_code=ReasonCode.DECODE_FAILED,
+        )
     return found
 
 
@@ -91,7 +95,7 @@ def presentation_values(modality: F32, attributes: Readable, padded: Mask | None
     if high <= low:
         low, high = float(visible.min()), float(visible.max())
     if high <= low:
-        raise DicomRefused("the picture is one flat shade")
+        raise DicomRefused("the picture is one flat shade", reason_code=ReasonCode.BLANK_IMAGE)
     return np.clip((modality - np.float32(low)) / np.float32(high - low), 0, 1), warnings
 
 

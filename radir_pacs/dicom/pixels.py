@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from radir_pacs.dicom.limits import DecodeLimits
 from radir_pacs.errors import DicomRefused
+from radir_pacs.reasons import ReasonCode
 
 _LIMITS = DecodeLimits()
 _PIPE_BYTES = 1 << 20
@@ -112,12 +113,17 @@ class PixelDecoder:
             frames = self._frames(head, rest, deadline)
         except TimeoutError as error:
             self.close()
-            raise DicomRefused(f"decoding took longer than {self.limits.wall_s:g} s", dimse_status=0xA700) from error
+            raise DicomRefused(
+                f"decoding took longer than {self.limits.wall_s:g} s",
+                dimse_status=0xA700,
+                reason_code=ReasonCode.DECODE_TIMEOUT,
+            ) from error
         except (EOFError, BrokenPipeError) as error:
-            raise _MayBeTheChild(f"the decoder died ({self._cause_of_death()})") from error
+            cause, code = self._cause_of_death()
+            raise _MayBeTheChild(f"the decoder died ({cause})", reason_code=code) from error
         except (ValueError, KeyError, TypeError) as error:
             self.close()
-            raise DicomRefused("the decoder's answer makes no sense") from error
+            raise DicomRefused("the decoder's answer makes no sense", reason_code=ReasonCode.DECODER_CRASHED) from error
         except DicomRefused:
             raise
         except BaseException:  # an interrupt in the middle of an answer: what follows would be read as the next one
@@ -187,7 +193,9 @@ class PixelDecoder:
 
     def _frames(self, head: dict[str, Any], rest: bytes, deadline: float) -> DecodedFrames:
         if "error" in head:
-            raise _MayBeTheChild(str(head["error"])[:200])
+            out_of_memory = head.get("code") == ReasonCode.DECODE_MEMORY
+            code = ReasonCode.DECODE_MEMORY if out_of_memory else ReasonCode.DECODE_FAILED
+            raise _MayBeTheChild(str(head["error"])[:200], reason_code=code)
         shape = tuple(int(n) for n in head["shape"])
         dtype = np.dtype(str(head["dtype"]))
         size = math.prod(shape) * dtype.itemsize
@@ -202,15 +210,19 @@ class PixelDecoder:
         pixels: npt.NDArray[Any] = np.frombuffer(raw, dtype).reshape(shape)
         return DecodedFrames(pixels=pixels, photometric=str(head["photometric"]))
 
-    def _cause_of_death(self) -> str:
+    def _cause_of_death(self) -> tuple[str, ReasonCode]:
+        """What ended the child. SIGKILL comes from outside, since none of its own limits sends it."""
         assert self._child is not None
         try:
-            code = self._child.wait(timeout=5)
+            status = self._child.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            return "it closed its pipe"
+            return "it closed its pipe", ReasonCode.DECODER_CRASHED
         finally:
             self.close()
-        return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        if status >= 0:
+            return f"exit status {status}", ReasonCode.DECODER_CRASHED
+        code = ReasonCode.DECODER_KILLED if -status == signal.SIGKILL else ReasonCode.DECODER_CRASHED
+        return signal.Signals(-status).name, code
 
 
 def _widen(pipe: int) -> None:

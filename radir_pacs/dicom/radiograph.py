@@ -20,6 +20,7 @@ from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.dicom.turns import turn_of_radiograph
 from radir_pacs.dicom.views import view_of
 from radir_pacs.errors import DicomRefused
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import ImageKind, InstanceHeader, Volume
 
 DX_FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
@@ -38,14 +39,16 @@ def read_radiograph(
     picture.
     """
     if header.frames > 1:
-        raise DicomRefused("a radiograph of several frames")
+        raise DicomRefused("a radiograph of several frames", reason_code=ReasonCode.UNSUPPORTED_IMAGE)
     attributes = read_attributes(path)
     frames = decoder.decode(path)
     if frames.pixels.ndim != 3 or not frames.photometric.startswith("MONOCHROME"):
-        raise DicomRefused("a colour picture")
+        raise DicomRefused("a colour picture", reason_code=ReasonCode.UNSUPPORTED_IMAGE)
     stored = frames.pixels[0]
     if min(stored.shape) < _SMALLEST_PX:
-        raise DicomRefused(f"a picture of fewer than {_SMALLEST_PX} rows or columns")
+        raise DicomRefused(
+            f"a picture of fewer than {_SMALLEST_PX} rows or columns", reason_code=ReasonCode.UNSUPPORTED_IMAGE
+        )
     warnings: list[str] = []
     padded = padding(stored, attributes)
     shown, more = presentation_values(modality_values(stored, attributes), attributes, padded)

@@ -10,6 +10,7 @@ import torch
 
 from radir_pacs.dicom.lung_landmarks import slice_stack
 from radir_pacs.errors import BadInput, Quarantined
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import F32, Encoding, ImageKind, View, Volume
 
 from .bundle import Bundle
@@ -87,7 +88,9 @@ class Encoder:
         vectors = self._network(pixels, views, self.kind, self._queries[chosen], chosen).vectors[0]
         found = np.ascontiguousarray(vectors.float().cpu().numpy())
         if not np.isfinite(found).all():
-            raise Quarantined(f"{self.model_id} answers no finite number for this image")
+            raise Quarantined(
+                f"{self.model_id} answers no finite number for this image", reason_code=ReasonCode.NO_VECTOR
+            )
         return found
 
 

@@ -11,13 +11,14 @@ import logging
 import shutil
 from dataclasses import dataclass
 
-from radir_pacs.catalogue import Catalogue, Stored
+from radir_pacs.catalogue import Catalogue, Stored, StoredInstance
 from radir_pacs.config import Settings
 from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.loop_guard import is_own_header
 from radir_pacs.dicom.same_content import same_content
 from radir_pacs.dicom.transfer_syntaxes import require_decodable
-from radir_pacs.errors import Conflict, DicomRefused, NotFound, RadirError, StorageFailed, TooLarge
+from radir_pacs.errors import BlobDamaged, Conflict, DicomRefused, NotFound, RadirError, StorageFailed, TooLarge
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import BlobStore, IncomingBlob
 from radir_pacs.types import InstanceHeader
 
@@ -73,7 +74,11 @@ class Intake:
                 header.sop_class_uid,
                 header.sop_uid,
             ):
-                raise DicomRefused("the data set is not the instance that was announced", dimse_status=MISMATCH)
+                raise DicomRefused(
+                    "the data set is not the instance that was announced",
+                    dimse_status=MISMATCH,
+                    reason_code=ReasonCode.MISMATCH,
+                )
             require_decodable(header)
             sha256, size_bytes = incoming.commit()
             stored = self._add(header, sha256, size_bytes, source)
@@ -101,9 +106,24 @@ class Intake:
         except Conflict:
             with contextlib.suppress(NotFound):
                 stored = self._catalogue.instances.get(header.sop_uid)
+                if self._took_place_of_damaged(stored, header, sha256, size_bytes, source):
+                    return Stored.STORED
                 if same_content(self._blobs.path(stored.content_sha256), self._blobs.path(sha256)):
                     return Stored.SAME
             raise
+
+    def _took_place_of_damaged(
+        self, stored: StoredInstance, header: InstanceHeader, sha256: str, size_bytes: int, source: str
+    ) -> bool:
+        """Content that is damaged here cannot be compared any more: what the sender has now takes its place."""
+        try:
+            self._blobs.intact(stored.content_sha256)
+        except BlobDamaged as damaged:
+            log.warning("a damaged file is replaced", extra={"sop_uid": header.sop_uid})
+            return self._catalogue.instances.replace_damaged(
+                header, damaged.sha256, content_sha256=sha256, size_bytes=size_bytes, source=source
+            )
+        return False
 
     def refuse(
         self, error: RadirError, *, source: str, sop_uid: str | None, header: InstanceHeader | None = None
@@ -111,7 +131,9 @@ class Intake:
         """Record the refusal and give its outcome; the outcome counts even where it cannot be recorded."""
         status = _status(error)
         try:
-            self._catalogue.refusals.add(sop_uid=sop_uid, reason=str(error), dimse_status=status, source=source)
+            self._catalogue.refusals.add(
+                sop_uid=sop_uid, reason=str(error), reason_code=error.reason_code, dimse_status=status, source=source
+            )
         except RadirError as missed:  # as when the catalogue's absence is why we refuse
             log.error("refusal not recorded", extra={"sop_uid": sop_uid, "reason": error.code, "error": missed.code})
         return StoreOutcome(

@@ -47,7 +47,7 @@ class Searcher:
     def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
         self._catalogue, self._settings = catalogue, settings
         self._partitions = Partitions(catalogue, settings)
-        self._explainer = Explainer(catalogue)
+        self._explainer = Explainer(catalogue.reports)
 
     def similar(self, query: Query) -> SimilarCaseList:
         """The cases most similar to the query's study in its region, best first.
@@ -175,8 +175,8 @@ class Searcher:
 def _why_not(study: CatalogueStudy) -> Exception:
     match study.state:
         case StudyState.SKIPPED:
-            return Skipped(f"the study is not encoded: {study.reason}")
+            return Skipped(f"the study is not encoded: {study.reason}", reason_code=study.reason_code)
         case StudyState.QUARANTINED:
-            return Quarantined(f"the study could not be encoded: {study.reason}")
+            return Quarantined(f"the study could not be encoded: {study.reason}", reason_code=study.reason_code)
         case _:
             return NotReady("the study is still being encoded")

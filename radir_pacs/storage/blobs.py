@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from radir_pacs.errors import StorageFailed
+from radir_pacs.errors import BlobDamaged, StorageFailed
 
 YOUNG_S = 300.0  # far longer than any transaction that may follow a rename
 ABANDONED_S = 7200.0  # longer than any association: an older incoming file has no writer
@@ -119,6 +119,21 @@ class BlobStore:
             raise ValueError("not a SHA-256 in hex")
         return self.root / sha256[:2] / sha256[2:4] / sha256
 
+    def intact(self, sha256: str) -> Path:
+        """Where a blob stands, all of it just read and found to be what was stored.
+
+        Raises BlobDamaged when it is not, or is not there, ValueError as `path`.
+        """
+        path = self.path(sha256)
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:  # gone, or the disk cannot read it
+            raise BlobDamaged(sha256) from error
+        if found != sha256:
+            raise BlobDamaged(sha256)
+        return path
+
     def put(self, data: bytes) -> tuple[str, int]:
         """Store these bytes; returns (sha256, size in bytes). Raises StorageFailed."""
         with self.incoming() as blob:
@@ -178,9 +193,16 @@ class BlobStore:
 
 
 def _age_s(path: Path) -> float:
-    """Seconds since the file was written; endless for one that is not there."""
+    """Seconds since the file was written; endless for one that is not there.
+
+    One from the future, as after the clock was set back, is as if written now: it would stay young for years.
+    """
     try:
-        return time.time() - path.stat().st_mtime
+        age_s = time.time() - path.stat().st_mtime
+        if age_s < 0:
+            with contextlib.suppress(PermissionError):  # another user's
+                os.utime(path)
+        return max(age_s, 0.0)
     except FileNotFoundError:
         return float("inf")
 

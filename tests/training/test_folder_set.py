@@ -22,7 +22,7 @@ from radir_training.data.prepared import MOST_STUDIES
 from radir_training.datasets.build import build as build_dataset
 from radir_training.datasets.sources import Case
 from radir_training.phantoms import SIZES
-from radir_training.phantoms.hospital import Order, build
+from radir_training.phantoms.hospital import HospitalRequest, build
 from tests.services import data_dir
 
 TINY = CONFIGS["tiny"]
@@ -34,7 +34,7 @@ FRONTAL, LATERAL = view_index(CXR, View.FRONTAL), view_index(CXR, View.LATERAL)
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three synthetic patients, drawn small."""
     out = tmp_path_factory.mktemp("hospital") / "hospital"
-    order = Order(out=out, patients=3, seed=5, size=SIZES["tiny"], kinds=frozenset(ImageKind))
+    order = HospitalRequest(out=out, patients=3, seed=5, size=SIZES["tiny"], kinds=frozenset(ImageKind))
     assert len(list(build(order))) == 3
     return out
 
@@ -284,14 +284,14 @@ def test_reports_that_belong_to_nothing_here_are_counted(hospital: Path, tmp_pat
 
 
 @pytest.mark.parametrize("parted", [",", ";", "\t"])
-def test_a_table_may_name_accession_numbers(hospital: Path, tmp_path: Path, parted: str) -> None:
+def test_a_table_may_name_accession_numbers(hospital: Path, tmp_path: Path, split: str) -> None:
     """And be parted as a spreadsheet of another country writes it."""
     for path in (*hospital.rglob("report.dcm"), hospital / "reports.csv"):
         path.unlink()
     header = read_header(next(hospital.rglob("visit_*_cxr/frontal.dcm")))
     (hospital / "export.csv").write_text(
         f"Accession Number,Findings,Impression\n{header.accession_number},Cardiomegaly.,No effusion.\n".replace(
-            ",", parted
+            ",", split
         )
     )
     data = folder_set(TINY, CXR, hospital, cache=tmp_path / "cache")

@@ -23,6 +23,8 @@ class Away:
 
         return fail
 
+    instances = refusals = property(lambda self: self)
+
 
 @pytest.fixture
 def intake(tmp_path: Path) -> Intake:

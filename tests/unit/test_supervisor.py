@@ -83,7 +83,7 @@ def test_a_process_that_is_killed_comes_back(supervisor: Supervisor, caplog: pyt
 
 def test_a_process_that_cannot_stay_up_is_named_with_its_last_words(supervisor: Supervisor) -> None:
     class Nobody:
-        def processes(self) -> tuple[()]:
+        def all(self) -> tuple[()]:
             return ()
 
     with (
@@ -196,7 +196,7 @@ def test_a_row_of_an_earlier_run_with_the_same_number_is_not_readiness(superviso
     asked = []
 
     class Rows:
-        def processes(self) -> list[Row]:
+        def all(self) -> list[Row]:
             (child,) = supervisor.children
             asked.append(child)
             pid = child.process.pid if child.process else 0

@@ -1,13 +1,11 @@
 """Synthetic patients as studies in memory.
 
 They are drawn once and kept in a cache folder in shards, so that an interrupted drawing goes on where it stopped. A
-shard is named after everything its content depends on, the look of the phantoms and their reports included.
+shard is named after everything its content depends on, the version of the look of the phantoms included.
 """
 
 from __future__ import annotations
 
-import ast
-import functools
 import hashlib
 import json
 import os
@@ -23,7 +21,6 @@ from radir_pacs.encode.network import view_index
 from radir_pacs.errors import BadInput
 from radir_pacs.types import F32, ImageKind, View, Volume
 
-from .. import phantoms
 from ..phantoms import SIZES, PhantomStudy, sample
 from ..phantoms.course import draw_patient
 from ..phantoms.statements import true_items
@@ -31,8 +28,7 @@ from .statements import mined
 from .studies import StudySet
 
 SHARD_PATIENTS = 50
-SYNTHETIC = "synthetic patients (radir phantom)"  # what a manifest calls them
-SHOWING = ("command", "dicom_", "hospital", "sheet", "slice_writer", "statements")  # modules that draw nothing
+LOOK = 1  # of patients and their inputs; raised when either changes (tests/training/test_phantom_look.py)
 LATERAL_EVERY = 4  # each fourth patient adds a lateral view
 
 
@@ -162,37 +158,6 @@ def _volumes(study: PhantomStudy, kind: ImageKind, *, lateral: bool) -> list[Vol
 
 
 def _digest(how: Preprocessing, seed: int) -> str:
-    """What a shard depends on: the code that draws phantoms and the phrases of their reports, and by way of two of them
-    numpy's and the preprocessing's."""
-    digest = hashlib.sha256(json.dumps([how.to_json(), seed, SHARD_PATIENTS, LATERAL_EVERY]).encode())
-    digest.update(_drawing())
-    for index in (0, 1):
-        study = _sample(frozenset({how.kind}), seed, index)
-        digest.update(repr(study.findings).encode())
-        digest.update((study.radiograph_report + study.ct_report).encode())
-        for volume in _volumes(study, how.kind, lateral=True):
-            digest.update(np.round(preprocess(volume, how), 2).tobytes())
-    return digest.hexdigest()[:12]
-
-
-@functools.cache
-def _drawing() -> bytes:
-    """A digest of the modules of ``phantoms`` that draw: of what they do, not of their comments and layout. No two or
-    three patients show every finding in every degree, so that their pictures alone would not tell its look."""
-    folder = Path(phantoms.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted((*folder.glob("*.py"), *folder.glob("*.toml"))):
-        if path.stem.startswith(SHOWING):
-            continue
-        text = path.read_text()
-        digest.update(f"{path.name}\n{text if path.suffix == '.toml' else _done_by(text)}\n".encode())
-    return digest.digest()
-
-
-def _done_by(source: str) -> str:
-    """A module's syntax tree without docstrings."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            del node.body[0]
-    return ast.dump(tree)
+    """What a shard depends on."""
+    named = json.dumps([LOOK, how.to_json(), seed, SHARD_PATIENTS, LATERAL_EVERY])
+    return hashlib.sha256(named.encode()).hexdigest()[:12]

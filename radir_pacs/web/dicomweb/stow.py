@@ -10,6 +10,7 @@ from flask import Blueprint, Response, request
 from radir_pacs.dicom.header import read_header
 from radir_pacs.errors import BadInput, DicomRefused, RadirError, StorageFailed, TooLarge
 from radir_pacs.intake.instances import CONFLICT, StoreOutcome
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import IncomingBlob
 from radir_pacs.web.errors import error_response
 from radir_pacs.web.services import services
@@ -87,7 +88,9 @@ def _store_one(part: Part, study: str | None) -> StoreOutcome:
                 header = read_header(incoming.path)
                 sop_uid = header.sop_uid
                 if header.study_uid != study:
-                    raise DicomRefused("the instance belongs to another study than the path names")
+                    raise DicomRefused(
+                        "the instance belongs to another study than the path names", reason_code=ReasonCode.MISMATCH
+                    )
             return context.intake.store(incoming, source=SOURCE)
     except BrokenMultipart:
         raise

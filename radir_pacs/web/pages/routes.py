@@ -77,7 +77,7 @@ def _found(catalogue: Catalogue, text: str) -> list[CatalogueStudy]:
     reference = reference_in(text)
     if reference:
         may = not viewer.holds_context(catalogue)
-        found = resolve(reference, catalogue, services().settings, by="web") if may else ()
+        found = resolve(reference, catalogue.studies, services().settings, by="web") if may else ()
         return [catalogue.studies.get(uid) for uid in found]
     if not text:
         keys = [()]
