@@ -15,6 +15,7 @@ from pydicom.encaps import encapsulate
 
 from radir_pacs import anatomy
 from radir_pacs.types import Encoding, ImageKind, SliceStack
+from radir_pacs.web.sidebar.cases import pictures
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web, part10
 from tests.integration.test_web_wado import path_of
@@ -127,7 +128,8 @@ def test_a_thumbnail_is_not_cropped(web: Web) -> None:
     assert web.get(f"{path_of(ds)}/thumbnail?viewport=9,9").status_code == 200
 
 
-def test_a_region_is_shown_on_its_slice_in_its_window(web: Web) -> None:
+def encoded_ct(web: Web) -> tuple[list[Dataset], SliceStack]:
+    """A CT of twelve slices whose lungs lie between the third and the tenth."""
     web.catalogue.models.register("ct-test", ImageKind.CT, 2, {})
     slices = [ct_slice(number, WindowCenter=0, WindowWidth=100) for number in range(12)]
     web.store(*slices)
@@ -138,6 +140,11 @@ def test_a_region_is_shown_on_its_slice_in_its_window(web: Web) -> None:
         vectors=np.float32([[1, 0]]), slices=stack,
     )  # fmt: skip
     assert web.catalogue.encodings.save(encoding, web.catalogue.studies.revision_of("1.2.3")[1])
+    return slices, stack
+
+
+def test_a_region_is_shown_on_its_slice_in_its_window(web: Web) -> None:
+    slices, stack = encoded_ct(web)
     for region, window in (("carina", "-600,1500"), ("liver", "40,400"), ("right_lung_apex", "-600,1500")):
         best = anatomy.slices_of(stack, region)[0].sop_uid
         own = f"/studies/1.2.3/series/1.2.3.1/instances/{best}"
@@ -150,6 +157,46 @@ def test_a_region_is_shown_on_its_slice_in_its_window(web: Web) -> None:
     asked = web.get("/studies/1.2.3/rendered?region=carina&window=0,100")
     assert asked.headers["ETag"] == web.get(f"{path_of(slices[6])}/rendered?window=0,100").headers["ETag"]
     assert web.get("/studies/1.2.3/rendered?region=nose").status_code == 400
+
+
+def test_the_sidebar_learns_slice_window_and_outlines(web: Web) -> None:
+    _, stack = encoded_ct(web)
+    with web.app.app_context():
+        found = pictures("1.2.3", "1.2.3.1", "1.2.3.1.6", "lungs")
+        gone = pictures("1.2.3", "1.2.3.1", "1.2.3.1.99", "lungs")
+    best = anatomy.slices_of(stack, "lungs")[0].sop_uid
+    assert (found["instance"], found["frame"], found["window"]) == (best, 1, (-600, 1500))
+    assert f"/instances/{best}/thumbnail?" in found["thumbnail"] and found["thumbnail"].endswith(
+        "window=-600,1500,linear"
+    )
+    assert f"/instances/{best}/rendered?" in found["picture"]
+    assert [tuple(map(tuple, points)) for points in found["outlines"]] == list(anatomy.outlines("lungs", ImageKind.CT))
+    assert found["stored_outlines"] == found["outlines"]
+    assert (gone["thumbnail"], gone["outlines"]) == (None, [])
+
+
+def test_a_frame_of_a_multi_frame_ct_is_shown(web: Web) -> None:
+    frames = np.stack([np.frombuffer(two_shades(24, 1024 + 100 * n), np.uint16) for n in range(12)])
+    ds = ct_slice(1, NumberOfFrames=12)
+    ds.PixelData = frames.tobytes()
+    web.store(ds)
+    web.catalogue.models.register("ct-test", ImageKind.CT, 2, {})
+    web.catalogue.studies.complete_now("1.2.3")
+    names = (ds.SOPInstanceUID, *(f"{ds.SOPInstanceUID}/{n}" for n in range(2, 13)))
+    stack = SliceStack(images=names, dome=2.0, apex=9.0, step_mm=30.0)
+    encoding = Encoding(
+        study_uid="1.2.3", series_uid="1.2.3.1", sop_uid=ds.SOPInstanceUID, model_id="ct-test", regions=("chest",),
+        vectors=np.float32([[1, 0]]), slices=stack,
+    )  # fmt: skip
+    assert web.catalogue.encodings.save(encoding, web.catalogue.studies.revision_of("1.2.3")[1])
+    frame = anatomy.slices_of(stack, "heart")[0].frame
+    shown = web.get("/studies/1.2.3/rendered?region=heart")
+    own = web.get(f"{path_of(ds)}/frames/{frame}/rendered?window=40,400")
+    assert frame > 1 and shown.status_code == 200 and shown.content == own.content
+    with web.app.app_context():
+        found = pictures("1.2.3", "1.2.3.1", ds.SOPInstanceUID, "heart")
+    assert found["frame"] == frame and f"/frames/{frame}/rendered?" in found["picture"]
+    assert web.get(found["thumbnail"].removeprefix("/dicom-web")).status_code == 200
 
 
 def test_a_palette_is_shown_in_its_colours(web: Web) -> None:
