@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from radir_pacs.dicom.json_model import Readable, numbers, text, value, values
+from radir_pacs.dicom.json_model import Readable, number, numbers, text, value, values
 from radir_pacs.errors import DicomRefused
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import F32, InstanceHeader
@@ -32,12 +32,15 @@ def modality_values(stored: Stored, attributes: Readable) -> F32:
     tables = values(attributes, "ModalityLUTSequence")
     if tables:
         return _look_up(stored, tables[0])[0]
-    slope, intercept = value(attributes, "RescaleSlope"), value(attributes, "RescaleIntercept")
-    return rescaled(
-        stored,
-        slope if isinstance(slope, (int, float)) else None,
-        intercept if isinstance(intercept, (int, float)) else None,
-    )
+    return rescaled(stored, _usable(attributes, "RescaleSlope"), _usable(attributes, "RescaleIntercept"))
+
+
+def _usable(attributes: Readable, keyword: str) -> float | None:
+    """The number under ``keyword``, None where there is no value. Raises DicomRefused for what is not usable as one."""
+    found = number(attributes, keyword)
+    if found is None and value(attributes, keyword) is not None:
+        raise DicomRefused(f"{keyword} is not a finite number of sensible size", reason_code=ReasonCode.DECODE_FAILED)
+    return found
 
 
 def rescaled(stored: Stored, slope: float | None, intercept: float | None) -> F32:
@@ -119,10 +122,8 @@ def lut_shape_contradicts(attributes: Readable) -> bool:
 
 def _window(modality: F32, attributes: Readable) -> F32 | None:
     """The first window of PS3.3 C.11.2.1.2 applied, None without one."""
-    centre, width = value(attributes, "WindowCenter"), value(attributes, "WindowWidth")
-    if not isinstance(centre, (int, float)) or not isinstance(width, (int, float)):
-        return None
-    if abs(centre) > _LARGEST_WINDOW or not 0 < width < _LARGEST_WINDOW:
+    centre, width = number(attributes, "WindowCenter"), number(attributes, "WindowWidth")
+    if centre is None or width is None or abs(centre) > _LARGEST_WINDOW or not 0 < width < _LARGEST_WINDOW:
         return None
     function = text(attributes, "VOILUTFunction").upper()
     if function == "SIGMOID":
