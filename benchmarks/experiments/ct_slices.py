@@ -92,8 +92,8 @@ def _page(patients: int, step_mm: float, figures: Mapping[str, Mapping[str, floa
         "# On which slice of a CT a region is shown",
         "",
         f"{patients} synthetic patients with their findings, slices of {step_mm:g} mm. Distances are from the "
-        "middle of what was scanned of a region to the slice, mean and in brackets the 90th percentile, in mm. The middle "
-        'slice is what was shown for every region before. "Cuts": the slice passes through the region.',
+        "middle of what was scanned of a region to the slice, mean and in brackets the 90th percentile, in mm. The "
+        'middle slice is what was shown for every region before. "Cuts": the slice passes through the region.',
         "",
         "The heights (`radir_pacs/anatomy/heights.csv`) are textbook positions, checked on other phantoms of the same "
         "making, so real patients differ more. The box of the mediastinum leaves out what lies above the aortic arch.",

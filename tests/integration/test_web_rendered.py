@@ -218,7 +218,7 @@ def test_a_rescale_beyond_all_numbers_is_a_reason(web: Web, modality: str) -> No
     web.store(ds)
     for path in ("/rendered", "/thumbnail", "/rendered?window=40,400", "/frames/1/rendered"):
         answer = web.get(path_of(ds) + path)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "dicom_refused")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (406, "not_acceptable")
 
 
 def test_a_sender_may_be_believed_its_lut_shape(serve: Callable[..., Web]) -> None:
@@ -306,7 +306,7 @@ def test_pixels_that_cannot_be_decoded_are_a_clear_error(web: Web) -> None:
     ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
     web.store(ds)
     answer = web.get(path_of(ds) + "/rendered")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "dicom_refused")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (406, "not_acceptable")
 
 
 def test_a_study_without_pictures_has_none(web: Web) -> None:
