@@ -1,7 +1,7 @@
-"""At which heights of the chest a region lies, and on which slices of a CT series it is therefore to be found.
+"""How high in the chest a region lies, and so on which slices of a CT series it is found.
 
-Heights are textbook positions in units that every chest brings along: 0 is the domes of the diaphragm, 1 the apices of
-the lungs, in deep inspiration about 0.11 per thoracic vertebra. ``docs/results`` says how far off they are.
+Heights are textbook positions on a scale that every chest provides: 0 is the domes of the diaphragm, 1 the apices of
+the lungs, in deep inspiration about 0.11 per thoracic vertebra. How far off they are: ``docs/results/ct-slices.md``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib.resources import files
 from radir_pacs.anatomy.table import ancestors, region
 from radir_pacs.types import ImageRef, SliceStack
 
-_SPANS_MM = 60.0  # a region that reaches this far along the patient is shown on several slices
+_SPANS_MM = 60.0  # a region of at least this height is shown on several slices
 
 
 def height(key: str) -> tuple[float, float]:
@@ -29,7 +29,7 @@ def slices_of(stack: SliceStack, key: str) -> tuple[ImageRef, ...]:
     """The slices that show region ``key``, the one that shows it best first.
 
     That is the middle of the part of the region that the series covers; a region that spans many slices is also shown
-    a quarter of its way from either end. A region beyond the series has the series' nearest end.
+    a quarter of the way from either end. For a region beyond the series it is the nearest end of the series.
     """
     last = len(stack.images) - 1
     low, high = (min(max(stack.dome + at * (stack.apex - stack.dome), 0.0), float(last)) for at in height(key))

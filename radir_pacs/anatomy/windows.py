@@ -1,4 +1,4 @@
-"""The window in which a region is looked at on a CT slice (PS3.3 C.11.2.1.2)."""
+"""The window for viewing a region on a CT slice (PS3.3 C.11.2.1.2)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WINDOWS = {
 
 
 def ct_window(key: str) -> Window | None:
-    """The window for region ``key``; None for the whole chest, which is looked at in any. Raises UnknownRegion."""
+    """The window for region ``key``; None for the whole chest, which has no single one. Raises UnknownRegion."""
     if region(key).key == ROOT:
         return None
     chain = (key, *(above.key for above in ancestors(key)))

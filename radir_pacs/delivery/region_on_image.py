@@ -20,7 +20,7 @@ from radir_pacs.types import ImageKind, Region, kind_of_modality
 
 Polyline = npt.NDArray[np.float32]
 
-# What tells how a picture lies.
+# What tells how a picture is oriented.
 _ASKED = (
     "Modality",
     "ViewCodeSequence",
@@ -34,10 +34,10 @@ _ASKED = (
 
 
 def outlines_on(region: str, attributes: Readable) -> tuple[anatomy.Outline, ...]:
-    """The schematic outlines of ``region`` as fractions (column, row) of the stored picture, one or one per side.
+    """Schematic outlines of ``region`` as fractions (column, row) of the stored picture, one in all or one per side.
 
     They follow a picture that is stored mirrored, upside down or turned by 90 degrees. Empty on a lateral or oblique
-    view and on a plane that is not axial, where outlines do not hold.
+    view and on a plane that is not axial, for which there are no outlines.
     """
     if text(attributes, "Modality") == "CT":
         kind, turn = ImageKind.CT, turn_of_slice(attributes)
@@ -58,8 +58,8 @@ def outlines_as_read(region: str, attributes: Readable) -> tuple[anatomy.Outline
 def closed_polylines(region: Region, image: Dataset) -> list[Polyline]:
     """The outlines of ``region`` as (column, row) pixel coordinates, each with its first point repeated at the end.
 
-    float32 [points, 2], origin at the top left corner of the top left pixel (PS3.3 C.18.6.1.1). Where outlines do not
-    hold it is the chest's. Raises BadInput without Rows and Columns.
+    float32 [points, 2], origin at the top left corner of the top left pixel (PS3.3 C.18.6.1.1). Where there are no
+    outlines, the chest is outlined. Raises BadInput without Rows and Columns.
     """
     columns, rows = numbers(image, "Columns", 1), numbers(image, "Rows", 1)
     if columns is None or rows is None or columns[0] < 2 or rows[0] < 2:

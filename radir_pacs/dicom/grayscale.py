@@ -14,15 +14,15 @@ from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import F32, InstanceHeader
 
 _DEFAULT_PERCENTILES = (0.5, 99.5)
-_SATURATED = 0.9  # a window that turns more of the picture than this into pure black or white is not believed
+_SATURATED = 0.9  # a window that makes more of the picture than this pure black or white is ignored
 _LUT_SHAPES = {"IDENTITY", "INVERSE"}
-_LARGEST_WINDOW = 1e9  # what is beyond is no window of any picture
+_LARGEST_WINDOW = 1e9  # anything larger is not a window of any picture
 Stored = npt.NDArray[Any]  # whole numbers as decoded
 Mask = npt.NDArray[np.bool_]
 
 
 def is_colour(header: InstanceHeader) -> bool:
-    """Whether the pixels are other than grey values."""
+    """Whether the pixels are anything but grey values."""
     photometric = text(header.attributes, "PhotometricInterpretation")
     return photometric not in {"MONOCHROME1", "MONOCHROME2", ""} or value(header.attributes, "SamplesPerPixel") == 3
 
@@ -36,7 +36,7 @@ def modality_values(stored: Stored, attributes: Readable) -> F32:
 
 
 def _usable(attributes: Readable, keyword: str) -> float | None:
-    """The number under ``keyword``, None where there is no value. Raises DicomRefused for what is not usable as one."""
+    """The number under ``keyword``, None without a value. Raises DicomRefused for any other value."""
     found = number(attributes, keyword)
     if found is None and value(attributes, keyword) is not None:
         raise DicomRefused(f"{keyword} is not a finite number of sensible size", reason_code=ReasonCode.DECODE_FAILED)
@@ -64,7 +64,7 @@ def rescaled(stored: Stored, slope: float | None, intercept: float | None) -> F3
 
 
 def padding(stored: Stored, attributes: Readable) -> Mask | None:
-    """Where Pixel Padding Value (or its range) stands (PS3.3 C.7.5.1.1.2); None without padding."""
+    """Which pixels are padding, by Pixel Padding Value or its range (PS3.3 C.7.5.1.1.2); None without padding."""
     low, high = value(attributes, "PixelPaddingValue"), value(attributes, "PixelPaddingRangeLimit")
     if not isinstance(low, int):
         return None
@@ -78,8 +78,8 @@ def padding(stored: Stored, attributes: Readable) -> Mask | None:
 def presentation_values(modality: F32, attributes: Readable, padded: Mask | None = None) -> tuple[F32, list[str]]:
     """Values in [0, 1] after the VOI LUT, and warnings. Dark and bright are as stored: inversion comes after.
 
-    A VOI LUT goes before a window (PS3.3 C.11.2.1); with neither, or with a window that leaves hardly any shade,
-    a percentile window of the pixels that are not padding.
+    A VOI LUT takes precedence over a window (PS3.3 C.11.2.1); with neither, or with a window that leaves hardly any
+    shades, a percentile window of the pixels that are not padding.
     """
     warnings: list[str] = []
     tables = values(attributes, "VOILUTSequence")
@@ -115,13 +115,13 @@ def is_inverted(attributes: Readable, *, by_lut_shape: bool = False) -> bool:
 
 
 def lut_shape_contradicts(attributes: Readable) -> bool:
-    """Whether Presentation LUT Shape says otherwise than Photometric Interpretation."""
+    """Whether Presentation LUT Shape contradicts Photometric Interpretation."""
     shape = text(attributes, "PresentationLUTShape").upper()
     return shape in _LUT_SHAPES and (shape == "INVERSE") is not is_inverted(attributes)
 
 
 def _window(modality: F32, attributes: Readable) -> F32 | None:
-    """The first window of PS3.3 C.11.2.1.2 applied, None without one."""
+    """``modality`` through the first window (PS3.3 C.11.2.1.2); None without one."""
     centre, width = number(attributes, "WindowCenter"), number(attributes, "WindowWidth")
     if centre is None or width is None or abs(centre) > _LARGEST_WINDOW or not 0 < width < _LARGEST_WINDOW:
         return None

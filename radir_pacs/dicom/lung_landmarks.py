@@ -1,8 +1,8 @@
-"""Where along the patient the lungs of a CT lie: what tells on which slice a region is to be found.
+"""Where the lungs lie along a CT series, which tells on which slice to look for a region.
 
-A series may begin anywhere between jaw and pelvis, so the share of its slices says little; the lungs show in every
-chest CT, and their outline is robust against noise, kernel and contrast medium. Disease often spares one side, so each
-side is measured by itself.
+A series may begin and end anywhere between jaw and pelvis, so counting slices says little. The lungs are visible in
+every chest CT, whatever its noise, kernel and contrast medium. Disease often spares one side, so each side is measured
+separately.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from radir_pacs.types import F32, SliceStack, Volume
 F64 = npt.NDArray[np.float64]
 
 _LUNG_BELOW_HU = -500.0
-_OUTER_AIR_HU = -940.0  # air around the body, on average; a lung cut off by the field of view is denser
-_GAS_HU = -960.0  # bowel and stomach gas, on average; even an emphysema is seldom so empty as a whole
-_CELL_MM = 4.0  # slices are averaged to about this before anything is looked for
-_LEAST_MM2 = 1500.0  # the largest section of a lung; less is none
-_END = 0.06  # of the largest section: where a lung counts as ended
-_DOME = 0.7  # of the largest section: its base, around the dome of the diaphragm
+_OUTER_AIR_HU = -940.0  # mean of the air around the body; a lung that the field of view cuts off is denser
+_GAS_HU = -960.0  # mean of bowel and stomach gas; even an emphysematous lung is denser
+_CELL_MM = 4.0  # slices are averaged to cells of about this size first
+_LEAST_MM2 = 1500.0  # largest section of a lung; anything smaller does not count as one
+_END = 0.06  # share of the largest section at which the lung counts as ended
+_DOME = 0.7  # share of the largest section at the dome of the diaphragm
 _SMOOTH_MM = 10.0
 _SIDES_AGREE_MM = 30.0
-_HEIGHT_TO_WIDTH = 0.8  # of both lungs, from the domes to the apices, in deep inspiration
-_LEAST_OF_HEIGHT = 0.75  # lungs that are lower than this share of what their width lets expect are diseased
+_HEIGHT_TO_WIDTH = 0.8  # of both lungs in deep inspiration, from domes to apices
+_LEAST_OF_HEIGHT = 0.75  # lungs lower than this share of the height expected of their width are diseased
 
 
-_BODY_SHARES = (0.25, 0.9)  # where domes and apices lie in a series of a chest in which no lung is found
+_BODY_SHARES = (0.25, 0.9)  # where domes and apices are assumed in a series without visible lungs
 
 
 def slice_stack(volume: Volume) -> SliceStack | None:
-    """The slices of a CT with the landmarks of its lungs; None for a radiograph and a series not acquired axially."""
+    """The slices of a CT and its lung landmarks; None for a radiograph or a series that was not acquired axially."""
     if not volume.slice_images:
         return None
     last = len(volume.slice_images) - 1
@@ -69,7 +69,7 @@ def lung_landmarks(voxels: F32, spacing_mm: tuple[float, float, float]) -> tuple
 
 
 def _side(area: F64, step_mm: float) -> tuple[float | None, float | None]:
-    """Dome and apex of one lung from its section on each slice; None where the series ends before."""
+    """Dome and apex of one lung, from its section on each slice; None for one beyond the end of the series."""
     smooth = ndimage.uniform_filter1d(area, max(1, round(_SMOOTH_MM / step_mm)), mode="nearest")
     peak, most = int(smooth.argmax()), float(smooth.max())
     down, up = _falls_below(smooth[peak::-1], _DOME * most), _falls_below(smooth[peak:], _END * most)
@@ -77,7 +77,7 @@ def _side(area: F64, step_mm: float) -> tuple[float | None, float | None]:
 
 
 def _falls_below(profile: F64, level: float) -> float | None:
-    """The index, between samples, where a profile first falls below a level; None where it never does."""
+    """The interpolated index at which a profile first falls below a level; None where it never does."""
     below = np.flatnonzero(profile < level)
     if len(below) == 0:
         return None
@@ -86,7 +86,7 @@ def _falls_below(profile: F64, level: float) -> float | None:
 
 
 def _lungs(voxels: F32, spacing_mm: tuple[float, float, float]) -> tuple[tuple[F64, F64], float]:
-    """The section in mm² of the right and of the left lung on each slice, and how far lungs reach from the middle."""
+    """The section in mm² of the right and of the left lung on each slice, and how far the lungs reach sideways."""
     _, row_mm, column_mm = spacing_mm
     rows, columns = (max(1, round(_CELL_MM / mm)) for mm in (row_mm, column_mm))
     lungs, body = [], []
@@ -113,7 +113,7 @@ def _averaged(plane: F32, rows: int, columns: int) -> F32:
 
 
 def _lung(plane: F32) -> npt.NDArray[np.bool_]:
-    """Which cells of a slice are lung: air that is neither around the body nor gas."""
+    """Which cells of a slice are lung: air that is neither outside the body nor in the gut."""
     labels, count = ndimage.label(plane < _LUNG_BELOW_HU)
     if count == 0:
         return np.zeros(plane.shape, np.bool_)

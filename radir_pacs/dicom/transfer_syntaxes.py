@@ -12,7 +12,7 @@ RLE = "1.2.840.10008.1.2.5"
 JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG})
 
-# JPEG, JPEG-LS, JPEG 2000 and high-throughput JPEG 2000, as far as a codec is installed with us (a test compares).
+# JPEG, JPEG-LS, JPEG 2000 and high-throughput JPEG 2000, as far as our codecs go (a test compares).
 _WITH_CODEC = ("50", "51", "57", "70", "80", "81", "90", "91", "201", "202", "203")
 DECODABLE = NATIVE | {RLE, DEFLATED_FRAMES} | {f"1.2.840.10008.1.2.4.{number}" for number in _WITH_CODEC}
 
@@ -30,10 +30,10 @@ def undecodable(header: InstanceHeader) -> Skipped | None:
 
 
 def require_decodable(header: InstanceHeader) -> None:
-    """Raise DicomRefused for a radiograph or CT image that could not be encoded for want of a codec.
+    """Raise DicomRefused for a radiograph or CT image that no codec here reads.
 
-    Its sender should learn so at once and can send another transfer syntax. What we never encode, such as a video, is
-    kept as it is.
+    The sender learns it at once and can send another transfer syntax. Objects that we never encode, such as videos, are
+    kept as they are.
     """
     reason = undecodable(header)
     if reason is not None and kind_of_modality(header.modality) is not None:

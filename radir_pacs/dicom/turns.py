@@ -1,4 +1,4 @@
-"""How a stored picture lies against the reading position: the patient's right at the left, the head (or front) up."""
+"""How a stored picture is turned relative to reading position: the patient's right at the left, head (or front) up."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Turn:
 
 
 def turn_of_radiograph(attributes: Readable) -> Turn:
-    """By Patient Orientation (PS3.3 C.7.6.1.1.1); without one that makes sense, the picture is stored as it is read.
+    """By Patient Orientation (PS3.3 C.7.6.1.1.1); without a consistent one the picture counts as upright.
 
     In reading position rows run to the patient's left, of a lateral view to the back, and columns to the feet.
     """

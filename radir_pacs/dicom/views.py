@@ -1,4 +1,4 @@
-"""From which side a chest was taken: the view of a radiograph, from whatever its header offers."""
+"""The view of a chest radiograph, from whatever its header offers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _FRONTAL_WORDS = re.compile(
 
 
 def view_of(attributes: Readable) -> View | None:
-    """The view, or None when the header does not tell or tells of an oblique.
+    """The view; None when the header does not tell, or says that it is oblique.
 
-    Asked in the order of trust: View Code Sequence, View Position, Patient Orientation (PS3.3 C.7.6.1.1.1), then words
+    Sources, most trusted first: View Code Sequence, View Position, Patient Orientation (PS3.3 C.7.6.1.1.1), then words
     of the descriptions.
     """
     code, position = _code(attributes), text(attributes, "ViewPosition").upper()

@@ -46,8 +46,8 @@ Picture = npt.NDArray[np.uint8]  # [rows, columns] or [rows, columns, 3]
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The part of a picture that is drawn, in its pixels (PS3.18 8.3.5.1.3). None: from the first, to the last column
-    or row. A negative width mirrors what is drawn, a negative height turns it upside down."""
+    """The part of a picture that is drawn, in its pixels (PS3.18 8.3.5.1.3). None: from the first
+    or to the last column or row. A negative width mirrors what is drawn, a negative height turns it upside down."""
 
     left: float | None
     top: float | None
@@ -57,8 +57,8 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Rendering:
-    """How to draw: a box to fit into, the part of the picture that goes there, a window (centre, width, function), a
-    JPEG quality. None: as it comes."""
+    """How to draw: the box to fit into, the part of the picture to show, a window (centre, width, function), a JPEG
+    quality. None: the default."""
 
     media_type: str
     viewport_px: tuple[int, int] | None
@@ -96,7 +96,7 @@ def rendered_frame(study: str, series: str, instance: str, frames: str) -> Respo
 @blueprint.get("/studies/<study>/thumbnail")
 @blueprint.get("/studies/<study>/series/<series>/thumbnail")
 def thumbnail(study: str, series: str | None = None) -> Response:
-    """The picture that stands for a study or series, small; takes ``region`` too."""
+    """The picture that stands for a study or series, small. Takes ``region`` as well."""
     return _of_many(study, series, _asked(THUMBNAIL_PX))
 
 
@@ -228,7 +228,7 @@ def draw(
     values = modality_values(stored, attributes)
     visible = values if padded is None else values[~padded]
     if visible.min() == visible.max():
-        return _shades(np.zeros_like(values))  # nothing to tell apart
+        return _shades(np.zeros_like(values))  # nothing to show
     shown, _ = presentation_values(values, attributes, padded)
     if is_inverted(attributes, by_lut_shape=instance.source in senders):
         shown = 1 - shown
@@ -260,9 +260,9 @@ def _colour(stored: npt.NDArray[Any]) -> Picture:
 
 
 def encode(picture: Picture, rendering: Rendering) -> bytes:
-    """PNG or JPEG bytes, as large as fits the viewport, with the picture's own proportions.
+    """PNG or JPEG bytes, as large as the viewport allows, in the picture's own proportions.
 
-    Raises BadInput when the part of the picture that was asked for lies outside of it.
+    Raises BadInput when the part of the picture that was asked for lies outside it.
     """
     image = Image.fromarray(picture)
     if rendering.viewport_px is not None:
@@ -284,10 +284,10 @@ def _fitted(image: Image.Image, viewport_px: tuple[int, int], source: Source | N
         box = (left, top, min(right, box[2]), min(bottom, box[3]))
     width, height = box[2] - box[0], box[3] - box[1]
     if min(width, height) <= 0:
-        raise BadInput("the source region of viewport lies outside of the picture")
+        raise BadInput("the source region of viewport lies outside the picture")
     scale = min(viewport_px[0] / width, viewport_px[1] / height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    whole = (int(box[0]), int(box[1]), math.ceil(box[2]), math.ceil(box[3]))  # what lies outside does not shine in
+    whole = (int(box[0]), int(box[1]), math.ceil(box[2]), math.ceil(box[3]))  # pixels outside must not bleed in
     within = (box[0] - whole[0], box[1] - whole[1], box[2] - whole[0], box[3] - whole[1])
     fitted = image.crop(whole).resize(size, Image.Resampling.LANCZOS, box=within)
     if source is not None and (source.width or 0) < 0:

@@ -1,4 +1,4 @@
-"""The one picture that stands for a series or study, or shows a region of it: instance, frame, window, outlines.
+"""The picture that represents a study or series, or shows a region of it: instance, frame, window, outlines.
 
 Without a region it is the frontal radiograph or the middle slice; with one, the slice of a CT where the region lies.
 """
@@ -22,10 +22,10 @@ from radir_pacs.web.services import services
 
 @dataclass(frozen=True, kw_only=True)
 class Representative:
-    """An instance and the frame of it, from 1. window: Window Center and Width in HU, None: as the file says.
+    """An instance and the number of its frame, from 1. window: Window Center and Width in HU; None: the file's own.
 
     outlines: of the region, in fractions (column, row) of the picture as it is rendered: a radiograph in its reading
-    position, a slice as it is stored. stored_outlines: on the pixels as they are stored, as other viewers show them.
+    position, a slice as it is stored. stored_outlines: on the stored pixels, as other viewers show them.
     Both are empty without a region, and where outlines do not hold (a lateral view, a plane that is not axial).
     """
 
@@ -37,7 +37,7 @@ class Representative:
 
 
 def representative(instances: Sequence[StoredInstance], region: str | None = None) -> Representative:
-    """The picture that stands for ``instances`` of one study, showing ``region`` (a key) if one is given.
+    """The picture that represents ``instances`` of one study, showing ``region`` (a key) if one is given.
 
     Raises NotFound when none has pixels, UnknownRegion.
     """
@@ -58,7 +58,7 @@ def representative(instances: Sequence[StoredInstance], region: str | None = Non
 def of_region(instance: StoredInstance, region: str) -> Representative:
     """The picture of ``instance``'s series that shows ``region`` (a key): another slice, or the instance itself.
 
-    Which slice is known of the series that was encoded. Raises UnknownRegion.
+    Slices are known for the series that was encoded. Raises UnknownRegion.
     """
     frame, window = 1, None
     if kind_of(instance) is ImageKind.CT:
