@@ -70,6 +70,11 @@ class Settings:
         "Where results of storage commitment go on an association of our own, AET@host:port each; a peer that is not"
         " named gets them on its own association.",
     )
+    lut_shape_senders: tuple[str, ...] = _setting(
+        (),
+        "AE titles of senders whose Presentation LUT Shape is followed where it contradicts Photometric Interpretation;"
+        " of all others Photometric Interpretation decides whether a radiograph is inverted.",
+    )
     max_instance_mib: int = _setting(2048, "Largest instance accepted, MiB.", low=1, high=_MOST_MIB)
     min_free_disk_mib: int = _setting(512, "Below this free space, MiB, storing is refused.", low=0)
     quiet_period_s: float = _setting(
@@ -148,7 +153,11 @@ class Settings:
         object.__setattr__(self, "home", Path(self.home).expanduser().resolve())
         for f in fields(self):
             _check(f, getattr(self, f.name))
-        for name, titles in (("ae_title", (self.ae_title,)), ("calling_ae_titles", self.calling_ae_titles)):
+        for name, titles in (
+            ("ae_title", (self.ae_title,)),
+            ("calling_ae_titles", self.calling_ae_titles),
+            ("lut_shape_senders", self.lut_shape_senders),
+        ):
             for title in titles:
                 _check_ae_title(name, title)
         if self.web_host not in LOOPBACK and not self.api_tokens:

@@ -42,6 +42,7 @@ def worker(settings: Settings, name: str) -> None:
             Encoders(settings, catalogue.models),
             decode_timeout_s=settings.decode_timeout_s,
             decode_memory_mib=settings.decode_memory_mib,
+            lut_shape_senders=settings.lut_shape_senders,
             look_ahead=settings.worker_processes == 1,
         )
         use_cases: dict[JobKind, UseCase] = {

@@ -371,9 +371,9 @@ WHERE e.study_uid = %(study_uid)s AND m.model_id = e.model_id
 
 -- name: add_encoding
 -- The region vectors of a study under one model.
-INSERT INTO encoding (study_uid, series_uid, sop_uid, model_id, revision, regions, vectors, warnings)
+INSERT INTO encoding (study_uid, series_uid, sop_uid, model_id, revision, regions, vectors, warnings, slices, chest)
 VALUES (%(study_uid)s, %(series_uid)s, %(sop_uid)s, %(model_id)s, %(revision)s, %(regions)s, %(vectors)s,
-    %(warnings)s)
+    %(warnings)s, %(slices)s::text[], %(chest)s::real[])
 RETURNING id;
 
 -- name: note_partitions
@@ -382,8 +382,13 @@ INSERT INTO partition (model_id, region) SELECT %(model_id)s, unnest(%(regions)s
 
 -- name: encoding_of
 -- What a study has under a model.
-SELECT study_uid, series_uid, sop_uid, model_id, regions, vectors, warnings FROM encoding
+SELECT study_uid, series_uid, sop_uid, model_id, regions, vectors, warnings, slices, chest FROM encoding
 WHERE study_uid = %(study_uid)s AND model_id = %(model_id)s;
+
+-- name: slices_of_series
+-- The slices of a CT series as they were last encoded.
+SELECT slices, chest FROM encoding
+WHERE study_uid = %(study_uid)s AND series_uid = %(series_uid)s AND slices IS NOT NULL ORDER BY id DESC LIMIT 1;
 
 -- name: encodings_of_study
 -- Which models a study is encoded under.
@@ -392,7 +397,7 @@ WHERE e.study_uid = %(study_uid)s ORDER BY m.active DESC, e.model_id;
 
 -- name: encoding_owners
 -- The studies behind index labels; a label that is gone has no row.
-SELECT e.id AS encoding_id, e.series_uid, e.sop_uid, s.*,
+SELECT e.id AS encoding_id, e.series_uid, e.sop_uid, e.slices, e.chest, s.*,
     (SELECT count(*) FROM series WHERE series.study_uid = s.study_uid) AS series_count,
     (SELECT count(*) FROM instance WHERE instance.study_uid = s.study_uid) AS instance_count
 FROM encoding AS e JOIN study AS s USING (study_uid) WHERE e.id = ANY(%(ids)s::bigint[]);

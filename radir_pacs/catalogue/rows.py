@@ -9,7 +9,18 @@ from enum import StrEnum
 from typing import Any
 
 from radir_pacs.reasons import ReasonCode
-from radir_pacs.types import F32, I64, CatalogueStudy, Feedback, HeaderNote, ImageKind, JobKind, JobState, StudyState
+from radir_pacs.types import (
+    F32,
+    I64,
+    CatalogueStudy,
+    Feedback,
+    HeaderNote,
+    ImageKind,
+    JobKind,
+    JobState,
+    SliceStack,
+    StudyState,
+)
 
 
 class Stored(StrEnum):
@@ -149,6 +160,7 @@ class EncodingOwner:
     study: CatalogueStudy
     series_uid: str
     sop_uid: str
+    slices: SliceStack | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

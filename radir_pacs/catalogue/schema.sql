@@ -133,6 +133,8 @@ CREATE TABLE encoding (
     warnings     text[] NOT NULL DEFAULT '{}',
     xid          xid8 NOT NULL DEFAULT pg_current_xact_id(),  -- late commits are found by snapshot, not by highest id
     encoded_at   timestamptz NOT NULL DEFAULT now(),
+    slices       text[],                              -- of a CT, feet to head: SOP Instance UID, or UID/frame number
+    chest        real[],                              -- among them: domes, apices (slice indices), mm from slice to slice
     UNIQUE (study_uid, model_id)
 );
 ALTER TABLE encoding ALTER COLUMN vectors SET STORAGE EXTERNAL;  -- one region is read without the others

@@ -16,7 +16,7 @@ from radir_pacs import anatomy
 from radir_pacs.errors import BadInput
 from radir_pacs.reports import read_typed
 from radir_pacs.reports.typed import TYPED_CHARACTERS
-from radir_pacs.types import CatalogueStudy, ImageKind, SimilarCaseList, StudyState
+from radir_pacs.types import CatalogueStudy, ImageKind, SimilarCaseList, StudyState, modalities_of_kind
 from radir_pacs.web.dicomweb import parameters
 from radir_pacs.web.dicomweb.similar import query_of
 from radir_pacs.web.services import services
@@ -77,6 +77,7 @@ def study(study: str) -> Response:
         "instances": found.instance_count,
         "modalities": found.modalities,
         "kinds": kinds,
+        "modalities_of_kinds": {kind: sorted(modalities_of_kind(kind)) for kind in ImageKind},
         "replaced": done and not kinds,  # indexed under a model that answers no more
         "report": bool(context.catalogue.reports.of_study(study)),
         "patient": found.patient_name if "patient" in shown else None,
