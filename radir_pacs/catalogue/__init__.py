@@ -32,6 +32,7 @@ from radir_pacs.catalogue.rows import (
     ReportRow,
     Stored,
     StoredInstance,
+    ViewerContext,
 )
 from radir_pacs.catalogue.studies import Studies
 
@@ -63,6 +64,7 @@ __all__ = [
     "Stored",
     "StoredInstance",
     "Studies",
+    "ViewerContext",
     "embedded_pid",
     "install_pgmq",
     "is_last_attempt",

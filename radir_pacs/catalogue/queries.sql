@@ -582,13 +582,23 @@ FROM feedback WHERE query_study_uid = %(query_study_uid)s AND reader = %(reader)
 
 -- name: open_context
 -- A token opens the viewer on a study for a while.
-INSERT INTO viewer_context (token_sha256, study_uid, expires_at)
-VALUES (%(token_sha256)s, %(study_uid)s, now() + make_interval(secs => %(valid_s)s::float8));
+INSERT INTO viewer_context (token_sha256, study_uid, reader, expires_at)
+VALUES (%(token_sha256)s, %(study_uid)s, %(reader)s, now() + make_interval(secs => %(valid_s)s::float8));
 
 -- name: context
--- The study that a token opens.
-SELECT study_uid FROM viewer_context WHERE token_sha256 = %(token_sha256)s
+-- The study that a token opens, and for whom.
+SELECT token_sha256, study_uid, reader FROM viewer_context WHERE token_sha256 = %(token_sha256)s
     AND expires_at > now() AND expires_at <= now() + make_interval(secs => %(valid_s)s::float8);
+
+-- name: show_in_context
+-- Cases that a token was answered; one that was deleted meanwhile is left out.
+INSERT INTO viewer_context_case (token_sha256, study_uid)
+SELECT %(token_sha256)s, study_uid FROM study WHERE study_uid = ANY(%(study_uids)s)
+ON CONFLICT DO NOTHING;
+
+-- name: shown_in_context
+-- Whether a token was answered this study.
+SELECT FROM viewer_context_case WHERE token_sha256 = %(token_sha256)s AND study_uid = %(study_uid)s;
 
 -- name: prune_contexts
 -- Tokens that open nothing any more.

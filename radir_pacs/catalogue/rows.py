@@ -143,6 +143,15 @@ class CatalogueSeries:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ViewerContext:
+    """What a sidebar's token opens: a study, for the reader whom the PACS named, if it did."""
+
+    token_sha256: str
+    study_uid: str
+    reader: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelRow:
     """A model that was served."""
 

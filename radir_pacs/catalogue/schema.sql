@@ -248,7 +248,15 @@ CREATE TABLE feedback (
 CREATE TABLE viewer_context (
     token_sha256  text PRIMARY KEY,
     study_uid     text NOT NULL REFERENCES study ON DELETE CASCADE,
-    expires_at    timestamptz NOT NULL
+    expires_at    timestamptz NOT NULL,
+    reader        text  -- who opened it, where the PACS says so
+);
+
+-- Studies whose pictures a token may show, since they were among the cases it was answered.
+CREATE TABLE viewer_context_case (
+    token_sha256  text NOT NULL REFERENCES viewer_context ON DELETE CASCADE,
+    study_uid     text NOT NULL REFERENCES study ON DELETE CASCADE,
+    PRIMARY KEY (token_sha256, study_uid)
 );
 
 -- A request for storage commitment (PS3.4 annex J), until its result was reported and for a while after that.

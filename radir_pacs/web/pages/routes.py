@@ -15,12 +15,13 @@ from radir_pacs.catalogue.qido import Match, QidoLevel, QidoQuery
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, NotFound
 from radir_pacs.types import CatalogueStudy, FindingNote, SimilarCase, StudyState
+from radir_pacs.web import context_rights
 from radir_pacs.web.dicomweb import filters, parameters
 from radir_pacs.web.dicomweb.rendered import THUMBNAIL_PX
 from radir_pacs.web.dicomweb.representative import of_region
 from radir_pacs.web.dicomweb.similar import query_of
 from radir_pacs.web.services import BASE, services
-from radir_pacs.web.sidebar import ohif, viewer
+from radir_pacs.web.sidebar import ohif
 
 from .region_choice import choices
 from .state_words import STATE_WORDS
@@ -76,7 +77,7 @@ def _found(catalogue: Catalogue, text: str) -> list[CatalogueStudy]:
     keys: list[tuple[Match, ...]]
     reference = reference_in(text)
     if reference:
-        may = not viewer.holds_context(catalogue)
+        may = context_rights.context() is None
         found = resolve(reference, catalogue.studies, services().settings, by="web") if may else ()
         return [catalogue.studies.get(uid) for uid in found]
     if not text:

@@ -17,6 +17,7 @@ from radir_pacs.errors import BadInput
 from radir_pacs.reports import read_typed
 from radir_pacs.reports.typed import TYPED_CHARACTERS
 from radir_pacs.types import CatalogueStudy, ImageKind, SimilarCaseList, StudyState, modalities_of_kind
+from radir_pacs.web import context_rights
 from radir_pacs.web.dicomweb import parameters
 from radir_pacs.web.dicomweb.similar import query_of
 from radir_pacs.web.services import services
@@ -119,6 +120,9 @@ def _lines(answer: SimilarCaseList, asking: CatalogueStudy, notes: list[str]) ->
         "warnings": [*notes, *(text for text in answer.warnings if not _tells_the_parent(text, answer))],
     }
     yield _line(head)
+    held = context_rights.context()
+    if held is not None:
+        services().catalogue.contexts.show(held, [case.study.study_uid for case in answer.cases])
     for case in answer.cases:
         yield _line({"type": "case", **case_row(case, answer, asking)})
     for case in answer.cases:
