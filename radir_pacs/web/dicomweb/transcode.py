@@ -21,7 +21,7 @@ from .frames import DEFLATED, IMPLICIT_LITTLE, MEDIA_OF_SYNTAX, NATIVE
 
 TRANSCODED_BYTES = 512 << 20  # a larger file is only given as it is stored
 
-_UNREADABLE = (
+UNREADABLE = (
     ValueError,
     TypeError,
     KeyError,
@@ -53,7 +53,7 @@ def explicit_little(path: Path, transfer_syntax_uid: str, decoder: SharedDecoder
         ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         out = io.BytesIO()
         pydicom.dcmwrite(out, ds, implicit_vr=False, little_endian=True, enforce_file_format=True)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DicomRefused("the instance cannot be rewritten; ask with transfer-syntax=*") from error
     return out.getvalue()
 
