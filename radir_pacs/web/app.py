@@ -11,7 +11,7 @@ from radir_pacs.query import Searcher
 from radir_pacs.storage.blobs import BlobStore
 
 from . import access_log, admin, auth, content_coding, cross_origin, errors, health, json_bodies, paths
-from .dicomweb import capabilities, metadata, parameters, qido, rendered, similar, stow, wado
+from .dicomweb import capabilities, deletion, metadata, parameters, qido, rendered, similar, stow, wado
 from .pages import routes as pages
 from .pixels import SharedDecoder
 from .probe import Probe
@@ -20,7 +20,7 @@ from .services import BASE, Services
 from .sidebar import judgements, ohif, viewer
 from .sidebar import routes as sidebar
 
-_DICOMWEB = (qido, similar, stow, wado, metadata, rendered, capabilities)
+_DICOMWEB = (qido, similar, stow, wado, metadata, rendered, deletion, capabilities)
 _TAKES_INSTANCES = frozenset({"stow.store"})  # routes whose bodies may be large, and come with gzip
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
