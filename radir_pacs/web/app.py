@@ -11,7 +11,7 @@ from radir_pacs.query import Searcher
 from radir_pacs.storage.blobs import BlobStore
 
 from . import access_log, admin, auth, content_coding, cross_origin, errors, health, json_bodies, paths
-from .dicomweb import capabilities, deletion, metadata, parameters, qido, rendered, similar, stow, wado
+from .dicomweb import capabilities, deletion, metadata, parameters, qido, rendered, similar, stow, wado, wado_uri
 from .pages import routes as pages
 from .pixels import SharedDecoder
 from .probe import Probe
@@ -60,7 +60,7 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
     app.before_request(parameters.check_size)
     for module in _DICOMWEB:
         app.register_blueprint(module.blueprint, url_prefix=BASE)
-    for module in (admin, health, pages, sidebar, judgements, viewer, ohif):
+    for module in (wado_uri, admin, health, pages, sidebar, judgements, viewer, ohif):
         app.register_blueprint(module.blueprint)
 
     @app.after_request

@@ -144,7 +144,7 @@ def test_pixels_that_cannot_be_decoded_are_a_clear_error(web: Web) -> None:
     ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
     web.store(ds)
     answer = web.get(path_of(ds) + "/rendered")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "dicom_refused")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (406, "not_acceptable")
 
 
 def test_a_study_without_pictures_has_none(web: Web) -> None:
