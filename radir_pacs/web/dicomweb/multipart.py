@@ -149,7 +149,7 @@ class MultipartWriter:
         return sum(len(self._head(part)) + size_of(part.body) + 2 for part in parts) + len(self._tail)
 
     def _head(self, part: OutgoingPart) -> bytes:
-        lines = [f"--{self._boundary}", f"Content-Type: {part.content_type}"]
+        lines = [f"--{self._boundary}", f"Content-Type: {part.content_type}", f"Content-Length: {size_of(part.body)}"]
         if part.location:
             lines.append(f"Content-Location: {part.location}")
         return ("\r\n".join(lines) + "\r\n\r\n").encode()

@@ -51,6 +51,8 @@ def store(study: str | None = None) -> Response:
     if kind not in {DICOM} | _METADATA:
         offers = ", ".join((DICOM, DICOM_JSON, DICOM_XML))
         return error_response(415, "unsupported_media_type", f"send {offers}, alone or as multipart/related")
+    if request.content_length == 0:
+        raise BadInput("the request has no body")
     if sent.name == "multipart/related":
         parts = iter(MultipartReader(body, sent.parameters.get("boundary", "")))
     else:
