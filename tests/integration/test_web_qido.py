@@ -198,7 +198,7 @@ def test_private_fields_are_included_by_their_tag(web: Web) -> None:
     assert "00091001" not in web.get(path).json()[0]
 
 
-@pytest.mark.parametrize("typed", ["M\u00fcll*", "Mu\u0308ll*", "m\u00fcller"])
+@pytest.mark.parametrize("typed", ["M\u00fcll*", "Mu\u0308ll*", "m\u00fcll*"])
 def test_accents_match_however_they_are_typed(web: Web, typed: str) -> None:
     web.store(radiograph(SpecificCharacterSet="ISO_IR 192", PatientName="M\u00fcller^A"))
     assert len(web.get("/studies", params={"PatientName": typed}).json()) == 1
