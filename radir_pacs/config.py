@@ -7,6 +7,7 @@ A value comes from, in falling order: a command-line flag, the environment (``RA
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import math
 import os
 import re
@@ -22,6 +23,7 @@ ENV_PREFIX = "RADIR_"
 DEFAULT_HOME = Path("~/.local/share/radir")
 SIDEBAR_SHOWS = frozenset({"patient", "age", "sex", "date", "report"})
 _DESTINATION = re.compile(r"[^@\\]{1,16}@[^@]+:(?P<port>[0-9]{1,5})")
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 DAY_S = 86_400.0
 CHARACTER_SETS = (  # defined terms without code extensions (PS3.3 C.12.1.1.2)
@@ -103,6 +105,14 @@ class Settings:
         " user name; each of 16 characters or more. Needed off loopback.",
         secret=True,
     )
+    cors_origins: tuple[str, ...] = _setting(
+        (), "Origins whose pages may call the DICOMweb service, as https://viewer.example; empty admits none."
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        (),
+        "Addresses or networks of reverse proxies whose Forwarded and X-Forwarded-Proto, -Host and -Prefix headers are"
+        " believed; the URLs in answers follow them.",
+    )
     max_request_mib: int = _setting(1024, "Largest request body of the web service, MiB.", low=1, high=_MOST_MIB)
     result_limit: int = _setting(10, "Similar cases answered when the request names no limit.", low=1)
     result_limit_max: int = _setting(200, "Most similar cases of one answer, whatever the request asks.", low=1)
@@ -166,6 +176,11 @@ class Settings:
             raise SettingError(f"api_tokens: a token is shorter than {_TOKEN_CHARACTERS} characters")
         if self.web_public_url and not self.web_public_url.startswith(("http://", "https://")):
             raise SettingError(f"web_public_url: {self.web_public_url!r} does not begin with http:// or https://")
+        for origin in self.cors_origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise SettingError(f"cors_origins: {origin!r} is not of the form https://host or https://host:port")
+        for proxy in self.trusted_proxies:
+            _check_network("trusted_proxies", proxy)
         for name, destinations in (
             ("return_destination", (self.return_destination,)),
             ("commitment_destinations", self.commitment_destinations),
@@ -186,6 +201,13 @@ class Settings:
     @property
     def public_url(self) -> str:
         return (self.web_public_url or f"http://{self.web_host}:{self.web_port}").rstrip("/")
+
+
+def _check_network(name: str, written: str) -> None:
+    try:
+        ipaddress.ip_network(written, strict=False)
+    except ValueError:
+        raise SettingError(f"{name}: {written!r} is no IP address or network") from None
 
 
 def _check_ae_title(name: str, title: str) -> None:

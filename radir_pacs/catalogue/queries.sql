@@ -280,6 +280,45 @@ WHERE c.aside AND i.study_uid = %(study_uid)s;
 -- Takes its series, instances, encodings and reports along; triggers note the encodings that are gone.
 DELETE FROM study WHERE study_uid = %(study_uid)s RETURNING study_uid;
 
+-- name: delete_instances
+-- A series of a study, or one of its instances.
+DELETE FROM instance
+WHERE study_uid = %(study_uid)s AND series_uid = %(series_uid)s
+    AND (%(sop_uid)s::text IS NULL OR sop_uid = %(sop_uid)s::text)
+RETURNING sop_uid, content_sha256, rows_px IS NOT NULL AS is_image;
+
+-- name: delete_reports_of_instances
+-- What was read from instances that are gone.
+DELETE FROM report WHERE sop_uid = ANY(%(sop_uids)s::text[]);
+
+-- name: delete_empty_series
+-- A series without instances is none.
+DELETE FROM series AS e
+WHERE e.study_uid = %(study_uid)s AND NOT EXISTS (SELECT FROM instance AS i WHERE i.series_uid = e.series_uid);
+
+-- name: delete_empty_study
+-- The last instance takes its study along.
+DELETE FROM study AS s
+WHERE s.study_uid = %(study_uid)s AND NOT EXISTS (SELECT FROM instance AS i WHERE i.study_uid = s.study_uid);
+
+-- name: delete_encodings
+-- The vectors of a study under every model.
+DELETE FROM encoding WHERE study_uid = %(study_uid)s;
+
+-- name: reopen_study
+-- What a study is after some of its instances went; without one of its images it is encoded anew.
+UPDATE study AS s SET
+    state = CASE WHEN %(is_image)s::boolean THEN 'RECEIVING' ELSE s.state END,
+    reason = CASE WHEN %(is_image)s::boolean THEN NULL ELSE s.reason END,
+    revision = s.revision + %(is_image)s::boolean::integer,
+    modalities = ARRAY(
+        SELECT DISTINCT e.modality FROM series AS e
+        WHERE e.study_uid = s.study_uid AND e.modality IS NOT NULL ORDER BY e.modality),
+    has_report = EXISTS (SELECT FROM report AS r WHERE r.study_uid = s.study_uid),
+    last_instance_at = now(),
+    changed_at = now()
+WHERE s.study_uid = %(study_uid)s;
+
 -- == Reading studies; searches by QIDO-RS keys are put together in qido.py ==
 
 -- name: study

@@ -4,7 +4,7 @@ A program sends the token as bearer (RFC 6750); a person gives it as the passwor
 name, when the browser asks. Basic is offered for pages and what they show, never to scripts: those say it themselves.
 
 A page of another site, open in the same browser, must neither read from us nor trigger anything: the Host check stops
-DNS rebinding, the Origin check stops cross-site writes, and no CORS header is ever sent.
+DNS rebinding, the Origin check stops cross-site writes, and origins that the settings do not list get no CORS header.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from flask import Flask, Response, redirect, request
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import LOOPBACK, Settings
 
-from . import context_rights, error_page
+from . import context_rights, cross_origin, error_page
 from .errors import error_response
+from .proxies import public_url
 from .sidebar import ohif
 
 OPEN_PATHS = frozenset({"/health/live", "/health/ready"})  # a probe holds no token and learns nothing of patients
@@ -56,7 +57,8 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue) -> None:
             if _is_for_a_person():
                 response.headers.add("WWW-Authenticate", 'Basic realm="radir", charset="UTF-8"')
             return response
-        if request.method not in _SAFE_METHODS and _is_cross_site(settings):
+        is_foreign = _is_cross_site(public_url(settings)) and not cross_origin.is_admitted(settings)
+        if request.method not in _SAFE_METHODS and is_foreign:
             return error_response(403, "forbidden", "Requests from pages of other sites are refused.")
         return None
 
@@ -101,10 +103,10 @@ def _is_for_a_person() -> bool:
     return error_page.is_page(request.path) or request.headers.get("Sec-Fetch-Dest") in _SHOWN_IN_PAGES
 
 
-def _is_cross_site(settings: Settings) -> bool:
+def _is_cross_site(own_url: str) -> bool:
     """Another port is another site: what listens there is somebody else's program."""
     origin = request.headers.get("Origin")
-    if origin is not None and origin.partition("://")[2] not in {request.host, urlsplit(settings.public_url).netloc}:
+    if origin is not None and origin.partition("://")[2] not in {request.host, urlsplit(own_url).netloc}:
         return True
     return request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}
 

@@ -31,7 +31,7 @@ MEDIA_OF_SYNTAX = {
     **dict.fromkeys([_JPEG + n for n in ("201", "202", "203")], "image/jphc"),
 }
 # Names in use before the registered ones, or in the retired editions of PS3.18.
-_OTHER_NAMES = {
+OTHER_NAMES = {
     "image/x-dicom-rle": "image/dicom-rle",
     "image/dicom+rle": "image/dicom-rle",
     "image/x-jls": "image/jls",
@@ -65,7 +65,7 @@ def choose_form(stored_syntax: str, *, alone: bool) -> Form:
     for asked in asked_for():
         parts = asked.takes_parts
         named = (asked.part or "*/*") if asked.name.startswith("multipart/") else asked.name
-        media = _OTHER_NAMES.get(named, named)
+        media = OTHER_NAMES.get(named, named)
         if not parts and not alone:
             continue
         syntax = asked.transfer_syntax
@@ -75,7 +75,7 @@ def choose_form(stored_syntax: str, *, alone: bool) -> Form:
             if syntax in ("*", stored_syntax) and not native:
                 return Form(multipart=parts, media_type=OCTETS, transfer_syntax=stored_syntax)
         if own_media and media in (own_media, "image/*", "*/*") and syntax in (None, "*", stored_syntax):
-            answered = named if named in _OTHER_NAMES else own_media
+            answered = named if named in OTHER_NAMES else own_media
             return Form(multipart=parts, media_type=answered, transfer_syntax=stored_syntax)
     raise NotAcceptable(f"available here: {OCTETS}" + (f", {own_media}" if own_media else ""))
 

@@ -30,6 +30,7 @@ from radir_pacs.web.services import services
 
 from . import parameters
 from .accept import choose
+from .documents import document_response, offers_for
 from .frames import parse_frame_list
 from .representative import kind_of, representative
 from .stored import blob_of, instance_at, instances_at
@@ -79,8 +80,9 @@ def rendered(study: str, series: str | None = None) -> Response:
 
 @blueprint.get("/studies/<study>/series/<series>/instances/<instance>/rendered")
 def rendered_instance(study: str, series: str, instance: str) -> Response:
-    """An instance as PNG or JPEG; a radiograph in its reading position."""
-    return _answer(instance_at(study, series, instance), None, _asked())
+    """An instance as PNG or JPEG, a radiograph in its reading position; a report as HTML or text, a PDF as it is."""
+    stored = instance_at(study, series, instance)
+    return document_response(stored) if offers_for(stored) else _answer(stored, None, _asked())
 
 
 @blueprint.get("/studies/<study>/series/<series>/instances/<instance>/frames/<frames>/rendered")

@@ -21,7 +21,7 @@ from radir_pacs.web.pixels import SharedDecoder
 
 TRANSCODED_BYTES = 512 << 20  # larger files are returned only as stored
 
-_UNREADABLE = (
+UNREADABLE = (
     ValueError,
     TypeError,
     KeyError,
@@ -50,7 +50,7 @@ def explicit_little(path: Path, transfer_syntax_uid: str, decoder: SharedDecoder
         ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         out = io.BytesIO()
         pydicom.dcmwrite(out, ds, implicit_vr=False, little_endian=True, enforce_file_format=True)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DicomRefused("the instance cannot be rewritten; ask with transfer-syntax=*") from error
     return out.getvalue()
 
