@@ -6,22 +6,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from radir_pacs.errors import BadInput
+from radir_pacs.errors import BadInput, TooLarge
 
+MOST_PARTS = 10_000  # of one request; each costs time of its own, however small
 _CHUNK_BYTES = 256 * 1024
 _PART_HEADER_BYTES = 8 * 1024
-
-
-class Stream(Protocol):
-    """What is read from: a request's body, or a PACS's answer. Empty bytes are its end."""
-
-    def read(self, size: int, /) -> bytes: ...
 
 
 class BrokenMultipart(BadInput):
     """The multipart body is malformed."""
 
     code = "broken_multipart"
+
+
+class TooManyParts(TooLarge):
+    """The multipart body has too many parts."""
+
+    code = "too_many_parts"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,20 +33,30 @@ class Part:
     body: Iterator[bytes]
 
 
+class Source(Protocol):
+    """Where a body is read from; nothing more comes after an empty read."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 class MultipartReader:
     """Reads the parts of ``stream`` one after another; holds at most about two chunks of it at any time."""
 
-    def __init__(self, stream: Stream, boundary: str) -> None:
+    def __init__(self, stream: Source, boundary: str, *, most_parts: int = MOST_PARTS) -> None:
         if not 1 <= len(boundary) <= 200 or not boundary.isascii() or not boundary.isprintable():
             raise BrokenMultipart("the multipart boundary is missing or malformed")
-        self._stream = stream
+        self._stream, self._most_parts = stream, most_parts
         self._delimiter = b"\r\n--" + boundary.encode("ascii")
         self._buffer = bytearray(b"\r\n")  # so that the first delimiter looks like the others
 
     def __iter__(self) -> Iterator[Part]:
         for _ in self._until_delimiter():
             pass  # the preamble
+        parts = 0
         while self._next_line() != b"--":
+            parts += 1
+            if parts > self._most_parts:
+                raise TooManyParts(f"the multipart body has more than {self._most_parts} parts")
             body = self._until_delimiter()
             yield Part(headers=self._headers(), body=body)
             for _ in body:
@@ -53,6 +64,9 @@ class MultipartReader:
 
     def _next_line(self) -> bytes:
         """What follows a delimiter: nothing before a part, two hyphens after the last one."""
+        self._need(1)
+        if self._buffer.startswith(b"\n"):
+            raise BrokenMultipart("the lines of the multipart body end with LF alone, not with CR LF (RFC 2046 5.1.1)")
         self._need(2)
         if self._buffer.startswith(b"--"):
             return b"--"

@@ -10,13 +10,13 @@ import sys
 import threading
 
 from radir_pacs import config
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import RadirError
-from radir_pacs.intake import Intake
+from radir_pacs.intake.instances import Intake
 from radir_pacs.logs import set_up_logging
-from radir_pacs.pulse import pulse
+from radir_pacs.process_heartbeat import process_heartbeat
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import JobKind
 
 from .app import TRANSFER_QUEUE, make_app, serve
@@ -26,6 +26,7 @@ from .index_partition import IndexPartition
 from .mine_report import MineReport
 from .pull_study import Pacs, PullStudy
 from .relay import Relay
+from .report_commitment import ReportCommitment
 from .runner import Runner, UseCase
 from .send_report import SendReport
 from .tasks import register, ring
@@ -42,9 +43,10 @@ def worker(settings: Settings, name: str) -> None:
         encode = EncodeStudy(
             catalogue,
             blobs,
-            Encoders(settings, catalogue),
+            Encoders(settings, catalogue.models),
             decode_timeout_s=settings.decode_timeout_s,
             decode_memory_mib=settings.decode_memory_mib,
+            lut_shape_senders=settings.lut_shape_senders,
             look_ahead=settings.worker_processes == 1,
         )
         use_cases: dict[JobKind, UseCase] = {
@@ -61,12 +63,12 @@ def worker(settings: Settings, name: str) -> None:
         )
         app = make_app(settings, catalogue)
         register(app, runner.run)
-        with contextlib.closing(encode), pulse(catalogue, name):
+        with contextlib.closing(encode), process_heartbeat(catalogue.processes, name):
             serve(app, hostname=f"{name}-{os.getpid()}@radir")
 
 
 def transfer(settings: Settings, name: str) -> None:
-    """Pull studies and send reports until SIGTERM: what waits for other machines, some at a time."""
+    """Until SIGTERM, several at a time, what waits for other machines: pulls, reports, results of commitment."""
     with Catalogue.open(settings) as catalogue:
         blobs = BlobStore(settings.home / "blobs")
         use_cases: dict[JobKind, UseCase] = {
@@ -89,6 +91,7 @@ def transfer(settings: Settings, name: str) -> None:
                 calling_ae_title=settings.ae_title,
                 budget_s=settings.return_timeout_s,
             ),
+            JobKind.COMMITMENT: ReportCommitment(catalogue, blobs, settings),
         }
         runner = Runner(
             catalogue,
@@ -99,7 +102,7 @@ def transfer(settings: Settings, name: str) -> None:
         )
         app = make_app(settings, catalogue)
         register(app, runner.run)
-        with pulse(catalogue, name):
+        with process_heartbeat(catalogue.processes, name):
             hostname = f"{name}-{os.getpid()}@radir"
             serve(app, hostname, queue=TRANSFER_QUEUE, threads=settings.transfer_threads)
 
@@ -112,7 +115,7 @@ def relay(settings: Settings, name: str) -> None:
     with Catalogue.open(settings) as catalogue:
         app = make_app(settings, catalogue)
         blobs = BlobStore(settings.home / "blobs")
-        with pulse(catalogue, name):
+        with process_heartbeat(catalogue.processes, name):
             Relay(catalogue, blobs, settings, lambda job_id, queue: ring(app, job_id, queue)).run(stop)
 
 
@@ -128,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
         {"worker": worker, "transfer": transfer, "relay": relay}[args.role](settings, name)
     except RadirError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return error.exit_code
     return 0
 
 

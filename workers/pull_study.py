@@ -11,13 +11,13 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from email.message import Message
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.dicom.header import read_header
 from radir_pacs.errors import DicomRefused, NotFound, PeerFailed, SettingError, StorageFailed, TooLarge
-from radir_pacs.intake import MISMATCH, OUT_OF_RESOURCES, Intake
-from radir_pacs.multipart import BrokenMultipart, MultipartReader
+from radir_pacs.intake.instances import MISMATCH, OUT_OF_RESOURCES, Intake
+from radir_pacs.multipart import BrokenMultipart, MultipartReader, TooManyParts
 from radir_pacs.reasons import ReasonCode
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Job
 
 from .bounded_answer import AnswerBounds, BoundedAnswer, bounded_get
@@ -26,6 +26,7 @@ SOURCE = "pull"
 DICOM = "application/dicom"
 _ACCEPT = f'multipart/related; type="{DICOM}"; transfer-syntax=*'
 _CHUNK_BYTES = 256 * 1024
+_MOST_INSTANCES = 100_000  # of one study, which no PACS sends in several answers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ class PullStudy:
                         kept += 1
                     else:
                         refused += 1
-        except BrokenMultipart as error:
+        except (BrokenMultipart, TooManyParts) as error:
             raise PeerFailed(
                 f"the PACS's answer is malformed: {error}", reason_code=ReasonCode.PEER_BAD_ANSWER
             ) from None
@@ -120,7 +121,7 @@ class PullStudy:
 
 
 def _parts(answer: BoundedAnswer) -> Iterator[Iterable[bytes]]:
-    """Of a multipart answer, or the one instance of a plain one. Raises PeerFailed, BrokenMultipart."""
+    """Of a multipart answer, or the one instance of a plain one. Raises PeerFailed, BrokenMultipart, TooManyParts."""
     said = Message()
     said["Content-Type"] = answer.headers.get("Content-Type", "")
     kind = said.get_content_type()
@@ -129,7 +130,7 @@ def _parts(answer: BoundedAnswer) -> Iterator[Iterable[bytes]]:
     if kind == DICOM:
         yield _chunks(answer)
     elif kind == "multipart/related":
-        for part in MultipartReader(answer, str(said.get_param("boundary", ""))):
+        for part in MultipartReader(answer, str(said.get_param("boundary", "")), most_parts=_MOST_INSTANCES):
             yield part.body
     else:
         raise PeerFailed("the PACS answers with something else than DICOM", reason_code=ReasonCode.PEER_BAD_ANSWER)

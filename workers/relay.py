@@ -11,11 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from radir_pacs.blobs import SWEEP_PARTS, BlobStore
 from radir_pacs.catalogue import Catalogue, PartitionSize
 from radir_pacs.config import Settings
 from radir_pacs.errors import RadirError, StorageFailed
 from radir_pacs.index import collect, collect_models, partition_folder, should_merge
+from radir_pacs.storage.blobs import SWEEP_PARTS, BlobStore
 from radir_pacs.types import ImageKind, JobKind
 
 from .app import QUEUE, TRANSFER_QUEUE
@@ -31,6 +31,7 @@ KEEP_SILENT_S = 86_400.0
 KEEP_REFUSALS_S = 90 * 86_400.0
 MOST_REFUSALS = 100_000
 _WORK = (JobKind.ENCODE, JobKind.INDEX, JobKind.REPORT)
+_SENDING = (JobKind.SEND, JobKind.COMMITMENT)
 FORGET_S = 86_400.0  # what was deleted leaves the index files within so long, however little it is
 
 
@@ -91,7 +92,7 @@ class Relay:
         self._ring_all(catalogue.jobs.to_ring(max(16, 4 * settings.worker_processes), kinds=_WORK), QUEUE)
         pulls = catalogue.jobs.to_ring(settings.transfer_threads - 1, kinds=(JobKind.PULL,), with_running=True)
         self._ring_all(pulls, TRANSFER_QUEUE)
-        self._ring_all(catalogue.jobs.to_ring(16, kinds=(JobKind.SEND,)), TRANSFER_QUEUE)
+        self._ring_all(catalogue.jobs.to_ring(16, kinds=_SENDING), TRANSFER_QUEUE)
 
     def _ring_all(self, job_ids: Sequence[int], queue: str) -> None:
         rung = []
@@ -121,6 +122,8 @@ class Relay:
         self._catalogue.jobs.prune(KEEP_DONE_S)
         self._catalogue.generations.prune(gone_keep_s=KEEP_GONE_S, generation_keep_s=KEEP_DONE_S)
         self._catalogue.processes.prune(KEEP_SILENT_S)
+        self._catalogue.damage.prune()
+        self._catalogue.commitments.prune(KEEP_GONE_S)
         self._catalogue.refusals.prune(keep_s=KEEP_REFUSALS_S, most=MOST_REFUSALS)
         self._prune_index()
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pydicom
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.delivery.destination import Destination
 from radir_pacs.delivery.return_to_pacs import return_to_pacs
 from radir_pacs.errors import SettingError
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Job
 
 

@@ -11,13 +11,15 @@ from collections.abc import Sequence
 
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.part import Part
-from radir_pacs.catalogue.rows import JobProgress
+from radir_pacs.catalogue.rows import FailedJob, JobProgress
 from radir_pacs.errors import LeaseLost, NotFound
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import Job, JobKind, JobState
 
 RING_AGAIN_S = 30.0  # a bell not answered for so long is taken for lost
 BACKOFF_S = 2.0  # doubles with each attempt
+LONGEST_BACKOFF_S = 300.0
+KILLED_ATTEMPTS = 8  # about five minutes: a machine short of memory takes longer to recover than a study to fail
 SWEEP_LIMIT = 100
 
 
@@ -30,13 +32,20 @@ class Jobs(Part):
     def claim(self, job_id: int, worker: str) -> Job | None:
         """Lease a pending job for ``job_lease_s``; None when it is not to be had (taken, ended, not yet due)."""
         with self._database.transaction() as connection:
-            row = run(connection, "claim", id=job_id, worker=worker, lease_s=self._settings.job_lease_s).fetchone()
+            row = run(
+                connection,
+                "claim",
+                id=job_id,
+                worker=worker,
+                lease_s=self._settings.job_lease_s,
+                longest_backoff_s=LONGEST_BACKOFF_S,
+            ).fetchone()
         return None if row is None else job_of(row)
 
     def next_study_to_encode(self) -> str | None:
         """The study whose encode job is probably claimed next, by whomever; a guess that holds nothing."""
         with self._database.transaction() as connection:
-            row = run(connection, "next_study_to_encode").fetchone()
+            row = run(connection, "next_study_to_encode", longest_backoff_s=LONGEST_BACKOFF_S).fetchone()
         return None if row is None else str(row["key"])
 
     def heartbeat(self, job: Job) -> None:
@@ -62,19 +71,20 @@ class Jobs(Part):
 
     def sweep(self) -> int:
         """Take jobs from holders that went silent; returns how many."""
+        lease = {"lease_s": self._settings.job_lease_s}
         with self._database.transaction() as connection:
-            expired = [job_of(row) for row in run(connection, "expired", limit=SWEEP_LIMIT).fetchall()]
+            expired = [job_of(row) for row in run(connection, "expired", lease, limit=SWEEP_LIMIT).fetchall()]
         swept = 0
         for job in expired:
             with self._database.transaction() as connection:
                 _lock_subject(connection, job)
-                if run(connection, "still_expired", id=job.id, token=job.token).fetchone():
+                if run(connection, "still_expired", lease, id=job.id, token=job.token).fetchone():
                     error = f"the worker stopped without a word in attempt {job.attempt}"
                     _fail(connection, job, error, ReasonCode.WORKER_KILLED, retry=True)
                     swept += 1
         return swept
 
-    def pending_to_ring(
+    def to_ring(
         self,
         limit: int,
         ring_again_s: float = RING_AGAIN_S,
@@ -86,22 +96,23 @@ class Jobs(Part):
 
         ``with_running``: those that run already count as well, so that no more than ``limit`` ever run at once.
         """
-        values = {"limit": limit, "ring_again_s": ring_again_s, "kinds": list(kinds), "with_running": with_running}
+        values = {"ring_again_s": ring_again_s, "longest_backoff_s": LONGEST_BACKOFF_S}
+        asked = {"limit": limit, "kinds": list(kinds), "with_running": with_running}
         with self._database.transaction() as connection:
-            return [row["id"] for row in run(connection, "to_ring", values).fetchall()]
+            return [row["id"] for row in run(connection, "to_ring", values | asked).fetchall()]
 
     def rung(self, ids: Sequence[int]) -> None:
         """The broker took messages for these jobs. Marked after sending: a crash between rings twice, never not."""
         with self._database.transaction() as connection:
             run(connection, "rung", ids=list(ids))
 
-    def job(self, job_id: int) -> Job | None:
+    def get(self, job_id: int) -> Job | None:
         """A job as it stands, whoever holds it."""
         with self._database.transaction() as connection:
             row = run(connection, "job", id=job_id).fetchone()
         return None if row is None else job_of(row)
 
-    def job_progress(self, job_id: int) -> JobProgress:
+    def progress(self, job_id: int) -> JobProgress:
         """How a job goes. Raises NotFound."""
         with self._database.transaction() as connection:
             row = run(connection, "job_progress", id=job_id).fetchone()
@@ -119,10 +130,31 @@ class Jobs(Part):
         with self._database.transaction() as connection:
             return run(connection, "enqueue_merge", values).fetchone() is not None
 
-    def prune_jobs(self, keep_s: float) -> int:
+    def failed(self, limit: int = 1000) -> tuple[FailedJob, ...]:
+        """Jobs other than encoding that failed for good, newest first."""
+        with self._database.transaction() as connection:
+            return tuple(map(_failed_job_of, run(connection, "failed_jobs", limit=limit)))
+
+    def retried(self, limit: int = 1000) -> tuple[FailedJob, ...]:
+        """Jobs other than encoding that failed and are tried again, newest first."""
+        with self._database.transaction() as connection:
+            return tuple(map(_failed_job_of, run(connection, "retried_jobs", limit=limit)))
+
+    def retry_failed(self, reason_code: ReasonCode | None = None) -> int:
+        """Ask once more for what `failed` tells of, or for that of one reason; returns how many."""
+        with self._database.transaction() as connection:
+            return run(connection, "retry_failed_jobs", reason_code=reason_code).rowcount
+
+    def prune(self, keep_s: float) -> int:
         """Forget jobs that ended longer ago than ``keep_s``."""
         with self._database.transaction() as connection:
             return run(connection, "prune_jobs", keep_s=keep_s).rowcount
+
+    def before(self, study_uid: str) -> int:
+        """How many encode jobs run before this study's own; 0 when it has none."""
+        with self._database.transaction() as connection:
+            row = run(connection, "jobs_before", study_uid=study_uid).fetchone()
+        return int(row["count"]) if row else 0
 
 
 def enqueue(connection: Connection, kind: JobKind, key: str, max_attempts: int) -> int:
@@ -156,7 +188,22 @@ def job_of(row: Row) -> Job:
         max_attempts=row["max_attempts"],
         token=row["token"] or 0,
         state=JobState(row["state"]),
+        reason_code=None if row["reason_code"] is None else ReasonCode(row["reason_code"]),
     )
+
+
+def _failed_job_of(row: Row) -> FailedJob:
+    typed = {"kind": JobKind(row["kind"]), "reason_code": ReasonCode(row["reason_code"])}
+    return FailedJob(**row | typed)
+
+
+def is_last_attempt(job: Job, reason_code: ReasonCode) -> bool:
+    """Whether the job fails for good when this attempt fails for that reason."""
+    return job.attempt >= _attempts(job, reason_code)
+
+
+def _attempts(job: Job, reason_code: ReasonCode) -> int:
+    return max(job.max_attempts, KILLED_ATTEMPTS if reason_code is ReasonCode.DECODER_KILLED else 0)
 
 
 def _lock_subject(connection: Connection, job: Job) -> None:
@@ -166,13 +213,16 @@ def _lock_subject(connection: Connection, job: Job) -> None:
 
 
 def _fail(connection: Connection, job: Job, error: str, reason_code: ReasonCode, retry: bool) -> JobState:
-    values = {"id": job.id, "token": job.token, "error": error, "retry": retry, "reason_code": reason_code}
-    row = run(connection, "fail", values, backoff_s=BACKOFF_S * 2 ** (job.attempt - 1)).fetchone()
+    values = {"id": job.id, "token": job.token, "error": error, "reason_code": reason_code}
+    retry = retry and not is_last_attempt(job, reason_code)
+    backoff_s = min(BACKOFF_S * 2.0 ** (job.attempt - 1), LONGEST_BACKOFF_S)
+    row = run(connection, "fail", values, retry=retry, backoff_s=backoff_s).fetchone()
     if row is None:
         raise LeaseLost
     state = JobState(row["state"])
     if state is JobState.FAILED and job.kind is JobKind.ENCODE:
-        quarantined = run(connection, "quarantine_stable_study", study_uid=job.key, reason=error).fetchone()
+        reason = {"study_uid": job.key, "reason": error, "reason_code": reason_code}
+        quarantined = run(connection, "quarantine_stable_study", reason).fetchone()
         if quarantined is not None:
             run(connection, "drop_encodings", study_uid=job.key, model_ids=[])
     return state

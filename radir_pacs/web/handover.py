@@ -16,13 +16,13 @@ blueprint = Blueprint("handover", __name__)
 @blueprint.get("/api/studies/<study>/instances")
 def held(study: str) -> Response:
     """The SOP Instance UIDs that are held of a study; none of an unknown one. What is listed is durable (P1)."""
-    return jsonify({"study": study, "instances": services().catalogue.sop_uids_of(study)})
+    return jsonify({"study": study, "instances": services().catalogue.instances.sop_uids_of(study)})
 
 
 @blueprint.get("/api/studies/<study>/jobs/<int:number>")
 def job(study: str, number: int) -> Response:
     """How a pull of the study, or the sending of one of its reports, goes. Raises NotFound for other jobs."""
-    found = services().catalogue.job_progress(number)
+    found = services().catalogue.jobs.progress(number)
     if _study_of(found) != study:
         raise NotFound(f"the study has no job {number}")
     return jsonify(
@@ -36,11 +36,6 @@ def job(study: str, number: int) -> Response:
             "message": found.message,
         }
     )
-
-
-def job_url(study: str, number: int) -> str:
-    """Where to ask how a job goes."""
-    return f"/api/studies/{study}/jobs/{number}"
 
 
 def _study_of(found: JobProgress) -> str | None:

@@ -8,7 +8,7 @@ from io import BytesIO
 import pydicom
 from pydicom.dataset import Dataset
 
-from radir_pacs.intake import Intake
+from radir_pacs.intake.instances import Intake
 from radir_pacs.types import JobKind, JobState, StudyState
 from tests.fault.test_kills import Stack, broker_url, eventually, kill, stack
 from tests.integration.test_pull_study import pacs, trickle
@@ -28,7 +28,7 @@ def keep(stack: Stack, ds: Dataset) -> str:
 
 
 def state(stack: Stack, job_id: int) -> JobState:
-    return JobState(stack.catalogue.job_progress(job_id).state)
+    return JobState(stack.catalogue.jobs.progress(job_id).state)
 
 
 def running(stack: Stack) -> int:
@@ -75,5 +75,5 @@ def test_a_transfer_process_that_is_killed_sends_again_what_it_had_not_ended(sta
         sent = stack.catalogue.jobs.enqueue(JobKind.SEND, uid)
         stack.start("radir_workers", "transfer")
         eventually(lambda: state(stack, sent) is JobState.DONE, stack)
-        eventually(lambda: stack.catalogue.job_progress(pull).attempt >= 2, stack)
+        eventually(lambda: stack.catalogue.jobs.progress(pull).attempt >= 2, stack)
     assert [ds.SOPInstanceUID for ds in got] == [uid]

@@ -248,10 +248,10 @@ def test_a_failure_has_a_code_until_the_job_goes_well(catalogue: Catalogue) -> N
     assert job is not None and job.max_attempts == 7
     catalogue.jobs.enqueue(JobKind.SEND, "2.25.1")  # asked for again: the next attempt is due at once
     catalogue.jobs.fail(job, "the PACS is too slow", reason_code=ReasonCode.PEER_TOO_SLOW)
-    found = catalogue.job_progress(job.id)
+    found = catalogue.jobs.progress(job.id)
     assert (found.state, found.reason_code, found.message) == ("PENDING", "PEER_TOO_SLOW", "the PACS is too slow")
     again = catalogue.jobs.claim(job.id, "test")
     assert again is not None
     catalogue.jobs.finish(again, "sent")
-    found = catalogue.job_progress(job.id)
+    found = catalogue.jobs.progress(job.id)
     assert (found.state, found.reason_code, found.message) == (JobState.DONE, None, "sent")

@@ -20,7 +20,7 @@ import requests
 from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
 
-from radir_pacs.intake import Intake
+from radir_pacs.intake.instances import Intake
 from radir_pacs.types import JobKind, StudyState
 from radir_workers.bounded_answer import AnswerBounds
 from radir_workers.pull_study import Pacs, PullStudy
@@ -115,7 +115,7 @@ def test_a_peer_that_fails_three_times_loses_no_study(fault: str, web: Web, peer
         peer.answers.clear()
         with peer.listening(port):
             wait_for_queue(orthanc, waiting=0, handed_over=1)
-    assert web.catalogue.sop_uids_of(study) == sorted(uids)
+    assert web.catalogue.instances.sop_uids_of(study) == sorted(uids)
 
 
 def test_half_a_study_is_not_a_study_and_what_came_is_not_sent_twice(web: Web, peer: Peer, tmp_path: Path) -> None:
@@ -128,14 +128,14 @@ def test_half_a_study_is_not_a_study_and_what_came_is_not_sent_twice(web: Web, p
         with orthanc_with_plugin(folder, web_port=web.settings.web_port, listener_port=port) as orthanc:
             for file in files:
                 orthanc.store(file)
-            eventually(lambda: len(web.catalogue.sop_uids_of(study)) == INSTANCES - 1)
+            eventually(lambda: len(web.catalogue.instances.sop_uids_of(study)) == INSTANCES - 1)
             eventually(lambda: "1 of 5" in (orthanc.get("/radir/status")["queue"]["last_error"] or ""))
             wait_for_queue(orthanc, waiting=1, handed_over=0)
             orthanc.process.kill()
         peer.answers.clear()
         with orthanc_with_plugin(folder, web_port=web.settings.web_port, listener_port=port) as orthanc:
             wait_for_queue(orthanc, waiting=0, handed_over=1)
-    assert web.catalogue.sop_uids_of(study) == sorted(uids)
+    assert web.catalogue.instances.sop_uids_of(study) == sorted(uids)
     assert {peer.got[uid] for uid in uids if uid != refused} == {1}, "what we hold is not sent again"
 
 
@@ -154,7 +154,7 @@ def test_a_peer_that_says_success_and_keeps_nothing_is_not_believed(web: Web, pe
         wait_for_queue(orthanc, waiting=1, handed_over=0)
         peer.answers.clear()
         wait_for_queue(orthanc, waiting=0, handed_over=1)
-    assert web.catalogue.sop_uids_of(study) == sorted(uids)
+    assert web.catalogue.instances.sop_uids_of(study) == sorted(uids)
 
 
 def test_an_instance_that_was_overwritten_in_orthanc_is_sent_again(web: Web, peer: Peer, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_pull_that_fails_is_asked_for_again(serve: Callable[..., Web], tmp_pat
             return "PEER_TOO_LARGE" in (orthanc.get("/radir/status")["queue"]["last_error"] or "")
 
         eventually(failed)
-        assert web.catalogue.sop_uids_of(study) == []
+        assert web.catalogue.instances.sop_uids_of(study) == []
         queue = orthanc.get("/radir/status")["queue"]
         assert (queue["waiting"], queue["handed_over"]) == (1, 0)
         attempt = pulling(web, url, wide)
@@ -216,7 +216,7 @@ def test_a_pull_that_fails_is_asked_for_again(serve: Callable[..., Web], tmp_pat
             return orthanc.get("/radir/status")["queue"]["handed_over"] == 1
 
         eventually(handed_over)
-    assert web.catalogue.sop_uids_of(study) == sorted(uids)
+    assert web.catalogue.instances.sop_uids_of(study) == sorted(uids)
     assert web.catalogue.studies.get(study).state is StudyState.STABLE
 
 
@@ -241,14 +241,14 @@ def test_a_deletion_in_orthanc_means_what_is_set(meaning: str, web: Web, peer: P
         gone = orthanc.study_of(deleted)
         orthanc.ask("DELETE", f"/studies/{gone}")
         if meaning == "follow":
-            eventually(lambda: web.catalogue.sop_uids_of(deleted) == [])
+            eventually(lambda: web.catalogue.instances.sop_uids_of(deleted) == [])
             wait_for_queue(orthanc, waiting=0, handed_over=1)
         else:  # two more looks at the log of changes, which the next study shows
             _, _, (later,) = study_of(tmp_path / "later", 1)
             orthanc.store(later)
             wait_for_queue(orthanc, waiting=0, handed_over=3)
-            assert len(web.catalogue.sop_uids_of(deleted)) == 2
-    assert len(web.catalogue.sop_uids_of(kept)) == 1
+            assert len(web.catalogue.instances.sop_uids_of(deleted)) == 2
+    assert len(web.catalogue.instances.sop_uids_of(kept)) == 1
 
 
 def test_jobs_in_orthanc_are_few_when_nobody_is_there(tmp_path: Path) -> None:

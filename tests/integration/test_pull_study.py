@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import NotFound, PeerFailed, SettingError
-from radir_pacs.intake import Intake
+from radir_pacs.intake.instances import Intake
 from radir_pacs.reasons import ReasonCode
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Job, JobKind, JobState, StudyState
 from radir_workers import bounded_answer
 from radir_workers.bounded_answer import AnswerBounds, Meter
@@ -139,7 +139,7 @@ def failing(here: Here, url: str, bounds: AnswerBounds) -> tuple[ReasonCode, flo
     began = time.monotonic()
     with pytest.raises(PeerFailed) as caught:
         here.pull(url, "1.2.3", bounds)
-    assert here.catalogue.sop_uids_of("1.2.3") == []
+    assert here.catalogue.instances.sop_uids_of("1.2.3") == []
     assert not list(here.blobs.incoming_folder.iterdir()), "nothing half taken stays"
     return caught.value.reason_code, time.monotonic() - began
 
@@ -233,12 +233,12 @@ def test_half_a_study_is_no_study(here: Here) -> None:
     whole = PART + first + b"\r\n" + PART + second + b"\r\n--b--\r\n"
     with pacs(lambda send: send(whole[:-1000])) as url, pytest.raises(PeerFailed):
         here.pull(url, "1.2.3")
-    assert len(here.catalogue.sop_uids_of("1.2.3")) == 1
+    assert len(here.catalogue.instances.sop_uids_of("1.2.3")) == 1
     assert here.catalogue.studies.get("1.2.3").state is StudyState.RECEIVING
     here.fail_open_job("1.2.3")
     with pacs(lambda send: send(whole)) as url:
         here.pull(url, "1.2.3")
-    assert len(here.catalogue.sop_uids_of("1.2.3")) == 2
+    assert len(here.catalogue.instances.sop_uids_of("1.2.3")) == 2
     assert here.catalogue.studies.get("1.2.3").state is StudyState.STABLE
 
 
@@ -249,7 +249,7 @@ def test_what_is_refused_makes_the_pull_fail_and_stands_among_the_refusals(here:
     body = b"".join(PART + part + b"\r\n" for part in parts) + b"--b--\r\n"
     with pacs(lambda send: send(body)) as url:
         job = here.pull(url, "1.2.3")
-    found = here.catalogue.job_progress(job.id)
+    found = here.catalogue.jobs.progress(job.id)
     assert (found.state, found.reason_code) == (JobState.FAILED, ReasonCode.PEER_INCOMPLETE)
     assert found.message == "1 instances kept, 3 refused"
     assert len(here.catalogue.refusals.recent()) == 3
@@ -262,7 +262,7 @@ def test_one_instance_may_come_without_a_multipart_body(here: Here) -> None:
     ds = radiograph()
     with pacs(lambda send: send(part10(ds)), "application/dicom") as url:
         here.pull(url, ds.StudyInstanceUID)
-    assert here.catalogue.sop_uids_of(ds.StudyInstanceUID) == [ds.SOPInstanceUID]
+    assert here.catalogue.instances.sop_uids_of(ds.StudyInstanceUID) == [ds.SOPInstanceUID]
 
 
 def test_by_tls_it_is_the_same(here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +288,7 @@ def test_by_tls_it_is_the_same(here: Here, tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "public.pem"))
         here.fail_open_job(ds.StudyInstanceUID)
         here.pull(url, ds.StudyInstanceUID)
-    assert here.catalogue.sop_uids_of(ds.StudyInstanceUID) == [ds.SOPInstanceUID]
+    assert here.catalogue.instances.sop_uids_of(ds.StudyInstanceUID) == [ds.SOPInstanceUID]
     with pacs(trickle, certificate=certificate) as url:
         bounds = AnswerBounds(most_bytes=MIB, least_bytes_s=0, deadline_s=1)
         assert failing(here, url, bounds)[0] is ReasonCode.PEER_TOO_SLOW

@@ -10,12 +10,12 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from radir_pacs.blobs import YOUNG_S, BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError
 from radir_pacs.index import partition_folder
 from radir_pacs.index.writer import GRACE_S
+from radir_pacs.storage.blobs import YOUNG_S, BlobStore
 from radir_pacs.types import JobKind, StudyState
 from radir_workers.app import QUEUE, TRANSFER_QUEUE, make_app
 from radir_workers.index_partition import IndexPartition
@@ -255,6 +255,7 @@ def test_what_waits_for_other_machines_has_a_queue_of_its_own_and_leaves_room(
     """A hundred pulls from a slow PACS hold up neither the network nor a report that somebody saves."""
     pulls = [catalogue.jobs.enqueue(JobKind.PULL, f"2.25.{n}") for n in range(100)]
     sent = catalogue.jobs.enqueue(JobKind.SEND, "2.25.7")
+    committed = catalogue.jobs.enqueue(JobKind.COMMITMENT, "1")
     work = catalogue.jobs.enqueue(JobKind.INDEX, "m/chest")
     rung: list[tuple[int, str]] = []
     relay = Relay(
@@ -266,7 +267,8 @@ def test_what_waits_for_other_machines_has_a_queue_of_its_own_and_leaves_room(
     )
     relay.round()
     room = settings.transfer_threads - 1
-    assert rung == [(work, QUEUE), *((job_id, TRANSFER_QUEUE) for job_id in pulls[:room]), (sent, TRANSFER_QUEUE)]
+    transfers = [*pulls[:room], sent, committed]
+    assert rung == [(work, QUEUE), *((job_id, TRANSFER_QUEUE) for job_id in transfers)]
     for job_id in pulls[:room]:
         assert catalogue.jobs.claim(job_id, "transfer") is not None
     rung.clear()

@@ -149,7 +149,7 @@ def test_a_report_that_was_deleted_meanwhile_is_not_tried_again(serve: Callable[
         web.catalogue, web.blobs, destination=web.settings.return_destination, calling_ae_title="RADIR", budget_s=1.0
     )
     Runner(web.catalogue, {JobKind.SEND: use_case}, worker="test", lease_s=60).run(job_id)
-    found = web.catalogue.job_progress(job_id)
+    found = web.catalogue.jobs.progress(job_id)
     assert (found.state, found.reason_code, found.attempt) == (JobState.FAILED, "NOT_FOUND", 1)
 
 

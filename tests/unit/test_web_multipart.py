@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from email import message_from_bytes
 from io import BytesIO
 from pathlib import Path
@@ -10,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radir_pacs.multipart import BrokenMultipart, MultipartReader
-from radir_pacs.web.multipart import FileSlice, MultipartWriter, OutgoingPart
+from radir_pacs.multipart import MOST_PARTS, BrokenMultipart, MultipartReader, TooManyParts
+from radir_pacs.web.dicomweb.multipart import FileSlice, MultipartWriter, OutgoingPart
 
 
 class Trickle(BytesIO):
@@ -66,6 +67,21 @@ def test_boundaries_are_checked(boundary: str) -> None:
         MultipartReader(BytesIO(b""), boundary)
 
 
+def test_a_body_of_countless_tiny_parts_is_refused() -> None:
+    """A million of them fit into a few MB and would keep a thread busy for half a minute."""
+    parts = together(*[b""] * MOST_PARTS)
+    assert sum(1 for _ in MultipartReader(BytesIO(parts), "b")) == MOST_PARTS
+    one_more = MultipartReader(BytesIO(b"--b\r\n\r\n\r\n" + parts), "b")
+    read = 0
+    with pytest.raises(TooManyParts, match="more than 10000 parts"):
+        for _ in one_more:
+            read += 1
+    assert read == MOST_PARTS
+    assert len(list(MultipartReader(BytesIO(together(b"", b"")), "b", most_parts=2))) == 2
+    with pytest.raises(TooManyParts):
+        list(MultipartReader(BytesIO(together(b"", b"", b"")), "b", most_parts=2))
+
+
 def test_a_large_body_is_never_held_whole() -> None:
     class Zeros(BytesIO):
         left = 64 << 20
@@ -95,10 +111,21 @@ def test_what_is_written_is_read_back_and_its_length_is_known(tmp_path: Path) ->
     ]
     writer = MultipartWriter(parts, "application/dicom")
     body = b"".join(writer)
-    assert writer.content_length == len(body)
+    assert writer.length_of(parts) == len(body)
     message = message_from_bytes(f"Content-Type: {writer.content_type}\r\n\r\n".encode() + body)
     payloads = [part.get_payload(decode=True) for part in message.get_payload()]  # type: ignore[union-attr]
     assert payloads == [bytes(range(200)), b"bytes", bytes(range(10, 15))]
-    late = OutgoingPart(content_type="a/b", body=lambda: b"made late")
-    assert MultipartWriter([late], "a/b").content_length is None
-    assert b"made late" in b"".join(MultipartWriter([late], "a/b"))
+
+
+def test_parts_are_made_in_turn() -> None:
+    made = []
+
+    def parts() -> Iterator[OutgoingPart]:
+        for name in (b"one", b"two"):
+            made.append(name)
+            yield OutgoingPart(content_type="a/b", body=name)
+
+    body = iter(MultipartWriter(parts(), "a/b"))
+    assert made == []
+    assert [next(body), next(body)][1] == b"one"
+    assert made == [b"one"]

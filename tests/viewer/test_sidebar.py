@@ -16,7 +16,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from radir_pacs import anatomy
 from radir_pacs.config import to_environment
 from radir_pacs.types import ImageKind
-from radir_pacs.web import sidebar
+from radir_pacs.web.sidebar import routes as sidebar
 from tests.services import ROOT
 from tests.viewer.conftest import FOCUSED, HOSTILE_NAME, HOSTILE_REPORT, Archive, picture_of, serious_issues
 
