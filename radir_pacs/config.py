@@ -95,7 +95,13 @@ class Settings:
     )
     max_request_mib: int = _setting(1024, "Largest request body of the web service, MiB.", low=1, high=_MOST_MIB)
     result_limit: int = _setting(10, "Similar cases answered when the request names no limit.", low=1)
-    result_limit_max: int = _setting(200, "Most rows of one answer, whatever the request asks.", low=1)
+    result_limit_max: int = _setting(200, "Most similar cases of one answer, whatever the request asks.", low=1)
+    qido_limit_max: int = _setting(
+        5000,
+        "Most rows of one QIDO-RS answer, and how many a request without a limit gets; the rest follows by offset.",
+        low=1,
+        high=100_000,
+    )
     min_cases: int = _setting(5, "A partition with fewer cases than this answers from its parent region.", low=1)
 
     worker_processes: int = _setting(1, "Celery worker processes.", low=1, high=64)

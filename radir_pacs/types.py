@@ -29,6 +29,19 @@ class ImageKind(StrEnum):
     CT = "CT"
 
 
+RADIOGRAPH_MODALITIES = frozenset({"CR", "DX", "RG"})  # PS3.3 C.7.3.1.1.1
+
+
+def modalities_of_kind(kind: ImageKind) -> frozenset[str]:
+    """The values of Modality that images of this kind have."""
+    return RADIOGRAPH_MODALITIES if kind is ImageKind.CXR else frozenset({"CT"})
+
+
+def kind_of_modality(modality: str | None) -> ImageKind | None:
+    """The kind of image that a Modality stands for; None for one that we do not encode."""
+    return next((kind for kind in ImageKind if modality in modalities_of_kind(kind)), None)
+
+
 class View(StrEnum):
     FRONTAL = "FRONTAL"
     LATERAL = "LATERAL"
@@ -138,6 +151,7 @@ class InstanceHeader:
     columns_px: int | None = None
     frames: int = 1
     notes: tuple[HeaderNote, ...] = ()
+    source: str = ""  # calling AE title, or the route it came by; known of what is stored
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -103,7 +103,7 @@ class _IntactFiles(Mapping[str, Path]):
 class _Decoder(PixelDecoder):
     given_up: threading.Event | None = None
 
-    def decode(self, path: Path) -> DecodedFrames:
+    def decode(self, path: Path, *, coloured: bool = False) -> DecodedFrames:
         if self.given_up is not None and self.given_up.is_set():
             raise GivenUp
-        return super().decode(path)
+        return super().decode(path, coloured=coloured)

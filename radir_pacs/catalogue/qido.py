@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import IntEnum
 from typing import Any, LiteralString
 
 from psycopg import errors
 
-from radir_pacs.catalogue.database import Row
+from radir_pacs.catalogue.database import Connection, Row
 from radir_pacs.catalogue.names import folded, spelt_alike
 from radir_pacs.catalogue.part import Part
 from radir_pacs.catalogue.rows import CatalogueSeries, StoredInstance
@@ -26,6 +26,7 @@ from radir_pacs.study_attributes import COUNTED, STUDY_ATTRIBUTES
 from radir_pacs.types import CatalogueStudy
 
 SEARCH_TIMEOUT_S = 10
+_ROWS_A_FETCH = 200
 
 
 class QidoLevel(IntEnum):
@@ -48,7 +49,10 @@ class Match:
 
 @dataclass(frozen=True, kw_only=True)
 class QidoQuery:
-    """A search at ``level``, inside one study or series when these are given. ``limit`` 0 only counts."""
+    """A search at ``level``, inside one study or series when these are given. ``limit`` 0 only counts.
+
+    ``tags``: which attributes of the stored header the rows carry; None: all of them, bulk data aside.
+    """
 
     level: QidoLevel
     limit: int
@@ -57,6 +61,7 @@ class QidoQuery:
     series_uid: str | None = None
     matches: tuple[Match, ...] = ()
     fuzzy: bool = False
+    tags: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,10 +186,15 @@ class Qido(Part):
                 total = counted["total"] if counted else 0
                 if total <= query.offset or query.limit == 0:
                     return QidoPage(rows=(), total=total)
-                rows = connection.execute(page.encode(), [*params, query.limit, query.offset]).fetchall()
+                # A cursor of the server: headers are cut to what is asked for before many of them are in memory (P6).
+                with connection.cursor(name="qido") as cursor:
+                    cursor.execute(page.encode(), [*params, query.limit, query.offset])
+                    cursor.itersize = _ROWS_A_FETCH
+                    rows = tuple(_row(row, query) for row in cursor)
+                rows = _counted(connection, rows)
             except errors.QueryCanceled:
                 raise TooLarge("the search takes too long; narrow it down") from None
-        return QidoPage(rows=tuple(_row(row, query.level) for row in rows), total=total)
+        return QidoPage(rows=rows, total=total)
 
 
 def _where(query: QidoQuery) -> _Condition:
@@ -199,18 +209,21 @@ def _where(query: QidoQuery) -> _Condition:
 
 def _columns(level: QidoLevel) -> str:
     columns = [f"s.{name}" for name in _STUDY_COLUMNS]
-    columns += [f"{_SERIES_COUNT} AS series_count", f"{_INSTANCE_COUNT} AS instance_count"]
+    columns += ["0 AS series_count", "0 AS instance_count"]  # of the whole page at once: see _counted
     if level >= QidoLevel.SERIES:
         columns += [f"e.{name} AS e_{name}" for name in _SERIES_COLUMNS.split()]
-        columns.append(f"{_SERIES_INSTANCES} AS e_instance_count")
+        columns.append("0 AS e_instance_count")
     if level >= QidoLevel.INSTANCE:
         columns += [f"i.{name} AS i_{name}" for name in _INSTANCE_COLUMNS.split()]
     return ", ".join([*columns, f"{_SAMPLE[level]} AS attributes"])
 
 
-def _row(row: Row, level: QidoLevel) -> QidoRow:
+def _row(row: Row, query: QidoQuery) -> QidoRow:
     series = instance = None
-    attributes = row["attributes"] or {}
+    level = query.level
+    attributes = {
+        tag: found for tag, found in (row["attributes"] or {}).items() if query.tags is None or tag in query.tags
+    }
     if level >= QidoLevel.SERIES:
         series = CatalogueSeries(**{name: row[f"e_{name}"] for name in (*_SERIES_COLUMNS.split(), "instance_count")})
     if level >= QidoLevel.INSTANCE:
@@ -218,6 +231,32 @@ def _row(row: Row, level: QidoLevel) -> QidoRow:
             attributes=attributes, **{name: row[f"i_{name}"] for name in _INSTANCE_COLUMNS.split()}
         )
     return QidoRow(study=study_of(row), series=series, instance=instance, attributes=attributes)
+
+
+def _counted(connection: Connection, rows: tuple[QidoRow, ...]) -> tuple[QidoRow, ...]:
+    """``rows`` with their numbers of series and instances, counted once a study and not once a row."""
+    studies = list({row.study.study_uid for row in rows})
+    series = list({row.series.series_uid for row in rows if row.series is not None})
+    n_series, n_instances, n_in_series = (
+        {found["uid"]: found["n"] for found in connection.execute(sql, [uids])}
+        for sql, uids in (
+            ("SELECT study_uid AS uid, count(*) AS n FROM series WHERE study_uid = ANY(%s) GROUP BY 1", studies),
+            ("SELECT study_uid AS uid, count(*) AS n FROM instance WHERE study_uid = ANY(%s) GROUP BY 1", studies),
+            ("SELECT series_uid AS uid, count(*) AS n FROM instance WHERE series_uid = ANY(%s) GROUP BY 1", series),
+        )
+    )
+    return tuple(
+        replace(
+            row,
+            study=replace(
+                row.study,
+                series_count=n_series.get(row.study.study_uid, 0),
+                instance_count=n_instances.get(row.study.study_uid, 0),
+            ),
+            series=row.series and replace(row.series, instance_count=n_in_series.get(row.series.series_uid, 0)),
+        )
+        for row in rows
+    )
 
 
 def _condition(match: Match, query: QidoQuery) -> _Condition:

@@ -8,6 +8,7 @@ import re
 from datetime import date
 from pathlib import Path
 
+from radir_pacs.dicom.bulk_data import name_bulk_data
 from radir_pacs.dicom.elements import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
@@ -50,6 +51,7 @@ def read_header(
         notes.append(HeaderNote.META_DIFFERS)
     if _pixels_truncated(parsed, attributes):
         notes.append(HeaderNote.PIXELS_TRUNCATED)
+    name_bulk_data(attributes, parsed.elements)
     return header_of(attributes, parsed.transfer_syntax_uid, tuple(notes))
 
 

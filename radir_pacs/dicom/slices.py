@@ -26,7 +26,7 @@ class Cause(StrEnum):
     """What is wrong with an attribute that a slice needs. The value is how a reason words it."""
 
     MISSING = "is missing"
-    NO_NUMBERS = "has not the numbers it should"
+    UNREADABLE = "cannot be read"
     IMPOSSIBLE = "is impossible"
     OTHER_UNIT = "is not HU"
 
@@ -145,7 +145,7 @@ def _plane(header: InstanceHeader, path: Path, frame: int, sources: Sequence[Rea
 
 def _unread(sources: Sequence[Readable], keyword: str) -> Flaw:
     written = any(values(source, keyword) for source in sources)
-    return Flaw(keyword=keyword, cause=Cause.NO_NUMBERS if written else Cause.MISSING)
+    return Flaw(keyword=keyword, cause=Cause.UNREADABLE if written else Cause.MISSING)
 
 
 def _not_hounsfield(sources: Sequence[Readable]) -> Flaw | None:
@@ -153,7 +153,7 @@ def _not_hounsfield(sources: Sequence[Readable]) -> Flaw | None:
     if _first(sources, "RescaleSlope", 1) is None:
         return _unread(sources, "RescaleSlope")
     if _first(sources, "RescaleIntercept", 1) is None and any(values(each, "RescaleIntercept") for each in sources):
-        return Flaw(keyword="RescaleIntercept", cause=Cause.NO_NUMBERS)
+        return Flaw(keyword="RescaleIntercept", cause=Cause.UNREADABLE)
     if _text(sources, "RescaleType").upper() not in ("", "HU"):
         return Flaw(keyword="RescaleType", cause=Cause.OTHER_UNIT)
     return None

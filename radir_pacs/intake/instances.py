@@ -20,6 +20,7 @@ from radir_pacs.dicom.file_head import head_for, is_headless
 from radir_pacs.dicom.header import header_of, read_header
 from radir_pacs.dicom.loop_guard import is_own_header
 from radir_pacs.dicom.same_content import same_content
+from radir_pacs.dicom.transfer_syntaxes import require_decodable
 from radir_pacs.errors import Conflict, DicomRefused, Differs, NotFound, RadirError, StorageFailed, TooLarge
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import BlobStore, IncomingBlob
@@ -84,6 +85,7 @@ class Intake:
                     dimse_status=MISMATCH,
                     reason_code=ReasonCode.MISMATCH,
                 )
+            require_decodable(header)
             with self._with_head(header, incoming) as whole:
                 sha256, size_bytes = whole.commit()
             stored = self._add(header, sha256, size_bytes, source)

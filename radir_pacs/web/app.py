@@ -11,7 +11,7 @@ from radir_pacs.query import Searcher
 from radir_pacs.storage.blobs import BlobStore
 
 from . import access_log, admin, auth, errors, health, paths
-from .dicomweb import capabilities, parameters, qido, rendered, similar, stow, wado
+from .dicomweb import capabilities, metadata, parameters, qido, rendered, similar, stow, wado
 from .pages import routes as pages
 from .pixels import SharedDecoder
 from .probe import Probe
@@ -20,7 +20,7 @@ from .services import BASE, Services
 from .sidebar import judgements, ohif, viewer
 from .sidebar import routes as sidebar
 
-_DICOMWEB = (qido, similar, stow, wado, rendered, capabilities)
+_DICOMWEB = (qido, similar, stow, wado, metadata, rendered, capabilities)
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",

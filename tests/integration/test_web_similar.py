@@ -225,9 +225,15 @@ def test_a_study_that_is_not_encoded_yet_is_503_and_a_skipped_one_409(web: Web) 
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_ready")
 
 
-@pytest.mark.parametrize("accept", ["text/html", "application/xml", "image/png", "application/dicom+xml"])
+@pytest.mark.parametrize("accept", ["text/html", "application/xml", "image/png"])
 def test_other_media_types_are_406(hospital: Web, accept: str) -> None:
     assert hospital.get(f"/studies/{uid(0)}/similar", accept).status_code == 406
+
+
+def test_rows_as_xml(hospital: Web) -> None:
+    answer = hospital.get(f"/studies/{uid(0)}/similar", 'multipart/related; type="application/dicom+xml"')
+    assert answer.status_code == 200
+    assert answer.content.count(b'privateCreator="RADIR SIMILAR CASES 1"') >= 6
 
 
 @pytest.mark.parametrize("accept", ["", "*/*", "application/json", "application/dicom;q=0.1, application/json"])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -24,6 +23,7 @@ from radir_pacs.types import F32, ImageKind, View, Volume
 from ..phantoms import SIZES, PhantomStudy, sample
 from ..phantoms.course import draw_patient
 from ..phantoms.statements import true_items
+from .shards import Shard, read_notes, read_shard, write_shard
 from .statements import mined
 from .studies import StudySet
 
@@ -83,13 +83,13 @@ def draw_phantoms(
 def _assembled(kind: ImageKind, seed: int, shards: Sequence[Path], patients: int) -> StudySet:
     images, views, who, reports = [], [], [], []
     for path in shards:
-        with np.load(path, allow_pickle=False) as shard:
-            keep = shard["patients"] < patients
-            images.append(shard["images"][keep])
-            views.append(shard["views"][keep])
-            who.append(shard["patients"][keep])
-            texts = json.loads(shard["reports"].tobytes())
-            reports += [text for text, kept in zip(texts, keep, strict=True) if kept]
+        shard, notes = read_shard(path), read_notes(path)
+        number = np.array(notes["patients"], np.int64)
+        keep = number < patients
+        images.append(shard.images[keep])
+        views.append(shard.views[keep])
+        who.append(number[keep])
+        reports += [text for text, kept in zip(notes["reports"], keep, strict=True) if kept]
     people = np.concatenate(who)
     truth = {int(index): true_items(draw_patient(seed, int(index))[1], kind) for index in np.unique(people)}
     return StudySet(
@@ -112,23 +112,18 @@ def _draw_shard(folders: Sequence[Path], ways: Sequence[Preprocessing], seed: in
 
 
 def _write_shard(path: Path, studies: Sequence[PhantomStudy], how: Preprocessing) -> None:
-    """Images of one kind and what belongs to them: views, patients, true severities, reports (JSON in UTF-8)."""
+    """Images of one kind, their views, whose they are, and their reports."""
     taken = [
         (study, volume)
         for study in studies
         for volume in _volumes(study, how.kind, lateral=study.index % LATERAL_EVERY == 0)
     ]
     reports = [study.ct_report if how.kind is ImageKind.CT else study.radiograph_report for study, _ in taken]
-    partial = path.with_suffix(f".partial-{os.getpid()}")
-    with partial.open("wb") as file:
-        np.savez(
-            file,
-            images=np.stack([preprocess(volume, how) for _, volume in taken]).astype(np.float16),
-            views=np.array([view_index(volume.kind, volume.view) for _, volume in taken], np.int64),
-            patients=np.array([study.index for study, _ in taken], np.int64),
-            reports=np.frombuffer(json.dumps(reports).encode(), np.uint8),
-        )
-    partial.replace(path)
+    shard = Shard(
+        images=np.stack([preprocess(volume, how) for _, volume in taken]).astype(np.float16),
+        views=np.array([view_index(volume.kind, volume.view) for _, volume in taken], np.int64),
+    )
+    write_shard(path, shard, {"patients": [study.index for study, _ in taken], "reports": reports})
 
 
 def _sample(kinds: frozenset[ImageKind], seed: int, index: int) -> PhantomStudy:

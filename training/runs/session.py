@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from radir_pacs.cli.output import progress
 from radir_pacs.encode import Bundle, NetworkConfig
 from radir_pacs.types import ImageKind
 
@@ -173,12 +173,11 @@ def _provenance(request: TrainingRequest) -> dict[str, Any]:
 @contextmanager
 def _progress(console: Console) -> Iterator[StartBar]:
     """Gives a function that opens a bar and returns what moves it."""
-    columns = (TextColumn("{task.description:<18}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[note]}"), console=console, disable=console.quiet) as progress:
+    with progress(console=console) as shown:
 
         def start_bar(title: str, total: float) -> Callable[[float, str], None]:
-            task = progress.add_task(title, total=total, note="")
-            return lambda done, note: progress.update(task, completed=done, note=note)
+            task = shown.add_task(title, total=total, note="")
+            return lambda done, note: shown.update(task, completed=done, note=note)
 
         yield start_bar
 

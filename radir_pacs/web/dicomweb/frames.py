@@ -11,14 +11,13 @@ from pydicom.encaps import get_frame
 
 from radir_pacs.dicom.elements import Bulk, Elements
 from radir_pacs.dicom.header import read_part10
+from radir_pacs.dicom.transfer_syntaxes import EXPLICIT_LITTLE, IMPLICIT_LITTLE, NATIVE
 from radir_pacs.errors import BadInput, DicomRefused, NotAcceptable, NotFound
 from radir_pacs.web.pixels import SharedDecoder
 
-from .accept import EXPLICIT_LITTLE, OCTETS, asked_for
+from .accept import OCTETS, asked_for
 from .multipart import Body, FileSlice
 
-IMPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
-NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG})
 FRAMES_A_REQUEST = 2000
 
 _JPEG = "1.2.840.10008.1.2.4."
@@ -30,6 +29,16 @@ MEDIA_OF_SYNTAX = {
     **dict.fromkeys([_JPEG + n for n in ("92", "93")], "image/jpx"),
     **dict.fromkeys([_JPEG + n for n in ("110", "111", "112")], "image/jxl"),
     **dict.fromkeys([_JPEG + n for n in ("201", "202", "203")], "image/jphc"),
+}
+# Names in use before the registered ones, or in the retired editions of PS3.18.
+_OTHER_NAMES = {
+    "image/x-dicom-rle": "image/dicom-rle",
+    "image/dicom+rle": "image/dicom-rle",
+    "image/x-jls": "image/jls",
+    "image/dicom+jpeg-ls": "image/jls",
+    "image/dicom+jpeg": "image/jpeg",
+    "image/dicom+jp2": "image/jp2",
+    "image/dicom+jpx": "image/jpx",
 }
 
 
@@ -54,8 +63,9 @@ def choose_form(stored_syntax: str, *, alone: bool) -> Form:
     own_media = MEDIA_OF_SYNTAX.get(stored_syntax)
     native = stored_syntax in NATIVE
     for asked in asked_for():
-        parts = asked.name in ("multipart/related", "*/*")
-        media = (asked.part or "*/*") if asked.name == "multipart/related" else asked.name
+        parts = asked.takes_parts
+        named = (asked.part or "*/*") if asked.name.startswith("multipart/") else asked.name
+        media = _OTHER_NAMES.get(named, named)
         if not parts and not alone:
             continue
         syntax = asked.transfer_syntax
@@ -65,7 +75,8 @@ def choose_form(stored_syntax: str, *, alone: bool) -> Form:
             if syntax in ("*", stored_syntax) and not native:
                 return Form(multipart=parts, media_type=OCTETS, transfer_syntax=stored_syntax)
         if own_media and media in (own_media, "image/*", "*/*") and syntax in (None, "*", stored_syntax):
-            return Form(multipart=parts, media_type=own_media, transfer_syntax=stored_syntax)
+            answered = named if named in _OTHER_NAMES else own_media
+            return Form(multipart=parts, media_type=answered, transfer_syntax=stored_syntax)
     raise NotAcceptable(f"available here: {OCTETS}" + (f", {own_media}" if own_media else ""))
 
 

@@ -14,10 +14,9 @@ import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from radir_pacs.dicom.transfer_syntaxes import DECODABLE, DEFLATED, IMPLICIT_LITTLE
 from radir_pacs.errors import DicomRefused, NotAcceptable
 from radir_pacs.web.pixels import SharedDecoder
-
-from .frames import DEFLATED, IMPLICIT_LITTLE, MEDIA_OF_SYNTAX, NATIVE
 
 TRANSCODED_BYTES = 512 << 20  # a larger file is only given as it is stored
 
@@ -35,11 +34,8 @@ _UNREADABLE = (
 )
 
 
-_DECODABLE = NATIVE | MEDIA_OF_SYNTAX.keys() | {"1.2.840.10008.1.2.8.1"}  # the last: deflated frames
-
-
 def can_transcode(transfer_syntax_uid: str, size_bytes: int) -> bool:
-    return size_bytes <= TRANSCODED_BYTES and transfer_syntax_uid in _DECODABLE
+    return size_bytes <= TRANSCODED_BYTES and transfer_syntax_uid in DECODABLE
 
 
 def explicit_little(path: Path, transfer_syntax_uid: str, decoder: SharedDecoder) -> bytes:
@@ -69,6 +65,8 @@ def _decode_pixels(ds: FileDataset, path: Path, decoder: SharedDecoder) -> None:
         ds.pop(tag, None)
     ds.add_new(0x7FE00010, "OB" if pixels.dtype.itemsize == 1 else "OW", raw + b"\0" * (len(raw) % 2))
     ds.BitsAllocated = pixels.dtype.itemsize * 8
+    if "BitsStored" in ds:
+        ds.HighBit = ds.BitsStored - 1  # whatever it was, the values now stand at the bottom
     ds.PhotometricInterpretation = decoded.photometric
     if pixels.ndim == 4:
         ds.PlanarConfiguration = 0
