@@ -33,7 +33,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Flaw:
-    """Why an image is no usable slice: ``cause`` is None for one that is no slice at all, such as a localizer."""
+    """Why an image is not a usable slice; ``cause`` is None for what is no slice at all, such as a localizer."""
 
     keyword: str
     cause: Cause | None
@@ -75,12 +75,12 @@ class Plane:
 
 
 def is_localizer(header: InstanceHeader) -> bool:
-    """Whether Image Type says scout (PS3.3 C.8.2.1.1.1)."""
+    """Whether Image Type marks a scout image (PS3.3 C.8.2.1.1.1)."""
     return any(str(word).upper() in _NOT_A_SLICE for word in values(header.attributes, "ImageType") if word)
 
 
 def planes_of(header: InstanceHeader, path: Path) -> list[Plane | Flaw]:
-    """The planes of one instance, each or its flaw; one flaw for scouts and colour pictures."""
+    """The planes of one instance, each usable or named by its flaw; a scout or colour picture is one flaw."""
     if is_localizer(header):
         return [LOCALIZER]
     if is_colour(header) or not header.rows_px or not header.columns_px:
