@@ -62,12 +62,15 @@ def placed(attributes: Readable, place: Callable[[str], str | None]) -> Attribut
     """``attributes`` with each relative BulkDataURI replaced by ``place`` of it; where that is None, without it."""
     made: Attributes = {}
     for tag, found in attributes.items():
+        if not isinstance(found, dict):
+            continue  # no element, as nothing that is stored may break an answer
         if "BulkDataURI" in found:
             uri = place(found["BulkDataURI"])
             if uri is not None:
                 made[tag] = {**found, "BulkDataURI": uri}
         elif found.get("vr") == "SQ" and "Value" in found:
-            made[tag] = {**found, "Value": [placed(item or {}, place) for item in found["Value"]]}
+            items = [item if isinstance(item, dict) else {} for item in found["Value"]]
+            made[tag] = {**found, "Value": [placed(item, place) for item in items]}
         else:
             made[tag] = found
     return made
