@@ -1,4 +1,4 @@
-"""Each process says in the catalogue that it lives, so that ``radir status`` can tell."""
+"""Each process says in the catalogue that it is alive; ``radir status`` shows it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import Processes
 from radir_pacs.errors import RadirError
 
 log = logging.getLogger(__name__)
@@ -17,20 +17,20 @@ INTERVAL_S = 2.0
 
 
 @contextmanager
-def pulse(catalogue: Catalogue, name: str, *, detail: str = "") -> Iterator[None]:
-    """Keep the row of process ``name`` fresh while the body runs; remove it after."""
+def process_heartbeat(processes: Processes, name: str, *, detail: str = "") -> Iterator[None]:
+    """Refresh the row of process ``name`` while the body runs; remove it afterwards."""
     done = threading.Event()
 
     def beat() -> None:
         while True:
             try:
-                catalogue.processes.say_alive(name, os.getpid(), "UP", detail)
-            except RadirError as error:  # the database is away for a moment: say so, go on
-                log.warning("pulse missed", extra={"error": error.code})
+                processes.say_alive(name, os.getpid(), "UP", detail)
+            except RadirError as error:  # the database is away for a moment: log it and go on
+                log.warning("heartbeat missed", extra={"error": error.code})
             if done.wait(INTERVAL_S):
                 return
 
-    thread = threading.Thread(target=beat, name="pulse", daemon=True)
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
     try:
         yield
@@ -38,6 +38,6 @@ def pulse(catalogue: Catalogue, name: str, *, detail: str = "") -> Iterator[None
         done.set()
         thread.join(INTERVAL_S)
         try:
-            catalogue.processes.say_gone(name, os.getpid())
-        except RadirError as error:  # its row falls silent, which says the same
+            processes.say_gone(name, os.getpid())
+        except RadirError as error:  # the row goes stale, which says the same
             log.warning("farewell missed", extra={"error": error.code})

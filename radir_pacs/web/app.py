@@ -40,14 +40,15 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_mib << 20
+    intake = Intake(catalogue, blobs, settings)
     app.extensions["radir"] = Services(
         settings=settings,
         catalogue=catalogue,
         searcher=searcher,
         blobs=blobs,
-        intake=Intake(catalogue, blobs, settings),
+        intake=intake,
         decoder=SharedDecoder(settings),
-        probe=Probe(catalogue.processes.all),
+        probes=(Probe("database", catalogue.processes.all), Probe("store", lambda: health.try_store(intake, blobs))),
         thumbnails=Recent(),
     )
     access_log.install(app)

@@ -28,7 +28,7 @@ class Services:
     blobs: BlobStore
     intake: Intake
     decoder: SharedDecoder
-    probe: Probe
+    probes: tuple[Probe, ...]
     thumbnails: Recent
 
     @property

@@ -69,14 +69,22 @@ def test_the_same_again_is_stored_and_listed(web: Web) -> None:
     assert len(again.json()[STORED]["Value"]) == 1
 
 
-def test_other_content_under_a_stored_uid_is_a_duplicate(web: Web) -> None:
+def test_other_pixels_under_a_stored_uid_are_a_duplicate(web: Web) -> None:
     ds = radiograph()
     post(web, part10(ds))
-    ds.PatientSex = "M"
+    ds.PatientSex, ds.PixelData = "M", bytes(len(ds.PixelData))
     answer = post(web, part10(ds))
     assert answer.status_code == 409
     assert reasons(answer) == [0x0111]
     assert web.catalogue.studies.get(ds.StudyInstanceUID).patient_sex == "F"
+
+
+def test_a_corrected_header_is_stored(web: Web) -> None:
+    ds = radiograph()
+    post(web, part10(ds))
+    ds.PatientSex = "M"
+    assert post(web, part10(ds)).status_code == 200
+    assert web.catalogue.studies.get(ds.StudyInstanceUID).patient_sex == "M"
 
 
 def test_some_stored_and_some_refused_is_202(web: Web) -> None:

@@ -152,13 +152,6 @@ def test_a_path_in_a_uid_is_refused(tmp_path: Path) -> None:
         read_header(write(tmp_path / "x", part10(body)))
 
 
-def test_a_meta_group_of_another_instance_is_a_mismatch(tmp_path: Path) -> None:
-    other = element(2, 3, "UI", b"1.9.9") + element(2, 0x10, "UI", b"1.2.840.10008.1.2.1")
-    with pytest.raises(DicomRefused, match="differs") as caught:
-        read_header(write(tmp_path / "x", b"\0" * 128 + b"DICM" + other + identified()))
-    assert caught.value.dimse_status == 0xA900
-
-
 def test_a_deflated_file_is_read(tmp_path: Path) -> None:
     deflate = zlib.compressobj(wbits=-15)
     packed = deflate.compress(identified()) + deflate.flush()

@@ -1,4 +1,4 @@
-"""Frames of a stored instance: cut from the file as they stand there, or decoded (PS3.18 10.4.1.1.6, table 8.7.3-5)."""
+"""Frames of a stored instance: as they are in the file, or decoded (PS3.18 10.4.1.1.6, table 8.7.3-5)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 from pydicom.encaps import get_frame
 
-from radir_pacs.dicom.elements import Bulk, Elements
+from radir_pacs.dicom.elements import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Bulk, Elements
 from radir_pacs.dicom.header import read_part10
+from radir_pacs.dicom.transfer_syntaxes import NATIVE
 from radir_pacs.errors import BadInput, DicomRefused, NotAcceptable, NotFound
 from radir_pacs.web.pixels import SharedDecoder
 
-from .accept import EXPLICIT_LITTLE, OCTETS, asked_for
+from .accept import OCTETS, asked_for
 from .multipart import Body, FileSlice
 
-IMPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
-NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG})
 FRAMES_A_REQUEST = 2000
 
 _JPEG = "1.2.840.10008.1.2.4."
@@ -45,7 +44,7 @@ OTHER_NAMES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """How frames are answered: as parts or alone, of which media type, in which transfer syntax."""
+    """How frames are returned: as parts or alone, in which media type and transfer syntax."""
 
     multipart: bool
     media_type: str
@@ -57,7 +56,7 @@ class Form:
 
 
 def choose_form(stored_syntax: str, *, alone: bool) -> Form:
-    """What the current request likes best of what we can answer; ``alone``: one frame may come as the whole body.
+    """The form that the current request prefers, of those we can offer. ``alone``: one frame may be the whole body.
 
     Raises NotAcceptable.
     """
@@ -139,4 +138,4 @@ def _encapsulated(path: Path, bulk: Bulk, number: int, frames: int) -> bytes:
         try:
             return get_frame(file, number - 1, number_of_frames=frames)
         except (ValueError, struct.error, EOFError) as error:
-            raise DicomRefused("the frames cannot be told apart in the pixel data") from error
+            raise DicomRefused("the frames cannot be separated in the pixel data") from error

@@ -139,7 +139,7 @@ def _predecessor(answer: SimilarCaseList) -> Dataset | None:
     if not own:
         return None
     newest = max(own, key=lambda instance: instance.received_at)
-    return pydicom.dcmread(context.blobs.path(newest.content_sha256))
+    return pydicom.dcmread(context.blobs.intact(newest.content_sha256))
 
 
 def _holds(attributes: Mapping[str, Any], text: str) -> bool:

@@ -13,6 +13,7 @@ from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, DicomRefused, RadirError, StorageFailed, TooLarge
 from radir_pacs.intake.instances import CONFLICT, StoreOutcome
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import IncomingBlob
 from radir_pacs.types import InstanceHeader
 from radir_pacs.web.content_coding import body_stream
@@ -112,7 +113,9 @@ def _keep(incoming: IncomingBlob, study: str | None) -> StoreOutcome:
         if study is not None:
             header = read_header(incoming.path)
             if header.study_uid != study:
-                raise DicomRefused("the instance belongs to another study than the path names")
+                raise DicomRefused(
+                    "the instance belongs to another study than the path names", reason_code=ReasonCode.MISMATCH
+                )
         outcome = intake.store(incoming, source=SOURCE)
     except RadirError as error:
         sop_uid = header.sop_uid if header else None

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 
 from flask import Blueprint, Response, stream_with_context
 
 from radir_pacs.catalogue import StoredInstance
-from radir_pacs.errors import NotAcceptable, NotFound, RadirError
+from radir_pacs.dicom.elements import EXPLICIT_BIG, IMPLICIT_LITTLE
+from radir_pacs.errors import BlobDamaged, NotAcceptable, NotFound, RadirError
 from radir_pacs.web.services import services
 
 from .accept import DICOM, EXPLICIT_LITTLE, asked_for, choose, multipart
-from .frames import EXPLICIT_BIG, IMPLICIT_LITTLE, choose_form, frame_bodies, parse_frame_list
+from .frames import choose_form, frame_bodies, parse_frame_list
 from .multipart import Body, MultipartWriter, OutgoingPart, chunks_of, size_of
-from .stored import blob_of, instance_at, instances_at, url_of
+from .stored import blob_of, instance_at, instances_at, url_of, whole_blob_of
 from .transcode import can_transcode, explicit_little
 
 log = logging.getLogger(__name__)
@@ -86,8 +88,8 @@ def _syntax_for(instance: StoredInstance, accepted: Sequence[str]) -> str | None
 
 
 def instance_part(instance: StoredInstance, syntax: str) -> OutgoingPart:
-    """The instance in that transfer syntax. Raises NotFound, DicomRefused."""
-    path = blob_of(instance)
+    """The instance in that transfer syntax. Raises NotFound, BlobDamaged, DicomRefused."""
+    path = whole_blob_of(instance)
     is_stored = syntax == instance.transfer_syntax_uid
     body: Body = path if is_stored else explicit_little(path, instance.transfer_syntax_uid, services().decoder)
     content_type = f"{DICOM}; transfer-syntax={syntax}"
@@ -95,15 +97,26 @@ def instance_part(instance: StoredInstance, syntax: str) -> OutgoingPart:
 
 
 def _many(instances: Sequence[StoredInstance]) -> Response:
-    """The instances as parts; 206 when some are not available as asked for, 406 when none is."""
+    """The instances as parts; 206 when some are damaged or not available as asked for."""
     accepted = _accepted_syntaxes()
     answered = [(instance, syntax) for instance in instances if (syntax := _syntax_for(instance, accepted))]
     if not answered:
         raise NotAcceptable("not available in the transfer syntax asked for; ask with transfer-syntax=*")
     status = 200 if len(answered) == len(instances) else 206
-    if len(answered) == 1 or all(syntax == instance.transfer_syntax_uid for instance, syntax in answered):
-        return _parts([instance_part(instance, syntax) for instance, syntax in answered], DICOM, status)
+    if len(answered) == 1:
+        return _parts([instance_part(*answered[0])], DICOM, status)
+    if all(syntax == instance.transfer_syntax_uid for instance, syntax in answered):
+        parts = list(_undamaged(answered))
+        if not parts:
+            raise BlobDamaged(answered[0][0].content_sha256)
+        return _parts(parts, DICOM, status if len(parts) == len(answered) else 206)
     return _parts(_made_in_turn(answered), DICOM, status)
+
+
+def _undamaged(answered: Sequence[tuple[StoredInstance, str]]) -> Iterator[OutgoingPart]:
+    for instance, syntax in answered:
+        with contextlib.suppress(BlobDamaged):  # listed in `radir problems`; the others are delivered
+            yield instance_part(instance, syntax)
 
 
 def _made_in_turn(answered: Sequence[tuple[StoredInstance, str]]) -> Iterator[OutgoingPart]:
@@ -112,8 +125,8 @@ def _made_in_turn(answered: Sequence[tuple[StoredInstance, str]]) -> Iterator[Ou
     for instance, syntax in answered:
         try:
             yield instance_part(instance, syntax)
-        except NotFound:
-            continue  # deleted meanwhile
+        except (NotFound, BlobDamaged):
+            continue  # deleted meanwhile, or damaged and listed in `radir problems`
         except RadirError as error:
             log.warning("sent as stored", extra={"sop_uid": instance.sop_uid, "code": error.code})
             yield instance_part(instance, instance.transfer_syntax_uid)

@@ -1,4 +1,4 @@
-"""The pulse goes on whatever the catalogue does, and takes its row along."""
+"""The heartbeat goes on whatever the catalogue does, and removes its row at the end."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import pytest
 
 from radir_pacs import process_heartbeat as module
 from radir_pacs.errors import StorageFailed
-from radir_pacs.process_heartbeat import pulse
+from radir_pacs.process_heartbeat import process_heartbeat
 
 
 class Away:
-    """A catalogue whose database is away for the first beats, and again at the end."""
+    """Processes of a catalogue whose database is away for the first beats, and again at the end."""
 
     def __init__(self, misses: int, *, farewell: bool) -> None:
         self.misses, self.farewell = misses, farewell
         self.heard: list[tuple[str, int, str, str]] = []
         self.gone: list[tuple[str, int]] = []
         self.alive = threading.Event()
+        self.processes = self  # the part of the catalogue that is asked
 
     def say_alive(self, name: str, pid: int, state: str, detail: str = "") -> None:
         if self.misses:
@@ -36,16 +37,16 @@ class Away:
 
 def test_missed_beats_are_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "INTERVAL_S", 0.01)
-    catalogue = Away(3, farewell=True)
-    with pulse(catalogue, "web", detail="here"):  # type: ignore[arg-type]
-        assert catalogue.alive.wait(10)
-    assert catalogue.heard[0] == ("web", os.getpid(), "UP", "here")
-    assert catalogue.gone == [("web", os.getpid())]
+    processes = Away(3, farewell=True)
+    with process_heartbeat(processes, "web", detail="here"):  # type: ignore[arg-type]
+        assert processes.alive.wait(10)
+    assert processes.heard[0] == ("web", os.getpid(), "UP", "here")
+    assert processes.gone == [("web", os.getpid())]
 
 
 def test_a_farewell_that_fails_hides_nothing() -> None:
-    catalogue = Away(0, farewell=False)
-    with pytest.raises(KeyError, match="the body's own"), pulse(catalogue, "web"):  # type: ignore[arg-type]
+    processes = Away(0, farewell=False)
+    with pytest.raises(KeyError, match="the body's own"), process_heartbeat(processes, "web"):  # type: ignore[arg-type]
         raise KeyError("the body's own")
-    with pulse(catalogue, "web"):  # type: ignore[arg-type]
+    with process_heartbeat(processes, "web"):  # type: ignore[arg-type]
         pass
