@@ -106,7 +106,7 @@ class Settings:
         secret=True,
     )
     cors_origins: tuple[str, ...] = _setting(
-        (), "Origins whose pages may call the DICOMweb service, as https://viewer.example; empty admits none."
+        (), "Origins whose pages may call the DICOMweb service, such as https://viewer.example; empty admits none."
     )
     trusted_proxies: tuple[str, ...] = _setting(
         (),
@@ -118,7 +118,7 @@ class Settings:
     result_limit_max: int = _setting(200, "Most similar cases of one answer, whatever the request asks.", low=1)
     qido_limit_max: int = _setting(
         5000,
-        "Most rows of one QIDO-RS answer, and how many a request without a limit gets; the rest follows by offset.",
+        "Most rows of one QIDO-RS answer, also for requests without a limit; the rest is reached by offset.",
         low=1,
         high=100_000,
     )
