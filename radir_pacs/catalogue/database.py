@@ -75,6 +75,10 @@ class Database:
         """A new pool connects at once; the old one would wait ever longer between attempts."""
         self._pool = self._make_pool()
 
+    def await_answer(self, within_s: float) -> bool:
+        """Whether the database answers, within ``within_s``."""
+        return self._watch.await_answer(within_s)
+
     def close(self) -> None:
         self._watch.close()
         self._pool.close()

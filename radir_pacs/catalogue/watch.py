@@ -47,7 +47,7 @@ class Watch:
         self._lock = threading.Lock()
         self._tickets: set[Ticket] = set()
         self._kept: psycopg.Connection[Any] | None = None
-        self._suspected, self._closed = threading.Event(), False
+        self._suspected, self._decided, self._closed = threading.Event(), threading.Event(), False
         self.is_away = False
         self._thread = threading.Thread(target=self._run, name="database watch", daemon=True)
         self._thread.start()
@@ -78,6 +78,15 @@ class Watch:
     def suspect(self) -> None:
         """Something failed: query the server now."""
         self._suspected.set()
+
+    def await_answer(self, within_s: float) -> bool:
+        """Whether the server answers, asking until it does: for those who know that it was started again."""
+        deadline = time.monotonic() + within_s
+        while self.is_away and time.monotonic() < deadline:
+            self._decided.clear()
+            self._suspected.set()
+            self._decided.wait(deadline - time.monotonic())
+        return not self.is_away
 
     def close(self) -> None:
         self._closed = True
@@ -111,6 +120,7 @@ class Watch:
                 self.is_away = True
                 self._on_away()
             self._cut()
+        self._decided.set()
 
     def _cut(self) -> None:
         """End every wait for an answer: each waiting thread sees its connection lost."""
