@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import Processes
 from radir_pacs.errors import RadirError
 
 log = logging.getLogger(__name__)
@@ -17,14 +17,14 @@ INTERVAL_S = 2.0
 
 
 @contextmanager
-def process_heartbeat(catalogue: Catalogue, name: str, *, detail: str = "") -> Iterator[None]:
+def process_heartbeat(processes: Processes, name: str, *, detail: str = "") -> Iterator[None]:
     """Refresh the row of process ``name`` while the body runs; remove it afterwards."""
     done = threading.Event()
 
     def beat() -> None:
         while True:
             try:
-                catalogue.processes.say_alive(name, os.getpid(), "UP", detail)
+                processes.say_alive(name, os.getpid(), "UP", detail)
             except RadirError as error:  # the database is away for a moment: log it and go on
                 log.warning("heartbeat missed", extra={"error": error.code})
             if done.wait(INTERVAL_S):
@@ -38,6 +38,6 @@ def process_heartbeat(catalogue: Catalogue, name: str, *, detail: str = "") -> I
         done.set()
         thread.join(INTERVAL_S)
         try:
-            catalogue.processes.say_gone(name, os.getpid())
+            processes.say_gone(name, os.getpid())
         except RadirError as error:  # the row goes stale, which says the same
             log.warning("farewell missed", extra={"error": error.code})

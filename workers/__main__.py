@@ -39,9 +39,10 @@ def worker(settings: Settings, name: str) -> None:
         encode = EncodeStudy(
             catalogue,
             blobs,
-            Encoders(settings, catalogue),
+            Encoders(settings, catalogue.models),
             decode_timeout_s=settings.decode_timeout_s,
             decode_memory_mib=settings.decode_memory_mib,
+            lut_shape_senders=settings.lut_shape_senders,
             look_ahead=settings.worker_processes == 1,
         )
         use_cases: dict[JobKind, UseCase] = {
@@ -66,7 +67,7 @@ def worker(settings: Settings, name: str) -> None:
         )
         app = make_app(settings, catalogue)
         register(app, runner.run)
-        with contextlib.closing(encode), process_heartbeat(catalogue, name):
+        with contextlib.closing(encode), process_heartbeat(catalogue.processes, name):
             serve(app, hostname=f"{name}-{os.getpid()}@radir")
 
 
@@ -78,7 +79,7 @@ def relay(settings: Settings, name: str) -> None:
     with Catalogue.open(settings) as catalogue:
         app = make_app(settings, catalogue)
         blobs = BlobStore(settings.home / "blobs")
-        with process_heartbeat(catalogue, name):
+        with process_heartbeat(catalogue.processes, name):
             Relay(catalogue, blobs, settings, lambda job_id: ring(app, job_id)).run(stop)
 
 
@@ -94,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
         {"worker": worker, "relay": relay}[args.role](settings, name)
     except RadirError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return error.exit_code
     return 0
 
 

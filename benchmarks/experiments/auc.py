@@ -6,10 +6,10 @@ import numpy as np
 
 from radir_training.data.statements import Mask
 from radir_training.evaluation.measures import F32, I64
-from radir_training.evaluation.resample import Bootstrap, Spread
+from radir_training.evaluation.resample import Bootstrap, Resampled
 
 
-def auc(scores: F32, there: Mask, bootstrap: Bootstrap, rows: I64) -> Spread:
+def auc(scores: F32, there: Mask, bootstrap: Bootstrap, rows: I64) -> Resampled:
     """The area under the ROC curve of ``scores`` [n] for ``there`` [n], ties counting half; NaN where all or none are.
 
     ``rows`` [n] are rows of the bootstrap's patients.
@@ -21,4 +21,4 @@ def auc(scores: F32, there: Mask, bootstrap: Bootstrap, rows: I64) -> Spread:
     with np.errstate(invalid="ignore", divide="ignore"):
         draws = won / (with_it.sum(axis=1) * without.sum(axis=1))
         mean = np.asarray(ahead.sum(dtype=np.float64) / ahead.size if ahead.size else np.nan, np.float64)
-    return Spread(mean, draws.astype(np.float32), np.asarray(len(there), np.int64))
+    return Resampled(mean, draws.astype(np.float32), np.asarray(len(there), np.int64))

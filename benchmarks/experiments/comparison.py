@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import results
 from radir_training.learning.recipe import ABLATIONS, RECIPES
 from radir_training.runs.held_out import MOST
 
@@ -40,7 +41,7 @@ class Page:
     name: str
     title: str
     recipes: tuple[str, ...]
-    rivals: tuple[str, ...]
+    baselines: tuple[str, ...]
     patients: dict[str, int]
     epochs: dict[str, int]
     work: Path
@@ -54,9 +55,10 @@ def train(page: Page, recipe: str, kind: str) -> str:
     out = page.bundle(recipe, kind)
     if (out / "manifest.json").is_file():
         told = json.loads((out / "manifest.json").read_text())["training"]
-        wanted = page.epochs[kind], f"{page.patients[kind]} of seed {TRAIN_SEED},"
+        wanted = page.epochs[kind], TRAIN_SEED, page.patients[kind]
+        made = told["recipe"]["epochs"], told["recipe"]["seed"], told.get("drawn")
         same = told["recipe"]["losses"] == RECIPES[recipe].losses
-        if told["recipe"]["epochs"] != wanted[0] or wanted[1] not in told["data"] or not same:
+        if made != wanted or not same:
             raise SystemExit(f"{out} was trained otherwise: remove it, or say another --work")
         return f"{recipe} {kind}: already there"
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +78,7 @@ def compared(page: Page) -> dict[str, Any]:
     for recipe in page.recipes:
         paths = ",".join(str(page.bundle(recipe, kind)) for kind in page.epochs)
         models.append(f"{recipe}={'global:' if recipe in GLOBAL else ''}{paths}")
-    command = [*RADIR, "compare", *models, *page.rivals, "--phantoms", str(EXAM_PATIENTS), "--seed", str(EXAM_SEED)]
+    command = [*RADIR, "compare", *models, *page.baselines, "--phantoms", str(EXAM_PATIENTS), "--seed", str(EXAM_SEED)]
     kinds = "both" if len(page.epochs) > 1 else next(iter(page.epochs))
     done = subprocess.run([*command, "--kind", kinds, "--json"], stdout=subprocess.PIPE, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
@@ -89,11 +91,11 @@ def manifests(page: Page, recipe: str) -> dict[str, Any]:
     return {kind: {**manifest["metrics"], "model_id": manifest["model_id"]} for kind, manifest in read.items()}
 
 
-def figures(found: dict[str, Any], judge: str, queries: str, title: str) -> list[str]:
+def figures(found: dict[str, Any], source: str, queries: str, title: str) -> list[str]:
     """One Markdown table: a row a metric, a column a model."""
     models = found["models"]
     lines = [f"### {title}", "", "| images | metric | " + " | ".join(models) + " |", "|---" * (len(models) + 2) + "|"]
-    for row in found["judges"][judge][queries]["metrics"]:
+    for row in found["judges"][source][queries]["metrics"]:
         cells = [_cell(row["models"][model]) for model in models]
         lines.append(
             f"| {row['kind']} | {row['region']}, {row['direction']}, {row['measure']}@{row['k']} | "
@@ -129,14 +131,14 @@ def _value(row: dict[str, Any], model: str) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def regions(page: Page, found: dict[str, Any], kind: str, metric: str, judge: str) -> list[str]:
+def regions(page: Page, found: dict[str, Any], kind: str, metric: str, source: str) -> list[str]:
     """Recall@5 of abnormal queries by region, from the manifests: on the patients each training kept apart."""
     measured = {recipe: found["held_out"][recipe][kind] for recipe in page.recipes}
     first = measured[page.recipes[0]]
     if first[metric]["recall"] is None:
-        return [f"{IMAGES[kind]}, {judge}: too few abnormal queries to judge a region.", ""]
+        return [f"{IMAGES[kind]}, {source}: too few abnormal queries to judge a region.", ""]
     columns = ["queries", "random", *page.recipes]
-    lines = [f"### {IMAGES[kind]}, Recall@5 of abnormal queries, {judge}", ""]
+    lines = [f"### {IMAGES[kind]}, Recall@5 of abnormal queries, {source}", ""]
     lines += ["| region | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for key, own in first[metric]["regions"].items():
         cells = [measured[recipe][metric]["regions"][key]["recall"] for recipe in page.recipes]
@@ -165,8 +167,8 @@ def written(page: Page, found: dict[str, Any]) -> str:
         "",
         f"Held-out synthetic patients ({EXAM_PATIENTS}, seed {EXAM_SEED}); trained in {passes} (seed {TRAIN_SEED}; a "
         f"fifth of them, at most {MOST}, kept apart for the manifests), one network and one "
-        'seed for all; the losses of "published" and "repaired" in one stage, as ours. Written by '
-        "`benchmarks/experiments/comparison.py`; intervals are of 95 %, bootstrap over patients; a random order is "
+        'seed for all; the losses of "published" and "repaired" in one stage, as ours. '
+        "Intervals are of 95 %, bootstrap over patients; a random order is "
         "exact. Decision support, not diagnosis.",
         "",
         f"## {found['ours']} wins, of {of} metrics",
@@ -176,9 +178,9 @@ def written(page: Page, found: dict[str, Any]) -> str:
     ]
     for other in found["models"][1:]:
         wins = [
-            tallies[judge][queries]["tally"][other]["wins"]
+            tallies[source][queries]["tally"][other]["wins"]
             for queries in ("abnormal", "all")
-            for judge in ("mined", "true")
+            for source in ("mined", "true")
         ]
         lines.append(f"| {other} | " + " | ".join(str(count) for count in wins) + " |")
     if found["without_text_tower"]:
@@ -225,7 +227,7 @@ def main() -> None:
             name="compare",
             title="Our recipe beside others",
             recipes=("ours", "unconditional", "published", "repaired"),
-            rivals=("random", "pixels", "hog"),
+            baselines=("random", "pixels", "hog"),
             patients={"cxr": args.cxr_patients, "ct": args.ct_patients},
             epochs={"cxr": args.cxr_epochs, "ct": args.ct_epochs},
             work=args.work,
@@ -234,7 +236,7 @@ def main() -> None:
             name="ablation",
             title="What each part of the recipe is worth",
             recipes=("ours", *ABLATIONS),
-            rivals=("random",),
+            baselines=("random",),
             patients={"cxr": args.ablation_patients},
             epochs={"cxr": args.ablation_epochs},
             work=args.work / "ablation",
@@ -243,16 +245,14 @@ def main() -> None:
     names = args.pages.split(",")
     if unknown := set(names) - set(pages):
         parser.error(f"there is no page {', '.join(sorted(unknown))}: choose from {', '.join(pages)}")
-    args.out.mkdir(parents=True, exist_ok=True)
     for page in (pages[name] for name in names):
         wanted = [(recipe, kind) for recipe in page.recipes for kind in page.epochs]
         with ThreadPoolExecutor(args.jobs) as pool:
             for line in pool.map(lambda pair, page=page: train(page, *pair), wanted):
                 print(line, flush=True)
         found = {**compared(page), "held_out": {recipe: manifests(page, recipe) for recipe in page.recipes}}
-        (args.out / f"{page.name}.json").write_text(json.dumps(found, separators=(",", ":")) + "\n")
-        (args.out / f"{page.name}.md").write_text(written(page, found) + "\n")
-        print(f"{args.out / page.name}.md: {found['ours']} wins {found['wins']} of {found['of']}")
+        path = results.write(args.out, page.name, found, written(page, found))
+        print(f"{path}: {found['ours']} wins {found['wins']} of {found['of']}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import results
 from radir_pacs.anatomy import ROOT
 from radir_pacs.encode import CONFIGS, Bundle, default_bundles
 from radir_pacs.encode.network import RadirNetwork
@@ -36,8 +36,8 @@ from radir_training.data.studies import StudySet
 from radir_training.evaluation.baselines import pixels
 from radir_training.evaluation.embeddings import Embeddings, encoded
 from radir_training.evaluation.exam import IMAGE_TO_IMAGE, Exam, region_name
-from radir_training.evaluation.measures import F32, F64, I64, KS, Question, earned, lines, ranked
-from radir_training.evaluation.resample import Bootstrap, Spread
+from radir_training.evaluation.measures import F32, F64, I64, KS, Question, lines, ranked, score
+from radir_training.evaluation.resample import Bootstrap, Resampled
 from radir_training.learning.recipe import Recipe
 from radir_training.learning.train import train
 
@@ -77,7 +77,7 @@ def centred_on(bundle: Bundle, data: StudySet, seed: int, batch: int = 64) -> Bu
 
 
 @dataclass(frozen=True)
-class Material:
+class EvaluationData:
     """The judged collection, the other two together, and its exam at the regions that enough of it speaks about."""
 
     cohen: StudySet
@@ -86,7 +86,7 @@ class Material:
     regions: tuple[str, ...]
 
     @classmethod
-    def read(cls, data: Path, cache: Path, console: Console) -> Material:
+    def read(cls, data: Path, cache: Path, console: Console) -> EvaluationData:
         def collection(name: str) -> StudySet:
             return folder_set(TINY, CXR, data / name, cache=cache, tell=lambda line: console.print(f"{name}: {line}"))
 
@@ -99,7 +99,7 @@ class Material:
 
 
 def _abnormal(exam: Exam, key: str) -> Mask:
-    rows = exam.judges[0].abnormal(key)
+    rows = exam.sources[0].abnormal(key)
     assert rows is not None, "whoever judges by statements knows"
     return rows
 
@@ -152,16 +152,16 @@ class Marks:
     """Every model's figures [columns] in every region and, under "mean", over the regions below the whole chest."""
 
     queries: Mapping[str, tuple[int, int]]  # abnormal ones, and those of them that a recall has a match for
-    spreads: Mapping[str, Mapping[str, Spread]]  # by model, then by region
+    spreads: Mapping[str, Mapping[str, Resampled]]  # by model, then by region
 
 
-def judged(material: Material, models: Mapping[str, Scores | None]) -> Marks:
+def judged(material: EvaluationData, models: Mapping[str, Scores | None]) -> Marks:
     """None is a random order, in expectation."""
     bootstrap = Bootstrap(material.exam.patients, seed=0)
     queries: dict[str, tuple[int, int]] = {}
-    spreads: dict[str, dict[str, Spread]] = {name: {} for name in models}
+    spreads: dict[str, dict[str, Resampled]] = {name: {} for name in models}
     for key in material.regions:
-        question, _ = material.exam.question(material.exam.judges[0], IMAGE_TO_IMAGE, key)
+        question, _ = material.exam.question(material.exam.sources[0], IMAGE_TO_IMAGE, key)
         abnormal = _abnormal(material.exam, key)
         rows = np.flatnonzero(abnormal & (question.relevance != UNDEFINED).any(axis=1))
         asked = Question(question.relevance[rows], question.matches[rows])
@@ -174,9 +174,9 @@ def judged(material: Material, models: Mapping[str, Scores | None]) -> Marks:
             values = _values(asked, shared, apart, None if scores is None else scores(key)[rows])
             if not recall:
                 values[:, : len(RECALLS)] = np.nan
-            spreads[name][key] = bootstrap.spread(values, rows)
+            spreads[name][key] = bootstrap.resampled(values, rows)
     for by_region in spreads.values():
-        by_region["mean"] = Spread.average([spread for key, spread in by_region.items() if key != ROOT])
+        by_region["mean"] = Resampled.average([resampled for key, resampled in by_region.items() if key != ROOT])
     return Marks(queries, spreads)
 
 
@@ -187,14 +187,14 @@ def _values(asked: Question, shared: Mask, apart: Mask, scores: F32 | None) -> F
         found = lines(asked).random
         same = (shared & apart).sum(axis=1) / np.maximum(1, apart.sum(axis=1))
     else:
-        found = earned(asked, scores)
+        found = score(asked, scores)
         everyone = np.where(apart, np.uint8(0), np.uint8(UNDEFINED))
         first = ranked(scores, everyone, SHARED_K)
         same = np.take_along_axis(shared & apart, first, axis=1).mean(axis=1)
     return np.column_stack([found[:, 0, RECALLS], found[:, 1, KS.index(10)], same])
 
 
-def _shared(material: Material, key: str) -> Mask:
+def _shared(material: EvaluationData, key: str) -> Mask:
     """[n, n]: both are said to show one finding at the region; what is not said counts as not there."""
     found = [{item.concept for item in said.get(key, ()) if item.present} for said in material.cohen.said]
     number = {concept: i for i, concept in enumerate(sorted(set().union(*found)))}
@@ -204,13 +204,13 @@ def _shared(material: Material, key: str) -> Mask:
     return np.asarray(table @ table.T > 0)
 
 
-def _showing(material: Material, key: str) -> Mask:
+def _showing(material: EvaluationData, key: str) -> Mask:
     """[n, n]: whether both views show the region (a lateral one tells no sides)."""
     seen = material.exam.seen.get(key, np.ones(len(material.cohen), np.bool_))
     return np.asarray(seen[:, None] & seen[None])
 
 
-def models(args: argparse.Namespace, material: Material, console: Console) -> dict[str, Scores | None]:
+def models(args: argparse.Namespace, material: EvaluationData, console: Console) -> dict[str, Scores | None]:
     """In the order of the page."""
     cohen, seed = material.cohen, args.seed
     synthetic = Bundle.load(args.bundle)
@@ -238,20 +238,20 @@ def models(args: argparse.Namespace, material: Material, console: Console) -> di
     return found
 
 
-def as_json(args: argparse.Namespace, material: Material, marks: Marks, seconds: float) -> dict[str, Any]:
+def as_json(args: argparse.Namespace, material: EvaluationData, marks: Marks, seconds: float) -> dict[str, Any]:
     cohen = material.cohen
     abnormal = [study for study in cohen.said if any(item.present for item in study.get(ROOT, ()))]
     reference = "random order"
 
     def figures(name: str, key: str) -> dict[str, Any]:
-        spread, chance = marks.spreads[name][key], marks.spreads[reference][key]
-        low, high = spread.interval()
-        gains = Spread(spread.mean - chance.mean, spread.draws - chance.draws, spread.queries).interval()
+        resampled, chance = marks.spreads[name][key], marks.spreads[reference][key]
+        low, high = resampled.interval()
+        gains = Resampled(resampled.mean - chance.mean, resampled.draws - chance.draws, resampled.queries).interval()
         return {
             column: None
-            if np.isnan(spread.mean[i])
+            if np.isnan(resampled.mean[i])
             else {
-                "value": _rounded(spread.mean[i]),
+                "value": _rounded(resampled.mean[i]),
                 "interval_95": [_rounded(low[i]), _rounded(high[i])],
                 "above_random_95": [_rounded(gains[0][i]), _rounded(gains[1][i])],
             }
@@ -294,7 +294,6 @@ def page(result: Mapping[str, Any]) -> str:
     recalled = [region_name(key) for key in regions if result["models"]["random order"][key][COLUMNS[0]] is not None]
     parts = [
         "# Real chest X-rays",
-        "Written by `benchmarks/experiments/real_images.py`; the figures stand in `real-images.json` too.",
         f"Judged on cxr_cohen: {on['images']} X-rays of {on['patients']} patients. Its clinical notes are free text "
         f"about the case rather than reports of the image; mined, {on['notes_that_say_something']} of them say "
         f"something about a region and {on['notes_with_a_finding']} tell of a finding. Queries are images whose "
@@ -384,13 +383,11 @@ def main() -> None:
     arguments.add_argument("--out", type=Path, default=Path("docs/results"))
     args = arguments.parse_args()
     console, began = Console(width=140), time.monotonic()
-    material = Material.read(args.data, args.cache.expanduser(), console)
+    material = EvaluationData.read(args.data, args.cache.expanduser(), console)
     marks = judged(material, models(args, material, console))
     result = as_json(args, material, marks, time.monotonic() - began)
     show(result, console)
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / f"{PAGE}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    (args.out / f"{PAGE}.md").write_text(page(result), encoding="utf-8")
+    results.write(args.out, PAGE, result, page(result))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import results
 from radir_pacs import anatomy
+from radir_pacs.cli.output import bars
 from radir_pacs.encode import CONFIGS, Bundle
 from radir_pacs.types import ImageKind
 from radir_training.commands.train import DEFAULT_CACHE
@@ -27,15 +29,14 @@ from radir_training.data.phantom_set import phantom_set
 from radir_training.data.statements import Labels, Mask, Relevance
 from radir_training.data.studies import StudySet
 from radir_training.evaluation.embeddings import encoded
-from radir_training.evaluation.progress import bars
 from radir_training.evaluation.quick import abnormal_recall
-from radir_training.evaluation.resample import Bootstrap, Spread
+from radir_training.evaluation.resample import Bootstrap, Resampled
 from radir_training.learning.checkpoints import Checkpoints
 from radir_training.learning.recipe import OURS, Recipe
 from radir_training.learning.train import Step, Training, measured, train
 from radir_training.learning.training_set import phrase
 
-from . import word_queries as asked
+from . import word_queries
 from .auc import auc
 
 KIND, CONFIG = ImageKind.CXR, CONFIGS["tiny"]
@@ -93,16 +94,18 @@ def by_region(partial: Bundle, full: Bundle, exam: StudySet) -> dict[str, dict[s
     with bars() as start_bar:
         above = encoded(partial, exam, start_bar("regions above", len(exam)), keys=REGIONS)
         own = encoded(full, exam, start_bar("trained regions", len(exam)), keys=REGIONS)
-        named = asked.vectors(partial, exam, [region.name for region in regions], start_bar("by name", len(exam)))
+        named = word_queries.vectors(
+            partial, exam, [region.name for region in regions], start_bar("by name", len(exam))
+        )
     answers = {
         NAME: named,
         ABOVE: np.stack([above.of(key) for key in REGIONS], axis=1),
         FULL: np.stack([own.of(key) for key in REGIONS], axis=1),
     }
     found: dict[str, dict[str, Any]] = {}
-    for judge, said in {"mined": exam.said, "true": exam.true or ()}.items():
+    for source, said in {"mined": exam.said, "true": exam.true or ()}.items():
         relevance = Relevance.of(said, REGIONS)
-        found[judge] = {who: abnormal_recall(given, exam, relevance, regions, k=K) for who, given in answers.items()}
+        found[source] = {who: abnormal_recall(given, exam, relevance, regions, k=K) for who, given in answers.items()}
     return found
 
 
@@ -160,12 +163,12 @@ def by_phrase(partial: Bundle, full: Bundle, exam: StudySet) -> list[dict[str, A
     texts, instead = [one.text for one in wanted], [one.stand_in for one in wanted]
     with bars() as start_bar:
         logits = {
-            NAME: asked.presence(partial, exam, texts, start_bar("phrases", len(exam))),
-            ABOVE: asked.presence(partial, exam, instead, start_bar("phrases above", len(exam))),
-            FULL: asked.presence(full, exam, texts, start_bar("trained phrases", len(exam))),
+            NAME: word_queries.presence(partial, exam, texts, start_bar("phrases", len(exam))),
+            ABOVE: word_queries.presence(partial, exam, instead, start_bar("phrases above", len(exam))),
+            FULL: word_queries.presence(full, exam, texts, start_bar("trained phrases", len(exam))),
         }
     bootstrap = Bootstrap(exam.patients, 0)
-    spreads: dict[str, list[dict[str, Spread]]] = {}
+    spreads: dict[str, list[dict[str, Resampled]]] = {}
     rows = []
     for number, one in enumerate(wanted):
         shown = np.flatnonzero(exam.seen([anatomy.region(one.region)])[:, 0])
@@ -178,18 +181,18 @@ def by_phrase(partial: Bundle, full: Bundle, exam: StudySet) -> list[dict[str, A
         spreads.setdefault(one.withheld, []).append(found)
         rows.append({"withheld": one.withheld, "phrase": one.text, "images": int(truth.sum()), **_figures(found)})
     for withheld, parts in spreads.items():
-        mean = {who: Spread.average([part[who] for part in parts]) for who in parts[0]}
+        mean = {who: Resampled.average([part[who] for part in parts]) for who in parts[0]}
         rows.append({"withheld": withheld, "phrase": "mean", "phrases": len(parts), **_figures(mean)})
     return rows
 
 
-def _figures(found: Mapping[str, Spread]) -> dict[str, Any]:
+def _figures(found: Mapping[str, Resampled]) -> dict[str, Any]:
     return {
         who: {
-            "value": round(float(spread.mean), 4),
-            "interval_95": [round(float(edge), 4) for edge in spread.interval()],
+            "value": round(float(resampled.mean), 4),
+            "interval_95": [round(float(edge), 4) for edge in resampled.interval()],
         }
-        for who, spread in found.items()
+        for who, resampled in found.items()
     }
 
 
@@ -202,8 +205,8 @@ def written(found: Mapping[str, Any]) -> str:
         "",
         f"Two networks of the same recipe, {found['epochs']} passes over radiographs of {found['patients']} synthetic "
         f"patients (seed {TRAIN_SEED}): one trained with everything, one never asked about {names}, nor about "
-        f"{' and '.join(CONCEPTS)} anywhere. Judged on {EXAM_PATIENTS} others (seed {EXAM_SEED}). Written by "
-        "`benchmarks/experiments/unseen.py`; intervals are of 95 %, bootstrap over patients; a random order is exact. "
+        f"{' and '.join(CONCEPTS)} anywhere. Judged on {EXAM_PATIENTS} others (seed {EXAM_SEED}). "
+        "Intervals are of 95 %, bootstrap over patients; a random order is exact. "
         "Decision support, not diagnosis.",
         "",
         "Withheld means: no name, no phrase and no label of it was trained. It does not mean: never met. Reports were "
@@ -219,8 +222,8 @@ def written(found: Mapping[str, Any]) -> str:
         "trained region above.",
         "",
     ]
-    for judge, title in JUDGES.items():
-        lines += _region_table(found["regions"][judge], title, above)
+    for source, title in JUDGES.items():
+        lines += _region_table(found["regions"][source], title, above)
     lines += [
         "## A finding in a region",
         "",
@@ -335,10 +338,7 @@ def main() -> None:
         "regions": by_region(partial, full, exam),
         "phrases": by_phrase(partial, full, exam),
     }
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "unseen.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    (args.out / "unseen.md").write_text(written(found) + "\n", encoding="utf-8")
-    print(f"{args.out / 'unseen.md'} written")
+    print(f"{results.write(args.out, 'unseen', found, written(found))} written")
 
 
 if __name__ == "__main__":

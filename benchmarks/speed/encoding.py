@@ -16,7 +16,6 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -35,6 +34,7 @@ from rich.table import Table
 from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import results
 from radir_pacs.anatomy import trained
 from radir_pacs.catalogue import Catalogue, stop_embedded
 from radir_pacs.catalogue.embedded import server_pid
@@ -48,7 +48,8 @@ from radir_pacs.encode.tokenizer import Tokenizer
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import ImageKind, JobKind, StudyState
 from radir_training.phantoms.canvas import SIZES
-from radir_training.phantoms.hospital import Order, build
+from radir_training.phantoms.hospital import HospitalRequest, build
+from radir_workers.decoding_room import DecodingRoom
 from radir_workers.encode_study import EncodeStudy
 from radir_workers.runner import Runner
 from radir_workers.study_reader import StudyReader
@@ -99,7 +100,7 @@ def fill(catalogue: Catalogue, blobs: BlobStore, folder: Path, args: argparse.Na
     """Phantom patients' studies of each kind, copied under new UIDs until there are enough of them."""
     studies: dict[ImageKind, list[str]] = {}
     for kind in args.kinds:
-        order = Order(
+        order = HospitalRequest(
             out=folder / kind.value, patients=args.patients, seed=1, size=SIZES[args.size], kinds=frozenset({kind})
         )
         sources = [sorted(order.out / file for file in study["files"]) for all_ in build(order) for study in all_]
@@ -189,7 +190,7 @@ def measure(home: Path, kind: ImageKind, name: str, threads: int, rounds: int, s
         blobs, bundle = BlobStore(home / "blobs"), untrained(kind, name)
         encoder = Encoder(bundle, device="cpu", threads=threads)
         catalogue.models.register(bundle.model_id, kind, bundle.network.config.embedding_dim, {})
-        reader = StudyReader(blobs, Shelf(encoder), DecodeLimits())
+        reader = StudyReader(blobs, Shelf(encoder), DecodeLimits(), DecodingRoom(blobs.root))
         stack.callback(reader.close)
         clock, studies = Clock(home), json.loads((home / STUDY_LIST).read_text())[kind]
         contents = [catalogue.instances.headers_of(uid) for uid in studies]
@@ -341,7 +342,7 @@ def page(rows: Sequence[dict[str, Any]], args: argparse.Namespace) -> str:
         [
             f"# {title(args)}",
             "",
-            "Written by `benchmarks/speed/encoding.py`, which says how it is measured. *bare / pipeline* is the share "
+            "`benchmarks/speed/encoding.py` says how it is measured. *bare / pipeline* is the share "
             "of the network's own rate that the whole pipeline keeps (decode, resample, forward, store), with its 95 % "
             "interval over rounds; *of CPU time* the share of the processor's time that the network has.",
             "",
@@ -399,12 +400,8 @@ def main() -> int:
             stop_embedded(home)
     show(rows, args)
     if args.out is not None:
-        machine = {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()}
-        machine |= {"torch": torch.__version__, "load_average": os.getloadavg()[0]}
-        about = {"size": args.size, "syntax": args.syntax, "machine": machine}
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "encoding.json").write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
-        (args.out / "encoding.md").write_text(page(rows, args) + "\n")
+        about = {"size": args.size, "syntax": args.syntax, "torch": torch.__version__}
+        results.write(args.out, "encoding", {**about, "rows": rows}, page(rows, args))
     return 0
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from radir_pacs.types import ImageKind
 from radir_training.phantoms import SIZES
-from radir_training.phantoms.hospital import Order, build_patient
+from radir_training.phantoms.hospital import HospitalRequest, build_patient
 
 
 def main() -> int:
@@ -30,7 +30,7 @@ def main() -> int:
         table.add_column(column, justify="right")
     for name in args.sizes.split(","):
         with tempfile.TemporaryDirectory() as folder:
-            order = Order(
+            order = HospitalRequest(
                 out=Path(folder), patients=args.patients + 1, seed=1, size=SIZES[name], kinds=frozenset(ImageKind)
             )
             build_patient(order, args.patients)  # imports and caches

@@ -6,21 +6,21 @@ each such finding is noted in ``logs/audit.log``.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import re
 import secrets
-import tempfile
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from radir_pacs.catalogue import Catalogue
+from radir_pacs import durable
+from radir_pacs.catalogue import Studies
 from radir_pacs.config import Settings
-from radir_pacs.errors import BadInput
+from radir_pacs.errors import BadInput, SettingError
 
+_KEY_BYTES = 32
 _REFERENCE = re.compile(r"\bSC-[0-9A-F]{5}-[0-9A-F]{5}\b")
 
 
@@ -35,7 +35,7 @@ def reference_in(text: str) -> str | None:
     return found[0] if found else None
 
 
-def resolve(text: str, catalogue: Catalogue, settings: Settings, *, by: str) -> tuple[str, ...]:
+def resolve(text: str, studies: Studies, settings: Settings, *, by: str) -> tuple[str, ...]:
     """The studies that the reference in ``text`` means: one, none when it was deleted, hardly ever two.
 
     by: who asks, for the audit log. Raises BadInput when there is no reference in ``text``.
@@ -44,7 +44,7 @@ def resolve(text: str, catalogue: Catalogue, settings: Settings, *, by: str) -> 
     if wanted is None:
         raise BadInput("this is no reference of the form SC-12345-6789A")
     key = _key(settings.home / "reference.key")
-    found = tuple(uid for uid in catalogue.studies.uids() if _hashed(uid, key) == wanted)
+    found = tuple(uid for uid in studies.uids() if _hashed(uid, key) == wanted)
     _note(settings, {"reference": wanted, "by": by, "found": len(found)})
     return found
 
@@ -56,15 +56,20 @@ def _hashed(study_uid: str, key: bytes) -> str:
 
 @cache
 def _key(path: Path) -> bytes:
-    """The installation's secret, made at the first need; the first of several processes wins."""
+    """The installation's secret, made at the first need; the first of several processes wins.
+
+    Raises SettingError for a file that was cut short: with an empty key everybody could compute the references.
+    """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent) as file:  # readable by its owner alone
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            with contextlib.suppress(FileExistsError):
-                os.link(file.name, path)
-    return path.read_bytes()
+        durable.create(path, secrets.token_bytes(_KEY_BYTES), mode=0o600)
+    key = path.read_bytes()
+    if len(key) != _KEY_BYTES:
+        raise SettingError(
+            f"{path} does not hold a key of {_KEY_BYTES} bytes: put the right one back; without it a new one is made,"
+            " and no reference of before is found again"
+        )
+    return key
 
 
 def _note(settings: Settings, what: dict[str, object]) -> None:

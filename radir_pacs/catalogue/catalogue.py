@@ -7,6 +7,8 @@ from typing import Self
 
 from radir_pacs.catalogue.commitments import Commitments
 from radir_pacs.catalogue.contexts import Contexts
+from radir_pacs.catalogue.corrections import Corrections
+from radir_pacs.catalogue.damage import Damage
 from radir_pacs.catalogue.database import Database, conninfo_of
 from radir_pacs.catalogue.encodings import Encodings
 from radir_pacs.catalogue.feedback import Feedback
@@ -25,7 +27,6 @@ from radir_pacs.catalogue.studies import Studies
 from radir_pacs.config import Settings
 from radir_pacs.errors import DatabaseAway
 
-
 _REVIVED_S = 10.0
 
 
@@ -40,7 +41,9 @@ class Catalogue:
         self._database = database
         self._settings = settings
         self.instances = Instances(database, settings)
+        self.corrections = Corrections(database, settings)
         self.refusals = Refusals(database, settings)
+        self.damage = Damage(database, settings)
         self.studies = Studies(database, settings)
         self.qido = Qido(database, settings)
         self.models = Models(database, settings)

@@ -40,7 +40,7 @@ def conninfo_of(settings: Settings) -> str:
         return embedded.start(settings.home)
     try:
         conninfo_to_dict(settings.database_url)  # says what is wrong before anybody connects
-        return make_conninfo(settings.database_url, connect_timeout=10)
+        return make_conninfo(settings.database_url, connect_timeout=10, client_encoding="UTF8")  # whatever PG* says
     except psycopg.Error:
         raise SettingError("database_url: not a Postgres URL or connection string") from None
 

@@ -14,6 +14,7 @@ from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.jobs import enqueue, finish, hold
 from radir_pacs.catalogue.part import Part
 from radir_pacs.errors import NotFound
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import CatalogueStudy, Job, JobKind, StudyState
 
 COMPLETE_LIMIT = 500  # studies of one round, so that no transaction grows without bound
@@ -45,6 +46,24 @@ class Studies(Part):
                 return False
             enqueue(connection, JobKind.ENCODE, study_uid, self._settings.job_max_attempts)
         return True
+
+    def retry(self, study_uid: str | None = None, reason_code: ReasonCode | None = None) -> list[str]:
+        """Encode again one study that was set aside, those of one reason, or all that are quarantined.
+
+        SKIPPED is a right answer as a rule: such studies are tried again only when named, by UID or reason.
+        """
+        named = study_uid is not None or reason_code is not None
+        states = [StudyState.QUARANTINED, *([StudyState.SKIPPED] if named else [])]
+        values = {"study_uid": study_uid, "reason_code": reason_code, "states": states}
+        with self._database.transaction() as connection:
+            rows = run(connection, "retry_studies", values, max_attempts=self._settings.job_max_attempts)
+            return [row["study_uid"] for row in rows]
+
+    def drop(self, study_uid: str | None = None, reason_code: ReasonCode | None = None) -> list[str]:
+        """Leave one quarantined study, those of one reason, or all as they are: SKIPPED, and no problem any more."""
+        values = {"study_uid": study_uid, "reason_code": reason_code}
+        with self._database.transaction() as connection:
+            return [row["study_uid"] for row in run(connection, "drop_studies", values)]
 
     def get(self, study_uid: str) -> CatalogueStudy:
         """Raises NotFound."""
@@ -85,6 +104,7 @@ class Studies(Part):
         state: StudyState,
         reason: str | None = None,
         *,
+        reason_code: ReasonCode = ReasonCode.OTHER,
         revision: int | None = None,
         job: Job | None = None,
     ) -> bool:
@@ -101,7 +121,8 @@ class Studies(Part):
             if job is not None:
                 hold(connection, job)
             values = {"study_uid": study_uid, "state": state, "reason": reason, "revision": revision}
-            changed = run(connection, "set_study_state", values).fetchone() is not None
+            code = reason_code if reason else None
+            changed = run(connection, "set_study_state", values, reason_code=code).fetchone() is not None
             if changed and ends:
                 run(connection, "drop_encodings", study_uid=study_uid, model_ids=[])
             if job is not None:
@@ -125,6 +146,30 @@ class Studies(Part):
                 raise NotFound(f"there is no study {study_uid}")
             return sorted(set(hashes) - _known(connection, hashes))
 
+    def delete_part(self, study_uid: str, series_uid: str, sop_uid: str | None = None) -> list[str]:
+        """Delete a series, or one of its instances; returns the blobs that no instance names any more.
+
+        Reports read from them go too, and with the last instance the study. Without one of its images a study loses
+        its vectors at once and is re-opened, so that it is encoded from what is left. Raises NotFound.
+        """
+        names = {"study_uid": study_uid, "series_uid": series_uid, "sop_uid": sop_uid}
+        with self._database.transaction() as connection:
+            run(connection, "lock_study", study_uid=study_uid)
+            gone = run(connection, "delete_instances", names).fetchall()
+            if not gone:
+                raise NotFound(
+                    "there is no such series in this study" if sop_uid is None else "there is no such instance"
+                )
+            run(connection, "delete_reports_of_instances", sop_uids=[row["sop_uid"] for row in gone])
+            run(connection, "delete_empty_series", study_uid=study_uid)
+            is_image = any(row["is_image"] for row in gone)
+            if is_image:
+                run(connection, "delete_encodings", study_uid=study_uid)
+            run(connection, "reopen_study", study_uid=study_uid, is_image=is_image)
+            run(connection, "delete_empty_study", study_uid=study_uid)
+            hashes = [row["content_sha256"] for row in gone]
+            return sorted(set(hashes) - _known(connection, hashes))
+
     def of_accession(self, accession_number: str) -> tuple[str, ...]:
         """UIDs of the studies with that accession number, two at most."""
         with self._database.transaction() as connection:
@@ -138,23 +183,11 @@ def _known(connection: Connection, hashes: list[str]) -> set[str]:
 
 def study_of(row: Row) -> CatalogueStudy:
     """A study from a row of the study table with its counts."""
-    return CatalogueStudy(
-        study_uid=row["study_uid"],
-        state=StudyState(row["state"]),
-        reason=row["reason"],
-        modalities=tuple(row["modalities"]),
-        study_date=row["study_date"],
-        study_time=row["study_time"],
-        accession_number=row["accession_number"],
-        study_description=row["study_description"],
-        referring_physician=row["referring_physician"],
-        study_id=row["study_id"],
-        patient_id=row["patient_id"],
-        patient_name=row["patient_name"],
-        patient_sex=row["patient_sex"],
-        patient_birth_date=row["patient_birth_date"],
-        patient_age_years=row["patient_age_years"],
-        body_part=row["body_part"],
-        series_count=row["series_count"],
-        instance_count=row["instance_count"],
-    )
+    values = {name: row[name] for name in CatalogueStudy.__dataclass_fields__}
+    code = row["reason_code"]
+    typed = {
+        "state": StudyState(row["state"]),
+        "reason_code": None if code is None else ReasonCode(code),
+        "modalities": tuple(row["modalities"]),
+    }
+    return CatalogueStudy(**values | typed)

@@ -28,7 +28,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     must_run(settings)
     with Catalogue.open(settings) as catalogue:
         found = [
-            catalogue.studies.get(uid) for uid in resolve(args.reference, catalogue, settings, by=getpass.getuser())
+            catalogue.studies.get(uid)
+            for uid in resolve(args.reference, catalogue.studies, settings, by=getpass.getuser())
         ]
     if not found:
         raise NotFound("no study here has this reference; it may have been deleted")

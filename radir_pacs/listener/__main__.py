@@ -38,7 +38,7 @@ def main() -> int:
                 stop.set()  # a process that no longer listens must not report itself as up
 
         threading.Thread(target=serve, name="accept", daemon=True).start()
-        with process_heartbeat(catalogue, name, detail=f"{settings.listener_host}:{settings.listener_port}"):
+        with process_heartbeat(catalogue.processes, name, detail=f"{settings.listener_host}:{settings.listener_port}"):
             stop.wait()
             server.shutdown()
     return 0
@@ -49,6 +49,6 @@ if __name__ == "__main__":
         code = main()
     except RadirError as error:
         print(f"error: {error}", file=sys.stderr)
-        code = 1
+        code = error.exit_code
     sys.stdout.flush()
     os._exit(code)  # threads of open associations must not keep the process alive

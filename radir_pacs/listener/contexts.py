@@ -8,35 +8,15 @@ from dataclasses import dataclass
 from pydicom.uid import UID
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
+from radir_pacs.dicom.transfer_syntaxes import DECODABLE, NATIVE
 from radir_pacs.listener.association_request import ProposedContext
 
 ABSTRACT_SYNTAX_NOT_SUPPORTED = 3
 TRANSFER_SYNTAXES_NOT_SUPPORTED = 4
 
-UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"})
-# Those whose pixels the decoding child can decode; a test compares them with pydicom.
-DECODABLE = UNCOMPRESSED | frozenset(
-    {
-        "1.2.840.10008.1.2.4.50",
-        "1.2.840.10008.1.2.4.51",
-        "1.2.840.10008.1.2.4.57",
-        "1.2.840.10008.1.2.4.70",
-        "1.2.840.10008.1.2.4.80",
-        "1.2.840.10008.1.2.4.81",
-        "1.2.840.10008.1.2.4.90",
-        "1.2.840.10008.1.2.4.91",
-        "1.2.840.10008.1.2.4.201",
-        "1.2.840.10008.1.2.4.202",
-        "1.2.840.10008.1.2.4.203",
-        "1.2.840.10008.1.2.5",
-        "1.2.840.10008.1.2.8.1",
-    }
-)
 # Encapsulated pixels, video included: the data set around them is Explicit VR Little Endian (PS3.5 A.4).
 _ENCAPSULATED = "1.2.840.10008.1.2.4."
-_PIXELS_ELSEWHERE = frozenset(
-    f"{_ENCAPSULATED}{number}" for number in (94, 95, 204, 205)
-)  # JPIP: the data set has a URL instead
+_PIXELS_ELSEWHERE = frozenset(f"{_ENCAPSULATED}{number}" for number in (94, 95, 204, 205))  # JPIP: a URL instead
 _DICOM_ROOT = "1.2.840.10008."
 _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
 _NAMED = 3  # how many classes a message names
@@ -56,7 +36,7 @@ def choose(context: ProposedContext) -> Choice:
     if not is_served(context.abstract_syntax):
         return Choice(context=context, result=ABSTRACT_SYNTAX_NOT_SUPPORTED)
     offered, stores = context.transfer_syntaxes, is_storage(context.abstract_syntax)
-    usable = [uid for uid in offered if uid in (DECODABLE if stores else UNCOMPRESSED)]
+    usable = [uid for uid in offered if uid in (DECODABLE if stores else NATIVE)]
     if not usable and stores:
         usable = [uid for uid in offered if _is_readable(uid)]
     if not usable:

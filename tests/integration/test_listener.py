@@ -59,17 +59,18 @@ def test_the_same_instance_twice_is_one(listen, catalogue: Catalogue, tmp_path: 
     assert catalogue.studies.get(ds.StudyInstanceUID).instance_count == 1
 
 
-def test_other_content_under_the_same_uid_is_refused_and_recorded(listen, catalogue: Catalogue, tmp_path: Path) -> None:
+def test_other_pixels_under_the_same_uid_are_refused_and_another_header_is_not(
+    listen, catalogue: Catalogue, tmp_path: Path
+) -> None:
     ds = radiograph()
-    other = radiograph(
-        SOPInstanceUID=ds.SOPInstanceUID,
-        StudyInstanceUID=ds.StudyInstanceUID,
-        SeriesInstanceUID=ds.SeriesInstanceUID,
-        StudyDescription="other",
-    )
-    results = send_files([save(ds, tmp_path / "a.dcm"), save(other, tmp_path / "b.dcm")], listen())
-    assert [r.status for r in results] == [0x0000, 0xC002]
-    assert len(refusals(catalogue)) == 1
+    uids = {name: ds[name].value for name in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")}
+    corrected = radiograph(**uids, StudyDescription="other")
+    other = radiograph(**uids, PixelData=bytes(len(ds.PixelData)))
+    paths = [save(each, tmp_path / f"{n}.dcm") for n, each in enumerate((ds, corrected, other))]
+    results = send_files(paths, listen())
+    assert [r.status for r in results] == [0x0000, 0x0000, 0xC002]
+    assert [row.reason for row in catalogue.refusals.recent()] == ["the instance is stored already with other pixels"]
+    assert catalogue.studies.get(ds.StudyInstanceUID).study_description == "other"
 
 
 def test_a_bad_uid_is_refused_and_the_association_goes_on(listen, catalogue: Catalogue, tmp_path: Path) -> None:

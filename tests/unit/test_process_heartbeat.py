@@ -13,7 +13,7 @@ from radir_pacs.process_heartbeat import process_heartbeat
 
 
 class Away:
-    """A catalogue whose database is away for the first beats, and again at the end."""
+    """Processes of a catalogue whose database is away for the first beats, and again at the end."""
 
     def __init__(self, misses: int, *, farewell: bool) -> None:
         self.misses, self.farewell = misses, farewell
@@ -37,16 +37,16 @@ class Away:
 
 def test_missed_beats_are_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "INTERVAL_S", 0.01)
-    catalogue = Away(3, farewell=True)
-    with process_heartbeat(catalogue, "web", detail="here"):  # type: ignore[arg-type]
-        assert catalogue.alive.wait(10)
-    assert catalogue.heard[0] == ("web", os.getpid(), "UP", "here")
-    assert catalogue.gone == [("web", os.getpid())]
+    processes = Away(3, farewell=True)
+    with process_heartbeat(processes, "web", detail="here"):  # type: ignore[arg-type]
+        assert processes.alive.wait(10)
+    assert processes.heard[0] == ("web", os.getpid(), "UP", "here")
+    assert processes.gone == [("web", os.getpid())]
 
 
 def test_a_farewell_that_fails_hides_nothing() -> None:
-    catalogue = Away(0, farewell=False)
-    with pytest.raises(KeyError, match="the body's own"), process_heartbeat(catalogue, "web"):  # type: ignore[arg-type]
+    processes = Away(0, farewell=False)
+    with pytest.raises(KeyError, match="the body's own"), process_heartbeat(processes, "web"):  # type: ignore[arg-type]
         raise KeyError("the body's own")
-    with process_heartbeat(catalogue, "web"):  # type: ignore[arg-type]
+    with process_heartbeat(processes, "web"):  # type: ignore[arg-type]
         pass

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..learning.recipe import Recipe
-    from ..runs.session import Wish
+    from ..runs.session import TrainingRequest
 
 DEFAULT_CACHE = Path("~/.cache/radir/training")
 GENTLE = 3e-4  # the learning rate of a network that goes on: what it knows is to stay
@@ -84,19 +84,19 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
     if args.threads > 0:
         torch.set_num_threads(args.threads)
     with process_group() as ranks:
-        wish = _wish(args, _device(args.device))
+        request = _request(args, _device(args.device))
         if args.fresh and ranks.first:
-            wish.checkpoints.remove()
-        unsaved = trained_bundle(wish, ranks)
+            request.checkpoints.remove()
+        unsaved = trained_bundle(request, ranks)
     if not ranks.first:
         return 0
     bundle = unsaved.save(args.out)
-    wish.checkpoints.remove()
+    request.checkpoints.remove()
     if args.json:
-        where = {"model_id": bundle.model_id, "bundle": str(args.out), "curves": str(wish.curves)}
+        where = {"model_id": bundle.model_id, "bundle": str(args.out), "curves": str(request.curves)}
         print(json.dumps({**where, **bundle.metrics}))
     else:
-        show(bundle, args.out, wish.curves)
+        show(bundle, args.out, request.curves)
     return 0
 
 
@@ -132,13 +132,13 @@ def _check_out(args: argparse.Namespace) -> None:
         raise BadInput(f"{args.out} holds a finished bundle: name another folder, or say --replace")
 
 
-def _wish(args: argparse.Namespace, device: torch.device) -> Wish:
+def _request(args: argparse.Namespace, device: torch.device) -> TrainingRequest:
     from radir_pacs.encode import CONFIGS, Bundle
     from radir_pacs.encode.network import RadirNetwork
 
     from ..learning.checkpoints import Checkpoints
     from ..learning.recipe import PLAIN_HEAD
-    from ..runs.session import Wish
+    from ..runs.session import TrainingRequest
 
     recipe = _recipe(args)
     name = args.config or "tiny"
@@ -157,7 +157,7 @@ def _wish(args: argparse.Namespace, device: torch.device) -> Wish:
     elif args.recipe in PLAIN_HEAD:
         config = replace(config, centred_head=False)
     out = args.out
-    return Wish(
+    return TrainingRequest(
         kind=ImageKind(args.kind.upper()),
         config=config,
         recipe=recipe,

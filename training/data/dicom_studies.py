@@ -16,6 +16,7 @@ from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.loop_guard import is_own_header
 from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.errors import DicomRefused, Quarantined, RadirError, Skipped
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.reports.kind import kind_of
 from radir_pacs.reports.sr_text import sr_text
 from radir_pacs.types import ImageKind, View, Volume
@@ -64,7 +65,9 @@ class DicomContent:
             except (DicomRefused, Quarantined, Skipped) as error:
                 failures.append(error)
         if not volumes:
-            raise failures[0] if failures else Skipped("no image of the kind asked for")
+            raise (
+                failures[0] if failures else Skipped("no image of the kind asked for", reason_code=ReasonCode.NO_IMAGE)
+            )
         return volumes
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 
-from ..phantoms import Finding
+from ..phantoms import PhantomFinding
 from ..phantoms.findings import side_of
 from ..phantoms.statements import true_items
 from .statements import Said
@@ -32,8 +32,8 @@ def read_truth(folder: Path, kind: ImageKind) -> dict[str, Said]:
         raise BadInput(f"truth.json is not what radir phantom writes ({type(error).__name__})") from None
 
 
-def _finding(found: dict[str, object]) -> Finding:
+def _finding(found: dict[str, object]) -> PhantomFinding:
     concept, region, severity = found["concept"], found["region"], found["severity"]
     if not isinstance(concept, str) or not isinstance(region, str) or not isinstance(severity, int):
         raise ValueError("a finding has a concept, a region and a severity")
-    return Finding(concept=concept, region=region, side=side_of(region), severity=severity, at=_ANYWHERE)
+    return PhantomFinding(concept=concept, region=region, side=side_of(region), severity=severity, at=_ANYWHERE)

@@ -82,4 +82,4 @@ def _unit(vectors: F32) -> F32:
 
 
 RANDOM = "random"  # scores its exact expectation
-RIVALS: Mapping[str, Callable[[StudySet, Progress], Embeddings]] = {"pixels": pixels, "hog": descriptor}
+BASELINES: Mapping[str, Callable[[StudySet, Progress], Embeddings]] = {"pixels": pixels, "hog": descriptor}

@@ -108,7 +108,7 @@ def process_group() -> Iterator[Ranks]:
 
 
 @dataclass(frozen=True)
-class Spread:
+class BatchSharding:
     """``parts``: in how many parts each process looks at its slice."""
 
     ranks: Ranks = Ranks()

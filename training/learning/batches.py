@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .training_set import Batch, Material
+from .training_set import Batch, TrainingSet
 
 
-class Order:
+class BatchSampler:
     """Rows of step ``step``; the same for the same seed, whatever ran before."""
 
     def __init__(self, studies: int, batch: int, seed: int) -> None:
@@ -31,10 +31,10 @@ class Order:
 class TopLists:
     """The vectors of every study as last seen, and draws from whom they are nearest to."""
 
-    def __init__(self, material: Material, dim: int) -> None:
-        self.vectors = torch.zeros(len(material), len(material.regions), dim, dtype=torch.float16)
-        self.known = torch.zeros(len(material), dtype=torch.bool)
-        self.abnormal = torch.from_numpy(material.relevance.abnormal & material.seen)
+    def __init__(self, training_set: TrainingSet, dim: int) -> None:
+        self.vectors = torch.zeros(len(training_set), len(training_set.regions), dim, dtype=torch.float16)
+        self.known = torch.zeros(len(training_set), dtype=torch.bool)
+        self.abnormal = torch.from_numpy(training_set.relevance.abnormal & training_set.seen)
 
     def keep(self, batch: Batch, vectors: Tensor) -> None:
         self.vectors[batch.rows] = vectors.detach().to(torch.float16)

@@ -9,7 +9,7 @@ import torch
 from radir_pacs.encode.network import RadirNetwork
 
 
-class Average:
+class EMA:
     """``network`` holds the average. Its memory grows with the steps up to ``most``, so that a short training, or one
     that goes on from a finished network, does not drag its first steps along."""
 

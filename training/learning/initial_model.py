@@ -25,19 +25,19 @@ VOCABULARY = 4096
 
 
 @dataclass(frozen=True)
-class Beginner:
+class InitialModel:
     network: RadirNetwork
     tokenizer: Reader
     regions: tuple[Region, ...]
 
 
-def begun(
+def initial_model(
     config: NetworkConfig,
     data: StudySet,
     start: Bundle | None,
     text_model: Path | None,
     withheld: Collection[str] = (),
-) -> Beginner:
+) -> InitialModel:
     """A new network for ``data``, or a copy of the one in ``start``. Raises BadInput.
 
     ``withheld``: regions it gets no row for and concepts it gets no column for, so that no name, no phrase and no label
@@ -67,7 +67,7 @@ def begun(
         findings=concepts,
         text=text,
     )
-    return Beginner(network, tokenizer, regions)
+    return InitialModel(network, tokenizer, regions)
 
 
 def _without(
@@ -84,7 +84,7 @@ def _without(
     )
 
 
-def _of_bundle(start: Bundle, data: StudySet) -> Beginner:
+def _of_bundle(start: Bundle, data: StudySet) -> InitialModel:
     if not isinstance(start.network, RadirNetwork):
         raise BadInput(f"{start.model_id} was imported as it is: only a network of our own can be trained further")
     if isinstance(start.network.text, UnreadText):
@@ -95,7 +95,7 @@ def _of_bundle(start: Bundle, data: StudySet) -> Beginner:
     for name, part in network.named_children():
         if name != "text":  # a local model decides itself what of it is trained
             part.requires_grad_(True)
-    return Beginner(network, start.tokenizer, tuple(anatomy.region(region.key) for region in start.regions))
+    return InitialModel(network, start.tokenizer, tuple(anatomy.region(region.key) for region in start.regions))
 
 
 def vocabulary_texts(regions: Sequence[Region], concepts: Sequence[str], reports: Sequence[str]) -> list[str]:

@@ -48,7 +48,7 @@ class Need:
 def need(training: Training) -> Need:
     """An estimate; one image is sent through the network to see what it leaves behind."""
     recipe, network = training.recipe, training.network
-    queries = len(training.material.regions) + recipe.phrases
+    queries = len(training.training_set.regions) + recipe.phrases
     images = -(-recipe.batch // (training.ranks.count * recipe.accumulate))
     weights = sum(p.nbytes for p in network.parameters())
     voxels = training.data.images[0].size
@@ -101,7 +101,7 @@ def free_bytes(device: torch.device) -> int:
 
 def _remembered(training: Training, queries: int) -> int:
     """Bytes that the gradients of one image need, weights left out."""
-    network, batch = training.network, training.material.batch(training.order.rows(0)[:1]).to(training.device)
+    network, batch = training.network, training.training_set.batch(training.sampler.rows(0)[:1]).to(training.device)
     weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
     held: dict[int, Tensor] = {}
 

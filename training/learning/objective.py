@@ -13,9 +13,9 @@ from radir_pacs.types import ImageKind, Region
 
 from ..data.statements import ABSENT
 from . import losses
-from .batch_sharding import Spread
+from .batch_sharding import BatchSharding
 from .recipe import Loss, Recipe
-from .training_set import Batch, Material
+from .training_set import Batch, TrainingSet
 
 SYNONYM_SHARE = 0.15  # of steps in which a region is asked for by another of its names
 TRIPLET_REGIONS = 12  # drawn a step: all triplets of all regions would fill the memory
@@ -42,15 +42,20 @@ class Objective:
     """Computes what a recipe asks for; draws (names, phrases, regions) come from the generator that is handed in."""
 
     def __init__(
-        self, recipe: Recipe, material: Material, tokenizer: Reader, kind: ImageKind, spread: Spread | None = None
+        self,
+        recipe: Recipe,
+        training_set: TrainingSet,
+        tokenizer: Reader,
+        kind: ImageKind,
+        sharding: BatchSharding | None = None,
     ) -> None:
-        self.recipe, self.kind, self.whole = recipe, kind, material.whole
-        self.spread = spread or Spread()
-        self.possible = material.possible
-        self.names = Names(tokenizer, material.regions)
-        texts, self.phrase_cells = material.phrases()
+        self.recipe, self.kind, self.whole = recipe, kind, training_set.whole
+        self.sharding = sharding or BatchSharding()
+        self.possible = training_set.possible
+        self.names = Names(tokenizer, training_set.regions)
+        texts, self.phrase_cells = training_set.phrases()
         self.phrase_ids = torch.tensor(tokenizer.batch(texts)) if texts else torch.empty(0, 1, dtype=torch.int64)
-        self.regions = torch.arange(len(material.regions))
+        self.regions = torch.arange(len(training_set.regions))
 
     def __call__(self, network: RadirNetwork, batch: Batch, step: int, generator: torch.Generator) -> Measured:
         recipe, wanted, device = self.recipe, self.recipe.losses, batch.images.device
@@ -64,12 +69,12 @@ class Objective:
             def look(images: Tensor, views: Tensor) -> Tensor:
                 return network.decode(network.image_tokens(images, views, self.kind), asked)
 
-            features = self.spread(look, batch.images, batch.views)
+            features = self.sharding(look, batch.images, batch.views)
             out = network.answer(features[:, : len(regions)], regions.to(device))
             found: dict[Loss, Tensor] = {}
             if "report" in wanted and step % recipe.report_every == 0:
                 chest = out.vectors[:, self.whole if recipe.conditional else 0]
-                reports, own = self.spread(network.report_vectors, batch.reports), batch.written
+                reports, own = self.sharding(network.report_vectors, batch.reports), batch.written
                 found["report"] = losses.image_report(
                     chest[own], reports[own], batch.relevance[self.whole][own][:, own]
                 )

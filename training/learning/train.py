@@ -24,15 +24,15 @@ from radir_pacs.errors import BadInput
 
 from ..data.studies import StudySet, check_usable
 from .augment import Augmentation
-from .batch_sharding import Ranks, Spread
-from .batches import Order, TopLists
+from .batch_sharding import BatchSharding, Ranks
+from .batches import BatchSampler, TopLists
 from .checkpoints import Checkpoints, tensors_under
-from .ema import Average
-from .initial_model import begun
+from .ema import EMA
+from .initial_model import initial_model
 from .objective import ON_VECTORS, Objective
 from .optimizer import Optimizer
 from .recipe import Recipe, stages
-from .training_set import Material
+from .training_set import TrainingSet
 
 # what stands still in the second published stage
 ENCODERS = ("stems", "view", "planes", "blocks", "memory_norm", "text")
@@ -79,9 +79,9 @@ def train(
     begin(training)
     while (done := training.done()) < 1:
         tell(training.step(done))
-        epoch_ends = training.number % training.order.steps_an_epoch == 0
+        epoch_ends = training.number % training.sampler.steps_an_epoch == 0
         if look is not None and epoch_ends:
-            look(training.number // training.order.steps_an_epoch - 1, training.bundle())
+            look(training.number // training.sampler.steps_an_epoch - 1, training.bundle())
         if checkpoints is not None and ranks.first:
             checkpoints.keep(training, now=epoch_ends)
     return training.bundle()
@@ -109,23 +109,23 @@ class Training:
         self.config = config if start is None else start.network.config
         self.data, self.recipe, self.device, self.ranks = data, recipe, device, ranks
         torch.manual_seed(recipe.seed)
-        beginner = begun(config, data, start, text_model, recipe.withheld)
-        self.network, self.tokenizer = beginner.network.to(device), beginner.tokenizer
+        initial = initial_model(config, data, start, text_model, recipe.withheld)
+        self.network, self.tokenizer = initial.network.to(device), initial.tokenizer
         self.preprocessing = Preprocessing.of(config, data.kind) if start is None else start.preprocessing
-        self.material = Material(
-            data, beginner.regions, self.network.findings, self.tokenizer, hierarchy=recipe.hierarchy
+        self.training_set = TrainingSet(
+            data, initial.regions, self.network.findings, self.tokenizer, hierarchy=recipe.hierarchy
         )
-        spread = Spread(ranks, recipe.accumulate)
+        sharding = BatchSharding(ranks, recipe.accumulate)
         self.stages = tuple(
-            Objective(stage, self.material, self.tokenizer, data.kind, spread) for stage in stages(recipe)
+            Objective(stage, self.training_set, self.tokenizer, data.kind, sharding) for stage in stages(recipe)
         )
         self.optimizer = Optimizer(self.network, recipe.weight_decay, muon=recipe.muon)
-        self.average = Average(self.network, recipe.average) if recipe.average else None
+        self.average = EMA(self.network, recipe.average) if recipe.average else None
         self.augmentation = Augmentation(data.images.shape[2:]) if recipe.augment else None
-        self.order = Order(len(data), recipe.batch, recipe.seed)
+        self.sampler = BatchSampler(len(data), recipe.batch, recipe.seed)
         dim = self.network.config.embedding_dim
-        self.lists = TopLists(self.material, dim) if recipe.hard_negatives else None
-        self.number, self.steps = 0, recipe.epochs * self.order.steps_an_epoch
+        self.lists = TopLists(self.training_set, dim) if recipe.hard_negatives else None
+        self.number, self.steps = 0, recipe.epochs * self.sampler.steps_an_epoch
         self.identity = self._identity()
         if not ranks.all_have(self.identity):
             raise BadInput("the processes do not train on the same data with the same settings")
@@ -154,10 +154,10 @@ class Training:
         generator = torch.Generator().manual_seed(draw)
         torch.manual_seed(draw + self.ranks.number)  # of dropout
         rate = recipe.learning_rate * _schedule(done_of_stage, recipe.warm_up)
-        rows = self.order.rows(number)
+        rows = self.sampler.rows(number)
         if self.lists is not None:
             rows = self.lists.harder(rows, recipe.hard_negatives, recipe.hard_top, generator)
-        batch = self.material.batch(rows)
+        batch = self.training_set.batch(rows)
         images = batch.images if self.augmentation is None else self.augmentation(batch.images, generator)
         batch = replace(batch, images=images).to(self.device)
         objective = self.stages[stage]
@@ -178,7 +178,7 @@ class Training:
             self.lists.keep(batch, measured.vectors.cpu())
         self.number += 1
         losses: dict[str, float] = {name: float(loss.detach()) for name, loss in measured.by_name.items()}
-        return Step(number, done, number // self.order.steps_an_epoch, rate, losses)
+        return Step(number, done, number // self.sampler.steps_an_epoch, rate, losses)
 
     def _freeze(self) -> None:
         for name, parameter in self.network.named_parameters():
@@ -195,7 +195,7 @@ class Training:
             preprocessing=self.preprocessing,
             regions=tuple(
                 ModelRegion(key=region.key, name=region.name, sided=region.laterality is not None)
-                for region in self.material.regions
+                for region in self.training_set.regions
             ),
             training={
                 "recipe": asdict(self.recipe),

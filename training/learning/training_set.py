@@ -49,7 +49,7 @@ class Batch:
         return Batch(**{**moved, "rows": self.rows})
 
 
-class Material:
+class TrainingSet:
     """``regions`` and ``concepts`` are the network's rows and columns. With ``hierarchy`` off a region is only told
     what was said of itself."""
 

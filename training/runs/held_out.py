@@ -58,7 +58,7 @@ class HeldOut:
         return abnormal_recall(vectors, self.data, self._relevance[by], regions, seed=self.seed)
 
 
-def parted(data: StudySet, seed: int) -> tuple[StudySet, StudySet]:
+def split(data: StudySet, seed: int) -> tuple[StudySet, StudySet]:
     """(training, held-out): a fifth of the patients, at most MOST, drawn by lot, is kept apart."""
     people = np.unique(data.patients)
     drawn = np.random.default_rng(seed).permutation(people)[: min(MOST, max(1, round(SHARE * len(people))))]

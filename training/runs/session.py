@@ -6,18 +6,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from radir_pacs.cli.output import progress
 from radir_pacs.encode import Bundle, NetworkConfig
 from radir_pacs.types import ImageKind
 
 from ..data.folder_set import folder_set
-from ..data.phantom_set import SYNTHETIC, phantom_set
-from ..data.studies import StudySet, check_usable
+from ..data.phantom_set import phantom_set
+from ..data.studies import LOCAL, SYNTHETIC, StudySet, check_usable
 from ..evaluation.regions import LEAST_QUERIES
 from ..learning.batch_sharding import Ranks
 from ..learning.checkpoints import Checkpoints
@@ -25,13 +26,13 @@ from ..learning.curves import Curves
 from ..learning.memory import check_memory
 from ..learning.recipe import Recipe
 from ..learning.train import Step, Training, measured, train
-from .held_out import MOST, HeldOut, parted
+from .held_out import MOST, HeldOut, split
 
 StartBar = Callable[[str, float], Callable[[float, str], None]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class TrainingRequest:
     """What to train on what: ``folder`` of a hospital's own images and reports, or ``patients`` synthetic ones."""
 
     kind: ImageKind
@@ -49,8 +50,8 @@ class Wish:
     curves: Path
 
 
-def trained_bundle(wish: Wish, ranks: Ranks) -> Bundle:
-    """A network trained, and measured on the patients that ``parted`` keeps apart; not yet saved.
+def trained_bundle(request: TrainingRequest, ranks: Ranks) -> Bundle:
+    """A network trained, and measured on the patients that ``split`` keeps apart; not yet saved.
 
     Raises BadInput, OSError.
     """
@@ -58,23 +59,27 @@ def trained_bundle(wish: Wish, ranks: Ranks) -> Bundle:
     with _progress(console) as start_bar:
         if not ranks.first:
             ranks.wait()  # the first one fills the cache
-        data = _studies(wish, start_bar, console)
+        data = _studies(request, start_bar, console)
         if ranks.first:
             ranks.wait()
         check_usable(data)
-        training, apart = parted(data, wish.recipe.seed)
+        training, apart = split(data, request.recipe.seed)
         del data  # 12,000 CT are 4.7 GB, and both parts are copies
-        held_out = HeldOut(apart, conditional=wish.recipe.conditional, seed=wish.recipe.seed)
+        held_out = HeldOut(apart, conditional=request.recipe.conditional, seed=request.recipe.seed)
         advance = start_bar("training", 1.0)
         curves: list[Curves] = []
 
-        def begin(begun: Training) -> None:
-            needed, warning = check_memory(begun)
+        def begin(training: Training) -> None:
+            needed, warning = check_memory(training)
             console.print(f"memory: {needed}" + (f"; {warning}" if warning else ""), highlight=False, soft_wrap=True)
-            if begun.number:
-                console.print(f"goes on after step {begun.number} of {begun.steps}", highlight=False, soft_wrap=True)
+            if training.number:
+                console.print(
+                    f"goes on after step {training.number} of {training.steps}",
+                    highlight=False,
+                    soft_wrap=True,
+                )
             if ranks.first:
-                curves.append(Curves(wish.curves, wish.checkpoints.notes, begun.steps, begun.number))
+                curves.append(Curves(request.curves, request.checkpoints.notes, training.steps, training.number))
 
         def tell(step: Step) -> None:
             losses = ", ".join(f"{name} {loss:.3f}" for name, loss in step.losses.items())
@@ -95,14 +100,14 @@ def trained_bundle(wish: Wish, ranks: Ranks) -> Bundle:
             curves[0].write()
 
         bundle = train(
-            wish.config,
+            request.config,
             training,
-            wish.recipe,
-            start=wish.start,
-            text_model=wish.text_model,
-            device=wish.device,
+            request.recipe,
+            start=request.start,
+            text_model=request.text_model,
+            device=request.device,
             ranks=ranks,
-            checkpoints=wish.checkpoints,
+            checkpoints=request.checkpoints,
             begin=begin,
             tell=tell,
             look=look if ranks.first else None,
@@ -111,48 +116,53 @@ def trained_bundle(wish: Wish, ranks: Ranks) -> Bundle:
     for curve in curves:
         curve.write()
         curve.close()
-    return measured(bundle, held_out.metrics(bundle) if ranks.first else {}, _provenance(wish))
+    return measured(bundle, held_out.metrics(bundle) if ranks.first else {}, _provenance(request))
 
 
-def _studies(wish: Wish, start_bar: StartBar, console: Console) -> StudySet:
-    if wish.folder is None:
-        advance = start_bar("drawing patients", wish.patients)
+def _studies(request: TrainingRequest, start_bar: StartBar, console: Console) -> StudySet:
+    if request.folder is None:
+        advance = start_bar("drawing patients", request.patients)
         data = phantom_set(
-            wish.config,
-            wish.kind,
-            patients=wish.patients,
-            seed=wish.recipe.seed,
-            cache=wish.cache,
-            processes=wish.jobs,
+            request.config,
+            request.kind,
+            patients=request.patients,
+            seed=request.recipe.seed,
+            cache=request.cache,
+            processes=request.jobs,
             progress=lambda done: advance(done, ""),
         )
-        advance(wish.patients, "")
+        advance(request.patients, "")
         return data
     moves: list[Callable[[float, str], None]] = []
     return folder_set(
-        wish.config,
-        wish.kind,
-        wish.folder,
-        cache=wish.cache,
-        images=wish.images,
-        processes=wish.jobs,
+        request.config,
+        request.kind,
+        request.folder,
+        cache=request.cache,
+        images=request.images,
+        processes=request.jobs,
         total=lambda studies: moves.append(start_bar("reading studies", studies)),
         progress=lambda done: moves[-1](done, ""),
         tell=lambda line: console.print(line, highlight=False, soft_wrap=True),
     )
 
 
-def _provenance(wish: Wish) -> dict[str, str]:
-    """What the model card says of the data; a folder's name could be a hospital's, so it is not written down."""
-    went_on = {} if wish.start is None else {"began_with": wish.start.model_id}
-    if wish.folder is None:
+def _provenance(request: TrainingRequest) -> dict[str, Any]:
+    """What the model card says of the data. ``source`` and ``drawn`` are for programs, ``data`` is for people; a
+    folder's name could be a hospital's, so it is not written down."""
+    went_on = {} if request.start is None else {"began_with": request.start.model_id}
+    if request.folder is None:
         return {
-            "data": f"{SYNTHETIC}, {wish.patients} of seed {wish.recipe.seed}, a fifth, at most {MOST}, held out",
+            "source": SYNTHETIC,
+            "drawn": request.patients,
+            "data": f"synthetic patients (radir phantom), {request.patients} of seed {request.recipe.seed},"
+            f" a fifth, at most {MOST}, held out",
             "licence": "Apache-2.0; no image or report of a real person",
             "intended_use": "trying the software; not fit for clinical use",
             **went_on,
         }
     return {
+        "source": LOCAL,
         "data": f"a local folder of images and reports, a fifth of its patients, at most {MOST}, held out",
         "licence": "that of the local data; to be stated before the bundle is given away",
         "intended_use": "finding similar cases where it was trained; not fit for diagnosis",
@@ -163,12 +173,11 @@ def _provenance(wish: Wish) -> dict[str, str]:
 @contextmanager
 def _progress(console: Console) -> Iterator[StartBar]:
     """Gives a function that opens a bar and returns what moves it."""
-    columns = (TextColumn("{task.description:<18}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[note]}"), console=console, disable=console.quiet) as progress:
+    with progress(console=console) as shown:
 
         def start_bar(title: str, total: float) -> Callable[[float, str], None]:
-            task = progress.add_task(title, total=total, note="")
-            return lambda done, note: progress.update(task, completed=done, note=note)
+            task = shown.add_task(title, total=total, note="")
+            return lambda done, note: shown.update(task, completed=done, note=note)
 
         yield start_bar
 

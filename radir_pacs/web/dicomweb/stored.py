@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from radir_pacs.catalogue import StoredInstance
-from radir_pacs.errors import NotFound
+from radir_pacs.errors import BlobDamaged, NotFound
 from radir_pacs.web.services import services
+
+CHECKED_BYTES = 64 << 20  # a tenth of a second; a frame of a larger file must not wait for all of it
 
 
 def instances_at(study: str, series: str | None = None) -> tuple[StoredInstance, ...]:
@@ -26,11 +28,24 @@ def instance_at(study: str, series: str, instance: str) -> StoredInstance:
 
 
 def blob_of(instance: StoredInstance) -> Path:
-    """Its Part-10 file. Raises NotFound when it has just been deleted."""
-    path = services().blobs.path(instance.content_sha256)
-    if not path.is_file():
-        raise NotFound("the instance is no longer here")
-    return path
+    """Its Part-10 file, which is checked first unless it is large. Raises as `whole_blob_of`."""
+    if instance.size_bytes > CHECKED_BYTES and (path := services().blobs.path(instance.content_sha256)).is_file():
+        return path
+    return whole_blob_of(instance)
+
+
+def whole_blob_of(instance: StoredInstance) -> Path:
+    """Its Part-10 file, every byte just found to be what was stored.
+
+    Raises NotFound when it has just been deleted, BlobDamaged, noted for `radir problems`, when it is damaged.
+    """
+    context = services()
+    try:
+        return context.blobs.intact(instance.content_sha256)
+    except BlobDamaged as damaged:
+        context.catalogue.instances.get(instance.sop_uid)
+        context.catalogue.damage.note(damaged.sha256)
+        raise
 
 
 def url_of(instance: StoredInstance) -> str:

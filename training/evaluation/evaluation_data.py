@@ -13,11 +13,11 @@ from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 
 from ..data.folder_set import folder_set
-from ..data.phantom_set import SYNTHETIC, phantom_set
+from ..data.phantom_set import phantom_set
 from ..data.retrieval_images import is_retrieval_set
 from ..data.retrieval_set import RetrievalSet
-from ..data.studies import StudySet
-from .baselines import RANDOM, RIVALS
+from ..data.studies import SYNTHETIC, StudySet
+from .baselines import BASELINES, RANDOM
 from .embeddings import Embeddings, encoded, from_file
 from .exam import Exam
 from .layout_exam import layout_exam
@@ -27,7 +27,7 @@ from .models import Model
 StartBar = Callable[[str, int], Callable[[int], None]]
 
 
-class Material(NamedTuple):
+class EvaluationData(NamedTuple):
     """An exam, and its images as each model takes them, by model name (none for a data set of vectors). ``paths`` and
     ``lists`` are a data set's."""
 
@@ -49,12 +49,12 @@ class Material(NamedTuple):
                 self.lists,
                 tell=lambda line: print(line, file=sys.stderr),
             )
-        elif model.rival == RANDOM:
+        elif model.baseline == RANDOM:
             return None
         elif model.name not in self.studies:
             raise BadInput(f"{model.name} needs images, and this data set has none: say --images, or give vectors.npz")
-        elif model.rival is not None:
-            return RIVALS[model.rival](self.studies[model.name], progress)
+        elif model.baseline is not None:
+            return BASELINES[model.baseline](self.studies[model.name], progress)
         else:
             found = encoded(
                 model.bundles[self.exam.kind],
@@ -65,9 +65,9 @@ class Material(NamedTuple):
         return found.unconditional() if model.unconditional else found
 
 
-def materials(
+def evaluation_data(
     args: argparse.Namespace, kinds: Sequence[ImageKind], models: Sequence[Model], start_bar: StartBar
-) -> Iterator[Material]:
+) -> Iterator[EvaluationData]:
     """The exam of each kind that all models and the data have. Raises BadInput where there is none, OSError."""
     shared = [kind for kind in kinds if all(kind in model.kinds for model in models)]
     if not shared:
@@ -79,7 +79,7 @@ def materials(
     refused: list[BadInput] = []
     for kind in shared:
         try:
-            yield _material(args, kind, models, start_bar)
+            yield _data_of(args, kind, models, start_bar)
         except BadInput as error:  # a folder of radiographs is asked for CT, too
             refused.append(error)
             if len(refused) == len(shared):
@@ -92,7 +92,7 @@ def known_patients(models: Sequence[Model], seed: int) -> Iterator[str]:
     model that went on from another only the last training is known."""
     for model in models:
         told = [bundle.training for bundle in model.bundles.values()]
-        if any(SYNTHETIC in str(one.get("data")) and _seed(one) == seed for one in told):
+        if any(one.get("source") == SYNTHETIC and _seed(one) == seed for one in told):
             yield model.name
 
 
@@ -101,13 +101,13 @@ def _seed(training: Mapping[str, Any]) -> Any:
     return recipe.get("seed") if isinstance(recipe, Mapping) else None
 
 
-def _material(args: argparse.Namespace, kind: ImageKind, models: Sequence[Model], start_bar: StartBar) -> Material:
+def _data_of(args: argparse.Namespace, kind: ImageKind, models: Sequence[Model], start_bar: StartBar) -> EvaluationData:
     """Each preparation of the images is made once."""
     if args.data is not None and args.images is None and is_retrieval_set(args.data):
         found = layout_exam(RetrievalSet(folder=args.data, split=args.split), kind)
         if found.left_out:
             print(f"warning: without a whole matrix, left out: {', '.join(found.left_out)}", file=sys.stderr)
-        return Material(found.exam, {}, found.paths, found.lists)
+        return EvaluationData(found.exam, {}, found.paths, found.lists)
     configs = {model.name: _config(model, kind) for model in models}
     made: dict[Preprocessing, StudySet] = {}
     for config in configs.values():
@@ -118,7 +118,7 @@ def _material(args: argparse.Namespace, kind: ImageKind, models: Sequence[Model]
     if any(one.reports != first.reports or (one.patients != first.patients).any() for one in others):
         raise BadInput("the models' preparations keep different images, so they cannot be compared")
     studies = {name: made[Preprocessing.of(config, kind)] for name, config in configs.items()}
-    return Material(Exam.of(first), studies)
+    return EvaluationData(Exam.of(first), studies)
 
 
 def _config(model: Model, kind: ImageKind) -> NetworkConfig:

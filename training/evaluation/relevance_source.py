@@ -13,7 +13,7 @@ from .measures import U8
 MINED, TRUE = "mined", "true"  # from the text of the reports; from the known findings of synthetic patients
 
 
-class Judge(Protocol):
+class RelevanceSource(Protocol):
     """Knows n studies by their rows."""
 
     name: str
@@ -25,7 +25,7 @@ class Judge(Protocol):
         """[n]: something is wrong there; None where that is not known."""
 
 
-class SaidJudge:
+class StatementRelevance:
     """Judges by statements, in the similarity of ``radir_pacs.reports``."""
 
     def __init__(self, name: str, said: Sequence[Said], keys: Sequence[str]) -> None:
