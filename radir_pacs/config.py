@@ -62,7 +62,9 @@ class Settings:
     listener_processes: int = _setting(1, "Listener processes sharing the port.", low=1, high=16)
     check_called_ae: bool = _setting(False, "Refuse associations that do not call our AE title.")
     calling_ae_titles: tuple[str, ...] = _setting((), "AE titles that may call; empty admits any.")
-    listener_max_associations: int = _setting(20, "Associations at once, per process.", low=1, high=500)
+    listener_max_associations: int = _setting(
+        20, "Associations at once, per process; one address may hold three quarters of them.", low=1, high=500
+    )
     listener_idle_s: float = _setting(
         60.0, "Seconds without a message before an association is ended.", low=1, high=DAY_S
     )
