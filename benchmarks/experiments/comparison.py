@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import results
 from radir_training.learning.recipe import ABLATIONS, RECIPES
 from radir_training.runs.held_out import MOST
 
@@ -54,9 +55,10 @@ def train(page: Page, recipe: str, kind: str) -> str:
     out = page.bundle(recipe, kind)
     if (out / "manifest.json").is_file():
         told = json.loads((out / "manifest.json").read_text())["training"]
-        wanted = page.epochs[kind], f"{page.patients[kind]} of seed {TRAIN_SEED},"
+        wanted = page.epochs[kind], TRAIN_SEED, page.patients[kind]
+        made = told["recipe"]["epochs"], told["recipe"]["seed"], told.get("drawn")
         same = told["recipe"]["losses"] == RECIPES[recipe].losses
-        if told["recipe"]["epochs"] != wanted[0] or wanted[1] not in told["data"] or not same:
+        if made != wanted or not same:
             raise SystemExit(f"{out} was trained otherwise: remove it, or say another --work")
         return f"{recipe} {kind}: already there"
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -165,8 +167,8 @@ def written(page: Page, found: dict[str, Any]) -> str:
         "",
         f"Held-out synthetic patients ({EXAM_PATIENTS}, seed {EXAM_SEED}); trained in {passes} (seed {TRAIN_SEED}; a "
         f"fifth of them, at most {MOST}, kept apart for the manifests), one network and one "
-        'seed for all; the losses of "published" and "repaired" in one stage, as ours. Written by '
-        "`benchmarks/experiments/comparison.py`; intervals are of 95 %, bootstrap over patients; a random order is "
+        'seed for all; the losses of "published" and "repaired" in one stage, as ours. '
+        "Intervals are of 95 %, bootstrap over patients; a random order is "
         "exact. Decision support, not diagnosis.",
         "",
         f"## {found['ours']} wins, of {of} metrics",
@@ -243,16 +245,14 @@ def main() -> None:
     names = args.pages.split(",")
     if unknown := set(names) - set(pages):
         parser.error(f"there is no page {', '.join(sorted(unknown))}: choose from {', '.join(pages)}")
-    args.out.mkdir(parents=True, exist_ok=True)
     for page in (pages[name] for name in names):
         wanted = [(recipe, kind) for recipe in page.recipes for kind in page.epochs]
         with ThreadPoolExecutor(args.jobs) as pool:
             for line in pool.map(lambda pair, page=page: train(page, *pair), wanted):
                 print(line, flush=True)
         found = {**compared(page), "held_out": {recipe: manifests(page, recipe) for recipe in page.recipes}}
-        (args.out / f"{page.name}.json").write_text(json.dumps(found, separators=(",", ":")) + "\n")
-        (args.out / f"{page.name}.md").write_text(written(page, found) + "\n")
-        print(f"{args.out / page.name}.md: {found['ours']} wins {found['wins']} of {found['of']}")
+        path = results.write(args.out, page.name, found, written(page, found))
+        print(f"{path}: {found['ours']} wins {found['wins']} of {found['of']}")
 
 
 if __name__ == "__main__":

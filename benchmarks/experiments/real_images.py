@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import results
 from radir_pacs.anatomy import ROOT
 from radir_pacs.encode import CONFIGS, Bundle, default_bundles
 from radir_pacs.encode.network import RadirNetwork
@@ -294,7 +294,6 @@ def page(result: Mapping[str, Any]) -> str:
     recalled = [region_name(key) for key in regions if result["models"]["random order"][key][COLUMNS[0]] is not None]
     parts = [
         "# Real chest X-rays",
-        "Written by `benchmarks/experiments/real_images.py`; the figures stand in `real-images.json` too.",
         f"Judged on cxr_cohen: {on['images']} X-rays of {on['patients']} patients. Its clinical notes are free text "
         f"about the case rather than reports of the image; mined, {on['notes_that_say_something']} of them say "
         f"something about a region and {on['notes_with_a_finding']} tell of a finding. Queries are images whose "
@@ -388,9 +387,7 @@ def main() -> None:
     marks = judged(material, models(args, material, console))
     result = as_json(args, material, marks, time.monotonic() - began)
     show(result, console)
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / f"{PAGE}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    (args.out / f"{PAGE}.md").write_text(page(result), encoding="utf-8")
+    results.write(args.out, PAGE, result, page(result))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import results
 from radir_pacs import anatomy
+from radir_pacs.cli.output import bars
 from radir_pacs.encode import CONFIGS, Bundle
 from radir_pacs.types import ImageKind
 from radir_training.commands.train import DEFAULT_CACHE
@@ -27,7 +29,6 @@ from radir_training.data.phantom_set import phantom_set
 from radir_training.data.statements import Labels, Mask, Relevance
 from radir_training.data.studies import StudySet
 from radir_training.evaluation.embeddings import encoded
-from radir_training.evaluation.progress import bars
 from radir_training.evaluation.quick import abnormal_recall
 from radir_training.evaluation.resample import Bootstrap, Resampled
 from radir_training.learning.checkpoints import Checkpoints
@@ -204,8 +205,8 @@ def written(found: Mapping[str, Any]) -> str:
         "",
         f"Two networks of the same recipe, {found['epochs']} passes over radiographs of {found['patients']} synthetic "
         f"patients (seed {TRAIN_SEED}): one trained with everything, one never asked about {names}, nor about "
-        f"{' and '.join(CONCEPTS)} anywhere. Judged on {EXAM_PATIENTS} others (seed {EXAM_SEED}). Written by "
-        "`benchmarks/experiments/unseen.py`; intervals are of 95 %, bootstrap over patients; a random order is exact. "
+        f"{' and '.join(CONCEPTS)} anywhere. Judged on {EXAM_PATIENTS} others (seed {EXAM_SEED}). "
+        "Intervals are of 95 %, bootstrap over patients; a random order is exact. "
         "Decision support, not diagnosis.",
         "",
         "Withheld means: no name, no phrase and no label of it was trained. It does not mean: never met. Reports were "
@@ -337,10 +338,7 @@ def main() -> None:
         "regions": by_region(partial, full, exam),
         "phrases": by_phrase(partial, full, exam),
     }
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "unseen.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    (args.out / "unseen.md").write_text(written(found) + "\n", encoding="utf-8")
-    print(f"{args.out / 'unseen.md'} written")
+    print(f"{results.write(args.out, 'unseen', found, written(found))} written")
 
 
 if __name__ == "__main__":

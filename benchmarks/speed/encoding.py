@@ -16,7 +16,6 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -35,6 +34,7 @@ from rich.table import Table
 from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import results
 from radir_pacs.anatomy import trained
 from radir_pacs.catalogue import Catalogue, stop_embedded
 from radir_pacs.catalogue.embedded import server_pid
@@ -342,7 +342,7 @@ def page(rows: Sequence[dict[str, Any]], args: argparse.Namespace) -> str:
         [
             f"# {title(args)}",
             "",
-            "Written by `benchmarks/speed/encoding.py`, which says how it is measured. *bare / pipeline* is the share "
+            "`benchmarks/speed/encoding.py` says how it is measured. *bare / pipeline* is the share "
             "of the network's own rate that the whole pipeline keeps (decode, resample, forward, store), with its 95 % "
             "interval over rounds; *of CPU time* the share of the processor's time that the network has.",
             "",
@@ -400,12 +400,8 @@ def main() -> int:
             stop_embedded(home)
     show(rows, args)
     if args.out is not None:
-        machine = {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()}
-        machine |= {"torch": torch.__version__, "load_average": os.getloadavg()[0]}
-        about = {"size": args.size, "syntax": args.syntax, "machine": machine}
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "encoding.json").write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
-        (args.out / "encoding.md").write_text(page(rows, args) + "\n")
+        about = {"size": args.size, "syntax": args.syntax, "torch": torch.__version__}
+        results.write(args.out, "encoding", {**about, "rows": rows}, page(rows, args))
     return 0
 
 

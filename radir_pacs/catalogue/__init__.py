@@ -5,6 +5,7 @@ from radir_pacs.catalogue.catalogue import Catalogue
 from radir_pacs.catalogue.embedded import server_pid as embedded_pid
 from radir_pacs.catalogue.embedded import start as start_embedded
 from radir_pacs.catalogue.embedded import stop as stop_embedded
+from radir_pacs.catalogue.instances import Overtaken
 from radir_pacs.catalogue.jobs import is_last_attempt
 from radir_pacs.catalogue.models import Models
 from radir_pacs.catalogue.processes import Processes
@@ -12,6 +13,8 @@ from radir_pacs.catalogue.reports import Reports, report_id_of
 from radir_pacs.catalogue.rows import (
     CatalogueSeries,
     Changes,
+    Commitment,
+    Correction,
     DamagedInstance,
     EncodingOwner,
     FailedJob,
@@ -19,6 +22,7 @@ from radir_pacs.catalogue.rows import (
     GenerationRow,
     JobCount,
     ModelRow,
+    NotedInstance,
     Overview,
     PartitionSize,
     ProcessRow,
@@ -28,6 +32,7 @@ from radir_pacs.catalogue.rows import (
     ReportRow,
     Stored,
     StoredInstance,
+    ViewerContext,
 )
 from radir_pacs.catalogue.studies import Studies
 
@@ -35,6 +40,8 @@ __all__ = [
     "Catalogue",
     "CatalogueSeries",
     "Changes",
+    "Commitment",
+    "Correction",
     "DamagedInstance",
     "EncodingOwner",
     "FailedJob",
@@ -43,6 +50,8 @@ __all__ = [
     "JobCount",
     "ModelRow",
     "Models",
+    "NotedInstance",
+    "Overtaken",
     "Overview",
     "PartitionSize",
     "ProcessRow",
@@ -55,6 +64,7 @@ __all__ = [
     "Stored",
     "StoredInstance",
     "Studies",
+    "ViewerContext",
     "embedded_pid",
     "install_pgmq",
     "is_last_attempt",

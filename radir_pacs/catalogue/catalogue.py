@@ -5,7 +5,9 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from radir_pacs.catalogue.commitments import Commitments
 from radir_pacs.catalogue.contexts import Contexts
+from radir_pacs.catalogue.corrections import Corrections
 from radir_pacs.catalogue.damage import Damage
 from radir_pacs.catalogue.database import Database, conninfo_of
 from radir_pacs.catalogue.encodings import Encodings
@@ -36,6 +38,7 @@ class Catalogue:
         self._database = database
         self._settings = settings
         self.instances = Instances(database, settings)
+        self.corrections = Corrections(database, settings)
         self.refusals = Refusals(database, settings)
         self.damage = Damage(database, settings)
         self.studies = Studies(database, settings)
@@ -47,6 +50,7 @@ class Catalogue:
         self.feedback = Feedback(database, settings)
         self.contexts = Contexts(database, settings)
         self.jobs = Jobs(database, settings)
+        self.commitments = Commitments(database, settings)
         self.processes = Processes(database, settings)
 
     @classmethod

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from typing import Any
 
 from psycopg.types.json import Jsonb
 
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.jobs import enqueue
+from radir_pacs.catalogue.names import folded
 from radir_pacs.catalogue.part import Part
-from radir_pacs.catalogue.rows import Stored, StoredInstance
-from radir_pacs.errors import Conflict, NotFound, StorageFailed
+from radir_pacs.catalogue.rows import NotedInstance, Stored, StoredInstance
+from radir_pacs.errors import Conflict, Differs, NotFound, StorageFailed
 from radir_pacs.reasons import MENDED_BY_SENDING
-from radir_pacs.types import InstanceHeader, JobKind
+from radir_pacs.types import HeaderNote, InstanceHeader, JobKind
 
 # Basic Text, Enhanced and Comprehensive SR (PS3.4 B.5). Whether one is a radiologist's report the report job sees.
 REPORT_SOP_CLASSES = frozenset(
@@ -24,7 +26,7 @@ REPORT_SOP_CLASSES = frozenset(
 _INSERT_TRIES = 3
 
 
-class _Overtaken(Exception):
+class Overtaken(Exception):
     """Another transaction stored the same UID while ours waited."""
 
 
@@ -36,9 +38,10 @@ class Instances(Part):
 
         A new image (an object with rows of pixels) raises the study's revision and re-opens the study; other objects
         join without re-opening it. ``wakes`` False, for objects of our own making: no work follows, whatever it is.
-        Raises Conflict when the UID stands there with other content or another parent; nothing is changed then.
+        Raises Differs when the UID stands there with another file, Conflict when with another parent or class; nothing
+        is changed then.
         """
-        values = _values(header, content_sha256, size_bytes, source)
+        values = values_of(header, content_sha256, size_bytes, source)
         values["is_image"] = wakes and header.rows_px is not None
         for _ in range(_INSERT_TRIES):
             try:
@@ -48,33 +51,18 @@ class Instances(Part):
                         return Stored.SAME
                     self._add(connection, header, values, wakes)
                     return Stored.STORED
-            except _Overtaken:
+            except Overtaken:
                 continue
         raise StorageFailed(f"instance {header.sop_uid} comes and goes")
-
-    def replace_damaged(
-        self, header: InstanceHeader, damaged_sha256: str, *, content_sha256: str, size_bytes: int, source: str
-    ) -> bool:
-        """Put a durable blob in the place of a damaged one of the same instance; its study is opened for another try.
-
-        False when the instance stands in another series, or was replaced by somebody else.
-        """
-        values = _values(header, content_sha256, size_bytes, source)
-        with self._database.transaction() as connection:
-            run(connection, "lock_study", values)
-            if run(connection, "replace_damaged", values, damaged_sha256=damaged_sha256).fetchone() is None:
-                return False
-            run(connection, "received_again", values, reason_codes=sorted(MENDED_BY_SENDING))
-            return True
 
     def _add(self, connection: Connection, header: InstanceHeader, values: dict[str, object], wakes: bool) -> None:
         run(connection, "receive_study", values)
         run(connection, "receive_series", values)
         parent = run(connection, "study_of_series", values).fetchone()
         if parent is None or parent["study_uid"] != header.study_uid:
-            raise Conflict(f"series {header.series_uid} belongs to another study")
+            raise Conflict("the series is stored already in another study")
         if run(connection, "receive_instance", values).fetchone() is None:
-            raise _Overtaken
+            raise Overtaken
         if wakes and header.sop_class_uid in REPORT_SOP_CLASSES:
             enqueue(connection, JobKind.REPORT, header.sop_uid, self._settings.job_max_attempts)
 
@@ -98,7 +86,10 @@ class Instances(Part):
         with self._database.transaction() as connection:
             rows = run(connection, "headers_of", study_uid=study_uid).fetchall()
         return tuple(
-            (InstanceHeader(**{field.name: row[field.name] for field in fields(InstanceHeader)}), row["content_sha256"])
+            (
+                InstanceHeader(**{field.name: _of_header(row[field.name]) for field in fields(InstanceHeader)}),
+                row["content_sha256"],
+            )
             for row in rows
         )
 
@@ -107,6 +98,12 @@ class Instances(Part):
         with self._database.transaction() as connection:
             row = run(connection, "content_of", study_uid=study_uid).fetchone()
         return str(row["content"]) if row is not None else ""
+
+    def noted(self, limit: int = 100) -> tuple[NotedInstance, ...]:
+        """Instances that were stored although their files were odd, the newest first."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "noted_instances", limit=limit).fetchall()
+        return tuple(NotedInstance(**(row | {"notes": tuple(map(HeaderNote, row["notes"]))})) for row in rows)
 
     def get(self, sop_uid: str) -> StoredInstance:
         """Raises NotFound."""
@@ -117,9 +114,14 @@ class Instances(Part):
         return instance_of(row)
 
 
-def _values(header: InstanceHeader, content_sha256: str, size_bytes: int, source: str) -> dict[str, object]:
-    values: dict[str, object] = {field.name: getattr(header, field.name) for field in fields(header)}
+def values_of(header: InstanceHeader, content_sha256: str, size_bytes: int, source: str) -> dict[str, Any]:
+    """The columns of an instance, its series and its study."""
+    values = {field.name: getattr(header, field.name) for field in fields(header)}
+    keys = header.patient_keys or ((header.patient_key,) if header.patient_key else ())
     return values | {
+        "patient_keys": list(keys),
+        **folded_names(values),
+        "notes": [note.value for note in header.notes],
         "attributes": Jsonb(dict(header.attributes)),
         "content_sha256": content_sha256,
         "size_bytes": size_bytes,
@@ -127,15 +129,27 @@ def _values(header: InstanceHeader, content_sha256: str, size_bytes: int, source
     }
 
 
+def folded_names(values: Mapping[str, Any]) -> dict[str, str | None]:
+    """The columns by which the names among ``values`` are found."""
+    names = ("patient_name", "referring_physician")
+    return {f"{name}_folded": None if values[name] is None else folded(values[name]) for name in names}
+
+
 def _stands_already(connection: Connection, header: InstanceHeader, content_sha256: str) -> bool:
-    row = run(connection, "instance_identity", sop_uid=header.sop_uid).fetchone()
+    row = run(connection, "instance_identity", sop_uid=header.sop_uid, content_sha256=content_sha256).fetchone()
     if row is None:
         return False
-    if row["content_sha256"] != content_sha256:
-        raise Conflict(f"instance {header.sop_uid} is stored already with other content")
     if (row["study_uid"], row["series_uid"]) != (header.study_uid, header.series_uid):
-        raise Conflict(f"instance {header.sop_uid} is stored already under another series")
+        raise Conflict("the instance is stored already in another series")
+    if row["sop_class_uid"] != header.sop_class_uid:
+        raise Conflict("the instance is stored already as another SOP class")
+    if row["content_sha256"] != content_sha256 and not row["known"]:
+        raise Differs(row["content_sha256"])
     return True
+
+
+def _of_header(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def instance_of(row: Row) -> StoredInstance:

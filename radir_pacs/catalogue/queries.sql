@@ -6,19 +6,23 @@
 -- == Ingest ==
 
 -- name: instance_identity
--- What stands under a SOP instance UID, to tell the same input from a conflict.
-SELECT study_uid, series_uid, content_sha256 FROM instance WHERE sop_uid = %(sop_uid)s;
+-- What stands under a SOP instance UID, to tell the same input from a correction or a conflict; "known" is a file that
+-- came before and does not count.
+SELECT study_uid, series_uid, sop_class_uid, content_sha256, EXISTS (
+    SELECT FROM correction AS c WHERE c.sop_uid = i.sop_uid AND c.other_sha256 = %(content_sha256)s) AS known
+FROM instance AS i WHERE sop_uid = %(sop_uid)s;
 
 -- name: receive_study
 -- A study has a new instance. The row lock it takes orders all that happens to one study. The first instance that
 -- knows an attribute sets it; an image raises the revision and re-opens, other objects only join.
 INSERT INTO study (study_uid, revision, patient_key, patient_id, patient_name, patient_sex, patient_birth_date,
     patient_age_years, study_date, study_time, accession_number, study_description, referring_physician, study_id,
-    body_part, modalities)
+    body_part, modalities, patient_keys, patient_name_folded, referring_physician_folded)
 VALUES (%(study_uid)s, %(is_image)s::boolean::integer, %(patient_key)s, %(patient_id)s, %(patient_name)s,
     %(patient_sex)s, %(patient_birth_date)s, %(patient_age_years)s, %(study_date)s, %(study_time)s,
     %(accession_number)s, %(study_description)s, %(referring_physician)s, %(study_id)s, %(body_part)s,
-    array_remove(ARRAY[%(modality)s::text], NULL))
+    array_remove(ARRAY[%(modality)s::text], NULL), %(patient_keys)s::text[], %(patient_name_folded)s,
+    %(referring_physician_folded)s)
 ON CONFLICT (study_uid) DO UPDATE SET
     state = CASE WHEN %(is_image)s::boolean THEN 'RECEIVING' ELSE study.state END,
     reason = CASE WHEN %(is_image)s::boolean THEN NULL ELSE study.reason END,
@@ -35,10 +39,14 @@ ON CONFLICT (study_uid) DO UPDATE SET
     accession_number = coalesce(study.accession_number, excluded.accession_number),
     study_description = coalesce(study.study_description, excluded.study_description),
     referring_physician = coalesce(study.referring_physician, excluded.referring_physician),
+    patient_name_folded = coalesce(study.patient_name_folded, excluded.patient_name_folded),
+    referring_physician_folded = coalesce(study.referring_physician_folded, excluded.referring_physician_folded),
     study_id = coalesce(study.study_id, excluded.study_id),
     body_part = coalesce(study.body_part, excluded.body_part),
     modalities = CASE WHEN excluded.modalities <@ study.modalities THEN study.modalities
         ELSE ARRAY(SELECT DISTINCT m FROM unnest(study.modalities || excluded.modalities) AS m ORDER BY m) END,
+    patient_keys = CASE WHEN excluded.patient_keys <@ study.patient_keys THEN study.patient_keys
+        ELSE ARRAY(SELECT DISTINCT k FROM unnest(study.patient_keys || excluded.patient_keys) AS k ORDER BY k) END,
     last_instance_at = now(),
     changed_at = now();
 
@@ -56,9 +64,10 @@ SELECT study_uid FROM series WHERE series_uid = %(series_uid)s;
 -- An instance, whose file is good; no row comes back when another transaction stored the UID first.
 WITH mended AS (DELETE FROM damaged_blob WHERE content_sha256 = %(content_sha256)s)
 INSERT INTO instance (sop_uid, series_uid, study_uid, sop_class_uid, transfer_syntax_uid, instance_number, rows_px,
-    columns_px, frames, content_sha256, size_bytes, attributes, source)
+    columns_px, frames, content_sha256, size_bytes, attributes, source, patient_keys, notes)
 VALUES (%(sop_uid)s, %(series_uid)s, %(study_uid)s, %(sop_class_uid)s, %(transfer_syntax_uid)s, %(instance_number)s,
-    %(rows_px)s, %(columns_px)s, %(frames)s, %(content_sha256)s, %(size_bytes)s, %(attributes)s, %(source)s)
+    %(rows_px)s, %(columns_px)s, %(frames)s, %(content_sha256)s, %(size_bytes)s, %(attributes)s, %(source)s,
+    %(patient_keys)s::text[], %(notes)s::text[])
 ON CONFLICT DO NOTHING
 RETURNING sop_uid;
 
@@ -82,16 +91,6 @@ WITH mended AS (DELETE FROM damaged_blob WHERE content_sha256 = %(content_sha256
 UPDATE study SET state = 'RECEIVING', reason = NULL, reason_code = NULL, last_instance_at = now(), changed_at = now()
 WHERE study_uid = %(study_uid)s AND state = 'QUARANTINED' AND reason_code = ANY(%(reason_codes)s::text[]);
 
--- name: replace_damaged
--- Another file takes the place of one whose file is damaged, under the same UIDs.
-UPDATE instance SET sop_class_uid = %(sop_class_uid)s, transfer_syntax_uid = %(transfer_syntax_uid)s,
-    instance_number = %(instance_number)s, rows_px = %(rows_px)s, columns_px = %(columns_px)s, frames = %(frames)s,
-    content_sha256 = %(content_sha256)s, size_bytes = %(size_bytes)s, attributes = %(attributes)s, source = %(source)s,
-    received_at = now()
-WHERE sop_uid = %(sop_uid)s AND series_uid = %(series_uid)s AND study_uid = %(study_uid)s
-    AND content_sha256 = %(damaged_sha256)s
-RETURNING sop_uid;
-
 -- name: note_damage
 -- A file that an instance names is not what was stored.
 INSERT INTO damaged_blob (content_sha256)
@@ -110,7 +109,79 @@ WHERE NOT EXISTS (SELECT FROM instance AS i WHERE i.content_sha256 = d.content_s
 
 -- name: known_blobs
 -- Which of these blobs an instance names.
-SELECT DISTINCT content_sha256 FROM instance WHERE content_sha256 = ANY(%(hashes)s::text[]);
+SELECT content_sha256 FROM instance WHERE content_sha256 = ANY(%(hashes)s::text[])
+UNION
+SELECT other_sha256 FROM correction WHERE aside AND other_sha256 = ANY(%(hashes)s::text[]);
+
+-- name: noted_instances
+-- The newest instances whose file was odd.
+SELECT sop_uid, notes, source, received_at AS at FROM instance WHERE notes <> '{}'
+ORDER BY received_at DESC LIMIT %(limit)s;
+
+-- == Corrections ==
+
+-- name: lock_instance
+-- The file that counts for an instance, locked after its study.
+SELECT content_sha256 FROM instance WHERE sop_uid = %(sop_uid)s FOR UPDATE;
+
+-- name: add_correction
+-- The trace of a correction.
+INSERT INTO correction (sop_uid, other_sha256, aside, changed, source)
+VALUES (%(sop_uid)s, %(other_sha256)s, %(aside)s, %(changed)s::text[], %(source)s)
+ON CONFLICT DO NOTHING;
+
+-- name: corrections
+-- The newest corrections.
+SELECT sop_uid, other_sha256, aside, changed, source, at FROM correction ORDER BY id DESC LIMIT %(limit)s;
+
+-- name: correct_instance
+-- The corrected header takes the place of the one before.
+UPDATE instance SET transfer_syntax_uid = %(transfer_syntax_uid)s, instance_number = %(instance_number)s,
+    rows_px = %(rows_px)s, columns_px = %(columns_px)s, frames = %(frames)s, content_sha256 = %(content_sha256)s,
+    size_bytes = %(size_bytes)s, attributes = %(attributes)s, source = %(source)s,
+    patient_keys = %(patient_keys)s::text[], notes = %(notes)s::text[]
+WHERE sop_uid = %(sop_uid)s;
+
+-- name: correct_series
+-- What a correction says of its series; null: it says nothing new.
+UPDATE series SET modality = coalesce(%(modality)s, modality),
+    series_number = coalesce(%(series_number)s, series_number),
+    series_description = coalesce(%(series_description)s, series_description),
+    body_part = coalesce(%(body_part)s, body_part)
+WHERE series_uid = %(series_uid)s;
+
+-- name: correct_study
+-- What a correction says of its study; null: it says nothing new. The study is of every patient that one of its
+-- instances names, so that it is left out for both while only some of them are corrected; keys that were known are
+-- kept when no instance names a patient any more.
+UPDATE study SET patient_key = coalesce(%(patient_key)s, patient_key), patient_id = coalesce(%(patient_id)s, patient_id),
+    patient_name = coalesce(%(patient_name)s, patient_name), patient_sex = coalesce(%(patient_sex)s, patient_sex),
+    patient_birth_date = coalesce(%(patient_birth_date)s, patient_birth_date),
+    patient_age_years = coalesce(%(patient_age_years)s, patient_age_years),
+    study_date = coalesce(%(study_date)s, study_date), study_time = coalesce(%(study_time)s, study_time),
+    accession_number = coalesce(%(accession_number)s, accession_number),
+    study_description = coalesce(%(study_description)s, study_description),
+    referring_physician = coalesce(%(referring_physician)s, referring_physician),
+    patient_name_folded = coalesce(%(patient_name_folded)s, patient_name_folded),
+    referring_physician_folded = coalesce(%(referring_physician_folded)s, referring_physician_folded),
+    study_id = coalesce(%(study_id)s, study_id), body_part = coalesce(%(body_part)s, body_part),
+    modalities = CASE WHEN %(modality)s::text IS NULL THEN modalities ELSE ARRAY(
+        SELECT DISTINCT i.attributes #>> '{00080060,Value,0}' FROM instance AS i
+        WHERE i.study_uid = study.study_uid AND i.attributes #>> '{00080060,Value,0}' IS NOT NULL ORDER BY 1) END,
+    patient_keys = coalesce((
+        SELECT array_agg(DISTINCT k ORDER BY k) FROM instance AS i, unnest(i.patient_keys) AS k
+        WHERE i.study_uid = study.study_uid), patient_keys),
+    state = CASE WHEN %(reopens)s::boolean THEN 'RECEIVING' ELSE state END,
+    reason = CASE WHEN %(reopens)s::boolean THEN NULL ELSE reason END,
+    reason_code = CASE WHEN %(reopens)s::boolean THEN NULL ELSE reason_code END,
+    revision = revision + %(reopens)s::boolean::integer,
+    last_instance_at = CASE WHEN %(reopens)s::boolean THEN now() ELSE last_instance_at END,
+    changed_at = now()
+WHERE study_uid = %(study_uid)s;
+
+-- name: drop_report_of
+-- What was read from an SR before it was corrected; its report job reads it again.
+DELETE FROM report WHERE sop_uid = %(sop_uid)s;
 
 -- == The life of a study ==
 
@@ -200,11 +271,53 @@ RETURNING study_uid;
 
 -- name: blobs_of_study
 -- Hashes of a study's instances.
-SELECT DISTINCT content_sha256 FROM instance WHERE study_uid = %(study_uid)s;
+SELECT content_sha256 FROM instance WHERE study_uid = %(study_uid)s
+UNION
+SELECT c.other_sha256 FROM correction AS c JOIN instance AS i USING (sop_uid)
+WHERE c.aside AND i.study_uid = %(study_uid)s;
 
 -- name: delete_study
 -- Takes its series, instances, encodings and reports along; triggers note the encodings that are gone.
 DELETE FROM study WHERE study_uid = %(study_uid)s RETURNING study_uid;
+
+-- name: delete_instances
+-- A series of a study, or one of its instances.
+DELETE FROM instance
+WHERE study_uid = %(study_uid)s AND series_uid = %(series_uid)s
+    AND (%(sop_uid)s::text IS NULL OR sop_uid = %(sop_uid)s::text)
+RETURNING sop_uid, content_sha256, rows_px IS NOT NULL AS is_image;
+
+-- name: delete_reports_of_instances
+-- What was read from instances that are gone.
+DELETE FROM report WHERE sop_uid = ANY(%(sop_uids)s::text[]);
+
+-- name: delete_empty_series
+-- A series without instances is none.
+DELETE FROM series AS e
+WHERE e.study_uid = %(study_uid)s AND NOT EXISTS (SELECT FROM instance AS i WHERE i.series_uid = e.series_uid);
+
+-- name: delete_empty_study
+-- The last instance takes its study along.
+DELETE FROM study AS s
+WHERE s.study_uid = %(study_uid)s AND NOT EXISTS (SELECT FROM instance AS i WHERE i.study_uid = s.study_uid);
+
+-- name: delete_encodings
+-- The vectors of a study under every model.
+DELETE FROM encoding WHERE study_uid = %(study_uid)s;
+
+-- name: reopen_study
+-- What a study is after some of its instances went; without one of its images it is encoded anew.
+UPDATE study AS s SET
+    state = CASE WHEN %(is_image)s::boolean THEN 'RECEIVING' ELSE s.state END,
+    reason = CASE WHEN %(is_image)s::boolean THEN NULL ELSE s.reason END,
+    revision = s.revision + %(is_image)s::boolean::integer,
+    modalities = ARRAY(
+        SELECT DISTINCT e.modality FROM series AS e
+        WHERE e.study_uid = s.study_uid AND e.modality IS NOT NULL ORDER BY e.modality),
+    has_report = EXISTS (SELECT FROM report AS r WHERE r.study_uid = s.study_uid),
+    last_instance_at = now(),
+    changed_at = now()
+WHERE s.study_uid = %(study_uid)s;
 
 -- == Reading studies; searches by QIDO-RS keys are put together in qido.py ==
 
@@ -297,9 +410,9 @@ WHERE e.study_uid = %(study_uid)s AND m.model_id = e.model_id
 
 -- name: add_encoding
 -- The region vectors of a study under one model.
-INSERT INTO encoding (study_uid, series_uid, sop_uid, model_id, revision, regions, vectors, warnings)
+INSERT INTO encoding (study_uid, series_uid, sop_uid, model_id, revision, regions, vectors, warnings, slices, chest)
 VALUES (%(study_uid)s, %(series_uid)s, %(sop_uid)s, %(model_id)s, %(revision)s, %(regions)s, %(vectors)s,
-    %(warnings)s)
+    %(warnings)s, %(slices)s::text[], %(chest)s::real[])
 RETURNING id;
 
 -- name: note_partitions
@@ -308,8 +421,13 @@ INSERT INTO partition (model_id, region) SELECT %(model_id)s, unnest(%(regions)s
 
 -- name: encoding_of
 -- What a study has under a model.
-SELECT study_uid, series_uid, sop_uid, model_id, regions, vectors, warnings FROM encoding
+SELECT study_uid, series_uid, sop_uid, model_id, regions, vectors, warnings, slices, chest FROM encoding
 WHERE study_uid = %(study_uid)s AND model_id = %(model_id)s;
+
+-- name: slices_of_series
+-- The slices of a CT series as they were last encoded.
+SELECT slices, chest FROM encoding
+WHERE study_uid = %(study_uid)s AND series_uid = %(series_uid)s AND slices IS NOT NULL ORDER BY id DESC LIMIT 1;
 
 -- name: encodings_of_study
 -- Which models a study is encoded under.
@@ -318,7 +436,7 @@ WHERE e.study_uid = %(study_uid)s ORDER BY m.active DESC, e.model_id;
 
 -- name: encoding_owners
 -- The studies behind index labels; a label that is gone has no row.
-SELECT e.id AS encoding_id, e.series_uid, e.sop_uid, s.*,
+SELECT e.id AS encoding_id, e.series_uid, e.sop_uid, e.slices, e.chest, s.*,
     (SELECT count(*) FROM series WHERE series.study_uid = s.study_uid) AS series_count,
     (SELECT count(*) FROM instance WHERE instance.study_uid = s.study_uid) AS instance_count
 FROM encoding AS e JOIN study AS s USING (study_uid) WHERE e.id = ANY(%(ids)s::bigint[]);
@@ -367,8 +485,8 @@ ORDER BY e.id;
 SELECT e.id FROM encoding AS e WHERE e.model_id = %(model_id)s AND e.study_uid = ANY(%(study_uids)s::text[])
 UNION
 SELECT e.id FROM encoding AS e JOIN study AS s USING (study_uid)
-WHERE e.model_id = %(model_id)s AND %(same_patient)s::boolean AND s.patient_key <> ''
-    AND s.patient_key = (SELECT q.patient_key FROM study AS q WHERE q.study_uid = %(query_study_uid)s)
+WHERE e.model_id = %(model_id)s AND %(same_patient)s::boolean
+    AND s.patient_keys && (SELECT q.patient_keys FROM study AS q WHERE q.study_uid = %(query_study_uid)s)
 ORDER BY id;
 
 -- == Generations ==
@@ -503,13 +621,23 @@ FROM feedback WHERE query_study_uid = %(query_study_uid)s AND reader = %(reader)
 
 -- name: open_context
 -- A token opens the viewer on a study for a while.
-INSERT INTO viewer_context (token_sha256, study_uid, expires_at)
-VALUES (%(token_sha256)s, %(study_uid)s, now() + make_interval(secs => %(valid_s)s::float8));
+INSERT INTO viewer_context (token_sha256, study_uid, reader, expires_at)
+VALUES (%(token_sha256)s, %(study_uid)s, %(reader)s, now() + make_interval(secs => %(valid_s)s::float8));
 
 -- name: context
--- The study that a token opens.
-SELECT study_uid FROM viewer_context WHERE token_sha256 = %(token_sha256)s
+-- The study that a token opens, and for whom.
+SELECT token_sha256, study_uid, reader FROM viewer_context WHERE token_sha256 = %(token_sha256)s
     AND expires_at > now() AND expires_at <= now() + make_interval(secs => %(valid_s)s::float8);
+
+-- name: show_in_context
+-- Cases that a token was answered; one that was deleted meanwhile is left out.
+INSERT INTO viewer_context_case (token_sha256, study_uid)
+SELECT %(token_sha256)s, study_uid FROM study WHERE study_uid = ANY(%(study_uids)s)
+ON CONFLICT DO NOTHING;
+
+-- name: shown_in_context
+-- Whether a token was answered this study.
+SELECT FROM viewer_context_case WHERE token_sha256 = %(token_sha256)s AND study_uid = %(study_uid)s;
 
 -- name: prune_contexts
 -- Tokens that open nothing any more.
@@ -638,6 +766,38 @@ RETURNING key;
 -- Jobs that ended long ago.
 DELETE FROM job WHERE state IN ('DONE', 'FAILED')
     AND changed_at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8);
+
+-- == Storage commitment ==
+
+-- name: add_commitment
+-- A request for commitment; the same transaction asked for again is answered again.
+INSERT INTO commitment (transaction_uid, requestor, instances)
+VALUES (%(transaction_uid)s, %(requestor)s, %(instances)s)
+ON CONFLICT (requestor, transaction_uid) DO UPDATE
+SET instances = excluded.instances, state = 'PENDING', asked_at = now(), reported_at = NULL
+RETURNING id;
+
+-- name: commitment
+-- One request.
+SELECT id, transaction_uid, requestor, instances, state FROM commitment WHERE id = %(id)s;
+
+-- name: pending_commitments
+-- Requests of a peer whose results it does not have yet, oldest first.
+SELECT id, transaction_uid, requestor, instances, state FROM commitment
+WHERE requestor = %(requestor)s AND state = 'PENDING' ORDER BY id LIMIT %(limit)s;
+
+-- name: commitment_reported
+-- The peer has the result.
+UPDATE commitment SET state = 'REPORTED', reported_at = now() WHERE id = %(id)s;
+
+-- name: prune_commitments
+-- Requests that were answered, or that nobody came back for, long ago.
+DELETE FROM commitment WHERE asked_at < now() - make_interval(secs => %(keep_s)s::float8);
+
+-- name: held_instances
+-- Class and blob of those of some instances that are here.
+SELECT sop_uid, sop_class_uid, content_sha256, size_bytes FROM instance
+WHERE sop_uid = ANY(%(sop_uids)s::text[]);
 
 -- == Processes and the overview ==
 

@@ -14,6 +14,7 @@ from radir_pacs.errors import RadirError
 # Each command and its module here; a command costs the imports of its own module only.
 _OWN = {
     "up": "up",
+    "sr": "sr",
     "status": "status",
     "problems": "problems",
     "regions": "regions",

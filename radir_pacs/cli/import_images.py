@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydicom import Dataset
-from rich.console import Console
-from rich.progress import track
 
+from radir_pacs.cli.output import progress
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
 from radir_pacs.pictures.image_table import Layout, NotAnXRay, Row, layout_for, open_table, parse_columns, read_row
@@ -61,7 +60,7 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
     if not args.images.is_dir():
         raise BadInput("--images is not a folder")
     columns = parse_columns(args.columns) if args.columns else None
-    outcome = import_images(args.table, args.images, args.out, columns, args.source, progress=sys.stderr.isatty())
+    outcome = import_images(args.table, args.images, args.out, columns, args.source)
     for line in outcome.refused[:_SHOWN]:
         print(f"refused: {line}", file=sys.stderr)
     if len(outcome.refused) > _SHOWN:
@@ -82,8 +81,6 @@ def import_images(
     out: Path,
     columns: dict[str, str] | None = None,
     source: str | None = None,
-    *,
-    progress: bool = False,
 ) -> Outcome:
     """Write every X-ray of ``table`` under ``out``. Raises BadInput when the table itself cannot be used."""
     header, raw_rows = open_table(table)
@@ -101,9 +98,9 @@ def import_images(
             outcome.refused.append(f"line {line}: {error}")
         else:
             studies.setdefault((row.patient, row.study), []).append(row)
-    console = Console(stderr=True)
-    for rows in track(studies.values(), "Writing DICOM", console=console, disable=not progress):
-        _write_study(rows, layout.source, out, outcome)
+    with progress(transient=True) as shown:
+        for rows in shown.track(studies.values(), description="writing DICOM"):
+            _write_study(rows, layout.source, out, outcome)
     return outcome
 
 

@@ -12,10 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
-from rich.console import Console
-from rich.progress import Progress, TextColumn, TimeElapsedColumn
-
 from radir_pacs import durable
+from radir_pacs.cli.output import progress
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput, StorageFailed
 from radir_pacs.printable import TableWriter
@@ -94,10 +92,10 @@ def _collection(args: argparse.Namespace, miner: Miner, kind: ImageKind | None) 
         out = stack.enter_context(_replacing(args.out)) if args.out else None
         table = stack.enter_context(_replacing(args.labels_out)) if labels else None
         writer = _label_writer(table, labels) if table and labels else None
-        progress = stack.enter_context(_progress())
-        task = progress.add_task("reports", total=None)
+        shown = stack.enter_context(progress(transient=True))
+        task = shown.add_task("reports", total=None)
         for row in rows:
-            progress.advance(task)
+            shown.advance(task)
             if isinstance(row, BadRow):
                 bad.append(row)
                 continue
@@ -145,13 +143,3 @@ def _replacing(path: Path) -> Iterator[IO[str]]:
         except OSError as error:
             raise StorageFailed(f"cannot write {path}: {error.strerror}") from error
         yield file
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.completed} reports"),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )

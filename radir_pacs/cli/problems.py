@@ -1,25 +1,33 @@
-"""``radir problems``: what was not encoded, refused, damaged or failed, and why; ``retry`` and ``drop`` act on it."""
+"""``radir problems``: what was not encoded, refused, corrected, damaged or failed, and why; ``retry`` and ``drop``."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from radir_pacs import config
-from radir_pacs.catalogue import Catalogue, DamagedInstance, FailedJob, Refusal
+from radir_pacs.catalogue import Catalogue, Correction, DamagedInstance, FailedJob, NotedInstance, Refusal
 from radir_pacs.cli.output import out, print_json
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
 from radir_pacs.printable import printable
 from radir_pacs.reasons import ReasonCode
-from radir_pacs.types import CatalogueStudy, JobKind, StudyState
+from radir_pacs.types import CatalogueStudy, HeaderNote, JobKind, StudyState
 
+_NOTES = {
+    HeaderNote.META_DIFFERS: "the file meta information names another instance",
+    HeaderNote.NO_PREAMBLE: "no preamble",
+    HeaderNote.NO_TRANSFER_SYNTAX: "no transfer syntax named",
+    HeaderNote.PIXELS_TRUNCATED: "pixel data truncated",
+}
+_OUTCOME = {False: "counts", True: "kept aside"}
 _STATES = (StudyState.QUARANTINED, StudyState.SKIPPED)
 
 
@@ -91,6 +99,8 @@ class _Found:
     refusals: Sequence[Refusal]
     damaged: Sequence[DamagedInstance]
     jobs: Sequence[FailedJob]
+    corrections: Sequence[Correction]
+    noted: Sequence[NotedInstance]
 
 
 def _found(catalogue: Catalogue, limit: int) -> _Found:
@@ -100,6 +110,8 @@ def _found(catalogue: Catalogue, limit: int) -> _Found:
         refusals=catalogue.refusals.recent(limit),
         damaged=catalogue.damage.all(limit),
         jobs=catalogue.jobs.failed(limit),
+        corrections=catalogue.corrections.recent(limit),
+        noted=catalogue.instances.noted(limit),
     )
 
 
@@ -122,6 +134,17 @@ def _show(found: _Found, *, as_json: bool) -> None:
                     }
                     for r in found.refusals
                 ],
+                "corrected": [
+                    {
+                        "instance": c.sop_uid,
+                        "changed": c.changed,
+                        "counts": not c.aside,
+                        "source": c.source,
+                        "at": c.at,
+                    }
+                    for c in found.corrections
+                ],
+                "odd": [{"instance": n.sop_uid, "notes": n.notes, "source": n.source, "at": n.at} for n in found.noted],
                 "damaged": [
                     {"study": d.study_uid, "instance": d.sop_uid, "found_at": d.found_at} for d in found.damaged
                 ],
@@ -130,19 +153,25 @@ def _show(found: _Found, *, as_json: bool) -> None:
         )
         return
     studies = [(s.state, s.reason_code or "", s.study_uid, s.reason or "") for s in found.studies]
-    refusals = [
-        (f"{r.at:%Y-%m-%d %H:%M:%S}", r.source, r.reason_code, r.sop_uid or "-", r.reason) for r in found.refusals
-    ]
-    damaged = [(f"{d.found_at:%Y-%m-%d %H:%M:%S}", d.study_uid, d.sop_uid) for d in found.damaged]
-    jobs = [(f"{j.at:%Y-%m-%d %H:%M:%S}", j.kind, j.reason_code, j.key, j.error) for j in found.jobs]
+    refusals = [(_at(r.at), r.source, r.reason_code, r.sop_uid or "-", r.reason) for r in found.refusals]
+    corrections = [(_at(c.at), c.source, c.sop_uid, _OUTCOME[c.aside], " ".join(c.changed)) for c in found.corrections]
+    noted = [(_at(n.at), n.source, n.sop_uid, "; ".join(_NOTES[note] for note in n.notes)) for n in found.noted]
+    damaged = [(_at(d.found_at), d.study_uid, d.sop_uid) for d in found.damaged]
+    jobs = [(_at(j.at), j.kind, j.reason_code, j.key, j.error) for j in found.jobs]
     _table("studies", ("state", "code", "study", "why"), studies)
     _table("refused", ("at (UTC)", "from", "code", "instance", "why"), refusals)
+    _table("came again with another header", ("at (UTC)", "from", "instance", "it", "changed"), corrections)
+    _table("stored although odd", ("at (UTC)", "from", "instance", "what"), noted)
     _table("damaged files; send these instances again", ("found (UTC)", "study", "instance"), damaged)
     _table("failed jobs", ("at (UTC)", "kind", "code", "key", "why"), jobs)
-    if not (studies or refusals or damaged or jobs):
+    if not (studies or refusals or corrections or noted or damaged or jobs):
         out.print("none")
     elif any(s.state is StudyState.QUARANTINED for s in found.studies):
         out.print("radir problems retry STUDY, --reason CODE or --all encodes again; drop takes off this list")
+
+
+def _at(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def _table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

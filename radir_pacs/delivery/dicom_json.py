@@ -59,6 +59,8 @@ def _of_study(attribute: StudyAttribute, value: Any) -> Attributes:
         return _person_name(value)
     if attribute.vr == "DA":
         value = _da(value)
+    if isinstance(value, str):
+        value = tuple(value.split("\\"))
     return _element(attribute.vr, *(value if isinstance(value, tuple) else (value,)))
 
 

@@ -6,13 +6,14 @@ import hashlib
 import re
 import uuid
 
-_UID = re.compile(r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+\Z")
+_UID = re.compile(r"[0-9]+(?:\.[0-9]+)+\Z")
 
 
 def is_valid_uid(text: str) -> bool:
-    """Whether ``text`` is a UID by PS3.5 9.1: digits in dotted components without leading zeros, at most 64 characters.
+    """Whether ``text`` is a UID by PS3.5 9.1, digits in dotted components, at most 64 characters.
 
-    A valid UID is safe in a path, a URL and a log line.
+    Components with leading zeros, which PS3.5 forbids, are met in the field and are UIDs here. A UID is safe in a path,
+    a URL and a log line.
     """
     return len(text) <= 64 and _UID.match(text) is not None
 

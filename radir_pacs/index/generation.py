@@ -51,20 +51,6 @@ def partition_folder(home: Path, model_id: str, region: str) -> Path:
     return home / "index" / model_id / region
 
 
-def current(folder: Path, *, model_id: str, region: str, dim: int) -> Generation | None:
-    """The newest generation of a partition's folder that passes every check; None where there is none.
-
-    A refused one is logged and passed over: what only it held is missing from the answer's labels, so it comes back
-    into the partition's tail from the catalogue and the next merge rebuilds it.
-    """
-    for name in reversed(generation_names(folder)):
-        try:
-            return open_generation(folder / name, model_id=model_id, region=region, dim=dim)
-        except IndexRefused as refusal:
-            log.warning("index generation refused: model=%s region=%s name=%s: %s", model_id, region, name, refusal)
-    return None
-
-
 def generation_names(folder: Path) -> list[str]:
     """Names of the published generations, oldest first."""
     try:

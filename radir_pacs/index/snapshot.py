@@ -73,17 +73,6 @@ class Snapshot:
             return self.tail_labels
         return np.union1d(self.generation.labels[self._answering()], self.tail_labels)
 
-    def live(self) -> tuple[I64, F32]:
-        """Every label that can be answered, ascending, with its vector."""
-        if self.generation is None:
-            return self.tail_labels, self.tail_vectors
-        answering = self._answering()
-        labels = self.live_labels
-        vectors = np.empty((len(labels), self.tail_vectors.shape[1]), np.float32)
-        vectors[np.searchsorted(labels, self.generation.labels[answering])] = self.generation.vectors[answering]
-        vectors[np.searchsorted(labels, self.tail_labels)] = self.tail_vectors
-        return labels, vectors
-
     def _answering(self) -> npt.NDArray[np.bool_]:
         """Which rows of the generation answer."""
         if self.generation is None:

@@ -9,14 +9,27 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from radir_pacs.catalogue import Catalogue, Stored, StoredInstance
+from radir_pacs.catalogue import Catalogue, Overtaken, Stored
 from radir_pacs.config import Settings
-from radir_pacs.dicom.header import read_header
+from radir_pacs.dicom.correction import Pixels, difference
+from radir_pacs.dicom.file_head import head_for, is_headless
+from radir_pacs.dicom.header import header_of, read_header
 from radir_pacs.dicom.loop_guard import is_own_header
 from radir_pacs.dicom.same_content import same_content
-from radir_pacs.errors import BlobDamaged, Conflict, DicomRefused, NotFound, RadirError, StorageFailed, TooLarge
+from radir_pacs.dicom.transfer_syntaxes import require_decodable
+from radir_pacs.errors import (
+    Conflict,
+    DicomRefused,
+    Differs,
+    NotFound,
+    RadirError,
+    StorageFailed,
+    TooLarge,
+)
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import BlobStore, IncomingBlob
 from radir_pacs.types import InstanceHeader
@@ -27,9 +40,11 @@ SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700  # PS3.4 table B.2-1: refused, out of resources
 MISMATCH = 0xA900  # data set does not match SOP class
 CANNOT_UNDERSTAND = 0xC000
-CONFLICT = 0xC002  # ours within Cxxx: stored already with other content
+CONFLICT = 0xC002  # ours within Cxxx: stored already with other pixels, or elsewhere
 
 _MIB = 1 << 20
+_TRIES = 3
+_COMPARING = threading.Lock()  # one comparison of pixels at a time in a process: each may take hundreds of MiB (P6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +83,7 @@ class Intake:
         header: InstanceHeader | None = None
         try:
             self.check_room()
-            header = read_header(incoming.path)
+            header = read_header(incoming.path, fallback_character_set=self._settings.fallback_character_set)
             if (sop_class_uid or header.sop_class_uid, sop_uid or header.sop_uid) != (
                 header.sop_class_uid,
                 header.sop_uid,
@@ -78,10 +93,14 @@ class Intake:
                     dimse_status=MISMATCH,
                     reason_code=ReasonCode.MISMATCH,
                 )
-            sha256, size_bytes = incoming.commit()
+            require_decodable(header)
+            with self._with_head(header, incoming) as whole:
+                sha256, size_bytes = whole.commit()
             stored = self._add(header, sha256, size_bytes, source)
         except RadirError as error:
             return self.refuse(error, source=source, sop_uid=header.sop_uid if header else sop_uid, header=header)
+        if header.notes:
+            log.info("stored with notes", extra={"sop_uid": header.sop_uid, "notes": ",".join(header.notes)})
         return StoreOutcome(
             status=SUCCESS,
             sop_class_uid=header.sop_class_uid,
@@ -91,37 +110,70 @@ class Intake:
             same=stored is Stored.SAME,
         )
 
-    def _add(self, header: InstanceHeader, sha256: str, size_bytes: int, source: str) -> Stored:
-        """The catalogue tells the same bytes; what another sender wrote anew is told by its content (P2)."""
-        try:
-            return self._catalogue.instances.add(
-                header,
-                content_sha256=sha256,
-                size_bytes=size_bytes,
-                source=source,
-                wakes=not is_own_header(header),  # what we returned to a PACS comes back and must not start us again
-            )
-        except Conflict:
-            with contextlib.suppress(NotFound):
-                stored = self._catalogue.instances.get(header.sop_uid)
-                if self._took_place_of_damaged(stored, header, sha256, size_bytes, source):
-                    return Stored.STORED
-                if same_content(self._blobs.path(stored.content_sha256), self._blobs.path(sha256)):
-                    return Stored.SAME
-            raise
+    @contextlib.contextmanager
+    def _with_head(self, header: InstanceHeader, incoming: IncomingBlob) -> Iterator[IncomingBlob]:
+        """The file as it is kept: with preamble and file meta information, which all who read blobs count on."""
+        if not is_headless(header):
+            yield incoming
+            return
+        head, data_set_at = head_for(header, incoming.path)
+        with self._blobs.incoming() as whole, incoming.path.open("rb") as file:
+            whole.write(head)
+            file.seek(data_set_at)
+            while chunk := file.read(_MIB):
+                whole.write(chunk)
+            yield whole
 
-    def _took_place_of_damaged(
-        self, stored: StoredInstance, header: InstanceHeader, sha256: str, size_bytes: int, source: str
-    ) -> bool:
-        """Content that is damaged here cannot be compared any more: what the sender has now takes its place."""
-        try:
-            self._blobs.intact(stored.content_sha256)
-        except BlobDamaged as damaged:
-            log.warning("a damaged file is replaced", extra={"sop_uid": header.sop_uid})
-            return self._catalogue.instances.replace_damaged(
-                header, damaged.sha256, content_sha256=sha256, size_bytes=size_bytes, source=source
-            )
-        return False
+    def _add(self, header: InstanceHeader, sha256: str, size_bytes: int, source: str) -> Stored:
+        """The catalogue tells the same bytes; what was written anew or corrected is told by its content (P2).
+
+        Raises Conflict for other pixels, StorageFailed when the instance changes faster than it can be compared.
+        """
+        for _ in range(_TRIES):
+            try:
+                return self._catalogue.instances.add(
+                    header,
+                    content_sha256=sha256,
+                    size_bytes=size_bytes,
+                    source=source,
+                    wakes=not is_own_header(
+                        header
+                    ),  # what we returned to a PACS comes back and must not start us again
+                )
+            except Differs as differs:
+                with contextlib.suppress(Overtaken, NotFound):
+                    return self._correct(header, differs.stored_sha256, sha256, size_bytes, source)
+        raise StorageFailed("the instance is stored by others again and again")
+
+    def _correct(self, header: InstanceHeader, stored_sha256: str, sha256: str, size_bytes: int, source: str) -> Stored:
+        """The instance stands there with another file: written anew, corrected, or another image.
+
+        Raises Conflict; Overtaken and NotFound when it is another file by now.
+        """
+        stored = self._catalogue.instances.get(header.sop_uid)
+        paths = self._blobs.path(stored_sha256), self._blobs.path(sha256)
+        if same_content(*paths):
+            return Stored.SAME
+        with _COMPARING:
+            found = difference(*paths, stored_sha256, stored.attributes)
+        if found.pixels is Pixels.OTHER:
+            raise Conflict("the instance is stored already with other pixels")
+        if found.pixels is Pixels.SAME and not found.changed:
+            return Stored.SAME  # compressed anew without loss
+        mended = found.pixels is Pixels.MENDED
+        outcome = self._catalogue.corrections.apply(
+            header,
+            header_of(dict(stored.attributes), stored.transfer_syntax_uid),
+            changed=found.changed,
+            replaces_sha256=stored_sha256,
+            content_sha256=sha256,
+            size_bytes=size_bytes,
+            source=source,
+            reopens=found.reencodes and header.rows_px is not None and not is_own_header(header),
+            aside=self._settings.corrected_headers == "aside" and not mended,
+        )
+        log.info("corrected", extra={"sop_uid": header.sop_uid, "outcome": outcome, "changed": ",".join(found.changed)})
+        return outcome
 
     def refuse(
         self, error: RadirError, *, source: str, sop_uid: str | None, header: InstanceHeader | None = None

@@ -11,10 +11,9 @@ import threading
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import RadirError
-from radir_pacs.intake.instances import Intake
 from radir_pacs.listener.server import make_server
 from radir_pacs.logs import set_up_logging
-from radir_pacs.process_heartbeat import heartbeat
+from radir_pacs.process_heartbeat import process_heartbeat
 from radir_pacs.storage.blobs import BlobStore
 
 
@@ -27,7 +26,7 @@ def main() -> int:
     set_up_logging(settings, name)
     with Catalogue.open(settings) as catalogue:
         blobs = BlobStore(settings.home / "blobs")
-        server = make_server(settings, Intake(catalogue, blobs, settings), blobs)
+        server = make_server(settings, catalogue, blobs)
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
@@ -39,7 +38,7 @@ def main() -> int:
                 stop.set()  # a process that listens no more must not say that it is up
 
         threading.Thread(target=serve, name="accept", daemon=True).start()
-        with heartbeat(catalogue.processes, name, detail=f"{settings.listener_host}:{settings.listener_port}"):
+        with process_heartbeat(catalogue.processes, name, detail=f"{settings.listener_host}:{settings.listener_port}"):
             stop.wait()
             server.shutdown()
     return 0

@@ -12,7 +12,7 @@ from radir_pacs import config
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import RadirError
 from radir_pacs.logs import set_up_logging
-from radir_pacs.process_heartbeat import heartbeat
+from radir_pacs.process_heartbeat import process_heartbeat
 from radir_pacs.query import Searcher
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.web.app import create_app
@@ -36,7 +36,7 @@ def main() -> int:
             signal.signal(number, lambda *_: server.stop())
         log.info("serving", extra={"address": f"{settings.web_host}:{settings.web_port}"})
         detail = f"{settings.web_host}:{settings.web_port}"
-        with heartbeat(catalogue.processes, "web", detail=detail), searcher.index_check():
+        with process_heartbeat(catalogue.processes, "web", detail=detail), searcher.index_check():
             server.run()
         log.info("ends")
         app.extensions["radir"].decoder.close()

@@ -12,7 +12,7 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
-from radir_pacs.errors import RadirError, UnknownRegion
+from radir_pacs.errors import DicomRefused, NotAcceptable, RadirError, UnknownRegion
 
 from . import error_page
 
@@ -50,6 +50,9 @@ def install(app: Flask) -> None:
     def known(error: RadirError) -> Response:
         if error.http_status >= 500:
             log.warning("request failed", extra={"code": error.code, "route": _route()})
+        if isinstance(error, DicomRefused) and request.method in ("GET", "HEAD"):
+            # What is stored cannot be read in the form asked for; the request is as it should be.
+            return error_response(NotAcceptable.http_status, NotAcceptable.code, str(error))
         details = {"nearest": list(error.nearest)} if isinstance(error, UnknownRegion) else {}
         return error_response(error.http_status, error.code, str(error), **details)
 

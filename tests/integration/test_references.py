@@ -83,7 +83,7 @@ def test_it_is_pasted_where_studies_are_looked_for_but_not_in_a_sidebars_context
     catalogue.contexts.open("2.25.1", "a-context-token", 60)
     cookies = {"radir_context": "a-context-token"}
     page = requests.get(web.root + "/", params=find, cookies=cookies, timeout=30)
-    assert page.status_code == 200 and "2.25.2" not in page.text
+    assert page.status_code == 403 and "2.25.2" not in page.text
     assert requests.get(web.root + "/", params=find, timeout=30).status_code == 401
     assert len(audit(settings)) == 1
 

@@ -99,7 +99,14 @@ def test_the_public_name_is_admitted(serve: Callable[..., Web]) -> None:
 
 @pytest.mark.parametrize(
     "headers",
-    [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://["}],
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "http://["},
+        {"Origin": "http://127.0.0.1:1"},  # another program of this machine
+        {"Origin": "http://localhost"},
+    ],
 )
 def test_pages_of_other_sites_cannot_trigger_anything(web: Web, headers: dict[str, str]) -> None:
     for method, path in (("POST", "/studies/1.2.3/complete"), ("DELETE", "/studies/1.2.3"), ("POST", "/studies")):

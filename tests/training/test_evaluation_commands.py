@@ -18,9 +18,8 @@ from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 from radir_training.commands import compare as compare_command
 from radir_training.commands import evaluate as evaluate_command
-from radir_training.data.phantom_set import SYNTHETIC
 from radir_training.data.statements import mined
-from radir_training.data.studies import StudySet
+from radir_training.data.studies import SYNTHETIC, StudySet
 from radir_training.datasets import sources
 from radir_training.datasets.build import build
 from radir_training.evaluation import evaluation_data, regions
@@ -181,7 +180,7 @@ def test_an_evaluation_is_printed_counted_and_drawn(
 
 
 def test_patients_that_a_model_has_learned_from_are_no_exam(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    learned = {"data": f"{SYNTHETIC}, 100 of seed 2, a fifth held out", "recipe": {"seed": 2}}
+    learned = {"source": SYNTHETIC, "recipe": {"seed": 2}}
     Bundle(**{**vars(seeded_bundle(ImageKind.CXR)), "training": learned}).save(tmp_path / "model")
     words = ("evaluate", f"mine={tmp_path / 'model'}", "--phantoms", str(PATIENTS), "--kind", "cxr", "--json")
     assert run(evaluate_command, *words, "--seed", "2") == 0

@@ -23,9 +23,10 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
     # torch takes seconds to import: not before this command runs, since ``radir`` registers every command
     import torch
 
+    from radir_pacs.cli.output import bars
+
     from ..evaluation.contest import Contest, contest
     from ..evaluation.models import read
-    from ..evaluation.progress import bars
     from ..evaluation.tables import show_contest
 
     kinds = wanted_kinds(args)

@@ -8,11 +8,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue
+from radir_pacs.cli.output import progress
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
@@ -77,23 +75,14 @@ def _build(args: argparse.Namespace, archive: Archive | None = None) -> int:
         alone = "without --patient each row counts as a patient of its own, so one patient may stand in two splits"
         print(f"warning: {alone}", file=sys.stderr)
     least_images = max(2, args.least_images)
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}"),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
-    with progress:
-        task = progress.add_task("reports", total=None)
+    with progress(transient=True) as shown:
+        task = shown.add_task("reports", total=None)
         built = build(
             sources.archive(archive) if archive else _cases(args),
             args.out,
             source=args.source,
             least_images=least_images,
-            progress=lambda what, done, total: progress.update(
+            progress=lambda what, done, total: shown.update(
                 task, description=what, completed=done, total=total or None
             ),
         )

@@ -27,9 +27,10 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
     # torch takes seconds to import: not before this command runs, since ``radir`` registers every command
     import torch
 
+    from radir_pacs.cli.output import bars
+
     from ..evaluation.evaluation import FORMAT, NOTE, evaluations
     from ..evaluation.models import read
-    from ..evaluation.progress import bars
     from ..evaluation.tables import show_evaluation
 
     if args.html and find_spec("matplotlib") is None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+from radir_pacs.cli.output import progress
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
@@ -59,13 +56,13 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
     if args.out is not None:
         order = HospitalRequest(out=args.out, patients=args.patients, seed=args.seed, size=size, kinds=args.kinds)
         studies = files = findings = 0
-        with _progress() as progress:
-            task = progress.add_task("patients", total=args.patients)
+        with progress(transient=True) as shown:
+            task = shown.add_task("patients", total=args.patients)
             for patient in build(order, args.jobs):
                 studies += len(patient)
                 files += sum(len(study["files"]) for study in patient)
                 findings += sum(len(study["findings"]) for study in patient)
-                progress.advance(task)
+                shown.advance(task)
         summary |= {"out": str(args.out), "patients": args.patients, "studies": studies}
         summary |= {"files": files, "findings": findings}
     if args.sheet is not None:
@@ -77,8 +74,3 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
     else:
         print(", ".join(f"{key} {value}" for key, value in summary.items()))
     return 0
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(file=sys.stderr), transient=True)

@@ -1,13 +1,11 @@
 """Synthetic patients as studies in memory.
 
 They are drawn once and kept in a cache folder in shards, so that an interrupted drawing goes on where it stopped. A
-shard is named after everything its content depends on, the look of the phantoms and their reports included.
+shard is named after everything its content depends on, the version of the look of the phantoms included.
 """
 
 from __future__ import annotations
 
-import ast
-import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -17,22 +15,20 @@ from pathlib import Path
 
 import numpy as np
 
-from radir_pacs import durable
 from radir_pacs.encode import NetworkConfig, Preprocessing, preprocess
 from radir_pacs.encode.network import view_index
 from radir_pacs.errors import BadInput
 from radir_pacs.types import F32, ImageKind, View, Volume
 
-from .. import phantoms
 from ..phantoms import SIZES, PhantomStudy, sample
 from ..phantoms.course import draw_patient
 from ..phantoms.statements import true_items
+from .shards import Shard, read_notes, read_shard, write_shard
 from .statements import mined
 from .studies import StudySet
 
 SHARD_PATIENTS = 50
-SYNTHETIC = "synthetic patients (radir phantom)"  # what a manifest calls them
-SHOWING = ("command", "dicom_", "hospital", "sheet", "slice_writer", "statements")  # modules that draw nothing
+LOOK = 1  # of patients and their inputs; raised when either changes (tests/training/test_phantom_look.py)
 LATERAL_EVERY = 4  # each fourth patient adds a lateral view
 
 
@@ -87,13 +83,13 @@ def draw_phantoms(
 def _assembled(kind: ImageKind, seed: int, shards: Sequence[Path], patients: int) -> StudySet:
     images, views, who, reports = [], [], [], []
     for path in shards:
-        with np.load(path, allow_pickle=False) as shard:
-            keep = shard["patients"] < patients
-            images.append(shard["images"][keep])
-            views.append(shard["views"][keep])
-            who.append(shard["patients"][keep])
-            texts = json.loads(shard["reports"].tobytes())
-            reports += [text for text, kept in zip(texts, keep, strict=True) if kept]
+        shard, notes = read_shard(path), read_notes(path)
+        number = np.array(notes["patients"], np.int64)
+        keep = number < patients
+        images.append(shard.images[keep])
+        views.append(shard.views[keep])
+        who.append(number[keep])
+        reports += [text for text, kept in zip(notes["reports"], keep, strict=True) if kept]
     people = np.concatenate(who)
     truth = {int(index): true_items(draw_patient(seed, int(index))[1], kind) for index in np.unique(people)}
     return StudySet(
@@ -116,21 +112,18 @@ def _draw_shard(folders: Sequence[Path], ways: Sequence[Preprocessing], seed: in
 
 
 def _write_shard(path: Path, studies: Sequence[PhantomStudy], how: Preprocessing) -> None:
-    """Images of one kind and what belongs to them: views, patients, true severities, reports (JSON in UTF-8)."""
+    """Images of one kind, their views, whose they are, and their reports."""
     taken = [
         (study, volume)
         for study in studies
         for volume in _volumes(study, how.kind, lateral=study.index % LATERAL_EVERY == 0)
     ]
     reports = [study.ct_report if how.kind is ImageKind.CT else study.radiograph_report for study, _ in taken]
-    with durable.replacing(path) as partial, partial.open("wb") as file:
-        np.savez(
-            file,
-            images=np.stack([preprocess(volume, how) for _, volume in taken]).astype(np.float16),
-            views=np.array([view_index(volume.kind, volume.view) for _, volume in taken], np.int64),
-            patients=np.array([study.index for study, _ in taken], np.int64),
-            reports=np.frombuffer(json.dumps(reports).encode(), np.uint8),
-        )
+    shard = Shard(
+        images=np.stack([preprocess(volume, how) for _, volume in taken]).astype(np.float16),
+        views=np.array([view_index(volume.kind, volume.view) for _, volume in taken], np.int64),
+    )
+    write_shard(path, shard, {"patients": [study.index for study, _ in taken], "reports": reports})
 
 
 def _sample(kinds: frozenset[ImageKind], seed: int, index: int) -> PhantomStudy:
@@ -160,37 +153,6 @@ def _volumes(study: PhantomStudy, kind: ImageKind, *, lateral: bool) -> list[Vol
 
 
 def _digest(how: Preprocessing, seed: int) -> str:
-    """What a shard depends on: the code that draws phantoms and the phrases of their reports, and by way of two of them
-    numpy's and the preprocessing's."""
-    digest = hashlib.sha256(json.dumps([how.to_json(), seed, SHARD_PATIENTS, LATERAL_EVERY]).encode())
-    digest.update(_drawing())
-    for index in (0, 1):
-        study = _sample(frozenset({how.kind}), seed, index)
-        digest.update(repr(study.findings).encode())
-        digest.update((study.radiograph_report + study.ct_report).encode())
-        for volume in _volumes(study, how.kind, lateral=True):
-            digest.update(np.round(preprocess(volume, how), 2).tobytes())
-    return digest.hexdigest()[:12]
-
-
-@functools.cache
-def _drawing() -> bytes:
-    """A digest of the modules of ``phantoms`` that draw: of what they do, not of their comments and layout. No two or
-    three patients show every finding in every degree, so that their pictures alone would not tell its look."""
-    folder = Path(phantoms.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted((*folder.glob("*.py"), *folder.glob("*.toml"))):
-        if path.stem.startswith(SHOWING):
-            continue
-        text = path.read_text()
-        digest.update(f"{path.name}\n{text if path.suffix == '.toml' else _done_by(text)}\n".encode())
-    return digest.digest()
-
-
-def _done_by(source: str) -> str:
-    """A module's syntax tree without docstrings."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            del node.body[0]
-    return ast.dump(tree)
+    """What a shard depends on."""
+    named = json.dumps([LOOK, how.to_json(), seed, SHARD_PATIENTS, LATERAL_EVERY])
+    return hashlib.sha256(named.encode()).hexdigest()[:12]

@@ -17,21 +17,20 @@ from dataclasses import dataclass
 from math import prod
 from multiprocessing import get_context
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
-from radir_pacs import durable
 from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.encode import Preprocessing, preprocess
 from radir_pacs.encode.network import view_index
 from radir_pacs.errors import RadirError
 
 from .found import Content, plain
+from .shards import Shard, read_notes, read_shard, write_shard
 from .studies import F16, I64
 
-FORMAT = 1  # to be raised when the same files give other inputs
+FORMAT = 2  # to be raised when the same files give other inputs
 SHARD_BYTES = 32 << 20
 MOST_STUDIES = 64  # in a shard: what a kill costs at most, for each process
 
@@ -97,12 +96,11 @@ def _gathered(keys: Sequence[str], known: dict[str, _Entry], how: Preprocessing)
     images = np.zeros((int(start[-1]), 1, *how.shape), np.float16)
     views = np.zeros(len(images), np.int64)
     for path, members in numbers.items():
-        with np.load(path, allow_pickle=False) as shard:
-            stored, stored_views = shard["images"], shard["views"]
+        shard = read_shard(path)
         for number in members:
             rows = known[keys[number]].rows
-            images[start[number] : start[number + 1]] = stored[rows]
-            views[start[number] : start[number + 1]] = stored_views[rows]
+            images[start[number] : start[number + 1]] = shard.images[rows]
+            views[start[number] : start[number + 1]] = shard.views[rows]
     study: I64 = np.repeat(np.arange(len(keys), dtype=np.int64), counts[1:])
     return Prepared(images=images, views=views, study=study, left_out=left_out)
 
@@ -110,13 +108,8 @@ def _gathered(keys: Sequence[str], known: dict[str, _Entry], how: Preprocessing)
 def _known(folder: Path) -> dict[str, _Entry]:
     known: dict[str, _Entry] = {}
     for path in sorted(folder.glob("*.npz")):
-        try:
-            with np.load(path, allow_pickle=False) as shard:
-                index = json.loads(shard["index"].tobytes())
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-            continue  # a damaged shard is as good as none
         row = 0
-        for key, count, reason in index:
+        for key, count, reason in read_notes(path) or ():
             known[key] = _Entry(path, slice(row, row + count), reason)
             row += count
     return known
@@ -156,13 +149,8 @@ def _write_shard(members: Sequence[tuple[str, Content]], how: Preprocessing, fol
             images += inputs
             views += [view_index(volume.kind, volume.view) for volume in volumes]
     path = folder / f"{_digest([key for key, _ in members])}.npz"
-    with durable.replacing(path) as partial, partial.open("wb") as file:
-        np.savez(
-            file,
-            index=np.frombuffer(json.dumps(index).encode(), np.uint8),
-            images=np.stack(images) if images else np.zeros((0, 1, *how.shape), np.float16),
-            views=np.array(views, np.int64),
-        )
+    stacked = np.stack(images) if images else np.zeros((0, 1, *how.shape), np.float16)
+    write_shard(path, Shard(images=stacked, views=np.array(views, np.int64)), index)
     return len(members)
 
 

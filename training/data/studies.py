@@ -17,6 +17,7 @@ from .statements import Mask, Said
 F16 = npt.NDArray[np.float16]
 I64 = npt.NDArray[np.int64]
 LEAST_PATIENTS = 16
+SYNTHETIC, LOCAL = "synthetic", "local"  # where studies come from, as a manifest has it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,10 @@ from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 
 from ..data.folder_set import folder_set
-from ..data.phantom_set import SYNTHETIC, phantom_set
+from ..data.phantom_set import phantom_set
 from ..data.retrieval_images import is_retrieval_set
 from ..data.retrieval_set import RetrievalSet
-from ..data.studies import StudySet
+from ..data.studies import SYNTHETIC, StudySet
 from .baselines import BASELINES, RANDOM
 from .embeddings import Embeddings, encoded, from_file
 from .exam import Exam
@@ -92,7 +92,7 @@ def known_patients(models: Sequence[Model], seed: int) -> Iterator[str]:
     model that went on from another only the last training is known."""
     for model in models:
         told = [bundle.training for bundle in model.bundles.values()]
-        if any(SYNTHETIC in str(one.get("data")) and _seed(one) == seed for one in told):
+        if any(one.get("source") == SYNTHETIC and _seed(one) == seed for one in told):
             yield model.name
 
 

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -18,12 +18,19 @@ from torch import Tensor
 from radir_pacs import durable
 from radir_pacs.errors import BadInput
 
-if TYPE_CHECKING:
-    from .train import Training
-
 NAME = "checkpoint.safetensors"
 HEADER = "radir"
 EVERY_S = 300.0
+
+
+class Resumable(Protocol):
+    """What a checkpoint can hold: a training between two steps."""
+
+    identity: dict[str, Any]  # what makes it this training and no other, as JSON
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]: ...
+
+    def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None: ...
 
 
 class Checkpoints:
@@ -35,7 +42,7 @@ class Checkpoints:
         self.notes: dict[str, Any] = {}
         self.last = clock()
 
-    def resume(self, training: Training) -> None:
+    def resume(self, training: Resumable) -> None:
         """Bring ``training`` to where the checkpoint left off; nothing happens where there is none.
 
         Raises BadInput when the checkpoint cannot be read or belongs to a training with other settings.
@@ -57,7 +64,7 @@ class Checkpoints:
         training.restore(tensors, told["numbers"])
         self.notes = told["notes"]
 
-    def keep(self, training: Training, *, now: bool) -> None:
+    def keep(self, training: Resumable, *, now: bool) -> None:
         """Write one if ``now`` or when the time has come. Raises OSError."""
         if not now and self.clock() - self.last < self.every_s:
             return

@@ -6,18 +6,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from radir_pacs.cli.output import progress
 from radir_pacs.encode import Bundle, NetworkConfig
 from radir_pacs.types import ImageKind
 
 from ..data.folder_set import folder_set
-from ..data.phantom_set import SYNTHETIC, phantom_set
-from ..data.studies import StudySet, check_usable
+from ..data.phantom_set import phantom_set
+from ..data.studies import LOCAL, SYNTHETIC, StudySet, check_usable
 from ..evaluation.regions import LEAST_QUERIES
 from ..learning.batch_sharding import Ranks
 from ..learning.checkpoints import Checkpoints
@@ -146,17 +147,22 @@ def _studies(request: TrainingRequest, start_bar: StartBar, console: Console) ->
     )
 
 
-def _provenance(request: TrainingRequest) -> dict[str, str]:
-    """What the model card says of the data; a folder's name could be a hospital's, so it is not written down."""
+def _provenance(request: TrainingRequest) -> dict[str, Any]:
+    """What the model card says of the data. ``source`` and ``drawn`` are for programs, ``data`` is for people; a
+    folder's name could be a hospital's, so it is not written down."""
     went_on = {} if request.start is None else {"began_with": request.start.model_id}
     if request.folder is None:
         return {
-            "data": f"{SYNTHETIC}, {request.patients} of seed {request.recipe.seed}, a fifth, at most {MOST}, held out",
+            "source": SYNTHETIC,
+            "drawn": request.patients,
+            "data": f"synthetic patients (radir phantom), {request.patients} of seed {request.recipe.seed},"
+            f" a fifth, at most {MOST}, held out",
             "licence": "Apache-2.0; no image or report of a real person",
             "intended_use": "trying the software; not fit for clinical use",
             **went_on,
         }
     return {
+        "source": LOCAL,
         "data": f"a local folder of images and reports, a fifth of its patients, at most {MOST}, held out",
         "licence": "that of the local data; to be stated before the bundle is given away",
         "intended_use": "finding similar cases where it was trained; not fit for diagnosis",
@@ -167,12 +173,11 @@ def _provenance(request: TrainingRequest) -> dict[str, str]:
 @contextmanager
 def _progress(console: Console) -> Iterator[StartBar]:
     """Gives a function that opens a bar and returns what moves it."""
-    columns = (TextColumn("{task.description:<18}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[note]}"), console=console, disable=console.quiet) as progress:
+    with progress(console=console) as shown:
 
         def start_bar(title: str, total: float) -> Callable[[float, str], None]:
-            task = progress.add_task(title, total=total, note="")
-            return lambda done, note: progress.update(task, completed=done, note=note)
+            task = shown.add_task(title, total=total, note="")
+            return lambda done, note: shown.update(task, completed=done, note=note)
 
         yield start_bar
 

@@ -19,6 +19,7 @@ EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 _HEADER_CHARACTERS = 8192
 _RANGES = 32
 _NAME = re.compile(r"[\w!#$&^.+*-]+/[\w!#$&^.+*-]+\Z", re.ASCII)
+_DECODED_PLUS = re.compile(r"(?<=[\w.-]) (?=[\w.-])", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,11 @@ class MediaType:
         if self.name.endswith("/*"):
             return name.startswith(self.name[:-1])
         return self.name == name and (not part or _covers(self.part, part))
+
+    @property
+    def takes_parts(self) -> bool:
+        """Whether multipart/related is among what this range covers."""
+        return self.name in ("multipart/related", "multipart/*", "*/*")
 
 
 def _covers(asked: str | None, part: str) -> bool:
@@ -89,19 +95,36 @@ def _split(text: str, separator: str) -> list[str]:
 
 
 def parse_accept(text: str) -> list[MediaType]:
-    """The media ranges of an Accept value, best first; none at all means anything. Raises BadInput."""
+    """The media ranges of an Accept value, best first; none at all means anything.
+
+    A malformed range is passed over: old Java clients send ``*; q=.2`` among good ones. Raises BadInput when no range
+    is well-formed, or when there are too many.
+    """
     if len(text) > _HEADER_CHARACTERS:
         raise BadInput("the Accept header is too long")
     pieces = [piece for piece in _split(text, ",") if piece.strip()]
     if len(pieces) > _RANGES:
         raise BadInput("the Accept header names too many media types")
-    ranges = [parse_media_type(piece) for piece in pieces] or [MediaType(name="*/*", parameters={})]
+    ranges, refused = [], None
+    for piece in pieces:
+        try:
+            ranges.append(parse_media_type(piece))
+        except BadInput as error:
+            refused = error
+    if not ranges:
+        if refused is not None:
+            raise refused
+        ranges = [MediaType(name="*/*", parameters={})]
     return sorted((r for r in ranges if r.weight > 0), key=lambda r: -r.weight)
 
 
 def asked_for() -> list[MediaType]:
-    """What the current request accepts; the query parameter wins over the header (PS3.18 8.3.3.1)."""
-    return parse_accept(",".join(request.args.getlist("accept")) or request.headers.get("Accept", ""))
+    """What the current request accepts; the query parameter wins over the header (PS3.18 8.3.3.1).
+
+    In a query a plus sign that was not escaped arrives as a blank, which no media type has inside.
+    """
+    parameter = ",".join(request.args.getlist("accept"))
+    return parse_accept(_DECODED_PLUS.sub("+", parameter) or request.headers.get("Accept", ""))
 
 
 def choose(offers: Sequence[str]) -> tuple[str, MediaType]:

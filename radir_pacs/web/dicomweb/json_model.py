@@ -7,8 +7,6 @@ from typing import Any
 
 from flask import Response, current_app
 
-from .accept import DICOM_JSON, JSON, choose
-
 Attributes = dict[str, Any]
 
 
@@ -20,11 +18,6 @@ def element(vr: str, *values: Any) -> Attributes:
 
 def ascending(attributes: Mapping[str, Any]) -> Attributes:
     return {tag: attributes[tag] for tag in sorted(attributes)}
-
-
-def choose_json() -> str:
-    """The JSON media type of the answer. Raises NotAcceptable."""
-    return choose((DICOM_JSON, JSON))[0]
 
 
 def json_response(rows: Sequence[Attributes] | Attributes, media_type: str, status: int = 200) -> Response:

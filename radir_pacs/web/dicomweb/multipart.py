@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 from radir_pacs.errors import BadInput
 
@@ -28,10 +28,16 @@ class Part:
     body: Iterator[bytes]
 
 
+class Source(Protocol):
+    """Where a body is read from; nothing more comes after an empty read."""
+
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
 class MultipartReader:
     """Reads the parts of ``stream`` one after another; holds at most about two chunks of it at any time."""
 
-    def __init__(self, stream: IO[bytes], boundary: str) -> None:
+    def __init__(self, stream: Source, boundary: str) -> None:
         if not 1 <= len(boundary) <= 200 or not boundary.isascii() or not boundary.isprintable():
             raise BrokenMultipart("the multipart boundary is missing or malformed")
         self._stream = stream
@@ -49,6 +55,9 @@ class MultipartReader:
 
     def _next_line(self) -> bytes:
         """What follows a delimiter: nothing before a part, two hyphens after the last one."""
+        self._need(1)
+        if self._buffer.startswith(b"\n"):
+            raise BrokenMultipart("the lines of the multipart body end with LF alone, not with CR LF (RFC 2046 5.1.1)")
         self._need(2)
         if self._buffer.startswith(b"--"):
             return b"--"
@@ -114,7 +123,7 @@ class FileSlice:
     length: int
 
 
-Body = Path | FileSlice | bytes | Callable[[], bytes]  # the last is made when its turn comes
+Body = Path | FileSlice | bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,26 +136,20 @@ class OutgoingPart:
 
 
 class MultipartWriter:
-    """The body of an answer, streamed. ``content_length`` is None when a part is yet to be made."""
+    """The body of an answer, streamed: each part is asked for when the one before is sent."""
 
-    def __init__(self, parts: Sequence[OutgoingPart], part_type: str) -> None:
+    def __init__(self, parts: Iterable[OutgoingPart], part_type: str) -> None:
         self._parts = parts
         self._boundary = secrets.token_hex(16)
         self.content_type = f'multipart/related; type="{part_type}"; boundary={self._boundary}'
         self._tail = f"--{self._boundary}--\r\n".encode()
 
-    @property
-    def content_length(self) -> int | None:
-        total = len(self._tail)
-        for part in self._parts:
-            size = size_of(part.body)
-            if size is None:
-                return None
-            total += len(self._head(part)) + size + 2
-        return total
+    def length_of(self, parts: Sequence[OutgoingPart]) -> int:
+        """The length in bytes of a body of these parts."""
+        return sum(len(self._head(part)) + size_of(part.body) + 2 for part in parts) + len(self._tail)
 
     def _head(self, part: OutgoingPart) -> bytes:
-        lines = [f"--{self._boundary}", f"Content-Type: {part.content_type}"]
+        lines = [f"--{self._boundary}", f"Content-Type: {part.content_type}", f"Content-Length: {size_of(part.body)}"]
         if part.location:
             lines.append(f"Content-Location: {part.location}")
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
@@ -159,16 +162,14 @@ class MultipartWriter:
         yield self._tail
 
 
-def size_of(body: Body) -> int | None:
-    """Its length in bytes, None when it is yet to be made."""
+def size_of(body: Body) -> int:
+    """Its length in bytes."""
     match body:
         case bytes():
             return len(body)
         case FileSlice():
             return body.length
-        case Path():
-            return body.stat().st_size
-    return None
+    return body.stat().st_size
 
 
 def chunks_of(body: Body) -> Iterator[bytes]:
@@ -186,5 +187,3 @@ def chunks_of(body: Body) -> Iterator[bytes]:
             with body.open("rb") as file:
                 while chunk := file.read(_CHUNK_BYTES):
                     yield chunk
-        case _:
-            yield body()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from flask import Blueprint, Response
 
 from radir_pacs.catalogue.qido import QidoLevel, QidoQuery, QidoRow
 from radir_pacs.delivery.dicom_json import study_row
+from radir_pacs.dicom.bulk_data import without_bulk_data
+from radir_pacs.web import context_rights
 from radir_pacs.web.services import services
 
 from . import parameters
-from .json_model import ascending, choose_json, json_response, warn_of_more
-from .rows import instance_attributes, level_of_tag, series_attributes
+from .datasets import choose_datasets, datasets_response
+from .json_model import Attributes, ascending, warn_of_more
+from .rows import FROM_HEADER, instance_attributes, level_of_tag, series_attributes
 
 blueprint = Blueprint("qido", __name__)
 
@@ -53,35 +58,37 @@ def instances_of_series(study: str, series: str) -> Response:
 
 
 def _answer(level: QidoLevel, study: str | None = None, series: str | None = None) -> Response:
-    media_type = choose_json()
+    form = choose_datasets()
     context = services()
-    most = context.settings.result_limit_max
+    most = context.settings.qido_limit_max
+    matches = parameters.matches(OWN)
+    wanted, everything = parameters.included()
+    wanted |= {match.path[0] for match in matches}  # a matching key is a return key (PS3.18 10.6.3.3)
     query = QidoQuery(
         level=level,
         limit=parameters.count("limit", most, high=most),
         offset=parameters.count("offset", 0, high=parameters.OFFSET_MAX),
-        study_uid=study,
+        study_uid=study or context_rights.only_study(),
         series_uid=series,
-        matches=parameters.matches(OWN),
+        matches=matches,
         fuzzy=parameters.flag("fuzzymatching"),
+        tags=None if everything else wanted | FROM_HEADER,
     )
-    wanted, everything = parameters.included()
-    wanted |= {match.path[0] for match in query.matches}  # a matching key is a return key (PS3.18 10.6.3.3)
     page = context.catalogue.qido.search(query)
     if page.rows:
-        rows = [_row(row, query, wanted, everything) for row in page.rows]
-        response = json_response(rows, media_type)
+        response = datasets_response([partial(_row, row, query, wanted, everything) for row in page.rows], form)
     else:
         response = Response(status=204)
+    response.headers["Vary"] = "Accept"
     warn_of_more(response, context.base_url, page.more_after(query))
     return response
 
 
-def _row(row: QidoRow, query: QidoQuery, wanted: frozenset[str], everything: bool) -> dict[str, object]:
+def _row(row: QidoRow, query: QidoQuery, wanted: frozenset[str], everything: bool) -> Attributes:
     base_url = services().base_url
     attributes = {
         tag: value
-        for tag, value in row.attributes.items()
+        for tag, value in without_bulk_data(row.attributes).items()
         if (everything or tag in wanted) and level_of_tag(tag) <= query.level
     }
     if query.study_uid is None or query.level is QidoLevel.STUDY or everything:

@@ -10,6 +10,7 @@ from .json_model import Attributes, element
 
 _FROM_SERIES_HEADER = ("00080201", "00400244", "00400245", "00400275")  # time zone, procedure step start, request
 _FROM_INSTANCE_HEADER = ("00080201", "00280100")  # time zone, bits allocated
+FROM_HEADER = frozenset((*_FROM_SERIES_HEADER, *_FROM_INSTANCE_HEADER))  # what rows take from stored headers anyway
 
 # Attributes of the patient and study modules (PS3.3 C.7.1, C.7.2): what may stand in a study's row.
 _STUDY_KEYWORDS = """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pydicom
@@ -24,18 +25,20 @@ from radir_pacs.errors import BadInput, StorageFailed
 from radir_pacs.reports import read_question
 from radir_pacs.reports.typed import TYPED_CHARACTERS
 from radir_pacs.types import Query, SimilarCaseList
-from radir_pacs.web.services import BASE, services
+from radir_pacs.web.services import services
 
 from . import filters, parameters
 from .accept import DICOM, DICOM_JSON, EXPLICIT_LITTLE, JSON, choose, multipart
-from .json_model import json_response, warn, warn_of_more
+from .datasets import XML_PARTS, datasets_response
+from .json_model import warn, warn_of_more
 from .multipart import MultipartWriter, OutgoingPart
+from .native_xml import MEDIA_TYPE as DICOM_XML
 from .qido import search_studies
 
 blueprint = Blueprint("similar", __name__)
 
 SOURCE = "similar"
-_OFFERS = (DICOM_JSON, JSON, DICOM, multipart(DICOM))
+_OFFERS = (DICOM_JSON, JSON, DICOM, multipart(DICOM), XML_PARTS, DICOM_XML)
 
 
 @blueprint.get("/studies")
@@ -104,8 +107,9 @@ def _response(answer: SimilarCaseList, offer: str, store: bool) -> Response:
     report = None
     if store or offer in (DICOM, multipart(DICOM)):
         report = report_of(answer, context.catalogue, context.settings, predecessor=_predecessor(answer))
-    if report is None or offer in (DICOM_JSON, JSON):
-        response = json_response(similar_cases_rows(answer, context.base_url), offer)
+    if report is None or offer not in (DICOM, multipart(DICOM)):
+        rows = similar_cases_rows(answer, context.base_url)
+        response = datasets_response([partial(dict, row) for row in rows], offer)
     else:
         response = _as_dicom(report, offer)
     if store and report is not None:
@@ -174,6 +178,6 @@ def _store(report: Dataset) -> None:
 
 def _url_of(report: Dataset) -> str:
     return (
-        f"{services().settings.public_url}{BASE}/studies/{report.StudyInstanceUID}"
+        f"{services().base_url}/studies/{report.StudyInstanceUID}"
         f"/series/{report.SeriesInstanceUID}/instances/{report.SOPInstanceUID}"
     )

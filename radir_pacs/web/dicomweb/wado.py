@@ -1,26 +1,29 @@
-"""WADO-RS: whole instances, metadata, frames, bulk data (PS3.18 10.4)."""
+"""WADO-RS: whole instances and frames (PS3.18 10.4)."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, stream_with_context
 
 from radir_pacs.catalogue import StoredInstance
-from radir_pacs.errors import BlobDamaged, NotAcceptable, NotFound
+from radir_pacs.dicom.elements import EXPLICIT_BIG, IMPLICIT_LITTLE
+from radir_pacs.errors import BlobDamaged, NotAcceptable, NotFound, RadirError
 from radir_pacs.web.services import services
 
 from .accept import DICOM, EXPLICIT_LITTLE, asked_for, choose, multipart
 from .frames import choose_form, frame_bodies, parse_frame_list
-from .json_model import Attributes, ascending, choose_json
 from .multipart import Body, MultipartWriter, OutgoingPart, chunks_of, size_of
 from .stored import blob_of, instance_at, instances_at, url_of, whole_blob_of
 from .transcode import can_transcode, explicit_little
 
+log = logging.getLogger(__name__)
+
 blueprint = Blueprint("wado", __name__)
 
-PIXEL_DATA = "7FE00010"
+_NOT_FOR_THE_WEB = frozenset({IMPLICIT_LITTLE, EXPLICIT_BIG})
 
 
 @blueprint.get("/studies/<study>")
@@ -38,25 +41,7 @@ def retrieve_instance(study: str, series: str, instance: str) -> Response:
     stored = instance_at(study, series, instance)
     if offer != DICOM:
         return _many([stored])
-    syntax = _syntax_for(stored, _accepted_syntaxes())
-    if syntax is None:
-        raise NotAcceptable(f"the instance is available in transfer syntax {stored.transfer_syntax_uid}")
-    return _single(_body(stored, syntax), f"{DICOM}; transfer-syntax={syntax}")
-
-
-@blueprint.get("/studies/<study>/metadata")
-@blueprint.get("/studies/<study>/series/<series>/metadata")
-def metadata(study: str, series: str | None = None) -> Response:
-    """Headers of the instances in a study or series (WADO-RS)."""
-    media_type = choose_json()
-    return _metadata(instances_at(study, series), media_type)
-
-
-@blueprint.get("/studies/<study>/series/<series>/instances/<instance>/metadata")
-def metadata_of_instance(study: str, series: str, instance: str) -> Response:
-    """Header of an instance (WADO-RS)."""
-    media_type = choose_json()
-    return _metadata([instance_at(study, series, instance)], media_type)
+    return single_instance(stored, _accepted_syntaxes())
 
 
 @blueprint.get("/studies/<study>/series/<series>/instances/<instance>/frames/<frames>")
@@ -64,43 +49,51 @@ def retrieve_frames(study: str, series: str, instance: str, frames: str) -> Resp
     """Frames of an instance by number, from 1 on (WADO-RS)."""
     stored = instance_at(study, series, instance)
     numbers = parse_frame_list(frames, stored.frames)
-    return _frames(stored, numbers, [f"{url_of(stored)}/frames/{number}" for number in numbers])
+    return frames_response(stored, numbers, [f"{url_of(stored)}/frames/{number}" for number in numbers])
 
 
-@blueprint.get(f"/studies/<study>/series/<series>/instances/<instance>/bulkdata/{PIXEL_DATA}")
-def retrieve_pixel_data(study: str, series: str, instance: str) -> Response:
-    """The pixel data that metadata points at: one part a frame."""
-    stored = instance_at(study, series, instance)
-    numbers = list(range(1, stored.frames + 1))
-    return _frames(stored, numbers, [f"{url_of(stored)}/bulkdata/{PIXEL_DATA}"] * len(numbers))
+def single_instance(stored: StoredInstance, accepted: Sequence[str]) -> Response:
+    """The instance alone, in the first of the ``accepted`` transfer syntaxes there is. Raises NotAcceptable."""
+    syntax = _syntax_for(stored, accepted)
+    if syntax is None:
+        raise NotAcceptable(f"the instance is available in transfer syntax {stored.transfer_syntax_uid}")
+    part = instance_part(stored, syntax)
+    return _single(part.body, part.content_type)
 
 
 def _accepted_syntaxes() -> list[str]:
-    """Transfer syntaxes the request takes, best first; ``*`` is any. Unnamed means Explicit VR Little Endian for
-    DICOM media types (PS3.18 8.7.3.5.2), and any for a client that takes everything."""
+    """Transfer syntaxes the request takes, best first; ``*`` is any. Where none is named it is Explicit VR Little
+    Endian (PS3.18 8.7.3.5.2), and whatever there is for a client that takes everything."""
     accepted = []
     for asked in asked_for():
         if asked.admits(multipart(DICOM)) or asked.admits(DICOM):
-            accepted.append(asked.transfer_syntax or ("*" if asked.name == "*/*" else EXPLICIT_LITTLE))
+            accepted.append(asked.transfer_syntax or EXPLICIT_LITTLE)
+            if asked.name == "*/*" and asked.transfer_syntax is None:
+                accepted.append("*")
     return accepted
 
 
 def _syntax_for(instance: StoredInstance, accepted: Sequence[str]) -> str | None:
-    """The transfer syntax in which ``instance`` is answered, None when there is none."""
+    """The transfer syntax in which ``instance`` is answered, None when there is none.
+
+    What no client of the web need read is answered only by name: PS3.18 8.7.3.5.2 rules it out.
+    """
+    stored = instance.transfer_syntax_uid
     for syntax in accepted:
-        if syntax in ("*", instance.transfer_syntax_uid):
-            return instance.transfer_syntax_uid
-        if syntax == EXPLICIT_LITTLE and can_transcode(instance.transfer_syntax_uid, instance.size_bytes):
+        if syntax == stored or (syntax == "*" and stored not in _NOT_FOR_THE_WEB):
+            return stored
+        if syntax in (EXPLICIT_LITTLE, "*") and can_transcode(stored, instance.size_bytes):
             return EXPLICIT_LITTLE
     return None
 
 
-def _body(instance: StoredInstance, syntax: str) -> Body:
+def instance_part(instance: StoredInstance, syntax: str) -> OutgoingPart:
+    """The instance in that transfer syntax. Raises NotFound, BlobDamaged, DicomRefused."""
     path = whole_blob_of(instance)
-    if syntax == instance.transfer_syntax_uid:
-        return path
-    decoder = services().decoder
-    return lambda: explicit_little(path, instance.transfer_syntax_uid, decoder)
+    is_stored = syntax == instance.transfer_syntax_uid
+    body: Body = path if is_stored else explicit_little(path, instance.transfer_syntax_uid, services().decoder)
+    content_type = f"{DICOM}; transfer-syntax={syntax}"
+    return OutgoingPart(content_type=content_type, body=body, location=url_of(instance))
 
 
 def _many(instances: Sequence[StoredInstance]) -> Response:
@@ -109,25 +102,38 @@ def _many(instances: Sequence[StoredInstance]) -> Response:
     answered = [(instance, syntax) for instance in instances if (syntax := _syntax_for(instance, accepted))]
     if not answered:
         raise NotAcceptable("not available in the transfer syntax asked for; ask with transfer-syntax=*")
-    parts = []
+    status = 200 if len(answered) == len(instances) else 206
+    if len(answered) == 1:
+        return _parts([instance_part(*answered[0])], DICOM, status)
+    if all(syntax == instance.transfer_syntax_uid for instance, syntax in answered):
+        parts = list(_undamaged(answered))
+        if not parts:
+            raise BlobDamaged(answered[0][0].content_sha256)
+        return _parts(parts, DICOM, status if len(parts) == len(answered) else 206)
+    return _parts(_made_in_turn(answered), DICOM, status)
+
+
+def _undamaged(answered: Sequence[tuple[StoredInstance, str]]) -> Iterator[OutgoingPart]:
+    for instance, syntax in answered:
+        with contextlib.suppress(BlobDamaged):  # listed in `radir problems`; the others are delivered
+            yield instance_part(instance, syntax)
+
+
+def _made_in_turn(answered: Sequence[tuple[StoredInstance, str]]) -> Iterator[OutgoingPart]:
+    """Parts that must be decoded, one at a time. One that cannot be comes as it is stored, and says so: nothing that
+    is stored takes the rest of its study away."""
     for instance, syntax in answered:
         try:
-            body = _body(instance, syntax)
-        except BlobDamaged:
-            if len(answered) == 1:
-                raise
-            continue
-        content_type = f"{DICOM}; transfer-syntax={syntax}"
-        parts.append(OutgoingPart(content_type=content_type, body=body, location=url_of(instance)))
-    if not parts:
-        raise BlobDamaged(answered[0][0].content_sha256)
-    if len(parts) == 1 and callable(parts[0].body):  # made now, so that its failure is still a clear answer
-        made = parts[0].body()
-        parts = [OutgoingPart(content_type=parts[0].content_type, body=made, location=parts[0].location)]
-    return _parts(parts, DICOM, status=200 if len(parts) == len(instances) else 206)
+            yield instance_part(instance, syntax)
+        except (NotFound, BlobDamaged):
+            continue  # deleted meanwhile, or damaged and listed in `radir problems`
+        except RadirError as error:
+            log.warning("sent as stored", extra={"sop_uid": instance.sop_uid, "code": error.code})
+            yield instance_part(instance, instance.transfer_syntax_uid)
 
 
-def _frames(stored: StoredInstance, numbers: list[int], locations: list[str]) -> Response:
+def frames_response(stored: StoredInstance, numbers: list[int], locations: list[str]) -> Response:
+    """Frames of ``stored`` by number, with the place of each. Raises NotFound, NotAcceptable, DicomRefused."""
     if not stored.rows_px:
         raise NotFound("the instance has no pixel data")
     form = choose_form(stored.transfer_syntax_uid, alone=len(numbers) == 1)
@@ -141,41 +147,15 @@ def _frames(stored: StoredInstance, numbers: list[int], locations: list[str]) ->
     return _parts(parts, form.media_type)
 
 
-def _parts(parts: Sequence[OutgoingPart], part_type: str, status: int = 200) -> Response:
+def _parts(parts: Iterable[OutgoingPart], part_type: str, status: int = 200) -> Response:
     writer = MultipartWriter(parts, part_type)
-    response = Response(iter(writer), status=status, content_type=writer.content_type)
-    _declare(response, writer.content_length)
+    response = Response(stream_with_context(iter(writer)), status=status, content_type=writer.content_type)
+    if isinstance(parts, Sequence):
+        response.content_length = writer.length_of(parts)
     return response
 
 
 def _single(body: Body, content_type: str) -> Response:
-    if callable(body):
-        body = body()
     response = Response(chunks_of(body), content_type=content_type)
-    _declare(response, size_of(body))
+    response.content_length = size_of(body)
     return response
-
-
-def _declare(response: Response, length: int | None) -> None:
-    if length is not None:
-        response.content_length = length
-
-
-def _metadata(instances: Sequence[StoredInstance], media_type: str) -> Response:
-    """Headers in the DICOM JSON model; pixel data stand as a URI (PS3.18 F.2.2). The ETag changes with any instance."""
-    base_url = services().base_url
-    named = "".join([base_url, media_type, *(instance.sop_uid + instance.content_sha256 for instance in instances)])
-    response = Response(content_type=media_type)
-    response.set_etag(hashlib.sha256(named.encode()).hexdigest()[:32])
-    response.make_conditional(request)
-    if response.status_code != 304:
-        response.data = current_app.json.dumps([_header(instance) for instance in instances])
-    return response
-
-
-def _header(instance: StoredInstance) -> Attributes:
-    attributes = dict(instance.attributes)
-    attributes["00083002"] = {"vr": "UI", "Value": [instance.transfer_syntax_uid]}  # Available Transfer Syntax UID
-    if instance.rows_px and PIXEL_DATA not in attributes:
-        attributes[PIXEL_DATA] = {"vr": "OW", "BulkDataURI": f"{url_of(instance)}/bulkdata/{PIXEL_DATA}"}
-    return ascending(attributes)
