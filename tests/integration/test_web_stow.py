@@ -93,7 +93,7 @@ def test_some_stored_and_some_refused_is_202(web: Web) -> None:
     assert answer.status_code == 202
     assert len(answer.json()[STORED]["Value"]) == 1
     assert reasons(answer, NAMELESS) == [0xC000, 0xC000]
-    assert answer.json()[NAMELESS]["Value"][0]["00000902"]["Value"] == ["not a DICOM Part 10 file"]
+    assert answer.json()[NAMELESS]["Value"][0]["00000902"]["Value"] == ["not a DICOM file"]
     assert [row.dimse_status for row in web.catalogue.refusals.recent()] == [0xC000, 0xC000]
 
 
