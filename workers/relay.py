@@ -16,6 +16,7 @@ from radir_pacs.catalogue import Catalogue, PartitionSize
 from radir_pacs.config import Settings
 from radir_pacs.errors import RadirError, StorageFailed
 from radir_pacs.index import collect, collect_models, partition_folder, should_merge
+from radir_pacs.reports import PARSER
 from radir_pacs.types import ImageKind
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,8 @@ class Relay:
     def _prune(self) -> None:
         for study_uid in self._catalogue.encode_forgotten():
             log.error("a stable study had no job", extra={"study_uid": study_uid})
+        if old := self._catalogue.mine_again(PARSER):
+            log.info("reports of an earlier version are mined again", extra={"reports": old})
         self._catalogue.prune_jobs(KEEP_DONE_S)
         self._catalogue.prune_generations(gone_keep_s=KEEP_GONE_S, generation_keep_s=KEEP_DONE_S)
         self._catalogue.prune_processes(KEEP_SILENT_S)
