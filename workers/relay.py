@@ -15,6 +15,7 @@ from radir_pacs.catalogue import Catalogue, PartitionSize
 from radir_pacs.config import Settings
 from radir_pacs.errors import RadirError, StorageFailed
 from radir_pacs.index import collect, collect_models, partition_folder, should_merge
+from radir_pacs.reports import PARSER
 from radir_pacs.storage.blobs import SWEEP_PARTS, BlobStore
 from radir_pacs.types import ImageKind
 
@@ -108,6 +109,8 @@ class Relay:
     def _prune(self) -> None:
         for study_uid in self._catalogue.studies.encode_forgotten():
             log.error("a stable study had no job", extra={"study_uid": study_uid})
+        if old := self._catalogue.reports.mine_again(PARSER):
+            log.info("reports of an earlier version are mined again", extra={"reports": old})
         self._catalogue.jobs.prune(KEEP_DONE_S)
         self._catalogue.generations.prune(gone_keep_s=KEEP_GONE_S, generation_keep_s=KEEP_DONE_S)
         self._catalogue.processes.prune(KEEP_SILENT_S)
