@@ -14,6 +14,7 @@ class RadirError(Exception):
 
     code = "error"
     http_status = 500
+    exit_code = 1
     reason_code = ReasonCode.OTHER
 
     def __init__(self, message: str | None = None, *, reason_code: ReasonCode | None = None) -> None:
@@ -26,6 +27,7 @@ class SettingError(RadirError):
     """A setting has a value that cannot be used."""
 
     code = "bad_setting"
+    exit_code = 78  # EX_CONFIG: starting again would not help
     reason_code = ReasonCode.WRONG_SETTING
 
 
@@ -126,6 +128,13 @@ class BlobDamaged(RadirError):
         self.sha256 = sha256  # the hash that it should have, its name
 
 
+class DatabaseAway(StorageFailed):
+    """The database does not answer; it is asked again every second."""
+
+    code = "database_away"
+    http_status = 503
+
+
 class Skipped(RadirError):
     """The study is not one we encode."""
 
@@ -144,6 +153,7 @@ class BundleRefused(RadirError):
     """The model bundle is incomplete, altered or of another format."""
 
     code = "bundle_refused"
+    exit_code = 78
     reason_code = ReasonCode.WRONG_MODEL
 
 

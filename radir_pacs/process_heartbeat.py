@@ -1,4 +1,4 @@
-"""Each process says in the catalogue that it lives, so that ``radir status`` can tell."""
+"""Each process says in the catalogue that it is alive; ``radir status`` shows it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ INTERVAL_S = 2.0
 
 
 @contextmanager
-def heartbeat(processes: Processes, name: str, *, detail: str = "") -> Iterator[None]:
-    """Keep the row of process ``name`` fresh while the body runs; remove it after."""
+def process_heartbeat(processes: Processes, name: str, *, detail: str = "") -> Iterator[None]:
+    """Refresh the row of process ``name`` while the body runs; remove it afterwards."""
     done = threading.Event()
 
     def beat() -> None:
         while True:
             try:
                 processes.say_alive(name, os.getpid(), "UP", detail)
-            except RadirError as error:  # the database is away for a moment: say so, go on
+            except RadirError as error:  # the database is away for a moment: log it and go on
                 log.warning("heartbeat missed", extra={"error": error.code})
             if done.wait(INTERVAL_S):
                 return
@@ -39,5 +39,5 @@ def heartbeat(processes: Processes, name: str, *, detail: str = "") -> Iterator[
         thread.join(INTERVAL_S)
         try:
             processes.say_gone(name, os.getpid())
-        except RadirError as error:  # its row falls silent, which says the same
+        except RadirError as error:  # the row goes stale, which says the same
             log.warning("farewell missed", extra={"error": error.code})

@@ -19,6 +19,7 @@ class ReasonCode(StrEnum):
     TOO_FEW_SLICES = "TOO_FEW_SLICES"
     OBLIQUE = "OBLIQUE"
     NO_HOUNSFIELD = "NO_HOUNSFIELD"
+    NO_CODEC = "NO_CODEC"  # nothing installed here reads its transfer syntax; such an image is also refused
     NO_MODEL = "NO_MODEL"  # until a model of its kind is served
 
     # A study that should have been encoded and could not be (QUARANTINED)

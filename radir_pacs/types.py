@@ -68,6 +68,7 @@ class JobKind(StrEnum):
     INDEX = "index"  # key: model id / region key
     REPORT = "report"  # key: SOP instance UID of an SR, or report/ID of a text in the catalogue
     PULL = "pull"  # key: study UID, to be fetched from the PACS
+    COMMITMENT = "commitment"  # key: id of a storage commitment, to be reported to its requestor
 
 
 class HeaderNote(StrEnum):
@@ -164,6 +165,8 @@ class Volume:
     dense (MONOCHROME2 after all LUTs); the patient's right is at the picture's left for a frontal view.
     spacing_mm: (z, y, x). affine: 4x4, voxel index (x, y, z, 1) to patient LPS mm (identity scaled for CXR).
     sop_instance_uids: one per slice in z order (CXR: one).
+    slice_images: `ImageRef` as text, one per slice in z order; empty for radiographs and for a series that was not
+    acquired axially.
     """
 
     kind: ImageKind
@@ -173,6 +176,7 @@ class Volume:
     study_uid: str
     series_uid: str
     sop_instance_uids: tuple[str, ...]
+    slice_images: tuple[str, ...] = ()
     view: View | None = None
     warnings: tuple[str, ...] = ()
 
@@ -185,14 +189,51 @@ class Volume:
             raise ValueError("a radiograph has one plane")
         if min(self.spacing_mm) <= 0:
             raise ValueError("spacing must be positive")
+        if self.slice_images and len(self.slice_images) != len(self.voxels):
+            raise ValueError("there must be one image per slice")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRef:
+    """A picture: a SOP instance, and the number of its frame, from 1. As text ``uid`` or, of several, ``uid/frame``."""
+
+    sop_uid: str
+    frame: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> ImageRef:
+        uid, _, frame = text.partition("/")
+        return cls(sop_uid=uid, frame=int(frame or 1))
+
+    def __str__(self) -> str:
+        return self.sop_uid if self.frame == 1 else f"{self.sop_uid}/{self.frame}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceStack:
+    """The slices of a CT series and where the chest lies among them.
+
+    images: `ImageRef` as text, from feet to head. dome, apex: slice indices, with fractions, of the domes of the
+    diaphragm and the apices of the lungs; either may lie outside the series. step_mm: from slice to slice.
+    """
+
+    images: tuple[str, ...]
+    dome: float
+    apex: float
+    step_mm: float
+
+    def __post_init__(self) -> None:
+        if not self.images or not self.dome < self.apex or self.step_mm <= 0:
+            raise ValueError("a stack has slices, and its lungs have a height")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """One unit vector a region for one study under one model, from one representative image or series.
+    """One unit vector per region for one study under one model, from one representative image or series.
 
     ``vectors`` is float32 [len(regions), dim]; row i belongs to ``regions[i]`` (region keys). The whole-image vector
-    stands under the region "chest". ``sop_uid`` is a representative instance (middle slice for CT).
+    stands under the region "chest". ``sop_uid`` is a representative instance (middle slice for CT); ``slices`` tells
+    which slices show a region, None for a radiograph and where it is not known.
     """
 
     study_uid: str
@@ -201,6 +242,7 @@ class Encoding:
     model_id: str
     regions: tuple[str, ...]
     vectors: F32
+    slices: SliceStack | None = None
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -281,20 +323,28 @@ class FindingNote:
 
 @dataclass(frozen=True, kw_only=True)
 class SimilarCase:
-    """One answer row. ``score`` is the cosine of the two region vectors, in [-1, 1]; rank counts from 1."""
+    """One answer row. ``score`` is the cosine of the two region vectors, in [-1, 1]; rank counts from 1.
+
+    ``sop_uid`` and ``frame`` name the picture that shows the region that was answered.
+    """
 
     rank: int
     score: float
     study: CatalogueStudy
     series_uid: str
     sop_uid: str
+    frame: int = 1
     shared: tuple[FindingNote, ...] = ()
     contradicting: tuple[FindingNote, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimilarCaseList:
-    """A whole answer: what was asked, who answered, as of when (P5)."""
+    """A whole answer: what was asked, who answered, as of when (P5).
+
+    ``query_sop_uid`` names the picture of the query study that shows the region that was answered. ``query_images``:
+    of a CT all such slices, that one first; empty for a radiograph.
+    """
 
     query: Query
     region_asked: Region
@@ -308,6 +358,7 @@ class SimilarCaseList:
     warnings: tuple[str, ...] = ()
     query_series_uid: str = ""
     query_sop_uid: str = ""
+    query_images: tuple[ImageRef, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

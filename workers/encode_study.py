@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from radir_pacs.catalogue import Catalogue, is_last_attempt
 from radir_pacs.dicom.limits import MIB, DecodeLimits
 from radir_pacs.errors import BlobDamaged, DicomRefused, NotFound, Quarantined, RadirError, Skipped
@@ -29,6 +31,7 @@ class EncodeStudy:
         *,
         decode_timeout_s: float,
         decode_memory_mib: int,
+        lut_shape_senders: Collection[str] = (),
         look_ahead: bool = True,
     ) -> None:
         self._catalogue = catalogue
@@ -36,8 +39,12 @@ class EncodeStudy:
         limits = DecodeLimits(
             memory_bytes=decode_memory_mib * MIB, cpu_s=max(1, int(decode_timeout_s)), wall_s=decode_timeout_s
         )
-        self._reader = StudyReader(blobs, encoders, limits, room)
-        self._ahead = LookAhead(catalogue, StudyReader(blobs, encoders, limits, room)) if look_ahead else None
+
+        def reader() -> StudyReader:
+            return StudyReader(blobs, encoders, limits, room, lut_shape_senders=lut_shape_senders)
+
+        self._reader = reader()
+        self._ahead = LookAhead(catalogue, reader()) if look_ahead else None
 
     def __call__(self, job: Job) -> None:
         """Ends the job with the study ENCODED, SKIPPED or QUARANTINED.

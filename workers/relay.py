@@ -112,6 +112,7 @@ class Relay:
         self._catalogue.generations.prune(gone_keep_s=KEEP_GONE_S, generation_keep_s=KEEP_DONE_S)
         self._catalogue.processes.prune(KEEP_SILENT_S)
         self._catalogue.damage.prune()
+        self._catalogue.commitments.prune(KEEP_GONE_S)
         self._catalogue.refusals.prune(keep_s=KEEP_REFUSALS_S, most=MOST_REFUSALS)
         self._prune_index()
 

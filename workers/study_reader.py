@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -36,8 +36,17 @@ class EncoderShelf(Protocol):
 class StudyReader:
     """Not for use by two threads at once. Its decoding child serves study after study: starting one costs a second."""
 
-    def __init__(self, blobs: BlobStore, encoders: EncoderShelf, limits: DecodeLimits, room: DecodingRoom) -> None:
+    def __init__(
+        self,
+        blobs: BlobStore,
+        encoders: EncoderShelf,
+        limits: DecodeLimits,
+        room: DecodingRoom,
+        *,
+        lut_shape_senders: Collection[str] = (),
+    ) -> None:
         self._blobs = blobs
+        self._lut_shape_senders = lut_shape_senders
         self._encoders = encoders
         self._decoder = _Decoder(limits)
         self._room = room
@@ -65,7 +74,9 @@ class StudyReader:
         self._decoder.given_up = given_up
         plan = plan_study(header for header, _ in content)
         paths = _IntactFiles(self._blobs, {header.sop_uid: sha256 for header, sha256 in content}, given_up)
-        volumes = assemble(plan, paths, self._decoder, last_attempt=last_attempt)
+        volumes = assemble(
+            plan, paths, self._decoder, last_attempt=last_attempt, lut_shape_senders=self._lut_shape_senders
+        )
         pairs = [(self._encoders.encoder(volume.kind), volume) for volume in volumes]
         ready = [encoder.prepare(volume) for encoder, volume in pairs if encoder is not None]
         if not ready:

@@ -6,21 +6,21 @@ each such finding is noted in ``logs/audit.log``.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import re
 import secrets
-import tempfile
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+from radir_pacs import durable
 from radir_pacs.catalogue import Studies
 from radir_pacs.config import Settings
-from radir_pacs.errors import BadInput
+from radir_pacs.errors import BadInput, SettingError
 
+_KEY_BYTES = 32
 _REFERENCE = re.compile(r"\bSC-[0-9A-F]{5}-[0-9A-F]{5}\b")
 
 
@@ -56,15 +56,20 @@ def _hashed(study_uid: str, key: bytes) -> str:
 
 @cache
 def _key(path: Path) -> bytes:
-    """The installation's secret, made at the first need; the first of several processes wins."""
+    """The installation's secret, made at the first need; the first of several processes wins.
+
+    Raises SettingError for a file that was cut short: with an empty key everybody could compute the references.
+    """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent) as file:  # readable by its owner alone
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            with contextlib.suppress(FileExistsError):
-                os.link(file.name, path)
-    return path.read_bytes()
+        durable.create(path, secrets.token_bytes(_KEY_BYTES), mode=0o600)
+    key = path.read_bytes()
+    if len(key) != _KEY_BYTES:
+        raise SettingError(
+            f"{path} does not hold a key of {_KEY_BYTES} bytes: put the right one back; without it a new one is made,"
+            " and no reference of before is found again"
+        )
+    return key
 
 
 def _note(settings: Settings, what: dict[str, object]) -> None:

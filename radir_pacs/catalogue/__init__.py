@@ -13,6 +13,7 @@ from radir_pacs.catalogue.reports import Reports, report_id_of
 from radir_pacs.catalogue.rows import (
     CatalogueSeries,
     Changes,
+    Commitment,
     Correction,
     DamagedInstance,
     EncodingOwner,
@@ -31,6 +32,7 @@ from radir_pacs.catalogue.rows import (
     ReportRow,
     Stored,
     StoredInstance,
+    ViewerContext,
 )
 from radir_pacs.catalogue.studies import Studies
 
@@ -38,6 +40,7 @@ __all__ = [
     "Catalogue",
     "CatalogueSeries",
     "Changes",
+    "Commitment",
     "Correction",
     "DamagedInstance",
     "EncodingOwner",
@@ -61,6 +64,7 @@ __all__ = [
     "Stored",
     "StoredInstance",
     "Studies",
+    "ViewerContext",
     "embedded_pid",
     "install_pgmq",
     "is_last_attempt",

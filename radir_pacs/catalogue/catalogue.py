@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from radir_pacs.catalogue.commitments import Commitments
 from radir_pacs.catalogue.contexts import Contexts
 from radir_pacs.catalogue.corrections import Corrections
 from radir_pacs.catalogue.damage import Damage
@@ -49,6 +50,7 @@ class Catalogue:
         self.feedback = Feedback(database, settings)
         self.contexts = Contexts(database, settings)
         self.jobs = Jobs(database, settings)
+        self.commitments = Commitments(database, settings)
         self.processes = Processes(database, settings)
 
     @classmethod

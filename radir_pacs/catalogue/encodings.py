@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from radir_pacs.catalogue.database import Connection, run
+from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.jobs import finish, hold
 from radir_pacs.catalogue.part import Part
 from radir_pacs.catalogue.rows import Changes, EncodingOwner
 from radir_pacs.catalogue.studies import study_of
 from radir_pacs.errors import NotFound
-from radir_pacs.types import I64, Encoding, Filters, ImageKind, Job, StudyState
+from radir_pacs.types import I64, Encoding, Filters, ImageKind, Job, SliceStack, StudyState
 
 
 class Encodings(Part):
@@ -58,7 +58,19 @@ class Encodings(Part):
             return None
         vectors = np.frombuffer(row["vectors"], "<f4").reshape(len(row["regions"]), -1).astype(np.float32)
         texts = {name: row[name] for name in ("study_uid", "series_uid", "sop_uid", "model_id")}
-        return Encoding(**texts, regions=tuple(row["regions"]), warnings=tuple(row["warnings"]), vectors=vectors)
+        return Encoding(
+            **texts,
+            regions=tuple(row["regions"]),
+            warnings=tuple(row["warnings"]),
+            vectors=vectors,
+            slices=_stack(row),
+        )
+
+    def slices(self, study_uid: str, series_uid: str) -> SliceStack | None:
+        """Where the chest lies in a CT series that was encoded; None for other series."""
+        with self._database.transaction() as connection:
+            row = run(connection, "slices_of_series", study_uid=study_uid, series_uid=series_uid).fetchone()
+        return _stack(row) if row is not None else None
 
     def models_of_study(self, study_uid: str) -> tuple[tuple[str, ImageKind], ...]:
         """Active models that a study is encoded under."""
@@ -71,7 +83,9 @@ class Encodings(Part):
         with self._database.transaction() as connection:
             rows = run(connection, "encoding_owners", ids=[int(i) for i in ids]).fetchall()
         return {
-            row["encoding_id"]: EncodingOwner(study=study_of(row), series_uid=row["series_uid"], sop_uid=row["sop_uid"])
+            row["encoding_id"]: EncodingOwner(
+                study=study_of(row), series_uid=row["series_uid"], sop_uid=row["sop_uid"], slices=_stack(row)
+            )
             for row in rows
         }
 
@@ -138,6 +152,7 @@ def _replace(connection: Connection, study_uid: str, encodings: Sequence[Encodin
             raise NotFound(f"there is no model {encoding.model_id}")
         if encoding.study_uid != study_uid or encoding.vectors.shape[1] != model["dim"]:
             raise ValueError("the encoding is of another study or vector length")
+        stack = encoding.slices
         values = {
             "study_uid": study_uid,
             "series_uid": encoding.series_uid,
@@ -147,9 +162,18 @@ def _replace(connection: Connection, study_uid: str, encodings: Sequence[Encodin
             "regions": list(encoding.regions),
             "vectors": np.ascontiguousarray(encoding.vectors, "<f4").tobytes(),
             "warnings": list(encoding.warnings),
+            "slices": list(stack.images) if stack else None,
+            "chest": [stack.dome, stack.apex, stack.step_mm] if stack else None,
         }
         run(connection, "add_encoding", values)
         run(connection, "note_partitions", values)
+
+
+def _stack(row: Row) -> SliceStack | None:
+    if row["slices"] is None:
+        return None
+    dome, apex, step_mm = row["chest"]
+    return SliceStack(images=tuple(row["slices"]), dome=dome, apex=apex, step_mm=step_mm)
 
 
 def _restricting(filters: Filters) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from radir_pacs.catalogue.names import folded
 from radir_pacs.errors import StorageFailed
 
 _LOCK = 0x5241444952  # "RADIR": one migrating process at a time
+_LOCK_TIMEOUT_MS = 300_000  # as long as another process may take over the same migration
 _FOLDED_NAMES = 14  # its columns are filled in here: SQL folds only what the database's locale knows
 _FILE = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
@@ -38,6 +39,7 @@ def migrate(conninfo: str) -> int:
     newest = max(known)
     try:
         with psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}".encode())
             connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
             current = _version(connection)
             if current > newest:

@@ -280,6 +280,45 @@ WHERE c.aside AND i.study_uid = %(study_uid)s;
 -- Takes its series, instances, encodings and reports along; triggers note the encodings that are gone.
 DELETE FROM study WHERE study_uid = %(study_uid)s RETURNING study_uid;
 
+-- name: delete_instances
+-- A series of a study, or one of its instances.
+DELETE FROM instance
+WHERE study_uid = %(study_uid)s AND series_uid = %(series_uid)s
+    AND (%(sop_uid)s::text IS NULL OR sop_uid = %(sop_uid)s::text)
+RETURNING sop_uid, content_sha256, rows_px IS NOT NULL AS is_image;
+
+-- name: delete_reports_of_instances
+-- What was read from instances that are gone.
+DELETE FROM report WHERE sop_uid = ANY(%(sop_uids)s::text[]);
+
+-- name: delete_empty_series
+-- A series without instances is none.
+DELETE FROM series AS e
+WHERE e.study_uid = %(study_uid)s AND NOT EXISTS (SELECT FROM instance AS i WHERE i.series_uid = e.series_uid);
+
+-- name: delete_empty_study
+-- The last instance takes its study along.
+DELETE FROM study AS s
+WHERE s.study_uid = %(study_uid)s AND NOT EXISTS (SELECT FROM instance AS i WHERE i.study_uid = s.study_uid);
+
+-- name: delete_encodings
+-- The vectors of a study under every model.
+DELETE FROM encoding WHERE study_uid = %(study_uid)s;
+
+-- name: reopen_study
+-- What a study is after some of its instances went; without one of its images it is encoded anew.
+UPDATE study AS s SET
+    state = CASE WHEN %(is_image)s::boolean THEN 'RECEIVING' ELSE s.state END,
+    reason = CASE WHEN %(is_image)s::boolean THEN NULL ELSE s.reason END,
+    revision = s.revision + %(is_image)s::boolean::integer,
+    modalities = ARRAY(
+        SELECT DISTINCT e.modality FROM series AS e
+        WHERE e.study_uid = s.study_uid AND e.modality IS NOT NULL ORDER BY e.modality),
+    has_report = EXISTS (SELECT FROM report AS r WHERE r.study_uid = s.study_uid),
+    last_instance_at = now(),
+    changed_at = now()
+WHERE s.study_uid = %(study_uid)s;
+
 -- == Reading studies; searches by QIDO-RS keys are put together in qido.py ==
 
 -- name: study
@@ -371,9 +410,9 @@ WHERE e.study_uid = %(study_uid)s AND m.model_id = e.model_id
 
 -- name: add_encoding
 -- The region vectors of a study under one model.
-INSERT INTO encoding (study_uid, series_uid, sop_uid, model_id, revision, regions, vectors, warnings)
+INSERT INTO encoding (study_uid, series_uid, sop_uid, model_id, revision, regions, vectors, warnings, slices, chest)
 VALUES (%(study_uid)s, %(series_uid)s, %(sop_uid)s, %(model_id)s, %(revision)s, %(regions)s, %(vectors)s,
-    %(warnings)s)
+    %(warnings)s, %(slices)s::text[], %(chest)s::real[])
 RETURNING id;
 
 -- name: note_partitions
@@ -382,8 +421,13 @@ INSERT INTO partition (model_id, region) SELECT %(model_id)s, unnest(%(regions)s
 
 -- name: encoding_of
 -- What a study has under a model.
-SELECT study_uid, series_uid, sop_uid, model_id, regions, vectors, warnings FROM encoding
+SELECT study_uid, series_uid, sop_uid, model_id, regions, vectors, warnings, slices, chest FROM encoding
 WHERE study_uid = %(study_uid)s AND model_id = %(model_id)s;
+
+-- name: slices_of_series
+-- The slices of a CT series as they were last encoded.
+SELECT slices, chest FROM encoding
+WHERE study_uid = %(study_uid)s AND series_uid = %(series_uid)s AND slices IS NOT NULL ORDER BY id DESC LIMIT 1;
 
 -- name: encodings_of_study
 -- Which models a study is encoded under.
@@ -392,7 +436,7 @@ WHERE e.study_uid = %(study_uid)s ORDER BY m.active DESC, e.model_id;
 
 -- name: encoding_owners
 -- The studies behind index labels; a label that is gone has no row.
-SELECT e.id AS encoding_id, e.series_uid, e.sop_uid, s.*,
+SELECT e.id AS encoding_id, e.series_uid, e.sop_uid, e.slices, e.chest, s.*,
     (SELECT count(*) FROM series WHERE series.study_uid = s.study_uid) AS series_count,
     (SELECT count(*) FROM instance WHERE instance.study_uid = s.study_uid) AS instance_count
 FROM encoding AS e JOIN study AS s USING (study_uid) WHERE e.id = ANY(%(ids)s::bigint[]);
@@ -577,13 +621,23 @@ FROM feedback WHERE query_study_uid = %(query_study_uid)s AND reader = %(reader)
 
 -- name: open_context
 -- A token opens the viewer on a study for a while.
-INSERT INTO viewer_context (token_sha256, study_uid, expires_at)
-VALUES (%(token_sha256)s, %(study_uid)s, now() + make_interval(secs => %(valid_s)s::float8));
+INSERT INTO viewer_context (token_sha256, study_uid, reader, expires_at)
+VALUES (%(token_sha256)s, %(study_uid)s, %(reader)s, now() + make_interval(secs => %(valid_s)s::float8));
 
 -- name: context
--- The study that a token opens.
-SELECT study_uid FROM viewer_context WHERE token_sha256 = %(token_sha256)s
+-- The study that a token opens, and for whom.
+SELECT token_sha256, study_uid, reader FROM viewer_context WHERE token_sha256 = %(token_sha256)s
     AND expires_at > now() AND expires_at <= now() + make_interval(secs => %(valid_s)s::float8);
+
+-- name: show_in_context
+-- Cases that a token was answered; one that was deleted meanwhile is left out.
+INSERT INTO viewer_context_case (token_sha256, study_uid)
+SELECT %(token_sha256)s, study_uid FROM study WHERE study_uid = ANY(%(study_uids)s)
+ON CONFLICT DO NOTHING;
+
+-- name: shown_in_context
+-- Whether a token was answered this study.
+SELECT FROM viewer_context_case WHERE token_sha256 = %(token_sha256)s AND study_uid = %(study_uid)s;
 
 -- name: prune_contexts
 -- Tokens that open nothing any more.
@@ -712,6 +766,38 @@ RETURNING key;
 -- Jobs that ended long ago.
 DELETE FROM job WHERE state IN ('DONE', 'FAILED')
     AND changed_at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8);
+
+-- == Storage commitment ==
+
+-- name: add_commitment
+-- A request for commitment; the same transaction asked for again is answered again.
+INSERT INTO commitment (transaction_uid, requestor, instances)
+VALUES (%(transaction_uid)s, %(requestor)s, %(instances)s)
+ON CONFLICT (requestor, transaction_uid) DO UPDATE
+SET instances = excluded.instances, state = 'PENDING', asked_at = now(), reported_at = NULL
+RETURNING id;
+
+-- name: commitment
+-- One request.
+SELECT id, transaction_uid, requestor, instances, state FROM commitment WHERE id = %(id)s;
+
+-- name: pending_commitments
+-- Requests of a peer whose results it does not have yet, oldest first.
+SELECT id, transaction_uid, requestor, instances, state FROM commitment
+WHERE requestor = %(requestor)s AND state = 'PENDING' ORDER BY id LIMIT %(limit)s;
+
+-- name: commitment_reported
+-- The peer has the result.
+UPDATE commitment SET state = 'REPORTED', reported_at = now() WHERE id = %(id)s;
+
+-- name: prune_commitments
+-- Requests that were answered, or that nobody came back for, long ago.
+DELETE FROM commitment WHERE asked_at < now() - make_interval(secs => %(keep_s)s::float8);
+
+-- name: held_instances
+-- Class and blob of those of some instances that are here.
+SELECT sop_uid, sop_class_uid, content_sha256, size_bytes FROM instance
+WHERE sop_uid = ANY(%(sop_uids)s::text[]);
 
 -- == Processes and the overview ==
 

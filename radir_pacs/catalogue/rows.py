@@ -9,7 +9,18 @@ from enum import StrEnum
 from typing import Any
 
 from radir_pacs.reasons import ReasonCode
-from radir_pacs.types import F32, I64, CatalogueStudy, Feedback, HeaderNote, ImageKind, JobKind, JobState, StudyState
+from radir_pacs.types import (
+    F32,
+    I64,
+    CatalogueStudy,
+    Feedback,
+    HeaderNote,
+    ImageKind,
+    JobKind,
+    JobState,
+    SliceStack,
+    StudyState,
+)
 
 
 class Stored(StrEnum):
@@ -79,6 +90,26 @@ class FailedJob:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Commitment:
+    """A request for storage commitment. ``instances``: (SOP class UID, SOP instance UID), as they were asked for."""
+
+    id: int
+    transaction_uid: str
+    requestor: str
+    instances: tuple[tuple[str, str], ...]
+    is_reported: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldInstance:
+    """What the catalogue holds under a SOP Instance UID."""
+
+    sop_class_uid: str
+    content_sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoredInstance:
     """An instance as the catalogue knows it. ``attributes``: DICOM JSON model of the header (PS3.18 F)."""
 
@@ -112,6 +143,15 @@ class CatalogueSeries:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ViewerContext:
+    """What a sidebar's token opens: a study, for the reader whom the PACS named, if it did."""
+
+    token_sha256: str
+    study_uid: str
+    reader: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelRow:
     """A model that was served."""
 
@@ -129,6 +169,7 @@ class EncodingOwner:
     study: CatalogueStudy
     series_uid: str
     sop_uid: str
+    slices: SliceStack | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

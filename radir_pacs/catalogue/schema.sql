@@ -133,6 +133,8 @@ CREATE TABLE encoding (
     warnings     text[] NOT NULL DEFAULT '{}',
     xid          xid8 NOT NULL DEFAULT pg_current_xact_id(),  -- late commits are found by snapshot, not by highest id
     encoded_at   timestamptz NOT NULL DEFAULT now(),
+    slices       text[],                              -- of a CT, feet to head: SOP Instance UID, or UID/frame number
+    chest        real[],                              -- among them: domes, apices (slice indices), mm from slice to slice
     UNIQUE (study_uid, model_id)
 );
 ALTER TABLE encoding ALTER COLUMN vectors SET STORAGE EXTERNAL;  -- one region is read without the others
@@ -246,5 +248,26 @@ CREATE TABLE feedback (
 CREATE TABLE viewer_context (
     token_sha256  text PRIMARY KEY,
     study_uid     text NOT NULL REFERENCES study ON DELETE CASCADE,
-    expires_at    timestamptz NOT NULL
+    expires_at    timestamptz NOT NULL,
+    reader        text  -- who opened it, where the PACS says so
 );
+
+-- Studies whose pictures a token may show, since they were among the cases it was answered.
+CREATE TABLE viewer_context_case (
+    token_sha256  text NOT NULL REFERENCES viewer_context ON DELETE CASCADE,
+    study_uid     text NOT NULL REFERENCES study ON DELETE CASCADE,
+    PRIMARY KEY (token_sha256, study_uid)
+);
+
+-- A request for storage commitment (PS3.4 annex J), until its result was reported and for a while after that.
+CREATE TABLE commitment (
+    id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    transaction_uid  text NOT NULL,
+    requestor        text NOT NULL,                   -- calling AE title
+    instances        jsonb NOT NULL,                  -- [[SOP class UID, SOP instance UID], ...] as they were asked for
+    state            text NOT NULL DEFAULT 'PENDING' CHECK (state IN ('PENDING', 'REPORTED')),
+    asked_at         timestamptz NOT NULL DEFAULT now(),
+    reported_at      timestamptz,
+    UNIQUE (requestor, transaction_uid)
+);
+CREATE INDEX commitment_pending ON commitment (requestor) WHERE state = 'PENDING';

@@ -146,6 +146,30 @@ class Studies(Part):
                 raise NotFound(f"there is no study {study_uid}")
             return sorted(set(hashes) - _known(connection, hashes))
 
+    def delete_part(self, study_uid: str, series_uid: str, sop_uid: str | None = None) -> list[str]:
+        """Delete a series, or one of its instances; returns the blobs that no instance names any more.
+
+        Reports read from them go too, and with the last instance the study. Without one of its images a study loses
+        its vectors at once and is re-opened, so that it is encoded from what is left. Raises NotFound.
+        """
+        names = {"study_uid": study_uid, "series_uid": series_uid, "sop_uid": sop_uid}
+        with self._database.transaction() as connection:
+            run(connection, "lock_study", study_uid=study_uid)
+            gone = run(connection, "delete_instances", names).fetchall()
+            if not gone:
+                raise NotFound(
+                    "there is no such series in this study" if sop_uid is None else "there is no such instance"
+                )
+            run(connection, "delete_reports_of_instances", sop_uids=[row["sop_uid"] for row in gone])
+            run(connection, "delete_empty_series", study_uid=study_uid)
+            is_image = any(row["is_image"] for row in gone)
+            if is_image:
+                run(connection, "delete_encodings", study_uid=study_uid)
+            run(connection, "reopen_study", study_uid=study_uid, is_image=is_image)
+            run(connection, "delete_empty_study", study_uid=study_uid)
+            hashes = [row["content_sha256"] for row in gone]
+            return sorted(set(hashes) - _known(connection, hashes))
+
     def of_accession(self, accession_number: str) -> tuple[str, ...]:
         """UIDs of the studies with that accession number, two at most."""
         with self._database.transaction() as connection:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import csv
+import contextlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
+from radir_pacs import durable
 from radir_pacs.cli.output import progress
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput, StorageFailed
+from radir_pacs.printable import TableWriter
 from radir_pacs.reports.findings import MinedReport
 from radir_pacs.reports.labels import LabelSet, label_set, label_sets
 from radir_pacs.reports.lexicon import load
@@ -67,7 +70,7 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
     if labels:
         with args.labels_out.open("w", encoding="utf-8", newline="") as file:
             known = {} if blank else labels.of(report.findings)
-            _label_writer(file, labels).writerow({labels.id_column: "1"} | known)
+            _label_writer(file, labels).row({labels.id_column: "1"} | known)
     if blank:
         print("warning: the report is empty: nothing is known of it", file=sys.stderr)
     if args.json:
@@ -105,7 +108,7 @@ def _collection(args: argparse.Namespace, miner: Miner, kind: ImageKind | None) 
                 print(json.dumps(_line(row.id, report)), file=out)
             if writer and labels:
                 known = {} if empty else labels.of(report.findings)
-                writer.writerow({labels.id_column: row.id} | known)
+                writer.row({labels.id_column: row.id} | known)
     for row in bad[:_NAMED_ROWS]:
         print(f"error: {row.where}: {row.reason}", file=sys.stderr)
     if len(bad) > _NAMED_ROWS:
@@ -126,28 +129,17 @@ def _line(key: str, report: MinedReport) -> dict[str, object]:
     return {"id": key, "kind": report.kind, "findings": findings_to_json(report.findings)}
 
 
-def _label_writer(file: IO[str], labels: LabelSet) -> csv.DictWriter[str]:
-    writer = csv.DictWriter(file, [labels.id_column, *labels.rules], lineterminator="\n")
-    writer.writeheader()
-    return writer
+def _label_writer(file: IO[str], labels: LabelSet) -> TableWriter:
+    return TableWriter(file, [labels.id_column, *labels.rules])
 
 
-class _replacing:
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[IO[str]]:
     """A text file that takes its name only when it is complete; a failure leaves what was there before."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._part = path, path.with_name(f".{path.name}.part")
-
-    def __enter__(self) -> IO[str]:
+    with contextlib.ExitStack() as stack:
         try:
-            self._file = self._part.open("w", encoding="utf-8", newline="")
+            partial = stack.enter_context(durable.replacing(path))
+            file = stack.enter_context(partial.open("w", encoding="utf-8", newline=""))
         except OSError as error:
-            raise StorageFailed(f"cannot write {self._path}: {error.strerror}") from error
-        return self._file
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._file.close()
-        if error is None:
-            self._part.replace(self._path)
-        else:
-            self._part.unlink(missing_ok=True)
+            raise StorageFailed(f"cannot write {path}: {error.strerror}") from error
+        yield file

@@ -17,6 +17,7 @@ from radir_pacs.cli.output import out, print_json
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
+from radir_pacs.printable import printable
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import CatalogueStudy, HeaderNote, JobKind, StudyState
 
@@ -180,5 +181,5 @@ def _table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     out.print(table)

@@ -22,6 +22,7 @@ def report_of(
     answer: SimilarCaseList, catalogue: Catalogue, settings: Settings, *, predecessor: Dataset | None = None
 ) -> Dataset:
     """The SR of ``answer`` (see `similar_cases_sr`). Raises NotFound when an image was deleted meanwhile."""
+    slices = dict.fromkeys(image.sop_uid for image in answer.query_images if image.sop_uid != answer.query_sop_uid)
     headers = {uid: _header(catalogue, uid) for uid in (answer.query_sop_uid, *(c.sop_uid for c in answer.cases))}
     query_image = headers[answer.query_sop_uid]
     _name_the_patient(query_image, catalogue.studies.get(answer.query.study_uid))
@@ -31,6 +32,7 @@ def report_of(
         headers,
         now=datetime.now(UTC),
         device_uid=device_uid(settings),
+        more_images=[_header(catalogue, uid) for uid in slices],
         include_other_uids=settings.sr_other_uids,
         comprehensive_3d=settings.sr_comprehensive_3d,
         predecessor=predecessor,

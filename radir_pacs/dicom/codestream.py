@@ -1,4 +1,4 @@
-"""What a compressed frame says of itself, read from its own header before any decoder allocates memory for it.
+"""The size of a compressed frame, read from its own header before a decoder allocates memory for it.
 
 JPEG (ITU-T T.81 B.2.2), JPEG-LS (T.87 C.2.2) and JPEG 2000 with its high-throughput kind (T.800 A.5.1, boxes in
 annex I). Nothing is decoded.
@@ -28,7 +28,7 @@ class Codestream:
 
 
 def read_codestream(frame: bytes) -> Codestream | None:
-    """The frame's own size, or None where it begins as none of the formats known here or has no frame header."""
+    """The frame's own size; None for a format that is not known here and for a frame without a header."""
     try:
         if frame[:2] == _SOI:
             return _jpeg(frame)

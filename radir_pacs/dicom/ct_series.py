@@ -16,7 +16,7 @@ from radir_pacs.dicom.pixels import DecodedFrames, PixelDecoder
 from radir_pacs.dicom.slices import F64, Flaw, Plane, hounsfield, planes_of
 from radir_pacs.errors import Quarantined, Skipped
 from radir_pacs.reasons import ReasonCode
-from radir_pacs.types import F32, ImageKind, InstanceHeader, Volume
+from radir_pacs.types import F32, ImageKind, ImageRef, InstanceHeader, Volume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,14 +264,14 @@ def _on_lps_axes(
     steps = np.stack((stack * slice_mm, first.column * first.spacing_mm[0], first.row * first.spacing_mm[1]), axis=1)
     origin = first.origin.copy()
     axes = _permutation(first, rules)
-    uids = [planes[index].header.sop_uid for index in nearest]
+    images = [ImageRef(sop_uid=planes[index].header.sop_uid, frame=planes[index].frame + 1) for index in nearest]
     for array_axis, patient_axis in enumerate(axes):
         if steps[patient_axis, array_axis] < 0:
             origin = origin + steps[:, array_axis] * (voxels.shape[array_axis] - 1)
             steps[:, array_axis] *= -1
             voxels = np.flip(voxels, array_axis)
             if array_axis == 0:
-                uids.reverse()
+                images.reverse()
     order = [axes.index(patient_axis) for patient_axis in (2, 1, 0)]
     voxels, steps = voxels.transpose(order), steps[:, order]
     if order[0] != 0:
@@ -287,6 +287,7 @@ def _on_lps_axes(
         affine=affine,
         study_uid=first.header.study_uid,
         series_uid=first.header.series_uid,
-        sop_instance_uids=tuple(uids),
+        sop_instance_uids=tuple(image.sop_uid for image in images),
+        slice_images=tuple(map(str, images)) if order[0] == 0 else (),
         warnings=tuple(note.words() for note in notes),
     )

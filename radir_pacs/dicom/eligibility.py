@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,17 +15,17 @@ from radir_pacs.dicom.json_model import numbers, text, value, values
 from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.dicom.radiograph import DX_FOR_PROCESSING, read_radiograph
 from radir_pacs.dicom.slices import is_localizer
+from radir_pacs.dicom.transfer_syntaxes import undecodable
 from radir_pacs.dicom.views import view_of
 from radir_pacs.errors import DicomRefused, Quarantined, RadirError, Skipped
 from radir_pacs.reasons import WORTH_ANOTHER_DECODE, ReasonCode
-from radir_pacs.types import HeaderNote, ImageKind, InstanceHeader, View, Volume
+from radir_pacs.types import RADIOGRAPH_MODALITIES, HeaderNote, ImageKind, InstanceHeader, View, Volume
 
 _CT_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2",  # CT
     "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT
     "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT
 }
-_RADIOGRAPHS = {"CR", "DX", "RG"}
 _SMALLEST_PX = 64
 _MOST_TRIES = 5  # candidates of one kind before giving up
 _WHOLE_COVERAGE = 0.8  # a series at least this share of the longest covers the chest as well
@@ -70,19 +70,20 @@ def assemble(
     rules: CtRules | None = None,
     *,
     last_attempt: bool = True,
+    lut_shape_senders: Collection[str] = (),
 ) -> list[Volume]:
     """One volume per kind, from its best candidate that can be read; ``paths`` by SOP Instance UID.
 
-    Unless it is the ``last_attempt``, DicomRefused comes at once when the decoding child was killed, crashed or was too
-    slow: another attempt is better than a lesser candidate. Raises Skipped when every candidate turns out to be no
-    chest volume, Quarantined when one is but cannot be read.
+    lut_shape_senders: see `read_radiograph`. Unless it is the ``last_attempt``, DicomRefused comes at once when the
+    decoding child was killed, crashed or was too slow: another attempt is better than a lesser candidate. Raises
+    Skipped when every candidate turns out to be no chest volume, Quarantined when one is but cannot be read.
     """
     volumes: list[Volume] = []
     failures: list[RadirError] = []
     for ranked in plan.candidates.values():
         for candidate in ranked[:_MOST_TRIES]:
             try:
-                volume = _read(candidate, paths, decoder, rules or CtRules())
+                volume = _read(candidate, paths, decoder, rules or CtRules(), lut_shape_senders)
             except (DicomRefused, Quarantined, Skipped) as error:
                 if error.reason_code in WORTH_ANOTHER_DECODE and not last_attempt:
                     raise
@@ -110,7 +111,13 @@ def _together(reasons: Sequence[RadirError]) -> Skipped:
     return Skipped("; ".join(words), reason_code=telling)
 
 
-def _read(candidate: Candidate, paths: Mapping[str, Path], decoder: PixelDecoder, rules: CtRules) -> Volume:
+def _read(
+    candidate: Candidate,
+    paths: Mapping[str, Path],
+    decoder: PixelDecoder,
+    rules: CtRules,
+    lut_shape_senders: Collection[str],
+) -> Volume:
     truncated = sum(HeaderNote.PIXELS_TRUNCATED in header.notes for header in candidate.headers)
     if truncated:
         raise DicomRefused(
@@ -120,17 +127,20 @@ def _read(candidate: Candidate, paths: Mapping[str, Path], decoder: PixelDecoder
     if candidate.kind is ImageKind.CT:
         return read_ct_series(candidate.headers, paths, decoder, rules)
     header = candidate.headers[0]
-    return read_radiograph(header, paths[header.sop_uid], decoder)
+    return read_radiograph(header, paths[header.sop_uid], decoder, lut_shape_senders=lut_shape_senders)
 
 
 def _radiographs(headers: Sequence[InstanceHeader], reasons: list[Skipped]) -> list[Candidate]:
     found: list[tuple[tuple[float, ...], Candidate]] = []
     for header in headers:
-        if header.modality not in _RADIOGRAPHS:
+        if header.modality not in RADIOGRAPH_MODALITIES:
             continue
         unfit, warnings = _unfit_radiograph(header), []
         if unfit is not None:
             reasons.append(_unsupported(unfit))
+            continue
+        if unread := undecodable(header):
+            reasons.append(unread)
             continue
         part = body_part_of(header)
         if part is BodyPart.OTHER:
@@ -138,7 +148,7 @@ def _radiographs(headers: Sequence[InstanceHeader], reasons: list[Skipped]) -> l
             continue
         if part is BodyPart.UNKNOWN:
             warnings.append("the body part is unknown; taken for a chest")
-        view = view_of(header)
+        view = view_of(header.attributes)
         if view is View.LATERAL:
             warnings.append("only a lateral view")
         rank = (
@@ -177,6 +187,8 @@ def _ct_series(headers: Sequence[InstanceHeader], reasons: list[Skipped]) -> lis
                 reasons.append(_unsupported("a secondary capture"))
             elif not header.rows_px or is_colour(header):
                 reasons.append(_unsupported("an object without a grey image"))
+            elif unread := undecodable(header):
+                reasons.append(unread)
             elif is_localizer(header):
                 reasons.append(_unsupported("a CT localizer"))
             elif body_part_of(header) is BodyPart.OTHER:

@@ -49,7 +49,7 @@ def _segmented(ds: Dataset, channel: str, length: int, first: int, bits: int) ->
 
 
 def _eight_bits(entries: npt.NDArray[Any], bits: int) -> npt.NDArray[np.uint8]:
-    """The high byte of 16-bit entries, unless they use the low byte only, as many a writer has it."""
+    """The high byte of 16-bit entries, unless they use the low byte only, as some writers leave them."""
     if entries.dtype.itemsize == 2 and bits > 8 and int(entries.max()) > 0xFF:
         entries = entries >> 8
     eight: npt.NDArray[np.uint8] = np.minimum(entries, 0xFF).astype(np.uint8)

@@ -46,7 +46,7 @@ class DecodedFrames:
 
 
 class _MayBeTheChild(DicomRefused):
-    """A failure that the files decoded before may have caused, by the memory that they left the child."""
+    """A failure that earlier files may have caused: what they left behind takes up the child's memory."""
 
 
 class PixelDecoder:
@@ -82,7 +82,7 @@ class PixelDecoder:
             self._child = None
 
     def interrupt(self) -> None:
-        """From another thread: the decode in hand, if there is one, soon raises DicomRefused."""
+        """Called from another thread: a decode in progress soon raises DicomRefused."""
         self._interrupted = True
         if (child := self._child) is not None:
             child.kill()
@@ -135,7 +135,7 @@ class PixelDecoder:
         return frames
 
     def _address_space_bytes(self) -> int:
-        """What of its limit the child holds now; 0 where the system does not tell (it has no such limit either)."""
+        """How much of its limit the child holds now; 0 where the system does not tell (nor enforce the limit)."""
         assert self._child is not None
         try:
             pages = int(Path(f"/proc/{self._child.pid}/statm").read_bytes().split()[0])
@@ -157,7 +157,7 @@ class PixelDecoder:
             self._child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "radir_pacs.dicom.decode_child", *arguments],
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,  # codecs print what they think, and it may quote the file
+                stdout=subprocess.DEVNULL,  # codecs print messages, which may quote the file
                 stderr=subprocess.DEVNULL,
                 pass_fds=(child_requests, child_answers),
                 env={name: os.environ[name] for name in _PASSED_ON if name in os.environ} | _SINGLE_THREADED,
@@ -180,7 +180,7 @@ class PixelDecoder:
         return count
 
     def _line(self, deadline: float) -> tuple[dict[str, Any], bytes]:
-        """The answer's first line, and what was read behind it."""
+        """The first line of the answer, and whatever was read after it."""
         got = bytearray()
         buffer = memoryview(bytearray(1 << 12))
         while b"\n" not in got:
@@ -226,6 +226,6 @@ class PixelDecoder:
 
 
 def _widen(pipe: int) -> None:
-    """Room for a whole CT slice where the system lets us (Linux): fewer turns between the child and us."""
+    """Make room for a whole CT slice where the system allows it (Linux): fewer switches between the child and us."""
     with contextlib.suppress(AttributeError, OSError):
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)

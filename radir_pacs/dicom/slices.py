@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from radir_pacs.dicom.grayscale import is_colour
+from radir_pacs.dicom.grayscale import is_colour, rescaled
 from radir_pacs.dicom.header import read_attributes
 from radir_pacs.dicom.json_model import Readable, numbers, text, value, values
 from radir_pacs.types import InstanceHeader
@@ -168,10 +168,11 @@ def _text(sources: Sequence[Readable], keyword: str) -> str:
 
 
 def hounsfield(stored: npt.NDArray[Any], plane: Plane) -> npt.NDArray[np.float32]:
-    """``stored`` [rows, columns] in HU; padding and everything below air becomes -1024 (PS3.3 C.11.1.1.2)."""
-    found = stored.astype(np.float32)
-    found *= np.float32(1.0 if plane.slope in (None, 0) else plane.slope)
-    found += np.float32(plane.intercept or 0.0)
+    """``stored`` [rows, columns] in HU; padding and everything below air becomes -1024 (PS3.3 C.11.1.1.2).
+
+    Raises DicomRefused when the rescale slope and intercept give no finite numbers.
+    """
+    found = rescaled(stored, plane.slope, plane.intercept)
     low = value(plane.header.attributes, "PixelPaddingValue")
     if isinstance(low, int):
         found[stored == low] = AIR_HU

@@ -1,4 +1,4 @@
-"""Where within its cell a stored value lies (PS3.5 8.1.1): Bits Allocated, Bits Stored, High Bit."""
+"""Stored values within their cells (PS3.5 8.1.1): Bits Allocated, Bits Stored, High Bit."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Cells = npt.NDArray[Any]
 def stored_values(cells: Cells, *, bits_stored: int, high_bit: int) -> Cells:
     """The values of ``bits_stored`` bits of which High Bit is the highest, sign-extended where the cells are signed.
 
-    cells: whole cells of Bits Allocated bits as they stand in the pixel data, int or uint. High Bit is not believed
-    where the cells show that the values stand at the bottom, as a header that is merely wrong has it: they use no bit
-    above Bits Stored, yet some below the place where High Bit would have them end.
+    cells: whole cells of Bits Allocated bits as in the pixel data, int or uint. High Bit is ignored where the cells
+    show that it is wrong and the values occupy the lowest bits: they use no bit above Bits Stored, but some below the
+    lowest that High Bit would leave them.
     """
     allocated = cells.dtype.itemsize * 8
     bottom = high_bit + 1 - bits_stored
@@ -32,6 +32,6 @@ def stored_values(cells: Cells, *, bits_stored: int, high_bit: int) -> Cells:
 
 
 def _values(cells: Cells, up: int, down: int) -> Cells:
-    """Shifted up, which drops what stands above the value, then down again, which extends its sign."""
+    """Shift up, which drops the bits above the value, then down again, which extends its sign."""
     moved: Cells = np.right_shift(np.left_shift(cells, up), down)
     return moved

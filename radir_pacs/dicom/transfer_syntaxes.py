@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from radir_pacs.errors import DicomRefused
+from radir_pacs.dicom.elements import DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from radir_pacs.errors import DicomRefused, Skipped
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import InstanceHeader, kind_of_modality
 
-IMPLICIT_LITTLE, EXPLICIT_LITTLE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
-DEFLATED, EXPLICIT_BIG = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"  # Deflated Image Frame Compression, unknown to pydicom 3.0
 RLE = "1.2.840.10008.1.2.5"
 JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG})
 
-# JPEG, JPEG-LS, JPEG 2000 and high-throughput JPEG 2000, as far as a codec is installed with us (a test compares).
+# JPEG, JPEG-LS, JPEG 2000 and high-throughput JPEG 2000, as far as our codecs go (a test compares).
 _WITH_CODEC = ("50", "51", "57", "70", "80", "81", "90", "91", "201", "202", "203")
 DECODABLE = NATIVE | {RLE, DEFLATED_FRAMES} | {f"1.2.840.10008.1.2.4.{number}" for number in _WITH_CODEC}
 
@@ -21,19 +21,20 @@ NO_CODEC = (
 )
 
 
-def undecodable(header: InstanceHeader) -> str | None:
+def undecodable(header: InstanceHeader) -> Skipped | None:
     """Why the pixels of this image can never be read here; None when they can, or when it has none."""
     if not header.rows_px or header.transfer_syntax_uid in DECODABLE:
         return None
-    return f"no codec here reads the transfer syntax {header.transfer_syntax_uid}"
+    reason = f"no codec here reads the transfer syntax {header.transfer_syntax_uid}"
+    return Skipped(reason, reason_code=ReasonCode.NO_CODEC)
 
 
 def require_decodable(header: InstanceHeader) -> None:
-    """Raise DicomRefused for a radiograph or CT image that could not be encoded for want of a codec.
+    """Raise DicomRefused for a radiograph or CT image that no codec here reads.
 
-    Its sender should learn so at once and can send another transfer syntax. What we never encode, such as a video, is
-    kept as it is.
+    The sender learns it at once and can send another transfer syntax. Objects that we never encode, such as videos, are
+    kept as they are.
     """
     reason = undecodable(header)
     if reason is not None and kind_of_modality(header.modality) is not None:
-        raise DicomRefused(reason, dimse_status=NO_CODEC)
+        raise DicomRefused(str(reason), dimse_status=NO_CODEC, reason_code=ReasonCode.NO_CODEC)

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from radir_pacs.dicom.lung_landmarks import slice_stack
 from radir_pacs.errors import BadInput, Quarantined
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import F32, Encoding, ImageKind, View, Volume
@@ -69,6 +70,7 @@ class Encoder:
             series_uid=volume.series_uid,
             sop_uid=uids[len(uids) // 2],
             model_id=self.model_id,
+            slices=slice_stack(volume),
             warnings=volume.warnings + _coverage_warnings(volume, lateral=lateral),
         )
         view = view_index(volume.kind, volume.view)

@@ -7,7 +7,7 @@ the catalogue: a refused file costs a rebuild, never an answer.
 
 from radir_pacs.index.builder import build
 from radir_pacs.index.exact import exact_search
-from radir_pacs.index.generation import Generation, open_generation, partition_folder
+from radir_pacs.index.generation import Generation, check_vectors_file, open_generation, partition_folder
 from radir_pacs.index.manifest import GenerationManifest
 from radir_pacs.index.partition import Hits, Partition
 from radir_pacs.index.writer import collect, collect_models, should_merge
@@ -18,6 +18,7 @@ __all__ = [
     "Hits",
     "Partition",
     "build",
+    "check_vectors_file",
     "collect",
     "collect_models",
     "exact_search",

@@ -13,7 +13,7 @@ from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import RadirError
 from radir_pacs.listener.server import make_server
 from radir_pacs.logs import set_up_logging
-from radir_pacs.process_heartbeat import heartbeat
+from radir_pacs.process_heartbeat import process_heartbeat
 from radir_pacs.storage.blobs import BlobStore
 
 
@@ -38,7 +38,7 @@ def main() -> int:
                 stop.set()  # a process that listens no more must not say that it is up
 
         threading.Thread(target=serve, name="accept", daemon=True).start()
-        with heartbeat(catalogue.processes, name, detail=f"{settings.listener_host}:{settings.listener_port}"):
+        with process_heartbeat(catalogue.processes, name, detail=f"{settings.listener_host}:{settings.listener_port}"):
             stop.wait()
             server.shutdown()
     return 0
@@ -49,6 +49,6 @@ if __name__ == "__main__":
         code = main()
     except RadirError as error:
         print(f"error: {error}", file=sys.stderr)
-        code = 1
+        code = error.exit_code
     sys.stdout.flush()
     os._exit(code)  # threads of half-open associations do not keep the process

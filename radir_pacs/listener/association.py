@@ -9,30 +9,40 @@ from typing import Any
 
 from pynetdicom import evt
 from pynetdicom._globals import MODE_ACCEPTOR
-from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dimse_primitives import C_STORE, N_ACTION, N_EVENT_REPORT
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.transport import AddressInformation
 
 from radir_pacs.listener.association_request import AssociationRequest, ProposedContext
 from radir_pacs.listener.bounds import BoundedSocket, PeerBounds
+from radir_pacs.listener.commitment import StorageCommitment
 from radir_pacs.listener.contexts import ABSTRACT_SYNTAX_NOT_SUPPORTED, Choice, choose
-from radir_pacs.listener.messages import GuardedDimse, end
+from radir_pacs.listener.messages import GuardedDimse, Served, end
 
 # For pynetdicom, which wants a transfer syntax everywhere: one that was not offered, and another that none offers.
+_CAME_BACK_S = 1.0  # time for a first message of the peer's own
 _NO_SYNTAX, _UNOFFERED = "2.25.0", "2.25.1"
 
 
-class ServedAssociation(Association):
+class ServedAssociation(Served):
     """One connection that is let in; ``open`` starts it. ``choices`` says what became of each proposed context."""
 
     def __init__(
-        self, server: Any, sock: socket.socket, address: Any, request: AssociationRequest, bounds: PeerBounds
+        self,
+        server: Any,
+        sock: socket.socket,
+        address: Any,
+        request: AssociationRequest,
+        bounds: PeerBounds,
+        commitment: StorageCommitment,
     ) -> None:
         super().__init__(server.ae, MODE_ACCEPTOR)
         self.choices = [choose(context) for context in request.contexts]
         self.radir_gives_way = False
+        self.reports_sent: dict[int, int] = {}  # message id of an N-EVENT-REPORT of ours: id of its commitment
+        self._may_have_reports = True
+        self._commitment = commitment
         self._server = server
         self.name = f"AcceptorThread@{address[0]}"  # pynetdicom finds its own by this word
         first = _with_choices(request, self.choices).encode()
@@ -72,6 +82,19 @@ class ServedAssociation(Association):
             self._is_paused = False
         else:
             super()._serve_request(msg, context_id)
+            if isinstance(msg, N_ACTION):
+                self._commitment.report_pending(self)
+
+    def nothing_to_do(self) -> None:
+        """No message is here. A peer that came back may have come for results of storage commitment."""
+        sock = self.dul.socket
+        if self._may_have_reports and isinstance(sock, BoundedSocket) and sock.idle_s > _CAME_BACK_S:
+            self._may_have_reports = False
+            self._commitment.report_pending(self)
+
+    def event_reported(self, answer: N_EVENT_REPORT) -> None:
+        """The peer's answer to an N-EVENT-REPORT of ours; pynetdicom expects requests only."""
+        self._commitment.on_reported(self, answer)
 
 
 def _with_choices(request: AssociationRequest, choices: Sequence[Choice]) -> AssociationRequest:

@@ -8,34 +8,12 @@ from dataclasses import dataclass
 from pydicom.uid import UID
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
+from radir_pacs.dicom.transfer_syntaxes import DECODABLE
 from radir_pacs.listener.association_request import ProposedContext
 
 ABSTRACT_SYNTAX_NOT_SUPPORTED = 3
 TRANSFER_SYNTAXES_NOT_SUPPORTED = 4
 
-IMPLICIT_LITTLE = "1.2.840.10008.1.2"
-# Whose pixels the decoding child reads (a test asks pydicom); data sets without pixels come in the first four.
-DECODABLE = frozenset(
-    {
-        IMPLICIT_LITTLE,
-        "1.2.840.10008.1.2.1",
-        "1.2.840.10008.1.2.1.99",
-        "1.2.840.10008.1.2.2",
-        "1.2.840.10008.1.2.4.50",
-        "1.2.840.10008.1.2.4.51",
-        "1.2.840.10008.1.2.4.57",
-        "1.2.840.10008.1.2.4.70",
-        "1.2.840.10008.1.2.4.80",
-        "1.2.840.10008.1.2.4.81",
-        "1.2.840.10008.1.2.4.90",
-        "1.2.840.10008.1.2.4.91",
-        "1.2.840.10008.1.2.4.201",
-        "1.2.840.10008.1.2.4.202",
-        "1.2.840.10008.1.2.4.203",
-        "1.2.840.10008.1.2.5",
-        "1.2.840.10008.1.2.8.1",
-    }
-)
 # Encapsulated pixels, video among them: the data set around them is Explicit VR Little Endian (PS3.5 A.4).
 _ENCAPSULATED = "1.2.840.10008.1.2.4."
 _PIXELS_ELSEWHERE = frozenset(f"{_ENCAPSULATED}{number}" for number in (94, 95, 204, 205))  # JPIP: a URL in their place

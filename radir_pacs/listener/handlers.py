@@ -12,11 +12,11 @@ from pydicom import Dataset
 from pynetdicom import evt
 from pynetdicom.pdu import A_ABORT_RQ
 
-from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import StorageFailed
 from radir_pacs.intake.instances import OUT_OF_RESOURCES, Intake, StoreOutcome
 from radir_pacs.listener.admission import host_of
 from radir_pacs.listener.bounds import BoundedSocket, Ending
+from radir_pacs.listener.commitment import StorageCommitment
 from radir_pacs.listener.instance_file import InstanceFile
 from radir_pacs.listener.refused import RefusalLog, Refused
 from radir_pacs.storage.blobs import BlobStore
@@ -38,13 +38,14 @@ class _Sent:
 class Handlers:
     """Bound to every association of one server."""
 
-    def __init__(self, catalogue: Catalogue, intake: Intake, blobs: BlobStore, refusals: RefusalLog) -> None:
-        self._intake, self._blobs, self._refusals = intake, blobs, refusals
+    def __init__(self, intake: Intake, blobs: BlobStore, refusals: RefusalLog, commitment: StorageCommitment) -> None:
+        self._intake, self._blobs, self._refusals, self._commitment = intake, blobs, refusals, commitment
 
     def bindings(self) -> list[Any]:
         return [
             (evt.EVT_C_ECHO, self.on_echo),
             (evt.EVT_C_STORE, self.on_store),
+            (evt.EVT_N_ACTION, self._commitment.on_action),
             (evt.EVT_DIMSE_SENT, self.on_answered),
             (evt.EVT_DATA_RECV, self.on_data),
             (evt.EVT_PDU_RECV, self.on_pdu),

@@ -32,6 +32,18 @@ _AFFECTED_SOP_INSTANCE_UID = b"\x00\x00\x00\x10"  # (0000,1000), little-endian
 _UID = re.compile(rb"[0-9.]{1,64}")
 
 
+class Served(Association):
+    """What messages want of their association."""
+
+    def nothing_to_do(self) -> None:
+        """No message is here."""
+        raise NotImplementedError
+
+    def event_reported(self, answer: N_EVENT_REPORT) -> None:
+        """A peer's answer to an N-EVENT-REPORT of ours."""
+        raise NotImplementedError
+
+
 class GuardedDimse(DIMSEServiceProvider):
     """Ends the association whose message cannot be decoded, by A-ABORT (PS3.8 9.2.2, event Evt19).
 
@@ -39,8 +51,9 @@ class GuardedDimse(DIMSEServiceProvider):
     in the look itself and is woken by the message; the sleep then falls into the time in which the next one arrives.
     """
 
-    def __init__(self, assoc: Association, *, instance_bytes: int) -> None:
+    def __init__(self, assoc: Served, *, instance_bytes: int) -> None:
         super().__init__(assoc)
+        self._served = assoc
         self._instance_bytes = instance_bytes
         self._other_bytes = 0
 
@@ -50,10 +63,11 @@ class GuardedDimse(DIMSEServiceProvider):
         try:
             context_id, message = self.msg_queue.get(timeout=_LOOK_S)
         except queue.Empty:
+            self._served.nothing_to_do()
             return None, None
         if isinstance(message, N_EVENT_REPORT) and message.is_valid_response:
-            log.info("event report answered", extra={"status": f"{message.Status or 0:04X}"})
-            return None, None  # the answer to ours; pynetdicom expects requests only
+            self._served.event_reported(message)
+            return None, None
         return context_id, message
 
     def receive_primitive(self, primitive: P_DATA) -> None:

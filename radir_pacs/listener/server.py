@@ -23,6 +23,7 @@ from radir_pacs.listener.admission import Admission
 from radir_pacs.listener.association import ServedAssociation
 from radir_pacs.listener.association_request import AssociationRequest
 from radir_pacs.listener.bounds import MAX_PDU_BYTES, PeerBounds
+from radir_pacs.listener.commitment import StorageCommitment
 from radir_pacs.listener.contexts import explain
 from radir_pacs.listener.handlers import Handlers
 from radir_pacs.listener.refused import RefusalLog, Refused
@@ -43,6 +44,7 @@ class Server(ThreadedAssociationServer):
     bounds: PeerBounds
     admission: Admission
     refusals: RefusalLog
+    commitment: StorageCommitment
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self._stop, self._stopped = threading.Event(), threading.Event()
@@ -93,7 +95,7 @@ class Server(ThreadedAssociationServer):
     def _open(self, sock: socket.socket, address: Address, request: AssociationRequest) -> None:
         host = str(address[0])
         try:
-            association = ServedAssociation(self, sock, address, request, self.bounds)
+            association = ServedAssociation(self, sock, address, request, self.bounds, self.commitment)
             association.open()
         except (OSError, RuntimeError, ValueError) as error:  # it hung up, no thread is free, or a request of its own
             sock.close()
@@ -123,7 +125,8 @@ def make_server(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> S
     ae.network_timeout = settings.listener_idle_s
     ae.acse_timeout = ae.dimse_timeout = min(_HANDSHAKE_S, settings.listener_idle_s)
     refusals = RefusalLog(catalogue)
-    handlers = Handlers(catalogue, Intake(catalogue, blobs, settings), blobs, refusals)
+    commitment = StorageCommitment(catalogue, blobs, settings)
+    handlers = Handlers(Intake(catalogue, blobs, settings), blobs, refusals, commitment)
     try:
         _check_free(settings)
         made: Any = ae.make_server(
@@ -137,7 +140,7 @@ def make_server(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> S
             f"listener_port: {settings.listener_host}:{settings.listener_port} cannot be bound: {error.strerror}"
         ) from None
     server: Server = made
-    server.refusals = refusals
+    server.refusals, server.commitment = refusals, commitment
     server.admission = Admission(settings, lambda: server.active_associations)
     server.bounds = PeerBounds(
         idle_s=settings.listener_idle_s,

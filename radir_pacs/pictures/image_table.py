@@ -12,6 +12,7 @@ from pathlib import Path
 from radir_pacs.dicom.header import parse_date
 from radir_pacs.errors import BadInput
 from radir_pacs.separators import separator
+from radir_pacs.types import RADIOGRAPH_MODALITIES
 
 FIELDS = (
     "image",  # file name, with or without its ending; needed
@@ -28,7 +29,7 @@ FIELDS = (
     "original_width_px",
 )
 _DAY_ZERO = date(2000, 1, 1)  # where a table counts days only, dates are counted from here
-_X_RAY = {"", "X-RAY", "XRAY", "CR", "DX", "XR", "CXR", "RG"}
+_X_RAY = RADIOGRAPH_MODALITIES | {"", "X-RAY", "XRAY", "XR", "CXR"}
 _VIEWS = {"PA": "PA", "AP": "AP", "L": "LL", "LL": "LL", "LAT": "LL", "LATERAL": "LL", "RL": "RL", "": "", "?": ""}
 
 

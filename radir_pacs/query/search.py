@@ -13,7 +13,9 @@ from radir_pacs.config import Settings
 from radir_pacs.errors import NotReady, Quarantined, Skipped, UnknownRegion
 from radir_pacs.index import Partition
 from radir_pacs.query.explain import Explainer
+from radir_pacs.query.index_check import IndexCheck
 from radir_pacs.query.partitions import Partitions
+from radir_pacs.query.representative import picture_of, slices_of
 from radir_pacs.reports import affirming_path
 from radir_pacs.types import (
     I64,
@@ -25,9 +27,8 @@ from radir_pacs.types import (
     SimilarCase,
     SimilarCaseList,
     StudyState,
+    kind_of_modality,
 )
-
-_RADIOGRAPHS = frozenset({"CR", "DX"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,10 @@ class Searcher:
         self._catalogue, self._settings = catalogue, settings
         self._partitions = Partitions(catalogue, settings)
         self._explainer = Explainer(catalogue.reports)
+
+    def index_check(self) -> IndexCheck:
+        """The background check of what this searcher has open: to be entered by the process that serves."""
+        return IndexCheck(self._partitions)
 
     def similar(self, query: Query) -> SimilarCaseList:
         """The cases most similar to the query's study in its region, best first.
@@ -77,17 +82,20 @@ class Searcher:
             shared, contradicting = self._explainer.explain(
                 findings, query.study_uid, owner.study.study_uid, place.region.key
             )
+            image = picture_of(owner, place.region.key)
             cases.append(
                 SimilarCase(
                     rank=query.offset + len(cases) + 1,
                     score=float(score),
                     study=owner.study,
                     series_uid=owner.series_uid,
-                    sop_uid=owner.sop_uid,
+                    sop_uid=image.sop_uid,
+                    frame=image.frame,
                     shared=shared,
                     contradicting=contradicting,
                 )
             )
+        query_image = picture_of(encoding, place.region.key)
         return SimilarCaseList(
             query=query,
             region_asked=asked,
@@ -100,7 +108,8 @@ class Searcher:
             more=max(0, place.candidates - query.offset - len(labels)),
             warnings=(*warnings, *encoding.warnings, *self._notices(encoding.model_id)),
             query_series_uid=encoding.series_uid,
-            query_sop_uid=encoding.sop_uid,
+            query_sop_uid=query_image.sop_uid,
+            query_images=slices_of(encoding, place.region.key),
         )
 
     def _encoding(self, study: CatalogueStudy, asked: Region, query: Query) -> Encoding:
@@ -115,8 +124,7 @@ class Searcher:
             raise _why_not(study)
         wanted = query.filters.modalities
         if wanted:
-            kinds = {ImageKind.CXR} if wanted & _RADIOGRAPHS else set()
-            kinds |= {ImageKind.CT} if "CT" in wanted else set()
+            kinds = {kind_of_modality(modality) for modality in wanted}
             found = {kind: encoding for kind, encoding in found.items() if kind in kinds} or found
         best = [kind for kind in found if kind in asked.kinds] or list(found)
         return found[best[0]]

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from radir_pacs import durable
 from radir_pacs.errors import BlobDamaged, StorageFailed
 
 YOUNG_S = 300.0  # far longer than any transaction that may follow a rename
@@ -103,7 +104,7 @@ class BlobStore:
             root.mkdir(parents=True, exist_ok=True)
             root.chmod(0o700)  # patients' images; folders above may be open to others
             self.incoming_folder.mkdir(exist_ok=True)
-            _sync_folder(root)
+            durable.sync(root)
 
     def incoming(self) -> IncomingBlob:
         """A new blob to write to. Raises StorageFailed."""
@@ -188,7 +189,7 @@ class BlobStore:
             one.mkdir(exist_ok=True)
         yield
         for one in (folder, *(one.parent for one in reversed(new))):
-            _sync_folder(one)
+            durable.sync(one)
         self._durable.update(new)
 
 
@@ -205,14 +206,6 @@ def _age_s(path: Path) -> float:
         return max(age_s, 0.0)
     except FileNotFoundError:
         return float("inf")
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import json
 import logging
 import socket
 import time
+from http import HTTPStatus
 from typing import Any
 
 from flask import Flask
@@ -15,6 +16,7 @@ from waitress import channel, server, task, utilities, wasyncore
 from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError
 
+from .body_guard import Body, BodyGuard
 from .crowd import Connection, who_gives_way
 from .errors import error_body, http_code
 
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 
 REQUEST_HEADER_BYTES = 64 * 1024
 CONNECTIONS = 200  # at once; then the one that waits longest gives way
+LARGE_REQUESTS = 4  # so many of the largest size may arrive at once
 LINGER_S = 20.0  # how long the rest of a refused body is read, so that the peer comes to see the answer
 IDLE_S = 60
 CLEANUP_S = 2  # between two looks for peers that are late
@@ -39,9 +42,12 @@ class _ErrorTask(task.ErrorTask):  # type: ignore[misc]
     def execute(self) -> None:
         error = self.request.error
         log.info("request refused", extra={"status": error.code})
-        body = json.dumps(error_body(http_code(error.code), error.reason)).encode()
+        message = error.body if isinstance(error, _Refused) else error.reason
+        body = json.dumps(error_body(http_code(error.code), message)).encode()
         self.status = f"{error.code} {error.reason}"
         self.response_headers.append(("Content-Type", "application/json"))
+        if error.code == HTTPStatus.UNAUTHORIZED:
+            self.response_headers.append(("WWW-Authenticate", 'Bearer realm="radir"'))
         self.set_close_on_finish()
         self.channel.lingers = True
         self.content_length = len(body)
@@ -51,6 +57,14 @@ class _ErrorTask(task.ErrorTask):  # type: ignore[misc]
 class _InsufficientStorage(utilities.Error):  # type: ignore[misc]
     code = 507
     reason = "Insufficient Storage"
+
+
+class _Refused(utilities.Error):  # type: ignore[misc]
+    """A body that the guard refuses while it arrives."""
+
+    def __init__(self, code: int, body: str) -> None:
+        super().__init__(body)
+        self.code, self.reason = code, HTTPStatus(code).phrase
 
 
 class _Channel(channel.HTTPChannel):  # type: ignore[misc]
@@ -77,7 +91,23 @@ class _Channel(channel.HTTPChannel):  # type: ignore[misc]
             return True
         if self.request is not None and self.request is not before:
             self.request_since = time.monotonic()
+        self._guard_body()
         return kept
+
+    def _guard_body(self) -> None:
+        request = self.request
+        if request is None or request.error or request.body_rcv is None:
+            return
+        received = [one.request for one in self.server.active_channels.values() if one.request is not None]
+        body = Body(
+            authorization=request.headers.get("AUTHORIZATION", ""),
+            length=None if request.chunked else request.content_length,
+            chunk_header=len(getattr(request.body_rcv, "control_line", b"")),
+            trailer=len(getattr(request.body_rcv, "trailer", b"")),
+        )
+        fault = self.server.guard.fault(body, sum(one.body_bytes_received for one in received))
+        if fault is not None:
+            self._refuse(_Refused(*fault))
 
     def _refuse(self, error: utilities.Error) -> None:
         with self.requests_lock:
@@ -132,6 +162,7 @@ class _Channel(channel.HTTPChannel):  # type: ignore[misc]
 
 class _Server(server.TcpWSGIServer):  # type: ignore[misc]
     channel_class = _Channel
+    guard: BodyGuard
 
     stopping = False
 
@@ -151,7 +182,8 @@ class _Server(server.TcpWSGIServer):  # type: ignore[misc]
         if self.stopping:
             return
         self.stopping = True
-        self.pull_trigger()
+        with contextlib.suppress(OSError):  # it has noticed by itself, and closed what would wake it
+            self.pull_trigger()
 
     def _turn(self, timeout_s: float) -> None:
         wasyncore.loop(timeout=timeout_s, map=self._map, use_poll=self.adj.asyncore_use_poll, count=1)
@@ -162,12 +194,13 @@ class _Server(server.TcpWSGIServer):  # type: ignore[misc]
 
     def handle_accept(self) -> None:
         """A newcomer gets in, at the cost of whoever waits longest: idle connections keep nobody out."""
-        if len(self.active_channels) >= CONNECTIONS:
-            gives_way = who_gives_way([(one, one.as_connection()) for one in self.active_channels.values()])
+        staying = [(one, one.as_connection()) for one in self.active_channels.values() if not one.will_close]
+        if len(staying) >= CONNECTIONS:
+            gives_way = who_gives_way(staying)
             if gives_way is None:
                 self._send_away()
                 return
-            gives_way.handle_close()
+            gives_way.will_close = True  # closed in the next turn: its descriptor may have an event in this one
         super().handle_accept()
 
     def _send_away(self) -> None:
@@ -196,14 +229,19 @@ def make_server(app: Flask, settings: Settings) -> _Server:
         # Our own check answers first, with the setting's name; this one bounds chunked bodies as they come in.
         max_request_body_size=settings.max_request_mib * 1024 * 1024 + 1,
         ident=None,
-        clear_untrusted_proxy_headers=True,
+        clear_untrusted_proxy_headers=not settings.trusted_proxies,  # else proxies.py tells whom to believe
     )
     dispatcher = task.ThreadedTaskDispatcher()
     dispatcher.set_thread_count(adjustments.threads)
     try:
-        return _Server(app, {}, True, None, dispatcher=dispatcher, adj=adjustments, sockinfo=adjustments.listen[0])
+        made = _Server(app, {}, True, None, dispatcher=dispatcher, adj=adjustments, sockinfo=adjustments.listen[0])
     except OSError as error:
         raise SettingError(f"web_port: {_listen(settings)} cannot be used: {error.strerror}") from None
+    made.guard = BodyGuard(
+        tokens=tuple(token.encode() for token in settings.api_tokens),
+        most_bytes=LARGE_REQUESTS * settings.max_request_mib << 20,
+    )
+    return made
 
 
 def _listen(settings: Settings) -> str:

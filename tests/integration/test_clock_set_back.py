@@ -107,10 +107,10 @@ def test_what_is_kept_for_a_while_is_not_kept_for_years(catalogue: Catalogue, da
 def test_a_token_does_not_open_for_years(catalogue: Catalogue, ahead) -> None:  # type: ignore[no-untyped-def]
     add(catalogue, header())
     catalogue.contexts.open("2.25.1", "token", 60)
-    assert catalogue.contexts.study_of("token") == "2.25.1"
+    assert catalogue.contexts.get("token").study_uid == "2.25.1"
     ahead("viewer_context", "expires_at")
     with pytest.raises(NotFound):
-        catalogue.contexts.study_of("token")
+        catalogue.contexts.get("token")
 
 
 def test_the_newest_report_is_the_last_that_came(catalogue: Catalogue, ahead) -> None:  # type: ignore[no-untyped-def]

@@ -13,8 +13,8 @@ from pydicom.uid import UID, AllTransferSyntaxes
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.delivery.send import Destination
+from radir_pacs.dicom.transfer_syntaxes import DECODABLE
 from radir_pacs.listener.association_request import AssociationRequest
-from radir_pacs.listener.contexts import DECODABLE
 from tests.association_requests import (
     APPLICATION,
     CLASS,

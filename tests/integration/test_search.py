@@ -9,12 +9,13 @@ from datetime import date
 import numpy as np
 import pytest
 
+from radir_pacs import anatomy
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import NotFound, NotReady, Quarantined, Skipped, UnknownRegion
 from radir_pacs.index import partition_folder
 from radir_pacs.query import Searcher
-from radir_pacs.types import Filters, ImageKind, JobKind, Query, StudyState
+from radir_pacs.types import Filters, ImageKind, JobKind, Query, SliceStack, StudyState
 from radir_workers.index_partition import IndexPartition
 from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, encoding, header, register
 
@@ -240,3 +241,36 @@ def test_an_answer_says_what_its_model_is_for(archive: Catalogue, settings: Sett
     archive.encodings.save(encoding(90, 90, "cxr-toy-1"), revision=1)
     answer = Searcher(archive, settings).similar(Query(study_uid="2.25.90", region="chest"))
     assert "model cxr-toy-1: trying the software" in answer.warnings
+
+
+def test_each_picture_shows_the_region_that_answers(archive: Catalogue, searcher: Searcher) -> None:
+    """Of studies that were encoded with their slices; the others keep to the one image they have."""
+    for study in (5, 6, 7):
+        stack = SliceStack(images=tuple(f"2.25.{study}.1.{n}" for n in range(60)), dome=10.0, apex=50.0, step_mm=5.0)
+        assert archive.encodings.save(replace(encoding(study, study), slices=stack), revision=1)
+        stored = archive.encodings.get(f"2.25.{study}", MODEL)
+        assert stored is not None and stored.slices == stack
+        assert archive.encodings.slices(f"2.25.{study}", f"2.25.{study}.1") == stack
+    assert archive.encodings.slices("2.25.8", "2.25.8.1") is None
+    answer = searcher.similar(Query(study_uid="2.25.5", region="left_lung", limit=COUNT))
+    expected = [str(image) for image in anatomy.slices_of(stack, "left_lung")]
+    assert [image.sop_uid.rpartition(".")[2] for image in answer.query_images] == [
+        uid.rpartition(".")[2] for uid in expected
+    ]
+    assert len(answer.query_images) == 3 and answer.query_sop_uid == answer.query_images[0].sop_uid
+    shown = {case.study.study_uid: case.sop_uid for case in answer.cases}
+    assert shown["2.25.7"] == expected[0] and shown["2.25.8"] == "2.25.8.1.1"
+    chest = searcher.similar(Query(study_uid="2.25.5", region="chest", limit=COUNT))
+    assert {case.study.study_uid: case.sop_uid for case in chest.cases}["2.25.7"] != expected[0]
+
+
+@pytest.mark.parametrize(("modality", "kind"), [("RG", ImageKind.CXR), ("DX", ImageKind.CXR), ("CT", ImageKind.CT)])
+def test_every_modality_of_a_kind_asks_for_that_kind(
+    archive: Catalogue, searcher: Searcher, modality: str, kind: ImageKind
+) -> None:
+    register(archive, "ct-test-0", ImageKind.CT)
+    radiograph, ct = encoding(5, 5), replace(encoding(5, 5), model_id="ct-test-0")
+    assert archive.encodings.save_several("2.25.5", [radiograph, ct], revision=1)
+    query = Query(study_uid="2.25.5", region="left_lung", filters=Filters(modalities=frozenset({modality})))
+    model = archive.models.active(kind)
+    assert model is not None and searcher.similar(query).model_id == model.model_id

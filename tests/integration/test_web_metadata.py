@@ -81,6 +81,21 @@ def test_large_values_at_any_depth_can_be_fetched(web: Web, syntax: str) -> None
     assert (body_of(part), part["Content-Location"]) == (LONG, inner["00282000"]["BulkDataURI"])
 
 
+@pytest.mark.parametrize(
+    ("asked", "first", "end"), [("bytes=0-9", 0, 10), ("bytes=100-", 100, 2048), ("bytes=-5", 2043, 2048)]
+)
+def test_a_range_of_a_value(web: Web, asked: str, first: int, end: int) -> None:
+    ds = rich()
+    web.store(ds)
+    uri = header_of(web, ds)["00091001"]["BulkDataURI"]
+    answer = requests.get(uri, headers={"Accept": "application/octet-stream", "Range": asked}, timeout=30)
+    assert (answer.status_code, answer.content) == (206, LONG[first:end])
+    assert answer.headers["Content-Range"] == f"bytes {first}-{end - 1}/2048"
+    for ignored in ("bytes=5-1", "lines=1-2", "bytes=9999-", "bytes=0-1,3-4"):
+        answer = requests.get(uri, headers={"Accept": "application/octet-stream", "Range": ignored}, timeout=30)
+        assert (answer.status_code, answer.content) == (200, LONG)
+
+
 def test_every_attribute_of_the_file_is_named(web: Web) -> None:
     ds = rich()
     web.store(ds)

@@ -188,6 +188,22 @@ def test_included_fields(hospital: Web) -> None:
     assert instance["00185101"]["Value"] == ["PA"]
 
 
+def test_private_fields_are_included_by_their_tag(web: Web) -> None:
+    ds = radiograph()
+    ds.add_new(0x00090010, "LO", "OTHER 1")
+    ds.add_new(0x00091001, "DS", "98.41")
+    web.store(ds)
+    path = f"/studies/{ds.StudyInstanceUID}/series/{ds.SeriesInstanceUID}/instances"
+    assert web.get(path + "?includefield=00091001").json()[0]["00091001"] == {"vr": "DS", "Value": [98.41]}
+    assert "00091001" not in web.get(path).json()[0]
+
+
+@pytest.mark.parametrize("typed", ["M\u00fcll*", "Mu\u0308ll*", "m\u00fcll*"])
+def test_accents_match_however_they_are_typed(web: Web, typed: str) -> None:
+    web.store(radiograph(SpecificCharacterSet="ISO_IR 192", PatientName="M\u00fcller^A"))
+    assert len(web.get("/studies", params={"PatientName": typed}).json()) == 1
+
+
 def test_paging_covers_everything_once_and_says_what_remains(hospital: Web) -> None:
     seen = []
     for offset, more in ((0, 2), (1, 1), (2, 0)):

@@ -117,7 +117,7 @@ def test_without_a_transfer_syntax_the_answer_is_explicit_little_endian(web: Web
 
 def test_what_cannot_be_rewritten_is_left_out_with_206(web: Web) -> None:
     good = radiograph()
-    video = radiograph(StudyInstanceUID=good.StudyInstanceUID, PixelData=encapsulate([b"\0" * 64]))
+    video = radiograph(StudyInstanceUID=good.StudyInstanceUID, Modality="US", PixelData=encapsulate([b"\0" * 64]))
     video.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.102"
     video["PixelData"].VR, video["PixelData"].is_undefined_length = "OB", True
     web.store(good, video)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 
 from radir_pacs.catalogue import Catalogue
@@ -122,6 +123,19 @@ def test_pixels_that_cannot_be_read_quarantine_with_a_reason(
     assert study.state is StudyState.QUARANTINED and study.reason
 
 
+def test_what_no_codec_reads_is_skipped_and_says_so(
+    catalogue: Catalogue, database_url: str, receive: Callable[..., str], encode: Callable[..., JobState]
+) -> None:
+    """Such as a build that refused nothing at storing has left."""
+    uid = receive()
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE instance SET transfer_syntax_uid = '1.2.840.10008.1.2.4.55'")
+    assert encode(uid) is JobState.DONE
+    study = catalogue.studies.get(uid)
+    assert study.state is StudyState.SKIPPED
+    assert study.reason == "no codec here reads the transfer syntax 1.2.840.10008.1.2.4.55"
+
+
 def test_a_network_that_sees_nothing_quarantines(
     catalogue: Catalogue, receive: Callable[..., str], encode: Callable[..., JobState]
 ) -> None:
@@ -177,7 +191,6 @@ def test_errors_are_tried_again_unless_that_is_useless(
 
 
 def test_an_unknown_error_names_no_patient(catalogue: Catalogue, database_url: str) -> None:
-    import psycopg
 
     def breaks(job: object) -> None:
         raise KeyError("Doe^John")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from pydicom.tag import BaseTag
 from radir_pacs.dicom.ct_notes import CtNoteCode, ct_note
 from radir_pacs.dicom.ct_series import CtRules, read_ct_series
 from radir_pacs.dicom.header import read_header
+from radir_pacs.dicom.lung_landmarks import slice_stack
 from radir_pacs.dicom.pixels import PixelDecoder
-from radir_pacs.errors import Quarantined, Skipped
+from radir_pacs.errors import DicomRefused, Quarantined, Skipped
 from radir_pacs.types import Volume
 from tests.dicom_material import CT, ENHANCED_CT, ct_slices, hounsfield_at, image, save
 
@@ -46,6 +48,7 @@ def test_slices_are_ordered_by_position_not_by_number(tmp_path: Path, decoder: P
     assert volume.spacing_mm == pytest.approx((5, 2, 3))
     assert volume.sop_instance_uids[0] == "1.2.3.4.4"
     assert volume.sop_instance_uids[11] == "1.2.3.4.3"
+    assert volume.slice_images == volume.sop_instance_uids
     assert volume.warnings == ()
 
 
@@ -175,6 +178,27 @@ def test_an_enhanced_multi_frame_ct_is_a_volume(tmp_path: Path, decoder: PixelDe
     check(volume)
     assert volume.spacing_mm == pytest.approx((5, 2, 3))
     assert set(volume.sop_instance_uids) == {"1.2.9"}
+    assert volume.slice_images == (*(f"1.2.9/{frame}" for frame in range(12, 1, -1)), "1.2.9")  # from feet to head
+
+
+def test_a_series_not_acquired_axially_names_no_slices(tmp_path: Path, decoder: PixelDecoder) -> None:
+    origins = [[-10.0, 4.0 * y, -20.0] for y in range(12)]
+    volume = read_ct_series(*ct_slices(tmp_path, origins_mm=origins, orientation=(1, 0, 0, 0, 0, -1)), decoder)
+    assert volume.slice_images == () and slice_stack(volume) is None
+
+
+def test_the_stack_of_a_chest_without_lungs_goes_by_its_length(tmp_path: Path, decoder: PixelDecoder) -> None:
+    volume = read_ct_series(*ct_slices(tmp_path, origins_mm=AXIAL), decoder)
+    flat = replace(volume, voxels=np.full_like(volume.voxels, 40))
+    stack = slice_stack(flat)
+    assert stack is not None and stack.images == volume.slice_images
+    assert (stack.dome, stack.apex, stack.step_mm) == pytest.approx((2.75, 9.9, 5))
+
+
+def test_a_rescale_beyond_all_numbers_is_a_reason(tmp_path: Path, decoder: PixelDecoder) -> None:
+    headers, paths = ct_slices(tmp_path, origins_mm=AXIAL, RescaleSlope="1e308")
+    with pytest.raises((DicomRefused, Skipped), match=r"finite|Hounsfield"):
+        read_ct_series(headers, paths, decoder)
 
 
 def test_a_slice_that_lies_about_its_size_is_quarantined(tmp_path: Path, decoder: PixelDecoder) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from radir_pacs import anatomy
+from radir_pacs import anatomy, durable
 from radir_pacs.errors import BadInput, UnknownRegion
 from radir_pacs.reports import Finding, findings_from_json
 
@@ -126,21 +126,17 @@ def read_table(path: Path) -> U8:
 def write_list(path: Path, rows: Iterable[dict[str, Any]], columns: tuple[str, ...]) -> None:
     """A CSV list with its header; complete or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8", newline="") as file:
+    with durable.replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    part.replace(path)
 
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """JSON lines; complete or not there."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
+    with durable.replacing(path) as part, part.open("w", encoding="utf-8") as file:
         for row in rows:
             print(json.dumps(row), file=file)
-    part.replace(path)
 
 
 def _rows(path: Path) -> Iterator[dict[str, str]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
+
+from radir_pacs import durable
 
 from .studies import F16, I64
 
@@ -22,11 +23,9 @@ class Shard(NamedTuple):
 
 
 def write_shard(path: Path, shard: Shard, notes: Any) -> None:
-    """``notes``: JSON. A cache that is lost is made again, so nothing is fsynced. Raises OSError."""
-    partial = path.with_suffix(f".partial-{os.getpid()}")
-    with partial.open("wb") as file:
+    """``notes``: JSON. Raises OSError."""
+    with durable.replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, notes=np.frombuffer(json.dumps(notes).encode(), np.uint8), **shard._asdict())
-    partial.replace(path)
 
 
 def read_shard(path: Path) -> Shard:

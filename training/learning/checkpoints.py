@@ -6,7 +6,6 @@ Tensors lie in safetensors, the numbers beside them as JSON in its header; nothi
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from radir_pacs import durable
 from radir_pacs.errors import BadInput
 
 NAME = "checkpoint.safetensors"
@@ -71,18 +71,16 @@ class Checkpoints:
         tensors, numbers = training.state()
         header = {"identity": training.identity, "numbers": numbers, "notes": self.notes}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
         on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(on_cpu, partial, metadata={HEADER: json.dumps(header)})
-        _to_disk(partial)
-        partial.replace(self.path)
-        _to_disk(self.path.parent)
+        with durable.replacing(self.path) as partial:
+            save_file(on_cpu, partial, metadata={HEADER: json.dumps(header)})
         self.last = self.clock()
 
     def remove(self) -> None:
         """Of a training that is over, or to begin anew."""
-        for path in (self.path, self.path.with_suffix(".partial")):
-            path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+        for partial in self.path.parent.glob(f".{self.path.name}.*.partial"):  # of a training that was killed
+            partial.unlink(missing_ok=True)
         if self.path.parent.is_dir() and not any(self.path.parent.iterdir()):
             self.path.parent.rmdir()
 
@@ -98,11 +96,3 @@ def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
             yield from differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
     elif old != new:
         yield f"{name} was {old} and is {new}"
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +14,7 @@ import numpy as np
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation
 
 from radir_pacs.errors import BadInput
+from radir_pacs.printable import TableWriter
 from radir_pacs.types import ImageKind
 
 from .boxes import frontal_boxes
@@ -63,9 +63,9 @@ def build(order: HospitalRequest, jobs: int = 1) -> Iterator[list[dict[str, Any]
         with ProcessPoolExecutor(jobs) as pool:
             yield from _collect(pool.map(partial(build_patient, order), range(order.patients)), everything)
     with (order.out / "reports.csv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, REPORT_COLUMNS, extrasaction="ignore", lineterminator="\n")
-        table.writeheader()
-        table.writerows(everything)
+        table = TableWriter(file, REPORT_COLUMNS)
+        for row in everything:
+            table.row(row)
     truth = {"seed": order.seed, "size": order.size.name, "synthetic": True, "studies": everything}
     (order.out / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
 

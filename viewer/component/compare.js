@@ -43,13 +43,13 @@ export function compareDialog({ found, current, region, url, viewer, say }) {
         'section',
         { class: 'side current' },
         h('h2', {}, say('current_study')),
-        pictured(url(current.picture), current.outline, say('picture_of_study'), say)
+        pictured(url(current.picture), current.outlines, say('picture_of_study'), say)
       ),
       h(
         'section',
         { class: 'side other' },
         h('h2', { class: 'banner' }, banner),
-        pictured(url(found.picture), found.outline, say('picture_of_case', { rank: found.rank, region }), say),
+        pictured(url(found.picture), found.outlines, say('picture_of_case', { rank: found.rank, region }), say),
         h('p', { class: 'banner', 'aria-hidden': 'true' }, say('other_patient'))
       )
     )

@@ -11,6 +11,7 @@
  * @property {number} instances
  * @property {string[]} modalities
  * @property {string[]} kinds
+ * @property {Record<string, string[]>} modalities_of_kinds the values of Modality that images of each kind have
  * @property {boolean} replaced
  * @property {boolean} report
  * @property {string | null} patient
@@ -28,7 +29,14 @@
  *
  * @typedef {{key: string, name: string}} RegionName
  *
- * @typedef {{thumbnail: string | null, picture: string | null, outline: [number, number][] | null}} Pictures
+ * @typedef {object} Pictures
+ * @property {string} [instance] SOP Instance UID of the picture that shows the region
+ * @property {number} [frame] from 1
+ * @property {[number, number] | null} [window] Window Center and Width in HU; null: as the file says
+ * @property {string | null} thumbnail
+ * @property {string | null} picture
+ * @property {[number, number][][]} outlines on the picture as rendered, fractions (column, row), a polygon per side
+ * @property {[number, number][][]} [stored_outlines] on the pixels as they are stored
  *
  * @typedef {object} Head
  * @property {'head'} type
@@ -64,7 +72,7 @@
  * @property {number | null} days
  * @property {string | null} thumbnail
  * @property {string | null} picture
- * @property {[number, number][] | null} outline
+ * @property {[number, number][][]} outlines
  * @property {Note[]} shared
  * @property {Note[]} contradicting
  *

@@ -7,7 +7,7 @@ The public validators pass a report without Procedure Reported or Tracking UID, 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 
 from pydicom.dataset import Dataset
@@ -120,8 +120,10 @@ def _group_faults(ds: Dataset) -> list[str]:
 
 def _one_group_faults(group: Dataset, query_images: set[str]) -> list[str]:
     found = []
-    if tree.template(group) != "1410":
-        found.append("it does not name TID 1410")
+    outlines = tree.children(group, codes.IMAGE_REGION)
+    expected = "1411" if len(outlines) > 1 else "1410"
+    if tree.template(group) != expected:
+        found.append(f"it does not name TID {expected}")
     if not any(str(item.get("TextValue", "")) for item in tree.children(group, codes.TRACKING_IDENTIFIER)):
         found.append("Tracking Identifier is missing")
     references = [item for item in tree.content(group) if item.get("ValueType") == "UIDREF"]
@@ -138,7 +140,7 @@ def _one_group_faults(group: Dataset, query_images: set[str]) -> list[str]:
     for name in (codes.SIMILARITY_SCORE, codes.RANK):
         if tree.number(group, name) is None:
             found.append(f"{name.meaning} is missing")
-    return found + evaluation_faults(group) + _outline_faults(group, query_images)
+    return found + evaluation_faults(group) + _outline_faults(outlines, query_images)
 
 
 def _site_faults(group: Dataset) -> list[str]:
@@ -153,20 +155,20 @@ def _site_faults(group: Dataset) -> list[str]:
     return found
 
 
-def _outline_faults(group: Dataset, query_images: set[str]) -> list[str]:
-    outlines = tree.children(group, codes.IMAGE_REGION)
-    if len(outlines) != 1 or outlines[0].get("ValueType") != "SCOORD":
-        return ["there is not one SCOORD that outlines the region"]
+def _outline_faults(outlines: Sequence[Dataset], query_images: set[str]) -> list[str]:
+    if not outlines or any(outline.get("ValueType") != "SCOORD" for outline in outlines):
+        return ["there is no SCOORD that outlines the region"]
     found = []
-    data = [float(number) for number in outlines[0].get("GraphicData") or ()]
-    if outlines[0].get("GraphicType") != "POLYLINE" or len(data) < 8 or data[:2] != data[-2:]:
-        found.append("the outline is not a closed polyline")
-    images = [
-        tree.image_uid(item) for item in tree.content(outlines[0]) if item.get("RelationshipType") == "SELECTED FROM"
-    ]
-    if len(images) != 1 or images[0] not in query_images:
-        found.append("the outline does not lie on the query image")
-    return found
+    for outline in outlines:
+        data = [float(number) for number in outline.get("GraphicData") or ()]
+        if outline.get("GraphicType") != "POLYLINE" or len(data) < 8 or data[:2] != data[-2:]:
+            found.append("the outline is not a closed polyline")
+        images = [
+            tree.image_uid(item) for item in tree.content(outline) if item.get("RelationshipType") == "SELECTED FROM"
+        ]
+        if len(images) != 1 or images[0] not in query_images:
+            found.append("the outline does not lie on the query image")
+    return list(dict.fromkeys(found))
 
 
 def _evidence_faults(ds: Dataset) -> list[str]:

@@ -9,8 +9,11 @@ from flask import Blueprint, Response, current_app
 
 from radir_pacs.web.services import BASE, services
 
-from .accept import DICOM, DICOM_JSON, OCTETS, choose
+from .accept import DICOM, DICOM_JSON, OCTETS, choose, multipart
 from .datasets import XML_PARTS
+from .documents import HTML, PDF, PLAIN
+from .native_xml import MEDIA_TYPE as DICOM_XML
+from .rendered import JPEG, PNG
 
 blueprint = Blueprint("capabilities", __name__)
 
@@ -20,16 +23,18 @@ _QIDO = ("limit", "offset", "includefield", "fuzzymatching", "{attributeID}")
 _SIMILAR = ("similarto", "anatomy", "finding", "samepatient", "withreport", "samescanner")
 _RENDERED = ("viewport", "window", "quality")
 _DATASETS = (DICOM_JSON, XML_PARTS)
+_STORED = (DICOM, DICOM_JSON, DICOM_XML)
 
 # Endpoint -> what it takes and gives beyond its path: query parameters, media types of the answer, of the request.
 _DETAILS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "similar.studies": ((*_QIDO, *_SIMILAR), (*_DATASETS, DICOM), ()),
     "similar.similar": ((*_QIDO, *_SIMILAR[1:]), (*_DATASETS, DICOM), ()),
     "similar.store_similar": ((*_QIDO, *_SIMILAR[1:]), (*_DATASETS, DICOM), ()),
-    "stow.store": ((), (DICOM_JSON, "application/dicom+xml"), ("multipart/related; type=" + DICOM, DICOM)),
+    "stow.store": ((), (DICOM_JSON, DICOM_XML), (*map(multipart, _STORED), *_STORED)),
     "wado.retrieve": ((), ("multipart/related; type=" + DICOM,), ()),
     "wado.retrieve_instance": ((), ("multipart/related; type=" + DICOM, DICOM), ()),
     "wado.retrieve_frames": ((), ("multipart/related; type=" + OCTETS, OCTETS), ()),
+    "rendered.rendered_instance": (_RENDERED, (PNG, JPEG, HTML, PLAIN, PDF), ()),
     "metadata.metadata": ((), _DATASETS, ()),
     "metadata.metadata_of_instance": ((), _DATASETS, ()),
     "metadata.bulk_data": ((), ("multipart/related; type=" + OCTETS, OCTETS), ()),
@@ -66,7 +71,7 @@ def _wadl() -> bytes:
 def _method(resource: ET.Element, verb: str, endpoint: str) -> None:
     blueprint_name = endpoint.partition(".")[0]
     defaults = {"qido": _QIDO, "rendered": _RENDERED}.get(blueprint_name, ())
-    answers = {"qido": _DATASETS, "rendered": ("image/png", "image/jpeg")}.get(blueprint_name, (DICOM_JSON,))
+    answers = {"qido": _DATASETS, "rendered": (PNG, JPEG)}.get(blueprint_name, (DICOM_JSON,))
     query, given, taken = _DETAILS.get(endpoint, (defaults, answers, ()))
     method = _child(resource, "method", name=verb, id=endpoint)
     asked = _child(method, "request")

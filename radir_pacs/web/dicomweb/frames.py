@@ -1,4 +1,4 @@
-"""Frames of a stored instance: cut from the file as they stand there, or decoded (PS3.18 10.4.1.1.6, table 8.7.3-5)."""
+"""Frames of a stored instance: as they are in the file, or decoded (PS3.18 10.4.1.1.6, table 8.7.3-5)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from pydicom.encaps import get_frame
 
-from radir_pacs.dicom.elements import Bulk, Elements
+from radir_pacs.dicom.elements import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Bulk, Elements
 from radir_pacs.dicom.header import read_part10
-from radir_pacs.dicom.transfer_syntaxes import EXPLICIT_LITTLE, IMPLICIT_LITTLE, NATIVE
+from radir_pacs.dicom.transfer_syntaxes import NATIVE
 from radir_pacs.errors import BadInput, DicomRefused, NotAcceptable, NotFound
 from radir_pacs.web.pixels import SharedDecoder
 
@@ -31,7 +31,7 @@ MEDIA_OF_SYNTAX = {
     **dict.fromkeys([_JPEG + n for n in ("201", "202", "203")], "image/jphc"),
 }
 # Names in use before the registered ones, or in the retired editions of PS3.18.
-_OTHER_NAMES = {
+OTHER_NAMES = {
     "image/x-dicom-rle": "image/dicom-rle",
     "image/dicom+rle": "image/dicom-rle",
     "image/x-jls": "image/jls",
@@ -44,7 +44,7 @@ _OTHER_NAMES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """How frames are answered: as parts or alone, of which media type, in which transfer syntax."""
+    """How frames are returned: as parts or alone, in which media type and transfer syntax."""
 
     multipart: bool
     media_type: str
@@ -56,7 +56,7 @@ class Form:
 
 
 def choose_form(stored_syntax: str, *, alone: bool) -> Form:
-    """What the current request likes best of what we can answer; ``alone``: one frame may come as the whole body.
+    """The form that the current request prefers, of those we can offer. ``alone``: one frame may be the whole body.
 
     Raises NotAcceptable.
     """
@@ -65,7 +65,7 @@ def choose_form(stored_syntax: str, *, alone: bool) -> Form:
     for asked in asked_for():
         parts = asked.takes_parts
         named = (asked.part or "*/*") if asked.name.startswith("multipart/") else asked.name
-        media = _OTHER_NAMES.get(named, named)
+        media = OTHER_NAMES.get(named, named)
         if not parts and not alone:
             continue
         syntax = asked.transfer_syntax
@@ -75,7 +75,7 @@ def choose_form(stored_syntax: str, *, alone: bool) -> Form:
             if syntax in ("*", stored_syntax) and not native:
                 return Form(multipart=parts, media_type=OCTETS, transfer_syntax=stored_syntax)
         if own_media and media in (own_media, "image/*", "*/*") and syntax in (None, "*", stored_syntax):
-            answered = named if named in _OTHER_NAMES else own_media
+            answered = named if named in OTHER_NAMES else own_media
             return Form(multipart=parts, media_type=answered, transfer_syntax=stored_syntax)
     raise NotAcceptable(f"available here: {OCTETS}" + (f", {own_media}" if own_media else ""))
 
@@ -138,4 +138,4 @@ def _encapsulated(path: Path, bulk: Bulk, number: int, frames: int) -> bytes:
         try:
             return get_frame(file, number - 1, number_of_frames=frames)
         except (ValueError, struct.error, EOFError) as error:
-            raise DicomRefused("the frames cannot be told apart in the pixel data") from error
+            raise DicomRefused("the frames cannot be separated in the pixel data") from error

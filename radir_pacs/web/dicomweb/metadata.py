@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from flask import Blueprint, Response, request
+from werkzeug.datastructures import ContentRange
 
 from radir_pacs import __version__
 from radir_pacs.catalogue import StoredInstance
@@ -60,12 +61,29 @@ def bulk_data(study: str, series: str, instance: str, where: str) -> Response:
     found = find_bulk_data(path, where)
     body: Body = FileSlice(path=path, offset=found.offset, length=found.length) if isinstance(found, Span) else found
     if form == OCTETS:
-        response = Response(chunks_of(body), content_type=OCTETS)
-        response.content_length = size_of(body)
-        return response
+        return _octets(body)
     location = f"{url_of(stored)}/bulkdata/{where.upper()}"
     writer = MultipartWriter([OutgoingPart(content_type=OCTETS, body=body, location=location)], OCTETS)
     return Response(iter(writer), content_type=writer.content_type)
+
+
+def _octets(body: Body) -> Response:
+    """The value alone, or the one range of it that the request names (RFC 9110 14)."""
+    size = size_of(body)
+    first, end, status = 0, size, 200
+    if request.range is not None and (found := request.range.range_for_length(size)) is not None:
+        (first, end), status = found, 206
+    match body:
+        case bytes():
+            body = body[first:end]
+        case FileSlice(path=path, offset=offset):
+            body = FileSlice(path=path, offset=offset + first, length=end - first)
+    response = Response(chunks_of(body), status=status, content_type=OCTETS)
+    response.content_length = end - first
+    response.accept_ranges = "bytes"
+    if status == 206:
+        response.content_range = ContentRange("bytes", first, end, size)
+    return response
 
 
 def _metadata(instances: Sequence[StoredInstance], form: str) -> Response:

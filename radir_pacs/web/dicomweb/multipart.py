@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 from radir_pacs.errors import BadInput
 
@@ -28,10 +28,16 @@ class Part:
     body: Iterator[bytes]
 
 
+class Source(Protocol):
+    """Where a body is read from; nothing more comes after an empty read."""
+
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
 class MultipartReader:
     """Reads the parts of ``stream`` one after another; holds at most about two chunks of it at any time."""
 
-    def __init__(self, stream: IO[bytes], boundary: str) -> None:
+    def __init__(self, stream: Source, boundary: str) -> None:
         if not 1 <= len(boundary) <= 200 or not boundary.isascii() or not boundary.isprintable():
             raise BrokenMultipart("the multipart boundary is missing or malformed")
         self._stream = stream
@@ -49,6 +55,9 @@ class MultipartReader:
 
     def _next_line(self) -> bytes:
         """What follows a delimiter: nothing before a part, two hyphens after the last one."""
+        self._need(1)
+        if self._buffer.startswith(b"\n"):
+            raise BrokenMultipart("the lines of the multipart body end with LF alone, not with CR LF (RFC 2046 5.1.1)")
         self._need(2)
         if self._buffer.startswith(b"--"):
             return b"--"
@@ -140,7 +149,7 @@ class MultipartWriter:
         return sum(len(self._head(part)) + size_of(part.body) + 2 for part in parts) + len(self._tail)
 
     def _head(self, part: OutgoingPart) -> bytes:
-        lines = [f"--{self._boundary}", f"Content-Type: {part.content_type}"]
+        lines = [f"--{self._boundary}", f"Content-Type: {part.content_type}", f"Content-Length: {size_of(part.body)}"]
         if part.location:
             lines.append(f"Content-Location: {part.location}")
         return ("\r\n".join(lines) + "\r\n\r\n").encode()

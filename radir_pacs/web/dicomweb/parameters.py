@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -83,6 +84,7 @@ def _values(name: str, key: Key, text: str) -> list[str]:
         raise BadInput(f"the value of {name} is too long")
     if _CONTROL.search(text):
         raise BadInput(f"the value of {name} has control characters")
+    text = unicodedata.normalize("NFC", text)  # some systems type letters and accents apart
     pieces = re.split(r"[\\,]", text) if key.vr in _LIST_VRS else [text]
     return [piece.strip() for piece in pieces if piece.strip()]
 
@@ -91,7 +93,8 @@ def included() -> tuple[frozenset[str], bool]:
     """The tags that includefield asks for, and whether it asks for all."""
     names = [name.strip() for text in request.args.getlist("includefield") for name in text.split(",")]
     keys = (key_of(name) for name in names if name != "all")
-    return frozenset(key.path[0] for key in keys if key is not None), "all" in names
+    tags = {name.upper() for name in names if _TAG.match(name)}  # private ones, which no dictionary knows, as well
+    return frozenset(tags | {key.path[0] for key in keys if key is not None}), "all" in names
 
 
 def one(name: str) -> str | None:

@@ -9,6 +9,7 @@ from flask import Blueprint, Response
 from radir_pacs.catalogue.qido import QidoLevel, QidoQuery, QidoRow
 from radir_pacs.delivery.dicom_json import study_row
 from radir_pacs.dicom.bulk_data import without_bulk_data
+from radir_pacs.web import context_rights
 from radir_pacs.web.services import services
 
 from . import parameters
@@ -67,7 +68,7 @@ def _answer(level: QidoLevel, study: str | None = None, series: str | None = Non
         level=level,
         limit=parameters.count("limit", most, high=most),
         offset=parameters.count("offset", 0, high=parameters.OFFSET_MAX),
-        study_uid=study,
+        study_uid=study or context_rights.only_study(),
         series_uid=series,
         matches=matches,
         fuzzy=parameters.flag("fuzzymatching"),

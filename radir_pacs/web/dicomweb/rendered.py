@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,36 +18,52 @@ import numpy.typing as npt
 from flask import Blueprint, Response, request
 from PIL import Image
 
+from radir_pacs import anatomy
 from radir_pacs.catalogue import StoredInstance
 from radir_pacs.dicom.grayscale import is_inverted, modality_values, padding, presentation_values
 from radir_pacs.dicom.header import read_attributes, read_header
 from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.dicom.radiograph import read_radiograph
 from radir_pacs.errors import BadInput, DicomRefused, NotFound
+from radir_pacs.types import ImageKind
 from radir_pacs.web.services import services
 
 from . import parameters
 from .accept import choose
+from .documents import document_response, offers_for
 from .frames import parse_frame_list
-from .representative import RADIOGRAPHS, modality_of, representative
+from .representative import kind_of, representative
 from .stored import blob_of, instance_at, instances_at
 
 blueprint = Blueprint("rendered", __name__)
 
 PNG, JPEG = "image/png", "image/jpeg"
 VIEWPORT_PX = 4096
+LARGEST_SIDE_PX = 65_535.0  # Rows and Columns are US
 THUMBNAIL_PX = 256
-_LUNG_WINDOW = (-600.0, 1500.0, "LINEAR")  # centre and width in HU, for a CT slice that brings no window
 
 Picture = npt.NDArray[np.uint8]  # [rows, columns] or [rows, columns, 3]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Source:
+    """The part of a picture that is drawn, in its pixels (PS3.18 8.3.5.1.3). None: from the first
+    or to the last column or row. A negative width mirrors what is drawn, a negative height turns it upside down."""
+
+    left: float | None
+    top: float | None
+    width: float | None
+    height: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rendering:
-    """How to draw: a box to fit into, a window (centre, width, function), a JPEG quality. None: as it comes."""
+    """How to draw: the box to fit into, the part of the picture to show, a window (centre, width, function), a JPEG
+    quality. None: the default."""
 
     media_type: str
     viewport_px: tuple[int, int] | None
+    source: Source | None
     window: tuple[float, float, str] | None
     quality: int
 
@@ -54,14 +71,18 @@ class Rendering:
 @blueprint.get("/studies/<study>/rendered")
 @blueprint.get("/studies/<study>/series/<series>/rendered")
 def rendered(study: str, series: str | None = None) -> Response:
-    """The picture that stands for a study or series: frontal radiograph, middle slice."""
-    return _answer(representative(instances_at(study, series)), None, _asked())
+    """The picture that stands for a study or series: frontal radiograph, middle slice.
+
+    With ``region=…`` the one that shows this region, in its window.
+    """
+    return _of_many(study, series, _asked())
 
 
 @blueprint.get("/studies/<study>/series/<series>/instances/<instance>/rendered")
 def rendered_instance(study: str, series: str, instance: str) -> Response:
-    """An instance as PNG or JPEG; a radiograph in its reading position."""
-    return _answer(instance_at(study, series, instance), None, _asked())
+    """An instance as PNG or JPEG, a radiograph in its reading position; a report as HTML or text, a PDF as it is."""
+    stored = instance_at(study, series, instance)
+    return document_response(stored) if offers_for(stored) else _answer(stored, None, _asked())
 
 
 @blueprint.get("/studies/<study>/series/<series>/instances/<instance>/frames/<frames>/rendered")
@@ -77,8 +98,8 @@ def rendered_frame(study: str, series: str, instance: str, frames: str) -> Respo
 @blueprint.get("/studies/<study>/thumbnail")
 @blueprint.get("/studies/<study>/series/<series>/thumbnail")
 def thumbnail(study: str, series: str | None = None) -> Response:
-    """The picture that stands for a study or series, small."""
-    return _answer(representative(instances_at(study, series)), None, _asked(THUMBNAIL_PX))
+    """The picture that stands for a study or series, small. Takes ``region`` as well."""
+    return _of_many(study, series, _asked(THUMBNAIL_PX))
 
 
 @blueprint.get("/studies/<study>/series/<series>/instances/<instance>/thumbnail")
@@ -87,22 +108,60 @@ def thumbnail_instance(study: str, series: str, instance: str) -> Response:
     return _answer(instance_at(study, series, instance), None, _asked(THUMBNAIL_PX))
 
 
+def _of_many(study: str, series: str | None, rendering: Rendering) -> Response:
+    found = representative(instances_at(study, series), parameters.one("region"))
+    if rendering.window is None and found.window is not None:
+        rendering = replace(rendering, window=(*found.window, "LINEAR"))
+    return _answer(found.instance, found.frame if found.instance.frames > 1 else None, rendering)
+
+
 def _asked(box_px: int | None = None) -> Rendering:
     """The rendering parameters of the request (PS3.18 8.3.5). Raises BadInput, NotAcceptable."""
-    media_type, _ = choose((JPEG, PNG) if request.path.endswith("thumbnail") else (PNG, JPEG))
+    small = request.path.endswith("thumbnail")
+    media_type, _ = choose((JPEG, PNG) if small else (PNG, JPEG))
     viewport = parameters.one("viewport")
-    box = (box_px, box_px) if box_px else None
+    box, source = ((box_px, box_px) if box_px else None), None
     if viewport is not None:
-        sides = viewport.split(",")
-        if len(sides) != 2 or not all(s.isascii() and s.isdigit() and 1 <= int(s[:9]) <= VIEWPORT_PX for s in sides):
-            raise BadInput(f"viewport is two whole numbers from 1 to {VIEWPORT_PX}, width,height")
-        box = (int(sides[0]), int(sides[1]))
+        box, source = _viewport(viewport)
+        if small and source is not None:
+            raise BadInput("the viewport of a thumbnail is width,height")
     return Rendering(
         media_type=media_type,
         viewport_px=box,
+        source=source,
         window=_window(parameters.one("window")),
         quality=max(1, parameters.count("quality", 90, high=100)),
     )
+
+
+def _viewport(text: str) -> tuple[tuple[int, int], Source | None]:
+    """``vw,vh`` or ``vw,vh,sx,sy,sw,sh``, of which the last four may be left empty."""
+    pieces = text.split(",")
+    box = pieces[:2]
+    if not all(s.isascii() and s.isdigit() and 1 <= int(s[:9]) <= VIEWPORT_PX for s in box) or len(pieces) not in (
+        2,
+        6,
+    ):
+        raise BadInput(f"viewport is vw,vh or vw,vh,sx,sy,sw,sh with vw and vh whole numbers from 1 to {VIEWPORT_PX}")
+    size = (int(box[0]), int(box[1]))
+    if len(pieces) == 2:
+        return size, None
+    left, top, width, height = (_decimal(piece) for piece in pieces[2:])
+    if (left or 0) < 0 or (top or 0) < 0 or width == 0 or height == 0:
+        raise BadInput("sx and sy of viewport are not negative, sw and sh not 0")
+    return size, Source(left=left, top=top, width=width, height=height)
+
+
+def _decimal(text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not abs(number) <= LARGEST_SIDE_PX:
+        raise BadInput("sx, sy, sw and sh of viewport are decimal numbers of pixels")
+    return number
 
 
 def _window(text: str | None) -> tuple[float, float, str] | None:
@@ -151,27 +210,29 @@ def draw(
     if not instance.rows_px:
         raise NotFound("the instance has no pixel data")
     path = blob_of(instance)
-    modality = modality_of(instance)
-    if modality in RADIOGRAPHS and instance.frames == 1 and window is None and not always_stored:
-        volume = read_radiograph(read_header(path), path, decoder)
-        return _shades(volume.voxels[0])
-    decoded = decoder.decode(path)
+    kind = kind_of(instance)
+    senders = services().settings.lut_shape_senders
+    if kind is ImageKind.CXR and instance.frames == 1 and window is None and not always_stored:
+        header = replace(read_header(path), source=instance.source)
+        return _shades(read_radiograph(header, path, decoder, lut_shape_senders=senders).voxels[0])
+    decoded = decoder.decode(path, coloured=True)
     if frame > len(decoded.pixels):
         raise NotFound(f"the instance has {len(decoded.pixels)} frames")
     stored = decoded.pixels[frame - 1]
     if stored.ndim == 3:
         return _colour(stored)
     attributes = read_attributes(path)
-    window = window or (_LUNG_WINDOW if modality == "CT" and "00281050" not in attributes else None)
+    if window is None and kind is ImageKind.CT and "00281050" not in attributes:
+        window = (*anatomy.LUNG, "LINEAR")
     if window is not None:
         attributes = _with_window(attributes, window)
     padded = padding(stored, attributes)
     values = modality_values(stored, attributes)
     visible = values if padded is None else values[~padded]
     if visible.min() == visible.max():
-        return _shades(np.zeros_like(values))  # nothing to tell apart
+        return _shades(np.zeros_like(values))  # nothing to show
     shown, _ = presentation_values(values, attributes, padded)
-    if is_inverted(attributes):
+    if is_inverted(attributes, by_lut_shape=instance.source in senders):
         shown = 1 - shown
     if padded is not None:
         shown[padded] = 0
@@ -201,16 +262,38 @@ def _colour(stored: npt.NDArray[Any]) -> Picture:
 
 
 def encode(picture: Picture, rendering: Rendering) -> bytes:
-    """PNG or JPEG bytes, no larger than the viewport, with the picture's own proportions."""
+    """PNG or JPEG bytes, as large as the viewport allows, in the picture's own proportions.
+
+    Raises BadInput when the part of the picture that was asked for lies outside it.
+    """
     image = Image.fromarray(picture)
     if rendering.viewport_px is not None:
-        width, height = rendering.viewport_px
-        scale = min(width / image.width, height / image.height)
-        size: Sequence[int] = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        image = image.resize((size[0], size[1]), Image.Resampling.LANCZOS)
+        image = _fitted(image, rendering.viewport_px, rendering.source)
     out = io.BytesIO()
     if rendering.media_type == JPEG:
         image.save(out, "JPEG", quality=rendering.quality)
     else:
         image.save(out, "PNG", compress_level=1)
     return out.getvalue()
+
+
+def _fitted(image: Image.Image, viewport_px: tuple[int, int], source: Source | None) -> Image.Image:
+    box = (0.0, 0.0, float(image.width), float(image.height))
+    if source is not None:
+        left, top = source.left or 0.0, source.top or 0.0
+        right = left + abs(source.width) if source.width is not None else box[2]
+        bottom = top + abs(source.height) if source.height is not None else box[3]
+        box = (left, top, min(right, box[2]), min(bottom, box[3]))
+    width, height = box[2] - box[0], box[3] - box[1]
+    if min(width, height) <= 0:
+        raise BadInput("the source region of viewport lies outside the picture")
+    scale = min(viewport_px[0] / width, viewport_px[1] / height)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    whole = (int(box[0]), int(box[1]), math.ceil(box[2]), math.ceil(box[3]))  # pixels outside must not bleed in
+    within = (box[0] - whole[0], box[1] - whole[1], box[2] - whole[0], box[3] - whole[1])
+    fitted = image.crop(whole).resize(size, Image.Resampling.LANCZOS, box=within)
+    if source is not None and (source.width or 0) < 0:
+        fitted = fitted.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if source is not None and (source.height or 0) < 0:
+        fitted = fitted.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    return fitted

@@ -1,52 +1,93 @@
-"""The one instance that stands for a series or study in a picture: the frontal radiograph, the middle slice."""
+"""The picture that represents a study or series, or shows a region of it: instance, frame, window, outlines.
+
+Without a region it is the frontal radiograph or the middle slice; with one, the slice of a CT where the region lies.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from radir_pacs import anatomy
 from radir_pacs.catalogue import StoredInstance
+from radir_pacs.delivery.region_on_image import outlines_as_read, outlines_on
 from radir_pacs.dicom.json_model import numbers, text
 from radir_pacs.dicom.views import view_of
 from radir_pacs.errors import NotFound
-from radir_pacs.types import InstanceHeader, View
-
-RADIOGRAPHS = frozenset({"CR", "DX"})
-_LOOKED_AT = 20  # radiographs whose view is asked for
+from radir_pacs.types import ImageKind, ImageRef, View, kind_of_modality
+from radir_pacs.web.services import services
 
 
-def representative(instances: Sequence[StoredInstance]) -> StoredInstance:
-    """Raises NotFound when none has pixels."""
+@dataclass(frozen=True, kw_only=True)
+class Representative:
+    """An instance and the number of its frame, from 1. window: Window Center and Width in HU; None: the file's own.
+
+    outlines: of the region, in fractions (column, row) of the picture as it is rendered: a radiograph in its reading
+    position, a slice as it is stored. stored_outlines: on the stored pixels, as other viewers show them.
+    Both are empty without a region, and where outlines do not hold (a lateral view, a plane that is not axial).
+    """
+
+    instance: StoredInstance
+    frame: int = 1
+    window: anatomy.Window | None = None
+    outlines: tuple[anatomy.Outline, ...] = ()
+    stored_outlines: tuple[anatomy.Outline, ...] = ()
+
+
+def representative(instances: Sequence[StoredInstance], region: str | None = None) -> Representative:
+    """The picture that represents ``instances`` of one study, showing ``region`` (a key) if one is given.
+
+    Raises NotFound when none has pixels, UnknownRegion.
+    """
     pictures = [instance for instance in instances if instance.rows_px and instance.columns_px]
     if not pictures:
         raise NotFound("there is no picture in it")
-    radiographs = [instance for instance in pictures if modality_of(instance) in RADIOGRAPHS]
-    for instance in radiographs[:_LOOKED_AT]:
-        if view_of_stored(instance) is View.FRONTAL:
-            return instance
-    return radiographs[0] if radiographs else _middle(pictures)
+    kinds = anatomy.region(region or anatomy.ROOT).kinds
+    radiographs = [instance for instance in pictures if kind_of(instance) is ImageKind.CXR]
+    slices = [instance for instance in pictures if kind_of(instance) is ImageKind.CT]
+    if radiographs and (ImageKind.CXR in kinds or not slices):
+        frontal = (instance for instance in radiographs if view_of(instance.attributes) is View.FRONTAL)
+        chosen = next(frontal, radiographs[0])
+    else:
+        chosen = _middle(slices or pictures)
+    return Representative(instance=chosen) if region is None else of_region(chosen, region)
 
 
-def view_of_stored(instance: StoredInstance) -> View | None:
-    """The view of a radiograph by what the catalogue holds of its header: its file may be damaged."""
-    attributes = dict(instance.attributes)
-    return view_of(
-        InstanceHeader(
-            study_uid=instance.study_uid,
-            series_uid=instance.series_uid,
-            sop_uid=instance.sop_uid,
-            sop_class_uid=instance.sop_class_uid,
-            transfer_syntax_uid=instance.transfer_syntax_uid,
-            series_description=text(attributes, "SeriesDescription"),
-            study_description=text(attributes, "StudyDescription"),
-            attributes=attributes,
-        )
+def of_region(instance: StoredInstance, region: str) -> Representative:
+    """The picture of ``instance``'s series that shows ``region`` (a key): another slice, or the instance itself.
+
+    Slices are known for the series that was encoded. Raises UnknownRegion.
+    """
+    frame, window = 1, None
+    if kind_of(instance) is ImageKind.CT:
+        window = anatomy.ct_window(region)
+        image = _slice(instance, region)
+        instance, frame = image or (instance, 1)
+    return Representative(
+        instance=instance,
+        frame=frame,
+        window=window,
+        outlines=outlines_as_read(region, instance.attributes),
+        stored_outlines=outlines_on(region, instance.attributes),
     )
 
 
-def modality_of(instance: StoredInstance) -> str:
-    return text(dict(instance.attributes), "Modality")
+def kind_of(instance: StoredInstance) -> ImageKind | None:
+    return kind_of_modality(text(instance.attributes, "Modality"))
+
+
+def _slice(instance: StoredInstance, region: str) -> tuple[StoredInstance, int] | None:
+    catalogue = services().catalogue
+    stack = catalogue.encodings.slices(instance.study_uid, instance.series_uid)
+    if stack is None:
+        return None
+    best: ImageRef = anatomy.slices_of(stack, region)[0]
+    try:
+        return catalogue.instances.get(best.sop_uid), best.frame
+    except NotFound:  # deleted meanwhile
+        return None
 
 
 def _middle(pictures: Sequence[StoredInstance]) -> StoredInstance:
@@ -60,9 +101,8 @@ def _middle(pictures: Sequence[StoredInstance]) -> StoredInstance:
 
 
 def _along_normal(instance: StoredInstance) -> float:
-    attributes = dict(instance.attributes)
-    position = numbers(attributes, "ImagePositionPatient", 3)
-    orientation = numbers(attributes, "ImageOrientationPatient", 6)
+    position = numbers(instance.attributes, "ImagePositionPatient", 3)
+    orientation = numbers(instance.attributes, "ImageOrientationPatient", 6)
     if position is None or orientation is None:
         return 0.0
     return float(np.cross(orientation[:3], orientation[3:]) @ np.asarray(position))

@@ -25,7 +25,7 @@ from radir_pacs.errors import BadInput, StorageFailed
 from radir_pacs.reports import read_question
 from radir_pacs.reports.typed import TYPED_CHARACTERS
 from radir_pacs.types import Query, SimilarCaseList
-from radir_pacs.web.services import BASE, services
+from radir_pacs.web.services import services
 
 from . import filters, parameters
 from .accept import DICOM, DICOM_JSON, EXPLICIT_LITTLE, JSON, choose, multipart
@@ -178,6 +178,6 @@ def _store(report: Dataset) -> None:
 
 def _url_of(report: Dataset) -> str:
     return (
-        f"{services().settings.public_url}{BASE}/studies/{report.StudyInstanceUID}"
+        f"{services().base_url}/studies/{report.StudyInstanceUID}"
         f"/series/{report.SeriesInstanceUID}/instances/{report.SOPInstanceUID}"
     )

@@ -1,4 +1,4 @@
-"""A stored instance as Explicit VR Little Endian, the syntax a client gets that names none (PS3.18 8.7.3.5.2).
+"""A stored instance as Explicit VR Little Endian, the syntax that a client gets if it names none (PS3.18 8.7.3.5.2).
 
 The file passed the bounded reader when it came in, so its structure is bounded; its pixels go to the decoding child.
 """
@@ -14,13 +14,14 @@ import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from radir_pacs.dicom.transfer_syntaxes import DECODABLE, DEFLATED, IMPLICIT_LITTLE
+from radir_pacs.dicom.elements import DEFLATED, IMPLICIT_LITTLE
+from radir_pacs.dicom.transfer_syntaxes import DECODABLE
 from radir_pacs.errors import DicomRefused, NotAcceptable
 from radir_pacs.web.pixels import SharedDecoder
 
-TRANSCODED_BYTES = 512 << 20  # a larger file is only given as it is stored
+TRANSCODED_BYTES = 512 << 20  # larger files are returned only as stored
 
-_UNREADABLE = (
+UNREADABLE = (
     ValueError,
     TypeError,
     KeyError,
@@ -49,13 +50,13 @@ def explicit_little(path: Path, transfer_syntax_uid: str, decoder: SharedDecoder
         ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         out = io.BytesIO()
         pydicom.dcmwrite(out, ds, implicit_vr=False, little_endian=True, enforce_file_format=True)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DicomRefused("the instance cannot be rewritten; ask with transfer-syntax=*") from error
     return out.getvalue()
 
 
 def _decode_pixels(ds: FileDataset, path: Path, decoder: SharedDecoder) -> None:
-    """Replace the pixel data by the decoded ones, and what the header says of their form (PS3.3 C.7.6.3)."""
+    """Replace the pixel data by decoded ones, and the attributes that describe them (PS3.3 C.7.6.3)."""
     with decoder.lent() as lent:
         decoded = lent.decode(path)
     pixels = decoded.pixels.astype(decoded.pixels.dtype.newbyteorder("<"), copy=False)
@@ -66,7 +67,7 @@ def _decode_pixels(ds: FileDataset, path: Path, decoder: SharedDecoder) -> None:
     ds.add_new(0x7FE00010, "OB" if pixels.dtype.itemsize == 1 else "OW", raw + b"\0" * (len(raw) % 2))
     ds.BitsAllocated = pixels.dtype.itemsize * 8
     if "BitsStored" in ds:
-        ds.HighBit = ds.BitsStored - 1  # whatever it was, the values now stand at the bottom
+        ds.HighBit = ds.BitsStored - 1  # the values are now in the lowest bits
     ds.PhotometricInterpretation = decoded.photometric
     if pixels.ndim == 4:
         ds.PlanarConfiguration = 0

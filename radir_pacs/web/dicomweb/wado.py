@@ -41,11 +41,7 @@ def retrieve_instance(study: str, series: str, instance: str) -> Response:
     stored = instance_at(study, series, instance)
     if offer != DICOM:
         return _many([stored])
-    syntax = _syntax_for(stored, _accepted_syntaxes())
-    if syntax is None:
-        raise NotAcceptable(f"the instance is available in transfer syntax {stored.transfer_syntax_uid}")
-    part = instance_part(stored, syntax)
-    return _single(part.body, part.content_type)
+    return single_instance(stored, _accepted_syntaxes())
 
 
 @blueprint.get("/studies/<study>/series/<series>/instances/<instance>/frames/<frames>")
@@ -54,6 +50,15 @@ def retrieve_frames(study: str, series: str, instance: str, frames: str) -> Resp
     stored = instance_at(study, series, instance)
     numbers = parse_frame_list(frames, stored.frames)
     return frames_response(stored, numbers, [f"{url_of(stored)}/frames/{number}" for number in numbers])
+
+
+def single_instance(stored: StoredInstance, accepted: Sequence[str]) -> Response:
+    """The instance alone, in the first of the ``accepted`` transfer syntaxes there is. Raises NotAcceptable."""
+    syntax = _syntax_for(stored, accepted)
+    if syntax is None:
+        raise NotAcceptable(f"the instance is available in transfer syntax {stored.transfer_syntax_uid}")
+    part = instance_part(stored, syntax)
+    return _single(part.body, part.content_type)
 
 
 def _accepted_syntaxes() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from flask import Blueprint, Response, make_response, redirect, render_template, request
 
@@ -12,14 +13,15 @@ from radir_pacs.access.references import reference_in, resolve
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.catalogue.qido import Match, QidoLevel, QidoQuery
 from radir_pacs.dicom.uids import is_valid_uid
-from radir_pacs.errors import BadInput
-from radir_pacs.types import CatalogueStudy, FindingNote, ImageKind, Region, SimilarCase, StudyState
+from radir_pacs.errors import BadInput, NotFound
+from radir_pacs.types import CatalogueStudy, FindingNote, SimilarCase, StudyState
+from radir_pacs.web import context_rights
 from radir_pacs.web.dicomweb import filters, parameters
 from radir_pacs.web.dicomweb.rendered import THUMBNAIL_PX
-from radir_pacs.web.dicomweb.representative import modality_of
+from radir_pacs.web.dicomweb.representative import of_region
 from radir_pacs.web.dicomweb.similar import query_of
 from radir_pacs.web.services import BASE, services
-from radir_pacs.web.sidebar import ohif, viewer
+from radir_pacs.web.sidebar import ohif
 
 from .region_choice import choices
 from .state_words import STATE_WORDS
@@ -35,8 +37,6 @@ _WHICH_STUDY = frozenset({"study", "StudyInstanceUID"})
 _ASKED_ANEW = _WHICH_STUDY | {"anatomy", "offset"}
 _PICTURE_PX = 2 * THUMBNAIL_PX
 _FORM = f"accept=image/png&viewport={_PICTURE_PX},{_PICTURE_PX}"
-_LUNG_WINDOW = "&window=-600,1500,linear"
-_OF_LUNGS = frozenset({"lungs", "airways", "pleura", "left_hemithorax", "right_hemithorax"})
 
 
 @blueprint.get("/")
@@ -64,7 +64,7 @@ def start() -> Response:
 def sign_in() -> Response:
     """Whoever comes here has given a token; the browser goes on to ``to``, a page of OHIF."""
     to = parameters.one("to") or ""
-    if not ohif.is_page(to.partition("?")[0]):
+    if not to.isprintable() or not ohif.is_page(to.partition("?")[0]):
         raise BadInput("to is not a page of OHIF")
     response = make_response(redirect(to))
     response.headers["Cache-Control"] = "no-store"
@@ -77,7 +77,7 @@ def _found(catalogue: Catalogue, text: str) -> list[CatalogueStudy]:
     keys: list[tuple[Match, ...]]
     reference = reference_in(text)
     if reference:
-        may = not viewer.holds_context(catalogue)
+        may = context_rights.context() is None
         found = resolve(reference, catalogue.studies, services().settings, by="web") if may else ()
         return [catalogue.studies.get(uid) for uid in found]
     if not text:
@@ -116,32 +116,35 @@ def similar() -> Response:
     query, notes = query_of(study_uid, own=filters.OWN | _WHICH_STUDY)
     catalogue = services().catalogue
     answer = services().searcher.similar(query)
-    image = catalogue.instances.get(answer.query_sop_uid)
-    kind = ImageKind.CT if modality_of(image) == "CT" else ImageKind.CXR
-    form = _FORM + (_LUNG_WINDOW if kind is ImageKind.CT and _is_of_lungs(answer.region_answered) else "")
+    region = answer.region_answered.key
     return _page(
         "similar.html",
         answer=answer,
         study=query,
         notes=[*notes, *answer.warnings],
-        query_picture=_picture(study_uid, answer.query_series_uid, answer.query_sop_uid, form),
-        cases=[
-            (case, _picture(case.study.study_uid, case.series_uid, case.sop_uid, form), *_notes(case))
-            for case in answer.cases
-        ],
-        outline=" ".join(f"{x:g},{y:g}" for x, y in anatomy.outline(answer.region_answered.key, kind)),
+        query_picture=_picture(answer.query_sop_uid, region),
+        cases=[(case, _picture(case.sop_uid, region), *_notes(case)) for case in answer.cases],
         choices=choices(catalogue, study_uid),
         chosen=query.region,
         kept=[pair for pair in request.args.items(multi=True) if pair[0] not in _ASKED_ANEW],
     )
 
 
-def _is_of_lungs(region: Region) -> bool:
-    return not _OF_LUNGS.isdisjoint((region.key, *(above.key for above in anatomy.ancestors(region.key))))
-
-
-def _picture(study_uid: str, series_uid: str, sop_uid: str, form: str) -> str:
-    return f"{BASE}/studies/{study_uid}/series/{series_uid}/instances/{sop_uid}/rendered?{form}"
+def _picture(sop_uid: str, region: str) -> dict[str, Any]:
+    """The address of the picture that shows ``region`` and the points of its outlines, none once it was deleted."""
+    try:
+        found = of_region(services().catalogue.instances.get(sop_uid), region)
+    except NotFound:
+        return {"address": "", "outlines": []}
+    one = found.instance
+    address = f"{BASE}/studies/{one.study_uid}/series/{one.series_uid}/instances/{one.sop_uid}"
+    address += f"/frames/{found.frame}/rendered?{_FORM}" if one.frames > 1 else f"/rendered?{_FORM}"
+    if found.window is not None:
+        address += "&window={:g},{:g},linear".format(*found.window)
+    return {
+        "address": address,
+        "outlines": [" ".join(f"{x:g},{y:g}" for x, y in points) for points in found.outlines],
+    }
 
 
 def _notes(case: SimilarCase) -> tuple[list[str], list[str]]:

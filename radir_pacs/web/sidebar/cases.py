@@ -6,19 +6,15 @@ from typing import Any
 
 from radir_pacs import anatomy
 from radir_pacs.access.references import reference
-from radir_pacs.catalogue import StoredInstance
-from radir_pacs.delivery.region_on_image import closed_polyline
-from radir_pacs.dicom.stored_header import dataset_of
-from radir_pacs.errors import NotFound, RadirError
+from radir_pacs.errors import NotFound
 from radir_pacs.reports import Excerpt, excerpt, findings_from_json
-from radir_pacs.types import CatalogueStudy, FindingNote, ImageKind, SimilarCase, SimilarCaseList, View
-from radir_pacs.web.dicomweb.representative import RADIOGRAPHS, modality_of, view_of_stored
+from radir_pacs.types import CatalogueStudy, FindingNote, SimilarCase, SimilarCaseList
+from radir_pacs.web.dicomweb.rendered import THUMBNAIL_PX
+from radir_pacs.web.dicomweb.representative import of_region
 from radir_pacs.web.services import BASE, services
 
 _NO_IMAGES = frozenset({"SR", "PR", "KO", "DOC", "SEG", "AU"})
 _PICTURE_PX = 1024
-_LUNG_WINDOW = "-600,1500,linear"
-_OF_LUNGS = frozenset({"lungs", "airways", "pleura", "left_hemithorax", "right_hemithorax"})
 
 
 def case_row(case: SimilarCase, answer: SimilarCaseList, asking: CatalogueStudy) -> dict[str, Any]:
@@ -32,7 +28,6 @@ def case_row(case: SimilarCase, answer: SimilarCaseList, asking: CatalogueStudy)
         "reference": reference(study.study_uid, services().settings),
         "study": study.study_uid,
         "series": case.series_uid,
-        "instance": case.sop_uid,
         "modalities": [name for name in study.modalities if name not in _NO_IMAGES],
         "age": study.patient_age_years if "age" in shown else None,
         "sex": study.patient_sex if "sex" in shown else None,
@@ -65,39 +60,36 @@ def excerpt_row(case: SimilarCase, answer: SimilarCaseList) -> dict[str, Any] | 
 
 
 def pictures(study_uid: str, series_uid: str, sop_uid: str, region: str) -> dict[str, Any]:
-    """Where the picture is, small and large, and the region's outline on it in fractions (column, row)."""
-    url = f"{BASE}/studies/{study_uid}/series/{series_uid}/instances/{sop_uid}"
+    """Where the picture is that shows ``region``, small and large, in which window, and the region's outlines on it.
+
+    ``outlines`` lie on the picture as we render it, ``stored_outlines`` on its pixels as they are stored; both in
+    fractions (column, row), a polygon per side.
+    """
     try:
         image = services().catalogue.instances.get(sop_uid)
     except NotFound:  # deleted meanwhile
-        return {"thumbnail": None, "picture": None, "outline": None}
-    lungs = modality_of(image) == "CT" and not _OF_LUNGS.isdisjoint(_chain(region))
-    window = f"&window={_LUNG_WINDOW}" if lungs else ""
+        return {"thumbnail": None, "picture": None, "outlines": []}
+    found = of_region(image, region)
+    one, frame = found.instance, found.frame
+    url = f"{BASE}/studies/{study_uid}/series/{series_uid}/instances/{one.sop_uid}"
+    small = f"{url}/thumbnail?accept=image/jpeg"
+    if one.frames > 1:
+        url += f"/frames/{frame}"
+        small = f"{url}/rendered?accept=image/jpeg&viewport={THUMBNAIL_PX},{THUMBNAIL_PX}"
+    window = "&window={:g},{:g},linear".format(*found.window) if found.window else ""
     return {
-        "thumbnail": f"{url}/thumbnail?accept=image/jpeg{window}",
+        "instance": one.sop_uid,
+        "frame": frame,
+        "window": found.window,
+        "thumbnail": small + window,
         "picture": f"{url}/rendered?accept=image/jpeg&viewport={_PICTURE_PX},{_PICTURE_PX}{window}",
-        "outline": _outline(image, region),
+        "outlines": _rounded(found.outlines),
+        "stored_outlines": _rounded(found.stored_outlines),
     }
 
 
-def _chain(region: str) -> set[str]:
-    return {region, *(above.key for above in anatomy.ancestors(region))}
-
-
-def _outline(image: StoredInstance, region: str) -> list[tuple[float, float]] | None:
-    """A radiograph is shown in its reading position, a slice as it is stored; None on a lateral view."""
-    if modality_of(image) in RADIOGRAPHS:
-        if view_of_stored(image) is View.LATERAL:
-            return None
-        return [(round(x, 4), round(y, 4)) for x, y in anatomy.outline(region, ImageKind.CXR)]
-    if not image.rows_px or not image.columns_px:
-        return None
-    try:
-        header = dataset_of(image.attributes)
-        points = closed_polyline(anatomy.region(region), header)[:-1] / (image.columns_px, image.rows_px)
-    except (RadirError, ValueError, TypeError):
-        return None
-    return [(round(float(x), 4), round(float(y), 4)) for x, y in points]
+def _rounded(outlines: tuple[anatomy.Outline, ...]) -> list[list[tuple[float, float]]]:
+    return [[(round(x, 4), round(y, 4)) for x, y in points] for points in outlines]
 
 
 def _notes(notes: tuple[FindingNote, ...]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from radir_pacs.delivery.send import Destination
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, NotFound, PeerFailed
 from radir_pacs.types import Feedback
+from radir_pacs.web import context_rights
 from radir_pacs.web.dicomweb.similar import query_of, stored_report
 from radir_pacs.web.services import services
 
@@ -44,7 +45,7 @@ def judge(study: str) -> tuple[str, int]:
             score=float(score),
             verdict=texts["verdict"],
             reason=texts["reason"],
-            reader=texts["reader"],
+            reader=context_rights.reader(texts["reader"]),
         )
     except ValueError as error:
         raise BadInput(str(error)) from None
@@ -55,7 +56,7 @@ def judge(study: str) -> tuple[str, int]:
 @blueprint.get("/api/studies/<study>/feedback/<reader>")
 def judged(study: str, reader: str) -> Response:
     """What this reader has said of the study's cases."""
-    rows = services().catalogue.feedback.of_reader(study, reader)
+    rows = services().catalogue.feedback.of_reader(study, context_rights.reader(reader))
     return jsonify(
         [
             {"case": row.case_study_uid, "region": row.region, "verdict": row.verdict, "reason": row.reason}

@@ -16,7 +16,8 @@ from radir_pacs import anatomy
 from radir_pacs.errors import BadInput
 from radir_pacs.reports import read_typed
 from radir_pacs.reports.typed import TYPED_CHARACTERS
-from radir_pacs.types import CatalogueStudy, ImageKind, SimilarCaseList, StudyState
+from radir_pacs.types import CatalogueStudy, ImageKind, SimilarCaseList, StudyState, modalities_of_kind
+from radir_pacs.web import context_rights
 from radir_pacs.web.dicomweb import parameters
 from radir_pacs.web.dicomweb.similar import query_of
 from radir_pacs.web.services import services
@@ -77,6 +78,7 @@ def study(study: str) -> Response:
         "instances": found.instance_count,
         "modalities": found.modalities,
         "kinds": kinds,
+        "modalities_of_kinds": {kind: sorted(modalities_of_kind(kind)) for kind in ImageKind},
         "replaced": done and not kinds,  # indexed under a model that answers no more
         "report": bool(context.catalogue.reports.of_study(study)),
         "patient": found.patient_name if "patient" in shown else None,
@@ -118,6 +120,9 @@ def _lines(answer: SimilarCaseList, asking: CatalogueStudy, notes: list[str]) ->
         "warnings": [*notes, *(text for text in answer.warnings if not _tells_the_parent(text, answer))],
     }
     yield _line(head)
+    held = context_rights.context()
+    if held is not None:
+        services().catalogue.contexts.show(held, [case.study.study_uid for case in answer.cases])
     for case in answer.cases:
         yield _line({"type": "case", **case_row(case, answer, asking)})
     for case in answer.cases:

@@ -2,7 +2,7 @@
 
 Where ``sidebar_context_tokens`` is set no identifier stands in that URL: the PACS asks for a token (``POST
 /sidebar/context``, with its own credentials), and the page opens by ``/sidebar?context=…``. The token then stands in a
-cookie that no script reads, and admits this browser's reading requests.
+cookie that no script reads, and admits this browser as `context_rights` has it.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, make_response, render_template, request, send_from_directory
 
-from radir_pacs.catalogue import Catalogue
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, NotFound
+from radir_pacs.web.context_rights import COOKIE, PAGE
 from radir_pacs.web.dicomweb import parameters
 from radir_pacs.web.services import services
 
 blueprint = Blueprint("viewer", __name__)
 
-COOKIE = "radir_context"
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none';"
     " form-action 'none'; frame-ancestors 'none'"
 )
+READER_CHARACTERS = 64
 _SUFFIXES = (".js", ".css")
 
 
@@ -38,13 +38,13 @@ def file(name: str) -> Response:
         return send_from_directory(folder / "component", name)
 
 
-@blueprint.get("/sidebar")
+@blueprint.get(PAGE)
 def sidebar() -> Response:
     """The page. Raises BadInput without a study, or with an identifier where tokens are asked for."""
     context = services()
     token = parameters.one("context")
     if token is not None:
-        study = context.catalogue.contexts.study_of(token)
+        study = context.catalogue.contexts.get(token).study_uid
     elif context.settings.sidebar_context_tokens:
         raise BadInput("this page opens by a context token, see POST /sidebar/context")
     else:
@@ -69,29 +69,24 @@ def sidebar() -> Response:
 
 @blueprint.post("/sidebar/context")
 def context() -> tuple[Response, int]:
-    """``{"StudyInstanceUID": …}`` -> a token and the URL that opens the sidebar by it. Raises BadInput, NotFound."""
+    """``{"StudyInstanceUID": …, "reader": …}`` -> a token and the URL that opens the sidebar by it.
+
+    ``reader``, who opens it, may be left out; where it is given, judgements go by that name and no other.
+    Raises BadInput, NotFound.
+    """
     body: Any = request.get_json(silent=True)
     study = body.get("StudyInstanceUID") if isinstance(body, dict) else None
     if not isinstance(study, str) or not is_valid_uid(study):
         raise BadInput("StudyInstanceUID is not a UID (PS3.5 9.1)")
+    reader = body.get("reader")
+    if reader is not None and (not isinstance(reader, str) or not 0 < len(reader) <= READER_CHARACTERS):
+        raise BadInput(f"reader is a name of at most {READER_CHARACTERS} characters")
     settings = services().settings
     token = secrets.token_urlsafe(24)
-    services().catalogue.contexts.open(study, token, settings.sidebar_context_s)
+    services().catalogue.contexts.open(study, token, settings.sidebar_context_s, reader)
     answer = {
         "context": token,
         "url": f"{settings.public_url}/sidebar?context={token}",
         "valid_s": settings.sidebar_context_s,
     }
     return jsonify(answer), 201
-
-
-def holds_context(catalogue: Catalogue) -> bool:
-    """Whether the current request comes from a browser that opened the sidebar by a token that still holds."""
-    token = request.cookies.get(COOKIE) or (request.args.get("context") if request.path == "/sidebar" else None)
-    if not token or len(token) > 100:
-        return False
-    try:
-        catalogue.contexts.study_of(token)
-    except NotFound:
-        return False
-    return True
