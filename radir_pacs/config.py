@@ -62,7 +62,9 @@ class Settings:
     listener_processes: int = _setting(1, "Listener processes sharing the port.", low=1, high=16)
     check_called_ae: bool = _setting(False, "Refuse associations that do not call our AE title.")
     calling_ae_titles: tuple[str, ...] = _setting((), "AE titles that may call; empty admits any.")
-    listener_max_associations: int = _setting(20, "Associations at once, per process.", low=1, high=500)
+    listener_max_associations: int = _setting(
+        20, "Associations at once, per process; one address may hold three quarters of them.", low=1, high=500
+    )
     listener_idle_s: float = _setting(
         60.0, "Seconds without a message before an association is ended.", low=1, high=DAY_S
     )
@@ -106,7 +108,7 @@ class Settings:
         secret=True,
     )
     cors_origins: tuple[str, ...] = _setting(
-        (), "Origins whose pages may call the DICOMweb service, as https://viewer.example; empty admits none."
+        (), "Origins whose pages may call the DICOMweb service, such as https://viewer.example; empty admits none."
     )
     trusted_proxies: tuple[str, ...] = _setting(
         (),
@@ -118,7 +120,7 @@ class Settings:
     result_limit_max: int = _setting(200, "Most similar cases of one answer, whatever the request asks.", low=1)
     qido_limit_max: int = _setting(
         5000,
-        "Most rows of one QIDO-RS answer, and how many a request without a limit gets; the rest follows by offset.",
+        "Most rows of one QIDO-RS answer, also for requests without a limit; the rest is reached by offset.",
         low=1,
         high=100_000,
     )

@@ -1,4 +1,4 @@
-"""Taking instances in: one effect for the same input (P2), one transaction for the row and the work that follows."""
+"""Storing instances: one effect for the same input (P2), one transaction for the row and the work that follows."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Instances(Part):
         )
 
     def content_of(self, study_uid: str) -> str:
-        """A text that stands for the study's files: the same for the same ones, and quick to ask for."""
+        """A text that identifies the study's files: equal for equal files, and cheap to query."""
         with self._database.transaction() as connection:
             row = run(connection, "content_of", study_uid=study_uid).fetchone()
         return str(row["content"]) if row is not None else ""
@@ -130,7 +130,7 @@ def values_of(header: InstanceHeader, content_sha256: str, size_bytes: int, sour
 
 
 def folded_names(values: Mapping[str, Any]) -> dict[str, str | None]:
-    """The columns by which the names among ``values`` are found."""
+    """The folded names among ``values``, as columns."""
     names = ("patient_name", "referring_physician")
     return {f"{name}_folded": None if values[name] is None else folded(values[name]) for name in names}
 

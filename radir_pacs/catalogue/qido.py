@@ -186,7 +186,7 @@ class Qido(Part):
                 total = counted["total"] if counted else 0
                 if total <= query.offset or query.limit == 0:
                     return QidoPage(rows=(), total=total)
-                # A cursor of the server: headers are cut to what is asked for before many of them are in memory (P6).
+                # A server-side cursor: headers are reduced to the attributes asked for before many are in memory (P6).
                 with connection.cursor(name="qido") as cursor:
                     cursor.execute(page.encode(), [*params, query.limit, query.offset])
                     cursor.itersize = _ROWS_A_FETCH
@@ -209,7 +209,7 @@ def _where(query: QidoQuery) -> _Condition:
 
 def _columns(level: QidoLevel) -> str:
     columns = [f"s.{name}" for name in _STUDY_COLUMNS]
-    columns += ["0 AS series_count", "0 AS instance_count"]  # of the whole page at once: see _counted
+    columns += ["0 AS series_count", "0 AS instance_count"]  # counted for the whole page at once: see _counted
     if level >= QidoLevel.SERIES:
         columns += [f"e.{name} AS e_{name}" for name in _SERIES_COLUMNS.split()]
         columns.append("0 AS e_instance_count")
@@ -234,7 +234,7 @@ def _row(row: Row, query: QidoQuery) -> QidoRow:
 
 
 def _counted(connection: Connection, rows: tuple[QidoRow, ...]) -> tuple[QidoRow, ...]:
-    """``rows`` with their numbers of series and instances, counted once a study and not once a row."""
+    """``rows`` with their numbers of series and instances, counted once per study rather than once per row."""
     studies = list({row.study.study_uid for row in rows})
     series = list({row.series.series_uid for row in rows if row.series is not None})
     n_series, n_instances, n_in_series = (

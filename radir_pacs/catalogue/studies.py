@@ -149,8 +149,8 @@ class Studies(Part):
     def delete_part(self, study_uid: str, series_uid: str, sop_uid: str | None = None) -> list[str]:
         """Delete a series, or one of its instances; returns the blobs that no instance names any more.
 
-        Reports read from them go too, and with the last instance the study. Without one of its images a study loses
-        its vectors at once and is re-opened, so that it is encoded from what is left. Raises NotFound.
+        Reports read from the instances are deleted too, and the study with its last instance. A study that loses an
+        image loses its vectors at once and is re-opened, to be encoded from what is left. Raises NotFound.
         """
         names = {"study_uid": study_uid, "series_uid": series_uid, "sop_uid": sop_uid}
         with self._database.transaction() as connection:

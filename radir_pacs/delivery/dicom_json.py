@@ -1,6 +1,6 @@
 """A similar-case answer as QIDO-RS study rows in the DICOM JSON model (PS3.18 annex F).
 
-What the standard has no attribute for stands in a private block with its creator (PS3.5 7.8.1), never in a public tag.
+Values without a standard attribute go into a private block with its creator (PS3.5 7.8.1), never into a public tag.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def dataset_to_json(ds: Dataset) -> Attributes:
 
 
 def _ascending(attributes: Attributes) -> Attributes:
-    """Keys in ascending order, in sequence items too; an empty Value, which pydicom writes for a sequence, goes."""
+    """Keys in ascending order, in sequence items too; the empty Value that pydicom writes for a sequence is dropped."""
     ordered = {}
     for tag in sorted(attributes):
         element = attributes[tag]

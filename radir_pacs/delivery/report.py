@@ -40,7 +40,7 @@ def report_of(
 
 
 def device_uid(settings: Settings) -> str:
-    """One UID per installation (PS3.3 C.12.1.5 Device UID), from its name and place."""
+    """One UID per installation (PS3.3 C.12.1.5 Device UID), derived from its name and address."""
     place = f"radir-pacs:{settings.ae_title}:{settings.public_url}"
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_URL, place).int}"
 

@@ -1,4 +1,4 @@
-"""The UIDs that a file announces of itself, for naming what could not be read."""
+"""The UIDs in the file meta information, to identify an object that cannot be read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SOP_CLASS, _SOP_INSTANCE = b"\x02\x00\x02\x00UI", b"\x02\x00\x03\x00UI"
 
 
 def announced_uids(path: Path) -> tuple[str, str]:
-    """SOP class and SOP instance UID in the file meta information; empty where there is none to be found."""
+    """SOP class UID and SOP instance UID from the file meta information; empty where they are not found."""
     with path.open("rb") as file:
         head = file.read(_LOOKED_AT_BYTES)
     return _uid(head, _SOP_CLASS), _uid(head, _SOP_INSTANCE)

@@ -1,7 +1,7 @@
-"""Values too large for a header: named in the DICOM JSON model by where they stand, and found again in the file.
+"""Values too large for a header: the DICOM JSON model names where they are, and they are read from the file.
 
-A BulkDataURI is kept relative to the instance (PS3.18 F.2.6): the tags on the way to the value, with the number of the
-item between two of them, as in ``00540016/1/00181078``.
+A BulkDataURI is kept relative to the instance (PS3.18 F.2.6): the tags that lead to the value, with item numbers from 1
+between them, as in ``00540016/1/00181078``.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Span:
 
 
 def name_bulk_data(attributes: Attributes, elements: Elements, above: str = "") -> None:
-    """Complete ``attributes``, made from ``elements``, by a relative BulkDataURI for each value left out; keys ascend.
+    """Add a relative BulkDataURI to ``attributes``, made from ``elements``, for each value left out; keys ascend.
 
-    What only ends a sequence or an item (group FFFE), which some writers leave behind, is no attribute and goes.
+    Stray sequence and item delimiters (group FFFE), which some writers leave behind, are removed.
     """
     for tag in elements:
         name, value = f"{tag:08X}", elements[tag].value
@@ -59,33 +59,36 @@ def name_bulk_data(attributes: Attributes, elements: Elements, above: str = "") 
 
 
 def placed(attributes: Readable, place: Callable[[str], str | None]) -> Attributes:
-    """``attributes`` with each relative BulkDataURI replaced by ``place`` of it; where that is None, without it."""
+    """``attributes`` with ``place`` applied to each BulkDataURI; attributes for which it returns None are left out."""
     made: Attributes = {}
     for tag, found in attributes.items():
+        if not isinstance(found, dict):
+            continue  # no element, as nothing that is stored may break an answer
         if "BulkDataURI" in found:
             uri = place(found["BulkDataURI"])
             if uri is not None:
                 made[tag] = {**found, "BulkDataURI": uri}
         elif found.get("vr") == "SQ" and "Value" in found:
-            made[tag] = {**found, "Value": [placed(item or {}, place) for item in found["Value"]]}
+            items = [item if isinstance(item, dict) else {} for item in found["Value"]]
+            made[tag] = {**found, "Value": [placed(item, place) for item in items]}
         else:
             made[tag] = found
     return made
 
 
 def without_bulk_data(attributes: Readable) -> Attributes:
-    """``attributes`` without what stands elsewhere, at every level."""
+    """``attributes`` without those that only have a BulkDataURI, at every level."""
     return placed(attributes, lambda _: None)
 
 
 def find_bulk_data(path: Path, where: str) -> Span | bytes:
     """The value at ``where`` in the Part-10 file: text in UTF-8, numbers little endian, fragments joined.
 
-    Raises BadInput for a malformed path, NotFound when no value stands there, DicomRefused, TooLarge.
+    Raises BadInput for a malformed path, NotFound when there is no such value, DicomRefused, TooLarge.
     """
     steps = where.upper().split("/")
     if len(steps) % 2 == 0 or not all(_STEP.fullmatch(step) for step in steps):
-        raise BadInput("bulk data is named by tags with item numbers between them")
+        raise BadInput("a path to bulk data is tags with item numbers between them")
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             parsed = parse_part10(mapped, _LIMITS)
@@ -119,7 +122,7 @@ def _value(mapped: mmap.mmap, parsed: Part10, steps: Sequence[str]) -> Span | by
 
 
 def _element(elements: Elements, steps: Sequence[str]) -> tuple[Element, Element | None]:
-    """The element at the end of ``steps``, and the Specific Character Set that holds there."""
+    """The element at the end of ``steps``, and the Specific Character Set that applies there."""
     character_set = elements.get(_CHARACTER_SET)
     for tag, number in zip(steps[:-1:2], steps[1::2], strict=True):
         sequence = elements.get(int(tag, 16))
@@ -135,7 +138,7 @@ def _element(elements: Elements, steps: Sequence[str]) -> tuple[Element, Element
 
 
 def _utf8(raw: bytes, vr: str, character_set: Element | None) -> bytes:
-    """Text as metadata says it is: in UTF-8, whatever the file is written in."""
+    """Text in UTF-8, as the metadata declares it, whatever the character set of the file."""
     elements = {0x00400000 | 0xA160: Element(vr, raw)}
     if character_set is not None:
         elements[_CHARACTER_SET] = character_set

@@ -19,7 +19,7 @@ _FOREIGN = re.compile(
 _SUPERSETS = {"gb2312": "gb18030", "gbk": "gb18030", "iso_ir_58": "gb18030"}  # the same bytes, and more of them
 _DEFAULT = "iso8859"  # pydicom's name for the default repertoire, ASCII
 _GB2312_TO_G1 = b"\x1b$)A"  # PS3.5 K.2; pydicom 3.0 leaves it in the text
-# What these sets write without escapes, as it is often met although PS3.5 6.1.2.5 asks for them.
+# What these sets write without escapes, as senders often do although PS3.5 6.1.2.5 asks for them.
 _UNESCAPED = {"iso_ir_58": "gb18030", "euc_kr": "euc_kr", "gbk": "gb18030", "gb18030": "gb18030"}
 # Sets whose short words may be valid UTF-8 by accident; in the others such a sequence of letters means nothing.
 _LOOK_LIKE_UTF8 = frozenset({"shift_jis", "iso_ir_166", "gb18030", "gbk", "gb2312", "euc_kr", "big5"})

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.datadict import keyword_for_tag
 
+from radir_pacs.dicom.bulk_data import without_bulk_data
 from radir_pacs.dicom.elements import DEFLATED, PIXEL_DATA, Bulk, Element, Elements
 from radir_pacs.dicom.json_model import Attributes, Readable, number, to_json
 from radir_pacs.dicom.limits import MIB, DecodeLimits
@@ -55,7 +56,7 @@ def difference(stored: Path, later: Path, stored_sha256: str, stored_attributes:
         attributes = _attributes(new)
         old = _opened(stored, stored_sha256, stack)
         if old is None:
-            return _described(Pixels.MENDED, _changed(stored_attributes, attributes))
+            return _described(Pixels.MENDED, _changed(without_bulk_data(stored_attributes), attributes))
         before = _attributes(old)
         tags = _changed(before, attributes)
         # Positions in a deflated data set are not those in its file: long values and bytes cannot be compared there.

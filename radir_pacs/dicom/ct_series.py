@@ -79,13 +79,13 @@ def read_ct_series(
 
 
 def _counted(flaws: Sequence[Flaw]) -> str:
-    """The causes with how many slices have each, the commonest first."""
+    """The causes with how many slices have each, the most common first."""
     counted = Counter(flaws).most_common()
     return ": " + ", ".join(f"{flaw.words()} ({count})" for flaw, count in counted) if counted else ""
 
 
 def _uniform(planes: list[Plane], rules: CtRules, notes: list[CtNote]) -> list[Plane]:
-    """The planes of the commonest size, spacing and orientation."""
+    """The planes of the most common size, spacing and orientation."""
     groups: list[list[Plane]] = []
     for plane in planes:
         group = next((group for group in groups if _alike(group[0], plane)), None)
@@ -118,7 +118,7 @@ def _alike(a: Plane, b: Plane) -> bool:
 
 
 def _ordered(planes: list[Plane], rules: CtRules, notes: list[CtNote]) -> list[Plane]:
-    """One plane a position, ascending along the normal. Of several phases, the first that covers most positions."""
+    """One plane per position, ascending along the normal. Of several phases, the first that covers most positions."""
     normal = planes[0].normal
 
     def at(plane: Plane) -> float:
@@ -150,7 +150,7 @@ def _positions_mm(planes: Sequence[Plane]) -> F64:
 
 
 def _step_mm(at_mm: F64, rules: CtRules, notes: list[CtNote]) -> float:
-    """The median distance of slices, after looking for gaps."""
+    """The median distance between slices; gaps are looked for first."""
     steps = np.diff(at_mm)
     step_mm = float(np.median(steps))
     gaps = steps[steps > rules.gap_factor * step_mm]
@@ -256,7 +256,7 @@ def _on_lps_axes(
     rules: CtRules,
     notes: list[CtNote],
 ) -> Volume:
-    """Permute and flip array axes so that [z, y, x] run to head, back and left; the affine follows every step."""
+    """Permute and flip array axes so that [z, y, x] point to head, back and left; the affine follows every step."""
     first, last = planes[0], planes[-1]
     slice_mm = float(grid_mm[-1] - grid_mm[0]) / (len(grid_mm) - 1)
     stack = (last.origin - first.origin) / float(at_mm[-1] - at_mm[0])  # mm moved per mm along the normal

@@ -1,4 +1,4 @@
-"""A bounded reader of data elements (PS3.5 chapter 7): the structure of an object, without its bulk.
+"""A bounded reader of data elements (PS3.5 chapter 7): the structure of an object without its bulk data.
 
 Written here rather than left to pydicom because pydicom 3.0 inflates and recurses without bound: 292 KB became 300 MB,
 and 3,000 nested sequences a RecursionError. This reader counts what it does and never copies pixel data.
@@ -200,7 +200,7 @@ class _Reader:
         end = len(self.buffer)
         while pos < end:
             if self.buffer[pos : pos + 8].strip(b"\0") == b"":
-                break  # zeros behind the data set: padding of some writers
+                break  # zeros after the data set: some writers pad with them
             try:
                 tag, element, pos = self.element(pos, end, 0, self.implicit)
             except _LimitReached:
@@ -213,7 +213,7 @@ class _Reader:
         return found
 
     def element(self, pos: int, end: int, depth: int, implicit: bool) -> tuple[int, Element, int]:
-        """The element at ``pos``, and the position behind it."""
+        """The element at ``pos``, and the position after it."""
         if pos + 8 > end:
             raise DicomRefused("truncated: the file ends inside a data element")
         self.count()
@@ -222,7 +222,7 @@ class _Reader:
         vr_bytes = self.buffer[pos + 4 : pos + 6]
         unknown = vr_bytes == b"UN" and not implicit
         if implicit or not (vr_bytes.isalpha() and vr_bytes.isupper()):
-            # An element without a VR in an explicit data set is read as an implicit one, as writers in the wild need.
+            # An element without a VR in an explicit data set is read as an implicit one, as some writers require.
             vr, length, pos = dictionary_vr(tag), self.long_at(self.buffer, pos + 4)[0], pos + 8
         else:
             vr = vr_bytes.decode("ascii")
@@ -317,7 +317,7 @@ class _Reader:
         return found, pos
 
     def skip_fragments(self, pos: int, end: int) -> int:
-        """The position behind encapsulated pixel data (PS3.5 A.4); every fragment must lie within the file."""
+        """The position after encapsulated pixel data (PS3.5 A.4); every fragment must lie within the file."""
         for _ in range(self.limits.fragments):
             if pos + 8 > end:
                 break

@@ -1,4 +1,4 @@
-"""Which image of a study stands for it: the radiograph or CT series to encode, or the reason why there is none."""
+"""Which image represents a study: the radiograph or CT series to encode, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _CT_CLASSES = {
 }
 _SMALLEST_PX = 64
 _MOST_TRIES = 5  # candidates of one kind before giving up
-_WHOLE_COVERAGE = 0.8  # a series this near the longest covers the chest as well as it does
+_WHOLE_COVERAGE = 0.8  # a series at least this share of the longest covers the chest as well
 _SENSIBLE_THICKNESS_MM = (0.9, 2.5)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One radiograph, or one CT series, that may stand for its study."""
+    """One radiograph, or one CT series, that may represent its study."""
 
     kind: ImageKind
     headers: tuple[InstanceHeader, ...]
@@ -100,7 +100,7 @@ def assemble(
 
 
 def _together(reasons: Sequence[RadirError]) -> Skipped:
-    """All of them as one, with how often each occurs.
+    """All reasons as one, with the number of times that each occurs.
 
     Its code is that of the best candidate; a localizer or a capture beside it says less.
     """

@@ -1,4 +1,4 @@
-"""Preamble and file meta information (PS3.10 7.1) for a file that came without them: what we keep is Part 10."""
+"""Preamble and file meta information (PS3.10 7.1) for files that have none, or that of another instance."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from radir_pacs.dicom.header import read_part10
 from radir_pacs.types import HeaderNote, InstanceHeader
 
 IMPLEMENTATION_CLASS_UID = "2.25.98730215539478123064051378402937561048"
-_MISSING = frozenset({HeaderNote.NO_PREAMBLE, HeaderNote.NO_TRANSFER_SYNTAX})
+_WRONG = frozenset({HeaderNote.NO_PREAMBLE, HeaderNote.NO_TRANSFER_SYNTAX, HeaderNote.META_DIFFERS})
 
 
-def is_headless(header: InstanceHeader) -> bool:
-    """Whether the file that ``header`` was read from is no Part-10 file as it stands."""
-    return not _MISSING.isdisjoint(header.notes)
+def needs_head(header: InstanceHeader) -> bool:
+    """Whether the file that ``header`` was read from has no head, or that of another instance."""
+    return not _WRONG.isdisjoint(header.notes)
 
 
 def head_for(header: InstanceHeader, path: Path) -> tuple[bytes, int]:

@@ -149,7 +149,7 @@ def _pixel_count(attributes: Attributes, keyword: str) -> int | None:
 
 
 def _patient_ids(attributes: Attributes) -> list[str]:
-    """Patient ID has one value (PS3.3 C.7.1.1); of a patient with two, some systems write both."""
+    """Patient ID has one value (PS3.3 C.7.1.1); some systems write both ids of a patient who has two."""
     return [str(found) for found in values(attributes, "PatientID")[:_MOST_IDS] if found is not None]
 
 

@@ -18,7 +18,7 @@ from radir_pacs.dicom.elements import NUMBER_VRS, TEXT_VRS, Bulk, Elements, dict
 from radir_pacs.dicom.number_text import LARGEST, number_in
 
 Attributes = dict[str, Any]
-Readable = Mapping[str, Any]  # attributes of others, only read
+Readable = Mapping[str, Any]  # attributes that are only read
 
 _CHARACTER_SET = 0x00080005
 _PIXEL_REPRESENTATION = 0x00280103
@@ -133,7 +133,7 @@ def _text_values(vr: str, value: bytes, sets: CharacterSets) -> list[Any]:
     return [part or None for part in parts]
 
 
-# Dates and times as ACR-NEMA wrote them, 1993.08.22 and 10:11:12.5 (PS3.5 6.2), which are still met.
+# Dates and times as ACR-NEMA wrote them, 1993.08.22 and 10:11:12.5 (PS3.5 6.2), which still occur.
 _OLD_FORMS = {
     "DA": re.compile(r"(\d{4})[.\-/](\d{2})[.\-/](\d{2})\Z"),
     "TM": re.compile(r"(\d{2}):(\d{2})(?::(\d{2}(?:\.\d{1,6})?))?\Z"),
@@ -186,7 +186,7 @@ def _number(found: Any) -> float | None:
 
 
 def _by_tag(attributes: Readable, tag: str) -> list[Any]:
-    """Nothing raises here: what was stored may be of another version, or an item that is no data set."""
+    """Never raises: what was stored may come from another version, or be an item that is no data set."""
     found = attributes.get(tag) if isinstance(attributes, dict) else None
     stored = found.get("Value") if isinstance(found, dict) else None
     return list(stored) if isinstance(stored, list) else []

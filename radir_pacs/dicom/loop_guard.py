@@ -1,4 +1,4 @@
-"""Recognising what we wrote ourselves, so that our own reports never make us work again.
+"""Recognises what we wrote ourselves, so that our own reports never trigger work again.
 
 A PACS hands back what it was given: a report that we returned arrives at our listener as a new instance. The marks
 below stand in every object that we make for a PACS; the object need not have kept its file meta information.
@@ -37,7 +37,7 @@ def is_own_header(header: InstanceHeader) -> bool:
 
 
 def _marks(ds: Dataset) -> Readable:
-    """The attributes that tell, of a data set, as DICOM JSON model."""
+    """The identifying attributes of a data set, in the DICOM JSON model."""
     schemes = [
         {"00080102": _value(item, "CodingSchemeDesignator"), "0008010C": _value(item, "CodingSchemeUID")}
         for item in ds.get("CodingSchemeIdentificationSequence") or ()

@@ -1,4 +1,4 @@
-"""Numbers written as text: DS and IS (PS3.5 6.2), and what is met in their place."""
+"""Numbers written as text: DS and IS (PS3.5 6.2), and what senders write in their place."""
 
 from __future__ import annotations
 

@@ -69,12 +69,12 @@ def syntax_as_compared(file: MappedFile) -> str:
 
 
 def _same(a: MappedFile, one: Elements, b: MappedFile, other: Elements) -> bool:
-    tags = _told(one)
-    return tags == _told(other) and all(same_element(a, one[tag], b, other[tag]) for tag in tags)
+    tags = _tags_with_content(one)
+    return tags == _tags_with_content(other) and all(same_element(a, one[tag], b, other[tag]) for tag in tags)
 
 
-def _told(elements: Elements) -> list[int]:
-    """The tags that carry something: no group lengths, no padding."""
+def _tags_with_content(elements: Elements) -> list[int]:
+    """The tags with content: no group lengths, no padding."""
     return sorted(tag for tag in elements if tag & 0xFFFF and tag != _PADDING)
 
 

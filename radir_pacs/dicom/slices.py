@@ -26,14 +26,14 @@ class Cause(StrEnum):
     """What is wrong with an attribute that a slice needs. The value is how a reason words it."""
 
     MISSING = "is missing"
-    NO_NUMBERS = "has not the numbers it should"
+    UNREADABLE = "cannot be read"
     IMPOSSIBLE = "is impossible"
     OTHER_UNIT = "is not HU"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flaw:
-    """Why an image is no usable slice: ``cause`` is None for one that is no slice at all, such as a localizer."""
+    """Why an image is not a usable slice; ``cause`` is None for what is no slice at all, such as a localizer."""
 
     keyword: str
     cause: Cause | None
@@ -75,12 +75,12 @@ class Plane:
 
 
 def is_localizer(header: InstanceHeader) -> bool:
-    """Whether Image Type says scout (PS3.3 C.8.2.1.1.1)."""
+    """Whether Image Type marks a scout image (PS3.3 C.8.2.1.1.1)."""
     return any(str(word).upper() in _NOT_A_SLICE for word in values(header.attributes, "ImageType") if word)
 
 
 def planes_of(header: InstanceHeader, path: Path) -> list[Plane | Flaw]:
-    """The planes of one instance, each or its flaw; one flaw for scouts and colour pictures."""
+    """The planes of one instance, each usable or named by its flaw; a scout or colour picture is one flaw."""
     if is_localizer(header):
         return [LOCALIZER]
     if is_colour(header) or not header.rows_px or not header.columns_px:
@@ -145,7 +145,7 @@ def _plane(header: InstanceHeader, path: Path, frame: int, sources: Sequence[Rea
 
 def _unread(sources: Sequence[Readable], keyword: str) -> Flaw:
     written = any(values(source, keyword) for source in sources)
-    return Flaw(keyword=keyword, cause=Cause.NO_NUMBERS if written else Cause.MISSING)
+    return Flaw(keyword=keyword, cause=Cause.UNREADABLE if written else Cause.MISSING)
 
 
 def _not_hounsfield(sources: Sequence[Readable]) -> Flaw | None:
@@ -153,7 +153,7 @@ def _not_hounsfield(sources: Sequence[Readable]) -> Flaw | None:
     if _first(sources, "RescaleSlope", 1) is None:
         return _unread(sources, "RescaleSlope")
     if _first(sources, "RescaleIntercept", 1) is None and any(values(each, "RescaleIntercept") for each in sources):
-        return Flaw(keyword="RescaleIntercept", cause=Cause.NO_NUMBERS)
+        return Flaw(keyword="RescaleIntercept", cause=Cause.UNREADABLE)
     if _text(sources, "RescaleType").upper() not in ("", "HU"):
         return Flaw(keyword="RescaleType", cause=Cause.OTHER_UNIT)
     return None

@@ -16,20 +16,12 @@ from dataclasses import dataclass
 from radir_pacs.catalogue import Catalogue, Overtaken, Stored
 from radir_pacs.config import Settings
 from radir_pacs.dicom.correction import Pixels, difference
-from radir_pacs.dicom.file_head import head_for, is_headless
+from radir_pacs.dicom.file_head import head_for, needs_head
 from radir_pacs.dicom.header import header_of, read_header
 from radir_pacs.dicom.loop_guard import is_own_header
 from radir_pacs.dicom.same_content import same_content
 from radir_pacs.dicom.transfer_syntaxes import require_decodable
-from radir_pacs.errors import (
-    Conflict,
-    DicomRefused,
-    Differs,
-    NotFound,
-    RadirError,
-    StorageFailed,
-    TooLarge,
-)
+from radir_pacs.errors import Conflict, DicomRefused, Differs, NotFound, RadirError, StorageFailed, TooLarge
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import BlobStore, IncomingBlob
 from radir_pacs.types import InstanceHeader
@@ -57,7 +49,7 @@ class StoreOutcome:
     study_uid: str = ""
     series_uid: str = ""
     reason: str = ""
-    same: bool = False  # the same content was here already
+    same: bool = False  # the same content was stored already
 
     @property
     def ok(self) -> bool:
@@ -65,7 +57,7 @@ class StoreOutcome:
 
 
 class Intake:
-    """Takes instances into blobs and catalogue."""
+    """Stores instances as blobs and catalogue rows."""
 
     def __init__(self, catalogue: Catalogue, blobs: BlobStore, settings: Settings) -> None:
         self._catalogue, self._blobs, self._settings = catalogue, blobs, settings
@@ -112,8 +104,8 @@ class Intake:
 
     @contextlib.contextmanager
     def _with_head(self, header: InstanceHeader, incoming: IncomingBlob) -> Iterator[IncomingBlob]:
-        """The file as it is kept: with preamble and file meta information, which all who read blobs count on."""
-        if not is_headless(header):
+        """The file as it is kept: with preamble and file meta information, which every reader of blobs relies on."""
+        if not needs_head(header):
             yield incoming
             return
         head, data_set_at = head_for(header, incoming.path)
@@ -125,28 +117,23 @@ class Intake:
             yield whole
 
     def _add(self, header: InstanceHeader, sha256: str, size_bytes: int, source: str) -> Stored:
-        """The catalogue tells the same bytes; what was written anew or corrected is told by its content (P2).
+        """The catalogue recognises the same bytes; what was rewritten or corrected is recognised by its content (P2).
 
         Raises Conflict for other pixels, StorageFailed when the instance changes faster than it can be compared.
         """
+        wakes = not is_own_header(header)  # what we returned to a PACS comes back and must not start us again
         for _ in range(_TRIES):
             try:
                 return self._catalogue.instances.add(
-                    header,
-                    content_sha256=sha256,
-                    size_bytes=size_bytes,
-                    source=source,
-                    wakes=not is_own_header(
-                        header
-                    ),  # what we returned to a PACS comes back and must not start us again
+                    header, content_sha256=sha256, size_bytes=size_bytes, source=source, wakes=wakes
                 )
             except Differs as differs:
                 with contextlib.suppress(Overtaken, NotFound):
                     return self._correct(header, differs.stored_sha256, sha256, size_bytes, source)
-        raise StorageFailed("the instance is stored by others again and again")
+        raise StorageFailed("the instance keeps being stored by others")
 
     def _correct(self, header: InstanceHeader, stored_sha256: str, sha256: str, size_bytes: int, source: str) -> Stored:
-        """The instance stands there with another file: written anew, corrected, or another image.
+        """The instance is stored with another file: rewritten, corrected, or a different image.
 
         Raises Conflict; Overtaken and NotFound when it is another file by now.
         """
@@ -159,7 +146,7 @@ class Intake:
         if found.pixels is Pixels.OTHER:
             raise Conflict("the instance is stored already with other pixels")
         if found.pixels is Pixels.SAME and not found.changed:
-            return Stored.SAME  # compressed anew without loss
+            return Stored.SAME  # recompressed without loss
         mended = found.pixels is Pixels.MENDED
         outcome = self._catalogue.corrections.apply(
             header,
@@ -178,13 +165,13 @@ class Intake:
     def refuse(
         self, error: RadirError, *, source: str, sop_uid: str | None, header: InstanceHeader | None = None
     ) -> StoreOutcome:
-        """Record the refusal and give its outcome; the outcome counts even where it cannot be recorded."""
+        """Record the refusal and give its outcome; the outcome holds even if it cannot be recorded."""
         status = _status(error)
         try:
             self._catalogue.refusals.add(
                 sop_uid=sop_uid, reason=str(error), reason_code=error.reason_code, dimse_status=status, source=source
             )
-        except RadirError as missed:  # as when the catalogue's absence is why we refuse
+        except RadirError as missed:  # for example when we refuse because the catalogue is away
             log.error("refusal not recorded", extra={"sop_uid": sop_uid, "reason": error.code, "error": missed.code})
         return StoreOutcome(
             status=status,

@@ -21,7 +21,7 @@ from .sidebar import judgements, ohif, viewer
 from .sidebar import routes as sidebar
 
 _DICOMWEB = (qido, similar, stow, wado, metadata, rendered, deletion, capabilities)
-_TAKES_INSTANCES = frozenset({"stow.store"})  # routes whose bodies may be large, and come with gzip
+_TAKES_INSTANCES = frozenset({"stow.store"})  # routes whose bodies may be large, or gzipped
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -30,7 +30,7 @@ _HEADERS = {
     "X-Frame-Options": "DENY",
     "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'self'; form-action 'self';"
     " base-uri 'none'; frame-ancestors 'none'",
-    "Cache-Control": "private, no-cache",  # may be kept by the caller, and is asked for again each time
+    "Cache-Control": "private, no-cache",  # the client may keep it, and must revalidate it each time
 }
 
 

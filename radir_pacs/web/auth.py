@@ -9,9 +9,6 @@ DNS rebinding, the Origin check stops cross-site writes, and origins that the se
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 from typing import cast
 from urllib.parse import urlencode, urlsplit
 
@@ -21,6 +18,7 @@ from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import LOOPBACK, Settings
 
 from . import context_rights, cross_origin, error_page
+from .body_guard import gives_one_of
 from .errors import error_response
 from .proxies import public_url
 from .sidebar import ohif
@@ -44,7 +42,7 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue) -> None:
                 return error_response(421, "misdirected_request", "The Host header does not name this service.")
             if settings.web_host not in LOOPBACK:  # cannot start so (config), and would still be refused here
                 return error_response(401, "unauthorized", "A bearer token is needed.")
-        elif _is_open(request.path) or _gives_one_of(tokens):
+        elif _is_open(request.path) or gives_one_of(request.headers.get("Authorization", ""), tokens):
             pass
         elif context_rights.enter(catalogue):
             if not context_rights.may(catalogue):
@@ -73,27 +71,6 @@ def _to_sign_in() -> Response:
 def _is_open(path: str) -> bool:
     program = path.startswith(OPEN_FOLDERS) and not ohif.is_page(path)
     return program or path in OPEN_PATHS or ohif.is_chunk(path)
-
-
-def _gives_one_of(tokens: list[bytes]) -> bool:
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    match scheme.lower():
-        case "bearer":
-            presented = given.strip().encode("utf-8", "replace")
-        case "basic":
-            presented = _basic_password(given.strip())
-        case _:
-            presented = b""
-    matches = [hmac.compare_digest(presented, token) for token in tokens]  # all of them, in constant time
-    return any(matches)
-
-
-def _basic_password(credentials: str) -> bytes:
-    """Empty when they are malformed; no token is."""
-    try:
-        return base64.b64decode(credentials, validate=True).partition(b":")[2]
-    except (binascii.Error, ValueError):
-        return b""
 
 
 def _is_for_a_person() -> bool:

@@ -1,4 +1,4 @@
-"""Content codings (RFC 9110 8.4): answers of text are sent with gzip to who accepts it; bodies with gzip are inflated.
+"""Content codings (RFC 9110 8.4): gzip for text responses to clients that accept it, and for request bodies.
 
 An inflated body is bounded like any other: a small one that grows beyond the limit is refused as too large.
 """
@@ -24,7 +24,7 @@ _XML_PARTS = 'multipart/related; type="application/dicom+xml"'
 
 
 class InflatingStream:
-    """Reads ``source``, a gzip body, inflated; at most ``most_bytes`` in all and a chunk at a time in memory."""
+    """Inflates the gzip body in ``source``: at most ``most_bytes`` in total, one chunk in memory at a time."""
 
     def __init__(self, source: IO[bytes], most_bytes: int) -> None:
         self._source, self._left = source, most_bytes
@@ -38,7 +38,7 @@ class InflatingStream:
                 self._pending = self._source.read(_CHUNK_BYTES)
                 if not self._pending:
                     if not self._inflater.eof:
-                        raise BadInput("the gzip body ends before its end")
+                        raise BadInput("the gzip body is truncated")
                     return b""
             if self._inflater.eof:  # a body may be several gzip members one after another (RFC 1952 2.2)
                 self._inflater = zlib.decompressobj(_GZIP_BITS)
@@ -55,7 +55,7 @@ class InflatingStream:
 
 
 def body_stream(most_bytes: int) -> IO[bytes] | InflatingStream:
-    """The body of the current request, inflated when it is sent with gzip."""
+    """The body of the current request, inflated if it is gzipped."""
     return InflatingStream(request.stream, most_bytes) if _coding() in ("gzip", "x-gzip") else request.stream
 
 
@@ -64,14 +64,14 @@ def _coding() -> str:
 
 
 def install(app: Flask, inflated: frozenset[str]) -> None:
-    """Compress answers, and refuse bodies in a coding that their route does not read; ``inflated``: those that do."""
+    """Compress responses, and refuse request bodies in other codings; ``inflated``: endpoints that read gzip."""
 
     @app.before_request
     def check_coding() -> Response | None:
         known = {"", "identity"} | ({"gzip", "x-gzip"} if request.endpoint in inflated else set())
         if _coding() in known:
             return None
-        response = error_response(415, "unsupported_media_type", "The content coding of the body is not read here.")
+        response = error_response(415, "unsupported_media_type", "This content coding is not supported here.")
         response.headers["Accept-Encoding"] = "gzip" if request.endpoint in inflated else "identity"
         return response
 

@@ -1,7 +1,7 @@
-"""Cross-origin requests (CORS, Fetch 3.2): viewers of listed origins may read and store; without a list nobody may.
+"""Cross-origin requests (CORS, Fetch 3.2): pages of listed origins may read and store; by default none may.
 
-A preflight carries no token, so it is answered before anybody asks for one. Cookies and stored passwords never count:
-no answer allows credentials, so a page must hold a token of its own.
+A preflight carries no token, so it is answered before the token is checked. Cookies and stored passwords are not used:
+no answer allows credentials, so a page must send a token of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _is_open() -> bool:
 
 
 def install(app: Flask, settings: Settings) -> None:
-    """Answer preflights, and add to every answer what a browser must know. Before whatever refuses requests."""
+    """Answer preflights and add the CORS headers. Must be installed before anything that refuses requests."""
 
     @app.before_request
     def preflight() -> Response | None:
@@ -45,7 +45,7 @@ def install(app: Flask, settings: Settings) -> None:
     @app.after_request
     def allow(response: Response) -> Response:
         if settings.cors_origins and _is_open():
-            response.vary.add("Origin")  # a cache must not give one origin's answer to another
+            response.vary.add("Origin")  # a cache must not serve one origin's response to another
             if is_admitted(settings):
                 response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
                 response.headers["Access-Control-Expose-Headers"] = _EXPOSED

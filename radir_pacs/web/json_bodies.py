@@ -1,4 +1,4 @@
-"""JSON that clients send: a small body, and no deeper than the parser bears."""
+"""Limits on JSON request bodies: their size and their nesting."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Provider(DefaultJSONProvider):
 
 
 def install(app: Flask, large: frozenset[str]) -> None:
-    """Bound the bodies of all routes but the ``large`` ones, which bound theirs themselves."""
+    """Bound the request bodies of all endpoints except ``large`` ones, which have bounds of their own."""
     app.json = _Provider(app)
 
     @app.before_request

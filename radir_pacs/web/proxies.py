@@ -1,6 +1,6 @@
-"""The URL at which a client reaches us, also behind a proxy that rewrites it (RFC 7239 and its predecessors).
+"""The URL at which the client reaches us, even behind a reverse proxy (RFC 7239 and its predecessors).
 
-Only proxies that the settings name are believed: anybody can send these headers.
+Only proxies named in the settings are believed: anybody can send these headers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PAIR = re.compile(r'\s*([A-Za-z-]+)=(?:"([^"]*)"|([^",;\s]*))\s*(?:;|\Z)')
 
 
 def public_url(settings: Settings) -> str:
-    """Without a slash at its end: as a trusted proxy says the client wrote it, else as the settings have it."""
+    """The URL as reported by a trusted proxy, else as configured; without a trailing slash."""
     if not (settings.trusted_proxies and has_request_context() and _is_trusted(request.remote_addr, settings)):
         return settings.public_url
     told = _forwarded(settings) or _x_forwarded(settings)
@@ -28,7 +28,7 @@ def public_url(settings: Settings) -> str:
     if scheme not in ("http", "https") and not host:
         return settings.public_url
     own_scheme = settings.public_url.partition("://")[0]
-    host = host or request.host  # a proxy that keeps the Host header need not say it again
+    host = host or request.host  # a proxy that passes the Host header on need not repeat it
     if not _HOST.match(host):
         return settings.public_url
     prefix = request.headers.get("X-Forwarded-Prefix", "").rstrip("/")

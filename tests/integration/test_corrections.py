@@ -328,6 +328,17 @@ def test_a_file_without_preamble_is_kept_as_part_10(
     assert send(whole).same, "the same data set, with a head of its own"
 
 
+def test_the_meta_information_of_another_instance_is_not_kept(
+    catalogue: Catalogue, blobs: BlobStore, send: Send, tmp_path: Path
+) -> None:
+    ds = dcmread(save(image(), tmp_path / "whole.dcm"))
+    ds.file_meta.MediaStorageSOPInstanceUID = "1.9.9"
+    ds.save_as(tmp_path / "other.dcm")
+    assert send((tmp_path / "other.dcm").read_bytes()).ok
+    assert dcmread(stored_file(catalogue, blobs)).file_meta.MediaStorageSOPInstanceUID == "2.25.1.1.1"
+    assert [noted.notes for noted in catalogue.instances.noted()] == [(HeaderNote.META_DIFFERS,)]
+
+
 # Two at once, and crashes
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from radir_pacs.dicom.eligibility import assemble, plan_study
-from radir_pacs.dicom.file_head import head_for, is_headless
+from radir_pacs.dicom.file_head import head_for, needs_head
 from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.limits import DecodeLimits
 from radir_pacs.dicom.pixels import PixelDecoder
@@ -53,7 +53,7 @@ def _headed(path: Path, target: Path) -> Path:
         header = read_header(path)
     except DicomRefused:
         return path
-    if not is_headless(header):
+    if not needs_head(header):
         return path
     head, data_set_at = head_for(header, path)
     target.write_bytes(head + path.read_bytes()[data_set_at:])

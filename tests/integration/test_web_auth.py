@@ -68,7 +68,16 @@ def test_a_link_into_ohif_asks_for_the_password_at_the_root_and_comes_back(serve
     assert (back.status_code, back.headers["Location"]) == (302, link)
     for program in ("/ohif/app-config.js", "/viewer/ohif-extension.js"):
         assert requests.get(web.root + program, allow_redirects=False, timeout=30).status_code in (200, 404)
-    for to in ("https://evil.example/", "//evil.example", "/", "/status", "javascript:alert(1)", "\\\\evil", ""):
+    for to in (
+        "https://evil.example/",
+        "//evil.example",
+        "/",
+        "/status",
+        "javascript:alert(1)",
+        "\\\\evil",
+        "",
+        "/ohif/\r\nX: 1",
+    ):
         lured = requests.get(web.root + "/sign-in", params={"to": to}, auth=("", TOKENS[0]), timeout=30)
         assert code(lured) == (400, "bad_input"), to
 

@@ -14,7 +14,7 @@ from radir_pacs.delivery.query_header import numbers, text
 from radir_pacs.dicom.body_parts import body_part_of
 from radir_pacs.dicom.elements import NUMBER_VRS, TEXT_VRS
 from radir_pacs.dicom.eligibility import plan_study
-from radir_pacs.dicom.file_head import head_for, is_headless
+from radir_pacs.dicom.file_head import head_for, needs_head
 from radir_pacs.dicom.header import header_of, read_header
 from radir_pacs.dicom.loop_guard import is_own_header
 from radir_pacs.dicom.slices import planes_of
@@ -88,7 +88,7 @@ def test_a_sequence_that_is_none_stops_nobody(tmp_path: Path, keyword: str, vr: 
     except DicomRefused:
         assert vr == "SQ"
     else:
-        assert not is_headless(header) and "Value" not in header.attributes[f"{tag:08X}"]
+        assert not needs_head(header) and "Value" not in header.attributes[f"{tag:08X}"]
         all_read(header, path)
 
 

@@ -51,7 +51,7 @@ class MediaType:
 
     @property
     def takes_parts(self) -> bool:
-        """Whether multipart/related is among what this range covers."""
+        """Whether this range covers multipart/related."""
         return self.name in ("multipart/related", "multipart/*", "*/*")
 
 
@@ -95,10 +95,10 @@ def _split(text: str, separator: str) -> list[str]:
 
 
 def parse_accept(text: str) -> list[MediaType]:
-    """The media ranges of an Accept value, best first; none at all means anything.
+    """The media ranges of an Accept value, best first; an empty value means any type.
 
-    A malformed range is passed over: old Java clients send ``*; q=.2`` among good ones. Raises BadInput when no range
-    is well-formed, or when there are too many.
+    Malformed ranges are skipped: old Java clients send ``*; q=.2`` among good ones. Raises BadInput when no range is
+    well-formed, or when there are too many.
     """
     if len(text) > _HEADER_CHARACTERS:
         raise BadInput("the Accept header is too long")
@@ -121,14 +121,14 @@ def parse_accept(text: str) -> list[MediaType]:
 def asked_for() -> list[MediaType]:
     """What the current request accepts; the query parameter wins over the header (PS3.18 8.3.3.1).
 
-    In a query a plus sign that was not escaped arrives as a blank, which no media type has inside.
+    An unescaped plus sign in a query arrives as a space, which no media type contains.
     """
     parameter = ",".join(request.args.getlist("accept"))
     return parse_accept(_DECODED_PLUS.sub("+", parameter) or request.headers.get("Accept", ""))
 
 
 def choose(offers: Sequence[str]) -> tuple[str, MediaType]:
-    """The offer the current request likes best and the range that admits it. Raises NotAcceptable."""
+    """The best offer for the current request, and the media range that admits it. Raises NotAcceptable."""
     for media_range in asked_for():
         for offer in offers:
             if media_range.admits(offer):

@@ -1,4 +1,4 @@
-"""Bulk data that comes beside metadata (PS3.18 8.6.1.2): spooled to one file on the disk, found again by its place."""
+"""Bulk data sent along with metadata (PS3.18 8.6.1.2): spooled to one file and found by their Content-Location."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PIECES_MAX = 50_000
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """One part: where its body stands in the spool, and what it is said to be."""
+    """One part: where its body is in the spool, and its declared media type."""
 
     offset: int
     length: int
@@ -25,14 +25,14 @@ class Piece:
 
 @dataclass(kw_only=True)
 class BulkParts:
-    """The bulk data of one request. Parts of one place belong together, as the frames of an image do."""
+    """The bulk data of one request. Parts with the same location belong together, like the frames of an image."""
 
     spool: IncomingBlob
     places: dict[str, list[Piece]] = field(default_factory=dict)
     pieces: int = 0
 
     def add(self, part: Part) -> None:
-        """Take the body of ``part`` in. Raises BadInput, TooLarge, StorageFailed."""
+        """Spool the body of ``part``. Raises BadInput, TooLarge, StorageFailed."""
         place = _place(part.headers)
         if place is None:
             raise BadInput("a part of bulk data has no Content-Location")
@@ -47,7 +47,7 @@ class BulkParts:
         self.places.setdefault(place, []).append(piece)
 
     def at(self, uri: str) -> Sequence[Piece]:
-        """The parts that ``uri`` names. Raises BadInput when there are none: nothing is fetched from elsewhere."""
+        """The parts at ``uri``. Raises BadInput when there are none: nothing is ever fetched from elsewhere."""
         pieces = self.places.get(uri.strip())
         if not pieces:
             raise BadInput("bulk data that the metadata names is not in the request")

@@ -25,7 +25,7 @@ _RENDERED = ("viewport", "window", "quality")
 _DATASETS = (DICOM_JSON, XML_PARTS)
 _STORED = (DICOM, DICOM_JSON, DICOM_XML)
 
-# Endpoint -> what it takes and gives beyond its path: query parameters, media types of the answer, of the request.
+# Endpoint -> query parameters, media types of the response, media types of the request.
 _DETAILS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "similar.studies": ((*_QIDO, *_SIMILAR), (*_DATASETS, DICOM), ()),
     "similar.similar": ((*_QIDO, *_SIMILAR[1:]), (*_DATASETS, DICOM), ()),
@@ -43,7 +43,7 @@ _DETAILS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = 
 
 @blueprint.route("/", methods=["OPTIONS"], provide_automatic_options=False)
 def describe() -> Response:
-    """What can be asked for, as WADL (PS3.18 8.9)."""
+    """Describe the service as WADL (PS3.18 8.9)."""
     media_type, _ = choose((WADL, "application/xml"))
     return Response(_wadl(), content_type=media_type)
 

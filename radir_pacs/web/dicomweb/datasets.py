@@ -1,4 +1,4 @@
-"""Data sets as an answer: one JSON array, or XML with a part for each (PS3.18 8.7.3), streamed."""
+"""Data sets as a streamed response: one JSON array, or one XML part each (PS3.18 8.7.3)."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .native_xml import MEDIA_TYPE as DICOM_XML
 from .native_xml import to_xml
 
 XML_PARTS = multipart(DICOM_XML)
-OFFERS = (DICOM_JSON, JSON, XML_PARTS, DICOM_XML)  # XML always comes in parts; some clients ask for it without
+OFFERS = (DICOM_JSON, JSON, XML_PARTS, DICOM_XML)  # XML is always sent as parts; some clients ask for the bare type
 
 
 def choose_datasets() -> str:
-    """The form of the answer. Raises NotAcceptable."""
+    """The media type of the response. Raises NotAcceptable."""
     return choose(OFFERS)[0]
 
 
 def datasets_response(made: Iterable[Callable[[], Attributes]], form: str) -> Response:
-    """The data sets in the ``form`` that `choose_datasets` gave; each is made when its turn comes."""
+    """The data sets in the ``form`` that `choose_datasets` returned; each is made when its turn comes."""
     if form in (DICOM_JSON, JSON):
         return Response(stream_with_context(_json(made)), content_type=form)
     parts = (OutgoingPart(content_type=DICOM_XML, body=to_xml(make())) for make in made)

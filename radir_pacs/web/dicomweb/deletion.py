@@ -1,4 +1,4 @@
-"""Deleting a series or an instance. The standard has no such transaction; clients ask for it as they do for a study."""
+"""Deleting a series or an instance. PS3.18 defines no such transaction, but clients expect it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ blueprint = Blueprint("deletion", __name__)
 @blueprint.delete("/studies/<study>/series/<series>")
 @blueprint.delete("/studies/<study>/series/<series>/instances/<instance>")
 def delete_part(study: str, series: str, instance: str | None = None) -> tuple[str, int]:
-    """A series or instance leaves every answer at once, its file follows; its study is encoded from what is left."""
+    """Delete a series or an instance: it leaves every answer at once, and its study is encoded again without it."""
     context = services()
     for sha256 in context.catalogue.studies.delete_part(study, series, instance):
         context.blobs.delete(sha256)

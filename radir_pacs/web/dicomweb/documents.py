@@ -1,7 +1,4 @@
-"""Objects that are read rather than looked at: a structured report as a page or plain text, an encapsulated PDF.
-
-The rendered media types of PS3.18 8.7.4 for documents.
-"""
+"""Rendered documents (PS3.18 8.7.4): a structured report as HTML or plain text, an encapsulated PDF as PDF."""
 
 from __future__ import annotations
 
@@ -20,11 +17,11 @@ from .stored import blob_of
 HTML, PLAIN, PDF = "text/html", "text/plain", "application/pdf"
 _ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
 _STRUCTURED_REPORTS = "1.2.840.10008.5.1.4.1.1.88."
-_NOT_REPORTS = frozenset({_STRUCTURED_REPORTS + "59"})  # Key Object Selection: images, no words
+_NOT_REPORTS = frozenset({_STRUCTURED_REPORTS + "59"})  # Key Object Selection: references, no text
 
 
 def offers_for(instance: StoredInstance) -> tuple[str, ...]:
-    """The media types in which the instance is read, none when it is no document."""
+    """The media types in which the instance can be rendered as a document; empty when it is not a document."""
     if instance.sop_class_uid == _ENCAPSULATED_PDF:
         return (PDF,)
     is_report = instance.sop_class_uid.startswith(_STRUCTURED_REPORTS) and instance.sop_class_uid not in _NOT_REPORTS
@@ -42,7 +39,7 @@ def document_response(instance: StoredInstance) -> Response:
 
 
 def _pdf(instance: StoredInstance) -> Response:
-    """The document as it was encapsulated, without the byte that makes its length even (PS3.3 C.24.2)."""
+    """The document as encapsulated, without the padding byte (PS3.3 C.24.2)."""
     path = blob_of(instance)
     found = find_bulk_data(path, "00420011")
     declared = value(instance.attributes, "EncapsulatedDocumentLength")

@@ -28,7 +28,7 @@ _UNITS_A_YEAR = {"Y": 1.0, "": 1.0, "M": 12.0, "W": 52.1775, "D": 365.2425}
 
 
 def requested(own: frozenset[str] = OWN) -> tuple[Filters, list[str]]:
-    """The filters of the current request, and keywords of matching keys that are none. Raises BadInput."""
+    """The filters of the current request, and the keywords of matching keys that are not filters. Raises BadInput."""
     filters = Filters(
         exclude_same_patient=not parameters.flag(SAME_PATIENT),
         with_report=parameters.flag(WITH_REPORT),

@@ -1,4 +1,4 @@
-"""A Part-10 file from metadata and bulk data (PS3.18 10.5.1.1): Explicit VR Little Endian, pixels as they were sent."""
+"""A Part-10 file made from metadata and bulk data (PS3.18 10.5.1.1): Explicit VR Little Endian, pixels as sent."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _UNDECIDED = frozenset({"OB or OW", "US or OW", "US or SS", "US or SS or OW"})  
 _VRS = _NUMBERS.keys() | _TEXT | _BINARY | _OTHERS | _UNDECIDED
 _FORMS = frozenset({"Value", "BulkDataURI", "InlineBinary"})
 _NOT_KEPT = ("00083002", "FFFCFFFC")  # Available Transfer Syntax UID, Data Set Trailing Padding
-_SIGNATURES = 0xFFFA0000  # from here on; what is written anew does not bear its signature any more
+_SIGNATURES = 0xFFFA0000  # from here on; a rewritten data set no longer matches its signatures
 # Where none is named (PS3.18 tables 8.7.3-2 and 8.7.3-5).
 _DEFAULT_SYNTAX = {
     "image/jpeg": "1.2.840.10008.1.2.4.70",
@@ -50,7 +50,7 @@ _DEFAULT_SYNTAX = {
 def write_instance(attributes: Any, bulk: BulkParts, out: IncomingBlob) -> None:
     """Write the instance that ``attributes``, one data set in the DICOM JSON model, describes into ``out``.
 
-    Raises BadInput, DicomRefused and TooLarge, the last two for what cannot be an instance; StorageFailed.
+    Raises BadInput, DicomRefused, TooLarge, StorageFailed.
     """
     attributes = {tag: found for tag, found in _checked(attributes, 0).items() if tag not in _NOT_KEPT}
     pixels: Sequence[Piece] = ()
@@ -79,18 +79,18 @@ def write_instance(attributes: Any, bulk: BulkParts, out: IncomingBlob) -> None:
 
 
 def _checked(attributes: Any, depth: int) -> Attributes:
-    """``attributes`` when they are in the DICOM JSON model (PS3.18 F.2), tags in upper case. Raises BadInput."""
+    """``attributes``, checked against the DICOM JSON model (PS3.18 F.2), with tags in upper case. Raises BadInput."""
     if depth > _DEPTH:
         raise BadInput("the metadata are nested too deeply")
     if not isinstance(attributes, dict):
-        raise BadInput("the metadata are no data sets in the DICOM JSON model (PS3.18 F.2)")
+        raise BadInput("the metadata are not data sets in the DICOM JSON model (PS3.18 F.2)")
     checked: Attributes = {}
     for tag, found in attributes.items():
         if not _TAG.fullmatch(tag.upper()) or not isinstance(found, dict) or found.get("vr") not in _VRS:
-            raise BadInput("the metadata hold something that is no attribute")
+            raise BadInput("the metadata contain something that is not an attribute")
         forms = _FORMS & found.keys()
         if len(forms) > 1 or not all(_is_well_formed(form, found) for form in forms):
-            raise BadInput(f"the metadata hold a malformed value at {tag.upper()}")
+            raise BadInput(f"the metadata contain a malformed value at {tag.upper()}")
         if found["vr"] == "SQ" and "Value" in found:
             found = {"vr": "SQ", "Value": [_checked(item or {}, depth + 1) for item in found["Value"]]}
         if int(tag[:4], 16) > 0x0002 and int(tag, 16) & 0xFFFF:  # group lengths and file meta are ours to write
@@ -119,14 +119,14 @@ def _value(vr: str, raw: bytes) -> Any:
 
 
 def _syntax_of(pixels: Sequence[Piece]) -> str:
-    """The transfer syntax that bulk data of this media type are in. Raises BadInput."""
+    """The transfer syntax of pixel data of this media type. Raises BadInput."""
     if not pixels:
         return EXPLICIT_LITTLE
     sent_as = pixels[0].media_type
     name = OTHER_NAMES.get(sent_as.name, sent_as.name)
     syntax = sent_as.transfer_syntax or _DEFAULT_SYNTAX.get(name, EXPLICIT_LITTLE)
     if syntax != EXPLICIT_LITTLE and syntax not in MEDIA_OF_SYNTAX:
-        raise BadInput("the pixel data are in a transfer syntax that is not read here")
+        raise BadInput("the transfer syntax of the pixel data is not supported")
     return syntax
 
 
@@ -135,7 +135,7 @@ def _head(ds: Dataset, syntax: str) -> bytes:
     for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
         uid = ds.get(keyword)
         if not isinstance(uid, str) or not is_valid_uid(uid):
-            raise DicomRefused(f"{keyword} is missing or no valid UID")
+            raise DicomRefused(f"{keyword} is missing or not a valid UID")
     for element in [element for element in ds.iterall() if element.tag == 0x00080005]:
         element.value = "ISO_IR 192"
     ds.SpecificCharacterSet = "ISO_IR 192"
@@ -149,7 +149,7 @@ def _head(ds: Dataset, syntax: str) -> bytes:
 
 
 def _pixel_data(pieces: Sequence[Piece], bulk: BulkParts, words: bool, encapsulated: bool) -> Iterator[bytes]:
-    """The Pixel Data element: native (PS3.5 8.2), or each piece as the one fragment of a frame (A.4)."""
+    """The Pixel Data element: native (PS3.5 8.2), or encapsulated with one fragment per frame (A.4)."""
     total = sum(piece.length for piece in pieces)
     if total > 0xFFFFFFFE - 1:
         raise TooLarge("the pixel data are longer than an element may be")

@@ -25,7 +25,7 @@ def json_response(rows: Sequence[Attributes] | Attributes, media_type: str, stat
 
 
 def warn_of_more(response: Response, base_url: str, more: int) -> None:
-    """PS3.18 8.3.4.4: the text and the service are laid down there."""
+    """Say that more results remain, in the words that PS3.18 8.3.4.4 prescribes."""
     if more > 0:
         warn(response, base_url, f"There are {more} additional results that can be requested")
 

@@ -1,4 +1,4 @@
-"""Headers of instances, and the large values that they point at (PS3.18 10.4.1.1.2, 10.4.1.1.5)."""
+"""Headers of instances, and the large values they refer to (PS3.18 10.4.1.1.2, 10.4.1.1.5)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def metadata_of_instance(study: str, series: str, instance: str) -> Response:
 
 @blueprint.get("/studies/<study>/series/<series>/instances/<instance>/bulkdata/<path:where>")
 def bulk_data(study: str, series: str, instance: str, where: str) -> Response:
-    """A large value that metadata points at; of pixel data, one part for each frame."""
+    """A large value that metadata refers to; pixel data come as one part per frame (WADO-RS)."""
     stored = instance_at(study, series, instance)
     if where.upper() == PIXEL_DATA:
         numbers = list(range(1, stored.frames + 1))
@@ -68,7 +68,7 @@ def bulk_data(study: str, series: str, instance: str, where: str) -> Response:
 
 
 def _octets(body: Body) -> Response:
-    """The value alone, or the one range of it that the request names (RFC 9110 14)."""
+    """The value, or the single range of it that the request asks for (RFC 9110 14)."""
     size = size_of(body)
     first, end, status = 0, size, 200
     if request.range is not None and (found := request.range.range_for_length(size)) is not None:
@@ -87,7 +87,7 @@ def _octets(body: Body) -> Response:
 
 
 def _metadata(instances: Sequence[StoredInstance], form: str) -> Response:
-    """The ETag changes with any of the instances; a request that names it is answered 304."""
+    """The ETag changes with any of the instances."""
     named = [__version__, services().base_url, form, *(i.sop_uid + i.content_sha256 for i in instances)]
     etag = hashlib.sha256("\0".join(named).encode()).hexdigest()[:32]
     asked = Response(content_type=form)
@@ -103,7 +103,7 @@ def _metadata(instances: Sequence[StoredInstance], form: str) -> Response:
 
 
 def _header(instance: StoredInstance) -> Attributes:
-    """Every attribute, text said to be UTF-8 (PS3.18 F.2), values that stand elsewhere with the URI of theirs."""
+    """Every attribute, with UTF-8 as its character set (PS3.18 F.2) and URIs for values that are left out."""
     bulk_data_url = f"{url_of(instance)}/bulkdata/"
     attributes = placed(_utf8(_complete(instance)), lambda where: bulk_data_url + where)
     attributes[_CHARACTER_SET] = _UTF8
@@ -112,10 +112,10 @@ def _header(instance: StoredInstance) -> Attributes:
 
 
 def _complete(instance: StoredInstance) -> Mapping[str, Any]:
-    """The header that the catalogue holds; from the file where that one is cut short.
+    """The header in the catalogue, or the one in the file when that of the catalogue is incomplete.
 
-    It names no bulk data when it was stored by an earlier release, and no functional groups beyond the limits of
-    storing. A file that cannot be read takes nothing away from what is known.
+    It is incomplete when an earlier release stored it, without URIs of bulk data, or when the functional groups were
+    larger than the limits for storing. A file that cannot be read takes nothing away from what is known.
     """
     kept = instance.attributes
     is_whole = instance.rows_px and _PIXELS & kept.keys() and (instance.frames == 1 or _PER_FRAME_GROUPS in kept)
@@ -128,7 +128,7 @@ def _complete(instance: StoredInstance) -> Mapping[str, Any]:
 
 
 def _utf8(attributes: Mapping[str, Any]) -> Attributes:
-    """``attributes`` with the character set that they have in JSON and XML, in sequence items as well."""
+    """``attributes`` with UTF-8 as Specific Character Set, in sequence items as well."""
     made: Attributes = {}
     for tag, found in attributes.items():
         if tag == _CHARACTER_SET:

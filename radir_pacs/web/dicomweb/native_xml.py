@@ -49,7 +49,7 @@ def _fill(parent: ET.Element, attributes: Mapping[str, Any]) -> None:
 
 
 def _creator(tag: str, attributes: Mapping[str, Any]) -> str | None:
-    """Who reserved the block of a private attribute (PS3.5 7.8.1)."""
+    """The private creator of a private attribute (PS3.5 7.8.1)."""
     if tag[3] not in "13579BDF" or tag[4:6] == "00":
         return None
     values = attributes.get(f"{tag[:4]}00{tag[4:6]}", {}).get("Value", ())
@@ -75,7 +75,7 @@ def _clean(text: str) -> str:
 
 
 class _Builder(ET.TreeBuilder):
-    """Builds no document type, so no entity, and nothing deeper than a data set may be."""
+    """Refuses document types, hence entities, and excessive nesting."""
 
     depth = 0
 
@@ -100,7 +100,7 @@ def from_xml(text: bytes) -> Attributes:
     except (ET.ParseError, LookupError, ValueError) as error:
         raise BadInput("the XML is malformed") from error
     if _local(root) != "NativeDicomModel":
-        raise BadInput("the XML is no NativeDicomModel (PS3.19 A.1)")
+        raise BadInput("the XML is not a NativeDicomModel (PS3.19 A.1)")
     return _attributes(root)
 
 
@@ -141,10 +141,10 @@ def _attribute(element: ET.Element, vr: str) -> Attributes:
 
 
 def _number(element: ET.Element, at: int) -> int:
-    """The place of a value; values that are empty may be left out before it."""
+    """The position of a value; empty values before it may be left out."""
     text = element.get("number", str(at))
     if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= 100_000:
-        raise BadInput("the XML numbers a value wrongly")
+        raise BadInput("the XML has a value with a malformed number attribute")
     return int(text[:9])
 
 
@@ -163,5 +163,5 @@ def _from_text(vr: str, text: str) -> str | int | float | None:
         if vr in _DECIMAL:
             return float(text)
     except ValueError:
-        raise BadInput(f"the XML has a value of VR {vr} that is no number") from None
+        raise BadInput(f"the XML has a value of VR {vr} that is not a number") from None
     return text or None

@@ -20,7 +20,7 @@ OFFSET_MAX = 1_000_000_000
 
 _TAG = re.compile(r"[0-9A-Fa-f]{8}\Z")
 _PATH_STEPS = 8
-_LIST_VRS = frozenset({"UI", "CS"})  # alternatives; PS3.4 C.2.2.2.2 knows them for UIDs only
+_LIST_VRS = frozenset({"UI", "CS"})  # a list gives alternatives; PS3.4 C.2.2.2.2 defines this for UIDs only
 _UNMATCHABLE = frozenset({"SQ", "OB", "OD", "OF", "OL", "OV", "OW", "UN", "AT"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -34,7 +34,7 @@ class Key:
 
 
 def key_of(name: str) -> Key | None:
-    """The attribute that ``name`` means — tag, keyword, or a dotted path of them; None when it means none."""
+    """The attribute that ``name`` identifies: a tag, a keyword or a dotted path of them. None when there is none."""
     steps = name.split(".")
     if len(steps) > _PATH_STEPS:
         return None
@@ -54,13 +54,13 @@ def key_of(name: str) -> Key | None:
 
 
 def check_size() -> None:
-    """Refuse a query string that is out of all proportion, before it is taken apart any further."""
+    """Refuse a query string with far too many parameters before it is parsed any further."""
     if request.query_string.count(b"&") >= PARAMETERS_MAX:
         raise BadInput(f"more than {PARAMETERS_MAX} query parameters")
 
 
 def matches(own: frozenset[str]) -> tuple[Match, ...]:
-    """The matching keys of the request; ``own`` names the parameters that are none. Raises BadInput."""
+    """The matching keys of the request; ``own`` names the parameters that are not keys. Raises BadInput."""
     return tuple(_matches(own))
 
 
@@ -84,7 +84,7 @@ def _values(name: str, key: Key, text: str) -> list[str]:
         raise BadInput(f"the value of {name} is too long")
     if _CONTROL.search(text):
         raise BadInput(f"the value of {name} has control characters")
-    text = unicodedata.normalize("NFC", text)  # some systems type letters and accents apart
+    text = unicodedata.normalize("NFC", text)  # some systems send accents as separate characters
     pieces = re.split(r"[\\,]", text) if key.vr in _LIST_VRS else [text]
     return [piece.strip() for piece in pieces if piece.strip()]
 
@@ -93,12 +93,12 @@ def included() -> tuple[frozenset[str], bool]:
     """The tags that includefield asks for, and whether it asks for all."""
     names = [name.strip() for text in request.args.getlist("includefield") for name in text.split(",")]
     keys = (key_of(name) for name in names if name != "all")
-    tags = {name.upper() for name in names if _TAG.match(name)}  # private ones, which no dictionary knows, as well
+    tags = {name.upper() for name in names if _TAG.match(name)}  # includes private tags, which no dictionary lists
     return frozenset(tags | {key.path[0] for key in keys if key is not None}), "all" in names
 
 
 def one(name: str) -> str | None:
-    """The single value of a parameter of ours. Raises BadInput when it is repeated."""
+    """The single value of a parameter, None when absent. Raises BadInput when it is repeated."""
     given = request.args.getlist(name)
     if len(given) > 1:
         raise BadInput(f"{name} is given more than once")
@@ -106,7 +106,7 @@ def one(name: str) -> str | None:
 
 
 def count(name: str, default: int, *, low: int = 0, high: int) -> int:
-    """A whole number from ``low`` on; above ``high`` it is cut to it."""
+    """A whole number of at least ``low``; greater ones are reduced to ``high``. Raises BadInput."""
     text = one(name)
     if text is None:
         return default

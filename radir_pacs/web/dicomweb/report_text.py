@@ -1,4 +1,4 @@
-"""A structured report as lines to read: the content tree from the top down (PS3.3 C.17.3)."""
+"""A structured report as lines of text: its content tree in document order (PS3.3 C.17.3)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COORDINATES = frozenset({"SCOORD", "SCOORD3D", "TCOORD"})
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One content item: how deep it stands (0 is the document's title), its concept name and its value."""
+    """One content item: its depth (0 is the document title), concept name and value."""
 
     depth: int
     name: str
@@ -30,7 +30,7 @@ class Line:
 
 
 def report_lines(attributes: Readable) -> Iterator[Line]:
-    """The items of the content tree in their order."""
+    """The items of the content tree in document order."""
     return _lines(attributes, 0)
 
 
@@ -65,7 +65,7 @@ def _value(item: Readable) -> str:
 
 
 def person_name(found: Any) -> str:
-    """A name as it is read: family name first, its groups one after another."""
+    """A person name for display: family name first, component groups separated by slashes."""
     if not isinstance(found, Mapping):
         return ""
     groups = (str(found.get(group, "")) for group in ("Alphabetic", "Ideographic", "Phonetic"))

@@ -1,4 +1,4 @@
-"""What a series or instance row always has (PS3.18 tables 10.6.3-4, 10.6.3-5), and the level of an attribute."""
+"""The attributes of every series and instance row (PS3.18 tables 10.6.3-4, 10.6.3-5), and the level of an attribute."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .json_model import Attributes, element
 
 _FROM_SERIES_HEADER = ("00080201", "00400244", "00400245", "00400275")  # time zone, procedure step start, request
 _FROM_INSTANCE_HEADER = ("00080201", "00280100")  # time zone, bits allocated
-FROM_HEADER = frozenset((*_FROM_SERIES_HEADER, *_FROM_INSTANCE_HEADER))  # what rows take from stored headers anyway
+FROM_HEADER = frozenset((*_FROM_SERIES_HEADER, *_FROM_INSTANCE_HEADER))  # what rows always take from the stored header
 
 # Attributes of the patient and study modules (PS3.3 C.7.1, C.7.2): what may stand in a study's row.
 _STUDY_KEYWORDS = """

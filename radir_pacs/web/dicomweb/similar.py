@@ -1,4 +1,4 @@
-"""The similar-case query: study rows or the structured report, by what the request accepts.
+"""The similar-case query: study rows or the structured report, depending on what the request accepts.
 
 ``GET studies/{study}/similar?anatomy=…`` and, the QIDO way, ``GET studies?similarto={study}&anatomy=…``. POST stores
 the report in the study, where WADO finds it.
@@ -60,7 +60,7 @@ def similar(study: str) -> Response:
 
 @blueprint.post("/studies/<study>/similar")
 def store_similar(study: str) -> Response:
-    """The same, and the report is stored in the study."""
+    """Like GET, and store the report in the study."""
     return _answer(study, store=True)
 
 

@@ -32,19 +32,19 @@ blueprint = Blueprint("stow", __name__)
 
 SOURCE = "stow"
 PARTS_MAX = 20_000
-METADATA_BYTES = 32 << 20  # of one request; it is held in memory
+METADATA_BYTES = 8 << 20  # of one request; in memory it takes some twenty times as much
 _CHUNK_BYTES = 256 * 1024
 _COMMENT_CHARACTERS = 64  # LO
 _METADATA = frozenset({DICOM_JSON, JSON, DICOM_XML})
 
-# Failure Reason (PS3.18 table 10.5.3-1, PS3.3 C.14): C-STORE statuses as they are, save those of our own.
+# Failure Reason (PS3.18 table 10.5.3-1, PS3.3 C.14): C-STORE statuses, except for our own.
 _PROCESSING_FAILURE, _DUPLICATE = 0x0110, 0x0111
 
 
 @blueprint.post("/studies")
 @blueprint.post("/studies/<study>")
 def store(study: str | None = None) -> Response:
-    """Store instances, with the study in the path of that study only (STOW-RS)."""
+    """Store instances; with a study in the path, only instances of that study (STOW-RS)."""
     media_type, _ = choose((DICOM_JSON, JSON, DICOM_XML))
     sent = parse_media_type(request.headers.get("Content-Type", "") or "a/b")
     body = body_stream(services().settings.max_request_mib << 20)
@@ -83,7 +83,7 @@ def _store_all(parts: Iterator[Part], study: str | None) -> list[StoreOutcome]:
     except BrokenMultipart as error:
         if not outcomes:
             raise
-        # What came before is stored and is said to be; the sender must not lose sight of the rest.
+        # What came before is stored and reported so; the sender must also learn that the rest is missing.
         outcomes.append(services().intake.refuse(error, source=SOURCE, sop_uid=None))
     if not outcomes:
         raise BadInput("the request has no instance in it")
@@ -124,18 +124,18 @@ def _keep(incoming: IncomingBlob, study: str | None) -> StoreOutcome:
 
 
 def _named(outcome: StoreOutcome, incoming: IncomingBlob) -> StoreOutcome:
-    """A failure with both UIDs, as far as the file tells them: a sender finds out by these what was not kept."""
+    """A failure with both UIDs, as far as the file reveals them: the sender needs them to find what was not stored."""
     if outcome.sop_uid and outcome.sop_class_uid:
         return outcome
     try:
         sop_class_uid, sop_uid = announced_uids(incoming.path)
-    except (OSError, ValueError):  # nothing of it is there any more
+    except (OSError, ValueError):  # the file is already gone
         return outcome
     return replace(outcome, sop_class_uid=outcome.sop_class_uid or sop_class_uid, sop_uid=outcome.sop_uid or sop_uid)
 
 
 def _store_metadata(parts: Iterator[Part], study: str | None) -> list[StoreOutcome]:
-    """One outcome for each data set. Nothing is stored before the whole body is there: bulk data come last.
+    """One outcome for each data set. Nothing is stored until the whole body has arrived, since bulk data come last.
 
     Raises BadInput, BrokenMultipart, TooLarge, StorageFailed.
     """
@@ -234,7 +234,7 @@ def _response_module(outcomes: list[StoreOutcome], study: str | None) -> Attribu
 
 
 def _failure(outcome: StoreOutcome) -> Attributes:
-    """Failure Reason, and Error Comment: the same for people (PS3.7 C.1), as C-STORE would say it."""
+    """Failure Reason, and the same in words as the Error Comment of a C-STORE response (PS3.7 C.1)."""
     return {
         "00000902": element("LO", outcome.reason[:_COMMENT_CHARACTERS]),
         "00081197": element("US", _reason(outcome)),

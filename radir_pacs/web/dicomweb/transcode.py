@@ -1,4 +1,4 @@
-"""A stored instance as Explicit VR Little Endian, the syntax that a client gets if it names none (PS3.18 8.7.3.5.2).
+"""A stored instance as Explicit VR Little Endian, the syntax sent to a client that names none (PS3.18 8.7.3.5.2).
 
 The file passed the bounded reader when it came in, so its structure is bounded; its pixels go to the decoding child.
 """

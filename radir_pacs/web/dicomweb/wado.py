@@ -76,7 +76,7 @@ def _accepted_syntaxes() -> list[str]:
 def _syntax_for(instance: StoredInstance, accepted: Sequence[str]) -> str | None:
     """The transfer syntax in which ``instance`` is answered, None when there is none.
 
-    What no client of the web need read is answered only by name: PS3.18 8.7.3.5.2 rules it out.
+    Implicit VR and big endian, which PS3.18 8.7.3.5.2 rules out, are sent only when asked for by UID.
     """
     stored = instance.transfer_syntax_uid
     for syntax in accepted:
@@ -120,8 +120,8 @@ def _undamaged(answered: Sequence[tuple[StoredInstance, str]]) -> Iterator[Outgo
 
 
 def _made_in_turn(answered: Sequence[tuple[StoredInstance, str]]) -> Iterator[OutgoingPart]:
-    """Parts that must be decoded, one at a time. One that cannot be comes as it is stored, and says so: nothing that
-    is stored takes the rest of its study away."""
+    """Parts that are decoded one at a time. One that cannot be decoded is sent as stored, and labelled so: a damaged
+    instance must not take the rest of its study away."""
     for instance, syntax in answered:
         try:
             yield instance_part(instance, syntax)

@@ -1,4 +1,4 @@
-"""WADO-URI (PS3.18 chapter 9): one instance by the parameters of a query, for clients from before WADO-RS."""
+"""WADO-URI (PS3.18 chapter 9): one instance by query parameters, for clients that predate WADO-RS."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ from .wado import single_instance
 blueprint = Blueprint("wado_uri", __name__)
 
 _NUMBER = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,9})?\Z")
-_UNSUPPORTED = ("anonymize", "presentationUID", "annotation")  # to leave them out would answer something else
+_UNSUPPORTED = (
+    "anonymize",
+    "presentationUID",
+    "annotation",
+)  # ignoring them would return the wrong thing
 
 
 @blueprint.get("/wado")
 def retrieve() -> Response:
-    """One instance as an image, a document or a DICOM object, by the parameters of its query (WADO-URI)."""
+    """One instance as an image, a document or a DICOM object (WADO-URI)."""
     if parameters.one("requestType") != "WADO":
         raise BadInput("requestType is WADO")
     for name in _UNSUPPORTED:
@@ -47,7 +51,7 @@ def retrieve() -> Response:
 
 
 def _stored() -> StoredInstance:
-    """The instance that is named. Its study and series may be left out, as many clients do, but must not be wrong."""
+    """The instance asked for. Study and series may be left out, as many clients do, but must not be wrong."""
     uids = {name: parameters.one(name) for name in ("studyUID", "seriesUID", "objectUID")}
     for name, uid in uids.items():
         if uid is None and name == "objectUID":
@@ -61,7 +65,7 @@ def _stored() -> StoredInstance:
 
 
 def _offers(stored: StoredInstance) -> tuple[str, ...]:
-    """Best first: what PS3.18 9.1 gives to a request that names no content type."""
+    """The media types available, the default of PS3.18 9.1 first."""
     if documents := offers_for(stored):
         return (*documents, DICOM)
     if not stored.rows_px:
@@ -70,7 +74,7 @@ def _offers(stored: StoredInstance) -> tuple[str, ...]:
 
 
 def _offer(offers: tuple[str, ...], asked: str) -> str:
-    """The best offer that the content types asked for cover. ``image/jpg`` is no media type and often meant."""
+    """The best offer among the content types asked for; ``image/jpg``, a common mistake, means JPEG."""
     for media_range in parse_accept(asked.replace(" ", "+").replace(",+", ",").replace("image/jpg", JPEG)):
         for offer in offers:
             if media_range.admits(offer):
@@ -79,7 +83,7 @@ def _offer(offers: tuple[str, ...], asked: str) -> str:
 
 
 def _say_as_wado_rs(stored: StoredInstance, offer: str) -> None:
-    """Put the current request into the words of WADO-RS (PS3.18 8.3.5), which everything behind it reads."""
+    """Replace the query by the equivalent parameters of WADO-RS (PS3.18 8.3.5), which the renderer reads."""
     said = {"accept": offer}
     if viewport := _viewport(stored):
         said["viewport"] = viewport

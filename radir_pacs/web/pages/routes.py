@@ -64,7 +64,7 @@ def start() -> Response:
 def sign_in() -> Response:
     """Whoever comes here has given a token; the browser goes on to ``to``, a page of OHIF."""
     to = parameters.one("to") or ""
-    if not ohif.is_page(to.partition("?")[0]):
+    if not to.isprintable() or not ohif.is_page(to.partition("?")[0]):
         raise BadInput("to is not a page of OHIF")
     response = make_response(redirect(to))
     response.headers["Cache-Control"] = "no-store"
