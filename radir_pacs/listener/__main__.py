@@ -38,9 +38,7 @@ def main() -> int:
                 stop.set()  # a process that no longer listens must not report itself as up
 
         threading.Thread(target=serve, name="accept", daemon=True).start()
-        with process_heartbeat(
-            catalogue.processes.all, name, detail=f"{settings.listener_host}:{settings.listener_port}"
-        ):
+        with process_heartbeat(catalogue.processes, name, detail=f"{settings.listener_host}:{settings.listener_port}"):
             stop.wait()
             server.shutdown()
     return 0
