@@ -18,6 +18,7 @@ from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError
 
 QUEUE = "radir"
+TRANSFER_QUEUE = "radir_transfer"  # what waits for other machines must not hold up the network
 VISIBILITY_S = 3600  # longer than the longest job: a message is not handed out twice while its reader lives
 _POLL_S = 0.1
 
@@ -59,18 +60,19 @@ def make_app(settings: Settings, catalogue: Catalogue) -> Celery:
     return app
 
 
-def serve(app: Celery, hostname: str) -> None:
-    """Work in this process until SIGTERM or SIGINT, which let the task in hand end first.
+def serve(app: Celery, hostname: str, *, queue: str = QUEUE, threads: int = 1) -> None:
+    """Work in this process until SIGTERM or SIGINT, which let the tasks in hand end first.
 
-    Solo pool: a forked child could not use CUDA, and whoever wants more workers starts more processes.
+    One task at a time, in the main thread: a forked child could not use CUDA, and whoever wants more workers starts
+    more processes. ``threads`` are for tasks that wait for other machines.
     """
     signals.setup_logging.connect(_leave_logging_alone)
     warnings.filterwarnings("ignore", category=SecurityWarning)  # root in a container; messages are JSON numbers
     worker = app.Worker(
         hostname=hostname,
-        pool="solo",
-        concurrency=1,
-        queues=[QUEUE],
+        pool="solo" if threads == 1 else "threads",
+        concurrency=threads,
+        queues=[queue],
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,

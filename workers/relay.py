@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from radir_pacs.catalogue import Catalogue, PartitionSize
 from radir_pacs.config import Settings
@@ -17,7 +17,9 @@ from radir_pacs.errors import RadirError, StorageFailed
 from radir_pacs.index import collect, collect_models, partition_folder, should_merge
 from radir_pacs.reports import PARSER
 from radir_pacs.storage.blobs import SWEEP_PARTS, BlobStore
-from radir_pacs.types import ImageKind
+from radir_pacs.types import ImageKind, JobKind
+
+from .app import QUEUE, TRANSFER_QUEUE
 
 log = logging.getLogger(__name__)
 
@@ -29,18 +31,20 @@ KEEP_GONE_S = 30 * 86_400.0  # deletions, for a process that was suspended meanw
 KEEP_SILENT_S = 86_400.0
 KEEP_REFUSALS_S = 90 * 86_400.0
 MOST_REFUSALS = 100_000
+_WORK = (JobKind.ENCODE, JobKind.INDEX, JobKind.REPORT)
+_SENDING = (JobKind.SEND, JobKind.COMMITMENT)
 FORGET_S = 86_400.0  # deleted vectors leave the index files within this time, even where a merge is not worth it yet
 
 
 class Relay:
-    """``ring``: sends the broker message for a job id; raises when the broker cannot be reached."""
+    """``ring``: sends the broker message for a job id to a queue; raises when the broker cannot be reached."""
 
     def __init__(
         self,
         catalogue: Catalogue,
         blobs: BlobStore,
         settings: Settings,
-        ring: Callable[[int], None],
+        ring: Callable[[int, str], None],
         clock_s: Callable[[], float] = time.monotonic,
         now_s: Callable[[], float] = time.time,
     ) -> None:
@@ -84,11 +88,18 @@ class Relay:
         self._ring_pending()
 
     def _ring_pending(self) -> None:
-        limit = max(16, 4 * self._settings.worker_processes)
+        """Each queue has a limit of its own, so that none fills the broker, and no pull takes the last thread."""
+        catalogue, settings = self._catalogue, self._settings
+        self._ring_all(catalogue.jobs.to_ring(max(16, 4 * settings.worker_processes), kinds=_WORK), QUEUE)
+        pulls = catalogue.jobs.to_ring(settings.transfer_threads - 1, kinds=(JobKind.PULL,), with_running=True)
+        self._ring_all(pulls, TRANSFER_QUEUE)
+        self._ring_all(catalogue.jobs.to_ring(16, kinds=_SENDING), TRANSFER_QUEUE)
+
+    def _ring_all(self, job_ids: Sequence[int], queue: str) -> None:
         rung = []
         try:
-            for job_id in self._catalogue.jobs.to_ring(limit):
-                self._ring(job_id)
+            for job_id in job_ids:
+                self._ring(job_id, queue)
                 rung.append(job_id)
         finally:
             if rung:

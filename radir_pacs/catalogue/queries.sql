@@ -337,6 +337,10 @@ SELECT * FROM instance
 WHERE study_uid = %(study_uid)s AND (%(series_uid)s::text IS NULL OR series_uid = %(series_uid)s::text)
 ORDER BY series_uid, instance_number NULLS LAST, sop_uid;
 
+-- name: sop_uids_of
+-- The SOP Instance UIDs held of a study: what a sender compares with what it sent.
+SELECT sop_uid FROM instance WHERE study_uid = %(study_uid)s ORDER BY sop_uid;
+
 -- name: headers_of
 -- What the instances of a study said of themselves when they came, as far as it is kept in columns.
 SELECT i.*, e.modality, e.series_number, e.series_description, e.body_part, s.patient_key, s.patient_id,
@@ -763,18 +767,19 @@ SELECT id FROM job WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s
 FOR UPDATE;
 
 -- name: to_ring
--- Pending jobs whose bell was not rung, or so long ago that it was lost. At most "limit" stay rung and unclaimed, so
--- that a long queue does not fill the broker.
+-- Pending jobs of these kinds whose bell was not rung, or so long ago that it was lost. At most "limit" stay rung and
+-- unclaimed, so that a long queue does not fill the broker; where running ones count too, no more are under way at all.
 SELECT id FROM job
-WHERE state = 'PENDING'
+WHERE state = 'PENDING' AND kind = ANY(%(kinds)s::text[])
     AND (run_after <= now() OR run_after > now() + make_interval(secs => %(longest_backoff_s)s::float8))
     AND (rung_at IS NULL
         OR rung_at NOT BETWEEN now() - make_interval(secs => %(ring_again_s)s::float8) AND now() + make_interval(secs => %(ring_again_s)s::float8))
 ORDER BY CASE WHEN run_after > now() THEN '-infinity' ELSE run_after END, id
 LIMIT greatest(0, %(limit)s - (
-    SELECT count(*) FROM job WHERE state = 'PENDING'
-        AND rung_at BETWEEN now() - make_interval(secs => %(ring_again_s)s::float8)
-            AND now() + make_interval(secs => %(ring_again_s)s::float8)));
+    SELECT count(*) FROM job WHERE kind = ANY(%(kinds)s::text[]) AND (
+        (state = 'PENDING' AND rung_at BETWEEN now() - make_interval(secs => %(ring_again_s)s::float8)
+            AND now() + make_interval(secs => %(ring_again_s)s::float8))
+        OR (%(with_running)s::boolean AND state = 'RUNNING'))));
 
 -- name: rung
 -- The broker has the message. A job that was claimed since needs no mark.
@@ -791,15 +796,25 @@ WHERE state = 'FAILED' AND kind <> 'encode'
     AND NOT EXISTS (SELECT FROM job AS later WHERE later.kind = j.kind AND later.key = j.key AND later.id > j.id)
 ORDER BY id DESC LIMIT %(limit)s;
 
+-- name: retried_jobs
+-- Jobs whose last attempt failed and that are tried again. Those of studies show in their study.
+SELECT kind, key, error, reason_code, changed_at AS at FROM job
+WHERE state IN ('PENDING', 'RUNNING') AND kind <> 'encode' AND reason_code IS NOT NULL
+ORDER BY id DESC LIMIT %(limit)s;
+
 -- name: retry_failed_jobs
 -- What failed for good and nobody asked for again is tried once more.
 INSERT INTO job (kind, key, max_attempts)
-SELECT j.kind, j.key, %(max_attempts)s::integer FROM job AS j
+SELECT j.kind, j.key, j.max_attempts FROM job AS j
 WHERE j.state = 'FAILED' AND j.kind <> 'encode'
     AND (%(reason_code)s::text IS NULL OR j.reason_code = %(reason_code)s::text)
     AND NOT EXISTS (SELECT FROM job AS later WHERE later.kind = j.kind AND later.key = j.key AND later.id > j.id)
 ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO NOTHING
 RETURNING key;
+
+-- name: job_progress
+-- How a job goes, for who asked for it.
+SELECT id, kind, key, state, attempt, max_attempts, reason_code, error AS message, changed_at FROM job WHERE id = %(id)s;
 
 -- name: prune_jobs
 -- Jobs that ended long ago.

@@ -80,13 +80,28 @@ class DamagedInstance:
 
 @dataclass(frozen=True, kw_only=True)
 class FailedJob:
-    """A job that failed for good, other than an encode job, whose study tells."""
+    """A job whose last attempt failed, other than an encode job, whose study tells."""
 
     kind: JobKind
     key: str
     error: str
     reason_code: ReasonCode
     at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobProgress:
+    """How a job goes. ``reason_code`` is a `ReasonCode` of its last failure, ``message`` words that or its result."""
+
+    id: int
+    kind: JobKind
+    key: str
+    state: JobState
+    attempt: int
+    max_attempts: int
+    reason_code: str | None
+    message: str | None
+    changed_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,6 +66,7 @@ class Supervisor:
             self.children.append(_Child(name, ["radir_pacs.listener", "--name", name]))
         self.children.append(_Child("web", ["radir_pacs.web"]))
         self.children.append(_Child("relay", ["radir_workers", "relay", "--name", "relay"]))
+        self.children.append(_Child("transfer", ["radir_workers", "transfer", "--name", "transfer"]))
         for number in range(s.worker_processes):
             name = _numbered("worker", number, s.worker_processes)
             self.children.append(_Child(name, ["radir_workers", "worker", "--name", name]))
@@ -192,6 +193,7 @@ class Supervisor:
                 "host": self.settings.listener_host,
                 "port": self.settings.listener_port,
             },
+            "web": f"http://{self.settings.web_host}:{self.settings.web_port}",
             "database": database,
             "processes": [
                 {

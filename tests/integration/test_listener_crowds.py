@@ -16,7 +16,8 @@ from pynetdicom.association import Association
 from pynetdicom.sop_class import DigitalXRayImageStorageForPresentation, Verification
 
 from radir_pacs.catalogue import Catalogue
-from radir_pacs.delivery.send import Destination, send_files
+from radir_pacs.delivery.destination import Destination
+from radir_pacs.delivery.send import send_files
 from radir_pacs.listener import admission
 from radir_pacs.storage.blobs import BlobStore
 from tests.association_requests import APPLICATION, CLASS, CT, LENGTH, answer, context, item, receive, request

@@ -10,6 +10,7 @@ import pytest
 import requests
 from werkzeug.routing import Rule
 
+from radir_pacs.types import JobKind
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web, part10
 from tests.integration.test_web_similar import archive, uid
@@ -58,6 +59,17 @@ def test_its_own_study_is_read_whole(guarded: Web) -> None:
         assert answer.status_code == 200, path
     assert requests.get(f"{guarded.root}/api/studies/{OWN}", cookies=cookies, timeout=30).status_code == 200
     assert requests.get(f"{guarded.root}/api/regions?study={OWN}", cookies=cookies, timeout=30).status_code == 200
+
+
+def test_how_a_job_of_its_study_goes_is_told(guarded: Web) -> None:
+    """The sidebar saves a report as a job and watches it."""
+    cookies = link(guarded)
+    own, other = (guarded.catalogue.jobs.enqueue(JobKind.PULL, study) for study in (OWN, OTHER))
+
+    def status(study: str, job: int) -> int:
+        return requests.get(f"{guarded.root}/api/studies/{study}/jobs/{job}", cookies=cookies, timeout=30).status_code
+
+    assert [status(OWN, own), status(OWN, other), status(OTHER, other)] == [200, 404, 403]
 
 
 def test_searches_see_no_other_study(guarded: Web) -> None:

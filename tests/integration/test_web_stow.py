@@ -231,6 +231,13 @@ def test_what_is_no_multipart_of_instances_is_a_clear_error(
     assert set(answer.json()["error"]) >= {"code", "message"}
 
 
+def test_countless_tiny_parts_are_refused(web: Web) -> None:
+    part = b"--x\r\nContent-Type: application/dicom+json\r\n\r\n[]\r\n"
+    headers = {"Content-Type": 'multipart/related; type="application/dicom+json"; boundary=x'}
+    answer = requests.post(web.base + "/studies", part * 10_001 + b"--x--\r\n", headers=headers, timeout=60)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_many_parts")
+
+
 def test_what_came_whole_before_the_body_broke_is_reported(web: Web) -> None:
     ds = radiograph()
     body = b"--limit\r\n\r\n" + part10(ds) + b"\r\n--limit\r\n\r\n" + part10(radiograph())[:400]

@@ -15,7 +15,7 @@ import { answerNotices } from './notices.js';
  * @property {(found: Case) => Promise<string>} copy
  * @property {(found: Case, verdict: 'UP' | 'DOWN' | '', reason: string) => Promise<void>} judge
  * @property {() => void} more
- * @property {() => Promise<string>} save resolves to what happened, in words
+ * @property {(show: (words: string) => boolean) => Promise<string>} save resolves to what happened, in words
  */
 
 export class Answer {
@@ -124,7 +124,10 @@ export class Answer {
   async save(button, said) {
     button.disabled = true;
     said.textContent = this.say('saving');
-    said.textContent = await this.actions.save();
+    said.textContent = await this.actions.save((words) => {
+      said.textContent = words;
+      return said.isConnected;
+    });
     button.disabled = false;
   }
 
