@@ -15,7 +15,7 @@ from radir_pacs.catalogue import StoredInstance
 from radir_pacs.dicom.bulk_data import PIXEL_DATA, Span, find_bulk_data, placed
 from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.limits import MIB, ReadLimits
-from radir_pacs.errors import DicomRefused, NotFound
+from radir_pacs.errors import RadirError
 from radir_pacs.web.services import services
 
 from .accept import OCTETS, choose, multipart
@@ -123,7 +123,7 @@ def _complete(instance: StoredInstance) -> Mapping[str, Any]:
         return kept
     try:
         return read_header(blob_of(instance), _LIMITS).attributes
-    except (DicomRefused, NotFound, OSError):
+    except (RadirError, OSError):
         return kept
 
 
