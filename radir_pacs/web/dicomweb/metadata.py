@@ -105,7 +105,7 @@ def _metadata(instances: Sequence[StoredInstance], form: str) -> Response:
 def _header(instance: StoredInstance) -> Attributes:
     """Every attribute, with UTF-8 as its character set (PS3.18 F.2) and URIs for values that are left out."""
     bulk_data_url = f"{url_of(instance)}/bulkdata/"
-    attributes = placed(_utf8(_complete(instance)), lambda where: bulk_data_url + where)
+    attributes = _utf8(placed(_complete(instance), lambda where: bulk_data_url + where))
     attributes[_CHARACTER_SET] = _UTF8
     attributes["00083002"] = {"vr": "UI", "Value": [instance.transfer_syntax_uid]}  # Available Transfer Syntax UID
     return ascending(attributes)
@@ -134,7 +134,7 @@ def _utf8(attributes: Mapping[str, Any]) -> Attributes:
         if tag == _CHARACTER_SET:
             made[tag] = _UTF8
         elif found.get("vr") == "SQ" and "Value" in found:
-            made[tag] = {**found, "Value": [_utf8(item or {}) for item in found["Value"]]}
+            made[tag] = {**found, "Value": [_utf8(item) for item in found["Value"]]}
         else:
             made[tag] = found
     return made
