@@ -193,6 +193,17 @@ def test_what_grows_without_bound_is_413_and_damage_is_told(serve: Callable[...,
         assert answer.status_code == 409 and "gzip" in answer.text
 
 
+def test_what_came_whole_before_the_gzip_body_broke_is_reported(web: Web) -> None:
+    one, two = radiograph(), radiograph()
+    parts = b"".join(b"--x\r\n\r\n%s\r\n" % part10(ds) for ds in (one, two)) + b"--x--\r\n"
+    headers = {"Content-Type": "multipart/related; boundary=x", "Content-Encoding": "gzip"}
+    packed = gzip.compress(parts[: len(part10(one)) + 40]) + gzip.compress(parts[len(part10(one)) + 40 :])[:-20]
+    answer = requests.post(web.base + "/studies", packed, headers=headers, timeout=30)
+    assert answer.status_code == 202
+    assert answer.json()[STORED]["Value"][0]["00081155"]["Value"] == [one.SOPInstanceUID]
+    assert "gzip" in answer.text
+
+
 def test_one_instance_may_be_the_whole_body(web: Web) -> None:
     ds = radiograph()
     web.store(ds)
