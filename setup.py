@@ -61,6 +61,7 @@ setup(
         "pylibjpeg-openjpeg>=2",
         "pyjpegls>=1.5",  # pixel decoders
         "rich>=13",  # tables and progress bars
+        "striprtf>=0.0.29",  # reports that come as RTF
     ],
     extras_require={
         "redis": ["redis>=5"],  # a Redis broker instead of pgmq

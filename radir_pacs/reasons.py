@@ -40,7 +40,7 @@ class ReasonCode(StrEnum):
     # An instance that was refused
     UNREADABLE = "UNREADABLE"  # no DICOM, or not safely read
     MISMATCH = "MISMATCH"  # not what the message or the path announced
-    CONFLICT = "CONFLICT"  # stored already with other content
+    CONFLICT = "CONFLICT"  # stored already with other pixels, or in another series
     TOO_LARGE = "TOO_LARGE"
     OUT_OF_RESOURCES = "OUT_OF_RESOURCES"
     REFUSED_PEER = "REFUSED_PEER"  # an association that was not accepted or was aborted

@@ -314,12 +314,17 @@ class CatalogueStudy:
 
 @dataclass(frozen=True, kw_only=True)
 class FindingNote:
-    """A finding of a report at a region, as it explains a similar case."""
+    """A finding of a report at a region, as it explains a similar case; ``concept`` is a key of the lexicon."""
 
     concept: str
     region: str
     polarity: str
     severity: str | None = None
+
+    @property
+    def words(self) -> str:
+        """The concept for people: "no pleural effusion"."""
+        return ("no " if self.polarity == "absent" else "") + self.concept.replace("_", " ")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The Celery application: a bell in whichever broker is set, pgmq in the catalogue's own Postgres by default.
+"""The Celery application. Its broker only rings: by default pgmq in the catalogue's own Postgres.
 
 A message carries a job id and nothing else. It is acknowledged before the work begins: the job row, its lease and the
 relay bring work back when a worker dies, so no broker's redelivery, early or hours late, matters.
@@ -46,7 +46,7 @@ def make_app(settings: Settings, catalogue: Catalogue) -> Celery:
     app.conf.update(
         broker_transport_options=options,
         broker_connection_retry_on_startup=True,
-        broker_heartbeat=0,  # a solo worker answers none while it works
+        broker_heartbeat=0,  # a solo worker cannot answer one while it works
         task_default_queue=QUEUE,
         task_ignore_result=True,
         task_serializer="json",

@@ -16,7 +16,7 @@ from radir_pacs.errors import LeaseLost, NotFound
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import Job, JobKind, JobState
 
-RING_AGAIN_S = 30.0  # a bell not answered for so long is taken for lost
+RING_AGAIN_S = 30.0  # a message that nobody answered for this long counts as lost
 BACKOFF_S = 2.0  # doubles with each attempt
 LONGEST_BACKOFF_S = 300.0
 KILLED_ATTEMPTS = 8  # about five minutes: a machine short of memory takes longer to recover than a study to fail
@@ -30,7 +30,7 @@ class Jobs(Part):
             return enqueue(connection, kind, key, max_attempts or self._settings.job_max_attempts)
 
     def claim(self, job_id: int, worker: str) -> Job | None:
-        """Lease a pending job for ``job_lease_s``; None when it is not to be had (taken, ended, not yet due)."""
+        """Lease a pending job for ``job_lease_s``; None when it is taken, ended or not yet due."""
         with self._database.transaction() as connection:
             row = run(
                 connection,
@@ -43,7 +43,7 @@ class Jobs(Part):
         return None if row is None else job_of(row)
 
     def next_study_to_encode(self) -> str | None:
-        """The study whose encode job is probably claimed next, by whomever; a guess that holds nothing."""
+        """The study whose encode job will probably be claimed next, by any worker. A guess: nothing is reserved."""
         with self._database.transaction() as connection:
             row = run(connection, "next_study_to_encode", longest_backoff_s=LONGEST_BACKOFF_S).fetchone()
         return None if row is None else str(row["key"])
@@ -70,7 +70,7 @@ class Jobs(Part):
             return _fail(connection, job, error, reason_code, retry)
 
     def sweep(self) -> int:
-        """Take jobs from holders that went silent; returns how many."""
+        """Take jobs from workers whose lease is over; returns how many."""
         lease = {"lease_s": self._settings.job_lease_s}
         with self._database.transaction() as connection:
             expired = [job_of(row) for row in run(connection, "expired", lease, limit=SWEEP_LIMIT).fetchall()]
@@ -102,7 +102,7 @@ class Jobs(Part):
             return [row["id"] for row in run(connection, "to_ring", values | asked).fetchall()]
 
     def rung(self, ids: Sequence[int]) -> None:
-        """The broker took messages for these jobs. Marked after sending: a crash between rings twice, never not."""
+        """The broker took messages for these jobs. Said after sending, so a crash in between rings twice."""
         with self._database.transaction() as connection:
             run(connection, "rung", ids=list(ids))
 

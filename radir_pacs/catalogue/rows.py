@@ -242,6 +242,7 @@ class ReportRow:
     findings: Any  # as mining wrote them, None: not mined yet
     parser: str | None
     received_at: datetime
+    unread_language: str | None = None  # the text's, where it is one that mining does not read (ISO 639-1)
 
 
 class Received(StrEnum):
@@ -299,5 +300,6 @@ class Overview:
     studies: Mapping[StudyState, int]
     jobs: tuple[JobCount, ...]
     encodings: Mapping[str, int]  # by model id
+    unread_reports: Mapping[str, int]  # by language (ISO 639-1): they have no findings
     refusals_last_day: int
     oldest_open_job_s: float | None

@@ -34,10 +34,10 @@ _STATES = (StudyState.QUARANTINED, StudyState.SKIPPED)
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "problems",
-        help="what was not encoded, refused, damaged or failed, and why; retry and drop",
-        description="Lists studies that were not encoded, instances that were refused, files that are damaged and jobs"
-        " that failed, each with a reason code. 'retry' encodes studies and runs failed jobs again; 'drop' leaves"
-        " quarantined studies as they are and takes them off the list.",
+        help="what was not encoded, refused, corrected, damaged or failed, and why; retry and drop",
+        description="Lists studies that were not encoded, instances that were refused, corrected or odd, damaged files"
+        " and jobs that failed, each with a reason code. 'retry' encodes studies and runs failed jobs again; 'drop'"
+        " leaves quarantined studies as they are and takes them off the list.",
     )
     parser.add_argument("action", nargs="?", choices=("retry", "drop"), help="without it: the list")
     parser.add_argument("study", nargs="?", help="Study Instance UID")

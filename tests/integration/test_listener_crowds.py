@@ -83,7 +83,7 @@ def test_idle_associations_give_way(listen: Listen, monkeypatch: pytest.MonkeyPa
     peer = listen(listener_max_associations=4)
     with coming_again(peer.port, 10, request()):
         for _ in range(10):
-            wait_for(lambda: answer(peer.port, request()) == "accepted", 5)
+            wait_for(lambda: answer(peer.port, request()) == "accepted", 20)
 
 
 def test_an_address_cannot_hold_every_slot(listen: Listen) -> None:

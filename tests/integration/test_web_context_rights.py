@@ -14,6 +14,7 @@ from radir_pacs.types import JobKind
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web, part10
 from tests.integration.test_web_similar import archive, uid
+from tests.integration.test_web_wado import path_of
 
 SERVICE = "the-token-of-the-pacs"
 SIGNED_IN = {"Authorization": f"Bearer {SERVICE}"}
@@ -100,6 +101,30 @@ def test_pictures_of_cases_open_when_they_were_answered(guarded: Web) -> None:
     assert requests.get(f"{guarded.base}/studies/{uid(5)}/rendered", cookies=cookies, timeout=30).status_code == 403
     another = link(guarded)
     assert requests.get(picture, cookies=another, timeout=30).status_code == 403, "tokens open nothing for each other"
+
+
+def test_reports_of_other_cases_stay_closed(guarded: Web) -> None:
+    """A picture names nobody; a rendered report names its patient."""
+    cookies = link(guarded)
+    made = {}
+    for study, patient in ((OWN, "P0"), (OTHER, "P1")):
+        made[study] = radiograph(
+            StudyInstanceUID=study,
+            PatientID=patient,
+            SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11",
+            Modality="SR",
+        )
+        for keyword in ("PixelData", "Rows", "Columns"):
+            delattr(made[study], keyword)
+        headers = SIGNED_IN | {"Content-Type": "application/dicom"}
+        sent = requests.post(f"{guarded.base}/studies", part10(made[study]), headers=headers, timeout=30)
+        assert sent.status_code == 200
+    requests.get(f"{guarded.root}/api/studies/{OWN}/similar", QUESTION, cookies=cookies, timeout=30)
+    for study, status in ((OWN, 200), (OTHER, 403)):
+        answer = requests.get(f"{guarded.base}{path_of(made[study])}/rendered", cookies=cookies, timeout=30)
+        assert answer.status_code == status, study
+    by_query = {"requestType": "WADO", "objectUID": made[OTHER].SOPInstanceUID}
+    assert requests.get(f"{guarded.root}/wado", by_query, cookies=cookies, timeout=30).status_code == 403
 
 
 def test_nothing_is_stored_or_deleted(guarded: Web) -> None:

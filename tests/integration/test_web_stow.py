@@ -136,7 +136,7 @@ def test_a_failure_names_both_uids_and_says_why(web: Web, make: Callable[[], byt
 def test_a_client_reads_the_failures(web: Web) -> None:
     ds = radiograph()
     post(web, part10(ds))
-    ds.PixelData = bytes(len(ds.PixelData))  # another header would be a correction
+    ds.PixelData = bytes(len(ds.PixelData))
     answer = Dataset.from_json(post(web, part10(ds), part10(radiograph())).json())
     (failed,) = answer.FailedSOPSequence
     assert (failed.ReferencedSOPInstanceUID, failed.FailureReason) == (ds.SOPInstanceUID, 0x0111)
@@ -191,6 +191,17 @@ def test_what_grows_without_bound_is_413_and_damage_is_told(serve: Callable[...,
     for damaged in (b"no gzip", good[:-9], good[:50]):
         answer = requests.post(web.base + "/studies", damaged, headers=headers, timeout=30)
         assert answer.status_code == 409 and "gzip" in answer.text
+
+
+def test_what_came_whole_before_the_gzip_body_broke_is_reported(web: Web) -> None:
+    one, two = radiograph(), radiograph()
+    parts = b"".join(b"--x\r\n\r\n%s\r\n" % part10(ds) for ds in (one, two)) + b"--x--\r\n"
+    headers = {"Content-Type": "multipart/related; boundary=x", "Content-Encoding": "gzip"}
+    packed = gzip.compress(parts[: len(part10(one)) + 40]) + gzip.compress(parts[len(part10(one)) + 40 :])[:-20]
+    answer = requests.post(web.base + "/studies", packed, headers=headers, timeout=30)
+    assert answer.status_code == 202
+    assert answer.json()[STORED]["Value"][0]["00081155"]["Value"] == [one.SOPInstanceUID]
+    assert "gzip" in answer.text
 
 
 def test_one_instance_may_be_the_whole_body(web: Web) -> None:

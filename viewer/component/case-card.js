@@ -95,6 +95,10 @@ export class CaseCard {
       this.excerptBox.replaceChildren(h('p', { class: 'quiet' }, this.say('no_report')));
       return;
     }
+    if (excerpt.text === '') {
+      this.excerptBox.replaceChildren(h('p', { class: 'quiet' }, this.say('report_silent')));
+      return;
+    }
     this.excerptBox.replaceChildren(h('blockquote', { 'aria-label': this.say('excerpt') }, marked(excerpt, this.say)));
   }
 

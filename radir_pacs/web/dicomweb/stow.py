@@ -72,12 +72,12 @@ def _chunks(stream: Source) -> Iterator[bytes]:
 
 
 def _store_all(parts: Iterator[Part], study: str | None) -> list[StoreOutcome]:
-    """One outcome a part. Raises BrokenMultipart when the body breaks before any part is whole, TooManyParts."""
+    """One outcome per part. Raises BadInput when the body breaks before any part is complete."""
     outcomes: list[StoreOutcome] = []
     try:
         for part in parts:
             outcomes.append(_store_one(part, study))
-    except BrokenMultipart as error:
+    except BadInput as error:  # a broken or damaged body, or too much of it
         if not outcomes:
             raise
         # What came before is stored and reported so; the sender must also learn that the rest is missing.

@@ -153,12 +153,7 @@ def _notes(case: SimilarCase) -> tuple[list[str], list[str]]:
 
 
 def _words(notes: Iterable[FindingNote]) -> list[str]:
-    written = (
-        ("no " if note.polarity == "absent" else "")
-        + note.concept.replace("_", " ")
-        + (f" ({note.severity})" if note.severity else "")
-        for note in notes
-    )
+    written = (note.words + (f" ({note.severity})" if note.severity else "") for note in notes)
     return list(dict.fromkeys(written))
 
 

@@ -39,22 +39,27 @@ def case_row(case: SimilarCase, answer: SimilarCaseList, asking: CatalogueStudy)
 
 
 def excerpt_row(case: SimilarCase, answer: SimilarCaseList) -> dict[str, Any] | None:
-    """What the newest report of the case says of the region; None where reports are not shown."""
+    """What the reports of the case say of the region: the newest that says what the notes say, else the newest.
+
+    None where reports are not shown; a text of None where there is no report, an empty one where it says nothing there.
+    """
     context = services()
     if "report" not in context.settings.sidebar_shows:
         return None
     reports = context.catalogue.reports.of_study(case.study.study_uid)
     if not reports:
         return {"text": None, "marks": []}
-    newest = reports[-1]
-    findings = findings_from_json(newest.findings or [])
-    found: Excerpt = excerpt(
-        newest.body,
-        findings,
-        answer.region_answered.key,
-        shared=case.shared,
-        contradicting=case.contradicting,
-    )
+    told: list[Excerpt] = [
+        excerpt(
+            report.body,
+            findings_from_json(report.findings or []),
+            answer.region_answered.key,
+            shared=case.shared,
+            contradicting=case.contradicting,
+        )
+        for report in reversed(reports)
+    ]
+    found = next((one for one in told if one.marks), None) or next((one for one in told if one.text), told[0])
     marks = [{"start": mark.start, "end": mark.end, "mark": mark.mark} for mark in found.marks]
     return {"text": found.text, "marks": marks}
 

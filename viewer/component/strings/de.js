@@ -72,6 +72,7 @@ export const de = {
   absent: 'kein {concept}',
   excerpt: 'Aus dem Bericht',
   no_report: 'Kein Bericht',
+  report_silent: 'Der Bericht sagt nichts zu dieser Region',
   report_not_shown: 'Berichte werden hier nicht gezeigt',
   open: 'Daneben öffnen',
   open_label: 'Fall {rank} neben der aktuellen Studie öffnen',

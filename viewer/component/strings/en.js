@@ -69,6 +69,7 @@ export const en = {
   absent: 'no {concept}',
   excerpt: 'From its report',
   no_report: 'No report',
+  report_silent: 'Its report says nothing of this region',
   report_not_shown: 'Reports are not shown here',
   open: 'Open beside',
   open_label: 'Open case {rank} beside the current study',
