@@ -118,6 +118,25 @@ def test_a_click_on_the_chest_picks_the_region_there(page: Page, archive: Archiv
     expect(chosen(page)).not_to_have_text(first)
 
 
+@pytest.mark.parametrize("at", [(0.78, 0.6), (0.2, 0.3), (0.5, 0.7), (0.5, 0.2), (0.25, 0.75), (0.8, 0.35)])
+@pytest.mark.parametrize("before", ["chest", "left_lower_lobe", "heart"])
+def test_the_first_click_chooses_what_was_named_under_the_pointer(
+    page: Page, archive: Archive, at: tuple[float, float], before: str
+) -> None:
+    open_sidebar(page, archive.sidebar(anatomy=before))
+    page.get_by_role("button", name="Picture").click()
+    box = page.get_by_role("img", name="Chest, seen from the front").bounding_box()
+    assert box is not None
+    x, y = box["x"] + at[0] * box["width"], box["y"] + at[1] * box["height"]
+    page.mouse.move(x, y)
+    named = page.locator("figcaption").inner_text()
+    page.mouse.click(x, y)
+    expect(chosen(page)).to_have_text(named)
+    page.mouse.click(x + 1, y + 1)  # a hand is not steady
+    expect(chosen(page)).not_to_have_text(named)
+    expect(page.locator("figcaption")).to_have_text(chosen(page).inner_text())
+
+
 def test_the_hierarchy_lists_every_region(page: Page, archive: Archive) -> None:
     open_sidebar(page, archive.sidebar())
     page.get_by_text("All regions").click()
