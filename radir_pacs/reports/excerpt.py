@@ -45,13 +45,34 @@ def excerpt(
     contradicting: Iterable[FindingNote] = (),
 ) -> Excerpt:
     """What ``body`` says of the notes; where there is none, of the region (a key), of anything; else its beginning."""
-    marked = {
-        **_spans(findings, region, tuple(contradicting), Mark.CONTRADICTING),
-        **_spans(findings, region, tuple(shared), Mark.SHARED),
-    }
+    marked = _marked(findings, region, shared, contradicting)
     told = [finding for finding in findings if finding.span in marked]
     told = told or [f for f in findings if _meets(f, region)] or [f for f in findings if f.asserted]
     return _cut(body, sorted({finding.sentence for finding in told}) or [_beginning(body)], marked)
+
+
+def whole_report(
+    body: str,
+    findings: Sequence[Finding],
+    region: str,
+    *,
+    shared: Iterable[FindingNote] = (),
+    contradicting: Iterable[FindingNote] = (),
+) -> Excerpt:
+    """All of ``body``, with the words that ``excerpt`` marks."""
+    marked = _marked(findings, region, shared, contradicting)
+    marks = (Marked(start=start, end=end, mark=mark) for (start, end), mark in sorted(marked.items()))
+    return Excerpt(text=body, marks=tuple(marks))
+
+
+def _marked(
+    findings: Sequence[Finding], region: str, shared: Iterable[FindingNote], contradicting: Iterable[FindingNote]
+) -> dict[Span, Mark]:
+    """Where ``findings`` say what the notes say; what is shared counts over what contradicts."""
+    return {
+        **_spans(findings, region, tuple(contradicting), Mark.CONTRADICTING),
+        **_spans(findings, region, tuple(shared), Mark.SHARED),
+    }
 
 
 def _spans(findings: Sequence[Finding], region: str, notes: tuple[FindingNote, ...], mark: Mark) -> dict[Span, Mark]:

@@ -18,6 +18,7 @@ from . import (
     errors,
     health,
     judgements,
+    language,
     ohif,
     pages,
     parameters,
@@ -67,6 +68,7 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
     )
     access_log.install(app)
     errors.install(app)
+    language.install(app)
     auth.install(app, settings, catalogue)
     paths.install(app)
     app.before_request(parameters.check_size)

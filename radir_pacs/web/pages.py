@@ -1,4 +1,4 @@
-"""A few plain pages: where things are, and an answer with its pictures. No script; the real viewer is another part."""
+"""A few plain pages without script: the list of studies, a study, an answer with its pictures, the addresses."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from radir_pacs.catalogue import Catalogue
 from radir_pacs.catalogue.qido import Match, QidoLevel, QidoQuery
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput
-from radir_pacs.types import CatalogueStudy, FindingNote, ImageKind, Region, SimilarCase, StudyState
+from radir_pacs.types import CatalogueStudy, FindingNote, SimilarCase, StudyState
 
-from . import filters, ohif, parameters, viewer
+from . import filters, language, ohif, parameters, viewer
+from .cases import asked_place, place_of, shown_of
 from .references import reference_in, resolve
 from .region_choice import choices
 from .rendered import THUMBNAIL_PX
-from .representative import modality_of
 from .services import BASE, services
 from .similar import query_of
-from .state_words import STATE_WORDS
 
 blueprint = Blueprint("pages", __name__, template_folder="templates", static_folder="static", static_url_path="/static")
 
@@ -34,40 +33,55 @@ _WHICH_STUDY = frozenset({"study", "StudyInstanceUID"})
 _ASKED_ANEW = _WHICH_STUDY | {"anatomy", "offset"}
 _PICTURE_PX = 2 * THUMBNAIL_PX
 _FORM = f"accept=image/png&viewport={_PICTURE_PX},{_PICTURE_PX}"
-_LUNG_WINDOW = "&window=-600,1500,linear"
-_OF_LUNGS = frozenset({"lungs", "airways", "pleura", "left_hemithorax", "right_hemithorax"})
 
 
 @blueprint.get("/")
 def start() -> Response:
-    """Where things are: the newest studies, or with ``?find=…`` those of an accession number, patient id or date.
+    """The newest studies, or with ``?find=…`` those of an accession number, patient ID or date.
 
-    An anonymous reference finds its study too, for who may see this page by right and not by a sidebar's context.
+    An anonymous reference finds its study too, for those who may see this page by right and not by a sidebar's context.
+    Patients are named as ``sidebar_shows`` allows, under the same condition.
     """
     catalogue = services().catalogue
     text = (parameters.one("find") or "").strip()
     if len(text) > _FIND_CHARACTERS or not text.isprintable():
-        raise BadInput("this is no accession number, patient id, date or reference")
+        raise BadInput("this is no accession number, patient ID, date or reference")
     return _page(
         "start.html",
         counts=catalogue.overview().studies,
         studies=_found(catalogue, text),
         find=text,
         most=_NEWEST,
-        states=STATE_WORDS,
+        states=StudyState,
         ready=_READY,
+        named="patient" in services().settings.sidebar_shows and not viewer.holds_context(catalogue),
+        ohif=ohif.is_installed(services().settings),
     )
+
+
+@blueprint.get("/developers")
+def developers() -> Response:
+    """The addresses of this service, for those who write programs."""
+    return _page("developers.html")
 
 
 @blueprint.get("/sign-in")
 def sign_in() -> Response:
-    """Whoever comes here has given a token; the browser goes on to ``to``, a page of OHIF."""
+    """Whoever arrives here has given a token; the browser goes on to ``to``, a page of OHIF."""
     to = parameters.one("to") or ""
     if not ohif.is_page(to.partition("?")[0]):
         raise BadInput("to is not a page of OHIF")
     response = make_response(redirect(to))
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+@blueprint.app_template_filter("person_name")
+def person_name(name: str | None) -> str:
+    """A person name (PS3.5 6.2.1.2) as people write it: family name, then the rest."""
+    family, *rest = (name or "").split("=")[0].split("^")
+    given = " ".join(part for part in rest if part)
+    return f"{family}, {given}" if given else family
 
 
 def _found(catalogue: Catalogue, text: str) -> list[CatalogueStudy]:
@@ -99,48 +113,52 @@ def study(study: str) -> Response:
         study=found,
         picture=f"{BASE}/studies/{study}/rendered?{_FORM}",
         ready=found.state in _READY,
-        meaning=STATE_WORDS[found.state],
         ohif=ohif.is_installed(services().settings),
-        choices=choices(services().catalogue, study),
+        **_asking(study),
         chosen=anatomy.ROOT,
     )
 
 
 @blueprint.get("/similar")
 def similar() -> Response:
-    """``/similar?StudyInstanceUID=…&anatomy=…``: the query image and the cases like it; takes the query's filters."""
+    """``/similar?StudyInstanceUID=…&anatomy=…``: the query's picture and the cases like it; takes its filters."""
     study_uid = parameters.one("study") or parameters.one("StudyInstanceUID") or ""
     if not is_valid_uid(study_uid):
         raise BadInput("StudyInstanceUID is not a UID (PS3.5 9.1)")
-    query, notes = query_of(study_uid, own=filters.OWN | _WHICH_STUDY)
-    catalogue = services().catalogue
+    query, notices = query_of(study_uid, own=filters.OWN | _WHICH_STUDY)
     answer = services().searcher.similar(query)
-    image = catalogue.instance(answer.query_sop_uid)
-    kind = ImageKind.CT if modality_of(image) == "CT" else ImageKind.CXR
-    form = _FORM + (_LUNG_WINDOW if kind is ImageKind.CT and _is_of_lungs(answer.region_answered) else "")
+    spoken = language.current()
     return _page(
         "similar.html",
         answer=answer,
         study=query,
-        notes=[*notes, *answer.warnings],
-        query_picture=_picture(study_uid, answer.query_series_uid, answer.query_sop_uid, form),
+        notices=[spoken.notice(notice) for notice in (*notices, *answer.notices)],
+        query_picture=shown_of(study_uid, answer.query_series_uid, answer.query_sop_uid, asked_place(answer)),
         cases=[
-            (case, _picture(case.study.study_uid, case.series_uid, case.sop_uid, form), *_notes(case))
+            (
+                case,
+                shown_of(case.study.study_uid, case.series_uid, case.sop_uid, place_of(case, answer)),
+                *_notes(case),
+            )
             for case in answer.cases
         ],
-        outline=" ".join(f"{x:g},{y:g}" for x, y in anatomy.outline(answer.region_answered.key, kind)),
-        choices=choices(catalogue, study_uid),
+        offers=[] if answer.cases else services().searcher.nearest(query),
+        form=_FORM,
+        **_asking(study_uid),
         chosen=query.region,
         kept=[pair for pair in request.args.items(multi=True) if pair[0] not in _ASKED_ANEW],
+        kept_without_finding={
+            name: values for name, values in request.args.lists() if name not in _ASKED_ANEW | {filters.FINDING}
+        },
     )
 
 
-def _is_of_lungs(region: Region) -> bool:
-    return not _OF_LUNGS.isdisjoint((region.key, *(above.key for above in anatomy.ancestors(region.key))))
-
-
-def _picture(study_uid: str, series_uid: str, sop_uid: str, form: str) -> str:
-    return f"{BASE}/studies/{study_uid}/series/{series_uid}/instances/{sop_uid}/rendered?{form}"
+def _asking(study_uid: str) -> dict[str, object]:
+    """What the forms offer: regions to choose, and names of regions and findings to type, in the reader's language."""
+    spoken, groups = language.current(), choices(services().catalogue, study_uid)
+    names = [spoken.region(region.key) for _, regions in groups for region in regions]
+    names += [spoken.finding(key) for key in language.offered_findings()]
+    return {"choices": groups, "offered": names}
 
 
 def _notes(case: SimilarCase) -> tuple[list[str], list[str]]:
@@ -149,12 +167,12 @@ def _notes(case: SimilarCase) -> tuple[list[str], list[str]]:
 
 
 def _words(notes: Iterable[FindingNote]) -> list[str]:
-    written = (
-        ("no " if note.polarity == "absent" else "")
-        + note.concept.replace("_", " ")
-        + (f" ({note.severity})" if note.severity else "")
-        for note in notes
-    )
+    spoken = language.current()
+    written = []
+    for note in notes:
+        finding = spoken.finding(note.concept.replace(" ", "_"))
+        said = spoken.say("denied", finding=finding) if note.polarity == "absent" else finding
+        written.append(said + (f" ({spoken.severity(note.severity)})" if note.severity else ""))
     return list(dict.fromkeys(written))
 
 
@@ -169,5 +187,5 @@ def _page(template: str, **values: object) -> Response:
             **values,
         )
     )
-    response.headers["Vary"] = "Accept"
+    response.vary.add("Accept")
     return response

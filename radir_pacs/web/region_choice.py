@@ -8,7 +8,7 @@ from radir_pacs import anatomy
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.types import ImageKind, Region
 
-Choice = tuple[str, tuple[Region, ...]]  # a heading and what stands under it
+Choice = tuple[str, tuple[Region, ...]]  # the heading (a text of the pages) and the regions under it
 
 
 def choices(catalogue: Catalogue, study_uid: str) -> tuple[Choice, ...]:
@@ -34,5 +34,5 @@ def grouped(known: Iterable[str], kinds: Sequence[ImageKind]) -> tuple[Choice, .
     if ImageKind.CT not in kinds:
         shown.difference_update(region.key for region in anatomy.descendants("abdomen"))
     others = tuple(region for region in anatomy.regions() if region.key in shown - keys)
-    groups = (("known to the model", own), ("answered by the region around it", others))
+    groups = (("known_regions", own), ("other_regions", others))
     return tuple((heading, regions) for heading, regions in groups if regions)

@@ -132,8 +132,8 @@ def test_a_server_that_goes_and_comes_back(page: Page, archive: Archive) -> None
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (THIN, "{}: too few cases. Answered from {}."),
-        ("minor_fissure", "{} is no region of this model. Answered from {}."),
+        (THIN, "{} has too few cases: answered from {}"),
+        ("minor_fissure", "{} is not a region of this model: answered from {}"),
     ],
 )
 def test_a_thin_region_answers_from_its_parent_and_says_so(page: Page, archive: Archive, asked: str, said: str) -> None:

@@ -18,11 +18,10 @@ const SAME_PLACE = 0.03;
  * @param {object} options
  * @param {import('./region-index.js').RegionIndex} options.index
  * @param {string} options.chosen key
- * @param {(region: Region) => string} options.nameOf
  * @param {import('./strings.js').Say} options.say
  * @param {(region: Region) => void} options.onPick
  */
-export function chestPicture({ index, chosen, nameOf, say, onPick }) {
+export function chestPicture({ index, chosen, say, onPick }) {
   const classOf = (/** @type {string} */ key) =>
     ['shape', LANDMARKS.has(key) && 'landmark', key === chosen && 'chosen'].filter(Boolean).join(' ');
   const shapes = new Map(
@@ -57,7 +56,7 @@ export function chestPicture({ index, chosen, nameOf, say, onPick }) {
     if (lit) shapes.get(lit)?.classList.remove('lit');
     lit = region?.key ?? null;
     if (lit) shapes.get(lit)?.classList.add('lit');
-    caption.textContent = region ? nameOf(region) : say('picture_hint');
+    caption.textContent = region ? region.name : say('picture_hint');
   };
   drawing.addEventListener('pointermove', (event) => {
     const at = placeOf(event);

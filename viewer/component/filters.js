@@ -94,6 +94,11 @@ export class FilterForm {
     };
   }
 
+  /** What takes all filters away; null where there are none. */
+  get reset() {
+    return countFilters(this.value) ? () => this.form.reset() : null;
+  }
+
   changed() {
     if (!this.form.reportValidity()) return;
     const on = countFilters(this.value);

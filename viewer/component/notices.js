@@ -81,26 +81,38 @@ export function failureNotice(error, say, { retry, seconds }) {
 }
 
 /**
- * What has to be known of an answer before its cases are looked at.
+ * What has to be known of an answer before its cases are looked at; where no case answers, what to ask instead.
  * @param {import('./types.js').Head} head
  * @param {object} options
  * @param {Study} options.study
- * @param {boolean} options.known whether the model knows the region asked for
  * @param {Say} options.say
- * @param {(region: {key: string, name: string}) => string} options.nameOf
+ * @param {(region: string, finding: string | null) => void} options.onAsk something else is asked, by keys
+ * @param {(() => void) | null} options.onReset the filters are taken away; null where there are none
  */
-export function answerNotices(head, { study, known, say, nameOf }) {
-  const shown = head.warnings.map((text) => notice({ tone: 'warning', text }));
-  if (head.region_answered.key !== head.region_asked.key) {
-    const names = { asked: nameOf(head.region_asked), answered: nameOf(head.region_answered) };
-    shown.unshift(notice({ tone: 'warning', text: say(known ? 'fallback' : 'fallback_unknown', names) }));
-  }
+export function answerNotices(head, { study, say, onAsk, onReset }) {
+  const shown = head.notices.map(({ text }) => notice({ tone: 'warning', text }));
   if (!study.report) shown.push(notice({ tone: 'info', text: say('no_query_report') }));
-  if (!head.count) {
-    const text = say(head.finding === null ? 'nothing' : 'nothing_with_finding');
-    shown.push(notice({ tone: 'info', text, hint: say('nothing_hint') }));
-  }
+  if (!head.count) shown.push(nothingNotice(head, { say, onAsk, onReset }));
   return shown;
+}
+
+/**
+ * @param {import('./types.js').Head} head
+ * @param {object} options
+ * @param {Say} options.say
+ * @param {(region: string, finding: string | null) => void} options.onAsk
+ * @param {(() => void) | null} options.onReset
+ */
+function nothingNotice(head, { say, onAsk, onReset }) {
+  const text = say(head.finding === null ? 'nothing' : 'nothing_with_finding');
+  const offers = head.offers.map(({ region, finding, candidates }) => {
+    const words = finding ? `${finding.name} · ${region.name}` : say(head.finding ? 'offer_without' : 'offer_region', { region: region.name });
+    const ask = () => onAsk(region.key, finding?.key ?? null);
+    return h('button', { type: 'button', class: 'chip', onclick: ask }, words, h('small', {}, ` (${candidates})`));
+  });
+  if (onReset) offers.push(h('button', { type: 'button', class: 'chip', onclick: onReset }, say('offer_unfiltered')));
+  if (!offers.length) return notice({ tone: 'info', text, hint: say('nothing_hint') });
+  return notice({ tone: 'info', text, more: [h('p', { class: 'instead' }, say('instead')), h('div', { class: 'chips' }, ...offers)] });
 }
 
 /**

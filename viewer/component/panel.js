@@ -5,12 +5,13 @@
  */
 import { Answer } from './answer.js';
 import { Api, ApiError } from './api.js';
+import { pictured } from './case-card.js';
 import { compareDialog } from './compare.js';
 import { h } from './dom.js';
 import { failureNotice, isUnderWay, notice, studyNotice, unknownRegionNotice } from './notices.js';
 import { Question } from './question.js';
 import { readerName } from './reader.js';
-import { languageOf, regionNames, sayIn } from './strings.js';
+import { languageOf, sayIn } from './strings.js';
 
 const PAGE = 10;
 const POLL_S = 2;
@@ -23,8 +24,7 @@ export class Panel {
     this.studyUid = host.getAttribute('study') ?? '';
     const language = languageOf(host.getAttribute('lang'));
     this.say = sayIn(language);
-    this.nameOf = regionNames(language);
-    this.server = new Api(base);
+    this.server = new Api(base, language);
     /** @type {Study | null} */
     this.study = null;
     this.limit = PAGE;
@@ -35,10 +35,10 @@ export class Panel {
     /** @type {Map<string, import('./answer.js').Verdict>} by case and region */
     this.judged = new Map();
     this.who = h('p', { class: 'patient', hidden: true });
+    this.image = h('figure', { class: 'read', hidden: true });
     this.state = h('div', { class: 'state' });
     this.question = new Question({
       say: this.say,
-      nameOf: this.nameOf,
       server: this.server,
       region: host.getAttribute('region') ?? '',
       onChange: () => this.again(),
@@ -46,7 +46,6 @@ export class Panel {
     });
     this.answer = new Answer({
       say: this.say,
-      nameOf: this.nameOf,
       url: (path) => this.server.url(path),
       language,
       actions: {
@@ -54,15 +53,18 @@ export class Panel {
         copy: (found) => this.copy(found),
         judge: (found, verdict, reason) => this.judge(found, verdict, reason),
         more: () => this.showMore(),
+        ask: (region, finding) => this.question.choose(region, finding),
+        reset: () => this.question.filters.reset,
         save: () => this.save(),
       },
     });
     const title = this.say('title');
     this.element = h(
       'section',
-      { class: 'panel', lang: language, 'aria-label': title },
+      { class: host.hasAttribute('standalone') ? 'panel alone' : 'panel', lang: language, 'aria-label': title },
       h('header', { class: 'top' }, h('h2', {}, title), h('p', { class: 'quiet' }, this.say('decision_support'))),
       this.who,
+      this.image,
       this.question.element,
       this.state,
       ...this.answer.elements
@@ -134,19 +136,38 @@ export class Panel {
     answer.wait();
     try {
       for await (const line of this.server.similar(this.studyUid, this.query, signal)) {
-        if (line.type === 'head') answer.begin(line, study, question.index?.byKey.get(line.region_asked.key)?.known ?? false);
+        if (line.type === 'head') this.begun(line, study);
         else if (line.type === 'case') answer.add(line, study, this.judged.get(`${line.study} ${answer.head?.region_answered.key}`));
         else if (line.type === 'excerpt') answer.cards.get(line.rank)?.showExcerpt(line);
       }
       this.put(null);
       answer.done();
-      this.host.dispatchEvent(new CustomEvent('radir-answered', { detail: { count: answer.cards.size } }));
+      const cases = [...answer.cards.values()].map(({ found }) => detailOf(found));
+      this.host.dispatchEvent(new CustomEvent('radir-answered', { detail: { count: cases.length, cases } }));
     } catch (error) {
       if (signal.aborted) return;
       answer.clear();
       if (error instanceof ApiError && ['not_ready', 'skipped', 'quarantined'].includes(error.code)) void this.load();
       else this.failed(error, () => void this.ask());
     }
+  }
+
+  /** @param {import('./types.js').Head} head @param {Study} study */
+  begun(head, study) {
+    this.answer.begin(head, study);
+    this.showImage(head);
+    const { region_asked: asked, query } = head;
+    this.host.dispatchEvent(new CustomEvent('radir-asked', { detail: { region: asked.key, study: study.study, ...query } }));
+  }
+
+  /** On a page of its own nothing else shows the study that is being read. @param {import('./types.js').Head} head */
+  showImage(head) {
+    if (!this.host.hasAttribute('standalone')) return;
+    this.image.hidden = !head.query.picture;
+    this.image.replaceChildren(
+      pictured(this.server.url(head.query.picture), head.query.outline, this.say('picture_of_study'), this.say),
+      h('figcaption', {}, this.say('current_study'))
+    );
   }
 
   /** What was typed names nothing: the nearest names are offered. @param {unknown} error @param {string} text */
@@ -163,22 +184,22 @@ export class Panel {
   open(found) {
     const { head } = this.answer;
     if (!head) return;
-    const region = this.nameOf(head.region_answered);
-    const { study, series, instance, reference } = found;
-    const asked = new CustomEvent('radir-open', {
-      detail: { study, series, instance, reference, region },
-      bubbles: true,
-      composed: true,
-      cancelable: true,
-    });
+    const { study, series, instance, reference, region } = found;
+    const asked = new CustomEvent('radir-open', { detail: detailOf(found), bubbles: true, composed: true, cancelable: true });
     if (!this.host.dispatchEvent(asked)) return;
-    const both = new URLSearchParams({ StudyInstanceUIDs: this.studyUid, beside: [study, series, instance, reference].join() });
+    const both = new URLSearchParams({
+      StudyInstanceUIDs: this.studyUid,
+      beside: [study, series, instance, reference, head.region_asked.key].join(),
+    });
+    const sides = {
+      current: { case: this.studyUid, series: head.query.series, region: region.key },
+      other: { case: study, series, region: region.key },
+    };
     const dialog = compareDialog({
       found,
-      region,
       say: this.say,
       url: (path) => this.server.url(path),
-      current: head.query,
+      slices: (side) => this.server.slices(this.studyUid, sides[side]),
       viewer: this.study?.ohif ? this.server.url(`/ohif/viewer?${both}`) : null,
     });
     this.element.append(dialog);
@@ -256,6 +277,11 @@ export class Panel {
       this.pause_s = Math.min(this.pause_s * 2, LONGEST_PAUSE_S);
     }
   }
+}
+
+/** A case as a viewer is told of it: which image shows the region, how, and the current study's image of the same. @param {Case} found */
+function detailOf({ study, series, instance, reference, region, window, outline_stored, query }) {
+  return { study, series, instance, reference, region: region.name, window, outline: outline_stored, current: query };
 }
 
 /** A person name (PS3.5 6.2.1.2) as people write it: family name, then the rest. @param {string} name */

@@ -14,15 +14,13 @@ export class Question {
   /**
    * @param {object} options
    * @param {import('./strings.js').Say} options.say
-   * @param {(region: {key: string, name: string}) => string} options.nameOf
    * @param {import('./api.js').Api} options.server
    * @param {string} options.region a key, a name, or words, to begin with
    * @param {() => void} options.onChange something else is asked now
    * @param {(error: unknown, text: string) => void} options.onUnread what was typed could not be read
    */
-  constructor({ say, nameOf, server, region, onChange, onUnread }) {
+  constructor({ say, server, region, onChange, onUnread }) {
     this.say = say;
-    this.nameOf = nameOf;
     this.server = server;
     this.onChange = onChange;
     this.onUnread = onUnread;
@@ -37,8 +35,7 @@ export class Question {
     this.index = null;
     this.picker = new RegionPicker({
       say,
-      nameOf,
-      onPick: (picked) => this.choose(picked.key, null),
+      onPick: (picked) => this.picked(picked),
       onTyped: (text) => void this.typed(text),
     });
     this.filters = new FilterForm(say, onChange);
@@ -57,7 +54,9 @@ export class Question {
   /** @param {string} kind */
   async fitKind(kind) {
     this.kind = kind;
-    this.index = new RegionIndex(await this.server.regions(kind, this.studyUid));
+    // Without the findings, which only help to type, everything else still works.
+    const findings = this.server.findings().catch(() => []);
+    this.index = new RegionIndex(await this.server.regions(kind, this.studyUid), await findings);
     if (!this.index.byKey.has(this.region)) await this.resolveRegion();
     this.kinds.replaceChildren(
       ...this.kindsOfStudy.map((each) =>
@@ -99,6 +98,12 @@ export class Question {
     }
   }
 
+  /** @param {import('./region-index.js').Suggestion} picked */
+  picked({ region, finding }) {
+    const place = region?.key ?? (finding && this.index?.placeOf(finding, this.region)) ?? this.region;
+    this.choose(place, finding?.key ?? null);
+  }
+
   /** @param {string} key @param {string | null} finding */
   choose(key, finding) {
     this.region = key;
@@ -123,17 +128,18 @@ export class Question {
     if (this.index) this.picker.show(this.index, this.region);
     this.chosen.replaceChildren(
       h('b', {}, this.say('region')),
-      h('span', { class: 'chip strong' }, region ? this.nameOf(region) : this.region),
+      h('span', { class: 'chip strong' }, region?.name ?? this.region),
       ...(this.finding ? [this.findingChip(this.finding)] : [])
     );
   }
 
   /** @param {string} finding */
   findingChip(finding) {
+    const name = this.index?.findingByKey.get(finding)?.name ?? finding.replaceAll('_', ' ');
     return h(
       'button',
       { type: 'button', class: 'chip', title: this.say('drop_finding'), onclick: () => this.choose(this.region, null) },
-      this.say('finding', { finding: finding.replaceAll('_', ' ') }),
+      this.say('finding', { finding: name }),
       h('span', { 'aria-hidden': 'true' }, ' ×')
     );
   }

@@ -3,9 +3,12 @@
  *
  * Attributes: `study` (Study Instance UID), `region` (name or key to begin with), `lang`, `base` (what stands before
  * /api and /dicom-web; by default where this module was loaded from), `standalone` (a page of its own).
- * Events: `radir-open`, cancelable, detail {study, series, instance, reference, region}: a case is to be shown beside
- * the current study. A viewer that does so calls preventDefault(); else the component shows both pictures itself.
- * `radir-answered`, detail {count}: the list is complete.
+ * Events: `radir-open`, cancelable: a case is to be shown beside the current study. A viewer that does so calls
+ * preventDefault(); else the component shows both pictures itself. Its detail: {study, series, instance, reference,
+ * region, window, outline, current}; `window` [center, width], `outline` in fractions (column, row) of the stored image,
+ * `current` the current study's {instance, window, outline_stored} of the same region.
+ * `radir-asked`, detail {study, region, instance, window, outline_stored …}: the region is asked for that this image shows.
+ * `radir-answered`, detail {count, cases}: the list is complete.
  */
 import { Panel } from './panel.js';
 import { sheet } from './styles.js';

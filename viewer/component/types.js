@@ -26,15 +26,29 @@
  * @property {boolean} known
  * @property {[number, number][]} outline
  *
- * @typedef {{key: string, name: string}} RegionName
+ * @typedef {object} Finding
+ * @property {string} key
+ * @property {string} name
+ * @property {string} region key of the region where it is looked for when none is named
+ * @property {string[]} synonyms
  *
- * @typedef {{thumbnail: string | null, picture: string | null, outline: [number, number][] | null}} Pictures
+ * @typedef {{key: string, name: string}} Named
+ *
+ * @typedef {{instances: string[], base: string, rendering: string}} Slices from head to feet; where their pictures are
+ *
+ * @typedef {object} Pictures
+ * @property {string | null} instance SOP Instance UID of the image that shows the region
+ * @property {string | null} thumbnail
+ * @property {string | null} picture
+ * @property {[number, number] | null} window center and width in Hounsfield units; null for a radiograph
+ * @property {[number, number][] | null} outline fractions (column, row) of the picture
+ * @property {[number, number][] | null} outline_stored the same on the image as it is stored
  *
  * @typedef {object} Head
  * @property {'head'} type
- * @property {RegionName} region_asked
- * @property {RegionName} region_answered
- * @property {Pictures} query
+ * @property {Named} region_asked
+ * @property {Named} region_answered
+ * @property {Pictures & {series: string}} query
  * @property {string} model
  * @property {string | null} generation
  * @property {string} as_of
@@ -42,7 +56,10 @@
  * @property {number} count
  * @property {number} candidates
  * @property {string | null} finding
- * @property {string[]} warnings
+ * @property {{code: string, text: string}[]} notices
+ * @property {Offer[]} offers what could be asked instead, where no case answers
+ *
+ * @typedef {{region: Named, finding: Named | null, candidates: number}} Offer
  *
  * @typedef {object} Note
  * @property {string} concept
@@ -57,14 +74,18 @@
  * @property {string} reference
  * @property {string} study
  * @property {string} series
- * @property {string} instance
+ * @property {string | null} instance
  * @property {string[]} modalities
  * @property {number | null} age
  * @property {string | null} sex
  * @property {number | null} days
+ * @property {Named} region the one that its pictures show
  * @property {string | null} thumbnail
  * @property {string | null} picture
+ * @property {[number, number] | null} window
  * @property {[number, number][] | null} outline
+ * @property {[number, number][] | null} outline_stored
+ * @property {Pictures} query the current study's picture of the same region
  * @property {Note[]} shared
  * @property {Note[]} contradicting
  *
@@ -72,7 +93,10 @@
  * @property {'excerpt'} type
  * @property {number} rank
  * @property {string | null} text
- * @property {{start: number, end: number, mark: 'shared' | 'contradicting'}[]} marks
+ * @property {Mark[]} marks
+ * @property {{text: string, marks: Mark[]} | null} whole the whole report, where that is allowed
+ *
+ * @typedef {{start: number, end: number, mark: 'shared' | 'contradicting'}} Mark
  *
  * @typedef {Head | Case | Excerpt | {type: 'end'}} Line
  *
