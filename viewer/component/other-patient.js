@@ -14,8 +14,10 @@ export class OtherPatientFrames {
    * @param {any} options.services OHIF's
    * @param {() => string} options.current Study Instance UID of the study being read
    * @param {Map<string, string>} options.opened studies opened as similar cases, with their references
+   * @param {() => (() => void) | null} options.closing what takes the comparison away; null where there is none
    */
-  constructor({ services, current, opened }) {
+  constructor({ services, current, opened, closing }) {
+    this.closing = closing;
     this.services = services;
     this.current = current;
     this.opened = opened;
@@ -85,12 +87,15 @@ export class OtherPatientFrames {
   place(viewportId, reference, box) {
     let frame = this.frames.get(viewportId);
     if (!frame) {
-      frame = h('div', { class: 'frame' }, h('strong', {}), h('em', { 'aria-hidden': 'true' }, this.say('other_patient')));
+      const close = h('button', { type: 'button', onclick: () => this.closing()?.() }, this.say('close_comparison'));
+      const head = h('div', { class: 'head' }, h('strong', {}), close);
+      frame = h('div', { class: 'frame' }, head, h('em', { 'aria-hidden': 'true' }, this.say('other_patient')));
       this.frames.set(viewportId, frame);
       this.root.append(frame);
     }
     const words = reference ? this.say('other_patient_banner', { reference }) : this.say('other_patient');
-    const banner = frame.firstElementChild;
+    const [banner, close] = [frame.querySelector('strong'), frame.querySelector('button')];
+    if (close) close.hidden = this.closing() === null;
     if (banner && banner.textContent !== words) banner.textContent = words;
     const { style } = frame;
     style.setProperty('left', `${box.left}px`);

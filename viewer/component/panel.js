@@ -157,7 +157,7 @@ export class Panel {
     this.answer.begin(head, study);
     this.showImage(head);
     const { region_asked: asked, query } = head;
-    this.host.dispatchEvent(new CustomEvent('radir-asked', { detail: { region: asked.key, study: study.study, ...query } }));
+    this.host.dispatchEvent(new CustomEvent('radir-asked', { detail: { region: asked, study: study.study, ...query } }));
   }
 
   /** On a page of its own nothing else shows the study that is being read. @param {import('./types.js').Head} head */

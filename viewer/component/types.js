@@ -1,5 +1,5 @@
 /**
- * What the server says (radir_pacs/web/sidebar.py, cases.py).
+ * What the server says, and what the panel says to a viewer (radir_pacs/web/sidebar.py, cases.py).
  *
  * @typedef {object} Study
  * @property {string} study
@@ -88,6 +88,21 @@
  * @property {Pictures} query the current study's picture of the same region
  * @property {Note[]} shared
  * @property {Note[]} contradicting
+ *
+ * @typedef {object} Shown an image and how it is shown
+ * @property {string | null} instance
+ * @property {[number, number] | null} [window]
+ * @property {[number, number][] | null} [outline_stored]
+ *
+ * @typedef {object} OpenedCase a case to be shown beside the current study; only what names it is sure to be there
+ * @property {string} study
+ * @property {string} series
+ * @property {string | null} instance
+ * @property {string} reference
+ * @property {string} [region] name
+ * @property {[number, number] | null} [window]
+ * @property {[number, number][] | null} [outline]
+ * @property {Shown & {series?: string}} [current]
  *
  * @typedef {object} Excerpt
  * @property {'excerpt'} type

@@ -106,6 +106,7 @@ export const de = {
   report_title: 'Bericht über ähnliche Fälle',
   compare: 'Aktuelle Studie und ähnlicher Fall eines anderen Patienten',
   outline: 'Umriss (schematisch, nicht gemessen)',
+  outline_of: '{region}, schematischer Umriss',
   in_ohif: 'Beide in OHIF öffnen',
   picture_of_case: 'Bild von Fall {rank}, {region} umrissen',
   picture_of_study: 'Bild der aktuellen Studie',

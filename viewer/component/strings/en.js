@@ -103,6 +103,7 @@ export const en = {
   report_title: 'Report of similar cases',
   compare: 'Current study and a similar case of another patient',
   outline: 'Outline (schematic, not measured)',
+  outline_of: '{region}, schematic outline',
   in_ohif: 'Open both in OHIF',
   picture_of_case: 'Picture of case {rank} with {region} outlined',
   picture_of_study: 'Picture of the current study',
