@@ -242,6 +242,12 @@ def test_a_double_click_on_our_report_shows_what_it_says(page: Page, ohif: Archi
     assert serious_issues(page, "[['#radir-reports']]") == []
     report.get_by_role("button", name="Close").click()
     expect(report).to_be_hidden()
+    page.get_by_role("button", name="Report of similar cases").click()
+    expect(report).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(report).to_be_hidden()
+    page.locator('[data-cy="study-browser-thumbnail"]').first.dblclick()
+    expect(page.locator("#radir-reports button")).to_have_count(0)
 
 
 def test_a_german_browser_gets_a_german_panel_in_ohif(browser: Browser, ohif: Archive) -> None:

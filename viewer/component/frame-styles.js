@@ -34,6 +34,7 @@ label {
 }
 input { accent-color: #4fd1ff; margin: 0; }
 .report { position: fixed; box-sizing: border-box; display: grid; grid-template-rows: auto minmax(0, 1fr); background: #05070f; pointer-events: auto; }
+.again { position: fixed; pointer-events: auto; }
 .report header { display: flex; justify-content: space-between; align-items: center; gap: 12px; padding: 10px 14px; border-bottom: 1px solid #3a4260; }
 .report h2 { margin: 0; font-size: 1.05rem; }
 .report .text { overflow: auto; padding: 6px 14px 14px; overflow-wrap: anywhere; }

@@ -18,7 +18,7 @@ export class ReportViews {
     this.layer = h('div', { id: 'radir-reports' });
     this.root = this.layer.attachShadow({ mode: 'open' });
     this.root.adoptedStyleSheets = [outlineSheet];
-    /** @type {Map<string, {uid: string, element: HTMLElement}>} by viewport id */
+    /** @type {Map<string, {uid: string, element: HTMLElement, again: HTMLElement}>} by viewport id */
     this.views = new Map();
     this.request = 0;
   }
@@ -37,10 +37,10 @@ export class ReportViews {
     this.layer.remove();
   }
 
-  /** Take the topmost report away; false where there is none. */
+  /** Take the reports away; false where there is none. */
   close() {
     const open = [...this.views.values()].filter(({ element }) => !element.hidden);
-    open.forEach(({ element }) => (element.hidden = true));
+    open.forEach((view) => fold(view, true));
     return open.length > 0;
   }
 
@@ -51,21 +51,24 @@ export class ReportViews {
         .map((/** @type {string} */ uid) => displaySetService.getDisplaySetByUID(uid))
         .find((/** @type {any} */ each) => each?.Modality === 'SR' && each.instance?.Manufacturer === OURS);
       const shown = this.views.get(viewportId);
-      if (shown && shown.uid !== set?.displaySetInstanceUID) {
-        shown.element.remove();
-        this.views.delete(viewportId);
-      }
+      if (shown && shown.uid !== set?.displaySetInstanceUID) this.forget(viewportId);
       if (!set) continue;
       if (!this.views.has(viewportId)) this.open(viewportId, set);
       const pane = document.querySelector(`[data-viewportid="${CSS.escape(viewportId)}"]`);
-      const element = this.views.get(viewportId)?.element;
-      if (pane && element) place(element, pane.getBoundingClientRect());
+      const view = this.views.get(viewportId);
+      if (pane && view) place(view, pane.getBoundingClientRect());
     }
-    for (const [viewportId, { element }] of this.views) {
-      if (viewportGridService.getState().viewports.has(viewportId)) continue;
-      element.remove();
-      this.views.delete(viewportId);
+    for (const viewportId of this.views.keys()) {
+      if (!viewportGridService.getState().viewports.has(viewportId)) this.forget(viewportId);
     }
+  }
+
+  /** @param {string} viewportId */
+  forget(viewportId) {
+    const view = this.views.get(viewportId);
+    view?.element.remove();
+    view?.again.remove();
+    this.views.delete(viewportId);
   }
 
   /** @param {string} viewportId @param {any} set */
@@ -78,18 +81,28 @@ export class ReportViews {
         'header',
         {},
         h('h2', {}, this.say('report_title')),
-        h('button', { type: 'button', onclick: () => (element.hidden = true) }, this.say('close'))
+        h('button', { type: 'button', onclick: () => fold(view, true) }, this.say('close'))
       ),
       h('div', { class: 'text', tabindex: 0 }, items(listOf(instance.ContentSequence)))
     );
-    this.views.set(viewportId, { uid: set.displaySetInstanceUID, element });
-    this.root.append(element);
+    const again = h('button', { type: 'button', class: 'again', hidden: true, onclick: () => fold(view, false) }, this.say('report_title'));
+    const view = { uid: set.displaySetInstanceUID, element, again };
+    this.views.set(viewportId, view);
+    this.root.append(element, again);
   }
 }
 
-/** @param {HTMLElement} element @param {DOMRect} box */
-function place(element, box) {
+/** Show the image below, and the way back to the report. @param {{element: HTMLElement, again: HTMLElement}} view @param {boolean} away */
+function fold({ element, again }, away) {
+  element.hidden = away;
+  again.hidden = !away;
+}
+
+/** @param {{element: HTMLElement, again: HTMLElement}} view @param {DOMRect} box */
+function place({ element, again }, box) {
   for (const side of /** @type {const} */ (['left', 'top', 'width', 'height'])) element.style.setProperty(side, `${box[side]}px`);
+  again.style.setProperty('left', `${box.left + 8}px`);
+  again.style.setProperty('top', `${box.top + 72}px`);
 }
 
 /** OHIF gives a sequence of one item as the item. @param {any} sequence @returns {any[]} */
