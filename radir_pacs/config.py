@@ -109,7 +109,7 @@ class Settings:
         ("patient", "age", "sex", "date", "report"),
         "What the sidebar and the list of studies show: names of patients in the list and of the patient being read"
         " (patient), and of similar cases age, sex, date (as an offset in days), what the report says of the region"
-        " (report), and the whole report as it was written, with whatever names stand in it (whole_report).",
+        " (report), and beside it the whole report as it was written, with any names in it (whole_report).",
     )
     sidebar_context_tokens: bool = _setting(
         False, "The sidebar page opens by a token that the PACS asked for, never by identifiers in its URL."

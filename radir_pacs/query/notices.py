@@ -10,7 +10,7 @@ from radir_pacs.types import Notice, NoticeCode
 ENGLISH: Mapping[str, str] = {
     NoticeCode.TOO_FEW_CASES: "{asked} has too few cases: answered from {answered}",
     NoticeCode.NOT_A_REGION_OF_THE_MODEL: "{asked} is not a region of this model: answered from {answered}",
-    NoticeCode.FEW_CANDIDATES: "only {count} can answer for {region}",
+    NoticeCode.FEW_CANDIDATES: "only {count} available for {region}",
     NoticeCode.INTENDED_USE: "model {model}: {text}",
     NoticeCode.IMAGE: "{text}",
     NoticeCode.FILTER_IGNORED: "{keyword} is no filter of the similar-case query and was ignored",

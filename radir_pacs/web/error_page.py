@@ -15,7 +15,7 @@ _PAGES = ("/similar", "/studies", "/sidebar", "/ohif", "/sign-in", "/developers"
 
 
 def is_page(path: str) -> bool:
-    """Whether a person reads what this route answers."""
+    """Whether the answer of this route is meant for a person."""
     return path == "/" or path.startswith(tuple(page + "/" for page in _PAGES)) or path in _PAGES
 
 
@@ -40,7 +40,7 @@ def error_page(status: int, code: str, message: str, nearest: Sequence[str] = ()
         nearest=nearest,
         study=study,
         is_known=status not in {401, 404},
-        # Where the study is the trouble, another region helps nobody.
+        # If the study is the problem, another region does not help.
         anatomy=request.args.get("anatomy", "") if study and status == 400 else None,
     )
     response = make_response(page, status)

@@ -70,7 +70,7 @@ def sign_in() -> Response:
     """Whoever arrives here has given a token; the browser goes on to ``to``, a page of OHIF."""
     to = parameters.one("to") or ""
     if not ohif.is_page(to.partition("?")[0]):
-        raise BadInput("to is not a page of OHIF")
+        raise BadInput("the parameter 'to' is not a page of OHIF")
     response = make_response(redirect(to))
     response.headers["Cache-Control"] = "no-store"
     return response
@@ -85,7 +85,7 @@ def person_name(name: str | None) -> str:
 
 
 def _found(catalogue: Catalogue, text: str) -> list[CatalogueStudy]:
-    """The newest studies that fit what a person typed; all, when that is nothing."""
+    """The newest studies that match what a person typed; the newest of all if that is empty."""
     date = _DATE.fullmatch(text)
     keys: list[tuple[Match, ...]]
     reference = reference_in(text)
@@ -106,7 +106,7 @@ def _found(catalogue: Catalogue, text: str) -> list[CatalogueStudy]:
 
 @blueprint.get("/studies/<study>")
 def study(study: str) -> Response:
-    """One study: where it stands and the regions that can be asked for."""
+    """One study: its state and the regions that can be asked about."""
     found = services().catalogue.study(study)
     return _page(
         "study.html",
@@ -162,7 +162,7 @@ def _asking(study_uid: str) -> dict[str, object]:
 
 
 def _notes(case: SimilarCase) -> tuple[list[str], list[str]]:
-    """What the two reports share and where they differ, each once."""
+    """What the two reports share and where they differ, each finding once."""
     return _words(case.shared), _words(case.contradicting)
 
 
@@ -183,7 +183,7 @@ def _page(template: str, **values: object) -> Response:
             base=BASE,
             base_url=services().base_url,
             version=__version__,
-            sidebar=not services().settings.sidebar_context_tokens,  # else it opens by a token of the PACS alone
+            sidebar=not services().settings.sidebar_context_tokens,  # otherwise only a token of the PACS opens it
             **values,
         )
     )

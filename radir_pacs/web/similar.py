@@ -92,7 +92,7 @@ def _answer(study: str, *, store: bool) -> Response:
     context = services()
     answer = context.searcher.similar(query)
     response = _response(answer, offer, store) if answer.cases else Response(status=204)
-    response.headers["Vary"] = "Accept"
+    response.headers["Vary"] = "Accept, Accept-Language"  # anatomy is read in the reader's language
     for notice in (*notices, *answer.notices):
         warn(response, context.base_url, worded(notice))
     warn_of_more(response, context.base_url, answer.more)

@@ -47,7 +47,7 @@ def test_every_notice_has_words_in_every_language() -> None:
 @pytest.mark.parametrize(("count", "english", "german"), [(1, "1 case", "ein Fall"), (3, "3 cases", "3 Fälle")])
 def test_a_number_of_cases_agrees_with_its_noun(count: int, english: str, german: str) -> None:
     notice = Notice(code=NoticeCode.FEW_CANDIDATES, values={"count": count, "region": "left_lung"})
-    assert english + " can" in worded(notice) and german in GERMAN.notice(notice)
+    assert english + " available" in worded(notice) and german in GERMAN.notice(notice)
 
 
 def test_the_catalogues_say_the_same_things() -> None:

@@ -84,7 +84,7 @@ def test_the_panel_beside_the_image_from_region_to_thumbs(page: Page, ohif: Arch
 
     case = panel.locator("li.case").nth(1)
     case.get_by_role("button", name="Helpful", exact=True).click()
-    expect(case.locator(".said")).to_have_text("Thank you, kept.")
+    expect(case.locator(".said")).to_have_text("Thank you, saved.")
     assert [row.verdict for row in ohif.web.catalogue.feedback() if row.rank == 2][-1] == "UP"
 
     case.get_by_role("button", name="Open beside", exact=True).click()
@@ -326,7 +326,7 @@ def test_a_link_into_ohif_opens_with_one_password(
         thumbnail = panel.locator("li.case img").first
         assert thumbnail.evaluate("img => img.decode().then(() => img.naturalWidth)") > 50
         panel.get_by_role("button", name="Helpful", exact=True).first.click()
-        expect(panel.locator("li.case .said").first).to_have_text("Thank you, kept.")
+        expect(panel.locator("li.case .said").first).to_have_text("Thank you, saved.")
         assert refused == []
 
 
@@ -383,7 +383,7 @@ def test_from_the_list_to_the_other_patient_by_keyboard_in_ohif(page: Page, ohif
     expect(page.locator("#radir-other-patients .frame")).to_have_count(1)
     tab_to(page, "Helpful")
     page.keyboard.press("Enter")
-    expect(panel.locator("li.case .said").nth(1)).to_have_text("Thank you, kept.")
+    expect(panel.locator("li.case .said").nth(1)).to_have_text("Thank you, saved.")
     page.keyboard.press("Enter")
     expect(panel.locator("li.case .said").nth(1)).to_have_text("Withdrawn.")
 

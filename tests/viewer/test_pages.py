@@ -99,7 +99,7 @@ def test_the_list_names_patients_and_leads_to_ohif(page: Page, archive: Archive,
 
 def test_where_nothing_answers_a_page_offers_the_nearest(page: Page, archive: Archive) -> None:
     visit(page, archive, "nearest")
-    expect(page.get_by_text("No case can answer.")).to_be_visible()
+    expect(page.get_by_text("No case matches.")).to_be_visible()
     page.get_by_role("link", name="left lower lobe, with nodule").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Cases like this one: left lower lobe")
     expect(page.locator(".cases figure")).not_to_have_count(1)

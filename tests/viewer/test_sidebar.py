@@ -58,7 +58,7 @@ def test_cases_are_listed_as_the_server_ranks_them(page: Page, archive: Archive)
     assert 5 <= len(found) == cases(page).count()
     assert page.locator(".score").all_inner_texts() == [f"{case['score']:.3f}" for case in found]
     expect(chosen(page)).to_have_text("left lower lobe")
-    expect(page.locator(".count")).to_have_text(f"{len(found)} of {head['candidates']} cases, most alike first")
+    expect(page.locator(".count")).to_have_text(f"{len(found)} of {head['candidates']} cases, most similar first")
     first = cases(page).first
     expect(first.locator("svg.outline polygon")).to_have_count(2)
     assert first.locator("img").evaluate("img => img.decode().then(() => img.naturalWidth)") > 50
@@ -93,7 +93,7 @@ def test_a_typed_finding_conditions_the_answer(page: Page, archive: Archive) -> 
     assert 0 < shown < len(archive.of_kind("CXR")) - 1
     assert cases(page).filter(has_text=re.compile("consolidation", re.IGNORECASE)).count() == shown
     page.get_by_role("button", name="with consolidation").click()
-    expect(page.locator(".count")).to_contain_text("most alike first")
+    expect(page.locator(".count")).to_contain_text("most similar first")
 
 
 def test_findings_are_offered_and_kept_where_the_reader_looks(page: Page, archive: Archive) -> None:
@@ -130,7 +130,7 @@ def test_where_no_report_affirms_a_finding_the_nearest_are_offered(page: Page, a
     assert archive_of_one != archive.query
     open_sidebar(page, archive.sidebar(anatomy="right_lower_lobe"))
     ask(page, "right lower lobe nodule")
-    expect(page.locator(".messages")).to_contain_text("No report of a case that can answer affirms this finding here.")
+    expect(page.locator(".messages")).to_contain_text("No matching case has a report that affirms this finding here.")
     offers = archive.answer(archive.query, anatomy="right_lower_lobe", finding="nodule")[0]["offers"]
     assert {offer["region"]["key"] for offer in offers} >= {"left_lower_lobe", "right_lower_lobe"}
     for offer in offers:
@@ -413,10 +413,10 @@ def test_thumbs_are_kept_and_exported(page: Page, archive: Archive) -> None:
     first, second = cases(page).nth(0), cases(page).nth(1)
     first.get_by_role("button", name="Not helpful").click()
     first.get_by_label("Why?").fill('=the "other" lobe, <b>')
-    first.get_by_role("button", name="Keep").click()
-    expect(first.locator(".said")).to_have_text("Thank you, kept.")
+    first.get_by_role("button", name="Save").click()
+    expect(first.locator(".said")).to_have_text("Thank you, saved.")
     second.get_by_role("button", name="Helpful", exact=True).click()
-    expect(second.locator(".said")).to_have_text("Thank you, kept.")
+    expect(second.locator(".said")).to_have_text("Thank you, saved.")
     second.get_by_role("button", name="Helpful", exact=True).click()
     expect(second.locator(".said")).to_have_text("Withdrawn.")
     exported = subprocess.run(
@@ -483,7 +483,7 @@ def test_cases_stand_there_before_their_reports_have_been_read(
     monkeypatch.setattr(sidebar, "excerpt_row", slow)
     try:
         page.goto(archive.sidebar(anatomy="LLL"))
-        expect(page.locator(".count")).to_contain_text("most alike first")
+        expect(page.locator(".count")).to_contain_text("most similar first")
         total = int(page.locator(".count").inner_text().split()[0])
         expect(cases(page)).to_have_count(total)
         expect(page.get_by_role("list", name="Similar cases")).to_have_attribute("aria-busy", "true")
@@ -538,7 +538,7 @@ def test_german(page: Page, archive: Archive, context: BrowserContext) -> None:
     page.get_by_text("Filter", exact=True).click()
     page.get_by_label("Geschlecht").select_option("F")
     expect(page.locator(".messages")).to_contain_text(
-        re.compile("Fall mit einer Antwort|Fälle mit einer Antwort|Kein Bericht")
+        re.compile("ein Fall vorhanden|Fälle vorhanden|Kein passender Fall")
     )
     assert not re.search(r"\{\w+\}", page.locator(".panel").text_content() or ""), "a place that was not filled in"
 

@@ -154,7 +154,7 @@ def test_too_few_cases_anywhere_are_counted(page: Page, archive: Archive) -> Non
     shown = [line for line in archive.answer(archive.query, anatomy="LLL", PatientSex="F") if line["type"] == "case"]
     assert 0 < len(shown) < archive.web.settings.min_cases
     expect(page.locator(".messages")).to_contain_text(
-        re.compile(f"only {len(shown)} cases? can answer for left lower lobe")
+        re.compile(f"only {len(shown)} cases? available for left lower lobe")
     )
 
 
@@ -163,7 +163,7 @@ def test_when_no_case_can_answer(page: Page, archive: Archive) -> None:
     expect(page.locator("li.case").first).to_be_visible()
     page.get_by_text("Filters").click()
     page.get_by_label("Sex").select_option("O")
-    expect(page.locator(".messages")).to_contain_text("No case can answer here.")
+    expect(page.locator(".messages")).to_contain_text("No case matches here.")
     expect(page.locator("li.case")).to_have_count(0)
 
 
@@ -225,9 +225,9 @@ def test_save_to_pacs_says_what_happened(page: Page, serve: Callable[..., Archiv
     port = peer.socket.getsockname()[1]
     try:
         for destination, said in (
-            ("", "The report is kept here; no PACS is configured to send it to."),
-            (f"PACS@127.0.0.1:{port}", "Kept here and sent to PACS (status 0000)."),
-            (f"GONE@127.0.0.1:{free_port()}", "Kept here, but not sent: GONE@127.0.0.1:"),
+            ("", "The report is stored here; no PACS is configured as a destination."),
+            (f"PACS@127.0.0.1:{port}", "Stored here and sent to PACS (status 0000)."),
+            (f"GONE@127.0.0.1:{free_port()}", "Stored here, but not sent: GONE@127.0.0.1:"),
         ):
             one = serve(return_destination=destination)
             page.goto(one.sidebar(anatomy="LLL"))

@@ -1,5 +1,5 @@
 /**
- * The answer as it comes in: how many cases, what is to be known of them, the list, and what to do with it.
+ * The answer as it arrives: the number of cases, notices about them, the list, and the actions below it.
  * @typedef {import('./types.js').Head} Head
  * @typedef {import('./types.js').Case} Case
  * @typedef {import('./types.js').Study} Study

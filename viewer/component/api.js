@@ -1,5 +1,5 @@
 /**
- * The server's routes. Every failure becomes an `ApiError` with a code that the panel has words for.
+ * The server's routes. Every failure becomes an `ApiError` with a code for which the panel has a text.
  * @typedef {import('./types.js').Study} Study
  * @typedef {import('./types.js').Region} Region
  * @typedef {import('./types.js').Finding} Finding
@@ -89,7 +89,7 @@ export class Api {
   }
 
   /**
-   * The answer, line by line as it comes.
+   * The answer, line by line as it arrives.
    * @param {string} study
    * @param {URLSearchParams} query
    * @param {AbortSignal} signal
@@ -125,7 +125,7 @@ export class Api {
   }
 
   /**
-   * Save the answer as a structured report. The query stands in the body as well: Orthanc's plugins do not see a POST's URL.
+   * Save the answer as a structured report. The query is also in the body: Orthanc's plugins do not see the URL of a POST.
    * @param {string} study
    * @param {URLSearchParams} query
    * @returns {Promise<{stored: string, destination: string | null, sent: boolean, status: string | null, error: string | null}>}

@@ -77,7 +77,7 @@ export class CaseCard {
     this.showVerdict();
   }
 
-  /** Age, sex and distance in time, as far as the server lets us know. */
+  /** Age, sex and distance in time, as far as the server tells them. */
   who() {
     const { age, sex, days } = this.found;
     const said = [];
@@ -167,7 +167,7 @@ export function pictured(source, outline, label, say) {
   const image = h('img', { src: source, alt: label, decoding: 'async', loading: 'lazy' });
   image.addEventListener('error', () => frame.replaceChildren(h('span', { class: 'missing' }, say('picture_missing'))));
   const box = h('span', { class: 'fitted' }, image);
-  image.addEventListener('load', () => box.classList.add('drawn')); // an outline of nothing would be a riddle
+  image.addEventListener('load', () => box.classList.add('drawn')); // no outline without its picture
   if (outline) {
     box.append(
       svg(
@@ -182,7 +182,7 @@ export function pictured(source, outline, label, say) {
   return frame;
 }
 
-/** How high the score is, for the eye; the number stands beside it. @param {number} score */
+/** The score as a bar; the number stands beside it. @param {number} score */
 function meter(score) {
   const width = Math.max(0, Math.min(1, score)) * 40;
   return svg(

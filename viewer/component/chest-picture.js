@@ -4,7 +4,7 @@
  */
 import { h, pointsOf, svg } from './dom.js';
 
-/** What is always drawn, so that one finds one's way; everything else shows itself under the pointer. */
+/** Regions that are always drawn, for orientation; the others appear under the pointer. */
 const LANDMARKS = new Set([
   ...['right_upper_lobe', 'right_middle_lobe', 'right_lower_lobe', 'left_upper_lobe', 'left_lower_lobe', 'lungs'],
   ...['right_lung', 'left_lung', 'heart', 'aorta', 'trachea', 'spine', 'vertebrae', 'pleura', 'liver'],
@@ -14,7 +14,7 @@ const LANDMARKS = new Set([
 const SAME_PLACE = 0.03;
 
 /**
- * The same list of regions is reached by keyboard beside it, so the picture itself is for pointers.
+ * The picture is for pointers; the same regions can be reached by keyboard in the list beside it.
  * @param {object} options
  * @param {import('./region-index.js').RegionIndex} options.index
  * @param {string} options.chosen key
@@ -60,7 +60,7 @@ export function chestPicture({ index, chosen, say, onPick }) {
   };
   drawing.addEventListener('pointermove', (event) => {
     const at = placeOf(event);
-    if (isLast(at)) return; // what was just chosen stays named
+    if (isLast(at)) return; // keep naming what was just chosen
     const region = index.at(at.x, at.y)[0];
     if (region?.key !== lit) light(region);
   });
@@ -68,7 +68,7 @@ export function chestPicture({ index, chosen, say, onPick }) {
     const at = placeOf(event);
     const here = index.at(at.x, at.y);
     if (!here.length) return;
-    // What the pointer named, whatever was asked before; only a further click in one place widens it.
+    // The first click chooses what the pointer named, whatever was asked before; another click in one place widens it.
     const again = last && isLast(at) ? here.findIndex((region) => region.key === last?.key) : -1;
     const region = here[(again + 1) % here.length];
     for (const shape of shapes.values()) shape.classList.remove('chosen');

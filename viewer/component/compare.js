@@ -1,5 +1,5 @@
 /**
- * The current study and a case side by side, where no viewer stands ready to do it: the other patient is loudly framed.
+ * The current study and a case side by side, where no viewer does it; a conspicuous frame marks the other patient.
  * @typedef {import('./types.js').Case} Case
  * @typedef {import('./types.js').Pictures} Pictures
  * @typedef {import('./types.js').Slices} Slices
@@ -61,7 +61,7 @@ export function compareDialog({ found, url, slices, viewer, say }) {
 }
 
 /**
- * A picture; of a CT the slices around it too, by wheel, by dragging the slider or with its arrow keys.
+ * A picture. A CT can be scrolled through with the wheel, by dragging the slider or with its arrow keys.
  * @param {Pictures} shown
  * @param {object} options
  * @param {(path: string | null) => string} options.url
@@ -128,5 +128,5 @@ function scrollable(element, frame, shown, { instances, base, rendering }, { url
   show();
 }
 
-/** How far a wheel turns for one slice; touch pads send many small steps. */
+/** How far the wheel turns for one slice; touch pads send many small steps. */
 const WHEEL_PX = 100;

@@ -17,7 +17,7 @@ export class Comparison {
     this.services = ohif.servicesManager.services;
     this.current = current;
     this.opened = opened;
-    /** @type {any} the grid as it was before */
+    /** @type {any} the grid before the first case was opened */
     this.before = null;
     /** @type {Element | null} what had the focus then */
     this.focused = null;
@@ -28,7 +28,7 @@ export class Comparison {
   }
 
   /**
-   * The grid gets two columns: on the left stays what was there of the current study, on the right comes the case.
+   * Lay the grid out in two columns: the current study on the left, the case on the right.
    * @param {OpenedCase} found
    */
   async open(found) {
@@ -64,7 +64,7 @@ export class Comparison {
     await Promise.all(sides.map(({ shown }, position) => (shown ? this.goTo(idOf(position), shown) : null)));
   }
 
-  /** The grid as it was before the first case was opened. */
+  /** Restore the grid as it was before the first case was opened. */
   close() {
     const { before, focused } = this;
     if (!before) return;
@@ -82,13 +82,13 @@ export class Comparison {
       const lost = document.activeElement === null || document.activeElement === document.body;
       if (lost && focused instanceof HTMLElement && focused.isConnected) focused.focus({ preventScroll: true });
     };
-    // The button that was pressed goes with its frame, and OHIF draws its grid anew: the focus is given back after that.
+    // The button that was pressed disappears with its frame, and OHIF redraws its grid: restore the focus after that.
     void (before.shown ? this.goTo(before.activeViewportId, before.shown) : Promise.resolve()).then(back);
   }
 
   /**
-   * Stand on the image, in the window. OHIF places a stack anew when its images have come, so both are looked after
-   * until they have held for a moment.
+   * Show the image in the window. OHIF resets a stack when its images have arrived, so both are set again until they
+   * have stayed for a moment.
    * @param {string} viewportId
    * @param {Shown} shown
    */
@@ -110,7 +110,7 @@ export class Comparison {
     }
   }
 
-  /** What the active viewport shows, to come back to it. @returns {Shown | null} */
+  /** What the active viewport shows, to be restored later. @returns {Shown | null} */
   shownNow() {
     const { viewportGridService, cornerstoneViewportService } = this.services;
     const viewport = cornerstoneViewportService.getCornerstoneViewport(viewportGridService.getActiveViewportId());
@@ -172,7 +172,7 @@ function idOf(position) {
   return `radir-${position}`;
 }
 
-/** What is needed to lay the grid out again. @param {any} state */
+/** What is needed to restore the grid. @param {any} state */
 function gridOf({ layout, activeViewportId, viewports }) {
   const kept = [...viewports.values()].map(({ displaySetInstanceUIDs, viewportOptions, displaySetOptions }) => ({
     displaySetInstanceUIDs,

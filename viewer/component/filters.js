@@ -94,7 +94,7 @@ export class FilterForm {
     };
   }
 
-  /** What takes all filters away; null where there are none. */
+  /** Removes all filters; null if there are none. */
   get reset() {
     return countFilters(this.value) ? () => this.form.reset() : null;
   }

@@ -1,4 +1,4 @@
-/** The frame over another patient's images: it lets every click through and cannot be overlooked. */
+/** The frame over another patient's images: conspicuous, and it lets clicks through except on its button. */
 export const frameSheet = new CSSStyleSheet();
 frameSheet.replaceSync(`
 :host { position: fixed; inset: 0; z-index: 40; pointer-events: none; }
@@ -18,7 +18,7 @@ em { align-self: center; border-radius: 6px 6px 0 0; padding-bottom: 0; }
 @media (forced-colors: active) { .frame { outline: 6px dashed CanvasText; } }
 `);
 
-/** Outlines and reports over a viewport; what is to be pressed takes clicks, the rest lets them through. */
+/** Outlines and reports over a viewport; only their controls and the report's text take clicks. */
 export const outlineSheet = new CSSStyleSheet();
 outlineSheet.replaceSync(`
 :host { position: fixed; inset: 0; z-index: 30; pointer-events: none; font: 14px/1.45 system-ui, sans-serif; color: #f2f4f8; }

@@ -1,5 +1,5 @@
 /**
- * What the panel says when there is no list to show: each state has a title, a reason and, where it helps, a way out.
+ * What the panel says when there is no list to show: each state has a title, a reason and, where possible, a way out.
  * @typedef {import('./types.js').Study} Study
  * @typedef {import('./strings.js').Say} Say
  */
@@ -24,7 +24,7 @@ export function notice({ tone, title, text, hint, more = [] }) {
   );
 }
 
-/** What keeps a study from being asked about; null when nothing does. @param {Study} study @param {Say} say */
+/** Why a study cannot be asked about; null if it can. @param {Study} study @param {Say} say */
 export function studyNotice(study, say) {
   const reason = say('state_skipped', { reason: study.reason ?? '' });
   if (study.state === 'SKIPPED') {
@@ -59,7 +59,7 @@ function progressText(study, say) {
 }
 
 /**
- * A failure, with a button to try again where that may help.
+ * A failure, with a button to try again where that can help.
  * @param {{code: string, message: string}} error
  * @param {Say} say
  * @param {object} options
@@ -81,13 +81,13 @@ export function failureNotice(error, say, { retry, seconds }) {
 }
 
 /**
- * What has to be known of an answer before its cases are looked at; where no case answers, what to ask instead.
+ * Notices to read before looking at the cases; where no case answers, what to ask instead.
  * @param {import('./types.js').Head} head
  * @param {object} options
  * @param {Study} options.study
  * @param {Say} options.say
  * @param {(region: string, finding: string | null) => void} options.onAsk something else is asked, by keys
- * @param {(() => void) | null} options.onReset the filters are taken away; null where there are none
+ * @param {(() => void) | null} options.onReset removes the filters; null if there are none
  */
 export function answerNotices(head, { study, say, onAsk, onReset }) {
   const shown = head.notices.map(({ text }) => notice({ tone: 'warning', text }));

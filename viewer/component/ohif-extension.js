@@ -1,11 +1,11 @@
 /**
  * The sidebar as an extension of an unmodified OHIF 3.13, loaded at run time by its URL (`window.config.extensions`).
  *
- * OHIF hands an extension its services but not React, so the panel is one bare element: React draws the custom
- * element's tag, and everything else happens inside it.
+ * OHIF gives an extension its services but not React, so the panel is a single custom element: React renders its tag,
+ * and everything else happens inside it.
  *
- * `/ohif/viewer?StudyInstanceUIDs=…&beside=study,series,instance,reference,region` opens a case beside the study at once:
- * only so is it clear which of the two is being read. Two studies in OHIF's own parameter would be equals to it.
+ * `/ohif/viewer?StudyInstanceUIDs=…&beside=study,series,instance,reference,region` opens a case beside the study: this
+ * makes clear which of the two is being read, whereas OHIF treats all studies of its own parameter alike.
  */
 import { Comparison, until } from './comparison.js';
 import { OtherPatientFrames } from './other-patient.js';
@@ -18,7 +18,7 @@ const ID = 'radir.similar-cases';
 const PANEL = `${ID}.panelModule.similarCases`;
 const TAG = 'radir-similar-cases';
 const WHOLE = 'chest';
-const ANSWER_S = 8; // how long a link to a case waits to learn the slice and window of its region
+const ANSWER_S = 8; // how long a linked case waits for the slice and window of its region
 const BESIDE = /^[0-9.]{1,64},[0-9.]{1,64},[0-9.]{1,64},SC-[0-9A-F]{5}-[0-9A-F]{5}(,[a-z_]{1,64})?$/;
 
 /** @typedef {import('./types.js').OpenedCase} OpenedCase */
@@ -39,7 +39,7 @@ const opened = new Map();
 let current = '';
 /** The case to be opened beside it as soon as it is drawn. */
 let beside = asked(new URLSearchParams(window.location.search).get('beside') ?? '');
-/** What the answer on the screen outlines on the current study. @type {[string, import('./region-outlines.js').Outline][]} */
+/** The outlines on the current study for the answer on the screen. @type {[string, import('./region-outlines.js').Outline][]} */
 let outlined = [];
 /** @type {{unsubscribe: () => void}[]} */
 let subscriptions = [];
@@ -51,7 +51,7 @@ function asked(text) {
   return { study, series, instance, reference, region };
 }
 
-/** OHIF marks its page as English whatever it speaks; the reader's browser knows better. */
+/** The browser's language: OHIF marks its page as English whatever language it speaks. */
 const language = languageOf(null);
 const say = sayIn(language);
 
@@ -86,7 +86,7 @@ function follow() {
 }
 
 /**
- * A link names a case; what of it is to be seen, the answer for the region says.
+ * A link names a case; the panel's answer for the region tells which image and window to show.
  * @param {OpenedCase} found
  * @param {string | undefined} region
  */
@@ -125,19 +125,19 @@ async function openBeside(found) {
   frames?.draw();
 }
 
-/** An entry of what is outlined, where there is an outline. @param {string | null | undefined} instance @param {string} name @param {[number, number][] | null | undefined} outline @returns {[string, import('./region-outlines.js').Outline][]} */
+/** An entry of the outlines; none where there is no outline. @param {string | null | undefined} instance @param {string} name @param {[number, number][] | null | undefined} outline @returns {[string, import('./region-outlines.js').Outline][]} */
 function outlineOf(instance, name, outline) {
   return instance && outline ? [[instance, { name, outline }]] : [];
 }
 
-/** Another region is asked for: it is outlined on the current study; the whole chest needs no outline. @param {Event} event */
+/** Another region is asked for: outline it on the current study, unless it is the whole chest. @param {Event} event */
 function onAsked(event) {
   const { region, study, instance, outline_stored } = /** @type {CustomEvent} */ (event).detail;
   outlined = region.key === WHOLE || study !== current ? [] : outlineOf(instance, region.name, outline_stored);
   outlines?.show(new Map(outlined));
 }
 
-/** Escape takes a report away, then the comparison; but first it closes what is open in the panel or a dialog. @param {KeyboardEvent} event */
+/** Escape closes suggestions and dialogs first, then a report, then the comparison. @param {KeyboardEvent} event */
 function onKey(event) {
   if (event.key !== 'Escape' || event.defaultPrevented) return;
   const inList = event.composedPath().some((part) => part instanceof Element && part.getAttribute('aria-expanded') === 'true' && part.role === 'combobox');

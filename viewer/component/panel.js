@@ -1,5 +1,5 @@
 /**
- * The panel for one study: looks how the study stands, asks, and shows the answer as it comes.
+ * The panel for one study: it looks up the study's state, asks, and shows the answer as it arrives.
  * @typedef {import('./types.js').Study} Study
  * @typedef {import('./types.js').Case} Case
  */
@@ -77,7 +77,7 @@ export class Panel {
     this.asking.abort();
   }
 
-  /** The study's state, then the cases or, while it is on its way, another look in a moment. */
+  /** The study's state, then its cases or, while it is being processed, another look in a moment. */
   async load() {
     clearTimeout(this.timer);
     this.loading.abort();
@@ -125,7 +125,7 @@ export class Panel {
     return this.question.query(this.limit);
   }
 
-  /** Ask, and show each line of the answer as it comes. */
+  /** Ask, and show each line of the answer as it arrives. */
   async ask() {
     this.asking.abort();
     this.asking = new AbortController();
@@ -160,7 +160,7 @@ export class Panel {
     this.host.dispatchEvent(new CustomEvent('radir-asked', { detail: { region: asked, study: study.study, ...query } }));
   }
 
-  /** On a page of its own nothing else shows the study that is being read. @param {import('./types.js').Head} head */
+  /** On the stand-alone page nothing else shows the study that is being read. @param {import('./types.js').Head} head */
   showImage(head) {
     if (!this.host.hasAttribute('standalone')) return;
     this.image.hidden = !head.query.picture;
@@ -279,7 +279,7 @@ export class Panel {
   }
 }
 
-/** A case as a viewer is told of it: which image shows the region, how, and the current study's image of the same. @param {Case} found */
+/** What a viewer is told of a case: the image that shows the region, its window and outline, and the current study's. @param {Case} found */
 function detailOf({ study, series, instance, reference, region, window, outline_stored, query }) {
   return { study, series, instance, reference, region: region.name, window, outline: outline_stored, current: query };
 }

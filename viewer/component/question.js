@@ -1,5 +1,5 @@
 /**
- * What is asked: the kind of image, a region, perhaps a finding there, and which cases may answer.
+ * The question: the kind of image, a region, optionally a finding there, and which cases may answer.
  * @typedef {import('./types.js').Study} Study
  */
 import { ApiError } from './api.js';
@@ -54,7 +54,7 @@ export class Question {
   /** @param {string} kind */
   async fitKind(kind) {
     this.kind = kind;
-    // Without the findings, which only help to type, everything else still works.
+    // The findings only serve as suggestions: without them everything else still works.
     const findings = this.server.findings().catch(() => []);
     this.index = new RegionIndex(await this.server.regions(kind, this.studyUid), await findings);
     if (!this.index.byKey.has(this.region)) await this.resolveRegion();

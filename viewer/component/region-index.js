@@ -69,7 +69,7 @@ export class RegionIndex {
   }
 
   /**
-   * Where a finding is asked for: where the reader looks already if it can be there, else where it belongs.
+   * The region in which to ask for a finding: the current one if the finding can be there, else its usual place.
    * @param {Finding} finding
    * @param {string} current key of a region
    */
@@ -91,7 +91,7 @@ export class RegionIndex {
       .sort((a, b) => areaOf(a.outline) - areaOf(b.outline));
   }
 
-  /** What the picture shows: the whole, and each region that the model knows, of those with one outline the widest. */
+  /** What the picture shows: the whole, and each region that the model knows, and of several with the same outline the widest. */
   drawn() {
     /** @type {Map<string, Region>} */
     const shapes = new Map();
@@ -104,7 +104,7 @@ export class RegionIndex {
 }
 
 /**
- * The texts by which something is found, its name first.
+ * The texts by which something is found, starting with its name.
  * @template {{name: string, synonyms: string[]}} T
  * @param {T} found
  * @param {string[]} more
@@ -114,7 +114,7 @@ function wordingsOf(found, more) {
 }
 
 /**
- * Those that have a wording in which a word begins as each word typed; names before synonyms.
+ * The rows with a wording that has, for each word typed, a word that begins with it; names before synonyms.
  * @template T
  * @param {{found: T, texts: string[]}[]} rows
  * @param {string[]} words

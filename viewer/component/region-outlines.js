@@ -1,8 +1,8 @@
 /**
- * The region's outline over the very image that shows it, wherever OHIF draws that image, however it is moved or zoomed.
+ * The region's outline on the image that shows it, wherever OHIF draws that image and however it is moved or zoomed.
  *
- * Like the frames around other patients the outlines lie over OHIF's viewports: OHIF's own annotations are measurements
- * that somebody made, and a schematic outline must never be taken for one.
+ * Like the frames around other patients, the outlines lie over OHIF's viewports. They are not OHIF annotations, because
+ * those are measurements that somebody made, and a schematic outline must never be taken for one.
  */
 import { sopOf } from './comparison.js';
 import { h, svg } from './dom.js';
@@ -41,7 +41,7 @@ export class RegionOutlines {
     this.layer.remove();
   }
 
-  /** What is outlined from now on. @param {Map<string, Outline>} outlines by SOP Instance UID */
+  /** Replace the outlines. @param {Map<string, Outline>} outlines by SOP Instance UID */
   show(outlines) {
     this.outlines = outlines;
   }

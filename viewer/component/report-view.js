@@ -1,6 +1,6 @@
 /**
- * Our structured report as text, over the viewport into which OHIF was told to load it: OHIF itself draws of a report
- * only its outlines. What is written here is the report's own content tree (PS3.3 C.17.3), item by item.
+ * Our structured report as text, over the viewport in which OHIF was asked to show it: OHIF itself draws only the
+ * outlines of a report. The text is the report's content tree (PS3.3 C.17.3), item by item.
  */
 import { h } from './dom.js';
 import { outlineSheet } from './frame-styles.js';
@@ -37,7 +37,7 @@ export class ReportViews {
     this.layer.remove();
   }
 
-  /** Take the reports away; false where there is none. */
+  /** Hide the reports; false if none was shown. */
   close() {
     const open = [...this.views.values()].filter(({ element }) => !element.hidden);
     open.forEach((view) => fold(view, true));
@@ -92,7 +92,7 @@ export class ReportViews {
   }
 }
 
-/** Show the image below, and the way back to the report. @param {{element: HTMLElement, again: HTMLElement}} view @param {boolean} away */
+/** Hide or show a report; while it is hidden, a button brings it back. @param {{element: HTMLElement, again: HTMLElement}} view @param {boolean} away */
 function fold({ element, again }, away) {
   element.hidden = away;
   again.hidden = !away;
@@ -105,7 +105,7 @@ function place({ element, again }, box) {
   again.style.setProperty('top', `${box.top + 72}px`);
 }
 
-/** OHIF gives a sequence of one item as the item. @param {any} sequence @returns {any[]} */
+/** OHIF may give a sequence of one item as the item itself. @param {any} sequence @returns {any[]} */
 function listOf(sequence) {
   if (!sequence) return [];
   return Array.isArray(sequence) ? sequence : [sequence];

@@ -1,5 +1,5 @@
 /**
- * Words of the panel in the reader's language. What the server names (regions, findings, notices) it says in that language.
+ * The panel's words in the reader's language. The server itself names regions, findings and notices in that language.
  * @typedef {keyof typeof en} Key
  * @typedef {(key: Key, values?: Record<string, string | number>) => string} Say
  */
