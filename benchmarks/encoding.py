@@ -107,7 +107,7 @@ def fill(catalogue: Catalogue, blobs: BlobStore, folder: Path, args: argparse.Na
             _copy_study(catalogue, blobs, sources[number % len(sources)], f"{kind.value}-{number}", args.syntax)
             for number in range(STUDIES[kind])
         ]
-    catalogue.complete_quiet(0)
+    catalogue.studies.complete_quiet(0)
     (blobs.root.parent / STUDY_LIST).write_text(json.dumps(studies))
 
 
@@ -131,7 +131,7 @@ def _copy_study(catalogue: Catalogue, blobs: BlobStore, files: Iterable[Path], p
             ds.save_as(incoming.path, enforce_file_format=True)
             header = read_header(incoming.path)
             sha256, size_bytes = blobs.put(incoming.path.read_bytes())
-        catalogue.add_instance(header, content_sha256=sha256, size_bytes=size_bytes, source="BENCH")
+        catalogue.instances.add(header, content_sha256=sha256, size_bytes=size_bytes, source="BENCH")
     return str(study_uid)
 
 
@@ -188,11 +188,11 @@ def measure(home: Path, kind: ImageKind, name: str, threads: int, rounds: int, s
         catalogue = stack.enter_context(Catalogue.open(settings))
         blobs, bundle = BlobStore(home / "blobs"), untrained(kind, name)
         encoder = Encoder(bundle, device="cpu", threads=threads)
-        catalogue.register_model(bundle.model_id, kind, bundle.network.config.embedding_dim, {})
+        catalogue.models.register(bundle.model_id, kind, bundle.network.config.embedding_dim, {})
         reader = StudyReader(blobs, Shelf(encoder), DecodeLimits())
         stack.callback(reader.close)
         clock, studies = Clock(home), json.loads((home / STUDY_LIST).read_text())[kind]
-        contents = [catalogue.headers_of(uid) for uid in studies]
+        contents = [catalogue.instances.headers_of(uid) for uid in studies]
         reader.read(contents[0])
         reading = clock.time(lambda: [reader.read(content) for content in contents[1:]]) / (len(contents) - 1)
 
@@ -224,7 +224,7 @@ def measure(home: Path, kind: ImageKind, name: str, threads: int, rounds: int, s
             times["bare"].append(clock.time(lambda: bare(count)) / count)
             for arm, turn in arms.items():
                 times[arm].append(turn() / count)
-        encoded = sum(catalogue.study(uid).state in (StudyState.ENCODED, StudyState.INDEXED) for uid in studies)
+        encoded = sum(catalogue.studies.get(uid).state in (StudyState.ENCODED, StudyState.INDEXED) for uid in studies)
         if encoded < count + 2:
             raise SystemExit(f"error: only {encoded} studies were encoded")
         own = psutil.Process()
@@ -240,11 +240,11 @@ def stream(catalogue: Catalogue, clock: Clock, runner: Runner, studies: Sequence
     """A turn over these studies: seconds (wall, processor) of all but the first and the last, in mid-stream."""
 
     def turn() -> np.ndarray:
-        while (waiting := catalogue.next_study_to_encode()) is not None:
-            job = catalogue.claim(catalogue.enqueue(JobKind.ENCODE, waiting), "clearing")
+        while (waiting := catalogue.jobs.next_study_to_encode()) is not None:
+            job = catalogue.jobs.claim(catalogue.jobs.enqueue(JobKind.ENCODE, waiting), "clearing")
             if job is not None:
-                catalogue.finish(job)
-        jobs = [catalogue.enqueue(JobKind.ENCODE, uid) for uid in studies]
+                catalogue.jobs.finish(job)
+        jobs = [catalogue.jobs.enqueue(JobKind.ENCODE, uid) for uid in studies]
         runner.run(jobs[0])
         spent = clock.time(lambda: [runner.run(job) for job in jobs[1:-1]])
         runner.run(jobs[-1])

@@ -116,7 +116,7 @@ QUESTIONS = {"region": {}, "region and a finding": {"finding": "consolidation"},
 
 
 def fill(catalogue: Catalogue, settings: Settings, studies: int) -> None:
-    catalogue.register_model(MODEL, ImageKind.CXR, DIM, {"name": "benchmark"})
+    catalogue.models.register(MODEL, ImageKind.CXR, DIM, {"name": "benchmark"})
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 4096, (PIXELS, PIXELS), np.uint16).tobytes()
     image = save(radiograph(Rows=PIXELS, Columns=PIXELS, PixelData=pixels), settings.home / "image.dcm")
@@ -125,8 +125,8 @@ def fill(catalogue: Catalogue, settings: Settings, studies: int) -> None:
     common = rng.normal(size=(len(REGIONS), DIM))
     for study in track(range(1, studies + 1), "studies", console=Console(stderr=True)):
         given = header(study, rows_px=PIXELS, columns_px=PIXELS, patient_age_years=50.0, patient_sex="F")
-        catalogue.add_instance(given, content_sha256=sha256, size_bytes=size, source="BENCHMARK")
-        catalogue.complete_now(given.study_uid)
+        catalogue.instances.add(given, content_sha256=sha256, size_bytes=size, source="BENCHMARK")
+        catalogue.studies.complete_now(given.study_uid)
         vectors = (common + rng.normal(size=common.shape)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         encoding = Encoding(
@@ -137,13 +137,13 @@ def fill(catalogue: Catalogue, settings: Settings, studies: int) -> None:
             regions=REGIONS,
             vectors=vectors,
         )
-        _, revision = catalogue.revision_of(given.study_uid)
-        catalogue.save_encoding(encoding, revision)
+        _, revision = catalogue.studies.revision_of(given.study_uid)
+        catalogue.encodings.save(encoding, revision)
         which = study % len(TEXTS)
-        catalogue.add_report(
+        catalogue.reports.add(
             given.study_uid, body=TEXTS[which], source="benchmark", findings=findings[which], parser=PARSER
         )
-    catalogue.mark_indexed()
+    catalogue.studies.mark_indexed()
 
 
 @contextmanager

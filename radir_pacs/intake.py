@@ -89,7 +89,7 @@ class Intake:
     def _add(self, header: InstanceHeader, sha256: str, size_bytes: int, source: str) -> Stored:
         """The catalogue tells the same bytes; what another sender wrote anew is told by its content (P2)."""
         try:
-            return self._catalogue.add_instance(
+            return self._catalogue.instances.add(
                 header,
                 content_sha256=sha256,
                 size_bytes=size_bytes,
@@ -98,7 +98,7 @@ class Intake:
             )
         except Conflict:
             with contextlib.suppress(NotFound):
-                stored = self._catalogue.instance(header.sop_uid)
+                stored = self._catalogue.instances.get(header.sop_uid)
                 if same_content(self._blobs.path(stored.content_sha256), self._blobs.path(sha256)):
                     return Stored.SAME
             raise
@@ -109,7 +109,7 @@ class Intake:
         """Record the refusal and give its outcome; the outcome counts even where it cannot be recorded."""
         status = _status(error)
         try:
-            self._catalogue.add_refusal(sop_uid=sop_uid, reason=str(error), dimse_status=status, source=source)
+            self._catalogue.refusals.add(sop_uid=sop_uid, reason=str(error), dimse_status=status, source=source)
         except RadirError as missed:  # as when the catalogue's absence is why we refuse
             log.error("refusal not recorded", extra={"sop_uid": sop_uid, "reason": error.code, "error": missed.code})
         return StoreOutcome(

@@ -24,7 +24,7 @@ def pulse(catalogue: Catalogue, name: str, *, detail: str = "") -> Iterator[None
     def beat() -> None:
         while True:
             try:
-                catalogue.say_alive(name, os.getpid(), "UP", detail)
+                catalogue.processes.say_alive(name, os.getpid(), "UP", detail)
             except RadirError as error:  # the database is away for a moment: say so, go on
                 log.warning("pulse missed", extra={"error": error.code})
             if done.wait(INTERVAL_S):
@@ -38,6 +38,6 @@ def pulse(catalogue: Catalogue, name: str, *, detail: str = "") -> Iterator[None
         done.set()
         thread.join(INTERVAL_S)
         try:
-            catalogue.say_gone(name, os.getpid())
+            catalogue.processes.say_gone(name, os.getpid())
         except RadirError as error:  # its row falls silent, which says the same
             log.warning("farewell missed", extra={"error": error.code})

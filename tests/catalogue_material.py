@@ -45,11 +45,11 @@ def report_header(study: int = 1, number: int = 1, **changes: Any) -> InstanceHe
 def add(catalogue: Catalogue, given: InstanceHeader, content: str = "") -> Stored:
     """Store an instance; its content is its UID unless said otherwise."""
     sha256 = hashlib.sha256((content or given.sop_uid).encode()).hexdigest()
-    return catalogue.add_instance(given, content_sha256=sha256, size_bytes=1000, source="TEST")
+    return catalogue.instances.add(given, content_sha256=sha256, size_bytes=1000, source="TEST")
 
 
 def register(catalogue: Catalogue, model_id: str = MODEL, kind: ImageKind = ImageKind.CXR) -> None:
-    catalogue.register_model(model_id, kind, DIM, {"name": "test"})
+    catalogue.models.register(model_id, kind, DIM, {"name": "test"})
 
 
 def encoding(study: int = 1, seed: int = 0, model_id: str = MODEL, regions: tuple[str, ...] = REGIONS) -> Encoding:
@@ -69,15 +69,15 @@ def encoding(study: int = 1, seed: int = 0, model_id: str = MODEL, regions: tupl
 def encoded(catalogue: Catalogue, study: int = 1, seed: int | None = None, **changes: Any) -> int:
     """A study with one radiograph and its encoding; returns the encoding's id."""
     add(catalogue, header(study, **changes))
-    catalogue.complete_now(f"2.25.{study}")
-    catalogue.save_encoding(encoding(study, study if seed is None else seed), revision=1)
-    ids = catalogue.changes(MODEL, "chest").ids
-    owners = catalogue.encoding_owners(ids)
+    catalogue.studies.complete_now(f"2.25.{study}")
+    catalogue.encodings.save(encoding(study, study if seed is None else seed), revision=1)
+    ids = catalogue.encodings.changes(MODEL, "chest").ids
+    owners = catalogue.encodings.owners(ids)
     return next(i for i in ids.tolist() if owners[i].study.study_uid == f"2.25.{study}")
 
 
 def claimed(catalogue: Catalogue, kind: JobKind = JobKind.ENCODE, key: str = "2.25.1") -> Job:
     """The open job of a key, leased by a worker of the test."""
-    job = catalogue.claim(catalogue.enqueue(kind, key), "test")
+    job = catalogue.jobs.claim(catalogue.jobs.enqueue(kind, key), "test")
     assert job is not None
     return job

@@ -43,12 +43,12 @@ class EncodeStudy:
         """
         study_uid = job.key
         try:
-            state, revision = self._catalogue.revision_of(study_uid)
+            state, revision = self._catalogue.studies.revision_of(study_uid)
         except NotFound:
-            self._catalogue.finish(job, "the study is gone")
+            self._catalogue.jobs.finish(job, "the study is gone")
             return
         if state is StudyState.RECEIVING:
-            self._catalogue.finish(job, "superseded")
+            self._catalogue.jobs.finish(job, "superseded")
             return
         try:
             encodings = self._encode(study_uid)
@@ -57,7 +57,7 @@ class EncodeStudy:
         except (Quarantined, DicomRefused) as reason:
             self._end(job, StudyState.QUARANTINED, str(reason), revision)
         else:
-            self._catalogue.save_encodings(study_uid, encodings, revision, job)
+            self._catalogue.encodings.save_several(study_uid, encodings, revision, job)
 
     def close(self) -> None:
         """End the decoding children."""
@@ -66,7 +66,7 @@ class EncodeStudy:
         self._reader.close()
 
     def _end(self, job: Job, state: StudyState, reason: str, revision: int) -> None:
-        self._catalogue.set_study_state(job.key, state, reason, revision=revision, job=job)
+        self._catalogue.studies.set_state(job.key, state, reason, revision=revision, job=job)
 
     def _encode(self, study_uid: str) -> list[Encoding]:
         """One encoding a kind of image, of those kinds that a model is served for."""
@@ -75,5 +75,5 @@ class EncodeStudy:
             ready = self._ahead.take(study_uid)
             self._ahead.begin()
         if ready is None:
-            ready = self._reader.read(self._catalogue.headers_of(study_uid))
+            ready = self._reader.read(self._catalogue.instances.headers_of(study_uid))
         return [run() for run in ready]

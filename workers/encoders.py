@@ -31,7 +31,7 @@ class Encoders:
             self._encoders[encoder.kind] = encoder
         for kind, encoder in self._encoders.items():
             dim = encoder.bundle.network.config.embedding_dim
-            catalogue.register_model(encoder.model_id, kind, dim, encoder.bundle.manifest)
+            catalogue.models.register(encoder.model_id, kind, dim, encoder.bundle.manifest)
 
     def encoder(self, kind: ImageKind) -> Encoder | None:
         """The encoder of a kind, None where none is served."""

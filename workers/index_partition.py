@@ -36,9 +36,9 @@ class IndexPartition:
     def __call__(self, job: Job) -> None:
         """Ends the job with the new generation published and what nobody needs removed."""
         model_id, _, region = job.key.partition("/")
-        model = self._catalogue.model(model_id)
+        model = self._catalogue.models.get(model_id)
         if model is None:
-            self._catalogue.finish(job, "the model is gone")
+            self._catalogue.jobs.finish(job, "the model is gone")
             return
         folder = partition_folder(self._home, model_id, region)
         labels, vectors, as_of = self._gather(folder, model, region)
@@ -51,7 +51,7 @@ class IndexPartition:
             built_at=datetime.fromtimestamp(self._clock_s(), UTC),
         )
         try:
-            self._catalogue.record_generation(
+            self._catalogue.generations.record(
                 model_id,
                 region,
                 name=manifest.name,
@@ -68,7 +68,7 @@ class IndexPartition:
     def _gather(self, folder: Path, model: ModelRow, region: str) -> tuple[I64, F32, str]:
         """(labels, vectors, snapshot) of the partition as it is now; labels ascend."""
         labels, vectors, since = self._published(folder, model, region)
-        changes = self._catalogue.changes(model.model_id, region, since)
+        changes = self._catalogue.encodings.changes(model.model_id, region, since)
         stays = ~np.isin(labels, np.concatenate([changes.gone, changes.ids]))
         comes = ~np.isin(changes.ids, changes.gone)
         labels = np.concatenate([labels[stays], changes.ids[comes]])
@@ -79,13 +79,13 @@ class IndexPartition:
     def _published(self, folder: Path, model: ModelRow, region: str) -> tuple[I64, F32, str]:
         """What the published generation holds; nothing, to be read anew from the catalogue, when it is refused."""
         nothing = np.empty(0, np.int64), np.empty((0, model.dim), np.float32), "0"
-        published = self._catalogue.published_generation(model.model_id, region)
+        published = self._catalogue.generations.published(model.model_id, region)
         if published is None:
             return nothing
         try:
             generation = open_generation(folder / published.name, model_id=model.model_id, region=region, dim=model.dim)
         except IndexRefused as refusal:
             log.error("generation refused", extra={"generation": published.name, "reason": str(refusal)})
-            self._catalogue.refuse_generation(model.model_id, region, published.name, reason=str(refusal))
+            self._catalogue.generations.refuse(model.model_id, region, published.name, reason=str(refusal))
             return nothing
         return generation.labels, generation.vectors, published.as_of

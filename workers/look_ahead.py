@@ -51,7 +51,7 @@ class LookAhead:
                 self._rest_jobs = REST_JOBS
             return None
         guess.done.wait()
-        if guess.content is None or guess.content != self._catalogue.content_of(study_uid):
+        if guess.content is None or guess.content != self._catalogue.instances.content_of(study_uid):
             return None
         if guess.reason is not None:
             raise guess.reason
@@ -69,11 +69,11 @@ class LookAhead:
 
     def _read(self, guess: _Guess) -> None:
         try:
-            guess.study_uid = self._catalogue.next_study_to_encode()
+            guess.study_uid = self._catalogue.jobs.next_study_to_encode()
             guess.known.set()
             if guess.study_uid is not None:
-                guess.content = self._catalogue.content_of(guess.study_uid)  # first: what comes later is then missed
-                guess.ready = self._reader.read(self._catalogue.headers_of(guess.study_uid), guess.given_up)
+                guess.content = self._catalogue.instances.content_of(guess.study_uid)  # first: what comes later is then missed
+                guess.ready = self._reader.read(self._catalogue.instances.headers_of(guess.study_uid), guess.given_up)
         except (Skipped, Quarantined, DicomRefused) as reason:
             guess.reason = reason
         except (GivenUp, RadirError):

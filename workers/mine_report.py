@@ -26,20 +26,20 @@ class MineReport:
             else:
                 self._mine_text(job, report_id)
         except NotFound:
-            self._catalogue.finish(job, "the report is gone")
+            self._catalogue.jobs.finish(job, "the report is gone")
 
     def _mine_sr(self, job: Job) -> None:
         """Text and findings of a structured report. Raises NotFound, LeaseLost."""
-        instance = self._catalogue.instance(job.key)
-        modalities = self._catalogue.study(instance.study_uid).modalities
+        instance = self._catalogue.instances.get(job.key)
+        modalities = self._catalogue.studies.get(instance.study_uid).modalities
         if is_own_object(instance.attributes):
-            self._catalogue.finish(job, "our own report")
+            self._catalogue.jobs.finish(job, "our own report")
             return
         body = sr_text(instance.attributes)
         if not body:
-            self._catalogue.finish(job, "no text in it")
+            self._catalogue.jobs.finish(job, "no text in it")
             return
-        self._catalogue.add_report(
+        self._catalogue.reports.add(
             instance.study_uid,
             body=body,
             source="sr",
@@ -51,7 +51,7 @@ class MineReport:
 
     def _mine_text(self, job: Job, report_id: int) -> None:
         """Findings of a text that stands in the catalogue. Raises NotFound, LeaseLost."""
-        report = self._catalogue.report(report_id)
-        modalities = self._catalogue.study(report.study_uid).modalities
+        report = self._catalogue.reports.get(report_id)
+        modalities = self._catalogue.studies.get(report.study_uid).modalities
         findings = mine(report.body, kind_of(modalities)).findings
-        self._catalogue.save_findings(report_id, findings_to_json(findings), PARSER, job)
+        self._catalogue.reports.save_findings(report_id, findings_to_json(findings), PARSER, job)

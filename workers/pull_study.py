@@ -44,8 +44,8 @@ class PullStudy:
             else:
                 refused += 1
         if kept:
-            self._catalogue.complete_now(job.key)
-        self._catalogue.finish(job, f"{kept} instances kept, {refused} refused")
+            self._catalogue.studies.complete_now(job.key)
+        self._catalogue.jobs.finish(job, f"{kept} instances kept, {refused} refused")
 
     def _instances(self, study_uid: str) -> Iterator[Dataset]:
         client = DICOMwebClient(self._url, headers=self._headers, timeout=TIMEOUT_S)

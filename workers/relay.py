@@ -66,10 +66,10 @@ class Relay:
 
     def round(self) -> None:
         """One round."""
-        for study_uid in self._catalogue.complete_quiet(self._settings.quiet_period_s):
+        for study_uid in self._catalogue.studies.complete_quiet(self._settings.quiet_period_s):
             log.info("study complete", extra={"study_uid": study_uid})
-        self._catalogue.sweep()
-        self._catalogue.mark_indexed()
+        self._catalogue.jobs.sweep()
+        self._catalogue.studies.mark_indexed()
         now_s = self._clock_s()
         if now_s - self._surveyed_s >= SURVEY_S:
             self._surveyed_s = now_s
@@ -86,17 +86,17 @@ class Relay:
         limit = max(16, 4 * self._settings.worker_processes)
         rung = []
         try:
-            for job_id in self._catalogue.pending_to_ring(limit):
+            for job_id in self._catalogue.jobs.to_ring(limit):
                 self._ring(job_id)
                 rung.append(job_id)
         finally:
             if rung:
-                self._catalogue.rung(rung)
+                self._catalogue.jobs.rung(rung)
 
     def _ask_for_merges(self) -> None:
-        for partition in self._catalogue.partitions():
+        for partition in self._catalogue.generations.partitions():
             if should_merge(partition.n_generation, partition.n_tail, partition.n_gone) or _must_forget(partition):
-                self._catalogue.enqueue_merge(partition.model_id, partition.region)
+                self._catalogue.jobs.enqueue_merge(partition.model_id, partition.region)
 
     def _revive(self) -> None:
         """Nobody else watches the embedded Postgres."""
@@ -106,26 +106,26 @@ class Relay:
             log.error("the database stays away", extra={"error": str(error)})
 
     def _prune(self) -> None:
-        for study_uid in self._catalogue.encode_forgotten():
+        for study_uid in self._catalogue.studies.encode_forgotten():
             log.error("a stable study had no job", extra={"study_uid": study_uid})
-        self._catalogue.prune_jobs(KEEP_DONE_S)
-        self._catalogue.prune_generations(gone_keep_s=KEEP_GONE_S, generation_keep_s=KEEP_DONE_S)
-        self._catalogue.prune_processes(KEEP_SILENT_S)
-        self._catalogue.prune_refusals(keep_s=KEEP_REFUSALS_S, most=MOST_REFUSALS)
+        self._catalogue.jobs.prune(KEEP_DONE_S)
+        self._catalogue.generations.prune(gone_keep_s=KEEP_GONE_S, generation_keep_s=KEEP_DONE_S)
+        self._catalogue.processes.prune(KEEP_SILENT_S)
+        self._catalogue.refusals.prune(keep_s=KEEP_REFUSALS_S, most=MOST_REFUSALS)
         self._prune_index()
 
     def _prune_index(self) -> None:
         home, now_s = self._settings.home, self._now_s()
-        for partition in self._catalogue.partitions():
+        for partition in self._catalogue.generations.partitions():
             folder = partition_folder(home, partition.model_id, partition.region)
             collect(folder, now_s=now_s, keep=partition.published)
-        models = [self._catalogue.active_model(kind) for kind in ImageKind]
+        models = [self._catalogue.models.active(kind) for kind in ImageKind]
         serving = {model.model_id for model in models if model is not None}
         for model_id in collect_models(home, serving=serving, now_s=now_s, grace_s=KEEP_DONE_S):
             log.info("index of a retired model removed", extra={"model": model_id})
 
     def _sweep_files(self) -> None:
-        removed = self._blobs.sweep(self._catalogue.known_blobs, self._part)
+        removed = self._blobs.sweep(self._catalogue.instances.known_blobs, self._part)
         self._part = (self._part + 1) % SWEEP_PARTS
         if removed:
             log.info("unreferenced files removed", extra={"files": removed})

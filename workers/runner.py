@@ -47,7 +47,7 @@ class Runner:
     def run(self, job_id: int) -> None:
         """Do the job unless somebody else has it. What goes wrong stands in the job row; nothing is raised."""
         try:
-            job = self._catalogue.claim(job_id, self._worker)
+            job = self._catalogue.jobs.claim(job_id, self._worker)
             if job is None:
                 return
             log.info("job begins", extra={"job": job.id, "kind": job.kind, "attempt": job.attempt})
@@ -69,10 +69,10 @@ class Runner:
         except RadirError as error:
             retry = not isinstance(error, _NEVER_BETTER)
             log.warning("job failed", extra={"job": job.id, "error": error.code, "retry": retry})
-            self._catalogue.fail(job, str(error), retry=retry)
+            self._catalogue.jobs.fail(job, str(error), retry=retry)
         except Exception as error:  # the edge of the process: a job must not take the worker along
             log.exception("job broke", extra={"job": job.id})
-            self._catalogue.fail(job, f"internal error ({type(error).__name__})")
+            self._catalogue.jobs.fail(job, f"internal error ({type(error).__name__})")
 
     @contextmanager
     def _heartbeat(self, job: Job) -> Iterator[None]:
@@ -87,7 +87,7 @@ class Runner:
                     self._give_up(EXIT_HUNG)
                     return
                 try:
-                    self._catalogue.heartbeat(job)
+                    self._catalogue.jobs.heartbeat(job)
                 except LeaseLost:
                     return  # the token will tell the body when it wants to commit
                 except RadirError as error:

@@ -26,7 +26,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def complete(args: argparse.Namespace, settings: Settings) -> int:
     must_run(settings)
     with Catalogue.open(settings) as catalogue:
-        done = catalogue.complete_now(args.study)
+        done = catalogue.studies.complete_now(args.study)
     out.print("encoding follows" if done else "nothing to do: the study is not receiving")
     return 0
 
@@ -35,7 +35,7 @@ def delete(args: argparse.Namespace, settings: Settings) -> int:
     """The rows go now, with them every answer; of files and index the relay clears away what may not go at once."""
     must_run(settings)
     with Catalogue.open(settings) as catalogue:
-        unused = catalogue.delete_study(args.study)
+        unused = catalogue.studies.delete(args.study)
     blobs = BlobStore(settings.home / "blobs")
     removed = sum([blobs.delete(sha256) for sha256 in unused])
     later = f"; {len(unused) - removed} came too recently and go within minutes" if removed < len(unused) else ""

@@ -77,7 +77,7 @@ def _send(catalogue: Catalogue, settings: Settings, images: Path) -> None:
     here = Destination(ae_title=settings.ae_title, host=settings.listener_host, port=settings.listener_port)
     truth = _truth(images)
     if truth:
-        held = {study.study_uid: study.instance_count for study in catalogue.studies_in(StudyState.INDEXED)}
+        held = {study.study_uid: study.instance_count for study in catalogue.studies.in_state(StudyState.INDEXED)}
         missing = [study for uid, study in truth.items() if held.get(uid) != len(study["files"])]
         results = send_paths([images / file for study in missing for file in study["files"]], here) if missing else []
     else:
@@ -176,7 +176,7 @@ def _question(catalogue: Catalogue, truth: dict[str, dict[str, Any]]) -> tuple[s
 
     That is the finding, graded moderate at least, that most patients share in a radiograph, an illness before a device.
     """
-    indexed = [study for study in catalogue.studies_in(StudyState.INDEXED) if not truth or study.study_uid in truth]
+    indexed = [study for study in catalogue.studies.in_state(StudyState.INDEXED) if not truth or study.study_uid in truth]
     if not indexed:
         raise RadirError("no study could be indexed; see: radir status")
     patients: dict[tuple[str, str], set[str]] = {}

@@ -27,7 +27,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def run(args: argparse.Namespace, settings: Settings) -> int:
     must_run(settings)
     with Catalogue.open(settings) as catalogue:
-        rows = catalogue.feedback()
+        rows = catalogue.feedback.all()
     if args.json:
         print_json([asdict(row) | {"at": row.at.isoformat()} for row in rows])
     elif args.csv:

@@ -135,7 +135,7 @@ def _manifest_of(wanted: str, settings: Settings) -> Mapping[str, Any]:
             return manifest
     if settings.database_url or is_held(settings):
         with Catalogue.open(settings) as catalogue:
-            model = catalogue.model(wanted)
+            model = catalogue.models.get(wanted)
         if model is not None:
             return model.manifest
     raise NotFound(f"there is no model or bundle {wanted!r}; `radir models list` shows those that are served")
@@ -152,7 +152,7 @@ def _answering(settings: Settings) -> list[Mapping[str, Any]]:
     if not (settings.database_url or is_held(settings)):
         return []
     with Catalogue.open(settings) as catalogue:
-        models = [catalogue.active_model(kind) for kind in ImageKind]
+        models = [catalogue.models.active(kind) for kind in ImageKind]
     return [model.manifest for model in models if model is not None]
 
 

@@ -32,8 +32,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def run(args: argparse.Namespace, settings: Settings) -> int:
     must_run(settings)
     with Catalogue.open(settings) as catalogue:
-        studies = [study for state in _STATES for study in catalogue.studies_in(state, args.limit)]
-        refusals = catalogue.refusals(args.limit)
+        studies = [study for state in _STATES for study in catalogue.studies.in_state(state, args.limit)]
+        refusals = catalogue.refusals.recent(args.limit)
     if args.json:
         print_json(
             {

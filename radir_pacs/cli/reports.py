@@ -70,7 +70,7 @@ def _receive(catalogue: Catalogue, row: TextRow, *, by_accession: bool) -> Recei
     try:
         study_uid = row.id.strip()
         if by_accession:
-            found = catalogue.studies_of_accession(study_uid)
+            found = catalogue.studies.of_accession(study_uid)
             if len(found) > 1:
                 return BadRow(where=row.where, reason="several studies have this accession number")
             if not found:
@@ -78,7 +78,7 @@ def _receive(catalogue: Catalogue, row: TextRow, *, by_accession: bool) -> Recei
             [study_uid] = found
         elif not is_valid_uid(study_uid):
             return BadRow(where=row.where, reason="not a Study Instance UID")
-        return catalogue.receive_report(study_uid, row.text, source=SOURCE)
+        return catalogue.reports.receive(study_uid, row.text, source=SOURCE)
     except NotFound:
         return BadRow(where=row.where, reason="no study has this UID")
     except BadInput as error:

@@ -27,7 +27,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def run(args: argparse.Namespace, settings: Settings) -> int:
     must_run(settings)
     with Catalogue.open(settings) as catalogue:
-        found = [catalogue.study(uid) for uid in resolve(args.reference, catalogue, settings, by=getpass.getuser())]
+        found = [catalogue.studies.get(uid) for uid in resolve(args.reference, catalogue, settings, by=getpass.getuser())]
     if not found:
         raise NotFound("no study here has this reference; it may have been deleted")
     if args.json:

@@ -110,7 +110,7 @@ def _wait_until_ready(settings: Settings, supervisor: Supervisor, catalogue: Cat
             raise RadirError(f"{failed.name} does not stay up: {' '.join(lines)} (log: {log})")
         # Rows of an earlier run may carry these numbers: in a container they come again in the same order.
         since_s = time.monotonic() - began
-        if supervisor.pids() <= {row.pid for row in catalogue.processes() if row.silent_s < since_s}:
+        if supervisor.pids() <= {row.pid for row in catalogue.processes.all() if row.silent_s < since_s}:
             return
         time.sleep(0.1)
     if not supervisor.stopping.is_set():

@@ -38,4 +38,4 @@ def device_uid(settings: Settings) -> str:
 
 def _header(catalogue: Catalogue, sop_uid: str) -> Dataset:
     """The header that was read under bounds when the instance came; the file is not parsed again."""
-    return Dataset.from_json(dict(catalogue.instance(sop_uid).attributes))
+    return Dataset.from_json(dict(catalogue.instances.get(sop_uid).attributes))

@@ -19,7 +19,7 @@ class Explainer:
 
     def findings(self, study_uids: Iterable[str]) -> Findings:
         """The findings of each study's reports; a study without a mined report is not in it."""
-        rows = self._catalogue.findings_of(tuple(study_uids))
+        rows = self._catalogue.reports.findings_of(tuple(study_uids))
         return {uid: tuple(f for body in bodies for f in findings_from_json(body)) for uid, bodies in rows.items()}
 
     def explain(

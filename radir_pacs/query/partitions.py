@@ -44,7 +44,7 @@ class Partitions:
             )
         with opened.lock:
             self._follow_generation(opened)
-            changes = self._catalogue.changes(model_id, region, opened.since)
+            changes = self._catalogue.encodings.changes(model_id, region, opened.since)
             opened.partition.apply(labels=changes.ids, vectors=changes.vectors, deleted=changes.gone)
             opened.since = changes.xid
         return opened.partition
@@ -52,7 +52,7 @@ class Partitions:
     def _follow_generation(self, opened: _Open) -> None:
         """Swap to the published generation when it is another than the one that answers."""
         partition = opened.partition
-        published = self._catalogue.published_generation(partition.model_id, partition.region)
+        published = self._catalogue.generations.published(partition.model_id, partition.region)
         if published is None or published.name == opened.generation:
             return
         generation = self._opened(partition, published.name)
@@ -69,5 +69,5 @@ class Partitions:
             return open_generation(folder, model_id=partition.model_id, region=partition.region, dim=partition.dim)
         except IndexRefused as error:
             log.error("generation refused", extra={"generation": name, "reason": str(error)})
-            self._catalogue.refuse_generation(partition.model_id, partition.region, name, reason=str(error))
+            self._catalogue.generations.refuse(partition.model_id, partition.region, name, reason=str(error))
             return None

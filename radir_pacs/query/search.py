@@ -62,7 +62,7 @@ class Searcher:
         reason), UnknownRegion (no such region, or none that fits the image).
         """
         asked = anatomy.region(query.region)
-        study = self._catalogue.study(query.study_uid)
+        study = self._catalogue.studies.get(query.study_uid)
         encoding = self._encoding(study, asked, query)
         place, notices = self._place(asked, encoding, query)
         if query.filters.finding is not None:
@@ -73,7 +73,7 @@ class Searcher:
             vector, query.offset + query.limit, allowed=place.allowed, excluded=place.excluded
         )
         labels, scores = hits.labels[query.offset :], hits.scores[query.offset :]
-        owners = self._catalogue.encoding_owners(labels)
+        owners = self._catalogue.encodings.owners(labels)
         findings = self._explainer.findings([query.study_uid, *(o.study.study_uid for o in owners.values())])
         cases: list[SimilarCase] = []
         for label, score in zip(labels.tolist(), scores.tolist(), strict=True):
@@ -120,8 +120,8 @@ class Searcher:
         Raises as ``similar`` does.
         """
         asked = anatomy.region(query.region)
-        encoding = self._encoding(self._catalogue.study(query.study_uid), asked, query)
-        model = self._catalogue.model(encoding.model_id)
+        encoding = self._encoding(self._catalogue.studies.get(query.study_uid), asked, query)
+        model = self._catalogue.models.get(encoding.model_id)
         kinds = frozenset({model.kind}) if model else asked.kinds
         own = self._place(asked, encoding, query)[0].region.key
         elsewhere = {
@@ -149,8 +149,8 @@ class Searcher:
         """The study's encoding under an active model; X-ray and CT of one study are told apart by the filters."""
         found = {}
         for kind in ImageKind:
-            model = self._catalogue.active_model(kind)
-            encoding = self._catalogue.encoding_of(study.study_uid, model.model_id) if model else None
+            model = self._catalogue.models.active(kind)
+            encoding = self._catalogue.encodings.get(study.study_uid, model.model_id) if model else None
             if encoding is not None:
                 found[kind] = encoding
         if not found:
@@ -165,7 +165,7 @@ class Searcher:
 
     def _intended_use(self, model_id: str) -> list[Notice]:
         """What the model's maker says that it is for: whoever reads an answer should know it."""
-        model = self._catalogue.model(model_id)
+        model = self._catalogue.models.get(model_id)
         training = model.manifest.get("training") if model else None
         intended = training.get("intended_use") if isinstance(training, dict) else None
         if not intended:
@@ -205,7 +205,7 @@ class Searcher:
         return self._counted(place.region, place.partition, query, said=said)
 
     def _counted(self, region: Region, partition: Partition, query: Query, said: str | None = None) -> _Place:
-        allowed, excluded = self._catalogue.allowed_encodings(
+        allowed, excluded = self._catalogue.encodings.allowed(
             partition.model_id, region.key, query.filters, query.study_uid, said=said
         )
         live = partition.labels() if allowed is None else np.intersect1d(allowed, partition.labels(), True)

@@ -21,8 +21,8 @@ blueprint = Blueprint("admin", __name__)
 def complete(study: str) -> tuple[Response, int]:
     """Every instance of the study was sent: encode it now. Asking again changes nothing."""
     catalogue = services().catalogue
-    started = catalogue.complete_now(study)
-    state = StudyState.STABLE if started else catalogue.study(study).state
+    started = catalogue.studies.complete_now(study)
+    state = StudyState.STABLE if started else catalogue.studies.get(study).state
     return jsonify({"study": study, "state": state, "started": started}), 202
 
 
@@ -32,7 +32,7 @@ def pull(study: str) -> tuple[Response, int]:
     context = services()
     if not context.settings.pull_url:
         raise NotFound("no PACS is set to pull studies from")
-    job = context.catalogue.enqueue(JobKind.PULL, study)
+    job = context.catalogue.jobs.enqueue(JobKind.PULL, study)
     return jsonify({"study": study, "job": job}), 202
 
 
@@ -40,7 +40,7 @@ def pull(study: str) -> tuple[Response, int]:
 def delete(study: str) -> tuple[str, int]:
     """The study leaves every answer at once, its files follow."""
     context = services()
-    for sha256 in context.catalogue.delete_study(study):
+    for sha256 in context.catalogue.studies.delete(study):
         context.blobs.delete(sha256)
     return "", 204
 
@@ -48,7 +48,7 @@ def delete(study: str) -> tuple[str, int]:
 @blueprint.get(f"{BASE}/studies/<study>/state")
 def state(study: str) -> Response:
     """Where the study stands, and why it will not be encoded if it will not (P3)."""
-    found = services().catalogue.study(study)
+    found = services().catalogue.studies.get(study)
     return jsonify({"study": study, "state": found.state, "reason": found.reason, "instances": found.instance_count})
 
 

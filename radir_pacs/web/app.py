@@ -63,7 +63,7 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
         blobs=blobs,
         intake=Intake(catalogue, blobs, settings),
         decoder=SharedDecoder(settings),
-        probe=Probe(catalogue.processes),
+        probe=Probe(catalogue.processes.all),
         thumbnails=Recent(),
     )
     access_log.install(app)

@@ -106,7 +106,7 @@ def excerpt_row(case: SimilarCase, answer: SimilarCaseList) -> dict[str, Any] | 
     context = services()
     if "report" not in context.settings.sidebar_shows:
         return None
-    reports = context.catalogue.reports_of(case.study.study_uid)
+    reports = context.catalogue.reports.of_study(case.study.study_uid)
     if not reports:
         return {"text": None, "marks": [], "whole": None}
     newest = reports[-1]
@@ -146,10 +146,10 @@ def shown_of(study_uid: str, series_uid: str, sop_uid: str, at: Place) -> Shown 
     """The image of the series that shows a place; None when it is no longer there."""
     catalogue = services().catalogue
     try:
-        image = catalogue.instance(sop_uid)
+        image = catalogue.instances.get(sop_uid)
         if modality_of(image) == "CT":
             own = slice_of(at.seen, slices_of(study_uid, series_uid))
-            image = image if own in (None, sop_uid) else catalogue.instance(own or sop_uid)
+            image = image if own in (None, sop_uid) else catalogue.instances.get(own or sop_uid)
     except NotFound:
         return None
     return Shown(
@@ -165,13 +165,13 @@ def shown_of(study_uid: str, series_uid: str, sop_uid: str, at: Place) -> Shown 
 def slices_of(study_uid: str, series_uid: str) -> tuple[str, ...]:
     """SOP Instance UIDs of the series' images from head to feet. Raises NotFound without such a study."""
     catalogue = services().catalogue
-    return _ordered(catalogue, study_uid, series_uid, catalogue.study(study_uid).instance_count)
+    return _ordered(catalogue, study_uid, series_uid, catalogue.studies.get(study_uid).instance_count)
 
 
 @lru_cache(maxsize=256)
 def _ordered(catalogue: Catalogue, study_uid: str, series_uid: str, count: int) -> tuple[str, ...]:
     """``count``: instances of the study, so that a late slice is not missed."""
-    images = [image for image in catalogue.instances_of(study_uid, series_uid) if image.rows_px]
+    images = [image for image in catalogue.instances.of_study(study_uid, series_uid) if image.rows_px]
     return tuple(image.sop_uid for image in from_head_to_feet(images))
 
 

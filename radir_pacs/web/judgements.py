@@ -49,14 +49,14 @@ def judge(study: str) -> tuple[str, int]:
         )
     except ValueError as error:
         raise BadInput(str(error)) from None
-    services().catalogue.add_feedback(feedback)
+    services().catalogue.feedback.add(feedback)
     return "", 204
 
 
 @blueprint.get("/api/studies/<study>/feedback/<reader>")
 def judged(study: str, reader: str) -> Response:
     """The verdicts that this reader has given on cases similar to the study."""
-    rows = services().catalogue.feedback_of(study, reader)
+    rows = services().catalogue.feedback.of_reader(study, reader)
     return jsonify(
         [
             {"case": row.case_study_uid, "region": row.region, "verdict": row.verdict, "reason": row.reason}

@@ -92,14 +92,14 @@ def _found(catalogue: Catalogue, text: str) -> list[CatalogueStudy]:
     if reference:
         may = not viewer.holds_context(catalogue)
         found = resolve(reference, catalogue, services().settings, by="web") if may else ()
-        return [catalogue.study(uid) for uid in found]
+        return [catalogue.studies.get(uid) for uid in found]
     if not text:
         keys = [()]
     elif date:
         keys = [(Match(path=(_STUDY_DATE,), vr="DA", values=("".join(date.groups()),)),)]
     else:
         keys = [(Match(path=(tag,), vr="LO", values=(text,)),) for tag in (_ACCESSION_NUMBER, _PATIENT_ID)]
-    pages = [catalogue.qido(QidoQuery(level=QidoLevel.STUDY, limit=_NEWEST, matches=key)) for key in keys]
+    pages = [catalogue.qido.search(QidoQuery(level=QidoLevel.STUDY, limit=_NEWEST, matches=key)) for key in keys]
     studies = {row.study.study_uid: row.study for page in pages for row in page.rows}
     return list(studies.values())[:_NEWEST]
 
@@ -107,7 +107,7 @@ def _found(catalogue: Catalogue, text: str) -> list[CatalogueStudy]:
 @blueprint.get("/studies/<study>")
 def study(study: str) -> Response:
     """One study: its state and the regions that can be asked about."""
-    found = services().catalogue.study(study)
+    found = services().catalogue.studies.get(study)
     return _page(
         "study.html",
         study=found,

@@ -67,7 +67,7 @@ def _answer(level: QidoLevel, study: str | None = None, series: str | None = Non
     )
     wanted, everything = parameters.included()
     wanted |= {match.path[0] for match in query.matches}  # a matching key is a return key (PS3.18 10.6.3.3)
-    page = context.catalogue.qido(query)
+    page = context.catalogue.qido.search(query)
     if page.rows:
         rows = [_row(row, query, wanted, everything) for row in page.rows]
         response = json_response(rows, media_type)

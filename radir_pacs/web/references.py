@@ -44,7 +44,7 @@ def resolve(text: str, catalogue: Catalogue, settings: Settings, *, by: str) -> 
     if wanted is None:
         raise BadInput("this is no reference of the form SC-12345-6789A")
     key = _key(settings.home / "reference.key")
-    found = tuple(uid for uid in catalogue.study_uids() if _hashed(uid, key) == wanted)
+    found = tuple(uid for uid in catalogue.studies.uids() if _hashed(uid, key) == wanted)
     _note(settings, {"reference": wanted, "by": by, "found": len(found)})
     return found
 

@@ -15,8 +15,8 @@ def choices(catalogue: Catalogue, study_uid: str) -> tuple[Choice, ...]:
     """Groups of regions for the study, parents before children; empty if no active model has encoded it."""
     known: set[str] = set()
     kinds: set[ImageKind] = set()
-    for model_id, kind in catalogue.models_of_study(study_uid):
-        encoding = catalogue.encoding_of(study_uid, model_id)
+    for model_id, kind in catalogue.encodings.models_of_study(study_uid):
+        encoding = catalogue.encodings.get(study_uid, model_id)
         if encoding is not None:
             kinds.add(kind)
             known.update(encoding.regions)

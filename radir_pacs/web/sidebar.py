@@ -53,8 +53,8 @@ def findings() -> Response:
 
 def _known(study: str, kind: ImageKind) -> set[str]:
     catalogue = services().catalogue
-    model = catalogue.active_model(kind)
-    encoding = catalogue.encoding_of(study, model.model_id) if model else None
+    model = catalogue.models.active(kind)
+    encoding = catalogue.encodings.get(study, model.model_id) if model else None
     return set(encoding.regions) if encoding else set()
 
 
@@ -73,8 +73,8 @@ def typed() -> Response:
 def study(study: str) -> Response:
     """Where a study stands, what can be asked of it and what may be shown."""
     context = services()
-    found = context.catalogue.study(study)
-    kinds = [kind for _, kind in context.catalogue.models_of_study(study)]
+    found = context.catalogue.studies.get(study)
+    kinds = [kind for _, kind in context.catalogue.encodings.models_of_study(study)]
     shown = set(context.settings.sidebar_shows)
     done = found.state is StudyState.INDEXED
     answer = {
@@ -83,12 +83,12 @@ def study(study: str) -> Response:
         "reason": found.reason,
         "step": _STEPS.index(found.state) + 1 if found.state in _STEPS else None,
         "steps": len(_STEPS),
-        "jobs_before": 0 if done else context.catalogue.jobs_before(study),
+        "jobs_before": 0 if done else context.catalogue.jobs.before(study),
         "instances": found.instance_count,
         "modalities": found.modalities,
         "kinds": kinds,
         "replaced": done and not kinds,  # indexed under a model that answers no more
-        "report": bool(context.catalogue.reports_of(study)),
+        "report": bool(context.catalogue.reports.of_study(study)),
         "patient": found.patient_name if "patient" in shown else None,
         "shows": sorted(shown),
         "destination": bool(context.settings.return_destination),
@@ -106,7 +106,7 @@ def similar(study: str) -> Response:
     query, notices = query_of(study)
     context = services()
     answer = context.searcher.similar(query)
-    lines = _lines(answer, context.catalogue.study(study), notices)
+    lines = _lines(answer, context.catalogue.studies.get(study), notices)
     response = Response(stream_with_context(lines), content_type=ND_JSON)
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -129,7 +129,7 @@ def _predecessor(answer: SimilarCaseList) -> Dataset | None:
     mark = f"region={answer.region_answered.key}"
     own = [
         instance
-        for instance in context.catalogue.instances_of(answer.query.study_uid)
+        for instance in context.catalogue.instances.of_study(answer.query.study_uid)
         if not instance.rows_px and is_own_object(instance.attributes) and _holds(instance.attributes, mark)
     ]
     if not own:

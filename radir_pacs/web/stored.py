@@ -12,7 +12,7 @@ from .services import services
 
 def instances_at(study: str, series: str | None = None) -> tuple[StoredInstance, ...]:
     """The instances of a study or series, in the catalogue's order. Raises NotFound when there are none."""
-    found = services().catalogue.instances_of(study, series)
+    found = services().catalogue.instances.of_study(study, series)
     if not found:
         raise NotFound("there is no such study" if series is None else "there is no such series in this study")
     return found
@@ -20,7 +20,7 @@ def instances_at(study: str, series: str | None = None) -> tuple[StoredInstance,
 
 def instance_at(study: str, series: str, instance: str) -> StoredInstance:
     """Raises NotFound, also when it belongs to another study or series."""
-    found = services().catalogue.instance(instance)
+    found = services().catalogue.instances.get(instance)
     if (found.study_uid, found.series_uid) != (study, series):
         raise NotFound("there is no such instance in this series")
     return found

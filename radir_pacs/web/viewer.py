@@ -45,7 +45,7 @@ def sidebar() -> Response:
     context = services()
     token = parameters.one("context")
     if token is not None:
-        study = context.catalogue.context(token)
+        study = context.catalogue.contexts.study_of(token)
     elif context.settings.sidebar_context_tokens:
         raise BadInput("this page is opened with a context token; see POST /sidebar/context")
     else:
@@ -77,7 +77,7 @@ def context() -> tuple[Response, int]:
         raise BadInput("StudyInstanceUID is not a UID (PS3.5 9.1)")
     settings = services().settings
     token = secrets.token_urlsafe(24)
-    services().catalogue.open_context(study, token, settings.sidebar_context_s)
+    services().catalogue.contexts.open(study, token, settings.sidebar_context_s)
     answer = {
         "context": token,
         "url": f"{settings.public_url}/sidebar?context={token}",
@@ -92,7 +92,7 @@ def holds_context(catalogue: Catalogue) -> bool:
     if not token or len(token) > 100:
         return False
     try:
-        catalogue.context(token)
+        catalogue.contexts.study_of(token)
     except NotFound:
         return False
     return True

@@ -57,7 +57,7 @@ class GatedEncoder:
 def main(gate: Path) -> None:
     settings = config.load()
     with Catalogue.open(settings) as catalogue:
-        catalogue.register_model(MODEL, ImageKind.CXR, DIM, {})
+        catalogue.models.register(MODEL, ImageKind.CXR, DIM, {})
         blobs = BlobStore(settings.home / "blobs")
         encode = EncodeStudy(catalogue, blobs, GatedEncoder(gate), decode_timeout_s=60, decode_memory_mib=4096)
         use_cases = {JobKind.ENCODE: encode, JobKind.INDEX: IndexPartition(catalogue, settings.home)}

@@ -131,15 +131,15 @@ def test_killing_anything_at_any_moment_loses_nothing_and_doubles_nothing(
             sender.join()
 
         for path in files:
-            stored = catalogue.instance(str(dcmread(path, stop_before_pixels=True).SOPInstanceUID))
+            stored = catalogue.instances.get(str(dcmread(path, stop_before_pixels=True).SOPInstanceUID))
             assert data_set(blobs.path(stored.content_sha256)) == data_set(path)
-        assert sum(len(catalogue.instances_of(study["study_uid"])) for study in studies) == len(files)
+        assert sum(len(catalogue.instances.of_study(study["study_uid"])) for study in studies) == len(files)
         live = [
             owner.study.study_uid
             for kind in ("ct", "cxr")
             for model in catalogue.overview().encodings
             if model.startswith(kind)
-            for owner in catalogue.encoding_owners(catalogue.changes(model, "chest").ids).values()
+            for owner in catalogue.encodings.owners(catalogue.encodings.changes(model, "chest").ids).values()
         ]
         assert sorted(live) == sorted(study["study_uid"] for study in studies), "each is searchable exactly once"
         assert answers(stack, studies) == undisturbed

@@ -73,7 +73,7 @@ class Stack:
         content = save(ds, self.gate.parent / "image.dcm").read_bytes()
         sha256, size_bytes = self.blobs.put(content)
         given = header(study, rows_px=96, columns_px=96, body_part="CHEST")
-        self.catalogue.add_instance(given, content_sha256=sha256, size_bytes=size_bytes, source="TEST")
+        self.catalogue.instances.add(given, content_sha256=sha256, size_bytes=size_bytes, source="TEST")
 
     def entered(self) -> list[str]:
         """Who came to the gate: study UID and process id."""
@@ -134,8 +134,8 @@ only_pgmq = pytest.mark.parametrize("broker_url", ["pgmq"], indirect=True)  # th
 
 
 def assert_each_encoded_once(stack: Stack, studies: int) -> None:
-    changes = stack.catalogue.changes(MODEL, "chest")
-    owners = stack.catalogue.encoding_owners(changes.ids)
+    changes = stack.catalogue.encodings.changes(MODEL, "chest")
+    owners = stack.catalogue.encodings.owners(changes.ids)
     assert sorted(owner.study.study_uid for owner in owners.values()) == sorted(f"2.25.{n}" for n in range(studies))
     assert changes.gone.tolist() == [], "nothing was encoded twice"
 

@@ -30,7 +30,7 @@ ASKED = [
 
 
 def report(catalogue: Catalogue, study: int, text: str) -> None:
-    catalogue.add_report(
+    catalogue.reports.add(
         f"2.25.{study}", body=text, source="test", findings=findings_to_json(mine(text).findings), parser=PARSER
     )
 
@@ -61,7 +61,7 @@ def test_the_path_finds_the_reports_that_affirm(
         report(catalogue, study, text)
     for (concept, region), studies in truth.items():
         path = affirming_path(concept, region)
-        allowed, _ = catalogue.allowed_encodings(MODEL, "chest", Filters(), "2.25.1", said=path)
+        allowed, _ = catalogue.encodings.allowed(MODEL, "chest", Filters(), "2.25.1", said=path)
         assert allowed is not None
         assert sorted(ids[label] for label in allowed.tolist()) == studies, (concept, region)
     with psycopg.connect(database_url) as connection:

@@ -76,7 +76,7 @@ def test_delete_says_which_files_are_gone_and_which_follow(
     old, young = (blobs.put(content)[0] for content in (b"old", b"young"))
     os.utime(blobs.path(old), (time.time() - YOUNG_S - 1,) * 2)
     for number, sha256 in enumerate((old, young), start=1):
-        catalogue.add_instance(header(number=number), content_sha256=sha256, size_bytes=3, source="TEST")
+        catalogue.instances.add(header(number=number), content_sha256=sha256, size_bytes=3, source="TEST")
     assert main(["delete", header().study_uid]) == 0
     assert capsys.readouterr().out.strip() == "deleted; 1 files removed; 1 came too recently and go within minutes"
     assert not blobs.path(old).exists() and blobs.path(young).exists()
@@ -96,7 +96,7 @@ def test_status_of_processes_that_no_supervisor_started(
     """As in containers with a database of their own: who says that it lives tells."""
     assert main(["status", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["running"] is False
-    catalogue.say_alive("web", 7, "UP")
+    catalogue.processes.say_alive("web", 7, "UP")
     assert main(["status", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["running"] and [(p["name"], p["state"], p["pid"]) for p in found["processes"]] == [("web", "UP", 7)]

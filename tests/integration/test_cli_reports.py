@@ -49,16 +49,16 @@ def table(folder: Path, *rows: str) -> Path:
 def mine_all(catalogue: Catalogue) -> list[JobState]:
     """Every waiting report job through a worker's runner."""
     runner = Runner(catalogue, {JobKind.REPORT: MineReport(catalogue)}, worker="test", lease_s=60)
-    found = [(job_id, catalogue.job(job_id)) for job_id in catalogue.pending_to_ring(100)]
+    found = [(job_id, catalogue.jobs.get(job_id)) for job_id in catalogue.jobs.to_ring(100)]
     ids = [job_id for job_id, job in found if job is not None and job.kind is JobKind.REPORT]
     for job_id in ids:
         runner.run(job_id)
-    return [job.state for job_id in ids if (job := catalogue.job(job_id)) is not None]
+    return [job.state for job_id in ids if (job := catalogue.jobs.get(job_id)) is not None]
 
 
 def concepts(catalogue: Catalogue, study: int) -> set[tuple[str, str]]:
     """(concept, polarity) of all that was mined for a study."""
-    bodies = catalogue.findings_of([f"2.25.{study}"]).get(f"2.25.{study}", ())
+    bodies = catalogue.reports.findings_of([f"2.25.{study}"]).get(f"2.25.{study}", ())
     return {(finding["concept"], finding["polarity"]) for findings in bodies for finding in findings}
 
 
@@ -72,9 +72,9 @@ def test_reports_by_study_are_kept_mined_and_explain(
         "2.25.3,,No pleural effusion.,",
     )
     assert taken(path, capsys, "--study", "study") == {"new": 3, "replaced": 0, "same": 0, "left_out": []}
-    [report] = catalogue.reports_of("2.25.1")
+    [report] = catalogue.reports.of_study("2.25.1")
     assert report.source == "csv" and report.body.startswith("FINDINGS: Large") and report.findings is None
-    allowed, _ = catalogue.allowed_encodings(MODEL, "chest", Filters(with_report=True), "2.25.1")
+    allowed, _ = catalogue.encodings.allowed(MODEL, "chest", Filters(with_report=True), "2.25.1")
     assert allowed is not None and len(allowed) == 3
     assert mine_all(catalogue) == [JobState.DONE] * 3
     assert ("pleural_effusion", "present") in concepts(catalogue, 1)
@@ -99,7 +99,7 @@ def test_a_corrected_text_replaces_the_earlier_one_of_its_source(
     assert concepts(catalogue, 1) == {("pneumothorax", "absent")}, "nothing is said by what was withdrawn"
     assert mine_all(catalogue) == [JobState.DONE]
     assert concepts(catalogue, 1) == {("pneumothorax", "absent"), ("pneumonia", "present")}
-    assert [report.source for report in catalogue.reports_of("2.25.1")] == ["sr", "csv"]
+    assert [report.source for report in catalogue.reports.of_study("2.25.1")] == ["sr", "csv"]
     assert taken(table(tmp_path, "2.25.1,,No pneumothorax.,"), capsys, "--study", "study")["replaced"] == 1
 
 
@@ -128,7 +128,7 @@ def test_rows_that_cannot_be_taken_are_named_and_the_rest_is_done(
     }
     said = taken(path, capsys, "--accession", "accession", code=1)
     assert {bad["row"]: bad["reason"] for bad in said["left_out"]} == expected
-    assert said["new"] == 1 and len(catalogue.reports_of("2.25.1")) == 1
+    assert said["new"] == 1 and len(catalogue.reports.of_study("2.25.1")) == 1
     assert main(["reports", str(path), "--study", "study", "--text", "findings"]) == 1
     told = capsys.readouterr()
     assert "error: line 3: no study has this UID" in told.err and "error: line 8: not a Study Instance UID" in told.err
@@ -153,25 +153,25 @@ def test_a_table_without_its_columns_is_refused(
 
 
 def test_a_report_that_is_replaced_while_it_is_mined_leaves_nothing(catalogue: Catalogue, studies: None) -> None:
-    catalogue.receive_report("2.25.1", "Large left pleural effusion.", source="csv")
-    [job_id] = [i for i in catalogue.pending_to_ring(100) if (j := catalogue.job(i)) and j.kind is JobKind.REPORT]
-    job = catalogue.claim(job_id, "slow")
+    catalogue.reports.receive("2.25.1", "Large left pleural effusion.", source="csv")
+    [job_id] = [i for i in catalogue.jobs.to_ring(100) if (j := catalogue.jobs.get(i)) and j.kind is JobKind.REPORT]
+    job = catalogue.jobs.claim(job_id, "slow")
     assert job is not None
-    catalogue.receive_report("2.25.1", "Clear lungs.", source="csv")
+    catalogue.reports.receive("2.25.1", "Clear lungs.", source="csv")
     MineReport(catalogue)(job)
-    ended = catalogue.job(job_id)
+    ended = catalogue.jobs.get(job_id)
     assert ended is not None and ended.state is JobState.DONE
-    assert catalogue.findings_of(["2.25.1"]) == {}
+    assert catalogue.reports.findings_of(["2.25.1"]) == {}
     assert mine_all(catalogue) == [JobState.DONE]
-    assert len(catalogue.findings_of(["2.25.1"])) == 1
-    catalogue.delete_study("2.25.1")
+    assert len(catalogue.reports.findings_of(["2.25.1"])) == 1
+    catalogue.studies.delete("2.25.1")
 
 
 def test_a_text_that_could_not_be_mined_is_asked_for_again(catalogue: Catalogue, studies: None) -> None:
-    catalogue.receive_report("2.25.1", "Clear lungs.", source="csv")
-    [job_id] = [i for i in catalogue.pending_to_ring(100) if (j := catalogue.job(i)) and j.kind is JobKind.REPORT]
-    job = catalogue.claim(job_id, "test")
-    assert job is not None and catalogue.fail(job, "broke", retry=False) is JobState.FAILED
-    catalogue.receive_report("2.25.1", "Clear lungs.", source="csv")
+    catalogue.reports.receive("2.25.1", "Clear lungs.", source="csv")
+    [job_id] = [i for i in catalogue.jobs.to_ring(100) if (j := catalogue.jobs.get(i)) and j.kind is JobKind.REPORT]
+    job = catalogue.jobs.claim(job_id, "test")
+    assert job is not None and catalogue.jobs.fail(job, "broke", retry=False) is JobState.FAILED
+    catalogue.reports.receive("2.25.1", "Clear lungs.", source="csv")
     assert mine_all(catalogue) == [JobState.DONE]
-    assert len(catalogue.findings_of(["2.25.1"])) == 1
+    assert len(catalogue.reports.findings_of(["2.25.1"])) == 1

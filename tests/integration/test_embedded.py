@@ -47,9 +47,9 @@ def test_the_catalogue_comes_back_with_it(home: Path) -> None:
         os.kill(pid(home), signal.SIGKILL)
         with pytest.raises(StorageFailed):
             for _ in range(100):  # the backend may answer once more before it learns
-                catalogue.study("2.25.1")
+                catalogue.studies.get("2.25.1")
         catalogue.revive()
-        assert catalogue.study("2.25.1").instance_count == 1
+        assert catalogue.studies.get("2.25.1").instance_count == 1
 
 
 def test_a_pid_file_that_names_a_stranger_is_not_believed(home: Path) -> None:

@@ -34,14 +34,14 @@ def test_a_transaction_that_commits_late_is_not_missed(catalogue: Catalogue, dat
         first = late(slow, 1)
         second = encoded(catalogue, 2)
         assert second > first
-        seen = catalogue.changes(MODEL, "chest")
+        seen = catalogue.encodings.changes(MODEL, "chest")
         assert seen.ids.tolist() == [second]
-        again = catalogue.changes(MODEL, "chest", seen.xid)
+        again = catalogue.encodings.changes(MODEL, "chest", seen.xid)
         assert first not in again.ids
         slow.commit()
-    after = catalogue.changes(MODEL, "chest", again.xid)
+    after = catalogue.encodings.changes(MODEL, "chest", again.xid)
     assert first in after.ids
-    settled = catalogue.changes(MODEL, "chest", after.xid)
+    settled = catalogue.encodings.changes(MODEL, "chest", after.xid)
     assert settled.ids.tolist() == [], "once all transactions ended nothing is told twice"
 
 
@@ -50,11 +50,11 @@ def test_a_delete_that_commits_late_is_not_missed(catalogue: Catalogue, database
     first, second = encoded(catalogue, 1), encoded(catalogue, 2)
     with psycopg.connect(database_url) as slow:
         slow.execute("DELETE FROM study WHERE study_uid = '2.25.1'")
-        catalogue.delete_study("2.25.2")
-        seen = catalogue.changes(MODEL, "chest")
+        catalogue.studies.delete("2.25.2")
+        seen = catalogue.encodings.changes(MODEL, "chest")
         assert (seen.ids.tolist(), seen.gone.tolist()) == ([first], [second])
         slow.commit()
-    after = catalogue.changes(MODEL, "chest", seen.xid)
+    after = catalogue.encodings.changes(MODEL, "chest", seen.xid)
     assert first in after.gone
 
 
@@ -63,9 +63,9 @@ def test_an_encoding_is_not_indexed_before_every_reader_sees_it(catalogue: Catal
     with psycopg.connect(database_url) as slow:
         slow.execute("INSERT INTO refusal (reason) VALUES ('holds the snapshot back')")
         encoded(catalogue, 1)
-        assert catalogue.mark_indexed() == []
+        assert catalogue.studies.mark_indexed() == []
         slow.commit()
-    assert catalogue.mark_indexed() == ["2.25.1"]
+    assert catalogue.studies.mark_indexed() == ["2.25.1"]
 
 
 def test_a_region_is_read_alone(catalogue: Catalogue) -> None:
@@ -73,36 +73,36 @@ def test_a_region_is_read_alone(catalogue: Catalogue) -> None:
     encoded(catalogue, 1)
     given = encoding(1, 1)
     for row, region in enumerate(REGIONS):
-        changes = catalogue.changes(MODEL, region)
+        changes = catalogue.encodings.changes(MODEL, region)
         assert changes.vectors.dtype == np.float32
         np.testing.assert_array_equal(changes.vectors, given.vectors[row : row + 1])
-    assert catalogue.changes(MODEL, "spleen").vectors.shape == (0, DIM)
+    assert catalogue.encodings.changes(MODEL, "spleen").vectors.shape == (0, DIM)
     with pytest.raises(NotFound):
-        catalogue.changes("nobody", "chest")
+        catalogue.encodings.changes("nobody", "chest")
 
 
 def test_encoding_again_replaces_under_a_new_id(catalogue: Catalogue) -> None:
     register(catalogue)
     old = encoded(catalogue, 1)
-    catalogue.save_encoding(encoding(1, seed=7), revision=1)
-    changes = catalogue.changes(MODEL, "chest")
+    catalogue.encodings.save(encoding(1, seed=7), revision=1)
+    changes = catalogue.encodings.changes(MODEL, "chest")
     assert changes.gone.tolist() == [old]
     assert len(changes.ids) == 1 and changes.ids[0] > old
-    found = catalogue.encoding_of("2.25.1", MODEL)
+    found = catalogue.encodings.get("2.25.1", MODEL)
     assert found is not None and found.regions == REGIONS
     np.testing.assert_array_equal(found.vectors, encoding(1, seed=7).vectors)
-    assert catalogue.encoding_of("2.25.1", "nobody") is None
+    assert catalogue.encodings.get("2.25.1", "nobody") is None
 
 
 def test_an_unknown_model_or_another_length_is_refused(catalogue: Catalogue) -> None:
     add(catalogue, header())
     with pytest.raises(NotFound):
-        catalogue.save_encoding(encoding(), revision=1)
-    catalogue.register_model(MODEL, ImageKind.CXR, DIM + 1, {})
+        catalogue.encodings.save(encoding(), revision=1)
+    catalogue.models.register(MODEL, ImageKind.CXR, DIM + 1, {})
     with pytest.raises(ValueError, match="length"):
-        catalogue.save_encoding(encoding(), revision=1)
+        catalogue.encodings.save(encoding(), revision=1)
     with pytest.raises(NotFound):
-        catalogue.save_encoding(encoding(404), revision=1)
+        catalogue.encodings.save(encoding(404), revision=1)
 
 
 def test_one_model_a_kind_answers(catalogue: Catalogue) -> None:
@@ -113,11 +113,11 @@ def test_one_model_a_kind_answers(catalogue: Catalogue) -> None:
         thread.join()
     register(catalogue, "cxr-new")
     register(catalogue, "ct-new", ImageKind.CT)
-    active = catalogue.active_model(ImageKind.CXR)
+    active = catalogue.models.active(ImageKind.CXR)
     assert active is not None and active.model_id == "cxr-new"
     with pytest.raises(Conflict):
-        catalogue.register_model("cxr-new", ImageKind.CT, DIM, {})
-    assert catalogue.active_model(ImageKind.CXR) == active
+        catalogue.models.register("cxr-new", ImageKind.CT, DIM, {})
+    assert catalogue.models.active(ImageKind.CXR) == active
 
 
 CASES = {
@@ -147,8 +147,8 @@ CASES = {
 def test_filters_allow(catalogue: Catalogue, filters: Filters, expected: set[int] | None) -> None:
     register(catalogue)
     labels = {encoded(catalogue, study, **changes): study for study, changes in CASES.items()}
-    catalogue.add_report("2.25.3", body="normal", source="csv")
-    allowed, _ = catalogue.allowed_encodings(MODEL, "chest", filters, "2.25.1")
+    catalogue.reports.add("2.25.3", body="normal", source="csv")
+    allowed, _ = catalogue.encodings.allowed(MODEL, "chest", filters, "2.25.1")
     assert (allowed if allowed is None else {labels[i] for i in allowed.tolist()}) == expected
 
 
@@ -166,7 +166,7 @@ def test_the_query_and_its_patient_are_left_out(
 ) -> None:
     register(catalogue)
     labels = {encoded(catalogue, study, **changes): study for study, changes in CASES.items()}
-    _, excluded = catalogue.allowed_encodings(MODEL, "chest", filters, f"2.25.{query}")
+    _, excluded = catalogue.encodings.allowed(MODEL, "chest", filters, f"2.25.{query}")
     assert {labels[i] for i in excluded.tolist()} == expected
     assert excluded.dtype == np.int64 and np.all(np.diff(excluded) > 0)
 
@@ -176,16 +176,16 @@ def test_a_new_model_gets_the_studies_of_the_old_one_to_encode(catalogue: Catalo
     for study in (1, 2):
         encoded(catalogue, study)
     add(catalogue, header(3))
-    catalogue.complete_now("2.25.3")
+    catalogue.studies.complete_now("2.25.3")
     job = claimed(catalogue, key="2.25.3")
-    catalogue.set_study_state("2.25.3", StudyState.SKIPPED, "no model is served for CXR", revision=1, job=job)
+    catalogue.studies.set_state("2.25.3", StudyState.SKIPPED, "no model is served for CXR", revision=1, job=job)
     for study in (1, 2):
-        catalogue.finish(claimed(catalogue, key=f"2.25.{study}"))
+        catalogue.jobs.finish(claimed(catalogue, key=f"2.25.{study}"))
     register(catalogue, "cxr-new-1")
-    assert len(catalogue.pending_to_ring(10)) == 3
+    assert len(catalogue.jobs.to_ring(10)) == 3
     for study in (1, 2, 3):
         job = claimed(catalogue, key=f"2.25.{study}")
-        assert catalogue.save_encoding(encoding(study, study, "cxr-new-1"), 1, job)
-        assert catalogue.study(f"2.25.{study}").state is StudyState.ENCODED
+        assert catalogue.encodings.save(encoding(study, study, "cxr-new-1"), 1, job)
+        assert catalogue.studies.get(f"2.25.{study}").state is StudyState.ENCODED
     register(catalogue)  # back to the old one, which has encoded two of them
-    assert len(catalogue.pending_to_ring(10)) == 1
+    assert len(catalogue.jobs.to_ring(10)) == 1

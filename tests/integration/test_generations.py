@@ -12,37 +12,37 @@ from tests.catalogue_material import MODEL, claimed, encoded, register
 
 
 def record(catalogue: Catalogue, name: str, **changes: object) -> None:
-    given = {"name": name, "count": 1, "as_of": catalogue.changes(MODEL, "chest").xid, "manifest": {"n": 1}}
-    catalogue.record_generation(MODEL, "chest", **(given | changes))  # type: ignore[arg-type]
+    given = {"name": name, "count": 1, "as_of": catalogue.encodings.changes(MODEL, "chest").xid, "manifest": {"n": 1}}
+    catalogue.generations.record(MODEL, "chest", **(given | changes))  # type: ignore[arg-type]
 
 
 def test_the_newest_build_answers(catalogue: Catalogue) -> None:
     register(catalogue)
-    assert catalogue.published_generation(MODEL, "chest") is None
+    assert catalogue.generations.published(MODEL, "chest") is None
     record(catalogue, "g1")
     record(catalogue, "g2")
-    published = catalogue.published_generation(MODEL, "chest")
+    published = catalogue.generations.published(MODEL, "chest")
     assert published is not None and (published.name, published.count, published.manifest) == ("g2", 1, {"n": 1})
-    assert catalogue.published_generation(MODEL, "heart") is None
+    assert catalogue.generations.published(MODEL, "heart") is None
 
 
 def test_a_writer_that_lost_its_lease_records_nothing(catalogue: Catalogue) -> None:
     register(catalogue)
     job = claimed(catalogue, JobKind.INDEX, f"{MODEL}/chest")
-    catalogue.finish(job)
+    catalogue.jobs.finish(job)
     with pytest.raises(LeaseLost):
         record(catalogue, "g1", job=job)
-    assert catalogue.published_generation(MODEL, "chest") is None
+    assert catalogue.generations.published(MODEL, "chest") is None
 
 
 def test_a_refused_build_answers_no_more(catalogue: Catalogue) -> None:
     register(catalogue)
     record(catalogue, "g1")
-    assert not catalogue.refuse_generation(MODEL, "chest", "g0", reason="not this one")
-    assert catalogue.refuse_generation(MODEL, "chest", "g1", reason="altered")
-    assert catalogue.published_generation(MODEL, "chest") is None
+    assert not catalogue.generations.refuse(MODEL, "chest", "g0", reason="not this one")
+    assert catalogue.generations.refuse(MODEL, "chest", "g1", reason="altered")
+    assert catalogue.generations.published(MODEL, "chest") is None
     record(catalogue, "g2")
-    found = catalogue.published_generation(MODEL, "chest")
+    found = catalogue.generations.published(MODEL, "chest")
     assert found is not None and found.name == "g2"
 
 
@@ -50,29 +50,29 @@ def test_partitions_say_what_a_merge_would_take_in(catalogue: Catalogue) -> None
     register(catalogue)
     encoded(catalogue, 1)
     encoded(catalogue, 2)
-    sizes = {size.region: size for size in catalogue.partitions()}
+    sizes = {size.region: size for size in catalogue.generations.partitions()}
     assert sizes["chest"] == PartitionSize(model_id=MODEL, region="chest", n_generation=0, n_tail=2, n_gone=0)
     record(catalogue, "g1", count=2)
     encoded(catalogue, 3)
-    catalogue.delete_study("2.25.1")
-    sizes = {size.region: size for size in catalogue.partitions()}
+    catalogue.studies.delete("2.25.1")
+    sizes = {size.region: size for size in catalogue.generations.partitions()}
     assert (sizes["chest"].n_generation, sizes["chest"].n_tail, sizes["chest"].n_gone) == (2, 1, 1)
     assert (sizes["left_lung"].n_generation, sizes["left_lung"].n_tail) == (0, 2)
     register(catalogue, "cxr-next")
-    assert catalogue.partitions() == ()
+    assert catalogue.generations.partitions() == ()
 
 
 def test_a_deletion_is_kept_until_every_generation_took_it_in(catalogue: Catalogue, database_url: str) -> None:
     register(catalogue)
     gone = encoded(catalogue, 1)
     record(catalogue, "g1")
-    catalogue.delete_study("2.25.1")
+    catalogue.studies.delete("2.25.1")
     with psycopg.connect(database_url) as connection:
         connection.execute("UPDATE encoding_gone SET at = now() - interval '1 hour'")
-    catalogue.prune_generations(gone_keep_s=60, generation_keep_s=60)
-    assert catalogue.changes(MODEL, "chest").gone.tolist() == [gone]
+    catalogue.generations.prune(gone_keep_s=60, generation_keep_s=60)
+    assert catalogue.encodings.changes(MODEL, "chest").gone.tolist() == [gone]
     record(catalogue, "g2", count=0)
-    catalogue.prune_generations(gone_keep_s=7200, generation_keep_s=60)
-    assert catalogue.changes(MODEL, "chest").gone.tolist() == [gone]
-    catalogue.prune_generations(gone_keep_s=60, generation_keep_s=60)
-    assert catalogue.changes(MODEL, "chest").gone.tolist() == []
+    catalogue.generations.prune(gone_keep_s=7200, generation_keep_s=60)
+    assert catalogue.encodings.changes(MODEL, "chest").gone.tolist() == [gone]
+    catalogue.generations.prune(gone_keep_s=60, generation_keep_s=60)
+    assert catalogue.encodings.changes(MODEL, "chest").gone.tolist() == []

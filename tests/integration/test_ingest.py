@@ -15,24 +15,24 @@ from tests.catalogue_material import add, encoded, encoding, header, register, r
 
 def test_an_instance_is_stored_once(catalogue: Catalogue) -> None:
     assert add(catalogue, header()) is Stored.STORED
-    before = catalogue.revision_of("2.25.1")
+    before = catalogue.studies.revision_of("2.25.1")
     assert add(catalogue, header()) is Stored.SAME
-    assert catalogue.revision_of("2.25.1") == before == (StudyState.RECEIVING, 1)
-    assert catalogue.study("2.25.1").instance_count == 1
+    assert catalogue.studies.revision_of("2.25.1") == before == (StudyState.RECEIVING, 1)
+    assert catalogue.studies.get("2.25.1").instance_count == 1
 
 
 def test_many_senders_of_one_instance_store_it_once(catalogue: Catalogue) -> None:
     with ThreadPoolExecutor(8) as pool:
         outcomes = list(pool.map(lambda _: add(catalogue, header()), range(24)))
     assert outcomes.count(Stored.STORED) == 1
-    assert catalogue.revision_of("2.25.1")[1] == 1
+    assert catalogue.studies.revision_of("2.25.1")[1] == 1
 
 
 def test_many_senders_of_one_study_are_all_counted(catalogue: Catalogue) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: add(catalogue, header(1, n % 3, n)), range(40)))
-    study = catalogue.study("2.25.1")
-    assert (study.series_count, study.instance_count, catalogue.revision_of("2.25.1")[1]) == (3, 40, 40)
+    study = catalogue.studies.get("2.25.1")
+    assert (study.series_count, study.instance_count, catalogue.studies.revision_of("2.25.1")[1]) == (3, 40, 40)
 
 
 @pytest.mark.parametrize(
@@ -48,9 +48,9 @@ def test_the_same_uid_with_other_content_or_parent_is_a_conflict(catalogue: Cata
     content = other.pop("content", "2.25.1.1.1")
     with pytest.raises(Conflict):
         add(catalogue, header(**other), content)
-    assert catalogue.study("2.25.1").instance_count == 1
+    assert catalogue.studies.get("2.25.1").instance_count == 1
     with pytest.raises(NotFound):
-        catalogue.study("2.25.7")
+        catalogue.studies.get("2.25.7")
 
 
 def test_a_series_cannot_belong_to_two_studies(catalogue: Catalogue) -> None:
@@ -58,35 +58,35 @@ def test_a_series_cannot_belong_to_two_studies(catalogue: Catalogue) -> None:
     with pytest.raises(Conflict):
         add(catalogue, header(2, series_uid="2.25.1.1"))
     with pytest.raises(NotFound):
-        catalogue.study("2.25.2")
+        catalogue.studies.get("2.25.2")
 
 
 def test_later_instances_fill_gaps_and_change_nothing_else(catalogue: Catalogue) -> None:
     add(catalogue, header(study_date=date(2020, 1, 2)))
     add(catalogue, header(number=2, study_date=date(2021, 1, 1), patient_sex="F", modality="CR"))
-    study = catalogue.study("2.25.1")
+    study = catalogue.studies.get("2.25.1")
     assert (study.study_date, study.patient_sex, study.modalities) == (date(2020, 1, 2), "F", ("CR", "DX"))
 
 
 def test_a_late_image_reopens_an_encoded_study(catalogue: Catalogue) -> None:
     register(catalogue)
     encoded(catalogue)
-    assert catalogue.mark_indexed() == ["2.25.1"]
+    assert catalogue.studies.mark_indexed() == ["2.25.1"]
     add(catalogue, header(number=2))
-    assert catalogue.revision_of("2.25.1") == (StudyState.RECEIVING, 2)
-    assert len(catalogue.changes("cxr-test-0", "chest").ids) == 1, "the old vectors answer until new ones come"
-    assert catalogue.complete_quiet(0) == ["2.25.1"]
-    assert not catalogue.save_encoding(encoding(seed=9), revision=1), "a result of the old revision is dropped"
-    assert catalogue.save_encoding(encoding(seed=9), revision=2)
-    assert catalogue.study("2.25.1").state is StudyState.ENCODED
+    assert catalogue.studies.revision_of("2.25.1") == (StudyState.RECEIVING, 2)
+    assert len(catalogue.encodings.changes("cxr-test-0", "chest").ids) == 1, "the old vectors answer until new ones come"
+    assert catalogue.studies.complete_quiet(0) == ["2.25.1"]
+    assert not catalogue.encodings.save(encoding(seed=9), revision=1), "a result of the old revision is dropped"
+    assert catalogue.encodings.save(encoding(seed=9), revision=2)
+    assert catalogue.studies.get("2.25.1").state is StudyState.ENCODED
 
 
 def test_a_late_image_lifts_a_quarantine(catalogue: Catalogue) -> None:
     add(catalogue, header())
-    catalogue.set_study_state("2.25.1", StudyState.QUARANTINED, "no pixels")
-    assert catalogue.study("2.25.1").reason == "no pixels"
+    catalogue.studies.set_state("2.25.1", StudyState.QUARANTINED, "no pixels")
+    assert catalogue.studies.get("2.25.1").reason == "no pixels"
     add(catalogue, header(number=2))
-    study = catalogue.study("2.25.1")
+    study = catalogue.studies.get("2.25.1")
     assert (study.state, study.reason) == (StudyState.RECEIVING, None)
 
 
@@ -94,7 +94,7 @@ def test_a_report_joins_without_reopening(catalogue: Catalogue) -> None:
     register(catalogue)
     encoded(catalogue)
     add(catalogue, report_header())
-    assert catalogue.revision_of("2.25.1") == (StudyState.ENCODED, 1)
+    assert catalogue.studies.revision_of("2.25.1") == (StudyState.ENCODED, 1)
     kinds = {count.kind for count in catalogue.overview().jobs}
     assert kinds == {JobKind.ENCODE, JobKind.REPORT}
 
@@ -103,8 +103,8 @@ def test_our_own_objects_wake_nobody(catalogue: Catalogue) -> None:
     register(catalogue)
     encoded(catalogue)
     for own in (report_header(), header(number=2)):
-        catalogue.add_instance(own, content_sha256="0" * 64, size_bytes=1, source="PACS", wakes=False)
-    assert catalogue.revision_of("2.25.1") == (StudyState.ENCODED, 1)
+        catalogue.instances.add(own, content_sha256="0" * 64, size_bytes=1, source="PACS", wakes=False)
+    assert catalogue.studies.revision_of("2.25.1") == (StudyState.ENCODED, 1)
     assert {count.kind for count in catalogue.overview().jobs} == {JobKind.ENCODE}
 
 
@@ -122,10 +122,10 @@ def test_what_postgres_cannot_hold_is_bad_input(catalogue: Catalogue, hostile: d
     with pytest.raises(BadInput):
         add(catalogue, header(**hostile))
     with pytest.raises(NotFound):
-        catalogue.study("2.25.1")
+        catalogue.studies.get("2.25.1")
 
 
 def test_a_refusal_is_noted(catalogue: Catalogue) -> None:
-    catalogue.add_refusal("2.25.9", "too deep", 0xC000, "PEER")
-    catalogue.add_refusal(None, "no header", None, "PEER")
+    catalogue.refusals.add("2.25.9", "too deep", 0xC000, "PEER")
+    catalogue.refusals.add(None, "no header", None, "PEER")
     assert catalogue.overview().refusals_last_day == 2

@@ -27,74 +27,74 @@ def due(database_url: str) -> None:
 
 def stable(catalogue: Catalogue) -> None:
     add(catalogue, header())
-    catalogue.complete_quiet(0)
+    catalogue.studies.complete_quiet(0)
 
 
 def test_one_of_many_claimers_wins(catalogue: Catalogue) -> None:
-    job_id = catalogue.enqueue(JobKind.ENCODE, "2.25.1")
+    job_id = catalogue.jobs.enqueue(JobKind.ENCODE, "2.25.1")
     with ThreadPoolExecutor(8) as pool:
-        jobs = list(pool.map(lambda n: catalogue.claim(job_id, f"w{n}"), range(16)))
+        jobs = list(pool.map(lambda n: catalogue.jobs.claim(job_id, f"w{n}"), range(16)))
     [job] = [job for job in jobs if job is not None]
     assert (job.attempt, job.state) == (1, JobState.RUNNING)
 
 
 def test_a_key_has_one_open_job(catalogue: Catalogue) -> None:
     with ThreadPoolExecutor(8) as pool:
-        ids = set(pool.map(lambda _: catalogue.enqueue(JobKind.ENCODE, "2.25.1"), range(16)))
+        ids = set(pool.map(lambda _: catalogue.jobs.enqueue(JobKind.ENCODE, "2.25.1"), range(16)))
     assert len(ids) == 1
-    assert catalogue.enqueue(JobKind.INDEX, "2.25.1") not in ids
+    assert catalogue.jobs.enqueue(JobKind.INDEX, "2.25.1") not in ids
 
 
 def test_an_expired_lease_is_given_to_another_and_the_first_is_fenced(catalogue: Catalogue, database_url: str) -> None:
     register(catalogue)
     stable(catalogue)
     first = claimed(catalogue)
-    assert catalogue.sweep() == 0
+    assert catalogue.jobs.sweep() == 0
     expire(database_url)
-    assert catalogue.sweep() == 1
+    assert catalogue.jobs.sweep() == 1
     due(database_url)
     second = claimed(catalogue)
     assert (second.attempt, second.token > first.token) == (2, True)
     with pytest.raises(LeaseLost):
-        catalogue.save_encoding(encoding(seed=1), 1, first)
+        catalogue.encodings.save(encoding(seed=1), 1, first)
     with pytest.raises(LeaseLost):
-        catalogue.set_study_state("2.25.1", StudyState.SKIPPED, "late", revision=1, job=first)
-    for act in (catalogue.heartbeat, catalogue.finish, lambda job: catalogue.fail(job, "late")):
+        catalogue.studies.set_state("2.25.1", StudyState.SKIPPED, "late", revision=1, job=first)
+    for act in (catalogue.jobs.heartbeat, catalogue.jobs.finish, lambda job: catalogue.jobs.fail(job, "late")):
         with pytest.raises(LeaseLost):
             act(first)
-    assert catalogue.encoding_of("2.25.1", MODEL) is None, "the data of the loser is undone with it"
-    assert catalogue.save_encoding(encoding(seed=2), 1, second)
-    job = catalogue.job(second.id)
+    assert catalogue.encodings.get("2.25.1", MODEL) is None, "the data of the loser is undone with it"
+    assert catalogue.encodings.save(encoding(seed=2), 1, second)
+    job = catalogue.jobs.get(second.id)
     assert job is not None and job.state is JobState.DONE
 
 
 def test_a_late_worker_may_finish_while_nobody_took_over(catalogue: Catalogue, database_url: str) -> None:
     job = claimed(catalogue)
     expire(database_url)
-    assert catalogue.finish(job) is JobState.DONE
-    assert catalogue.sweep() == 0
+    assert catalogue.jobs.finish(job) is JobState.DONE
+    assert catalogue.jobs.sweep() == 0
 
 
 def test_a_heartbeat_keeps_the_lease(catalogue: Catalogue, database_url: str) -> None:
     job = claimed(catalogue)
     expire(database_url)
-    catalogue.heartbeat(job)
-    assert catalogue.sweep() == 0
+    catalogue.jobs.heartbeat(job)
+    assert catalogue.jobs.sweep() == 0
 
 
 def test_what_is_asked_for_again_runs_again(catalogue: Catalogue) -> None:
     job = claimed(catalogue)
-    assert catalogue.enqueue(JobKind.ENCODE, "2.25.1") == job.id
-    assert catalogue.finish(job) is JobState.PENDING
+    assert catalogue.jobs.enqueue(JobKind.ENCODE, "2.25.1") == job.id
+    assert catalogue.jobs.finish(job) is JobState.PENDING
     again = claimed(catalogue)
     assert (again.id, again.attempt) == (job.id, 1)
-    assert catalogue.finish(again) is JobState.DONE
-    assert catalogue.enqueue(JobKind.ENCODE, "2.25.1") != job.id
+    assert catalogue.jobs.finish(again) is JobState.DONE
+    assert catalogue.jobs.enqueue(JobKind.ENCODE, "2.25.1") != job.id
 
 
 def test_asking_for_a_pending_job_changes_nothing(catalogue: Catalogue) -> None:
-    catalogue.enqueue(JobKind.ENCODE, "2.25.1")
-    assert catalogue.finish(claimed(catalogue)) is JobState.DONE
+    catalogue.jobs.enqueue(JobKind.ENCODE, "2.25.1")
+    assert catalogue.jobs.finish(claimed(catalogue)) is JobState.DONE
 
 
 @pytest.mark.parametrize("by_death", [True, False])
@@ -106,22 +106,22 @@ def test_the_attempt_cap_quarantines_the_study(catalogue: Catalogue, database_ur
         assert job.attempt == attempt
         if by_death:
             expire(database_url)
-            assert catalogue.sweep() == 1
+            assert catalogue.jobs.sweep() == 1
         else:
-            state = catalogue.fail(job, "the disk refused")
+            state = catalogue.jobs.fail(job, "the disk refused")
             assert state is (JobState.FAILED if attempt == 3 else JobState.PENDING)
-    study = catalogue.study("2.25.1")
+    study = catalogue.studies.get("2.25.1")
     assert study.state is StudyState.QUARANTINED
     assert study.reason == ("the worker stopped without a word in attempt 3" if by_death else "the disk refused")
-    assert catalogue.pending_to_ring(10) == []
+    assert catalogue.jobs.to_ring(10) == []
 
 
 def test_a_failure_waits_longer_each_time(catalogue: Catalogue, database_url: str) -> None:
     waits = []
     for _ in (1, 2):
         due(database_url)
-        catalogue.fail(claimed(catalogue), "no")
-        assert catalogue.pending_to_ring(10) == []
+        catalogue.jobs.fail(claimed(catalogue), "no")
+        assert catalogue.jobs.to_ring(10) == []
         with psycopg.connect(database_url) as connection:
             row = connection.execute("SELECT extract(epoch FROM run_after - changed_at)::float8 FROM job").fetchone()
         assert row
@@ -131,20 +131,20 @@ def test_a_failure_waits_longer_each_time(catalogue: Catalogue, database_url: st
 
 def test_a_failure_that_cannot_get_better_ends_at_once(catalogue: Catalogue) -> None:
     stable(catalogue)
-    assert catalogue.fail(claimed(catalogue), "broken", retry=False) is JobState.FAILED
-    assert catalogue.study("2.25.1").state is StudyState.QUARANTINED
+    assert catalogue.jobs.fail(claimed(catalogue), "broken", retry=False) is JobState.FAILED
+    assert catalogue.studies.get("2.25.1").state is StudyState.QUARANTINED
 
 
 def test_failing_for_good_spares_a_reopened_study(catalogue: Catalogue) -> None:
     register(catalogue)
     stable(catalogue)
-    catalogue.save_encoding(encoding(), 1)
+    catalogue.encodings.save(encoding(), 1)
     job = claimed(catalogue)
     add(catalogue, header(number=2))
-    assert catalogue.fail(job, "broken", retry=False) is JobState.FAILED
-    assert catalogue.study("2.25.1").state is StudyState.RECEIVING
-    assert catalogue.encoding_of("2.25.1", MODEL) is not None
-    assert catalogue.complete_quiet(0) == ["2.25.1"]
+    assert catalogue.jobs.fail(job, "broken", retry=False) is JobState.FAILED
+    assert catalogue.studies.get("2.25.1").state is StudyState.RECEIVING
+    assert catalogue.encodings.get("2.25.1", MODEL) is not None
+    assert catalogue.studies.complete_quiet(0) == ["2.25.1"]
     assert claimed(catalogue).id != job.id
 
 
@@ -152,38 +152,38 @@ def test_completing_again_while_a_job_runs_restarts_it(catalogue: Catalogue) -> 
     stable(catalogue)
     job = claimed(catalogue)
     add(catalogue, header(number=2))
-    catalogue.complete_quiet(0)
-    assert catalogue.fail(job, "broken", retry=False) is JobState.PENDING, "new images, new attempts"
-    assert catalogue.study("2.25.1").state is StudyState.STABLE
+    catalogue.studies.complete_quiet(0)
+    assert catalogue.jobs.fail(job, "broken", retry=False) is JobState.PENDING, "new images, new attempts"
+    assert catalogue.studies.get("2.25.1").state is StudyState.STABLE
 
 
 def test_the_bell_is_rung_once_until_it_counts_as_lost(catalogue: Catalogue) -> None:
-    ids = [catalogue.enqueue(JobKind.ENCODE, f"2.25.{n}") for n in range(5)]
-    assert catalogue.pending_to_ring(10) == ids
-    assert catalogue.pending_to_ring(10) == ids, "not marked before the broker has the message"
-    catalogue.rung(ids)
-    assert catalogue.pending_to_ring(10) == []
-    assert catalogue.pending_to_ring(10, ring_again_s=0) == ids
+    ids = [catalogue.jobs.enqueue(JobKind.ENCODE, f"2.25.{n}") for n in range(5)]
+    assert catalogue.jobs.to_ring(10) == ids
+    assert catalogue.jobs.to_ring(10) == ids, "not marked before the broker has the message"
+    catalogue.jobs.rung(ids)
+    assert catalogue.jobs.to_ring(10) == []
+    assert catalogue.jobs.to_ring(10, ring_again_s=0) == ids
 
 
 def test_a_long_queue_does_not_fill_the_broker(catalogue: Catalogue) -> None:
-    ids = [catalogue.enqueue(JobKind.ENCODE, f"2.25.{n}") for n in range(5)]
-    first = catalogue.pending_to_ring(2)
-    catalogue.rung(first)
+    ids = [catalogue.jobs.enqueue(JobKind.ENCODE, f"2.25.{n}") for n in range(5)]
+    first = catalogue.jobs.to_ring(2)
+    catalogue.jobs.rung(first)
     assert first == ids[:2]
-    assert catalogue.pending_to_ring(2) == []
-    assert catalogue.claim(ids[0], "test")
-    assert catalogue.pending_to_ring(2) == [ids[2]]
+    assert catalogue.jobs.to_ring(2) == []
+    assert catalogue.jobs.claim(ids[0], "test")
+    assert catalogue.jobs.to_ring(2) == [ids[2]]
 
 
 def test_a_job_swept_or_failed_is_rung_again(catalogue: Catalogue, database_url: str) -> None:
-    job_id = catalogue.enqueue(JobKind.ENCODE, "2.25.1")
-    catalogue.rung([job_id])
+    job_id = catalogue.jobs.enqueue(JobKind.ENCODE, "2.25.1")
+    catalogue.jobs.rung([job_id])
     claimed(catalogue)
     expire(database_url)
-    catalogue.sweep()
+    catalogue.jobs.sweep()
     due(database_url)
-    assert catalogue.pending_to_ring(10) == [job_id]
+    assert catalogue.jobs.to_ring(10) == [job_id]
 
 
 def test_two_sweepers_do_no_harm(catalogue: Catalogue, database_url: str) -> None:
@@ -191,7 +191,7 @@ def test_two_sweepers_do_no_harm(catalogue: Catalogue, database_url: str) -> Non
         claimed(catalogue, key=f"2.25.{n}")
     expire(database_url)
     with ThreadPoolExecutor(4) as pool:
-        assert sum(pool.map(lambda _: catalogue.sweep(), range(4))) == 20
+        assert sum(pool.map(lambda _: catalogue.jobs.sweep(), range(4))) == 20
 
 
 def test_workers_saving_while_studies_complete_do_not_block_each_other(settings: Settings) -> None:
@@ -202,20 +202,20 @@ def test_workers_saving_while_studies_complete_do_not_block_each_other(settings:
         def receive(study: int) -> None:
             for number in range(1, 6):
                 add(catalogue, header(study, 1, number))
-                catalogue.complete_quiet(0)
+                catalogue.studies.complete_quiet(0)
 
         def work(study: int) -> None:
             for _ in range(10):
-                job = catalogue.claim(catalogue.enqueue(JobKind.ENCODE, f"2.25.{study}"), "test")
+                job = catalogue.jobs.claim(catalogue.jobs.enqueue(JobKind.ENCODE, f"2.25.{study}"), "test")
                 if job is None:
                     continue
                 try:
-                    _, revision = catalogue.revision_of(job.key)
-                    catalogue.save_encoding(encoding(study, study), revision, job)
+                    _, revision = catalogue.studies.revision_of(job.key)
+                    catalogue.encodings.save(encoding(study, study), revision, job)
                 except Exception:
-                    catalogue.fail(dataclasses.replace(job), "not there yet")
+                    catalogue.jobs.fail(dataclasses.replace(job), "not there yet")
                     raise
-                catalogue.mark_indexed()
+                catalogue.studies.mark_indexed()
 
         for study in range(4):
             add(catalogue, header(study, 1, 99))
@@ -227,16 +227,16 @@ def test_workers_saving_while_studies_complete_do_not_block_each_other(settings:
 
 def test_ended_jobs_are_forgotten_in_time(catalogue: Catalogue) -> None:
     done: Job = claimed(catalogue)
-    catalogue.finish(done)
-    catalogue.enqueue(JobKind.ENCODE, "2.25.2")
-    assert catalogue.prune_jobs(3600) == 0
-    assert catalogue.prune_jobs(-1) == 1
-    assert catalogue.job(done.id) is None
+    catalogue.jobs.finish(done)
+    catalogue.jobs.enqueue(JobKind.ENCODE, "2.25.2")
+    assert catalogue.jobs.prune(3600) == 0
+    assert catalogue.jobs.prune(-1) == 1
+    assert catalogue.jobs.get(done.id) is None
 
 
 def test_a_merge_is_asked_for_once_and_rests_after_failing_for_good(catalogue: Catalogue) -> None:
-    assert catalogue.enqueue_merge(MODEL, "chest")
-    assert not catalogue.enqueue_merge(MODEL, "chest")
-    catalogue.fail(claimed(catalogue, JobKind.INDEX, f"{MODEL}/chest"), "the disk is full", retry=False)
-    assert not catalogue.enqueue_merge(MODEL, "chest")
-    assert catalogue.enqueue_merge(MODEL, "chest", rest_s=0)
+    assert catalogue.jobs.enqueue_merge(MODEL, "chest")
+    assert not catalogue.jobs.enqueue_merge(MODEL, "chest")
+    catalogue.jobs.fail(claimed(catalogue, JobKind.INDEX, f"{MODEL}/chest"), "the disk is full", retry=False)
+    assert not catalogue.jobs.enqueue_merge(MODEL, "chest")
+    assert catalogue.jobs.enqueue_merge(MODEL, "chest", rest_s=0)

@@ -58,7 +58,7 @@ def serve(settings: Settings, catalogue: Catalogue, blobs: BlobStore):
 
 
 def refusals(catalogue: Catalogue) -> list[str]:
-    return [row.reason for row in catalogue.refusals()]
+    return [row.reason for row in catalogue.refusals.recent()]
 
 
 def wait_for(condition, seconds: float = 10) -> None:
@@ -83,12 +83,12 @@ def test_bytes_are_kept_as_received(serve, catalogue: Catalogue, blobs: BlobStor
     path = save(ds, tmp_path / "a.dcm")
     (result,) = send_files([path], serve())
     assert result.status == 0x0000
-    stored = catalogue.instance(ds.SOPInstanceUID)
+    stored = catalogue.instances.get(ds.SOPInstanceUID)
     kept, sent = blobs.path(stored.content_sha256).read_bytes(), path.read_bytes()
     pixels = ds.PixelData
     assert kept.endswith(sent[sent.index(b"\x08\x00\x16\x00") :])  # the data set from (0008,0016) on, byte for byte
     assert kept.endswith(pixels)
-    assert catalogue.study(ds.StudyInstanceUID).state is StudyState.RECEIVING
+    assert catalogue.studies.get(ds.StudyInstanceUID).state is StudyState.RECEIVING
 
 
 def test_the_same_instance_twice_is_one(serve, catalogue: Catalogue, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_the_same_instance_twice_is_one(serve, catalogue: Catalogue, tmp_path: P
     path = save(ds, tmp_path / "a.dcm")
     results = send_files([path, path], serve())
     assert [r.status for r in results] == [0, 0]
-    assert catalogue.study(ds.StudyInstanceUID).instance_count == 1
+    assert catalogue.studies.get(ds.StudyInstanceUID).instance_count == 1
 
 
 def test_other_content_under_the_same_uid_is_refused_and_recorded(serve, catalogue: Catalogue, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_dcmtk_sends(serve, catalogue: Catalogue, tmp_path: Path) -> None:
         env=os.environ | {"TCP_NODELAY": "1"},
         timeout=60,
     )
-    assert catalogue.study(ds.StudyInstanceUID).instance_count == 1
+    assert catalogue.studies.get(ds.StudyInstanceUID).instance_count == 1
 
 
 def test_a_taken_port_is_one_line(serve, settings: Settings) -> None:
@@ -221,7 +221,7 @@ def test_an_instance_over_the_limit_ends_the_association_and_leaves_nothing(
     assert results[1].status == 0x0000
     wait_for(lambda: not list(blobs.incoming_folder.iterdir()))
     with pytest.raises(RadirError):
-        catalogue.instance(big.SOPInstanceUID)
+        catalogue.instances.get(big.SOPInstanceUID)
 
 
 def established(peer: Destination) -> Association | None:

@@ -28,7 +28,7 @@ class Here:
         self.intake = Intake(catalogue, self.blobs, settings)
 
     def job(self, study_uid: str) -> Job:
-        claimed = self.catalogue.claim(self.catalogue.enqueue(JobKind.PULL, study_uid), "test")
+        claimed = self.catalogue.jobs.claim(self.catalogue.jobs.enqueue(JobKind.PULL, study_uid), "test")
         assert claimed is not None
         return claimed
 
@@ -47,11 +47,11 @@ def test_what_is_here_already_is_known_by_its_content_and_the_study_is_complete(
     ds = radiograph()
     web.store(ds)
     job = here.pull(web.base, ds.StudyInstanceUID)
-    ended = here.catalogue.job(job.id)
+    ended = here.catalogue.jobs.get(job.id)
     assert ended is not None and ended.state is JobState.DONE
-    study = here.catalogue.study(ds.StudyInstanceUID)
+    study = here.catalogue.studies.get(ds.StudyInstanceUID)
     assert (study.instance_count, study.state) == (1, StudyState.STABLE)
-    assert here.catalogue.refusals() == ()
+    assert here.catalogue.refusals.recent() == ()
 
 
 def test_a_study_that_the_pacs_has_not_is_not_tried_again(here: Here, web: Web) -> None:
@@ -73,5 +73,5 @@ def test_without_a_pacs_nothing_can_be_pulled(here: Here, web: Web, serve: Calla
     other = serve(pull_url="http://127.0.0.1:9/dicom-web")
     answer = requests.post(other.base + "/studies/1.2.3/pull", timeout=30)
     assert answer.status_code == 202
-    asked = here.catalogue.job(answer.json()["job"])
+    asked = here.catalogue.jobs.get(answer.json()["job"])
     assert asked is not None and (asked.kind, asked.key) == (JobKind.PULL, "1.2.3")

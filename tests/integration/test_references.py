@@ -50,7 +50,7 @@ def test_what_is_none_and_what_is_gone_are_told_apart(
     settings: Settings, catalogue: Catalogue, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gone = reference("2.25.4", settings)
-    catalogue.delete_study("2.25.4")
+    catalogue.studies.delete("2.25.4")
     assert main(["resolve", gone]) == 1
     assert "may have been deleted" in capsys.readouterr().err
     assert main(["resolve", "2.25.3"]) == 1
@@ -67,8 +67,8 @@ def test_references_say_nothing_without_the_key(settings: Settings, tmp_path: Pa
 
 
 def test_pages_are_scanned_whole(catalogue: Catalogue) -> None:
-    assert list(catalogue.study_uids(page=3)) == [f"2.25.{study}" for study in range(1, 5)]
-    assert list(catalogue.study_uids(page=2)) == list(catalogue.study_uids())
+    assert list(catalogue.studies.uids(page=3)) == [f"2.25.{study}" for study in range(1, 5)]
+    assert list(catalogue.studies.uids(page=2)) == list(catalogue.studies.uids())
 
 
 def test_it_is_pasted_where_studies_are_looked_for_but_not_in_a_sidebars_context(
@@ -79,7 +79,7 @@ def test_it_is_pasted_where_studies_are_looked_for_but_not_in_a_sidebars_context
     page = requests.get(web.root + "/", params=find, auth=("", TOKEN), timeout=30)
     assert set(re.findall(r'href="/studies/([0-9.]+)"', page.text)) == {"2.25.2"}
     assert [(line["by"], line["found"]) for line in audit(settings)] == [("web", 1)]
-    catalogue.open_context("2.25.1", "a-context-token", 60)
+    catalogue.contexts.open("2.25.1", "a-context-token", 60)
     cookies = {"radir_context": "a-context-token"}
     page = requests.get(web.root + "/", params=find, cookies=cookies, timeout=30)
     assert page.status_code == 200 and "2.25.2" not in page.text

@@ -62,20 +62,20 @@ def test_a_quiet_study_is_completed_and_rung(catalogue: Catalogue, relay: Relay,
     eventually(round_rings)
     relay.round()
     assert len(rung) == 1
-    assert catalogue.study("2.25.1").state is StudyState.STABLE
+    assert catalogue.studies.get("2.25.1").state is StudyState.STABLE
 
 
 def test_one_encoded_study_alone_is_indexed_at_once(catalogue: Catalogue, relay: Relay) -> None:
     register(catalogue)
     encoded(catalogue)
     relay.round()
-    assert catalogue.study("2.25.1").state is StudyState.INDEXED
+    assert catalogue.studies.get("2.25.1").state is StudyState.INDEXED
 
 
 def test_a_broker_that_is_away_loses_no_bell(
     catalogue: Catalogue, settings: Settings, rung: list[int], clock: Clock
 ) -> None:
-    ids = [catalogue.enqueue(JobKind.INDEX, f"m/r{n}") for n in range(3)]
+    ids = [catalogue.jobs.enqueue(JobKind.INDEX, f"m/r{n}") for n in range(3)]
     calls = []
 
     def ring(job_id: int) -> None:
@@ -118,7 +118,7 @@ def test_files_of_deleted_studies_go_in_time(
     kept, gone = (blobs.put(content)[0] for content in (b"kept", b"gone"))
     for sha256 in (kept, gone):
         os.utime(blobs.path(sha256), (time.time() - YOUNG_S - 1,) * 2)
-    catalogue.add_instance(header(), content_sha256=kept, size_bytes=4, source="TEST")
+    catalogue.instances.add(header(), content_sha256=kept, size_bytes=4, source="TEST")
     relay.round()
     relay.round()
     assert blobs.path(gone).exists(), "each look is at a part"
@@ -153,7 +153,7 @@ def test_a_deleted_vector_leaves_the_index_files_in_time(
     for region in deleted.regions:
         merge(claimed(catalogue, JobKind.INDEX, f"{MODEL}/{region}"))
     assert on_disk() and merges_asked_for() == 0
-    catalogue.delete_study("2.25.1")
+    catalogue.studies.delete("2.25.1")
     assert merges_asked_for() == 0, "not for every deletion at once"
     with psycopg.connect(settings.database_url) as connection:
         connection.execute("UPDATE encoding_gone SET at = at - make_interval(secs => %s)", [FORGET_S + 1])
@@ -175,7 +175,7 @@ def test_a_published_generation_stays_whatever_stands_beside_it(
     encoded(catalogue)
     merge = IndexPartition(catalogue, settings.home)
     merge(claimed(catalogue, JobKind.INDEX, f"{MODEL}/chest"))
-    published = catalogue.published_generation(MODEL, "chest")
+    published = catalogue.generations.published(MODEL, "chest")
     assert published is not None
     folder = partition_folder(settings.home, MODEL, "chest")
     (folder / "99999999-0123456789ab").mkdir()
@@ -209,9 +209,9 @@ def test_refusals_do_not_grow_without_bound(
 ) -> None:
     monkeypatch.setattr("radir_workers.relay.MOST_REFUSALS", 3)
     for number in range(5):
-        catalogue.add_refusal(f"2.25.{number}", "odd", 0xC000, "PEER")
+        catalogue.refusals.add(f"2.25.{number}", "odd", 0xC000, "PEER")
     relay.round()
-    assert [refusal.sop_uid for refusal in catalogue.refusals()] == ["2.25.4", "2.25.3", "2.25.2"]
+    assert [refusal.sop_uid for refusal in catalogue.refusals.recent()] == ["2.25.4", "2.25.3", "2.25.2"]
 
 
 @pytest.mark.parametrize("url", ["filesystem://", "sqla+sqlite://", "nonsense"])

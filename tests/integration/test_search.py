@@ -124,7 +124,7 @@ def test_a_deleted_study_is_gone_and_a_new_one_is_there_at_once(searcher: Search
 def merge(catalogue: Catalogue, settings: Settings, region: str) -> str:
     """Build and publish the partition's generation as the worker does; returns its name."""
     IndexPartition(catalogue, settings.home)(claimed(catalogue, JobKind.INDEX, f"{MODEL}/{region}"))
-    published = catalogue.published_generation(MODEL, region)
+    published = catalogue.generations.published(MODEL, region)
     assert published is not None
     return published.name
 

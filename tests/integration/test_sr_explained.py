@@ -34,8 +34,8 @@ def mined(web: Web) -> Web:
     """An archive in which the query and the first two cases have mined reports."""
     archive(web)
     for number, text in {0: QUERY, **CASES}.items():
-        report = web.catalogue.add_report(uid(number), body=text, source="csv")
-        web.catalogue.save_findings(report, findings_to_json(mine(text).findings), PARSER)
+        report = web.catalogue.reports.add(uid(number), body=text, source="csv")
+        web.catalogue.reports.save_findings(report, findings_to_json(mine(text).findings), PARSER)
     return web
 
 

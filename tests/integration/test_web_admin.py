@@ -22,14 +22,14 @@ def test_a_study_is_completed_once(web: Web) -> None:
     first, second = (web.ask("POST", path + "/complete") for _ in range(2))
     assert (first.status_code, first.json()["started"], first.json()["state"]) == (202, True, "STABLE")
     assert (second.status_code, second.json()["started"]) == (202, False)
-    assert web.catalogue.study(ds.StudyInstanceUID).state is StudyState.STABLE
+    assert web.catalogue.studies.get(ds.StudyInstanceUID).state is StudyState.STABLE
     assert web.ask("POST", "/studies/1.2.3/complete").status_code == 404
 
 
 def test_the_state_tells_the_reason(web: Web) -> None:
     ds = radiograph()
     web.store(ds)
-    web.catalogue.set_study_state(ds.StudyInstanceUID, StudyState.SKIPPED, "not a chest")
+    web.catalogue.studies.set_state(ds.StudyInstanceUID, StudyState.SKIPPED, "not a chest")
     answer = web.get(f"/studies/{ds.StudyInstanceUID}/state").json()
     assert answer == {"study": ds.StudyInstanceUID, "state": "SKIPPED", "reason": "not a chest", "instances": 1}
 
@@ -37,7 +37,7 @@ def test_the_state_tells_the_reason(web: Web) -> None:
 def test_a_deleted_study_is_gone_with_its_files(web: Web) -> None:
     ds = radiograph()
     web.store(ds)
-    blob = web.blobs.path(web.catalogue.instance(ds.SOPInstanceUID).content_sha256)
+    blob = web.blobs.path(web.catalogue.instances.get(ds.SOPInstanceUID).content_sha256)
     old = time.time() - 2 * YOUNG_S
     os.utime(blob, (old, old))
     path = f"/studies/{ds.StudyInstanceUID}"

@@ -59,14 +59,14 @@ def test_a_request_in_flight_is_answered_before_the_end(web: Web) -> None:
     ds = radiograph()
     web.store(ds)
     entered, release = threading.Event(), threading.Event()
-    real = web.catalogue.instance
+    real = web.catalogue.instances.get
 
     def slow(sop_uid: str) -> object:
         entered.set()
         release.wait(10)
         return real(sop_uid)
 
-    web.catalogue.instance = slow  # type: ignore[assignment, method-assign]
+    web.catalogue.instances.get = slow  # type: ignore[assignment, method-assign]
     answers: list[int] = []
     thread = threading.Thread(target=lambda: answers.append(web.get(path_of(ds)).status_code))
     thread.start()

@@ -35,7 +35,7 @@ def at_angle(number: int) -> Any:
 
 def archive(web: Web) -> list[Dataset]:
     """Study 0, and six more in falling similarity to it; each of a patient of its own."""
-    web.catalogue.register_model(MODEL, ImageKind.CXR, 4, {})
+    web.catalogue.models.register(MODEL, ImageKind.CXR, 4, {})
     images = []
     for number, modality in enumerate(MODALITIES):
         image = radiograph(
@@ -59,7 +59,7 @@ def archive(web: Web) -> list[Dataset]:
             regions=REGIONS,
             vectors=np.stack([at_angle(number)] * len(REGIONS)),
         )
-        assert web.catalogue.save_encoding(encoding, 1)
+        assert web.catalogue.encodings.save(encoding, 1)
         images.append(image)
     return images
 
@@ -152,7 +152,7 @@ def test_the_patients_other_studies_come_only_when_asked_for(web: Web, images: l
         regions=REGIONS,
         vectors=vectors,
     )
-    web.catalogue.save_encoding(encoding, 1)
+    web.catalogue.encodings.save(encoding, 1)
     assert uid(8) not in found(web, "")
     assert found(web, "samepatient=true")[0] == uid(8)
 
@@ -206,7 +206,7 @@ def test_a_finding_typed_beside_the_region_lets_only_those_answer_that_affirm_it
 
 def report_of(web: Web, study_uid: str, text: str) -> None:
     findings = findings_to_json(mine(text).findings)
-    web.catalogue.add_report(study_uid, body=text, source="test", findings=findings, parser=PARSER)
+    web.catalogue.reports.add(study_uid, body=text, source="test", findings=findings, parser=PARSER)
 
 
 def test_an_unknown_region_is_told_the_nearest(hospital: Web) -> None:
@@ -238,7 +238,7 @@ def test_the_report_comes_alone_or_as_a_part_and_is_not_stored(hospital: Web) ->
     assert b"Name1" not in alone.content and b"P1" not in alone.content
     (part,) = parts_of(hospital.get(path, DICOM_PARTS))
     assert pydicom.dcmread(BytesIO(part.get_payload(decode=True))).SOPClassUID == sr.SOPClassUID
-    assert len(hospital.catalogue.instances_of(uid(0))) == 1
+    assert len(hospital.catalogue.instances.of_study(uid(0))) == 1
 
 
 def test_a_posted_report_is_found_and_fetched_by_a_client(web: Web, images: list[Dataset]) -> None:
@@ -267,4 +267,4 @@ def test_posting_answers_rows_when_these_are_accepted(web: Web, images: list[Dat
     answer = web.ask("POST", f"/studies/{uid(0)}/similar?limit=2")
     assert answer.status_code == 201
     assert len(answer.json()) == 2
-    assert len(web.catalogue.instances_of(uid(0))) == 2
+    assert len(web.catalogue.instances.of_study(uid(0))) == 2

@@ -38,7 +38,7 @@ def test_a_client_stores_instances_and_they_are_durable(web: Web) -> None:
     ]
     assert answer.RetrieveURL == f"{web.base}/studies/{one.StudyInstanceUID}"
     for ds in (one, two):
-        stored = web.catalogue.instance(ds.SOPInstanceUID)
+        stored = web.catalogue.instances.get(ds.SOPInstanceUID)
         data = web.blobs.path(stored.content_sha256).read_bytes()
         assert hashlib.sha256(data).hexdigest() == stored.content_sha256
         assert stored.source == "stow"
@@ -49,7 +49,7 @@ def test_bytes_are_kept_as_sent(web: Web) -> None:
     ds = radiograph()
     body = part10(ds) + b"\xfc\xff\xfc\xffOB\0\0\x08\0\0\0--limit\r"  # trailing padding that looks like the boundary
     assert post(web, body).status_code == 200
-    stored = web.catalogue.instance(ds.SOPInstanceUID)
+    stored = web.catalogue.instances.get(ds.SOPInstanceUID)
     assert web.blobs.path(stored.content_sha256).read_bytes() == body
 
 
@@ -74,7 +74,7 @@ def test_other_content_under_a_stored_uid_is_a_duplicate(web: Web) -> None:
     answer = post(web, part10(ds))
     assert answer.status_code == 409
     assert reasons(answer) == [0x0111]
-    assert web.catalogue.study(ds.StudyInstanceUID).patient_sex == "F"
+    assert web.catalogue.studies.get(ds.StudyInstanceUID).patient_sex == "F"
 
 
 def test_some_stored_and_some_refused_is_202(web: Web) -> None:
@@ -83,7 +83,7 @@ def test_some_stored_and_some_refused_is_202(web: Web) -> None:
     assert answer.status_code == 202
     assert len(answer.json()[STORED]["Value"]) == 1
     assert reasons(answer, NAMELESS) == [0xC000, 0xC000]
-    assert [row.dimse_status for row in web.catalogue.refusals()] == [0xC000, 0xC000]
+    assert [row.dimse_status for row in web.catalogue.refusals.recent()] == [0xC000, 0xC000]
 
 
 def test_an_instance_of_another_study_than_the_path_is_refused(web: Web) -> None:
@@ -97,7 +97,7 @@ def test_an_instance_of_another_study_than_the_path_is_refused(web: Web) -> None
 def test_one_instance_may_be_the_whole_body(web: Web) -> None:
     ds = radiograph()
     web.store(ds)
-    assert web.catalogue.instance(ds.SOPInstanceUID).rows_px == 32
+    assert web.catalogue.instances.get(ds.SOPInstanceUID).rows_px == 32
 
 
 def test_the_answer_is_xml_when_asked_for(web: Web) -> None:

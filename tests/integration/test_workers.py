@@ -58,8 +58,8 @@ def receive(catalogue: Catalogue, blobs: BlobStore, tmp_path: Path) -> Callable[
         ds = radiograph(**({"Rows": 128, "Columns": 128, "PixelData": picture.tobytes()} | changes))
         path = save(ds, tmp_path / "image.dcm")
         sha256, size_bytes = blobs.put(path.read_bytes())
-        catalogue.add_instance(read_header(path), content_sha256=sha256, size_bytes=size_bytes, source="TEST")
-        catalogue.complete_quiet(0)
+        catalogue.instances.add(read_header(path), content_sha256=sha256, size_bytes=size_bytes, source="TEST")
+        catalogue.studies.complete_quiet(0)
         return str(ds.StudyInstanceUID)
 
     return store
@@ -67,9 +67,9 @@ def receive(catalogue: Catalogue, blobs: BlobStore, tmp_path: Path) -> Callable[
 
 def run(catalogue: Catalogue, use_case: UseCase, kind: JobKind, key: str) -> JobState:
     """One job through the runner; returns how it stands then."""
-    job_id = catalogue.enqueue(kind, key)
+    job_id = catalogue.jobs.enqueue(kind, key)
     Runner(catalogue, {kind: use_case}, worker="test", lease_s=60).run(job_id)
-    job = catalogue.job(job_id)
+    job = catalogue.jobs.get(job_id)
     assert job is not None
     return job.state
 
@@ -100,8 +100,8 @@ def test_a_chest_radiograph_is_encoded(
     uid = receive()
     assert encode(uid, network) is JobState.DONE
     assert volumes[0].voxels.shape == (1, 128, 128)
-    assert catalogue.mark_indexed() == [uid]
-    assert catalogue.models_of_study(uid) == ((MODEL, ImageKind.CXR),)
+    assert catalogue.studies.mark_indexed() == [uid]
+    assert catalogue.encodings.models_of_study(uid) == ((MODEL, ImageKind.CXR),)
 
 
 def test_what_is_no_chest_is_skipped_with_a_reason(
@@ -109,7 +109,7 @@ def test_what_is_no_chest_is_skipped_with_a_reason(
 ) -> None:
     uid = receive(BodyPartExamined="KNEE")
     assert encode(uid) is JobState.DONE
-    study = catalogue.study(uid)
+    study = catalogue.studies.get(uid)
     assert study.state is StudyState.SKIPPED and "body part" in (study.reason or "")
 
 
@@ -118,7 +118,7 @@ def test_pixels_that_cannot_be_read_quarantine_with_a_reason(
 ) -> None:
     uid = receive(PixelData=b"\0" * 100)
     assert encode(uid) is JobState.DONE
-    study = catalogue.study(uid)
+    study = catalogue.studies.get(uid)
     assert study.state is StudyState.QUARANTINED and study.reason
 
 
@@ -130,7 +130,7 @@ def test_a_network_that_sees_nothing_quarantines(
 
     uid = receive()
     encode(uid, network)
-    assert (catalogue.study(uid).state, catalogue.study(uid).reason) == (StudyState.QUARANTINED, "a flat image")
+    assert (catalogue.studies.get(uid).state, catalogue.studies.get(uid).reason) == (StudyState.QUARANTINED, "a flat image")
 
 
 def test_a_study_reopened_meanwhile_is_superseded(
@@ -143,10 +143,10 @@ def test_a_study_reopened_meanwhile_is_superseded(
         return by_hand(volume)
 
     assert encode(uid, network) is JobState.DONE
-    assert catalogue.study(uid).state is StudyState.RECEIVING
-    assert catalogue.encoding_of(uid, MODEL) is None
+    assert catalogue.studies.get(uid).state is StudyState.RECEIVING
+    assert catalogue.encodings.get(uid, MODEL) is None
     assert encode(uid) is JobState.DONE, "a job for a study that still receives does nothing"
-    assert catalogue.study(uid).state is StudyState.RECEIVING
+    assert catalogue.studies.get(uid).state is StudyState.RECEIVING
 
 
 def test_a_study_that_is_gone_ends_its_job(encode: Callable[..., JobState]) -> None:
@@ -168,9 +168,9 @@ def test_errors_are_tried_again_unless_that_is_useless(
         raise error
 
     add(catalogue, header())
-    catalogue.complete_quiet(0)
+    catalogue.studies.complete_quiet(0)
     assert run(catalogue, breaks, JobKind.ENCODE, "2.25.1") is state
-    assert catalogue.study("2.25.1").reason == text
+    assert catalogue.studies.get("2.25.1").reason == text
 
 
 def test_an_unknown_error_names_no_patient(catalogue: Catalogue, database_url: str) -> None:
@@ -192,13 +192,13 @@ def test_the_heartbeat_outlives_the_lease(settings: Settings) -> None:
             beats = 0
             while beats < 15:  # half as long again as the lease
                 beats += 1
-                assert catalogue.sweep() == 0
+                assert catalogue.jobs.sweep() == 0
                 swept.wait(0.1)
-            catalogue.finish(job)
+            catalogue.jobs.finish(job)
 
-        job_id = catalogue.enqueue(JobKind.ENCODE, "2.25.1")
+        job_id = catalogue.jobs.enqueue(JobKind.ENCODE, "2.25.1")
         Runner(catalogue, {JobKind.ENCODE: slow}, worker="test", lease_s=1.0).run(job_id)
-        job = catalogue.job(job_id)
+        job = catalogue.jobs.get(job_id)
         assert job is not None and (job.state, job.attempt) == (JobState.DONE, 1)
 
 
@@ -209,13 +209,13 @@ def merge(catalogue: Catalogue, home: Path, region: str = "chest") -> JobState:
 def answers(catalogue: Catalogue, home: Path) -> set[int]:
     """What a fresh reader finds: the published generation and the changes since."""
     partition = Partition(model_id=MODEL, region="chest", dim=DIM)
-    published = catalogue.published_generation(MODEL, "chest")
+    published = catalogue.generations.published(MODEL, "chest")
     since = "0"
     if published is not None:
         folder = partition_folder(home, MODEL, "chest") / published.name
         partition.swap(open_generation(folder, model_id=MODEL, region="chest", dim=DIM))
         since = published.as_of
-    changes = catalogue.changes(MODEL, "chest", since)
+    changes = catalogue.encodings.changes(MODEL, "chest", since)
     partition.apply(labels=changes.ids, vectors=changes.vectors, deleted=changes.gone)
     query = encoding().vectors[REGIONS.index("chest")]
     return set(partition.search(query, 100).labels.tolist())
@@ -227,13 +227,13 @@ def test_a_merge_changes_no_answer(catalogue: Catalogue, settings: Settings) -> 
     assert answers(catalogue, settings.home) == labels
     assert merge(catalogue, settings.home) is JobState.DONE
     assert answers(catalogue, settings.home) == labels
-    owners = catalogue.encoding_owners(sorted(labels))
+    owners = catalogue.encodings.owners(sorted(labels))
     gone = next(label for label, owner in owners.items() if owner.study.study_uid == "2.25.0")
-    catalogue.delete_study("2.25.0")
+    catalogue.studies.delete("2.25.0")
     new = encoded(catalogue, 9)
     assert answers(catalogue, settings.home) == labels - {gone} | {new}
     merge(catalogue, settings.home)
-    published = catalogue.published_generation(MODEL, "chest")
+    published = catalogue.generations.published(MODEL, "chest")
     assert published is not None and published.count == 6
     assert answers(catalogue, settings.home) == labels - {gone} | {new}
 
@@ -242,14 +242,14 @@ def test_a_damaged_generation_is_refused_and_rebuilt(catalogue: Catalogue, setti
     register(catalogue)
     labels = {encoded(catalogue, study) for study in range(3)}
     merge(catalogue, settings.home)
-    published = catalogue.published_generation(MODEL, "chest")
+    published = catalogue.generations.published(MODEL, "chest")
     assert published is not None
     vectors = max((partition_folder(settings.home, MODEL, "chest") / published.name).iterdir(), key=lambda p: p.name)
     content = bytearray(vectors.read_bytes())
     content[-1] ^= 1
     vectors.write_bytes(content)
     merge(catalogue, settings.home)
-    rebuilt = catalogue.published_generation(MODEL, "chest")
+    rebuilt = catalogue.generations.published(MODEL, "chest")
     assert rebuilt is not None and rebuilt.name != published.name and rebuilt.count == 3
     assert answers(catalogue, settings.home) == labels
 
@@ -258,11 +258,11 @@ def test_a_writer_that_lost_its_lease_leaves_no_build(catalogue: Catalogue, sett
     register(catalogue)
     encoded(catalogue, 1)
     job = claimed(catalogue, JobKind.INDEX, f"{MODEL}/chest")
-    catalogue.finish(job)
+    catalogue.jobs.finish(job)
     with pytest.raises(LeaseLost):
         IndexPartition(catalogue, settings.home)(job)
     assert list(partition_folder(settings.home, MODEL, "chest").iterdir()) == []
-    assert catalogue.published_generation(MODEL, "chest") is None
+    assert catalogue.generations.published(MODEL, "chest") is None
 
 
 def test_a_merge_for_a_model_that_is_gone_ends(catalogue: Catalogue, settings: Settings) -> None:
@@ -286,13 +286,13 @@ def test_a_report_is_mined_as_it_arrives(catalogue: Catalogue, attributes: dict[
     add(catalogue, header())
     add(catalogue, report_header(attributes=attributes))
     assert run(catalogue, MineReport(catalogue), JobKind.REPORT, report_header().sop_uid) is JobState.DONE
-    assert len(catalogue.reports_of("2.25.1")) == n_reports
-    assert len(catalogue.findings_of(["2.25.1"])) == n_reports
+    assert len(catalogue.reports.of_study("2.25.1")) == n_reports
+    assert len(catalogue.reports.findings_of(["2.25.1"])) == n_reports
 
 
 def test_a_job_that_hangs_ends_its_worker_and_counts(catalogue: Catalogue) -> None:
     """A thread cannot be ended from outside: the process goes, and the lease is not prolonged for ever."""
-    job_id = catalogue.enqueue(JobKind.INDEX, "m/chest")
+    job_id = catalogue.jobs.enqueue(JobKind.INDEX, "m/chest")
     given_up = threading.Event()
     codes: list[int] = []
 
@@ -344,7 +344,7 @@ def test_what_was_read_ahead_serves_only_the_same_content(
         assert f"here {uids[2]} 1" in read, "an image came meanwhile, so it was read again"
     finally:
         use_case.close()
-    assert [catalogue.study(uid).state for uid in uids] == [StudyState.ENCODED] * 3
+    assert [catalogue.studies.get(uid).state for uid in uids] == [StudyState.ENCODED] * 3
 
 
 def test_a_guess_that_missed_changes_nothing(
@@ -358,7 +358,7 @@ def test_a_guess_that_missed_changes_nothing(
             assert run(catalogue, use_case, JobKind.ENCODE, uid) is JobState.DONE
     finally:
         use_case.close()
-    assert [catalogue.study(uid).state for uid in uids] == [StudyState.ENCODED] * 3
+    assert [catalogue.studies.get(uid).state for uid in uids] == [StudyState.ENCODED] * 3
 
 
 def test_a_reason_found_ahead_is_the_studys(
@@ -373,4 +373,4 @@ def test_a_reason_found_ahead_is_the_studys(
             assert run(catalogue, use_case, JobKind.ENCODE, uid) is JobState.DONE
     finally:
         use_case.close()
-    assert catalogue.study(bad).state is StudyState.QUARANTINED and catalogue.study(bad).reason
+    assert catalogue.studies.get(bad).state is StudyState.QUARANTINED and catalogue.studies.get(bad).reason

@@ -24,8 +24,8 @@ SECRET = "HOSPITAL-SECRET-ID"
 def reported(catalogue: Catalogue, study: int, text: str, **changes: object) -> None:
     """A complete study with a report that came as CSV."""
     add(catalogue, header(study, **changes))
-    catalogue.complete_now(f"2.25.{study}")
-    catalogue.receive_report(f"2.25.{study}", text, source="csv")
+    catalogue.studies.complete_now(f"2.25.{study}")
+    catalogue.reports.receive(f"2.25.{study}", text, source="csv")
 
 
 @pytest.fixture
@@ -38,11 +38,11 @@ def hospital(catalogue: Catalogue) -> Catalogue:
     reported(catalogue, 100, "Nodule.", modality="CT")
     reported(catalogue, 101, "Knee.", modality="MR")
     reported(catalogue, 102, "Set aside.")
-    catalogue.set_study_state("2.25.102", StudyState.SKIPPED, "not a chest")
+    catalogue.studies.set_state("2.25.102", StudyState.SKIPPED, "not a chest")
     add(catalogue, header(103))
-    catalogue.receive_report("2.25.103", "Images still come.", source="csv")
+    catalogue.reports.receive("2.25.103", "Images still come.", source="csv")
     add(catalogue, header(104))
-    catalogue.complete_now("2.25.104")
+    catalogue.studies.complete_now("2.25.104")
     return catalogue
 
 

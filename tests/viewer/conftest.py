@@ -101,7 +101,7 @@ def archive(postgres: str, phantoms: Path, tmp_path_factory: pytest.TempPathFact
         chosen = radiographs + [study for study in studies if study["kind"] == "CT"][:2]
         for number, study in enumerate(chosen):
             fill(web, phantoms, study, number, hostile=study is hostile)
-        web.catalogue.mark_indexed()
+        web.catalogue.studies.mark_indexed()
         yield Archive(web, {study["study_uid"]: study for study in chosen}, hostile["study_uid"])
 
 
@@ -121,7 +121,7 @@ def serving(postgres: str, home: Path, **changes: Any) -> Iterator[Web]:
     )
     with Catalogue.open(settings) as catalogue:
         for kind, model_id in MODEL.items():
-            catalogue.register_model(model_id, kind, DIM, {"name": "test"})
+            catalogue.models.register(model_id, kind, DIM, {"name": "test"})
         with running(settings, catalogue) as web:
             yield web
     with psycopg.connect(postgres, autocommit=True) as connection:
@@ -138,7 +138,7 @@ def fill(web: Web, phantoms: Path, study: dict[str, Any], number: int, *, hostil
             ds.StudyDescription = ds.SeriesDescription = HOSTILE_DESCRIPTION
         ds.ManufacturerModelName = "Model A" if number % 2 else "Model B"
     web.store(*images)
-    web.catalogue.complete_now(study["study_uid"])
+    web.catalogue.studies.complete_now(study["study_uid"])
     encode(web, images[len(images) // 2] if study["kind"] == "CT" else images[0], ImageKind(study["kind"]), number)
     if hostile or number % 5 != 4:  # every fifth has no report
         report(web, study["study_uid"], HOSTILE_REPORT if hostile else _words(study))
@@ -159,12 +159,12 @@ def encode(web: Web, ds: pydicom.Dataset, kind: ImageKind, seed: int) -> None:
         regions=regions,
         vectors=vectors,
     )
-    _, revision = web.catalogue.revision_of(ds.StudyInstanceUID)
-    assert web.catalogue.save_encoding(encoding, revision)
+    _, revision = web.catalogue.studies.revision_of(ds.StudyInstanceUID)
+    assert web.catalogue.encodings.save(encoding, revision)
 
 
 def report(web: Web, study_uid: str, text: str) -> None:
-    web.catalogue.add_report(
+    web.catalogue.reports.add(
         study_uid, body=text, source="test", findings=findings_to_json(mine(text).findings), parser=PARSER
     )
 

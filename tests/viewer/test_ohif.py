@@ -85,7 +85,7 @@ def test_the_panel_beside_the_image_from_region_to_thumbs(page: Page, ohif: Arch
     case = panel.locator("li.case").nth(1)
     case.get_by_role("button", name="Helpful", exact=True).click()
     expect(case.locator(".said")).to_have_text("Thank you, saved.")
-    assert [row.verdict for row in ohif.web.catalogue.feedback() if row.rank == 2][-1] == "UP"
+    assert [row.verdict for row in ohif.web.catalogue.feedback.all() if row.rank == 2][-1] == "UP"
 
     case.get_by_role("button", name="Open beside", exact=True).click()
     frame = page.locator("#radir-other-patients .frame")

@@ -64,12 +64,12 @@ def test_a_study_on_its_way_shows_its_progress_and_then_its_cases(page: Page, yo
     picture_of(page, "state-encoding")
     young.store(*studies[1:])
     for ds in studies[1:]:
-        young.catalogue.complete_now(ds.StudyInstanceUID)
-    young.catalogue.complete_now(query)
+        young.catalogue.studies.complete_now(ds.StudyInstanceUID)
+    young.catalogue.studies.complete_now(query)
     expect(notice(page)).to_contain_text("6 studies are encoded before this one")
     for number, ds in enumerate(studies):
         encode(young, ds, ImageKind.CXR, number)
-    young.catalogue.mark_indexed()
+    young.catalogue.studies.mark_indexed()
     expect(page.locator("li.case")).to_have_count(6)
     expect(notice(page)).to_have_count(0)
     expect(page.locator(".messages")).to_contain_text("This study has no report yet")
@@ -88,7 +88,7 @@ def test_a_study_that_ended_otherwise_says_why(
 ) -> None:
     ds = copy_of(radiograph, 20 + len(title))
     young.store(ds)
-    young.catalogue.set_study_state(ds.StudyInstanceUID, state, "a <b>reason</b> of its own")
+    young.catalogue.studies.set_state(ds.StudyInstanceUID, state, "a <b>reason</b> of its own")
     page.goto(sidebar(young, ds.StudyInstanceUID))
     expect(notice(page)).to_contain_text(title)
     expect(notice(page)).to_contain_text("a <b>reason</b> of its own")
@@ -103,13 +103,13 @@ def test_a_study_that_is_not_here(page: Page, young: Web) -> None:
 
 def test_while_the_model_is_replaced(page: Page, archive: Archive) -> None:
     catalogue = archive.web.catalogue
-    catalogue.register_model("cxr-new", ImageKind.CXR, DIM, {"name": "test"})
+    catalogue.models.register("cxr-new", ImageKind.CXR, DIM, {"name": "test"})
     try:
         page.goto(archive.sidebar())
         expect(notice(page)).to_contain_text("The model is being replaced")
         picture_of(page, "state-replaced")
     finally:
-        catalogue.register_model(MODEL[ImageKind.CXR], ImageKind.CXR, DIM, {"name": "test"})
+        catalogue.models.register(MODEL[ImageKind.CXR], ImageKind.CXR, DIM, {"name": "test"})
     expect(page.locator("li.case").first).to_be_visible()
 
 
@@ -238,7 +238,7 @@ def test_save_to_pacs_says_what_happened(page: Page, serve: Callable[..., Archiv
         peer.shutdown()
     (document,) = received
     assert document.StudyInstanceUID == archive.query
-    stored = [i for i in archive.web.catalogue.instances_of(archive.query) if i.source == "similar"]
+    stored = [i for i in archive.web.catalogue.instances.of_study(archive.query) if i.source == "similar"]
     assert len(stored) == 3  # each outcome kept its report here
 
 
@@ -269,7 +269,7 @@ def test_a_form_of_another_site_cannot_judge_or_save(archive: Archive) -> None:
 )
 def test_a_bad_judgement_is_refused(archive: Archive, body: Any) -> None:
 
-    before = archive.web.catalogue.feedback()
+    before = archive.web.catalogue.feedback.all()
     answer = requests.post(
         f"{archive.web.root}/api/studies/{archive.query}/feedback",
         data=json.dumps(body),
@@ -277,4 +277,4 @@ def test_a_bad_judgement_is_refused(archive: Archive, body: Any) -> None:
         timeout=30,
     )
     assert answer.status_code in (400, 404), answer.text
-    assert archive.web.catalogue.feedback() == before
+    assert archive.web.catalogue.feedback.all() == before

@@ -34,7 +34,7 @@ class Archive:
 
     def reported_studies(self) -> Iterator[tuple[str, str, str, ImageKind]]:
         """(study UID, pseudonym of the patient, newest report, kind) of each, a page of the catalogue at a time."""
-        for study in self._catalogue.reported_studies():
+        for study in self._catalogue.reports.reported_studies():
             kind = kind_of(study.modalities)
             if kind is None:
                 self.left_out += 1
