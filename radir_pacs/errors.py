@@ -1,9 +1,12 @@
 """One error tree. The docstring of a class is its default message; ``code`` names it in JSON answers and logs.
 
-Messages may name UIDs, settings and regions. They never name a patient.
+Messages may name UIDs, settings and regions. They never name a patient. ``reason_code`` says what programs decide by:
+the class has one, and whoever raises may be more precise.
 """
 
 from __future__ import annotations
+
+from radir_pacs.reasons import ReasonCode
 
 
 class RadirError(Exception):
@@ -11,15 +14,21 @@ class RadirError(Exception):
 
     code = "error"
     http_status = 500
+    exit_code = 1
+    reason_code = ReasonCode.OTHER
 
-    def __init__(self, message: str | None = None) -> None:
+    def __init__(self, message: str | None = None, *, reason_code: ReasonCode | None = None) -> None:
         super().__init__(message or (self.__doc__ or "").strip().splitlines()[0])
+        if reason_code is not None:
+            self.reason_code = reason_code
 
 
 class SettingError(RadirError):
     """A setting has a value that cannot be used."""
 
     code = "bad_setting"
+    exit_code = 78  # EX_CONFIG: starting again would not help
+    reason_code = ReasonCode.WRONG_SETTING
 
 
 class BadInput(RadirError):
@@ -33,9 +42,12 @@ class DicomRefused(BadInput):
     """The DICOM object cannot be read safely."""
 
     code = "dicom_refused"
+    reason_code = ReasonCode.UNREADABLE
 
-    def __init__(self, message: str | None = None, *, dimse_status: int = 0xC000) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str | None = None, *, dimse_status: int = 0xC000, reason_code: ReasonCode | None = None
+    ) -> None:
+        super().__init__(message, reason_code=reason_code)
         self.dimse_status = dimse_status  # PS3.4 table B.2-1
 
 
@@ -43,6 +55,7 @@ class TooLarge(BadInput):
     """The input is larger than the limit allows."""
 
     code = "too_large"
+    reason_code = ReasonCode.TOO_LARGE
     http_status = 413
 
 
@@ -57,6 +70,7 @@ class NotFound(RadirError):
     """There is no such thing here."""
 
     code = "not_found"
+    reason_code = ReasonCode.NOT_FOUND
     http_status = 404
 
 
@@ -75,7 +89,16 @@ class Conflict(RadirError):
     """The object is stored already with other content."""
 
     code = "conflict"
+    reason_code = ReasonCode.CONFLICT
     http_status = 409
+
+
+class Differs(Conflict):
+    """The instance is stored already with another file."""
+
+    def __init__(self, stored_sha256: str) -> None:
+        super().__init__()
+        self.stored_sha256 = stored_sha256
 
 
 class NotReady(RadirError):
@@ -89,7 +112,27 @@ class StorageFailed(RadirError):
     """The disk or the database refused to keep the data."""
 
     code = "storage_failed"
+    reason_code = ReasonCode.OUT_OF_RESOURCES
     http_status = 507
+
+
+class BlobDamaged(RadirError):
+    """A stored file is not what was stored; send the instance again."""
+
+    code = "blob_damaged"
+    http_status = 410
+    reason_code = ReasonCode.BLOB_DAMAGED
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__()
+        self.sha256 = sha256  # the hash that it should have, its name
+
+
+class DatabaseAway(StorageFailed):
+    """The database does not answer; it is asked again every second."""
+
+    code = "database_away"
+    http_status = 503
 
 
 class Skipped(RadirError):
@@ -110,12 +153,15 @@ class BundleRefused(RadirError):
     """The model bundle is incomplete, altered or of another format."""
 
     code = "bundle_refused"
+    exit_code = 78
+    reason_code = ReasonCode.WRONG_MODEL
 
 
 class IndexRefused(RadirError):
     """The index generation is incomplete, altered or of another model."""
 
     code = "index_refused"
+    reason_code = ReasonCode.WRONG_INDEX
 
 
 class LeaseLost(RadirError):
@@ -128,4 +174,5 @@ class PeerFailed(RadirError):
     """The other DICOM system did not take the object."""
 
     code = "peer_failed"
+    reason_code = ReasonCode.PEER_FAILED
     http_status = 502

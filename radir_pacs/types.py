@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from radir_pacs.reasons import ReasonCode
+
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 
@@ -25,6 +27,19 @@ class ImageKind(StrEnum):
 
     CXR = "CXR"
     CT = "CT"
+
+
+RADIOGRAPH_MODALITIES = frozenset({"CR", "DX", "RG"})  # PS3.3 C.7.3.1.1.1
+
+
+def modalities_of_kind(kind: ImageKind) -> frozenset[str]:
+    """The values of Modality that images of this kind have."""
+    return RADIOGRAPH_MODALITIES if kind is ImageKind.CXR else frozenset({"CT"})
+
+
+def kind_of_modality(modality: str | None) -> ImageKind | None:
+    """The kind of image that a Modality stands for; None for one that we do not encode."""
+    return next((kind for kind in ImageKind if modality in modalities_of_kind(kind)), None)
 
 
 class View(StrEnum):
@@ -53,6 +68,16 @@ class JobKind(StrEnum):
     INDEX = "index"  # key: model id / region key
     REPORT = "report"  # key: SOP instance UID of an SR, or report/ID of a text in the catalogue
     PULL = "pull"  # key: study UID, to be fetched from the PACS
+    COMMITMENT = "commitment"  # key: id of a storage commitment, to be reported to its requestor
+
+
+class HeaderNote(StrEnum):
+    """What was odd about a file that was stored all the same."""
+
+    META_DIFFERS = "META_DIFFERS"  # the file meta information names another instance; the data set counts
+    NO_PREAMBLE = "NO_PREAMBLE"  # or no file meta information at all
+    NO_TRANSFER_SYNTAX = "NO_TRANSFER_SYNTAX"  # none was named; it was read from the data set
+    PIXELS_TRUNCATED = "PIXELS_TRUNCATED"  # fewer bytes of pixel data than rows, columns and frames need
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +121,8 @@ class InstanceHeader:
     """What one SOP instance says of itself, read without pixels. Text is decoded and free of control characters.
 
     ``attributes`` is the DICOM JSON model (PS3.18 F) of the header without bulk data, keys ascending.
-    ``patient_key`` names one person across studies (issuer and id); empty when the id is missing.
+    ``patient_key`` names one person across studies (issuer and id); empty when the id is missing. A header with several
+    values of Patient ID has a key of each in ``patient_keys``; ``patient_id`` joins them with backslashes.
     """
 
     study_uid: str
@@ -106,6 +132,7 @@ class InstanceHeader:
     transfer_syntax_uid: str
     modality: str | None = None
     patient_key: str = ""
+    patient_keys: tuple[str, ...] = ()
     patient_id: str | None = None
     patient_name: str | None = None
     patient_sex: str | None = None
@@ -124,6 +151,8 @@ class InstanceHeader:
     rows_px: int | None = None
     columns_px: int | None = None
     frames: int = 1
+    notes: tuple[HeaderNote, ...] = ()
+    source: str = ""  # calling AE title, or the route it came by; known of what is stored
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -136,6 +165,8 @@ class Volume:
     dense (MONOCHROME2 after all LUTs); the patient's right is at the picture's left for a frontal view.
     spacing_mm: (z, y, x). affine: 4x4, voxel index (x, y, z, 1) to patient LPS mm (identity scaled for CXR).
     sop_instance_uids: one per slice in z order (CXR: one).
+    slice_images: `ImageRef` as text, one per slice in z order; empty for radiographs and for a series that was not
+    acquired axially.
     """
 
     kind: ImageKind
@@ -145,6 +176,7 @@ class Volume:
     study_uid: str
     series_uid: str
     sop_instance_uids: tuple[str, ...]
+    slice_images: tuple[str, ...] = ()
     view: View | None = None
     warnings: tuple[str, ...] = ()
 
@@ -157,14 +189,51 @@ class Volume:
             raise ValueError("a radiograph has one plane")
         if min(self.spacing_mm) <= 0:
             raise ValueError("spacing must be positive")
+        if self.slice_images and len(self.slice_images) != len(self.voxels):
+            raise ValueError("there must be one image per slice")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRef:
+    """A picture: a SOP instance, and the number of its frame, from 1. As text ``uid`` or, of several, ``uid/frame``."""
+
+    sop_uid: str
+    frame: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> ImageRef:
+        uid, _, frame = text.partition("/")
+        return cls(sop_uid=uid, frame=int(frame or 1))
+
+    def __str__(self) -> str:
+        return self.sop_uid if self.frame == 1 else f"{self.sop_uid}/{self.frame}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceStack:
+    """The slices of a CT series and where the chest lies among them.
+
+    images: `ImageRef` as text, from feet to head. dome, apex: slice indices, with fractions, of the domes of the
+    diaphragm and the apices of the lungs; either may lie outside the series. step_mm: from slice to slice.
+    """
+
+    images: tuple[str, ...]
+    dome: float
+    apex: float
+    step_mm: float
+
+    def __post_init__(self) -> None:
+        if not self.images or not self.dome < self.apex or self.step_mm <= 0:
+            raise ValueError("a stack has slices, and its lungs have a height")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """One unit vector a region for one study under one model, from one representative image or series.
+    """One unit vector per region for one study under one model, from one representative image or series.
 
     ``vectors`` is float32 [len(regions), dim]; row i belongs to ``regions[i]`` (region keys). The whole-image vector
-    stands under the region "chest". ``sop_uid`` is a representative instance (middle slice for CT).
+    stands under the region "chest". ``sop_uid`` is a representative instance (middle slice for CT); ``slices`` tells
+    which slices show a region, None for a radiograph and where it is not known.
     """
 
     study_uid: str
@@ -173,6 +242,7 @@ class Encoding:
     model_id: str
     regions: tuple[str, ...]
     vectors: F32
+    slices: SliceStack | None = None
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -223,6 +293,7 @@ class CatalogueStudy:
     study_uid: str
     state: StudyState
     reason: str | None = None
+    reason_code: ReasonCode | None = None
     modalities: tuple[str, ...] = ()
     study_date: date | None = None
     study_time: str | None = None
@@ -252,13 +323,17 @@ class FindingNote:
 
 @dataclass(frozen=True, kw_only=True)
 class SimilarCase:
-    """One answer row. ``score`` is the cosine of the two region vectors, in [-1, 1]; rank counts from 1."""
+    """One answer row. ``score`` is the cosine of the two region vectors, in [-1, 1]; rank counts from 1.
+
+    ``sop_uid`` and ``frame`` name the picture that shows the region that was answered.
+    """
 
     rank: int
     score: float
     study: CatalogueStudy
     series_uid: str
     sop_uid: str
+    frame: int = 1
     shared: tuple[FindingNote, ...] = ()
     contradicting: tuple[FindingNote, ...] = ()
 
@@ -295,7 +370,11 @@ class Offer:
 
 @dataclass(frozen=True, kw_only=True)
 class SimilarCaseList:
-    """A whole answer: what was asked, who answered, as of when (P5)."""
+    """A whole answer: what was asked, who answered, as of when (P5).
+
+    ``query_sop_uid`` names the picture of the query study that shows the region that was answered. ``query_images``:
+    of a CT all such slices, that one first; empty for a radiograph.
+    """
 
     query: Query
     region_asked: Region
@@ -309,6 +388,7 @@ class SimilarCaseList:
     notices: tuple[Notice, ...] = ()
     query_series_uid: str = ""
     query_sop_uid: str = ""
+    query_images: tuple[ImageRef, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -347,3 +427,4 @@ class Job:
     max_attempts: int
     token: int
     state: JobState = JobState.PENDING
+    reason_code: ReasonCode | None = None  # of the attempt before, when it failed

@@ -28,7 +28,7 @@ def element(group: int, number: int, vr: str, value: bytes, *, length: int | Non
     """One explicit little endian element; ``length`` may lie."""
     value += (b"\0" if vr in {"UI", "OB", "UN"} else b" ") * (len(value) % 2)
     length = len(value) if length is None else length
-    if vr in {"OB", "OW", "SQ", "UN", "UT"}:
+    if vr in {"OB", "OD", "OF", "OL", "OW", "SQ", "UC", "UN", "UR", "UT"}:
         return struct.pack("<HH2s2xL", group, number, vr.encode(), length) + value
     return struct.pack("<HH2sH", group, number, vr.encode(), length) + value
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from radir_pacs.index import Generation, build, open_generation, partition_folder
+from radir_pacs.errors import IndexRefused
+from radir_pacs.index import Generation, Partition, build, open_generation, partition_folder
 from radir_pacs.index.builder import GraphSettings
+from radir_pacs.index.generation import generation_names
 from radir_pacs.types import F32, I64
 
 MODEL, REGION, DIM = "tiny-1", "heart", 16
@@ -57,3 +61,46 @@ def publish(
 
 def opened(folder: Path, *, model_id: str = MODEL, region: str = REGION, dim: int = DIM) -> Generation:
     return open_generation(folder, model_id=model_id, region=region, dim=dim)
+
+
+def newest(folder: Path, *, model_id: str = MODEL, region: str = REGION, dim: int = DIM) -> Generation | None:
+    """The newest generation in a partition's folder that passes every check."""
+    for name in reversed(generation_names(folder)):
+        with contextlib.suppress(IndexRefused):
+            return opened(folder / name, model_id=model_id, region=region, dim=dim)
+    return None
+
+
+class Sizes(NamedTuple):
+    """Vectors in the generation, in the tail, and of the generation those that answer no more."""
+
+    generation: int
+    tail: int
+    deleted: int
+
+    @property
+    def live(self) -> int:
+        return self.generation - self.deleted + self.tail
+
+
+def sizes(partition: Partition) -> Sizes:
+    snapshot = partition._snapshot
+    held = len(snapshot.generation.labels) if snapshot.generation else 0
+    return Sizes(held, len(snapshot.tail_labels), len(snapshot.hidden))
+
+
+def live(partition: Partition) -> tuple[I64, F32]:
+    """Every label that can be answered, ascending, with its vector."""
+    snapshot = partition._snapshot
+    known = dict(zip(snapshot.tail_labels.tolist(), snapshot.tail_vectors, strict=True))
+    if snapshot.generation is not None:
+        known |= dict(zip(snapshot.generation.labels.tolist(), snapshot.generation.vectors, strict=True))
+    labels = partition.labels()
+    vectors = [known[label] for label in labels.tolist()]
+    return labels, np.array(vectors, np.float32).reshape(len(labels), partition.dim)
+
+
+def difference(partition: Partition, wanted: I64) -> tuple[I64, I64]:
+    """Labels of ``wanted`` that do not answer, and labels that answer without being wanted."""
+    here = partition.labels()
+    return np.setdiff1d(wanted, here), np.setdiff1d(here, wanted)

@@ -9,12 +9,21 @@ from pydicom.dataset import Dataset
 
 from radir_pacs import anatomy
 from radir_pacs.delivery.structured_report import similar_cases_sr
-from radir_pacs.types import CatalogueStudy, FindingNote, Query, SimilarCase, SimilarCaseList, StudyState
+from radir_pacs.types import (
+    CatalogueStudy,
+    FindingNote,
+    ImageRef,
+    Query,
+    SimilarCase,
+    SimilarCaseList,
+    StudyState,
+)
 
 NOW = datetime(2026, 1, 2, 3, 4, 5)
 DEVICE_UID = "2.25.77"
 SOP_CLASSES = {
     "CR": "1.2.840.10008.5.1.4.1.1.1",
+    "RG": "1.2.840.10008.5.1.4.1.1.1",
     "DX": "1.2.840.10008.5.1.4.1.1.1.1",
     "CT": "1.2.840.10008.5.1.4.1.1.2",
 }
@@ -99,3 +108,12 @@ def report(modality: str = "DX", region: str = "left_lower_lobe", **options: Any
     query_image = options.pop("query_image", None) or image_header(modality)
     made: dict[str, Any] = {"now": NOW, "device_uid": DEVICE_UID} | options
     return similar_cases_sr(answer, query_image, hit_headers(answer, modality), **made)
+
+
+def several_slices() -> dict[str, Any]:
+    """What makes a report whose region is outlined on three slices, "1.2.3.1.3" the best of them."""
+    uids = ("1.2.3.1.3", "1.2.3.1.4", "1.2.3.1.5")
+    return {
+        "answer": similar_answer("lungs", query_images=tuple(ImageRef(sop_uid=uid) for uid in uids)),
+        "more_images": [image_header("CT", SOPInstanceUID=uid) for uid in uids[1:]],
+    }

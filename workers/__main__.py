@@ -10,13 +10,13 @@ import sys
 import threading
 
 from radir_pacs import config
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import RadirError
-from radir_pacs.intake import Intake
+from radir_pacs.intake.instances import Intake
 from radir_pacs.logs import set_up_logging
-from radir_pacs.pulse import pulse
+from radir_pacs.process_heartbeat import process_heartbeat
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import JobKind
 
 from .app import make_app, serve
@@ -25,6 +25,7 @@ from .index_partition import IndexPartition
 from .mine_report import MineReport
 from .pull_study import PullStudy
 from .relay import Relay
+from .report_commitment import ReportCommitment
 from .runner import Runner, UseCase
 from .tasks import register, ring
 
@@ -38,15 +39,17 @@ def worker(settings: Settings, name: str) -> None:
         encode = EncodeStudy(
             catalogue,
             blobs,
-            Encoders(settings, catalogue),
+            Encoders(settings, catalogue.models),
             decode_timeout_s=settings.decode_timeout_s,
             decode_memory_mib=settings.decode_memory_mib,
+            lut_shape_senders=settings.lut_shape_senders,
             look_ahead=settings.worker_processes == 1,
         )
         use_cases: dict[JobKind, UseCase] = {
             JobKind.ENCODE: encode,
             JobKind.INDEX: IndexPartition(catalogue, settings.home),
             JobKind.REPORT: MineReport(catalogue),
+            JobKind.COMMITMENT: ReportCommitment(catalogue, blobs, settings),
             JobKind.PULL: PullStudy(
                 catalogue,
                 blobs,
@@ -64,7 +67,7 @@ def worker(settings: Settings, name: str) -> None:
         )
         app = make_app(settings, catalogue)
         register(app, runner.run)
-        with contextlib.closing(encode), pulse(catalogue, name):
+        with contextlib.closing(encode), process_heartbeat(catalogue.processes, name):
             serve(app, hostname=f"{name}-{os.getpid()}@radir")
 
 
@@ -76,7 +79,7 @@ def relay(settings: Settings, name: str) -> None:
     with Catalogue.open(settings) as catalogue:
         app = make_app(settings, catalogue)
         blobs = BlobStore(settings.home / "blobs")
-        with pulse(catalogue, name):
+        with process_heartbeat(catalogue.processes, name):
             Relay(catalogue, blobs, settings, lambda job_id: ring(app, job_id)).run(stop)
 
 
@@ -92,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
         {"worker": worker, "relay": relay}[args.role](settings, name)
     except RadirError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return error.exit_code
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import Models
 from radir_pacs.config import Settings
 from radir_pacs.encode import Bundle, Encoder, default_bundles
 from radir_pacs.encode.card import has_collapsed
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 class Encoders:
     """An encoder for each image kind that a bundle is set for."""
 
-    def __init__(self, settings: Settings, catalogue: Catalogue) -> None:
+    def __init__(self, settings: Settings, models: Models) -> None:
         """Raises BundleRefused, and SettingError for two bundles of one kind."""
         folders = [Path(folder) for folder in settings.models] or list(default_bundles().values())
         self._encoders: dict[ImageKind, Encoder] = {}
@@ -31,7 +31,7 @@ class Encoders:
             self._encoders[encoder.kind] = encoder
         for kind, encoder in self._encoders.items():
             dim = encoder.bundle.network.config.embedding_dim
-            catalogue.models.register(encoder.model_id, kind, dim, encoder.bundle.manifest)
+            models.register(encoder.model_id, kind, dim, encoder.bundle.manifest)
 
     def encoder(self, kind: ImageKind) -> Encoder | None:
         """The encoder of a kind, None where none is served."""

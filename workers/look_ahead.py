@@ -11,8 +11,10 @@ import threading
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import DicomRefused, Quarantined, RadirError, Skipped
+from radir_pacs.reasons import WORTH_ANOTHER_DECODE
 
-from .study_reader import GivenUp, Ready, StudyReader
+from .decoding_room import GivenUp
+from .study_reader import Ready, StudyReader
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +60,14 @@ class LookAhead:
         return guess.ready
 
     def close(self) -> None:
-        """Give up at once and end the decoding child."""
+        """Give up at once and end the decoding child; `begin` may start anew."""
         if self._guess is not None:
             self._guess.given_up.set()
         if self._thread is not None:
             while self._thread.is_alive():  # a child may be started in the moment of the interrupt
                 self._reader.interrupt()
                 self._thread.join(0.1)
+        self._guess = self._thread = None
         self._reader.close()
 
     def _read(self, guess: _Guess) -> None:
@@ -72,9 +75,13 @@ class LookAhead:
             guess.study_uid = self._catalogue.jobs.next_study_to_encode()
             guess.known.set()
             if guess.study_uid is not None:
-                guess.content = self._catalogue.instances.content_of(guess.study_uid)  # first: what comes later is then missed
+                guess.content = self._catalogue.instances.content_of(
+                    guess.study_uid
+                )  # first: what comes later is then missed
                 guess.ready = self._reader.read(self._catalogue.instances.headers_of(guess.study_uid), guess.given_up)
         except (Skipped, Quarantined, DicomRefused) as reason:
+            if reason.reason_code in WORTH_ANOTHER_DECODE:
+                guess.content = None
             guess.reason = reason
         except (GivenUp, RadirError):
             guess.content = None

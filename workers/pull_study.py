@@ -9,10 +9,10 @@ import requests
 from dicomweb_client import DICOMwebClient
 from pydicom.dataset import Dataset
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import NotFound, PeerFailed, SettingError, StorageFailed
-from radir_pacs.intake import OUT_OF_RESOURCES, Intake
+from radir_pacs.intake.instances import OUT_OF_RESOURCES, Intake
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Job
 
 SOURCE = "pull"

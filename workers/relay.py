@@ -11,11 +11,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from radir_pacs.blobs import SWEEP_PARTS, BlobStore
 from radir_pacs.catalogue import Catalogue, PartitionSize
 from radir_pacs.config import Settings
 from radir_pacs.errors import RadirError, StorageFailed
 from radir_pacs.index import collect, collect_models, partition_folder, should_merge
+from radir_pacs.storage.blobs import SWEEP_PARTS, BlobStore
 from radir_pacs.types import ImageKind
 
 log = logging.getLogger(__name__)
@@ -111,6 +111,8 @@ class Relay:
         self._catalogue.jobs.prune(KEEP_DONE_S)
         self._catalogue.generations.prune(gone_keep_s=KEEP_GONE_S, generation_keep_s=KEEP_DONE_S)
         self._catalogue.processes.prune(KEEP_SILENT_S)
+        self._catalogue.damage.prune()
+        self._catalogue.commitments.prune(KEEP_GONE_S)
         self._catalogue.refusals.prune(keep_s=KEEP_REFUSALS_S, most=MOST_REFUSALS)
         self._prune_index()
 

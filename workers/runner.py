@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import BadInput, BundleRefused, LeaseLost, NotFound, RadirError, StorageFailed
+from radir_pacs.reasons import WORTH_ANOTHER_DECODE, ReasonCode
 from radir_pacs.types import Job, JobKind
 
 log = logging.getLogger(__name__)
@@ -67,12 +68,13 @@ class Runner:
         except LeaseLost:
             raise
         except RadirError as error:
-            retry = not isinstance(error, _NEVER_BETTER)
+            retry = not isinstance(error, _NEVER_BETTER) or error.reason_code in WORTH_ANOTHER_DECODE
             log.warning("job failed", extra={"job": job.id, "error": error.code, "retry": retry})
-            self._catalogue.jobs.fail(job, str(error), retry=retry)
+            self._catalogue.jobs.fail(job, str(error), reason_code=error.reason_code, retry=retry)
         except Exception as error:  # the edge of the process: a job must not take the worker along
             log.exception("job broke", extra={"job": job.id})
-            self._catalogue.jobs.fail(job, f"internal error ({type(error).__name__})")
+            text = f"internal error ({type(error).__name__})"
+            self._catalogue.jobs.fail(job, text, reason_code=ReasonCode.WORKER_FAILED)
 
     @contextmanager
     def _heartbeat(self, job: Job) -> Iterator[None]:

@@ -5,15 +5,24 @@ from radir_pacs.catalogue.catalogue import Catalogue
 from radir_pacs.catalogue.embedded import server_pid as embedded_pid
 from radir_pacs.catalogue.embedded import start as start_embedded
 from radir_pacs.catalogue.embedded import stop as stop_embedded
-from radir_pacs.catalogue.reports import report_id_of
+from radir_pacs.catalogue.instances import Overtaken
+from radir_pacs.catalogue.jobs import is_last_attempt
+from radir_pacs.catalogue.models import Models
+from radir_pacs.catalogue.processes import Processes
+from radir_pacs.catalogue.reports import Reports, report_id_of
 from radir_pacs.catalogue.rows import (
     CatalogueSeries,
     Changes,
+    Commitment,
+    Correction,
+    DamagedInstance,
     EncodingOwner,
+    FailedJob,
     FeedbackRow,
     GenerationRow,
     JobCount,
     ModelRow,
+    NotedInstance,
     Overview,
     PartitionSize,
     ProcessRow,
@@ -23,28 +32,42 @@ from radir_pacs.catalogue.rows import (
     ReportRow,
     Stored,
     StoredInstance,
+    ViewerContext,
 )
+from radir_pacs.catalogue.studies import Studies
 
 __all__ = [
     "Catalogue",
     "CatalogueSeries",
     "Changes",
+    "Commitment",
+    "Correction",
+    "DamagedInstance",
     "EncodingOwner",
+    "FailedJob",
     "FeedbackRow",
     "GenerationRow",
     "JobCount",
     "ModelRow",
+    "Models",
+    "NotedInstance",
+    "Overtaken",
     "Overview",
     "PartitionSize",
     "ProcessRow",
+    "Processes",
     "Received",
     "Refusal",
     "ReportRow",
     "ReportedStudy",
+    "Reports",
     "Stored",
     "StoredInstance",
+    "Studies",
+    "ViewerContext",
     "embedded_pid",
     "install_pgmq",
+    "is_last_attempt",
     "report_id_of",
     "start_embedded",
     "stop_embedded",

@@ -5,25 +5,53 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from radir_pacs.catalogue.commitments import Commitments
+from radir_pacs.catalogue.contexts import Contexts
+from radir_pacs.catalogue.corrections import Corrections
+from radir_pacs.catalogue.damage import Damage
 from radir_pacs.catalogue.database import Database, conninfo_of
 from radir_pacs.catalogue.encodings import Encodings
+from radir_pacs.catalogue.feedback import Feedback
 from radir_pacs.catalogue.generations import Generations
-from radir_pacs.catalogue.ingest import Ingest
+from radir_pacs.catalogue.instances import Instances
 from radir_pacs.catalogue.jobs import Jobs
 from radir_pacs.catalogue.migrate import migrate
+from radir_pacs.catalogue.models import Models
+from radir_pacs.catalogue.overview import overview
 from radir_pacs.catalogue.processes import Processes
 from radir_pacs.catalogue.qido import Qido
+from radir_pacs.catalogue.refusals import Refusals
 from radir_pacs.catalogue.reports import Reports
+from radir_pacs.catalogue.rows import Overview
 from radir_pacs.catalogue.studies import Studies
-from radir_pacs.catalogue.viewer import Viewer
 from radir_pacs.config import Settings
 
 
-class Catalogue(Ingest, Studies, Qido, Encodings, Generations, Reports, Viewer, Jobs, Processes):
-    """The only shared truth. Threads may share one; a child process opens its own.
+class Catalogue:
+    """The only shared truth, in parts: one per noun. Threads may share one; a child process opens its own.
 
-    Every method raises StorageFailed when Postgres cannot be reached, BadInput for values that it cannot hold.
+    Every method of every part is one transaction; it raises StorageFailed when Postgres cannot be reached, and BadInput
+    for values that it cannot hold.
     """
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self.instances = Instances(database, settings)
+        self.corrections = Corrections(database, settings)
+        self.refusals = Refusals(database, settings)
+        self.damage = Damage(database, settings)
+        self.studies = Studies(database, settings)
+        self.qido = Qido(database, settings)
+        self.models = Models(database, settings)
+        self.encodings = Encodings(database, settings)
+        self.generations = Generations(database, settings)
+        self.reports = Reports(database, settings)
+        self.feedback = Feedback(database, settings)
+        self.contexts = Contexts(database, settings)
+        self.jobs = Jobs(database, settings)
+        self.commitments = Commitments(database, settings)
+        self.processes = Processes(database, settings)
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -36,6 +64,10 @@ class Catalogue(Ingest, Studies, Qido, Encodings, Generations, Reports, Viewer, 
     def conninfo(self) -> str:
         """Keyword-style connection string; may hold a password: never log it."""
         return self._database.conninfo
+
+    def overview(self) -> Overview:
+        """Processes, studies by state, jobs by kind and state, encodings by model."""
+        return overview(self._database)
 
     def revive(self) -> None:
         """Start the embedded Postgres again if it died. Raises StorageFailed when it does not come back."""

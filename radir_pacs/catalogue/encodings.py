@@ -2,54 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from psycopg.types.json import Jsonb
 
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.jobs import finish, hold
 from radir_pacs.catalogue.part import Part
-from radir_pacs.catalogue.rows import Changes, EncodingOwner, ModelRow
+from radir_pacs.catalogue.rows import Changes, EncodingOwner
 from radir_pacs.catalogue.studies import study_of
-from radir_pacs.errors import Conflict, NotFound
-from radir_pacs.types import I64, Encoding, Filters, ImageKind, Job, StudyState
+from radir_pacs.errors import NotFound
+from radir_pacs.types import I64, Encoding, Filters, ImageKind, Job, SliceStack, StudyState
 
 
 class Encodings(Part):
-    def register_model(self, model_id: str, kind: ImageKind, dim: int, manifest: Mapping[str, Any]) -> None:
-        """This model answers for its kind from here on; studies that it did not encode yet get their jobs.
-
-        Raises Conflict for a known id of another kind or length.
-        """
-        values = {"model_id": model_id, "kind": kind, "dim": dim, "manifest": Jsonb(dict(manifest))}
-        with self._database.transaction() as connection:
-            active = run(connection, "active_model", kind=kind).fetchone()
-            if active and active["model_id"] == model_id and active["dim"] == dim:
-                return
-            run(connection, "lock_models")
-            run(connection, "register_model", values)
-            row = run(connection, "model", model_id=model_id).fetchone()
-            if row is None or (row["kind"], row["dim"]) != (kind, dim):
-                raise Conflict(f"model {model_id} is known with another kind or vector length")
-            run(connection, "retire_models", kind=kind, model_id=model_id)
-            run(connection, "activate_model", model_id=model_id)
-            run(connection, "encode_again", values, max_attempts=self._settings.job_max_attempts)
-
-    def active_model(self, kind: ImageKind) -> ModelRow | None:
-        """The model that answers for a kind."""
-        with self._database.transaction() as connection:
-            row = run(connection, "active_model", kind=kind).fetchone()
-        return None if row is None else _model_of(row)
-
-    def model(self, model_id: str) -> ModelRow | None:
-        """A model by its id, active or not."""
-        with self._database.transaction() as connection:
-            row = run(connection, "model", model_id=model_id).fetchone()
-        return None if row is None else _model_of(row)
-
-    def save_encodings(
+    def save_several(
         self, study_uid: str, encodings: Sequence[Encoding], revision: int, job: Job | None = None
     ) -> bool:
         """The study is ENCODED with exactly these encodings, and ``job`` ends, in one transaction.
@@ -66,17 +34,23 @@ class Encodings(Part):
             current: bool = study["revision"] == revision
             if current:
                 _replace(connection, study_uid, encodings, revision)
-                values = {"study_uid": study_uid, "state": StudyState.ENCODED, "reason": None, "revision": revision}
+                values = {
+                    "study_uid": study_uid,
+                    "state": StudyState.ENCODED,
+                    "reason": None,
+                    "reason_code": None,
+                    "revision": revision,
+                }
                 run(connection, "set_study_state", values)
             if job is not None:
                 finish(connection, job, None if current else "superseded")
         return current
 
-    def save_encoding(self, encoding: Encoding, revision: int, job: Job | None = None) -> bool:
-        """`save_encodings` for a study with one."""
-        return self.save_encodings(encoding.study_uid, [encoding], revision, job)
+    def save(self, encoding: Encoding, revision: int, job: Job | None = None) -> bool:
+        """`save_several` for a study with one."""
+        return self.save_several(encoding.study_uid, [encoding], revision, job)
 
-    def encoding_of(self, study_uid: str, model_id: str) -> Encoding | None:
+    def get(self, study_uid: str, model_id: str) -> Encoding | None:
         """What a study has under a model."""
         with self._database.transaction() as connection:
             row = run(connection, "encoding_of", study_uid=study_uid, model_id=model_id).fetchone()
@@ -84,7 +58,19 @@ class Encodings(Part):
             return None
         vectors = np.frombuffer(row["vectors"], "<f4").reshape(len(row["regions"]), -1).astype(np.float32)
         texts = {name: row[name] for name in ("study_uid", "series_uid", "sop_uid", "model_id")}
-        return Encoding(**texts, regions=tuple(row["regions"]), warnings=tuple(row["warnings"]), vectors=vectors)
+        return Encoding(
+            **texts,
+            regions=tuple(row["regions"]),
+            warnings=tuple(row["warnings"]),
+            vectors=vectors,
+            slices=_stack(row),
+        )
+
+    def slices(self, study_uid: str, series_uid: str) -> SliceStack | None:
+        """Where the chest lies in a CT series that was encoded; None for other series."""
+        with self._database.transaction() as connection:
+            row = run(connection, "slices_of_series", study_uid=study_uid, series_uid=series_uid).fetchone()
+        return _stack(row) if row is not None else None
 
     def models_of_study(self, study_uid: str) -> tuple[tuple[str, ImageKind], ...]:
         """Active models that a study is encoded under."""
@@ -92,12 +78,14 @@ class Encodings(Part):
             rows = run(connection, "encodings_of_study", study_uid=study_uid).fetchall()
         return tuple((row["model_id"], ImageKind(row["kind"])) for row in rows if row["active"])
 
-    def encoding_owners(self, ids: Sequence[int] | I64) -> dict[int, EncodingOwner]:
+    def owners(self, ids: Sequence[int] | I64) -> dict[int, EncodingOwner]:
         """Whose encodings these index labels are. One that is gone is missing: its hit must not be shown."""
         with self._database.transaction() as connection:
             rows = run(connection, "encoding_owners", ids=[int(i) for i in ids]).fetchall()
         return {
-            row["encoding_id"]: EncodingOwner(study=study_of(row), series_uid=row["series_uid"], sop_uid=row["sop_uid"])
+            row["encoding_id"]: EncodingOwner(
+                study=study_of(row), series_uid=row["series_uid"], sop_uid=row["sop_uid"], slices=_stack(row)
+            )
             for row in rows
         }
 
@@ -123,7 +111,7 @@ class Encodings(Part):
             xid=snapshot["xmin"],
         )
 
-    def allowed_encodings(
+    def allowed(
         self, model_id: str, region: str, filters: Filters, query_study_uid: str, *, said: str | None = None
     ) -> tuple[I64 | None, I64]:
         """(allowed, excluded) index labels, ascending; allowed is None when no filter restricts (P7).
@@ -164,6 +152,7 @@ def _replace(connection: Connection, study_uid: str, encodings: Sequence[Encodin
             raise NotFound(f"there is no model {encoding.model_id}")
         if encoding.study_uid != study_uid or encoding.vectors.shape[1] != model["dim"]:
             raise ValueError("the encoding is of another study or vector length")
+        stack = encoding.slices
         values = {
             "study_uid": study_uid,
             "series_uid": encoding.series_uid,
@@ -173,9 +162,18 @@ def _replace(connection: Connection, study_uid: str, encodings: Sequence[Encodin
             "regions": list(encoding.regions),
             "vectors": np.ascontiguousarray(encoding.vectors, "<f4").tobytes(),
             "warnings": list(encoding.warnings),
+            "slices": list(stack.images) if stack else None,
+            "chest": [stack.dome, stack.apex, stack.step_mm] if stack else None,
         }
         run(connection, "add_encoding", values)
         run(connection, "note_partitions", values)
+
+
+def _stack(row: Row) -> SliceStack | None:
+    if row["slices"] is None:
+        return None
+    dome, apex, step_mm = row["chest"]
+    return SliceStack(images=tuple(row["slices"]), dome=dome, apex=apex, step_mm=step_mm)
 
 
 def _restricting(filters: Filters) -> dict[str, Any]:
@@ -195,7 +193,3 @@ def _restricting(filters: Filters) -> dict[str, Any]:
 
 def _ids(rows: Any) -> I64:
     return np.fromiter((row["id"] for row in rows), np.int64)
-
-
-def _model_of(row: Row) -> ModelRow:
-    return ModelRow(**{**row, "kind": ImageKind(row["kind"])})

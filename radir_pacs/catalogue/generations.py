@@ -15,7 +15,7 @@ from radir_pacs.types import Job
 
 
 class Generations(Part):
-    def record_generation(
+    def record(
         self,
         model_id: str,
         region: str,
@@ -40,13 +40,13 @@ class Generations(Part):
             if job is not None:
                 finish(connection, job)
 
-    def published_generation(self, model_id: str, region: str) -> GenerationRow | None:
+    def published(self, model_id: str, region: str) -> GenerationRow | None:
         """The build that answers for a partition; None: the partition is all tail."""
         with self._database.transaction() as connection:
             row = run(connection, "published_generation", model_id=model_id, region=region).fetchone()
         return None if row is None else GenerationRow(**row)
 
-    def refuse_generation(self, model_id: str, region: str, name: str, *, reason: str) -> bool:
+    def refuse(self, model_id: str, region: str, name: str, *, reason: str) -> bool:
         """The files of a build were refused: its partition is all tail until the next merge. False: not published."""
         values = {"model_id": model_id, "region": region, "name": name, "reason": reason}
         with self._database.transaction() as connection:
@@ -57,7 +57,7 @@ class Generations(Part):
         with self._database.transaction() as connection:
             return tuple(PartitionSize(**row) for row in run(connection, "partitions").fetchall())
 
-    def prune_generations(self, *, gone_keep_s: float, generation_keep_s: float) -> None:
+    def prune(self, *, gone_keep_s: float, generation_keep_s: float) -> None:
         """Forget deletions that every generation has taken in, and generations that answer no more."""
         with self._database.transaction() as connection:
             run(connection, "prune_gone", keep_s=gone_keep_s)

@@ -11,11 +11,15 @@ from collections.abc import Sequence
 
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.part import Part
+from radir_pacs.catalogue.rows import FailedJob
 from radir_pacs.errors import LeaseLost
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import Job, JobKind, JobState
 
 RING_AGAIN_S = 30.0  # a bell not answered for so long is taken for lost
 BACKOFF_S = 2.0  # doubles with each attempt
+LONGEST_BACKOFF_S = 300.0
+KILLED_ATTEMPTS = 8  # about five minutes: a machine short of memory takes longer to recover than a study to fail
 SWEEP_LIMIT = 100
 
 
@@ -28,13 +32,20 @@ class Jobs(Part):
     def claim(self, job_id: int, worker: str) -> Job | None:
         """Lease a pending job for ``job_lease_s``; None when it is not to be had (taken, ended, not yet due)."""
         with self._database.transaction() as connection:
-            row = run(connection, "claim", id=job_id, worker=worker, lease_s=self._settings.job_lease_s).fetchone()
+            row = run(
+                connection,
+                "claim",
+                id=job_id,
+                worker=worker,
+                lease_s=self._settings.job_lease_s,
+                longest_backoff_s=LONGEST_BACKOFF_S,
+            ).fetchone()
         return None if row is None else job_of(row)
 
     def next_study_to_encode(self) -> str | None:
         """The study whose encode job is probably claimed next, by whomever; a guess that holds nothing."""
         with self._database.transaction() as connection:
-            row = run(connection, "next_study_to_encode").fetchone()
+            row = run(connection, "next_study_to_encode", longest_backoff_s=LONGEST_BACKOFF_S).fetchone()
         return None if row is None else str(row["key"])
 
     def heartbeat(self, job: Job) -> None:
@@ -49,32 +60,35 @@ class Jobs(Part):
         with self._database.transaction() as connection:
             return finish(connection, job, note)
 
-    def fail(self, job: Job, error: str, *, retry: bool = True) -> JobState:
+    def fail(self, job: Job, error: str, *, reason_code: ReasonCode = ReasonCode.OTHER, retry: bool = True) -> JobState:
         """One attempt failed. PENDING: tried again; FAILED: for good, and its study is QUARANTINED with ``error``.
 
         ``error`` names no patient. Raises LeaseLost.
         """
         with self._database.transaction() as connection:
             _lock_subject(connection, job)
-            return _fail(connection, job, error, retry)
+            return _fail(connection, job, error, reason_code, retry)
 
     def sweep(self) -> int:
         """Take jobs from holders that went silent; returns how many."""
+        lease = {"lease_s": self._settings.job_lease_s}
         with self._database.transaction() as connection:
-            expired = [job_of(row) for row in run(connection, "expired", limit=SWEEP_LIMIT).fetchall()]
+            expired = [job_of(row) for row in run(connection, "expired", lease, limit=SWEEP_LIMIT).fetchall()]
         swept = 0
         for job in expired:
             with self._database.transaction() as connection:
                 _lock_subject(connection, job)
-                if run(connection, "still_expired", id=job.id, token=job.token).fetchone():
-                    _fail(connection, job, f"the worker stopped without a word in attempt {job.attempt}", True)
+                if run(connection, "still_expired", lease, id=job.id, token=job.token).fetchone():
+                    error = f"the worker stopped without a word in attempt {job.attempt}"
+                    _fail(connection, job, error, ReasonCode.WORKER_KILLED, retry=True)
                     swept += 1
         return swept
 
-    def pending_to_ring(self, limit: int, ring_again_s: float = RING_AGAIN_S) -> list[int]:
+    def to_ring(self, limit: int, ring_again_s: float = RING_AGAIN_S) -> list[int]:
         """Ids of pending jobs that no message stands for, so that at most ``limit`` messages are under way."""
         with self._database.transaction() as connection:
-            rows = run(connection, "to_ring", limit=limit, ring_again_s=ring_again_s).fetchall()
+            values = {"ring_again_s": ring_again_s, "longest_backoff_s": LONGEST_BACKOFF_S}
+            rows = run(connection, "to_ring", values, limit=limit).fetchall()
         return [row["id"] for row in rows]
 
     def rung(self, ids: Sequence[int]) -> None:
@@ -82,7 +96,7 @@ class Jobs(Part):
         with self._database.transaction() as connection:
             run(connection, "rung", ids=list(ids))
 
-    def job(self, job_id: int) -> Job | None:
+    def get(self, job_id: int) -> Job | None:
         """A job as it stands, whoever holds it."""
         with self._database.transaction() as connection:
             row = run(connection, "job", id=job_id).fetchone()
@@ -98,10 +112,29 @@ class Jobs(Part):
         with self._database.transaction() as connection:
             return run(connection, "enqueue_merge", values).fetchone() is not None
 
-    def prune_jobs(self, keep_s: float) -> int:
+    def failed(self, limit: int = 1000) -> tuple[FailedJob, ...]:
+        """Jobs of reports, indexes and pulls that failed for good, newest first."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "failed_jobs", limit=limit).fetchall()
+        typed = ({"kind": JobKind(row["kind"]), "reason_code": ReasonCode(row["reason_code"])} for row in rows)
+        return tuple(FailedJob(**row | more) for row, more in zip(rows, typed, strict=True))
+
+    def retry_failed(self, reason_code: ReasonCode | None = None) -> int:
+        """Ask once more for what `failed` tells of, or for that of one reason; returns how many."""
+        values = {"reason_code": reason_code, "max_attempts": self._settings.job_max_attempts}
+        with self._database.transaction() as connection:
+            return run(connection, "retry_failed_jobs", values).rowcount
+
+    def prune(self, keep_s: float) -> int:
         """Forget jobs that ended longer ago than ``keep_s``."""
         with self._database.transaction() as connection:
             return run(connection, "prune_jobs", keep_s=keep_s).rowcount
+
+    def before(self, study_uid: str) -> int:
+        """How many encode jobs run before this study's own; 0 when it has none."""
+        with self._database.transaction() as connection:
+            row = run(connection, "jobs_before", study_uid=study_uid).fetchone()
+        return int(row["count"]) if row else 0
 
 
 def enqueue(connection: Connection, kind: JobKind, key: str, max_attempts: int) -> int:
@@ -135,7 +168,17 @@ def job_of(row: Row) -> Job:
         max_attempts=row["max_attempts"],
         token=row["token"] or 0,
         state=JobState(row["state"]),
+        reason_code=None if row["reason_code"] is None else ReasonCode(row["reason_code"]),
     )
+
+
+def is_last_attempt(job: Job, reason_code: ReasonCode) -> bool:
+    """Whether the job fails for good when this attempt fails for that reason."""
+    return job.attempt >= _attempts(job, reason_code)
+
+
+def _attempts(job: Job, reason_code: ReasonCode) -> int:
+    return max(job.max_attempts, KILLED_ATTEMPTS if reason_code is ReasonCode.DECODER_KILLED else 0)
 
 
 def _lock_subject(connection: Connection, job: Job) -> None:
@@ -144,14 +187,17 @@ def _lock_subject(connection: Connection, job: Job) -> None:
         run(connection, "lock_study", study_uid=job.key)
 
 
-def _fail(connection: Connection, job: Job, error: str, retry: bool) -> JobState:
-    values = {"id": job.id, "token": job.token, "error": error, "retry": retry}
-    row = run(connection, "fail", values, backoff_s=BACKOFF_S * 2 ** (job.attempt - 1)).fetchone()
+def _fail(connection: Connection, job: Job, error: str, reason_code: ReasonCode, retry: bool) -> JobState:
+    values = {"id": job.id, "token": job.token, "error": error, "reason_code": reason_code}
+    retry = retry and not is_last_attempt(job, reason_code)
+    backoff_s = min(BACKOFF_S * 2.0 ** (job.attempt - 1), LONGEST_BACKOFF_S)
+    row = run(connection, "fail", values, retry=retry, backoff_s=backoff_s).fetchone()
     if row is None:
         raise LeaseLost
     state = JobState(row["state"])
     if state is JobState.FAILED and job.kind is JobKind.ENCODE:
-        quarantined = run(connection, "quarantine_stable_study", study_uid=job.key, reason=error).fetchone()
+        reason = {"study_uid": job.key, "reason": error, "reason_code": reason_code}
+        quarantined = run(connection, "quarantine_stable_study", reason).fetchone()
         if quarantined is not None:
             run(connection, "drop_encodings", study_uid=job.key, model_ids=[])
     return state

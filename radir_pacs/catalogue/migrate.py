@@ -7,9 +7,12 @@ from importlib.resources import files
 
 import psycopg
 
+from radir_pacs.catalogue.names import folded
 from radir_pacs.errors import StorageFailed
 
 _LOCK = 0x5241444952  # "RADIR": one migrating process at a time
+_LOCK_TIMEOUT_MS = 300_000  # as long as another process may take over the same migration
+_FOLDED_NAMES = 14  # its columns are filled in here: SQL folds only what the database's locale knows
 _FILE = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
 
@@ -36,6 +39,7 @@ def migrate(conninfo: str) -> int:
     newest = max(known)
     try:
         with psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}".encode())
             connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
             current = _version(connection)
             if current > newest:
@@ -44,10 +48,22 @@ def migrate(conninfo: str) -> int:
                 if version > current:
                     with connection.transaction():
                         connection.execute(sql.encode())
+                        if version == _FOLDED_NAMES:
+                            _fold_names(connection)
                         connection.execute("INSERT INTO schema_version (version) VALUES (%s)", [version])
     except psycopg.OperationalError as error:
         raise StorageFailed(f"the database did not answer ({type(error).__name__})") from error
     return newest
+
+
+def _fold_names(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    for name in ("patient_name", "referring_physician"):
+        found = connection.execute(f"SELECT DISTINCT {name} FROM study WHERE {name} IS NOT NULL".encode()).fetchall()
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                f"UPDATE study SET {name}_folded = %s WHERE {name} = %s".encode(),
+                [(folded(str(each)), each) for (each,) in found],
+            )
 
 
 def _version(connection: psycopg.Connection[tuple[object, ...]]) -> int:

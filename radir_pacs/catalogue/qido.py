@@ -6,22 +6,27 @@ the instances below: a study matches when one of its instances does.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import IntEnum
 from typing import Any, LiteralString
 
 from psycopg import errors
 
-from radir_pacs.catalogue.database import Row
+from radir_pacs.catalogue.database import Connection, Row
+from radir_pacs.catalogue.names import folded, spelt_alike
 from radir_pacs.catalogue.part import Part
 from radir_pacs.catalogue.rows import CatalogueSeries, StoredInstance
 from radir_pacs.catalogue.studies import study_of
 from radir_pacs.errors import BadInput, TooLarge
+from radir_pacs.study_attributes import COUNTED, STUDY_ATTRIBUTES
 from radir_pacs.types import CatalogueStudy
 
 SEARCH_TIMEOUT_S = 10
+_ROWS_A_FETCH = 200
 
 
 class QidoLevel(IntEnum):
@@ -44,7 +49,10 @@ class Match:
 
 @dataclass(frozen=True, kw_only=True)
 class QidoQuery:
-    """A search at ``level``, inside one study or series when these are given. ``limit`` 0 only counts."""
+    """A search at ``level``, inside one study or series when these are given. ``limit`` 0 only counts.
+
+    ``tags``: which attributes of the stored header the rows carry; None: all of them, bulk data aside.
+    """
 
     level: QidoLevel
     limit: int
@@ -53,6 +61,7 @@ class QidoQuery:
     series_uid: str | None = None
     matches: tuple[Match, ...] = ()
     fuzzy: bool = False
+    tags: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,22 +90,29 @@ _SERIES_COUNT: LiteralString = "(SELECT count(*) FROM series c WHERE c.study_uid
 _INSTANCE_COUNT: LiteralString = "(SELECT count(*) FROM instance c WHERE c.study_uid = s.study_uid)"
 _SERIES_INSTANCES: LiteralString = "(SELECT count(*) FROM instance c WHERE c.series_uid = e.series_uid)"
 
+_KIND_OF_STUDY_VR = {"DA": "date", "TM": "time", "PN": "name", "IS": "number"}  # of the VRs that STUDY_ATTRIBUTES have
+_SEVERAL = frozenset({"modalities", "patient_id"})  # some systems write two ids of a patient
+
+
+def _study_columns() -> dict[str, tuple[QidoLevel, LiteralString, str]]:
+    special: dict[str, LiteralString] = {
+        "series_count": _SERIES_COUNT,
+        "instance_count": _INSTANCE_COUNT,
+        "patient_name": "s.patient_name_folded",
+        "referring_physician": "s.referring_physician_folded",
+        "patient_id": "string_to_array(s.patient_id, E'\\\\')",
+    }
+    columns: dict[str, tuple[QidoLevel, LiteralString, str]] = {}
+    for attribute in STUDY_ATTRIBUTES:
+        expression = special.get(attribute.name) or f"s.{attribute.name}"
+        kind = "array" if attribute.name in _SEVERAL else _KIND_OF_STUDY_VR.get(attribute.vr, "text")
+        columns[attribute.tag] = (QidoLevel.STUDY, expression, kind)
+    return columns
+
+
 # Tag -> (level of the row that holds it, SQL expression, kind of comparison).
 _COLUMNS: Mapping[str, tuple[QidoLevel, LiteralString, str]] = {
-    "0020000D": (QidoLevel.STUDY, "s.study_uid", "text"),
-    "00080020": (QidoLevel.STUDY, "s.study_date", "date"),
-    "00080030": (QidoLevel.STUDY, "s.study_time", "time"),
-    "00080050": (QidoLevel.STUDY, "s.accession_number", "text"),
-    "00080061": (QidoLevel.STUDY, "s.modalities", "array"),
-    "00080090": (QidoLevel.STUDY, "s.referring_physician", "name"),
-    "00081030": (QidoLevel.STUDY, "s.study_description", "text"),
-    "00100010": (QidoLevel.STUDY, "s.patient_name", "name"),
-    "00100020": (QidoLevel.STUDY, "s.patient_id", "text"),
-    "00100030": (QidoLevel.STUDY, "s.patient_birth_date", "date"),
-    "00100040": (QidoLevel.STUDY, "s.patient_sex", "text"),
-    "00200010": (QidoLevel.STUDY, "s.study_id", "text"),
-    "00201206": (QidoLevel.STUDY, _SERIES_COUNT, "number"),
-    "00201208": (QidoLevel.STUDY, _INSTANCE_COUNT, "number"),
+    **_study_columns(),
     "0020000E": (QidoLevel.SERIES, "e.series_uid", "text"),
     "00080060": (QidoLevel.SERIES, "e.modality", "text"),
     "0008103E": (QidoLevel.SERIES, "e.series_description", "text"),
@@ -111,9 +127,14 @@ _COLUMNS: Mapping[str, tuple[QidoLevel, LiteralString, str]] = {
     "00280010": (QidoLevel.INSTANCE, "i.rows_px", "number"),
     "00280011": (QidoLevel.INSTANCE, "i.columns_px", "number"),
 }
-_KIND_OF_VR = {"PN": "name", "DA": "dates", "DT": "time", "TM": "time", "IS": "number", "DS": "number"} | dict.fromkeys(
-    ("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"), "number"
-)
+_KIND_OF_VR = {
+    "PN": "header name",
+    "DA": "dates",
+    "DT": "time",
+    "TM": "time",
+    "IS": "number",
+    "DS": "number",
+} | dict.fromkeys(("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"), "number")
 
 _TABLES: Mapping[QidoLevel, LiteralString] = {
     QidoLevel.STUDY: "study s",
@@ -136,11 +157,7 @@ _SAMPLE: Mapping[QidoLevel, LiteralString] = {
     QidoLevel.SERIES: "(SELECT attributes FROM instance WHERE series_uid = e.series_uid ORDER BY sop_uid LIMIT 1)",
     QidoLevel.INSTANCE: "i.attributes",
 }
-_STUDY_COLUMNS = (
-    "study_uid state reason modalities study_date study_time accession_number study_description "
-    "referring_physician study_id patient_id patient_name patient_sex patient_birth_date "
-    "patient_age_years body_part"
-)
+_STUDY_COLUMNS = tuple(name for name in CatalogueStudy.__dataclass_fields__ if name not in COUNTED)
 _SERIES_COLUMNS = "study_uid series_uid modality series_number series_description body_part"
 _INSTANCE_COLUMNS = (
     "study_uid series_uid sop_uid sop_class_uid transfer_syntax_uid instance_number rows_px columns_px "
@@ -149,7 +166,7 @@ _INSTANCE_COLUMNS = (
 
 
 class Qido(Part):
-    def qido(self, query: QidoQuery) -> QidoPage:
+    def search(self, query: QidoQuery) -> QidoPage:
         """One page of matches in a stable total order, and how many match in all.
 
         Raises BadInput on a value that cannot be compared and TooLarge when the search exceeds its time.
@@ -169,10 +186,15 @@ class Qido(Part):
                 total = counted["total"] if counted else 0
                 if total <= query.offset or query.limit == 0:
                     return QidoPage(rows=(), total=total)
-                rows = connection.execute(page.encode(), [*params, query.limit, query.offset]).fetchall()
+                # A server-side cursor: headers are reduced to the attributes asked for before many are in memory (P6).
+                with connection.cursor(name="qido") as cursor:
+                    cursor.execute(page.encode(), [*params, query.limit, query.offset])
+                    cursor.itersize = _ROWS_A_FETCH
+                    rows = tuple(_row(row, query) for row in cursor)
+                rows = _counted(connection, rows)
             except errors.QueryCanceled:
                 raise TooLarge("the search takes too long; narrow it down") from None
-        return QidoPage(rows=tuple(_row(row, query.level) for row in rows), total=total)
+        return QidoPage(rows=rows, total=total)
 
 
 def _where(query: QidoQuery) -> _Condition:
@@ -186,19 +208,22 @@ def _where(query: QidoQuery) -> _Condition:
 
 
 def _columns(level: QidoLevel) -> str:
-    columns = [f"s.{name}" for name in _STUDY_COLUMNS.split()]
-    columns += [f"{_SERIES_COUNT} AS series_count", f"{_INSTANCE_COUNT} AS instance_count"]
+    columns = [f"s.{name}" for name in _STUDY_COLUMNS]
+    columns += ["0 AS series_count", "0 AS instance_count"]  # counted for the whole page at once: see _counted
     if level >= QidoLevel.SERIES:
         columns += [f"e.{name} AS e_{name}" for name in _SERIES_COLUMNS.split()]
-        columns.append(f"{_SERIES_INSTANCES} AS e_instance_count")
+        columns.append("0 AS e_instance_count")
     if level >= QidoLevel.INSTANCE:
         columns += [f"i.{name} AS i_{name}" for name in _INSTANCE_COLUMNS.split()]
     return ", ".join([*columns, f"{_SAMPLE[level]} AS attributes"])
 
 
-def _row(row: Row, level: QidoLevel) -> QidoRow:
+def _row(row: Row, query: QidoQuery) -> QidoRow:
     series = instance = None
-    attributes = row["attributes"] or {}
+    level = query.level
+    attributes = {
+        tag: found for tag, found in (row["attributes"] or {}).items() if query.tags is None or tag in query.tags
+    }
     if level >= QidoLevel.SERIES:
         series = CatalogueSeries(**{name: row[f"e_{name}"] for name in (*_SERIES_COLUMNS.split(), "instance_count")})
     if level >= QidoLevel.INSTANCE:
@@ -206,6 +231,32 @@ def _row(row: Row, level: QidoLevel) -> QidoRow:
             attributes=attributes, **{name: row[f"i_{name}"] for name in _INSTANCE_COLUMNS.split()}
         )
     return QidoRow(study=study_of(row), series=series, instance=instance, attributes=attributes)
+
+
+def _counted(connection: Connection, rows: tuple[QidoRow, ...]) -> tuple[QidoRow, ...]:
+    """``rows`` with their numbers of series and instances, counted once per study rather than once per row."""
+    studies = list({row.study.study_uid for row in rows})
+    series = list({row.series.series_uid for row in rows if row.series is not None})
+    n_series, n_instances, n_in_series = (
+        {found["uid"]: found["n"] for found in connection.execute(sql, [uids])}
+        for sql, uids in (
+            ("SELECT study_uid AS uid, count(*) AS n FROM series WHERE study_uid = ANY(%s) GROUP BY 1", studies),
+            ("SELECT study_uid AS uid, count(*) AS n FROM instance WHERE study_uid = ANY(%s) GROUP BY 1", studies),
+            ("SELECT series_uid AS uid, count(*) AS n FROM instance WHERE series_uid = ANY(%s) GROUP BY 1", series),
+        )
+    )
+    return tuple(
+        replace(
+            row,
+            study=replace(
+                row.study,
+                series_count=n_series.get(row.study.study_uid, 0),
+                instance_count=n_instances.get(row.study.study_uid, 0),
+            ),
+            series=row.series and replace(row.series, instance_count=n_in_series.get(row.series.series_uid, 0)),
+        )
+        for row in rows
+    )
 
 
 def _condition(match: Match, query: QidoQuery) -> _Condition:
@@ -234,12 +285,14 @@ def _comparison(expression: str, kind: str, match: Match, fuzzy: bool) -> _Condi
         return f"EXISTS (SELECT FROM unnest({expression}) member WHERE {one})", params
     if kind == "name":
         return _any_of(_fuzzy_name if fuzzy else _name, expression, match)
+    if kind == "header name":
+        return _any_of(_fuzzy_header_name if fuzzy else _header_name, expression, match)
     compare = {"text": _text, "date": _date, "dates": _date_text, "time": _time, "number": _number}[kind]
     return _any_of(compare, expression, match)
 
 
 def _any_of(compare: Callable[[str, str], _Condition], expression: str, match: Match) -> _Condition:
-    parts = [compare(expression, value) for value in match.values]
+    parts = [compare(expression, unicodedata.normalize("NFC", value)) for value in match.values]
     return " OR ".join(f"({sql})" for sql, _ in parts), [param for _, given in parts for param in given]
 
 
@@ -260,16 +313,38 @@ def _text(expression: str, value: str) -> _Condition:
 
 
 def _name(expression: str, value: str) -> _Condition:
-    """Without regard to case, in any of the three component groups (PS3.4 C.2.2.2.1; PS3.5 6.2.1)."""
+    """A folded name, in any of its three component groups (PS3.4 C.2.2.2.1; PS3.5 6.2.1)."""
     groups = f"unnest(string_to_array({expression}, '=')) name_group"
-    return f"EXISTS (SELECT FROM {groups} WHERE rtrim(name_group, '^') ILIKE %s)", [_pattern(value.rstrip("^"))]
+    return f"EXISTS (SELECT FROM {groups} WHERE rtrim(name_group, '^') LIKE %s)", [_pattern(folded(value.rstrip("^")))]
 
 
 def _fuzzy_name(expression: str, value: str) -> _Condition:
-    """Every word asked for begins a word of the name, in any order."""
-    words = value.replace("^", " ").replace("=", " ").replace(",", " ").split()
-    haystack = f"' ' || translate({expression}, '^=-', '   ')"
-    return " AND ".join(f"{haystack} ILIKE %s" for _ in words) or "TRUE", [f"% {_pattern(word)}%" for word in words]
+    """Every word asked for begins a word of the folded name, in any order; Mueller and Muller find Müller."""
+    haystack = f"' ' || translate(regexp_replace({expression}, '([aou])e', '\\1', 'g'), '^=-,', '    ')"
+    words = [spelt_alike(word) for word in _words(folded(value))]
+    return " AND ".join(f"{haystack} LIKE %s" for _ in words) or "TRUE", [f"% {_pattern(word)}%" for word in words]
+
+
+def _header_name(expression: str, value: str) -> _Condition:
+    """A name in a stored header, where none is folded: as asked for, and in the cases in which names are written."""
+    groups = f"unnest(string_to_array({expression}, '=')) name_group"
+    patterns = [_pattern(case) for case in _cases(value.rstrip("^"))]
+    return f"EXISTS (SELECT FROM {groups} WHERE rtrim(name_group, '^') ILIKE ANY(%s))", [patterns]
+
+
+def _fuzzy_header_name(expression: str, value: str) -> _Condition:
+    haystack = f"' ' || translate({expression}, '^=-,', '    ')"
+    words = [[f"% {_pattern(case)}%" for case in _cases(word)] for word in _words(value)]
+    return " AND ".join(f"{haystack} ILIKE ANY(%s)" for _ in words) or "TRUE", list(words)
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r"[\s^=,-]+", name.strip(" ^=,-")) if name.strip(" ^=,-") else []
+
+
+def _cases(name: str) -> list[str]:
+    """The locale of the database may fold ASCII alone."""
+    return list(dict.fromkeys((name, name.upper(), name.lower(), name.title())))
 
 
 def _bounds(value: str) -> tuple[str, str]:
@@ -314,8 +389,8 @@ def _date_text(expression: str, value: str) -> _Condition:
 
 
 def _time(expression: str, value: str) -> _Condition:
-    """TM and DT compare as text; a shortened upper end covers all it abbreviates."""
-    low, high = _bounds(value)
+    """TM and DT compare as text; a shortened upper end covers all it abbreviates. Colons are of ACR-NEMA's times."""
+    low, high = _bounds(value.replace(":", ""))
     if any(not end.replace(".", "", 1).isdigit() or not end.isascii() for end in (low, high) if end):
         raise BadInput("a time to match is not of the form HHMMSS, or two of them with a hyphen")
     return _ends(f'{expression} COLLATE "C"', low, high and high + "~")

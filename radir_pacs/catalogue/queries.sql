@@ -1,24 +1,32 @@
 -- Every statement the catalogue runs. Each has a name and a comment; tests/integration/test_queries.py prepares them all.
 
+-- A clock may be set back. So a time that lies further ahead than the wait in question counts as long past:
+-- NOT BETWEEN now() - wait AND now() + wait; an age is an absolute difference.
+
 -- == Ingest ==
 
 -- name: instance_identity
--- What stands under a SOP instance UID, to tell the same input from a conflict.
-SELECT study_uid, series_uid, content_sha256 FROM instance WHERE sop_uid = %(sop_uid)s;
+-- What stands under a SOP instance UID, to tell the same input from a correction or a conflict; "known" is a file that
+-- came before and does not count.
+SELECT study_uid, series_uid, sop_class_uid, content_sha256, EXISTS (
+    SELECT FROM correction AS c WHERE c.sop_uid = i.sop_uid AND c.other_sha256 = %(content_sha256)s) AS known
+FROM instance AS i WHERE sop_uid = %(sop_uid)s;
 
 -- name: receive_study
 -- A study has a new instance. The row lock it takes orders all that happens to one study. The first instance that
 -- knows an attribute sets it; an image raises the revision and re-opens, other objects only join.
 INSERT INTO study (study_uid, revision, patient_key, patient_id, patient_name, patient_sex, patient_birth_date,
     patient_age_years, study_date, study_time, accession_number, study_description, referring_physician, study_id,
-    body_part, modalities)
+    body_part, modalities, patient_keys, patient_name_folded, referring_physician_folded)
 VALUES (%(study_uid)s, %(is_image)s::boolean::integer, %(patient_key)s, %(patient_id)s, %(patient_name)s,
     %(patient_sex)s, %(patient_birth_date)s, %(patient_age_years)s, %(study_date)s, %(study_time)s,
     %(accession_number)s, %(study_description)s, %(referring_physician)s, %(study_id)s, %(body_part)s,
-    array_remove(ARRAY[%(modality)s::text], NULL))
+    array_remove(ARRAY[%(modality)s::text], NULL), %(patient_keys)s::text[], %(patient_name_folded)s,
+    %(referring_physician_folded)s)
 ON CONFLICT (study_uid) DO UPDATE SET
     state = CASE WHEN %(is_image)s::boolean THEN 'RECEIVING' ELSE study.state END,
     reason = CASE WHEN %(is_image)s::boolean THEN NULL ELSE study.reason END,
+    reason_code = CASE WHEN %(is_image)s::boolean THEN NULL ELSE study.reason_code END,
     revision = study.revision + excluded.revision,
     patient_key = CASE WHEN study.patient_key = '' THEN excluded.patient_key ELSE study.patient_key END,
     patient_id = coalesce(study.patient_id, excluded.patient_id),
@@ -31,10 +39,14 @@ ON CONFLICT (study_uid) DO UPDATE SET
     accession_number = coalesce(study.accession_number, excluded.accession_number),
     study_description = coalesce(study.study_description, excluded.study_description),
     referring_physician = coalesce(study.referring_physician, excluded.referring_physician),
+    patient_name_folded = coalesce(study.patient_name_folded, excluded.patient_name_folded),
+    referring_physician_folded = coalesce(study.referring_physician_folded, excluded.referring_physician_folded),
     study_id = coalesce(study.study_id, excluded.study_id),
     body_part = coalesce(study.body_part, excluded.body_part),
     modalities = CASE WHEN excluded.modalities <@ study.modalities THEN study.modalities
         ELSE ARRAY(SELECT DISTINCT m FROM unnest(study.modalities || excluded.modalities) AS m ORDER BY m) END,
+    patient_keys = CASE WHEN excluded.patient_keys <@ study.patient_keys THEN study.patient_keys
+        ELSE ARRAY(SELECT DISTINCT k FROM unnest(study.patient_keys || excluded.patient_keys) AS k ORDER BY k) END,
     last_instance_at = now(),
     changed_at = now();
 
@@ -49,31 +61,127 @@ ON CONFLICT DO NOTHING;
 SELECT study_uid FROM series WHERE series_uid = %(series_uid)s;
 
 -- name: receive_instance
--- An instance; no row comes back when another transaction stored the UID first.
+-- An instance, whose file is good; no row comes back when another transaction stored the UID first.
+WITH mended AS (DELETE FROM damaged_blob WHERE content_sha256 = %(content_sha256)s)
 INSERT INTO instance (sop_uid, series_uid, study_uid, sop_class_uid, transfer_syntax_uid, instance_number, rows_px,
-    columns_px, frames, content_sha256, size_bytes, attributes, source)
+    columns_px, frames, content_sha256, size_bytes, attributes, source, patient_keys, notes)
 VALUES (%(sop_uid)s, %(series_uid)s, %(study_uid)s, %(sop_class_uid)s, %(transfer_syntax_uid)s, %(instance_number)s,
-    %(rows_px)s, %(columns_px)s, %(frames)s, %(content_sha256)s, %(size_bytes)s, %(attributes)s, %(source)s)
+    %(rows_px)s, %(columns_px)s, %(frames)s, %(content_sha256)s, %(size_bytes)s, %(attributes)s, %(source)s,
+    %(patient_keys)s::text[], %(notes)s::text[])
 ON CONFLICT DO NOTHING
 RETURNING sop_uid;
 
 -- name: add_refusal
 -- What was refused, and why.
-INSERT INTO refusal (sop_uid, reason, dimse_status, source)
-VALUES (%(sop_uid)s, %(reason)s, %(dimse_status)s, %(source)s);
+INSERT INTO refusal (sop_uid, reason, reason_code, dimse_status, source)
+VALUES (%(sop_uid)s, %(reason)s, %(reason_code)s, %(dimse_status)s, %(source)s);
 
 -- name: refusals
 -- The newest refusals.
-SELECT sop_uid, reason, dimse_status, source, at FROM refusal ORDER BY id DESC LIMIT %(limit)s;
+SELECT sop_uid, reason, reason_code, dimse_status, source, at FROM refusal ORDER BY id DESC LIMIT %(limit)s;
 
 -- name: prune_refusals
 -- What was refused long ago, or so many refusals ago: a peer that sends rubbish for ever fills no disk (P6).
-DELETE FROM refusal WHERE at < now() - make_interval(secs => %(keep_s)s::float8)
+DELETE FROM refusal WHERE at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8)
     OR id <= (SELECT max(id) FROM refusal) - %(most)s::bigint;
+
+-- name: received_again
+-- The same content came again, so its file is good. A study in which only the machine failed is opened for another try.
+WITH mended AS (DELETE FROM damaged_blob WHERE content_sha256 = %(content_sha256)s)
+UPDATE study SET state = 'RECEIVING', reason = NULL, reason_code = NULL, last_instance_at = now(), changed_at = now()
+WHERE study_uid = %(study_uid)s AND state = 'QUARANTINED' AND reason_code = ANY(%(reason_codes)s::text[]);
+
+-- name: note_damage
+-- A file that an instance names is not what was stored.
+INSERT INTO damaged_blob (content_sha256)
+SELECT %(content_sha256)s WHERE EXISTS (SELECT FROM instance WHERE content_sha256 = %(content_sha256)s)
+ON CONFLICT DO NOTHING;
+
+-- name: damage
+-- The instances whose files are damaged, the newest damage first.
+SELECT i.study_uid, i.sop_uid, d.found_at FROM damaged_blob AS d JOIN instance AS i USING (content_sha256)
+ORDER BY d.found_at DESC, i.sop_uid LIMIT %(limit)s;
+
+-- name: prune_damage
+-- Damage of files that no instance names any more.
+DELETE FROM damaged_blob AS d
+WHERE NOT EXISTS (SELECT FROM instance AS i WHERE i.content_sha256 = d.content_sha256);
 
 -- name: known_blobs
 -- Which of these blobs an instance names.
-SELECT DISTINCT content_sha256 FROM instance WHERE content_sha256 = ANY(%(hashes)s::text[]);
+SELECT content_sha256 FROM instance WHERE content_sha256 = ANY(%(hashes)s::text[])
+UNION
+SELECT other_sha256 FROM correction WHERE aside AND other_sha256 = ANY(%(hashes)s::text[]);
+
+-- name: noted_instances
+-- The newest instances whose file was odd.
+SELECT sop_uid, notes, source, received_at AS at FROM instance WHERE notes <> '{}'
+ORDER BY received_at DESC LIMIT %(limit)s;
+
+-- == Corrections ==
+
+-- name: lock_instance
+-- The file that counts for an instance, locked after its study.
+SELECT content_sha256 FROM instance WHERE sop_uid = %(sop_uid)s FOR UPDATE;
+
+-- name: add_correction
+-- The trace of a correction.
+INSERT INTO correction (sop_uid, other_sha256, aside, changed, source)
+VALUES (%(sop_uid)s, %(other_sha256)s, %(aside)s, %(changed)s::text[], %(source)s)
+ON CONFLICT DO NOTHING;
+
+-- name: corrections
+-- The newest corrections.
+SELECT sop_uid, other_sha256, aside, changed, source, at FROM correction ORDER BY id DESC LIMIT %(limit)s;
+
+-- name: correct_instance
+-- The corrected header takes the place of the one before.
+UPDATE instance SET transfer_syntax_uid = %(transfer_syntax_uid)s, instance_number = %(instance_number)s,
+    rows_px = %(rows_px)s, columns_px = %(columns_px)s, frames = %(frames)s, content_sha256 = %(content_sha256)s,
+    size_bytes = %(size_bytes)s, attributes = %(attributes)s, source = %(source)s,
+    patient_keys = %(patient_keys)s::text[], notes = %(notes)s::text[]
+WHERE sop_uid = %(sop_uid)s;
+
+-- name: correct_series
+-- What a correction says of its series; null: it says nothing new.
+UPDATE series SET modality = coalesce(%(modality)s, modality),
+    series_number = coalesce(%(series_number)s, series_number),
+    series_description = coalesce(%(series_description)s, series_description),
+    body_part = coalesce(%(body_part)s, body_part)
+WHERE series_uid = %(series_uid)s;
+
+-- name: correct_study
+-- What a correction says of its study; null: it says nothing new. The study is of every patient that one of its
+-- instances names, so that it is left out for both while only some of them are corrected; keys that were known are
+-- kept when no instance names a patient any more.
+UPDATE study SET patient_key = coalesce(%(patient_key)s, patient_key), patient_id = coalesce(%(patient_id)s, patient_id),
+    patient_name = coalesce(%(patient_name)s, patient_name), patient_sex = coalesce(%(patient_sex)s, patient_sex),
+    patient_birth_date = coalesce(%(patient_birth_date)s, patient_birth_date),
+    patient_age_years = coalesce(%(patient_age_years)s, patient_age_years),
+    study_date = coalesce(%(study_date)s, study_date), study_time = coalesce(%(study_time)s, study_time),
+    accession_number = coalesce(%(accession_number)s, accession_number),
+    study_description = coalesce(%(study_description)s, study_description),
+    referring_physician = coalesce(%(referring_physician)s, referring_physician),
+    patient_name_folded = coalesce(%(patient_name_folded)s, patient_name_folded),
+    referring_physician_folded = coalesce(%(referring_physician_folded)s, referring_physician_folded),
+    study_id = coalesce(%(study_id)s, study_id), body_part = coalesce(%(body_part)s, body_part),
+    modalities = CASE WHEN %(modality)s::text IS NULL THEN modalities ELSE ARRAY(
+        SELECT DISTINCT i.attributes #>> '{00080060,Value,0}' FROM instance AS i
+        WHERE i.study_uid = study.study_uid AND i.attributes #>> '{00080060,Value,0}' IS NOT NULL ORDER BY 1) END,
+    patient_keys = coalesce((
+        SELECT array_agg(DISTINCT k ORDER BY k) FROM instance AS i, unnest(i.patient_keys) AS k
+        WHERE i.study_uid = study.study_uid), patient_keys),
+    state = CASE WHEN %(reopens)s::boolean THEN 'RECEIVING' ELSE state END,
+    reason = CASE WHEN %(reopens)s::boolean THEN NULL ELSE reason END,
+    reason_code = CASE WHEN %(reopens)s::boolean THEN NULL ELSE reason_code END,
+    revision = revision + %(reopens)s::boolean::integer,
+    last_instance_at = CASE WHEN %(reopens)s::boolean THEN now() ELSE last_instance_at END,
+    changed_at = now()
+WHERE study_uid = %(study_uid)s;
+
+-- name: drop_report_of
+-- What was read from an SR before it was corrected; its report job reads it again.
+DELETE FROM report WHERE sop_uid = %(sop_uid)s;
 
 -- == The life of a study ==
 
@@ -81,7 +189,8 @@ SELECT DISTINCT content_sha256 FROM instance WHERE content_sha256 = ANY(%(hashes
 -- Studies that had no new instance for the quiet period are complete: their encode jobs are written with them.
 WITH quiet AS (
     SELECT study_uid FROM study
-    WHERE state = 'RECEIVING' AND last_instance_at <= now() - make_interval(secs => %(quiet_period_s)s::float8)
+    WHERE state = 'RECEIVING'
+        AND last_instance_at NOT BETWEEN now() - make_interval(secs => %(quiet_period_s)s::float8) AND now() + make_interval(secs => %(quiet_period_s)s::float8)
     ORDER BY last_instance_at LIMIT %(limit)s::integer FOR UPDATE SKIP LOCKED
 ), completed AS (
     UPDATE study SET state = 'STABLE', changed_at = now() FROM quiet WHERE study.study_uid = quiet.study_uid
@@ -108,19 +217,47 @@ RETURNING key AS study_uid;
 UPDATE study SET state = 'STABLE', changed_at = now() WHERE study_uid = %(study_uid)s AND state = 'RECEIVING'
 RETURNING study_uid;
 
+-- name: retry_studies
+-- Studies that were set aside get another encode job, written with their state.
+WITH chosen AS (
+    SELECT study_uid FROM study
+    WHERE state = ANY(%(states)s::text[])
+        AND (%(study_uid)s::text IS NULL OR study_uid = %(study_uid)s::text)
+        AND (%(reason_code)s::text IS NULL OR reason_code = %(reason_code)s::text)
+    ORDER BY study_uid FOR UPDATE
+), opened AS (
+    UPDATE study SET state = 'STABLE', reason = NULL, reason_code = NULL, changed_at = now()
+    FROM chosen WHERE study.study_uid = chosen.study_uid
+    RETURNING study.study_uid
+), work AS (
+    INSERT INTO job (kind, key, max_attempts)
+    SELECT 'encode', study_uid, %(max_attempts)s::integer FROM opened
+    ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO UPDATE
+    SET again = job.again OR job.state = 'RUNNING'
+)
+SELECT study_uid FROM opened ORDER BY study_uid;
+
+-- name: drop_studies
+-- Studies that were quarantined stay as they are, by decision: nobody needs to look at them again.
+UPDATE study SET state = 'SKIPPED', reason_code = 'DROPPED', changed_at = now()
+WHERE state = 'QUARANTINED'
+    AND (%(study_uid)s::text IS NULL OR study_uid = %(study_uid)s::text)
+    AND (%(reason_code)s::text IS NULL OR reason_code = %(reason_code)s::text)
+RETURNING study_uid;
+
 -- name: lock_study
 -- The study row, locked first by whatever changes both a study and its jobs.
 SELECT state, revision FROM study WHERE study_uid = %(study_uid)s FOR UPDATE;
 
 -- name: set_study_state
 -- The outcome of a study, unless new images came after the revision that was looked at.
-UPDATE study SET state = %(state)s, reason = %(reason)s, changed_at = now()
+UPDATE study SET state = %(state)s, reason = %(reason)s, reason_code = %(reason_code)s, changed_at = now()
 WHERE study_uid = %(study_uid)s AND (%(revision)s::integer IS NULL OR revision = %(revision)s::integer)
 RETURNING study_uid;
 
 -- name: quarantine_stable_study
 -- Its encode job failed for good. A study that was re-opened meanwhile gets a new job instead.
-UPDATE study SET state = 'QUARANTINED', reason = %(reason)s, changed_at = now()
+UPDATE study SET state = 'QUARANTINED', reason = %(reason)s, reason_code = %(reason_code)s, changed_at = now()
 WHERE study_uid = %(study_uid)s AND state = 'STABLE'
 RETURNING study_uid;
 
@@ -134,11 +271,53 @@ RETURNING study_uid;
 
 -- name: blobs_of_study
 -- Hashes of a study's instances.
-SELECT DISTINCT content_sha256 FROM instance WHERE study_uid = %(study_uid)s;
+SELECT content_sha256 FROM instance WHERE study_uid = %(study_uid)s
+UNION
+SELECT c.other_sha256 FROM correction AS c JOIN instance AS i USING (sop_uid)
+WHERE c.aside AND i.study_uid = %(study_uid)s;
 
 -- name: delete_study
 -- Takes its series, instances, encodings and reports along; triggers note the encodings that are gone.
 DELETE FROM study WHERE study_uid = %(study_uid)s RETURNING study_uid;
+
+-- name: delete_instances
+-- A series of a study, or one of its instances.
+DELETE FROM instance
+WHERE study_uid = %(study_uid)s AND series_uid = %(series_uid)s
+    AND (%(sop_uid)s::text IS NULL OR sop_uid = %(sop_uid)s::text)
+RETURNING sop_uid, content_sha256, rows_px IS NOT NULL AS is_image;
+
+-- name: delete_reports_of_instances
+-- What was read from instances that are gone.
+DELETE FROM report WHERE sop_uid = ANY(%(sop_uids)s::text[]);
+
+-- name: delete_empty_series
+-- A series without instances is none.
+DELETE FROM series AS e
+WHERE e.study_uid = %(study_uid)s AND NOT EXISTS (SELECT FROM instance AS i WHERE i.series_uid = e.series_uid);
+
+-- name: delete_empty_study
+-- The last instance takes its study along.
+DELETE FROM study AS s
+WHERE s.study_uid = %(study_uid)s AND NOT EXISTS (SELECT FROM instance AS i WHERE i.study_uid = s.study_uid);
+
+-- name: delete_encodings
+-- The vectors of a study under every model.
+DELETE FROM encoding WHERE study_uid = %(study_uid)s;
+
+-- name: reopen_study
+-- What a study is after some of its instances went; without one of its images it is encoded anew.
+UPDATE study AS s SET
+    state = CASE WHEN %(is_image)s::boolean THEN 'RECEIVING' ELSE s.state END,
+    reason = CASE WHEN %(is_image)s::boolean THEN NULL ELSE s.reason END,
+    revision = s.revision + %(is_image)s::boolean::integer,
+    modalities = ARRAY(
+        SELECT DISTINCT e.modality FROM series AS e
+        WHERE e.study_uid = s.study_uid AND e.modality IS NOT NULL ORDER BY e.modality),
+    has_report = EXISTS (SELECT FROM report AS r WHERE r.study_uid = s.study_uid),
+    last_instance_at = now(),
+    changed_at = now()
+WHERE s.study_uid = %(study_uid)s;
 
 -- == Reading studies; searches by QIDO-RS keys are put together in qido.py ==
 
@@ -211,7 +390,7 @@ WHERE (s.state IN ('ENCODED', 'INDEXED') AND EXISTS (
         WHERE e.study_uid = s.study_uid AND m.kind = %(kind)s AND m.model_id <> %(model_id)s)
     AND NOT EXISTS (
         SELECT FROM encoding AS e WHERE e.study_uid = s.study_uid AND e.model_id = %(model_id)s))
-    OR (s.state = 'SKIPPED' AND s.reason LIKE 'no model is served%%')
+    OR (s.state = 'SKIPPED' AND s.reason_code = 'NO_MODEL')
 ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO UPDATE
 SET again = job.again OR job.state = 'RUNNING';
 
@@ -231,9 +410,9 @@ WHERE e.study_uid = %(study_uid)s AND m.model_id = e.model_id
 
 -- name: add_encoding
 -- The region vectors of a study under one model.
-INSERT INTO encoding (study_uid, series_uid, sop_uid, model_id, revision, regions, vectors, warnings)
+INSERT INTO encoding (study_uid, series_uid, sop_uid, model_id, revision, regions, vectors, warnings, slices, chest)
 VALUES (%(study_uid)s, %(series_uid)s, %(sop_uid)s, %(model_id)s, %(revision)s, %(regions)s, %(vectors)s,
-    %(warnings)s)
+    %(warnings)s, %(slices)s::text[], %(chest)s::real[])
 RETURNING id;
 
 -- name: note_partitions
@@ -242,8 +421,13 @@ INSERT INTO partition (model_id, region) SELECT %(model_id)s, unnest(%(regions)s
 
 -- name: encoding_of
 -- What a study has under a model.
-SELECT study_uid, series_uid, sop_uid, model_id, regions, vectors, warnings FROM encoding
+SELECT study_uid, series_uid, sop_uid, model_id, regions, vectors, warnings, slices, chest FROM encoding
 WHERE study_uid = %(study_uid)s AND model_id = %(model_id)s;
+
+-- name: slices_of_series
+-- The slices of a CT series as they were last encoded.
+SELECT slices, chest FROM encoding
+WHERE study_uid = %(study_uid)s AND series_uid = %(series_uid)s AND slices IS NOT NULL ORDER BY id DESC LIMIT 1;
 
 -- name: encodings_of_study
 -- Which models a study is encoded under.
@@ -252,7 +436,7 @@ WHERE e.study_uid = %(study_uid)s ORDER BY m.active DESC, e.model_id;
 
 -- name: encoding_owners
 -- The studies behind index labels; a label that is gone has no row.
-SELECT e.id AS encoding_id, e.series_uid, e.sop_uid, s.*,
+SELECT e.id AS encoding_id, e.series_uid, e.sop_uid, e.slices, e.chest, s.*,
     (SELECT count(*) FROM series WHERE series.study_uid = s.study_uid) AS series_count,
     (SELECT count(*) FROM instance WHERE instance.study_uid = s.study_uid) AS instance_count
 FROM encoding AS e JOIN study AS s USING (study_uid) WHERE e.id = ANY(%(ids)s::bigint[]);
@@ -301,8 +485,8 @@ ORDER BY e.id;
 SELECT e.id FROM encoding AS e WHERE e.model_id = %(model_id)s AND e.study_uid = ANY(%(study_uids)s::text[])
 UNION
 SELECT e.id FROM encoding AS e JOIN study AS s USING (study_uid)
-WHERE e.model_id = %(model_id)s AND %(same_patient)s::boolean AND s.patient_key <> ''
-    AND s.patient_key = (SELECT q.patient_key FROM study AS q WHERE q.study_uid = %(query_study_uid)s)
+WHERE e.model_id = %(model_id)s AND %(same_patient)s::boolean
+    AND s.patient_keys && (SELECT q.patient_keys FROM study AS q WHERE q.study_uid = %(query_study_uid)s)
 ORDER BY id;
 
 -- == Generations ==
@@ -338,20 +522,21 @@ SELECT p.model_id, p.region, p.published, p.n_generation,
      WHERE e.model_id = p.model_id AND e.xid >= p.as_of AND p.region = ANY(e.regions)) AS n_tail,
     gone.n AS n_gone, gone.oldest_s AS oldest_gone_s
 FROM served AS p CROSS JOIN LATERAL (
-    SELECT count(*) AS n, extract(epoch FROM now() - min(x.at))::float8 AS oldest_s FROM encoding_gone AS x
+    SELECT count(*) AS n, max(abs(extract(epoch FROM now() - x.at)))::float8 AS oldest_s FROM encoding_gone AS x
     WHERE x.model_id = p.model_id AND x.xid >= p.as_of) AS gone
 ORDER BY p.model_id, p.region;
 
 -- name: prune_gone
 -- Deletions that every generation has taken in and that no process is likely to have missed.
 DELETE FROM encoding_gone AS x
-WHERE x.at < now() - make_interval(secs => %(keep_s)s::float8)
+WHERE x.at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8)
     AND NOT EXISTS (
         SELECT FROM generation AS g WHERE g.model_id = x.model_id AND g.state = 'PUBLISHED' AND g.as_of <= x.xid);
 
 -- name: prune_generations
 -- Generations that answer no more.
-DELETE FROM generation WHERE state <> 'PUBLISHED' AND published_at < now() - make_interval(secs => %(keep_s)s::float8);
+DELETE FROM generation WHERE state <> 'PUBLISHED'
+    AND published_at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8);
 
 -- == Reports ==
 
@@ -393,7 +578,7 @@ SELECT id, study_uid, sop_uid, source, body, findings, parser, received_at FROM 
 -- Complete studies that nobody set aside, each with its newest report; a page, going on after a UID.
 SELECT s.study_uid, s.patient_key, s.modalities, newest.body
 FROM study AS s CROSS JOIN LATERAL (
-    SELECT r.body FROM report AS r WHERE r.study_uid = s.study_uid ORDER BY r.received_at DESC, r.id DESC LIMIT 1
+    SELECT r.body FROM report AS r WHERE r.study_uid = s.study_uid ORDER BY r.id DESC LIMIT 1
 ) AS newest
 WHERE s.has_report AND s.state IN ('STABLE', 'ENCODED', 'INDEXED') AND s.study_uid > %(after)s
 ORDER BY s.study_uid LIMIT %(limit)s;
@@ -401,12 +586,12 @@ ORDER BY s.study_uid LIMIT %(limit)s;
 -- name: reports_of
 -- The reports of a study, oldest first.
 SELECT id, study_uid, sop_uid, source, body, findings, parser, received_at FROM report
-WHERE study_uid = %(study_uid)s ORDER BY received_at, id;
+WHERE study_uid = %(study_uid)s ORDER BY id;
 
 -- name: findings_of
 -- Mined findings of several studies.
 SELECT study_uid, findings FROM report
-WHERE study_uid = ANY(%(study_uids)s::text[]) AND findings IS NOT NULL ORDER BY received_at, id;
+WHERE study_uid = ANY(%(study_uids)s::text[]) AND findings IS NOT NULL ORDER BY id;
 
 -- == Viewer ==
 
@@ -436,16 +621,27 @@ FROM feedback WHERE query_study_uid = %(query_study_uid)s AND reader = %(reader)
 
 -- name: open_context
 -- A token opens the viewer on a study for a while.
-INSERT INTO viewer_context (token_sha256, study_uid, expires_at)
-VALUES (%(token_sha256)s, %(study_uid)s, now() + make_interval(secs => %(valid_s)s::float8));
+INSERT INTO viewer_context (token_sha256, study_uid, reader, expires_at)
+VALUES (%(token_sha256)s, %(study_uid)s, %(reader)s, now() + make_interval(secs => %(valid_s)s::float8));
 
 -- name: context
--- The study that a token opens.
-SELECT study_uid FROM viewer_context WHERE token_sha256 = %(token_sha256)s AND expires_at > now();
+-- The study that a token opens, and for whom.
+SELECT token_sha256, study_uid, reader FROM viewer_context WHERE token_sha256 = %(token_sha256)s
+    AND expires_at > now() AND expires_at <= now() + make_interval(secs => %(valid_s)s::float8);
+
+-- name: show_in_context
+-- Cases that a token was answered; one that was deleted meanwhile is left out.
+INSERT INTO viewer_context_case (token_sha256, study_uid)
+SELECT %(token_sha256)s, study_uid FROM study WHERE study_uid = ANY(%(study_uids)s)
+ON CONFLICT DO NOTHING;
+
+-- name: shown_in_context
+-- Whether a token was answered this study.
+SELECT FROM viewer_context_case WHERE token_sha256 = %(token_sha256)s AND study_uid = %(study_uid)s;
 
 -- name: prune_contexts
 -- Tokens that open nothing any more.
-DELETE FROM viewer_context WHERE expires_at < now();
+DELETE FROM viewer_context WHERE expires_at < now() OR expires_at > now() + make_interval(secs => %(valid_s)s::float8);
 
 -- name: jobs_before
 -- Encode jobs that will run before a study's own: what its reader waits for.
@@ -468,7 +664,7 @@ INSERT INTO job (kind, key, max_attempts)
 SELECT 'index', %(key)s::text, %(max_attempts)s::integer
 WHERE NOT EXISTS (
     SELECT FROM job WHERE kind = 'index' AND key = %(key)s::text AND state = 'FAILED'
-        AND changed_at > now() - make_interval(secs => %(rest_s)s::float8))
+        AND changed_at BETWEEN now() - make_interval(secs => %(rest_s)s::float8) AND now() + make_interval(secs => %(rest_s)s::float8))
 ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO NOTHING
 RETURNING id;
 
@@ -476,12 +672,16 @@ RETURNING id;
 -- Lease a pending job; the token fences every earlier holder.
 UPDATE job SET state = 'RUNNING', attempt = attempt + 1, token = nextval('job_token'), again = FALSE,
     lease_until = now() + make_interval(secs => %(lease_s)s::float8), worker = %(worker)s, changed_at = now()
-WHERE id = %(id)s AND state = 'PENDING' AND run_after <= now()
-RETURNING id, kind, key, state, attempt, max_attempts, token;
+WHERE id = %(id)s AND state = 'PENDING'
+    AND (run_after <= now() OR run_after > now() + make_interval(secs => %(longest_backoff_s)s::float8))
+RETURNING id, kind, key, state, attempt, max_attempts, token, reason_code;
 
 -- name: next_study_to_encode
 -- Whose encode job is likely the next: bells are rung in this order.
-SELECT key FROM job WHERE state = 'PENDING' AND kind = 'encode' AND run_after <= now() ORDER BY run_after, id LIMIT 1;
+SELECT key FROM job
+WHERE state = 'PENDING' AND kind = 'encode'
+    AND (run_after <= now() OR run_after > now() + make_interval(secs => %(longest_backoff_s)s::float8))
+ORDER BY CASE WHEN run_after > now() THEN '-infinity' ELSE run_after END, id LIMIT 1;
 
 -- name: heartbeat
 -- The holder still works.
@@ -496,39 +696,46 @@ SELECT id FROM job WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s
 -- name: finish
 -- Done; or once more, when the key was asked for while the job ran.
 UPDATE job SET state = CASE WHEN again THEN 'PENDING' ELSE 'DONE' END, attempt = CASE WHEN again THEN 0 ELSE attempt END,
-    again = FALSE, error = %(note)s, lease_until = NULL, rung_at = NULL, run_after = now(), changed_at = now()
+    again = FALSE, error = %(note)s, reason_code = NULL, lease_until = NULL, rung_at = NULL, run_after = now(), changed_at = now()
 WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s
 RETURNING state;
 
 -- name: fail
 -- One attempt failed: try again later, give up, or start afresh when the key was asked for while the job ran.
 UPDATE job SET
-    state = CASE WHEN again OR (%(retry)s::boolean AND attempt < max_attempts) THEN 'PENDING' ELSE 'FAILED' END,
+    state = CASE WHEN again OR %(retry)s::boolean THEN 'PENDING' ELSE 'FAILED' END,
     attempt = CASE WHEN again THEN 0 ELSE attempt END,
     run_after = now() + make_interval(secs => CASE WHEN again THEN 0 ELSE %(backoff_s)s::float8 END),
-    again = FALSE, error = %(error)s, lease_until = NULL, rung_at = NULL, changed_at = now()
+    again = FALSE, error = %(error)s, reason_code = %(reason_code)s, lease_until = NULL, rung_at = NULL, changed_at = now()
 WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s
 RETURNING state;
 
 -- name: expired
 -- Jobs whose holder went silent.
-SELECT id, kind, key, state, attempt, max_attempts, token FROM job
-WHERE state = 'RUNNING' AND lease_until < now() ORDER BY lease_until LIMIT %(limit)s;
+SELECT id, kind, key, state, attempt, max_attempts, token, reason_code FROM job
+WHERE state = 'RUNNING'
+    AND lease_until NOT BETWEEN now() AND now() + make_interval(secs => 2 * %(lease_s)s::float8)
+ORDER BY id LIMIT %(limit)s;
 
 -- name: still_expired
 -- The lease is over even now that the job row is locked.
-SELECT id FROM job WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s AND lease_until < now() FOR UPDATE;
+SELECT id FROM job WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s
+    AND lease_until NOT BETWEEN now() AND now() + make_interval(secs => 2 * %(lease_s)s::float8)
+FOR UPDATE;
 
 -- name: to_ring
 -- Pending jobs whose bell was not rung, or so long ago that it was lost. At most "limit" stay rung and unclaimed, so
 -- that a long queue does not fill the broker.
 SELECT id FROM job
-WHERE state = 'PENDING' AND run_after <= now()
-    AND (rung_at IS NULL OR rung_at < now() - make_interval(secs => %(ring_again_s)s::float8))
-ORDER BY run_after, id
+WHERE state = 'PENDING'
+    AND (run_after <= now() OR run_after > now() + make_interval(secs => %(longest_backoff_s)s::float8))
+    AND (rung_at IS NULL
+        OR rung_at NOT BETWEEN now() - make_interval(secs => %(ring_again_s)s::float8) AND now() + make_interval(secs => %(ring_again_s)s::float8))
+ORDER BY CASE WHEN run_after > now() THEN '-infinity' ELSE run_after END, id
 LIMIT greatest(0, %(limit)s - (
     SELECT count(*) FROM job WHERE state = 'PENDING'
-        AND rung_at >= now() - make_interval(secs => %(ring_again_s)s::float8)));
+        AND rung_at BETWEEN now() - make_interval(secs => %(ring_again_s)s::float8)
+            AND now() + make_interval(secs => %(ring_again_s)s::float8)));
 
 -- name: rung
 -- The broker has the message. A job that was claimed since needs no mark.
@@ -536,11 +743,61 @@ UPDATE job SET rung_at = now() WHERE id = ANY(%(ids)s::bigint[]) AND state = 'PE
 
 -- name: job
 -- One job, for those who watch.
-SELECT id, kind, key, state, attempt, max_attempts, token, error, again FROM job WHERE id = %(id)s;
+SELECT id, kind, key, state, attempt, max_attempts, token, error, again, reason_code FROM job WHERE id = %(id)s;
+
+-- name: failed_jobs
+-- Jobs that failed for good and that nobody asked for again. Those of studies show in their study.
+SELECT kind, key, error, coalesce(reason_code, 'OTHER') AS reason_code, changed_at AS at FROM job AS j
+WHERE state = 'FAILED' AND kind <> 'encode'
+    AND NOT EXISTS (SELECT FROM job AS later WHERE later.kind = j.kind AND later.key = j.key AND later.id > j.id)
+ORDER BY id DESC LIMIT %(limit)s;
+
+-- name: retry_failed_jobs
+-- What failed for good and nobody asked for again is tried once more.
+INSERT INTO job (kind, key, max_attempts)
+SELECT j.kind, j.key, %(max_attempts)s::integer FROM job AS j
+WHERE j.state = 'FAILED' AND j.kind <> 'encode'
+    AND (%(reason_code)s::text IS NULL OR j.reason_code = %(reason_code)s::text)
+    AND NOT EXISTS (SELECT FROM job AS later WHERE later.kind = j.kind AND later.key = j.key AND later.id > j.id)
+ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO NOTHING
+RETURNING key;
 
 -- name: prune_jobs
 -- Jobs that ended long ago.
-DELETE FROM job WHERE state IN ('DONE', 'FAILED') AND changed_at < now() - make_interval(secs => %(keep_s)s::float8);
+DELETE FROM job WHERE state IN ('DONE', 'FAILED')
+    AND changed_at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8);
+
+-- == Storage commitment ==
+
+-- name: add_commitment
+-- A request for commitment; the same transaction asked for again is answered again.
+INSERT INTO commitment (transaction_uid, requestor, instances)
+VALUES (%(transaction_uid)s, %(requestor)s, %(instances)s)
+ON CONFLICT (requestor, transaction_uid) DO UPDATE
+SET instances = excluded.instances, state = 'PENDING', asked_at = now(), reported_at = NULL
+RETURNING id;
+
+-- name: commitment
+-- One request.
+SELECT id, transaction_uid, requestor, instances, state FROM commitment WHERE id = %(id)s;
+
+-- name: pending_commitments
+-- Requests of a peer whose results it does not have yet, oldest first.
+SELECT id, transaction_uid, requestor, instances, state FROM commitment
+WHERE requestor = %(requestor)s AND state = 'PENDING' ORDER BY id LIMIT %(limit)s;
+
+-- name: commitment_reported
+-- The peer has the result.
+UPDATE commitment SET state = 'REPORTED', reported_at = now() WHERE id = %(id)s;
+
+-- name: prune_commitments
+-- Requests that were answered, or that nobody came back for, long ago.
+DELETE FROM commitment WHERE asked_at < now() - make_interval(secs => %(keep_s)s::float8);
+
+-- name: held_instances
+-- Class and blob of those of some instances that are here.
+SELECT sop_uid, sop_class_uid, content_sha256, size_bytes FROM instance
+WHERE sop_uid = ANY(%(sop_uids)s::text[]);
 
 -- == Processes and the overview ==
 
@@ -556,12 +813,12 @@ DELETE FROM process WHERE name = %(name)s AND pid = %(pid)s;
 
 -- name: processes
 -- All processes that said so, with the seconds since.
-SELECT name, pid, state, detail, started_at, extract(epoch FROM now() - seen_at)::float8 AS silent_s
+SELECT name, pid, state, detail, started_at, abs(extract(epoch FROM now() - seen_at))::float8 AS silent_s
 FROM process ORDER BY name;
 
 -- name: prune_processes
 -- Processes silent for long.
-DELETE FROM process WHERE seen_at < now() - make_interval(secs => %(keep_s)s::float8);
+DELETE FROM process WHERE seen_at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8);
 
 -- name: count_studies
 -- Studies by state.
@@ -570,7 +827,7 @@ SELECT state, count(*)::integer AS n FROM study GROUP BY state;
 -- name: count_jobs
 -- Jobs by kind and state, with the age of the oldest that is still open.
 SELECT kind, state, count(*)::integer AS n,
-    extract(epoch FROM now() - min(created_at) FILTER (WHERE state IN ('PENDING', 'RUNNING')))::float8 AS oldest_s
+    max(abs(extract(epoch FROM now() - created_at))) FILTER (WHERE state IN ('PENDING', 'RUNNING'))::float8 AS oldest_s
 FROM job GROUP BY kind, state ORDER BY kind, state;
 
 -- name: count_encodings
@@ -579,4 +836,5 @@ SELECT model_id, count(*)::integer AS n FROM encoding GROUP BY model_id ORDER BY
 
 -- name: count_refusals
 -- Refused objects of the last day.
-SELECT count(*)::integer AS n FROM refusal WHERE at > now() - interval '1 day';
+SELECT count(*)::integer AS n FROM refusal
+WHERE at BETWEEN now() - interval '1 day' AND now() + interval '1 day';

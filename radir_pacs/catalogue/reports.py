@@ -30,7 +30,7 @@ def report_id_of(key: str) -> int | None:
 
 
 class Reports(Part):
-    def add_report(
+    def add(
         self,
         study_uid: str,
         *,
@@ -61,7 +61,7 @@ class Reports(Part):
                 finish(connection, job)
             return int(row["id"])
 
-    def receive_report(self, study_uid: str, body: str, *, source: str) -> Received:
+    def receive(self, study_uid: str, body: str, *, source: str) -> Received:
         """Keep a text that came as it is, with the job that mines it; the source's earlier texts for the study go.
 
         The same text again changes nothing, but is mined if it was not yet. Raises NotFound.
@@ -81,12 +81,6 @@ class Reports(Part):
             return Received.REPLACED
         return Received.NEW if added else Received.SAME
 
-    def studies_of_accession(self, accession_number: str) -> tuple[str, ...]:
-        """UIDs of the studies with that accession number, two at most."""
-        with self._database.transaction() as connection:
-            rows = run(connection, "studies_of_accession", accession_number=accession_number).fetchall()
-        return tuple(row["study_uid"] for row in rows)
-
     def save_findings(self, report_id: int, findings: Any, parser: str, job: Job | None = None) -> None:
         """What mining read, as JSON of its own; ``parser`` is its version. job: the one that ends with it.
 
@@ -99,7 +93,7 @@ class Reports(Part):
             if job is not None:
                 finish(connection, job)
 
-    def report(self, report_id: int) -> ReportRow:
+    def get(self, report_id: int) -> ReportRow:
         """One report. Raises NotFound."""
         with self._database.transaction() as connection:
             row = run(connection, "report", report_id=report_id).fetchone()
@@ -122,7 +116,7 @@ class Reports(Part):
                 return
             after = rows[-1]["study_uid"]
 
-    def reports_of(self, study_uid: str) -> tuple[ReportRow, ...]:
+    def of_study(self, study_uid: str) -> tuple[ReportRow, ...]:
         """Reports of a study, oldest first."""
         with self._database.transaction() as connection:
             return tuple(ReportRow(**row) for row in run(connection, "reports_of", study_uid=study_uid))

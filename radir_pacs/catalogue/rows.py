@@ -8,7 +8,19 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from radir_pacs.types import F32, I64, CatalogueStudy, Feedback, ImageKind, JobKind, JobState, StudyState
+from radir_pacs.reasons import ReasonCode
+from radir_pacs.types import (
+    F32,
+    I64,
+    CatalogueStudy,
+    Feedback,
+    HeaderNote,
+    ImageKind,
+    JobKind,
+    JobState,
+    SliceStack,
+    StudyState,
+)
 
 
 class Stored(StrEnum):
@@ -16,6 +28,8 @@ class Stored(StrEnum):
 
     STORED = "STORED"
     SAME = "SAME"  # it stood there with the same content: nothing changed (P2)
+    CORRECTED = "CORRECTED"  # its header took the place of the one before
+    ASIDE = "ASIDE"  # the header before still counts; the file is kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +38,75 @@ class Refusal:
 
     sop_uid: str | None
     reason: str
+    reason_code: ReasonCode
     dimse_status: int | None
     source: str
     at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correction:
+    """The trace of an instance that came again with another header. ``changed``: keywords, never values.
+
+    other_sha256: the file that does not count, which was replaced or, ``aside``, is the later one, kept beside.
+    """
+
+    sop_uid: str
+    other_sha256: str
+    aside: bool
+    changed: tuple[str, ...]
+    source: str
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotedInstance:
+    """An instance that was stored although its file was odd."""
+
+    sop_uid: str
+    notes: tuple[HeaderNote, ...]
+    source: str
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class DamagedInstance:
+    """An instance whose file is not what was stored."""
+
+    study_uid: str
+    sop_uid: str
+    found_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedJob:
+    """A job that failed for good, other than an encode job, whose study tells."""
+
+    kind: JobKind
+    key: str
+    error: str
+    reason_code: ReasonCode
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commitment:
+    """A request for storage commitment. ``instances``: (SOP class UID, SOP instance UID), as they were asked for."""
+
+    id: int
+    transaction_uid: str
+    requestor: str
+    instances: tuple[tuple[str, str], ...]
+    is_reported: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldInstance:
+    """What the catalogue holds under a SOP Instance UID."""
+
+    sop_class_uid: str
+    content_sha256: str
+    size_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +143,15 @@ class CatalogueSeries:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ViewerContext:
+    """What a sidebar's token opens: a study, for the reader whom the PACS named, if it did."""
+
+    token_sha256: str
+    study_uid: str
+    reader: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelRow:
     """A model that was served."""
 
@@ -80,6 +169,7 @@ class EncodingOwner:
     study: CatalogueStudy
     series_uid: str
     sop_uid: str
+    slices: SliceStack | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

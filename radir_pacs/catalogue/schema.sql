@@ -32,10 +32,14 @@ CREATE TABLE study (
     has_report           boolean NOT NULL DEFAULT false,
     received_at          timestamptz NOT NULL DEFAULT now(),
     last_instance_at     timestamptz NOT NULL DEFAULT now(),
-    changed_at           timestamptz NOT NULL DEFAULT now()
+    changed_at           timestamptz NOT NULL DEFAULT now(),
+    reason_code          text,                         -- radir_pacs.reasons.ReasonCode, beside every reason
+    patient_keys         text[] NOT NULL DEFAULT '{}', -- of all its instances: a study that is of two patients is of both
+    patient_name_folded  text,                         -- as it is compared: radir_pacs.catalogue.names
+    referring_physician_folded text
 );
 CREATE INDEX study_by_state ON study (state, last_instance_at);
-CREATE INDEX study_by_patient ON study (patient_key) WHERE patient_key <> '';
+CREATE INDEX study_by_patients ON study USING gin (patient_keys);
 CREATE INDEX study_by_date ON study (study_date DESC NULLS LAST, study_uid);
 CREATE INDEX study_by_accession ON study (accession_number);
 
@@ -49,7 +53,8 @@ CREATE TABLE series (
 );
 CREATE INDEX series_by_study ON series (study_uid);
 
--- One row a SOP instance. The same UID with the same hash is the same input (P2); another hash is a conflict.
+-- One row per SOP instance. The same UID with the same hash is the same input (P2); another header is a correction,
+-- other pixels are a conflict.
 CREATE TABLE instance (
     sop_uid              text PRIMARY KEY,
     series_uid           text NOT NULL REFERENCES series ON DELETE CASCADE,
@@ -64,11 +69,27 @@ CREATE TABLE instance (
     size_bytes           bigint NOT NULL,
     attributes           jsonb NOT NULL,              -- DICOM JSON model of the header without bulk data (PS3.18 F)
     source               text NOT NULL DEFAULT '',    -- calling AE title, or 'stow'
-    received_at          timestamptz NOT NULL DEFAULT now()
+    received_at          timestamptz NOT NULL DEFAULT now(),
+    patient_keys         text[] NOT NULL DEFAULT '{}', -- issuer + id of each Patient ID it names
+    notes                text[] NOT NULL DEFAULT '{}'  -- what was odd about the file (HeaderNote)
 );
 CREATE INDEX instance_by_series ON instance (series_uid);
 CREATE INDEX instance_by_study ON instance (study_uid);
 CREATE INDEX instance_by_blob ON instance (content_sha256);
+CREATE INDEX instance_with_notes ON instance (received_at) WHERE notes <> '{}';
+
+-- An instance that came again with another header. A file named here never counts again, however often it is sent.
+CREATE TABLE correction (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    sop_uid       text NOT NULL REFERENCES instance ON DELETE CASCADE,
+    other_sha256  text NOT NULL,                      -- the file that does not count: replaced, or kept aside
+    aside         boolean NOT NULL,                   -- the first header counts, and this file, the later one, is kept
+    changed       text[] NOT NULL,                    -- keywords of the attributes that differ; never their values
+    source        text NOT NULL DEFAULT '',           -- who sent the later file
+    at            timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (sop_uid, other_sha256)
+);
+CREATE INDEX correction_by_blob ON correction (other_sha256) WHERE aside;
 
 -- What was refused, with the reason: ids only.
 CREATE TABLE refusal (
@@ -77,7 +98,14 @@ CREATE TABLE refusal (
     reason       text NOT NULL,
     dimse_status integer,
     source       text NOT NULL DEFAULT '',
-    at           timestamptz NOT NULL DEFAULT now()
+    at           timestamptz NOT NULL DEFAULT now(),
+    reason_code  text NOT NULL DEFAULT 'OTHER'
+);
+
+-- Files whose bytes were found to be other than what was stored; storing the content again mends one.
+CREATE TABLE damaged_blob (
+    content_sha256  text PRIMARY KEY,
+    found_at        timestamptz NOT NULL DEFAULT now()
 );
 
 -- A model that was served: its region order gives the meaning of encoding.vectors.
@@ -105,6 +133,8 @@ CREATE TABLE encoding (
     warnings     text[] NOT NULL DEFAULT '{}',
     xid          xid8 NOT NULL DEFAULT pg_current_xact_id(),  -- late commits are found by snapshot, not by highest id
     encoded_at   timestamptz NOT NULL DEFAULT now(),
+    slices       text[],                              -- of a CT, feet to head: SOP Instance UID, or UID/frame number
+    chest        real[],                              -- among them: domes, apices (slice indices), mm from slice to slice
     UNIQUE (study_uid, model_id)
 );
 ALTER TABLE encoding ALTER COLUMN vectors SET STORAGE EXTERNAL;  -- one region is read without the others
@@ -180,7 +210,8 @@ CREATE TABLE job (
     again         boolean NOT NULL DEFAULT false,     -- asked for once more while it ran
     error         text,
     created_at    timestamptz NOT NULL DEFAULT now(),
-    changed_at    timestamptz NOT NULL DEFAULT now()
+    changed_at    timestamptz NOT NULL DEFAULT now(),
+    reason_code   text                                -- of the last attempt, when it failed
 );
 CREATE UNIQUE INDEX one_open_job ON job (kind, key) WHERE state IN ('PENDING', 'RUNNING');
 CREATE INDEX job_open ON job (state, run_after) WHERE state IN ('PENDING', 'RUNNING');
@@ -217,5 +248,26 @@ CREATE TABLE feedback (
 CREATE TABLE viewer_context (
     token_sha256  text PRIMARY KEY,
     study_uid     text NOT NULL REFERENCES study ON DELETE CASCADE,
-    expires_at    timestamptz NOT NULL
+    expires_at    timestamptz NOT NULL,
+    reader        text  -- who opened it, where the PACS says so
 );
+
+-- Studies whose pictures a token may show, since they were among the cases it was answered.
+CREATE TABLE viewer_context_case (
+    token_sha256  text NOT NULL REFERENCES viewer_context ON DELETE CASCADE,
+    study_uid     text NOT NULL REFERENCES study ON DELETE CASCADE,
+    PRIMARY KEY (token_sha256, study_uid)
+);
+
+-- A request for storage commitment (PS3.4 annex J), until its result was reported and for a while after that.
+CREATE TABLE commitment (
+    id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    transaction_uid  text NOT NULL,
+    requestor        text NOT NULL,                   -- calling AE title
+    instances        jsonb NOT NULL,                  -- [[SOP class UID, SOP instance UID], ...] as they were asked for
+    state            text NOT NULL DEFAULT 'PENDING' CHECK (state IN ('PENDING', 'REPORTED')),
+    asked_at         timestamptz NOT NULL DEFAULT now(),
+    reported_at      timestamptz,
+    UNIQUE (requestor, transaction_uid)
+);
+CREATE INDEX commitment_pending ON commitment (requestor) WHERE state = 'PENDING';

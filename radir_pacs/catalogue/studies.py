@@ -9,14 +9,13 @@ QUARANTINED say why. A new image re-opens a study from any state; its old vector
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.jobs import enqueue, finish, hold
 from radir_pacs.catalogue.part import Part
-from radir_pacs.catalogue.rows import StoredInstance
 from radir_pacs.errors import NotFound
-from radir_pacs.types import CatalogueStudy, InstanceHeader, Job, JobKind, StudyState
+from radir_pacs.reasons import ReasonCode
+from radir_pacs.types import CatalogueStudy, Job, JobKind, StudyState
 
 COMPLETE_LIMIT = 500  # studies of one round, so that no transaction grows without bound
 
@@ -48,7 +47,25 @@ class Studies(Part):
             enqueue(connection, JobKind.ENCODE, study_uid, self._settings.job_max_attempts)
         return True
 
-    def study(self, study_uid: str) -> CatalogueStudy:
+    def retry(self, study_uid: str | None = None, reason_code: ReasonCode | None = None) -> list[str]:
+        """Encode again one study that was set aside, those of one reason, or all that are quarantined.
+
+        SKIPPED is a right answer as a rule: such studies are tried again only when named, by UID or reason.
+        """
+        named = study_uid is not None or reason_code is not None
+        states = [StudyState.QUARANTINED, *([StudyState.SKIPPED] if named else [])]
+        values = {"study_uid": study_uid, "reason_code": reason_code, "states": states}
+        with self._database.transaction() as connection:
+            rows = run(connection, "retry_studies", values, max_attempts=self._settings.job_max_attempts)
+            return [row["study_uid"] for row in rows]
+
+    def drop(self, study_uid: str | None = None, reason_code: ReasonCode | None = None) -> list[str]:
+        """Leave one quarantined study, those of one reason, or all as they are: SKIPPED, and no problem any more."""
+        values = {"study_uid": study_uid, "reason_code": reason_code}
+        with self._database.transaction() as connection:
+            return [row["study_uid"] for row in run(connection, "drop_studies", values)]
+
+    def get(self, study_uid: str) -> CatalogueStudy:
         """Raises NotFound."""
         with self._database.transaction() as connection:
             row = run(connection, "study", study_uid=study_uid).fetchone()
@@ -56,13 +73,13 @@ class Studies(Part):
             raise NotFound(f"there is no study {study_uid}")
         return study_of(row)
 
-    def studies_in(self, state: StudyState, limit: int = 1000) -> tuple[CatalogueStudy, ...]:
+    def in_state(self, state: StudyState, limit: int = 1000) -> tuple[CatalogueStudy, ...]:
         """Studies in one state, newest first."""
         with self._database.transaction() as connection:
             rows = run(connection, "studies_in_state", state=state, limit=limit).fetchall()
         return tuple(study_of(row) for row in rows)
 
-    def study_uids(self, page: int = 10_000) -> Iterator[str]:
+    def uids(self, page: int = 10_000) -> Iterator[str]:
         """Every study's UID, ascending. A page is one transaction and all that is in memory."""
         after = ""
         while True:
@@ -81,44 +98,13 @@ class Studies(Part):
             raise NotFound(f"there is no study {study_uid}")
         return StudyState(row["state"]), int(row["revision"])
 
-    def instances_of(self, study_uid: str, series_uid: str | None = None) -> tuple[StoredInstance, ...]:
-        """Instances of a study or one series, by series and instance number; empty when there are none."""
-        with self._database.transaction() as connection:
-            rows = run(connection, "instances_of", study_uid=study_uid, series_uid=series_uid).fetchall()
-        return tuple(instance_of(row) for row in rows)
-
-    def headers_of(self, study_uid: str) -> tuple[tuple[InstanceHeader, str], ...]:
-        """(header, content_sha256) of a study's instances, as `radir_pacs.dicom.plan_study` reads them.
-
-        Patient and study attributes are those of the study row: the first instance that knew them set them.
-        """
-        with self._database.transaction() as connection:
-            rows = run(connection, "headers_of", study_uid=study_uid).fetchall()
-        return tuple(
-            (InstanceHeader(**{field.name: row[field.name] for field in fields(InstanceHeader)}), row["content_sha256"])
-            for row in rows
-        )
-
-    def content_of(self, study_uid: str) -> str:
-        """A text that stands for the study's files: the same for the same ones, and quick to ask for."""
-        with self._database.transaction() as connection:
-            row = run(connection, "content_of", study_uid=study_uid).fetchone()
-        return str(row["content"]) if row is not None else ""
-
-    def instance(self, sop_uid: str) -> StoredInstance:
-        """Raises NotFound."""
-        with self._database.transaction() as connection:
-            row = run(connection, "instance", sop_uid=sop_uid).fetchone()
-        if row is None:
-            raise NotFound(f"there is no instance {sop_uid}")
-        return instance_of(row)
-
-    def set_study_state(
+    def set_state(
         self,
         study_uid: str,
         state: StudyState,
         reason: str | None = None,
         *,
+        reason_code: ReasonCode = ReasonCode.OTHER,
         revision: int | None = None,
         job: Job | None = None,
     ) -> bool:
@@ -135,7 +121,8 @@ class Studies(Part):
             if job is not None:
                 hold(connection, job)
             values = {"study_uid": study_uid, "state": state, "reason": reason, "revision": revision}
-            changed = run(connection, "set_study_state", values).fetchone() is not None
+            code = reason_code if reason else None
+            changed = run(connection, "set_study_state", values, reason_code=code).fetchone() is not None
             if changed and ends:
                 run(connection, "drop_encodings", study_uid=study_uid, model_ids=[])
             if job is not None:
@@ -147,7 +134,7 @@ class Studies(Part):
         with self._database.transaction() as connection:
             return [row["study_uid"] for row in run(connection, "mark_indexed").fetchall()]
 
-    def delete_study(self, study_uid: str) -> list[str]:
+    def delete(self, study_uid: str) -> list[str]:
         """Delete a study with all that hangs on it; returns the blobs that no instance names any more.
 
         Its vectors leave every answer at once. Raises NotFound.
@@ -159,6 +146,36 @@ class Studies(Part):
                 raise NotFound(f"there is no study {study_uid}")
             return sorted(set(hashes) - _known(connection, hashes))
 
+    def delete_part(self, study_uid: str, series_uid: str, sop_uid: str | None = None) -> list[str]:
+        """Delete a series, or one of its instances; returns the blobs that no instance names any more.
+
+        Reports read from the instances are deleted too, and the study with its last instance. A study that loses an
+        image loses its vectors at once and is re-opened, to be encoded from what is left. Raises NotFound.
+        """
+        names = {"study_uid": study_uid, "series_uid": series_uid, "sop_uid": sop_uid}
+        with self._database.transaction() as connection:
+            run(connection, "lock_study", study_uid=study_uid)
+            gone = run(connection, "delete_instances", names).fetchall()
+            if not gone:
+                raise NotFound(
+                    "there is no such series in this study" if sop_uid is None else "there is no such instance"
+                )
+            run(connection, "delete_reports_of_instances", sop_uids=[row["sop_uid"] for row in gone])
+            run(connection, "delete_empty_series", study_uid=study_uid)
+            is_image = any(row["is_image"] for row in gone)
+            if is_image:
+                run(connection, "delete_encodings", study_uid=study_uid)
+            run(connection, "reopen_study", study_uid=study_uid, is_image=is_image)
+            run(connection, "delete_empty_study", study_uid=study_uid)
+            hashes = [row["content_sha256"] for row in gone]
+            return sorted(set(hashes) - _known(connection, hashes))
+
+    def of_accession(self, accession_number: str) -> tuple[str, ...]:
+        """UIDs of the studies with that accession number, two at most."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "studies_of_accession", accession_number=accession_number).fetchall()
+        return tuple(row["study_uid"] for row in rows)
+
 
 def _known(connection: Connection, hashes: list[str]) -> set[str]:
     return {row["content_sha256"] for row in run(connection, "known_blobs", hashes=hashes)}
@@ -166,28 +183,11 @@ def _known(connection: Connection, hashes: list[str]) -> set[str]:
 
 def study_of(row: Row) -> CatalogueStudy:
     """A study from a row of the study table with its counts."""
-    return CatalogueStudy(
-        study_uid=row["study_uid"],
-        state=StudyState(row["state"]),
-        reason=row["reason"],
-        modalities=tuple(row["modalities"]),
-        study_date=row["study_date"],
-        study_time=row["study_time"],
-        accession_number=row["accession_number"],
-        study_description=row["study_description"],
-        referring_physician=row["referring_physician"],
-        study_id=row["study_id"],
-        patient_id=row["patient_id"],
-        patient_name=row["patient_name"],
-        patient_sex=row["patient_sex"],
-        patient_birth_date=row["patient_birth_date"],
-        patient_age_years=row["patient_age_years"],
-        body_part=row["body_part"],
-        series_count=row["series_count"],
-        instance_count=row["instance_count"],
-    )
-
-
-def instance_of(row: Row) -> StoredInstance:
-    """An instance from its row."""
-    return StoredInstance(**{name: row[name] for name in StoredInstance.__dataclass_fields__})
+    values = {name: row[name] for name in CatalogueStudy.__dataclass_fields__}
+    code = row["reason_code"]
+    typed = {
+        "state": StudyState(row["state"]),
+        "reason_code": None if code is None else ReasonCode(code),
+        "modalities": tuple(row["modalities"]),
+    }
+    return CatalogueStudy(**values | typed)

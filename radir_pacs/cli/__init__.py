@@ -14,6 +14,7 @@ from radir_pacs.errors import RadirError
 # Each command and its module here; a command costs the imports of its own module only.
 _OWN = {
     "up": "up",
+    "sr": "sr",
     "status": "status",
     "problems": "problems",
     "regions": "regions",
@@ -23,6 +24,8 @@ _OWN = {
     "delete": "admin",
     "demo": "demo",
     "feedback": "feedback",
+    "import-images": "import_images",
+    "mine": "mine",
     "models": "models",
     "reports": "reports",
     "resolve": "resolve",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 
 from radir_pacs import config
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli.output import out
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
+from radir_pacs.storage.blobs import BlobStore
+from radir_pacs.types import StudyState
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,7 +28,14 @@ def complete(args: argparse.Namespace, settings: Settings) -> int:
     must_run(settings)
     with Catalogue.open(settings) as catalogue:
         done = catalogue.studies.complete_now(args.study)
-    out.print("encoding follows" if done else "nothing to do: the study is not receiving")
+        state = catalogue.studies.get(args.study).state
+    if done:
+        out.print("encoding follows")
+    elif state in (StudyState.QUARANTINED, StudyState.SKIPPED):
+        out.print(f"the study is {state}; encode it again by: radir problems retry {args.study}", soft_wrap=True)
+        return 1
+    else:
+        out.print(f"nothing to do: the study is {state}")
     return 0
 
 

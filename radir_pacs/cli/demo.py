@@ -176,7 +176,9 @@ def _question(catalogue: Catalogue, truth: dict[str, dict[str, Any]]) -> tuple[s
 
     That is the finding, graded moderate at least, that most patients share in a radiograph, an illness before a device.
     """
-    indexed = [study for study in catalogue.studies.in_state(StudyState.INDEXED) if not truth or study.study_uid in truth]
+    indexed = [
+        study for study in catalogue.studies.in_state(StudyState.INDEXED) if not truth or study.study_uid in truth
+    ]
     if not indexed:
         raise RadirError("no study could be indexed; see: radir status")
     patients: dict[tuple[str, str], set[str]] = {}

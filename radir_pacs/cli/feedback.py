@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections import Counter
 from dataclasses import asdict, fields
@@ -13,6 +12,7 @@ from radir_pacs.catalogue import Catalogue, FeedbackRow
 from radir_pacs.cli.output import out, print_json
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
+from radir_pacs.printable import TableWriter
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,9 +31,9 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if args.json:
         print_json([asdict(row) | {"at": row.at.isoformat()} for row in rows])
     elif args.csv:
-        writer = csv.DictWriter(sys.stdout, [field.name for field in fields(FeedbackRow)])
-        writer.writeheader()
-        writer.writerows(asdict(row) | {"at": row.at.isoformat()} for row in rows)
+        table = TableWriter(sys.stdout, [field.name for field in fields(FeedbackRow)])
+        for row in rows:
+            table.row(asdict(row) | {"at": row.at.isoformat()})
     else:
         verdicts = Counter(row.verdict for row in rows)
         out.print(f"{verdicts['UP']} up, {verdicts['DOWN']} down; --json or --csv shows them")

@@ -1,29 +1,49 @@
-"""``radir problems``: which studies were not encoded, which instances were refused, and why."""
+"""``radir problems``: what was not encoded, refused, corrected, damaged or failed, and why; ``retry`` and ``drop``."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from radir_pacs import config
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import Catalogue, Correction, DamagedInstance, FailedJob, NotedInstance, Refusal
 from radir_pacs.cli.output import out, print_json
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
-from radir_pacs.types import StudyState
+from radir_pacs.errors import BadInput
+from radir_pacs.printable import printable
+from radir_pacs.reasons import ReasonCode
+from radir_pacs.types import CatalogueStudy, HeaderNote, JobKind, StudyState
 
+_NOTES = {
+    HeaderNote.META_DIFFERS: "the file meta information names another instance",
+    HeaderNote.NO_PREAMBLE: "no preamble",
+    HeaderNote.NO_TRANSFER_SYNTAX: "no transfer syntax named",
+    HeaderNote.PIXELS_TRUNCATED: "pixel data truncated",
+}
+_OUTCOME = {False: "counts", True: "kept aside"}
 _STATES = (StudyState.QUARANTINED, StudyState.SKIPPED)
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
-        "problems", help="studies that were not encoded and instances that were refused, and why"
+        "problems",
+        help="what was not encoded, refused, damaged or failed, and why; retry and drop",
+        description="Lists studies that were not encoded, instances that were refused, files that are damaged and jobs"
+        " that failed, each with a reason code. 'retry' encodes studies and runs failed jobs again; 'drop' leaves"
+        " quarantined studies as they are and takes them off the list.",
     )
-    parser.add_argument("--limit", type=int, default=50, help="how many of each (default 50)")
+    parser.add_argument("action", nargs="?", choices=("retry", "drop"), help="without it: the list")
+    parser.add_argument("study", nargs="?", help="Study Instance UID")
+    parser.add_argument("--reason", metavar="CODE", help="every study, and failed job, with this reason code")
+    parser.add_argument("--all", action="store_true", help="every quarantined study, and failed job")
+    parser.add_argument("--limit", type=int, default=50, help="how many of each are listed (default 50)")
     parser.add_argument("--json", action="store_true", help="for machines")
     config.add_flags(parser)
     parser.set_defaults(run=run, needs_settings=True)
@@ -31,33 +51,127 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     must_run(settings)
+    chosen = [bool(args.study), args.reason is not None, args.all]
+    if args.action is None and any(chosen):
+        raise BadInput("--reason and --all belong to: radir problems retry, radir problems drop")
+    if args.action is not None and sum(chosen) != 1:
+        raise BadInput(f"radir problems {args.action} takes a study, --reason CODE or --all")
     with Catalogue.open(settings) as catalogue:
-        studies = [study for state in _STATES for study in catalogue.studies.in_state(state, args.limit)]
-        refusals = catalogue.refusals.recent(args.limit)
+        if args.action is None:
+            _show(_found(catalogue, args.limit), as_json=args.json)
+        else:
+            _act(args, catalogue, settings)
+    return 0
+
+
+def _act(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> None:
+    code = None if args.reason is None else _code(args.reason)
+    jobs = 0
+    if args.action == "drop":
+        studies = catalogue.studies.drop(args.study, code)
+    else:
+        damaged = {instance.study_uid for instance in catalogue.damage.all()} if settings.pull_url else set()
+        studies = catalogue.studies.retry(args.study, code)
+        for study_uid in damaged.intersection(studies):  # encoding its damaged file again would help nobody
+            catalogue.jobs.enqueue(JobKind.PULL, study_uid)
+        if args.study is None:
+            jobs = catalogue.jobs.retry_failed(code)
+    if args.study and not studies:
+        state = catalogue.studies.get(args.study).state
+        raise BadInput(f"nothing to {args.action}: the study is {state}")
     if args.json:
+        print_json({"studies": studies, "jobs": jobs})
+    elif args.action == "drop":
+        out.print(f"{len(studies)} studies are left as they are")
+    else:
+        out.print(f"{len(studies)} studies are encoded again" + (f", {jobs} jobs run again" if jobs else ""))
+
+
+def _code(text: str) -> ReasonCode:
+    if text.upper() not in ReasonCode.__members__:
+        raise BadInput(f"--reason: {text!r} is no reason code; radir problems lists those that occur")
+    return ReasonCode(text.upper())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    studies: Sequence[CatalogueStudy]
+    refusals: Sequence[Refusal]
+    damaged: Sequence[DamagedInstance]
+    jobs: Sequence[FailedJob]
+    corrections: Sequence[Correction]
+    noted: Sequence[NotedInstance]
+
+
+def _found(catalogue: Catalogue, limit: int) -> _Found:
+    set_aside = [study for state in _STATES for study in catalogue.studies.in_state(state, limit)]
+    return _Found(
+        studies=[study for study in set_aside if study.reason_code is not ReasonCode.DROPPED],
+        refusals=catalogue.refusals.recent(limit),
+        damaged=catalogue.damage.all(limit),
+        jobs=catalogue.jobs.failed(limit),
+        corrections=catalogue.corrections.recent(limit),
+        noted=catalogue.instances.noted(limit),
+    )
+
+
+def _show(found: _Found, *, as_json: bool) -> None:
+    if as_json:
         print_json(
             {
-                "studies": [{"study": s.study_uid, "state": s.state, "reason": s.reason} for s in studies],
+                "studies": [
+                    {"study": s.study_uid, "state": s.state, "reason_code": s.reason_code, "reason": s.reason}
+                    for s in found.studies
+                ],
                 "refused": [
                     {
                         "instance": r.sop_uid,
+                        "reason_code": r.reason_code,
                         "reason": r.reason,
                         "status": r.dimse_status,
                         "source": r.source,
                         "at": r.at,
                     }
-                    for r in refusals
+                    for r in found.refusals
                 ],
+                "corrected": [
+                    {
+                        "instance": c.sop_uid,
+                        "changed": c.changed,
+                        "counts": not c.aside,
+                        "source": c.source,
+                        "at": c.at,
+                    }
+                    for c in found.corrections
+                ],
+                "odd": [{"instance": n.sop_uid, "notes": n.notes, "source": n.source, "at": n.at} for n in found.noted],
+                "damaged": [
+                    {"study": d.study_uid, "instance": d.sop_uid, "found_at": d.found_at} for d in found.damaged
+                ],
+                "jobs": [asdict(job) for job in found.jobs],
             }
         )
-        return 0
-    if not studies and not refusals:
+        return
+    studies = [(s.state, s.reason_code or "", s.study_uid, s.reason or "") for s in found.studies]
+    refusals = [(_at(r.at), r.source, r.reason_code, r.sop_uid or "-", r.reason) for r in found.refusals]
+    corrections = [(_at(c.at), c.source, c.sop_uid, _OUTCOME[c.aside], " ".join(c.changed)) for c in found.corrections]
+    noted = [(_at(n.at), n.source, n.sop_uid, "; ".join(_NOTES[note] for note in n.notes)) for n in found.noted]
+    damaged = [(_at(d.found_at), d.study_uid, d.sop_uid) for d in found.damaged]
+    jobs = [(_at(j.at), j.kind, j.reason_code, j.key, j.error) for j in found.jobs]
+    _table("studies", ("state", "code", "study", "why"), studies)
+    _table("refused", ("at (UTC)", "from", "code", "instance", "why"), refusals)
+    _table("came again with another header", ("at (UTC)", "from", "instance", "it", "changed"), corrections)
+    _table("stored although odd", ("at (UTC)", "from", "instance", "what"), noted)
+    _table("damaged files; send these instances again", ("found (UTC)", "study", "instance"), damaged)
+    _table("failed jobs", ("at (UTC)", "kind", "code", "key", "why"), jobs)
+    if not (studies or refusals or corrections or noted or damaged or jobs):
         out.print("none")
-        return 0
-    _table("studies", ("state", "study", "why"), [(s.state, s.study_uid, s.reason or "") for s in studies])
-    rows = [(f"{r.at:%Y-%m-%d %H:%M:%S}", r.source, r.sop_uid or "-", r.reason) for r in refusals]
-    _table("refused", ("at (UTC)", "from", "instance", "why"), rows)
-    return 0
+    elif any(s.state is StudyState.QUARANTINED for s in found.studies):
+        out.print("radir problems retry STUDY, --reason CODE or --all encodes again; drop takes off this list")
+
+
+def _at(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def _table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
@@ -67,5 +181,5 @@ def _table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     out.print(table)

@@ -6,12 +6,12 @@ import argparse
 import getpass
 
 from radir_pacs import config
+from radir_pacs.access.references import resolve
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli.output import out, print_json
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
 from radir_pacs.errors import NotFound
-from radir_pacs.web.references import resolve
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,7 +27,10 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def run(args: argparse.Namespace, settings: Settings) -> int:
     must_run(settings)
     with Catalogue.open(settings) as catalogue:
-        found = [catalogue.studies.get(uid) for uid in resolve(args.reference, catalogue, settings, by=getpass.getuser())]
+        found = [
+            catalogue.studies.get(uid)
+            for uid in resolve(args.reference, catalogue.studies, settings, by=getpass.getuser())
+        ]
     if not found:
         raise NotFound("no study here has this reference; it may have been deleted")
     if args.json:

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 
+from radir_pacs import durable
 from radir_pacs.config import ENV_PREFIX, Settings
 from radir_pacs.errors import NotReady, RadirError, SettingError
 
@@ -58,10 +59,7 @@ def must_run(settings: Settings) -> None:
 
 def write_state(settings: Settings, state: Mapping[str, Any]) -> None:
     """Replace what `read_state` answers. Raises OSError."""
-    path = _state_file(settings)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(state))
-    part.replace(path)
+    durable.replace(_state_file(settings), json.dumps(state).encode())
 
 
 def drop_state(settings: Settings) -> None:

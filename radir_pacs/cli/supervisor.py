@@ -17,12 +17,13 @@ from pathlib import Path
 from radir_pacs.catalogue import embedded_pid, start_embedded
 from radir_pacs.cli.state import drop_state, write_state
 from radir_pacs.config import Settings, to_environment
-from radir_pacs.errors import StorageFailed
+from radir_pacs.errors import SettingError, StorageFailed
 
 log = logging.getLogger(__name__)
 
 # what numpy multiplies here is small: on more threads it took 1.7 times the processor time, from the network's core
 ONE_BLAS_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+WRONG_SETTINGS = SettingError.exit_code  # how a process ends that no restart will help
 _STEADY_S = 30.0  # a process that lived this long starts its restarts afresh
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _STOP_S = 20.0
@@ -92,8 +93,10 @@ class Supervisor:
         return {child.process.pid if child.process else -1 for child in self.children}
 
     def failed(self) -> _Child | None:
-        """A process that cannot stay up: it ended three times within seconds of its start."""
-        return next((child for child in self.children if child.quick_ends >= 3), None)
+        """A process that cannot stay up: it ended three times within seconds, or said that its settings are wrong."""
+        return next(
+            (child for child in self.children if child.quick_ends >= 3 or child.last_exit == WRONG_SETTINGS), None
+        )
 
     def _tend(self, child: _Child) -> None:
         now = time.monotonic()

@@ -9,12 +9,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from radir_pacs import config
-from radir_pacs.catalogue import Catalogue, stop_embedded
+from radir_pacs.catalogue import Catalogue, Processes, start_embedded, stop_embedded
 from radir_pacs.cli.state import end_orphans, only_one
-from radir_pacs.cli.supervisor import Supervisor
+from radir_pacs.cli.supervisor import WRONG_SETTINGS, Supervisor
 from radir_pacs.config import Settings
 from radir_pacs.errors import RadirError, SettingError
 from radir_pacs.logs import set_up_logging
@@ -62,6 +63,7 @@ def running(settings: Settings) -> Iterator[Supervisor]:
             ("web_port", settings.web_host, settings.web_port),
         ):
             check_free(name, host, port)
+        check_broker(settings.broker_url)
         for folder in settings.models:
             if not (Path(folder) / "manifest.json").is_file():
                 raise SettingError(f"models: {folder} holds no manifest.json, so it is no model bundle")
@@ -69,9 +71,11 @@ def running(settings: Settings) -> Iterator[Supervisor]:
         thread = threading.Thread(target=supervisor.run, name="supervisor")
         _stop_on_signals(supervisor)
         try:
-            with Catalogue.open(settings) as catalogue:  # starts the embedded Postgres, brings the schema up to date
+            if not settings.database_url:
+                start_embedded(settings.home, supervisor.stopping.is_set)
+            with Catalogue.open(settings) as catalogue:  # brings the schema up to date
                 thread.start()
-                _wait_until_ready(settings, supervisor, catalogue)
+                _wait_until_ready(settings, supervisor, catalogue.processes)
             yield supervisor
         finally:
             supervisor.stop()
@@ -100,17 +104,29 @@ def check_free(name: str, host: str, port: int) -> None:
             ) from None
 
 
-def _wait_until_ready(settings: Settings, supervisor: Supervisor, catalogue: Catalogue) -> None:
+def check_broker(url: str) -> None:
+    """Raise SettingError for a broker that no worker could use: without its client nothing would ever be encoded."""
+    scheme = url.partition("://")[0].partition("+")[0].lower()
+    if scheme in ("redis", "rediss"):
+        if find_spec("redis") is None:
+            raise SettingError("broker_url: Redis needs a package that is missing: pip install 'radir-pacs[redis]'")
+    elif url and scheme not in ("amqp", "amqps", "pyamqp", "pgmq"):
+        raise SettingError(f"broker_url: {scheme}:// is none of redis, rediss, amqp, amqps, pgmq")
+
+
+def _wait_until_ready(settings: Settings, supervisor: Supervisor, processes: Processes) -> None:
     began = time.monotonic()
     while time.monotonic() < began + READY_S and not supervisor.stopping.is_set():
         failed = supervisor.failed()
         if failed is not None:
             log = supervisor.log_of(failed.name)
-            lines = log.read_text(errors="replace").strip().splitlines()[-1:]
-            raise RadirError(f"{failed.name} does not stay up: {' '.join(lines)} (log: {log})")
+            said = "".join(log.read_text(errors="replace").strip().splitlines()[-1:])
+            if failed.last_exit == WRONG_SETTINGS:
+                raise SettingError(f"{failed.name}: {said.removeprefix('error: ')}")
+            raise RadirError(f"{failed.name} does not stay up: {said} (log: {log})")
         # Rows of an earlier run may carry these numbers: in a container they come again in the same order.
         since_s = time.monotonic() - began
-        if supervisor.pids() <= {row.pid for row in catalogue.processes.all() if row.silent_s < since_s}:
+        if supervisor.pids() <= {row.pid for row in processes.all() if row.silent_s < since_s}:
             return
         time.sleep(0.1)
     if not supervisor.stopping.is_set():

@@ -1,6 +1,6 @@
 """A similar-case answer as QIDO-RS study rows in the DICOM JSON model (PS3.18 annex F).
 
-What the standard has no attribute for stands in a private block with its creator (PS3.5 7.8.1), never in a public tag.
+Values without a standard attribute go into a private block with its creator (PS3.5 7.8.1), never into a public tag.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
+from radir_pacs.study_attributes import STUDY_ATTRIBUTES, StudyAttribute
 from radir_pacs.types import CatalogueStudy, Code, FindingNote, Region, SimilarCase, SimilarCaseList
 
 Attributes = dict[str, Any]
@@ -46,27 +47,21 @@ def similar_cases_rows(answer: SimilarCaseList, base_url: str = "") -> list[Attr
 
 def study_row(study: CatalogueStudy, base_url: str = "") -> Attributes:
     """The attributes that a study-level answer always has (PS3.18 table 10.6.3-3), keys ascending."""
-    row = {
-        "00080005": _element("CS", "ISO_IR 192"),
-        "00080020": _element("DA", _da(study.study_date)),
-        "00080030": _element("TM", study.study_time),
-        "00080050": _element("SH", study.accession_number),
-        "00080056": _element("CS", "ONLINE"),
-        "00080061": _element("CS", *study.modalities),
-        "00080090": _person_name(study.referring_physician),
-        "00081030": _element("LO", study.study_description),
-        "00100010": _person_name(study.patient_name),
-        "00100020": _element("LO", study.patient_id),
-        "00100030": _element("DA", _da(study.patient_birth_date)),
-        "00100040": _element("CS", study.patient_sex),
-        "0020000D": _element("UI", study.study_uid),
-        "00200010": _element("SH", study.study_id),
-        "00201206": _element("IS", study.series_count),
-        "00201208": _element("IS", study.instance_count),
-    }
+    row = {"00080005": _element("CS", "ISO_IR 192"), "00080056": _element("CS", "ONLINE")}
+    row |= {attribute.tag: _of_study(attribute, getattr(study, attribute.name)) for attribute in STUDY_ATTRIBUTES}
     if base_url:
         row["00081190"] = _element("UR", f"{base_url.rstrip('/')}/studies/{study.study_uid}")
     return _ascending(row)
+
+
+def _of_study(attribute: StudyAttribute, value: Any) -> Attributes:
+    if attribute.vr == "PN":
+        return _person_name(value)
+    if attribute.vr == "DA":
+        value = _da(value)
+    if isinstance(value, str):
+        value = tuple(value.split("\\"))
+    return _element(attribute.vr, *(value if isinstance(value, tuple) else (value,)))
 
 
 def similarity_block(answer: SimilarCaseList, case: SimilarCase) -> Attributes:
@@ -99,7 +94,7 @@ def dataset_to_json(ds: Dataset) -> Attributes:
 
 
 def _ascending(attributes: Attributes) -> Attributes:
-    """Keys in ascending order, in sequence items too; an empty Value, which pydicom writes for a sequence, goes."""
+    """Keys in ascending order, in sequence items too; the empty Value that pydicom writes for a sequence is dropped."""
     ordered = {}
     for tag in sorted(attributes):
         element = attributes[tag]

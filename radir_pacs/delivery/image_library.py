@@ -1,10 +1,12 @@
-"""The Image Library (PS3.16 TID 1600) with the query image as its one entry.
+"""The Image Library (PS3.16 TID 1600) with the query image, and the other slices of its series that are outlined.
 
 highdicom's own raises on radiographs without orientation or spacing; here a descriptor is written when the header
 has it. Cases found are not listed: a viewer would try to load other patients' images.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from highdicom.sr.enum import RelationshipTypeValues
 from highdicom.sr.value_types import (
@@ -28,8 +30,13 @@ _CONTAINS = RelationshipTypeValues.CONTAINS
 _CONTEXT = RelationshipTypeValues.HAS_ACQ_CONTEXT
 
 
-def image_library(image: Dataset) -> ContainerContentItem:
+def image_library(images: Sequence[Dataset]) -> ContainerContentItem:
     """The library container, ready to stand between Procedure Reported and Imaging Measurements."""
+    group = _container(codes.IMAGE_LIBRARY_GROUP, [_entry(image) for image in images])
+    return _container(codes.IMAGE_LIBRARY, [group])
+
+
+def _entry(image: Dataset) -> ImageContentItem:
     entry = ImageContentItem(
         name=codes.concept(codes.SOURCE),
         referenced_sop_class_uid=str(image.SOPClassUID),
@@ -37,12 +44,12 @@ def image_library(image: Dataset) -> ContainerContentItem:
         relationship_type=_CONTAINS,
     )
     entry.ContentSequence = ContentSequence(_descriptors(image))
-    return _container(codes.IMAGE_LIBRARY, _container(codes.IMAGE_LIBRARY_GROUP, entry))
+    return entry
 
 
-def _container(name: Code, content: ContentItem) -> ContainerContentItem:
+def _container(name: Code, content: Sequence[ContentItem]) -> ContainerContentItem:
     container = ContainerContentItem(name=codes.concept(name), relationship_type=_CONTAINS)
-    container.ContentSequence = ContentSequence([content])
+    container.ContentSequence = ContentSequence(content)
     return container
 
 

@@ -10,6 +10,7 @@ from pydicom import config
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput
@@ -38,8 +39,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 def text(ds: Dataset, keyword: str) -> str:
-    """The attribute as one clean line of text, "" when it is absent."""
-    return _CONTROL.sub("", str(ds.get(keyword) or "")).strip()
+    """The attribute, of several values the first, as one clean line of text; "" when it is absent."""
+    found = ds.get(keyword)
+    if isinstance(found, (list, MultiValue)):
+        found = next((value for value in found if value), "")
+    return _CONTROL.sub("", str(found or "")).strip()
 
 
 def numbers(ds: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:

@@ -1,62 +1,89 @@
-"""Where a region lies on the query image, in that image's pixels."""
+"""Where a region lies on a picture, in fractions of the stored picture or in its pixels."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as DicomSequence
 
-from radir_pacs.anatomy import ROOT, Outline, outline
-from radir_pacs.delivery.query_header import numbers, text
+from radir_pacs import anatomy
+from radir_pacs.delivery.query_header import numbers
+from radir_pacs.dicom.json_model import Readable, text
+from radir_pacs.dicom.turns import turn_of_radiograph, turn_of_slice
+from radir_pacs.dicom.views import may_be_frontal
 from radir_pacs.errors import BadInput
-from radir_pacs.types import ImageKind, Region
+from radir_pacs.types import ImageKind, Region, kind_of_modality
 
-_ALONG_AXIS = 0.7  # a row or column this close to a patient axis counts as along it (45 degrees)
-_LATERAL_VIEWS = {"LL", "RL", "LATERAL", "LLO", "RLO", "LAO", "RAO", "LPO", "RPO"}
+Polyline = npt.NDArray[np.float32]
+
+# What tells how a picture is oriented.
+_ASKED = (
+    "Modality",
+    "ViewCodeSequence",
+    "ViewPosition",
+    "PatientOrientation",
+    "ImageOrientationPatient",
+    "SeriesDescription",
+    "StudyDescription",
+    "ProtocolName",
+)
 
 
-def closed_polyline(region: Region, image: Dataset) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    """The schematic outline of ``region`` as (column, row) pixel coordinates, first point repeated at the end.
+def outlines_on(region: str, attributes: Readable) -> tuple[anatomy.Outline, ...]:
+    """Schematic outlines of ``region`` as fractions (column, row) of the stored picture, one in all or one per side.
 
-    float32 [points, 2], origin at the top left corner of the top left pixel (PS3.3 C.18.6.1.1). The outline follows
-    an image that is stored mirrored; on a lateral view or another plane, where outlines do not hold, it is the chest's.
-    Raises BadInput without Rows and Columns.
+    They follow a picture that is stored mirrored, upside down or turned by 90 degrees. Empty on a lateral or oblique
+    view and on a plane that is not axial, for which there are no outlines.
     """
-    size = numbers(image, "Columns", 1), numbers(image, "Rows", 1)
-    if size[0] is None or size[1] is None or size[0][0] < 2 or size[1][0] < 2:
+    if text(attributes, "Modality") == "CT":
+        kind, turn = ImageKind.CT, turn_of_slice(attributes)
+    else:
+        kind, turn = ImageKind.CXR, turn_of_radiograph(attributes) if may_be_frontal(attributes) else None
+    if turn is None:
+        return ()
+    return tuple(tuple(turn.stored(x, y) for x, y in points) for points in anatomy.outlines(region, kind))
+
+
+def outlines_as_read(region: str, attributes: Readable) -> tuple[anatomy.Outline, ...]:
+    """As `outlines_on`, for the picture as it is shown: a radiograph in reading position, a slice as it is stored."""
+    if kind_of_modality(text(attributes, "Modality")) is not ImageKind.CXR:
+        return outlines_on(region, attributes)
+    return anatomy.outlines(region, ImageKind.CXR) if may_be_frontal(attributes) else ()
+
+
+def closed_polylines(region: Region, image: Dataset) -> list[Polyline]:
+    """The outlines of ``region`` as (column, row) pixel coordinates, each with its first point repeated at the end.
+
+    float32 [points, 2], origin at the top left corner of the top left pixel (PS3.3 C.18.6.1.1). Where there are no
+    outlines, the chest is outlined. Raises BadInput without Rows and Columns.
+    """
+    columns, rows = numbers(image, "Columns", 1), numbers(image, "Rows", 1)
+    if columns is None or rows is None or columns[0] < 2 or rows[0] < 2:
         raise BadInput("the header of the query image has no Rows and Columns")
-    kind = ImageKind.CT if text(image, "Modality") == "CT" else ImageKind.CXR
-    flips = _flips_ct(image) if kind is ImageKind.CT else _flips_radiograph(image)
-    points = np.array(_placed(region, kind, flips), dtype=np.float64)
-    points *= (size[0][0], size[1][0])
-    return np.vstack([points, points[:1]]).astype(np.float32)
+    attributes = _attributes(image, _ASKED)
+    kind = ImageKind.CT if text(attributes, "Modality") == "CT" else ImageKind.CXR
+    found = []
+    for outline in outlines_on(region.key, attributes) or (anatomy.outline(anatomy.ROOT, kind),):
+        points = np.array([*outline, outline[0]], dtype=np.float64) * (columns[0], rows[0])
+        found.append(points.astype(np.float32))
+    return found
 
 
-def _placed(region: Region, kind: ImageKind, flips: tuple[bool, bool] | None) -> Outline:
-    if flips is None:
-        return outline(ROOT, kind)
-    mirrored, upside_down = flips
-    return tuple((1 - x if mirrored else x, 1 - y if upside_down else y) for x, y in outline(region.key, kind))
-
-
-def _flips_ct(image: Dataset) -> tuple[bool, bool] | None:
-    """Mirrored and upside down against an axial slice seen from the feet; None when it is no axial slice."""
-    cosines = numbers(image, "ImageOrientationPatient", 6)
-    if cosines is None:
-        return (False, False)
-    row_x, column_y = cosines[0], cosines[4]
-    if abs(row_x) < _ALONG_AXIS or abs(column_y) < _ALONG_AXIS:
-        return None
-    return (row_x < 0, column_y < 0)
-
-
-def _flips_radiograph(image: Dataset) -> tuple[bool, bool] | None:
-    """Mirrored and upside down against a frontal view with the patient's right at the left; None for other views."""
-    if text(image, "ViewPosition").upper() in _LATERAL_VIEWS:
-        return None
-    orientation = image.get("PatientOrientation") or ()
-    if isinstance(orientation, str) or len(orientation) != 2:
-        return (False, False)
-    row, column = (str(part).upper()[:1] for part in orientation)
-    if row not in {"L", "R"} or column not in {"F", "H"}:
-        return None
-    return (row == "R", column == "H")
+def _attributes(ds: Dataset, keywords: tuple[str, ...]) -> dict[str, Any]:
+    """Some attributes of ``ds`` in the DICOM JSON model, whatever their values: nothing is checked."""
+    found = {}
+    for keyword in keywords:
+        tag = tag_for_keyword(keyword)
+        value = ds.get(keyword)
+        if tag is None or value is None:
+            continue
+        if isinstance(value, DicomSequence):
+            values: list[Any] = [_attributes(item, ("CodeValue",)) for item in value]
+        else:
+            values = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
+        found[f"{tag:08X}"] = {"vr": dictionary_VR(tag), "Value": values}
+    return found

@@ -1,8 +1,8 @@
-"""The structured report of a similar-case answer: PS3.16 TID 1500 with one TID 1410 group a case, by rank.
+"""The structured report of a similar-case answer: PS3.16 TID 1500 with one group per case, by rank: TID 1410 where
+one outline says where the question was asked, TID 1411 where it takes several (both lungs; several slices of a CT).
 
-It belongs to the query patient's study and says where the question was asked. Of the cases found it tells the
-findings that explain them, in the ontology's words, and names nothing but UIDs; not even those when
-``include_other_uids`` is off.
+It belongs to the query patient's study. Of the cases found it tells the findings that explain them, in the ontology's
+words, and names nothing but UIDs; not even those when ``include_other_uids`` is off.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pydicom
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
@@ -26,6 +27,7 @@ from highdicom.sr.templates import (
     ObserverContext,
     PlanarROIMeasurementsAndQualitativeEvaluations,
     TrackingIdentifier,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
 from highdicom.sr.value_types import ImageContentItem
 from pydicom.dataset import Dataset
@@ -38,16 +40,18 @@ from radir_pacs.delivery.explanation import Explanation, explanations
 from radir_pacs.delivery.finding_site import finding_sites
 from radir_pacs.delivery.image_library import image_library
 from radir_pacs.delivery.query_header import anonymous_evidence, fill_in_patient, numbers, text
-from radir_pacs.delivery.region_on_image import closed_polyline
+from radir_pacs.delivery.region_on_image import closed_polylines
+from radir_pacs.dicom.file_head import IMPLEMENTATION_CLASS_UID
 from radir_pacs.dicom.loop_guard import CODING_SCHEME_UID, MANUFACTURER, MODEL_NAME
 from radir_pacs.dicom.uids import derived_uid, is_valid_uid
 from radir_pacs.errors import BadInput, NotFound
-from radir_pacs.types import Code, Region, SimilarCase, SimilarCaseList
+from radir_pacs.types import Code, SimilarCase, SimilarCaseList
+
+MeasurementGroup = PlanarROIMeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
 
 ALGORITHM_NAME = "RadIR-PACS similar case search"
 SERIES_DESCRIPTION = "Similar cases"
 SERIES_NUMBER = 9901
-IMPLEMENTATION_CLASS_UID = "2.25.98730215539478123064051378402937561048"
 MAX_INSTANCE_NUMBER = 2**31 - 1  # IS (PS3.5 6.2)
 
 
@@ -58,13 +62,15 @@ def similar_cases_sr(
     *,
     now: datetime,
     device_uid: str,
+    more_images: Sequence[Dataset] = (),
     include_other_uids: bool = True,
     comprehensive_3d: bool = True,
     predecessor: Dataset | None = None,
 ) -> Dataset:
     """The report of ``answer`` as a complete DICOM object (explicit VR little endian, UTF-8), as if read from a file.
 
-    query_image: header of the query instance; the report inherits its patient and study, and outlines the region on it.
+    query_image: header of the query instance; the report inherits its patient and study, and outlines the region on it
+    and on ``more_images``, further slices of its series.
     hit_headers: SOP Instance UID of each case's representative instance to its header, of which only the SOP Class UID
     is used; not looked at when ``include_other_uids`` is off. predecessor: an earlier report that this one follows.
     A ``now`` with a time zone is written in the query image's own. All UIDs derive from the arguments, so the same
@@ -75,15 +81,17 @@ def similar_cases_sr(
         raise NotFound("there is no similar case to report")
     if not is_valid_uid(device_uid):
         raise BadInput("device_uid is not a valid UID")
-    evidence = [anonymous_evidence(query_image)]
+    images = [query_image, *more_images]
+    evidence = [anonymous_evidence(image) for image in images]
     cases = sorted(answer.cases, key=lambda case: case.rank)
     if include_other_uids:
         evidence += [_hit_evidence(case, hit_headers) for case in cases]
     sop_uid = derived_uid("similar cases", device_uid, query_image.SOPInstanceUID, now.isoformat(), repr(answer))
-    hits = evidence[1:] if include_other_uids else [None] * len(cases)
+    hits = evidence[len(images) :] if include_other_uids else [None] * len(cases)
+    outlined = [region for image in images for region in _outlined(answer, image)]
     groups = []
     for case, why, hit in zip(cases, explanations(cases), hits, strict=True):
-        groups.append(_group(answer, case, why, query_image, hit, derived_uid(sop_uid, str(case.rank))))
+        groups.append(_group(answer, case, why, outlined, hit, derived_uid(sop_uid, str(case.rank))))
     moment = _wall_clock(now, query_image)
     report = MeasurementReport(
         observation_context=_device_observer(device_uid),
@@ -92,7 +100,7 @@ def similar_cases_sr(
         title=codes.concept(codes.IMAGING_MEASUREMENT_REPORT),
     )
     content = report[0].ContentSequence
-    content.insert(len(content) - 1, image_library(query_image))
+    content.insert(len(content) - 1, image_library(images))
     document = (Comprehensive3DSR if comprehensive_3d else ComprehensiveSR)(
         evidence=evidence,
         content=report[0],
@@ -150,22 +158,26 @@ def _group(
     answer: SimilarCaseList,
     case: SimilarCase,
     why: Explanation,
-    query_image: Dataset,
+    outlined: Sequence[ImageRegion],
     hit: Dataset | None,
     tracking_uid: str,
-) -> PlanarROIMeasurementsAndQualitativeEvaluations:
-    """One case: TID 1410 on the query image, why it is similar, and a reference to its image if ``hit`` is given."""
-    group = PlanarROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(uid=tracking_uid, identifier=f"Similar case {case.rank}"),
-        referenced_region=_outlined(answer.region_answered, query_image),
-        finding_type=codes.concept(codes.SIMILAR_CASE),
-        finding_sites=finding_sites(answer.region_answered),
-        algorithm_id=AlgorithmIdentification(
+) -> MeasurementGroup:
+    """One case: where the question was asked, why the case is similar, and its image if ``hit`` is given."""
+    content: dict[str, Any] = {
+        "tracking_identifier": TrackingIdentifier(uid=tracking_uid, identifier=f"Similar case {case.rank}"),
+        "finding_type": codes.concept(codes.SIMILAR_CASE),
+        "finding_sites": finding_sites(answer.region_answered),
+        "algorithm_id": AlgorithmIdentification(
             name=ALGORITHM_NAME, version=answer.model_id, parameters=_parameters(answer, why)
         ),
-        measurements=[_number(codes.SIMILARITY_SCORE, round(case.score, 6)), _number(codes.RANK, case.rank)],
-        qualitative_evaluations=why.evaluations,
-    )
+        "measurements": [_number(codes.SIMILARITY_SCORE, round(case.score, 6)), _number(codes.RANK, case.rank)],
+        "qualitative_evaluations": why.evaluations,
+    }
+    group: MeasurementGroup
+    if len(outlined) == 1:
+        group = PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=outlined[0], **content)
+    else:
+        group = VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_regions=outlined, **content)
     if hit is not None:
         group[0].ContentSequence.append(
             ImageContentItem(
@@ -178,18 +190,24 @@ def _group(
     return group
 
 
-def _outlined(region: Region, query_image: Dataset) -> ImageRegion:
-    frames = numbers(query_image, "NumberOfFrames", 1)
+def _outlined(answer: SimilarCaseList, image: Dataset) -> list[ImageRegion]:
+    """The region that answered, on one image: an outline, or one per side."""
+    frames = numbers(image, "NumberOfFrames", 1)
     source = SourceImageForRegion(
-        referenced_sop_class_uid=str(query_image.SOPClassUID),
-        referenced_sop_instance_uid=str(query_image.SOPInstanceUID),
-        referenced_frame_numbers=[int(frames[0]) // 2 + 1] if frames is not None and frames[0] > 1 else None,
+        referenced_sop_class_uid=str(image.SOPClassUID),
+        referenced_sop_instance_uid=str(image.SOPInstanceUID),
+        referenced_frame_numbers=_frames(answer, image, int(frames[0])) if frames and frames[0] > 1 else None,
     )
-    return ImageRegion(
-        graphic_type=GraphicTypeValues.POLYLINE,
-        graphic_data=closed_polyline(region, query_image),
-        source_image=source,
-    )
+    return [
+        ImageRegion(graphic_type=GraphicTypeValues.POLYLINE, graphic_data=polyline, source_image=source)
+        for polyline in closed_polylines(answer.region_answered, image)
+    ]
+
+
+def _frames(answer: SimilarCaseList, image: Dataset, count: int) -> list[int]:
+    """The frames of a multi-frame image that show the region, the middle one where that is not known."""
+    shown = [ref.frame for ref in answer.query_images if ref.sop_uid == image.SOPInstanceUID and ref.frame <= count]
+    return sorted(shown) or [count // 2 + 1]
 
 
 def _parameters(answer: SimilarCaseList, why: Explanation) -> Sequence[str]:

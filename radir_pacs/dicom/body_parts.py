@@ -1,4 +1,4 @@
-"""Whether a header speaks of the chest, in the words technicians use."""
+"""Whether a header describes the chest, in the words that technicians use."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _OTHER = re.compile(
 
 
 def body_part_of(header: InstanceHeader) -> BodyPart:
-    """Chest, other, or unknown, asked of the series first and then of the study.
+    """Chest, other or unknown: decided by the series first, then by the study.
 
     A series that names another part within a study that names the chest is unknown: scanners are often left on the
     last patient's body part.

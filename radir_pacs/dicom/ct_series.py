@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from radir_pacs.dicom.ct_notes import CtNote, CtNoteCode, ct_note
 from radir_pacs.dicom.pixels import DecodedFrames, PixelDecoder
-from radir_pacs.dicom.slices import F64, Plane, hounsfield, planes_of
+from radir_pacs.dicom.slices import F64, Flaw, Plane, hounsfield, planes_of
 from radir_pacs.errors import Quarantined, Skipped
-from radir_pacs.types import F32, ImageKind, InstanceHeader, Volume
+from radir_pacs.reasons import ReasonCode
+from radir_pacs.types import F32, ImageKind, ImageRef, InstanceHeader, Volume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,27 +49,43 @@ def read_ct_series(
     few slices, scouts, oblique, no Hounsfield units), Quarantined for a volume that is incomplete, DicomRefused when
     pixels cannot be decoded.
     """
-    warnings: list[str] = []
-    planes = [plane for header in headers for plane in planes_of(header, paths[header.sop_uid])]
+    notes: list[CtNote] = []
+    found = [plane for header in headers for plane in planes_of(header, paths[header.sop_uid])]
+    planes = [plane for plane in found if isinstance(plane, Plane)]
+    flaws = [flaw for flaw in found if isinstance(flaw, Flaw)]
     if len(planes) < rules.fewest_slices:
-        raise Skipped(f"CT series of {len(planes)} usable slices, fewer than {rules.fewest_slices}")
-    planes = _uniform(planes, rules, warnings)
-    planes = _ordered(planes, rules, warnings)
+        raise Skipped(
+            f"CT series of {len(planes)} usable slices, fewer than {rules.fewest_slices}{_counted(flaws)}",
+            reason_code=ReasonCode.TOO_FEW_SLICES,
+        )
+    planes = _uniform(planes, rules, notes)
+    planes = _ordered(planes, rules, notes)
     if len(planes) < rules.fewest_slices:
-        raise Skipped(f"CT series of {len(planes)} slice positions, fewer than {rules.fewest_slices}")
-    if any(plane.slope is None or plane.rescale_type not in ("", "HU") for plane in planes):
-        raise Skipped("CT series without Hounsfield units")
+        raise Skipped(
+            f"CT series of {len(planes)} slice positions, fewer than {rules.fewest_slices}",
+            reason_code=ReasonCode.TOO_FEW_SLICES,
+        )
+    if not_hounsfield := [plane.not_hounsfield for plane in planes if plane.not_hounsfield is not None]:
+        raise Skipped(
+            f"CT series without Hounsfield units{_counted(not_hounsfield)}", reason_code=ReasonCode.NO_HOUNSFIELD
+        )
     at_mm = _positions_mm(planes)
-    step_mm = _step_mm(at_mm, rules, warnings)
-    grid_mm = _grid_mm(at_mm, step_mm, rules, warnings, planes[0])
+    step_mm = _step_mm(at_mm, rules, notes)
+    grid_mm = _grid_mm(at_mm, step_mm, rules, notes, planes[0])
     _permutation(planes[0], rules)  # before decoding: an oblique series is refused cheaply
     voxels, nearest = _stack(planes, at_mm, grid_mm, decoder)
-    _note_tilt(planes, rules, warnings)
-    return _on_lps_axes(planes, voxels, nearest, grid_mm, at_mm, rules, warnings)
+    _note_tilt(planes, rules, notes)
+    return _on_lps_axes(planes, voxels, nearest, grid_mm, at_mm, rules, notes)
 
 
-def _uniform(planes: list[Plane], rules: CtRules, warnings: list[str]) -> list[Plane]:
-    """The planes of the commonest size, spacing and orientation."""
+def _counted(flaws: Sequence[Flaw]) -> str:
+    """The causes with how many slices have each, the most common first."""
+    counted = Counter(flaws).most_common()
+    return ": " + ", ".join(f"{flaw.words()} ({count})" for flaw, count in counted) if counted else ""
+
+
+def _uniform(planes: list[Plane], rules: CtRules, notes: list[CtNote]) -> list[Plane]:
+    """The planes of the most common size, spacing and orientation."""
     groups: list[list[Plane]] = []
     for plane in planes:
         group = next((group for group in groups if _alike(group[0], plane)), None)
@@ -77,11 +96,15 @@ def _uniform(planes: list[Plane], rules: CtRules, warnings: list[str]) -> list[P
     common = max(groups, key=len)
     strays = len(planes) - len(common)
     if strays > rules.stray_share * len(planes):
-        raise Quarantined("the slices of the CT series differ in size, spacing or orientation")
+        raise Quarantined(
+            "the slices of the CT series differ in size, spacing or orientation", reason_code=ReasonCode.MIXED_SLICES
+        )
     if strays:
-        warnings.append(f"{strays} slices of another size, spacing or orientation were left out")
+        notes.append(ct_note(CtNoteCode.STRAY_SLICES, count=strays))
     if rules.fewest_slices * common[0].size_px[0] * common[0].size_px[1] > rules.most_voxels:
-        raise Quarantined("the slices of the CT series are larger than the limit allows")
+        raise Quarantined(
+            "the slices of the CT series are larger than the limit allows", reason_code=ReasonCode.TOO_LARGE
+        )
     return common
 
 
@@ -94,8 +117,8 @@ def _alike(a: Plane, b: Plane) -> bool:
     )
 
 
-def _ordered(planes: list[Plane], rules: CtRules, warnings: list[str]) -> list[Plane]:
-    """One plane a position, ascending along the normal. Of several phases, the first that covers most positions."""
+def _ordered(planes: list[Plane], rules: CtRules, notes: list[CtNote]) -> list[Plane]:
+    """One plane per position, ascending along the normal. Of several phases, the first that covers most positions."""
     normal = planes[0].normal
 
     def at(plane: Plane) -> float:
@@ -110,14 +133,14 @@ def _ordered(planes: list[Plane], rules: CtRules, warnings: list[str]) -> list[P
         phases.setdefault(plane.phase, []).append(plane)
     whole = [phase for phase in phases.values() if len(phase) >= 0.9 * positions]
     if len(whole) > 1:
-        warnings.append(f"the series holds {len(whole)} phases; the first was used")
+        notes.append(ct_note(CtNoteCode.SEVERAL_PHASES, count=len(whole)))
         planes = whole[0]
     kept = [planes[0]]
     for plane in planes[1:]:
         if at(plane) - at(kept[-1]) > rules.same_position_mm:
             kept.append(plane)
     if len(kept) < len(planes):
-        warnings.append(f"{len(planes) - len(kept)} slices at a position already taken were left out")
+        notes.append(ct_note(CtNoteCode.SAME_POSITION, count=len(planes) - len(kept)))
     return kept
 
 
@@ -126,8 +149,8 @@ def _positions_mm(planes: Sequence[Plane]) -> F64:
     return np.asarray([plane.origin @ normal for plane in planes])
 
 
-def _step_mm(at_mm: F64, rules: CtRules, warnings: list[str]) -> float:
-    """The median distance of slices, after looking for gaps."""
+def _step_mm(at_mm: F64, rules: CtRules, notes: list[CtNote]) -> float:
+    """The median distance between slices; gaps are looked for first."""
     steps = np.diff(at_mm)
     step_mm = float(np.median(steps))
     gaps = steps[steps > rules.gap_factor * step_mm]
@@ -135,23 +158,26 @@ def _step_mm(at_mm: F64, rules: CtRules, warnings: list[str]) -> float:
         missing = int(np.round(gaps / step_mm - 1).sum())
         widest = float(gaps.max())
         if widest > rules.largest_gap_mm or missing > rules.most_missing * (len(at_mm) + missing):
-            raise Quarantined(f"the CT series has gaps: about {missing} slices missing, the widest gap {widest:.1f} mm")
-        warnings.append(f"about {missing} slices are missing, the widest gap is {widest:.1f} mm; filled in between")
+            raise Quarantined(
+                f"the CT series has gaps: about {missing} slices missing, the widest gap {widest:.1f} mm",
+                reason_code=ReasonCode.MISSING_SLICES,
+            )
+        notes.append(ct_note(CtNoteCode.GAPS_FILLED, count=missing, widest_mm=widest))
     return step_mm
 
 
-def _grid_mm(at_mm: F64, step_mm: float, rules: CtRules, warnings: list[str], plane: Plane) -> F64:
+def _grid_mm(at_mm: F64, step_mm: float, rules: CtRules, notes: list[CtNote], plane: Plane) -> F64:
     """Where the slices of the volume lie: as acquired when even, else on an even grid; thinned out when too many."""
     if np.abs(np.diff(at_mm) - step_mm).max() <= rules.uneven * step_mm:
         grid = at_mm
     else:
         count = round(float(at_mm[-1] - at_mm[0]) / step_mm) + 1
         grid = np.linspace(at_mm[0], at_mm[-1], count)
-        if not warnings or "missing" not in warnings[-1]:
-            warnings.append("the slices are unevenly spaced; they were resampled")
+        if all(note.code is not CtNoteCode.GAPS_FILLED for note in notes):  # which says as much
+            notes.append(ct_note(CtNoteCode.UNEVEN_SPACING))
     every = math.ceil(len(grid) * plane.size_px[0] * plane.size_px[1] / rules.most_voxels)
     if every > 1:
-        warnings.append(f"every {every}th slice was used")
+        notes.append(ct_note(CtNoteCode.THINNED, every=every))
         grid = grid[::every]
     return grid
 
@@ -196,18 +222,20 @@ class _PlaneReader:
         if self.frames is None or self.frames[0] != plane.header.sop_uid:
             frames = self.decoder.decode(plane.path)
             if frames.pixels.ndim != 3 or frames.pixels.shape[1:] != plane.size_px:
-                raise Quarantined("a CT slice decodes to another size than its header says")
+                raise Quarantined(
+                    "a CT slice decodes to another size than its header says", reason_code=ReasonCode.DECODE_FAILED
+                )
             self.frames = (plane.header.sop_uid, frames)
         return self.frames[1]
 
 
-def _note_tilt(planes: Sequence[Plane], rules: CtRules, warnings: list[str]) -> None:
+def _note_tilt(planes: Sequence[Plane], rules: CtRules, notes: list[CtNote]) -> None:
     """A gantry tilt shows as slices that shift sideways along their stack."""
     along = planes[-1].origin - planes[0].origin
     cosine = abs(float(along @ planes[0].normal)) / max(float(np.linalg.norm(along)), 1e-9)
     tilt_deg = math.degrees(math.acos(min(cosine, 1.0)))
     if tilt_deg > rules.tilt_deg:
-        warnings.append(f"the gantry was tilted by {tilt_deg:.0f} degrees")
+        notes.append(ct_note(CtNoteCode.TILTED, degrees=tilt_deg))
 
 
 def _permutation(plane: Plane, rules: CtRules) -> list[int]:
@@ -215,7 +243,7 @@ def _permutation(plane: Plane, rules: CtRules) -> list[int]:
     directions = np.stack((plane.normal, plane.column, plane.row))
     axes = [int(axis) for axis in np.abs(directions).argmax(axis=1)]
     if len(set(axes)) < 3 or np.abs(directions).max(axis=1).min() < math.cos(math.radians(rules.oblique_deg)):
-        raise Skipped("the CT series is oblique")
+        raise Skipped("the CT series is oblique", reason_code=ReasonCode.OBLIQUE)
     return axes
 
 
@@ -226,9 +254,9 @@ def _on_lps_axes(
     grid_mm: F64,
     at_mm: F64,
     rules: CtRules,
-    warnings: list[str],
+    notes: list[CtNote],
 ) -> Volume:
-    """Permute and flip array axes so that [z, y, x] run to head, back and left; the affine follows every step."""
+    """Permute and flip array axes so that [z, y, x] point to head, back and left; the affine follows every step."""
     first, last = planes[0], planes[-1]
     slice_mm = float(grid_mm[-1] - grid_mm[0]) / (len(grid_mm) - 1)
     stack = (last.origin - first.origin) / float(at_mm[-1] - at_mm[0])  # mm moved per mm along the normal
@@ -236,18 +264,18 @@ def _on_lps_axes(
     steps = np.stack((stack * slice_mm, first.column * first.spacing_mm[0], first.row * first.spacing_mm[1]), axis=1)
     origin = first.origin.copy()
     axes = _permutation(first, rules)
-    uids = [planes[index].header.sop_uid for index in nearest]
+    images = [ImageRef(sop_uid=planes[index].header.sop_uid, frame=planes[index].frame + 1) for index in nearest]
     for array_axis, patient_axis in enumerate(axes):
         if steps[patient_axis, array_axis] < 0:
             origin = origin + steps[:, array_axis] * (voxels.shape[array_axis] - 1)
             steps[:, array_axis] *= -1
             voxels = np.flip(voxels, array_axis)
             if array_axis == 0:
-                uids.reverse()
+                images.reverse()
     order = [axes.index(patient_axis) for patient_axis in (2, 1, 0)]
     voxels, steps = voxels.transpose(order), steps[:, order]
     if order[0] != 0:
-        warnings.append("the series was not acquired axially")
+        notes.append(ct_note(CtNoteCode.NOT_AXIAL))
     affine = np.eye(4)
     affine[:3, :3] = steps[:, ::-1]
     affine[:3, 3] = origin
@@ -259,6 +287,7 @@ def _on_lps_axes(
         affine=affine,
         study_uid=first.header.study_uid,
         series_uid=first.header.series_uid,
-        sop_instance_uids=tuple(uids),
-        warnings=tuple(warnings),
+        sop_instance_uids=tuple(image.sop_uid for image in images),
+        slice_images=tuple(map(str, images)) if order[0] == 0 else (),
+        warnings=tuple(note.words() for note in notes),
     )

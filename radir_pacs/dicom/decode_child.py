@@ -1,9 +1,10 @@
 """The child process that touches untrusted pixels: one request in, one answer out, for as long as it lives.
 
 Started by ``pixels.PixelDecoder`` as ``python -m radir_pacs.dicom.decode_child REQUESTS ANSWERS MEMORY CPU PIXELS``:
-two file descriptors and three limits. A request is a line: a JSON string, the path. An answer is a JSON line,
-``{"error": reason}`` or ``{"shape": […], "dtype": "<u2", "photometric": …}`` followed by the raw pixel bytes. Nothing
-is pickled, so a child taken over by a hostile file can answer nonsense pixels and no more.
+two file descriptors and three limits. A request is a JSON line, ``{"path": …, "coloured": false}``. An answer is a JSON
+line, ``{"error": reason}`` (with a ``code`` if memory ran out) or ``{"shape": […], "dtype": "<u2", "photometric": …}``
+followed by the raw pixel bytes. Nothing is pickled, so a child taken over by a hostile file can answer nonsense pixels
+and no more.
 """
 
 from __future__ import annotations
@@ -18,15 +19,20 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from radir_pacs.dicom.codestream import read_codestream
+from radir_pacs.dicom.palette import through_palette
+from radir_pacs.dicom.stored_bits import stored_values
+from radir_pacs.dicom.transfer_syntaxes import DECODABLE, DEFLATED_FRAMES, JPEG_EXTENDED, NATIVE, RLE
+from radir_pacs.reasons import ReasonCode
+
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"  # Deflated Image Frame Compression, unknown to pydicom 3.0
-JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
+Pixels = np.ndarray[Any, np.dtype[Any]]
 
 
-class NoPixels(Exception):
-    """The object has no pixel data."""
+class Refused(Exception):
+    """Why the pixels are not decoded, in words that may leave the process."""
 
 
 def main(arguments: list[str]) -> None:
@@ -41,7 +47,8 @@ def main(arguments: list[str]) -> None:
     with os.fdopen(requests_fd, "rb") as requests, os.fdopen(answers_fd, "wb") as answers:
         for line in requests:
             _limit_cpu(cpu_s)
-            _answer(answers, str(json.loads(line)), pixel_bytes)
+            request = json.loads(line)
+            _answer(answers, str(request["path"]), pixel_bytes, coloured=bool(request["coloured"]))
 
 
 def _limit(which: int, value: int) -> None:
@@ -60,13 +67,13 @@ def _limit_cpu(cpu_s: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (allowed, hard))
 
 
-def _answer(answers: IO[bytes], path: str, pixel_bytes: int) -> None:
+def _answer(answers: IO[bytes], path: str, pixel_bytes: int, *, coloured: bool) -> None:
     try:
-        pixels, photometric = _decode(path, pixel_bytes)
-    except NoPixels:
-        answers.write(_line({"error": "the object has no pixel data"}))
+        pixels, photometric = _decode(path, pixel_bytes, coloured=coloured)
+    except Refused as reason:
+        answers.write(_line({"error": str(reason)}))
     except MemoryError:
-        answers.write(_line({"error": "decoding needs more memory than allowed"}))
+        answers.write(_line({"error": "decoding needs more memory than allowed", "code": ReasonCode.DECODE_MEMORY}))
     except RecursionError:
         answers.write(_line({"error": "sequences are nested too deeply"}))
     except Exception as error:  # the edge of the process: the reason goes to the parent, its text may quote the header
@@ -81,33 +88,76 @@ def _line(answer: dict[str, Any]) -> bytes:
     return json.dumps(answer).encode() + b"\n"
 
 
-def _decode(path: str, pixel_bytes: int) -> tuple[np.ndarray[Any, np.dtype[Any]], str]:
-    """Pixels as [frames, rows, columns] or [frames, rows, columns, 3], and their photometric interpretation."""
+def _decode(path: str, pixel_bytes: int, *, coloured: bool) -> tuple[Pixels, str]:
+    """Pixels as [frames, rows, columns] or [frames, rows, columns, 3], and their photometric interpretation.
+
+    coloured: PALETTE COLOR comes as RGB, through its tables.
+    """
     from pydicom import dcmread
-    from pydicom.pixels.utils import pixel_array
 
     ds = dcmread(path)
     if not any(keyword in ds for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-        raise NoPixels
+        raise Refused("the object has no pixel data")
     frames = max(int(ds.get("NumberOfFrames") or 1), 1)
     samples, bits = int(ds.get("SamplesPerPixel", 1)), int(ds.get("BitsAllocated", 8))
     if frames * int(ds.Rows) * int(ds.Columns) * samples * max(bits, 8) // 8 > pixel_bytes:
         raise MemoryError
     syntax = str(ds.file_meta.TransferSyntaxUID)
-    if syntax == DEFLATED_FRAMES:
-        pixels = _deflated_frames(ds, frames)
-    else:
-        if syntax == JPEG_EXTENDED:
-            _mend_spectral_selection(ds, frames)
-        pixels = pixel_array(ds)
+    if syntax not in DECODABLE:
+        raise Refused(f"no codec here reads the transfer syntax {syntax}"[:120])
+    coded_bits = bits if syntax in NATIVE | {RLE, DEFLATED_FRAMES} else _check_codestreams(ds, frames, samples)
+    pixels = _stored(ds, syntax, frames, coded_bits)
     photometric = str(ds.PhotometricInterpretation)
     if samples == 3:
         photometric = "RGB"  # pydicom converts YBR; palettes have one sample
     shape = (frames, int(ds.Rows), int(ds.Columns)) + ((samples,) if samples > 1 else ())
-    pixels = np.ascontiguousarray(pixels.reshape(shape))
+    pixels = pixels.reshape(shape)
+    if coloured and photometric == "PALETTE COLOR":
+        if pixels.size * len("RGB") > pixel_bytes:
+            raise MemoryError
+        pixels, photometric = through_palette(pixels, ds), "RGB"
+    pixels = np.ascontiguousarray(pixels)
     if pixels.nbytes > pixel_bytes:
         raise MemoryError
     return pixels, photometric
+
+
+def _check_codestreams(ds: Dataset, frames: int, samples: int) -> int:
+    """The bits of a sample as the frames' own headers say. Raises Refused where they are larger than the data set says.
+
+    A decoder allocates by the frame's header: 2 KB can ask for 65,500 x 65,500.
+    """
+    from pydicom.encaps import generate_frames
+
+    bits = 0
+    for frame in generate_frames(ds.PixelData, number_of_frames=frames):
+        coded = read_codestream(frame)
+        if coded is None:
+            continue  # what is no picture fails to decode
+        if (coded.rows, coded.columns) != (int(ds.Rows), int(ds.Columns)) or coded.samples > samples:
+            raise Refused(
+                f"a compressed frame is {coded.columns} x {coded.rows} of {coded.samples} samples,"
+                f" the header says {int(ds.Columns)} x {int(ds.Rows)} of {samples}"
+            )
+        bits = max(bits, coded.bits)
+    return bits
+
+
+def _stored(ds: Dataset, syntax: str, frames: int, coded_bits: int) -> Pixels:
+    """Stored values. Where High Bit does not follow Bits Stored, whole cells are decoded and the values taken out."""
+    from pydicom.pixels.utils import pixel_array
+
+    if syntax == DEFLATED_FRAMES:
+        return _deflated_frames(ds, frames)
+    if syntax == JPEG_EXTENDED:
+        _mend_spectral_selection(ds, frames)
+    allocated, stored = int(ds.get("BitsAllocated", 8)), int(ds.get("BitsStored", 0) or 0)
+    high = int(ds.get("HighBit", stored - 1) or 0)
+    usual = high == stored - 1 or not 0 < stored < min(coded_bits, allocated) or allocated not in (8, 16, 32)
+    if usual or "PixelData" not in ds:
+        return pixel_array(ds)
+    ds.BitsStored, ds.HighBit = allocated, allocated - 1
+    return stored_values(pixel_array(ds), bits_stored=stored, high_bit=high)
 
 
 def _mend_spectral_selection(ds: Dataset, frames: int) -> None:
@@ -129,7 +179,7 @@ def _mend_spectral_selection(ds: Dataset, frames: int) -> None:
     ds.PixelData = encapsulate(mended)
 
 
-def _deflated_frames(ds: Dataset, frames: int) -> np.ndarray[Any, np.dtype[Any]]:
+def _deflated_frames(ds: Dataset, frames: int) -> Pixels:
     from pydicom.encaps import generate_frames
 
     bits = int(ds.BitsAllocated)

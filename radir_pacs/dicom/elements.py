@@ -1,4 +1,4 @@
-"""A bounded reader of data elements (PS3.5 chapter 7): the structure of an object, without its bulk.
+"""A bounded reader of data elements (PS3.5 chapter 7): the structure of an object without its bulk data.
 
 Written here rather than left to pydicom because pydicom 3.0 inflates and recurses without bound: 292 KB became 300 MB,
 and 3,000 nested sequences a RecursionError. This reader counts what it does and never copies pixel data.
@@ -18,22 +18,27 @@ from pydicom.datadict import dictionary_VR
 
 from radir_pacs.dicom.limits import ReadLimits
 from radir_pacs.errors import DicomRefused
+from radir_pacs.types import HeaderNote
 
 Buffer = bytes | mmap.mmap
 
+EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 _IMPLICIT = {IMPLICIT_LITTLE, "1.2.840.113619.5.2"}  # the second: GE private, implicit with big endian pixels
 
 _UNDEFINED = 0xFFFFFFFF
+_PREFIX = b"DICM"
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_PIXEL_DATA = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+PIXEL_DATA = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _FUNCTIONAL_GROUPS = 0x52009229  # from here on an object of many frames may be cut off rather than refused
 _LONG_FORM = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
-_TEXT = frozenset(
+TEXT_VRS = frozenset(
     {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"}
 )
+NUMBER_VRS = frozenset({"FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"})
+_VRS = frozenset(vr.encode() for vr in _LONG_FORM | TEXT_VRS | NUMBER_VRS | {"AT"})
 
 
 class Bulk(NamedTuple):
@@ -56,13 +61,19 @@ Elements = Mapping[int, Element]
 
 @dataclass(frozen=True, kw_only=True)
 class Part10:
-    """A parsed file: meta group and data set by tag; ``cut`` says that functional groups did not fit the limits."""
+    """A parsed file: meta group and data set by tag.
+
+    cut: functional groups did not fit the limits. data_set_at: offset of the data set in the file. notes: how the file
+    departs from PS3.10.
+    """
 
     meta: Elements
     elements: Elements
     transfer_syntax_uid: str
     big_endian: bool
     cut: bool
+    data_set_at: int
+    notes: tuple[HeaderNote, ...] = ()
 
 
 class _LimitReached(DicomRefused):
@@ -70,22 +81,64 @@ class _LimitReached(DicomRefused):
 
 
 def parse_part10(buffer: Buffer, limits: ReadLimits) -> Part10:
-    """Parse a Part-10 file (PS3.10 7.1) from ``buffer``. Raises DicomRefused (0xC000)."""
-    if len(buffer) < 132 or buffer[128:132] != b"DICM":
-        raise DicomRefused("not a DICOM Part 10 file")
-    meta_reader = _Reader(buffer, limits)
-    meta, start = meta_reader.meta(132)
+    """Parse a Part-10 file (PS3.10 7.1) from ``buffer``. Raises DicomRefused (0xC000).
+
+    Preamble and file meta information may be missing, as in files of old systems, where the data set tells its own
+    encoding; uncompressed only, since nothing else names a compression.
+    """
+    meta_at, notes = _meta_at(buffer)
+    meta, start = ({}, 0) if meta_at is None else _Reader(buffer, limits).meta(meta_at)
     syntax = meta.get(0x00020010)
-    if syntax is None or not isinstance(syntax.value, bytes):
-        raise DicomRefused("the file meta information names no transfer syntax")
-    uid = syntax.value.rstrip(b"\0 ").decode("ascii", "replace")
+    if syntax is not None and isinstance(syntax.value, bytes):
+        uid = syntax.value.rstrip(b"\0 ").decode("ascii", "replace")
+    else:
+        uid = _guessed_syntax(buffer, start)
+        notes += (HeaderNote.NO_TRANSFER_SYNTAX,)
+    whole, data_set_at = buffer, start
     if uid == DEFLATED:
-        buffer, start = _inflate(buffer[start:], limits.inflated_bytes), 0
+        buffer, start = _inflate(whole[start:], limits.inflated_bytes), 0
     reader = _Reader(buffer, limits, implicit=uid in _IMPLICIT, big_endian=uid == EXPLICIT_BIG)
     if start == len(buffer):
         raise DicomRefused("the file has no data set")
     elements = reader.top(start)
-    return Part10(meta=meta, elements=elements, transfer_syntax_uid=uid, big_endian=uid == EXPLICIT_BIG, cut=reader.cut)
+    if HeaderNote.NO_TRANSFER_SYNTAX in notes and _compressed(elements):
+        raise DicomRefused("compressed pixels, and no transfer syntax is named")
+    return Part10(
+        meta=meta,
+        elements=elements,
+        transfer_syntax_uid=uid,
+        big_endian=uid == EXPLICIT_BIG,
+        cut=reader.cut,
+        data_set_at=data_set_at,
+        notes=notes,
+    )
+
+
+def _meta_at(buffer: Buffer) -> tuple[int | None, tuple[HeaderNote, ...]]:
+    """Where the file meta information starts, None when there is none, and what is missing before it."""
+    if buffer[128:132] == _PREFIX:
+        return 132, ()
+    if buffer[:4] == _PREFIX:
+        return 4, (HeaderNote.NO_PREAMBLE,)
+    if buffer[:2] == b"\x02\0":
+        return 0, (HeaderNote.NO_PREAMBLE,)
+    return None, (HeaderNote.NO_PREAMBLE,)
+
+
+def _guessed_syntax(buffer: Buffer, start: int) -> str:
+    """The encoding of a data set that nobody names, from its first element, which is of group 0008."""
+    if start and start == len(buffer):
+        raise DicomRefused("the file meta information names no transfer syntax")
+    group, vr = buffer[start : start + 2], buffer[start + 4 : start + 6]
+    if group == b"\x08\0":
+        return EXPLICIT_LITTLE if vr in _VRS else IMPLICIT_LITTLE
+    if group == b"\0\x08" and vr in _VRS:
+        return EXPLICIT_BIG
+    raise DicomRefused("not a DICOM file")
+
+
+def _compressed(elements: Elements) -> bool:
+    return any(isinstance(e.value, Bulk) and e.value.encapsulated for tag, e in elements.items() if tag in PIXEL_DATA)
 
 
 def _inflate(data: bytes, limit: int) -> bytes:
@@ -103,8 +156,8 @@ def _inflate(data: bytes, limit: int) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _dictionary_vr(tag: int) -> str:
-    """VR of ``tag`` for implicit encodings; ambiguous ones as the most general, unknown ones UN."""
+def dictionary_vr(tag: int) -> str:
+    """VR of ``tag`` by the data dictionary (PS3.6); an ambiguous one as the most general, UN when it is not known."""
     if tag & 0x1_0000:
         return "LO" if 0x10 <= tag & 0xFFFF <= 0xFF else "UN"  # private creators are LO (PS3.5 7.8.1)
     if tag & 0xFFFF == 0:
@@ -125,13 +178,14 @@ class _Reader:
         self.tag_at = struct.Struct(order + "HH").unpack_from
         self.long_at = struct.Struct(order + "L").unpack_from
         self.short_at = struct.Struct(order + "H").unpack_from
+        self.big_endian = big_endian
         self.elements_left, self.bytes_left = limits.elements, limits.kept_bytes
         self.cut = False
 
     def count(self) -> None:
         self.elements_left -= 1
         if self.elements_left < 0:
-            raise _LimitReached("the header has more data elements than the limit allows", dimse_status=0xA700)
+            raise _LimitReached("more data elements than the limit allows", dimse_status=0xA700)
 
     def meta(self, pos: int) -> tuple[Elements, int]:
         """The group 0002 elements from ``pos`` on, and where the data set starts."""
@@ -146,7 +200,7 @@ class _Reader:
         end = len(self.buffer)
         while pos < end:
             if self.buffer[pos : pos + 8].strip(b"\0") == b"":
-                break  # zeros behind the data set: padding of some writers
+                break  # zeros after the data set: some writers pad with them
             try:
                 tag, element, pos = self.element(pos, end, 0, self.implicit)
             except _LimitReached:
@@ -159,16 +213,17 @@ class _Reader:
         return found
 
     def element(self, pos: int, end: int, depth: int, implicit: bool) -> tuple[int, Element, int]:
-        """The element at ``pos``, and the position behind it."""
+        """The element at ``pos``, and the position after it."""
         if pos + 8 > end:
             raise DicomRefused("truncated: the file ends inside a data element")
         self.count()
         group, number = self.tag_at(self.buffer, pos)
         tag = group << 16 | number
         vr_bytes = self.buffer[pos + 4 : pos + 6]
+        unknown = vr_bytes == b"UN" and not implicit
         if implicit or not (vr_bytes.isalpha() and vr_bytes.isupper()):
-            # An element without a VR in an explicit data set is read as an implicit one, as writers in the wild need.
-            vr, length, pos = _dictionary_vr(tag), self.long_at(self.buffer, pos + 4)[0], pos + 8
+            # An element without a VR in an explicit data set is read as an implicit one, as some writers require.
+            vr, length, pos = dictionary_vr(tag), self.long_at(self.buffer, pos + 4)[0], pos + 8
         else:
             vr = vr_bytes.decode("ascii")
             if vr in _LONG_FORM:
@@ -177,25 +232,51 @@ class _Reader:
                 length, pos = self.long_at(self.buffer, pos + 8)[0], pos + 12
             else:
                 length, pos = self.short_at(self.buffer, pos + 6)[0], pos + 8
+            vr = self.known_vr(tag, vr)
         if length == _UNDEFINED:
-            if tag in _PIXEL_DATA or (vr in {"OB", "OW"}):
+            if tag in PIXEL_DATA or (vr in {"OB", "OW"}):
                 behind = self.skip_fragments(pos, end)
                 return tag, Element(vr, Bulk(pos, behind - pos, True)), behind
-            # UN of undefined length holds an implicit little endian sequence (PS3.5 6.2.2, note 7).
-            items, pos = self.items(pos, end, depth, implicit or vr == "UN", delimited=True)
+            items, pos = self.items(pos, end, depth, implicit or (unknown and self.holds_implicit(pos)), delimited=True)
             return tag, Element("SQ", items), pos
         if pos + length > end:
             raise DicomRefused("truncated: a data element is longer than the file")
         if vr == "SQ":
-            items, behind = self.items(pos, pos + length, depth, implicit, delimited=False)
-            return tag, Element(vr, items), behind
-        keep = self.limits.text_bytes if vr in _TEXT else self.limits.binary_bytes
-        if tag in _PIXEL_DATA or length > keep:
+            implicit = implicit or (unknown and self.holds_implicit(pos))
+            try:
+                items, behind = self.items(pos, pos + length, depth, implicit, delimited=False)
+            except _LimitReached:
+                raise
+            except DicomRefused:
+                if not unknown:
+                    raise
+                vr = "UN"  # the bytes are no sequence after all; they stay as they came
+            else:
+                return tag, Element(vr, items), behind
+        keep = self.limits.text_bytes if vr in TEXT_VRS else self.limits.binary_bytes
+        if tag in PIXEL_DATA or length > keep:
             return tag, Element(vr, Bulk(pos, length, False)), pos + length
         self.bytes_left -= length
         if self.bytes_left < 0:
             raise _LimitReached("the header is larger than the limit allows", dimse_status=0xA700)
         return tag, Element(vr, self.buffer[pos : pos + length]), pos + length
+
+    def known_vr(self, tag: int, vr: str) -> str:
+        """The dictionary's VR for an attribute written as UN (PS3.5 6.2.2), or as OB where the dictionary has text.
+
+        Not for numbers in a big endian file: the order of their bytes is that of a system that nobody knows.
+        """
+        if vr not in {"UN", "OB"}:
+            return vr
+        known = dictionary_vr(tag)
+        if vr == "OB":
+            return known if known in TEXT_VRS else vr
+        return vr if self.big_endian and known not in TEXT_VRS else known
+
+    def holds_implicit(self, pos: int) -> bool:
+        """Whether the sequence at ``pos``, written as UN, is implicit little endian: as PS3.5 6.2.2 note 2 has it,
+        unless its first element names a VR, as some writers do."""
+        return self.buffer[pos + 12 : pos + 14] not in _VRS
 
     def items(self, pos: int, end: int, depth: int, implicit: bool, *, delimited: bool) -> tuple[list[Elements], int]:
         """The items of a sequence (PS3.5 7.5)."""
@@ -236,7 +317,7 @@ class _Reader:
         return found, pos
 
     def skip_fragments(self, pos: int, end: int) -> int:
-        """The position behind encapsulated pixel data (PS3.5 A.4); every fragment must lie within the file."""
+        """The position after encapsulated pixel data (PS3.5 A.4); every fragment must lie within the file."""
         for _ in range(self.limits.fragments):
             if pos + 8 > end:
                 break
@@ -246,8 +327,8 @@ class _Reader:
             if (group << 16 | number) == _SEQUENCE_END:
                 return pos
             if (group << 16 | number) != _ITEM or length == _UNDEFINED:
-                raise DicomRefused("encapsulated pixel data holds something that is not a fragment")
+                raise DicomRefused("compressed pixel data holds something that is not a fragment")
             pos += length
         if pos == end:
             return pos  # the end delimiter is missing but every fragment is whole
-        raise DicomRefused("truncated: encapsulated pixel data is longer than the file, or in too many fragments")
+        raise DicomRefused("truncated: compressed pixels without end, or in too many pieces")

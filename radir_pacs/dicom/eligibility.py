@@ -1,9 +1,10 @@
-"""Which image of a study stands for it: the radiograph or CT series to encode, or the reason why there is none."""
+"""Which image represents a study: the radiograph or CT series to encode, or the reason why there is none."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,25 +15,26 @@ from radir_pacs.dicom.json_model import numbers, text, value, values
 from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.dicom.radiograph import DX_FOR_PROCESSING, read_radiograph
 from radir_pacs.dicom.slices import is_localizer
+from radir_pacs.dicom.transfer_syntaxes import undecodable
 from radir_pacs.dicom.views import view_of
 from radir_pacs.errors import DicomRefused, Quarantined, RadirError, Skipped
-from radir_pacs.types import ImageKind, InstanceHeader, View, Volume
+from radir_pacs.reasons import WORTH_ANOTHER_DECODE, ReasonCode
+from radir_pacs.types import RADIOGRAPH_MODALITIES, HeaderNote, ImageKind, InstanceHeader, View, Volume
 
 _CT_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2",  # CT
     "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT
     "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT
 }
-_RADIOGRAPHS = {"CR", "DX", "RG"}
 _SMALLEST_PX = 64
 _MOST_TRIES = 5  # candidates of one kind before giving up
-_WHOLE_COVERAGE = 0.8  # a series this near the longest covers the chest as well as it does
+_WHOLE_COVERAGE = 0.8  # a series at least this share of the longest covers the chest as well
 _SENSIBLE_THICKNESS_MM = (0.9, 2.5)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One radiograph, or one CT series, that may stand for its study."""
+    """One radiograph, or one CT series, that may represent its study."""
 
     kind: ImageKind
     headers: tuple[InstanceHeader, ...]
@@ -52,29 +54,39 @@ def plan_study(headers: Iterable[InstanceHeader]) -> Plan:
     """The plan for one study's instances. Raises Skipped with every reason when nothing can be encoded."""
     headers = sorted(headers, key=lambda h: (h.series_number or 0, h.series_uid, h.instance_number or 0, h.sop_uid))
     if not headers:
-        raise Skipped("the study has no instances")
-    reasons: list[str] = []
+        raise Skipped("the study has no instances", reason_code=ReasonCode.NO_IMAGE)
+    reasons: list[Skipped] = []
     ranked = {ImageKind.CXR: _radiographs(headers, reasons), ImageKind.CT: _ct_series(headers, reasons)}
     candidates = {kind: tuple(found) for kind, found in ranked.items() if found}
     if not candidates:
-        raise Skipped("; ".join(dict.fromkeys(reasons)) or _nothing_supported(headers))
+        raise _together(reasons) if reasons else _nothing_supported(headers)
     return Plan(study_uid=headers[0].study_uid, candidates=candidates)
 
 
 def assemble(
-    plan: Plan, paths: Mapping[str, Path], decoder: PixelDecoder, rules: CtRules | None = None
+    plan: Plan,
+    paths: Mapping[str, Path],
+    decoder: PixelDecoder,
+    rules: CtRules | None = None,
+    *,
+    last_attempt: bool = True,
+    lut_shape_senders: Collection[str] = (),
 ) -> list[Volume]:
-    """One volume a kind, from its best candidate that can be read; ``paths`` by SOP Instance UID.
+    """One volume per kind, from its best candidate that can be read; ``paths`` by SOP Instance UID.
 
-    Raises Skipped when every candidate turns out to be no chest volume, Quarantined when one is but cannot be read.
+    lut_shape_senders: see `read_radiograph`. Unless it is the ``last_attempt``, DicomRefused comes at once when the
+    decoding child was killed, crashed or was too slow: another attempt is better than a lesser candidate. Raises
+    Skipped when every candidate turns out to be no chest volume, Quarantined when one is but cannot be read.
     """
     volumes: list[Volume] = []
     failures: list[RadirError] = []
     for ranked in plan.candidates.values():
         for candidate in ranked[:_MOST_TRIES]:
             try:
-                volume = _read(candidate, paths, decoder, rules or CtRules())
+                volume = _read(candidate, paths, decoder, rules or CtRules(), lut_shape_senders)
             except (DicomRefused, Quarantined, Skipped) as error:
+                if error.reason_code in WORTH_ANOTHER_DECODE and not last_attempt:
+                    raise
                 failures.append(error)
                 continue
             volumes.append(replace(volume, warnings=candidate.warnings + volume.warnings))
@@ -83,32 +95,60 @@ def assemble(
         return volumes
     for failure in failures:
         if not isinstance(failure, Skipped):
-            raise Quarantined(str(failure)) from failure
-    raise Skipped("; ".join(dict.fromkeys(str(failure) for failure in failures)))
+            raise Quarantined(str(failure), reason_code=failure.reason_code) from failure
+    raise _together(failures)
 
 
-def _read(candidate: Candidate, paths: Mapping[str, Path], decoder: PixelDecoder, rules: CtRules) -> Volume:
+def _together(reasons: Sequence[RadirError]) -> Skipped:
+    """All reasons as one, with the number of times that each occurs.
+
+    Its code is that of the best candidate; a localizer or a capture beside it says less.
+    """
+    codes = [reason.reason_code for reason in reasons]
+    telling = next((code for code in codes if code is not ReasonCode.UNSUPPORTED_IMAGE), codes[0])
+    counted = Counter(map(str, reasons))
+    words = (f"{reason} ({count})" if count > 1 else reason for reason, count in counted.items())
+    return Skipped("; ".join(words), reason_code=telling)
+
+
+def _read(
+    candidate: Candidate,
+    paths: Mapping[str, Path],
+    decoder: PixelDecoder,
+    rules: CtRules,
+    lut_shape_senders: Collection[str],
+) -> Volume:
+    truncated = sum(HeaderNote.PIXELS_TRUNCATED in header.notes for header in candidate.headers)
+    if truncated:
+        raise DicomRefused(
+            f"PixelData is truncated ({truncated} of {len(candidate.headers)} instances)",
+            reason_code=ReasonCode.DECODE_FAILED,
+        )
     if candidate.kind is ImageKind.CT:
         return read_ct_series(candidate.headers, paths, decoder, rules)
     header = candidate.headers[0]
-    return read_radiograph(header, paths[header.sop_uid], decoder)
+    return read_radiograph(header, paths[header.sop_uid], decoder, lut_shape_senders=lut_shape_senders)
 
 
-def _radiographs(headers: Sequence[InstanceHeader], reasons: list[str]) -> list[Candidate]:
+def _radiographs(headers: Sequence[InstanceHeader], reasons: list[Skipped]) -> list[Candidate]:
     found: list[tuple[tuple[float, ...], Candidate]] = []
     for header in headers:
-        if header.modality not in _RADIOGRAPHS:
+        if header.modality not in RADIOGRAPH_MODALITIES:
             continue
-        reason, warnings = _unfit_radiograph(header), []
+        unfit, warnings = _unfit_radiograph(header), []
+        if unfit is not None:
+            reasons.append(_unsupported(unfit))
+            continue
+        if unread := undecodable(header):
+            reasons.append(unread)
+            continue
         part = body_part_of(header)
-        if reason is None and part is BodyPart.OTHER:
-            reason = "a radiograph of another body part"
-        if reason is not None:
-            reasons.append(reason)
+        if part is BodyPart.OTHER:
+            reasons.append(Skipped("a radiograph of another body part", reason_code=ReasonCode.NOT_CHEST))
             continue
         if part is BodyPart.UNKNOWN:
             warnings.append("the body part is unknown; taken for a chest")
-        view = view_of(header)
+        view = view_of(header.attributes)
         if view is View.LATERAL:
             warnings.append("only a lateral view")
         rank = (
@@ -123,6 +163,10 @@ def _radiographs(headers: Sequence[InstanceHeader], reasons: list[str]) -> list[
     return [candidate for _, candidate in sorted(found, key=lambda ranked: ranked[0])]
 
 
+def _unsupported(text: str) -> Skipped:
+    return Skipped(text, reason_code=ReasonCode.UNSUPPORTED_IMAGE)
+
+
 def _unfit_radiograph(header: InstanceHeader) -> str | None:
     if not header.rows_px or not header.columns_px:
         return "an object without an image"
@@ -135,18 +179,20 @@ def _unfit_radiograph(header: InstanceHeader) -> str | None:
     return None
 
 
-def _ct_series(headers: Sequence[InstanceHeader], reasons: list[str]) -> list[Candidate]:
+def _ct_series(headers: Sequence[InstanceHeader], reasons: list[Skipped]) -> list[Candidate]:
     series: dict[str, list[InstanceHeader]] = {}
     for header in headers:
         if header.modality == "CT":
             if header.sop_class_uid not in _CT_CLASSES:
-                reasons.append("a secondary capture")
+                reasons.append(_unsupported("a secondary capture"))
             elif not header.rows_px or is_colour(header):
-                reasons.append("an object without a grey image")
+                reasons.append(_unsupported("an object without a grey image"))
+            elif unread := undecodable(header):
+                reasons.append(unread)
             elif is_localizer(header):
-                reasons.append("a CT localizer")
+                reasons.append(_unsupported("a CT localizer"))
             elif body_part_of(header) is BodyPart.OTHER:
-                reasons.append("a CT of another body part")
+                reasons.append(Skipped("a CT of another body part", reason_code=ReasonCode.NOT_CHEST))
             else:
                 series.setdefault(header.series_uid, []).append(header)
     enough = [members for members in series.values() if sum(h.frames for h in members) >= CtRules().fewest_slices]
@@ -193,8 +239,10 @@ def _coverage_mm(members: Sequence[InstanceHeader]) -> float:
     return float(sum(header.frames for header in members if header.frames > 1))
 
 
-def _nothing_supported(headers: Sequence[InstanceHeader]) -> str:
+def _nothing_supported(headers: Sequence[InstanceHeader]) -> Skipped:
     names = {h.modality for h in headers if h.modality and re.fullmatch(r"[A-Z]{2,12}", h.modality)}
     images = any(h.rows_px or values(h.attributes, "ImageType") for h in headers)
     listed = f" ({', '.join(sorted(names)[:8])})" if names else ""
-    return f"modality not supported{listed}" if images else f"no image in the study{listed}"
+    if images:
+        return Skipped(f"modality not supported{listed}", reason_code=ReasonCode.UNSUPPORTED_MODALITY)
+    return Skipped(f"no image in the study{listed}", reason_code=ReasonCode.NO_IMAGE)

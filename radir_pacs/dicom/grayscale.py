@@ -8,18 +8,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from radir_pacs.dicom.json_model import Readable, numbers, text, value, values
+from radir_pacs.dicom.json_model import Readable, number, numbers, text, value, values
 from radir_pacs.errors import DicomRefused
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import F32, InstanceHeader
 
 _DEFAULT_PERCENTILES = (0.5, 99.5)
-_SATURATED = 0.9  # a window that turns more of the picture than this into pure black or white is not believed
+_SATURATED = 0.9  # a window that makes more of the picture than this pure black or white is ignored
+_LUT_SHAPES = {"IDENTITY", "INVERSE"}
+_LARGEST_WINDOW = 1e9  # anything larger is not a window of any picture
 Stored = npt.NDArray[Any]  # whole numbers as decoded
 Mask = npt.NDArray[np.bool_]
 
 
 def is_colour(header: InstanceHeader) -> bool:
-    """Whether the pixels are no grey values."""
+    """Whether the pixels are anything but grey values."""
     photometric = text(header.attributes, "PhotometricInterpretation")
     return photometric not in {"MONOCHROME1", "MONOCHROME2", ""} or value(header.attributes, "SamplesPerPixel") == 3
 
@@ -29,17 +32,39 @@ def modality_values(stored: Stored, attributes: Readable) -> F32:
     tables = values(attributes, "ModalityLUTSequence")
     if tables:
         return _look_up(stored, tables[0])[0]
-    slope, intercept = value(attributes, "RescaleSlope"), value(attributes, "RescaleIntercept")
-    found = stored.astype(np.float32)
-    if isinstance(slope, (int, float)) and slope not in (0, 1):
-        found *= np.float32(slope)
-    if isinstance(intercept, (int, float)) and intercept:
-        found += np.float32(intercept)
+    return rescaled(stored, _usable(attributes, "RescaleSlope"), _usable(attributes, "RescaleIntercept"))
+
+
+def _usable(attributes: Readable, keyword: str) -> float | None:
+    """The number under ``keyword``, None without a value. Raises DicomRefused for any other value."""
+    found = number(attributes, keyword)
+    if found is None and value(attributes, keyword) is not None:
+        raise DicomRefused(f"{keyword} is not a finite number of sensible size", reason_code=ReasonCode.DECODE_FAILED)
+    return found
+
+
+def rescaled(stored: Stored, slope: float | None, intercept: float | None) -> F32:
+    """``stored`` times ``slope`` plus ``intercept``; a slope of 0 counts as absent.
+
+    Raises DicomRefused when the result is not finite.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = stored.astype(np.float32)
+        if slope not in (None, 0, 1):
+            found *= np.float32(slope)
+        if intercept:
+            found += np.float32(intercept)
+        finite = bool(np.isfinite(found.sum(dtype=np.float64)))
+    if not finite:
+        raise DicomRefused(
+            "the stored values, or Rescale Slope and Intercept, give no finite numbers",
+            reason_code=ReasonCode.DECODE_FAILED,
+        )
     return found
 
 
 def padding(stored: Stored, attributes: Readable) -> Mask | None:
-    """Where Pixel Padding Value (or its range) stands (PS3.3 C.7.5.1.1.2); None without padding."""
+    """Which pixels are padding, by Pixel Padding Value or its range (PS3.3 C.7.5.1.1.2); None without padding."""
     low, high = value(attributes, "PixelPaddingValue"), value(attributes, "PixelPaddingRangeLimit")
     if not isinstance(low, int):
         return None
@@ -53,8 +78,8 @@ def padding(stored: Stored, attributes: Readable) -> Mask | None:
 def presentation_values(modality: F32, attributes: Readable, padded: Mask | None = None) -> tuple[F32, list[str]]:
     """Values in [0, 1] after the VOI LUT, and warnings. Dark and bright are as stored: inversion comes after.
 
-    A VOI LUT goes before a window (PS3.3 C.11.2.1); with neither, or with a window that leaves hardly any shade,
-    a percentile window of the pixels that are not padding.
+    A VOI LUT takes precedence over a window (PS3.3 C.11.2.1); with neither, or with a window that leaves hardly any
+    shades, a percentile window of the pixels that are not padding.
     """
     warnings: list[str] = []
     tables = values(attributes, "VOILUTSequence")
@@ -73,20 +98,32 @@ def presentation_values(modality: F32, attributes: Readable, padded: Mask | None
     if high <= low:
         low, high = float(visible.min()), float(visible.max())
     if high <= low:
-        raise DicomRefused("the picture is one flat shade")
+        raise DicomRefused("the picture is one flat shade", reason_code=ReasonCode.BLANK_IMAGE)
     return np.clip((modality - np.float32(low)) / np.float32(high - low), 0, 1), warnings
 
 
-def is_inverted(attributes: Readable) -> bool:
-    """Whether low values are bright: MONOCHROME1, or Presentation LUT Shape INVERSE, which in DX say the same."""
-    inverse = text(attributes, "PresentationLUTShape").upper() == "INVERSE"
-    return text(attributes, "PhotometricInterpretation") == "MONOCHROME1" or inverse
+def is_inverted(attributes: Readable, *, by_lut_shape: bool = False) -> bool:
+    """Whether low values are bright: Photometric Interpretation MONOCHROME1.
+
+    Presentation LUT Shape has to say the same (PS3.3 C.8.11.3.1.2). Where it does not it is mostly a leftover, and is
+    followed only for senders that are known to mean it: ``by_lut_shape``.
+    """
+    shape = text(attributes, "PresentationLUTShape").upper()
+    if by_lut_shape and shape in _LUT_SHAPES:
+        return shape == "INVERSE"
+    return text(attributes, "PhotometricInterpretation") == "MONOCHROME1"
+
+
+def lut_shape_contradicts(attributes: Readable) -> bool:
+    """Whether Presentation LUT Shape contradicts Photometric Interpretation."""
+    shape = text(attributes, "PresentationLUTShape").upper()
+    return shape in _LUT_SHAPES and (shape == "INVERSE") is not is_inverted(attributes)
 
 
 def _window(modality: F32, attributes: Readable) -> F32 | None:
-    """The first window of PS3.3 C.11.2.1.2 applied, None without one."""
-    centre, width = value(attributes, "WindowCenter"), value(attributes, "WindowWidth")
-    if not isinstance(centre, (int, float)) or not isinstance(width, (int, float)) or width <= 0:
+    """``modality`` through the first window (PS3.3 C.11.2.1.2); None without one."""
+    centre, width = number(attributes, "WindowCenter"), number(attributes, "WindowWidth")
+    if centre is None or width is None or abs(centre) > _LARGEST_WINDOW or not 0 < width < _LARGEST_WINDOW:
         return None
     function = text(attributes, "VOILUTFunction").upper()
     if function == "SIGMOID":
@@ -100,10 +137,10 @@ def _window(modality: F32, attributes: Readable) -> F32 | None:
 
 
 def _look_up(pixels: Stored, item: Readable) -> tuple[F32, float]:
-    """``pixels`` through the table of a LUT item (PS3.3 C.11.1.1.1), and the highest value it can give."""
+    """``pixels`` through the table of a LUT item (PS3.3 C.11.1.1.1), and the highest value that it can give."""
     descriptor = numbers(item, "LUTDescriptor", 3)
     table = _table(item)
-    if descriptor is None or table is None:
+    if descriptor is None or table is None or max(map(abs, descriptor)) > 1 << 16:
         raise DicomRefused("a LUT item has no usable table")
     length, first, bits = int(descriptor[0]) or 1 << 16, int(descriptor[1]), int(descriptor[2])
     if first >= 1 << 15 and float(pixels.min()) < 0:

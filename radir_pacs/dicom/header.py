@@ -2,42 +2,65 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import re
 from datetime import date
 from pathlib import Path
 
-from radir_pacs.dicom.elements import Part10, parse_part10
-from radir_pacs.dicom.json_model import Attributes, text, to_json, value
+from radir_pacs.dicom.bulk_data import name_bulk_data
+from radir_pacs.dicom.elements import (
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    PIXEL_DATA,
+    Bulk,
+    Part10,
+    parse_part10,
+)
+from radir_pacs.dicom.json_model import Attributes, number, text, to_json, value, values
 from radir_pacs.dicom.limits import KIB, MIB, ReadLimits
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import DicomRefused
-from radir_pacs.types import InstanceHeader
+from radir_pacs.types import HeaderNote, InstanceHeader
 
-__all__ = ["InstanceHeader", "parse_date", "read_attributes", "read_header", "read_part10"]
+__all__ = ["InstanceHeader", "header_of", "parse_date", "read_attributes", "read_header", "read_part10"]
 
 _LIMITS = ReadLimits()
 _PIXEL_LIMITS = ReadLimits(elements=500_000, binary_bytes=256 * KIB, kept_bytes=32 * MIB)
-_MISMATCH = 0xA900  # PS3.4 table B.2-1: data set does not match SOP class
+_MOST_IDS = 8
+_SUBSAMPLED = frozenset({"YBR_FULL_422", "YBR_PARTIAL_422"})
+_NATIVE = frozenset({EXPLICIT_LITTLE, IMPLICIT_LITTLE, EXPLICIT_BIG})
 
 
-def read_header(path: Path, limits: ReadLimits = _LIMITS) -> InstanceHeader:
-    """Read the Part-10 file at ``path`` without its pixels.
+def read_header(
+    path: Path, limits: ReadLimits = _LIMITS, *, fallback_character_set: str = "ISO_IR 100"
+) -> InstanceHeader:
+    """Read the file at ``path`` without its pixels.
 
     Runs in the caller's process: time and memory are bounded by ``limits`` (elements counted, inflation capped, no
-    recursion beyond ``limits.depth``). Raises DicomRefused: 0xA900 when the meta information and the data set disagree,
-    0xA700 when a limit is passed, 0xC000 for everything that cannot be understood.
+    recursion beyond ``limits.depth``). Where the file meta information names another instance the data set counts, and
+    a note says so. fallback_character_set: of text in a character set that is not named, or not the one named.
+    Raises DicomRefused: 0xA700 when a limit is passed, 0xC000 for everything that cannot be understood.
     """
     parsed = read_part10(path, limits)
-    attributes = to_json(parsed.elements, big_endian=parsed.big_endian)
+    attributes = to_json(parsed.elements, big_endian=parsed.big_endian, fallback_character_set=fallback_character_set)
     meta = to_json(parsed.meta)
+    notes = list(parsed.notes)
+    if any(text(meta, declared) not in ("", text(attributes, keyword)) for declared, keyword in _META_PAIRS):
+        notes.append(HeaderNote.META_DIFFERS)
+    if _pixels_truncated(parsed, attributes):
+        notes.append(HeaderNote.PIXELS_TRUNCATED)
+    name_bulk_data(attributes, parsed.elements)
+    return header_of(attributes, parsed.transfer_syntax_uid, tuple(notes))
+
+
+def header_of(attributes: Attributes, transfer_syntax_uid: str, notes: tuple[HeaderNote, ...] = ()) -> InstanceHeader:
+    """What these attributes say of their instance. Raises DicomRefused."""
     uids = {keyword: _uid(attributes, keyword) for keyword in _UIDS}
-    for meta_keyword, keyword in _META_PAIRS:
-        declared = text(meta, meta_keyword)
-        if declared and declared != uids[keyword]:
-            raise DicomRefused(f"{meta_keyword} differs from {keyword}", dimse_status=_MISMATCH)
-    if not is_valid_uid(parsed.transfer_syntax_uid):
+    if not is_valid_uid(transfer_syntax_uid):
         raise DicomRefused("TransferSyntaxUID is not a valid UID")
+    patient_keys = _patient_keys(attributes)
     study_date = parse_date(text(attributes, "StudyDate"))
     birth_date = parse_date(text(attributes, "PatientBirthDate"))
     return InstanceHeader(
@@ -45,16 +68,17 @@ def read_header(path: Path, limits: ReadLimits = _LIMITS) -> InstanceHeader:
         series_uid=uids["SeriesInstanceUID"],
         sop_uid=uids["SOPInstanceUID"],
         sop_class_uid=uids["SOPClassUID"],
-        transfer_syntax_uid=parsed.transfer_syntax_uid,
+        transfer_syntax_uid=transfer_syntax_uid,
         modality=text(attributes, "Modality")[:16].upper() or None,
-        patient_key=_patient_key(attributes),
+        patient_key=patient_keys[0] if patient_keys else "",
+        patient_keys=patient_keys,
         study_date=study_date,
         study_time=_short(attributes, "StudyTime"),
         accession_number=_short(attributes, "AccessionNumber"),
         study_description=_short(attributes, "StudyDescription"),
         referring_physician=_person(attributes, "ReferringPhysicianName"),
         study_id=_short(attributes, "StudyID"),
-        patient_id=_short(attributes, "PatientID"),
+        patient_id="\\".join(_patient_ids(attributes))[:256] or None,
         patient_name=_person(attributes, "PatientName"),
         patient_sex=_sex(text(attributes, "PatientSex")),
         patient_birth_date=birth_date,
@@ -63,9 +87,10 @@ def read_header(path: Path, limits: ReadLimits = _LIMITS) -> InstanceHeader:
         series_number=_int(attributes, "SeriesNumber"),
         series_description=_short(attributes, "SeriesDescription"),
         instance_number=_int(attributes, "InstanceNumber"),
-        rows_px=_int(attributes, "Rows"),
-        columns_px=_int(attributes, "Columns"),
+        rows_px=_pixel_count(attributes, "Rows"),
+        columns_px=_pixel_count(attributes, "Columns"),
         frames=max(_int(attributes, "NumberOfFrames") or 1, 1),
+        notes=notes,
         attributes=attributes,
     )
 
@@ -86,6 +111,7 @@ def read_attributes(path: Path) -> Attributes:
 
 
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+
 _META_PAIRS = (("MediaStorageSOPInstanceUID", "SOPInstanceUID"), ("MediaStorageSOPClassUID", "SOPClassUID"))
 
 
@@ -112,16 +138,37 @@ def _person(attributes: Attributes, keyword: str) -> str | None:
 
 
 def _int(attributes: Attributes, keyword: str) -> int | None:
-    found = value(attributes, keyword)
-    if not isinstance(found, (int, float)) or abs(found) >= 2**31:
-        return None
-    return int(found)
+    found = number(attributes, keyword)
+    return None if found is None or abs(found) >= 2**31 else int(found)
 
 
-def _patient_key(attributes: Attributes) -> str:
-    """Issuer and id, joined by the one character that neither can hold."""
-    patient_id = text(attributes, "PatientID")
-    return f"{text(attributes, 'IssuerOfPatientID')}\\{patient_id}"[:256] if patient_id else ""
+def _pixel_count(attributes: Attributes, keyword: str) -> int | None:
+    """Rows or Columns: US, whatever VR they were written in."""
+    found = _int(attributes, keyword)
+    return found if found is not None and 0 < found < 2**16 else None
+
+
+def _patient_ids(attributes: Attributes) -> list[str]:
+    """Patient ID has one value (PS3.3 C.7.1.1); some systems write both ids of a patient who has two."""
+    return [str(found) for found in values(attributes, "PatientID")[:_MOST_IDS] if found is not None]
+
+
+def _patient_keys(attributes: Attributes) -> tuple[str, ...]:
+    """Issuer and id, joined by the one character that neither can hold, of each id."""
+    issuer = text(attributes, "IssuerOfPatientID")
+    return tuple(dict.fromkeys(f"{issuer}\\{patient_id}"[:256] for patient_id in _patient_ids(attributes)))
+
+
+def _pixels_truncated(parsed: Part10, attributes: Attributes) -> bool:
+    """Whether uncompressed pixel data has fewer bytes than the attributes around it ask for (PS3.5 8.1.1)."""
+    bulk = next((e.value for tag, e in parsed.elements.items() if tag in PIXEL_DATA), None)
+    needs = [number(attributes, keyword) for keyword in ("Rows", "Columns", "BitsAllocated")]
+    if not isinstance(bulk, Bulk) or parsed.transfer_syntax_uid not in _NATIVE or None in needs:
+        return False
+    samples, frames = number(attributes, "SamplesPerPixel") or 1, number(attributes, "NumberOfFrames") or 1
+    if text(attributes, "PhotometricInterpretation") in _SUBSAMPLED:
+        samples = 2
+    return bulk.length < math.floor(math.prod(need for need in needs if need is not None) * samples * frames / 8)
 
 
 def _sex(sex: str) -> str | None:

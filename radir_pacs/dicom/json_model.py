@@ -6,69 +6,96 @@ import base64
 import math
 import re
 import struct
-import warnings
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 from pydicom.datadict import tag_for_keyword
 
-from radir_pacs.dicom.elements import Bulk, Element, Elements
+from radir_pacs.dicom.character_sets import CharacterSets, character_sets
+from radir_pacs.dicom.elements import NUMBER_VRS, TEXT_VRS, Bulk, Elements, dictionary_vr
+from radir_pacs.dicom.number_text import LARGEST, number_in
 
 Attributes = dict[str, Any]
-Readable = Mapping[str, Any]  # attributes of others, only read
+Readable = Mapping[str, Any]  # attributes that are only read
 
 _CHARACTER_SET = 0x00080005
 _PIXEL_REPRESENTATION = 0x00280103
-_MISSPELT = re.compile(r"^ISO[ _-]?(2022)?[ _-]?IR[ _-]?")
 _ENCODED_TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})  # VRs under Specific Character Set
 _SINGLE_TEXT = frozenset({"LT", "ST", "UT", "UR"})  # a backslash is text there
 _NUMBERS = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
 _WORD_BYTES = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
-_DELIMITERS = set(b"\\^=\r\n\t\f")  # where a code extension ends (PS3.5 6.1.2.5.3)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
-_CONTROL_BUT_BREAKS = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_DIRECTION = re.compile(r"[\u202a-\u202e\u2066-\u2069\ufeff]")
+_CONTROL_BUT_BREAKS = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
 
 
-def to_json(elements: Elements, *, big_endian: bool = False, encodings: Sequence[str] = ("iso8859",)) -> Attributes:
+def to_json(
+    elements: Elements,
+    *,
+    big_endian: bool = False,
+    fallback_character_set: str = "ISO_IR 100",
+    sets: CharacterSets | None = None,
+) -> Attributes:
     """``elements`` as a DICOM JSON data set in ascending tag order. Left-out bulk and group lengths do not appear.
 
-    Text is decoded by (0008,0005) with unknown characters replaced; control and bidirectional override characters
-    are removed. Numbers that are none stay text for DS and IS (PS3.18 F.2.3).
+    Text is decoded by (0008,0005), or the ``sets`` of the data set around, and brought to Unicode's composed form.
+    A control character becomes a space, so that two texts that differ never become one; in a UID it becomes U+FFFD,
+    so that the UID is refused. An attribute with a wrong VR has the dictionary's where it can be read so. Numbers that
+    are none stay text for DS and IS (PS3.18 F.2.3).
     """
     named = elements.get(_CHARACTER_SET)
     if named is not None and isinstance(named.value, bytes):
-        encodings = _encodings(named.value)
+        sets = character_sets(named.value, fallback_character_set)
+    elif sets is None:
+        sets = character_sets(b"", fallback_character_set)
     signed = elements.get(_PIXEL_REPRESENTATION)
-    negative = signed is not None and isinstance(signed.value, bytes) and signed.value.strip(b"\0") != b""
+    negative = signed is not None and isinstance(signed.value, bytes) and signed.value.strip(b"\0 ") not in (b"", b"0")
     attributes: Attributes = {}
     for tag in sorted(elements):
         element = elements[tag]
         if tag & 0xFFFF == 0 or isinstance(element.value, Bulk):
             continue
-        attributes[f"{tag:08X}"] = _to_json(tag, element, big_endian, encodings, negative)
+        if isinstance(element.value, list):
+            items = [
+                to_json(item, big_endian=big_endian, fallback_character_set=fallback_character_set, sets=sets)
+                for item in element.value
+            ]
+            attributes[f"{tag:08X}"] = {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}
+        else:
+            attributes[f"{tag:08X}"] = _to_json(tag, element.vr, element.value, big_endian, sets, negative)
     return attributes
 
 
-def _to_json(tag: int, element: Element, big_endian: bool, encodings: Sequence[str], negative: bool) -> Attributes:
-    vr, value = element.vr, element.value
-    if isinstance(value, list):
-        items = [to_json(item, big_endian=big_endian, encodings=encodings) for item in value]
-        return {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}
-    assert isinstance(value, bytes)
+def _to_json(tag: int, vr: str, value: bytes, big_endian: bool, sets: CharacterSets, negative: bool) -> Attributes:
     if vr == "US" and negative and tag in _US_OR_SS:
         vr = "SS"
-    if vr in _NUMBERS:
-        return _with_value(vr, _numbers(vr, value, big_endian))
-    if vr == "AT":
+    known = dictionary_vr(tag)
+    if vr in NUMBER_VRS and known != "SQ":
+        found = _numbers(vr, value, big_endian)
+        if known in _DECIMALS and vr != known:
+            return _with_value(known, [number_in(known, str(number)) for number in found if number is not None])
+        return _with_value(vr, found)
+    if vr == "AT" and known != "SQ":
         halves = _numbers("US", value, big_endian)
         return _with_value(vr, [f"{g:04X}{e:04X}" for g, e in zip(halves[::2], halves[1::2], strict=False)])
-    if vr in _ENCODED_TEXT or vr in {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}:
-        return _with_value(vr, _text_values(vr, value, encodings))
+    if vr in TEXT_VRS and known != "SQ":
+        meant = known if known in TEXT_VRS or known in NUMBER_VRS else vr
+        if meant in _DECIMALS or meant in NUMBER_VRS:
+            found = [number_in(meant, part or "") for part in _text_values("LO", value, sets)]
+            if meant in _DECIMALS or not any(isinstance(number, str) for number in found):
+                return _with_value(meant, found)
+            meant = vr
+        return _with_value(meant, _text_values(meant, value, sets))
     if big_endian and vr in _WORD_BYTES and len(value) % _WORD_BYTES[vr] == 0:
         value = np.frombuffer(value, f">u{_WORD_BYTES[vr]}").byteswap().tobytes()  # JSON carries little endian
+    if known == "SQ":
+        vr = "UN"  # whatever it is, nobody who looks for items must find something else
     return {"vr": vr, "InlineBinary": base64.b64encode(value).decode()} if value else {"vr": vr}
+
+
+_DECIMALS = frozenset({"DS", "IS"})
 
 
 # The elements whose VR is "US or SS" by Pixel Representation and that we use.
@@ -86,57 +113,38 @@ def _numbers(vr: str, value: bytes, big_endian: bool) -> list[Any]:
     return [None if isinstance(n, float) and not math.isfinite(n) else n for n in numbers]
 
 
-def _text_values(vr: str, value: bytes, encodings: Sequence[str]) -> list[Any]:
-    text = _decode(value, encodings if vr in _ENCODED_TEXT else ("iso8859",))
+def _text_values(vr: str, value: bytes, sets: CharacterSets) -> list[Any]:
+    if vr == "UI":
+        text = value.rstrip(b"\0 ").decode("ascii", "replace")
+        return [_CONTROL.sub("\ufffd", part.strip(" ")) or None for part in text.split("\\")] if text else []
+    text = sets.decode(value) if vr in _ENCODED_TEXT else value.decode("latin_1")
+    if not text.isascii():
+        text = _DIRECTION.sub("", unicodedata.normalize("NFC", text))
     if vr in _SINGLE_TEXT:
         cleaned = _CONTROL_BUT_BREAKS.sub("", text).rstrip()
         return [cleaned] if cleaned else []
-    parts = [_CONTROL.sub("", part).strip() for part in text.split("\\")]
+    parts = [part.strip() for part in _CONTROL.sub(" ", text).split("\\")]
     if parts == [""]:
         return []
     if vr == "PN":
         return [_person_name(part) if part else None for part in parts]
-    if vr in {"DS", "IS"}:
-        return [_number(vr, part) for part in parts]
+    if vr in _OLD_FORMS:
+        parts = [_OLD_FORMS[vr].sub(lambda m: "".join(found for found in m.groups() if found), part) for part in parts]
     return [part or None for part in parts]
 
 
+# Dates and times as ACR-NEMA wrote them, 1993.08.22 and 10:11:12.5 (PS3.5 6.2), which still occur.
+_OLD_FORMS = {
+    "DA": re.compile(r"(\d{4})[.\-/](\d{2})[.\-/](\d{2})\Z"),
+    "TM": re.compile(r"(\d{2}):(\d{2})(?::(\d{2}(?:\.\d{1,6})?))?\Z"),
+}
+
+
 def _person_name(text: str) -> dict[str, str]:
+    """Component groups (PS3.5 6.2.1), without the spaces that pad their components."""
     groups = zip(("Alphabetic", "Ideographic", "Phonetic"), text.split("="), strict=False)
-    return {name: group for name, group in groups if group}
-
-
-def _number(vr: str, text: str) -> float | int | str | None:
-    if not text:
-        return None
-    try:
-        if vr == "IS" and len(text) <= 12:
-            return int(text)
-        number = float(text)
-    except ValueError:
-        return text[:64]
-    return number if math.isfinite(number) else text[:64]
-
-
-def _decode(value: bytes, encodings: Sequence[str]) -> str:
-    if value.isascii() and b"\x1b" not in value:
-        return value.decode("ascii")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom warns with the value itself
-        try:
-            return str(decode_bytes(value, list(encodings), _DELIMITERS))
-        except (LookupError, UnicodeError, ValueError):
-            return value.decode("utf-8", "replace")
-
-
-def _encodings(value: bytes) -> list[str]:
-    """Python codecs for a Specific Character Set, also where its terms are misspelt; UTF-8 where none is known."""
-    terms = [part.strip().upper() for part in value.rstrip(b"\0 ").decode("ascii", "replace").split("\\")]
-    terms = [_MISSPELT.sub(lambda m: "ISO 2022 IR " if m[1] else "ISO_IR ", term) for term in terms]
-    known = [term for term in terms if term in python_encoding]
-    if not known or known != terms:
-        return ["utf8"]
-    return list(convert_encodings(known))
+    trimmed = ((name, "^".join(part.strip() for part in group.split("^"))) for name, group in groups)
+    return {name: group for name, group in trimmed if group}
 
 
 def values(attributes: Readable, keyword: str) -> list[Any]:
@@ -156,17 +164,32 @@ def text(attributes: Readable, keyword: str) -> str:
     return "" if found is None or isinstance(found, dict) else str(found)
 
 
+def number(attributes: Readable, keyword: str) -> float | None:
+    """The first value as a number that single precision holds, or None."""
+    return _number(value(attributes, keyword))
+
+
 def numbers(attributes: Readable, keyword: str, count: int) -> list[float] | None:
-    """Exactly ``count`` finite numbers, or None."""
-    found = values(attributes, keyword)
-    if len(found) != count or not all(isinstance(n, (int, float)) for n in found):
+    """Exactly ``count`` numbers that single precision holds, or None."""
+    found = [_number(each) for each in values(attributes, keyword)]
+    kept = [each for each in found if each is not None]
+    return kept if len(found) == len(kept) == count else None
+
+
+def _number(found: Any) -> float | None:
+    """A stored value as a number, also one that was stored as text before all readings of it were known."""
+    if isinstance(found, str):
+        found = number_in("DS", found)
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not abs(found) < LARGEST:
         return None
-    return [float(n) for n in found]
+    return float(found)
 
 
 def _by_tag(attributes: Readable, tag: str) -> list[Any]:
-    found = attributes.get(tag)
-    return list(found.get("Value", ())) if found else []
+    """Never raises: what was stored may come from another version, or be an item that is no data set."""
+    found = attributes.get(tag) if isinstance(attributes, dict) else None
+    stored = found.get("Value") if isinstance(found, dict) else None
+    return list(stored) if isinstance(stored, list) else []
 
 
 _TAGS: dict[str, str] = {}

@@ -9,7 +9,7 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 @dataclass(frozen=True, kw_only=True)
 class ReadLimits:
-    """Bounds of one header. To pass one refuses the object, ``binary_bytes`` and ``text_bytes`` only drop a value."""
+    """Bounds on one header. Beyond one the object is refused; ``binary_bytes`` and ``text_bytes`` only drop a value."""
 
     depth: int = 32  # sequences within sequences; a deep SR content tree has about 12
     elements: int = 50_000  # data elements and items of all levels
@@ -26,5 +26,5 @@ class DecodeLimits:
 
     pixel_bytes: int = GIB  # rows x columns x frames x samples x bytes, as declared
     memory_bytes: int = 4 * GIB  # address space of the child (RLIMIT_AS)
-    cpu_s: int = 60  # processor time a file (RLIMIT_CPU)
-    wall_s: float = 60.0  # wall clock a file; then the child is killed
+    cpu_s: int = 60  # processor time per file (RLIMIT_CPU)
+    wall_s: float = 60.0  # wall-clock time per file; then the child is killed

@@ -7,6 +7,7 @@ import fcntl
 import json
 import math
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -22,9 +23,11 @@ import numpy.typing as npt
 
 from radir_pacs.dicom.limits import DecodeLimits
 from radir_pacs.errors import DicomRefused
+from radir_pacs.reasons import ReasonCode
 
 _LIMITS = DecodeLimits()
 _PIPE_BYTES = 1 << 20
+_KEPT_SHARE = 0.5  # of its memory limit that a child may hold between two files
 _SINGLE_THREADED = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 # The child sees no setting and no secret of ours.
 _PASSED_ON = ("PATH", "PYTHONPATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "VIRTUAL_ENV")
@@ -42,8 +45,16 @@ class DecodedFrames:
     photometric: str
 
 
+class _MayBeTheChild(DicomRefused):
+    """A failure that earlier files may have caused: what they left behind takes up the child's memory."""
+
+
 class PixelDecoder:
-    """Decodes files one after another in one child, which is replaced when it dies or must be killed.
+    """Decodes files one after another in one child.
+
+    The child is replaced when it dies, must be killed, failed to decode a file or has come to hold much memory: what
+    one file left behind in it must not fail the next one. For the same reason a file that fails in a child that has
+    decoded others is tried once more in a fresh one.
 
     A context manager; not for use by two threads at once. The child starts at the first ``decode``.
     """
@@ -52,6 +63,8 @@ class PixelDecoder:
         self.limits = limits
         self._child: subprocess.Popen[bytes] | None = None
         self._requests = self._answers = -1
+        self._fresh = True
+        self._interrupted = False
 
     def __enter__(self) -> Self:
         return self
@@ -69,40 +82,72 @@ class PixelDecoder:
             self._child = None
 
     def interrupt(self) -> None:
-        """From another thread: the decode in hand, if there is one, soon raises DicomRefused."""
+        """Called from another thread: a decode in progress soon raises DicomRefused."""
+        self._interrupted = True
         if (child := self._child) is not None:
             child.kill()
 
-    def decode(self, path: Path) -> DecodedFrames:
-        """All frames of the Part-10 file at ``path``.
+    def decode(self, path: Path, *, coloured: bool = False) -> DecodedFrames:
+        """All frames of the Part-10 file at ``path``; with ``coloured``, PALETTE COLOR comes as RGB of 8 bits.
 
-        Raises DicomRefused, within ``limits.wall_s`` and a little, when the file cannot be decoded, or when decoding
-        it hangs, crashes or outgrows its limits.
+        Raises DicomRefused when the file cannot be decoded, or when decoding it hangs, crashes or outgrows its limits:
+        within twice ``limits.wall_s`` and a little.
         """
-        self._start()
+        self._interrupted = False
+        while True:
+            self._start()
+            fresh = self._fresh
+            try:
+                return self._decode(path, coloured=coloured)
+            except _MayBeTheChild:
+                self.close()
+                if fresh or self._interrupted:
+                    raise
+
+    def _decode(self, path: Path, *, coloured: bool) -> DecodedFrames:
         deadline = time.monotonic() + self.limits.wall_s
+        request = {"path": str(path.absolute()), "coloured": coloured}
         try:
-            os.write(self._requests, json.dumps(str(path.absolute())).encode() + b"\n")
+            os.write(self._requests, json.dumps(request).encode() + b"\n")
             head, rest = self._line(deadline)
-            return self._frames(head, rest, deadline)
+            frames = self._frames(head, rest, deadline)
         except TimeoutError as error:
             self.close()
-            raise DicomRefused(f"decoding took longer than {self.limits.wall_s:g} s", dimse_status=0xA700) from error
+            raise DicomRefused(
+                f"decoding took longer than {self.limits.wall_s:g} s",
+                dimse_status=0xA700,
+                reason_code=ReasonCode.DECODE_TIMEOUT,
+            ) from error
         except (EOFError, BrokenPipeError) as error:
-            raise DicomRefused(f"the decoder died ({self._cause_of_death()})") from error
+            cause, code = self._cause_of_death()
+            raise _MayBeTheChild(f"the decoder died ({cause})", reason_code=code) from error
         except (ValueError, KeyError, TypeError) as error:
             self.close()
-            raise DicomRefused("the decoder's answer makes no sense") from error
+            raise DicomRefused("the decoder's answer makes no sense", reason_code=ReasonCode.DECODER_CRASHED) from error
         except DicomRefused:
             raise
         except BaseException:  # an interrupt in the middle of an answer: what follows would be read as the next one
             self.close()
             raise
+        self._fresh = False
+        if self._address_space_bytes() > self.limits.memory_bytes * _KEPT_SHARE:
+            self.close()
+        return frames
+
+    def _address_space_bytes(self) -> int:
+        """How much of its limit the child holds now; 0 where the system does not tell (nor enforce the limit)."""
+        assert self._child is not None
+        try:
+            pages = int(Path(f"/proc/{self._child.pid}/statm").read_bytes().split()[0])
+        except (OSError, ValueError, IndexError):
+            return 0
+        return pages * resource.getpagesize()
 
     def _start(self) -> None:
         if self._child is not None and self._child.poll() is None:
             return
         self.close()
+        self._fresh = True
         child_requests, self._requests = os.pipe()
         self._answers, child_answers = os.pipe()
         _widen(self._answers)
@@ -112,7 +157,7 @@ class PixelDecoder:
             self._child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "radir_pacs.dicom.decode_child", *arguments],
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,  # codecs print what they think, and it may quote the file
+                stdout=subprocess.DEVNULL,  # codecs print messages, which may quote the file
                 stderr=subprocess.DEVNULL,
                 pass_fds=(child_requests, child_answers),
                 env={name: os.environ[name] for name in _PASSED_ON if name in os.environ} | _SINGLE_THREADED,
@@ -135,7 +180,7 @@ class PixelDecoder:
         return count
 
     def _line(self, deadline: float) -> tuple[dict[str, Any], bytes]:
-        """The answer's first line, and what was read behind it."""
+        """The first line of the answer, and whatever was read after it."""
         got = bytearray()
         buffer = memoryview(bytearray(1 << 12))
         while b"\n" not in got:
@@ -148,7 +193,9 @@ class PixelDecoder:
 
     def _frames(self, head: dict[str, Any], rest: bytes, deadline: float) -> DecodedFrames:
         if "error" in head:
-            raise DicomRefused(str(head["error"])[:200])
+            out_of_memory = head.get("code") == ReasonCode.DECODE_MEMORY
+            code = ReasonCode.DECODE_MEMORY if out_of_memory else ReasonCode.DECODE_FAILED
+            raise _MayBeTheChild(str(head["error"])[:200], reason_code=code)
         shape = tuple(int(n) for n in head["shape"])
         dtype = np.dtype(str(head["dtype"]))
         size = math.prod(shape) * dtype.itemsize
@@ -163,18 +210,22 @@ class PixelDecoder:
         pixels: npt.NDArray[Any] = np.frombuffer(raw, dtype).reshape(shape)
         return DecodedFrames(pixels=pixels, photometric=str(head["photometric"]))
 
-    def _cause_of_death(self) -> str:
+    def _cause_of_death(self) -> tuple[str, ReasonCode]:
+        """What ended the child. SIGKILL comes from outside, since none of its own limits sends it."""
         assert self._child is not None
         try:
-            code = self._child.wait(timeout=5)
+            status = self._child.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            return "it closed its pipe"
+            return "it closed its pipe", ReasonCode.DECODER_CRASHED
         finally:
             self.close()
-        return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        if status >= 0:
+            return f"exit status {status}", ReasonCode.DECODER_CRASHED
+        code = ReasonCode.DECODER_KILLED if -status == signal.SIGKILL else ReasonCode.DECODER_CRASHED
+        return signal.Signals(-status).name, code
 
 
 def _widen(pipe: int) -> None:
-    """Room for a whole CT slice where the system lets us (Linux): fewer turns between the child and us."""
+    """Make room for a whole CT slice where the system allows it (Linux): fewer switches between the child and us."""
     with contextlib.suppress(AttributeError, OSError):
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)

@@ -2,53 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
-from radir_pacs.dicom.grayscale import is_inverted, modality_values, padding, presentation_values
+from radir_pacs.dicom.grayscale import (
+    is_inverted,
+    lut_shape_contradicts,
+    modality_values,
+    padding,
+    presentation_values,
+)
 from radir_pacs.dicom.header import read_attributes
 from radir_pacs.dicom.json_model import Readable, numbers, value, values
 from radir_pacs.dicom.pixels import PixelDecoder
+from radir_pacs.dicom.turns import turn_of_radiograph
 from radir_pacs.dicom.views import view_of
 from radir_pacs.errors import DicomRefused
-from radir_pacs.types import F32, ImageKind, InstanceHeader, Volume
+from radir_pacs.reasons import ReasonCode
+from radir_pacs.types import ImageKind, InstanceHeader, Volume
 
 DX_FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
 _SMALLEST_PX = 16
 _ASSUMED_FIELD_MM = 400.0  # a chest detector is 350 to 430 mm wide
 
 
-def read_radiograph(header: InstanceHeader, path: Path, decoder: PixelDecoder) -> Volume:
+def read_radiograph(
+    header: InstanceHeader, path: Path, decoder: PixelDecoder, *, lut_shape_senders: Collection[str] = ()
+) -> Volume:
     """The radiograph at ``path``.
 
     The voxels have gone through the Modality LUT, the VOI LUT and the inversion of MONOCHROME1, padding is black, and
-    the picture is flipped by Patient Orientation to the reading position. Raises DicomRefused when the pixels cannot
-    be decoded or are no single grey picture.
+    the picture is turned by Patient Orientation to the reading position. lut_shape_senders: sources whose Presentation
+    LUT Shape decides on the inversion. Raises DicomRefused when the pixels cannot be decoded or are not one grey
+    picture.
     """
     if header.frames > 1:
-        raise DicomRefused("a radiograph of several frames")
+        raise DicomRefused("a radiograph of several frames", reason_code=ReasonCode.UNSUPPORTED_IMAGE)
     attributes = read_attributes(path)
     frames = decoder.decode(path)
     if frames.pixels.ndim != 3 or not frames.photometric.startswith("MONOCHROME"):
-        raise DicomRefused("a colour picture")
+        raise DicomRefused("a colour picture", reason_code=ReasonCode.UNSUPPORTED_IMAGE)
     stored = frames.pixels[0]
     if min(stored.shape) < _SMALLEST_PX:
-        raise DicomRefused(f"a picture of fewer than {_SMALLEST_PX} rows or columns")
+        raise DicomRefused(
+            f"a picture of fewer than {_SMALLEST_PX} rows or columns", reason_code=ReasonCode.UNSUPPORTED_IMAGE
+        )
     warnings: list[str] = []
     padded = padding(stored, attributes)
     shown, more = presentation_values(modality_values(stored, attributes), attributes, padded)
     warnings += more
-    if is_inverted(attributes) or _is_raw_transmission(header, attributes):
+    by_lut_shape = header.source in lut_shape_senders
+    if lut_shape_contradicts(attributes):
+        followed = "Presentation LUT Shape" if by_lut_shape else "Photometric Interpretation"
+        warnings.append(f"Presentation LUT Shape contradicts Photometric Interpretation; {followed} was followed")
+    if is_inverted(attributes, by_lut_shape=by_lut_shape) or _is_raw_transmission(header, attributes):
         shown = 1 - shown
     if padded is not None:
         shown[padded] = 0
     spacing_mm, more = _spacing_mm(attributes, stored.shape[1])
     warnings += more
-    view = view_of(header)
+    view = view_of(header.attributes)
     if view is None:
         warnings.append("the view is unknown")
-    upright, spacing_mm = _upright(shown, spacing_mm, attributes)
+    turn = turn_of_radiograph(attributes)
+    upright = turn.upright(shown)
+    if turn.transposed:
+        spacing_mm = spacing_mm[::-1]
     return Volume(
         kind=ImageKind.CXR,
         voxels=np.ascontiguousarray(upright[np.newaxis], np.float32),
@@ -86,22 +107,3 @@ def _spacing_mm(attributes: Readable, columns_px: int) -> tuple[tuple[float, flo
         ratio = 1.0
     column_mm = _ASSUMED_FIELD_MM / columns_px
     return (column_mm * ratio, column_mm), ["the pixel spacing is unknown; a field of 400 mm is assumed"]
-
-
-def _upright(picture: F32, spacing_mm: tuple[float, float], attributes: Readable) -> tuple[F32, tuple[float, float]]:
-    """Flip, and turn where needed, so that rows run to the patient's left (or back) and columns to the feet.
-
-    Without Patient Orientation the picture is taken as it is: stored as it is read.
-    """
-    letters = [str(letter)[:1] for letter in values(attributes, "PatientOrientation") if letter]
-    if len(letters) != 2:
-        return picture, spacing_mm
-    along_row, along_column = letters
-    if along_row in "HF" and along_column not in "HF":
-        picture, spacing_mm = picture.T, spacing_mm[::-1]
-        along_row, along_column = along_column, along_row
-    if along_row in "RA":
-        picture = picture[:, ::-1]
-    if along_column == "H":
-        picture = picture[::-1]
-    return picture, spacing_mm

@@ -13,17 +13,27 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from radir_pacs.dicom.elements import DEFLATED, IMPLICIT_LITTLE, Bulk, Element, Elements, Part10, parse_part10
+from radir_pacs.dicom.elements import (
+    DEFLATED,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    Bulk,
+    Element,
+    Elements,
+    Part10,
+    parse_part10,
+)
 from radir_pacs.dicom.limits import ReadLimits
 from radir_pacs.errors import DicomRefused
 
 _LIMITS = ReadLimits()
-_EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 _PADDING = 0xFFFCFFFC  # Data Set Trailing Padding (PS3.10 7.2)
 _STEP_BYTES = 1 << 20
 
 
-class _File(NamedTuple):
+class MappedFile(NamedTuple):
+    """A file that was parsed and can still be read."""
+
     mapped: mmap.mmap
     parsed: Part10
 
@@ -36,37 +46,40 @@ def same_content(one: Path, other: Path) -> bool:
     """
     try:
         with ExitStack() as stack:
-            a, b = (_open(path, stack) for path in (one, other))
-            return _syntax(a) == _syntax(b) and not a.parsed.cut and _same(a, a.parsed.elements, b, b.parsed.elements)
+            a, b = (mapped_file(path, stack) for path in (one, other))
+            if DEFLATED in (syntax_as_compared(a), syntax_as_compared(b)) or a.parsed.cut:
+                return False  # positions in a deflated data set are not those in its file
+            same_syntax = syntax_as_compared(a) == syntax_as_compared(b)
+            return same_syntax and _same(a, a.parsed.elements, b, b.parsed.elements)
     except (DicomRefused, OSError, ValueError):
         return False
 
 
-def _open(path: Path, stack: ExitStack) -> _File:
+def mapped_file(path: Path, stack: ExitStack) -> MappedFile:
+    """The file at ``path``, open until the stack ends. Raises DicomRefused, OSError, ValueError for an empty one."""
     file = stack.enter_context(path.open("rb"))
     mapped = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    parsed = parse_part10(mapped, _LIMITS)
-    if parsed.transfer_syntax_uid == DEFLATED:
-        raise DicomRefused("positions in a deflated data set are not those in its file")
-    return _File(mapped, parsed)
+    return MappedFile(mapped, parse_part10(mapped, _LIMITS))
 
 
-def _syntax(file: _File) -> str:
+def syntax_as_compared(file: MappedFile) -> str:
+    """The transfer syntax, explicit for implicit VR, whose values are written alike."""
     uid = file.parsed.transfer_syntax_uid
-    return _EXPLICIT_LITTLE if uid == IMPLICIT_LITTLE else uid
+    return EXPLICIT_LITTLE if uid == IMPLICIT_LITTLE else uid
 
 
-def _same(a: _File, one: Elements, b: _File, other: Elements) -> bool:
-    tags = _told(one)
-    return tags == _told(other) and all(_same_element(a, one[tag], b, other[tag]) for tag in tags)
+def _same(a: MappedFile, one: Elements, b: MappedFile, other: Elements) -> bool:
+    tags = _tags_with_content(one)
+    return tags == _tags_with_content(other) and all(same_element(a, one[tag], b, other[tag]) for tag in tags)
 
 
-def _told(elements: Elements) -> list[int]:
-    """The tags that carry something: no group lengths, no padding."""
+def _tags_with_content(elements: Elements) -> list[int]:
+    """The tags with content: no group lengths, no padding."""
     return sorted(tag for tag in elements if tag & 0xFFFF and tag != _PADDING)
 
 
-def _same_element(a: _File, one: Element, b: _File, other: Element) -> bool:
+def same_element(a: MappedFile, one: Element, b: MappedFile, other: Element) -> bool:
+    """Whether two elements have the same value, byte for byte but for padding."""
     match one.value, other.value:
         case list(items), list(others):
             return len(items) == len(others) and all(
@@ -87,6 +100,6 @@ def _unpadded(value: bytes) -> bytes:
     return value[:-1] if value[-1:] in (b" ", b"\0") else value
 
 
-def _pieces(file: _File, bulk: Bulk) -> Iterator[bytes]:
+def _pieces(file: MappedFile, bulk: Bulk) -> Iterator[bytes]:
     for start in range(bulk.offset, bulk.offset + bulk.length, _STEP_BYTES):
         yield file.mapped[start : min(start + _STEP_BYTES, bulk.offset + bulk.length)]

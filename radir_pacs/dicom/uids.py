@@ -6,18 +6,19 @@ import hashlib
 import re
 import uuid
 
-_UID = re.compile(r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+\Z")
+_UID = re.compile(r"[0-9]+(?:\.[0-9]+)+\Z")
 
 
 def is_valid_uid(text: str) -> bool:
-    """Whether ``text`` is a UID by PS3.5 9.1: digits in dotted components without leading zeros, at most 64 characters.
+    """Whether ``text`` is a UID by PS3.5 9.1, digits in dotted components, at most 64 characters.
 
-    A valid UID is safe in a path, a URL and a log line.
+    Components with leading zeros, which PS3.5 forbids, occur in the field and are accepted. A UID is safe in a path,
+    a URL and a log line.
     """
     return len(text) <= 64 and _UID.match(text) is not None
 
 
 def derived_uid(*names: str) -> str:
-    """The same UID for the same names, always (PS3.5 B.2 form); how made objects keep their identity over runs."""
+    """The same UID for the same names (PS3.5 B.2 form), so that generated objects keep their identity across runs."""
     digest = hashlib.sha256("\x1f".join(names).encode()).digest()
     return f"2.25.{uuid.UUID(bytes=digest[:16], version=4).int}"

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from radir_pacs import durable
 from radir_pacs.errors import BundleRefused
 from radir_pacs.types import F32, ImageKind
 
@@ -37,7 +38,6 @@ from .folder import (
     model_id_of,
     pretty,
     read_files,
-    replace,
     weights_name,
 )
 from .local_text import MISSING, LocalTextEncoder, LocalTokenizer, UnreadText, restored, stored
@@ -134,9 +134,9 @@ class Bundle:
         manifest["model_id"] = model_id_of(manifest)
         manifest["manifest_sha256"] = manifest_hash(manifest)
         folder.mkdir(parents=True, exist_ok=True)
-        replace(folder / weights_name(manifest), weights)
-        replace(folder / MANIFEST, pretty(manifest).encode())
-        replace(folder / CARD, model_card(manifest).encode())
+        durable.replace(folder / weights_name(manifest), weights)
+        durable.replace(folder / MANIFEST, pretty(manifest).encode())
+        durable.replace(folder / CARD, model_card(manifest).encode())
         return Bundle.load(folder)
 
     @torch.no_grad()

@@ -8,7 +8,9 @@ from functools import partial
 import numpy as np
 import torch
 
+from radir_pacs.dicom.lung_landmarks import slice_stack
 from radir_pacs.errors import BadInput, Quarantined
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import F32, Encoding, ImageKind, View, Volume
 
 from .bundle import Bundle
@@ -68,6 +70,7 @@ class Encoder:
             series_uid=volume.series_uid,
             sop_uid=uids[len(uids) // 2],
             model_id=self.model_id,
+            slices=slice_stack(volume),
             warnings=volume.warnings + _coverage_warnings(volume, lateral=lateral),
         )
         view = view_index(volume.kind, volume.view)
@@ -85,7 +88,9 @@ class Encoder:
         vectors = self._network(pixels, views, self.kind, self._queries[chosen], chosen).vectors[0]
         found = np.ascontiguousarray(vectors.float().cpu().numpy())
         if not np.isfinite(found).all():
-            raise Quarantined(f"{self.model_id} answers no finite number for this image")
+            raise Quarantined(
+                f"{self.model_id} answers no finite number for this image", reason_code=ReasonCode.NO_VECTOR
+            )
         return found
 
 

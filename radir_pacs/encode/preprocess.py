@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from radir_pacs.errors import Quarantined
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import F32, ImageKind, Volume
 
 from .config import NetworkConfig
@@ -99,7 +100,7 @@ def _radiograph(volume: Volume, how: Preprocessing) -> F32:
     small = np.clip(small, low, high)
     mean, deviation = small[content].mean(), small[content].std()
     if deviation < 1e-6:
-        raise Quarantined("the radiograph is one flat tone")
+        raise Quarantined("the radiograph is one flat tone", reason_code=ReasonCode.BLANK_IMAGE)
     standard: F32 = np.where(content, (small - mean) / deviation, 0.0).astype(np.float32)
     return standard[None]
 
@@ -108,7 +109,7 @@ def _ct(volume: Volume, how: Preprocessing) -> F32:
     """Averaged slice by slice, so that no copy of the whole series is made."""
     low, high = how.clip
     if min(float(volume.voxels.max()), high) - max(float(volume.voxels.min()), low) < 1:
-        raise Quarantined("the CT is one flat tone")
+        raise Quarantined("the CT is one flat tone", reason_code=ReasonCode.BLANK_IMAGE)
     _, rows_mm, columns_mm = volume.spacing_mm
     _, y, x = volume.voxels.shape
     rows = area_weights(y, rows_mm, how.shape[1], how.spacing_mm[1])

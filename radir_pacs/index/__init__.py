@@ -7,9 +7,9 @@ the catalogue: a refused file costs a rebuild, never an answer.
 
 from radir_pacs.index.builder import build
 from radir_pacs.index.exact import exact_search
-from radir_pacs.index.generation import Generation, current, open_generation, partition_folder
+from radir_pacs.index.generation import Generation, check_vectors_file, open_generation, partition_folder
 from radir_pacs.index.manifest import GenerationManifest
-from radir_pacs.index.partition import Hits, Partition, PartitionSizes
+from radir_pacs.index.partition import Hits, Partition
 from radir_pacs.index.writer import collect, collect_models, should_merge
 
 __all__ = [
@@ -17,11 +17,10 @@ __all__ = [
     "GenerationManifest",
     "Hits",
     "Partition",
-    "PartitionSizes",
     "build",
+    "check_vectors_file",
     "collect",
     "collect_models",
-    "current",
     "exact_search",
     "open_generation",
     "partition_folder",

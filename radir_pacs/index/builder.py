@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from radir_pacs import durable
 from radir_pacs.errors import StorageFailed
 from radir_pacs.index.generation import generation_names, generation_number, open_verified
 from radir_pacs.index.hnsw import HNSWLIB_VERSION, METRIC, Graph
@@ -62,7 +63,7 @@ def build(
         with _scratch(folder) as scratch:
             manifest = _write(scratch, folder, model_id, region, labels, vectors, built_at, graph)
             scratch.rename(folder / manifest.name)
-        _sync_folder(folder)
+        durable.sync(folder)
     except OSError as error:
         raise StorageFailed(f"cannot write the index of {region}: {error.strerror or error}") from error
     return manifest
@@ -117,7 +118,7 @@ def _write(
     else:
         manifest = _judge(scratch, manifest, record, verify_in_child(scratch), settings)
         _write_file(scratch / MANIFEST, manifest.to_bytes())
-    _sync_folder(scratch)
+    durable.sync(scratch)
     return manifest
 
 
@@ -135,18 +136,16 @@ def _judge(
 def _write_graph(path: Path, vectors: F32, settings: GraphSettings) -> FileRecord:
     built = Graph.build(vectors, m=settings.m, ef_construction=settings.ef_construction, threads=settings.threads)
     expected_bytes = built.save(path)
-    with path.open("r+b") as file:
-        os.fsync(file.fileno())
+    durable.sync(path)
+    with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size != expected_bytes:  # hnswlib ignores failed writes
             raise OSError("the graph was cut short, as on a full disk")
         return FileRecord(size_bytes=expected_bytes, sha256=hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def _write_file(path: Path, data: bytes | memoryview) -> FileRecord:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    path.write_bytes(data)
+    durable.sync(path)
     return FileRecord(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
@@ -175,12 +174,4 @@ def _make_folder(folder: Path) -> None:
         return
     _make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    durable.sync(folder.parent)

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -21,6 +22,7 @@ from radir_pacs.types import F32, I64
 log = logging.getLogger(__name__)
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_CHUNK_BYTES = 4 << 20
 GENERATION_NAME = re.compile(r"[0-9]{8,}-[0-9a-f]{12}")
 
 
@@ -47,20 +49,6 @@ def partition_folder(home: Path, model_id: str, region: str) -> Path:
         if not _PLAIN_NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot name an index folder")
     return home / "index" / model_id / region
-
-
-def current(folder: Path, *, model_id: str, region: str, dim: int) -> Generation | None:
-    """The newest generation of a partition's folder that passes every check; None where there is none.
-
-    A refused one is logged and passed over: what only it held is missing from the answer's labels, so it comes back
-    into the partition's tail from the catalogue and the next merge rebuilds it.
-    """
-    for name in reversed(generation_names(folder)):
-        try:
-            return open_generation(folder / name, model_id=model_id, region=region, dim=dim)
-        except IndexRefused as refusal:
-            log.warning("index generation refused: model=%s region=%s name=%s: %s", model_id, region, name, refusal)
-    return None
 
 
 def generation_names(folder: Path) -> list[str]:
@@ -119,6 +107,25 @@ def open_verified(folder: Path, manifest: GenerationManifest) -> Generation:
         if graph.count != manifest.count:
             raise IndexRefused("the graph holds another number of vectors")
     return Generation(manifest=manifest, labels=labels, vectors=vectors, graph=graph)
+
+
+def check_vectors_file(folder: Path, manifest: GenerationManifest, rest: Callable[[int], None]) -> None:
+    """Read the vectors that an open generation maps once more. Raises IndexRefused when they are not what was built.
+
+    They are checked when a generation is opened, but bytes that change on the disk later change in every map of them.
+    ``rest`` is called with the number of bytes after each chunk, and may sleep, or raise to end the check.
+    """
+    expected = manifest.files[VECTORS]
+    sha256 = hashlib.sha256()
+    with _regular_file(folder / VECTORS) as file:
+        try:
+            while chunk := file.read(_CHUNK_BYTES):
+                sha256.update(chunk)
+                rest(len(chunk))
+        except OSError as error:
+            raise IndexRefused(f"{VECTORS} of the index generation cannot be read: {error.strerror}") from error
+    if sha256.hexdigest() != expected.sha256:
+        raise IndexRefused(f"{VECTORS} of the index generation was altered")
 
 
 def _map(file: BufferedReader, manifest: GenerationManifest) -> F32:

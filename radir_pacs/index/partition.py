@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from radir_pacs.index.builder import UNIT_TOLERANCE, check_vectors
-from radir_pacs.index.exact import contains
 from radir_pacs.index.generation import Generation
 from radir_pacs.index.selection import Selection
 from radir_pacs.index.snapshot import Snapshot, search_snapshot
@@ -32,19 +31,6 @@ class Hits:
     scores: F32
     exact: bool
     generation: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartitionSizes:
-    """``generation`` vectors in the generation, ``deleted`` of them no longer answering, ``tail`` vectors beside it."""
-
-    generation: int
-    tail: int
-    deleted: int
-
-    @property
-    def live(self) -> int:
-        return self.generation - self.deleted + self.tail
 
 
 class Partition:
@@ -68,16 +54,6 @@ class Partition:
         generation = self._snapshot.generation
         return generation.name if generation else None
 
-    @property
-    def sizes(self) -> PartitionSizes:
-        """What `should_merge` asks for."""
-        snapshot = self._snapshot
-        return PartitionSizes(
-            generation=len(snapshot.generation.labels) if snapshot.generation else 0,
-            tail=len(snapshot.tail_labels),
-            deleted=len(snapshot.hidden),
-        )
-
     def labels(self) -> I64:
         """Every label that can be answered now, ascending."""
         return self._snapshot.live_labels
@@ -97,14 +73,6 @@ class Partition:
         labels, scores, exact = search_snapshot(snapshot, query, k, selection)
         name = snapshot.generation.name if snapshot.generation else None
         return Hits(labels=labels, scores=scores, exact=exact, generation=name)
-
-    def compare(self, live: I64) -> tuple[I64, I64]:
-        """(missing, gone): labels of ``live`` (ascending) that are not answered here, and the answered not in it.
-
-        With all labels of the catalogue as ``live``, these are the next `apply`.
-        """
-        here = self._snapshot.live_labels
-        return live[~contains(here, live)], here[~contains(live, here)]
 
     def apply(self, *, labels: I64 = _NO_LABELS, vectors: F32 | None = None, deleted: I64 = _NO_LABELS) -> None:
         """Add ``vectors`` (float32 [n, dim], unit) under ascending ``labels``, drop ``deleted``: both at once.
@@ -133,7 +101,3 @@ class Partition:
             raise ValueError("the generation belongs to another partition")
         with self._changing:
             self._snapshot = self._snapshot.swapped(generation)
-
-    def live(self) -> tuple[I64, F32]:
-        """Labels (ascending) and vectors of everything that answers now: what the next generation is built from."""
-        return self._snapshot.live()

@@ -16,8 +16,8 @@ from radir_pacs.index.selection import Selection
 from radir_pacs.types import F32, I64
 
 ROWS_PER_CANDIDATE = 40
-"""How many rows exact search scores in the time the graph finds one candidate (benchmarks/index_search.py). It decides
-every choice between the two: whole partitions, filters of any width, and when to stop fetching more."""
+"""How many rows exact search scores in the time the graph finds one candidate (benchmarks/speed/index_search.py). It
+decides every choice between the two: whole partitions, filters of any width, and when to stop fetching more."""
 
 _FETCH_MARGIN = 1.5  # fetched beyond what a filter's width asks for, so that one round is usually enough
 
@@ -72,17 +72,6 @@ class Snapshot:
         if self.generation is None:
             return self.tail_labels
         return np.union1d(self.generation.labels[self._answering()], self.tail_labels)
-
-    def live(self) -> tuple[I64, F32]:
-        """Every label that can be answered, ascending, with its vector."""
-        if self.generation is None:
-            return self.tail_labels, self.tail_vectors
-        answering = self._answering()
-        labels = self.live_labels
-        vectors = np.empty((len(labels), self.tail_vectors.shape[1]), np.float32)
-        vectors[np.searchsorted(labels, self.generation.labels[answering])] = self.generation.vectors[answering]
-        vectors[np.searchsorted(labels, self.tail_labels)] = self.tail_vectors
-        return labels, vectors
 
     def _answering(self) -> npt.NDArray[np.bool_]:
         """Which rows of the generation answer."""

@@ -63,9 +63,16 @@ def collect_models(home: Path, *, serving: Set[str], now_s: float, grace_s: floa
 
 
 def _age_s(path: Path, now_s: float) -> float:
-    """Seconds since the folder got its last entry; below nothing for one that is not there."""
+    """Seconds since the folder got its last entry; below nothing for one that is not there.
+
+    One from the future, as after the clock was set back, is as if changed now: it would stay young for years.
+    """
     try:
-        return now_s - path.stat().st_mtime
+        age_s = now_s - path.stat().st_mtime
+        if age_s < 0:
+            with contextlib.suppress(PermissionError):  # another user's
+                os.utime(path, (now_s, now_s))
+        return max(age_s, 0.0)
     except FileNotFoundError:
         return float("-inf")
 

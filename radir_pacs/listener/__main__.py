@@ -9,13 +9,12 @@ import sys
 import threading
 
 from radir_pacs import config
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import RadirError
-from radir_pacs.intake import Intake
 from radir_pacs.listener.server import make_server
 from radir_pacs.logs import set_up_logging
-from radir_pacs.pulse import pulse
+from radir_pacs.process_heartbeat import process_heartbeat
+from radir_pacs.storage.blobs import BlobStore
 
 
 def main() -> int:
@@ -27,7 +26,7 @@ def main() -> int:
     set_up_logging(settings, name)
     with Catalogue.open(settings) as catalogue:
         blobs = BlobStore(settings.home / "blobs")
-        server = make_server(settings, Intake(catalogue, blobs, settings), blobs)
+        server = make_server(settings, catalogue, blobs)
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
@@ -39,7 +38,7 @@ def main() -> int:
                 stop.set()  # a process that listens no more must not say that it is up
 
         threading.Thread(target=serve, name="accept", daemon=True).start()
-        with pulse(catalogue, name, detail=f"{settings.listener_host}:{settings.listener_port}"):
+        with process_heartbeat(catalogue.processes, name, detail=f"{settings.listener_host}:{settings.listener_port}"):
             stop.wait()
             server.shutdown()
     return 0
@@ -50,6 +49,6 @@ if __name__ == "__main__":
         code = main()
     except RadirError as error:
         print(f"error: {error}", file=sys.stderr)
-        code = 1
+        code = error.exit_code
     sys.stdout.flush()
     os._exit(code)  # threads of half-open associations do not keep the process

@@ -14,15 +14,19 @@ import time
 from dataclasses import dataclass
 from typing import NoReturn
 
+from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket
 
-from radir_pacs.errors import RadirError, TooLarge
+from radir_pacs.listener.association_request import TITLES
 
 MAX_PDU_BYTES = 131_072  # what we announce (PS3.8 D.1.1)
 _MAX_PDU_READ_BYTES = 1 << 20  # what we read; an A-ASSOCIATE-RQ with 128 contexts is far smaller
 _READ_BYTES = 1 << 18
 LEAST_BYTES_PER_S = 32_768
 LOOK_S = 0.001  # how long an answer may wait for the thread that waits for the peer
+_MOST_REFUSED = 4  # an instance so many times the allowed size is read to its end, to be answered by a status
+_A_ASSOCIATE_AC = 2
+_SLOW = "look at the network, or at the settings listener_idle_s and listener_association_s"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,18 +38,39 @@ class PeerBounds:
     message_bytes: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """Why we ended an association, and what an administrator can do about it."""
+
+    what: str
+    advice: str = ""
+
+
 class BoundedSocket(AssociationSocket):
     """An association's socket that stops reading at its bounds; pynetdicom then closes the connection (Evt17)."""
 
-    def __init__(self, made: AssociationSocket, bounds: PeerBounds) -> None:
-        """Take the place of ``made``; a second constructor would announce the connection twice (Evt5)."""
-        vars(self).update(vars(made))
-        assert self.socket is not None
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(
+        self, assoc: Association, sock: socket.socket, bounds: PeerBounds, *, first: bytes, titles: bytes
+    ) -> None:
+        """``first`` is read before anything else; ``titles`` go into our A-ASSOCIATE-AC."""
+        super().__init__(assoc, client_socket=sock)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._bounds = bounds
+        self._first, self._titles = first, titles
         self._last_moment = time.monotonic() + bounds.association_s
-        self.refusal: RadirError | None = None  # why we ended the association
+        self.ending: Ending | None = None
         self.message_done()
+
+    def send(self, bytestream: bytes) -> None:
+        """As pynetdicom's, with the AE titles as they came in an A-ASSOCIATE-AC (PS3.8 9.3.3)."""
+        if bytestream[0] == _A_ASSOCIATE_AC:
+            bytestream = bytestream[: TITLES.start] + self._titles + bytestream[TITLES.stop :]
+        super().send(bytestream)
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last message was answered; 0 while one arrives or is worked on."""
+        return 0.0 if self._message_bytes else time.monotonic() - self._message_since
 
     def message_done(self) -> None:
         """A whole message is here and answered: the next one starts with a full allowance."""
@@ -58,6 +83,8 @@ class BoundedSocket(AssociationSocket):
 
         Waits a moment for data: pynetdicom's thread then need not sleep between two looks (see ``server``).
         """
+        if self._first:
+            return True
         self._await_data()
         return bool(super().ready) or time.monotonic() > self._deadline()
 
@@ -70,17 +97,20 @@ class BoundedSocket(AssociationSocket):
         allowance = self._bounds.idle_s + self._message_bytes / LEAST_BYTES_PER_S
         return min(self._message_since + allowance, self._last_moment)
 
-    def _end(self, why: str) -> NoReturn:
+    def _end(self, what: str, advice: str) -> NoReturn:
         """Let pynetdicom see a broken connection, which it closes (PS3.8 9.2.3, action AA-4)."""
-        self.refusal = TooLarge(why)
-        raise OSError(why)
+        self.ending = Ending(what=what, advice=advice)
+        raise OSError(what)
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Exactly ``nr_bytes``, or fewer when the peer hung up. Raises OSError beyond a bound."""
+        if self._first:
+            received, self._first = bytearray(self._first[:nr_bytes]), self._first[nr_bytes:]
+            return received
         if nr_bytes > _MAX_PDU_READ_BYTES:
-            self._end(f"the peer announced a PDU of {nr_bytes} bytes")
-        if self._message_bytes + nr_bytes > self._bounds.message_bytes:
-            self._end(f"the peer sent a message of more than {self._bounds.message_bytes} bytes")
+            self._end("the peer announced a PDU far over our maximum", f"the sender keeps to {MAX_PDU_BYTES} bytes")
+        if self._message_bytes + nr_bytes > _MOST_REFUSED * self._bounds.message_bytes:
+            self._end("the peer sent a message far over max_instance_mib", "raise it if such instances are wanted")
         if self.socket is None:
             raise OSError("the connection is closed")
         received = bytearray(nr_bytes)
@@ -88,12 +118,12 @@ class BoundedSocket(AssociationSocket):
         while at < nr_bytes:
             remaining_s = self._deadline() - time.monotonic()
             if remaining_s <= 0:
-                self._end("the peer sent too slowly")
+                self._end("the peer sent too slowly, or nothing", _SLOW)
             self.socket.settimeout(remaining_s)
             try:
                 count = self.socket.recv_into(view[at : at + _READ_BYTES])
             except TimeoutError:
-                self._end("the peer sent too slowly")
+                self._end("the peer sent too slowly, or nothing", _SLOW)
             if not count:
                 break
             at += count

@@ -10,11 +10,16 @@ from typing import Any
 
 from pydicom import Dataset
 from pynetdicom import evt
+from pynetdicom.pdu import A_ABORT_RQ
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.errors import StorageFailed
-from radir_pacs.intake import OUT_OF_RESOURCES, Intake, StoreOutcome
-from radir_pacs.listener.bounds import BoundedSocket
+from radir_pacs.intake.instances import OUT_OF_RESOURCES, Intake, StoreOutcome
+from radir_pacs.listener.admission import host_of
+from radir_pacs.listener.bounds import BoundedSocket, Ending
+from radir_pacs.listener.commitment import StorageCommitment
+from radir_pacs.listener.instance_file import InstanceFile
+from radir_pacs.listener.refused import RefusalLog, Refused
+from radir_pacs.storage.blobs import BlobStore
 
 log = logging.getLogger(__name__)
 
@@ -33,15 +38,17 @@ class _Sent:
 class Handlers:
     """Bound to every association of one server."""
 
-    def __init__(self, intake: Intake, blobs: BlobStore) -> None:
-        self._intake, self._blobs = intake, blobs
+    def __init__(self, intake: Intake, blobs: BlobStore, refusals: RefusalLog, commitment: StorageCommitment) -> None:
+        self._intake, self._blobs, self._refusals, self._commitment = intake, blobs, refusals, commitment
 
     def bindings(self) -> list[Any]:
         return [
             (evt.EVT_C_ECHO, self.on_echo),
             (evt.EVT_C_STORE, self.on_store),
+            (evt.EVT_N_ACTION, self._commitment.on_action),
             (evt.EVT_DIMSE_SENT, self.on_answered),
             (evt.EVT_DATA_RECV, self.on_data),
+            (evt.EVT_PDU_RECV, self.on_pdu),
             (evt.EVT_CONN_CLOSE, self.on_close),
         ]
 
@@ -70,41 +77,62 @@ class Handlers:
         if isinstance(sock, BoundedSocket):
             sock.message_done()
 
+    def on_pdu(self, event: evt.Event) -> None:
+        """A peer's A-ABORT is its last word: what it says of the reason is kept for ``on_close``."""
+        if isinstance(event.pdu, A_ABORT_RQ) and isinstance(event.assoc.dul.socket, BoundedSocket):
+            sock = event.assoc.dul.socket
+            if sock.ending is None:
+                codes = f"source {event.pdu.source}, reason {event.pdu.reason_diagnostic}"
+                sock.ending = Ending(what=f"the peer aborted the association ({codes})", advice="its log says why")
+
     def on_close(self, event: evt.Event) -> None:
         """A message that ended half-way leaves a part of a file: nothing was promised, nothing is kept."""
-        if event.assoc.requestor.primitive is None:  # before A-ASSOCIATE-RQ: end the wait for one, free the slot
-            event.assoc.dul.to_user_queue.put(None)
         message = event.assoc.dimse.message
-        path = getattr(message, "_data_set_path", None)
-        if path is not None:
-            Path(path).unlink(missing_ok=True)
+        file = getattr(message, "_data_set_file", None)
+        if file is not None:
+            file.close()
+            Path(file.name).unlink(missing_ok=True)
         sock = event.assoc.dul.socket
-        if isinstance(sock, BoundedSocket) and sock.refusal:
-            source = str(event.assoc.requestor.ae_title).strip()
-            self._intake.refuse(sock.refusal, source=source, sop_uid=None)
+        if not isinstance(sock, BoundedSocket) or event.assoc.is_released:
+            return
+        ending = sock.ending
+        if ending is None and message is not None:
+            ending = Ending(what="the connection was lost amid a message", advice="look at the network and the sender")
+        calling_ae, host = _calling_ae(event), host_of(event.assoc)
+        if ending is None:
+            log.info("the peer hung up without a release", extra={"calling_ae": calling_ae, "address": host})
+            return
+        self._refusals.note(
+            Refused(address=host, calling_ae=calling_ae, what=f"association ended, {ending.what}", advice=ending.advice)
+        )
 
     def on_store(self, event: evt.Event) -> Dataset:
         """Answer a C-STORE (PS3.7 9.3.1) once the instance is durable, or with the status that says why not."""
-        path = event.dataset_path
         sent = _sent(event.assoc).whole
         expected = sent.popleft() if sent else 0
-        source = str(event.assoc.requestor.ae_title).strip()
+        source = _calling_ae(event)
         request: Any = event.request
+        file: InstanceFile = request._dataset_file
         sop_uid = str(request.AffectedSOPInstanceUID or "")
         try:
-            outcome = self._store(event, path, expected, source, sop_uid)
+            outcome = self._store(event, file, expected, source, sop_uid)
         except Exception as error:  # the edge of a process: the peer gets a failure and keeps its copy
             log.exception("store failed", extra={"error": type(error).__name__})
             outcome = StoreOutcome(status=OUT_OF_RESOURCES, reason="storing failed")
         finally:
-            path.unlink(missing_ok=True)
+            if file.name:
+                Path(file.name).unlink(missing_ok=True)
         log.info(
             "C-STORE",
             extra={"sop_uid": outcome.sop_uid, "study_uid": outcome.study_uid, "status": f"{outcome.status:04X}"},
         )
         return _answer(outcome)
 
-    def _store(self, event: evt.Event, path: Path, expected: int, source: str, sop_uid: str) -> StoreOutcome:
+    def _store(self, event: evt.Event, file: InstanceFile, expected: int, source: str, sop_uid: str) -> StoreOutcome:
+        file.close()
+        if file.failure is not None:
+            return self._intake.refuse(file.failure, source=source, sop_uid=sop_uid or None)
+        path = Path(file.name)
         found = path.stat().st_size - _meta_bytes(path)
         if found != expected:
             error = StorageFailed(f"{expected} bytes were sent and {found} written")
@@ -113,6 +141,10 @@ class Handlers:
             return self._intake.store(
                 incoming, source=source, sop_class_uid=str(event.request.AffectedSOPClassUID or ""), sop_uid=sop_uid
             )
+
+
+def _calling_ae(event: evt.Event) -> str:
+    return str(event.assoc.requestor.ae_title).strip()
 
 
 def _sent(assoc: Any) -> _Sent:

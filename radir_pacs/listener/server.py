@@ -2,94 +2,152 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import gc
 import socket
-import socketserver
 import tempfile
+import threading
+import time
 from typing import Any
 
 from pynetdicom import AE, _config
-from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
-from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
+from pynetdicom.transport import ThreadedAssociationServer
 
-from radir_pacs.blobs import BlobStore
+from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError
-from radir_pacs.intake import Intake
-from radir_pacs.listener.bounds import MAX_PDU_BYTES, BoundedSocket, PeerBounds
+from radir_pacs.intake.instances import Intake
+from radir_pacs.listener.admission import Admission
+from radir_pacs.listener.association import ServedAssociation
+from radir_pacs.listener.association_request import AssociationRequest
+from radir_pacs.listener.bounds import MAX_PDU_BYTES, PeerBounds
+from radir_pacs.listener.commitment import StorageCommitment
+from radir_pacs.listener.contexts import explain
 from radir_pacs.listener.handlers import Handlers
-from radir_pacs.listener.messages import GuardedDimse
+from radir_pacs.listener.refused import RefusalLog, Refused
+from radir_pacs.listener.waiting_room import Address, WaitingRoom, reject
+from radir_pacs.storage.blobs import BlobStore
 
 _MIB = 1 << 20
 _HANDSHAKE_S = 30
+_REQUEST_S = 10.0  # from a connection to the last byte of its A-ASSOCIATE-RQ
+_COLLECT_S = 30.0
+_UNBOUNDED = 1 << 20  # pynetdicom counts too late, and half-open connections with the rest: we count ourselves
 
 
-class _Server(ThreadedAssociationServer):
+class Server(ThreadedAssociationServer):
+    """pynetdicom's server with an accept loop of our own: see `WaitingRoom`. Made by `make_server`."""
+
+    request_queue_size = 128
     bounds: PeerBounds
-    daemon_threads = True
-    request_queue_size = 64
+    admission: Admission
+    refusals: RefusalLog
+    commitment: StorageCommitment
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self._stop, self._stopped = threading.Event(), threading.Event()
+        self._stopped.set()
+        super().__init__(*arguments, **named)
 
     def server_bind(self) -> None:
         assert self.socket is not None
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         super().server_bind()
 
+    def serve_forever(self, poll_interval: float = 0.2) -> None:
+        """Accept until ``shutdown``."""
+        assert self.socket is not None
+        self._stopped.clear()
+        room = WaitingRoom(self.socket, self._admit, self._turn_away, deadline_s=min(_REQUEST_S, self.bounds.idle_s))
+        collected = time.monotonic()
+        try:
+            while not self._stop.is_set():
+                room.turn(poll_interval)
+                if time.monotonic() - collected > _COLLECT_S:
+                    gc.collect()  # ended associations are cycles of threads, which pynetdicom too collects by hand
+                    collected = time.monotonic()
+        finally:
+            room.close()
+            self._stopped.set()
+
     def shutdown(self) -> None:
-        """Stop accepting and close; pynetdicom's own looks for a server that its AE started."""
-        socketserver.BaseServer.shutdown(self)
+        """Stop accepting and close. Associations go on."""
+        self._stop.set()
+        self._stopped.wait(5)
         self.server_close()
+        self.refusals.close()
+
+    def _admit(self, sock: socket.socket, address: Address, request: AssociationRequest) -> None:
+        host = str(address[0])
+        rejection = self.admission.rejection_of(request, host)
+        if rejection is None:
+            self._open(sock, address, request)
+            return
+        with contextlib.suppress(OSError):
+            sock.sendall(reject(result=rejection.result, source=rejection.source, reason=rejection.reason))
+        sock.close()
+        codes = f"result {rejection.result}, source {rejection.source}, reason {rejection.reason}"
+        what = f"association rejected, {rejection.what} ({codes})"
+        self.refusals.note(Refused(address=host, calling_ae=request.calling_ae, what=what, advice=rejection.advice))
+
+    def _open(self, sock: socket.socket, address: Address, request: AssociationRequest) -> None:
+        host = str(address[0])
+        try:
+            association = ServedAssociation(self, sock, address, request, self.bounds, self.commitment)
+            association.open()
+        except (OSError, RuntimeError, ValueError) as error:  # it hung up, no thread is free, or a request of its own
+            sock.close()
+            what = f"the association could not be opened ({type(error).__name__})"
+            self.refusals.note(Refused(address=host, calling_ae=request.calling_ae, what=what))
+            return
+        what, advice = explain(association.choices)
+        if what:
+            self.refusals.note(Refused(address=host, calling_ae=request.calling_ae, what=what, advice=advice))
+
+    def _turn_away(self, host: str, why: str, advice: str) -> None:
+        self.refusals.note(Refused(address=host, calling_ae="", what=f"connection ended, {why}", advice=advice))
 
 
-class _RequestHandler(RequestHandler):
-    """Gives each association a socket with bounds, and messages that cannot hurt it."""
-
-    def _create_association(self) -> Association:
-        assoc = super()._create_association()
-        assert isinstance(self.server, _Server)
-        assert assoc.dul.socket is not None
-        assoc.dul.socket = BoundedSocket(assoc.dul.socket, self.server.bounds)
-        assoc.dimse = GuardedDimse(assoc)
-        assoc.dul._run_loop_delay = 0.0  # its socket waits for data itself, and is woken by them
-        return assoc
-
-
-def make_server(settings: Settings, intake: Intake, blobs: BlobStore) -> _Server:
+def make_server(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> Server:
     """A bound server; call ``serve_forever``. Raises SettingError when the port is taken."""
     # Process-wide, as pynetdicom has them. Incoming data sets go to files on the blobs' own file system, so that
     # keeping one is a rename, and a peer costs disk that is checked, not memory.
-    _config.UNRESTRICTED_STORAGE_SERVICE = True
     _config.STORE_RECV_CHUNKED_DATASET = True
     _config.LOG_HANDLER_LEVEL = "none"  # its handlers write patients' identifiers
     tempfile.tempdir = str(blobs.incoming_folder)
 
     ae = AE(ae_title=settings.ae_title)
-    ae.add_supported_context(Verification)
-    ae.require_called_aet = settings.check_called_ae
-    ae.require_calling_aet = list(settings.calling_ae_titles)
-    ae.maximum_associations = settings.listener_max_associations
+    ae.add_supported_context(Verification)  # what is accepted each association says: see `contexts`
+    ae.maximum_associations = _UNBOUNDED
     ae.maximum_pdu_size = MAX_PDU_BYTES
     ae.network_timeout = settings.listener_idle_s
     ae.acse_timeout = ae.dimse_timeout = min(_HANDSHAKE_S, settings.listener_idle_s)
+    refusals = RefusalLog(catalogue)
+    commitment = StorageCommitment(catalogue, blobs, settings)
+    handlers = Handlers(Intake(catalogue, blobs, settings), blobs, refusals, commitment)
     try:
         _check_free(settings)
-        server: Any = ae.make_server(
+        made: Any = ae.make_server(
             (settings.listener_host, settings.listener_port),
-            server_class=_Server,
-            evt_handlers=Handlers(intake, blobs).bindings(),
-            request_handler=_RequestHandler,
+            server_class=Server,
+            evt_handlers=handlers.bindings(),
         )
     except OSError as error:
+        refusals.close()
         raise SettingError(
             f"listener_port: {settings.listener_host}:{settings.listener_port} cannot be bound: {error.strerror}"
         ) from None
+    server: Server = made
+    server.refusals, server.commitment = refusals, commitment
+    server.admission = Admission(settings, lambda: server.active_associations)
     server.bounds = PeerBounds(
         idle_s=settings.listener_idle_s,
         association_s=settings.listener_association_s,
         message_bytes=settings.max_instance_mib * _MIB,
     )
-    bound: _Server = server
-    return bound
+    return server
 
 
 def _check_free(settings: Settings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import Reports
 from radir_pacs.reports import Finding, explain, findings_from_json
 from radir_pacs.types import FindingNote
 
@@ -14,12 +14,12 @@ Findings = dict[str, tuple[Finding, ...]]
 class Explainer:
     """Reads mined findings and compares them under a region."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
 
     def findings(self, study_uids: Iterable[str]) -> Findings:
         """The findings of each study's reports; a study without a mined report is not in it."""
-        rows = self._catalogue.reports.findings_of(tuple(study_uids))
+        rows = self._reports.findings_of(tuple(study_uids))
         return {uid: tuple(f for body in bodies for f in findings_from_json(body)) for uid, bodies in rows.items()}
 
     def explain(

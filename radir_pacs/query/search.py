@@ -13,8 +13,10 @@ from radir_pacs.config import Settings
 from radir_pacs.errors import NotReady, Quarantined, Skipped, UnknownRegion
 from radir_pacs.index import Partition
 from radir_pacs.query.explain import Explainer
+from radir_pacs.query.index_check import IndexCheck
 from radir_pacs.query.nearest import neighbours, related
 from radir_pacs.query.partitions import Partitions
+from radir_pacs.query.representative import picture_of, slices_of
 from radir_pacs.reports import affirming_path
 from radir_pacs.types import (
     I64,
@@ -29,9 +31,9 @@ from radir_pacs.types import (
     SimilarCase,
     SimilarCaseList,
     StudyState,
+    kind_of_modality,
 )
 
-_RADIOGRAPHS = frozenset({"CR", "DX"})
 _OFFERS_EACH = 3  # other places, and other findings, that are offered at most
 _RELATED = 12  # findings that are looked at for them
 
@@ -53,7 +55,11 @@ class Searcher:
     def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
         self._catalogue, self._settings = catalogue, settings
         self._partitions = Partitions(catalogue, settings)
-        self._explainer = Explainer(catalogue)
+        self._explainer = Explainer(catalogue.reports)
+
+    def index_check(self) -> IndexCheck:
+        """The background check of what this searcher has open: to be entered by the process that serves."""
+        return IndexCheck(self._partitions)
 
     def similar(self, query: Query) -> SimilarCaseList:
         """The cases most similar to the query's study in its region, best first.
@@ -83,17 +89,20 @@ class Searcher:
             shared, contradicting = self._explainer.explain(
                 findings, query.study_uid, owner.study.study_uid, place.region.key
             )
+            image = picture_of(owner, place.region.key)
             cases.append(
                 SimilarCase(
                     rank=query.offset + len(cases) + 1,
                     score=float(score),
                     study=owner.study,
                     series_uid=owner.series_uid,
-                    sop_uid=owner.sop_uid,
+                    sop_uid=image.sop_uid,
+                    frame=image.frame,
                     shared=shared,
                     contradicting=contradicting,
                 )
             )
+        query_image = picture_of(encoding, place.region.key)
         return SimilarCaseList(
             query=query,
             region_asked=asked,
@@ -110,7 +119,8 @@ class Searcher:
                 *self._intended_use(encoding.model_id),
             ),
             query_series_uid=encoding.series_uid,
-            query_sop_uid=encoding.sop_uid,
+            query_sop_uid=query_image.sop_uid,
+            query_images=slices_of(encoding, place.region.key),
         )
 
     def nearest(self, query: Query) -> tuple[Offer, ...]:
@@ -157,8 +167,7 @@ class Searcher:
             raise _why_not(study)
         wanted = query.filters.modalities
         if wanted:
-            kinds = {ImageKind.CXR} if wanted & _RADIOGRAPHS else set()
-            kinds |= {ImageKind.CT} if "CT" in wanted else set()
+            kinds = {kind_of_modality(modality) for modality in wanted}
             found = {kind: encoding for kind, encoding in found.items() if kind in kinds} or found
         best = [kind for kind in found if kind in asked.kinds] or list(found)
         return found[best[0]]
@@ -216,8 +225,8 @@ class Searcher:
 def _why_not(study: CatalogueStudy) -> Exception:
     match study.state:
         case StudyState.SKIPPED:
-            return Skipped(f"the study is not encoded: {study.reason}")
+            return Skipped(f"the study is not encoded: {study.reason}", reason_code=study.reason_code)
         case StudyState.QUARANTINED:
-            return Quarantined(f"the study could not be encoded: {study.reason}")
+            return Quarantined(f"the study could not be encoded: {study.reason}", reason_code=study.reason_code)
         case _:
             return NotReady("the study is still being encoded")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from radir_pacs.types import ImageKind
-
-_KINDS = {"CT": ImageKind.CT, "CR": ImageKind.CXR, "DX": ImageKind.CXR, "RG": ImageKind.CXR}  # PS3.3 C.7.3.1.1.1
+from radir_pacs.types import ImageKind, kind_of_modality
 
 
 def kind_of(modalities: Iterable[str]) -> ImageKind | None:
     """The kind of image a study with these modalities has; None when it has none of ours, or both."""
-    kinds = {_KINDS[modality] for modality in modalities if modality in _KINDS}
+    kinds = {kind for modality in modalities if (kind := kind_of_modality(modality)) is not None}
     return kinds.pop() if len(kinds) == 1 else None

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
+from radir_pacs import durable
 from radir_pacs.reports.similarity import Item, ItemSimilarity
 
 F32 = npt.NDArray[np.float32]
@@ -166,7 +167,9 @@ def write_table(
         if progress:
             progress(i + 1, len(cuts))
     del table
+    durable.sync(part)
     part.replace(path)
+    durable.sync(path.parent)
     note.unlink(missing_ok=True)
 
 

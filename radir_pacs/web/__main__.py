@@ -9,12 +9,12 @@ import sys
 import tempfile
 
 from radir_pacs import config
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import RadirError
 from radir_pacs.logs import set_up_logging
-from radir_pacs.pulse import pulse
+from radir_pacs.process_heartbeat import process_heartbeat
 from radir_pacs.query import Searcher
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.web.app import create_app
 from radir_pacs.web.server import make_server
 
@@ -29,12 +29,14 @@ def main() -> int:
         blobs = BlobStore(settings.home / "blobs")
         # Large bodies wait in files here: /tmp may be memory, this is the disk whose room is checked.
         tempfile.tempdir = str(blobs.incoming_folder)
-        app = create_app(settings, catalogue, Searcher(catalogue, settings), blobs)
+        searcher = Searcher(catalogue, settings)
+        app = create_app(settings, catalogue, searcher, blobs)
         server = make_server(app, settings)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.stop())
         log.info("serving", extra={"address": f"{settings.web_host}:{settings.web_port}"})
-        with pulse(catalogue, "web", detail=f"{settings.web_host}:{settings.web_port}"):
+        detail = f"{settings.web_host}:{settings.web_port}"
+        with process_heartbeat(catalogue.processes, "web", detail=detail), searcher.index_check():
             server.run()
         log.info("ends")
         app.extensions["radir"].decoder.close()
@@ -46,6 +48,6 @@ if __name__ == "__main__":
         code = main()
     except RadirError as error:
         print(f"error: {error}", file=sys.stderr)
-        code = 1
+        code = error.exit_code
     sys.stdout.flush()
     os._exit(code)  # requests that did not end in time do not keep the process

@@ -10,8 +10,8 @@ from flask import Blueprint, Response, jsonify
 
 from radir_pacs.errors import NotFound
 from radir_pacs.types import JobKind, StudyState
+from radir_pacs.web.dicomweb.accept import JSON
 
-from .accept import JSON
 from .services import BASE, services
 
 blueprint = Blueprint("admin", __name__)
@@ -49,7 +49,15 @@ def delete(study: str) -> tuple[str, int]:
 def state(study: str) -> Response:
     """Where the study stands, and why it will not be encoded if it will not (P3)."""
     found = services().catalogue.studies.get(study)
-    return jsonify({"study": study, "state": found.state, "reason": found.reason, "instances": found.instance_count})
+    return jsonify(
+        {
+            "study": study,
+            "state": found.state,
+            "reason": found.reason,
+            "reason_code": found.reason_code,
+            "instances": found.instance_count,
+        }
+    )
 
 
 @blueprint.get("/status")

@@ -4,39 +4,24 @@ from __future__ import annotations
 
 from flask import Flask, Response
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
-from radir_pacs.intake import Intake
+from radir_pacs.intake.instances import Intake
 from radir_pacs.query import Searcher
+from radir_pacs.storage.blobs import BlobStore
 
-from . import (
-    access_log,
-    admin,
-    auth,
-    capabilities,
-    errors,
-    health,
-    judgements,
-    language,
-    ohif,
-    pages,
-    parameters,
-    paths,
-    qido,
-    rendered,
-    sidebar,
-    similar,
-    stow,
-    viewer,
-    wado,
-)
+from . import access_log, admin, auth, content_coding, cross_origin, errors, health, json_bodies, language, paths
+from .dicomweb import capabilities, deletion, metadata, parameters, qido, rendered, similar, stow, wado, wado_uri
+from .pages import routes as pages
 from .pixels import SharedDecoder
 from .probe import Probe
 from .recent import Recent
 from .services import BASE, Services
+from .sidebar import judgements, ohif, viewer
+from .sidebar import routes as sidebar
 
-_DICOMWEB = (qido, similar, stow, wado, rendered, capabilities)
+_DICOMWEB = (qido, similar, stow, wado, metadata, rendered, deletion, capabilities)
+_TAKES_INSTANCES = frozenset({"stow.store"})  # routes whose bodies may be large, or gzipped
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -45,7 +30,7 @@ _HEADERS = {
     "X-Frame-Options": "DENY",
     "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'self'; form-action 'self';"
     " base-uri 'none'; frame-ancestors 'none'",
-    "Cache-Control": "private, no-cache",  # may be kept by the caller, and is asked for again each time
+    "Cache-Control": "private, no-cache",  # the client may keep it, and must revalidate it each time
 }
 
 
@@ -55,26 +40,29 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_mib << 20
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # the DICOM JSON model has an order of its own
+    intake = Intake(catalogue, blobs, settings)
     app.extensions["radir"] = Services(
         settings=settings,
         catalogue=catalogue,
         searcher=searcher,
         blobs=blobs,
-        intake=Intake(catalogue, blobs, settings),
+        intake=intake,
         decoder=SharedDecoder(settings),
-        probe=Probe(catalogue.processes.all),
+        probes=(Probe("database", catalogue.processes.all), Probe("store", lambda: health.try_store(intake, blobs))),
         thumbnails=Recent(),
     )
     access_log.install(app)
     errors.install(app)
     language.install(app)
+    cross_origin.install(app, settings)
     auth.install(app, settings, catalogue)
+    content_coding.install(app, inflated=_TAKES_INSTANCES)
+    json_bodies.install(app, large=_TAKES_INSTANCES)
     paths.install(app)
     app.before_request(parameters.check_size)
     for module in _DICOMWEB:
         app.register_blueprint(module.blueprint, url_prefix=BASE)
-    for module in (admin, health, pages, sidebar, judgements, viewer, ohif):
+    for module in (wado_uri, admin, health, pages, sidebar, judgements, viewer, ohif):
         app.register_blueprint(module.blueprint)
 
     @app.after_request

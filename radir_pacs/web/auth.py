@@ -4,14 +4,11 @@ A program sends the token as bearer (RFC 6750); a person gives it as the passwor
 name, when the browser asks. Basic is offered for pages and what they show, never to scripts: those say it themselves.
 
 A page of another site, open in the same browser, must neither read from us nor trigger anything: the Host check stops
-DNS rebinding, the Origin check stops cross-site writes, and no CORS header is ever sent.
+DNS rebinding, the Origin check stops cross-site writes, and origins that the settings do not list get no CORS header.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 from typing import cast
 from urllib.parse import urlencode, urlsplit
 
@@ -20,8 +17,11 @@ from flask import Flask, Response, redirect, request
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import LOOPBACK, Settings
 
-from . import error_page, ohif, viewer
+from . import context_rights, cross_origin, error_page
+from .body_guard import gives_one_of
 from .errors import error_response
+from .proxies import public_url
+from .sidebar import ohif
 
 OPEN_PATHS = frozenset({"/health/live", "/health/ready"})  # a probe holds no token and learns nothing of patients
 OPEN_FOLDERS = ("/viewer/", "/ohif/")  # programs, without data
@@ -42,7 +42,12 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue) -> None:
                 return error_response(421, "misdirected_request", "The Host header does not name this service.")
             if settings.web_host not in LOOPBACK:  # cannot start so (config), and would still be refused here
                 return error_response(401, "unauthorized", "A bearer token is needed.")
-        elif not (_is_open(request.path) or _gives_one_of(tokens) or _reads_by_context(catalogue)):
+        elif _is_open(request.path) or gives_one_of(request.headers.get("Authorization", ""), tokens):
+            pass
+        elif context_rights.enter(catalogue):
+            if not context_rights.may(catalogue):
+                return error_response(403, "forbidden", "This link opens one study and the pictures of cases like it.")
+        else:
             if ohif.is_page(request.path):
                 return _to_sign_in()
             response = error_response(401, "unauthorized", "A token is needed: as bearer, or as the Basic password.")
@@ -50,7 +55,8 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue) -> None:
             if _is_for_a_person():
                 response.headers.add("WWW-Authenticate", 'Basic realm="radir", charset="UTF-8"')
             return response
-        if request.method not in _SAFE_METHODS and _is_cross_site(own_hosts):
+        is_foreign = _is_cross_site(public_url(settings)) and not cross_origin.is_admitted(settings)
+        if request.method not in _SAFE_METHODS and is_foreign:
             return error_response(403, "forbidden", "Requests from pages of other sites are refused.")
         return None
 
@@ -67,43 +73,17 @@ def _is_open(path: str) -> bool:
     return program or path in OPEN_PATHS or ohif.is_chunk(path)
 
 
-def _reads_by_context(catalogue: Catalogue) -> bool:
-    """A browser that was let into the viewer reads, and judges cases; it stores and deletes nothing else."""
-    may = request.method in _SAFE_METHODS or request.path.startswith("/api/")
-    return may and viewer.holds_context(catalogue)
-
-
-def _gives_one_of(tokens: list[bytes]) -> bool:
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    match scheme.lower():
-        case "bearer":
-            presented = given.strip().encode("utf-8", "replace")
-        case "basic":
-            presented = _basic_password(given.strip())
-        case _:
-            presented = b""
-    matches = [hmac.compare_digest(presented, token) for token in tokens]  # all of them, in constant time
-    return any(matches)
-
-
-def _basic_password(credentials: str) -> bytes:
-    """Empty when they are malformed; no token is."""
-    try:
-        return base64.b64decode(credentials, validate=True).partition(b":")[2]
-    except (binascii.Error, ValueError):
-        return b""
-
-
 def _is_for_a_person() -> bool:
     """Whether a browser may ask for the password: a page, or its style and pictures; not in a sidebar's context."""
-    if request.method not in _SAFE_METHODS or viewer.COOKIE in request.cookies:
+    if request.method not in _SAFE_METHODS or context_rights.COOKIE in request.cookies:
         return False
     return error_page.is_page(request.path) or request.headers.get("Sec-Fetch-Dest") in _SHOWN_IN_PAGES
 
 
-def _is_cross_site(own_hosts: set[str | None]) -> bool:
+def _is_cross_site(own_url: str) -> bool:
+    """Another port is another site: what listens there is somebody else's program."""
     origin = request.headers.get("Origin")
-    if origin is not None and _host(origin.partition("://")[2]) not in own_hosts:
+    if origin is not None and origin.partition("://")[2] not in {request.host, urlsplit(own_url).netloc}:
         return True
     return request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}
 

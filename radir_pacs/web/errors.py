@@ -1,4 +1,4 @@
-"""One shape for every error of every route: ``{"error": {"code": …, "message": …}}``, with nothing of a patient.
+"""One shape for every error of every route: ``{"error": {"code": …, "message": …}}``, with nothing about a patient.
 
 A browser that asks for one of the pages gets the same message as a page.
 """
@@ -12,7 +12,7 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
-from radir_pacs.errors import RadirError, UnknownRegion
+from radir_pacs.errors import DicomRefused, NotAcceptable, RadirError, UnknownRegion
 
 from . import error_page
 
@@ -39,7 +39,7 @@ def http_code(status: int) -> str:
 
 
 def _route() -> str | None:
-    """What was asked for, without whose it is."""
+    """The pattern of the route, which identifies no patient."""
     return request.url_rule.rule if request.url_rule else None
 
 
@@ -50,6 +50,9 @@ def install(app: Flask) -> None:
     def known(error: RadirError) -> Response:
         if error.http_status >= 500:
             log.warning("request failed", extra={"code": error.code, "route": _route()})
+        if isinstance(error, DicomRefused) and request.method in ("GET", "HEAD"):
+            # The request is fine, but what is stored cannot be converted into the form it asks for.
+            return error_response(NotAcceptable.http_status, NotAcceptable.code, str(error))
         details = {"nearest": list(error.nearest)} if isinstance(error, UnknownRegion) else {}
         return error_response(error.http_status, error.code, str(error), **details)
 

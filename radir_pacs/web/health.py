@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
-
 from flask import Blueprint, Response, jsonify
 
-from radir_pacs.errors import NotReady
+from radir_pacs.intake.instances import Intake
+from radir_pacs.storage.blobs import BlobStore
 
 from .services import services
 
 blueprint = Blueprint("health", __name__)
 
+_TRIED_BYTES = 4096
 WITHIN_S = 1.5  # a probe that waits longer is as good as failed
 
 
@@ -23,9 +23,15 @@ def live() -> Response:
 
 @blueprint.get("/health/ready")
 def ready() -> Response:
-    """The catalogue answers, within a second and a half, and the blobs can be written. Raises NotReady."""
-    context = services()
-    context.probe.check(WITHIN_S)
-    if not os.access(context.blobs.root, os.W_OK):
-        raise NotReady("the blob folder cannot be written")
+    """The catalogue answers and an instance could be stored, each within a second and a half. Raises NotReady."""
+    for probe in services().probes:
+        probe.check(WITHIN_S)
     return jsonify({"status": "ready"})
+
+
+def try_store(intake: Intake, blobs: BlobStore) -> None:
+    """Write a little and throw it away: a full, broken or read-only disk is met here first. Raises StorageFailed."""
+    intake.check_room()
+    with blobs.incoming() as incoming:
+        incoming.write(bytes(_TRIED_BYTES))
+        _ = incoming.path  # flushes

@@ -10,15 +10,15 @@ from radir_pacs.errors import NotReady, StorageFailed
 
 
 class Probe:
-    """One question at a time, however many ask; safe from many threads."""
+    """One question at a time, however many ask; safe from many threads. ``part`` names what is asked."""
 
-    def __init__(self, ask: Callable[[], object]) -> None:
-        self._ask = ask
+    def __init__(self, part: str, ask: Callable[[], object]) -> None:
+        self._part, self._ask = part, ask
         self._lock = threading.Lock()
         self._asked: Future[None] | None = None
 
     def check(self, within_s: float) -> None:
-        """Raises NotReady when the answer is no, or does not come within ``within_s``."""
+        """Raises NotReady, saying why, when the answer is no, or does not come within ``within_s``."""
         with self._lock:
             if self._asked is None or self._asked.done():
                 self._asked = Future()
@@ -26,8 +26,10 @@ class Probe:
             asked = self._asked
         try:
             asked.result(within_s)
-        except (StorageFailed, TimeoutError):
-            raise NotReady("the database does not answer") from None
+        except StorageFailed as error:
+            raise NotReady(f"{self._part}: {error}") from None
+        except TimeoutError:
+            raise NotReady(f"{self._part}: no answer within {within_s:g} s") from None
 
     def _answer(self, asked: Future[None]) -> None:
         try:

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import socket
 import time
+from http import HTTPStatus
+from typing import Any
 
 from flask import Flask
-from waitress import channel, server, task, wasyncore
+from waitress import channel, server, task, utilities, wasyncore
 
 from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError
 
+from .body_guard import Body, BodyGuard
+from .crowd import Connection, who_gives_way
 from .errors import error_body, http_code
 
 log = logging.getLogger(__name__)
 
 REQUEST_HEADER_BYTES = 64 * 1024
-CONNECTIONS = 200
+CONNECTIONS = 200  # at once; then the one that waits longest gives way
+LARGE_REQUESTS = 4  # so many of the largest size may arrive at once
+LINGER_S = 20.0  # how long the rest of a refused body is read, so that the peer comes to see the answer
 IDLE_S = 60
 CLEANUP_S = 2  # between two looks for peers that are late
 STOP_S = 5
 HEADER_DEADLINE_S = 30.0  # from the first byte of a request to the end of its header
 SLOWEST_BYTES_S = 32 * 1024  # a body sent slower than this, on average, is given up
+
+
+_BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class _ErrorTask(task.ErrorTask):  # type: ignore[misc]
@@ -31,28 +42,96 @@ class _ErrorTask(task.ErrorTask):  # type: ignore[misc]
     def execute(self) -> None:
         error = self.request.error
         log.info("request refused", extra={"status": error.code})
-        body = json.dumps(error_body(http_code(error.code), error.reason)).encode()
+        message = error.body if isinstance(error, _Refused) else error.reason
+        body = json.dumps(error_body(http_code(error.code), message)).encode()
         self.status = f"{error.code} {error.reason}"
         self.response_headers.append(("Content-Type", "application/json"))
+        if error.code == HTTPStatus.UNAUTHORIZED:
+            self.response_headers.append(("WWW-Authenticate", 'Bearer realm="radir"'))
         self.set_close_on_finish()
+        self.channel.lingers = True
         self.content_length = len(body)
         self.write(body)
+
+
+class _InsufficientStorage(utilities.Error):  # type: ignore[misc]
+    code = 507
+    reason = "Insufficient Storage"
+
+
+class _Refused(utilities.Error):  # type: ignore[misc]
+    """A body that the guard refuses while it arrives."""
+
+    def __init__(self, code: int, body: str) -> None:
+        super().__init__(body)
+        self.code, self.reason = code, HTTPStatus(code).phrase
 
 
 class _Channel(channel.HTTPChannel):  # type: ignore[misc]
     """waitress counts from the last byte, so a byte a minute holds a connection for ever; we count from the first."""
 
     error_task_class = _ErrorTask
+    request: Any = None  # the one that arrives, as in waitress
+    close_when_flushed: bool = False
     request_since = 0.0
+    lingers = False
+    drains_until = 0.0  # our answer is out, what the peer still sends is thrown away
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self.waiting_since = time.monotonic()
+        super().__init__(*arguments, **named)
 
     def received(self, data: bytes) -> bool:
         before = self.request
-        kept: bool = super().received(data)
+        try:
+            kept: bool = super().received(data)
+        except OSError as error:  # large bodies wait in files, and the disk is full
+            log.error("a request body cannot be kept", extra={"error": error.strerror})
+            self._refuse(_InsufficientStorage("the disk has no room for the request"))
+            return True
         if self.request is not None and self.request is not before:
             self.request_since = time.monotonic()
+        self._guard_body()
         return kept
 
+    def _guard_body(self) -> None:
+        request = self.request
+        if request is None or request.error or request.body_rcv is None:
+            return
+        received = [one.request for one in self.server.active_channels.values() if one.request is not None]
+        body = Body(
+            authorization=request.headers.get("AUTHORIZATION", ""),
+            length=None if request.chunked else request.content_length,
+            chunk_header=len(getattr(request.body_rcv, "control_line", b"")),
+            trailer=len(getattr(request.body_rcv, "trailer", b"")),
+        )
+        fault = self.server.guard.fault(body, sum(one.body_bytes_received for one in received))
+        if fault is not None:
+            self._refuse(_Refused(*fault))
+
+    def _refuse(self, error: utilities.Error) -> None:
+        with self.requests_lock:
+            self.request.error = error
+            self.requests.append(self.request)
+            self.request = None
+            if len(self.requests) == 1:
+                self.server.add_task(self)
+
+    def service(self) -> None:
+        super().service()
+        self.waiting_since = time.monotonic()
+
+    def as_connection(self) -> Connection:
+        return Connection(
+            host=str(self.addr[0]),
+            since=self.waiting_since,
+            is_busy=bool(self.requests) or self.total_outbufs_len > 0,
+            has_header=self.request is not None and self.request.headers_finished,
+        )
+
     def is_late(self, now: float) -> bool:
+        if self.drains_until:
+            return now > self.drains_until
         request = self.request
         if request is None:
             return False
@@ -60,9 +139,30 @@ class _Channel(channel.HTTPChannel):  # type: ignore[misc]
         late: bool = now - self.request_since > allowed_s + (IDLE_S if request.headers_finished else 0)
         return late
 
+    # A connection closed while bytes of the peer are unread is reset, and the reset may overtake our answer.
+
+    def handle_write(self) -> None:
+        if self.lingers and self.close_when_flushed and not self.total_outbufs_len:
+            self.close_when_flushed = False
+            self.drains_until = time.monotonic() + LINGER_S
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_WR)
+            return
+        super().handle_write()
+
+    def readable(self) -> bool:
+        return bool(self.drains_until) or bool(super().readable())
+
+    def handle_read(self) -> None:
+        if not self.drains_until:
+            super().handle_read()
+        elif not self.recv(self.adj.recv_bytes):
+            self.handle_close()
+
 
 class _Server(server.TcpWSGIServer):  # type: ignore[misc]
     channel_class = _Channel
+    guard: BodyGuard
 
     stopping = False
 
@@ -82,7 +182,8 @@ class _Server(server.TcpWSGIServer):  # type: ignore[misc]
         if self.stopping:
             return
         self.stopping = True
-        self.pull_trigger()
+        with contextlib.suppress(OSError):  # it has noticed by itself, and closed what would wake it
+            self.pull_trigger()
 
     def _turn(self, timeout_s: float) -> None:
         wasyncore.loop(timeout=timeout_s, map=self._map, use_poll=self.adj.asyncore_use_poll, count=1)
@@ -90,6 +191,23 @@ class _Server(server.TcpWSGIServer):  # type: ignore[misc]
     def _is_busy(self) -> bool:
         waiting = any(open_channel.total_outbufs_len for open_channel in self.active_channels.values())
         return waiting or bool(self.task_dispatcher.threads)
+
+    def handle_accept(self) -> None:
+        """A newcomer gets in, at the cost of whoever waits longest: idle connections keep nobody out."""
+        staying = [(one, one.as_connection()) for one in self.active_channels.values() if not one.will_close]
+        if len(staying) >= CONNECTIONS:
+            gives_way = who_gives_way(staying)
+            if gives_way is None:
+                self._send_away()
+                return
+            gives_way.will_close = True  # closed in the next turn: its descriptor may have an event in this one
+        super().handle_accept()
+
+    def _send_away(self) -> None:
+        with contextlib.suppress(OSError, TypeError):  # it hung up meanwhile
+            sock, _ = self.accept()
+            with sock:
+                sock.send(_BUSY)
 
     def maintenance(self, now: float) -> None:
         super().maintenance(now)
@@ -103,21 +221,27 @@ def make_server(app: Flask, settings: Settings) -> _Server:
     adjustments = server.Adjustments(
         listen=_listen(settings),
         threads=settings.web_threads,
-        connection_limit=CONNECTIONS,
+        connection_limit=CONNECTIONS + 100,  # ours is lower, and lets newcomers in
+        asyncore_use_poll=True,  # select() ends at file descriptor 1023
         channel_timeout=IDLE_S,
         cleanup_interval=CLEANUP_S,
         max_request_header_size=REQUEST_HEADER_BYTES,
         # Our own check answers first, with the setting's name; this one bounds chunked bodies as they come in.
         max_request_body_size=settings.max_request_mib * 1024 * 1024 + 1,
         ident=None,
-        clear_untrusted_proxy_headers=True,
+        clear_untrusted_proxy_headers=not settings.trusted_proxies,  # else proxies.py tells whom to believe
     )
     dispatcher = task.ThreadedTaskDispatcher()
     dispatcher.set_thread_count(adjustments.threads)
     try:
-        return _Server(app, {}, True, None, dispatcher=dispatcher, adj=adjustments, sockinfo=adjustments.listen[0])
+        made = _Server(app, {}, True, None, dispatcher=dispatcher, adj=adjustments, sockinfo=adjustments.listen[0])
     except OSError as error:
         raise SettingError(f"web_port: {_listen(settings)} cannot be used: {error.strerror}") from None
+    made.guard = BodyGuard(
+        tokens=tuple(token.encode() for token in settings.api_tokens),
+        most_bytes=LARGE_REQUESTS * settings.max_request_mib << 20,
+    )
+    return made
 
 
 def _listen(settings: Settings) -> str:

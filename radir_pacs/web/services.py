@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 from flask import current_app
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
-from radir_pacs.intake import Intake
+from radir_pacs.intake.instances import Intake
 from radir_pacs.query import Searcher
+from radir_pacs.storage.blobs import BlobStore
 
 from .pixels import SharedDecoder
 from .probe import Probe
+from .proxies import public_url
 from .recent import Recent
 
 BASE = "/dicom-web"
@@ -27,13 +28,13 @@ class Services:
     blobs: BlobStore
     intake: Intake
     decoder: SharedDecoder
-    probe: Probe
+    probes: tuple[Probe, ...]
     thumbnails: Recent
 
     @property
     def base_url(self) -> str:
-        """The service root as clients reach it (PS3.18 8.2)."""
-        return self.settings.public_url + BASE
+        """The service root as the current client reaches it (PS3.18 8.2)."""
+        return public_url(self.settings) + BASE
 
 
 def services() -> Services:

@@ -12,7 +12,7 @@ from typing import Any
 import pydicom
 import pytest
 
-from radir_pacs.delivery.template_check import violations
+from radir_pacs.delivery.check.template import violations
 from tests.dicom_files import radiograph, save
 from tests.services import need
 from tests.stack import Stack

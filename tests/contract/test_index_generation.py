@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from radir_pacs.errors import IndexRefused, RadirError
-from radir_pacs.index import Partition, build, collect, current, exact_search, partition_folder
+from radir_pacs.index import Partition, build, collect, exact_search, partition_folder
 from radir_pacs.index.generation import generation_names, read_manifest
 from radir_pacs.index.manifest import GRAPH, LABELS, MANIFEST, VECTORS
 from tests.index_material import (
@@ -25,10 +25,14 @@ from tests.index_material import (
     REGION,
     WITH_GRAPH,
     WITHOUT_GRAPH,
+    difference,
     labels_of,
+    live,
+    newest,
     opened,
     publish,
     random_vectors,
+    sizes,
 )
 
 COUNT = 300
@@ -47,8 +51,8 @@ def folder(pristine: Path, tmp_path: Path) -> Path:
     return copied
 
 
-def newest(home: Path, region: str = REGION) -> Partition | None:
-    generation = current(partition_folder(home, MODEL, region), model_id=MODEL, region=region, dim=DIM)
+def newest_partition(home: Path, region: str = REGION) -> Partition | None:
+    generation = newest(partition_folder(home, MODEL, region), region=region)
     return generation and Partition(model_id=MODEL, region=region, dim=DIM, generation=generation)
 
 
@@ -211,25 +215,25 @@ def test_a_refused_generation_is_passed_over_and_rebuilt(tmp_path: Path) -> None
     first = publish(tmp_path, vectors[:200])
     second = publish(tmp_path, vectors)
     (second / GRAPH).write_bytes(b"\0" * (second / GRAPH).stat().st_size)
-    partition = newest(tmp_path)
+    partition = newest_partition(tmp_path)
     assert partition is not None
     assert partition.generation == first.name
 
-    missing, gone = partition.compare(labels_of(COUNT))
+    missing, gone = difference(partition, labels_of(COUNT))
     assert (missing.tolist(), gone.tolist()) == (labels_of(COUNT)[200:].tolist(), [])
     partition.apply(labels=missing, vectors=vectors[200:])
-    rebuilt = opened(publish(tmp_path, partition.live()[1]))
+    rebuilt = opened(publish(tmp_path, live(partition)[1]))
     partition.swap(rebuilt)
-    assert (partition.generation, partition.sizes.tail) == (rebuilt.name, 0)
+    assert (partition.generation, sizes(partition).tail) == (rebuilt.name, 0)
     assert generation_names(first.parent)[-1] == rebuilt.name
 
 
 def test_there_may_be_nothing_to_open(tmp_path: Path) -> None:
-    assert newest(tmp_path) is None
+    assert newest_partition(tmp_path) is None
     assert collect(partition_folder(tmp_path, MODEL, REGION), now_s=0) == ()
     folder = publish(tmp_path, random_vectors(3), graph=WITHOUT_GRAPH)
     (folder / VECTORS).unlink()
-    assert newest(tmp_path) is None
+    assert newest_partition(tmp_path) is None
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0, 1.01])
@@ -265,7 +269,7 @@ def test_equal_vectors_do_not_count_against_recall(tmp_path: Path) -> None:
     vectors = np.repeat(random_vectors(20), 10, axis=0)
     manifest = opened(publish(tmp_path, vectors)).manifest
     assert manifest.graph is None or manifest.graph.recall is None or manifest.graph.recall >= 0.95
-    partition = newest(tmp_path)
+    partition = newest_partition(tmp_path)
     assert partition is not None
     assert len(partition.search(vectors[0], 10).labels) == 10
 

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from radir_pacs.index import Partition, build, collect, current, exact_search, open_generation, partition_folder
+from radir_pacs.index import Partition, build, collect, exact_search, open_generation, partition_folder
 from radir_pacs.index.builder import GraphSettings
 from radir_pacs.index.generation import generation_names, open_verified, read_manifest
 from radir_pacs.index.verify import measure_recall
 from radir_pacs.types import F32, I64
-from tests.index_material import BUILT_AT, unit
+from tests.index_material import BUILT_AT, difference, live, newest, sizes, unit
 
 MODEL, REGION, DIM = "tiny-1", "heart", 4
 VECTOR = st.lists(st.sampled_from([-2, -1, 1, 2]), min_size=DIM, max_size=DIM).map(unit)  # few values: many ties
@@ -90,12 +90,12 @@ class IndexMachine(RuleBasedStateMachine):
 
     @rule(with_graph=st.booleans())
     def merge(self, with_graph: bool) -> None:
-        self.publish(self.partition.live(), with_graph)
-        assert self.partition.sizes.tail == self.partition.sizes.deleted == 0
+        self.publish(live(self.partition), with_graph)
+        assert sizes(self.partition).tail == sizes(self.partition).deleted == 0
 
     @rule()
     def begin_slow_merge(self) -> None:
-        self.stale = self.partition.live()
+        self.stale = live(self.partition)
 
     @precondition(lambda self: self.stale is not None)
     @rule(with_graph=st.booleans())
@@ -116,9 +116,9 @@ class IndexMachine(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         """A new reader: the newest generation, the difference from the catalogue."""
-        generation = current(self.folder, model_id=MODEL, region=REGION, dim=DIM)
+        generation = newest(self.folder, model_id=MODEL, region=REGION, dim=DIM)
         self.partition = Partition(model_id=MODEL, region=REGION, dim=DIM, generation=generation)
-        missing, gone = self.partition.compare(ascending(set(self.truth)))
+        missing, gone = difference(self.partition, ascending(set(self.truth)))
         self.partition.apply(labels=missing, vectors=self.vectors(missing), deleted=gone)
         self.gone_before_reopening = set(self.history) - set(self.truth)
         self.stale = None
@@ -164,10 +164,10 @@ class IndexMachine(RuleBasedStateMachine):
 
     @invariant()
     def holds_what_the_catalogue_holds(self) -> None:
-        labels, vectors = self.partition.live()
+        labels, vectors = live(self.partition)
         assert labels.tolist() == sorted(self.truth)
         assert np.array_equal(vectors, self.vectors(labels))
-        assert self.partition.sizes.live == len(labels)
+        assert sizes(self.partition).live == len(labels)
 
 
 IndexMachine.TestCase.settings = settings(

@@ -19,13 +19,13 @@ from pydicom.errors import InvalidDicomError
 
 from radir_pacs import anatomy
 from radir_pacs.delivery import codes
-from radir_pacs.delivery import content_tree as tree
+from radir_pacs.delivery.check import content_tree as tree
+from radir_pacs.delivery.check.template import violations
 from radir_pacs.delivery.dicom_json import dataset_to_json
 from radir_pacs.delivery.structured_report import similar_cases_sr
-from radir_pacs.delivery.template_check import violations
 from radir_pacs.dicom.loop_guard import CODING_SCHEME_UID
 from radir_pacs.errors import BadInput, NotFound
-from radir_pacs.types import ImageKind
+from radir_pacs.types import ImageKind, ImageRef
 from tests.services import data_dir, need
 from tests.sr_material import (
     DEVICE_UID,
@@ -35,6 +35,7 @@ from tests.sr_material import (
     hit_headers,
     image_header,
     report,
+    several_slices,
     similar_answer,
 )
 
@@ -164,6 +165,7 @@ def polyline(sr: Dataset) -> list[tuple[float, float]]:
         ("DX", {}, True),
         ("DX", {"PatientOrientation": ["R", "F"]}, False),
         ("DX", {"PatientOrientation": None}, True),
+        ("RG", {}, True),
         ("CT", {}, True),
         ("CT", {"ImageOrientationPatient": [-1, 0, 0, 0, 1, 0]}, False),
     ],
@@ -180,7 +182,10 @@ def test_outline_lies_on_the_side_of_the_region(modality: str, changes: dict[str
     ("modality", "changes"),
     [
         ("DX", {"ViewPosition": "LL"}),
+        ("DX", {"ViewPosition": "LLO"}),
+        ("DX", {"ViewPosition": "RAO", "PatientOrientation": None}),
         ("DX", {"PatientOrientation": ["A", "F"]}),
+        ("DX", {"ViewPosition": None, "PatientOrientation": None, "SeriesDescription": "Chest lateral"}),
         ("CT", {"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}),
     ],
 )
@@ -191,10 +196,55 @@ def test_where_no_outline_holds_the_chest_is_outlined(modality: str, changes: di
     )
 
 
-def test_multiframe_query_points_at_its_middle_frame() -> None:
-    sr = report("CT", query_image=image_header("CT", NumberOfFrames=41))
+@pytest.mark.parametrize(
+    ("modality", "changes", "to_stored"),
+    [
+        ("DX", {"PatientOrientation": ["F", "L"]}, lambda x, y: (y, x)),
+        ("DX", {"PatientOrientation": ["F", "R"]}, lambda x, y: (y, 1 - x)),
+        ("DX", {"PatientOrientation": ["H", "L"]}, lambda x, y: (1 - y, x)),
+        ("DX", {"PatientOrientation": ["H", "R"]}, lambda x, y: (1 - y, 1 - x)),
+        ("DX", {"PatientOrientation": ["R", "H"]}, lambda x, y: (1 - x, 1 - y)),
+        ("CT", {"ImageOrientationPatient": [0, 1, 0, 1, 0, 0]}, lambda x, y: (y, x)),
+        ("CT", {"ImageOrientationPatient": [0, 1, 0, -1, 0, 0]}, lambda x, y: (y, 1 - x)),
+        ("CT", {"ImageOrientationPatient": [0, -1, 0, 1, 0, 0]}, lambda x, y: (1 - y, x)),
+    ],
+)
+def test_an_outline_follows_a_turned_picture(modality: str, changes: dict[str, Any], to_stored: Any) -> None:
+    kind = ImageKind.CT if modality == "CT" else ImageKind.CXR
+    expected = [to_stored(x, y) for x, y in anatomy.outline("right_lower_lobe", kind)]
+    points = polyline(report(modality, "right_lower_lobe", query_image=image_header(modality, **changes)))
+    assert points[:-1] == [pytest.approx((500 * x, 400 * y), abs=0.01) for x, y in expected]
+
+
+@pytest.mark.parametrize("modality", ["DX", "CT"])
+@pytest.mark.parametrize("region", ["lungs", "pleura"])
+def test_both_sides_are_outlined(modality: str, region: str, tmp_path: Path) -> None:
+    sr = report(modality, region)
+    outlines = tree.children(groups(sr)[0], codes.IMAGE_REGION)
+    sides = [sorted(float(n) for n in outline.GraphicData[::2]) for outline in outlines]
+    assert len(sides) == 2 and sides[0][-1] < 290 and sides[1][0] > 210
+    assert violations(sr) == []
+    sr.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
+    assert dciodvfy_complaints(tmp_path / "sr.dcm") == []
+
+
+def test_a_region_of_several_slices_is_outlined_on_each(tmp_path: Path) -> None:
+    sr = report("CT", "lungs", **several_slices())
+    outlines = tree.children(groups(sr)[0], codes.IMAGE_REGION)
+    on = [tree.image_uid(tree.content(outline)[0]) for outline in outlines]
+    assert on == ["1.2.3.1.3", "1.2.3.1.3", "1.2.3.1.4", "1.2.3.1.4", "1.2.3.1.5", "1.2.3.1.5"]
+    assert tree.library_images(sr) == ["1.2.3.1.3", "1.2.3.1.4", "1.2.3.1.5"]
+    assert violations(sr) == []
+    sr.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
+    assert dciodvfy_complaints(tmp_path / "sr.dcm") == []
+
+
+@pytest.mark.parametrize(("frames", "expected"), [((), 21), ((7,), 7), ((30, 12), [12, 30]), ((99,), 21)])
+def test_a_multi_frame_query_points_at_the_frames_of_the_region(frames: tuple[int, ...], expected: Any) -> None:
+    answer = similar_answer(query_images=tuple(ImageRef(sop_uid="1.2.3.1.3", frame=frame) for frame in frames))
+    sr = report("CT", answer=answer, query_image=image_header("CT", NumberOfFrames=41))
     source = tree.content(tree.children(groups(sr)[0], codes.IMAGE_REGION)[0])[0]
-    assert source.ReferencedSOPSequence[0].ReferencedFrameNumber == 21
+    assert source.ReferencedSOPSequence[0].ReferencedFrameNumber == expected
 
 
 def test_a_new_run_is_a_new_report_that_names_the_old_one(tmp_path: Path) -> None:

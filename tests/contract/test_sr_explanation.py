@@ -10,9 +10,9 @@ from pydicom.dataset import Dataset
 
 from radir_pacs import anatomy
 from radir_pacs.delivery import codes
-from radir_pacs.delivery import content_tree as tree
+from radir_pacs.delivery.check import content_tree as tree
+from radir_pacs.delivery.check.template import violations
 from radir_pacs.delivery.explanation import MAX_MEANING_CHARS, MAX_OF_A_CASE, note_of, statement
-from radir_pacs.delivery.template_check import violations
 from radir_pacs.dicom.header import read_header
 from radir_pacs.reports.lexicon import load
 from radir_pacs.types import Code, FindingNote, SimilarCaseList

@@ -6,15 +6,16 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.services import need
-from tests.sr_material import report
+from tests.sr_material import report, several_slices
 
 JARS = [Path("/usr/share/java") / f"{name}.jar" for name in ("pixelmed", "commons-codec", "slf4j-api", "slf4j-nop")]
 
-# TID 1410 leaves qualitative evaluations to its caller, so PixelMed knows none and notes each.
+# TID 1410 and 1411 leave qualitative evaluations to their caller, so PixelMed knows none and notes each.
 _EXPLANATION = re.compile(r"/CODE \((SHARED|CONTRA)-FINDING,99RADIR,.*: Content Item not in template$")
 
 
@@ -23,9 +24,11 @@ _EXPLANATION = re.compile(r"/CODE \((SHARED|CONTRA)-FINDING,99RADIR,.*: Content 
     [
         ("DX", "left_costophrenic_angle", {"predecessor": True}),
         ("CT", "heart", {"comprehensive_3d": False, "include_other_uids": False}),
+        ("DX", "lungs", {}),
+        ("CT", "pleura", several_slices()),
     ],
 )
-def test_pixelmed_finds_no_error(modality: str, region: str, options: dict[str, bool], tmp_path: Path) -> None:
+def test_pixelmed_finds_no_error(modality: str, region: str, options: dict[str, Any], tmp_path: Path) -> None:
     java = need("java")
     if not JARS[0].exists():
         reason = "PixelMed is not installed"

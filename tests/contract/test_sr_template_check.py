@@ -9,8 +9,8 @@ import pytest
 from pydicom.dataset import Dataset
 
 from radir_pacs.delivery import codes
-from radir_pacs.delivery import content_tree as tree
-from radir_pacs.delivery.template_check import violations
+from radir_pacs.delivery.check import content_tree as tree
+from radir_pacs.delivery.check.template import violations
 from radir_pacs.types import Code
 from tests.sr_material import report
 

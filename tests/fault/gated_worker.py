@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from radir_pacs import config
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Encoding, ImageKind, JobKind, Volume
 from radir_workers.app import make_app, serve
 from radir_workers.encode_study import EncodeStudy

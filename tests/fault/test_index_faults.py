@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from radir_pacs.errors import IndexRefused, StorageFailed
-from radir_pacs.index import Partition, collect, current, partition_folder
+from radir_pacs.index import Partition, collect, partition_folder
 from radir_pacs.index.generation import generation_names
 from radir_pacs.index.hnsw import Graph
 from radir_pacs.index.manifest import GRAPH, LABELS, MANIFEST, VECTORS
-from tests.index_material import DIM, MODEL, REGION, WITHOUT_GRAPH, opened, publish, random_vectors
+from tests.index_material import DIM, MODEL, REGION, WITHOUT_GRAPH, newest, opened, publish, random_vectors
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 60
@@ -78,7 +78,7 @@ def test_kill_9_in_a_build_leaves_nothing_visible(tmp_path: Path, stage: str) ->
     removed = collect(first.parent, now_s=time.time() + 7200, grace_s=3600)
     assert {build.name for build in abandoned} <= set(removed)
     assert not list(first.parent.glob(".*"))
-    assert current(first.parent, model_id=MODEL, region=REGION, dim=DIM) is not None
+    assert newest(first.parent) is not None
 
 
 def test_a_build_that_lives_is_not_cleared_away(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_full_disk_is_an_error_and_publishes_nothing(small_disk: Path, count: 
     with pytest.raises(StorageFailed):
         publish(small_disk, random_vectors(count))
     assert [path.name for path in first.parent.iterdir()] == [first.name]
-    assert current(first.parent, model_id=MODEL, region=REGION, dim=DIM) is not None
+    assert newest(first.parent) is not None
 
 
 def test_a_graph_damaged_before_it_was_hashed_is_caught_in_the_child(

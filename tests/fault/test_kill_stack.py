@@ -23,10 +23,10 @@ import pytest
 from pydicom import dcmread
 
 from radir_pacs import config
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.delivery.send import Destination, send_files
 from radir_pacs.errors import RadirError, StorageFailed
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import StudyState
 from tests.stack import Stack, running_stack
 

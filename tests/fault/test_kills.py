@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings, to_environment
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import StudyState
 from tests.catalogue_material import MODEL, header
 from tests.dicom_files import radiograph, save

@@ -18,13 +18,15 @@ from flask import Flask
 from psycopg.conninfo import make_conninfo
 from pydicom.dataset import Dataset
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
+from radir_pacs.delivery.send import Destination
 from radir_pacs.query import Searcher
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.web.app import create_app
 from radir_pacs.web.server import make_server
 from tests.conftest import free_port
+from tests.integration.listening import listening
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,3 +129,20 @@ def shared_web(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield web
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture
+def blobs(settings: Settings) -> BlobStore:
+    return BlobStore(settings.home / "blobs")
+
+
+@pytest.fixture
+def listen(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> Iterator[Callable[..., Destination]]:
+    """A function that starts a listener with changed settings and gives its destination."""
+    with ExitStack() as stack:
+
+        def start(**changes: Any) -> Destination:
+            changed = {"listener_port": free_port()} | changes
+            return stack.enter_context(listening(replace(settings, **changed), catalogue, blobs))[0]
+
+        yield start

@@ -14,12 +14,12 @@ import pytest
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import DigitalXRayImageStorageForPresentation  # type: ignore[attr-defined]
 
-from radir_pacs.blobs import YOUNG_S, BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli import main
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.delivery.send import Destination, send_files
 from radir_pacs.errors import PeerFailed
+from radir_pacs.storage.blobs import YOUNG_S, BlobStore
 from tests.catalogue_material import add, header
 from tests.conftest import free_port
 from tests.dicom_files import radiograph, save

@@ -78,7 +78,7 @@ def test_reports_by_study_are_kept_mined_and_explain(
     assert allowed is not None and len(allowed) == 3
     assert mine_all(catalogue) == [JobState.DONE] * 3
     assert ("pleural_effusion", "present") in concepts(catalogue, 1)
-    explainer = Explainer(catalogue)
+    explainer = Explainer(catalogue.reports)
     findings = explainer.findings(["2.25.1", "2.25.2", "2.25.3"])
     shared, _ = explainer.explain(findings, "2.25.1", "2.25.2", "pleura")
     assert [note.concept for note in shared] == ["pleural effusion"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from radir_pacs.dicom.eligibility import assemble, plan_study
+from radir_pacs.dicom.file_head import head_for, needs_head
 from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.limits import DecodeLimits
 from radir_pacs.dicom.pixels import PixelDecoder
@@ -37,8 +38,26 @@ TRANSFER_SYNTAXES_DECODED = {
 
 
 @pytest.fixture(scope="module")
-def files() -> list[Path]:
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """All files, each as the intake would keep it: with the head that it lacks."""
+    folder = tmp_path_factory.mktemp("headed")
+    return [_headed(path, folder / f"{number}.dcm") for number, path in enumerate(_found())]
+
+
+def _found() -> list[Path]:
     return sorted(p for p in data_dir("dicom").rglob("*") if p.is_file() and p.name != "manifest.csv")
+
+
+def _headed(path: Path, target: Path) -> Path:
+    try:
+        header = read_header(path)
+    except DicomRefused:
+        return path
+    if not needs_head(header):
+        return path
+    head, data_set_at = head_for(header, path)
+    target.write_bytes(head + path.read_bytes()[data_set_at:])
+    return target
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +105,8 @@ def test_pixels_are_decoded_or_refused_with_a_reason(files: list[Path], headers:
     rate = len(files) / (time.perf_counter() - start)
     print(f"{decoded.total()} decoded {dict(decoded)}, refused {dict(refused)}; {rate:.0f} files/s")
     assert set(decoded) >= TRANSFER_SYNTAXES_DECODED
-    with_pixels = sum(header.rows_px is not None for header in headers.values())
-    assert decoded.total() >= with_pixels - 6
+    images = sum(header.rows_px is not None for header in headers.values())
+    assert decoded.total() >= images - refused["the object has no pixel data"] - 4
 
 
 def test_every_study_is_assembled_skipped_or_quarantined(headers: Headers) -> None:

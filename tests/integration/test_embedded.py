@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -86,3 +89,165 @@ def test_a_process_that_moved_its_temporary_files_finds_the_same_server(
     before = embedded._conninfo(home)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert embedded._conninfo(home) == before
+
+
+def connected(home: Path) -> None:
+    with psycopg.connect(embedded.start(home)) as connection:
+        assert connection.execute("SELECT lower('MÜLLER ИВАНОВ'), 'ÄNNE' ILIKE 'änne'").fetchone() == (
+            "müller иванов",
+            True,
+        )
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"LC_ALL": "de_DE.UTF-8", "LANG": "de_DE.UTF-8"},
+        {"LC_ALL": "C"},
+        {"LC_ALL": "xx", "LANG": "", "LANGUAGE": "fr"},
+        {"PGSERVICE": "hospital"},
+        {"PGCLIENTENCODING": "LATIN1"},
+        {"PGOPTIONS": "-c nonsense=1", "PGHOST": "10.0.0.1", "PGPORT": "1", "PGUSER": "x", "PGDATA": "/nowhere"},
+        {"PGSSLMODE": "verify-full", "PGREQUIRESSL": "1", "PGTZ": "Mars", "PGDATESTYLE": "none"},
+        {"TZ": "Nowhere/Never"},
+    ],
+    ids=lambda variables: "-".join(variables),
+)
+def test_it_starts_whatever_the_environment_says(
+    home: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    connected(home)
+
+
+@pytest.mark.parametrize("content", ["", "\n", "nonsense\n", "0\n", "99999999\n", "1\n"])
+def test_a_pid_file_after_a_power_cut_is_no_obstacle(home: Path, content: str) -> None:
+    embedded.start(home)
+    embedded.stop(home)
+    for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+        (home / "postgres" / name).write_text(content)
+    connected(home)
+
+
+def test_the_lock_of_a_socket_that_names_a_living_stranger_is_no_obstacle(home: Path) -> None:
+    embedded.start(home)
+    embedded.stop(home)
+    (home / "postgres" / ".s.PGSQL.5432.lock").write_text(f"{os.getpid()}\n")
+    (home / "postgres" / ".s.PGSQL.5432").touch()
+    connected(home)
+
+
+def test_a_server_whose_pid_file_was_emptied_is_not_doubled(home: Path) -> None:
+    embedded.start(home)
+    running = pid(home)
+    (home / "postgres" / "postmaster.pid").write_text("")
+    assert embedded._lingers(home / "postgres")
+    connected(home)
+    os.kill(running, signal.SIGQUIT)  # it ends when it finds the file gone or changed, or now
+
+
+def test_setting_up_that_was_interrupted_begins_anew(home: Path) -> None:
+    leftover = home / "postgres.new1234"
+    leftover.mkdir()
+    (leftover / "PG_VERSION").write_text("18\n")
+    (home / "postgres").mkdir()
+    connected(home)
+    assert not leftover.exists()
+
+
+def test_what_it_cannot_use_is_said_in_one_line(home: Path) -> None:
+    data = home / "postgres"
+    data.mkdir()
+    (data / "somebodys.file").touch()
+    with pytest.raises(StorageFailed, match="holds no complete database") as said:
+        embedded.start(home)
+    (data / "PG_VERSION").write_text("16\n")
+    with pytest.raises(StorageFailed, match="is of Postgres 16, not 18"):
+        embedded.start(home)
+    assert "\n" not in str(said.value)
+
+
+def test_why_the_server_refuses_is_said_in_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedded.start(home)
+    embedded.stop(home)
+    monkeypatch.setattr(embedded, "REFUSES_S", 0.5)
+    with (home / "postgres" / "postgresql.conf").open("a") as file:
+        file.write("no_such_setting = 1\n")
+    with pytest.raises(StorageFailed, match=r"does not start: configuration file .* contains errors") as said:
+        embedded.start(home)
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a file system")
+def test_a_full_disk_is_said_in_one_line(home: Path) -> None:
+    full = home / "full"
+    full.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(full)], check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        with pytest.raises(StorageFailed, match="No space left on device") as said:
+            embedded.start(full)
+        assert "\n" not in str(said.value)
+    finally:
+        subprocess.run(["umount", "-l", str(full)], check=True)
+
+
+def test_who_gives_up_does_not_wait(home: Path) -> None:
+    with pytest.raises(StorageFailed, match="stopped before"):
+        embedded.start(home, given_up=lambda: True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="Postgres runs as us")
+def test_folders_above_the_data_stay_as_private_as_they_were(home: Path) -> None:
+    parent = home / "private"
+    deep = parent / "home"
+    deep.mkdir(parents=True)
+    for folder in (parent, deep):
+        folder.chmod(0o700)
+    try:
+        connected(deep)
+        assert [stat.S_IMODE(folder.stat().st_mode) for folder in (home, parent, deep)] == [0o700] * 3
+        assert {folder.stat().st_uid for folder in (home, parent, deep)} == {0}
+        assert stat.S_IMODE((deep / "postgres").stat().st_mode) == 0o700
+    finally:
+        embedded.stop(deep)
+
+
+def test_no_shell_reads_the_name_of_a_home(home: Path) -> None:
+    odd = home / "a`touch ran`$(touch ran)\"'; touch ran; b"
+    odd.mkdir()
+    try:
+        connected(odd)
+    finally:
+        embedded.stop(odd)
+    assert not list(home.rglob("ran")) and not Path("ran").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes another user id")
+def test_a_user_id_without_a_name_is_enough(home: Path) -> None:
+    python = "/usr/bin/python3.11"  # ours may stand below root's own folder
+    if not Path(python).exists() or sys.version_info[:2] != (3, 11):
+        pytest.skip("no Python that anybody may use")
+    home.chmod(0o755)
+    mine = home / "mine"
+    mine.mkdir()
+    os.chown(mine, 54321, 54321)
+    program = (
+        "import sys; from pathlib import Path; from radir_pacs.catalogue import embedded\n"
+        "home = Path(sys.argv[1]); embedded.start(home); print('up'); embedded.stop(home)"
+    )
+    paths = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run(
+        [python, "-c", program, str(mine)],
+        user=54321,
+        group=54321,
+        extra_groups=[],
+        env={"PYTHONPATH": os.pathsep.join((str(Path(embedded.__file__).parents[2]), paths)), "PATH": os.defpath},
+        capture_output=True,
+        text=True,
+        cwd="/",
+        check=False,
+    )
+    assert done.returncode == 0 or "which has no name" in done.stderr, done.stderr
+    assert done.returncode != 0 or done.stdout == "up\n"

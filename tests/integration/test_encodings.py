@@ -11,6 +11,7 @@ import pytest
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import Conflict, NotFound
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import Filters, ImageKind, StudyState
 from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, encoding, header, register
 
@@ -178,7 +179,9 @@ def test_a_new_model_gets_the_studies_of_the_old_one_to_encode(catalogue: Catalo
     add(catalogue, header(3))
     catalogue.studies.complete_now("2.25.3")
     job = claimed(catalogue, key="2.25.3")
-    catalogue.studies.set_state("2.25.3", StudyState.SKIPPED, "no model is served for CXR", revision=1, job=job)
+    catalogue.studies.set_state(
+        "2.25.3", StudyState.SKIPPED, "said in any words", reason_code=ReasonCode.NO_MODEL, revision=1, job=job
+    )
     for study in (1, 2):
         catalogue.jobs.finish(claimed(catalogue, key=f"2.25.{study}"))
     register(catalogue, "cxr-new-1")

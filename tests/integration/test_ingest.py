@@ -74,7 +74,9 @@ def test_a_late_image_reopens_an_encoded_study(catalogue: Catalogue) -> None:
     assert catalogue.studies.mark_indexed() == ["2.25.1"]
     add(catalogue, header(number=2))
     assert catalogue.studies.revision_of("2.25.1") == (StudyState.RECEIVING, 2)
-    assert len(catalogue.encodings.changes("cxr-test-0", "chest").ids) == 1, "the old vectors answer until new ones come"
+    assert len(catalogue.encodings.changes("cxr-test-0", "chest").ids) == 1, (
+        "the old vectors answer until new ones come"
+    )
     assert catalogue.studies.complete_quiet(0) == ["2.25.1"]
     assert not catalogue.encodings.save(encoding(seed=9), revision=1), "a result of the old revision is dropped"
     assert catalogue.encodings.save(encoding(seed=9), revision=2)

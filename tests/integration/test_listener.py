@@ -5,71 +5,31 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
-from pynetdicom import AE, _config
+from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import Verification
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.delivery.send import Destination, send_files
 from radir_pacs.errors import RadirError, SettingError
-from radir_pacs.intake import Intake
-from radir_pacs.listener.server import make_server
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import StudyState
 from tests.dicom_files import radiograph, save
+from tests.integration.listening import refusals, wait_for
 from tests.services import need
 
 
-@pytest.fixture
-def blobs(settings: Settings) -> BlobStore:
-    return BlobStore(settings.home / "blobs")
-
-
-@pytest.fixture
-def serve(settings: Settings, catalogue: Catalogue, blobs: BlobStore):
-    """A function that starts a listener with changed settings and gives its destination."""
-    servers = []
-    temporary = tempfile.tempdir
-    before = _config.UNRESTRICTED_STORAGE_SERVICE, _config.STORE_RECV_CHUNKED_DATASET, _config.LOG_HANDLER_LEVEL
-
-    def start(**changes: object) -> Destination:
-        changed = replace(settings, **changes)
-        server = make_server(changed, Intake(catalogue, blobs, changed), blobs)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        servers.append(server)
-        return Destination(ae_title=changed.ae_title, host=changed.listener_host, port=changed.listener_port)
-
-    yield start
-    for server in servers:
-        server.shutdown()
-    _config.UNRESTRICTED_STORAGE_SERVICE, _config.STORE_RECV_CHUNKED_DATASET, _config.LOG_HANDLER_LEVEL = before
-    tempfile.tempdir = temporary
-
-
-def refusals(catalogue: Catalogue) -> list[str]:
-    return [row.reason for row in catalogue.refusals.recent()]
-
-
-def wait_for(condition, seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the state did not come"
-        time.sleep(0.01)
-
-
-def test_echo(serve) -> None:
-    peer = serve()
+def test_echo(listen) -> None:
+    peer = listen()
     ae = AE()
     ae.add_requested_context(Verification)
     association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
@@ -78,10 +38,10 @@ def test_echo(serve) -> None:
     association.release()
 
 
-def test_bytes_are_kept_as_received(serve, catalogue: Catalogue, blobs: BlobStore, tmp_path: Path) -> None:
+def test_bytes_are_kept_as_received(listen, catalogue: Catalogue, blobs: BlobStore, tmp_path: Path) -> None:
     ds = radiograph()
     path = save(ds, tmp_path / "a.dcm")
-    (result,) = send_files([path], serve())
+    (result,) = send_files([path], listen())
     assert result.status == 0x0000
     stored = catalogue.instances.get(ds.SOPInstanceUID)
     kept, sent = blobs.path(stored.content_sha256).read_bytes(), path.read_bytes()
@@ -91,28 +51,29 @@ def test_bytes_are_kept_as_received(serve, catalogue: Catalogue, blobs: BlobStor
     assert catalogue.studies.get(ds.StudyInstanceUID).state is StudyState.RECEIVING
 
 
-def test_the_same_instance_twice_is_one(serve, catalogue: Catalogue, tmp_path: Path) -> None:
+def test_the_same_instance_twice_is_one(listen, catalogue: Catalogue, tmp_path: Path) -> None:
     ds = radiograph()
     path = save(ds, tmp_path / "a.dcm")
-    results = send_files([path, path], serve())
+    results = send_files([path, path], listen())
     assert [r.status for r in results] == [0, 0]
     assert catalogue.studies.get(ds.StudyInstanceUID).instance_count == 1
 
 
-def test_other_content_under_the_same_uid_is_refused_and_recorded(serve, catalogue: Catalogue, tmp_path: Path) -> None:
+def test_other_pixels_under_the_same_uid_are_refused_and_another_header_is_not(
+    listen, catalogue: Catalogue, tmp_path: Path
+) -> None:
     ds = radiograph()
-    other = radiograph(
-        SOPInstanceUID=ds.SOPInstanceUID,
-        StudyInstanceUID=ds.StudyInstanceUID,
-        SeriesInstanceUID=ds.SeriesInstanceUID,
-        StudyDescription="other",
-    )
-    results = send_files([save(ds, tmp_path / "a.dcm"), save(other, tmp_path / "b.dcm")], serve())
-    assert [r.status for r in results] == [0x0000, 0xC002]
-    assert len(refusals(catalogue)) == 1
+    uids = {name: ds[name].value for name in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")}
+    corrected = radiograph(**uids, StudyDescription="other")
+    other = radiograph(**uids, PixelData=bytes(len(ds.PixelData)))
+    paths = [save(each, tmp_path / f"{n}.dcm") for n, each in enumerate((ds, corrected, other))]
+    results = send_files(paths, listen())
+    assert [r.status for r in results] == [0x0000, 0x0000, 0xC002]
+    assert [row.reason for row in catalogue.refusals.recent()] == ["the instance is stored already with other pixels"]
+    assert catalogue.studies.get(ds.StudyInstanceUID).study_description == "other"
 
 
-def test_a_bad_uid_is_refused_and_the_association_goes_on(serve, catalogue: Catalogue, tmp_path: Path) -> None:
+def test_a_bad_uid_is_refused_and_the_association_goes_on(listen, catalogue: Catalogue, tmp_path: Path) -> None:
     from pydicom import config as pydicom_config
 
     bad, good = radiograph(), radiograph()
@@ -122,22 +83,22 @@ def test_a_bad_uid_is_refused_and_the_association_goes_on(serve, catalogue: Cata
         paths = [save(bad, tmp_path / "bad.dcm"), save(good, tmp_path / "good.dcm")]
     finally:
         pydicom_config.settings.writing_validation_mode = None
-    results = send_files(paths, serve())
+    results = send_files(paths, listen())
     assert results[0].status == 0xC000 and "StudyInstanceUID" in results[0].reason
     assert results[1].status == 0x0000
     assert refusals(catalogue) == ["StudyInstanceUID is not a valid UID"]
 
 
-def test_nothing_is_left_of_what_was_refused(serve, blobs: BlobStore, tmp_path: Path) -> None:
+def test_nothing_is_left_of_what_was_refused(listen, blobs: BlobStore, tmp_path: Path) -> None:
     ds = radiograph()
-    peer = serve(min_free_disk_mib=1 << 40)
+    peer = listen(min_free_disk_mib=1 << 40)
     (result,) = send_files([save(ds, tmp_path / "a.dcm")], peer)
     assert result.status == 0xA700
     assert not [path for path in blobs.root.rglob("*") if path.is_file()]
 
 
-def test_called_and_calling_titles_are_checked(serve) -> None:
-    peer = serve(check_called_ae=True, calling_ae_titles=("KNOWN",))
+def test_called_and_calling_titles_are_checked(listen) -> None:
+    peer = listen(check_called_ae=True, calling_ae_titles=("KNOWN",))
     for calling, called, admitted in (("KNOWN", "RADIR", True), ("OTHER", "RADIR", False), ("KNOWN", "WRONG", False)):
         ae = AE(ae_title=calling)
         ae.add_requested_context(Verification)
@@ -147,10 +108,10 @@ def test_called_and_calling_titles_are_checked(serve) -> None:
             association.release()
 
 
-def test_dcmtk_sends(serve, catalogue: Catalogue, tmp_path: Path) -> None:
+def test_dcmtk_sends(listen, catalogue: Catalogue, tmp_path: Path) -> None:
     storescu = need("storescu")
     ds = radiograph()
-    peer = serve()
+    peer = listen()
     subprocess.run(
         [storescu, "-aec", peer.ae_title, peer.host, str(peer.port), str(save(ds, tmp_path / "a.dcm"))],
         check=True,
@@ -160,17 +121,17 @@ def test_dcmtk_sends(serve, catalogue: Catalogue, tmp_path: Path) -> None:
     assert catalogue.studies.get(ds.StudyInstanceUID).instance_count == 1
 
 
-def test_a_taken_port_is_one_line(serve, settings: Settings) -> None:
-    serve()
+def test_a_taken_port_is_one_line(listen, settings: Settings) -> None:
+    listen(listener_port=settings.listener_port)
     with pytest.raises(SettingError, match="listener_port") as caught:
-        serve()
+        listen(listener_port=settings.listener_port)
     assert "\n" not in str(caught.value)
 
 
 @pytest.fixture
-def connection(serve, request) -> Iterator[socket.socket]:
+def connection(listen, request) -> Iterator[socket.socket]:
     """A bare connection to a listener that allows a message one second."""
-    peer = serve(listener_idle_s=1.0, max_instance_mib=1)
+    peer = listen(listener_idle_s=1.0, max_instance_mib=1)
     with socket.create_connection((peer.host, peer.port), 10) as sock:
         sock.settimeout(10)
         yield sock
@@ -211,11 +172,11 @@ def test_a_pdu_that_announces_gigabytes_is_ended(connection: socket.socket) -> N
 
 
 def test_an_instance_over_the_limit_ends_the_association_and_leaves_nothing(
-    serve, blobs: BlobStore, catalogue: Catalogue, tmp_path: Path
+    listen, blobs: BlobStore, catalogue: Catalogue, tmp_path: Path
 ) -> None:
     big = radiograph(Rows=1024, Columns=1024, PixelData=bytes(2 << 20))
     small = radiograph()
-    peer = serve(max_instance_mib=1)
+    peer = listen(max_instance_mib=1)
     results = send_files([save(big, tmp_path / "a.dcm"), save(small, tmp_path / "b.dcm")], peer)
     assert results[0].reason
     assert results[1].status == 0x0000
@@ -244,8 +205,8 @@ def wait_until_admitted(peer: Destination) -> Association:
     return found[0]
 
 
-def test_peers_that_hang_up_at_once_hold_no_slot(serve) -> None:
-    peer = serve(listener_max_associations=2)
+def test_peers_that_hang_up_at_once_hold_no_slot(listen) -> None:
+    peer = listen(listener_max_associations=2)
     for _ in range(10):
         socket.create_connection((peer.host, peer.port), 10).close()
     wait_until_admitted(peer).release()
@@ -279,8 +240,8 @@ def pdata(context_id: int, control: int, fragment: bytes) -> bytes:
     ],
     ids=["no SOP class", "unknown command", "no command", "garbage", "unknown context", "no command set", "cut short"],
 )
-def test_a_broken_message_ends_its_association_and_holds_no_slot(serve, blobs: BlobStore, pdu: bytes) -> None:
-    peer = serve(listener_max_associations=2, listener_idle_s=30.0)
+def test_a_broken_message_ends_its_association_and_holds_no_slot(listen, blobs: BlobStore, pdu: bytes) -> None:
+    peer = listen(listener_max_associations=2, listener_idle_s=30.0)
     for _ in range(4):
         association = wait_until_admitted(peer)
         association.dul.socket.send(pdu)
@@ -289,7 +250,7 @@ def test_a_broken_message_ends_its_association_and_holds_no_slot(serve, blobs: B
     wait_for(lambda: not list(blobs.incoming_folder.iterdir()))
 
 
-def test_a_store_that_names_no_sop_class_is_recorded(serve, catalogue: Catalogue) -> None:
-    association = wait_until_admitted(serve())
+def test_a_store_that_names_no_sop_class_is_recorded(listen, catalogue: Catalogue) -> None:
+    association = wait_until_admitted(listen())
     association.dul.socket.send(pdata(1, 3, command(CommandField=0x0001, MessageID=1, CommandDataSetType=0)))
-    wait_for(lambda: refusals(catalogue) == ["the peer sent what is no DIMSE message"])
+    wait_for(lambda: [r for r in refusals(catalogue) if "what is no DIMSE message, from 127.0.0.1" in r])

@@ -58,3 +58,36 @@ def test_a_newer_database_is_refused(database_url: str) -> None:
         connection.execute("INSERT INTO schema_version (version) VALUES (9999)")
     with pytest.raises(StorageFailed, match="9999"):
         migrate(database_url)
+
+
+def test_what_stands_gets_the_code_that_its_text_tells(two_databases: tuple[str, str]) -> None:
+    migrated, _ = two_databases
+    before = {version: sql for version, sql in migrations().items() if version < 4}
+    studies = {
+        "no model is served for CT": "NO_MODEL",
+        "a CT localizer; a CT of another body part": "NOT_CHEST",
+        "modality not supported (MR)": "UNSUPPORTED_MODALITY",
+        "CT series of 0 usable slices, fewer than 8": "TOO_FEW_SLICES",
+        "the decoder died (SIGKILL)": "DECODER_KILLED",
+        "the decoder died (SIGSEGV)": "DECODER_CRASHED",
+        "the pixels cannot be decoded (ValueError)": "DECODE_FAILED",
+        "the worker stopped without a word in attempt 3": "WORKER_KILLED",
+        "somebody's own words": "OTHER",
+        None: None,
+    }
+    with psycopg.connect(migrated) as connection:
+        for version, sql in before.items():
+            connection.execute(sql.encode())
+            connection.execute("INSERT INTO schema_version (version) VALUES (%s)", [version])
+        for number, reason in enumerate(studies):
+            state = "QUARANTINED" if reason else "INDEXED"
+            values = [str(number), state, reason]
+            connection.execute("INSERT INTO study (study_uid, state, reason) VALUES (%s, %s, %s)", values)
+        for status, reason in ((0xC002, "stored already"), (0xA700, "larger than allowed"), (None, "odd")):
+            connection.execute("INSERT INTO refusal (reason, dimse_status) VALUES (%s, %s)", [reason, status])
+    migrate(migrated)
+    with psycopg.connect(migrated) as connection:
+        codes = connection.execute("SELECT reason_code FROM study ORDER BY study_uid").fetchall()
+        refused = connection.execute("SELECT reason_code FROM refusal ORDER BY id").fetchall()
+    assert [code for (code,) in codes] == list(studies.values())
+    assert [code for (code,) in refused] == ["CONFLICT", "TOO_LARGE", "OTHER"]

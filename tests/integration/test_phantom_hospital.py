@@ -17,7 +17,7 @@ from PIL import Image
 from radir_pacs import anatomy
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput
-from radir_training.phantoms.command import register
+from radir_training.commands.phantom import register
 
 from ..services import need
 

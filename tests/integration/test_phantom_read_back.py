@@ -16,7 +16,7 @@ from radir_pacs.reports.sr_text import sr_text
 from radir_pacs.types import ImageKind, View
 from radir_training.phantoms import SIZES
 from radir_training.phantoms.course import draw_course
-from radir_training.phantoms.hospital import Order, build_patient
+from radir_training.phantoms.hospital import HospitalRequest, build_patient
 from radir_training.phantoms.images import take_images
 from radir_training.phantoms.patient import Chest
 
@@ -24,12 +24,12 @@ TINY = SIZES["tiny"]
 
 
 @pytest.fixture(scope="module")
-def order(tmp_path_factory: pytest.TempPathFactory) -> Order:
+def order(tmp_path_factory: pytest.TempPathFactory) -> HospitalRequest:
     out = tmp_path_factory.mktemp("phantom")
-    return Order(out=out, patients=1, seed=8, size=TINY, kinds=frozenset(ImageKind))
+    return HospitalRequest(out=out, patients=1, seed=8, size=TINY, kinds=frozenset(ImageKind))
 
 
-def test_both_readers_return_the_painted_picture(order: Order) -> None:
+def test_both_readers_return_the_painted_picture(order: HospitalRequest) -> None:
     course = draw_course(order.seed, 0, order.kinds)
     for visit, study in zip(course.visits, build_patient(order, 0), strict=True):
         paths = [order.out / name for name in study["files"]]
@@ -54,7 +54,7 @@ def test_both_readers_return_the_painted_picture(order: Order) -> None:
 def test_the_miner_hears_every_finding_at_its_region(tmp_path: Path) -> None:
     """Devices are left out: their sentences speak of where the tip lies."""
     heard = told = 0
-    order = Order(out=tmp_path, patients=8, seed=8, size=TINY, kinds=frozenset({ImageKind.CXR}))
+    order = HospitalRequest(out=tmp_path, patients=8, seed=8, size=TINY, kinds=frozenset({ImageKind.CXR}))
     for index in range(order.patients):
         for study in build_patient(order, index):
             text = sr_text(pydicom.dcmread(tmp_path / study["files"][-1]).to_json_dict())

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import requests
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import NotFound, PeerFailed, SettingError
-from radir_pacs.intake import Intake
+from radir_pacs.intake.instances import Intake
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Job, JobKind, JobState, StudyState
 from radir_workers.pull_study import PullStudy
 from tests.conftest import free_port

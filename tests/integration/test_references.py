@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import requests
 
+from radir_pacs.access.references import reference
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli import main
 from radir_pacs.config import Settings, to_environment
-from radir_pacs.web.references import reference
+from radir_pacs.errors import SettingError
 from tests.catalogue_material import add, header
 from tests.integration.conftest import Web
 
@@ -82,6 +83,14 @@ def test_it_is_pasted_where_studies_are_looked_for_but_not_in_a_sidebars_context
     catalogue.contexts.open("2.25.1", "a-context-token", 60)
     cookies = {"radir_context": "a-context-token"}
     page = requests.get(web.root + "/", params=find, cookies=cookies, timeout=30)
-    assert page.status_code == 200 and "2.25.2" not in page.text
+    assert page.status_code == 403 and "2.25.2" not in page.text
     assert requests.get(web.root + "/", params=find, timeout=30).status_code == 401
     assert len(audit(settings)) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"short", bytes(31)])
+def test_a_key_that_was_cut_short_is_refused(settings: Settings, content: bytes) -> None:
+    settings.home.mkdir(parents=True, exist_ok=True)
+    (settings.home / "reference.key").write_bytes(content)
+    with pytest.raises(SettingError, match=r"reference\.key does not hold a key"):
+        reference("2.25.1", settings)

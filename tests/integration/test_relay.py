@@ -9,12 +9,12 @@ import time
 import psycopg
 import pytest
 
-from radir_pacs.blobs import YOUNG_S, BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError
 from radir_pacs.index import partition_folder
 from radir_pacs.index.writer import GRACE_S
+from radir_pacs.storage.blobs import YOUNG_S, BlobStore
 from radir_pacs.types import JobKind, StudyState
 from radir_workers.app import make_app
 from radir_workers.index_partition import IndexPartition

@@ -1,4 +1,4 @@
-"""Guards the figures of mining on the halves of Open-i and CT-RATE that nothing was tuned on (benchmarks/mining.py)."""
+"""Mining's figures on the halves of Open-i and CT-RATE that nothing was tuned on (benchmarks/experiments/mining.py)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from functools import cache
 
 import pytest
 
+from benchmarks.experiments.corpora import Half, LabelledReport, read_ct_rate_sample, read_open_i
+from benchmarks.experiments.label_measures import LabelScore, PlaceScore, label_score, score_places
+from benchmarks.experiments.mesh import read_code
 from radir_pacs.reports import Finding, Miner
 from radir_pacs.reports.labels import label_set
 from radir_pacs.reports.lexicon import load
-from radir_training.datasets.corpora import Half, LabelledReport, read_ct_rate_sample, read_open_i
-from radir_training.datasets.measures import LabelScore, PlaceScore, label_score, score_places
-from radir_training.datasets.mesh import read_code
 from tests.services import data_dir
 
 Mined = tuple[tuple[LabelledReport, tuple[Finding, ...]], ...]

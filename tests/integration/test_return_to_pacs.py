@@ -15,9 +15,9 @@ import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 
+from radir_pacs.delivery.check.template import violations
 from radir_pacs.delivery.return_to_pacs import return_to_pacs
 from radir_pacs.delivery.send import Destination
-from radir_pacs.delivery.template_check import violations
 from radir_pacs.errors import PeerFailed
 from tests.services import need
 from tests.sr_material import report

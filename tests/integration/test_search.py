@@ -9,13 +9,14 @@ from datetime import date
 import numpy as np
 import pytest
 
+from radir_pacs import anatomy
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import NotFound, NotReady, Quarantined, Skipped, UnknownRegion
 from radir_pacs.index import partition_folder
 from radir_pacs.query import Searcher
 from radir_pacs.query.notices import worded
-from radir_pacs.types import Filters, ImageKind, JobKind, Notice, NoticeCode, Query, StudyState
+from radir_pacs.types import Filters, ImageKind, JobKind, Notice, NoticeCode, Query, SliceStack, StudyState
 from radir_workers.index_partition import IndexPartition
 from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, encoding, header, register
 
@@ -113,7 +114,7 @@ def test_pages_follow_one_another_and_say_what_is_left(searcher: Searcher) -> No
 
 def test_a_deleted_study_is_gone_and_a_new_one_is_there_at_once(searcher: Searcher, archive: Catalogue) -> None:
     whole = asked(searcher, limit=COUNT)
-    archive.delete_study(whole[0])
+    archive.studies.delete(whole[0])
     assert asked(searcher, limit=COUNT) == whole[1:]
     encoded(archive, 41, patient_key="|p99")
     assert asked(searcher, limit=COUNT + 1) == oracle(
@@ -154,7 +155,7 @@ def test_a_damaged_generation_is_refused_and_answers_do_not_change(
     answer = fresh.similar(Query(study_uid="2.25.5", region="left_lung", limit=COUNT))
     assert [case.study.study_uid for case in answer.cases] == before
     assert answer.generation is None
-    assert archive.published_generation(MODEL, "left_lung") is None  # all tail again: the relay asks for a merge
+    assert archive.generations.published(MODEL, "left_lung") is None  # all tail again: the relay asks for a merge
     assert merge(archive, settings, "left_lung") != name
     assert asked(fresh, limit=COUNT) == before
 
@@ -180,7 +181,7 @@ def test_a_region_that_the_model_does_not_know_answers_from_its_parent(searcher:
 def test_a_region_with_too_few_cases_answers_from_its_parent(archive: Catalogue, settings: Settings) -> None:
     for study in range(1, COUNT + 1):
         if study > 8:  # most images show no left lung
-            archive.save_encoding(encoding(study, study, regions=("chest", "right_lung")), revision=1)
+            archive.encodings.save(encoding(study, study, regions=("chest", "right_lung")), revision=1)
     searcher = Searcher(archive, replace(settings, min_cases=20))
     answer = searcher.similar(Query(study_uid="2.25.5", region="left_lung"))
     assert answer.region_answered.key == "chest"
@@ -192,8 +193,8 @@ def test_a_region_with_too_few_cases_answers_from_its_parent(archive: Catalogue,
 def test_no_region_of_the_model_fits(archive: Catalogue, settings: Settings) -> None:
     register(archive, "cxr-lungs-only")
     add(archive, header(50))
-    archive.complete_now("2.25.50")
-    archive.save_encoding(encoding(50, 50, "cxr-lungs-only", ("left_lung", "right_lung")), revision=1)
+    archive.studies.complete_now("2.25.50")
+    archive.encodings.save(encoding(50, 50, "cxr-lungs-only", ("left_lung", "right_lung")), revision=1)
     with pytest.raises(UnknownRegion, match="heart"):
         Searcher(archive, settings).similar(Query(study_uid="2.25.50", region="heart"))
 
@@ -203,8 +204,8 @@ def test_two_models_never_meet(archive: Catalogue, settings: Settings) -> None:
     register(archive, "cxr-new-1")
     for study in (60, 61):
         add(archive, header(study))
-        archive.complete_now(f"2.25.{study}")
-        archive.save_encoding(encoding(study, study, "cxr-new-1"), revision=1)
+        archive.studies.complete_now(f"2.25.{study}")
+        archive.encodings.save(encoding(study, study, "cxr-new-1"), revision=1)
     answer = Searcher(archive, settings).similar(Query(study_uid="2.25.60", region="chest"))
     assert answer.model_id == "cxr-new-1"
     assert [case.study.study_uid for case in answer.cases] == ["2.25.61"]
@@ -217,19 +218,19 @@ def test_studies_that_cannot_answer_say_why(archive: Catalogue, settings: Settin
     add(archive, header(70))
     with pytest.raises(NotReady):
         searcher.similar(Query(study_uid="2.25.70", region="chest"))
-    archive.set_study_state("2.25.70", StudyState.SKIPPED, "no image in it")
+    archive.studies.set_state("2.25.70", StudyState.SKIPPED, "no image in it")
     with pytest.raises(Skipped, match="no image in it"):
         searcher.similar(Query(study_uid="2.25.70", region="chest"))
-    archive.set_study_state("2.25.70", StudyState.QUARANTINED, "slices are missing")
+    archive.studies.set_state("2.25.70", StudyState.QUARANTINED, "slices are missing")
     with pytest.raises(Quarantined, match="slices are missing"):
         searcher.similar(Query(study_uid="2.25.70", region="chest"))
 
 
 def test_a_study_with_radiograph_and_ct_is_asked_by_modality(archive: Catalogue, settings: Settings) -> None:
-    archive.register_model("ct-test-0", ImageKind.CT, DIM, {})
+    archive.models.register("ct-test-0", ImageKind.CT, DIM, {})
     add(archive, header(80, modality="CT"))
-    archive.complete_now("2.25.80")
-    archive.save_encodings("2.25.80", [encoding(80, 80), encoding(80, 81, "ct-test-0")], revision=1)
+    archive.studies.complete_now("2.25.80")
+    archive.encodings.save_several("2.25.80", [encoding(80, 80), encoding(80, 81, "ct-test-0")], revision=1)
     searcher = Searcher(archive, settings)
     ct = Filters(modalities=frozenset({"CT"}))
     assert searcher.similar(Query(study_uid="2.25.80", region="chest", filters=ct)).model_id == "ct-test-0"
@@ -238,9 +239,42 @@ def test_a_study_with_radiograph_and_ct_is_asked_by_modality(archive: Catalogue,
 
 def test_an_answer_says_what_its_model_is_for(archive: Catalogue, settings: Settings) -> None:
     manifest = {"training": {"intended_use": "trying the software"}}
-    archive.register_model("cxr-toy-1", ImageKind.CXR, DIM, manifest)
+    archive.models.register("cxr-toy-1", ImageKind.CXR, DIM, manifest)
     add(archive, header(90))
-    archive.complete_now("2.25.90")
-    archive.save_encoding(encoding(90, 90, "cxr-toy-1"), revision=1)
+    archive.studies.complete_now("2.25.90")
+    archive.encodings.save(encoding(90, 90, "cxr-toy-1"), revision=1)
     answer = Searcher(archive, settings).similar(Query(study_uid="2.25.90", region="chest"))
     assert "model cxr-toy-1: trying the software" in map(worded, answer.notices)
+
+
+def test_each_picture_shows_the_region_that_answers(archive: Catalogue, searcher: Searcher) -> None:
+    """Of studies that were encoded with their slices; the others keep to the one image they have."""
+    for study in (5, 6, 7):
+        stack = SliceStack(images=tuple(f"2.25.{study}.1.{n}" for n in range(60)), dome=10.0, apex=50.0, step_mm=5.0)
+        assert archive.encodings.save(replace(encoding(study, study), slices=stack), revision=1)
+        stored = archive.encodings.get(f"2.25.{study}", MODEL)
+        assert stored is not None and stored.slices == stack
+        assert archive.encodings.slices(f"2.25.{study}", f"2.25.{study}.1") == stack
+    assert archive.encodings.slices("2.25.8", "2.25.8.1") is None
+    answer = searcher.similar(Query(study_uid="2.25.5", region="left_lung", limit=COUNT))
+    expected = [str(image) for image in anatomy.slices_of(stack, "left_lung")]
+    assert [image.sop_uid.rpartition(".")[2] for image in answer.query_images] == [
+        uid.rpartition(".")[2] for uid in expected
+    ]
+    assert len(answer.query_images) == 3 and answer.query_sop_uid == answer.query_images[0].sop_uid
+    shown = {case.study.study_uid: case.sop_uid for case in answer.cases}
+    assert shown["2.25.7"] == expected[0] and shown["2.25.8"] == "2.25.8.1.1"
+    chest = searcher.similar(Query(study_uid="2.25.5", region="chest", limit=COUNT))
+    assert {case.study.study_uid: case.sop_uid for case in chest.cases}["2.25.7"] != expected[0]
+
+
+@pytest.mark.parametrize(("modality", "kind"), [("RG", ImageKind.CXR), ("DX", ImageKind.CXR), ("CT", ImageKind.CT)])
+def test_every_modality_of_a_kind_asks_for_that_kind(
+    archive: Catalogue, searcher: Searcher, modality: str, kind: ImageKind
+) -> None:
+    register(archive, "ct-test-0", ImageKind.CT)
+    radiograph, ct = encoding(5, 5), replace(encoding(5, 5), model_id="ct-test-0")
+    assert archive.encodings.save_several("2.25.5", [radiograph, ct], revision=1)
+    query = Query(study_uid="2.25.5", region="left_lung", filters=Filters(modalities=frozenset({modality})))
+    model = archive.models.active(kind)
+    assert model is not None and searcher.similar(query).model_id == model.model_id

@@ -13,8 +13,8 @@ from pydicom.dataset import Dataset
 from radir_pacs.cli import main
 from radir_pacs.config import to_environment
 from radir_pacs.delivery import codes
-from radir_pacs.delivery import content_tree as tree
-from radir_pacs.delivery.template_check import violations
+from radir_pacs.delivery.check import content_tree as tree
+from radir_pacs.delivery.check.template import violations
 from radir_pacs.reports import PARSER, findings_to_json, mine
 from radir_pacs.types import Code
 from tests.integration.conftest import Web

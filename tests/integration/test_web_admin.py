@@ -8,7 +8,8 @@ from typing import Any
 
 import requests
 
-from radir_pacs.blobs import YOUNG_S
+from radir_pacs.reasons import ReasonCode
+from radir_pacs.storage.blobs import YOUNG_S
 from radir_pacs.types import StudyState
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web
@@ -29,9 +30,17 @@ def test_a_study_is_completed_once(web: Web) -> None:
 def test_the_state_tells_the_reason(web: Web) -> None:
     ds = radiograph()
     web.store(ds)
-    web.catalogue.studies.set_state(ds.StudyInstanceUID, StudyState.SKIPPED, "not a chest")
+    web.catalogue.studies.set_state(
+        ds.StudyInstanceUID, StudyState.SKIPPED, "not a chest", reason_code=ReasonCode.NOT_CHEST
+    )
     answer = web.get(f"/studies/{ds.StudyInstanceUID}/state").json()
-    assert answer == {"study": ds.StudyInstanceUID, "state": "SKIPPED", "reason": "not a chest", "instances": 1}
+    assert answer == {
+        "study": ds.StudyInstanceUID,
+        "state": "SKIPPED",
+        "reason": "not a chest",
+        "reason_code": "NOT_CHEST",
+        "instances": 1,
+    }
 
 
 def test_a_deleted_study_is_gone_with_its_files(web: Web) -> None:

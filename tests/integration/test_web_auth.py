@@ -68,7 +68,16 @@ def test_a_link_into_ohif_asks_for_the_password_at_the_root_and_comes_back(serve
     assert (back.status_code, back.headers["Location"]) == (302, link)
     for program in ("/ohif/app-config.js", "/viewer/ohif-extension.js"):
         assert requests.get(web.root + program, allow_redirects=False, timeout=30).status_code in (200, 404)
-    for to in ("https://evil.example/", "//evil.example", "/", "/status", "javascript:alert(1)", "\\\\evil", ""):
+    for to in (
+        "https://evil.example/",
+        "//evil.example",
+        "/",
+        "/status",
+        "javascript:alert(1)",
+        "\\\\evil",
+        "",
+        "/ohif/\r\nX: 1",
+    ):
         lured = requests.get(web.root + "/sign-in", params={"to": to}, auth=("", TOKENS[0]), timeout=30)
         assert code(lured) == (400, "bad_input"), to
 
@@ -99,7 +108,14 @@ def test_the_public_name_is_admitted(serve: Callable[..., Web]) -> None:
 
 @pytest.mark.parametrize(
     "headers",
-    [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://["}],
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "http://["},
+        {"Origin": "http://127.0.0.1:1"},  # another program of this machine
+        {"Origin": "http://localhost"},
+    ],
 )
 def test_pages_of_other_sites_cannot_trigger_anything(web: Web, headers: dict[str, str]) -> None:
     for method, path in (("POST", "/studies/1.2.3/complete"), ("DELETE", "/studies/1.2.3"), ("POST", "/studies")):

@@ -43,7 +43,7 @@ def test_probes_of_a_part_that_hangs_do_not_pile_up() -> None:
         asked.append(1)
         release.wait(30)
 
-    probe = Probe(hang)
+    probe = Probe("part", hang)
     try:
         for _ in range(5):
             with pytest.raises(NotReady):

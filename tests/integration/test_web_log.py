@@ -51,7 +51,7 @@ def test_a_failure_is_a_warning_with_its_code(
     def fail(*_: object) -> None:
         raise ValueError(PATIENT)
 
-    monkeypatch.setattr(web.catalogue, "study", fail)
+    monkeypatch.setattr(web.catalogue.studies, "get", fail)
     with caplog.at_level(logging.INFO):
         assert requests.get(f"{web.root}/api/studies/1.2.3", timeout=30).status_code == 500
         web.end()

@@ -9,7 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from tests.dicom_files import radiograph
-from tests.integration.conftest import Web
+from tests.integration.conftest import Web, part10
 
 STUDY, SERIES, INSTANCE = "0020000D", "0020000E", "00080018"
 MORE = "There are {} additional results that can be requested"
@@ -188,6 +188,22 @@ def test_included_fields(hospital: Web) -> None:
     assert instance["00185101"]["Value"] == ["PA"]
 
 
+def test_private_fields_are_included_by_their_tag(web: Web) -> None:
+    ds = radiograph()
+    ds.add_new(0x00090010, "LO", "OTHER 1")
+    ds.add_new(0x00091001, "DS", "98.41")
+    web.store(ds)
+    path = f"/studies/{ds.StudyInstanceUID}/series/{ds.SeriesInstanceUID}/instances"
+    assert web.get(path + "?includefield=00091001").json()[0]["00091001"] == {"vr": "DS", "Value": [98.41]}
+    assert "00091001" not in web.get(path).json()[0]
+
+
+@pytest.mark.parametrize("typed", ["M\u00fcll*", "Mu\u0308ll*", "m\u00fcll*"])
+def test_accents_match_however_they_are_typed(web: Web, typed: str) -> None:
+    web.store(radiograph(SpecificCharacterSet="ISO_IR 192", PatientName="M\u00fcller^A"))
+    assert len(web.get("/studies", params={"PatientName": typed}).json()) == 1
+
+
 def test_paging_covers_everything_once_and_says_what_remains(hospital: Web) -> None:
     seen = []
     for offset, more in ((0, 2), (1, 1), (2, 0)):
@@ -202,12 +218,29 @@ def test_paging_covers_everything_once_and_says_what_remains(hospital: Web) -> N
 
 
 def test_no_answer_is_longer_than_the_hard_maximum(serve: Callable[..., Web]) -> None:
-    web = serve(result_limit_max=2)
+    web = serve(qido_limit_max=2)
     web.store(*(radiograph() for _ in range(3)))
     for query in ("", "?limit=1000000"):
         answer = web.get("/studies" + query)
         assert len(answer.json()) == 2
         assert answer.headers["Warning"].endswith(MORE.format(1))
+
+
+def test_a_long_series_comes_whole(web: Web) -> None:
+    """Many clients ask once, without a limit, and take what comes for all there is."""
+    parents = {"StudyInstanceUID": "1.9", "SeriesInstanceUID": "1.9.1", "StudyDate": "20240105"}
+    uids = [f"1.9.1.{number}" for number in range(1, 261)]
+    for number, uid in enumerate(uids, start=1):
+        web.store(radiograph(**parents, SOPInstanceUID=uid, InstanceNumber=number))
+    for path in ("/studies/1.9/series/1.9.1/instances", "/studies/1.9/instances", "/instances?StudyInstanceUID=1.9"):
+        answer = web.get(path)
+        assert [row[INSTANCE]["Value"][0] for row in answer.json()] == uids
+        assert "Warning" not in answer.headers
+    assert len(web.get("/studies/1.9/series/1.9.1/metadata").json()) == 260
+    assert len(web.client.search_for_instances("1.9", "1.9.1")) == 260
+    assert len(web.client.search_for_instances("1.9", "1.9.1", limit=90, get_remaining=True)) == 260
+    last = web.get("/studies/1.9/instances?limit=100&offset=200")
+    assert [row[INSTANCE]["Value"][0] for row in last.json()] == uids[200:]
 
 
 @pytest.mark.parametrize(
@@ -250,6 +283,23 @@ def test_accepted(hospital: Web, accept: str) -> None:
     answer = hospital.get("/studies", accept)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == ("application/json" if "/json" in accept else "application/dicom+json")
+
+
+@pytest.mark.parametrize("path", ["//studies", "/studies/", "//studies//1.1//series/", "///studies?limit=1"])
+def test_slashes_at_the_end_or_twice(hospital: Web, path: str) -> None:
+    answer = hospital.get(path, allow_redirects=False)
+    assert (answer.status_code, bool(answer.json())) == (200, True)
+
+
+def test_a_body_survives_doubled_slashes(web: Web) -> None:
+    headers = {"Content-Type": "application/dicom"}
+    answer = web.ask("POST", "//studies/", data=part10(radiograph()), headers=headers, allow_redirects=False)
+    assert answer.status_code == 200
+
+
+def test_a_plus_in_the_accept_parameter_may_be_bare(hospital: Web) -> None:
+    answer = hospital.get("/studies?accept=application/dicom+json", "text/html")
+    assert answer.headers["Content-Type"] == "application/dicom+json"
 
 
 def test_a_dicomweb_client_finds_all_pages(hospital: Web) -> None:

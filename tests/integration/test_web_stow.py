@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from collections.abc import Callable
 from io import BytesIO
@@ -15,6 +16,7 @@ from pydicom.dataset import Dataset
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web, part10
 
+DICOM = "application/dicom"
 FAILED, STORED, NAMELESS = "00081198", "00081199", "0008119A"
 
 
@@ -67,14 +69,22 @@ def test_the_same_again_is_stored_and_listed(web: Web) -> None:
     assert len(again.json()[STORED]["Value"]) == 1
 
 
-def test_other_content_under_a_stored_uid_is_a_duplicate(web: Web) -> None:
+def test_other_pixels_under_a_stored_uid_are_a_duplicate(web: Web) -> None:
     ds = radiograph()
     post(web, part10(ds))
-    ds.PatientSex = "M"
+    ds.PatientSex, ds.PixelData = "M", bytes(len(ds.PixelData))
     answer = post(web, part10(ds))
     assert answer.status_code == 409
     assert reasons(answer) == [0x0111]
     assert web.catalogue.studies.get(ds.StudyInstanceUID).patient_sex == "F"
+
+
+def test_a_corrected_header_is_stored(web: Web) -> None:
+    ds = radiograph()
+    post(web, part10(ds))
+    ds.PatientSex = "M"
+    assert post(web, part10(ds)).status_code == 200
+    assert web.catalogue.studies.get(ds.StudyInstanceUID).patient_sex == "M"
 
 
 def test_some_stored_and_some_refused_is_202(web: Web) -> None:
@@ -83,6 +93,7 @@ def test_some_stored_and_some_refused_is_202(web: Web) -> None:
     assert answer.status_code == 202
     assert len(answer.json()[STORED]["Value"]) == 1
     assert reasons(answer, NAMELESS) == [0xC000, 0xC000]
+    assert answer.json()[NAMELESS]["Value"][0]["00000902"]["Value"] == ["not a DICOM Part 10 file"]
     assert [row.dimse_status for row in web.catalogue.refusals.recent()] == [0xC000, 0xC000]
 
 
@@ -92,6 +103,94 @@ def test_an_instance_of_another_study_than_the_path_is_refused(web: Web) -> None
     assert answer.status_code == 409
     assert answer.json()[FAILED]["Value"][0]["00081155"]["Value"] == [ds.SOPInstanceUID]
     assert post(web, part10(ds), study=f"/{ds.StudyInstanceUID}").status_code == 200
+
+
+def without_series() -> Dataset:
+    ds = radiograph()
+    del ds.SeriesInstanceUID
+    return ds
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: part10(without_series()),
+        lambda: part10(radiograph(StudyInstanceUID="1.2.x")),
+        lambda: part10(radiograph())[:-300],
+        lambda: part10(radiograph(PatientID="A"))[:900],
+    ],
+    ids=["no series", "no UID", "cut in the pixels", "cut in the header"],
+)
+def test_a_failure_names_both_uids_and_says_why(web: Web, make: Callable[[], bytes]) -> None:
+    body = make()
+    meta = pydicom.dcmread(BytesIO(body), specific_tags=[], defer_size=1, force=True).file_meta
+    answer = post(web, body)
+    assert answer.status_code == 409
+    (failed,) = answer.json()[FAILED]["Value"]
+    assert failed["00081150"]["Value"] == [meta.MediaStorageSOPClassUID]
+    assert failed["00081155"]["Value"] == [meta.MediaStorageSOPInstanceUID]
+    assert failed["00081197"]["Value"] == [0xC000]
+    assert 10 < len(failed["00000902"]["Value"][0]) <= 64
+
+
+def test_a_client_reads_the_failures(web: Web) -> None:
+    ds = radiograph()
+    post(web, part10(ds))
+    ds.PatientSex = "M"
+    answer = Dataset.from_json(post(web, part10(ds), part10(radiograph())).json())
+    (failed,) = answer.FailedSOPSequence
+    assert (failed.ReferencedSOPInstanceUID, failed.FailureReason) == (ds.SOPInstanceUID, 0x0111)
+    assert len(answer.ReferencedSOPSequence) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"--x\nContent-Type: application/dicom\n\nDICM\n--x--\n", "LF alone"),
+        (b"--x\r\nContent-Type: application/dicom\r\n\r\nDICM", "before its last boundary"),
+        (b"--x\r\nContent-Type: application/dicom\n\nDICM\r\n--x--\r\n", "before its last boundary"),
+        (b"--other\r\n\r\nDICM\r\n--other--\r\n", "before its last boundary"),
+    ],
+)
+def test_a_body_that_breaks_the_form_says_how(web: Web, body: bytes, says: str) -> None:
+    headers = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=x'}
+    answer = requests.post(web.base + "/studies", body, headers=headers, timeout=30)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "broken_multipart")
+    assert says in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "GZIP"])
+def test_a_compressed_body_is_read(web: Web, coding: str) -> None:
+    ds = radiograph()
+    parts = b"--x\r\nContent-Type: application/dicom\r\n\r\n%s\r\n--x--\r\n" % part10(ds)
+    for body, content_type in ((parts, "multipart/related; type=application/dicom; boundary=x"), (part10(ds), DICOM)):
+        headers = {"Content-Type": content_type, "Content-Encoding": coding}
+        packed = gzip.compress(body[:1000]) + gzip.compress(body[1000:])
+        answer = requests.post(web.base + "/studies", packed, headers=headers, timeout=30)
+        assert answer.status_code == 200, answer.text
+    stored = web.catalogue.instances.get(ds.SOPInstanceUID)
+    assert web.blobs.path(stored.content_sha256).read_bytes() == part10(ds)
+
+
+@pytest.mark.parametrize("coding", ["br", "deflate", "gzip, gzip", "zstd", "compress"])
+def test_other_codings_are_415(web: Web, coding: str) -> None:
+    headers = {"Content-Type": DICOM, "Content-Encoding": coding}
+    answer = requests.post(web.base + "/studies", b"x", headers=headers, timeout=30)
+    assert (answer.status_code, answer.headers["Accept-Encoding"]) == (415, "gzip")
+
+
+def test_what_grows_without_bound_is_413_and_damage_is_told(serve: Callable[..., Web]) -> None:
+    web = serve(max_request_mib=1)
+    headers = {"Content-Type": DICOM, "Content-Encoding": "gzip"}
+    bomb = gzip.compress(b"\0" * (64 << 20))
+    answer = requests.post(web.base + "/studies", bomb, headers=headers, timeout=30)
+    assert reasons(answer, NAMELESS) == [0xA700] and answer.status_code == 409
+    parts = {"Content-Type": "multipart/related; boundary=x", "Content-Encoding": "gzip"}
+    assert requests.post(web.base + "/studies", bomb, headers=parts, timeout=30).status_code == 413
+    good = gzip.compress(part10(radiograph()))
+    for damaged in (b"no gzip", good[:-9], good[:50]):
+        answer = requests.post(web.base + "/studies", damaged, headers=headers, timeout=30)
+        assert answer.status_code == 409 and "gzip" in answer.text
 
 
 def test_one_instance_may_be_the_whole_body(web: Web) -> None:
@@ -111,7 +210,8 @@ def test_the_answer_is_xml_when_asked_for(web: Web) -> None:
     [
         ("text/plain", b"hello", 415),
         ("", b"hello", 415),
-        ('multipart/related; type="application/dicom+json"; boundary=x', b"--x--", 415),
+        ('multipart/related; type="application/dicom+json"; boundary=x', b"--x--", 400),
+        ('multipart/related; type="image/jpeg"; boundary=x', b"--x--", 415),
         ('multipart/related; type="application/dicom"', b"--x--", 400),
         ('multipart/related; type="application/dicom"; boundary=x', b"", 400),
         ('multipart/related; type="application/dicom"; boundary=x', b"--x--\r\n", 400),
@@ -150,9 +250,11 @@ def large(pixels: int) -> Dataset:
 
 def test_an_instance_over_the_limit_is_refused_and_the_next_one_kept(serve: Callable[..., Web]) -> None:
     web = serve(max_instance_mib=1)
-    answer = post(web, part10(large(600)), part10(radiograph()))
+    too_large = large(600)
+    answer = post(web, part10(too_large), part10(radiograph()))
     assert answer.status_code == 202
-    assert reasons(answer, NAMELESS) == [0xA700]
+    assert reasons(answer) == [0xA700]
+    assert answer.json()[FAILED]["Value"][0]["00081155"]["Value"] == [too_large.SOPInstanceUID]
 
 
 def test_a_request_over_the_limit_is_413_in_the_one_shape(serve: Callable[..., Web]) -> None:

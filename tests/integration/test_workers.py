@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 
-from radir_pacs.blobs import BlobStore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.dicom.header import read_header
 from radir_pacs.errors import BadInput, LeaseLost, Quarantined, StorageFailed
 from radir_pacs.index import Partition, open_generation, partition_folder
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Encoding, ImageKind, JobKind, JobState, StudyState, Volume
 from radir_workers.encode_study import EncodeStudy
 from radir_workers.index_partition import IndexPartition
@@ -122,6 +123,19 @@ def test_pixels_that_cannot_be_read_quarantine_with_a_reason(
     assert study.state is StudyState.QUARANTINED and study.reason
 
 
+def test_what_no_codec_reads_is_skipped_and_says_so(
+    catalogue: Catalogue, database_url: str, receive: Callable[..., str], encode: Callable[..., JobState]
+) -> None:
+    """Such as a build that refused nothing at storing has left."""
+    uid = receive()
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE instance SET transfer_syntax_uid = '1.2.840.10008.1.2.4.55'")
+    assert encode(uid) is JobState.DONE
+    study = catalogue.studies.get(uid)
+    assert study.state is StudyState.SKIPPED
+    assert study.reason == "no codec here reads the transfer syntax 1.2.840.10008.1.2.4.55"
+
+
 def test_a_network_that_sees_nothing_quarantines(
     catalogue: Catalogue, receive: Callable[..., str], encode: Callable[..., JobState]
 ) -> None:
@@ -130,7 +144,10 @@ def test_a_network_that_sees_nothing_quarantines(
 
     uid = receive()
     encode(uid, network)
-    assert (catalogue.studies.get(uid).state, catalogue.studies.get(uid).reason) == (StudyState.QUARANTINED, "a flat image")
+    assert (catalogue.studies.get(uid).state, catalogue.studies.get(uid).reason) == (
+        StudyState.QUARANTINED,
+        "a flat image",
+    )
 
 
 def test_a_study_reopened_meanwhile_is_superseded(
@@ -174,7 +191,6 @@ def test_errors_are_tried_again_unless_that_is_useless(
 
 
 def test_an_unknown_error_names_no_patient(catalogue: Catalogue, database_url: str) -> None:
-    import psycopg
 
     def breaks(job: object) -> None:
         raise KeyError("Doe^John")
@@ -315,7 +331,7 @@ def test_what_the_catalogue_cannot_even_claim_is_not_raised(
     def broken(job_id: int, worker: str) -> None:
         raise ValueError("DOE^JANE")
 
-    monkeypatch.setattr(catalogue, "claim", broken)
+    monkeypatch.setattr(catalogue.jobs, "claim", broken)
     Runner(catalogue, {}, worker="test", lease_s=60).run(1)
     assert [record.message for record in caplog.records] == ["job could not be run"]
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from radir_training.checkpoints import Checkpoints
-from radir_training.recipe import OURS
-from radir_training.spread import process_group
-from radir_training.train import Step, train
+from radir_training.learning.batch_sharding import process_group
+from radir_training.learning.checkpoints import Checkpoints
+from radir_training.learning.recipe import OURS
+from radir_training.learning.train import Step, train
 from tests.training.toy import TOY, fingerprint, toy_set
 
 STUDIES = 96

@@ -12,9 +12,9 @@ from radir_pacs.cli import main
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind, StudyState
+from radir_training.data.retrieval_set import RetrievalSet
 from radir_training.datasets import sources
 from radir_training.datasets.archive import KEY_FILE, Archive, pseudonym_key
-from radir_training.datasets.layout import RetrievalSet
 from tests.catalogue_material import add, header
 
 KEY = bytes(32)
@@ -47,7 +47,7 @@ def hospital(catalogue: Catalogue) -> Catalogue:
 
 
 def test_it_gives_each_complete_reported_study_once_with_its_newest_text(hospital: Catalogue) -> None:
-    hospital.add_report("2.25.1", body="Addendum.", source="sr", sop_uid="2.25.1.99.1")
+    hospital.reports.add("2.25.1", body="Addendum.", source="sr", sop_uid="2.25.1.99.1")
     archive = Archive(hospital, KEY)
     cases = {case.path: case for case in sources.archive(archive)}
     assert set(cases) == {f"2.25.{study}" for study in (*range(1, 61), 100)}
@@ -55,7 +55,7 @@ def test_it_gives_each_complete_reported_study_once_with_its_newest_text(hospita
     assert cases["2.25.1"].text == "Addendum." and cases["2.25.100"].kind is ImageKind.CT
     assert {case.kind for case in cases.values() if case.path != "2.25.100"} == {ImageKind.CXR}
     for page in (1, 7, 61, 62):
-        assert [study.study_uid for study in hospital.reported_studies(page)] == sorted([*cases, "2.25.101"])
+        assert [study.study_uid for study in hospital.reports.reported_studies(page)] == sorted([*cases, "2.25.101"])
 
 
 def test_patients_stand_under_pseudonyms_that_their_key_makes(catalogue: Catalogue) -> None:

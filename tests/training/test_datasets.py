@@ -14,10 +14,10 @@ import pytest
 
 from radir_pacs.errors import BadInput, UnknownRegion
 from radir_pacs.types import ImageKind
+from radir_training.commands.dataset import register
+from radir_training.data.retrieval_set import RetrievalSet, read_table
 from radir_training.datasets import sources
 from radir_training.datasets.build import build
-from radir_training.datasets.command import register
-from radir_training.datasets.layout import RetrievalSet, read_table
 from radir_training.datasets.show import explain_pair
 from radir_training.datasets.sources import Case, split_of
 

@@ -16,13 +16,14 @@ import pytest
 from radir_pacs.encode import Bundle, NetworkConfig
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
+from radir_training.commands import compare as compare_command
+from radir_training.commands import evaluate as evaluate_command
+from radir_training.data.statements import mined
+from radir_training.data.studies import SYNTHETIC, StudySet
 from radir_training.datasets import sources
 from radir_training.datasets.build import build
-from radir_training.evaluation import compare_command, evaluate_command, regions, source
-from radir_training.evaluation.rivals import descriptor, pixels
-from radir_training.phantom_set import SYNTHETIC
-from radir_training.statements import mined
-from radir_training.studies import StudySet
+from radir_training.evaluation import evaluation_data, regions
+from radir_training.evaluation.baselines import descriptor, pixels
 from tests.model_material import seeded_bundle
 
 PATIENTS = 60
@@ -61,7 +62,7 @@ def few_patients(monkeypatch: pytest.MonkeyPatch) -> None:
     def drawn(config: NetworkConfig, kind: ImageKind, **given: object) -> StudySet:
         return toy_set(kind, int(str(given["patients"])))
 
-    monkeypatch.setattr(source, "phantom_set", drawn)
+    monkeypatch.setattr(evaluation_data, "phantom_set", drawn)
     monkeypatch.setattr(regions, "LEAST_QUERIES", 5)
     monkeypatch.setattr(regions, "TRIVIAL", 1.0)
 
@@ -179,7 +180,7 @@ def test_an_evaluation_is_printed_counted_and_drawn(
 
 
 def test_patients_that_a_model_has_learned_from_are_no_exam(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    learned = {"data": f"{SYNTHETIC}, 100 of seed 2, a fifth held out", "recipe": {"seed": 2}}
+    learned = {"source": SYNTHETIC, "recipe": {"seed": 2}}
     Bundle(**{**vars(seeded_bundle(ImageKind.CXR)), "training": learned}).save(tmp_path / "model")
     words = ("evaluate", f"mine={tmp_path / 'model'}", "--phantoms", str(PATIENTS), "--kind", "cxr", "--json")
     assert run(evaluate_command, *words, "--seed", "2") == 0

@@ -9,17 +9,17 @@ from radir_pacs.anatomy import ROOT
 from radir_pacs.errors import BadInput, UnknownRegion
 from radir_pacs.reports import Item
 from radir_pacs.types import ImageKind
-from radir_training.evaluation.compare import MEAN, asked, metrics, rows, tally
+from radir_training.data.statements import UNDEFINED, Relevance, Said, model_regions
+from radir_training.data.studies import StudySet
+from radir_training.evaluation.compare import MEAN, metrics, needed, rows, tally
 from radir_training.evaluation.embeddings import Embeddings
 from radir_training.evaluation.exam import DIRECTIONS, IMAGE_TO_IMAGE, IMAGE_TO_REPORT, REPORT_TO_IMAGE, Exam
 from radir_training.evaluation.examine import ABNORMAL, ALL, Place, examine
-from radir_training.evaluation.judge import MINED, TRUE
 from radir_training.evaluation.measures import KS
 from radir_training.evaluation.quick import abnormal_recall
 from radir_training.evaluation.regions import Candidate, candidates, chosen, judgeable, named
-from radir_training.evaluation.resample import Bootstrap, Spread
-from radir_training.statements import UNDEFINED, Relevance, Said, model_regions
-from radir_training.studies import StudySet
+from radir_training.evaluation.relevance_source import MINED, TRUE
+from radir_training.evaluation.resample import Bootstrap, Resampled
 
 EFFUSION = Item("pleural_effusion", "right_pleura", True)
 CLEAR = Item("pleural_effusion", "right_pleura", False)
@@ -77,7 +77,7 @@ def oracle(data: StudySet, reports: bool = True) -> Embeddings:
 def test_a_query_never_meets_its_own_patient_nor_whom_the_report_is_silent_about() -> None:
     data = study_set([said(EFFUSION), said(EFFUSION), said(EFFUSION), said(BIG_HEART)], [1, 1, 2, 3], list("abcd"))
     exam = Exam.of(data)
-    question, _ = exam.question(exam.judges[0], IMAGE_TO_IMAGE, "pleura")
+    question, _ = exam.question(exam.sources[0], IMAGE_TO_IMAGE, "pleura")
     assert question.relevance[0].tolist() == [UNDEFINED, UNDEFINED, 100, UNDEFINED]
     assert (question.relevance[3] == UNDEFINED).all()
 
@@ -85,8 +85,8 @@ def test_a_query_never_meets_its_own_patient_nor_whom_the_report_is_silent_about
 def test_a_lateral_view_is_not_asked_about_one_side() -> None:
     data = study_set([said(EFFUSION)] * 3, [1, 2, 3], list("abc"), views=[0, 1, 0])
     exam = Exam.of(data)
-    sided, _ = exam.question(exam.judges[0], IMAGE_TO_IMAGE, "right_pleura")
-    both, _ = exam.question(exam.judges[0], IMAGE_TO_IMAGE, "pleura")
+    sided, _ = exam.question(exam.sources[0], IMAGE_TO_IMAGE, "right_pleura")
+    both, _ = exam.question(exam.sources[0], IMAGE_TO_IMAGE, "pleura")
     assert sided.relevance[0].tolist() == [UNDEFINED, UNDEFINED, 100] and (sided.relevance[1] == UNDEFINED).all()
     assert both.relevance[0].tolist() == [UNDEFINED, 100, 100]
 
@@ -95,12 +95,12 @@ def test_the_own_report_is_sought_once_and_the_same_words_are_own() -> None:
     data = study_set([said(EFFUSION)] * 4, [1, 1, 2, 3], ["x", "x", "x", ""])
     exam = Exam.of(data)
     assert exam.texts.tolist() == [0]
-    to_report, _ = exam.question(exam.judges[0], IMAGE_TO_REPORT, ROOT)
+    to_report, _ = exam.question(exam.sources[0], IMAGE_TO_REPORT, ROOT)
     assert to_report.matches[:, 0].tolist() == [True, True, True, False]
     assert (to_report.relevance[3] == UNDEFINED).all(), "who has no report asks for none"
-    to_image, rows_ = exam.question(exam.judges[0], REPORT_TO_IMAGE, ROOT)
+    to_image, rows_ = exam.question(exam.sources[0], REPORT_TO_IMAGE, ROOT)
     assert rows_.tolist() == [0] and to_image.matches.tolist() == [[True, True, True, False]]
-    within, _ = exam.question(exam.judges[0], IMAGE_TO_REPORT, "pleura")
+    within, _ = exam.question(exam.sources[0], IMAGE_TO_REPORT, "pleura")
     assert within.relevance[0, 0] == UNDEFINED and within.relevance[3, 0] == UNDEFINED
 
 
@@ -117,15 +117,15 @@ def test_an_oracle_reaches_the_bound_and_a_random_order_its_line() -> None:
     pairs = [(direction, key) for direction in DIRECTIONS for key in (ROOT, "heart", "pleura")]
     found = examine(exam, {"oracle": oracle(data), "mute": oracle(data, reports=False), "random": None}, pairs, seed=1)
     assert found.by_chance == {"mute", "random"}
-    for judge in (MINED, TRUE):
+    for source in (MINED, TRUE):
         for queries in (ALL, ABNORMAL):
-            cell = found.cells[Place(judge, queries, IMAGE_TO_IMAGE, "heart")]
+            cell = found.cells[Place(source, queries, IMAGE_TO_IMAGE, "heart")]
             assert cell.models["oracle"].mean[0] == pytest.approx(np.ones(len(KS)))
             np.testing.assert_allclose(cell.models["random"].mean, cell.random.mean)
-            own = found.cells[Place(judge, queries, IMAGE_TO_REPORT, ROOT)]
+            own = found.cells[Place(source, queries, IMAGE_TO_REPORT, ROOT)]
             assert own.models["oracle"].mean[0, 0] == 1.0
             assert own.models["mute"].mean[0, 0] == pytest.approx(1 / len(exam.texts))
-    ill = int(exam.judges[0].abnormal("heart").sum())  # type: ignore[union-attr]
+    ill = int(exam.sources[0].abnormal("heart").sum())  # type: ignore[union-attr]
     assert found.cells[Place(MINED, ABNORMAL, IMAGE_TO_IMAGE, "heart")].random.queries[0, 0] == ill
     assert found.cells[Place(MINED, ALL, IMAGE_TO_IMAGE, "heart")].random.queries[0, 0] == len(data)
 
@@ -135,8 +135,8 @@ def test_the_comparison_counts_thirty_nine_metrics_a_kind_and_is_fair_to_equals(
     exam = Exam.of(data)
     assert len(metrics([f"r{i}" for i in range(9)])) == 39
     models = {"ours": oracle(data), "again": oracle(data), "random": None}
-    found = examine(exam, models, asked(["heart", "pleura"]), seed=1)
-    table = list(rows(found, data.kind, ["heart", "pleura"], list(models), judge=MINED, queries=ABNORMAL))
+    found = examine(exam, models, needed(["heart", "pleura"]), seed=1)
+    table = list(rows(found, data.kind, ["heart", "pleura"], list(models), source=MINED, queries=ABNORMAL))
     assert tally(table, "again") == {
         "wins": 0, "ties": 18, "losses": 0, "clear_wins": 0, "clear_losses": 0, "of": 18,
     }  # fmt: skip
@@ -193,23 +193,23 @@ def test_the_interval_is_over_patients_and_holds_the_truth_about_as_often_as_it_
     inside = 0
     for repeat in range(100):
         hits = (rng.random(120) < 0.3).astype(np.float64)
-        low, high = Bootstrap(np.arange(120), repeat, draws=300).spread(hits[:, None], np.arange(120)).interval()
+        low, high = Bootstrap(np.arange(120), repeat, draws=300).resampled(hits[:, None], np.arange(120)).interval()
         inside += bool(low[0] <= 0.3 <= high[0])
     assert 86 <= inside <= 100
     twice = np.repeat(np.arange(60), 10)  # ten images a patient, all alike: no more is known than of one each
     few = (rng.random(60) < 0.3).astype(np.float64)
     many = few[twice]
-    one = Bootstrap(np.arange(60), 0).spread(few[:, None], np.arange(60)).interval()
-    ten = Bootstrap(twice, 0).spread(many[:, None], np.arange(600)).interval()
+    one = Bootstrap(np.arange(60), 0).resampled(few[:, None], np.arange(60)).interval()
+    ten = Bootstrap(twice, 0).resampled(many[:, None], np.arange(600)).interval()
     np.testing.assert_allclose(one, ten, atol=1e-6)
 
 
 def test_a_figure_without_queries_is_none_and_the_mean_is_over_the_rest() -> None:
     bootstrap = Bootstrap(np.arange(4), 0, draws=50)
-    empty = bootstrap.spread(np.full((4, 1), np.nan), np.arange(4))
-    full = bootstrap.spread(np.ones((4, 1)), np.arange(4))
+    empty = bootstrap.resampled(np.full((4, 1), np.nan), np.arange(4))
+    full = bootstrap.resampled(np.ones((4, 1)), np.arange(4))
     assert np.isnan(empty.mean[0]) and np.isnan(empty.interval()[0][0]) and empty.queries[0] == 0
-    assert Spread.average([empty, full]).mean[0] == 1.0
+    assert Resampled.average([empty, full]).mean[0] == 1.0
 
 
 def test_the_quick_look_agrees_with_the_exam() -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radir_training.evaluation.measures import KS, MEASURES, SAME, Question, earned, lines, ranked
-from radir_training.statements import UNDEFINED
+from radir_training.data.statements import UNDEFINED
+from radir_training.evaluation.measures import KS, MEASURES, SAME, Question, lines, ranked, score
 
 RECALL, NDCG, RATE = range(3)
 
@@ -21,11 +21,11 @@ def by_definition(relevance: list[int], scores: list[float], matches: list[bool]
     gallery = [j for j, s in enumerate(relevance) if s != UNDEFINED]
     order = sorted(gallery, key=lambda j: (-scores[j], j))[:k]
     ideal = sorted((relevance[j] / 100 for j in gallery), reverse=True)[:k]
-    best = sum(gain / math.log2(rank + 2) for rank, gain in enumerate(ideal))
+    oracle = sum(gain / math.log2(rank + 2) for rank, gain in enumerate(ideal))
     dcg = sum(relevance[j] / 100 / math.log2(rank + 2) for rank, j in enumerate(order))
     return [
         float(any(matches[j] for j in order)) if any(matches[j] for j in gallery) else math.nan,
-        dcg / best if best else math.nan,
+        dcg / oracle if oracle else math.nan,
         sum(relevance[j] / 100 for j in order) / len(order) if order else math.nan,
     ]
 
@@ -42,7 +42,7 @@ def drawn(seed: int, queries: int, gallery: int) -> tuple[np.ndarray, np.ndarray
 def test_measures_are_what_their_definitions_say(seed: int, queries: int, gallery: int) -> None:
     relevance, scores = drawn(seed, queries, gallery)
     question = Question.by_relevance(relevance)
-    found = earned(question, scores)
+    found = score(question, scores)
     assert found.shape == (queries, len(MEASURES), len(KS))
     for q in range(queries):
         matches = [int(s) > SAME and s != UNDEFINED for s in relevance[q]]
@@ -56,18 +56,18 @@ def test_measures_are_what_their_definitions_say(seed: int, queries: int, galler
 def test_nothing_beats_the_perfect_order_and_it_is_reached(seed: int, gallery: int) -> None:
     relevance, scores = drawn(seed, 4, gallery)
     question = Question.by_relevance(relevance)
-    best = lines(question).best
-    reached = earned(question, np.where(relevance == UNDEFINED, 0, relevance).astype(np.float32))
-    np.testing.assert_allclose(reached, best, rtol=1e-9)
-    found = earned(question, scores)
-    assert (np.isnan(found) == np.isnan(best)).all()
-    assert (np.nan_to_num(found) <= np.nan_to_num(best) + 1e-12).all()
+    oracle = lines(question).oracle
+    reached = score(question, np.where(relevance == UNDEFINED, 0, relevance).astype(np.float32))
+    np.testing.assert_allclose(reached, oracle, rtol=1e-9)
+    found = score(question, scores)
+    assert (np.isnan(found) == np.isnan(oracle)).all()
+    assert (np.nan_to_num(found) <= np.nan_to_num(oracle) + 1e-12).all()
 
 
 def test_the_random_line_is_the_mean_over_all_orders() -> None:
     relevance = np.array([[100, 20, 0, 95, 60, UNDEFINED]], np.uint8)
     question = Question.by_relevance(relevance)
-    every = [earned(question, np.array([[*order, 9]], np.float32)) for order in permutations(range(5))]
+    every = [score(question, np.array([[*order, 9]], np.float32)) for order in permutations(range(5))]
     np.testing.assert_allclose(lines(question).random, np.mean(every, axis=0), rtol=1e-9)
 
 
@@ -81,13 +81,13 @@ def test_in_a_large_gallery_the_random_recall_is_one_minus_the_misses() -> None:
 def test_only_more_than_nine_tenths_is_a_match_and_silence_is_none() -> None:
     question = Question.by_relevance(np.array([[90, 91, UNDEFINED]], np.uint8))
     assert question.matches.tolist() == [[False, True, False]]
-    assert earned(question, np.array([[0.9, 0.1, 1.0]], np.float32))[0, RECALL].tolist() == [0, 1, 1, 1, 1, 1, 1]
+    assert score(question, np.array([[0.9, 0.1, 1.0]], np.float32))[0, RECALL].tolist() == [0, 1, 1, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("relevance", [[UNDEFINED, UNDEFINED], [0, 0]])
 def test_a_query_without_a_gallery_or_a_match_is_no_query(relevance: list[int]) -> None:
     question = Question.by_relevance(np.array([relevance], np.uint8))
-    found = earned(question, np.array([[0.2, 0.1]], np.float32))
+    found = score(question, np.array([[0.2, 0.1]], np.float32))
     assert np.isnan(found[0, RECALL]).all() and np.isnan(found[0, NDCG]).all()
     assert np.isnan(found[0, RATE]).all() == (relevance[0] == UNDEFINED)
 

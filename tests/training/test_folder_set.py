@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from radir_pacs.cli.import_images import import_images
 from radir_pacs.dicom.header import read_header
-from radir_pacs.dicom.import_images import import_images
 from radir_pacs.encode import CONFIGS
 from radir_pacs.encode.network import view_index
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind, View
+from radir_training.data import dicom_studies, prepared
+from radir_training.data.folder_set import folder_set
+from radir_training.data.prepared import MOST_STUDIES
 from radir_training.datasets.build import build as build_dataset
 from radir_training.datasets.sources import Case
-from radir_training.folder_set import folder_set
-from radir_training.folders import dicom_studies, prepared
-from radir_training.folders.prepared import MOST_STUDIES
 from radir_training.phantoms import SIZES
-from radir_training.phantoms.hospital import Order, build
+from radir_training.phantoms.hospital import HospitalRequest, build
 from tests.services import data_dir
 
 TINY = CONFIGS["tiny"]
@@ -34,7 +34,7 @@ FRONTAL, LATERAL = view_index(CXR, View.FRONTAL), view_index(CXR, View.LATERAL)
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three synthetic patients, drawn small."""
     out = tmp_path_factory.mktemp("hospital") / "hospital"
-    order = Order(out=out, patients=3, seed=5, size=SIZES["tiny"], kinds=frozenset(ImageKind))
+    order = HospitalRequest(out=out, patients=3, seed=5, size=SIZES["tiny"], kinds=frozenset(ImageKind))
     assert len(list(build(order))) == 3
     return out
 
@@ -121,7 +121,7 @@ def test_what_is_corrupt_is_left_out_and_counted(hospital: Path, tmp_path: Path)
     data = folder_set(TINY, CXR, hospital, cache=tmp_path / "cache", tell=lines.append)
     assert len(data) == len(whole) - 2
     [line] = lines
-    assert "1 × not a DICOM Part 10 file" in line and "1 × the file is empty" in line and "PHANTOM" not in line
+    assert "1 × not a DICOM file" in line and "1 × the file is empty" in line and "PHANTOM" not in line
 
 
 def test_nothing_left_says_what_was_looked_for(hospital: Path, tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_preparation_goes_on_where_it_stopped(tmp_path: Path) -> None:
     seen.clear()
     picture(folder / "5.png", 4711)
     [damaged, *_] = sorted(cache.rglob("*.npz"))
-    held = len(json.loads(np.load(damaged)["index"].tobytes()))
+    held = len(json.loads(np.load(damaged)["notes"].tobytes()))
     damaged.write_bytes(damaged.read_bytes()[:100])
     again = folder_set(TINY, CXR, folder, cache=cache, progress=seen.append)
     assert seen[0] in (count - held - 1, count - held), "only the changed file and the damaged shard are read anew"
@@ -283,15 +283,15 @@ def test_reports_that_belong_to_nothing_here_are_counted(hospital: Path, tmp_pat
     assert "1 × a table without a column of studies" in told[-1]
 
 
-@pytest.mark.parametrize("parted", [",", ";", "\t"])
-def test_a_table_may_name_accession_numbers(hospital: Path, tmp_path: Path, parted: str) -> None:
-    """And be parted as a spreadsheet of another country writes it."""
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_table_may_name_accession_numbers(hospital: Path, tmp_path: Path, separator: str) -> None:
+    """And be separated as spreadsheets of other countries do it."""
     for path in (*hospital.rglob("report.dcm"), hospital / "reports.csv"):
         path.unlink()
     header = read_header(next(hospital.rglob("visit_*_cxr/frontal.dcm")))
     (hospital / "export.csv").write_text(
         f"Accession Number,Findings,Impression\n{header.accession_number},Cardiomegaly.,No effusion.\n".replace(
-            ",", parted
+            ",", separator
         )
     )
     data = folder_set(TINY, CXR, hospital, cache=tmp_path / "cache")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from radir_training import losses
-from radir_training.statements import UNDEFINED
+from radir_training.data.statements import UNDEFINED
+from radir_training.learning import losses
 
 SAME = torch.tensor([[100, 100, 0, 0], [100, 100, 0, 0], [0, 0, 100, 100], [0, 0, 100, 100]], dtype=torch.uint8)[None]
 SEEN = torch.ones(4, 1, dtype=torch.bool)

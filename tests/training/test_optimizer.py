@@ -7,7 +7,7 @@ import torch
 from radir_pacs.encode import CONFIGS
 from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.types import ImageKind
-from radir_training.optimizer import MUON_RATE, Optimizer, hidden_weights
+from radir_training.learning.optimizer import MUON_RATE, Optimizer, hidden_weights
 
 
 def network() -> RadirNetwork:

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.experiments import relevance_ranking as ranking
+from benchmarks.experiments.corpora import half_of
+from benchmarks.experiments.label_measures import PlaceScore, label_score, score_places
+from benchmarks.experiments.mesh import Code, read_code
 from radir_pacs.reports import ItemSimilarity, Laterality, mine, similarity_items
 from radir_pacs.reports.labels import label_set
 from radir_pacs.reports.lexicon import load
-from radir_training.datasets import ranking
-from radir_training.datasets.corpora import half_of
-from radir_training.datasets.measures import PlaceScore, label_score, score_places
-from radir_training.datasets.mesh import Code, read_code
 
 LEXICON = load()
 

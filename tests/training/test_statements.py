@@ -6,9 +6,7 @@ import numpy as np
 
 from radir_pacs import anatomy
 from radir_pacs.types import ImageKind
-from radir_training.phantoms.findings import Finding
-from radir_training.phantoms.statements import true_items
-from radir_training.statements import (
+from radir_training.data.statements import (
     ABSENT,
     PRESENT,
     SEVERE,
@@ -20,6 +18,8 @@ from radir_training.statements import (
     model_regions,
     stand_ins,
 )
+from radir_training.phantoms.findings import PhantomFinding
+from radir_training.phantoms.statements import true_items
 
 REPORTS = (
     "Large left pleural effusion.",
@@ -67,7 +67,7 @@ def test_the_regions_and_concepts_of_a_network_follow_from_what_is_said() -> Non
 
 
 def test_the_truth_says_normal_where_nothing_is_wrong() -> None:
-    finding = Finding(concept="effusion", region="left_pleura", side=1, severity=3, at=(0.5, 0.5, 0.5))
+    finding = PhantomFinding(concept="effusion", region="left_pleura", side=1, severity=3, at=(0.5, 0.5, 0.5))
     sick, well = true_items((finding,), ImageKind.CT), true_items((), ImageKind.CT)
     relevance = Relevance.of((sick, well, sick), ["left_pleura", "heart"])
     everyone = np.arange(3)

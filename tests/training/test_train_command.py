@@ -15,10 +15,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from radir_pacs.encode import CONFIGS, Bundle
 from radir_pacs.errors import BadInput
-from radir_training import command, memory, session
-from radir_training.checkpoints import Checkpoints
-from radir_training.recipe import OURS
-from radir_training.train import Training
+from radir_training.commands import train as command
+from radir_training.learning import memory
+from radir_training.learning.checkpoints import Checkpoints
+from radir_training.learning.recipe import OURS
+from radir_training.learning.train import Training
+from radir_training.runs import session
 from tests.training.toy import TOY, folder_of, toy_set
 
 

@@ -14,13 +14,13 @@ from radir_pacs.encode import Bundle
 from radir_pacs.encode.network import view_index
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind, View
-from radir_training import held_out
-from radir_training.augment import Augmentation
-from radir_training.begin import vocabulary_texts
-from radir_training.held_out import HeldOut, parted
-from radir_training.losses import cross_entropy, findings_loss, graded_contrast
-from radir_training.recipe import OURS, RECIPES, stages
-from radir_training.train import ENCODERS, Training, train
+from radir_training.learning.augment import Augmentation
+from radir_training.learning.initial_model import vocabulary_texts
+from radir_training.learning.losses import cross_entropy, findings_loss, graded_contrast
+from radir_training.learning.recipe import OURS, RECIPES, stages
+from radir_training.learning.train import ENCODERS, Training, train
+from radir_training.runs import held_out
+from radir_training.runs.held_out import HeldOut, split
 from tests.training.toy import TOY, fingerprint, toy_set
 
 MARGIN = 0.25  # of recall at 5 above the random line
@@ -34,7 +34,7 @@ def one_thread() -> None:
 
 
 def test_training_learns_to_retrieve_by_region(tmp_path: Path) -> None:
-    training, apart = parted(toy_set(900, seed=0), seed=1)
+    training, apart = split(toy_set(900, seed=0), seed=1)
     assert not set(training.patients) & set(apart.patients) and len(np.unique(apart.patients)) == 180
     losses: list[dict[str, float]] = []
     recipe = replace(OURS, epochs=5, batch=32, seed=1, learning_rate=2e-3)
@@ -78,7 +78,7 @@ def test_an_image_without_a_report_is_no_negative() -> None:
     def losses(rows: torch.Tensor) -> dict[str, float]:
         network = training.network.eval()  # the batch's own mean would mix the images
         objective, generator = training.stages[0], torch.Generator().manual_seed(0)
-        found = objective(network, training.material.batch(rows), 0, generator).by_name
+        found = objective(network, training.training_set.batch(rows), 0, generator).by_name
         return {name: float(loss.detach()) for name, loss in found.items()}
 
     with_mute, without = losses(torch.arange(32)), losses(torch.arange(16))
@@ -91,10 +91,10 @@ def test_an_image_without_a_report_is_no_negative() -> None:
 
 def test_the_contrast_of_the_whole_is_that_of_the_chest_alone() -> None:
     training = Training(TOY, toy_set(32, seed=0), replace(SHORT, batch=32, half_precision=False))
-    batch, objective = training.material.batch(torch.arange(32)), training.stages[0]
+    batch, objective = training.training_set.batch(torch.arange(32)), training.stages[0]
     found = objective(training.network.eval(), batch, 0, torch.Generator().manual_seed(0))
-    row = training.material.whole
-    assert [training.material.regions[row].key] == ["chest"]
+    row = training.training_set.whole
+    assert [training.training_set.regions[row].key] == ["chest"]
     chest = slice(row, row + 1)
     alone = graded_contrast(
         found.vectors[:, chest], batch.relevance[chest], batch.abnormal[:, chest], batch.seen[:, chest]
@@ -109,7 +109,7 @@ def test_a_batch_in_parts_gives_the_same_gradients() -> None:
     def gradients(parts: int) -> dict[str, torch.Tensor]:
         recipe = replace(SHORT, batch=32, accumulate=parts, half_precision=False, report_every=1)
         training = Training(TOY, data, recipe)
-        batch, generator = training.material.batch(torch.arange(32)), torch.Generator().manual_seed(0)
+        batch, generator = training.training_set.batch(torch.arange(32)), torch.Generator().manual_seed(0)
         found = training.stages[0](training.network.train(), batch, 0, generator).by_name
         torch.autograd.backward([torch.stack([found[name] for name in sorted(found)]).sum()])
         return {name: p.grad for name, p in training.network.named_parameters() if p.grad is not None}
@@ -194,12 +194,12 @@ def test_a_lateral_view_is_not_asked_about_sides() -> None:
 
 def test_no_more_patients_are_kept_apart_than_tell_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     data = toy_set(100, seed=0)
-    training, apart = parted(data, seed=1)
+    training, apart = split(data, seed=1)
     assert len(np.unique(apart.patients)) == 20
     assert not set(training.patients) & set(apart.patients)
     assert len(training) + len(apart) == len(data)
     monkeypatch.setattr(held_out, "MOST", 12)
-    assert len(np.unique(parted(data, seed=1)[1].patients)) == 12
+    assert len(np.unique(split(data, seed=1)[1].patients)) == 12
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (16, 12, 16)])

@@ -16,10 +16,10 @@ from radir_pacs.encode.local_text import LocalTextEncoder
 from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
-from radir_training.recipe import OURS
-from radir_training.statements import mined
-from radir_training.studies import StudySet
-from radir_training.train import train
+from radir_training.data.statements import mined
+from radir_training.data.studies import StudySet
+from radir_training.learning.recipe import OURS
+from radir_training.learning.train import train
 from tests.unit.test_local_text import bert_folder
 
 pytest.importorskip("transformers")

@@ -16,8 +16,8 @@ import torch
 
 from radir_pacs.encode import Bundle
 from radir_pacs.errors import BadInput
-from radir_training.checkpoints import NAME, Checkpoints
-from radir_training.train import Step, Training, train
+from radir_training.learning.checkpoints import NAME, Checkpoints
+from radir_training.learning.train import Step, Training, train
 from tests.training.long_training import EXACT, RECIPE, STUDIES
 from tests.training.toy import TOY, fingerprint, folder_of, toy_set
 

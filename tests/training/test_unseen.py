@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.experiments import word_queries
+from benchmarks.experiments.auc import auc
 from radir_pacs import anatomy
 from radir_pacs.encode import Bundle
 from radir_pacs.encode.external import ExternalConfig, ExternalNetwork
@@ -17,17 +19,15 @@ from radir_pacs.encode.local_text import UnreadText
 from radir_pacs.encode.network import RadirNetwork, spread
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
-from radir_training.begin import begun
-from radir_training.checkpoints import Checkpoints
-from radir_training.evaluation import asked
-from radir_training.evaluation.auc import auc
+from radir_training.data.statements import ABSENT, common_concepts, model_regions
+from radir_training.data.studies import StudySet
 from radir_training.evaluation.embeddings import encoded
 from radir_training.evaluation.resample import Bootstrap
-from radir_training.material import phrase
-from radir_training.recipe import OURS
-from radir_training.statements import ABSENT, common_concepts, model_regions
-from radir_training.studies import StudySet
-from radir_training.train import Training, train
+from radir_training.learning.checkpoints import Checkpoints
+from radir_training.learning.initial_model import initial_model
+from radir_training.learning.recipe import OURS
+from radir_training.learning.train import Training, train
+from radir_training.learning.training_set import phrase
 from tests.onnx_material import onnx_toy
 from tests.training.toy import TOY, fingerprint, toy_set
 
@@ -52,25 +52,25 @@ def bundle(data: StudySet) -> Bundle:
 
 def test_withheld_names_are_left_out_and_nothing_else(data: StudySet) -> None:
     whole, part = Training(TOY, data, SHORT), Training(TOY, data, replace(SHORT, withheld=WITHHELD))
-    keys, kept = ([region.key for region in one.material.regions] for one in (whole, part))
+    keys, kept = ([region.key for region in one.training_set.regions] for one in (whole, part))
     assert kept == [key for key in keys if key != "left_upper_lobe"] == list(part.network.regions) != keys
     concepts, kept_concepts = whole.network.findings, part.network.findings
     assert kept_concepts == tuple(one for one in concepts if one != "cardiomegaly") != concepts
-    (texts, _), (kept_texts, _) = whole.material.phrases(), part.material.phrases()
+    (texts, _), (kept_texts, _) = whole.training_set.phrases(), part.training_set.phrases()
     about = [text for text in texts if "left upper lobe" in text or "cardiomegaly" in text]
     assert about and kept_texts == [text for text in texts if text not in about]
     rows, columns = [keys.index(key) for key in kept], [concepts.index(one) for one in kept_concepts]
-    grades = whole.material.labels.grades[:, rows][:, :, columns]
-    np.testing.assert_array_equal(part.material.labels.grades, grades)
+    grades = whole.training_set.labels.grades[:, rows][:, :, columns]
+    np.testing.assert_array_equal(part.training_set.labels.grades, grades)
     nodule, left_lung = kept_concepts.index("nodule"), kept.index("left_lung")
     there = [any(item.region == "left_upper_lobe" and item.present for item in said["chest"]) for said in data.said]
-    assert any(there) and (part.material.labels.grades[there, left_lung, nodule] != ABSENT).all()
+    assert any(there) and (part.training_set.labels.grades[there, left_lung, nodule] != ABSENT).all()
 
 
 def test_without_withheld_names_everything_is_asked(data: StudySet) -> None:
-    beginner = begun(TOY, data, None, None)
-    assert beginner.regions == model_regions(data.kind, data.said)
-    assert beginner.network.findings == common_concepts(data.said, 3)
+    initial = initial_model(TOY, data, None, None)
+    assert initial.regions == model_regions(data.kind, data.said)
+    assert initial.network.findings == common_concepts(data.said, 3)
 
 
 @pytest.mark.parametrize("name", ["chest", "left_uper_lobe", "pneumothorax"])
@@ -85,7 +85,7 @@ def test_what_lives_on_the_labels_of_a_withheld_region_goes_with_it(data: StudyS
     gone = set(whole.network.regions) - set(part.network.regions)
     assert {"heart", "pericardium"} <= gone
     assert all(key == "heart" or "heart" in {above.key for above in anatomy.ancestors(key)} for key in gone)
-    assert not any("cardiomegaly in the pericardium" in text for text in part.material.phrases()[0])
+    assert not any("cardiomegaly in the pericardium" in text for text in part.training_set.phrases()[0])
 
 
 def test_a_finished_network_cannot_have_names_withheld(data: StudySet, bundle: Bundle) -> None:
@@ -108,7 +108,7 @@ def test_a_trained_name_asked_in_words_answers_as_its_row_does(data: StudySet, b
     """With the gallery's own mean and spread in the row's place, that is; the bundle itself stays as it is."""
     before = fingerprint(bundle)
     seen: list[int] = []
-    found = asked.vectors(bundle, data, [region.name for region in bundle.regions], seen.append)
+    found = word_queries.vectors(bundle, data, [region.name for region in bundle.regions], seen.append)
     assert fingerprint(bundle) == before and not bundle.network.training and seen[-1] == len(data)
     np.testing.assert_allclose(np.linalg.norm(found, axis=2), 1, rtol=1e-5)
 
@@ -127,7 +127,7 @@ def test_a_trained_name_asked_in_words_answers_as_its_row_does(data: StudySet, b
         np.testing.assert_allclose(found[:, number], own.of(region.key), atol=1e-4, err_msg=region.key)
 
     names = [anatomy.region(key).name for key in ("right_upper_lobe", "heart")]
-    one, other = (asked.vectors(bundle, data, [name])[:, 0] for name in names)
+    one, other = (word_queries.vectors(bundle, data, [name])[:, 0] for name in names)
     assert np.abs((one * other).sum(1)).min() < 0.9, "another name, another answer"
 
 
@@ -135,7 +135,7 @@ def test_a_phrase_tells_who_has_what_it_says(data: StudySet, bundle: Bundle) -> 
     exam = toy_set(300, seed=9)
     pairs = [("nodule", "right_upper_lobe"), ("pleural_effusion", "left_pleura"), ("cardiomegaly", "heart")]
     texts = [phrase(concept, anatomy.region(key).name) for concept, key in pairs]
-    logits = asked.presence(bundle, exam, texts)
+    logits = word_queries.presence(bundle, exam, texts)
     assert logits.shape == (300, 3) and logits.dtype == np.float32
     bootstrap, rows = Bootstrap(exam.patients, 0), np.arange(300)
     areas = []
@@ -172,7 +172,7 @@ def test_a_network_that_reads_no_text_is_not_asked(data: StudySet, bundle: Bundl
     config = ExternalConfig(name="elsewhere", shape=(32, 32), embedding_dim=8)
     content = onnx_toy(shape=(32, 32)).SerializeToString()
     external = replace(bundle, network=ExternalNetwork(config, content, ["chest"]), model_id="cxr-elsewhere")
-    for ask in (asked.vectors, asked.presence):
+    for ask in (word_queries.vectors, word_queries.presence):
         with pytest.raises(BadInput, match="cxr-elsewhere was imported as it is: it reads no text"):
             ask(external, data, ["trachea"])
         with pytest.raises(BadInput, match="transformers"):

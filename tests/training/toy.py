@@ -14,8 +14,8 @@ from PIL import Image
 from radir_pacs.encode import Bundle, NetworkConfig
 from radir_pacs.encode.config import StemConfig
 from radir_pacs.types import ImageKind
-from radir_training.statements import mined
-from radir_training.studies import StudySet
+from radir_training.data.statements import mined
+from radir_training.data.studies import StudySet
 
 TOY = NetworkConfig(
     name="toy",

@@ -18,7 +18,7 @@ from pydicom.sr._concepts_dict import concepts
 from radir_pacs import anatomy
 from radir_pacs.anatomy.check import faults
 from radir_pacs.errors import UnknownRegion
-from radir_pacs.types import LEFT, RIGHT, Code, ImageKind
+from radir_pacs.types import LEFT, RIGHT, Code, ImageKind, ImageRef, SliceStack
 
 TRAINED_CXR = """lungs, heart, bones, abdomen, spine, right lung, pulmonary vasculature, aorta, airway structures,
 left lower lobe, right lower lobe, right upper lobe, thoracic aorta, ventricle, atrium, carina, pulmonary artery,
@@ -159,6 +159,68 @@ def test_outlines() -> None:
                 assert middle < 0.5, found.key
             if own and found.laterality == LEFT:
                 assert middle > 0.5, found.key
+
+
+def test_two_sides_are_two_outlines() -> None:
+    for kind in ImageKind:
+        for key in ("lungs", "pleura", "hila"):
+            right, left = anatomy.outlines(key, kind)
+            assert right == anatomy.outline(f"right_{key}".removesuffix("s").replace("hila", "hilum"), kind)
+            assert max(x for x, _ in right) < 0.5 < min(x for x, _ in left)
+        assert anatomy.outlines("heart", kind) == (anatomy.outline("heart", kind),)
+        for found in anatomy.regions(kind):
+            assert 1 <= len(anatomy.outlines(found.key, kind)) <= 2
+
+
+def test_every_region_of_a_ct_has_a_height_near_its_parents() -> None:
+    for found in anatomy.regions(ImageKind.CT):
+        low, high = anatomy.height(found.key)
+        assert -1.5 < low < high < 2, found.key
+        if found.parent not in (None, anatomy.ROOT):
+            above = anatomy.height(found.parent)
+            assert low < above[1] and high > above[0], found.key
+
+
+def stack(dome: float = 20, apex: float = 60) -> SliceStack:
+    return SliceStack(images=tuple(f"1.{n}" for n in range(80)), dome=dome, apex=apex, step_mm=5)
+
+
+def test_a_region_is_on_the_slices_of_its_height() -> None:
+    assert [str(image) for image in anatomy.slices_of(stack(), "carina")] == ["1.42"]
+    assert [str(image) for image in anatomy.slices_of(stack(), "right_lung_apex")] == ["1.57"]
+    assert [str(image) for image in anatomy.slices_of(stack(), "lungs")] == ["1.33", "1.20", "1.46"]
+    assert [str(image) for image in anatomy.slices_of(stack(), "liver")] == [
+        "1.10",
+        "1.5",
+        "1.15",
+    ]  # what of it was scanned
+
+
+def test_a_region_beyond_the_series_has_its_nearest_end() -> None:
+    assert [str(image) for image in anatomy.slices_of(stack(dome=70, apex=110), "larynx")] == ["1.79"]
+    assert [str(image) for image in anatomy.slices_of(stack(dome=-30, apex=10), "liver")] == ["1.0"]
+
+
+def test_a_frame_of_a_multi_frame_image_is_named() -> None:
+    frames = SliceStack(images=tuple(f"1.9/{n}" for n in range(1, 81)), dome=20, apex=60, step_mm=5)
+    assert anatomy.slices_of(frames, "carina") == (ImageRef(sop_uid="1.9", frame=43),)
+    assert ImageRef.parse("1.9") == ImageRef(sop_uid="1.9", frame=1) and str(ImageRef(sop_uid="1.9")) == "1.9"
+
+
+@pytest.mark.parametrize(
+    ("region", "window"),
+    [
+        ("right_lower_lobe", (-600, 1500)),
+        ("carina", (-600, 1500)),
+        ("left_pleura", (-600, 1500)),
+        ("thoracic_spine", (400, 1800)),
+        ("heart", (40, 400)),
+        ("liver", (40, 400)),
+        ("chest", None),
+    ],
+)
+def test_a_region_is_looked_at_in_its_window(region: str, window: tuple[float, float] | None) -> None:
+    assert anatomy.ct_window(region) == window
 
 
 def test_a_private_code_is_mapped_to_a_standard_one() -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from radir_pacs.blobs import ABANDONED_S, YOUNG_S, BlobStore
 from radir_pacs.errors import StorageFailed
+from radir_pacs.storage.blobs import ABANDONED_S, YOUNG_S, BlobStore
 
 
 @pytest.fixture

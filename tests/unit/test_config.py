@@ -47,6 +47,13 @@ def test_flag_over_environment_over_file_over_default(tmp_path: Path) -> None:
         ("return_destination", "PACS"),
         ("web_public_url", "radir.example.org"),
         ("log_level", "loud"),
+        ("cors_origins", "*"),
+        ("cors_origins", "https://viewer.example/"),
+        ("cors_origins", "viewer.example"),
+        ("cors_origins", "https://Viewer.example"),
+        ("cors_origins", "null"),
+        ("trusted_proxies", "proxy.example"),
+        ("trusted_proxies", "10.0.0.0/33"),
     ],
 )
 def test_a_wrong_value_names_itself(name: str, value: str) -> None:

@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.tag import BaseTag
 
+from radir_pacs.dicom.ct_notes import CtNoteCode, ct_note
 from radir_pacs.dicom.ct_series import CtRules, read_ct_series
 from radir_pacs.dicom.header import read_header
+from radir_pacs.dicom.lung_landmarks import slice_stack
 from radir_pacs.dicom.pixels import PixelDecoder
-from radir_pacs.errors import Quarantined, Skipped
+from radir_pacs.errors import DicomRefused, Quarantined, Skipped
 from radir_pacs.types import Volume
 from tests.dicom_material import CT, ENHANCED_CT, ct_slices, hounsfield_at, image, save
 
@@ -42,6 +48,7 @@ def test_slices_are_ordered_by_position_not_by_number(tmp_path: Path, decoder: P
     assert volume.spacing_mm == pytest.approx((5, 2, 3))
     assert volume.sop_instance_uids[0] == "1.2.3.4.4"
     assert volume.sop_instance_uids[11] == "1.2.3.4.3"
+    assert volume.slice_images == volume.sop_instance_uids
     assert volume.warnings == ()
 
 
@@ -171,6 +178,27 @@ def test_an_enhanced_multi_frame_ct_is_a_volume(tmp_path: Path, decoder: PixelDe
     check(volume)
     assert volume.spacing_mm == pytest.approx((5, 2, 3))
     assert set(volume.sop_instance_uids) == {"1.2.9"}
+    assert volume.slice_images == (*(f"1.2.9/{frame}" for frame in range(12, 1, -1)), "1.2.9")  # from feet to head
+
+
+def test_a_series_not_acquired_axially_names_no_slices(tmp_path: Path, decoder: PixelDecoder) -> None:
+    origins = [[-10.0, 4.0 * y, -20.0] for y in range(12)]
+    volume = read_ct_series(*ct_slices(tmp_path, origins_mm=origins, orientation=(1, 0, 0, 0, 0, -1)), decoder)
+    assert volume.slice_images == () and slice_stack(volume) is None
+
+
+def test_the_stack_of_a_chest_without_lungs_goes_by_its_length(tmp_path: Path, decoder: PixelDecoder) -> None:
+    volume = read_ct_series(*ct_slices(tmp_path, origins_mm=AXIAL), decoder)
+    flat = replace(volume, voxels=np.full_like(volume.voxels, 40))
+    stack = slice_stack(flat)
+    assert stack is not None and stack.images == volume.slice_images
+    assert (stack.dome, stack.apex, stack.step_mm) == pytest.approx((2.75, 9.9, 5))
+
+
+def test_a_rescale_beyond_all_numbers_is_a_reason(tmp_path: Path, decoder: PixelDecoder) -> None:
+    headers, paths = ct_slices(tmp_path, origins_mm=AXIAL, RescaleSlope="1e308")
+    with pytest.raises((DicomRefused, Skipped), match=r"finite|Hounsfield"):
+        read_ct_series(headers, paths, decoder)
 
 
 def test_a_slice_that_lies_about_its_size_is_quarantined(tmp_path: Path, decoder: PixelDecoder) -> None:
@@ -179,3 +207,74 @@ def test_a_slice_that_lies_about_its_size_is_quarantined(tmp_path: Path, decoder
     save(liar, paths[headers[4].sop_uid])  # replaced after its header was read
     with pytest.raises(Quarantined, match="another size"):
         read_ct_series(headers, paths, decoder)
+
+
+ORIGINS = [(0, 0, 2 * n) for n in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("keyword", "raw", "words"),
+    [
+        ("PixelSpacing", None, "0 usable slices, fewer than 8: PixelSpacing is missing (12)"),
+        ("PixelSpacing", b"1,250\\1,250", "PixelSpacing cannot be read (12)"),
+        ("PixelSpacing", b"0.5", "PixelSpacing cannot be read (12)"),
+        ("PixelSpacing", b"0\\0", "PixelSpacing is impossible (12)"),
+        ("ImagePositionPatient", b"AUTO", "ImagePositionPatient cannot be read (12)"),
+        ("ImageOrientationPatient", b"1\\0\\0\\1\\0\\0", "ImageOrientationPatient is impossible (12)"),
+        ("RescaleSlope", b"one", "without Hounsfield units: RescaleSlope cannot be read (12)"),
+        ("RescaleSlope", b"1e308", "without Hounsfield units: RescaleSlope cannot be read (12)"),
+        ("RescaleSlope", None, "without Hounsfield units: RescaleSlope is missing (12)"),
+        ("RescaleIntercept", b"-1024 HU", "without Hounsfield units: RescaleIntercept cannot be read"),
+        ("RescaleType", b"US", "without Hounsfield units: RescaleType is not HU (12)"),
+    ],
+)
+def test_the_reason_names_the_attribute_and_counts(
+    tmp_path: Path, decoder: PixelDecoder, keyword: str, raw: bytes | None, words: str
+) -> None:
+    headers, paths = ct_slices(tmp_path, origins_mm=ORIGINS)
+    for path in paths.values():
+        ds = dcmread(path)
+        if raw is None:
+            del ds[keyword]
+        else:
+            tag = tag_for_keyword(keyword)
+            assert tag is not None
+            ds[tag] = RawDataElement(BaseTag(tag), dictionary_VR(tag), len(raw), raw, 0, False, True)
+        ds.save_as(path)
+    headers = [read_header(path) for path in paths.values()]
+    with pytest.raises(Skipped) as caught:
+        read_ct_series(headers, paths, decoder)
+    assert words in str(caught.value)
+
+
+def test_each_cause_is_counted(tmp_path: Path, decoder: PixelDecoder) -> None:
+    _, paths = ct_slices(tmp_path, origins_mm=ORIGINS)
+    for number, path in enumerate(paths.values()):
+        ds = dcmread(path)
+        if number < 2:
+            ds.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+        elif number < 5:
+            del ds.PixelSpacing
+        ds.save_as(path)
+    with pytest.raises(Skipped) as caught:
+        read_ct_series([read_header(path) for path in paths.values()], paths, decoder)
+    assert str(caught.value) == "CT series of 7 usable slices, fewer than 8: PixelSpacing is missing (3), localizer (2)"
+
+
+def test_decimal_commas_and_wrong_vrs_are_a_volume(tmp_path: Path, decoder: PixelDecoder) -> None:
+    _, paths = ct_slices(tmp_path, origins_mm=ORIGINS)
+    for path in paths.values():
+        ds = dcmread(path)
+        position = "\\".join(str(float(v)).replace(".", ",") for v in ds.ImagePositionPatient)
+        del ds.ImagePositionPatient, ds.PixelSpacing, ds.RescaleIntercept
+        ds.add(DataElement(0x00200032, "UT", position))
+        ds.add(DataElement(0x00280030, "LO", "2,0\\3,0", validation_mode=0))
+        ds.add(DataElement(0x00281052, "UN", b"-1024 "))
+        ds.save_as(path)
+    volume = read_ct_series([read_header(path) for path in paths.values()], paths, decoder)
+    assert volume.voxels.shape[0] == 12 and volume.spacing_mm[1:] == (2, 3)
+
+
+def test_a_note_is_worded_once() -> None:
+    values = {"count": 2, "widest_mm": 7.25, "every": 2, "degrees": 17.4}
+    assert all("{" not in ct_note(code, **values).words() for code in CtNoteCode)

@@ -142,3 +142,12 @@ def test_body_parts_are_read_from_what_technicians_write(
     tmp_path: Path, changes: dict[str, str], expected: BodyPart
 ) -> None:
     assert body_part_of(radiograph(tmp_path, **changes)[0]) is expected
+
+
+def test_truncated_pixels_are_the_reason(tmp_path: Path) -> None:
+    ds = image(np.zeros((128, 128), np.uint16), PatientID="P", BodyPartExamined="CHEST", ViewPosition="PA")
+    ds.PixelData = ds.PixelData[:-2]
+    path = save(ds, tmp_path / "x.dcm")
+    plan = plan_study([read_header(path)])
+    with PixelDecoder() as decoder, pytest.raises(Quarantined, match=r"PixelData is truncated \(1 of 1 instances\)"):
+        assemble(plan, {ds.SOPInstanceUID: path}, decoder)

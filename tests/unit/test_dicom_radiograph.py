@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,6 @@ def test_a_large_modality_lut_is_used(tmp_path: Path, decoder: PixelDecoder) -> 
     "changes",
     [
         {"PhotometricInterpretation": "MONOCHROME1"},
-        {"PresentationLUTShape": "INVERSE"},
         {"PhotometricInterpretation": "MONOCHROME1", "PresentationLUTShape": "INVERSE"},
         {"PhotometricInterpretation": "MONOCHROME1", "PresentationLUTShape": "IDENTITY"},
     ],
@@ -85,6 +85,46 @@ def test_a_large_modality_lut_is_used(tmp_path: Path, decoder: PixelDecoder) -> 
 def test_inverse_pictures_are_inverted_once(tmp_path: Path, decoder: PixelDecoder, changes: dict[str, str]) -> None:
     upright, inverse = read(tmp_path, decoder), read(tmp_path, decoder, **changes)
     np.testing.assert_allclose(inverse.voxels, 1 - upright.voxels, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("photometric", "shape"), [("MONOCHROME2", "INVERSE"), ("MONOCHROME1", "IDENTITY"), ("MONOCHROME1", "inverse")]
+)
+def test_a_stray_lut_shape_is_followed_for_the_senders_named_alone(
+    tmp_path: Path, decoder: PixelDecoder, photometric: str, shape: str
+) -> None:
+    plain = read(tmp_path, decoder).voxels
+    path = save(image(RAMP, PhotometricInterpretation=photometric, PresentationLUTShape=shape), tmp_path / "x.dcm")
+    by_photometric, by_shape = photometric == "MONOCHROME1", shape.upper() == "INVERSE"
+    for sender, inverted in (("OTHER", by_photometric), ("ODD_CR", by_shape)):
+        header = replace(read_header(path), source=sender)
+        volume = read_radiograph(header, path, decoder, lut_shape_senders={"ODD_CR"})
+        np.testing.assert_allclose(volume.voxels, 1 - plain if inverted else plain, atol=1e-6)
+        warned = any("Presentation LUT Shape contradicts" in warning for warning in volume.warnings)
+        assert warned is (by_photometric is not by_shape)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"RescaleSlope": "1e308", "RescaleIntercept": "0"},
+        {"RescaleSlope": "1", "RescaleIntercept": "-1e308"},
+        {"RescaleSlope": "1e308", "RescaleIntercept": "-1e308"},
+    ],
+)
+def test_a_rescale_beyond_all_numbers_is_a_reason(
+    tmp_path: Path, decoder: PixelDecoder, changes: dict[str, str]
+) -> None:
+    with pytest.raises(DicomRefused, match="finite"):
+        read(tmp_path, decoder, **changes)
+
+
+@pytest.mark.parametrize("changes", [{"WindowCenter": "1e308"}, {"WindowWidth": "1e308"}, {"WindowWidth": "-5"}])
+def test_a_window_beyond_all_numbers_is_not_believed(
+    tmp_path: Path, decoder: PixelDecoder, changes: dict[str, str]
+) -> None:
+    volume = read(tmp_path, decoder, **({"WindowCenter": "500", "WindowWidth": "1000"} | changes))
+    np.testing.assert_array_equal(volume.voxels, read(tmp_path, decoder).voxels)
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
@@ -112,6 +152,11 @@ def test_a_window_that_hides_everything_is_not_believed(tmp_path: Path, decoder:
         (["R", "H"], lambda p: p[::-1, ::-1]),
         (["F", "L"], lambda p: p.T),
         (["H", "R"], lambda p: p.T[::-1, ::-1]),
+        (["F", "R"], lambda p: p.T[:, ::-1]),
+        (["H", "L"], lambda p: p.T[::-1]),
+        (["P", "F"], lambda p: p),
+        (["FA", "P"], lambda p: p.T),
+        (["L", "R"], lambda p: p),  # makes no sense
     ],
 )
 def test_the_picture_is_turned_to_the_reading_position(
@@ -150,7 +195,7 @@ def code(value: str) -> list[Dataset]:
     [
         ({"ViewPosition": "PA"}, View.FRONTAL),
         ({"ViewPosition": "LL"}, View.LATERAL),
-        ({"ViewPosition": "RLO"}, None),
+        *(({"ViewPosition": oblique}, None) for oblique in ("LLO", "RLO", "LAO", "RAO", "LPO", "RPO")),
         ({"ViewCodeSequence": code("399348003")}, View.FRONTAL),
         ({"ViewCodeSequence": code("399173006"), "SeriesDescription": "PA"}, View.LATERAL),
         ({"ViewCodeSequence": code("399135007")}, None),

@@ -5,14 +5,14 @@ import pytest
 from radir_pacs.dicom.uids import derived_uid, is_valid_uid
 
 
-@pytest.mark.parametrize("uid", ["1.2", "1.2.840.10008.1.2", "2.25.0", "0.0", "1." + "1" * 62])
-def test_what_the_standard_allows_is_valid(uid: str) -> None:
+@pytest.mark.parametrize("uid", ["1.2", "1.2.840.10008.1.2", "2.25.0", "0.0", "1." + "1" * 62, "1.02", "01.2"])
+def test_what_the_standard_allows_and_leading_zeros_are_valid(uid: str) -> None:
     assert is_valid_uid(uid)
 
 
 @pytest.mark.parametrize(
     "uid",
-    ["", "1", "1.", ".1", "1..2", "1.02", "01.2", "1.2\n", " 1.2", "1.2.a", "../../etc/x", "1." + "1" * 63, "１.2"],
+    ["", "1", "1.", ".1", "1..2", "1.2\n", " 1.2", "1.2.a", "../../etc/x", "1." + "1" * 63, "１.2"],
 )
 def test_everything_else_is_not(uid: str) -> None:
     assert not is_valid_uid(uid)

@@ -9,7 +9,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import Models
 from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError
 from radir_pacs.types import ImageKind
@@ -19,7 +19,7 @@ from tests.model_material import seeded_bundle
 
 def served(*folders: Path) -> Encoders:
     settings = Settings(models=tuple(str(folder) for folder in folders), device="cpu")
-    return Encoders(settings, Mock(spec=Catalogue))
+    return Encoders(settings, Mock(spec=Models))
 
 
 def test_a_collapsed_model_is_served_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,20 @@ import pytest
 
 from radir_pacs.index import Partition, exact_search, should_merge, snapshot
 from radir_pacs.types import I64
-from tests.index_material import DIM, MODEL, REGION, WITHOUT_GRAPH, labels_of, opened, publish, random_vectors, unit
+from tests.index_material import (
+    DIM,
+    MODEL,
+    REGION,
+    WITHOUT_GRAPH,
+    difference,
+    labels_of,
+    live,
+    opened,
+    publish,
+    random_vectors,
+    sizes,
+    unit,
+)
 
 COUNT = 4000
 
@@ -102,7 +115,7 @@ def test_the_deleted_vanish_and_the_added_appear_at_once(partition: Partition) -
     assert labels_of(COUNT)[9] not in partition.search(vectors[9], 50).labels
     partition.apply(labels=ids(1), vectors=vectors[9:10])
     assert partition.search(vectors[9], 1).labels.tolist() == [1]
-    assert (partition.sizes.tail, partition.sizes.deleted, partition.sizes.live) == (1, 1, COUNT)
+    assert (sizes(partition).tail, sizes(partition).deleted, sizes(partition).live) == (1, 1, COUNT)
 
 
 def test_a_generation_built_before_a_deletion_does_not_bring_it_back(tmp_path: Path) -> None:
@@ -113,7 +126,7 @@ def test_a_generation_built_before_a_deletion_does_not_bring_it_back(tmp_path: P
     partition.apply(deleted=labels_of(10)[3:4])
     partition.swap(stale)
     assert labels_of(10)[3] not in partition.search(vectors[3], 10).labels
-    assert (partition.sizes.generation, partition.sizes.tail, partition.sizes.deleted) == (10, 0, 1)
+    assert (sizes(partition).generation, sizes(partition).tail, sizes(partition).deleted) == (10, 0, 1)
 
 
 def test_an_older_generation_loses_nothing(tmp_path: Path) -> None:
@@ -121,16 +134,16 @@ def test_an_older_generation_loses_nothing(tmp_path: Path) -> None:
     new = opened(publish(tmp_path, random_vectors(10), graph=WITHOUT_GRAPH))
     partition = Partition(model_id=MODEL, region=REGION, dim=DIM, generation=new)
     partition.swap(old)
-    assert partition.live()[0].tolist() == labels_of(10).tolist()
-    assert (partition.sizes.generation, partition.sizes.tail) == (5, 5)
+    assert live(partition)[0].tolist() == labels_of(10).tolist()
+    assert (sizes(partition).generation, sizes(partition).tail) == (5, 5)
     partition.swap(new)
-    assert partition.sizes.tail == 0
+    assert sizes(partition).tail == 0
 
 
 def test_compare_finds_what_the_catalogue_has_otherwise() -> None:
     partition = empty()
     partition.apply(labels=ids(1, 2, 3), vectors=random_vectors(3))
-    missing, gone = partition.compare(ids(2, 3, 9))
+    missing, gone = difference(partition, ids(2, 3, 9))
     assert (missing.tolist(), gone.tolist()) == ([9], [1])
     partition.apply(labels=missing, vectors=random_vectors(1), deleted=gone)
     assert partition.labels().tolist() == [2, 3, 9]
@@ -142,7 +155,7 @@ def test_what_cannot_be_searched_is_refused_and_changes_nothing(bad: float) -> N
     vectors[1] *= bad
     with pytest.raises(ValueError, match="unit length"):
         partition.apply(labels=ids(1, 2, 3), vectors=vectors)
-    assert partition.sizes.live == 0
+    assert sizes(partition).live == 0
     with pytest.raises(ValueError, match="unit length"):
         partition.search(vectors[1], 1)
 

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from radir_pacs.blobs import BlobStore
+import radir_pacs
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput, RadirError, StorageFailed
-from radir_pacs.intake import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Intake
+from radir_pacs.intake.instances import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Intake
+from radir_pacs.storage.blobs import BlobStore
 from tests.dicom_files import radiograph, save
 
 
 class Away:
-    """Every call fails as a catalogue without its database does."""
+    """Every call of every part fails as a catalogue without its database does."""
 
-    def __getattr__(self, name: str) -> Any:
-        def fail(*_: object, **__: object) -> None:
-            raise StorageFailed("the database did not answer")
+    def __getattr__(self, part: str) -> Any:
+        return Away()
 
-        return fail
+    def __call__(self, *_: object, **__: object) -> None:
+        raise StorageFailed("the database did not answer")
+
+    instances = refusals = property(lambda self: self)
 
 
 @pytest.fixture
@@ -48,3 +52,16 @@ def test_a_refusal_that_cannot_be_recorded_is_still_said(
     outcome = intake.refuse(error, source="PEER", sop_uid="1.2.3")
     assert (outcome.status, outcome.reason, outcome.sop_uid) == (status, str(error), "1.2.3")
     assert [record.message for record in caplog.records] == ["refusal not recorded"]
+
+
+_FILES = ["dicom/elements.py", "dicom/header.py", "catalogue/instances.py", "intake/instances.py"]
+
+
+@pytest.mark.parametrize("name", _FILES)
+def test_a_refusal_says_why_within_error_comment(name: str) -> None:
+    """(0000,0902) Error Comment holds 64 characters (PS3.7 C.4.2): a reason cut off in the middle explains nothing."""
+    tree = ast.parse((Path(radir_pacs.__file__).parent / name).read_text())
+    calls = [node.exc for node in ast.walk(tree) if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)]
+    said = [argument.value for call in calls for argument in call.args if isinstance(argument, ast.Constant)]
+    assert said
+    assert [words for words in said if len(str(words)) > 64] == []

@@ -11,7 +11,7 @@ import pytest
 from radir_pacs import anatomy
 from radir_pacs.types import ImageKind
 from radir_training.phantoms.course import develop, draw_course, draw_patient
-from radir_training.phantoms.findings import CATALOGUE, Finding, clash, place
+from radir_training.phantoms.findings import CATALOGUE, PhantomFinding, clash, place
 from radir_training.phantoms.wording import phrases, write_report
 
 BOTH = frozenset(ImageKind)
@@ -39,9 +39,9 @@ def test_a_finding_refuses_nonsense() -> None:
     good = place("nodule", "left_upper_lobe", 2, np.random.default_rng(0))
     assert good.laterality == "left" and 13 <= (good.size_mm or 0) <= 20
     with pytest.raises(ValueError, match="severity"):
-        Finding(concept="nodule", region="left_upper_lobe", side=1, severity=0, at=(0, 0, 0))
+        PhantomFinding(concept="nodule", region="left_upper_lobe", side=1, severity=0, at=(0, 0, 0))
     with pytest.raises(ValueError, match="concept"):
-        Finding(concept="dragon", region="left_upper_lobe", side=1, severity=1, at=(0, 0, 0))
+        PhantomFinding(concept="dragon", region="left_upper_lobe", side=1, severity=1, at=(0, 0, 0))
 
 
 def test_patients_are_of_many_kinds() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from radir_pacs.types import F32
-from radir_training.phantoms import CATALOGUE, SIZES, Finding, sample
+from radir_training.phantoms import CATALOGUE, SIZES, PhantomFinding, sample
 from radir_training.phantoms.boxes import frontal_boxes
 from radir_training.phantoms.course import draw_patient
 from radir_training.phantoms.findings import place
@@ -19,14 +19,14 @@ from radir_training.phantoms.patient import Chest
 TINY = SIZES["tiny"]
 
 
-def imaged(*findings: Finding, index: int = 4, ct: bool = True) -> tuple[Chest, Images]:
+def imaged(*findings: PhantomFinding, index: int = 4, ct: bool = True) -> tuple[Chest, Images]:
     """The patient ``index`` of a fixed hospital with just these findings."""
     patient, _ = draw_patient(7, index)
     chest = Chest.of(patient, findings)
     return chest, take_images(chest, TINY, np.random.default_rng(0), ct=ct)
 
 
-def at(concept: str, region: str, severity: int) -> Finding:
+def at(concept: str, region: str, severity: int) -> PhantomFinding:
     return place(concept, region, severity, np.random.default_rng(3))
 
 
@@ -166,7 +166,7 @@ def test_blood_beside_a_crushed_vertebra_is_some_millilitres_and_more_on_one_sid
     assert to_right[0] > 1.5 * to_left[0] and to_left[1] > 1.5 * to_right[1]
 
 
-def blood_ml(finding: Finding, without: Images) -> tuple[float, float]:
+def blood_ml(finding: PhantomFinding, without: Images) -> tuple[float, float]:
     """Right and left of the spine of patient 4: what was lung and is not."""
     patient, _ = draw_patient(7, 4)
     chest = Chest.of(patient, (finding,))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from radir_pacs import anatomy
 from radir_pacs.types import ImageKind
-from radir_pacs.web.region_choice import grouped
+from radir_pacs.web.pages.region_choice import grouped
 
 
 def keys(known: set[str], *kinds: ImageKind) -> list[set[str]]:

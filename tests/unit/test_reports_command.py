@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from radir_pacs.cli.mine import register
 from radir_pacs.errors import BadInput
-from radir_pacs.reports.command import register
 from radir_pacs.reports.labels import label_set
 from radir_pacs.reports.tables import MAX_TEXT
 

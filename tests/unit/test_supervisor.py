@@ -25,6 +25,7 @@ from radir_pacs.errors import RadirError, SettingError, StorageFailed
 PROGRAMS = {
     "sleeper": "import time\ntime.sleep(600)\n",
     "crasher": "raise SystemExit('error: the model is of yesterday')\n",
+    "misled": "print('error: weights.safetensors was altered')\nraise SystemExit(78)\n",
     "stubborn": "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     "print('deaf', flush=True)\ntime.sleep(600)\n",
     "talker": "import time\nwhile True:\n    print('x' * 99, flush=True)\n    time.sleep(0.0005)\n",
@@ -83,7 +84,7 @@ def test_a_process_that_is_killed_comes_back(supervisor: Supervisor, caplog: pyt
 
 def test_a_process_that_cannot_stay_up_is_named_with_its_last_words(supervisor: Supervisor) -> None:
     class Nobody:
-        def processes(self) -> tuple[()]:
+        def all(self) -> tuple[()]:
             return ()
 
     with (
@@ -196,7 +197,7 @@ def test_a_row_of_an_earlier_run_with_the_same_number_is_not_readiness(superviso
     asked = []
 
     class Rows:
-        def processes(self) -> list[Row]:
+        def all(self) -> list[Row]:
             (child,) = supervisor.children
             asked.append(child)
             pid = child.process.pid if child.process else 0
@@ -227,6 +228,41 @@ def test_a_taken_port_is_named_with_its_flag() -> None:
 def test_nothing_is_read_of_a_supervisor_that_was_killed(supervisor: Supervisor) -> None:
     """Its notes stay, and their process id may be anybody's by now: here it is ours."""
     with running(supervisor, "sleeper") as (child,):
-        eventually(lambda: child.process)
-        assert (supervisor.settings.home / "supervisor.json").exists()
+        eventually(lambda: child.process and (supervisor.settings.home / "supervisor.json").exists())
         assert read_state(supervisor.settings) is None, "nobody holds the lock"
+
+
+def test_a_process_with_wrong_settings_is_named_at_once(supervisor: Supervisor) -> None:
+    class Nobody:
+        def all(self) -> tuple[()]:
+            return ()
+
+    began = time.monotonic()
+    with (
+        running(supervisor, "sleeper", "misled"),
+        pytest.raises(SettingError, match=r"^misled: weights.safetensors was altered$"),
+    ):
+        up._wait_until_ready(supervisor.settings, supervisor, Nobody())  # type: ignore[arg-type]
+    assert supervisor.children[1].restarts <= 2 and time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize(
+    ("url", "installed", "complaint"),
+    [
+        ("", False, None),
+        ("redis://queue/0", True, None),
+        ("redis://queue/0", False, r"pip install 'radir-pacs\[redis\]'"),
+        ("rediss+sentinel://queue", False, "radir-pacs"),
+        ("amqp://queue//", False, None),
+        ("sqs://queue", True, "sqs:// is none of"),
+    ],
+)
+def test_a_broker_that_nobody_could_use_is_refused(
+    monkeypatch: pytest.MonkeyPatch, url: str, installed: bool, complaint: str | None
+) -> None:
+    monkeypatch.setattr(up, "find_spec", lambda name: object() if installed else None)
+    if complaint is None:
+        up.check_broker(url)
+    else:
+        with pytest.raises(SettingError, match=complaint):
+            up.check_broker(url)

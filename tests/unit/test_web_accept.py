@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from radir_pacs.errors import BadInput, NotAcceptable
-from radir_pacs.web.accept import choose, multipart, parse_accept, parse_media_type
+from radir_pacs.web.dicomweb.accept import choose, multipart, parse_accept, parse_media_type
 
 APP = Flask("test")
 PART = multipart("application/dicom")
@@ -36,6 +36,12 @@ def chosen(accept: str, *offers: str, query: str = "") -> str:
         ('multipart/related; type="application/*"', PART),
         ("A/C", "a/c"),
         ("a/c,,", "a/c"),
+        ("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", "a/b"),  # Java 8 to 18
+        ("text/html, image/gif, image/jpeg, *; q=.2, a/c; q=.2", "a/c"),
+        ("a/c;q=high, a/b", "a/b"),
+        ("a, , ;, a/c", "a/c"),
+        ("multipart/*", PART),
+        ("application/dicom;v=1, a/c;level=2", "a/c"),
     ],
 )
 def test_the_best_offer_is_chosen(accept: str, offer: str) -> None:
@@ -58,6 +64,11 @@ def test_malformed(accept: str) -> None:
 
 def test_the_query_parameter_wins_over_the_header() -> None:
     assert chosen("a/b", "a/b", "a/c", query="accept=a/c") == "a/c"
+
+
+@pytest.mark.parametrize("written", ["a/c+json", "a/c%2Bjson", "a/c%20json", "a/c+json;q=0.9,a/b;q=0.1"])
+def test_a_plus_in_the_query_parameter_may_be_bare(written: str) -> None:
+    assert chosen("a/b", "a/b", "a/c+json", query=f"accept={written}") == "a/c+json"
 
 
 def test_quotes_hide_separators() -> None:

@@ -27,4 +27,4 @@ def test_it_is_made_once_while_it_is_kept_and_the_longest_unasked_goes_first() -
     assert made[4:] == ["b"]
     assert len(ask("e", 31)) == 31 and len(ask("e", 31)) == 31
     assert made[5:] == ["e", "e"], "what is larger than all that may be kept is not kept"
-    assert recent._bytes == sum(map(len, recent._kept.values())) <= 30
+    assert recent._kept.currsize == sum(map(len, recent._kept.values())) <= 30

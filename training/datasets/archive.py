@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
-import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from radir_pacs import durable
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import BadInput
 from radir_pacs.reports.kind import kind_of
@@ -51,15 +50,8 @@ def pseudonym_key(home: Path) -> bytes:
     """
     path = home / KEY_FILE
     home.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{KEY_FILE}.{secrets.token_hex(4)}")
     if not path.exists():
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(secrets.token_bytes(_KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):  # another build was first: its key holds
-            os.link(part, path)
-        part.unlink()
+        durable.create(path, secrets.token_bytes(_KEY_BYTES), mode=0o600)  # or another build was first: its key holds
     key = path.read_bytes()
     if len(key) != _KEY_BYTES:
         raise BadInput(f"{path} is no key for pseudonyms; a new one is made where there is none, and moves the splits")

@@ -18,7 +18,7 @@ from radir_pacs.reports.pairs import RegionItems, region_items, top_lists, write
 from radir_pacs.reports.similarity import Item
 from radir_pacs.reports.tables import BadRow
 
-from .layout import PATH_COLUMN, write_lines, write_list
+from ..data.retrieval_set import PATH_COLUMN, write_lines, write_list
 from .sources import SPLITS, Case
 from .statistics import RegionStatistics, page, table_statistics
 

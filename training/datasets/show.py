@@ -10,7 +10,7 @@ from radir_pacs.errors import BadInput
 from radir_pacs.reports import explain
 from radir_pacs.types import FindingNote
 
-from .layout import RetrievalSet
+from ..data.retrieval_set import RetrievalSet
 
 
 @dataclass(frozen=True, kw_only=True)

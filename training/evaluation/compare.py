@@ -50,7 +50,7 @@ def metrics(regions: Sequence[str]) -> tuple[Metric, ...]:
     return (*found, Metric(IMAGE_TO_IMAGE, ROOT, "ndcg", NDCG_K))
 
 
-def asked(regions: Sequence[str]) -> tuple[tuple[str, str], ...]:
+def needed(regions: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """What ``examine`` is to ask for these metrics."""
     within = [(IMAGE_TO_IMAGE, region) for region in regions]
     return (*within, (IMAGE_TO_IMAGE, ROOT), (IMAGE_TO_REPORT, ROOT))
@@ -72,7 +72,7 @@ class Figure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Duel:
+class PairedComparison:
     """Ours minus theirs on the same queries, paired in every draw. ``clear``: the interval of the difference is on one
     side of zero."""
 
@@ -89,51 +89,57 @@ class Row:
     metric: Metric
     queries: int
     random: float | None
-    best: float | None
+    oracle: float | None
     models: Mapping[str, Figure]
-    against: Mapping[str, Duel]
+    against: Mapping[str, PairedComparison]
 
 
 def rows(
-    results: Results, kind: ImageKind, regions: Sequence[str], names: Sequence[str], *, judge: str, queries: str
+    results: Results,
+    kind: ImageKind,
+    regions: Sequence[str],
+    names: Sequence[str],
+    *,
+    source: str,
+    queries: str,
 ) -> Iterator[Row]:
     """The table of one kind; the first of ``names`` is ours."""
     ours, *others = names
-    mean = results.mean(judge, queries, IMAGE_TO_IMAGE, regions)
+    mean = results.mean(source, queries, IMAGE_TO_IMAGE, regions)
     for metric in metrics(regions):
-        cell = mean if metric.region == MEAN else results.cells[Place(judge, queries, metric.direction, metric.region)]
+        cell = mean if metric.region == MEAN else results.cells[Place(source, queries, metric.direction, metric.region)]
         at = MEASURES.index(metric.measure), KS.index(metric.k)
         yield Row(
             kind=kind,
             metric=metric,
             queries=int(cell.random.queries[at]),
             random=Figure.of(cell.random.mean[at], cell.random.draws[:, *at]).value,
-            best=None if np.isnan(cell.best[at]) else round(float(cell.best[at]), 4),
+            oracle=None if np.isnan(cell.oracle[at]) else round(float(cell.oracle[at]), 4),
             models={name: Figure.of(cell.models[name].mean[at], cell.models[name].draws[:, *at]) for name in names},
-            against={other: _duel(cell, ours, other, at) for other in others},
+            against={other: _paired(cell, ours, other, at) for other in others},
         )
 
 
-def _duel(cell: Cell, ours: str, other: str, at: tuple[int, int]) -> Duel:
+def _paired(cell: Cell, ours: str, other: str, at: tuple[int, int]) -> PairedComparison:
     mine, theirs = cell.models[ours], cell.models[other]
     difference = Figure.of(mine.mean[at] - theirs.mean[at], mine.draws[:, *at] - theirs.draws[:, *at])
     if difference.value is None or abs(mine.mean[at] - theirs.mean[at]) < 1e-9 or difference.interval_95 is None:
-        return Duel(outcome=TIE, difference=difference, clear=False)
+        return PairedComparison(outcome=TIE, difference=difference, clear=False)
     low, high = difference.interval_95
     won = bool(mine.mean[at] > theirs.mean[at])
-    return Duel(outcome=WIN if won else LOSS, difference=difference, clear=low > 0 if won else high < 0)
+    return PairedComparison(outcome=WIN if won else LOSS, difference=difference, clear=low > 0 if won else high < 0)
 
 
 def tally(table: Sequence[Row], other: str) -> dict[str, int]:
     """wins, ties and losses against one opponent, and how many of them the interval bears out."""
-    duels = [row.against[other] for row in table]
+    comparisons = [row.against[other] for row in table]
     return {
-        "wins": sum(duel.outcome == WIN for duel in duels),
-        "ties": sum(duel.outcome == TIE for duel in duels),
-        "losses": sum(duel.outcome == LOSS for duel in duels),
-        "clear_wins": sum(duel.outcome == WIN and duel.clear for duel in duels),
-        "clear_losses": sum(duel.outcome == LOSS and duel.clear for duel in duels),
-        "of": len(duels),
+        "wins": sum(paired.outcome == WIN for paired in comparisons),
+        "ties": sum(paired.outcome == TIE for paired in comparisons),
+        "losses": sum(paired.outcome == LOSS for paired in comparisons),
+        "clear_wins": sum(paired.outcome == WIN and paired.clear for paired in comparisons),
+        "clear_losses": sum(paired.outcome == LOSS and paired.clear for paired in comparisons),
+        "of": len(comparisons),
     }
 
 
@@ -151,11 +157,11 @@ def row_json(row: Row) -> dict[str, Any]:
         "k": row.metric.k,
         "queries": row.queries,
         "random": row.random,
-        "best": row.best,
+        "best": row.oracle,
         "models": {name: {**_figure(figure), "lift": lift(figure.value)} for name, figure in row.models.items()},
         "against": {
-            other: {"outcome": duel.outcome, "clear": duel.clear, "difference": _figure(duel.difference)}
-            for other, duel in row.against.items()
+            other: {"outcome": paired.outcome, "clear": paired.clear, "difference": _figure(paired.difference)}
+            for other, paired in row.against.items()
         },
     }
 

@@ -12,13 +12,13 @@ import numpy as np
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 
-from .compare import Row, asked, row_json, rows, tally
+from .compare import Row, needed, row_json, rows, tally
+from .evaluation_data import StartBar, evaluation_data
 from .exam import region_name
 from .examine import ABNORMAL, QUERIES, examine
-from .judge import MINED
 from .models import Model
 from .regions import LEAST_QUERIES, candidates, chosen, named
-from .source import StartBar, materials
+from .relevance_source import MINED
 
 FORMAT = 1
 NOTE = "Decision support, not diagnosis."
@@ -37,15 +37,15 @@ class Contest:
     tables: dict[tuple[str, str], tuple[Row, ...]]
     by_chance: tuple[str, ...]
 
-    def tallies(self, judge: str = MINED, queries: str = ABNORMAL) -> dict[str, dict[str, int]]:
+    def tallies(self, source: str = MINED, queries: str = ABNORMAL) -> dict[str, dict[str, int]]:
         """Per opponent; the abnormal queries, judged by reports, are the headline."""
-        return {other: tally(self.tables[judge, queries], other) for other in self.names[1:]}
+        return {other: tally(self.tables[source, queries], other) for other in self.names[1:]}
 
     def as_json(self) -> dict[str, Any]:
-        judges: dict[str, Any] = {}
-        for (judge, queries), table in self.tables.items():
-            judges.setdefault(judge, {})[queries] = {
-                "tally": self.tallies(judge, queries),
+        sources: dict[str, Any] = {}
+        for (source, queries), table in self.tables.items():
+            sources.setdefault(source, {})[queries] = {
+                "tally": self.tallies(source, queries),
                 "metrics": [row_json(row) for row in table],
             }
         return {
@@ -58,7 +58,7 @@ class Contest:
             "headline": {"judge": MINED, "queries": ABNORMAL},
             "wins": {other: found["wins"] for other, found in self.tallies().items()},
             "of": len(self.tables[MINED, ABNORMAL]),
-            "judges": judges,
+            "judges": sources,
         }
 
 
@@ -70,7 +70,7 @@ def contest(
     tables: dict[tuple[str, str], tuple[Row, ...]] = {}
     data: dict[str, Any] = {}
     by_chance: set[str] = set()
-    for given in materials(args, kinds, models, start_bar):
+    for given in evaluation_data(args, kinds, models, start_bar):
         exam, kind = given.exam, given.exam.kind
         regions = named(args.regions, exam) if args.regions else chosen(candidates(exam), kind)
         if not regions:
@@ -82,15 +82,15 @@ def contest(
             model.name: given.vectors(model, start_bar(f"{kind} by {model.name}", len(exam)), regions)
             for model in models
         }
-        pairs = asked(regions)
+        pairs = needed(regions)
         found = examine(exam, vectors, pairs, seed=args.seed, progress=start_bar(f"{kind} judged", len(pairs)))
         by_chance |= found.by_chance
-        for judge in exam.judges:
+        for source in exam.sources:
             for queries in QUERIES:
-                if judge.abnormal(regions[0]) is None and queries == ABNORMAL:
+                if source.abnormal(regions[0]) is None and queries == ABNORMAL:
                     raise BadInput("this data set does not say which studies are abnormal")
-                table = rows(found, kind, regions, names, judge=judge.name, queries=queries)
-                place = judge.name, queries
+                table = rows(found, kind, regions, names, source=source.name, queries=queries)
+                place = source.name, queries
                 tables[place] = (*tables.get(place, ()), *table)
         data[kind.value] = {
             "images": len(exam),

@@ -25,7 +25,7 @@ from radir_pacs.encode import Bundle
 from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.errors import BadInput, UnknownRegion
 
-from ..studies import StudySet
+from ..data.studies import StudySet
 from .measures import F32, I64
 
 BATCH = 32

@@ -15,12 +15,12 @@ from radir_pacs.types import ImageKind
 from .collapse import COLLAPSED, mean_cosine
 from .compare import Figure
 from .embeddings import Embeddings
+from .evaluation_data import StartBar, evaluation_data
 from .exam import DIRECTIONS, IMAGE_TO_IMAGE, Exam, region_name
 from .examine import QUERIES, Cell, Place, Results, examine
 from .measures import KS, MEASURES
 from .models import Model
 from .regions import candidates, chosen, judgeable, named
-from .source import StartBar, materials
 
 FORMAT = 1
 NOTE = "Decision support, not diagnosis."
@@ -35,7 +35,7 @@ class Scored:
 
     figure: Figure
     random: float | None
-    best: float | None
+    oracle: float | None
     queries: int
 
     @property
@@ -48,7 +48,7 @@ class Scored:
             "value": self.figure.value,
             "interval_95": interval and list(interval),
             "random": self.random,
-            "best": self.best,
+            "best": self.oracle,
             "lift": self.lift,
             "queries": self.queries,
         }
@@ -81,21 +81,21 @@ class Evaluation:
     def has_text_tower(self) -> bool:
         return self.model not in self.results.by_chance
 
-    def cell(self, judge: str, queries: str, direction: str, region: str) -> Cell | None:
+    def cell(self, source: str, queries: str, direction: str, region: str) -> Cell | None:
         """Of a region, ROOT or MEAN; None where it was not asked."""
         if region == MEAN:
-            asked = [key for key in self.judged if Place(judge, queries, direction, key) in self.results.cells]
-            return self.results.mean(judge, queries, direction, asked) if asked else None
-        return self.results.cells.get(Place(judge, queries, direction, region))
+            asked = [key for key in self.judged if Place(source, queries, direction, key) in self.results.cells]
+            return self.results.mean(source, queries, direction, asked) if asked else None
+        return self.results.cells.get(Place(source, queries, direction, region))
 
     def scored(self, cell: Cell, measure: str, k: int) -> Scored:
         at = MEASURES.index(measure), KS.index(k)
-        spread = cell.models[self.model]
+        resampled = cell.models[self.model]
         return Scored(
-            figure=Figure.of(spread.mean[at], spread.draws[:, *at]),
+            figure=Figure.of(resampled.mean[at], resampled.draws[:, *at]),
             random=_rounded(cell.random.mean[at]),
-            best=_rounded(cell.best[at]),
-            queries=int(spread.queries[at]),
+            oracle=_rounded(cell.oracle[at]),
+            queries=int(resampled.queries[at]),
         )
 
     def regions(self, direction: str) -> tuple[str, ...]:
@@ -105,9 +105,9 @@ class Evaluation:
 
     def sets(self) -> Iterator[tuple[str, str]]:
         """(judge, queries) there are figures of, the headline first."""
-        there = {(place.judge, place.queries) for place in self.results.cells}
+        there = {(place.source, place.queries) for place in self.results.cells}
         for queries in reversed(QUERIES):
-            yield from ((judge.name, queries) for judge in self.exam.judges if (judge.name, queries) in there)
+            yield from ((source.name, queries) for source in self.exam.sources if (source.name, queries) in there)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -127,11 +127,11 @@ class Evaluation:
     def _figures(self) -> dict[str, Any]:
         """judge > queries > direction > region > measure > k."""
         found: dict[str, Any] = {}
-        for judge, queries in self.sets():
-            by_direction = found.setdefault(judge, {}).setdefault(queries, {})
+        for source, queries in self.sets():
+            by_direction = found.setdefault(source, {}).setdefault(queries, {})
             for direction in DIRECTIONS:
                 for region in (*self.regions(direction), MEAN):
-                    cell = self.cell(judge, queries, direction, region)
+                    cell = self.cell(source, queries, direction, region)
                     if cell is not None:
                         by_direction.setdefault(direction, {})[region] = {
                             measure: {
@@ -150,7 +150,7 @@ def evaluations(
 
     Raises BadInput, OSError.
     """
-    for given in materials(args, kinds, [model], start_bar):
+    for given in evaluation_data(args, kinds, [model], start_bar):
         exam, kind = given.exam, given.exam.kind
         if args.regions:
             judged = shown = named(args.regions, exam)

@@ -12,10 +12,10 @@ from radir_pacs.anatomy import ROOT
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 
-from ..statements import UNDEFINED, Mask, model_regions
-from ..studies import StudySet
-from .judge import MINED, TRUE, Judge, SaidJudge
+from ..data.statements import UNDEFINED, Mask, model_regions
+from ..data.studies import StudySet
 from .measures import I64, Question
+from .relevance_source import MINED, TRUE, RelevanceSource, StatementRelevance
 
 IMAGE_TO_IMAGE, IMAGE_TO_REPORT, REPORT_TO_IMAGE = DIRECTIONS = ("image-image", "image-report", "report-image")
 
@@ -28,7 +28,7 @@ class Exam:
     kind: ImageKind
     patients: I64
     reports: tuple[str, ...]
-    judges: tuple[Judge, ...]
+    sources: tuple[RelevanceSource, ...]
     keys: tuple[str, ...]
     seen: dict[str, Mask] = field(default_factory=dict)
     studies: StudySet | None = None
@@ -42,16 +42,16 @@ class Exam:
             raise BadInput("no report says anything that was understood: there is nothing to judge by")
         regions = model_regions(data.kind, data.said)
         keys = tuple(region.key for region in regions)
-        judges: list[Judge] = [SaidJudge(MINED, data.said, keys)]
+        sources: list[RelevanceSource] = [StatementRelevance(MINED, data.said, keys)]
         if data.true is not None:
-            judges.append(SaidJudge(TRUE, data.true, keys))
+            sources.append(StatementRelevance(TRUE, data.true, keys))
         seen = data.seen(regions)
         hidden = {key: seen[:, i] for i, key in enumerate(keys) if not seen[:, i].all()}
         return cls(
             kind=data.kind,
             patients=data.patients,
             reports=data.reports,
-            judges=tuple(judges),
+            sources=tuple(sources),
             keys=keys,
             seen=hidden,
             studies=data,
@@ -83,13 +83,13 @@ class Exam:
         own: Mask = mine == np.arange(len(self.texts))[None]
         return own
 
-    def question(self, judge: Judge, direction: str, key: str) -> tuple[Question, I64]:
+    def question(self, source: RelevanceSource, direction: str, key: str) -> tuple[Question, I64]:
         """What is asked, and the rows of the patients [queries] of those who ask.
 
         Images of the query's patient are in no gallery. In the gallery of whole reports (and of images, for a whole
         report) the own one is, being what is sought; under a region it is left out, and others that agree are sought.
         """
-        relevance = judge.pairs(key)
+        relevance = source.pairs(key)
         if key in self.seen:
             relevance[~self.seen[key]] = UNDEFINED
             relevance[:, ~self.seen[key]] = UNDEFINED

@@ -12,8 +12,8 @@ from radir_pacs.anatomy import ROOT
 
 from .embeddings import Embeddings
 from .exam import IMAGE_TO_IMAGE, IMAGE_TO_REPORT, Exam
-from .measures import F32, F64, earned, lines
-from .resample import Bootstrap, Spread
+from .measures import F32, F64, lines, score
+from .resample import Bootstrap, Resampled
 
 ALL, ABNORMAL = QUERIES = ("all", "abnormal")
 
@@ -21,7 +21,7 @@ ALL, ABNORMAL = QUERIES = ("all", "abnormal")
 class Place(NamedTuple):
     """Where a figure stands."""
 
-    judge: str
+    source: str
     queries: str
     direction: str
     region: str
@@ -31,9 +31,9 @@ class Place(NamedTuple):
 class Cell:
     """Figures [measures, ks] of one place: of a random order, of a perfect one, of each model."""
 
-    random: Spread
-    best: F64
-    models: Mapping[str, Spread]
+    random: Resampled
+    oracle: F64
+    models: Mapping[str, Resampled]
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class Results:
     cells: Mapping[Place, Cell]
     by_chance: frozenset[str] = frozenset()
 
-    def mean(self, judge: str, queries: str, direction: str, regions: Sequence[str]) -> Cell:
+    def mean(self, source: str, queries: str, direction: str, regions: Sequence[str]) -> Cell:
         """The plain mean over regions."""
-        cells = [self.cells[Place(judge, queries, direction, region)] for region in regions]
+        cells = [self.cells[Place(source, queries, direction, region)] for region in regions]
         return Cell(
-            Spread.average([cell.random for cell in cells]),
-            _mean([cell.best for cell in cells]),
-            {name: Spread.average([cell.models[name] for cell in cells]) for name in cells[0].models},
+            Resampled.average([cell.random for cell in cells]),
+            _mean([cell.oracle for cell in cells]),
+            {name: Resampled.average([cell.models[name] for cell in cells]) for name in cells[0].models},
         )
 
 
@@ -75,7 +75,7 @@ def _cells(
     exam: Exam, direction: str, key: str, models: Mapping[str, Embeddings | None], bootstrap: Bootstrap
 ) -> dict[Place, Cell]:
     """One direction and region; the judges share each model's scores."""
-    questions = [exam.question(judge, direction, key) for judge in exam.judges]
+    questions = [exam.question(source, direction, key) for source in exam.sources]
     expected = [lines(question) for question, _ in questions]
     values: list[dict[str, F64]] = [{} for _ in questions]
     for name, vectors in models.items():
@@ -86,16 +86,16 @@ def _cells(
         else:
             scores = pair[0] @ pair[1].T
             for mine, (question, _) in zip(values, questions, strict=True):
-                mine[name] = earned(question, scores)
+                mine[name] = score(question, scores)
     cells = {}
-    for judge, (_, rows), line, mine in zip(exam.judges, questions, expected, values, strict=True):
-        abnormal = judge.abnormal(key)
+    for source, (_, rows), line, mine in zip(exam.sources, questions, expected, values, strict=True):
+        abnormal = source.abnormal(key)
         sets = {ALL: np.ones(len(rows), np.bool_)} | ({} if abnormal is None else {ABNORMAL: abnormal[rows]})
         for queries, mask in sets.items():
-            cells[Place(judge.name, queries, direction, key)] = Cell(
-                bootstrap.spread(line.random[mask], rows[mask]),
-                _mean(line.best[mask]),
-                {name: bootstrap.spread(found[mask], rows[mask]) for name, found in mine.items()},
+            cells[Place(source.name, queries, direction, key)] = Cell(
+                bootstrap.resampled(line.random[mask], rows[mask]),
+                _mean(line.oracle[mask]),
+                {name: bootstrap.resampled(found[mask], rows[mask]) for name, found in mine.items()},
             )
     return cells
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from radir_pacs.anatomy import ROOT
 
-from ..studies import StudySet
+from ..data.studies import StudySet
 from .compare import Figure
 from .evaluation import MEAN, NOTE, REGION_KS, WHOLE_KS, Evaluation
 from .exam import DIRECTIONS, IMAGE_TO_IMAGE, region_name
@@ -81,15 +81,15 @@ def _kind(found: Evaluation, seed: int) -> Iterator[str]:
     yield from _plots(found, *headline)
     yield from _pictures(found, seed)
     yield "<h3>All figures</h3>"
-    for judge, queries in found.sets():
+    for source, queries in found.sets():
         for direction in DIRECTIONS:
-            yield from _table(found, judge, queries, direction)
+            yield from _table(found, source, queries, direction)
 
 
-def _cards(found: Evaluation, judge: str, queries: str) -> Iterator[str]:
+def _cards(found: Evaluation, source: str, queries: str) -> Iterator[str]:
     yield '<div class="cards">'
     for direction, region, k in ((IMAGE_TO_IMAGE, MEAN, 5), (IMAGE_TO_IMAGE, ROOT, 10), (DIRECTIONS[1], ROOT, 10)):
-        cell = found.cell(judge, queries, direction, region)
+        cell = found.cell(source, queries, direction, region)
         if cell is None:
             continue
         one = found.scored(cell, "recall", k)
@@ -105,15 +105,15 @@ def _cards(found: Evaluation, judge: str, queries: str) -> Iterator[str]:
     yield "</div>"
 
 
-def _plots(found: Evaluation, judge: str, queries: str) -> Iterator[str]:
-    mean = found.cell(judge, queries, IMAGE_TO_IMAGE, MEAN)
+def _plots(found: Evaluation, source: str, queries: str) -> Iterator[str]:
+    mean = found.cell(source, queries, IMAGE_TO_IMAGE, MEAN)
     if mean is not None:
         yield f"<h3>Mean over {len(found.judged)} regions</h3>"
         for measure in ("recall", "ndcg", "ratescore"):
             yield _plot(curves(found, mean, measure), f"{measure} over k: model, random line and upper bound")
         scored = []
         for key in found.judged:
-            cell = found.cell(judge, queries, IMAGE_TO_IMAGE, key)
+            cell = found.cell(source, queries, IMAGE_TO_IMAGE, key)
             if cell is not None:
                 one = found.scored(cell, "recall", 5)
                 scored.append((key, one.figure, one.random))
@@ -122,7 +122,7 @@ def _plots(found: Evaluation, judge: str, queries: str) -> Iterator[str]:
         yield f"random. {escape(QUERIES[queries].capitalize())}.</p>"
         yield _plot(bars(scored, "Recall@5"), "Recall@5 of each region")
     for direction in DIRECTIONS:
-        cell = found.cell(judge, queries, direction, ROOT)
+        cell = found.cell(source, queries, direction, ROOT)
         if cell is not None and (direction == IMAGE_TO_IMAGE or found.has_text_tower):
             yield f"<h3>Whole image: {escape(direction.replace('-', ' to '))}</h3>"
             yield _plot(curves(found, cell, "recall", WHOLE_KS), "Recall over k")
@@ -165,14 +165,14 @@ def _picture_row(data: StudySet, row: PictureRow) -> Iterator[str]:
     yield "</div>"
 
 
-def _table(found: Evaluation, judge: str, queries: str, direction: str) -> Iterator[str]:
-    title = f"{direction.replace('-', ' to ')}: {QUERIES[queries]}, {JUDGES[judge]}"
+def _table(found: Evaluation, source: str, queries: str, direction: str) -> Iterator[str]:
+    title = f"{direction.replace('-', ' to ')}: {QUERIES[queries]}, {JUDGES[source]}"
     yield f"<details{' open' if queries == ABNORMAL and direction == IMAGE_TO_IMAGE else ''}><summary>{escape(title)}"
     yield "</summary><table><tr><th>region</th><th>queries</th>"
     yield "".join(f"<th>R@{k}</th><th>random</th>" for k in (3, *REGION_KS[1:4]))
     yield "<th>lift R@5</th><th>NDCG@10</th><th>random</th><th>S@10</th><th>random</th><th>best</th></tr>"
     for region in (*found.regions(direction), MEAN):
-        cell = found.cell(judge, queries, direction, region)
+        cell = found.cell(source, queries, direction, region)
         if cell is None or not cell.random.queries.any():
             continue
         name = "mean of the judged regions" if region == MEAN else region_name(region)
@@ -184,7 +184,7 @@ def _table(found: Evaluation, judge: str, queries: str, direction: str) -> Itera
             yield f'<td class="grey">{_number(one.random)}</td>'
         yield f"<td>{_number(recall[1].lift, 2)}</td><td>{_number(ndcg.figure.value)}</td>"
         yield f'<td class="grey">{_number(ndcg.random)}</td><td>{_number(rate.figure.value)}</td>'
-        yield f'<td class="grey">{_number(rate.random)}</td><td class="grey">{_number(rate.best)}</td></tr>'
+        yield f'<td class="grey">{_number(rate.random)}</td><td class="grey">{_number(rate.oracle)}</td></tr>'
     yield "</table></details>"
 
 

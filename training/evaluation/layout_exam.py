@@ -15,11 +15,11 @@ from radir_pacs.errors import BadInput, UnknownRegion
 from radir_pacs.reports import similarity_items
 from radir_pacs.types import ImageKind
 
-from ..datasets.layout import PATH_COLUMN, RetrievalSet
-from ..statements import UNDEFINED, Mask, Said, mined
+from ..data.retrieval_set import PATH_COLUMN, RetrievalSet
+from ..data.statements import UNDEFINED, Mask, Said, mined
 from .exam import Exam
-from .judge import MINED
 from .measures import I64, U8
+from .relevance_source import MINED
 
 # the patient in a path: MIMIC's files/p10/p10000032/s…, CT-RATE's valid_1_a_1.nii.gz
 _PATIENT = re.compile(r"(?:^|/)(p\d{8})/|(?:^|/)(\w+?_\d+)_[a-z]+_\d+\.nii(?:\.gz)?$")
@@ -77,7 +77,7 @@ def layout_exam(source: RetrievalSet, kind: ImageKind) -> LayoutExam:
         kind=kind,
         patients=_patients(paths),
         reports=texts,
-        judges=(TableJudge(source, names, lists, said),),
+        sources=(TableJudge(source, names, lists, said),),
         keys=(ROOT, *names),
     )
     return LayoutExam(exam, paths, lists, tuple(left_out))

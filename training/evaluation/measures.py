@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..statements import UNDEFINED, Mask
+from ..data.statements import UNDEFINED, Mask
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -66,7 +66,7 @@ class Lines(NamedTuple):
     """Per query what a random order earns on average and a perfect order earns, [queries, measures, ks]."""
 
     random: F64
-    best: F64
+    oracle: F64
 
 
 def ranked(scores: F32, relevance: U8, depth: int = DEPTH) -> I64:
@@ -79,12 +79,12 @@ def ranked(scores: F32, relevance: U8, depth: int = DEPTH) -> I64:
     bits = np.where(bits < 0, -(bits & _LAST), bits)  # floats in the order of integers, -0 equal to 0
     bits[relevance == UNDEFINED] = -_LAST - 1
     keys = (bits << 31) + (_LAST - np.arange(scores.shape[1]))
-    best = np.partition(keys, -depth, axis=1)[:, -depth:]
-    best.sort(axis=1)
-    return np.asarray(_LAST - (best[:, ::-1] & _LAST), np.int64)
+    oracle = np.partition(keys, -depth, axis=1)[:, -depth:]
+    oracle.sort(axis=1)
+    return np.asarray(_LAST - (oracle[:, ::-1] & _LAST), np.int64)
 
 
-def earned(question: Question, scores: F32) -> F64:
+def score(question: Question, scores: F32) -> F64:
     """What the order of ``scores`` [queries, gallery] earns: every measure at every k, [queries, measures, ks].
 
     NaN where it is no query of that measure.

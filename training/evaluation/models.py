@@ -12,7 +12,7 @@ from radir_pacs.encode import Bundle
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 
-from .rivals import RANDOM, RIVALS
+from .baselines import BASELINES, RANDOM
 
 GLOBAL = "global:"  # before a path: the whole image answers for every region
 
@@ -22,14 +22,14 @@ class Model:
     """``bundles`` and ``files`` by kind of image, or a rival by its name. ``unconditional``: one vector an image."""
 
     name: str
-    rival: str | None = None
+    baseline: str | None = None
     bundles: Mapping[ImageKind, Bundle]
     files: Mapping[ImageKind, Path]
     unconditional: bool = False
 
     @property
     def kinds(self) -> frozenset[ImageKind]:
-        return frozenset(ImageKind) if self.rival else frozenset({*self.bundles, *self.files})
+        return frozenset(ImageKind) if self.baseline else frozenset({*self.bundles, *self.files})
 
 
 def read(word: str, kinds: Iterable[ImageKind]) -> Model:
@@ -42,8 +42,8 @@ def read(word: str, kinds: Iterable[ImageKind]) -> Model:
         name, rest = "", word
     unconditional = rest.startswith(GLOBAL)
     rest = rest.removeprefix(GLOBAL)
-    if rest == RANDOM or rest in RIVALS:
-        return Model(name=name or rest, rival=rest, bundles={}, files={})
+    if rest == RANDOM or rest in BASELINES:
+        return Model(name=name or rest, baseline=rest, bundles={}, files={})
     paths = [Path(part) for part in rest.split(",") if part]
     if not paths:
         raise BadInput(f"{word!r} names no model")
@@ -69,7 +69,7 @@ def _folders(path: Path) -> list[Path]:
     found = sorted(manifest.parent for manifest in path.glob("*/manifest.json"))
     if not found:
         raise BadInput(
-            f"{path.name or path} is no bundle, no folder of bundles, and none of {', '.join((RANDOM, *RIVALS))}"
+            f"{path.name or path} is no bundle, no folder of bundles, and none of {', '.join((RANDOM, *BASELINES))}"
         )
     return found
 

@@ -12,7 +12,7 @@ from radir_pacs.anatomy import ROOT, outline
 from radir_pacs.encode.network import view_index
 from radir_pacs.types import ImageKind, View
 
-from ..studies import StudySet
+from ..data.studies import StudySet
 from .measures import F32, U8
 
 HEIGHT = 190  # pixels of a picture on the page

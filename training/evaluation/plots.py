@@ -26,12 +26,14 @@ def curves(found: Evaluation, cell: Cell, measure: str, ks: Sequence[int] = REGI
     scored = [(k, found.scored(cell, measure, k)) for k in ks]
     known = [(k, one.figure.value, one.figure.interval_95, one) for k, one in scored]
     rows = [
-        (k, value, *edges, one.random or 0.0, one.best or 0.0)
+        (k, value, *edges, one.random or 0.0, one.oracle or 0.0)
         for k, value, edges, one in known
         if value is not None and edges is not None
     ]
-    places, values, low, high, random, best = (list(column) for column in zip(*rows, strict=True)) if rows else [[]] * 6
-    axes.plot(places, best, color=BEST, linewidth=2, label="upper bound")
+    places, values, low, high, random, oracle = (
+        (list(column) for column in zip(*rows, strict=True)) if rows else [[]] * 6
+    )
+    axes.plot(places, oracle, color=BEST, linewidth=2, label="upper bound")
     axes.plot(places, values, color=MODEL, marker="o", markersize=4, label="model")
     axes.fill_between(places, low, high, color=MODEL, alpha=0.2)
     axes.plot(places, random, color=RANDOM, linestyle="--", label="random")

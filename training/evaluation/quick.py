@@ -10,12 +10,12 @@ import numpy as np
 from radir_pacs.anatomy import ROOT
 from radir_pacs.types import Region
 
-from ..statements import UNDEFINED, Relevance
-from ..studies import StudySet
+from ..data.statements import UNDEFINED, Relevance
+from ..data.studies import StudySet
 from .collapse import COLLAPSED, within_region_cosine
-from .measures import F32, KS, Question, earned, lines
+from .measures import F32, KS, Question, lines, score
 from .regions import LEAST_QUERIES, TRIVIAL
-from .resample import Bootstrap, Spread
+from .resample import Bootstrap, Resampled
 
 
 def abnormal_recall(
@@ -38,7 +38,7 @@ def abnormal_recall(
     everyone = np.arange(len(data))
     apart = data.patients[:, None] != data.patients[None]
     bootstrap = Bootstrap(data.patients, seed)
-    averaged: dict[str, Spread] = {}
+    averaged: dict[str, Resampled] = {}
     per_region: dict[str, dict[str, Any]] = {}
     for number, region in enumerate(regions):
         rows = everyone[relevance.abnormal[:, number] & seen[:, number]]
@@ -50,14 +50,16 @@ def abnormal_recall(
         chance = np.nanmean(lines(question).random[:, 0], axis=0)
         if chance[KS.index(10)] > TRIVIAL:
             continue
-        spread = bootstrap.spread(earned(question, vectors[rows, number] @ vectors[:, number].T)[:, :1, column], rows)
+        resampled = bootstrap.resampled(
+            score(question, vectors[rows, number] @ vectors[:, number].T)[:, :1, column], rows
+        )
         if region.key != ROOT:
-            averaged[region.key] = spread
+            averaged[region.key] = resampled
         per_region[region.key] = {
-            "recall": _rounded(spread.mean[0]),
-            "interval_95": [_rounded(edge[0]) for edge in spread.interval()],
+            "recall": _rounded(resampled.mean[0]),
+            "interval_95": [_rounded(edge[0]) for edge in resampled.interval()],
             "random": _rounded(chance[column]),
-            "queries": int(spread.queries[0]),
+            "queries": int(resampled.queries[0]),
         }
     cosine = float(within_region_cosine(vectors).mean())
     summary: dict[str, Any] = {
@@ -70,7 +72,7 @@ def abnormal_recall(
         "regions": per_region,
     }
     if averaged:
-        mean = Spread.average(list(averaged.values()))
+        mean = Resampled.average(list(averaged.values()))
         summary |= {
             "recall": _rounded(mean.mean[0]),
             "interval_95": [_rounded(edge[0]) for edge in mean.interval()],

@@ -25,7 +25,7 @@ from radir_pacs.anatomy import ROOT
 from radir_pacs.errors import UnknownRegion
 from radir_pacs.types import ImageKind
 
-from ..statements import UNDEFINED, Mask
+from ..data.statements import UNDEFINED, Mask
 from .exam import IMAGE_TO_IMAGE, Exam
 from .measures import KS, Question, lines
 
@@ -48,13 +48,13 @@ class Candidate(NamedTuple):
 
 def candidates(exam: Exam) -> tuple[Candidate, ...]:
     """All regions below the root, by the first judge."""
-    judge = exam.judges[0]
+    source = exam.sources[0]
     found = []
     for key in exam.keys:
         if key == ROOT:
             continue
-        question, rows = exam.question(judge, IMAGE_TO_IMAGE, key)
-        abnormal = judge.abnormal(key)
+        question, rows = exam.question(source, IMAGE_TO_IMAGE, key)
+        abnormal = source.abnormal(key)
         asked = question.sought > 0
         alike = 0.0
         if abnormal is not None:

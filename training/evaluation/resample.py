@@ -14,7 +14,7 @@ DRAWS = 1000
 
 
 @dataclass(frozen=True)
-class Spread:
+class Resampled:
     """Means of figures and of their resampled twins; shapes [...] and [draws, ...], NaN without a query.
 
     ``queries``: how many each mean is taken over.
@@ -29,7 +29,7 @@ class Spread:
         return percentiles(self.draws)
 
     @classmethod
-    def average(cls, parts: Sequence[Spread]) -> Spread:
+    def average(cls, parts: Sequence[Resampled]) -> Resampled:
         """The plain mean over parts (regions) that have a figure, in every draw."""
         with np.errstate(invalid="ignore"):
             mean = _nanmean(np.stack([part.mean for part in parts]))
@@ -51,7 +51,7 @@ class Bootstrap:
         """How often each of ``rows`` [n] is drawn, [draws, n]."""
         return self._weights[:, self._person[rows]]
 
-    def spread(self, values: F64, rows: I64) -> Spread:
+    def resampled(self, values: F64, rows: I64) -> Resampled:
         """The mean of ``values`` [queries, ...] over queries that have one; ``rows`` [queries] are rows of patients."""
         shape = values.shape[1:]
         flat = values.reshape(len(values), math.prod(shape))
@@ -63,7 +63,7 @@ class Bootstrap:
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = sums.sum(axis=0) / counts.sum(axis=0)
             draws = (self._weights @ sums.astype(np.float32)) / (self._weights @ counts.astype(np.float32))
-        return Spread(
+        return Resampled(
             mean.reshape(shape), draws.reshape(-1, *shape), counts.sum(axis=0).astype(np.int64).reshape(shape)
         )
 

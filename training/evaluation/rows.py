@@ -9,7 +9,7 @@ import numpy as np
 
 from radir_pacs.anatomy import ROOT
 
-from ..statements import UNDEFINED
+from ..data.statements import UNDEFINED
 from .embeddings import Embeddings
 from .exam import IMAGE_TO_IMAGE, Exam
 from .measures import ranked
@@ -31,10 +31,10 @@ def picture_rows(
 ) -> Iterator[PictureRow]:
     """``each`` abnormal queries of every region (ROOT: the whole image), drawn at random by ``seed``."""
     rng = np.random.default_rng(seed)
-    judge = exam.judges[0]
+    source = exam.sources[0]
     for key in regions:
-        question, _ = exam.question(judge, IMAGE_TO_IMAGE, key)
-        abnormal = judge.abnormal(key)
+        question, _ = exam.question(source, IMAGE_TO_IMAGE, key)
+        abnormal = source.abnormal(key)
         able = question.size > 0 if key == ROOT else question.sought > 0
         asked = np.flatnonzero(able if abnormal is None else able & abnormal)
         for query in rng.permutation(asked)[:each]:

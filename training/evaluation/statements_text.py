@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from radir_pacs.reports import Item
 
-from ..statements import Said
+from ..data.statements import Said
 from .exam import region_name
 
 SEVERITIES = ("minimal", "mild", "moderate", "severe")  # by rank

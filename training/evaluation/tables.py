@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .collapse import COLLAPSED
-from .compare import LOSS, TIE, WIN, Duel, Figure, Row
+from .compare import LOSS, TIE, WIN, Figure, PairedComparison, Row
 from .contest import NOTE, Contest
 from .evaluation import MEAN, Evaluation
 from .exam import DIRECTIONS, region_name
@@ -27,18 +27,18 @@ def show_contest(found: Contest) -> None:
     """All tables, the headline first, and the count of wins last."""
     out = console()
     for queries in ("abnormal", "all"):
-        for judge in ("mined", "true"):
-            if (judge, queries) in found.tables:
-                title = f"{QUERIES[queries]}, {JUDGES[judge]}"
-                out.print(_contest_table(found, found.tables[judge, queries], title))
+        for source in ("mined", "true"):
+            if (source, queries) in found.tables:
+                title = f"{QUERIES[queries]}, {JUDGES[source]}"
+                out.print(_contest_table(found, found.tables[source, queries], title))
     out.print(f"+ win, = tie, - loss of {found.names[0]}; *: the paired 95 % interval of the difference bears it out")
     for name in found.by_chance:
         out.print(f"{name} has no text tower: from image to report it scores the random line")
     out.print(NOTE)
-    for (judge, queries), table in sorted(found.tables.items(), key=lambda item: item[0] == ("mined", "abnormal")):
-        for other, tally in found.tallies(judge, queries).items():
+    for (source, queries), table in sorted(found.tables.items(), key=lambda item: item[0] == ("mined", "abnormal")):
+        for other, tally in found.tallies(source, queries).items():
             out.print(
-                f"{QUERIES[queries]}, {JUDGES[judge]}: against {other}, {found.names[0]} wins {tally['wins']} of "
+                f"{QUERIES[queries]}, {JUDGES[source]}: against {other}, {found.names[0]} wins {tally['wins']} of "
                 f"{len(table)} ({tally['clear_wins']} clearly), {tally['ties']} ties, {tally['losses']} losses",
                 highlight=False,
             )
@@ -56,7 +56,9 @@ def _contest_table(found: Contest, rows: tuple[Row, ...], title: str) -> Table:
         ours, *others = found.names
         cells = [figure_text(row.models[ours])]
         cells += [f"{_value(row.models[other].value)} {_mark(row.against[other])}" for other in others]
-        table.add_row(row.kind.value, row.metric.title, str(row.queries), _value(row.random), _value(row.best), *cells)
+        table.add_row(
+            row.kind.value, row.metric.title, str(row.queries), _value(row.random), _value(row.oracle), *cells
+        )
     return table
 
 
@@ -71,8 +73,8 @@ def _value(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _mark(duel: Duel) -> str:
-    return MARKS[duel.outcome] + ("*" if duel.clear else " ")
+def _mark(paired: PairedComparison) -> str:
+    return MARKS[paired.outcome] + ("*" if paired.clear else " ")
 
 
 def show_evaluation(found: Evaluation) -> None:
@@ -81,9 +83,9 @@ def show_evaluation(found: Evaluation) -> None:
     out.print(f"\n{found.model} on {found.kind}: {len(found.exam)} images", highlight=False)
     if found.collapsed:
         out.print("This model has collapsed: within a region all its vectors are nearly the same.")
-    for judge, queries in found.sets():
+    for source, queries in found.sets():
         for direction in DIRECTIONS:
-            out.print(_evaluation_table(found, judge, queries, direction))
+            out.print(_evaluation_table(found, source, queries, direction))
     if found.cosines:
         mean = sum(found.cosines.values()) / len(found.cosines)
         out.print(f"mean cosine of two studies within a region: {mean:.3f} (collapsed above {COLLAPSED})")
@@ -92,14 +94,14 @@ def show_evaluation(found: Evaluation) -> None:
     out.print(NOTE)
 
 
-def _evaluation_table(found: Evaluation, judge: str, queries: str, direction: str) -> Table:
-    title = f"{found.kind} {direction.replace('-', ' to ')}: {QUERIES[queries]}, {JUDGES[judge]}"
+def _evaluation_table(found: Evaluation, source: str, queries: str, direction: str) -> Table:
+    title = f"{found.kind} {direction.replace('-', ' to ')}: {QUERIES[queries]}, {JUDGES[source]}"
     table = Table(title=title, title_justify="left")
     table.add_column("region")
     for name in ("queries", "R@5", "random", "lift", "R@10", "random", "NDCG@10", "random", "S@10", "random", "best"):
         table.add_column(name, justify="right")
     for region in (*found.regions(direction), MEAN):
-        cell = found.cell(judge, queries, direction, region)
+        cell = found.cell(source, queries, direction, region)
         if cell is None or (region != MEAN and not cell.models[found.model].queries.any()):
             continue
         five, ten = found.scored(cell, "recall", 5), found.scored(cell, "recall", 10)
@@ -118,6 +120,6 @@ def _evaluation_table(found: Evaluation, judge: str, queries: str, direction: st
             _value(ndcg.random),
             _value(rate.figure.value),
             _value(rate.random),
-            _value(rate.best),
+            _value(rate.oracle),
         )
     return table

@@ -9,7 +9,7 @@ import numpy as np
 
 from radir_pacs.types import ImageKind
 
-from .findings import CATALOGUE, Finding, clash, draw, draw_one
+from .findings import CATALOGUE, PhantomFinding, clash, draw, draw_one
 from .patient import Patient
 
 
@@ -20,7 +20,7 @@ class Visit:
     number: int
     on: date
     kind: ImageKind
-    findings: tuple[Finding, ...]
+    findings: tuple[PhantomFinding, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Course:
     visits: tuple[Visit, ...]
 
 
-def draw_patient(seed: int, index: int) -> tuple[Patient, tuple[Finding, ...]]:
+def draw_patient(seed: int, index: int) -> tuple[Patient, tuple[PhantomFinding, ...]]:
     """The same person with the same first findings for the same numbers, always."""
     rng = np.random.default_rng([seed, index, 1])
     patient = Patient.sample(rng)
@@ -55,9 +55,9 @@ def draw_course(seed: int, index: int, kinds: frozenset[ImageKind]) -> Course:
     return Course(index=index, patient=patient, visits=tuple(visits))
 
 
-def develop(findings: tuple[Finding, ...], days: int, rng: np.random.Generator) -> tuple[Finding, ...]:
+def develop(findings: tuple[PhantomFinding, ...], days: int, rng: np.random.Generator) -> tuple[PhantomFinding, ...]:
     """The findings some days later."""
-    later: list[Finding] = []
+    later: list[PhantomFinding] = []
     for finding in findings:
         kind = CATALOGUE[finding.concept]
         chance = rng.random()
@@ -82,7 +82,7 @@ def develop(findings: tuple[Finding, ...], days: int, rng: np.random.Generator) 
     return tuple(later)
 
 
-def _grown(finding: Finding) -> Finding:
+def _grown(finding: PhantomFinding) -> PhantomFinding:
     """A quarter larger, within its grade's range."""
     _, most = CATALOGUE[finding.concept].sizes_mm[finding.severity - 1]
     return replace(finding, size_mm=float(min(most, round((finding.size_mm or 0) * 1.25))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .canvas import Canvas, smooth_path
-from .findings import Finding
+from .findings import PhantomFinding
 from .patient import Chest
 from .places import arch_knob
 
@@ -25,12 +25,12 @@ def paint_devices(canvas: Canvas, chest: Chest) -> None:
             painters[finding.concept](canvas, chest, finding)
 
 
-def tube_tip_mm(finding: Finding) -> float:
+def tube_tip_mm(finding: PhantomFinding) -> float:
     """Height of the tip of an endotracheal tube above the carina; negative in a bronchus."""
     return (34.0 + 20 * finding.at[0], 8.0 + 8 * finding.at[0], -18.0)[finding.severity - 1]
 
 
-def _endotracheal_tube(canvas: Canvas, chest: Chest, finding: Finding) -> None:
+def _endotracheal_tube(canvas: Canvas, chest: Chest, finding: PhantomFinding) -> None:
     s, tip = chest.patient.scale, tube_tip_mm(finding)
     path = [(0, 8, 176), (0, 12, 90), (1, 19, max(tip, 30))]
     if tip < 30:
@@ -43,7 +43,7 @@ def _endotracheal_tube(canvas: Canvas, chest: Chest, finding: Finding) -> None:
     canvas.tube(points + np.array([4.2, 0, 0]), 1.4, METAL_HU)
 
 
-def _nasogastric_tube(canvas: Canvas, chest: Chest, finding: Finding) -> None:
+def _nasogastric_tube(canvas: Canvas, chest: Chest, finding: PhantomFinding) -> None:
     s = chest.patient.scale
     dome = chest.left_dome_mm / s
     path = [(3, 36, 175), (3, 36, 120), (5, 34, 20), (6, 34, -60), (12, 22, dome - 6)]
@@ -52,14 +52,14 @@ def _nasogastric_tube(canvas: Canvas, chest: Chest, finding: Finding) -> None:
     canvas.tube(smooth_path(np.asarray(path) * s, 3), 2.4, 1900.0)
 
 
-def _central_line(canvas: Canvas, chest: Chest, finding: Finding) -> None:
+def _central_line(canvas: Canvas, chest: Chest, finding: PhantomFinding) -> None:
     s = chest.patient.scale
     tip = (-22.0, -62.0, -62.0)[finding.severity - 1]
     path = [(-46, -6, 170), (-40, -8, 120), (-31, -8, 84), (-24, -4, 44), (-27, -8, 0), (-27, -10, tip)]
     canvas.tube(smooth_path(np.asarray(path) * s, 3), 1.5, LINE_HU)
 
 
-def _pacemaker(canvas: Canvas, chest: Chest, finding: Finding) -> None:
+def _pacemaker(canvas: Canvas, chest: Chest, finding: PhantomFinding) -> None:
     """Severity 1 has one lead, 2 has two, 3 is a defibrillator with a coil."""
     p = chest.patient
     s, h = p.scale, chest.heart_scale
@@ -101,7 +101,7 @@ def _paint_can(canvas: Canvas, centre: np.ndarray) -> None:
         canvas.paint(window, canvas.soften(inside.astype(np.float32)), METAL_HU)
 
 
-def _aortic_calcification(canvas: Canvas, chest: Chest, finding: Finding) -> None:
+def _aortic_calcification(canvas: Canvas, chest: Chest, finding: PhantomFinding) -> None:
     """Plaques in the wall of the arch, a crescent on the frontal view."""
     centre, radius = arch_knob(chest)
     rng = np.random.default_rng([chest.patient.seed, 17])

@@ -10,7 +10,7 @@ LOBES = ("right_upper_lobe", "right_middle_lobe", "right_lower_lobe", "left_uppe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class PhantomFinding:
     """One thing to see. ``severity`` 1 mild, 2 moderate, 3 severe; ``side`` -1 right, +1 left, 0 neither or both.
 
     ``at`` holds numbers in [0, 1] that choose the place within the region, so that the same finding on another day
@@ -84,22 +84,24 @@ def side_of(region: str) -> int:
     return -1 if region.startswith("right_") else 1 if region.startswith("left_") else 0
 
 
-def place(concept: str, region: str, severity: int, rng: np.random.Generator) -> Finding:
+def place(concept: str, region: str, severity: int, rng: np.random.Generator) -> PhantomFinding:
     """A finding at a place within its region chosen by lot."""
     sizes = CATALOGUE[concept].sizes_mm
     u, v, w = (float(value) for value in rng.random(3))
     size = float(np.round(rng.uniform(*sizes[severity - 1]))) if sizes else None
-    return Finding(concept=concept, region=region, side=side_of(region), severity=severity, at=(u, v, w), size_mm=size)
+    return PhantomFinding(
+        concept=concept, region=region, side=side_of(region), severity=severity, at=(u, v, w), size_mm=size
+    )
 
 
-def draw(age_years: int, rng: np.random.Generator) -> tuple[Finding, ...]:
+def draw(age_years: int, rng: np.random.Generator) -> tuple[PhantomFinding, ...]:
     """The findings of a first study: none for about one person in five, several for most, more with age."""
     if rng.random() < 0.22:
         return ()
     wanted = 1 + int(rng.poisson(1.1 + max(0, age_years - 40) / 50))
     names = list(CATALOGUE)
     weights = np.array([_weight(name, age_years) for name in names])
-    found: dict[tuple[str, str], Finding] = {}
+    found: dict[tuple[str, str], PhantomFinding] = {}
     for _ in range(wanted):
         finding = draw_one(names[int(rng.choice(len(names), p=weights / weights.sum()))], rng)
         if not any(clash(finding, other) for other in found.values()):
@@ -112,7 +114,7 @@ def draw(age_years: int, rng: np.random.Generator) -> tuple[Finding, ...]:
     return tuple(found.values())
 
 
-def draw_one(concept: str, rng: np.random.Generator) -> Finding:
+def draw_one(concept: str, rng: np.random.Generator) -> PhantomFinding:
     kind = CATALOGUE[concept]
     region = kind.regions[int(rng.integers(len(kind.regions)))]
     return place(concept, region, 1 + int(rng.choice(3, p=kind.severities)), rng)
@@ -125,7 +127,7 @@ def _weight(concept: str, age_years: int) -> float:
     return weight
 
 
-def clash(new: Finding, old: Finding) -> bool:
+def clash(new: PhantomFinding, old: PhantomFinding) -> bool:
     """Whether two findings cannot honestly be told apart, or exclude each other, in one picture."""
     if new.key == old.key:
         return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +14,7 @@ import numpy as np
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation
 
 from radir_pacs.errors import BadInput
+from radir_pacs.printable import TableWriter
 from radir_pacs.types import ImageKind
 
 from .boxes import frontal_boxes
@@ -23,7 +23,7 @@ from .course import Course, Visit, draw_course
 from .dicom_base import Identity
 from .dicom_images import write_ct, write_radiographs
 from .dicom_report import write_report_sr
-from .findings import Finding
+from .findings import PhantomFinding
 from .images import take_images
 from .patient import Chest
 from .wording import write_report
@@ -33,7 +33,7 @@ REPORT_COLUMNS = ("study_uid", "patient_id", "kind", "report")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class HospitalRequest:
     """What hospital to build. The same order gives the same bytes."""
 
     out: Path
@@ -48,7 +48,7 @@ class Order:
         return {"patients": self.patients, "seed": self.seed, "size": self.size.name, "kinds": kinds}
 
 
-def build(order: Order, jobs: int = 1) -> Iterator[list[dict[str, Any]]]:
+def build(order: HospitalRequest, jobs: int = 1) -> Iterator[list[dict[str, Any]]]:
     """Write the hospital, yielding the truth of each patient's studies as they are done; truth.json comes last.
 
     ``jobs`` processes share the patients; the files do not depend on their number. Raises BadInput where the folder
@@ -63,14 +63,14 @@ def build(order: Order, jobs: int = 1) -> Iterator[list[dict[str, Any]]]:
         with ProcessPoolExecutor(jobs) as pool:
             yield from _collect(pool.map(partial(build_patient, order), range(order.patients)), everything)
     with (order.out / "reports.csv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, REPORT_COLUMNS, extrasaction="ignore", lineterminator="\n")
-        table.writeheader()
-        table.writerows(everything)
+        table = TableWriter(file, REPORT_COLUMNS)
+        for row in everything:
+            table.row(row)
     truth = {"seed": order.seed, "size": order.size.name, "synthetic": True, "studies": everything}
     (order.out / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
 
 
-def _claim(order: Order) -> None:
+def _claim(order: HospitalRequest) -> None:
     """Leave the order in its folder, so that an interrupted build can go on and another one is refused."""
     order.out.mkdir(parents=True, exist_ok=True)
     path, wanted = order.out / ORDER_FILE, json.dumps(order.as_json()) + "\n"
@@ -89,7 +89,7 @@ def _collect(done: Iterator[list[dict[str, Any]]], everything: list[dict[str, An
         yield studies
 
 
-def build_patient(order: Order, index: int) -> list[dict[str, Any]]:
+def build_patient(order: HospitalRequest, index: int) -> list[dict[str, Any]]:
     """All visits of one patient; returns the truth of each study."""
     course = draw_course(order.seed, index, order.kinds)
     truths, before = [], None
@@ -99,7 +99,7 @@ def build_patient(order: Order, index: int) -> list[dict[str, Any]]:
     return truths
 
 
-def _build_visit(order: Order, course: Course, visit: Visit, before: Visit | None) -> dict[str, Any]:
+def _build_visit(order: HospitalRequest, course: Course, visit: Visit, before: Visit | None) -> dict[str, Any]:
     identity = Identity(seed=order.seed, course=course, visit=visit)
     folder = order.out / f"patient_{course.index:05d}" / f"visit_{visit.number}_{visit.kind.value.lower()}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ def _image_uids(identity: Identity, count: int) -> list[tuple[str, str, str]]:
     return [(identity.uid("series", n), dx, identity.uid("instance", n)) for n in ("frontal", "lateral")]
 
 
-def finding_truth(finding: Finding) -> dict[str, Any]:
+def finding_truth(finding: PhantomFinding) -> dict[str, Any]:
     return {
         "concept": finding.concept,
         "region": finding.region,

@@ -7,7 +7,7 @@ import numpy as np
 from radir_pacs.types import F32
 
 from .canvas import Canvas, Noise, Window
-from .findings import Finding
+from .findings import PhantomFinding
 from .lungs import above_oblique_fissure, lobe_weight, minor_fissure_mm
 from .patient import Chest
 from .places import hilum, lobe_place
@@ -30,7 +30,7 @@ def paint_lung_findings(canvas: Canvas, chest: Chest) -> None:
             painters[finding.concept](canvas, chest, finding)
 
 
-def own_rng(chest: Chest, finding: Finding) -> np.random.Generator:
+def own_rng(chest: Chest, finding: PhantomFinding) -> np.random.Generator:
     """Randomness of one finding, the same on every day it is there."""
     return np.random.default_rng([chest.patient.seed, *(int(value * 2**32) for value in finding.at)])
 
@@ -43,7 +43,7 @@ def _lung_window(canvas: Canvas, side: int) -> Window | None:
 
 
 def _patch(
-    canvas: Canvas, chest: Chest, finding: Finding, radius_mm: float, edge_mm: float, grain_mm: float
+    canvas: Canvas, chest: Chest, finding: PhantomFinding, radius_mm: float, edge_mm: float, grain_mm: float
 ) -> tuple[Window, F32, F32] | None:
     """A cloud in a lobe: its window and weight. An endless radius takes the whole lobe."""
     window = _lung_window(canvas, finding.side)
@@ -63,14 +63,14 @@ def _patch(
     return window, cloud * lobe_weight(chest, finding.region, x, y, z), noise
 
 
-def _consolidation(canvas: Canvas, chest: Chest, finding: Finding) -> None:
+def _consolidation(canvas: Canvas, chest: Chest, finding: PhantomFinding) -> None:
     patch = _patch(canvas, chest, finding, (24, 38, 110)[finding.severity - 1], 15, 13)
     if patch is not None:
         window, weight, noise = patch
         canvas.infiltrate(window, weight * np.clip(0.86 + 0.12 * noise, 0.4, 1), 25.0)
 
 
-def _ground_glass(canvas: Canvas, chest: Chest, finding: Finding) -> None:
+def _ground_glass(canvas: Canvas, chest: Chest, finding: PhantomFinding) -> None:
     patch = _patch(canvas, chest, finding, (36, 52, 110)[finding.severity - 1], 22, 17)
     if patch is not None:
         window, weight, noise = patch
@@ -78,7 +78,7 @@ def _ground_glass(canvas: Canvas, chest: Chest, finding: Finding) -> None:
         canvas.infiltrate(window, weight * np.clip(amount * (1 + 0.25 * noise), 0, 0.7), -60.0)
 
 
-def _atelectasis(canvas: Canvas, chest: Chest, finding: Finding) -> None:
+def _atelectasis(canvas: Canvas, chest: Chest, finding: PhantomFinding) -> None:
     window = _lung_window(canvas, finding.side)
     if window is None:
         return
@@ -115,7 +115,7 @@ def _atelectasis(canvas: Canvas, chest: Chest, finding: Finding) -> None:
     canvas.infiltrate(window, (wedge * (0.6, 0.95)[finding.severity - 2]).astype(np.float32), 30.0)
 
 
-def _oedema(canvas: Canvas, chest: Chest, finding: Finding) -> None:
+def _oedema(canvas: Canvas, chest: Chest, finding: PhantomFinding) -> None:
     window = _lung_window(canvas, 0)
     if window is None:
         return
@@ -131,7 +131,7 @@ def _oedema(canvas: Canvas, chest: Chest, finding: Finding) -> None:
     _septal_lines(canvas, chest, finding)
 
 
-def _septal_lines(canvas: Canvas, chest: Chest, finding: Finding) -> None:
+def _septal_lines(canvas: Canvas, chest: Chest, finding: PhantomFinding) -> None:
     """Kerley B: short flat lines touching the pleura at the bases."""
     rng = own_rng(chest, finding)
     for side in (-1, 1):
@@ -145,7 +145,7 @@ def _septal_lines(canvas: Canvas, chest: Chest, finding: Finding) -> None:
                 canvas.infiltrate(*shape, 20.0)
 
 
-def _emphysema(canvas: Canvas, chest: Chest, finding: Finding) -> None:
+def _emphysema(canvas: Canvas, chest: Chest, finding: PhantomFinding) -> None:
     window = _lung_window(canvas, 0)
     if window is None:
         return
@@ -168,7 +168,7 @@ def _emphysema(canvas: Canvas, chest: Chest, finding: Finding) -> None:
             canvas.infiltrate(*bulla, -995.0)
 
 
-def _fibrosis(canvas: Canvas, chest: Chest, finding: Finding) -> None:
+def _fibrosis(canvas: Canvas, chest: Chest, finding: PhantomFinding) -> None:
     window = _lung_window(canvas, 0)
     if window is None:
         return
@@ -182,7 +182,7 @@ def _fibrosis(canvas: Canvas, chest: Chest, finding: Finding) -> None:
     canvas.infiltrate(window, (rim * low * (net + 0.07 * finding.severity)).astype(np.float32), 20.0)
 
 
-def _growth(canvas: Canvas, chest: Chest, finding: Finding) -> None:
+def _growth(canvas: Canvas, chest: Chest, finding: PhantomFinding) -> None:
     """A round nodule or a lobulated, sometimes hollow mass."""
     centre, radius = lobe_place(chest, finding), float(finding.size_mm or 10) / 2
     reach = radius * 1.4 + 3
@@ -200,11 +200,11 @@ def _growth(canvas: Canvas, chest: Chest, finding: Finding) -> None:
         canvas.infiltrate(window, canvas.soften(inside - 0.42 * radius), -960.0)
 
 
-def is_cavity(finding: Finding) -> bool:
+def is_cavity(finding: PhantomFinding) -> bool:
     return finding.concept == "mass" and finding.at[1] > 0.75
 
 
-def _adenopathy(canvas: Canvas, chest: Chest, finding: Finding) -> None:
+def _adenopathy(canvas: Canvas, chest: Chest, finding: PhantomFinding) -> None:
     rng = own_rng(chest, finding)
     centre, size = hilum(chest, finding.side), float(finding.size_mm or 15)
     for number in range(3 + finding.severity):

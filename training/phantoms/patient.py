@@ -9,7 +9,7 @@ import numpy as np
 from radir_pacs.types import F32
 
 from .canvas import Axes
-from .findings import Finding
+from .findings import PhantomFinding
 
 CAVITY_POWER = np.float32(2.3)  # the rib cage is a little squarer than an ellipse
 
@@ -71,7 +71,7 @@ class Chest:
     """A patient on one day: the patient's build with the findings of that day worked into the anatomy."""
 
     patient: Patient
-    findings: tuple[Finding, ...]
+    findings: tuple[PhantomFinding, ...]
     right_dome_mm: float
     left_dome_mm: float
     dome_flatness: float  # 1 normal, less is flatter
@@ -84,7 +84,7 @@ class Chest:
     seed: int
 
     @classmethod
-    def of(cls, patient: Patient, findings: tuple[Finding, ...]) -> Chest:
+    def of(cls, patient: Patient, findings: tuple[PhantomFinding, ...]) -> Chest:
         chest = cls(
             patient=patient,
             findings=findings,
@@ -142,7 +142,7 @@ class Chest:
         return np.asarray(top - self.dome_flatness * (fall_x + fall_y) * p.scale)
 
 
-def _changed_by(chest: Chest, finding: Finding) -> Chest:
+def _changed_by(chest: Chest, finding: PhantomFinding) -> Chest:
     """The chest with one finding's effect on the shape of organs."""
     s = finding.severity
     match finding.concept:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .findings import Finding
+from .findings import PhantomFinding
 from .mediastinum import aorta_path
 from .patient import Chest
 
@@ -18,7 +18,7 @@ _LOBES = {
 }
 
 
-def lobe_place(chest: Chest, finding: Finding) -> np.ndarray:
+def lobe_place(chest: Chest, finding: PhantomFinding) -> np.ndarray:
     """Centre (x, y, z) of a focal finding in a lobe, drawn inwards when it is large."""
     low, high = (np.asarray(corner, float) for corner in _LOBES[finding.region])
     at = np.asarray(finding.at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .canvas import Canvas
-from .findings import Finding
+from .findings import PhantomFinding
 from .lungs import APEX_BASE_MM, apex_dome
 from .patient import Chest
 
@@ -21,7 +21,7 @@ def paint_pleural_findings(canvas: Canvas, chest: Chest) -> None:
             _effusion(canvas, chest, finding)
 
 
-def effusion_level_mm(chest: Chest, finding: Finding) -> float:
+def effusion_level_mm(chest: Chest, finding: PhantomFinding) -> float:
     """Height of the fluid in the middle of the hemithorax."""
     top = chest.right_dome_mm if finding.side < 0 else chest.left_dome_mm
     return top + (-34 + 12 * finding.at[0], 6 + 26 * finding.at[0], 58 + 60 * finding.at[0])[finding.severity - 1]
@@ -32,7 +32,7 @@ def _half(canvas: Canvas, side: int) -> slice:
     return slice(0, middle) if side < 0 else slice(middle, None)
 
 
-def _effusion(canvas: Canvas, chest: Chest, finding: Finding) -> None:
+def _effusion(canvas: Canvas, chest: Chest, finding: PhantomFinding) -> None:
     """Fluid with a meniscus: it climbs along the chest wall, most at the side and the back."""
     axes, columns = canvas.axes, _half(canvas, finding.side)
     level = effusion_level_mm(chest, finding)
@@ -51,7 +51,7 @@ def _effusion(canvas: Canvas, chest: Chest, finding: Finding) -> None:
     canvas.lung[window] -= fluid
 
 
-def _pneumothorax(canvas: Canvas, chest: Chest, finding: Finding) -> None:
+def _pneumothorax(canvas: Canvas, chest: Chest, finding: PhantomFinding) -> None:
     """The lung shrinks towards its hilum; what it leaves is air behind a thin pleural line."""
     axes, columns, side = canvas.axes, _half(canvas, finding.side), finding.side
     window = (slice(None), slice(None), columns)

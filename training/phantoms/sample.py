@@ -11,7 +11,7 @@ from radir_pacs.types import F32, ImageKind
 from .boxes import Box, frontal_boxes
 from .canvas import SIZES, Size
 from .course import develop, draw_patient
-from .findings import Finding
+from .findings import PhantomFinding
 from .images import take_images
 from .patient import Chest, Patient
 from .wording import write_report
@@ -29,7 +29,7 @@ class PhantomStudy:
     index: int
     visit: int
     patient: Patient
-    findings: tuple[Finding, ...]
+    findings: tuple[PhantomFinding, ...]
     frontal: F32
     lateral: F32
     radiograph_spacing_mm: tuple[float, float, float]
@@ -49,7 +49,7 @@ def sample(
     The same numbers give the same study on every machine of one numpy version.
     """
     patient, findings = draw_patient(seed, index)
-    before: tuple[Finding, ...] | None = None
+    before: tuple[PhantomFinding, ...] | None = None
     for step in range(visit):
         before, findings = findings, develop(findings, 30, np.random.default_rng([seed, index, 3, step]))
     chest = Chest.of(patient, findings)

@@ -11,7 +11,7 @@ from radir_pacs.types import F32
 
 from .canvas import Size
 from .course import draw_patient
-from .findings import CATALOGUE, LOBES, Finding
+from .findings import CATALOGUE, LOBES, PhantomFinding
 from .patient import Chest
 from .places import lobe_place
 from .sample import PhantomStudy, sample
@@ -91,7 +91,7 @@ def _caption(study: PhantomStudy) -> str:
     return who + ("; ".join(_in_words(finding) for finding in study.findings) or "no abnormality")
 
 
-def _in_words(finding: Finding) -> str:
+def _in_words(finding: PhantomFinding) -> str:
     what = finding.concept.replace("_", " ")
     if CATALOGUE[finding.concept].device:
         return what

@@ -7,7 +7,7 @@ import numpy as np
 from radir_pacs.types import F32
 
 from .canvas import Canvas, smooth_path
-from .findings import Finding
+from .findings import PhantomFinding
 from .patient import CAVITY_POWER, Chest
 
 RIB_PITCH_MM = 23.5
@@ -107,7 +107,7 @@ def _rib_ends(rib: F32, angle: F32, xs: F32) -> F32:
     return along
 
 
-def fracture_place(finding: Finding) -> tuple[tuple[int, ...], float]:
+def fracture_place(finding: PhantomFinding) -> tuple[tuple[int, ...], float]:
     """The broken ribs (numbers) and the angle of the break."""
     first = 4 + int(finding.at[0] * 4)
     return tuple(range(first, first + (1, 2, 4)[finding.severity - 1])), 0.7 + 0.55 * finding.at[1]
@@ -219,7 +219,7 @@ def _half_heights(chest: Chest, level: F32, y: F32, intact: np.float32) -> F32:
     return half
 
 
-def compressed_level(finding: Finding) -> int:
+def compressed_level(finding: PhantomFinding) -> int:
     """Index of the crushed vertebra, counted from the one at the carina."""
     return -6 + int(finding.at[0] * 5)
 

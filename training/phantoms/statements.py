@@ -9,7 +9,7 @@ from radir_pacs.reports import Item
 from radir_pacs.reports.lexicon_terms import ROOT
 from radir_pacs.types import ImageKind
 
-from .findings import CATALOGUE, Finding
+from .findings import CATALOGUE, PhantomFinding
 
 CONCEPTS = {
     "effusion": "pleural_effusion",
@@ -27,7 +27,7 @@ CONCEPTS = {
 }  # the others bear one name in both vocabularies
 
 
-def true_items(findings: Sequence[Finding], kind: ImageKind) -> dict[str, tuple[Item, ...]]:
+def true_items(findings: Sequence[PhantomFinding], kind: ImageKind) -> dict[str, tuple[Item, ...]]:
     """Items at every region where the phantom can be wrong: what is there, or that it is normal; rolled up."""
     by_region: dict[str, set[Item]] = {}
     for finding in findings:

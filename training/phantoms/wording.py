@@ -17,7 +17,7 @@ import numpy as np
 from radir_pacs.types import ImageKind
 
 from .devices import tube_tip_mm
-from .findings import Finding
+from .findings import PhantomFinding
 from .parenchyma import is_cavity
 from .patient import Patient
 from .skeleton import compressed_level, fracture_place
@@ -95,8 +95,8 @@ def phrases() -> dict[str, Any]:
 
 def write_report(
     patient: Patient,
-    findings: tuple[Finding, ...],
-    before: tuple[Finding, ...] | None,
+    findings: tuple[PhantomFinding, ...],
+    before: tuple[PhantomFinding, ...] | None,
     kind: ImageKind,
     rng: np.random.Generator,
     *,
@@ -137,11 +137,11 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def grade(finding: Finding) -> str:
+def grade(finding: PhantomFinding) -> str:
     return _GRADES[finding.severity - 1][finding.concept not in _SIZED]
 
 
-def _describe(finding: Finding, kind: ImageKind, rng: np.random.Generator) -> str:
+def _describe(finding: PhantomFinding, kind: ImageKind, rng: np.random.Generator) -> str:
     book = phrases()[finding.concept]
     options = book.get(str(finding.severity)) or book["any"]
     if kind is ImageKind.CT:
@@ -152,7 +152,7 @@ def _describe(finding: Finding, kind: ImageKind, rng: np.random.Generator) -> st
     return text
 
 
-def _fill(template: str, finding: Finding, rng: np.random.Generator) -> str:
+def _fill(template: str, finding: PhantomFinding, rng: np.random.Generator) -> str:
     name = finding.region.replace("_", " ")
     short = _ABBREVIATED.get(finding.region)
     size = ""
@@ -175,7 +175,7 @@ def _fill(template: str, finding: Finding, rng: np.random.Generator) -> str:
     return _capital(template.format(**fields))
 
 
-def _topic(finding: Finding, text: str) -> tuple[str, str]:
+def _topic(finding: PhantomFinding, text: str) -> tuple[str, str]:
     if finding.concept in {"pacemaker", "endotracheal_tube", "nasogastric_tube", "central_line"}:
         return "devices", text
     if finding.concept in _LUNG:
@@ -205,7 +205,7 @@ def _normals(present: set[str], rng: np.random.Generator) -> list[tuple[str, str
     return said
 
 
-def _change(finding: Finding, before: tuple[Finding, ...] | None, rng: np.random.Generator) -> str:
+def _change(finding: PhantomFinding, before: tuple[PhantomFinding, ...] | None, rng: np.random.Generator) -> str:
     if before is None or rng.random() < 0.3:
         return ""
     old = next((other for other in before if other.key == finding.key), None)
@@ -218,7 +218,9 @@ def _change(finding: Finding, before: tuple[Finding, ...] | None, rng: np.random
     return " " + _pick(phrases()["change"][how], rng)
 
 
-def _resolved(findings: tuple[Finding, ...], before: tuple[Finding, ...], rng: np.random.Generator) -> list[str]:
+def _resolved(
+    findings: tuple[PhantomFinding, ...], before: tuple[PhantomFinding, ...], rng: np.random.Generator
+) -> list[str]:
     here = {finding.key for finding in findings}
     gone = [finding for finding in before if finding.key not in here]
     return [
@@ -226,7 +228,7 @@ def _resolved(findings: tuple[Finding, ...], before: tuple[Finding, ...], rng: n
     ]
 
 
-def _name(finding: Finding) -> str:
+def _name(finding: PhantomFinding) -> str:
     """A finding in a few words, for a sentence about the past."""
     name = finding.concept.replace("_", " ").replace("ground glass", "ground-glass opacity")
     name = name.replace("oedema", "pulmonary edema").replace("effusion", "pleural effusion")
@@ -236,8 +238,8 @@ def _name(finding: Finding) -> str:
 
 
 def _impression(
-    findings: tuple[Finding, ...],
-    before: tuple[Finding, ...] | None,
+    findings: tuple[PhantomFinding, ...],
+    before: tuple[PhantomFinding, ...] | None,
     kind: ImageKind,
     rng: np.random.Generator,
 ) -> str:

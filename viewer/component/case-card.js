@@ -44,7 +44,7 @@ export class CaseCard {
       h(
         'button',
         { type: 'button', class: 'thumbnail', 'aria-label': say('open_label', { rank: found.rank }), onclick: actions.open },
-        pictured(url(found.thumbnail), found.outline, say('picture_of_case', { rank: found.rank, region: found.region.name }), say)
+        pictured(url(found.thumbnail), found.outlines, say('picture_of_case', { rank: found.rank, region: found.region.name }), say)
       ),
       h(
         'div',
@@ -156,25 +156,25 @@ export class CaseCard {
 }
 
 /**
- * A picture with an outline over it; the outline is drawn in the picture's own box, whatever its proportions.
+ * A picture with outlines over it; they are drawn in the picture's own box, whatever its proportions.
  * @param {string} source
- * @param {[number, number][] | null} outline
+ * @param {[number, number][][]} outlines
  * @param {string} label
  * @param {Say} say
  */
-export function pictured(source, outline, label, say) {
+export function pictured(source, outlines, label, say) {
   const frame = h('span', { class: 'pictured' });
   const image = h('img', { src: source, alt: label, decoding: 'async', loading: 'lazy' });
   image.addEventListener('error', () => frame.replaceChildren(h('span', { class: 'missing' }, say('picture_missing'))));
   const box = h('span', { class: 'fitted' }, image);
   image.addEventListener('load', () => box.classList.add('drawn')); // no outline without its picture
-  if (outline) {
+  if (outlines.length) {
     box.append(
       svg(
         'svg',
         { viewBox: '0 0 100 100', preserveAspectRatio: 'none', class: 'outline', 'aria-hidden': 'true' },
-        svg('polygon', { points: pointsOf(outline), class: 'halo' }),
-        svg('polygon', { points: pointsOf(outline) })
+        ...outlines.map((outline) => svg('polygon', { points: pointsOf(outline), class: 'halo' })),
+        ...outlines.map((outline) => svg('polygon', { points: pointsOf(outline) }))
       )
     );
   }

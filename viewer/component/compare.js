@@ -70,9 +70,9 @@ export function compareDialog({ found, url, slices, viewer, say }) {
  * @param {import('./strings.js').Say} options.say
  */
 function stack(shown, { url, slices, label, say }) {
-  const frame = pictured(url(shown.picture), shown.outline, label, say);
+  const frame = pictured(url(shown.picture), shown.outlines, label, say);
   const element = h('div', { class: 'stack' }, frame);
-  if (shown.window) {
+  if (shown.kind === 'CT') {
     slices()
       .then((found) => scrollable(element, frame, shown, found, { url, say }))
       .catch(() => {}); // the slice that was found is there

@@ -45,6 +45,7 @@ export class FilterForm {
     this.onChange = onChange;
     this.badge = h('span', { class: 'badge', hidden: true });
     const option = (/** @type {string} */ value, /** @type {string} */ text) => h('option', { value }, text);
+    this.modality = h('select', { name: 'modality' }, option('', say('any')));
     this.form = h(
       'form',
       {
@@ -53,7 +54,7 @@ export class FilterForm {
         onsubmit: (/** @type {Event} */ event) => event.preventDefault(),
         onreset: () => setTimeout(() => this.changed()), // the fields are empty only after the event
       },
-      this.field('modality', h('select', { name: 'modality' }, option('', say('any')), option('DX', 'DX'), option('CR', 'CR'), option('CT', 'CT'))),
+      this.field('modality', this.modality),
       this.field('sex', h('select', { name: 'sex' }, option('', say('any')), option('F', say('sex_F')), option('M', say('sex_M')), option('O', say('sex_O')))),
       this.field('age_from', h('input', { name: 'youngest', type: 'number', min: 0, max: 120, inputmode: 'numeric' })),
       this.field('age_to', h('input', { name: 'oldest', type: 'number', min: 0, max: 120, inputmode: 'numeric' })),
@@ -65,6 +66,13 @@ export class FilterForm {
       h('button', { type: 'reset' }, say('reset'))
     );
     this.element = h('details', { class: 'filterbox' }, h('summary', {}, say('filters'), ' ', this.badge), this.form);
+  }
+
+  /** Let one of these values of Modality be chosen. @param {string[]} modalities */
+  offer(modalities) {
+    const offered = [...this.modality.options].map((option) => option.value);
+    const more = modalities.filter((modality) => !offered.includes(modality));
+    this.modality.append(...more.map((modality) => h('option', { value: modality }, modality)));
   }
 
   /** @param {import('./strings.js').Key} key @param {HTMLElement} control */

@@ -25,8 +25,8 @@ outlineSheet.replaceSync(`
 [hidden] { display: none !important; }
 .drawing { position: fixed; overflow: hidden; }
 svg { position: absolute; inset: 0; width: 100%; height: 100%; }
-polygon { fill: none; stroke: #4fd1ff; stroke-width: 1.6; }
-polygon.halo { stroke: #000; stroke-width: 4; opacity: 0.7; }
+path { fill: none; stroke: #4fd1ff; stroke-width: 1.6; }
+path.halo { stroke: #000; stroke-width: 4; opacity: 0.7; }
 .plain svg { display: none; }
 label {
   position: absolute; left: 50%; bottom: 70px; transform: translateX(-50%); white-space: nowrap; display: flex; gap: 6px; align-items: center;

@@ -113,10 +113,10 @@ function answerWith(study, region) {
 
 /** @param {OpenedCase} found */
 async function openBeside(found) {
-  const { instance, region = '', outline, current: own } = found;
+  const { instance, region = '', current: own } = found;
   try {
-    const drawn = [...outlined, ...outlineOf(own?.instance, region, own?.outline_stored), ...outlineOf(instance, region, outline)];
-    outlines?.show(new Map(drawn));
+    const sides = [...outlineOf(own?.instance, region, own?.stored_outlines), ...outlineOf(instance, region, found.outlines)];
+    outlines?.show(new Map([...outlined, ...sides]));
     await comparison?.open(found);
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
@@ -125,15 +125,15 @@ async function openBeside(found) {
   frames?.draw();
 }
 
-/** An entry of the outlines; none where there is no outline. @param {string | null | undefined} instance @param {string} name @param {[number, number][] | null | undefined} outline @returns {[string, import('./region-outlines.js').Outline][]} */
-function outlineOf(instance, name, outline) {
-  return instance && outline ? [[instance, { name, outline }]] : [];
+/** An entry of the outlines; none where there is no outline. @param {string | null | undefined} instance @param {string} name @param {[number, number][][] | undefined} polygons @returns {[string, import('./region-outlines.js').Outline][]} */
+function outlineOf(instance, name, polygons) {
+  return instance && polygons?.length ? [[instance, { name, polygons }]] : [];
 }
 
 /** Another region is asked for: outline it on the current study, unless it is the whole chest. @param {Event} event */
 function onAsked(event) {
-  const { region, study, instance, outline_stored } = /** @type {CustomEvent} */ (event).detail;
-  outlined = region.key === WHOLE || study !== current ? [] : outlineOf(instance, region.name, outline_stored);
+  const { region, study, instance, stored_outlines } = /** @type {CustomEvent} */ (event).detail;
+  outlined = region.key === WHOLE || study !== current ? [] : outlineOf(instance, region.name, stored_outlines);
   outlines?.show(new Map(outlined));
 }
 

@@ -165,7 +165,7 @@ export class Panel {
     if (!this.host.hasAttribute('standalone')) return;
     this.image.hidden = !head.query.picture;
     this.image.replaceChildren(
-      pictured(this.server.url(head.query.picture), head.query.outline, this.say('picture_of_study'), this.say),
+      pictured(this.server.url(head.query.picture), head.query.outlines, this.say('picture_of_study'), this.say),
       h('figcaption', {}, this.say('current_study'))
     );
   }
@@ -279,9 +279,9 @@ export class Panel {
   }
 }
 
-/** What a viewer is told of a case: the image that shows the region, its window and outline, and the current study's. @param {Case} found */
-function detailOf({ study, series, instance, reference, region, window, outline_stored, query }) {
-  return { study, series, instance, reference, region: region.name, window, outline: outline_stored, current: query };
+/** What a viewer is told of a case: the image that shows the region, its window and outlines, and the current study's. @param {Case} found */
+function detailOf({ study, series, instance, reference, region, window, stored_outlines, query }) {
+  return { study, series, instance, reference, region: region.name, window, outlines: stored_outlines, current: query };
 }
 
 /** A person name (PS3.5 6.2.1.2) as people write it: family name, then the rest. @param {string} name */

@@ -31,6 +31,8 @@ export class Question {
     this.studyUid = '';
     /** @type {string[]} kinds of image that the study has */
     this.kindsOfStudy = [];
+    /** @type {Record<string, string[]>} kind of image: the values of Modality that it has */
+    this.modalities = {};
     /** @type {RegionIndex | null} */
     this.index = null;
     this.picker = new RegionPicker({
@@ -48,6 +50,8 @@ export class Question {
   async fit(study) {
     this.studyUid = study.study;
     this.kindsOfStudy = study.kinds;
+    this.modalities = study.modalities_of_kinds;
+    this.filters.offer(Object.values(this.modalities).flat());
     await this.fitKind(study.kinds.includes(this.kind) ? this.kind : study.kinds[0]);
   }
 
@@ -117,7 +121,7 @@ export class Question {
     if (this.finding) query.set('finding', this.finding);
     addFilters(this.filters.value, query);
     if (this.kindsOfStudy.length > 1 && !query.has('ModalitiesInStudy')) {
-      query.set('ModalitiesInStudy', this.kind === 'CT' ? 'CT' : 'DX,CR');
+      query.set('ModalitiesInStudy', (this.modalities[this.kind] ?? []).join(','));
     }
     return query;
   }

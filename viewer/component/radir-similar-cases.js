@@ -5,9 +5,9 @@
  * /api and /dicom-web; by default where this module was loaded from), `standalone` (a page of its own).
  * Events: `radir-open`, cancelable: show a case beside the current study. A viewer that does so calls
  * preventDefault(); otherwise the component shows both pictures itself. Its detail: {study, series, instance, reference,
- * region, window, outline, current}; `window` [center, width], `outline` in fractions (column, row) of the stored image,
- * `current` the current study's {instance, window, outline_stored} of the same region.
- * `radir-asked`, detail {study, region, instance, window, outline_stored …}: another region is asked for, and this image shows it.
+ * region, window, outlines, current}; `window` [center, width], `outlines` in fractions (column, row) of the stored image,
+ * `current` the current study's {instance, window, stored_outlines} of the same region.
+ * `radir-asked`, detail {study, region, instance, window, stored_outlines …}: another region is asked for, and this image shows it.
  * `radir-answered`, detail {count, cases}: the list is complete.
  */
 import { Panel } from './panel.js';

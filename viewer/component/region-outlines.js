@@ -9,7 +9,7 @@ import { h, svg } from './dom.js';
 import { outlineSheet } from './frame-styles.js';
 import { languageOf, sayIn } from './strings.js';
 
-/** @typedef {{name: string, outline: [number, number][]}} Outline in fractions (column, row) of the stored image */
+/** @typedef {{name: string, polygons: [number, number][][]}} Outline in fractions (column, row) of the stored image, a polygon per side */
 
 export class RegionOutlines {
   /** @param {any} services OHIF's */
@@ -52,10 +52,10 @@ export class RegionOutlines {
       const viewport = this.services.cornerstoneViewportService.getCornerstoneViewport(viewportId);
       const imageId = viewport?.type === 'stack' ? viewport.getCurrentImageId?.() : null;
       const outline = imageId ? this.outlines.get(sopOf(imageId)) : undefined;
-      const points = outline && pointsOn(viewport, outline.outline);
-      if (!outline || !points) continue;
+      const path = outline && pathOn(viewport, outline.polygons);
+      if (!outline || !path) continue;
       seen.add(viewportId);
-      this.place(viewportId, outline.name, points, viewport.canvas.getBoundingClientRect());
+      this.place(viewportId, outline.name, path, viewport.canvas.getBoundingClientRect());
     }
     for (const [viewportId, drawing] of this.drawings) {
       if (seen.has(viewportId)) continue;
@@ -64,8 +64,8 @@ export class RegionOutlines {
     }
   }
 
-  /** @param {string} viewportId @param {string} name @param {string} points @param {DOMRect} box */
-  place(viewportId, name, points, box) {
+  /** @param {string} viewportId @param {string} name @param {string} path @param {DOMRect} box */
+  place(viewportId, name, path, box) {
     let drawing = this.drawings.get(viewportId);
     if (!drawing) {
       drawing = this.drawing();
@@ -75,8 +75,8 @@ export class RegionOutlines {
     const { style } = drawing;
     for (const side of /** @type {const} */ (['left', 'top', 'width', 'height'])) style.setProperty(side, `${box[side]}px`);
     drawing.classList.toggle('plain', !this.visible);
-    for (const polygon of drawing.querySelectorAll('polygon')) {
-      if (polygon.getAttribute('points') !== points) polygon.setAttribute('points', points);
+    for (const line of drawing.querySelectorAll('path')) {
+      if (line.getAttribute('d') !== path) line.setAttribute('d', path);
     }
     const [words, toggle] = [drawing.querySelector('span'), drawing.querySelector('input')];
     const said = this.say('outline_of', { region: name });
@@ -89,19 +89,23 @@ export class RegionOutlines {
     return h(
       'div',
       { class: 'drawing' },
-      svg('svg', { 'aria-hidden': 'true' }, svg('polygon', { class: 'halo' }), svg('polygon')),
+      svg('svg', { 'aria-hidden': 'true' }, svg('path', { class: 'halo' }), svg('path')),
       h('label', {}, h('input', { type: 'checkbox', checked: true, onchange: toggle }), h('span', {}))
     );
   }
 }
 
-/** The polygon in pixels of the canvas; null where the image is not drawn yet. @param {any} viewport @param {[number, number][]} outline */
-function pointsOn(viewport, outline) {
+/** The polygons as a path in pixels of the canvas; null where the image is not drawn yet. @param {any} viewport @param {[number, number][][]} polygons */
+function pathOn(viewport, polygons) {
   const image = viewport.getImageData?.();
   if (!image?.imageData) return null;
   const [columns, rows] = image.dimensions;
-  return outline
-    .map(([x, y]) => viewport.worldToCanvas(image.imageData.indexToWorld([x * columns - 0.5, y * rows - 0.5, 0])))
-    .map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`)
-    .join(' ');
+  return polygons
+    .map((points) => {
+      const drawn = points
+        .map(([x, y]) => viewport.worldToCanvas(image.imageData.indexToWorld([x * columns - 0.5, y * rows - 0.5, 0])))
+        .map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`);
+      return `M${drawn.join(' ')}Z`;
+    })
+    .join('');
 }

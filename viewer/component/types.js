@@ -1,5 +1,5 @@
 /**
- * What the server says, and what the panel says to a viewer (radir_pacs/web/sidebar.py, cases.py).
+ * What the server says (radir_pacs/web/sidebar/routes.py, cases.py).
  *
  * @typedef {object} Study
  * @property {string} study
@@ -11,6 +11,7 @@
  * @property {number} instances
  * @property {string[]} modalities
  * @property {string[]} kinds
+ * @property {Record<string, string[]>} modalities_of_kinds the values of Modality that images of each kind have
  * @property {boolean} replaced
  * @property {boolean} report
  * @property {string | null} patient
@@ -37,12 +38,14 @@
  * @typedef {{instances: string[], base: string, rendering: string}} Slices from head to feet; where their pictures are
  *
  * @typedef {object} Pictures
+ * @property {'CXR' | 'CT' | null} kind
  * @property {string | null} instance SOP Instance UID of the image that shows the region
+ * @property {number | null} frame from 1
+ * @property {[number, number] | null} window Window Center and Width in HU; null: as the file says
  * @property {string | null} thumbnail
  * @property {string | null} picture
- * @property {[number, number] | null} window center and width in Hounsfield units; null for a radiograph
- * @property {[number, number][] | null} outline fractions (column, row) of the picture
- * @property {[number, number][] | null} outline_stored the same on the image as it is stored
+ * @property {[number, number][][]} outlines on the picture as rendered, fractions (column, row), a polygon per side
+ * @property {[number, number][][]} stored_outlines on the pixels as they are stored
  *
  * @typedef {object} Head
  * @property {'head'} type
@@ -74,7 +77,9 @@
  * @property {string} reference
  * @property {string} study
  * @property {string} series
+ * @property {'CXR' | 'CT' | null} kind
  * @property {string | null} instance
+ * @property {number | null} frame
  * @property {string[]} modalities
  * @property {number | null} age
  * @property {string | null} sex
@@ -83,8 +88,8 @@
  * @property {string | null} thumbnail
  * @property {string | null} picture
  * @property {[number, number] | null} window
- * @property {[number, number][] | null} outline
- * @property {[number, number][] | null} outline_stored
+ * @property {[number, number][][]} outlines
+ * @property {[number, number][][]} stored_outlines
  * @property {Pictures} query the current study's picture of the same region
  * @property {Note[]} shared
  * @property {Note[]} contradicting
@@ -92,7 +97,7 @@
  * @typedef {object} Shown an image and how it is shown
  * @property {string | null} instance
  * @property {[number, number] | null} [window]
- * @property {[number, number][] | null} [outline_stored]
+ * @property {[number, number][][]} [stored_outlines]
  *
  * @typedef {object} OpenedCase a case to be shown beside the current study; only what names it is sure to be there
  * @property {string} study
@@ -101,7 +106,7 @@
  * @property {string} reference
  * @property {string} [region] name
  * @property {[number, number] | null} [window]
- * @property {[number, number][] | null} [outline]
+ * @property {[number, number][][]} [outlines] on the image as it is stored
  * @property {Shown & {series?: string}} [current]
  *
  * @typedef {object} Excerpt

@@ -1,0 +1,67 @@
+"""What a network answers to any words: a region it was never trained on, a finding there.
+
+The names a network was trained on have rows of statistics in its head. Any other name is measured from what the
+gallery itself answers to it, which a hospital can compute from its own images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from radir_pacs.encode import Bundle
+from radir_pacs.encode.local_text import MISSING, UnreadText
+from radir_pacs.encode.network import RadirNetwork, spread
+from radir_pacs.errors import BadInput
+from radir_training.data.studies import StudySet
+from radir_training.evaluation.embeddings import Progress, batches, check_fits
+from radir_training.evaluation.measures import F32
+
+
+@torch.no_grad()
+def vectors(bundle: Bundle, data: StudySet, names: Sequence[str], progress: Progress = lambda done: None) -> F32:
+    """Unit vectors float32 [n, names, dim] of regions named in words, centred on these images' own mean and spread.
+
+    ``progress`` is told the images done. Raises BadInput.
+    """
+    network = _reader(bundle)
+    raw = network.head.raw(_features(network, bundle, data, names, progress))
+    mean = raw.mean(0)
+    found: F32 = network.head.measured_from(mean, spread(raw, mean), raw)[1].numpy()
+    return found
+
+
+@torch.no_grad()
+def presence(bundle: Bundle, data: StudySet, phrases: Sequence[str], progress: Progress = lambda done: None) -> F32:
+    """Logits float32 [n, phrases] of what each phrase ("mass in the lungs", see ``material.phrase``) says being there.
+
+    ``progress`` is told the images done. Raises BadInput.
+    """
+    network = _reader(bundle)
+    logits: F32 = network.presence(_features(network, bundle, data, phrases, progress)).numpy()
+    return logits
+
+
+def _reader(bundle: Bundle) -> RadirNetwork:
+    """The bundle's network, which can read."""
+    if not isinstance(bundle.network, RadirNetwork):
+        raise BadInput(f"{bundle.model_id} was imported as it is: it reads no text and cannot be asked in words")
+    if isinstance(bundle.network.text, UnreadText):
+        raise BadInput(MISSING)
+    return bundle.network.eval()
+
+
+def _features(
+    network: RadirNetwork, bundle: Bundle, data: StudySet, texts: Sequence[str], progress: Progress
+) -> Tensor:
+    """What each image answers to each text, float32 [n, texts, width]."""
+    check_fits(bundle, data)
+    queries = network.text(torch.tensor(bundle.tokenizer.batch(texts)))
+    return torch.cat(
+        [
+            network.decode(network.image_tokens(images, views, data.kind), queries)
+            for images, views in batches(data, progress)
+        ]
+    )

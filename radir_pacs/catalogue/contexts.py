@@ -1,0 +1,50 @@
+"""Tokens that open the sidebar on one study, for one reader, with the pictures of the cases that it was answered."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from psycopg.errors import ForeignKeyViolation
+
+from radir_pacs.catalogue.database import run
+from radir_pacs.catalogue.part import Part
+from radir_pacs.catalogue.rows import ViewerContext
+from radir_pacs.errors import NotFound
+
+
+class Contexts(Part):
+    def open(self, study_uid: str, token: str, valid_s: float, reader: str | None = None) -> None:
+        """Let ``token`` open the sidebar on a study for ``valid_s`` seconds. Raises NotFound."""
+        values = {"token_sha256": _sha256(token), "study_uid": study_uid, "valid_s": valid_s, "reader": reader}
+        try:
+            with self._database.transaction() as connection:
+                run(connection, "prune_contexts", valid_s=self._settings.sidebar_context_s)
+                run(connection, "open_context", values)
+        except ForeignKeyViolation:
+            raise NotFound(f"there is no study {study_uid}") from None
+
+    def get(self, token: str) -> ViewerContext:
+        """What a token opens. Raises NotFound for an unknown or expired one."""
+        with self._database.transaction() as connection:
+            values = {"token_sha256": _sha256(token), "valid_s": self._settings.sidebar_context_s}
+            row = run(connection, "context", values).fetchone()
+        if row is None:
+            raise NotFound("the link has expired; open it again from the PACS")
+        return ViewerContext(**row)
+
+    def show(self, context: ViewerContext, study_uids: Sequence[str]) -> None:
+        """These studies were answered: their pictures may be shown from now on."""
+        values = {"token_sha256": context.token_sha256, "study_uids": list(study_uids)}
+        with self._database.transaction() as connection:
+            run(connection, "show_in_context", values)
+
+    def shows(self, context: ViewerContext, study_uid: str) -> bool:
+        """Whether the study was among the cases that were answered."""
+        with self._database.transaction() as connection:
+            values = {"token_sha256": context.token_sha256, "study_uid": study_uid}
+            return run(connection, "shown_in_context", values).fetchone() is not None
+
+
+def _sha256(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,24 @@
+"""Files that were found damaged: noted by whoever read one, mended by storing the content again."""
+
+from __future__ import annotations
+
+from radir_pacs.catalogue.database import run
+from radir_pacs.catalogue.part import Part
+from radir_pacs.catalogue.rows import DamagedInstance
+
+
+class Damage(Part):
+    def note(self, content_sha256: str) -> None:
+        """The file of that hash is damaged or gone; one that no instance names is nobody's loss."""
+        with self._database.transaction() as connection:
+            run(connection, "note_damage", content_sha256=content_sha256)
+
+    def all(self, limit: int = 1000) -> tuple[DamagedInstance, ...]:
+        """The instances whose files are damaged, the newest damage first."""
+        with self._database.transaction() as connection:
+            return tuple(DamagedInstance(**row) for row in run(connection, "damage", limit=limit))
+
+    def prune(self) -> None:
+        """Forget damage of files that no instance names any more."""
+        with self._database.transaction() as connection:
+            run(connection, "prune_damage")

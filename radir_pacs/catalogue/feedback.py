@@ -1,0 +1,33 @@
+"""Readers' judgements of similar cases."""
+
+from __future__ import annotations
+
+from psycopg.errors import ForeignKeyViolation
+
+from radir_pacs.catalogue.database import run
+from radir_pacs.catalogue.part import Part
+from radir_pacs.catalogue.rows import FeedbackRow
+from radir_pacs.errors import NotFound
+from radir_pacs.types import Feedback as Judgement
+
+
+class Feedback(Part):
+    def add(self, feedback: Judgement) -> None:
+        """Keep a judgement; it replaces an earlier one of the same reader. Raises NotFound for an unknown study."""
+        values = {name: getattr(feedback, name) for name in Judgement.__dataclass_fields__}
+        try:
+            with self._database.transaction() as connection:
+                run(connection, "add_feedback" if feedback.verdict else "withdraw_feedback", values)
+        except ForeignKeyViolation:
+            raise NotFound("there is no such study") from None
+
+    def all(self) -> tuple[FeedbackRow, ...]:
+        """Every judgement, oldest first."""
+        with self._database.transaction() as connection:
+            return tuple(FeedbackRow(**row) for row in run(connection, "feedback"))
+
+    def of_reader(self, query_study_uid: str, reader: str) -> tuple[FeedbackRow, ...]:
+        """What one reader said of the cases of a study."""
+        values = {"query_study_uid": query_study_uid, "reader": reader}
+        with self._database.transaction() as connection:
+            return tuple(FeedbackRow(**row) for row in run(connection, "feedback_of", values))

@@ -1,0 +1,30 @@
+"""Who lives, and what there is to do: the rows behind `radir status`."""
+
+from __future__ import annotations
+
+from radir_pacs.catalogue.database import Database, run
+from radir_pacs.catalogue.rows import JobCount, Overview, ProcessRow
+from radir_pacs.types import JobKind, JobState, StudyState
+
+
+def overview(database: Database) -> Overview:
+    """Processes, studies by state, jobs by kind and state, encodings by model."""
+    with database.transaction() as connection:
+        jobs = tuple(
+            JobCount(
+                kind=JobKind(row["kind"]),
+                state=JobState(row["state"]),
+                count=row["n"],
+                oldest_s=row["oldest_s"],
+            )
+            for row in run(connection, "count_jobs")
+        )
+        refusals = run(connection, "count_refusals").fetchone()
+        return Overview(
+            processes=tuple(ProcessRow(**row) for row in run(connection, "processes")),
+            studies={StudyState(row["state"]): row["n"] for row in run(connection, "count_studies")},
+            jobs=jobs,
+            encodings={row["model_id"]: row["n"] for row in run(connection, "count_encodings")},
+            refusals_last_day=refusals["n"] if refusals else 0,
+            oldest_open_job_s=max((job.oldest_s for job in jobs if job.oldest_s is not None), default=None),
+        )

@@ -1,0 +1,145 @@
+"""``radir mine``: findings of one report, or of a whole collection, and label tables of public collections."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
+
+from radir_pacs import durable
+from radir_pacs.cli.output import progress
+from radir_pacs.config import Settings
+from radir_pacs.errors import BadInput, StorageFailed
+from radir_pacs.printable import TableWriter
+from radir_pacs.reports.findings import MinedReport
+from radir_pacs.reports.labels import LabelSet, label_set, label_sets
+from radir_pacs.reports.lexicon import load
+from radir_pacs.reports.lexicon_check import refuse_faults
+from radir_pacs.reports.mining import Miner, is_blank
+from radir_pacs.reports.render import as_page, in_terminal
+from radir_pacs.reports.stored import findings_to_json
+from radir_pacs.reports.tables import BadRow, read_reports
+from radir_pacs.types import ImageKind
+
+_NAMED_ROWS = 20  # so many bad rows are named one by one
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser("mine", help="read the findings out of radiology reports")
+    parser.add_argument("source", nargs="?", type=Path, metavar="REPORTS", help="CSV file, or folder of .txt files")
+    parser.add_argument(
+        "--text", metavar="TEXT", help="without REPORTS: the report itself; with a CSV file: its text columns, a,b"
+    )
+    parser.add_argument("--id", metavar="COLUMN", help="column of the report's id in a CSV file")
+    parser.add_argument("--kind", type=str.upper, choices=list(ImageKind), help="what was imaged")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="findings, a JSON object a report (JSON lines)")
+    parser.add_argument("--labels", choices=label_sets(), help="also derive the labels of this public collection")
+    parser.add_argument("--labels-out", type=Path, metavar="FILE", help="label table (CSV)")
+    parser.add_argument(
+        "--lexicon", type=Path, action="append", default=[], metavar="DIR", help="a further lexicon folder"
+    )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="one report as a page to look at")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, settings: Settings | None) -> int:
+    if bool(args.labels) != bool(args.labels_out):
+        raise BadInput("--labels and --labels-out go together")
+    further = tuple(path.resolve() for path in args.lexicon)
+    if further:
+        refuse_faults("en", further)
+    lexicon = load("en", further)
+    miner = Miner(lexicon)
+    kind = ImageKind(args.kind) if args.kind else None
+    if args.source is not None:
+        return _collection(args, miner, kind)
+    if args.text is None:
+        raise BadInput("say what to read: --text TEXT, or REPORTS with --id and --text columns")
+    report = miner.mine(sys.stdin.read() if args.text == "-" else args.text, kind)
+    labels = label_set(args.labels, lexicon) if args.labels else None
+    if args.html:
+        args.html.write_text(as_page(report), encoding="utf-8")
+    blank = is_blank(report.text, lexicon)
+    if labels:
+        with args.labels_out.open("w", encoding="utf-8", newline="") as file:
+            known = {} if blank else labels.of(report.findings)
+            _label_writer(file, labels).row({labels.id_column: "1"} | known)
+    if blank:
+        print("warning: the report is empty: nothing is known of it", file=sys.stderr)
+    if args.json:
+        print(json.dumps({"findings": findings_to_json(report.findings)}, indent=2))
+    elif not args.html:
+        print(in_terminal(report, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
+    return 0
+
+
+def _collection(args: argparse.Namespace, miner: Miner, kind: ImageKind | None) -> int:
+    if args.out is None and args.labels_out is None:
+        raise BadInput("say where to write: --out FILE, --labels with --labels-out, or both")
+    columns = [column.strip() for column in (args.text or "").split(",") if column.strip()]
+    rows = read_reports(args.source, args.id, columns)
+    labels = label_set(args.labels, miner.lexicon) if args.labels else None
+    reports = findings = blank = 0
+    bad: list[BadRow] = []
+    with ExitStack() as stack:
+        out = stack.enter_context(_replacing(args.out)) if args.out else None
+        table = stack.enter_context(_replacing(args.labels_out)) if labels else None
+        writer = _label_writer(table, labels) if table and labels else None
+        shown = stack.enter_context(progress(transient=True))
+        task = shown.add_task("reports", total=None)
+        for row in rows:
+            shown.advance(task)
+            if isinstance(row, BadRow):
+                bad.append(row)
+                continue
+            report = miner.mine(row.text, kind)
+            reports += 1
+            findings += len(report.findings)
+            empty = is_blank(row.text, miner.lexicon)
+            blank += empty
+            if out:
+                print(json.dumps(_line(row.id, report)), file=out)
+            if writer and labels:
+                known = {} if empty else labels.of(report.findings)
+                writer.row({labels.id_column: row.id} | known)
+    for row in bad[:_NAMED_ROWS]:
+        print(f"error: {row.where}: {row.reason}", file=sys.stderr)
+    if len(bad) > _NAMED_ROWS:
+        print(f"error: and {len(bad) - _NAMED_ROWS} more rows", file=sys.stderr)
+    if blank:
+        what = "label cells stay blank (unknown)" if labels else "nothing is known of them"
+        print(f"warning: reports without text: {blank} of {reports}; {what}", file=sys.stderr)
+    summary: dict[str, object] = {"reports": reports, "findings": findings, "blank_reports": blank}
+    summary["bad_rows"] = [f"{row.where}: {row.reason}" for row in bad]
+    if args.json:
+        print(json.dumps(summary))
+    else:
+        print(f"{reports} reports, {findings} findings, {len(bad)} rows could not be read")
+    return 1 if bad else 0
+
+
+def _line(key: str, report: MinedReport) -> dict[str, object]:
+    return {"id": key, "kind": report.kind, "findings": findings_to_json(report.findings)}
+
+
+def _label_writer(file: IO[str], labels: LabelSet) -> TableWriter:
+    return TableWriter(file, [labels.id_column, *labels.rules])
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[IO[str]]:
+    """A text file that takes its name only when it is complete; a failure leaves what was there before."""
+    with contextlib.ExitStack() as stack:
+        try:
+            partial = stack.enter_context(durable.replacing(path))
+            file = stack.enter_context(partial.open("w", encoding="utf-8", newline=""))
+        except OSError as error:
+            raise StorageFailed(f"cannot write {path}: {error.strerror}") from error
+        yield file

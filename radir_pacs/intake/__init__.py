@@ -1,0 +1,1 @@
+"""What happens to what arrives, whatever door it comes through."""

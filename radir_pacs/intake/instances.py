@@ -1,0 +1,194 @@
+"""One instance in: the use case that the DICOM listener and STOW share.
+
+Success is said only when the bytes are on the disk (file, then folder) and the catalogue row is committed (P1). What is
+refused is recorded with its reason, by ids only, and nothing of it is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from radir_pacs.catalogue import Catalogue, Overtaken, Stored
+from radir_pacs.config import Settings
+from radir_pacs.dicom.correction import Pixels, difference
+from radir_pacs.dicom.file_head import head_for, needs_head
+from radir_pacs.dicom.header import header_of, read_header
+from radir_pacs.dicom.loop_guard import is_own_header
+from radir_pacs.dicom.same_content import same_content
+from radir_pacs.dicom.transfer_syntaxes import require_decodable
+from radir_pacs.errors import Conflict, DicomRefused, Differs, NotFound, RadirError, StorageFailed, TooLarge
+from radir_pacs.reasons import ReasonCode
+from radir_pacs.storage.blobs import BlobStore, IncomingBlob
+from radir_pacs.types import InstanceHeader
+
+log = logging.getLogger(__name__)
+
+SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA700  # PS3.4 table B.2-1: refused, out of resources
+MISMATCH = 0xA900  # data set does not match SOP class
+CANNOT_UNDERSTAND = 0xC000
+CONFLICT = 0xC002  # ours within Cxxx: stored already with other pixels, or elsewhere
+
+_MIB = 1 << 20
+_TRIES = 3
+_COMPARING = threading.Lock()  # one comparison of pixels at a time in a process: each may take hundreds of MiB (P6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreOutcome:
+    """What became of one instance. ``status`` is a C-STORE status; ``reason`` is empty on success."""
+
+    status: int
+    sop_class_uid: str = ""
+    sop_uid: str = ""
+    study_uid: str = ""
+    series_uid: str = ""
+    reason: str = ""
+    same: bool = False  # the same content was stored already
+
+    @property
+    def ok(self) -> bool:
+        return self.status == SUCCESS
+
+
+class Intake:
+    """Stores instances as blobs and catalogue rows."""
+
+    def __init__(self, catalogue: Catalogue, blobs: BlobStore, settings: Settings) -> None:
+        self._catalogue, self._blobs, self._settings = catalogue, blobs, settings
+
+    def check_room(self) -> None:
+        """Raise StorageFailed when the disk is fuller than the settings allow; asked before bytes are taken."""
+        free_mib = shutil.disk_usage(self._blobs.root).free // _MIB
+        if free_mib < self._settings.min_free_disk_mib:
+            raise StorageFailed(f"{free_mib} MiB of disk left, {self._settings.min_free_disk_mib} are kept free")
+
+    def store(
+        self, incoming: IncomingBlob, *, source: str, sop_class_uid: str | None = None, sop_uid: str | None = None
+    ) -> StoreOutcome:
+        """Keep the Part-10 file in ``incoming``; the UIDs are those that the sender announced. Raises no RadirError."""
+        header: InstanceHeader | None = None
+        try:
+            self.check_room()
+            header = read_header(incoming.path, fallback_character_set=self._settings.fallback_character_set)
+            if (sop_class_uid or header.sop_class_uid, sop_uid or header.sop_uid) != (
+                header.sop_class_uid,
+                header.sop_uid,
+            ):
+                raise DicomRefused(
+                    "the data set is not the instance that was announced",
+                    dimse_status=MISMATCH,
+                    reason_code=ReasonCode.MISMATCH,
+                )
+            require_decodable(header)
+            with self._with_head(header, incoming) as whole:
+                sha256, size_bytes = whole.commit()
+            stored = self._add(header, sha256, size_bytes, source)
+        except RadirError as error:
+            return self.refuse(error, source=source, sop_uid=header.sop_uid if header else sop_uid, header=header)
+        if header.notes:
+            log.info("stored with notes", extra={"sop_uid": header.sop_uid, "notes": ",".join(header.notes)})
+        return StoreOutcome(
+            status=SUCCESS,
+            sop_class_uid=header.sop_class_uid,
+            sop_uid=header.sop_uid,
+            study_uid=header.study_uid,
+            series_uid=header.series_uid,
+            same=stored is Stored.SAME,
+        )
+
+    @contextlib.contextmanager
+    def _with_head(self, header: InstanceHeader, incoming: IncomingBlob) -> Iterator[IncomingBlob]:
+        """The file as it is kept: with preamble and file meta information, which every reader of blobs relies on."""
+        if not needs_head(header):
+            yield incoming
+            return
+        head, data_set_at = head_for(header, incoming.path)
+        with self._blobs.incoming() as whole, incoming.path.open("rb") as file:
+            whole.write(head)
+            file.seek(data_set_at)
+            while chunk := file.read(_MIB):
+                whole.write(chunk)
+            yield whole
+
+    def _add(self, header: InstanceHeader, sha256: str, size_bytes: int, source: str) -> Stored:
+        """The catalogue recognises the same bytes; what was rewritten or corrected is recognised by its content (P2).
+
+        Raises Conflict for other pixels, StorageFailed when the instance changes faster than it can be compared.
+        """
+        wakes = not is_own_header(header)  # what we returned to a PACS comes back and must not start us again
+        for _ in range(_TRIES):
+            try:
+                return self._catalogue.instances.add(
+                    header, content_sha256=sha256, size_bytes=size_bytes, source=source, wakes=wakes
+                )
+            except Differs as differs:
+                with contextlib.suppress(Overtaken, NotFound):
+                    return self._correct(header, differs.stored_sha256, sha256, size_bytes, source)
+        raise StorageFailed("the instance keeps being stored by others")
+
+    def _correct(self, header: InstanceHeader, stored_sha256: str, sha256: str, size_bytes: int, source: str) -> Stored:
+        """The instance is stored with another file: rewritten, corrected, or a different image.
+
+        Raises Conflict; Overtaken and NotFound when it is another file by now.
+        """
+        stored = self._catalogue.instances.get(header.sop_uid)
+        paths = self._blobs.path(stored_sha256), self._blobs.path(sha256)
+        if same_content(*paths):
+            return Stored.SAME
+        with _COMPARING:
+            found = difference(*paths, stored_sha256, stored.attributes)
+        if found.pixels is Pixels.OTHER:
+            raise Conflict("the instance is stored already with other pixels")
+        if found.pixels is Pixels.SAME and not found.changed:
+            return Stored.SAME  # recompressed without loss
+        mended = found.pixels is Pixels.MENDED
+        outcome = self._catalogue.corrections.apply(
+            header,
+            header_of(dict(stored.attributes), stored.transfer_syntax_uid),
+            changed=found.changed,
+            replaces_sha256=stored_sha256,
+            content_sha256=sha256,
+            size_bytes=size_bytes,
+            source=source,
+            reopens=found.reencodes and header.rows_px is not None and not is_own_header(header),
+            aside=self._settings.corrected_headers == "aside" and not mended,
+        )
+        log.info("corrected", extra={"sop_uid": header.sop_uid, "outcome": outcome, "changed": ",".join(found.changed)})
+        return outcome
+
+    def refuse(
+        self, error: RadirError, *, source: str, sop_uid: str | None, header: InstanceHeader | None = None
+    ) -> StoreOutcome:
+        """Record the refusal and give its outcome; the outcome holds even if it cannot be recorded."""
+        status = _status(error)
+        try:
+            self._catalogue.refusals.add(
+                sop_uid=sop_uid, reason=str(error), reason_code=error.reason_code, dimse_status=status, source=source
+            )
+        except RadirError as missed:  # for example when we refuse because the catalogue is away
+            log.error("refusal not recorded", extra={"sop_uid": sop_uid, "reason": error.code, "error": missed.code})
+        return StoreOutcome(
+            status=status,
+            reason=str(error),
+            sop_uid=sop_uid or "",
+            sop_class_uid=header.sop_class_uid if header else "",
+            study_uid=header.study_uid if header else "",
+        )
+
+
+def _status(error: RadirError) -> int:
+    match error:
+        case DicomRefused():
+            return error.dimse_status
+        case StorageFailed() | TooLarge():
+            return OUT_OF_RESOURCES
+        case Conflict():
+            return CONFLICT
+        case _:
+            return CANNOT_UNDERSTAND

@@ -1,0 +1,118 @@
+"""Who gets an association: names, slots, and a share of them for each address (P6)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pynetdicom.association import Association
+
+from radir_pacs.config import Settings
+from radir_pacs.listener.association_request import APPLICATION_CONTEXT, AssociationRequest
+from radir_pacs.listener.bounds import BoundedSocket
+from radir_pacs.listener.messages import end
+
+IDLE_GIVES_WAY_S = 2.0  # an association without a message for so long is ended where another one wants its slot
+_PERMANENT, _TRANSIENT = 1, 2
+_USER, _ACSE, _PRESENTATION = 1, 2, 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejection:
+    """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+
+    result: int
+    source: int
+    reason: int
+    what: str
+    advice: str
+
+
+class Admission:
+    """``associations`` gives those that run."""
+
+    def __init__(self, settings: Settings, associations: Callable[[], Sequence[Association]]) -> None:
+        self._settings, self._associations = settings, associations
+        self._slots = settings.listener_max_associations
+        self._share = self._slots - self._slots // 4
+
+    def rejection_of(self, request: AssociationRequest, host: str) -> Rejection | None:
+        """None: welcome. May end an idle association to make room."""
+        if request.protocol_version & 1 == 0:  # only bit 0 is tested (PS3.8 9.3.2)
+            return Rejection(
+                result=_PERMANENT,
+                source=_ACSE,
+                reason=2,
+                what="protocol version not supported",
+                advice="the sender speaks no version that the standard knows",
+            )
+        if request.application_context != APPLICATION_CONTEXT:
+            return Rejection(
+                result=_PERMANENT,
+                source=_USER,
+                reason=2,
+                what="application context name not supported",
+                advice="the sender's DICOM library is at fault",
+            )
+        return self._stranger(request) or self._full(host)
+
+    def _stranger(self, request: AssociationRequest) -> Rejection | None:
+        known = {title.strip() for title in self._settings.calling_ae_titles}
+        if known and request.calling_ae not in known:
+            return Rejection(
+                result=_PERMANENT,
+                source=_USER,
+                reason=3,
+                what=f"calling AE title {request.calling_ae!r} not recognized",
+                advice="add it to the setting calling_ae_titles, or correct it at the sender",
+            )
+        if self._settings.check_called_ae and request.called_ae != self._settings.ae_title.strip():
+            return Rejection(
+                result=_PERMANENT,
+                source=_USER,
+                reason=7,
+                what=f"called AE title {request.called_ae!r} not recognized",
+                advice=f"the sender must call {self._settings.ae_title.strip()!r}, or switch check_called_ae off",
+            )
+        return None
+
+    def _full(self, host: str) -> Rejection | None:
+        """An address may hold three quarters of the slots; the rest is for others."""
+        running = [one for one in self._associations() if not _is_ending(one)]
+        held = Counter(host_of(one) for one in running)
+        if len(running) < self._slots and held[host] < self._share:
+            return None
+        of = host if held[host] >= self._share else None
+        if self._end_idle([one for one in running if of is None or host_of(one) == of]):
+            return None
+        limit = "listener_max_associations" if of is None else "three quarters of listener_max_associations"
+        return Rejection(
+            result=_TRANSIENT,
+            source=_PRESENTATION,
+            reason=2,
+            what="local limit of associations exceeded",
+            advice=f"the sender tries again; {limit} ({self._slots}) may be too low",
+        )
+
+    @staticmethod
+    def _end_idle(running: Sequence[Association]) -> bool:
+        idle = {one: one.dul.socket.idle_s for one in running if isinstance(one.dul.socket, BoundedSocket)}
+        longest: Any = max(idle, key=lambda one: idle[one], default=None)
+        if longest is None or idle[longest] < IDLE_GIVES_WAY_S:
+            return False
+        longest.radir_gives_way = True
+        end(longest, "idle, and another peer wanted its slot", "raise listener_max_associations if this happens often")
+        return True
+
+
+def _is_ending(association: Association) -> bool:
+    """Its threads need a moment more; its slot is free."""
+    gone = association.is_released or association.is_aborted or association._kill
+    return gone or bool(getattr(association, "radir_gives_way", False))
+
+
+def host_of(association: Association) -> str:
+    address = association.requestor.address_info
+    return address.address if address is not None else ""

@@ -1,0 +1,86 @@
+"""Which presentation contexts are accepted (PS3.8 9.3.3.2), and with which of the offered transfer syntaxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydicom.uid import UID
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
+
+from radir_pacs.dicom.transfer_syntaxes import DECODABLE
+from radir_pacs.listener.association_request import ProposedContext
+
+ABSTRACT_SYNTAX_NOT_SUPPORTED = 3
+TRANSFER_SYNTAXES_NOT_SUPPORTED = 4
+
+# Encapsulated pixels, video among them: the data set around them is Explicit VR Little Endian (PS3.5 A.4).
+_ENCAPSULATED = "1.2.840.10008.1.2.4."
+_PIXELS_ELSEWHERE = frozenset(f"{_ENCAPSULATED}{number}" for number in (94, 95, 204, 205))  # JPIP: a URL in their place
+_DICOM_ROOT = "1.2.840.10008."
+_STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
+_NAMED = 3  # classes that a message names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What becomes of one proposed context. ``transfer_syntax`` is empty when it is refused with ``result``."""
+
+    context: ProposedContext
+    transfer_syntax: str = ""
+    result: int = 0
+
+
+def choose(context: ProposedContext) -> Choice:
+    """The first offered transfer syntax that we decode; else one whose data set at least can be read and kept."""
+    if not is_served(context.abstract_syntax):
+        return Choice(context=context, result=ABSTRACT_SYNTAX_NOT_SUPPORTED)
+    offered = context.transfer_syntaxes
+    usable = [uid for uid in offered if uid in DECODABLE]
+    if not usable and is_storage(context.abstract_syntax):
+        usable = [uid for uid in offered if _is_readable(uid)]
+    if not usable:
+        return Choice(context=context, result=TRANSFER_SYNTAXES_NOT_SUPPORTED)
+    return Choice(context=context, transfer_syntax=usable[0])
+
+
+def explain(choices: Sequence[Choice]) -> tuple[str, str]:
+    """What was refused of an association, and advice; empty where each class was accepted in some transfer syntax.
+
+    Peers offer many contexts so that one suits: a class without any is what somebody has to look at.
+    """
+    accepted = {choice.context.abstract_syntax for choice in choices if not choice.result}
+    refused = {
+        choice.context.abstract_syntax: choice.result
+        for choice in choices
+        if choice.context.abstract_syntax not in accepted
+    }
+    for result, what, advice in (
+        (ABSTRACT_SYNTAX_NOT_SUPPORTED, "abstract syntax not supported", "this service only stores; ask the PACS"),
+        (TRANSFER_SYNTAXES_NOT_SUPPORTED, "transfer syntaxes not supported", "send Explicit VR Little Endian"),
+    ):
+        names = sorted(str(UID(uid).name or "no UID") for uid, why in refused.items() if why == result)
+        if names:
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            return f"presentation context refused (result {result}, {what}): {', '.join(names[:_NAMED])}{more}", advice
+    return "", ""
+
+
+def is_served(abstract_syntax: str) -> bool:
+    """C-ECHO, storage commitment, or storage of any class, private ones included."""
+    return abstract_syntax in (Verification, StorageCommitmentPushModel) or is_storage(abstract_syntax)
+
+
+def is_storage(abstract_syntax: str) -> bool:
+    """Classes newer than this program are known by where the standard registers storage (PS3.6 annex A)."""
+    if not abstract_syntax.startswith(_DICOM_ROOT):
+        return bool(abstract_syntax)
+    known = UID(abstract_syntax)
+    if known.type:  # pydicom has it
+        no_instances = known.name.startswith(("Storage Commitment", "Media Storage"))
+        return known.type == "SOP Class" and "Storage" in known.name and not no_instances
+    return abstract_syntax.startswith(_STORAGE_ROOT)
+
+
+def _is_readable(uid: str) -> bool:
+    return uid.startswith(_ENCAPSULATED) and uid not in _PIXELS_ELSEWHERE

@@ -1,0 +1,89 @@
+"""What was refused or aborted leaves a line in the log and a row in ``radir problems``, with what to do about it.
+
+Rows are written by a thread of their own: neither a database that is away nor a peer that is refused a thousand times
+a second holds up anybody else.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from dataclasses import dataclass
+
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.errors import RadirError
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 60.0  # the same refusal of the same address is told once in so long, with how often it happened
+_MOST_KNOWN = 1000  # addresses and reasons that are told apart; further ones wait for the minute to end
+_MOST_WAITING = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """One refusal. ``calling_ae`` is empty when the peer did not say who it is; ``advice`` says what to do."""
+
+    address: str
+    calling_ae: str
+    what: str
+    advice: str = ""
+
+
+class RefusalLog:
+    """Takes refusals from any thread; never blocks."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._lock = threading.Lock()
+        self._told: dict[tuple[str, str], tuple[float, int]] = {}  # (address, what): when, how many since
+        self._waiting: queue.Queue[Refused | None] = queue.Queue(_MOST_WAITING)
+        self._thread = threading.Thread(target=self._write, name="refusals", daemon=True)
+        self._thread.start()
+
+    def note(self, refused: Refused) -> None:
+        """Log it and have it written, unless that was done for the same thing a moment ago."""
+        repeated = self._repeated(refused.address, refused.what)
+        if repeated is None:
+            return
+        extra = {"address": refused.address, "calling_ae": refused.calling_ae, "repeated": repeated}
+        log.warning("%s", refused.what, extra=extra)
+        try:
+            self._waiting.put_nowait(refused)
+        except queue.Full:
+            log.error("a refusal is not recorded", extra=extra)
+
+    def _repeated(self, address: str, what: str) -> int | None:
+        """How often it happened since it was told last; None when it is not told now."""
+        now, key = time.monotonic(), (address, what)
+        with self._lock:
+            if len(self._told) >= _MOST_KNOWN:
+                self._told = {known: at for known, at in self._told.items() if now - at[0] < AGAIN_S}
+            since, count = self._told.get(key, (float("-inf"), 0))
+            if now - since < AGAIN_S:
+                self._told[key] = (since, count + 1)
+                return None
+            if len(self._told) >= _MOST_KNOWN:
+                return None
+            self._told[key] = (now, 0)
+            return count
+
+    def _write(self) -> None:
+        while (refused := self._waiting.get()) is not None:
+            reason = f"{refused.what}, from {refused.address}"
+            if refused.advice:
+                reason += f": {refused.advice}"
+            try:
+                self._catalogue.refusals.add(sop_uid=None, reason=reason, dimse_status=None, source=refused.calling_ae)
+            except RadirError as error:
+                log.error("a refusal is not recorded", extra={"address": refused.address, "error": error.code})
+
+    def close(self) -> None:
+        """Write what waits, for a moment at most."""
+        try:
+            self._waiting.put(None, timeout=1)
+        except queue.Full:
+            return
+        self._thread.join(2)

@@ -1,0 +1,1 @@
+"""Tables of JPEG or PNG pictures, made into DICOM objects."""

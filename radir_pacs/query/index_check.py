@@ -1,0 +1,59 @@
+"""The background check of open generations: slow, of low priority, for as long as the process serves."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from types import TracebackType
+from typing import Self
+
+from radir_pacs.errors import RadirError
+from radir_pacs.query.partitions import Partitions
+
+log = logging.getLogger(__name__)
+
+PAUSE_S = 60.0  # between two rounds
+BYTES_PER_S = 32 << 20  # a twentieth of a core; 10 million vectors of 256 numbers take five minutes
+_NICE = 15
+
+
+class _Stopped(Exception):
+    """The process ends."""
+
+
+class IndexCheck:
+    """A context manager: the check runs in a thread until its end."""
+
+    def __init__(self, partitions: Partitions, pause_s: float = PAUSE_S) -> None:
+        self._partitions, self._pause_s = partitions, pause_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="index-check", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError, AttributeError):  # Linux: a thread has a priority of its own
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        while not self._stop.wait(self._pause_s):
+            try:
+                self._partitions.check(self._rest)
+            except _Stopped:
+                return
+            except RadirError as error:  # the catalogue is away; the next round tells
+                log.warning("index check missed", extra={"error": error.code})
+            except Exception as error:  # the edge of the thread
+                log.exception("index check broke", extra={"error": type(error).__name__})
+
+    def _rest(self, size_bytes: int) -> None:
+        if self._stop.wait(size_bytes / BYTES_PER_S):
+            raise _Stopped

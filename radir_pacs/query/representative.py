@@ -1,0 +1,20 @@
+"""Which picture of a study shows a region: of a CT the slices where it lies, else the image that was encoded."""
+
+from __future__ import annotations
+
+from radir_pacs import anatomy
+from radir_pacs.catalogue import EncodingOwner
+from radir_pacs.types import Encoding, ImageRef
+
+
+def slices_of(encoded: Encoding | EncodingOwner, region: str) -> tuple[ImageRef, ...]:
+    """The slices of the encoded series that show ``region``, the best one first.
+
+    Empty for a radiograph, and for a CT that was encoded before slices were told apart.
+    """
+    return anatomy.slices_of(encoded.slices, region) if encoded.slices is not None else ()
+
+
+def picture_of(encoded: Encoding | EncodingOwner, region: str) -> ImageRef:
+    """The one picture that shows ``region``."""
+    return next(iter(slices_of(encoded, region)), ImageRef(sop_uid=encoded.sop_uid))

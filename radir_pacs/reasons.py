@@ -1,0 +1,76 @@
+"""Why something did not happen, as a code: what programs decide by, beside the sentence that people read.
+
+A code stands in the catalogue for years: none is renamed, and one that is not known any more reads as OTHER.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ReasonCode(StrEnum):
+    """Why a study was skipped or quarantined, an instance refused, or an attempt at a job failed."""
+
+    # A study that we do not encode (SKIPPED)
+    NO_IMAGE = "NO_IMAGE"
+    UNSUPPORTED_MODALITY = "UNSUPPORTED_MODALITY"
+    UNSUPPORTED_IMAGE = "UNSUPPORTED_IMAGE"  # colour, several frames, a localizer, a secondary capture, too small
+    NOT_CHEST = "NOT_CHEST"
+    TOO_FEW_SLICES = "TOO_FEW_SLICES"
+    OBLIQUE = "OBLIQUE"
+    NO_HOUNSFIELD = "NO_HOUNSFIELD"
+    NO_CODEC = "NO_CODEC"  # nothing installed here reads its transfer syntax; such an image is also refused
+    NO_MODEL = "NO_MODEL"  # until a model of its kind is served
+
+    # A study that should have been encoded and could not be (QUARANTINED)
+    MISSING_SLICES = "MISSING_SLICES"
+    MIXED_SLICES = "MIXED_SLICES"
+    BLANK_IMAGE = "BLANK_IMAGE"
+    NO_VECTOR = "NO_VECTOR"  # the network answers no finite number
+    DECODE_FAILED = "DECODE_FAILED"
+    DECODE_MEMORY = "DECODE_MEMORY"
+    DECODE_TIMEOUT = "DECODE_TIMEOUT"
+    DECODER_CRASHED = "DECODER_CRASHED"
+    DECODER_KILLED = "DECODER_KILLED"  # from outside, as by a kernel short of memory
+    WORKER_KILLED = "WORKER_KILLED"
+    WORKER_FAILED = "WORKER_FAILED"  # an error of our own
+    BLOB_DAMAGED = "BLOB_DAMAGED"  # the file on our disk is not what was stored
+    DROPPED = "DROPPED"  # quarantined, and an administrator said to leave it (SKIPPED)
+
+    # An instance that was refused
+    UNREADABLE = "UNREADABLE"  # no DICOM, or not safely read
+    MISMATCH = "MISMATCH"  # not what the message or the path announced
+    CONFLICT = "CONFLICT"  # stored already with other content
+    TOO_LARGE = "TOO_LARGE"
+    OUT_OF_RESOURCES = "OUT_OF_RESOURCES"
+    REFUSED_PEER = "REFUSED_PEER"  # an association that was not accepted or was aborted
+
+    # A job that failed
+    NOT_FOUND = "NOT_FOUND"
+    PEER_FAILED = "PEER_FAILED"
+    WRONG_SETTING = "WRONG_SETTING"
+    WRONG_MODEL = "WRONG_MODEL"
+    WRONG_INDEX = "WRONG_INDEX"
+
+    OTHER = "OTHER"
+
+    @classmethod
+    def _missing_(cls, value: object) -> ReasonCode:
+        """A code written by a later version."""
+        return cls.OTHER
+
+
+KILLED = frozenset({ReasonCode.DECODER_KILLED, ReasonCode.WORKER_KILLED})
+"""Most likely for want of memory: the next attempt decodes with nothing else beside it."""
+
+WORTH_ANOTHER_DECODE = frozenset({ReasonCode.DECODER_KILLED, ReasonCode.DECODER_CRASHED, ReasonCode.DECODE_TIMEOUT})
+"""Failures of a decoding child that say little about the file."""
+
+MENDED_BY_SENDING = KILLED | {
+    ReasonCode.BLOB_DAMAGED,
+    ReasonCode.DECODER_CRASHED,
+    ReasonCode.DECODE_TIMEOUT,
+    ReasonCode.OUT_OF_RESOURCES,
+    ReasonCode.WORKER_FAILED,
+}
+"""Quarantines in which the very same bytes, sent again, may fare better: the machine failed, not the image."""

@@ -1,0 +1,1 @@
+"""Durable files: content-addressed blobs in a folder."""

@@ -1,0 +1,217 @@
+"""Durable content-addressed files: a blob is named by the SHA-256 of its bytes and is complete or invisible (P1).
+
+Bytes go to a temporary file on the same file system, are fsynced, get their name by a rename, and the folder is
+fsynced. Storing bytes that stand there already replaces the file with the same content: its age starts anew, and
+`delete` and `sweep` leave young files alone, so a blob between its rename and its catalogue row cannot be lost to
+somebody who deletes the same content.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from radir_pacs import durable
+from radir_pacs.errors import BlobDamaged, StorageFailed
+
+YOUNG_S = 300.0  # far longer than any transaction that may follow a rename
+ABANDONED_S = 7200.0  # longer than any association: an older incoming file has no writer
+_HASH = re.compile(r"[0-9a-f]{64}")
+SWEEP_PARTS = 256  # as many as folders below the root, so that no sweep need walk through all files at once
+_SWEEP_BATCH = 1000
+
+
+class IncomingBlob:
+    """A blob being received. Used as a context manager: gone at its end unless committed."""
+
+    def __init__(self, store: BlobStore, adopted: Path | None = None) -> None:
+        self._store = store
+        self._hash = hashlib.sha256()
+        self._size_bytes = 0
+        with _storage():
+            if adopted is None:
+                handle, name = tempfile.mkstemp(dir=store.incoming_folder)
+                self._path, self._file = Path(name), os.fdopen(handle, "wb", buffering=1 << 20)
+            else:
+                self._path, self._file = adopted, adopted.open("ab", buffering=1 << 20)
+                self._read_adopted()
+
+    def _read_adopted(self) -> None:
+        with self._path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                self._hash.update(chunk)
+                self._size_bytes += len(chunk)
+
+    @property
+    def path(self) -> Path:
+        """The file, with all that was written so far readable in it."""
+        if not self._file.closed:
+            with _storage():
+                self._file.flush()
+        return self._path
+
+    @property
+    def size_bytes(self) -> int:
+        return self._size_bytes
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Append; returns the number of bytes, as a file does. Raises StorageFailed when the disk refuses."""
+        with _storage():
+            self._file.write(data)
+        self._hash.update(data)
+        self._size_bytes += len(data)
+        return len(data)
+
+    def commit(self) -> tuple[str, int]:
+        """Make it durable under its hash; returns (sha256, size in bytes)."""
+        sha256 = self._hash.hexdigest()
+        with _storage():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            target = self._store.path(sha256)
+            with self._store.folder(target.parent):
+                self._path.rename(target)
+        return sha256, self._size_bytes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(OSError):
+            self._file.close()  # flushes: a full disk shows here too
+        self._path.unlink(missing_ok=True)
+
+
+class BlobStore:
+    """Blobs under ``root/ab/cd/<sha256>``. Threads and processes may share a root."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.incoming_folder = root / "incoming"
+        self._durable: set[Path] = set()  # folders with an entry that this process has synced
+        with _storage():
+            root.mkdir(parents=True, exist_ok=True)
+            root.chmod(0o700)  # patients' images; folders above may be open to others
+            self.incoming_folder.mkdir(exist_ok=True)
+            durable.sync(root)
+
+    def incoming(self) -> IncomingBlob:
+        """A new blob to write to. Raises StorageFailed."""
+        return IncomingBlob(self)
+
+    def adopt(self, path: Path) -> IncomingBlob:
+        """A file that somebody else wrote to ``incoming_folder``, as a blob to commit. Raises StorageFailed."""
+        return IncomingBlob(self, path)
+
+    def path(self, sha256: str) -> Path:
+        """Where a blob stands, or would. Raises ValueError for what is not a SHA-256 in lower-case hex."""
+        if not _HASH.fullmatch(sha256):
+            raise ValueError("not a SHA-256 in hex")
+        return self.root / sha256[:2] / sha256[2:4] / sha256
+
+    def intact(self, sha256: str) -> Path:
+        """Where a blob stands, all of it just read and found to be what was stored.
+
+        Raises BlobDamaged when it is not, or is not there, ValueError as `path`.
+        """
+        path = self.path(sha256)
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:  # gone, or the disk cannot read it
+            raise BlobDamaged(sha256) from error
+        if found != sha256:
+            raise BlobDamaged(sha256)
+        return path
+
+    def put(self, data: bytes) -> tuple[str, int]:
+        """Store these bytes; returns (sha256, size in bytes). Raises StorageFailed."""
+        with self.incoming() as blob:
+            blob.write(data)
+            return blob.commit()
+
+    def delete(self, sha256: str) -> bool:
+        """Remove a blob that no instance names. False: it is young, and `sweep` will look at it again."""
+        path = self.path(sha256)
+        if _age_s(path) < YOUNG_S:
+            return False
+        with _storage():
+            path.unlink(missing_ok=True)
+        return True
+
+    def sweep(self, known: Callable[[Sequence[str]], frozenset[str]], part: int | None = None) -> int:
+        """Remove blobs that no instance names and incoming files without a writer; returns how many.
+
+        known: tells which of some hashes an instance names. part: one of ``SWEEP_PARTS``, all by default. Young blobs
+        are left alone: their row may be on its way.
+        """
+        removed = 0
+        for path in self.incoming_folder.iterdir():
+            if path.is_file() and _age_s(path) > ABANDONED_S:
+                path.unlink(missing_ok=True)
+                removed += 1
+        for names in self._batches("[0-9a-f][0-9a-f]" if part is None else f"{part:02x}"):
+            for name in set(names) - known(names):
+                removed += self.delete(name)
+        return removed
+
+    def _batches(self, folder: str) -> Iterator[list[str]]:
+        batch: list[str] = []
+        for path in self.root.glob(f"{folder}/[0-9a-f][0-9a-f]/*"):
+            if _HASH.fullmatch(path.name):
+                batch.append(path.name)
+            if len(batch) == _SWEEP_BATCH:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    @contextlib.contextmanager
+    def folder(self, folder: Path) -> Iterator[None]:
+        """For the body a folder two levels down is there; at its end all entries on the way to it are durable.
+
+        Synced after the body, from the inside out: the journal that the first one writes holds the others too. A folder
+        that another process made may not be durable yet, so each process syncs once what it finds.
+        """
+        new = [one for one in (folder.parent, folder) if one not in self._durable or not one.is_dir()]
+        for one in new:
+            one.mkdir(exist_ok=True)
+        yield
+        for one in (folder, *(one.parent for one in reversed(new))):
+            durable.sync(one)
+        self._durable.update(new)
+
+
+def _age_s(path: Path) -> float:
+    """Seconds since the file was written; endless for one that is not there.
+
+    One from the future, as after the clock was set back, is as if written now: it would stay young for years.
+    """
+    try:
+        age_s = time.time() - path.stat().st_mtime
+        if age_s < 0:
+            with contextlib.suppress(PermissionError):  # another user's
+                os.utime(path)
+        return max(age_s, 0.0)
+    except FileNotFoundError:
+        return float("inf")
+
+
+@contextlib.contextmanager
+def _storage() -> Iterator[None]:
+    """The disk's errors as ours; messages name no file, since names may come from a peer."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageFailed(f"the blob store refused: {error.strerror or type(error).__name__}") from error

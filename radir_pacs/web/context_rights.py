@@ -1,0 +1,102 @@
+"""What a browser may do that was let in by a sidebar's token: one study, and the pictures of the cases like it.
+
+Everything is refused that is not named here, so a new route is closed to such a browser until somebody opens it.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from flask import g, request
+
+from radir_pacs.catalogue import Catalogue, ViewerContext
+from radir_pacs.errors import NotFound
+
+COOKIE = "radir_context"
+PAGE = "/sidebar"
+
+# Endpoints by what they are about. A route that names a study serves only the token's own.
+_ABOUT_NO_STUDY = frozenset(
+    {"sidebar.regions", "sidebar.findings", "sidebar.typed", "viewer.sidebar", "pages.static", "static"}
+)
+_ABOUT_ITS_STUDY = frozenset(
+    {
+        "qido.series_of_study",
+        "qido.instances_of_study",
+        "qido.instances_of_series",
+        "wado.retrieve",
+        "wado.retrieve_instance",
+        "wado.retrieve_frames",
+        "metadata.metadata",
+        "metadata.metadata_of_instance",
+        "metadata.bulk_data",
+        "sidebar.study",
+        "sidebar.similar",
+        "judgements.judge",
+        "judgements.judged",
+        "judgements.report",
+    }
+)
+_NARROWED = frozenset({"similar.studies", "qido.all_series", "qido.all_instances"})  # searched inside its study
+_PICTURES = frozenset(
+    {
+        "rendered.rendered",
+        "rendered.rendered_instance",
+        "rendered.rendered_frame",
+        "rendered.thumbnail",
+        "rendered.thumbnail_instance",
+    }
+)
+_READER_CHARACTERS = 59
+_BROWSER = "link:"  # a reader whom no PACS vouched for never has the name of one who signed in
+
+
+def enter(catalogue: Catalogue) -> bool:
+    """Whether the request bears a sidebar's token that still holds; `context` then tells which."""
+    token = request.cookies.get(COOKIE) or (request.args.get("context") if request.path == PAGE else None)
+    if not token or len(token) > 100:
+        return False
+    try:
+        g.radir_context = catalogue.contexts.get(token)
+    except NotFound:
+        return False
+    return True
+
+
+def context() -> ViewerContext | None:
+    """The token that let the current request in; None where a service's token or nothing did."""
+    return cast("ViewerContext | None", g.get("radir_context"))
+
+
+def may(catalogue: Catalogue) -> bool:
+    """Whether the token that `enter` found admits the current request. Only such requests are asked about."""
+    held, endpoint = context(), request.endpoint or ""
+    if held is None:
+        return False
+    study = (request.view_args or {}).get("study")
+    if endpoint in _PICTURES:
+        return study == held.study_uid or catalogue.contexts.shows(held, str(study))
+    if endpoint == "sidebar.slices":
+        case = request.args.get("case") or study
+        return study == held.study_uid and (case == study or catalogue.contexts.shows(held, str(case)))
+    if endpoint in _ABOUT_ITS_STUDY:
+        return bool(study == held.study_uid)
+    if endpoint == "sidebar.regions":
+        return request.args.get("study", held.study_uid) == held.study_uid
+    if endpoint == "similar.studies" and "similarto" in {name.lower() for name in request.args}:
+        return False  # its rows name patients
+    return endpoint in _NARROWED or endpoint in _ABOUT_NO_STUDY
+
+
+def only_study() -> str | None:
+    """The study that a search is confined to, None where it is not."""
+    held = context()
+    return held.study_uid if held is not None else None
+
+
+def reader(given: str) -> str:
+    """Who judges: the reader that the PACS named when it asked for the token, else a name for the browser."""
+    held = context()
+    if held is None:
+        return given
+    return held.reader or f"{_BROWSER}{given[:_READER_CHARACTERS]}"

@@ -1,0 +1,65 @@
+"""Bulk data sent along with metadata (PS3.18 8.6.1.2): spooled to one file and found by their Content-Location."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from radir_pacs.errors import BadInput, TooLarge
+from radir_pacs.storage.blobs import IncomingBlob
+
+from .accept import OCTETS, MediaType, parse_media_type
+from .multipart import FileSlice, Part, chunks_of
+
+PIECES_MAX = 50_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """One part: where its body is in the spool, and its declared media type."""
+
+    offset: int
+    length: int
+    media_type: MediaType
+
+
+@dataclass(kw_only=True)
+class BulkParts:
+    """The bulk data of one request. Parts with the same location belong together, like the frames of an image."""
+
+    spool: IncomingBlob
+    places: dict[str, list[Piece]] = field(default_factory=dict)
+    pieces: int = 0
+
+    def add(self, part: Part) -> None:
+        """Spool the body of ``part``. Raises BadInput, TooLarge, StorageFailed."""
+        place = _place(part.headers)
+        if place is None:
+            raise BadInput("a part of bulk data has no Content-Location")
+        self.pieces += 1
+        if self.pieces > PIECES_MAX:
+            raise TooLarge(f"more than {PIECES_MAX} parts of bulk data in one request")
+        offset = self.spool.size_bytes
+        for chunk in part.body:
+            self.spool.write(chunk)
+        sent_as = parse_media_type(part.headers.get("content-type", OCTETS))
+        piece = Piece(offset=offset, length=self.spool.size_bytes - offset, media_type=sent_as)
+        self.places.setdefault(place, []).append(piece)
+
+    def at(self, uri: str) -> Sequence[Piece]:
+        """The parts at ``uri``. Raises BadInput when there are none: nothing is ever fetched from elsewhere."""
+        pieces = self.places.get(uri.strip())
+        if not pieces:
+            raise BadInput("bulk data that the metadata names is not in the request")
+        return pieces
+
+    def chunks(self, piece: Piece) -> Iterator[bytes]:
+        return chunks_of(FileSlice(path=self.spool.path, offset=piece.offset, length=piece.length))
+
+
+def _place(headers: Mapping[str, str]) -> str | None:
+    if "content-location" in headers:
+        return headers["content-location"].strip()
+    if "content-id" in headers:  # RFC 2392
+        return "cid:" + headers["content-id"].strip().strip("<>")
+    return None

@@ -1,0 +1,35 @@
+"""Answers in the DICOM JSON model (PS3.18 F): keys of eight upper-case hex digits, ascending; no empty ``Value``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flask import Response, current_app
+
+Attributes = dict[str, Any]
+
+
+def element(vr: str, *values: Any) -> Attributes:
+    """One attribute; values that are None or empty do not appear."""
+    kept = [value for value in values if value is not None and value != ""]
+    return {"vr": vr, "Value": kept} if kept else {"vr": vr}
+
+
+def ascending(attributes: Mapping[str, Any]) -> Attributes:
+    return {tag: attributes[tag] for tag in sorted(attributes)}
+
+
+def json_response(rows: Sequence[Attributes] | Attributes, media_type: str, status: int = 200) -> Response:
+    return Response(current_app.json.dumps(rows), status=status, content_type=media_type)
+
+
+def warn_of_more(response: Response, base_url: str, more: int) -> None:
+    """Say that more results remain, in the words that PS3.18 8.3.4.4 prescribes."""
+    if more > 0:
+        warn(response, base_url, f"There are {more} additional results that can be requested")
+
+
+def warn(response: Response, base_url: str, text: str) -> None:
+    shown = text.encode("ascii", "replace").decode().replace("\r", " ").replace("\n", " ")
+    response.headers.add("Warning", f"299 {base_url}: {shown}")

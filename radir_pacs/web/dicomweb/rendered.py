@@ -1,0 +1,299 @@
+"""Rendered pictures as PNG or JPEG (PS3.18 10.4.1.1.3, 8.3.5): a radiograph as it is read, a slice in its window.
+
+A series or study is answered by one representative picture, not by all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from flask import Blueprint, Response, request
+from PIL import Image
+
+from radir_pacs import anatomy
+from radir_pacs.catalogue import StoredInstance
+from radir_pacs.dicom.grayscale import is_inverted, modality_values, padding, presentation_values
+from radir_pacs.dicom.header import read_attributes, read_header
+from radir_pacs.dicom.pixels import PixelDecoder
+from radir_pacs.dicom.radiograph import read_radiograph
+from radir_pacs.errors import BadInput, DicomRefused, NotFound
+from radir_pacs.types import ImageKind
+from radir_pacs.web.services import services
+
+from . import parameters
+from .accept import choose
+from .documents import document_response, offers_for
+from .frames import parse_frame_list
+from .representative import kind_of, representative
+from .stored import blob_of, instance_at, instances_at
+
+blueprint = Blueprint("rendered", __name__)
+
+PNG, JPEG = "image/png", "image/jpeg"
+VIEWPORT_PX = 4096
+LARGEST_SIDE_PX = 65_535.0  # Rows and Columns are US
+THUMBNAIL_PX = 256
+
+Picture = npt.NDArray[np.uint8]  # [rows, columns] or [rows, columns, 3]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The part of a picture that is drawn, in its pixels (PS3.18 8.3.5.1.3). None: from the first
+    or to the last column or row. A negative width mirrors what is drawn, a negative height turns it upside down."""
+
+    left: float | None
+    top: float | None
+    width: float | None
+    height: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendering:
+    """How to draw: the box to fit into, the part of the picture to show, a window (centre, width, function), a JPEG
+    quality. None: the default."""
+
+    media_type: str
+    viewport_px: tuple[int, int] | None
+    source: Source | None
+    window: tuple[float, float, str] | None
+    quality: int
+
+
+@blueprint.get("/studies/<study>/rendered")
+@blueprint.get("/studies/<study>/series/<series>/rendered")
+def rendered(study: str, series: str | None = None) -> Response:
+    """The picture that stands for a study or series: frontal radiograph, middle slice.
+
+    With ``region=…`` the one that shows this region, in its window.
+    """
+    return _of_many(study, series, _asked())
+
+
+@blueprint.get("/studies/<study>/series/<series>/instances/<instance>/rendered")
+def rendered_instance(study: str, series: str, instance: str) -> Response:
+    """An instance as PNG or JPEG, a radiograph in its reading position; a report as HTML or text, a PDF as it is."""
+    stored = instance_at(study, series, instance)
+    return document_response(stored) if offers_for(stored) else _answer(stored, None, _asked())
+
+
+@blueprint.get("/studies/<study>/series/<series>/instances/<instance>/frames/<frames>/rendered")
+def rendered_frame(study: str, series: str, instance: str, frames: str) -> Response:
+    """A frame as PNG or JPEG, as it is stored."""
+    stored = instance_at(study, series, instance)
+    numbers = parse_frame_list(frames, stored.frames)
+    if len(numbers) > 1:
+        raise BadInput("one frame is rendered at a time")
+    return _answer(stored, numbers[0], _asked())
+
+
+@blueprint.get("/studies/<study>/thumbnail")
+@blueprint.get("/studies/<study>/series/<series>/thumbnail")
+def thumbnail(study: str, series: str | None = None) -> Response:
+    """The picture that stands for a study or series, small. Takes ``region`` as well."""
+    return _of_many(study, series, _asked(THUMBNAIL_PX))
+
+
+@blueprint.get("/studies/<study>/series/<series>/instances/<instance>/thumbnail")
+def thumbnail_instance(study: str, series: str, instance: str) -> Response:
+    """An instance, small."""
+    return _answer(instance_at(study, series, instance), None, _asked(THUMBNAIL_PX))
+
+
+def _of_many(study: str, series: str | None, rendering: Rendering) -> Response:
+    found = representative(instances_at(study, series), parameters.one("region"))
+    if rendering.window is None and found.window is not None:
+        rendering = replace(rendering, window=(*found.window, "LINEAR"))
+    return _answer(found.instance, found.frame if found.instance.frames > 1 else None, rendering)
+
+
+def _asked(box_px: int | None = None) -> Rendering:
+    """The rendering parameters of the request (PS3.18 8.3.5). Raises BadInput, NotAcceptable."""
+    small = request.path.endswith("thumbnail")
+    media_type, _ = choose((JPEG, PNG) if small else (PNG, JPEG))
+    viewport = parameters.one("viewport")
+    box, source = ((box_px, box_px) if box_px else None), None
+    if viewport is not None:
+        box, source = _viewport(viewport)
+        if small and source is not None:
+            raise BadInput("the viewport of a thumbnail is width,height")
+    return Rendering(
+        media_type=media_type,
+        viewport_px=box,
+        source=source,
+        window=_window(parameters.one("window")),
+        quality=max(1, parameters.count("quality", 90, high=100)),
+    )
+
+
+def _viewport(text: str) -> tuple[tuple[int, int], Source | None]:
+    """``vw,vh`` or ``vw,vh,sx,sy,sw,sh``, of which the last four may be left empty."""
+    pieces = text.split(",")
+    box = pieces[:2]
+    if not all(s.isascii() and s.isdigit() and 1 <= int(s[:9]) <= VIEWPORT_PX for s in box) or len(pieces) not in (
+        2,
+        6,
+    ):
+        raise BadInput(f"viewport is vw,vh or vw,vh,sx,sy,sw,sh with vw and vh whole numbers from 1 to {VIEWPORT_PX}")
+    size = (int(box[0]), int(box[1]))
+    if len(pieces) == 2:
+        return size, None
+    left, top, width, height = (_decimal(piece) for piece in pieces[2:])
+    if (left or 0) < 0 or (top or 0) < 0 or width == 0 or height == 0:
+        raise BadInput("sx and sy of viewport are not negative, sw and sh not 0")
+    return size, Source(left=left, top=top, width=width, height=height)
+
+
+def _decimal(text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not abs(number) <= LARGEST_SIDE_PX:
+        raise BadInput("sx, sy, sw and sh of viewport are decimal numbers of pixels")
+    return number
+
+
+def _window(text: str | None) -> tuple[float, float, str] | None:
+    if text is None:
+        return None
+    pieces = text.split(",")
+    function = (pieces[2:] or ["linear"])[0].upper().replace("-", "_")
+    try:
+        centre, width = float(pieces[0]), float(pieces[1])
+    except (ValueError, IndexError):
+        centre = width = float("nan")
+    if not (abs(centre) < 1e6 and 0 < width < 1e6) or function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        raise BadInput("window is centre,width,function with a function of linear, linear-exact or sigmoid")
+    return centre, width, function
+
+
+def _answer(instance: StoredInstance, frame: int | None, rendering: Rendering) -> Response:
+    response = Response(content_type=rendering.media_type)
+    name = hashlib.sha256(f"{instance.content_sha256} {frame} {rendering}".encode()).hexdigest()[:32]
+    response.set_etag(name)
+    response.headers["Vary"] = "Accept"
+    response.make_conditional(request)
+    if response.status_code != 304:
+        small = rendering.viewport_px is not None and max(rendering.viewport_px) <= THUMBNAIL_PX
+        make = partial(_rendered, instance, frame, rendering)
+        response.data = services().thumbnails.get(name, make) if small else make()
+    return response
+
+
+def _rendered(instance: StoredInstance, frame: int | None, rendering: Rendering) -> bytes:
+    with services().decoder.lent() as decoder:
+        picture = draw(instance, frame or 1, rendering.window, decoder, always_stored=frame is not None)
+    return encode(picture, rendering)
+
+
+def draw(
+    instance: StoredInstance,
+    frame: int,
+    window: tuple[float, float, str] | None,
+    decoder: PixelDecoder,
+    *,
+    always_stored: bool = False,
+) -> Picture:
+    """A frame in shades from 0 to 255, bright is dense. A radiograph is turned to its reading position unless
+    ``always_stored``. Raises NotFound without pixels, DicomRefused when they cannot be decoded."""
+    if not instance.rows_px:
+        raise NotFound("the instance has no pixel data")
+    path = blob_of(instance)
+    kind = kind_of(instance)
+    senders = services().settings.lut_shape_senders
+    if kind is ImageKind.CXR and instance.frames == 1 and window is None and not always_stored:
+        header = replace(read_header(path), source=instance.source)
+        return _shades(read_radiograph(header, path, decoder, lut_shape_senders=senders).voxels[0])
+    decoded = decoder.decode(path, coloured=True)
+    if frame > len(decoded.pixels):
+        raise NotFound(f"the instance has {len(decoded.pixels)} frames")
+    stored = decoded.pixels[frame - 1]
+    if stored.ndim == 3:
+        return _colour(stored)
+    attributes = read_attributes(path)
+    if window is None and kind is ImageKind.CT and "00281050" not in attributes:
+        window = (*anatomy.LUNG, "LINEAR")
+    if window is not None:
+        attributes = _with_window(attributes, window)
+    padded = padding(stored, attributes)
+    values = modality_values(stored, attributes)
+    visible = values if padded is None else values[~padded]
+    if visible.min() == visible.max():
+        return _shades(np.zeros_like(values))  # nothing to show
+    shown, _ = presentation_values(values, attributes, padded)
+    if is_inverted(attributes, by_lut_shape=instance.source in senders):
+        shown = 1 - shown
+    if padded is not None:
+        shown[padded] = 0
+    return _shades(shown)
+
+
+def _with_window(attributes: Mapping[str, Any], window: tuple[float, float, str]) -> dict[str, Any]:
+    """``attributes`` with this VOI in place of its own (PS3.3 C.11.2)."""
+    centre, width, function = window
+    voi = {
+        "00281050": {"vr": "DS", "Value": [centre]},
+        "00281051": {"vr": "DS", "Value": [width]},
+        "00281056": {"vr": "CS", "Value": [function]},
+    }
+    return {tag: attributes[tag] for tag in attributes if tag != "00283010"} | voi
+
+
+def _shades(shown: npt.NDArray[np.float32]) -> Picture:
+    return (np.clip(shown, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _colour(stored: npt.NDArray[Any]) -> Picture:
+    if stored.dtype.kind != "u" or stored.shape[-1] != 3:
+        raise DicomRefused("the colour picture has an unusual form")
+    shift = 8 * (stored.dtype.itemsize - 1)
+    return (stored >> shift).astype(np.uint8)
+
+
+def encode(picture: Picture, rendering: Rendering) -> bytes:
+    """PNG or JPEG bytes, as large as the viewport allows, in the picture's own proportions.
+
+    Raises BadInput when the part of the picture that was asked for lies outside it.
+    """
+    image = Image.fromarray(picture)
+    if rendering.viewport_px is not None:
+        image = _fitted(image, rendering.viewport_px, rendering.source)
+    out = io.BytesIO()
+    if rendering.media_type == JPEG:
+        image.save(out, "JPEG", quality=rendering.quality)
+    else:
+        image.save(out, "PNG", compress_level=1)
+    return out.getvalue()
+
+
+def _fitted(image: Image.Image, viewport_px: tuple[int, int], source: Source | None) -> Image.Image:
+    box = (0.0, 0.0, float(image.width), float(image.height))
+    if source is not None:
+        left, top = source.left or 0.0, source.top or 0.0
+        right = left + abs(source.width) if source.width is not None else box[2]
+        bottom = top + abs(source.height) if source.height is not None else box[3]
+        box = (left, top, min(right, box[2]), min(bottom, box[3]))
+    width, height = box[2] - box[0], box[3] - box[1]
+    if min(width, height) <= 0:
+        raise BadInput("the source region of viewport lies outside the picture")
+    scale = min(viewport_px[0] / width, viewport_px[1] / height)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    whole = (int(box[0]), int(box[1]), math.ceil(box[2]), math.ceil(box[3]))  # pixels outside must not bleed in
+    within = (box[0] - whole[0], box[1] - whole[1], box[2] - whole[0], box[3] - whole[1])
+    fitted = image.crop(whole).resize(size, Image.Resampling.LANCZOS, box=within)
+    if source is not None and (source.width or 0) < 0:
+        fitted = fitted.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if source is not None and (source.height or 0) < 0:
+        fitted = fitted.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    return fitted

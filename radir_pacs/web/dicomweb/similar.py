@@ -1,0 +1,184 @@
+"""The similar-case query: study rows or the structured report, depending on what the request accepts.
+
+``GET studies/{study}/similar?anatomy=…`` and, the QIDO way, ``GET studies?similarto={study}&anatomy=…``. POST stores
+the report in the study, where WADO finds it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pydicom
+from flask import Blueprint, Response
+from pydicom.dataset import Dataset
+
+from radir_pacs import anatomy
+from radir_pacs.delivery.dicom_json import similar_cases_rows
+from radir_pacs.delivery.report import report_of
+from radir_pacs.dicom.loop_guard import is_own_object
+from radir_pacs.dicom.uids import is_valid_uid
+from radir_pacs.errors import BadInput, StorageFailed
+from radir_pacs.query.notices import worded
+from radir_pacs.reports.typed import TYPED_CHARACTERS
+from radir_pacs.types import Notice, NoticeCode, Query, SimilarCaseList
+from radir_pacs.web import language
+from radir_pacs.web.services import services
+
+from . import filters, parameters
+from .accept import DICOM, DICOM_JSON, EXPLICIT_LITTLE, JSON, choose, multipart
+from .datasets import XML_PARTS, datasets_response
+from .json_model import warn, warn_of_more
+from .multipart import MultipartWriter, OutgoingPart
+from .native_xml import MEDIA_TYPE as DICOM_XML
+from .qido import search_studies
+
+blueprint = Blueprint("similar", __name__)
+
+SOURCE = "similar"
+_OFFERS = (DICOM_JSON, JSON, DICOM, multipart(DICOM), XML_PARTS, DICOM_XML)
+
+
+@blueprint.get("/studies")
+def studies() -> Response:
+    """QIDO-RS search for studies; with ``similarto``, those similar to one."""
+    study = parameters.one("similarto")
+    if study is None:
+        return search_studies()
+    if not is_valid_uid(study):
+        raise BadInput("similarto is not a UID (PS3.5 9.1)")
+    return _answer(study, store=False)
+
+
+@blueprint.get("/studies/<study>/similar")
+def similar(study: str) -> Response:
+    """Cases similar to a study in a region (`anatomy`): rows, or the report for `Accept: application/dicom`."""
+    return _answer(study, store=False)
+
+
+@blueprint.post("/studies/<study>/similar")
+def store_similar(study: str) -> Response:
+    """Like GET, and store the report in the study."""
+    return _answer(study, store=True)
+
+
+def query_of(study: str, *, own: frozenset[str] = filters.OWN) -> tuple[Query, list[Notice]]:
+    """The query that the current request's parameters ask, and notices on how they were read. Raises BadInput.
+
+    ``own`` names the parameters that are no matching keys.
+    """
+    text = parameters.one("anatomy") or anatomy.ROOT
+    if len(text) > TYPED_CHARACTERS:
+        raise BadInput("anatomy is too long")
+    asked = language.read(text, strictly=True)
+    settings = services().settings
+    wanted, unused = filters.requested(own)
+    if wanted.finding is None:
+        wanted = replace(wanted, finding=asked.affirmed)
+    query = Query(
+        study_uid=study,
+        region=asked.region.key,
+        limit=parameters.count("limit", settings.result_limit, low=1, high=settings.result_limit_max),
+        offset=parameters.count("offset", 0, high=parameters.OFFSET_MAX),
+        filters=wanted,
+    )
+    notices = [asked.notice] if asked.notice else []
+    notices += [Notice(code=NoticeCode.FILTER_IGNORED, values={"keyword": keyword}) for keyword in unused]
+    return query, notices
+
+
+def _answer(study: str, *, store: bool) -> Response:
+    offer, _ = choose(_OFFERS)
+    query, notices = query_of(study)
+    context = services()
+    answer = context.searcher.similar(query)
+    response = _response(answer, offer, store) if answer.cases else Response(status=204)
+    response.headers["Vary"] = "Accept, Accept-Language"  # anatomy is read in the reader's language
+    for notice in (*notices, *answer.notices):
+        warn(response, context.base_url, worded(notice))
+    warn_of_more(response, context.base_url, answer.more)
+    return response
+
+
+def _response(answer: SimilarCaseList, offer: str, store: bool) -> Response:
+    context = services()
+    report = None
+    if store or offer in (DICOM, multipart(DICOM)):
+        report = report_of(answer, context.catalogue, context.settings, predecessor=_predecessor(answer))
+    if report is None or offer not in (DICOM, multipart(DICOM)):
+        rows = similar_cases_rows(answer, context.base_url)
+        response = datasets_response([partial(dict, row) for row in rows], offer)
+    else:
+        response = _as_dicom(report, offer)
+    if store and report is not None:
+        _store(report)
+        response.status_code = 201
+        response.headers["Location"] = _url_of(report)
+    return response
+
+
+def stored_report(answer: SimilarCaseList) -> tuple[Dataset, str]:
+    """The report of ``answer``, kept in its study, and its URL. Raises StorageFailed."""
+    context = services()
+    report = report_of(answer, context.catalogue, context.settings, predecessor=_predecessor(answer))
+    _store(report)
+    return report, _url_of(report)
+
+
+def _predecessor(answer: SimilarCaseList) -> Dataset | None:
+    """The newest stored report of ours on the same study and region, which this one follows (PS3.3 C.17.2.2)."""
+    context = services()
+    mark = f"region={answer.region_answered.key}"
+    own = [
+        instance
+        for instance in context.catalogue.instances.of_study(answer.query.study_uid)
+        if not instance.rows_px and is_own_object(instance.attributes) and _holds(instance.attributes, mark)
+    ]
+    if not own:
+        return None
+    newest = max(own, key=lambda instance: instance.received_at)
+    return pydicom.dcmread(context.blobs.intact(newest.content_sha256))
+
+
+def _holds(attributes: Mapping[str, Any], text: str) -> bool:
+    """Whether an algorithm parameter of the content tree reads so (PS3.16 TID 4019)."""
+    values = (value for found in attributes.values() for value in found.get("Value", ()))
+    return any(_holds(value, text) if _is_item(value) else value == text for value in values)
+
+
+def _is_item(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(found, dict) for found in value.values())
+
+
+def _bytes_of(report: Dataset) -> bytes:
+    with io.BytesIO() as file:
+        report.save_as(file, enforce_file_format=True)
+        return file.getvalue()
+
+
+def _as_dicom(report: Dataset, offer: str) -> Response:
+    content_type = f"{DICOM}; transfer-syntax={EXPLICIT_LITTLE}"
+    if offer == DICOM:
+        return Response(_bytes_of(report), content_type=content_type)
+    writer = MultipartWriter([OutgoingPart(content_type=content_type, body=_bytes_of(report))], DICOM)
+    return Response(iter(writer), content_type=writer.content_type)
+
+
+def _store(report: Dataset) -> None:
+    """Keep ``report`` like any other instance of its study. Raises StorageFailed."""
+    context = services()
+    with context.blobs.incoming() as incoming:
+        incoming.write(_bytes_of(report))
+        outcome = context.intake.store(incoming, source=SOURCE)
+    if not outcome.ok:
+        raise StorageFailed(f"the report was not stored: {outcome.reason}")
+
+
+def _url_of(report: Dataset) -> str:
+    return (
+        f"{services().base_url}/studies/{report.StudyInstanceUID}"
+        f"/series/{report.SeriesInstanceUID}/instances/{report.SOPInstanceUID}"
+    )

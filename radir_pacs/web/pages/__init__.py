@@ -1,0 +1,1 @@
+"""Plain pages rendered by the server, without a script."""

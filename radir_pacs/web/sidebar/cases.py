@@ -1,0 +1,194 @@
+"""One similar case as the sidebar shows it: pictures, what the reports share, and no more of a person than allowed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from radir_pacs import anatomy
+from radir_pacs.access.references import reference
+from radir_pacs.catalogue import Catalogue, StoredInstance
+from radir_pacs.delivery.region_on_image import outlines_as_read, outlines_on
+from radir_pacs.errors import NotFound
+from radir_pacs.reports import Excerpt, excerpt, findings_from_json, whole_report
+from radir_pacs.types import CatalogueStudy, FindingNote, ImageKind, SimilarCase, SimilarCaseList
+from radir_pacs.web.dicomweb.rendered import THUMBNAIL_PX
+from radir_pacs.web.dicomweb.representative import kind_of, of_region
+from radir_pacs.web.dicomweb.slice_order import from_head_to_feet
+from radir_pacs.web.language import current
+from radir_pacs.web.services import BASE, services
+
+_NO_IMAGES = frozenset({"SR", "PR", "KO", "DOC", "SEG", "AU"})
+PICTURE = "accept=image/jpeg&viewport=1024,1024"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Keys of regions: whose slice and window are shown, and whose outlines are drawn."""
+
+    seen: str
+    outlined: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """The picture that shows a place in a study: the slice of a CT, its window, outlines in fractions (column, row)."""
+
+    instance: StoredInstance
+    frame: int
+    window: anatomy.Window | None  # None: as the file says
+    outlines: tuple[anatomy.Outline, ...]  # on the picture as it is rendered, a polygon per side
+    stored_outlines: tuple[anatomy.Outline, ...]  # the same on the pixels as they are stored
+
+    def rendered(self, parameters: str) -> str:
+        """The address of the picture; ``parameters`` are those of the query, without the window."""
+        return f"{self._url}/rendered?{parameters}{window_parameter(self.window)}"
+
+    @property
+    def thumbnail(self) -> str:
+        if self.instance.frames > 1:
+            return self.rendered(f"accept=image/jpeg&viewport={THUMBNAIL_PX},{THUMBNAIL_PX}")
+        return f"{self._url}/thumbnail?accept=image/jpeg{window_parameter(self.window)}"
+
+    @property
+    def _url(self) -> str:
+        one = self.instance
+        url = f"{BASE}/studies/{one.study_uid}/series/{one.series_uid}/instances/{one.sop_uid}"
+        return f"{url}/frames/{self.frame}" if one.frames > 1 else url
+
+
+def window_parameter(window: anatomy.Window | None) -> str:
+    return "&window={:g},{:g},linear".format(*window) if window else ""
+
+
+def case_row(case: SimilarCase, answer: SimilarCaseList, asking: CatalogueStudy) -> dict[str, Any]:
+    """The case, seen from the study ``asking``; age, sex and the days between the two as ``sidebar_shows`` allows.
+
+    Its pictures, and those of the query to be seen beside it, show the region of the first finding that both reports
+    affirm, else the region asked for.
+    """
+    shown = services().settings.sidebar_shows
+    study = case.study
+    days = (study.study_date - asking.study_date).days if study.study_date and asking.study_date else None
+    at = place_of(case, answer)
+    return {
+        "rank": case.rank,
+        "score": round(case.score, 4),
+        "reference": reference(study.study_uid, services().settings),
+        "study": study.study_uid,
+        "series": case.series_uid,
+        "modalities": [name for name in study.modalities if name not in _NO_IMAGES],
+        "age": study.patient_age_years if "age" in shown else None,
+        "sex": study.patient_sex if "sex" in shown else None,
+        "days": days if "date" in shown else None,
+        "region": {"key": at.seen, "name": current().region(at.seen)},
+        **pictures(case.sop_uid, at),
+        "query": pictures(answer.query_sop_uid, at),
+        "shared": _notes(case.shared),
+        "contradicting": _notes(case.contradicting),
+    }
+
+
+def place_of(case: SimilarCase, answer: SimilarCaseList) -> Place:
+    """Where the finding is that makes the case like the query, within the region that answered; else as asked."""
+    answered = answer.region_answered.key
+    within = {answered, *(below.key for below in anatomy.descendants(answered))}
+    affirmed = (note.region for note in case.shared if note.polarity == "present" and note.region in within)
+    found = next(affirmed, None)
+    return asked_place(answer) if found is None else Place(seen=found, outlined=found)
+
+
+def asked_place(answer: SimilarCaseList) -> Place:
+    """The region asked for is to be seen; outlined is what was compared, which may be a region around it."""
+    return Place(seen=answer.region_asked.key, outlined=answer.region_answered.key)
+
+
+def excerpt_row(case: SimilarCase, answer: SimilarCaseList) -> dict[str, Any] | None:
+    """What the newest report of a case says of the region, and where allowed the whole of it; None without a right."""
+    context = services()
+    if "report" not in context.settings.sidebar_shows:
+        return None
+    reports = context.catalogue.reports.of_study(case.study.study_uid)
+    if not reports:
+        return {"text": None, "marks": [], "whole": None}
+    newest = reports[-1]
+    findings, region = findings_from_json(newest.findings or []), answer.region_answered.key
+    whole = None
+    if "whole_report" in context.settings.sidebar_shows:
+        whole = whole_report(newest.body, findings, region, shared=case.shared, contradicting=case.contradicting)
+    found = excerpt(newest.body, findings, region, shared=case.shared, contradicting=case.contradicting)
+    return {**_marked(found), "whole": whole and _marked(whole)}
+
+
+def _marked(found: Excerpt) -> dict[str, Any]:
+    marks = [{"start": mark.start, "end": mark.end, "mark": mark.mark} for mark in found.marks]
+    return {"text": found.text, "marks": marks}
+
+
+def pictures(sop_uid: str, at: Place) -> dict[str, Any]:
+    """Where the picture of a place is, small and large, with its instance, frame, window and outlines.
+
+    sop_uid: the instance that stands for the series, which is shown where no slice is known to be the region's own.
+    """
+    found = shown_of(sop_uid, at)
+    if found is None:  # deleted meanwhile
+        nothing = dict.fromkeys(("kind", "instance", "frame", "window", "thumbnail", "picture"))
+        return {**nothing, "outlines": [], "stored_outlines": []}
+    return {
+        "kind": kind_of(found.instance),
+        "instance": found.instance.sop_uid,
+        "frame": found.frame,
+        "window": found.window,
+        "thumbnail": found.thumbnail,
+        "picture": found.rendered(PICTURE),
+        "outlines": _rounded(found.outlines),
+        "stored_outlines": _rounded(found.stored_outlines),
+    }
+
+
+def shown_of(sop_uid: str, at: Place) -> Shown | None:
+    """The picture of a place in the series that an instance stands for; None when it is no longer there."""
+    try:
+        found = of_region(services().catalogue.instances.get(sop_uid), at.seen)
+    except NotFound:
+        return None
+    return Shown(
+        instance=found.instance,
+        frame=found.frame,
+        window=found.window,
+        outlines=outlines_as_read(at.outlined, found.instance.attributes),
+        stored_outlines=outlines_on(at.outlined, found.instance.attributes),
+    )
+
+
+def slices_of(study_uid: str, series_uid: str) -> tuple[str, ...]:
+    """SOP Instance UIDs of the slices of a CT from head to feet. Raises NotFound without such a study."""
+    catalogue = services().catalogue
+    return _ordered(catalogue, study_uid, series_uid, catalogue.studies.get(study_uid).instance_count)
+
+
+@lru_cache(maxsize=256)
+def _ordered(catalogue: Catalogue, study_uid: str, series_uid: str, count: int) -> tuple[str, ...]:
+    """``count``: instances of the study, so that a late slice is not missed."""
+    images = catalogue.instances.of_study(study_uid, series_uid)
+    slices = [image for image in images if image.rows_px and kind_of(image) is ImageKind.CT]
+    return tuple(image.sop_uid for image in from_head_to_feet(slices))
+
+
+def _rounded(outlines: tuple[anatomy.Outline, ...]) -> list[list[tuple[float, float]]]:
+    return [[(round(x, 4), round(y, 4)) for x, y in points] for points in outlines]
+
+
+def _notes(notes: tuple[FindingNote, ...]) -> list[dict[str, Any]]:
+    """The findings in the reader's language."""
+    spoken = current()
+    return [
+        {
+            "concept": spoken.finding(note.concept.replace(" ", "_")),
+            "region": spoken.region(note.region),
+            "absent": note.polarity == "absent",
+            "severity": spoken.severity(note.severity) if note.severity else None,
+        }
+        for note in notes
+    ]

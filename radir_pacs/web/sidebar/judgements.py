@@ -1,0 +1,98 @@
+"""What a reader does with an answer: judge a case by thumbs up or down, and save the report to the PACS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+
+from radir_pacs import anatomy
+from radir_pacs.delivery.return_to_pacs import return_to_pacs
+from radir_pacs.delivery.send import Destination
+from radir_pacs.dicom.uids import is_valid_uid
+from radir_pacs.errors import BadInput, NotFound, PeerFailed
+from radir_pacs.types import Feedback
+from radir_pacs.web import context_rights
+from radir_pacs.web.dicomweb.similar import query_of, stored_report
+from radir_pacs.web.services import services
+
+blueprint = Blueprint("judgements", __name__)
+
+_TEXTS = {"reason": 500, "reader": 64, "verdict": 4, "generation": 100, "region": 100, "model": 200}
+
+
+@blueprint.post("/api/studies/<study>/feedback")
+def judge(study: str) -> tuple[str, int]:
+    """Store a verdict (UP or DOWN; an empty one withdraws it) on a similar case. Raises BadInput, NotFound."""
+    body: Any = request.get_json(silent=True)
+    if not isinstance(body, dict):
+        raise BadInput("the body is a JSON object")
+    texts = {name: _text(body, name, most) for name, most in _TEXTS.items()}
+    case = body.get("case")
+    if not isinstance(case, str) or not is_valid_uid(case):
+        raise BadInput("case is not a Study Instance UID")
+    rank, score = body.get("rank"), body.get("score")
+    if not isinstance(rank, int) or not isinstance(score, int | float):
+        raise BadInput("rank and score are numbers")
+    try:
+        feedback = Feedback(
+            query_study_uid=study,
+            case_study_uid=case,
+            region=anatomy.region(texts["region"]).key,
+            model_id=texts["model"],
+            generation=texts["generation"] or None,
+            rank=rank,
+            score=float(score),
+            verdict=texts["verdict"],
+            reason=texts["reason"],
+            reader=context_rights.reader(texts["reader"]),
+        )
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+    services().catalogue.feedback.add(feedback)
+    return "", 204
+
+
+@blueprint.get("/api/studies/<study>/feedback/<reader>")
+def judged(study: str, reader: str) -> Response:
+    """The verdicts that this reader has given on cases similar to the study."""
+    rows = services().catalogue.feedback.of_reader(study, context_rights.reader(reader))
+    return jsonify(
+        [
+            {"case": row.case_study_uid, "region": row.region, "verdict": row.verdict, "reason": row.reason}
+            for row in rows
+        ]
+    )
+
+
+@blueprint.post("/api/studies/<study>/report")
+def report(study: str) -> tuple[Response, int]:
+    """Store the structured report of the query and send it to ``return_destination``.
+
+    The answer says where it is stored and whether it was sent; it stays here if the destination fails.
+    """
+    context = services()
+    query, _ = query_of(study)
+    answer = context.searcher.similar(query)
+    if not answer.cases:
+        raise NotFound("there is no case to report")
+    document, url = stored_report(answer)
+    result: dict[str, Any] = {"stored": url, "destination": None, "sent": False, "status": None, "error": None}
+    if context.settings.return_destination:
+        destination = Destination.parse(context.settings.return_destination)
+        result["destination"] = destination.ae_title
+        try:
+            status = return_to_pacs(document, destination, calling_ae_title=context.settings.ae_title)
+            result |= {"sent": True, "status": f"{status:04X}"}
+        except PeerFailed as error:
+            result["error"] = str(error)
+    return jsonify(result), 201
+
+
+def _text(body: dict[str, Any], name: str, most: int) -> str:
+    value = body.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str) or len(value) > most:
+        raise BadInput(f"{name} is a text of at most {most} characters")
+    return value

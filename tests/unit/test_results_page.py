@@ -1,0 +1,28 @@
+"""A page of results says where, when and how its figures were measured, and names no folder of the machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+import sys
+from pathlib import Path
+from benchmarks import results
+sys.argv = ["benchmark", "--work", "/somewhere/private/here", "--jobs", "2"]
+results.write(Path({folder!r}), "page", {{"value": 1.5}}, "# Title\\n\\nText.")
+"""
+
+
+def test_a_page_says_how_it_was_made(tmp_path: Path) -> None:
+    script = SCRIPT.format(folder=str(tmp_path))
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True)
+    page, figures = (tmp_path / "page.md").read_text(), json.loads((tmp_path / "page.json").read_text())
+    assert page.startswith("# Title\n\nMeasured on 2") and page.endswith("\n\nText.\n")
+    assert figures["value"] == 1.5
+    assert {"machine", "date", "commit", "command"} == set(figures["made"])
+    assert figures["made"]["command"].endswith("--work here --jobs 2") and figures["made"]["command"] in page
+    assert figures["made"]["machine"]["cores"] and figures["made"]["machine"]["processor"] in page

@@ -1,0 +1,48 @@
+"""No secret stands in the arguments of a process, where every user of the machine reads it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from radir_pacs import config
+from radir_pacs.config import Settings
+from radir_pacs.errors import SettingError
+
+TOKEN = "a-token-of-many-characters"
+
+
+def load(*arguments: str) -> Settings:
+    parser = argparse.ArgumentParser()
+    config.add_flags(parser)
+    return config.load(parser.parse_args(arguments), environ={"RADIR_HOME": "/nowhere"})
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--api-tokens", TOKEN),
+        ("--pull-authorization", "Bearer abc"),
+        ("--database-url", "postgresql://radir:geheim@db/radir"),
+        ("--database-url", "host=db password=geheim"),
+        ("--broker-url", "redis://:geheim@queue/0"),
+    ],
+)
+def test_a_secret_is_refused_as_a_flag_and_not_repeated(flag: str, value: str) -> None:
+    with pytest.raises(SettingError, match=f"{flag}-file") as refused:
+        load(flag, value)
+    assert value not in str(refused.value) and "geheim" not in str(refused.value)
+
+
+def test_a_file_holds_it(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    assert load("--api-tokens-file", str(tmp_path / "token")).api_tokens == (TOKEN,)
+    with pytest.raises(SettingError, match=r"api_tokens: .* cannot be read"):
+        load("--api-tokens-file", str(tmp_path / "none"))
+
+
+def test_an_address_without_a_password_may_be_a_flag() -> None:
+    found = load("--database-url", "postgresql://db.hospital/radir", "--broker-url", "amqp://queue.hospital//")
+    assert (found.database_url, found.broker_url) == ("postgresql://db.hospital/radir", "amqp://queue.hospital//")

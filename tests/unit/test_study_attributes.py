@@ -1,0 +1,30 @@
+"""A study's attributes are described once; every place that must know one is found here when it was forgotten."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import pytest
+
+from radir_pacs.catalogue.queries import QUERIES
+from radir_pacs.study_attributes import STUDY_ATTRIBUTES, StudyAttribute
+from radir_pacs.types import CatalogueStudy, InstanceHeader
+
+KEPT = [attribute for attribute in STUDY_ATTRIBUTES if not attribute.counted and attribute.name != "study_uid"]
+FROM_SERIES = {"modalities": "modality"}  # gathered from the series, under another name
+
+
+@pytest.mark.parametrize("attribute", STUDY_ATTRIBUTES, ids=lambda attribute: attribute.keyword)
+def test_an_answer_can_show_it(attribute: StudyAttribute) -> None:
+    assert attribute.name in CatalogueStudy.__dataclass_fields__
+    assert len(attribute.tag) == 8 and len(attribute.vr) == 2
+
+
+@pytest.mark.parametrize("attribute", KEPT, ids=lambda attribute: attribute.keyword)
+def test_every_place_that_keeps_it_knows_it(attribute: StudyAttribute) -> None:
+    name = FROM_SERIES.get(attribute.name, attribute.name)
+    assert name in InstanceHeader.__dataclass_fields__, "the header does not read it"
+    assert f"%({name})s" in QUERIES["receive_study"].decode(), "receive_study does not store it"
+    assert f".{name}" in QUERIES["headers_of"].decode(), "headers_of does not give it back"
+    table = files("radir_pacs.catalogue").joinpath("schema.sql").read_text("utf-8").partition("CREATE TABLE study (")[2]
+    assert f" {attribute.name} " in table.partition(");")[0], "the table study has no column for it"

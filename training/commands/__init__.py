@@ -1,0 +1,1 @@
+"""Commands of ``radir`` that training brings: one file per command."""

@@ -1,0 +1,59 @@
+"""``radir evaluate``: one model judged, as tables, as JSON and as a page with plots and pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import date
+from importlib.util import find_spec
+from pathlib import Path
+
+from radir_pacs.config import Settings
+from radir_pacs.errors import BadInput
+
+from .flags import MODEL_HELP, add_flags, judged_on, wanted_kinds
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser("evaluate", help="how well a model finds similar cases, beside a random order")
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    add_flags(parser)
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also write a page with plots and picture rows")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, settings: Settings | None) -> int:
+    """Exit code 0 when everything is printed and written. Raises BadInput, BundleRefused, OSError."""
+    # torch takes seconds to import: not before this command runs, since ``radir`` registers every command
+    import torch
+
+    from radir_pacs.cli.output import bars
+
+    from ..evaluation.evaluation import FORMAT, NOTE, evaluations
+    from ..evaluation.models import read
+    from ..evaluation.tables import show_evaluation
+
+    if args.html and find_spec("matplotlib") is None:
+        raise BadInput("--html needs matplotlib: pip install 'radir-pacs[train]'")
+    if args.html and not args.html.parent.is_dir():
+        raise BadInput(f"there is no folder {args.html.parent} for the page")
+    kinds = wanted_kinds(args)
+    if args.threads > 0:
+        torch.set_num_threads(args.threads)
+    model = read(args.model, kinds)
+    with bars() as start_bar:
+        found = list(evaluations(args, model, kinds, start_bar))
+    if args.json:
+        by_kind = {one.kind.value: one.as_json() for one in found}
+        judged = {"model": model.name, "on": judged_on(args), "seed": args.seed, "date": date.today().isoformat()}
+        print(json.dumps({"format": FORMAT, "note": NOTE, **judged, "kinds": by_kind}))
+    else:
+        for one in found:
+            show_evaluation(one)
+    if args.html:
+        from ..evaluation.html import page  # matplotlib, an extra
+
+        args.html.write_text(page(found, on=judged_on(args), seed=args.seed), encoding="utf-8")
+        if not args.json:
+            print(f"{args.html} shows it")
+    return 0

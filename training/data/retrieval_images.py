@@ -1,0 +1,91 @@
+"""A data set that ``radir dataset build`` wrote (the MIMIC-IR layout), joined with its images below a root.
+
+A row names its image by a path (PNG, JPEG or DICOM, whatever its ending in the list), or by the Study Instance UID of
+DICOM files anywhere below the root.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from radir_pacs.dicom.header import read_header
+from radir_pacs.dicom.uids import is_valid_uid
+from radir_pacs.errors import BadInput, DicomRefused
+from radir_pacs.pictures.image_table import Row, find_image
+from radir_pacs.types import ImageKind
+
+from .dicom_studies import DicomContent, dicom_studies
+from .found import Content, Found, FoundStudy, plain
+from .picture_table import PictureContent
+from .retrieval_set import RetrievalSet
+
+_PATIENT = re.compile(r"(?:^|/)(p\d{8}|(?:train|valid)_\d+)/")  # of MIMIC-CXR and CT-RATE
+
+
+def is_retrieval_set(folder: Path) -> bool:
+    return any(folder.glob("*_caption.csv"))
+
+
+def retrieval_studies(folder: Path, kind: ImageKind, images: Path, split: str, *, processes: int = 1) -> Found:
+    """The split's rows that have an image of ``kind`` below ``images``, with their captions.
+
+    An image of which neither path nor header tells whose it is counts as a patient of its own.
+    """
+    captions = RetrievalSet(folder=folder, split=split).captions()
+    if all(is_valid_uid(path) for path in captions):
+        found = dicom_studies(images, kind, processes=processes)
+        studies = [replace(study, report=captions[study.study]) for study in found.studies if study.study in captions]
+        return Found(studies=studies, left_out=found.left_out, looked_for="DICOM files of the studies it names")
+    left_out: Counter[str] = Counter()
+    studies = []
+    for path, caption in captions.items():
+        try:
+            content, patient = _content(path, kind, images)
+        except BadInput as error:
+            left_out[plain(error)] += 1
+            continue
+        known = _PATIENT.search(path)
+        studies.append(
+            FoundStudy(
+                study=path,
+                patient=known[1] if known else patient or path,
+                content=content,
+                report=caption,
+            )
+        )
+    return Found(studies=studies, left_out=left_out, looked_for=f"the images that its split {split!r} names")
+
+
+def _content(path: str, kind: ImageKind, images: Path) -> tuple[Content, str]:
+    """The image and whose it is, "" where only the path tells. Raises BadInput."""
+    try:
+        image = find_image(images, path)
+    except BadInput:
+        image = find_image(images, str(Path(path).with_suffix(".dcm")))
+    if image.suffix.lower() in {".png", ".jpg", ".jpeg"}:
+        if kind is not ImageKind.CXR:
+            raise BadInput("a picture is no CT")
+        return PictureContent(rows=(_row(image),)), ""
+    try:
+        return DicomContent(files=(image,)), read_header(image).patient_key
+    except DicomRefused as error:
+        raise BadInput(plain(error)) from error
+
+
+def _row(image: Path) -> Row:
+    return Row(
+        line=0,
+        image=image,
+        patient="",
+        study="",
+        view="",
+        sex="",
+        age_years=None,
+        report="",
+        study_date=None,
+        spacing_mm=None,
+        original_width_px=None,
+    )

@@ -1,0 +1,83 @@
+"""Studies in memory to train on and to judge by: network inputs, whose they are, their reports, and what those say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from radir_pacs.encode.network import view_index
+from radir_pacs.errors import BadInput
+from radir_pacs.types import ImageKind, Region, View
+
+from .statements import Mask, Said
+
+F16 = npt.NDArray[np.float16]
+I64 = npt.NDArray[np.int64]
+LEAST_PATIENTS = 16
+SYNTHETIC, LOCAL = "synthetic", "local"  # where studies come from, as a manifest has it
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySet:
+    """One image a row.
+
+    images: float16 [n, 1, *shape], preprocessed. views: int64 [n], rows of the modality embedding. patients: int64
+    [n], who. reports: the text of each, "" where there is none. said: what the report says; true: what is there,
+    known of synthetic patients only.
+    """
+
+    kind: ImageKind
+    images: F16
+    views: I64
+    patients: I64
+    reports: tuple[str, ...]
+    said: tuple[Said, ...]
+    true: tuple[Said, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, rows: npt.NDArray[np.generic]) -> StudySet:
+        """``rows``: numbers, or a mask."""
+        chosen = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+        return replace(
+            self,
+            images=self.images[chosen],
+            views=self.views[chosen],
+            patients=self.patients[chosen],
+            reports=tuple(self.reports[i] for i in chosen),
+            said=tuple(self.said[i] for i in chosen),
+            true=None if self.true is None else tuple(self.true[i] for i in chosen),
+        )
+
+    def split(self, held_out: int) -> tuple[StudySet, StudySet]:
+        """(training, held-out) by patient: the last ``held_out`` patients are kept apart."""
+        people = np.unique(self.patients)
+        if not 0 < held_out < len(people):
+            raise BadInput(f"{held_out} of {len(people)} patients cannot be held out")
+        apart = np.isin(self.patients, people[-held_out:])
+        return self.subset(~apart), self.subset(apart)
+
+    def seen(self, regions: Sequence[Region]) -> Mask:
+        """[n, regions]: whether the view can show the region apart from its twin on the other side."""
+        sided = np.array([region.laterality is not None for region in regions])
+        lateral = self.views == view_index(ImageKind.CXR, View.LATERAL)
+        seen: Mask = ~(lateral[:, None] & sided[None])
+        return seen
+
+
+def check_usable(data: StudySet) -> None:
+    """Raise BadInput where nothing could be learned: too few patients, constant images, nothing abnormal, no pairs."""
+    people = len(np.unique(data.patients))
+    if people < LEAST_PATIENTS:
+        raise BadInput(f"{people} patients are too few to learn from: at least {LEAST_PATIENTS} are needed")
+    first = data.images[0]
+    if all(np.array_equal(image, first) for image in data.images):
+        raise BadInput("all images are the same")
+    if not any(study for study in data.said):
+        raise BadInput("no report says anything that was understood: there is no pair to learn from")
+    if not any(item.present for study in data.said for items in study.values() for item in items):
+        raise BadInput("no report has a finding: every pair is alike")

@@ -1,0 +1,117 @@
+"""A study set made ready to train on: tensors, labels and relevance of the regions a network is to answer for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from radir_pacs import anatomy
+from radir_pacs.encode.tokenizer import Reader
+from radir_pacs.types import Region
+
+from ..data.statements import ABSENT, Labels, Relevance, Said, stand_ins
+from ..data.studies import StudySet
+
+REPORT_TOKENS = 128
+_HEADING = ("FINDINGS:", "IMPRESSION:")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """images [b, 1, *shape]; views [b]; seen, described and abnormal bool [b, regions]; grades uint8 [b, regions,
+    concepts]; relevance uint8 [regions, b, b]; reports int64 [b, tokens]; rows [b], where in the set, on the CPU.
+
+    told and written bool [b]: whether anything is said of the image, and whether it has a report; where not, that is
+    no denial and teaches nothing.
+    """
+
+    images: Tensor
+    views: Tensor
+    seen: Tensor
+    described: Tensor
+    abnormal: Tensor
+    grades: Tensor
+    relevance: Tensor
+    reports: Tensor
+    told: Tensor
+    written: Tensor
+    rows: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to(self, device: torch.device) -> Batch:
+        moved = {field.name: getattr(self, field.name).to(device) for field in fields(self)}
+        return Batch(**{**moved, "rows": self.rows})
+
+
+class TrainingSet:
+    """``regions`` and ``concepts`` are the network's rows and columns. With ``hierarchy`` off a region is only told
+    what was said of itself."""
+
+    def __init__(
+        self,
+        data: StudySet,
+        regions: Sequence[Region],
+        concepts: Sequence[str],
+        tokenizer: Reader,
+        *,
+        hierarchy: bool = True,
+    ) -> None:
+        said = data.said if hierarchy else tuple(_itself(study) for study in data.said)
+        self.data, self.regions, self.concepts = data, tuple(regions), tuple(concepts)
+        self.labels = Labels.of(said, regions, concepts)
+        self.relevance = Relevance.of(said, stand_ins(said, regions))
+        self.whole = next(i for i, region in enumerate(regions) if region.key == anatomy.ROOT)
+        self.seen = data.seen(regions)
+        self.possible = torch.from_numpy(self.labels.possible)
+        reports = tokenizer.batch([body(text) for text in data.reports], limit=REPORT_TOKENS)
+        self.reports = torch.tensor(reports)
+        self.told = torch.tensor([any(study.values()) for study in data.said])
+        self.written = torch.tensor([bool(text.strip()) for text in data.reports])
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def batch(self, rows: Tensor) -> Batch:
+        chosen = rows.numpy()
+        reports = self.reports[rows]
+        longest = int((reports != 0).sum(1).max())
+        return Batch(
+            images=torch.from_numpy(self.data.images[chosen]).float(),
+            views=torch.from_numpy(self.data.views[chosen]),
+            seen=torch.from_numpy(self.seen[chosen]),
+            described=torch.from_numpy(self.labels.described[chosen]),
+            abnormal=torch.from_numpy(self.relevance.abnormal[chosen]),
+            grades=torch.from_numpy(self.labels.grades[chosen]),
+            relevance=torch.from_numpy(self.relevance.batch(chosen)),
+            reports=reports[:, :longest],
+            told=self.told[rows],
+            written=self.written[rows],
+            rows=rows,
+        )
+
+    def phrases(self) -> tuple[list[str], Tensor]:
+        """Every "finding in the region" that some report affirms, and its (region, concept) numbers [phrases, 2]."""
+        cells = np.argwhere(self.labels.grades.any(axis=0) != ABSENT)
+        texts = [phrase(self.concepts[concept], self.regions[region].name) for region, concept in cells]
+        return texts, torch.from_numpy(cells)
+
+
+def phrase(concept: str, region_name: str) -> str:
+    """How a finding at a region is asked for in words."""
+    return f"{concept.replace('_', ' ')} in the {region_name.lower()}"
+
+
+def body(report: str) -> str:
+    """A report's findings and impression, where it has such headings; else all of it."""
+    start = min((at for heading in _HEADING if (at := report.find(heading)) >= 0), default=0)
+    return report[start:]
+
+
+def _itself(said: Said) -> Said:
+    return {key: own for key, items in said.items() if (own := tuple(item for item in items if item.region == key))}

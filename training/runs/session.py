@@ -1,0 +1,204 @@
+"""One training from start to finish: bring the studies, train, measure on patients kept apart, show what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from radir_pacs.cli.output import progress
+from radir_pacs.encode import Bundle, NetworkConfig
+from radir_pacs.types import ImageKind
+
+from ..data.folder_set import folder_set
+from ..data.phantom_set import phantom_set
+from ..data.studies import LOCAL, SYNTHETIC, StudySet, check_usable
+from ..evaluation.regions import LEAST_QUERIES
+from ..learning.batch_sharding import Ranks
+from ..learning.checkpoints import Checkpoints
+from ..learning.curves import Curves
+from ..learning.memory import check_memory
+from ..learning.recipe import Recipe
+from ..learning.train import Step, Training, measured, train
+from .held_out import MOST, HeldOut, split
+
+StartBar = Callable[[str, float], Callable[[float, str], None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRequest:
+    """What to train on what: ``folder`` of a hospital's own images and reports, or ``patients`` synthetic ones."""
+
+    kind: ImageKind
+    config: NetworkConfig
+    recipe: Recipe
+    folder: Path | None
+    images: Path | None
+    patients: int
+    cache: Path
+    jobs: int
+    start: Bundle | None
+    text_model: Path | None
+    device: torch.device
+    checkpoints: Checkpoints
+    curves: Path
+
+
+def trained_bundle(request: TrainingRequest, ranks: Ranks) -> Bundle:
+    """A network trained, and measured on the patients that ``split`` keeps apart; not yet saved.
+
+    Raises BadInput, OSError.
+    """
+    console = Console(stderr=True, quiet=not ranks.first)
+    with _progress(console) as start_bar:
+        if not ranks.first:
+            ranks.wait()  # the first one fills the cache
+        data = _studies(request, start_bar, console)
+        if ranks.first:
+            ranks.wait()
+        check_usable(data)
+        training, apart = split(data, request.recipe.seed)
+        del data  # 12,000 CT are 4.7 GB, and both parts are copies
+        held_out = HeldOut(apart, conditional=request.recipe.conditional, seed=request.recipe.seed)
+        advance = start_bar("training", 1.0)
+        curves: list[Curves] = []
+
+        def begin(training: Training) -> None:
+            needed, warning = check_memory(training)
+            console.print(f"memory: {needed}" + (f"; {warning}" if warning else ""), highlight=False, soft_wrap=True)
+            if training.number:
+                console.print(
+                    f"goes on after step {training.number} of {training.steps}",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+            if ranks.first:
+                curves.append(Curves(request.curves, request.checkpoints.notes, training.steps, training.number))
+
+        def tell(step: Step) -> None:
+            losses = ", ".join(f"{name} {loss:.3f}" for name, loss in step.losses.items())
+            advance(step.done, f"epoch {step.epoch + 1}: {losses}")
+            for curve in curves:
+                curve.add_step(step)
+
+        def look(epoch: int, bundle: Bundle) -> None:
+            found = held_out.recall(bundle)
+            if found["recall"] is not None:
+                console.print(
+                    f"epoch {epoch + 1}: held-out recall at 5 {found['recall']:.3f}, random {found['random']:.3f}"
+                    + (", COLLAPSED" if found["collapsed"] else ""),
+                    highlight=False,
+                    soft_wrap=True,
+                )
+            curves[0].add_recall(epoch, found)
+            curves[0].write()
+
+        bundle = train(
+            request.config,
+            training,
+            request.recipe,
+            start=request.start,
+            text_model=request.text_model,
+            device=request.device,
+            ranks=ranks,
+            checkpoints=request.checkpoints,
+            begin=begin,
+            tell=tell,
+            look=look if ranks.first else None,
+        )
+        advance(1.0, "")
+    for curve in curves:
+        curve.write()
+        curve.close()
+    return measured(bundle, held_out.metrics(bundle) if ranks.first else {}, _provenance(request))
+
+
+def _studies(request: TrainingRequest, start_bar: StartBar, console: Console) -> StudySet:
+    if request.folder is None:
+        advance = start_bar("drawing patients", request.patients)
+        data = phantom_set(
+            request.config,
+            request.kind,
+            patients=request.patients,
+            seed=request.recipe.seed,
+            cache=request.cache,
+            processes=request.jobs,
+            progress=lambda done: advance(done, ""),
+        )
+        advance(request.patients, "")
+        return data
+    moves: list[Callable[[float, str], None]] = []
+    return folder_set(
+        request.config,
+        request.kind,
+        request.folder,
+        cache=request.cache,
+        images=request.images,
+        processes=request.jobs,
+        total=lambda studies: moves.append(start_bar("reading studies", studies)),
+        progress=lambda done: moves[-1](done, ""),
+        tell=lambda line: console.print(line, highlight=False, soft_wrap=True),
+    )
+
+
+def _provenance(request: TrainingRequest) -> dict[str, Any]:
+    """What the model card says of the data. ``source`` and ``drawn`` are for programs, ``data`` is for people; a
+    folder's name could be a hospital's, so it is not written down."""
+    went_on = {} if request.start is None else {"began_with": request.start.model_id}
+    if request.folder is None:
+        return {
+            "source": SYNTHETIC,
+            "drawn": request.patients,
+            "data": f"synthetic patients (radir phantom), {request.patients} of seed {request.recipe.seed},"
+            f" a fifth, at most {MOST}, held out",
+            "licence": "Apache-2.0; no image or report of a real person",
+            "intended_use": "trying the software; not fit for clinical use",
+            **went_on,
+        }
+    return {
+        "source": LOCAL,
+        "data": f"a local folder of images and reports, a fifth of its patients, at most {MOST}, held out",
+        "licence": "that of the local data; to be stated before the bundle is given away",
+        "intended_use": "finding similar cases where it was trained; not fit for diagnosis",
+        **went_on,
+    }
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[StartBar]:
+    """Gives a function that opens a bar and returns what moves it."""
+    with progress(console=console) as shown:
+
+        def start_bar(title: str, total: float) -> Callable[[float, str], None]:
+            task = shown.add_task(title, total=total, note="")
+            return lambda done, note: shown.update(task, completed=done, note=note)
+
+        yield start_bar
+
+
+def show(bundle: Bundle, out: Path, curves: Path) -> None:
+    """Print the table of regions and where everything lies."""
+    found = bundle.metrics["recall_at_5_abnormal"]
+    console = Console()
+    if found["recall"] is None:
+        console.print(
+            f"too few abnormal held-out patients to measure anything: a region takes {LEAST_QUERIES} of them, and "
+            f"{bundle.metrics['measured_on']['patients']} patients were kept apart"
+        )
+    else:
+        table = Table("region", "queries", "R@5", "random", title="held-out patients, queries with an abnormal region")
+        for key, entry in found["regions"].items():
+            table.add_row(key, str(entry["queries"]), f"{entry['recall']:.2f}", f"{entry['random']:.2f}")
+        low, high = found["interval_95"]
+        table.add_section()
+        table.add_row("mean", "", f"{found['recall']:.3f} [{low:.3f}, {high:.3f}]", f"{found['random']:.3f}")
+        console.print(table)
+    if found["collapsed"]:
+        console.print("COLLAPSED: this model tells no two studies apart; do not serve it", style="bold red")
+    console.print(f"{bundle.model_id} written to {out}, curves to {curves}", soft_wrap=True)
