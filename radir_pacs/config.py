@@ -62,7 +62,9 @@ class Settings:
     listener_processes: int = _setting(1, "Listener processes sharing the port.", low=1, high=16)
     check_called_ae: bool = _setting(False, "Refuse associations that do not call our AE title.")
     calling_ae_titles: tuple[str, ...] = _setting((), "AE titles that may call; empty admits any.")
-    listener_max_associations: int = _setting(20, "Associations at once, per process.", low=1, high=500)
+    listener_max_associations: int = _setting(
+        20, "Associations at once, per process; one address may hold three quarters of them.", low=1, high=500
+    )
     listener_idle_s: float = _setting(
         60.0, "Seconds without a message before an association is ended.", low=1, high=DAY_S
     )
@@ -161,7 +163,7 @@ class Settings:
     ohif_folder: str = _setting("", "The dist folder of an OHIF to serve; empty: where 'radir viewer install' puts it.")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "home", Path(self.home).expanduser().resolve())
+        object.__setattr__(self, "home", _expanded(self.home).resolve())
         for f in fields(self):
             _check(f, getattr(self, f.name))
         for name, titles in (
@@ -209,6 +211,13 @@ def _check_network(name: str, written: str) -> None:
         ipaddress.ip_network(written, strict=False)
     except ValueError:
         raise SettingError(f"{name}: {written!r} is no IP address or network") from None
+
+
+def _expanded(folder: Path | str) -> Path:
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError:  # no HOME, and a user id without a name
+        raise SettingError("home: this user has no home folder; name a folder by --home or RADIR_HOME") from None
 
 
 def _check_ae_title(name: str, title: str) -> None:
@@ -328,7 +337,7 @@ def load(args: argparse.Namespace | None = None, environ: Mapping[str, str] | No
     flags = {f.name: _flag(f, args) for f in fields(Settings)}
     home = flags["home"] or env.get(ENV_PREFIX + "HOME") or str(Settings.home)
     named = getattr(args, "config", None) or env.get(ENV_PREFIX + "CONFIG")
-    path = Path(named) if named else Path(home).expanduser() / "radir.toml"
+    path = Path(named) if named else _expanded(home) / "radir.toml"
     from_file = _toml(path, required=bool(named))
     known = {f.name: f for f in fields(Settings)}
     for name in from_file:

@@ -25,6 +25,9 @@ from radir_pacs.catalogue.reports import Reports
 from radir_pacs.catalogue.rows import Overview
 from radir_pacs.catalogue.studies import Studies
 from radir_pacs.config import Settings
+from radir_pacs.errors import DatabaseAway
+
+_REVIVED_S = 10.0
 
 
 class Catalogue:
@@ -72,6 +75,8 @@ class Catalogue:
     def revive(self) -> None:
         """Start the embedded Postgres again if it died. Raises StorageFailed when it does not come back."""
         conninfo_of(self._settings)
+        if not self._database.await_answer(_REVIVED_S):
+            raise DatabaseAway
 
     def close(self) -> None:
         """Give the connections back. The embedded server runs on for other processes."""

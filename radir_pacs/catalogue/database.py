@@ -24,7 +24,7 @@ Row = DictRow
 POOL_WAIT_S = 10.0
 STATEMENT_TIMEOUT_MS = 120_000  # no statement holds a connection for ever (P6)
 LOCK_TIMEOUT_MS = 30_000
-# Of every connection; those after the first count over TCP only, where a network that drops packets says nothing.
+# Of every connection. All but the first apply to TCP only, where a network may drop packets silently.
 _DEADLINES = {
     "connect_timeout": CONNECT_S,
     "tcp_user_timeout": 15_000,
@@ -68,12 +68,16 @@ class Database:
         return pool
 
     def _drop_pool(self) -> None:
-        """Whoever waits for a connection is told; connections in use are closed when they come back."""
+        """Fail whoever waits for a connection; connections in use are closed when they are returned."""
         self._pool.close(timeout=0)
 
     def _renew_pool(self) -> None:
-        """A new pool connects at once, where the old one would wait ever longer between its attempts."""
+        """A new pool connects at once; the old one would wait ever longer between attempts."""
         self._pool = self._make_pool()
+
+    def await_answer(self, within_s: float) -> bool:
+        """Whether the database answers, within ``within_s``."""
+        return self._watch.await_answer(within_s)
 
     def close(self) -> None:
         self._watch.close()
@@ -101,7 +105,7 @@ class Database:
 
     @contextlib.contextmanager
     def _connection(self, ticket: Ticket) -> Iterator[Connection]:
-        """A connection that works, out of the pool; all that waits for the server is under watch."""
+        """A working connection from the pool; every wait for the server is watched."""
         while True:
             pool = self._pool
             with pool.connection() as connection, self._watch.using(ticket, connection):
@@ -115,7 +119,7 @@ class Database:
 
 @contextlib.contextmanager
 def _ended(connection: Connection) -> Iterator[None]:
-    """Commit or roll back here, under watch; the pool would do it later."""
+    """Commit or roll back here, while watched; the pool would do it later."""
     try:
         yield
     except BaseException:

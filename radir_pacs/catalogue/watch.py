@@ -1,9 +1,9 @@
-"""Does the database still answer? A deadline on whatever waits for it, and a circuit breaker.
+"""Watches whether the database answers: a deadline for every wait, and a circuit breaker.
 
-libpq has no deadline for an answer: a server that was stopped by a signal, a suspended machine or a lost network leave
-a thread waiting for ever, and a statement timeout is the server's own. Here a thread asks a trivial question on a
-connection kept for it, as soon as any transaction takes longer than a second. No answer: the sockets of all who wait
-are shut down, and whoever comes is told at once, until a question asked every second is answered.
+libpq has no deadline for answers: a server stopped by a signal, a suspended machine or a lost network leave a thread
+waiting for ever, and statement timeouts are enforced by the server itself. Here, as soon as any transaction takes
+longer than a second, a thread sends a trivial query on a connection of its own. If there is no answer, it shuts down
+the sockets of all waiting transactions, and new ones fail at once, until a query sent every second is answered.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from psycopg import pq
 
 log = logging.getLogger(__name__)
 
-SLOW_S = 1.0  # a transaction that takes longer is reason to ask
+SLOW_S = 1.0  # a transaction that takes longer is a reason to ask
 ANSWER_S = 4.0  # a server that does not answer "SELECT 1" for so long is away
 CONNECT_S = 3
 _LOOK_S = 0.25
@@ -31,7 +31,7 @@ _ASK_AGAIN_S = 1.0
 
 
 class Ticket:
-    """One transaction, from the wait for a connection to its end."""
+    """One transaction, from waiting for a connection to its end."""
 
     def __init__(self) -> None:
         self.since = time.monotonic()
@@ -47,7 +47,7 @@ class Watch:
         self._lock = threading.Lock()
         self._tickets: set[Ticket] = set()
         self._kept: psycopg.Connection[Any] | None = None
-        self._suspected, self._closed = threading.Event(), False
+        self._suspected, self._decided, self._closed = threading.Event(), threading.Event(), False
         self.is_away = False
         self._thread = threading.Thread(target=self._run, name="database watch", daemon=True)
         self._thread.start()
@@ -66,7 +66,7 @@ class Watch:
 
     @contextlib.contextmanager
     def using(self, ticket: Ticket, connection: psycopg.Connection[Any]) -> Iterator[None]:
-        """The body waits for answers on this connection, which is cut when the server is away."""
+        """Inside the body, this connection waits for answers; it is cut when the server is away."""
         with self._lock:
             ticket.connection = connection
         try:
@@ -76,8 +76,17 @@ class Watch:
                 ticket.connection = None
 
     def suspect(self) -> None:
-        """Something failed: ask now."""
+        """Something failed: query the server now."""
         self._suspected.set()
+
+    def await_answer(self, within_s: float) -> bool:
+        """Whether the server answers, asking until it does: for those who know that it was started again."""
+        deadline = time.monotonic() + within_s
+        while self.is_away and time.monotonic() < deadline:
+            self._decided.clear()
+            self._suspected.set()
+            self._decided.wait(deadline - time.monotonic())
+        return not self.is_away
 
     def close(self) -> None:
         self._closed = True
@@ -92,7 +101,7 @@ class Watch:
             if self._closed:
                 break
             if self.is_away or suspected or self._is_slow():
-                self._decide(self._answers() or self._answers())  # a kept connection may have died meanwhile
+                self._decide(self._answers() or self._answers())  # the kept connection may have died in the meantime
         self._drop()
 
     def _is_slow(self) -> bool:
@@ -111,9 +120,10 @@ class Watch:
                 self.is_away = True
                 self._on_away()
             self._cut()
+        self._decided.set()
 
     def _cut(self) -> None:
-        """End every wait for an answer: the waiting thread finds its connection lost."""
+        """End every wait for an answer: each waiting thread sees its connection lost."""
         with self._lock:
             for ticket in self._tickets:
                 if ticket.connection is not None:
@@ -139,7 +149,7 @@ class Watch:
 
 
 def _ask(pgconn: pq.abc.PGconn) -> None:
-    """One question, with a deadline that is ours. Raises TimeoutError, OSError or psycopg.Error."""
+    """Run one query with our own deadline. Raises TimeoutError, OSError or psycopg.Error."""
     deadline = time.monotonic() + ANSWER_S
     pgconn.send_query(b"SELECT 1")
     pgconn.flush()
@@ -153,7 +163,7 @@ def _ask(pgconn: pq.abc.PGconn) -> None:
         if result is None:
             return
         if result.status != pq.ExecStatus.TUPLES_OK:
-            raise psycopg.OperationalError("the question was refused")
+            raise psycopg.OperationalError("the server refused the query")
 
 
 def _shut_down(connection: psycopg.Connection[Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import os
 
 from radir_pacs import config
 from radir_pacs.access.references import resolve
@@ -24,13 +25,18 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.set_defaults(run=run, needs_settings=True)
 
 
+def _who() -> str:
+    """The name of the user for the audit log, or the number where it has none, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
 def run(args: argparse.Namespace, settings: Settings) -> int:
     must_run(settings)
     with Catalogue.open(settings) as catalogue:
-        found = [
-            catalogue.studies.get(uid)
-            for uid in resolve(args.reference, catalogue.studies, settings, by=getpass.getuser())
-        ]
+        found = [catalogue.studies.get(uid) for uid in resolve(args.reference, catalogue.studies, settings, by=_who())]
     if not found:
         raise NotFound("no study here has this reference; it may have been deleted")
     if args.json:

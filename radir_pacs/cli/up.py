@@ -6,11 +6,14 @@ import argparse
 import contextlib
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue, Processes, start_embedded, stop_embedded
@@ -47,6 +50,8 @@ def print_addresses(settings: Settings) -> None:
     if (settings.ohif_dist / "index.html").is_file():
         print(f"OHIF      {settings.public_url}/ohif/")
     print(f"State     {settings.home}", flush=True)
+    if not broker_answers(settings.broker_url):
+        print("the broker does not answer: nothing is encoded until it does (broker_url)", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -64,9 +69,7 @@ def running(settings: Settings) -> Iterator[Supervisor]:
         ):
             check_free(name, host, port)
         check_broker(settings.broker_url)
-        for folder in settings.models:
-            if not (Path(folder) / "manifest.json").is_file():
-                raise SettingError(f"models: {folder} holds no manifest.json, so it is no model bundle")
+        check_bundles(settings.models)
         supervisor = Supervisor(settings)
         thread = threading.Thread(target=supervisor.run, name="supervisor")
         _stop_on_signals(supervisor)
@@ -112,6 +115,33 @@ def check_broker(url: str) -> None:
             raise SettingError("broker_url: Redis needs a package that is missing: pip install 'radir-pacs[redis]'")
     elif url and scheme not in ("amqp", "amqps", "pyamqp", "pgmq"):
         raise SettingError(f"broker_url: {scheme}:// is none of redis, rediss, amqp, amqps, pgmq")
+
+
+def check_bundles(folders: Sequence[str]) -> None:
+    """Raise SettingError for a bundle that no worker would serve. Those that ship with the package need no check."""
+    for folder in folders:
+        if not (Path(folder) / "manifest.json").is_file():
+            raise SettingError(f"models: {folder} holds no manifest.json, so it is no model bundle")
+    if folders:
+        command = [sys.executable, "-m", "radir_pacs.encode.check", *folders]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        if done.returncode != 0:
+            raise SettingError(
+                f"models: {''.join(done.stderr.strip().splitlines()[-1:]) or 'a bundle cannot be loaded'}"
+            )
+
+
+def broker_answers(url: str) -> bool:
+    """Whether something listens at the broker's address, or the broker is the database itself."""
+    address = urlsplit(url)
+    if address.hostname is None:
+        return True
+    port = address.port or (6379 if address.scheme.startswith("redis") else 5671 if address.scheme == "amqps" else 5672)
+    try:
+        with socket.create_connection((address.hostname, port), timeout=3):
+            return True
+    except OSError:
+        return False
 
 
 def _wait_until_ready(settings: Settings, supervisor: Supervisor, processes: Processes) -> None:

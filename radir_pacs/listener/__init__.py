@@ -1,1 +1,1 @@
-"""The DICOM listener: C-ECHO and C-STORE (PS3.4 annex B) for every storage SOP class in any transfer syntax."""
+"""The DICOM listener: C-ECHO, C-STORE for every storage SOP class (PS3.4 annex B), and storage commitment (annex J)."""

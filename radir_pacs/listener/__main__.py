@@ -18,7 +18,7 @@ from radir_pacs.storage.blobs import BlobStore
 
 
 def main() -> int:
-    """Serve until SIGTERM; the associations in flight end with their connection, unacknowledged."""
+    """Serve until SIGTERM; open associations then lose their connection, and their last message its answer."""
     parser = argparse.ArgumentParser(prog="python -m radir_pacs.listener", description=__doc__)
     parser.add_argument("--name", default="listener", help="as radir status shows it")
     name: str = parser.parse_args().name
@@ -35,7 +35,7 @@ def main() -> int:
             try:
                 server.serve_forever(poll_interval=0.2)
             finally:
-                stop.set()  # a process that listens no more must not say that it is up
+                stop.set()  # a process that no longer listens must not report itself as up
 
         threading.Thread(target=serve, name="accept", daemon=True).start()
         with process_heartbeat(catalogue.processes, name, detail=f"{settings.listener_host}:{settings.listener_port}"):
@@ -51,4 +51,4 @@ if __name__ == "__main__":
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code
     sys.stdout.flush()
-    os._exit(code)  # threads of half-open associations do not keep the process
+    os._exit(code)  # threads of open associations must not keep the process alive

@@ -1,4 +1,4 @@
-"""Who gets an association: names, slots, and a share of them for each address (P6)."""
+"""Who gets an association: checks AE titles, slots, and each address's share of the slots (P6)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from radir_pacs.listener.association_request import APPLICATION_CONTEXT, Associa
 from radir_pacs.listener.bounds import BoundedSocket
 from radir_pacs.listener.messages import end
 
-IDLE_GIVES_WAY_S = 2.0  # an association without a message for so long is ended where another one wants its slot
+IDLE_GIVES_WAY_S = 2.0  # an association idle for longer is ended when a newcomer needs its slot
 _PERMANENT, _TRANSIENT = 1, 2
 _USER, _ACSE, _PRESENTATION = 1, 2, 3
 
@@ -31,7 +31,7 @@ class Rejection:
 
 
 class Admission:
-    """``associations`` gives those that run."""
+    """``associations`` returns the running ones."""
 
     def __init__(self, settings: Settings, associations: Callable[[], Sequence[Association]]) -> None:
         self._settings, self._associations = settings, associations
@@ -39,14 +39,14 @@ class Admission:
         self._share = self._slots - self._slots // 4
 
     def rejection_of(self, request: AssociationRequest, host: str) -> Rejection | None:
-        """None: welcome. May end an idle association to make room."""
+        """Why the request is rejected, or None to admit it. May end an idle association to make room."""
         if request.protocol_version & 1 == 0:  # only bit 0 is tested (PS3.8 9.3.2)
             return Rejection(
                 result=_PERMANENT,
                 source=_ACSE,
                 reason=2,
                 what="protocol version not supported",
-                advice="the sender speaks no version that the standard knows",
+                advice="the sender uses a protocol version that the standard does not define",
             )
         if request.application_context != APPLICATION_CONTEXT:
             return Rejection(
@@ -79,21 +79,21 @@ class Admission:
         return None
 
     def _full(self, host: str) -> Rejection | None:
-        """An address may hold three quarters of the slots; the rest is for others."""
+        """An address may hold three quarters of the slots; the others are kept for other addresses."""
         running = [one for one in self._associations() if not _is_ending(one)]
         held = Counter(host_of(one) for one in running)
         if len(running) < self._slots and held[host] < self._share:
             return None
-        of = host if held[host] >= self._share else None
-        if self._end_idle([one for one in running if of is None or host_of(one) == of]):
+        has_its_share = held[host] >= self._share
+        if self._end_idle([one for one in running if not has_its_share or host_of(one) == host]):
             return None
-        limit = "listener_max_associations" if of is None else "three quarters of listener_max_associations"
+        limit = "three quarters of listener_max_associations" if has_its_share else "listener_max_associations"
         return Rejection(
             result=_TRANSIENT,
             source=_PRESENTATION,
             reason=2,
             what="local limit of associations exceeded",
-            advice=f"the sender tries again; {limit} ({self._slots}) may be too low",
+            advice=f"the sender may try again; {limit} ({self._slots}) may be too low",
         )
 
     @staticmethod
@@ -103,12 +103,12 @@ class Admission:
         if longest is None or idle[longest] < IDLE_GIVES_WAY_S:
             return False
         longest.radir_gives_way = True
-        end(longest, "idle, and another peer wanted its slot", "raise listener_max_associations if this happens often")
+        end(longest, "idle while another peer needed its slot", "raise listener_max_associations if this happens often")
         return True
 
 
 def _is_ending(association: Association) -> bool:
-    """Its threads need a moment more; its slot is free."""
+    """Whether only its threads have yet to end: its slot is free."""
     gone = association.is_released or association.is_aborted or association._kill
     return gone or bool(getattr(association, "radir_gives_way", False))
 

@@ -1,4 +1,4 @@
-"""An association as we serve it: pynetdicom's, with bounds, messages that cannot hurt it, and our contexts."""
+"""An association as we serve it: pynetdicom's, with bounds, guarded messages, and our choice of contexts."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from radir_pacs.listener.commitment import StorageCommitment
 from radir_pacs.listener.contexts import ABSTRACT_SYNTAX_NOT_SUPPORTED, Choice, choose
 from radir_pacs.listener.messages import GuardedDimse, Served, end
 
-# For pynetdicom, which wants a transfer syntax everywhere: one that was not offered, and another that none offers.
-_CAME_BACK_S = 1.0  # time for a first message of the peer's own
+_CAME_BACK_S = 1.0  # a peer that has something to say itself says it within this time
+# Placeholders, since pynetdicom wants a transfer syntax everywhere: in a context that offers none, and in our own list.
 _NO_SYNTAX, _UNOFFERED = "2.25.0", "2.25.1"
 
 
 class ServedAssociation(Served):
-    """One connection that is let in; ``open`` starts it. ``choices`` says what became of each proposed context."""
+    """An admitted connection; ``open`` starts it. ``choices`` holds the decision on each proposed context."""
 
     def __init__(
         self,
@@ -40,14 +40,14 @@ class ServedAssociation(Served):
         super().__init__(server.ae, MODE_ACCEPTOR)
         self.choices = [choose(context) for context in request.contexts]
         self.radir_gives_way = False
-        self.reports_sent: dict[int, int] = {}  # message id of an N-EVENT-REPORT of ours: id of its commitment
+        self.reports_sent: dict[int, int] = {}  # by message id of our N-EVENT-REPORT: id of the commitment
         self._may_have_reports = True
         self._commitment = commitment
         self._server = server
-        self.name = f"AcceptorThread@{address[0]}"  # pynetdicom finds its own by this word
+        self.name = f"AcceptorThread@{address[0]}"  # pynetdicom finds its acceptors by this word
         first = _with_choices(request, self.choices).encode()
         self.set_socket(BoundedSocket(self, sock, bounds, first=first, titles=request.titles))
-        self.dul._run_loop_delay = 0.0  # its socket waits for data itself, and is woken by them
+        self.dul._run_loop_delay = 0.0  # its socket waits for data by itself
         self.dimse = GuardedDimse(self, instance_bytes=bounds.message_bytes)
         self.acceptor.maximum_length = self.ae.maximum_pdu_size
         self.acceptor.ae_title = server.ae_title
@@ -63,19 +63,21 @@ class ServedAssociation(Served):
                     self.bind(event, handler[0], handler[1])
 
     def open(self) -> None:
-        """Start its threads, which answer the request first."""
+        """Start the threads; they answer the request first."""
         evt.trigger(self, evt.EVT_CONN_OPEN, {"address": self.requestor.address_info})
         self.start()
 
     def _serve_request(self, msg: Any, context_id: int) -> None:
-        """C-STORE of any class, refused ones too; pynetdicom knows the service of what else it knows.
+        """Serve C-STORE for any class, even one we will refuse; pynetdicom serves the other requests.
 
-        It leaves requests without an answer that lack an element: here their association ends.
+        pynetdicom leaves a request that lacks a mandatory element unanswered; here the association ends.
         """
         context = self._accepted_cx.get(context_id)
         is_store = isinstance(msg, C_STORE) and msg.MessageID is not None and msg.AffectedSOPClassUID is not None
         if context is None or not (is_store or msg.is_valid_request):
-            end(self, "the peer sent a request that lacks what it must hold", "the sender's DICOM library is at fault")
+            end(
+                self, "the peer sent a request that lacks a mandatory element", "the sender's DICOM library is at fault"
+            )
         elif is_store:
             self._is_paused = True
             StorageServiceClass(self).SCP(msg, context)
@@ -86,19 +88,19 @@ class ServedAssociation(Served):
                 self._commitment.report_pending(self)
 
     def nothing_to_do(self) -> None:
-        """No message is here. A peer that came back may have come for results of storage commitment."""
+        """No message is waiting. The peer may have come back for results of storage commitment."""
         sock = self.dul.socket
         if self._may_have_reports and isinstance(sock, BoundedSocket) and sock.idle_s > _CAME_BACK_S:
             self._may_have_reports = False
             self._commitment.report_pending(self)
 
     def event_reported(self, answer: N_EVENT_REPORT) -> None:
-        """The peer's answer to an N-EVENT-REPORT of ours; pynetdicom expects requests only."""
+        """The peer answered our N-EVENT-REPORT; pynetdicom itself expects only requests here."""
         self._commitment.on_reported(self, answer)
 
 
 def _with_choices(request: AssociationRequest, choices: Sequence[Choice]) -> AssociationRequest:
-    """The request with one transfer syntax in each context: the chosen one, or the first of those that are refused."""
+    """The request with one transfer syntax per context: the chosen one or, if it is refused, the first offered."""
     contexts = tuple(
         ProposedContext(
             context_id=choice.context.context_id,
@@ -111,7 +113,7 @@ def _with_choices(request: AssociationRequest, choices: Sequence[Choice]) -> Ass
 
 
 def _supported(choices: Sequence[Choice]) -> list[PresentationContext]:
-    """What pynetdicom's negotiation needs to come to the same result as ours."""
+    """The supported contexts that lead pynetdicom's negotiation to our decisions."""
     chosen: dict[str, set[str]] = {}
     for choice in choices:
         if choice.result != ABSTRACT_SYNTAX_NOT_SUPPORTED:

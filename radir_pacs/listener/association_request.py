@@ -1,15 +1,15 @@
-"""Reading an A-ASSOCIATE-RQ (PS3.8 9.3.2) as devices write it, and writing it again as the standard has it.
+"""Reads an A-ASSOCIATE-RQ (PS3.8 9.3.2) as devices write it, and writes it again as the standard requires.
 
 pynetdicom decodes strictly: an AE title with a control character, a version name that is too long or a user
-information item of unknown type ends the connection without an answer. Here such requests are read as DCMTK reads
-them; what pynetdicom is given afterwards is conformant.
+information item of unknown type ends the connection without an answer. This module reads such requests as DCMTK does
+and gives pynetdicom a conformant one.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 from radir_pacs.errors import BadInput
 
@@ -24,9 +24,9 @@ _ABSTRACT_SYNTAX, _TRANSFER_SYNTAX = 0x30, 0x40
 _MAXIMUM_LENGTH, _IMPLEMENTATION_CLASS, _ROLE_SELECTION, _VERSION_NAME = 0x51, 0x52, 0x54, 0x55  # PS3.7 D.3.3
 _MOST_CONTEXTS = 128  # PS3.8 9.3.2.2: odd ids from 1 to 255
 _MOST_SYNTAXES = 64
-_LEAST_PDU_BYTES = 128  # below this a command set would be cut into hundreds of pieces
-_DEFAULT_PDU_BYTES = 16_384  # for a peer that does not say what it takes
-_UNKNOWN_CLASS = "1.2.840.10008.1"  # an implementation class UID where the peer names none
+_LEAST_PDU_BYTES = 128  # a smaller value would cut a command set into hundreds of fragments
+_DEFAULT_PDU_BYTES = 16_384  # where the peer states no maximum length
+_UNKNOWN_CLASS = "1.2.840.10008.1"  # where the peer names no implementation class
 _VERSION_NAME_BYTES = 16
 _TITLE_BYTES = 16
 
@@ -42,7 +42,7 @@ class ProposedContext:
 
 @dataclass(frozen=True, kw_only=True)
 class AssociationRequest:
-    """What a peer asks for. AE titles are without padding, with ``?`` for what is no printable ASCII character."""
+    """What a peer asks for. AE titles have no padding; ``?`` replaces what is not printable ASCII."""
 
     protocol_version: int
     called_ae: str
@@ -50,60 +50,46 @@ class AssociationRequest:
     titles: bytes  # as they came, 2 x 16 bytes
     application_context: str
     contexts: tuple[ProposedContext, ...]
-    maximum_length: int = _DEFAULT_PDU_BYTES
-    implementation_class: str = _UNKNOWN_CLASS
-    version_name: str = ""
-    roles: tuple[tuple[str, int, int], ...] = field(default=())  # SOP class, SCU role, SCP role
+    maximum_length: int
+    implementation_class: str
+    version_name: str
+    roles: tuple[tuple[str, int, int], ...]  # SOP class, SCU role, SCP role
 
     @classmethod
     def parse(cls, pdu: bytes) -> AssociationRequest:
-        """Read a whole PDU. Raises BadInput where lengths do not fit or nothing is proposed: it cannot be answered."""
+        """Read a whole PDU. Raises BadInput where lengths are inconsistent or nothing usable is proposed."""
         if len(pdu) < _FIXED_BYTES:
             raise BadInput(f"an A-ASSOCIATE-RQ of {len(pdu)} bytes is too short")
-        application_context, contexts, user_items = "", [], []
+        application_context, user = "", _UserInformation()
+        contexts: dict[int, ProposedContext] = {}
         for kind, value in _items(pdu[_FIXED_BYTES:]):
             if kind == _APPLICATION_CONTEXT:
                 application_context = _uid(value)
             elif kind == _PRESENTATION_CONTEXT:
                 context = _context(value)
-                if context.context_id % 2:  # an even one breaks PS3.8 9.3.2.2 and is not answered
-                    contexts.append(context)
+                if context.context_id in contexts:
+                    raise BadInput("the A-ASSOCIATE-RQ proposes two presentation contexts with the same id")
+                if context.context_id % 2:  # PS3.8 9.3.2.2; an even id is left unanswered
+                    contexts[context.context_id] = context
             elif kind == _USER_INFORMATION:
-                user_items += list(_items(value))
+                user.read(value)
         if not contexts:
             raise BadInput("the A-ASSOCIATE-RQ proposes no presentation context")
-        if len(contexts) > _MOST_CONTEXTS or len({context.context_id for context in contexts}) < len(contexts):
-            raise BadInput("the A-ASSOCIATE-RQ proposes too many presentation contexts, or two of one id")
-        request = cls(
+        return cls(
             protocol_version=int.from_bytes(pdu[6:8], "big"),
             called_ae=_title(pdu[10:26]),
             calling_ae=_title(pdu[26:42]),
             titles=pdu[TITLES],
             application_context=application_context,
-            contexts=tuple(contexts),
+            contexts=tuple(contexts.values()),
+            maximum_length=user.maximum_length,
+            implementation_class=user.implementation_class,
+            version_name=user.version_name,
+            roles=tuple((uid, scu, scp) for uid, (scu, scp) in user.roles.items()),
         )
-        for kind, value in user_items:
-            request = request._with_user_item(kind, value)
-        return request
-
-    def _with_user_item(self, kind: int, value: bytes) -> AssociationRequest:
-        """With one sub-item of the user information; those that change nothing for us are skipped (PS3.8 9.3.1)."""
-        if kind == _MAXIMUM_LENGTH and len(value) == 4:
-            length = int.from_bytes(value, "big")
-            return replace(self, maximum_length=max(length, _LEAST_PDU_BYTES) if length else 0)
-        if kind == _IMPLEMENTATION_CLASS and _uid(value):
-            return replace(self, implementation_class=_uid(value))
-        if kind == _VERSION_NAME:
-            return replace(self, version_name=_printable(value[:_VERSION_NAME_BYTES]).strip())
-        if kind == _ROLE_SELECTION and len(value) >= 4:
-            length = int.from_bytes(value[:2], "big")
-            uid, roles = _uid(value[2 : 2 + length]), value[2 + length :]
-            if uid and len(roles) == 2 and uid not in {role[0] for role in self.roles}:
-                return replace(self, roles=(*self.roles, (uid, int(roles[0] != 0), int(roles[1] != 0))))
-        return self
 
     def encode(self) -> bytes:
-        """The PDU, conformant, with what matters to us."""
+        """A conformant PDU with the items that matter to us."""
         items = _item(_APPLICATION_CONTEXT, self.application_context.encode())
         for context in self.contexts:
             syntaxes = [(_ABSTRACT_SYNTAX, context.abstract_syntax)]
@@ -122,13 +108,38 @@ class AssociationRequest:
         return struct.pack(">BBL", A_ASSOCIATE_RQ, 0, len(body)) + body
 
 
+class _UserInformation:
+    """Collects the sub-items that matter to us; others are skipped (PS3.8 9.3.1)."""
+
+    def __init__(self) -> None:
+        self.maximum_length = _DEFAULT_PDU_BYTES
+        self.implementation_class = _UNKNOWN_CLASS
+        self.version_name = ""
+        self.roles: dict[str, tuple[int, int]] = {}
+
+    def read(self, data: bytes) -> None:
+        for kind, value in _items(data):
+            if kind == _MAXIMUM_LENGTH and len(value) == 4:
+                length = int.from_bytes(value, "big")
+                self.maximum_length = max(length, _LEAST_PDU_BYTES) if length else 0  # 0: no limit
+            elif kind == _IMPLEMENTATION_CLASS and _uid(value):
+                self.implementation_class = _uid(value)
+            elif kind == _VERSION_NAME:
+                self.version_name = _printable(value[:_VERSION_NAME_BYTES]).strip()
+            elif kind == _ROLE_SELECTION and len(self.roles) < _MOST_CONTEXTS:
+                length = int.from_bytes(value[:2], "big")
+                uid, roles = _uid(value[2 : 2 + length]), value[2 + length :]
+                if uid and len(roles) == 2:
+                    self.roles.setdefault(uid, (int(roles[0] != 0), int(roles[1] != 0)))
+
+
 def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(type, value) of the items that fill ``data`` (PS3.8 9.3.1). Raises BadInput where one runs over the end."""
+    """(type, value) of each item in ``data`` (PS3.8 9.3.1). Raises BadInput if one extends beyond the end."""
     at = 0
     while at < len(data):
         length = int.from_bytes(data[at + 2 : at + 4], "big")
         if at + 4 + length > len(data):
-            raise BadInput("an item of the A-ASSOCIATE-RQ runs over its end")
+            raise BadInput("an item of the A-ASSOCIATE-RQ extends beyond its end")
         yield data[at], data[at + 4 : at + 4 + length]
         at += 4 + length
 
@@ -152,13 +163,13 @@ def _item(kind: int, value: bytes) -> bytes:
 
 
 def _uid(value: bytes) -> str:
-    """A UID without its padding; empty for what is none, which then matches nothing."""
+    """A UID without its padding; empty, so that it matches nothing, if it is not a UID."""
     text = value.rstrip(b"\0 ").decode("latin-1")
     return text if 0 < len(text) <= 64 and text.isascii() and text.replace(".", "").isdigit() else ""
 
 
 def _title(value: bytes) -> str:
-    """Up to a NUL, as C programs pad; leading and trailing spaces are not significant (PS3.8 9.3.2)."""
+    """The title up to a NUL, with which C programs pad; spaces around it are not significant (PS3.8 9.3.2)."""
     return _printable(value.split(b"\0", 1)[0]).strip()
 
 

@@ -1,8 +1,8 @@
-"""What one peer may take: PDU size, message size, and time.
+"""Bounds on what one peer may take: PDU size, message size, and time.
 
-pynetdicom bounds none of them: a PDU may announce 4 GiB, and its socket time-outs restart at each byte, so that a peer
-sending one byte a second holds its association for ever. The socket here has a deadline that only whole messages move,
-by a fixed allowance and a least rate.
+pynetdicom bounds none of them: a PDU may announce 4 GiB, and socket time-outs restart at each byte, so that a peer that
+sends one byte per second holds its association for ever. The socket here has a deadline that only whole messages
+move, by a fixed allowance and a minimum rate.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _MAX_PDU_READ_BYTES = 1 << 20  # what we read; an A-ASSOCIATE-RQ with 128 contex
 _READ_BYTES = 1 << 18
 LEAST_BYTES_PER_S = 32_768
 LOOK_S = 0.001  # how long an answer may wait for the thread that waits for the peer
-_MOST_REFUSED = 4  # an instance so many times the allowed size is read to its end, to be answered by a status
+_MOST_REFUSED = 4  # an instance of up to this many times the allowed size is read to its end and answered by a status
 _A_ASSOCIATE_AC = 2
 _SLOW = "look at the network, or at the settings listener_idle_s and listener_association_s"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PeerBounds:
-    """idle_s: to begin and end a message, beside its bytes at the least rate. association_s: for everything."""
+    """idle_s: allowance to begin and end a message, besides its bytes at the minimum rate. association_s: in total."""
 
     idle_s: float
     association_s: float
@@ -40,7 +40,7 @@ class PeerBounds:
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """Why we ended an association, and what an administrator can do about it."""
+    """Why an association ended, and what an administrator can do about it."""
 
     what: str
     advice: str = ""
@@ -52,7 +52,7 @@ class BoundedSocket(AssociationSocket):
     def __init__(
         self, assoc: Association, sock: socket.socket, bounds: PeerBounds, *, first: bytes, titles: bytes
     ) -> None:
-        """``first`` is read before anything else; ``titles`` go into our A-ASSOCIATE-AC."""
+        """``first``: bytes to be read before those of the connection. ``titles``: AE titles for our A-ASSOCIATE-AC."""
         super().__init__(assoc, client_socket=sock)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._bounds = bounds
@@ -62,26 +62,26 @@ class BoundedSocket(AssociationSocket):
         self.message_done()
 
     def send(self, bytestream: bytes) -> None:
-        """As pynetdicom's, with the AE titles as they came in an A-ASSOCIATE-AC (PS3.8 9.3.3)."""
+        """As in pynetdicom; an A-ASSOCIATE-AC repeats the AE titles exactly as the peer sent them (PS3.8 9.3.3)."""
         if bytestream[0] == _A_ASSOCIATE_AC:
             bytestream = bytestream[: TITLES.start] + self._titles + bytestream[TITLES.stop :]
         super().send(bytestream)
 
     @property
     def idle_s(self) -> float:
-        """Seconds since the last message was answered; 0 while one arrives or is worked on."""
+        """Seconds since the last message was answered; 0 while one is being received or processed."""
         return 0.0 if self._message_bytes else time.monotonic() - self._message_since
 
     def message_done(self) -> None:
-        """A whole message is here and answered: the next one starts with a full allowance."""
+        """A message was received and answered: the next one starts with a full allowance."""
         self._message_bytes = 0
         self._message_since = time.monotonic()
 
     @property
     def ready(self) -> bool:
-        """As pynetdicom's, and True once time is up, so that the read below ends the association.
+        """As in pynetdicom, and also True once time is up, so that ``recv`` ends the association.
 
-        Waits a moment for data: pynetdicom's thread then need not sleep between two looks (see ``server``).
+        Waits a moment for data, so that pynetdicom's thread need not sleep between two polls.
         """
         if self._first:
             return True
@@ -90,7 +90,7 @@ class BoundedSocket(AssociationSocket):
 
     def _await_data(self) -> None:
         if self.socket is not None:
-            with contextlib.suppress(OSError, ValueError):  # closed meanwhile, which pynetdicom finds out next
+            with contextlib.suppress(OSError, ValueError):  # closed in the meantime; pynetdicom notices next
                 select.select([self.socket], [], [], LOOK_S)
 
     def _deadline(self) -> float:
@@ -108,7 +108,7 @@ class BoundedSocket(AssociationSocket):
             received, self._first = bytearray(self._first[:nr_bytes]), self._first[nr_bytes:]
             return received
         if nr_bytes > _MAX_PDU_READ_BYTES:
-            self._end("the peer announced a PDU far over our maximum", f"the sender keeps to {MAX_PDU_BYTES} bytes")
+            self._end("the peer announced a PDU far over our maximum", f"the sender must keep to {MAX_PDU_BYTES} bytes")
         if self._message_bytes + nr_bytes > _MOST_REFUSED * self._bounds.message_bytes:
             self._end("the peer sent a message far over max_instance_mib", "raise it if such instances are wanted")
         if self.socket is None:

@@ -1,7 +1,7 @@
 """Storage commitment as SCP (PS3.4 annex J, Push Model): the N-ACTION, and the N-EVENT-REPORT on the same association.
 
-A peer named in ``commitment_destinations`` gets its result on an association of ours, by a job. Any other gets it on
-its own one: right after the answer to its N-ACTION or, where it hung up before that, when it comes back.
+A peer named in ``commitment_destinations`` gets its result from a job, on an association that we open. Any other peer
+gets it on its own association: right after the answer to its N-ACTION or, if it hung up before, when it comes back.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _UID = re.compile(r"[0-9.]{1,64}")
 
 
 class StorageCommitment:
-    """Shared by all associations of one server; what one of them waits for stands with it."""
+    """Shared by all associations of a server; what an association is waiting for is kept with it."""
 
     def __init__(self, catalogue: Catalogue, blobs: BlobStore, settings: Settings) -> None:
         self._catalogue, self._blobs = catalogue, blobs
@@ -44,7 +44,7 @@ class StorageCommitment:
         self._message_ids = itertools.count(1)
 
     def on_action(self, event: evt.Event) -> tuple[int, None]:
-        """Answer an N-ACTION: 0000 once the request is durable, so that a restart does not forget it."""
+        """Answer an N-ACTION: 0000 once the request is durable, so that it survives a restart."""
         request: Any = event.request
         requestor = str(event.assoc.requestor.ae_title).strip()
         if request.RequestedSOPInstanceUID != SOP_INSTANCE:
@@ -64,7 +64,7 @@ class StorageCommitment:
         return _SUCCESS, None
 
     def report_pending(self, assoc: Any) -> None:
-        """Send what this peer has not been told yet, without waiting for its answers; from the association's thread."""
+        """Send the results this peer lacks, without waiting for answers. Called in the association's thread."""
         requestor = str(assoc.requestor.ae_title).strip()
         context = next((cx for cx in assoc.accepted_contexts if cx.abstract_syntax == SOP_CLASS), None)
         if context is None or requestor in self._named:
@@ -90,7 +90,7 @@ class StorageCommitment:
             return
         try:
             self._catalogue.commitments.reported(commitment_id)
-        except RadirError as error:  # it will be told once more, which does no harm
+        except RadirError as error:  # the peer will get it once more, which does no harm
             log.error("storage commitment not noted", extra={"error": error.code})
 
 
@@ -105,7 +105,7 @@ def _asked(information: Dataset) -> tuple[str, list[tuple[str, str]]]:
     if not instances or len(instances) > _MOST_INSTANCES:
         raise BadInput(f"{len(instances)} instances are referenced, from 1 to {_MOST_INSTANCES} are allowed")
     if not all(_UID.fullmatch(uid) for uid in (transaction_uid, *itertools.chain.from_iterable(instances))):
-        raise BadInput("the action information holds what is no UID")
+        raise BadInput("the action information holds a value that is not a UID")
     return transaction_uid, instances
 
 

@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from pydicom.uid import UID
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
-from radir_pacs.dicom.transfer_syntaxes import DECODABLE
+from radir_pacs.dicom.transfer_syntaxes import DECODABLE, NATIVE
 from radir_pacs.listener.association_request import ProposedContext
 
 ABSTRACT_SYNTAX_NOT_SUPPORTED = 3
 TRANSFER_SYNTAXES_NOT_SUPPORTED = 4
 
-# Encapsulated pixels, video among them: the data set around them is Explicit VR Little Endian (PS3.5 A.4).
+# Encapsulated pixels, video included: the data set around them is Explicit VR Little Endian (PS3.5 A.4).
 _ENCAPSULATED = "1.2.840.10008.1.2.4."
-_PIXELS_ELSEWHERE = frozenset(f"{_ENCAPSULATED}{number}" for number in (94, 95, 204, 205))  # JPIP: a URL in their place
+_PIXELS_ELSEWHERE = frozenset(f"{_ENCAPSULATED}{number}" for number in (94, 95, 204, 205))  # JPIP: a URL instead
 _DICOM_ROOT = "1.2.840.10008."
 _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
-_NAMED = 3  # classes that a message names
+_NAMED = 3  # how many classes a message names
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What becomes of one proposed context. ``transfer_syntax`` is empty when it is refused with ``result``."""
+    """The decision on one proposed context. A refused one has a ``result`` other than 0 and no transfer syntax."""
 
     context: ProposedContext
     transfer_syntax: str = ""
@@ -32,12 +32,12 @@ class Choice:
 
 
 def choose(context: ProposedContext) -> Choice:
-    """The first offered transfer syntax that we decode; else one whose data set at least can be read and kept."""
+    """Accept the first offered transfer syntax that we can decode, or else one whose data set we can at least read."""
     if not is_served(context.abstract_syntax):
         return Choice(context=context, result=ABSTRACT_SYNTAX_NOT_SUPPORTED)
-    offered = context.transfer_syntaxes
-    usable = [uid for uid in offered if uid in DECODABLE]
-    if not usable and is_storage(context.abstract_syntax):
+    offered, stores = context.transfer_syntaxes, is_storage(context.abstract_syntax)
+    usable = [uid for uid in offered if uid in (DECODABLE if stores else NATIVE)]
+    if not usable and stores:
         usable = [uid for uid in offered if _is_readable(uid)]
     if not usable:
         return Choice(context=context, result=TRANSFER_SYNTAXES_NOT_SUPPORTED)
@@ -45,9 +45,9 @@ def choose(context: ProposedContext) -> Choice:
 
 
 def explain(choices: Sequence[Choice]) -> tuple[str, str]:
-    """What was refused of an association, and advice; empty where each class was accepted in some transfer syntax.
+    """(what was refused, advice) for an association; both empty if each class was accepted in some transfer syntax.
 
-    Peers offer many contexts so that one suits: a class without any is what somebody has to look at.
+    Peers propose several contexts per class so that one of them suits; only a class left without any is a problem.
     """
     accepted = {choice.context.abstract_syntax for choice in choices if not choice.result}
     refused = {
@@ -67,16 +67,16 @@ def explain(choices: Sequence[Choice]) -> tuple[str, str]:
 
 
 def is_served(abstract_syntax: str) -> bool:
-    """C-ECHO, storage commitment, or storage of any class, private ones included."""
+    """Whether it is verification, storage commitment, or any storage class, private classes included."""
     return abstract_syntax in (Verification, StorageCommitmentPushModel) or is_storage(abstract_syntax)
 
 
 def is_storage(abstract_syntax: str) -> bool:
-    """Classes newer than this program are known by where the standard registers storage (PS3.6 annex A)."""
+    """Whether it is a storage class; one that pydicom does not know is recognized by its root (PS3.6 annex A)."""
     if not abstract_syntax.startswith(_DICOM_ROOT):
         return bool(abstract_syntax)
     known = UID(abstract_syntax)
-    if known.type:  # pydicom has it
+    if known.type:  # it is in pydicom's dictionary
         no_instances = known.name.startswith(("Storage Commitment", "Media Storage"))
         return known.type == "SOP Class" and "Storage" in known.name and not no_instances
     return abstract_syntax.startswith(_STORAGE_ROOT)

@@ -1,4 +1,4 @@
-"""What happens on each event of an association. No data set is decoded here; bytes are kept as received."""
+"""Handlers for the events of an association. No data set is decoded here; bytes are kept as received."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _P_DATA_TF = b"\x04"  # PS3.8 9.3.5
 
 @dataclass
 class _Sent:
-    """Data set bytes of the message that is arriving, and of those that arrived whole and wait to be stored."""
+    """Data set bytes of the message being received, and of each complete message that waits to be stored."""
 
     counting: int = 0
     whole: deque[int] = field(default_factory=deque)
@@ -56,7 +56,7 @@ class Handlers:
         return 0x0000
 
     def on_data(self, event: evt.Event) -> None:
-        """Count the data set bytes the peer sent: what is on the disk is held against it (pynetdicom issue 765)."""
+        """Count the data set bytes sent, to compare them with those on disk (pynetdicom issue 765)."""
         data: bytes = event.data
         if data[:1] != _P_DATA_TF:
             return
@@ -78,7 +78,7 @@ class Handlers:
             sock.message_done()
 
     def on_pdu(self, event: evt.Event) -> None:
-        """A peer's A-ABORT is its last word: what it says of the reason is kept for ``on_close``."""
+        """Keep the reason that a peer's A-ABORT gives for ``on_close``."""
         if isinstance(event.pdu, A_ABORT_RQ) and isinstance(event.assoc.dul.socket, BoundedSocket):
             sock = event.assoc.dul.socket
             if sock.ending is None:
@@ -86,7 +86,7 @@ class Handlers:
                 sock.ending = Ending(what=f"the peer aborted the association ({codes})", advice="its log says why")
 
     def on_close(self, event: evt.Event) -> None:
-        """A message that ended half-way leaves a part of a file: nothing was promised, nothing is kept."""
+        """Remove the partial file of an incomplete message, and record why the association ended without a release."""
         message = event.assoc.dimse.message
         file = getattr(message, "_data_set_file", None)
         if file is not None:
@@ -97,10 +97,12 @@ class Handlers:
             return
         ending = sock.ending
         if ending is None and message is not None:
-            ending = Ending(what="the connection was lost amid a message", advice="look at the network and the sender")
+            ending = Ending(
+                what="the connection was lost in the middle of a message", advice="look at the network and the sender"
+            )
         calling_ae, host = _calling_ae(event), host_of(event.assoc)
         if ending is None:
-            log.info("the peer hung up without a release", extra={"calling_ae": calling_ae, "address": host})
+            log.info("the peer disconnected without a release", extra={"calling_ae": calling_ae, "address": host})
             return
         self._refusals.note(
             Refused(address=host, calling_ae=calling_ae, what=f"association ended, {ending.what}", advice=ending.advice)

@@ -1,7 +1,7 @@
-"""The file that a C-STORE's data set is written to as it arrives, which never raises: a failure waits for the answer.
+"""The file that receives the data set of a C-STORE. Writing to it never raises; it remembers the failure instead.
 
-A peer whose instance is too large, or for which the disk has no room, is told so by a status (PS3.4 B.2.3); the
-connection stays. What arrives after the failure is read and thrown away.
+If an instance is too large or the disk is full, the peer gets a status (PS3.4 B.2.3) and the connection stays open.
+Whatever arrives after the failure is read and discarded.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _MIB = 1 << 20
 
 
 class InstanceFile:
-    """Stands in for the temporary file that pynetdicom made. ``failure`` says why the instance cannot be kept."""
+    """Replaces the temporary file of pynetdicom. ``failure`` says why the instance cannot be kept."""
 
     def __init__(self, made: Any, *, most_bytes: int, failure: RadirError | None = None) -> None:
-        """``made``: a named temporary file, None where it could not be made."""
+        """``made``: a named temporary file, or None if it could not be created."""
         self._file: IO[bytes] | None = made
         self.name: str = made.name if made is not None else ""
         self._most_bytes, self._bytes = most_bytes, 0
@@ -28,7 +28,7 @@ class InstanceFile:
 
     @property
     def file(self) -> InstanceFile:
-        """As ``NamedTemporaryFile`` names the file that it wraps."""
+        """The attribute under which ``NamedTemporaryFile`` offers the wrapped file."""
         return self
 
     def write(self, data: bytes) -> int:
@@ -60,6 +60,6 @@ class InstanceFile:
             self._empty()
 
     def _empty(self) -> None:
-        """Give the room back at once: others store meanwhile."""
+        """Free the space at once for other senders."""
         with contextlib.suppress(OSError):
             os.truncate(self.name, 0)

@@ -1,8 +1,8 @@
-"""DIMSE messages from the bytes of a peer, whatever they are.
+"""Decodes DIMSE messages safely, whatever bytes a peer sends.
 
-pynetdicom 3.0 decodes commands in the thread that serves the connection, and a command set without an element that
-it looks for (a C-STORE that names no SOP class, an unknown command field) ends that thread: the peer waits for an
-answer and the association holds its slot for ever. So does a disk that is full.
+pynetdicom 3.0 decodes commands in the thread that serves the connection. A command set that lacks an expected element
+(a C-STORE without SOP class, an unknown command field) ends that thread, and so does a full disk: the peer then waits
+for an answer while the association keeps its slot for ever.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from radir_pacs.listener.instance_file import InstanceFile
 log = logging.getLogger(__name__)
 
 INVALID_INSTANCE = 0x0117  # PS3.7 C.5.9
-MOST_OTHER_BYTES = 8 << 20  # of a data set that is kept in memory: an N-ACTION with 60,000 references is smaller
+MOST_OTHER_BYTES = 8 << 20  # limit of a data set kept in memory; an N-ACTION with 50,000 references is smaller
 _LOOK_S = 0.005
 _COMMAND, _LAST = 1, 2  # bits of the message control header (PS3.8 E.2)
 _AFFECTED_SOP_INSTANCE_UID = b"\x00\x00\x00\x10"  # (0000,1000), little-endian
@@ -33,22 +33,22 @@ _UID = re.compile(rb"[0-9.]{1,64}")
 
 
 class Served(Association):
-    """What messages want of their association."""
+    """What the message provider calls on its association."""
 
     def nothing_to_do(self) -> None:
-        """No message is here."""
+        """No message is waiting."""
         raise NotImplementedError
 
     def event_reported(self, answer: N_EVENT_REPORT) -> None:
-        """A peer's answer to an N-EVENT-REPORT of ours."""
+        """The peer answered our N-EVENT-REPORT."""
         raise NotImplementedError
 
 
 class GuardedDimse(DIMSEServiceProvider):
-    """Ends the association whose message cannot be decoded, by A-ABORT (PS3.8 9.2.2, event Evt19).
+    """Ends an association whose message cannot be decoded, by A-ABORT (PS3.8 9.2.2, event Evt19).
 
-    The thread that serves the association looks for messages once a millisecond and sleeps in between. Here it waits
-    in the look itself and is woken by the message; the sleep then falls into the time in which the next one arrives.
+    pynetdicom's thread polls for messages once a millisecond and sleeps in between. Here it waits inside the poll and
+    is woken by the message; the sleep then falls into the time in which the next message arrives.
     """
 
     def __init__(self, assoc: Served, *, instance_bytes: int) -> None:
@@ -74,17 +74,19 @@ class GuardedDimse(DIMSEServiceProvider):
         try:
             for context_id, fragment in primitive.presentation_data_value_list:
                 self._receive(context_id, fragment)
-        except Exception as error:  # whatever a peer's bytes bring about in the library
+        except Exception as error:  # the peer's bytes can raise anything in the library
             log.warning("a message cannot be decoded", extra={"error": type(error).__name__})
-            end(self.assoc, "the peer sent what is no DIMSE message", "the sender's DICOM library is at fault")
+            end(
+                self.assoc, "the peer sent bytes that are not a DIMSE message", "the sender's DICOM library is at fault"
+            )
 
     def _receive(self, context_id: int, fragment: bytes) -> None:
-        """One fragment, alone, so that what a command set brings about happens before its data set arrives."""
+        """Process fragments one by one, so that the effects of a command set precede its data set."""
         control = fragment[0]
         self._other_bytes = 0 if control & _COMMAND else self._other_bytes + len(fragment)
         message = self.message
         if self._other_bytes > MOST_OTHER_BYTES and getattr(message, "_data_set_file", None) is None:
-            raise DicomRefused("a data set that is no instance is too large")
+            raise DicomRefused("a data set outside C-STORE is too large")
         single, pairs = P_DATA(), [[context_id, fragment]]
         single.presentation_data_value_list = pairs  # type: ignore[assignment]  # it insists on lists
         try:
@@ -103,9 +105,9 @@ class GuardedDimse(DIMSEServiceProvider):
                 self._guard(message, made, None)
 
     def _guard(self, message: C_STORE_RQ, made: Any, failure: RadirError | None) -> None:
-        """Before pydicom takes a line end from it, the UID is looked at as it was sent."""
+        """Check the UID as it was sent, since pydicom strips line ends, and replace the file by a guarded one."""
         if not _has_uid(message.encoded_command_set.getvalue()):
-            failure = DicomRefused("the Affected SOP Instance UID is no UID", dimse_status=INVALID_INSTANCE)
+            failure = DicomRefused("the Affected SOP Instance UID is not a UID", dimse_status=INVALID_INSTANCE)
             message.command_set.AffectedSOPInstanceUID = ""
         file: Any = InstanceFile(made, most_bytes=self._instance_bytes, failure=failure)
         message._data_set_file = file
@@ -119,7 +121,7 @@ def _why(error: Exception) -> RadirError:
 
 
 def _has_uid(command_set: bytes) -> bool:
-    """Whether Affected SOP Instance UID holds digits and dots, padded by NUL (PS3.5 9.1) or, as some do, by a space."""
+    """Whether Affected SOP Instance UID is digits and dots, padded by NUL (PS3.5 9.1) or, by some senders, spaces."""
     at = 0
     while at + 8 <= len(command_set):
         tag, length = command_set[at : at + 4], int.from_bytes(command_set[at + 4 : at + 8], "little")

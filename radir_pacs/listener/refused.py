@@ -1,7 +1,7 @@
-"""What was refused or aborted leaves a line in the log and a row in ``radir problems``, with what to do about it.
+"""Whatever is refused or aborted leaves a line in the log and a row in ``radir problems``, with advice.
 
-Rows are written by a thread of their own: neither a database that is away nor a peer that is refused a thousand times
-a second holds up anybody else.
+A separate thread writes the rows, so that neither an unreachable database nor a peer that is refused a thousand times
+a second delays anybody else.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from radir_pacs.errors import RadirError
 
 log = logging.getLogger(__name__)
 
-AGAIN_S = 60.0  # the same refusal of the same address is told once in so long, with how often it happened
-_MOST_KNOWN = 1000  # addresses and reasons that are told apart; further ones wait for the minute to end
+AGAIN_S = 60.0  # the same refusal of the same address is recorded once in this time, with a count
+_MOST_KNOWN = 1000  # pairs of address and reason per AGAIN_S; more are dropped
+_MOST_OF_ADDRESS = 20  # reasons per address and AGAIN_S, as when a scanner tries one AE title after another
 _MOST_WAITING = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """One refusal. ``calling_ae`` is empty when the peer did not say who it is; ``advice`` says what to do."""
+    """One refusal. ``calling_ae`` is empty when the peer did not state it; ``advice`` says what can be done."""
 
     address: str
     calling_ae: str
@@ -44,7 +45,7 @@ class RefusalLog:
         self._thread.start()
 
     def note(self, refused: Refused) -> None:
-        """Log it and have it written, unless that was done for the same thing a moment ago."""
+        """Log and record it, unless the same was recorded within ``AGAIN_S``."""
         repeated = self._repeated(refused.address, refused.what)
         if repeated is None:
             return
@@ -56,7 +57,7 @@ class RefusalLog:
             log.error("a refusal is not recorded", extra=extra)
 
     def _repeated(self, address: str, what: str) -> int | None:
-        """How often it happened since it was told last; None when it is not told now."""
+        """How often it happened since it was last recorded; None if it is not to be recorded now."""
         now, key = time.monotonic(), (address, what)
         with self._lock:
             if len(self._told) >= _MOST_KNOWN:
@@ -65,7 +66,8 @@ class RefusalLog:
             if now - since < AGAIN_S:
                 self._told[key] = (since, count + 1)
                 return None
-            if len(self._told) >= _MOST_KNOWN:
+            of_address = sum(known[0] == address and now - at[0] < AGAIN_S for known, at in self._told.items())
+            if len(self._told) >= _MOST_KNOWN or of_address >= _MOST_OF_ADDRESS:
                 return None
             self._told[key] = (now, 0)
             return count
@@ -81,7 +83,7 @@ class RefusalLog:
                 log.error("a refusal is not recorded", extra={"address": refused.address, "error": error.code})
 
     def close(self) -> None:
-        """Write what waits, for a moment at most."""
+        """Write what is waiting, within seconds."""
         try:
             self._waiting.put(None, timeout=1)
         except queue.Full:

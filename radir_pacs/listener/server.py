@@ -1,4 +1,4 @@
-"""The server: one process, a thread an association, several processes on one port where asked (SO_REUSEPORT)."""
+"""The server: one process with two threads per association; several processes may share a port (SO_REUSEPORT)."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _MIB = 1 << 20
 _HANDSHAKE_S = 30
 _REQUEST_S = 10.0  # from a connection to the last byte of its A-ASSOCIATE-RQ
 _COLLECT_S = 30.0
-_UNBOUNDED = 1 << 20  # pynetdicom counts too late, and half-open connections with the rest: we count ourselves
+_UNBOUNDED = 1 << 20  # pynetdicom counts late and includes half-open connections: `Admission` counts instead
 
 
 class Server(ThreadedAssociationServer):
-    """pynetdicom's server with an accept loop of our own: see `WaitingRoom`. Made by `make_server`."""
+    """pynetdicom's server with an accept loop of our own (`WaitingRoom`). Made by `make_server`."""
 
     request_queue_size = 128
     bounds: PeerBounds
@@ -66,14 +66,14 @@ class Server(ThreadedAssociationServer):
             while not self._stop.is_set():
                 room.turn(poll_interval)
                 if time.monotonic() - collected > _COLLECT_S:
-                    gc.collect()  # ended associations are cycles of threads, which pynetdicom too collects by hand
+                    gc.collect()  # ended associations are reference cycles; pynetdicom's own loop collects them too
                     collected = time.monotonic()
         finally:
             room.close()
             self._stopped.set()
 
     def shutdown(self) -> None:
-        """Stop accepting and close. Associations go on."""
+        """Stop accepting and close. Running associations continue."""
         self._stop.set()
         self._stopped.wait(5)
         self.server_close()
@@ -97,7 +97,11 @@ class Server(ThreadedAssociationServer):
         try:
             association = ServedAssociation(self, sock, address, request, self.bounds, self.commitment)
             association.open()
-        except (OSError, RuntimeError, ValueError) as error:  # it hung up, no thread is free, or a request of its own
+        except (
+            OSError,
+            RuntimeError,
+            ValueError,
+        ) as error:  # disconnected, no thread available, or a request that pynetdicom refuses
             sock.close()
             what = f"the association could not be opened ({type(error).__name__})"
             self.refusals.note(Refused(address=host, calling_ae=request.calling_ae, what=what))
@@ -112,14 +116,14 @@ class Server(ThreadedAssociationServer):
 
 def make_server(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> Server:
     """A bound server; call ``serve_forever``. Raises SettingError when the port is taken."""
-    # Process-wide, as pynetdicom has them. Incoming data sets go to files on the blobs' own file system, so that
-    # keeping one is a rename, and a peer costs disk that is checked, not memory.
+    # pynetdicom's settings are process-wide. Incoming data sets go to files on the blobs' own file system, so that
+    # keeping one is a rename, and a peer uses disk space, which is checked, rather than memory.
     _config.STORE_RECV_CHUNKED_DATASET = True
-    _config.LOG_HANDLER_LEVEL = "none"  # its handlers write patients' identifiers
+    _config.LOG_HANDLER_LEVEL = "none"  # its log handlers write patients' identifiers
     tempfile.tempdir = str(blobs.incoming_folder)
 
     ae = AE(ae_title=settings.ae_title)
-    ae.add_supported_context(Verification)  # what is accepted each association says: see `contexts`
+    ae.add_supported_context(Verification)  # it wants one; `contexts` decides per association
     ae.maximum_associations = _UNBOUNDED
     ae.maximum_pdu_size = MAX_PDU_BYTES
     ae.network_timeout = settings.listener_idle_s
@@ -151,7 +155,7 @@ def make_server(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> S
 
 
 def _check_free(settings: Settings) -> None:
-    """With SO_REUSEPORT a second installation would share the port in silence; a plain bind tells the first from it."""
+    """With SO_REUSEPORT a second installation would silently share the port; a plain bind detects the first one."""
     if settings.listener_processes > 1:
         return
     with socket.socket(socket.AF_INET6 if ":" in settings.listener_host else socket.AF_INET) as probe:

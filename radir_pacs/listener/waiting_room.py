@@ -1,8 +1,8 @@
-"""Connections that have not said yet who they are: between TCP's accept and a whole A-ASSOCIATE-RQ.
+"""Half-open connections: accepted by TCP, but without a complete A-ASSOCIATE-RQ yet.
 
-They cost a socket and a small buffer in one thread, and no association's slot. A pool of fixed size holds them; where
-it is full the oldest connection of the address that has most of them gives way, so that whoever speaks at once always
-gets through (P6).
+Each costs a socket and a small buffer in one thread, and none of the associations' slots. The pool has a fixed size;
+when it is full, the oldest connection of the address with the most connections is closed, so that a peer that sends
+its request at once always gets through (P6).
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ MOST_WAITING = 128
 _MOST_BYTES = 1 << 18  # an A-ASSOCIATE-RQ of 128 contexts with 64 transfer syntaxes of 26 characters is smaller
 _TICK_S = 0.25
 _ACCEPT_AT_ONCE = 64
+_PAUSE_S = 0.02
 _HELP = {
-    b"\x16": "it speaks TLS, which is not served here",
-    b"G": "it speaks HTTP, or is no DICOM peer",
-    b"P": "it speaks HTTP, or is no DICOM peer",
+    b"\x16": "the peer speaks TLS, which is not supported",
+    b"G": "the peer speaks HTTP, not DICOM",
+    b"P": "the peer speaks HTTP, not DICOM",
 }
 Address = tuple[Any, ...]
 
@@ -43,16 +44,16 @@ class _Guest:
         return str(self.address[0])
 
     def wanted(self) -> int:
-        """How many bytes are missing, as far as they are announced."""
+        """How many bytes are missing, as far as the header announces them."""
         if len(self.data) < HEADER_BYTES:
             return HEADER_BYTES - len(self.data)
         return HEADER_BYTES + int.from_bytes(self.data[2:6], "big") - len(self.data)
 
 
 class WaitingRoom:
-    """Runs in one thread. ``admit`` takes over a socket with its request; ``turn_away`` is told the address and why.
+    """Runs in one thread. ``admit`` takes over a socket and its request; ``turn_away`` gets host, reason and advice.
 
-    Connections that are turned away get an A-ABORT (PS3.8 9.2.3, AA-1 and AA-8) where they are owed one.
+    A connection that is turned away gets an A-ABORT (PS3.8 9.2.3, actions AA-1 and AA-8).
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class WaitingRoom:
         self._selector.register(listening, selectors.EVENT_READ)
 
     def turn(self, wait_s: float = _TICK_S) -> None:
-        """Accept and read what is there; end what is late."""
+        """Accept and read what has arrived; end connections past their deadline."""
         for key, _ in self._selector.select(min(wait_s, _TICK_S)):
             if key.fileobj is self._listening:
                 self._accept()
@@ -80,10 +81,10 @@ class WaitingRoom:
                 self._read(self._guests[key.fd])
         late = time.monotonic() - self._deadline_s
         for guest in [guest for guest in self._guests.values() if guest.since < late]:
-            self._send_away(guest, f"no A-ASSOCIATE-RQ within {self._deadline_s:g} s", "a peer sends it at once")
+            self._send_away(guest, f"no A-ASSOCIATE-RQ within {self._deadline_s:g} s", "a DICOM peer sends it at once")
 
     def close(self) -> None:
-        """Hang up on everybody who waits."""
+        """Close all waiting connections."""
         for guest in list(self._guests.values()):
             self._forget(guest)
             guest.sock.close()
@@ -93,7 +94,10 @@ class WaitingRoom:
         for _ in range(_ACCEPT_AT_ONCE):
             try:
                 sock, address = self._listening.accept()
-            except OSError:  # nobody left, or gone again, or no file descriptor free
+            except BlockingIOError:
+                return
+            except OSError:  # the peer is gone again, or no file descriptor is free, which may take a while
+                time.sleep(_PAUSE_S)
                 return
             sock.setblocking(False)
             guest = _Guest(sock, address, time.monotonic())
@@ -103,10 +107,12 @@ class WaitingRoom:
             self._selector.register(sock, selectors.EVENT_READ)
 
     def _make_room(self) -> None:
-        """The oldest of the address that has most; dictionaries keep the order of arrival."""
+        """End the oldest connection of the address with the most; the dictionary keeps the order of arrival."""
         most = Counter(guest.host for guest in self._guests.values()).most_common(1)[0][0]
         oldest = next(guest for guest in self._guests.values() if guest.host == most)
-        self._send_away(oldest, "too many connections without an A-ASSOCIATE-RQ", "look for a scanner at this address")
+        self._send_away(
+            oldest, "too many connections without an A-ASSOCIATE-RQ", "look for a port scanner at this address"
+        )
 
     def _read(self, guest: _Guest) -> None:
         try:
@@ -115,14 +121,14 @@ class WaitingRoom:
             return
         except OSError:
             received = b""
-        if not received:  # it hung up: a port check, or a peer that changed its mind
+        if not received:  # it hung up, as port checks do
             self._forget(guest)
             guest.sock.close()
             return
         guest.data += received
         if guest.data[0] != A_ASSOCIATE_RQ:
             self._send_away(
-                guest, "no A-ASSOCIATE-RQ came first", _HELP.get(bytes(guest.data[:1]), "it is no DICOM peer")
+                guest, "no A-ASSOCIATE-RQ came first", _HELP.get(bytes(guest.data[:1]), "the peer does not speak DICOM")
             )
         elif guest.wanted() > _MOST_BYTES:
             self._send_away(guest, "the A-ASSOCIATE-RQ is too large", "propose fewer presentation contexts")

@@ -1,4 +1,4 @@
-"""Which HTTP connection gives way when there are too many: a pure choice, apart from waitress (P6)."""
+"""Which HTTP connection is closed when there are too many; a pure function, separate from waitress (P6)."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import TypeVar
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """One open connection. ``since``: when it last did something useful. ``is_busy``: a request of it runs."""
+    """One open connection. ``since``: when it last finished a request, or opened. ``is_busy``: a request is running."""
 
     host: str
     since: float
     is_busy: bool
-    has_header: bool  # the header of a request is here; its body arrives
+    has_header: bool  # the header of a request has arrived, its body not yet
 
 
 Key = TypeVar("Key")
 
 
 def who_gives_way(connections: Sequence[tuple[Key, Connection]]) -> Key | None:
-    """Of the address that holds most, the connection that waits longest; None when each has a request that runs.
+    """The connection that has waited longest, of the address with the most; None if all are running requests.
 
-    Connections whose body is arriving come last: they are bounded by a least rate already.
+    Connections that are receiving a body come last: a minimum rate bounds them already.
     """
     waiting = [(key, one) for key, one in connections if not one.is_busy]
     if not waiting:

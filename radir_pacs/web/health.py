@@ -1,4 +1,4 @@
-"""Probes: is the process alive, and can it answer? They need no token and tell nothing but that."""
+"""Health probes: is the process alive, and can it do its work? They need no token and reveal nothing else."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ready() -> Response:
 
 
 def try_store(intake: Intake, blobs: BlobStore) -> None:
-    """Write a little and throw it away: a full, broken or read-only disk is met here first. Raises StorageFailed."""
+    """Write a few bytes and discard them, which fails on a full, broken or read-only disk. Raises StorageFailed."""
     intake.check_room()
     with blobs.incoming() as incoming:
         incoming.write(bytes(_TRIED_BYTES))

@@ -1,4 +1,4 @@
-"""Does a part of the service answer in time? Asked often, by probes that must not pile up behind a part that hangs."""
+"""Whether a part of the service answers in time. Probes come often and must not pile up behind a part that hangs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from radir_pacs.errors import NotReady, StorageFailed
 
 
 class Probe:
-    """One question at a time, however many ask; safe from many threads. ``part`` names what is asked."""
+    """Runs one check at a time, however many ask; may be shared by threads. ``part`` names the part in messages."""
 
     def __init__(self, part: str, ask: Callable[[], object]) -> None:
         self._part, self._ask = part, ask
@@ -34,7 +34,7 @@ class Probe:
     def _answer(self, asked: Future[None]) -> None:
         try:
             self._ask()
-        except BaseException as error:  # the edge of the thread: whoever waits is told
+        except BaseException as error:  # the edge of the thread: passed on to whoever waits
             asked.set_exception(error)
         else:
             asked.set_result(None)

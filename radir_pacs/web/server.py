@@ -23,11 +23,11 @@ from .errors import error_body, http_code
 log = logging.getLogger(__name__)
 
 REQUEST_HEADER_BYTES = 64 * 1024
-CONNECTIONS = 200  # at once; then the one that waits longest gives way
+CONNECTIONS = 200  # at once; beyond that, the one that has waited longest is closed
 LARGE_REQUESTS = 4  # so many of the largest size may arrive at once
-LINGER_S = 20.0  # how long the rest of a refused body is read, so that the peer comes to see the answer
+LINGER_S = 20.0  # how long the rest of a refused body is read, so that the client gets to see the answer
 IDLE_S = 60
-CLEANUP_S = 2  # between two looks for peers that are late
+CLEANUP_S = 2  # between two checks for late clients
 STOP_S = 5
 HEADER_DEADLINE_S = 30.0  # from the first byte of a request to the end of its header
 SLOWEST_BYTES_S = 32 * 1024  # a body sent slower than this, on average, is given up
@@ -37,7 +37,7 @@ _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 
 
 
 class _ErrorTask(task.ErrorTask):  # type: ignore[misc]
-    """What waitress refuses before our application sees it: malformed or oversized requests."""
+    """Answers what waitress refuses before our application sees it: malformed or oversized requests."""
 
     def execute(self) -> None:
         error = self.request.error
@@ -68,14 +68,14 @@ class _Refused(utilities.Error):  # type: ignore[misc]
 
 
 class _Channel(channel.HTTPChannel):  # type: ignore[misc]
-    """waitress counts from the last byte, so a byte a minute holds a connection for ever; we count from the first."""
+    """waitress times out from the last byte, so one byte per minute holds a connection; this counts from the first."""
 
     error_task_class = _ErrorTask
     request: Any = None  # the one that arrives, as in waitress
     close_when_flushed: bool = False
     request_since = 0.0
     lingers = False
-    drains_until = 0.0  # our answer is out, what the peer still sends is thrown away
+    drains_until = 0.0  # the answer is sent; what the client still sends is discarded
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self.waiting_since = time.monotonic()
@@ -85,7 +85,7 @@ class _Channel(channel.HTTPChannel):  # type: ignore[misc]
         before = self.request
         try:
             kept: bool = super().received(data)
-        except OSError as error:  # large bodies wait in files, and the disk is full
+        except OSError as error:  # large bodies are spooled to files, and the disk is full
             log.error("a request body cannot be kept", extra={"error": error.strerror})
             self._refuse(_InsufficientStorage("the disk has no room for the request"))
             return True
@@ -139,7 +139,7 @@ class _Channel(channel.HTTPChannel):  # type: ignore[misc]
         late: bool = now - self.request_since > allowed_s + (IDLE_S if request.headers_finished else 0)
         return late
 
-    # A connection closed while bytes of the peer are unread is reset, and the reset may overtake our answer.
+    # Closing a connection with unread bytes resets it, and the reset may overtake our answer.
 
     def handle_write(self) -> None:
         if self.lingers and self.close_when_flushed and not self.total_outbufs_len:
@@ -167,7 +167,7 @@ class _Server(server.TcpWSGIServer):  # type: ignore[misc]
     stopping = False
 
     def run(self) -> None:
-        """Serve until ``stop()``; then requests that run get ``STOP_S`` to end and to be sent."""
+        """Serve until ``stop()``; running requests then get ``STOP_S`` to finish and be sent."""
         while not self.stopping:
             self._turn(self.adj.asyncore_loop_timeout)
         wasyncore.dispatcher.close(self)  # no new connections
@@ -178,7 +178,7 @@ class _Server(server.TcpWSGIServer):  # type: ignore[misc]
         wasyncore.close_all(self._map, ignore_all=True)
 
     def stop(self) -> None:
-        """End ``run()``; called from another thread or a signal handler, again without effect."""
+        """End ``run()``. May be called from another thread or a signal handler, and more than once."""
         if self.stopping:
             return
         self.stopping = True
@@ -193,18 +193,18 @@ class _Server(server.TcpWSGIServer):  # type: ignore[misc]
         return waiting or bool(self.task_dispatcher.threads)
 
     def handle_accept(self) -> None:
-        """A newcomer gets in, at the cost of whoever waits longest: idle connections keep nobody out."""
+        """Admit the newcomer, closing the connection that has waited longest: idle ones keep nobody out."""
         staying = [(one, one.as_connection()) for one in self.active_channels.values() if not one.will_close]
         if len(staying) >= CONNECTIONS:
             gives_way = who_gives_way(staying)
             if gives_way is None:
                 self._send_away()
                 return
-            gives_way.will_close = True  # closed in the next turn: its descriptor may have an event in this one
+            gives_way.will_close = True  # closed in the next turn: its descriptor may still have an event in this one
         super().handle_accept()
 
     def _send_away(self) -> None:
-        with contextlib.suppress(OSError, TypeError):  # it hung up meanwhile
+        with contextlib.suppress(OSError, TypeError):  # it disconnected in the meantime
             sock, _ = self.accept()
             with sock:
                 sock.send(_BUSY)
@@ -226,7 +226,7 @@ def make_server(app: Flask, settings: Settings) -> _Server:
         channel_timeout=IDLE_S,
         cleanup_interval=CLEANUP_S,
         max_request_header_size=REQUEST_HEADER_BYTES,
-        # Our own check answers first, with the setting's name; this one bounds chunked bodies as they come in.
+        # Our own check answers first and names the setting; this one bounds chunked bodies as they arrive.
         max_request_body_size=settings.max_request_mib * 1024 * 1024 + 1,
         ident=None,
         clear_untrusted_proxy_headers=not settings.trusted_proxies,  # else proxies.py tells whom to believe

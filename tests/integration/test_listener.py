@@ -253,4 +253,4 @@ def test_a_broken_message_ends_its_association_and_holds_no_slot(listen, blobs: 
 def test_a_store_that_names_no_sop_class_is_recorded(listen, catalogue: Catalogue) -> None:
     association = wait_until_admitted(listen())
     association.dul.socket.send(pdata(1, 3, command(CommandField=0x0001, MessageID=1, CommandDataSetType=0)))
-    wait_for(lambda: [r for r in refusals(catalogue) if "what is no DIMSE message, from 127.0.0.1" in r])
+    wait_for(lambda: [r for r in refusals(catalogue) if "bytes that are not a DIMSE message, from 127.0.0.1" in r])

@@ -233,7 +233,7 @@ def test_an_action_as_large_as_memory_is_ended(stored: tuple[Destination, str], 
     ds.add_new(0x00090010, "LO", "X")
     status, _ = association.send_n_action(ds, 1, StorageCommitmentPushModel, SOP_INSTANCE)
     assert "Status" not in status
-    wait_for(lambda: [r for r in refusals(catalogue) if "no DIMSE message" in r])
+    wait_for(lambda: [r for r in refusals(catalogue) if "not a DIMSE message" in r])
 
 
 def test_orthanc_asks_and_is_told(settings: Settings, catalogue: Catalogue, blobs: BlobStore, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -121,6 +122,14 @@ def test_what_is_read_is_written_conformant(pdu: bytes) -> None:
     )
 
 
+def test_a_request_of_countless_items_costs_little(listen: Listen) -> None:
+    """Parsed in the thread that accepts connections: it must not be held up."""
+    flood = b"".join(item(0x54, b"\x00\x05" + b"1.%03d" % (n % 1000) + b"\1\1") for n in range(4000))
+    began = time.monotonic()
+    assert answer(listen().port, request(user=flood)) == "accepted"
+    assert time.monotonic() - began < 2
+
+
 def chosen(port: int, *syntaxes: bytes, abstract: bytes = CT) -> tuple[int, str]:
     return contexts_of(exchange(port, request(items=APPLICATION + context(abstract, syntaxes) + USER)))[1]
 
@@ -153,6 +162,12 @@ def test_each_context_gets_its_own_transfer_syntax(listen: Listen) -> None:
     found = contexts_of(exchange(listen().port, request(items=APPLICATION + contexts + USER)))
     assert [found[n][0] for n in (1, 3, 5, 7, 9)] == [0, 0, 4, 0, 4]
     assert [found[n][1] for n in (1, 3, 7)] == [EXPLICIT.decode(), IMPLICIT.decode(), jpeg.decode()]
+
+
+def test_commands_without_pixels_come_uncompressed(listen: Listen) -> None:
+    port, jpeg = listen().port, b"1.2.840.10008.1.2.4.70"
+    assert chosen(port, jpeg, IMPLICIT, abstract=b"1.2.840.10008.1.20.1") == (0, IMPLICIT.decode())
+    assert chosen(port, jpeg, abstract=VERIFICATION)[0] == 4
 
 
 def test_video_is_kept_and_pixels_that_lie_elsewhere_are_not(listen: Listen, catalogue: Catalogue) -> None:
@@ -244,7 +259,7 @@ def _fall_silent(sock: socket.socket) -> None:
         ({}, lambda s: _hello(s, b"GET / HTTP/1.1\r\n\r\n"), ("HTTP",)),
         ({}, lambda s: _hello(s, b"\x01\x00\xff\xff\xff\xff"), ("too large",)),
         ({}, _abort, ("the peer aborted", "source 2, reason 5")),
-        ({}, _half_a_message, ("amid a message",)),
+        ({}, _half_a_message, ("in the middle of a message",)),
         ({"listener_idle_s": 1.0}, _fall_silent, ("too slowly, or nothing", "listener_idle_s")),
     ],
     ids=["stranger", "other", "version", "silent", "TLS", "HTTP", "gigabytes", "abort", "half", "idle"],
@@ -276,6 +291,13 @@ def test_the_same_refusal_again_and_again_is_one_row(listen: Listen, catalogue: 
     wait_for(lambda: refusals(catalogue))
     assert answer(port, request(calling=b"OTHER")) == "rejected"
     wait_for(lambda: len(refusals(catalogue)) == 2)
+
+
+def test_a_scanner_of_ae_titles_fills_no_table(listen: Listen, catalogue: Catalogue) -> None:
+    port = listen(calling_ae_titles=("KNOWN",)).port
+    for number in range(50):
+        assert answer(port, request(calling=b"GUESS%d" % number)) == "rejected"
+    wait_for(lambda: len(refusals(catalogue)) == 20)
 
 
 def test_dcmtk_is_told_why_it_was_rejected(listen: Listen, catalogue: Catalogue) -> None:

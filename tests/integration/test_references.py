@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import requests
 from radir_pacs.access.references import reference
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli import main
+from radir_pacs.cli.resolve import _who
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import SettingError
 from tests.catalogue_material import add, header
@@ -94,3 +96,11 @@ def test_a_key_that_was_cut_short_is_refused(settings: Settings, content: bytes)
     (settings.home / "reference.key").write_bytes(content)
     with pytest.raises(SettingError, match=r"reference\.key does not hold a key"):
         reference("2.25.1", settings)
+
+
+def test_a_user_id_without_a_name_is_noted_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert _who() == f"uid {os.getuid()}"

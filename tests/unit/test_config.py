@@ -107,3 +107,16 @@ def test_a_list_in_the_file_becomes_no_other_list_in_a_child(tmp_path: Path, tok
     with pytest.raises(SettingError, match="api_tokens") as caught:
         load(None, {"RADIR_HOME": str(tmp_path)})
     assert "one" not in str(caught.value).removeprefix("api_tokens: one of"), "the secret is not repeated"
+
+
+def test_a_user_without_a_home_is_told_to_name_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in a container: an id that /etc/passwd does not know, and no HOME."""
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(SettingError, match="^home: .*--home"):
+        config.load(environ={})
+    assert config.load(environ={"RADIR_HOME": str(tmp_path)}).home == tmp_path

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -20,7 +22,9 @@ from radir_pacs.cli import up
 from radir_pacs.cli.state import read_state
 from radir_pacs.cli.supervisor import Supervisor, _Child
 from radir_pacs.config import Settings
+from radir_pacs.encode import default_bundles
 from radir_pacs.errors import RadirError, SettingError, StorageFailed
+from radir_pacs.types import ImageKind
 
 PROGRAMS = {
     "sleeper": "import time\ntime.sleep(600)\n",
@@ -214,8 +218,6 @@ def test_being_stopped_while_starting_ends_the_wait(supervisor: Supervisor) -> N
 
 
 def test_a_taken_port_is_named_with_its_flag() -> None:
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -266,3 +268,26 @@ def test_a_broker_that_nobody_could_use_is_refused(
     else:
         with pytest.raises(SettingError, match=complaint):
             up.check_broker(url)
+
+
+def test_a_bundle_that_was_altered_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    whole = default_bundles()[ImageKind.CXR]
+    up.check_bundles([str(whole)])
+    altered = tmp_path / "altered"
+    shutil.copytree(whole, altered)
+    weights = bytearray((altered / "weights.safetensors").read_bytes())
+    weights[500] ^= 1
+    (altered / "weights.safetensors").write_bytes(weights)
+    with pytest.raises(SettingError, match=r"^models: .*altered: weights.safetensors was altered$") as refused:
+        up.check_bundles([str(altered)])
+    assert "\n" not in str(refused.value)
+
+
+def test_a_broker_that_does_not_listen_is_noticed() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        assert not up.broker_answers(f"redis://:secret@127.0.0.1:{port}/0")
+        listening.listen()
+        assert up.broker_answers(f"redis://:secret@127.0.0.1:{port}/0")
+    assert up.broker_answers("")
