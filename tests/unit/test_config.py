@@ -117,6 +117,6 @@ def test_a_user_without_a_home_is_told_to_name_a_folder(monkeypatch: pytest.Monk
 
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setattr("pwd.getpwuid", unknown)
-    with pytest.raises(SettingError, match="^home: .*--home"):
+    with pytest.raises(SettingError, match=r"^home: .*--home"):
         config.load(environ={})
     assert config.load(environ={"RADIR_HOME": str(tmp_path)}).home == tmp_path
