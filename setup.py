@@ -40,8 +40,8 @@ setup(
         "pydicom>=3.0.2,<4",  # DICOM objects
         "pynetdicom>=3.0.4,<4",  # C-STORE
         "highdicom>=0.28,<0.29",  # structured reports; its API moves between minors
-        "dicomweb-client>=0.61",  # pull from a PACS, and the demo's own check
-        "requests>=2.28",  # what a PACS answers to it
+        "requests>=2.28",  # pull from a PACS
+        "urllib3>=2.1",  # its answer, read within bounds
         "torch>=2.9,<3",  # the network
         "safetensors>=0.4",  # weights that cannot run code
         "hnswlib>=0.8,<0.9",  # approximate search; its file format is pinned in generations
@@ -61,6 +61,7 @@ setup(
         "pylibjpeg-openjpeg>=2",
         "pyjpegls>=1.5",  # pixel decoders
         "rich>=13",  # tables and progress bars
+        "striprtf>=0.0.29",  # reports that come as RTF
     ],
     extras_require={
         "redis": ["redis>=5"],  # a Redis broker instead of pgmq
@@ -79,6 +80,7 @@ setup(
             "pytest-xdist",
             "pytest-timeout",
             "hypothesis",
+            "dicomweb-client>=0.61",  # reads our DICOMweb as others do
             "requests",
             "ruff",
             "mypy",

@@ -5,7 +5,7 @@
 # Public License as published by the Free Software Foundation, either version 3 of the License, or (at your option) any
 # later version. It runs inside Orthanc's Python plugin, which is under that licence; the service that it talks to over
 # the network is a program of its own, under its own licence.
-"""Entry of the plugin: reads the configuration, registers the routes, starts the thread that hands studies over."""
+"""Entry point of the plugin: reads the configuration, registers the routes, starts the thread that hands over."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
 import orthanc
-from radir_forward import Forwarder, Gone
+from radir_deletions import Deletions
+from radir_forward import Forwarder
+from radir_handover import Gone
 from radir_proxy import PREFIX, RELAYED, ROUTES, Route, at_home, is_cross_site, is_start
 from radir_queue import Queue
 from radir_service import JSON, Answer, Service, Unavailable, Wanted
@@ -29,6 +31,7 @@ _UNKNOWN_RESOURCE = 17  # OrthancPluginErrorCode_UnknownResource
 _UID = re.compile(r"[0-9][0-9.]{0,63}\Z")
 _ORTHANC_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{8}){4}\Z")
 _JSON = "application/json"
+_STORED = ("Success", "AlreadyStored")
 _REPORT = Wanted(("application/dicom", *JSON))
 _FOLDER = Path(__file__).resolve().parent
 _PAGE_POLICY = (
@@ -72,18 +75,27 @@ class Plugin:
         folder.mkdir(parents=True, exist_ok=True)
         self.queue = Queue(folder / "radir-queue.sqlite")
         modality = own.get("Modality", "radir") if self.forward == "store" else None
-        self.forwarder = Forwarder(self.rest, self.queue, self.service, modality, orthanc.LogWarning)
+        self.forwarder = Forwarder(
+            self.rest, self.queue, self.service, modality, orthanc.LogWarning, self._deletions(own)
+        )
+
+    def _deletions(self, own: dict[str, Any]) -> Deletions | None:
+        meaning = own.get("Deletions", "keep")
+        if meaning not in ("keep", "follow"):
+            raise ValueError('RadIR.Deletions is neither "keep" nor "follow"')
+        grace_s = 3600.0 * float(own.get("DeletionGraceHours", 24.0))
+        return Deletions(self.rest, self.queue, self.service, grace_s) if meaning == "follow" else None
 
     def start(self) -> None:
-        """Begin to hand over, beside Orthanc; end before the interpreter does.
+        """Start handing over beside Orthanc; it is stopped before the interpreter ends.
 
-        No callback is registered for changes or instances: while Orthanc stores, nothing of ours is called at all.
+        No callback is registered for changes or instances: while Orthanc stores, none of our code runs.
         """
         if self.forward != "off":
             self.forwarder.start()
             atexit.register(self.forwarder.stop)
 
-    def similar(self, output: Any, uri: str, **request: Any) -> None:
+    def similar(self, output: orthanc.RestOutput, uri: str, **request: Any) -> None:
         """GET /radir/similar/{Orthanc id or Study UID}?anatomy=…: rows. POST {"anatomy": …}: the report, kept here."""
         path = f"/dicom-web/studies/{self._study_uid(request['groups'][0])}/similar"
         if request["method"] == "GET":
@@ -97,8 +109,8 @@ class Plugin:
         else:
             output.SendMethodNotAllowed("GET,POST")
 
-    def save(self, output: Any, uri: str, **request: Any) -> None:
-        """POST /radir/api/studies/{Study UID}/report: what "Save to PACS" asks for. The PACS is this Orthanc."""
+    def save(self, output: orthanc.RestOutput, uri: str, **request: Any) -> None:
+        """POST /radir/api/studies/{Study UID}/report: what "Save to PACS" sends. The PACS is this Orthanc."""
         if request["method"] != "POST":
             output.SendMethodNotAllowed("POST")
             return
@@ -106,17 +118,17 @@ class Plugin:
         if kept is None:
             _relay(output, answer)
             return
-        saved = {"stored": kept.get("Path"), "destination": "Orthanc", "sent": True, "status": "0000", "error": None}
+        saved = {"stored": kept.get("Path"), "destination": "Orthanc", "job": None, "job_url": None}
         output.AnswerBuffer(json.dumps(saved).encode(), _JSON)
 
-    def search(self, output: Any, uri: str, **request: Any) -> None:
+    def search(self, output: orthanc.RestOutput, uri: str, **request: Any) -> None:
         """GET /radir/dicom-web/studies?similarto=…: the QIDO form of the same query."""
         if request["method"] != "GET" or "similarto" not in request.get("get", {}):
             raise ValueError("ask GET with similarto")
         _relay(output, self.service.ask("GET", "/dicom-web/studies" + _query(request)))
 
-    def status(self, output: Any, uri: str, **request: Any) -> None:
-        """GET /radir/status: what waits, and whether the service was heard of lately. It is not asked for this."""
+    def status(self, output: orthanc.RestOutput, uri: str, **request: Any) -> None:
+        """GET /radir/status: what is waiting, and how the service did lately. The service itself is not asked."""
         found = {
             "forward": self.forward,
             "queue": self.queue.summary(time.time()),
@@ -125,8 +137,8 @@ class Plugin:
         }
         output.AnswerBuffer(json.dumps(found).encode(), _JSON)
 
-    def panel(self, output: Any, uri: str, **request: Any) -> None:
-        """GET /radir/panel?study={Orthanc id or Study UID}: a page with the sidebar, for who can open an address."""
+    def panel(self, output: orthanc.RestOutput, uri: str, **request: Any) -> None:
+        """GET /radir/panel?study={Orthanc id or Study UID}: a page with the sidebar, for anyone who can open a URL."""
         study = self._study_uid(unquote(request.get("get", {}).get("study", "")))
         page = (_FOLDER / "radir_panel.html").read_text("utf-8").replace("STUDY", html.escape(study))
         output.SetHttpHeader("Content-Security-Policy", _PAGE_POLICY)
@@ -134,9 +146,9 @@ class Plugin:
         output.AnswerBuffer(page.encode(), "text/html; charset=utf-8")
 
     def proxied(self, route: Route) -> Callable[..., None]:
-        """What answers an address of the service's own."""
+        """The handler of a route that the service answers."""
 
-        def answer(output: Any, uri: str, **request: Any) -> None:
+        def answer(output: orthanc.RestOutput, uri: str, **request: Any) -> None:
             if request["method"] != route.method:
                 output.SendMethodNotAllowed(route.method)
                 return
@@ -158,7 +170,7 @@ class Plugin:
         raise Gone
 
     def _keep_report(self, path: str, request: dict[str, Any]) -> tuple[Answer, dict[str, Any] | None]:
-        """Orthanc's word on the report that it stored now; None where there is none, for the reason answered."""
+        """The service's answer, and what Orthanc says of the report that it stored: None if there was no report."""
         query = _query(request)
         if "anatomy=" not in query:
             raise ValueError("name the region: anatomy")
@@ -166,15 +178,18 @@ class Plugin:
         if answer.status != 200:
             return answer, None
         try:
-            return answer, self.rest.store(answer.body)
-        except OSError:
+            kept = self.rest.store(answer.body)
+        except (Gone, OSError):
             raise Unavailable(502, "Orthanc did not take the report") from None
+        if kept.get("Status") not in _STORED:  # a filter in Orthanc drops it, and Orthanc answers 200
+            raise Unavailable(502, "Orthanc did not keep the report")
+        return answer, kept
 
 
 def guarded(handle: Callable[..., None]) -> Callable[..., None]:
-    """``handle``, which no page of another site may make write, with every failure as an answer."""
+    """``handle`` with every failure as an answer; pages of other sites cannot make it write."""
 
-    def answer(output: Any, uri: str, **request: Any) -> None:
+    def answer(output: orthanc.RestOutput, uri: str, **request: Any) -> None:
         try:
             if request["method"] != "GET" and is_cross_site(request.get("headers", {})):
                 _error(output, 403, "requests from pages of other sites are refused")
@@ -191,9 +206,9 @@ def guarded(handle: Callable[..., None]) -> Callable[..., None]:
 
 
 def _query(request: dict[str, Any]) -> str:
-    """``?…`` from the parameters of a GET, or of a POST's body: Orthanc hands none over that stand in a POST's URL.
+    """``?…`` from the parameters of a GET, or from a POST's body: Orthanc does not pass on those of a POST's URL.
 
-    Orthanc 1.10 gives them as they stand in the URL, later releases decoded. Raises ValueError.
+    Orthanc 1.10 passes them on as they are in the URL, later releases decode them. Raises ValueError.
     """
     if request["method"] == "GET":
         found = {name: unquote(value) for name, value in request.get("get", {}).items()}
@@ -203,11 +218,11 @@ def _query(request: dict[str, Any]) -> str:
         except ValueError:
             found = None
         if not isinstance(found, dict):
-            raise ValueError("send the parameters as a JSON object of texts")
+            raise ValueError("send the parameters as a JSON object of strings")
     return "?" + urlencode({str(name): str(value) for name, value in found.items()}, quote_via=quote) if found else ""
 
 
-def _relay(output: Any, answer: Answer) -> None:
+def _relay(output: orthanc.RestOutput, answer: Answer) -> None:
     for name in RELAYED:
         if name in answer.headers:
             output.SetHttpHeader(name.title(), answer.headers[name])
@@ -217,11 +232,11 @@ def _relay(output: Any, answer: Answer) -> None:
         _send(output, answer.status, answer.body)
 
 
-def _error(output: Any, status: int, reason: str) -> None:
+def _error(output: orthanc.RestOutput, status: int, reason: str) -> None:
     _send(output, status, json.dumps({"error": {"code": "radir", "message": reason}}).encode())
 
 
-def _send(output: Any, status: int, body: bytes) -> None:
+def _send(output: orthanc.RestOutput, status: int, body: bytes) -> None:
     output.SetHttpHeader("Content-Type", _JSON)
     try:
         output.SendHttpStatus(status, body)

@@ -1,7 +1,7 @@
 # Runs inside Orthanc and is therefore offered under the AGPL v3 or later; see README.md beside this file.
-"""Which of RadIR's addresses are answered below /radir, so that a viewer in Orthanc needs one origin.
+"""Which of RadIR's routes are available below /radir, so that a viewer in Orthanc needs only one origin.
 
-A list of what is allowed, by path, method and kind of content; whatever is not in it does not exist here.
+A list of what is allowed, by path, method and media type; whatever is not in it does not exist here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _IMAGE = f"/dicom-web/studies/{_UID}/series/{_UID}/instances/{_UID}"
 _SCRIPT, _STYLE = "text/javascript", "text/css"
 _LINES = "application/x-ndjson"
 _PROGRAM = Wanted(None, most_bytes=32 << 20)  # a file of OHIF's, of whatever kind
-# What of an answer's headers goes on to the browser.
+# The headers of an answer that are passed on to the browser.
 RELAYED = (
     "warning",
     "cache-control",
@@ -33,14 +33,14 @@ RELAYED = (
 
 
 class Route(NamedTuple):
-    """``pattern`` is the path, as Orthanc matches it: whole."""
+    """``pattern`` matches the whole path, as Orthanc does."""
 
     pattern: str
     wanted: Wanted
     method: str = "GET"
 
     def path_of(self, uri: str) -> str:
-        """The service's path of an address at Orthanc."""
+        """The path at the service for a path at Orthanc."""
         return uri[len(PREFIX) :] if uri.startswith(PREFIX + "/") else uri
 
 

@@ -1,7 +1,7 @@
 # Runs inside Orthanc and is therefore offered under the AGPL v3 or later; see README.md beside this file.
-"""Asking the RadIR service without ever waiting long for it.
+"""Requests to the RadIR service that never wait long for it.
 
-One request has a budget of time and of bytes, only a few run at once, a few more wait for their turn, and after some
+A request has a budget of time and bytes, only a few run at once, a few more wait for their turn, and after some
 failures none is tried for a while. So whatever the service does, a caller gets an answer or a reason within twice the
 budget, and most of Orthanc's own threads stay free.
 """
@@ -20,14 +20,14 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 MOST_BYTES = 4 << 20
-MOST_AT_ONCE, MOST_WAITING = 8, 8  # a browser asks six things at once; Orthanc has 50 threads for all of HTTP
+MOST_AT_ONCE, MOST_WAITING = 8, 8  # a browser sends six requests at once; Orthanc has 50 threads for all of HTTP
 DICOM_JSON = "application/dicom+json"
 JSON = (DICOM_JSON, "application/json")
 _STEP_BYTES = 1 << 16
 
 
 class Unavailable(Exception):
-    """The service gave no usable answer; ``status`` is what to tell an HTTP caller."""
+    """The service gave no usable answer; ``status`` is the status for an HTTP caller."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -35,7 +35,7 @@ class Unavailable(Exception):
 
 
 class Answer(NamedTuple):
-    """``headers`` by their names in lower case; ``content_type`` without parameters."""
+    """``headers`` by name in lower case; ``content_type`` without parameters."""
 
     status: int
     content_type: str
@@ -44,7 +44,7 @@ class Answer(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What may come back (None: any kind); else the service talks nonsense. Errors are always JSON."""
+    """Which answers are usable, by media type (None: any) and size. Errors are always JSON."""
 
     kinds: tuple[str, ...] | None = JSON
     most_bytes: int = MOST_BYTES
@@ -71,7 +71,7 @@ class Breaker:
                 return True
             if self._clock() < self._until:
                 return False
-            self._until = self._clock() + self._rest_s  # this caller tries; the others still wait
+            self._until = self._clock() + self._rest_s  # this caller may try; the others still wait
             return True
 
     def note(self, ok: bool) -> None:
@@ -82,7 +82,7 @@ class Breaker:
 
 
 class Service:
-    """The RadIR service at ``url``; ``token`` is its bearer token where it wants one."""
+    """The RadIR service at ``url``; ``token`` is its bearer token, if it requires one."""
 
     def __init__(self, url: str, token: str = "", budget_s: float = 3.0, breaker: Breaker | None = None) -> None:
         parts = urlsplit(url)
@@ -99,10 +99,10 @@ class Service:
     ) -> Answer:
         """The answer to one request, whatever its status below 500; ``body`` is JSON. Raises Unavailable."""
         if not self._places.acquire(blocking=False):
-            raise Unavailable(503, "too many questions at once")
+            raise Unavailable(503, "too many requests at once")
         try:
             if not self._slots.acquire(timeout=self._budget_s):
-                raise Unavailable(503, "too many questions at once")
+                raise Unavailable(503, "too many requests at once")
             try:
                 return self._ask_once(method, path, accept, wanted, body)
             finally:
@@ -112,7 +112,7 @@ class Service:
 
     def _ask_once(self, method: str, path: str, accept: str, wanted: Wanted, body: bytes) -> Answer:
         if not self.breaker.admits():
-            raise Unavailable(503, "the RadIR service failed lately and is left alone for a moment")
+            raise Unavailable(503, "the RadIR service failed a moment ago; it is asked again shortly")
         try:
             answer = self._ask(method, path, accept, wanted, body)
         except Unavailable:
@@ -129,7 +129,7 @@ class Service:
             late.set()
             if connection.sock is not None:
                 with contextlib.suppress(OSError):  # closed already
-                    connection.sock.shutdown(socket.SHUT_RDWR)  # wakes who reads a byte a second, too
+                    connection.sock.shutdown(socket.SHUT_RDWR)  # also wakes a reader who gets a byte per second
 
         timer = threading.Timer(self._budget_s, give_up)
         timer.daemon = True
@@ -141,7 +141,7 @@ class Service:
         except (OSError, http.client.HTTPException, ValueError) as error:
             if late.is_set() or isinstance(error, socket.timeout):
                 raise Unavailable(504, "the RadIR service did not answer in time") from None
-            raise Unavailable(502, "the RadIR service cannot be reached or talks nonsense") from None
+            raise Unavailable(502, "the RadIR service cannot be reached or its answer cannot be read") from None
         finally:
             timer.cancel()
             connection.close()
@@ -181,11 +181,11 @@ def _checked(response: http.client.HTTPResponse, body: bytes, kinds: tuple[str, 
         raise Unavailable(502, "the RadIR service failed on this request")
     allowed = kinds if response.status < 400 else JSON
     if body and allowed is not None and kind not in allowed:
-        raise Unavailable(502, "the RadIR service talks nonsense")
+        raise Unavailable(502, "the RadIR service gave an answer that cannot be used")
     if body and kind in JSON:
         try:
             json.loads(body)
         except ValueError:
-            raise Unavailable(502, "the RadIR service talks nonsense") from None
+            raise Unavailable(502, "the RadIR service gave an answer that cannot be used") from None
     headers = {name.lower(): " ".join(value.split())[:1000] for name, value in response.getheaders()}
     return Answer(response.status, kind, headers, body)

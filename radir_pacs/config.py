@@ -129,6 +129,9 @@ class Settings:
     worker_processes: int = _setting(1, "Celery worker processes.", low=1, high=64)
     device: str = _setting("auto", "Where the network runs.", choices=("auto", "cpu", "cuda", "mps"))
     models: tuple[str, ...] = _setting((), "Bundle folders to serve, one an image kind; empty serves the shipped ones.")
+    transfer_threads: int = _setting(
+        4, "Pulls and sent reports at once; one thread is always left for reports.", low=2, high=64
+    )
     torch_threads: int = _setting(0, "Threads of one network pass; 0 lets torch choose.", low=0)
     job_lease_s: float = _setting(60.0, "Seconds a worker owns a job without a heartbeat.", low=1, high=DAY_S)
     job_longest_s: float = _setting(
@@ -146,8 +149,20 @@ class Settings:
         "", "DICOMweb service root of the PACS that studies are pulled from by reference; empty pulls none."
     )
     pull_authorization: str = _setting("", "Authorization header that this PACS wants.", secret=True)
+    pull_max_mib: int = _setting(16_384, "Most bytes that one pull takes from the PACS, MiB.", low=1, high=_MOST_MIB)
+    pull_least_kib_s: float = _setting(
+        16.0, "A PACS that sends less than this for 15 s, KiB per second, is given up; 0 waits.", low=0
+    )
+    pull_deadline_s: float = _setting(1800.0, "Seconds that one pull may take.", low=1, high=DAY_S)
     return_destination: str = _setting(
         "", "Where 'Save to PACS' sends structured reports, AET@host:port; empty keeps them here."
+    )
+    return_timeout_s: float = _setting(10.0, "Seconds that one attempt to send a report may take.", low=1, high=600)
+    return_attempts: int = _setting(
+        10,
+        "Attempts to send a report, after 2, 4, 8 … seconds; the tenth is 17 minutes after the first.",
+        low=1,
+        high=20,
     )
 
     sidebar_shows: tuple[str, ...] = _setting(

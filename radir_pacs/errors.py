@@ -86,7 +86,7 @@ class UnknownRegion(BadInput):
 
 
 class Conflict(RadirError):
-    """The object is stored already with other content."""
+    """The object is stored already with other pixels, or in another series."""
 
     code = "conflict"
     reason_code = ReasonCode.CONFLICT

@@ -16,7 +16,7 @@ from radir_pacs.config import Settings
 
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _FILE_BYTES = 20 << 20
-_QUIET = ("waitress", "celery", "kombu", "psycopg.pool", "dicomweb_client")
+_QUIET = ("waitress", "celery", "kombu", "psycopg.pool", "urllib3")
 # These read patients' data sets, and log the text of an exception as a message; what failed we say ourselves, by ids.
 _SILENT = ("pynetdicom", "pydicom", "highdicom")
 

@@ -40,7 +40,7 @@ class ReasonCode(StrEnum):
     # An instance that was refused
     UNREADABLE = "UNREADABLE"  # no DICOM, or not safely read
     MISMATCH = "MISMATCH"  # not what the message or the path announced
-    CONFLICT = "CONFLICT"  # stored already with other content
+    CONFLICT = "CONFLICT"  # stored already with other pixels, or in another series
     TOO_LARGE = "TOO_LARGE"
     OUT_OF_RESOURCES = "OUT_OF_RESOURCES"
     REFUSED_PEER = "REFUSED_PEER"  # an association that was not accepted or was aborted
@@ -48,6 +48,15 @@ class ReasonCode(StrEnum):
     # A job that failed
     NOT_FOUND = "NOT_FOUND"
     PEER_FAILED = "PEER_FAILED"
+    PEER_UNREACHABLE = "PEER_UNREACHABLE"
+    PEER_REJECTED = "PEER_REJECTED"  # the association: A-ASSOCIATE-RJ (PS3.8 9.3.4)
+    PEER_NOT_SUPPORTED = "PEER_NOT_SUPPORTED"  # it accepted no presentation context for the object
+    PEER_REFUSED = "PEER_REFUSED"  # a failure status, of DIMSE (PS3.4 table B.2-1) or of HTTP
+    PEER_NO_ANSWER = "PEER_NO_ANSWER"  # or one that broke off
+    PEER_TOO_SLOW = "PEER_TOO_SLOW"
+    PEER_TOO_LARGE = "PEER_TOO_LARGE"  # its answer
+    PEER_BAD_ANSWER = "PEER_BAD_ANSWER"
+    PEER_INCOMPLETE = "PEER_INCOMPLETE"  # some of what it sent was refused here
     WRONG_SETTING = "WRONG_SETTING"
     WRONG_MODEL = "WRONG_MODEL"
     WRONG_INDEX = "WRONG_INDEX"

@@ -68,6 +68,7 @@ class JobKind(StrEnum):
     INDEX = "index"  # key: model id / region key
     REPORT = "report"  # key: SOP instance UID of an SR, or report/ID of a text in the catalogue
     PULL = "pull"  # key: study UID, to be fetched from the PACS
+    SEND = "send"  # key: SOP instance UID of a report, to be sent to the return destination
     COMMITMENT = "commitment"  # key: id of a storage commitment, to be reported to its requestor
 
 
@@ -313,12 +314,17 @@ class CatalogueStudy:
 
 @dataclass(frozen=True, kw_only=True)
 class FindingNote:
-    """A finding of a report at a region, as it explains a similar case."""
+    """A finding of a report at a region, as it explains a similar case; ``concept`` is a key of the lexicon."""
 
     concept: str
     region: str
     polarity: str
     severity: str | None = None
+
+    @property
+    def words(self) -> str:
+        """The concept for people: "no pleural effusion"."""
+        return ("no " if self.polarity == "absent" else "") + self.concept.replace("_", " ")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,10 +27,10 @@ SOP_CLASSES = {
     "DX": "1.2.840.10008.5.1.4.1.1.1.1",
     "CT": "1.2.840.10008.5.1.4.1.1.2",
 }
-_EFFUSION = FindingNote(concept="pleural effusion", region="left_pleura", polarity="present", severity="mild")
+_EFFUSION = FindingNote(concept="pleural_effusion", region="left_pleura", polarity="present", severity="mild")
 _CONTRADICTING = (
     FindingNote(concept="mass", region="right_costophrenic_angle", polarity="present"),
-    FindingNote(concept="subcutaneous emphysema", region="chest", polarity="absent"),
+    FindingNote(concept="subcutaneous_emphysema", region="chest", polarity="absent"),
 )
 OTHERS_NAME, OTHERS_ID = "Somebody^Else", "OTHER-4711"
 

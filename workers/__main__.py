@@ -1,4 +1,4 @@
-"""``python -m radir_workers worker|relay [--name NAME]``: one process, settings from the environment."""
+"""``python -m radir_workers worker|transfer|relay [--name NAME]``: one process, settings from the environment."""
 
 from __future__ import annotations
 
@@ -19,15 +19,19 @@ from radir_pacs.process_heartbeat import process_heartbeat
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import JobKind
 
-from .app import make_app, serve
+from .app import TRANSFER_QUEUE, make_app, serve
+from .bounded_answer import AnswerBounds
 from .encode_study import EncodeStudy
 from .index_partition import IndexPartition
 from .mine_report import MineReport
-from .pull_study import PullStudy
+from .pull_study import Pacs, PullStudy
 from .relay import Relay
 from .report_commitment import ReportCommitment
 from .runner import Runner, UseCase
+from .send_report import SendReport
 from .tasks import register, ring
+
+_GRACE_S = 60.0
 
 
 def worker(settings: Settings, name: str) -> None:
@@ -49,14 +53,6 @@ def worker(settings: Settings, name: str) -> None:
             JobKind.ENCODE: encode,
             JobKind.INDEX: IndexPartition(catalogue, settings.home),
             JobKind.REPORT: MineReport(catalogue),
-            JobKind.COMMITMENT: ReportCommitment(catalogue, blobs, settings),
-            JobKind.PULL: PullStudy(
-                catalogue,
-                blobs,
-                Intake(catalogue, blobs, settings),
-                url=settings.pull_url,
-                authorization=settings.pull_authorization,
-            ),
         }
         runner = Runner(
             catalogue,
@@ -71,6 +67,46 @@ def worker(settings: Settings, name: str) -> None:
             serve(app, hostname=f"{name}-{os.getpid()}@radir")
 
 
+def transfer(settings: Settings, name: str) -> None:
+    """Until SIGTERM, several at a time, what waits for other machines: pulls, reports, results of commitment."""
+    with Catalogue.open(settings) as catalogue:
+        blobs = BlobStore(settings.home / "blobs")
+        use_cases: dict[JobKind, UseCase] = {
+            JobKind.PULL: PullStudy(
+                catalogue,
+                blobs,
+                Intake(catalogue, blobs, settings),
+                Pacs(url=settings.pull_url, authorization=settings.pull_authorization),
+                AnswerBounds(
+                    most_bytes=settings.pull_max_mib << 20,
+                    least_bytes_s=settings.pull_least_kib_s * 1024,
+                    deadline_s=min(settings.pull_deadline_s, settings.job_longest_s),
+                ),
+                most_instance_bytes=settings.max_instance_mib << 20,
+            ),
+            JobKind.SEND: SendReport(
+                catalogue,
+                blobs,
+                destination=settings.return_destination,
+                calling_ae_title=settings.ae_title,
+                budget_s=settings.return_timeout_s,
+            ),
+            JobKind.COMMITMENT: ReportCommitment(catalogue, blobs, settings),
+        }
+        runner = Runner(
+            catalogue,
+            use_cases,
+            worker=f"{name}:{os.getpid()}",
+            lease_s=settings.job_lease_s,
+            longest_s=settings.job_longest_s + _GRACE_S,  # a pull that its own deadline ends does not hang
+        )
+        app = make_app(settings, catalogue)
+        register(app, runner.run)
+        with process_heartbeat(catalogue.processes, name):
+            hostname = f"{name}-{os.getpid()}@radir"
+            serve(app, hostname, queue=TRANSFER_QUEUE, threads=settings.transfer_threads)
+
+
 def relay(settings: Settings, name: str) -> None:
     """Relay until SIGTERM."""
     stop = threading.Event()
@@ -80,19 +116,19 @@ def relay(settings: Settings, name: str) -> None:
         app = make_app(settings, catalogue)
         blobs = BlobStore(settings.home / "blobs")
         with process_heartbeat(catalogue.processes, name):
-            Relay(catalogue, blobs, settings, lambda job_id: ring(app, job_id)).run(stop)
+            Relay(catalogue, blobs, settings, lambda job_id, queue: ring(app, job_id, queue)).run(stop)
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m radir_workers", description=__doc__)
-    parser.add_argument("role", choices=("worker", "relay"))
+    parser.add_argument("role", choices=("worker", "transfer", "relay"))
     parser.add_argument("--name", help="as radir status shows it; default: the role")
     args = parser.parse_args(arguments)
     name = args.name or args.role
     try:
         settings = config.load()
         set_up_logging(settings, name)
-        {"worker": worker, "relay": relay}[args.role](settings, name)
+        {"worker": worker, "transfer": transfer, "relay": relay}[args.role](settings, name)
     except RadirError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -1,4 +1,4 @@
-"""The Celery application: a bell in whichever broker is set, pgmq in the catalogue's own Postgres by default.
+"""The Celery application. Its broker only rings: by default pgmq in the catalogue's own Postgres.
 
 A message carries a job id and nothing else. It is acknowledged before the work begins: the job row, its lease and the
 relay bring work back when a worker dies, so no broker's redelivery, early or hours late, matters.
@@ -18,6 +18,7 @@ from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError
 
 QUEUE = "radir"
+TRANSFER_QUEUE = "radir_transfer"  # what waits for other machines must not hold up the network
 VISIBILITY_S = 3600  # longer than the longest job: a message is not handed out twice while its reader lives
 _POLL_S = 0.1
 
@@ -45,7 +46,7 @@ def make_app(settings: Settings, catalogue: Catalogue) -> Celery:
     app.conf.update(
         broker_transport_options=options,
         broker_connection_retry_on_startup=True,
-        broker_heartbeat=0,  # a solo worker answers none while it works
+        broker_heartbeat=0,  # a solo worker cannot answer one while it works
         task_default_queue=QUEUE,
         task_ignore_result=True,
         task_serializer="json",
@@ -59,18 +60,19 @@ def make_app(settings: Settings, catalogue: Catalogue) -> Celery:
     return app
 
 
-def serve(app: Celery, hostname: str) -> None:
-    """Work in this process until SIGTERM or SIGINT, which let the task in hand end first.
+def serve(app: Celery, hostname: str, *, queue: str = QUEUE, threads: int = 1) -> None:
+    """Work in this process until SIGTERM or SIGINT, which let the tasks in hand end first.
 
-    Solo pool: a forked child could not use CUDA, and whoever wants more workers starts more processes.
+    One task at a time, in the main thread: a forked child could not use CUDA, and whoever wants more workers starts
+    more processes. ``threads`` are for tasks that wait for other machines.
     """
     signals.setup_logging.connect(_leave_logging_alone)
     warnings.filterwarnings("ignore", category=SecurityWarning)  # root in a container; messages are JSON numbers
     worker = app.Worker(
         hostname=hostname,
-        pool="solo",
-        concurrency=1,
-        queues=[QUEUE],
+        pool="solo" if threads == 1 else "threads",
+        concurrency=threads,
+        queues=[queue],
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,

@@ -1,4 +1,4 @@
-"""The models that this worker serves: loaded once after the process started, told to the catalogue."""
+"""The models that this worker serves: loaded once when the process starts, and registered in the catalogue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Encoders:
-    """An encoder for each image kind that a bundle is set for."""
+    """One encoder per image kind for which a bundle is set."""
 
     def __init__(self, settings: Settings, models: Models) -> None:
         """Raises BundleRefused, and SettingError for two bundles of one kind."""
@@ -27,7 +27,9 @@ class Encoders:
             if encoder.kind in self._encoders:
                 raise SettingError(f"models: two bundles for {encoder.kind}")
             if has_collapsed(encoder.bundle.manifest):
-                log.warning("the model tells no two studies apart: train another", extra={"model": encoder.model_id})
+                log.warning(
+                    "the model gives every study the same vector: train another", extra={"model": encoder.model_id}
+                )
             self._encoders[encoder.kind] = encoder
         for kind, encoder in self._encoders.items():
             dim = encoder.bundle.network.config.embedding_dim

@@ -34,7 +34,7 @@ class IndexPartition:
         self._clock_s = clock_s
 
     def __call__(self, job: Job) -> None:
-        """Ends the job with the new generation published and what nobody needs removed."""
+        """Ends the job with the new generation published and outdated files removed."""
         model_id, _, region = job.key.partition("/")
         model = self._catalogue.models.get(model_id)
         if model is None:
@@ -77,7 +77,7 @@ class IndexPartition:
         return labels[order], vectors[order], changes.xid
 
     def _published(self, folder: Path, model: ModelRow, region: str) -> tuple[I64, F32, str]:
-        """What the published generation holds; nothing, to be read anew from the catalogue, when it is refused."""
+        """What the published generation holds; nothing when it is refused, and the catalogue is then read in full."""
         nothing = np.empty(0, np.int64), np.empty((0, model.dim), np.float32), "0"
         published = self._catalogue.generations.published(model.model_id, region)
         if published is None:

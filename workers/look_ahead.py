@@ -1,7 +1,7 @@
-"""While the network works on one study, the one that probably comes next is read in a thread beside it.
+"""While the network works on one study, a thread reads the one that will probably come next.
 
-Nothing is claimed: the next job is guessed from the queue, and what was read serves only when that job comes to this
-worker with the very same content. A guess that missed costs the reading of one study and changes no result.
+Nothing is claimed: the next job is guessed from the queue, and what was read is used only when this worker gets that
+job with the very same content. A wrong guess costs the reading of one study and changes no result.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from .study_reader import Ready, StudyReader
 
 log = logging.getLogger(__name__)
 
-REST_JOBS = 16  # without a guess after one that missed: other workers take from this queue
+REST_JOBS = 16  # jobs without a guess after a wrong one: other workers take from this queue
 
 
 class LookAhead:
-    """Used by one thread, which encodes; ``reader`` is this object's alone."""
+    """Used by the one thread that encodes. Nothing else may use ``reader``."""
 
     def __init__(self, catalogue: Catalogue, reader: StudyReader) -> None:
         self._catalogue = catalogue
@@ -32,7 +32,7 @@ class LookAhead:
         self._rest_jobs = 0
 
     def begin(self) -> None:
-        """Read on, unless a guess is still there or guessing was of no use lately."""
+        """Read ahead, unless a guess is still unused or the last guesses were wrong."""
         if self._rest_jobs > 0:
             self._rest_jobs -= 1
         elif self._guess is None and (self._thread is None or not self._thread.is_alive()):
@@ -41,8 +41,10 @@ class LookAhead:
             self._thread.start()
 
     def take(self, study_uid: str) -> list[Ready] | None:
-        """What was read of the files the study has now, None when others were. Raises what reading it raised, as
-        `StudyReader.read`."""
+        """What was read ahead for this study; None when nothing was, or its files have changed since.
+
+        Raises what reading raised, as `StudyReader.read`.
+        """
         guess, self._guess = self._guess, None
         if guess is None:
             return None
@@ -94,7 +96,7 @@ class LookAhead:
 
 
 class _Guess:
-    """What the thread finds out; the events say how much of it stands."""
+    """What the thread finds out; the events say how much of it is final."""
 
     def __init__(self) -> None:
         self.known, self.done, self.given_up = threading.Event(), threading.Event(), threading.Event()

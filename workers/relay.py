@@ -1,4 +1,4 @@
-"""The relay: turns time into work. Completes quiet studies, rings for pending jobs, takes jobs from dead workers,
+"""The relay does what is due. It completes quiet studies, rings for pending jobs, takes jobs from dead workers,
 marks what is searchable, asks for merges, and clears away what nobody needs.
 
 Each step is a transaction of its own on the catalogue, so the relay may be killed anywhere, and two relays do no harm.
@@ -9,37 +9,42 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from radir_pacs.catalogue import Catalogue, PartitionSize
 from radir_pacs.config import Settings
 from radir_pacs.errors import RadirError, StorageFailed
 from radir_pacs.index import collect, collect_models, partition_folder, should_merge
+from radir_pacs.reports import PARSER
 from radir_pacs.storage.blobs import SWEEP_PARTS, BlobStore
-from radir_pacs.types import ImageKind
+from radir_pacs.types import ImageKind, JobKind
+
+from .app import QUEUE, TRANSFER_QUEUE
 
 log = logging.getLogger(__name__)
 
 SURVEY_S = 5.0  # between two looks at the size of the tails
 PRUNE_S = 600.0
-SWEEP_S = PRUNE_S / SWEEP_PARTS  # all files are looked at as often as all rows, but the bell waits for none of it
-KEEP_DONE_S = 7 * 86_400.0  # ended jobs and replaced generations, for who asks what happened
-KEEP_GONE_S = 30 * 86_400.0  # deletions, for a process that slept
+SWEEP_S = PRUNE_S / SWEEP_PARTS  # a full sweep takes as long as PRUNE_S, in short steps that do not delay the bell
+KEEP_DONE_S = 7 * 86_400.0  # ended jobs and replaced generations, for anyone who asks what happened
+KEEP_GONE_S = 30 * 86_400.0  # deletions, for a process that was suspended meanwhile
 KEEP_SILENT_S = 86_400.0
 KEEP_REFUSALS_S = 90 * 86_400.0
 MOST_REFUSALS = 100_000
-FORGET_S = 86_400.0  # what was deleted leaves the index files within so long, however little it is
+_WORK = (JobKind.ENCODE, JobKind.INDEX, JobKind.REPORT)
+_SENDING = (JobKind.SEND, JobKind.COMMITMENT)
+FORGET_S = 86_400.0  # deleted vectors leave the index files within this time, even where a merge is not worth it yet
 
 
 class Relay:
-    """``ring``: sends the broker message for a job id; raises when the broker cannot be reached."""
+    """``ring``: sends the broker message for a job id to a queue; raises when the broker cannot be reached."""
 
     def __init__(
         self,
         catalogue: Catalogue,
         blobs: BlobStore,
         settings: Settings,
-        ring: Callable[[int], None],
+        ring: Callable[[int, str], None],
         clock_s: Callable[[], float] = time.monotonic,
         now_s: Callable[[], float] = time.time,
     ) -> None:
@@ -52,7 +57,7 @@ class Relay:
         self._part = 0
 
     def run(self, stop: threading.Event) -> None:
-        """Round after round until told to stop. A round that fails is said and tried again."""
+        """Run rounds until told to stop. A round that fails is logged, and the next one tries again."""
         while True:
             try:
                 self.round()
@@ -83,11 +88,18 @@ class Relay:
         self._ring_pending()
 
     def _ring_pending(self) -> None:
-        limit = max(16, 4 * self._settings.worker_processes)
+        """Each queue has a limit of its own, so that none fills the broker, and no pull takes the last thread."""
+        catalogue, settings = self._catalogue, self._settings
+        self._ring_all(catalogue.jobs.to_ring(max(16, 4 * settings.worker_processes), kinds=_WORK), QUEUE)
+        pulls = catalogue.jobs.to_ring(settings.transfer_threads - 1, kinds=(JobKind.PULL,), with_running=True)
+        self._ring_all(pulls, TRANSFER_QUEUE)
+        self._ring_all(catalogue.jobs.to_ring(16, kinds=_SENDING), TRANSFER_QUEUE)
+
+    def _ring_all(self, job_ids: Sequence[int], queue: str) -> None:
         rung = []
         try:
-            for job_id in self._catalogue.jobs.to_ring(limit):
-                self._ring(job_id)
+            for job_id in job_ids:
+                self._ring(job_id, queue)
                 rung.append(job_id)
         finally:
             if rung:
@@ -99,15 +111,17 @@ class Relay:
                 self._catalogue.jobs.enqueue_merge(partition.model_id, partition.region)
 
     def _revive(self) -> None:
-        """Nobody else watches the embedded Postgres."""
+        """Start the embedded Postgres again: without a supervisor nobody else does."""
         try:
             self._catalogue.revive()
         except RadirError as error:
-            log.error("the database stays away", extra={"error": str(error)})
+            log.error("the database cannot be started", extra={"error": str(error)})
 
     def _prune(self) -> None:
         for study_uid in self._catalogue.studies.encode_forgotten():
             log.error("a stable study had no job", extra={"study_uid": study_uid})
+        if old := self._catalogue.reports.mine_again(PARSER):
+            log.info("reports of an earlier version are mined again", extra={"reports": old})
         self._catalogue.jobs.prune(KEEP_DONE_S)
         self._catalogue.generations.prune(gone_keep_s=KEEP_GONE_S, generation_keep_s=KEEP_DONE_S)
         self._catalogue.processes.prune(KEEP_SILENT_S)
@@ -134,5 +148,5 @@ class Relay:
 
 
 def _must_forget(partition: PartitionSize) -> bool:
-    """Whether its generation may still hold a vector that was deleted long ago; no answer gives it, the file does."""
+    """Whether its files may still hold a vector that was deleted long ago. No answer gives it, but the file does."""
     return partition.n_generation > 0 and (partition.oldest_gone_s or 0.0) > FORGET_S

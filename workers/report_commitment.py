@@ -5,7 +5,7 @@ from __future__ import annotations
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.delivery.commitment import report
-from radir_pacs.delivery.send import Destination
+from radir_pacs.delivery.destination import Destination
 from radir_pacs.errors import PeerFailed, SettingError
 from radir_pacs.intake.commitments import result_of
 from radir_pacs.storage.blobs import BlobStore

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 EXIT_HUNG = 70  # EX_SOFTWARE
 UseCase = Callable[[Job], None]  # does the work and ends the job in the transaction of its result
-_NEVER_BETTER = (BadInput, NotFound, BundleRefused)  # trying again gives the same
+_PERMANENT = (BadInput, NotFound, BundleRefused)  # another attempt would give the same
 
 
 class Runner:
@@ -68,7 +68,7 @@ class Runner:
         except LeaseLost:
             raise
         except RadirError as error:
-            retry = not isinstance(error, _NEVER_BETTER) or error.reason_code in WORTH_ANOTHER_DECODE
+            retry = not isinstance(error, _PERMANENT) or error.reason_code in WORTH_ANOTHER_DECODE
             log.warning("job failed", extra={"job": job.id, "error": error.code, "retry": retry})
             self._catalogue.jobs.fail(job, str(error), reason_code=error.reason_code, retry=retry)
         except Exception as error:  # the edge of the process: a job must not take the worker along

@@ -17,6 +17,6 @@ def register(app: Celery, run: Callable[[int], None]) -> None:
         run(job_id)
 
 
-def ring(app: Celery, job_id: int) -> None:
+def ring(app: Celery, job_id: int, queue: str) -> None:
     """Tell some worker that there is a job. Raises what the broker's library raises when it cannot be reached."""
-    app.send_task(TASK, args=[job_id], retry=False)
+    app.send_task(TASK, args=[job_id], queue=queue, retry=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import shutil
@@ -36,6 +37,7 @@ _NEW = "postgres.new"
 
 # No statement and no row may reach the server's log: they hold patients' data (P7). No locale of the system is used.
 _CONFIGURATION = (
+    "cluster_name=radir",  # for whoever reads the list of processes
     "listen_addresses=",
     "unix_socket_permissions=0700",
     "max_connections=300",
@@ -81,11 +83,7 @@ def stop(home: Path) -> None:
             return
         pid = _pid(data)
         assert pid is not None
-        for number, wait_s in ((signal.SIGINT, STOP_DEADLINE_S), (signal.SIGQUIT, 10.0)):  # fast, immediate
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-            if _wait_until(lambda: not _server_runs(data), wait_s):
-                break
+        _end(pid, lambda: not _server_runs(data))
     if _socket_folder(home) != data:
         with contextlib.suppress(OSError):
             _socket_folder(home).rmdir()
@@ -99,6 +97,8 @@ def _start(home: Path, conninfo: str, given_up: Callable[[], bool]) -> None:
     while (silence := _silence(conninfo)) is not None:
         now = time.monotonic()
         if given_up():
+            if process is not None:  # it may have no pid file yet by which `stop` could find it
+                _end(process.pid, functools.partial(_has_ended, process))
             raise StorageFailed("stopped before the embedded Postgres was up")
         if now - began > START_DEADLINE_S:
             raise StorageFailed(f"the embedded Postgres does not answer: {silence}; its log is {log}")
@@ -260,6 +260,19 @@ def _lingers(data: Path) -> bool:
             if process.name() == "postgres" and process.cwd() == here and process.status() != psutil.STATUS_ZOMBIE:
                 return True
     return False
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    return process.poll() is not None
+
+
+def _end(pid: int, has_ended: Callable[[], bool]) -> None:
+    """Fast shutdown; an immediate one, which the next start recovers from, for a server that does not obey."""
+    for number, wait_s in ((signal.SIGINT, STOP_DEADLINE_S), (signal.SIGQUIT, 10.0)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        if _wait_until(has_ended, wait_s):
+            return
 
 
 def _wait_until(condition: Callable[[], bool], limit_s: float) -> bool:

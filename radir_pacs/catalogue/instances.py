@@ -78,6 +78,11 @@ class Instances(Part):
             rows = run(connection, "instances_of", study_uid=study_uid, series_uid=series_uid).fetchall()
         return tuple(instance_of(row) for row in rows)
 
+    def sop_uids_of(self, study_uid: str) -> list[str]:
+        """The SOP Instance UIDs held of a study, ascending; empty when there are none."""
+        with self._database.transaction() as connection:
+            return [row["sop_uid"] for row in run(connection, "sop_uids_of", study_uid=study_uid)]
+
     def headers_of(self, study_uid: str) -> tuple[tuple[InstanceHeader, str], ...]:
         """(header, content_sha256) of a study's instances, as `radir_pacs.dicom.plan_study` reads them.
 

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.part import Part
-from radir_pacs.catalogue.rows import FailedJob
-from radir_pacs.errors import LeaseLost
+from radir_pacs.catalogue.rows import FailedJob, JobProgress
+from radir_pacs.errors import LeaseLost, NotFound
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import Job, JobKind, JobState
 
-RING_AGAIN_S = 30.0  # a bell not answered for so long is taken for lost
+RING_AGAIN_S = 30.0  # a message that nobody answered for this long counts as lost
 BACKOFF_S = 2.0  # doubles with each attempt
 LONGEST_BACKOFF_S = 300.0
 KILLED_ATTEMPTS = 8  # about five minutes: a machine short of memory takes longer to recover than a study to fail
@@ -24,13 +24,13 @@ SWEEP_LIMIT = 100
 
 
 class Jobs(Part):
-    def enqueue(self, kind: JobKind, key: str) -> int:
+    def enqueue(self, kind: JobKind, key: str, max_attempts: int | None = None) -> int:
         """Ask for work; returns the id of the open job of that kind and key."""
         with self._database.transaction() as connection:
-            return enqueue(connection, kind, key, self._settings.job_max_attempts)
+            return enqueue(connection, kind, key, max_attempts or self._settings.job_max_attempts)
 
     def claim(self, job_id: int, worker: str) -> Job | None:
-        """Lease a pending job for ``job_lease_s``; None when it is not to be had (taken, ended, not yet due)."""
+        """Lease a pending job for ``job_lease_s``; None when it is taken, ended or not yet due."""
         with self._database.transaction() as connection:
             row = run(
                 connection,
@@ -43,7 +43,7 @@ class Jobs(Part):
         return None if row is None else job_of(row)
 
     def next_study_to_encode(self) -> str | None:
-        """The study whose encode job is probably claimed next, by whomever; a guess that holds nothing."""
+        """The study whose encode job will probably be claimed next, by any worker. A guess: nothing is reserved."""
         with self._database.transaction() as connection:
             row = run(connection, "next_study_to_encode", longest_backoff_s=LONGEST_BACKOFF_S).fetchone()
         return None if row is None else str(row["key"])
@@ -70,7 +70,7 @@ class Jobs(Part):
             return _fail(connection, job, error, reason_code, retry)
 
     def sweep(self) -> int:
-        """Take jobs from holders that went silent; returns how many."""
+        """Take jobs from workers whose lease is over; returns how many."""
         lease = {"lease_s": self._settings.job_lease_s}
         with self._database.transaction() as connection:
             expired = [job_of(row) for row in run(connection, "expired", lease, limit=SWEEP_LIMIT).fetchall()]
@@ -84,15 +84,25 @@ class Jobs(Part):
                     swept += 1
         return swept
 
-    def to_ring(self, limit: int, ring_again_s: float = RING_AGAIN_S) -> list[int]:
-        """Ids of pending jobs that no message stands for, so that at most ``limit`` messages are under way."""
+    def to_ring(
+        self,
+        limit: int,
+        ring_again_s: float = RING_AGAIN_S,
+        *,
+        kinds: Sequence[JobKind] = tuple(JobKind),
+        with_running: bool = False,
+    ) -> list[int]:
+        """Ids of pending jobs of these kinds that no message stands for, so that at most ``limit`` are under way.
+
+        ``with_running``: those that run already count as well, so that no more than ``limit`` ever run at once.
+        """
+        values = {"ring_again_s": ring_again_s, "longest_backoff_s": LONGEST_BACKOFF_S}
+        asked = {"limit": limit, "kinds": list(kinds), "with_running": with_running}
         with self._database.transaction() as connection:
-            values = {"ring_again_s": ring_again_s, "longest_backoff_s": LONGEST_BACKOFF_S}
-            rows = run(connection, "to_ring", values, limit=limit).fetchall()
-        return [row["id"] for row in rows]
+            return [row["id"] for row in run(connection, "to_ring", values | asked).fetchall()]
 
     def rung(self, ids: Sequence[int]) -> None:
-        """The broker took messages for these jobs. Marked after sending: a crash between rings twice, never not."""
+        """The broker took messages for these jobs. Said after sending, so a crash in between rings twice."""
         with self._database.transaction() as connection:
             run(connection, "rung", ids=list(ids))
 
@@ -101,6 +111,14 @@ class Jobs(Part):
         with self._database.transaction() as connection:
             row = run(connection, "job", id=job_id).fetchone()
         return None if row is None else job_of(row)
+
+    def progress(self, job_id: int) -> JobProgress:
+        """How a job goes. Raises NotFound."""
+        with self._database.transaction() as connection:
+            row = run(connection, "job_progress", id=job_id).fetchone()
+        if row is None:
+            raise NotFound(f"there is no job {job_id}")
+        return JobProgress(**row)
 
     def enqueue_merge(self, model_id: str, region: str, rest_s: float = 600.0) -> bool:
         """Ask for a partition's merge unless one is open, or failed for good less than ``rest_s`` ago."""
@@ -113,17 +131,19 @@ class Jobs(Part):
             return run(connection, "enqueue_merge", values).fetchone() is not None
 
     def failed(self, limit: int = 1000) -> tuple[FailedJob, ...]:
-        """Jobs of reports, indexes and pulls that failed for good, newest first."""
+        """Jobs other than encoding that failed for good, newest first."""
         with self._database.transaction() as connection:
-            rows = run(connection, "failed_jobs", limit=limit).fetchall()
-        typed = ({"kind": JobKind(row["kind"]), "reason_code": ReasonCode(row["reason_code"])} for row in rows)
-        return tuple(FailedJob(**row | more) for row, more in zip(rows, typed, strict=True))
+            return tuple(map(_failed_job_of, run(connection, "failed_jobs", limit=limit)))
+
+    def retried(self, limit: int = 1000) -> tuple[FailedJob, ...]:
+        """Jobs other than encoding that failed and are tried again, newest first."""
+        with self._database.transaction() as connection:
+            return tuple(map(_failed_job_of, run(connection, "retried_jobs", limit=limit)))
 
     def retry_failed(self, reason_code: ReasonCode | None = None) -> int:
         """Ask once more for what `failed` tells of, or for that of one reason; returns how many."""
-        values = {"reason_code": reason_code, "max_attempts": self._settings.job_max_attempts}
         with self._database.transaction() as connection:
-            return run(connection, "retry_failed_jobs", values).rowcount
+            return run(connection, "retry_failed_jobs", reason_code=reason_code).rowcount
 
     def prune(self, keep_s: float) -> int:
         """Forget jobs that ended longer ago than ``keep_s``."""
@@ -170,6 +190,11 @@ def job_of(row: Row) -> Job:
         state=JobState(row["state"]),
         reason_code=None if row["reason_code"] is None else ReasonCode(row["reason_code"]),
     )
+
+
+def _failed_job_of(row: Row) -> FailedJob:
+    typed = {"kind": JobKind(row["kind"]), "reason_code": ReasonCode(row["reason_code"])}
+    return FailedJob(**row | typed)
 
 
 def is_last_attempt(job: Job, reason_code: ReasonCode) -> bool:

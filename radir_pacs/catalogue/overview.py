@@ -25,6 +25,7 @@ def overview(database: Database) -> Overview:
             studies={StudyState(row["state"]): row["n"] for row in run(connection, "count_studies")},
             jobs=jobs,
             encodings={row["model_id"]: row["n"] for row in run(connection, "count_encodings")},
+            unread_reports={row["language"]: row["n"] for row in run(connection, "count_unread_reports")},
             refusals_last_day=refusals["n"] if refusals else 0,
             oldest_open_job_s=max((job.oldest_s for job in jobs if job.oldest_s is not None), default=None),
         )

@@ -337,6 +337,10 @@ SELECT * FROM instance
 WHERE study_uid = %(study_uid)s AND (%(series_uid)s::text IS NULL OR series_uid = %(series_uid)s::text)
 ORDER BY series_uid, instance_number NULLS LAST, sop_uid;
 
+-- name: sop_uids_of
+-- The SOP Instance UIDs held of a study: what a sender compares with what it sent.
+SELECT sop_uid FROM instance WHERE study_uid = %(study_uid)s ORDER BY sop_uid;
+
 -- name: headers_of
 -- What the instances of a study said of themselves when they came, as far as it is kept in columns.
 SELECT i.*, e.modality, e.series_number, e.series_description, e.body_part, s.patient_key, s.patient_id,
@@ -472,7 +476,7 @@ WHERE e.model_id = %(model_id)s AND %(region)s = ANY(e.regions)
     AND (%(body_part)s::text IS NULL OR lower(s.body_part) = lower(%(body_part)s::text))
     AND (NOT %(with_report)s::boolean OR s.has_report)
     AND (%(said)s::text IS NULL OR s.study_uid IN (
-        SELECT r.study_uid FROM report AS r WHERE r.findings @? %(said)s::text::jsonpath))
+        SELECT r.study_uid FROM report AS r WHERE NOT r.superseded AND r.findings @? %(said)s::text::jsonpath))
     AND (NOT %(same_scanner)s::boolean OR EXISTS (
         SELECT FROM instance AS i WHERE i.study_uid = s.study_uid
             AND (i.attributes #> '{00080070,Value}', i.attributes #> '{00081090,Value}') IN (
@@ -542,10 +546,35 @@ DELETE FROM generation WHERE state <> 'PUBLISHED'
 
 -- name: add_report
 -- A report; the same text for the same study, or the same SR, is one row.
-INSERT INTO report (study_uid, sop_uid, source, body, content_sha256)
-VALUES (%(study_uid)s, %(sop_uid)s, %(source)s, %(body)s, %(content_sha256)s)
+INSERT INTO report (study_uid, sop_uid, source, body, content_sha256, predecessors, draft)
+VALUES (%(study_uid)s, %(sop_uid)s, %(source)s, %(body)s, %(content_sha256)s, %(predecessors)s, %(draft)s)
 ON CONFLICT DO NOTHING
 RETURNING id;
+
+-- name: renew_report
+-- An SR that is read again: what it says now.
+UPDATE report AS r SET body = %(body)s, content_sha256 = %(content_sha256)s, predecessors = %(predecessors)s,
+    draft = %(draft)s
+WHERE r.sop_uid = %(sop_uid)s AND r.study_uid = %(study_uid)s
+    AND (r.content_sha256, r.predecessors, r.draft) IS DISTINCT FROM (
+        %(content_sha256)s, %(predecessors)s::text[], %(draft)s::boolean)
+    AND NOT EXISTS (SELECT FROM report AS o WHERE o.study_uid = r.study_uid AND o.id <> r.id
+        AND o.content_sha256 = %(content_sha256)s);
+
+-- name: say_again
+-- A document that replaces others has the text of an earlier one, whose row becomes its own.
+UPDATE report SET sop_uid = %(sop_uid)s, predecessors = %(predecessors)s, draft = %(draft)s, received_at = now()
+WHERE study_uid = %(study_uid)s AND content_sha256 = %(content_sha256)s AND sop_uid <> %(sop_uid)s
+    AND NOT EXISTS (SELECT FROM report WHERE sop_uid = %(sop_uid)s);
+
+-- name: settle_reports
+-- Which reports of a study another one replaces: as its predecessor, or as a draft of what is complete.
+UPDATE report AS r SET superseded = NOT r.superseded
+WHERE r.study_uid = %(study_uid)s AND r.superseded IS DISTINCT FROM (
+    EXISTS (SELECT FROM report AS n WHERE n.study_uid = r.study_uid AND r.sop_uid = ANY(n.predecessors)
+        AND NOT n.sop_uid = ANY(r.predecessors))
+    OR (r.draft AND EXISTS (SELECT FROM report AS n WHERE n.study_uid = r.study_uid AND n.source = r.source
+        AND NOT n.draft)));
 
 -- name: report_id
 -- The report that stands there already.
@@ -568,30 +597,44 @@ UPDATE study SET has_report = TRUE, changed_at = now() WHERE study_uid = %(study
 
 -- name: save_findings
 -- What mining read from a report.
-UPDATE report SET findings = %(findings)s, parser = %(parser)s WHERE id = %(report_id)s RETURNING id;
+UPDATE report SET findings = %(findings)s, parser = %(parser)s, unread_language = %(unread_language)s WHERE id = %(report_id)s RETURNING id;
 
 -- name: report
 -- One report.
-SELECT id, study_uid, sop_uid, source, body, findings, parser, received_at FROM report WHERE id = %(report_id)s;
+SELECT id, study_uid, sop_uid, source, body, findings, parser, unread_language, received_at FROM report WHERE id = %(report_id)s;
 
 -- name: reported_studies
 -- Complete studies that nobody set aside, each with its newest report; a page, going on after a UID.
 SELECT s.study_uid, s.patient_key, s.modalities, newest.body
 FROM study AS s CROSS JOIN LATERAL (
-    SELECT r.body FROM report AS r WHERE r.study_uid = s.study_uid ORDER BY r.id DESC LIMIT 1
+    SELECT r.body FROM report AS r WHERE r.study_uid = s.study_uid AND NOT r.superseded ORDER BY r.received_at DESC, r.id DESC LIMIT 1
 ) AS newest
 WHERE s.has_report AND s.state IN ('STABLE', 'ENCODED', 'INDEXED') AND s.study_uid > %(after)s
 ORDER BY s.study_uid LIMIT %(limit)s;
 
 -- name: reports_of
--- The reports of a study, oldest first.
-SELECT id, study_uid, sop_uid, source, body, findings, parser, received_at FROM report
-WHERE study_uid = %(study_uid)s ORDER BY id;
+-- The reports of a study that hold, oldest first.
+SELECT id, study_uid, sop_uid, source, body, findings, parser, unread_language, received_at FROM report
+WHERE study_uid = %(study_uid)s AND NOT superseded ORDER BY received_at, id;
 
 -- name: findings_of
 -- Mined findings of several studies.
 SELECT study_uid, findings FROM report
-WHERE study_uid = ANY(%(study_uids)s::text[]) AND findings IS NOT NULL ORDER BY id;
+WHERE study_uid = ANY(%(study_uids)s::text[]) AND NOT superseded AND findings IS NOT NULL ORDER BY received_at, id;
+
+-- name: count_unread_reports
+-- Reports without findings because of their language.
+SELECT unread_language AS language, count(*) AS n FROM report
+WHERE unread_language IS NOT NULL AND NOT superseded GROUP BY unread_language ORDER BY n DESC, language;
+
+-- name: reports_of_other_parsers
+-- Keys of the jobs that mine what another version of mining read; some of them, and none that failed.
+SELECT key FROM (
+    SELECT r.id, CASE WHEN EXISTS (SELECT FROM instance AS i WHERE i.sop_uid = r.sop_uid) THEN r.sop_uid
+        ELSE %(prefix)s || r.id END AS key
+    FROM report AS r WHERE r.parser LIKE %(language)s || '-%%' AND r.parser <> %(parser)s) AS old
+WHERE NOT EXISTS (SELECT FROM job WHERE job.kind = 'report' AND job.key = old.key AND job.state = 'FAILED')
+ORDER BY id LIMIT %(limit)s;
 
 -- == Viewer ==
 
@@ -724,18 +767,19 @@ SELECT id FROM job WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s
 FOR UPDATE;
 
 -- name: to_ring
--- Pending jobs whose bell was not rung, or so long ago that it was lost. At most "limit" stay rung and unclaimed, so
--- that a long queue does not fill the broker.
+-- Pending jobs of these kinds whose bell was not rung, or so long ago that it was lost. At most "limit" stay rung and
+-- unclaimed, so that a long queue does not fill the broker; where running ones count too, no more are under way at all.
 SELECT id FROM job
-WHERE state = 'PENDING'
+WHERE state = 'PENDING' AND kind = ANY(%(kinds)s::text[])
     AND (run_after <= now() OR run_after > now() + make_interval(secs => %(longest_backoff_s)s::float8))
     AND (rung_at IS NULL
         OR rung_at NOT BETWEEN now() - make_interval(secs => %(ring_again_s)s::float8) AND now() + make_interval(secs => %(ring_again_s)s::float8))
 ORDER BY CASE WHEN run_after > now() THEN '-infinity' ELSE run_after END, id
 LIMIT greatest(0, %(limit)s - (
-    SELECT count(*) FROM job WHERE state = 'PENDING'
-        AND rung_at BETWEEN now() - make_interval(secs => %(ring_again_s)s::float8)
-            AND now() + make_interval(secs => %(ring_again_s)s::float8)));
+    SELECT count(*) FROM job WHERE kind = ANY(%(kinds)s::text[]) AND (
+        (state = 'PENDING' AND rung_at BETWEEN now() - make_interval(secs => %(ring_again_s)s::float8)
+            AND now() + make_interval(secs => %(ring_again_s)s::float8))
+        OR (%(with_running)s::boolean AND state = 'RUNNING'))));
 
 -- name: rung
 -- The broker has the message. A job that was claimed since needs no mark.
@@ -752,15 +796,25 @@ WHERE state = 'FAILED' AND kind <> 'encode'
     AND NOT EXISTS (SELECT FROM job AS later WHERE later.kind = j.kind AND later.key = j.key AND later.id > j.id)
 ORDER BY id DESC LIMIT %(limit)s;
 
+-- name: retried_jobs
+-- Jobs whose last attempt failed and that are tried again. Those of studies show in their study.
+SELECT kind, key, error, reason_code, changed_at AS at FROM job
+WHERE state IN ('PENDING', 'RUNNING') AND kind <> 'encode' AND reason_code IS NOT NULL
+ORDER BY id DESC LIMIT %(limit)s;
+
 -- name: retry_failed_jobs
 -- What failed for good and nobody asked for again is tried once more.
 INSERT INTO job (kind, key, max_attempts)
-SELECT j.kind, j.key, %(max_attempts)s::integer FROM job AS j
+SELECT j.kind, j.key, j.max_attempts FROM job AS j
 WHERE j.state = 'FAILED' AND j.kind <> 'encode'
     AND (%(reason_code)s::text IS NULL OR j.reason_code = %(reason_code)s::text)
     AND NOT EXISTS (SELECT FROM job AS later WHERE later.kind = j.kind AND later.key = j.key AND later.id > j.id)
 ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO NOTHING
 RETURNING key;
+
+-- name: job_progress
+-- How a job goes, for who asked for it.
+SELECT id, kind, key, state, attempt, max_attempts, reason_code, error AS message, changed_at FROM job WHERE id = %(id)s;
 
 -- name: prune_jobs
 -- Jobs that ended long ago.

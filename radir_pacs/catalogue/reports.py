@@ -39,38 +39,50 @@ class Reports(Part):
         sop_uid: str | None = None,
         findings: Any = None,
         parser: str | None = None,
+        unread_language: str | None = None,
+        predecessors: Sequence[str] = (),
+        draft: bool = False,
         job: Job | None = None,
     ) -> int:
         """Keep a report, once; returns its id.
 
-        findings: what mining read from it, when that is known already, with the version of the ``parser``. job: the
-        report job that ends with it. Raises NotFound, LeaseLost.
+        findings: what mining read from it, when that is known already, with the version of the ``parser``.
+        predecessors: SOP Instance UIDs of the documents that it replaces, whether they come before or after it. draft:
+        any report of the same source that is none replaces it. job: the report job that ends with it.
+        Raises NotFound, LeaseLost.
         """
-        values = _values(study_uid, body, source, sop_uid)
+        values = _values(study_uid, body, source, sop_uid) | {"predecessors": list(predecessors), "draft": draft}
         with self._database.transaction() as connection:
             if run(connection, "lock_study", study_uid=study_uid).fetchone() is None:
                 raise NotFound(f"there is no study {study_uid}")
             if job is not None:
                 hold(connection, job)
-            row = run(connection, "add_report", values).fetchone() or run(connection, "report_id", values).fetchone()
+            added = run(connection, "add_report", values).fetchone()
+            if added is None and sop_uid is not None:
+                run(connection, "renew_report", values)
+                if predecessors:
+                    run(connection, "say_again", values)
+            row = added or run(connection, "report_id", values).fetchone()
             assert row is not None
             if findings is not None:
-                run(connection, "save_findings", report_id=row["id"], findings=Jsonb(findings), parser=parser)
+                run(connection, "save_findings", _mined(row["id"], findings, parser, unread_language))
+            run(connection, "settle_reports", study_uid=study_uid)
             run(connection, "note_report", study_uid=study_uid)
             if job is not None:
                 finish(connection, job)
             return int(row["id"])
 
-    def receive(self, study_uid: str, body: str, *, source: str) -> Received:
+    def receive(self, study_uid: str, body: str, *, source: str, adds: bool = False) -> Received:
         """Keep a text that came as it is, with the job that mines it; the source's earlier texts for the study go.
 
-        The same text again changes nothing, but is mined if it was not yet. Raises NotFound.
+        adds: it is an addendum, and they stay. The same text again changes nothing, but is mined if it was not yet.
+        Raises NotFound.
         """
-        values = _values(study_uid, body, source)
+        values = _values(study_uid, body, source) | {"predecessors": [], "draft": False}
         with self._database.transaction() as connection:
             if run(connection, "lock_study", study_uid=study_uid).fetchone() is None:
                 raise NotFound(f"there is no study {study_uid}")
-            superseded = run(connection, "drop_superseded", values).rowcount
+            superseded = 0 if adds else run(connection, "drop_superseded", values).rowcount
             added = run(connection, "add_report", values).fetchone()
             row = added or run(connection, "report_id", values).fetchone()
             assert row is not None
@@ -81,17 +93,35 @@ class Reports(Part):
             return Received.REPLACED
         return Received.NEW if added else Received.SAME
 
-    def save_findings(self, report_id: int, findings: Any, parser: str, job: Job | None = None) -> None:
-        """What mining read, as JSON of its own; ``parser`` is its version. job: the one that ends with it.
+    def save_findings(
+        self,
+        report_id: int,
+        findings: Any,
+        parser: str,
+        job: Job | None = None,
+        *,
+        unread_language: str | None = None,
+        note: str | None = None,
+    ) -> None:
+        """What mining read, as JSON of its own; ``parser`` is its version. job: the one that ends with it and ``note``.
 
         Raises NotFound, LeaseLost.
         """
-        values = {"report_id": report_id, "findings": Jsonb(findings), "parser": parser}
+        values = _mined(report_id, findings, parser, unread_language)
         with self._database.transaction() as connection:
             if run(connection, "save_findings", values).fetchone() is None:
                 raise NotFound(f"there is no report {report_id}")
             if job is not None:
-                finish(connection, job)
+                finish(connection, job, note)
+
+    def mine_again(self, parser: str, limit: int = 1_000) -> int:
+        """Ask for the mining of reports that another version than ``parser`` read; returns how many it found."""
+        with self._database.transaction() as connection:
+            values = {"parser": parser, "language": parser.partition("-")[0], "prefix": _KEY, "limit": limit}
+            rows = run(connection, "reports_of_other_parsers", values).fetchall()
+            for row in rows:
+                enqueue(connection, JobKind.REPORT, row["key"], self._settings.job_max_attempts)
+        return len(rows)
 
     def get(self, report_id: int) -> ReportRow:
         """One report. Raises NotFound."""
@@ -117,7 +147,7 @@ class Reports(Part):
             after = rows[-1]["study_uid"]
 
     def of_study(self, study_uid: str) -> tuple[ReportRow, ...]:
-        """Reports of a study, oldest first."""
+        """Reports of a study that no other one replaces, oldest first."""
         with self._database.transaction() as connection:
             return tuple(ReportRow(**row) for row in run(connection, "reports_of", study_uid=study_uid))
 
@@ -128,6 +158,15 @@ class Reports(Part):
             for row in run(connection, "findings_of", study_uids=list(study_uids)):
                 found[row["study_uid"]] = (*found.get(row["study_uid"], ()), row["findings"])
         return found
+
+
+def _mined(report_id: int, findings: Any, parser: str | None, unread_language: str | None) -> dict[str, Any]:
+    return {
+        "report_id": report_id,
+        "findings": Jsonb(findings),
+        "parser": parser,
+        "unread_language": unread_language,
+    }
 
 
 def _values(study_uid: str, body: str, source: str, sop_uid: str | None = None) -> dict[str, Any]:

@@ -80,13 +80,28 @@ class DamagedInstance:
 
 @dataclass(frozen=True, kw_only=True)
 class FailedJob:
-    """A job that failed for good, other than an encode job, whose study tells."""
+    """A job whose last attempt failed, other than an encode job, whose study tells."""
 
     kind: JobKind
     key: str
     error: str
     reason_code: ReasonCode
     at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobProgress:
+    """How a job goes. ``reason_code`` is a `ReasonCode` of its last failure, ``message`` words that or its result."""
+
+    id: int
+    kind: JobKind
+    key: str
+    state: JobState
+    attempt: int
+    max_attempts: int
+    reason_code: str | None
+    message: str | None
+    changed_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,6 +242,7 @@ class ReportRow:
     findings: Any  # as mining wrote them, None: not mined yet
     parser: str | None
     received_at: datetime
+    unread_language: str | None = None  # the text's, where it is one that mining does not read (ISO 639-1)
 
 
 class Received(StrEnum):
@@ -284,5 +300,6 @@ class Overview:
     studies: Mapping[StudyState, int]
     jobs: tuple[JobCount, ...]
     encodings: Mapping[str, int]  # by model id
+    unread_reports: Mapping[str, int]  # by language (ISO 639-1): they have no findings
     refusals_last_day: int
     oldest_open_job_s: float | None

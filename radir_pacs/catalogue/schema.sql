@@ -189,6 +189,10 @@ CREATE TABLE report (
     findings      jsonb,                              -- null: not mined yet
     parser        text,                               -- version of the parser that mined it
     received_at   timestamptz NOT NULL DEFAULT now(),
+    unread_language text,                             -- of a text in a language that mining does not read (ISO 639-1)
+    predecessors  text[] NOT NULL DEFAULT '{}',       -- SOP Instance UIDs of the documents it replaces (PS3.3 C.17.2)
+    draft         boolean NOT NULL DEFAULT FALSE,     -- partial or preliminary: steps back before any that is neither
+    superseded    boolean NOT NULL DEFAULT FALSE,     -- another report of the study replaces it
     UNIQUE (study_uid, content_sha256)
 );
 CREATE INDEX report_by_study ON report (study_uid);

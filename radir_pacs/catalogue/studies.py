@@ -17,7 +17,7 @@ from radir_pacs.errors import NotFound
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import CatalogueStudy, Job, JobKind, StudyState
 
-COMPLETE_LIMIT = 500  # studies of one round, so that no transaction grows without bound
+COMPLETE_LIMIT = 500  # per round, so that no transaction grows without bound
 
 
 class Studies(Part):
@@ -32,13 +32,13 @@ class Studies(Part):
             return [row["study_uid"] for row in run(connection, "complete_quiet", values).fetchall()]
 
     def encode_forgotten(self) -> list[str]:
-        """STABLE studies without an encode job, as after somebody's repair by hand, get one (P3)."""
+        """Give STABLE studies without an encode job one, as after a repair by hand (P3)."""
         with self._database.transaction() as connection:
             rows = run(connection, "encode_forgotten", max_attempts=self._settings.job_max_attempts)
             return [row["study_uid"] for row in rows]
 
     def complete_now(self, study_uid: str) -> bool:
-        """A PACS knows that the study is complete. False when it was so already. Raises NotFound."""
+        """The study is complete, as its sender says. False when it is not receiving. Raises NotFound."""
         with self._database.transaction() as connection:
             if run(connection, "lock_study", study_uid=study_uid).fetchone() is None:
                 raise NotFound(f"there is no study {study_uid}")
@@ -80,7 +80,7 @@ class Studies(Part):
         return tuple(study_of(row) for row in rows)
 
     def uids(self, page: int = 10_000) -> Iterator[str]:
-        """Every study's UID, ascending. A page is one transaction and all that is in memory."""
+        """Every study's UID, ascending; one transaction per page, and one page in memory."""
         after = ""
         while True:
             with self._database.transaction() as connection:

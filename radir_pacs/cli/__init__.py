@@ -19,6 +19,7 @@ _OWN = {
     "problems": "problems",
     "regions": "regions",
     "similar": "similar",
+    "save": "save",
     "send": "send",
     "complete": "admin",
     "delete": "admin",

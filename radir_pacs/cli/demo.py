@@ -17,12 +17,12 @@ from radir_pacs import anatomy, config
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli import viewer
 from radir_pacs.cli.output import out, progress
-from radir_pacs.cli.send import files_below, send_paths
+from radir_pacs.cli.send import all_below, send_paths
 from radir_pacs.cli.similar import show
 from radir_pacs.cli.up import check_free, print_addresses, running
 from radir_pacs.config import Settings
+from radir_pacs.delivery.destination import Destination
 from radir_pacs.delivery.report import report_of
-from radir_pacs.delivery.send import Destination
 from radir_pacs.errors import RadirError, SettingError
 from radir_pacs.query import Searcher
 from radir_pacs.types import Query, StudyState
@@ -46,7 +46,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     if args.data:
-        files_below(args.data)  # a folder without DICOM is said before anything starts
+        all_below(args.data)  # a folder without files is said before anything starts
     folder = args.folder.resolve()
     home = folder / ("home-data" if args.data else "home")
     settings = replace(settings, home=home, quiet_period_s=min(settings.quiet_period_s, 2.0))
@@ -81,9 +81,9 @@ def _send(catalogue: Catalogue, settings: Settings, images: Path) -> None:
         missing = [study for uid, study in truth.items() if held.get(uid) != len(study["files"])]
         results = send_paths([images / file for study in missing for file in study["files"]], here) if missing else []
     else:
-        results = send_paths(files_below(images), here)
+        results = send_paths(all_below(images), here)
     for reason, count in Counter(r.reason for r in results if r.reason).most_common():
-        out.print(f"{count} files refused: {reason}", markup=False)
+        out.print(f"{count} files not stored: {reason}", markup=False)
 
 
 def _with_viewer(settings: Settings, folder: Path) -> Settings:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,33 +19,45 @@ from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput, StorageFailed
 from radir_pacs.printable import TableWriter
 from radir_pacs.reports.findings import MinedReport
-from radir_pacs.reports.labels import LabelSet, label_set, label_sets
+from radir_pacs.reports.labels import LabelSet, described, label_set, label_sets
 from radir_pacs.reports.lexicon import load
 from radir_pacs.reports.lexicon_check import refuse_faults
 from radir_pacs.reports.mining import Miner, is_blank
 from radir_pacs.reports.render import as_page, in_terminal
 from radir_pacs.reports.stored import findings_to_json
 from radir_pacs.reports.tables import BadRow, read_reports
+from radir_pacs.separators import decoded
 from radir_pacs.types import ImageKind
 
 _NAMED_ROWS = 20  # so many bad rows are named one by one
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser("mine", help="read the findings out of radiology reports")
-    parser.add_argument("source", nargs="?", type=Path, metavar="REPORTS", help="CSV file, or folder of .txt files")
+    parser = subparsers.add_parser(
+        "mine",
+        help="read the findings out of radiology reports",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="label sets:\n" + "".join(f"  {name:<12}{described(name)}\n" for name in label_sets()),
+    )
+    parser.add_argument(
+        "source", nargs="?", type=Path, metavar="REPORTS", help="CSV file, folder of .txt files, or one .txt file"
+    )
     parser.add_argument(
         "--text", metavar="TEXT", help="without REPORTS: the report itself; with a CSV file: its text columns, a,b"
     )
     parser.add_argument("--id", metavar="COLUMN", help="column of the report's id in a CSV file")
     parser.add_argument("--kind", type=str.upper, choices=list(ImageKind), help="what was imaged")
     parser.add_argument("--out", type=Path, metavar="FILE", help="findings, a JSON object a report (JSON lines)")
-    parser.add_argument("--labels", choices=label_sets(), help="also derive the labels of this public collection")
-    parser.add_argument("--labels-out", type=Path, metavar="FILE", help="label table (CSV)")
+    parser.add_argument(
+        "--labels", choices=label_sets(), help="also derive these labels, 0 or 1 each; the sets are below"
+    )
+    parser.add_argument("--labels-out", type=Path, metavar="FILE", help="label table (CSV): a row per report")
     parser.add_argument(
         "--lexicon", type=Path, action="append", default=[], metavar="DIR", help="a further lexicon folder"
     )
-    parser.add_argument("--html", type=Path, metavar="FILE", help="one report as a page to look at")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="one report as a page to look at; with --text or a .txt file"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -58,26 +71,51 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
     lexicon = load("en", further)
     miner = Miner(lexicon)
     kind = ImageKind(args.kind) if args.kind else None
-    if args.source is not None:
+    if args.source is not None and not _is_one_report(args.source):
+        if args.html:
+            raise BadInput("--html shows one report: give it as a .txt file or by --text TEXT")
         return _collection(args, miner, kind)
-    if args.text is None:
-        raise BadInput("say what to read: --text TEXT, or REPORTS with --id and --text columns")
-    report = miner.mine(sys.stdin.read() if args.text == "-" else args.text, kind)
+    report = miner.mine(_one_text(args), kind)
     labels = label_set(args.labels, lexicon) if args.labels else None
     if args.html:
-        args.html.write_text(as_page(report), encoding="utf-8")
+        with _replacing(args.html) as page:
+            page.write(as_page(report))
+    foreign = report.language != lexicon.language
     blank = is_blank(report.text, lexicon)
     if labels:
         with args.labels_out.open("w", encoding="utf-8", newline="") as file:
-            known = {} if blank else labels.of(report.findings)
+            known = {} if blank or foreign else labels.of(report.findings)
             _label_writer(file, labels).row({labels.id_column: "1"} | known)
     if blank:
         print("warning: the report is empty: nothing is known of it", file=sys.stderr)
+    if foreign:
+        print(f"warning: {_unread(report)}", file=sys.stderr)
     if args.json:
-        print(json.dumps({"findings": findings_to_json(report.findings)}, indent=2))
+        print(json.dumps({"language": report.language, "findings": findings_to_json(report.findings)}, indent=2))
     elif not args.html:
         print(in_terminal(report, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
     return 0
+
+
+def _is_one_report(source: Path) -> bool:
+    return source.suffix.lower() == ".txt" and not source.is_dir()
+
+
+def _one_text(args: argparse.Namespace) -> str:
+    if args.source is None and args.text is None:
+        raise BadInput("say what to read: --text TEXT, a .txt file, or a table with --id and --text columns")
+    if args.source is None:
+        return sys.stdin.read() if args.text == "-" else str(args.text)
+    if args.text or args.id or args.out:
+        raise BadInput("--text, --id and --out go with a table or a folder, not with one .txt file")
+    try:
+        return decoded(args.source.read_bytes())
+    except OSError as error:
+        raise BadInput(f"cannot read {args.source}: {error.strerror}") from error
+
+
+def _unread(report: MinedReport) -> str:
+    return f"the report is not read: its language is {report.language!r}, and only English is read"
 
 
 def _collection(args: argparse.Namespace, miner: Miner, kind: ImageKind | None) -> int:
@@ -87,6 +125,7 @@ def _collection(args: argparse.Namespace, miner: Miner, kind: ImageKind | None) 
     rows = read_reports(args.source, args.id, columns)
     labels = label_set(args.labels, miner.lexicon) if args.labels else None
     reports = findings = blank = 0
+    unread: Counter[str] = Counter()
     bad: list[BadRow] = []
     with ExitStack() as stack:
         out = stack.enter_context(_replacing(args.out)) if args.out else None
@@ -102,8 +141,10 @@ def _collection(args: argparse.Namespace, miner: Miner, kind: ImageKind | None) 
             report = miner.mine(row.text, kind)
             reports += 1
             findings += len(report.findings)
-            empty = is_blank(row.text, miner.lexicon)
-            blank += empty
+            foreign = report.language != miner.lexicon.language
+            unread[report.language] += foreign
+            empty = foreign or is_blank(report.text, miner.lexicon)
+            blank += empty and not foreign
             if out:
                 print(json.dumps(_line(row.id, report)), file=out)
             if writer and labels:
@@ -116,7 +157,12 @@ def _collection(args: argparse.Namespace, miner: Miner, kind: ImageKind | None) 
     if blank:
         what = "label cells stay blank (unknown)" if labels else "nothing is known of them"
         print(f"warning: reports without text: {blank} of {reports}; {what}", file=sys.stderr)
+    unread = +unread
+    if unread:
+        languages = ", ".join(f"{count} in {language!r}" for language, count in unread.most_common())
+        print(f"warning: reports not read for their language: {languages}", file=sys.stderr)
     summary: dict[str, object] = {"reports": reports, "findings": findings, "blank_reports": blank}
+    summary["unread_reports"] = dict(unread)
     summary["bad_rows"] = [f"{row.where}: {row.reason}" for row in bad]
     if args.json:
         print(json.dumps(summary))
@@ -126,7 +172,7 @@ def _collection(args: argparse.Namespace, miner: Miner, kind: ImageKind | None) 
 
 
 def _line(key: str, report: MinedReport) -> dict[str, object]:
-    return {"id": key, "kind": report.kind, "findings": findings_to_json(report.findings)}
+    return {"id": key, "kind": report.kind, "language": report.language, "findings": findings_to_json(report.findings)}
 
 
 def _label_writer(file: IO[str], labels: LabelSet) -> TableWriter:

@@ -34,10 +34,10 @@ _STATES = (StudyState.QUARANTINED, StudyState.SKIPPED)
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "problems",
-        help="what was not encoded, refused, damaged or failed, and why; retry and drop",
-        description="Lists studies that were not encoded, instances that were refused, files that are damaged and jobs"
-        " that failed, each with a reason code. 'retry' encodes studies and runs failed jobs again; 'drop' leaves"
-        " quarantined studies as they are and takes them off the list.",
+        help="what was not encoded, refused, corrected, damaged or failed, and why; retry and drop",
+        description="Lists studies that were not encoded, instances that were refused, corrected or odd, damaged files"
+        " and jobs that failed, each with a reason code. 'retry' encodes studies and runs failed jobs again; 'drop'"
+        " leaves quarantined studies as they are and takes them off the list.",
     )
     parser.add_argument("action", nargs="?", choices=("retry", "drop"), help="without it: the list")
     parser.add_argument("study", nargs="?", help="Study Instance UID")
@@ -99,6 +99,7 @@ class _Found:
     refusals: Sequence[Refusal]
     damaged: Sequence[DamagedInstance]
     jobs: Sequence[FailedJob]
+    retried: Sequence[FailedJob]
     corrections: Sequence[Correction]
     noted: Sequence[NotedInstance]
 
@@ -110,6 +111,7 @@ def _found(catalogue: Catalogue, limit: int) -> _Found:
         refusals=catalogue.refusals.recent(limit),
         damaged=catalogue.damage.all(limit),
         jobs=catalogue.jobs.failed(limit),
+        retried=catalogue.jobs.retried(limit),
         corrections=catalogue.corrections.recent(limit),
         noted=catalogue.instances.noted(limit),
     )
@@ -149,6 +151,7 @@ def _show(found: _Found, *, as_json: bool) -> None:
                     {"study": d.study_uid, "instance": d.sop_uid, "found_at": d.found_at} for d in found.damaged
                 ],
                 "jobs": [asdict(job) for job in found.jobs],
+                "retried": [asdict(job) for job in found.retried],
             }
         )
         return
@@ -157,14 +160,17 @@ def _show(found: _Found, *, as_json: bool) -> None:
     corrections = [(_at(c.at), c.source, c.sop_uid, _OUTCOME[c.aside], " ".join(c.changed)) for c in found.corrections]
     noted = [(_at(n.at), n.source, n.sop_uid, "; ".join(_NOTES[note] for note in n.notes)) for n in found.noted]
     damaged = [(_at(d.found_at), d.study_uid, d.sop_uid) for d in found.damaged]
-    jobs = [(_at(j.at), j.kind, j.reason_code, j.key, j.error) for j in found.jobs]
+    jobs, retried = (
+        [(_at(j.at), j.kind, j.reason_code, j.key, j.error) for j in rows] for rows in (found.jobs, found.retried)
+    )
     _table("studies", ("state", "code", "study", "why"), studies)
     _table("refused", ("at (UTC)", "from", "code", "instance", "why"), refusals)
     _table("came again with another header", ("at (UTC)", "from", "instance", "it", "changed"), corrections)
     _table("stored although odd", ("at (UTC)", "from", "instance", "what"), noted)
     _table("damaged files; send these instances again", ("found (UTC)", "study", "instance"), damaged)
     _table("failed jobs", ("at (UTC)", "kind", "code", "key", "why"), jobs)
-    if not (studies or refusals or corrections or noted or damaged or jobs):
+    _table("jobs that failed and are tried again", ("at (UTC)", "kind", "code", "key", "why"), retried)
+    if not (studies or refusals or corrections or noted or damaged or jobs or retried):
         out.print("none")
     elif any(s.state is StudyState.QUARANTINED for s in found.studies):
         out.print("radir problems retry STUDY, --reason CODE or --all encodes again; drop takes off this list")

@@ -14,6 +14,8 @@ from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, NotFound
+from radir_pacs.reports.markup import plain_text
+from radir_pacs.reports.newest import only_adds
 from radir_pacs.reports.tables import BadRow, TextRow, read_reports
 
 SOURCE = "csv"
@@ -34,7 +36,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Exit code 1 when a row was left out. Those without a study are taken by the same command once it has come.
 
-    A later text for a study replaces the one that came as CSV before; what stands there already changes nothing.
+    A later text for a study replaces the one that came as CSV before, one that is an addendum alone adds to it; what
+    stands there already changes nothing.
     """
     columns = [column.strip() for column in args.text.split(",") if column.strip()]
     if args.file.is_dir():
@@ -78,7 +81,8 @@ def _receive(catalogue: Catalogue, row: TextRow, *, by_accession: bool) -> Recei
             [study_uid] = found
         elif not is_valid_uid(study_uid):
             return BadRow(where=row.where, reason="not a Study Instance UID")
-        return catalogue.reports.receive(study_uid, row.text, source=SOURCE)
+        text = plain_text(row.text)
+        return catalogue.reports.receive(study_uid, text, source=SOURCE, adds=only_adds(text))
     except NotFound:
         return BadRow(where=row.where, reason="no study has this UID")
     except BadInput as error:

@@ -92,7 +92,7 @@ def _filters(args: argparse.Namespace) -> Filters:
 
 def _note(note: FindingNote) -> str:
     grade = f" ({note.severity})" if note.severity else ""
-    return f"{note.concept}{grade}" if note.polarity != "absent" else f"no {note.concept}"
+    return f"{note.words}{grade}" if note.polarity != "absent" else note.words
 
 
 def _said(notes: Iterable[FindingNote]) -> str:

@@ -51,8 +51,10 @@ def is_held(settings: Settings) -> bool:
 
 
 def must_run(settings: Settings) -> None:
-    """Raise NotReady where the database is the embedded one and nobody runs it: a typing error in ``--home`` must not
-    make a new installation, nor leave a server behind."""
+    """Raise NotReady when the database is the embedded one and no supervisor runs it.
+
+    A typing error in ``--home`` must neither make a new installation nor leave a server behind.
+    """
     if not settings.database_url and not is_held(settings):
         raise NotReady(f"radir does not run in {settings.home}; start it by: radir up --home {settings.home}")
 
@@ -63,7 +65,7 @@ def write_state(settings: Settings, state: Mapping[str, Any]) -> None:
 
 
 def drop_state(settings: Settings) -> None:
-    """Nothing runs any more."""
+    """Remove what `read_state` answers: nothing runs any more."""
     _state_file(settings).unlink(missing_ok=True)
 
 
@@ -73,7 +75,7 @@ def read_state(settings: Settings) -> dict[str, Any] | None:
 
 
 def end_orphans(settings: Settings) -> int:
-    """End the processes that a killed supervisor left in this home folder; returns how many. With the lock held only.
+    """End the processes that a killed supervisor left in this home folder; returns how many. Only with the lock held.
 
     They hold the ports, and nobody would watch them.
     """
@@ -91,7 +93,7 @@ def end_orphans(settings: Settings) -> int:
 
 
 def _living(entry: Mapping[str, Any], settings: Settings) -> psutil.Process | None:
-    """The process of an entry, if its number is still that process: its command and its home folder tell."""
+    """The process of an entry; None when its number belongs to another by now, as command and home folder tell."""
     pid, command = entry.get("pid"), entry.get("command")
     if not pid or not command:
         return None

@@ -58,6 +58,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         "queue": dict(queue),
         "oldest_job_age_s": overview.oldest_open_job_s,
         "encodings": dict(overview.encodings),
+        "unread_reports": dict(overview.unread_reports),
         "refusals_last_day": overview.refusals_last_day,
     }
 
@@ -110,5 +111,8 @@ def _show(found: dict[str, Any]) -> None:
         out.print(f"{label:<10}  {shown}{note}", markup=False)
     if found["database_restarts"]:
         out.print(f"{'database':<10}  restarted {found['database_restarts']} times since the start")
+    if found["unread_reports"]:
+        shown = ", ".join(f"{count} in {language!r}" for language, count in found["unread_reports"].items())
+        out.print(f"{'reports':<10}  not read for their language: {shown}", markup=False)
     if found["refusals_last_day"]:
         out.print(f"{'refused':<10}  {found['refusals_last_day']} instances in the last day")

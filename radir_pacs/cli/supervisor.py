@@ -21,13 +21,13 @@ from radir_pacs.errors import SettingError, StorageFailed
 
 log = logging.getLogger(__name__)
 
-# what numpy multiplies here is small: on more threads it took 1.7 times the processor time, from the network's core
+# numpy multiplies small matrices here: on more threads it took 1.7 times the processor time, at the network's cost
 ONE_BLAS_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 WRONG_SETTINGS = SettingError.exit_code  # how a process ends that no restart will help
-_STEADY_S = 30.0  # a process that lived this long starts its restarts afresh
+_STEADY_S = 30.0  # after this long a process counts as stable, and its count of quick ends begins anew
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _STOP_S = 20.0
-_MOST_DOUBLINGS = 10  # beyond the longest pause; the power must not outgrow a float in a night of restarts
+_MOST_DOUBLINGS = 10  # more than the longest pause needs; 2 to the number of restarts would overflow in a night
 _LOG_BYTES = 20 << 20
 _TICK_S = 0.2
 _DATABASE_TICK_S = 1.0
@@ -66,6 +66,7 @@ class Supervisor:
             self.children.append(_Child(name, ["radir_pacs.listener", "--name", name]))
         self.children.append(_Child("web", ["radir_pacs.web"]))
         self.children.append(_Child("relay", ["radir_workers", "relay", "--name", "relay"]))
+        self.children.append(_Child("transfer", ["radir_workers", "transfer", "--name", "transfer"]))
         for number in range(s.worker_processes):
             name = _numbered("worker", number, s.worker_processes)
             self.children.append(_Child(name, ["radir_workers", "worker", "--name", name]))
@@ -79,7 +80,7 @@ class Supervisor:
                     self._tend(child)
                 self.stopping.wait(_TICK_S)
         except Exception:  # the edge of a process: processes that nobody watches must not stay
-            log.exception("the supervisor breaks, everything is stopped")
+            log.exception("the supervisor breaks; everything is stopped")
             self.broken = True
         finally:
             self.stopping.set()  # whoever waits for it must not wait for ever
@@ -120,14 +121,14 @@ class Supervisor:
                 self._pause(child, now, f"cannot be started: {error.strerror}")
 
     def _pause(self, child: _Child, now: float, why: str) -> None:
-        """Before the next start, the longer the more often it ended within seconds."""
+        """Wait before the next start; longer each time it ended within seconds."""
         child.quick_ends = child.quick_ends + 1 if now - child.started < _STEADY_S else 0
         pause_s = min(_FIRST_PAUSE_S * 2 ** min(child.quick_ends, _MOST_DOUBLINGS), _LONGEST_PAUSE_S)
         child.not_before = now + pause_s
         log.warning("%s %s; it starts again in %.1f s", child.name, why, pause_s)
 
     def _tend_database(self) -> None:
-        """Start the embedded Postgres again when it ended: no other process would, before it is started anew itself."""
+        """Start the embedded Postgres again when it has ended; others do so only when they start themselves."""
         now = time.monotonic()
         if self.settings.database_url or now - self._database_seen < _DATABASE_TICK_S:
             return
@@ -157,7 +158,7 @@ class Supervisor:
         self._write_state()
 
     def _trim_log(self, child: _Child) -> None:
-        """Keep about ``_LOG_BYTES`` of a log, and as much of what came before. Its process appends, and goes on."""
+        """Keep about ``_LOG_BYTES`` of a log, and one older file of that size. The process goes on appending."""
         path = self.log_of(child.name)
         with contextlib.suppress(OSError):
             if path.stat().st_size > _LOG_BYTES:
@@ -192,6 +193,7 @@ class Supervisor:
                 "host": self.settings.listener_host,
                 "port": self.settings.listener_port,
             },
+            "web": f"http://{self.settings.web_host}:{self.settings.web_port}",
             "database": database,
             "processes": [
                 {
@@ -206,7 +208,7 @@ class Supervisor:
         }
         try:
             write_state(self.settings, state)
-        except OSError as error:  # `radir status` tells what was true before; the processes matter more
+        except OSError as error:  # `radir status` is then out of date; the processes matter more
             log.error("the state of the processes cannot be written: %s", error.strerror)
 
 

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 
-from radir_pacs.delivery.send import Destination
+from radir_pacs.delivery.destination import Destination
 from radir_pacs.errors import PeerFailed
 
 SOP_CLASS = str(StorageCommitmentPushModel)

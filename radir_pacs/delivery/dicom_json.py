@@ -132,7 +132,9 @@ def _coded(code: Code) -> Attributes:
 
 
 def _finding(note: FindingNote) -> str:
-    return "|".join((note.concept, note.region, note.polarity, note.severity or "")).replace("\\", "/")
+    return "|".join((note.concept.replace("_", " "), note.region, note.polarity, note.severity or "")).replace(
+        "\\", "/"
+    )
 
 
 def _da(day: date | None) -> str | None:

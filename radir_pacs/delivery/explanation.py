@@ -80,7 +80,7 @@ def is_known(note: FindingNote) -> bool:
     except UnknownRegion:
         return False
     return (
-        _concept_key(note) in load().concepts
+        note.concept in load().concepts
         and note.polarity in set(Polarity)
         and (note.severity is None or note.severity in codes.SEVERITIES)
     )
@@ -88,9 +88,8 @@ def is_known(note: FindingNote) -> bool:
 
 def statement(note: FindingNote) -> Code:
     """The note as one code, which `note_of` reads again; where the meaning grows too long it leaves out severity."""
-    parts = (note.polarity, _concept_key(note), note.region, *([note.severity] if note.severity else []))
-    words = ("no " if note.polarity == Polarity.ABSENT else "") + note.concept.replace("_", " ")
-    meaning = f"{words}, {anatomy.region(note.region).name}"
+    parts = (note.polarity, note.concept, note.region, *([note.severity] if note.severity else []))
+    meaning = f"{note.words}, {anatomy.region(note.region).name}"
     graded = f"{note.severity} {meaning}" if note.severity else meaning
     return codes.own(_BETWEEN.join(parts), graded if len(graded) <= MAX_MEANING_CHARS else meaning)
 
@@ -102,7 +101,7 @@ def note_of(value: str) -> FindingNote | None:
         return None
     note = FindingNote(
         polarity=parts[0],
-        concept=parts[1].replace("_", " "),
+        concept=parts[1],
         region=parts[2],
         severity=parts[3] if len(parts) == 4 else None,
     )
@@ -125,13 +124,9 @@ def _property(name: Code, value: Code) -> CodeContentItem:
     )
 
 
-def _concept_key(note: FindingNote) -> str:
-    return note.concept.replace(" ", "_")
-
-
 def _concept_code(note: FindingNote) -> Code:
     """The concept in the scheme that the lexicon names ("SCT 60046008", "RID 28530"), else in ours."""
-    key = _concept_key(note)
+    key = note.concept
     scheme, _, number = (load().concepts[key].code or "").partition(" ")
     meaning = key.replace("_", " ").capitalize()
     match scheme:

@@ -1,6 +1,6 @@
 """Returning a report to the PACS: one C-STORE (PS3.4 annex B) within a time budget.
 
-The budget holds against a peer that answers one byte a second as well, where pynetdicom's own timeouts start anew at
+The budget also holds against a peer that answers one byte per second, where pynetdicom's own timeouts start anew at
 each byte: a timer shuts the socket.
 """
 
@@ -15,8 +15,10 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
 
-from radir_pacs.delivery.send import Destination
+from radir_pacs.delivery.destination import Destination
+from radir_pacs.delivery.rejection import rejection
 from radir_pacs.errors import PeerFailed
+from radir_pacs.reasons import ReasonCode
 
 CALLING_AE_TITLE = "RADIR"
 BUDGET_S = 10.0
@@ -45,32 +47,45 @@ def return_to_pacs(
             evt_handlers=[(evt.EVT_CONN_OPEN, attempt.opened)],
         )
         if not association.is_established:
-            why = "refuses the association" if association.is_rejected else "does not answer"
-            raise PeerFailed(f"{destination} {attempt.reason or why}")
+            if attempt.late:
+                raise _too_slow(destination)
+            raise rejection(association, destination)
         try:
             answer = association.send_c_store(ds)
         except ValueError:  # no presentation context accepted
-            raise PeerFailed(f"{destination} takes no object of this SOP class") from None
+            raise PeerFailed(
+                f"{destination} takes no object of this SOP class", reason_code=ReasonCode.PEER_NOT_SUPPORTED
+            ) from None
         except RuntimeError:  # the association ended under our hands
-            raise PeerFailed(f"{destination} {attempt.reason or 'ended the association'}") from None
+            if attempt.late:
+                raise _too_slow(destination) from None
+            raise PeerFailed(f"{destination} ended the association", reason_code=ReasonCode.PEER_NO_ANSWER) from None
         finally:
-            if not attempt.reason:
+            if not attempt.late:
                 association.release()
     finally:
         timer.cancel()
     status = answer.get("Status")
+    if status is None and attempt.late:
+        raise _too_slow(destination)
     if status is None:
-        raise PeerFailed(f"{destination} {attempt.reason or 'did not answer the C-STORE'}")
+        raise PeerFailed(f"{destination} did not answer the C-STORE", reason_code=ReasonCode.PEER_NO_ANSWER)
     if status != 0x0000 and status & 0xF000 != 0xB000:
-        raise PeerFailed(f"{destination} refuses the object with status {status:04X}")
+        raise PeerFailed(
+            f"{destination} refuses the object with status {status:04X}", reason_code=ReasonCode.PEER_REFUSED
+        )
     return int(status)
+
+
+def _too_slow(destination: Destination) -> PeerFailed:
+    return PeerFailed(f"{destination} is too slow", reason_code=ReasonCode.PEER_TOO_SLOW)
 
 
 @dataclass
 class _Attempt:
-    """The socket of one association, and why it was shut; shared with the timer's thread."""
+    """The socket of one association, and whether its time is up; shared with the timer's thread."""
 
-    reason: str = ""
+    late: bool = False
     _socket: socket.socket | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -78,11 +93,11 @@ class _Attempt:
         transport = event.assoc.dul.socket
         with self._lock:
             self._socket = transport.socket if transport is not None else None
-        if self.reason:
+        if self.late:
             self._shut()
 
     def give_up(self) -> None:
-        self.reason = "is too slow"
+        self.late = True
         self._shut()
 
     def _shut(self) -> None:

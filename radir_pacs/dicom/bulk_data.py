@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,17 +62,17 @@ def placed(attributes: Readable, place: Callable[[str], str | None]) -> Attribut
     """``attributes`` with ``place`` applied to each BulkDataURI; attributes for which it returns None are left out."""
     made: Attributes = {}
     for tag, found in attributes.items():
-        if not isinstance(found, dict):
-            continue  # no element, as nothing that is stored may break an answer
+        if not isinstance(found, Mapping) or "vr" not in found:
+            continue  # whatever was stored long ago must not break an answer
         if "BulkDataURI" in found:
             uri = place(found["BulkDataURI"])
             if uri is not None:
                 made[tag] = {**found, "BulkDataURI": uri}
-        elif found.get("vr") == "SQ" and "Value" in found:
-            items = [item if isinstance(item, dict) else {} for item in found["Value"]]
+        elif found["vr"] == "SQ" and "Value" in found:
+            items = (item if isinstance(item, Mapping) else {} for item in found["Value"])
             made[tag] = {**found, "Value": [placed(item, place) for item in items]}
         else:
-            made[tag] = found
+            made[tag] = dict(found)
     return made
 
 

@@ -29,7 +29,7 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 _IMPLICIT = {IMPLICIT_LITTLE, "1.2.840.113619.5.2"}  # the second: GE private, implicit with big endian pixels
 
 _UNDEFINED = 0xFFFFFFFF
-_PREFIX = b"DICM"
+_PREFIX, _META_GROUP = b"DICM", b"\x02\0"
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 PIXEL_DATA = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _FUNCTIONAL_GROUPS = 0x52009229  # from here on an object of many frames may be cut off rather than refused
@@ -116,11 +116,12 @@ def parse_part10(buffer: Buffer, limits: ReadLimits) -> Part10:
 
 def _meta_at(buffer: Buffer) -> tuple[int | None, tuple[HeaderNote, ...]]:
     """Where the file meta information starts, None when there is none, and what is missing before it."""
-    if buffer[128:132] == _PREFIX:
-        return 132, ()
+    starts_at_once = buffer[:2] == b"\x08\0" and buffer[4:6] in _VRS
+    if buffer[128:132] == _PREFIX and not (starts_at_once and buffer[132:134] != _META_GROUP):
+        return 132, ()  # where these letters are no value of a data set without a head
     if buffer[:4] == _PREFIX:
         return 4, (HeaderNote.NO_PREAMBLE,)
-    if buffer[:2] == b"\x02\0":
+    if buffer[:2] == _META_GROUP:
         return 0, (HeaderNote.NO_PREAMBLE,)
     return None, (HeaderNote.NO_PREAMBLE,)
 

@@ -63,7 +63,7 @@ def collect_models(home: Path, *, serving: Set[str], now_s: float, grace_s: floa
 
 
 def _age_s(path: Path, now_s: float) -> float:
-    """Seconds since the folder got its last entry; below nothing for one that is not there.
+    """Seconds since the folder got its last entry; negative infinity for one that is not there.
 
     One from the future, as after the clock was set back, is as if changed now: it would stay young for years.
     """

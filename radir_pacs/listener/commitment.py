@@ -21,7 +21,7 @@ from pynetdicom.dsutils import encode
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.delivery.commitment import SOP_CLASS, SOP_INSTANCE
-from radir_pacs.delivery.send import Destination
+from radir_pacs.delivery.destination import Destination
 from radir_pacs.errors import BadInput, RadirError
 from radir_pacs.intake.commitments import result_of
 from radir_pacs.storage.blobs import BlobStore

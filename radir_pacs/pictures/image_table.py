@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from radir_pacs.dicom.header import parse_date
 from radir_pacs.errors import BadInput
-from radir_pacs.separators import separator
+from radir_pacs.separators import decoded, header_at, separator
 from radir_pacs.types import RADIOGRAPH_MODALITIES
 
 FIELDS = (
@@ -135,10 +136,12 @@ def layout_for(header: list[str], columns: Mapping[str, str] | None, source: str
 def open_table(table: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
     """Column names, and the rows with their line numbers. Raises BadInput when it is no table."""
     try:
-        text = table.read_bytes().decode("utf-8-sig", "replace")
+        text = decoded(table.read_bytes())
     except OSError as error:
         raise BadInput(f"cannot read the table: {error.strerror}") from error
-    reader = csv.DictReader(text.splitlines(keepends=True), restval="", delimiter=separator(text))
+    lines = io.StringIO(text).readlines()
+    first = header_at(lines)
+    reader = csv.DictReader(lines[first:], restval="", delimiter=separator(text))
     try:
         header = [name for name in reader.fieldnames or [] if name]
     except csv.Error as error:
@@ -149,9 +152,9 @@ def open_table(table: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, st
     def rows() -> Iterator[tuple[int, dict[str, str]]]:
         try:
             for row in reader:
-                yield reader.line_num, row
+                yield first + reader.line_num, row
         except csv.Error as error:
-            raise BadInput(f"line {reader.line_num}: not CSV: {error}") from error
+            raise BadInput(f"line {first + reader.line_num}: not CSV: {error}") from error
 
     return header, rows()
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from radir_pacs import anatomy
 from radir_pacs.errors import BadInput
+from radir_pacs.reports.explain import counts_as
 from radir_pacs.reports.findings import Certainty, FindingKind, Polarity
 from radir_pacs.reports.lexicon import load
 
@@ -16,12 +17,14 @@ from radir_pacs.reports.lexicon import load
 def affirming_path(concept: str, region: str) -> str:
     """A path (SQL/JSON, ISO 9075-2) that exists in stored findings where they say that ``concept`` is there.
 
-    That is: the concept or a kind of it, at ``region`` (a key) or below it, now and not as history or a question.
-    Raises BadInput for a concept that the lexicon does not know.
+    That is: the concept, a kind of it, or one so little broader that the two count as alike; at ``region`` (a key) or
+    below it; now, and neither as history nor as a question. Raises BadInput for a concept that the lexicon does not
+    know.
     """
-    kinds = sorted(key for key, above in load().ancestors.items() if concept in above)
-    if not kinds:
+    ancestors = load().ancestors
+    if concept not in ancestors:
         raise BadInput(f"there is no finding {concept[:40]!r}")
+    kinds = sorted(key for key, above in ancestors.items() if concept in above or counts_as(concept, key))
     places = [region, *(below.key for below in anatomy.descendants(region))]
     conditions = [
         _is_one_of("@.concept", kinds),

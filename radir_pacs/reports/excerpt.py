@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from radir_pacs import anatomy
 from radir_pacs.reports.findings import Finding, FindingKind, Polarity, Span
+from radir_pacs.reports.markup import plain_text
 from radir_pacs.types import FindingNote
 
 EXCERPT_CHARACTERS = 600
@@ -44,11 +45,15 @@ def excerpt(
     shared: Iterable[FindingNote] = (),
     contradicting: Iterable[FindingNote] = (),
 ) -> Excerpt:
-    """What ``body`` says of the notes; where there is none, of the region (a key), of anything; else its beginning."""
+    """What ``body`` says of the notes; where it does not, of the region (a key), then of what holds the region.
+
+    Empty where the report says nothing of it. It ends at the end of a sentence unless a sentence alone is too long.
+    """
+    body = plain_text(body)
     marked = _marked(findings, region, shared, contradicting)
     told = [finding for finding in findings if finding.span in marked]
-    told = told or [f for f in findings if _meets(f, region)] or [f for f in findings if f.asserted]
-    return _cut(body, sorted({finding.sentence for finding in told}) or [_beginning(body)], marked)
+    told = told or [f for f in findings if _within(f, region)] or [f for f in findings if _meets(f, region)]
+    return _cut(body, sorted({finding.sentence for finding in told}), marked)
 
 
 def whole_report(
@@ -62,7 +67,7 @@ def whole_report(
     """All of ``body``, with the words that ``excerpt`` marks."""
     marked = _marked(findings, region, shared, contradicting)
     marks = (Marked(start=start, end=end, mark=mark) for (start, end), mark in sorted(marked.items()))
-    return Excerpt(text=body, marks=tuple(marks))
+    return Excerpt(text=plain_text(body), marks=tuple(marks))
 
 
 def _marked(
@@ -76,11 +81,13 @@ def _marked(
 
 
 def _spans(findings: Sequence[Finding], region: str, notes: tuple[FindingNote, ...], mark: Mark) -> dict[Span, Mark]:
-    wanted = {(note.concept.replace(" ", "_"), note.polarity) for note in notes}
+    wanted = {(note.concept, note.polarity) for note in notes}
+    denied_at = {note.region for note in notes if note.polarity == Polarity.ABSENT}
     return {
         finding.span: mark
         for finding in findings
-        if (finding.concept, _polarity(finding)) in wanted and (_meets(finding, region) or _is_normal(finding))
+        if ((finding.concept, _polarity(finding)) in wanted and (_meets(finding, region) or _is_normal(finding)))
+        or (_is_normal(finding) and not denied_at.isdisjoint(finding.regions))
     }
 
 
@@ -92,16 +99,17 @@ def _is_normal(finding: Finding) -> bool:
     return finding.kind is FindingKind.NORMAL
 
 
+def _within(finding: Finding, region: str) -> bool:
+    """The finding is at the region or below it."""
+    below = {region, *(found.key for found in anatomy.descendants(region))}
+    return not below.isdisjoint(finding.regions)
+
+
 def _meets(finding: Finding, region: str) -> bool:
     """The finding is at the region, below it, or at one that holds it."""
     chain = {region, *(found.key for found in anatomy.ancestors(region))}
     below = {found.key for found in anatomy.descendants(region)}
     return any(key in chain or key in below for key in finding.regions)
-
-
-def _beginning(body: str) -> Span:
-    start = len(body) - len(body.lstrip())
-    return (start, min(len(body), start + EXCERPT_CHARACTERS // 2))
 
 
 def _cut(body: str, sentences: Sequence[Span], marked: dict[Span, Mark]) -> Excerpt:
@@ -112,12 +120,29 @@ def _cut(body: str, sentences: Sequence[Span], marked: dict[Span, Mark]) -> Exce
             break
         text += body[last_end:start] if text and not body[last_end:start].strip() else (_GAP if text else "")
         at = len(text) - start
-        end = min(end, start + EXCERPT_CHARACTERS)
+        end, whole = _word_end(body, start, min(end, start + EXCERPT_CHARACTERS)), end
         text += body[start:end]
         marks += [
             Marked(start=first + at, end=last + at, mark=mark)
             for (first, last), mark in sorted(marked.items())
             if start <= first < last <= end
         ]
+        if end < whole:
+            text += _GAP.rstrip()
+            break
+        end = _with_stop(body, whole)
+        text += body[whole:end]
         last_end = end
     return Excerpt(text=text, marks=tuple(marks))
+
+
+def _word_end(body: str, start: int, end: int) -> int:
+    """``end``, or the end of the last whole word before it."""
+    if end >= len(body) or not body[end].isalnum():
+        return end
+    space = body.rfind(" ", start, end)
+    return space if space > start else end
+
+
+def _with_stop(body: str, end: int) -> int:
+    return end + 1 if body[end : end + 1] in {".", "!", "?"} else end

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from radir_pacs import anatomy
-from radir_pacs.reports.findings import Finding, Severity
+from radir_pacs.reports.findings import Finding, FindingKind, Severity
+from radir_pacs.reports.lexicon_terms import ROOT
 from radir_pacs.reports.similarity import Item, ItemSimilarity, similarity_items
 from radir_pacs.types import FindingNote
 
@@ -20,8 +21,11 @@ def explain(query: Iterable[Finding], hit: Iterable[Finding], region: str) -> tu
 
     Shared: affirmed by the hit and, alike enough, by the query; where neither affirms anything, what both deny.
     Contradicting: affirmed by one and denied by the other. Both empty where either report says nothing there. A concept
-    is noted once at a place and within it, as gravely as it is put.
+    is noted once at a place and within it, as gravely as it is put. A report that affirms anything anywhere is never
+    said to have no abnormality: where its normal statement contradicts a finding, that finding is what it denies.
     """
+    query, hit = tuple(query), tuple(hit)
+    normal = not any(finding.asserted and finding.kind is not FindingKind.DEVICE for finding in hit)
     ours = similarity_items(query).get(region, ())
     theirs = similarity_items(hit).get(region, ())
     similarity = _similarity()
@@ -31,11 +35,27 @@ def explain(query: Iterable[Finding], hit: Iterable[Finding], region: str) -> tu
         other_side = [other for other in ours if other.present != item.present]
         if item.present and any(similarity.items(item, other) >= ALIKE for other in same_side):
             shared.append(item)
-        elif any(_denies(item, other, similarity) for other in other_side):
-            contradicting.append(item)
+        elif denied := [other for other in other_side if _denies(item, other, similarity)]:
+            contradicting += [item] if normal or not _is_normal(item) else _instead(item, denied)
     if not any(item.present for item in (*ours, *theirs)):
-        shared = [item for item in theirs if item in ours]
+        shared = [item for item in theirs if item in ours and (normal or not _is_normal(item))]
     return _notes(_folded(shared)), _notes(_folded(contradicting))
+
+
+def counts_as(concept: str, broader: str) -> bool:
+    """Whether a report of ``concept`` and one of the ``broader`` concept are alike by their words alone."""
+    similarity = _similarity()
+    return similarity.is_kind_of(concept, broader) and similarity.concepts(concept, broader) >= ALIKE
+
+
+def _is_normal(item: Item) -> bool:
+    return item.concept == ROOT and not item.present
+
+
+def _instead(normal: Item, affirmed: list[Item]) -> list[Item]:
+    return [
+        Item(concept=item.concept, region=normal.region, present=False) for item in affirmed if item.concept != ROOT
+    ]
 
 
 def _denies(a: Item, b: Item, similarity: ItemSimilarity) -> bool:
@@ -77,7 +97,7 @@ def _notes(items: Iterable[Item]) -> Notes:
     grades = list(Severity)
     return tuple(
         FindingNote(
-            concept=item.concept.replace("_", " "),
+            concept=item.concept,
             region=item.region,
             polarity="present" if item.present else "absent",
             severity=grades[item.severity].value if item.severity >= 0 else None,

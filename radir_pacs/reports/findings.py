@@ -89,8 +89,12 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MinedReport:
-    """A report's text and what was read from it, in text order."""
+    """A report's text, without markup, and what was read from it, in text order.
+
+    ``language`` is an ISO 639-1 code; findings are read only of texts in the lexicon's language.
+    """
 
     text: str
     kind: ImageKind | None
     findings: tuple[Finding, ...]
+    language: str = "en"

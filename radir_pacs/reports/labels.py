@@ -78,6 +78,11 @@ def label_sets() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 
 
+def described(name: str) -> str:
+    """What a label set is, in one line."""
+    return str(tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))["description"])
+
+
 @lru_cache(maxsize=8)
 def label_set(name: str, lexicon: Lexicon | None = None) -> LabelSet:
     """The label set of this name; BadInput if there is none, SettingError if its file names unknown concepts."""

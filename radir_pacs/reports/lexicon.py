@@ -7,7 +7,7 @@ touching the installed files. docs/reference/lexicon.md describes the files.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,18 @@ from radir_pacs.reports.lexicon_data import (
     place_words,
     read_concepts,
     read_data,
+    read_headings,
     self_and_above,
     sided_regions,
 )
 from radir_pacs.reports.lexicon_terms import Concept, Cue, Entry, PhraseNode
+from radir_pacs.reports.sections import Headings
 from radir_pacs.reports.tokens import TOKEN, Normaliser
 
 _CUE_PLACES: Mapping[tuple[str, str], int] = {
     ("negation", "before"): Cue.NEGATES_NEXT,
     ("negation", "after"): Cue.NEGATES_LAST,
+    ("negation", "closing"): Cue.CLOSES,
     ("negation", "apart"): Cue.APART,
     ("doubt", "probable_before"): Cue.PROBABLE_NEXT,
     ("doubt", "possible_before"): Cue.POSSIBLE_NEXT,
@@ -59,7 +62,8 @@ class Lexicon:
     language: str
     concepts: Mapping[str, Concept]
     ancestors: Mapping[str, frozenset[str]]  # of a concept, itself included
-    headings: Mapping[str, str]
+    headings: Headings
+    vocabulary: frozenset[str]  # every word of its phrases, normalised
     mined_sections: frozenset[str]
     asked_sections: frozenset[str]
     normalise: Normaliser
@@ -102,11 +106,8 @@ def load(language: str = "en", extra: tuple[Path, ...] = ()) -> Lexicon:
         language=language,
         concepts=concepts,
         ancestors={key: frozenset(self_and_above(key, concepts)) for key in concepts},
-        headings={
-            " ".join(term.lower().split()): name
-            for name, terms in data["headings"]["headings"].items()
-            for term in terms
-        },
+        headings=read_headings(data["headings"], concepts, normalise),
+        vocabulary=frozenset(),
         mined_sections=frozenset(data["headings"]["mined"]),
         asked_sections=frozenset(data["headings"]["asked"]),
         normalise=normalise,
@@ -149,7 +150,9 @@ def load(language: str = "en", extra: tuple[Path, ...] = ()) -> Lexicon:
         for term in data["cues"][group][name]:
             _put(lexicon, term).cue |= cue
     _find_inner_places(lexicon, place_terms)
-    normalise.learn(_mendable(lexicon.phrases))
+    vocabulary = frozenset(_mendable(lexicon.phrases))
+    normalise.learn(vocabulary)
+    lexicon = replace(lexicon, vocabulary=vocabulary)
     for concept in concepts.values():
         for other in concept.elsewhere.values():
             if other and other not in concepts:

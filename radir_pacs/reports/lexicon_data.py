@@ -11,6 +11,7 @@ from radir_pacs import anatomy
 from radir_pacs.errors import SettingError
 from radir_pacs.reports.findings import FindingKind, Laterality
 from radir_pacs.reports.lexicon_terms import ANYWHERE, Concept
+from radir_pacs.reports.sections import Headings, heading_words
 from radir_pacs.reports.tokens import TOKEN, Normaliser
 
 FOLDER = Path(__file__).parent / "lexicon"
@@ -96,6 +97,26 @@ def self_and_above(key: str, concepts: Mapping[str, Concept], seen: tuple[str, .
     yield key
     for parent in concepts[key].is_a:
         yield from self_and_above(parent, concepts, (*seen, key))
+
+
+def read_headings(table: Mapping[str, Any], concepts: Mapping[str, Concept], normalise: Normaliser) -> Headings:
+    names = {" ".join(heading_words(term)): section for section, terms in table["headings"].items() for term in terms}
+    labels = {" ".join(heading_words(term)) for term in table["labels"]["places"]}
+    words = {word: section for section, known in table["words"].items() for word in known}
+    fillers = frozenset(table["labels"]["fillers"])
+    said = {word for concept in concepts.values() for term in concept.terms for word in normal_words(term, normalise)}
+    plural = {f"{word}s" for word in said}
+    return Headings(
+        names=names | dict.fromkeys(labels, table["labels"]["section"]),
+        words=words,
+        ranks=table["words"],
+        fillers=fillers,
+        labels=labels,
+        findings=(said | plural) - fillers - words.keys(),
+        mined=table["mined"],
+        patient=table["labels"]["patient"],
+        patient_words=table["labels"]["patient_words"],
+    )
 
 
 def place_words(table: Mapping[str, Any], normalise: Normaliser) -> tuple[dict[tuple[str, ...], str], dict[str, str]]:

@@ -35,6 +35,7 @@ class Cue:
     COMMA = 1 << 17
     PRONOUN = 1 << 18
     ARTICLE = 1 << 19
+    CLOSES = 1 << 21  # "pneumothorax: absent": denies what stands before where nothing follows in the clause
     PROJECTION = 1 << 20  # "overlying the rib": where the shadow falls, not where the finding is
 
 

@@ -45,6 +45,8 @@ class Mark:
         self.size_mm: float | None = None
 
 
+_SHORTENED = re.compile(r"\s[a-z\d]")  # after the stop of a shortened word
+_SIGNS = frozenset("-/.\"“”„‘’`'")  # quotes mean nothing by themselves
 _DASH = Entry(cue=Cue.COMMA)
 
 
@@ -56,11 +58,12 @@ def read_marks(text: str, lexicon: Lexicon) -> list[Mark]:
     for match in TOKEN.finditer(text):
         word = match.group()
         start, end = match.span()
-        if word == "-":
-            if text[start - 1 : start].isspace() and text[end : end + 1].isspace():
-                words.append(",")
-                spans.append((start, end))
-            continue
+        if word in _SIGNS:
+            apart = text[start - 1 : start].isspace() and text[end : end + 1].isspace()
+            if word in "-/" and apart:
+                word = ","  # "no pneumothorax / right effusion": as a comma, since "right" opens a statement
+            elif word not in "/." or (word == "." and _SHORTENED.match(text, end)):
+                continue
         words.append(normalise(word))
         spans.append((start, end))
     marks: list[Mark] = []
@@ -80,6 +83,8 @@ def read_marks(text: str, lexicon: Lexicon) -> list[Mark]:
             i += 1
             continue
         mark = Mark(found, i, stop - 1, spans[i][0], spans[stop - 1][1])
+        if words[i] == "?" and _doubts_next(text, mark, marks):
+            mark.cue = Cue.POSSIBLE_NEXT
         if found.place is not None or found.inner is not None:
             mark.both = not both.isdisjoint(text[mark.start : mark.end].lower().replace("-", " ").split())
         marks.append(mark)
@@ -87,6 +92,15 @@ def read_marks(text: str, lexicon: Lexicon) -> list[Mark]:
     if "mm" in text or "cm" in text or "imet" in text:
         _add_sizes(text, marks, spans)
     return marks
+
+
+def _doubts_next(text: str, mark: Mark, marks: list[Mark]) -> bool:
+    """ "cough ? pneumonia" doubts the pneumonia, "pneumonia ? edema ?" each what stands before."""
+    before, after = text[mark.start - 1 : mark.start] if mark.start else "", text[mark.end :].lstrip()[:1]
+    if not before or before in "(:;-–/":
+        return True
+    follows = marks and marks[-1].last == mark.first - 1 and (marks[-1].concept or marks[-1].attribute)
+    return before.isspace() and after.isalnum() and not follows
 
 
 def _add_sizes(text: str, marks: list[Mark], spans: list[tuple[int, int]]) -> None:

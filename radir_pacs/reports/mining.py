@@ -6,7 +6,10 @@ from collections import OrderedDict
 from dataclasses import replace
 
 from radir_pacs.reports.findings import Finding, FindingKind, MinedReport
+from radir_pacs.reports.language import language_of
 from radir_pacs.reports.lexicon import Lexicon, load
+from radir_pacs.reports.markup import plain_text
+from radir_pacs.reports.newest import followed
 from radir_pacs.reports.reading import SentenceReading, read_sentence, shifted
 from radir_pacs.reports.sections import split_sections
 from radir_pacs.reports.sentences import sentences
@@ -24,12 +27,20 @@ class Miner:
         self._readings: OrderedDict[str, SentenceReading] = OrderedDict()
 
     def mine(self, text: str, kind: ImageKind | None = None) -> MinedReport:
-        """All findings of a report, in text order. Any string is accepted; one without words has no findings."""
+        """All findings of a report, in text order; any string is accepted.
+
+        A text without words has none, and so has one in a language that the lexicon is not for. What an addendum
+        denies or finds is believed against the report above it.
+        """
+        text = plain_text(text)
+        language = language_of(text)
+        if language != self.lexicon.language:
+            return MinedReport(text=text, kind=kind, findings=(), language=language)
         findings: list[Finding] = []
         lexicon = self.lexicon
         for section in split_sections(text, lexicon.headings):
             asked = section.name in lexicon.asked_sections
-            if not asked and section.name not in lexicon.mined_sections:
+            if section.superseded or not (asked or section.name in lexicon.mined_sections):
                 continue
             for start, end in sentences(text, section.start, section.end):
                 for begin in range(start, end, MAX_SENTENCE):
@@ -43,7 +54,7 @@ class Miner:
                         if earlier is not None and finding.span in reading.unplaced:
                             read = self._placed_as(read, earlier)
                         findings.append(read)
-        return MinedReport(text=text, kind=kind, findings=tuple(findings))
+        return MinedReport(text=text, kind=kind, findings=followed(findings, lexicon), language=language)
 
     def _placed_as(self, finding: Finding, earlier: Finding) -> Finding:
         """ "Left basilar opacity. This may be atelectasis.": the second finding is where the first is, if it may be."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 
 from radir_pacs import anatomy
 from radir_pacs.reports.findings import Laterality
@@ -11,6 +12,7 @@ from radir_pacs.reports.lexicon_terms import Concept, Cue
 from radir_pacs.reports.marks import Mark
 
 _REACH = 5  # words between a side and the place or finding it qualifies
+_NEXT_TO = 2  # words between the parts of a description
 _PAIR = {Laterality.LEFT, Laterality.RIGHT}
 _PHRASE_END = Cue.BREAK | Cue.THERE | Cue.COPULA | Cue.SOFT_BREAK | Cue.NEGATES_LAST | Cue.COMMA
 _LINK = Cue.CONJUNCTION | Cue.COMMA
@@ -188,7 +190,8 @@ def _modifiers(at: int, concept: Concept, marks: list[Mark], by_index: dict[int,
         elif cue & Cue.CONJUNCTION:
             settled = len(found)
         elif cue & Cue.PREPOSITION and found:
-            if any(other.concept for other in marks[:j]):
+            clause = next((k for k in range(j - 1, -1, -1) if marks[k].cue & Cue.BREAK), 0)
+            if any(other.concept for other in marks[clause:j]):
                 found = found[:settled]  # "scarring in the left base and right apical opacity"
             break
     found.reverse()
@@ -209,7 +212,7 @@ def _after(at: int, concept: Concept, marks: list[Mark], by_index: dict[int, Pla
             )
             if modifies_next and not place.after_preposition:
                 break  # "... and right apical scarring": the next finding's modifier
-            beside = all(m.side or m.change or m.cue & Cue.COPULA for m in marks[at + 1 : j])
+            beside = _describes(at, j, marks)
             if _allowed(place, concept) and (place.after_preposition or found or beside):
                 found.append(place)
         elif mark.concept is not None:
@@ -217,6 +220,29 @@ def _after(at: int, concept: Concept, marks: list[Mark], by_index: dict[int, Pla
             if found or not (adjoins or any(m.cue & _LINK for m in marks[at + 1 : j])):
                 break
     return found
+
+
+def _describes(at: int, j: int, marks: list[Mark]) -> bool:
+    """Whether a place stands beside its finding: "opacity right base", at the end too "nodule, 5 mm, right apex"."""
+    between = marks[at + 1 : j]
+    if all(m.side or m.change or m.cue & Cue.COPULA for m in between):
+        return True
+    if any(b.first - a.last > _NEXT_TO for a, b in pairwise(marks[at : j + 1])):
+        return False
+    if any(m.cue & Cue.COMMA for m in between) and any(m.concept or m.attribute for m in marks[j + 1 :]):
+        return False
+    return all(
+        m.side or m.change or m.entry.severity or m.size_mm is not None or m.cue & (Cue.COMMA | Cue.COPULA)
+        for m in between
+    )
+
+
+def side_beside(at: int, marks: list[Mark], places: list[Place]) -> Laterality | None:
+    """The side of a place behind a finding that cannot be there: "pneumothorax: left apical" is in the left pleura."""
+    place = next((place for place in places if place.index > at), None)
+    if place is None or not _describes(at, place.index, marks):
+        return None
+    return place.side
 
 
 def fronted(at: int, concept: Concept, marks: list[Mark], places: list[Place], lexicon: Lexicon) -> list[Place]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from radir_pacs import anatomy
 from radir_pacs.reports.findings import Certainty, Finding, FindingKind, MinedReport
+from radir_pacs.reports.language import READ
 
 _UNSHOWN = "\N{REPLACEMENT CHARACTER}"  # for control characters, which could steer a terminal
 _RESET = "\x1b[0m"
@@ -72,7 +73,7 @@ def in_terminal(report: MinedReport, *, colour: bool) -> str:
         line = f"  {describe(finding)}"
         lines.append(f"{_COLOURS[manner(finding)]}{line}{_RESET}" if colour else line)
     if not report.findings:
-        lines.append("  no findings")
+        lines.append("  no findings" if report.language == READ else f"  not read: its language is {report.language!r}")
     return "\n".join(lines)
 
 
@@ -96,7 +97,8 @@ def as_page(report: MinedReport) -> str:
         f"<td>{html.escape(describe(finding))}</td></tr>"
         for finding in report.findings
     )
+    unread = "" if report.language == READ else f"<p>Not read: its language is {html.escape(report.language)}.</p>"
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Mined report</title><style>{_CSS}</style>'
-        f"<h1>Mined report</h1><pre>{body}</pre><h2>Findings</h2><table>{rows}</table></html>"
+        f"<h1>Mined report</h1>{unread}<pre>{body}</pre><h2>Findings</h2><table>{rows}</table></html>"
     )

@@ -6,12 +6,13 @@ pseudo-negations of radiology reports; docs/adr/0006 compares them with a librar
 
 from __future__ import annotations
 
-from radir_pacs.reports.findings import Certainty
+from radir_pacs.reports.findings import Certainty, Change
 from radir_pacs.reports.lexicon_terms import Cue
 from radir_pacs.reports.marks import Mark
 
 _CLAUSE_END = Cue.BREAK | Cue.THERE
 _DOUBT = {kind: rank for rank, kind in enumerate(Certainty)}
+_REMAINS = (Change.STABLE, Change.WORSE, Change.BETTER)
 _NEXT = Cue.NEGATES_NEXT
 _LAST = Cue.NEGATES_LAST
 
@@ -41,7 +42,9 @@ class Scopes:
                     denied = False
                 if cue & Cue.APART:
                     denied = False
-                elif cue & _NEXT and not (cue & _LAST and _something_to_deny(marks, i)):
+                elif cue & _NEXT and not (
+                    (cue & _LAST and _something_to_deny(marks, i)) or (cue & Cue.CLOSES and _closes(marks, i))
+                ):
                     denied = True
                 if cue & Cue.POSSIBLE_NEXT:
                     certainty = Certainty.POSSIBLE
@@ -61,9 +64,16 @@ class Scopes:
     def _backward(self, marks: list[Mark]) -> None:
         for i, mark in enumerate(marks):
             cue = mark.cue
+            if cue & Cue.CLOSES and _closes(marks, i):
+                for j in _subjects(marks, i):
+                    self.denied[j] = True
             if cue & _LAST and not (cue & _NEXT and not _something_to_deny(marks, i)):
                 for j in _subjects(marks, i):
                     self.denied[j] = True
+            if mark.change in _REMAINS and i and marks[i - 1].cue & Cue.COPULA:
+                for j in _subjects(marks, i):  # "the previously described nodule is again seen"
+                    if self.certainty[j] is Certainty.HISTORICAL:
+                        self.certainty[j] = Certainty.CERTAIN
             if mark.attribute == "normal" and i and marks[i - 1].cue & Cue.COPULA:
                 named = (j for j in _subjects(marks, i) if marks[j].concept or marks[j].attribute or marks[j].place)
                 subject = next(named, None)
@@ -115,6 +125,12 @@ def _concept_since_denial(marks: list[Mark], comma: int) -> bool:
         if marks[j].cue & _NEXT:
             return False
     return False
+
+
+def _closes(marks: list[Mark], i: int) -> bool:
+    """Whether a word such as "absent" ends its clause: "pneumothorax absent, effusion present"."""
+    following = marks[i + 1].cue if i + 1 < len(marks) else Cue.BREAK
+    return bool(following & (Cue.BREAK | Cue.COMMA)) and _something_to_deny(marks, i)
 
 
 def _something_to_deny(marks: list[Mark], i: int) -> bool:

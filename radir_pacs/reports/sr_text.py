@@ -2,48 +2,145 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from radir_pacs.reports.answers import is_answer
+from radir_pacs.reports.lexicon import load
+from radir_pacs.reports.markup import plain_text
+
 _CONTENT, _VALUE_TYPE, _NAME, _TEXT, _CODE = "0040A730", "0040A040", "0040A043", "0040A160", "0040A168"
-_MEANING = "00080104"
+_RELATIONSHIP, _MEASURED, _NUMBER, _UNIT = "0040A010", "0040A300", "0040A30A", "004008EA"
+_MEANING, _CODE_VALUE = "00080104", "00080100"
+_PREDECESSORS, _SERIES, _REFERENCES, _REFERENCED = "0040A360", "00081115", "00081199", "00081155"
+_COMPLETION, _PRELIMINARY = "0040A491", "0040A496"
 _MOST_ITEMS = 10_000
+_MOST_PREDECESSORS = 100
+_CONTEXT = frozenset({"HAS CONCEPT MOD", "HAS OBS CONTEXT", "HAS ACQ CONTEXT"})  # language, observer: no statements
+_SEMANTIC_TAG = re.compile(
+    r"\s*\((?:qualifier value|finding|disorder|morphologic abnormality|body structure|observable entity)\)$"
+)
+_QUALITIES = re.compile(
+    r"(?:presence|existence|status|certainty|likelihood|probability|side|laterality|severity|degree|"
+    r"(?:finding )?site|location|anatomic(?:al)? (?:location|site|region)|size|diameter|length|qualifier|value|"
+    r"result|finding (?:status|presence))s?",
+    re.IGNORECASE,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What a document says of its place among the others of its study (PS3.3 C.17.2)."""
+
+    predecessors: tuple[str, ...]  # SOP Instance UIDs of the documents whose content it took over
+    draft: bool  # partial or preliminary
+
+
+def standing(attributes: Mapping[str, Any]) -> Standing:
+    """Which documents this one replaces; an addendum replaces none."""
+    replaced = [
+        str(_first(reference, _REFERENCED))
+        for study in _sequence(attributes, _PREDECESSORS)
+        for series in _sequence(study, _SERIES)
+        for reference in _sequence(series, _REFERENCES)
+        if _first(reference, _REFERENCED)
+    ]
+    return Standing(
+        predecessors=() if _is_addendum(attributes) else tuple(replaced[:_MOST_PREDECESSORS]),
+        draft=_first(attributes, _COMPLETION) == "PARTIAL" or _first(attributes, _PRELIMINARY) == "PRELIMINARY",
+    )
 
 
 def sr_text(attributes: Mapping[str, Any]) -> str:
     """Headings and texts of the content tree, in order; empty when it holds no text.
 
     ``attributes``: the object's header as DICOM JSON model (PS3.18 F), whose depth was bounded when it was read. A
-    heading is written as ``FINDINGS:`` on a line of its own, as sections in plain text are.
+    heading is written as ``FINDINGS:`` on a line of its own, as sections in plain text are; a coded item and a text
+    that is about one finding are written as "Pneumothorax: Absent", with the properties of a coded item behind it.
     """
-    return "\n".join(_lines(attributes)).strip()
+    text = "\n".join(_lines(attributes)).strip()
+    return f"ADDENDUM:\n{text}" if text and _is_addendum(attributes) else text
+
+
+def _is_addendum(attributes: Mapping[str, Any]) -> bool:
+    return "addendum" in _meaning(attributes, _NAME).lower()
 
 
 def _lines(root: Mapping[str, Any]) -> Iterator[str]:
-    stack = list(reversed(_items(root)))
+    stack = list(reversed(_sequence(root, _CONTENT)))
     seen = 0
     heading = ""
     while stack and seen < _MOST_ITEMS:
         item = stack.pop()
         seen += 1
-        name = _meaning(item, _NAME)
+        name, children = _meaning(item, _NAME), _sequence(item, _CONTENT)
+        if _first(item, _RELATIONSHIP) in _CONTEXT:
+            continue
         match _first(item, _VALUE_TYPE):
             case "CONTAINER":
+                if name and children and all(map(_is_quality, children)):
+                    yield _statement(name, "", children)
+                    continue
                 if name:
                     heading = name.upper()
                     yield f"\n{heading}:"
             case "TEXT":
+                text = plain_text(str(_first(item, _TEXT) or "")).strip()
+                if name and not _is_heading(name):
+                    yield f"{name}: {text}"
+                    continue
                 if name and name.upper() not in {heading, heading.rstrip("S")}:
                     heading = name.upper()
                     yield f"\n{heading}:"
-                yield str(_first(item, _TEXT) or "").strip()
+                yield text
             case "CODE":
-                yield f"{_meaning(item, _CODE)}."
-        stack.extend(reversed(_items(item)))
+                about = "" if _is_heading(name) or _is_quality(item) else name
+                yield _statement(about, _meaning(item, _CODE), [child for child in children if _is_leaf(child)])
+                children = [child for child in children if not _is_leaf(child)]
+            case "NUM" if name:
+                yield f"{name}: {_value(item)}."
+        stack.extend(reversed(children))
 
 
-def _items(item: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [child for child in item.get(_CONTENT, {}).get("Value", []) if isinstance(child, Mapping)]
+def _statement(name: str, value: str, properties: list[Mapping[str, Any]]) -> str:
+    """ "Pneumothorax: Absent, Left.": what is answered comes first."""
+    said = [text for text in map(_value, properties) if text]
+    said.sort(key=lambda text: not is_answer(text))
+    if name:
+        said = [value, *said] if value else said
+    else:
+        name = value
+    return f"{name}: {', '.join(said)}." if said else f"{name}."
+
+
+def _is_heading(name: str) -> bool:
+    return load().headings.name(name, loosely=True) is not None
+
+
+def _is_leaf(item: Mapping[str, Any]) -> bool:
+    return _first(item, _VALUE_TYPE) in {"CODE", "NUM"} and not _sequence(item, _CONTENT)
+
+
+def _is_quality(item: Mapping[str, Any]) -> bool:
+    """Whether an item says something of the one above it and names no finding."""
+    return _is_leaf(item) and _QUALITIES.fullmatch(_meaning(item, _NAME)) is not None
+
+
+def _value(item: Mapping[str, Any]) -> str:
+    if _first(item, _VALUE_TYPE) != "NUM":
+        return _meaning(item, _CODE)
+    measured = _first(item, _MEASURED)
+    if not isinstance(measured, Mapping):
+        return ""
+    unit = _first(measured, _UNIT)
+    return f"{_first(measured, _NUMBER) or ''} {_first(unit, _CODE_VALUE) if isinstance(unit, Mapping) else ''}".strip()
+
+
+def _sequence(item: Mapping[str, Any], tag: str) -> list[Mapping[str, Any]]:
+    element = item.get(tag, {})
+    return [child for child in element.get("Value", []) if isinstance(child, Mapping)]
 
 
 def _first(item: Mapping[str, Any], tag: str) -> Any:
@@ -53,4 +150,5 @@ def _first(item: Mapping[str, Any], tag: str) -> Any:
 
 def _meaning(item: Mapping[str, Any], tag: str) -> str:
     code = _first(item, tag)
-    return str(_first(code, _MEANING) or "").strip() if isinstance(code, Mapping) else ""
+    text = str(_first(code, _MEANING) or "").strip() if isinstance(code, Mapping) else ""
+    return _SEMANTIC_TAG.sub("", text)

@@ -1,12 +1,11 @@
 """Report collections on disk: a CSV file or a folder of text files, read so that one bad row costs one row.
 
 Broken quotes, wrong column counts, binary or oversized texts end in a ``BadRow`` that names the line; the rows around
-it are read. Bytes that are not UTF-8 are read as Windows-1252, the usual culprit.
+it are read. Of encodings and line ends see radir_pacs/separators.py.
 """
 
 from __future__ import annotations
 
-import codecs
 import csv
 import re
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from radir_pacs.errors import BadInput
-from radir_pacs.separators import separator
+from radir_pacs.separators import decoded, header_at, opened, separator
 
 MAX_TEXT = 1_000_000  # characters of one report; no report is a megabyte
 _MAX_LINES = 2_000  # physical lines of one record
@@ -57,17 +56,14 @@ def _folder(folder: Path) -> Iterator[TextRow | BadRow]:
         if path.stat().st_size > 4 * MAX_TEXT:
             yield BadRow(where=name, reason="longer than a report can be")
             continue
-        yield _checked(name, name, _decoded(path.read_bytes()))
+        yield _checked(name, name, decoded(path.read_bytes()))
 
 
 def _table(path: Path, id_column: str, text_columns: Sequence[str]) -> Iterator[TextRow | BadRow]:
-    with path.open("rb") as file:
+    with opened(path) as file:
         lines = file.readlines()
-    if lines:
-        lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
-    beginning = "".join(map(_decoded, lines[:_MAX_LINES]))
-    parted = separator(beginning, (id_column, *text_columns))
-    header, first = _record(lines, 0, parted)
+    parted = separator("".join(lines[:_MAX_LINES]), (id_column, *text_columns))
+    header, first = _record(lines, header_at(lines[:_MAX_LINES]), parted)
     if header is None:
         raise BadInput("the first line of the CSV file is no header")
     missing = [column for column in (id_column, *text_columns) if column not in header]
@@ -78,7 +74,7 @@ def _table(path: Path, id_column: str, text_columns: Sequence[str]) -> Iterator[
 
 
 def _rows(
-    lines: list[bytes], first: int, parted: str, width: int, id_at: int, places: Sequence[tuple[str, int]]
+    lines: list[str], first: int, parted: str, width: int, id_at: int, places: Sequence[tuple[str, int]]
 ) -> Iterator[TextRow | BadRow]:
     at = first
     while at < len(lines):
@@ -98,11 +94,11 @@ def _rows(
         at = following
 
 
-def _record(lines: list[bytes], at: int, parted: str) -> tuple[list[str] | None, int]:
+def _record(lines: list[str], at: int, parted: str) -> tuple[list[str] | None, int]:
     """The record that begins on line ``at``, and the line after it; None and the next line if it never closes well."""
     text = ""
     for end in range(at, min(len(lines), at + _MAX_LINES)):
-        text += _decoded(lines[end])
+        text += lines[end]
         if len(text) > 4 * MAX_TEXT:
             break
         if text.count('"') % 2 == 0:
@@ -122,13 +118,6 @@ def _checked(where: str, key: str, text: str) -> TextRow | BadRow:
     if "\0" in text or control > _MAX_CONTROL_SHARE * len(text):
         return BadRow(where=where, reason="binary, not text")
     return TextRow(where=where, id=key, text=text)
-
-
-def _decoded(data: bytes) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
 
 
 csv.field_size_limit(max(csv.field_size_limit(), 4 * MAX_TEXT))

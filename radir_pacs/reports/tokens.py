@@ -9,8 +9,11 @@ import re
 from collections.abc import Iterable, Mapping
 
 BLANK = "_"  # what a de-identified word becomes
-TOKEN = re.compile(r"[A-Za-z]+(?:'[a-z]+)?|\d+(?:[.,]\d+)?|_{2,}|\[\*\*[^\]]{0,80}\*\*\]|[^\sA-Za-z\d]|\d")
+TOKEN = re.compile(
+    r"[A-Za-zÀ-ÖØ-öø-ɏ]+(?:'[a-z]+)?|\d+(?:[.,]\d+)?|_{2,}|\[\*\*[^\]]{0,80}\*\*\]|[-+−–]ve\b|\([-+−–]\)|[^\sA-Za-z\d]|\d"
+)
 _BLANK_TOKEN = re.compile(r"[Xx]{3,}|_{2,}|\[\*\*.*")
+_SIGNS = dict.fromkeys("-−–", "negative") | dict.fromkeys("+", "positive") | {"(": ""}  # "-ve", "(+)"
 _MIN_TYPO_LENGTH = 7
 _CACHE_LIMIT = 200_000
 
@@ -56,7 +59,9 @@ class Normaliser:
     def __call__(self, word: str) -> str:
         found = self._cache.get(word)
         if found is None:
-            if _BLANK_TOKEN.fullmatch(word):
+            if word[0] in _SIGNS and len(word) > 1:
+                found = _SIGNS[word[0] if word[0] != "(" else word[1]]
+            elif _BLANK_TOKEN.fullmatch(word):
                 found = BLANK
             else:
                 found = self.base(word)
@@ -70,6 +75,23 @@ class Normaliser:
                 self._cache.clear()
             self._cache[word] = found
         return found
+
+
+def edits(a: str, b: str, most: int) -> int:
+    """Insertions, deletions, substitutions and swaps of neighbours between two words; above ``most`` just more."""
+    if abs(len(a) - len(b)) > most:
+        return most + 1
+    before: list[int] = []
+    row = list(range(len(b) + 1))
+    for i, mine in enumerate(a, 1):
+        earlier, before, row = before, row, [i, *(0 for _ in b)]
+        for j, theirs in enumerate(b, 1):
+            row[j] = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (mine != theirs))
+            if i > 1 and j > 1 and mine == b[j - 2] and a[i - 2] == theirs:
+                row[j] = min(row[j], earlier[j - 2] + 1)
+        if min(row) > most:
+            return most + 1
+    return row[-1]
 
 
 def _one_edit(a: str, b: str) -> bool:

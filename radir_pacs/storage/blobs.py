@@ -3,7 +3,7 @@
 Bytes go to a temporary file on the same file system, are fsynced, get their name by a rename, and the folder is
 fsynced. Storing bytes that stand there already replaces the file with the same content: its age starts anew, and
 `delete` and `sweep` leave young files alone, so a blob between its rename and its catalogue row cannot be lost to
-somebody who deletes the same content.
+somebody else who deletes the same content.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from radir_pacs.errors import BlobDamaged, StorageFailed
 YOUNG_S = 300.0  # far longer than any transaction that may follow a rename
 ABANDONED_S = 7200.0  # longer than any association: an older incoming file has no writer
 _HASH = re.compile(r"[0-9a-f]{64}")
-SWEEP_PARTS = 256  # as many as folders below the root, so that no sweep need walk through all files at once
+SWEEP_PARTS = 256  # one per folder below the root, so that no sweep walks through all files at once
 _SWEEP_BATCH = 1000
 
 
@@ -179,7 +179,7 @@ class BlobStore:
 
     @contextlib.contextmanager
     def folder(self, folder: Path) -> Iterator[None]:
-        """For the body a folder two levels down is there; at its end all entries on the way to it are durable.
+        """A folder two levels down, made for the body; at the end all entries on the way to it are durable.
 
         Synced after the body, from the inside out: the journal that the first one writes holds the others too. A folder
         that another process made may not be durable yet, so each process syncs once what it finds.
@@ -194,7 +194,7 @@ class BlobStore:
 
 
 def _age_s(path: Path) -> float:
-    """Seconds since the file was written; endless for one that is not there.
+    """Seconds since the file was written; infinite for one that is not there.
 
     One from the future, as after the clock was set back, is as if written now: it would stay young for years.
     """
@@ -210,7 +210,7 @@ def _age_s(path: Path) -> float:
 
 @contextlib.contextmanager
 def _storage() -> Iterator[None]:
-    """The disk's errors as ours; messages name no file, since names may come from a peer."""
+    """Turn the disk's errors into ours. Messages name no file, since names may come from a peer."""
     try:
         yield
     except OSError as error:

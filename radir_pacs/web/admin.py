@@ -12,6 +12,7 @@ from radir_pacs.errors import NotFound
 from radir_pacs.types import JobKind, StudyState
 from radir_pacs.web.dicomweb.accept import JSON
 
+from .paths import job_url
 from .services import BASE, services
 
 blueprint = Blueprint("admin", __name__)
@@ -33,7 +34,7 @@ def pull(study: str) -> tuple[Response, int]:
     if not context.settings.pull_url:
         raise NotFound("no PACS is set to pull studies from")
     job = context.catalogue.jobs.enqueue(JobKind.PULL, study)
-    return jsonify({"study": study, "job": job}), 202
+    return jsonify({"study": study, "job": job, "job_url": job_url(study, job)}), 202
 
 
 @blueprint.delete(f"{BASE}/studies/<study>")

@@ -10,7 +10,19 @@ from radir_pacs.intake.instances import Intake
 from radir_pacs.query import Searcher
 from radir_pacs.storage.blobs import BlobStore
 
-from . import access_log, admin, auth, content_coding, cross_origin, errors, health, json_bodies, language, paths
+from . import (
+    access_log,
+    admin,
+    auth,
+    content_coding,
+    cross_origin,
+    errors,
+    handover,
+    health,
+    json_bodies,
+    language,
+    paths,
+)
 from .dicomweb import capabilities, deletion, metadata, parameters, qido, rendered, similar, stow, wado, wado_uri
 from .pages import routes as pages
 from .pixels import SharedDecoder
@@ -62,7 +74,7 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
     app.before_request(parameters.check_size)
     for module in _DICOMWEB:
         app.register_blueprint(module.blueprint, url_prefix=BASE)
-    for module in (wado_uri, admin, health, pages, sidebar, judgements, viewer, ohif):
+    for module in (wado_uri, admin, handover, health, pages, sidebar, judgements, viewer, ohif):
         app.register_blueprint(module.blueprint)
 
     @app.after_request

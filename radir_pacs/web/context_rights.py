@@ -30,6 +30,7 @@ _ABOUT_ITS_STUDY = frozenset(
         "metadata.metadata",
         "metadata.metadata_of_instance",
         "metadata.bulk_data",
+        "handover.job",
         "sidebar.study",
         "sidebar.similar",
         "judgements.judge",

@@ -22,6 +22,11 @@ _UID_PARTS = ("study", "series", "instance")
 _SLASHES = re.compile("/{2,}")
 
 
+def job_url(study: str, number: int) -> str:
+    """Where to ask how a job of a study goes."""
+    return f"/api/studies/{study}/jobs/{number}"
+
+
 def install(app: Flask) -> None:
     inner = app.wsgi_app
 

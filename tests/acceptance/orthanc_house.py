@@ -24,9 +24,15 @@ SHIPPED = ROOT / "deploy" / "orthanc" / "orthanc.json"
 
 @contextmanager
 def orthanc_with_plugin(
-    folder: Path, *, web_port: int, listener_port: int = 9, port: int = 0, **own: Any
+    folder: Path,
+    *,
+    web_port: int,
+    listener_port: int = 9,
+    port: int = 0,
+    orthanc: dict[str, Any] | None = None,
+    **own: Any,
 ) -> Iterator[Orthanc]:
-    """An Orthanc with our plugin; ``own`` is added to the RadIR block of its configuration."""
+    """An Orthanc with our plugin; ``own`` is added to its RadIR block, ``orthanc`` to its whole configuration."""
     settings: dict[str, Any] = {
         "PythonScript": str(SCRIPT),
         "DicomModalities": {"radir": ["RADIR", "127.0.0.1", listener_port]},
@@ -36,8 +42,8 @@ def orthanc_with_plugin(
     }
     if port:
         settings["HttpPort"] = port
-    with running_orthanc(folder, plugins=(DICOM_WEB, PYTHON), **settings) as orthanc:
-        yield orthanc
+    with running_orthanc(folder, plugins=(DICOM_WEB, PYTHON), **(settings | (orthanc or {}))) as started:
+        yield started
 
 
 def refused(orthanc: Orthanc, path: str, body: bytes | None = None, **headers: str) -> tuple[int, str]:

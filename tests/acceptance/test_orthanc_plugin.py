@@ -126,7 +126,7 @@ def test_what_is_stored_while_the_service_is_down_goes_later_and_survives_a_kill
         queue = wait_for_queue(orthanc, waiting=1)
         assert queue["handed_over"] == 0
         code, message = refused(orthanc, f"/radir/similar/{study['study_uid']}")
-        assert (code, message) == (502, "the RadIR service cannot be reached or talks nonsense")
+        assert (code, message) == (502, "the RadIR service cannot be reached or its answer cannot be read")
         for file in cut_short["files"]:
             orthanc.store(folder / file)
         orthanc.process.kill()  # before that study is stable: Orthanc itself will never say so of it

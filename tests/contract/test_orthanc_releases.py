@@ -71,6 +71,7 @@ class Orthanc:
         self.output = Output if release in ("3.3", "4.0") else LaterOutput
         self.routes: dict[str, Any] = {}
         self.explorer = ""
+        self.keeps = "Success"
         self.jobs: list[dict[str, Any]] = []
         self.changes: list[dict[str, Any]] = []
         module = ModuleType("orthanc")
@@ -92,6 +93,10 @@ class Orthanc:
         known = {
             f"/studies/{STUDY}": {"MainDicomTags": {"StudyInstanceUID": UID}},
             f"/studies/{STUDY}/series": series,
+            "/series/series/instances": [
+                {"ID": name, "FileUuid": f"file of {name}", "MainDicomTags": {"SOPInstanceUID": f"{UID}.{number}"}}
+                for number, name in enumerate("ab")
+            ],
             "/changes?last": {"Last": 0},
             "/jobs/1": {"State": "Success", "Content": {"FailedInstancesCount": 0}},
         }
@@ -106,7 +111,7 @@ class Orthanc:
     def post(self, uri: str, body: Any) -> bytes:
         assert isinstance(body, str | bytes)
         if uri == "/instances":
-            return json.dumps({"ID": "new", "Path": "/instances/new"}).encode()
+            return json.dumps({"ID": "new", "Path": "/instances/new", "Status": self.keeps}).encode()
         self.jobs.append({"uri": uri, **json.loads(body)})
         return json.dumps({"ID": "1"}).encode()
 
@@ -129,13 +134,15 @@ def asked() -> list[str]:
 
 @pytest.fixture
 def service(asked: list[str]) -> Iterator[str]:
-    """A service that answers everything with one empty list, reports as DICOM."""
+    """A service that holds the study, answers questions with an empty list, and reports as DICOM."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.append(self.path)
             report = "dicom," in self.headers["Accept"]
-            content = b"DICM" if report else b"[]"
+            holds = {"study": UID, "instances": [f"{UID}.0", f"{UID}.1"]}
+            rows = json.dumps(holds).encode() if self.path.endswith("/instances") else b"[]"
+            content = b"DICM" if report else rows
             self.send_response(200)
             self.send_header("Content-Type", "application/dicom" if report else "application/dicom+json")
             self.send_header("Content-Length", str(len(content)))
@@ -175,7 +182,7 @@ def test_the_routes_answer(orthanc: Orthanc, asked: list[str]) -> None:
     assert orthanc.ask("GET", similar, STUDY, anatomy="left lower lobe").status == 200
     assert asked == [f"/dicom-web/studies/{UID}/similar?anatomy=left%20lower%20lobe"]
     kept = orthanc.ask("POST", similar, UID, body={"anatomy": "heart"})
-    assert json.loads(kept.body) == {"ID": "new", "Path": "/instances/new"}
+    assert json.loads(kept.body) == {"ID": "new", "Path": "/instances/new", "Status": "Success"}
     status = json.loads(orthanc.ask("GET", "/radir/status").body)
     assert (status["forward"], status["queue"]["waiting"]) == ("store", 0)
     assert "radir-similar-cases" in orthanc.explorer
@@ -202,7 +209,20 @@ def test_a_stable_study_is_handed_over(orthanc: Orthanc) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     (job,) = orthanc.jobs
-    assert (job["uri"], job["Resources"], job["Synchronous"]) == ("/modalities/radir/store", ["series"], False)
+    assert (job["uri"], job["Resources"], job["Synchronous"]) == ("/modalities/radir/store", ["a", "b"], False)
+    assert job["Permissive"] is False, "the success of a permissive job says nothing"
+
+
+def test_a_report_that_orthanc_filters_out_was_not_saved(orthanc: Orthanc) -> None:
+    """It answers 200 all the same; what stands there already is saved."""
+    save = "/radir/api/studies/([0-9][0-9.]{0,63})/report"
+    for status, code in (("Success", 200), ("AlreadyStored", 200), ("FilteredOut", 502), ("Failure", 502)):
+        orthanc.keeps = status
+        output = orthanc.ask("POST", save, UID, body={"anatomy": "heart"})
+        assert output.status == code, status
+    orthanc.keeps = "Success"
+    saved = json.loads(orthanc.ask("POST", save, UID, body={"anatomy": "heart"}).body)
+    assert saved == {"stored": "/instances/new", "destination": "Orthanc", "job": None, "job_url": None}
 
 
 def test_debians_release_offers_what_its_stand_in_does(tmp_path: Path) -> None:

@@ -77,11 +77,9 @@ def test_every_statement_of_the_ontology_fits_and_reads_back() -> None:
     for number, (key, concept) in enumerate(load().concepts.items()):
         for region in regions[number % 7 :: 7] + tuple(r for r in regions if r.key in concept.within):
             for polarity, severity in (("present", "moderate"), ("present", None), ("absent", None)):
-                note = FindingNote(
-                    concept=key.replace("_", " "), region=region.key, polarity=polarity, severity=severity
-                )
+                note = FindingNote(concept=key, region=region.key, polarity=polarity, severity=severity)
                 code = statement(note)
-                assert len(code.meaning) <= MAX_MEANING_CHARS and note.concept in code.meaning
+                assert len(code.meaning) <= MAX_MEANING_CHARS and note.words in code.meaning
                 assert note_of(code.value) == note
 
 
@@ -114,7 +112,7 @@ def test_a_long_explanation_is_cut_so_that_the_report_can_be_read(count: int, tm
     """The widest statements at the widest site; our own reader of headers bounds what it takes."""
     region = "right_costophrenic_angle"
     notes = tuple(
-        FindingNote(concept=key.replace("_", " "), region=region, polarity="present", severity="mild")
+        FindingNote(concept=key, region=region, polarity="present", severity="mild")
         for key in list(load().concepts)[:50]
     )
     sr = report(answer=explained(notes, count, region))

@@ -24,13 +24,14 @@ from pydicom import dcmread
 
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue
-from radir_pacs.delivery.send import Destination, send_files
+from radir_pacs.delivery.destination import Destination
+from radir_pacs.delivery.send import send_files
 from radir_pacs.errors import RadirError, StorageFailed
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import StudyState
 from tests.stack import Stack, running_stack
 
-VICTIMS = ("listener", "postgres", "worker", "relay", "web", "listener", "postgres", "worker")
+VICTIMS = ("listener", "postgres", "worker", "relay", "web", "transfer", "listener", "postgres", "worker")
 LIMIT_S = 240.0
 SETTINGS = {"job_lease_s": "3", "job_max_attempts": "50", "quiet_period_s": "1"}
 REGIONS = ("lungs", "right_lower_lobe", "chest")

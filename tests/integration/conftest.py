@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
-from radir_pacs.delivery.send import Destination
+from radir_pacs.delivery.destination import Destination
 from radir_pacs.query import Searcher
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.web.app import create_app

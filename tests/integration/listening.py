@@ -12,7 +12,7 @@ from pynetdicom import _config
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
-from radir_pacs.delivery.send import Destination
+from radir_pacs.delivery.destination import Destination
 from radir_pacs.listener.server import Server, make_server
 from radir_pacs.storage.blobs import BlobStore
 

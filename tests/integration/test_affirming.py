@@ -10,6 +10,7 @@ from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
 from radir_pacs.query import Searcher
 from radir_pacs.reports import PARSER, ItemSimilarity, affirming_path, findings_to_json, mine, similarity_items
+from radir_pacs.reports.explain import counts_as
 from radir_pacs.types import Filters, Query
 from tests.catalogue_material import MODEL, encoded, register
 
@@ -21,6 +22,7 @@ REPORTS = (
     "FINDINGS: Left lower lobe nodule of 8 mm. Stable small pleural effusion on the left.",
     "FINDINGS: History of consolidation in the left lower lobe, resolved. Cardiomegaly.",
     "FINDINGS: Bibasilar atelectasis. Left lower lobe pneumonia.",
+    "FINDINGS: Left lower lobe airspace disease.",
 )
 ASKED = [
     (concept, region)
@@ -39,7 +41,10 @@ def affirms(text: str, concept: str, region: str) -> bool:
     """The same by what reports are compared with."""
     similarity = ItemSimilarity()
     items = similarity_items(mine(text).findings).get(region, ())
-    return any(item.present and similarity.is_kind_of(item.concept, concept) for item in items)
+    return any(
+        item.present and (similarity.is_kind_of(item.concept, concept) or counts_as(concept, item.concept))
+        for item in items
+    )
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ from pynetdicom.sop_class import DigitalXRayImageStorageForPresentation  # type:
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli import main
 from radir_pacs.config import Settings, to_environment
-from radir_pacs.delivery.send import Destination, send_files
+from radir_pacs.delivery.destination import Destination
+from radir_pacs.delivery.send import send_files
 from radir_pacs.errors import PeerFailed
 from radir_pacs.storage.blobs import YOUNG_S, BlobStore
 from tests.catalogue_material import add, header
@@ -119,12 +120,12 @@ def test_what_a_peer_that_goes_away_did_not_take_is_said(
         assert [result.path for result in results] == images
         assert [result.status for result in results] == [0, 0, None, None, None]
         assert all(result.reason for result in results[2:])
-        with pytest.raises(PeerFailed, match="refused the association"):
+        with pytest.raises(PeerFailed, match="rejects the association"):
             send_files(images, peer)
     with peer_that_takes(2) as peer:
         assert main(["send", str(images[0].parent), "--to", str(peer)]) == 1
     said = capsys.readouterr().out
-    assert "2 of 5 files stored" in said and "refused the association" in said
+    assert "2 of 5 files stored" in said and "rejects the association" in said
 
 
 def test_what_the_system_refuses_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,7 +81,7 @@ def test_reports_by_study_are_kept_mined_and_explain(
     explainer = Explainer(catalogue.reports)
     findings = explainer.findings(["2.25.1", "2.25.2", "2.25.3"])
     shared, _ = explainer.explain(findings, "2.25.1", "2.25.2", "pleura")
-    assert [note.concept for note in shared] == ["pleural effusion"]
+    assert [note.concept for note in shared] == ["pleural_effusion"]
     _, contradicting = explainer.explain(findings, "2.25.1", "2.25.3", "pleura")
     assert [note.polarity for note in contradicting] == ["absent"]
 

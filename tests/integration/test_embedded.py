@@ -198,6 +198,13 @@ def test_who_gives_up_does_not_wait(home: Path) -> None:
         embedded.start(home, given_up=lambda: True)
 
 
+def test_who_gives_up_after_the_launch_leaves_no_server(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "_silence", lambda conninfo: "it does not answer yet")
+    with pytest.raises(StorageFailed, match="stopped before"):
+        embedded.start(home, given_up=lambda: (home / "postgres" / "log").exists())
+    assert not embedded._lingers(home / "postgres")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="Postgres runs as us")
 def test_folders_above_the_data_stay_as_private_as_they_were(home: Path) -> None:
     parent = home / "private"

@@ -11,6 +11,7 @@ import pytest
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import LeaseLost
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import Job, JobKind, JobState, StudyState
 from tests.catalogue_material import MODEL, add, claimed, encoding, header, register
 
@@ -240,3 +241,17 @@ def test_a_merge_is_asked_for_once_and_rests_after_failing_for_good(catalogue: C
     catalogue.jobs.fail(claimed(catalogue, JobKind.INDEX, f"{MODEL}/chest"), "the disk is full", retry=False)
     assert not catalogue.jobs.enqueue_merge(MODEL, "chest")
     assert catalogue.jobs.enqueue_merge(MODEL, "chest", rest_s=0)
+
+
+def test_a_failure_has_a_code_until_the_job_goes_well(catalogue: Catalogue) -> None:
+    job = catalogue.jobs.claim(catalogue.jobs.enqueue(JobKind.SEND, "2.25.1", max_attempts=7), "test")
+    assert job is not None and job.max_attempts == 7
+    catalogue.jobs.enqueue(JobKind.SEND, "2.25.1")  # asked for again: the next attempt is due at once
+    catalogue.jobs.fail(job, "the PACS is too slow", reason_code=ReasonCode.PEER_TOO_SLOW)
+    found = catalogue.jobs.progress(job.id)
+    assert (found.state, found.reason_code, found.message) == ("PENDING", "PEER_TOO_SLOW", "the PACS is too slow")
+    again = catalogue.jobs.claim(job.id, "test")
+    assert again is not None
+    catalogue.jobs.finish(again, "sent")
+    found = catalogue.jobs.progress(job.id)
+    assert (found.state, found.reason_code, found.message) == (JobState.DONE, None, "sent")

@@ -19,7 +19,8 @@ from pynetdicom.sop_class import Verification
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
-from radir_pacs.delivery.send import Destination, send_files
+from radir_pacs.delivery.destination import Destination
+from radir_pacs.delivery.send import send_files
 from radir_pacs.errors import RadirError, SettingError
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import StudyState

@@ -18,7 +18,8 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.delivery.commitment import SOP_INSTANCE
-from radir_pacs.delivery.send import Destination, send_files
+from radir_pacs.delivery.destination import Destination
+from radir_pacs.delivery.send import send_files
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import JobKind, JobState
 from radir_workers.report_commitment import ReportCommitment

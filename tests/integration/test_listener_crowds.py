@@ -16,7 +16,8 @@ from pynetdicom.association import Association
 from pynetdicom.sop_class import DigitalXRayImageStorageForPresentation, Verification
 
 from radir_pacs.catalogue import Catalogue
-from radir_pacs.delivery.send import Destination, send_files
+from radir_pacs.delivery.destination import Destination
+from radir_pacs.delivery.send import send_files
 from radir_pacs.listener import admission
 from radir_pacs.storage.blobs import BlobStore
 from tests.association_requests import APPLICATION, CLASS, CT, LENGTH, answer, context, item, receive, request
@@ -82,7 +83,7 @@ def test_idle_associations_give_way(listen: Listen, monkeypatch: pytest.MonkeyPa
     peer = listen(listener_max_associations=4)
     with coming_again(peer.port, 10, request()):
         for _ in range(10):
-            wait_for(lambda: answer(peer.port, request()) == "accepted", 5)
+            wait_for(lambda: answer(peer.port, request()) == "accepted", 20)
 
 
 def test_an_address_cannot_hold_every_slot(listen: Listen) -> None:

@@ -13,7 +13,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, AllTransferSyntaxes
 
 from radir_pacs.catalogue import Catalogue
-from radir_pacs.delivery.send import Destination
+from radir_pacs.delivery.destination import Destination
 from radir_pacs.dicom.transfer_syntaxes import DECODABLE
 from radir_pacs.listener.association_request import AssociationRequest
 from tests.association_requests import (

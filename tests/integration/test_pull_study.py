@@ -1,8 +1,15 @@
-"""A study pulled by reference, from our own DICOMweb service in the part of the PACS."""
+"""A study pulled by reference: from our own DICOMweb service in the part of the PACS, and from some that misbehave."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -12,12 +19,19 @@ from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import NotFound, PeerFailed, SettingError
 from radir_pacs.intake.instances import Intake
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Job, JobKind, JobState, StudyState
-from radir_workers.pull_study import PullStudy
+from radir_workers import bounded_answer
+from radir_workers.bounded_answer import AnswerBounds, Meter
+from radir_workers.pull_study import Pacs, PullStudy
 from tests.conftest import free_port
 from tests.dicom_files import radiograph
-from tests.integration.conftest import Web
+from tests.integration.conftest import Web, part10
+from tests.services import need
+
+MIB = 1 << 20
+WIDE = AnswerBounds(most_bytes=64 * MIB, least_bytes_s=0, deadline_s=60)
 
 
 class Here:
@@ -32,9 +46,15 @@ class Here:
         assert claimed is not None
         return claimed
 
-    def pull(self, url: str, study_uid: str) -> Job:
-        job = self.job(study_uid)
-        PullStudy(self.catalogue, self.blobs, self.intake, url=url)(job)
+    def fail_open_job(self, study_uid: str) -> None:
+        """As the runner does when an attempt raises."""
+        job = self.catalogue.jobs.get(self.catalogue.jobs.enqueue(JobKind.PULL, study_uid))
+        assert job is not None
+        self.catalogue.jobs.fail(job, "an attempt failed")
+
+    def pull(self, url: str, study_uid: str, bounds: AnswerBounds = WIDE) -> Job:
+        job, pacs = self.job(study_uid), Pacs(url=url)
+        PullStudy(self.catalogue, self.blobs, self.intake, pacs, bounds, most_instance_bytes=4 * MIB)(job)
         return job
 
 
@@ -60,10 +80,12 @@ def test_a_study_that_the_pacs_has_not_is_not_tried_again(here: Here, web: Web) 
 
 
 def test_a_pacs_that_is_down_or_talks_nonsense_is_worth_another_attempt(here: Here, web: Web) -> None:
-    with pytest.raises(PeerFailed, match="cannot be read"):
+    with pytest.raises(PeerFailed, match="cannot be reached") as caught:
         here.pull(f"http://127.0.0.1:{free_port()}", "1.2.3")
-    with pytest.raises(PeerFailed, match="status 4"):
+    assert caught.value.reason_code is ReasonCode.PEER_UNREACHABLE
+    with pytest.raises(PeerFailed, match="status 4") as caught:
         here.pull(web.base, "no-uid")
+    assert caught.value.reason_code is ReasonCode.PEER_REFUSED
 
 
 def test_without_a_pacs_nothing_can_be_pulled(here: Here, web: Web, serve: Callable[..., Web]) -> None:
@@ -75,3 +97,236 @@ def test_without_a_pacs_nothing_can_be_pulled(here: Here, web: Web, serve: Calla
     assert answer.status_code == 202
     asked = here.catalogue.jobs.get(answer.json()["job"])
     assert asked is not None and (asked.kind, asked.key) == (JobKind.PULL, "1.2.3")
+
+
+Send = Callable[[bytes], None]
+MULTIPART = 'multipart/related; type="application/dicom"; boundary=b'
+PART = b"--b\r\nContent-Type: application/dicom\r\n\r\n"
+
+
+@contextmanager
+def pacs(
+    answer: Callable[[Send], None], kind: str = MULTIPART, length: int | None = None, certificate: Path | None = None
+) -> Iterator[str]:
+    """A PACS whose answer is what ``answer`` sends, until it ends or the other side has had enough; maybe by TLS."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            if length is not None:
+                self.send_header("Content-Length", str(length))
+            self.end_headers()
+            with suppress(OSError):
+                answer(lambda data: self.wfile.write(data) and self.wfile.flush())
+
+        def log_message(self, *arguments: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        if certificate is not None:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(certificate)
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http{'s' if certificate else ''}://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def failing(here: Here, url: str, bounds: AnswerBounds) -> tuple[ReasonCode, float]:
+    """How a pull ends, and after how many seconds."""
+    began = time.monotonic()
+    with pytest.raises(PeerFailed) as caught:
+        here.pull(url, "1.2.3", bounds)
+    assert here.catalogue.instances.sop_uids_of("1.2.3") == []
+    assert not list(here.blobs.incoming_folder.iterdir()), "nothing half taken stays"
+    return caught.value.reason_code, time.monotonic() - began
+
+
+def endless(send: Send) -> None:
+    send(PART)
+    while True:
+        send(bytes(MIB))
+
+
+def endless_parts(send: Send) -> None:
+    while True:
+        send(PART + bytes(1000) + b"\r\n")
+
+
+def trickle(send: Send) -> None:
+    for byte in PART + bytes(10_000):
+        send(bytes([byte]))
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("answer", [endless, endless_parts], ids=["one instance", "many parts"])
+def test_an_endless_answer_ends_at_the_bound_of_bytes(here: Here, answer: Callable[[Send], None]) -> None:
+    with pacs(answer) as url:
+        bounds = AnswerBounds(most_bytes=8 * MIB, least_bytes_s=0, deadline_s=60)
+        assert failing(here, url, bounds)[0] is ReasonCode.PEER_TOO_LARGE
+
+
+def test_a_byte_a_moment_ends_at_the_least_rate(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded_answer, "RATE_WINDOW_S", 1.0)
+    with pacs(trickle) as url:
+        bounds = AnswerBounds(most_bytes=MIB, least_bytes_s=1024, deadline_s=60)
+        reason, seconds = failing(here, url, bounds)
+    assert reason is ReasonCode.PEER_TOO_SLOW and seconds < 20
+
+
+def test_any_answer_ends_at_the_deadline(here: Here) -> None:
+    with pacs(trickle) as url:
+        bounds = AnswerBounds(most_bytes=MIB, least_bytes_s=0, deadline_s=1)
+        reason, seconds = failing(here, url, bounds)
+    assert reason is ReasonCode.PEER_TOO_SLOW and seconds < 20
+
+
+def test_a_pacs_that_says_nothing_is_given_up(here: Here) -> None:
+    """Its header comes a byte a moment, each of them in time."""
+    with socket_server(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 10_000) as url:
+        bounds = AnswerBounds(most_bytes=MIB, least_bytes_s=0, deadline_s=60, first_byte_s=1)
+        reason, seconds = failing(here, url, bounds)
+    assert reason is ReasonCode.PEER_NO_ANSWER and seconds < 20
+
+
+@contextmanager
+def socket_server(said: bytes) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with suppress(OSError):
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(65536)
+                    for byte in said:
+                        connection.sendall(bytes([byte]))
+                        time.sleep(0.05)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "length", "reason"),
+    [
+        (lambda send: send(PART + bytes(300)), MULTIPART, None, ReasonCode.PEER_BAD_ANSWER),
+        (lambda send: send(PART + bytes(300)), MULTIPART, 5000, ReasonCode.PEER_NO_ANSWER),
+        (lambda send: send(b"rubbish"), MULTIPART, None, ReasonCode.PEER_BAD_ANSWER),
+        (lambda send: send(b"<html>"), "text/html", None, ReasonCode.PEER_BAD_ANSWER),
+        (lambda send: send(b"{}"), "", None, ReasonCode.PEER_BAD_ANSWER),
+        (lambda send: send(PART), "multipart/related", None, ReasonCode.PEER_BAD_ANSWER),
+    ],
+    ids=["breaks off", "shorter than said", "rubbish", "a page", "no type", "no boundary"],
+)
+def test_an_answer_that_is_none_is_tried_again(
+    here: Here, answer: Callable[[Send], None], kind: str, length: int | None, reason: ReasonCode
+) -> None:
+    with pacs(answer, kind, length) as url:
+        assert failing(here, url, WIDE)[0] is reason
+
+
+def test_half_a_study_is_no_study(here: Here) -> None:
+    """What came before the break is kept, and found again by the next attempt; the job did not succeed."""
+    first, second = part10(radiograph(StudyInstanceUID="1.2.3")), part10(radiograph(StudyInstanceUID="1.2.3"))
+    whole = PART + first + b"\r\n" + PART + second + b"\r\n--b--\r\n"
+    with pacs(lambda send: send(whole[:-1000])) as url, pytest.raises(PeerFailed):
+        here.pull(url, "1.2.3")
+    assert len(here.catalogue.instances.sop_uids_of("1.2.3")) == 1
+    assert here.catalogue.studies.get("1.2.3").state is StudyState.RECEIVING
+    here.fail_open_job("1.2.3")
+    with pacs(lambda send: send(whole)) as url:
+        here.pull(url, "1.2.3")
+    assert len(here.catalogue.instances.sop_uids_of("1.2.3")) == 2
+    assert here.catalogue.studies.get("1.2.3").state is StudyState.STABLE
+
+
+def test_what_is_refused_makes_the_pull_fail_and_stands_among_the_refusals(here: Here) -> None:
+    good, other = part10(radiograph(StudyInstanceUID="1.2.3")), part10(radiograph(StudyInstanceUID="1.2.9"))
+    large = good + bytes(5 * MIB)
+    parts = [good, other, b"no DICOM", large]
+    body = b"".join(PART + part + b"\r\n" for part in parts) + b"--b--\r\n"
+    with pacs(lambda send: send(body)) as url:
+        job = here.pull(url, "1.2.3")
+    found = here.catalogue.jobs.progress(job.id)
+    assert (found.state, found.reason_code) == (JobState.FAILED, ReasonCode.PEER_INCOMPLETE)
+    assert found.message == "1 instances kept, 3 refused"
+    assert len(here.catalogue.refusals.recent()) == 3
+    assert here.catalogue.studies.get("1.2.3").state is StudyState.STABLE, "what came is encoded all the same"
+    with pytest.raises(NotFound):
+        here.catalogue.studies.get("1.2.9")
+
+
+def test_one_instance_may_come_without_a_multipart_body(here: Here) -> None:
+    ds = radiograph()
+    with pacs(lambda send: send(part10(ds)), "application/dicom") as url:
+        here.pull(url, ds.StudyInstanceUID)
+    assert here.catalogue.instances.sop_uids_of(ds.StudyInstanceUID) == [ds.SOPInstanceUID]
+
+
+def test_by_tls_it_is_the_same(here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate that is not trusted ends it; a byte a moment does, inside a TLS record too."""
+    certificate = tmp_path / "certificate.pem"
+    make = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=pacs"]
+    make += [
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-keyout",
+        str(certificate),
+        "-out",
+        str(tmp_path / "public.pem"),
+    ]
+    subprocess.run([need("openssl"), *make], check=True, capture_output=True)
+    with certificate.open("a") as file:
+        file.write((tmp_path / "public.pem").read_text())
+    ds = radiograph()
+    with pacs(lambda send: send(part10(ds)), "application/dicom", certificate=certificate) as url:
+        with pytest.raises(PeerFailed) as caught:
+            here.pull(url, ds.StudyInstanceUID)
+        assert caught.value.reason_code is ReasonCode.PEER_UNREACHABLE
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "public.pem"))
+        here.fail_open_job(ds.StudyInstanceUID)
+        here.pull(url, ds.StudyInstanceUID)
+    assert here.catalogue.instances.sop_uids_of(ds.StudyInstanceUID) == [ds.SOPInstanceUID]
+    with pacs(trickle, certificate=certificate) as url:
+        bounds = AnswerBounds(most_bytes=MIB, least_bytes_s=0, deadline_s=1)
+        assert failing(here, url, bounds)[0] is ReasonCode.PEER_TOO_SLOW
+
+
+def test_our_own_time_is_not_the_senders() -> None:
+    """An instance that takes a minute to store makes no slow PACS of a quick one."""
+    now = [0.0]
+    meter = Meter(AnswerBounds(most_bytes=MIB, least_bytes_s=1000, deadline_s=600), clock=lambda: now[0])
+    meter.headers_came()
+    for _ in range(3):
+        meter.asks()
+        now[0] += 1
+        meter.came(2000)
+        now[0] += 60
+        assert meter.failure() is None
+    meter.asks()
+    now[0] += 14
+    failure = meter.failure()
+    assert failure is not None and failure.reason_code is ReasonCode.PEER_TOO_SLOW, "6 kB in 17 s of waiting"
+
+
+def test_how_a_pull_goes_can_be_asked(here: Here, serve: Callable[..., Web]) -> None:
+    web = serve(pull_url="http://127.0.0.1:9/dicom-web")
+    asked = requests.post(web.base + "/studies/1.2.3/pull", timeout=30).json()
+    url = web.root + asked["job_url"]
+    assert requests.get(url, timeout=30).json()["state"] == "PENDING"
+    job = here.catalogue.jobs.claim(asked["job"], "test")
+    assert job is not None
+    here.catalogue.jobs.fail(job, "the PACS took too long", retry=False, reason_code=ReasonCode.PEER_TOO_SLOW)
+    told = requests.get(url, timeout=30).json()
+    assert (told["state"], told["reason_code"], told["message"]) == (
+        "FAILED",
+        "PEER_TOO_SLOW",
+        "the PACS took too long",
+    )
+    assert requests.get(url.replace("1.2.3", "1.2.4"), timeout=30).status_code == 404
+    assert requests.get(web.root + "/api/studies/1.2.3/jobs/999", timeout=30).status_code == 404
+    encode = here.catalogue.jobs.enqueue(JobKind.ENCODE, "1.2.3")
+    assert requests.get(f"{web.root}/api/studies/1.2.3/jobs/{encode}", timeout=30).status_code == 404
+    assert requests.get(web.root + "/api/studies/1.2.3/instances", timeout=30).json()["instances"] == []

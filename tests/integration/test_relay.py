@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 
 import psycopg
 import pytest
@@ -16,7 +17,7 @@ from radir_pacs.index import partition_folder
 from radir_pacs.index.writer import GRACE_S
 from radir_pacs.storage.blobs import YOUNG_S, BlobStore
 from radir_pacs.types import JobKind, StudyState
-from radir_workers.app import make_app
+from radir_workers.app import QUEUE, TRANSFER_QUEUE, make_app
 from radir_workers.index_partition import IndexPartition
 from radir_workers.relay import FORGET_S, KEEP_DONE_S, PRUNE_S, SURVEY_S, SWEEP_S, Relay
 from tests.catalogue_material import MODEL, add, claimed, encoded, encoding, header, register
@@ -35,6 +36,11 @@ def rung() -> list[int]:
     return []
 
 
+def into(rung: list[int]) -> Callable[[int, str], None]:
+    """A bell that notes the job's id."""
+    return lambda job_id, _: rung.append(job_id)
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -42,7 +48,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def relay(catalogue: Catalogue, settings: Settings, rung: list[int], clock: Clock) -> Relay:
-    return Relay(catalogue, BlobStore(settings.home / "blobs"), settings, rung.append, clock)
+    return Relay(catalogue, BlobStore(settings.home / "blobs"), settings, into(rung), clock)
 
 
 def eventually(what, limit_s: float = 30.0) -> None:  # type: ignore[no-untyped-def]
@@ -78,7 +84,7 @@ def test_a_broker_that_is_away_loses_no_bell(
     ids = [catalogue.jobs.enqueue(JobKind.INDEX, f"m/r{n}") for n in range(3)]
     calls = []
 
-    def ring(job_id: int) -> None:
+    def ring(job_id: int, queue: str) -> None:
         calls.append(job_id)
         if len(calls) == 2:
             raise ConnectionError
@@ -133,7 +139,14 @@ def test_a_deleted_vector_leaves_the_index_files_in_time(
 ) -> None:
     """It left every answer at once; here its bytes go, though one deletion alone is worth no merge."""
     now_s = time.time()
-    relay = Relay(catalogue, BlobStore(settings.home / "blobs"), settings, rung.append, clock, lambda: now_s)
+    relay = Relay(
+        catalogue,
+        BlobStore(settings.home / "blobs"),
+        settings,
+        into(rung),
+        clock,
+        lambda: now_s,
+    )
     merge = IndexPartition(catalogue, settings.home)
     folder = partition_folder(settings.home, MODEL, "chest")
     deleted = encoding(1, 1)
@@ -180,7 +193,14 @@ def test_a_published_generation_stays_whatever_stands_beside_it(
     folder = partition_folder(settings.home, MODEL, "chest")
     (folder / "99999999-0123456789ab").mkdir()
     later = time.time() + 10 * GRACE_S
-    Relay(catalogue, BlobStore(settings.home / "blobs"), settings, rung.append, clock, lambda: later).round()
+    Relay(
+        catalogue,
+        BlobStore(settings.home / "blobs"),
+        settings,
+        into(rung),
+        clock,
+        lambda: later,
+    ).round()
     assert (folder / published.name).is_dir()
 
 
@@ -189,7 +209,14 @@ def test_the_index_of_a_retired_model_goes_in_time(
 ) -> None:
     """Nobody merges it any more, so what is deleted would stay in it."""
     now_s = time.time()
-    relay = Relay(catalogue, BlobStore(settings.home / "blobs"), settings, rung.append, clock, lambda: now_s)
+    relay = Relay(
+        catalogue,
+        BlobStore(settings.home / "blobs"),
+        settings,
+        into(rung),
+        clock,
+        lambda: now_s,
+    )
     register(catalogue)
     encoded(catalogue)
     IndexPartition(catalogue, settings.home)(claimed(catalogue, JobKind.INDEX, f"{MODEL}/chest"))
@@ -220,3 +247,35 @@ def test_a_toy_broker_is_refused(catalogue: Catalogue, settings: Settings, url: 
 
     with pytest.raises(SettingError, match="broker_url"):
         make_app(replace(settings, broker_url=url), catalogue)
+
+
+def test_what_waits_for_other_machines_has_a_queue_of_its_own_and_leaves_room(
+    catalogue: Catalogue, settings: Settings, clock: Clock
+) -> None:
+    """A hundred pulls from a slow PACS hold up neither the network nor a report that somebody saves."""
+    pulls = [catalogue.jobs.enqueue(JobKind.PULL, f"2.25.{n}") for n in range(100)]
+    sent = catalogue.jobs.enqueue(JobKind.SEND, "2.25.7")
+    committed = catalogue.jobs.enqueue(JobKind.COMMITMENT, "1")
+    work = catalogue.jobs.enqueue(JobKind.INDEX, "m/chest")
+    rung: list[tuple[int, str]] = []
+    relay = Relay(
+        catalogue,
+        BlobStore(settings.home / "blobs"),
+        settings,
+        lambda job_id, queue: rung.append((job_id, queue)),
+        clock,
+    )
+    relay.round()
+    room = settings.transfer_threads - 1
+    transfers = [*pulls[:room], sent, committed]
+    assert rung == [(work, QUEUE), *((job_id, TRANSFER_QUEUE) for job_id in transfers)]
+    for job_id in pulls[:room]:
+        assert catalogue.jobs.claim(job_id, "transfer") is not None
+    rung.clear()
+    relay.round()
+    assert rung == [], "those that run take their room"
+    first = catalogue.jobs.get(pulls[0])
+    assert first is not None
+    catalogue.jobs.finish(first)
+    relay.round()
+    assert rung == [(pulls[room], TRANSFER_QUEUE)]

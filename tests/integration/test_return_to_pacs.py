@@ -6,7 +6,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 
 from radir_pacs.delivery.check.template import violations
+from radir_pacs.delivery.destination import Destination
 from radir_pacs.delivery.return_to_pacs import return_to_pacs
-from radir_pacs.delivery.send import Destination
 from radir_pacs.errors import PeerFailed
 from tests.services import need
 from tests.sr_material import report
@@ -47,8 +47,10 @@ def wait_until_open(port: int, process: subprocess.Popen[bytes], deadline_s: flo
 
 
 @contextmanager
-def scp(status: int = 0x0000, sop_class: str = COMPREHENSIVE_3D_SR) -> Iterator[tuple[int, list[Dataset]]]:
-    """A peer that answers every C-STORE with ``status``."""
+def scp(
+    status: int = 0x0000, sop_class: str = COMPREHENSIVE_3D_SR, admits: Sequence[str] = ()
+) -> Iterator[tuple[int, list[Dataset]]]:
+    """A peer that answers every C-STORE with ``status``; ``admits``: the AE titles that may call, any by default."""
     got: list[Dataset] = []
 
     def store(event: evt.Event) -> int:
@@ -57,6 +59,7 @@ def scp(status: int = 0x0000, sop_class: str = COMPREHENSIVE_3D_SR) -> Iterator[
 
     ae = AE(ae_title="PACS")
     ae.add_supported_context(sop_class)
+    ae.require_calling_aet = list(admits)
     port = free_port()
     server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
     assert server is not None

@@ -281,3 +281,29 @@ def test_other_jobs_that_failed_are_listed_and_tried_again(catalogue: Catalogue)
     assert catalogue.jobs.failed() == ()
     found = catalogue.jobs.get(job.id + 1)
     assert found is not None and found.state is JobState.PENDING
+
+
+def test_what_is_tried_again_shows_among_the_problems(
+    catalogue: Catalogue, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A PACS that is away for an hour is seen at once, not only when a report was given up."""
+    job = catalogue.jobs.claim(catalogue.jobs.enqueue(JobKind.SEND, "2.25.8", max_attempts=7), "test")
+    assert job is not None and catalogue.jobs.retried() == ()
+    catalogue.jobs.fail(job, "PACS cannot be reached", reason_code=ReasonCode.PEER_UNREACHABLE)
+    (shown,) = catalogue.jobs.retried()
+    assert (shown.kind, shown.key, shown.reason_code) == (JobKind.SEND, "2.25.8", ReasonCode.PEER_UNREACHABLE)
+    assert radir(settings, monkeypatch, "problems", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["jobs"], [row["key"] for row in found["retried"]]) == ([], ["2.25.8"])
+    assert radir(settings, monkeypatch, "problems") == 0
+    assert "tried again" in capsys.readouterr().out
+    with psycopg.connect(settings.database_url) as connection:
+        connection.execute("UPDATE job SET run_after = now()")
+    again = catalogue.jobs.claim(job.id, "test")
+    assert again is not None and len(catalogue.jobs.retried()) == 1, "it still counts while it runs"
+    catalogue.jobs.fail(again, "PACS is not set", reason_code=ReasonCode.WRONG_SETTING, retry=False)
+    assert catalogue.jobs.retried() == () and len(catalogue.jobs.failed()) == 1
+    assert catalogue.jobs.retry_failed() == 1
+    with psycopg.connect(settings.database_url) as connection:
+        row = connection.execute("SELECT max_attempts FROM job WHERE state = 'PENDING'").fetchone()
+    assert row == (7,), "with as many attempts as before"

@@ -10,9 +10,11 @@ import pytest
 import requests
 from werkzeug.routing import Rule
 
+from radir_pacs.types import JobKind
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web, part10
 from tests.integration.test_web_similar import archive, uid
+from tests.integration.test_web_wado import path_of
 
 SERVICE = "the-token-of-the-pacs"
 SIGNED_IN = {"Authorization": f"Bearer {SERVICE}"}
@@ -58,6 +60,17 @@ def test_its_own_study_is_read_whole(guarded: Web) -> None:
         assert answer.status_code == 200, path
     assert requests.get(f"{guarded.root}/api/studies/{OWN}", cookies=cookies, timeout=30).status_code == 200
     assert requests.get(f"{guarded.root}/api/regions?study={OWN}", cookies=cookies, timeout=30).status_code == 200
+
+
+def test_how_a_job_of_its_study_goes_is_told(guarded: Web) -> None:
+    """The sidebar saves a report as a job and watches it."""
+    cookies = link(guarded)
+    own, other = (guarded.catalogue.jobs.enqueue(JobKind.PULL, study) for study in (OWN, OTHER))
+
+    def status(study: str, job: int) -> int:
+        return requests.get(f"{guarded.root}/api/studies/{study}/jobs/{job}", cookies=cookies, timeout=30).status_code
+
+    assert [status(OWN, own), status(OWN, other), status(OTHER, other)] == [200, 404, 403]
 
 
 def test_searches_see_no_other_study(guarded: Web) -> None:
@@ -107,6 +120,30 @@ def test_what_can_be_asked_for_is_no_secret_and_the_addresses_are(guarded: Web) 
     cookies = link(guarded)
     assert requests.get(f"{guarded.root}/api/findings", cookies=cookies, timeout=30).status_code == 200
     assert requests.get(f"{guarded.root}/developers", cookies=cookies, timeout=30).status_code == 403
+
+
+def test_reports_of_other_cases_stay_closed(guarded: Web) -> None:
+    """A picture names nobody; a rendered report names its patient."""
+    cookies = link(guarded)
+    made = {}
+    for study, patient in ((OWN, "P0"), (OTHER, "P1")):
+        made[study] = radiograph(
+            StudyInstanceUID=study,
+            PatientID=patient,
+            SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11",
+            Modality="SR",
+        )
+        for keyword in ("PixelData", "Rows", "Columns"):
+            delattr(made[study], keyword)
+        headers = SIGNED_IN | {"Content-Type": "application/dicom"}
+        sent = requests.post(f"{guarded.base}/studies", part10(made[study]), headers=headers, timeout=30)
+        assert sent.status_code == 200
+    requests.get(f"{guarded.root}/api/studies/{OWN}/similar", QUESTION, cookies=cookies, timeout=30)
+    for study, status in ((OWN, 200), (OTHER, 403)):
+        answer = requests.get(f"{guarded.base}{path_of(made[study])}/rendered", cookies=cookies, timeout=30)
+        assert answer.status_code == status, study
+    by_query = {"requestType": "WADO", "objectUID": made[OTHER].SOPInstanceUID}
+    assert requests.get(f"{guarded.root}/wado", by_query, cookies=cookies, timeout=30).status_code == 403
 
 
 def test_nothing_is_stored_or_deleted(guarded: Web) -> None:

@@ -189,6 +189,26 @@ def test_headers_stored_before_bulk_data_was_named_are_whole_as_well(web: Web) -
     assert header_of(web, ds)["00100020"]["Value"] == ["TEST-1"]  # what is known stays known
 
 
+@pytest.mark.parametrize("accept", ["", XML])
+def test_no_stored_header_breaks_an_answer(web: Web, accept: str) -> None:
+    ds = radiograph()
+    web.store(ds)
+    odd = {
+        "00540220": {"vr": "SQ", "Value": [None, "text", {"00080100": None}, {"00080100": {}}]},
+        "00200020": {"vr": "CS", "Value": [None, {}]},
+        "00100010": {"vr": "PN", "Value": ["no object", {"Alphabetic": 1}]},
+        "99999999": {"vr": "ZZ", "Value": [1]},
+        "00080050": "text",
+        "00081030": {},
+    }
+    with web.catalogue.instances._database.transaction() as connection:
+        connection.execute("UPDATE instance SET attributes = attributes || %s", [Jsonb(odd)])
+    for path in (path_of(ds) + "/metadata", "/instances?includefield=all"):
+        answer = web.get(path, accept)
+        assert answer.status_code == 200
+        assert ds.SOPInstanceUID in answer.text  # and came to its end
+
+
 def test_functional_groups_beyond_the_limits_of_storing(web: Web) -> None:
     frames = []
     for number in range(3000):

@@ -93,7 +93,7 @@ def test_some_stored_and_some_refused_is_202(web: Web) -> None:
     assert answer.status_code == 202
     assert len(answer.json()[STORED]["Value"]) == 1
     assert reasons(answer, NAMELESS) == [0xC000, 0xC000]
-    assert answer.json()[NAMELESS]["Value"][0]["00000902"]["Value"] == ["not a DICOM Part 10 file"]
+    assert answer.json()[NAMELESS]["Value"][0]["00000902"]["Value"] == ["not a DICOM file"]
     assert [row.dimse_status for row in web.catalogue.refusals.recent()] == [0xC000, 0xC000]
 
 
@@ -136,7 +136,7 @@ def test_a_failure_names_both_uids_and_says_why(web: Web, make: Callable[[], byt
 def test_a_client_reads_the_failures(web: Web) -> None:
     ds = radiograph()
     post(web, part10(ds))
-    ds.PatientSex = "M"
+    ds.PixelData = bytes(len(ds.PixelData))
     answer = Dataset.from_json(post(web, part10(ds), part10(radiograph())).json())
     (failed,) = answer.FailedSOPSequence
     assert (failed.ReferencedSOPInstanceUID, failed.FailureReason) == (ds.SOPInstanceUID, 0x0111)
@@ -193,6 +193,17 @@ def test_what_grows_without_bound_is_413_and_damage_is_told(serve: Callable[...,
         assert answer.status_code == 409 and "gzip" in answer.text
 
 
+def test_what_came_whole_before_the_gzip_body_broke_is_reported(web: Web) -> None:
+    one, two = radiograph(), radiograph()
+    parts = b"".join(b"--x\r\n\r\n%s\r\n" % part10(ds) for ds in (one, two)) + b"--x--\r\n"
+    headers = {"Content-Type": "multipart/related; boundary=x", "Content-Encoding": "gzip"}
+    packed = gzip.compress(parts[: len(part10(one)) + 40]) + gzip.compress(parts[len(part10(one)) + 40 :])[:-20]
+    answer = requests.post(web.base + "/studies", packed, headers=headers, timeout=30)
+    assert answer.status_code == 202
+    assert answer.json()[STORED]["Value"][0]["00081155"]["Value"] == [one.SOPInstanceUID]
+    assert "gzip" in answer.text
+
+
 def test_one_instance_may_be_the_whole_body(web: Web) -> None:
     ds = radiograph()
     web.store(ds)
@@ -229,6 +240,13 @@ def test_what_is_no_multipart_of_instances_is_a_clear_error(
     )
     assert answer.status_code == status
     assert set(answer.json()["error"]) >= {"code", "message"}
+
+
+def test_countless_tiny_parts_are_refused(web: Web) -> None:
+    part = b"--x\r\nContent-Type: application/dicom+json\r\n\r\n[]\r\n"
+    headers = {"Content-Type": 'multipart/related; type="application/dicom+json"; boundary=x'}
+    answer = requests.post(web.base + "/studies", part * 10_001 + b"--x--\r\n", headers=headers, timeout=60)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_many_parts")
 
 
 def test_what_came_whole_before_the_body_broke_is_reported(web: Web) -> None:

@@ -109,9 +109,9 @@ def test_a_built_set_reads_back_and_explains_its_pairs(tmp_path: Path) -> None:
     assert len(dataset.table()) == len(dataset.paths()) == 4
     assert set(dataset.paths("left pleura")) <= set(dataset.paths("pleura"))
     alike = explain_pair(dataset, "pleura", 0, 2)
-    assert [note.concept for note in alike.shared] == ["pleural effusion"] and not alike.contradicting
+    assert [note.concept for note in alike.shared] == ["pleural_effusion"] and not alike.contradicting
     against = explain_pair(dataset, "pleura", 1, 0)
-    assert [note.concept for note in against.contradicting] == ["pleural effusion"] and not against.shared
+    assert [note.concept for note in against.contradicting] == ["pleural_effusion"] and not against.shared
     page = (tmp_path / "statistics.html").read_text()
     assert "<svg" in page and "effusion." not in page
     with pytest.raises(BadInput, match="rows 0 to 3"):

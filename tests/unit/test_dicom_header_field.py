@@ -240,6 +240,18 @@ def test_files_without_preamble_or_meta_information_are_read(path: Path, content
     assert set(header.notes) & {HeaderNote.NO_PREAMBLE, HeaderNote.NO_TRANSFER_SYNTAX}
 
 
+def test_letters_of_the_prefix_within_a_data_set_are_no_prefix(path: Path) -> None:
+    before = element(8, 0x05, "CS", b"ISO_IR 100")
+    filler = b"x" * (128 - len(before) - 8)
+    body = before + element(8, 0x08, "CS", filler + b"DICM") + identified()
+    assert body[128:132] == b"DICM"
+    assert read(path, body).sop_uid == "1.2.3.4"
+
+
+def test_a_prefix_without_meta_information_is_one(path: Path) -> None:
+    assert read(path, b"\0" * 128 + b"DICM" + identified()).notes == (HeaderNote.NO_TRANSFER_SYNTAX,)
+
+
 def test_compressed_pixels_without_a_transfer_syntax_are_refused(path: Path) -> None:
     fragments = item(b"") + item(b"\xff\xd8") + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
     with pytest.raises(DicomRefused, match="no transfer syntax"):

@@ -28,7 +28,7 @@ def test_a_collapsed_model_is_served_with_a_warning(tmp_path: Path, caplog: pyte
         replace(seeded_bundle(ImageKind.CT), metrics=measured).save(tmp_path / name)
         with caplog.at_level(logging.WARNING):
             assert served(tmp_path / name).encoder(ImageKind.CT) is not None
-        assert ("no two studies apart" in caplog.text) is collapsed
+        assert ("every study the same vector" in caplog.text) is collapsed
 
 
 def test_two_models_of_one_kind_are_refused(tmp_path: Path) -> None:

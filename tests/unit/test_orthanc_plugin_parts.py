@@ -35,7 +35,7 @@ def test_what_waits_survives_a_restart(path: Path) -> None:
     queue = Queue(path)
     assert queue.last_change() == 7
     assert queue.next_due(101.0) is None
-    assert queue.next_due(102.0) == ("a", 1)
+    assert queue.next_due(102.0) == Entry("a", 1)
     assert queue.summary(110.0) == {
         "waiting": 1,
         "oldest_s": 10.0,
@@ -52,7 +52,7 @@ def test_a_study_that_was_not_stable_at_the_end_is_taken_at_the_next_start(path:
     queue.take(2, [], ["b"], now=2.0)
     queue.done("b", "content of b")
     queue.restart(now=3.0)
-    assert queue.next_due(3.0) == ("a", 0)
+    assert queue.next_due(3.0) == Entry("a", 0)
     queue.done("a")
     queue.restart(now=4.0)
     assert queue.next_due(5.0) is None
@@ -72,8 +72,14 @@ def test_pauses_double_up_to_an_hour_and_end(path: Path) -> None:
     assert max(pauses[:-1]) <= 3630
     assert len(pauses) == MOST_ATTEMPTS
     assert queue.summary(now)["given_up"] == 1
+    queue.restart(now)
+    assert queue.next_due(now) == Entry("a", 0), "a restart of Orthanc gives it another chance"
+    queue.failed(Entry("a", MOST_ATTEMPTS), "nobody there", now, may_give_up=False)
+    assert queue.summary(now)["given_up"] == 0, "who is not there may come back after a month"
+    queue.failed(Entry("a", MOST_ATTEMPTS), "no", now)
+    assert queue.summary(now)["given_up"] == 1
     queue.take(2, [], ["a"], now)
-    assert queue.next_due(now) == ("a", 0), "a new instance gives it another chance"
+    assert queue.next_due(now) == Entry("a", 0), "and so does a new instance"
 
 
 def test_the_breaker_lets_one_attempt_through_after_its_rest() -> None:

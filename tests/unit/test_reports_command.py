@@ -11,7 +11,7 @@ import pytest
 
 from radir_pacs.cli.mine import register
 from radir_pacs.errors import BadInput
-from radir_pacs.reports.labels import label_set
+from radir_pacs.reports.labels import described, label_set, label_sets
 from radir_pacs.reports.tables import MAX_TEXT
 
 
@@ -38,9 +38,11 @@ def test_one_report_in_the_terminal_and_as_json(capsys: pytest.CaptureFixture[st
 
 
 def test_a_page_escapes_the_report(tmp_path: Path) -> None:
-    assert radir("--text", "<script>x</script> nodule", "--html", str(tmp_path / "page.html")) == 0
+    """Also where the markup is none that a report is undressed of."""
+    hostile = "<script>x</script> <marquee onstart=alert(1)> nodule"
+    assert radir("--text", hostile, "--html", str(tmp_path / "page.html")) == 0
     page = (tmp_path / "page.html").read_text()
-    assert "<script>" not in page and '<mark class="present"' in page
+    assert "<script>" not in page and "<marquee" not in page and '<mark class="present"' in page
 
 
 def test_a_table_may_be_parted_by_semicolons(tmp_path: Path) -> None:
@@ -151,3 +153,59 @@ def test_a_folder_of_texts(tmp_path: Path) -> None:
     (tmp_path / "in" / "p10" / "s1.txt").write_text("FINDINGS:\nModerate right pneumothorax.\n")
     assert radir(str(tmp_path / "in"), "--out", str(tmp_path / "f.jsonl")) == 0
     assert [f["concept"] for f in lines(tmp_path / "f.jsonl")["p10/s1"]] == ["pneumothorax"]
+
+
+def test_a_page_is_written_or_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.html"
+    (tmp_path / "one.txt").write_bytes("L\u00e9sion: no nodule".encode("cp1252"))
+    assert radir(str(tmp_path / "one.txt"), "--html", str(page)) == 0
+    assert "no nodule" in page.read_text()
+    page.unlink()
+    (tmp_path / "many.csv").write_text("id,text\n1,nodule\n")
+    with pytest.raises(BadInput, match="one report"):
+        radir(
+            str(tmp_path / "many.csv"),
+            "--id",
+            "id",
+            "--text",
+            "text",
+            "--out",
+            str(tmp_path / "o"),
+            "--html",
+            str(page),
+        )
+    with pytest.raises(BadInput, match="one report"):
+        radir(str(tmp_path), "--out", str(tmp_path / "o"), "--html", str(page))
+    with pytest.raises(BadInput, match="cannot read"):
+        radir(str(tmp_path / "none.txt"), "--html", str(page))
+    assert not page.exists() and not (tmp_path / "o").exists()
+
+
+def test_a_language_that_is_not_read_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert radir("--text", "Kein Pneumothorax.", "--json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"language": "de", "findings": []} and "its language is 'de'" in said.err
+    assert radir("--text", "Pas de pneumothorax.") == 0
+    assert "not read: its language is 'fr'" in capsys.readouterr().out
+    source, out, labels = tmp_path / "r.csv", tmp_path / "f.jsonl", tmp_path / "l.csv"
+    source.write_text("id,text\n1,No effusion.\n2,Kein Erguss.\n3,Geen pneumothorax.\n4,Kein Rundherd.\n")
+    order = ["--id", "id", "--text", "text", "--out", str(out), "--labels", "gold14", "--labels-out", str(labels)]
+    assert radir(str(source), *order, "--json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["unread_reports"] == {"de": 2, "nl": 1}
+    assert "reports not read for their language: 2 in 'de', 1 in 'nl'" in said.err
+    assert [json.loads(line)["language"] for line in out.read_text().splitlines()] == ["en", "de", "nl", "de"]
+    assert [set(line.split(",")[1:]) == {""} for line in labels.read_text().splitlines()[1:]] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+
+
+def test_the_help_says_what_the_label_sets_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        radir("--help")
+    said = capsys.readouterr().out
+    for name in label_sets():
+        assert f"{name} " in said and described(name) in said

@@ -37,7 +37,7 @@ def test_a_concept_is_noted_once_at_a_place_and_within_it(text: str, noted: set[
 
 
 def test_of_denials_the_widest_is_noted() -> None:
-    assert shared("No pleural effusion. No left pleural effusion.", "pleura") == {("pleural effusion", "pleura", None)}
+    assert shared("No pleural effusion. No left pleural effusion.", "pleura") == {("pleural_effusion", "pleura", None)}
 
 
 def test_what_contradicts_is_noted_once_too() -> None:
@@ -45,3 +45,25 @@ def test_what_contradicts_is_noted_once_too() -> None:
     theirs = mine("Large pneumothorax. Right pneumothorax.").findings
     _, contradicting = explain(ours, theirs, "pleura")
     assert [note.concept for note in contradicting] == ["pneumothorax"]
+
+
+@pytest.mark.parametrize("region", ["lungs", "chest", "heart"])
+@pytest.mark.parametrize("query", ["Right lower lobe pneumonia.", "Normal chest. Clear lungs.", "The heart is normal."])
+@pytest.mark.parametrize(
+    "hit", ["Clear lungs. Cardiomegaly.", "The heart is normal. Left lower lobe nodule.", "Normal chest. Rib fracture."]
+)
+def test_a_report_with_an_abnormality_is_never_said_to_have_none(region: str, query: str, hit: str) -> None:
+    shared, contradicting = explain(mine(query).findings, mine(hit).findings, region)
+    assert "no abnormality" not in {note.words for note in (*shared, *contradicting)}
+
+
+def test_a_normal_report_may_be_said_to_have_none() -> None:
+    findings = mine("The lungs are clear. Right chest port.").findings
+    shared, _ = explain(findings, findings, "lungs")
+    assert [note.words for note in shared] == ["no abnormality"]
+
+
+def test_where_a_normal_statement_contradicts_it_denies_that_finding() -> None:
+    query, hit = mine("Right lower lobe pneumonia."), mine("Clear lungs. Cardiomegaly.")
+    _, contradicting = explain(query.findings, hit.findings, "lungs")
+    assert [(note.words, note.region) for note in contradicting] == [("no pneumonia", "lungs")]

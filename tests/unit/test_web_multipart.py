@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radir_pacs.web.dicomweb.multipart import BrokenMultipart, FileSlice, MultipartReader, MultipartWriter, OutgoingPart
+from radir_pacs.multipart import MOST_PARTS, BrokenMultipart, MultipartReader, TooManyParts
+from radir_pacs.web.dicomweb.multipart import FileSlice, MultipartWriter, OutgoingPart
 
 
 class Trickle(BytesIO):
@@ -64,6 +65,21 @@ def test_a_body_that_ends_early_is_broken(cut: int) -> None:
 def test_boundaries_are_checked(boundary: str) -> None:
     with pytest.raises(BrokenMultipart):
         MultipartReader(BytesIO(b""), boundary)
+
+
+def test_a_body_of_countless_tiny_parts_is_refused() -> None:
+    """A million of them fit into a few MB and would keep a thread busy for half a minute."""
+    parts = together(*[b""] * MOST_PARTS)
+    assert sum(1 for _ in MultipartReader(BytesIO(parts), "b")) == MOST_PARTS
+    one_more = MultipartReader(BytesIO(b"--b\r\n\r\n\r\n" + parts), "b")
+    read = 0
+    with pytest.raises(TooManyParts, match="more than 10000 parts"):
+        for _ in one_more:
+            read += 1
+    assert read == MOST_PARTS
+    assert len(list(MultipartReader(BytesIO(together(b"", b"")), "b", most_parts=2))) == 2
+    with pytest.raises(TooManyParts):
+        list(MultipartReader(BytesIO(together(b"", b"", b"")), "b", most_parts=2))
 
 
 def test_a_large_body_is_never_held_whole() -> None:

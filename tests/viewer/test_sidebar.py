@@ -16,6 +16,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from radir_pacs import anatomy
 from radir_pacs.config import to_environment
+from radir_pacs.reports.markup import plain_text
 from radir_pacs.types import ImageKind
 from radir_pacs.web import language
 from radir_pacs.web.sidebar import routes as sidebar
@@ -381,7 +382,7 @@ def test_hostile_texts_stand_there_as_texts(page: Page, archive: Archive) -> Non
     lines = archive.answer(archive.query, anatomy="left_lower_lobe")
     (rank,) = [line["rank"] for line in lines if line["type"] == "case" and line["study"] == archive.hostile]
     said = page.locator(f'li.case[data-rank="{rank}"] blockquote').text_content() or ""
-    assert said and said in HOSTILE_REPORT
+    assert said and said in plain_text(HOSTILE_REPORT)
     assert page.locator("li.case img:not([src*='/dicom-web/'])").count() == 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Comprehensive3DSRStorage
 
-from radir_pacs.types import ImageKind, StudyState
+from radir_pacs.types import ImageKind, JobKind, StudyState
+from radir_workers.runner import Runner
+from radir_workers.send_report import SendReport
 from tests.conftest import free_port
 from tests.integration.conftest import Web, running
 from tests.viewer.conftest import DIM, MODEL, THIN, Archive, encode, picture_of, serving
@@ -212,6 +215,22 @@ def test_rights_leave_out_what_is_not_allowed(page: Page, serve: Callable[..., A
     assert {line[key] for line in lines if line["type"] == "case" for key in ("age", "sex", "days")} == {None}
 
 
+def send_once(web: Web) -> None:
+    """One attempt of the one job that waits, as the transfer process makes it."""
+    deadline = time.monotonic() + 20
+    while not (jobs := web.catalogue.jobs.to_ring(9, kinds=(JobKind.SEND,))):
+        assert time.monotonic() < deadline, "nothing is to be sent"
+        time.sleep(0.02)
+    use_case = SendReport(
+        web.catalogue,
+        web.blobs,
+        destination=web.settings.return_destination,
+        calling_ae_title="RADIR",
+        budget_s=5.0,
+    )
+    Runner(web.catalogue, {JobKind.SEND: use_case}, worker="test", lease_s=60).run(jobs[-1])
+
+
 def test_save_to_pacs_says_what_happened(page: Page, serve: Callable[..., Archive], archive: Archive) -> None:
     received: list[Dataset] = []
 
@@ -223,23 +242,29 @@ def test_save_to_pacs_says_what_happened(page: Page, serve: Callable[..., Archiv
     ae.add_supported_context(Comprehensive3DSRStorage)
     peer = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
     port = peer.socket.getsockname()[1]
+    gone = f"GONE@127.0.0.1:{free_port()}"
     try:
-        for destination, said in (
-            ("", "The report is stored here; no PACS is configured as a destination."),
-            (f"PACS@127.0.0.1:{port}", "Stored here and sent to PACS (status 0000)."),
-            (f"GONE@127.0.0.1:{free_port()}", "Stored here, but not sent: GONE@127.0.0.1:"),
+        for destination, attempts, said in (
+            ("", 1, ["The report is stored here; no PACS is configured as a destination."]),
+            (f"PACS@127.0.0.1:{port}", 1, ["Stored here; being sent to PACS …", "Stored here and sent to PACS."]),
+            (gone, 1, ["Stored here, but not sent to GONE: it cannot be reached"]),
+            (gone, 9, ["Stored here, but not yet sent to GONE: it cannot be reached. Trying again"]),
         ):
-            one = serve(return_destination=destination)
+            one = serve(return_destination=destination, return_attempts=attempts)
             page.goto(one.sidebar(anatomy="LLL"))
             expect(page.locator("li.case").first).to_be_visible()
             page.get_by_role("button", name="Save to PACS").click()
-            expect(page.locator(".foot .said")).to_contain_text(said)
+            if len(said) == 2:
+                expect(page.locator(".foot .said")).to_contain_text(said[0])
+            if destination:
+                send_once(one.web)
+            expect(page.locator(".foot .said")).to_contain_text(said[-1])
     finally:
         peer.shutdown()
     (document,) = received
     assert document.StudyInstanceUID == archive.query
     stored = [i for i in archive.web.catalogue.instances.of_study(archive.query) if i.source == "similar"]
-    assert len(stored) == 3  # each outcome kept its report here
+    assert len(stored) == 4  # each outcome kept its report here
 
 
 def test_a_form_of_another_site_cannot_judge_or_save(archive: Archive) -> None:

@@ -7,17 +7,16 @@ has one, else it follows from the patient, so no patient is on both sides.
 from __future__ import annotations
 
 import csv
-import gzip
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 from radir_pacs.errors import BadInput
 from radir_pacs.reports.tables import BadRow, read_reports
-from radir_pacs.separators import BEGINNING, separator
+from radir_pacs.separators import BEGINNING, decoded, header_at, opened, separator
 from radir_pacs.types import ImageKind
 
 SPLITS = ("train", "val", "test")
@@ -146,19 +145,15 @@ def _find(root: Path, name: str) -> Path | None:
 
 def _rows(path: Path, wanted: Collection[str] = ()) -> Iterator[dict[str, str]]:
     try:
-        with _opened(path) as file:
-            parted = separator(file.read(BEGINNING), wanted)
+        with opened(path) as file:
+            beginning = file.read(BEGINNING)
             file.seek(0)
-            yield from csv.DictReader(file, delimiter=parted)
+            for _ in range(header_at(beginning.splitlines())):
+                file.readline()
+            yield from csv.DictReader(file, delimiter=separator(beginning, wanted))
     except (OSError, UnicodeDecodeError, csv.Error, EOFError) as error:
         raise BadInput(f"{path.name} cannot be read: {type(error).__name__}") from error
 
 
-def _opened(path: Path) -> IO[str]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
-
-
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")
+    return decoded(path.read_bytes())

@@ -17,7 +17,7 @@ import { answerNotices } from './notices.js';
  * @property {() => void} more
  * @property {(region: string, finding: string | null) => void} ask something else, by keys
  * @property {() => (() => void) | null} reset takes the filters away; null where there are none
- * @property {() => Promise<string>} save resolves to what happened, in words
+ * @property {(show: (words: string) => boolean) => Promise<string>} save resolves to what happened, in words
  */
 
 export class Answer {
@@ -124,7 +124,10 @@ export class Answer {
   async save(button, said) {
     button.disabled = true;
     said.textContent = this.say('saving');
-    said.textContent = await this.actions.save();
+    said.textContent = await this.actions.save((words) => {
+      said.textContent = words;
+      return said.isConnected;
+    });
     button.disabled = false;
   }
 

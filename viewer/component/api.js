@@ -128,10 +128,15 @@ export class Api {
    * Save the answer as a structured report. The query is also in the body: Orthanc's plugins do not see the URL of a POST.
    * @param {string} study
    * @param {URLSearchParams} query
-   * @returns {Promise<{stored: string, destination: string | null, sent: boolean, status: string | null, error: string | null}>}
+   * @returns {Promise<{stored: string, destination: string | null, job_url: string | null}>} with where to ask how it is sent
    */
   async save(study, query) {
     return (await this.post(`/api/studies/${encodeURIComponent(study)}/report?${query}`, Object.fromEntries(query))).json();
+  }
+
+  /** @param {string} url @returns {Promise<{state: string, reason_code: string | null, message: string | null}>} */
+  async job(url) {
+    return (await this.ask(url)).json();
   }
 
   /** @param {string} path @param {unknown} body */

@@ -95,7 +95,11 @@ export class CaseCard {
       return;
     }
     const { text, marks, whole } = excerpt;
-    this.excerptBox.replaceChildren(h('blockquote', { 'aria-label': this.say('excerpt') }, marked({ text, marks }, this.say)));
+    this.excerptBox.replaceChildren(
+      text
+        ? h('blockquote', { 'aria-label': this.say('excerpt') }, marked({ text, marks }, this.say))
+        : h('p', { class: 'quiet' }, this.say('report_silent'))
+    );
     if (!whole || whole.text === text) return;
     this.excerptBox.append(
       h('details', { class: 'whole' }, h('summary', {}, this.say('whole_report')), h('blockquote', {}, marked(whole, this.say)))

@@ -11,6 +11,7 @@ import { h } from './dom.js';
 import { failureNotice, isUnderWay, notice, studyNotice, unknownRegionNotice } from './notices.js';
 import { Question } from './question.js';
 import { readerName } from './reader.js';
+import { saveReport } from './save.js';
 import { languageOf, sayIn } from './strings.js';
 
 const PAGE = 10;
@@ -55,7 +56,7 @@ export class Panel {
         more: () => this.showMore(),
         ask: (region, finding) => this.question.choose(region, finding),
         reset: () => this.question.filters.reset,
-        save: () => this.save(),
+        save: (show) => saveReport(this.server, this.studyUid, this.query, this.say, show),
       },
     });
     const title = this.say('title');
@@ -232,18 +233,6 @@ export class Panel {
     const key = `${found.study} ${head.region_answered.key}`;
     if (verdict) this.judged.set(key, { verdict, reason });
     else this.judged.delete(key);
-  }
-
-  /** Save the answer to the PACS; says what happened. */
-  async save() {
-    try {
-      const { destination, sent, status, error } = await this.server.save(this.studyUid, this.query);
-      if (!destination) return this.say('saved_here');
-      if (sent) return this.say('saved_sent', { destination, status: status ?? '' });
-      return this.say('saved_not_sent', { error: error ?? '' });
-    } catch (error) {
-      return this.say('save_failed', { error: error instanceof Error ? error.message : '' });
-    }
   }
 
   /** @param {Study} study */

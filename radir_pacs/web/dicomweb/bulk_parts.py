@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from radir_pacs.errors import BadInput, TooLarge
+from radir_pacs.errors import BadInput
+from radir_pacs.multipart import Part
 from radir_pacs.storage.blobs import IncomingBlob
 
 from .accept import OCTETS, MediaType, parse_media_type
-from .multipart import FileSlice, Part, chunks_of
-
-PIECES_MAX = 50_000
+from .multipart import FileSlice, chunks_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +28,12 @@ class BulkParts:
 
     spool: IncomingBlob
     places: dict[str, list[Piece]] = field(default_factory=dict)
-    pieces: int = 0
 
     def add(self, part: Part) -> None:
-        """Spool the body of ``part``. Raises BadInput, TooLarge, StorageFailed."""
+        """Spool the body of ``part``. Raises BadInput, StorageFailed."""
         place = _place(part.headers)
         if place is None:
             raise BadInput("a part of bulk data has no Content-Location")
-        self.pieces += 1
-        if self.pieces > PIECES_MAX:
-            raise TooLarge(f"more than {PIECES_MAX} parts of bulk data in one request")
         offset = self.spool.size_bytes
         for chunk in part.body:
             self.spool.write(chunk)

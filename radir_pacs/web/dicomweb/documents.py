@@ -8,6 +8,8 @@ from radir_pacs.catalogue import StoredInstance
 from radir_pacs.dicom.bulk_data import Span, find_bulk_data
 from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.json_model import text, value
+from radir_pacs.web import context_rights
+from radir_pacs.web.errors import error_response
 
 from .accept import choose
 from .multipart import Body, FileSlice, chunks_of, size_of
@@ -29,7 +31,12 @@ def offers_for(instance: StoredInstance) -> tuple[str, ...]:
 
 
 def document_response(instance: StoredInstance) -> Response:
-    """The document in the form that the request accepts. Raises NotAcceptable, NotFound, DicomRefused."""
+    """The document in the form that the request accepts. Raises NotAcceptable, NotFound, DicomRefused.
+
+    Unlike a picture it names its patient, so a sidebar's token opens those of its own study only.
+    """
+    if context_rights.only_study() not in (None, instance.study_uid):
+        return error_response(403, "forbidden", "This link opens one study and the pictures of cases like it.")
     offer, _ = choose(offers_for(instance))
     response = _pdf(instance) if offer == PDF else _report(instance, offer)
     response.set_etag(f"{instance.content_sha256[:32]}-{offer.rpartition('/')[2]}")

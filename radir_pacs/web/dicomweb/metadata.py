@@ -15,7 +15,7 @@ from radir_pacs.catalogue import StoredInstance
 from radir_pacs.dicom.bulk_data import PIXEL_DATA, Span, find_bulk_data, placed
 from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.limits import MIB, ReadLimits
-from radir_pacs.errors import DicomRefused, NotFound
+from radir_pacs.errors import RadirError
 from radir_pacs.web.services import services
 
 from .accept import OCTETS, choose, multipart
@@ -105,7 +105,7 @@ def _metadata(instances: Sequence[StoredInstance], form: str) -> Response:
 def _header(instance: StoredInstance) -> Attributes:
     """Every attribute, with UTF-8 as its character set (PS3.18 F.2) and URIs for values that are left out."""
     bulk_data_url = f"{url_of(instance)}/bulkdata/"
-    attributes = placed(_utf8(_complete(instance)), lambda where: bulk_data_url + where)
+    attributes = _utf8(placed(_complete(instance), lambda where: bulk_data_url + where))
     attributes[_CHARACTER_SET] = _UTF8
     attributes["00083002"] = {"vr": "UI", "Value": [instance.transfer_syntax_uid]}  # Available Transfer Syntax UID
     return ascending(attributes)
@@ -123,7 +123,7 @@ def _complete(instance: StoredInstance) -> Mapping[str, Any]:
         return kept
     try:
         return read_header(blob_of(instance), _LIMITS).attributes
-    except (DicomRefused, NotFound, OSError):
+    except (RadirError, OSError):
         return kept
 
 
@@ -134,7 +134,7 @@ def _utf8(attributes: Mapping[str, Any]) -> Attributes:
         if tag == _CHARACTER_SET:
             made[tag] = _UTF8
         elif found.get("vr") == "SQ" and "Value" in found:
-            made[tag] = {**found, "Value": [_utf8(item or {}) for item in found["Value"]]}
+            made[tag] = {**found, "Value": [_utf8(item) for item in found["Value"]]}
         else:
             made[tag] = found
     return made

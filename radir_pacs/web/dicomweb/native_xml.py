@@ -63,7 +63,7 @@ def _value(parent: ET.Element, vr: str, value: Any, number: str) -> None:
         name = ET.SubElement(parent, "PersonName", {"number": number})
         for group in (group for group in _NAME_GROUPS if value.get(group)):
             parts = ET.SubElement(name, group)
-            for part, text in zip(_NAME_PARTS, value[group].split("^"), strict=False):
+            for part, text in zip(_NAME_PARTS, str(value[group]).split("^"), strict=False):
                 if text:
                     ET.SubElement(parts, part).text = _clean(text)
     elif value is not None:

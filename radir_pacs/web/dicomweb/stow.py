@@ -13,6 +13,7 @@ from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, DicomRefused, RadirError, StorageFailed, TooLarge
 from radir_pacs.intake.instances import CONFLICT, StoreOutcome
+from radir_pacs.multipart import MOST_PARTS, BrokenMultipart, MultipartReader, Part, Source
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import IncomingBlob
 from radir_pacs.types import InstanceHeader
@@ -24,14 +25,12 @@ from .accept import DICOM, DICOM_JSON, JSON, choose, parse_media_type
 from .bulk_parts import BulkParts
 from .from_metadata import write_instance
 from .json_model import Attributes, ascending, element, json_response
-from .multipart import BrokenMultipart, MultipartReader, Part, Source
 from .native_xml import MEDIA_TYPE as DICOM_XML
 from .native_xml import from_xml, to_xml
 
 blueprint = Blueprint("stow", __name__)
 
 SOURCE = "stow"
-PARTS_MAX = 20_000
 METADATA_BYTES = 8 << 20  # of one request; in memory it takes some twenty times as much
 _CHUNK_BYTES = 256 * 1024
 _COMMENT_CHARACTERS = 64  # LO
@@ -73,14 +72,12 @@ def _chunks(stream: Source) -> Iterator[bytes]:
 
 
 def _store_all(parts: Iterator[Part], study: str | None) -> list[StoreOutcome]:
-    """One outcome a part. Raises BrokenMultipart when the body breaks before any part is whole."""
+    """One outcome per part. Raises BadInput when the body breaks before any part is complete."""
     outcomes: list[StoreOutcome] = []
     try:
         for part in parts:
-            if len(outcomes) >= PARTS_MAX:
-                raise TooLarge(f"more than {PARTS_MAX} instances in one request")
             outcomes.append(_store_one(part, study))
-    except BrokenMultipart as error:
+    except BadInput as error:  # a broken or damaged body, or too much of it
         if not outcomes:
             raise
         # What came before is stored and reported so; the sender must also learn that the rest is missing.
@@ -146,8 +143,8 @@ def _store_metadata(parts: Iterator[Part], study: str | None) -> list[StoreOutco
         data_sets = _read_metadata(parts, bulk)
         if not data_sets:
             raise BadInput("the request has no instance in it")
-        if len(data_sets) > PARTS_MAX:
-            raise TooLarge(f"more than {PARTS_MAX} instances in one request")
+        if len(data_sets) > MOST_PARTS:
+            raise TooLarge(f"more than {MOST_PARTS} instances in one request")
         return [_store_described(attributes, bulk, study) for attributes in data_sets]
 
 

@@ -165,7 +165,7 @@ def _words(notes: Iterable[FindingNote]) -> list[str]:
     spoken = language.current()
     written = []
     for note in notes:
-        finding = spoken.finding(note.concept.replace(" ", "_"))
+        finding = spoken.finding(note.concept)
         said = spoken.say("denied", finding=finding) if note.polarity == "absent" else finding
         written.append(said + (f" ({spoken.severity(note.severity)})" if note.severity else ""))
     return list(dict.fromkeys(written))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from radir_pacs import anatomy
 from radir_pacs.access.references import reference
-from radir_pacs.catalogue import Catalogue, StoredInstance
+from radir_pacs.catalogue import Catalogue, ReportRow, StoredInstance
 from radir_pacs.delivery.region_on_image import outlines_as_read, outlines_on
 from radir_pacs.errors import NotFound
 from radir_pacs.reports import Excerpt, excerpt, findings_from_json, whole_report
@@ -105,20 +106,29 @@ def asked_place(answer: SimilarCaseList) -> Place:
 
 
 def excerpt_row(case: SimilarCase, answer: SimilarCaseList) -> dict[str, Any] | None:
-    """What the newest report of a case says of the region, and where allowed the whole of it; None without a right."""
+    """What the reports of the case say of the region: the newest that says what the notes say, else the newest.
+
+    None where reports are not shown; a text of None where there is no report, an empty one where it says nothing there.
+    ``whole`` is all of that report, where that is allowed.
+    """
     context = services()
     if "report" not in context.settings.sidebar_shows:
         return None
     reports = context.catalogue.reports.of_study(case.study.study_uid)
     if not reports:
         return {"text": None, "marks": [], "whole": None}
-    newest = reports[-1]
-    findings, region = findings_from_json(newest.findings or []), answer.region_answered.key
+    told = [(report, _said(excerpt, report, case, answer)) for report in reversed(reports)]
+    marked, spoken = [one for one in told if one[1].marks], [one for one in told if one[1].text]
+    report, found = next(iter((*marked, *spoken)), told[0])
     whole = None
     if "whole_report" in context.settings.sidebar_shows:
-        whole = whole_report(newest.body, findings, region, shared=case.shared, contradicting=case.contradicting)
-    found = excerpt(newest.body, findings, region, shared=case.shared, contradicting=case.contradicting)
-    return {**_marked(found), "whole": whole and _marked(whole)}
+        whole = _marked(_said(whole_report, report, case, answer))
+    return {**_marked(found), "whole": whole}
+
+
+def _said(of: Callable[..., Excerpt], report: ReportRow, case: SimilarCase, answer: SimilarCaseList) -> Excerpt:
+    findings, region = findings_from_json(report.findings or []), answer.region_answered.key
+    return of(report.body, findings, region, shared=case.shared, contradicting=case.contradicting)
 
 
 def _marked(found: Excerpt) -> dict[str, Any]:
@@ -185,7 +195,7 @@ def _notes(notes: tuple[FindingNote, ...]) -> list[dict[str, Any]]:
     spoken = current()
     return [
         {
-            "concept": spoken.finding(note.concept.replace(" ", "_")),
+            "concept": spoken.finding(note.concept),
             "region": spoken.region(note.region),
             "absent": note.polarity == "absent",
             "severity": spoken.severity(note.severity) if note.severity else None,

@@ -7,13 +7,13 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from radir_pacs import anatomy
-from radir_pacs.delivery.return_to_pacs import return_to_pacs
-from radir_pacs.delivery.send import Destination
+from radir_pacs.delivery.destination import Destination
 from radir_pacs.dicom.uids import is_valid_uid
-from radir_pacs.errors import BadInput, NotFound, PeerFailed
-from radir_pacs.types import Feedback
+from radir_pacs.errors import BadInput, NotFound
+from radir_pacs.types import Feedback, JobKind
 from radir_pacs.web import context_rights
 from radir_pacs.web.dicomweb.similar import query_of, stored_report
+from radir_pacs.web.paths import job_url
 from radir_pacs.web.services import services
 
 blueprint = Blueprint("judgements", __name__)
@@ -67,9 +67,9 @@ def judged(study: str, reader: str) -> Response:
 
 @blueprint.post("/api/studies/<study>/report")
 def report(study: str) -> tuple[Response, int]:
-    """Store the structured report of the query and send it to ``return_destination``.
+    """Store the structured report of the query and have it sent to ``return_destination``.
 
-    The answer says where it is stored and whether it was sent; it stays here if the destination fails.
+    Sending is a job: 202 says where to ask how it went. The report stays here whatever the destination does.
     """
     context = services()
     query, _ = query_of(study)
@@ -77,16 +77,16 @@ def report(study: str) -> tuple[Response, int]:
     if not answer.cases:
         raise NotFound("there is no case to report")
     document, url = stored_report(answer)
-    result: dict[str, Any] = {"stored": url, "destination": None, "sent": False, "status": None, "error": None}
-    if context.settings.return_destination:
-        destination = Destination.parse(context.settings.return_destination)
-        result["destination"] = destination.ae_title
-        try:
-            status = return_to_pacs(document, destination, calling_ae_title=context.settings.ae_title)
-            result |= {"sent": True, "status": f"{status:04X}"}
-        except PeerFailed as error:
-            result["error"] = str(error)
-    return jsonify(result), 201
+    result: dict[str, Any] = {"stored": url, "destination": None, "job": None, "job_url": None}
+    if not context.settings.return_destination:
+        return jsonify(result), 201
+    sop_uid = str(document.SOPInstanceUID)
+    job = context.catalogue.jobs.enqueue(JobKind.SEND, sop_uid, context.settings.return_attempts)
+    result["destination"] = Destination.parse(context.settings.return_destination).ae_title
+    result |= {"job": job, "job_url": job_url(study, job)}
+    response = jsonify(result)
+    response.headers["Location"] = job_url(study, job)
+    return response, 202
 
 
 def _text(body: dict[str, Any], name: str, most: int) -> str:

@@ -1,0 +1,96 @@
+"""Which language a report is written in, by its function words, so that none is read with another one's lexicon.
+
+"Kein Pneumothorax" looks like an affirmed pneumothorax to an English lexicon. Short texts are told too: one word that
+only German has, and none that English has, is enough. Other scripts are told by their letters (Unicode names).
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from radir_pacs.reports.lexicon import load
+
+READ = "en"
+UNKNOWN = "und"  # ISO 639-2: undetermined
+_FILE = Path(__file__).parent / "lexicon" / "languages.toml"
+_ANY_WORD = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"\b[^\W\d_]+\b(?!-)")  # not the "non" of "non-calcified"
+_NON = re.compile(r"\bnon\s*(?:[.;,\n]|$)")  # an answer in French or Italian; "non specific" is English
+_OTHER_SCRIPT = re.compile(r"[\u0370-\u1fff\u2c00-\ud7ff\uf900-\ufdff\ufe70-\uffee]")
+_SCRIPTS = {
+    "CYRILLIC": "ru",
+    "GREEK": "el",
+    "ARABIC": "ar",
+    "HEBREW": "he",
+    "HIRAGANA": "ja",
+    "KATAKANA": "ja",
+    "HANGUL": "ko",
+    "CJK": "zh",
+    "THAI": "th",
+    "DEVANAGARI": "hi",
+}
+_SHORT = 3  # so short a word without its accents may be anything: "ép" is no "EP"
+_SCRIPT_SHARE = 0.3  # of the letters; a Greek letter or a name in brackets makes no Greek report
+
+
+@lru_cache(maxsize=1)
+def _words() -> tuple[frozenset[str], Mapping[str, tuple[tuple[str, bool], ...]], tuple[str, ...]]:
+    """English words; which other languages have a word, and whether it is their own; the names of those languages."""
+    table = tomllib.loads(_FILE.read_text(encoding="utf-8"))
+    english = frozenset(table.pop(READ)["strong"])
+    ours = english | load(READ).vocabulary  # "pneumothorax" is said in many languages and tells of none
+    others: dict[str, dict[str, bool]] = {}
+    for language, words in table.items():
+        for strength in ("weak", "strong"):
+            for word in words[strength]:
+                for form in {word, bare if len(bare := _bare(word)) > _SHORT else word}:
+                    if len(form) > 1 and form not in ours:
+                        others.setdefault(form, {})[language] = strength == "strong"
+    return english, {word: tuple(found.items()) for word, found in others.items()}, tuple(table)
+
+
+def _bare(word: str) -> str:
+    return "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c))
+
+
+def language_of(text: str) -> str:
+    """ISO 639-1 code of the language ``text`` is in; "en" also where nothing tells of another one."""
+    if _OTHER_SCRIPT.search(text) and (script := _script(text)) is not None:
+        return script
+    english, others, order = _words()
+    lowered = text.lower()
+    found: set[str] = set(_ANY_WORD.findall(lowered))
+    if "non" not in found and found.isdisjoint(others):
+        return READ  # most reports, most quickly
+    found = set(_WORD.findall(lowered))
+    if "non" in found and _NON.search(lowered):
+        found.add("non.")
+    foreign = found & others.keys()
+    if not foreign:
+        return READ
+    strong, weak = Counter[str](), Counter[str]()
+    for word in foreign:
+        for language, own in others[word]:
+            (strong if own else weak)[language] += 1
+    if not strong:
+        return READ
+    scores = {language: count + min(count, weak[language]) for language, count in strong.items()}
+    best = max(sorted(scores, key=order.index), key=lambda language: (scores[language], strong[language]))
+    return best if scores[best] > len(found & english) else READ
+
+
+def _script(text: str) -> str | None:
+    letters = [c for c in text if c.isalpha()]
+    scripts = Counter(unicodedata.name(c, "?").split()[0] for c in letters)
+    other = {name: count for name, count in scripts.items() if name in _SCRIPTS}
+    if sum(other.values()) <= _SCRIPT_SHARE * len(letters):
+        return None
+    if {"HIRAGANA", "KATAKANA"} & other.keys():
+        return "ja"
+    return _SCRIPTS[max(other, key=lambda name: other[name])]
