@@ -11,21 +11,29 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+IN_CI = os.environ.get("CI", "").lower() == "true"
+
+
 def need(program: str) -> str:
     """Path of a program on PATH. Without it the test skips, or fails where CI=true."""
     path = shutil.which(program)
     if path is None:
         reason = f"{program} is not installed"
-        if os.environ.get("CI", "").lower() == "true":
+        if IN_CI:
             pytest.fail(reason)
         pytest.skip(reason)
     return path
 
 
 def data_dir(name: str = "") -> Path:
-    """Folder of the real material, or of one part of it; the test skips where it is absent."""
+    """Folder of the real material, or of one part of it; the test skips where there is none.
+
+    Where CI=true and the material lies beside the checkout, a part that is missing fails instead.
+    """
     root = Path(os.environ.get("RADIR_TEST_DATA") or ROOT.parent / "shared" / "data")
     folder = root / name
     if not folder.is_dir():
+        if IN_CI and root.is_dir():
+            pytest.fail(f"the test data lies at hand, but not its part {name}")
         pytest.skip(f"the test data {name or 'folder'} is absent")
     return folder
