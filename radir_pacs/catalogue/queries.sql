@@ -281,11 +281,12 @@ WHERE c.aside AND i.study_uid = %(study_uid)s;
 DELETE FROM study WHERE study_uid = %(study_uid)s RETURNING study_uid;
 
 -- name: delete_instances
--- A series of a study, or one of its instances.
-DELETE FROM instance
+-- A series of a study, or one of its instances; with the files of their corrections that were kept aside, which go too.
+DELETE FROM instance AS i
 WHERE study_uid = %(study_uid)s AND series_uid = %(series_uid)s
     AND (%(sop_uid)s::text IS NULL OR sop_uid = %(sop_uid)s::text)
-RETURNING sop_uid, content_sha256, rows_px IS NOT NULL AS is_image;
+RETURNING sop_uid, content_sha256, rows_px IS NOT NULL AS is_image,
+    ARRAY(SELECT c.other_sha256 FROM correction AS c WHERE c.aside AND c.sop_uid = i.sop_uid) AS aside;
 
 -- name: delete_reports_of_instances
 -- What was read from instances that are gone.
@@ -310,6 +311,7 @@ DELETE FROM encoding WHERE study_uid = %(study_uid)s;
 UPDATE study AS s SET
     state = CASE WHEN %(is_image)s::boolean THEN 'RECEIVING' ELSE s.state END,
     reason = CASE WHEN %(is_image)s::boolean THEN NULL ELSE s.reason END,
+    reason_code = CASE WHEN %(is_image)s::boolean THEN NULL ELSE s.reason_code END,
     revision = s.revision + %(is_image)s::boolean::integer,
     modalities = ARRAY(
         SELECT DISTINCT e.modality FROM series AS e
