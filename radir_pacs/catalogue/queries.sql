@@ -675,9 +675,10 @@ SELECT token_sha256, study_uid, reader FROM viewer_context WHERE token_sha256 = 
     AND expires_at > now() AND expires_at <= now() + make_interval(secs => %(valid_s)s::float8);
 
 -- name: show_in_context
--- Cases that a token was answered; one that was deleted meanwhile is left out.
+-- Cases that a token was answered; one that was deleted meanwhile is left out. In order, so that two answers to one
+-- token do not wait for each other.
 INSERT INTO viewer_context_case (token_sha256, study_uid)
-SELECT %(token_sha256)s, study_uid FROM study WHERE study_uid = ANY(%(study_uids)s)
+SELECT %(token_sha256)s, study_uid FROM study WHERE study_uid = ANY(%(study_uids)s) ORDER BY study_uid
 ON CONFLICT DO NOTHING;
 
 -- name: shown_in_context
@@ -848,11 +849,13 @@ UPDATE commitment SET state = 'REPORTED', reported_at = now() WHERE id = %(id)s;
 
 -- name: prune_commitments
 -- Requests that were answered, or that nobody came back for, long ago.
-DELETE FROM commitment WHERE asked_at < now() - make_interval(secs => %(keep_s)s::float8);
+DELETE FROM commitment
+WHERE asked_at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8);
 
 -- name: held_instances
--- Class and blob of those of some instances that are here.
-SELECT sop_uid, sop_class_uid, content_sha256, size_bytes FROM instance
+-- Class and blob of those of some instances that are here, and whether the blob was found damaged.
+SELECT sop_uid, sop_class_uid, content_sha256, size_bytes,
+    EXISTS (SELECT FROM damaged_blob AS d WHERE d.content_sha256 = instance.content_sha256) AS is_damaged FROM instance
 WHERE sop_uid = ANY(%(sop_uids)s::text[]);
 
 -- == Processes and the overview ==
