@@ -46,12 +46,13 @@ class Route(NamedTuple):
 
 ROUTES = (
     Route(PREFIX + r"/viewer/(?:[\w-]+/)?[\w-]+\.(?:js|css)", Wanted((_SCRIPT, _STYLE))),
-    Route(PREFIX + "/api/(?:regions|typed)", Wanted()),
+    Route(PREFIX + "/api/(?:regions|findings|typed)", Wanted()),
     Route(PREFIX + _STUDY, Wanted()),
     Route(PREFIX + _STUDY + "/similar", Wanted((_LINES, *JSON))),
+    Route(PREFIX + _STUDY + "/similar/slices", Wanted()),
     Route(PREFIX + _STUDY + "/feedback", Wanted(), "POST"),
     Route(PREFIX + _STUDY + r"/feedback/[\w-]{1,64}", Wanted()),
-    Route(PREFIX + _IMAGE + "/(?:thumbnail|rendered)", Wanted(("image/jpeg",))),
+    Route(PREFIX + _IMAGE + r"/(?:thumbnail|(?:frames/\d{1,9}/)?rendered)", Wanted(("image/jpeg",))),
     # OHIF, where RadIR has it. Its program loads its own parts from the root of the host, wherever it stands itself.
     Route(PREFIX + f"/ohif/(?:{_FILE})?", _PROGRAM),
     Route(r"/[\w-]+\.bundle\.[0-9a-f]+\.js", _PROGRAM),

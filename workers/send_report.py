@@ -27,10 +27,10 @@ class SendReport:
         self._calling_ae_title, self._budget_s = calling_ae_title, budget_s
 
     def __call__(self, job: Job) -> None:
-        """Raises PeerFailed, worth another attempt; NotFound when the report was deleted meanwhile."""
+        """Raises PeerFailed, worth another attempt; NotFound when the report was deleted meanwhile, BlobDamaged."""
         if not self._destination:
             raise SettingError("return_destination: not set, reports cannot be sent")
-        report = pydicom.dcmread(self._blobs.path(self._catalogue.instances.get(job.key).content_sha256))
+        report = pydicom.dcmread(self._blobs.intact(self._catalogue.instances.get(job.key).content_sha256))
         status = return_to_pacs(
             report,
             Destination.parse(self._destination),

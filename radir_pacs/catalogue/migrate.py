@@ -57,13 +57,16 @@ def migrate(conninfo: str) -> int:
 
 
 def _fold_names(connection: psycopg.Connection[tuple[object, ...]]) -> None:
-    for name in ("patient_name", "referring_physician"):
-        found = connection.execute(f"SELECT DISTINCT {name} FROM study WHERE {name} IS NOT NULL".encode()).fetchall()
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                f"UPDATE study SET {name}_folded = %s WHERE {name} = %s".encode(),
-                [(folded(str(each)), each) for (each,) in found],
-            )
+    """Fold each name once and join: an update per name would read the whole table each time."""
+    connection.execute("CREATE TEMPORARY TABLE fold (name text PRIMARY KEY, folded text) ON COMMIT DROP")
+    names = "SELECT patient_name FROM study UNION SELECT referring_physician FROM study"
+    found = connection.execute(f"SELECT name FROM ({names}) AS n (name) WHERE name IS NOT NULL".encode()).fetchall()
+    with connection.cursor() as cursor, cursor.copy("COPY fold (name, folded) FROM STDIN") as copy:
+        for (name,) in found:
+            copy.write_row((name, folded(str(name))))
+    for column in ("patient_name", "referring_physician"):
+        update = f"UPDATE study SET {column}_folded = fold.folded FROM fold WHERE fold.name = {column}"
+        connection.execute(update.encode())
 
 
 def _version(connection: psycopg.Connection[tuple[object, ...]]) -> int:

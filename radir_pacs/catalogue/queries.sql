@@ -281,11 +281,12 @@ WHERE c.aside AND i.study_uid = %(study_uid)s;
 DELETE FROM study WHERE study_uid = %(study_uid)s RETURNING study_uid;
 
 -- name: delete_instances
--- A series of a study, or one of its instances.
-DELETE FROM instance
+-- A series of a study, or one of its instances; with the files of their corrections that were kept aside, which go too.
+DELETE FROM instance AS i
 WHERE study_uid = %(study_uid)s AND series_uid = %(series_uid)s
     AND (%(sop_uid)s::text IS NULL OR sop_uid = %(sop_uid)s::text)
-RETURNING sop_uid, content_sha256, rows_px IS NOT NULL AS is_image;
+RETURNING sop_uid, content_sha256, rows_px IS NOT NULL AS is_image,
+    ARRAY(SELECT c.other_sha256 FROM correction AS c WHERE c.aside AND c.sop_uid = i.sop_uid) AS aside;
 
 -- name: delete_reports_of_instances
 -- What was read from instances that are gone.
@@ -310,6 +311,7 @@ DELETE FROM encoding WHERE study_uid = %(study_uid)s;
 UPDATE study AS s SET
     state = CASE WHEN %(is_image)s::boolean THEN 'RECEIVING' ELSE s.state END,
     reason = CASE WHEN %(is_image)s::boolean THEN NULL ELSE s.reason END,
+    reason_code = CASE WHEN %(is_image)s::boolean THEN NULL ELSE s.reason_code END,
     revision = s.revision + %(is_image)s::boolean::integer,
     modalities = ARRAY(
         SELECT DISTINCT e.modality FROM series AS e
@@ -673,9 +675,10 @@ SELECT token_sha256, study_uid, reader FROM viewer_context WHERE token_sha256 = 
     AND expires_at > now() AND expires_at <= now() + make_interval(secs => %(valid_s)s::float8);
 
 -- name: show_in_context
--- Cases that a token was answered; one that was deleted meanwhile is left out.
+-- Cases that a token was answered; one that was deleted meanwhile is left out. In order, so that two answers to one
+-- token do not wait for each other.
 INSERT INTO viewer_context_case (token_sha256, study_uid)
-SELECT %(token_sha256)s, study_uid FROM study WHERE study_uid = ANY(%(study_uids)s)
+SELECT %(token_sha256)s, study_uid FROM study WHERE study_uid = ANY(%(study_uids)s) ORDER BY study_uid
 ON CONFLICT DO NOTHING;
 
 -- name: shown_in_context
@@ -846,11 +849,13 @@ UPDATE commitment SET state = 'REPORTED', reported_at = now() WHERE id = %(id)s;
 
 -- name: prune_commitments
 -- Requests that were answered, or that nobody came back for, long ago.
-DELETE FROM commitment WHERE asked_at < now() - make_interval(secs => %(keep_s)s::float8);
+DELETE FROM commitment
+WHERE asked_at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8);
 
 -- name: held_instances
--- Class and blob of those of some instances that are here.
-SELECT sop_uid, sop_class_uid, content_sha256, size_bytes FROM instance
+-- Class and blob of those of some instances that are here, and whether the blob was found damaged.
+SELECT sop_uid, sop_class_uid, content_sha256, size_bytes,
+    EXISTS (SELECT FROM damaged_blob AS d WHERE d.content_sha256 = instance.content_sha256) AS is_damaged FROM instance
 WHERE sop_uid = ANY(%(sop_uids)s::text[]);
 
 -- == Processes and the overview ==

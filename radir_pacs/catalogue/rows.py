@@ -117,11 +117,12 @@ class Commitment:
 
 @dataclass(frozen=True, kw_only=True)
 class HeldInstance:
-    """What the catalogue holds under a SOP Instance UID."""
+    """What the catalogue holds under a SOP Instance UID; ``is_damaged``: whoever read its file last found it so."""
 
     sop_class_uid: str
     content_sha256: str
     size_bytes: int
+    is_damaged: bool
 
 
 @dataclass(frozen=True, kw_only=True)

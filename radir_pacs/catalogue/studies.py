@@ -149,7 +149,8 @@ class Studies(Part):
     def delete_part(self, study_uid: str, series_uid: str, sop_uid: str | None = None) -> list[str]:
         """Delete a series, or one of its instances; returns the blobs that no instance names any more.
 
-        Reports read from the instances are deleted too, and the study with its last instance. A study that loses an
+        Reports read from the instances are deleted too, those that they replaced hold again, and the study goes with
+        its last instance. A study that loses an
         image loses its vectors at once and is re-opened, to be encoded from what is left. Raises NotFound.
         """
         names = {"study_uid": study_uid, "series_uid": series_uid, "sop_uid": sop_uid}
@@ -161,13 +162,14 @@ class Studies(Part):
                     "there is no such series in this study" if sop_uid is None else "there is no such instance"
                 )
             run(connection, "delete_reports_of_instances", sop_uids=[row["sop_uid"] for row in gone])
+            run(connection, "settle_reports", study_uid=study_uid)
             run(connection, "delete_empty_series", study_uid=study_uid)
             is_image = any(row["is_image"] for row in gone)
             if is_image:
                 run(connection, "delete_encodings", study_uid=study_uid)
             run(connection, "reopen_study", study_uid=study_uid, is_image=is_image)
             run(connection, "delete_empty_study", study_uid=study_uid)
-            hashes = [row["content_sha256"] for row in gone]
+            hashes = [sha256 for row in gone for sha256 in (row["content_sha256"], *row["aside"])]
             return sorted(set(hashes) - _known(connection, hashes))
 
     def of_accession(self, accession_number: str) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ def result_of(commitment: Commitment, catalogue: Catalogue, blobs: BlobStore) ->
             failed.append((sop_class_uid, sop_uid, NO_SUCH_INSTANCE))
         elif found.sop_class_uid != sop_class_uid:
             failed.append((sop_class_uid, sop_uid, CLASS_INSTANCE_CONFLICT))
-        elif not _is_whole(blobs, found.content_sha256, found.size_bytes):
+        elif found.is_damaged or not _is_whole(blobs, found.content_sha256, found.size_bytes):
             failed.append((sop_class_uid, sop_uid, PROCESSING_FAILURE))
         else:
             committed.append((sop_class_uid, sop_uid))

@@ -53,8 +53,11 @@ _BROWSER = "link:"  # a reader whom no PACS vouched for never has the name of on
 
 
 def enter(catalogue: Catalogue) -> bool:
-    """Whether the request bears a sidebar's token that still holds; `context` then tells which."""
-    token = request.cookies.get(COOKIE) or (request.args.get("context") if request.path == PAGE else None)
+    """Whether the request bears a sidebar's token that still holds; `context` then tells which.
+
+    A link that is opened counts before the cookie of an earlier one, which may have ended or be about another study.
+    """
+    token = (request.args.get("context") if request.path == PAGE else None) or request.cookies.get(COOKIE)
     if not token or len(token) > 100:
         return False
     try:

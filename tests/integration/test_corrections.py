@@ -198,6 +198,16 @@ def test_kept_aside_the_first_header_counts_and_the_file_is_kept(
     assert trace.aside and trace.changed == ("PatientID",)
     assert catalogue.instances.known_blobs([trace.other_sha256]) == {trace.other_sha256}, "no sweep may take it"
     assert read_header(blobs.path(trace.other_sha256)).patient_id == "LATER"
+    both = {catalogue.instances.get("2.25.1.1.1").content_sha256, trace.other_sha256}
+    assert set(catalogue.studies.delete_part(STUDY, SERIES)) == both
+
+
+def test_a_file_kept_aside_goes_with_its_study(
+    catalogue: Catalogue, blobs: BlobStore, settings: Settings, send: Send
+) -> None:
+    aside = Intake(catalogue, blobs, replace(settings, corrected_headers="aside"))
+    assert send(image(), aside).ok and send(image(PatientID="LATER"), aside).ok
+    (trace,) = catalogue.corrections.recent()
     assert trace.other_sha256 in catalogue.studies.delete(STUDY)
 
 

@@ -146,6 +146,17 @@ def test_what_is_not_held_is_named_with_its_reason(
     association.release()
 
 
+def test_a_file_known_as_damaged_is_not_answered_for(stored: tuple[Destination, str], catalogue: Catalogue) -> None:
+    """Its size may be right; a peer that is told yes may delete the only good copy."""
+    peer, uid = stored
+    catalogue.damage.note(catalogue.instances.get(uid).content_sha256)
+    requestor = Requestor()
+    association = requestor.associate(peer)
+    assert ask(association, asking((DX, uid))) == 0
+    assert requestor.hear().failed == {uid: 0x0110}
+    association.release()
+
+
 def test_what_is_no_request_is_refused(stored: tuple[Destination, str], catalogue: Catalogue) -> None:
     peer, uid = stored
     association = Requestor().associate(peer)

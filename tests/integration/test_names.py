@@ -141,10 +141,12 @@ def test_studies_of_before_are_found_after_the_migration(settings: Settings) -> 
         with patch.object(migrate_module, "migrations", lambda: old):
             migrate(settings.database_url)
         connection.execute(
-            "INSERT INTO study (study_uid, patient_name) VALUES ('2.25.1', 'Иванов^Пётр'), ('2.25.2', NULL)"
+            "INSERT INTO study (study_uid, patient_name, referring_physician) VALUES"
+            " ('2.25.1', 'Иванов^Пётр', 'Müller^Änne'), ('2.25.2', NULL, 'Müller^Änne'), ('2.25.3', '', NULL)"
         )
     with Catalogue.open(settings) as catalogue:
         assert found(catalogue, "ИВАНОВ*") == {1}
+        assert found(catalogue, "müller^änne", tag="00080090") == {1, 2}
 
 
 @pytest.mark.parametrize("name", ["Müller^Änne", "ΣΊΣΥΦΟΣ", "İstanbul", "ﬁ", "ǰ", "大阪", "ß", "Å"])

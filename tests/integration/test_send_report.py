@@ -153,6 +153,17 @@ def test_a_report_that_was_deleted_meanwhile_is_not_tried_again(serve: Callable[
     assert (found.state, found.reason_code, found.attempt) == (JobState.FAILED, "NOT_FOUND", 1)
 
 
+def test_a_damaged_report_is_not_sent(serve: Callable[..., Web]) -> None:
+    with scp() as (port, got):
+        web = serve(return_destination=to(port))
+        archive(web)
+        told = press_save(web).json()
+        path = web.blobs.path(web.catalogue.instances.get(told["stored"].rpartition("/")[2]).content_sha256)
+        path.write_bytes(path.read_bytes()[:-2] + b"??")
+        assert attempt(web, told["job"])["reason_code"] == "BLOB_DAMAGED"
+    assert got == []
+
+
 def test_a_returned_report_that_comes_back_wakes_nothing(serve: Callable[..., Web]) -> None:
     """A PACS routes what it was given back to our listener: known by its content, and no job comes of it."""
     with scp() as (port, got):

@@ -62,6 +62,16 @@ def test_its_own_study_is_read_whole(guarded: Web) -> None:
     assert requests.get(f"{guarded.root}/api/regions?study={OWN}", cookies=cookies, timeout=30).status_code == 200
 
 
+def test_a_new_link_opens_whatever_cookie_an_earlier_one_left(guarded: Web) -> None:
+    body = {"StudyInstanceUID": OWN}
+    opened = requests.post(guarded.root + "/sidebar/context", json=body, headers=SIGNED_IN, timeout=30).json()
+    page = opened["url"].replace(guarded.settings.public_url, guarded.root)
+    answer = requests.get(page, cookies={"radir_context": "a-token-that-ended"}, timeout=30)
+    assert answer.status_code == 200
+    assert answer.cookies["radir_context"] == opened["context"]
+    assert requests.get(page + "x", cookies=link(guarded), timeout=30).status_code == 401, "nor does a cookie help it"
+
+
 def test_how_a_job_of_its_study_goes_is_told(guarded: Web) -> None:
     """The sidebar saves a report as a job and watches it."""
     cookies = link(guarded)

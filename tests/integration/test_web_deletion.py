@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import YOUNG_S
 from radir_pacs.types import JobKind, StudyState
 from tests.dicom_files import radiograph
@@ -31,7 +32,7 @@ def images(web: Web) -> list[Any]:
         radiograph(**STUDY, SeriesInstanceUID="1.5.2", Modality="CR"),
     ]
     web.store(*made)
-    web.catalogue.studies.set_state("1.5", StudyState.SKIPPED, "not a chest")
+    web.catalogue.studies.set_state("1.5", StudyState.SKIPPED, "not a chest", reason_code=ReasonCode.NOT_CHEST)
     return made
 
 
@@ -47,6 +48,8 @@ def test_an_instance_is_gone_and_the_study_is_looked_at_again(web: Web, images: 
     assert len(web.get("/studies/1.5/metadata").json()) == 2
     assert web.ask("DELETE", path_of(images[0])).status_code == 404
     assert web.catalogue.studies.revision_of("1.5") == (StudyState.RECEIVING, before + 1)
+    study = web.catalogue.studies.get("1.5")
+    assert (study.reason, study.reason_code) == (None, None)
     assert web.catalogue.studies.complete_quiet(0) == ["1.5"]
     jobs = [web.catalogue.jobs.get(job_id) for job_id in web.catalogue.jobs.to_ring(10)]
     assert [(job.kind, job.key) for job in jobs if job] == [(JobKind.ENCODE, "1.5")]
@@ -94,6 +97,16 @@ def test_its_report_goes_with_a_structured_report(web: Web, images: list[Any]) -
     assert not web.catalogue.reports.of_study("1.5")
     assert state_of(web) is StudyState.SKIPPED  # no image is gone: nothing to encode anew
     assert "SR" not in web.get("/studies?StudyInstanceUID=1.5").json()[0]["00080061"]["Value"]
+
+
+def test_a_report_holds_again_when_the_one_that_replaced_it_is_deleted(web: Web, images: list[Any]) -> None:
+    reports = web.catalogue.reports
+    first, second = (image.SOPInstanceUID for image in images[:2])
+    reports.add("1.5", body="Pneumothorax.", source="sr", sop_uid=first)
+    reports.add("1.5", body="No pneumothorax.", source="sr", sop_uid=second, predecessors=(first,))
+    assert [report.sop_uid for report in reports.of_study("1.5")] == [second]
+    assert web.ask("DELETE", path_of(images[1])).status_code == 204
+    assert [report.sop_uid for report in reports.of_study("1.5")] == [first]
 
 
 def test_vectors_leave_the_answers_at_once(web: Web) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import socket
 import sys
 import threading
@@ -17,6 +18,7 @@ from tests.services import ROOT
 
 sys.path.append(str(ROOT / "orthanc_plugin"))  # as Orthanc's Python plugin does
 
+from radir_proxy import PREFIX, ROUTES
 from radir_queue import MOST_ATTEMPTS, Entry, Queue
 from radir_service import MOST_BYTES, Breaker, Service, Unavailable
 
@@ -192,3 +194,14 @@ def test_a_url_that_is_none_is_refused() -> None:
     for url in ("", "ftp://host", "127.0.0.1:8042", "http://"):
         with pytest.raises(ValueError, match="Url"):
             Service(url)
+
+
+def test_whatever_the_panel_asks_for_is_there_below_orthanc() -> None:
+    """Its paths are read from its own source; saving a report is the plugin's own."""
+    source = (ROOT / "viewer" / "component" / "api.js").read_text("utf-8")
+    asked = {re.sub(r"\$\{[^}]*\}", "12", path.split("?")[0]) for path in re.findall(r"`(/api/[^`]*)`", source)}
+    assert len(asked) > 6, "the source reads otherwise than this test does"
+    image = "/dicom-web/studies/1.2/series/1.3/instances/1.4"
+    asked |= {f"{image}/rendered", f"{image}/thumbnail", f"{image}/frames/12/rendered"}
+    missing = [path for path in asked if not any(re.fullmatch(route.pattern, PREFIX + path) for route in ROUTES)]
+    assert missing == ["/api/studies/12/report"]
