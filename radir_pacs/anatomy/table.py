@@ -23,7 +23,7 @@ _TRAINED_COLUMNS = {ImageKind.CXR: "trained_cxr", ImageKind.CT: "trained_ct"}
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """All regions in file order (parents before children), and what is asked of them most."""
+    """All regions in file order (parents before children), with the most frequent look-ups."""
 
     by_key: dict[str, Region]
     children: dict[str, tuple[Region, ...]]

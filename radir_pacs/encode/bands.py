@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-SPREAD = 2.0  # of a band over its mean size, about: most of an image has no details
+SPREAD = 2.0  # of a band relative to its mean size, roughly: most of an image has no details
 LEAST = 0.01  # mean size of what counts as no detail at all, in units of the network's input
 
 

@@ -1,4 +1,4 @@
-"""A model bundle: a folder with ``weights.safetensors``, ``manifest.json`` and a model card, and no program.
+"""A model bundle: a folder with ``weights.safetensors``, ``manifest.json`` and a model card, and no code.
 
 A network from elsewhere (``external``) lies in ``encoder.onnx`` instead of the weights; all else is the same.
 
@@ -141,7 +141,7 @@ class Bundle:
 
     @torch.no_grad()
     def queries(self) -> torch.Tensor:
-        """The region names as the network's queries, [regions, width]; no numbers where it reads no text."""
+        """The region names as the network's queries, [regions, width]; empty where it reads no text."""
         if isinstance(self.network, ExternalNetwork):
             return torch.zeros(len(self.regions), 0)
         if self.region_queries is not None:

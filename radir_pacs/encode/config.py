@@ -1,4 +1,4 @@
-"""The shapes the network comes in: ``tiny`` for a CPU, ``small`` for one GPU, ``base`` the size of the RadIR paper."""
+"""The sizes of the network: ``tiny`` for a CPU, ``small`` for one GPU, ``base`` the size of the RadIR paper."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from radir_pacs.types import (
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    """Where a query is answered: a region's partition, with the labels it may and may not answer."""
+    """Where a query is answered: a region's partition, with the labels it may and may not return."""
 
     region: Region
     partition: Partition
@@ -43,7 +43,7 @@ class _Place:
 
 
 class Searcher:
-    """Answers queries from catalogue and index. One a process; safe from many threads."""
+    """Answers queries from catalogue and index. One per process; safe for many threads."""
 
     def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
         self._catalogue, self._settings = catalogue, settings
@@ -51,7 +51,7 @@ class Searcher:
         self._explainer = Explainer(catalogue.reports)
 
     def index_check(self) -> IndexCheck:
-        """The background check of what this searcher has open: to be entered by the process that serves."""
+        """The background check of this searcher's open partitions; the serving process enters it."""
         return IndexCheck(self._partitions)
 
     def similar(self, query: Query) -> SimilarCaseList:
@@ -130,14 +130,14 @@ class Searcher:
         return found[best[0]]
 
     def _notices(self, model_id: str) -> list[str]:
-        """What the model's maker says that it is for: whoever reads an answer should know it."""
+        """The intended use that the model's maker states: whoever reads an answer should know it."""
         model = self._catalogue.models.get(model_id)
         training = model.manifest.get("training") if model else None
         intended = training.get("intended_use") if isinstance(training, dict) else None
         return [f"model {model_id}: {intended}"] if intended else []
 
     def _place(self, asked: Region, encoding: Encoding, query: Query) -> tuple[_Place, list[str]]:
-        """The region asked for, or the nearest parent that the model knows and that has cases enough."""
+        """The region asked for, or the nearest parent that the model knows and that has enough cases."""
         warnings = []
         thin: _Place | None = None
         for region in (asked, *anatomy.ancestors(asked.key)):
