@@ -21,7 +21,7 @@ from radir_pacs.errors import SettingError
 
 ENV_PREFIX = "RADIR_"
 DEFAULT_HOME = Path("~/.local/share/radir")
-SIDEBAR_SHOWS = frozenset({"patient", "age", "sex", "date", "report"})
+SIDEBAR_SHOWS = frozenset({"patient", "age", "sex", "date", "report", "whole_report"})
 _DESTINATION = re.compile(r"[^@\\]{1,16}@[^@]+:(?P<port>[0-9]{1,5})")
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -171,8 +171,9 @@ class Settings:
 
     sidebar_shows: tuple[str, ...] = _setting(
         ("patient", "age", "sex", "date", "report"),
-        "What the sidebar shows: the name of the patient being read (patient), and of similar cases age, sex, date (as"
-        " an offset in days) and report.",
+        "What the sidebar and the list of studies show: names of patients in the list and of the patient being read"
+        " (patient), and of similar cases age, sex, date (as an offset in days), what the report says of the region"
+        " (report), and beside it the whole report as it was written, with any names in it (whole_report).",
     )
     sidebar_context_tokens: bool = _setting(
         False, "The sidebar page opens with a token that the PACS requested, never with identifiers in its URL."

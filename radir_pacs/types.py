@@ -344,6 +344,36 @@ class SimilarCase:
     contradicting: tuple[FindingNote, ...] = ()
 
 
+class NoticeCode(StrEnum):
+    """What the reader of an answer has to know, with the values that a ``Notice`` carries for it."""
+
+    TOO_FEW_CASES = "too_few_cases"  # asked, answered: keys of regions
+    NOT_A_REGION_OF_THE_MODEL = "not_a_region_of_the_model"  # asked, answered: keys of regions
+    FEW_CANDIDATES = "few_candidates"  # count; region: a key
+    INTENDED_USE = "intended_use"  # model; text: what its maker says
+    IMAGE = "image"  # text: what the encoder noted on the query's image
+    FILTER_IGNORED = "filter_ignored"  # keyword: a DICOM keyword
+    FINDING_FILTERS = "finding_filters"  # finding: a concept; region: a key
+    FINDING_DENIED = "finding_denied"  # finding: a concept; region: a key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """A remark on an answer. It holds keys, not words: it is worded where somebody reads it, in their language."""
+
+    code: NoticeCode
+    values: Mapping[str, str | int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """A question near one that nothing answers, and how many cases would answer it."""
+
+    region: str
+    finding: str | None
+    candidates: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class SimilarCaseList:
     """A whole answer: what was asked, who answered, as of when (P5).
@@ -361,7 +391,7 @@ class SimilarCaseList:
     exact: bool
     cases: tuple[SimilarCase, ...]
     more: int = 0  # further results beyond this page, as far as known
-    warnings: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
     query_series_uid: str = ""
     query_sop_uid: str = ""
     query_images: tuple[ImageRef, ...] = ()

@@ -47,7 +47,7 @@ class Generations(Part):
         return None if row is None else GenerationRow(**row)
 
     def refuse(self, model_id: str, region: str, name: str, *, reason: str) -> bool:
-        """The files of a build were refused: until the next merge its partition is only a tail. False: not published."""
+        """The files of a build were refused: its partition is a tail until the next merge. False: not published."""
         values = {"model_id": model_id, "region": region, "name": name, "reason": reason}
         with self._database.transaction() as connection:
             return run(connection, "retire_generation", values, state="REFUSED").fetchone() is not None

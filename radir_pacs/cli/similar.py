@@ -21,6 +21,7 @@ from radir_pacs.config import Settings
 from radir_pacs.delivery.report import report_of
 from radir_pacs.errors import BadInput
 from radir_pacs.query import Searcher
+from radir_pacs.query.notices import worded
 from radir_pacs.reports import Severity, read_question
 from radir_pacs.types import Filters, FindingNote, Query, SimilarCaseList
 
@@ -57,8 +58,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     )
     with Catalogue.open(settings) as catalogue:
         answer = Searcher(catalogue, settings).similar(query)
-        if asked.note:
-            answer = replace(answer, warnings=(asked.note, *answer.warnings))
+        if asked.notice:
+            answer = replace(answer, notices=(asked.notice, *answer.notices))
         if args.sr:
             sr = report_of(answer, catalogue, settings)
             sr.save_as(args.sr, enforce_file_format=True)
@@ -119,7 +120,7 @@ def as_json(answer: SimilarCaseList) -> dict[str, Any]:
         "as_of": answer.as_of.isoformat(),
         "exact": answer.exact,
         "more": answer.more,
-        "warnings": list(answer.warnings),
+        "warnings": [worded(notice) for notice in answer.notices],
         "cases": [
             {
                 "rank": case.rank,
@@ -142,8 +143,8 @@ def _shortened(uid: str) -> str:
 
 def show(answer: SimilarCaseList, *, pictured: dict[str, str] | None = None) -> None:
     """Print the answer as a table. ``pictured``: what is in the picture, by study UID, where somebody knows."""
-    for warning in answer.warnings:
-        out.print(f"[yellow]note[/yellow] {warning}")
+    for notice in answer.notices:
+        out.print(Text("note ", style="yellow") + Text(worded(notice)))
     whole = out.width >= _WIDE
     shared = any(case.shared for case in answer.cases)
     contradicting = any(case.contradicting for case in answer.cases)

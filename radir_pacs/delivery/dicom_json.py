@@ -47,10 +47,10 @@ def similar_cases_rows(answer: SimilarCaseList, base_url: str = "") -> list[Attr
 
 def study_row(study: CatalogueStudy, base_url: str = "") -> Attributes:
     """The attributes that a study-level answer always has (PS3.18 table 10.6.3-3), keys ascending."""
-    row = {"00080005": _element("CS", "ISO_IR 192"), "00080056": _element("CS", "ONLINE")}
+    row = {"00080005": element("CS", "ISO_IR 192"), "00080056": element("CS", "ONLINE")}
     row |= {attribute.tag: _of_study(attribute, getattr(study, attribute.name)) for attribute in STUDY_ATTRIBUTES}
     if base_url:
-        row["00081190"] = _element("UR", f"{base_url.rstrip('/')}/studies/{study.study_uid}")
+        row["00081190"] = element("UR", f"{base_url.rstrip('/')}/studies/{study.study_uid}")
     return _ascending(row)
 
 
@@ -61,35 +61,35 @@ def _of_study(attribute: StudyAttribute, value: Any) -> Attributes:
         value = _da(value)
     if isinstance(value, str):
         value = tuple(value.split("\\"))
-    return _element(attribute.vr, *(value if isinstance(value, tuple) else (value,)))
+    return element(attribute.vr, *(value if isinstance(value, tuple) else (value,)))
 
 
 def similarity_block(answer: SimilarCaseList, case: SimilarCase) -> Attributes:
     """The private block of one row: what is similar, how much, and who says so as of when (promise P5)."""
     tags = PRIVATE_TAGS
     return {
-        _CREATOR_TAG: _element("LO", PRIVATE_CREATOR),
-        tags["score"]: _element("FD", float(case.score)),
-        tags["rank"]: _element("UL", case.rank),
+        _CREATOR_TAG: element("LO", PRIVATE_CREATOR),
+        tags["score"]: element("FD", float(case.score)),
+        tags["rank"]: element("UL", case.rank),
         tags["region_answered"]: {"vr": "SQ", "Value": [_coded_region(answer.region_answered)]},
-        tags["region_answered_key"]: _element("LO", answer.region_answered.key[:_MAX_LO_CHARS]),
-        tags["region_answered_name"]: _element("LO", answer.region_answered.name[:_MAX_LO_CHARS]),
-        tags["region_asked_key"]: _element("LO", answer.region_asked.key[:_MAX_LO_CHARS]),
-        tags["model_id"]: _element("LO", answer.model_id[:_MAX_LO_CHARS]),
-        tags["generation"]: _element("LO", (answer.generation or "")[:_MAX_LO_CHARS]),
-        tags["as_of"]: _element("DT", _dt(answer.as_of)),
-        tags["search"]: _element("CS", "EXACT" if answer.exact else "APPROXIMATE"),
-        tags["series_uid"]: _element("UI", case.series_uid),
-        tags["sop_uid"]: _element("UI", case.sop_uid),
-        tags["shared"]: _element("UC", *map(_finding, case.shared)),
-        tags["contradicting"]: _element("UC", *map(_finding, case.contradicting)),
+        tags["region_answered_key"]: element("LO", answer.region_answered.key[:_MAX_LO_CHARS]),
+        tags["region_answered_name"]: element("LO", answer.region_answered.name[:_MAX_LO_CHARS]),
+        tags["region_asked_key"]: element("LO", answer.region_asked.key[:_MAX_LO_CHARS]),
+        tags["model_id"]: element("LO", answer.model_id[:_MAX_LO_CHARS]),
+        tags["generation"]: element("LO", (answer.generation or "")[:_MAX_LO_CHARS]),
+        tags["as_of"]: element("DT", _dt(answer.as_of)),
+        tags["search"]: element("CS", "EXACT" if answer.exact else "APPROXIMATE"),
+        tags["series_uid"]: element("UI", case.series_uid),
+        tags["sop_uid"]: element("UI", case.sop_uid),
+        tags["shared"]: element("UC", *map(_finding, case.shared)),
+        tags["contradicting"]: element("UC", *map(_finding, case.contradicting)),
     }
 
 
 def dataset_to_json(ds: Dataset) -> Attributes:
     """Any data set in the DICOM JSON model, keys ascending at every level, bulk data of the top level left out."""
     without_bulk = Dataset()
-    without_bulk.update({element.tag: element for element in ds if element.VR not in _BULK_VRS})
+    without_bulk.update({found.tag: found for found in ds if found.VR not in _BULK_VRS})
     return _ascending(without_bulk.to_json_dict())
 
 
@@ -97,14 +97,14 @@ def _ascending(attributes: Attributes) -> Attributes:
     """Keys in ascending order, in sequence items too; the empty Value that pydicom writes for a sequence is dropped."""
     ordered = {}
     for tag in sorted(attributes):
-        element = attributes[tag]
-        if element["vr"] == "SQ":
-            element = _element("SQ", *(_ascending(item) for item in element.get("Value", ())))
-        ordered[tag] = element
+        found = attributes[tag]
+        if found["vr"] == "SQ":
+            found = element("SQ", *(_ascending(item) for item in found.get("Value", ())))
+        ordered[tag] = found
     return ordered
 
 
-def _element(vr: str, *values: Any) -> Attributes:
+def element(vr: str, *values: Any) -> Attributes:
     """Values that are None or empty do not appear; without any there is no ``Value``."""
     kept = [value for value in values if value is not None and value != ""]
     return {"vr": vr, "Value": kept} if kept else {"vr": vr}
@@ -113,7 +113,7 @@ def _element(vr: str, *values: Any) -> Attributes:
 def _person_name(text: str | None) -> Attributes:
     """A PN object from component groups joined by "=" (PS3.18 F.2.2)."""
     groups = zip(("Alphabetic", "Ideographic", "Phonetic"), (text or "").split("="), strict=False)
-    return _element("PN", {name: group for name, group in groups if group} or None)
+    return element("PN", {name: group for name, group in groups if group} or None)
 
 
 def _coded_region(region: Region) -> Attributes:
@@ -125,9 +125,9 @@ def _coded_region(region: Region) -> Attributes:
 
 def _coded(code: Code) -> Attributes:
     return {
-        "00080100": _element("SH", code.value),
-        "00080102": _element("SH", code.scheme),
-        "00080104": _element("LO", code.meaning),
+        "00080100": element("SH", code.value),
+        "00080102": element("SH", code.scheme),
+        "00080104": element("LO", code.meaning),
     }
 
 

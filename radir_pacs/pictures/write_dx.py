@@ -14,9 +14,9 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from radir_pacs.dicom.uids import derived_uid
+from radir_pacs.pictures.basic_text_sr import BASIC_TEXT_SR, code, write_report
 
 DX_FOR_PRESENTATION = "1.2.840.10008.5.1.4.1.1.1.1"
-BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
 _MAKER = "RadIR-PACS"
 _NOON = "120000"
 # View Position -> code of CID 4010, and the direction of rows and columns where the view fixes it.
@@ -84,7 +84,7 @@ def dx_instance(study: MadeStudy, picture: Picture, number: int) -> Dataset:
     assumed = "; the pixel spacing assumes a field of 400 mm" if picture.spacing_assumed else ""
     ds.DerivationDescription = f"Made from a picture file{assumed}"
     ds.ImageLaterality = "U"
-    ds.AnatomicRegionSequence = [_code("816094009", "SCT", "Chest")]
+    ds.AnatomicRegionSequence = [code("816094009", "SCT", "Chest")]
     _view(ds, picture.view)
     ds.ImagerPixelSpacing = [f"{picture.spacing_mm:.6g}"] * 2
     ds.DetectorType = ""
@@ -97,8 +97,8 @@ def dx_instance(study: MadeStudy, picture: Picture, number: int) -> Dataset:
 def _view(ds: Dataset, view: str) -> None:
     ds.ViewPosition = view
     if view in _VIEWS:
-        (code, meaning), orientation = _VIEWS[view]
-        ds.ViewCodeSequence = [_code(code, "SCT", meaning)]
+        (value, meaning), orientation = _VIEWS[view]
+        ds.ViewCodeSequence = [code(value, "SCT", meaning)]
         ds.ViewCodeSequence[0].ViewModifierCodeSequence = []
         ds.PatientOrientation = orientation
     else:
@@ -131,29 +131,10 @@ def _pixels(ds: Dataset, picture: Picture) -> None:
 def report_instance(study: MadeStudy, text: str, images: list[Dataset]) -> Dataset:
     """``text`` as a Basic Text SR under "Findings", with ``images`` as its evidence."""
     ds = _common(study, BASIC_TEXT_SR, study.uid("report"))
-    ds.Modality = "SR"
-    ds.SeriesInstanceUID = study.uid("series", "SR")
-    ds.SeriesNumber = 2
-    ds.SeriesDescription = "Report"
-    ds.ReferencedPerformedProcedureStepSequence = []
-    ds.InstanceNumber = 1
+    ds.SeriesInstanceUID, ds.SeriesNumber, ds.InstanceNumber = study.uid("series", "SR"), 2, 1
     ds.ContentDate, ds.ContentTime = ds.StudyDate or "20000101", ds.StudyTime or _NOON
-    ds.CompletionFlag, ds.VerificationFlag = "COMPLETE", "UNVERIFIED"
-    ds.PerformedProcedureCodeSequence = []
-    ds.CurrentRequestedProcedureEvidenceSequence = [_evidence(study, images)]
-    ds.ValueType = "CONTAINER"
-    ds.ConceptNameCodeSequence = [_code("18748-4", "LN", "Diagnostic Imaging Report")]
-    ds.ContinuityOfContent = "SEPARATE"
-    finding = Dataset()
-    finding.RelationshipType, finding.ValueType = "CONTAINS", "TEXT"
-    finding.ConceptNameCodeSequence = [_code("121071", "DCM", "Finding")]
-    finding.TextValue = text
-    findings = Dataset()
-    findings.RelationshipType, findings.ValueType = "CONTAINS", "CONTAINER"
-    findings.ConceptNameCodeSequence = [_code("121070", "DCM", "Findings")]
-    findings.ContinuityOfContent = "SEPARATE"
-    findings.ContentSequence = [finding]
-    ds.ContentSequence = [findings]
+    evidence = [(image.SeriesInstanceUID, image.SOPClassUID, image.SOPInstanceUID) for image in images]
+    write_report(ds, [("FINDINGS", text)], evidence)
     return ds
 
 
@@ -191,24 +172,3 @@ def _common(study: MadeStudy, sop_class_uid: str, sop_uid: str) -> Dataset:
     ds.DeviceSerialNumber = "1"
     ds.SoftwareVersions = "1"
     return ds
-
-
-def _evidence(study: MadeStudy, images: list[Dataset]) -> Dataset:
-    instances = []
-    for image in images:
-        instance = Dataset()
-        instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
-        instances.append(instance)
-    series = Dataset()
-    series.SeriesInstanceUID = images[0].SeriesInstanceUID
-    series.ReferencedSOPSequence = instances
-    evidence = Dataset()
-    evidence.StudyInstanceUID = study.study_uid
-    evidence.ReferencedSeriesSequence = [series]
-    return evidence
-
-
-def _code(value: str, scheme: str, meaning: str) -> Dataset:
-    code = Dataset()
-    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, scheme, meaning
-    return code

@@ -14,6 +14,7 @@ from radir_pacs.errors import NotReady, Quarantined, Skipped, UnknownRegion
 from radir_pacs.index import Partition
 from radir_pacs.query.explain import Explainer
 from radir_pacs.query.index_check import IndexCheck
+from radir_pacs.query.nearest import neighbours, related
 from radir_pacs.query.partitions import Partitions
 from radir_pacs.query.representative import picture_of, slices_of
 from radir_pacs.reports import affirming_path
@@ -22,6 +23,9 @@ from radir_pacs.types import (
     CatalogueStudy,
     Encoding,
     ImageKind,
+    Notice,
+    NoticeCode,
+    Offer,
     Query,
     Region,
     SimilarCase,
@@ -29,6 +33,9 @@ from radir_pacs.types import (
     StudyState,
     kind_of_modality,
 )
+
+_OFFERS_EACH = 3  # other places, and other findings, that are offered at most
+_RELATED = 12  # findings that are looked at for them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +70,7 @@ class Searcher:
         asked = anatomy.region(query.region)
         study = self._catalogue.studies.get(query.study_uid)
         encoding = self._encoding(study, asked, query)
-        place, warnings = self._place(asked, encoding, query)
+        place, notices = self._place(asked, encoding, query)
         if query.filters.finding is not None:
             place = self._affirming(place, query, query.filters.finding)
         vector = encoding.vectors[encoding.regions.index(place.region.key)]
@@ -106,11 +113,47 @@ class Searcher:
             exact=hits.exact,
             cases=tuple(cases),
             more=max(0, place.candidates - query.offset - len(labels)),
-            warnings=(*warnings, *encoding.warnings, *self._notices(encoding.model_id)),
+            notices=(
+                *notices,
+                *(Notice(code=NoticeCode.IMAGE, values={"text": text}) for text in encoding.warnings),
+                *self._intended_use(encoding.model_id),
+            ),
             query_series_uid=encoding.series_uid,
             query_sop_uid=query_image.sop_uid,
             query_images=slices_of(encoding, place.region.key),
         )
+
+    def nearest(self, query: Query) -> tuple[Offer, ...]:
+        """What to ask where ``similar`` answers no case: each offer has some, under the same filters.
+
+        The finding elsewhere, another finding in the region, the region without a finding; else a region around it.
+        Raises as ``similar`` does.
+        """
+        asked = anatomy.region(query.region)
+        encoding = self._encoding(self._catalogue.studies.get(query.study_uid), asked, query)
+        model = self._catalogue.models.get(encoding.model_id)
+        kinds = frozenset({model.kind}) if model else asked.kinds
+        own = self._place(asked, encoding, query)[0].region.key
+        elsewhere = {
+            place.key: place
+            for region in neighbours(asked, kinds)
+            if (place := self._place(region, encoding, query)[0].region).key != own
+        }
+        finding = query.filters.finding
+        offers = [self._offer(encoding, query, region, finding) for region in elsewhere.values()]
+        offers = [offer for offer in offers if offer.candidates][:_OFFERS_EACH]
+        if finding is not None:
+            here = anatomy.region(own)
+            others = (self._offer(encoding, query, here, other) for other in related(finding)[:_RELATED])
+            offers += [offer for offer in others if offer.candidates][:_OFFERS_EACH]
+            offers.append(self._offer(encoding, query, here, None))
+        return tuple(offer for offer in offers if offer.candidates)
+
+    def _offer(self, encoding: Encoding, query: Query, region: Region, finding: str | None) -> Offer:
+        place = self._open(region, encoding, query)
+        if finding is not None:
+            place = self._affirming(place, query, finding)
+        return Offer(region=region.key, finding=finding, candidates=place.candidates)
 
     def _encoding(self, study: CatalogueStudy, asked: Region, query: Query) -> Encoding:
         """The study's encoding under an active model; X-ray and CT of one study are told apart by the filters."""
@@ -129,16 +172,18 @@ class Searcher:
         best = [kind for kind in found if kind in asked.kinds] or list(found)
         return found[best[0]]
 
-    def _notices(self, model_id: str) -> list[str]:
+    def _intended_use(self, model_id: str) -> list[Notice]:
         """The intended use that the model's maker states: whoever reads an answer should know it."""
         model = self._catalogue.models.get(model_id)
         training = model.manifest.get("training") if model else None
         intended = training.get("intended_use") if isinstance(training, dict) else None
-        return [f"model {model_id}: {intended}"] if intended else []
+        if not intended:
+            return []
+        return [Notice(code=NoticeCode.INTENDED_USE, values={"model": model_id, "text": str(intended)})]
 
-    def _place(self, asked: Region, encoding: Encoding, query: Query) -> tuple[_Place, list[str]]:
+    def _place(self, asked: Region, encoding: Encoding, query: Query) -> tuple[_Place, list[Notice]]:
         """The region asked for, or the nearest parent that the model knows and that has enough cases."""
-        warnings = []
+        notices = []
         thin: _Place | None = None
         for region in (asked, *anatomy.ancestors(asked.key)):
             if region.key not in encoding.regions:
@@ -151,13 +196,13 @@ class Searcher:
             if thin is None:
                 raise UnknownRegion(asked.name, tuple(anatomy.region(key).name for key in encoding.regions[:5]))
             place = thin
-            cases = "case" if place.candidates == 1 else "cases"
-            warnings.append(f"only {place.candidates} {cases} can answer for {place.region.name}")
+            few: dict[str, str | int] = {"count": place.candidates, "region": place.region.key}
+            notices.append(Notice(code=NoticeCode.FEW_CANDIDATES, values=few))
         if place.region.key != asked.key:
             known = asked.key in encoding.regions
-            why = "has too few cases" if known else "is not a region of this model"
-            warnings.append(f"{asked.name} {why}: answered from {place.region.name}")
-        return place, warnings
+            code = NoticeCode.TOO_FEW_CASES if known else NoticeCode.NOT_A_REGION_OF_THE_MODEL
+            notices.append(Notice(code=code, values={"asked": asked.key, "answered": place.region.key}))
+        return place, notices
 
     def _open(self, region: Region, encoding: Encoding, query: Query) -> _Place:
         partition = self._partitions.fresh(encoding.model_id, region.key, dim=encoding.vectors.shape[1])

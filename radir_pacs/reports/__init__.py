@@ -1,7 +1,7 @@
 """Free-text radiology reports become findings at regions, and findings become graded relevance."""
 
 from radir_pacs.reports.affirming import affirming_path
-from radir_pacs.reports.excerpt import Excerpt, excerpt
+from radir_pacs.reports.excerpt import Excerpt, excerpt, whole_report
 from radir_pacs.reports.explain import explain
 from radir_pacs.reports.findings import (
     Certainty,
@@ -43,4 +43,5 @@ __all__ = [
     "read_typed",
     "report_similarity",
     "similarity_items",
+    "whole_report",
 ]

@@ -50,13 +50,34 @@ def excerpt(
     Empty where the report says nothing of it. It ends at the end of a sentence unless a sentence alone is too long.
     """
     body = plain_text(body)
-    marked = {
-        **_spans(findings, region, tuple(contradicting), Mark.CONTRADICTING),
-        **_spans(findings, region, tuple(shared), Mark.SHARED),
-    }
+    marked = _marked(findings, region, shared, contradicting)
     told = [finding for finding in findings if finding.span in marked]
     told = told or [f for f in findings if _within(f, region)] or [f for f in findings if _meets(f, region)]
     return _cut(body, sorted({finding.sentence for finding in told}), marked)
+
+
+def whole_report(
+    body: str,
+    findings: Sequence[Finding],
+    region: str,
+    *,
+    shared: Iterable[FindingNote] = (),
+    contradicting: Iterable[FindingNote] = (),
+) -> Excerpt:
+    """All of ``body``, with the words that ``excerpt`` marks."""
+    marked = _marked(findings, region, shared, contradicting)
+    marks = (Marked(start=start, end=end, mark=mark) for (start, end), mark in sorted(marked.items()))
+    return Excerpt(text=plain_text(body), marks=tuple(marks))
+
+
+def _marked(
+    findings: Sequence[Finding], region: str, shared: Iterable[FindingNote], contradicting: Iterable[FindingNote]
+) -> dict[Span, Mark]:
+    """Where ``findings`` say what the notes say; what is shared counts over what contradicts."""
+    return {
+        **_spans(findings, region, tuple(contradicting), Mark.CONTRADICTING),
+        **_spans(findings, region, tuple(shared), Mark.SHARED),
+    }
 
 
 def _spans(findings: Sequence[Finding], region: str, notes: tuple[FindingNote, ...], mark: Mark) -> dict[Span, Mark]:

@@ -9,7 +9,7 @@ from radir_pacs import anatomy
 from radir_pacs.errors import UnknownRegion
 from radir_pacs.reports.findings import FindingKind
 from radir_pacs.reports.mining import mine
-from radir_pacs.types import ImageKind, Region
+from radir_pacs.types import ImageKind, Notice, NoticeCode, Region
 
 TYPED_CHARACTERS = 200
 _WORDS = 12
@@ -24,14 +24,12 @@ class Typed:
     present: bool = True
 
     @property
-    def note(self) -> str | None:
+    def notice(self) -> Notice | None:
         """What the reader has to know of how their words were read; None when they named a region alone."""
         if self.concept is None:
             return None
-        finding = ("" if self.present else "no ") + self.concept.replace("_", " ")
-        if self.present:
-            return f"{finding!r} was read as a finding: only cases whose report affirms it in the {self.region.name}"
-        return f"{finding!r} was read as a finding and filters nothing; the cases are alike in the {self.region.name}"
+        code = NoticeCode.FINDING_FILTERS if self.present else NoticeCode.FINDING_DENIED
+        return Notice(code=code, values={"finding": self.concept, "region": self.region.key})
 
     @property
     def affirmed(self) -> str | None:

@@ -10,7 +10,19 @@ from radir_pacs.intake.instances import Intake
 from radir_pacs.query import Searcher
 from radir_pacs.storage.blobs import BlobStore
 
-from . import access_log, admin, auth, content_coding, cross_origin, errors, handover, health, json_bodies, paths
+from . import (
+    access_log,
+    admin,
+    auth,
+    content_coding,
+    cross_origin,
+    errors,
+    handover,
+    health,
+    json_bodies,
+    language,
+    paths,
+)
 from .dicomweb import capabilities, deletion, metadata, parameters, qido, rendered, similar, stow, wado, wado_uri
 from .pages import routes as pages
 from .pixels import SharedDecoder
@@ -53,6 +65,7 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
     )
     access_log.install(app)
     errors.install(app)
+    language.install(app)
     cross_origin.install(app, settings)
     auth.install(app, settings, catalogue)
     content_coding.install(app, inflated=_TAKES_INSTANCES)

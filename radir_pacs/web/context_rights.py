@@ -16,7 +16,9 @@ COOKIE = "radir_context"
 PAGE = "/sidebar"
 
 # Endpoints by what they are about. A route that names a study serves only the token's own.
-_ABOUT_NO_STUDY = frozenset({"sidebar.regions", "sidebar.typed", "viewer.sidebar", "pages.static", "static"})
+_ABOUT_NO_STUDY = frozenset(
+    {"sidebar.regions", "sidebar.findings", "sidebar.typed", "viewer.sidebar", "pages.static", "static"}
+)
 _ABOUT_ITS_STUDY = frozenset(
     {
         "qido.series_of_study",
@@ -75,6 +77,9 @@ def may(catalogue: Catalogue) -> bool:
     study = (request.view_args or {}).get("study")
     if endpoint in _PICTURES:
         return study == held.study_uid or catalogue.contexts.shows(held, str(study))
+    if endpoint == "sidebar.slices":
+        case = request.args.get("case") or study
+        return study == held.study_uid and (case == study or catalogue.contexts.shows(held, str(case)))
     if endpoint in _ABOUT_ITS_STUDY:
         return bool(study == held.study_uid)
     if endpoint == "sidebar.regions":

@@ -27,7 +27,7 @@ def error_body(code: str, message: str, **details: Any) -> dict[str, Any]:
 
 def error_response(status: int, code: str, message: str, **details: Any) -> Response:
     if error_page.is_wanted():
-        return error_page.error_page(status, message, details.get("nearest", ()))
+        return error_page.error_page(status, code, message, details.get("nearest", ()))
     response = jsonify(error_body(code, message, **details))
     response.status_code = status
     return response

@@ -100,7 +100,7 @@ def test_a_reader_in_orthanc_explorer_from_region_to_report(page: Page, house: H
 
     case = panel.locator("li.case").first
     case.get_by_role("button", name="Helpful", exact=True).click()
-    expect(case.locator(".said")).to_have_text("Thank you, kept.")
+    expect(case.locator(".said")).to_have_text("Thank you, saved.")
     case.get_by_role("button", name="Open beside", exact=True).click()
     expect(panel.locator("dialog h2.banner")).to_contain_text("OTHER PATIENT")
     panel.locator("dialog img").last.evaluate("image => image.decode()")

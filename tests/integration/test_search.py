@@ -15,7 +15,8 @@ from radir_pacs.config import Settings
 from radir_pacs.errors import NotFound, NotReady, Quarantined, Skipped, UnknownRegion
 from radir_pacs.index import partition_folder
 from radir_pacs.query import Searcher
-from radir_pacs.types import Filters, ImageKind, JobKind, Query, SliceStack, StudyState
+from radir_pacs.query.notices import worded
+from radir_pacs.types import Filters, ImageKind, JobKind, Notice, NoticeCode, Query, SliceStack, StudyState
 from radir_workers.index_partition import IndexPartition
 from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, encoding, header, register
 
@@ -171,7 +172,10 @@ def test_a_lost_index_folder_is_rebuilt_from_the_catalogue(
 def test_a_region_that_the_model_does_not_know_answers_from_its_parent(searcher: Searcher) -> None:
     answer = searcher.similar(Query(study_uid="2.25.5", region="left_lower_lobe"))
     assert (answer.region_asked.key, answer.region_answered.key) == ("left_lower_lobe", "left_lung")
-    assert any("left lower lobe" in warning and "left lung" in warning for warning in answer.warnings)
+    unknown = Notice(
+        code=NoticeCode.NOT_A_REGION_OF_THE_MODEL, values={"asked": "left_lower_lobe", "answered": "left_lung"}
+    )
+    assert unknown in answer.notices
 
 
 def test_a_region_with_too_few_cases_answers_from_its_parent(archive: Catalogue, settings: Settings) -> None:
@@ -181,7 +185,7 @@ def test_a_region_with_too_few_cases_answers_from_its_parent(archive: Catalogue,
     searcher = Searcher(archive, replace(settings, min_cases=20))
     answer = searcher.similar(Query(study_uid="2.25.5", region="left_lung"))
     assert answer.region_answered.key == "chest"
-    assert any("too few" in warning for warning in answer.warnings)
+    assert NoticeCode.TOO_FEW_CASES in {notice.code for notice in answer.notices}
     enough = Searcher(archive, replace(settings, min_cases=3))
     assert enough.similar(Query(study_uid="2.25.5", region="left_lung")).region_answered.key == "left_lung"
 
@@ -240,7 +244,7 @@ def test_an_answer_says_what_its_model_is_for(archive: Catalogue, settings: Sett
     archive.studies.complete_now("2.25.90")
     archive.encodings.save(encoding(90, 90, "cxr-toy-1"), revision=1)
     answer = Searcher(archive, settings).similar(Query(study_uid="2.25.90", region="chest"))
-    assert "model cxr-toy-1: trying the software" in answer.warnings
+    assert "model cxr-toy-1: trying the software" in map(worded, answer.notices)
 
 
 def test_each_picture_shows_the_region_that_answers(archive: Catalogue, searcher: Searcher) -> None:

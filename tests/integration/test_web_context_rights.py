@@ -103,6 +103,25 @@ def test_pictures_of_cases_open_when_they_were_answered(guarded: Web) -> None:
     assert requests.get(picture, cookies=another, timeout=30).status_code == 403, "tokens open nothing for each other"
 
 
+def test_slices_are_those_of_its_study_and_of_cases_that_were_answered(guarded: Web) -> None:
+    cookies = link(guarded)
+
+    def status(study: str, case: str | None = None) -> int:
+        asked = {"series": "1.2.3", **({} if case is None else {"case": case})}
+        url = f"{guarded.root}/api/studies/{study}/similar/slices"
+        return requests.get(url, asked, cookies=cookies, timeout=30).status_code
+
+    assert [status(OWN), status(OWN, ""), status(OWN, OWN), status(OWN, OTHER)] == [200, 200, 200, 403]
+    requests.get(f"{guarded.root}/api/studies/{OWN}/similar", QUESTION, cookies=cookies, timeout=30)
+    assert [status(OWN, OTHER), status(OWN, uid(5)), status(OTHER, OTHER), status(OTHER, OWN)] == [200, 403, 403, 403]
+
+
+def test_what_can_be_asked_for_is_no_secret_and_the_addresses_are(guarded: Web) -> None:
+    cookies = link(guarded)
+    assert requests.get(f"{guarded.root}/api/findings", cookies=cookies, timeout=30).status_code == 200
+    assert requests.get(f"{guarded.root}/developers", cookies=cookies, timeout=30).status_code == 403
+
+
 def test_reports_of_other_cases_stay_closed(guarded: Web) -> None:
     """A picture names nobody; a rendered report names its patient."""
     cookies = link(guarded)
@@ -172,7 +191,7 @@ def test_every_other_route_is_closed(guarded: Web) -> None:
     """Also those that somebody adds: what names no study but the token's own answers 403, or needs no token at all."""
     cookies = link(guarded)
     narrowed = {"/dicom-web/studies", "/dicom-web/series", "/dicom-web/instances"}
-    free = {"/api/regions", "/api/typed", "/static/<path:filename>", "/sidebar"}
+    free = {"/api/regions", "/api/findings", "/api/typed", "/static/<path:filename>", "/sidebar"}
     asked = 0
     for rule in guarded.app.url_map.iter_rules():
         path = address(rule)

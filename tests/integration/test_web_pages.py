@@ -34,8 +34,9 @@ def hospital(shared_web: Web) -> Web:
 
 
 def test_the_start_page_says_where_things_are(hospital: Web) -> None:
-    text = page(hospital, "/").text
-    assert hospital.base in text
+    assert hospital.base not in page(hospital, "/").text, "addresses for programs have a page of their own"
+    assert 'href="/developers"' in page(hospital, "/").text
+    assert hospital.base in page(hospital, "/developers").text
     assert requests.get(hospital.root + "/static/radir.css", timeout=30).headers["Content-Type"].startswith("text/css")
 
 
@@ -126,11 +127,32 @@ def test_where_the_sidebar_opens_by_tokens_alone_no_page_leads_to_it(serve: Call
         assert "/sidebar" not in text and "/similar" in text
 
 
-def test_the_start_page_tells_studies_apart_without_naming_a_patient(hospital: Web) -> None:
+def test_the_start_page_tells_studies_apart(hospital: Web) -> None:
     text = page(hospital, "/").text
     assert "2026-01-01" in text and "36 y" in text and "CR" in text
-    assert "can be asked about" in text
-    assert "Name1" not in text and "P1<" not in text
+    assert "ready to be asked about" in text
+
+
+def test_the_start_page_names_patients_only_where_that_is_allowed(serve: Callable[..., Web]) -> None:
+    web = serve()
+    archive(web)
+    assert "Name1" in page(web, "/").text
+    text = page(serve(sidebar_shows=("age", "sex", "date", "report")), "/").text
+    assert uid(1) in text and "Name1" not in text and "P1<" not in text
+
+
+def test_a_sidebar_s_context_learns_no_names_from_the_start_page(serve: Callable[..., Web]) -> None:
+    web = serve(api_tokens=("sixteen-letters!",), sidebar_context_tokens=True)
+    archive(serve())
+    opened = requests.post(
+        web.root + "/sidebar/context",
+        json={"StudyInstanceUID": uid(0)},
+        headers={"Authorization": "Bearer sixteen-letters!"},
+        timeout=30,
+    ).json()
+    with requests.Session() as session:
+        assert session.get(opened["url"], timeout=30).status_code == 200
+        assert "Name1" not in session.get(web.root + "/", timeout=30).text
 
 
 @pytest.mark.parametrize(
@@ -156,6 +178,6 @@ def test_another_region_is_asked_for_beside_the_answer(hospital: Web) -> None:
 def test_a_finding_typed_beside_the_region_lets_only_those_answer_that_affirm_it(hospital: Web) -> None:
     report_of(hospital, uid(4), "FINDINGS: Consolidation in the left lower lobe.")
     text = html.unescape(page(hospital, f"/similar?study={uid(0)}&anatomy=left lung consolidation").text)
-    assert "Cases like this one in the left lung" in text
+    assert "Cases like this one: left lung" in text
     assert "'consolidation' was read as a finding: only cases" in text
     assert set(re.findall(r'href="/studies/([0-9.]+)"', text)) - {uid(0)} == {uid(4)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from radir_pacs.errors import UnknownRegion
+from radir_pacs.query.notices import worded
 from radir_pacs.reports import read_question
 
 
@@ -17,10 +18,10 @@ from radir_pacs.reports import read_question
         ("no pneumothorax", "pleura", "'no pneumothorax'"),
     ],
 )
-def test_a_finding_beside_the_region_is_named_in_a_note(text: str, region: str, noted: str | None) -> None:
+def test_a_finding_beside_the_region_is_named_in_a_notice(text: str, region: str, noted: str | None) -> None:
     read = read_question(text)
     assert read.region.key == region
-    assert read.note is None if noted is None else noted in (read.note or "")
+    assert read.notice is None if noted is None else noted in worded(read.notice)
 
 
 def test_a_misspelt_region_is_told_its_nearest_names() -> None:

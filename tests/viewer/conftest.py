@@ -26,7 +26,7 @@ from radir_pacs import anatomy
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.reports import PARSER, findings_to_json, mine
-from radir_pacs.types import Encoding, ImageKind
+from radir_pacs.types import Encoding, ImageKind, SliceStack
 from tests.conftest import free_port
 from tests.integration.conftest import Web, running
 from tests.services import ROOT
@@ -139,12 +139,23 @@ def fill(web: Web, phantoms: Path, study: dict[str, Any], number: int, *, hostil
         ds.ManufacturerModelName = "Model A" if number % 2 else "Model B"
     web.store(*images)
     web.catalogue.studies.complete_now(study["study_uid"])
-    encode(web, images[len(images) // 2] if study["kind"] == "CT" else images[0], ImageKind(study["kind"]), number)
+    is_ct = study["kind"] == "CT"
+    slices = slices_of(images) if is_ct else None
+    encode(web, images[len(images) // 2 if is_ct else 0], ImageKind(study["kind"]), number, slices)
     if hostile or number % 5 != 4:  # every fifth has no report
         report(web, study["study_uid"], HOSTILE_REPORT if hostile else _words(study))
 
 
-def encode(web: Web, ds: pydicom.Dataset, kind: ImageKind, seed: int) -> None:
+def slices_of(images: list[pydicom.Dataset]) -> SliceStack:
+    """As the encoder tells them: from the feet up, here with the dome of the diaphragm at a third of the way."""
+    ordered = sorted(images, key=lambda ds: float(ds.ImagePositionPatient[2]))
+    step_mm = float(ordered[1].ImagePositionPatient[2] - ordered[0].ImagePositionPatient[2])
+    last = len(ordered) - 1.0
+    uids = tuple(ds.SOPInstanceUID for ds in ordered)
+    return SliceStack(images=uids, dome=last / 3, apex=last, step_mm=step_mm)
+
+
+def encode(web: Web, ds: pydicom.Dataset, kind: ImageKind, seed: int, slices: SliceStack | None = None) -> None:
     """Vectors by seed, alike enough to be ranked from about 0.9 downwards. Few studies have one for the thin region."""
     named = (region.key for region in anatomy.trained(kind) if region.key != "chest")
     regions = ("chest", *(key for key in named if seed < 3 or key != THIN))
@@ -158,6 +169,7 @@ def encode(web: Web, ds: pydicom.Dataset, kind: ImageKind, seed: int) -> None:
         model_id=MODEL[kind],
         regions=regions,
         vectors=vectors,
+        slices=slices,
     )
     _, revision = web.catalogue.studies.revision_of(ds.StudyInstanceUID)
     assert web.catalogue.encodings.save(encoding, revision)

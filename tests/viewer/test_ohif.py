@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -26,6 +27,20 @@ _SHOWN = """
   const { viewportGridService, displaySetService } = window.services;
   const [, right] = [...viewportGridService.getState().viewports.values()];
   return displaySetService.getDisplaySetByUID(right.displaySetInstanceUIDs[0]).SeriesInstanceUID;
+})()
+"""
+
+
+# What each viewport shows: SOP Instance UID and window (lower and upper end).
+_ON_SCREEN = """
+(() => {
+  const { viewportGridService, cornerstoneViewportService } = window.services;
+  return [...viewportGridService.getState().viewports.keys()].map((id) => {
+    const viewport = cornerstoneViewportService.getCornerstoneViewport(id);
+    const range = viewport?.getProperties?.().voiRange ?? { lower: 0, upper: 0 };
+    const instance = /instances\\/([0-9.]+)/.exec(viewport?.getCurrentImageId?.() ?? '')?.[1] ?? '';
+    return [instance, Math.round(range.lower), Math.round(range.upper)];
+  });
 })()
 """
 
@@ -69,7 +84,7 @@ def test_the_panel_beside_the_image_from_region_to_thumbs(page: Page, ohif: Arch
 
     case = panel.locator("li.case").nth(1)
     case.get_by_role("button", name="Helpful", exact=True).click()
-    expect(case.locator(".said")).to_have_text("Thank you, kept.")
+    expect(case.locator(".said")).to_have_text("Thank you, saved.")
     assert [row.verdict for row in ohif.web.catalogue.feedback.all() if row.rank == 2][-1] == "UP"
 
     case.get_by_role("button", name="Open beside", exact=True).click()
@@ -94,11 +109,168 @@ def test_the_panel_beside_the_image_from_region_to_thumbs(page: Page, ohif: Arch
     expect(frame).to_have_count(1)
 
 
+def on_screen(page: Page, *wanted: str) -> list[tuple[str, int, int]]:
+    """What the viewports show as soon as it is these instances, from left to right, and a moment later still is."""
+    same = f"(now) => JSON.stringify(now.map(([uid]) => uid)) === JSON.stringify({json.dumps(list(wanted))})"
+    for _ in range(2):
+        page.wait_for_function(f"({same})({_ON_SCREEN})")
+        page.wait_for_load_state("networkidle")
+    return [(str(uid), int(lower), int(upper)) for uid, lower, upper in page.evaluate(_ON_SCREEN)]
+
+
+def test_a_ct_and_the_query_stand_on_the_slice_and_window_of_the_region(page: Page, ohif: Archive) -> None:
+    study = ohif.of_kind("CT")[0]
+    open_study(page, ohif, study)
+    panel = page.locator("radir-similar-cases")
+    before = page.evaluate(_ON_SCREEN)
+    outlines = page.locator("#radir-outlines .drawing")
+    for region, lower, upper, way in (("trachea", -1350, 150, "key"), ("liver", -160, 240, "button")):
+        ask(page, region)
+        case = next(line for line in ohif.answer(study, anatomy=region) if line["type"] == "case")
+        panel.get_by_role("button", name="Open beside", exact=True).first.click()
+        shown = on_screen(page, case["query"]["instance"], case["instance"])
+        assert [(low, high) for _, low, high in shown] == [(lower, upper)] * 2
+        expect(outlines).to_have_count(2)
+        picture_of(page, f"ohif-beside-ct-{region}")
+        if way == "key":  # with the focus in the panel, where the button was pressed
+            page.keyboard.press("Escape")
+        else:
+            page.get_by_role("button", name="Close the comparison (Esc)").click()
+        expect(page.locator("#radir-other-patients .frame")).to_have_count(0)
+        expect(page.locator("canvas")).to_have_count(1)
+        (again,) = on_screen(page, before[0][0])
+        assert list(again) == before[0], "the reader finds their own slice and window again"
+        page.wait_for_function(f"{FOCUSED.strip()} === 'Open beside'")
+
+
+def ask(page: Page, text: str) -> None:
+    panel = page.locator("radir-similar-cases")
+    panel.get_by_role("combobox").fill(text)
+    with page.expect_response(re.compile(r"/api/studies/[^/]+/similar\?")):
+        panel.get_by_role("combobox").press("Enter")
+    expect(panel.locator("ol.cases")).to_have_attribute("aria-busy", "false")
+
+
+def test_escape_in_the_list_of_suggestions_closes_the_list_alone(page: Page, ohif: Archive) -> None:
+    open_study(page, ohif, ohif.query)
+    panel = page.locator("radir-similar-cases")
+    panel.get_by_role("button", name="Open beside", exact=True).first.click()
+    frame = page.locator("#radir-other-patients .frame")
+    expect(frame).to_have_count(1)
+    panel.get_by_role("combobox").fill("lob")
+    expect(panel.get_by_role("listbox")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(panel.get_by_role("listbox")).to_be_hidden()
+    expect(frame).to_have_count(1)
+    page.keyboard.press("Escape")
+    expect(frame).to_have_count(0)
+
+
+def test_the_outline_lies_on_the_image_and_moves_with_it(page: Page, ohif: Archive) -> None:
+    open_study(page, ohif, ohif.query)
+    drawing = page.locator("#radir-outlines .drawing")
+    expect(drawing).to_have_count(0)  # of the whole chest there is nothing to outline
+    ask(page, "LLL")
+    expect(drawing).to_contain_text("left lower lobe, schematic outline")
+    points = drawing.locator("path").first
+    path = str(points.get_attribute("d"))
+    before = _corners(path)
+    expected = page.evaluate(
+        """(outline) => {
+          const { viewportGridService, cornerstoneViewportService } = window.services;
+          const viewport = cornerstoneViewportService.getCornerstoneViewport(viewportGridService.getActiveViewportId());
+          const { imageData, dimensions } = viewport.getImageData();
+          return outline.map(([x, y]) => viewport.worldToCanvas(
+            imageData.indexToWorld([x * dimensions[0] - 0.5, y * dimensions[1] - 0.5, 0])));
+        }""",
+        ohif.answer(ohif.query, anatomy="left_lower_lobe")[0]["query"]["stored_outlines"][0],
+    )
+    assert (
+        max(abs(a - b) for one, other in zip(before, expected, strict=True) for a, b in zip(one, other, strict=True))
+        < 1
+    )
+    page.evaluate(
+        "(() => { const s = window.services; const v = s.cornerstoneViewportService.getCornerstoneViewport("
+        "s.viewportGridService.getActiveViewportId()); v.setZoom(0.5); v.render(); })()"
+    )
+    expect(points).not_to_have_attribute("d", path)
+    after = _corners(points.get_attribute("d"))
+    assert abs(_width(after) / _width(before) - 0.5) < 0.02
+    drawing.get_by_role("checkbox").uncheck()
+    expect(drawing.locator("svg")).to_be_hidden()
+    ask(page, "RLL")
+    expect(drawing).to_contain_text("right lower lobe")
+    expect(drawing.locator("svg")).to_be_hidden()  # who does not want outlines is not shown the next one
+
+
+def _corners(path: str | None) -> list[tuple[float, float]]:
+    """Of a path of one polygon."""
+    corners = str(path).removeprefix("M").removesuffix("Z").split()
+    return [(float(x), float(y)) for x, y in (corner.split(",") for corner in corners)]
+
+
+def _width(corners: list[tuple[float, float]]) -> float:
+    return max(x for x, _ in corners) - min(x for x, _ in corners)
+
+
+def test_the_filters_fit_the_panel_at_its_default_width(page: Page, ohif: Archive) -> None:
+    open_study(page, ohif, ohif.query)
+    panel = page.locator("radir-similar-cases")
+    panel.get_by_text("Filters").click()
+    box = panel.bounding_box()
+    assert box is not None
+    for field in panel.locator(".filters input, .filters select").all():
+        inside = field.bounding_box()
+        assert inside is not None
+        assert inside["x"] >= box["x"] and inside["x"] + inside["width"] <= box["x"] + box["width"]
+        if field.get_attribute("type") == "date":
+            assert field.evaluate("field => field.scrollWidth <= field.clientWidth") and inside["width"] > 120
+    picture_of(page, "ohif-filters")
+
+
+def test_a_double_click_on_our_report_shows_what_it_says(page: Page, ohif: Archive) -> None:
+    study = ohif.of_kind("CT")[1]
+    saved = requests.post(
+        f"{ohif.web.root}/api/studies/{study}/report", params={"anatomy": "liver"}, json={}, timeout=60
+    )
+    assert saved.status_code == 201
+    open_study(page, ohif, study)
+    page.locator('[data-cy="study-browser-thumbnail-no-image"]', has_text="SR").dblclick()
+    report = page.get_by_role("region", name="Report of similar cases")
+    expect(report).to_be_visible()
+    case = next(line for line in ohif.answer(study, anatomy="liver") if line["type"] == "case")
+    for said in ("Similar case 1", "Finding Site: Liver", f"{case['score']:.3f}"[:4], "Rank among similar cases: 1"):
+        expect(report).to_contain_text(said)
+    picture_of(page, "ohif-report")
+    assert serious_issues(page, "[['#radir-reports']]") == []
+    report.get_by_role("button", name="Close").click()
+    expect(report).to_be_hidden()
+    page.get_by_role("button", name="Report of similar cases").click()
+    expect(report).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(report).to_be_hidden()
+    page.locator('[data-cy="study-browser-thumbnail"]').first.dblclick()
+    expect(page.locator("#radir-reports button")).to_have_count(0)
+
+
+def test_a_german_browser_gets_a_german_panel_in_ohif(browser: Browser, ohif: Archive) -> None:
+    """OHIF says that its page is English whatever language the reader has chosen."""
+    with browser.new_context(locale="de-DE") as context:
+        page = context.new_page()
+        page.set_viewport_size({"width": 1500, "height": 850})
+        page.set_default_timeout(45_000)
+        open_study(page, ohif, ohif.query)
+        panel = page.locator("radir-similar-cases")
+        expect(panel.get_by_role("heading", name="Ähnliche Fälle")).to_be_visible()
+        panel.get_by_role("button", name="Daneben öffnen", exact=True).first.click()
+        expect(page.get_by_role("button", name="Vergleich schließen (Esc)")).to_be_visible()
+
+
 def test_the_own_page_leads_to_both_in_ohif_and_it_is_clear_who_is_read(page: Page, ohif: Archive) -> None:
     page.goto(ohif.sidebar(anatomy="LLL"))
     page.locator("li.case").nth(1).get_by_role("button", name="Open beside", exact=True).click()
     link = page.get_by_role("link", name="Open both in OHIF").get_attribute("href")
-    assert link
+    assert link and link.endswith("%2Cleft_lower_lobe")
     page.goto(ohif.web.root + link)
     page.get_by_text("Skip all").click()
     frame = page.locator("#radir-other-patients .frame")
@@ -108,6 +280,8 @@ def test_the_own_page_leads_to_both_in_ohif_and_it_is_clear_who_is_read(page: Pa
     expect(frame.locator("strong")).to_contain_text(found["reference"])
     assert page.evaluate(_SHOWN) == found["series"]
     expect(page.locator("radir-similar-cases")).to_have_attribute("study", ohif.query)
+    expect(page.locator("radir-similar-cases .chosen .strong")).to_have_text("left lower lobe")
+    expect(page.locator("#radir-outlines .drawing")).to_have_count(2)
     left, box = page.locator("canvas").first.bounding_box(), frame.bounding_box()
     assert left is not None and box is not None and box["x"] >= left["x"] + left["width"] - 2
     page.wait_for_load_state("networkidle")
@@ -155,7 +329,7 @@ def test_a_link_into_ohif_opens_with_one_password(
         thumbnail = panel.locator("li.case img").first
         assert thumbnail.evaluate("img => img.decode().then(() => img.naturalWidth)") > 50
         panel.get_by_role("button", name="Helpful", exact=True).first.click()
-        expect(panel.locator("li.case .said").first).to_have_text("Thank you, kept.")
+        expect(panel.locator("li.case .said").first).to_have_text("Thank you, saved.")
         assert refused == []
 
 
@@ -212,7 +386,7 @@ def test_from_the_list_to_the_other_patient_by_keyboard_in_ohif(page: Page, ohif
     expect(page.locator("#radir-other-patients .frame")).to_have_count(1)
     tab_to(page, "Helpful")
     page.keyboard.press("Enter")
-    expect(panel.locator("li.case .said").nth(1)).to_have_text("Thank you, kept.")
+    expect(panel.locator("li.case .said").nth(1)).to_have_text("Thank you, saved.")
     page.keyboard.press("Enter")
     expect(panel.locator("li.case .said").nth(1)).to_have_text("Withdrawn.")
 

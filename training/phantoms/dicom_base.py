@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from radir_pacs.dicom.uids import derived_uid
+from radir_pacs.pictures.basic_text_sr import code
 from radir_pacs.types import ImageKind
 
 from .course import Course, Visit
@@ -49,13 +50,6 @@ class Identity:
     @property
     def description(self) -> str:
         return "XR CHEST PA AND LATERAL" if self.visit.kind is ImageKind.CXR else "CT CHEST WITHOUT CONTRAST"
-
-
-def code(value: str, scheme: str, meaning: str) -> Dataset:
-    """A code item (PS3.3 8.1)."""
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
-    return item
 
 
 def new_object(

@@ -9,9 +9,10 @@ from pydicom.dataset import FileDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation
 
+from radir_pacs.pictures.basic_text_sr import code
 from radir_pacs.types import F32
 
-from .dicom_base import Identity, code, new_object, region_sequence, save
+from .dicom_base import Identity, new_object, region_sequence, save
 from .images import Images
 from .slice_writer import SliceWriter
 

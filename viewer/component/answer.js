@@ -1,5 +1,5 @@
 /**
- * The answer as it comes in: how many cases, what is to be known of them, the list, and what to do with it.
+ * The answer as it arrives: the number of cases, notices about them, the list, and the actions below it.
  * @typedef {import('./types.js').Head} Head
  * @typedef {import('./types.js').Case} Case
  * @typedef {import('./types.js').Study} Study
@@ -15,6 +15,8 @@ import { answerNotices } from './notices.js';
  * @property {(found: Case) => Promise<string>} copy
  * @property {(found: Case, verdict: 'UP' | 'DOWN' | '', reason: string) => Promise<void>} judge
  * @property {() => void} more
+ * @property {(region: string, finding: string | null) => void} ask something else, by keys
+ * @property {() => (() => void) | null} reset takes the filters away; null where there are none
  * @property {(show: (words: string) => boolean) => Promise<string>} save resolves to what happened, in words
  */
 
@@ -22,14 +24,12 @@ export class Answer {
   /**
    * @param {object} options
    * @param {import('./strings.js').Say} options.say
-   * @param {(region: {key: string, name: string}) => string} options.nameOf
    * @param {(path: string | null) => string} options.url
    * @param {string} options.language
    * @param {Actions} options.actions
    */
-  constructor({ say, nameOf, url, language, actions }) {
+  constructor({ say, url, language, actions }) {
     this.say = say;
-    this.nameOf = nameOf;
     this.url = url;
     this.language = language;
     this.actions = actions;
@@ -69,13 +69,14 @@ export class Answer {
     this.count.textContent = '';
   }
 
-  /** @param {Head} head @param {Study} study @param {boolean} known whether the model knows the region asked for */
-  begin(head, study, known) {
+  /** @param {Head} head @param {Study} study */
+  begin(head, study) {
     this.clear();
     this.head = head;
     const values = { count: head.count, candidates: head.candidates };
     this.count.textContent = head.count ? this.say(head.finding === null ? 'found' : 'found_with_finding', values) : '';
-    this.notes.replaceChildren(...answerNotices(head, { study, known, say: this.say, nameOf: this.nameOf }));
+    const { ask, reset } = this.actions;
+    this.notes.replaceChildren(...answerNotices(head, { study, say: this.say, onAsk: ask, onReset: reset() }));
     this.showFoot(head);
   }
 
@@ -84,7 +85,6 @@ export class Answer {
     if (!this.head) return;
     const card = new CaseCard(found, {
       say: this.say,
-      region: this.nameOf(this.head.region_answered),
       url: this.url,
       reports: study.shows.includes('report'),
       judged,

@@ -1,7 +1,9 @@
 /**
- * The server's routes. Every failure becomes an `ApiError` with a code that the panel has words for.
+ * The server's routes. Every failure becomes an `ApiError` with a code for which the panel has a text.
  * @typedef {import('./types.js').Study} Study
  * @typedef {import('./types.js').Region} Region
+ * @typedef {import('./types.js').Finding} Finding
+ * @typedef {import('./types.js').Slices} Slices
  * @typedef {import('./types.js').Line} Line
  */
 
@@ -19,11 +21,17 @@ export class ApiError extends Error {
 }
 
 export class Api {
-  /** @param {string} base what stands before /api and /dicom-web, without a slash at its end */
-  constructor(base) {
+  /**
+   * @param {string} base what stands before /api and /dicom-web, without a slash at its end
+   * @param {string} language in which regions, findings and notices are named
+   */
+  constructor(base, language) {
     this.base = base;
+    this.language = language;
     /** @type {Map<string, Promise<Region[]>>} */
     this.regionsOf = new Map();
+    /** @type {Promise<Finding[]> | null} */
+    this.findingsKnown = null;
   }
 
   /** @param {string | null} path */
@@ -40,13 +48,34 @@ export class Api {
   regions(kind, study) {
     let found = this.regionsOf.get(kind);
     if (!found) {
-      found = this.ask(`/api/regions?${new URLSearchParams({ kind, study })}`)
+      found = this.ask(`/api/regions?${new URLSearchParams({ kind, study, lang: this.language })}`)
         .then((answer) => answer.json())
         .then((body) => body.regions);
       found.catch(() => this.regionsOf.delete(kind));
       this.regionsOf.set(kind, found);
     }
     return found;
+  }
+
+  /** The findings that can be asked for. @returns {Promise<Finding[]>} */
+  findings() {
+    if (!this.findingsKnown) {
+      this.findingsKnown = this.ask(`/api/findings?${new URLSearchParams({ lang: this.language })}`)
+        .then((answer) => answer.json())
+        .then((body) => body.findings);
+      this.findingsKnown.catch(() => (this.findingsKnown = null));
+    }
+    return this.findingsKnown;
+  }
+
+  /**
+   * The slices of a CT from head to feet, of the study being read or of a case like it.
+   * @param {string} study the one being read
+   * @param {{case: string, series: string, region: string}} of
+   * @returns {Promise<Slices>}
+   */
+  async slices(study, of) {
+    return (await this.ask(`/api/studies/${encodeURIComponent(study)}/similar/slices?${new URLSearchParams(of)}`)).json();
   }
 
   /**
@@ -56,18 +85,19 @@ export class Api {
    * @returns {Promise<{region: string, name: string, finding: {concept: string, present: boolean} | null}>}
    */
   async typed(text, kind) {
-    return (await this.ask(`/api/typed?${new URLSearchParams({ text, kind })}`)).json();
+    return (await this.ask(`/api/typed?${new URLSearchParams({ text, kind, lang: this.language })}`)).json();
   }
 
   /**
-   * The answer, line by line as it comes.
+   * The answer, line by line as it arrives.
    * @param {string} study
    * @param {URLSearchParams} query
    * @param {AbortSignal} signal
    * @returns {AsyncGenerator<Line>}
    */
   async *similar(study, query, signal) {
-    const answer = await this.ask(`/api/studies/${encodeURIComponent(study)}/similar?${query}`, { signal });
+    const asked = new URLSearchParams([...query, ['lang', this.language]]);
+    const answer = await this.ask(`/api/studies/${encodeURIComponent(study)}/similar?${asked}`, { signal });
     if (!answer.body) return;
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = '';
@@ -95,7 +125,7 @@ export class Api {
   }
 
   /**
-   * Save the answer as a structured report. The query stands in the body as well: Orthanc's plugins do not see a POST's URL.
+   * Save the answer as a structured report. The query is also in the body: Orthanc's plugins do not see the URL of a POST.
    * @param {string} study
    * @param {URLSearchParams} query
    * @returns {Promise<{stored: string, destination: string | null, job_url: string | null}>} with where to ask how it is sent

@@ -21,13 +21,12 @@ export class CaseCard {
    * @param {Case} found
    * @param {object} options
    * @param {Say} options.say
-   * @param {string} options.region name of the region that answered
    * @param {(path: string | null) => string} options.url
    * @param {boolean} options.reports whether reports are shown here
    * @param {Actions} options.actions
    * @param {{verdict: 'UP' | 'DOWN', reason: string} | undefined} options.judged what this reader said before
    */
-  constructor(found, { say, region, url, reports, actions, judged }) {
+  constructor(found, { say, url, reports, actions, judged }) {
     this.found = found;
     this.say = say;
     this.actions = actions;
@@ -45,7 +44,7 @@ export class CaseCard {
       h(
         'button',
         { type: 'button', class: 'thumbnail', 'aria-label': say('open_label', { rank: found.rank }), onclick: actions.open },
-        pictured(url(found.thumbnail), found.outlines, say('picture_of_case', { rank: found.rank, region }), say)
+        pictured(url(found.thumbnail), found.outlines, say('picture_of_case', { rank: found.rank, region: found.region.name }), say)
       ),
       h(
         'div',
@@ -78,7 +77,7 @@ export class CaseCard {
     this.showVerdict();
   }
 
-  /** Age, sex and distance in time, as far as the server lets us know. */
+  /** Age, sex and distance in time, as far as the server tells them. */
   who() {
     const { age, sex, days } = this.found;
     const said = [];
@@ -95,11 +94,16 @@ export class CaseCard {
       this.excerptBox.replaceChildren(h('p', { class: 'quiet' }, this.say('no_report')));
       return;
     }
-    if (excerpt.text === '') {
-      this.excerptBox.replaceChildren(h('p', { class: 'quiet' }, this.say('report_silent')));
-      return;
-    }
-    this.excerptBox.replaceChildren(h('blockquote', { 'aria-label': this.say('excerpt') }, marked(excerpt, this.say)));
+    const { text, marks, whole } = excerpt;
+    this.excerptBox.replaceChildren(
+      text
+        ? h('blockquote', { 'aria-label': this.say('excerpt') }, marked({ text, marks }, this.say))
+        : h('p', { class: 'quiet' }, this.say('report_silent'))
+    );
+    if (!whole || whole.text === text) return;
+    this.excerptBox.append(
+      h('details', { class: 'whole' }, h('summary', {}, this.say('whole_report')), h('blockquote', {}, marked(whole, this.say)))
+    );
   }
 
   async copy() {
@@ -167,7 +171,7 @@ export function pictured(source, outlines, label, say) {
   const image = h('img', { src: source, alt: label, decoding: 'async', loading: 'lazy' });
   image.addEventListener('error', () => frame.replaceChildren(h('span', { class: 'missing' }, say('picture_missing'))));
   const box = h('span', { class: 'fitted' }, image);
-  image.addEventListener('load', () => box.classList.add('drawn')); // an outline of nothing would be a riddle
+  image.addEventListener('load', () => box.classList.add('drawn')); // no outline without its picture
   if (outlines.length) {
     box.append(
       svg(
@@ -182,7 +186,7 @@ export function pictured(source, outlines, label, say) {
   return frame;
 }
 
-/** How high the score is, for the eye; the number stands beside it. @param {number} score */
+/** The score as a bar; the number stands beside it. @param {number} score */
 function meter(score) {
   const width = Math.max(0, Math.min(1, score)) * 40;
   return svg(
@@ -215,12 +219,16 @@ function notes(kind, found, say) {
   return h('p', { class: `notes ${kind}` }, h('b', {}, say(kind)), ...[...words].map((word) => h('span', { class: 'chip' }, word)));
 }
 
-/** The excerpt's text, verbatim, with its marks. Offsets count code points. @param {Excerpt} excerpt @param {Say} say */
-function marked(excerpt, say) {
-  const text = [...(excerpt.text ?? '')];
+/**
+ * A report's text, verbatim, with its marks. Offsets count code points.
+ * @param {{text: string, marks: import('./types.js').Mark[]}} said
+ * @param {Say} say
+ */
+function marked(said, say) {
+  const text = [...said.text];
   const whole = h('bdi', {});
   let at = 0;
-  for (const { start, end, mark } of [...excerpt.marks].sort((a, b) => a.start - b.start)) {
+  for (const { start, end, mark } of [...said.marks].sort((a, b) => a.start - b.start)) {
     if (start < at) continue;
     whole.append(text.slice(at, start).join(''), h('mark', { class: mark, title: say(`${mark}_mark`) }, text.slice(start, end).join('')));
     at = end;

@@ -4,22 +4,24 @@
  */
 import { h, pointsOf, svg } from './dom.js';
 
-/** What is always drawn, so that one finds one's way; everything else shows itself under the pointer. */
+/** Regions that are always drawn, for orientation; the others appear under the pointer. */
 const LANDMARKS = new Set([
   ...['right_upper_lobe', 'right_middle_lobe', 'right_lower_lobe', 'left_upper_lobe', 'left_lower_lobe', 'lungs'],
   ...['right_lung', 'left_lung', 'heart', 'aorta', 'trachea', 'spine', 'vertebrae', 'pleura', 'liver'],
 ]);
 
+/** How far apart, as a fraction of the picture, two clicks may be and still count as one place. */
+const SAME_PLACE = 0.03;
+
 /**
- * The same list of regions is reached by keyboard beside it, so the picture itself is for pointers.
+ * The picture is for pointers; the same regions can be reached by keyboard in the list beside it.
  * @param {object} options
  * @param {import('./region-index.js').RegionIndex} options.index
  * @param {string} options.chosen key
- * @param {(region: Region) => string} options.nameOf
  * @param {import('./strings.js').Say} options.say
  * @param {(region: Region) => void} options.onPick
  */
-export function chestPicture({ index, chosen, nameOf, say, onPick }) {
+export function chestPicture({ index, chosen, say, onPick }) {
   const classOf = (/** @type {string} */ key) =>
     ['shape', LANDMARKS.has(key) && 'landmark', key === chosen && 'chosen'].filter(Boolean).join(' ');
   const shapes = new Map(
@@ -39,29 +41,40 @@ export function chestPicture({ index, chosen, nameOf, say, onPick }) {
   );
   /** @type {string | null} */
   let lit = null;
-  let previous = chosen;
+  /** The last click here: where it was and which region it chose. @type {{x: number, y: number, key: string} | null} */
+  let last = null;
 
   /** @param {MouseEvent} event */
-  const under = (event) => {
+  const placeOf = (event) => {
     const box = drawing.getBoundingClientRect();
-    return index.at((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+    return { x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height };
   };
-  drawing.addEventListener('pointermove', (event) => {
-    const region = under(event)[0];
-    if (region?.key === lit) return;
+  /** Whether a place is the one that was clicked last, give or take an unsteady hand. @param {{x: number, y: number}} at */
+  const isLast = (at) => last !== null && Math.hypot(at.x - last.x, at.y - last.y) < SAME_PLACE;
+  /** @param {import('./types.js').Region | undefined} region */
+  const light = (region) => {
     if (lit) shapes.get(lit)?.classList.remove('lit');
     lit = region?.key ?? null;
     if (lit) shapes.get(lit)?.classList.add('lit');
-    caption.textContent = region ? nameOf(region) : say('picture_hint');
+    caption.textContent = region ? region.name : say('picture_hint');
+  };
+  drawing.addEventListener('pointermove', (event) => {
+    const at = placeOf(event);
+    if (isLast(at)) return; // keep naming what was just chosen
+    const region = index.at(at.x, at.y)[0];
+    if (region?.key !== lit) light(region);
   });
   drawing.addEventListener('click', (event) => {
-    const here = under(event);
+    const at = placeOf(event);
+    const here = index.at(at.x, at.y);
     if (!here.length) return;
-    const again = here.findIndex((region) => region.key === previous);
+    // The first click chooses what the pointer named, whatever was asked before; another click in one place widens it.
+    const again = last && isLast(at) ? here.findIndex((region) => region.key === last?.key) : -1;
     const region = here[(again + 1) % here.length];
-    shapes.get(previous)?.classList.remove('chosen');
+    for (const shape of shapes.values()) shape.classList.remove('chosen');
     shapes.get(region.key)?.classList.add('chosen');
-    previous = region.key;
+    last = { ...(last && again >= 0 ? last : at), key: region.key };
+    light(region);
     onPick(region);
   });
   return h('figure', { class: 'picture' }, drawing, caption);

@@ -102,6 +102,11 @@ export class FilterForm {
     };
   }
 
+  /** Removes all filters; null if there are none. */
+  get reset() {
+    return countFilters(this.value) ? () => this.form.reset() : null;
+  }
+
   changed() {
     if (!this.form.reportValidity()) return;
     const on = countFilters(this.value);

@@ -1,5 +1,5 @@
 /**
- * What the panel says when there is no list to show: each state has a title, a reason and, where it helps, a way out.
+ * What the panel says when there is no list to show: each state has a title, a reason and, where possible, a way out.
  * @typedef {import('./types.js').Study} Study
  * @typedef {import('./strings.js').Say} Say
  */
@@ -24,7 +24,7 @@ export function notice({ tone, title, text, hint, more = [] }) {
   );
 }
 
-/** What keeps a study from being asked about; null when nothing does. @param {Study} study @param {Say} say */
+/** Why a study cannot be asked about; null if it can. @param {Study} study @param {Say} say */
 export function studyNotice(study, say) {
   const reason = say('state_skipped', { reason: study.reason ?? '' });
   if (study.state === 'SKIPPED') {
@@ -59,7 +59,7 @@ function progressText(study, say) {
 }
 
 /**
- * A failure, with a button to try again where that may help.
+ * A failure, with a button to try again where that can help.
  * @param {{code: string, message: string}} error
  * @param {Say} say
  * @param {object} options
@@ -81,26 +81,38 @@ export function failureNotice(error, say, { retry, seconds }) {
 }
 
 /**
- * What has to be known of an answer before its cases are looked at.
+ * Notices to read before looking at the cases; where no case answers, what to ask instead.
  * @param {import('./types.js').Head} head
  * @param {object} options
  * @param {Study} options.study
- * @param {boolean} options.known whether the model knows the region asked for
  * @param {Say} options.say
- * @param {(region: {key: string, name: string}) => string} options.nameOf
+ * @param {(region: string, finding: string | null) => void} options.onAsk something else is asked, by keys
+ * @param {(() => void) | null} options.onReset removes the filters; null if there are none
  */
-export function answerNotices(head, { study, known, say, nameOf }) {
-  const shown = head.warnings.map((text) => notice({ tone: 'warning', text }));
-  if (head.region_answered.key !== head.region_asked.key) {
-    const names = { asked: nameOf(head.region_asked), answered: nameOf(head.region_answered) };
-    shown.unshift(notice({ tone: 'warning', text: say(known ? 'fallback' : 'fallback_unknown', names) }));
-  }
+export function answerNotices(head, { study, say, onAsk, onReset }) {
+  const shown = head.notices.map(({ text }) => notice({ tone: 'warning', text }));
   if (!study.report) shown.push(notice({ tone: 'info', text: say('no_query_report') }));
-  if (!head.count) {
-    const text = say(head.finding === null ? 'nothing' : 'nothing_with_finding');
-    shown.push(notice({ tone: 'info', text, hint: say('nothing_hint') }));
-  }
+  if (!head.count) shown.push(nothingNotice(head, { say, onAsk, onReset }));
   return shown;
+}
+
+/**
+ * @param {import('./types.js').Head} head
+ * @param {object} options
+ * @param {Say} options.say
+ * @param {(region: string, finding: string | null) => void} options.onAsk
+ * @param {(() => void) | null} options.onReset
+ */
+function nothingNotice(head, { say, onAsk, onReset }) {
+  const text = say(head.finding === null ? 'nothing' : 'nothing_with_finding');
+  const offers = head.offers.map(({ region, finding, candidates }) => {
+    const words = finding ? `${finding.name} · ${region.name}` : say(head.finding ? 'offer_without' : 'offer_region', { region: region.name });
+    const ask = () => onAsk(region.key, finding?.key ?? null);
+    return h('button', { type: 'button', class: 'chip', onclick: ask }, words, h('small', {}, ` (${candidates})`));
+  });
+  if (onReset) offers.push(h('button', { type: 'button', class: 'chip', onclick: onReset }, say('offer_unfiltered')));
+  if (!offers.length) return notice({ tone: 'info', text, hint: say('nothing_hint') });
+  return notice({ tone: 'info', text, more: [h('p', { class: 'instead' }, say('instead')), h('div', { class: 'chips' }, ...offers)] });
 }
 
 /**

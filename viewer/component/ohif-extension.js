@@ -1,42 +1,59 @@
 /**
  * The sidebar as an extension of an unmodified OHIF 3.13, loaded at run time by its URL (`window.config.extensions`).
  *
- * OHIF hands an extension its services but not React, so the panel is one bare element: React draws the custom
- * element's tag, and everything else happens inside it.
+ * OHIF gives an extension its services but not React, so the panel is a single custom element: React renders its tag,
+ * and everything else happens inside it.
  *
- * `/ohif/viewer?StudyInstanceUIDs=…&beside=study,series,instance,reference` opens a case beside the study at once: only
- * so is it clear which of the two is being read. Two studies in OHIF's own parameter would be equals to it.
+ * `/ohif/viewer?StudyInstanceUIDs=…&beside=study,series,instance,reference,region` opens a case beside the study: this
+ * makes clear which of the two is being read, whereas OHIF treats all studies of its own parameter alike.
  */
+import { Comparison, until } from './comparison.js';
 import { OtherPatientFrames } from './other-patient.js';
 import './radir-similar-cases.js';
+import { RegionOutlines } from './region-outlines.js';
+import { ReportViews } from './report-view.js';
+import { languageOf, sayIn } from './strings.js';
 
 const ID = 'radir.similar-cases';
 const PANEL = `${ID}.panelModule.similarCases`;
 const TAG = 'radir-similar-cases';
-const READY_TRIES = 100;
-const BESIDE = /^[0-9.]{1,64},[0-9.]{1,64},[0-9.]{1,64},SC-[0-9A-F]{5}-[0-9A-F]{5}$/;
+const WHOLE = 'chest';
+const ANSWER_S = 8; // how long a linked case waits for the slice and window of its region
+const BESIDE = /^[0-9.]{1,64},[0-9.]{1,64},[0-9.]{1,64},SC-[0-9A-F]{5}-[0-9A-F]{5}(,[a-z_]{1,64})?$/;
+
+/** @typedef {import('./types.js').OpenedCase} OpenedCase */
 
 /** @type {any} what OHIF gives to extensions: services, commands, data sources */
 let ohif = null;
 /** @type {OtherPatientFrames | null} */
 let frames = null;
+/** @type {Comparison | null} */
+let comparison = null;
+/** @type {RegionOutlines | null} */
+let outlines = null;
+/** @type {ReportViews | null} */
+let reports = null;
 /** Studies that were opened beside the current one, as similar cases. @type {Map<string, string>} */
 const opened = new Map();
 /** The study that is being read. */
 let current = '';
-/** The case to be opened beside it as soon as it is drawn. @type {Found | null} */
+/** The case to be opened beside it as soon as it is drawn. */
 let beside = asked(new URLSearchParams(window.location.search).get('beside') ?? '');
+/** The outlines on the current study for the answer on the screen. @type {[string, import('./region-outlines.js').Outline][]} */
+let outlined = [];
 /** @type {{unsubscribe: () => void}[]} */
 let subscriptions = [];
 
-/** @typedef {{study: string, series: string, instance: string, reference: string}} Found */
-
-/** The case that a link asks for; null where it is malformed. @param {string} text @returns {Found | null} */
+/** The case that a link asks for, and the region; null where it is malformed. @param {string} text */
 function asked(text) {
   if (!BESIDE.test(text)) return null;
-  const [study, series, instance, reference] = text.split(',');
-  return { study, series, instance, reference };
+  const [study, series, instance, reference, region] = text.split(',');
+  return { study, series, instance, reference, region };
 }
+
+/** The browser's language: OHIF marks its page as English whatever language it speaks. */
+const language = languageOf(null);
+const say = sayIn(language);
 
 /** A React 18 element, made without React. @param {string} type @param {Record<string, unknown>} props */
 function reactElement(type, props) {
@@ -61,77 +78,81 @@ function follow() {
   for (const panel of document.querySelectorAll(TAG)) {
     if (panel.getAttribute('study') !== current) panel.setAttribute('study', current);
   }
-  if (beside && displaySetShown(current)) {
-    const found = beside;
+  if (beside && comparison?.displaySetShown(current)) {
+    const { region, ...found } = beside;
     beside = null;
-    void openBeside(found);
+    void openLinked(found, region);
   }
 }
 
 /**
- * Show a case beside the current study: the grid gets two columns, the case goes to the right. On the left stays what
- * was there; on the right comes the very image that was found.
- * @param {Found} found
+ * A link names a case; the panel's answer for the region tells which image and window to show.
+ * @param {OpenedCase} found
+ * @param {string | undefined} region
  */
-async function openBeside({ study, series, instance, reference }) {
-  const { viewportGridService, uiNotificationService } = ohif.servicesManager.services;
-  const own = displaySetShown(current);
-  opened.set(study, reference);
+async function openLinked(found, region) {
+  const told = await Promise.race([answerWith(found.study, region), new Promise((resolve) => setTimeout(resolve, ANSWER_S * 1000))]);
+  await openBeside(told ?? found);
+}
+
+/** The case in the panel's answer for a region. @param {string} study @param {string | undefined} region @returns {Promise<OpenedCase>} */
+function answerWith(study, region) {
+  return new Promise((resolve) => {
+    const heard = (/** @type {Event} */ event) => {
+      const cases = /** @type {CustomEvent} */ (event).detail.cases;
+      const found = cases.find((/** @type {OpenedCase} */ each) => each.study === study);
+      if (!found) return;
+      document.removeEventListener('radir-answered', heard, true);
+      resolve(found);
+    };
+    document.addEventListener('radir-answered', heard, true); // it does not bubble
+    const ask = () => document.querySelectorAll(TAG).forEach((panel) => panel.setAttribute('region', region ?? WHOLE));
+    void until(() => document.querySelector(TAG)).then(ask, () => {});
+  });
+}
+
+/** @param {OpenedCase} found */
+async function openBeside(found) {
+  const { instance, region = '', current: own } = found;
   try {
-    if (!displaySetWith(study, series, instance)) {
-      const [source] = ohif.extensionManager.getActiveDataSource();
-      await source.retrieve.series.metadata({ StudyInstanceUID: study, madeInClient: true });
-    }
-    const other = await until(() => displaySetWith(study, series, instance));
-    const shown = [own, other].map((set) => (set ? [set.displaySetInstanceUID] : []));
-    viewportGridService.setLayout({
-      numRows: 1,
-      numCols: 2,
-      layoutType: 'grid',
-      findOrCreateViewport: (/** @type {number} */ position) => ({
-        displaySetInstanceUIDs: shown[position] ?? [],
-        viewportOptions: { viewportId: `radir-${position}`, allowUnmatchedView: true },
-        displaySetOptions: [{}],
-      }),
-    });
-    const first = [...viewportGridService.getState().viewports.keys()][0];
-    viewportGridService.setActiveViewportId(first);
+    const sides = [...outlineOf(own?.instance, region, own?.stored_outlines), ...outlineOf(instance, region, found.outlines)];
+    outlines?.show(new Map([...outlined, ...sides]));
+    await comparison?.open(found);
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
-    uiNotificationService.show({ title: 'RadIR-PACS', message, type: 'error' });
+    ohif.servicesManager.services.uiNotificationService.show({ title: 'RadIR-PACS', message, type: 'error' });
   }
   frames?.draw();
 }
 
-/** The display set of a study that is on the screen. @param {string} study */
-function displaySetShown(study) {
-  const { viewportGridService, displaySetService } = ohif.servicesManager.services;
-  const { activeViewportId, viewports } = viewportGridService.getState();
-  const sets = [viewports.get(activeViewportId), ...viewports.values()]
-    .flatMap((viewport) => viewport?.displaySetInstanceUIDs ?? [])
-    .map((uid) => displaySetService.getDisplaySetByUID(uid));
-  return sets.find((set) => set?.StudyInstanceUID === study);
+/** An entry of the outlines; none where there is no outline. @param {string | null | undefined} instance @param {string} name @param {[number, number][][] | undefined} polygons @returns {[string, import('./region-outlines.js').Outline][]} */
+function outlineOf(instance, name, polygons) {
+  return instance && polygons?.length ? [[instance, { name, polygons }]] : [];
 }
 
-/** The display set with an image. @param {string} study @param {string} series @param {string} instance */
-function displaySetWith(study, series, instance) {
-  const { displaySetService } = ohif.servicesManager.services;
-  const sets = displaySetService
-    .getActiveDisplaySets()
-    .filter((/** @type {any} */ set) => set.StudyInstanceUID === study && set.SeriesInstanceUID === series);
-  const holds = (/** @type {any} */ set) =>
-    (set.instances ?? set.images ?? []).some((/** @type {any} */ image) => image.SOPInstanceUID === instance);
-  return sets.find(holds) ?? sets[0];
+/** Another region is asked for: outline it on the current study, unless it is the whole chest. @param {Event} event */
+function onAsked(event) {
+  const { region, study, instance, stored_outlines } = /** @type {CustomEvent} */ (event).detail;
+  outlined = region.key === WHOLE || study !== current ? [] : outlineOf(instance, region.name, stored_outlines);
+  outlines?.show(new Map(outlined));
 }
 
-/** @template T @param {() => T} found @returns {Promise<T>} */
-async function until(found) {
-  for (let tries = 0; tries < READY_TRIES; tries += 1) {
-    const value = found();
-    if (value) return value;
-    await new Promise((resolve) => setTimeout(resolve, 100));
+/** Escape closes suggestions and dialogs first, then a report, then the comparison. @param {KeyboardEvent} event */
+function onKey(event) {
+  if (event.key !== 'Escape' || event.defaultPrevented) return;
+  const inList = event.composedPath().some((part) => part instanceof Element && part.getAttribute('aria-expanded') === 'true' && part.role === 'combobox');
+  if (inList || document.querySelector('[role="dialog"]')) return;
+  if (reports?.close()) event.stopPropagation();
+  else if (comparison?.isOpen) {
+    event.stopPropagation();
+    closeComparison();
   }
-  throw new Error('The case could not be loaded.');
+}
+
+function closeComparison() {
+  comparison?.close();
+  outlines?.show(new Map(outlined));
+  frames?.draw();
 }
 
 /** Open the panel as soon as OHIF has drawn the side that it stands in. */
@@ -158,9 +179,9 @@ export default {
       {
         name: 'similarCases',
         iconName: 'tab-studies',
-        iconLabel: 'Similar',
-        label: 'Similar cases',
-        component: () => reactElement(TAG, { study: current, lang: document.documentElement.lang || undefined }),
+        iconLabel: say('title'),
+        label: say('title'),
+        component: () => reactElement(TAG, { study: current, lang: language }),
       },
     ];
   },
@@ -175,6 +196,7 @@ export default {
     ohif = { ...ohif, ...app };
     const { panelService, viewportGridService, displaySetService } = ohif.servicesManager.services;
     opened.clear();
+    outlined = [];
     current = '';
     panelService.addPanel('right', PANEL);
     void showPanel();
@@ -189,8 +211,15 @@ export default {
       displaySetService.subscribe(displaySetService.EVENTS.DISPLAY_SETS_ADDED, follow),
     ];
     document.addEventListener('radir-open', /** @type {EventListener} */ (onOpen));
-    frames = new OtherPatientFrames({ services: ohif.servicesManager.services, current: () => current, opened });
-    frames.start();
+    document.addEventListener('radir-asked', onAsked, true);
+    window.addEventListener('keydown', onKey, true);
+    const { services } = ohif.servicesManager;
+    comparison = new Comparison({ ohif, current: () => current, opened });
+    const closing = () => (comparison?.isOpen ? closeComparison : null);
+    frames = new OtherPatientFrames({ services, current: () => current, opened, closing });
+    outlines = new RegionOutlines(services);
+    reports = new ReportViews(services);
+    for (const layer of [outlines, reports, frames]) layer.start();
     follow();
   },
 
@@ -198,7 +227,9 @@ export default {
     subscriptions.forEach((subscription) => subscription.unsubscribe());
     subscriptions = [];
     document.removeEventListener('radir-open', /** @type {EventListener} */ (onOpen));
-    frames?.stop();
-    frames = null;
+    document.removeEventListener('radir-asked', onAsked, true);
+    window.removeEventListener('keydown', onKey, true);
+    for (const layer of [outlines, reports, frames]) layer?.stop();
+    frames = outlines = reports = comparison = null;
   },
 };

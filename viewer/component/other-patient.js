@@ -1,8 +1,8 @@
 /**
- * A loud frame and banner over every viewport that shows another patient than the one being read.
+ * A conspicuous frame and banner over every viewport that shows a patient other than the one being read.
  *
- * The frames lie over OHIF's viewports, not inside them: OHIF may redraw its own elements at any time. What a frame
- * follows is the patient of the images in the viewport, so it stays with them wherever they are dragged.
+ * The frames lie over OHIF's viewports, not inside them, because OHIF may redraw its elements at any time. A frame
+ * follows the patient of the images in the viewport, so it stays with them wherever they are dragged.
  */
 import { h } from './dom.js';
 import { languageOf, sayIn } from './strings.js';
@@ -14,8 +14,10 @@ export class OtherPatientFrames {
    * @param {any} options.services OHIF's
    * @param {() => string} options.current Study Instance UID of the study being read
    * @param {Map<string, string>} options.opened studies opened as similar cases, with their references
+   * @param {() => (() => void) | null} options.closing closes the comparison; null if there is none
    */
-  constructor({ services, current, opened }) {
+  constructor({ services, current, opened, closing }) {
+    this.closing = closing;
     this.services = services;
     this.current = current;
     this.opened = opened;
@@ -45,7 +47,7 @@ export class OtherPatientFrames {
     this.root.replaceChildren();
   }
 
-  /** Bring the frames where the other patients' viewports are now. */
+  /** Move the frames to where the other patients' viewports are now. */
   draw() {
     const seen = new Set();
     for (const [viewportId, viewport] of this.services.viewportGridService.getState().viewports) {
@@ -85,12 +87,15 @@ export class OtherPatientFrames {
   place(viewportId, reference, box) {
     let frame = this.frames.get(viewportId);
     if (!frame) {
-      frame = h('div', { class: 'frame' }, h('strong', {}), h('em', { 'aria-hidden': 'true' }, this.say('other_patient')));
+      const close = h('button', { type: 'button', onclick: () => this.closing()?.() }, this.say('close_comparison'));
+      const head = h('div', { class: 'head' }, h('strong', {}), close);
+      frame = h('div', { class: 'frame' }, head, h('em', { 'aria-hidden': 'true' }, this.say('other_patient')));
       this.frames.set(viewportId, frame);
       this.root.append(frame);
     }
     const words = reference ? this.say('other_patient_banner', { reference }) : this.say('other_patient');
-    const banner = frame.firstElementChild;
+    const [banner, close] = [frame.querySelector('strong'), frame.querySelector('button')];
+    if (close) close.hidden = this.closing() === null;
     if (banner && banner.textContent !== words) banner.textContent = words;
     const { style } = frame;
     style.setProperty('left', `${box.left}px`);

@@ -1,2 +1,2 @@
-/** The page of its own: the component, which says itself what is missing. */
+/** The stand-alone page: only the component, which itself says what is missing. */
 import './radir-similar-cases.js';

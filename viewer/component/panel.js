@@ -1,17 +1,18 @@
 /**
- * The panel for one study: looks how the study stands, asks, and shows the answer as it comes.
+ * The panel for one study: it looks up the study's state, asks, and shows the answer as it arrives.
  * @typedef {import('./types.js').Study} Study
  * @typedef {import('./types.js').Case} Case
  */
 import { Answer } from './answer.js';
 import { Api, ApiError } from './api.js';
+import { pictured } from './case-card.js';
 import { compareDialog } from './compare.js';
 import { h } from './dom.js';
 import { failureNotice, isUnderWay, notice, studyNotice, unknownRegionNotice } from './notices.js';
 import { Question } from './question.js';
 import { readerName } from './reader.js';
 import { saveReport } from './save.js';
-import { languageOf, regionNames, sayIn } from './strings.js';
+import { languageOf, sayIn } from './strings.js';
 
 const PAGE = 10;
 const POLL_S = 2;
@@ -24,8 +25,7 @@ export class Panel {
     this.studyUid = host.getAttribute('study') ?? '';
     const language = languageOf(host.getAttribute('lang'));
     this.say = sayIn(language);
-    this.nameOf = regionNames(language);
-    this.server = new Api(base);
+    this.server = new Api(base, language);
     /** @type {Study | null} */
     this.study = null;
     this.limit = PAGE;
@@ -36,10 +36,10 @@ export class Panel {
     /** @type {Map<string, import('./answer.js').Verdict>} by case and region */
     this.judged = new Map();
     this.who = h('p', { class: 'patient', hidden: true });
+    this.image = h('figure', { class: 'read', hidden: true });
     this.state = h('div', { class: 'state' });
     this.question = new Question({
       say: this.say,
-      nameOf: this.nameOf,
       server: this.server,
       region: host.getAttribute('region') ?? '',
       onChange: () => this.again(),
@@ -47,7 +47,6 @@ export class Panel {
     });
     this.answer = new Answer({
       say: this.say,
-      nameOf: this.nameOf,
       url: (path) => this.server.url(path),
       language,
       actions: {
@@ -55,15 +54,18 @@ export class Panel {
         copy: (found) => this.copy(found),
         judge: (found, verdict, reason) => this.judge(found, verdict, reason),
         more: () => this.showMore(),
+        ask: (region, finding) => this.question.choose(region, finding),
+        reset: () => this.question.filters.reset,
         save: (show) => saveReport(this.server, this.studyUid, this.query, this.say, show),
       },
     });
     const title = this.say('title');
     this.element = h(
       'section',
-      { class: 'panel', lang: language, 'aria-label': title },
+      { class: host.hasAttribute('standalone') ? 'panel alone' : 'panel', lang: language, 'aria-label': title },
       h('header', { class: 'top' }, h('h2', {}, title), h('p', { class: 'quiet' }, this.say('decision_support'))),
       this.who,
+      this.image,
       this.question.element,
       this.state,
       ...this.answer.elements
@@ -76,7 +78,7 @@ export class Panel {
     this.asking.abort();
   }
 
-  /** The study's state, then the cases or, while it is on its way, another look in a moment. */
+  /** The study's state, then its cases or, while it is being processed, another look in a moment. */
   async load() {
     clearTimeout(this.timer);
     this.loading.abort();
@@ -124,7 +126,7 @@ export class Panel {
     return this.question.query(this.limit);
   }
 
-  /** Ask, and show each line of the answer as it comes. */
+  /** Ask, and show each line of the answer as it arrives. */
   async ask() {
     this.asking.abort();
     this.asking = new AbortController();
@@ -135,19 +137,38 @@ export class Panel {
     answer.wait();
     try {
       for await (const line of this.server.similar(this.studyUid, this.query, signal)) {
-        if (line.type === 'head') answer.begin(line, study, question.index?.byKey.get(line.region_asked.key)?.known ?? false);
+        if (line.type === 'head') this.begun(line, study);
         else if (line.type === 'case') answer.add(line, study, this.judged.get(`${line.study} ${answer.head?.region_answered.key}`));
         else if (line.type === 'excerpt') answer.cards.get(line.rank)?.showExcerpt(line);
       }
       this.put(null);
       answer.done();
-      this.host.dispatchEvent(new CustomEvent('radir-answered', { detail: { count: answer.cards.size } }));
+      const cases = [...answer.cards.values()].map(({ found }) => detailOf(found));
+      this.host.dispatchEvent(new CustomEvent('radir-answered', { detail: { count: cases.length, cases } }));
     } catch (error) {
       if (signal.aborted) return;
       answer.clear();
       if (error instanceof ApiError && ['not_ready', 'skipped', 'quarantined'].includes(error.code)) void this.load();
       else this.failed(error, () => void this.ask());
     }
+  }
+
+  /** @param {import('./types.js').Head} head @param {Study} study */
+  begun(head, study) {
+    this.answer.begin(head, study);
+    this.showImage(head);
+    const { region_asked: asked, query } = head;
+    this.host.dispatchEvent(new CustomEvent('radir-asked', { detail: { region: asked, study: study.study, ...query } }));
+  }
+
+  /** On the stand-alone page nothing else shows the study that is being read. @param {import('./types.js').Head} head */
+  showImage(head) {
+    if (!this.host.hasAttribute('standalone')) return;
+    this.image.hidden = !head.query.picture;
+    this.image.replaceChildren(
+      pictured(this.server.url(head.query.picture), head.query.outlines, this.say('picture_of_study'), this.say),
+      h('figcaption', {}, this.say('current_study'))
+    );
   }
 
   /** What was typed names nothing: the nearest names are offered. @param {unknown} error @param {string} text */
@@ -164,22 +185,22 @@ export class Panel {
   open(found) {
     const { head } = this.answer;
     if (!head) return;
-    const region = this.nameOf(head.region_answered);
-    const { study, series, instance, reference } = found;
-    const asked = new CustomEvent('radir-open', {
-      detail: { study, series, instance, reference, region },
-      bubbles: true,
-      composed: true,
-      cancelable: true,
-    });
+    const { study, series, instance, reference, region } = found;
+    const asked = new CustomEvent('radir-open', { detail: detailOf(found), bubbles: true, composed: true, cancelable: true });
     if (!this.host.dispatchEvent(asked)) return;
-    const both = new URLSearchParams({ StudyInstanceUIDs: this.studyUid, beside: [study, series, instance, reference].join() });
+    const both = new URLSearchParams({
+      StudyInstanceUIDs: this.studyUid,
+      beside: [study, series, instance, reference, head.region_asked.key].join(),
+    });
+    const sides = {
+      current: { case: this.studyUid, series: head.query.series, region: region.key },
+      other: { case: study, series, region: region.key },
+    };
     const dialog = compareDialog({
       found,
-      region,
       say: this.say,
       url: (path) => this.server.url(path),
-      current: head.query,
+      slices: (side) => this.server.slices(this.studyUid, sides[side]),
       viewer: this.study?.ohif ? this.server.url(`/ohif/viewer?${both}`) : null,
     });
     this.element.append(dialog);
@@ -245,6 +266,11 @@ export class Panel {
       this.pause_s = Math.min(this.pause_s * 2, LONGEST_PAUSE_S);
     }
   }
+}
+
+/** What a viewer is told of a case: the image that shows the region, its window and outlines, and the current study's. @param {Case} found */
+function detailOf({ study, series, instance, reference, region, window, stored_outlines, query }) {
+  return { study, series, instance, reference, region: region.name, window, outlines: stored_outlines, current: query };
 }
 
 /** A person name (PS3.5 6.2.1.2) as people write it: family name, then the rest. @param {string} name */

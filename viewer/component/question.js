@@ -1,5 +1,5 @@
 /**
- * What is asked: the kind of image, a region, perhaps a finding there, and which cases may answer.
+ * The question: the kind of image, a region, optionally a finding there, and which cases may answer.
  * @typedef {import('./types.js').Study} Study
  */
 import { ApiError } from './api.js';
@@ -14,15 +14,13 @@ export class Question {
   /**
    * @param {object} options
    * @param {import('./strings.js').Say} options.say
-   * @param {(region: {key: string, name: string}) => string} options.nameOf
    * @param {import('./api.js').Api} options.server
    * @param {string} options.region a key, a name, or words, to begin with
    * @param {() => void} options.onChange something else is asked now
    * @param {(error: unknown, text: string) => void} options.onUnread what was typed could not be read
    */
-  constructor({ say, nameOf, server, region, onChange, onUnread }) {
+  constructor({ say, server, region, onChange, onUnread }) {
     this.say = say;
-    this.nameOf = nameOf;
     this.server = server;
     this.onChange = onChange;
     this.onUnread = onUnread;
@@ -39,8 +37,7 @@ export class Question {
     this.index = null;
     this.picker = new RegionPicker({
       say,
-      nameOf,
-      onPick: (picked) => this.choose(picked.key, null),
+      onPick: (picked) => this.picked(picked),
       onTyped: (text) => void this.typed(text),
     });
     this.filters = new FilterForm(say, onChange);
@@ -61,7 +58,9 @@ export class Question {
   /** @param {string} kind */
   async fitKind(kind) {
     this.kind = kind;
-    this.index = new RegionIndex(await this.server.regions(kind, this.studyUid));
+    // The findings only serve as suggestions: without them everything else still works.
+    const findings = this.server.findings().catch(() => []);
+    this.index = new RegionIndex(await this.server.regions(kind, this.studyUid), await findings);
     if (!this.index.byKey.has(this.region)) await this.resolveRegion();
     this.kinds.replaceChildren(
       ...this.kindsOfStudy.map((each) =>
@@ -103,6 +102,12 @@ export class Question {
     }
   }
 
+  /** @param {import('./region-index.js').Suggestion} picked */
+  picked({ region, finding }) {
+    const place = region?.key ?? (finding && this.index?.placeOf(finding, this.region)) ?? this.region;
+    this.choose(place, finding?.key ?? null);
+  }
+
   /** @param {string} key @param {string | null} finding */
   choose(key, finding) {
     this.region = key;
@@ -127,17 +132,18 @@ export class Question {
     if (this.index) this.picker.show(this.index, this.region);
     this.chosen.replaceChildren(
       h('b', {}, this.say('region')),
-      h('span', { class: 'chip strong' }, region ? this.nameOf(region) : this.region),
+      h('span', { class: 'chip strong' }, region?.name ?? this.region),
       ...(this.finding ? [this.findingChip(this.finding)] : [])
     );
   }
 
   /** @param {string} finding */
   findingChip(finding) {
+    const name = this.index?.findingByKey.get(finding)?.name ?? finding.replaceAll('_', ' ');
     return h(
       'button',
       { type: 'button', class: 'chip', title: this.say('drop_finding'), onclick: () => this.choose(this.region, null) },
-      this.say('finding', { finding: finding.replaceAll('_', ' ') }),
+      this.say('finding', { finding: name }),
       h('span', { 'aria-hidden': 'true' }, ' ×')
     );
   }

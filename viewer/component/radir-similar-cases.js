@@ -1,11 +1,14 @@
 /**
- * `<radir-similar-cases study="1.2.3">`: the cases most like a study, beside whatever viewer shows it.
+ * `<radir-similar-cases study="1.2.3">`: the cases most similar to a study, beside any viewer.
  *
- * Attributes: `study` (Study Instance UID), `region` (name or key to begin with), `lang`, `base` (what stands before
+ * Attributes: `study` (Study Instance UID), `region` (name or key to begin with), `lang`, `base` (the path before
  * /api and /dicom-web; by default where this module was loaded from), `standalone` (a page of its own).
- * Events: `radir-open`, cancelable, detail {study, series, instance, reference, region}: a case is to be shown beside
- * the current study. A viewer that does so calls preventDefault(); else the component shows both pictures itself.
- * `radir-answered`, detail {count}: the list is complete.
+ * Events: `radir-open`, cancelable: show a case beside the current study. A viewer that does so calls
+ * preventDefault(); otherwise the component shows both pictures itself. Its detail: {study, series, instance, reference,
+ * region, window, outlines, current}; `window` [center, width], `outlines` in fractions (column, row) of the stored image,
+ * `current` the current study's {instance, window, stored_outlines} of the same region.
+ * `radir-asked`, detail {study, region, instance, window, stored_outlines …}: another region is asked for, and this image shows it.
+ * `radir-answered`, detail {count, cases}: the list is complete.
  */
 import { Panel } from './panel.js';
 import { sheet } from './styles.js';
@@ -23,7 +26,7 @@ export class RadirSimilarCases extends HTMLElement {
     /** @type {Panel | null} */
     this.panel = null;
     this.queued = false;
-    // A viewer's shortcuts (in OHIF letters, arrows and Enter) do not see that a field in here has the focus.
+    // Shortcuts of a viewer (letters, arrows and Enter in OHIF) do not notice that a field in here has the focus.
     for (const name of KEYS) this.root.addEventListener(name, (event) => event.stopPropagation());
   }
 
@@ -37,14 +40,14 @@ export class RadirSimilarCases extends HTMLElement {
 
   attributeChangedCallback() {
     if (!this.isConnected || this.queued) return;
-    this.queued = true; // several attributes set at once are one change
+    this.queued = true; // several attributes set together are one change
     queueMicrotask(() => {
       this.queued = false;
       if (this.isConnected) this.restart();
     });
   }
 
-  /** Everything anew for the attributes as they are. */
+  /** Start again with the present attributes. */
   restart() {
     this.panel?.stop();
     this.panel = new Panel(this, this.getAttribute('base') ?? HERE);

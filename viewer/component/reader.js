@@ -1,4 +1,4 @@
-/** Who judges: a random name for this browser, so that a reader's second thought replaces the first. */
+/** A random name for this browser, so that a reader's second verdict replaces the first. */
 const READER = 'radir-reader';
 
 export function readerName() {

@@ -1,6 +1,7 @@
 /**
- * How a person says where to look: words with suggestions, a picture, or the whole hierarchy.
+ * How a person says what to look for and where: words with suggestions, a picture, or the whole hierarchy.
  * @typedef {import('./types.js').Region} Region
+ * @typedef {import('./region-index.js').Suggestion} Suggestion
  */
 import { chestPicture } from './chest-picture.js';
 import { h } from './dom.js';
@@ -11,20 +12,17 @@ export class RegionPicker {
   /**
    * @param {object} options
    * @param {import('./strings.js').Say} options.say
-   * @param {(region: Region) => string} options.nameOf
-   * @param {(region: Region) => void} options.onPick a region was chosen
-   * @param {(text: string) => void} options.onTyped words were entered that name no region of the list
+   * @param {(picked: Suggestion) => void} options.onPick a region, a finding or both were chosen
+   * @param {(text: string) => void} options.onTyped words were entered that are no name of the list
    */
-  constructor({ say, nameOf, onPick, onTyped }) {
-    Object.assign(this, { say, nameOf, onPick, onTyped });
+  constructor({ say, onPick, onTyped }) {
     this.say = say;
-    this.nameOf = nameOf;
     this.onPick = onPick;
     this.onTyped = onTyped;
     /** @type {import('./region-index.js').RegionIndex | null} */
     this.index = null;
     this.chosen = '';
-    /** @type {Region[]} */
+    /** @type {Suggestion[]} */
     this.offered = [];
     this.active = -1;
     const id = `regions-${(count += 1)}`;
@@ -78,10 +76,10 @@ export class RegionPicker {
   }
 
   offer() {
-    this.offered = this.index?.matching(this.input.value, this.nameOf) ?? [];
+    this.offered = this.index?.matching(this.input.value) ?? [];
     this.active = -1;
     this.list.replaceChildren(
-      ...this.offered.map((region, i) =>
+      ...this.offered.map((offer, i) =>
         h(
           'li',
           {
@@ -90,17 +88,25 @@ export class RegionPicker {
             'aria-selected': 'false',
             onpointerdown: (/** @type {Event} */ event) => {
               event.preventDefault();
-              this.pick(region);
+              this.pick(offer);
             },
           },
-          h('span', {}, this.nameOf(region)),
-          region.synonyms[0] ? h('small', {}, region.synonyms.slice(0, 2).join(', ')) : null
+          h('span', {}, [offer.finding?.name, offer.region?.name].filter(Boolean).join(' · ')),
+          h('small', {}, this.about(offer))
         )
       )
     );
     this.list.hidden = !this.offered.length;
     this.input.setAttribute('aria-expanded', String(!this.list.hidden));
     this.input.removeAttribute('aria-activedescendant');
+  }
+
+  /** What an offer is, and how else it is called. @param {Suggestion} offer */
+  about({ region, finding }) {
+    if (region && finding) return '';
+    const kind = this.say(finding ? 'a_finding' : 'a_region');
+    const others = (finding ?? region)?.synonyms.slice(0, 2) ?? [];
+    return [kind, ...others].join(', ');
   }
 
   /** @param {KeyboardEvent} event */
@@ -123,7 +129,7 @@ export class RegionPicker {
   submit(event) {
     event.preventDefault();
     const text = this.input.value.trim();
-    const chosen = this.offered[this.active] ?? this.index?.named(text, this.nameOf);
+    const chosen = this.offered[this.active] ?? this.index?.named(text);
     if (chosen) this.pick(chosen);
     else if (text) {
       this.close();
@@ -131,11 +137,11 @@ export class RegionPicker {
     }
   }
 
-  /** @param {Region} region */
-  pick(region) {
+  /** @param {Suggestion} picked */
+  pick(picked) {
     this.input.value = '';
     this.close();
-    this.onPick(region);
+    this.onPick(picked);
   }
 
   close() {
@@ -158,7 +164,8 @@ export class RegionPicker {
   }
 
   drawingOptions() {
-    return { chosen: this.chosen, nameOf: this.nameOf, say: this.say, onPick: this.onPick };
+    const onPick = (/** @type {Region} */ region) => this.onPick({ region, finding: null });
+    return { chosen: this.chosen, say: this.say, onPick };
   }
 
   drawTree() {
@@ -182,9 +189,9 @@ export class RegionPicker {
               class: region.known ? 'region' : 'region coarser',
               title: region.known ? null : this.say('coarser'),
               'aria-current': region.key === this.chosen ? 'true' : null,
-              onclick: () => this.pick(region),
+              onclick: () => this.pick({ region, finding: null }),
             },
-            this.nameOf(region)
+            region.name
           ),
           this.index?.childrenOf(region.key).length ? this.branch(region.key) : null
         )

@@ -1,16 +1,13 @@
 /**
- * Words of the panel in the reader's language.
+ * The panel's words in the reader's language. The server itself names regions, findings and notices in that language.
  * @typedef {keyof typeof en} Key
  * @typedef {(key: Key, values?: Record<string, string | number>) => string} Say
  */
 import { de } from './strings/de.js';
 import { en } from './strings/en.js';
-import { regionsDe } from './strings/regions-de.js';
 
 /** @type {Record<string, Record<Key, string>>} */
 const CATALOGUES = { en, de };
-/** @type {Record<string, Record<string, string>>} */
-const REGIONS = { de: regionsDe };
 
 /** The language to speak, of those there are. @param {string | null} wanted @returns {string} */
 export function languageOf(wanted) {
@@ -22,9 +19,4 @@ export function languageOf(wanted) {
 export function sayIn(language) {
   const catalogue = CATALOGUES[language] ?? en;
   return (key, values = {}) => catalogue[key].replace(/\{(\w+)\}/g, (whole, name) => String(values[name] ?? whole));
-}
-
-/** A region's name in a language; the server's own where it has none. @param {string} language */
-export function regionNames(language) {
-  return (/** @type {{key: string, name: string}} */ region) => REGIONS[language]?.[region.key] ?? region.name;
 }

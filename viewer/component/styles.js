@@ -62,6 +62,13 @@ button.chip { min-height: 26px; background: var(--field); }
 .combobox { position: relative; flex: 1 1 190px; min-width: 0; }
 .combobox input { width: 100%; }
 .combobox input::placeholder { color: var(--soft); opacity: 1; }
+.chips { display: flex; flex-wrap: wrap; gap: 6px; }
+.chips .chip { white-space: normal; text-align: left; }
+.whole { margin-top: 6px; }
+.whole blockquote { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 320px; overflow: auto; }
+.read { background: #000; border: 1px solid var(--line); border-radius: 8px; padding: 8px; display: grid; justify-items: center; gap: 4px; }
+.read .pictured { height: 300px; }
+.read .fitted img { max-height: 300px; }
 .offers {
   position: absolute; z-index: 5; inset: 100% 0 auto; margin-top: 4px; max-height: 280px; overflow: auto; padding: 4px;
   background: var(--field); border: 1px solid var(--accent); border-radius: 6px; box-shadow: 0 10px 30px rgb(0 0 0 / 60%);
@@ -85,10 +92,11 @@ button.chip { min-height: 26px; background: var(--field); }
 .chest .side { fill: var(--soft); font: 600 6px system-ui, sans-serif; }
 figcaption { min-height: 1.5em; color: var(--soft); font-size: 0.86em; text-align: center; }
 .chosen { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; }
-.filters { display: grid; grid-template-columns: repeat(auto-fit, minmax(120px, 1fr)); gap: 8px; padding: 8px 0 2px; align-items: end; }
+.filters { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 136px), 1fr)); gap: 8px; padding: 8px 0 2px; align-items: end; }
 .filters label { display: grid; gap: 2px; min-width: 0; }
 .filters label > span { color: var(--soft); font-size: 0.86em; }
-.filters input, .filters select { width: 100%; }
+.filters input, .filters select { width: 100%; min-width: 0; }
+.filters input[type='date'] { padding-inline: 6px; }
 .filters .check { grid-column: 1 / -1; }
 .check { display: flex !important; gap: 8px; align-items: center; }
 .check span { color: var(--text) !important; }
@@ -167,6 +175,15 @@ mark.contradicting { text-decoration-style: wavy; text-decoration-color: var(--d
   .chosen { grid-area: chosen; }
 }
 
+@container (min-width: 900px) {
+  .panel.alone { grid-template-columns: minmax(260px, 1fr) 3fr; align-items: start; }
+  .panel.alone > * { grid-column: 2; }
+  .panel.alone > .top, .panel.alone > .patient { grid-column: 1 / -1; }
+  .panel.alone > .read { grid-column: 1; grid-row: 3 / span 6; position: sticky; top: 12px; }
+  .read .pictured { height: auto; }
+  .read .fitted img { max-height: calc(100vh - 140px); }
+}
+
 dialog.compare { width: min(100vw, 1500px); max-width: 100vw; max-height: 100vh; margin: auto; border: 1px solid var(--line); border-radius: 8px; padding: 12px; background: var(--ground); color: var(--text); }
 dialog::backdrop { background: rgb(0 0 0 / 80%); }
 .compare header { display: flex; flex-wrap: wrap; gap: 12px; justify-content: flex-end; align-items: center; margin-bottom: 10px; }
@@ -174,6 +191,11 @@ dialog::backdrop { background: rgb(0 0 0 / 80%); }
 .sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); gap: 12px; }
 .side { border: 8px solid var(--line); border-radius: 6px; background: #000; display: grid; align-content: space-between; min-width: 0; }
 .side h2 { font-size: 1rem; padding: 6px 10px; background: var(--line); }
+.stack { display: grid; align-content: start; }
+.scroll { display: flex; gap: 10px; align-items: center; padding: 6px 10px; }
+.scroll input { flex: 1; min-width: 0; padding: 0; accent-color: var(--accent); }
+.scroll output { min-width: 6em; text-align: right; font-variant-numeric: tabular-nums; }
+.elsewhere .outline { display: none; }
 .side .fitted img { max-height: calc(100vh - 230px); }
 .side.other { border-color: var(--alarm); }
 .banner, .side h2.banner { background: var(--alarm); color: #000; font-weight: 750; letter-spacing: 0.04em; padding: 6px 10px; text-align: center; }

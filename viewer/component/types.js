@@ -27,22 +27,31 @@
  * @property {boolean} known
  * @property {[number, number][]} outline
  *
- * @typedef {{key: string, name: string}} RegionName
+ * @typedef {object} Finding
+ * @property {string} key
+ * @property {string} name
+ * @property {string} region key of the region where it is looked for when none is named
+ * @property {string[]} synonyms
+ *
+ * @typedef {{key: string, name: string}} Named
+ *
+ * @typedef {{instances: string[], base: string, rendering: string}} Slices from head to feet; where their pictures are
  *
  * @typedef {object} Pictures
- * @property {string} [instance] SOP Instance UID of the picture that shows the region
- * @property {number} [frame] from 1
- * @property {[number, number] | null} [window] Window Center and Width in HU; null: as the file says
+ * @property {'CXR' | 'CT' | null} kind
+ * @property {string | null} instance SOP Instance UID of the image that shows the region
+ * @property {number | null} frame from 1
+ * @property {[number, number] | null} window Window Center and Width in HU; null: as the file says
  * @property {string | null} thumbnail
  * @property {string | null} picture
  * @property {[number, number][][]} outlines on the picture as rendered, fractions (column, row), a polygon per side
- * @property {[number, number][][]} [stored_outlines] on the pixels as they are stored
+ * @property {[number, number][][]} stored_outlines on the pixels as they are stored
  *
  * @typedef {object} Head
  * @property {'head'} type
- * @property {RegionName} region_asked
- * @property {RegionName} region_answered
- * @property {Pictures} query
+ * @property {Named} region_asked
+ * @property {Named} region_answered
+ * @property {Pictures & {series: string}} query
  * @property {string} model
  * @property {string | null} generation
  * @property {string} as_of
@@ -50,7 +59,10 @@
  * @property {number} count
  * @property {number} candidates
  * @property {string | null} finding
- * @property {string[]} warnings
+ * @property {{code: string, text: string}[]} notices
+ * @property {Offer[]} offers what could be asked instead, where no case answers
+ *
+ * @typedef {{region: Named, finding: Named | null, candidates: number}} Offer
  *
  * @typedef {object} Note
  * @property {string} concept
@@ -65,22 +77,46 @@
  * @property {string} reference
  * @property {string} study
  * @property {string} series
- * @property {string} instance
+ * @property {'CXR' | 'CT' | null} kind
+ * @property {string | null} instance
+ * @property {number | null} frame
  * @property {string[]} modalities
  * @property {number | null} age
  * @property {string | null} sex
  * @property {number | null} days
+ * @property {Named} region the one that its pictures show
  * @property {string | null} thumbnail
  * @property {string | null} picture
+ * @property {[number, number] | null} window
  * @property {[number, number][][]} outlines
+ * @property {[number, number][][]} stored_outlines
+ * @property {Pictures} query the current study's picture of the same region
  * @property {Note[]} shared
  * @property {Note[]} contradicting
+ *
+ * @typedef {object} Shown an image and how it is shown
+ * @property {string | null} instance
+ * @property {[number, number] | null} [window]
+ * @property {[number, number][][]} [stored_outlines]
+ *
+ * @typedef {object} OpenedCase a case to be shown beside the current study; only what names it is sure to be there
+ * @property {string} study
+ * @property {string} series
+ * @property {string | null} instance
+ * @property {string} reference
+ * @property {string} [region] name
+ * @property {[number, number] | null} [window]
+ * @property {[number, number][][]} [outlines] on the image as it is stored
+ * @property {Shown & {series?: string}} [current]
  *
  * @typedef {object} Excerpt
  * @property {'excerpt'} type
  * @property {number} rank
  * @property {string | null} text
- * @property {{start: number, end: number, mark: 'shared' | 'contradicting'}[]} marks
+ * @property {Mark[]} marks
+ * @property {{text: string, marks: Mark[]} | null} whole the whole report, where that is allowed
+ *
+ * @typedef {{start: number, end: number, mark: 'shared' | 'contradicting'}} Mark
  *
  * @typedef {Head | Case | Excerpt | {type: 'end'}} Line
  *

@@ -7,13 +7,9 @@ from typing import Any
 
 from flask import Response, current_app
 
-Attributes = dict[str, Any]
+from radir_pacs.delivery.dicom_json import Attributes, element
 
-
-def element(vr: str, *values: Any) -> Attributes:
-    """One attribute; values that are None or empty do not appear."""
-    kept = [value for value in values if value is not None and value != ""]
-    return {"vr": vr, "Value": kept} if kept else {"vr": vr}
+__all__ = ["Attributes", "ascending", "element", "json_response", "warn", "warn_of_more"]
 
 
 def ascending(attributes: Mapping[str, Any]) -> Attributes:

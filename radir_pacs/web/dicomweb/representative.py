@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from radir_pacs import anatomy
 from radir_pacs.catalogue import StoredInstance
 from radir_pacs.delivery.region_on_image import outlines_as_read, outlines_on
-from radir_pacs.dicom.json_model import numbers, text
+from radir_pacs.dicom.json_model import text
 from radir_pacs.dicom.views import view_of
 from radir_pacs.errors import NotFound
 from radir_pacs.types import ImageKind, ImageRef, View, kind_of_modality
+from radir_pacs.web.dicomweb.slice_order import height_mm
 from radir_pacs.web.services import services
 
 
@@ -96,13 +95,5 @@ def _middle(pictures: Sequence[StoredInstance]) -> StoredInstance:
     for instance in pictures:
         series.setdefault(instance.series_uid, []).append(instance)
     longest = max(series.values(), key=len)
-    ordered = sorted(longest, key=lambda instance: (_along_normal(instance), instance.instance_number or 0))
+    ordered = sorted(longest, key=lambda instance: (height_mm(instance), instance.instance_number or 0))
     return ordered[len(ordered) // 2]
-
-
-def _along_normal(instance: StoredInstance) -> float:
-    position = numbers(instance.attributes, "ImagePositionPatient", 3)
-    orientation = numbers(instance.attributes, "ImageOrientationPatient", 6)
-    if position is None or orientation is None:
-        return 0.0
-    return float(np.cross(orientation[:3], orientation[3:]) @ np.asarray(position))

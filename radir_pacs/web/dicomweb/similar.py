@@ -22,9 +22,10 @@ from radir_pacs.delivery.report import report_of
 from radir_pacs.dicom.loop_guard import is_own_object
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, StorageFailed
-from radir_pacs.reports import read_question
+from radir_pacs.query.notices import worded
 from radir_pacs.reports.typed import TYPED_CHARACTERS
-from radir_pacs.types import Query, SimilarCaseList
+from radir_pacs.types import Notice, NoticeCode, Query, SimilarCaseList
+from radir_pacs.web import language
 from radir_pacs.web.services import services
 
 from . import filters, parameters
@@ -64,15 +65,15 @@ def store_similar(study: str) -> Response:
     return _answer(study, store=True)
 
 
-def query_of(study: str, *, own: frozenset[str] = filters.OWN) -> tuple[Query, list[str]]:
-    """The query that the current request's parameters ask, and notes on what of them was not used. Raises BadInput.
+def query_of(study: str, *, own: frozenset[str] = filters.OWN) -> tuple[Query, list[Notice]]:
+    """The query that the current request's parameters ask, and notices on how they were read. Raises BadInput.
 
     ``own`` names the parameters that are no matching keys.
     """
     text = parameters.one("anatomy") or anatomy.ROOT
     if len(text) > TYPED_CHARACTERS:
         raise BadInput("anatomy is too long")
-    asked = read_question(text)
+    asked = language.read(text, strictly=True)
     settings = services().settings
     wanted, unused = filters.requested(own)
     if wanted.finding is None:
@@ -84,20 +85,20 @@ def query_of(study: str, *, own: frozenset[str] = filters.OWN) -> tuple[Query, l
         offset=parameters.count("offset", 0, high=parameters.OFFSET_MAX),
         filters=wanted,
     )
-    notes = [asked.note] if asked.note else []
-    notes += [f"{keyword} is no filter of the similar-case query and was ignored" for keyword in unused]
-    return query, notes
+    notices = [asked.notice] if asked.notice else []
+    notices += [Notice(code=NoticeCode.FILTER_IGNORED, values={"keyword": keyword}) for keyword in unused]
+    return query, notices
 
 
 def _answer(study: str, *, store: bool) -> Response:
     offer, _ = choose(_OFFERS)
-    query, notes = query_of(study)
+    query, notices = query_of(study)
     context = services()
     answer = context.searcher.similar(query)
     response = _response(answer, offer, store) if answer.cases else Response(status=204)
-    response.headers["Vary"] = "Accept"
-    for text in (*notes, *answer.warnings):
-        warn(response, context.base_url, text)
+    response.headers["Vary"] = "Accept, Accept-Language"  # anatomy is read in the reader's language
+    for notice in (*notices, *answer.notices):
+        warn(response, context.base_url, worded(notice))
     warn_of_more(response, context.base_url, answer.more)
     return response
 

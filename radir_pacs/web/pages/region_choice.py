@@ -1,4 +1,4 @@
-"""The regions that a page offers for a study: first those that its model has a vector for, then the others."""
+"""The regions that a page offers for a study: first those for which its model has a vector, then the others."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from radir_pacs import anatomy
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.types import ImageKind, Region
 
-Choice = tuple[str, tuple[Region, ...]]  # a heading and what stands under it
+Choice = tuple[str, tuple[Region, ...]]  # the heading (a text of the pages) and the regions under it
 
 
 def choices(catalogue: Catalogue, study_uid: str) -> tuple[Choice, ...]:
-    """Groups of regions for the study, parents before children; none when no active model has read it."""
+    """Groups of regions for the study, parents before children; empty if no active model has encoded it."""
     known: set[str] = set()
     kinds: set[ImageKind] = set()
     for model_id, kind in catalogue.encodings.models_of_study(study_uid):
@@ -24,9 +24,9 @@ def choices(catalogue: Catalogue, study_uid: str) -> tuple[Choice, ...]:
 
 
 def grouped(known: Iterable[str], kinds: Sequence[ImageKind]) -> tuple[Choice, ...]:
-    """``known``: keys of the regions that the model has. The others are those that images of ``kinds`` show.
+    """``known``: keys of the regions that the model has. The others are those shown by images of ``kinds``.
 
-    A radiograph of the chest shows organs of the abdomen at best by their gas: they are offered only where known.
+    A chest radiograph shows abdominal organs by their gas at best: they are offered only if the model knows them.
     """
     keys = set(known)
     own = tuple(region for region in anatomy.regions() if region.key in keys)
@@ -34,5 +34,5 @@ def grouped(known: Iterable[str], kinds: Sequence[ImageKind]) -> tuple[Choice, .
     if ImageKind.CT not in kinds:
         shown.difference_update(region.key for region in anatomy.descendants("abdomen"))
     others = tuple(region for region in anatomy.regions() if region.key in shown - keys)
-    groups = (("known to the model", own), ("answered by the region around it", others))
+    groups = (("known_regions", own), ("other_regions", others))
     return tuple((heading, regions) for heading, regions in groups if regions)

@@ -1,10 +1,9 @@
-"""A few plain pages: where things are, and an answer with its pictures. No script; the real viewer is another part."""
+"""A few plain pages without script: the list of studies, a study, an answer with its pictures, the addresses."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
 
 from flask import Blueprint, Response, make_response, redirect, render_template, request
 
@@ -13,18 +12,17 @@ from radir_pacs.access.references import reference_in, resolve
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.catalogue.qido import Match, QidoLevel, QidoQuery
 from radir_pacs.dicom.uids import is_valid_uid
-from radir_pacs.errors import BadInput, NotFound
+from radir_pacs.errors import BadInput
 from radir_pacs.types import CatalogueStudy, FindingNote, SimilarCase, StudyState
-from radir_pacs.web import context_rights
+from radir_pacs.web import context_rights, language
 from radir_pacs.web.dicomweb import filters, parameters
 from radir_pacs.web.dicomweb.rendered import THUMBNAIL_PX
-from radir_pacs.web.dicomweb.representative import of_region
 from radir_pacs.web.dicomweb.similar import query_of
 from radir_pacs.web.services import BASE, services
 from radir_pacs.web.sidebar import ohif
+from radir_pacs.web.sidebar.cases import asked_place, place_of, shown_of
 
 from .region_choice import choices
-from .state_words import STATE_WORDS
 
 blueprint = Blueprint("pages", __name__, template_folder="templates", static_folder="static", static_url_path="/static")
 
@@ -41,38 +39,55 @@ _FORM = f"accept=image/png&viewport={_PICTURE_PX},{_PICTURE_PX}"
 
 @blueprint.get("/")
 def start() -> Response:
-    """Where things are: the newest studies, or with ``?find=…`` those of an accession number, patient id or date.
+    """The newest studies, or with ``?find=…`` those of an accession number, patient ID or date.
 
-    An anonymous reference finds its study too, for who may see this page by right and not by a sidebar's context.
+    An anonymous reference finds its study too, for those who may see this page by right and not by a sidebar's context.
+    Patients are named as ``sidebar_shows`` allows, under the same condition.
     """
     catalogue = services().catalogue
     text = (parameters.one("find") or "").strip()
     if len(text) > _FIND_CHARACTERS or not text.isprintable():
-        raise BadInput("this is no accession number, patient id, date or reference")
+        raise BadInput("this is no accession number, patient ID, date or reference")
     return _page(
         "start.html",
         counts=catalogue.overview().studies,
         studies=_found(catalogue, text),
         find=text,
         most=_NEWEST,
-        states=STATE_WORDS,
+        states=StudyState,
         ready=_READY,
+        named="patient" in services().settings.sidebar_shows and context_rights.context() is None,
+        ohif=ohif.is_installed(services().settings),
     )
+
+
+@blueprint.get("/developers")
+def developers() -> Response:
+    """The addresses of this service, for those who write programs."""
+    return _page("developers.html")
 
 
 @blueprint.get("/sign-in")
 def sign_in() -> Response:
-    """Whoever comes here has given a token; the browser goes on to ``to``, a page of OHIF."""
+    """Whoever arrives here has given a token; the browser goes on to ``to``, a page of OHIF."""
     to = parameters.one("to") or ""
     if not to.isprintable() or not ohif.is_page(to.partition("?")[0]):
-        raise BadInput("to is not a page of OHIF")
+        raise BadInput("the parameter 'to' is not a page of OHIF")
     response = make_response(redirect(to))
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
+@blueprint.app_template_filter("person_name")
+def person_name(name: str | None) -> str:
+    """A person name (PS3.5 6.2.1.2) as people write it: family name, then the rest."""
+    family, *rest = (name or "").split("=")[0].split("^")
+    given = " ".join(part for part in rest if part)
+    return f"{family}, {given}" if given else family
+
+
 def _found(catalogue: Catalogue, text: str) -> list[CatalogueStudy]:
-    """The newest studies that fit what a person typed; all, when that is nothing."""
+    """The newest studies that match what a person typed; the newest of all if that is empty."""
     date = _DATE.fullmatch(text)
     keys: list[tuple[Match, ...]]
     reference = reference_in(text)
@@ -93,67 +108,66 @@ def _found(catalogue: Catalogue, text: str) -> list[CatalogueStudy]:
 
 @blueprint.get("/studies/<study>")
 def study(study: str) -> Response:
-    """One study: where it stands and the regions that can be asked for."""
+    """One study: its state and the regions that can be asked about."""
     found = services().catalogue.studies.get(study)
     return _page(
         "study.html",
         study=found,
         picture=f"{BASE}/studies/{study}/rendered?{_FORM}",
         ready=found.state in _READY,
-        meaning=STATE_WORDS[found.state],
         ohif=ohif.is_installed(services().settings),
-        choices=choices(services().catalogue, study),
+        **_asking(study),
         chosen=anatomy.ROOT,
     )
 
 
 @blueprint.get("/similar")
 def similar() -> Response:
-    """``/similar?StudyInstanceUID=…&anatomy=…``: the query image and the cases like it; takes the query's filters."""
+    """``/similar?StudyInstanceUID=…&anatomy=…``: the query's picture and the cases like it; takes its filters."""
     study_uid = parameters.one("study") or parameters.one("StudyInstanceUID") or ""
     if not is_valid_uid(study_uid):
         raise BadInput("StudyInstanceUID is not a UID (PS3.5 9.1)")
-    query, notes = query_of(study_uid, own=filters.OWN | _WHICH_STUDY)
-    catalogue = services().catalogue
+    query, notices = query_of(study_uid, own=filters.OWN | _WHICH_STUDY)
     answer = services().searcher.similar(query)
-    region = answer.region_answered.key
+    spoken = language.current()
     return _page(
         "similar.html",
         answer=answer,
         study=query,
-        notes=[*notes, *answer.warnings],
-        query_picture=_picture(answer.query_sop_uid, region),
-        cases=[(case, _picture(case.sop_uid, region), *_notes(case)) for case in answer.cases],
-        choices=choices(catalogue, study_uid),
+        notices=[spoken.notice(notice) for notice in (*notices, *answer.notices)],
+        query_picture=shown_of(answer.query_sop_uid, asked_place(answer)),
+        cases=[(case, shown_of(case.sop_uid, place_of(case, answer)), *_notes(case)) for case in answer.cases],
+        offers=[] if answer.cases else services().searcher.nearest(query),
+        form=_FORM,
+        **_asking(study_uid),
         chosen=query.region,
         kept=[pair for pair in request.args.items(multi=True) if pair[0] not in _ASKED_ANEW],
+        kept_without_finding={
+            name: values for name, values in request.args.lists() if name not in _ASKED_ANEW | {filters.FINDING}
+        },
     )
 
 
-def _picture(sop_uid: str, region: str) -> dict[str, Any]:
-    """The address of the picture that shows ``region`` and the points of its outlines, none once it was deleted."""
-    try:
-        found = of_region(services().catalogue.instances.get(sop_uid), region)
-    except NotFound:
-        return {"address": "", "outlines": []}
-    one = found.instance
-    address = f"{BASE}/studies/{one.study_uid}/series/{one.series_uid}/instances/{one.sop_uid}"
-    address += f"/frames/{found.frame}/rendered?{_FORM}" if one.frames > 1 else f"/rendered?{_FORM}"
-    if found.window is not None:
-        address += "&window={:g},{:g},linear".format(*found.window)
-    return {
-        "address": address,
-        "outlines": [" ".join(f"{x:g},{y:g}" for x, y in points) for points in found.outlines],
-    }
+def _asking(study_uid: str) -> dict[str, object]:
+    """What the forms offer: regions to choose, and names of regions and findings to type, in the reader's language."""
+    spoken, groups = language.current(), choices(services().catalogue, study_uid)
+    names = [spoken.region(region.key) for _, regions in groups for region in regions]
+    names += [spoken.finding(key) for key in language.offered_findings()]
+    return {"choices": groups, "offered": names}
 
 
 def _notes(case: SimilarCase) -> tuple[list[str], list[str]]:
-    """What the two reports share and where they differ, each once."""
+    """What the two reports share and where they differ, each finding once."""
     return _words(case.shared), _words(case.contradicting)
 
 
 def _words(notes: Iterable[FindingNote]) -> list[str]:
-    written = (note.words + (f" ({note.severity})" if note.severity else "") for note in notes)
+    spoken = language.current()
+    written = []
+    for note in notes:
+        finding = spoken.finding(note.concept)
+        said = spoken.say("denied", finding=finding) if note.polarity == "absent" else finding
+        written.append(said + (f" ({spoken.severity(note.severity)})" if note.severity else ""))
     return list(dict.fromkeys(written))
 
 
@@ -164,9 +178,9 @@ def _page(template: str, **values: object) -> Response:
             base=BASE,
             base_url=services().base_url,
             version=__version__,
-            sidebar=not services().settings.sidebar_context_tokens,  # else it opens by a token of the PACS alone
+            sidebar=not services().settings.sidebar_context_tokens,  # otherwise only a token of the PACS opens it
             **values,
         )
     )
-    response.headers["Vary"] = "Accept"
+    response.vary.add("Accept")
     return response

@@ -2,26 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from radir_pacs import anatomy
 from radir_pacs.access.references import reference
+from radir_pacs.catalogue import Catalogue, ReportRow, StoredInstance
+from radir_pacs.delivery.region_on_image import outlines_as_read, outlines_on
 from radir_pacs.errors import NotFound
-from radir_pacs.reports import Excerpt, excerpt, findings_from_json
-from radir_pacs.types import CatalogueStudy, FindingNote, SimilarCase, SimilarCaseList
+from radir_pacs.reports import Excerpt, excerpt, findings_from_json, whole_report
+from radir_pacs.types import CatalogueStudy, FindingNote, ImageKind, SimilarCase, SimilarCaseList
 from radir_pacs.web.dicomweb.rendered import THUMBNAIL_PX
-from radir_pacs.web.dicomweb.representative import of_region
+from radir_pacs.web.dicomweb.representative import kind_of, of_region
+from radir_pacs.web.dicomweb.slice_order import from_head_to_feet
+from radir_pacs.web.language import current
 from radir_pacs.web.services import BASE, services
 
 _NO_IMAGES = frozenset({"SR", "PR", "KO", "DOC", "SEG", "AU"})
-_PICTURE_PX = 1024
+PICTURE = "accept=image/jpeg&viewport=1024,1024"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Keys of regions: whose slice and window are shown, and whose outlines are drawn."""
+
+    seen: str
+    outlined: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """The picture that shows a place in a study: the slice of a CT, its window, outlines in fractions (column, row)."""
+
+    instance: StoredInstance
+    frame: int
+    window: anatomy.Window | None  # None: as the file says
+    outlines: tuple[anatomy.Outline, ...]  # on the picture as it is rendered, a polygon per side
+    stored_outlines: tuple[anatomy.Outline, ...]  # the same on the pixels as they are stored
+
+    def rendered(self, parameters: str) -> str:
+        """The address of the picture; ``parameters`` are those of the query, without the window."""
+        return f"{self._url}/rendered?{parameters}{window_parameter(self.window)}"
+
+    @property
+    def thumbnail(self) -> str:
+        if self.instance.frames > 1:
+            return self.rendered(f"accept=image/jpeg&viewport={THUMBNAIL_PX},{THUMBNAIL_PX}")
+        return f"{self._url}/thumbnail?accept=image/jpeg{window_parameter(self.window)}"
+
+    @property
+    def _url(self) -> str:
+        one = self.instance
+        url = f"{BASE}/studies/{one.study_uid}/series/{one.series_uid}/instances/{one.sop_uid}"
+        return f"{url}/frames/{self.frame}" if one.frames > 1 else url
+
+
+def window_parameter(window: anatomy.Window | None) -> str:
+    return "&window={:g},{:g},linear".format(*window) if window else ""
 
 
 def case_row(case: SimilarCase, answer: SimilarCaseList, asking: CatalogueStudy) -> dict[str, Any]:
-    """The case, seen from the study ``asking``; age, sex and the days between the two as ``sidebar_shows`` allows."""
+    """The case, seen from the study ``asking``; age, sex and the days between the two as ``sidebar_shows`` allows.
+
+    Its pictures, and those of the query to be seen beside it, show the region of the first finding that both reports
+    affirm, else the region asked for.
+    """
     shown = services().settings.sidebar_shows
     study = case.study
     days = (study.study_date - asking.study_date).days if study.study_date and asking.study_date else None
+    at = place_of(case, answer)
     return {
         "rank": case.rank,
         "score": round(case.score, 4),
@@ -32,65 +83,107 @@ def case_row(case: SimilarCase, answer: SimilarCaseList, asking: CatalogueStudy)
         "age": study.patient_age_years if "age" in shown else None,
         "sex": study.patient_sex if "sex" in shown else None,
         "days": days if "date" in shown else None,
-        **pictures(study.study_uid, case.series_uid, case.sop_uid, answer.region_answered.key),
+        "region": {"key": at.seen, "name": current().region(at.seen)},
+        **pictures(case.sop_uid, at),
+        "query": pictures(answer.query_sop_uid, at),
         "shared": _notes(case.shared),
         "contradicting": _notes(case.contradicting),
     }
+
+
+def place_of(case: SimilarCase, answer: SimilarCaseList) -> Place:
+    """Where the finding is that makes the case like the query, within the region that answered; else as asked."""
+    answered = answer.region_answered.key
+    within = {answered, *(below.key for below in anatomy.descendants(answered))}
+    affirmed = (note.region for note in case.shared if note.polarity == "present" and note.region in within)
+    found = next(affirmed, None)
+    return asked_place(answer) if found is None else Place(seen=found, outlined=found)
+
+
+def asked_place(answer: SimilarCaseList) -> Place:
+    """The region asked for is to be seen; outlined is what was compared, which may be a region around it."""
+    return Place(seen=answer.region_asked.key, outlined=answer.region_answered.key)
 
 
 def excerpt_row(case: SimilarCase, answer: SimilarCaseList) -> dict[str, Any] | None:
     """What the reports of the case say of the region: the newest that says what the notes say, else the newest.
 
     None where reports are not shown; a text of None where there is no report, an empty one where it says nothing there.
+    ``whole`` is all of that report, where that is allowed.
     """
     context = services()
     if "report" not in context.settings.sidebar_shows:
         return None
     reports = context.catalogue.reports.of_study(case.study.study_uid)
     if not reports:
-        return {"text": None, "marks": []}
-    told: list[Excerpt] = [
-        excerpt(
-            report.body,
-            findings_from_json(report.findings or []),
-            answer.region_answered.key,
-            shared=case.shared,
-            contradicting=case.contradicting,
-        )
-        for report in reversed(reports)
-    ]
-    found = next((one for one in told if one.marks), None) or next((one for one in told if one.text), told[0])
+        return {"text": None, "marks": [], "whole": None}
+    told = [(report, _said(excerpt, report, case, answer)) for report in reversed(reports)]
+    marked, spoken = [one for one in told if one[1].marks], [one for one in told if one[1].text]
+    report, found = next(iter((*marked, *spoken)), told[0])
+    whole = None
+    if "whole_report" in context.settings.sidebar_shows:
+        whole = _marked(_said(whole_report, report, case, answer))
+    return {**_marked(found), "whole": whole}
+
+
+def _said(of: Callable[..., Excerpt], report: ReportRow, case: SimilarCase, answer: SimilarCaseList) -> Excerpt:
+    findings, region = findings_from_json(report.findings or []), answer.region_answered.key
+    return of(report.body, findings, region, shared=case.shared, contradicting=case.contradicting)
+
+
+def _marked(found: Excerpt) -> dict[str, Any]:
     marks = [{"start": mark.start, "end": mark.end, "mark": mark.mark} for mark in found.marks]
     return {"text": found.text, "marks": marks}
 
 
-def pictures(study_uid: str, series_uid: str, sop_uid: str, region: str) -> dict[str, Any]:
-    """Where the picture is that shows ``region``, small and large, in which window, and the region's outlines on it.
+def pictures(sop_uid: str, at: Place) -> dict[str, Any]:
+    """Where the picture of a place is, small and large, with its instance, frame, window and outlines.
 
-    ``outlines`` lie on the picture as we render it, ``stored_outlines`` on its pixels as they are stored; both in
-    fractions (column, row), a polygon per side.
+    sop_uid: the instance that stands for the series, which is shown where no slice is known to be the region's own.
     """
-    try:
-        image = services().catalogue.instances.get(sop_uid)
-    except NotFound:  # deleted meanwhile
-        return {"thumbnail": None, "picture": None, "outlines": []}
-    found = of_region(image, region)
-    one, frame = found.instance, found.frame
-    url = f"{BASE}/studies/{study_uid}/series/{series_uid}/instances/{one.sop_uid}"
-    small = f"{url}/thumbnail?accept=image/jpeg"
-    if one.frames > 1:
-        url += f"/frames/{frame}"
-        small = f"{url}/rendered?accept=image/jpeg&viewport={THUMBNAIL_PX},{THUMBNAIL_PX}"
-    window = "&window={:g},{:g},linear".format(*found.window) if found.window else ""
+    found = shown_of(sop_uid, at)
+    if found is None:  # deleted meanwhile
+        nothing = dict.fromkeys(("kind", "instance", "frame", "window", "thumbnail", "picture"))
+        return {**nothing, "outlines": [], "stored_outlines": []}
     return {
-        "instance": one.sop_uid,
-        "frame": frame,
+        "kind": kind_of(found.instance),
+        "instance": found.instance.sop_uid,
+        "frame": found.frame,
         "window": found.window,
-        "thumbnail": small + window,
-        "picture": f"{url}/rendered?accept=image/jpeg&viewport={_PICTURE_PX},{_PICTURE_PX}{window}",
+        "thumbnail": found.thumbnail,
+        "picture": found.rendered(PICTURE),
         "outlines": _rounded(found.outlines),
         "stored_outlines": _rounded(found.stored_outlines),
     }
+
+
+def shown_of(sop_uid: str, at: Place) -> Shown | None:
+    """The picture of a place in the series that an instance stands for; None when it is no longer there."""
+    try:
+        found = of_region(services().catalogue.instances.get(sop_uid), at.seen)
+    except NotFound:
+        return None
+    return Shown(
+        instance=found.instance,
+        frame=found.frame,
+        window=found.window,
+        outlines=outlines_as_read(at.outlined, found.instance.attributes),
+        stored_outlines=outlines_on(at.outlined, found.instance.attributes),
+    )
+
+
+def slices_of(study_uid: str, series_uid: str) -> tuple[str, ...]:
+    """SOP Instance UIDs of the slices of a CT from head to feet. Raises NotFound without such a study."""
+    catalogue = services().catalogue
+    return _ordered(catalogue, study_uid, series_uid, catalogue.studies.get(study_uid).instance_count)
+
+
+@lru_cache(maxsize=256)
+def _ordered(catalogue: Catalogue, study_uid: str, series_uid: str, count: int) -> tuple[str, ...]:
+    """``count``: instances of the study, so that a late slice is not missed."""
+    images = catalogue.instances.of_study(study_uid, series_uid)
+    slices = [image for image in images if image.rows_px and kind_of(image) is ImageKind.CT]
+    return tuple(image.sop_uid for image in from_head_to_feet(slices))
 
 
 def _rounded(outlines: tuple[anatomy.Outline, ...]) -> list[list[tuple[float, float]]]:
@@ -98,12 +191,14 @@ def _rounded(outlines: tuple[anatomy.Outline, ...]) -> list[list[tuple[float, fl
 
 
 def _notes(notes: tuple[FindingNote, ...]) -> list[dict[str, Any]]:
+    """The findings in the reader's language."""
+    spoken = current()
     return [
         {
-            "concept": note.concept.replace("_", " "),
-            "region": anatomy.region(note.region).name,
+            "concept": spoken.finding(note.concept),
+            "region": spoken.region(note.region),
             "absent": note.polarity == "absent",
-            "severity": note.severity,
+            "severity": spoken.severity(note.severity) if note.severity else None,
         }
         for note in notes
     ]

@@ -1,4 +1,4 @@
-"""What a reader does with an answer: thumbs up or down for a case, and the report saved to the PACS."""
+"""What a reader does with an answer: judge a case by thumbs up or down, and save the report to the PACS."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TEXTS = {"reason": 500, "reader": 64, "verdict": 4, "generation": 100, "region"
 
 @blueprint.post("/api/studies/<study>/feedback")
 def judge(study: str) -> tuple[str, int]:
-    """Keep a verdict (UP, DOWN; empty withdraws it) on a similar case. Raises BadInput, NotFound."""
+    """Store a verdict (UP or DOWN; an empty one withdraws it) on a similar case. Raises BadInput, NotFound."""
     body: Any = request.get_json(silent=True)
     if not isinstance(body, dict):
         raise BadInput("the body is a JSON object")
@@ -55,7 +55,7 @@ def judge(study: str) -> tuple[str, int]:
 
 @blueprint.get("/api/studies/<study>/feedback/<reader>")
 def judged(study: str, reader: str) -> Response:
-    """What this reader has said of the study's cases."""
+    """The verdicts that this reader has given on cases similar to the study."""
     rows = services().catalogue.feedback.of_reader(study, context_rights.reader(reader))
     return jsonify(
         [
@@ -67,7 +67,7 @@ def judged(study: str, reader: str) -> Response:
 
 @blueprint.post("/api/studies/<study>/report")
 def report(study: str) -> tuple[Response, int]:
-    """Keep the structured report of the query, and have it sent where ``return_destination`` says.
+    """Store the structured report of the query and have it sent to ``return_destination``.
 
     Sending is a job: 202 says where to ask how it went. The report stays here whatever the destination does.
     """

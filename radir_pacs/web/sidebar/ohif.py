@@ -1,8 +1,8 @@
-"""An unmodified OHIF below /ohif/, from the folder where ``radir viewer install`` put it, with a configuration of ours.
+"""An unmodified OHIF below /ohif/, from the folder where ``radir viewer install`` put it, with our configuration.
 
-OHIF is built to be served at the root of a host. Its start page says so and is told otherwise; its program says so as
-well and is left as it is, so what it loads is answered at the root too.
-The extension with the sidebar is loaded at run time by its URL (``window.config.extensions``).
+OHIF is built to be served at the root of a host. We rewrite its start page; its program stays unmodified and loads its
+chunks from the root, so they are served there too.
+The extension with the sidebar is loaded by its URL at run time (``window.config.extensions``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ blueprint = Blueprint("ohif", __name__)
 ROOT = "/ohif/"
 _YEAR_S = 365 * 24 * 3600
 _HASHED = re.compile(r"\.[0-9a-f]{16}\.|^[0-9a-f]{16}\.")  # a file whose name changes with its content
-# OHIF draws in WebAssembly and workers made from blobs, and sets styles by script; images come from us alone.
+# OHIF draws in WebAssembly and in workers made from blobs, and sets styles by script; images come only from us.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' 'wasm-unsafe-eval' blob:;"
     " worker-src 'self' blob:; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:;"
@@ -38,12 +38,12 @@ def is_installed(settings: Settings) -> bool:
 
 
 def is_page(path: str) -> bool:
-    """Whether a path is a page of OHIF's own router, which a person opens, and not a file of its program."""
+    """Whether a path is a page of OHIF's own router, opened by a person, rather than a file of its program."""
     return path == ROOT[:-1] or (path.startswith(ROOT) and "." not in path.rpartition("/")[2])
 
 
 class _ChunkName(BaseConverter):
-    """What OHIF's program loads on its own account: it asks for these at the root of the host."""
+    """Files that OHIF's program loads by itself: it asks for these at the root of the host."""
 
     part_isolating = False
     regex = r"[\w-]+\.bundle\.[0-9a-f]+\.js|\d+\.css|[0-9a-f]{16}\.\w+|(?:assets|ort|dicom-microscopy-viewer)/[\w./-]+"
@@ -63,7 +63,7 @@ def _name_chunks(state: BlueprintSetupState) -> None:
 @blueprint.get(ROOT + "<path:name>")
 @blueprint.get("/<ohif_chunk:name>")
 def file(name: str = "index.html") -> Response:
-    """A file of the dist folder; a path that is none is a page of OHIF's own router. Raises NotFound."""
+    """A file of the dist folder; any other path is a page of OHIF's own router. Raises NotFound."""
     settings = services().settings
     if not is_installed(settings):
         raise NotFound("OHIF is not installed; run: radir viewer install")
@@ -82,7 +82,7 @@ def file(name: str = "index.html") -> Response:
 
 def _hardened(response: Response) -> Response:
     response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
-    response.headers["Cross-Origin-Embedder-Policy"] = "require-corp"  # with it, OHIF may share memory with workers
+    response.headers["Cross-Origin-Embedder-Policy"] = "require-corp"  # lets OHIF share memory with its workers
     response.headers["Content-Security-Policy"] = _POLICY
     return response
 
@@ -94,7 +94,7 @@ def _start_page(settings: Settings) -> str:
 
 
 def _configuration(settings: Settings) -> str:
-    """What OHIF reads before it starts: one data source, our own, and the extension with the sidebar."""
+    """The configuration that OHIF reads before it starts: our data source and the extension with the sidebar."""
     source = {
         "friendlyName": "RadIR-PACS",
         "name": "radir",

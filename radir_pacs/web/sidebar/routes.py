@@ -1,28 +1,30 @@
-"""What the sidebar asks: regions, how a study stands, and the cases like it as a stream of JSON lines.
+"""What the sidebar asks: regions and findings, the state of a study, and the cases like it as a stream of JSON lines.
 
-Rights are a setting (``sidebar_shows``); of another patient no name, identifier or date leaves by these routes.
+Rights are a setting (``sidebar_shows``). Of another patient no name, identifier or date leaves by these routes, unless
+a report says it and the setting allows whole reports. Words are in the reader's language (``lang``, Accept-Language).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, stream_with_context
 
 from radir_pacs import anatomy
+from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput
-from radir_pacs.reports import read_typed
+from radir_pacs.reports.lexicon import load
 from radir_pacs.reports.typed import TYPED_CHARACTERS
-from radir_pacs.types import CatalogueStudy, ImageKind, SimilarCaseList, StudyState, modalities_of_kind
-from radir_pacs.web import context_rights
+from radir_pacs.types import CatalogueStudy, ImageKind, Notice, Offer, SimilarCaseList, StudyState, modalities_of_kind
+from radir_pacs.web import context_rights, language
 from radir_pacs.web.dicomweb import parameters
 from radir_pacs.web.dicomweb.similar import query_of
-from radir_pacs.web.services import services
+from radir_pacs.web.services import BASE, services
 
-from .cases import case_row, excerpt_row, pictures
+from .cases import PICTURE, asked_place, case_row, excerpt_row, pictures, slices_of, window_parameter
 from .ohif import is_installed
 
 blueprint = Blueprint("sidebar", __name__)
@@ -39,7 +41,14 @@ def regions() -> Response:
     """
     kind, study = _kind() or ImageKind.CXR, parameters.one("study")
     known = {region.key for region in anatomy.trained(kind)} if study is None else _known(study, kind)
-    return jsonify({"kind": kind, "regions": [region | {"known": region["key"] in known} for region in _regions(kind)]})
+    rows = [region | {"known": region["key"] in known} for region in _regions(kind, language.current().tag)]
+    return jsonify({"kind": kind, "regions": rows})
+
+
+@blueprint.get("/api/findings")
+def findings() -> Response:
+    """The findings that can be asked for, each with other words for it and the region where it is looked for."""
+    return jsonify({"findings": _findings(language.current().tag)})
 
 
 def _known(study: str, kind: ImageKind) -> set[str]:
@@ -55,9 +64,9 @@ def typed() -> Response:
     text = parameters.one("text") or ""
     if len(text) > TYPED_CHARACTERS:
         raise BadInput("the text is too long")
-    read = read_typed(text, _kind())
+    read = language.read(text, _kind())
     finding = {"concept": read.concept, "present": read.present} if read.concept else None
-    return jsonify({"region": read.region.key, "name": read.region.name, "finding": finding})
+    return jsonify({"region": read.region.key, "name": language.current().region(read.region.key), "finding": finding})
 
 
 @blueprint.get("/api/studies/<study>")
@@ -95,21 +104,42 @@ def similar(study: str) -> Response:
 
     Takes what the DICOMweb query takes.
     """
-    query, notes = query_of(study)
+    query, notices = query_of(study)
     context = services()
     answer = context.searcher.similar(query)
-    lines = _lines(answer, context.catalogue.studies.get(study), notes)
+    lines = _lines(answer, context.catalogue.studies.get(study), notices)
     response = Response(stream_with_context(lines), content_type=ND_JSON)
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
-def _lines(answer: SimilarCaseList, asking: CatalogueStudy, notes: list[str]) -> Iterator[str]:
+@blueprint.get("/api/studies/<study>/similar/slices")
+def slices(study: str) -> Response:
+    """``?case=…&series=…&region=…``: the slices of a CT, from head to feet, of the study itself or of a case like it.
+
+    ``study`` is the one that the sidebar reads. The pictures are where ``instances/{uid}/rendered?{rendering}`` says.
+    """
+    case, series = parameters.one("case") or study, parameters.one("series") or ""
+    if not (is_valid_uid(case) and is_valid_uid(series)):
+        raise BadInput("case and series are UIDs (PS3.5 9.1)")
+    window = anatomy.ct_window(anatomy.region(parameters.one("region") or anatomy.ROOT).key)
+    ordered = slices_of(case, series)
+    return jsonify(
+        {
+            "instances": ordered,
+            "base": f"{BASE}/studies/{case}/series/{series}/instances",
+            "rendering": f"{PICTURE}{window_parameter(window)}",
+        }
+    )
+
+
+def _lines(answer: SimilarCaseList, asking: CatalogueStudy, notices: Sequence[Notice]) -> Iterator[str]:
+    spoken = language.current()
     head = {
         "type": "head",
-        "region_asked": {"key": answer.region_asked.key, "name": answer.region_asked.name},
-        "region_answered": {"key": answer.region_answered.key, "name": answer.region_answered.name},
-        "query": pictures(asking.study_uid, answer.query_series_uid, answer.query_sop_uid, answer.region_answered.key),
+        "region_asked": _named(answer.region_asked.key),
+        "region_answered": _named(answer.region_answered.key),
+        "query": pictures(answer.query_sop_uid, asked_place(answer)) | {"series": answer.query_series_uid},
         "model": answer.model_id,
         "generation": answer.generation,
         "as_of": answer.as_of.isoformat(),
@@ -117,7 +147,8 @@ def _lines(answer: SimilarCaseList, asking: CatalogueStudy, notes: list[str]) ->
         "count": len(answer.cases),
         "candidates": answer.query.offset + len(answer.cases) + answer.more,
         "finding": answer.query.filters.finding,
-        "warnings": [*notes, *(text for text in answer.warnings if not _tells_the_parent(text, answer))],
+        "notices": [{"code": notice.code, "text": spoken.notice(notice)} for notice in (*notices, *answer.notices)],
+        "offers": [] if answer.cases else [_offer(offer) for offer in services().searcher.nearest(answer.query)],
     }
     yield _line(head)
     held = context_rights.context()
@@ -132,10 +163,14 @@ def _lines(answer: SimilarCaseList, asking: CatalogueStudy, notes: list[str]) ->
     yield _line({"type": "end"})
 
 
-def _tells_the_parent(warning: str, answer: SimilarCaseList) -> bool:
-    """The panel sees from the two regions that a parent answered, and says so in the reader's language."""
-    asked, answered = answer.region_asked, answer.region_answered
-    return asked != answered and warning.startswith(asked.name) and warning.endswith(f"from {answered.name}")
+def _named(region: str) -> dict[str, str]:
+    return {"key": region, "name": language.current().region(region)}
+
+
+def _offer(offer: Offer) -> dict[str, Any]:
+    spoken = language.current()
+    finding = {"key": offer.finding, "name": spoken.finding(offer.finding)} if offer.finding else None
+    return {"region": _named(offer.region), "finding": finding, "candidates": offer.candidates}
 
 
 def _line(value: dict[str, Any]) -> str:
@@ -152,16 +187,37 @@ def _kind() -> ImageKind | None:
         raise BadInput("kind is CXR or CT") from None
 
 
-@lru_cache
-def _regions(kind: ImageKind) -> list[dict[str, Any]]:
+@lru_cache(maxsize=8)
+def _regions(kind: ImageKind, tag: str) -> list[dict[str, Any]]:
+    spoken = language.language(tag)
     return [
         {
             "key": region.key,
-            "name": region.name,
+            "name": spoken.region(region.key),
             "parent": region.parent,
-            "synonyms": region.synonyms,
+            "synonyms": _other_words(spoken, "regions", region.key, (region.name, *region.synonyms)),
             # A volume has all heights: the frontal view tells them apart, one of its slices would not.
             "outline": [[round(x, 4), round(y, 4)] for x, y in anatomy.outline(region.key, ImageKind.CXR)],
         }
         for region in anatomy.regions(kind)
     ]
+
+
+@lru_cache(maxsize=8)
+def _findings(tag: str) -> list[dict[str, Any]]:
+    spoken, concepts = language.language(tag), load().concepts
+    return [
+        {
+            "key": key,
+            "name": spoken.finding(key),
+            "region": concepts[key].at,
+            "synonyms": _other_words(spoken, "findings", key, (key.replace("_", " "), *concepts[key].terms)),
+        }
+        for key in language.offered_findings()
+    ]
+
+
+def _other_words(spoken: language.Language, table: str, key: str, english: tuple[str, ...]) -> list[str]:
+    """What else is understood beside the name: further words of the language, and those of English."""
+    name = spoken.region(key) if table == "regions" else spoken.finding(key)
+    return [words for words in dict.fromkeys((*spoken.other_words(table, key), *english)) if words != name]

@@ -1,8 +1,8 @@
-"""The sidebar's files and its page of its own, ``/sidebar?StudyInstanceUID=…``, for any PACS that can open a URL.
+"""The sidebar's files, and its stand-alone page ``/sidebar?StudyInstanceUID=…`` for any PACS that can open a URL.
 
-Where ``sidebar_context_tokens`` is set no identifier stands in that URL: the PACS asks for a token (``POST
-/sidebar/context``, with its own credentials), and the page opens by ``/sidebar?context=…``. The token then stands in a
-cookie that no script reads, and admits this browser as `context_rights` has it.
+With ``sidebar_context_tokens`` the URL holds no identifier: the PACS asks for a token (``POST /sidebar/context``, with
+its own credentials) and opens ``/sidebar?context=…``. The token is then kept in a cookie that no script can read, and
+lets this browser do what `context_rights` allows.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SUFFIXES = (".js", ".css")
 
 @blueprint.get("/viewer/<path:name>")
 def file(name: str) -> Response:
-    """A module or style of the viewer; they hold nothing of a patient and need no token."""
+    """A module or style sheet of the viewer; these contain no patient data and need no token."""
     if not name.endswith(_SUFFIXES) or "node_modules" in name:
         raise NotFound("there is no such file")
     with as_file(files("radir_viewer")) as folder:
@@ -40,13 +40,13 @@ def file(name: str) -> Response:
 
 @blueprint.get(PAGE)
 def sidebar() -> Response:
-    """The page. Raises BadInput without a study, or with an identifier where tokens are asked for."""
+    """The page. Raises BadInput without a study, or with an identifier where a token is required."""
     context = services()
     token = parameters.one("context")
     if token is not None:
         study = context.catalogue.contexts.get(token).study_uid
     elif context.settings.sidebar_context_tokens:
-        raise BadInput("this page opens by a context token, see POST /sidebar/context")
+        raise BadInput("this page is opened with a context token; see POST /sidebar/context")
     else:
         study = parameters.one("StudyInstanceUID") or ""
     if not is_valid_uid(study):
