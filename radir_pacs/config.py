@@ -233,7 +233,7 @@ def _check_network(name: str, written: str) -> None:
     try:
         ipaddress.ip_network(written, strict=False)
     except ValueError:
-        raise SettingError(f"{name}: {written!r} is no IP address or network") from None
+        raise SettingError(f"{name}: {written!r} is not an IP address or network") from None
 
 
 def _expanded(folder: Path | str) -> Path:

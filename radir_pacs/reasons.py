@@ -1,6 +1,6 @@
 """Why something did not happen, as a code: programs decide by it, people read the sentence beside it.
 
-A code stands in the catalogue for years: none is renamed, and one that is not known any more reads as OTHER.
+Codes stay in the catalogue for years: none is renamed, and an unknown one reads as OTHER.
 """
 
 from __future__ import annotations

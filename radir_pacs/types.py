@@ -1,7 +1,7 @@
 """The shared types: frozen, keyword-only dataclasses, checked when made.
 
 Words as in DICOM (study, series, instance). A *region* is a node of the anatomy hierarchy; an *encoding* holds one
-unit vector a region for one study under one model; a *generation* is an immutable, verified build of a partition
+unit vector per region for one study under one model; a *generation* is an immutable, verified build of a partition
 (one region, one model).
 """
 
@@ -233,7 +233,7 @@ class Encoding:
     """One unit vector per region for one study under one model, from one representative image or series.
 
     ``vectors`` is float32 [len(regions), dim]; row i belongs to ``regions[i]`` (region keys). The whole-image vector
-    stands under the region "chest". ``sop_uid`` is a representative instance (middle slice for CT); ``slices`` tells
+    is that of the region "chest". ``sop_uid`` is a representative instance (middle slice for CT); ``slices`` tells
     which slices show a region, None for a radiograph and where it is not known.
     """
 

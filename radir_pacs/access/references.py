@@ -42,7 +42,7 @@ def resolve(text: str, studies: Studies, settings: Settings, *, by: str) -> tupl
     """
     wanted = reference_in(text)
     if wanted is None:
-        raise BadInput("this is no reference of the form SC-12345-6789A")
+        raise BadInput("this is not a reference of the form SC-12345-6789A")
     key = _key(settings.home / "reference.key")
     found = tuple(uid for uid in studies.uids() if _hashed(uid, key) == wanted)
     _note(settings, {"reference": wanted, "by": by, "found": len(found)})

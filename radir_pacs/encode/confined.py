@@ -2,8 +2,8 @@
 
 Run by ``radir_pacs.confine`` with a task (JSON) and the administrator's consent (0 or 1), the model on standard input.
 The answer on standard output is a line of JSON, ``{"error": reason}`` or what was measured, and after it, for a
-conversion, an ONNX file. A child taken over by its model can answer any ONNX file, which is checked like one that was
-handed in, and no more: it gave up writing, sockets and processes before it read a byte.
+conversion, an ONNX file. A child taken over by its model can answer any ONNX file, which is checked like any other, and
+nothing else: it gave up writing, sockets and processes before it read a byte.
 """
 
 from __future__ import annotations

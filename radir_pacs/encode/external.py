@@ -2,7 +2,7 @@
 
 Its file takes ``image`` float32 [1, 1, *shape] (prepared by the bundle's ``Preprocessing``) and, as an optional second
 input, ``view`` int64 [1] (``network.VIEWS``); it answers float32 [1, regions, dim] in the order of the bundle's
-regions, or [1, dim], which stands for the whole chest. Vectors are made unit here: a cosine does not know lengths.
+regions, or [1, dim], for the whole chest. Vectors are normalised here: a cosine ignores their length.
 """
 
 from __future__ import annotations

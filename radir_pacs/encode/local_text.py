@@ -1,6 +1,6 @@
 """A BERT-family model from a local folder in place of our text encoder, with the folder's own tokenizer.
 
-Its body is frozen: at the learning rate of a new network a trained one would be washed out. The first token's vector
+Its body is frozen: the learning rate of a new network would destroy a trained one. The first token's vector
 goes through a linear map that is trained, as in the RadIR paper. Nothing is fetched, no code of the folder is run, and
 weights are safetensors. A bundle carries weights, configuration and tokenizer, and the vectors of its regions' names,
 so that serving needs ``transformers`` only for free text.
@@ -86,7 +86,7 @@ class UnreadText(nn.Module):
     """Takes the place of the text model when ``transformers`` is not installed: listed regions need no reading."""
 
     def forward(self, ids: Tensor) -> Tensor:
-        raise BadInput(f"free text cannot be asked of this model here: {MISSING}")
+        raise BadInput(f"this model cannot be queried by free text here: {MISSING}")
 
 
 def from_folder(folder: Path, width: int) -> tuple[LocalTextEncoder, LocalTokenizer]:

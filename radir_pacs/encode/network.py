@@ -2,7 +2,7 @@
 
 Image tokens come from a 2D or a 3D stem and pass blocks that both kinds of image share. The name of a region, read by
 a small text encoder, is the query of a cross-attention decoder over those tokens (anatomy-conditioned retrieval,
-arXiv 2503.04653, section 2). Queries do not see one another, so a vector does not depend on what else was asked.
+arXiv 2503.04653, section 2). Queries do not attend to one another, so a vector does not depend on the other queries.
 
 Most regions of most patients are normal, and plain vectors then collapse onto what all patients share; the last layer
 therefore measures from each region's own mean (``RegionHead``).
@@ -232,8 +232,8 @@ class TextEncoder(nn.Module):
 def spread(raw: Tensor, mean: Tensor) -> Tensor:
     """Root mean square distance from ``mean`` [q, dim] over the batch of ``raw`` [batch, q, dim], not under a floor.
 
-    Divided by nothing but itself, a region of which the image says little yet would have gradients without bound, which
-    drown all other losses.
+    Without the floor, a region of which the network still says little would have unbounded gradients, which drown all
+    other losses.
     """
     return (raw - mean).square().sum(-1).mean(0).add(LEAST_SPREAD**2).sqrt()
 
@@ -241,8 +241,8 @@ def spread(raw: Tensor, mean: Tensor) -> Tensor:
 class RegionHead(nn.Module):
     """Region-centred unit vectors: minus the region's mean, over its scale, a constant appended, normalised.
 
-    Without the centring, vectors of one region differ in the third decimal of their cosine. The constant gives a
-    picture with nothing to say (near its region's mean) a direction of its own: normal is similar to normal.
+    Without the centring, vectors of one region differ in the third decimal of their cosine. The constant gives an
+    unremarkable image (near its region's mean) a direction of its own: normal is similar to normal.
     ``mean`` [regions, dim - 1] and ``scale`` [regions] are running averages, kept with the weights.
     """
 
@@ -303,8 +303,8 @@ class RegionHead(nn.Module):
 class Output:
     """An image's answer to each of q queries.
 
-    vectors: unit, [batch, q, embedding_dim]. severity: logits of each finding being there, being at least moderate and
-    being severe, [batch, q, findings, 3]. described: logits of a report saying anything about it, [batch, q].
+    vectors: unit, [batch, q, embedding_dim]. severity: logits that each finding is present, at least moderate, and
+    severe, [batch, q, findings, 3]. described: logits that a report says anything about it, [batch, q].
     """
 
     vectors: Tensor

@@ -1,6 +1,6 @@
 """Exact search: the oracle of the tests, and the search for small partitions, the tail and narrow filters.
 
-A row's score depends on nothing but that row and the query: `np.vecdot` takes one dot product a row, whereas a matrix
+A row's score depends on nothing but that row and the query: `np.vecdot` takes one dot product per row, whereas a matrix
 product may round a row differently by its place in the block. So every path of a search (whole, filtered, tail, graph
 candidates scored again) gives a case the same score to the last bit, and ties are true ties.
 """

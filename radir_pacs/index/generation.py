@@ -70,7 +70,7 @@ def open_generation(folder: Path, *, model_id: str, region: str, dim: int) -> Ge
     """Verify, then open. Raises IndexRefused for anything incomplete, altered, or of another model, region or dim."""
     manifest = read_manifest(folder)
     if folder.name != manifest.name:
-        raise IndexRefused("the index generation stands under another's name")
+        raise IndexRefused("the index generation has the name of another")
     if (manifest.model_id, manifest.region, manifest.dim) != (model_id, region, dim):
         raise IndexRefused("the index generation belongs to another model, region or dimension")
     return open_verified(folder, manifest)

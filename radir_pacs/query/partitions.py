@@ -2,7 +2,7 @@
 
 A partition is its published generation and what the catalogue has written since, read by snapshot: a deleted study is
 gone from the next answer on, a committed encoding is in it. A generation whose files are refused costs a rebuild: the
-partition is then all tail, searched exactly. `IndexCheck` reads open ones again and again.
+partition is then only a tail, searched exactly. `IndexCheck` reads open ones again and again.
 """
 
 from __future__ import annotations
