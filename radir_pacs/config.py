@@ -49,7 +49,7 @@ def _setting(
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Every setting there is. ``docs/reference/settings.md`` is made from this class and kept true by a test."""
+    """All settings. ``docs/reference/settings.md`` is generated from this class; a test keeps it up to date."""
 
     home: Path = _setting(DEFAULT_HOME, "Folder of all state: database, blobs, index, logs.")
     database_url: str = _setting("", "Postgres to use; empty starts the embedded one in the home folder.", secret=True)
@@ -59,7 +59,7 @@ class Settings:
     ae_title: str = _setting("RADIR", "Our application entity title.")
     listener_host: str = _setting("127.0.0.1", "Address the DICOM listener binds.")
     listener_port: int = _setting(11112, "Port of the DICOM listener.", low=1, high=65535)
-    listener_processes: int = _setting(1, "Listener processes sharing the port.", low=1, high=16)
+    listener_processes: int = _setting(1, "Listener processes that share the port.", low=1, high=16)
     check_called_ae: bool = _setting(False, "Refuse associations that do not call our AE title.")
     calling_ae_titles: tuple[str, ...] = _setting((), "AE titles that may call; empty admits any.")
     listener_max_associations: int = _setting(
@@ -71,40 +71,40 @@ class Settings:
     listener_association_s: float = _setting(3600.0, "Seconds an association may last at most.", low=1, high=DAY_S)
     commitment_destinations: tuple[str, ...] = _setting(
         (),
-        "Where results of storage commitment go on an association of our own, AET@host:port each; a peer that is not"
-        " named gets them on its own association.",
+        "Where results of storage commitment are sent on an association of our own, AET@host:port each; a peer that is"
+        " not listed gets them on its own association.",
     )
     lut_shape_senders: tuple[str, ...] = _setting(
         (),
         "AE titles of senders whose Presentation LUT Shape is followed where it contradicts Photometric Interpretation;"
-        " of all others Photometric Interpretation decides whether a radiograph is inverted.",
+        " for all others Photometric Interpretation decides whether a radiograph is inverted.",
     )
     max_instance_mib: int = _setting(2048, "Largest instance accepted, MiB.", low=1, high=_MOST_MIB)
-    min_free_disk_mib: int = _setting(512, "Below this free space, MiB, storing is refused.", low=0)
+    min_free_disk_mib: int = _setting(512, "Free space, MiB, below which nothing more is stored.", low=0)
     quiet_period_s: float = _setting(
         30.0, "Seconds without a new instance before a study counts as complete.", low=0.1, high=DAY_S
     )
 
     fallback_character_set: str = _setting(
         "ISO_IR 100",
-        "Specific Character Set of text that names none, or not its own; what reads as UTF-8 is read so first.",
+        "Specific Character Set for text that names none or a wrong one; text that is valid UTF-8 is read as UTF-8.",
         choices=CHARACTER_SETS,
     )
     corrected_headers: str = _setting(
         "replace",
-        "An instance that comes again with the same pixels and another header: its header replaces the first one"
-        " (replace), or the first one counts and the later file is kept beside it (aside).",
+        "What happens when an instance comes again with the same pixels and another header: its header replaces the"
+        " first one (replace), or the first one counts and the later file is kept beside it (aside).",
         choices=("replace", "aside"),
     )
 
     web_host: str = _setting("127.0.0.1", "Address the web service binds.")
     web_port: int = _setting(8042, "Port of the web service.", low=1, high=65535)
     web_threads: int = _setting(8, "Threads of the web service.", low=1, high=256)
-    web_public_url: str = _setting("", "URL at which others reach the web service; empty: http://host:port.")
+    web_public_url: str = _setting("", "URL at which others reach the web service; empty means http://host:port.")
     api_tokens: tuple[str, ...] = _setting(
         (),
         "Tokens that may call the web service, as bearer or, from a browser, as the password of HTTP Basic with any"
-        " user name; each of 16 characters or more. Needed off loopback.",
+        " user name; each of at least 16 characters. Required unless the service binds to loopback.",
         secret=True,
     )
     cors_origins: tuple[str, ...] = _setting(
@@ -113,24 +113,26 @@ class Settings:
     trusted_proxies: tuple[str, ...] = _setting(
         (),
         "Addresses or networks of reverse proxies whose Forwarded and X-Forwarded-Proto, -Host and -Prefix headers are"
-        " believed; the URLs in answers follow them.",
+        " trusted; the URLs in answers follow them.",
     )
     max_request_mib: int = _setting(1024, "Largest request body of the web service, MiB.", low=1, high=_MOST_MIB)
-    result_limit: int = _setting(10, "Similar cases answered when the request names no limit.", low=1)
-    result_limit_max: int = _setting(200, "Most similar cases of one answer, whatever the request asks.", low=1)
+    result_limit: int = _setting(10, "Similar cases in an answer when the request gives no limit.", low=1)
+    result_limit_max: int = _setting(200, "Most similar cases in one answer, whatever the request asks for.", low=1)
     qido_limit_max: int = _setting(
         5000,
-        "Most rows of one QIDO-RS answer, also for requests without a limit; the rest is reached by offset.",
+        "Most rows of one QIDO-RS answer, also for requests without a limit; use offset for the rest.",
         low=1,
         high=100_000,
     )
-    min_cases: int = _setting(5, "A partition with fewer cases than this answers from its parent region.", low=1)
+    min_cases: int = _setting(5, "A region with fewer cases than this is answered by its parent region.", low=1)
 
     worker_processes: int = _setting(1, "Celery worker processes.", low=1, high=64)
     device: str = _setting("auto", "Where the network runs.", choices=("auto", "cpu", "cuda", "mps"))
-    models: tuple[str, ...] = _setting((), "Bundle folders to serve, one an image kind; empty serves the shipped ones.")
+    models: tuple[str, ...] = _setting(
+        (), "Bundle folders to serve, one per image kind; empty serves the shipped ones."
+    )
     transfer_threads: int = _setting(
-        4, "Pulls and sent reports at once; one thread is always left for reports.", low=2, high=64
+        4, "Pulls and report transfers at once; one thread is always reserved for reports.", low=2, high=64
     )
     torch_threads: int = _setting(0, "Threads of one network pass; 0 lets torch choose.", low=0)
     job_lease_s: float = _setting(60.0, "Seconds a worker owns a job without a heartbeat.", low=1, high=DAY_S)
@@ -142,16 +144,18 @@ class Settings:
     decode_timeout_s: float = _setting(60.0, "Seconds one file may take to decode.", low=1, high=DAY_S)
     decode_memory_mib: int = _setting(4096, "Memory the decoding child may take, MiB.", low=256, high=_MOST_MIB)
 
-    sr_other_uids: bool = _setting(True, "Reports name the UIDs of similar cases; off leaves rank, score and findings.")
+    sr_other_uids: bool = _setting(
+        True, "Reports name the UIDs of similar cases; off keeps only rank, score and findings."
+    )
     sr_comprehensive_3d: bool = _setting(True, "Comprehensive 3D SR; off writes Comprehensive SR for old PACS.")
 
     pull_url: str = _setting(
-        "", "DICOMweb service root of the PACS that studies are pulled from by reference; empty pulls none."
+        "", "DICOMweb service root of the PACS from which studies are pulled by reference; empty pulls none."
     )
-    pull_authorization: str = _setting("", "Authorization header that this PACS wants.", secret=True)
+    pull_authorization: str = _setting("", "Authorization header that this PACS requires.", secret=True)
     pull_max_mib: int = _setting(16_384, "Most bytes that one pull takes from the PACS, MiB.", low=1, high=_MOST_MIB)
     pull_least_kib_s: float = _setting(
-        16.0, "A PACS that sends less than this for 15 s, KiB per second, is given up; 0 waits.", low=0
+        16.0, "Least speed of a pull, KiB per second; one that is slower for 15 s is given up, 0 waits.", low=0
     )
     pull_deadline_s: float = _setting(1800.0, "Seconds that one pull may take.", low=1, high=DAY_S)
     return_destination: str = _setting(
@@ -172,10 +176,14 @@ class Settings:
         " (report), and beside it the whole report as it was written, with any names in it (whole_report).",
     )
     sidebar_context_tokens: bool = _setting(
-        False, "The sidebar page opens by a token that the PACS asked for, never by identifiers in its URL."
+        False, "The sidebar page opens with a token that the PACS requested, never with identifiers in its URL."
     )
-    sidebar_context_s: float = _setting(3600.0, "Seconds that such a token opens the sidebar.", low=1, high=7 * DAY_S)
-    ohif_folder: str = _setting("", "The dist folder of an OHIF to serve; empty: where 'radir viewer install' puts it.")
+    sidebar_context_s: float = _setting(
+        3600.0, "Seconds for which such a token opens the sidebar.", low=1, high=7 * DAY_S
+    )
+    ohif_folder: str = _setting(
+        "", "The dist folder of the OHIF to serve; empty means where 'radir viewer install' puts it."
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "home", _expanded(self.home).resolve())
@@ -225,7 +233,7 @@ def _check_network(name: str, written: str) -> None:
     try:
         ipaddress.ip_network(written, strict=False)
     except ValueError:
-        raise SettingError(f"{name}: {written!r} is no IP address or network") from None
+        raise SettingError(f"{name}: {written!r} is not an IP address or network") from None
 
 
 def _expanded(folder: Path | str) -> Path:
@@ -245,7 +253,7 @@ def _check(f: Field[Any], value: Any) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise SettingError(f"{f.name}: {value} is not a number to work with")
     if isinstance(value, tuple) and any(not part or "," in part or part != part.strip() for part in value):
-        # Child processes get it as one text with commas between: an empty token, or two of one, must not come of it.
+        # Child processes get it as one comma-separated text, which must not yield an empty token or split one in two.
         raise SettingError(f"{f.name}: one of its values is empty, holds a comma or has spaces around it")
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         bounds = f"at least {low}" if high is None else f"from {low} to {high}"
@@ -290,7 +298,7 @@ def _parsed(f: Field[Any], value: Any, source: str) -> Any:
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Give the parser one flag per setting, and ``--config``.
 
-    What a flag says stands in the process list for every user of the machine, so a secret is named by a file.
+    Every user of the machine can read a flag in the process list, so a secret is given by a file.
     """
     group = parser.add_argument_group("settings (each also RADIR_NAME in the environment, name in radir.toml)")
     group.add_argument("--config", metavar="FILE", help="TOML file of settings", default=None)
@@ -324,7 +332,7 @@ def _toml(path: Path, *, required: bool) -> dict[str, Any]:
 
 
 def _flag(f: Field[Any], args: argparse.Namespace | None) -> str | None:
-    """What the command line says of a setting. Raises SettingError for a secret that everybody could read there."""
+    """The value of a setting on the command line. Raises SettingError for a secret: all could read it there."""
     said: str | None = getattr(args, "setting_" + f.name, None)
     if said is not None and f.metadata["secret"] and _shows_secret(f.name, said):
         flag = f.name.replace("_", "-")
@@ -342,7 +350,7 @@ def _flag(f: Field[Any], args: argparse.Namespace | None) -> str | None:
 
 
 def _shows_secret(name: str, text: str) -> bool:
-    """URLs are secret for the password that they may hold."""
+    """URLs are secret because of the password they may hold."""
     return not name.endswith("_url") or "password" in text.lower() or bool(re.search(r"://[^/@]*:[^/@]*@", text))
 
 

@@ -1,4 +1,4 @@
-"""Gives up, for this process and for good, all it would take to do harm; then runs a module on a stranger's file.
+"""Gives up, for this process and permanently, every right that could do harm; then runs a module on a stranger's file.
 
 ``python -m radir_pacs.confine MODULE MEMORY_BYTES FILE_BYTES ARGUMENT…`` calls ``MODULE.main(confined, arguments)``.
 This module imports no library, since Landlock does not hold for threads that libraries started before.
@@ -26,7 +26,7 @@ _CREATE_RULESET, _RESTRICT_SELF = 444, 446  # Landlock's system calls, the same 
 _ASK_VERSION = 1
 _DIE_WITH_PARENT, _NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 1, 38, 22, 2
 _CAPABILITY_VERSION = 0x20080522
-_READ_FILE_AND_FOLDER = 0b1100  # of Landlock's rights to files: the two that stay
+_READ_FILE_AND_FOLDER = 0b1100  # the two of Landlock's file rights that remain
 
 # Rights to files, to TCP and to others' signals that a version of Landlock knows.
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
@@ -58,7 +58,7 @@ _DENIED = {
 
 
 def confine(memory_bytes: int, file_bytes: int) -> bool:
-    """Whether all of it took hold; the limits of memory and of a file's size are set in any case."""
+    """Whether all of it took effect; the limits on memory and file size are set in any case."""
     for which, value in (
         (resource.RLIMIT_AS, memory_bytes),
         (resource.RLIMIT_FSIZE, file_bytes),
@@ -69,7 +69,7 @@ def confine(memory_bytes: int, file_bytes: int) -> bool:
     if platform.system() != "Linux" or platform.machine() not in _ARCHITECTURES:
         return False
     if sum(1 for _ in Path("/proc/self/task").iterdir()) > 1:
-        return False  # the other threads would go on as before
+        return False  # the other threads would keep their rights
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_DIE_WITH_PARENT, ctypes.c_ulong(signal.SIGKILL))  # nobody else would end it
     if libc.prctl(_NO_NEW_PRIVILEGES, *(ctypes.c_ulong(n) for n in (1, 0, 0, 0))):
@@ -83,7 +83,7 @@ def _drop_capabilities(libc: ctypes.CDLL) -> bool:
 
 
 def _landlock(libc: ctypes.CDLL) -> bool:
-    """Every right that this kernel knows is handled, and none is granted but reading."""
+    """Handles every right that this kernel knows, and grants only reading."""
     version = libc.syscall(ctypes.c_long(_CREATE_RULESET), None, ctypes.c_size_t(0), ctypes.c_uint(_ASK_VERSION))
     if version < 1:
         return False

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, whenever the power goes: temporary file, fsync, rename, fsync of the folder."""
+"""Files that are complete or absent, even after a power failure: temporary file, fsync, rename, fsync of the folder."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-_ANYBODY = 0o666  # as far as the umask lets
+_ANYBODY = 0o666  # within the umask
 
 
 def replace(path: Path, content: bytes | memoryview, mode: int = _ANYBODY) -> None:
-    """Put a file with this content in the place of whatever ``path`` names. Raises OSError; the old one then stays."""
+    """Replace whatever ``path`` names by a file with this content. Raises OSError; the old one then stays."""
     with replacing(path, mode) as partial:
         partial.write_bytes(content)
 
@@ -59,7 +59,7 @@ def _beside(path: Path, mode: int) -> Path:
 
 
 def sync(path: Path) -> None:
-    """A file's content, or a folder's entries, are on the disk. Raises OSError."""
+    """Flush a file's content, or a folder's entries, to the disk. Raises OSError."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)

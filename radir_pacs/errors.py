@@ -1,7 +1,7 @@
 """One error tree. The docstring of a class is its default message; ``code`` names it in JSON answers and logs.
 
-Messages may name UIDs, settings and regions. They never name a patient. ``reason_code`` says what programs decide by:
-the class has one, and whoever raises may be more precise.
+Messages may name UIDs, settings and regions. They never name a patient. Programs decide by ``reason_code``:
+the class has one, and the code that raises may give a more precise one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, ids only. Nothing here knows a patient."""
+"""Structured logs: one JSON object per line, ids only, nothing about a patient."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from radir_pacs.config import Settings
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _FILE_BYTES = 20 << 20
 _QUIET = ("waitress", "celery", "kombu", "psycopg.pool", "urllib3")
-# These read patients' data sets, and log the text of an exception as a message; what failed we say ourselves, by ids.
+# These libraries read patients' data sets and log the text of exceptions; we log failures ourselves, by ids.
 _SILENT = ("pynetdicom", "pydicom", "highdicom")
 
 
@@ -38,7 +38,7 @@ class JsonLines(logging.Formatter):
         }
         shown |= {key: value for key, value in record.__dict__.items() if key not in _PLAIN}
         if record.exc_info and record.exc_info[0]:
-            # Where it happened, not what was said: an exception's text may quote a patient.
+            # Where it happened, not its text: an exception may quote a patient.
             frames = []
             trace = record.exc_info[2]
             while trace is not None:
@@ -51,9 +51,9 @@ class JsonLines(logging.Formatter):
 def set_up_logging(settings: Settings, process: str, *, file: Path | None = None) -> None:
     """Log to standard error, which the supervisor keeps in a file; its own lines go to ``file`` as well.
 
-    Libraries speak only of what went wrong.
+    Libraries log only warnings and errors.
 
-    What nobody catches, in any thread, is logged by the same rules instead of printed with its text.
+    An uncaught exception, in any thread, is logged by the same rules instead of being printed with its text.
     """
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if file is not None:
@@ -62,7 +62,7 @@ def set_up_logging(settings: Settings, process: str, *, file: Path | None = None
     for handler in handlers:
         handler.setFormatter(JsonLines(process))
     logging.basicConfig(level=settings.log_level, handlers=handlers, force=True)
-    warnings.simplefilter("ignore")  # pydicom's quote the values that they find odd
+    warnings.simplefilter("ignore")  # pydicom's warnings quote odd values
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
     for name in _SILENT:

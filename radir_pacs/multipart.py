@@ -8,7 +8,7 @@ from typing import Protocol
 
 from radir_pacs.errors import BadInput, TooLarge
 
-MOST_PARTS = 10_000  # of one request; each costs time of its own, however small
+MOST_PARTS = 10_000  # of one request; each takes time, however small
 _CHUNK_BYTES = 256 * 1024
 _PART_HEADER_BYTES = 8 * 1024
 
@@ -60,7 +60,7 @@ class MultipartReader:
             body = self._until_delimiter()
             yield Part(headers=self._headers(), body=body)
             for _ in body:
-                pass  # what the caller left unread
+                pass  # discard what the caller left unread
 
     def _next_line(self) -> bytes:
         """What follows a delimiter: nothing before a part, two hyphens after the last one."""

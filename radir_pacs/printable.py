@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
 _FORMULA = frozenset("=+-@\t\r\uff1d\uff0b\uff0d\uff20")  # and their full-width forms, which some spreadsheets take too
-_CONTROLS = frozenset({"Cc", "Cf"})  # also those that turn the direction of writing
+_CONTROLS = frozenset({"Cc", "Cf"})  # also those that change the direction of writing
 
 
 def printable(text: str) -> str:

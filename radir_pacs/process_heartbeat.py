@@ -25,7 +25,7 @@ def process_heartbeat(processes: Processes, name: str, *, detail: str = "") -> I
         while True:
             try:
                 processes.say_alive(name, os.getpid(), "UP", detail)
-            except RadirError as error:  # the database is away for a moment: log it and go on
+            except RadirError as error:  # the database is unreachable for a moment: log it and continue
                 log.warning("heartbeat missed", extra={"error": error.code})
             if done.wait(INTERVAL_S):
                 return

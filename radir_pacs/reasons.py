@@ -1,6 +1,6 @@
-"""Why something did not happen, as a code: what programs decide by, beside the sentence that people read.
+"""Why something did not happen, as a code: programs decide by it, people read the sentence beside it.
 
-A code stands in the catalogue for years: none is renamed, and one that is not known any more reads as OTHER.
+Codes stay in the catalogue for years: none is renamed, and an unknown one reads as OTHER.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class ReasonCode(StrEnum):
     TOO_FEW_SLICES = "TOO_FEW_SLICES"
     OBLIQUE = "OBLIQUE"
     NO_HOUNSFIELD = "NO_HOUNSFIELD"
-    NO_CODEC = "NO_CODEC"  # nothing installed here reads its transfer syntax; such an image is also refused
+    NO_CODEC = "NO_CODEC"  # no installed codec reads its transfer syntax; such an image is also refused
     NO_MODEL = "NO_MODEL"  # until a model of its kind is served
 
     # A study that should have been encoded and could not be (QUARANTINED)
@@ -35,10 +35,10 @@ class ReasonCode(StrEnum):
     WORKER_KILLED = "WORKER_KILLED"
     WORKER_FAILED = "WORKER_FAILED"  # an error of our own
     BLOB_DAMAGED = "BLOB_DAMAGED"  # the file on our disk is not what was stored
-    DROPPED = "DROPPED"  # quarantined, and an administrator said to leave it (SKIPPED)
+    DROPPED = "DROPPED"  # quarantined, and an administrator decided to leave it (SKIPPED)
 
     # An instance that was refused
-    UNREADABLE = "UNREADABLE"  # no DICOM, or not safely read
+    UNREADABLE = "UNREADABLE"  # not DICOM, or not safe to read
     MISMATCH = "MISMATCH"  # not what the message or the path announced
     CONFLICT = "CONFLICT"  # stored already with other pixels, or in another series
     TOO_LARGE = "TOO_LARGE"
@@ -70,7 +70,7 @@ class ReasonCode(StrEnum):
 
 
 KILLED = frozenset({ReasonCode.DECODER_KILLED, ReasonCode.WORKER_KILLED})
-"""Most likely for want of memory: the next attempt decodes with nothing else beside it."""
+"""Most likely for lack of memory: the next attempt decodes with nothing running beside it."""
 
 WORTH_ANOTHER_DECODE = frozenset({ReasonCode.DECODER_KILLED, ReasonCode.DECODER_CRASHED, ReasonCode.DECODE_TIMEOUT})
 """Failures of a decoding child that say little about the file."""
@@ -82,4 +82,4 @@ MENDED_BY_SENDING = KILLED | {
     ReasonCode.OUT_OF_RESOURCES,
     ReasonCode.WORKER_FAILED,
 }
-"""Quarantines in which the very same bytes, sent again, may fare better: the machine failed, not the image."""
+"""Quarantines in which the same bytes, sent again, may succeed: the machine failed, not the image."""

@@ -1,4 +1,4 @@
-"""Tables as text: their encoding, line ends and first line, and what parts their columns.
+"""Tables as text: their encoding, line ends and first line, and the separator of their columns.
 
 Spreadsheets write commas, or semicolons where a comma is decimal; UTF-8, UTF-16 or Windows-1252; and lines that end in
 CR, LF or both. Every table that is read here is read by these functions.
@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import TextIO
 
 SEPARATORS = (",", ";", "\t")
-BEGINNING = 65_536  # characters in which a header ends
+BEGINNING = 65_536  # characters within which a header ends
 _SNIFFED = 4_096  # bytes; even, so that a UTF-16 character is not cut
 _FALLBACK = "radir-windows-1252"
 _NUL_SHARE = 0.3  # of the bytes at even or at odd places, in UTF-16 of a European language
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, with whose mark it begins
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _QUOTED = re.compile(r'(?:^|(?<=[,;\t\r\n]))"(?:[^"]|"")*("|$)')  # a quote within a field is an inch
-_NO_HEADER = re.compile(r'[\s,;"]*(?:"?sep=.?"?)?[\s,;"]*', re.IGNORECASE)  # also what a spreadsheet tells itself
+_NO_HEADER = re.compile(r'[\s,;"]*(?:"?sep=.?"?)?[\s,;"]*', re.IGNORECASE)  # also a spreadsheet's own "sep=" line
 
 
 def _as_windows_1252(error: UnicodeError) -> tuple[str, int]:
@@ -60,7 +60,7 @@ def opened(path: Path) -> TextIO:
 
 
 def header_at(lines: Sequence[str]) -> int:
-    """The place of the header among the first ``lines``: behind empty ones, and behind a spreadsheet's "sep=;"."""
+    """The index of the header among the first ``lines``: after empty ones, and after a spreadsheet's "sep=;"."""
     return next((at for at, line in enumerate(lines) if not _NO_HEADER.fullmatch(line)), 0)
 
 

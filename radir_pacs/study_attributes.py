@@ -19,7 +19,7 @@ class StudyAttribute:
 
     name: str
     keyword: str
-    counted: bool = False  # counted when asked for, not a column
+    counted: bool = False  # counted on request, not a column
 
     @cached_property
     def tag(self) -> str:

@@ -1,7 +1,7 @@
-"""The nouns: frozen, keyword-only dataclasses, checked when made.
+"""The shared types: frozen, keyword-only dataclasses, checked when made.
 
 Words as in DICOM (study, series, instance). A *region* is a node of the anatomy hierarchy; an *encoding* holds one
-unit vector a region for one study under one model; a *generation* is an immutable, verified build of a partition
+unit vector per region for one study under one model; a *generation* is an immutable, verified build of a partition
 (one region, one model).
 """
 
@@ -23,7 +23,7 @@ I64 = npt.NDArray[np.int64]
 
 
 class ImageKind(StrEnum):
-    """What the network tells apart: a chest radiograph (2D) or a chest CT (3D)."""
+    """The kinds of image that have networks: chest radiograph (2D) and chest CT (3D)."""
 
     CXR = "CXR"
     CT = "CT"
@@ -73,7 +73,7 @@ class JobKind(StrEnum):
 
 
 class HeaderNote(StrEnum):
-    """What was odd about a file that was stored all the same."""
+    """What was odd about a file that was stored nevertheless."""
 
     META_DIFFERS = "META_DIFFERS"  # the file meta information names another instance; the data set counts
     NO_PREAMBLE = "NO_PREAMBLE"  # or no file meta information at all
@@ -119,7 +119,7 @@ class Region:
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceHeader:
-    """What one SOP instance says of itself, read without pixels. Text is decoded and free of control characters.
+    """What one SOP instance says about itself, read without pixels. Text is decoded and free of control characters.
 
     ``attributes`` is the DICOM JSON model (PS3.18 F) of the header without bulk data, keys ascending.
     ``patient_key`` names one person across studies (issuer and id); empty when the id is missing. A header with several
@@ -153,7 +153,7 @@ class InstanceHeader:
     columns_px: int | None = None
     frames: int = 1
     notes: tuple[HeaderNote, ...] = ()
-    source: str = ""  # calling AE title, or the route it came by; known of what is stored
+    source: str = ""  # calling AE title, or the route it came by; known for stored instances
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -233,7 +233,7 @@ class Encoding:
     """One unit vector per region for one study under one model, from one representative image or series.
 
     ``vectors`` is float32 [len(regions), dim]; row i belongs to ``regions[i]`` (region keys). The whole-image vector
-    stands under the region "chest". ``sop_uid`` is a representative instance (middle slice for CT); ``slices`` tells
+    is that of the region "chest". ``sop_uid`` is a representative instance (middle slice for CT); ``slices`` tells
     which slices show a region, None for a radiograph and where it is not known.
     """
 
@@ -256,7 +256,7 @@ class Encoding:
 
 @dataclass(frozen=True, kw_only=True)
 class Filters:
-    """Which cases may be answered. Empty fields filter nothing. Dates inclusive; ages in years."""
+    """Which cases may be returned. Empty fields filter nothing. Dates inclusive; ages in years."""
 
     modalities: frozenset[str] = frozenset()
     study_date_from: date | None = None
@@ -267,7 +267,7 @@ class Filters:
     body_part: str | None = None
     with_report: bool = False
     same_scanner: bool = False  # as the query study: Manufacturer and Manufacturer's Model Name
-    finding: str | None = None  # a concept that the report affirms in the region that answers
+    finding: str | None = None  # a concept that the report affirms in the region that is searched
     exclude_same_patient: bool = True
     exclude_studies: frozenset[str] = frozenset()
 
@@ -386,7 +386,7 @@ class SimilarCaseList:
     region_asked: Region
     region_answered: Region
     model_id: str
-    generation: str | None  # None: the partition is all tail
+    generation: str | None  # None: the partition has only a tail
     as_of: datetime
     exact: bool
     cases: tuple[SimilarCase, ...]

@@ -1,4 +1,4 @@
-"""Anonymous references: a name for a case that says nothing of a patient and stays the same in one installation.
+"""Anonymous references: a name for a case that says nothing about a patient and stays the same within one installation.
 
 It is a keyed hash of the Study Instance UID. Who holds the installation's key, and nobody else, finds the study again;
 each such finding is noted in ``logs/audit.log``.
@@ -36,13 +36,13 @@ def reference_in(text: str) -> str | None:
 
 
 def resolve(text: str, studies: Studies, settings: Settings, *, by: str) -> tuple[str, ...]:
-    """The studies that the reference in ``text`` means: one, none when it was deleted, hardly ever two.
+    """The studies that the reference in ``text`` means: one, none if it was deleted, very rarely two.
 
     by: who asks, for the audit log. Raises BadInput when there is no reference in ``text``.
     """
     wanted = reference_in(text)
     if wanted is None:
-        raise BadInput("this is no reference of the form SC-12345-6789A")
+        raise BadInput("this is not a reference of the form SC-12345-6789A")
     key = _key(settings.home / "reference.key")
     found = tuple(uid for uid in studies.uids() if _hashed(uid, key) == wanted)
     _note(settings, {"reference": wanted, "by": by, "found": len(found)})
@@ -56,7 +56,7 @@ def _hashed(study_uid: str, key: bytes) -> str:
 
 @cache
 def _key(path: Path) -> bytes:
-    """The installation's secret, made at the first need; the first of several processes wins.
+    """The installation's secret, created on first use; the first of several processes wins.
 
     Raises SettingError for a file that was cut short: with an empty key everybody could compute the references.
     """
@@ -73,7 +73,7 @@ def _key(path: Path) -> bytes:
 
 
 def _note(settings: Settings, what: dict[str, object]) -> None:
-    """Write it down before anybody learns the answer; what cannot be written down is not answered (OSError)."""
+    """Record the look-up before anybody learns the answer; one that cannot be recorded is not answered (OSError)."""
     path = settings.home / "logs" / "audit.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), "event": "reference resolved", **what})

@@ -13,7 +13,7 @@ MAX_CODE_MEANING_CHARS = 64  # Code Meaning is LO
 
 
 def faults(regions: Iterable[Region]) -> list[str]:
-    """What is wrong, one sentence a fault: roots, orphans, cycles, shared synonyms, codes, kinds."""
+    """What is wrong, one sentence per fault: roots, orphans, cycles, shared synonyms, codes, kinds."""
     found: list[str] = []
     by_key = {region.key: region for region in regions}
     roots = [key for key, region in by_key.items() if region.parent is None]

@@ -1,4 +1,4 @@
-"""Schematic outlines: *where* on a picture the question was asked.
+"""Schematic outlines: the place on a picture that the question is about.
 
 They are textbook positions on a frontal radiograph and on the axial slice of a CT that shows the region (`heights`),
 not measurements of this patient.

@@ -23,7 +23,7 @@ _TRAINED_COLUMNS = {ImageKind.CXR: "trained_cxr", ImageKind.CT: "trained_ct"}
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """All regions in file order (parents before children), and what is asked of them most."""
+    """All regions in file order (parents before children), with the most frequent look-ups."""
 
     by_key: dict[str, Region]
     children: dict[str, tuple[Region, ...]]
@@ -38,7 +38,7 @@ def table() -> Table:
     by_key: dict[str, Region] = {}
     for row in rows:
         if row["key"] in by_key:
-            raise ValueError(f"regions.csv: the key {row['key']!r} stands twice")
+            raise ValueError(f"regions.csv: the key {row['key']!r} is there twice")
         by_key[row["key"]] = _region(row)
     children: dict[str, list[Region]] = {key: [] for key in by_key}
     for region in by_key.values():

@@ -18,7 +18,7 @@ from radir_pacs.anatomy.table import ancestors, regions
 from radir_pacs.errors import UnknownRegion
 from radir_pacs.types import ImageKind, Region
 
-MAX_TEXT_CHARS = 200  # longer texts are no place names, and matching them costs
+MAX_TEXT_CHARS = 200  # longer texts are not names of places, and matching them is slow
 
 _ORDINAL = re.compile(r"\d+(st|nd|rd|th)?")
 _VERTEBRA = re.compile(r"([ctl])\d{1,2}")
@@ -33,7 +33,7 @@ _LEVELLED: dict[str, str] = _WORDS["levelled"]
 
 
 def normalise(text: str) -> str:
-    """``text`` as a sorted bag of levelled words; "" when nothing is left."""
+    """``text`` as a sorted bag of normalised words; "" when nothing is left."""
     return " ".join(sorted(_words(text)))
 
 

@@ -1,4 +1,4 @@
-"""The catalogue in Postgres: studies, encodings, generations, reports, jobs. The only package that speaks SQL."""
+"""The catalogue in Postgres: studies, encodings, generations, reports, jobs. The only package that uses SQL."""
 
 from radir_pacs.catalogue.broker import install_pgmq
 from radir_pacs.catalogue.catalogue import Catalogue

@@ -11,7 +11,7 @@ _LOCK = 0x50474D51  # "PGMQ"
 
 
 def install_pgmq(conninfo: str) -> None:
-    """Install pgmq (plain SQL, no extension) unless it stands there; other processes wait for the first."""
+    """Install pgmq (plain SQL, no extension) unless it is there already; other processes wait for the first."""
     try:
         with psycopg.connect(conninfo, autocommit=True) as connection:
             connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])

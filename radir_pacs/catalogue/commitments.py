@@ -1,4 +1,4 @@
-"""Requests for storage commitment (PS3.4 annex J), kept until their results were reported."""
+"""Requests for storage commitment (PS3.4 annex J), kept until their results have been reported."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Commitments(Part):
         return _commitment_of(row)
 
     def pending(self, requestor: str, limit: int = 100) -> tuple[Commitment, ...]:
-        """What a peer has asked for and was not told yet, oldest first."""
+        """Requests of a peer whose results it does not have yet, oldest first."""
         with self._database.transaction() as connection:
             rows = run(connection, "pending_commitments", requestor=requestor, limit=limit).fetchall()
         return tuple(_commitment_of(row) for row in rows)
@@ -55,7 +55,7 @@ class Commitments(Part):
             run(connection, "commitment_reported", id=commitment_id)
 
     def held(self, sop_uids: Sequence[str]) -> Mapping[str, HeldInstance]:
-        """Those of the instances that are here, by SOP Instance UID."""
+        """Those of the given instances that are here, by SOP Instance UID."""
         with self._database.transaction() as connection:
             rows = run(connection, "held_instances", sop_uids=list(sop_uids)).fetchall()
         return {row.pop("sop_uid"): HeldInstance(**row) for row in rows}

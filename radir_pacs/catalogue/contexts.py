@@ -1,4 +1,4 @@
-"""Tokens that open the sidebar on one study, for one reader, with the pictures of the cases that it was answered."""
+"""Tokens that open the sidebar on one study, for one reader, with the pictures of the similar cases it was shown."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Contexts(Part):
         return ViewerContext(**row)
 
     def show(self, context: ViewerContext, study_uids: Sequence[str]) -> None:
-        """These studies were answered: their pictures may be shown from now on."""
+        """These studies are in an answer: their pictures may be shown from now on."""
         values = {"token_sha256": context.token_sha256, "study_uids": list(study_uids)}
         with self._database.transaction() as connection:
             run(connection, "show_in_context", values)
 
     def shows(self, context: ViewerContext, study_uid: str) -> bool:
-        """Whether the study was among the cases that were answered."""
+        """Whether the study was in an answer to this token."""
         with self._database.transaction() as connection:
             values = {"token_sha256": context.token_sha256, "study_uid": study_uid}
             return run(connection, "shown_in_context", values).fetchone() is not None

@@ -1,4 +1,4 @@
-"""Files that were found damaged: noted by whoever read one, mended by storing the content again."""
+"""Files that were found damaged: recorded by whoever reads one, repaired by storing the content again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from radir_pacs.catalogue.rows import DamagedInstance
 
 class Damage(Part):
     def note(self, content_sha256: str) -> None:
-        """The file of that hash is damaged or gone; one that no instance names is nobody's loss."""
+        """The file of that hash is damaged or gone; one that no instance refers to is ignored."""
         with self._database.transaction() as connection:
             run(connection, "note_damage", content_sha256=content_sha256)
 
@@ -19,6 +19,6 @@ class Damage(Part):
             return tuple(DamagedInstance(**row) for row in run(connection, "damage", limit=limit))
 
     def prune(self) -> None:
-        """Forget damage of files that no instance names any more."""
+        """Forget damage of files that no instance refers to any more."""
         with self._database.transaction() as connection:
             run(connection, "prune_damage")

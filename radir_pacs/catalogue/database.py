@@ -1,4 +1,4 @@
-"""Connections, transactions and named queries: the one place that knows psycopg's moods."""
+"""Connections, transactions and named queries: the one place that handles psycopg's quirks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def conninfo_of(settings: Settings) -> str:
     if not settings.database_url:
         return embedded.start(settings.home)
     try:
-        conninfo_to_dict(settings.database_url)  # says what is wrong before anybody connects
+        conninfo_to_dict(settings.database_url)  # finds faults before anybody connects
         return make_conninfo(settings.database_url, connect_timeout=10, client_encoding="UTF8")  # whatever PG* says
     except psycopg.Error:
         raise SettingError("database_url: not a Postgres URL or connection string") from None
@@ -68,7 +68,7 @@ class Database:
         return pool
 
     def _drop_pool(self) -> None:
-        """Fail whoever waits for a connection; connections in use are closed when they are returned."""
+        """Fail everybody who waits for a connection; connections in use are closed when they are returned."""
         self._pool.close(timeout=0)
 
     def _renew_pool(self) -> None:

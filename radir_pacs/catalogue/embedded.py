@@ -27,7 +27,7 @@ from radir_pacs import durable
 from radir_pacs.catalogue.postgres_programs import VERSION, ServerUser, initdb, last_complaint, launch, server_user
 from radir_pacs.errors import StorageFailed
 
-START_DEADLINE_S = 120.0  # crash recovery of a large database takes its time
+START_DEADLINE_S = 120.0  # crash recovery of a large database takes a while
 REFUSES_S = 10.0  # after kill -9 old backends hold shared memory for a second or two: what lasts longer is a reason
 STOP_DEADLINE_S = 60.0
 _TEMPORARY = Path(tempfile.gettempdir())  # taken once: listener and web move tempfile elsewhere later
@@ -37,7 +37,7 @@ _NEW = "postgres.new"
 
 # No statement and no row may reach the server's log: they hold patients' data (P7). No locale of the system is used.
 _CONFIGURATION = (
-    "cluster_name=radir",  # for whoever reads the list of processes
+    "cluster_name=radir",  # seen in the list of processes
     "listen_addresses=",
     "unix_socket_permissions=0700",
     "max_connections=300",
@@ -70,7 +70,7 @@ def start(home: Path, given_up: Callable[[], bool] = lambda: False) -> str:
 
 
 def server_pid(home: Path) -> int | None:
-    """The process id of the server of this home folder, None when it does not run."""
+    """The process id of this home folder's server, None when it is not running."""
     data = _data(home)
     return _pid(data) if _server_runs(data) else None
 
@@ -253,7 +253,7 @@ def _server_runs(data: Path) -> bool:
 
 def _lingers(data: Path) -> bool:
     """Whether some process still works in the data folder: backends of a server that was killed, or a server whose pid
-    file was emptied. Two servers over the same files would be the end of them."""
+    file was emptied. Two servers over the same files would destroy them."""
     here = str(data.resolve())
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -267,7 +267,7 @@ def _has_ended(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _end(pid: int, has_ended: Callable[[], bool]) -> None:
-    """Fast shutdown; an immediate one, which the next start recovers from, for a server that does not obey."""
+    """Fast shutdown; an immediate one, which the next start recovers from, for a server that does not stop."""
     for number, wait_s in ((signal.SIGINT, STOP_DEADLINE_S), (signal.SIGQUIT, 10.0)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)

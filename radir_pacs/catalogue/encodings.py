@@ -51,7 +51,7 @@ class Encodings(Part):
         return self.save_several(encoding.study_uid, [encoding], revision, job)
 
     def get(self, study_uid: str, model_id: str) -> Encoding | None:
-        """What a study has under a model."""
+        """The encoding of a study under a model."""
         with self._database.transaction() as connection:
             row = run(connection, "encoding_of", study_uid=study_uid, model_id=model_id).fetchone()
         if row is None:
@@ -73,13 +73,13 @@ class Encodings(Part):
         return _stack(row) if row is not None else None
 
     def models_of_study(self, study_uid: str) -> tuple[tuple[str, ImageKind], ...]:
-        """Active models that a study is encoded under."""
+        """Active models under which a study is encoded."""
         with self._database.transaction() as connection:
             rows = run(connection, "encodings_of_study", study_uid=study_uid).fetchall()
         return tuple((row["model_id"], ImageKind(row["kind"])) for row in rows if row["active"])
 
     def owners(self, ids: Sequence[int] | I64) -> dict[int, EncodingOwner]:
-        """Whose encodings these index labels are. One that is gone is missing: its hit must not be shown."""
+        """The studies of these index labels. A deleted one is missing: its hit must not be shown."""
         with self._database.transaction() as connection:
             rows = run(connection, "encoding_owners", ids=[int(i) for i in ids]).fetchall()
         return {
@@ -177,7 +177,7 @@ def _stack(row: Row) -> SliceStack | None:
 
 
 def _restricting(filters: Filters) -> dict[str, Any]:
-    """The parameters of allowed_encodings; all empty when the filters let every study pass."""
+    """The parameters of allowed_encodings; all empty when the filters admit every study."""
     return {
         "modalities": sorted(filters.modalities) or None,
         "study_date_from": filters.study_date_from,

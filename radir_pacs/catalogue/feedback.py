@@ -27,7 +27,7 @@ class Feedback(Part):
             return tuple(FeedbackRow(**row) for row in run(connection, "feedback"))
 
     def of_reader(self, query_study_uid: str, reader: str) -> tuple[FeedbackRow, ...]:
-        """What one reader said of the cases of a study."""
+        """One reader's judgements of the cases of a study."""
         values = {"query_study_uid": query_study_uid, "reader": reader}
         with self._database.transaction() as connection:
             return tuple(FeedbackRow(**row) for row in run(connection, "feedback_of", values))

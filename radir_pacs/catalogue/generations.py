@@ -1,4 +1,4 @@
-"""Which build of a partition answers, and which partitions want a new one."""
+"""Which build of a partition answers, and which partitions need a new one."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ class Generations(Part):
                 finish(connection, job)
 
     def published(self, model_id: str, region: str) -> GenerationRow | None:
-        """The build that answers for a partition; None: the partition is all tail."""
+        """The build that answers for a partition; None: the partition has only a tail."""
         with self._database.transaction() as connection:
             row = run(connection, "published_generation", model_id=model_id, region=region).fetchone()
         return None if row is None else GenerationRow(**row)
 
     def refuse(self, model_id: str, region: str, name: str, *, reason: str) -> bool:
-        """The files of a build were refused: its partition is all tail until the next merge. False: not published."""
+        """The files of a build were refused: its partition is a tail until the next merge. False: not published."""
         values = {"model_id": model_id, "region": region, "name": name, "reason": reason}
         with self._database.transaction() as connection:
             return run(connection, "retire_generation", values, state="REFUSED").fetchone() is not None
 
     def partitions(self) -> tuple[PartitionSize, ...]:
-        """Every partition of the active models, with what a merge would take in."""
+        """Every partition of the active models, with what a merge would include."""
         with self._database.transaction() as connection:
             return tuple(PartitionSize(**row) for row in run(connection, "partitions").fetchall())
 
     def prune(self, *, gone_keep_s: float, generation_keep_s: float) -> None:
-        """Forget deletions that every generation has taken in, and generations that answer no more."""
+        """Forget deletions that every generation includes, and generations that no longer answer."""
         with self._database.transaction() as connection:
             run(connection, "prune_gone", keep_s=gone_keep_s)
             run(connection, "prune_generations", keep_s=generation_keep_s)

@@ -37,8 +37,8 @@ class Instances(Part):
         """Store one instance whose blob is durable already.
 
         A new image (an object with rows of pixels) raises the study's revision and re-opens the study; other objects
-        join without re-opening it. ``wakes`` False, for objects of our own making: no work follows, whatever it is.
-        Raises Differs when the UID stands there with another file, Conflict when with another parent or class; nothing
+        are added without re-opening it. ``wakes`` False, for objects of our own making: no work follows.
+        Raises Differs when the UID is stored with another file, Conflict when with another parent or class; nothing
         is changed then.
         """
         values = values_of(header, content_sha256, size_bytes, source)

@@ -1,7 +1,7 @@
-"""Jobs: lease, heartbeat, attempt cap, fencing token, sweep. The row is the record; a broker message only rings.
+"""Jobs: lease, heartbeat, attempt cap, fencing token, sweep. The row is the record; a broker message only announces it.
 
-A job is written in the transaction of the data that asks for it, and ended in the transaction of its result: whoever
-lost the lease finds the token changed and nothing is kept of what he did (P2). Kill any process at any moment: its
+A job is written in the transaction of the data that asks for it, and ended in the transaction of its result: a worker
+that lost the lease finds the token changed, and nothing of its result is kept (P2). Kill any process at any moment: its
 lease runs out, `sweep` makes the job pending again, and after ``max_attempts`` it fails for good and says so (P3).
 """
 
@@ -49,14 +49,14 @@ class Jobs(Part):
         return None if row is None else str(row["key"])
 
     def heartbeat(self, job: Job) -> None:
-        """Prolong the lease. Raises LeaseLost when somebody else holds the job or it ended."""
+        """Extend the lease. Raises LeaseLost when somebody else holds the job or it ended."""
         with self._database.transaction() as connection:
             values = {"id": job.id, "token": job.token, "lease_s": self._settings.job_lease_s}
             if run(connection, "heartbeat", values).fetchone() is None:
                 raise LeaseLost
 
     def finish(self, job: Job, note: str | None = None) -> JobState:
-        """End a job that has no other result: DONE, or PENDING when it was asked for again. Raises LeaseLost."""
+        """End a job that has no other result: DONE, or PENDING when it was requested again. Raises LeaseLost."""
         with self._database.transaction() as connection:
             return finish(connection, job, note)
 
@@ -102,7 +102,7 @@ class Jobs(Part):
             return [row["id"] for row in run(connection, "to_ring", values | asked).fetchall()]
 
     def rung(self, ids: Sequence[int]) -> None:
-        """The broker took messages for these jobs. Said after sending, so a crash in between rings twice."""
+        """The broker has messages for these jobs. Recorded after sending, so a crash in between sends them twice."""
         with self._database.transaction() as connection:
             run(connection, "rung", ids=list(ids))
 
@@ -113,7 +113,7 @@ class Jobs(Part):
         return None if row is None else job_of(row)
 
     def progress(self, job_id: int) -> JobProgress:
-        """How a job goes. Raises NotFound."""
+        """The progress of a job. Raises NotFound."""
         with self._database.transaction() as connection:
             row = run(connection, "job_progress", id=job_id).fetchone()
         if row is None:
@@ -141,7 +141,7 @@ class Jobs(Part):
             return tuple(map(_failed_job_of, run(connection, "retried_jobs", limit=limit)))
 
     def retry_failed(self, reason_code: ReasonCode | None = None) -> int:
-        """Ask once more for what `failed` tells of, or for that of one reason; returns how many."""
+        """Enqueue again what `failed` lists, or only the jobs of one reason; returns how many."""
         with self._database.transaction() as connection:
             return run(connection, "retry_failed_jobs", reason_code=reason_code).rowcount
 

@@ -11,8 +11,8 @@ from radir_pacs.catalogue.names import folded
 from radir_pacs.errors import StorageFailed
 
 _LOCK = 0x5241444952  # "RADIR": one migrating process at a time
-_LOCK_TIMEOUT_MS = 300_000  # as long as another process may take over the same migration
-_FOLDED_NAMES = 14  # its columns are filled in here: SQL folds only what the database's locale knows
+_LOCK_TIMEOUT_MS = 300_000  # the longest another process may take for the same migration
+_FOLDED_NAMES = 14  # filled in here, since SQL folds only what the database's locale knows
 _FILE = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
 
@@ -70,7 +70,7 @@ def _fold_names(connection: psycopg.Connection[tuple[object, ...]]) -> None:
 
 
 def _version(connection: psycopg.Connection[tuple[object, ...]]) -> int:
-    """The version that stands in the database, 0 for an empty one."""
+    """The version of the database, 0 for an empty one."""
     row = connection.execute("SELECT to_regclass('schema_version') IS NOT NULL").fetchone()
     if row is None or not row[0]:
         return 0

@@ -16,7 +16,7 @@ from radir_pacs.types import ImageKind
 
 class Models(Part):
     def register(self, model_id: str, kind: ImageKind, dim: int, manifest: Mapping[str, Any]) -> None:
-        """This model answers for its kind from here on; studies that it did not encode yet get their jobs.
+        """From now on this model answers for its kind; studies that it has not encoded yet get their jobs.
 
         Raises Conflict for a known id of another kind or length.
         """

@@ -1,4 +1,4 @@
-"""Person names as they are compared: in any case and alphabet, whatever the locale of the database."""
+"""Person names folded for comparison: in any case and alphabet, whatever the locale of the database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who lives, and what there is to do: the rows behind `radir status`."""
+"""Which processes are alive, and what there is to do: the rows behind `radir status`."""
 
 from __future__ import annotations
 

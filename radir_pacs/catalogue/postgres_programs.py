@@ -30,7 +30,7 @@ _ODD = frozenset("\"'`$\\\n")  # initdb puts its own path into a shell command, 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerUser:
-    """Whom the server runs as; None: as whoever we are."""
+    """The user the server runs as; None: our own."""
 
     uid: int | None
     gid: int | None
@@ -118,7 +118,7 @@ def launch(data: Path, sockets: Path | None, user: ServerUser, settings: Sequenc
 
 
 def last_complaint(log: Path, since_bytes: int) -> str:
-    """What the server said last when it refused to start, without its time; empty when it said nothing."""
+    """The server's last message when it refused to start, without its time; empty when there was none."""
     with log.open("rb") as file:
         file.seek(since_bytes)
         return _complaint(file.read().decode(errors="replace"))

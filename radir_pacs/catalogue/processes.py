@@ -1,4 +1,4 @@
-"""Who lives, and what there is to do: the rows behind `radir status`."""
+"""Heartbeats of the processes, as `radir status` shows them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class Processes(Part):
             run(connection, "alive", name=name, pid=pid, state=state, detail=detail)
 
     def say_gone(self, name: str, pid: int) -> None:
-        """A process ends in order; one that is replaced by another of its name leaves that one's row alone."""
+        """A process ends in order; one that was replaced under the same name leaves the new row alone."""
         with self._database.transaction() as connection:
             run(connection, "gone", name=name, pid=pid)
 
     def all(self) -> tuple[ProcessRow, ...]:
-        """All processes that said that they live."""
+        """All processes that sent a heartbeat."""
         with self._database.transaction() as connection:
             return tuple(ProcessRow(**row) for row in run(connection, "processes"))
 
     def prune(self, keep_s: float) -> None:
-        """Forget processes that have been silent for so long."""
+        """Forget processes that have been silent for this long."""
         with self._database.transaction() as connection:
             run(connection, "prune_processes", keep_s=keep_s)

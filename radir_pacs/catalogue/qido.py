@@ -37,7 +37,7 @@ class QidoLevel(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """One matching key: the path of tags to it (8 upper-case hex digits each), its VR and its value as asked for.
+    """One matching key: the path of tags to it (8 upper-case hex digits each), its VR and its value as requested.
 
     Several ``values`` are alternatives (UID list matching, extended here to code strings).
     """
@@ -77,7 +77,7 @@ class QidoRow:
 @dataclass(frozen=True, kw_only=True)
 class QidoPage:
     rows: tuple[QidoRow, ...]
-    total: int  # matches in all, whatever the page
+    total: int  # all matches, not only this page
 
     def more_after(self, query: QidoQuery) -> int:
         return max(0, self.total - query.offset - len(self.rows))
@@ -171,7 +171,7 @@ class Qido(Part):
 
         Raises BadInput on a value that cannot be compared and TooLarge when the search exceeds its time.
         """
-        # Put together from the constants of this module only; every value goes as a parameter.
+        # Built only from constants of this module; every value is passed as a parameter.
         where, params = _where(query)
         tables = f"{_TABLES[query.level]} WHERE {where}"
         order, key = f"ORDER BY {_ORDER[query.level]}", _KEY[query.level]
@@ -209,7 +209,7 @@ def _where(query: QidoQuery) -> _Condition:
 
 def _columns(level: QidoLevel) -> str:
     columns = [f"s.{name}" for name in _STUDY_COLUMNS]
-    columns += ["0 AS series_count", "0 AS instance_count"]  # counted for the whole page at once: see _counted
+    columns += ["0 AS series_count", "0 AS instance_count"]  # counted for the whole page at once, in _counted
     if level >= QidoLevel.SERIES:
         columns += [f"e.{name} AS e_{name}" for name in _SERIES_COLUMNS.split()]
         columns.append("0 AS e_instance_count")
@@ -319,7 +319,7 @@ def _name(expression: str, value: str) -> _Condition:
 
 
 def _fuzzy_name(expression: str, value: str) -> _Condition:
-    """Every word asked for begins a word of the folded name, in any order; Mueller and Muller find Müller."""
+    """Every requested word begins a word of the folded name, in any order; Mueller and Muller find Müller."""
     haystack = f"' ' || translate(regexp_replace({expression}, '([aou])e', '\\1', 'g'), '^=-,', '    ')"
     words = [spelt_alike(word) for word in _words(folded(value))]
     return " AND ".join(f"{haystack} LIKE %s" for _ in words) or "TRUE", [f"% {_pattern(word)}%" for word in words]

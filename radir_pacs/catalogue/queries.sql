@@ -1,12 +1,12 @@
 -- Every statement the catalogue runs. Each has a name and a comment; tests/integration/test_queries.py prepares them all.
 
--- A clock may be set back. So a time that lies further ahead than the wait in question counts as long past:
+-- A clock may be set back, so a time further ahead than the wait in question counts as long past:
 -- NOT BETWEEN now() - wait AND now() + wait; an age is an absolute difference.
 
 -- == Ingest ==
 
 -- name: instance_identity
--- What stands under a SOP instance UID, to tell the same input from a correction or a conflict; "known" is a file that
+-- What is stored under a SOP instance UID, to tell the same input from a correction or a conflict; "known" is a file that
 -- came before and does not count.
 SELECT study_uid, series_uid, sop_class_uid, content_sha256, EXISTS (
     SELECT FROM correction AS c WHERE c.sop_uid = i.sop_uid AND c.other_sha256 = %(content_sha256)s) AS known
@@ -14,7 +14,7 @@ FROM instance AS i WHERE sop_uid = %(sop_uid)s;
 
 -- name: receive_study
 -- A study has a new instance. The row lock it takes orders all that happens to one study. The first instance that
--- knows an attribute sets it; an image raises the revision and re-opens, other objects only join.
+-- has an attribute sets it; an image raises the revision and re-opens the study, other objects are only added.
 INSERT INTO study (study_uid, revision, patient_key, patient_id, patient_name, patient_sex, patient_birth_date,
     patient_age_years, study_date, study_time, accession_number, study_description, referring_physician, study_id,
     body_part, modalities, patient_keys, patient_name_folded, referring_physician_folded)
@@ -61,7 +61,7 @@ ON CONFLICT DO NOTHING;
 SELECT study_uid FROM series WHERE series_uid = %(series_uid)s;
 
 -- name: receive_instance
--- An instance, whose file is good; no row comes back when another transaction stored the UID first.
+-- An instance whose file is intact; returns no row when another transaction stored the UID first.
 WITH mended AS (DELETE FROM damaged_blob WHERE content_sha256 = %(content_sha256)s)
 INSERT INTO instance (sop_uid, series_uid, study_uid, sop_class_uid, transfer_syntax_uid, instance_number, rows_px,
     columns_px, frames, content_sha256, size_bytes, attributes, source, patient_keys, notes)
@@ -81,12 +81,12 @@ VALUES (%(sop_uid)s, %(reason)s, %(reason_code)s, %(dimse_status)s, %(source)s);
 SELECT sop_uid, reason, reason_code, dimse_status, source, at FROM refusal ORDER BY id DESC LIMIT %(limit)s;
 
 -- name: prune_refusals
--- What was refused long ago, or so many refusals ago: a peer that sends rubbish for ever fills no disk (P6).
+-- Old refusals, and all but the newest: a peer that keeps sending garbage must not fill the disk (P6).
 DELETE FROM refusal WHERE at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8)
     OR id <= (SELECT max(id) FROM refusal) - %(most)s::bigint;
 
 -- name: received_again
--- The same content came again, so its file is good. A study in which only the machine failed is opened for another try.
+-- The same content came again, so its file is intact. A study that failed only because of the machine is tried again.
 WITH mended AS (DELETE FROM damaged_blob WHERE content_sha256 = %(content_sha256)s)
 UPDATE study SET state = 'RECEIVING', reason = NULL, reason_code = NULL, last_instance_at = now(), changed_at = now()
 WHERE study_uid = %(study_uid)s AND state = 'QUARANTINED' AND reason_code = ANY(%(reason_codes)s::text[]);
@@ -103,12 +103,12 @@ SELECT i.study_uid, i.sop_uid, d.found_at FROM damaged_blob AS d JOIN instance A
 ORDER BY d.found_at DESC, i.sop_uid LIMIT %(limit)s;
 
 -- name: prune_damage
--- Damage of files that no instance names any more.
+-- Damage of files that no instance refers to any more.
 DELETE FROM damaged_blob AS d
 WHERE NOT EXISTS (SELECT FROM instance AS i WHERE i.content_sha256 = d.content_sha256);
 
 -- name: known_blobs
--- Which of these blobs an instance names.
+-- Which of these blobs an instance refers to.
 SELECT content_sha256 FROM instance WHERE content_sha256 = ANY(%(hashes)s::text[])
 UNION
 SELECT other_sha256 FROM correction WHERE aside AND other_sha256 = ANY(%(hashes)s::text[]);
@@ -135,7 +135,7 @@ ON CONFLICT DO NOTHING;
 SELECT sop_uid, other_sha256, aside, changed, source, at FROM correction ORDER BY id DESC LIMIT %(limit)s;
 
 -- name: correct_instance
--- The corrected header takes the place of the one before.
+-- The corrected header replaces the earlier one.
 UPDATE instance SET transfer_syntax_uid = %(transfer_syntax_uid)s, instance_number = %(instance_number)s,
     rows_px = %(rows_px)s, columns_px = %(columns_px)s, frames = %(frames)s, content_sha256 = %(content_sha256)s,
     size_bytes = %(size_bytes)s, attributes = %(attributes)s, source = %(source)s,
@@ -143,7 +143,7 @@ UPDATE instance SET transfer_syntax_uid = %(transfer_syntax_uid)s, instance_numb
 WHERE sop_uid = %(sop_uid)s;
 
 -- name: correct_series
--- What a correction says of its series; null: it says nothing new.
+-- What a correction changes in its series; null: nothing.
 UPDATE series SET modality = coalesce(%(modality)s, modality),
     series_number = coalesce(%(series_number)s, series_number),
     series_description = coalesce(%(series_description)s, series_description),
@@ -151,7 +151,7 @@ UPDATE series SET modality = coalesce(%(modality)s, modality),
 WHERE series_uid = %(series_uid)s;
 
 -- name: correct_study
--- What a correction says of its study; null: it says nothing new. The study is of every patient that one of its
+-- What a correction changes in its study; null: nothing. The study belongs to every patient that one of its
 -- instances names, so that it is left out for both while only some of them are corrected; keys that were known are
 -- kept when no instance names a patient any more.
 UPDATE study SET patient_key = coalesce(%(patient_key)s, patient_key), patient_id = coalesce(%(patient_id)s, patient_id),
@@ -204,7 +204,7 @@ WITH quiet AS (
 SELECT study_uid FROM completed;
 
 -- name: encode_forgotten
--- Every STABLE study has an open encode job, by construction; should one ever lack it, it does not wait for ever.
+-- Every STABLE study has an open encode job, by construction; one that lacks it all the same does not wait for ever.
 INSERT INTO job (kind, key, max_attempts)
 SELECT 'encode', study_uid, %(max_attempts)s::integer FROM study AS s
 WHERE s.state = 'STABLE' AND NOT EXISTS (
@@ -213,12 +213,12 @@ ON CONFLICT DO NOTHING
 RETURNING key AS study_uid;
 
 -- name: complete_now
--- One study is complete because somebody who knows says so.
+-- One study is complete because its sender says so.
 UPDATE study SET state = 'STABLE', changed_at = now() WHERE study_uid = %(study_uid)s AND state = 'RECEIVING'
 RETURNING study_uid;
 
 -- name: retry_studies
--- Studies that were set aside get another encode job, written with their state.
+-- Studies that were skipped or quarantined get another encode job, written with their state.
 WITH chosen AS (
     SELECT study_uid FROM study
     WHERE state = ANY(%(states)s::text[])
@@ -238,7 +238,7 @@ WITH chosen AS (
 SELECT study_uid FROM opened ORDER BY study_uid;
 
 -- name: drop_studies
--- Studies that were quarantined stay as they are, by decision: nobody needs to look at them again.
+-- Quarantined studies are left as they are by decision: nobody needs to look at them again.
 UPDATE study SET state = 'SKIPPED', reason_code = 'DROPPED', changed_at = now()
 WHERE state = 'QUARANTINED'
     AND (%(study_uid)s::text IS NULL OR study_uid = %(study_uid)s::text)
@@ -277,7 +277,7 @@ SELECT c.other_sha256 FROM correction AS c JOIN instance AS i USING (sop_uid)
 WHERE c.aside AND i.study_uid = %(study_uid)s;
 
 -- name: delete_study
--- Takes its series, instances, encodings and reports along; triggers note the encodings that are gone.
+-- Also deletes its series, instances, encodings and reports; triggers record the encodings that are gone.
 DELETE FROM study WHERE study_uid = %(study_uid)s RETURNING study_uid;
 
 -- name: delete_instances
@@ -293,12 +293,12 @@ RETURNING sop_uid, content_sha256, rows_px IS NOT NULL AS is_image,
 DELETE FROM report WHERE sop_uid = ANY(%(sop_uids)s::text[]);
 
 -- name: delete_empty_series
--- A series without instances is none.
+-- A series without instances.
 DELETE FROM series AS e
 WHERE e.study_uid = %(study_uid)s AND NOT EXISTS (SELECT FROM instance AS i WHERE i.series_uid = e.series_uid);
 
 -- name: delete_empty_study
--- The last instance takes its study along.
+-- A study whose last instance is gone.
 DELETE FROM study AS s
 WHERE s.study_uid = %(study_uid)s AND NOT EXISTS (SELECT FROM instance AS i WHERE i.study_uid = s.study_uid);
 
@@ -307,7 +307,7 @@ WHERE s.study_uid = %(study_uid)s AND NOT EXISTS (SELECT FROM instance AS i WHER
 DELETE FROM encoding WHERE study_uid = %(study_uid)s;
 
 -- name: reopen_study
--- What a study is after some of its instances went; without one of its images it is encoded anew.
+-- The state of a study after some of its instances were deleted; if an image is gone, it is encoded again.
 UPDATE study AS s SET
     state = CASE WHEN %(is_image)s::boolean THEN 'RECEIVING' ELSE s.state END,
     reason = CASE WHEN %(is_image)s::boolean THEN NULL ELSE s.reason END,
@@ -321,7 +321,7 @@ UPDATE study AS s SET
     changed_at = now()
 WHERE s.study_uid = %(study_uid)s;
 
--- == Reading studies; searches by QIDO-RS keys are put together in qido.py ==
+-- == Reading studies; searches by QIDO-RS keys are built in qido.py ==
 
 -- name: study
 -- One study with its counts.
@@ -370,7 +370,7 @@ FROM study AS s WHERE s.state = %(state)s ORDER BY s.study_date DESC NULLS LAST,
 -- == Models and encodings ==
 
 -- name: register_model
--- A model by its id: what stands there stays, since vectors lean on it.
+-- A model by its id: an existing row stays as it is, since vectors depend on it.
 INSERT INTO model (model_id, kind, dim, manifest, active)
 VALUES (%(model_id)s, %(kind)s, %(dim)s, %(manifest)s, FALSE)
 ON CONFLICT (model_id) DO NOTHING;
@@ -388,7 +388,7 @@ UPDATE model SET active = FALSE WHERE kind = %(kind)s AND model_id <> %(model_id
 UPDATE model SET active = TRUE WHERE model_id = %(model_id)s AND NOT active;
 
 -- name: encode_again
--- What another model of the kind encoded, or nobody could, is work for the one that answers now.
+-- Studies that another model of the kind encoded, or that none could, are work for the one that answers now.
 INSERT INTO job (kind, key, max_attempts)
 SELECT 'encode', s.study_uid, %(max_attempts)s::integer FROM study AS s
 WHERE (s.state IN ('ENCODED', 'INDEXED') AND EXISTS (
@@ -409,7 +409,7 @@ SELECT model_id, kind, dim, manifest, active FROM model WHERE model_id = %(model
 SELECT model_id, kind, dim, manifest, active FROM model WHERE kind = %(kind)s AND active;
 
 -- name: drop_encodings
--- What a study had under the models that answer now; a newer encoding, or none, takes the place.
+-- A study's encodings under the models that answer now; a newer encoding, or none, replaces them.
 DELETE FROM encoding AS e USING model AS m
 WHERE e.study_uid = %(study_uid)s AND m.model_id = e.model_id
     AND (m.active OR e.model_id = ANY(%(model_ids)s::text[]));
@@ -426,7 +426,7 @@ RETURNING id;
 INSERT INTO partition (model_id, region) SELECT %(model_id)s, unnest(%(regions)s::text[]) ON CONFLICT DO NOTHING;
 
 -- name: encoding_of
--- What a study has under a model.
+-- The encoding of a study under a model.
 SELECT study_uid, series_uid, sop_uid, model_id, regions, vectors, warnings, slices, chest FROM encoding
 WHERE study_uid = %(study_uid)s AND model_id = %(model_id)s;
 
@@ -465,8 +465,8 @@ SELECT encoding_id AS id FROM encoding_gone
 WHERE model_id = %(model_id)s AND xid >= %(since)s::text::xid8 ORDER BY encoding_id;
 
 -- name: allowed_encodings
--- Encodings of the studies that pass every filter given; a scanner is a Manufacturer and its model (PS3.3 C.7.5.1),
--- what is said is a path that exists in the mined findings of one of the study's reports.
+-- Encodings of the studies that pass every filter given; a scanner is a Manufacturer and its model (PS3.3 C.7.5.1);
+-- "said" is a path that exists in the mined findings of one of the study's reports.
 SELECT e.id FROM encoding AS e JOIN study AS s USING (study_uid)
 WHERE e.model_id = %(model_id)s AND %(region)s = ANY(e.regions)
     AND (%(modalities)s::text[] IS NULL OR s.modalities && %(modalities)s::text[])
@@ -533,7 +533,7 @@ FROM served AS p CROSS JOIN LATERAL (
 ORDER BY p.model_id, p.region;
 
 -- name: prune_gone
--- Deletions that every generation has taken in and that no process is likely to have missed.
+-- Deletions that every generation includes and that no process is likely to have missed.
 DELETE FROM encoding_gone AS x
 WHERE x.at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8)
     AND NOT EXISTS (
@@ -554,7 +554,7 @@ ON CONFLICT DO NOTHING
 RETURNING id;
 
 -- name: renew_report
--- An SR that is read again: what it says now.
+-- An SR that was read again: its new content.
 UPDATE report AS r SET body = %(body)s, content_sha256 = %(content_sha256)s, predecessors = %(predecessors)s,
     draft = %(draft)s
 WHERE r.sop_uid = %(sop_uid)s AND r.study_uid = %(study_uid)s
@@ -570,7 +570,7 @@ WHERE study_uid = %(study_uid)s AND content_sha256 = %(content_sha256)s AND sop_
     AND NOT EXISTS (SELECT FROM report WHERE sop_uid = %(sop_uid)s);
 
 -- name: settle_reports
--- Which reports of a study another one replaces: as its predecessor, or as a draft of what is complete.
+-- Which reports of a study are replaced by another: as its predecessor, or as a draft of a complete one.
 UPDATE report AS r SET superseded = NOT r.superseded
 WHERE r.study_uid = %(study_uid)s AND r.superseded IS DISTINCT FROM (
     EXISTS (SELECT FROM report AS n WHERE n.study_uid = r.study_uid AND r.sop_uid = ANY(n.predecessors)
@@ -579,18 +579,18 @@ WHERE r.study_uid = %(study_uid)s AND r.superseded IS DISTINCT FROM (
         AND NOT n.draft)));
 
 -- name: report_id
--- The report that stands there already.
+-- The report that is there already.
 SELECT id, findings IS NULL AS unmined FROM report
 WHERE (study_uid = %(study_uid)s AND content_sha256 = %(content_sha256)s) OR sop_uid = %(sop_uid)s
 ORDER BY id LIMIT 1;
 
 -- name: drop_superseded
--- A corrected text takes the place of those that the same source gave for the study before.
+-- A corrected text replaces those that the same source gave for the study before.
 DELETE FROM report
 WHERE study_uid = %(study_uid)s AND source = %(source)s AND sop_uid IS NULL AND content_sha256 <> %(content_sha256)s;
 
 -- name: studies_of_accession
--- Whose accession number it is; a second one tells that it names no single study.
+-- The studies of an accession number; a second row shows that it is ambiguous.
 SELECT study_uid FROM study WHERE accession_number = %(accession_number)s ORDER BY study_uid LIMIT 2;
 
 -- name: note_report
@@ -606,7 +606,7 @@ UPDATE report SET findings = %(findings)s, parser = %(parser)s, unread_language 
 SELECT id, study_uid, sop_uid, source, body, findings, parser, unread_language, received_at FROM report WHERE id = %(report_id)s;
 
 -- name: reported_studies
--- Complete studies that nobody set aside, each with its newest report; a page, going on after a UID.
+-- Complete studies that are not skipped or quarantined, each with its newest report; one page, after a given UID.
 SELECT s.study_uid, s.patient_key, s.modalities, newest.body
 FROM study AS s CROSS JOIN LATERAL (
     SELECT r.body FROM report AS r WHERE r.study_uid = s.study_uid AND NOT r.superseded ORDER BY r.received_at DESC, r.id DESC LIMIT 1
@@ -615,7 +615,7 @@ WHERE s.has_report AND s.state IN ('STABLE', 'ENCODED', 'INDEXED') AND s.study_u
 ORDER BY s.study_uid LIMIT %(limit)s;
 
 -- name: reports_of
--- The reports of a study that hold, oldest first.
+-- The valid reports of a study, oldest first.
 SELECT id, study_uid, sop_uid, source, body, findings, parser, unread_language, received_at FROM report
 WHERE study_uid = %(study_uid)s AND NOT superseded ORDER BY received_at, id;
 
@@ -630,7 +630,7 @@ SELECT unread_language AS language, count(*) AS n FROM report
 WHERE unread_language IS NOT NULL AND NOT superseded GROUP BY unread_language ORDER BY n DESC, language;
 
 -- name: reports_of_other_parsers
--- Keys of the jobs that mine what another version of mining read; some of them, and none that failed.
+-- Keys of jobs for reports that another version of the parser mined; a limited number, and none that failed.
 SELECT key FROM (
     SELECT r.id, CASE WHEN EXISTS (SELECT FROM instance AS i WHERE i.sop_uid = r.sop_uid) THEN r.sop_uid
         ELSE %(prefix)s || r.id END AS key
@@ -650,7 +650,7 @@ ON CONFLICT (reader, query_study_uid, case_study_uid, region, model_id) DO UPDAT
     reason = excluded.reason, at = now();
 
 -- name: withdraw_feedback
--- The reader has no opinion any more.
+-- The reader withdraws the judgement.
 DELETE FROM feedback WHERE reader = %(reader)s AND query_study_uid = %(query_study_uid)s
     AND case_study_uid = %(case_study_uid)s AND region = %(region)s AND model_id = %(model_id)s;
 
@@ -660,7 +660,7 @@ SELECT query_study_uid, case_study_uid, region, model_id, generation, rank, scor
 FROM feedback ORDER BY at, id;
 
 -- name: feedback_of
--- What one reader said of the cases of a study.
+-- One reader's judgements of the cases of a study.
 SELECT query_study_uid, case_study_uid, region, model_id, generation, rank, score, verdict, reason, reader, at
 FROM feedback WHERE query_study_uid = %(query_study_uid)s AND reader = %(reader)s ORDER BY at, id;
 
@@ -682,15 +682,15 @@ SELECT %(token_sha256)s, study_uid FROM study WHERE study_uid = ANY(%(study_uids
 ON CONFLICT DO NOTHING;
 
 -- name: shown_in_context
--- Whether a token was answered this study.
+-- Whether this study was shown to the holder of a token.
 SELECT FROM viewer_context_case WHERE token_sha256 = %(token_sha256)s AND study_uid = %(study_uid)s;
 
 -- name: prune_contexts
--- Tokens that open nothing any more.
+-- Tokens that have expired.
 DELETE FROM viewer_context WHERE expires_at < now() OR expires_at > now() + make_interval(secs => %(valid_s)s::float8);
 
 -- name: jobs_before
--- Encode jobs that will run before a study's own: what its reader waits for.
+-- Encode jobs that will run before a study's own, for the reader who waits.
 SELECT count(*) AS count FROM job AS j WHERE j.kind = 'encode' AND j.state IN ('PENDING', 'RUNNING')
     AND j.id < (SELECT min(own.id) FROM job AS own WHERE own.kind = 'encode' AND own.key = %(study_uid)s
         AND own.state IN ('PENDING', 'RUNNING'));
@@ -698,7 +698,7 @@ SELECT count(*) AS count FROM job AS j WHERE j.kind = 'encode' AND j.state IN ('
 -- == Jobs ==
 
 -- name: enqueue
--- Work for a key. Where a job is open already it serves; one that runs is asked to run again.
+-- Work for a key. An open job is reused; one that runs already will run again.
 INSERT INTO job (kind, key, max_attempts) VALUES (%(kind)s, %(key)s, %(max_attempts)s)
 ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO UPDATE
 SET again = job.again OR job.state = 'RUNNING'
@@ -723,14 +723,14 @@ WHERE id = %(id)s AND state = 'PENDING'
 RETURNING id, kind, key, state, attempt, max_attempts, token, reason_code;
 
 -- name: next_study_to_encode
--- Whose encode job is likely the next: bells are rung in this order.
+-- The study whose encode job is probably next: messages are sent in this order.
 SELECT key FROM job
 WHERE state = 'PENDING' AND kind = 'encode'
     AND (run_after <= now() OR run_after > now() + make_interval(secs => %(longest_backoff_s)s::float8))
 ORDER BY CASE WHEN run_after > now() THEN '-infinity' ELSE run_after END, id LIMIT 1;
 
 -- name: heartbeat
--- The holder still works.
+-- The holder is still working.
 UPDATE job SET lease_until = now() + make_interval(secs => %(lease_s)s::float8)
 WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s
 RETURNING id;
@@ -740,14 +740,14 @@ RETURNING id;
 SELECT id FROM job WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s FOR UPDATE;
 
 -- name: finish
--- Done; or once more, when the key was asked for while the job ran.
+-- Done; or pending again, when the key was requested while the job ran.
 UPDATE job SET state = CASE WHEN again THEN 'PENDING' ELSE 'DONE' END, attempt = CASE WHEN again THEN 0 ELSE attempt END,
     again = FALSE, error = %(note)s, reason_code = NULL, lease_until = NULL, rung_at = NULL, run_after = now(), changed_at = now()
 WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s
 RETURNING state;
 
 -- name: fail
--- One attempt failed: try again later, give up, or start afresh when the key was asked for while the job ran.
+-- One attempt failed: try again later, give up, or start afresh when the key was requested while the job ran.
 UPDATE job SET
     state = CASE WHEN again OR %(retry)s::boolean THEN 'PENDING' ELSE 'FAILED' END,
     attempt = CASE WHEN again THEN 0 ELSE attempt END,
@@ -757,7 +757,7 @@ WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s
 RETURNING state;
 
 -- name: expired
--- Jobs whose holder went silent.
+-- Jobs whose lease is over.
 SELECT id, kind, key, state, attempt, max_attempts, token, reason_code FROM job
 WHERE state = 'RUNNING'
     AND lease_until NOT BETWEEN now() AND now() + make_interval(secs => 2 * %(lease_s)s::float8)
@@ -770,8 +770,8 @@ SELECT id FROM job WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s
 FOR UPDATE;
 
 -- name: to_ring
--- Pending jobs of these kinds whose bell was not rung, or so long ago that it was lost. At most "limit" stay rung and
--- unclaimed, so that a long queue does not fill the broker; where running ones count too, no more are under way at all.
+-- Pending jobs of these kinds without a broker message, or with one so old that it must be lost. At most "limit" are
+-- announced and unclaimed, so that a long queue does not fill the broker; optionally, running jobs count as well.
 SELECT id FROM job
 WHERE state = 'PENDING' AND kind = ANY(%(kinds)s::text[])
     AND (run_after <= now() OR run_after > now() + make_interval(secs => %(longest_backoff_s)s::float8))
@@ -785,11 +785,11 @@ LIMIT greatest(0, %(limit)s - (
         OR (%(with_running)s::boolean AND state = 'RUNNING'))));
 
 -- name: rung
--- The broker has the message. A job that was claimed since needs no mark.
+-- The broker has the message. A job claimed since then needs no mark.
 UPDATE job SET rung_at = now() WHERE id = ANY(%(ids)s::bigint[]) AND state = 'PENDING';
 
 -- name: job
--- One job, for those who watch.
+-- One job, for display.
 SELECT id, kind, key, state, attempt, max_attempts, token, error, again, reason_code FROM job WHERE id = %(id)s;
 
 -- name: failed_jobs
@@ -816,7 +816,7 @@ ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO NOTHING
 RETURNING key;
 
 -- name: job_progress
--- How a job goes, for who asked for it.
+-- The progress of a job, for whoever asked for it.
 SELECT id, kind, key, state, attempt, max_attempts, reason_code, error AS message, changed_at FROM job WHERE id = %(id)s;
 
 -- name: prune_jobs
@@ -861,22 +861,22 @@ WHERE sop_uid = ANY(%(sop_uids)s::text[]);
 -- == Processes and the overview ==
 
 -- name: alive
--- A process says that it lives.
+-- The heartbeat of a process.
 INSERT INTO process (name, pid, state, detail) VALUES (%(name)s, %(pid)s, %(state)s, %(detail)s)
 ON CONFLICT (name) DO UPDATE SET state = excluded.state, detail = excluded.detail, seen_at = now(),
     started_at = CASE WHEN process.pid = excluded.pid THEN process.started_at ELSE now() END, pid = excluded.pid;
 
 -- name: gone
--- A process says that it ends.
+-- A process ends in order.
 DELETE FROM process WHERE name = %(name)s AND pid = %(pid)s;
 
 -- name: processes
--- All processes that said so, with the seconds since.
+-- All processes, with the seconds since their last heartbeat.
 SELECT name, pid, state, detail, started_at, abs(extract(epoch FROM now() - seen_at))::float8 AS silent_s
 FROM process ORDER BY name;
 
 -- name: prune_processes
--- Processes silent for long.
+-- Processes that have been silent for a long time.
 DELETE FROM process WHERE seen_at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8);
 
 -- name: count_studies

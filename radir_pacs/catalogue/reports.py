@@ -16,7 +16,7 @@ from radir_pacs.errors import NotFound
 from radir_pacs.types import Job, JobKind
 
 _KEY = "report/"  # before the id of a stored text in the key of its job; no UID has a slash
-PAGE = 100  # reports at once in memory: a text is a megabyte at most
+PAGE = 100  # reports in memory at once: a text has at most a megabyte
 
 
 def report_key(report_id: int) -> str:
@@ -115,7 +115,7 @@ class Reports(Part):
                 finish(connection, job, note)
 
     def mine_again(self, parser: str, limit: int = 1_000) -> int:
-        """Ask for the mining of reports that another version than ``parser`` read; returns how many it found."""
+        """Enqueue the reports that a version other than ``parser`` mined; returns how many it found."""
         with self._database.transaction() as connection:
             values = {"parser": parser, "language": parser.partition("-")[0], "prefix": _KEY, "limit": limit}
             rows = run(connection, "reports_of_other_parsers", values).fetchall()
@@ -132,7 +132,7 @@ class Reports(Part):
         return ReportRow(**row)
 
     def reported_studies(self, page: int = PAGE) -> Iterator[ReportedStudy]:
-        """Every complete study that was not set aside and has a report, with the newest one, by UID.
+        """Every complete study with a report that is not skipped or quarantined, with the newest report, by UID.
 
         A page is one transaction and all that is in memory; a study that comes or goes meanwhile may be missed.
         """
@@ -152,7 +152,7 @@ class Reports(Part):
             return tuple(ReportRow(**row) for row in run(connection, "reports_of", study_uid=study_uid))
 
     def findings_of(self, study_uids: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-        """What mining read, one JSON value a report, oldest first; studies without a mined report are missing."""
+        """What mining read, one JSON value per report, oldest first; studies without a mined report are missing."""
         found: dict[str, tuple[Any, ...]] = {}
         with self._database.transaction() as connection:
             for row in run(connection, "findings_of", study_uids=list(study_uids)):

@@ -1,5 +1,5 @@
--- The catalogue: the only shared truth. Blob files hold bytes, index files are a cache of what stands here.
--- Every table has the columns that say when; the jobs tell the next stage that there is work.
+-- The catalogue: the only shared truth. Blob files hold bytes, index files are a cache of it.
+-- Every table has columns for its times; jobs tell the next stage that there is work.
 -- Locks are taken in the order study, series, instance, job, so that no two transactions wait for each other.
 -- Migrations lead to this schema exactly (tests/integration/test_migrations.py).
 
@@ -8,7 +8,7 @@ CREATE TABLE schema_version (
     applied_at  timestamptz NOT NULL DEFAULT now()
 );
 
--- One row a study (PS3.3 C.7.2.1 and the patient's attributes as the study carries them).
+-- One row per study (PS3.3 C.7.2.1 and the patient's attributes as the study carries them).
 CREATE TABLE study (
     study_uid            text PRIMARY KEY,
     state                text NOT NULL DEFAULT 'RECEIVING'
@@ -34,8 +34,8 @@ CREATE TABLE study (
     last_instance_at     timestamptz NOT NULL DEFAULT now(),
     changed_at           timestamptz NOT NULL DEFAULT now(),
     reason_code          text,                         -- radir_pacs.reasons.ReasonCode, beside every reason
-    patient_keys         text[] NOT NULL DEFAULT '{}', -- of all its instances: a study that is of two patients is of both
-    patient_name_folded  text,                         -- as it is compared: radir_pacs.catalogue.names
+    patient_keys         text[] NOT NULL DEFAULT '{}', -- of all its instances: a study of two patients belongs to both
+    patient_name_folded  text,                         -- folded for comparison: radir_pacs.catalogue.names
     referring_physician_folded text
 );
 CREATE INDEX study_by_state ON study (state, last_instance_at);
@@ -102,7 +102,7 @@ CREATE TABLE refusal (
     reason_code  text NOT NULL DEFAULT 'OTHER'
 );
 
--- Files whose bytes were found to be other than what was stored; storing the content again mends one.
+-- Files whose bytes are no longer what was stored; storing the content again repairs one.
 CREATE TABLE damaged_blob (
     content_sha256  text PRIMARY KEY,
     found_at        timestamptz NOT NULL DEFAULT now()
@@ -119,7 +119,7 @@ CREATE TABLE model (
 );
 CREATE UNIQUE INDEX one_active_model ON model (kind) WHERE active;
 
--- One row a study and model: the unit vectors of its regions, float32 little-endian, row i for regions[i].
+-- One row per study and model: the unit vectors of its regions, float32 little-endian, row i for regions[i].
 -- Re-encoding replaces the row under a new id, so a vector that an index holds never changes under its id.
 CREATE TABLE encoding (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -131,9 +131,9 @@ CREATE TABLE encoding (
     regions      text[] NOT NULL,
     vectors      bytea NOT NULL,
     warnings     text[] NOT NULL DEFAULT '{}',
-    xid          xid8 NOT NULL DEFAULT pg_current_xact_id(),  -- late commits are found by snapshot, not by highest id
+    xid          xid8 NOT NULL DEFAULT pg_current_xact_id(),  -- readers find late commits by snapshot, not by highest id
     encoded_at   timestamptz NOT NULL DEFAULT now(),
-    slices       text[],                              -- of a CT, feet to head: SOP Instance UID, or UID/frame number
+    slices       text[],                              -- for a CT, feet to head: SOP Instance UID, or UID/frame number
     chest        real[],                              -- among them: domes, apices (slice indices), mm from slice to slice
     UNIQUE (study_uid, model_id)
 );
@@ -156,20 +156,20 @@ BEGIN
 END $$;
 CREATE TRIGGER encoding_gone_on_delete AFTER DELETE ON encoding FOR EACH ROW EXECUTE FUNCTION encoding_is_gone();
 
--- Where vectors of one region under one model are searched.
+-- The set of vectors of one region under one model, which is searched together.
 CREATE TABLE partition (
     model_id  text NOT NULL REFERENCES model,
     region    text NOT NULL,
     PRIMARY KEY (model_id, region)
 );
 
--- A verified build of one partition. The PUBLISHED one is served; files stand under index/<model>/<region>/<name>.
+-- A verified build of one partition. The PUBLISHED one is served; its files are under index/<model>/<region>/<name>.
 CREATE TABLE generation (
     model_id      text NOT NULL REFERENCES model,
     region        text NOT NULL,
     name          text NOT NULL,
     count         integer NOT NULL,
-    as_of         xid8 NOT NULL,                      -- it holds all that was committed below; changes() goes on here
+    as_of         xid8 NOT NULL,                      -- it holds everything committed before; changes() continues here
     manifest      jsonb NOT NULL,
     state         text NOT NULL DEFAULT 'PUBLISHED' CHECK (state IN ('PUBLISHED', 'RETIRED', 'REFUSED')),
     reason        text,
@@ -191,14 +191,14 @@ CREATE TABLE report (
     received_at   timestamptz NOT NULL DEFAULT now(),
     unread_language text,                             -- of a text in a language that mining does not read (ISO 639-1)
     predecessors  text[] NOT NULL DEFAULT '{}',       -- SOP Instance UIDs of the documents it replaces (PS3.3 C.17.2)
-    draft         boolean NOT NULL DEFAULT FALSE,     -- partial or preliminary: steps back before any that is neither
+    draft         boolean NOT NULL DEFAULT FALSE,     -- partial or preliminary: gives way to any that is neither
     superseded    boolean NOT NULL DEFAULT FALSE,     -- another report of the study replaces it
     UNIQUE (study_uid, content_sha256)
 );
 CREATE INDEX report_by_study ON report (study_uid);
 CREATE INDEX report_by_finding ON report USING gin (findings jsonb_path_ops);
 
--- Work. The row is written in the transaction of the data; a broker message only rings.
+-- Work. The row is written in the transaction of the data; a broker message only announces it.
 CREATE TABLE job (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     kind          text NOT NULL,
@@ -211,7 +211,7 @@ CREATE TABLE job (
     lease_until   timestamptz,
     run_after     timestamptz NOT NULL DEFAULT now(),
     rung_at       timestamptz,
-    again         boolean NOT NULL DEFAULT false,     -- asked for once more while it ran
+    again         boolean NOT NULL DEFAULT false,     -- requested again while it ran
     error         text,
     created_at    timestamptz NOT NULL DEFAULT now(),
     changed_at    timestamptz NOT NULL DEFAULT now(),
@@ -221,7 +221,7 @@ CREATE UNIQUE INDEX one_open_job ON job (kind, key) WHERE state IN ('PENDING', '
 CREATE INDEX job_open ON job (state, run_after) WHERE state IN ('PENDING', 'RUNNING');
 CREATE SEQUENCE job_token;
 
--- Each process says that it lives.
+-- Heartbeats of the processes.
 CREATE TABLE process (
     name        text PRIMARY KEY,
     pid         integer NOT NULL,
@@ -248,7 +248,7 @@ CREATE TABLE feedback (
     UNIQUE (reader, query_study_uid, case_study_uid, region, model_id)
 );
 
--- A study that somebody who may see it asked to open; the token itself is known to the caller alone.
+-- A study that somebody with access asked to open; only the caller knows the token itself.
 CREATE TABLE viewer_context (
     token_sha256  text PRIMARY KEY,
     study_uid     text NOT NULL REFERENCES study ON DELETE CASCADE,
@@ -256,7 +256,7 @@ CREATE TABLE viewer_context (
     reader        text  -- who opened it, where the PACS says so
 );
 
--- Studies whose pictures a token may show, since they were among the cases it was answered.
+-- Studies whose pictures a token may show, since they were among its similar cases.
 CREATE TABLE viewer_context_case (
     token_sha256  text NOT NULL REFERENCES viewer_context ON DELETE CASCADE,
     study_uid     text NOT NULL REFERENCES study ON DELETE CASCADE,
@@ -268,7 +268,7 @@ CREATE TABLE commitment (
     id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     transaction_uid  text NOT NULL,
     requestor        text NOT NULL,                   -- calling AE title
-    instances        jsonb NOT NULL,                  -- [[SOP class UID, SOP instance UID], ...] as they were asked for
+    instances        jsonb NOT NULL,                  -- [[SOP class UID, SOP instance UID], ...] as requested
     state            text NOT NULL DEFAULT 'PENDING' CHECK (state IN ('PENDING', 'REPORTED')),
     asked_at         timestamptz NOT NULL DEFAULT now(),
     reported_at      timestamptz,

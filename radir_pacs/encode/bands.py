@@ -1,9 +1,9 @@
 """Windows onto an image and its fine details, shown to the network beside the image itself.
 
 A catheter is a pixel wide and a tenth as bright as a lung is against the heart: a first convolution that sees only the
-image learns lungs and hearts for long before it (docs/adr/0005). What a blur takes away, made as loud as the image, is
-learned as soon. A lymph node beside a vessel is a twentieth of what lies between air and bone: as to a radiologist, a
-CT is shown once more with a narrow range of densities spread over all greys.
+image learns it long after lungs and heart (docs/results/training.md). What a blur removes, at the contrast of the
+image, is learned as early. A lymph node beside a vessel is a twentieth of the range from air to bone: as for a
+radiologist, a CT is shown again with a narrow range of densities spread over all greys.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-SPREAD = 2.0  # of a band over its mean size, about: most of an image has no details
+SPREAD = 2.0  # of a band relative to its mean size, roughly: most of an image has no details
 LEAST = 0.01  # mean size of what counts as no detail at all, in units of the network's input
 
 

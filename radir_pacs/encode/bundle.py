@@ -1,10 +1,10 @@
-"""A model bundle: a folder with ``weights.safetensors``, ``manifest.json`` and a model card, and no program.
+"""A model bundle: a folder with ``weights.safetensors``, ``manifest.json`` and a model card, and no code.
 
-A network from elsewhere (``external``) lies in ``encoder.onnx`` instead of the weights; all else is the same.
+A network from elsewhere (``external``) has ``encoder.onnx`` instead of the weights; everything else is the same.
 
 The manifest says how to build the network, how to prepare an image, which regions it knows, what it was trained on and
 how well it did. Its own hash, the hash of the weights, the model id made from both, and vectors of a made-up image
-(golden outputs) are checked before anything is served: whatever was altered or runs differently here is refused.
+(golden outputs) are checked before anything is served: one that was altered or computes differently is refused.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Bundle:
 
     @torch.no_grad()
     def queries(self) -> torch.Tensor:
-        """The region names as the network's queries, [regions, width]; no numbers where it reads no text."""
+        """The region names as the network's queries, [regions, width]; empty where it reads no text."""
         if isinstance(self.network, ExternalNetwork):
             return torch.zeros(len(self.regions), 0)
         if self.region_queries is not None:
@@ -239,4 +239,4 @@ def _check_golden(folder: Path, bundle: Bundle, expected: Any) -> None:
     except (TypeError, ValueError, RuntimeError) as error:
         raise BundleRefused(f"{folder.name}: the golden outputs cannot be compared: {error}") from None
     if not off <= GOLDEN_TOLERANCE:
-        raise BundleRefused(f"{folder.name}: the network answers its golden image otherwise here (off by {off:.3g})")
+        raise BundleRefused(f"{folder.name}: the network answers its golden image differently here (off by {off:.3g})")

@@ -1,4 +1,4 @@
-"""The model card: what a manifest says of its model, for a person who decides whether to use it.
+"""The model card: what a manifest says about its model, for a person who decides whether to use it.
 
 Made from the manifest alone, word for word the same each time; it is no part of the model and of its id.
 """
@@ -106,14 +106,14 @@ def _limits(manifest: Mapping[str, Any]) -> Iterator[str]:
 
 
 def has_collapsed(manifest: Mapping[str, Any]) -> bool:
-    """Whether its training found, at its end, that it tells no two studies apart."""
+    """Whether its training found, at the end, that it cannot tell any two studies apart."""
     measured = manifest.get("metrics")
     found = measured.values() if isinstance(measured, Mapping) else ()
     return any(isinstance(one, Mapping) and one.get("collapsed") is True for one in found)
 
 
 def _weak(manifest: Mapping[str, Any]) -> Iterator[str]:
-    """Regions at which nothing above chance was shown, by the truth where it is known, else by what reports say."""
+    """Regions at which nothing better than chance was shown, by the truth where it is known, else by the reports."""
     if has_collapsed(manifest):
         yield "**It has collapsed: it tells no two studies apart. Do not serve it.**"
     rows: dict[str, Any] = {}
@@ -191,6 +191,6 @@ def _words(key: object) -> str:
 
 
 def _text(value: object) -> str:
-    """One line without marks of a table or of HTML: a manifest may come from anywhere."""
+    """One line without table or HTML markup: a manifest may come from anywhere."""
     line = " ".join(str(value).split())
     return "".join(c for c in line if c.isprintable()).replace("|", "/").replace("<", "(").replace(">", ")")

@@ -1,4 +1,4 @@
-"""The shapes the network comes in: ``tiny`` for a CPU, ``small`` for one GPU, ``base`` the size of the RadIR paper."""
+"""The sizes of the network: ``tiny`` for a CPU, ``small`` for one GPU, ``base`` the size of the RadIR paper."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class StemConfig:
     shape: input voxels, (rows, columns) or (z, y, x). patch: stride of the first convolution, per axis.
     overlap: whether that convolution sees a margin around its patch. stages: (width, stride) of the residual
     convolution stages that follow; none makes a plain patch embedding, as in a vision transformer. bands: widths of
-    the blurs between which details are taken out and shown beside the image, each as loud as it (``bands``). windows:
+    the blurs between which details are taken out and shown beside the image, each at its contrast (``bands``). windows:
     (centre, half width) of ranges of the input's values that are shown beside it, spread over [-1, 1].
     """
 

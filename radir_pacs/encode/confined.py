@@ -2,8 +2,8 @@
 
 Run by ``radir_pacs.confine`` with a task (JSON) and the administrator's consent (0 or 1), the model on standard input.
 The answer on standard output is a line of JSON, ``{"error": reason}`` or what was measured, and after it, for a
-conversion, an ONNX file. A child taken over by its model can answer any ONNX file, which is checked like one that was
-handed in, and no more: it gave up writing, sockets and processes before it read a byte.
+conversion, an ONNX file. A child taken over by its model can answer any ONNX file, which is checked like any other, and
+nothing else: it gave up writing, sockets and processes before it read a byte.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import tempfile
 from typing import IO, Any
 
 GIVES_NO_MORE = "this system cannot confine a program (it takes Linux with Landlock and seccomp)"
-MOST_OFF = 1e-3  # between what a program answers and what its ONNX does, of a vector made unit
+MOST_OFF = 1e-3  # between the answers of a program and of its ONNX, as unit vectors
 
 
 def main(confined: bool, arguments: list[str]) -> None:
     task, consent = json.loads(arguments[0]), arguments[1] == "1"
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # libraries print
+    os.dup2(2, 1)  # since libraries print
     tempfile.tempdir = os.environ["TORCHINDUCTOR_CACHE_DIR"] = "/"  # torch wants names of folders and writes nothing
     if task["do"] == "convert" and not confined and not consent:
         _answer(answers, {"error": GIVES_NO_MORE, "unconfined": True})
@@ -77,12 +77,12 @@ def _converted(content: bytes, task: dict[str, Any]) -> bytes:
     try:
         if task["format"] == "torchscript":
             torch.onnx.export(program, given, target, dynamo=False, opset_version=18)
-            target = _without_dead_nodes(target.getvalue())  # checks of sizes leave loops that nothing uses
+            target = _without_dead_nodes(target.getvalue())  # size checks leave unused loops
         else:
             done = torch.onnx.export(exported, dynamo=True, verbose=False)
             assert done is not None
             target.write(done.model_proto.SerializeToString())
-    except Exception as error:  # an operator that ONNX has no word for
+    except Exception as error:  # an operator that has no ONNX equivalent
         instead = "with torch.export or as ONNX" if task["format"] == "torchscript" else "as ONNX"
         raise ValueError(f"it cannot be turned into ONNX ({_one_line(error)}): export it {instead}") from None
     onnx: bytes = target.getvalue()

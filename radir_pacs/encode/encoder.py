@@ -1,4 +1,4 @@
-"""The encoder: a Volume in, one unit vector a region out, all regions in one pass."""
+"""The encoder: a Volume in, one unit vector per region out, all regions in one pass."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .external import ExternalNetwork
 from .network import view_index
 from .preprocess import preprocess
 
-LEAST_CT_MM = 120.0  # a chest CT shorter than this misses whole lobes
+LEAST_CT_MM = 120.0  # a shorter chest CT misses whole lobes
 
 
 def choose_device(wanted: str = "auto") -> torch.device:

@@ -1,8 +1,8 @@
-"""A network from elsewhere, held as ONNX and asked the same way as ``RadirNetwork``.
+"""A network from elsewhere, held as ONNX and used the same way as ``RadirNetwork``.
 
 Its file takes ``image`` float32 [1, 1, *shape] (prepared by the bundle's ``Preprocessing``) and, as an optional second
 input, ``view`` int64 [1] (``network.VIEWS``); it answers float32 [1, regions, dim] in the order of the bundle's
-regions, or [1, dim], which stands for the whole chest. Vectors are made unit here: a cosine does not know lengths.
+regions, or [1, dim], for the whole chest. Vectors are normalised here: a cosine ignores their length.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from .network import Output
 from .onnx_check import MISSING, checked
 
 ENGINE = "onnx"
-LEAST_LENGTH = 1e-6  # of a vector before it is made unit: less has no direction
+LEAST_LENGTH = 1e-6  # of a vector before normalising: a shorter one has no direction
 _FLOATS, _INTEGERS = "tensor(float)", "tensor(int64)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExternalConfig:
-    """What a bundle says of a network that is not ours. Raises ValueError for sizes that are not served."""
+    """What a bundle says about a network that is not ours. Raises ValueError for sizes that are not served."""
 
     name: str
     shape: tuple[int, ...]
@@ -85,11 +85,11 @@ class ExternalNetwork(nn.Module):
         self._inputs = tuple(value.name for value in inputs)
 
     def use_threads(self, threads: int) -> None:
-        """Serve with as many; those of torch at the time it was loaded serve before."""
+        """Use this many threads; until then it uses as many as torch did when it was loaded."""
         self._session = _session(self.content, threads)
 
     def raw(self, image: np.ndarray[Any, Any], view: int) -> np.ndarray[Any, Any]:
-        """What the file answers to one image [1, 1, *shape], as it is. Raises ValueError when it fails."""
+        """The raw answer of the file to one image [1, 1, *shape]. Raises ValueError when it fails."""
         fed = (image.astype(np.float32, copy=False), np.array([view], np.int64))
         try:
             (out,) = self._session.run(None, dict(zip(self._inputs, fed, strict=False)))
@@ -127,7 +127,7 @@ def _session(content: bytes, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what is wrong is said once, by us
+    options.log_severity_level = 4  # we report errors ourselves, once
     options.use_deterministic_compute = True
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

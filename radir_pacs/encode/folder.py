@@ -20,7 +20,7 @@ MOST_WEIGHTS_BYTES, MOST_MANIFEST_BYTES = 4 * 2**30, 8 * 2**20
 
 
 def read_files(folder: Path) -> tuple[bytes, dict[str, Any]]:
-    """Both files; those of a manifest that was altered are not read any further. Raises BundleRefused."""
+    """Both files; an altered manifest is not read any further. Raises BundleRefused."""
     manifest = read_manifest(folder)
     try:
         name = weights_name(manifest)
@@ -35,7 +35,7 @@ def read_files(folder: Path) -> tuple[bytes, dict[str, Any]]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What a bundle says of itself, without its weights. Raises BundleRefused."""
+    """What a bundle says about itself, without its weights. Raises BundleRefused."""
     try:
         if (folder / MANIFEST).stat().st_size > MOST_MANIFEST_BYTES:
             raise BundleRefused(f"{folder.name}: {MANIFEST} is larger than a bundle's may be")
@@ -82,7 +82,7 @@ def model_id_of(manifest: Mapping[str, Any]) -> str:
 
 
 def pretty(manifest: Mapping[str, Any]) -> str:
-    """One line an item of the long lists, so that a person can read the file."""
+    """The long lists with one item per line, so that a person can read the file."""
     lines = []
     for key, value in manifest.items():
         if isinstance(value, list) and value and isinstance(value[0], list | dict):

@@ -1,6 +1,6 @@
 """A BERT-family model from a local folder in place of our text encoder, with the folder's own tokenizer.
 
-Its body is frozen: at the learning rate of a new network a trained one would be washed out. The first token's vector
+Its body is frozen: the learning rate of a new network would destroy a trained one. The first token's vector
 goes through a linear map that is trained, as in the RadIR paper. Nothing is fetched, no code of the folder is run, and
 weights are safetensors. A bundle carries weights, configuration and tokenizer, and the vectors of its regions' names,
 so that serving needs ``transformers`` only for free text.
@@ -32,7 +32,7 @@ class LocalTokenizer:
     """Words to integers as the folder's ``tokenizer.json`` has it (``stored``), but for padding, which is always PAD:
     the family's own ``pad`` and PAD change places, here and back in ``LocalTextEncoder``."""
 
-    vocabulary = SPECIAL  # all else lies in ``stored``
+    vocabulary = SPECIAL  # everything else is in ``stored``
 
     def __init__(self, stored: Mapping[str, Any], pad: int, longest: int) -> None:
         """Raises BadInput where it cannot be read, BundleRefused where the extra is missing."""
@@ -43,7 +43,7 @@ class LocalTokenizer:
         self.stored, self.pad, self.longest = stored, pad, longest
         try:
             self._reader: Any = Reader.from_str(json.dumps(stored))
-        except Exception as error:  # its errors have no narrower base
+        except Exception as error:  # the library's errors have no narrower base
             raise BadInput(f"the text model's tokenizer cannot be read: {error}") from None
         self._reader.no_padding()
 
@@ -70,7 +70,7 @@ class LocalTextEncoder(nn.Module):
 
     def train(self, mode: bool = True) -> LocalTextEncoder:
         super().train(mode)
-        self.body.eval()  # its dropout with it
+        self.body.eval()  # and its dropout
         return self
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -83,10 +83,10 @@ class LocalTextEncoder(nn.Module):
 
 
 class UnreadText(nn.Module):
-    """Stands where the text model would, when ``transformers`` is not installed: listed regions need no reading."""
+    """Takes the place of the text model when ``transformers`` is not installed: listed regions need no reading."""
 
     def forward(self, ids: Tensor) -> Tensor:
-        raise BadInput(f"free text cannot be asked of this model here: {MISSING}")
+        raise BadInput(f"this model cannot be queried by free text here: {MISSING}")
 
 
 def from_folder(folder: Path, width: int) -> tuple[LocalTextEncoder, LocalTokenizer]:

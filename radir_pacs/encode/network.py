@@ -1,8 +1,8 @@
-"""The RadIR network: an image and the names of regions in, one unit vector a region out.
+"""The RadIR network: an image and the names of regions in, one unit vector per region out.
 
 Image tokens come from a 2D or a 3D stem and pass blocks that both kinds of image share. The name of a region, read by
 a small text encoder, is the query of a cross-attention decoder over those tokens (anatomy-conditioned retrieval,
-arXiv 2503.04653, section 2). Queries do not see one another, so a vector does not depend on what else was asked.
+arXiv 2503.04653, section 2). Queries do not attend to one another, so a vector does not depend on the other queries.
 
 Most regions of most patients are normal, and plain vectors then collapse onto what all patients share; the last layer
 therefore measures from each region's own mean (``RegionHead``).
@@ -104,8 +104,8 @@ class Stem(nn.Module):
         self.shape, self.grid = config.shape, config.grid
         self.bands = Bands(config.shape, config.bands, config.windows)
         self.layers = nn.Sequential(*layers)
-        self.to_width = nn.Sequential(nn.Linear(last, width), nn.LayerNorm(width))  # as loud as the positions
-        plane = (config.grid[0], config.grid[-1])  # of a volume the coronal one
+        self.to_width = nn.Sequential(nn.Linear(last, width), nn.LayerNorm(width))  # as large as the positions
+        plane = (config.grid[0], config.grid[-1])  # the coronal one of a volume
         for name, grid in (("positions", config.grid), ("plane_positions", plane)):
             self.register_buffer(name, sine_positions(grid_coordinates(grid), width), persistent=False)
 
@@ -125,7 +125,7 @@ class Attention(nn.Module):
         self.to_query, self.to_out = nn.Linear(width, width), nn.Linear(width, width)
         self.to_key_value = nn.Linear(width, 2 * width)
         for part in (self.to_query, self.to_key_value, self.to_out):
-            nn.init.xavier_uniform_(part.weight)  # torch's default would whisper: the image hardly moves its query
+            nn.init.xavier_uniform_(part.weight)  # with torch's default the image would hardly change its query
 
     def forward(self, queries: Tensor, memory: Tensor, keep: Tensor | None = None) -> Tensor:
         """``keep``: bool [batch, m], False where memory is padding."""
@@ -203,7 +203,7 @@ class CoronalPlanes(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Token ids [texts, length] to one vector a text [texts, width]: region names, finding phrases, reports."""
+    """Token ids [texts, length] to one vector per text [texts, width]: region names, finding phrases, reports."""
 
     positions: Tensor
 
@@ -232,8 +232,8 @@ class TextEncoder(nn.Module):
 def spread(raw: Tensor, mean: Tensor) -> Tensor:
     """Root mean square distance from ``mean`` [q, dim] over the batch of ``raw`` [batch, q, dim], not under a floor.
 
-    Divided by nothing but itself, a region of which the image says little yet would have gradients without bound, which
-    drown all other losses.
+    Without the floor, a region of which the network still says little would have unbounded gradients, which drown all
+    other losses.
     """
     return (raw - mean).square().sum(-1).mean(0).add(LEAST_SPREAD**2).sqrt()
 
@@ -241,8 +241,8 @@ def spread(raw: Tensor, mean: Tensor) -> Tensor:
 class RegionHead(nn.Module):
     """Region-centred unit vectors: minus the region's mean, over its scale, a constant appended, normalised.
 
-    Without the centring, vectors of one region differ in the third decimal of their cosine. The constant gives a
-    picture with nothing to say (near its region's mean) a direction of its own: normal is similar to normal.
+    Without the centring, vectors of one region differ in the third decimal of their cosine. The constant gives an
+    unremarkable image (near its region's mean) a direction of its own: normal is similar to normal.
     ``mean`` [regions, dim - 1] and ``scale`` [regions] are running averages, kept with the weights.
     """
 
@@ -278,14 +278,14 @@ class RegionHead(nn.Module):
         return self.measured_from(mean, scale, raw)
 
     def raw(self, features: Tensor) -> Tensor:
-        """Vectors [batch, q, dim - 1] not yet measured from anything."""
+        """Vectors [batch, q, dim - 1] before centring."""
         with torch.autocast(features.device.type, enabled=False):  # bfloat16 would round away what tells images apart
             raw: Tensor = self.project(features.float())
         return raw
 
     def measured_from(self, mean: Tensor, scale: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         """As ``forward``, of ``raw`` vectors under any means [q, dim - 1] and scales [q]."""
-        if not self.centred:  # what is published: a linear map and a norm
+        if not self.centred:  # the published head: a linear map and a norm
             return torch.cat([raw, raw], dim=-1), functional.normalize(functional.pad(raw, (0, 1)), dim=-1)
         centred = (raw - mean) / scale[:, None]
         stated = torch.cat([centred * math.sqrt(raw.shape[-1]), raw], dim=-1)
@@ -301,10 +301,10 @@ class RegionHead(nn.Module):
 
 @dataclass(frozen=True)
 class Output:
-    """What an image answers to each of q queries.
+    """An image's answer to each of q queries.
 
-    vectors: unit, [batch, q, embedding_dim]. severity: logits of each finding being there, being at least moderate and
-    being severe, [batch, q, findings, 3]. described: logits of a report saying anything about it, [batch, q].
+    vectors: unit, [batch, q, embedding_dim]. severity: logits that each finding is present, at least moderate, and
+    severe, [batch, q, findings, 3]. described: logits that a report says anything about it, [batch, q].
     """
 
     vectors: Tensor
@@ -355,7 +355,7 @@ class RadirNetwork(nn.Module):
             x, positions = self.planes(x, stem.grid), stem.plane_positions
         for block in self.blocks:
             x = block(x)
-        tokens: Tensor = self.memory_norm(x) + positions  # said again: a region's name asks for a place first
+        tokens: Tensor = self.memory_norm(x) + positions  # added again: a region's name first looks for a place
         return tokens
 
     def decode(self, tokens: Tensor, queries: Tensor) -> Tensor:
@@ -363,7 +363,7 @@ class RadirNetwork(nn.Module):
         x = queries.expand(len(tokens), -1, -1)
         for block in self.decoder:
             x = block(x, tokens)
-        return x - queries  # what the image added: beside the question itself its answer would be a whisper
+        return x - queries  # what the image added: the query itself would drown it
 
     def forward(self, images: Tensor, views: Tensor, kind: ImageKind, queries: Tensor, regions: Tensor) -> Output:
         """``queries`` [q, width] are encoded region names, ``regions`` [q] their rows in ``self.regions``."""
@@ -376,7 +376,7 @@ class RadirNetwork(nn.Module):
         return Output(vectors, severity, self.described(stated).squeeze(-1))
 
     def presence(self, features: Tensor) -> Tensor:
-        """Logits [batch, q] of what each query asks for being there; as for "effusion in the left lung"."""
+        """Logits [batch, q] that what each query asks for is present, such as "effusion in the left lung"."""
         out: Tensor = self.asked(features).squeeze(-1)
         return out
 

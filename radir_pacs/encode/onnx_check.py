@@ -1,4 +1,4 @@
-"""What an ONNX file may hold before a runtime opens it: one graph of standard operators that ends and draws no lots.
+"""What an ONNX file may hold before a runtime opens it: one graph of standard operators, finite and deterministic.
 
 ONNX is data, but not harmless data: a file may name other files as its weights, call operators from outside, loop for
 ever or answer by chance. Such a file is refused with a line that says what to do.

@@ -1,4 +1,4 @@
-"""Words to integers: an own, small tokenizer whose whole vocabulary travels in the bundle's manifest.
+"""Words to integers: a small tokenizer of our own, whose whole vocabulary is in the bundle's manifest.
 
 Text is lower-cased and cut into words and numbers. A word the vocabulary holds is one token; any other is cut greedily
 into the longest pieces it does hold, at worst single characters, so no text is ever unreadable.
@@ -30,7 +30,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """``vocabulary[i]`` is the text of token i; tokens 0 and 1 are padding and the unknown."""
+    """``vocabulary[i]`` is the text of token i; tokens 0 and 1 are padding and unknown."""
 
     vocabulary: tuple[str, ...]
     _ids: dict[str, int] = field(init=False, repr=False, compare=False)

@@ -1,4 +1,4 @@
-"""A model from elsewhere is asked some made-up images before it may serve: shape, numbers, repetition and time."""
+"""Trial of a model from elsewhere on made-up images before it may serve: shape, numbers, repetition and time."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from radir_pacs.errors import BundleRefused
 from .bundle import golden_image
 from .external import LEAST_LENGTH, ExternalConfig, ExternalNetwork
 
-MOST_RESTLESS = 1e-4  # between two answers to one image, of a vector made unit: threads may add in another order
+MOST_RESTLESS = 1e-4  # between two answers to one image, as unit vectors: threads may add in another order
 LEAST_APART = 1e-5  # between the answers to two images
 TIMED_RUNS = 3
 
 
 def tried(content: bytes, task: Mapping[str, Any]) -> dict[str, Any]:
-    """The length of its vectors and the seconds an image takes. ``task``: name, shape, view, regions, slowest_s.
+    """The length of its vectors and the seconds per image. ``task``: name, shape, view, regions, slowest_s.
 
     Raises BundleRefused with what is wrong and what to do, ValueError when it cannot be run.
     """

@@ -1,7 +1,7 @@
 """Vectors of one region under one model, searchable: immutable verified generations and an exact tail (P4, P5, P7).
 
 A *partition* is (model, region). Its *generation* is a folder that was complete and verified before it got its name;
-what came later stands in the partition's tail until a writer builds the next generation. Everything here is a cache of
+what came later is in the partition's tail until a writer builds the next generation. Everything here is a cache of
 the catalogue: a refused file costs a rebuild, never an answer.
 """
 

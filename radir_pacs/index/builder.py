@@ -29,7 +29,7 @@ UNIT_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class GraphSettings:
-    """How graphs are built (docs/adr/0004-index-generations.md shows what these were chosen from)."""
+    """How graphs are built (docs/results/index-search.md shows what these were chosen from)."""
 
     from_count: int = 20_000  # fewer vectors: exact search is faster
     m: int = 16

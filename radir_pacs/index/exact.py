@@ -1,6 +1,6 @@
-"""Exact search: the oracle of the tests, the search of small partitions, of the tail and of narrow filters.
+"""Exact search: the oracle of the tests, and the search for small partitions, the tail and narrow filters.
 
-A row's score depends on nothing but that row and the query: `np.vecdot` takes one dot product a row, whereas a matrix
+A row's score depends on nothing but that row and the query: `np.vecdot` takes one dot product per row, whereas a matrix
 product may round a row differently by its place in the block. So every path of a search (whole, filtered, tail, graph
 candidates scored again) gives a case the same score to the last bit, and ties are true ties.
 """
@@ -65,7 +65,7 @@ def best(labels: I64, scores: F32, k: int) -> tuple[I64, F32]:
 
 
 def contains(ascending: I64, values: I64) -> npt.NDArray[np.bool_]:
-    """Which of ``values`` stand in ``ascending``; bool, shaped as ``values``."""
+    """Which of ``values`` are in ``ascending``; bool, shaped as ``values``."""
     if not len(ascending):
         return np.zeros(len(values), np.bool_)
     places = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)

@@ -44,7 +44,7 @@ class Generation:
 
 
 def partition_folder(home: Path, model_id: str, region: str) -> Path:
-    """Where the generations of a partition lie. Raises ValueError for names that are not plain file names."""
+    """The folder of a partition's generations. Raises ValueError for names that are not plain file names."""
     for name in (model_id, region):
         if not _PLAIN_NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot name an index folder")
@@ -70,7 +70,7 @@ def open_generation(folder: Path, *, model_id: str, region: str, dim: int) -> Ge
     """Verify, then open. Raises IndexRefused for anything incomplete, altered, or of another model, region or dim."""
     manifest = read_manifest(folder)
     if folder.name != manifest.name:
-        raise IndexRefused("the index generation stands under another's name")
+        raise IndexRefused("the index generation has the name of another")
     if (manifest.model_id, manifest.region, manifest.dim) != (model_id, region, dim):
         raise IndexRefused("the index generation belongs to another model, region or dimension")
     return open_verified(folder, manifest)
@@ -110,7 +110,7 @@ def open_verified(folder: Path, manifest: GenerationManifest) -> Generation:
 
 
 def check_vectors_file(folder: Path, manifest: GenerationManifest, rest: Callable[[int], None]) -> None:
-    """Read the vectors that an open generation maps once more. Raises IndexRefused when they are not what was built.
+    """Read again the vectors that an open generation maps. Raises IndexRefused when they are not what was built.
 
     They are checked when a generation is opened, but bytes that change on the disk later change in every map of them.
     ``rest`` is called with the number of bytes after each chunk, and may sleep, or raise to end the check.
@@ -154,7 +154,7 @@ def _checked(folder: Path, manifest: GenerationManifest, name: str) -> BufferedR
 
 
 def _regular_file(path: Path) -> BufferedReader:
-    """Open a regular file for reading: no link is followed, and a pipe or device does not hang us."""
+    """Open a regular file for reading: no link is followed, and a pipe or device does not block."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:

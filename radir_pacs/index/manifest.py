@@ -1,4 +1,4 @@
-"""What a generation is, in `manifest.json`: whose it is, how it was built, and the hash of every file.
+"""The manifest of a generation, `manifest.json`: its partition, how it was built, and the hash of every file.
 
 The manifest seals itself: it holds the SHA-256 of its own canonical text, is read back only when it is that text to
 the byte, and gives the generation's folder its name. So one changed bit anywhere, or a folder put under another

@@ -55,7 +55,7 @@ class Partition:
         return generation.name if generation else None
 
     def labels(self) -> I64:
-        """Every label that can be answered now, ascending."""
+        """Every label that can be returned now, ascending."""
         return self._snapshot.live_labels
 
     def search(self, query: F32, k: int, *, allowed: I64 | None = None, excluded: I64 | None = None) -> Hits:

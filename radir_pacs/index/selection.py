@@ -1,4 +1,4 @@
-"""Which labels a search may answer: the caller's rights and filters, applied inside the search (P7)."""
+"""Which labels a search may return: the caller's rights and filters, applied inside the search (P7)."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class Selection:
                 raise ValueError("labels to filter by are ascending int64")
 
     def without(self, hidden: I64) -> Selection:
-        """The same, ``hidden`` (ascending) barred as well."""
+        """The same selection with ``hidden`` (ascending) barred as well."""
         if not len(hidden):
             return self
         barred = np.union1d(self.barred, hidden) if len(self.barred) else hidden
         return Selection(allowed=self.allowed, barred=barred)
 
     def lets_through(self, labels: I64) -> npt.NDArray[np.bool_]:
-        """Which of ``labels`` may be answered; bool, shaped as ``labels``."""
+        """Which of ``labels`` may be returned; bool, shaped as ``labels``."""
         through = np.ones(len(labels), np.bool_) if self.allowed is None else contains(self.allowed, labels)
         if len(self.barred):
             through &= ~contains(self.barred, labels)
         return through
 
     def rows(self, labels: I64) -> npt.NDArray[np.intp] | None:
-        """Row numbers in ascending ``labels`` that may be answered; None when that is every row."""
+        """Row numbers in ascending ``labels`` that may be returned; None when that is every row."""
         if self.allowed is None and not len(self.barred):
             return None
         if self.allowed is None or len(self.allowed) > len(labels):
@@ -51,5 +51,5 @@ class Selection:
         return np.searchsorted(labels, wanted)
 
     def at_most(self, count: int) -> int:
-        """How many of ``count`` labels may be let through, at most; cheap."""
+        """Upper bound on how many of ``count`` labels may be let through; cheap."""
         return count if self.allowed is None else min(count, len(self.allowed))

@@ -36,7 +36,7 @@ class Snapshot:
     deleted: I64
 
     def changed(self, labels: I64, vectors: F32, deleted: I64) -> Snapshot:
-        """After ``labels`` were added and ``deleted`` were deleted. What is known already is passed over."""
+        """After ``labels`` were added and ``deleted`` were deleted. What is known already is ignored."""
         deleted = np.union1d(self.deleted, deleted) if len(deleted) else self.deleted
         known = contains(deleted, labels) | contains(self.tail_labels, labels)
         if self.generation is not None:
@@ -50,7 +50,7 @@ class Snapshot:
         )
 
     def swapped(self, generation: Generation) -> Snapshot:
-        """With ``generation`` in place of the present one; what it lacks of that one stays, in the tail."""
+        """With ``generation`` in place of the current one; what it lacks stays in the tail."""
         stays = ~contains(generation.labels, self.tail_labels)
         tail_labels, tail_vectors = self.tail_labels[stays], self.tail_vectors[stays]
         if self.generation is not None:
@@ -61,20 +61,20 @@ class Snapshot:
 
     @functools.cached_property
     def hidden(self) -> I64:
-        """Labels of the generation that it no longer answers, ascending."""
+        """Labels of the generation that are no longer returned, ascending."""
         if self.generation is None:
             return self.deleted[:0]
         return self.deleted[contains(self.generation.labels, self.deleted)]
 
     @functools.cached_property
     def live_labels(self) -> I64:
-        """Every label that can be answered, ascending."""
+        """Every label that can be returned, ascending."""
         if self.generation is None:
             return self.tail_labels
         return np.union1d(self.generation.labels[self._answering()], self.tail_labels)
 
     def _answering(self) -> npt.NDArray[np.bool_]:
-        """Which rows of the generation answer."""
+        """Which rows of the generation can be returned."""
         if self.generation is None:
             return np.zeros(0, np.bool_)
         return ~contains(self.deleted, self.generation.labels)
@@ -113,7 +113,7 @@ def _search_generation(generation: Generation, query: F32, k: int, selection: Se
 def _search_graph(
     generation: Generation, graph: Graph, query: F32, k: int, selection: Selection
 ) -> tuple[I64, F32] | None:
-    """``k`` answers by way of the graph, or None where exact search gives them sooner or the graph cannot."""
+    """``k`` answers through the graph, or None where exact search gives them sooner or the graph cannot."""
     count = len(generation.labels)
     to_scan = selection.at_most(count)
     if not to_scan:

@@ -1,4 +1,4 @@
-"""The one writer of a partition: when it merges, and what is cleared away after it."""
+"""The one writer of a partition: when it merges, and what it then clears away."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REMOVING_PREFIX = ".removing-"
 
 
 def should_merge(n_generation: int, n_tail: int, n_deleted: int) -> bool:
-    """Whether the tail, or the vectors deleted from the generation, weigh enough for a new generation.
+    """Whether the tail, or the vectors deleted from the generation, are numerous enough for a new generation.
 
     A tenth: an exact tail stays cheap beside its generation, and a vector is rebuilt about ten times in all however
     large the partition grows.
@@ -29,7 +29,7 @@ def should_merge(n_generation: int, n_tail: int, n_deleted: int) -> bool:
 
 
 def collect(folder: Path, *, now_s: float, grace_s: float = GRACE_S, keep: str | None = None) -> tuple[str, ...]:
-    """Remove what nobody needs from a partition's folder; returns the names removed. Several may do it at once.
+    """Remove what is no longer needed from a partition's folder; returns the names removed. Several may do it at once.
 
     A generation other than ``keep`` goes when a newer one has stood for ``grace_s`` (a reader may be about to open it;
     one that has it open keeps its files). A build goes when its process is gone. ``now_s``: seconds since the epoch.
@@ -42,7 +42,7 @@ def collect(folder: Path, *, now_s: float, grace_s: float = GRACE_S, keep: str |
     ]
     for name in outdated:
         with contextlib.suppress(FileNotFoundError):  # somebody else was first
-            (folder / name).rename(folder / f"{_REMOVING_PREFIX}{name}")  # never visible half removed
+            (folder / name).rename(folder / f"{_REMOVING_PREFIX}{name}")  # so that it is never visible half removed
     abandoned = [build for build in folder.glob(f"{BUILDING_PREFIX}*") if _is_abandoned(build, now_s, grace_s)]
     for unwanted in (*abandoned, *folder.glob(f"{_REMOVING_PREFIX}*")):
         shutil.rmtree(unwanted, ignore_errors=True)
@@ -50,7 +50,7 @@ def collect(folder: Path, *, now_s: float, grace_s: float = GRACE_S, keep: str |
 
 
 def collect_models(home: Path, *, serving: Set[str], now_s: float, grace_s: float) -> tuple[str, ...]:
-    """Remove the index of each model that serves no more and did not change for ``grace_s``; returns their ids.
+    """Remove the index of each model that no longer serves and did not change for ``grace_s``; returns their ids.
 
     Nobody merges it, so what is deleted would stay in it. Should the model serve again, its partitions are all tail
     until they are built anew.

@@ -1,4 +1,4 @@
-"""Tables that describe picture files: which column says what, and rows checked before anything is written."""
+"""Tables that describe picture files: the meaning of the columns, and rows checked before anything is written."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Row:
 
 
 class NotAnXRay(Exception):
-    """The row describes another kind of image; it is left out, which is no mistake of the table."""
+    """The row describes another kind of image; it is left out, which is not a fault of the table."""
 
 
 def parse_columns(text: str) -> dict[str, str]:

@@ -118,7 +118,7 @@ def _pixels(ds: Dataset, picture: Picture) -> None:
     ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "0", "1", "US"
     ds.WindowCenter, ds.WindowWidth = str(1 << (bits - 1)), str(1 << bits)
     ds.PresentationLUTShape = "IDENTITY"
-    ds.BurnedInAnnotation = "YES"  # nobody has looked
+    ds.BurnedInAnnotation = "YES"  # not known to be free of it
     ds.LossyImageCompression = "00" if picture.compression_ratio is None else "01"
     if picture.compression_ratio is not None:
         ds.LossyImageCompressionRatio = f"{picture.compression_ratio:.1f}"

@@ -18,7 +18,7 @@ class Explainer:
         self._reports = reports
 
     def findings(self, study_uids: Iterable[str]) -> Findings:
-        """The findings of each study's reports; a study without a mined report is not in it."""
+        """The findings of each study's reports; a study without a mined report is left out."""
         rows = self._reports.findings_of(tuple(study_uids))
         return {uid: tuple(f for body in bodies for f in findings_from_json(body)) for uid, bodies in rows.items()}
 

@@ -1,4 +1,4 @@
-"""The background check of open generations: slow, of low priority, for as long as the process serves."""
+"""The background check of open generations: slow and of low priority, for as long as the process serves."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class IndexCheck:
         self._thread.join()
 
     def _run(self) -> None:
-        with contextlib.suppress(OSError, AttributeError):  # Linux: a thread has a priority of its own
+        with contextlib.suppress(OSError, AttributeError):  # on Linux a thread has a priority of its own
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while not self._stop.wait(self._pause_s):
             try:
                 self._partitions.check(self._rest)
             except _Stopped:
                 return
-            except RadirError as error:  # the catalogue is away; the next round tells
+            except RadirError as error:  # the catalogue is unreachable; the next round tries again
                 log.warning("index check missed", extra={"error": error.code})
             except Exception as error:  # the edge of the thread
                 log.exception("index check broke", extra={"error": type(error).__name__})

@@ -2,7 +2,7 @@
 
 A partition is its published generation and what the catalogue has written since, read by snapshot: a deleted study is
 gone from the next answer on, a committed encoding is in it. A generation whose files are refused costs a rebuild: the
-partition is then all tail, searched exactly. `IndexCheck` reads open ones again and again.
+partition is then only a tail, searched exactly. `IndexCheck` reads open ones again and again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _Open:
         self.since = "0"
 
     def forget(self) -> None:
-        """Begin anew from the catalogue, without the generation; searches under way end with what they have."""
+        """Start again from the catalogue, without the generation; searches in progress finish with what they have."""
         old = self.partition
         self.partition = Partition(model_id=old.model_id, region=old.region, dim=old.dim)
         self.generation, self.since = None, "0"
@@ -44,7 +44,7 @@ class Partitions:
         self._open: dict[tuple[str, str], _Open] = {}
 
     def fresh(self, model_id: str, region: str, *, dim: int) -> Partition:
-        """The partition as the catalogue stands now."""
+        """The partition, up to date with the catalogue."""
         with self._opening:
             opened = self._open.setdefault(
                 (model_id, region), _Open(Partition(model_id=model_id, region=region, dim=dim))
@@ -57,7 +57,7 @@ class Partitions:
         return opened.partition
 
     def _follow_generation(self, opened: _Open) -> None:
-        """Swap to the published generation when it is another than the one that answers."""
+        """Switch to the published generation when it is not the one that answers."""
         partition = opened.partition
         published = self._catalogue.generations.published(partition.model_id, partition.region)
         if published is None:
@@ -83,7 +83,7 @@ class Partitions:
             return None
 
     def check(self, rest: Callable[[int], None]) -> None:
-        """Read the vectors of every open generation once more; one that was altered is refused and answers no more.
+        """Read the vectors of every open generation again; an altered one is refused and no longer answers.
 
         ``rest`` as in `check_vectors_file`. Raises what it raises, and StorageFailed.
         """

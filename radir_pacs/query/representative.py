@@ -1,4 +1,4 @@
-"""Which picture of a study shows a region: of a CT the slices where it lies, else the image that was encoded."""
+"""Which picture of a study shows a region: for a CT the slices where it lies, else the image that was encoded."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ _RELATED = 12  # findings that are looked at for them
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    """Where a query is answered: a region's partition, with the labels it may and may not answer."""
+    """Where a query is answered: a region's partition, with the labels it may and may not return."""
 
     region: Region
     partition: Partition
@@ -50,7 +50,7 @@ class _Place:
 
 
 class Searcher:
-    """Answers queries from catalogue and index. One a process; safe from many threads."""
+    """Answers queries from catalogue and index. One per process; safe for many threads."""
 
     def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
         self._catalogue, self._settings = catalogue, settings
@@ -58,7 +58,7 @@ class Searcher:
         self._explainer = Explainer(catalogue.reports)
 
     def index_check(self) -> IndexCheck:
-        """The background check of what this searcher has open: to be entered by the process that serves."""
+        """The background check of this searcher's open partitions; the serving process enters it."""
         return IndexCheck(self._partitions)
 
     def similar(self, query: Query) -> SimilarCaseList:
@@ -173,7 +173,7 @@ class Searcher:
         return found[best[0]]
 
     def _intended_use(self, model_id: str) -> list[Notice]:
-        """What the model's maker says that it is for: whoever reads an answer should know it."""
+        """The intended use that the model's maker states: whoever reads an answer should know it."""
         model = self._catalogue.models.get(model_id)
         training = model.manifest.get("training") if model else None
         intended = training.get("intended_use") if isinstance(training, dict) else None
@@ -182,7 +182,7 @@ class Searcher:
         return [Notice(code=NoticeCode.INTENDED_USE, values={"model": model_id, "text": str(intended)})]
 
     def _place(self, asked: Region, encoding: Encoding, query: Query) -> tuple[_Place, list[Notice]]:
-        """The region asked for, or the nearest parent that the model knows and that has cases enough."""
+        """The region asked for, or the nearest parent that the model knows and that has enough cases."""
         notices = []
         thin: _Place | None = None
         for region in (asked, *anatomy.ancestors(asked.key)):

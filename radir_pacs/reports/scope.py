@@ -1,7 +1,7 @@
 """How each mark of a sentence is meant: denied, doubted, history or question, by the cues before and after it.
 
 The rules are NegEx and ConText (Chapman 2001, Harkema 2009) in spirit, with clause ends, enumerations and
-pseudo-negations of radiology reports; docs/adr/0006 compares them with a library.
+pseudo-negations of radiology reports; docs/results/mining.md compares them with a library.
 """
 
 from __future__ import annotations

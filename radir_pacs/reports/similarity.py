@@ -5,7 +5,7 @@ other, the weighted mean over items is taken in both directions, and the score i
 text embedding's cosine stands the ontology: Tversky's similarity of two concepts over the sets of their ancestors,
 times factors of the slots that must agree (place, severity, certainty), times a strong penalty where one report denies
 what the other affirms. Where either report says nothing the similarity is undefined (None), never a number.
-docs/adr/0007 has the measurements behind the choices.
+docs/results/relevance.md has the measurements behind the choices.
 """
 
 from __future__ import annotations

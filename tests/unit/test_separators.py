@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from radir_pacs.dicom.image_table import open_table
+from radir_pacs.pictures.image_table import open_table
 from radir_pacs.reports.tables import TextRow, read_reports
 from radir_pacs.separators import decoded, opened, separator
 from radir_pacs.types import ImageKind
