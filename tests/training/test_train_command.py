@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from radir_pacs.encode import CONFIGS, Bundle
 from radir_pacs.errors import BadInput
 from radir_training.commands import train as command
+from radir_training.data.people import KnownPatients
 from radir_training.learning import memory
 from radir_training.learning.checkpoints import Checkpoints
 from radir_training.learning.recipe import OURS
@@ -45,6 +46,9 @@ def test_a_folder_of_images_and_reports_becomes_a_bundle(tmp_path: Path, capsys:
     bundle = Bundle.load(out)
     assert bundle.model_id == answer["model_id"] and bundle.metrics["measured_on"]["patients"] == 16
     assert bundle.training["images"] == 64 and "hospital" not in json.dumps(bundle.training)
+    (told,) = bundle.training["known_patients"]
+    known = KnownPatients.from_json(told)
+    assert known is not None and 64 <= sum(f"patient {number}" in known for number in range(80)) <= 68
     assert {"recall_at_5_abnormal", "recall_at_5_abnormal_pixels"} <= bundle.metrics.keys()
     assert not (out / ".checkpoint").exists(), "a training that is over leaves no checkpoint"
     curves = out.with_name("model.curves")
@@ -58,6 +62,7 @@ def test_a_folder_of_images_and_reports_becomes_a_bundle(tmp_path: Path, capsys:
     assert further.training["began_with"] == bundle.model_id != further.model_id
     assert further.training["recipe"]["learning_rate"] == command.GENTLE
     assert further.training["recipe"]["augment"]
+    assert further.training["known_patients"] == [told, told], "what the first training saw is known to the second"
 
 
 def test_synthetic_patients_are_measured_by_their_truth_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

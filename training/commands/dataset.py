@@ -20,6 +20,8 @@ from radir_pacs.types import ImageKind
 from ..datasets import sources
 from ..datasets.archive import Archive, pseudonym_key
 
+SETTINGS = ("home", "database_url")  # of the installation that --source archive reads
+
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser("dataset", help="a retrieval data set from reports, in the MIMIC-IR layout")
@@ -47,7 +49,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--region", metavar="NAME", help="show: under this region; without it, whole reports")
     parser.add_argument("--pair", type=int, nargs=2, metavar=("I", "J"), help="show: rows of the region's list, from 0")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    config.add_flags(parser)
+    config.add_flags(parser, only=SETTINGS)
     parser.set_defaults(run=run, needs_settings=True)
 
 

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
     if args.json:
         by_kind = {one.kind.value: one.as_json() for one in found}
         judged = {"model": model.name, "on": judged_on(args), "seed": args.seed, "date": date.today().isoformat()}
-        print(json.dumps({"format": FORMAT, "note": NOTE, **judged, "kinds": by_kind}))
+        print(json.dumps({"format": FORMAT, "note": NOTE, **judged, "held_out": args.held_out, "kinds": by_kind}))
     else:
         for one in found:
             show_evaluation(one)

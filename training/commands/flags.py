@@ -23,6 +23,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--phantoms", type=int, metavar="N", help="N synthetic patients instead")
     parser.add_argument("--seed", type=int, default=2, metavar="S", help="of the patients and the draws (default 2)")
     parser.add_argument("--split", default="test", metavar="NAME", help="of a data set (default test)")
+    parser.add_argument(
+        "--held-out", action="store_true", help="judge only by patients of --data that no model was trained on"
+    )
     kinds = [*(kind.lower() for kind in ImageKind), BOTH]
     parser.add_argument("--kind", choices=kinds, default=BOTH, help="which images (default both)")
     parser.add_argument("--regions", metavar="A,B", help="regions to judge instead of those that the data choose")
@@ -38,6 +41,8 @@ def wanted_kinds(args: argparse.Namespace) -> tuple[ImageKind, ...]:
         raise BadInput("either --data DIR or --phantoms N says what to judge by")
     if args.images is not None and args.data is None:
         raise BadInput("--images belongs to a data set given by --data")
+    if args.held_out and args.data is None:
+        raise BadInput("--held-out belongs to a folder given by --data; of synthetic patients take another --seed")
     if args.phantoms is not None and args.phantoms < 2:
         raise BadInput("--phantoms takes at least 2 patients")
     if args.seed < 0:
@@ -47,4 +52,6 @@ def wanted_kinds(args: argparse.Namespace) -> tuple[ImageKind, ...]:
 
 def judged_on(args: argparse.Namespace) -> str:
     """In words; a folder's name could be a hospital's, so it is not told."""
-    return f"synthetic patients of seed {args.seed}" if args.phantoms is not None else "a folder of data"
+    if args.phantoms is not None:
+        return f"synthetic patients of seed {args.seed}"
+    return "a folder of data" + (", those patients that no model was trained on" if args.held_out else "")

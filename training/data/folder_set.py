@@ -77,6 +77,7 @@ def folder_set(
         reports=tuple(study.report for study in rows),
         said=tuple(_said(study, by_text) for study in rows),
         true=tuple(true) if len(true) == len(rows) else None,
+        names=tuple(names),
     )
     twins = len(set(names)) - len(np.unique(patients))
     tell(_summary(data, len(np.unique(prepared.study)), twins, left_out))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,8 @@ class StudySet:
 
     images: float16 [n, 1, *shape], preprocessed. views: int64 [n], rows of the modality embedding. patients: int64
     [n], who. reports: the text of each, "" where there is none. said: what the report says; true: what is there,
-    known of synthetic patients only.
+    known of synthetic patients only. names: whose each image is by the folder's own name, which may identify
+    somebody and stays in memory; empty for synthetic patients.
     """
 
     kind: ImageKind
@@ -36,6 +37,7 @@ class StudySet:
     reports: tuple[str, ...]
     said: tuple[Said, ...]
     true: tuple[Said, ...] | None = None
+    names: tuple[str, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -51,6 +53,7 @@ class StudySet:
             reports=tuple(self.reports[i] for i in chosen),
             said=tuple(self.said[i] for i in chosen),
             true=None if self.true is None else tuple(self.true[i] for i in chosen),
+            names=tuple(self.names[i] for i in chosen) if self.names else (),
         )
 
     def split(self, held_out: int) -> tuple[StudySet, StudySet]:

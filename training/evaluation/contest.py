@@ -29,13 +29,14 @@ class Contest:
     """``tables`` by (judge, queries), the rows of all kinds one after another; ``data`` describes each kind's studies.
 
     ``names``: the models, ours first. ``by_chance``: those without a text tower, at the random line from image to
-    report.
+    report. ``held_out``: judged only by patients that no model was trained on.
     """
 
     names: tuple[str, ...]
     data: dict[str, Any]
     tables: dict[tuple[str, str], tuple[Row, ...]]
     by_chance: tuple[str, ...]
+    held_out: bool
 
     def tallies(self, source: str = MINED, queries: str = ABNORMAL) -> dict[str, dict[str, int]]:
         """Per opponent; the abnormal queries, judged by reports, are the headline."""
@@ -55,6 +56,7 @@ class Contest:
             "models": list(self.names),
             "without_text_tower": list(self.by_chance),
             "data": self.data,
+            "held_out": self.held_out,
             "headline": {"judge": MINED, "queries": ABNORMAL},
             "wins": {other: found["wins"] for other, found in self.tallies().items()},
             "of": len(self.tables[MINED, ABNORMAL]),
@@ -98,4 +100,10 @@ def contest(
             "reports": len(exam.texts),
             "regions": {key: region_name(key) for key in regions},
         }
-    return Contest(names=names, data=data, tables=tables, by_chance=tuple(name for name in names if name in by_chance))
+    return Contest(
+        names=names,
+        data=data,
+        tables=tables,
+        by_chance=tuple(name for name in names if name in by_chance),
+        held_out=args.held_out,
+    )

@@ -54,6 +54,14 @@ class Embeddings:
             return self.of(key), self.reports[key]
         return (self.image, self.reports[ROOT]) if ROOT in self.reports else None
 
+    def subset(self, rows: I64) -> Embeddings:
+        """Those of some images."""
+        return Embeddings(
+            image=self.image[rows],
+            regions={key: found[rows] for key, found in self.regions.items()},
+            reports={key: found[rows] for key, found in self.reports.items()},
+        )
+
     def unconditional(self) -> Embeddings:
         """The same model asked about the whole image only."""
         return Embeddings(image=self.image, reports={key: found for key, found in self.reports.items() if key == ROOT})

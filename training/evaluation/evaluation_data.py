@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from radir_pacs.encode import CONFIGS, NetworkConfig, Preprocessing
 from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.errors import BadInput
@@ -20,6 +22,7 @@ from ..data.studies import SYNTHETIC, StudySet
 from .baselines import BASELINES, RANDOM
 from .embeddings import Embeddings, encoded, from_file
 from .exam import Exam
+from .known_patients import unseen_rows, warnings
 from .layout_exam import layout_exam
 from .measures import I64
 from .models import Model
@@ -29,12 +32,14 @@ StartBar = Callable[[str, int], Callable[[int], None]]
 
 class EvaluationData(NamedTuple):
     """An exam, and its images as each model takes them, by model name (none for a data set of vectors). ``paths`` and
-    ``lists`` are a data set's."""
+    ``lists`` are a data set's. ``rows``: the images of the exam among ``of``, where some are left out."""
 
     exam: Exam
     studies: Mapping[str, StudySet]
     paths: tuple[str, ...] = ()
     lists: Mapping[str, I64] | None = None
+    rows: I64 | None = None
+    of: int = 0
 
     def vectors(
         self, model: Model, progress: Callable[[int], None], keys: Sequence[str] | None = None
@@ -44,11 +49,13 @@ class EvaluationData(NamedTuple):
         if self.exam.kind in model.files:
             found = from_file(
                 model.files[self.exam.kind],
-                len(self.exam),
+                len(self.exam) if self.rows is None else self.of,
                 self.paths,
                 self.lists,
                 tell=lambda line: print(line, file=sys.stderr),
             )
+            if self.rows is not None:
+                found = found.subset(self.rows)
         elif model.baseline == RANDOM:
             return None
         elif model.name not in self.studies:
@@ -88,8 +95,8 @@ def evaluation_data(
 
 
 def known_patients(models: Sequence[Model], seed: int) -> Iterator[str]:
-    """Models that have learned from the synthetic hospital ``seed``: they know some of its patients. Of a
-    model that went on from another only the last training is known."""
+    """Models that have learned from the synthetic hospital ``seed``: they know some of its patients. Of a model whose
+    training continued another's only the last one is known."""
     for model in models:
         told = [bundle.training for bundle in model.bundles.values()]
         if any(one.get("source") == SYNTHETIC and _seed(one) == seed for one in told):
@@ -104,6 +111,8 @@ def _seed(training: Mapping[str, Any]) -> Any:
 def _data_of(args: argparse.Namespace, kind: ImageKind, models: Sequence[Model], start_bar: StartBar) -> EvaluationData:
     """Each preparation of the images is made once."""
     if args.data is not None and args.images is None and is_retrieval_set(args.data):
+        if args.held_out:
+            raise BadInput("--held-out needs the images of the data set: say --images")
         found = layout_exam(RetrievalSet(folder=args.data, split=args.split), kind)
         if found.left_out:
             print(f"warning: without a whole matrix, left out: {', '.join(found.left_out)}", file=sys.stderr)
@@ -118,7 +127,19 @@ def _data_of(args: argparse.Namespace, kind: ImageKind, models: Sequence[Model],
     if any(one.reports != first.reports or (one.patients != first.patients).any() for one in others):
         raise BadInput("the models' preparations keep different images, so they cannot be compared")
     studies = {name: made[Preprocessing.of(config, kind)] for name, config in configs.items()}
-    return EvaluationData(Exam.of(first), studies)
+    if not args.held_out:
+        for line in warnings(models, first.names):
+            print(f"warning: {line}", file=sys.stderr)
+        return EvaluationData(Exam.of(first), studies)
+    unseen = unseen_rows(models, first.names, first.patients)
+    people = len(np.unique(first.patients[unseen]))
+    print(f"held out: {people} of {len(np.unique(first.patients))} {kind} patients are judged", file=sys.stderr)
+    if people < 2:
+        raise BadInput("--held-out leaves no two patients that the models were not trained on")
+    left = {how: data.subset(unseen) for how, data in made.items()}
+    studies = {name: left[Preprocessing.of(config, kind)] for name, config in configs.items()}
+    exam = Exam.of(next(iter(left.values())))
+    return EvaluationData(exam, studies, rows=np.flatnonzero(unseen), of=len(first))
 
 
 def _config(model: Model, kind: ImageKind) -> NetworkConfig:

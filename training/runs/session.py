@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from radir_pacs.encode import Bundle, NetworkConfig
 from radir_pacs.types import ImageKind
 
 from ..data.folder_set import folder_set
+from ..data.people import KNOWN_PATIENTS, KnownPatients
 from ..data.phantom_set import phantom_set
 from ..data.studies import LOCAL, SYNTHETIC, StudySet, check_usable
 from ..evaluation.regions import LEAST_QUERIES
@@ -64,6 +65,7 @@ def trained_bundle(request: TrainingRequest, ranks: Ranks) -> Bundle:
             ranks.wait()
         check_usable(data)
         training, apart = split(data, request.recipe.seed)
+        names = training.names
         del data  # 12,000 CT are 4.7 GB, and both parts are copies
         held_out = HeldOut(apart, conditional=request.recipe.conditional, seed=request.recipe.seed)
         advance = start_bar("training", 1.0)
@@ -116,7 +118,7 @@ def trained_bundle(request: TrainingRequest, ranks: Ranks) -> Bundle:
     for curve in curves:
         curve.write()
         curve.close()
-    return measured(bundle, held_out.metrics(bundle) if ranks.first else {}, _provenance(request))
+    return measured(bundle, held_out.metrics(bundle) if ranks.first else {}, _provenance(request, names))
 
 
 def _studies(request: TrainingRequest, start_bar: StartBar, console: Console) -> StudySet:
@@ -147,10 +149,20 @@ def _studies(request: TrainingRequest, start_bar: StartBar, console: Console) ->
     )
 
 
-def _provenance(request: TrainingRequest) -> dict[str, Any]:
-    """What the model card says of the data. ``source`` and ``drawn`` are for programs, ``data`` is for people; a
-    folder's name could be a hospital's, so it is not written down."""
-    went_on = {} if request.start is None else {"began_with": request.start.model_id}
+def _provenance(request: TrainingRequest, names: Sequence[str]) -> dict[str, Any]:
+    """What the model card says of the data. ``source``, ``drawn`` and ``known_patients`` (of this training and of those
+    it continues) are for programs, ``data`` is for people; a folder's name could be a hospital's, so it is not written
+    down."""
+    went_on: dict[str, Any] = {}
+    known: list[Any] = []
+    if request.start is not None:
+        went_on["began_with"] = request.start.model_id
+        earlier = request.start.training.get(KNOWN_PATIENTS)
+        known += earlier if isinstance(earlier, list) else []
+    if names:
+        known.append(KnownPatients.of(names).as_json())
+    if known:
+        went_on[KNOWN_PATIENTS] = known
     if request.folder is None:
         return {
             "source": SYNTHETIC,
