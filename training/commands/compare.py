@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
 
-from .flags import MODEL_HELP, add_flags, wanted_kinds
+from .flags import MODEL_HELP, add_flags, judged_on, wanted_kinds
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser("compare", help="the paper's 78 metrics between two or more models")
     parser.add_argument("models", nargs="+", metavar="MODEL", help=f"the first is ours. {MODEL_HELP}")
     add_flags(parser)
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also write a page with all figures")
     parser.set_defaults(run=run)
 
 
@@ -25,10 +27,13 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
 
     from radir_pacs.cli.output import bars
 
+    from ..evaluation.comparison_page import page
     from ..evaluation.contest import Contest, contest
     from ..evaluation.models import read
     from ..evaluation.tables import show_contest
 
+    if args.html and not args.html.parent.is_dir():
+        raise BadInput(f"there is no folder {args.html.parent} for the page")
     kinds = wanted_kinds(args)
     if args.threads > 0:
         torch.set_num_threads(args.threads)
@@ -44,4 +49,8 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
         print(json.dumps(found.as_json()))
     else:
         show_contest(found)
+    if args.html:
+        args.html.write_text(page(found, on=judged_on(args), seed=args.seed), encoding="utf-8")
+        if not args.json:
+            print(f"{args.html} shows it")
     return 0

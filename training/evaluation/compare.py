@@ -6,8 +6,9 @@ image-to-image and of image-to-report retrieval, and NDCG@10 of image-to-image r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,8 +45,9 @@ class Metric(NamedTuple):
 
 
 def metrics(regions: Sequence[str]) -> tuple[Metric, ...]:
-    """30 + 9 of nine regions; fewer of fewer."""
-    found = [Metric(IMAGE_TO_IMAGE, region, "recall", k) for region in (*regions, MEAN) for k in REGION_KS]
+    """30 + 9 of nine regions; fewer of fewer, and no mean of one."""
+    means = (MEAN,) if len(regions) > 1 else ()
+    found = [Metric(IMAGE_TO_IMAGE, region, "recall", k) for region in (*regions, *means) for k in REGION_KS]
     found += [Metric(way, ROOT, "recall", k) for way in (IMAGE_TO_IMAGE, IMAGE_TO_REPORT) for k in WHOLE_KS]
     return (*found, Metric(IMAGE_TO_IMAGE, ROOT, "ndcg", NDCG_K))
 
@@ -69,6 +71,11 @@ class Figure:
             return cls(value=None, interval_95=None)
         low, high = percentiles(draws)
         return cls(value=round(float(value), 4), interval_95=(round(float(low), 4), round(float(high), 4)))
+
+
+def below(value: float | None, random: float | None) -> bool:
+    """Whether a figure is worse than that of a random order."""
+    return value is not None and random is not None and value < random
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +112,7 @@ def rows(
 ) -> Iterator[Row]:
     """The table of one kind; the first of ``names`` is ours."""
     ours, *others = names
-    mean = results.mean(source, queries, IMAGE_TO_IMAGE, regions)
+    mean = results.mean(source, queries, IMAGE_TO_IMAGE, regions)  # not asked for with one region
     for metric in metrics(regions):
         cell = mean if metric.region == MEAN else results.cells[Place(source, queries, metric.direction, metric.region)]
         at = MEASURES.index(metric.measure), KS.index(metric.k)
@@ -118,6 +125,45 @@ def rows(
             models={name: Figure.of(cell.models[name].mean[at], cell.models[name].draws[:, *at]) for name in names},
             against={other: _paired(cell, ours, other, at) for other in others},
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Twins:
+    """Two models that score the very same at ``regions`` (keys, ROOT the whole image) of one kind, image to image:
+    values and intervals of every table. ``everywhere``: at all that were asked. ``vectors``: since their vectors are
+    the same there."""
+
+    kind: ImageKind
+    models: tuple[str, str]
+    regions: tuple[str, ...]
+    everywhere: bool
+    vectors: bool
+
+
+def twins(
+    table: Sequence[Row], names: Sequence[str], same_vectors: Callable[[str, str, str], bool]
+) -> tuple[Twins, ...]:
+    """Of the rows of one kind; ``same_vectors`` tells it of two models at a region."""
+    by_region: dict[str, list[Row]] = {}
+    for row in table:
+        if row.metric.region != MEAN and row.metric.direction == IMAGE_TO_IMAGE and row.queries:
+            by_region.setdefault(row.metric.region, []).append(row)
+    found = []
+    for one, other in combinations(names, 2):
+        same = tuple(
+            key for key, rows in by_region.items() if all(row.models[one] == row.models[other] for row in rows)
+        )
+        if same:
+            found.append(
+                Twins(
+                    kind=table[0].kind,
+                    models=(one, other),
+                    regions=same,
+                    everywhere=len(same) == len(by_region),
+                    vectors=all(same_vectors(one, other, key) for key in same),
+                )
+            )
+    return tuple(found)
 
 
 def _paired(cell: Cell, ours: str, other: str, at: tuple[int, int]) -> PairedComparison:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import numpy as np
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 
-from .compare import Row, needed, row_json, rows, tally
+from .compare import Row, Twins, needed, row_json, rows, tally, twins
+from .embeddings import Embeddings
 from .evaluation_data import StartBar, evaluation_data
 from .exam import region_name
 from .examine import ABNORMAL, QUERIES, examine
@@ -37,6 +39,7 @@ class Contest:
     tables: dict[tuple[str, str], tuple[Row, ...]]
     by_chance: tuple[str, ...]
     held_out: bool
+    twins: tuple[Twins, ...] = ()
 
     def tallies(self, source: str = MINED, queries: str = ABNORMAL) -> dict[str, dict[str, int]]:
         """Per opponent; the abnormal queries, judged by reports, are the headline."""
@@ -55,6 +58,16 @@ class Contest:
             "ours": self.names[0],
             "models": list(self.names),
             "without_text_tower": list(self.by_chance),
+            "identical": [
+                {
+                    "kind": one.kind.value,
+                    "models": list(one.models),
+                    "regions": list(one.regions),
+                    "everywhere": one.everywhere,
+                    "vectors": one.vectors,
+                }
+                for one in self.twins
+            ],
             "data": self.data,
             "held_out": self.held_out,
             "headline": {"judge": MINED, "queries": ABNORMAL},
@@ -72,6 +85,7 @@ def contest(
     tables: dict[tuple[str, str], tuple[Row, ...]] = {}
     data: dict[str, Any] = {}
     by_chance: set[str] = set()
+    alike: list[Twins] = []
     for given in evaluation_data(args, kinds, models, start_bar):
         exam, kind = given.exam, given.exam.kind
         regions = named(args.regions, exam) if args.regions else chosen(candidates(exam), kind)
@@ -94,6 +108,8 @@ def contest(
                 table = rows(found, kind, regions, names, source=source.name, queries=queries)
                 place = source.name, queries
                 tables[place] = (*tables.get(place, ()), *table)
+        of_kind = [row for table in tables.values() for row in table if row.kind is kind]
+        alike += twins(of_kind, names, partial(_same_vectors, vectors))
         data[kind.value] = {
             "images": len(exam),
             "patients": len(np.unique(exam.patients)),
@@ -106,4 +122,10 @@ def contest(
         tables=tables,
         by_chance=tuple(name for name in names if name in by_chance),
         held_out=args.held_out,
+        twins=tuple(alike),
     )
+
+
+def _same_vectors(vectors: Mapping[str, Embeddings | None], one: str, other: str, key: str) -> bool:
+    mine, theirs = vectors[one], vectors[other]
+    return mine is not None and theirs is not None and np.array_equal(mine.of(key), theirs.of(key))

@@ -82,10 +82,10 @@ class Evaluation:
         return self.model not in self.results.by_chance
 
     def cell(self, source: str, queries: str, direction: str, region: str) -> Cell | None:
-        """Of a region, ROOT or MEAN; None where it was not asked."""
+        """Of a region, ROOT or MEAN; None where it was not asked, and for the mean of fewer than two regions."""
         if region == MEAN:
             asked = [key for key in self.judged if Place(source, queries, direction, key) in self.results.cells]
-            return self.results.mean(source, queries, direction, asked) if asked else None
+            return self.results.mean(source, queries, direction, asked) if len(asked) > 1 else None
         return self.results.cells.get(Place(source, queries, direction, region))
 
     def scored(self, cell: Cell, measure: str, k: int) -> Scored:

@@ -209,7 +209,8 @@ def show(bundle: Bundle, out: Path, curves: Path) -> None:
             table.add_row(key, str(entry["queries"]), f"{entry['recall']:.2f}", f"{entry['random']:.2f}")
         low, high = found["interval_95"]
         table.add_section()
-        table.add_row("mean", "", f"{found['recall']:.3f} [{low:.3f}, {high:.3f}]", f"{found['random']:.3f}")
+        last = "mean" if len(found["regions"]) > 1 else "its 95 % interval (one region: no mean)"
+        table.add_row(last, "", f"{found['recall']:.3f} [{low:.3f}, {high:.3f}]", f"{found['random']:.3f}")
         console.print(table)
     if found["collapsed"]:
         console.print("COLLAPSED: this model tells no two studies apart; do not serve it", style="bold red")
