@@ -73,7 +73,7 @@ def test_the_key_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert [entry.name for entry in tmp_path.iterdir() if entry.is_file()] == [KEY_FILE]
     path.write_bytes(b"short")
-    with pytest.raises(BadInput, match="no key"):
+    with pytest.raises(BadInput, match="not a key"):
         pseudonym_key(tmp_path)
 
 

@@ -288,7 +288,7 @@ def test_a_data_set_is_judged_by_its_matrices_with_vectors_in_any_named_order(
         ({"image": np.ones((59, 4), np.float32)}, "59 rows"),
         ({"image": np.zeros((60, 4), np.float32)}, "zero or not finite"),
         ({"image": np.full((60, 4), np.nan, np.float32)}, "zero or not finite"),
-        ({"image": np.ones((60, 4), np.int64)}, "no table"),
+        ({"image": np.ones((60, 4), np.int64)}, "not a table"),
         ({"image": np.ones((60, 4), np.float32), "report": np.ones((60, 5), np.float32)}, "5 numbers"),
         (dict.fromkeys(("image", "reports:left lung"), np.ones((60, 4), np.float32)), "before the colon"),
         (

@@ -22,7 +22,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace, settings: Settings | None) -> int:
     """Exit code 0 when the comparison is printed. Raises BadInput, BundleRefused, OSError."""
-    # torch takes seconds to import: not before this command runs, since ``radir`` registers every command
+    # imported here: torch takes seconds to import, and ``radir`` registers every command
     import torch
 
     from radir_pacs.cli.output import bars
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
     models = [read(word, kinds) for word in args.models]
     names = [model.name for model in models]
     if len(models) < 2:
-        raise BadInput("a comparison takes two models or more")
+        raise BadInput("a comparison needs two models or more")
     if len(set(names)) != len(names):
         raise BadInput(f"two models are called {max(names, key=names.count)}: say NAME=MODEL")
     with bars() as start_bar:

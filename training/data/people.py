@@ -1,4 +1,4 @@
-"""Whose an image is, as numbers, and which patients a model was trained on, as a filter."""
+"""Patients as numbers, and the patients that a model was trained on, as a filter."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .studies import F16, I64
 
 
 def patient_codes(names: Sequence[str], images: F16) -> I64:
-    """Numbers in place of names, int64 [n]: in an order by chance that stays when others join.
+    """Numbers in place of names, int64 [n], in a random order that does not change when other patients join.
 
     Patients who share an image are one: public collections list some people twice, and a model must not be judged by
-    whether it finds the very same picture.
+    whether it finds the identical picture.
     """
     one_of: dict[str, str] = {}
 
@@ -74,7 +74,7 @@ class KnownPatients:
 
     @classmethod
     def from_json(cls, told: object) -> KnownPatients | None:
-        """What ``as_json`` gave; None where a manifest holds something else."""
+        """The filter that ``as_json`` wrote; None where a manifest holds something else."""
         if not isinstance(told, Mapping) or not isinstance(told.get("salt"), str):
             return None
         try:

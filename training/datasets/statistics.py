@@ -1,4 +1,4 @@
-"""What is in a data set, as numbers and as a page with plots: sizes, base rates, how relevance is spread."""
+"""What is in a data set, as numbers and as a page with plots: sizes, base rates, the distribution of relevance."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from radir_pacs import anatomy
 from ..pages import rendered
 
 RELEVANT = 90  # hundredths; S > 0.9 is what Recall@k counts as a hit
-_SAMPLE = 2_000  # rows that a large matrix is judged by
+_SAMPLE = 2_000  # rows sampled from a large matrix
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RegionStatistics:
-    """``relevant``: share of pairs with S > 0.9, the chance of a random hit. ``histogram``: pairs a tenth of S."""
+    """``relevant``: share of pairs with S > 0.9, the chance of a random hit. ``histogram``: the share of pairs per
+    tenth of S."""
 
     images: int
     distinct: int
@@ -33,7 +34,7 @@ class RegionStatistics:
 
 
 def table_statistics(table: npt.NDArray[np.uint8], distinct: int) -> RegionStatistics:
-    """Of a matrix (its diagonal left out) or of top lists; large ones by evenly spaced rows."""
+    """Statistics of a matrix (without its diagonal) or of top lists; large ones by evenly spaced rows."""
     step = max(1, len(table) // _SAMPLE)
     rows = np.asarray(table[::step])
     keep = np.ones(rows.shape, bool)
@@ -59,7 +60,7 @@ def page(
     concepts: Counter[str],
     silent: int,
 ) -> str:
-    """A page of its own: no script, nothing from outside, no text of any report."""
+    """A self-contained page: no script, nothing external, no report text."""
     splits = []
     for split, by_region in regions.items():
         ranked = sorted(by_region.items(), key=lambda pair: -pair[1].images)

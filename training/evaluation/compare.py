@@ -1,7 +1,7 @@
-"""The comparison of the paper (arXiv 2503.04653): 39 metrics a kind of image, 78 with both, between any models.
+"""The comparison of the paper (arXiv 2503.04653): 39 metrics per kind of image, 78 with both, between any models.
 
-(9 regions + their mean) x Recall@3/5/10 = 30 of image-to-image retrieval within a region; Recall@5/10/50/100 of
-image-to-image and of image-to-report retrieval, and NDCG@10 of image-to-image retrieval, by whole images, = 9.
+(9 regions + their mean) x Recall@3/5/10 = 30 of image-to-image retrieval per region; by whole images,
+Recall@5/10/50/100 of image-to-image and of image-to-report retrieval, and NDCG@10 of image-to-image retrieval = 9.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Metric(NamedTuple):
 
 
 def metrics(regions: Sequence[str]) -> tuple[Metric, ...]:
-    """30 + 9 of nine regions; fewer of fewer, and no mean of one."""
+    """30 + 9 for nine regions; fewer for fewer regions, and no mean for one."""
     means = (MEAN,) if len(regions) > 1 else ()
     found = [Metric(IMAGE_TO_IMAGE, region, "recall", k) for region in (*regions, *means) for k in REGION_KS]
     found += [Metric(way, ROOT, "recall", k) for way in (IMAGE_TO_IMAGE, IMAGE_TO_REPORT) for k in WHOLE_KS]
@@ -53,7 +53,7 @@ def metrics(regions: Sequence[str]) -> tuple[Metric, ...]:
 
 
 def needed(regions: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """What ``examine`` is to ask for these metrics."""
+    """The (direction, region) pairs that these metrics need."""
     within = [(IMAGE_TO_IMAGE, region) for region in regions]
     return (*within, (IMAGE_TO_IMAGE, ROOT), (IMAGE_TO_REPORT, ROOT))
 
@@ -80,8 +80,8 @@ def below(value: float | None, random: float | None) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class PairedComparison:
-    """Ours minus theirs on the same queries, paired in every draw. ``clear``: the interval of the difference is on one
-    side of zero."""
+    """Ours minus theirs on the same queries, paired in every draw. ``clear``: the interval of the difference excludes
+    zero."""
 
     outcome: str
     difference: Figure
@@ -90,7 +90,8 @@ class PairedComparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One metric: ``queries`` it is a mean over, the random line, the upper bound, each model, ours against each."""
+    """One metric: the number of ``queries`` in the mean, the random line, the upper bound, each model, ours against
+    each."""
 
     kind: ImageKind
     metric: Metric
@@ -112,7 +113,7 @@ def rows(
 ) -> Iterator[Row]:
     """The table of one kind; the first of ``names`` is ours."""
     ours, *others = names
-    mean = results.mean(source, queries, IMAGE_TO_IMAGE, regions)  # not asked for with one region
+    mean = results.mean(source, queries, IMAGE_TO_IMAGE, regions)  # unused with one region
     for metric in metrics(regions):
         cell = mean if metric.region == MEAN else results.cells[Place(source, queries, metric.direction, metric.region)]
         at = MEASURES.index(metric.measure), KS.index(metric.k)
@@ -129,9 +130,9 @@ def rows(
 
 @dataclass(frozen=True, kw_only=True)
 class Twins:
-    """Two models that score the very same at ``regions`` (keys, ROOT the whole image) of one kind, image to image:
-    values and intervals of every table. ``everywhere``: at all that were asked. ``vectors``: since their vectors are
-    the same there."""
+    """Two models with identical image-to-image figures at ``regions`` (keys, ROOT the whole image) of one kind: values
+    and intervals in every table. ``everywhere``: at all regions. ``vectors``: because their vectors are identical
+    there."""
 
     kind: ImageKind
     models: tuple[str, str]
@@ -143,7 +144,7 @@ class Twins:
 def twins(
     table: Sequence[Row], names: Sequence[str], same_vectors: Callable[[str, str, str], bool]
 ) -> tuple[Twins, ...]:
-    """Of the rows of one kind; ``same_vectors`` tells it of two models at a region."""
+    """Those among the rows of one kind; ``same_vectors`` compares two models at a region."""
     by_region: dict[str, list[Row]] = {}
     for row in table:
         if row.metric.region != MEAN and row.metric.direction == IMAGE_TO_IMAGE and row.queries:
@@ -177,7 +178,7 @@ def _paired(cell: Cell, ours: str, other: str, at: tuple[int, int]) -> PairedCom
 
 
 def tally(table: Sequence[Row], other: str) -> dict[str, int]:
-    """wins, ties and losses against one opponent, and how many of them the interval bears out."""
+    """wins, ties and losses against one opponent, and how many of them are clear."""
     comparisons = [row.against[other] for row in table]
     return {
         "wins": sum(paired.outcome == WIN for paired in comparisons),

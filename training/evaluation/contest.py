@@ -28,10 +28,10 @@ NOTE = "Decision support, not diagnosis."
 
 @dataclass(frozen=True, kw_only=True)
 class Contest:
-    """``tables`` by (judge, queries), the rows of all kinds one after another; ``data`` describes each kind's studies.
+    """``tables`` by (judge, queries), the rows of all kinds in turn; ``data`` describes each kind's studies.
 
-    ``names``: the models, ours first. ``by_chance``: those without a text tower, at the random line from image to
-    report. ``held_out``: judged only by patients that no model was trained on.
+    ``names``: the models, ours first. ``by_chance``: those without a text tower, which score the random line from image
+    to report. ``held_out``: judged only by patients that no model was trained on.
     """
 
     names: tuple[str, ...]
@@ -42,7 +42,7 @@ class Contest:
     twins: tuple[Twins, ...] = ()
 
     def tallies(self, source: str = MINED, queries: str = ABNORMAL) -> dict[str, dict[str, int]]:
-        """Per opponent; the abnormal queries, judged by reports, are the headline."""
+        """Per opponent; the headline is the abnormal queries, judged by reports."""
         return {other: tally(self.tables[source, queries], other) for other in self.names[1:]}
 
     def as_json(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class Contest:
 def contest(
     args: argparse.Namespace, models: Sequence[Model], kinds: Sequence[ImageKind], start_bar: StartBar
 ) -> Contest:
-    """Run it. Raises BadInput when the models share no kind of image, or too little is abnormal."""
+    """Run the comparison. Raises BadInput when the models share no kind of image, or too few studies are abnormal."""
     names = tuple(model.name for model in models)
     tables: dict[tuple[str, str], tuple[Row, ...]] = {}
     data: dict[str, Any] = {}
@@ -91,8 +91,8 @@ def contest(
         regions = named(args.regions, exam) if args.regions else chosen(candidates(exam), kind)
         if not regions:
             raise BadInput(
-                f"no region of these {kind} studies has the {LEAST_QUERIES} abnormal queries it takes: give more "
-                "patients (about 250 synthetic ones do), or name regions by --regions"
+                f"no region of these {kind} studies has the {LEAST_QUERIES} abnormal queries needed: use more "
+                "patients (about 250 synthetic ones suffice), or name regions by --regions"
             )
         vectors = {
             model.name: given.vectors(model, start_bar(f"{kind} by {model.name}", len(exam)), regions)

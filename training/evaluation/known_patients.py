@@ -1,4 +1,4 @@
-"""Which of the patients to judge on a model was trained on: a warning, and the rows that nobody knows."""
+"""Which patients of an evaluation a model was trained on: the warning, and the images of all others."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from .models import Model
 
 
 def unseen_rows(models: Sequence[Model], names: Sequence[str], patients: I64) -> Mask:
-    """Bool [n]: images of patients that no model was trained on. ``names`` [n] and ``patients`` [n] are whose they are;
-    images of one patient stay together, whatever names the patient has. Raises BadInput where no model says it."""
+    """Bool [n]: images of patients that no model was trained on. ``names`` [n] and ``patients`` [n]: the patient of
+    each; images of one patient stay together, whatever names the patient has. Raises BadInput where no model has a
+    filter."""
     if not any(filters(model) for model in models):
         raise BadInput(
             "--held-out: no model says which patients it was trained on (bundles that radir train makes of a folder do)"
         )
     if not names:
-        raise BadInput("--held-out: these data do not say whose the images are")
+        raise BadInput("--held-out: these data do not name their patients")
     known = np.zeros(len(names), np.bool_)
     for model in models:
         known |= known_rows(model, names)
@@ -54,7 +55,7 @@ def warnings(models: Sequence[Model], names: Sequence[str]) -> Iterator[str]:
 
 
 def filters(model: Model) -> list[KnownPatients]:
-    """Those in the manifests of the model's bundles, earlier trainings of the same network included."""
+    """The filters in the manifests of the model's bundles, including those of earlier trainings of the same network."""
     told = (bundle.training.get(KNOWN_PATIENTS) for bundle in model.bundles.values())
     read = (KnownPatients.from_json(one) for listed in told if isinstance(listed, list) for one in listed)
     return [one for one in read if one is not None]

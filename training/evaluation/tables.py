@@ -63,7 +63,7 @@ def legend(found: Contest) -> str:
 
 
 def notes(found: Contest) -> list[str]:
-    """What the figures themselves do not say."""
+    """Remarks on the figures."""
     lines = [f"{name} has no text tower: from image to report it scores the random line" for name in found.by_chance]
     for one in found.twins:
         what = "have identical vectors" if one.vectors else "score identically"

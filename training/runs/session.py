@@ -1,4 +1,4 @@
-"""One training from start to finish: bring the studies, train, measure on patients kept apart, show what came out."""
+"""One training from start to finish: load the studies, train, measure on held-out patients, show the result."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ StartBar = Callable[[str, float], Callable[[float, str], None]]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
-    """What to train on what: ``folder`` of a hospital's own images and reports, or ``patients`` synthetic ones."""
+    """What to train, and on what: a hospital's ``folder`` of images and reports, or a number of synthetic
+    ``patients``."""
 
     kind: ImageKind
     config: NetworkConfig
@@ -52,21 +53,21 @@ class TrainingRequest:
 
 
 def trained_bundle(request: TrainingRequest, ranks: Ranks) -> Bundle:
-    """A network trained, and measured on the patients that ``split`` keeps apart; not yet saved.
+    """A trained network, measured on the patients that ``split`` holds out; not yet saved.
 
     Raises BadInput, OSError.
     """
     console = Console(stderr=True, quiet=not ranks.first)
     with _progress(console) as start_bar:
         if not ranks.first:
-            ranks.wait()  # the first one fills the cache
+            ranks.wait()  # the first process fills the cache
         data = _studies(request, start_bar, console)
         if ranks.first:
             ranks.wait()
         check_usable(data)
         training, apart = split(data, request.recipe.seed)
         names = training.names
-        del data  # 12,000 CT are 4.7 GB, and both parts are copies
+        del data  # 12,000 CT take 4.7 GB, and both parts are copies
         held_out = HeldOut(apart, conditional=request.recipe.conditional, seed=request.recipe.seed)
         advance = start_bar("training", 1.0)
         curves: list[Curves] = []
@@ -76,7 +77,7 @@ def trained_bundle(request: TrainingRequest, ranks: Ranks) -> Bundle:
             console.print(f"memory: {needed}" + (f"; {warning}" if warning else ""), highlight=False, soft_wrap=True)
             if training.number:
                 console.print(
-                    f"goes on after step {training.number} of {training.steps}",
+                    f"resumes after step {training.number} of {training.steps}",
                     highlight=False,
                     soft_wrap=True,
                 )
@@ -184,7 +185,7 @@ def _provenance(request: TrainingRequest, names: Sequence[str]) -> dict[str, Any
 
 @contextmanager
 def _progress(console: Console) -> Iterator[StartBar]:
-    """Gives a function that opens a bar and returns what moves it."""
+    """Yields a function that opens a progress bar and returns the function that moves it."""
     with progress(console=console) as shown:
 
         def start_bar(title: str, total: float) -> Callable[[float, str], None]:
@@ -195,13 +196,13 @@ def _progress(console: Console) -> Iterator[StartBar]:
 
 
 def show(bundle: Bundle, out: Path, curves: Path) -> None:
-    """Print the table of regions and where everything lies."""
+    """Print the table of regions and where everything was written."""
     found = bundle.metrics["recall_at_5_abnormal"]
     console = Console()
     if found["recall"] is None:
         console.print(
-            f"too few abnormal held-out patients to measure anything: a region takes {LEAST_QUERIES} of them, and "
-            f"{bundle.metrics['measured_on']['patients']} patients were kept apart"
+            f"too few abnormal held-out patients to measure anything: a region needs {LEAST_QUERIES} of them, and "
+            f"{bundle.metrics['measured_on']['patients']} patients were held out"
         )
     else:
         table = Table("region", "queries", "R@5", "random", title="held-out patients, queries with an abnormal region")
@@ -213,5 +214,5 @@ def show(bundle: Bundle, out: Path, curves: Path) -> None:
         table.add_row(last, "", f"{found['recall']:.3f} [{low:.3f}, {high:.3f}]", f"{found['random']:.3f}")
         console.print(table)
     if found["collapsed"]:
-        console.print("COLLAPSED: this model tells no two studies apart; do not serve it", style="bold red")
+        console.print("COLLAPSED: this model does not distinguish studies; do not serve it", style="bold red")
     console.print(f"{bundle.model_id} written to {out}, curves to {curves}", soft_wrap=True)
