@@ -30,7 +30,7 @@ def reported(catalogue: Catalogue, study: int, text: str, **changes: object) -> 
 
 @pytest.fixture
 def hospital(catalogue: Catalogue) -> Catalogue:
-    """Patients with two studies each, and studies that have no place in a data set."""
+    """Patients with two studies each, and studies that do not belong in a data set."""
     texts = ("Small left pleural effusion.", "No pleural effusion.", "Large left pleural effusion. No pneumothorax.")
     for study in range(1, 61):
         name = f"{SECRET}-{study // 2}"

@@ -1,4 +1,4 @@
-"""Retrieval data sets: the layouts of MIMIC-CXR and CT-RATE are read, MIMIC-IR's is written and read."""
+"""Retrieval data sets: the layouts of MIMIC-CXR and CT-RATE are read, that of MIMIC-IR is written and read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``radir train`` from the command line: a bundle comes out, wrong wishes are refused in words."""
+"""``radir train`` from the command line: it writes a bundle, and refuses wrong requests with a reason."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_wrong_wishes_are_refused(words: tuple[str, ...], said: str, tmp_path: P
 
 
 def test_a_finished_bundle_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not to the same command given twice, and not to one that goes on from it."""
+    """Neither by giving the same command twice, nor by one that continues its training."""
     monkeypatch.setattr(session, "phantom_set", lambda *_args, **_wishes: toy_set(40, seed=0))
     words = ("--patients", "40", "--epochs", "1", "--batch", "16")
     out, other = str(tmp_path / "model"), str(tmp_path / "other")
