@@ -51,6 +51,7 @@ setup(
         "celery>=5.7,<6",
         "pgmq>=1.1,<2",  # the bell, by kombu's pgmq transport
         "flask>=3,<4",
+        "jinja2>=3.1,<4",  # the pages of the web service, of evaluations and of data sets
         "cachetools>=6,<9",  # thumbnails that are asked for again
         "waitress>=3,<4",  # the web service
         "psycopg[binary,pool]>=3.2,<4",

@@ -1,1 +1,1 @@
-"""What is measured: speed and quality. Each runs as ``python -m benchmarks.ROOM.NAME``."""
+"""Measurements of speed and quality. Each runs as ``python -m benchmarks.ROOM.NAME``."""

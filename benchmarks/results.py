@@ -1,4 +1,4 @@
-"""Pages of results: figures as JSON and as Markdown, each with the machine, the date, the commit and the command."""
+"""Result pages: figures as JSON and Markdown, with the machine, the date, the commit and the command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 def made() -> dict[str, Any]:
-    """Where and when the figures of this process are measured, and how to measure them again."""
+    """Where and when this process measures its figures, and the command that measures them again."""
     return {
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 1)},
         "date": datetime.now(UTC).date().isoformat(),
@@ -62,7 +62,7 @@ def _commit() -> str:
 
 
 def _command() -> str:
-    """How this process was started, as ``python -m benchmarks.…``, without folders of this machine."""
+    """The command that started this process, as ``python -m benchmarks.…``, without folders of this machine."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     module = spec.name if spec is not None else Path(sys.argv[0]).stem
     words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]

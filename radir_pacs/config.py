@@ -12,7 +12,7 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -295,14 +295,17 @@ def _parsed(f: Field[Any], value: Any, source: str) -> Any:
         raise SettingError(f"{f.name}: {shown} from {source} is not of type {kind}") from None
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Give the parser one flag per setting, and ``--config``.
+def add_flags(parser: argparse.ArgumentParser, only: Collection[str] = ()) -> None:
+    """Give the parser one flag per setting, and ``--config``; ``only``: the settings that the command uses, where it
+    uses few.
 
     Every user of the machine can read a flag in the process list, so a secret is given by a file.
     """
     group = parser.add_argument_group("settings (each also RADIR_NAME in the environment, name in radir.toml)")
     group.add_argument("--config", metavar="FILE", help="TOML file of settings", default=None)
     for f in fields(Settings):
+        if only and f.name not in only:
+            continue
         group.add_argument(
             "--" + f.name.replace("_", "-"),
             dest="setting_" + f.name,

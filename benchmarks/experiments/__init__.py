@@ -1,1 +1,1 @@
-"""How well it finds and reads: models and miners judged beside others, each writing its page of results."""
+"""Quality of retrieval and mining: models and miners compared with others, each writing its result page."""

@@ -1,4 +1,4 @@
-"""How well scores tell what is there from what is not."""
+"""How well scores separate what is present from what is absent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from radir_training.evaluation.resample import Bootstrap, Resampled
 def auc(scores: F32, there: Mask, bootstrap: Bootstrap, rows: I64) -> Resampled:
     """The area under the ROC curve of ``scores`` [n] for ``there`` [n], ties counting half; NaN where all or none are.
 
-    ``rows`` [n] are rows of the bootstrap's patients.
+    ``rows`` [n]: rows of the bootstrap's patients.
     """
     ahead = np.sign(scores[there][:, None] - scores[~there][None]).astype(np.float32) / 2 + 0.5
     weights = bootstrap.weights(rows)

@@ -1,14 +1,13 @@
-"""Our training recipe beside its rivals, on the same synthetic patients, with the same network, passes and seed.
+"""Our training recipe beside its baselines, on the same synthetic patients, with the same network, passes and seed.
 
     OMP_NUM_THREADS=1 python -m benchmarks.experiments.comparison --work DIR [--pages compare,ablation]
         [--out docs/results] [--cxr-patients 12000 --cxr-epochs 7 --ct-patients 12000 --ct-epochs 4]
         [--ablation-patients 3000 --ablation-epochs 4] [--jobs 2]
 
-"compare": trains every recipe with ``radir train`` (what is already there is not trained again, and what was cut off
-goes on from its checkpoint), sets ours against all others, a random order, raw pixels and a classical descriptor with
-``radir compare`` on patients of another seed, and writes compare.json and compare.md. "ablation": ours with one thing
-taken away or added, on radiographs, fewer of them and in fewer passes: ablation.json and ablation.md. No figure is
-typed in.
+"compare": trains every recipe with ``radir train`` (finished bundles are kept, and interrupted trainings resume
+from their checkpoint), compares ours with all others, a random order, raw pixels and a classical descriptor by ``radir
+compare`` on patients of another seed, and writes compare.json and compare.md. "ablation": ours with one part removed or
+added, on fewer radiographs and in fewer passes: ablation.json and ablation.md. All figures come from these runs.
 """
 
 from __future__ import annotations
@@ -28,15 +27,14 @@ from radir_training.learning.recipe import ABLATIONS, RECIPES
 from radir_training.runs.held_out import MOST
 
 IMAGES = {"cxr": "radiographs", "ct": "CT"}
-GLOBAL = ("unconditional", "ours-without-conditioning")  # one vector an image answers for every region
+GLOBAL = ("unconditional", "ours-without-conditioning")  # one vector per image is used for every region
 TRAIN_SEED, EXAM_SEED, EXAM_PATIENTS = 1, 2, 800
 RADIR = (str(Path(sys.executable).with_name("radir")),)
 
 
 @dataclass(frozen=True)
 class Page:
-    """What is trained and set side by side: the first recipe against the others. patients, epochs: of each kind of
-    image."""
+    """The recipes that are trained and compared, the first against the others. patients, epochs: per kind of image."""
 
     name: str
     title: str
@@ -51,7 +49,7 @@ class Page:
 
 
 def train(page: Page, recipe: str, kind: str) -> str:
-    """Runs one training unless its bundle is there; gives a line about it."""
+    """Run one training unless its bundle exists; returns a line about it."""
     out = page.bundle(recipe, kind)
     if (out / "manifest.json").is_file():
         told = json.loads((out / "manifest.json").read_text())["training"]
@@ -59,7 +57,7 @@ def train(page: Page, recipe: str, kind: str) -> str:
         made = told["recipe"]["epochs"], told["recipe"]["seed"], told.get("drawn")
         same = told["recipe"]["losses"] == RECIPES[recipe].losses
         if made != wanted or not same:
-            raise SystemExit(f"{out} was trained otherwise: remove it, or say another --work")
+            raise SystemExit(f"{out} was trained with other settings: remove it, or name another --work")
         return f"{recipe} {kind}: already there"
     out.parent.mkdir(parents=True, exist_ok=True)
     command = [*RADIR, "train", "--kind", kind, "--recipe", recipe, "--out", str(out), "--threads", "1"]
@@ -86,13 +84,13 @@ def compared(page: Page) -> dict[str, Any]:
 
 
 def manifests(page: Page, recipe: str) -> dict[str, Any]:
-    """What each bundle's manifest says of the patients that its training kept apart, by kind of image."""
+    """The figures of each bundle's manifest on the patients that its training held out, by kind of image."""
     read = {kind: json.loads((page.bundle(recipe, kind) / "manifest.json").read_text()) for kind in page.epochs}
     return {kind: {**manifest["metrics"], "model_id": manifest["model_id"]} for kind, manifest in read.items()}
 
 
 def figures(found: dict[str, Any], source: str, queries: str, title: str) -> list[str]:
-    """One Markdown table: a row a metric, a column a model."""
+    """One Markdown table: one row per metric, one column per model."""
     models = found["models"]
     lines = [f"### {title}", "", "| images | metric | " + " | ".join(models) + " |", "|---" * (len(models) + 2) + "|"]
     for row in found["judges"][source][queries]["metrics"]:
@@ -113,7 +111,7 @@ def _cell(figure: dict[str, Any]) -> str:
 
 
 def not_won(found: dict[str, Any]) -> list[str]:
-    """A line for each opponent: the metrics, on abnormal queries judged by reports, that ours does not win."""
+    """One line per opponent: the metrics, on abnormal queries judged by reports, that ours does not win."""
     lines = []
     for other in found["models"][1:]:
         missed = [
@@ -132,7 +130,7 @@ def _value(row: dict[str, Any], model: str) -> str:
 
 
 def regions(page: Page, found: dict[str, Any], kind: str, metric: str, source: str) -> list[str]:
-    """Recall@5 of abnormal queries by region, from the manifests: on the patients each training kept apart."""
+    """Recall@5 of abnormal queries by region, from the manifests, on the patients that each training held out."""
     measured = {recipe: found["held_out"][recipe][kind] for recipe in page.recipes}
     first = measured[page.recipes[0]]
     if first[metric]["recall"] is None:
@@ -147,7 +145,7 @@ def regions(page: Page, found: dict[str, Any], kind: str, metric: str, source: s
     means = " | ".join(_mean(measured[recipe][metric]) for recipe in page.recipes)
     lines.append(f"| mean below the chest |  | {first[metric]['random']:.3f} | {means} |")
     pixels = first[f"{metric}_pixels"]["recall"]
-    return [*lines, "", f"The pixels themselves, in the mean: {pixels:.3f}.", ""]
+    return [*lines, "", f"The mean of the pixel baseline: {pixels:.3f}.", ""]
 
 
 def _mean(summary: dict[str, Any]) -> str:
@@ -166,7 +164,7 @@ def written(page: Page, found: dict[str, Any]) -> str:
         f"# {page.title}",
         "",
         f"Held-out synthetic patients ({EXAM_PATIENTS}, seed {EXAM_SEED}); trained in {passes} (seed {TRAIN_SEED}; a "
-        f"fifth of them, at most {MOST}, kept apart for the manifests), one network and one "
+        f"fifth of them, at most {MOST}, held out for the manifests), one network and one "
         'seed for all; the losses of "published" and "repaired" in one stage, as ours. '
         "Intervals are of 95 %, bootstrap over patients; a random order is "
         "exact. Decision support, not diagnosis.",
@@ -195,8 +193,8 @@ def written(page: Page, found: dict[str, Any]) -> str:
         "",
         "## Every region that can be judged",
         "",
-        f"On the patients of seed {TRAIN_SEED} that each training kept apart, not on the {EXAM_PATIENTS} above: the "
-        "figures of the manifests, which hold the intervals too.",
+        f"On the patients of seed {TRAIN_SEED} that each training held out, not on the {EXAM_PATIENTS} above: the "
+        "figures of the manifests, which also hold the intervals.",
         "",
     ]
     for kind in page.epochs:
@@ -211,7 +209,7 @@ def written(page: Page, found: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="keeps the trained bundles")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the trained bundles")
     parser.add_argument("--pages", default="compare", help="comma separated: compare, ablation")
     parser.add_argument("--cxr-patients", type=int, default=12000)
     parser.add_argument("--cxr-epochs", type=int, default=7)
@@ -219,7 +217,7 @@ def main() -> None:
     parser.add_argument("--ct-epochs", type=int, default=4)
     parser.add_argument("--ablation-patients", type=int, default=3000)
     parser.add_argument("--ablation-epochs", type=int, default=4)
-    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
+    parser.add_argument("--jobs", type=int, default=2, help="number of trainings at a time")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     args = parser.parse_args()
     pages = {

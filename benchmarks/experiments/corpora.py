@@ -1,8 +1,8 @@
-"""The labelled report collections that the miner is measured on, and their fixed halves.
+"""The labelled report collections on which the miner is measured, and their fixed halves.
 
-Open-i (reports, human MeSH codes, 14 and 95 labels) and CT-RATE's sample (reports, 18 labels) lie in folders of their
-own, ``reports_iu`` and ``reports_ct``; nothing of them is shipped. A report belongs to the tuning half or to the
-reporting half by the hash of its text, so equal texts never stand on both sides.
+Open-i (reports, human MeSH codes, 14 and 95 labels) and CT-RATE's sample (reports, 18 labels) are in their own
+folders, ``reports_iu`` and ``reports_ct``; none of them is shipped. A report belongs to the tuning half or to the
+reporting half by the hash of its text, so equal texts are never in both halves.
 """
 
 from __future__ import annotations

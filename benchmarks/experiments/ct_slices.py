@@ -1,9 +1,9 @@
-"""How far from the middle of a region the slice lies on which a CT shows it, on phantoms whose anatomy is known.
+"""The distance between the middle of a region and the CT slice that shows it, on phantoms of known anatomy.
 
     python -m benchmarks.experiments.ct_slices [--patients 40] [--seed 777] [--out docs/results]
 
-Beside it the middle slice of the series, which was shown for every region before. A region's middle is that of the part
-that was scanned; "cuts" is the share of patients in whom the slice passes through the region at all.
+The baseline is the middle slice of the series. A region's middle is that of its scanned part; "cuts" is the share of
+patients in whom the slice passes through the region.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def scans(patients: int, seed: int) -> Iterator[tuple[Chest, Images]]:
 
 
 def true_heights_mm(chest: Chest) -> dict[str, tuple[float, float]]:
-    """Low and high above the carina, of each region of which they are known."""
+    """Lower and upper end in mm above the carina, of each region for which they are known."""
     boxes = frontal_boxes(chest, SIZE).items()
     found = {key: (TOP_MM - low * SIZE.field_mm, TOP_MM - high * SIZE.field_mm) for key, (_, high, _, low) in boxes}
     found["liver"] = (-1000.0, chest.right_dome_mm)
@@ -46,7 +46,7 @@ def true_heights_mm(chest: Chest) -> dict[str, tuple[float, float]]:
 
 
 def stack_of(images: Images) -> SliceStack:
-    """Named by their indices; by the series' length where no lung is found, as in service."""
+    """Slices by index; placed by the series' length where no lung is found, as in service."""
     last = len(images.ct) - 1
     dome, apex = lung_landmarks(images.ct, images.ct_spacing_mm) or (0.25 * last, 0.9 * last)
     names = tuple(map(str, range(last + 1)))

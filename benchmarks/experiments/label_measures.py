@@ -1,4 +1,4 @@
-"""How well mining does: labels, regions and sides against human codes, each with its counts."""
+"""The quality of mining: labels, regions and sides against human codes, each with its counts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Counts:
 
 @dataclass(slots=True)
 class LabelScore:
-    """Counts a label, and the averages over labels."""
+    """Counts per label, and the averages over labels."""
 
     by_label: dict[str, Counts] = field(default_factory=lambda: defaultdict(Counts))
 
@@ -93,10 +93,10 @@ class PlaceScore:
 
 
 def score_places(findings: Iterable[Finding], codes: Iterable[Code], lexicon: Lexicon, score: PlaceScore) -> None:
-    """Add one report. A concept whose codes name no place is not compared, nor one that only one side has.
+    """Add one report. A concept whose codes name no place is not compared, nor one that only the coder or only we have.
 
-    A place is right if it is the coder's, in the words of the report or of the code (an "upper lobe" that the report
-    calls "upper lung zone"). A side counts where both give one.
+    A place is right if it is the coder's, in the wording of the report or of the code (an "upper lobe" that the report
+    calls "upper lung zone"). A side counts where both name one.
     """
     by_head: dict[frozenset[str], list[Code]] = defaultdict(list)
     for code in codes:
@@ -111,7 +111,7 @@ def score_places(findings: Iterable[Finding], codes: Iterable[Code], lexicon: Le
         if wanted and all(code.places for code in group):
             found = [place for place in wanted if place & said]
             right = {region for region in said if any(region in place for place in wanted)}
-            right |= {above.key for region in said for above in anatomy.ancestors(region)}  # said again, less exactly
+            right |= {above.key for region in said for above in anatomy.ancestors(region)}  # repeated, less exactly
             score.regions += Counts(tp=len(found), fn=len(wanted) - len(found), fp=len(said - right))
             for region in sorted(said - right):
                 score.extra[f"{group[0].head}: {region} beside {sorted(min(place) for place in wanted)}"] += 1

@@ -1,4 +1,4 @@
-"""Human MeSH codes of Open-i ("Opacity/lung/base/left") in our terms: concepts, and regions with their side."""
+"""Human MeSH codes of Open-i ("Opacity/lung/base/left") mapped to our concepts and to regions with their side."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ _PLACES = {
     "sulcus": ("costophrenic_angles",),
     "cardiophrenic angle": ("cardiophrenic_angles",),
 }
-_COARSE = {"abdomen", "aorta", "aorta, thoracic", "neck", "pleura"}  # the code words know nothing below these
+_COARSE = {"abdomen", "aorta", "aorta, thoracic", "neck", "pleura"}  # the codes have no words for regions below these
 _ORDER = {word: rank for rank, word in enumerate(_PLACES)}
 
-# Heads of codes and the concepts they stand for; a head that is not here is not compared.
+# Heads of codes and the concepts they mean; other heads are not compared.
 _HEADS = {
     "Airspace Disease": ("airspace_disease",),
     "Aorta": ("aortic_contour",),
@@ -155,7 +155,7 @@ def read_code(path: str, lexicon: Lexicon) -> Code | None:
 
 
 def _of_side(regions: tuple[str, ...], side: Laterality | None, lexicon: Lexicon) -> list[str]:
-    if side is None:  # the coder left the side open: either is right
+    if side is None:  # the coder named no side: either is right
         sided = (
             lexicon.sided.get((region, part)) for part in (Laterality.LEFT, Laterality.RIGHT) for region in regions
         )

@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.experiments.mining [--data ../shared/data] [--errors] [--tables]
 
-Tuned on one half of each collection, reported on the other (the half is the hash of the text). Beside our figures
-stand the published ones of SARLE on the same Open-i labels. --errors lists label errors by cause; --tables times
+Tuned on one half of each collection, reported on the other (the half is the hash of the text). The tables
+also give SARLE's published figures on the same Open-i labels. --errors lists label errors by cause; --tables times
 all pairs of 10,000 reports over 30 regions, and top-100 lists at growing sizes.
 """
 
@@ -62,7 +62,8 @@ def labels(mined: Mined, console: Console) -> None:
             "macro": [scores[half].macro_f1() for half in Half],
             "macro of labels with 10 positives": [scores[half].macro_f1(often) for half in Half],
         }
-        if name == "gold14":  # its coders left some reports unindexed, which its table calls abnormal without a finding
+        # its coders left some reports unindexed, which its table counts as abnormal without a finding
+        if name == "gold14":
             rows["macro without reports nobody indexed"] = [indexed[half].macro_f1() for half in Half]
         for average, values in rows.items():
             target, published = TARGETS.get((name, average), ("", ""))
@@ -96,7 +97,8 @@ def places(mined: Mined, console: Console) -> None:
 
 
 def errors(mined: Mined, console: Console) -> None:
-    """Label errors of the reporting half by what can be told apart without reading: the gold's own first."""
+    """Label errors of the reporting half by causes that can be told without reading, errors of the gold standard
+    first."""
     for name in ("gold14", "findings95", "ct18"):
         rules = label_set(name).rules
         causes: Counter[str] = Counter()
@@ -120,16 +122,16 @@ def _cause(
     if report.codes == ("No Indexing",):
         return "gold: the report was never indexed"
     if normal:
-        return "the label 'normal': a finding too many or too few" if gold else "the label 'normal': a finding missed"
+        return "the label 'normal': one finding too many or too few" if gold else "the label 'normal': a finding missed"
     about = [finding for finding in findings if finding.concept in concepts]
     if gold:
         if not about:
-            return "missed: no word of it was understood (or the text has none: blanks, coder saw the image)"
+            return "missed: no word of it was understood (or the text has none: blanks, or the coder saw the image)"
         if any(finding.asserted for finding in about):
-            return "missed: said with doubt, which the coder took as a finding"
+            return "missed: uncertain in the text, coded as a finding"
         return "missed: read as denied, history or question"
     if any(finding.asserted and finding.certainty != "certain" for finding in about):
-        return "extra: said with some doubt, which the coder left out"
+        return "extra: uncertain in the text, not coded"
     return "extra: affirmed in the text, not coded (our reading or the coder's)"
 
 
@@ -173,13 +175,13 @@ def tables(mined: Mined, console: Console) -> None:
                 pass
             seconds = time.process_time() - began
             slope = seconds / len(group.sets) ** 2
-            planned = f"{slope * 200_000**2 / 3600:.1f}" if len(group.sets) > 5_000 else ""  # too few sets to tell
+            planned = f"{slope * 200_000**2 / 3600:.1f}" if len(group.sets) > 5_000 else ""  # too few sets to measure
             table.add_row(f"{size:,}", region, f"{len(group.sets):,}", f"{seconds:.1f}", f"{slope * 1e9:.0f}", planned)
     console.print(table)
 
 
 def _enlarged(real: Sequence[Items], size: int) -> list[Items]:
-    """Real reports, then unions of two of them: more distinct item sets than any real collection of the size has."""
+    """Real reports, then unions of two of them: more distinct item sets than any real collection of that size."""
     chance = random.Random(0)
     grown = list(real)
     while len(grown) < size:

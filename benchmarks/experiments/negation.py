@@ -1,9 +1,9 @@
-"""Negation scope and sentence splitting: ours beside medspaCy's ConText and pySBD, where installed.
+"""Negation scope and sentence splitting: ours beside medspaCy's ConText and pySBD, where they are installed.
 
     python -m benchmarks.experiments.negation [--data ../shared/data]
 
-The findings' spans are ours in every row; a peer decides only which of them are denied, doubted or history (ConText),
-or where sentences end (pySBD). Judged by label F1 on the reporting half. Peers: pip install medspacy pysbd.
+The spans of findings are ours in every row; a peer only decides which of them are negated, uncertain or historical
+(ConText), or where sentences end (pySBD). Judged by label F1 on the reporting half. Peers: pip install medspacy pysbd.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def ours(report: LabelledReport, miner: Miner) -> tuple[Finding, ...]:
 
 
 def with_context(nlp: Any, report: LabelledReport, miner: Miner) -> tuple[Finding, ...]:
-    """Our findings with ConText's say on each: every sentence is one document, our spans its entities."""
+    """Our findings with ConText's assertion for each: every sentence is one document, our spans its entities."""
     decided: list[Finding] = []
     by_sentence: dict[tuple[int, int], list[Finding]] = {}
     for finding in ours(report, miner):
@@ -61,7 +61,7 @@ def with_context(nlp: Any, report: LabelledReport, miner: Miner) -> tuple[Findin
 
 def _judged(finding: Finding, verdict: Any) -> Finding:
     if finding.kind is FindingKind.NORMAL and finding.concept == "abnormality" and not verdict.is_negated:
-        return finding  # "lungs are clear" holds no negation word: ConText has no say on it
+        return finding  # "lungs are clear" holds no negation word: ConText does not assess it
     certainty = Certainty.CERTAIN
     if verdict.is_hypothetical:
         certainty = Certainty.HYPOTHETICAL

@@ -1,12 +1,12 @@
-"""Real chest X-rays: what a network of synthetic patients is worth on them, and what some local images add.
+"""Real chest X-rays: how well a network trained on synthetic patients does on them, and what local images add.
 
     OMP_NUM_THREADS=1 python -m benchmarks.experiments.real_images [--bundle DIR] [--zero-shot] [--out docs/results]
 
-Judged on cxr_cohen (183 X-rays whose notes are mined), which no training but the local one sees. Rivals: a random
-order, the pixels, the synthetic network as it is, the same with its regions centred on real images (cxr_hannover and
-cxr_nih, without labels), the same trained on with cxr_nih's labels beside synthetic patients, and that one tuned on
-cxr_cohen itself: five folds by patient, so that whoever asks was never trained on. Nobody's own images are in the
-gallery. --zero-shot leaves the trainings out. Writes real-images.json and real-images.md.
+Judged on cxr_cohen (183 X-rays whose notes are mined), which only the local training sees. Compared: a random
+order, the pixels, the synthetic network unchanged, the same with its regions centred on real images (cxr_hannover and
+cxr_nih, without labels), the same trained further with cxr_nih's labels and synthetic patients, and that one fine-tuned
+on cxr_cohen itself: five folds by patient, so that no query was trained on. A query's own images are not in its
+gallery. --zero-shot skips the trainings. Writes real-images.json and real-images.md.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ PAGE = "real-images"
 
 # The only call of the trainer.
 def trained_on(bundle: Bundle, data: StudySet, *, epochs: int, seed: int, batch: int) -> Bundle:
-    """The bundle trained on, itself left as it is: gently and by AdamW as ``radir train --start`` does, since what it
-    knows is to stay, and to the last weights, since a training this short leaves a running average behind."""
+    """A fine-tuned copy of the bundle: with a low learning rate and AdamW, as ``radir train --start`` does, to keep
+    what it knows, and without an average of the weights, which would lag behind in so short a training."""
     recipe = Recipe(epochs=epochs, seed=seed, batch=batch, learning_rate=LEARNING_RATE, average=0.0, muon=False)
     start = replace(bundle, network=copy.deepcopy(bundle.network))
     return train(start.network.config, data, recipe, start=start)
@@ -61,9 +61,9 @@ def trained_on(bundle: Bundle, data: StudySet, *, epochs: int, seed: int, batch:
 
 @torch.inference_mode()
 def centred_on(bundle: Bundle, data: StudySet, seed: int, batch: int = 64) -> Bundle:
-    """The same network, each region's mean and scale taken over ``data``: what real images share no longer counts."""
+    """The same network with each region's mean and scale taken over ``data``, which removes what real images share."""
     network = copy.deepcopy(bundle.network)
-    assert isinstance(network, RadirNetwork), "an imported model has no means to take anew"
+    assert isinstance(network, RadirNetwork), "an imported model has no region means to replace"
     network.eval()
     network.head.train()
     network.head.seen.zero_()
@@ -78,7 +78,7 @@ def centred_on(bundle: Bundle, data: StudySet, seed: int, batch: int = 64) -> Bu
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """The judged collection, the other two together, and its exam at the regions that enough of it speaks about."""
+    """The judged collection, the other two together, and the exam at the regions with enough statements."""
 
     cohen: StudySet
     real: StudySet
@@ -100,7 +100,7 @@ class EvaluationData:
 
 def _abnormal(exam: Exam, key: str) -> Mask:
     rows = exam.sources[0].abnormal(key)
-    assert rows is not None, "whoever judges by statements knows"
+    assert rows is not None, "statements always tell what is abnormal"
     return rows
 
 
@@ -109,7 +109,7 @@ def _enough(exam: Exam, rows: Mask) -> bool:
 
 
 def joined(*parts: StudySet) -> StudySet:
-    """All rows; no patient of one part is one of another."""
+    """All rows; the parts have no patient in common."""
     people = [np.unique(part.patients, return_inverse=True)[1] for part in parts]
     first = np.cumsum([0, *(codes.max() + 1 for codes in people)])
     return StudySet(
@@ -130,7 +130,7 @@ def scores_of(vectors: Embeddings) -> Scores:
 
 
 def fold_scores(parts: Sequence[tuple[Mask, Embeddings]]) -> Scores:
-    """Each row by the model that did not learn from its patient."""
+    """Each row by the model that was not trained on its patient."""
 
     def scores(key: str) -> F32:
         out = np.zeros((len(parts[0][0]),) * 2, np.float32)
@@ -142,7 +142,7 @@ def fold_scores(parts: Sequence[tuple[Mask, Embeddings]]) -> Scores:
 
 
 def folds(patients: I64, seed: int) -> list[Mask]:
-    """Rows held out in each fold; a patient is in one."""
+    """Rows held out in each fold; a patient is in one fold."""
     people = np.random.default_rng(seed).permutation(np.unique(patients))
     return [np.isin(patients, people[number::FOLDS]) for number in range(FOLDS)]
 
@@ -156,7 +156,7 @@ class Marks:
 
 
 def judged(material: EvaluationData, models: Mapping[str, Scores | None]) -> Marks:
-    """None is a random order, in expectation."""
+    """None is the expectation of a random order."""
     bootstrap = Bootstrap(material.exam.patients, seed=0)
     queries: dict[str, tuple[int, int]] = {}
     spreads: dict[str, dict[str, Resampled]] = {name: {} for name in models}
@@ -211,7 +211,7 @@ def _showing(material: EvaluationData, key: str) -> Mask:
 
 
 def models(args: argparse.Namespace, material: EvaluationData, console: Console) -> dict[str, Scores | None]:
-    """In the order of the page."""
+    """The models, in the order of the page."""
     cohen, seed = material.cohen, args.seed
     synthetic = Bundle.load(args.bundle)
     found: dict[str, Scores | None] = {
@@ -375,7 +375,7 @@ def main() -> None:
     arguments.add_argument("--data", type=Path, default=Path("../shared/data"))
     arguments.add_argument("--bundle", type=Path, default=default_bundles()[CXR], help="trained on synthetic patients")
     arguments.add_argument("--zero-shot", action="store_true", help="train nothing")
-    arguments.add_argument("--patients", type=int, default=600, help="synthetic ones to train on with, beside cxr_nih")
+    arguments.add_argument("--patients", type=int, default=600, help="synthetic patients to train with, beside cxr_nih")
     arguments.add_argument("--epochs", type=int, default=8)
     arguments.add_argument("--tune-epochs", type=int, default=15)
     arguments.add_argument("--seed", type=int, default=0)

@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.experiments.relevance [--data ../shared/data] [--half reporting]
 
-Judged by nDCG@10 against the overlap of human MeSH codes under the region, every report of the half as a query that
-has such a code, all the others as the gallery. A random order is the floor.
+Judged by nDCG@10 against the overlap of human MeSH codes under the region, with every report of the half that has such
+a code as a query and all the others as the gallery. A random order is the baseline.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REGIONS = (
 
 
 class Exact(ItemSimilarity):
-    """Two concepts are alike only if they are one."""
+    """Two concepts are similar only if they are the same."""
 
     def concepts(self, a: str, b: str) -> float:
         return float(a == b)

@@ -1,8 +1,8 @@
 """Ranking reports under a region: our relevance, its peers on the same reports, and nDCG against human codes.
 
-The judge is the overlap of MeSH codes: a code stands for itself and all its beginnings ("Opacity", "Opacity/lung",
+The gold standard is the overlap of MeSH codes: a code counts as itself and all its prefixes ("Opacity", "Opacity/lung",
 "Opacity/lung/base", ...), and relevance is the Jaccard index of two such sets, of the codes that lie at the region or
-below it. It shares nothing with our similarity but the region a code is put under.
+below it. All it shares with our similarity is the region of a code.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ F32 = npt.NDArray[np.float32]
 _WORD = re.compile(r"[a-z]{2,}|\d+")
 _K1, _B = 1.2, 0.75  # BM25's usual constants
 
-# Where codes lie that name no place and are not compared by mesh.py.
+# Regions of codes that name no place and are not compared by mesh.py.
 _HEAD_REGIONS = {
     "Bone Diseases, Metabolic": "bones",
     "Bullous Emphysema": "lungs",
@@ -84,7 +84,7 @@ def _above(region: str) -> set[str]:
 
 
 def our_scores(items: Sequence[Mapping[str, tuple[Item, ...]]], region: str, similarity: ItemSimilarity) -> F32:
-    """Our relevance, float32 [n, n]; -1 where it is undefined, so that silence ranks last."""
+    """Our relevance, float32 [n, n]; -1 where it is undefined, so that reports without statements rank last."""
     group = region_items(region, items)
     scores = SetScores(group.sets, similarity)
     whole = slice(0, scores.count)
@@ -187,7 +187,7 @@ def _indicator(rows: Sequence[Sequence[int]], width: int) -> csr_matrix:
 def ndcg(scores: F32, gains: F32, k: int = 10) -> tuple[float, int]:
     """(mean nDCG@k, queries): linear gain, log2 discount, self left out, over the queries that have any gain.
 
-    Ties in the scores count as the mean over their orders (by a tiny fixed jitter, the same for every method).
+    Ties in the scores count as the mean over their orders (by a small fixed jitter, the same for every method).
     """
     n = len(scores)
     jitter = np.random.default_rng(0).random((1, n), np.float32) * 1e-6

@@ -1,11 +1,11 @@
-"""What was never trained on is asked in words: withheld regions, findings, and findings in regions.
+"""Zero-shot queries in words: withheld regions, findings, and findings in regions.
 
     OMP_NUM_THREADS=1 python -m benchmarks.experiments.unseen --work DIR [--patients 4000] [--epochs 6]
         [--out docs/results]
 
-Trains one network on radiographs of synthetic patients with everything and one with the names below withheld (what is
-already in DIR is not trained again, and what was cut off goes on from its checkpoint), and asks both about patients of
-another seed. Writes unseen.json and unseen.md. No figure is typed in.
+Trains one network on radiographs of synthetic patients with everything and one with the names below withheld (finished
+bundles in DIR are kept, and interrupted trainings resume from their checkpoint), and evaluates both on patients of
+another seed. Writes unseen.json and unseen.md. All figures come from these runs.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from .auc import auc
 
 KIND, CONFIG = ImageKind.CXR, CONFIGS["tiny"]
 REGIONS = ("left_upper_lobe", "right_lower_lobe", "right_pleura", "aortic_arch", "trachea")
-BELOW = ("carina",)  # its tubes are all that is ever said of the trachea: it goes with it
+BELOW = ("carina",)  # tubes are all that reports mention of the trachea: it is withheld too
 CONCEPTS = ("pneumothorax", "mass")
 TRAIN_SEED, EXAM_SEED, EXAM_PATIENTS = 1, 2, 800
-LEAST_IMAGES = 20  # a phrase is asked when it is true of this many
+LEAST_IMAGES = 20  # images of which a phrase must be true
 K = 5
 JUDGES = {"mined": "by reports", "true": "by true findings"}
 NAME, ABOVE, FULL = "name", "above", "trained"
@@ -53,7 +53,7 @@ COLUMNS = " | ".join(TITLES.values())
 
 
 def patients(count: int, seed: int) -> StudySet:
-    """Synthetic patients, drawn where the cache does not hold them yet."""
+    """Synthetic patients, from the cache or newly drawn."""
     with bars() as start_bar:
         advance = start_bar(f"patients of seed {seed}", count)
         cache = DEFAULT_CACHE.expanduser()
@@ -61,12 +61,12 @@ def patients(count: int, seed: int) -> StudySet:
 
 
 def trained(out: Path, data: StudySet, recipe: Recipe) -> Bundle:
-    """The bundle in ``out``, trained where it is not there yet."""
+    """The bundle in ``out``, trained if there is none yet."""
     if (out / "manifest.json").is_file():
         bundle = Bundle.load(out)
         wanted = {"recipe": json.loads(json.dumps(asdict(recipe))), "images": len(data)}
         if any(bundle.training[name] != value for name, value in wanted.items()):
-            raise SystemExit(f"{out} holds a training with other settings: remove it, or say another --work")
+            raise SystemExit(f"{out} holds a training with other settings: remove it, or name another --work")
         return bundle
     checkpoints = Checkpoints(out / ".checkpoint")
     moves = []
@@ -89,7 +89,7 @@ def trained(out: Path, data: StudySet, recipe: Recipe) -> Bundle:
 
 
 def by_region(partial: Bundle, full: Bundle, exam: StudySet) -> dict[str, dict[str, Any]]:
-    """By judge and by who answers: Recall@K of queries whose withheld region is abnormal (``abnormal_recall``)."""
+    """By judge and model: Recall@K of queries whose withheld region is abnormal (``abnormal_recall``)."""
     regions = [anatomy.region(key) for key in REGIONS]
     with bars() as start_bar:
         above = encoded(partial, exam, start_bar("regions above", len(exam)), keys=REGIONS)
@@ -111,7 +111,8 @@ def by_region(partial: Bundle, full: Bundle, exam: StudySet) -> dict[str, dict[s
 
 @dataclass(frozen=True)
 class Phrase:
-    """A finding asked for in a region, at least one of them withheld; ``instead``: the nearest trained region above."""
+    """A query for a finding in a region, at least one of them withheld; ``instead``: the nearest trained region
+    above."""
 
     concept: str
     region: str
@@ -147,7 +148,7 @@ def phrases(partial: Bundle, full: Bundle, exam: StudySet) -> Iterator[Phrase]:
 
 
 def _nearest(key: str, trained_keys: Collection[str]) -> str:
-    """The region itself, or the first above it that was trained."""
+    """The region itself, or the nearest trained one above it."""
     return next(own for own in (key, *(above.key for above in anatomy.ancestors(key))) if own in trained_keys)
 
 
@@ -158,7 +159,7 @@ def there(exam: StudySet, concept: str, key: str) -> Mask:
 
 
 def by_phrase(partial: Bundle, full: Bundle, exam: StudySet) -> list[dict[str, Any]]:
-    """A row a phrase, then a row for the mean of each kind of phrase: areas under the ROC curve."""
+    """One row per phrase, then one for the mean of each kind of phrase: areas under the ROC curve."""
     wanted = list(phrases(partial, full, exam))
     texts, instead = [one.text for one in wanted], [one.stand_in for one in wanted]
     with bars() as start_bar:
@@ -176,7 +177,7 @@ def by_phrase(partial: Bundle, full: Bundle, exam: StudySet) -> list[dict[str, A
         found = {
             who: auc(given[shown, number], truth, bootstrap, shown)
             for who, given in logits.items()
-            if who != ABOVE or one.withheld == "the region"  # what is asked instead is to have been trained
+            if who != ABOVE or one.withheld == "the region"  # the replacement must have been trained
         }
         spreads.setdefault(one.withheld, []).append(found)
         rows.append({"withheld": one.withheld, "phrase": one.text, "images": int(truth.sum()), **_figures(found)})
@@ -314,7 +315,7 @@ def _words(keys: Sequence[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="keeps the trained bundles")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the trained bundles")
     parser.add_argument("--patients", type=int, default=4000)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
@@ -325,7 +326,7 @@ def main() -> None:
     full = trained(args.work / "full", data, recipe)
     trained_keys = [region.key for region in partial.regions]
     if below := [key for key in trained_keys if {above.key for above in anatomy.ancestors(key)} & set(REGIONS)]:
-        raise SystemExit(f"{_words(below)} would tell of the regions withheld above: withhold them, too")
+        raise SystemExit(f"{_words(below)} would reveal the regions withheld above: withhold them, too")
     named = Labels.of(data.said, [anatomy.region(region.key) for region in full.regions], full.network.findings)
     exam = patients(EXAM_PATIENTS, EXAM_SEED)
     found = {

@@ -1,7 +1,7 @@
-"""What a network answers to any words: a region it was never trained on, a finding there.
+"""A network's answers to queries in any words: a region it was never trained on, a finding there.
 
-The names a network was trained on have rows of statistics in its head. Any other name is measured from what the
-gallery itself answers to it, which a hospital can compute from its own images.
+The names a network was trained on have rows of statistics in its head. The statistics of any
+other name are those of the gallery's answers to it, which a hospital can compute from its own images.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from radir_training.evaluation.measures import F32
 def vectors(bundle: Bundle, data: StudySet, names: Sequence[str], progress: Progress = lambda done: None) -> F32:
     """Unit vectors float32 [n, names, dim] of regions named in words, centred on these images' own mean and spread.
 
-    ``progress`` is told the images done. Raises BadInput.
+    ``progress`` gets the number of images done. Raises BadInput.
     """
     network = _reader(bundle)
     raw = network.head.raw(_features(network, bundle, data, names, progress))
@@ -35,9 +35,10 @@ def vectors(bundle: Bundle, data: StudySet, names: Sequence[str], progress: Prog
 
 @torch.no_grad()
 def presence(bundle: Bundle, data: StudySet, phrases: Sequence[str], progress: Progress = lambda done: None) -> F32:
-    """Logits float32 [n, phrases] of what each phrase ("mass in the lungs", see ``material.phrase``) says being there.
+    """Logits float32 [n, phrases] of what each phrase ("mass in the lungs", see ``material.phrase``) gives of being
+    present.
 
-    ``progress`` is told the images done. Raises BadInput.
+    ``progress`` gets the number of images done. Raises BadInput.
     """
     network = _reader(bundle)
     logits: F32 = network.presence(_features(network, bundle, data, phrases, progress)).numpy()
@@ -45,9 +46,9 @@ def presence(bundle: Bundle, data: StudySet, phrases: Sequence[str], progress: P
 
 
 def _reader(bundle: Bundle) -> RadirNetwork:
-    """The bundle's network, which can read."""
+    """The bundle's network, which must have a text encoder."""
     if not isinstance(bundle.network, RadirNetwork):
-        raise BadInput(f"{bundle.model_id} was imported as it is: it reads no text and cannot be asked in words")
+        raise BadInput(f"{bundle.model_id} is an imported model without a text encoder: it cannot be queried in words")
     if isinstance(bundle.network.text, UnreadText):
         raise BadInput(MISSING)
     return bundle.network.eval()
@@ -56,7 +57,7 @@ def _reader(bundle: Bundle) -> RadirNetwork:
 def _features(
     network: RadirNetwork, bundle: Bundle, data: StudySet, texts: Sequence[str], progress: Progress
 ) -> Tensor:
-    """What each image answers to each text, float32 [n, texts, width]."""
+    """Each image's answer to each text, float32 [n, texts, width]."""
     check_fits(bundle, data)
     queries = network.text(torch.tensor(bundle.tokenizer.batch(texts)))
     return torch.cat(

@@ -1,1 +1,1 @@
-"""How fast each part is, beside its peer in the same run."""
+"""The speed of each part, beside its peer in the same run."""

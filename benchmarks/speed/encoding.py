@@ -3,11 +3,11 @@
 `python -m benchmarks.speed.encoding [--configs tiny,small,base] [--kinds cxr,ct] [--threads 1,2] [--out docs/results]`
 
 The pipeline is `Runner` over `EncodeStudy` on the embedded Postgres: claim, read the catalogue, decode in the bounded
-child, resample, forward, store the vectors, end the job; only the broker's bell is left out. The bare pass answers the
-same inputs, ready as tensors, with the same threads, one study a batch as the worker does. Both, and the pipeline
-without reading ahead, take turns in one process; each row has a process of its own, so that its memory is its own.
-What takes more than SLOW_S a pass is measured in SLOW_ROUNDS turns of one study each.
-The networks are untrained and know every region that is trained: time and memory do not depend on the weights.
+child, resample, forward, store the vectors, end the job; only the broker's message is left out. The bare pass gets the
+same inputs as ready tensors, with the same threads, one study per batch as in the worker. Both, and the pipeline
+without reading ahead, take turns in one process; each row runs in its own process, so that memory is measured
+per row. Passes of more than SLOW_S are measured in SLOW_ROUNDS turns of one study each.
+The networks are untrained and have all trained regions: time and memory do not depend on the weights.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ from radir_workers.study_reader import StudyReader
 SYNTAXES = {"native": None, "rle": RLELossless, "j2k": JPEG2000Lossless}
 STUDIES = {ImageKind.CXR: 12, ImageKind.CT: 5}
 FINDINGS = 40
-SLOW_S, SLOW_ROUNDS = 5.0, 2  # a pass that takes longer is taken once a turn, in so many turns
+SLOW_S, SLOW_ROUNDS = 5.0, 2  # a longer pass is measured once per turn, in so many turns
 STUDY_LIST = "studies.json"
 WANTED = 0.85  # share of the bare rate
-GPU, GPU_FLOPS, GPU_SHARE = "H100", 67e12, 0.25  # fp32 without tensor cores, and how much of it is taken as reached
+GPU, GPU_FLOPS, GPU_SHARE = "H100", 67e12, 0.25  # fp32 without tensor cores, and the share of it that is assumed
 
 
 class Shelf:
-    """Serves one encoder."""
+    """Provides one encoder."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
@@ -97,7 +97,7 @@ def untrained(kind: ImageKind, name: str) -> Bundle:
 
 
 def fill(catalogue: Catalogue, blobs: BlobStore, folder: Path, args: argparse.Namespace) -> None:
-    """Phantom patients' studies of each kind, copied under new UIDs until there are enough of them."""
+    """Studies of phantom patients of each kind, copied under new UIDs until there are enough."""
     studies: dict[ImageKind, list[str]] = {}
     for kind in args.kinds:
         order = HospitalRequest(
@@ -175,7 +175,7 @@ class Clock:
 
 
 def peak_mib(process: psutil.Process) -> float:
-    """Most memory it held; what it holds now where the system does not say."""
+    """Peak memory; present memory where the system does not record the peak."""
     with contextlib.suppress(OSError, ValueError):
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
@@ -233,12 +233,12 @@ def measure(home: Path, kind: ImageKind, name: str, threads: int, rounds: int, s
         return row(kind, name, threads, times, reading, count) | {
             "slices": len(contents[0]),
             "worker_mib": peak_mib(own),
-            "decoders_mib": max(children) * 2,  # one for the study in hand, one for the next
+            "decoders_mib": max(children) * 2,  # one for the current study, one for the next
         }
 
 
 def stream(catalogue: Catalogue, clock: Clock, runner: Runner, studies: Sequence[str]) -> Callable[[], np.ndarray]:
-    """A turn over these studies: seconds (wall, processor) of all but the first and the last, in mid-stream."""
+    """One turn over these studies: seconds (wall, processor) of all but the first and the last, in steady state."""
 
     def turn() -> np.ndarray:
         while (waiting := catalogue.jobs.next_study_to_encode()) is not None:
@@ -257,7 +257,7 @@ def stream(catalogue: Catalogue, clock: Clock, runner: Runner, studies: Sequence
 def row(
     kind: ImageKind, name: str, threads: int, times: dict[str, list[np.ndarray]], reading: np.ndarray, count: int
 ) -> dict[str, Any]:
-    """Figures of one row from (wall, processor) seconds a study and round."""
+    """The figures of one row from (wall, processor) seconds per study and round."""
     each = {arm: np.stack(found) for arm, found in times.items()}
     mean = {arm: found.mean(0) for arm, found in each.items()}
     work = flops(kind, name)
@@ -285,7 +285,7 @@ def row(
 
 
 def interval(bare: np.ndarray, whole: np.ndarray) -> list[float]:
-    """Bare time over whole time, and its 95 % bootstrap interval over the rounds."""
+    """The ratio of bare to total time, and its 95 % bootstrap interval over the rounds."""
     picks = np.random.default_rng(0).integers(0, len(bare), (2000, len(bare)))
     ratios = bare[picks].sum(1) / whole[picks].sum(1)
     return [float(bare.sum() / whole.sum()), *map(float, np.percentile(ratios, [2.5, 97.5]))]
@@ -298,7 +298,7 @@ COLUMNS = (
 
 
 def cells(found: dict[str, Any]) -> list[str]:
-    """One row of the table, as COLUMNS."""
+    """One row of the table, in the order of COLUMNS."""
     low_high = "{:.2f} ({:.2f} to {:.2f})".format
     return [
         *(found["kind"], found["config"], str(found["threads"])),
@@ -360,7 +360,7 @@ def page(rows: Sequence[dict[str, Any]], args: argparse.Namespace) -> str:
 
 
 def _reading(rows: Sequence[dict[str, Any]]) -> str:
-    """How long a study takes to read, by kind of image and size of its input."""
+    """The time to read a study, by kind of image and size of its input."""
     told = {(one["kind"], one["config"]): one["read_cpu_ms"] for one in rows}
     return ", ".join(f"{ms:.0f} ms ({kind} {config})" for (kind, config), ms in told.items())
 
@@ -372,14 +372,18 @@ def main() -> int:
         "--kinds", type=lambda text: [ImageKind(word.upper()) for word in text.split(",")], default=list(ImageKind)
     )
     parser.add_argument("--threads", type=lambda text: [int(word) for word in text.split(",")], default=[1, 2])
-    parser.add_argument("--size", choices=list(SIZES), default="medium", help="how finely the phantoms are drawn")
-    parser.add_argument("--syntax", choices=list(SYNTAXES), default="native", help="how the pixels are stored")
+    parser.add_argument("--size", choices=list(SIZES), default="medium", help="resolution of the phantoms")
+    parser.add_argument("--syntax", choices=list(SYNTAXES), default="native", help="transfer syntax of the pixels")
     parser.add_argument("--patients", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of bare passes a round, at most")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write encoding.json and encoding.md there")
+    parser.add_argument("--seconds", type=float, default=4.0, help="seconds of bare passes per round, at most")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for encoding.json and encoding.md")
     parser.add_argument(
-        "--without", type=lambda text: text.split(","), default=[], metavar="KIND-CONFIG", help="leave out, as ct-base"
+        "--without",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="KIND-CONFIG",
+        help="configurations to leave out, such as ct-base",
     )
     parser.add_argument("--one", nargs=4, metavar=("HOME", "KIND", "CONFIG", "THREADS"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -406,7 +410,7 @@ def main() -> int:
 
 
 def measured(home: Path, kind: ImageKind, name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """The rows of one configuration, each from a process of its own."""
+    """The rows of one configuration, each from its own process."""
     rows = []
     for threads in args.threads:
         one = ["--one", str(home), kind.value, name, str(threads)]
@@ -424,7 +428,7 @@ def measured(home: Path, kind: ImageKind, name: str, args: argparse.Namespace) -
         environment = ONE_BLAS_THREAD | os.environ
         out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
         rows.append(json.loads(out.splitlines()[-1]))
-        print(out.splitlines()[-1], file=sys.stderr)  # a long run that is cut short has said what it found
+        print(out.splitlines()[-1], file=sys.stderr)  # an interrupted long run has printed its figures so far
     return rows
 
 

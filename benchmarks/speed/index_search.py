@@ -2,10 +2,10 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.speed.index_search [--sizes 1000,10000,100000] [--dim 256]
 
-Prints three tables: by size; what one candidate of the graph costs in exact rows (`snapshot.ROWS_PER_CANDIDATE`); by
-filter. Vectors lie near a 32-dimensional surface in clumps, as embeddings do. Every search and build has one thread;
-times are its CPU time, so that a busy machine changes them little; `us` is the median over the queries. Recall is at
-10, against exact search. Peers: pip install faiss-cpu usearch.
+Prints three tables: by size; the cost of one candidate of the graph in exact rows (`snapshot.ROWS_PER_CANDIDATE`); by
+filter. Vectors lie in clusters near a 32-dimensional surface, as embeddings do. Every search and build uses one
+thread; times are CPU times, so that load on the machine hardly changes them; `us` is the median over the queries.
+Recall is at 10, against exact search. Peers: pip install faiss-cpu usearch.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Search = Callable[[F32], Any]  # a query vector in, labels out
 
 
 def embeddings(count: int, dim: int, seed: int) -> F32:
-    """Unit float32 [count, dim] in 200 clumps near a 32-dimensional surface, one surface for every seed."""
+    """Unit float32 [count, dim] in 200 clusters near a 32-dimensional surface, one surface for every seed."""
     surface = np.random.default_rng(0).standard_normal((32, dim)).astype(np.float32)
     centres = np.random.default_rng(1).standard_normal((200, 32)).astype(np.float32)
     random = np.random.default_rng(seed)
@@ -119,7 +119,7 @@ def by_size(console: Console, sizes: list[int], dim: int, queries: F32) -> Graph
 
 
 def by_fetch(console: Console, graph: Graph, vectors: F32, queries: F32) -> None:
-    """What the k-th candidate costs, in rows of exact search over the same vectors."""
+    """The cost of the k-th candidate, in rows of exact search over the same vectors."""
     labels = np.arange(len(vectors))
     exact_us, _ = timed(lambda query: exact_search(vectors, labels, query, K)[0], queries, [set()] * len(queries))
     row_us = exact_us / len(vectors)
@@ -127,11 +127,11 @@ def by_fetch(console: Console, graph: Graph, vectors: F32, queries: F32) -> None
     for fetch in (128, 256, 512, 1024, 2048, 4096):
         us, _ = timed(lambda query: graph.search(query, fetch), queries, [set()] * len(queries))  # noqa: B023
         table.add_row(f"{fetch:,}", f"{us:,.0f}", f"{us / fetch:.2f}", f"{us / fetch / row_us:.0f}")
-    console.print(table, f"exact: {row_us * 1000:.1f} ns a row; ROWS_PER_CANDIDATE = {ROWS_PER_CANDIDATE}")
+    console.print(table, f"exact: {row_us * 1000:.1f} ns per row; ROWS_PER_CANDIDATE = {ROWS_PER_CANDIDATE}")
 
 
 def by_filter(console: Console, vectors: F32, queries: F32) -> None:
-    """A filter that lets a random share through, as `Partition` searches it, and as faiss filters inside its graph."""
+    """A filter that passes a random share, as `Partition` searches it, and as faiss filters inside its graph."""
     labels, dim = np.arange(len(vectors)), vectors.shape[1]
     faiss = optional("faiss")
     peer = faiss_index(faiss, vectors) if faiss else None

@@ -1,7 +1,7 @@
 """Receiving CT slices: our listener beside DCMTK's storescp, with DCMTK's storescu as the client of both.
 
-`python -m benchmarks.speed.listener [--instances N] [--associations 1,4]` prints instances per second. Ours says
-success only when file, folder and catalogue row are durable; storescp only writes a file: a ceiling, not an equal.
+`python -m benchmarks.speed.listener [--instances N] [--associations 1,4]` prints instances per second. Ours reports
+success only when file, folder and catalogue row are durable; storescp only writes a file: an upper bound, not a peer.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ def await_port(port: int) -> None:
 
 @contextmanager
 def storescp(folder: Path) -> Iterator[int]:
-    """DCMTK's receiver, one process an association as it recommends (--fork), bytes kept (+B)."""
+    """DCMTK's receiver with one process per association, as it recommends (--fork), and unchanged bytes (+B)."""
     port = free_port()
     command = ["storescp", "--fork", "+B", "-od", str(folder), "-pdu", "131072", str(port)]
-    environment = os.environ | {"TCP_NODELAY": "1"}  # else Debian's DCMTK waits 40 ms an instance
+    environment = os.environ | {"TCP_NODELAY": "1"}  # else Debian's DCMTK waits 40 ms per instance
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         await_port(port)
@@ -85,7 +85,7 @@ def storescp(folder: Path) -> Iterator[int]:
 
 @contextmanager
 def radir(folder: Path, processes: int) -> Iterator[int]:
-    """Our listener alone, on an embedded Postgres of its own."""
+    """Our listener alone, on its own embedded Postgres."""
     port = free_port()
     environment = os.environ | {
         "RADIR_HOME": str(folder),
@@ -108,7 +108,7 @@ def radir(folder: Path, processes: int) -> Iterator[int]:
 
 
 def rate(port: int, parts: list[list[Path]]) -> float:
-    """Instances a second, the parts sent at the same time, one association each."""
+    """Instances per second, with the parts sent at the same time, one association each."""
     environment = os.environ | {"TCP_NODELAY": "1"}
     began = time.monotonic()
     clients = [
@@ -132,7 +132,7 @@ def main() -> int:
     args = parser.parse_args()
     if shutil.which("storescu") is None:
         raise SystemExit("error: DCMTK is missing (Debian: apt-get install dcmtk)")
-    table = Table(title=f"CT slices of 0.5 MB received a second ({os.cpu_count()} cores, client included)")
+    table = Table(title=f"CT slices of 0.5 MB received per second ({os.cpu_count()} cores, client included)")
     for column in ("receiver", *(f"{n} associations" for n in args.associations.split(","))):
         table.add_column(column, justify="right")
     receivers = {

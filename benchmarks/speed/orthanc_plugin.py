@@ -1,17 +1,17 @@
-"""What our plugin costs Orthanc while our service misbehaves: instances stored a second, beside an Orthanc without it.
+"""The cost of our plugin for Orthanc while our service misbehaves: instances per second, beside an Orthanc without it.
 
     python -m benchmarks.speed.orthanc_plugin [--pairs 300] [--block 10] [--folder /dev/shm]
 
 For each misbehaviour two Orthancs run, one without the plugin. They store blocks of CT slices (512 x 512, 0.5 MB) in
-turn by POST /instances; who is not being measured is stopped (SIGSTOP), so that neither pays for the other, and a busy
-machine meets both alike. Each block is a study that becomes stable and is handed over to nobody, and a viewer asks
-for similar cases five times a second.
-What the plugin does beside storing it does by the clock, so being stopped half of the time doubles its share here.
+turn by POST /instances; the one not being measured is stopped (SIGSTOP), so that neither costs the other anything, and
+load on the machine affects both alike. Each block is a study that becomes stable and cannot be handed over, while a
+viewer asks for similar cases five times a second. The plugin's work beside storing is timed by the clock, so being
+stopped half of the time doubles its share here.
 
 Two ratios, with the plugin over without it, each the median over neighbouring blocks with the 95 % interval of a
-bootstrap: instances a second by the clock on the wall, and processor time an instance, all of Orthanc's threads
-together, to the nanosecond. Others on the machine disturb the first and hardly the second; what only waits shows in
-the first alone. The exit status says whether both intervals lie within 5 % of 1, or the plugin costs less than that.
+bootstrap: instances per second of wall clock, and processor time per instance, of all of Orthanc's threads
+together, to the nanosecond. Other load disturbs the first and hardly the second; waiting shows in the first alone. The
+exit status is 0 when both intervals lie within 5 % of 1, or the plugin costs less than that.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def garbage(connection: socket.socket) -> None:
 
 
 def large(connection: socket.socket) -> None:
-    """10 MB of good JSON; to a DICOM peer it is garbage."""
+    """10 MB of valid JSON, which is garbage to a DICOM peer."""
     connection.recv(65536)
     body = b"[" + b"0," * (5 << 20) + b"0]"
     connection.sendall(
@@ -74,7 +74,7 @@ MISBEHAVIOURS: dict[str, Misbehaviour | None] = {"down": None, "slow, 60 s": sil
 
 @contextmanager
 def peer(behaviour: Misbehaviour | None) -> Iterator[int]:
-    """A port where somebody behaves so; nobody listens there where there is no behaviour."""
+    """A port whose server behaves like that; without a behaviour nothing listens there."""
     if behaviour is None:
         yield free_port()
         return
@@ -117,14 +117,14 @@ def orthanc(folder: Path, behaviour: Misbehaviour | None, *, plugin: bool) -> It
 
 
 class Block(NamedTuple):
-    """Instances a second, and Orthanc's processor time an instance."""
+    """Instances per second, and Orthanc's processor time per instance."""
 
     rate: float
     cpu_ms: float
 
 
 class Interval(NamedTuple):
-    """Of a ratio: its median, and the 95 % interval of a bootstrap over the pairs."""
+    """The median of a ratio, and its 95 % bootstrap interval over the pairs."""
 
     middle: float
     low: float
@@ -141,7 +141,7 @@ class Interval(NamedTuple):
 
 
 class Sender:
-    """Stores blocks in one Orthanc, and asks it questions meanwhile."""
+    """Stores blocks in one Orthanc, and queries it meanwhile."""
 
     def __init__(self, orthanc: Orthanc, question: str) -> None:
         self.orthanc, self._question = orthanc, question
@@ -219,7 +219,7 @@ def new_uid() -> bytes:
 
 @dataclass
 class Pair:
-    """Two Orthancs, both stopped but while they store."""
+    """Two Orthancs, each stopped except while it stores."""
 
     without: Sender
     with_plugin: Sender
@@ -249,7 +249,7 @@ def running_pair(folder: Path, behaviour: Misbehaviour | None) -> Iterator[Pair]
 
 
 def row(name: str, pair: Pair) -> tuple[list[str], bool]:
-    """(what the table shows, whether the plugin costs less than the tolerance for certain)."""
+    """(the row of the table, whether the plugin's cost is certainly below the tolerance)."""
     rate, cpu = pair.ratio(lambda block: block.rate), pair.ratio(lambda block: block.cpu_ms)
     sides = (pair.without.blocks, pair.with_plugin.blocks)
     rates = " / ".join(f"{np.median([block.rate for block in side]):.0f}" for side in sides)
@@ -260,13 +260,13 @@ def row(name: str, pair: Pair) -> tuple[list[str], bool]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=300, help="pairs of blocks a misbehaviour")
+    parser.add_argument("--pairs", type=int, default=300, help="pairs of blocks per misbehaviour")
     parser.add_argument("--block", type=int, default=10, help="instances a block")
     parser.add_argument(
         "--folder",
         type=Path,
         default=Path("/dev/shm"),
-        help="where they store; memory, lest a disk's moods hide the cost",
+        help="where they store; in memory, so that the disk's variation does not hide the cost",
     )
     parser.add_argument("--only", choices=MISBEHAVIOURS, help="one misbehaviour")
     args = parser.parse_args()

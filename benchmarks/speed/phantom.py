@@ -1,7 +1,7 @@
-"""Synthetic patients a second on one core, drawing, projecting, reporting and DICOM writing included.
+"""Synthetic patients per second on one core, including drawing, projecting, reporting and writing DICOM.
 
-`python -m benchmarks.speed.phantom [--patients N] [--sizes tiny,small,medium]`. Processor time: what an idle core would
-take.
+`python -m benchmarks.speed.phantom [--patients N] [--sizes tiny,small,medium]`. Processor time is what an idle
+core would take.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--sizes", default="tiny,small")
     args = parser.parse_args()
     table = Table(title="radir phantom, one process")
-    for column in ("size", "pixels", "files", "patients a s of processor", "patients a s of wall clock"):
+    for column in ("size", "pixels", "files", "patients per s of processor time", "patients per s of wall clock"):
         table.add_column(column, justify="right")
     for name in args.sizes.split(","):
         with tempfile.TemporaryDirectory() as folder:

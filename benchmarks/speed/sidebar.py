@@ -1,9 +1,10 @@
-"""How long a reader waits for similar cases: the server's answer as it streams, and what Chromium's panel adds to it.
+"""How long a reader waits for similar cases: the server's streamed answer, and the time that the panel in Chromium
+adds.
 
     python -m benchmarks.speed.sidebar [--studies 5000] [--asked 40]
 
-A catalogue of its own with so many reported radiographs (one picture of 2,048 x 2,048 under many UIDs, vectors of 512
-by chance), the real web service in a process of its own, one question at a time. For each question, in milliseconds:
+A new catalogue with that many reported radiographs (one image of 2,048 x 2,048 under many UIDs, random vectors of 512),
+the real web service in its own process, one query at a time. Per query, in milliseconds:
 
     first case      from sending the question to the first case's line, as a program reads it
     last line       to the end of the answer, with all excerpts
@@ -164,7 +165,7 @@ def serving(settings: Settings) -> Iterator[None]:
 
 
 def asked(settings: Settings, args: argparse.Namespace, more: dict[str, str]) -> tuple[list[float], list[float]]:
-    """First case and last line, ms a question."""
+    """First case and last line, ms per query."""
     first, last = [], []
     with requests.Session() as session:
         for number in range(args.asked + 1):
@@ -183,7 +184,7 @@ def asked(settings: Settings, args: argparse.Namespace, more: dict[str, str]) ->
 
 
 def drawn(settings: Settings, args: argparse.Namespace) -> dict[str, list[float]]:
-    """What the panel takes, ms a question."""
+    """The panel's time, ms per query."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium")
         page = browser.new_page(viewport={"width": 420, "height": 900})

@@ -21,7 +21,7 @@ from radir_pacs.errors import BadInput, BundleRefused
 from .config import MOST_BLOCKS, MOST_WIDTH
 from .tokenizer import PAD, SPECIAL
 
-MISSING = "a local text model needs the extra 'transformers': pip install 'radir-pacs[transformers]'"
+MISSING = "a local text model needs the extra 'transformers': pip install -e '.[transformers]' in the clone"
 FAMILY = frozenset({"bert", "camembert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"})
 MOST_WORDS, MOST_FEED_WIDTH, MOST_POSITIONS = 300_000, 4 * 2 * MOST_WIDTH, 8192
 MOST_TOKENIZER_CHARACTERS = 6_000_000  # it travels in the manifest

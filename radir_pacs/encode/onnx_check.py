@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MOST_ONNX_BYTES = 2**31 - 1  # of one protobuf message: larger models keep their weights in other files
 MOST_NODES = 200_000
-MISSING = "a model in ONNX needs the extra 'onnx': pip install 'radir-pacs[onnx]'"
+MISSING = "a model in ONNX needs the extra 'onnx': pip install -e '.[onnx]' in the clone"
 _ENDLESS = frozenset({"Loop", "Scan"})
 _BY_CHANCE = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}

@@ -147,7 +147,7 @@ def _texts(item: pydicom.Dataset) -> list[pydicom.Dataset]:
 def test_a_folder_holds_one_hospital(hospital: Path, tmp_path: Path) -> None:
     order = ("--patients", "1", "--seed", "21", "--size", "tiny", "--kinds", "cxr", "--out")
     before = digests(hospital)
-    with pytest.raises(BadInput, match="another order"):
+    with pytest.raises(BadInput, match="another request"):
         radir(*order, str(hospital))
     assert digests(hospital) == before
     out = tmp_path / "interrupted"

@@ -1,4 +1,4 @@
-"""A toy training in a process of its own: ``python -m tests.training.long_training FOLDER``, to be killed or shared.
+"""A toy training in its own process: ``python -m tests.training.long_training FOLDER``, to be killed or shared.
 
 Each step is printed; under ``torchrun`` each process leaves what it ended with in FOLDER.
 """
@@ -21,7 +21,7 @@ from tests.training.toy import TOY, fingerprint, toy_set
 
 STUDIES = 96
 RECIPE = replace(OURS, epochs=3, batch=16, seed=5, hard_negatives=0.25)
-# what one process and two agree on up to rounding: Muon lengthens every direction of a step, those of rounding included
+# one process and two agree up to rounding; Muon would scale up the directions of rounding errors, too
 EXACT: dict[str, Any] = {"half_precision": False, "muon": False}
 
 

@@ -30,7 +30,7 @@ def reported(catalogue: Catalogue, study: int, text: str, **changes: object) -> 
 
 @pytest.fixture
 def hospital(catalogue: Catalogue) -> Catalogue:
-    """Patients with two studies each, and studies that have no place in a data set."""
+    """Patients with two studies each, and studies that do not belong in a data set."""
     texts = ("Small left pleural effusion.", "No pleural effusion.", "Large left pleural effusion. No pneumothorax.")
     for study in range(1, 61):
         name = f"{SECRET}-{study // 2}"
@@ -73,7 +73,7 @@ def test_the_key_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert [entry.name for entry in tmp_path.iterdir() if entry.is_file()] == [KEY_FILE]
     path.write_bytes(b"short")
-    with pytest.raises(BadInput, match="no key"):
+    with pytest.raises(BadInput, match="not a key"):
         pseudonym_key(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Retrieval data sets: the layouts of MIMIC-CXR and CT-RATE are read, MIMIC-IR's is written and read."""
+"""Retrieval data sets: the layouts of MIMIC-CXR and CT-RATE are read, that of MIMIC-IR is written and read."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from radir_pacs import config
 from radir_pacs.errors import BadInput, UnknownRegion
 from radir_pacs.types import ImageKind
 from radir_training.commands.dataset import register
@@ -196,7 +197,7 @@ def test_the_command_builds_and_shows(tmp_path: Path, capsys: pytest.CaptureFixt
     [
         (TEXTS * 2, "--least-images asks for 20 images .* most there are is [1-9]"),
         ([""] * 8, "the texts of all 8 reports are empty"),
-        (["Please correlate.", ""] * 4, r"in none of 8 reports a finding was read \(4 are empty\)"),
+        (["Please correlate.", ""] * 4, r"no finding was read in 8 reports \(4 are empty\)"),
     ],
 )
 def test_a_set_without_a_region_says_why(
@@ -224,3 +225,16 @@ def test_rows_without_a_patient_may_stand_in_two_splits(tmp_path: Path, capsys: 
     assert len(warnings) == 1 and warnings[0].startswith("warning: without --patient")
     with pytest.raises(BadInput, match="no column 'nobody'"):
         radir(*order(tmp_path, TEXTS), "--patient", "nobody")
+
+
+def test_the_help_shows_the_settings_that_the_command_uses() -> None:
+    """Those of the installation that --source archive reads, not the forty of the service."""
+    root = argparse.ArgumentParser()
+    register(root.add_subparsers())
+    args = root.parse_args(["dataset", "build", "--home", "/somewhere"])
+    assert {name for name in vars(args) if name.startswith("setting_")} == {
+        "setting_home",
+        "setting_database_url",
+        "setting_database_url_file",
+    }
+    assert config.load(args, environ={}).home == Path("/somewhere")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import html
 import json
 import re
 import sys
@@ -179,6 +180,65 @@ def test_an_evaluation_is_printed_counted_and_drawn(
     assert "queries whose region is abnormal, judged by the reports" in printed and "mean cosine" in printed
 
 
+def test_a_comparison_is_a_page_that_says_what_is_identical_and_what_is_worse_than_chance(
+    bundles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model that ranks the least alike first stands beside one under two names."""
+    said = toy_set(ImageKind.CXR).reports
+    number = np.array([next(i for i, text in enumerate(REPORTS) if report.startswith(text)) for report in said])
+    angle = number / len(REPORTS) * 2 * np.pi + np.where(np.arange(PATIENTS) % 2, np.pi, 0)  # half of each stands apart
+    vectors = np.stack([np.cos(angle), np.sin(angle)], axis=1) + np.random.default_rng(0).normal(0, 1e-3, (PATIENTS, 2))
+    np.savez(tmp_path / "worse.npz", image=np.float32(vectors), kind="CXR")
+    page = tmp_path / "page.html"
+    words = ["compare", f"<b>&={bundles}", f"again={bundles}", f"worse={tmp_path / 'worse.npz'}", "random"]
+    words += ["--phantoms", str(PATIENTS), "--kind", "cxr", "--regions", "heart", "--html", str(page)]
+    assert run(compare_command, *words) == 0
+    printed, text = " ".join(capsys.readouterr().out.split()), page.read_text()
+    for told in (printed, html.unescape(text)):
+        assert "<b>& and again have identical vectors everywhere, CXR image to image" in told
+        assert "CXR is compared at one region, heart: there is no mean over regions" in told
+        assert "worse have" not in told and "mean of the regions" not in told and "↓: below a random order" in told
+    assert "<b>" not in text and "↓" in text and "Judged on synthetic patients of seed 2" in text
+    parsed = Page()
+    parsed.feed(text)
+    assert "script" not in parsed.tags and not parsed.addresses
+    run(compare_command, *words, "--json")
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["identical"] == [
+        {
+            "kind": "CXR",
+            "models": ["<b>&", "again"],
+            "regions": ["heart", "chest"],
+            "everywhere": True,
+            "vectors": True,
+        }
+    ]
+    assert answer["of"] == 3 + 9
+    marked = re.findall(r'class="below">([\d.]+) ↓</td>', text)
+    rows = [row for judge in answer["judges"].values() for table in judge.values() for row in table["metrics"]]
+    worse = [
+        model["value"]
+        for row in rows
+        for model in row["models"].values()
+        if model["value"] is not None and model["value"] < row["random"]
+    ]
+    assert len(marked) == len(worse) > 0
+    assert "below" not in re.sub(r'class="below">', "", text).split("All figures")[1]
+
+
+def test_one_region_has_no_mean(bundles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.html"
+    words = ("evaluate", str(bundles), "--phantoms", str(PATIENTS), "--kind", "cxr", "--regions", "heart")
+    assert run(evaluate_command, *words, "--html", str(page)) == 0
+    printed, text = capsys.readouterr().out, page.read_text()
+    assert "only one region can be judged, heart" in printed and "mean of the judged" not in printed
+    assert "Only one region can be judged, heart" in text and "mean of the judged" not in text
+    assert "Recall@5, image to image, heart" in text
+    assert run(evaluate_command, *words, "--json") == 0
+    found = json.loads(capsys.readouterr().out)["kinds"]["CXR"]
+    assert all("mean" not in figures for figures in found["judges"]["mined"]["all"].values())
+
+
 def test_patients_that_a_model_has_learned_from_are_no_exam(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     learned = {"source": SYNTHETIC, "recipe": {"seed": 2}}
     Bundle(**{**vars(seeded_bundle(ImageKind.CXR)), "training": learned}).save(tmp_path / "model")
@@ -228,7 +288,7 @@ def test_a_data_set_is_judged_by_its_matrices_with_vectors_in_any_named_order(
         ({"image": np.ones((59, 4), np.float32)}, "59 rows"),
         ({"image": np.zeros((60, 4), np.float32)}, "zero or not finite"),
         ({"image": np.full((60, 4), np.nan, np.float32)}, "zero or not finite"),
-        ({"image": np.ones((60, 4), np.int64)}, "no table"),
+        ({"image": np.ones((60, 4), np.int64)}, "not a table"),
         ({"image": np.ones((60, 4), np.float32), "report": np.ones((60, 5), np.float32)}, "5 numbers"),
         (dict.fromkeys(("image", "reports:left lung"), np.ones((60, 4), np.float32)), "before the colon"),
         (

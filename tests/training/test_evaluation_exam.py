@@ -1,4 +1,4 @@
-"""What is asked of models, who is in a gallery, and what uncertainty the figures carry."""
+"""Queries, galleries, and the uncertainty of the figures."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def study_set(
 
 
 def hospital(patients: int = 240, seed: int = 0) -> StudySet:
-    """One study each; effusions and large hearts come by chance."""
+    """One study each, with random effusions and enlarged hearts."""
     rng = np.random.default_rng(seed)
     statements = [
         said(EFFUSION if effusion else CLEAR, BIG_HEART if heart else NO_BIG_HEART)

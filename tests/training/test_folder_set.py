@@ -91,7 +91,7 @@ def test_a_phantom_hospital_comes_with_reports_and_truth(hospital: Path, tmp_pat
         found = {item.region for item in data.true[2 * row]["chest"] if item.present}
         assert found == {finding["region"] for finding in findings}
         assert any(item.present for item in data.said[2 * row].get("chest", ())) == bool(findings)
-    assert said == [f"{len(data)} images of {len(truth)} studies of 3 patients, of {len(data)} something is said"]
+    assert said == [f"{len(data)} images of {len(truth)} studies of 3 patients, {len(data)} with statements"]
 
 
 def test_ct_series_are_read_as_volumes(hospital: Path, tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_a_data_set_is_joined_with_its_images(tmp_path: Path) -> None:
     assert data.reports == texts[:3]
     assert data.patients[0] == data.patients[1] != data.patients[2]
     assert "1 × image not found" in lines[0]
-    with pytest.raises(BadInput, match="below which folder"):
+    with pytest.raises(BadInput, match="name the folder"):
         folder_set(TINY, CXR, tmp_path / "set", cache=tmp_path / "cache")
     with pytest.raises(BadInput, match="no split 'test'"):
         folder_set(TINY, CXR, tmp_path / "set", images=tmp_path / "images", split="test", cache=tmp_path / "cache")
@@ -277,7 +277,7 @@ def test_reports_that_belong_to_nothing_here_are_counted(hospital: Path, tmp_pat
     for path in hospital.rglob("report.dcm"):
         path.unlink()
     folder_set(TINY, CXR, hospital, cache=tmp_path / "cache", tell=told.append)
-    assert "1 × a report of the table, none of which is of a study here" in told[-1]
+    assert "1 × a report of the table, which has none for the studies here" in told[-1]
     (hospital / "REPORTS.CSV").unlink()
     folder_set(TINY, CXR, hospital, cache=tmp_path / "cache", tell=told.append)
     assert "1 × a table without a column of studies" in told[-1]

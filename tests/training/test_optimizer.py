@@ -1,4 +1,4 @@
-"""What moves the weights of a network."""
+"""The optimizer of a network's weights."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_step_is_as_long_in_faint_directions_as_in_loud_ones() -> None:
     weight = made.blocks[0].feed[0].weight
     assert any(weight is hidden for hidden in hidden_weights(made))
     loud = torch.zeros_like(weight)
-    loud[0, 0] = 100.0  # one direction shouts over all others
+    loud[0, 0] = 100.0  # one direction dominates all others
     weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(3)) + loud
     before = weight.detach().clone()
     Optimizer(made, 0.0).step(1e-3)

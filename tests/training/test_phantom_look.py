@@ -1,4 +1,4 @@
-"""The look of synthetic patients has a version: whoever changes a picture or a report raises it (`phantom_set.LOOK`).
+"""The appearance of synthetic patients has a version, `phantom_set.LOOK`, to be raised when it or a report changes.
 
 ``python -m tests.training.test_phantom_look`` writes the pictures of the present look anew.
 """
@@ -58,7 +58,7 @@ def look() -> dict[str, npt.NDArray[np.float32]]:
 
 
 def changed() -> list[str]:
-    """What looks otherwise than the kept pictures of this version."""
+    """What differs from the stored pictures of this version."""
     with np.load(PICTURES, allow_pickle=False) as kept:
         assert int(kept["look"]) == LOOK, "write the pictures anew: python -m tests.training.test_phantom_look"
         return [

@@ -1,4 +1,4 @@
-"""``radir train`` from the command line: a bundle comes out, wrong wishes are refused in words."""
+"""``radir train`` from the command line: it writes a bundle, and refuses wrong requests with a reason."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from radir_pacs.encode import CONFIGS, Bundle
 from radir_pacs.errors import BadInput
 from radir_training.commands import train as command
+from radir_training.data.people import KnownPatients
 from radir_training.learning import memory
 from radir_training.learning.checkpoints import Checkpoints
 from radir_training.learning.recipe import OURS
@@ -45,6 +46,9 @@ def test_a_folder_of_images_and_reports_becomes_a_bundle(tmp_path: Path, capsys:
     bundle = Bundle.load(out)
     assert bundle.model_id == answer["model_id"] and bundle.metrics["measured_on"]["patients"] == 16
     assert bundle.training["images"] == 64 and "hospital" not in json.dumps(bundle.training)
+    (told,) = bundle.training["known_patients"]
+    known = KnownPatients.from_json(told)
+    assert known is not None and 64 <= sum(f"patient {number}" in known for number in range(80)) <= 68
     assert {"recall_at_5_abnormal", "recall_at_5_abnormal_pixels"} <= bundle.metrics.keys()
     assert not (out / ".checkpoint").exists(), "a training that is over leaves no checkpoint"
     curves = out.with_name("model.curves")
@@ -58,6 +62,7 @@ def test_a_folder_of_images_and_reports_becomes_a_bundle(tmp_path: Path, capsys:
     assert further.training["began_with"] == bundle.model_id != further.model_id
     assert further.training["recipe"]["learning_rate"] == command.GENTLE
     assert further.training["recipe"]["augment"]
+    assert further.training["known_patients"] == [told, told], "what the first training saw is known to the second"
 
 
 def test_synthetic_patients_are_measured_by_their_truth_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,14 +116,14 @@ def test_an_interrupted_command_goes_on_and_ends_as_one_that_ran_through(
         (("--config", "huge"), "not one of tiny, small, base"),
         (("--recipe", "secret"), "not one of ours"),
         (("--patients", "3"), "at least 20 patients"),
-        (("--epochs", "0"), "--epochs is at least 1"),
-        (("--accumulate", "0"), "--accumulate is at least 1"),
+        (("--epochs", "0"), "--epochs must be at least 1"),
+        (("--accumulate", "0"), "--accumulate must be at least 1"),
         (("--minutes", "nan"), "number of minutes"),
         (("--learning-rate", "-1"), "between 0 and 1"),
         (("--device", "abacus"), "not one of auto, cpu, cuda"),
         (("--recipe", "unconditional", "--stages", "published"), "nothing to learn"),
         (("--data", "/nowhere/at/all"), "there is no folder"),
-        (("--data", "/nowhere/at/all", "--patients", "40"), "not with --data"),
+        (("--data", "/nowhere/at/all", "--patients", "40"), "cannot be used with --data"),
     ],
 )
 def test_wrong_wishes_are_refused(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
@@ -129,7 +134,7 @@ def test_wrong_wishes_are_refused(words: tuple[str, ...], said: str, tmp_path: P
 
 
 def test_a_finished_bundle_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not to the same command given twice, and not to one that goes on from it."""
+    """Neither by giving the same command twice, nor by one that continues its training."""
     monkeypatch.setattr(session, "phantom_set", lambda *_args, **_wishes: toy_set(40, seed=0))
     words = ("--patients", "40", "--epochs", "1", "--batch", "16")
     out, other = str(tmp_path / "model"), str(tmp_path / "other")
@@ -138,8 +143,8 @@ def test_a_finished_bundle_is_not_lost(tmp_path: Path, monkeypatch: pytest.Monke
     kept = Bundle.load(tmp_path / "model").model_id
     refused = {
         "holds a finished bundle": ("--out", out),
-        "the bundle to go on from": ("--out", out, "--start", out, "--replace"),
-        "of the size 'toy' and stays so": ("--out", other, "--start", out, "--config", "small"),
+        "the bundle that --start continues": ("--out", out, "--start", out, "--replace"),
+        "has the size 'toy', which --config cannot change": ("--out", other, "--start", out, "--config", "small"),
     }
     for said, more in refused.items():
         args = parsed(*words, *more)
@@ -161,7 +166,7 @@ def test_data_that_teach_nothing_are_refused_in_one_line(tmp_path: Path) -> None
         "has no CXR image to read": data.subset(np.arange(0)),
         "1 patients are too few": replace(data, patients=np.zeros(40, np.int64)),
         "40 × .* one flat shade": replace(data, images=np.zeros_like(data.images)),
-        "no report says anything that was understood": replace(data, reports=("",) * 40),
+        "no report has a statement that was understood": replace(data, reports=("",) * 40),
         "no report has a finding": replace(data, reports=("The heart is normal in size.",) * 40),
         "do not fill a batch": data,
     }
@@ -192,6 +197,6 @@ def test_memory_is_estimated_before_the_first_step(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(session, "phantom_set", lambda *_args, **_wishes: data)
     monkeypatch.setattr(memory, "free_bytes", lambda device: whole.total // 2)
     args = parsed("--patients", "64", "--batch", "32", "--out", str(tmp_path / "model"))
-    with pytest.raises(BadInput, match=r"needs about .* GB are free: ask for a smaller --batch, or .*--accumulate \d"):
+    with pytest.raises(BadInput, match=r"needs about .* GB are free: use a smaller --batch, or .*--accumulate \d"):
         args.run(args, None)
     assert not (tmp_path / "model").exists()

@@ -66,11 +66,11 @@ def test_a_bundle_that_is_gone_on_from_stays_as_it_is() -> None:
         for a, b in zip(further.network.parameters(), start.network.parameters(), strict=True)
         if b.ndim > 1
     ]
-    assert 0 < np.mean(moved) < 0.2, "near where it began, not dragged to an average of first steps"
+    assert 0 < np.mean(moved) < 0.2, "near the start, not pulled to an average of the first steps"
 
 
 def test_an_image_without_a_report_is_no_negative() -> None:
-    """The losses of a batch do not change with what the network sees in images that nobody described."""
+    """The losses of a batch do not depend on what the network sees in images without statements."""
     data = toy_set(32, seed=0)
     mute = replace(data, reports=(*data.reports[:16], *[""] * 16), said=(*data.said[:16], *[{}] * 16))
     training = Training(TOY, mute, replace(SHORT, batch=32, report_every=1, augment=False, half_precision=False))
@@ -148,7 +148,7 @@ def test_a_data_set_that_teaches_nothing_is_refused() -> None:
         train(TOY, normal, SHORT)
     rarely = tuple(study if number == 4 else {} for number, study in enumerate(data.said))
     assert any(rarely)
-    with pytest.raises(BadInput, match="no finding is told of 3 studies"):
+    with pytest.raises(BadInput, match="no finding is reported in 3 studies"):
         train(TOY, replace(data, said=rarely), SHORT)
     with pytest.raises(BadInput, match="all images are the same"):
         train(TOY, replace(data, images=np.zeros_like(data.images)), SHORT)

@@ -1,4 +1,4 @@
-"""A training that was killed goes on where it was and ends with the same weights; two processes train one network."""
+"""A killed training resumes and ends with the same weights; two processes train one network."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_after_kill_9_it_ends_with_the_same_weights(tmp_path: Path) -> None:
     steps: list[Step] = []
     checkpoints = Checkpoints(tmp_path)
     resumed = train(TOY, data, RECIPE, checkpoints=checkpoints, tell=steps.append)
-    assert killed_after <= steps[0].number <= killed_after + 2, "it goes on, it does not begin anew"
+    assert killed_after <= steps[0].number <= killed_after + 2, "it resumes, it does not start again"
     assert resumed.training["steps"] == 18
     assert fingerprint(resumed) == fingerprint(train(TOY, data, RECIPE)), f"killed after step {killed_after}"
 

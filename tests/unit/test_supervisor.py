@@ -253,8 +253,8 @@ def test_a_process_with_wrong_settings_is_named_at_once(supervisor: Supervisor) 
     [
         ("", False, None),
         ("redis://queue/0", True, None),
-        ("redis://queue/0", False, r"pip install 'radir-pacs\[redis\]'"),
-        ("rediss+sentinel://queue", False, "radir-pacs"),
+        ("redis://queue/0", False, r"pip install -e '\.\[redis\]' in the clone"),
+        ("rediss+sentinel://queue", False, "needs a missing package"),
         ("amqp://queue//", False, None),
         ("sqs://queue", True, "sqs:// is none of"),
     ],

@@ -1,4 +1,4 @@
-"""``radir dataset``: builds a retrieval data set from a report collection, and explains a pair of it."""
+"""``radir dataset``: builds a retrieval data set from a collection of reports, and explains pairs of it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ from radir_pacs.types import ImageKind
 from ..datasets import sources
 from ..datasets.archive import Archive, pseudonym_key
 
+SETTINGS = ("home", "database_url")  # of the installation that --source archive reads
+
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser("dataset", help="a retrieval data set from reports, in the MIMIC-IR layout")
-    parser.add_argument("action", choices=["build", "show"], help="build one, or explain a pair of one")
+    parser.add_argument(
+        "action", choices=["build", "show"], help="build a data set, or explain a pair of images in one"
+    )
     parser.add_argument(
         "--source",
         choices=["mimic-cxr", "ct-rate", "csv", "archive"],
@@ -36,18 +40,22 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="the collection's folder or CSV file (not for archive), or the data set",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="build: where the data set is written")
-    parser.add_argument("--id", metavar="COLUMN", help="csv: column of the image's path or id")
-    parser.add_argument("--text", metavar="COLUMNS", help="csv: text columns, a,b")
-    parser.add_argument("--patient", metavar="COLUMN", help="csv: column that tells patients apart")
+    parser.add_argument("--id", metavar="COLUMN", help="csv: column with the image's path or id")
+    parser.add_argument("--text", metavar="COLUMNS", help="csv: columns with the text, a,b")
+    parser.add_argument("--patient", metavar="COLUMN", help="csv: column that identifies the patient")
     parser.add_argument(
         "--kind", type=str.upper, choices=list(ImageKind), default=ImageKind.CXR, help="csv: what was imaged"
     )
-    parser.add_argument("--least-images", type=int, default=20, metavar="N", help="a region needs so many (default 20)")
+    parser.add_argument(
+        "--least-images", type=int, default=20, metavar="N", help="leave out regions with fewer images (default 20)"
+    )
     parser.add_argument("--split", default="test", help="show: train, val or test (default test)")
-    parser.add_argument("--region", metavar="NAME", help="show: under this region; without it, whole reports")
+    parser.add_argument(
+        "--region", metavar="NAME", help="show: compare under this region; without it, by whole reports"
+    )
     parser.add_argument("--pair", type=int, nargs=2, metavar=("I", "J"), help="show: rows of the region's list, from 0")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    config.add_flags(parser)
+    config.add_flags(parser, only=SETTINGS)
     parser.set_defaults(run=run, needs_settings=True)
 
 
@@ -60,19 +68,19 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
         with Catalogue.open(settings) as catalogue:
             return _build(args, Archive(catalogue, key))
     if args.root is None:
-        raise BadInput("--root says where the collection or the data set is")
+        raise BadInput("say where the collection or the data set is: --root DIR")
     return _build(args) if args.action == "build" else _show(args)
 
 
 def _build(args: argparse.Namespace, archive: Archive | None = None) -> int:
     from ..datasets.build import (
-        build,  # scipy: not before this command runs, since ``radir`` registers every command
+        build,  # imported here: scipy is slow to import, and ``radir`` registers every command
     )
 
     if args.source is None or args.out is None:
         raise BadInput("build needs --source and --out")
     if args.source == "csv" and args.patient is None:
-        alone = "without --patient each row counts as a patient of its own, so one patient may stand in two splits"
+        alone = "without --patient each row counts as a separate patient, so one patient may be in two splits"
         print(f"warning: {alone}", file=sys.stderr)
     least_images = max(2, args.least_images)
     with progress(transient=True) as shown:
@@ -104,7 +112,7 @@ def _build(args: argparse.Namespace, archive: Archive | None = None) -> int:
         for split, images in built.images.items():
             print(f"{split}: {images} images, {len(built.regions.get(split, {}))} regions")
         if archive and archive.left_out:
-            print(f"{archive.left_out} studies left out: by their modalities neither radiograph nor CT, or both")
+            print(f"{archive.left_out} studies left out: their modalities are neither radiograph nor CT, or both")
         print(f"{args.out / 'statistics.html'} shows what is in it")
     why = built.why_no_region(least_images)
     if why:

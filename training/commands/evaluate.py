@@ -24,7 +24,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace, settings: Settings | None) -> int:
     """Exit code 0 when everything is printed and written. Raises BadInput, BundleRefused, OSError."""
-    # torch takes seconds to import: not before this command runs, since ``radir`` registers every command
+    # imported here: torch takes seconds to import, and ``radir`` registers every command
     import torch
 
     from radir_pacs.cli.output import bars
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
     from ..evaluation.tables import show_evaluation
 
     if args.html and find_spec("matplotlib") is None:
-        raise BadInput("--html needs matplotlib: pip install 'radir-pacs[train]'")
+        raise BadInput("--html needs matplotlib: pip install -e '.[train]' in the clone")
     if args.html and not args.html.parent.is_dir():
         raise BadInput(f"there is no folder {args.html.parent} for the page")
     kinds = wanted_kinds(args)
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
     if args.json:
         by_kind = {one.kind.value: one.as_json() for one in found}
         judged = {"model": model.name, "on": judged_on(args), "seed": args.seed, "date": date.today().isoformat()}
-        print(json.dumps({"format": FORMAT, "note": NOTE, **judged, "kinds": by_kind}))
+        print(json.dumps({"format": FORMAT, "note": NOTE, **judged, "held_out": args.held_out, "kinds": by_kind}))
     else:
         for one in found:
             show_evaluation(one)

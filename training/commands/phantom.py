@@ -20,11 +20,11 @@ from ..phantoms.sheet import draw_sheet
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser("phantom", help="build a synthetic hospital: DICOM images, reports, and the truth")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="new or empty folder for the DICOM files, reports.csv and truth.json"
+        "--out", type=Path, metavar="DIR", help="a new or empty folder for the DICOM files, reports.csv and truth.json"
     )
     parser.add_argument("--patients", type=_count, default=10, metavar="N", help="how many patients (default 10)")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="same seed, same bytes (default 1)")
-    parser.add_argument("--size", choices=list(SIZES), default="small", help="how finely chests are drawn")
+    parser.add_argument("--size", choices=list(SIZES), default="small", help="resolution at which chests are drawn")
     parser.add_argument("--kinds", type=_kinds, default=frozenset(ImageKind), metavar="cxr,ct", help="what to image")
     parser.add_argument("--jobs", type=_count, default=1, metavar="N", help="processes that share the work (default 1)")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="draw the first patients on a picture sheet (PNG)")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..runs.session import TrainingRequest
 
 DEFAULT_CACHE = Path("~/.cache/radir/training")
-GENTLE = 3e-4  # the learning rate of a network that goes on: what it knows is to stay
+GENTLE = 3e-4  # the learning rate of fine-tuning: the network keeps what it knows
 EXTRA = ("matplotlib", "monai", "tensorboard", "skimage")
 STAGES = ("joint", "published")
 PATIENTS = 2000
@@ -34,8 +34,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--kind", choices=[kind.lower() for kind in ImageKind], required=True, help="what it encodes")
     add("--data", type=Path, metavar="DIR", help="folder of images and reports; without it patients are synthetic")
     add("--images", type=Path, metavar="DIR", help="where the images of a data set in the MIMIC-IR layout lie")
-    add("--patients", type=int, metavar="N", help=f"synthetic patients, the held-out ones included ({PATIENTS})")
-    add("--config", metavar="NAME", help="size of the network: tiny (unless said), small or base")
+    add(
+        "--patients",
+        type=int,
+        metavar="N",
+        help=f"number of synthetic patients, including the held-out ones ({PATIENTS})",
+    )
+    add("--config", metavar="NAME", help="size of the network: tiny (default), small or base")
     add(
         "--recipe",
         default="ours",
@@ -43,31 +48,62 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="ours, unconditional, published, repaired, or an ablation of ours (docs/results)",
     )
     add("--out", type=Path, required=True, metavar="BUNDLE", help="folder the bundle is written to")
-    add("--replace", action="store_true", help="also where a finished bundle lies there")
-    add("--start", type=Path, metavar="BUNDLE", help="go on from this bundle, which stays as it is")
-    add("--text-model", type=Path, metavar="DIR", help="a BERT-family folder that reads in place of our text encoder")
+    add("--replace", action="store_true", help="overwrite a finished bundle")
+    add("--start", type=Path, metavar="BUNDLE", help="continue training this bundle, which is not changed")
+    add(
+        "--text-model",
+        type=Path,
+        metavar="DIR",
+        help="folder of a BERT-family model to use in place of our text encoder",
+    )
     add("--epochs", type=int, metavar="N", help="passes over the data (default: the recipe's)")
     add(
         "--augment",
         choices=("auto", "on", "off"),
         default="auto",
-        help="vary the images by lot (auto: those of a folder; synthetic patients vary enough by themselves)",
+        help="augment the images at random (auto: those of a folder; synthetic patients vary enough)",
     )
-    add("--minutes", type=float, default=0.0, metavar="M", help="end after M; the outcome then varies")
-    add("--seed", type=int, default=1, metavar="S", help="of the synthetic patients, the split and the training")
-    add("--batch", type=int, metavar="N", help="images a step, of all processes together (default: the recipe's)")
-    add("--accumulate", type=int, default=1, metavar="N", help="look at a batch in N parts: less memory, same losses")
+    add(
+        "--minutes",
+        type=float,
+        default=0.0,
+        metavar="M",
+        help="stop after M minutes; the result is then not reproducible",
+    )
+    add("--seed", type=int, default=1, metavar="S", help="seed of the synthetic patients, the split and the training")
+    add("--batch", type=int, metavar="N", help="images per step, over all processes (default: the recipe's)")
+    add("--accumulate", type=int, default=1, metavar="N", help="process a batch in N parts: less memory, same losses")
     add("--learning-rate", type=float, metavar="R", help=f"default: the recipe's; {GENTLE:g} with --start")
-    add("--stages", choices=STAGES, default="joint", help="published: first the encoders, then decoder and heads")
-    add("--full-precision", action="store_true", help="float32 all through, in place of bfloat16 where it serves")
+    add("--stages", choices=STAGES, default="joint", help="published: first the encoders, then the decoder and heads")
+    add(
+        "--full-precision",
+        action="store_true",
+        help="use float32 throughout, instead of bfloat16 where the device supports it",
+    )
     add("--cache", type=Path, default=DEFAULT_CACHE, metavar="DIR", help="keeps prepared images")
     add("--jobs", type=int, default=1, metavar="N", help="processes that prepare images")
-    add("--threads", type=int, default=0, metavar="N", help="of the network; 0 lets torch choose")
+    add("--threads", type=int, default=0, metavar="N", help="threads of the network; 0 lets torch choose")
     add("--device", default="auto", metavar="NAME", help="cpu, cuda or auto")
-    add("--work", type=Path, metavar="DIR", help="where the checkpoint lies meanwhile (default: BUNDLE/.checkpoint)")
-    add("--checkpoint-minutes", type=float, default=5.0, metavar="M", help="one every M, and after each epoch")
-    add("--fresh", action="store_true", help="begin anew where a checkpoint lies; else the training goes on from it")
-    add("--curves", type=Path, metavar="DIR", help="for PNG curves and TensorBoard events (default: BUNDLE.curves)")
+    add(
+        "--work",
+        type=Path,
+        metavar="DIR",
+        help="where the checkpoint is kept during training (default: BUNDLE/.checkpoint)",
+    )
+    add(
+        "--checkpoint-minutes",
+        type=float,
+        default=5.0,
+        metavar="M",
+        help="write a checkpoint every M minutes and after each epoch",
+    )
+    add("--fresh", action="store_true", help="start again, even where there is a checkpoint to resume from")
+    add(
+        "--curves",
+        type=Path,
+        metavar="DIR",
+        help="folder for PNG curves and TensorBoard events (default: BUNDLE.curves)",
+    )
     add("--json", action="store_true", help="print the measurements as JSON")
     parser.set_defaults(run=run)
 
@@ -75,7 +111,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace, settings: Settings | None) -> int:
     """Exit code 0 when the bundle is written. Raises BadInput, BundleRefused, OSError."""
     _check(args)
-    # torch takes seconds to import: not before this command runs, since ``radir`` registers every command
+    # imported here: torch takes seconds to import, and ``radir`` registers every command
     import torch
 
     from ..learning.batch_sharding import process_group
@@ -102,34 +138,34 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     if missing := [name for name in EXTRA if find_spec(name) is None]:
-        raise BadInput(f"training needs {', '.join(missing)}: pip install 'radir-pacs[train]'")
+        raise BadInput(f"training needs {', '.join(missing)}: pip install -e '.[train]' in the clone")
     _check_out(args)
     if args.data is not None and args.patients is not None:
-        raise BadInput("--patients are synthetic ones: not with --data")
+        raise BadInput("--patients counts synthetic patients: it cannot be used with --data")
     if args.patients is not None and args.patients < 20:
-        raise BadInput("a training takes at least 20 patients")
+        raise BadInput("a training needs at least 20 patients")
     least = {"--epochs": (args.epochs, 1), "--batch": (args.batch, 2), "--accumulate": (args.accumulate, 1)}
     for name, (value, smallest) in (least | {"--seed": (args.seed, 0), "--jobs": (args.jobs, 1)}).items():
         if value is not None and value < smallest:
-            raise BadInput(f"{name} is at least {smallest}")
+            raise BadInput(f"{name} must be at least {smallest}")
     numbers = {"--minutes": args.minutes, "--checkpoint-minutes": args.checkpoint_minutes}
     for name, number in numbers.items():
         if not math.isfinite(number) or number < 0:
-            raise BadInput(f"{name} is a number of minutes")
+            raise BadInput(f"{name} must be a number of minutes")
     if args.learning_rate is not None and not 0 < args.learning_rate < 1:
-        raise BadInput("--learning-rate lies between 0 and 1")
+        raise BadInput("--learning-rate must lie between 0 and 1")
     if args.start is not None and args.text_model is not None:
-        raise BadInput("a bundle that is gone on from keeps what reads its texts: --text-model is for a new network")
+        raise BadInput("a bundle that --start continues keeps its text encoder: --text-model is for a new network")
 
 
 def _check_out(args: argparse.Namespace) -> None:
-    """No model is lost to a training that was started twice, least of all one that is served."""
+    """Never overwrite a finished model by starting its training a second time; it may be in service."""
     if args.out.exists() and not args.out.is_dir():
         raise BadInput(f"--out {args.out} is a file: name a folder")
     if args.start is not None and args.out.resolve() == args.start.resolve():
-        raise BadInput("--out is the bundle to go on from, which stays as it is: name another folder")
+        raise BadInput("--out is the bundle that --start continues, which is not changed: name another folder")
     if (args.out / "manifest.json").exists() and not args.replace:
-        raise BadInput(f"{args.out} holds a finished bundle: name another folder, or say --replace")
+        raise BadInput(f"{args.out} holds a finished bundle: name another folder, or use --replace")
 
 
 def _request(args: argparse.Namespace, device: torch.device) -> TrainingRequest:
@@ -148,10 +184,12 @@ def _request(args: argparse.Namespace, device: torch.device) -> TrainingRequest:
     if args.start is not None:
         start = Bundle.load(args.start)
         if not isinstance(start.network, RadirNetwork):
-            raise BadInput(f"{start.model_id} was imported as it is: only a network of our own can be trained further")
+            raise BadInput(
+                f"{start.model_id} is an imported model: only networks that radir train made can be trained further"
+            )
         config = start.network.config
         if args.config not in (None, config.name):
-            raise BadInput(f"{start.model_id} is of the size {config.name!r} and stays so: not with --config")
+            raise BadInput(f"{start.model_id} has the size {config.name!r}, which --config cannot change")
         if start.kind != args.kind.upper():
             raise BadInput(f"{start.model_id} encodes {start.kind}, not {args.kind.upper()}")
     elif args.recipe in PLAIN_HEAD:
@@ -189,7 +227,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
         augment=args.data is not None if args.augment == "auto" else args.augment == "on",
     )
     if args.start is not None:
-        recipe = replace(recipe, learning_rate=GENTLE, muon=False)  # Muon's decay would wear away what it knows
+        recipe = replace(recipe, learning_rate=GENTLE, muon=False)  # Muon's weight decay would erode what it knows
     given = {"epochs": args.epochs, "batch": args.batch, "learning_rate": args.learning_rate}
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
     stages(recipe)

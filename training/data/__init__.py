@@ -1,1 +1,1 @@
-"""Studies in memory: from synthetic patients, from folders, from data sets; whose they are and what is said of them."""
+"""Studies in memory, from synthetic patients, folders and data sets, with their patients and statements."""

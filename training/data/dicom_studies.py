@@ -1,4 +1,4 @@
-"""DICOM files anywhere below a folder as studies with their reports, read as the service reads them."""
+"""Studies from the DICOM files below a folder, with their reports, read as the service reads them."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from .report_table import ReportTable, read_report_table
 
 _NO_DICOM = {".csv", ".gz", ".html", ".jpeg", ".jpg", ".json", ".jsonl", ".md", ".npy", ".npz", ".pdf", ".png"}
 _NO_DICOM |= {".toml", ".txt", ".xml", ".yaml", ".zip"}
-CHUNK = 500  # headers that a process reads at once
+CHUNK = 500  # headers that a process reads per task
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Header:
-    """What matters of one file. ``text``: of a structured report."""
+    """What we need of one file. ``text``: that of a structured report."""
 
     path: Path
     study_uid: str
@@ -44,7 +44,7 @@ class _Header:
 
 @dataclass(frozen=True, kw_only=True)
 class DicomContent:
-    """The instances of one study that have pictures of one kind."""
+    """The instances of one study with images of one kind."""
 
     files: tuple[Path, ...]
     reading: str = "dicom"
@@ -65,15 +65,13 @@ class DicomContent:
             except (DicomRefused, Quarantined, Skipped) as error:
                 failures.append(error)
         if not volumes:
-            raise (
-                failures[0] if failures else Skipped("no image of the kind asked for", reason_code=ReasonCode.NO_IMAGE)
-            )
+            raise (failures[0] if failures else Skipped("no image of the wanted kind", reason_code=ReasonCode.NO_IMAGE))
         return volumes
 
 
 def dicom_studies(folder: Path, kind: ImageKind, *, processes: int = 1) -> Found:
-    """Studies with images of ``kind``, in the order of their UIDs. Reports come from a table beside the files, else
-    from structured reports among them; the truth from a phantom's ``truth.json``."""
+    """Studies with images of ``kind``, in the order of their UIDs. Reports come from a table beside the files,
+    else from structured reports among them; the truth from a phantom's ``truth.json``."""
     left_out: Counter[str] = Counter()
     images: dict[str, list[_Header]] = {}
     texts: dict[str, list[str]] = {}
@@ -86,7 +84,7 @@ def dicom_studies(folder: Path, kind: ImageKind, *, processes: int = 1) -> Found
     accessions = {header.accession for headers in images.values() for header in headers}
     reports = len(table.by_study) + len(table.by_accession)
     if reports and not (table.by_study.keys() & images.keys() or table.by_accession.keys() & accessions):
-        left_out["a report of the table, none of which is of a study here"] += reports
+        left_out["a report of the table, which has none for the studies here"] += reports
     studies = [
         FoundStudy(
             study=study_uid,

@@ -43,7 +43,7 @@ def folder_set(
     or PNG or JPEG pictures with a table; or it is a data set in the MIMIC-IR layout, of which ``split`` is read and
     whose images lie below ``images``. Rows stand in a fixed order; images of one study share its report. ``true`` is
     known where a phantom's ``truth.json`` tells of every study. What cannot be read is left out: ``tell`` gets one
-    line that sums up. ``total`` is told first how many studies there are, ``progress`` then how many are ready.
+    line of summary. ``total`` is called first with the number of studies, ``progress`` then with how many are ready.
 
     Raises BadInput when nothing is left, OSError when the cache cannot be written.
     """
@@ -77,6 +77,7 @@ def folder_set(
         reports=tuple(study.report for study in rows),
         said=tuple(_said(study, by_text) for study in rows),
         true=tuple(true) if len(true) == len(rows) else None,
+        names=tuple(names),
     )
     twins = len(set(names)) - len(np.unique(patients))
     tell(_summary(data, len(np.unique(prepared.study)), twins, left_out))
@@ -86,10 +87,10 @@ def folder_set(
 def _found(folder: Path, kind: ImageKind, images: Path | None, split: str, processes: int) -> Found:
     if is_retrieval_set(folder):
         if images is None or not images.is_dir():
-            raise BadInput("a data set lists images without holding them: say below which folder they lie")
+            raise BadInput("a data set only lists its images: name the folder they are in by --images")
         return retrieval_studies(folder, kind, images, split, processes=processes)
     if images is not None:
-        raise BadInput(f"{folder} is no data set in the MIMIC-IR layout: its images need no folder of their own")
+        raise BadInput(f"{folder} is no data set in the MIMIC-IR layout: --images is for such a data set only")
     table = find_picture_table(folder)
     if table is not None:
         return picture_studies(table, kind)
@@ -106,7 +107,7 @@ def _said(study: FoundStudy, by_text: dict[str, Said]) -> Said:
 def _summary(data: StudySet, studies: int, twins: int, left_out: Counter[str]) -> str:
     spoken = sum(bool(said) for said in data.said)
     people = len(np.unique(data.patients))
-    line = f"{len(data)} images of {studies} studies of {people} patients, of {spoken} something is said"
+    line = f"{len(data)} images of {studies} studies of {people} patients, {spoken} with statements"
     if twins:
         line += f"; {twins} patients share an image with another and count as the same"
     return f"{line}; left out: {_counted(left_out)}" if left_out else line

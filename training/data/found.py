@@ -15,14 +15,14 @@ from .statements import Said
 
 
 class Content(Protocol):
-    """The images of one study. ``files`` are all that they are made of."""
+    """The images of one study. ``files``: all the files they are made from."""
 
     @property
     def files(self) -> tuple[Path, ...]: ...
 
     @property
     def reading(self) -> str:
-        """How the files are read, where that does not follow from them: a part of the cache's key."""
+        """How the files are read, where the files alone do not determine it: part of the cache's key."""
         ...
 
     def volumes(self, kind: ImageKind, decoder: PixelDecoder) -> list[Volume]:
@@ -32,8 +32,8 @@ class Content(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class FoundStudy:
-    """``study`` and ``patient`` are names that hold within the folder. ``said``: labels as statements, which count
-    where the report says nothing. ``true``: what is there, of synthetic patients."""
+    """``study`` and ``patient`` are unique within the folder. ``said``: labels as statements, used where the report has
+    none. ``true``: the true findings of synthetic patients."""
 
     study: str
     patient: str
@@ -45,7 +45,8 @@ class FoundStudy:
 
 @dataclass(kw_only=True)
 class Found:
-    """``left_out``: how many files or rows, by reason; reasons name nobody. ``looked_for``: to say when nothing is."""
+    """``left_out``: counts of files or rows by reason; reasons name nobody. ``looked_for``: for the message that
+    nothing was found."""
 
     studies: list[FoundStudy]
     left_out: Counter[str]

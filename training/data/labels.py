@@ -16,13 +16,13 @@ _NORMAL = {"no finding", "no findings", "normal"}
 
 
 def label_list(cell: str) -> tuple[str, ...]:
-    """ "Infiltration|Pleural_Thickening" as words, one label each; semicolons part labels too."""
+    """ "Infiltration|Pleural_Thickening" as words, one label each; semicolons separate labels too."""
     return tuple(words for part in re.split(r"[|;]", cell) if (words := part.replace("_", " ").strip()))
 
 
 def said_by(labels: Sequence[str], kind: ImageKind, miner: Miner) -> Said:
     """Each label is a concept of the lexicon at its default region, as a finding named without a place; "No Finding"
-    alone is a normal chest. What is not labelled is not denied: label lists are short."""
+    alone is a normal chest. A missing label is no denial: label lists are short."""
     found = similarity_items(miner.mine(" ".join(f"{label.capitalize()}." for label in labels), kind))
     if not found and any(label.lower() in _NORMAL for label in labels):
         return {anatomy.ROOT: (Item(concept=ROOT, region=anatomy.ROOT, present=False),)}

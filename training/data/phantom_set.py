@@ -1,7 +1,7 @@
 """Synthetic patients as studies in memory.
 
-They are drawn once and kept in a cache folder in shards, so that an interrupted drawing goes on where it stopped. A
-shard is named after everything its content depends on, the version of the look of the phantoms included.
+They are drawn once and cached in shards, so that interrupted drawing resumes where it stopped. The name of a shard is a
+hash of everything its content depends on, including the version of the phantoms' appearance.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from .statements import mined
 from .studies import StudySet
 
 SHARD_PATIENTS = 50
-LOOK = 1  # of patients and their inputs; raised when either changes (tests/training/test_phantom_look.py)
-LATERAL_EVERY = 4  # each fourth patient adds a lateral view
+LOOK = 1  # version of patients and inputs; raise it when either changes (tests/training/test_phantom_look.py)
+LATERAL_EVERY = 4  # every fourth patient has a lateral view too
 
 
 def phantom_set(
@@ -44,7 +44,7 @@ def phantom_set(
 ) -> StudySet:
     """The first ``patients`` of the synthetic hospital ``seed``, one visit each, from the cache where it holds them.
 
-    ``progress`` is told how many patients are ready. Raises BadInput, OSError.
+    ``progress`` is called with the number of patients that are ready. Raises BadInput, OSError.
     """
     if patients < 1:
         raise BadInput("a data set has at least one patient")
@@ -65,7 +65,7 @@ def draw_phantoms(
     processes: int = 1,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[ImageKind, Path]:
-    """Fill the cache and give the folder of each kind; a patient is painted once for all kinds."""
+    """Fill the cache and return the folder of each kind; a patient is drawn once for all kinds."""
     ways = [Preprocessing.of(config, kind) for kind in kinds]
     folders = [cache / f"{how.kind.lower()}-{_digest(how, seed)}" for how in ways]
     for folder in folders:
@@ -112,7 +112,7 @@ def _draw_shard(folders: Sequence[Path], ways: Sequence[Preprocessing], seed: in
 
 
 def _write_shard(path: Path, studies: Sequence[PhantomStudy], how: Preprocessing) -> None:
-    """Images of one kind, their views, whose they are, and their reports."""
+    """Images of one kind, their views, patients and reports."""
     taken = [
         (study, volume)
         for study in studies
@@ -131,7 +131,7 @@ def _sample(kinds: frozenset[ImageKind], seed: int, index: int) -> PhantomStudy:
 
 
 def _volumes(study: PhantomStudy, kind: ImageKind, *, lateral: bool) -> list[Volume]:
-    """The study's images as the service would get them."""
+    """The study's images as the service would receive them."""
 
     def volume(voxels: F32, spacing_mm: tuple[float, float, float], view: View | None) -> Volume:
         uids = tuple(f"2.25.{study.index}.{i}" for i in range(len(voxels)))

@@ -1,4 +1,4 @@
-"""What is there in the studies of a synthetic hospital, from its ``truth.json``."""
+"""The true findings of a synthetic hospital's studies, from its ``truth.json``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from ..phantoms.findings import side_of
 from ..phantoms.statements import true_items
 from .statements import Said
 
-_ANYWHERE = (0.0, 0.0, 0.0)  # the place within a region, which no statement tells
+_ANYWHERE = (0.0, 0.0, 0.0)  # the place within a region, which statements do not have
 
 
 def read_truth(folder: Path, kind: ImageKind) -> dict[str, Said]:
-    """By Study Instance UID; empty where the folder has no such file. Raises BadInput for one that is none of ours."""
+    """By Study Instance UID; empty where the folder has no such file. Raises BadInput for one that radir phantom did
+    not write."""
     path = folder / "truth.json"
     if not path.is_file():
         return {}

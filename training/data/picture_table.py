@@ -1,8 +1,8 @@
-"""PNG or JPEG radiographs and the table that tells of them, as researchers have them.
+"""PNG or JPEG radiographs with a table that describes them, as research collections have them.
 
-Columns: ``path`` (or ``image``) and ``patient``; and, where there are such, ``report``, ``labels`` ("Nodule|Effusion"),
+Columns: ``path`` (or ``image``) and ``patient``; and optionally ``report``, ``labels`` ("Nodule|Effusion"),
 ``view``, ``study``, ``modality`` (rows that are no X-ray are left out). The public collections that ``radir
-import-images`` knows are read in their own columns.
+import-images`` knows are read by their own column names.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ class PictureContent:
 
 
 def picture_volume(row: Row) -> Volume:
-    """The volume that ``radir import-images`` and the service would make of this row. Raises BadInput."""
+    """The volume that ``radir import-images`` and the service would make from this row. Raises BadInput."""
     picture = read_picture(row)
     shown: F32 = (picture.pixels / np.float32(np.iinfo(picture.pixels.dtype).max)).astype(np.float32)
-    if picture.view == "RL":  # its rows run to the front, a left lateral's to the back
+    if picture.view == "RL":  # its rows run anteriorly, those of a left lateral posteriorly
         shown = shown[:, ::-1]
     return Volume(
         kind=ImageKind.CXR,
@@ -98,7 +98,7 @@ def find_picture_table(folder: Path) -> Path | None:
 def picture_studies(table: Path, kind: ImageKind) -> Found:
     """Studies of the table in its order; those of one patient and study share reports and labels."""
     if kind is not ImageKind.CXR:
-        raise BadInput(f"{table.name} tells of pictures, which are X-rays: a CT is read from DICOM files")
+        raise BadInput(f"{table.name} lists pictures, which are X-rays: a CT is read from DICOM files")
     header, raw_rows = open_table(table)
     layout = _layout(header, table.stem)
     labels_column = next((name for name in _LABELS if name in header), None)
@@ -134,7 +134,7 @@ def picture_studies(table: Path, kind: ImageKind) -> Found:
 
 
 def _row(line: int, raw: Mapping[str, str], layout: Layout, roots: Sequence[Path]) -> Row:
-    """Paths count from the table, or from ``images`` beside it."""
+    """Paths are relative to the table, or to ``images`` beside it."""
     for root in roots[1:]:
         try:
             return read_row(line, raw, layout, root)
@@ -148,5 +148,5 @@ def _layout(header: Sequence[str], source: str) -> Layout:
         (known.columns for known in KNOWN_LAYOUTS if set(known.columns.values()) <= set(header)),
         {field: name for field, names in _NAMES.items() for name in reversed(names) if name in header},
     )
-    kept = {field: name for field, name in columns.items() if name not in _LABELS}  # labels are no report
+    kept = {field: name for field, name in columns.items() if name not in _LABELS}  # labels are not a report
     return Layout(source=source, columns=kept)

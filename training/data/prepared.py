@@ -1,8 +1,8 @@
-"""Network inputs of found studies, kept in a cache: what was prepared once is not prepared again.
+"""Network inputs of found studies, cached, so that nothing is prepared twice.
 
-A study's key is what it was made from (files by path, size and time of change, and the preprocessing), so a changed
-file is read anew and everything else is taken from the cache. Studies are written in shards that appear complete or
-not at all: a preparation that was killed goes on where it stopped.
+A study's key is what it is made from (path, size and modification time of its files, and the preprocessing), so a
+changed file is read again and everything else comes from the cache. Shards are written atomically: a preparation that
+was killed resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from .found import Content, plain
 from .shards import Shard, read_notes, read_shard, write_shard
 from .studies import F16, I64
 
-FORMAT = 2  # to be raised when the same files give other inputs
+FORMAT = 2  # raise it when the same files give other inputs
 SHARD_BYTES = 32 << 20
-MOST_STUDIES = 64  # in a shard: what a kill costs at most, for each process
+MOST_STUDIES = 64  # studies per shard: at most so many are lost per process when it is killed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +65,8 @@ def prepare(
     total: Callable[[int], None] = lambda studies: None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Prepared:
-    """Inputs of ``contents``, whose files lie below ``root``. ``total`` is told first how many studies there are,
-    ``progress`` then how many are ready. Raises OSError when the cache cannot be written."""
+    """Inputs of ``contents``, whose files lie below ``root``. ``total`` is called first with the number of
+    studies, ``progress`` then with how many are ready. Raises OSError when the cache cannot be written."""
     folder = cache / f"{how.kind.lower()}-folder-{_digest([FORMAT, how.to_json(), str(root.resolve())])}"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # pictures of patients
     keys = [_key(content, root) for content in contents]
@@ -140,9 +140,9 @@ def _write_shard(members: Sequence[tuple[str, Content]], how: Preprocessing, fol
                 volumes = content.volumes(how.kind, decoder)
                 inputs = [preprocess(volume, how).astype(np.float16) for volume in volumes]
             except OSError:
-                continue  # the disk may be better next time
+                continue  # it may be readable next time
             except (RadirError, ValueError) as error:
-                reason = plain(error) if isinstance(error, RadirError) else "an image that makes no sense"
+                reason = plain(error) if isinstance(error, RadirError) else "an image without usable content"
                 index.append((key, 0, reason))
                 continue
             index.append((key, len(inputs), ""))

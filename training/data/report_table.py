@@ -1,4 +1,4 @@
-"""A table of reports beside DICOM files, as ``radir phantom`` writes it or a PACS exports it."""
+"""A table of reports beside DICOM files, as written by ``radir phantom`` or exported by a PACS."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A data set that ``radir dataset build`` wrote (the MIMIC-IR layout), joined with its images below a root.
 
-A row names its image by a path (PNG, JPEG or DICOM, whatever its ending in the list), or by the Study Instance UID of
+A row names its image by a path (PNG, JPEG or DICOM, whatever its suffix in the list), or by the Study Instance UID of
 DICOM files anywhere below the root.
 """
 
@@ -32,7 +32,7 @@ def is_retrieval_set(folder: Path) -> bool:
 def retrieval_studies(folder: Path, kind: ImageKind, images: Path, split: str, *, processes: int = 1) -> Found:
     """The split's rows that have an image of ``kind`` below ``images``, with their captions.
 
-    An image of which neither path nor header tells whose it is counts as a patient of its own.
+    An image whose patient is in neither its path nor its header counts as a separate patient.
     """
     captions = RetrievalSet(folder=folder, split=split).captions()
     if all(is_valid_uid(path) for path in captions):
@@ -60,14 +60,14 @@ def retrieval_studies(folder: Path, kind: ImageKind, images: Path, split: str, *
 
 
 def _content(path: str, kind: ImageKind, images: Path) -> tuple[Content, str]:
-    """The image and whose it is, "" where only the path tells. Raises BadInput."""
+    """The image and its patient, "" where only the path has it. Raises BadInput."""
     try:
         image = find_image(images, path)
     except BadInput:
         image = find_image(images, str(Path(path).with_suffix(".dcm")))
     if image.suffix.lower() in {".png", ".jpg", ".jpeg"}:
         if kind is not ImageKind.CXR:
-            raise BadInput("a picture is no CT")
+            raise BadInput("a picture is not a CT")
         return PictureContent(rows=(_row(image),)), ""
     try:
         return DicomContent(files=(image,)), read_header(image).patient_key

@@ -5,8 +5,8 @@
     <split>_caption.csv, <split>.jsonl     all images and their whole text; <split>_ratescore.npy the matrix
     <split>_findings.jsonl                 ours: what was mined, so that a pair can be explained
 
-We write uint8, round(100 s), symmetric. Others write floats of either direction; ``read_table`` makes them the same.
-Regions with more images than a matrix is sensible for get ``<region name>.top.npz`` instead: the best of each row.
+We write uint8, round(100 s), symmetric. Others write floats of either direction; ``read_table`` converts them.
+Regions with too many images for a matrix get ``<region name>.top.npz`` instead: the top of each row.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class RetrievalSet:
         raise BadInput(f"{self.folder} has no {self.split}_entity: no data set in the MIMIC-IR layout")
 
     def names(self) -> tuple[str, ...]:
-        """Names of the regions that have a list, as the files have them."""
+        """Names of the regions that have a list, as in the file names."""
         return tuple(sorted(path.stem for path in (self.folder / f"{self.split}_entity").glob("*.csv")))
 
     def file_name(self, region: str) -> str:
@@ -59,7 +59,7 @@ class RetrievalSet:
             try:
                 if anatomy.look_up(name).key == wanted.key:
                     return name
-            except UnknownRegion:  # an official set has regions that we do not
+            except UnknownRegion:  # an official set has regions that we do not have
                 continue
         if not names:
             raise BadInput(
@@ -68,7 +68,7 @@ class RetrievalSet:
         raise UnknownRegion(region, names[:3])
 
     def paths(self, region: str | None = None) -> tuple[str, ...]:
-        """Image paths in row order; of the whole reports without a region."""
+        """Image paths in row order; without a region, those of the whole reports."""
         file = (
             self.folder / f"{self.split}_caption.csv"
             if region is None
@@ -81,7 +81,7 @@ class RetrievalSet:
         return {row[PATH_COLUMN]: row.get("Caption") or "" for row in _rows(self.folder / f"{self.split}_caption.csv")}
 
     def table(self, region: str | None = None) -> U8:
-        """Relevance in hundredths, [n, n]; a memory map where nothing had to be changed. Raises BadInput."""
+        """Relevance in hundredths, [n, n]; a memory map where nothing had to be converted. Raises BadInput."""
         path = (
             self.folder / f"{self.split}_ratescore.npy"
             if region is None
@@ -124,7 +124,7 @@ def read_table(path: Path) -> U8:
 
 
 def write_list(path: Path, rows: Iterable[dict[str, Any]], columns: tuple[str, ...]) -> None:
-    """A CSV list with its header; complete or not there."""
+    """Write a CSV list with its header, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with durable.replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
@@ -133,7 +133,7 @@ def write_list(path: Path, rows: Iterable[dict[str, Any]], columns: tuple[str, .
 
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """JSON lines; complete or not there."""
+    """Write JSON lines, atomically."""
     with durable.replacing(path) as part, part.open("w", encoding="utf-8") as file:
         for row in rows:
             print(json.dumps(row), file=file)

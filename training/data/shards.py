@@ -1,4 +1,4 @@
-"""Shards of a cache of network inputs: one ``.npz`` each, complete or invisible, with what belongs to it as JSON."""
+"""Shards of a cache of network inputs: one ``.npz`` each, written atomically, with notes as JSON."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read_shard(path: Path) -> Shard:
 
 
 def read_notes(path: Path) -> Any:
-    """None where the shard cannot be read: a damaged one is as good as none."""
+    """None where the shard cannot be read: a damaged one counts as missing."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             notes: npt.NDArray[np.uint8] = arrays["notes"]

@@ -1,7 +1,8 @@
-"""What is said of each study at each region, and how alike two studies are there.
+"""The statements about each study per region, and the similarity of two studies there.
 
 The statements are items of ``radir_pacs.reports`` (concept, place, present or denied, severity): mined from reports, or
-taken from the truth about synthetic patients. Labels to learn and relevance to learn and to judge by come from them.
+the truth about synthetic patients. The labels for training and the relevance for training and evaluation come from
+them.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ I64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Said = Mapping[str, tuple[Item, ...]]  # region key -> items at or below it
 
-ABSENT, PRESENT, MILD, MODERATE, SEVERE = range(5)  # grades; PRESENT: how severe was not said
-UNDEFINED = 255  # relevance of a pair of which one says nothing at the region
-COLUMNS = 2048  # sets whose scores are computed at once
+ABSENT, PRESENT, MILD, MODERATE, SEVERE = range(5)  # grades; PRESENT: of unstated severity
+UNDEFINED = 255  # relevance of a pair where one study has no statement at the region
+COLUMNS = 2048  # sets per block of scores
 
 
 def mined(reports: Sequence[str], kind: ImageKind) -> tuple[Said, ...]:
@@ -40,8 +41,8 @@ def mined(reports: Sequence[str], kind: ImageKind) -> tuple[Said, ...]:
 
 
 def model_regions(kind: ImageKind, said: Iterable[Said] = ()) -> tuple[Region, ...]:
-    """The regions a network for ``kind`` answers for: those of the paper, those somebody spoke about often, and all
-    above them, in the order of the anatomy."""
+    """The regions of a network for ``kind``: those of the paper, those that reports often mention, and all above them,
+    in the order of the anatomy."""
     studies = list(said)
     counts = Counter(item.region for study in studies for item in study.get(anatomy.ROOT, ()) if item.present)
     least = max(3, len(studies) // 200)
@@ -62,8 +63,8 @@ def common_concepts(said: Sequence[Said], least: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Labels:
-    """grades: uint8 [studies, regions, concepts], the gravest at or below the region. described: bool [studies,
-    regions], whether anything was said there. possible: bool [regions, concepts], what is ever found there."""
+    """grades: uint8 [studies, regions, concepts], the most severe at or below the region. described: bool [studies,
+    regions], whether there is any statement. possible: bool [regions, concepts], what is ever affirmed there."""
 
     grades: U8
     described: Mask
@@ -94,9 +95,9 @@ def _grade(item: Item) -> int:
 
 
 def stand_ins(said: Sequence[Said], regions: Sequence[Region]) -> tuple[str, ...]:
-    """For each region its own key, or that of the nearest above it that somebody found something at.
+    """For each region its own key, or that of the nearest region above it with any affirmed finding.
 
-    A question about a region of which the data never say anything is then answered rather than guessed.
+    Queries for a region that the data never mention then have an answer that was learned.
     """
     spoken = {key for study in said for key, items in study.items() if any(item.present for item in items)}
     return tuple(
@@ -110,10 +111,10 @@ def stand_ins(said: Sequence[Said], regions: Sequence[Region]) -> tuple[str, ...
 
 @dataclass(frozen=True)
 class Relevance:
-    """Similarity of all pairs of studies, region by region.
+    """Similarity of all pairs of studies per region.
 
     ``tables[r]``: uint8 [sets, sets], round(100 s) of the distinct sets of items; ``set_of``: int32 [studies,
-    regions], the set of each study, -1 where nothing is said. ``abnormal``: bool [studies, regions].
+    regions], the set of each study, -1 without statements. ``abnormal``: bool [studies, regions].
     """
 
     tables: tuple[U8, ...]
@@ -143,7 +144,8 @@ class Relevance:
         return replace(self, set_of=self.set_of[rows], abnormal=self.abnormal[rows])
 
     def pairs(self, region: int, rows: I64, columns: I64) -> U8:
-        """round(100 s) of studies ``rows`` and ``columns`` at region number ``region``; UNDEFINED if one is silent."""
+        """round(100 s) of studies ``rows`` and ``columns`` at region number ``region``; UNDEFINED if one has no
+        statement."""
         mine, theirs = self.set_of[rows, region], self.set_of[columns, region]
         if not len(self.tables[region]):
             return np.full((len(rows), len(columns)), UNDEFINED, np.uint8)

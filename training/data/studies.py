@@ -1,9 +1,9 @@
-"""Studies in memory to train on and to judge by: network inputs, whose they are, their reports, and what those say."""
+"""Studies in memory, for training and evaluation: network inputs, patients, reports and their statements."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +17,17 @@ from .statements import Mask, Said
 F16 = npt.NDArray[np.float16]
 I64 = npt.NDArray[np.int64]
 LEAST_PATIENTS = 16
-SYNTHETIC, LOCAL = "synthetic", "local"  # where studies come from, as a manifest has it
+SYNTHETIC, LOCAL = "synthetic", "local"  # where studies come from, as written in a manifest
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudySet:
-    """One image a row.
+    """One image per row.
 
     images: float16 [n, 1, *shape], preprocessed. views: int64 [n], rows of the modality embedding. patients: int64
-    [n], who. reports: the text of each, "" where there is none. said: what the report says; true: what is there,
-    known of synthetic patients only.
+    [n]. reports: the text of each, "" where there is none. said: the statements of the report; true: the true findings,
+    known for synthetic patients only. names: the patient of each image as the folder names them, which may identify
+    somebody and stays in memory; empty for synthetic patients.
     """
 
     kind: ImageKind
@@ -36,12 +37,13 @@ class StudySet:
     reports: tuple[str, ...]
     said: tuple[Said, ...]
     true: tuple[Said, ...] | None = None
+    names: tuple[str, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def subset(self, rows: npt.NDArray[np.generic]) -> StudySet:
-        """``rows``: numbers, or a mask."""
+        """``rows``: indices, or a mask."""
         chosen = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         return replace(
             self,
@@ -51,10 +53,11 @@ class StudySet:
             reports=tuple(self.reports[i] for i in chosen),
             said=tuple(self.said[i] for i in chosen),
             true=None if self.true is None else tuple(self.true[i] for i in chosen),
+            names=tuple(self.names[i] for i in chosen) if self.names else (),
         )
 
     def split(self, held_out: int) -> tuple[StudySet, StudySet]:
-        """(training, held-out) by patient: the last ``held_out`` patients are kept apart."""
+        """(training, held-out) by patient: the last ``held_out`` patients are held out."""
         people = np.unique(self.patients)
         if not 0 < held_out < len(people):
             raise BadInput(f"{held_out} of {len(people)} patients cannot be held out")
@@ -62,7 +65,7 @@ class StudySet:
         return self.subset(~apart), self.subset(apart)
 
     def seen(self, regions: Sequence[Region]) -> Mask:
-        """[n, regions]: whether the view can show the region apart from its twin on the other side."""
+        """[n, regions]: whether the view shows the region separately from its counterpart on the other side."""
         sided = np.array([region.laterality is not None for region in regions])
         lateral = self.views == view_index(ImageKind.CXR, View.LATERAL)
         seen: Mask = ~(lateral[:, None] & sided[None])
@@ -70,7 +73,7 @@ class StudySet:
 
 
 def check_usable(data: StudySet) -> None:
-    """Raise BadInput where nothing could be learned: too few patients, constant images, nothing abnormal, no pairs."""
+    """Raise BadInput where nothing can be learned: too few patients, identical images, no statements, no findings."""
     people = len(np.unique(data.patients))
     if people < LEAST_PATIENTS:
         raise BadInput(f"{people} patients are too few to learn from: at least {LEAST_PATIENTS} are needed")
@@ -78,6 +81,6 @@ def check_usable(data: StudySet) -> None:
     if all(np.array_equal(image, first) for image in data.images):
         raise BadInput("all images are the same")
     if not any(study for study in data.said):
-        raise BadInput("no report says anything that was understood: there is no pair to learn from")
+        raise BadInput("no report has a statement that was understood: there is no pair to learn from")
     if not any(item.present for study in data.said for items in study.values() for item in items):
-        raise BadInput("no report has a finding: every pair is alike")
+        raise BadInput("no report has a finding: all pairs are equally similar")

@@ -21,8 +21,8 @@ _KEY_BYTES = 32
 class Archive:
     """The reported studies of a catalogue, as `sources.archive` takes them.
 
-    A patient's key is an HMAC-SHA256 of issuer and id under ``key``: without it nobody can try ids, and with the same
-    key a patient stays in the same split from build to build. A study without a patient id is a patient of its own.
+    A patient's key is an HMAC-SHA256 of issuer and id under ``key``: without it nobody can test ids, and with the same
+    key a patient stays in the same split in every build. A study without a patient id counts as a separate patient.
     ``left_out`` counts studies that are neither chest radiograph nor CT by their modalities, or both.
     """
 
@@ -51,8 +51,8 @@ def pseudonym_key(home: Path) -> bytes:
     path = home / KEY_FILE
     home.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        durable.create(path, secrets.token_bytes(_KEY_BYTES), mode=0o600)  # or another build was first: its key holds
+        durable.create(path, secrets.token_bytes(_KEY_BYTES), mode=0o600)  # or another build was first: its key is used
     key = path.read_bytes()
     if len(key) != _KEY_BYTES:
-        raise BadInput(f"{path} is no key for pseudonyms; a new one is made where there is none, and moves the splits")
+        raise BadInput(f"{path} is not a key for pseudonyms; without the file a new key is made and the splits change")
     return key

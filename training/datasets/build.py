@@ -1,4 +1,5 @@
-"""From cases to a data set: mine, roll up, group, write lists and matrices, and a page of statistics."""
+"""From cases to a data set: mine, propagate to parent regions, group, write lists, matrices and a page of
+statistics."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(kw_only=True)
 class Built:
-    """What was written, a split at a time."""
+    """What was written, by split."""
 
     images: dict[str, int] = field(default_factory=dict)
     regions: dict[str, dict[str, RegionStatistics]] = field(default_factory=dict)
@@ -40,14 +41,14 @@ class Built:
     bad_rows: list[BadRow] = field(default_factory=list)
 
     def why_no_region(self, least_images: int) -> str | None:
-        """Why no split has a region; None where one has."""
+        """The reason why no split has a region; None where one has."""
         if any(self.regions.values()):
             return None
         images = sum(self.images.values())
         if self.blank == images:
             return f"no region was written: the texts of all {images} reports are empty"
         if self.silent == images:
-            return f"no region was written: in none of {images} reports a finding was read ({self.blank} are empty)"
+            return f"no region was written: no finding was read in {images} reports ({self.blank} are empty)"
         return (
             f"no region was written: --least-images asks for {least_images} images of a region in one split, and the "
             f"most there are is {self.largest} ({self.blank} of {images} reports are empty)"
@@ -66,7 +67,7 @@ def build(
     """Write the data set of ``cases`` to ``out``; regions with fewer images than ``least_images`` get no files.
 
     Finished matrices are kept when the same build is started again, unfinished ones are continued. Raises BadInput if
-    a patient stands in two splits.
+    a patient is in two splits.
     """
     built = Built()
     miner, similarity = Miner(), ItemSimilarity()
@@ -78,7 +79,7 @@ def build(
             built.bad_rows.append(case)
             continue
         if split_of_patient.setdefault(case.patient, case.split) != case.split:
-            raise BadInput(f"a patient of {case.path} stands in two splits")
+            raise BadInput(f"the patient of {case.path} is in two splits")
         built.blank += is_blank(case.text, miner.lexicon)
         by_split[case.split].append((case, miner.mine(case.text, case.kind).findings))
         seen += 1
@@ -148,7 +149,7 @@ def _write_split(
 def _write_relevance(
     group: RegionItems, similarity: ItemSimilarity, folder: Path, name: str, matrix_rows: int
 ) -> RegionStatistics:
-    """The matrix, or the top lists of a large region; and what its page says."""
+    """Write the matrix, or the top lists of a large region; returns its statistics."""
     folder.mkdir(parents=True, exist_ok=True)
     path, note = folder / f"{name}.npy", folder / f".{name}.fingerprint"
     fingerprint = group.fingerprint(similarity)

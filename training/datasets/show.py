@@ -15,7 +15,7 @@ from ..data.retrieval_set import RetrievalSet
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainedPair:
-    """``score`` in [0, 1] as the matrix has it. Notes are in the second image's words."""
+    """``score`` in [0, 1] as in the matrix. Notes use the second image's words."""
 
     region: str
     paths: tuple[str, str]
@@ -30,7 +30,7 @@ class ExplainedPair:
     def as_text(self) -> str:
         lines = [f"{self.paths[0]}", f"{self.paths[1]}", f"relevance under {self.region}: {self.score:.2f}"]
         if not self.mined:
-            lines.append("no findings are kept in this data set, so there is nothing to explain it by")
+            lines.append("no findings are kept in this data set, so it cannot be explained")
         for title, notes in (("matched", self.shared), ("contradicted", self.contradicting)):
             lines += [f"{title}: {_note(note)}" for note in notes]
         return "\n".join(lines)

@@ -1,7 +1,7 @@
 """Readers of report collections in their own layouts: MIMIC-CXR(-JPG), CT-RATE, any CSV table, our archive.
 
-A source yields one ``Case`` an image. Images of one study share its report. The split is the collection's own where it
-has one, else it follows from the patient, so no patient is on both sides.
+A source yields one ``Case`` per image. Images of one study share its report. The split is the collection's own where it
+has one, else it depends on the patient, so that no patient is in two splits.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class Case:
 
 
 class ReportArchive(Protocol):
-    """What a data set needs of a catalogue: every study that has a report."""
+    """What a data set needs from a catalogue: every study with a report."""
 
     def reported_studies(self) -> Iterable[tuple[str, str, str, ImageKind]]:
         """(study UID, a key of the patient, text of the latest report, kind) of each."""
 
 
 def split_of(patient: str) -> str:
-    """80 : 10 : 10 by the hash of the patient's key, the same for ever."""
+    """80 : 10 : 10 by the hash of the patient's key, so that it never changes."""
     share = int.from_bytes(hashlib.sha256(patient.encode()).digest()[:4], "big") / 2**32
     return "train" if share < 0.8 else "val" if share < 0.9 else "test"
 
@@ -84,7 +84,7 @@ def mimic_cxr(root: Path) -> Iterator[Case]:
 def ct_rate(root: Path) -> Iterator[Case]:
     """CT-RATE: ``train_reports.csv`` and ``validation_reports.csv`` anywhere below ``root``.
 
-    Its validation is our test; a tenth of the training patients becomes "val". Paths follow the collection:
+    Its validation set is our test set; a tenth of the training patients becomes "val". Paths follow the collection:
     train/train_1/train_1_a/train_1_a_1.nii.gz.
     """
     found = False
@@ -113,7 +113,8 @@ def ct_rate(root: Path) -> Iterator[Case]:
 def table(
     path: Path, *, id_column: str, text_columns: list[str], patient_column: str | None, kind: ImageKind
 ) -> Iterator[Case | BadRow]:
-    """Any CSV table with a column of ids (used as image paths) and of texts; without patients each row is one."""
+    """Any CSV table with a column of ids (used as image paths) and of texts; without a patient column each row counts
+    as a patient."""
     patients = _patients(path, id_column, patient_column) if patient_column else {}
     for row in read_reports(path, id_column, text_columns):
         if isinstance(row, BadRow):

@@ -1,1 +1,1 @@
-"""Judging retrieval: what a model finds, beside what a random and a perfect order would find."""
+"""Evaluation of retrieval: a model's figures beside those of a random and a perfect order."""

@@ -1,4 +1,4 @@
-"""Rivals that learn nothing: a random order, the pixels themselves, and a classical descriptor."""
+"""Baselines without learning: a random order, the pixels, and a classical descriptor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DENSITY_GRID = 4  # boxes along each axis of a volume
 
 
 def pixels(data: StudySet, progress: Progress = lambda done: None) -> Embeddings:
-    """Each picture's own standardised pixels: the cosine of two is the correlation of the pictures."""
+    """The standardised pixels of each image: the cosine of two is the correlation of the images."""
     flat = data.images.reshape(len(data), -1).astype(np.float32)
     flat -= flat.mean(axis=1, keepdims=True)
     progress(len(data))
@@ -28,8 +28,8 @@ def pixels(data: StudySet, progress: Progress = lambda done: None) -> Embeddings
 
 
 def descriptor(data: StudySet, progress: Progress = lambda done: None) -> Embeddings:
-    """Histograms of oriented gradients (Dalal and Triggs 2005). Of a volume: of its mean projections along the three
-    axes and of its coronal and axial maximum, beside histograms of density in a grid of boxes."""
+    """Histograms of oriented gradients (Dalal and Triggs 2005). For a volume: those of its mean projections along the
+    three axes and of its coronal and axial maximum, with histograms of density in a grid of boxes."""
     rows = []
     for number, image in enumerate(data.images):
         picture = image[0].astype(np.float32)
@@ -55,9 +55,9 @@ def _of_volume(volume: F32) -> F32:
 def _gradients(picture: F32) -> F32:
     """One unit vector. Raises BadInput without scikit-image."""
     try:
-        from skimage.feature import hog  # an extra, for this rival alone
+        from skimage.feature import hog  # an extra, for this baseline alone
     except ModuleNotFoundError:
-        raise BadInput("hog needs scikit-image: pip install 'radir-pacs[train]'") from None
+        raise BadInput("hog needs scikit-image: pip install -e '.[train]' in the clone") from None
     side = max(1, max(picture.shape) // CELLS)
     found = hog(picture, orientations=ORIENTATIONS, pixels_per_cell=(side, side), cells_per_block=(2, 2))
     row: F32 = _unit(np.asarray(found, np.float32)[None])[0]

@@ -1,10 +1,10 @@
-"""Whether a model still tells studies apart at all.
+"""Whether a model distinguishes studies at all.
 
-The mean cosine of two different studies within a region says it. Unit vectors that fill their space have one near 0;
-a region-centred head with its constant one about .5. A collapsed run of the prototype had .999 and retrieved at chance
-(docs: ``method.md``'s graded contrast alone), its healthy siblings stayed far below. COLLAPSED lies between: at .98
-two studies stand on average 11 degrees apart, and what differs between patients is a fiftieth of what they share.
-A model is called collapsed when the mean over its regions says so; a single region may be, too.
+The measure is the mean cosine of two different studies within a region. It is near 0 for unit vectors that fill their
+space, and about .5 for a region-centred head with its constant. A collapsed training of the prototype, with the graded
+contrast alone, had .999 and retrieved at chance; healthy ones stayed far below. COLLAPSED lies between: at .98, two
+studies are on average 11 degrees apart, and what differs between patients is a fiftieth of what they share. A model is
+called collapsed by the mean over its regions; a single region can be collapsed, too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ COLLAPSED = 0.98
 
 
 def mean_cosine(vectors: F32) -> float:
-    """Of two different rows of unit vectors [n, dim]; NaN of fewer than two."""
+    """The mean cosine of two different rows of unit vectors [n, dim]; NaN for fewer than two."""
     n = len(vectors)
     if n < 2:
         return float("nan")
@@ -25,5 +25,5 @@ def mean_cosine(vectors: F32) -> float:
 
 
 def within_region_cosine(vectors: F32) -> F64:
-    """Of vectors [studies, regions, dim]: [regions]."""
+    """The mean cosine per region, [regions], of vectors [studies, regions, dim]."""
     return np.array([mean_cosine(vectors[:, region]) for region in range(vectors.shape[1])])

@@ -1,13 +1,14 @@
-"""The comparison of the paper (arXiv 2503.04653): 39 metrics a kind of image, 78 with both, between any models.
+"""The comparison of the paper (arXiv 2503.04653): 39 metrics per kind of image, 78 with both, between any models.
 
-(9 regions + their mean) x Recall@3/5/10 = 30 of image-to-image retrieval within a region; Recall@5/10/50/100 of
-image-to-image and of image-to-report retrieval, and NDCG@10 of image-to-image retrieval, by whole images, = 9.
+(9 regions + their mean) x Recall@3/5/10 = 30 of image-to-image retrieval per region; by whole images,
+Recall@5/10/50/100 of image-to-image and of image-to-report retrieval, and NDCG@10 of image-to-image retrieval = 9.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,14 +45,15 @@ class Metric(NamedTuple):
 
 
 def metrics(regions: Sequence[str]) -> tuple[Metric, ...]:
-    """30 + 9 of nine regions; fewer of fewer."""
-    found = [Metric(IMAGE_TO_IMAGE, region, "recall", k) for region in (*regions, MEAN) for k in REGION_KS]
+    """30 + 9 for nine regions; fewer for fewer regions, and no mean for one."""
+    means = (MEAN,) if len(regions) > 1 else ()
+    found = [Metric(IMAGE_TO_IMAGE, region, "recall", k) for region in (*regions, *means) for k in REGION_KS]
     found += [Metric(way, ROOT, "recall", k) for way in (IMAGE_TO_IMAGE, IMAGE_TO_REPORT) for k in WHOLE_KS]
     return (*found, Metric(IMAGE_TO_IMAGE, ROOT, "ndcg", NDCG_K))
 
 
 def needed(regions: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """What ``examine`` is to ask for these metrics."""
+    """The (direction, region) pairs that these metrics need."""
     within = [(IMAGE_TO_IMAGE, region) for region in regions]
     return (*within, (IMAGE_TO_IMAGE, ROOT), (IMAGE_TO_REPORT, ROOT))
 
@@ -71,10 +73,15 @@ class Figure:
         return cls(value=round(float(value), 4), interval_95=(round(float(low), 4), round(float(high), 4)))
 
 
+def below(value: float | None, random: float | None) -> bool:
+    """Whether a figure is worse than that of a random order."""
+    return value is not None and random is not None and value < random
+
+
 @dataclass(frozen=True, kw_only=True)
 class PairedComparison:
-    """Ours minus theirs on the same queries, paired in every draw. ``clear``: the interval of the difference is on one
-    side of zero."""
+    """Ours minus theirs on the same queries, paired in every draw. ``clear``: the interval of the difference excludes
+    zero."""
 
     outcome: str
     difference: Figure
@@ -83,7 +90,8 @@ class PairedComparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One metric: ``queries`` it is a mean over, the random line, the upper bound, each model, ours against each."""
+    """One metric: the number of ``queries`` in the mean, the random line, the upper bound, each model, ours against
+    each."""
 
     kind: ImageKind
     metric: Metric
@@ -105,7 +113,7 @@ def rows(
 ) -> Iterator[Row]:
     """The table of one kind; the first of ``names`` is ours."""
     ours, *others = names
-    mean = results.mean(source, queries, IMAGE_TO_IMAGE, regions)
+    mean = results.mean(source, queries, IMAGE_TO_IMAGE, regions)  # unused with one region
     for metric in metrics(regions):
         cell = mean if metric.region == MEAN else results.cells[Place(source, queries, metric.direction, metric.region)]
         at = MEASURES.index(metric.measure), KS.index(metric.k)
@@ -120,6 +128,45 @@ def rows(
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Twins:
+    """Two models with identical image-to-image figures at ``regions`` (keys, ROOT the whole image) of one kind: values
+    and intervals in every table. ``everywhere``: at all regions. ``vectors``: because their vectors are identical
+    there."""
+
+    kind: ImageKind
+    models: tuple[str, str]
+    regions: tuple[str, ...]
+    everywhere: bool
+    vectors: bool
+
+
+def twins(
+    table: Sequence[Row], names: Sequence[str], same_vectors: Callable[[str, str, str], bool]
+) -> tuple[Twins, ...]:
+    """Those among the rows of one kind; ``same_vectors`` compares two models at a region."""
+    by_region: dict[str, list[Row]] = {}
+    for row in table:
+        if row.metric.region != MEAN and row.metric.direction == IMAGE_TO_IMAGE and row.queries:
+            by_region.setdefault(row.metric.region, []).append(row)
+    found = []
+    for one, other in combinations(names, 2):
+        same = tuple(
+            key for key, rows in by_region.items() if all(row.models[one] == row.models[other] for row in rows)
+        )
+        if same:
+            found.append(
+                Twins(
+                    kind=table[0].kind,
+                    models=(one, other),
+                    regions=same,
+                    everywhere=len(same) == len(by_region),
+                    vectors=all(same_vectors(one, other, key) for key in same),
+                )
+            )
+    return tuple(found)
+
+
 def _paired(cell: Cell, ours: str, other: str, at: tuple[int, int]) -> PairedComparison:
     mine, theirs = cell.models[ours], cell.models[other]
     difference = Figure.of(mine.mean[at] - theirs.mean[at], mine.draws[:, *at] - theirs.draws[:, *at])
@@ -131,7 +178,7 @@ def _paired(cell: Cell, ours: str, other: str, at: tuple[int, int]) -> PairedCom
 
 
 def tally(table: Sequence[Row], other: str) -> dict[str, int]:
-    """wins, ties and losses against one opponent, and how many of them the interval bears out."""
+    """wins, ties and losses against one opponent, and how many of them are clear."""
     comparisons = [row.against[other] for row in table]
     return {
         "wins": sum(paired.outcome == WIN for paired in comparisons),

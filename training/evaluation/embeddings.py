@@ -35,8 +35,9 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Embeddings:
-    """Unit vectors float32 [n, dim] of n images. A region a model does not know is answered for by the nearest one
-    above it, at last by the whole image. ``reports``: by region, ROOT the whole report; empty without a text tower."""
+    """Unit vectors float32 [n, dim] of n images. A region that a model does not know gets the vectors of the
+    nearest one above it, in the end those of the whole image. ``reports``: by region, ROOT the whole report; empty
+    without a text tower."""
 
     image: F32
     regions: Mapping[str, F32] = field(default_factory=dict)
@@ -54,16 +55,24 @@ class Embeddings:
             return self.of(key), self.reports[key]
         return (self.image, self.reports[ROOT]) if ROOT in self.reports else None
 
+    def subset(self, rows: I64) -> Embeddings:
+        """The vectors of some of the images."""
+        return Embeddings(
+            image=self.image[rows],
+            regions={key: found[rows] for key, found in self.regions.items()},
+            reports={key: found[rows] for key, found in self.reports.items()},
+        )
+
     def unconditional(self) -> Embeddings:
-        """The same model asked about the whole image only."""
+        """The same model with its whole-image vectors only."""
         return Embeddings(image=self.image, reports={key: found for key, found in self.reports.items() if key == ROOT})
 
 
 def encoded(
     bundle: Bundle, data: StudySet, progress: Progress = lambda done: None, *, keys: Sequence[str] | None = None
 ) -> Embeddings:
-    """A bundle's vectors of every image and report; ``progress`` is told the images done. ``keys``: the only regions
-    that will be asked for. Raises BadInput."""
+    """A bundle's vectors of every image and report; ``progress`` gets the number of images done. ``keys``: the only
+    regions that will be queried. Raises BadInput."""
     check_fits(bundle, data)
     bundle_keys = [region.key for region in bundle.regions]
     needed = set(bundle_keys)
@@ -72,7 +81,7 @@ def encoded(
     rows = [number for number, key in enumerate(bundle_keys) if key in needed]
     vectors = _image_vectors(bundle, data, rows, progress)
     if not np.isfinite(vectors).all():
-        raise BadInput(f"{bundle.model_id} answers no finite numbers for these images")
+        raise BadInput(f"{bundle.model_id} gives vectors that are not finite for these images")
     regions = {bundle_keys[row]: vectors[:, i] for i, row in enumerate(rows)}
     return Embeddings(
         image=regions[ROOT],
@@ -82,11 +91,11 @@ def encoded(
 
 
 def check_fits(bundle: Bundle, data: StudySet) -> None:
-    """Raise BadInput where these images are not what the bundle looks at."""
+    """Raise BadInput where these images do not fit the bundle."""
     if data.kind is not bundle.kind:
         raise BadInput(f"{bundle.model_id} encodes {bundle.kind}, not {data.kind}")
     if data.images.shape[2:] != bundle.preprocessing.shape:
-        raise BadInput(f"{bundle.model_id} takes images of {bundle.preprocessing.shape}, these are prepared otherwise")
+        raise BadInput(f"{bundle.model_id} takes images of {bundle.preprocessing.shape}, these have another shape")
 
 
 @torch.inference_mode()
@@ -102,7 +111,7 @@ def _image_vectors(bundle: Bundle, data: StudySet, rows: Sequence[int], progress
 
 
 def batches(data: StudySet, progress: Progress) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images and views of BATCH studies after the other; ``progress`` is told when they are done."""
+    """Images and views, BATCH studies at a time; ``progress`` gets the number done."""
     for start in range(0, len(data), BATCH):
         images = torch.from_numpy(data.images[start : start + BATCH].astype(np.float32))
         yield images, torch.from_numpy(data.views[start : start + BATCH])
@@ -111,7 +120,7 @@ def batches(data: StudySet, progress: Progress) -> Iterator[tuple[Tensor, Tensor
 
 @torch.inference_mode()
 def report_vectors(bundle: Bundle, reports: Sequence[str]) -> F32 | None:
-    """Unit vectors float32 [n, dim]; the same text is read once. None for a network that reads no text."""
+    """Unit vectors float32 [n, dim]; equal texts are encoded once. None for a network without a text encoder."""
     if not isinstance(bundle.network, RadirNetwork):
         return None
     texts = list(dict.fromkeys(reports))
@@ -132,7 +141,7 @@ def from_file(
     tell: Callable[[str], None] = lambda line: None,
 ) -> Embeddings:
     """Precomputed vectors for ``rows`` images, which ``paths`` name where they have names; ``lists``: rows of each
-    region's list, where there are lists. ``tell`` is told of vectors that no question asks for. Raises BadInput."""
+    region's list, where there are lists. ``tell`` gets a line per array that no query uses. Raises BadInput."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -148,7 +157,7 @@ def from_file(
     for name, array in arrays.items():
         of_reports, key = _meant(f"{path.name}: {name!r}", name, lists or {})
         if key != ROOT and not _known(key) and key not in (lists or {}):
-            tell(f"{path.name}: {name!r} is no region here, nobody asks for it: `radir regions` lists them")
+            tell(f"{path.name}: {name!r} is no region here, so it is not used: `radir regions` lists them")
             continue
         listed = np.arange(rows) if lists is None or order is not None else lists.get(key, np.arange(rows))
         found = _unit(f"{path.name}: {name!r}", array, rows, order, listed)
@@ -169,14 +178,14 @@ def from_file(
 
 
 def _meant(what: str, name: str, lists: Collection[str]) -> tuple[bool, str]:
-    """Whether an array holds reports' vectors, and the region it is of. A list's own name may hold a colon."""
+    """Whether an array holds vectors of reports, and its region. A list's own name may hold a colon."""
     if name in ("image", "report"):
         return name == "report", ROOT
     if name in lists:
         return False, name
     where, colon, region = name.partition(":")
     if colon and where != "report":
-        raise BadInput(f"{what}: what stands before the colon is 'report' or nothing")
+        raise BadInput(f"{what}: only 'report' may stand before the colon")
     return bool(colon), _key(region if colon else name)
 
 
@@ -192,7 +201,7 @@ def _order(name: str, named: npt.NDArray[np.generic], paths: Sequence[str]) -> I
 def _unit(what: str, array: npt.NDArray[np.generic], rows: int, order: I64 | None, listed: I64) -> F32:
     """Float32 [rows, dim]; zero where a region's list does not have the image."""
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
-        raise BadInput(f"{what} is no table of vectors")
+        raise BadInput(f"{what} is not a table of vectors")
     if order is not None and len(array) > order.max(initial=-1):
         array = array[order]
     if len(array) != len(listed):
@@ -207,7 +216,7 @@ def _unit(what: str, array: npt.NDArray[np.generic], rows: int, order: I64 | Non
 
 
 def _key(name: str) -> str:
-    """A region's key by any of its names; what is none stays as it is."""
+    """The key of a region by any of its names; another name is returned unchanged."""
     try:
         return anatomy.look_up(name.replace("_", " ")).key
     except UnknownRegion:

@@ -30,8 +30,8 @@ WHOLE_KS, REGION_KS = (1, 5, 10, 20, 50, 100), (3, 5, 10, 20, 50, 100)
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """A figure beside what frames it. ``queries``: how many it is a mean of. ``lift``: how many times the random
-    line."""
+    """A figure with its random line and upper bound. ``queries``: how many it is the mean of. ``lift``: the ratio to
+    the random line."""
 
     figure: Figure
     random: float | None
@@ -56,8 +56,8 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Of one kind of image. ``judged``: regions the mean is taken over; ``shown``: fewer of them, none like another,
-    of which pictures are drawn; ``cosines``: of two studies, by region. ``vectors`` is None for a random order."""
+    """One kind of image. ``judged``: the regions in the mean; ``shown``: a selection of distinct ones, for the
+    pictures; ``cosines``: the mean cosine of two studies, by region. ``vectors`` is None for a random order."""
 
     kind: ImageKind
     exam: Exam
@@ -82,10 +82,11 @@ class Evaluation:
         return self.model not in self.results.by_chance
 
     def cell(self, source: str, queries: str, direction: str, region: str) -> Cell | None:
-        """Of a region, ROOT or MEAN; None where it was not asked."""
+        """The figures of a region, ROOT or MEAN; None where there are none, and for the mean of fewer than two
+        regions."""
         if region == MEAN:
             asked = [key for key in self.judged if Place(source, queries, direction, key) in self.results.cells]
-            return self.results.mean(source, queries, direction, asked) if asked else None
+            return self.results.mean(source, queries, direction, asked) if len(asked) > 1 else None
         return self.results.cells.get(Place(source, queries, direction, region))
 
     def scored(self, cell: Cell, measure: str, k: int) -> Scored:
@@ -99,12 +100,12 @@ class Evaluation:
         )
 
     def regions(self, direction: str) -> tuple[str, ...]:
-        """What was asked, the whole image first."""
+        """The regions with figures, the whole image first."""
         asked = {place.region for place in self.results.cells if place.direction == direction}
         return tuple(key for key in (ROOT, *(key for key in self.exam.keys if key != ROOT)) if key in asked)
 
     def sets(self) -> Iterator[tuple[str, str]]:
-        """(judge, queries) there are figures of, the headline first."""
+        """The pairs (judge, queries) that have figures, the headline first."""
         there = {(place.source, place.queries) for place in self.results.cells}
         for queries in reversed(QUERIES):
             yield from ((source.name, queries) for source in self.exam.sources if (source.name, queries) in there)
@@ -146,7 +147,7 @@ class Evaluation:
 def evaluations(
     args: argparse.Namespace, model: Model, kinds: Sequence[ImageKind], start_bar: StartBar
 ) -> Iterator[Evaluation]:
-    """Every kind the model and the data have. Between images and reports, regions are asked that can be judged.
+    """Every kind that the model and the data have. Between images and reports, only judgeable regions are evaluated.
 
     Raises BadInput, OSError.
     """

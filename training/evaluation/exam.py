@@ -1,4 +1,4 @@
-"""What models are asked: studies of one kind, whose they are, their reports, and who judges the answers."""
+"""What models are evaluated on: studies of one kind, their patients and reports, and the sources of relevance."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ IMAGE_TO_IMAGE, IMAGE_TO_REPORT, REPORT_TO_IMAGE = DIRECTIONS = ("image-image", 
 
 @dataclass(frozen=True, kw_only=True)
 class Exam:
-    """``keys``: regions asked about, the root among them. ``seen``: regions that not every image can show, with a mask
-    [n] of those that do. ``studies``: the images, where there are any."""
+    """``keys``: the regions of the queries, including the root. ``seen``: regions that not every image shows, with a
+    mask [n] of the images that do. ``studies``: the images, where there are any."""
 
     kind: ImageKind
     patients: I64
@@ -35,11 +35,11 @@ class Exam:
 
     @classmethod
     def of(cls, data: StudySet) -> Exam:
-        """An exam on ``data``; the truth judges beside the reports where it is known. Raises BadInput."""
+        """An exam on ``data``; judged by the truth as well as the reports where it is known. Raises BadInput."""
         if len(np.unique(data.patients)) < 2:
             raise BadInput("one patient cannot be compared with others")
         if not any(data.said):
-            raise BadInput("no report says anything that was understood: there is nothing to judge by")
+            raise BadInput("no report has a statement that was understood: there is nothing to judge by")
         regions = model_regions(data.kind, data.said)
         keys = tuple(region.key for region in regions)
         sources: list[RelevanceSource] = [StatementRelevance(MINED, data.said, keys)]
@@ -62,7 +62,7 @@ class Exam:
 
     @cached_property
     def texts(self) -> I64:
-        """Rows of the gallery of reports: the first image of each different text."""
+        """Rows of the gallery of reports: the first image of each distinct text."""
         first: dict[str, int] = {}
         for row, text in enumerate(self.reports):
             if text.strip():
@@ -71,13 +71,13 @@ class Exam:
 
     @cached_property
     def _apart(self) -> Mask:
-        """[n, n]: of two patients."""
+        """[n, n]: whether the patients differ."""
         apart: Mask = self.patients[:, None] != self.patients[None]
         return apart
 
     @cached_property
     def _own(self) -> Mask:
-        """[n, texts]: the report is this image's, or reads the same."""
+        """[n, texts]: whether the report is this image's own, or has the same text."""
         number = {self.reports[row]: i for i, row in enumerate(self.texts)}
         mine = np.array([[number.get(text, -1)] for text in self.reports], np.int64)
         own: Mask = mine == np.arange(len(self.texts))[None]
@@ -100,9 +100,9 @@ class Exam:
         if direction == IMAGE_TO_IMAGE:
             return Question.by_relevance(relevance), everyone
         relevance = relevance[:, self.texts]
-        relevance[[not text.strip() for text in self.reports]] = UNDEFINED  # who has no report asks for none
+        relevance[[not text.strip() for text in self.reports]] = UNDEFINED  # an image without a report is no query
         own = self._own
-        if whole:  # the own report counts even where nothing in it was understood
+        if whole:  # the image's own report counts even where no statement was understood
             relevance[own] = 100
             relevance[(relevance == UNDEFINED) & own.any(axis=1, keepdims=True)] = 0
         question = Question(relevance, own) if whole else Question.by_relevance(relevance)
@@ -112,6 +112,6 @@ class Exam:
 
 
 def region_name(key: str) -> str:
-    """What a person calls it; data sets of others have regions that we do not."""
+    """The name for people; other data sets have regions that we do not have."""
     known = {region.key: region.name for region in anatomy.regions()}
     return known.get(key, key)

@@ -1,4 +1,4 @@
-"""Every model's figures in an exam: each direction and region, each judge, all queries and the abnormal ones."""
+"""Every model's figures in an exam: per direction, region and judge, over all queries and the abnormal ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ALL, ABNORMAL = QUERIES = ("all", "abnormal")
 
 
 class Place(NamedTuple):
-    """Where a figure stands."""
+    """The place of a figure."""
 
     source: str
     queries: str
@@ -29,7 +29,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Cell:
-    """Figures [measures, ks] of one place: of a random order, of a perfect one, of each model."""
+    """The figures [measures, ks] of one place: those of a random order, a perfect order, and each model."""
 
     random: Resampled
     oracle: F64
@@ -38,7 +38,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Results:
-    """``by_chance``: models that have no text tower, whose figures between images and reports are the random line."""
+    """``by_chance``: models without a text tower, whose figures between images and reports are the random line."""
 
     cells: Mapping[Place, Cell]
     by_chance: frozenset[str] = frozenset()
@@ -61,7 +61,8 @@ def examine(
     seed: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Results:
-    """Ask (direction, region) pairs of all models, None being a random order; ``progress`` counts the pairs done."""
+    """Evaluate all models, None being a random order, on (direction, region) pairs; ``progress`` gets the pairs
+    done."""
     bootstrap = Bootstrap(exam.patients, seed)
     cells: dict[Place, Cell] = {}
     for done, (direction, key) in enumerate(asked, start=1):
@@ -101,7 +102,7 @@ def _cells(
 
 
 def _vectors(exam: Exam, vectors: Embeddings | None, direction: str, key: str) -> tuple[F32, F32] | None:
-    """(of those who ask, of the gallery), or None for a random order."""
+    """(vectors of the queries, of the gallery), or None for a random order."""
     if vectors is None:
         return None
     if direction == IMAGE_TO_IMAGE:
@@ -114,7 +115,7 @@ def _vectors(exam: Exam, vectors: Embeddings | None, direction: str, key: str) -
 
 
 def _mean(values: F64 | Sequence[F64]) -> F64:
-    """Over the first axis, of what is defined."""
+    """The mean over the first axis, of defined values."""
     stack = np.asarray(values)
     known = ~np.isnan(stack)
     count = known.sum(axis=0)

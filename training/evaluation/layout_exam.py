@@ -36,7 +36,7 @@ class LayoutExam(NamedTuple):
 
 
 class TableJudge:
-    """Judges by the data set's matrices; what is abnormal is told by the findings, or the reports' text."""
+    """Judges by the data set's matrices; abnormality comes from the findings, or from the reports' text."""
 
     name = MINED
 
@@ -56,7 +56,7 @@ class TableJudge:
 
 
 def layout_exam(source: RetrievalSet, kind: ImageKind) -> LayoutExam:
-    """Raises BadInput where lists and matrices do not fit together, or whole reports have no matrix."""
+    """Raises BadInput where lists and matrices do not match, or whole reports have no matrix."""
     captions = _captions(source)
     by_name = {name: source.paths(name) for name in source.names()}
     paths = tuple(dict.fromkeys([*captions, *(path for listed in by_name.values() for path in listed)]))
@@ -70,7 +70,7 @@ def layout_exam(source: RetrievalSet, kind: ImageKind) -> LayoutExam:
                 names[key], lists[key] = name, np.array([row[path] for path in listed], np.int64)
         else:
             left_out.append(name)
-    source.table()  # a set without a matrix of whole reports is refused before anything is measured
+    source.table()  # refuses a set without a matrix of whole reports before anything is measured
     texts = tuple(captions.get(path, "") for path in paths)
     said = _said(source, paths, texts, kind)
     exam = Exam(
@@ -103,7 +103,7 @@ def _said(source: RetrievalSet, paths: Sequence[str], texts: Sequence[str], kind
 
 
 def _patients(paths: Sequence[str]) -> I64:
-    """A number a patient; a path that does not tell is a patient of its own."""
+    """A number per patient; a path without a patient counts as a separate one."""
     found = [_PATIENT.search(path) for path in paths]
     names = [match[1] or match[2] if match else path for match, path in zip(found, paths, strict=True)]
     return np.unique(np.array(names), return_inverse=True)[1].astype(np.int64)

@@ -1,4 +1,4 @@
-"""What one query earns: Recall@k, NDCG@k and RateScore@k, beside what a random and a perfect order earn.
+"""The scores of one query: Recall@k, NDCG@k and RateScore@k, beside those of a random and a perfect order.
 
 As in RadIR (arXiv 2503.04653): Recall@k is 1 if any of the first k matches (S > 0.9, or the own report), over queries
 that have a match at all; NDCG@k has the linear gain S and the discount 1 / log2(rank + 1); RateScore@k is the mean S
@@ -34,7 +34,7 @@ _AT = np.array(KS) - 1
 @dataclass(frozen=True)
 class Question:
     """relevance: uint8 [queries, gallery], UNDEFINED where the one is not in the other's gallery. matches: bool, same
-    shape, what Recall@k looks for. What is derived from them does not depend on who answers, so it is made once."""
+    shape, what Recall@k looks for. What is derived from them does not depend on the model, so it is computed once."""
 
     relevance: U8
     matches: Mask
@@ -45,12 +45,12 @@ class Question:
 
     @cached_property
     def size(self) -> I64:
-        """Of each query's gallery, [queries]."""
+        """The size of each query's gallery, [queries]."""
         return np.asarray((self.relevance != UNDEFINED).sum(axis=1), np.int64)
 
     @cached_property
     def sought(self) -> I64:
-        """How many of it match."""
+        """The number of matches in it, [queries]."""
         return np.asarray((self.matches & (self.relevance != UNDEFINED)).sum(axis=1), np.int64)
 
     @cached_property
@@ -63,7 +63,7 @@ class Question:
 
 
 class Lines(NamedTuple):
-    """Per query what a random order earns on average and a perfect order earns, [queries, measures, ks]."""
+    """Per query the expected scores of a random order and those of a perfect order, [queries, measures, ks]."""
 
     random: F64
     oracle: F64
@@ -85,9 +85,9 @@ def ranked(scores: F32, relevance: U8, depth: int = DEPTH) -> I64:
 
 
 def score(question: Question, scores: F32) -> F64:
-    """What the order of ``scores`` [queries, gallery] earns: every measure at every k, [queries, measures, ks].
+    """The scores of ranking by ``scores`` [queries, gallery]: every measure at every k, [queries, measures, ks].
 
-    NaN where it is no query of that measure.
+    NaN where the measure does not count the query.
     """
     hits, gained = [], []
     for start in range(0, len(scores), BLOCK):
@@ -115,7 +115,7 @@ def lines(question: Question) -> Lines:
 
 
 def _measured(question: Question, hit: F64, gained: F64) -> F64:
-    """From what the first DEPTH places hold, ``hit`` the chance that one so far matches, to measures at the ks."""
+    """The measures at the ks, from the first DEPTH ranks; ``hit``: the probability of a match so far."""
     dcg, ideal = (np.cumsum(gains * _DISCOUNTS, axis=1)[:, _AT] for gains in (gained, question.ideal))
     size = question.size[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -1,4 +1,4 @@
-"""Models as a command line names them: bundles, precomputed vectors, or rivals that need neither."""
+"""Models as a command line names them: bundles, precomputed vectors, or baselines that need neither."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from radir_pacs.types import ImageKind
 
 from .baselines import BASELINES, RANDOM
 
-GLOBAL = "global:"  # before a path: the whole image answers for every region
+GLOBAL = "global:"  # before a path: the whole-image vector is used for every region
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """``bundles`` and ``files`` by kind of image, or a rival by its name. ``unconditional``: one vector an image."""
+    """``bundles`` and ``files`` by kind of image, or a baseline by its name. ``unconditional``: one vector per
+    image."""
 
     name: str
     baseline: str | None = None
@@ -33,7 +34,8 @@ class Model:
 
 
 def read(word: str, kinds: Iterable[ImageKind]) -> Model:
-    """``[NAME=][global:]PATH[,PATH]``, or the name of a rival. A path is a bundle, a folder of bundles or a .npz file.
+    """``[NAME=][global:]PATH[,PATH]``, or the name of a baseline. A path is a bundle, a folder of bundles or a .npz
+    file.
 
     Raises BadInput, BundleRefused.
     """
@@ -75,7 +77,7 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _kinds_of(path: Path, kinds: Iterable[ImageKind]) -> list[ImageKind]:
-    """The kind the file names, else the only one there is."""
+    """The kind that the file names, else the only one wanted."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             if "kind" in archive.files:
@@ -84,5 +86,5 @@ def _kinds_of(path: Path, kinds: Iterable[ImageKind]) -> list[ImageKind]:
         raise BadInput(f"{path.name} is no archive of arrays: {type(error).__name__}") from None
     known = list(kinds)
     if len(known) != 1:
-        raise BadInput(f"{path.name} does not say of which kind of image its vectors are ('kind')")
+        raise BadInput(f"{path.name} does not name the kind of image of its vectors ('kind')")
     return known

@@ -1,4 +1,4 @@
-"""Network inputs as pictures of a page: a radiograph as it is, a CT as its middle coronal and axial slices."""
+"""Network inputs as pictures for a page: a radiograph as it is, a CT as its middle coronal and axial slices."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .measures import F32, U8
 
 HEIGHT = 190  # pixels of a picture on the page
 OUTLINE = (255, 176, 0)
-FULL = (0.5, 99.5)  # percentiles shown from black to white
+FULL = (0.5, 99.5)  # percentiles mapped to black and white
 
 
 def picture(data: StudySet, row: int, key: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Plots of an evaluation as SVG images that a page carries within itself."""
+"""Plots of an evaluation as SVG images embedded in the page."""
 
 from __future__ import annotations
 

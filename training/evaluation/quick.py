@@ -30,8 +30,8 @@ def abnormal_recall(
 ) -> dict[str, Any]:
     """The figures of a manifest, of unit vectors float32 [studies, regions, dim]; ``relevance`` is of ``regions``.
 
-    The gallery of a query are all studies of other patients that say something of the region and show it. The mean is
-    over the regions below the whole chest that ``regions.judgeable`` would take: at least ``least_queries`` queries,
+    The gallery of a query is all studies of other patients that have statements about the region and show it. The mean
+    is over the regions below the whole chest that ``regions.judgeable`` would take: at least ``least_queries`` queries,
     which a random order does not answer anyway. ``k`` is one of KS. "recall" is None where no region can be judged.
     """
     seen, column = data.seen(regions), KS.index(k)

@@ -1,4 +1,4 @@
-"""Which regions a comparison is made on: a rule that looks at the data and at no model.
+"""The regions of a comparison: a rule that uses the data and no model.
 
 In the order of the published list (``anatomy.trained``), then of the others by most queries, a region is taken when
 
@@ -9,8 +9,8 @@ In the order of the published list (``anatomy.trained``), then of the others by 
 - its queries are not those of a region taken before under another name (a Jaccard index of at most COPY), as those of
   the thoracic spine are those of the spine;
 - its abnormal studies differ: at most ALIKE of their pairs match. Where more do, as at airways of which reports say
-  little but that a tube is in them, whoever finds the tube has answered, and no order among alike cases is judged.
-  Where all regions are like that (findings without degrees, one a region), all are taken.
+  little but that a tube is in them, finding the tube is enough, and no ranking among similar cases is judged.
+  Where all regions are like that (findings without degrees, one per region), all are taken.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Candidate(NamedTuple):
 
 
 def candidates(exam: Exam) -> tuple[Candidate, ...]:
-    """All regions below the root, by the first judge."""
+    """All regions below the root, by the first source of relevance."""
     source = exam.sources[0]
     found = []
     for key in exam.keys:
@@ -59,7 +59,7 @@ def candidates(exam: Exam) -> tuple[Candidate, ...]:
         alike = 0.0
         if abnormal is not None:
             asked &= abnormal[rows]
-            between = np.ix_(abnormal[rows], abnormal)  # images ask images: both are the studies themselves
+            between = np.ix_(abnormal[rows], abnormal)  # image to image: both axes are the studies themselves
             compared = question.relevance[between] != UNDEFINED
             alike = float(question.matches[between].sum() / max(1, compared.sum()))
         few = Question(question.relevance[asked], question.matches[asked])
@@ -69,7 +69,7 @@ def candidates(exam: Exam) -> tuple[Candidate, ...]:
 
 
 def judgeable(found: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Those that pass the first two; what the mean over regions is taken over."""
+    """Those that pass the first two rules; the mean over regions is taken over them."""
     return tuple(one for one in found if one.queries.sum() >= LEAST_QUERIES and one.chance <= TRIVIAL)
 
 
@@ -93,7 +93,7 @@ def chosen(found: Sequence[Candidate], kind: ImageKind, count: int = WANTED) -> 
 
 
 def named(wanted: str, exam: Exam) -> tuple[str, ...]:
-    """Regions given by hand, comma separated. Raises UnknownRegion, for one that nobody speaks of, too."""
+    """Regions given by hand, comma separated. Raises UnknownRegion, also for one that no report mentions."""
     keys = []
     for word in filter(None, (part.strip() for part in wanted.split(","))):
         key = word if word in exam.keys else anatomy.look_up(word).key

@@ -1,4 +1,4 @@
-"""Who says how alike two studies are: what their reports say, or what is truly there."""
+"""Sources of the relevance of two studies: their reports, or the true findings."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ MINED, TRUE = "mined", "true"  # from the text of the reports; from the known fi
 
 
 class RelevanceSource(Protocol):
-    """Knows n studies by their rows."""
+    """Relevance among n studies, by their rows."""
 
     name: str
 
     def pairs(self, key: str) -> U8:
-        """round(100 S) under region ``key``, [n, n]; UNDEFINED where one of the two says nothing about it."""
+        """round(100 S) under region ``key``, [n, n]; UNDEFINED where one of the two has no statement about it."""
 
     def abnormal(self, key: str) -> Mask | None:
-        """[n]: something is wrong there; None where that is not known."""
+        """[n]: whether the region is abnormal; None where that is not known."""
 
 
 class StatementRelevance:

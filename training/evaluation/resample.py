@@ -1,4 +1,5 @@
-"""Figures with their uncertainty: bootstrap over patients, the same draws for every model, so that models compare."""
+"""Figures with their uncertainty: bootstrap over patients, with the same draws for every model, so that differences are
+paired."""
 
 from __future__ import annotations
 
@@ -15,9 +16,9 @@ DRAWS = 1000
 
 @dataclass(frozen=True)
 class Resampled:
-    """Means of figures and of their resampled twins; shapes [...] and [draws, ...], NaN without a query.
+    """Means of figures and of their bootstrap draws; shapes [...] and [draws, ...], NaN without a query.
 
-    ``queries``: how many each mean is taken over.
+    ``queries``: the number in each mean.
     """
 
     mean: F64

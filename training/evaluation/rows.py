@@ -1,4 +1,4 @@
-"""Picture rows: a query, the five that a model puts first, and what they share. Queries are drawn, not picked."""
+"""Picture rows: a query, the model's first five, and what they share. Queries are drawn at random, not picked."""
 
 from __future__ import annotations
 

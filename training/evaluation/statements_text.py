@@ -13,7 +13,7 @@ SEVERITIES = ("minimal", "mild", "moderate", "severe")  # by rank
 
 
 class Agreement(NamedTuple):
-    """In words: found in both; found in one and denied in the other."""
+    """In words: findings of both; findings of one that the other denies."""
 
     shared: tuple[str, ...]
     contradicting: tuple[str, ...]
@@ -25,7 +25,7 @@ def findings(said: Said, key: str) -> tuple[str, ...]:
 
 
 def agreement(query: Said, other: Said, key: str) -> Agreement:
-    """Two findings are the same when concept and place agree; a normal region contradicts whatever is found there."""
+    """Two findings are the same when concept and place agree; a normal region contradicts any finding there."""
     mine, theirs = ({(item.concept, item.region): item for item in said.get(key, ())} for said in (query, other))
     shared, contradicting = [], []
     for place in {**mine, **theirs}:

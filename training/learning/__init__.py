@@ -1,1 +1,1 @@
-"""How a network learns: recipe, losses, optimizer, batches, checkpoints, the loop."""
+"""How a network is trained: recipe, losses, optimizer, batches, checkpoints, training loop."""

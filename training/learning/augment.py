@@ -1,4 +1,4 @@
-"""Pictures as another day would show them: small turns, scales, shifts, gain and noise. Never a flip: sides matter."""
+"""Augmentation: small rotations, scalings, shifts, gain and noise. Never a flip, since left and right matter."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 MOST_TURN_RAD = math.radians(5)
 MOST_SCALE, MOST_SHIFT = 0.06, 0.06  # shares of the picture
 MOST_GAIN, MOST_OFFSET = 0.12, 0.08  # in units of the network's input
-NOISE = 0.02  # less than a fine line's contrast
+NOISE = 0.02  # less than the contrast of a fine line
 
 
 class Augmentation:
-    """MONAI's random transforms for images of ``shape``, 2D or 3D; geometry is one resampling, for two would blur a
-    catheter away."""
+    """MONAI's random transforms for images of ``shape``, 2D or 3D; the geometric transforms are one
+    resampling, since two would blur catheters away."""
 
     def __init__(self, shape: Sequence[int]) -> None:
-        # takes seconds to import, and a training on synthetic patients varies nothing
+        # takes seconds to import; a training on synthetic patients does not need it
         from monai.transforms.compose import Compose
         from monai.transforms.intensity.array import RandGaussianNoise, RandScaleIntensity, RandShiftIntensity
         from monai.transforms.spatial.array import RandAffine
@@ -41,6 +41,6 @@ class Augmentation:
         )
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Images [batch, 1, *shape] varied, each by a lot of its own; the same generator draws the same."""
+        """Images [batch, 1, *shape], each transformed at random; the same generator state gives the same result."""
         self._vary.set_random_state(seed=int(torch.randint(2**31, (1,), generator=generator)))
         return torch.stack([self._vary(image).as_tensor() for image in images])

@@ -1,9 +1,9 @@
-"""How the images of one batch are shared out: among processes, and in parts of which one is held in memory at a time.
+"""How one batch is divided: among processes, and into parts of which one is held in memory at a time.
 
-Losses compare studies, so they need the whole batch. What is costly, an image's way through the network, is therefore
-done piece by piece, and what comes out is brought together before any loss is taken: each process looks at its slice
-and gets the others', and a part's way is gone a second time for its gradients instead of being remembered. The
-gradients are those of the whole batch, whatever the number of processes and parts, up to rounding.
+Losses compare studies, so they need the whole batch. The costly step, the forward pass, therefore runs part by part,
+and its outputs are gathered before any loss is computed: each process encodes its slice and receives the others', and
+the forward pass of a part is repeated in the backward pass instead of keeping its activations (gradient checkpointing).
+The gradients are those of the whole batch up to rounding, whatever the number of processes and parts.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes and speaks."""
+        """Whether this is the process that writes files and prints."""
         return self.number == 0
 
     def gathered(self, own: Tensor) -> Tensor:
-        """Every process's rows, in order; the gradient goes back to where the rows came from."""
+        """Every process's rows, in order; gradients flow back to the process that the rows came from."""
         if self.count == 1:
             return own
         found: Tensor = _Gathered.apply(own, self.number, self.count)  # type: ignore[no-untyped-call]
@@ -53,7 +53,7 @@ class Ranks:
             gradient.copy_(mean.view_as(gradient))
 
     def agreed(self, value: float) -> float:
-        """The first process's value: clocks differ."""
+        """The first process's value, since clocks differ."""
         if self.count == 1:
             return value
         shared = torch.tensor([value], dtype=torch.float64)
@@ -74,8 +74,8 @@ class Ranks:
 
 
 class _Gathered(torch.autograd.Function):
-    """Rows of all processes. Gradients are averaged over processes later, and only one of them has looked at a row:
-    its gradient counts for all."""
+    """Rows of all processes. Gradients are averaged over processes later, and a row was encoded by only one of them:
+    its gradient is scaled up to make up for that."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor, number: int, count: int) -> Tensor:
@@ -93,8 +93,8 @@ class _Gathered(torch.autograd.Function):
 
 @contextmanager
 def process_group() -> Iterator[Ranks]:
-    """The processes that ``torchrun`` started, or this one alone. CPU: gloo; several GPUs: gloo carries the small
-    tensors and NCCL the gradients."""
+    """The processes that ``torchrun`` started, or this one alone. CPU: gloo; several GPUs: gloo for the small tensors,
+    NCCL for the gradients."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1 or "MASTER_ADDR" not in os.environ:
         yield Ranks()
@@ -109,13 +109,13 @@ def process_group() -> Iterator[Ranks]:
 
 @dataclass(frozen=True)
 class BatchSharding:
-    """``parts``: in how many parts each process looks at its slice."""
+    """``parts``: the number of parts in which each process encodes its slice."""
 
     ranks: Ranks = Ranks()
     parts: int = 1
 
     def __call__(self, look: Callable[..., Tensor], *rows: Tensor) -> Tensor:
-        """``look`` of all rows, [b, ...]; b is a multiple of the processes."""
+        """``look`` of all rows, [b, ...]; b is a multiple of the number of processes."""
         size = len(rows[0]) // self.ranks.count
         own = [tensor[self.ranks.number * size :][:size] for tensor in rows]
         if self.parts == 1 or not torch.is_grad_enabled():

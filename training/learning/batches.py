@@ -1,7 +1,7 @@
-"""Which studies make up each step: all of them once an epoch, in an order that follows from seed and epoch alone.
+"""Which studies make up each step: each of them once per epoch, in an order that depends only on seed and epoch.
 
-With hard negatives a share of each batch is taken from the top lists of the others: for a study and a region at which
-something is wrong with it, one of those that the network itself, at the last look, held to be most alike there.
+With hard negatives, a share of each batch is taken from the top lists of the other studies in it: for a study and one
+of its abnormal regions, one of the studies that the network last ranked as most similar there.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class BatchSampler:
 
 
 class TopLists:
-    """The vectors of every study as last seen, and draws from whom they are nearest to."""
+    """The latest vectors of every study, and draws from their nearest neighbours."""
 
     def __init__(self, training_set: TrainingSet, dim: int) -> None:
         self.vectors = torch.zeros(len(training_set), len(training_set.regions), dim, dtype=torch.float16)
@@ -41,7 +41,8 @@ class TopLists:
         self.known[batch.rows] = True
 
     def harder(self, rows: Tensor, share: float, top: int, generator: torch.Generator) -> Tensor:
-        """``rows``, the last ``share`` of them neighbours of the first; unchanged while too little is known."""
+        """``rows``, the last ``share`` of them replaced by neighbours of the first; unchanged while too few vectors are
+        known."""
         wanted = int(len(rows) * share)
         if not wanted or int(self.known.sum()) < 2 * len(self.known) // 3:
             return rows

@@ -1,6 +1,6 @@
-"""A training's state in one file, replaced as a whole: whoever is killed at any moment goes on from the last one.
+"""A training's state in one file, replaced atomically: a training killed at any moment resumes from the last one.
 
-Tensors lie in safetensors, the numbers beside them as JSON in its header; nothing in it can run.
+Tensors are stored as safetensors, numbers as JSON in its header; the file contains no code.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EVERY_S = 300.0
 class Resumable(Protocol):
     """What a checkpoint can hold: a training between two steps."""
 
-    identity: dict[str, Any]  # what makes it this training and no other, as JSON
+    identity: dict[str, Any]  # what identifies this training, as JSON
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]: ...
 
@@ -34,8 +34,8 @@ class Resumable(Protocol):
 
 
 class Checkpoints:
-    """Keeps one in ``folder``, at most every ``every_s`` seconds and after each epoch. ``notes`` (JSON) travel along:
-    what was there when the last checkpoint was written is there again."""
+    """Keeps one in ``folder``, written at most every ``every_s`` seconds and after each epoch. ``notes`` (JSON) are
+    saved with it and restored with it."""
 
     def __init__(self, folder: Path, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic) -> None:
         self.path, self.every_s, self.clock = folder / NAME, every_s, clock
@@ -43,7 +43,7 @@ class Checkpoints:
         self.last = clock()
 
     def resume(self, training: Resumable) -> None:
-        """Bring ``training`` to where the checkpoint left off; nothing happens where there is none.
+        """Restore ``training`` from the checkpoint, if there is one.
 
         Raises BadInput when the checkpoint cannot be read or belongs to a training with other settings.
         """
@@ -54,18 +54,18 @@ class Checkpoints:
                 told = json.loads(file.metadata()[HEADER])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"the checkpoint {self.path} cannot be read ({error}): remove it to begin anew") from None
+            raise BadInput(f"the checkpoint {self.path} cannot be read ({error}): remove it to start again") from None
         wanted = json.loads(json.dumps(training.identity))
         if others := list(differences(told["identity"], wanted)):
             raise BadInput(
                 f"{self.path.parent} holds a training with other settings ({', '.join(others[:4])}): "
-                "go on with the same ones, or begin anew with --fresh"
+                "use the same settings, or start again with --fresh"
             )
         training.restore(tensors, told["numbers"])
         self.notes = told["notes"]
 
     def keep(self, training: Resumable, *, now: bool) -> None:
-        """Write one if ``now`` or when the time has come. Raises OSError."""
+        """Write one if ``now`` is set or one is due. Raises OSError."""
         if not now and self.clock() - self.last < self.every_s:
             return
         tensors, numbers = training.state()
@@ -77,9 +77,9 @@ class Checkpoints:
         self.last = self.clock()
 
     def remove(self) -> None:
-        """Of a training that is over, or to begin anew."""
+        """Remove it, after a training or to start again."""
         self.path.unlink(missing_ok=True)
-        for partial in self.path.parent.glob(f".{self.path.name}.*.partial"):  # of a training that was killed
+        for partial in self.path.parent.glob(f".{self.path.name}.*.partial"):  # left by a training that was killed
             partial.unlink(missing_ok=True)
         if self.path.parent.is_dir() and not any(self.path.parent.iterdir()):
             self.path.parent.rmdir()

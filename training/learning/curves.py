@@ -1,4 +1,4 @@
-"""How a training goes, for the eye: losses and held-out recall as pictures and as TensorBoard events."""
+"""Learning curves: losses and held-out recall as PNG and as TensorBoard events."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from .train import Step
 
-POINTS = 500  # of a curve of losses; steps between are averaged
+POINTS = 500  # per curve of losses; the steps between are averaged
 
 
 class Curves:
-    """Writes loss.png, recall.png and events into ``folder``. ``history`` (JSON) holds all that is drawn: whoever
-    keeps it in a checkpoint gets curves without a gap."""
+    """Writes loss.png, recall.png and events into ``folder``. ``history`` (JSON) holds all points; kept
+    in the checkpoint, it gives curves without gaps after a restart."""
 
     def __init__(self, folder: Path, history: dict[str, Any], steps: int, number: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ class Curves:
         self.open.clear()
 
     def add_recall(self, epoch: int, summary: Mapping[str, Any]) -> None:
-        """``summary`` is of ``abnormal_recall``; nothing is drawn where too few were asked."""
+        """``summary`` is that of ``abnormal_recall``; nothing is drawn where there were too few queries."""
         if summary["recall"] is None:
             return
         self.recall.append([epoch + 1, summary["recall"], *summary["interval_95"], summary["random"]])

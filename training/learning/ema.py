@@ -1,4 +1,4 @@
-"""A running average of a network's weights: it finds better than the weights of any one step."""
+"""Exponential moving average of a network's weights: it retrieves better than the weights of any single step."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from radir_pacs.encode.network import RadirNetwork
 
 
 class EMA:
-    """``network`` holds the average. Its memory grows with the steps up to ``most``, so that a short training, or one
-    that goes on from a finished network, does not drag its first steps along."""
+    """``network`` holds the average. Its decay grows with the steps up to ``most``, so that the first steps do not
+    weigh on a short training or on fine-tuning."""
 
     def __init__(self, network: RadirNetwork, most: float) -> None:
         self.network = copy.deepcopy(network).requires_grad_(False)

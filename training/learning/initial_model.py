@@ -1,4 +1,4 @@
-"""What a training begins with: a network, what reads its texts, and the regions it answers for."""
+"""What a training starts from: a network, its tokenizer, and the regions it has vectors for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..data.statements import Said, common_concepts, model_regions, stand_ins
 from ..data.studies import StudySet
 from .training_set import body, phrase
 
-LEAST_STUDIES_A_CONCEPT = 0.003  # share of the studies; rarer findings have no column of their own
+LEAST_STUDIES_A_CONCEPT = 0.003  # share of the studies; rarer findings get no column of their own
 VOCABULARY = 4096
 
 
@@ -40,19 +40,19 @@ def initial_model(
 ) -> InitialModel:
     """A new network for ``data``, or a copy of the one in ``start``. Raises BadInput.
 
-    ``withheld``: regions it gets no row for and concepts it gets no column for, so that no name, no phrase and no label
-    teaches them, nor any region below that would learn their labels for want of its own. What is found at a withheld
-    region stays a finding of the regions above it; relevance and whole reports go on telling of everything.
+    ``withheld``: regions without a row and concepts without a column in the network, so that no name, phrase or label
+    teaches them; regions below that would take on their labels are withheld too. A finding at a withheld region still
+    counts at the regions above it, and relevance and whole reports still cover everything.
     """
     if start is not None:
         if withheld:
-            raise BadInput("a network that is gone on from was asked already: only a new one can have names withheld")
+            raise BadInput("a network that is trained further already knows the names: withhold them from a new one")
         return _of_bundle(start, data)
     regions = model_regions(data.kind, data.said)
     least = max(3, math.ceil(LEAST_STUDIES_A_CONCEPT * len(data)))
     concepts = common_concepts(data.said, least)
     if not concepts:
-        raise BadInput(f"no finding is told of {least} studies: there is too little to learn from")
+        raise BadInput(f"no finding is reported in {least} studies: there is too little to learn from")
     regions, concepts = _without(withheld, regions, concepts, data.said)
     text: LocalTextEncoder | None = None
     tokenizer: Reader
@@ -73,10 +73,12 @@ def initial_model(
 def _without(
     withheld: Collection[str], regions: tuple[Region, ...], concepts: tuple[str, ...], said: Sequence[Said]
 ) -> tuple[tuple[Region, ...], tuple[str, ...]]:
-    """A region that would learn the labels of a withheld one (``stand_ins``) goes with it."""
+    """A region that would take on the labels of a withheld one (``stand_ins``) is withheld with it."""
     known = {region.key for region in regions if region.key != anatomy.ROOT} | set(concepts)
     if others := [name for name in withheld if name not in known]:
-        raise BadInput(f"{', '.join(others)} cannot be withheld: no region or finding that would be asked about")
+        raise BadInput(
+            f"{', '.join(others)} cannot be withheld: they are not among the regions and findings of these data"
+        )
     spoken = zip(regions, stand_ins(said, regions), strict=True)
     return (
         tuple(region for region, key in spoken if region.key not in withheld and key not in withheld),
@@ -86,22 +88,24 @@ def _without(
 
 def _of_bundle(start: Bundle, data: StudySet) -> InitialModel:
     if not isinstance(start.network, RadirNetwork):
-        raise BadInput(f"{start.model_id} was imported as it is: only a network of our own can be trained further")
+        raise BadInput(
+            f"{start.model_id} is an imported model: only networks that radir train made can be trained further"
+        )
     if isinstance(start.network.text, UnreadText):
         raise BadInput(MISSING)
     if start.kind is not data.kind:
         raise BadInput(f"{start.model_id} encodes {start.kind}, not {data.kind}")
     network = copy.deepcopy(start.network)
     for name, part in network.named_children():
-        if name != "text":  # a local model decides itself what of it is trained
+        if name != "text":  # a local model itself decides which of its weights are trained
             part.requires_grad_(True)
     return InitialModel(network, start.tokenizer, tuple(anatomy.region(region.key) for region in start.regions))
 
 
 def vocabulary_texts(regions: Sequence[Region], concepts: Sequence[str], reports: Sequence[str]) -> list[str]:
-    """The words a text encoder should hold whole: names of regions and findings first, then those of reports.
+    """The words that are tokens of their own: names of regions and findings first, then the words of the reports.
 
-    A word of few reports stays out of the manifest: it could be somebody's name.
+    A word of few reports is left out of the manifest: it could be somebody's name.
     """
     names = [name for region in regions for name in (region.name, *region.synonyms)]
     own = [*names, *(phrase(concept, "") for concept in concepts), "mild moderate severe small large no left right"]

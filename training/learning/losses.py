@@ -1,6 +1,6 @@
-"""Losses on region vectors, on image and report vectors, and on what is seen where.
+"""Losses on region vectors, on image and report vectors, and on findings per region.
 
-Where relevance is asked for it is uint8 round(100 s), UNDEFINED where a report says nothing; vectors are unit.
+Relevance is uint8 round(100 s), UNDEFINED where a report says nothing; vectors are unit vectors.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from torch.nn import functional
 from ..data.statements import MODERATE, PRESENT, SEVERE, UNDEFINED
 
 TEMPERATURE = 0.1
-LEAST_SIMILARITY = 0.3  # below, a pair is no positive
+LEAST_SIMILARITY = 0.3  # below it, a pair is no positive
 SHARPNESS = 4.0  # weight of a positive is its similarity to this power
 SAME = 0.9  # what counts as a hit in evaluation (method of arXiv 2503.04653)
 AP_TEMPERATURE = 0.05
-RARE_WEIGHT = 5.0  # of a finding that is there beside one that is not: about one in twenty is
-FALSE_NEGATIVE = 0.75  # image and report of other studies this alike are no negatives
+RARE_WEIGHT = 5.0  # of a present finding beside an absent one: about one in twenty is present
+FALSE_NEGATIVE = 0.75  # images and reports of other studies above this similarity are no negatives
 TRIPLET_POSITIVE, TRIPLET_GAP, TRIPLET_TEMPERATURE, MARGIN = 0.75, 0.25, 0.07, 0.1
-PERCENT = 100.0  # what relevance was not divided by before it was compared, in the published code
+PERCENT = 100.0  # the published code compares relevance with its thresholds without dividing by it
 
 
 def graded_contrast(vectors: Tensor, relevance: Tensor, abnormal: Tensor, seen: Tensor) -> Tensor:
-    """Supervised contrastive loss with graded positives, each region by itself.
+    """Supervised contrastive loss with graded positives, per region.
 
     vectors [batch, regions, dim]; relevance [regions, batch, batch]; abnormal and seen [batch, regions]. Normal
-    anchors are many and easy: abnormal and normal ones carry half the weight each.
+    anchors are many and easy, so abnormal and normal anchors carry half the weight each.
     """
     logits, usable, similarity = _pairs(vectors, relevance, seen)
     logits = logits / TEMPERATURE
@@ -54,17 +54,17 @@ def smooth_ap(vectors: Tensor, relevance: Tensor, abnormal: Tensor, seen: Tensor
 
 
 def conditional_triplets(vectors: Tensor, relevance: Tensor, seen: Tensor) -> Tensor:
-    """The conditional triplets of RadIR, weighted by the gap of relevance, with the floor taken out.
+    """The conditional triplet loss of RadIR, weighted by the gap in relevance, without its floor.
 
-    Of each anchor's pairs (j, k) with s_ij > .75 and s_ij - s_ik > .25: log(1 + exp(gap (cos_ik - cos_ij) / .07)).
+    For each anchor's pairs (j, k) with s_ij > .75 and s_ij - s_ik > .25: log(1 + exp(gap (cos_ik - cos_ij) / .07)).
     """
     triplets = _triplets(*_pairs(vectors, relevance, seen))
     return triplets.mean(functional.softplus(triplets.gap * triplets.wrong / TRIPLET_TEMPERATURE))
 
 
 def faulty_triplets(vectors: Tensor, relevance: Tensor, seen: Tensor) -> Tensor:
-    """The same as its authors' code has it: integers of 0-100 compared with .75 and .25 make nearly any pair valid,
-    and what is cut at zero inside the logarithm cannot fall below log 2."""
+    """The same as in its authors' code: integers of 0-100 compared with .75 and .25 make nearly every pair valid, and
+    clipping at zero inside the logarithm keeps the loss from falling below log 2."""
     triplets = _triplets(*_pairs(vectors, relevance, seen), PERCENT)
     wrong = (MARGIN + triplets.wrong).clamp(min=0)
     return triplets.mean(functional.softplus(triplets.gap * wrong / TRIPLET_TEMPERATURE))
@@ -73,7 +73,7 @@ def faulty_triplets(vectors: Tensor, relevance: Tensor, seen: Tensor) -> Tensor:
 def image_triplets(vectors: Tensor, relevance: Tensor, scale: float = 1.0) -> Tensor:
     """Whole images [batch, dim] ranked by whole reports [batch, batch], margin .1 (RadIR's first stage).
 
-    With a ``scale`` of 100 as its authors' code has it: nearly any pair counts, those a hundredth apart included.
+    A ``scale`` of 100 is that of its authors' code: nearly every pair counts, even those a hundredth apart.
     """
     seen = torch.ones(len(vectors), 1, dtype=torch.bool, device=vectors.device)
     triplets = _triplets(*_pairs(vectors[:, None], relevance[None], seen), scale)
@@ -81,7 +81,7 @@ def image_triplets(vectors: Tensor, relevance: Tensor, scale: float = 1.0) -> Te
 
 
 class _Triplets(NamedTuple):
-    """Of every anchor i and pair (j, k), [regions, i, j, k]: cos_ik - cos_ij, s_ij - s_ik, and whether it counts."""
+    """For every anchor i and pair (j, k), [regions, i, j, k]: cos_ik - cos_ij, s_ij - s_ik, and whether it counts."""
 
     wrong: Tensor
     gap: Tensor
@@ -92,7 +92,7 @@ class _Triplets(NamedTuple):
 
 
 def _triplets(logits: Tensor, usable: Tensor, similarity: Tensor, scale: float = 1.0) -> _Triplets:
-    """``scale`` of the similarities as they are compared with the thresholds."""
+    """``scale``: that of the similarities when they are compared with the thresholds."""
     gap = similarity[:, :, :, None] - similarity[:, :, None, :]
     valid = usable[:, :, :, None] & usable[:, :, None, :] & (scale * gap > TRIPLET_GAP)
     valid &= (scale * similarity > TRIPLET_POSITIVE)[:, :, :, None]
@@ -100,7 +100,8 @@ def _triplets(logits: Tensor, usable: Tensor, similarity: Tensor, scale: float =
 
 
 def image_report(images: Tensor, reports: Tensor, relevance: Tensor) -> Tensor:
-    """InfoNCE both ways between images and reports [batch, dim]; other studies that say the same are left out."""
+    """InfoNCE in both directions between images and reports [batch, dim]; other studies with the same statements are
+    left out."""
     if not len(images):
         return images.sum() + reports.sum()
     logits = images @ reports.T / TEMPERATURE
@@ -112,11 +113,11 @@ def image_report(images: Tensor, reports: Tensor, relevance: Tensor) -> Tensor:
 
 
 def findings_loss(logits: Tensor, grades: Tensor, possible: Tensor, seen: Tensor) -> Tensor:
-    """Mean binary cross-entropy of each finding being there, at least moderate, and severe; what is there is rare and
-    counts RARE_WEIGHT times.
+    """Mean binary cross-entropy of each finding being present, at least moderate, and severe; present findings are rare
+    and weigh RARE_WEIGHT times as much.
 
     logits [batch, regions, concepts, 3]; grades [batch, regions, concepts] as in ``statements``; possible [regions,
-    concepts]; seen [batch, regions]. Where severity was not said only presence is asked.
+    concepts]; seen [batch, regions]. Where the severity is not stated, only presence counts.
     """
     target = torch.stack([grades >= PRESENT, grades >= MODERATE, grades >= SEVERE], dim=-1).to(logits.dtype)
     asked = (possible[None] & seen[:, :, None])[..., None].expand_as(target).clone()
@@ -125,12 +126,12 @@ def findings_loss(logits: Tensor, grades: Tensor, possible: Tensor, seen: Tensor
 
 
 def described_loss(logits: Tensor, described: Tensor, seen: Tensor) -> Tensor:
-    """Binary cross-entropy of a report speaking of each region; all [batch, regions]."""
+    """Binary cross-entropy of whether the report mentions each region; all [batch, regions]."""
     return cross_entropy(logits[seen], described[seen].to(logits.dtype))
 
 
 def cross_entropy(logits: Tensor, target: Tensor, positive: float = 1.0) -> Tensor:
-    """Mean binary cross-entropy, that of what is there weighing ``positive``; 0 where nothing was asked."""
+    """Mean binary cross-entropy with weight ``positive`` on the positives; 0 where nothing counts."""
     if not logits.numel():
         return logits.sum()
     weight = torch.tensor(positive, device=logits.device)

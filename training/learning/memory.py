@@ -1,4 +1,5 @@
-"""How much memory a training is going to need, said before it starts rather than by the system that ends it."""
+"""An estimate of the memory that a training needs, given before it starts rather than found when the system kills
+it."""
 
 from __future__ import annotations
 
@@ -17,11 +18,11 @@ from .recipe import stages
 from .train import CPU, Training
 
 GB = 1e9
-COPIES = 5  # of the weights, at most: themselves, gradients, two moments, average
-TRANSIENT = 1.3  # what lives within one operation, beside what is remembered for the gradients
+COPIES = 5  # copies of the weights, at most: the weights, gradients, two moments, average
+TRANSIENT = 1.3  # temporaries of one operation, beside the activations kept for the gradients
 CUBIC: dict[str, int] = {"smooth_ap": 6, "triplet": 6, "faulty_triplet": 6}  # tensors of [regions, b, b, b] at once
 SQUARE = 10  # tensors of [regions, b, b] at once
-NARROW = 0.8  # share of the free memory above which a warning is due
+NARROW = 0.8  # share of the free memory above which we warn
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current"))
 
 
@@ -46,7 +47,7 @@ class Need:
 
 
 def need(training: Training) -> Need:
-    """An estimate; one image is sent through the network to see what it leaves behind."""
+    """An estimate; one image is passed through the network to measure its activations."""
     recipe, network = training.recipe, training.network
     queries = len(training.training_set.regions) + recipe.phrases
     images = -(-recipe.batch // (training.ranks.count * recipe.accumulate))
@@ -67,13 +68,14 @@ def need(training: Training) -> Need:
 
 
 def check_memory(training: Training) -> tuple[Need, str | None]:
-    """The need, and a warning where it is narrow. Raises BadInput with what to do where it is more than there is."""
+    """The memory needed, and a warning where it is tight. Raises BadInput, saying what to do, where there is not
+    enough."""
     needed, free = need(training), free_bytes(training.device)
-    if training.device == CPU:  # processes of one machine share what is free
+    if training.device == CPU:  # the processes on one machine share its free memory
         free //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if needed.total > free:
         raise BadInput(
-            f"the training needs about {needed}; {free / GB:.2f} GB are free: ask for a smaller --batch, or look at "
+            f"the training needs about {needed}; {free / GB:.2f} GB are free: use a smaller --batch, or process "
             f"the batch in parts with --accumulate {_parts(training, needed, free)}"
         )
     narrow = f"only {free / GB:.2f} GB of memory are free" if needed.total > NARROW * free else None
@@ -81,14 +83,14 @@ def check_memory(training: Training) -> tuple[Need, str | None]:
 
 
 def _parts(training: Training, needed: Need, free: int) -> int:
-    """Into how many parts the batch has to be cut, as far as that helps."""
+    """The number of parts to divide the batch into, as far as that helps."""
     left = max(free - needed.weights - needed.tables, 1)
     wanted = training.recipe.accumulate * -(-needed.activations // left)
     return int(min(max(wanted, 2), max(2, training.recipe.batch // training.ranks.count)))
 
 
 def free_bytes(device: torch.device) -> int:
-    """What a process may still take, the limits of its container included."""
+    """What a process may still allocate, within the limits of its container."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     free = int(psutil.virtual_memory().available)
@@ -100,14 +102,14 @@ def free_bytes(device: torch.device) -> int:
 
 
 def _remembered(training: Training, queries: int) -> int:
-    """Bytes that the gradients of one image need, weights left out."""
+    """Bytes of activations that one image keeps for the gradients, without the weights."""
     network, batch = training.network, training.training_set.batch(training.sampler.rows(0)[:1]).to(training.device)
     weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
     held: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         if (place := tensor.untyped_storage().data_ptr()) not in weights:
-            held[place] = tensor  # kept alive: a place that is freed would be counted once for two
+            held[place] = tensor  # kept alive: freed memory would be used again and counted once for two tensors
         return tensor
 
     asked = torch.zeros(queries, network.config.width, device=training.device)

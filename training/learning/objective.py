@@ -17,8 +17,8 @@ from .batch_sharding import BatchSharding
 from .recipe import Loss, Recipe
 from .training_set import Batch, TrainingSet
 
-SYNONYM_SHARE = 0.15  # of steps in which a region is asked for by another of its names
-TRIPLET_REGIONS = 12  # drawn a step: all triplets of all regions would fill the memory
+SYNONYM_SHARE = 0.15  # share of steps in which a region is named by one of its synonyms
+TRIPLET_REGIONS = 12  # drawn per step: all triplets of all regions would fill the memory
 ON_VECTORS: tuple[Loss, ...] = (
     "contrast",
     "whole",
@@ -39,7 +39,7 @@ class Measured:
 
 
 class Objective:
-    """Computes what a recipe asks for; draws (names, phrases, regions) come from the generator that is handed in."""
+    """Computes the losses of a recipe; random draws (names, phrases, regions) come from the generator passed in."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class Objective:
         return torch.randint(len(self.phrase_ids), (self.recipe.phrases,), generator=generator)
 
     def _asked(self, logits: Tensor, batch: Batch, phrases: Tensor) -> Tensor:
-        """Cross-entropy of what each phrase asks for being there, logits [batch, phrases]."""
+        """Cross-entropy of whether what each phrase describes is present, logits [batch, phrases]."""
         region, concept = self.phrase_cells[phrases].T
         target = (batch.grades[:, region, concept] != ABSENT).to(logits.dtype)
         seen = batch.seen[:, region] & batch.told[:, None]
@@ -143,7 +143,7 @@ class Names:
         return self.ids[self.first]
 
     def drawn(self, generator: torch.Generator) -> Tensor:
-        """One name a region: mostly its own, sometimes a synonym [regions, tokens]."""
+        """One name per region: mostly its own, sometimes a synonym [regions, tokens]."""
         draw = torch.rand(len(self.first), generator=generator)
         other = 1 + (torch.rand(len(self.first), generator=generator) * self.synonyms).long()
         use = (draw < SYNONYM_SHARE) & (self.synonyms > 0)

@@ -1,8 +1,9 @@
-"""What moves the weights: Muon for linear maps and convolutions, AdamW for all else and for the heads of the answers.
+"""The optimizer: Muon for linear maps and convolutions, AdamW for the other weights and for the output heads.
 
-Most findings show faintly beside lungs and hearts. Adam learns them one after the other in the order of their loudness,
-each after a plateau; Muon makes a step equally long in all directions of a matrix (K. Jordan and others, "Muon: an
-optimizer for hidden layers in neural networks", 2024), so that faint ones are learned along (docs/adr/0005).
+Most findings have low contrast beside lungs and heart. Adam learns them one after another, strongest signal first, each
+after a plateau; Muon takes steps of equal length in all directions of a matrix (K. Jordan and others, "Muon: an
+optimizer for hidden layers in neural networks", 2024), so that weak signals are learned at the same time
+(docs/adr/0005).
 """
 
 from __future__ import annotations
@@ -15,19 +16,21 @@ from torch import Tensor, nn
 
 from radir_pacs.encode.network import RadirNetwork
 
-HEADS = ("severity", "described", "asked", "report")  # these give the answers
+HEADS = ("severity", "described", "asked", "report")  # the output heads
 MUON_RATE = 20.0  # times AdamW's
-MUON_DECAY = 5.0  # times AdamW's, a hundred times a step: steps are long, and weights settle where decay meets them
+MUON_DECAY = (
+    5.0  # times AdamW's, a hundred times per step: steps are long, and the weights settle where decay balances them
+)
 MOMENTUM = 0.9
 
 
 class Optimizer:
-    """Both as one. ``decay``: of AdamW's matrices; gains and offsets have none. ``muon`` False leaves all to AdamW, for
-    comparison."""
+    """Both optimizers as one. ``decay``: of AdamW's matrices; gains and offsets have none. ``muon``: False uses AdamW
+    for all weights, for comparison."""
 
     def __init__(self, network: RadirNetwork, decay: float, *, muon: bool = True) -> None:
         self.hidden = hidden_weights(network) if muon else []
-        # torch's Muon takes matrices: a convolution's weights are seen as one, in the same memory
+        # torch's Muon takes matrices: a convolution's weights are viewed as one, in the same memory
         self.flat = [nn.Parameter(weight.detach().view(len(weight), -1)) for weight in self.hidden]
         known = {id(weight) for weight in self.hidden}
         rest = [p for p in network.parameters() if id(p) not in known]
@@ -58,7 +61,7 @@ class Optimizer:
             flat.grad = None
 
     def state(self) -> dict[str, Tensor]:
-        """Every moment by name."""
+        """All moments by name."""
         return {
             f"{name}.{i}.{moment}": tensor
             for name, optimizer in self.both.items()
@@ -67,7 +70,7 @@ class Optimizer:
         }
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """What ``state`` gave."""
+        """Load what ``state`` returned."""
         for name, optimizer in self.both.items():
             moments: dict[int, dict[str, Tensor]] = {}
             for key, tensor in tensors.items():
@@ -79,7 +82,7 @@ class Optimizer:
 
 
 def hidden_weights(network: RadirNetwork) -> list[nn.Parameter]:
-    """Of all linear maps and convolutions that are trained, but for the heads."""
+    """The weights of all trained linear maps and convolutions, except the heads."""
     return [
         cast(nn.Parameter, module.weight)
         for name, module in network.named_modules()

@@ -1,4 +1,4 @@
-"""How to train: one frozen table of settings, and the named recipes that the comparison sets against each other."""
+"""How to train: one frozen table of settings, and the named recipes that the comparison compares."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Loss = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """``losses``: weight of each; what is not named is not computed. ``minutes`` ends a training early, with the
-    learning rate brought down in time; 0 sets no limit, and only then is the outcome the same for the same seed."""
+    """``losses``: the weight of each; losses that are not named are not computed. ``minutes`` ends a training early,
+    with the learning rate schedule fitted to that time; 0 sets no limit, and only then is a seed reproducible."""
 
     losses: dict[Loss, float] = field(
         default_factory=lambda: {
             "contrast": 0.3,
-            "whole": 0.1,  # the contrast of the chest once more by itself: its share of all regions' is small
+            "whole": 0.1,  # the contrastive loss of the whole chest once more: its share among all regions is small
             "findings": 8.0,
             "described": 0.1,
             "report": 1.0,
@@ -43,34 +43,38 @@ class Recipe:
     batch: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
-    muon: bool = True  # False: AdamW moves all weights
+    muon: bool = True  # False: AdamW for all weights
     warm_up: float = 0.05  # share of the training
-    contrast_ramp: float = 0.4  # share over which losses on vectors come in; findings must be seen first
-    conditional: bool = True  # False: one vector an image, asked of the whole chest
-    hierarchy: bool = True  # False: a region is said to hold only what was said of itself, not of what lies below
-    hard_negatives: float = 0.0  # share of a batch drawn from the model's own top lists
+    contrast_ramp: float = 0.4  # share over which the losses on vectors are ramped up; findings must be learned first
+    conditional: bool = True  # False: one vector per image, that of the whole chest
+    hierarchy: bool = True  # False: a region has only its own statements, not those of the regions below it
+    hard_negatives: float = 0.0  # share of a batch drawn from the network's own top lists
     hard_top: int = 30
-    report_every: int = 2  # steps; reading a report costs as much as looking at its image
-    phrases: int = 8  # "finding in region" queries a step
-    average: float = 0.998  # of the weights that are kept; 0 keeps the last ones
-    augment: bool = True  # slows learning of fine details much: ``radir train`` leaves it off for synthetic patients
+    report_every: int = 2  # steps; encoding a report costs as much as encoding its image
+    phrases: int = 8  # "finding in region" queries per step
+    average: float = 0.998  # decay of the average of the weights that is kept; 0 keeps the last weights
+    augment: bool = (
+        True  # much slows the learning of fine details: ``radir train`` leaves it off for synthetic patients
+    )
     half_precision: bool = True  # bfloat16 autocast
-    accumulate: int = 1  # parts a batch is looked at in, one held in memory at a time; the losses are the whole batch's
-    stages: Literal["joint", "published"] = "joint"  # published: half the time the encoders, then decoder and heads
-    withheld: tuple[str, ...] = ()  # region keys and concepts that are never asked about, to judge what is asked anyway
+    accumulate: int = 1  # parts of a batch, one held in memory at a time; the losses are those of the whole batch
+    stages: Literal["joint", "published"] = "joint"  # published: the encoders for half the time, then decoder and heads
+    withheld: tuple[
+        str, ...
+    ] = ()  # region keys and concepts that are never trained, to judge zero-shot queries for them
 
 
 OURS = Recipe()
 
 
 def _but(*names: Loss) -> dict[Loss, float]:
-    """The losses of ours without some."""
+    """The losses of our recipe without some of them."""
     return {loss: weight for loss, weight in OURS.losses.items() if loss not in names}
 
 
 RECIPES: dict[str, Recipe] = {
     "ours": OURS,
-    # image-report contrast alone, one vector an image: the recipe of CT-CLIP
+    # image-report contrast alone, one vector per image: the recipe of CT-CLIP
     "unconditional": replace(OURS, losses={"report": 1.0}, conditional=False, report_every=1, contrast_ramp=0.0),
     # RadIR as published (arXiv 2503.04653), with and without the faults of its code
     "published": replace(
@@ -83,9 +87,11 @@ RECIPES: dict[str, Recipe] = {
         OURS, losses={"report": 1.0, "image_triplet": 1.0, "triplet": 1.0}, report_every=1, contrast_ramp=0.0
     ),
 }
-# ours with one thing taken away or added, for the ablation table
+# ours with one part removed or added, for the ablation table
 ABLATIONS: dict[str, Recipe] = {
-    "ours-without-conditioning": replace(OURS, conditional=False, losses=_but("whole")),  # the contrast is the chest's
+    "ours-without-conditioning": replace(
+        OURS, conditional=False, losses=_but("whole")
+    ),  # the contrastive loss is that of the whole chest
     "ours-without-contrast": replace(OURS, losses=_but("contrast", "whole")),
     "ours-without-whole": replace(OURS, losses=_but("whole")),
     "ours-without-findings": replace(OURS, losses=_but("findings")),
@@ -101,17 +107,17 @@ IMAGE_TRIPLETS: tuple[Loss, ...] = ("image_triplet", "faulty_image_triplet")
 
 
 def stages(recipe: Recipe) -> tuple[Recipe, ...]:
-    """What is asked for in each stage.
+    """The recipe of each stage.
 
     As published, the encoders first learn from image-report contrast and image triplets of the whole chest; then they
-    stand still. The whole chest's vector comes from the decoder here: the report loss, where asked for, holds it in
+    are frozen. Here the vector of the whole chest comes from the decoder: the report loss, where used, keeps it in
     place. Raises BadInput where the second stage would have nothing to learn.
     """
     if recipe.stages == "joint":
         return (recipe,)
     then: dict[Loss, float] = {name: weight for name, weight in recipe.losses.items() if name not in IMAGE_TRIPLETS}
     if not recipe.conditional or not then.keys() - {"report"}:
-        raise BadInput("this recipe asks nothing of regions: a second stage would have nothing to learn")
+        raise BadInput("this recipe has no loss on regions: a second stage would have nothing to learn")
     ranked = next((name for name in IMAGE_TRIPLETS if name in recipe.losses), IMAGE_TRIPLETS[0])
     encoder: tuple[Loss, ...] = ("report", ranked)
     first = {name: recipe.losses.get(name, 1.0) for name in encoder}

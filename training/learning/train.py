@@ -1,7 +1,7 @@
-"""The training loop: region vectors from what reports say, with queries made from text.
+"""The training loop: region vectors learned from what reports say, with queries encoded from text.
 
-Every draw follows from the seed and the number of the step, so weights, optimizer, average and top lists are all there
-is to a training's state, and one that goes on from a checkpoint ends where it would have ended.
+Every random draw is determined by the seed and the number of the step, so weights, optimizer, average and top lists are
+the whole state of a training, and one resumed from a checkpoint ends with the same weights.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from .optimizer import Optimizer
 from .recipe import Recipe, stages
 from .training_set import TrainingSet
 
-# what stands still in the second published stage
+# frozen in the second published stage
 ENCODERS = ("stems", "view", "planes", "blocks", "memory_norm", "text")
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where a training stands: its number, share done in [0, 1], epoch, learning rate, and the last batch's losses."""
+    """One step: its number, the share done in [0, 1], the epoch, the learning rate, and the batch's losses."""
 
     number: int
     done: float
@@ -65,17 +65,18 @@ def train(
     look: Callable[[int, Bundle], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Bundle:
-    """A bundle, not yet saved or measured; ``start`` is a bundle to go on from (fine-tuning on local reports), itself
-    left as it is; ``text_model`` the folder of a BERT-family model that reads in place of our own text encoder.
+    """A bundle, not yet saved or measured; ``start`` is a bundle to train further (fine-tuning on local reports),
+    itself not changed; ``text_model`` the folder of a BERT-family model to use in place of our own text encoder.
 
-    ``begin`` is shown the training before its first step, ``look`` the network after each epoch. Where ``checkpoints``
-    hold one it goes on from there. Raises BadInput where there is nothing to learn or the checkpoint is another's.
+    ``begin`` gets the training before its first step, ``look`` the network after each epoch. Where ``checkpoints`` hold
+    a checkpoint, training resumes from it. Raises BadInput where there is nothing to learn or the checkpoint belongs to
+    another training.
     """
     training = Training(config, data, recipe, start, text_model, device, ranks, clock)
     if checkpoints is not None:
         checkpoints.resume(training)
-        if not ranks.all_have(training.number):  # nobody overwrites, either, what another still reads
-            raise BadInput("the processes do not see the same checkpoint: --work is to be a folder they share")
+        if not ranks.all_have(training.number):  # this also keeps any process from overwriting what another still reads
+            raise BadInput("the processes do not see the same checkpoint: --work must be a folder that they share")
     begin(training)
     while (done := training.done()) < 1:
         tell(training.step(done))
@@ -103,9 +104,9 @@ class Training:
     ) -> None:
         check_usable(data)
         if len(data) < recipe.batch:
-            raise BadInput(f"{len(data)} images do not fill a batch of {recipe.batch}: ask for smaller batches")
+            raise BadInput(f"{len(data)} images do not fill a batch of {recipe.batch}: use smaller batches")
         if recipe.batch % ranks.count:
-            raise BadInput(f"a batch of {recipe.batch} cannot be shared by {ranks.count} processes")
+            raise BadInput(f"a batch of {recipe.batch} cannot be divided among {ranks.count} processes")
         self.config = config if start is None else start.network.config
         self.data, self.recipe, self.device, self.ranks = data, recipe, device, ranks
         torch.manual_seed(recipe.seed)
@@ -133,11 +134,11 @@ class Training:
 
     @property
     def elapsed_s(self) -> float:
-        """What was spent before a restart included."""
+        """Including the time before a restart."""
         return self.clock() - self.started
 
     def done(self) -> float:
-        """Share of the steps or of the minutes that is over, whichever is more."""
+        """The share done of the steps or of the minutes, whichever is larger."""
         done = self.number / self.steps
         if self.recipe.minutes:
             done = max(done, self.ranks.agreed(self.elapsed_s / (60 * self.recipe.minutes)))
@@ -152,7 +153,7 @@ class Training:
             self._freeze()
         draw = recipe.seed * 1_000_003 + number
         generator = torch.Generator().manual_seed(draw)
-        torch.manual_seed(draw + self.ranks.number)  # of dropout
+        torch.manual_seed(draw + self.ranks.number)  # for dropout
         rate = recipe.learning_rate * _schedule(done_of_stage, recipe.warm_up)
         rows = self.sampler.rows(number)
         if self.lists is not None:
@@ -186,7 +187,7 @@ class Training:
                 parameter.requires_grad_(False)
 
     def bundle(self) -> Bundle:
-        """The network as it stands, in evaluation mode and on the CPU."""
+        """The network in its present state, in evaluation mode and on the CPU."""
         kept = (self.network if self.average is None else self.average.network).eval()
         return Bundle(
             kind=self.data.kind,
@@ -219,7 +220,7 @@ class Training:
         return tensors, {"number": self.number, "elapsed_s": self.elapsed_s, "averaged": averaged}
 
     def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-        """What ``state`` gave."""
+        """Load what ``state`` returned."""
         self.network.load_state_dict(tensors_under("network", tensors))
         self.optimizer.restore(tensors_under("optimizer", tensors))
         if self.average is not None:
@@ -231,7 +232,7 @@ class Training:
         self.started = self.clock() - float(numbers["elapsed_s"])
 
     def _identity(self) -> dict[str, Any]:
-        """What makes this training and no other, as JSON."""
+        """What identifies this training, as JSON."""
         data, beginning = hashlib.sha256(), hashlib.sha256()
         for array in (self.data.images, self.data.views, self.data.patients):
             data.update(np.ascontiguousarray(array).data)
@@ -251,12 +252,12 @@ class Training:
 
 
 def _schedule(done: float, warm_up: float) -> float:
-    """Linear warm-up, then a half cosine to nothing."""
+    """Linear warm-up, then cosine decay to zero."""
     if done < warm_up:
         return (done + 1e-3) / warm_up
     return 0.5 * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up)))
 
 
 def measured(bundle: Bundle, metrics: dict[str, Any], training: dict[str, Any]) -> Bundle:
-    """The bundle with what was measured, and what it was trained on, written in."""
+    """The bundle with its measurements and its training data filled in."""
     return Bundle(**{**vars(bundle), "metrics": metrics, "training": {**training, **bundle.training}})

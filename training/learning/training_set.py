@@ -1,4 +1,4 @@
-"""A study set made ready to train on: tensors, labels and relevance of the regions a network is to answer for."""
+"""A study set ready to train on: tensors, labels and relevance for the regions of the network."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Batch:
     """images [b, 1, *shape]; views [b]; seen, described and abnormal bool [b, regions]; grades uint8 [b, regions,
     concepts]; relevance uint8 [regions, b, b]; reports int64 [b, tokens]; rows [b], where in the set, on the CPU.
 
-    told and written bool [b]: whether anything is said of the image, and whether it has a report; where not, that is
-    no denial and teaches nothing.
+    told and written bool [b]: whether there is any statement about the image, and whether it has a report; without
+    them, nothing is denied and nothing is learned.
     """
 
     images: Tensor
@@ -50,8 +50,8 @@ class Batch:
 
 
 class TrainingSet:
-    """``regions`` and ``concepts`` are the network's rows and columns. With ``hierarchy`` off a region is only told
-    what was said of itself."""
+    """``regions`` and ``concepts`` are the network's rows and columns. Without ``hierarchy`` a region gets only
+    its own statements."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class TrainingSet:
 
 
 def phrase(concept: str, region_name: str) -> str:
-    """How a finding at a region is asked for in words."""
+    """The words of a query for a finding at a region."""
     return f"{concept.replace('_', ' ')} in the {region_name.lower()}"
 
 

@@ -1,4 +1,4 @@
-"""A synthetic hospital: parametric chests imaged by CT and radiograph, reported, and with the truth known."""
+"""A synthetic hospital: parametric chests with CT, radiographs, reports and known true findings."""
 
 from .canvas import SIZES, Size
 from .findings import CATALOGUE, PhantomFinding

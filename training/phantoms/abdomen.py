@@ -1,4 +1,4 @@
-"""Diaphragm, liver, spleen, stomach with its bubble, and a kidney's worth of what else shows at the lower edge."""
+"""Diaphragm, liver, spleen, stomach with its bubble, and the kidneys at the lower edge."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MUSCLE_HU, LIVER_HU, SPLEEN_HU, GAS_HU = 45.0, 58.0, 50.0, -960.0
 
 
 def paint_abdomen(canvas: Canvas, chest: Chest) -> None:
-    """Fill the space under the domes. Comes after the lungs, whose floor is the same dome."""
+    """Fill the space under the domes; painted after the lungs, whose floor is the same dome."""
     p, axes = chest.patient, canvas.axes
     highest = max(chest.right_dome_mm, chest.left_dome_mm) + 2
     window = canvas.window((axes.x[0], axes.y[0], axes.z[0]), (axes.x[-1], axes.y[-1], highest))
@@ -44,7 +44,7 @@ def paint_abdomen(canvas: Canvas, chest: Chest) -> None:
 
 
 def _cut(values: np.ndarray, window: tuple[slice, slice, slice], at: tuple[slice, slice, slice]) -> np.ndarray:
-    """The part of ``values`` (on ``window``) that lies under the window ``at``; far outside where they do not meet."""
+    """The part of ``values`` (on ``window``) inside the window ``at``; far outside where the two do not overlap."""
     shape = tuple(part.stop - part.start for part in at)
     cut = np.full(shape, -1e3, np.float32)
     source, target = [], []

@@ -18,9 +18,9 @@ _DEPTHS = (98, 104, 108, 107, 106, 104, 98, 88, 80, 72, 64, 60, 58)
 
 
 def paint_body(canvas: Canvas, chest: Chest) -> None:
-    """Fill the skin with muscle under a layer of fat, and the rib cage with loose fatty tissue."""
+    """Fill the skin with muscle under a layer of fat, and the rib cage with loose fat."""
     p, axes = chest.patient, canvas.axes
-    # Around a person broader or deeper than average the body grows along.
+    # The body scales with persons broader or deeper than average.
     broad = p.half_width_mm - 134
     deep = p.half_depth_mm - 86
     heights = np.asarray(_HEIGHTS) * p.scale
@@ -30,7 +30,7 @@ def paint_body(canvas: Canvas, chest: Chest) -> None:
     exponent = np.float32(2.5)
     wide = (np.abs(axes.x)[None, :] / half_width[:, None]) ** exponent
     away = (np.abs(axes.y[None, :] - centre[:, None]) / half_depth[:, None]) ** exponent
-    # Millimetres outside the muscle, near enough; the fat follows it.
+    # Approximate distance outside the muscle in mm; the fat follows it.
     unit = (np.minimum(half_width, half_depth) / exponent)[:, None]
     outside = ((wide - 1) * unit).astype(np.float32)[:, None, :] + (away * unit).astype(np.float32)[:, :, None]
     fat = np.float32(p.fat_mm) * np.interp(axes.z, [-160, 20, 110], [1.15, 0.9, 0.55]).astype(np.float32)[:, None, None]
@@ -54,26 +54,26 @@ def _paint_breasts(canvas: Canvas, chest: Chest) -> None:
         if window is None:
             continue
         x, y, z = canvas.coordinates(window)
-        # A drop: thickest in the middle, fading out upwards without an edge, ending in a fold below.
+        # A drop: thickest in the middle, fading out upwards, ending in a fold below.
         above = np.clip((z - centre[2]) / (2.2 * low), 0, 1)
         below = np.clip((centre[2] - z) / low, 0, 1)
         across = np.clip((x - centre[0]) / wide, -1, 1)
         thickness = deep * np.sqrt(np.maximum(1 - across**2 - below**2, 0)) * (1 - above) ** 2 * (1 + 2 * above)
-        ahead = y - front - 42 * above**1.5  # the chest wall leans back towards the collar bones
+        ahead = y - front - 42 * above**1.5  # the chest wall leans back towards the clavicles
         inside = np.minimum(thickness + ahead, 1.6 * thickness - ahead) - 1
         coverage = canvas.soften(inside - canvas.axes.voxel_mm / 2)
         view = canvas.hu[window]
-        # Only what stands in front of the chest wall: fat with strands of gland, in air.
+        # Only the part in front of the chest wall: fat with strands of gland, in air.
         view += coverage * np.clip((-350 - view) / 300, 0, 1) * (-70 - view)
 
 
 def loose_tissue_hu(chest: Chest, rng: np.random.Generator) -> tuple[float, Noise]:
-    """Mean density of mediastinal fat and the field that gives it strands."""
+    """Mean density of mediastinal fat, and the random field of its strands."""
     return float(np.interp(chest.patient.fat_mm, [6, 30], [-30, -85])), Noise(rng, 14)
 
 
 def chest_wall_fat_planes(canvas: Canvas, noise: Noise) -> None:
-    """Thin fatty seams between the muscles, so that they do not look cast in one piece on CT."""
+    """Thin fat planes between the muscles, so that CT does not show them as one piece."""
     axes = canvas.axes
     seams: F32 = np.clip(np.abs(noise(axes.x, axes.y, axes.z)) * 6, 0, 1)
     muscle = (canvas.hu > MUSCLE_HU - 3) & (canvas.hu < MUSCLE_HU + 3)

@@ -1,4 +1,4 @@
-"""Boxes around regions on the frontal radiograph, measured on the phantom's own anatomy."""
+"""Boxes around regions on the frontal radiograph, from the phantom's own anatomy."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A grid of voxels in patient space and the brushes that paint on it.
 
 Space is LPS millimetres as in DICOM: x to the patient's left, y to the back, z to the head; the carina is the origin.
-Every brush works inside its own bounding window, so a structure costs what it measures, not what the chest measures.
+Every brush works inside its own bounding window, so its cost depends on the structure's size, not the chest's.
 A brush returns *coverage*: the fraction of each voxel the shape fills, softened over one voxel.
 """
 
@@ -21,7 +21,7 @@ Tissue = float | np.floating | F32  # one HU for all voxels, or one each
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How finely a chest is drawn. Radiographs are ``pixels`` square; CT slices are ``slice_voxels`` voxels thick."""
+    """The resolution of a chest. Radiographs are ``pixels`` square; CT slices are ``slice_voxels`` voxels thick."""
 
     name: str
     pixels: int
@@ -102,13 +102,13 @@ class Canvas:
         return covered
 
     def paint(self, window: Window, coverage: F32, hu: Tissue) -> None:
-        """Cover with tissue: lung gives way."""
+        """Cover with tissue, which replaces lung."""
         view = self.hu[window]
         view += coverage * (hu - view)
         self.lung[window] *= 1 - coverage
 
     def infiltrate(self, window: Window, amount: F32, hu: Tissue) -> None:
-        """Blend towards ``hu`` only where there is aerated lung; the lung stays lung."""
+        """Blend towards ``hu`` only where there is aerated lung, which stays lung."""
         view = self.hu[window]
         view += amount * self.lung[window] * (hu - view)
 
@@ -149,7 +149,7 @@ class Canvas:
         return window, np.float32(share) * self.soften(radius_a + t * (end - radius_a) - distance)
 
     def tube(self, points: Points, radii: float | Points, hu: Tissue) -> None:
-        """Paint a polyline of capsules; ``radii`` one for all or one a point."""
+        """Paint a polyline of capsules; ``radii``: one for all, or one per point."""
         path = np.asarray(points, np.float32)
         widths = np.broadcast_to(np.asarray(radii, np.float32), (len(path),))
         for i in range(len(path) - 1):
@@ -201,7 +201,7 @@ class Noise:
         xs, ys, zs = np.ravel(x), np.ravel(y), np.ravel(z)
         depth = ys / self.grain_mm + cells / 2
         near = np.floor(depth).astype(int)
-        # Each layer of knots is shifted in its own way, or a projection would line them up into a visible grid.
+        # Each layer of knots is shifted differently, or a projection would line them up into a visible grid.
         layers = {}
         for k in range(int(near.min()), int(near.max()) + 2):
             across = self.knots[k % cells] @ self._weights(xs + np.float32(3.7 * k), cells).T

@@ -15,7 +15,7 @@ from .patient import Patient
 
 @dataclass(frozen=True, kw_only=True)
 class Visit:
-    """One study: when, by which kind of imaging, and what there is to see."""
+    """One study: its day, its kind of imaging, and its findings."""
 
     number: int
     on: date
@@ -33,14 +33,14 @@ class Course:
 
 
 def draw_patient(seed: int, index: int) -> tuple[Patient, tuple[PhantomFinding, ...]]:
-    """The same person with the same first findings for the same numbers, always."""
+    """The person and the first findings; the same numbers always give the same ones."""
     rng = np.random.default_rng([seed, index, 1])
     patient = Patient.sample(rng)
     return patient, draw(patient.age_years, rng)
 
 
 def draw_course(seed: int, index: int, kinds: frozenset[ImageKind]) -> Course:
-    """A radiograph first where wanted, then CT within days or weeks, then often a later radiograph."""
+    """First a radiograph where wanted, then CT within days or weeks, then often a later radiograph."""
     patient, findings = draw_patient(seed, index)
     rng = np.random.default_rng([seed, index, 2])
     on = date(2018, 1, 1) + timedelta(days=int(rng.integers(0, 1800)))

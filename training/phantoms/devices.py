@@ -1,4 +1,4 @@
-"""Tubes, lines, pacemakers and calcium: what is dense and thin, painted last."""
+"""Tubes, lines, pacemakers and calcium: dense, thin structures, painted last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a synthetic chest: a catalogue of findings, where they may sit, how they are drawn by lot."""
+"""Findings of a synthetic chest: a catalogue, their possible places, and how they are drawn at random."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ LOBES = ("right_upper_lobe", "right_middle_lobe", "right_lower_lobe", "left_uppe
 
 @dataclass(frozen=True, kw_only=True)
 class PhantomFinding:
-    """One thing to see. ``severity`` 1 mild, 2 moderate, 3 severe; ``side`` -1 right, +1 left, 0 neither or both.
+    """One finding. ``severity`` 1 mild, 2 moderate, 3 severe; ``side`` -1 right, +1 left, 0 neither or both.
 
-    ``at`` holds numbers in [0, 1] that choose the place within the region, so that the same finding on another day
-    sits where it sat before; ``size_mm`` is the longest extent where a report would measure one.
+    ``at`` holds numbers in [0, 1] that choose the place within the region, so that a finding stays in
+    its place on another day; ``size_mm`` is the longest extent where a report would measure one.
     """
 
     concept: str
@@ -41,14 +41,14 @@ class PhantomFinding:
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A concept of the catalogue: where it may sit, how common it is, whether it comes and goes."""
+    """A concept of the catalogue: its places, its frequency, and whether it can resolve."""
 
     regions: tuple[str, ...]
     weight: float
     acute: bool = False  # may resolve between two studies
     device: bool = False
-    sizes_mm: tuple[tuple[float, float], ...] = ()  # range a severity, for findings that get measured
-    severities: tuple[float, float, float] = (0.4, 0.35, 0.25)  # how often 1, 2, 3
+    sizes_mm: tuple[tuple[float, float], ...] = ()  # range per severity, for findings that are measured
+    severities: tuple[float, float, float] = (0.4, 0.35, 0.25)  # weights of 1, 2 and 3
 
 
 CATALOGUE: dict[str, Kind] = {
@@ -85,7 +85,7 @@ def side_of(region: str) -> int:
 
 
 def place(concept: str, region: str, severity: int, rng: np.random.Generator) -> PhantomFinding:
-    """A finding at a place within its region chosen by lot."""
+    """A finding at a random place within its region."""
     sizes = CATALOGUE[concept].sizes_mm
     u, v, w = (float(value) for value in rng.random(3))
     size = float(np.round(rng.uniform(*sizes[severity - 1]))) if sizes else None
@@ -106,7 +106,7 @@ def draw(age_years: int, rng: np.random.Generator) -> tuple[PhantomFinding, ...]
         finding = draw_one(names[int(rng.choice(len(names), p=weights / weights.sum()))], rng)
         if not any(clash(finding, other) for other in found.values()):
             found[finding.key] = finding
-        if finding.concept == "effusion" and rng.random() < 0.45:  # effusions like company
+        if finding.concept == "effusion" and rng.random() < 0.45:  # effusions rarely come alone
             other_side = "left_pleura" if finding.side < 0 else "right_pleura"
             extra = place("effusion", other_side, int(rng.integers(1, finding.severity + 1)), rng)
             if not any(clash(extra, other) for other in found.values()):
@@ -128,7 +128,7 @@ def _weight(concept: str, age_years: int) -> float:
 
 
 def clash(new: PhantomFinding, old: PhantomFinding) -> bool:
-    """Whether two findings cannot honestly be told apart, or exclude each other, in one picture."""
+    """Whether two findings exclude each other, or could not be distinguished in one image."""
     if new.key == old.key:
         return True
     if new.region == old.region and new.region in LOBES:

@@ -34,7 +34,7 @@ REPORT_COLUMNS = ("study_uid", "patient_id", "kind", "report")
 
 @dataclass(frozen=True, kw_only=True)
 class HospitalRequest:
-    """What hospital to build. The same order gives the same bytes."""
+    """The hospital to build. The same request gives the same bytes."""
 
     out: Path
     patients: int
@@ -43,7 +43,7 @@ class HospitalRequest:
     kinds: frozenset[ImageKind]
 
     def as_json(self) -> dict[str, Any]:
-        """All of it but the folder."""
+        """Everything except the folder."""
         kinds = sorted(kind.value for kind in self.kinds)
         return {"patients": self.patients, "seed": self.seed, "size": self.size.name, "kinds": kinds}
 
@@ -52,7 +52,7 @@ def build(order: HospitalRequest, jobs: int = 1) -> Iterator[list[dict[str, Any]
     """Write the hospital, yielding the truth of each patient's studies as they are done; truth.json comes last.
 
     ``jobs`` processes share the patients; the files do not depend on their number. Raises BadInput where the folder
-    holds anything but this order, begun or done: two hospitals in one folder could not be told apart.
+    holds anything else than this request, unfinished or finished: two hospitals in one folder would mix.
     """
     _claim(order)
     everything: list[dict[str, Any]] = []
@@ -71,14 +71,14 @@ def build(order: HospitalRequest, jobs: int = 1) -> Iterator[list[dict[str, Any]
 
 
 def _claim(order: HospitalRequest) -> None:
-    """Leave the order in its folder, so that an interrupted build can go on and another one is refused."""
+    """Write the request into its folder, so that an interrupted build can resume and another one is refused."""
     order.out.mkdir(parents=True, exist_ok=True)
     path, wanted = order.out / ORDER_FILE, json.dumps(order.as_json()) + "\n"
     if path.is_file():
         if path.read_text(encoding="utf-8", errors="replace") != wanted:
-            raise BadInput(f"{order.out} holds a hospital of another order (see {ORDER_FILE}): choose another folder")
+            raise BadInput(f"{order.out} holds a hospital of another request (see {ORDER_FILE}): choose another folder")
     elif any(order.out.iterdir()):
-        raise BadInput(f"{order.out} holds other files: choose an empty folder, or one that is not there yet")
+        raise BadInput(f"{order.out} holds other files: choose an empty folder, or a new one")
     else:
         path.write_text(wanted, encoding="utf-8")
 

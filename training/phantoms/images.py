@@ -35,7 +35,7 @@ class Images:
 def take_images(
     chest: Chest, size: Size, rng: np.random.Generator, *, radiographs: bool = True, ct: bool = True
 ) -> Images:
-    """Paint the chest once and image it. What is not asked for comes back empty."""
+    """Paint the chest once and image it. Images that are not wanted are empty."""
     axes = axes_of(chest, size)
     n, h = size.pixels, size.voxel_mm
     margin = (n - len(axes.y)) // 2
@@ -62,7 +62,7 @@ def take_images(
             done, rest = done + whole, rest[whole * size.slice_voxels :].copy()
     if ct:
         _add_ct_noise(scan, rng)
-    elif radiographs:  # their noise is the same whatever else is taken
+    elif radiographs:  # their noise does not depend on which other images are taken
         for _ in range((high - low) // size.slice_voxels):
             rng.standard_normal((n, n), dtype=np.float32)
     empty = np.zeros((1, 0, 0), np.float32)
@@ -78,7 +78,8 @@ def take_images(
 
 
 def _without_arms(chest: Chest, axes: Axes) -> F32:
-    """1 where [z, x] belongs to the trunk, 0 at the shoulders: arms raised for a lateral view take them along."""
+    """1 where [z, x] belongs to the trunk, 0 at the shoulders: arms raised for a lateral view take the shoulders with
+    them."""
     half_width = chest.patient.half_width_mm
     limit = np.interp(axes.z, [0, 55, chest.patient.apex_mm], [half_width + 20, half_width - 14, 62])
     trunk: F32 = (np.abs(axes.x)[None, :] < limit[:, None]).astype(np.float32)

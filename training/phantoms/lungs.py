@@ -24,14 +24,14 @@ def paint_lungs(canvas: Canvas, chest: Chest, loose_hu: float, noise: Noise) -> 
         window = canvas.window((low, -depth, axes.z[0]), (high, depth, chest.patient.apex_mm + 22))
         if window is None:
             continue
-        # Windows are a voxel generous; the two must meet at the midline without sharing it.
+        # Windows are one voxel too large; the two must meet at the midline without sharing it.
         middle = int(np.searchsorted(axes.x, 0))
         columns = slice(window[2].start, middle) if side < 0 else slice(middle, window[2].stop)
         window = (window[0], window[1], columns)
         part = Axes(axes.z[window[0]], axes.y[window[1]], axes.x[columns], axes.voxel_mm)
         x, y, z = canvas.coordinates(window)
         width, depth_here, _ = chest.cavity(part.z)
-        # Close to the wall the power of the level tells the distance as well as the level itself.
+        # Close to the wall, the power of the level gives the distance as well as the level itself.
         inside = (1 - chest.cavity_power(part)) * (np.minimum(width, depth_here) / CAVITY_POWER)[:, None, None]
         texture = noise(part.x, part.y, part.z)
         canvas.paint(window, canvas.soften(inside), loose_hu + np.float32(12) * texture)
@@ -78,7 +78,7 @@ def apex_dome(chest: Chest, x: F32, y: F32, z: F32, side: int) -> F32:
 
 
 def lobe_weight(chest: Chest, lobe: str, x: F32, y: F32, z: F32, soft_mm: float = 3.0) -> F32:
-    """1 inside a lobe (or whole lung), 0 outside, in between over the fissures. Broadcasts to [z, y, x]."""
+    """1 inside a lobe (or whole lung), 0 outside, between the two over the fissures. Broadcasts to [z, y, x]."""
     side = -1 if lobe.startswith("right") else 1
     weight = np.clip(0.5 + side * x / 4, 0, 1)
     if lobe.endswith("lung"):
@@ -151,7 +151,7 @@ def grow_vessels(chest: Chest, voxel_mm: float) -> VesselTree:
             direction = np.array([side * (0.75 - 0.35 * abs(up)), 0.75 * front, 1.15 * up - 0.18])
             starts.append(hilum + np.array([side * 6, 8 * front, 16 * up - 8]) * s)
             directions.append(direction / np.linalg.norm(direction))
-            # More blood flows to the bases of a person standing up.
+            # Standing, more blood flows to the bases.
             radii.append((2.7 if up > 0.2 else 3.9) * (0.85 + 0.3 * rng.random()) * s)
     start, direction, radius = np.array(starts), np.array(directions), np.array(radii)
     length = np.full(len(start), 32.0 * s)
@@ -187,7 +187,7 @@ def _fill(
     voxel_mm: float,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scatter points evenly through tapering tubes, about five a voxel and never fewer than two a voxel of length."""
+    """Scatter points evenly through tapering tubes, about five per voxel and at least two per voxel of length."""
     length = np.linalg.norm(end - start, axis=1)
     volume = np.pi * ((radius + radius_end) / 2) ** 2 * length
     count = np.maximum(np.ceil(5 * volume / voxel_mm**3), np.ceil(2 * length / voxel_mm)).astype(int) + 1
@@ -199,7 +199,7 @@ def _fill(
     u = np.cross(direction, helper)
     u /= np.linalg.norm(u, axis=1, keepdims=True)
     v = np.cross(direction, u)
-    # A sunflower pattern covers the cross-section without clumps.
+    # A sunflower pattern covers the cross-section evenly.
     r = np.sqrt((np.arange(len(which)) * 0.754877666) % 1) * ((radius + radius_end) / 2)[which]
     phi = np.arange(len(which)) * 2.39996323 + rng.uniform(0, 6.28)
     points = start[which] + (end - start)[which] * t[:, None]

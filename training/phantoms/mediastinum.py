@@ -43,7 +43,7 @@ def heart_parts(chest: Chest) -> list[tuple[np.ndarray, np.ndarray, np.ndarray |
 
 
 def _paint_heart(canvas: Canvas, chest: Chest) -> None:
-    """One smooth body: the parts melt into each other, as no seam shows on a heart's outline."""
+    """One smooth body: the parts are blended, so that no seam shows on the heart's outline."""
     fat = 2.5 + 0.12 * chest.patient.fat_mm
     parts = heart_parts(chest)
     low = np.min([centre - reach_of(radii, turn) for centre, radii, turn in parts], axis=0) - fat - 4

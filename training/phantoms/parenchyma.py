@@ -1,4 +1,4 @@
-"""Findings inside the lungs: what fills, scars, empties or grows in aerated lung."""
+"""Findings inside the lungs: what fills, scars, destroys or grows in aerated lung."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def paint_lung_findings(canvas: Canvas, chest: Chest) -> None:
 
 
 def own_rng(chest: Chest, finding: PhantomFinding) -> np.random.Generator:
-    """Randomness of one finding, the same on every day it is there."""
+    """The random generator of one finding, the same on every day."""
     return np.random.default_rng([chest.patient.seed, *(int(value * 2**32) for value in finding.at)])
 
 
@@ -45,7 +45,7 @@ def _lung_window(canvas: Canvas, side: int) -> Window | None:
 def _patch(
     canvas: Canvas, chest: Chest, finding: PhantomFinding, radius_mm: float, edge_mm: float, grain_mm: float
 ) -> tuple[Window, F32, F32] | None:
-    """A cloud in a lobe: its window and weight. An endless radius takes the whole lobe."""
+    """A cloud in a lobe: its window and weight. An infinite radius covers the whole lobe."""
     window = _lung_window(canvas, finding.side)
     if window is None:
         return None

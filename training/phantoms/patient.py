@@ -1,4 +1,4 @@
-"""Who is being imaged: the build of one synthetic person, and the chest that person has on a given day."""
+"""The patient: the build of one synthetic person, and that person's chest on a given day."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Patient:
 
 @dataclass(frozen=True, kw_only=True)
 class Chest:
-    """A patient on one day: the patient's build with the findings of that day worked into the anatomy."""
+    """A patient on one day: the patient's build with that day's findings applied to the anatomy."""
 
     patient: Patient
     findings: tuple[PhantomFinding, ...]
@@ -115,8 +115,8 @@ class Chest:
         return width.astype(np.float32), depth.astype(np.float32), centre.astype(np.float32)
 
     def cavity_power(self, axes: Axes) -> F32:
-        """1 on the inside of the rib cage, less within, [z, y, x]: the ``CAVITY_POWER``-th power of the distance from
-        the middle over the distance to the wall. Raising to 1 / CAVITY_POWER is left to whoever needs it."""
+        """1 at the inside of the rib cage, less within, [z, y, x]: the ``CAVITY_POWER``-th power of the distance from
+        the middle over the distance to the wall. Callers that need it raise it to 1 / CAVITY_POWER."""
         width, depth, centre = self.cavity(axes.z)
         across = (np.abs(axes.x)[None, :] / width[:, None]) ** CAVITY_POWER
         along = (np.abs(axes.y[None, :] - centre[:, None]) / depth[:, None]) ** CAVITY_POWER

@@ -33,7 +33,7 @@ def _half(canvas: Canvas, side: int) -> slice:
 
 
 def _effusion(canvas: Canvas, chest: Chest, finding: PhantomFinding) -> None:
-    """Fluid with a meniscus: it climbs along the chest wall, most at the side and the back."""
+    """Fluid with a meniscus: it rises along the chest wall, most laterally and posteriorly."""
     axes, columns = canvas.axes, _half(canvas, finding.side)
     level = effusion_level_mm(chest, finding)
     top = int(np.searchsorted(axes.z, level + 75))
@@ -46,13 +46,13 @@ def _effusion(canvas: Canvas, chest: Chest, finding: PhantomFinding) -> None:
     climb = (26 + 7 * finding.severity) * np.clip((wall - 0.5) / 0.5, 0, 1) ** 3 + 14 * np.clip(y / 80, -0.5, 1)
     fluid = np.clip((level + climb - z) / (canvas.axes.voxel_mm + 2) + 0.5, 0, 1) * canvas.lung[window]
     view = canvas.hu[window]
-    # The lung under fluid is squeezed empty.
+    # The lung under fluid is compressed.
     view += fluid * (FLUID_HU - np.minimum(view, FLUID_HU))
     canvas.lung[window] -= fluid
 
 
 def _pneumothorax(canvas: Canvas, chest: Chest, finding: PhantomFinding) -> None:
-    """The lung shrinks towards its hilum; what it leaves is air behind a thin pleural line."""
+    """The lung shrinks towards its hilum, leaving air behind a thin pleural line."""
     axes, columns, side = canvas.axes, _half(canvas, finding.side), finding.side
     window = (slice(None), slice(None), columns)
     lung = canvas.lung[window]

@@ -22,8 +22,8 @@ class PhantomStudy:
     """A patient on one day, as radiographs and CT at once.
 
     frontal, lateral: float32 [1, H, W] in [0, 1], bright is dense, patient's right at the frontal picture's left
-    (the convention of ``radir_pacs.types.Volume``); ct: float32 [z, y, x] HU in Volume's axes. What was not asked for
-    has no pixels. ``boxes``: region key -> (left, top, right, bottom), fractions of the frontal picture.
+    (the convention of ``radir_pacs.types.Volume``); ct: float32 [z, y, x] HU in Volume's axes. Images that are not
+    wanted have no pixels. ``boxes``: region key -> (left, top, right, bottom), fractions of the frontal picture.
     """
 
     index: int
@@ -44,9 +44,9 @@ class PhantomStudy:
 def sample(
     seed: int, index: int, *, size: Size = SIZES["small"], visit: int = 0, radiographs: bool = True, ct: bool = True
 ) -> PhantomStudy:
-    """Study ``index`` of the hospital ``seed``: each index is another patient, ``visit`` 1, 2, … the same one later.
+    """Study ``index`` of the hospital ``seed``: each index is another patient; ``visit`` 1, 2, … are later visits.
 
-    The same numbers give the same study on every machine of one numpy version.
+    The same numbers give the same study on every machine with the same NumPy version.
     """
     patient, findings = draw_patient(seed, index)
     before: tuple[PhantomFinding, ...] | None = None

@@ -1,4 +1,4 @@
-"""A picture sheet: a row of views for each patient, with what is to be seen written beneath."""
+"""A picture sheet: a row of views per patient, with the findings written beneath."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ TILE, GAP, CAPTION = 256, 6, 34
 
 
 def draw_sheet(path: Path, seed: int, patients: int, size: Size) -> None:
-    """A patient a row, at most one of them normal: frontal, lateral, axial slices in the lung and in the soft tissue
-    window, a coronal slice. The first axial slice goes through a finding of the lung where there is one.
+    """One row per patient, at most one of them normal: frontal, lateral, axial slices in the lung and in the soft
+    tissue window, a coronal slice. The first axial slice goes through a finding of the lung where there is one.
     """
     columns = 5
     sheet = Image.new("L", (columns * (TILE + GAP) + GAP, patients * (TILE + CAPTION + GAP) + GAP), 0)
@@ -77,7 +77,7 @@ def windowed(hu: F32, centre: float, width: float) -> F32:
 
 
 def _tile(picture: F32) -> Image.Image:
-    """Fit into a square tile, keeping the proportions."""
+    """Fit into a square tile, keeping the aspect ratio."""
     grey = Image.fromarray((picture * 255).astype(np.uint8))
     scale = TILE / max(grey.size)
     fitted = grey.resize((round(grey.width * scale), round(grey.height * scale)), Image.Resampling.LANCZOS)

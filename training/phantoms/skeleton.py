@@ -28,9 +28,9 @@ def paint_skeleton(canvas: Canvas, chest: Chest) -> None:
 
 
 def rib_numbers(chest: Chest, z: F32, angle: F32) -> tuple[F32, F32]:
-    """Which rib passes where: a continuous rib number and the height of rib number 1 + n at ``angle``.
+    """The course of the ribs: a continuous rib number and the height of rib number 1 + n at ``angle``.
 
-    ``angle`` runs from 0 at the spine to pi at the sternum. Upper ribs fall less from back to front.
+    ``angle`` runs from 0 at the spine to pi at the sternum. Upper ribs slope less from back to front.
     """
     p = chest.patient
     turn = angle / np.float32(np.pi)
@@ -76,7 +76,7 @@ def paint_ribs(canvas: Canvas, chest: Chest) -> None:
     rib = np.clip(np.round(number), 1, 12)
     pitch = np.float32(RIB_PITCH_MM * p.scale)
     thick = np.where(rib <= 2, 4.0, 3.9) * p.scale
-    # A band leaning over its course is taller measured straight up.
+    # A band inclined along its course is taller when measured vertically.
     tall = (6.3 + 2.2 * np.sin(angle)) * p.scale
     tall = np.where(rib >= 11, tall * 0.8, tall)
     up, out = (number - rib) * pitch / tall, (outside - 5.5) / thick
@@ -128,8 +128,8 @@ def _breaks(chest: Chest, number: F32, angle: F32, side: F32) -> F32:
 
 
 def _paint_healing(canvas: Canvas, chest: Chest) -> None:
-    """What makes a break of some weeks seen where its edges are not: blood under the pleura, which bulges into the lung
-    (the extrapleural sign), and a knob of new bone half as high again as the rib."""
+    """The signs of a fracture some weeks old whose edges are invisible: blood under the pleura, which bulges into the
+    lung (the extrapleural sign), and callus one and a half times as high as the rib."""
     for finding in chest.findings:
         if finding.concept == "rib_fracture":
             ribs, angle = fracture_place(finding)
@@ -140,7 +140,7 @@ def _paint_healing(canvas: Canvas, chest: Chest) -> None:
 
 
 def _paint_blood(canvas: Canvas, centre: np.ndarray, radii: list[float]) -> None:
-    """An ellipsoid of it where the lung was."""
+    """An ellipsoid of blood in place of lung."""
     shape = canvas.ellipsoid(centre, radii)
     if shape is not None:
         window, coverage = shape
@@ -178,7 +178,7 @@ def paint_spine(canvas: Canvas, chest: Chest) -> None:
     dens = np.float32(p.bone_density)
     shell = np.clip((2.2 - body) / 1.5, 0, 1)
     canvas.paint(window, canvas.soften(ring - 0.5), 75.0)  # discs first
-    impacted = intact / half_height  # the bone of a crushed vertebra is still there, in less height
+    impacted = intact / half_height  # the bone of a crushed vertebra is compressed into less height
     canvas.paint(window, canvas.soften(body), ((175 + 210 * shell) * dens * impacted).astype(np.float32))
     back = y - deep
     canal = 8.5 - np.hypot(x, back - 8)

@@ -1,6 +1,6 @@
-"""Writes the slices of one series fast: what they share is encoded once, only what differs is encoded again.
+"""Writes the slices of one series fast: shared elements are encoded once, only those that differ per slice.
 
-pydicom takes 10 ms a slice, most of it on elements that never change; a series has a hundred slices.
+pydicom takes 10 ms per slice, mostly for elements that never change; a series has a hundred slices.
 """
 
 from __future__ import annotations

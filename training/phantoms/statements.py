@@ -1,4 +1,4 @@
-"""The truth about a synthetic patient in the terms of a mined report, so that one measure judges both."""
+"""The truth about a synthetic patient as statements like those of a mined report, so that one measure serves both."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ CONCEPTS = {
     "central_line": "catheter",
     "endotracheal_tube": "tube",
     "nasogastric_tube": "tube",
-}  # the others bear one name in both vocabularies
+}  # the others have the same name in both vocabularies
 
 
 def true_items(findings: Sequence[PhantomFinding], kind: ImageKind) -> dict[str, tuple[Item, ...]]:
-    """Items at every region where the phantom can be wrong: what is there, or that it is normal; rolled up."""
+    """Items at every region where the phantom can be abnormal: its findings, or that it is normal; propagated
+    upwards."""
     by_region: dict[str, set[Item]] = {}
     for finding in findings:
         item = Item(

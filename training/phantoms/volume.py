@@ -1,4 +1,4 @@
-"""From a chest to voxels: the chest is painted slab by slab, and every slab is handed on before the next is begun."""
+"""From a chest to voxels: the chest is painted slab by slab, and every slab is yielded before the next is begun."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Reports in the words of radiologists who each have their own habits.
+"""Reports worded by radiologists with habits of their own.
 
-A statement is only made when the phantom bears it out: a negative is dropped as soon as its finding is there.
+A report only states what is true of the phantom: a negative is dropped where its finding is present.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ABBREVIATED = {
     "left_lower_lobe": "LLL",
 }
 _LUNG = {"nodule", "mass", "consolidation", "ground_glass", "atelectasis", "oedema", "emphysema", "fibrosis"}
-# Which findings silence a normal statement, in the usual order of a report.
+# The findings that suppress a normal statement, in the usual order of a report.
 _NORMAL = {
     "airways": {"endotracheal_tube", "mass", "hilar_adenopathy"},
     "lungs": _LUNG | {"pneumothorax", "effusion"},
@@ -102,7 +102,7 @@ def write_report(
     *,
     prior_on: date | None = None,
 ) -> WrittenReport:
-    """A report of ``findings``; with ``before`` (the findings of the prior study) it also says what changed."""
+    """A report of ``findings``; with ``before`` (the findings of the prior study) it also states what changed."""
     frame = phrases()["frame"]
     prior = prior_on.strftime(_pick(["%m/%d/%Y", "%d %B %Y", "%Y-%m-%d"], rng)) if prior_on else "the previous visit"
     compared = _pick(frame["none"] if before is None else frame["prior"], rng).format(date=prior)
@@ -194,7 +194,7 @@ def _topic_of_normal(topic: str) -> str:
 
 
 def _normals(present: set[str], rng: np.random.Generator) -> list[tuple[str, str]]:
-    """Normal statements; one reader says many, another few."""
+    """Normal statements; some readers state many, others few."""
     wordy = rng.uniform(0.25, 1)
     said: list[tuple[str, str]] = []
     for topic, silencers in _NORMAL.items():

@@ -8,8 +8,9 @@ from scipy.ndimage import gaussian_filter
 from radir_pacs.types import F32
 
 WATER_PER_MM = 0.0185  # attenuation of water at the effective energy of a 120 kV chest beam
-HEADROOM = 1.1  # of the range up to the 99.8th percentile: bone pressed against white tells no vertebra from the next
-BONE_EXCESS = 0.42  # how much more bone attenuates than its density in HU says
+# of the range up to the 99.8th percentile: otherwise bone saturates and vertebrae cannot be distinguished
+HEADROOM = 1.1
+BONE_EXCESS = 0.42  # how much more bone attenuates than its density in HU suggests
 
 
 def attenuation(hu: F32) -> F32:
@@ -31,7 +32,7 @@ def expose(path: F32, pixel_mm: float, rng: np.random.Generator, photons_per_mm2
 
 
 def present(reading: F32, pixel_mm: float) -> F32:
-    """For-presentation values in [0, 1], bright is dense: ranges compressed, edges lifted, then an S-shaped curve."""
+    """For-presentation values in [0, 1], bright is dense: range compressed, edges enhanced, then an S-shaped curve."""
     wide = gaussian_filter(reading, 25 / pixel_mm, mode="nearest")
     fine = gaussian_filter(reading, max(0.8, 3.0 / pixel_mm), mode="nearest")
     flat = reading - 0.6 * wide + 0.35 * (reading - fine)

@@ -1,1 +1,1 @@
-"""One training from start to finish: bring the studies, train, measure on held-out patients, write the bundle."""
+"""One training from start to finish: load the studies, train, measure on held-out patients, write the bundle."""

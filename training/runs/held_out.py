@@ -1,4 +1,4 @@
-"""How well a network finds among patients it was not trained on; these figures go into the manifest."""
+"""How well a network retrieves among patients it was not trained on; these figures go into the manifest."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from ..evaluation.baselines import pixels
 from ..evaluation.embeddings import Embeddings, encoded
 from ..evaluation.quick import abnormal_recall
 
-SHARE = 0.2  # of the patients, and
-MOST = 800  # of them: beyond, a patient teaches more than it measures, for an interval narrows by the root only
+SHARE = 0.2  # of the patients, but at most MOST
+MOST = 800  # patients: more are worth more in training, since an interval narrows only with the square root
 
 
 class HeldOut:
-    """``conditional``: False judges one vector an image, whatever region is asked for."""
+    """``conditional``: False uses one vector per image, whichever region is queried."""
 
     def __init__(self, data: StudySet, *, conditional: bool, seed: int) -> None:
         self.data, self.conditional, self.seed = data, conditional, seed
         self._relevance: dict[str, Relevance] = {}
 
     def recall(self, bundle: Bundle) -> dict[str, Any]:
-        """By relevance as mined from the reports; see ``abnormal_recall``."""
+        """By relevance mined from the reports; see ``abnormal_recall``."""
         return self._judged(self._encoded(bundle), _keys(bundle), "mined", self.data.said)
 
     def metrics(self, bundle: Bundle) -> dict[str, Any]:
-        """For the manifest: the network, beside the pixels themselves, by what reports say and by what is true."""
+        """For the manifest: the network beside the pixel baseline, judged by the reports and, where known, by the
+        truth."""
         keys, found, plain = _keys(bundle), self._encoded(bundle), pixels(self.data)
         mined = self._judged(found, keys, "mined", self.data.said)
         metrics = {
@@ -59,7 +60,7 @@ class HeldOut:
 
 
 def split(data: StudySet, seed: int) -> tuple[StudySet, StudySet]:
-    """(training, held-out): a fifth of the patients, at most MOST, drawn by lot, is kept apart."""
+    """(training, held-out): a random fifth of the patients, at most MOST, is held out."""
     people = np.unique(data.patients)
     drawn = np.random.default_rng(seed).permutation(people)[: min(MOST, max(1, round(SHARE * len(people))))]
     apart = np.isin(data.patients, drawn)

@@ -1,8 +1,8 @@
-"""One training from start to finish: bring the studies, train, measure on patients kept apart, show what came out."""
+"""One training from start to finish: load the studies, train, measure on held-out patients, show the result."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from radir_pacs.encode import Bundle, NetworkConfig
 from radir_pacs.types import ImageKind
 
 from ..data.folder_set import folder_set
+from ..data.people import KNOWN_PATIENTS, KnownPatients
 from ..data.phantom_set import phantom_set
 from ..data.studies import LOCAL, SYNTHETIC, StudySet, check_usable
 from ..evaluation.regions import LEAST_QUERIES
@@ -33,7 +34,8 @@ StartBar = Callable[[str, float], Callable[[float, str], None]]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
-    """What to train on what: ``folder`` of a hospital's own images and reports, or ``patients`` synthetic ones."""
+    """What to train, and on what: a hospital's ``folder`` of images and reports, or a number of synthetic
+    ``patients``."""
 
     kind: ImageKind
     config: NetworkConfig
@@ -51,20 +53,21 @@ class TrainingRequest:
 
 
 def trained_bundle(request: TrainingRequest, ranks: Ranks) -> Bundle:
-    """A network trained, and measured on the patients that ``split`` keeps apart; not yet saved.
+    """A trained network, measured on the patients that ``split`` holds out; not yet saved.
 
     Raises BadInput, OSError.
     """
     console = Console(stderr=True, quiet=not ranks.first)
     with _progress(console) as start_bar:
         if not ranks.first:
-            ranks.wait()  # the first one fills the cache
+            ranks.wait()  # the first process fills the cache
         data = _studies(request, start_bar, console)
         if ranks.first:
             ranks.wait()
         check_usable(data)
         training, apart = split(data, request.recipe.seed)
-        del data  # 12,000 CT are 4.7 GB, and both parts are copies
+        names = training.names
+        del data  # 12,000 CT take 4.7 GB, and both parts are copies
         held_out = HeldOut(apart, conditional=request.recipe.conditional, seed=request.recipe.seed)
         advance = start_bar("training", 1.0)
         curves: list[Curves] = []
@@ -74,7 +77,7 @@ def trained_bundle(request: TrainingRequest, ranks: Ranks) -> Bundle:
             console.print(f"memory: {needed}" + (f"; {warning}" if warning else ""), highlight=False, soft_wrap=True)
             if training.number:
                 console.print(
-                    f"goes on after step {training.number} of {training.steps}",
+                    f"resumes after step {training.number} of {training.steps}",
                     highlight=False,
                     soft_wrap=True,
                 )
@@ -116,7 +119,7 @@ def trained_bundle(request: TrainingRequest, ranks: Ranks) -> Bundle:
     for curve in curves:
         curve.write()
         curve.close()
-    return measured(bundle, held_out.metrics(bundle) if ranks.first else {}, _provenance(request))
+    return measured(bundle, held_out.metrics(bundle) if ranks.first else {}, _provenance(request, names))
 
 
 def _studies(request: TrainingRequest, start_bar: StartBar, console: Console) -> StudySet:
@@ -147,10 +150,20 @@ def _studies(request: TrainingRequest, start_bar: StartBar, console: Console) ->
     )
 
 
-def _provenance(request: TrainingRequest) -> dict[str, Any]:
-    """What the model card says of the data. ``source`` and ``drawn`` are for programs, ``data`` is for people; a
-    folder's name could be a hospital's, so it is not written down."""
-    went_on = {} if request.start is None else {"began_with": request.start.model_id}
+def _provenance(request: TrainingRequest, names: Sequence[str]) -> dict[str, Any]:
+    """What the model card says of the data. ``source``, ``drawn`` and ``known_patients`` (of this training and of those
+    it continues) are for programs, ``data`` is for people; a folder's name could be a hospital's, so it is not written
+    down."""
+    went_on: dict[str, Any] = {}
+    known: list[Any] = []
+    if request.start is not None:
+        went_on["began_with"] = request.start.model_id
+        earlier = request.start.training.get(KNOWN_PATIENTS)
+        known += earlier if isinstance(earlier, list) else []
+    if names:
+        known.append(KnownPatients.of(names).as_json())
+    if known:
+        went_on[KNOWN_PATIENTS] = known
     if request.folder is None:
         return {
             "source": SYNTHETIC,
@@ -172,7 +185,7 @@ def _provenance(request: TrainingRequest) -> dict[str, Any]:
 
 @contextmanager
 def _progress(console: Console) -> Iterator[StartBar]:
-    """Gives a function that opens a bar and returns what moves it."""
+    """Yields a function that opens a progress bar and returns the function that moves it."""
     with progress(console=console) as shown:
 
         def start_bar(title: str, total: float) -> Callable[[float, str], None]:
@@ -183,13 +196,13 @@ def _progress(console: Console) -> Iterator[StartBar]:
 
 
 def show(bundle: Bundle, out: Path, curves: Path) -> None:
-    """Print the table of regions and where everything lies."""
+    """Print the table of regions and where everything was written."""
     found = bundle.metrics["recall_at_5_abnormal"]
     console = Console()
     if found["recall"] is None:
         console.print(
-            f"too few abnormal held-out patients to measure anything: a region takes {LEAST_QUERIES} of them, and "
-            f"{bundle.metrics['measured_on']['patients']} patients were kept apart"
+            f"too few abnormal held-out patients to measure anything: a region needs {LEAST_QUERIES} of them, and "
+            f"{bundle.metrics['measured_on']['patients']} patients were held out"
         )
     else:
         table = Table("region", "queries", "R@5", "random", title="held-out patients, queries with an abnormal region")
@@ -197,8 +210,9 @@ def show(bundle: Bundle, out: Path, curves: Path) -> None:
             table.add_row(key, str(entry["queries"]), f"{entry['recall']:.2f}", f"{entry['random']:.2f}")
         low, high = found["interval_95"]
         table.add_section()
-        table.add_row("mean", "", f"{found['recall']:.3f} [{low:.3f}, {high:.3f}]", f"{found['random']:.3f}")
+        last = "mean" if len(found["regions"]) > 1 else "its 95 % interval (one region: no mean)"
+        table.add_row(last, "", f"{found['recall']:.3f} [{low:.3f}, {high:.3f}]", f"{found['random']:.3f}")
         console.print(table)
     if found["collapsed"]:
-        console.print("COLLAPSED: this model tells no two studies apart; do not serve it", style="bold red")
+        console.print("COLLAPSED: this model does not distinguish studies; do not serve it", style="bold red")
     console.print(f"{bundle.model_id} written to {out}, curves to {curves}", soft_wrap=True)
