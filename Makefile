@@ -43,8 +43,10 @@ viewer/node_modules/installed: viewer/package.json viewer/package-lock.json
 	@cd viewer && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
 	@touch $@
 
-typecheck: .venv/installed-test
+typecheck: .venv/installed-test  ## types: strict in the product, checked bodies in tests and benchmarks
 	@$(BIN)/mypy
+	@mkdir -p .venv/roots && for folder in training workers viewer; do ln -sfn "../../$$folder" ".venv/roots/radir_$$folder"; done
+	@MYPYPATH=.venv/roots:.:orthanc_plugin:orthanc_plugin/stubs $(BIN)/mypy --config-file tests/mypy.ini tests benchmarks
 
 services:
 	@tests/install-services

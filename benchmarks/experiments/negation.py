@@ -45,7 +45,7 @@ def with_context(nlp: Any, report: LabelledReport, miner: Miner) -> tuple[Findin
         document = nlp.make_doc(report.text[start:end])
         for token in document:
             token.is_sent_start = token.i == 0
-        spans = {}
+        spans: dict[Any, Finding] = {}
         for finding in findings:
             span = document.char_span(finding.span[0] - start, finding.span[1] - start, alignment_mode="expand")
             if span is not None and not any(span.start < other.end and other.start < span.end for other in spans):

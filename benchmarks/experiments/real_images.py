@@ -26,7 +26,7 @@ from rich.table import Table
 
 from benchmarks import results
 from radir_pacs.anatomy import ROOT
-from radir_pacs.encode import CONFIGS, Bundle, default_bundles
+from radir_pacs.encode import CONFIGS, Bundle, NetworkConfig, default_bundles
 from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.types import ImageKind
 from radir_training.data.folder_set import folder_set
@@ -56,6 +56,7 @@ def trained_on(bundle: Bundle, data: StudySet, *, epochs: int, seed: int, batch:
     what it knows, and without an average of the weights, which would lag behind in so short a training."""
     recipe = Recipe(epochs=epochs, seed=seed, batch=batch, learning_rate=LEARNING_RATE, average=0.0, muon=False)
     start = replace(bundle, network=copy.deepcopy(bundle.network))
+    assert isinstance(start.network.config, NetworkConfig), "only our own networks are trained on"
     return train(start.network.config, data, recipe, start=start)
 
 

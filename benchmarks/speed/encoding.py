@@ -113,14 +113,15 @@ def fill(catalogue: Catalogue, blobs: BlobStore, folder: Path, args: argparse.Na
 
 
 def _copy_study(catalogue: Catalogue, blobs: BlobStore, files: Iterable[Path], patient: str, syntax: str) -> str:
-    study_uid, series_uids = generate_uid(), {}
+    study_uid = generate_uid()
+    series_uids: dict[str, str] = {}
     for file in files:
         ds = pydicom.dcmread(file)
         if "PixelData" not in ds:
             continue
         series_uid = series_uids.setdefault(ds.SeriesInstanceUID, generate_uid())
-        if SYNTAXES[syntax] is not None:
-            ds.compress(SYNTAXES[syntax], generate_instance_uid=False)
+        if (compressed := SYNTAXES[syntax]) is not None:
+            ds.compress(compressed, generate_instance_uid=False)
         ds.PatientID, ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID = (
             patient,
             study_uid,
@@ -240,6 +241,10 @@ def measure(home: Path, kind: ImageKind, name: str, threads: int, rounds: int, s
 def stream(catalogue: Catalogue, clock: Clock, runner: Runner, studies: Sequence[str]) -> Callable[[], np.ndarray]:
     """One turn over these studies: seconds (wall, processor) of all but the first and the last, in steady state."""
 
+    def run_all(jobs: Sequence[int]) -> None:
+        for job in jobs:
+            runner.run(job)
+
     def turn() -> np.ndarray:
         while (waiting := catalogue.jobs.next_study_to_encode()) is not None:
             job = catalogue.jobs.claim(catalogue.jobs.enqueue(JobKind.ENCODE, waiting), "clearing")
@@ -247,7 +252,7 @@ def stream(catalogue: Catalogue, clock: Clock, runner: Runner, studies: Sequence
                 catalogue.jobs.finish(job)
         jobs = [catalogue.jobs.enqueue(JobKind.ENCODE, uid) for uid in studies]
         runner.run(jobs[0])
-        spent = clock.time(lambda: [runner.run(job) for job in jobs[1:-1]])
+        spent = clock.time(lambda: run_all(jobs[1:-1]))
         runner.run(jobs[-1])
         return spent
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def folder(pristine: Path, tmp_path: Path) -> Path:
 
 def newest_partition(home: Path, region: str = REGION) -> Partition | None:
     generation = newest(partition_folder(home, MODEL, region), region=region)
-    return generation and Partition(model_id=MODEL, region=region, dim=DIM, generation=generation)
+    return None if generation is None else Partition(model_id=MODEL, region=region, dim=DIM, generation=generation)
 
 
 def test_what_was_built_is_what_is_opened(folder: Path) -> None:
@@ -150,7 +151,7 @@ def test_a_link_to_the_very_file_is_refused(folder: Path, tmp_path: Path, name: 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("other", [{"region": "lung"}, {"model_id": "tiny-2"}, {"region": REGION}])
 def test_a_file_of_another_generation_is_refused(
-    folder: Path, tmp_path: Path, name: str, other: dict[str, str]
+    folder: Path, tmp_path: Path, name: str, other: dict[str, Any]
 ) -> None:
     foreign = publish(tmp_path, random_vectors(COUNT, seed=9), **other)
     if name == LABELS:
@@ -246,7 +247,7 @@ def test_vectors_that_cannot_be_searched_are_never_built(tmp_path: Path, bad: fl
 
 
 def test_labels_must_ascend_and_names_be_plain(tmp_path: Path) -> None:
-    where = {"model_id": MODEL, "region": REGION, "built_at": BUILT_AT, "vectors": random_vectors(2)}
+    where: dict[str, Any] = {"model_id": MODEL, "region": REGION, "built_at": BUILT_AT, "vectors": random_vectors(2)}
     for labels in ([2, 1], [1, 1], [1]):
         with pytest.raises(ValueError, match="ascending"):
             build(tmp_path, labels=np.array(labels, np.int64), **where)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -49,7 +50,7 @@ class IndexMachine(RuleBasedStateMachine):
         self.gone_before_reopening: set[int] = set()  # a new reader is never told of these again
         self.next_label = 0
         self.stale: tuple[I64, F32] | None = None
-        self.patches = [
+        self.patches: list[Any] = [
             mock.patch("radir_pacs.index.snapshot.ROWS_PER_CANDIDATE", 0.001),  # the graph wherever there is one
             mock.patch("radir_pacs.index.builder.verify_in_child", check_here),
         ]
@@ -123,7 +124,7 @@ class IndexMachine(RuleBasedStateMachine):
         self.gone_before_reopening = set(self.history) - set(self.truth)
         self.stale = None
 
-    @precondition(lambda self: generation_names(self.folder))
+    @precondition(lambda self: bool(generation_names(self.folder)))
     @rule(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), data=st.data())
     def damage_the_newest_and_reopen(self, place: float, bit: int, data: st.DataObject) -> None:
         newest = self.folder / generation_names(self.folder)[-1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.storage.blobs import BlobStore
-from radir_pacs.types import Encoding, ImageKind, JobKind, Volume
+from radir_pacs.types import Encoding, ImageKind, Job, JobKind, Volume
 from radir_workers.app import make_app, serve
 from radir_workers.encode_study import EncodeStudy
 from radir_workers.index_partition import IndexPartition
@@ -60,7 +61,10 @@ def main(gate: Path) -> None:
         catalogue.models.register(MODEL, ImageKind.CXR, DIM, {})
         blobs = BlobStore(settings.home / "blobs")
         encode = EncodeStudy(catalogue, blobs, GatedEncoder(gate), decode_timeout_s=60, decode_memory_mib=4096)
-        use_cases = {JobKind.ENCODE: encode, JobKind.INDEX: IndexPartition(catalogue, settings.home)}
+        use_cases: dict[JobKind, Callable[[Job], None]] = {
+            JobKind.ENCODE: encode,
+            JobKind.INDEX: IndexPartition(catalogue, settings.home),
+        }
         app = make_app(settings, catalogue)
         register(app, Runner(catalogue, use_cases, worker=str(os.getpid()), lease_s=settings.job_lease_s).run)
         serve(app, hostname=f"gated-{os.getpid()}@test")

@@ -42,7 +42,7 @@ def images(tmp_path: Path) -> list[Path]:
 @contextmanager
 def peer_that_takes(count: int) -> Iterator[Destination]:
     """A storage SCP that ends the association after so many instances and refuses every later one."""
-    taken = []
+    taken: list[str] = []
     ae = AE(ae_title="PACS")
     ae.add_supported_context(DigitalXRayImageStorageForPresentation)
 

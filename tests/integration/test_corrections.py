@@ -15,6 +15,7 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import (
     JPEG2000,
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
@@ -80,7 +81,7 @@ def rewritten(ds: Dataset, syntax: Any, path: Path) -> bytes:
     if syntax != ExplicitVRBigEndian:
         ds = dcmread(save(ds, path))
     if syntax.is_compressed and syntax != DeflatedExplicitVRLittleEndian:
-        lossy = {"j2k_cr": [20]} if syntax == JPEG2000 else {}
+        lossy: dict[str, Any] = {"j2k_cr": [20]} if syntax == JPEG2000 else {}
         ds.compress(syntax, generate_instance_uid=False, **lossy)
     elif syntax == ExplicitVRBigEndian:
         ds.PixelData = PIXELS.astype(">u2").tobytes()
@@ -230,7 +231,7 @@ def left_out(catalogue: Catalogue, study_uid: str = STUDY) -> set[int]:
 
 def encoded(catalogue: Catalogue, send: Send, study: int, **changes: Any) -> int:
     """A study of one image under an id of its own; its encoding's id."""
-    uids = {"StudyInstanceUID": f"2.25.{study}", "SeriesInstanceUID": f"2.25.{study}.1"}
+    uids: dict[str, Any] = {"StudyInstanceUID": f"2.25.{study}", "SeriesInstanceUID": f"2.25.{study}.1"}
     assert send(image(SOPInstanceUID=f"2.25.{study}.1.1", **uids, **changes)).ok
     catalogue.studies.complete_now(f"2.25.{study}")
     catalogue.encodings.save(encoding(study, study), revision=1)
@@ -282,7 +283,11 @@ def test_what_the_network_sees_is_encoded_again_and_a_name_is_not(
 
 
 def test_a_corrected_report_is_read_again(catalogue: Catalogue, send: Send) -> None:
-    sr = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.11", "Modality": "SR", "SeriesInstanceUID": "2.25.1.99"}
+    sr: dict[str, Any] = {
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.11",
+        "Modality": "SR",
+        "SeriesInstanceUID": "2.25.1.99",
+    }
 
     def report(**changes: Any) -> Dataset:
         ds = image(SOPInstanceUID="2.25.1.99.1", **sr, **changes)
@@ -342,7 +347,7 @@ def test_the_meta_information_of_another_instance_is_not_kept(
     catalogue: Catalogue, blobs: BlobStore, send: Send, tmp_path: Path
 ) -> None:
     ds = dcmread(save(image(), tmp_path / "whole.dcm"))
-    ds.file_meta.MediaStorageSOPInstanceUID = "1.9.9"
+    ds.file_meta.MediaStorageSOPInstanceUID = UID("1.9.9")
     ds.save_as(tmp_path / "other.dcm")
     assert send((tmp_path / "other.dcm").read_bytes()).ok
     assert dcmread(stored_file(catalogue, blobs)).file_meta.MediaStorageSOPInstanceUID == "2.25.1.1.1"

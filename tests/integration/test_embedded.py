@@ -80,6 +80,7 @@ def test_a_home_too_deep_or_odd_for_a_socket_works(home: Path) -> None:
 
 def test_stopping_what_does_not_run_is_nothing(home: Path) -> None:
     embedded.stop(home)
+    assert not (home / "postgres" / "PG_VERSION").exists()
 
 
 def test_a_process_that_moved_its_temporary_files_finds_the_same_server(
@@ -91,7 +92,7 @@ def test_a_process_that_moved_its_temporary_files_finds_the_same_server(
     assert embedded._conninfo(home) == before
 
 
-def connected(home: Path) -> None:
+def assert_it_runs(home: Path) -> None:
     with psycopg.connect(embedded.start(home)) as connection:
         assert connection.execute("SELECT lower('MÜLLER ИВАНОВ'), 'ÄNNE' ILIKE 'änne'").fetchone() == (
             "müller иванов",
@@ -118,7 +119,7 @@ def test_it_starts_whatever_the_environment_says(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    connected(home)
+    assert_it_runs(home)
 
 
 @pytest.mark.parametrize("content", ["", "\n", "nonsense\n", "0\n", "99999999\n", "1\n"])
@@ -127,7 +128,7 @@ def test_a_pid_file_after_a_power_cut_is_no_obstacle(home: Path, content: str) -
     embedded.stop(home)
     for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
         (home / "postgres" / name).write_text(content)
-    connected(home)
+    assert_it_runs(home)
 
 
 def test_the_lock_of_a_socket_that_names_a_living_stranger_is_no_obstacle(home: Path) -> None:
@@ -135,7 +136,7 @@ def test_the_lock_of_a_socket_that_names_a_living_stranger_is_no_obstacle(home: 
     embedded.stop(home)
     (home / "postgres" / ".s.PGSQL.5432.lock").write_text(f"{os.getpid()}\n")
     (home / "postgres" / ".s.PGSQL.5432").touch()
-    connected(home)
+    assert_it_runs(home)
 
 
 def test_a_server_whose_pid_file_was_emptied_is_not_doubled(home: Path) -> None:
@@ -143,7 +144,7 @@ def test_a_server_whose_pid_file_was_emptied_is_not_doubled(home: Path) -> None:
     running = pid(home)
     (home / "postgres" / "postmaster.pid").write_text("")
     assert embedded._lingers(home / "postgres")
-    connected(home)
+    assert_it_runs(home)
     os.kill(running, signal.SIGQUIT)  # it ends when it finds the file gone or changed, or now
 
 
@@ -152,7 +153,7 @@ def test_setting_up_that_was_interrupted_begins_anew(home: Path) -> None:
     leftover.mkdir()
     (leftover / "PG_VERSION").write_text("18\n")
     (home / "postgres").mkdir()
-    connected(home)
+    assert_it_runs(home)
     assert not leftover.exists()
 
 
@@ -213,7 +214,7 @@ def test_folders_above_the_data_stay_as_private_as_they_were(home: Path) -> None
     for folder in (parent, deep):
         folder.chmod(0o700)
     try:
-        connected(deep)
+        assert_it_runs(deep)
         assert [stat.S_IMODE(folder.stat().st_mode) for folder in (home, parent, deep)] == [0o700] * 3
         assert {folder.stat().st_uid for folder in (home, parent, deep)} == {0}
         assert stat.S_IMODE((deep / "postgres").stat().st_mode) == 0o700
@@ -225,7 +226,7 @@ def test_no_shell_reads_the_name_of_a_home(home: Path) -> None:
     odd = home / "a`touch ran`$(touch ran)\"'; touch ran; b"
     odd.mkdir()
     try:
-        connected(odd)
+        assert_it_runs(odd)
     finally:
         embedded.stop(odd)
     assert not list(home.rglob("ran")) and not Path("ran").exists()

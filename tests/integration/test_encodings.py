@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import date
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -121,7 +122,7 @@ def test_one_model_a_kind_answers(catalogue: Catalogue) -> None:
     assert catalogue.models.active(ImageKind.CXR) == active
 
 
-CASES = {
+CASES: dict[int, dict[str, Any]] = {
     1: {"patient_sex": "F", "patient_age_years": 0.5, "study_date": date(2020, 1, 1), "body_part": "CHEST"},
     2: {"patient_sex": "M", "patient_age_years": 60.0, "study_date": date(2021, 1, 1), "modality": "CR"},
     3: {"patient_key": "|p2"},

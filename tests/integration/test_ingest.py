@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def test_many_senders_of_one_study_are_all_counted(catalogue: Catalogue) -> None
         {"series_uid": "2.25.1.7"},
     ],
 )
-def test_the_same_uid_with_other_content_or_parent_is_a_conflict(catalogue: Catalogue, other: dict[str, str]) -> None:
+def test_the_same_uid_with_other_content_or_parent_is_a_conflict(catalogue: Catalogue, other: dict[str, Any]) -> None:
     add(catalogue, header())
     content = other.pop("content", "2.25.1.1.1")
     with pytest.raises(Conflict):
@@ -120,7 +121,7 @@ def test_our_own_objects_wake_nobody(catalogue: Catalogue) -> None:
         {"attributes": {"00100010": {"Value": [float("nan")]}}},
     ],
 )
-def test_what_postgres_cannot_hold_is_bad_input(catalogue: Catalogue, hostile: dict[str, object]) -> None:
+def test_what_postgres_cannot_hold_is_bad_input(catalogue: Catalogue, hostile: dict[str, Any]) -> None:
     with pytest.raises(BadInput):
         add(catalogue, header(**hostile))
     with pytest.raises(NotFound):

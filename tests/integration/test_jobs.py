@@ -224,6 +224,7 @@ def test_workers_saving_while_studies_complete_do_not_block_each_other(settings:
             futures = [pool.submit(act, study) for study in range(4) for act in (receive, work)]
             for future in futures:
                 future.result()
+        assert [catalogue.studies.get(f"2.25.{study}").instance_count for study in range(4)] == [6] * 4
 
 
 def test_ended_jobs_are_forgotten_in_time(catalogue: Catalogue) -> None:

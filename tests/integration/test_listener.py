@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.dsutils import encode
-from pynetdicom.sop_class import Verification
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
@@ -78,12 +78,9 @@ def test_a_bad_uid_is_refused_and_the_association_goes_on(listen, catalogue: Cat
     from pydicom import config as pydicom_config
 
     bad, good = radiograph(), radiograph()
-    pydicom_config.settings.writing_validation_mode = pydicom_config.IGNORE
-    try:
+    with pydicom_config.disable_value_validation():
         bad.StudyInstanceUID = "../../etc/passwd"
         paths = [save(bad, tmp_path / "bad.dcm"), save(good, tmp_path / "good.dcm")]
-    finally:
-        pydicom_config.settings.writing_validation_mode = None
     results = send_files(paths, listen())
     assert results[0].status == 0xC000 and "StudyInstanceUID" in results[0].reason
     assert results[1].status == 0x0000
@@ -221,6 +218,11 @@ def command(**elements: object) -> bytes:
     return encode(ds, True, True) or b""
 
 
+def send_raw(association: Association, pdu: bytes) -> None:
+    assert association.dul.socket is not None
+    association.dul.socket.send(pdu)
+
+
 def pdata(context_id: int, control: int, fragment: bytes) -> bytes:
     """A P-DATA-TF PDU of one fragment (PS3.8 9.3.5)."""
     item = bytes([context_id, control]) + fragment
@@ -245,7 +247,7 @@ def test_a_broken_message_ends_its_association_and_holds_no_slot(listen, blobs: 
     peer = listen(listener_max_associations=2, listener_idle_s=30.0)
     for _ in range(4):
         association = wait_until_admitted(peer)
-        association.dul.socket.send(pdu)
+        send_raw(association, pdu)
         wait_for(lambda: not association.is_established)  # noqa: B023
     wait_until_admitted(peer).release()
     wait_for(lambda: not list(blobs.incoming_folder.iterdir()))
@@ -253,5 +255,5 @@ def test_a_broken_message_ends_its_association_and_holds_no_slot(listen, blobs: 
 
 def test_a_store_that_names_no_sop_class_is_recorded(listen, catalogue: Catalogue) -> None:
     association = wait_until_admitted(listen())
-    association.dul.socket.send(pdata(1, 3, command(CommandField=0x0001, MessageID=1, CommandDataSetType=0)))
+    send_raw(association, pdata(1, 3, command(CommandField=0x0001, MessageID=1, CommandDataSetType=0)))
     wait_for(lambda: [r for r in refusals(catalogue) if "bytes that are not a DIMSE message, from 127.0.0.1" in r])

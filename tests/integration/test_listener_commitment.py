@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
-from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
@@ -59,6 +61,7 @@ class Requestor:
         self.told: queue.Queue[Told] = queue.Queue()
 
     def _on_report(self, event: evt.Event) -> tuple[int, None]:
+        assert isinstance(event.request, N_EVENT_REPORT) and event.request.EventTypeID is not None
         self.told.put(Told(event.request.EventTypeID, event.event_information))
         return self.status, None
 
@@ -66,7 +69,7 @@ class Requestor:
         ae = AE(ae_title=self.title)
         ae.add_requested_context(StorageCommitmentPushModel)
         ae.add_requested_context(Verification)
-        handlers = [(evt.EVT_N_EVENT_REPORT, self._on_report)]
+        handlers: list[Any] = [(evt.EVT_N_EVENT_REPORT, self._on_report)]
         association = ae.associate(peer.host, peer.port, evt_handlers=handlers)
         assert association.is_established
         return association
@@ -76,13 +79,11 @@ class Requestor:
         """As SCP of event reports on an association of the peer's."""
         ae, port = AE(ae_title=self.title), free_port()
         ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
-        server = ae.start_server(
-            ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._on_report)]
-        )
+        ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._on_report)])
         try:
             yield Destination(ae_title=self.title, host="127.0.0.1", port=port)
         finally:
-            server.shutdown()
+            ae.shutdown()
 
     def hear(self) -> Told:
         return self.told.get(timeout=10)

@@ -13,17 +13,19 @@ from pathlib import Path
 import pytest
 from pynetdicom import AE
 from pynetdicom.association import Association
-from pynetdicom.sop_class import DigitalXRayImageStorageForPresentation, Verification
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.sop_class import DigitalXRayImageStorageForPresentation, Verification  # type: ignore[attr-defined]
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.delivery.destination import Destination
 from radir_pacs.delivery.send import send_files
 from radir_pacs.listener import admission
 from radir_pacs.storage.blobs import BlobStore
+from radir_pacs.types import StudyState
 from tests.association_requests import APPLICATION, CLASS, CT, LENGTH, answer, context, item, receive, request
 from tests.dicom_files import radiograph, save
 from tests.integration.listening import refusals, wait_for
-from tests.integration.test_listener import command, pdata
+from tests.integration.test_listener import command, pdata, send_raw
 
 Listen = Callable[..., Destination]
 
@@ -177,6 +179,7 @@ def test_a_command_that_names_no_uid_is_refused_and_the_association_goes_on(
 ) -> None:
     association = storing(listen())
     context_id = next(cx.context_id for cx in association.accepted_contexts if cx.abstract_syntax != Verification)
+    assert context_id is not None
     sent = command(
         CommandField=0x0001,
         MessageID=7,
@@ -189,12 +192,12 @@ def test_a_command_that_names_no_uid_is_refused_and_the_association_goes_on(
     sent = sent[:at] + len(uid).to_bytes(4, "little") + uid + sent[at + 14 :]
     association._reactor_checkpoint.clear()  # else its own thread takes the answer
     wait_for(lambda: association._is_paused)
-    association.dul.socket.send(pdata(context_id, 3, sent))
-    association.dul.socket.send(pdata(context_id, 2, b"\x08\x00\x60\x00\x02\x00\x00\x00DX"))
+    send_raw(association, pdata(context_id, 3, sent))
+    send_raw(association, pdata(context_id, 2, b"\x08\x00\x60\x00\x02\x00\x00\x00DX"))
     _, answered = association.dimse.get_msg(block=True)
     association._reactor_checkpoint.set()
-    assert answered.Status == 0x0117
+    assert isinstance(answered, C_STORE) and answered.Status == 0x0117
     assert association.send_c_echo().Status == 0x0000
     association.release()
-    assert catalogue.studies.in_state("RECEIVING", 10) == ()
+    assert catalogue.studies.in_state(StudyState.RECEIVING, 10) == ()
     assert [r for r in refusals(catalogue) if "Affected SOP Instance UID" in r]

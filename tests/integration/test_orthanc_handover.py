@@ -44,7 +44,7 @@ class Peer:
         self._intake = Intake(web.catalogue, web.blobs, web.settings)
 
     def store(self, event: evt.Event) -> int:
-        uid = str(event.request.AffectedSOPInstanceUID)
+        uid = str(event.request.AffectedSOPInstanceUID)  # type: ignore[union-attr]
         self.got[uid] += 1
         status = self.answers.get(uid, self.answers.get("all"))
         if status is not None:

@@ -118,7 +118,11 @@ def pacs(
                 self.send_header("Content-Length", str(length))
             self.end_headers()
             with suppress(OSError):
-                answer(lambda data: self.wfile.write(data) and self.wfile.flush())
+                answer(self.send_at_once)
+
+        def send_at_once(self, data: bytes) -> None:
+            self.wfile.write(data)
+            self.wfile.flush()
 
         def log_message(self, *arguments: object) -> None:
             return

@@ -43,7 +43,8 @@ def test_every_error_of_every_route_has_the_one_shape(shared_web: Web, data: st.
     assert answer.status_code != 500
     if answer.status_code >= 400 and answer.request.method != "HEAD":
         assert answer.mimetype == "application/json"
-        error: Any = answer.json["error"]
+        body: Any = answer.json
+        error = body["error"]
         assert isinstance(error["code"], str) and isinstance(error["message"], str)
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 

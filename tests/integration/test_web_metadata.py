@@ -14,7 +14,7 @@ import requests
 from psycopg.types.json import Jsonb
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from radir_pacs.web.dicomweb.native_xml import from_xml
 from tests.dicom_files import radiograph
@@ -168,7 +168,7 @@ def test_an_encapsulated_icon_is_bulk_data_too(web: Web) -> None:
     icon.PixelData = encapsulate([b"\xff\xd8icon\xff\xd9"])
     icon["PixelData"].VR, icon["PixelData"].is_undefined_length = "OB", True
     ds = radiograph(PixelData=encapsulate([b"\xff\xd8image\xff\xd9x"]), IconImageSequence=[icon])
-    ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.50"
+    ds.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4.50")
     ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
     web.store(ds)
     uri = header_of(web, ds)["00880200"]["Value"][0]["7FE00010"]["BulkDataURI"]

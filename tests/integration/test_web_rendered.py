@@ -12,6 +12,7 @@ import requests
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
+from pydicom.uid import UID
 
 from radir_pacs import anatomy
 from radir_pacs.types import Encoding, ImageKind, SliceStack
@@ -137,7 +138,7 @@ def encoded_ct(web: Web) -> tuple[list[Dataset], SliceStack]:
     stack = SliceStack(images=tuple(ds.SOPInstanceUID for ds in slices), dome=2.0, apex=9.0, step_mm=30.0)
     encoding = Encoding(
         study_uid="1.2.3", series_uid="1.2.3.1", sop_uid="1.2.3.1.6", model_id="ct-test", regions=("chest",),
-        vectors=np.float32([[1, 0]]), slices=stack,
+        vectors=np.array([[1, 0]], np.float32), slices=stack,
     )  # fmt: skip
     assert web.catalogue.encodings.save(encoding, web.catalogue.studies.revision_of("1.2.3")[1])
     return slices, stack
@@ -186,7 +187,7 @@ def test_a_frame_of_a_multi_frame_ct_is_shown(web: Web) -> None:
     stack = SliceStack(images=names, dome=2.0, apex=9.0, step_mm=30.0)
     encoding = Encoding(
         study_uid="1.2.3", series_uid="1.2.3.1", sop_uid=ds.SOPInstanceUID, model_id="ct-test", regions=("chest",),
-        vectors=np.float32([[1, 0]]), slices=stack,
+        vectors=np.array([[1, 0]], np.float32), slices=stack,
     )  # fmt: skip
     assert web.catalogue.encodings.save(encoding, web.catalogue.studies.revision_of("1.2.3")[1])
     frame = anatomy.slices_of(stack, "heart")[0].frame
@@ -234,14 +235,14 @@ def test_a_sender_may_be_believed_its_lut_shape(serve: Callable[..., Web]) -> No
 
 def test_what_no_codec_reads_is_said_at_storing(web: Web) -> None:
     ds = radiograph(PixelData=encapsulate([b"\xff\xd8 spectral selection"]))
-    ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.53"
+    ds.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4.53")
     ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
     answer = requests.post(web.base + "/studies", part10(ds), headers={"Content-Type": "application/dicom"}, timeout=30)
     assert answer.status_code == 409
     assert answer.json()["00081198"]["Value"][0]["00081197"]["Value"] == [0xC122]
     assert any("1.2.840.10008.1.2.4.53" in refusal.reason for refusal in web.catalogue.refusals.recent(5))
     video = radiograph(Modality="US", PixelData=encapsulate([b"a video"]))
-    video.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.102"
+    video.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4.102")
     video["PixelData"].VR, video["PixelData"].is_undefined_length = "OB", True
     web.store(video)  # never encoded, so it does no harm
 
@@ -302,7 +303,7 @@ def test_an_unchanged_picture_is_304(web: Web) -> None:
 
 def test_pixels_that_cannot_be_decoded_are_a_clear_error(web: Web) -> None:
     ds = radiograph(PixelData=encapsulate([b"\xff\xd8 this is no picture"]))
-    ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.50"
+    ds.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4.50")
     ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
     web.store(ds)
     answer = web.get(path_of(ds) + "/rendered")

@@ -35,7 +35,7 @@ def uid(number: int) -> str:
 def at_angle(number: int) -> Any:
     """A unit vector that is the further from the one of study 0 the greater the number."""
     angle = 0.1 * number
-    return np.float32([np.cos(angle), np.sin(angle), 0, 0])
+    return np.array([np.cos(angle), np.sin(angle), 0, 0], np.float32)
 
 
 def archive(web: Web) -> list[Dataset]:

@@ -22,7 +22,8 @@ FAILED, STORED, NAMELESS = "00081198", "00081199", "0008119A"
 
 def post(web: Web, *bodies: bytes, study: str = "", accept: str = "", part_type: str = "application/dicom") -> Any:
     parts = b"".join(b"--limit\r\nContent-Type: %s\r\n\r\n%s\r\n" % (part_type.encode(), body) for body in bodies)
-    headers = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=limit', "Accept": accept or None}
+    content_type = 'multipart/related; type="application/dicom"; boundary=limit'
+    headers: Any = {"Content-Type": content_type, "Accept": accept or None}  # None: requests sends none
     return requests.post(f"{web.base}/studies{study}", parts + b"--limit--\r\n", headers=headers, timeout=30)
 
 
@@ -235,9 +236,8 @@ def test_the_answer_is_xml_when_asked_for(web: Web) -> None:
 def test_what_is_no_multipart_of_instances_is_a_clear_error(
     web: Web, content_type: str, body: bytes, status: int
 ) -> None:
-    answer = requests.post(
-        web.base + "/studies", body, headers={"Content-Type": content_type or None, "Accept": "*/*"}, timeout=30
-    )
+    headers: Any = {"Content-Type": content_type or None, "Accept": "*/*"}
+    answer = requests.post(web.base + "/studies", body, headers=headers, timeout=30)
     assert answer.status_code == status
     assert set(answer.json()["error"]) >= {"code", "message"}
 

@@ -12,7 +12,7 @@ import pytest
 import requests
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web, part10
@@ -79,7 +79,7 @@ def test_one_instance_comes_alone_when_asked_so(web: Web) -> None:
 
 def written_as(ds: Dataset, syntax: str) -> bytes:
     implicit, little = syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
-    ds.file_meta.TransferSyntaxUID = syntax
+    ds.file_meta.TransferSyntaxUID = UID(syntax)
     with BytesIO() as file:
         pydicom.dcmwrite(file, ds, enforce_file_format=True, implicit_vr=implicit, little_endian=little)
         return file.getvalue()
@@ -118,7 +118,7 @@ def test_without_a_transfer_syntax_the_answer_is_explicit_little_endian(web: Web
 def test_what_cannot_be_rewritten_is_left_out_with_206(web: Web) -> None:
     good = radiograph()
     video = radiograph(StudyInstanceUID=good.StudyInstanceUID, Modality="US", PixelData=encapsulate([b"\0" * 64]))
-    video.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.102"
+    video.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4.102")
     video["PixelData"].VR, video["PixelData"].is_undefined_length = "OB", True
     web.store(good, video)
     answer = web.get(f"/studies/{good.StudyInstanceUID}", 'multipart/related; type="application/dicom"')
@@ -130,7 +130,7 @@ def test_what_cannot_be_rewritten_is_left_out_with_206(web: Web) -> None:
 def broken_jpeg(**changes: Any) -> Dataset:
     """A radiograph whose syntax we decode and whose pixel data nobody can."""
     ds = radiograph(PixelData=encapsulate([b"\xff\xd8nonsense\xff\xd9"]), **changes)
-    ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.50"
+    ds.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4.50")
     ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
     return ds
 
@@ -196,7 +196,7 @@ def test_frames_are_cut_out(web: Web, compressed: bool) -> None:
 def test_compressed_frames_come_as_stored_when_asked_so(web: Web) -> None:
     frames = [b"\xff\xd8one\xff\xd9", b"\xff\xd8two\xff\xd9x"]
     ds = radiograph(NumberOfFrames=2, PixelData=encapsulate(frames))
-    ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.50"
+    ds.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4.50")
     ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
     web.store(ds)
     answer = web.get(path_of(ds) + "/frames/1,2", 'multipart/related; type="image/jpeg"')

@@ -19,8 +19,8 @@ from tests.integration.test_web_metadata import send
 from tests.integration.test_web_wado import ELE, path_of, ramp, rle, written_as
 
 
-def wado(web: Web, ds: Dataset, query: str = "", **changes: Any) -> requests.Response:
-    named = {
+def wado(web: Web, ds: Dataset, query: str = "", **changes: str | None) -> requests.Response:
+    named: dict[str, str | None] = {
         "requestType": "WADO",
         "studyUID": ds.StudyInstanceUID,
         "seriesUID": ds.SeriesInstanceUID,
@@ -57,7 +57,8 @@ def test_an_image_comes_as_jpeg_unless_asked_otherwise(web: Web) -> None:
 def test_the_object_itself(web: Web, without: tuple[str, ...]) -> None:
     ds = radiograph()
     web.store(ds)
-    answer = wado(web, ds, contentType="application/dicom", **dict.fromkeys(without))
+    left_out: dict[str, Any] = dict.fromkeys(without)
+    answer = wado(web, ds, contentType="application/dicom", **left_out)
     assert answer.headers["Content-Type"] == f"application/dicom; transfer-syntax={ELE}"
     assert answer.content == part10(ds)
     assert "Access-Control-Allow-Origin" not in answer.headers

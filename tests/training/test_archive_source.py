@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ KEY = bytes(32)
 SECRET = "HOSPITAL-SECRET-ID"
 
 
-def reported(catalogue: Catalogue, study: int, text: str, **changes: object) -> None:
+def reported(catalogue: Catalogue, study: int, text: str, **changes: Any) -> None:
     """A complete study with a report that came as CSV."""
     add(catalogue, header(study, **changes))
     catalogue.studies.complete_now(f"2.25.{study}")

@@ -7,6 +7,7 @@ import csv
 import gzip
 import json
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,7 @@ def test_ct_rate_keeps_its_validation_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [sources.mimic_cxr, sources.ct_rate])
-def test_a_folder_of_something_else_is_refused(read: object, tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_refused(read: Callable[[Path], Iterable[object]], tmp_path: Path) -> None:
     with pytest.raises(BadInput):
         list(read(tmp_path))
 

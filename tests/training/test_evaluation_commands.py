@@ -10,6 +10,7 @@ import sys
 from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -297,7 +298,7 @@ def test_a_data_set_is_judged_by_its_matrices_with_vectors_in_any_named_order(
         ),
     ],
 )
-def test_vectors_that_do_not_fit_are_refused(arrays: dict[str, np.ndarray], reason: str, tmp_path: Path) -> None:
+def test_vectors_that_do_not_fit_are_refused(arrays: dict[str, Any], reason: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "bad.npz", **arrays)
     with pytest.raises(BadInput, match=reason):
         run(compare_command, "compare", str(tmp_path / "bad.npz"), "random", "--phantoms", "60", "--kind", "cxr")
@@ -305,7 +306,8 @@ def test_vectors_that_do_not_fit_are_refused(arrays: dict[str, np.ndarray], reas
 
 def test_vectors_of_what_is_no_region_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     vectors = np.random.default_rng(0).normal(size=(PATIENTS, 4)).astype(np.float32)
-    np.savez(tmp_path / "model.npz", kind="CXR", **dict.fromkeys(("image", "left plura", "heart"), vectors))
+    arrays: dict[str, Any] = dict.fromkeys(("image", "left plura", "heart"), vectors)
+    np.savez(tmp_path / "model.npz", kind="CXR", **arrays)
     run(evaluate_command, "evaluate", str(tmp_path / "model.npz"), "--phantoms", str(PATIENTS))
     told = capsys.readouterr().err
     assert "'left plura' is no region here" in told and "heart" not in told

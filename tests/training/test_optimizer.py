@@ -37,7 +37,7 @@ def test_each_weight_is_moved_once() -> None:
 
 def test_a_step_is_as_long_in_faint_directions_as_in_loud_ones() -> None:
     made = with_gradients(2)
-    weight = made.blocks[0].feed[0].weight
+    weight = made.get_parameter("blocks.0.feed.0.weight")
     assert any(weight is hidden for hidden in hidden_weights(made))
     loud = torch.zeros_like(weight)
     loud[0, 0] = 100.0  # one direction dominates all others
@@ -61,7 +61,7 @@ def test_heads_names_and_gains_are_left_to_adam() -> None:
 def test_what_stands_still_stays() -> None:
     made = with_gradients(4)
     optimizer = Optimizer(made, 0.02)
-    weight = made.stems["CT"].layers[0].weight
+    weight = made.get_parameter("stems.CT.layers.0.weight")
     optimizer.step(1e-3)  # momentum there is
     optimizer.zero_grad()
     assert weight.grad is None

@@ -6,6 +6,7 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from radir_pacs.encode import CONFIGS, Bundle
+from radir_pacs.encode import CONFIGS, Bundle, NetworkConfig
 from radir_pacs.errors import BadInput
 from radir_training.commands import train as command
 from radir_training.data.people import KnownPatients
@@ -72,6 +73,7 @@ def test_synthetic_patients_are_measured_by_their_truth_too(tmp_path: Path, monk
     args = parsed(*words, "--out", str(tmp_path / "model"))
     assert args.run(args, None) == 0
     bundle = Bundle.load(tmp_path / "model")
+    assert isinstance(bundle.network.config, NetworkConfig)
     assert not bundle.network.config.centred_head, "as published"
     assert bundle.metrics["recall_at_5_abnormal"] == bundle.metrics["recall_at_5_abnormal_true"]
     assert "160 of seed 1" in bundle.training["data"]
@@ -183,8 +185,8 @@ def test_data_that_teach_nothing_are_refused_in_one_line(tmp_path: Path) -> None
 def test_memory_is_estimated_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = toy_set(64, seed=0)
 
-    def need(**changed: int) -> memory.Need:
-        return memory.need(Training(TOY, data, replace(OURS, **{"batch": 32, **changed})))
+    def need(batch: int = 32, **changed: Any) -> memory.Need:
+        return memory.need(Training(TOY, data, replace(OURS, batch=batch, **changed)))
 
     whole, parts, small = need(), need(accumulate=4), need(batch=8)
     assert whole.images == 32 and parts.images == 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -206,7 +207,8 @@ def test_no_more_patients_are_kept_apart_than_tell_anything(monkeypatch: pytest.
 def test_augmentation_varies_and_never_flips(shape: tuple[int, ...]) -> None:
     """The mean of many variants of a picture bright in one corner is bright in that corner, in 2D and 3D."""
     images = torch.zeros(64, 1, *shape)
-    images[(..., *(slice(n // 2) for n in shape))] = 1.0
+    corner: tuple[Any, ...] = (..., *(slice(n // 2) for n in shape))
+    images[corner] = 1.0
     vary = Augmentation(shape)
     varied = vary(images, torch.Generator().manual_seed(0))
     assert varied.shape == images.shape and type(varied) is torch.Tensor

@@ -230,4 +230,5 @@ def test_damaged_files_are_read_or_refused(flips: list[tuple[int, int]], data: s
             parsed = parse_part10(content, ReadLimits())
         except DicomRefused:
             continue
-        json.dumps(to_json(parsed.elements, big_endian=parsed.big_endian), allow_nan=False)
+        attributes = to_json(parsed.elements, big_endian=parsed.big_endian)
+        assert json.loads(json.dumps(attributes, allow_nan=False)) == attributes

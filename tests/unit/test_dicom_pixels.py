@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 from pydicom import Dataset
@@ -284,7 +285,7 @@ def palette(bits: int, entries: int, *, word: bool, **changes: Any) -> dict[str,
 )
 def test_palette_colours(tmp_path: Path, cells: type, tables: dict[str, Any]) -> None:
     entries = tables["RedPaletteColorLookupTableDescriptor"][0] or 65536
-    stored = np.array([[0, entries // 2, entries - 1]], cells)
+    stored: npt.NDArray[Any] = np.array([[0, entries // 2, entries - 1]], cells)
     path = save(image(stored, **tables), tmp_path / "x.dcm")
     with PixelDecoder() as decoder:
         plain, coloured = decoder.decode(path), decoder.decode(path, coloured=True)

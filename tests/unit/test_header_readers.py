@@ -46,7 +46,7 @@ _VALUES = st.one_of(
 _ELEMENTS = st.dictionaries(st.sampled_from(_TAGS), st.tuples(st.sampled_from(_VRS), _VALUES), max_size=12)
 
 
-def all_read(header: InstanceHeader, path: Path) -> None:
+def assert_all_read(header: InstanceHeader, path: Path) -> None:
     json.dumps(dict(header.attributes), allow_nan=False).encode()
     again = header_of(json.loads(json.dumps(dict(header.attributes))), header.transfer_syntax_uid)
     assert (again.patient_keys, again.study_date, again.rows_px) == (
@@ -74,7 +74,7 @@ def test_everybody_goes_on(tmp_path: Path, elements: dict[int, tuple[str, bytes]
         header = read_header(path)
     except DicomRefused:
         return
-    all_read(header, path)
+    assert_all_read(header, path)
 
 
 @pytest.mark.parametrize("vr", _VRS)
@@ -89,7 +89,7 @@ def test_a_sequence_that_is_none_stops_nobody(tmp_path: Path, keyword: str, vr: 
         assert vr == "SQ"
     else:
         assert not needs_head(header) and "Value" not in header.attributes[f"{tag:08X}"]
-        all_read(header, path)
+        assert_all_read(header, path)
 
 
 @given(st.binary(max_size=80))

@@ -127,7 +127,9 @@ def test_a_vector_does_not_depend_on_what_else_was_asked() -> None:
 
 
 def test_the_head_follows_the_mean_in_training_only() -> None:
-    head = seeded_bundle(ImageKind.CXR).network.head
+    network = seeded_bundle(ImageKind.CXR).network
+    assert isinstance(network, RadirNetwork)
+    head = network.head
     features = torch.randn(64, 1, CONFIGS["tiny"].width) + 3
     before = head.mean.clone()
     head(features, torch.tensor([1]))
@@ -273,8 +275,7 @@ def test_the_question_itself_is_no_part_of_its_answer() -> None:
     network = seeded_bundle(ImageKind.CXR).network
     assert isinstance(network, RadirNetwork)
     for block in network.decoder:
-        for part in (block.attention.to_out, block.feed[-1]):
-            torch.nn.init.zeros_(part.weight)
-            torch.nn.init.zeros_(part.bias)
+        for last in ("attention.to_out.weight", "attention.to_out.bias", "feed.2.weight", "feed.2.bias"):
+            torch.nn.init.zeros_(block.get_parameter(last))
     width = network.config.width
     assert not network.decode(torch.randn(2, 5, width), torch.randn(3, width)).any()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_whoever_skips_or_quarantines_says_the_code(folder: str) -> None:
         ({"frames": 3}, ReasonCode.UNSUPPORTED_IMAGE),
     ],
 )
-def test_a_study_is_skipped_by_code(changes: dict[str, object], code: ReasonCode) -> None:
+def test_a_study_is_skipped_by_code(changes: dict[str, Any], code: ReasonCode) -> None:
     with pytest.raises(Skipped) as skipped:
         plan_study([header(**changes)])
     assert skipped.value.reason_code is code

@@ -213,8 +213,13 @@ def test_a_row_of_an_earlier_run_with_the_same_number_is_not_readiness(superviso
 
 
 def test_being_stopped_while_starting_ends_the_wait(supervisor: Supervisor) -> None:
+    class Rows:
+        def all(self) -> list[Any]:
+            raise AssertionError("nobody is waited for")
+
     supervisor.stop()
-    up._wait_until_ready(supervisor.settings, supervisor, None)  # type: ignore[arg-type]
+    up._wait_until_ready(supervisor.settings, supervisor, Rows())  # type: ignore[arg-type]
+    assert supervisor.stopping.is_set()
 
 
 def test_a_taken_port_is_named_with_its_flag() -> None:

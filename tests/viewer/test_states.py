@@ -16,8 +16,9 @@ import pytest
 import requests
 from playwright.sync_api import Page, expect
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import Comprehensive3DSRStorage
+from pynetdicom.sop_class import Comprehensive3DSRStorage  # type: ignore[attr-defined]
 
 from radir_pacs.types import ImageKind, JobKind, StudyState
 from radir_workers.runner import Runner
@@ -43,7 +44,7 @@ def copy_of(ds: Dataset, number: int) -> Dataset:
     """The image as another study."""
     copied = copy.deepcopy(ds)
     copied.StudyInstanceUID, copied.SeriesInstanceUID = f"2.25.900{number}", f"2.25.900{number}.1"
-    copied.SOPInstanceUID = copied.file_meta.MediaStorageSOPInstanceUID = f"2.25.900{number}.1.1"
+    copied.SOPInstanceUID = copied.file_meta.MediaStorageSOPInstanceUID = UID(f"2.25.900{number}.1.1")
     copied.PatientID = f"STATE-{number}"
     return copied
 
@@ -241,6 +242,7 @@ def test_save_to_pacs_says_what_happened(page: Page, serve: Callable[..., Archiv
     ae = AE(ae_title="PACS")
     ae.add_supported_context(Comprehensive3DSRStorage)
     peer = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    assert peer is not None and peer.socket is not None
     port = peer.socket.getsockname()[1]
     gone = f"GONE@127.0.0.1:{free_port()}"
     try:
@@ -260,7 +262,7 @@ def test_save_to_pacs_says_what_happened(page: Page, serve: Callable[..., Archiv
                 send_once(one.web)
             expect(page.locator(".foot .said")).to_contain_text(said[-1])
     finally:
-        peer.shutdown()
+        ae.shutdown()
     (document,) = received
     assert document.StudyInstanceUID == archive.query
     stored = [i for i in archive.web.catalogue.instances.of_study(archive.query) if i.source == "similar"]
