@@ -55,6 +55,12 @@ class Instances(Part):
                 continue
         raise StorageFailed(f"instance {header.sop_uid} comes and goes")
 
+    def came_again(self, study_uid: str, content_sha256: str) -> None:
+        """The same instance came, written otherwise: a study in which only the machine failed is opened again."""
+        values = {"study_uid": study_uid, "content_sha256": content_sha256}
+        with self._database.transaction() as connection:
+            run(connection, "received_again", values, reason_codes=sorted(MENDED_BY_SENDING))
+
     def _add(self, connection: Connection, header: InstanceHeader, values: dict[str, object], wakes: bool) -> None:
         run(connection, "receive_study", values)
         run(connection, "receive_series", values)

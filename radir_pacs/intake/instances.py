@@ -140,12 +140,14 @@ class Intake:
         stored = self._catalogue.instances.get(header.sop_uid)
         paths = self._blobs.path(stored_sha256), self._blobs.path(sha256)
         if same_content(*paths):
+            self._catalogue.instances.came_again(header.study_uid, sha256)
             return Stored.SAME
         with _COMPARING:
             found = difference(*paths, stored_sha256, stored.attributes)
         if found.pixels is Pixels.OTHER:
             raise Conflict("the instance is stored already with other pixels")
         if found.pixels is Pixels.SAME and not found.changed:
+            self._catalogue.instances.came_again(header.study_uid, sha256)
             return Stored.SAME  # recompressed without loss
         mended = found.pixels is Pixels.MENDED
         outcome = self._catalogue.corrections.apply(

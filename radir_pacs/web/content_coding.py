@@ -19,6 +19,7 @@ _GZIP_BITS = zlib.MAX_WBITS | 16
 _LEVEL = 4  # headers shrink to a tenth at little cost
 _SMALLEST_BYTES = 1024
 _CHUNK_BYTES = 256 * 1024
+_MOST_MEMBERS = 100_000  # of one body; each costs a copy of what follows it in its chunk, even an empty one
 _TEXT = ("application/dicom+json", "application/json", "application/dicom+xml", "application/vnd.sun.wadl+xml")
 _XML_PARTS = 'multipart/related; type="application/dicom+xml"'
 
@@ -30,6 +31,7 @@ class InflatingStream:
         self._source, self._left = source, most_bytes
         self._inflater = zlib.decompressobj(_GZIP_BITS)
         self._pending = b""
+        self._members = 1
 
     def read(self, size: int = _CHUNK_BYTES) -> bytes:
         """Up to ``size`` bytes, none at the end. Raises BadInput for a damaged body, TooLarge beyond the bound."""
@@ -42,6 +44,9 @@ class InflatingStream:
                     return b""
             if self._inflater.eof:  # a body may be several gzip members one after another (RFC 1952 2.2)
                 self._inflater = zlib.decompressobj(_GZIP_BITS)
+                self._members += 1
+                if self._members > _MOST_MEMBERS:
+                    raise BadInput(f"the gzip body has more than {_MOST_MEMBERS} members")
             try:
                 out = self._inflater.decompress(self._pending, max(1, min(size, _CHUNK_BYTES)))
             except zlib.error:

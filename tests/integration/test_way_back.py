@@ -43,7 +43,7 @@ def send(catalogue: Catalogue, blobs: BlobStore, settings: Settings, tmp_path: P
     """Store a radiograph, through the intake as a peer does; returns the study UID."""
     intake = Intake(catalogue, blobs, settings)
 
-    def store(**changes: Any) -> str:
+    def store(preamble: bytes = bytes(128), **changes: Any) -> str:
         picture = np.random.default_rng(3).integers(0, 4096, (128, 128)).astype(np.uint16)
         changes = {"StudyInstanceUID": STUDY} | changes
         uids = {
@@ -52,7 +52,7 @@ def send(catalogue: Catalogue, blobs: BlobStore, settings: Settings, tmp_path: P
         }
         ds = radiograph(**(uids | {"Rows": 128, "Columns": 128, "PixelData": picture.tobytes()} | changes))
         with blobs.incoming() as incoming:
-            incoming.write(save(ds, tmp_path / "image.dcm").read_bytes())
+            incoming.write(preamble + save(ds, tmp_path / "image.dcm").read_bytes()[128:])
             assert intake.store(incoming, source="TEST").ok
         return str(ds.StudyInstanceUID)
 
@@ -179,6 +179,15 @@ def test_the_same_file_sent_again_opens_what_only_the_machine_failed(
         send()
         state = catalogue.studies.get(uid).state
         assert state is (StudyState.RECEIVING if opens else StudyState.QUARANTINED), code
+
+
+def test_the_same_instance_written_anew_opens_it_too(catalogue: Catalogue, send: Callable[..., str]) -> None:
+    """A PACS writes its own preamble before it sends again."""
+    uid = send()
+    catalogue.studies.set_state(uid, StudyState.QUARANTINED, "said so", reason_code=ReasonCode.DECODER_KILLED)
+    send(preamble=b"another writer".ljust(128, b"\0"))
+    assert catalogue.studies.get(uid).state is StudyState.RECEIVING
+    assert catalogue.corrections.recent() == ()
 
 
 def test_a_damaged_file_is_quarantined_listed_and_mended_by_sending(

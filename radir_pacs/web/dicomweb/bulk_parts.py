@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from radir_pacs.errors import BadInput
+from radir_pacs.errors import BadInput, TooLarge
 from radir_pacs.multipart import Part
 from radir_pacs.storage.blobs import IncomingBlob
 
@@ -24,9 +24,13 @@ class Piece:
 
 @dataclass(kw_only=True)
 class BulkParts:
-    """The bulk data of one request. Parts with the same location belong together, like the frames of an image."""
+    """The bulk data of one request. Parts with the same location belong together, like the frames of an image.
+
+    ``left_bytes``: how much may be taken out in all. Many instances may name one part, and each writes it anew.
+    """
 
     spool: IncomingBlob
+    left_bytes: int
     places: dict[str, list[Piece]] = field(default_factory=dict)
 
     def add(self, part: Part) -> None:
@@ -42,10 +46,13 @@ class BulkParts:
         self.places.setdefault(place, []).append(piece)
 
     def at(self, uri: str) -> Sequence[Piece]:
-        """The parts at ``uri``. Raises BadInput when there are none: nothing is ever fetched from elsewhere."""
+        """The parts at ``uri``. Raises TooLarge; BadInput without any: nothing is ever fetched from elsewhere."""
         pieces = self.places.get(uri.strip())
         if not pieces:
             raise BadInput("bulk data that the metadata names is not in the request")
+        self.left_bytes -= sum(piece.length for piece in pieces)
+        if self.left_bytes < 0:
+            raise TooLarge("the instances of the request are larger than the limit allows, all together")
         return pieces
 
     def chunks(self, piece: Piece) -> Iterator[bytes]:

@@ -14,6 +14,7 @@ from radir_pacs.errors import BadInput
 MEDIA_TYPE = "application/dicom+xml"
 _NAMESPACE = "http://dicom.nema.org/PS3.19/models/NativeDICOM"
 _DEPTH = 200  # elements within elements; a sequence level takes two
+_MOST_LEFT_OUT = 64  # empty values of one attribute: a few bytes of XML must not ask for a long list
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2
 _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _NAME_PARTS = ("FamilyName", "GivenName", "MiddleName", "NamePrefix", "NameSuffix")
@@ -134,7 +135,10 @@ def _attribute(element: ET.Element, vr: str) -> Attributes:
     if not values:
         return {"vr": vr}
     numbered = [(_number(child, at), value) for at, (child, value) in enumerate(values, start=1)]
-    placed: list[Any] = [None] * max(number for number, _ in numbered)
+    length = max(number for number, _ in numbered)
+    if length > len(numbered) + _MOST_LEFT_OUT:
+        raise BadInput("the XML leaves out too many values of an attribute")
+    placed: list[Any] = [None] * length
     for number, value in numbered:
         placed[number - 1] = value
     return {"vr": vr, "Value": placed}

@@ -139,7 +139,7 @@ def _store_metadata(parts: Iterator[Part], study: str | None) -> list[StoreOutco
     context = services()
     with context.blobs.incoming() as spool:
         context.intake.check_room()
-        bulk = BulkParts(spool=spool)
+        bulk = BulkParts(spool=spool, left_bytes=context.settings.max_request_mib << 20)
         data_sets = _read_metadata(parts, bulk)
         if not data_sets:
             raise BadInput("the request has no instance in it")
