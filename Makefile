@@ -21,7 +21,7 @@ test: lint lint-viewer typecheck services .venv/installed-test  ## everything: s
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered tests
 
 unit: .venv/installed-test  ## the quick tests
-	@$(BIN)/python -m pytest -q tests/unit tests/contract
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit tests/contract
 
 integration: .venv/installed-test  ## the tests with real services
 	@$(BIN)/python -m pytest -q tests/integration tests/acceptance tests/fault
