@@ -10,7 +10,9 @@ from psycopg.errors import ForeignKeyViolation
 from radir_pacs.catalogue.database import run
 from radir_pacs.catalogue.part import Part
 from radir_pacs.catalogue.rows import ViewerContext
-from radir_pacs.errors import NotFound
+from radir_pacs.errors import NotFound, TooLarge
+
+MOST_CASES = 500  # per token: what a reader looks at, not the archive page by page
 
 
 class Contexts(Part):
@@ -34,10 +36,19 @@ class Contexts(Part):
         return ViewerContext(**row)
 
     def show(self, context: ViewerContext, study_uids: Sequence[str]) -> None:
-        """These studies are in an answer: their pictures may be shown from now on."""
+        """These studies were answered: their pictures may be shown from now on.
+
+        Raises TooLarge when a token has been answered so many that it reads the archive, NotFound when it has expired.
+        """
         values = {"token_sha256": context.token_sha256, "study_uids": list(study_uids)}
-        with self._database.transaction() as connection:
-            run(connection, "show_in_context", values)
+        try:
+            with self._database.transaction() as connection:
+                run(connection, "show_in_context", values)
+                row = run(connection, "count_shown_in_context", values).fetchone()
+                if row is not None and row["n"] > MOST_CASES:
+                    raise TooLarge(f"this link has shown {MOST_CASES} cases; open it again from the PACS")
+        except ForeignKeyViolation:
+            raise NotFound("the link has expired; open it again from the PACS") from None
 
     def shows(self, context: ViewerContext, study_uid: str) -> bool:
         """Whether the study was in an answer to this token."""

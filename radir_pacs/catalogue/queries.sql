@@ -681,6 +681,10 @@ INSERT INTO viewer_context_case (token_sha256, study_uid)
 SELECT %(token_sha256)s, study_uid FROM study WHERE study_uid = ANY(%(study_uids)s) ORDER BY study_uid
 ON CONFLICT DO NOTHING;
 
+-- name: count_shown_in_context
+-- How many studies a token was answered.
+SELECT count(*) AS n FROM viewer_context_case WHERE token_sha256 = %(token_sha256)s;
+
 -- name: shown_in_context
 -- Whether this study was shown to the holder of a token.
 SELECT FROM viewer_context_case WHERE token_sha256 = %(token_sha256)s AND study_uid = %(study_uid)s;

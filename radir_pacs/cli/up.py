@@ -112,9 +112,7 @@ def check_broker(url: str) -> None:
     scheme = url.partition("://")[0].partition("+")[0].lower()
     if scheme in ("redis", "rediss"):
         if find_spec("redis") is None:
-            raise SettingError(
-                "broker_url: Redis needs a missing package: pip install -e '.[redis]' in the clone"
-            )
+            raise SettingError("broker_url: Redis needs a missing package: pip install -e '.[redis]' in the clone")
     elif url and scheme not in ("amqp", "amqps", "pyamqp", "pgmq"):
         raise SettingError(f"broker_url: {scheme}:// is none of redis, rediss, amqp, amqps, pgmq")
 

@@ -10,6 +10,7 @@ import pytest
 import requests
 from werkzeug.routing import Rule
 
+from radir_pacs.catalogue import contexts
 from radir_pacs.types import JobKind
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web, part10
@@ -156,6 +157,16 @@ def test_reports_of_other_cases_stay_closed(guarded: Web) -> None:
         assert answer.status_code == status, study
     by_query = {"requestType": "WADO", "objectUID": made[OTHER].SOPInstanceUID}
     assert requests.get(f"{guarded.root}/wado", by_query, cookies=cookies, timeout=30).status_code == 403
+
+
+def test_a_token_does_not_page_through_the_archive(guarded: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contexts, "MOST_CASES", 3)
+    cookies = link(guarded)
+    for offset, status in ((0, 200), (2, 413), (0, 200)):
+        asked = {**QUESTION, "offset": str(offset)}
+        answer = requests.get(f"{guarded.root}/api/studies/{OWN}/similar", asked, cookies=cookies, timeout=30)
+        assert answer.status_code == status, offset
+    assert requests.get(f"{guarded.base}/studies/{uid(3)}/rendered", cookies=cookies, timeout=30).status_code == 403
 
 
 def test_nothing_is_stored_or_deleted(guarded: Web) -> None:

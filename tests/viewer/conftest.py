@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -146,7 +146,7 @@ def fill(web: Web, phantoms: Path, study: dict[str, Any], number: int, *, hostil
         report(web, study["study_uid"], HOSTILE_REPORT if hostile else _words(study))
 
 
-def slices_of(images: list[pydicom.Dataset]) -> SliceStack:
+def slices_of(images: Sequence[pydicom.Dataset]) -> SliceStack:
     """As the encoder tells them: from the feet up, here with the dome of the diaphragm at a third of the way."""
     ordered = sorted(images, key=lambda ds: float(ds.ImagePositionPatient[2]))
     step_mm = float(ordered[1].ImagePositionPatient[2] - ordered[0].ImagePositionPatient[2])

@@ -107,6 +107,8 @@ def similar(study: str) -> Response:
     query, notices = query_of(study)
     context = services()
     answer = context.searcher.similar(query)
+    if (held := context_rights.context()) is not None:
+        context.catalogue.contexts.show(held, [case.study.study_uid for case in answer.cases])
     lines = _lines(answer, context.catalogue.studies.get(study), notices)
     response = Response(stream_with_context(lines), content_type=ND_JSON)
     response.headers["Cache-Control"] = "no-store"
@@ -151,9 +153,6 @@ def _lines(answer: SimilarCaseList, asking: CatalogueStudy, notices: Sequence[No
         "offers": [] if answer.cases else [_offer(offer) for offer in services().searcher.nearest(answer.query)],
     }
     yield _line(head)
-    held = context_rights.context()
-    if held is not None:
-        services().catalogue.contexts.show(held, [case.study.study_uid for case in answer.cases])
     for case in answer.cases:
         yield _line({"type": "case", **case_row(case, answer, asking)})
     for case in answer.cases:
