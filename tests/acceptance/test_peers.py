@@ -110,12 +110,12 @@ def test_the_same_study_by_every_road_is_one(
         assert state_of(stack, study["study_uid"])["instances"] == len(study["files"])
 
 
-def test_a_sender_is_told_of_other_content_under_the_same_uid(
+def test_a_sender_is_told_of_other_pixels_under_the_same_uid(
     stack: Stack, sent: list[dict[str, Any]], hospital: Hospital, tmp_path: Path
 ) -> None:
     folder, _ = hospital
     ds = pydicom.dcmread(folder / sent[0]["files"][0])
-    ds.PatientSex = "O"
+    ds.PixelData = bytes(len(ds.PixelData))
     ds.save_as(tmp_path / "changed.dcm")
     assert storescu(stack, [tmp_path / "changed.dcm"]).returncode == 0xC0  # the status C002, as far as it fits
     assert stack.status()["refusals_last_day"] == 1

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from radir_pacs.cli.viewer import install
 from radir_pacs.web import language
+from tests.services import need
 from tests.viewer.conftest import HOSTILE_DESCRIPTION, Archive, picture_of, serious_issues
 
 PATHS = {
@@ -84,6 +86,8 @@ def test_words_are_typed_in_german_and_offered(german: Page, archive: Archive) -
 
 
 def test_the_list_names_patients_and_leads_to_ohif(page: Page, archive: Archive, serve: Callable[..., Archive]) -> None:
+    need("npm")
+    install(archive.web.settings)
     page.set_viewport_size({"width": 1200, "height": 900})
     visit(page, archive, "start")
     row = page.get_by_role("row", name=re.compile("Phantom, Synthetic 00000")).first
