@@ -13,6 +13,7 @@ from radir_pacs.types import ImageKind, Notice, NoticeCode, Region
 
 TYPED_CHARACTERS = 200
 _WORDS = 12
+_SIDES = ("left", "right", "bilateral", "upper", "lower", "middle")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +67,26 @@ def read_question(text: str, kind: ImageKind | None = None) -> Typed:
             read = read_typed(text, kind)
         except UnknownRegion:
             read = None
-        if read is None or read.concept is None:
+        if read is None or read.concept is None or _slips(text):
             raise
         return read
+
+
+def _slips(text: str) -> bool:
+    """Whether a word is one slip of the finger away from a side ("rigth"): it would be dropped without a word, and
+    both sides answered for."""
+    return any(_is_slip(word, side) for word in re.findall(r"[a-z]+", text.lower()) for side in _SIDES)
+
+
+def _is_slip(word: str, meant: str) -> bool:
+    """Two neighbours exchanged, or one letter too many or too few; seldom is it the first that is wrong ("bright")."""
+    if word[0] != meant[0]:
+        return False
+    if abs(len(word) - len(meant)) == 1:
+        longer, shorter = sorted((word, meant), key=len, reverse=True)
+        return any(longer[:at] + longer[at + 1 :] == shorter for at in range(len(longer)))
+    exchanged = (meant[:at] + meant[at + 1] + meant[at] + meant[at + 2 :] for at in range(len(meant) - 1))
+    return word != meant and word in exchanged
 
 
 def _longest_place(text: str, kind: ImageKind | None) -> Region | None:

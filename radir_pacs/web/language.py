@@ -22,7 +22,7 @@ from flask import Flask, Response, has_request_context, request
 from radir_pacs import anatomy
 from radir_pacs.errors import UnknownRegion
 from radir_pacs.query.notices import ENGLISH, worded
-from radir_pacs.reports import Typed, read_question, read_typed
+from radir_pacs.reports import Typed, read_question
 from radir_pacs.reports.lexicon import load
 from radir_pacs.reports.lexicon_terms import MEASUREMENT, Concept
 from radir_pacs.reports.typed import TYPED_CHARACTERS
@@ -137,15 +137,14 @@ def offered_findings() -> tuple[str, ...]:
     return tuple(key for key, concept in load().concepts.items() if concept.terms and key not in _UNOFFERED)
 
 
-def read(text: str, kind: ImageKind | None = None, *, strictly: bool = False) -> Typed:
-    """What words in the current language mean; ``strictly`` as ``read_question``, else as ``read_typed``.
+def read(text: str, kind: ImageKind | None = None) -> Typed:
+    """What words in the current language mean, as ``read_question`` has it.
 
     Raises UnknownRegion with the nearest names in that language.
     """
     spoken = current()
-    reader = read_question if strictly else read_typed
     try:
-        return reader(in_english(text, spoken), kind)
+        return read_question(in_english(text, spoken), kind)
     except UnknownRegion as error:
         raise UnknownRegion(text, _nearest(text, spoken, kind) or error.nearest) from None
 

@@ -33,3 +33,16 @@ def test_a_misspelt_region_is_told_its_nearest_names() -> None:
 def test_a_miss_with_no_near_name_says_where_the_list_is() -> None:
     with pytest.raises(UnknownRegion, match="/api/regions or `radir regions`"):
         read_question("xyzzy")
+
+
+@pytest.mark.parametrize(
+    "text", ["effusion rigth", "lefft effusion", "consolidation lfet lower lobe", "RUL lowr nodule"]
+)
+def test_a_misspelt_side_beside_a_finding_is_not_dropped(text: str) -> None:
+    with pytest.raises(UnknownRegion):
+        read_question(text)
+
+
+@pytest.mark.parametrize("text", ["light effusion", "right effusion", "left-sided effusion", "fight effusion left"])
+def test_other_words_near_a_side_are_no_slips(text: str) -> None:
+    assert read_question(text).concept == "pleural_effusion"

@@ -73,7 +73,7 @@ def query_of(study: str, *, own: frozenset[str] = filters.OWN) -> tuple[Query, l
     text = parameters.one("anatomy") or anatomy.ROOT
     if len(text) > TYPED_CHARACTERS:
         raise BadInput("anatomy is too long")
-    asked = language.read(text, strictly=True)
+    asked = language.read(text)
     settings = services().settings
     wanted, unused = filters.requested(own)
     if wanted.finding is None:
