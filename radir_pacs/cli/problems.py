@@ -157,7 +157,10 @@ def _show(found: _Found, *, as_json: bool) -> None:
         return
     studies = [(s.state, s.reason_code or "", s.study_uid, s.reason or "") for s in found.studies]
     refusals = [(_at(r.at), r.source, r.reason_code, r.sop_uid or "-", r.reason) for r in found.refusals]
-    corrections = [(_at(c.at), c.source, c.sop_uid, _OUTCOME[c.aside], " ".join(c.changed) or "pixel data") for c in found.corrections]
+    corrections = [
+        (_at(c.at), c.source, c.sop_uid, _OUTCOME[c.aside], " ".join(c.changed) or "pixel data")
+        for c in found.corrections
+    ]
     noted = [(_at(n.at), n.source, n.sop_uid, "; ".join(_NOTES[note] for note in n.notes)) for n in found.noted]
     damaged = [(_at(d.found_at), d.study_uid, d.sop_uid) for d in found.damaged]
     jobs, retried = (
