@@ -11,7 +11,7 @@ from radir_pacs.catalogue.corrections import Corrections
 from radir_pacs.catalogue.damage import Damage
 from radir_pacs.catalogue.database import Database, conninfo_of
 from radir_pacs.catalogue.encodings import Encodings
-from radir_pacs.catalogue.feedback import Feedback
+from radir_pacs.catalogue.feedback import ReaderFeedback
 from radir_pacs.catalogue.generations import Generations
 from radir_pacs.catalogue.instances import Instances
 from radir_pacs.catalogue.jobs import Jobs
@@ -50,7 +50,7 @@ class Catalogue:
         self.encodings = Encodings(database, settings)
         self.generations = Generations(database, settings)
         self.reports = Reports(database, settings)
-        self.feedback = Feedback(database, settings)
+        self.feedback = ReaderFeedback(database, settings)
         self.contexts = Contexts(database, settings)
         self.jobs = Jobs(database, settings)
         self.commitments = Commitments(database, settings)

@@ -8,7 +8,7 @@ from psycopg.types.json import Jsonb
 
 from radir_pacs.catalogue.database import Row, run
 from radir_pacs.catalogue.jobs import enqueue
-from radir_pacs.catalogue.part import Part
+from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import Commitment, HeldInstance
 from radir_pacs.errors import NotFound
 from radir_pacs.types import JobKind
@@ -16,7 +16,7 @@ from radir_pacs.types import JobKind
 REPORT_ATTEMPTS = 12  # the pause doubles with each: more than two hours in all
 
 
-class Commitments(Part):
+class Commitments(CataloguePart):
     def add(
         self, transaction_uid: str, requestor: str, instances: Sequence[tuple[str, str]], *, by_job: bool
     ) -> Commitment:

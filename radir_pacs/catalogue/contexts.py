@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from psycopg.errors import ForeignKeyViolation
 
 from radir_pacs.catalogue.database import run
-from radir_pacs.catalogue.part import Part
+from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import ViewerContext
 from radir_pacs.errors import NotFound, TooLarge
 
 MOST_CASES = 500  # per token: what a reader looks at, not the archive page by page
 
 
-class Contexts(Part):
+class Contexts(CataloguePart):
     def open(self, study_uid: str, token: str, valid_s: float, reader: str | None = None) -> None:
         """Let ``token`` open the sidebar on a study for ``valid_s`` seconds. Raises NotFound."""
         values = {"token_sha256": _sha256(token), "study_uid": study_uid, "valid_s": valid_s, "reader": reader}

@@ -13,7 +13,7 @@ from typing import Any
 from radir_pacs.catalogue.database import run
 from radir_pacs.catalogue.instances import REPORT_SOP_CLASSES, Overtaken, folded_names, values_of
 from radir_pacs.catalogue.jobs import enqueue
-from radir_pacs.catalogue.part import Part
+from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import Correction, Stored
 from radir_pacs.reasons import MENDED_BY_SENDING
 from radir_pacs.types import InstanceHeader, JobKind
@@ -26,7 +26,7 @@ _STUDY = (
 )
 
 
-class Corrections(Part):
+class Corrections(CataloguePart):
     def apply(
         self,
         header: InstanceHeader,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from radir_pacs.catalogue.database import run
-from radir_pacs.catalogue.part import Part
+from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import DamagedInstance
 
 
-class Damage(Part):
+class Damage(CataloguePart):
     def note(self, content_sha256: str) -> None:
         """The file of that hash is damaged or gone; one that no instance refers to is ignored."""
         with self._database.transaction() as connection:

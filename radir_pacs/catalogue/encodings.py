@@ -9,14 +9,14 @@ import numpy as np
 
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.jobs import finish, hold
-from radir_pacs.catalogue.part import Part
+from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import Changes, EncodingOwner
 from radir_pacs.catalogue.studies import study_of
 from radir_pacs.errors import NotFound
 from radir_pacs.types import I64, Encoding, Filters, ImageKind, Job, SliceStack, StudyState
 
 
-class Encodings(Part):
+class Encodings(CataloguePart):
     def save_several(
         self, study_uid: str, encodings: Sequence[Encoding], revision: int, job: Job | None = None
     ) -> bool:

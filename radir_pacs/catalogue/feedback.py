@@ -5,16 +5,16 @@ from __future__ import annotations
 from psycopg.errors import ForeignKeyViolation
 
 from radir_pacs.catalogue.database import run
-from radir_pacs.catalogue.part import Part
+from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import FeedbackRow
 from radir_pacs.errors import NotFound
-from radir_pacs.types import Feedback as Judgement
+from radir_pacs.types import Feedback
 
 
-class Feedback(Part):
-    def add(self, feedback: Judgement) -> None:
+class ReaderFeedback(CataloguePart):
+    def add(self, feedback: Feedback) -> None:
         """Keep a judgement; it replaces an earlier one of the same reader. Raises NotFound for an unknown study."""
-        values = {name: getattr(feedback, name) for name in Judgement.__dataclass_fields__}
+        values = {name: getattr(feedback, name) for name in Feedback.__dataclass_fields__}
         try:
             with self._database.transaction() as connection:
                 run(connection, "add_feedback" if feedback.verdict else "withdraw_feedback", values)

@@ -9,12 +9,12 @@ from psycopg.types.json import Jsonb
 
 from radir_pacs.catalogue.database import run
 from radir_pacs.catalogue.jobs import finish, hold
-from radir_pacs.catalogue.part import Part
+from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import GenerationRow, PartitionSize
 from radir_pacs.types import Job
 
 
-class Generations(Part):
+class Generations(CataloguePart):
     def record(
         self,
         model_id: str,

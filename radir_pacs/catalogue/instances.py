@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.jobs import enqueue
 from radir_pacs.catalogue.names import folded
-from radir_pacs.catalogue.part import Part
+from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import NotedInstance, Stored, StoredInstance
 from radir_pacs.errors import Conflict, Differs, NotFound, StorageFailed
 from radir_pacs.reasons import MENDED_BY_SENDING
@@ -30,7 +30,7 @@ class Overtaken(Exception):
     """Another transaction stored the same UID while ours waited."""
 
 
-class Instances(Part):
+class Instances(CataloguePart):
     def add(
         self, header: InstanceHeader, *, content_sha256: str, size_bytes: int, source: str, wakes: bool = True
     ) -> Stored:

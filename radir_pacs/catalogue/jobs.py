@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from radir_pacs.catalogue.database import Connection, Row, run
-from radir_pacs.catalogue.part import Part
+from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import FailedJob, JobProgress
 from radir_pacs.errors import LeaseLost, NotFound
 from radir_pacs.reasons import ReasonCode
@@ -23,7 +23,7 @@ KILLED_ATTEMPTS = 8  # about five minutes: a machine short of memory takes longe
 SWEEP_LIMIT = 100
 
 
-class Jobs(Part):
+class Jobs(CataloguePart):
     def enqueue(self, kind: JobKind, key: str, max_attempts: int | None = None) -> int:
         """Ask for work; returns the id of the open job of that kind and key."""
         with self._database.transaction() as connection:

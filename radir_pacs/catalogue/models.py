@@ -8,13 +8,13 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from radir_pacs.catalogue.database import Row, run
-from radir_pacs.catalogue.part import Part
+from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import ModelRow
 from radir_pacs.errors import Conflict
 from radir_pacs.types import ImageKind
 
 
-class Models(Part):
+class Models(CataloguePart):
     def register(self, model_id: str, kind: ImageKind, dim: int, manifest: Mapping[str, Any]) -> None:
         """From now on this model answers for its kind; studies that it has not encoded yet get their jobs.
 

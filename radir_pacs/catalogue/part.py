@@ -6,7 +6,7 @@ from radir_pacs.catalogue.database import Database
 from radir_pacs.config import Settings
 
 
-class Part:
+class CataloguePart:
     """Base of the parts that `Catalogue` is made of. Each public method is one transaction."""
 
     def __init__(self, database: Database, settings: Settings) -> None:

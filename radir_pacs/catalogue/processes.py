@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from radir_pacs.catalogue.database import run
-from radir_pacs.catalogue.part import Part
+from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import ProcessRow
 
 
-class Processes(Part):
+class Processes(CataloguePart):
     def say_alive(self, name: str, pid: int, state: str, detail: str = "") -> None:
         """Heartbeat of a process, by a name of its own ("listener-1"). ``detail`` names no patient."""
         with self._database.transaction() as connection:

@@ -18,7 +18,7 @@ from psycopg import errors
 
 from radir_pacs.catalogue.database import Connection, Row
 from radir_pacs.catalogue.names import folded, spelt_alike
-from radir_pacs.catalogue.part import Part
+from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import CatalogueSeries, StoredInstance
 from radir_pacs.catalogue.studies import study_of
 from radir_pacs.errors import BadInput, TooLarge
@@ -165,7 +165,7 @@ _INSTANCE_COLUMNS = (
 )
 
 
-class Qido(Part):
+class Qido(CataloguePart):
     def search(self, query: QidoQuery) -> QidoPage:
         """One page of matches in a stable total order, and how many match in all.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from radir_pacs.catalogue.database import run
-from radir_pacs.catalogue.part import Part
+from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import Refusal
 from radir_pacs.reasons import ReasonCode
 
 
-class Refusals(Part):
+class Refusals(CataloguePart):
     def add(
         self,
         sop_uid: str | None,

@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 
 from radir_pacs.catalogue.database import run
 from radir_pacs.catalogue.jobs import enqueue, finish, hold
-from radir_pacs.catalogue.part import Part
+from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import Received, ReportedStudy, ReportRow
 from radir_pacs.errors import NotFound
 from radir_pacs.types import Job, JobKind
@@ -29,7 +29,7 @@ def report_id_of(key: str) -> int | None:
     return int(key.removeprefix(_KEY)) if key.startswith(_KEY) else None
 
 
-class Reports(Part):
+class Reports(CataloguePart):
     def add(
         self,
         study_uid: str,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.jobs import enqueue, finish, hold
-from radir_pacs.catalogue.part import Part
+from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.errors import NotFound
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import CatalogueStudy, Job, JobKind, StudyState
@@ -20,7 +20,7 @@ from radir_pacs.types import CatalogueStudy, Job, JobKind, StudyState
 COMPLETE_LIMIT = 500  # per round, so that no transaction grows without bound
 
 
-class Studies(Part):
+class Studies(CataloguePart):
     def complete_quiet(self, quiet_period_s: float) -> list[str]:
         """Studies without a new instance for the quiet period become STABLE, each with its encode job."""
         values = {

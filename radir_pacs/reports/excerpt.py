@@ -15,7 +15,7 @@ EXCERPT_CHARACTERS = 600
 _GAP = " … "
 
 
-class Mark(StrEnum):
+class Highlight(StrEnum):
     SHARED = "shared"
     CONTRADICTING = "contradicting"
 
@@ -26,7 +26,7 @@ class Marked:
 
     start: int
     end: int
-    mark: Mark
+    mark: Highlight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,15 +72,17 @@ def whole_report(
 
 def _marked(
     findings: Sequence[Finding], region: str, shared: Iterable[FindingNote], contradicting: Iterable[FindingNote]
-) -> dict[Span, Mark]:
+) -> dict[Span, Highlight]:
     """Where ``findings`` say what the notes say; what is shared counts over what contradicts."""
     return {
-        **_spans(findings, region, tuple(contradicting), Mark.CONTRADICTING),
-        **_spans(findings, region, tuple(shared), Mark.SHARED),
+        **_spans(findings, region, tuple(contradicting), Highlight.CONTRADICTING),
+        **_spans(findings, region, tuple(shared), Highlight.SHARED),
     }
 
 
-def _spans(findings: Sequence[Finding], region: str, notes: tuple[FindingNote, ...], mark: Mark) -> dict[Span, Mark]:
+def _spans(
+    findings: Sequence[Finding], region: str, notes: tuple[FindingNote, ...], mark: Highlight
+) -> dict[Span, Highlight]:
     wanted = {(note.concept, note.polarity) for note in notes}
     denied_at = {note.region for note in notes if note.polarity == Polarity.ABSENT}
     return {
@@ -112,7 +114,7 @@ def _meets(finding: Finding, region: str) -> bool:
     return any(key in chain or key in below for key in finding.regions)
 
 
-def _cut(body: str, sentences: Sequence[Span], marked: dict[Span, Mark]) -> Excerpt:
+def _cut(body: str, sentences: Sequence[Span], marked: dict[Span, Highlight]) -> Excerpt:
     text, marks, last_end = "", [], 0
     for start, end in sentences:
         if text and len(text) + end - start > EXCERPT_CHARACTERS:

@@ -16,7 +16,7 @@ from pydicom.uid import UID
 
 from radir_pacs import anatomy
 from radir_pacs.types import Encoding, ImageKind, SliceStack
-from radir_pacs.web.sidebar.cases import Place, pictures
+from radir_pacs.web.sidebar.cases import PictureRegion, pictures
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web, part10
 from tests.integration.test_web_wado import path_of
@@ -163,8 +163,8 @@ def test_a_region_is_shown_on_its_slice_in_its_window(web: Web) -> None:
 def test_the_sidebar_learns_slice_window_and_outlines(web: Web) -> None:
     _, stack = encoded_ct(web)
     with web.app.app_context():
-        found = pictures("1.2.3.1.6", Place(seen="lungs", outlined="lungs"))
-        gone = pictures("1.2.3.1.99", Place(seen="lungs", outlined="lungs"))
+        found = pictures("1.2.3.1.6", PictureRegion(seen="lungs", outlined="lungs"))
+        gone = pictures("1.2.3.1.99", PictureRegion(seen="lungs", outlined="lungs"))
     best = anatomy.slices_of(stack, "lungs")[0].sop_uid
     assert (found["instance"], found["frame"], found["window"]) == (best, 1, (-600, 1500))
     assert f"/instances/{best}/thumbnail?" in found["thumbnail"] and found["thumbnail"].endswith(
@@ -195,7 +195,7 @@ def test_a_frame_of_a_multi_frame_ct_is_shown(web: Web) -> None:
     own = web.get(f"{path_of(ds)}/frames/{frame}/rendered?window=40,400")
     assert frame > 1 and shown.status_code == 200 and shown.content == own.content
     with web.app.app_context():
-        found = pictures(ds.SOPInstanceUID, Place(seen="heart", outlined="heart"))
+        found = pictures(ds.SOPInstanceUID, PictureRegion(seen="heart", outlined="heart"))
     assert found["frame"] == frame and f"/frames/{frame}/rendered?" in found["picture"]
     assert web.get(found["thumbnail"].removeprefix("/dicom-web")).status_code == 200
 

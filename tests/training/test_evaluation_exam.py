@@ -14,10 +14,10 @@ from radir_training.data.studies import StudySet
 from radir_training.evaluation.compare import MEAN, metrics, needed, rows, tally
 from radir_training.evaluation.embeddings import Embeddings
 from radir_training.evaluation.exam import DIRECTIONS, IMAGE_TO_IMAGE, IMAGE_TO_REPORT, REPORT_TO_IMAGE, Exam
-from radir_training.evaluation.examine import ABNORMAL, ALL, Place, examine
+from radir_training.evaluation.examine import ABNORMAL, ALL, CellKey, examine
 from radir_training.evaluation.measures import KS
 from radir_training.evaluation.quick import abnormal_recall
-from radir_training.evaluation.regions import Candidate, candidates, chosen, judgeable, named
+from radir_training.evaluation.regions import RegionCandidate, candidates, chosen, judgeable, named
 from radir_training.evaluation.relevance_source import MINED, TRUE
 from radir_training.evaluation.resample import Bootstrap, Resampled
 
@@ -119,15 +119,15 @@ def test_an_oracle_reaches_the_bound_and_a_random_order_its_line() -> None:
     assert found.by_chance == {"mute", "random"}
     for source in (MINED, TRUE):
         for queries in (ALL, ABNORMAL):
-            cell = found.cells[Place(source, queries, IMAGE_TO_IMAGE, "heart")]
+            cell = found.cells[CellKey(source, queries, IMAGE_TO_IMAGE, "heart")]
             assert cell.models["oracle"].mean[0] == pytest.approx(np.ones(len(KS)))
             np.testing.assert_allclose(cell.models["random"].mean, cell.random.mean)
-            own = found.cells[Place(source, queries, IMAGE_TO_REPORT, ROOT)]
+            own = found.cells[CellKey(source, queries, IMAGE_TO_REPORT, ROOT)]
             assert own.models["oracle"].mean[0, 0] == 1.0
             assert own.models["mute"].mean[0, 0] == pytest.approx(1 / len(exam.texts))
     ill = int(exam.sources[0].abnormal("heart").sum())  # type: ignore[union-attr]
-    assert found.cells[Place(MINED, ABNORMAL, IMAGE_TO_IMAGE, "heart")].random.queries[0, 0] == ill
-    assert found.cells[Place(MINED, ALL, IMAGE_TO_IMAGE, "heart")].random.queries[0, 0] == len(data)
+    assert found.cells[CellKey(MINED, ABNORMAL, IMAGE_TO_IMAGE, "heart")].random.queries[0, 0] == ill
+    assert found.cells[CellKey(MINED, ALL, IMAGE_TO_IMAGE, "heart")].random.queries[0, 0] == len(data)
 
 
 def test_the_comparison_counts_thirty_nine_metrics_a_kind_and_is_fair_to_equals() -> None:
@@ -152,12 +152,12 @@ def test_regions_are_chosen_by_the_data_and_copies_and_trivial_ones_are_left_out
     n = 100
     some, others = np.arange(n) < 40, (np.arange(n) >= 30) & (np.arange(n) < 75)
     found = (
-        Candidate("left_lung", others, 0.3),
-        Candidate("lungs", some, 0.3),
-        Candidate("spine", np.arange(n) < 38, 0.3),  # published after the lungs, the same queries
-        Candidate("heart", np.arange(n) < 29, 0.3),  # too few
-        Candidate("carina", np.arange(n) >= 50, 0.99),  # chance answers
-        Candidate("airways", np.arange(n) >= 60, 0.5, alike=0.9),  # whoever has anything there has the same
+        RegionCandidate("left_lung", others, 0.3),
+        RegionCandidate("lungs", some, 0.3),
+        RegionCandidate("spine", np.arange(n) < 38, 0.3),  # published after the lungs, the same queries
+        RegionCandidate("heart", np.arange(n) < 29, 0.3),  # too few
+        RegionCandidate("carina", np.arange(n) >= 50, 0.99),  # chance answers
+        RegionCandidate("airways", np.arange(n) >= 60, 0.5, alike=0.9),  # whoever has anything there has the same
     )
     assert {one.key for one in judgeable(found)} == {"left_lung", "lungs", "spine", "airways"}
     assert chosen(found, ImageKind.CXR) == ("lungs", "left_lung")

@@ -17,7 +17,7 @@ from radir_pacs.anatomy import ROOT
 from radir_pacs.types import ImageKind
 
 from .exam import IMAGE_TO_IMAGE, IMAGE_TO_REPORT, region_name
-from .examine import Cell, Place, Results
+from .examine import Cell, CellKey, Results
 from .measures import KS, MEASURES
 from .resample import percentiles
 
@@ -89,7 +89,7 @@ class PairedComparison:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class MetricRow:
     """One metric: the number of ``queries`` in the mean, the random line, the upper bound, each model, ours against
     each."""
 
@@ -110,14 +110,15 @@ def rows(
     *,
     source: str,
     queries: str,
-) -> Iterator[Row]:
+) -> Iterator[MetricRow]:
     """The table of one kind; the first of ``names`` is ours."""
     ours, *others = names
     mean = results.mean(source, queries, IMAGE_TO_IMAGE, regions)  # unused with one region
     for metric in metrics(regions):
-        cell = mean if metric.region == MEAN else results.cells[Place(source, queries, metric.direction, metric.region)]
+        key = CellKey(source, queries, metric.direction, metric.region)
+        cell = mean if metric.region == MEAN else results.cells[key]
         at = MEASURES.index(metric.measure), KS.index(metric.k)
-        yield Row(
+        yield MetricRow(
             kind=kind,
             metric=metric,
             queries=int(cell.random.queries[at]),
@@ -142,10 +143,10 @@ class Twins:
 
 
 def twins(
-    table: Sequence[Row], names: Sequence[str], same_vectors: Callable[[str, str, str], bool]
+    table: Sequence[MetricRow], names: Sequence[str], same_vectors: Callable[[str, str, str], bool]
 ) -> tuple[Twins, ...]:
     """Those among the rows of one kind; ``same_vectors`` compares two models at a region."""
-    by_region: dict[str, list[Row]] = {}
+    by_region: dict[str, list[MetricRow]] = {}
     for row in table:
         if row.metric.region != MEAN and row.metric.direction == IMAGE_TO_IMAGE and row.queries:
             by_region.setdefault(row.metric.region, []).append(row)
@@ -177,7 +178,7 @@ def _paired(cell: Cell, ours: str, other: str, at: tuple[int, int]) -> PairedCom
     return PairedComparison(outcome=WIN if won else LOSS, difference=difference, clear=low > 0 if won else high < 0)
 
 
-def tally(table: Sequence[Row], other: str) -> dict[str, int]:
+def tally(table: Sequence[MetricRow], other: str) -> dict[str, int]:
     """wins, ties and losses against one opponent, and how many of them are clear."""
     comparisons = [row.against[other] for row in table]
     return {
@@ -190,7 +191,7 @@ def tally(table: Sequence[Row], other: str) -> dict[str, int]:
     }
 
 
-def row_json(row: Row) -> dict[str, Any]:
+def row_json(row: MetricRow) -> dict[str, Any]:
     """Stable keys, as docs/reference/evaluation.md lists them."""
 
     def lift(value: float | None) -> float | None:

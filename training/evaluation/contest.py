@@ -13,7 +13,7 @@ import numpy as np
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 
-from .compare import Row, Twins, needed, row_json, rows, tally, twins
+from .compare import MetricRow, Twins, needed, row_json, rows, tally, twins
 from .embeddings import Embeddings
 from .evaluation_data import StartBar, evaluation_data
 from .exam import region_name
@@ -36,7 +36,7 @@ class Contest:
 
     names: tuple[str, ...]
     data: dict[str, Any]
-    tables: dict[tuple[str, str], tuple[Row, ...]]
+    tables: dict[tuple[str, str], tuple[MetricRow, ...]]
     by_chance: tuple[str, ...]
     held_out: bool
     twins: tuple[Twins, ...] = ()
@@ -82,7 +82,7 @@ def contest(
 ) -> Contest:
     """Run the comparison. Raises BadInput when the models share no kind of image, or too few studies are abnormal."""
     names = tuple(model.name for model in models)
-    tables: dict[tuple[str, str], tuple[Row, ...]] = {}
+    tables: dict[tuple[str, str], tuple[MetricRow, ...]] = {}
     data: dict[str, Any] = {}
     by_chance: set[str] = set()
     alike: list[Twins] = []

@@ -17,7 +17,7 @@ from .compare import Figure
 from .embeddings import Embeddings
 from .evaluation_data import StartBar, evaluation_data
 from .exam import DIRECTIONS, IMAGE_TO_IMAGE, Exam, region_name
-from .examine import QUERIES, Cell, Place, Results, examine
+from .examine import QUERIES, Cell, CellKey, Results, examine
 from .measures import KS, MEASURES
 from .models import Model
 from .regions import candidates, chosen, judgeable, named
@@ -85,9 +85,9 @@ class Evaluation:
         """The figures of a region, ROOT or MEAN; None where there are none, and for the mean of fewer than two
         regions."""
         if region == MEAN:
-            asked = [key for key in self.judged if Place(source, queries, direction, key) in self.results.cells]
+            asked = [key for key in self.judged if CellKey(source, queries, direction, key) in self.results.cells]
             return self.results.mean(source, queries, direction, asked) if len(asked) > 1 else None
-        return self.results.cells.get(Place(source, queries, direction, region))
+        return self.results.cells.get(CellKey(source, queries, direction, region))
 
     def scored(self, cell: Cell, measure: str, k: int) -> Scored:
         at = MEASURES.index(measure), KS.index(k)

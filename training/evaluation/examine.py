@@ -18,7 +18,7 @@ from .resample import Bootstrap, Resampled
 ALL, ABNORMAL = QUERIES = ("all", "abnormal")
 
 
-class Place(NamedTuple):
+class CellKey(NamedTuple):
     """The place of a figure."""
 
     source: str
@@ -40,12 +40,12 @@ class Cell:
 class Results:
     """``by_chance``: models without a text tower, whose figures between images and reports are the random line."""
 
-    cells: Mapping[Place, Cell]
+    cells: Mapping[CellKey, Cell]
     by_chance: frozenset[str] = frozenset()
 
     def mean(self, source: str, queries: str, direction: str, regions: Sequence[str]) -> Cell:
         """The plain mean over regions."""
-        cells = [self.cells[Place(source, queries, direction, region)] for region in regions]
+        cells = [self.cells[CellKey(source, queries, direction, region)] for region in regions]
         return Cell(
             Resampled.average([cell.random for cell in cells]),
             _mean([cell.oracle for cell in cells]),
@@ -64,7 +64,7 @@ def examine(
     """Evaluate all models, None being a random order, on (direction, region) pairs; ``progress`` gets the pairs
     done."""
     bootstrap = Bootstrap(exam.patients, seed)
-    cells: dict[Place, Cell] = {}
+    cells: dict[CellKey, Cell] = {}
     for done, (direction, key) in enumerate(asked, start=1):
         cells |= _cells(exam, direction, key, models, bootstrap)
         progress(done)
@@ -74,7 +74,7 @@ def examine(
 
 def _cells(
     exam: Exam, direction: str, key: str, models: Mapping[str, Embeddings | None], bootstrap: Bootstrap
-) -> dict[Place, Cell]:
+) -> dict[CellKey, Cell]:
     """One direction and region; the judges share each model's scores."""
     questions = [exam.question(source, direction, key) for source in exam.sources]
     expected = [lines(question) for question, _ in questions]
@@ -93,7 +93,7 @@ def _cells(
         abnormal = source.abnormal(key)
         sets = {ALL: np.ones(len(rows), np.bool_)} | ({} if abnormal is None else {ABNORMAL: abnormal[rows]})
         for queries, mask in sets.items():
-            cells[Place(source.name, queries, direction, key)] = Cell(
+            cells[CellKey(source.name, queries, direction, key)] = Cell(
                 bootstrap.resampled(line.random[mask], rows[mask]),
                 _mean(line.oracle[mask]),
                 {name: bootstrap.resampled(found[mask], rows[mask]) for name, found in mine.items()},

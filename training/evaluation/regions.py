@@ -36,7 +36,7 @@ ALIKE = 0.5
 WANTED = 9
 
 
-class Candidate(NamedTuple):
+class RegionCandidate(NamedTuple):
     """queries: bool [n], abnormal there and with a match. chance: Recall@10 of a random order. alike: the share of
     pairs of abnormal studies that match; 0 where it is not known which are abnormal."""
 
@@ -46,7 +46,7 @@ class Candidate(NamedTuple):
     alike: float = 0.0
 
 
-def candidates(exam: Exam) -> tuple[Candidate, ...]:
+def candidates(exam: Exam) -> tuple[RegionCandidate, ...]:
     """All regions below the root, by the first source of relevance."""
     source = exam.sources[0]
     found = []
@@ -64,16 +64,16 @@ def candidates(exam: Exam) -> tuple[Candidate, ...]:
             alike = float(question.matches[between].sum() / max(1, compared.sum()))
         few = Question(question.relevance[asked], question.matches[asked])
         chance = float(lines(few).random[:, 0, KS.index(10)].mean()) if asked.any() else 1.0
-        found.append(Candidate(key, asked, chance, alike))
+        found.append(RegionCandidate(key, asked, chance, alike))
     return tuple(found)
 
 
-def judgeable(found: Sequence[Candidate]) -> tuple[Candidate, ...]:
+def judgeable(found: Sequence[RegionCandidate]) -> tuple[RegionCandidate, ...]:
     """Those that pass the first two rules; the mean over regions is taken over them."""
     return tuple(one for one in found if one.queries.sum() >= LEAST_QUERIES and one.chance <= TRIVIAL)
 
 
-def chosen(found: Sequence[Candidate], kind: ImageKind, count: int = WANTED) -> tuple[str, ...]:
+def chosen(found: Sequence[RegionCandidate], kind: ImageKind, count: int = WANTED) -> tuple[str, ...]:
     """At most ``count`` regions by the rule above."""
     published = [region.key for region in anatomy.trained(kind)]
     usable = tuple(one for one in judgeable(found) if one.alike <= ALIKE) or judgeable(found)
@@ -85,7 +85,7 @@ def chosen(found: Sequence[Candidate], kind: ImageKind, count: int = WANTED) -> 
             i,
         ),
     )
-    taken: list[Candidate] = []
+    taken: list[RegionCandidate] = []
     for number in order:
         if len(taken) < count and all(_overlap(usable[number], other) <= COPY for other in taken):
             taken.append(usable[number])
@@ -103,6 +103,6 @@ def named(wanted: str, exam: Exam) -> tuple[str, ...]:
     return tuple(dict.fromkeys(keys))
 
 
-def _overlap(one: Candidate, other: Candidate) -> float:
+def _overlap(one: RegionCandidate, other: RegionCandidate) -> float:
     either = int((one.queries | other.queries).sum())
     return int((one.queries & other.queries).sum()) / max(1, either)

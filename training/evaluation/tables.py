@@ -10,7 +10,7 @@ from rich.table import Table
 from radir_pacs.anatomy import ROOT
 
 from .collapse import COLLAPSED
-from .compare import LOSS, TIE, WIN, Figure, PairedComparison, Row, below
+from .compare import LOSS, TIE, WIN, Figure, MetricRow, PairedComparison, below
 from .contest import NOTE, Contest
 from .evaluation import MEAN, Evaluation
 from .exam import DIRECTIONS, region_name
@@ -79,7 +79,7 @@ def notes(found: Contest) -> list[str]:
     return lines
 
 
-def _contest_table(found: Contest, rows: tuple[Row, ...], title: str) -> Table:
+def _contest_table(found: Contest, rows: tuple[MetricRow, ...], title: str) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("")
     table.add_column("metric")

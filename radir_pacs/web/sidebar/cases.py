@@ -25,7 +25,7 @@ PICTURE = "accept=image/jpeg&viewport=1024,1024"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class PictureRegion:
     """Keys of regions: whose slice and window are shown, and whose outlines are drawn."""
 
     seen: str
@@ -91,18 +91,18 @@ def case_row(case: SimilarCase, answer: SimilarCaseList, asking: CatalogueStudy)
     }
 
 
-def place_of(case: SimilarCase, answer: SimilarCaseList) -> Place:
+def place_of(case: SimilarCase, answer: SimilarCaseList) -> PictureRegion:
     """Where the finding is that makes the case like the query, within the region that answered; else as asked."""
     answered = answer.region_answered.key
     within = {answered, *(below.key for below in anatomy.descendants(answered))}
     affirmed = (note.region for note in case.shared if note.polarity == "present" and note.region in within)
     found = next(affirmed, None)
-    return asked_place(answer) if found is None else Place(seen=found, outlined=found)
+    return asked_place(answer) if found is None else PictureRegion(seen=found, outlined=found)
 
 
-def asked_place(answer: SimilarCaseList) -> Place:
+def asked_place(answer: SimilarCaseList) -> PictureRegion:
     """The region asked for is to be seen; outlined is what was compared, which may be a region around it."""
-    return Place(seen=answer.region_asked.key, outlined=answer.region_answered.key)
+    return PictureRegion(seen=answer.region_asked.key, outlined=answer.region_answered.key)
 
 
 def excerpt_row(case: SimilarCase, answer: SimilarCaseList) -> dict[str, Any] | None:
@@ -136,7 +136,7 @@ def _marked(found: Excerpt) -> dict[str, Any]:
     return {"text": found.text, "marks": marks}
 
 
-def pictures(sop_uid: str, at: Place) -> dict[str, Any]:
+def pictures(sop_uid: str, at: PictureRegion) -> dict[str, Any]:
     """Where the picture of a place is, small and large, with its instance, frame, window and outlines.
 
     sop_uid: the instance that stands for the series, which is shown where no slice is known to be the region's own.
@@ -157,7 +157,7 @@ def pictures(sop_uid: str, at: Place) -> dict[str, Any]:
     }
 
 
-def shown_of(sop_uid: str, at: Place) -> Shown | None:
+def shown_of(sop_uid: str, at: PictureRegion) -> Shown | None:
     """The picture of a place in the series that an instance stands for; None when it is no longer there."""
     try:
         found = of_region(services().catalogue.instances.get(sop_uid), at.seen)
