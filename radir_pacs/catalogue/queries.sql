@@ -609,7 +609,8 @@ SELECT id, study_uid, sop_uid, source, body, findings, parser, unread_language, 
 -- Complete studies that are not skipped or quarantined, each with its newest report; one page, after a given UID.
 SELECT s.study_uid, s.patient_key, s.modalities, newest.body
 FROM study AS s CROSS JOIN LATERAL (
-    SELECT r.body FROM report AS r WHERE r.study_uid = s.study_uid AND NOT r.superseded ORDER BY r.received_at DESC, r.id DESC LIMIT 1
+    SELECT r.body FROM report AS r WHERE r.study_uid = s.study_uid AND NOT r.superseded 
+        ORDER BY CASE WHEN r.received_at > now() THEN '-infinity' ELSE r.received_at END DESC, r.id DESC LIMIT 1
 ) AS newest
 WHERE s.has_report AND s.state IN ('STABLE', 'ENCODED', 'INDEXED') AND s.study_uid > %(after)s
 ORDER BY s.study_uid LIMIT %(limit)s;
@@ -617,12 +618,14 @@ ORDER BY s.study_uid LIMIT %(limit)s;
 -- name: reports_of
 -- The valid reports of a study, oldest first.
 SELECT id, study_uid, sop_uid, source, body, findings, parser, unread_language, received_at FROM report
-WHERE study_uid = %(study_uid)s AND NOT superseded ORDER BY received_at, id;
+WHERE study_uid = %(study_uid)s AND NOT superseded
+ORDER BY CASE WHEN received_at > now() THEN '-infinity' ELSE received_at END, id;
 
 -- name: findings_of
 -- Mined findings of several studies.
 SELECT study_uid, findings FROM report
-WHERE study_uid = ANY(%(study_uids)s::text[]) AND NOT superseded AND findings IS NOT NULL ORDER BY received_at, id;
+WHERE study_uid = ANY(%(study_uids)s::text[]) AND NOT superseded AND findings IS NOT NULL
+ORDER BY CASE WHEN received_at > now() THEN '-infinity' ELSE received_at END, id;
 
 -- name: count_unread_reports
 -- Reports without findings because of their language.

@@ -57,7 +57,7 @@ def test_what_is_none_and_what_is_gone_are_told_apart(
     assert main(["resolve", gone]) == 1
     assert "may have been deleted" in capsys.readouterr().err
     assert main(["resolve", "2.25.3"]) == 1
-    assert "no reference of the form" in capsys.readouterr().err
+    assert "not a reference of the form" in capsys.readouterr().err
 
 
 def test_references_say_nothing_without_the_key(settings: Settings, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_failure_of_ours_tells_nothing(web: Web, monkeypatch: pytest.MonkeyPat
     def fail(*_: object) -> None:
         raise RuntimeError("PatientName Secret^Agent")
 
-    monkeypatch.setattr(web.catalogue.qido.search, "search", fail)
+    monkeypatch.setattr(web.catalogue.qido, "search", fail)
     answer = web.get("/studies")
     assert answer.status_code == 500
     assert answer.json() == {"error": {"code": "internal", "message": "The server failed on this request."}}
