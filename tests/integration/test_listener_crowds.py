@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pydicom
 import pytest
 from pynetdicom import AE
 from pynetdicom.association import Association
@@ -152,13 +153,14 @@ def test_a_full_disk_is_answered_by_a_status(listen: Listen, blobs: BlobStore, t
 def test_a_disk_without_room_for_a_file_is_answered_by_a_status(
     listen: Listen, blobs: BlobStore, tmp_path: Path
 ) -> None:
-    peer = listen()
+    peer, ds = listen(), radiograph()
+    ds.file_meta = pydicom.dcmread(save(ds, tmp_path / "a.dcm")).file_meta
+    association = storing(peer)
     blobs.incoming_folder.rmdir()  # no file can be made there
-    (result,) = send_files([save(radiograph(), tmp_path / "a.dcm")], peer)
-    assert result.status == 0xA700
+    assert association.send_c_store(ds).Status == 0xA700
     blobs.incoming_folder.mkdir()
-    (result,) = send_files([tmp_path / "a.dcm"], peer)
-    assert result.status == 0x0000
+    assert association.send_c_store(ds).Status == 0x0000
+    association.release()
 
 
 def storing(peer: Destination) -> Association:
