@@ -58,6 +58,7 @@ class Supervisor:
     broken: bool = False
     database_restarts: int = 0
     _database_seen: float = 0.0
+    _database_pid: int | None = None
 
     def __post_init__(self) -> None:
         s = self.settings
@@ -128,20 +129,26 @@ class Supervisor:
         log.warning("%s %s; it starts again in %.1f s", child.name, why, pause_s)
 
     def _tend_database(self) -> None:
-        """Start the embedded Postgres again when it has ended; others do so only when they start themselves."""
+        """Start the embedded Postgres again when it has ended, unless a process that starts itself was quicker."""
         now = time.monotonic()
         if self.settings.database_url or now - self._database_seen < _DATABASE_TICK_S:
             return
         self._database_seen = now
-        if embedded_pid(self.settings.home) is not None:
-            return
-        self.database_restarts += 1
-        log.warning("the embedded Postgres ended and is started again")
-        try:
-            start_embedded(self.settings.home)
-        except (StorageFailed, OSError) as error:  # as on a full disk; tried again at the next look
-            log.error("the embedded Postgres does not start: %s", error)
-        self._write_state()
+        pid = embedded_pid(self.settings.home)
+        if pid is None:
+            self.database_restarts += 1
+            log.warning("the embedded Postgres ended and is started again")
+            try:
+                start_embedded(self.settings.home)
+            except (StorageFailed, OSError) as error:  # as on a full disk; tried again at the next look
+                log.error("the embedded Postgres does not start: %s", error)
+            pid = embedded_pid(self.settings.home)
+            self._write_state()
+        elif self._database_pid not in (None, pid):
+            self.database_restarts += 1
+            log.warning("the embedded Postgres ended; a process that needed it has started it again")
+            self._write_state()
+        self._database_pid = pid
 
     def _start(self, child: _Child) -> None:
         environment = ONE_BLAS_THREAD | os.environ | to_environment(self.settings)

@@ -169,6 +169,22 @@ def test_a_database_that_does_not_start_is_tried_again(supervisor: Supervisor, m
         assert not supervisor.stopping.is_set()
 
 
+def test_a_database_that_another_process_started_again_counts_as_restarted(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that starts itself may be quicker than the supervisor's next look."""
+    supervisor.settings = Settings(home=supervisor.settings.home)
+    server = [1000]
+    monkeypatch.setattr(module, "_DATABASE_TICK_S", 0.0)
+    monkeypatch.setattr(module, "embedded_pid", lambda home: server[0])
+    with running(supervisor, "sleeper"):
+        eventually(lambda: supervisor._database_pid == 1000)
+        assert supervisor.database_restarts == 0
+        for restarts in (1, 2):
+            server[0] += 1
+            eventually(lambda: supervisor.database_restarts == restarts)  # noqa: B023
+
+
 def test_a_process_that_does_not_listen_is_ended_by_force(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
