@@ -1,14 +1,14 @@
 /**
  * A conspicuous frame and banner over every viewport that shows a patient other than the one being read.
  *
- * The frames lie over OHIF's viewports, not inside them, because OHIF may redraw its elements at any time. A frame
- * follows the patient of the images in the viewport, so it stays with them wherever they are dragged.
+ * A frame follows the patient of the images in the viewport, so it stays with them wherever they are dragged.
  */
 import { h } from './dom.js';
-import { languageOf, sayIn } from './strings.js';
 import { frameSheet } from './frame-styles.js';
+import { Overlay, cover } from './overlay.js';
+import { languageOf, sayIn } from './strings.js';
 
-export class OtherPatientFrames {
+export class OtherPatientFrames extends Overlay {
   /**
    * @param {object} options
    * @param {any} options.services OHIF's
@@ -17,32 +17,17 @@ export class OtherPatientFrames {
    * @param {() => (() => void) | null} options.closing closes the comparison; null if there is none
    */
   constructor({ services, current, opened, closing }) {
+    const label = sayIn(languageOf(null))('other_patient');
+    super(services, frameSheet, { id: 'radir-other-patients', role: 'region', 'aria-label': label });
     this.closing = closing;
-    this.services = services;
     this.current = current;
     this.opened = opened;
-    this.say = sayIn(languageOf(null));
-    this.layer = h('div', { id: 'radir-other-patients', role: 'region', 'aria-label': this.say('other_patient') });
-    const root = this.layer.attachShadow({ mode: 'open' });
-    root.adoptedStyleSheets = [frameSheet];
-    this.root = root;
     /** @type {Map<string, HTMLElement>} by viewport id */
     this.frames = new Map();
-    this.request = 0;
-  }
-
-  start() {
-    document.body.append(this.layer);
-    const each = () => {
-      this.draw();
-      this.request = requestAnimationFrame(each);
-    };
-    each();
   }
 
   stop() {
-    cancelAnimationFrame(this.request);
-    this.layer.remove();
+    super.stop();
     this.frames.clear();
     this.root.replaceChildren();
   }
@@ -97,11 +82,7 @@ export class OtherPatientFrames {
     const [banner, close] = [frame.querySelector('strong'), frame.querySelector('button')];
     if (close) close.hidden = this.closing() === null;
     if (banner && banner.textContent !== words) banner.textContent = words;
-    const { style } = frame;
-    style.setProperty('left', `${box.left}px`);
-    style.setProperty('top', `${box.top}px`);
-    style.setProperty('width', `${box.width}px`);
-    style.setProperty('height', `${box.height}px`);
+    cover(frame, box);
   }
 }
 

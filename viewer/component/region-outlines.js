@@ -7,38 +7,19 @@
 import { sopOf } from './comparison.js';
 import { h, svg } from './dom.js';
 import { outlineSheet } from './frame-styles.js';
-import { languageOf, sayIn } from './strings.js';
+import { Overlay, cover } from './overlay.js';
 
 /** @typedef {{name: string, polygons: [number, number][][]}} Outline in fractions (column, row) of the stored image, a polygon per side */
 
-export class RegionOutlines {
+export class RegionOutlines extends Overlay {
   /** @param {any} services OHIF's */
   constructor(services) {
-    this.services = services;
-    this.say = sayIn(languageOf(null));
+    super(services, outlineSheet, { id: 'radir-outlines' });
     /** @type {Map<string, Outline>} by SOP Instance UID */
     this.outlines = new Map();
     this.visible = true;
-    this.layer = h('div', { id: 'radir-outlines' });
-    this.root = this.layer.attachShadow({ mode: 'open' });
-    this.root.adoptedStyleSheets = [outlineSheet];
     /** @type {Map<string, HTMLElement>} by viewport id */
     this.drawings = new Map();
-    this.request = 0;
-  }
-
-  start() {
-    document.body.append(this.layer);
-    const each = () => {
-      this.draw();
-      this.request = requestAnimationFrame(each);
-    };
-    each();
-  }
-
-  stop() {
-    cancelAnimationFrame(this.request);
-    this.layer.remove();
   }
 
   /** Replace the outlines. @param {Map<string, Outline>} outlines by SOP Instance UID */
@@ -72,8 +53,7 @@ export class RegionOutlines {
       this.drawings.set(viewportId, drawing);
       this.root.append(drawing);
     }
-    const { style } = drawing;
-    for (const side of /** @type {const} */ (['left', 'top', 'width', 'height'])) style.setProperty(side, `${box[side]}px`);
+    cover(drawing, box);
     drawing.classList.toggle('plain', !this.visible);
     for (const line of drawing.querySelectorAll('path')) {
       if (line.getAttribute('d') !== path) line.setAttribute('d', path);

@@ -4,37 +4,18 @@
  */
 import { h } from './dom.js';
 import { outlineSheet } from './frame-styles.js';
-import { languageOf, sayIn } from './strings.js';
+import { Overlay, cover } from './overlay.js';
 
 const OURS = 'RadIR-PACS';
 const TRACKING_IDENTIFIER = '112039';
 const SAID = new Set(['CONTAINER', 'TEXT', 'NUM', 'CODE', 'DATE', 'DATETIME', 'TIME', 'PNAME']);
 
-export class ReportViews {
+export class ReportViews extends Overlay {
   /** @param {any} services OHIF's */
   constructor(services) {
-    this.services = services;
-    this.say = sayIn(languageOf(null));
-    this.layer = h('div', { id: 'radir-reports' });
-    this.root = this.layer.attachShadow({ mode: 'open' });
-    this.root.adoptedStyleSheets = [outlineSheet];
+    super(services, outlineSheet, { id: 'radir-reports' });
     /** @type {Map<string, {uid: string, element: HTMLElement, again: HTMLElement}>} by viewport id */
     this.views = new Map();
-    this.request = 0;
-  }
-
-  start() {
-    document.body.append(this.layer);
-    const each = () => {
-      this.draw();
-      this.request = requestAnimationFrame(each);
-    };
-    each();
-  }
-
-  stop() {
-    cancelAnimationFrame(this.request);
-    this.layer.remove();
   }
 
   /** Hide the reports; false if none was shown. */
@@ -100,7 +81,7 @@ function fold({ element, again }, away) {
 
 /** @param {{element: HTMLElement, again: HTMLElement}} view @param {DOMRect} box */
 function place({ element, again }, box) {
-  for (const side of /** @type {const} */ (['left', 'top', 'width', 'height'])) element.style.setProperty(side, `${box[side]}px`);
+  cover(element, box);
   again.style.setProperty('left', `${box.left + 8}px`);
   again.style.setProperty('top', `${box.top + 72}px`);
 }
