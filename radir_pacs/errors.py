@@ -74,6 +74,13 @@ class NotFound(RadirError):
     http_status = 404
 
 
+class NotInThisLink(RadirError):
+    """This link opens one study and the pictures of cases like it."""
+
+    code = "forbidden"
+    http_status = 403
+
+
 class UnknownRegion(BadInput):
     """The region is not known."""
 

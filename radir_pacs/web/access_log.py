@@ -12,7 +12,7 @@ from flask import Flask, Response, g, request
 
 log = logging.getLogger(__name__)
 
-_QUIET = frozenset({"health.live", "health.ready", "viewer.file", "ohif.file", "pages.static"})
+_QUIET = frozenset({"health.live", "health.ready", "viewer.file", "ohif.file", "pages.icon", "static"})
 
 
 def install(app: Flask) -> None:

@@ -1,7 +1,8 @@
-"""Who may call: who bears a token, and on loopback without tokens only requests that name this machine.
+"""Who may call: whoever bears a token; on loopback without tokens, only requests whose Host names this machine.
 
-A program sends the token as bearer (RFC 6750); a person gives it as the password of HTTP Basic (RFC 7617), any user
-name, when the browser asks. Basic is offered for pages and what they show, never to scripts: those say it themselves.
+A program sends the token as bearer (RFC 6750); a person gives it as the password of HTTP Basic (RFC 7617), with any
+user name, when the browser asks. Basic is offered for pages and what they show, never to scripts, which handle a 401
+themselves.
 
 A page of another site, open in the same browser, must neither read from us nor trigger anything: the Host check stops
 DNS rebinding, the Origin check stops cross-site writes, and origins that the settings do not list get no CORS header.
@@ -16,6 +17,7 @@ from flask import Flask, Response, redirect, request
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import LOOPBACK, Settings
+from radir_pacs.errors import NotInThisLink
 
 from . import context_rights, cross_origin, error_page
 from .body_guard import gives_one_of
@@ -23,7 +25,7 @@ from .errors import error_response
 from .proxies import public_url
 from .sidebar import ohif
 
-OPEN_PATHS = frozenset({"/health/live", "/health/ready"})  # a probe holds no token and learns nothing of patients
+OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/favicon.ico"})  # nothing in them is about a patient
 OPEN_FOLDERS = ("/viewer/", "/ohif/")  # programs, without data
 SIGN_IN = "/sign-in"
 _SHOWN_IN_PAGES = frozenset({"image", "style"})
@@ -40,13 +42,13 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue) -> None:
         if not tokens:
             if _host(request.host) not in own_hosts:
                 return error_response(421, "misdirected_request", "The Host header does not name this service.")
-            if settings.web_host not in LOOPBACK:  # cannot start so (config), and would still be refused here
+            if settings.web_host not in LOOPBACK:  # config refuses this at the start; refused here all the same
                 return error_response(401, "unauthorized", "A bearer token is needed.")
         elif _is_open(request.path) or gives_one_of(request.headers.get("Authorization", ""), tokens):
             pass
         elif context_rights.enter(catalogue):
             if not context_rights.may(catalogue):
-                return error_response(403, "forbidden", "This link opens one study and the pictures of cases like it.")
+                raise NotInThisLink
         else:
             if ohif.is_page(request.path):
                 return _to_sign_in()
@@ -62,7 +64,7 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue) -> None:
 
 
 def _to_sign_in() -> Response:
-    """OHIF's data lie beside its pages, not below: a password given at the root is sent along with all that it asks."""
+    """OHIF's data lie beside its pages, not below: a password given at the root is sent with every request for them."""
     response = redirect(f"{SIGN_IN}?{urlencode({'to': request.full_path.rstrip('?')})}")
     response.headers["Cache-Control"] = "no-store"
     return cast(Response, response)

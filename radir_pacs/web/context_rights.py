@@ -1,6 +1,6 @@
-"""What a browser may do that was let in by a sidebar's token: one study, and the pictures of the cases like it.
+"""What a browser with a sidebar's token may do: see one study, and the pictures of the cases like it.
 
-Everything is refused that is not named here, so a new route is closed to such a browser until somebody opens it.
+Whatever is not named here is refused, so a new route is closed to such a browser until somebody opens it.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ from typing import cast
 from flask import g, request
 
 from radir_pacs.catalogue import Catalogue, ViewerContext
-from radir_pacs.errors import NotFound
+from radir_pacs.errors import NotFound, NotInThisLink
 
 COOKIE = "radir_context"
 PAGE = "/sidebar"
 
-# Endpoints by what they are about. A route that names a study serves only the token's own.
-_ABOUT_NO_STUDY = frozenset(
-    {"sidebar.regions", "sidebar.findings", "sidebar.typed", "viewer.sidebar", "pages.static", "static"}
-)
+# Endpoints by subject. A route that names a study serves only the token's own.
+_ABOUT_NO_STUDY = frozenset({"sidebar.regions", "sidebar.findings", "sidebar.typed", "viewer.sidebar", "static"})
 _ABOUT_ITS_STUDY = frozenset(
     {
         "qido.series_of_study",
@@ -49,13 +47,13 @@ _PICTURES = frozenset(
     }
 )
 _READER_CHARACTERS = 59
-_BROWSER = "link:"  # a reader whom no PACS vouched for never has the name of one who signed in
+_BROWSER = "link:"  # before the name of a reader whom no PACS vouched for: it never equals that of a signed-in reader
 
 
 def enter(catalogue: Catalogue) -> bool:
-    """Whether the request bears a sidebar's token that still holds; `context` then tells which.
+    """Whether the request bears a valid sidebar token; `context` then returns it.
 
-    A link that is opened counts before the cookie of an earlier one, which may have ended or be about another study.
+    A link that is being opened wins over the cookie of an earlier one, which may have expired or name another study.
     """
     token = (request.args.get("context") if request.path == PAGE else None) or request.cookies.get(COOKIE)
     if not token or len(token) > 100:
@@ -68,12 +66,12 @@ def enter(catalogue: Catalogue) -> bool:
 
 
 def context() -> ViewerContext | None:
-    """The token that let the current request in; None where a service's token or nothing did."""
+    """What the sidebar token of the current request opens; None where a service token, or none, was needed."""
     return cast("ViewerContext | None", g.get("radir_context"))
 
 
 def may(catalogue: Catalogue) -> bool:
-    """Whether the token that `enter` found admits the current request. Only such requests are asked about."""
+    """Whether the token that `enter` found admits the current request; call it only after `enter` returned True."""
     held, endpoint = context(), request.endpoint or ""
     if held is None:
         return False
@@ -93,13 +91,19 @@ def may(catalogue: Catalogue) -> bool:
 
 
 def only_study() -> str | None:
-    """The study that a search is confined to, None where it is not."""
+    """The study that a search is confined to; None where it is not."""
     held = context()
     return held.study_uid if held is not None else None
 
 
+def require_own(study_uid: str) -> None:
+    """Raise NotInThisLink where a sidebar's token let the request in and the study is not the token's own."""
+    if only_study() not in (None, study_uid):
+        raise NotInThisLink
+
+
 def reader(given: str) -> str:
-    """Who judges: the reader that the PACS named when it asked for the token, else a name for the browser."""
+    """The judging reader: the name that the PACS gave when it requested the token, else one for the browser."""
     held = context()
     if held is None:
         return given

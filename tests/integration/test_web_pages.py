@@ -38,6 +38,8 @@ def test_the_start_page_says_where_things_are(hospital: Web) -> None:
     assert 'href="/developers"' in page(hospital, "/").text
     assert hospital.base in page(hospital, "/developers").text
     assert requests.get(hospital.root + "/static/radir.css", timeout=30).headers["Content-Type"].startswith("text/css")
+    for icon in ("/favicon.ico", "/static/icon.svg"):
+        assert requests.get(hospital.root + icon, timeout=30).headers["Content-Type"].startswith("image/svg+xml")
 
 
 def test_the_answer_shows_the_query_and_its_hits(hospital: Web) -> None:

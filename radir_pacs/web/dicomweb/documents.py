@@ -9,7 +9,6 @@ from radir_pacs.dicom.bulk_data import Span, find_bulk_data
 from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.json_model import text, value
 from radir_pacs.web import context_rights
-from radir_pacs.web.errors import error_response
 
 from .accept import choose
 from .multipart import Body, FileSlice, chunks_of, size_of
@@ -31,12 +30,11 @@ def offers_for(instance: StoredInstance) -> tuple[str, ...]:
 
 
 def document_response(instance: StoredInstance) -> Response:
-    """The document in the form that the request accepts. Raises NotAcceptable, NotFound, DicomRefused.
+    """The document in the form that the request accepts. Raises NotAcceptable, NotFound, DicomRefused, NotInThisLink.
 
-    Unlike a picture it names its patient, so a sidebar's token opens those of its own study only.
+    Unlike a picture it names its patient, so a sidebar's token opens only the documents of its own study.
     """
-    if context_rights.only_study() not in (None, instance.study_uid):
-        return error_response(403, "forbidden", "This link opens one study and the pictures of cases like it.")
+    context_rights.require_own(instance.study_uid)
     offer, _ = choose(offers_for(instance))
     response = _pdf(instance) if offer == PDF else _report(instance, offer)
     response.set_etag(f"{instance.content_sha256[:32]}-{offer.rpartition('/')[2]}")

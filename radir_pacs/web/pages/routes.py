@@ -1,11 +1,11 @@
-"""A few plain pages without script: the list of studies, a study, an answer with its pictures, the addresses."""
+"""A few plain pages without scripts: the list of studies, a study, an answer with its pictures, the addresses."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
-from flask import Blueprint, Response, make_response, redirect, render_template, request
+from flask import Blueprint, Response, current_app, make_response, redirect, render_template, request
 
 from radir_pacs import __version__, anatomy
 from radir_pacs.access.references import reference_in, resolve
@@ -24,7 +24,7 @@ from radir_pacs.web.sidebar.cases import asked_place, place_of, shown_of
 
 from .region_choice import choices
 
-blueprint = Blueprint("pages", __name__, template_folder="templates", static_folder="static", static_url_path="/static")
+blueprint = Blueprint("pages", __name__)
 
 _NEWEST = 20
 _FIND_CHARACTERS = 200
@@ -41,8 +41,8 @@ _FORM = f"accept=image/png&viewport={_PICTURE_PX},{_PICTURE_PX}"
 def start() -> Response:
     """The newest studies, or with ``?find=…`` those of an accession number, patient ID or date.
 
-    An anonymous reference finds its study too, for those who may see this page by right and not by a sidebar's context.
-    Patients are named as ``sidebar_shows`` allows, under the same condition.
+    An anonymous reference finds its study too, and patients are named as ``sidebar_shows`` allows; neither holds for a
+    browser that came with a sidebar's token.
     """
     catalogue = services().catalogue
     text = (parameters.one("find") or "").strip()
@@ -67,9 +67,15 @@ def developers() -> Response:
     return _page("developers.html")
 
 
+@blueprint.get("/favicon.ico")
+def icon() -> Response:
+    """The icon of the pages, which browsers also look for here."""
+    return current_app.send_static_file("icon.svg")
+
+
 @blueprint.get("/sign-in")
 def sign_in() -> Response:
-    """Whoever arrives here has given a token; the browser goes on to ``to``, a page of OHIF."""
+    """Whoever gets here has given a token; redirects to ``to``, a page of OHIF."""
     to = parameters.one("to") or ""
     if not to.isprintable() or not ohif.is_page(to.partition("?")[0]):
         raise BadInput("the parameter 'to' is not a page of OHIF")
