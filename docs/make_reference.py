@@ -24,9 +24,9 @@ def settings_page() -> str:
         "# Settings",
         "",
         _NOTE,
-        "A value comes from, in falling order: the flag, the environment variable, the TOML file (`--config`, else",
-        "`radir.toml` in the home folder, with the name as key), the default. A wrong value stops the start and names",
-        "itself.",
+        "A value comes from the first of these that has one: the flag, the environment variable, the TOML file",
+        "(`--config`, else `radir.toml` in the home folder, with the name as key), the default. An empty variable of a",
+        "number or a folder counts as not set. A wrong value stops the start with a message that names it.",
         "",
         "| flag | environment | default | meaning |",
         "|---|---|---|---|",
@@ -48,7 +48,7 @@ def commands_page() -> str:
         "# Commands",
         "",
         _NOTE,
-        "Commands that need an installation take every [setting](settings.md) as a flag.",
+        "Commands that need an installation take every [setting](settings.md) as a flag (`--help-settings`).",
         "",
     ]
     (commands,) = [action for action in root._actions if isinstance(action, argparse._SubParsersAction)]
@@ -69,7 +69,7 @@ def _rows(command: argparse.ArgumentParser) -> list[str]:
             for name, sub in sorted(action.choices.items()):
                 rows.append(f"| **{name}** | {helps.get(name, '')} |")
                 rows += _rows(sub)
-        elif action.dest != "help" and not _is_setting(action):
+        elif action.dest not in ("help", "help_settings") and not _is_setting(action):
             shown = ", ".join(action.option_strings) or action.metavar or action.dest
             meaning = (action.help or "").replace("%(default)s", str(action.default)).replace("|", "\\|")
             rows.append(f"| `{shown}` | {meaning} |")

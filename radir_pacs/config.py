@@ -1,7 +1,8 @@
 """One frozen settings object; the only reader of the environment.
 
-A value comes from, in falling order: a command-line flag, the environment (``RADIR_`` + upper-case name), a TOML file
-(``--config``, else ``radir.toml`` in the home folder), the default. A wrong value stops the start and names itself.
+A value comes from the first of these that has one: a command-line flag, the environment (``RADIR_`` + upper-case
+name), a TOML file (``--config``, else ``radir.toml`` in the home folder), the default. A wrong value stops the start
+with a message that names it.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from radir_pacs.errors import SettingError
 
@@ -271,11 +272,18 @@ def _boolean(text: str) -> bool:
     raise ValueError("say true or false")
 
 
+def _folder(text: str) -> Path:
+    if not text.strip():
+        raise ValueError("Path('') would be the current folder")
+    return Path(text)
+
+
+_EMPTY_MEANS_SOMETHING = frozenset({"str", "tuple[str, ...]"})
 _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "str": str,
     "int": int,
     "float": float,
-    "Path": Path,
+    "Path": _folder,
     "bool": _boolean,
     "tuple[str, ...]": lambda text: tuple(part.strip() for part in text.split(",") if part.strip()),
 }
@@ -299,28 +307,55 @@ def add_flags(parser: argparse.ArgumentParser, only: Collection[str] = ()) -> No
     """Give the parser one flag per setting, and ``--config``; ``only``: the settings that the command uses, where it
     uses few.
 
-    Every user of the machine can read a flag in the process list, so a secret is given by a file.
+    ``--help`` shows few of them, so that the command's own flags stand out; ``--help-settings`` shows all. Every user
+    of the machine can read a flag in the process list, so a secret is given by a file.
     """
-    group = parser.add_argument_group("settings (each also RADIR_NAME in the environment, name in radir.toml)")
+    group = parser.add_argument_group(_SETTINGS_TITLE)
+    _add_settings(group, only, shown=only or _SHOWN)
+    if not only:
+        group.add_argument("--help-settings", action=_HelpSettings, help="show all settings and exit")
+
+
+_SETTINGS_TITLE = "settings (each also RADIR_NAME in the environment, name in radir.toml)"
+_SHOWN = frozenset({"home"})
+
+
+def _add_settings(group: argparse._ActionsContainer, only: Collection[str], shown: Collection[str]) -> None:
     group.add_argument("--config", metavar="FILE", help="TOML file of settings", default=None)
     for f in fields(Settings):
         if only and f.name not in only:
             continue
+        flag = "--" + f.name.replace("_", "-")
         group.add_argument(
-            "--" + f.name.replace("_", "-"),
+            flag,
             dest="setting_" + f.name,
             default=None,
             metavar=str(f.type).split("[")[0].upper(),
-            help=f.metadata["doc"],
+            help=f.metadata["doc"] if f.name in shown else argparse.SUPPRESS,
         )
         if f.metadata["secret"]:
+            told = f"File that holds {f.name}, which is refused as a flag where it holds a secret."
             group.add_argument(
-                "--" + f.name.replace("_", "-") + "-file",
+                flag + "-file",
                 dest=f"setting_{f.name}_file",
                 default=None,
                 metavar="FILE",
-                help=f"File that holds {f.name}, which holds a secret and is refused as a flag then.",
+                help=told if f.name in shown else argparse.SUPPRESS,
             )
+
+
+class _HelpSettings(argparse.Action):
+    """``--help-settings``: every setting, which would bury the command's own flags in ``--help``."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: object) -> NoReturn:
+        usage = f"{parser.prog} [--SETTING VALUE ...]"
+        settings = argparse.ArgumentParser(parser.prog, usage=usage, add_help=False)
+        _add_settings(settings.add_argument_group(_SETTINGS_TITLE), (), {f.name for f in fields(Settings)})
+        settings.print_help()
+        parser.exit()
 
 
 def _toml(path: Path, *, required: bool) -> dict[str, Any]:
@@ -335,7 +370,7 @@ def _toml(path: Path, *, required: bool) -> dict[str, Any]:
 
 
 def _flag(f: Field[Any], args: argparse.Namespace | None) -> str | None:
-    """The value of a setting on the command line. Raises SettingError for a secret: all could read it there."""
+    """The value of a setting on the command line. Raises SettingError for a secret: everybody could read it there."""
     said: str | None = getattr(args, "setting_" + f.name, None)
     if said is not None and f.metadata["secret"] and _shows_secret(f.name, said):
         flag = f.name.replace("_", "-")
@@ -382,11 +417,16 @@ def load(args: argparse.Namespace | None = None, environ: Mapping[str, str] | No
     for name, f in known.items():
         if flags[name] is not None:
             values[name] = _parsed(f, flags[name], "the command line")
-        elif ENV_PREFIX + name.upper() in env:
+        elif _is_set(f, env.get(ENV_PREFIX + name.upper())):
             values[name] = _parsed(f, env[ENV_PREFIX + name.upper()], f"{ENV_PREFIX}{name.upper()}")
         elif name in from_file:
             values[name] = _parsed(f, from_file[name], str(path))
     return Settings(**values)
+
+
+def _is_set(f: Field[Any], text: str | None) -> bool:
+    """An empty variable, as compose files pass on one that is not set, leaves the default; of text it is a value."""
+    return text is not None and (bool(text.strip()) or str(f.type) in _EMPTY_MEANS_SOMETHING)
 
 
 def to_environment(settings: Settings) -> dict[str, str]:

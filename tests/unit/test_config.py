@@ -120,3 +120,28 @@ def test_a_user_without_a_home_is_told_to_name_a_folder(monkeypatch: pytest.Monk
     with pytest.raises(SettingError, match=r"^home: .*--home"):
         config.load(environ={})
     assert config.load(environ={"RADIR_HOME": str(tmp_path)}).home == tmp_path
+
+
+def test_an_empty_folder_is_not_the_current_one(tmp_path: Path) -> None:
+    """A variable that is not set comes empty through a compose file; ``--home "$UNSET"`` is a mistake."""
+    assert load(None, {"RADIR_HOME": "", "RADIR_WEB_PORT": " "}) == load(None, {})
+    assert load(None, {"RADIR_SIDEBAR_SHOWS": ""}).sidebar_shows == (), "of a list, empty is a value"
+    for empty in ("", " "):
+        with pytest.raises(SettingError, match="home"):
+            load(args("--home", empty), {})
+    (tmp_path / "radir.toml").write_text('home = ""\n')
+    with pytest.raises(SettingError, match="home"):
+        load(args("--config", str(tmp_path / "radir.toml")), {})
+
+
+def test_help_is_about_the_command_and_settings_have_help_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        args("--help")
+    said = capsys.readouterr().out
+    assert "--home" in said and "--help-settings" in said and "--web-port" not in said
+    with pytest.raises(SystemExit) as ended:
+        args("--help-settings")
+    said = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert all("--" + f.name.replace("_", "-") in said for f in fields(Settings))
+    assert args("--web-port", "3001").setting_web_port == "3001"
