@@ -80,6 +80,10 @@ VALUES (%(sop_uid)s, %(reason)s, %(reason_code)s, %(dimse_status)s, %(source)s);
 -- The newest refusals.
 SELECT sop_uid, reason, reason_code, dimse_status, source, at FROM refusal ORDER BY id DESC LIMIT %(limit)s;
 
+-- name: drop_refusals
+-- An administrator has seen these refusals.
+DELETE FROM refusal WHERE %(reason_code)s::text IS NULL OR reason_code = %(reason_code)s;
+
 -- name: prune_refusals
 -- Old refusals, and all but the newest: a peer that keeps sending garbage must not fill the disk (P6).
 DELETE FROM refusal WHERE at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8)

@@ -1,4 +1,4 @@
-"""What was refused, by ids and reasons only."""
+"""Refused instances: ids and reasons only."""
 
 from __future__ import annotations
 
@@ -18,18 +18,23 @@ class Refusals(CataloguePart):
         *,
         reason_code: ReasonCode = ReasonCode.OTHER,
     ) -> None:
-        """Note what was refused. ``reason`` names no patient."""
+        """Record a refusal. ``reason`` names no patient."""
         values = {"sop_uid": sop_uid, "reason": reason, "dimse_status": dimse_status, "source": source}
         with self._database.transaction() as connection:
             run(connection, "add_refusal", values, reason_code=reason_code)
 
     def recent(self, limit: int = 100) -> tuple[Refusal, ...]:
-        """What was refused, the newest first."""
+        """Refusals, the newest first."""
         with self._database.transaction() as connection:
             return tuple(
                 Refusal(**row | {"reason_code": ReasonCode(row["reason_code"])})
                 for row in run(connection, "refusals", limit=limit)
             )
+
+    def drop(self, reason_code: ReasonCode | None = None) -> int:
+        """Forget all refusals, or those with one reason code; returns how many."""
+        with self._database.transaction() as connection:
+            return run(connection, "drop_refusals", reason_code=reason_code).rowcount
 
     def prune(self, *, keep_s: float, most: int) -> int:
         """Forget refusals older than ``keep_s``, and all but about the newest ``most``; returns how many."""

@@ -6,7 +6,7 @@ import argparse
 
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue
-from radir_pacs.cli.output import out
+from radir_pacs.cli.output import counted, out
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
 from radir_pacs.storage.blobs import BlobStore
@@ -15,8 +15,8 @@ from radir_pacs.types import StudyState
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     for name, run, text in (
-        ("complete", complete, "a study is complete: encode it without waiting for the quiet period"),
-        ("delete", delete, "delete a study; answers leave it out at once, its files and vectors follow"),
+        ("complete", complete, "declare a study complete: it is encoded without waiting for the quiet period"),
+        ("delete", delete, "delete a study: answers leave it out at once, its files and vectors follow"),
     ):
         parser = commands.add_parser(name, help=text)
         parser.add_argument("study", help="Study Instance UID")
@@ -40,12 +40,12 @@ def complete(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def delete(args: argparse.Namespace, settings: Settings) -> int:
-    """The rows go now, with them every answer; of files and index the relay clears away what may not go at once."""
+    """The rows go at once, and the study with them from every answer; the relay clears files and index later."""
     must_run(settings)
     with Catalogue.open(settings) as catalogue:
         unused = catalogue.studies.delete(args.study)
     blobs = BlobStore(settings.home / "blobs")
     removed = sum([blobs.delete(sha256) for sha256 in unused])
-    later = f"; {len(unused) - removed} came too recently and go within minutes" if removed < len(unused) else ""
-    out.print(f"deleted; {removed} files removed{later}")
+    later = f"; {len(unused) - removed} too recent to remove now, gone within minutes" if removed < len(unused) else ""
+    out.print(f"deleted; {counted(removed, 'file')} removed{later}")
     return 0

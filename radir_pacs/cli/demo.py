@@ -16,7 +16,7 @@ from typing import Any
 from radir_pacs import anatomy, config
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli import viewer
-from radir_pacs.cli.output import out, progress
+from radir_pacs.cli.output import counted, out, progress, say_progress
 from radir_pacs.cli.send import all_below, send_paths
 from radir_pacs.cli.similar import show
 from radir_pacs.cli.up import check_free, print_addresses, running
@@ -28,7 +28,8 @@ from radir_pacs.query import Searcher
 from radir_pacs.types import Query, StudyState
 
 _ENDED = frozenset({StudyState.INDEXED, StudyState.SKIPPED, StudyState.QUARANTINED})
-_STUCK_S = 300.0  # without any study or job moving on
+_STUCK_S = 300.0  # without any change of a study or job
+_SAY_EVERY_S = 5.0
 _LIMIT = 8
 _PLAIN = frozenset({"effusion", "pneumothorax", "consolidation", "cardiomegaly"})  # plain to see, whoever looks
 _UNKNOWN: dict[str, Any] = {"kind": ""}
@@ -46,7 +47,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     if args.data:
-        all_below(args.data)  # a folder without files is said before anything starts
+        all_below(args.data)  # a folder without files is an error before anything starts
     folder = args.folder.resolve()
     home = folder / ("home-data" if args.data else "home")
     settings = replace(settings, home=home, quiet_period_s=min(settings.quiet_period_s, 2.0))
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if not args.once:
         settings = _with_viewer(settings, folder)
     settings = _free_ports(settings)
+    say_progress("starting the services")
     with running(settings) as supervisor:
         if supervisor.stopping.is_set():
             return 130
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _send(catalogue: Catalogue, settings: Settings, images: Path) -> None:
-    """Send by C-STORE; of a hospital that is known, only the studies that an earlier run did not finish."""
+    """Send by C-STORE; of the synthetic hospital, only the studies that an earlier run did not finish."""
     here = Destination(ae_title=settings.ae_title, host=settings.listener_host, port=settings.listener_port)
     truth = _truth(images)
     if truth:
@@ -81,13 +83,15 @@ def _send(catalogue: Catalogue, settings: Settings, images: Path) -> None:
         missing = [study for uid, study in truth.items() if held.get(uid) != len(study["files"])]
         results = send_paths([images / file for study in missing for file in study["files"]], here) if missing else []
     else:
+        say_progress(f"sending the files below {images}")
         results = send_paths(all_below(images), here)
     for reason, count in Counter(r.reason for r in results if r.reason).most_common():
-        out.print(f"{count} files not stored: {reason}", markup=False)
+        out.print(f"{counted(count, 'file')} not stored: {reason}", markup=False)
 
 
 def _with_viewer(settings: Settings, folder: Path) -> Settings:
-    """With OHIF, one for all demos of a folder, where npm can bring it; without it the sidebar's own page serves."""
+    """With OHIF, fetched once per demo folder, where npm can fetch it; otherwise the sidebar's own page is used."""
+    say_progress("installing the OHIF viewer")
     settings = replace(settings, ohif_folder=settings.ohif_folder or str(folder / "ohif"))
     try:
         viewer.install(settings)
@@ -97,7 +101,7 @@ def _with_viewer(settings: Settings, folder: Path) -> Settings:
 
 
 def _free_ports(settings: Settings) -> Settings:
-    """Where nobody chose a port and the usual one is taken, another one serves the demo as well."""
+    """Another port where the default one is taken and none was chosen."""
     for name, host in (("listener_port", settings.listener_host), ("web_port", settings.web_host)):
         port = getattr(settings, name)
         if port != getattr(Settings, name):
@@ -112,9 +116,10 @@ def _free_ports(settings: Settings) -> Settings:
 
 
 def _hospital(folder: Path, patients: int) -> Path:
-    """The synthetic hospital, made once for its size."""
+    """The synthetic hospital, made once per size."""
     hospital = folder / f"hospital-{patients}"
     if not (hospital / "truth.json").exists():
+        say_progress(f"making a synthetic hospital of {counted(patients, 'patient')}, which later runs use again")
         command = ["phantom", "--out", str(hospital), "--patients", str(patients), "--seed", "7", "--size", "small"]
         made = subprocess.run([sys.executable, "-m", "radir_pacs.cli", *command], stdout=subprocess.DEVNULL)
         if made.returncode:
@@ -123,7 +128,7 @@ def _hospital(folder: Path, patients: int) -> Path:
 
 
 def _truth(images: Path) -> dict[str, dict[str, Any]]:
-    """What is known to be in the pictures, by study UID; empty for a folder that nobody knows."""
+    """What is known to be in the pictures, by study UID; empty for a folder without truth."""
     path = images / "truth.json"
     if not path.exists():
         return {}
@@ -131,9 +136,10 @@ def _truth(images: Path) -> dict[str, dict[str, Any]]:
 
 
 def _wait(catalogue: Catalogue, stopping: Any) -> None:
-    """Until every study has come to its end and no job is open."""
+    """Wait until every study has reached its final state and no job is open."""
     last: tuple[int, int] | None = None
     moved_at = time.monotonic()
+    said_at = 0.0
     with progress() as bar:
         task = bar.add_task("encoding and indexing", total=None)
         while not stopping.wait(0.2):
@@ -145,19 +151,22 @@ def _wait(catalogue: Catalogue, stopping: Any) -> None:
                 return
             if last != (ended, open_jobs):
                 last, moved_at = (ended, open_jobs), time.monotonic()
+            if moved_at - said_at >= _SAY_EVERY_S:
+                said_at = moved_at
+                say_progress(f"encoding and indexing: {ended} of {sum(overview.studies.values())} studies")
             if time.monotonic() - moved_at > _STUCK_S:
                 raise RadirError(f"nothing has moved for {_STUCK_S:.0f} s; see: radir status")
 
 
 def _ask(catalogue: Catalogue, settings: Settings, folder: Path, truth: dict[str, dict[str, Any]]) -> None:
     study_uid, region = _question(catalogue, truth)
-    answer = Searcher(catalogue, settings).similar(Query(study_uid=study_uid, region=region, limit=_LIMIT))
+    searcher, query = Searcher(catalogue, settings), Query(study_uid=study_uid, region=region, limit=_LIMIT)
+    answer = searcher.similar(query)
     pictured = {uid: _seen(study, region) for uid, study in truth.items()} if truth else None
     if pictured:
         out.print(f"the query shows, in the {anatomy.region(region).name}: {pictured[study_uid]}", markup=False)
-    show(answer, pictured=pictured)
+    show(answer, pictured=pictured, offers=() if answer.cases else searcher.nearest(query))
     if not answer.cases:
-        out.print("a patient's own studies are left out; see them by: radir similar --same-patient", soft_wrap=True)
         return
     path = folder / "similar-cases.dcm"
     report_of(answer, catalogue, settings).save_as(path, enforce_file_format=True)
@@ -172,9 +181,10 @@ def _ask(catalogue: Catalogue, settings: Settings, folder: Path, truth: dict[str
 
 
 def _question(catalogue: Catalogue, truth: dict[str, dict[str, Any]]) -> tuple[str, str]:
-    """A study and a region worth asking about; else the first study's lungs.
+    """A study and a region worth asking about; without truth, the first study's lungs.
 
-    That is the finding, graded moderate at least, that most patients share in a radiograph, an illness before a device.
+    The region is that of the finding of at least moderate severity that most patients share in a radiograph, a disease
+    rather than a device.
     """
     indexed = [
         study for study in catalogue.studies.in_state(StudyState.INDEXED) if not truth or study.study_uid in truth
@@ -200,7 +210,7 @@ def _question(catalogue: Catalogue, truth: dict[str, dict[str, Any]]) -> tuple[s
 
 
 def _seen(study: dict[str, Any], region: str) -> str:
-    """The true findings at a region and below it, with their severity of 3."""
+    """The true findings at a region and below it, each with its severity out of 3."""
     below = {region, *(r.key for r in anatomy.descendants(region))}
     found = [
         f"{finding['concept'].replace('_', ' ')} {finding['severity']}/3"

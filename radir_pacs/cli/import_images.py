@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydicom import Dataset
 
-from radir_pacs.cli.output import progress
+from radir_pacs.cli.output import counted, progress
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
 from radir_pacs.pictures.image_table import Layout, NotAnXRay, Row, layout_for, open_table, parse_columns, read_row
@@ -64,13 +64,14 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
     for line in outcome.refused[:_SHOWN]:
         print(f"refused: {line}", file=sys.stderr)
     if len(outcome.refused) > _SHOWN:
-        print(f"refused: {len(outcome.refused) - _SHOWN} more rows", file=sys.stderr)
+        print(f"refused: {counted(len(outcome.refused) - _SHOWN, 'more row')}", file=sys.stderr)
     if args.json:
         print(json.dumps(vars(outcome)))
     else:
         print(
-            f"{outcome.images} images and {outcome.reports} reports in {outcome.studies} studies; "
-            f"{len(outcome.refused)} rows refused, {len(outcome.left_out)} left out as no X-rays"
+            f"{counted(outcome.images, 'image')} and {counted(outcome.reports, 'report')}"
+            f" in {counted(outcome.studies, 'study', 'studies')};"
+            f" {counted(len(outcome.refused), 'row')} refused, {len(outcome.left_out)} left out as not X-rays"
         )
     return 1 if outcome.refused else 0
 

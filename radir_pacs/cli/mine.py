@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from radir_pacs import durable
-from radir_pacs.cli.output import progress
+from radir_pacs.cli.output import counted, progress
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput, StorageFailed
 from radir_pacs.printable import TableWriter
@@ -153,21 +153,22 @@ def _collection(args: argparse.Namespace, miner: Miner, kind: ImageKind | None) 
     for row in bad[:_NAMED_ROWS]:
         print(f"error: {row.where}: {row.reason}", file=sys.stderr)
     if len(bad) > _NAMED_ROWS:
-        print(f"error: and {len(bad) - _NAMED_ROWS} more rows", file=sys.stderr)
+        print(f"error: and {counted(len(bad) - _NAMED_ROWS, 'more row')}", file=sys.stderr)
     if blank:
         what = "label cells stay blank (unknown)" if labels else "nothing is known of them"
         print(f"warning: reports without text: {blank} of {reports}; {what}", file=sys.stderr)
     unread = +unread
     if unread:
         languages = ", ".join(f"{count} in {language!r}" for language, count in unread.most_common())
-        print(f"warning: reports not read for their language: {languages}", file=sys.stderr)
+        print(f"warning: reports not read because of their language: {languages}", file=sys.stderr)
     summary: dict[str, object] = {"reports": reports, "findings": findings, "blank_reports": blank}
     summary["unread_reports"] = dict(unread)
     summary["bad_rows"] = [f"{row.where}: {row.reason}" for row in bad]
     if args.json:
         print(json.dumps(summary))
     else:
-        print(f"{reports} reports, {findings} findings, {len(bad)} rows could not be read")
+        unreadable = f"{counted(len(bad), 'row')} could not be read"
+        print(f"{counted(reports, 'report')}, {counted(findings, 'finding')}, {unreadable}")
     return 1 if bad else 0
 
 

@@ -26,13 +26,24 @@ errors = Console(stderr=True, highlight=False)
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """``1 study``, ``2 studies``; ``plural`` where the noun does not simply take an s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {plural or noun + 's'}"
+
+
+def say_progress(line: str) -> None:
+    """A line on standard error where no bar can move, as in a log: whoever waits there sees that something happens."""
+    if not errors.is_terminal and not errors.quiet:
+        errors.print(line, markup=False, soft_wrap=True)
+
+
 def print_json(value: Any) -> None:
     json.dump(value, sys.stdout, indent=2, default=str)
     print()
 
 
 class _Note(ProgressColumn):
-    """What a task says beside its bar, by its field ``note``."""
+    """The ``note`` of a task, beside its bar."""
 
     def render(self, task: Task) -> Text:
         return Text(str(task.fields.get("note", "")))
@@ -41,7 +52,7 @@ class _Note(ProgressColumn):
 def progress(*, transient: bool = False, console: Console = errors) -> Progress:
     """A progress bar on standard error, which leaves one line behind.
 
-    A transient one leaves nothing, and is not shown where nobody watches. A task may have a ``note``.
+    A transient one leaves nothing and is shown on a terminal only. A task may have a ``note``.
     """
     return Progress(
         SpinnerColumn(),
@@ -59,7 +70,7 @@ def progress(*, transient: bool = False, console: Console = errors) -> Progress:
 
 @contextmanager
 def bars() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
-    """Gives a function that opens a bar of so many steps (0: not known) and returns what moves it."""
+    """Yields a function that opens a bar of so many steps (0: not known) and returns the function that moves it."""
     with progress(transient=True) as shown:
 
         def start_bar(title: str, total: int) -> Callable[[int], None]:

@@ -1,4 +1,4 @@
-"""``radir problems``: what was not encoded, refused, corrected, damaged or failed, and why; ``retry`` and ``drop``."""
+"""``radir problems``: what was not encoded, refused, corrected, damaged or failed, and why; retry and drop."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from radir_pacs import config
-from radir_pacs.catalogue import Catalogue, Correction, DamagedInstance, FailedJob, NotedInstance, Refusal
-from radir_pacs.cli.output import out, print_json
-from radir_pacs.cli.state import must_run
+from radir_pacs.catalogue import Catalogue, Correction, DamagedInstance, FailedJob, NotedInstance, ProcessRow, Refusal
+from radir_pacs.cli.output import counted, out, print_json
+from radir_pacs.cli.state import must_run, read_state
+from radir_pacs.cli.status import DOWN, known_processes
+from radir_pacs.cli.supervisor import CRASH_LOOP, last_words, log_path
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
 from radir_pacs.printable import printable
@@ -29,20 +32,22 @@ _NOTES = {
 }
 _OUTCOME = {False: "counts", True: "kept aside"}
 _STATES = (StudyState.QUARANTINED, StudyState.SKIPPED)
+_DROP_REFUSED = "drop-refused"
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "problems",
         help="what was not encoded, refused, corrected, damaged or failed, and why; retry and drop",
-        description="Lists studies that were not encoded, instances that were refused, corrected or odd, damaged files"
-        " and jobs that failed, each with a reason code. 'retry' encodes studies and runs failed jobs again; 'drop'"
-        " leaves quarantined studies as they are and takes them off the list.",
+        description="Lists processes that do not stay up, studies that were not encoded, instances that were refused,"
+        " corrected or odd, damaged files and jobs that failed, with reason codes. 'retry' encodes studies and runs"
+        " failed jobs again; 'drop' leaves quarantined studies as they are and takes them off the list; 'drop-refused'"
+        " takes refused instances off it.",
     )
-    parser.add_argument("action", nargs="?", choices=("retry", "drop"), help="without it: the list")
+    parser.add_argument("action", nargs="?", choices=("retry", "drop", "drop-refused"), help="without it: the list")
     parser.add_argument("study", nargs="?", help="Study Instance UID")
-    parser.add_argument("--reason", metavar="CODE", help="every study, and failed job, with this reason code")
-    parser.add_argument("--all", action="store_true", help="every quarantined study, and failed job")
+    parser.add_argument("--reason", metavar="CODE", help="everything with this reason code")
+    parser.add_argument("--all", action="store_true", help="everything that the action applies to")
     parser.add_argument("--limit", type=int, default=50, help="how many of each are listed (default 50)")
     parser.add_argument("--json", action="store_true", help="for machines")
     config.add_flags(parser)
@@ -53,15 +58,27 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     must_run(settings)
     chosen = [bool(args.study), args.reason is not None, args.all]
     if args.action is None and any(chosen):
-        raise BadInput("--reason and --all belong to: radir problems retry, radir problems drop")
+        raise BadInput("--reason and --all belong to: radir problems retry, drop or drop-refused")
+    if args.action == _DROP_REFUSED and (args.study or sum(chosen) != 1):
+        raise BadInput(f"radir problems {args.action} takes --reason CODE or --all")
     if args.action is not None and sum(chosen) != 1:
         raise BadInput(f"radir problems {args.action} takes a study, --reason CODE or --all")
     with Catalogue.open(settings) as catalogue:
         if args.action is None:
-            _show(_found(catalogue, args.limit), as_json=args.json)
+            _show(_found(catalogue, settings, args.limit), as_json=args.json)
+        elif args.action == _DROP_REFUSED:
+            _drop_refused(args, catalogue)
         else:
             _act(args, catalogue, settings)
     return 0
+
+
+def _drop_refused(args: argparse.Namespace, catalogue: Catalogue) -> None:
+    dropped = catalogue.refusals.drop(None if args.reason is None else _code(args.reason))
+    if args.json:
+        print_json({"refused": dropped})
+    else:
+        out.print(f"{counted(dropped, 'refusal')} taken off the list")
 
 
 def _act(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> None:
@@ -72,7 +89,7 @@ def _act(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> 
     else:
         damaged = {instance.study_uid for instance in catalogue.damage.all()} if settings.pull_url else set()
         studies = catalogue.studies.retry(args.study, code)
-        for study_uid in damaged.intersection(studies):  # encoding its damaged file again would help nobody
+        for study_uid in damaged.intersection(studies):  # encoding the damaged file again would not help
             catalogue.jobs.enqueue(JobKind.PULL, study_uid)
         if args.study is None:
             jobs = catalogue.jobs.retry_failed(code)
@@ -82,19 +99,21 @@ def _act(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> 
     if args.json:
         print_json({"studies": studies, "jobs": jobs})
     elif args.action == "drop":
-        out.print(f"{len(studies)} studies are left as they are")
+        out.print(f"left as they are: {counted(len(studies), 'study', 'studies')}")
     else:
-        out.print(f"{len(studies)} studies are encoded again" + (f", {jobs} jobs run again" if jobs else ""))
+        again = [counted(len(studies), "study", "studies"), *([counted(jobs, "job")] if jobs else [])]
+        out.print(f"tried again: {', '.join(again)}")
 
 
 def _code(text: str) -> ReasonCode:
     if text.upper() not in ReasonCode.__members__:
-        raise BadInput(f"--reason: {text!r} is no reason code; radir problems lists those that occur")
+        raise BadInput(f"--reason: {text!r} is not a reason code; radir problems lists those that occur")
     return ReasonCode(text.upper())
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Found:
+    processes: Sequence[dict[str, Any]]
     studies: Sequence[CatalogueStudy]
     refusals: Sequence[Refusal]
     damaged: Sequence[DamagedInstance]
@@ -104,9 +123,10 @@ class _Found:
     noted: Sequence[NotedInstance]
 
 
-def _found(catalogue: Catalogue, limit: int) -> _Found:
+def _found(catalogue: Catalogue, settings: Settings, limit: int) -> _Found:
     set_aside = [study for state in _STATES for study in catalogue.studies.in_state(state, limit)]
     return _Found(
+        processes=_not_up(catalogue.processes.all(), settings),
         studies=[study for study in set_aside if study.reason_code is not ReasonCode.DROPPED],
         refusals=catalogue.refusals.recent(limit),
         damaged=catalogue.damage.all(limit),
@@ -117,12 +137,35 @@ def _found(catalogue: Catalogue, limit: int) -> _Found:
     )
 
 
+def _not_up(rows: Sequence[ProcessRow], settings: Settings) -> list[dict[str, Any]]:
+    """Processes that are down, or end within seconds whenever they are started: with the last line of their log."""
+    children = (read_state(settings) or {}).get("processes", [])
+    looping = {child["name"] for child in children if child.get("quick_ends", 0) >= CRASH_LOOP}
+    return [
+        {
+            "process": process["name"],
+            "state": "ENDS AGAIN AND AGAIN" if process["name"] in looping else process["state"],
+            "restarts": process["restarts"],
+            "last_line": last_words(log_path(settings.home, process["name"])),
+        }
+        for process in known_processes(rows, children)
+        if process["name"] in looping or process["state"] == DOWN
+    ]
+
+
 def _show(found: _Found, *, as_json: bool) -> None:
     if as_json:
         print_json(
             {
+                "processes": found.processes,
                 "studies": [
-                    {"study": s.study_uid, "state": s.state, "reason_code": s.reason_code, "reason": s.reason}
+                    {
+                        "study": s.study_uid,
+                        "accession_number": s.accession_number,
+                        "state": s.state,
+                        "reason_code": s.reason_code,
+                        "reason": s.reason,
+                    }
                     for s in found.studies
                 ],
                 "refused": [
@@ -155,7 +198,11 @@ def _show(found: _Found, *, as_json: bool) -> None:
             }
         )
         return
-    studies = [(s.state, s.reason_code or "", s.study_uid, s.reason or "") for s in found.studies]
+    processes = [(p["process"], p["state"], str(p["restarts"]), p["last_line"]) for p in found.processes]
+    studies = [
+        (s.state, s.reason_code or "", s.accession_number or "-", str(s.study_date or "-"), s.study_uid, s.reason or "")
+        for s in found.studies
+    ]
     refusals = [(_at(r.at), r.source, r.reason_code, r.sop_uid or "-", r.reason) for r in found.refusals]
     corrections = [
         (_at(c.at), c.source, c.sop_uid, _OUTCOME[c.aside], " ".join(c.changed) or "pixel data")
@@ -166,17 +213,20 @@ def _show(found: _Found, *, as_json: bool) -> None:
     jobs, retried = (
         [(_at(j.at), j.kind, j.reason_code, j.key, j.error) for j in rows] for rows in (found.jobs, found.retried)
     )
-    _table("studies", ("state", "code", "study", "why"), studies)
+    _table("processes", ("process", "state", "restarts", "last line of its log"), processes)
+    _table("studies", ("state", "code", "accession", "date", "study", "why"), studies)
     _table("refused", ("at (UTC)", "from", "code", "instance", "why"), refusals)
     _table("came again with another header", ("at (UTC)", "from", "instance", "it", "changed"), corrections)
     _table("stored although odd", ("at (UTC)", "from", "instance", "what"), noted)
     _table("damaged files; send these instances again", ("found (UTC)", "study", "instance"), damaged)
     _table("failed jobs", ("at (UTC)", "kind", "code", "key", "why"), jobs)
     _table("jobs that failed and are tried again", ("at (UTC)", "kind", "code", "key", "why"), retried)
-    if not (studies or refusals or corrections or noted or damaged or jobs or retried):
+    if not (processes or studies or refusals or corrections or noted or damaged or jobs or retried):
         out.print("none")
-    elif any(s.state is StudyState.QUARANTINED for s in found.studies):
+    if any(s.state is StudyState.QUARANTINED for s in found.studies):
         out.print("radir problems retry STUDY, --reason CODE or --all encodes again; drop takes off this list")
+    if refusals:
+        out.print("radir problems drop-refused --reason CODE or --all takes refusals off this list")
 
 
 def _at(moment: datetime) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from radir_pacs import config
-from radir_pacs.cli.output import out, print_json, progress
+from radir_pacs.cli.output import counted, out, print_json, progress
 from radir_pacs.cli.state import read_state
 from radir_pacs.config import Settings
 from radir_pacs.delivery.destination import Destination
@@ -34,7 +34,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Exit code 1 when the peer did not store a file. Files that are not DICOM are said and do not count."""
+    """Exit code 1 when the peer did not store a file. Files that are not DICOM are listed but do not count."""
     destination = Destination.parse(args.to) if args.to else _own_listener(settings)
     results = send_paths([file for path in args.path for file in all_below(path)], destination, args.calling_ae)
     left_out = [result for result in results if result.outcome is SendOutcome.NOT_SENDABLE]
@@ -49,11 +49,12 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             }
         )
     else:
-        out.print(f"{len(stored)} of {len(results) - len(left_out)} files stored at {destination}", markup=False)
+        tried = counted(len(results) - len(left_out), "file")
+        out.print(f"{len(stored)} of {tried} stored at {destination}", markup=False)
         _say("not stored", refused)
         _say("left out", left_out)
         if any(result.outcome in _TRY_AGAIN for result in refused):
-            out.print("send them again: what is stored is not stored twice")
+            out.print("send them again: what is already stored is not stored twice")
     if not stored and not refused:
         raise BadInput("there is no DICOM file among them")
     return 1 if refused else 0
@@ -64,7 +65,7 @@ def _row(result: SendResult) -> dict[str, object]:
 
 
 def _say(what: str, results: Sequence[SendResult]) -> None:
-    """How many for which reason, with the names of the first."""
+    """The number of files per reason, with the names of the first."""
     by_reason: dict[str, list[SendResult]] = {}
     for result in results:
         by_reason.setdefault(result.reason, []).append(result)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from radir_pacs import config
+from radir_pacs import anatomy, config
 from radir_pacs.catalogue import Catalogue
-from radir_pacs.cli.output import out, print_json
+from radir_pacs.cli.output import counted, out, print_json
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
 from radir_pacs.delivery.report import report_of
@@ -23,7 +23,7 @@ from radir_pacs.errors import BadInput
 from radir_pacs.query import Searcher
 from radir_pacs.query.notices import worded
 from radir_pacs.reports import Severity, read_question
-from radir_pacs.types import Filters, FindingNote, Query, SimilarCaseList
+from radir_pacs.types import Filters, FindingNote, Offer, Query, SimilarCaseList
 
 _WIDE = 120  # columns at which whole UIDs fit beside the rest
 
@@ -37,7 +37,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument("--sex", action="append", default=[], choices=["M", "F", "O"], help="only these sexes")
     parser.add_argument("--age", metavar="FROM-TO", help="only these ages in years")
     parser.add_argument("--since", metavar="YYYY-MM-DD", type=date.fromisoformat, help="only studies from this date on")
-    parser.add_argument("--same-patient", action="store_true", help="also answer the patient's own other studies")
+    parser.add_argument("--same-patient", action="store_true", help="include the patient's own other studies")
     parser.add_argument("--json", action="store_true", help="for machines")
     parser.add_argument("--sr", metavar="FILE", type=Path, help="write the answer as a DICOM structured report")
     config.add_flags(parser)
@@ -45,6 +45,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
+    """Exit code 1 when a structured report was asked for and there is no case to report."""
     limit = settings.result_limit if args.limit is None else args.limit
     if not 1 <= limit <= settings.result_limit_max:
         raise BadInput(f"--limit is from 1 to {settings.result_limit_max}")
@@ -57,19 +58,44 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         filters=replace(_filters(args), finding=asked.affirmed),
     )
     with Catalogue.open(settings) as catalogue:
-        answer = Searcher(catalogue, settings).similar(query)
+        searcher = Searcher(catalogue, settings)
+        answer = searcher.similar(query)
+        offers = () if answer.cases else searcher.nearest(query)
         if asked.notice:
             answer = replace(answer, notices=(asked.notice, *answer.notices))
-        if args.sr:
+        if args.sr and answer.cases:
             sr = report_of(answer, catalogue, settings)
             sr.save_as(args.sr, enforce_file_format=True)
     if args.json:
-        print_json(as_json(answer))
+        print_json(as_json(answer, offers))
     else:
-        show(answer)
-        if args.sr:
+        show(answer, offers=offers)
+        if args.sr and answer.cases:
             out.print(f"structured report: {args.sr}")
-    return 0
+    return 1 if args.sr and not answer.cases else 0
+
+
+def _explain_nothing(answer: SimilarCaseList, offers: Sequence[Offer]) -> None:
+    """Why there is no case, and what to ask instead."""
+    region, filters = answer.region_answered.name, answer.query.filters
+    why = "no other study has been indexed for it yet"
+    if filters.finding is not None:
+        why = f"no report of a case that may be shown affirms {_words(filters.finding)} there"
+    elif replace(filters, exclude_same_patient=True) != Filters():
+        why = "no case passes the filters"
+    elif answer.query.offset:
+        why = "there are no further cases"
+    out.print(f"no case in the {region}: {why}", soft_wrap=True)
+    for offer in offers:
+        where = anatomy.region(offer.region).name
+        asked = where if offer.finding is None else f"{_words(offer.finding)}, {where}"
+        out.print(f'  try --region "{asked}": {counted(offer.candidates, "case")}', markup=False, soft_wrap=True)
+    if filters.exclude_same_patient:
+        out.print("  the patient's own other studies are left out; --same-patient includes them", soft_wrap=True)
+
+
+def _words(finding: str) -> str:
+    return finding.replace("_", " ")
 
 
 def _filters(args: argparse.Namespace) -> Filters:
@@ -96,7 +122,7 @@ def _note(note: FindingNote) -> str:
 
 
 def _said(notes: Iterable[FindingNote]) -> str:
-    """A concept once for all its places, as gravely as it is put: a terminal has no room for places."""
+    """Each concept once, with its gravest severity: a terminal has no room for places."""
     gravest: dict[tuple[str, str], FindingNote] = {}
     for note in notes:
         known = gravest.setdefault((note.polarity, note.concept), note)
@@ -109,8 +135,8 @@ def _grade(note: FindingNote) -> int:
     return -1 if note.severity is None else Severity(note.severity).rank
 
 
-def as_json(answer: SimilarCaseList) -> dict[str, Any]:
-    """The answer for machines: no names, no dates of other patients."""
+def as_json(answer: SimilarCaseList, offers: Sequence[Offer] = ()) -> dict[str, Any]:
+    """The answer for machines: no names or dates of other patients. ``offers``: what to ask where there is no case."""
     return {
         "study": answer.query.study_uid,
         "region_asked": answer.region_asked.key,
@@ -133,21 +159,28 @@ def as_json(answer: SimilarCaseList) -> dict[str, Any]:
             }
             for case in answer.cases
         ],
+        "offers": [asdict(offer) for offer in offers],
     }
 
 
 def _shortened(uid: str) -> str:
-    """Beginning and end of a UID, for a narrow terminal; ``--json`` has the whole."""
+    """Beginning and end of a UID, for a narrow terminal; ``--json`` has all of it."""
     return uid if len(uid) <= 20 else f"{uid[:10]}…{uid[-8:]}"
 
 
-def show(answer: SimilarCaseList, *, pictured: dict[str, str] | None = None) -> None:
-    """Print the answer as a table. ``pictured``: what is in the picture, by study UID, where somebody knows."""
+def show(answer: SimilarCaseList, *, pictured: dict[str, str] | None = None, offers: Sequence[Offer] = ()) -> None:
+    """Print the answer as a table. ``pictured``: what is in each picture, by study UID, where that is known.
+
+    ``offers``: what to ask instead, where there is no case.
+    """
     for notice in answer.notices:
         out.print(Text("note ", style="yellow") + Text(worded(notice)))
     whole = out.width >= _WIDE
     shared = any(case.shared for case in answer.cases)
     contradicting = any(case.contradicting for case in answer.cases)
+    if not answer.cases:
+        _explain_nothing(answer, offers)
+        return
     out.print(f"cases like {answer.query.study_uid} in the {answer.region_answered.name}", soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("rank", justify="right")

@@ -1,11 +1,11 @@
-"""``radir sr check``: structured reports held against the rules that we promise, one sentence per fault."""
+"""``radir sr check``: structured reports checked against the rules that we promise, one sentence per fault."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from radir_pacs.cli.output import out, print_json
+from radir_pacs.cli.output import counted, out, print_json
 from radir_pacs.config import Settings
 from radir_pacs.errors import DicomRefused
 
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
         print_json(found)
     else:
         for name, faults in found.items():
-            out.print(f"{name}: {'sound' if not faults else f'{len(faults)} faults'}", markup=False, soft_wrap=True)
+            out.print(f"{name}: {counted(len(faults), 'fault') if faults else 'sound'}", markup=False, soft_wrap=True)
             for fault in faults:
                 out.print(f"  {fault}", markup=False, soft_wrap=True)
     return 1 if any(found.values()) else 0

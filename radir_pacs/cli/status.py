@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
 
 from radir_pacs import config
-from radir_pacs.catalogue import Catalogue, Overview
-from radir_pacs.cli.output import out, print_json
+from radir_pacs.catalogue import Catalogue, ProcessRow
+from radir_pacs.cli.output import counted, out, print_json
 from radir_pacs.cli.state import read_state
 from radir_pacs.config import Settings
 
-_SILENT_S = 15.0  # a process says that it lives every two seconds
+DOWN = "DOWN"
+_SILENT_S = 15.0  # a process sends a heartbeat every two seconds
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,7 +49,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         jobs[job.state] += job.count
         if job.oldest_s is not None:
             queue[job.kind] += job.count
-    processes = _processes(overview, (supervisor or {}).get("processes", []))
+    processes = known_processes(overview.processes, (supervisor or {}).get("processes", []))
     return {
         "running": supervisor is not None or any(p["state"] == "UP" for p in processes),
         "home": str(settings.home),
@@ -63,12 +65,12 @@ def gather(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _processes(overview: Overview, children: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What each process says of itself beside what the supervisor, if there is one, knows of it.
+def known_processes(rows: Sequence[ProcessRow], children: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each process reports of itself, with what its supervisor knows of it (nothing where there is none).
 
-    One that the supervisor does not know and that is silent belongs to an earlier start with more processes.
+    A silent process that the supervisor does not know belongs to an earlier start with more processes.
     """
-    said = {row.name: row for row in overview.processes}
+    said = {row.name: row for row in rows}
     known = {child["name"]: child for child in children}
     shown = []
     for name in sorted(said.keys() | known.keys()):
@@ -79,7 +81,7 @@ def _processes(overview: Overview, children: list[dict[str, Any]]) -> list[dict[
         shown.append(
             {
                 "name": name,
-                "state": row.state if row and alive else "DOWN",
+                "state": row.state if row and alive else DOWN,
                 "pid": row.pid if row and alive else None,
                 "since": row.started_at if row and alive else None,
                 "restarts": known.get(name, {}).get("restarts", 0),
@@ -110,9 +112,9 @@ def _show(found: dict[str, Any]) -> None:
         shown = ", ".join(f"{key} {count}" for key, count in counts.items()) or "none"
         out.print(f"{label:<10}  {shown}{note}", markup=False)
     if found["database_restarts"]:
-        out.print(f"{'database':<10}  restarted {found['database_restarts']} times since the start")
+        out.print(f"{'database':<10}  restarted {counted(found['database_restarts'], 'time')} since the start")
     if found["unread_reports"]:
         shown = ", ".join(f"{count} in {language!r}" for language, count in found["unread_reports"].items())
-        out.print(f"{'reports':<10}  not read for their language: {shown}", markup=False)
+        out.print(f"{'reports':<10}  not read because of their language: {shown}", markup=False)
     if found["refusals_last_day"]:
-        out.print(f"{'refused':<10}  {found['refusals_last_day']} instances in the last day")
+        out.print(f"{'refused':<10}  {counted(found['refusals_last_day'], 'instance')} in the last day")

@@ -24,7 +24,9 @@ log = logging.getLogger(__name__)
 # numpy multiplies small matrices here: on more threads it took 1.7 times the processor time, at the network's cost
 ONE_BLAS_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 WRONG_SETTINGS = SettingError.exit_code  # how a process ends that no restart will help
-_STEADY_S = 30.0  # after this long a process counts as stable, and its count of quick ends begins anew
+_STEADY_S = 30.0  # a process that has run this long counts as stable, and its count of quick ends starts again at 0
+CRASH_LOOP = 3  # a process that ended this often within seconds of its start
+_LAST_BYTES = 4096  # of a log, searched for its last line
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _STOP_S = 20.0
 _MOST_DOUBLINGS = 10  # more than the longest pause needs; 2 to the number of restarts would overflow in a night
@@ -47,9 +49,9 @@ class _Child:
 
 @dataclass
 class Supervisor:
-    """All processes of ``settings``; ``run`` returns when ``stop`` was asked for and everything has ended.
+    """All processes of ``settings``; ``run`` returns after ``stop``, when everything has ended.
 
-    ``broken``: it could not go on watching, and ended everything without being asked.
+    ``broken``: it could not go on watching and stopped everything without being asked to.
     """
 
     settings: Settings
@@ -81,7 +83,7 @@ class Supervisor:
                     self._tend(child)
                 self.stopping.wait(_TICK_S)
         except Exception:  # the edge of a process: processes that nobody watches must not stay
-            log.exception("the supervisor breaks; everything is stopped")
+            log.exception("the supervisor failed; everything is stopped")
             self.broken = True
         finally:
             self.stopping.set()  # whoever waits for it must not wait for ever
@@ -97,7 +99,8 @@ class Supervisor:
     def failed(self) -> _Child | None:
         """A process that cannot stay up: it ended three times within seconds, or said that its settings are wrong."""
         return next(
-            (child for child in self.children if child.quick_ends >= 3 or child.last_exit == WRONG_SETTINGS), None
+            (c for c in self.children if c.quick_ends >= CRASH_LOOP or c.last_exit == WRONG_SETTINGS),
+            None,
         )
 
     def _tend(self, child: _Child) -> None:
@@ -107,6 +110,7 @@ class Supervisor:
             if code is None:
                 if child.quick_ends and now - child.started > _STEADY_S:
                     child.quick_ends = 0
+                    self._write_state()
                 self._trim_log(child)
                 return
             _kill_group(child.process)
@@ -185,9 +189,9 @@ class Supervisor:
         drop_state(self.settings)
 
     def log_of(self, name: str) -> Path:
-        folder = self.settings.home / "logs"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{name}.log"
+        path = log_path(self.settings.home, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
     def _write_state(self) -> None:
         database = None
@@ -209,6 +213,7 @@ class Supervisor:
                     "pid": child.process.pid if child.process else None,
                     "restarts": child.restarts,
                     "last_exit": child.last_exit,
+                    "quick_ends": child.quick_ends,
                 }
                 for child in self.children
             ],
@@ -217,6 +222,18 @@ class Supervisor:
             write_state(self.settings, state)
         except OSError as error:  # `radir status` is then out of date; the processes matter more
             log.error("the state of the processes cannot be written: %s", error.strerror)
+
+
+def log_path(home: Path, name: str) -> Path:
+    return home / "logs" / f"{name}.log"
+
+
+def last_words(log: Path) -> str:
+    """The last line of a process's log, empty where there is none."""
+    with contextlib.suppress(OSError), log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _LAST_BYTES))
+        return "".join(file.read().decode(errors="replace").strip().splitlines()[-1:])
+    return ""
 
 
 def _numbered(name: str, number: int, count: int) -> str:

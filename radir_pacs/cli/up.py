@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue, Processes, start_embedded, stop_embedded
 from radir_pacs.cli.state import end_orphans, only_one
-from radir_pacs.cli.supervisor import WRONG_SETTINGS, Supervisor
+from radir_pacs.cli.supervisor import WRONG_SETTINGS, Supervisor, last_words
 from radir_pacs.config import Settings
 from radir_pacs.errors import RadirError, SettingError
 from radir_pacs.logs import set_up_logging
@@ -150,7 +150,7 @@ def _wait_until_ready(settings: Settings, supervisor: Supervisor, processes: Pro
         failed = supervisor.failed()
         if failed is not None:
             log = supervisor.log_of(failed.name)
-            said = "".join(log.read_text(errors="replace").strip().splitlines()[-1:])
+            said = last_words(log)
             if failed.last_exit == WRONG_SETTINGS:
                 raise SettingError(f"{failed.name}: {said.removeprefix('error: ')}")
             raise RadirError(f"{failed.name} does not stay up: {said} (log: {log})")

@@ -79,7 +79,7 @@ def test_delete_says_which_files_are_gone_and_which_follow(
     for number, sha256 in enumerate((old, young), start=1):
         catalogue.instances.add(header(number=number), content_sha256=sha256, size_bytes=3, source="TEST")
     assert main(["delete", header().study_uid]) == 0
-    assert capsys.readouterr().out.strip() == "deleted; 1 files removed; 1 came too recently and go within minutes"
+    assert capsys.readouterr().out.strip() == "deleted; 1 file removed; 1 too recent to remove now, gone within minutes"
     assert not blobs.path(old).exists() and blobs.path(young).exists()
 
 

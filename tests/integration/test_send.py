@@ -152,7 +152,7 @@ def test_the_command_counts_and_names_what_it_left_out(tmp_path: Path, capsys: p
         said = capsys.readouterr().out
         assert main(["send", str(tmp_path), "--to", str(peer(port)), "--json"]) == 0
         told = json.loads(capsys.readouterr().out)
-    assert "1 of 1 files stored" in said and "7 left out: not a DICOM file" in said
+    assert "1 of 1 file stored" in said and "7 left out: not a DICOM file" in said
     assert "note-0.txt" in said and "and 2 more" in said
     assert told["sent"] == 1 and told["refused"] == [] and len(told["left_out"]) == 7
     assert {row["outcome"] for row in told["left_out"]} == {"not_sendable"}

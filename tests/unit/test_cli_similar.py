@@ -1,12 +1,16 @@
-"""The answer in a terminal says each thing once."""
+"""The answer in a terminal says each thing once, and an empty one says why it is empty and what to try."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from radir_pacs.cli.output import out
-from radir_pacs.cli.similar import show
-from radir_pacs.types import FindingNote
+import pytest
+
+from radir_pacs.cli.output import counted, out
+from radir_pacs.cli.similar import as_json, show
+from radir_pacs.query.nearest import related
+from radir_pacs.reports import read_question
+from radir_pacs.types import Filters, FindingNote, Offer, Query
 from tests.sr_material import similar_answer
 
 
@@ -25,3 +29,41 @@ def test_a_concept_is_said_once_as_gravely_as_it_is_put() -> None:
     with out.capture() as printed:
         show(answer)
     assert "fibrosis, opacity (moderate), no opacity" in " ".join(printed.get().split())
+
+
+NOTHING = similar_answer(count=0)
+OFFERS = (
+    Offer(region="right_lower_lobe", finding="consolidation", candidates=1),
+    Offer(region="left_lower_lobe", finding=None, candidates=12),
+)
+
+
+@pytest.mark.parametrize(
+    ("filters", "why"),
+    [
+        (Filters(), "no other study has been indexed for it yet"),
+        (Filters(exclude_same_patient=False), "no other study has been indexed for it yet"),
+        (Filters(modalities=frozenset({"CR"})), "no case passes the filters"),
+        (Filters(finding="pleural_effusion"), "affirms pleural effusion there"),
+    ],
+)
+def test_an_empty_answer_explains_itself(filters: Filters, why: str) -> None:
+    answer = replace(NOTHING, query=Query(study_uid="1.2.3", region="left_lower_lobe", filters=filters))
+    with out.capture() as printed:
+        show(answer, offers=OFFERS)
+    said = " ".join(printed.get().split())
+    assert "no case in the left lower lobe: " in said and why in said
+    assert 'try --region "consolidation, right lower lobe": 1 case try --region "left lower lobe": 12 cases' in said
+    assert ("--same-patient" in said) == filters.exclude_same_patient
+    assert [offer["candidates"] for offer in as_json(answer, OFFERS)["offers"]] == [1, 12]
+
+
+@pytest.mark.parametrize("finding", ["consolidation", "pleural_effusion", *related("consolidation")])
+def test_what_is_offered_is_read_as_it_was_meant(finding: str) -> None:
+    asked = read_question(f"{finding.replace('_', ' ')}, right lower lobe")
+    assert (asked.affirmed, asked.region.key) == (finding, "right_lower_lobe")
+
+
+def test_a_number_agrees_with_its_noun() -> None:
+    assert [counted(n, "file") for n in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
+    assert [counted(n, "study", "studies") for n in (1, 2)] == ["1 study", "2 studies"]

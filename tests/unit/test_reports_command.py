@@ -193,7 +193,7 @@ def test_a_language_that_is_not_read_is_said(tmp_path: Path, capsys: pytest.Capt
     assert radir(str(source), *order, "--json") == 0
     said = capsys.readouterr()
     assert json.loads(said.out)["unread_reports"] == {"de": 2, "nl": 1}
-    assert "reports not read for their language: 2 in 'de', 1 in 'nl'" in said.err
+    assert "reports not read because of their language: 2 in 'de', 1 in 'nl'" in said.err
     assert [json.loads(line)["language"] for line in out.read_text().splitlines()] == ["en", "de", "nl", "de"]
     assert [set(line.split(",")[1:]) == {""} for line in labels.read_text().splitlines()[1:]] == [
         False,

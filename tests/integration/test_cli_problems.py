@@ -1,0 +1,84 @@
+"""``radir problems``: what it lists, and how refused instances leave the list."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.cli import main
+from radir_pacs.cli.state import only_one, write_state
+from radir_pacs.config import Settings, to_environment
+from radir_pacs.reasons import ReasonCode
+from radir_pacs.types import StudyState
+from tests.catalogue_material import add, header
+
+
+@pytest.fixture(autouse=True)
+def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands find this test's installation."""
+    for name, value in to_environment(settings).items():
+        monkeypatch.setenv(name, value)
+
+
+def radir(*arguments: str) -> int:
+    return main(list(arguments))
+
+
+def test_refused_instances_are_taken_off_the_list(
+    catalogue: Catalogue, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def listed() -> list[str]:
+        capsys.readouterr()
+        assert radir("problems", "--json") == 0
+        return [row["reason_code"] for row in json.loads(capsys.readouterr().out)["refused"]]
+
+    for code in (ReasonCode.CONFLICT, ReasonCode.TOO_LARGE, ReasonCode.CONFLICT):
+        catalogue.refusals.add("2.25.7", "refused", 0xA900, "PACS", reason_code=code)
+    assert radir("problems") == 0
+    assert "radir problems drop-refused" in capsys.readouterr().out
+    assert radir("problems", "drop-refused", "--reason", "conflict") == 0
+    assert "2 refusals taken off the list" in capsys.readouterr().out
+    assert listed() == ["TOO_LARGE"]
+    for wrong in ((), ("2.25.7",), ("--all", "--reason", "TOO_LARGE"), ("--reason", "NONSENSE")):
+        assert radir("problems", "drop-refused", *wrong) == 1
+    assert radir("problems", "drop-refused", "--all") == 0
+    assert listed() == []
+
+
+def test_a_process_that_does_not_stay_up_is_a_problem(
+    catalogue: Catalogue, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def child(name: str, pid: int | None, quick_ends: int) -> dict[str, Any]:
+        return {"name": name, "command": [], "pid": pid, "restarts": 2 * quick_ends, "quick_ends": quick_ends}
+
+    for name, pid in (("web", 1), ("worker", 2)):
+        catalogue.processes.say_alive(name, pid, "UP")
+    children = [child("web", 1, 0), child("worker", 2, 3), child("relay", None, 1)]
+    log = settings.home / "logs" / "worker.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("started\nerror: weights.safetensors was altered\n")
+    with only_one(settings):
+        write_state(settings, {"processes": children})
+        assert radir("problems", "--json") == 0
+        found = json.loads(capsys.readouterr().out)["processes"]
+        assert radir("problems") == 0
+    assert [(row["process"], row["state"], row["restarts"]) for row in found] == [
+        ("relay", "DOWN", 2),
+        ("worker", "ENDS AGAIN AND AGAIN", 6),
+    ]
+    assert found[1]["last_line"] == "error: weights.safetensors was altered"
+    assert "was altered" in capsys.readouterr().out
+
+
+def test_a_study_is_listed_with_what_people_know_it_by(
+    catalogue: Catalogue, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(catalogue, header(accession_number="A-77"))
+    catalogue.studies.set_state(
+        header().study_uid, StudyState.SKIPPED, "not a chest", reason_code=ReasonCode.OTHER, revision=1
+    )
+    assert radir("problems") == 0
+    assert "A-77" in capsys.readouterr().out
