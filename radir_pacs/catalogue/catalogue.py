@@ -1,4 +1,4 @@
-"""The catalogue as its users see it: one object made of its parts."""
+"""The catalogue as its users see it: one object made of parts."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Catalogue:
             raise DatabaseAway
 
     def close(self) -> None:
-        """Give the connections back. The embedded server runs on for other processes."""
+        """Close the connections. The embedded server keeps running for other processes."""
         self._database.close()
 
     def __enter__(self) -> Self:

@@ -20,7 +20,7 @@ class Commitments(CataloguePart):
     def add(
         self, transaction_uid: str, requestor: str, instances: Sequence[tuple[str, str]], *, by_job: bool
     ) -> Commitment:
-        """Keep a request; ``by_job`` has its result reported by a job written in the same transaction."""
+        """Keep a request. With ``by_job`` a job, written in the same transaction, reports the result."""
         values = {
             "transaction_uid": transaction_uid,
             "requestor": requestor,
@@ -44,7 +44,7 @@ class Commitments(CataloguePart):
         return _commitment_of(row)
 
     def pending(self, requestor: str, limit: int = 100) -> tuple[Commitment, ...]:
-        """Requests of a peer whose results it does not have yet, oldest first."""
+        """A peer's requests whose results it has not been told yet, oldest first."""
         with self._database.transaction() as connection:
             rows = run(connection, "pending_commitments", requestor=requestor, limit=limit).fetchall()
         return tuple(_commitment_of(row) for row in rows)
@@ -55,7 +55,7 @@ class Commitments(CataloguePart):
             run(connection, "commitment_reported", id=commitment_id)
 
     def held(self, sop_uids: Sequence[str]) -> Mapping[str, HeldInstance]:
-        """Those of the given instances that are here, by SOP Instance UID."""
+        """The given instances that are stored here, by SOP Instance UID."""
         with self._database.transaction() as connection:
             rows = run(connection, "held_instances", sop_uids=list(sop_uids)).fetchall()
         return {row.pop("sop_uid"): HeldInstance(**row) for row in rows}

@@ -1,4 +1,4 @@
-"""Tokens that open the sidebar on one study, for one reader, with the pictures of the similar cases it was shown."""
+"""Tokens that open the sidebar on one study for one reader, with the pictures of the similar cases shown to them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import ViewerContext
 from radir_pacs.errors import NotFound, TooLarge
 
-MOST_CASES = 500  # per token: what a reader looks at, not the archive page by page
+MOST_CASES = 500  # per token: enough for a reader, too few to page through the archive
 
 
 class Contexts(CataloguePart):
@@ -27,7 +27,7 @@ class Contexts(CataloguePart):
             raise NotFound(f"there is no study {study_uid}") from None
 
     def get(self, token: str) -> ViewerContext:
-        """What a token opens. Raises NotFound for an unknown or expired one."""
+        """What a token opens. Raises NotFound for an unknown or expired token."""
         with self._database.transaction() as connection:
             values = {"token_sha256": _sha256(token), "valid_s": self._settings.sidebar_context_s}
             row = run(connection, "context", values).fetchone()
@@ -36,9 +36,9 @@ class Contexts(CataloguePart):
         return ViewerContext(**row)
 
     def show(self, context: ViewerContext, study_uids: Sequence[str]) -> None:
-        """These studies were answered: their pictures may be shown from now on.
+        """Record that these studies were in an answer, so that their pictures may be shown from now on.
 
-        Raises TooLarge when a token has been answered so many that it reads the archive, NotFound when it has expired.
+        Raises TooLarge beyond ``MOST_CASES`` studies, NotFound when the token has expired.
         """
         values = {"token_sha256": context.token_sha256, "study_uids": list(study_uids)}
         try:

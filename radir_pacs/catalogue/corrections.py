@@ -1,8 +1,8 @@
-"""An instance that comes again with another header: what then counts, and the trace that remains.
+"""An instance that comes again with another header: which one counts, and the record that remains.
 
-The later header replaces the earlier one, or is kept aside, as the caller says. Of the study and the series it changes
-what it says differently from the header before; an attribute that it leaves empty erases nothing. The newest correction
-speaks for the whole study, even while the other instances still say what they said.
+The later header replaces the earlier one or is kept aside, as the caller says. In the study and the series it changes
+the attributes in which it differs from the earlier header; an attribute that it leaves empty erases nothing. The newest
+correction speaks for the whole study, even while the other instances are not corrected yet.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Corrections(CataloguePart):
     ) -> Stored:
         """Let ``header`` and its file take the place of ``before``, or keep the file ``aside``.
 
-        replaces_sha256: the file with which the new one was compared. reopens: the study is encoded anew. A file that
+        replaces_sha256: the file with which the new one was compared. reopens: the study is encoded again. A file that
         was replaced or kept aside never counts again. Raises Overtaken when another file counts by now.
         """
         values = values_of(header, content_sha256, size_bytes, source)
@@ -77,6 +77,6 @@ class Corrections(CataloguePart):
 
 
 def _said_anew(header: InstanceHeader, before: InstanceHeader, names: Sequence[str]) -> dict[str, Any]:
-    """The named attributes as ``header`` has them, None where it says what ``before`` said, or nothing."""
+    """The named attributes as ``header`` has them; None where it agrees with ``before`` or says nothing."""
     pairs = {name: (getattr(header, name), getattr(before, name)) for name in names}
     return {name: None if now == then or now == "" else now for name, (now, then) in pairs.items()}

@@ -1,4 +1,4 @@
-"""Connections, transactions and named queries: the one place that handles psycopg's quirks."""
+"""Connections, transactions and named queries: the only place that deals with psycopg's peculiarities."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Row = DictRow
 POOL_WAIT_S = 10.0
 STATEMENT_TIMEOUT_MS = 120_000  # no statement holds a connection for ever (P6)
 LOCK_TIMEOUT_MS = 30_000
-# Of every connection. All but the first apply to TCP only, where a network may drop packets silently.
+# For every connection. All but the first apply to TCP only, where a network may drop packets silently.
 _DEADLINES = {
     "connect_timeout": CONNECT_S,
     "tcp_user_timeout": 15_000,
@@ -68,11 +68,11 @@ class Database:
         return pool
 
     def _drop_pool(self) -> None:
-        """Fail everybody who waits for a connection; connections in use are closed when they are returned."""
+        """Fail all waits for a connection; connections in use are closed when they are returned."""
         self._pool.close(timeout=0)
 
     def _renew_pool(self) -> None:
-        """A new pool connects at once; the old one would wait ever longer between attempts."""
+        """Replace the pool: a new one connects at once, the old one would wait longer and longer between attempts."""
         self._pool = self._make_pool()
 
     def await_answer(self, within_s: float) -> bool:
@@ -87,8 +87,8 @@ class Database:
     def transaction(self) -> Iterator[Connection]:
         """One transaction: committed at the end, rolled back by any exception.
 
-        Raises StorageFailed when the database gives up, DatabaseAway when it cannot be reached, within seconds the
-        first time and at once until it is back, BadInput for values it cannot hold.
+        Raises StorageFailed when the database gives up, BadInput for values it cannot hold, DatabaseAway when it cannot
+        be reached: the first time within seconds, then at once until it is back.
         """
         if self._watch.is_away:
             raise DatabaseAway
@@ -105,7 +105,7 @@ class Database:
 
     @contextlib.contextmanager
     def _connection(self, ticket: Ticket) -> Iterator[Connection]:
-        """A working connection from the pool; every wait for the server is watched."""
+        """A working connection from the pool; ``watch`` bounds every wait for the server."""
         while True:
             pool = self._pool
             with pool.connection() as connection, self._watch.using(ticket, connection):
@@ -119,7 +119,7 @@ class Database:
 
 @contextlib.contextmanager
 def _ended(connection: Connection) -> Iterator[None]:
-    """Commit or roll back here, while watched; the pool would do it later."""
+    """Commit or roll back here, while the connection is still watched; the pool would do it later."""
     try:
         yield
     except BaseException:
@@ -138,5 +138,5 @@ def _works(connection: Connection) -> bool:
 
 
 def run(connection: Connection, query: str, parameters: Mapping[str, Any] | None = None, **named: Any) -> Cursor:
-    """Run the query of queries.sql with that name."""
+    """Run the query with that name in queries.sql."""
     return connection.execute(QUERIES[query], {**(parameters or {}), **named})

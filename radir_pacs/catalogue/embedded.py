@@ -1,4 +1,4 @@
-"""The embedded Postgres: started when it does not answer, found again by every later process.
+"""The embedded Postgres: started when it does not answer, and found by every later process.
 
 The server outlives the process that started it; `stop` ends it. It listens on a Unix socket only. Its folder is
 ``postgres`` in the home folder; nothing above that folder is changed.
@@ -28,16 +28,16 @@ from radir_pacs.catalogue.postgres_programs import VERSION, ServerUser, initdb, 
 from radir_pacs.errors import StorageFailed
 
 START_DEADLINE_S = 120.0  # crash recovery of a large database takes a while
-REFUSES_S = 10.0  # after kill -9 old backends hold shared memory for a second or two: what lasts longer is a reason
+REFUSES_S = 10.0  # after kill -9, old backends hold shared memory for a second or two; a longer refusal has a reason
 STOP_DEADLINE_S = 60.0
-_TEMPORARY = Path(tempfile.gettempdir())  # taken once: listener and web move tempfile elsewhere later
+_TEMPORARY = Path(tempfile.gettempdir())  # read once: listener and web change tempfile's folder later
 _LONGEST_SOCKET_FOLDER = 85  # sun_path holds 107 bytes, "/.s.PGSQL.5432" and room for a lock file's suffix
 _SOCKET = ".s.PGSQL.5432"
 _NEW = "postgres.new"
 
-# No statement and no row may reach the server's log: they hold patients' data (P7). No locale of the system is used.
+# No statement or row may reach the server's log, since they hold patients' data (P7). The system's locale is not used.
 _CONFIGURATION = (
-    "cluster_name=radir",  # seen in the list of processes
+    "cluster_name=radir",  # shown in the process list
     "listen_addresses=",
     "unix_socket_permissions=0700",
     "max_connections=300",
@@ -50,14 +50,14 @@ _CONFIGURATION = (
     "lc_time=C",
 )
 
-_started: list[subprocess.Popen[bytes]] = []  # by this process: asked now and then, so that none stays a zombie
+_started: list[subprocess.Popen[bytes]] = []  # by this process; polled now and then, so that none remains a zombie
 
 
 def start(home: Path, given_up: Callable[[], bool] = lambda: False) -> str:
     """Make sure that the server of this home folder answers; returns its keyword-style connection string.
 
-    Safe to call from many processes at once. ``given_up`` is asked while it waits. Raises StorageFailed, with one line
-    that says what to do, when the server does not answer in time, refuses to start, or is not wanted any more.
+    Safe to call from many processes at once. ``given_up`` is polled while it waits. Raises StorageFailed, with one line
+    that says what to do, when the server does not answer in time, refuses to start, or ``given_up`` says so.
     """
     _forget_variables()
     conninfo = _conninfo(home)
@@ -70,7 +70,7 @@ def start(home: Path, given_up: Callable[[], bool] = lambda: False) -> str:
 
 
 def server_pid(home: Path) -> int | None:
-    """The process id of this home folder's server, None when it is not running."""
+    """The process id of this home folder's server; None when it is not running."""
     data = _data(home)
     return _pid(data) if _server_runs(data) else None
 
@@ -97,7 +97,7 @@ def _start(home: Path, conninfo: str, given_up: Callable[[], bool]) -> None:
     while (silence := _silence(conninfo)) is not None:
         now = time.monotonic()
         if given_up():
-            if process is not None:  # it may have no pid file yet by which `stop` could find it
+            if process is not None:  # it may not have a pid file yet, by which `stop` would find it
                 _end(process.pid, functools.partial(_has_ended, process))
             raise StorageFailed("stopped before the embedded Postgres was up")
         if now - began > START_DEADLINE_S:
@@ -129,14 +129,14 @@ def _launch(home: Path) -> subprocess.Popen[bytes]:
 
 
 def _make_data(home: Path, user: ServerUser) -> None:
-    """The data folder with a database in it: complete or not there, since initdb may be killed half-way."""
+    """Create the data folder with a database: complete or not at all, since initdb may be killed half-way."""
     data = _data(home)
     version = data / "PG_VERSION"
     if version.exists():
         found = version.read_text().strip()
         if found != VERSION:
             raise StorageFailed(f"{data} is of Postgres {found or '?'}, not {VERSION}: upgrade it, or move it away")
-        data.chmod(0o700)  # Postgres insists; a copy or a backup may have widened it
+        data.chmod(0o700)  # Postgres insists on it; restoring a backup may have widened the mode
         return
     if data.exists() and any(data.iterdir()):
         raise StorageFailed(f"{data} holds no complete database: move it away; studies are sent again")
@@ -156,16 +156,16 @@ def _make_data(home: Path, user: ServerUser) -> None:
 
 
 def _clear_leftovers(data: Path, sockets: Path) -> None:
-    """Lock files of a server that is gone, empty after a power cut or with a number that is another process's by now.
+    """Remove lock files of a dead server: empty after a power cut, or with an id that is another process's by now.
 
-    Postgres believes any number of a living process; here it is known that no server of this folder runs.
+    Postgres takes any id of a living process for its server; here it is known that no server of this folder runs.
     """
     for leftover in (data / "postmaster.pid", sockets / f"{_SOCKET}.lock", sockets / _SOCKET):
         leftover.unlink(missing_ok=True)
 
 
 def _forget_variables() -> None:
-    """libpq takes PGSERVICE, PGCLIENTENCODING and their like from the environment: none is meant for this server."""
+    """Drop PGSERVICE, PGCLIENTENCODING and the like, which libpq reads: none of them is meant for this server."""
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
 
@@ -181,7 +181,7 @@ def _conninfo(home: Path) -> str:
 
 
 def _socket_folder(home: Path) -> Path:
-    """The data folder, or a short one made from its hash where the path is too long or too odd for a socket."""
+    """The data folder, or a short one named by its hash where the path is too long or too odd for a socket."""
     data = _data(home)
     if _is_plain(data):
         return data
@@ -190,7 +190,7 @@ def _socket_folder(home: Path) -> Path:
 
 
 def _is_plain(folder: Path) -> bool:
-    """Whether a client and a server name a socket in it the same way."""
+    """Whether client and server understand the path of a socket in it alike."""
     odd = any(c.isspace() or c in "'\"\\,@" for c in str(folder))
     return len(os.fsencode(folder)) <= _LONGEST_SOCKET_FOLDER and not odd
 
@@ -219,7 +219,7 @@ def _lock(home: Path, given_up: Callable[[], bool] = lambda: False) -> Iterator[
 
 
 def _make_socket_folder(folder: Path, owner: os.stat_result) -> None:
-    """A folder in the shared temporary folder: refused when somebody else made it."""
+    """Create it in the shared temporary folder; refused when somebody else made it."""
     folder.mkdir(mode=0o700, exist_ok=True)
     made = folder.lstat()
     if made.st_uid not in (os.geteuid(), owner.st_uid) or folder.is_symlink():
@@ -230,13 +230,13 @@ def _make_socket_folder(folder: Path, owner: os.stat_result) -> None:
 def _pid(data: Path) -> int | None:
     try:
         pid = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
-        return abs(pid) or None  # a backend in single-user mode, as initdb runs it, writes its number negative
+        return abs(pid) or None  # a backend in single-user mode, as initdb runs it, writes its id negative
     except (OSError, ValueError):
         return None
 
 
 def _server_runs(data: Path) -> bool:
-    """Whether the process named by postmaster.pid is a Postgres of this folder, not another that got its number."""
+    """Whether the process in postmaster.pid is this folder's Postgres, not another process with its old id."""
     for process in _started:
         process.poll()
     pid = _pid(data)
@@ -252,7 +252,7 @@ def _server_runs(data: Path) -> bool:
 
 
 def _lingers(data: Path) -> bool:
-    """Whether some process still works in the data folder: backends of a server that was killed, or a server whose pid
+    """Whether any Postgres process still works in the data folder: backends of a killed server, or a server whose pid
     file was emptied. Two servers over the same files would destroy them."""
     here = str(data.resolve())
     for process in psutil.process_iter():
@@ -267,7 +267,7 @@ def _has_ended(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _end(pid: int, has_ended: Callable[[], bool]) -> None:
-    """Fast shutdown; an immediate one, which the next start recovers from, for a server that does not stop."""
+    """Fast shutdown; for a server that does not stop, an immediate one, from which the next start recovers."""
     for number, wait_s in ((signal.SIGINT, STOP_DEADLINE_S), (signal.SIGQUIT, 10.0)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)

@@ -13,7 +13,7 @@ from radir_pacs.types import Feedback
 
 class ReaderFeedback(CataloguePart):
     def add(self, feedback: Feedback) -> None:
-        """Keep a judgement; it replaces an earlier one of the same reader. Raises NotFound for an unknown study."""
+        """Keep a judgement, in place of an earlier one by the same reader. Raises NotFound for an unknown study."""
         values = {name: getattr(feedback, name) for name in Feedback.__dataclass_fields__}
         try:
             with self._database.transaction() as connection:
@@ -27,7 +27,7 @@ class ReaderFeedback(CataloguePart):
             return tuple(FeedbackRow(**row) for row in run(connection, "feedback"))
 
     def of_reader(self, query_study_uid: str, reader: str) -> tuple[FeedbackRow, ...]:
-        """One reader's judgements of the cases of a study."""
+        """One reader's judgements on the cases similar to a study."""
         values = {"query_study_uid": query_study_uid, "reader": reader}
         with self._database.transaction() as connection:
             return tuple(FeedbackRow(**row) for row in run(connection, "feedback_of", values))

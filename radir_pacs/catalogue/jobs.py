@@ -1,8 +1,8 @@
 """Jobs: lease, heartbeat, attempt cap, fencing token, sweep. The row is the record; a broker message only announces it.
 
 A job is written in the transaction of the data that asks for it, and ended in the transaction of its result: a worker
-that lost the lease finds the token changed, and nothing of its result is kept (P2). Kill any process at any moment: its
-lease runs out, `sweep` makes the job pending again, and after ``max_attempts`` it fails for good and says so (P3).
+that lost its lease finds the token changed, and nothing of its result is kept (P2). Any process may be killed at any
+moment: its lease runs out, `sweep` makes the job pending again, and after ``max_attempts`` it fails for good (P3).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from radir_pacs.errors import LeaseLost, NotFound
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import Job, JobKind, JobState
 
-RING_AGAIN_S = 30.0  # a message that nobody answered for this long counts as lost
+RING_AGAIN_S = 30.0  # a message that no worker took within this time counts as lost
 BACKOFF_S = 2.0  # doubles with each attempt
 LONGEST_BACKOFF_S = 300.0
-KILLED_ATTEMPTS = 8  # about five minutes: a machine short of memory takes longer to recover than a study to fail
+KILLED_ATTEMPTS = 8  # about five minutes, in which a machine short of memory may recover; three attempts are too quick
 SWEEP_LIMIT = 100
 
 
@@ -49,7 +49,7 @@ class Jobs(CataloguePart):
         return None if row is None else str(row["key"])
 
     def heartbeat(self, job: Job) -> None:
-        """Extend the lease. Raises LeaseLost when somebody else holds the job or it ended."""
+        """Extend the lease. Raises LeaseLost when another worker holds the job or it has ended."""
         with self._database.transaction() as connection:
             values = {"id": job.id, "token": job.token, "lease_s": self._settings.job_lease_s}
             if run(connection, "heartbeat", values).fetchone() is None:
@@ -61,7 +61,7 @@ class Jobs(CataloguePart):
             return finish(connection, job, note)
 
     def fail(self, job: Job, error: str, *, reason_code: ReasonCode = ReasonCode.OTHER, retry: bool = True) -> JobState:
-        """One attempt failed. PENDING: tried again; FAILED: for good, and its study is QUARANTINED with ``error``.
+        """Record a failed attempt. PENDING: tried again; FAILED: for good, and its study is QUARANTINED with ``error``.
 
         ``error`` names no patient. Raises LeaseLost.
         """
@@ -70,7 +70,7 @@ class Jobs(CataloguePart):
             return _fail(connection, job, error, reason_code, retry)
 
     def sweep(self) -> int:
-        """Take jobs from workers whose lease is over; returns how many."""
+        """Take jobs back from workers whose lease has run out; returns how many."""
         lease = {"lease_s": self._settings.job_lease_s}
         with self._database.transaction() as connection:
             expired = [job_of(row) for row in run(connection, "expired", lease, limit=SWEEP_LIMIT).fetchall()]
@@ -92,9 +92,9 @@ class Jobs(CataloguePart):
         kinds: Sequence[JobKind] = tuple(JobKind),
         with_running: bool = False,
     ) -> list[int]:
-        """Ids of pending jobs of these kinds that no message stands for, so that at most ``limit`` are under way.
+        """Ids of pending jobs of these kinds without a message in the broker, so that at most ``limit`` have one.
 
-        ``with_running``: those that run already count as well, so that no more than ``limit`` ever run at once.
+        ``with_running``: running jobs count as well, so that no more than ``limit`` ever run at once.
         """
         values = {"ring_again_s": ring_again_s, "longest_backoff_s": LONGEST_BACKOFF_S}
         asked = {"limit": limit, "kinds": list(kinds), "with_running": with_running}
@@ -102,7 +102,7 @@ class Jobs(CataloguePart):
             return [row["id"] for row in run(connection, "to_ring", values | asked).fetchall()]
 
     def rung(self, ids: Sequence[int]) -> None:
-        """The broker has messages for these jobs. Recorded after sending, so a crash in between sends them twice."""
+        """Record that the broker has messages for these jobs: after sending, so a crash in between sends them twice."""
         with self._database.transaction() as connection:
             run(connection, "rung", ids=list(ids))
 
@@ -113,7 +113,7 @@ class Jobs(CataloguePart):
         return None if row is None else job_of(row)
 
     def progress(self, job_id: int) -> JobProgress:
-        """The progress of a job. Raises NotFound."""
+        """How a job is going. Raises NotFound."""
         with self._database.transaction() as connection:
             row = run(connection, "job_progress", id=job_id).fetchone()
         if row is None:
@@ -121,7 +121,7 @@ class Jobs(CataloguePart):
         return JobProgress(**row)
 
     def enqueue_merge(self, model_id: str, region: str, rest_s: float = 600.0) -> bool:
-        """Ask for a partition's merge unless one is open, or failed for good less than ``rest_s`` ago."""
+        """Request a partition's merge unless one is open, or failed for good less than ``rest_s`` ago."""
         values = {
             "key": f"{model_id}/{region}",
             "max_attempts": self._settings.job_max_attempts,
@@ -131,34 +131,34 @@ class Jobs(CataloguePart):
             return run(connection, "enqueue_merge", values).fetchone() is not None
 
     def failed(self, limit: int = 1000) -> tuple[FailedJob, ...]:
-        """Jobs other than encoding that failed for good, newest first."""
+        """Jobs other than encode jobs that failed for good, newest first."""
         with self._database.transaction() as connection:
             return tuple(map(_failed_job_of, run(connection, "failed_jobs", limit=limit)))
 
     def retried(self, limit: int = 1000) -> tuple[FailedJob, ...]:
-        """Jobs other than encoding that failed and are tried again, newest first."""
+        """Jobs other than encode jobs that failed and are being tried again, newest first."""
         with self._database.transaction() as connection:
             return tuple(map(_failed_job_of, run(connection, "retried_jobs", limit=limit)))
 
     def retry_failed(self, reason_code: ReasonCode | None = None) -> int:
-        """Enqueue again what `failed` lists, or only the jobs of one reason; returns how many."""
+        """Enqueue again what `failed` lists, or only the jobs with one reason code; returns how many."""
         with self._database.transaction() as connection:
             return run(connection, "retry_failed_jobs", reason_code=reason_code).rowcount
 
     def prune(self, keep_s: float) -> int:
-        """Forget jobs that ended longer ago than ``keep_s``."""
+        """Forget jobs that ended more than ``keep_s`` ago."""
         with self._database.transaction() as connection:
             return run(connection, "prune_jobs", keep_s=keep_s).rowcount
 
     def before(self, study_uid: str) -> int:
-        """How many encode jobs run before this study's own; 0 when it has none."""
+        """How many encode jobs come before this study's own; 0 when it has none."""
         with self._database.transaction() as connection:
             row = run(connection, "jobs_before", study_uid=study_uid).fetchone()
         return int(row["count"]) if row else 0
 
 
 def enqueue(connection: Connection, kind: JobKind, key: str, max_attempts: int) -> int:
-    """Inside the transaction of the data that asks for the work."""
+    """To be called in the transaction of the data that asks for the work; returns the job's id."""
     row = run(connection, "enqueue", kind=kind, key=key, max_attempts=max_attempts).fetchone()
     assert row is not None
     return int(row["id"])
@@ -198,7 +198,7 @@ def _failed_job_of(row: Row) -> FailedJob:
 
 
 def is_last_attempt(job: Job, reason_code: ReasonCode) -> bool:
-    """Whether the job fails for good when this attempt fails for that reason."""
+    """Whether the job fails for good if this attempt fails for that reason."""
     return job.attempt >= _attempts(job, reason_code)
 
 
@@ -207,7 +207,7 @@ def _attempts(job: Job, reason_code: ReasonCode) -> int:
 
 
 def _lock_subject(connection: Connection, job: Job) -> None:
-    """The study of an encode job is locked before the job: the order of schema.sql."""
+    """Lock the study of an encode job before the job, in the order that schema.sql prescribes."""
     if job.kind is JobKind.ENCODE:
         run(connection, "lock_study", study_uid=job.key)
 

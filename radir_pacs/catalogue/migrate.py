@@ -17,12 +17,12 @@ _FILE = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
 
 def schema() -> str:
-    """The schema that all migrations together lead to."""
+    """The schema that results from all migrations."""
     return files("radir_pacs.catalogue").joinpath("schema.sql").read_text("utf-8")
 
 
 def migrations() -> dict[int, str]:
-    """SQL by version, ascending."""
+    """The migrations' SQL by version, ascending."""
     found = {}
     for entry in files("radir_pacs.catalogue").joinpath("migrations").iterdir():
         if match := _FILE.fullmatch(entry.name):
@@ -57,7 +57,7 @@ def migrate(conninfo: str) -> int:
 
 
 def _fold_names(connection: psycopg.Connection[tuple[object, ...]]) -> None:
-    """Fold each name once and join: an update per name would read the whole table each time."""
+    """Fold each name once and join: an update per name would scan the whole table each time."""
     connection.execute("CREATE TEMPORARY TABLE fold (name text PRIMARY KEY, folded text) ON COMMIT DROP")
     names = "SELECT patient_name FROM study UNION SELECT referring_physician FROM study"
     found = connection.execute(f"SELECT name FROM ({names}) AS n (name) WHERE name IS NOT NULL".encode()).fetchall()
@@ -70,7 +70,7 @@ def _fold_names(connection: psycopg.Connection[tuple[object, ...]]) -> None:
 
 
 def _version(connection: psycopg.Connection[tuple[object, ...]]) -> int:
-    """The version of the database, 0 for an empty one."""
+    """The version of the database; 0 for an empty one."""
     row = connection.execute("SELECT to_regclass('schema_version') IS NOT NULL").fetchone()
     if row is None or not row[0]:
         return 0

@@ -1,4 +1,4 @@
-"""The models that encode, and which of them answers for its kind."""
+"""The models that encode, and which of them is active for its kind of image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from radir_pacs.types import ImageKind
 
 class Models(CataloguePart):
     def register(self, model_id: str, kind: ImageKind, dim: int, manifest: Mapping[str, Any]) -> None:
-        """From now on this model answers for its kind; studies that it has not encoded yet get their jobs.
+        """Make this model the active one of its kind; studies that it has not encoded yet get their jobs.
 
         Raises Conflict for a known id of another kind or length.
         """
@@ -35,7 +35,7 @@ class Models(CataloguePart):
             run(connection, "encode_again", values, max_attempts=self._settings.job_max_attempts)
 
     def active(self, kind: ImageKind) -> ModelRow | None:
-        """The model that answers for a kind."""
+        """The active model of a kind; None when there is none."""
         with self._database.transaction() as connection:
             row = run(connection, "active_model", kind=kind).fetchone()
         return None if row is None else _model_of(row)

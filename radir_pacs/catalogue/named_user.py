@@ -1,8 +1,8 @@
 """``python named_user.py PROGRAM ARGUMENT…``: run a program under a user id that has a name.
 
-Postgres' initdb asks for the name of its user and refuses an id without an entry in /etc/passwd, as containers get one.
-In a user namespace of its own the program sees the id of some named user; its files belong to the real one. Linux only.
-Uses the standard library alone, since it is run as a file. Exit status 125: the system allows no user namespace.
+Postgres' initdb looks up the name of its user and refuses an id without an entry in /etc/passwd, as containers often
+have. In a user namespace of its own the program sees the id of some named user; its files belong to the real one. Linux
+only. It is run as a file, so it uses only the standard library. Exit status 125: the system allows no user namespace.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CLONE_NEWUSER = 0x10000000
 
 
 def has_name() -> bool:
-    """Whether the user id of this process is known by name."""
+    """Whether the user id of this process has a name."""
     try:
         pwd.getpwuid(os.geteuid())
     except KeyError:

@@ -1,4 +1,4 @@
-"""Person names folded for comparison: in any case and alphabet, whatever the locale of the database."""
+"""Person names folded for comparison, in any case and alphabet, whatever the locale of the database."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def folded(name: str) -> str:
 
 
 def spelt_alike(folded_name: str) -> str:
-    """A folded name with ae, oe, ue as a, o, u: Mueller, Müller and Muller become one, for fuzzy matching."""
+    """A folded name with ae, oe, ue written a, o, u: for fuzzy matching, Mueller, Müller and Muller are one."""
     return re.sub("([aou])e", r"\1", folded_name)

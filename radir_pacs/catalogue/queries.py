@@ -1,4 +1,4 @@
-"""Reads queries.sql: ``-- name: <query>``, a comment that says what it is for, one statement ended by a semicolon."""
+"""Reads queries.sql: ``-- name: <query>``, a comment that says its purpose, one statement that ends in a semicolon."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _NAME = re.compile(r"^-- name: ([a-z][a-z0-9_]*)$", re.MULTILINE)
 
 
 def parse(text: str) -> dict[str, bytes]:
-    """Query by name. Raises ValueError for one that is named twice, lacks its comment or is not one statement.
+    """Queries by name. Raises ValueError for one that is named twice, lacks its comment or is not one statement.
 
-    Values are bytes: psycopg takes text only when it is literal in the program, so that nobody builds SQL from input.
+    The values are bytes: psycopg's types accept text only as a literal, so that nobody builds SQL from input.
     """
     parts = _NAME.split(text)
     queries: dict[str, bytes] = {}

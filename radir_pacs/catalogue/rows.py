@@ -1,4 +1,4 @@
-"""What the catalogue answers and asks with, beyond the nouns of radir_pacs.types."""
+"""The catalogue's own arguments and answers, beyond the nouns of radir_pacs.types."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Stored(StrEnum):
     """What storing an instance did."""
 
     STORED = "STORED"
-    SAME = "SAME"  # it stood there with the same content: nothing changed (P2)
+    SAME = "SAME"  # it was there already with the same content: nothing changed (P2)
     CORRECTED = "CORRECTED"  # its header took the place of the one before
     ASIDE = "ASIDE"  # the header before still counts; the file is kept
 
@@ -46,7 +46,7 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True)
 class Correction:
-    """The trace of an instance that came again with another header. ``changed``: keywords, never values.
+    """The record of an instance that came again with another header. ``changed``: keywords, never values.
 
     other_sha256: the file that does not count, which was replaced or, ``aside``, is the later one, kept beside.
     """
@@ -80,7 +80,7 @@ class DamagedInstance:
 
 @dataclass(frozen=True, kw_only=True)
 class FailedJob:
-    """A job whose last attempt failed, other than an encode job, whose study tells."""
+    """A job other than an encode job, whose failure its study shows, that failed at its last attempt."""
 
     kind: JobKind
     key: str
@@ -91,7 +91,7 @@ class FailedJob:
 
 @dataclass(frozen=True, kw_only=True)
 class JobProgress:
-    """How a job goes. ``reason_code`` is a `ReasonCode` of its last failure, ``message`` words that or its result."""
+    """How a job is going: the `ReasonCode` of its last failure, and a ``message`` that words it, or its result."""
 
     id: int
     kind: JobKind
@@ -106,7 +106,7 @@ class JobProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class Commitment:
-    """A request for storage commitment. ``instances``: (SOP class UID, SOP instance UID), as they were asked for."""
+    """A request for storage commitment. ``instances``: (SOP class UID, SOP instance UID), as requested."""
 
     id: int
     transaction_uid: str
@@ -117,7 +117,7 @@ class Commitment:
 
 @dataclass(frozen=True, kw_only=True)
 class HeldInstance:
-    """What the catalogue holds under a SOP Instance UID; ``is_damaged``: whoever read its file last found it so."""
+    """What the catalogue holds under a SOP Instance UID; ``is_damaged``: as found when its file was last read."""
 
     sop_class_uid: str
     content_sha256: str
@@ -180,7 +180,7 @@ class ModelRow:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodingOwner:
-    """Whose encoding an index label is."""
+    """The study whose encoding an index label stands for."""
 
     study: CatalogueStudy
     series_uid: str
@@ -190,7 +190,7 @@ class EncodingOwner:
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """What a partition has to take in: first add, then drop what is gone; both may repeat what was told before.
+    """What a partition has to apply: first add, then drop what is gone; both may repeat earlier changes.
 
     ids: int64 [n], ascending; vectors: float32 [n, dim], row i for ids[i]; gone: int64, ascending.
     xid: where the next reading goes on. It is a transaction snapshot's xmin, so rows that commit late are never missed.
@@ -204,7 +204,7 @@ class Changes:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationRow:
-    """The published build of a partition; ``changes(…, as_of)`` brings what it does not hold."""
+    """The published build of a partition; ``changes(…, as_of)`` returns what it does not hold."""
 
     model_id: str
     region: str
@@ -240,17 +240,17 @@ class ReportRow:
     sop_uid: str | None
     source: str
     body: str
-    findings: Any  # as mining wrote them, None: not mined yet
+    findings: Any  # as mining wrote them; None: not mined yet
     parser: str | None
     received_at: datetime
-    unread_language: str | None = None  # the text's, where it is one that mining does not read (ISO 639-1)
+    unread_language: str | None = None  # the text's language (ISO 639-1), where mining does not read it
 
 
 class Received(StrEnum):
-    """What a report that came as text did."""
+    """What a report that arrived as text did."""
 
     NEW = "NEW"
-    REPLACED = "REPLACED"  # it took the place of what its source had given for the study
+    REPLACED = "REPLACED"  # it replaced what its source had sent for the study
     SAME = "SAME"  # the study has this very text
 
 
@@ -266,14 +266,14 @@ class ReportedStudy:
 
 @dataclass(frozen=True, kw_only=True)
 class FeedbackRow(Feedback):
-    """A judgement as it stands, with its time."""
+    """A current judgement, with its time."""
 
     at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessRow:
-    """A process that said that it lives, ``silent_s`` seconds ago."""
+    """A process whose last heartbeat was ``silent_s`` seconds ago."""
 
     name: str
     pid: int

@@ -1,9 +1,10 @@
 """The life of a study.
 
-RECEIVING: instances arrive. STABLE: none came for the quiet period, or somebody said so; an encode job is written.
-ENCODED: its vectors are committed. INDEXED: every partition answers for them, from its generation or its exact tail;
-since a tail is searched at once this follows within a round of the relay, and does not wait for a merge. SKIPPED and
-QUARANTINED say why. A new image re-opens a study from any state; its old vectors answer until new ones take over.
+RECEIVING: instances arrive. STABLE: none came for the quiet period, or the sender said that it is complete; an encode
+job is written. ENCODED: its vectors are committed. INDEXED: every partition can return them, from its generation or its
+exact tail; since a tail is searched at once, this follows within a round of the relay and does not wait for a merge.
+SKIPPED and QUARANTINED have a reason. A new image re-opens a study from any state; its old vectors are answered until
+new ones replace them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ COMPLETE_LIMIT = 500  # per round, so that no transaction grows without bound
 
 class Studies(CataloguePart):
     def complete_quiet(self, quiet_period_s: float) -> list[str]:
-        """Studies without a new instance for the quiet period become STABLE, each with its encode job."""
+        """Make studies STABLE that had no new instance for the quiet period, each with its encode job."""
         values = {
             "quiet_period_s": quiet_period_s,
             "limit": COMPLETE_LIMIT,
@@ -32,13 +33,16 @@ class Studies(CataloguePart):
             return [row["study_uid"] for row in run(connection, "complete_quiet", values).fetchall()]
 
     def encode_forgotten(self) -> list[str]:
-        """Give STABLE studies without an encode job one, as after a repair by hand (P3)."""
+        """Give STABLE studies without an encode job one; needed after a repair by hand (P3)."""
         with self._database.transaction() as connection:
             rows = run(connection, "encode_forgotten", max_attempts=self._settings.job_max_attempts)
             return [row["study_uid"] for row in rows]
 
     def complete_now(self, study_uid: str) -> bool:
-        """The study is complete, as its sender says. False when it is not receiving. Raises NotFound."""
+        """Make the study STABLE, since its sender says that it is complete. False when it is not RECEIVING.
+
+        Raises NotFound.
+        """
         with self._database.transaction() as connection:
             if run(connection, "lock_study", study_uid=study_uid).fetchone() is None:
                 raise NotFound(f"there is no study {study_uid}")
@@ -48,9 +52,9 @@ class Studies(CataloguePart):
         return True
 
     def retry(self, study_uid: str | None = None, reason_code: ReasonCode | None = None) -> list[str]:
-        """Encode again one study that was set aside, those of one reason, or all that are quarantined.
+        """Encode one study again, those with one reason code, or all that are quarantined.
 
-        SKIPPED is a right answer as a rule: such studies are tried again only when named, by UID or reason.
+        SKIPPED is usually the right answer, so such studies are tried again only when named by UID or reason code.
         """
         named = study_uid is not None or reason_code is not None
         states = [StudyState.QUARANTINED, *([StudyState.SKIPPED] if named else [])]
@@ -60,7 +64,7 @@ class Studies(CataloguePart):
             return [row["study_uid"] for row in rows]
 
     def drop(self, study_uid: str | None = None, reason_code: ReasonCode | None = None) -> list[str]:
-        """Leave one quarantined study, those of one reason, or all as they are: SKIPPED, and no problem any more."""
+        """Make one quarantined study, those with one reason code, or all SKIPPED: they are no longer problems."""
         values = {"study_uid": study_uid, "reason_code": reason_code}
         with self._database.transaction() as connection:
             return [row["study_uid"] for row in run(connection, "drop_studies", values)]
@@ -91,7 +95,7 @@ class Studies(CataloguePart):
             after = uids[-1]
 
     def revision_of(self, study_uid: str) -> tuple[StudyState, int]:
-        """State and revision: what an encoder looks at before it reads the instances. Raises NotFound."""
+        """State and revision, which an encoder checks before it reads the instances. Raises NotFound."""
         with self._database.transaction() as connection:
             row = run(connection, "study", study_uid=study_uid).fetchone()
         if row is None:
@@ -110,8 +114,8 @@ class Studies(CataloguePart):
     ) -> bool:
         """Set the outcome of a study, and end ``job`` in the same transaction.
 
-        False, with the job ended and the study as it was, when it has moved on from ``revision``. SKIPPED and
-        QUARANTINED need a reason (P3) and take the study's old vectors away. Raises LeaseLost, ValueError.
+        False, with the job ended and the study unchanged, when it has moved on from ``revision``. SKIPPED and
+        QUARANTINED need a reason (P3) and remove the study's old vectors. Raises LeaseLost, ValueError.
         """
         ends = state in (StudyState.SKIPPED, StudyState.QUARANTINED)
         if ends and not reason:
@@ -130,12 +134,12 @@ class Studies(CataloguePart):
         return changed
 
     def mark_indexed(self) -> list[str]:
-        """ENCODED studies whose vectors every later reader sees become INDEXED; returns their UIDs."""
+        """Make ENCODED studies INDEXED whose vectors every later reader sees; returns their UIDs."""
         with self._database.transaction() as connection:
             return [row["study_uid"] for row in run(connection, "mark_indexed").fetchall()]
 
     def delete(self, study_uid: str) -> list[str]:
-        """Delete a study with all that hangs on it; returns the blobs that no instance names any more.
+        """Delete a study with everything that belongs to it; returns the blobs that no instance refers to any more.
 
         Its vectors leave every answer at once. Raises NotFound.
         """
@@ -147,11 +151,11 @@ class Studies(CataloguePart):
             return sorted(set(hashes) - _known(connection, hashes))
 
     def delete_part(self, study_uid: str, series_uid: str, sop_uid: str | None = None) -> list[str]:
-        """Delete a series, or one of its instances; returns the blobs that no instance names any more.
+        """Delete a series, or one of its instances; returns the blobs that no instance refers to any more.
 
-        Reports read from the instances are deleted too, those that they replaced hold again, and the study goes with
-        its last instance. A study that loses an
-        image loses its vectors at once and is re-opened, to be encoded from what is left. Raises NotFound.
+        Reports read from the instances are deleted too, reports that they had replaced hold again, and the study goes
+        with its last instance. A study that loses an image loses its vectors at once and is re-opened, to be encoded
+        from what is left. Raises NotFound.
         """
         names = {"study_uid": study_uid, "series_uid": series_uid, "sop_uid": sop_uid}
         with self._database.transaction() as connection:
@@ -173,7 +177,7 @@ class Studies(CataloguePart):
             return sorted(set(hashes) - _known(connection, hashes))
 
     def of_accession(self, accession_number: str) -> tuple[str, ...]:
-        """UIDs of the studies with that accession number, two at most."""
+        """UIDs of the studies with that accession number, at most two."""
         with self._database.transaction() as connection:
             rows = run(connection, "studies_of_accession", accession_number=accession_number).fetchall()
         return tuple(row["study_uid"] for row in rows)
@@ -184,7 +188,7 @@ def _known(connection: Connection, hashes: list[str]) -> set[str]:
 
 
 def study_of(row: Row) -> CatalogueStudy:
-    """A study from a row of the study table with its counts."""
+    """A study from its row with counts."""
     values = {name: row[name] for name in CatalogueStudy.__dataclass_fields__}
     code = row["reason_code"]
     typed = {

@@ -76,11 +76,11 @@ class Watch:
                 ticket.connection = None
 
     def suspect(self) -> None:
-        """Something failed: query the server now."""
+        """Query the server now, since something failed."""
         self._suspected.set()
 
     def await_answer(self, within_s: float) -> bool:
-        """Whether the server answers, asking until it does: for those who know that it was started again."""
+        """Whether the server answers, asking until it does: for callers that know it was started again."""
         deadline = time.monotonic() + within_s
         while self.is_away and time.monotonic() < deadline:
             self._decided.clear()
