@@ -8,7 +8,7 @@ from pathlib import Path
 
 from radir_pacs.dicom.uids import is_valid_uid
 
-_LOOKED_AT_BYTES = 4096  # the file meta information is always Explicit VR Little Endian and comes first (PS3.10 7.1)
+_LOOKED_AT_BYTES = 4096  # enough: the file meta information comes first, in Explicit VR Little Endian (PS3.10 7.1)
 _SOP_CLASS, _SOP_INSTANCE = b"\x02\x00\x02\x00UI", b"\x02\x00\x03\x00UI"
 
 

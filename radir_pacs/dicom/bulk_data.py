@@ -63,7 +63,7 @@ def placed(attributes: Readable, place: Callable[[str], str | None]) -> Attribut
     made: Attributes = {}
     for tag, found in attributes.items():
         if not isinstance(found, Mapping) or "vr" not in found:
-            continue  # whatever was stored long ago must not break an answer
+            continue  # what an earlier release stored must not break an answer
         if "BulkDataURI" in found:
             uri = place(found["BulkDataURI"])
             if uri is not None:
@@ -82,7 +82,7 @@ def without_bulk_data(attributes: Readable) -> Attributes:
 
 
 def find_bulk_data(path: Path, where: str) -> Span | bytes:
-    """The value at ``where`` in the Part-10 file: text in UTF-8, numbers little endian, fragments joined.
+    """The value at ``where`` in the Part-10 file: text as UTF-8, numbers little endian, fragments joined.
 
     Raises BadInput for a malformed path, NotFound when there is no such value, DicomRefused, TooLarge.
     """

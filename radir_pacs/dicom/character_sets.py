@@ -1,4 +1,4 @@
-"""Text in the character sets of DICOM (PS3.5 6.1), also where the set is missing, misspelt or not the one declared."""
+"""Text in DICOM's character sets (PS3.5 6.1), also where the declared set is missing, misspelt or wrong."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _FOREIGN = re.compile(
 _SUPERSETS = {"gb2312": "gb18030", "gbk": "gb18030", "iso_ir_58": "gb18030"}  # the same bytes, and more of them
 _DEFAULT = "iso8859"  # pydicom's name for the default repertoire, ASCII
 _GB2312_TO_G1 = b"\x1b$)A"  # PS3.5 K.2; pydicom 3.0 leaves it in the text
-# What these sets write without escapes, as senders often do although PS3.5 6.1.2.5 asks for them.
+# Codecs of these sets without escape sequences, which senders often leave out although PS3.5 6.1.2.5 requires them.
 _UNESCAPED = {"iso_ir_58": "gb18030", "euc_kr": "euc_kr", "gbk": "gb18030", "gb18030": "gb18030"}
-# Sets whose short words may be valid UTF-8 by accident; in the others such a sequence of letters means nothing.
+# Sets in which a short word may be valid UTF-8 by accident; in the others such letters would make no sense.
 _LOOK_LIKE_UTF8 = frozenset({"shift_jis", "iso_ir_166", "gb18030", "gbk", "gb2312", "euc_kr", "big5"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class CharacterSets:
-    """Python codecs: those of Specific Character Set, the default repertoire first, and the one to fall back on."""
+    """Python codecs: those of Specific Character Set, the default repertoire first, and the fallback."""
 
     codecs: tuple[str, ...] = ()
     fallback: str = "latin_1"
 
     def decode(self, value: bytes) -> str:
-        """``value`` as text; only what no candidate can read is replaced (U+FFFD)."""
+        """``value`` as text; only what no candidate codec can read is replaced (U+FFFD)."""
         if value.isascii() and b"\x1b" not in value:
             return value.decode("ascii")
         if b"\x1b" in value:
@@ -46,7 +46,7 @@ class CharacterSets:
         return value.decode(self.fallback, "replace")
 
     def _candidates(self) -> list[str]:
-        """Codecs in the order in which bytes beyond ASCII are tried."""
+        """Codecs in the order in which they are tried on bytes beyond ASCII."""
         first = self.codecs[0] if self.codecs else _DEFAULT
         unescaped = [_UNESCAPED[codec] for codec in self.codecs if codec in _UNESCAPED]
         declared = unescaped if first == _DEFAULT else [_SUPERSETS.get(first, first)]
@@ -70,7 +70,7 @@ class CharacterSets:
 
 @lru_cache(maxsize=256)
 def character_sets(named: bytes, fallback: str) -> CharacterSets:
-    """The sets that Specific Character Set (0008,0005) names, as far as they are known.
+    """The known sets that Specific Character Set (0008,0005) names.
 
     fallback: a defined term, for text beyond ASCII in a set that is not named, or not the one named.
     """

@@ -61,7 +61,7 @@ def _jpeg(frame: bytes) -> Codestream | None:
 
 
 def _jpeg_2000(frame: bytes, at: int) -> Codestream:
-    """``at``: behind the SIZ marker."""
+    """``at``: the position after the SIZ marker."""
     right, bottom, left, top = struct.unpack_from(">4x4L", frame, at)
     samples, depth = struct.unpack_from(">36xHB", frame, at)
     return Codestream(rows=bottom - top, columns=right - left, samples=samples, bits=(depth & 0x7F) + 1)

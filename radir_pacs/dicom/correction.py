@@ -1,4 +1,4 @@
-"""What differs between two files of one instance: only attributes, which is a correction, or the pixels as well."""
+"""The difference between two files of one instance: only attributes (a correction), or the pixels as well."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.dicom.same_content import MappedFile, mapped_file, same_element, syntax_as_compared
 from radir_pacs.errors import DicomRefused
 
-# A comparison is done in the process that stores: smaller bounds than those of encoding.
+# Files are compared in the process that stores them, so the bounds are smaller than for encoding.
 COMPARE_LIMITS = DecodeLimits(pixel_bytes=256 * MIB, memory_bytes=2048 * MIB)
 
 _SHAPE = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames")
-# How pixels are written; where their values are the same these say nothing of the image.
+# How pixels are laid out; where their values are equal, these attributes do not change the image.
 _WRITING = frozenset({0x00280004, 0x00280006})  # Photometric Interpretation, Planar Configuration
 _LEFT_OUT = PIXEL_DATA | {0xFFFCFFFC}  # Data Set Trailing Padding (PS3.10 7.2)
 
 
 class Pixels(Enum):
-    """How the pixels of a later file compare with those that are stored."""
+    """How the pixels of a later file compare with the stored ones."""
 
     SAME = auto()
     OTHER = auto()
-    MENDED = auto()  # those that are stored cannot be decoded, those of the later file can
+    MENDED = auto()  # the stored ones cannot be decoded, those of the later file can
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """``changed``: keywords of the attributes that differ, or tags where there is none; never their values."""
+    """``changed``: keywords of the attributes that differ (tags where there is no keyword), never their values."""
 
     pixels: Pixels
     changed: tuple[str, ...] = ()
-    reencodes: bool = False  # one of them may change what the network sees
+    reencodes: bool = False  # one of the attributes may change what the network sees
 
 
 def difference(stored: Path, later: Path, stored_sha256: str, stored_attributes: Readable) -> Difference:
@@ -59,7 +59,7 @@ def difference(stored: Path, later: Path, stored_sha256: str, stored_attributes:
             return _described(Pixels.MENDED, _changed(without_bulk_data(stored_attributes), attributes))
         before = _attributes(old)
         tags = _changed(before, attributes)
-        # Positions in a deflated data set are not those in its file: long values and bytes cannot be compared there.
+        # Offsets in a deflated data set are not offsets in its file, so long values and bytes cannot be compared there.
         if comparable := DEFLATED not in (syntax_as_compared(old), syntax_as_compared(new)):
             tags |= _changed_bulk(old, old.parsed.elements, new, new.parsed.elements)
         if not (_has_pixels(old) or _has_pixels(new)):
@@ -71,7 +71,7 @@ def difference(stored: Path, later: Path, stored_sha256: str, stored_attributes:
 
 
 def _opened(path: Path, sha256: str, stack: ExitStack) -> MappedFile | None:
-    """None when the disk lost or damaged what was stored, or it was never whole."""
+    """The stored file; None when it is missing, damaged or was never complete."""
     try:
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
@@ -91,7 +91,7 @@ def _changed(before: Readable, after: Readable) -> set[int]:
 
 
 def _changed_bulk(old: MappedFile, one: Elements, new: MappedFile, other: Elements) -> set[int]:
-    """Attributes whose value was too long to be kept in the header, at any depth."""
+    """The attributes that differ among those whose value was too long for the header, at any depth."""
     tags = {tag for tag in (*one, *other) if tag not in _LEFT_OUT}
     return {tag for tag in tags if not _same_bulk(old, one.get(tag), new, other.get(tag))}
 
@@ -139,7 +139,7 @@ def _compare_decoded(stored: Path, later: Path, *, had_pixels: bool, has_pixels:
 
 
 def _digest(decoder: PixelDecoder, path: Path) -> tuple[tuple[int, ...], str]:
-    """Shape and values of all frames, whatever integer type holds them."""
+    """A digest of the shape and values of all frames, whatever integer type holds them."""
     pixels = decoder.decode(path).pixels
     digest = hashlib.sha256()
     for frame in pixels:
@@ -157,9 +157,9 @@ def _described(pixels: Pixels, tags: set[int]) -> Difference:
 
 
 def _seen_by_the_network(tag: int) -> bool:
-    """Whether encoding may ask for the attribute: which image stands for its study, where it lies, its grey values.
+    """Whether encoding may read the attribute: to choose the study's image, its geometry, its grey values.
 
-    Patients, visits, requests and procedures are not, so a corrected name costs no encoding.
+    It does not read patients, visits, requests and procedures, so a corrected name costs no encoding.
     """
     return tag >> 16 in _GROUPS or tag in _OF_OTHER_GROUPS
 

@@ -1,4 +1,4 @@
-"""What was done to make a volume of a CT series: codes with parameters, worded when the volume is handed out."""
+"""What was done to make a volume from a CT series: codes with parameters, worded when the volume is returned."""
 
 from __future__ import annotations
 

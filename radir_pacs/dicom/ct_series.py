@@ -21,7 +21,7 @@ from radir_pacs.types import F32, ImageKind, ImageRef, InstanceHeader, Volume
 
 @dataclass(frozen=True, kw_only=True)
 class CtRules:
-    """When a series is a volume."""
+    """The rules by which a series counts as a volume."""
 
     fewest_slices: int = 8
     same_position_mm: float = 0.01
@@ -150,7 +150,7 @@ def _positions_mm(planes: Sequence[Plane]) -> F64:
 
 
 def _step_mm(at_mm: F64, rules: CtRules, notes: list[CtNote]) -> float:
-    """The median distance between slices; gaps are looked for first."""
+    """The median distance between slices, after a check for gaps."""
     steps = np.diff(at_mm)
     step_mm = float(np.median(steps))
     gaps = steps[steps > rules.gap_factor * step_mm]
@@ -167,13 +167,13 @@ def _step_mm(at_mm: F64, rules: CtRules, notes: list[CtNote]) -> float:
 
 
 def _grid_mm(at_mm: F64, step_mm: float, rules: CtRules, notes: list[CtNote], plane: Plane) -> F64:
-    """Where the slices of the volume lie: as acquired when even, else on an even grid; thinned out when too many."""
+    """Positions of the volume's slices: as acquired when even, else on an even grid; thinned out when too many."""
     if np.abs(np.diff(at_mm) - step_mm).max() <= rules.uneven * step_mm:
         grid = at_mm
     else:
         count = round(float(at_mm[-1] - at_mm[0]) / step_mm) + 1
         grid = np.linspace(at_mm[0], at_mm[-1], count)
-        if all(note.code is not CtNoteCode.GAPS_FILLED for note in notes):  # which says as much
+        if all(note.code is not CtNoteCode.GAPS_FILLED for note in notes):  # that note already implies it
             notes.append(ct_note(CtNoteCode.UNEVEN_SPACING))
     every = math.ceil(len(grid) * plane.size_px[0] * plane.size_px[1] / rules.most_voxels)
     if every > 1:

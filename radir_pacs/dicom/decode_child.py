@@ -32,7 +32,7 @@ Pixels = np.ndarray[Any, np.dtype[Any]]
 
 
 class Refused(Exception):
-    """Why the pixels are not decoded, in words that may leave the process."""
+    """The pixels are not decoded, for a reason that may leave the process."""
 
 
 def main(arguments: list[str]) -> None:
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _limit(which: int, value: int) -> None:
-    # Some systems refuse some limits (macOS: RLIMIT_AS); the wall clock and the other limits still hold there.
+    # Some systems refuse some limits (macOS: RLIMIT_AS); the wall clock and the other limits still apply there.
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(which, (value, value))
 
@@ -133,7 +133,7 @@ def _check_codestreams(ds: Dataset, frames: int, samples: int) -> int:
     for frame in generate_frames(ds.PixelData, number_of_frames=frames):
         coded = read_codestream(frame)
         if coded is None:
-            continue  # what is no picture fails to decode
+            continue  # what is not a picture will fail to decode
         if (coded.rows, coded.columns) != (int(ds.Rows), int(ds.Columns)) or coded.samples > samples:
             raise Refused(
                 f"a compressed frame is {coded.columns} x {coded.rows} of {coded.samples} samples,"
@@ -144,7 +144,7 @@ def _check_codestreams(ds: Dataset, frames: int, samples: int) -> int:
 
 
 def _stored(ds: Dataset, syntax: str, frames: int, coded_bits: int) -> Pixels:
-    """Stored values. Where High Bit does not follow Bits Stored, whole cells are decoded and the values taken out."""
+    """Stored values. Where High Bit is not Bits Stored - 1, whole cells are decoded and the values extracted."""
     from pydicom.pixels.utils import pixel_array
 
     if syntax == DEFLATED_FRAMES:

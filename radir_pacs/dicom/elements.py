@@ -1,7 +1,7 @@
 """A bounded reader of data elements (PS3.5 chapter 7): the structure of an object without its bulk data.
 
-Written here rather than left to pydicom because pydicom 3.0 inflates and recurses without bound: 292 KB became 300 MB,
-and 3,000 nested sequences a RecursionError. This reader counts what it does and never copies pixel data.
+It replaces pydicom's reader, which in release 3.0 inflates and recurses without bound: 292 KB became 300 MB, and 3,000
+nested sequences a RecursionError. This reader counts what it does and never copies pixel data.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _UNDEFINED = 0xFFFFFFFF
 _PREFIX, _META_GROUP = b"DICM", b"\x02\0"
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 PIXEL_DATA = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
-_FUNCTIONAL_GROUPS = 0x52009229  # from here on an object of many frames may be cut off rather than refused
+_FUNCTIONAL_GROUPS = 0x52009229  # from this tag on, an object of many frames may be cut off rather than refused
 _LONG_FORM = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 TEXT_VRS = frozenset(
     {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"}
@@ -42,7 +42,7 @@ _VRS = frozenset(vr.encode() for vr in _LONG_FORM | TEXT_VRS | NUMBER_VRS | {"AT
 
 
 class Bulk(NamedTuple):
-    """A value left in the file. ``length`` counts all fragments with their item headers when encapsulated."""
+    """A value left in the file. When encapsulated, ``length`` counts all fragments with their item headers."""
 
     offset: int
     length: int
@@ -50,7 +50,7 @@ class Bulk(NamedTuple):
 
 
 class Element(NamedTuple):
-    """One data element: its raw bytes, the items of a sequence, or where a left-out value stands."""
+    """One data element: its raw bytes, the items of a sequence, or where a left-out value is in the file."""
 
     vr: str
     value: bytes | list[Elements] | Bulk
@@ -115,10 +115,10 @@ def parse_part10(buffer: Buffer, limits: ReadLimits) -> Part10:
 
 
 def _meta_at(buffer: Buffer) -> tuple[int | None, tuple[HeaderNote, ...]]:
-    """Where the file meta information starts, None when there is none, and what is missing before it."""
+    """Where the file meta information starts (None when there is none), and notes on what is missing before it."""
     starts_at_once = buffer[:2] == b"\x08\0" and buffer[4:6] in _VRS
     if buffer[128:132] == _PREFIX and not (starts_at_once and buffer[132:134] != _META_GROUP):
-        return 132, ()  # where these letters are no value of a data set without a head
+        return 132, ()  # unless these letters are a value in a data set without a head
     if buffer[:4] == _PREFIX:
         return 4, (HeaderNote.NO_PREAMBLE,)
     if buffer[:2] == _META_GROUP:
@@ -127,7 +127,7 @@ def _meta_at(buffer: Buffer) -> tuple[int | None, tuple[HeaderNote, ...]]:
 
 
 def _guessed_syntax(buffer: Buffer, start: int) -> str:
-    """The encoding of a data set that nobody names, from its first element, which is of group 0008."""
+    """The encoding of a data set where it is not stated, guessed from its first element, which is in group 0008."""
     if start and start == len(buffer):
         raise DicomRefused("the file meta information names no transfer syntax")
     group, vr = buffer[start : start + 2], buffer[start + 4 : start + 6]
@@ -158,7 +158,7 @@ def _inflate(data: bytes, limit: int) -> bytes:
 
 @lru_cache(maxsize=4096)
 def dictionary_vr(tag: int) -> str:
-    """VR of ``tag`` by the data dictionary (PS3.6); an ambiguous one as the most general, UN when it is not known."""
+    """The VR of ``tag`` in the data dictionary (PS3.6): the most general where there are several, UN when unknown."""
     if tag & 0x1_0000:
         return "LO" if 0x10 <= tag & 0xFFFF <= 0xFF else "UN"  # private creators are LO (PS3.5 7.8.1)
     if tag & 0xFFFF == 0:
@@ -201,7 +201,7 @@ class _Reader:
         end = len(self.buffer)
         while pos < end:
             if self.buffer[pos : pos + 8].strip(b"\0") == b"":
-                break  # zeros after the data set: some writers pad with them
+                break  # zeros after the data set, with which some writers pad
             try:
                 tag, element, pos = self.element(pos, end, 0, self.implicit)
             except _LimitReached:
@@ -223,7 +223,7 @@ class _Reader:
         vr_bytes = self.buffer[pos + 4 : pos + 6]
         unknown = vr_bytes == b"UN" and not implicit
         if implicit or not (vr_bytes.isalpha() and vr_bytes.isupper()):
-            # An element without a VR in an explicit data set is read as an implicit one, as some writers require.
+            # An element without a VR in an explicit data set is read as an implicit one, since some writers mix them.
             vr, length, pos = dictionary_vr(tag), self.long_at(self.buffer, pos + 4)[0], pos + 8
         else:
             vr = vr_bytes.decode("ascii")
@@ -251,7 +251,7 @@ class _Reader:
             except DicomRefused:
                 if not unknown:
                     raise
-                vr = "UN"  # the bytes are no sequence after all; they stay as they came
+                vr = "UN"  # the bytes are not a sequence after all and stay as they are
             else:
                 return tag, Element(vr, items), behind
         keep = self.limits.text_bytes if vr in TEXT_VRS else self.limits.binary_bytes
@@ -265,7 +265,7 @@ class _Reader:
     def known_vr(self, tag: int, vr: str) -> str:
         """The dictionary's VR for an attribute written as UN (PS3.5 6.2.2), or as OB where the dictionary has text.
 
-        Not for numbers in a big endian file: the order of their bytes is that of a system that nobody knows.
+        Not for numbers in a big endian file: their byte order is unknown.
         """
         if vr not in {"UN", "OB"}:
             return vr
@@ -275,7 +275,7 @@ class _Reader:
         return vr if self.big_endian and known not in TEXT_VRS else known
 
     def holds_implicit(self, pos: int) -> bool:
-        """Whether the sequence at ``pos``, written as UN, is implicit little endian: as PS3.5 6.2.2 note 2 has it,
+        """Whether the sequence at ``pos``, written as UN, is implicit little endian: as PS3.5 6.2.2 note 2 says,
         unless its first element names a VR, as some writers do."""
         return self.buffer[pos + 12 : pos + 14] not in _VRS
 

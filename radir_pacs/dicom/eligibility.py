@@ -1,4 +1,4 @@
-"""Which image represents a study: the radiograph or CT series to encode, or the reason why there is none."""
+"""Which image represents a study: the radiograph or CT series to encode, or the reason that there is none."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CT_CLASSES = {
 }
 _SMALLEST_PX = 64
 _MOST_TRIES = 5  # candidates of one kind before giving up
-_WHOLE_COVERAGE = 0.8  # a series at least this share of the longest covers the chest as well
+_WHOLE_COVERAGE = 0.8  # a series of at least this share of the longest one covers the chest as well as that does
 _SENSIBLE_THICKNESS_MM = (0.9, 2.5)
 
 
@@ -44,7 +44,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to encode of a study: per kind, candidates in order of preference; the next serves when one fails."""
+    """What to encode of a study: per kind, candidates in order of preference; when one fails, the next is tried."""
 
     study_uid: str
     candidates: Mapping[ImageKind, tuple[Candidate, ...]]
@@ -74,9 +74,9 @@ def assemble(
 ) -> list[Volume]:
     """One volume per kind, from its best candidate that can be read; ``paths`` by SOP Instance UID.
 
-    lut_shape_senders: see `read_radiograph`. Unless it is the ``last_attempt``, DicomRefused comes at once when the
+    lut_shape_senders: see `read_radiograph`. Unless it is the ``last_attempt``, DicomRefused is raised at once when the
     decoding child was killed, crashed or was too slow: another attempt is better than a lesser candidate. Raises
-    Skipped when every candidate turns out to be no chest volume, Quarantined when one is but cannot be read.
+    Skipped when no candidate turns out to be a chest volume, Quarantined when one is but cannot be read.
     """
     volumes: list[Volume] = []
     failures: list[RadirError] = []
@@ -232,7 +232,7 @@ def _ct_rank(members: Sequence[InstanceHeader], longest_mm: float) -> tuple[floa
 
 
 def _coverage_mm(members: Sequence[InstanceHeader]) -> float:
-    """How far the slices reach along the body; of multi-frame instances, guessed from their frames."""
+    """How far the slices reach along the body; for multi-frame instances, estimated from the number of frames."""
     heights = [p[2] for h in members if (p := numbers(h.attributes, "ImagePositionPatient", 3)) is not None]
     if heights:
         return max(heights) - min(heights)

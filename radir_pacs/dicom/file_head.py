@@ -1,4 +1,4 @@
-"""Preamble and file meta information (PS3.10 7.1) for files that have none, or that of another instance."""
+"""Preamble and file meta information (PS3.10 7.1) for files without them, or with those of another instance."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def needs_head(header: InstanceHeader) -> bool:
 def head_for(header: InstanceHeader, path: Path) -> tuple[bytes, int]:
     """The head that belongs before the data set of the file at ``path``, and where that data set starts in it.
 
-    The same file always has the same head, so that it is told when it comes again. Raises DicomRefused.
+    The same file always gets the same head, so that it is recognised when it comes again. Raises DicomRefused.
     """
     group = _element(0x0001, b"OB\0\0", "<L", b"\0\1") + b"".join(
         _element(number, b"UI", "<H", uid.encode() + b"\0" * (len(uid) % 2))

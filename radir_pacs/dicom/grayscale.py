@@ -14,10 +14,10 @@ from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import F32, InstanceHeader
 
 _DEFAULT_PERCENTILES = (0.5, 99.5)
-_SATURATED = 0.9  # a window that makes more of the picture than this pure black or white is ignored
+_SATURATED = 0.9  # a window that turns more than this share of the picture pure black or white is ignored
 _LUT_SHAPES = {"IDENTITY", "INVERSE"}
-_LARGEST_WINDOW = 1e9  # anything larger is not a window of any picture
-Stored = npt.NDArray[Any]  # whole numbers as decoded
+_LARGEST_WINDOW = 1e9  # no picture has a larger window
+Stored = npt.NDArray[Any]  # integers as decoded
 Mask = npt.NDArray[np.bool_]
 
 
@@ -36,7 +36,7 @@ def modality_values(stored: Stored, attributes: Readable) -> F32:
 
 
 def _usable(attributes: Readable, keyword: str) -> float | None:
-    """The number under ``keyword``, None without a value. Raises DicomRefused for any other value."""
+    """The number in ``keyword``; None without a value. Raises DicomRefused for a value that is not a usable number."""
     found = number(attributes, keyword)
     if found is None and value(attributes, keyword) is not None:
         raise DicomRefused(f"{keyword} is not a finite number of sensible size", reason_code=ReasonCode.DECODE_FAILED)
@@ -76,7 +76,7 @@ def padding(stored: Stored, attributes: Readable) -> Mask | None:
 
 
 def presentation_values(modality: F32, attributes: Readable, padded: Mask | None = None) -> tuple[F32, list[str]]:
-    """Values in [0, 1] after the VOI LUT, and warnings. Dark and bright are as stored: inversion comes after.
+    """Values in [0, 1] after the VOI LUT, and warnings. Dark and bright are as stored: inversion comes later.
 
     A VOI LUT takes precedence over a window (PS3.3 C.11.2.1); with neither, or with a window that leaves hardly any
     shades, a percentile window of the pixels that are not padding.
@@ -105,8 +105,8 @@ def presentation_values(modality: F32, attributes: Readable, padded: Mask | None
 def is_inverted(attributes: Readable, *, by_lut_shape: bool = False) -> bool:
     """Whether low values are bright: Photometric Interpretation MONOCHROME1.
 
-    Presentation LUT Shape has to say the same (PS3.3 C.8.11.3.1.2). Where it does not it is mostly a leftover, and is
-    followed only for senders that are known to mean it: ``by_lut_shape``.
+    Presentation LUT Shape must agree (PS3.3 C.8.11.3.1.2). Where it does not, it is usually a leftover, and is followed
+    only for senders that are known to mean it: ``by_lut_shape``.
     """
     shape = text(attributes, "PresentationLUTShape").upper()
     if by_lut_shape and shape in _LUT_SHAPES:

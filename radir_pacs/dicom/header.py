@@ -56,7 +56,7 @@ def read_header(
 
 
 def header_of(attributes: Attributes, transfer_syntax_uid: str, notes: tuple[HeaderNote, ...] = ()) -> InstanceHeader:
-    """What these attributes say of their instance. Raises DicomRefused."""
+    """What these attributes say about their instance. Raises DicomRefused."""
     uids = {keyword: _uid(attributes, keyword) for keyword in _UIDS}
     if not is_valid_uid(transfer_syntax_uid):
         raise DicomRefused("TransferSyntaxUID is not a valid UID")
@@ -143,24 +143,24 @@ def _int(attributes: Attributes, keyword: str) -> int | None:
 
 
 def _pixel_count(attributes: Attributes, keyword: str) -> int | None:
-    """Rows or Columns: US, whatever VR they were written in."""
+    """Rows or Columns: a US value, whatever VR it was written with."""
     found = _int(attributes, keyword)
     return found if found is not None and 0 < found < 2**16 else None
 
 
 def _patient_ids(attributes: Attributes) -> list[str]:
-    """Patient ID has one value (PS3.3 C.7.1.1); some systems write both ids of a patient who has two."""
+    """The values of Patient ID: one by PS3.3 C.7.1.1, but some systems write both ids of a patient who has two."""
     return [str(found) for found in values(attributes, "PatientID")[:_MOST_IDS] if found is not None]
 
 
 def _patient_keys(attributes: Attributes) -> tuple[str, ...]:
-    """Issuer and id, joined by the one character that neither can hold, of each id."""
+    """For each id, issuer and id joined by the only character that neither can contain."""
     issuer = text(attributes, "IssuerOfPatientID")
     return tuple(dict.fromkeys(f"{issuer}\\{patient_id}"[:256] for patient_id in _patient_ids(attributes)))
 
 
 def _pixels_truncated(parsed: Part10, attributes: Attributes) -> bool:
-    """Whether uncompressed pixel data has fewer bytes than the attributes around it ask for (PS3.5 8.1.1)."""
+    """Whether uncompressed pixel data has fewer bytes than the other attributes require (PS3.5 8.1.1)."""
     bulk = next((e.value for tag, e in parsed.elements.items() if tag in PIXEL_DATA), None)
     needs = [number(attributes, keyword) for keyword in ("Rows", "Columns", "BitsAllocated")]
     if not isinstance(bulk, Bulk) or parsed.transfer_syntax_uid not in _NATIVE or None in needs:
@@ -179,7 +179,7 @@ _DATE = re.compile(r"\s*(\d{4})([.\-/]?)(\d{2})\2(\d{2})")
 
 
 def parse_date(written: str) -> date | None:
-    """A DA or DT value, also in the old and foreign forms 1993.08.22 and 1993-08-22; None when it is no date."""
+    """A DA or DT value, also in the forms 1993.08.22 (old) and 1993-08-22 (foreign); None when it is not a date."""
     match = _DATE.match(written)
     if match is None:
         return None

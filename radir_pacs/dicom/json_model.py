@@ -91,7 +91,7 @@ def _to_json(tag: int, vr: str, value: bytes, big_endian: bool, sets: CharacterS
     if big_endian and vr in _WORD_BYTES and len(value) % _WORD_BYTES[vr] == 0:
         value = np.frombuffer(value, f">u{_WORD_BYTES[vr]}").byteswap().tobytes()  # JSON carries little endian
     if known == "SQ":
-        vr = "UN"  # whatever it is, nobody who looks for items must find something else
+        vr = "UN"  # whatever it is, readers that expect items must not find anything else
     return {"vr": vr, "InlineBinary": base64.b64encode(value).decode()} if value else {"vr": vr}
 
 
@@ -133,7 +133,7 @@ def _text_values(vr: str, value: bytes, sets: CharacterSets) -> list[Any]:
     return [part or None for part in parts]
 
 
-# Dates and times as ACR-NEMA wrote them, 1993.08.22 and 10:11:12.5 (PS3.5 6.2), which still occur.
+# Dates and times in the ACR-NEMA forms 1993.08.22 and 10:11:12.5 (PS3.5 6.2), which still occur.
 _OLD_FORMS = {
     "DA": re.compile(r"(\d{4})[.\-/](\d{2})[.\-/](\d{2})\Z"),
     "TM": re.compile(r"(\d{2}):(\d{2})(?::(\d{2}(?:\.\d{1,6})?))?\Z"),
@@ -165,19 +165,19 @@ def text(attributes: Readable, keyword: str) -> str:
 
 
 def number(attributes: Readable, keyword: str) -> float | None:
-    """The first value as a number that single precision holds, or None."""
+    """The first value as a number that fits into single precision, or None."""
     return _number(value(attributes, keyword))
 
 
 def numbers(attributes: Readable, keyword: str, count: int) -> list[float] | None:
-    """Exactly ``count`` numbers that single precision holds, or None."""
+    """Exactly ``count`` numbers that fit into single precision, or None."""
     found = [_number(each) for each in values(attributes, keyword)]
     kept = [each for each in found if each is not None]
     return kept if len(found) == len(kept) == count else None
 
 
 def _number(found: Any) -> float | None:
-    """A stored value as a number, also one that was stored as text before all readings of it were known."""
+    """A stored value as a number, also one that an earlier release could not read and stored as text."""
     if isinstance(found, str):
         found = number_in("DS", found)
     if isinstance(found, bool) or not isinstance(found, (int, float)) or not abs(found) < LARGEST:
@@ -186,7 +186,7 @@ def _number(found: Any) -> float | None:
 
 
 def _by_tag(attributes: Readable, tag: str) -> list[Any]:
-    """Never raises: what was stored may come from another version, or be an item that is no data set."""
+    """Never raises: what is stored may be from another version, or an item that is not a data set."""
     found = attributes.get(tag) if isinstance(attributes, dict) else None
     stored = found.get("Value") if isinstance(found, dict) else None
     return list(stored) if isinstance(stored, list) else []

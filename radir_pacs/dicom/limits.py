@@ -1,4 +1,4 @@
-"""How much one DICOM object may cost us."""
+"""Limits on what one DICOM object may cost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 @dataclass(frozen=True, kw_only=True)
 class ReadLimits:
-    """Bounds on one header. Beyond one the object is refused; ``binary_bytes`` and ``text_bytes`` only drop a value."""
+    """Bounds on one header. An object beyond one is refused; ``binary_bytes`` and ``text_bytes`` only drop a value."""
 
     depth: int = 32  # sequences within sequences; a deep SR content tree has about 12
     elements: int = 50_000  # data elements and items of all levels

@@ -1,6 +1,6 @@
-"""Recognises what we wrote ourselves, so that our own reports never trigger work again.
+"""Recognises objects that we made, so that our own reports never trigger work.
 
-A PACS hands back what it was given: a report that we returned arrives at our listener as a new instance. The marks
+A PACS sends back what it was given: a report that we returned arrives at our listener as a new instance. The marks
 below stand in every object that we make for a PACS; the object need not have kept its file meta information.
 """
 

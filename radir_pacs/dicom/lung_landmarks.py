@@ -25,7 +25,7 @@ _DOME = 0.7  # share of the largest section at the dome of the diaphragm
 _SMOOTH_MM = 10.0
 _SIDES_AGREE_MM = 30.0
 _HEIGHT_TO_WIDTH = 0.8  # of both lungs in deep inspiration, from domes to apices
-_LEAST_OF_HEIGHT = 0.75  # lungs lower than this share of the height expected of their width are diseased
+_LEAST_OF_HEIGHT = 0.75  # lungs shorter than this share of the height expected from their width are diseased
 
 
 _BODY_SHARES = (0.25, 0.9)  # where domes and apices are assumed in a series without visible lungs

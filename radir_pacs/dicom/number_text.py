@@ -1,10 +1,10 @@
-"""Numbers written as text: DS and IS (PS3.5 6.2), and what senders write in their place."""
+"""Numbers written as text: DS and IS (PS3.5 6.2), and what senders write instead."""
 
 from __future__ import annotations
 
 import re
 
-LARGEST = 1e30  # nothing that an image says is larger; single precision, in which pixels are computed, ends at 3e38
+LARGEST = 1e30  # no image needs a larger number; single precision, in which pixels are computed, ends at 3e38
 _LONGEST = 64
 _PLAIN = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\Z")
 _COMMA = re.compile(r"([+-]?[0-9]*),([0-9]+(?:[eE][+-]?[0-9]{1,3})?)\Z")

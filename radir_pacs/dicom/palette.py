@@ -16,7 +16,8 @@ _CHANNELS = ("Red", "Green", "Blue")
 def through_palette(stored: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[np.uint8]:
     """``stored`` of any shape as RGB [..., 3]. Raises ValueError, AttributeError, TypeError without usable tables.
 
-    pydicom's own loses entries where an 8-bit table has more than 256, and leaves 8-bit entries in 16-bit words dark.
+    pydicom's function loses entries where an 8-bit table has more than 256, and renders 8-bit entries in 16-bit words
+    too dark.
     """
     first = int(ds.RedPaletteColorLookupTableDescriptor[1])
     if stored.dtype.kind == "i" and first >= 1 << 15:

@@ -27,9 +27,9 @@ from radir_pacs.reasons import ReasonCode
 
 _LIMITS = DecodeLimits()
 _PIPE_BYTES = 1 << 20
-_KEPT_SHARE = 0.5  # of its memory limit that a child may hold between two files
+_KEPT_SHARE = 0.5  # the share of its memory limit that a child may hold between two files
 _SINGLE_THREADED = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-# The child sees no setting and no secret of ours.
+# The child gets none of our settings and secrets.
 _PASSED_ON = ("PATH", "PYTHONPATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "VIRTUAL_ENV")
 
 
@@ -46,7 +46,7 @@ class DecodedFrames:
 
 
 class _MayBeTheChild(DicomRefused):
-    """A failure that earlier files may have caused: what they left behind takes up the child's memory."""
+    """A failure that earlier files may have caused, by what they left in the child's memory."""
 
 
 class PixelDecoder:
@@ -82,7 +82,7 @@ class PixelDecoder:
             self._child = None
 
     def interrupt(self) -> None:
-        """Called from another thread: a decode in progress soon raises DicomRefused."""
+        """To be called from another thread: makes a decode in progress raise DicomRefused soon."""
         self._interrupted = True
         if (child := self._child) is not None:
             child.kill()
@@ -135,7 +135,7 @@ class PixelDecoder:
         return frames
 
     def _address_space_bytes(self) -> int:
-        """How much of its limit the child holds now; 0 where the system does not tell (nor enforce the limit)."""
+        """How much of its limit the child holds now; 0 where the system neither tells this nor enforces the limit."""
         assert self._child is not None
         try:
             pages = int(Path(f"/proc/{self._child.pid}/statm").read_bytes().split()[0])
@@ -157,7 +157,7 @@ class PixelDecoder:
             self._child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "radir_pacs.dicom.decode_child", *arguments],
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,  # codecs print messages, which may quote the file
+                stdout=subprocess.DEVNULL,  # codecs print messages that may quote the file
                 stderr=subprocess.DEVNULL,
                 pass_fds=(child_requests, child_answers),
                 env={name: os.environ[name] for name in _PASSED_ON if name in os.environ} | _SINGLE_THREADED,
@@ -211,7 +211,7 @@ class PixelDecoder:
         return DecodedFrames(pixels=pixels, photometric=str(head["photometric"]))
 
     def _cause_of_death(self) -> tuple[str, ReasonCode]:
-        """What ended the child. SIGKILL comes from outside, since none of its own limits sends it."""
+        """What ended the child. SIGKILL came from outside, since none of the child's own limits sends it."""
         assert self._child is not None
         try:
             status = self._child.wait(timeout=5)

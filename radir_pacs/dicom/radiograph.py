@@ -84,7 +84,7 @@ def read_radiograph(
 
 
 def _is_raw_transmission(header: InstanceHeader, attributes: Readable) -> bool:
-    """A For Processing image whose values grow with X-ray intensity, so that dense is low (PS3.3 C.8.11.3)."""
+    """Whether this is a For Processing image whose values grow with X-ray intensity: dense is low (PS3.3 C.8.11.3)."""
     return (
         header.sop_class_uid == DX_FOR_PROCESSING
         and value(attributes, "PixelIntensityRelationshipSign") == 1

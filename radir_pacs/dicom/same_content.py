@@ -41,14 +41,14 @@ class MappedFile(NamedTuple):
 def same_content(one: Path, other: Path) -> bool:
     """Whether two Part-10 files hold the same attributes and pixels.
 
-    Pixels are compared as encoded: another transfer syntax, save implicit for explicit VR, is other content. So is a
+    Pixels are compared as encoded: another transfer syntax, except implicit for explicit VR, is other content. So is a
     file that cannot be read.
     """
     try:
         with ExitStack() as stack:
             a, b = (mapped_file(path, stack) for path in (one, other))
             if DEFLATED in (syntax_as_compared(a), syntax_as_compared(b)) or a.parsed.cut:
-                return False  # positions in a deflated data set are not those in its file
+                return False  # offsets in a deflated data set are not offsets in its file
             same_syntax = syntax_as_compared(a) == syntax_as_compared(b)
             return same_syntax and _same(a, a.parsed.elements, b, b.parsed.elements)
     except (DicomRefused, OSError, ValueError):
@@ -63,7 +63,7 @@ def mapped_file(path: Path, stack: ExitStack) -> MappedFile:
 
 
 def syntax_as_compared(file: MappedFile) -> str:
-    """The transfer syntax, explicit for implicit VR, whose values are written alike."""
+    """The transfer syntax, with explicit in place of implicit VR, since both write values alike."""
     uid = file.parsed.transfer_syntax_uid
     return EXPLICIT_LITTLE if uid == IMPLICIT_LITTLE else uid
 
@@ -79,7 +79,7 @@ def _tags_with_content(elements: Elements) -> list[int]:
 
 
 def same_element(a: MappedFile, one: Element, b: MappedFile, other: Element) -> bool:
-    """Whether two elements have the same value, byte for byte but for padding."""
+    """Whether two elements have the same value, byte for byte except for padding."""
     match one.value, other.value:
         case list(items), list(others):
             return len(items) == len(others) and all(

@@ -23,7 +23,7 @@ _NOT_A_SLICE = {"LOCALIZER", "SCOUT", "TOPOGRAM"}
 
 
 class Cause(StrEnum):
-    """What is wrong with an attribute that a slice needs. The value is how a reason words it."""
+    """What is wrong with an attribute that a slice needs; the value is its wording in a reason."""
 
     MISSING = "is missing"
     UNREADABLE = "cannot be read"
@@ -33,7 +33,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Flaw:
-    """Why an image is not a usable slice; ``cause`` is None for what is no slice at all, such as a localizer."""
+    """Why an image is not a usable slice; ``cause`` is None for what is not a slice at all, such as a localizer."""
 
     keyword: str
     cause: Cause | None
@@ -149,7 +149,7 @@ def _unread(sources: Sequence[Readable], keyword: str) -> Flaw:
 
 
 def _not_hounsfield(sources: Sequence[Readable]) -> Flaw | None:
-    """Why stored values do not become Hounsfield units (PS3.3 C.8.2.1.1.7), None when they do."""
+    """Why stored values do not become Hounsfield units (PS3.3 C.8.2.1.1.7); None when they do."""
     if _first(sources, "RescaleSlope", 1) is None:
         return _unread(sources, "RescaleSlope")
     if _first(sources, "RescaleIntercept", 1) is None and any(values(each, "RescaleIntercept") for each in sources):

@@ -1,4 +1,4 @@
-"""A stored header as a pydicom data set, for those who write DICOM: whatever was stored never fails the reader."""
+"""A stored header as a pydicom data set, for code that writes DICOM: nothing that was stored makes it fail."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def dataset_of(attributes: Readable, depth: int = _DEPTH) -> Dataset:
             ds.add(DataElement(tag, vr, Sequence(items)))
         elif vr in _NUMBERS or vr in TEXT_VRS:
             kept = [_value(vr, value) for value in values]
-            # Unchecked, since pydicom's warnings repeat the value.
+            # Without validation, since pydicom's warnings quote the value.
             ds.add(DataElement(tag, vr, _together(vr, kept), validation_mode=config.IGNORE))
     return ds
 
@@ -51,7 +51,7 @@ def _tag(name: str) -> int | None:
 
 
 def _together(vr: str, kept: list[Any]) -> Any:
-    """Several values as a list, one as itself; numbers of which one cannot be read are none at all."""
+    """Several values as a list, one as itself; where one of several numbers cannot be read, no value."""
     if vr in _NUMBERS and any(value is None for value in kept):
         return None
     texts = ["" if value is None else value for value in kept]
@@ -59,7 +59,7 @@ def _together(vr: str, kept: list[Any]) -> Any:
 
 
 def _value(vr: str, value: Any) -> Any:
-    """One value as pydicom takes it, None for one that it would not."""
+    """One value as pydicom accepts it; None for one that it would refuse."""
     if vr in _NUMBERS:
         number = number_in("IS" if vr in _WHOLE else "DS", str(value)) if _is_scalar(value) else None
         return None if isinstance(number, str) else number

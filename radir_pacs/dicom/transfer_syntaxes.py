@@ -12,7 +12,7 @@ RLE = "1.2.840.10008.1.2.5"
 JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG})
 
-# JPEG, JPEG-LS, JPEG 2000 and high-throughput JPEG 2000, as far as our codecs go (a test compares).
+# JPEG, JPEG-LS, JPEG 2000 and high-throughput JPEG 2000, as far as our codecs support them (a test compares).
 _WITH_CODEC = ("50", "51", "57", "70", "80", "81", "90", "91", "201", "202", "203")
 DECODABLE = NATIVE | {RLE, DEFLATED_FRAMES} | {f"1.2.840.10008.1.2.4.{number}" for number in _WITH_CODEC}
 
@@ -22,7 +22,7 @@ NO_CODEC = (
 
 
 def undecodable(header: InstanceHeader) -> Skipped | None:
-    """Why the pixels of this image can never be read here; None when they can, or when it has none."""
+    """Why the pixels of this image can never be decoded here; None when they can, or when it has none."""
     if not header.rows_px or header.transfer_syntax_uid in DECODABLE:
         return None
     reason = f"no codec here reads the transfer syntax {header.transfer_syntax_uid}"

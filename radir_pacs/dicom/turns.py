@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from radir_pacs.dicom.json_model import Readable, numbers, values
 
-_ALONG_AXIS = 0.7  # the cosine from which a row or column counts as along a patient axis (45 degrees)
+_ALONG_AXIS = 0.7  # from this cosine on, a row or column counts as running along a patient axis (45 degrees)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ def turn_of_radiograph(attributes: Readable) -> Turn:
 
 
 def turn_of_slice(attributes: Readable) -> Turn | None:
-    """By Image Orientation (Patient): an axial slice is read from the feet, the front up; None for another plane."""
+    """By Image Orientation (Patient): an axial slice is viewed from the feet, the front up; None for another plane."""
     cosines = numbers(attributes, "ImageOrientationPatient", 6)
     if cosines is None:
         return Turn()

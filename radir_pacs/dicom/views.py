@@ -1,4 +1,4 @@
-"""The view of a chest radiograph, from whatever its header offers."""
+"""The view of a chest radiograph, from whatever its header states."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from radir_pacs.dicom.json_model import Readable, text, values
 from radir_pacs.types import View
 
-# CID 4010 "DX View", SNOMED CT. Obliques are neither.
+# CID 4010 "DX View", SNOMED CT. Oblique views are in neither list.
 _FRONTAL_CODES = {"399033003", "399348003", "272479007", "R-10202", "R-10206", "R-10214"}
 _LATERAL_CODES = {"399067008", "399173006", "399198007", "30730003", "R-10228", "R-10232", "R-10236"}
 _FRONTAL_POSITIONS = {"AP", "PA", "LLD", "RLD"}  # decubitus views are taken along the frontal axis
@@ -22,7 +22,7 @@ _FRONTAL_WORDS = re.compile(
 
 
 def view_of(attributes: Readable) -> View | None:
-    """The view; None when the header does not tell, or says that it is oblique.
+    """The view; None when the header does not state it, or says that it is oblique.
 
     Sources, most trusted first: View Code Sequence, View Position, Patient Orientation (PS3.3 C.7.6.1.1.1), then words
     of the descriptions.
@@ -48,7 +48,7 @@ def view_of(attributes: Readable) -> View | None:
 
 
 def may_be_frontal(attributes: Readable) -> bool:
-    """Whether what holds for a frontal view may be shown: it is one, or nothing says that it is not."""
+    """Whether outlines for a frontal view may be shown: the view is frontal, or nothing says that it is not."""
     view = view_of(attributes)
     oblique = bool(_code(attributes)) or text(attributes, "ViewPosition").upper() in _OBLIQUE_POSITIONS
     return _across(attributes) <= {"L", "R"} and (view is View.FRONTAL or (view is None and not oblique))
