@@ -58,7 +58,7 @@ FINDING_SITE = Code(value="363698007", scheme="SCT", meaning="Finding Site")
 LATERALITY = Code(value="272741003", scheme="SCT", meaning="Laterality")
 SEVERITY = Code(value="246112005", scheme="SCT", meaning="Severity")
 SOURCE = Code(value="260753009", scheme="SCT", meaning="Source")
-IMAGING_PROCEDURE = Code(value="363679005", scheme="SCT", meaning="Imaging procedure")  # others fail PixelMed
+IMAGING_PROCEDURE = Code(value="363679005", scheme="SCT", meaning="Imaging procedure")  # PixelMed rejects others
 
 SIMILAR_CASE = own("SIMILAR-CASE", "Similar case")
 SIMILARITY_SCORE = own("SIMILARITY", "Similarity score")

@@ -1,4 +1,4 @@
-"""Results of storage commitment as DICOM: the Event Information, and its way on an association of our own.
+"""Results of storage commitment as DICOM: the Event Information, and sending it on an association of our own.
 
 PS3.4 annex J: event type 1 says that all instances are committed, type 2 that some are not, with the reason of each.
 """
@@ -25,7 +25,7 @@ _UP_TO_WARNING = (0x0000, 0x0107, 0x0116)  # PS3.7 10.1.1: success, and the warn
 
 @dataclass(frozen=True, kw_only=True)
 class CommitmentResult:
-    """(SOP class UID, SOP instance UID) of what is kept, and with the failure reason of what is not."""
+    """(SOP class UID, SOP instance UID) of what is kept; of what is not, with the failure reason."""
 
     transaction_uid: str
     committed: Sequence[tuple[str, str]]

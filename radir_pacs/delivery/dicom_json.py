@@ -65,7 +65,7 @@ def _of_study(attribute: StudyAttribute, value: Any) -> Attributes:
 
 
 def similarity_block(answer: SimilarCaseList, case: SimilarCase) -> Attributes:
-    """The private block of one row: what is similar, how much, and who says so as of when (promise P5)."""
+    """The private block of one row: what is similar, how similar, and which model says so as of when (promise P5)."""
     tags = PRIVATE_TAGS
     return {
         _CREATOR_TAG: element("LO", PRIVATE_CREATOR),
@@ -94,7 +94,7 @@ def dataset_to_json(ds: Dataset) -> Attributes:
 
 
 def _ascending(attributes: Attributes) -> Attributes:
-    """Keys in ascending order, in sequence items too; the empty Value that pydicom writes for a sequence is dropped."""
+    """Keys in ascending order, also in sequence items; pydicom's empty Value of an empty sequence is dropped."""
     ordered = {}
     for tag in sorted(attributes):
         found = attributes[tag]
@@ -105,7 +105,7 @@ def _ascending(attributes: Attributes) -> Attributes:
 
 
 def element(vr: str, *values: Any) -> Attributes:
-    """Values that are None or empty do not appear; without any there is no ``Value``."""
+    """An attribute. Values that are None or empty are left out; without any value there is no ``Value``."""
     kept = [value for value in values if value is not None and value != ""]
     return {"vr": vr, "Value": kept} if kept else {"vr": vr}
 
@@ -142,7 +142,7 @@ def _da(day: date | None) -> str | None:
 
 
 def _dt(moment: datetime) -> str:
-    """A DT value; with offset when the time zone is known (PS3.5 6.2)."""
+    """A DT value, with its offset when the time zone is known (PS3.5 6.2)."""
     if moment.tzinfo is None:
         return moment.strftime("%Y%m%d%H%M%S.%f")
     return moment.astimezone(UTC).strftime("%Y%m%d%H%M%S.%f+0000")

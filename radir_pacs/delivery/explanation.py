@@ -27,7 +27,7 @@ from radir_pacs.reports.lexicon import load
 from radir_pacs.types import Code, FindingNote, SimilarCase
 
 MAX_OF_A_CASE = 20
-# Data elements and items, as the limit counts them; the contract tests hold a report of many cases against it.
+# Data elements and items, as the header reader counts them; contract tests check a report of many cases against it.
 _DOCUMENT_ELEMENTS = 400
 _GROUP_ELEMENTS = 245
 _EVALUATION_ELEMENTS = 80
@@ -37,7 +37,7 @@ _BETWEEN = ":"
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """The evaluations of one case, and how many more there were than a report may hold."""
+    """The evaluations of one case, and how many did not fit into the report."""
 
     evaluations: tuple[QualitativeEvaluation, ...]
     left_out: int
@@ -87,7 +87,7 @@ def is_known(note: FindingNote) -> bool:
 
 
 def statement(note: FindingNote) -> Code:
-    """The note as one code, which `note_of` reads again; where the meaning grows too long it leaves out severity."""
+    """The note as one code, which `note_of` can read; severity is left out where the meaning would be too long."""
     parts = (note.polarity, note.concept, note.region, *([note.severity] if note.severity else []))
     meaning = f"{note.words}, {anatomy.region(note.region).name}"
     graded = f"{note.severity} {meaning}" if note.severity else meaning

@@ -1,4 +1,4 @@
-"""Regions as finding sites, which are of SNOMED CT wherever it has a code."""
+"""Regions as finding sites, coded in SNOMED CT wherever it has a code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def finding_sites(region: Region) -> list[FindingSite]:
         coded.append(standard_code(region.key))
     sites = []
     for code, side in coded:
-        # "Middle lobe of right lung" says its side already.
+        # "Middle lobe of right lung" already names its side.
         modifier = None if side is None or side.meaning.lower() in code.meaning.lower().split() else codes.concept(side)
         sites.append(FindingSite(anatomic_location=codes.concept(code), laterality=modifier))
     return sites

@@ -31,7 +31,7 @@ _CONTEXT = RelationshipTypeValues.HAS_ACQ_CONTEXT
 
 
 def image_library(images: Sequence[Dataset]) -> ContainerContentItem:
-    """The library container, ready to stand between Procedure Reported and Imaging Measurements."""
+    """The library container, to be placed between Procedure Reported and Imaging Measurements."""
     group = _container(codes.IMAGE_LIBRARY_GROUP, [_entry(image) for image in images])
     return _container(codes.IMAGE_LIBRARY, [group])
 
@@ -54,7 +54,7 @@ def _container(name: Code, content: Sequence[ContentItem]) -> ContainerContentIt
 
 
 def _descriptors(image: Dataset) -> list[ContentItem]:
-    """TID 1602, with TID 1603 for a radiograph and TID 1604 for a CT slice, as far as the header goes."""
+    """TID 1602, with TID 1603 for a radiograph and TID 1604 for a CT slice, as far as the header has the values."""
     modality = codes.MODALITIES.get(text(image, "Modality"), codes.OTHER_MODALITY)
     found: list[ContentItem] = [
         CodeContentItem(name=codes.concept(codes.MODALITY), value=codes.concept(modality), relationship_type=_CONTEXT)

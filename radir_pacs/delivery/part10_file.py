@@ -34,7 +34,7 @@ _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 
 
 class NotSendable(BadInput):
-    """The file is no DICOM file that can be sent."""
+    """The file is not a DICOM file that can be sent."""
 
     code = "not_sendable"
 
@@ -87,7 +87,10 @@ def _with_meta(path: Path, scratch: Path) -> Part10File:
 
 
 def _transfer_syntax(path: Path, start: bytes) -> str:
-    """That of a native data set, from its first element, which is of group 0008 (PS3.5 7.1). Raises NotSendable."""
+    """The transfer syntax of a native data set, by its first element, which is in group 0008 (PS3.5 7.1).
+
+    Raises NotSendable.
+    """
     if start[:2] == _GZIP or start[:4] == _ZIP:
         raise NotSendable("compressed; unpack it first")
     explicit, implicit = _NATIVE.get(start[:2], (None, None))
@@ -101,7 +104,7 @@ def _transfer_syntax(path: Path, start: bytes) -> str:
 
 
 def _with_new_meta(path: Path, scratch: Path, transfer_syntax_uid: str, *, data_set_at: int) -> Part10File:
-    """The same data set under a File Meta Information of ours, with the UIDs that stand in it."""
+    """The same data set after File Meta Information written by us, with the UIDs of the data set."""
     if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
         raise NotSendable("deflated, and the File Meta Information is incomplete")
     probe = _copy(path, scratch, _PREAMBLE + _meta(transfer_syntax_uid), skip=data_set_at)
@@ -133,7 +136,7 @@ def _element(element: int, vr: bytes, value: bytes) -> bytes:
 
 
 def _copy(path: Path, scratch: Path, before: bytes, *, skip: int) -> Path:
-    """``before`` and what stands in ``path`` after ``skip`` bytes; one copy at a time stands in ``scratch``."""
+    """``before`` and what follows the first ``skip`` bytes of ``path``; ``scratch`` holds one copy at a time."""
     copy = scratch / ("b.dcm" if path.parent == scratch and path.name == "a.dcm" else "a.dcm")
     with path.open("rb") as source, copy.open("wb") as target:
         source.seek(skip)

@@ -1,4 +1,4 @@
-"""What a report takes over from the header of the query image: bounded, and valid whatever came in."""
+"""What a report takes over from the header of the query image: bounded, and valid whatever the header holds."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 def text(ds: Dataset, keyword: str) -> str:
-    """The attribute, of several values the first, as one clean line of text; "" when it is absent."""
+    """The attribute's first value as one clean line of text; "" when it is absent."""
     found = ds.get(keyword)
     if isinstance(found, (list, MultiValue)):
         found = next((value for value in found if value), "")
@@ -82,7 +82,7 @@ def anonymous_evidence(query_image: Dataset) -> Dataset:
 def fill_in_patient(document: Dataset, query_image: Dataset) -> None:
     """Copy patient and study from the query image; a malformed date, time, age or sex becomes empty or absent.
 
-    Identifiers and names are copied as they are, lest they name somebody else.
+    Identifiers and names are copied unchanged: a corrected one could name somebody else.
     """
     for keyword, vr in {**_REQUIRED, **_OPTIONAL}.items():
         value = text(query_image, keyword)

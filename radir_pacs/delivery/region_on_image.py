@@ -1,4 +1,4 @@
-"""Where a region lies on a picture, in fractions of the stored picture or in its pixels."""
+"""Where a region lies on an image, in fractions of the stored image or in its pixels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from radir_pacs.types import ImageKind, Region, kind_of_modality
 
 Polyline = npt.NDArray[np.float32]
 
-# What tells how a picture is oriented.
+# The attributes that tell how an image is oriented.
 _ASKED = (
     "Modality",
     "ViewCodeSequence",
@@ -74,7 +74,7 @@ def closed_polylines(region: Region, image: Dataset) -> list[Polyline]:
 
 
 def _attributes(ds: Dataset, keywords: tuple[str, ...]) -> dict[str, Any]:
-    """Some attributes of ``ds`` in the DICOM JSON model, whatever their values: nothing is checked."""
+    """Some attributes of ``ds`` in the DICOM JSON model, without checking their values."""
     found = {}
     for keyword in keywords:
         tag = tag_for_keyword(keyword)

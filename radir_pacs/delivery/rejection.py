@@ -29,14 +29,14 @@ def rejection(association: Association, destination: Destination) -> PeerFailed:
     if answer is not None:
         why = _why(association, (answer.result_source, answer.diagnostic))
         return PeerFailed(f"{destination} rejects the association {why}", reason_code=ReasonCode.PEER_REJECTED)
-    if association.rejected_contexts:  # answered, without one presentation context
+    if association.rejected_contexts:  # answered, but accepting no presentation context
         none = f"{destination} accepts none of these kinds of object"
         return PeerFailed(none, reason_code=ReasonCode.PEER_NOT_SUPPORTED)
     return PeerFailed(f"{destination} does not answer", reason_code=ReasonCode.PEER_UNREACHABLE)
 
 
 def _rejecting_answer(association: Association) -> A_ASSOCIATE | None:
-    """The A-ASSOCIATE-RJ, also one that ended the connection so quickly that pynetdicom took it for none at all."""
+    """The A-ASSOCIATE-RJ, even one that ended the connection so quickly that pynetdicom saw no answer at all."""
     answer = association.acceptor.primitive if association.is_rejected else association.dul.receive_pdu()
     return answer if isinstance(answer, A_ASSOCIATE) and answer.result else None
 

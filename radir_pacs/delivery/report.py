@@ -1,4 +1,4 @@
-"""The structured report of an answer, from what the catalogue knows of the images in it."""
+"""The structured report of an answer, made from what the catalogue knows of its images."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def device_uid(settings: Settings) -> str:
 
 
 def _name_the_patient(query_image: Dataset, study: CatalogueStudy) -> None:
-    """The patient of the study: its newest correction may have come with another instance than the query image."""
+    """Fill in the study's patient: the newest correction may have come with another instance than the query image."""
     patient_id = (study.patient_id or "").split("\\")[0]
     if not patient_id or patient_id == text(query_image, "PatientID"):
         return
@@ -61,5 +61,5 @@ def _name_the_patient(query_image: Dataset, study: CatalogueStudy) -> None:
 
 
 def _header(catalogue: Catalogue, sop_uid: str) -> Dataset:
-    """The header that was read under bounds when the instance came; the file is not parsed again."""
+    """The header as it was read, within bounds, when the instance arrived; the file is not parsed again."""
     return dataset_of(catalogue.instances.get(sop_uid).attributes)

@@ -52,11 +52,11 @@ def return_to_pacs(
             raise rejection(association, destination)
         try:
             answer = association.send_c_store(ds)
-        except ValueError:  # no presentation context accepted
+        except ValueError:  # no presentation context was accepted
             raise PeerFailed(
                 f"{destination} takes no object of this SOP class", reason_code=ReasonCode.PEER_NOT_SUPPORTED
             ) from None
-        except RuntimeError:  # the association ended under our hands
+        except RuntimeError:  # the association ended in the meantime
             if attempt.late:
                 raise _too_slow(destination) from None
             raise PeerFailed(f"{destination} ended the association", reason_code=ReasonCode.PEER_NO_ANSWER) from None
@@ -83,7 +83,7 @@ def _too_slow(destination: Destination) -> PeerFailed:
 
 @dataclass
 class _Attempt:
-    """The socket of one association, and whether its time is up; shared with the timer's thread."""
+    """The socket of one association, and whether its time has run out; shared with the timer's thread."""
 
     late: bool = False
     _socket: socket.socket | None = None

@@ -1,4 +1,4 @@
-"""Sends DICOM files by C-STORE (PS3.4 annex B): bytes as they are on disk, one association, one result per file."""
+"""Sends DICOM files by C-STORE (PS3.4 annex B): the bytes on disk, one association, one result per file."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from radir_pacs.errors import PeerFailed
 CALLING_AE_TITLE = "RADIR-SEND"
 _MOST_CONTEXTS = 128  # PS3.8 9.3.2.2: odd ids 1 to 255
 _TIMEOUT_S = 60
-_RESTART_S = 15.0  # what a receiver needs to come up again
+_RESTART_S = 15.0  # time for a receiver to restart
 _AGAIN_S = 0.5
 
 
 class SendOutcome(StrEnum):
-    """What became of one file."""
+    """What happened to one file."""
 
     STORED = "stored"  # 0x0000, or a warning 0xBxxx (PS3.4 table B.2-1)
     REFUSED = "refused"  # any other status
-    NOT_SENDABLE = "not_sendable"  # no DICOM file, or one that cannot be sent as it is
+    NOT_SENDABLE = "not_sendable"  # not a DICOM file, or one that cannot be sent as it is
     NOT_SUPPORTED = "not_supported"  # the peer accepted no presentation context for it
-    NO_ANSWER = "no_answer"  # the association ended before the peer said anything of it
+    NO_ANSWER = "no_answer"  # the association ended before the peer answered
     NOT_TRIED = "not_tried"  # the peer went away for good before its turn
 
 
 @dataclass(frozen=True, kw_only=True)
 class SendResult:
-    """What became of one file; ``reason`` words a failure and is empty on success."""
+    """What happened to one file; ``reason`` words a failure and is empty on success."""
 
     path: Path
     outcome: SendOutcome
@@ -67,7 +67,7 @@ def send_files(
 
     Raises PeerFailed when the peer cannot be reached; one that goes away in the middle is said of every file left.
     """
-    _config.STORE_SEND_CHUNKED_DATASET = True  # as it lies on the disk, without decoding
+    _config.STORE_SEND_CHUNKED_DATASET = True  # the bytes on disk, without decoding
     results: list[SendResult] = []
 
     def note(result: SendResult) -> None:
@@ -97,7 +97,7 @@ class _Sender:
     note: Callable[[SendResult], None]
 
     def batches(self, paths: Iterable[Path]) -> Iterator[_Batch]:
-        """Files whose presentation contexts fit one association; what cannot be sent is noted at once."""
+        """Groups of files whose presentation contexts fit one association; failures to read are noted at once."""
         batch: _Batch = []
         contexts: set[tuple[str, str]] = set()
         for path in paths:
@@ -116,7 +116,7 @@ class _Sender:
             yield batch
 
     def send(self, batch: _Batch) -> None:
-        """By one association, or another where the peer ends it: then the file goes once more, with one effect (P2).
+        """Send by one association, or a second one where the peer ends it: the file goes again, with one effect (P2).
 
         Raises PeerFailed when there is none to be had.
         """
@@ -139,7 +139,7 @@ class _Sender:
     def _store(self, association: Association, path: Path) -> SendResult:
         try:
             answer = association.send_c_store(part10_file(path, self.scratch).path)
-        except (NotSendable, AttributeError, OSError) as error:  # as when it changed since it was looked at
+        except (NotSendable, AttributeError, OSError) as error:  # for example, it changed since it was checked
             return SendResult(path=path, outcome=SendOutcome.NOT_SENDABLE, reason=str(error)[:200])
         except ValueError as error:  # no presentation context was accepted for it
             return SendResult(path=path, outcome=SendOutcome.NOT_SUPPORTED, reason=str(error)[:200])
@@ -155,7 +155,7 @@ class _Sender:
 
 
 def _associate_again(batch: _Batch, destination: Destination, calling_ae: str) -> Association:
-    """After the peer ended one: it may be starting again, and gets a few seconds for that. Raises PeerFailed."""
+    """A new association after the peer ended one, allowing it a few seconds to restart. Raises PeerFailed."""
     deadline = time.monotonic() + _RESTART_S
     while True:
         try:
@@ -179,7 +179,7 @@ def _associate(batch: _Batch, destination: Destination, calling_ae: str) -> Asso
 
 
 def _send_at_once(association: Association) -> None:
-    """Without TCP's wait for an acknowledgement between a command and its data set, which cost 40 ms a file."""
+    """Switch off TCP's wait for an acknowledgement between a command and its data set, which cost 40 ms per file."""
     own = association.dul.socket
     if own is not None and own.socket is not None:
         own.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,8 +1,8 @@
 """The structured report of a similar-case answer: PS3.16 TID 1500 with one group per case, by rank: TID 1410 where
 one outline says where the question was asked, TID 1411 where it takes several (both lungs; several slices of a CT).
 
-It belongs to the query patient's study. Of the cases found it tells the findings that explain them, in the ontology's
-words, and names nothing but UIDs; not even those when ``include_other_uids`` is off.
+It belongs to the query patient's study. Of the cases found it states the findings that explain them, in the ontology's
+words, and otherwise only UIDs; not even those when ``include_other_uids`` is off.
 """
 
 from __future__ import annotations
@@ -205,13 +205,13 @@ def _outlined(answer: SimilarCaseList, image: Dataset) -> list[ImageRegion]:
 
 
 def _frames(answer: SimilarCaseList, image: Dataset, count: int) -> list[int]:
-    """The frames of a multi-frame image that show the region, the middle one where that is not known."""
+    """The frames of a multi-frame image that show the region; the middle one where they are not known."""
     shown = [ref.frame for ref in answer.query_images if ref.sop_uid == image.SOPInstanceUID and ref.frame <= count]
     return sorted(shown) or [count // 2 + 1]
 
 
 def _parameters(answer: SimilarCaseList, why: Explanation) -> Sequence[str]:
-    """Who answered, as of when (promise P5), what was asked when a parent region answered, and what did not fit."""
+    """The model and its time (promise P5), the region asked for where a parent answered, and what did not fit."""
     found = [
         f"generation={answer.generation or 'none'}",
         f"as_of={answer.as_of.isoformat(timespec='seconds')}",
@@ -241,7 +241,7 @@ def _instance_number(predecessor: Dataset | None) -> int:
 
 
 def _wall_clock(now: datetime, query_image: Dataset) -> datetime:
-    """``now`` as the times of the query image are written: by its (0008,0201) if it has one, else by our own zone."""
+    """``now`` in the time zone of the query image: that of its (0008,0201) if it has one, else our own."""
     if now.tzinfo is None:
         return now
     offset = re.fullmatch(r"([+-])(0\d|1[0-4])([0-5]\d)", text(query_image, "TimezoneOffsetFromUTC"))
@@ -264,7 +264,7 @@ def _coding_scheme() -> CodingSchemeIdentificationItem:
 
 
 def _as_read_back(document: Dataset) -> Dataset:
-    """``document`` written and read again: plain elements; ``to_json`` of highdicom's own raises TypeError."""
+    """``document`` written and read again as plain elements: ``to_json`` of highdicom's own raises TypeError."""
     document.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     document.file_meta.ImplementationVersionName = "RADIR_PACS"
     with io.BytesIO() as file:

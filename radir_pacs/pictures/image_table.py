@@ -16,9 +16,9 @@ from radir_pacs.separators import decoded, header_at, separator
 from radir_pacs.types import RADIOGRAPH_MODALITIES
 
 FIELDS = (
-    "image",  # file name, with or without its ending; needed
-    "patient",  # needed
-    "study",  # pictures of one patient and study go together; without it each day, else each picture, is a study
+    "image",  # file name, with or without its suffix; required
+    "patient",  # required
+    "study",  # groups pictures of one patient; without it each day, or else each picture, is a study
     "view",
     "sex",
     "age",  # years
@@ -29,7 +29,7 @@ FIELDS = (
     "spacing_mm",  # of the original picture
     "original_width_px",
 )
-_DAY_ZERO = date(2000, 1, 1)  # where a table counts days only, dates are counted from here
+_DAY_ZERO = date(2000, 1, 1)  # day 0 of tables that have only day numbers
 _X_RAY = RADIOGRAPH_MODALITIES | {"", "X-RAY", "XRAY", "XR", "CXR"}
 _VIEWS = {"PA": "PA", "AP": "AP", "L": "LL", "LL": "LL", "LAT": "LL", "LATERAL": "LL", "RL": "RL", "": "", "?": ""}
 
@@ -103,7 +103,7 @@ class Row:
 
 
 class NotAnXRay(Exception):
-    """The row describes another kind of image; it is left out, which is not a fault of the table."""
+    """The row describes another kind of image and is left out; that is not a fault of the table."""
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -134,7 +134,7 @@ def layout_for(header: list[str], columns: Mapping[str, str] | None, source: str
 
 
 def open_table(table: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
-    """Column names, and the rows with their line numbers. Raises BadInput when it is no table."""
+    """Column names, and the rows with their line numbers. Raises BadInput when it is not a table."""
     try:
         text = decoded(table.read_bytes())
     except OSError as error:
@@ -196,7 +196,7 @@ def read_row(line: int, raw: Mapping[str, str], layout: Layout, folder: Path) ->
 
 
 def find_image(folder: Path, name: str) -> Path:
-    """The picture ``name`` within ``folder``, whatever its ending. Raises BadInput when it is not there or outside."""
+    """The picture ``name`` within ``folder``, whatever its suffix. Raises BadInput when it is missing or outside."""
     if not name:
         raise BadInput("no image is named")
     wanted = folder / name

@@ -17,7 +17,7 @@ _ASSUMED_FIELD_MM = 400.0
 
 
 def read_picture(row: Row) -> Picture:
-    """The picture that ``row`` names. Raises BadInput when it is no readable, sensible JPEG or PNG."""
+    """The picture that ``row`` names. Raises BadInput when it is not a readable, plausible JPEG or PNG."""
     try:
         with Image.open(row.image, formats=("JPEG", "PNG")) as image:
             if image.width * image.height > _MOST_PIXELS:

@@ -30,7 +30,7 @@ _VIEWS: dict[str, tuple[tuple[str, str], list[str]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class MadeStudy:
-    """Who and when: what all objects made of one study share. UIDs follow from (source, patient_id, study_key)."""
+    """Patient and date: what all objects of one study share. UIDs are derived from (source, patient_id, study_key)."""
 
     source: str
     patient_id: str
@@ -48,7 +48,7 @@ class MadeStudy:
         return self.study_uid[-12:]
 
     def uid(self, *names: str) -> str:
-        """A UID of an object of this study."""
+        """The UID of one object of this study."""
         return derived_uid(self.study_uid, *names)
 
 
@@ -102,7 +102,7 @@ def _view(ds: Dataset, view: str) -> None:
         ds.ViewCodeSequence[0].ViewModifierCodeSequence = []
         ds.PatientOrientation = orientation
     else:
-        ds.PatientOrientation = ["L", "F"]  # as pictures of chests are made; the view stays unknown
+        ds.PatientOrientation = ["L", "F"]  # as chest pictures are usually oriented; the view remains unknown
 
 
 def _pixels(ds: Dataset, picture: Picture) -> None:
@@ -118,7 +118,7 @@ def _pixels(ds: Dataset, picture: Picture) -> None:
     ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "0", "1", "US"
     ds.WindowCenter, ds.WindowWidth = str(1 << (bits - 1)), str(1 << bits)
     ds.PresentationLUTShape = "IDENTITY"
-    ds.BurnedInAnnotation = "YES"  # not known to be free of it
+    ds.BurnedInAnnotation = "YES"  # it may have one
     ds.LossyImageCompression = "00" if picture.compression_ratio is None else "01"
     if picture.compression_ratio is not None:
         ds.LossyImageCompressionRatio = f"{picture.compression_ratio:.1f}"

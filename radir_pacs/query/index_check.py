@@ -1,4 +1,4 @@
-"""The background check of open generations: slow and of low priority, for as long as the process serves."""
+"""The background check of open generations: slow, at low priority, for as long as the process serves."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _NICE = 15
 
 
 class _Stopped(Exception):
-    """The process ends."""
+    """The process is ending."""
 
 
 class IndexCheck:
-    """A context manager: the check runs in a thread until its end."""
+    """A context manager: the check runs in a thread until it is left."""
 
     def __init__(self, partitions: Partitions, pause_s: float = PAUSE_S) -> None:
         self._partitions, self._pause_s = partitions, pause_s
@@ -42,7 +42,7 @@ class IndexCheck:
         self._thread.join()
 
     def _run(self) -> None:
-        with contextlib.suppress(OSError, AttributeError):  # on Linux a thread has a priority of its own
+        with contextlib.suppress(OSError, AttributeError):  # on Linux every thread has its own priority
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while not self._stop.wait(self._pause_s):
             try:
@@ -52,7 +52,7 @@ class IndexCheck:
             except RadirError as error:  # the catalogue is unreachable; the next round tries again
                 log.warning("index check missed", extra={"error": error.code})
             except Exception as error:  # the edge of the thread
-                log.exception("index check broke", extra={"error": type(error).__name__})
+                log.exception("index check failed", extra={"error": type(error).__name__})
 
     def _rest(self, size_bytes: int) -> None:
         if self._stop.wait(size_bytes / BYTES_PER_S):

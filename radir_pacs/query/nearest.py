@@ -1,4 +1,4 @@
-"""What lies near a question that nothing answers: the other side, the regions beside and around, related findings."""
+"""What to offer for a query without an answer: the other side, the regions beside and around it, related findings."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _OTHER_SIDE = {"left": "right", "right": "left"}
 
 
 def neighbours(region: Region, kinds: frozenset[ImageKind]) -> tuple[Region, ...]:
-    """The same place on the other side, the places beside ``region``, those around it; each once, nearest first.
+    """The same region on the other side, the regions beside ``region``, those around it; each once, nearest first.
 
-    kinds: only regions that such images show.
+    kinds: only regions that images of these kinds show.
     """
     return tuple({found.key: found for found in _neighbours(region) if kinds & found.kinds}.values())
 
@@ -31,7 +31,7 @@ def _neighbours(region: Region) -> Iterator[Region]:
 
 
 def related(concept: str) -> tuple[str, ...]:
-    """Findings one step broader than ``concept``, then narrower, then beside it; without the root of all findings."""
+    """Findings one step broader than ``concept``, then narrower ones, then siblings; never the root of all findings."""
     concepts = load().concepts
     if concept not in concepts:
         return ()

@@ -1,4 +1,4 @@
-"""The words of notices: in English here, for Warning headers and the terminal; elsewhere in other languages."""
+"""The wording of notices: in English here, for Warning headers and the terminal; translations are in web/strings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ENGLISH: Mapping[str, str] = {
     NoticeCode.FEW_CANDIDATES: "only {count} available for {region}",
     NoticeCode.INTENDED_USE: "model {model}: {text}",
     NoticeCode.IMAGE: "{text}",
-    NoticeCode.FILTER_IGNORED: "{keyword} is no filter of the similar-case query and was ignored",
+    NoticeCode.FILTER_IGNORED: "{keyword} is not a filter of the similar-case query and was ignored",
     NoticeCode.FINDING_FILTERS: "{finding!r} was read as a finding: only cases whose report affirms it in the {region}",
     NoticeCode.FINDING_DENIED: "'no {finding}' was read as a finding and filters nothing; the cases are alike in the"
     " {region}",
@@ -29,9 +29,9 @@ def worded(
     finding_name: Callable[[str], str] = lambda key: key.replace("_", " "),
     cases: Callable[[int], str] = lambda count: f"{count} case" if count == 1 else f"{count} cases",
 ) -> str:
-    """``notice`` in the language of ``templates`` (a sentence per code), by that language's names.
+    """``notice`` in the language of ``templates`` (a sentence per code), with that language's names.
 
-    cases: a number of cases in words, for languages differ in their plurals.
+    cases: words a number of cases, since languages differ in their plurals.
     """
     names: dict[str, Callable[[str], str]] = dict.fromkeys(_REGIONS, region_name) | {"finding": finding_name}
     filled = {
