@@ -1,9 +1,9 @@
 """Why a case is similar, as qualitative evaluations of its TID 1410 group (PS3.16).
 
 An evaluation's value is a statement of our private scheme, "moderate pleural effusion, right pleura": what the report
-of the similar case says, in the words of the ontology and never in those of the report. Its parts stand below it, coded
-by SNOMED CT or RadLex where these have a code. The names of all are ours, since the standard ones ("Finding") would say
-it of the patient whose report this is.
+of the similar case says, in the words of the ontology and never in those of the report. Its parts are below it, coded
+in SNOMED CT or RadLex where these have a code. All concept names are ours, since the standard ones ("Finding") would
+state a finding of the patient whose report this is.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class Explanation:
 
 
 def explanations(cases: Sequence[SimilarCase]) -> list[Explanation]:
-    """What the report of each case shares with the query's and where it contradicts it, both in turn.
+    """What the report of each case shares with the query's and where it contradicts it, alternating.
 
-    The report stays within what a reader of headers takes: cases share that room, the first ranks get what remains.
-    A note that names no concept or region of the ontology does not appear: its words could be anybody's.
+    The structured report stays within the limits of a header reader: cases share that room, and the first ranks get
+    the remainder. A note without a concept and region of the ontology is left out: its words could be anybody's.
     """
     room = max(0, ReadLimits().elements - _DOCUMENT_ELEMENTS - _GROUP_ELEMENTS * len(cases)) // _EVALUATION_ELEMENTS
     share, remainder = divmod(room, len(cases) or 1)

@@ -65,7 +65,7 @@ def send_files(
 ) -> list[SendResult]:
     """Send each file; a refused one does not stop the rest.
 
-    Raises PeerFailed when the peer cannot be reached; one that goes away in the middle is said of every file left.
+    Raises PeerFailed when the peer cannot be reached. If it goes away later, every file left has that result.
     """
     _config.STORE_SEND_CHUNKED_DATASET = True  # the bytes on disk, without decoding
     results: list[SendResult] = []

@@ -3,8 +3,8 @@
 Started by ``pixels.PixelDecoder`` as ``python -m radir_pacs.dicom.decode_child REQUESTS ANSWERS MEMORY CPU PIXELS``:
 two file descriptors and three limits. A request is a JSON line, ``{"path": …, "coloured": false}``. An answer is a JSON
 line, ``{"error": reason}`` (with a ``code`` if memory ran out) or ``{"shape": […], "dtype": "<u2", "photometric": …}``
-followed by the raw pixel bytes. Nothing is pickled, so a child taken over by a hostile file can answer nonsense pixels
-and no more.
+followed by the raw pixel bytes. Nothing is pickled, so a child taken over by a hostile file can do no more than answer
+with nonsense pixels.
 """
 
 from __future__ import annotations

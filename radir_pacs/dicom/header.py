@@ -39,9 +39,9 @@ def read_header(
     """Read the file at ``path`` without its pixels.
 
     Runs in the caller's process: time and memory are bounded by ``limits`` (elements counted, inflation capped, no
-    recursion beyond ``limits.depth``). Where the file meta information names another instance the data set counts, and
-    a note says so. fallback_character_set: of text in a character set that is not named, or not the one named.
-    Raises DicomRefused: 0xA700 when a limit is passed, 0xC000 for everything that cannot be understood.
+    recursion beyond ``limits.depth``). Where the file meta information names another instance, the data set counts and
+    a note says so. fallback_character_set: for text in a character set that is not named, or not the one named.
+    Raises DicomRefused: 0xA700 when a limit is exceeded, 0xC000 for everything that cannot be understood.
     """
     parsed = read_part10(path, limits)
     attributes = to_json(parsed.elements, big_endian=parsed.big_endian, fallback_character_set=fallback_character_set)

@@ -40,10 +40,10 @@ def to_json(
 ) -> Attributes:
     """``elements`` as a DICOM JSON data set in ascending tag order. Left-out bulk and group lengths do not appear.
 
-    Text is decoded by (0008,0005), or the ``sets`` of the data set around, and brought to Unicode's composed form.
-    A control character becomes a space, so that two texts that differ never become one; in a UID it becomes U+FFFD,
-    so that the UID is refused. An attribute with a wrong VR has the dictionary's where it can be read so. Numbers that
-    are none stay text for DS and IS (PS3.18 F.2.3).
+    Text is decoded by (0008,0005), or by the ``sets`` of the enclosing data set, and brought to Unicode's composed
+    form. A control character becomes a space, so that different texts stay different; in a UID it becomes U+FFFD, so
+    that the UID is refused. An attribute with a wrong VR gets the dictionary's where it can be read that way. DS and IS
+    values that are not numbers stay text (PS3.18 F.2.3).
     """
     named = elements.get(_CHARACTER_SET)
     if named is not None and isinstance(named.value, bytes):
@@ -98,7 +98,7 @@ def _to_json(tag: int, vr: str, value: bytes, big_endian: bool, sets: CharacterS
 _DECIMALS = frozenset({"DS", "IS"})
 
 
-# The elements whose VR is "US or SS" by Pixel Representation and that we use.
+# The elements that we use whose VR is "US or SS", depending on Pixel Representation.
 _US_OR_SS = frozenset({0x00280106, 0x00280107, 0x00280120, 0x00280121})
 
 

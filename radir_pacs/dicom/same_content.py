@@ -1,8 +1,8 @@
 """Whether two files hold the same data set, however it was written.
 
-A PACS writes an object anew before it sends it: other file meta information, sequences with or without explicit
-lengths, group lengths and padding dropped, implicit for explicit VR. The object that comes by C-STORE and again by
-STOW differs in its bytes and is the same input all the same (P2).
+A PACS rewrites an object before it sends it: other file meta information, sequences with or without explicit lengths,
+group lengths and padding dropped, implicit for explicit VR. An object that comes by C-STORE and again by STOW differs
+in its bytes and is still the same input (P2).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Labels and their answers: "Pneumothorax: None", "Consolidation - yes, right lower lobe", "PTX (-)", "Effusion? No".
 
-The marks of such a statement are turned into those of a sentence: the answer becomes a cue behind its label, and what
-parts the two goes. Lists under an answer ("Absent: pneumothorax, effusion") are turned the other way round.
+The marks of such a statement are turned into those of a sentence: the answer becomes a cue after its label, and the
+separator between them is dropped. Lists under an answer ("Absent: pneumothorax, effusion") are reversed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from radir_pacs.reports.lexicon import Lexicon, load
 from radir_pacs.reports.lexicon_terms import Cue, Entry
 from radir_pacs.reports.marks import Mark
 
-# What may part a label from its answer; tried first, since few sentences have any of it.
+# What may separate a label from its answer; checked first, since few sentences contain it.
 PARTED = re.compile(r"[:=?|(\[\n]|\s[-–—]+\s|[-–+]\s*$|[+]|\t")
 _SEPARATOR = re.compile(r"\s*(?:[:=?|\t\n]+|\s[-–—]+\s|\[|(?=\())\s*(?:[-–—]\s+)?")
 
 
 _END = r"(?![\w/%]|-\w)"
-_SIGNS = {  # beside the words of cues.toml; what is tried first stands first
+_SIGNS = {  # in addition to the words of cues.toml; in the order in which they are tried
     "unsaid": (0, r"_{2,}"),
     "possible": (Cue.POSSIBLE_LAST, r"\?"),
     "probable": (Cue.PROBABLE_LAST, None),
@@ -60,7 +60,7 @@ def _either(phrases: Iterable[str]) -> str:
 
 
 def answered(text: str, marks: list[Mark], lexicon: Lexicon) -> list[Mark]:
-    """The marks of ``text`` with its answers as cues; as they were where nothing is answered."""
+    """The marks of ``text`` with its answers as cues; unchanged where nothing is answered."""
     known = _answers(lexicon)
     headed = _headed(text, marks, known)
     if headed is not None:
@@ -144,7 +144,7 @@ def _next_pair(
 
 
 def _closes(text: str, answer: re.Match[str], cue: int, separator: str, allowed: frozenset[str]) -> bool:
-    """Whether the answer is one, and not the first word of a description: "Consolidation: no change"."""
+    """Whether this is an answer and not the first word of a description: "Consolidation: no change"."""
     rest = text[answer.end() :]
     if not separator.strip() and "\n" not in separator and not answer[0].startswith("("):
         return False
@@ -162,7 +162,7 @@ def _closes(text: str, answer: re.Match[str], cue: int, separator: str, allowed:
 
 
 def _restates(label: list[Mark], value: list[Mark], lexicon: Lexicon) -> bool:
-    """ "Effusion: there is a small effusion", "Fracture: no displaced fracture": a title, and then a sentence."""
+    """Whether a sentence follows a title: "Effusion: there is a small effusion", "Fracture: no displaced fracture"."""
     named = {mark.concept for mark in label if mark.concept}
     said = {mark.concept for mark in value if mark.concept}
     near = any(a in lexicon.ancestors[b] or b in lexicon.ancestors[a] for a in named for b in said)
@@ -187,12 +187,12 @@ def _clause_after(marks: list[Mark], start: int) -> list[Mark]:
 
 
 def _says_more(marks: list[Mark], at: int) -> bool:
-    """Whether a finding of its own follows the answer: "Consolidation: yes, right lower lobe" says nothing more."""
+    """Whether another finding follows the answer; "Consolidation: yes, right lower lobe" has none."""
     return any(mark.concept for mark in marks[at:])
 
 
 def _hand_on_side(label: list[Mark], marks: list[Mark], at: int) -> None:
-    """ "Right lung: consolidation, lower lobe" is about the right lower lobe."""
+    """Give a label's side to its answer: "Right lung: consolidation, lower lobe" is about the right lower lobe."""
     side = next((mark.side for mark in label if mark.side), None)
     if side is None or any(mark.side for mark in marks[at:]):
         return

@@ -22,7 +22,7 @@ class Highlight(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Marked:
-    """Half-open offsets into the excerpt's text, and what stands there."""
+    """Half-open offsets into the excerpt's text, and what the text there means."""
 
     start: int
     end: int
@@ -31,7 +31,7 @@ class Marked:
 
 @dataclass(frozen=True, kw_only=True)
 class Excerpt:
-    """Text out of a report, verbatim but for " … " between sentences that are apart."""
+    """Text from a report, verbatim except for " … " between sentences that are not adjacent."""
 
     text: str
     marks: tuple[Marked, ...]
@@ -45,9 +45,9 @@ def excerpt(
     shared: Iterable[FindingNote] = (),
     contradicting: Iterable[FindingNote] = (),
 ) -> Excerpt:
-    """What ``body`` says of the notes; where it does not, of the region (a key), then of what holds the region.
+    """What ``body`` says about the notes; failing that, about the region (a key), then about what contains the region.
 
-    Empty where the report says nothing of it. It ends at the end of a sentence unless a sentence alone is too long.
+    Empty where the report says nothing about it. It ends with a whole sentence unless a single sentence is too long.
     """
     body = plain_text(body)
     marked = _marked(findings, region, shared, contradicting)
@@ -64,7 +64,7 @@ def whole_report(
     shared: Iterable[FindingNote] = (),
     contradicting: Iterable[FindingNote] = (),
 ) -> Excerpt:
-    """All of ``body``, with the words that ``excerpt`` marks."""
+    """All of ``body``, with the same words marked as in ``excerpt``."""
     marked = _marked(findings, region, shared, contradicting)
     marks = (Marked(start=start, end=end, mark=mark) for (start, end), mark in sorted(marked.items()))
     return Excerpt(text=plain_text(body), marks=tuple(marks))
@@ -73,7 +73,7 @@ def whole_report(
 def _marked(
     findings: Sequence[Finding], region: str, shared: Iterable[FindingNote], contradicting: Iterable[FindingNote]
 ) -> dict[Span, Highlight]:
-    """Where ``findings`` say what the notes say; what is shared counts over what contradicts."""
+    """Where ``findings`` say what the notes say; a shared note wins over a contradicting one."""
     return {
         **_spans(findings, region, tuple(contradicting), Highlight.CONTRADICTING),
         **_spans(findings, region, tuple(shared), Highlight.SHARED),
@@ -102,13 +102,13 @@ def _is_normal(finding: Finding) -> bool:
 
 
 def _within(finding: Finding, region: str) -> bool:
-    """The finding is at the region or below it."""
+    """Whether the finding is at the region or below it."""
     below = {region, *(found.key for found in anatomy.descendants(region))}
     return not below.isdisjoint(finding.regions)
 
 
 def _meets(finding: Finding, region: str) -> bool:
-    """The finding is at the region, below it, or at one that holds it."""
+    """Whether the finding is at the region, below it, or at a region that contains it."""
     chain = {region, *(found.key for found in anatomy.ancestors(region))}
     below = {found.key for found in anatomy.descendants(region)}
     return any(key in chain or key in below for key in finding.regions)

@@ -1,4 +1,4 @@
-"""Why two reports are alike under a region: what both affirm, and what one affirms and the other denies."""
+"""Why two reports are alike at a region: what both affirm, and what one affirms and the other denies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from radir_pacs.reports.lexicon_terms import ROOT
 from radir_pacs.reports.similarity import Item, ItemSimilarity, similarity_items
 from radir_pacs.types import FindingNote
 
-ALIKE = 0.6  # similarity at which an affirmed item counts as shared: the same concept nearby, or a close one in place
+ALIKE = 0.6  # from this similarity on, an item counts as shared: the same concept nearby, or a related one in place
 
 Notes = tuple[FindingNote, ...]
 
@@ -43,7 +43,7 @@ def explain(query: Iterable[Finding], hit: Iterable[Finding], region: str) -> tu
 
 
 def counts_as(concept: str, broader: str) -> bool:
-    """Whether a report of ``concept`` and one of the ``broader`` concept are alike by their words alone."""
+    """Whether ``concept`` is a kind of ``broader`` so close to it that the two count as alike."""
     similarity = _similarity()
     return similarity.is_kind_of(concept, broader) and similarity.concepts(concept, broader) >= ALIKE
 
@@ -59,7 +59,7 @@ def _instead(normal: Item, affirmed: list[Item]) -> list[Item]:
 
 
 def _denies(a: Item, b: Item, similarity: ItemSimilarity) -> bool:
-    """One affirms what the other denies: the same concept, or a kind of the denied one, at one place or within it."""
+    """Whether one affirms what the other denies: the same concept or a kind of the denied one, there or within."""
     affirmed, denied = (a, b) if a.present else (b, a)
     return (
         similarity.is_kind_of(affirmed.concept, denied.concept)
@@ -68,7 +68,7 @@ def _denies(a: Item, b: Item, similarity: ItemSimilarity) -> bool:
 
 
 def _folded(items: list[Item]) -> list[Item]:
-    """Of one concept at nested places the gravest item; else the nearest place affirmed, the widest one denied."""
+    """One item per concept and nest of places: the gravest, else the narrowest if affirmed, the widest if denied."""
 
     def weight(item: Item) -> tuple[int, int]:
         depth = len(anatomy.ancestors(item.region))
@@ -85,7 +85,7 @@ def _folded(items: list[Item]) -> list[Item]:
 
 
 def _nested(a: str, b: str) -> bool:
-    """Whether two places are one, or one lies within the other."""
+    """Whether two places are the same, or one lies within the other."""
     return a == b or a in _above(b) or b in _above(a)
 
 

@@ -1,4 +1,4 @@
-"""Forms that were filled in, spelled out: tick boxes, columns and lists become lines such as "Pneumothorax: no".
+"""Filled-in forms, spelled out: tick boxes, columns and lists become lines such as "Pneumothorax: no".
 
 Nothing here knows a finding: a form is recognised by its boxes, its columns and the words that answer. What was not
 ticked where something else was is denied; a form in which nothing is ticked says nothing and stays as it is.
@@ -17,7 +17,7 @@ _EXTENT = r"right|left|bilateral|both|r|l|rt|lt|mild|moderate|severe|small|large
 _OPTION = re.compile(rf"[\s,;/|]*(?:{_YES}|{_NO}|{_OTHER}|{_EXTENT})[\s,;/|.]*", re.IGNORECASE)
 _ANSWER = re.compile(rf"(?:{_YES}|{_NO}|{_OTHER}|[-+x✓✔✗✘●○0]|\([-+]\))[.]?(?!\w)", re.IGNORECASE)
 
-# A box is ticked, crossed for "no", or empty. A letter in round brackets is only a box when it is an x.
+# A box is ticked, crossed for "no", or empty. A letter in round brackets is a box only if it is an x.
 _BOX = re.compile(
     r"\[ ?(?P<square>[xX✓✔*+YyNn-]|) ?\]|\[ {0,3}\]|\( ?(?P<round>[xX✓✔*]) ?\)|\( {0,3}\)|"
     r"(?P<sign>[☐☑☒□■○◯●◉✓✔✗✘])"
@@ -66,7 +66,7 @@ def _boxes(lines: list[str], ticked: bool) -> Iterator[str]:
 
 
 def _form(line: str, boxes: list[re.Match[str]], ticked: bool) -> Iterator[str]:
-    """The statements of a line with boxes, which stand before or behind the answers to one label, or labels."""
+    """The statements of a line with boxes, each before or after a label, or an answer to the line's one label."""
     lead = _LIST_MARK.match(line)
     begin = lead.end() if lead and lead.end() <= boxes[0].start() else 0
     first, last = line[begin : boxes[0].start()], line[boxes[-1].end() :]
@@ -110,7 +110,7 @@ def _denies(text: str) -> bool:
 
 
 def _tables(lines: list[str]) -> Iterator[str]:
-    """Rows of cells as "label: cell, cell"; under a header of answers or sides each cell by its column."""
+    """Rows of cells as "label: cell, cell"; under a header of answers or sides, each cell is read by its column."""
     header: list[str] = []
     for line in lines:
         cells = _cells(line)
@@ -126,7 +126,7 @@ def _tables(lines: list[str]) -> Iterator[str]:
 
 
 def _names_row(cells: list[str], header: list[str]) -> bool:
-    """Whether cells are a row about its first one: two cells always are, unless the first is a column's title."""
+    """Whether a row of cells is about its first cell: two cells always are, unless the first is a column title."""
     if header:
         return True
     if re.fullmatch(
@@ -141,7 +141,7 @@ def _names_row(cells: list[str], header: list[str]) -> bool:
 
 
 def _cells(line: str) -> list[str] | None:
-    """The cells of a table's row, None for a line of text or of boxes and their labels."""
+    """The cells of a table row; None for a line of text, or of boxes and their labels."""
     if _BOX.match(line.lstrip(" \t-•*")):
         return None
     if "|" in line:
@@ -180,7 +180,7 @@ def _row(cells: list[str], header: list[str]) -> Iterator[str]:
 
 
 def _signs(lines: list[str]) -> Iterator[str]:
-    """Lists of "+ effusion" and "- pneumothorax"; where all have the same sign it is only a bullet."""
+    """Lists of "+ effusion" and "- pneumothorax"; where all items have the same sign, it is only a bullet."""
     signs = [found[1] if (found := _SIGNED.match(line)) else "" for line in lines]
     if not {"+", "-"} <= set(signs):
         yield from lines
@@ -191,7 +191,7 @@ def _signs(lines: list[str]) -> Iterator[str]:
 
 
 def _lists(lines: Iterator[str]) -> Iterator[str]:
-    """ "No evidence of:" and its items, each with the words that head it."""
+    """Lists under a heading such as "No evidence of:", each item prefixed with the heading."""
     head = ""
     for line in lines:
         found = _LIST_HEAD.search(line)

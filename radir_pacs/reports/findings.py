@@ -27,7 +27,7 @@ class Certainty(StrEnum):
     CERTAIN = "certain"
     PROBABLE = "probable"
     POSSIBLE = "possible"
-    HISTORICAL = "historical"  # history only, or seen on an earlier study and not said to remain
+    HISTORICAL = "historical"  # only in the history, or seen on an earlier study and not said to persist
     HYPOTHETICAL = "hypothetical"  # a question or a recommendation: "evaluate for", the indication
 
 
@@ -79,7 +79,7 @@ class Finding:
 
     @property
     def asserted(self) -> bool:
-        """Said to be there now, if perhaps with doubt; a measurement alone says nothing is there."""
+        """Said to be present now, even if with doubt; a measurement alone does not say that."""
         return (
             self.polarity is Polarity.PRESENT
             and self.kind is not FindingKind.MEASUREMENT

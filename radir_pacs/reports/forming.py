@@ -49,13 +49,13 @@ def form(
 
 def _rule(attribute: str, place: Place, marks: list[Mark], lexicon: Lexicon) -> str | None:
     named = marks[place.index].place or place.region
-    if marks[place.index].concept:  # "prominent epicardial fat" is a finding of its own, not an enlarged heart
+    if marks[place.index].concept:  # "prominent epicardial fat" is itself a finding, not an enlarged heart
         return lexicon.formed.get((attribute, named)) if (attribute, named) in lexicon.own_rules else None
     return lexicon.formed.get((attribute, named)) or lexicon.formed.get((attribute, place.region))
 
 
 def _candidates(i: int, marks: list[Mark], places: list[Place]) -> tuple[bool, list[list[Place]]]:
-    """Where an attribute's place may stand: subject of its verb; behind it; directly before it."""
+    """Where an attribute's place may be: the subject of its verb, after it, directly before it."""
     by_index = {place.index: place for place in places}
     behind = _run(i, marks, by_index, +1)
     before = _run(i, marks, by_index, -1)
@@ -83,7 +83,7 @@ def _subject(copula: int, marks: list[Mark], by_index: dict[int, Place]) -> list
 
 
 def _run(i: int, marks: list[Mark], by_index: dict[int, Place], step: int) -> list[Place]:
-    """Places next to an attribute on one side, over commas and "and" once the first is met."""
+    """Places next to an attribute on one side; after the first one, also across commas and "and"."""
     found: list[Place] = []
     last_word = marks[i].last if step > 0 else marks[i].first
     j = i + step
@@ -96,7 +96,7 @@ def _run(i: int, marks: list[Mark], by_index: dict[int, Place], step: int) -> li
             found.append(by_index[j])
         elif mark.concept and not mark.attribute:
             if step > 0 and found and not any(m.cue & _LINK for m in marks[found[-1].index + 1 : j]):
-                found = []  # "increased basilar opacity": the place is the finding's
+                found = []  # "increased basilar opacity": the place belongs to the finding
             break
         elif (mark.cue & Cue.COMMA and not found) or (mark.attribute and found):
             break

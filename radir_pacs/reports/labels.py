@@ -68,18 +68,18 @@ class LabelSet:
     rules: Mapping[str, Rule]
 
     def of(self, findings: Iterable[Finding]) -> dict[str, int]:
-        """0 or 1 under every label, of a report with text; one without (``is_blank``) has no labels."""
+        """0 or 1 for every label, for a report with text; one without text (``is_blank``) has no labels."""
         findings = tuple(findings)
         return {label: int(rule.holds(findings)) for label, rule in self.rules.items()}
 
 
 def label_sets() -> tuple[str, ...]:
-    """Names of the label sets there are."""
+    """The names of all label sets."""
     return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 
 
 def described(name: str) -> str:
-    """What a label set is, in one line."""
+    """A label set's description, in one line."""
     return str(tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))["description"])
 
 

@@ -21,7 +21,7 @@ UNKNOWN = "und"  # ISO 639-2: undetermined
 _FILE = Path(__file__).parent / "lexicon" / "languages.toml"
 _ANY_WORD = re.compile(r"[^\W\d_]+")
 _WORD = re.compile(r"\b[^\W\d_]+\b(?!-)")  # not the "non" of "non-calcified"
-_NON = re.compile(r"\bnon\s*(?:[.;,\n]|$)")  # an answer in French or Italian; "non specific" is English
+_NON = re.compile(r"\bnon\s*(?:[.;,\n]|$)")  # the answer "no" in French or Italian; "non specific" is English
 _OTHER_SCRIPT = re.compile(r"[\u0370-\u1fff\u2c00-\ud7ff\uf900-\ufdff\ufe70-\uffee]")
 _SCRIPTS = {
     "CYRILLIC": "ru",
@@ -35,8 +35,8 @@ _SCRIPTS = {
     "THAI": "th",
     "DEVANAGARI": "hi",
 }
-_SHORT = 3  # so short a word without its accents may be anything: "ép" is no "EP"
-_SCRIPT_SHARE = 0.3  # of the letters; a Greek letter or a name in brackets makes no Greek report
+_SHORT = 3  # without its accents a word of this length may be anything: "ép" is not "EP"
+_SCRIPT_SHARE = 0.3  # of the letters; a Greek letter or a name in brackets does not make a report Greek
 
 
 @lru_cache(maxsize=1)
@@ -44,7 +44,7 @@ def _words() -> tuple[frozenset[str], Mapping[str, tuple[tuple[str, bool], ...]]
     """English words; which other languages have a word, and whether it is their own; the names of those languages."""
     table = tomllib.loads(_FILE.read_text(encoding="utf-8"))
     english = frozenset(table.pop(READ)["strong"])
-    ours = english | load(READ).vocabulary  # "pneumothorax" is said in many languages and tells of none
+    ours = english | load(READ).vocabulary  # "pneumothorax" occurs in many languages and indicates none
     others: dict[str, dict[str, bool]] = {}
     for language, words in table.items():
         for strength in ("weak", "strong"):
@@ -60,14 +60,14 @@ def _bare(word: str) -> str:
 
 
 def language_of(text: str) -> str:
-    """ISO 639-1 code of the language ``text`` is in; "en" also where nothing tells of another one."""
+    """ISO 639-1 code of the language of ``text``; "en" also where nothing indicates another one."""
     if _OTHER_SCRIPT.search(text) and (script := _script(text)) is not None:
         return script
     english, others, order = _words()
     lowered = text.lower()
     found: set[str] = set(_ANY_WORD.findall(lowered))
     if "non" not in found and found.isdisjoint(others):
-        return READ  # most reports, most quickly
+        return READ  # the fast path, for most reports
     found = set(_WORD.findall(lowered))
     if "non" in found and _NON.search(lowered):
         found.add("non.")

@@ -63,7 +63,7 @@ class Lexicon:
     concepts: Mapping[str, Concept]
     ancestors: Mapping[str, frozenset[str]]  # of a concept, itself included
     headings: Headings
-    vocabulary: frozenset[str]  # every word of its phrases, normalised
+    vocabulary: frozenset[str]  # every word of the phrases, normalised
     mined_sections: frozenset[str]
     asked_sections: frozenset[str]
     normalise: Normaliser
@@ -72,14 +72,14 @@ class Lexicon:
     sided: Mapping[tuple[str, Laterality], str]  # region key without side, side -> region key
     formed: Mapping[tuple[str, str], str]  # (attribute, place or region key) -> concept
     place_also: Mapping[str, tuple[str, ...]]  # further regions of a place that spans two: "thoracolumbar"
-    unlocated: frozenset[str]  # observables that are no place to put a finding
+    unlocated: frozenset[str]  # observables that are not a place for a finding
     paired: frozenset[str]  # regions that mean both sides when no side is named
     pair_words: frozenset[str]  # words whose form means both sides
     own_rules: frozenset[tuple[str, str]]  # the keys of ``formed`` that are written down, not inherited
     data: Mapping[str, Any] = field(repr=False)
 
     def words(self, phrase: str) -> list[str]:
-        """The normalised words of a phrase; hyphens fall away."""
+        """The normalised words of a phrase; hyphens are dropped."""
         return [self.normalise(word) for word in TOKEN.findall(phrase) if word != "-"]
 
     def entry(self, phrase: str) -> Entry | None:
@@ -161,7 +161,7 @@ def load(language: str = "en", extra: tuple[Path, ...] = ()) -> Lexicon:
 
 
 def _find_inner_places(lexicon: Lexicon, place_terms: Mapping[tuple[str, ...], str]) -> None:
-    """A concept's phrase that names a place of its own ("rib fracture") is a finding at that place."""
+    """Note the place that a concept's phrase itself names: "rib fracture" is a finding at the ribs."""
     longest = max(map(len, place_terms))
     for concept in lexicon.concepts.values():
         for term in concept.terms:

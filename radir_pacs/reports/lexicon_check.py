@@ -1,4 +1,4 @@
-"""The lexicon's checker: what a radiologist or a hospital may have got wrong in the data files, all of it at once."""
+"""The lexicon's checker: reports everything that is wrong in the data files, all at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from radir_pacs.reports.tokens import TOKEN, Normaliser
 
 
 def faults(language: str = "en", extra: Iterable[Path] = ()) -> list[str]:
-    """Every fault of the lexicon in words; empty when it can be used. Raises SettingError if a file cannot be read."""
+    """Every fault of the lexicon, worded; empty when it can be used. Raises SettingError if a file cannot be read."""
     data = read_data(language, extra)
     spelling = data["spelling"]
     normalise = Normaliser(

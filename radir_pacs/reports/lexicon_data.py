@@ -1,4 +1,4 @@
-"""The lexicon's data files as tables, and the tables' parts: concepts, places, sides, formations."""
+"""The lexicon's data files as tables, and what is in them: concepts, places, sides, formations."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def read_concepts(table: Mapping[str, Mapping[str, Any]]) -> dict[str, Concept]:
 
 
 def _elsewhere(table: Mapping[str, str]) -> dict[str, str]:
-    """Closed downwards; of two regions that both cover a place the lower one decides."""
+    """Closed downwards; where two regions cover a place, the lower one decides."""
     regions = sorted(table, key=lambda region: len(anatomy.ancestors(region)))
     return {below: table[region] for region in regions for below in (region, *regions_below(region))}
 
@@ -157,7 +157,7 @@ def sided_regions(terms: Mapping[tuple[str, ...], str], normalise: Normaliser) -
 
 
 def formation_rules(concepts: Mapping[str, Concept], place_region: Mapping[str, str]) -> dict[tuple[str, str], str]:
-    """Attribute-and-place rules; a rule for a region holds for what lies below it unless that has its own."""
+    """Attribute-and-place rules; a rule for a region also holds below it, except where there is another rule."""
     formed: dict[tuple[str, str], str] = {}
     inherited: dict[tuple[str, str], tuple[int, str]] = {}
     for concept in concepts.values():

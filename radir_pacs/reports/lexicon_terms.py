@@ -1,4 +1,4 @@
-"""The nouns of the lexicon: what a phrase may mean, what a concept is, how a word steers the reading."""
+"""The nouns of the lexicon: what a phrase may mean, what a concept is, how a word affects the reading."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from radir_pacs.reports.findings import Change, FindingKind, Laterality, Severity
 
 ROOT = "abnormality"
-MEASUREMENT = "measurement"  # the size of a place, no finding
+MEASUREMENT = "measurement"  # the size of a place, not a finding
 ANYWHERE = "*"
 
 
 class Cue:
-    """How a word steers the reading of the findings around it: bits in plain integers, being tested so often."""
+    """How a word affects the reading of the findings around it: bits in plain integers, since they are tested often."""
 
     NEGATES_NEXT = 1 << 0
     NEGATES_LAST = 1 << 1
-    APART = 1 << 2  # looks like a negation and is none
+    APART = 1 << 2  # looks like a negation and is not one
     PROBABLE_NEXT = 1 << 3
     POSSIBLE_NEXT = 1 << 4
     PROBABLE_LAST = 1 << 5
@@ -35,13 +35,13 @@ class Cue:
     COMMA = 1 << 17
     PRONOUN = 1 << 18
     ARTICLE = 1 << 19
-    CLOSES = 1 << 21  # "pneumothorax: absent": denies what stands before where nothing follows in the clause
+    CLOSES = 1 << 21  # "pneumothorax: absent": denies what is before it, where nothing follows in the clause
     PROJECTION = 1 << 20  # "overlying the rib": where the shadow falls, not where the finding is
 
 
 @dataclass(slots=True)
 class Entry:
-    """What a phrase may mean. A phrase can be an attribute in one company and a concept or a severity in another."""
+    """What a phrase may mean: it can be an attribute in one context and a concept or a severity in another."""
 
     concept: str | None = None
     inner: str | None = None  # the place that a concept's phrase names itself: "rib fracture"
@@ -64,7 +64,7 @@ class Concept:
     within: frozenset[str]  # region keys, closed downwards; empty: anywhere
     elsewhere: Mapping[str, str]  # region key, closed downwards -> the concept it is there; "": none
     reads: Mapping[str, str]  # place key -> region: what a vague place means for this concept
-    absorbs: frozenset[str]  # attributes that say nothing further of it ("calcified granuloma")
+    absorbs: frozenset[str]  # attributes that add no further finding to it ("calcified granuloma")
     code: str | None
     terms: tuple[str, ...]
     formed: tuple[tuple[str, str], ...]  # (attribute, place)

@@ -1,10 +1,10 @@
-"""Whether a line end ends a statement, or only the line: lists without full stops, and prose that was wrapped."""
+"""Whether a line end ends a statement (lists without full stops) or only the line (wrapped prose)."""
 
 from __future__ import annotations
 
 import re
 
-_WRAPPED = 50  # characters; nothing that wraps prose by itself does so in a narrower column
+_WRAPPED = 50  # characters; no program wraps prose in a narrower column
 _STOPPED = re.compile(r"[.;!?]['\")\]”]*$")
 _LABELLED_END = re.compile(r"(?:[:=?|\t]|\s[-–]+\s|\s{2,})\s*(?:no|not|none|yes|without)\s*$", re.IGNORECASE)
 _OPEN_END = re.compile(
@@ -36,7 +36,7 @@ _WORD = re.compile(r"\S+")
 def ends_statement(text: str, begin: int, end: int, following: int, width: int) -> bool:
     """Whether the line end between ``end`` and ``following`` ends the statement that begins at ``begin``.
 
-    ``width``: characters of the paragraph's longest line; where the next word would have fitted, nobody wrapped.
+    ``width``: characters of the paragraph's longest line; where the next word would have fitted, it is not a wrap.
     """
     line = text.rfind("\n", 0, end) + 1
     before = text[max(begin, line) : end].rstrip()
@@ -70,7 +70,7 @@ def ends_statement(text: str, begin: int, end: int, following: int, width: int) 
     if after[0].islower():
         return True
     if before.isupper() or len(word[0]) < 2 or not word[0][1].islower():
-        return not wide  # capitals, acronyms and numbers say nothing of a new sentence
+        return not wide  # capitals, acronyms and numbers do not indicate a new sentence
     return True
 
 

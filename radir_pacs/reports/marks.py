@@ -41,11 +41,11 @@ class Mark:
         self.concept, self.attribute, self.place, self.cue = entry.concept, entry.attribute, entry.place, entry.cue
         self.side: Laterality | None = entry.side
         self.change = entry.change
-        self.both = False  # "bibasilar", "apices": a pair by its form
+        self.both = False  # "bibasilar", "apices": the word's form means both sides
         self.size_mm: float | None = None
 
 
-_SHORTENED = re.compile(r"\s[a-z\d]")  # after the stop of a shortened word
+_SHORTENED = re.compile(r"\s[a-z\d]")  # after the full stop of an abbreviation
 _SIGNS = frozenset("-/.\"“”„‘’`'")  # quotes mean nothing by themselves
 _DASH = Entry(cue=Cue.COMMA)
 
@@ -61,7 +61,7 @@ def read_marks(text: str, lexicon: Lexicon) -> list[Mark]:
         if word in _SIGNS:
             apart = text[start - 1 : start].isspace() and text[end : end + 1].isspace()
             if word in "-/" and apart:
-                word = ","  # "no pneumothorax / right effusion": as a comma, since "right" opens a statement
+                word = ","  # "no pneumothorax / right effusion": like a comma, since "right" opens a statement
             elif word not in "/." or (word == "." and _SHORTENED.match(text, end)):
                 continue
         words.append(normalise(word))
@@ -95,7 +95,7 @@ def read_marks(text: str, lexicon: Lexicon) -> list[Mark]:
 
 
 def _doubts_next(text: str, mark: Mark, marks: list[Mark]) -> bool:
-    """ "cough ? pneumonia" doubts the pneumonia, "pneumonia ? edema ?" each what stands before."""
+    """Whether "?" doubts what follows ("cough ? pneumonia") or what precedes ("pneumonia ? edema ?")."""
     before, after = text[mark.start - 1 : mark.start] if mark.start else "", text[mark.end :].lstrip()[:1]
     if not before or before in "(:;-–/":
         return True
@@ -112,5 +112,5 @@ def _add_sizes(text: str, marks: list[Mark], spans: list[tuple[int, int]]) -> No
         mark.size_mm = size
         position = next((i for i, other in enumerate(marks) if other.start >= match.start()), len(marks))
         while position < len(marks) and marks[position].end <= match.end():
-            marks.pop(position)  # "mm" alone is a severity; here it is a unit
+            marks.pop(position)  # "mm" alone is read as a severity; here it is a unit
         marks.insert(position, mark)

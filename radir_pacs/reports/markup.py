@@ -1,7 +1,6 @@
-"""A report's text without the dress it came in: RTF, HTML and CDA, HL7 escapes, entities, odd spaces and line ends.
+"""A report's text without its markup: RTF, HTML and CDA, HL7 escapes, entities, odd spaces and line ends.
 
-What arrives is lines and words afterwards, and nothing else is ever stored, mined or shown. A text that is plain stays
-as it is.
+Lines and words remain, and only these are stored, mined and shown. A plain text stays as it is.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from striprtf.striprtf import rtf_to_text
 from radir_pacs.reports.filled_in import spelled_out
 
 _MOST_RTF = 20  # documents in one text; a report in RTF is one, a row of a table a few
-_ROUNDS = 4  # an escape may hold another one: "\T\nbsp;" is "&nbsp;" is a space
-_DRESSED = re.compile(  # what tells that a text is not plain; most are
+_ROUNDS = 4  # an escape may contain another: "\T\nbsp;" is "&nbsp;" is a space
+_DRESSED = re.compile(  # what shows that a text is not plain; most are plain
     r"[&<\\~{\r\t|\x0b\x0c\x85\xa0\xad\ufb00-\ufb04\u2000-\u200f\u2028\u2029\u202f\ufeff\[☐-☒□■○◯●◉✓✔✗✘]|"
     r"_x000D_|\*\S|\n[ \t]*\+ |^\+ |\( ?[xX*]? ?\)| {3}|\.{3}|:\s*\n"
 )
@@ -124,12 +123,12 @@ _HEADING_TAGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6", "caption", "legen
 _HIDDEN = frozenset({"script", "style", "head", "s", "strike", "del"})  # struck out is not said
 _TAG = re.compile(rf"</?(?:{'|'.join(sorted(_BLOCKS | _INLINE, key=len, reverse=True))})\b[^<>]*>", re.IGNORECASE)
 _EMPHASIS = re.compile(r"(?<![\w*\[])(\*{1,3})([^\s*][^*\n]{0,80}?)\1(?![\w*\]])")  # Markdown; not "[**Hospital**]"
-_STRAY = re.compile(r"<(?!/?[A-Za-z][^<>]*>)")  # no tag; the parser would look for its end again and again
+_STRAY = re.compile(r"<(?!/?[A-Za-z][^<>]*>)")  # not a tag; the parser would search for its end again and again
 _ENTITY = re.compile(r"&(?:[A-Za-z]{2,8}|#\d{1,6}|#[xX][0-9A-Fa-f]{1,5});?")
 
 
 def plain_text(text: str) -> str:
-    """``text`` as lines of words. A second call changes nothing, so that offsets into it stay right."""
+    """``text`` as lines of words. A second call changes nothing, so offsets into the result stay valid."""
     if not _DRESSED.search(text):
         return text
     for _ in range(_ROUNDS):
@@ -160,7 +159,7 @@ def _undressed(text: str) -> str:
 
 
 def _without_rtf(text: str) -> str:
-    """RTF groups as text; a group that never closes ends with the text, one that is broken stays as it is."""
+    """RTF groups as text; a group that is never closed ends with the text, a broken one stays as it is."""
     begin = _RTF.search(text)
     for _ in range(_MOST_RTF):
         if begin is None:
@@ -207,7 +206,7 @@ def _gap(gap: re.Match[str]) -> str:
 
 
 class _Reader(HTMLParser):
-    """Text with a line for each block, a tab between cells, boxes for check boxes, and a colon behind headings."""
+    """Text with a line per block, a tab between cells, boxes for check boxes, and a colon after headings."""
 
     def __init__(self, *, keeps_lines: bool) -> None:
         super().__init__(convert_charrefs=True)

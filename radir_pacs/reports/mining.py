@@ -1,4 +1,4 @@
-"""A report's text to its findings: sections, sentences, statements, and what a sentence says of the one before."""
+"""From a report's text to its findings: sections, sentences, statements, and references to the sentence before."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from radir_pacs.reports.sections import split_sections
 from radir_pacs.reports.sentences import sentences
 from radir_pacs.types import ImageKind
 
-MAX_SENTENCE = 2_000  # characters; what is longer is no sentence and is read in pieces
+MAX_SENTENCE = 2_000  # characters; anything longer is not a sentence and is read in pieces
 
 
 class Miner:
-    """Mines reports with one lexicon. Sentences recur in radiology: their readings are remembered, within a bound."""
+    """Mines reports with one lexicon. Sentences recur in radiology, so their readings are cached, within a bound."""
 
     def __init__(self, lexicon: Lexicon | None = None, *, remember: int = 50_000) -> None:
         self.lexicon = lexicon or load()
@@ -57,7 +57,7 @@ class Miner:
         return MinedReport(text=text, kind=kind, findings=followed(findings, lexicon), language=language)
 
     def _placed_as(self, finding: Finding, earlier: Finding) -> Finding:
-        """ "Left basilar opacity. This may be atelectasis.": the second finding is where the first is, if it may be."""
+        """The finding at the place of the one before, if possible: "Left basilar opacity. This may be atelectasis."."""
         within = self.lexicon.concepts[finding.concept].within
         if not earlier.asserted or not all(region in within for region in earlier.regions):
             return finding
@@ -75,7 +75,7 @@ class Miner:
 
 
 def _refer_back(findings: list[Finding], reading: SentenceReading) -> None:
-    """ "It measures 5 mm in the right apex." adds to the last finding what that did not say itself."""
+    """Add to the last finding what it did not state itself: "It measures 5 mm in the right apex."."""
     last = findings[-1]
     if last.kind is FindingKind.NORMAL or not last.asserted:
         return
@@ -89,7 +89,7 @@ def _refer_back(findings: list[Finding], reading: SentenceReading) -> None:
 
 
 def is_blank(text: str, lexicon: Lexicon) -> bool:
-    """Whether a report has no word outside its headings."""
+    """Whether a report has no words outside its headings."""
     sections = split_sections(text, lexicon.headings)
     return not any(character.isalnum() for at in sections for character in text[at.start : at.end])
 

@@ -1,4 +1,4 @@
-"""What still holds of a report after an addendum: of two statements that contradict each other the later one."""
+"""What still holds in a report with an addendum: of two contradicting statements, the later one."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _ASKED = (Certainty.HISTORICAL, Certainty.HYPOTHETICAL)
 
 
 def only_adds(text: str) -> bool:
-    """Whether a text is an addendum without the report that it adds to."""
+    """Whether a text is only an addendum, without the report that it adds to."""
     headings = load().headings
     names = {section.name for section in split_sections(text, headings)} & headings.mined
     return names == {ADDENDUM}
 
 
 def followed(findings: Iterable[Finding], lexicon: Lexicon) -> tuple[Finding, ...]:
-    """The findings of one report; what its addendum contradicts is history."""
+    """The findings of one report; those that its addendum contradicts become history."""
     findings = tuple(findings)
     later = tuple(finding for finding in findings if finding.section == ADDENDUM)
     if not later:
@@ -33,7 +33,7 @@ def followed(findings: Iterable[Finding], lexicon: Lexicon) -> tuple[Finding, ..
 
 
 def superseded(earlier: Iterable[Finding], later: Iterable[Finding], lexicon: Lexicon) -> tuple[Finding, ...]:
-    """``earlier`` with every statement that ``later`` contradicts made history."""
+    """``earlier``, with every statement that ``later`` contradicts turned into history."""
     told = [
         finding for finding in later if finding.certainty not in _ASKED and finding.kind is not FindingKind.MEASUREMENT
     ]
@@ -46,7 +46,7 @@ def superseded(earlier: Iterable[Finding], later: Iterable[Finding], lexicon: Le
 
 
 def _contradicts(old: Finding, new: Finding, lexicon: Lexicon) -> bool:
-    """The same concept, or a kind of the denied one, affirmed by one and denied by the other where places meet."""
+    """Whether one affirms and the other denies the same concept (or a kind of the denied one) at places that meet."""
     if old.certainty in _ASKED or old.polarity == new.polarity or old.kind is FindingKind.MEASUREMENT:
         return False
     affirmed, denied = (new, old) if new.asserted else (old, new)

@@ -1,4 +1,4 @@
-"""Relevance of all pairs of reports under a region: tables by blocks, and top-k lists without a table.
+"""Relevance of all pairs of reports at a region: tables computed block by block, and top-k lists without a table.
 
 Reports with the same items share a row of the computation. For a region with items v and distinct sets u,
 best[v, u] is the best match of item v in set u; the directed score of set a to set u is the weighted mean of best over
@@ -27,10 +27,10 @@ U8 = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 _KEPT_BYTES = 600_000_000
 _GATHERED = 10_000_000  # similarities gathered at a time before the best are taken
-_ROW_BLOCKS = 4  # a top list's rows go through all columns together, this many blocks of them
+_ROW_BLOCKS = 4  # for top lists: this many blocks of rows pass over all columns together
 _SET_BITS = 40
 _LAST_SET = (1 << _SET_BITS) - 1
-BLOCK = 1024  # distinct sets a block: 1024 x 10,000 float32 are 40 MB
+BLOCK = 1024  # distinct sets per block: 1024 x 10,000 float32 are 40 MB
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,7 +46,7 @@ class RegionItems:
     sets: tuple[tuple[Item, ...], ...]
 
     def fingerprint(self, similarity: ItemSimilarity) -> str:
-        """Names the content: the same items under the same weights."""
+        """Identifies the content: equal for the same items and weights."""
         digest = hashlib.sha256(repr((self.region, similarity.weights, self.sets)).encode())
         digest.update(self.set_of.tobytes())
         return digest.hexdigest()
@@ -112,7 +112,7 @@ class SetScores:
             members = self._items[first:last]
             found = np.empty((len(self._similarity), len(starts)), np.float32)
             for part in blocks(len(found), max(1, _GATHERED // max(1, len(members)))):
-                # the similarity is symmetric: whole rows are gathered, and reduced down the first axis, which is quick
+                # the similarity is symmetric: whole rows are gathered and reduced along the first axis, which is faster
                 found[part] = np.maximum.reduceat(self._similarity[members, part], starts, axis=0).T
             self._kept[key] = found
             while len(self._kept) > 2 and sum(kept.nbytes for kept in self._kept.values()) > _KEPT_BYTES:
@@ -136,7 +136,7 @@ def write_table(
 ) -> None:
     """Write the symmetric uint8 table [n, n] of a region's n reports to ``path`` (.npy); row i is ``items.reports[i]``.
 
-    Works block by block on a file beside it and renames at the end. Cut short, it goes on where it stopped, if the
+    Works block by block on a file beside it and renames at the end. If interrupted, it resumes where it stopped, if the
     items and weights are still the same.
     """
     n = len(items.reports)
@@ -192,7 +192,7 @@ def _members(items: RegionItems) -> Callable[[slice], I64]:
 def top_lists(
     items: RegionItems, similarity: ItemSimilarity, k: int, *, block: int = BLOCK, progress: Progress | None = None
 ) -> Iterator[tuple[int, I64, U8]]:
-    """For every report of the region its k most similar others: (report, reports, scores), best first.
+    """For every report of the region, its k most similar others: (report, reports, scores), best first.
 
     No table is kept: memory is two blocks of distinct sets, whatever the size of the collection. Ties fall to the
     report that comes first.
@@ -219,14 +219,14 @@ def top_lists(
 
 
 def _best_sets(scores: SetScores, rows: slice, cuts: Sequence[slice], k: int) -> tuple[list[I64], list[U8]]:
-    """Per row the k + 1 best sets, which have at least as many reports."""
+    """Per row the k + 1 best sets, which contain at least as many reports."""
     wanted = k + 1
     kept = np.empty((rows.stop - rows.start, 0), np.int64)
     for columns in cuts:
         block = quantised(scores.block(rows, columns))
         own = np.arange(max(rows.start, columns.start), min(rows.stop, columns.stop))
         block[own - rows.start, own - columns.start] = 100
-        # one number a set, higher is better: the score, then the earlier set
+        # one number per set, higher is better: the score, then the earlier set
         ranks = (block.astype(np.int64) << _SET_BITS) + (_LAST_SET - np.arange(columns.start, columns.stop))
         kept = np.concatenate([kept, ranks], axis=1)
         if kept.shape[1] > wanted:

@@ -1,4 +1,4 @@
-"""Where a finding is: places of a sentence with their sides, and which of them belongs to which finding."""
+"""Where a finding is: the places in a sentence with their sides, and which of them belong to which finding."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _above(region: str) -> frozenset[str]:
 
 
 def read_places(marks: list[Mark], lexicon: Lexicon) -> tuple[list[Place], dict[int, Laterality]]:
-    """Places in order, neighbours that name one place merged; and sides that stand directly at a finding."""
+    """Places in order, with neighbours that name one place merged, and sides directly beside a finding."""
     places: list[Place] = []
     sides: dict[int, Laterality] = {}  # mark index of a concept -> side
     side: Laterality | None = None
@@ -92,7 +92,7 @@ def _give_back(
     marks: list[Mark],
     before: int,
 ) -> None:
-    """A side with nothing after it belongs to what stands before it: "effusion on the left"."""
+    """A side with nothing after it belongs to what comes before it: "effusion on the left"."""
     if side is None:
         return
     for j in range(before - 1, -1, -1):
@@ -113,7 +113,7 @@ def _give_back(
 
 
 def _same_place(last: Place, region: str, marks: list[Mark], i: int) -> bool:
-    """ "right lung, lower lobe" and "upper lobe of the left lung" are one place; "heart and lungs" are two."""
+    """Whether two mentions are one place, as "right lung, lower lobe" and "upper lobe of the left lung" are."""
     between = marks[last.index + 1 : i]
     if any(mark.concept or mark.cue & (Cue.CONJUNCTION | Cue.BREAK | Cue.COPULA) for mark in between):
         return False
@@ -121,7 +121,7 @@ def _same_place(last: Place, region: str, marks: list[Mark], i: int) -> bool:
 
 
 def _merge(last: Place, i: int, key: str, region: str, side: Laterality | None) -> None:
-    """The deeper of the two, with the side of either."""
+    """Merge into the more specific of the two places, with the side of either."""
     last.side = last.side or side or _own_side(region) or _own_side(last.region)
     if len(_above(region)) >= len(_above(last.region)):
         last.index, last.key, last.region = i, key, region
@@ -136,7 +136,7 @@ def _own_side(region: str) -> Laterality | None:
 
 
 def resolve(region: str, side: Laterality | None, lexicon: Lexicon) -> tuple[tuple[str, ...], Laterality | None]:
-    """Region keys for a place and a side, and the laterality they have; both sides become both regions."""
+    """Region keys for a place and a side, and their laterality; both sides become both regions."""
     own = _own_side(region)
     if side is None and region in lexicon.paired:
         side = Laterality.BILATERAL
@@ -149,7 +149,7 @@ def resolve(region: str, side: Laterality | None, lexicon: Lexicon) -> tuple[tup
 
 
 def places_of(at: int, concept: Concept, marks: list[Mark], places: list[Place], lexicon: Lexicon) -> list[Place]:
-    """The places beside the finding at mark ``at`` that belong to it, of those where such a finding may be."""
+    """The places that belong to the finding at mark ``at``, among those where such a finding may be."""
     by_index = {place.index: place for place in places if place.key not in lexicon.unlocated}
     if not by_index:
         return []
@@ -174,7 +174,7 @@ def _allowed(place: Place, concept: Concept) -> bool:
 def _modifiers(at: int, concept: Concept, marks: list[Mark], by_index: dict[int, Place]) -> list[Place]:
     """Places in the finding's noun phrase: "right basilar and lingular opacity"."""
     found: list[Place] = []
-    settled = 0  # places this side of the last "and"
+    settled = 0  # places on this side of the last "and"
     for j in range(at - 1, -1, -1):
         mark = marks[j]
         cue = mark.cue
@@ -199,7 +199,7 @@ def _modifiers(at: int, concept: Concept, marks: list[Mark], by_index: dict[int,
 
 
 def _after(at: int, concept: Concept, marks: list[Mark], by_index: dict[int, Place]) -> list[Place]:
-    """Places behind a finding, up to the next statement: "opacity in the left base and lingula"."""
+    """Places after a finding, up to the next statement: "opacity in the left base and lingula"."""
     found: list[Place] = []
     for j in range(at + 1, len(marks)):
         mark = marks[j]
@@ -223,7 +223,7 @@ def _after(at: int, concept: Concept, marks: list[Mark], by_index: dict[int, Pla
 
 
 def _describes(at: int, j: int, marks: list[Mark]) -> bool:
-    """Whether a place stands beside its finding: "opacity right base", at the end too "nodule, 5 mm, right apex"."""
+    """Whether a place is beside its finding: "opacity right base", or at the end: "nodule, 5 mm, right apex"."""
     between = marks[at + 1 : j]
     if all(m.side or m.change or m.cue & Cue.COPULA for m in between):
         return True
@@ -238,7 +238,7 @@ def _describes(at: int, j: int, marks: list[Mark]) -> bool:
 
 
 def side_beside(at: int, marks: list[Mark], places: list[Place]) -> Laterality | None:
-    """The side of a place behind a finding that cannot be there: "pneumothorax: left apical" is in the left pleura."""
+    """The side of a place after a finding that cannot be there: "pneumothorax: left apical" is in the left pleura."""
     place = next((place for place in places if place.index > at), None)
     if place is None or not _describes(at, place.index, marks):
         return None

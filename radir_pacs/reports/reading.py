@@ -19,7 +19,7 @@ _STOP = Cue.BREAK | Cue.THERE | Cue.SOFT_BREAK
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SentenceReading:
-    """Findings of a sentence, and what it leaves open for the sentence before ("This measures 5 mm.")."""
+    """Findings of a sentence, and what it refers to in the sentence before ("This measures 5 mm.")."""
 
     findings: tuple[Finding, ...]
     unplaced: frozenset[Span] = frozenset()  # "These may be atelectasis": findings where the last sentence's are
@@ -31,7 +31,7 @@ class SentenceReading:
 
 
 def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
-    """Read one sentence; spans of the findings count from its start."""
+    """Read one sentence; the findings' spans are relative to its start."""
     if text.startswith("[ ]"):  # a box that nobody ticked
         return SentenceReading(findings=())
     marks = read_marks(text, lexicon)
@@ -116,7 +116,7 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
 
 
 def _nearer(where: list[Place], concept: Concept) -> list[Place]:
-    """Not "Chest: pneumothorax": a pneumothorax is in the pleura, which says more."""
+    """The more specific places: in "Chest: pneumothorax" the pneumothorax is in the pleura."""
     if not where:
         return where
     above = {region.key for region in anatomy.ancestors(concept.at)}
@@ -128,7 +128,7 @@ def _nearer(where: list[Place], concept: Concept) -> list[Place]:
 
 
 def _side_of_neighbour(i: int, marks: list[Mark], findings: list[Finding], denied: bool) -> Laterality | None:
-    """ "Left effusion with adjacent atelectasis": what accompanies a finding is on its side."""
+    """The side of the finding that this one accompanies: "left effusion with adjacent atelectasis"."""
     if denied or not findings or not any(mark.cue & Cue.SOFT_BREAK for mark in marks[max(0, i - 3) : i]):
         return None
     last = findings[-1]
@@ -166,7 +166,7 @@ def _measurements(
 
 
 def _absorbed(i: int, marks: list[Mark], lexicon: Lexicon) -> bool:
-    """Whether the finding that follows in the noun phrase takes this attribute in: "calcified left hilar granuloma"."""
+    """Whether the finding that follows in the noun phrase absorbs this attribute: "calcified left hilar granuloma"."""
     for mark in marks[i + 1 :]:
         if mark.cue & (_STOP | Cue.COPULA | Cue.COMMA | Cue.CONJUNCTION):
             return False
@@ -191,7 +191,7 @@ def _open_ends(marks: list[Mark], places: list[Place], findings: list[Finding], 
 def _regions(
     where: list[Place], side: Laterality | None, concept: Concept | None, lexicon: Lexicon
 ) -> tuple[tuple[str, ...], Laterality | None]:
-    """Region keys and laterality; a side that stands at the finding itself decides the laterality."""
+    """Region keys and laterality; a side directly beside the finding decides the laterality."""
     regions: list[str] = []
     sides: set[Laterality] = set()
     for place in where:
@@ -213,7 +213,7 @@ def _regions(
 def _inherited(
     i: int, concept: Concept, marks: list[Mark], placed: dict[int, list[Place]], denied: bool, scopes: Scopes
 ) -> list[Place]:
-    """ "Left basilar opacity, likely atelectasis": the place of the nearest earlier finding that could share it."""
+    """The place of the nearest earlier finding that could share it: "left basilar opacity, likely atelectasis"."""
     for j in range(i - 1, -1, -1):
         if marks[j].cue & (Cue.BREAK | Cue.THERE):
             break
@@ -243,7 +243,7 @@ def _severity(marks: list[Mark], i: int, subjects: list[Place] | None) -> Severi
 
 
 def _size(marks: list[Mark], i: int) -> float | None:
-    """The measurement nearest to the finding with no other finding between."""
+    """The measurement nearest to the finding, with no other finding in between."""
     for step in (-1, +1):
         j = i + step
         while 0 <= j < len(marks):
@@ -269,8 +269,8 @@ def _change(marks: list[Mark], i: int) -> Change | None:
 
 
 def shifted(finding: Finding, by: int, sentence: tuple[int, int], section: str, asked: bool) -> Finding:
-    """The finding in offsets of the whole text."""
-    return Finding(  # not `replace`, which takes a third of the time of a report whose sentences are all known
+    """The finding with offsets into the whole text."""
+    return Finding(  # not `replace`, which would take a third of the time for a report of known sentences
         concept=finding.concept,
         kind=finding.kind,
         polarity=finding.polarity,

@@ -1,4 +1,4 @@
-"""One mined report for people: coloured by span in a terminal, as a page, and as a list."""
+"""One mined report for people to read: spans coloured in a terminal, as a page, and as a list."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pre{white-space:pre-wrap;font:inherit}table{border-collapse:collapse}td,th{text-
 
 
 def manner(finding: Finding) -> str:
-    """How a finding is meant, in one of five words that the colours stand for."""
+    """How a finding is meant: one of the five words that have a colour."""
     if finding.certainty in (Certainty.HISTORICAL, Certainty.HYPOTHETICAL):
         return "past"
     if finding.kind in (FindingKind.NORMAL, FindingKind.MEASUREMENT):
@@ -51,7 +51,7 @@ def describe(finding: Finding) -> str:
 
 
 def pieces(report: MinedReport) -> Iterator[tuple[str, Finding | None]]:
-    """The text in order, cut where findings begin and end; a piece of two findings belongs to the first."""
+    """The text in order, cut where findings begin and end; a piece shared by two findings belongs to the first."""
     position = 0
     for finding in sorted(report.findings, key=lambda finding: finding.span):
         start, end = finding.span
@@ -85,7 +85,7 @@ def _shown(piece: str, finding: Finding | None, colour: bool) -> str:
 
 
 def as_page(report: MinedReport) -> str:
-    """A page of its own, without script or outside resource."""
+    """A self-contained page, without scripts or external resources."""
     body = "".join(
         html.escape(piece)
         if finding is None

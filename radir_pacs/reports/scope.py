@@ -128,7 +128,7 @@ def _concept_since_denial(marks: list[Mark], comma: int) -> bool:
 
 
 def _closes(marks: list[Mark], i: int) -> bool:
-    """Whether a word such as "absent" ends its clause: "pneumothorax absent, effusion present"."""
+    """Whether a word such as "absent" is the last in its clause: "pneumothorax absent, effusion present"."""
     following = marks[i + 1].cue if i + 1 < len(marks) else Cue.BREAK
     return bool(following & (Cue.BREAK | Cue.COMMA)) and _something_to_deny(marks, i)
 

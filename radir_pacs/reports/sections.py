@@ -1,4 +1,4 @@
-"""Sections of a report, found by their headings in many styles; a text without headings is one section."""
+"""The sections of a report, by their headings in many styles; a text without headings is one section."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Headings:
         self._cache: dict[tuple[str, bool], str | None] = {}
 
     def name(self, label: str, *, loosely: bool) -> str | None:
-        """The section that ``label`` heads, None for what is no heading. loosely: by likeness too, not only by name."""
+        """The section that ``label`` heads; None where it is not a heading. loosely: by likeness as well as by name."""
         key = (label, loosely)
         if key not in self._cache:
             if len(self._cache) >= _CACHE_LIMIT:
@@ -82,11 +82,11 @@ class Headings:
         return self._cache[key]
 
     def is_label(self, label: str) -> bool:
-        """Whether the heading names a place, which what follows is about."""
+        """Whether the heading names a place that the following text is about."""
         return " ".join(heading_words(label)) in self.labels
 
     def suffix(self, words: list[str]) -> tuple[str, int] | None:
-        """The longest known heading at the end of ``words``, with its number of words."""
+        """The longest known heading at the end of ``words``, and its number of words."""
         for count in range(min(self._longest, len(words)), 0, -1):
             if (found := self.name(" ".join(words[-count:]), loosely=False)) is not None:
                 return found, count
@@ -101,7 +101,7 @@ class Headings:
         return self._misspelt(label) or self._composed(words)
 
     def _misspelt(self, label: str) -> str | None:
-        """One edit, two in a long heading; never where that could be another word."""
+        """A known heading within one edit (two in a long heading); never where it could be another word."""
         most = 0 if len(label) < 6 else 1 if len(label) < 9 else 2
         near = {
             section
@@ -111,7 +111,7 @@ class Headings:
         return near.pop() if len(near) == 1 else None
 
     def _composed(self, words: list[str]) -> str | None:
-        """ "ADMITTING DIAGNOSIS", "CLINICAL HX": every word is one that headings are made of, but one at most."""
+        """The section of a heading made of usual words (all but one at most): "ADMITTING DIAGNOSIS", "CLINICAL HX"."""
         found: list[str] = []
         strange = 0
         for word in words:
@@ -124,7 +124,7 @@ class Headings:
             return None
         section = min(found, key=lambda name: self._ranks[name])
         if strange and self._patient_words.intersection(words):
-            return self._patient  # "TRANSFER DIAGNOSIS" is not the radiologist's
+            return self._patient  # "TRANSFER DIAGNOSIS" is the patient's, not the radiologist's
         return section if not strange or section not in self.mined or section == _ADDENDUM else None
 
     def _word_like(self, word: str) -> str | None:
@@ -150,15 +150,15 @@ def split_sections(text: str, headings: Headings) -> tuple[Section, ...]:
         if text[start:begin].strip():
             sections.append(Section(name=name, start=start, end=begin, superseded=superseded))
         elif name == _ADDENDUM:
-            adding = True  # it heads all that follows
+            adding = True  # it heads everything that follows
         reported = any(earlier.name in headings.mined - {_ADDENDUM} for earlier in sections)
         name, start = heading, end
         match heading:
-            case "amended":  # what stands above is an earlier wording
+            case "amended":  # the text above is an earlier wording
                 if text[end:].strip():
                     sections = [replace(earlier, superseded=True) for earlier in sections]
                 name, superseded, adding = _REPORT, False, False
-            case "original":  # so is what follows
+            case "original":  # the text that follows is
                 name, superseded, adding = _REPORT, reported, False
             case "addendum":
                 superseded, adding = False, reported

@@ -18,16 +18,16 @@ _BOUNDARY = re.compile(
 _ABBREVIATION = re.compile(
     r"(?:\b(?:dr|mr|mrs|ms|vs|e\.g|i\.e|approx|resp|st|no|ca|max|min|cf|incl)|\b[A-Z])$", re.IGNORECASE
 )
-_SIGN = re.compile(r"[.!?\"“”•*\n;\d]")  # where a boundary may begin; quicker found than a boundary
+_SIGN = re.compile(r"[.!?\"“”•*\n;\d]")  # where a boundary may begin; faster to find than a boundary
 _SIGN_OR_DASH = re.compile(r"[-.!?\"“”•*\n;\d]")
-# Shortened words, which end no sentence before a small letter; "PTX neg. Effusion neg." are two.
+# Abbreviations, which do not end a sentence before a lower-case letter; "PTX neg. Effusion neg." are two sentences.
 _SHORTENED = re.compile(
     r"\b(?:lt|rt|sl|bilat|mod|neg|pos|lg|sm|hx|fx|esp|incl|mult|pl|eff|pulm|resp|susp|poss|prob|w|post|ant|lat|inf|sup|"
     r"abn|cardiomed|consol|atelec|min|yr|yo|pt|s|evid|dz)$",
     re.IGNORECASE,
 )
 _SAID = re.compile(r"\S")
-_REACH = 200  # characters around a quote that tell what it encloses
+_REACH = 200  # characters around a quote that are searched for what it encloses
 _NEGATIVE_NO = re.compile(r"\bno$", re.IGNORECASE)
 _ENUMERATOR = re.compile(r"\s*(?:\d{1,2}[.)](?!\d)|[-•*>](?!ve\b))?\s*")
 
@@ -61,7 +61,7 @@ def sentences(text: str, start: int = 0, end: int | None = None) -> Iterator[Spa
 
 
 def _is_inside(text: str, begin: int, quote: re.Match[str], end: int) -> bool:
-    """Whether a quote stands in a sentence ('no "pneumothorax" is seen') and not between two items."""
+    """Whether a quote is inside a sentence ('no "pneumothorax" is seen') and not between two items."""
     before = text[max(begin, quote.start() - _REACH) : quote.start()].rstrip()
     after = text[quote.end() : min(end, quote.end() + _REACH)].lstrip()
     if not before or not after or after[0] in '"“':

@@ -24,12 +24,12 @@ from radir_pacs.reports.lexicon import Lexicon, load
 from radir_pacs.reports.lexicon_terms import MEASUREMENT, ROOT
 
 _T = TypeVar("_T", bound=Hashable)
-FLIP = 0.1  # bound of the similarity of an affirmed and a denied item
+FLIP = 0.1  # upper bound of the similarity of an affirmed and a denied item
 NO_SEVERITY = -1
 
 
 class Item(NamedTuple):
-    """What a report says at one place, in the terms that similarity looks at."""
+    """What a report says at one place, in the terms that similarity compares."""
 
     concept: str
     region: str
@@ -43,14 +43,14 @@ class Weights:
     """The algebra's numbers; defaults were chosen on the tuning half (docs/adr)."""
 
     flip: float = FLIP
-    severity_step: float = 0.1  # lost a step of severity
+    severity_step: float = 0.1  # lost per step of severity
     unsaid_severity: float = 0.95
     doubt: float = 0.7
     same_chain: float = 0.7  # one place lies within the other
     same_family: float = 0.7  # another part of the same organ
     other_side: float = 0.5
     apart: float = 0.4
-    denied: float = 0.1  # what a denied item weighs beside an affirmed one
+    denied: float = 0.1  # weight of a denied item relative to an affirmed one
     normal: float = 0.7  # "lungs are clear" beside "no consolidation"
 
 
@@ -104,7 +104,7 @@ class ItemSimilarity:
         self._concepts: dict[tuple[str, str], float] = {}
 
     def concepts(self, a: str, b: str) -> float:
-        """Tversky's similarity of ancestor sets (the root left out), both differences counted in full."""
+        """Tversky's similarity of the ancestor sets (without the root), with both differences counted in full."""
         if a == b:
             return 1.0
         key = (a, b) if a < b else (b, a)
@@ -115,15 +115,15 @@ class ItemSimilarity:
         return found
 
     def denials(self, a: str, b: str) -> float:
-        """The same of two denied concepts: "normal" denies everything, so it is like any denial."""
+        """The same for two denied concepts: "normal" denies everything, so it is like any denial."""
         return self.weights.normal if a != b and ROOT in (a, b) else self.concepts(a, b)
 
     def is_kind_of(self, concept: str, broader: str) -> bool:
-        """Whether a concept is another one or a kind of it."""
+        """Whether a concept is the broader one or a kind of it."""
         return broader in self._lexicon.ancestors[concept]
 
     def regions(self, a: str, b: str) -> float:
-        """1 the same place, less the further apart."""
+        """1 for the same place, less the further apart two places are."""
         if a == b:
             return 1.0
         weights, relation = self.weights, _relation(a, b)
@@ -140,7 +140,7 @@ class ItemSimilarity:
         return value * _state_factor(a[2:], b[2:], self.weights)
 
     def matrix(self, items: Sequence[Item]) -> npt.NDArray[np.float32]:
-        """``items`` of every pair, float32 [n, n], without a Python call a pair."""
+        """``items`` for every pair, float32 [n, n], without a Python call per pair."""
         weights = self.weights
         concepts, concept_at = _numbered([item.concept for item in items])
         regions, region_at = _numbered([item.region for item in items])
@@ -164,11 +164,11 @@ class ItemSimilarity:
         return value
 
     def weight(self, item: Item) -> float:
-        """How much an item counts: what is affirmed far more than what is denied."""
+        """How much an item counts: an affirmed one far more than a denied one."""
         return 1.0 if item.present else self.weights.denied
 
     def score(self, a: Iterable[Item], b: Iterable[Item]) -> float | None:
-        """Similarity of two item sets; None where either is empty."""
+        """The similarity of two sets of items; None where either is empty."""
         first, second = tuple(a), tuple(b)
         if not first or not second:
             return None
@@ -181,7 +181,7 @@ class ItemSimilarity:
 
 
 def _state_factor(a: tuple[bool, int, bool], b: tuple[bool, int, bool], weights: Weights) -> float:
-    """What is lost where presence, severity and certainty (of two items, in this order) differ."""
+    """The factor for differences in presence, severity and certainty (in this order) of two items."""
     if a[0] != b[0]:
         return weights.flip
     if not a[0]:
@@ -206,7 +206,7 @@ def harmonic(a: float, b: float) -> float:
 
 @cache
 def _relation(a: str, b: str) -> str:
-    """How two different places lie to one another: "chain" (one within the other), "sides", "family" or "apart"."""
+    """How two different places are related: "chain" (one within the other), "sides", "family" or "apart"."""
     up_a, up_b = _upward(a), _upward(b)
     if a in up_b or b in up_a:
         return "chain"

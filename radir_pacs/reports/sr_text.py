@@ -32,9 +32,9 @@ _QUALITIES = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """What a document says of its place among the others of its study (PS3.3 C.17.2)."""
+    """How a document relates to the other documents of its study (PS3.3 C.17.2)."""
 
-    predecessors: tuple[str, ...]  # SOP Instance UIDs of the documents whose content it took over
+    predecessors: tuple[str, ...]  # SOP Instance UIDs of the documents whose content it includes
     draft: bool  # partial or preliminary
 
 
@@ -105,7 +105,7 @@ def _lines(root: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _statement(name: str, value: str, properties: list[Mapping[str, Any]]) -> str:
-    """ "Pneumothorax: Absent, Left.": what is answered comes first."""
+    """A statement such as "Pneumothorax: Absent, Left.", with the answer first."""
     said = [text for text in map(_value, properties) if text]
     said.sort(key=lambda text: not is_answer(text))
     if name:
@@ -124,7 +124,7 @@ def _is_leaf(item: Mapping[str, Any]) -> bool:
 
 
 def _is_quality(item: Mapping[str, Any]) -> bool:
-    """Whether an item says something of the one above it and names no finding."""
+    """Whether an item qualifies the one above it and does not name a finding."""
     return _is_leaf(item) and _QUALITIES.fullmatch(_meaning(item, _NAME)) is not None
 
 

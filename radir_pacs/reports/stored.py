@@ -15,11 +15,11 @@ from radir_pacs.reports.findings import (
     Severity,
 )
 
-PARSER = "en-2"  # language and version: a report mined by another one is mined again
+PARSER = "en-2"  # language and version: a report mined by another version is mined again
 
 
 def findings_to_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
-    """One object a finding; empty fields left out."""
+    """One object per finding; empty fields are left out."""
     shown = []
     for finding in findings:
         fields = {name: getattr(finding, name) for name in Finding.__dataclass_fields__}
@@ -34,7 +34,7 @@ def findings_to_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
 
 
 def findings_from_json(stored: Any) -> tuple[Finding, ...]:
-    """The findings again. Raises ValueError for what `findings_to_json` did not write."""
+    """The findings that `findings_to_json` wrote. Raises ValueError for anything else."""
     try:
         return tuple(_finding(fields) for fields in stored)
     except (TypeError, KeyError, AttributeError) as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 from radir_pacs.errors import BadInput
 from radir_pacs.separators import decoded, header_at, opened, separator
 
-MAX_TEXT = 1_000_000  # characters of one report; no report is a megabyte
+MAX_TEXT = 1_000_000  # characters of one report; no report is that long
 _MAX_LINES = 2_000  # physical lines of one record
 _MAX_CONTROL_SHARE = 0.05
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffd]")
@@ -95,7 +95,7 @@ def _rows(
 
 
 def _record(lines: list[str], at: int, parted: str) -> tuple[list[str] | None, int]:
-    """The record that begins on line ``at``, and the line after it; None and the next line if it never closes well."""
+    """The record that begins on line ``at``, and the line after it; None and the next line if its quotes are broken."""
     text = ""
     for end in range(at, min(len(lines), at + _MAX_LINES)):
         text += lines[end]

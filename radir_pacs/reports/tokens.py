@@ -1,4 +1,4 @@
-"""Words of a report sentence, brought to one form: case, spelling, number, de-identification blanks, typing errors.
+"""The words of a report sentence in normal form: case, spelling, number, de-identification blanks, typing errors.
 
 The lexicon's phrases pass through the same ``Normaliser``, so only agreement matters, not linguistic truth.
 """
@@ -19,18 +19,18 @@ _CACHE_LIMIT = 200_000
 
 
 class Normaliser:
-    """Maps a word to its normal form; remembers every answer, within a bound."""
+    """Maps a word to its normal form; caches the answers, within a bound."""
 
     def __init__(self, *, spelling: Mapping[str, str], irregular: Mapping[str, str], keep: Iterable[str] = ()) -> None:
         self._spelling = [(re.compile(pattern), to) for pattern, to in spelling.items()]
         self._irregular = dict(irregular)
         self._keep = frozenset(keep)
-        self._known: dict[str, list[str]] = {}  # length and first letter -> words a typing error may be mended to
+        self._known: dict[str, list[str]] = {}  # length and first letter -> words that a typing error may stand for
         self._vocabulary: set[str] = set()
         self._cache: dict[str, str] = {}
 
     def base(self, word: str) -> str:
-        """Lower case, American spelling, singular; no mending."""
+        """Lower case, American spelling, singular; typing errors are not corrected."""
         word = word.lower()
         if word.endswith("'s"):
             word = word[:-2]
@@ -47,7 +47,7 @@ class Normaliser:
         return word[:-1]
 
     def learn(self, words: Iterable[str]) -> None:
-        """Add (normal) words that typing errors may be mended to."""
+        """Add (normal) words to which typing errors may be corrected."""
         for word in words:
             if word not in self._vocabulary:
                 self._vocabulary.add(word)
@@ -78,7 +78,7 @@ class Normaliser:
 
 
 def edits(a: str, b: str, most: int) -> int:
-    """Insertions, deletions, substitutions and swaps of neighbours between two words; above ``most`` just more."""
+    """Insertions, deletions, substitutions and swaps of neighbours between two words; only exact up to ``most``."""
     if abs(len(a) - len(b)) > most:
         return most + 1
     before: list[int] = []

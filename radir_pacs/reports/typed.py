@@ -18,7 +18,7 @@ _SIDES = ("left", "right", "bilateral", "upper", "lower", "middle")
 
 @dataclass(frozen=True, kw_only=True)
 class Typed:
-    """The region, and the concept asked for there: present, or denied (``present`` False). None: none was named."""
+    """The region, and the concept asked for there (None: none was named): affirmed, or denied (``present`` False)."""
 
     region: Region
     concept: str | None = None
@@ -26,7 +26,7 @@ class Typed:
 
     @property
     def notice(self) -> Notice | None:
-        """What the reader has to know of how their words were read; None when they named a region alone."""
+        """How the reader's words were understood, where they have to know it; None when they named only a region."""
         if self.concept is None:
             return None
         code = NoticeCode.FINDING_FILTERS if self.present else NoticeCode.FINDING_DENIED
@@ -34,7 +34,7 @@ class Typed:
 
     @property
     def affirmed(self) -> str | None:
-        """The concept that a case's report has to affirm. What is denied filters nothing: few reports deny in words."""
+        """The concept that a case's report has to affirm. A denied one filters nothing: few reports state denials."""
         return self.concept if self.present else None
 
 
@@ -73,13 +73,13 @@ def read_question(text: str, kind: ImageKind | None = None) -> Typed:
 
 
 def _slips(text: str) -> bool:
-    """Whether a word is one slip of the finger away from a side ("rigth"): it would be dropped without a word, and
+    """Whether a word is one typing error away from a side ("rigth"): it would be dropped silently, and
     both sides answered for."""
     return any(_is_slip(word, side) for word in re.findall(r"[a-z]+", text.lower()) for side in _SIDES)
 
 
 def _is_slip(word: str, meant: str) -> bool:
-    """Two neighbours exchanged, or one letter too many or too few; seldom is it the first that is wrong ("bright")."""
+    """Two neighbours swapped, or one letter too many or too few; the first letter is seldom wrong ("bright")."""
     if word[0] != meant[0]:
         return False
     if abs(len(word) - len(meant)) == 1:
@@ -90,7 +90,7 @@ def _is_slip(word: str, meant: str) -> bool:
 
 
 def _longest_place(text: str, kind: ImageKind | None) -> Region | None:
-    """The region that most neighbouring words of ``text`` name together."""
+    """The region named by the longest run of neighbouring words in ``text``."""
     words = re.findall(r"[\w-]+", text)[:_WORDS]
     for length in range(len(words), 0, -1):
         for start in range(len(words) - length + 1):

@@ -16,7 +16,7 @@ _NORMAL = {"no finding", "no findings", "normal"}
 
 
 def label_list(cell: str) -> tuple[str, ...]:
-    """ "Infiltration|Pleural_Thickening" as words, one label each; semicolons separate labels too."""
+    """The labels in a cell such as "Infiltration|Pleural_Thickening", in words; semicolons separate them as well."""
     return tuple(words for part in re.split(r"[|;]", cell) if (words := part.replace("_", " ").strip()))
 
 

@@ -155,7 +155,7 @@ def _write_shard(members: Sequence[tuple[str, Content]], how: Preprocessing, fol
 
 
 def _key(content: Content, root: Path) -> str:
-    """ "" where a file is gone."""
+    """The key of a study in the cache; empty where a file is gone."""
     try:
         states = [(path, path.stat()) for path in content.files]
     except OSError:
