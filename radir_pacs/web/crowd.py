@@ -22,7 +22,7 @@ Key = TypeVar("Key")
 
 
 def who_gives_way(connections: Sequence[tuple[Key, Connection]]) -> Key | None:
-    """The connection that has waited longest, of the address with the most; None if all are running requests.
+    """The connection that has waited longest, among those of the address with the most; None if all run requests.
 
     Connections that are receiving a body come last: a minimum rate bounds them already.
     """

@@ -1,4 +1,4 @@
-"""An error as a page, for a person at a browser: what went wrong, the nearest names as links, a form to continue."""
+"""An error as a page for a person: what went wrong, the nearest names as links, a form to continue."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def is_wanted() -> bool:
 
 
 def error_page(status: int, code: str, message: str, nearest: Sequence[str] = ()) -> Response:
-    """The page, in the reader's language. It asks nothing of the catalogue, which may be what failed."""
+    """The page, in the reader's language. It does not use the catalogue, which may be what failed."""
     values = request.view_args or {}
     asked = (values.get("study"), request.args.get("study"), request.args.get("StudyInstanceUID"))
     study = next((uid for uid in asked if isinstance(uid, str) and is_valid_uid(uid)), None)

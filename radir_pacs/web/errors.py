@@ -67,6 +67,6 @@ def install(app: Flask) -> None:
 
     @app.errorhandler(Exception)
     def unknown(error: Exception) -> Response:
-        # The edge of the process; our log formatter writes where it happened and leaves out the exception's text.
+        # The edge of the process. Our log formatter writes where it happened and leaves out the exception's text.
         log.exception("request failed", extra={"code": "internal", "route": _route()})
         return error_response(500, "internal", "The server failed on this request.")

@@ -1,4 +1,4 @@
-"""What a system that hands studies over asks: what of a study is held here, and how a job that it asked for goes."""
+"""For systems that hand studies over: which instances of a study are held here, and how a job of theirs is going."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ blueprint = Blueprint("handover", __name__)
 
 @blueprint.get("/api/studies/<study>/instances")
 def held(study: str) -> Response:
-    """The SOP Instance UIDs that are held of a study; none of an unknown one. What is listed is durable (P1)."""
+    """The SOP Instance UIDs held of a study; none for an unknown one. Whatever is listed is durable (P1)."""
     return jsonify({"study": study, "instances": services().catalogue.instances.sop_uids_of(study)})
 
 
 @blueprint.get("/api/studies/<study>/jobs/<int:number>")
 def job(study: str, number: int) -> Response:
-    """How a pull of the study, or the sending of one of its reports, goes. Raises NotFound for other jobs."""
+    """How a pull of the study, or the sending of one of its reports, is going. Raises NotFound for other jobs."""
     found = services().catalogue.jobs.progress(number)
     if _study_of(found) != study:
         raise NotFound(f"the study has no job {number}")

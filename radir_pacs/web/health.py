@@ -12,18 +12,18 @@ from .services import services
 blueprint = Blueprint("health", __name__)
 
 _TRIED_BYTES = 4096
-WITHIN_S = 1.5  # a probe that waits longer is as good as failed
+WITHIN_S = 1.5  # a probe that takes longer counts as failed
 
 
 @blueprint.get("/health/live")
 def live() -> Response:
-    """The process runs."""
+    """The process is running."""
     return jsonify({"status": "live"})
 
 
 @blueprint.get("/health/ready")
 def ready() -> Response:
-    """The catalogue answers and an instance could be stored, each within a second and a half. Raises NotReady."""
+    """The catalogue answers and an instance can be stored, each within a second and a half. Raises NotReady."""
     for probe in services().probes:
         probe.check(WITHIN_S)
     return jsonify({"status": "ready"})

@@ -14,7 +14,7 @@ class _Provider(DefaultJSONProvider):
     sort_keys = False  # the DICOM JSON model has an order of its own
 
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:
-        """Raises ValueError, for what is nested too deeply as well."""
+        """Raises ValueError, also for JSON that is nested too deeply."""
         try:
             return super().loads(s, **kwargs)
         except RecursionError:

@@ -36,7 +36,7 @@ _UNOFFERED = frozenset({MEASUREMENT, "technical_limit", "contrast_media"})
 _ENDINGS = re.compile(r"(?<=\w{4})(ern|em|er|en|es|e|s|n)\Z")
 _TOKEN = re.compile(r"[\w-]+|[^\w\s]")
 _SIDES = frozenset({"left", "right", "bilateral"})
-_SURE = 0.75  # how alike two wordings are before one is offered for the other
+_SURE = 0.75  # the likeness of two wordings from which on one is offered for the other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class Language:
         )
 
     def other_words(self, table: str, key: str) -> tuple[str, ...]:
-        """Further words for a region or finding, beside its name."""
+        """Other words for a region or finding, besides its name."""
         return tuple(self.catalogue.get(table, {}).get(key, ())[1:])
 
     def _names(self, table: str, key: str) -> str | None:
@@ -150,7 +150,7 @@ def read(text: str, kind: ImageKind | None = None) -> Typed:
 
 
 def in_english(text: str, spoken: Language) -> str:
-    """``text`` with the names and small words of its language put into English; what is unknown stays as it is."""
+    """``text`` with the names and function words of its language translated into English; the rest is unchanged."""
     known = _phrases(spoken.tag)
     if not known:
         return text
@@ -163,7 +163,7 @@ def in_english(text: str, spoken: Language) -> str:
         for length in range(min(longest, len(tokens) - at), 0, -1):
             meant = known.get(tuple(stems[at : at + length]))
             if meant is not None:
-                # "Erguss links" is "left effusion": the side stands before what it says of.
+                # "Erguss links" is "left effusion": in English the side comes first.
                 said.insert(len(said) - 1 if meant in _SIDES and said else len(said), meant)
                 at += length
                 break
@@ -175,7 +175,7 @@ def in_english(text: str, spoken: Language) -> str:
 
 @cache
 def _phrases(tag: str) -> dict[tuple[str, ...], str]:
-    """What a language's words are in English, by their stems."""
+    """A language's words in English, by their stems."""
     catalogue, concepts = language(tag).catalogue, load().concepts
     pairs = [(words, english) for words, english in catalogue.get("words", {}).items()]
     for key, names in catalogue.get("findings", {}).items():
@@ -186,7 +186,7 @@ def _phrases(tag: str) -> dict[tuple[str, ...], str]:
 
 
 def _term(concept: Concept) -> str:
-    """A phrase that the reader of reports takes for the concept."""
+    """A phrase that mining reads as the concept."""
     words = concept.key.replace("_", " ")
     return words if words in concept.terms else concept.terms[0]
 

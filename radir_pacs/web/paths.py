@@ -23,7 +23,7 @@ _SLASHES = re.compile("/{2,}")
 
 
 def job_url(study: str, number: int) -> str:
-    """Where to ask how a job of a study goes."""
+    """Where to ask how a job of a study is going."""
     return f"/api/studies/{study}/jobs/{number}"
 
 

@@ -34,7 +34,7 @@ class Probe:
     def _answer(self, asked: Future[None]) -> None:
         try:
             self._ask()
-        except BaseException as error:  # the edge of the thread: passed on to whoever waits
+        except BaseException as error:  # the edge of the thread: passed on to the waiting caller
             asked.set_exception(error)
         else:
             asked.set_result(None)

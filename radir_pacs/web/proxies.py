@@ -1,6 +1,6 @@
 """The URL at which the client reaches us, even behind a reverse proxy (RFC 7239 and its predecessors).
 
-Only proxies named in the settings are believed: anybody can send these headers.
+Only proxies named in the settings are trusted: anybody can send these headers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Small answers that cost much to make and are asked for again: thumbnails of the cases that everybody is shown."""
+"""A cache for small answers that are costly to make and often repeated: thumbnails of cases that everybody is shown."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ RECENT_BYTES = 32 << 20
 
 
 class Recent:
-    """The most recently asked for, up to so many bytes in all (P6); safe from many threads."""
+    """The most recently used answers, up to a total number of bytes (P6); thread-safe."""
 
     def __init__(self, most_bytes: int = RECENT_BYTES) -> None:
         self._lock = threading.Lock()
         self._kept: LRUCache[str, bytes] = LRUCache(most_bytes, getsizeof=len)
 
     def get(self, key: str, make: Callable[[], bytes]) -> bytes:
-        """What ``make`` gave for ``key``, perhaps earlier. Two threads may make the same at one time."""
+        """What ``make`` returned for ``key``, now or earlier. Two threads may make the same answer at once."""
         with self._lock:
             found = self._kept.get(key)
         if found is not None:

@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 REQUEST_HEADER_BYTES = 64 * 1024
 CONNECTIONS = 200  # at once; beyond that, the one that has waited longest is closed
-LARGE_REQUESTS = 4  # so many of the largest size may arrive at once
-LINGER_S = 20.0  # how long the rest of a refused body is read, so that the client gets to see the answer
+LARGE_REQUESTS = 4  # requests of the largest size that may arrive at once
+LINGER_S = 20.0  # how long the rest of a refused body is read, so that the client sees the answer
 IDLE_S = 60
 CLEANUP_S = 2  # between two checks for late clients
 STOP_S = 5
@@ -68,10 +68,10 @@ class _Refused(utilities.Error):  # type: ignore[misc]
 
 
 class _Channel(channel.HTTPChannel):  # type: ignore[misc]
-    """waitress times out from the last byte, so one byte per minute holds a connection; this counts from the first."""
+    """A deadline from the first byte: waitress counts from the last, so one byte per minute would hold a connection."""
 
     error_task_class = _ErrorTask
-    request: Any = None  # the one that arrives, as in waitress
+    request: Any = None  # the one that is arriving, as in waitress
     close_when_flushed: bool = False
     request_since = 0.0
     lingers = False

@@ -1,4 +1,4 @@
-"""What the routes work with, made once by the application factory."""
+"""What the routes share, made once by the application factory."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ class Services:
 
 
 def services() -> Services:
-    """Those of the application that answers the current request."""
+    """The services of the application that answers the current request."""
     found: Services = current_app.extensions["radir"]
     return found

@@ -70,7 +70,7 @@ def test_a_study_on_its_way_shows_its_progress_and_then_its_cases(page: Page, yo
     for ds in studies[1:]:
         young.catalogue.studies.complete_now(ds.StudyInstanceUID)
     young.catalogue.studies.complete_now(query)
-    expect(notice(page)).to_contain_text("6 studies are encoded before this one")
+    expect(notice(page)).to_contain_text("Studies to be encoded before it: 6")
     for number, ds in enumerate(studies):
         encode(young, ds, ImageKind.CXR, number)
     young.catalogue.studies.mark_indexed()

@@ -46,7 +46,7 @@ class BulkParts:
         self.places.setdefault(place, []).append(piece)
 
     def at(self, uri: str) -> Sequence[Piece]:
-        """The parts at ``uri``. Raises TooLarge; BadInput without any: nothing is ever fetched from elsewhere."""
+        """The parts at ``uri``. Raises TooLarge; BadInput if there are none: nothing is fetched from elsewhere."""
         pieces = self.places.get(uri.strip())
         if not pieces:
             raise BadInput("bulk data that the metadata names is not in the request")

@@ -44,7 +44,7 @@ def document_response(instance: StoredInstance) -> Response:
 
 
 def _pdf(instance: StoredInstance) -> Response:
-    """The document as encapsulated, without the padding byte (PS3.3 C.24.2)."""
+    """The encapsulated document, without its padding byte (PS3.3 C.24.2)."""
     path = blob_of(instance)
     found = find_bulk_data(path, "00420011")
     declared = value(instance.attributes, "EncapsulatedDocumentLength")

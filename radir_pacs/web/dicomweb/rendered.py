@@ -80,7 +80,7 @@ def rendered(study: str, series: str | None = None) -> Response:
 
 @blueprint.get("/studies/<study>/series/<series>/instances/<instance>/rendered")
 def rendered_instance(study: str, series: str, instance: str) -> Response:
-    """An instance as PNG or JPEG, a radiograph in its reading position; a report as HTML or text, a PDF as it is."""
+    """An instance as PNG or JPEG, a radiograph in its reading position; a report as HTML or text, a PDF unchanged."""
     stored = instance_at(study, series, instance)
     return document_response(stored) if offers_for(stored) else _answer(stored, None, _asked())
 

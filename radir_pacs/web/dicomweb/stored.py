@@ -35,7 +35,7 @@ def blob_of(instance: StoredInstance) -> Path:
 
 
 def whole_blob_of(instance: StoredInstance) -> Path:
-    """Its Part-10 file, every byte just found to be what was stored.
+    """Its Part-10 file, of which every byte has just been checked.
 
     Raises NotFound when it has just been deleted, BlobDamaged, noted for `radir problems`, when it is damaged.
     """

@@ -80,7 +80,7 @@ def _store_all(parts: Iterator[Part], study: str | None) -> list[StoreOutcome]:
     except BadInput as error:  # a broken or damaged body, or too much of it
         if not outcomes:
             raise
-        # What came before is stored and reported so; the sender must also learn that the rest is missing.
+        # What came before is stored and reported as such; the sender must also learn that the rest is missing.
         outcomes.append(services().intake.refuse(error, source=SOURCE, sop_uid=None))
     if not outcomes:
         raise BadInput("the request has no instance in it")

@@ -1,1 +1,1 @@
-"""The sidebar in a viewer: its files, its questions, and what readers say of its answers."""
+"""The sidebar in a viewer: its files, its queries, and readers' judgements of its answers."""

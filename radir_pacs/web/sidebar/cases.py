@@ -92,7 +92,7 @@ def case_row(case: SimilarCase, answer: SimilarCaseList, asking: CatalogueStudy)
 
 
 def place_of(case: SimilarCase, answer: SimilarCaseList) -> PictureRegion:
-    """Where the finding is that makes the case like the query, within the region that answered; else as asked."""
+    """The place of the first finding that both reports affirm, within the region that answered; else as asked."""
     answered = answer.region_answered.key
     within = {answered, *(below.key for below in anatomy.descendants(answered))}
     affirmed = (note.region for note in case.shared if note.polarity == "present" and note.region in within)
@@ -101,7 +101,7 @@ def place_of(case: SimilarCase, answer: SimilarCaseList) -> PictureRegion:
 
 
 def asked_place(answer: SimilarCaseList) -> PictureRegion:
-    """The region asked for is to be seen; outlined is what was compared, which may be a region around it."""
+    """The picture shows the region asked for; the outline is that of the region compared, which may be a larger one."""
     return PictureRegion(seen=answer.region_asked.key, outlined=answer.region_answered.key)
 
 
@@ -180,7 +180,7 @@ def slices_of(study_uid: str, series_uid: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=256)
 def _ordered(catalogue: Catalogue, study_uid: str, series_uid: str, count: int) -> tuple[str, ...]:
-    """``count``: instances of the study, so that a late slice is not missed."""
+    """``count``, the instances of the study, is part of the cache's key, so that a late slice is not missed."""
     images = catalogue.instances.of_study(study_uid, series_uid)
     slices = [image for image in images if image.rows_px and kind_of(image) is ImageKind.CT]
     return tuple(image.sop_uid for image in from_head_to_feet(slices))

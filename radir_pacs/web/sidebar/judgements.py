@@ -1,4 +1,4 @@
-"""What a reader does with an answer: judge a case by thumbs up or down, and save the report to the PACS."""
+"""What a reader does with an answer: judge a case with thumbs up or down, and save the report to the PACS."""
 
 from __future__ import annotations
 

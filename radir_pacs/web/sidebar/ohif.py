@@ -38,7 +38,7 @@ def is_installed(settings: Settings) -> bool:
 
 
 def is_page(path: str) -> bool:
-    """Whether a path is a page of OHIF's own router, opened by a person, rather than a file of its program."""
+    """Whether a path is a page of OHIF's own router, opened by a person, and not a file of its program."""
     return path == ROOT[:-1] or (path.startswith(ROOT) and "." not in path.rpartition("/")[2])
 
 

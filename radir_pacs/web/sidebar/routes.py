@@ -71,7 +71,7 @@ def typed() -> Response:
 
 @blueprint.get("/api/studies/<study>")
 def study(study: str) -> Response:
-    """Where a study stands, what can be asked of it and what may be shown."""
+    """A study's state, what can be asked about it and what may be shown."""
     context = services()
     found = context.catalogue.studies.get(study)
     kinds = [kind for _, kind in context.catalogue.encodings.models_of_study(study)]
@@ -88,7 +88,7 @@ def study(study: str) -> Response:
         "modalities": found.modalities,
         "kinds": kinds,
         "modalities_of_kinds": {kind: sorted(modalities_of_kind(kind)) for kind in ImageKind},
-        "replaced": done and not kinds,  # indexed under a model that answers no more
+        "replaced": done and not kinds,  # indexed under a model that is no longer active
         "report": bool(context.catalogue.reports.of_study(study)),
         "patient": found.patient_name if "patient" in shown else None,
         "shows": sorted(shown),
@@ -217,6 +217,6 @@ def _findings(tag: str) -> list[dict[str, Any]]:
 
 
 def _other_words(spoken: language.Language, table: str, key: str, english: tuple[str, ...]) -> list[str]:
-    """What else is understood beside the name: further words of the language, and those of English."""
+    """Words that are understood besides the name: other words of the language, and the English ones."""
     name = spoken.region(key) if table == "regions" else spoken.finding(key)
     return [words for words in dict.fromkeys((*spoken.other_words(table, key), *english)) if words != name]

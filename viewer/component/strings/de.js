@@ -124,7 +124,7 @@ export const de = {
   state_loading: 'Studie wird nachgeschlagen …',
   state_receiving: 'Es kommen noch Bilder an ({instances} bisher).',
   state_stable: 'Alle Bilder sind da; die Studie wird kodiert.',
-  state_waiting: 'Alle Bilder sind da; {count} Studien sind vorher an der Reihe.',
+  state_waiting: 'Alle Bilder sind da. Studien, die vorher an der Reihe sind: {count}.',
   state_encoded: 'Kodiert; gleich durchsuchbar.',
   state_title_encoding: 'Noch in Arbeit',
   state_encoding_hint: 'Fälle erscheinen hier von selbst.',

@@ -121,7 +121,7 @@ export const en = {
   state_loading: 'Looking up the study …',
   state_receiving: 'Images are still arriving ({instances} so far).',
   state_stable: 'All images are here; the study is being encoded.',
-  state_waiting: 'All images are here; {count} studies are encoded before this one.',
+  state_waiting: 'All images are here. Studies to be encoded before it: {count}.',
   state_encoded: 'Encoded; it will be searchable shortly.',
   state_title_encoding: 'Still encoding',
   state_encoding_hint: 'Cases appear here by themselves.',
