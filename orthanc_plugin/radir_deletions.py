@@ -1,7 +1,7 @@
 # Runs inside Orthanc and is therefore offered under the AGPL v3 or later; see README.md beside this file.
-"""Following deletions, if that is set: a study that has been missing in Orthanc for long is deleted in RadIR too.
+"""Following deletions, if configured: a study that has been missing in Orthanc for long is deleted in RadIR too.
 
-Orthanc writes no deletion into its log, and does not tell a person's deletion from its own recycling of old studies. So
+Orthanc does not log deletions, and does not distinguish a person's deletion from its own recycling of old studies. So
 the studies that were handed over are looked up in turn, a few in each round, and a missing one has a grace period.
 """
 
@@ -22,7 +22,7 @@ class Deletions:
         self._after = ""
 
     def look(self, now: float) -> None:
-        """Look up the next few studies. What the service cannot delete now is tried again in its next turn."""
+        """Look up the next few studies. What the service cannot delete now is tried again at its next turn."""
         page = self._queue.handed_over_after(self._after, LOOKED_UP)
         self._after = page[-1].study if len(page) == LOOKED_UP else ""
         for kept in page:

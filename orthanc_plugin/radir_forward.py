@@ -1,5 +1,5 @@
 # Runs inside Orthanc and is therefore offered under the AGPL v3 or later; see README.md beside this file.
-"""The thread that hands over stable studies, one after the other, beside everything that Orthanc does.
+"""The thread that hands over stable studies, one after the other, while Orthanc does its work.
 
 It reads Orthanc's own log of changes every few seconds, so that no callback of ours runs while Orthanc stores, and a
 crash loses nothing: the log and the queue are on disk.

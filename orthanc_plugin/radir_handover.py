@@ -19,8 +19,8 @@ from radir_service import Service
 OWN_MANUFACTURER, OWN_MODEL = "RadIR-PACS", "Similar case search"  # the marks of RadIR's own objects: never sent back
 JOB_LOOK_S, LONGEST_JOB_S = 0.25, 3600.0
 WHOLE_ATTEMPTS = 2  # at first a peer that takes nothing may be down or full; later single instances may be at fault
-MOST_JOBS = 40  # in one attempt that looks for the instances at fault
-MOST_REFUSED = 3  # of a peer that takes nothing else: then it is the peer, not the instance
+MOST_JOBS = 40  # in one attempt that searches for the instances at fault
+MOST_REFUSED = 3  # instances refused by a peer that accepts nothing else: then the peer is at fault, not they
 PULL_LOOK_S = 2.0
 _INCOMPLETE = "PEER_INCOMPLETE"  # RadIR's code for a pull of which it refused some instances
 
@@ -42,7 +42,7 @@ class NotTaken(Exception):
 
 
 class Refused(NotTaken):
-    """The peer works but does not take some of the instances; it need not be tried for ever."""
+    """The peer works but refuses some of the instances; it need not be tried for ever."""
 
 
 class Instance(NamedTuple):
@@ -54,7 +54,7 @@ class Instance(NamedTuple):
 
 
 class Study(NamedTuple):
-    """What is to be handed over of a study: everything but RadIR's own objects."""
+    """The instances of a study to hand over: all except RadIR's own objects."""
 
     uid: str
     instances: list[Instance]
@@ -123,7 +123,7 @@ class ByStore:
         return True
 
     def _send(self, entry: Entry, study: Study, left: list[Instance], before: set[str], attempt: _Attempt) -> int:
-        """How many instances are still left. What the peer takes is noted at once and not sent again."""
+        """Send, and return how many instances are left. What the peer accepts is noted at once and not sent again."""
         start = entry.attempts * MOST_REFUSED % len(left)  # so that the first ones differ from attempt to attempt
         groups, refused, works = [left[start:] + left[:start]], 0, False
         while groups:
@@ -157,7 +157,7 @@ class _Attempt:
         self.jobs, self.why = 0, "the peer took the rest"
 
     def send(self, instances: Sequence[Instance]) -> bool:
-        """Whether the peer took every one. The job's state is looked at, never waited for inside Orthanc."""
+        """Whether the peer accepted every one. The job's state is polled, never waited for inside Orthanc."""
         self.jobs += 1
         body = {"Resources": [one.name for one in instances], "Synchronous": False, "Permissive": False}
         job = "/jobs/" + self._rest.post(f"/modalities/{self._modality}/store", body)["ID"]
@@ -165,7 +165,7 @@ class _Attempt:
         while not self._wait(JOB_LOOK_S):
             try:
                 found = self._rest.get(job)
-            except Gone:  # Orthanc keeps few ended jobs: what became of this one is unknown
+            except Gone:  # Orthanc keeps few finished jobs: the outcome of this one is unknown
                 self.why = "Orthanc forgot its C-STORE job"
                 return False
             if found["State"] == "Success":

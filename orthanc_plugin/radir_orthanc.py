@@ -128,7 +128,7 @@ class Plugin:
         _relay(output, self.service.ask("GET", "/dicom-web/studies" + _query(request)))
 
     def status(self, output: orthanc.RestOutput, uri: str, **request: Any) -> None:
-        """GET /radir/status: what is waiting, and how the service did lately. The service itself is not asked."""
+        """GET /radir/status: what is waiting, and whether the service answered lately. The service is not queried."""
         found = {
             "forward": self.forward,
             "queue": self.queue.summary(time.time()),
@@ -170,7 +170,7 @@ class Plugin:
         raise Gone
 
     def _keep_report(self, path: str, request: dict[str, Any]) -> tuple[Answer, dict[str, Any] | None]:
-        """The service's answer, and what Orthanc says of the report that it stored: None if there was no report."""
+        """The service's answer, and Orthanc's answer on storing the report; None if there was no report."""
         query = _query(request)
         if "anatomy=" not in query:
             raise ValueError("name the region: anatomy")
@@ -187,7 +187,7 @@ class Plugin:
 
 
 def guarded(handle: Callable[..., None]) -> Callable[..., None]:
-    """``handle`` with every failure as an answer; pages of other sites cannot make it write."""
+    """``handle`` with every failure turned into an answer; pages of other sites cannot make it write."""
 
     def answer(output: orthanc.RestOutput, uri: str, **request: Any) -> None:
         try:

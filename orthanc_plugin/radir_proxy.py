@@ -1,7 +1,7 @@
 # Runs inside Orthanc and is therefore offered under the AGPL v3 or later; see README.md beside this file.
 """Which of RadIR's routes are available below /radir, so that a viewer in Orthanc needs only one origin.
 
-A list of what is allowed, by path, method and media type; whatever is not in it does not exist here.
+A list of what is allowed, by path, method and media type; anything else does not exist here.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ ROUTES = (
     Route(PREFIX + _STUDY + "/feedback", Wanted(), "POST"),
     Route(PREFIX + _STUDY + r"/feedback/[\w-]{1,64}", Wanted()),
     Route(PREFIX + _IMAGE + r"/(?:thumbnail|(?:frames/\d{1,9}/)?rendered)", Wanted(("image/jpeg",))),
-    # OHIF, where RadIR has it. Its program loads its own parts from the root of the host, wherever it stands itself.
+    # OHIF, where RadIR has it. Its program loads its own parts from the root of the host, wherever it is itself.
     Route(PREFIX + f"/ohif/(?:{_FILE})?", _PROGRAM),
     Route(r"/[\w-]+\.bundle\.[0-9a-f]+\.js", _PROGRAM),
     Route(r"/(?:\d+\.css|[0-9a-f]{16}\.\w+)", _PROGRAM),
@@ -73,12 +73,12 @@ def at_home(body: bytes, dicom_web: str) -> bytes:
 
 
 def is_start(path: str) -> bool:
-    """Whether ``path`` is OHIF's start page, at whatever address of its router, or its configuration."""
+    """Whether ``path`` is OHIF's start page, at any address of its router, or its configuration."""
     return path.startswith("/ohif/") and ("." not in path.rpartition("/")[2] or path.endswith(("config.js", ".html")))
 
 
 def is_cross_site(headers: dict[str, str]) -> bool:
-    """Whether a page of another site, open in the same browser, sends this: it must trigger nothing."""
+    """Whether a page of another site, open in the same browser, sent this; it must not trigger anything."""
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site is not None:
         return site not in ("same-origin", "none")

@@ -1,5 +1,5 @@
 # Runs inside Orthanc and is therefore offered under the AGPL v3 or later; see README.md beside this file.
-"""What is still to be handed over, and what was: an SQLite file that survives a restart and a crash of Orthanc."""
+"""What is still to be handed over, and what was: in an SQLite file that survives a restart or crash of Orthanc."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Queue:
             self._db.close()
 
     def last_change(self) -> int | None:
-        """The number of the last entry of Orthanc's log of changes that was read; None at the very first start."""
+        """The number of the last entry read from Orthanc's log of changes; None at the very first start."""
         with self._lock:
             row = self._db.execute("SELECT last_change FROM cursor").fetchone()
         return None if row is None else int(row[0])
@@ -147,7 +147,7 @@ class Queue:
                 )
 
     def forget_all(self) -> None:
-        """The archive was begun anew: nothing of what it held counts any more."""
+        """Forget everything that was handed over, since Orthanc has a new archive."""
         with self._lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")
             for table in ("arriving", "waiting", "confirmed", "handed_over"):
@@ -169,7 +169,7 @@ class Queue:
             self._db.execute("UPDATE handed_over SET missed_since = ? WHERE study = ?", (since, study))
 
     def forget(self, study: str) -> None:
-        """The study is gone here and there."""
+        """Forget a study that is deleted in Orthanc and in RadIR."""
         with self._lock:
             self._db.execute("DELETE FROM handed_over WHERE study = ?", (study,))
 

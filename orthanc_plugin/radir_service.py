@@ -1,7 +1,7 @@
 # Runs inside Orthanc and is therefore offered under the AGPL v3 or later; see README.md beside this file.
 """Requests to the RadIR service that never wait long for it.
 
-A request has a budget of time and bytes, only a few run at once, a few more wait for their turn, and after some
+A request has a budget of time and bytes; only a few run at once, a few more wait for their turn, and after some
 failures none is tried for a while. So whatever the service does, a caller gets an answer or a reason within twice the
 budget, and most of Orthanc's own threads stay free.
 """
@@ -71,7 +71,7 @@ class Breaker:
                 return True
             if self._clock() < self._until:
                 return False
-            self._until = self._clock() + self._rest_s  # this caller may try; the others still wait
+            self._until = self._clock() + self._rest_s  # this caller may try; the others keep waiting
             return True
 
     def note(self, ok: bool) -> None:

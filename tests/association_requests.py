@@ -80,7 +80,7 @@ def contexts_of(accept: bytes) -> dict[int, tuple[int, str]]:
 
 
 def odd_requests() -> dict[str, bytes]:
-    """What devices send, by name."""
+    """Requests as real devices send them, by name."""
     user = item(0x50, LENGTH + CLASS)
     return {
         "plain": request(),

@@ -1,4 +1,4 @@
-"""Headers and encodings for tests of the catalogue and of what stands on it."""
+"""Headers and encodings for tests of the catalogue and of the packages above it."""
 
 from __future__ import annotations
 

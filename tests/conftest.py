@@ -1,4 +1,4 @@
-"""Fixtures on real parts: one embedded Postgres a session, a database of its own for each test."""
+"""Fixtures with real parts: one embedded Postgres per session, a database per test."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def postgres() -> Iterator[str]:
 
 @pytest.fixture
 def database_url(postgres: str) -> Iterator[str]:
-    """Connection string of an empty, migrated database of this test's own."""
+    """Connection string of an empty, migrated database for this test."""
     name = f"radir_test_{next(_numbers)}"
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
@@ -53,7 +53,7 @@ def database_url(postgres: str) -> Iterator[str]:
 
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
-    """Settings with a home folder, a database and free ports of this test's own, and short waits."""
+    """Settings with a home folder, a database and free ports for this test, and short waits."""
     return Settings(
         home=tmp_path / "home",
         database_url=database_url,
@@ -81,7 +81,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """The system's Chromium, one a test process: Playwright starts only once in it."""
+    """The system's Chromium, one per test process: Playwright starts only once in a process."""
     path = need("chromium")
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)

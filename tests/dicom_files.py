@@ -1,4 +1,4 @@
-"""Small valid DICOM files, made by hand, for tests that need one but not a picture."""
+"""Small valid hand-made DICOM files, for tests in which the picture does not matter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests need from outside: programs and data. Absent, they skip with the reason; a program fails under CI=true."""
+"""Programs and data that tests need from outside: without them a test skips with the reason, or fails in CI."""
 
 from __future__ import annotations
 

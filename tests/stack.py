@@ -30,7 +30,7 @@ class Stack:
 
     @staticmethod
     def free_ports() -> dict[str, str]:
-        """Settings for ports of one's own."""
+        """Settings with free ports."""
         return {"RADIR_LISTENER_PORT": str(free_port()), "RADIR_WEB_PORT": str(free_port())}
 
     @property
@@ -56,7 +56,7 @@ class Stack:
         return json.loads(self.radir("status", "--json", check=False).stdout)
 
     def wait(self, condition: Callable[[Any], bool], seconds: float = 120) -> Any:
-        """Until the status fulfils the condition; returns that status."""
+        """Wait until the status meets the condition; returns that status."""
         deadline = time.monotonic() + seconds
         while True:
             found = self.status()
@@ -66,7 +66,7 @@ class Stack:
             assert self.process.poll() is None, "radir up ended"
 
     def wait_until_done(self, studies: int, seconds: float = 120) -> Any:
-        """Until so many studies have come to their end and no job is open."""
+        """Wait until so many studies have reached their final state and no job is open."""
         return self.wait(
             lambda s: (
                 sum(s["studies"].get(state, 0) for state in ENDED) == studies == sum(s["studies"].values())
@@ -76,7 +76,7 @@ class Stack:
         )
 
     def wait_until_up(self) -> None:
-        """Until `radir up` says its addresses."""
+        """Wait until `radir up` prints its addresses."""
         deadline = time.monotonic() + 120
         while b"State" not in (self.home / "up.log").read_bytes():
             assert self.process.poll() is None, (self.home / "up.log").read_text()
@@ -131,7 +131,7 @@ def _heed_hang_up() -> None:
 
 
 def up(home: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start `radir up`; what it says goes to a fresh up.log."""
+    """Start `radir up`; its output goes to a new up.log."""
     with (home / "up.log").open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "radir_pacs.cli", "up"],

@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from radir_pacs import __version__, config
 from radir_pacs.errors import RadirError
 
-# Each command and its module here; a command costs the imports of its own module only.
+# Each command and its module; a command imports only its own module.
 _OWN = {
     "up": "up",
     "sr": "sr",
@@ -35,7 +35,7 @@ _OWN = {
 
 
 def parser(command: str | None = None) -> argparse.ArgumentParser:
-    """The command line with one command; with all of them, as docs/reference/commands.md has it, for an unknown one."""
+    """The parser for one command; for an unknown one, with all commands, as docs/reference/commands.md needs it."""
     points = {point.name: point for point in entry_points(group="radir.commands")}
     known = command in _OWN or command in points
     root = argparse.ArgumentParser(
@@ -52,7 +52,7 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Exit codes: 0 done, 1 an error said in one line, 2 wrong usage, 130 interrupted."""
+    """Run one command. Exit codes: 0 done, 1 an error stated in one line, 2 wrong usage, 130 interrupted."""
     given = sys.argv[1:] if arguments is None else arguments
     args = parser(given[0] if given else None).parse_args(given)
     try:

@@ -32,7 +32,7 @@ def complete(args: argparse.Namespace, settings: Settings) -> int:
     if done:
         out.print("encoding follows")
     elif state in (StudyState.QUARANTINED, StudyState.SKIPPED):
-        out.print(f"the study is {state}; encode it again by: radir problems retry {args.study}", soft_wrap=True)
+        out.print(f"the study is {state}; encode it again with: radir problems retry {args.study}", soft_wrap=True)
         return 1
     else:
         out.print(f"nothing to do: the study is {state}")

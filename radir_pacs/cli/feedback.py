@@ -1,4 +1,4 @@
-"""``radir feedback --json|--csv``: what readers thought of similar cases, as material for training."""
+"""``radir feedback --json|--csv``: readers' judgements of similar cases, as data for training."""
 
 from __future__ import annotations
 

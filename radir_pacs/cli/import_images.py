@@ -1,6 +1,6 @@
 """``radir import-images``: chest X-rays in JPEG or PNG, with a table, made into DX instances and SR reports.
 
-UIDs follow from the ids in the table, so a second run writes the same objects again.
+UIDs are derived from the ids in the table, so a second run writes the same objects again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SHOWN = 20  # bad rows printed one by one
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What an import did; ``refused`` and ``left_out`` hold a line per row."""
+    """The result of an import; ``refused`` and ``left_out`` hold one line per row."""
 
     studies: int = 0
     images: int = 0

@@ -29,7 +29,7 @@ from radir_pacs.reports.tables import BadRow, read_reports
 from radir_pacs.separators import decoded
 from radir_pacs.types import ImageKind
 
-_NAMED_ROWS = 20  # so many bad rows are named one by one
+_NAMED_ROWS = 20  # bad rows that are listed one by one
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
             known = {} if blank or foreign else labels.of(report.findings)
             _label_writer(file, labels).row({labels.id_column: "1"} | known)
     if blank:
-        print("warning: the report is empty: nothing is known of it", file=sys.stderr)
+        print("warning: the report is empty: nothing is known about it", file=sys.stderr)
     if foreign:
         print(f"warning: {_unread(report)}", file=sys.stderr)
     if args.json:
@@ -182,7 +182,7 @@ def _label_writer(file: IO[str], labels: LabelSet) -> TableWriter:
 
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[IO[str]]:
-    """A text file that takes its name only when it is complete; a failure leaves what was there before."""
+    """A text file that gets its name only when it is complete; a failure leaves the earlier file."""
     with contextlib.ExitStack() as stack:
         try:
             partial = stack.enter_context(durable.replacing(path))

@@ -1,4 +1,4 @@
-"""``radir models``: which models are served, the card of one, and taking in an image encoder from elsewhere."""
+"""``radir models``: which models are served, a model's card, and importing an image encoder from elsewhere."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _register_import(actions: argparse._SubParsersAction[argparse.ArgumentParser
 
 
 def show_list(args: argparse.Namespace, settings: Settings) -> int:
-    """A folder that cannot be served is listed with its reason; exit code 1 then."""
+    """A folder that cannot be served is listed with the reason; the exit code is then 1."""
     from radir_pacs.encode.card import has_collapsed
     from radir_pacs.encode.folder import read_manifest
 
@@ -106,7 +106,7 @@ def show_list(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _cell(told: str) -> Text:
-    """A manifest is from outside: neither markup nor what steers a terminal."""
+    """A manifest comes from outside: show it without markup and control characters."""
     return Text("".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in told))
 
 
@@ -157,7 +157,7 @@ def _answering(settings: Settings) -> list[Mapping[str, Any]]:
 
 
 def import_file(args: argparse.Namespace, settings: Settings | None) -> int:
-    """Raises BundleRefused with what is wrong with the model and what to do, BadInput, OSError."""
+    """Raises BundleRefused with what is wrong with the model and how to fix it, BadInput, OSError."""
     if not (math.isfinite(args.slowest_s) and args.slowest_s > 0):
         raise BadInput("--slowest-s is a number of seconds above 0")
     from radir_pacs.encode import default_bundles
@@ -193,7 +193,7 @@ def import_file(args: argparse.Namespace, settings: Settings | None) -> int:
 
 
 def _preprocessing(wanted: Any, kind: ImageKind) -> Any:
-    """A configuration's name, a JSON file, or what a manifest says."""
+    """The preprocessing from a configuration's name, a JSON file, or a manifest."""
     from radir_pacs.encode import CONFIGS, Preprocessing
 
     if isinstance(wanted, str) and wanted in CONFIGS:

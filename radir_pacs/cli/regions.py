@@ -1,4 +1,4 @@
-"""``radir regions``: what can be asked for, as a tree; or what some words mean."""
+"""``radir regions``: the regions that can be asked for, as a tree, or what some words mean."""
 
 from __future__ import annotations
 

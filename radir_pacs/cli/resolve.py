@@ -1,4 +1,4 @@
-"""``radir resolve SC-12345-6789A``: which study an anonymous reference, copied from a similar case, means."""
+"""``radir resolve SC-12345-6789A``: the study behind an anonymous reference that was copied from a similar case."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def _who() -> str:
-    """The name of the user for the audit log, or the number where it has none, as in a container."""
+    """The user's name for the audit log, or the user id where it has no name, as in a container."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

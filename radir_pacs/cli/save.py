@@ -1,4 +1,4 @@
-"""``radir save``: the report of the similar cases of a study, kept here and sent to the PACS, as the sidebar does."""
+"""``radir save``: keeps the report of a study's similar cases here and sends it to the PACS, as the sidebar does."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Exit code 1 when the PACS did not take the report; it is kept here all the same."""
+    """Exit code 1 when the PACS did not accept the report; it is kept here in any case."""
     must_run(settings)
     ask = _asker(settings)
     parameters = {"anatomy": args.region} | ({"limit": str(args.limit)} if args.limit is not None else {})
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _wait(ask: Callable[..., dict[str, Any]], url: str, destination: str) -> dict[str, Any]:
-    """The job when it has ended; what it meets on the way is said once each."""
+    """The job when it has ended; each problem on the way is printed once."""
     said = ""
     while True:
         job = ask("GET", url)
@@ -68,7 +68,7 @@ def _wait(ask: Callable[..., dict[str, Any]], url: str, destination: str) -> dic
 
 
 def _asker(settings: Settings) -> Callable[..., dict[str, Any]]:
-    """Asks the web service of the installation that runs here. Raises BadInput for its refusals."""
+    """A function that queries the web service of this installation. Raises BadInput for its refusals."""
     root = (read_state(settings) or {}).get("web") or f"http://{settings.web_host}:{settings.web_port}"
     headers = {"Authorization": f"Bearer {settings.api_tokens[0]}"} if settings.api_tokens else {}
 

@@ -1,7 +1,7 @@
 """What a running installation keeps in its home folder: a lock, and what its supervisor knows of its processes.
 
-The lock tells whether a supervisor lives: the kernel drops it with the process, however that ends. A process id would
-not tell: numbers come again, within minutes in a container.
+The lock shows whether a supervisor is running: the kernel releases it with the process, however that ends. A process id
+would not show it: ids are reused, within minutes in a container.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from radir_pacs import durable
 from radir_pacs.config import ENV_PREFIX, Settings
 from radir_pacs.errors import NotReady, RadirError, SettingError
 
-_LOOKING_S = 0.5  # `is_held` has the lock for a moment: a supervisor that starts just then waits for it
+_LOOKING_S = 0.5  # `is_held` holds the lock for a moment; a supervisor that starts just then waits
 _STOP_S = 20.0
 
 
 @contextlib.contextmanager
 def only_one(settings: Settings) -> Iterator[None]:
-    """Hold the home folder: a second supervisor in it is refused. Raises RadirError, SettingError."""
+    """Hold the home folder's lock, so that a second supervisor is refused. Raises RadirError, SettingError."""
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
         file = _lock_file(settings).open("w")
@@ -36,7 +36,7 @@ def only_one(settings: Settings) -> Iterator[None]:
         deadline = time.monotonic() + _LOOKING_S
         while not _locked(file, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
-                raise RadirError(f"radir runs already in {settings.home}")
+                raise RadirError(f"radir is already running in {settings.home}")
             time.sleep(0.02)
         yield
 
@@ -56,28 +56,28 @@ def must_run(settings: Settings) -> None:
     A typing error in ``--home`` must neither make a new installation nor leave a server behind.
     """
     if not settings.database_url and not is_held(settings):
-        raise NotReady(f"radir does not run in {settings.home}; start it by: radir up --home {settings.home}")
+        raise NotReady(f"radir is not running in {settings.home}; start it with: radir up --home {settings.home}")
 
 
 def write_state(settings: Settings, state: Mapping[str, Any]) -> None:
-    """Replace what `read_state` answers. Raises OSError."""
+    """Replace what `read_state` returns. Raises OSError."""
     durable.replace(_state_file(settings), json.dumps(state).encode())
 
 
 def drop_state(settings: Settings) -> None:
-    """Remove what `read_state` answers: nothing runs any more."""
+    """Remove what `read_state` returns, when nothing is running any more."""
     _state_file(settings).unlink(missing_ok=True)
 
 
 def read_state(settings: Settings) -> dict[str, Any] | None:
-    """What a running supervisor says of its processes; None when none runs in this home folder."""
+    """What a running supervisor recorded about its processes; None when none is running in this home folder."""
     return _read(settings) if is_held(settings) else None
 
 
 def end_orphans(settings: Settings) -> int:
-    """End the processes that a killed supervisor left in this home folder; returns how many. Only with the lock held.
+    """End the processes that a killed supervisor left in this home folder; returns how many. Needs the lock.
 
-    They hold the ports, and nobody would watch them.
+    They would keep the ports, and nothing would watch them.
     """
     recorded = (_read(settings) or {}).get("processes", [])
     left = [process for entry in recorded if (process := _living(entry, settings)) is not None]
@@ -93,7 +93,7 @@ def end_orphans(settings: Settings) -> int:
 
 
 def _living(entry: Mapping[str, Any], settings: Settings) -> psutil.Process | None:
-    """The process of an entry; None when its number belongs to another by now, as command and home folder tell."""
+    """The process of an entry; None when its id belongs to another process by now (by command and home folder)."""
     pid, command = entry.get("pid"), entry.get("command")
     if not pid or not command:
         return None

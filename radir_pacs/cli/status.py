@@ -93,7 +93,7 @@ def known_processes(rows: Sequence[ProcessRow], children: Sequence[dict[str, Any
 
 def _show(found: dict[str, Any]) -> None:
     if not found["running"]:
-        out.print(f"radir does not run in {found['home']}; start it by: radir up --home {found['home']}")
+        out.print(f"radir is not running in {found['home']}; start it with: radir up --home {found['home']}")
         return
     table = Table(box=None, header_style="bold")
     for column in ("process", "state", "pid", "restarts", "detail"):

@@ -24,7 +24,7 @@ from radir_pacs.errors import RadirError, SettingError
 from radir_pacs.logs import set_up_logging
 
 READY_S = 90.0
-_ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # asked to end, Ctrl-C, the terminal was closed
+_ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # asked to stop, Ctrl-C, the terminal was closed
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -56,10 +56,10 @@ def print_addresses(settings: Settings) -> None:
 
 @contextlib.contextmanager
 def running(settings: Settings) -> Iterator[Supervisor]:
-    """The whole stack, answering; it is stopped at the end of the body, which has to end when ``stopping`` is set.
+    """The whole stack, ready; it is stopped at the end of the body, which must end when ``stopping`` is set.
 
-    Signals that ask to end set it, from before the first process on: none may outlive its supervisor. Raises
-    SettingError for a taken port or a home folder that cannot be used, RadirError when a process cannot stay up.
+    Signals that ask the process to stop set it, from before the first child starts: none may outlive its supervisor.
+    Raises SettingError for a taken port or an unusable home folder, RadirError when a process cannot stay up.
     """
     with only_one(settings):
         end_orphans(settings)
@@ -118,7 +118,7 @@ def check_broker(url: str) -> None:
 
 
 def check_bundles(folders: Sequence[str]) -> None:
-    """Raise SettingError for a bundle that no worker would serve. Those that ship with the package need no check."""
+    """Raise SettingError for a bundle that no worker would serve. The shipped bundles need no check."""
     for folder in folders:
         if not (Path(folder) / "manifest.json").is_file():
             raise SettingError(f"models: {folder} holds no manifest.json, so it is no model bundle")
@@ -154,7 +154,7 @@ def _wait_until_ready(settings: Settings, supervisor: Supervisor, processes: Pro
             if failed.last_exit == WRONG_SETTINGS:
                 raise SettingError(f"{failed.name}: {said.removeprefix('error: ')}")
             raise RadirError(f"{failed.name} does not stay up: {said} (log: {log})")
-        # Rows of an earlier run may carry these numbers: in a container they come again in the same order.
+        # Rows of an earlier run may have the same process ids: a container assigns them in the same order again.
         since_s = time.monotonic() - began
         if supervisor.pids() <= {row.pid for row in processes.all() if row.silent_s < since_s}:
             return

@@ -1,4 +1,4 @@
-"""``radir viewer install``: brings OHIF from npm, as it was published, for the web service to serve below /ohif/."""
+"""``radir viewer install``: fetches OHIF from npm, unmodified, for the web service to serve below /ohif/."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def install(settings: Settings) -> bool:
-    """Put OHIF where the web service looks for it; False when it stood there already.
+    """Put OHIF where the web service looks for it; False when it was there already.
 
     Raises RadirError without npm, when the package cannot be had, or when it is not the one that was published.
     """
@@ -64,7 +64,7 @@ def install(settings: Settings) -> bool:
 
 
 def _packed(npm: str, folder: Path) -> Path:
-    """The package's archive. Only the built viewer is needed, so nothing it depends on is fetched, and nothing runs."""
+    """The package's archive. Only the built viewer is needed, so no dependency is fetched and no script is run."""
     command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--json", "--ignore-scripts", "--pack-destination", str(folder)]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
@@ -86,7 +86,7 @@ def _check(archive: Path) -> None:
 
 
 def _unpacked(archive: Path, folder: Path) -> Path:
-    """``dist`` out of the archive, with the licence and without the maps to sources."""
+    """Extract ``dist`` from the archive, with the licence and without source maps."""
     with tarfile.open(archive) as tar:
         wanted = [
             member

@@ -29,7 +29,7 @@ class Body:
 
 @dataclass(frozen=True, kw_only=True)
 class BodyGuard:
-    """``tokens``: those that admit a request; none: everything on this machine may send. ``most_bytes``: of all bodies."""
+    """``tokens``: those that admit a request; none: all of this machine may send. ``most_bytes``: of all bodies."""
 
     tokens: tuple[bytes, ...]
     most_bytes: int

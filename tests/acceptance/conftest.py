@@ -1,4 +1,4 @@
-"""One stack a test file: starting it costs seconds."""
+"""One stack per test file: starting it takes seconds."""
 
 from __future__ import annotations
 

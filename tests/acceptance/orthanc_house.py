@@ -54,7 +54,7 @@ def refused(orthanc: Orthanc, path: str, body: bytes | None = None, **headers: s
 
 
 def wait_for_queue(orthanc: Orthanc, seconds: float = 60, **expected: Any) -> dict[str, Any]:
-    """Until the plugin's queue says so."""
+    """Wait until the plugin's queue is as expected."""
     deadline = time.monotonic() + seconds
     while True:
         queue: dict[str, Any] = orthanc.get("/radir/status")["queue"]
@@ -65,7 +65,7 @@ def wait_for_queue(orthanc: Orthanc, seconds: float = 60, **expected: Any) -> di
 
 
 def wait_until_seen(orthanc: Orthanc, change: str, resource: str, *, times: int, seconds: float = 60) -> None:
-    """Until Orthanc's log says so of the resource so often, and the plugin has read it there."""
+    """Wait until Orthanc's log has that change of the resource so many times, and the plugin has read it."""
     deadline = time.monotonic() + seconds
     while True:
         log = orthanc.get("/changes?limit=5000")["Changes"]

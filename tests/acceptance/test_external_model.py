@@ -1,4 +1,4 @@
-"""A hospital's own encoder, by the commands that people type: imported, served, asked for a region it does not know."""
+"""A hospital's own encoder, by the commands that people type: imported, served, queried for an unknown region."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_reports_explain_the_cases(stack: Stack, indexed: list[dict[str, Any]]) 
 def test_reports_from_a_table_explain_too_until_they_are_corrected(
     stack: Stack, indexed: list[dict[str, Any]], hospital: Hospital, tmp_path: Path
 ) -> None:
-    """No report of the synthetic hospital speaks of a hernia: what is said of it came by the table."""
+    """No report of the synthetic hospital mentions a hernia, so what is said of one came from the table."""
     folder, _ = hospital
     query, other = of_kind(indexed, "CXR")[0], stack.json("similar", of_kind(indexed, "CXR")[0])["cases"][0]["study"]
     files = {study["study_uid"]: study["files"][0] for study in indexed}
@@ -158,7 +158,7 @@ def test_a_deleted_study_is_gone_from_the_next_answer(stack: Stack, indexed: lis
 def test_a_second_stack_in_the_same_home_is_refused(stack: Stack) -> None:
     done = stack.radir("up", check=False)
     assert done.returncode == 1
-    assert "runs already" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert "is already running" in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
 def test_a_taken_port_is_said_in_one_line(stack: Stack, tmp_path: Path) -> None:

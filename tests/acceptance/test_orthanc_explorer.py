@@ -1,4 +1,4 @@
-"""The sidebar where Orthanc's own users are, in Chromium: nothing but Orthanc's one origin is ever asked."""
+"""The sidebar inside Orthanc's own viewers, in Chromium: no request goes to any origin but Orthanc's."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def picture_of(page: Page, name: str) -> None:
 
 
 def reports_in(house: House, uid: str) -> int:
-    """How many structured reports the study has in Orthanc; its patient's own is one."""
+    """How many structured reports the study has in Orthanc, including the phantom's own."""
     series = house.orthanc.get(f"/studies/{house.orthanc_ids[uid]}/series")
     return sum(one["MainDicomTags"]["Modality"] == "SR" for one in series)
 
@@ -129,7 +129,7 @@ def test_the_button_of_explorer_2_leads_to_the_panel(page: Page, house: House) -
 
 
 def test_ohif_reads_from_orthanc_through_orthanc(page: Page, house: House, asked: list[str]) -> None:
-    """Images by Orthanc's DICOMweb, viewer and similar cases by the plugin; the report comes back and is read."""
+    """Images from Orthanc's DICOMweb, viewer and similar cases from the plugin; the saved report is displayed."""
     uid = house.of_kind("CXR")[3]
     page.goto(f"{house.orthanc.url}/radir/ohif/viewer?StudyInstanceUIDs={uid}")
     page.get_by_text("Skip all").click()

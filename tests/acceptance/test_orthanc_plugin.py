@@ -102,7 +102,7 @@ def test_only_what_is_listed_is_passed_on(house: House) -> None:
 
 
 def test_the_configuration_that_we_ship_works(tmp_path: Path) -> None:
-    """As it stands, save for folders, the port, and the DICOM server that Debian's Orthanc would bind everywhere."""
+    """Unchanged except for folders, the port, and the DICOM server, which Debian's Orthanc binds to all addresses."""
     shipped = json.loads(SHIPPED.read_text())
     plugins = tuple(Path(plugin).name for plugin in shipped.pop("Plugins"))
     for name in ("StorageDirectory", "IndexDirectory", "HttpPort"):

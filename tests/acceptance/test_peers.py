@@ -54,7 +54,7 @@ def state_of(stack: Stack, study_uid: str) -> dict[str, Any]:
 
 
 def send(road: str, stack: Stack, orthanc: Orthanc, files: list[Path]) -> None:
-    """By one of ``ROADS``, which must say that all went well."""
+    """Send by one of ``ROADS``, which must report success."""
     if road == "storescu":
         done = storescu(stack, files)
         assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The whole chain on material that we did not make: open X-ray collections, all files of open DICOM collections."""
+"""The whole chain on data that we did not make: open X-ray collections, all files of open DICOM collections."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def answer() -> SimilarCaseList:
 
 @pytest.fixture
 def served(answer: SimilarCaseList) -> Iterator[DICOMwebClient]:
-    """A DICOMweb client on a server that answers our rows to everything."""
+    """A DICOMweb client of a server that answers every request with our rows."""
     body = json.dumps(similar_cases_rows(answer, "http://pacs/dicom-web")).encode()
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""The index against its oracle: whatever happens to a partition, it answers what exact search over a dict would."""
+"""The index against its oracle: whatever happens to a partition, it answers as exact search over a dict would."""
 
 from __future__ import annotations
 

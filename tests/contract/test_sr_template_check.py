@@ -1,4 +1,4 @@
-"""Our own check finds each planted fault, above all those that the public validators pass."""
+"""Our own check finds each planted fault, especially those that the public validators miss."""
 
 from __future__ import annotations
 

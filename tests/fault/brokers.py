@@ -1,4 +1,4 @@
-"""Brokers of a test's own, on free loopback ports, ended by their process id."""
+"""Brokers for a single test, on free loopback ports, ended by their process ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Power, disk and memory fail in the middle of a build: the last generation stands, and nothing half-made shows."""
+"""Power, disk or memory fails in the middle of a build: the last generation remains, nothing incomplete is visible."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def python(program: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def wait_for(folder: Path, pattern: str, child: subprocess.Popen[str]) -> None:
-    """Until a file of that pattern is there."""
+    """Wait until a file that matches the pattern exists."""
     deadline = time.monotonic() + DEADLINE_S
     while not any(folder.glob(pattern)):
         assert time.monotonic() < deadline, f"no {pattern} within {DEADLINE_S} s"

@@ -1,7 +1,7 @@
 """kill -9 of any process of the running stack, its Postgres too, while a hospital is sent and encoded.
 
-The sender does what a PACS does: what was not acknowledged is sent again. At the end nothing that was acknowledged is
-missing, nothing is there twice, and the answers are those of a run that nobody disturbed.
+The sender does what a PACS does: it sends again what was not acknowledged. At the end nothing that was acknowledged is
+missing, nothing is stored twice, and the answers are those of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def catalogue_of(stack: Stack) -> Iterator[tuple[Catalogue, BlobStore]]:
 
 
 def send_until_acknowledged(stack: Stack, files: list[Path], done: threading.Event) -> None:
-    """Every file, a few at a time; those that were not acknowledged come again."""
+    """Send every file, a few at a time, and those that were not acknowledged again."""
     peer = Destination(ae_title="RADIR", host="127.0.0.1", port=stack.listener_port)
     left = list(files)
     while left and not done.is_set():
@@ -104,7 +104,7 @@ def answers(stack: Stack, studies: list[dict[str, Any]]) -> dict[tuple[str, str]
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, hospital: Any) -> Any:
-    """The answers of a run in which nobody is killed."""
+    """The answers of a run in which no process is killed."""
     files, studies = hospital
     with running_stack(tmp_path_factory.mktemp("undisturbed"), **SETTINGS) as stack, catalogue_of(stack) as (known, _):
         send_until_acknowledged(stack, files, threading.Event())

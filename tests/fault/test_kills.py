@@ -1,4 +1,4 @@
-"""kill -9 of worker or relay at any moment loses nothing and doubles nothing, whatever the broker."""
+"""kill -9 of worker or relay at any moment loses nothing and duplicates nothing, whatever the broker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LIMIT_S = 120.0
 
 @dataclass
 class Stack:
-    """Real processes on one catalogue. The worker's network waits at the gate."""
+    """Real processes with one catalogue. The worker's network waits at the gate."""
 
     settings: Settings
     catalogue: Catalogue
@@ -59,7 +59,7 @@ class Stack:
         return self.start("radir_workers", "relay")
 
     def receive(self, study: int) -> None:
-        """A chest radiograph of a study that nobody has."""
+        """Store a chest radiograph of a new study."""
         uids = header(study)
         picture = np.random.default_rng(study).integers(0, 4096, (96, 96)).astype(np.uint16)
         ds = radiograph(
@@ -76,14 +76,14 @@ class Stack:
         self.catalogue.instances.add(given, content_sha256=sha256, size_bytes=size_bytes, source="TEST")
 
     def entered(self) -> list[str]:
-        """Who came to the gate: study UID and process id."""
+        """What has reached the gate: study UID and process id."""
         return [path.name for path in self.gate.iterdir() if path.name != "open"]
 
     def open_gate(self) -> None:
         (self.gate / "open").touch()
 
     def wait_for_work(self, studies: int) -> None:
-        """Until one more job is at the gate, or all work is done."""
+        """Wait until one more job is at the gate, or all work is done."""
         seen = len(self.entered())
         eventually(lambda: len(self.entered()) > seen or self.states() == {StudyState.INDEXED: studies}, self)
 

@@ -1,4 +1,4 @@
-"""The supervisor itself is killed, or told to end while it starts: no process outlives it for good."""
+"""The supervisor itself is killed, or told to stop while it starts: no process outlives it for good."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waits for other machines, in its real process: a slow PACS holds up neither reports nor the network."""
+"""The transfer process, for real: a slow PACS delays neither reports nor the network."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from tests.integration.listening import listening
 
 @dataclass(frozen=True, kw_only=True)
 class Web:
-    """A running web service and what stands behind it."""
+    """A running web service and its parts."""
 
     settings: Settings
     catalogue: Catalogue
@@ -61,7 +61,7 @@ class Web:
         return requests.request(method, self.base + path, headers=headers, timeout=30, **options)
 
     def store(self, *instances: Dataset) -> None:
-        """Each must be taken."""
+        """Store instances, each of which must be accepted."""
         for ds in instances:
             body = part10(ds)
             answer = requests.post(

@@ -64,7 +64,7 @@ def _material() -> dict[str, Dataset]:
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """The service under test, with the material stored in it."""
+    """The service under test, with the instances stored in it."""
 
     root: str  # DICOMweb service root
     wado: str  # WADO-URI
@@ -128,7 +128,7 @@ def syntax(data: bytes) -> str:
 
 
 def nothing(answer: requests.Response) -> None:
-    """No match: 204, as the standard has it, or the empty array of its earlier editions."""
+    """No match: 204, as in the standard, or the empty array of its earlier editions."""
     assert answer.status_code == 204 or rows(answer) == []
 
 

@@ -1,7 +1,7 @@
-"""A real Orthanc of the test's own: its folder, its loopback HTTP port, its log; ended at the end of the body.
+"""A real Orthanc for one test: its folder, its loopback HTTP port, its log; ended at the end of the body.
 
-Debian's Orthanc binds all addresses whatever its settings say. So it admits no remote HTTP caller, and its own DICOM
-server stays off: it sends by C-STORE and is fed by HTTP.
+Debian's Orthanc binds all addresses whatever its settings say. So it admits no remote HTTP caller, and its DICOM server
+stays off: it sends by C-STORE and receives by HTTP.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A finding asked for is a condition of the search: the path into stored findings says what the findings say."""
+"""A finding in a query is a condition of the search: the path into stored findings agrees with the findings."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def report(catalogue: Catalogue, study: int, text: str) -> None:
 
 
 def affirms(text: str, concept: str, region: str) -> bool:
-    """The same by what reports are compared with."""
+    """The same condition, evaluated on the findings themselves."""
     similarity = ItemSimilarity()
     items = similarity_items(mine(text).findings).get(region, ())
     return any(

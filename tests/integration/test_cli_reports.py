@@ -57,7 +57,7 @@ def mine_all(catalogue: Catalogue) -> list[JobState]:
 
 
 def concepts(catalogue: Catalogue, study: int) -> set[tuple[str, str]]:
-    """(concept, polarity) of all that was mined for a study."""
+    """(concept, polarity) of everything mined for a study."""
     bodies = catalogue.reports.findings_of([f"2.25.{study}"]).get(f"2.25.{study}", ())
     return {(finding["concept"], finding["polarity"]) for findings in bodies for finding in findings}
 

@@ -1,4 +1,4 @@
-"""The clock was set back: what was written before lies in the future, and nothing waits for years (P3)."""
+"""After the clock was set back, earlier rows lie in the future, and still nothing waits for years (P3)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ YEAR_S = 365 * 86_400.0
 
 @pytest.fixture
 def ahead(database_url: str):  # type: ignore[no-untyped-def]
-    """A function that moves a column of times a year ahead, as it stands after the clock went back by one."""
+    """A function that moves a column of times a year ahead, as if the clock had been set back by a year."""
 
     def move(table: LiteralString, *columns: LiteralString) -> None:
         with psycopg.connect(database_url) as connection:
@@ -143,7 +143,7 @@ def test_a_generation_from_the_future_grows_old(tmp_path: Path) -> None:
 
 
 def test_the_states_are_unchanged_without_a_jump(catalogue: Catalogue) -> None:
-    """A row of a moment ago is no row of the future, however small the wait."""
+    """A row written a moment ago does not count as one of the future, however short the wait."""
     add(catalogue, header())
     assert catalogue.studies.complete_quiet(0) == ["2.25.1"]
     assert catalogue.studies.get("2.25.1").state is StudyState.STABLE

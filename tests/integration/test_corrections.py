@@ -177,7 +177,7 @@ def test_only_other_pixels_or_another_place_are_a_conflict(
 
 
 def test_a_file_that_was_replaced_does_not_come_back(catalogue: Catalogue, send: Send) -> None:
-    """A sender repeats itself: the order in which two copies arrive is chance, one effect each is a promise (P2)."""
+    """A sender repeats itself: two copies may arrive in either order, and each has one effect (P2)."""
     wrong, right = image(), image(PatientID="RIGHT")
     assert send(wrong).ok and send(right).ok
     for ds in (wrong, right, wrong):
@@ -221,7 +221,7 @@ def test_an_empty_attribute_erases_nothing_of_the_study(catalogue: Catalogue, se
 
 
 def left_out(catalogue: Catalogue, study_uid: str = STUDY) -> set[int]:
-    """Encodings that are the query patient's own."""
+    """The encodings that are left out as the query patient's own."""
     with catalogue._database.transaction() as connection:
         from radir_pacs.catalogue.database import run
 
@@ -387,7 +387,7 @@ def test_two_different_corrections_at_once_leave_one_that_counts(
 
 @pytest.fixture
 def crash(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Ends the connection at the named statement, as a kill or a lost network does."""
+    """End the connection at the named statement, as a kill or a lost network would."""
     import radir_pacs.catalogue.corrections as module
 
     true_run = module.run

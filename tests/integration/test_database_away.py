@@ -1,4 +1,4 @@
-"""A database that is gone, frozen or back again: told within seconds, then at once; served at once when it is back."""
+"""A database that is gone, frozen or back again: reported in seconds, then at once; used at once when it is back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AT_ONCE_S = 0.5
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Settings]:
-    """Settings with a Postgres of this test's own, which may be hurt."""
+    """Settings with a Postgres for this test alone, which may be damaged."""
     settings = Settings(home=tmp_path / "home", web_port=free_port(), listener_port=free_port(), web_threads=4)
     start_embedded(settings.home)
     yield settings

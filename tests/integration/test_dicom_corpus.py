@@ -1,4 +1,4 @@
-"""Every file of the open test collections ends read, decoded or refused with a reason; none hangs or kills us."""
+"""Every file of the open test collections is read, decoded or refused with a reason; none hangs or kills a process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TRANSFER_SYNTAXES_DECODED = {
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """All files, each as the intake would keep it: with the head that it lacks."""
+    """All files, each as the intake would keep it: completed with a head where it lacks one."""
     folder = tmp_path_factory.mktemp("headed")
     return [_headed(path, folder / f"{number}.dcm") for number, path in enumerate(_found())]
 

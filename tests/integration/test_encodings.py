@@ -1,4 +1,4 @@
-"""Readers see every committed vector once it counts, late commits included, and nothing that is gone."""
+"""Readers see every committed vector, including those committed late, and none that is gone."""
 
 from __future__ import annotations
 

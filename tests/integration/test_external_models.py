@@ -1,4 +1,4 @@
-"""An encoder from elsewhere serves like ours or is refused with the reason; its file gets to do nothing else."""
+"""An encoder from elsewhere is served like ours or refused with the reason; its file can do nothing else."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ def test_a_model_that_does_not_come_back_is_ended(tmp_path: Path, monkeypatch: p
 
 
 def test_a_bundle_whose_onnx_was_altered_is_refused(tmp_path: Path) -> None:
-    """Whoever alters the file can renew every hash; the golden outputs and the checks of the file remain."""
+    """An attacker who alters the file can update every hash; the golden outputs and the checks of the file remain."""
     file, folder = tmp_path / "toy.onnx", tmp_path / "model"
     file.write_bytes(onnx_toy().SerializeToString())
     import_model(file, request()).save(folder)

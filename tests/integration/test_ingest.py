@@ -1,4 +1,4 @@
-"""The same input has one effect (P2); a study is re-opened by new images and by nothing else."""
+"""The same input has one effect (P2); only new images re-open a study."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lease, fence, cap, sweep and bell of jobs (P2, P3)."""
+"""Jobs: lease, fencing token, attempt cap, sweep and announcement (P2, P3)."""
 
 from __future__ import annotations
 

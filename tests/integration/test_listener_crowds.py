@@ -1,4 +1,4 @@
-"""Peers without credentials hold no slot that another one needs; what cannot be kept is answered by a status."""
+"""Unauthenticated peers cannot keep slots that others need; what cannot be stored is answered with a status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A-ASSOCIATE-RQ as devices write it, beside DCMTK's storescp; contexts; whatever is refused or aborted is told."""
+"""A-ASSOCIATE-RQ as devices write it, compared with DCMTK's storescp; contexts; refusals and aborts are reported."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_odd_requests_are_answered_as_dcmtk_answers_them(listen: Listen, storesc
 
 
 def test_ae_titles_come_back_as_they_were_sent(listen: Listen) -> None:
-    """PS3.8 9.3.3: identical in the A-ASSOCIATE-AC, whatever they are."""
+    """PS3.8 9.3.3: they are identical in the A-ASSOCIATE-AC, whatever they are."""
     called, calling = b"RADIR".ljust(16, b"\0"), "RÖNTGEN".encode("latin-1").ljust(16)
     assert exchange(listen().port, request(called, calling))[10:42] == called + calling
 

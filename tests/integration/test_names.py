@@ -1,4 +1,4 @@
-"""Names match in any case and alphabet, whatever the locale of the database; fuzzy matching knows their spellings."""
+"""Names match in any case and alphabet, whatever the database's locale; fuzzy matching knows other spellings."""
 
 from __future__ import annotations
 

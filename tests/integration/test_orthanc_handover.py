@@ -83,7 +83,7 @@ def study_of(folder: Path, count: int = INSTANCES) -> tuple[str, list[str], list
 
 
 def attempts(folder: Path) -> int:
-    """How often the plugin has tried what waits."""
+    """How often the plugin has tried to hand over what is waiting."""
     with closing(sqlite3.connect(folder / "storage" / "radir-queue.sqlite")) as queue:
         return int(queue.execute("SELECT coalesce(max(attempts), 0) FROM waiting").fetchone()[0])
 
@@ -140,7 +140,7 @@ def test_half_a_study_is_not_a_study_and_what_came_is_not_sent_twice(web: Web, p
 
 
 def test_a_peer_that_says_success_and_keeps_nothing_is_not_believed(web: Web, peer: Peer, tmp_path: Path) -> None:
-    """As a router does that answers before it has passed anything on."""
+    """Like a router that answers before it has passed anything on."""
     study, uids, files = study_of(tmp_path / "files", 2)
     peer.answers["all"] = 0x0000
     port = free_port()
@@ -252,7 +252,7 @@ def test_a_deletion_in_orthanc_means_what_is_set(meaning: str, web: Web, peer: P
 
 
 def test_jobs_in_orthanc_are_few_when_nobody_is_there(tmp_path: Path) -> None:
-    """Neither service nor listener: the service is asked first, and no C-STORE job is made in vain."""
+    """With neither service nor listener, the service is asked first, and no C-STORE job is created in vain."""
     _, _, files = study_of(tmp_path / "files", 2)
     with orthanc_with_plugin(tmp_path / "o", web_port=free_port(), listener_port=free_port()) as orthanc:
         for file in files:

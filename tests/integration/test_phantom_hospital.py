@@ -1,4 +1,4 @@
-"""The synthetic hospital on disk, read back by others: pydicom, dciodvfy and our own anatomy."""
+"""The synthetic hospital on disk, read by independent readers: pydicom, dciodvfy and our own anatomy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the phantom writes, our own readers read: the picture in memory is the picture behind the DICOM files."""
+"""Our own readers read what the phantom writes: the picture in memory equals the picture in the DICOM files."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_both_readers_return_the_painted_picture(order: HospitalRequest) -> None
 
 
 def test_the_miner_hears_every_finding_at_its_region(tmp_path: Path) -> None:
-    """Devices are left out: their sentences speak of where the tip lies."""
+    """Devices are left out, since their sentences describe where the tip lies."""
     heard = told = 0
     order = HospitalRequest(out=tmp_path, patients=8, seed=8, size=TINY, kinds=frozenset({ImageKind.CXR}))
     for index in range(order.patients):

@@ -1,4 +1,4 @@
-"""A study pulled by reference: from our own DICOMweb service in the part of the PACS, and from some that misbehave."""
+"""A study pulled by reference, from our own DICOMweb service in the role of the PACS and from some that misbehave."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_any_answer_ends_at_the_deadline(here: Here) -> None:
 
 
 def test_a_pacs_that_says_nothing_is_given_up(here: Here) -> None:
-    """Its header comes a byte a moment, each of them in time."""
+    """Its header arrives byte by byte, each byte in time."""
     with socket_server(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 10_000) as url:
         bounds = AnswerBounds(most_bytes=MIB, least_bytes_s=0, deadline_s=60, first_byte_s=1)
         reason, seconds = failing(here, url, bounds)
@@ -232,7 +232,7 @@ def test_an_answer_that_is_none_is_tried_again(
 
 
 def test_half_a_study_is_no_study(here: Here) -> None:
-    """What came before the break is kept, and found again by the next attempt; the job did not succeed."""
+    """What came before the break is kept and found by the next attempt; the job does not succeed."""
     first, second = part10(radiograph(StudyInstanceUID="1.2.3")), part10(radiograph(StudyInstanceUID="1.2.3"))
     whole = PART + first + b"\r\n" + PART + second + b"\r\n--b--\r\n"
     with pacs(lambda send: send(whole[:-1000])) as url, pytest.raises(PeerFailed):
@@ -299,7 +299,7 @@ def test_by_tls_it_is_the_same(here: Here, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_our_own_time_is_not_the_senders() -> None:
-    """An instance that takes a minute to store makes no slow PACS of a quick one."""
+    """An instance that takes us a minute to store does not make the PACS count as slow."""
     now = [0.0]
     meter = Meter(AnswerBounds(most_bytes=MIB, least_bytes_s=1000, deadline_s=600), clock=lambda: now[0])
     meter.headers_came()

@@ -1,4 +1,4 @@
-"""An anonymous reference finds its study again, for whoever holds the installation, and each time leaves a note."""
+"""An anonymous reference finds its study again, for those who run the installation, and each look-up is recorded."""
 
 from __future__ import annotations
 

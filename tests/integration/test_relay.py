@@ -37,7 +37,7 @@ def rung() -> list[int]:
 
 
 def into(rung: list[int]) -> Callable[[int, str], None]:
-    """A bell that notes the job's id."""
+    """An announcer that records the job's id."""
     return lambda job_id, _: rung.append(job_id)
 
 
@@ -137,7 +137,7 @@ def test_files_of_deleted_studies_go_in_time(
 def test_a_deleted_vector_leaves_the_index_files_in_time(
     catalogue: Catalogue, settings: Settings, rung: list[int], clock: Clock
 ) -> None:
-    """It left every answer at once; here its bytes go, though one deletion alone is worth no merge."""
+    """It left every answer at once; here its bytes go as well, though one deletion alone does not justify a merge."""
     now_s = time.time()
     relay = Relay(
         catalogue,
@@ -183,7 +183,7 @@ def test_a_deleted_vector_leaves_the_index_files_in_time(
 def test_a_published_generation_stays_whatever_stands_beside_it(
     catalogue: Catalogue, settings: Settings, rung: list[int], clock: Clock
 ) -> None:
-    """A build that nobody recorded, as after kill -9 at the wrong moment, is newer and does not answer."""
+    """A build that was never recorded, as after kill -9 at the wrong moment, is newer and is not used."""
     register(catalogue)
     encoded(catalogue)
     merge = IndexPartition(catalogue, settings.home)
@@ -207,7 +207,7 @@ def test_a_published_generation_stays_whatever_stands_beside_it(
 def test_the_index_of_a_retired_model_goes_in_time(
     catalogue: Catalogue, settings: Settings, rung: list[int], clock: Clock
 ) -> None:
-    """Nobody merges it any more, so what is deleted would stay in it."""
+    """It is never merged again, so deleted vectors would stay in it."""
     now_s = time.time()
     relay = Relay(
         catalogue,

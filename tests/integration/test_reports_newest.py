@@ -1,4 +1,4 @@
-"""The newest truth about a study: amended, preliminary and added reports, in whatever order they come."""
+"""What holds about a study with amended, preliminary and added reports, in whatever order they arrive."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def receive(catalogue: Catalogue, body: str) -> Received:
 
 
 def affirmed(catalogue: Catalogue, concept: str) -> bool:
-    """By the condition that a search with a finding puts."""
+    """Whether the condition of a search with this finding is met."""
     with catalogue._database.transaction() as connection:
         found = connection.execute(
             "SELECT FROM report WHERE NOT superseded AND findings @? %s::text::jsonpath",

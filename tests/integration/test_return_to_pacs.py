@@ -1,4 +1,4 @@
-"""One C-STORE to real peers: DCMTK's storescp, one that refuses, one that dawdles, none at all."""
+"""One C-STORE to real peers: DCMTK's storescp, one that refuses, one that is slow, none at all."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_nobody_listens() -> None:
 
 @pytest.mark.parametrize("greeting", [b"", b"\x02\x00\x00\x00\xff\xff" + b"\x00" * 400])
 def test_a_dawdling_peer_costs_no_more_than_the_budget(greeting: bytes) -> None:
-    """Said nothing at all, and an A-ASSOCIATE-AC that trickles in byte by byte."""
+    """A peer that says nothing at all, and an A-ASSOCIATE-AC that trickles in byte by byte."""
     with dawdler(greeting) as port:
         started = time.monotonic()
         with pytest.raises(PeerFailed, match=r"is too slow|does not answer"):

@@ -91,7 +91,7 @@ def test_the_patient_comes_when_asked_for_but_never_the_query(searcher: Searcher
 def test_filters_apply_inside_the_search(
     searcher: Searcher, archive: Catalogue, settings: Settings, filters: Filters, passes, merged: bool
 ) -> None:
-    """Five asked for are five that pass, the best five, from a tail as from a generation."""
+    """Whoever asks for five gets the best five that pass, from a tail as well as from a generation."""
     if merged:
         merge(archive, settings, "left_lung")
     expected = oracle(5, "left_lung", [study for study in others(5) if passes(study)])
@@ -248,7 +248,7 @@ def test_an_answer_says_what_its_model_is_for(archive: Catalogue, settings: Sett
 
 
 def test_each_picture_shows_the_region_that_answers(archive: Catalogue, searcher: Searcher) -> None:
-    """Of studies that were encoded with their slices; the others keep to the one image they have."""
+    """For studies that were encoded with their slices; the others keep their one image."""
     for study in (5, 6, 7):
         stack = SliceStack(images=tuple(f"2.25.{study}.1.{n}" for n in range(60)), dome=10.0, apex=50.0, step_mm=5.0)
         assert archive.encodings.save(replace(encoding(study, study), slices=stack), revision=1)

@@ -1,4 +1,4 @@
-"""Sending files by C-STORE: in whatever form they lie there; what is left out or rejected is said with its reason."""
+"""Sending files by C-STORE, whatever their form; what is left out or rejected is reported with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A saved report goes to the PACS as a job: the web never waits for it, and what became of it can be asked."""
+"""A saved report goes to the PACS as a job: the web service never waits for it, and the outcome can be queried."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.integration.test_web_similar import archive, uid
 
 @contextmanager
 def silent() -> Iterator[int]:
-    """A PACS that takes connections and says nothing."""
+    """A PACS that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
         yield server.getsockname()[1]
 

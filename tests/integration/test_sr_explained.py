@@ -1,4 +1,4 @@
-"""From mined reports to the structured report, by each way that it leaves: the explanation comes with it."""
+"""From mined reports to the structured report, by every way in which it leaves: it contains the explanation."""
 
 from __future__ import annotations
 

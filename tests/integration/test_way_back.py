@@ -60,7 +60,7 @@ def send(catalogue: Catalogue, blobs: BlobStore, settings: Settings, tmp_path: P
 
 
 class Work:
-    """Encodes what is due, every rest between attempts over at once."""
+    """Encodes what is due, without the pauses between attempts."""
 
     def __init__(self, catalogue: Catalogue, blobs: BlobStore, database_url: str) -> None:
         self.catalogue, self.database_url = catalogue, database_url
@@ -90,7 +90,7 @@ def work(catalogue: Catalogue, blobs: BlobStore, database_url: str) -> Iterator[
 
 @pytest.fixture
 def killer(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Decoding children are killed in the middle of a file, as many as the list's number says."""
+    """Kills decoding children in the middle of a file, as many times as the number in the list."""
     left = [0]
     answer = PixelDecoder._line
 
@@ -220,7 +220,7 @@ def test_a_damaged_file_is_quarantined_listed_and_mended_by_sending(
 def test_a_damaged_file_is_replaced_by_what_another_sender_wrote(
     catalogue: Catalogue, send: Callable[..., str], work: Work, blobs: BlobStore
 ) -> None:
-    """A PACS seldom sends the very same bytes again: what cannot be compared any more gives way."""
+    """A PACS seldom sends exactly the same bytes again: a file that can no longer be compared is replaced."""
     uid = send()
     path = blobs.path(catalogue.instances.of_study(uid)[0].content_sha256)
     path.write_bytes(path.read_bytes()[:-1] + b"\xff")

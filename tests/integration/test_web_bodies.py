@@ -1,4 +1,4 @@
-"""Large bodies are refused by their header, before anything of them lies on the disk."""
+"""Large bodies are refused by their header, before any of them is on the disk."""
 
 from __future__ import annotations
 

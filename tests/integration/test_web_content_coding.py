@@ -1,4 +1,4 @@
-"""Answers of text are compressed for who accepts it; JSON bodies of clients are bounded in size and depth."""
+"""Text answers are compressed for clients that accept it; JSON bodies are bounded in size and depth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CORS: viewers of listed origins read and store with a token of their own; nobody else gets a word."""
+"""CORS: viewers of listed origins read and store with their own token; no other origin gets an answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Idle and slow HTTP connections keep nobody out; a body that cannot be kept is answered."""
+"""Idle and slow HTTP connections keep nobody out; a body that cannot be stored gets an answer."""
 
 from __future__ import annotations
 

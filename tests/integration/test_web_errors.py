@@ -1,4 +1,4 @@
-"""Every failure of every route has the one shape, whatever is sent."""
+"""Every failure of every route has the same shape, whatever is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""web.log says what was asked, how it ended and how long it took, and nothing of whom."""
+"""web.log says what was asked, how it ended and how long it took, and nothing about patients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real files of many makers and transfer syntaxes through every door: each answer is whole or a clear refusal."""
+"""Real files of many makers and transfer syntaxes through every route: each answer is complete or a clear refusal."""
 
 from __future__ import annotations
 

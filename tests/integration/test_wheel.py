@@ -31,7 +31,7 @@ def test_the_citation_names_this_version() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built without network from a copy: a build folder of before would bring files that are gone."""
+    """Built from a copy without network: an old build folder would contribute files that no longer exist."""
     if find_spec("setuptools") is None:
         pytest.skip("building a wheel without network needs setuptools")
     tree, out = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("wheel")

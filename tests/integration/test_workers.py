@@ -126,7 +126,7 @@ def test_pixels_that_cannot_be_read_quarantine_with_a_reason(
 def test_what_no_codec_reads_is_skipped_and_says_so(
     catalogue: Catalogue, database_url: str, receive: Callable[..., str], encode: Callable[..., JobState]
 ) -> None:
-    """Such as a build that refused nothing at storing has left."""
+    """As an earlier release, which refused nothing at storing, may have left it."""
     uid = receive()
     with psycopg.connect(database_url) as connection:
         connection.execute("UPDATE instance SET transfer_syntax_uid = '1.2.840.10008.1.2.4.55'")
@@ -326,7 +326,7 @@ def test_a_job_that_hangs_ends_its_worker_and_counts(catalogue: Catalogue) -> No
 def test_what_the_catalogue_cannot_even_claim_is_not_raised(
     catalogue: Catalogue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Celery would log its text."""
+    """Celery would log the exception's text."""
 
     def broken(job_id: int, worker: str) -> None:
         raise ValueError("DOE^JANE")

@@ -1,4 +1,4 @@
-"""On which slice of a CT a region is shown, against phantoms whose anatomy is known to the millimetre."""
+"""The slice of a CT on which a region is shown, checked on phantoms whose anatomy is known to the millimetre."""
 
 from __future__ import annotations
 

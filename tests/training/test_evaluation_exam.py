@@ -61,7 +61,7 @@ def hospital(patients: int = 240, seed: int = 0) -> StudySet:
 
 
 def oracle(data: StudySet, reports: bool = True) -> Embeddings:
-    """Knows everything, and each report by heart."""
+    """A perfect model: vectors that follow from the truth, and one per report."""
     own = np.eye(len(data), dtype=np.float32)
 
     def flags(item: Item) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Each loss falls where the vectors agree with what reports say, and looks at nothing else."""
+"""Each loss is lower where the vectors agree with what reports say, and depends on nothing else."""
 
 from __future__ import annotations
 

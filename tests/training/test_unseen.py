@@ -1,4 +1,4 @@
-"""Names that a training never asked about are left out of it and nothing else is; any name can be asked in words."""
+"""Withheld names, and nothing else, are left out of a training; any name can be queried in words."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_what_would_not_be_asked_anyway_cannot_be_withheld(name: str, data: Stud
 
 
 def test_what_lives_on_the_labels_of_a_withheld_region_goes_with_it(data: StudySet) -> None:
-    """Nothing is said here of what lies below the heart: those names stand for the heart (``stand_ins``)."""
+    """The reports mention nothing below the heart, so those names stand for the heart (``stand_ins``)."""
     whole, part = Training(TOY, data, SHORT), Training(TOY, data, replace(SHORT, withheld=("heart",)))
     gone = set(whole.network.regions) - set(part.network.regions)
     assert {"heart", "pericardium"} <= gone

@@ -1,4 +1,4 @@
-"""Windows and fine details beside the image: what a blur takes away, as loud as the image itself."""
+"""Windows and fine details beside the image: what a blur removes, at the contrast of the image itself."""
 
 from __future__ import annotations
 

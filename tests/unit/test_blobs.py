@@ -1,4 +1,4 @@
-"""Blobs are complete or invisible, and nobody's blob is deleted."""
+"""Blobs are complete or invisible, and no blob in use is deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file is whole or not there: what is written comes to the disk before its name, and the name before the answer."""
+"""A file is complete or absent: its content reaches the disk before its name, and its name before the answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from radir_pacs import durable
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The order of what matters when the power goes."""
+    """The order of the calls that matter in a power cut."""
     seen: list[str] = []
     fsync, replace = os.fsync, os.replace
 
@@ -57,7 +57,7 @@ def test_of_several_makers_the_first_wins(tmp_path: Path) -> None:
 
 
 def test_no_other_place_writes_files_so(tmp_path: Path) -> None:
-    """Receiving blobs and building the database fsync what they stream; everything else comes here."""
+    """Receiving blobs and creating the database call fsync themselves; everything else uses this module."""
     root = Path(__file__).parents[2]
     users = {
         str(path.relative_to(root))

@@ -1,4 +1,4 @@
-"""Whatever a file holds: it is refused, or everybody who reads its header goes on."""
+"""Whatever a file contains: it is refused, or no reader of its header fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exact search is the oracle of everything else, so it is held against plain arithmetic here."""
+"""Exact search is the oracle for everything else, so it is checked against plain arithmetic here."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ def test_vectors_and_generations_of_another_partition_are_refused(partition: Par
 
 
 def test_searches_beside_changes_see_whole_states_only(tmp_path: Path) -> None:
-    """A pair of equal vectors is added, deleted and merged in one change: no search may see one without the other."""
+    """Two equal vectors are added, deleted and merged in one change: no search may see one without the other."""
     target = unit([1.0] + [0.0] * (DIM - 1))
     others = random_vectors(500)
     generation = opened(publish(tmp_path, others))

@@ -1,4 +1,4 @@
-"""One answer to what kind of image something is, how it is looked at, and whether a frontal outline holds."""
+"""One answer to which kind of image something is, what its view is, and whether a frontal outline applies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_modalities_of_the_kinds() -> None:
 
 
 def test_no_module_keeps_a_list_of_its_own() -> None:
-    """Nor a window of the lungs: both stood in three places and differed."""
+    """Nor a lung window of its own: both were in three places and differed."""
     a_list = re.compile(r"""["'](CR|DX|RG)["'],\s*["'](CR|DX|RG)["']|["'](CR|DX),(CR|DX)""")
     a_window = re.compile(r"-600(\.0)?,\s*1500")
     found = []

@@ -66,7 +66,7 @@ def bert_folder(folder: Path, kind: str = "bert", *, safe: bool = True) -> Path:
 
 
 def test_padding_is_the_same_number_for_every_family(tmp_path: Path) -> None:
-    """RoBERTa pads with 1 and begins with 0; whoever asks our networks pads with 0."""
+    """RoBERTa pads with 1 and begins with 0; callers of our networks always pad with 0."""
     encoder, tokenizer = from_folder(bert_folder(tmp_path / "bert"), WIDTH)
     other = LocalTokenizer(tokenizer.stored, pad=WORDS.index("heart"), longest=20)
     assert tokenizer.batch(["heart", "right lung"]) == [[2, 8, 3, 0], [2, 5, 7, 3]]

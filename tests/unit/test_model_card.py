@@ -1,4 +1,4 @@
-"""A card says what its manifest says, the same way each time; nothing in a manifest can break out of it."""
+"""A card says what its manifest says, always in the same form; nothing in a manifest can break out of it."""
 
 from __future__ import annotations
 

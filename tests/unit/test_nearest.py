@@ -1,4 +1,4 @@
-"""What lies near a question that nothing answers."""
+"""What is offered for a query without an answer."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def test_bad_instances_at_the_beginning_hide_no_good_ones(world: World, queue: Q
 
 
 def test_what_the_service_holds_of_an_older_file_is_no_proof(world: World, queue: Queue) -> None:
-    """A corrected instance has the UID of the one before: only the peer's own word counts for it."""
+    """A corrected instance keeps its UID, so only the peer's answer to the C-STORE counts."""
     world.held = {"0", "1", "2"}
     world.refuses = {"1"}
     with pytest.raises(Refused, match="1 of 3 instances were not taken"):
@@ -165,7 +165,7 @@ def test_what_was_taken_and_is_not_there_is_sent_again(world: World, queue: Queu
 
 
 def test_a_job_that_orthanc_forgot_proves_nothing(world: World, queue: Queue) -> None:
-    """It keeps ten ended jobs, and other users' jobs push ours out."""
+    """Orthanc keeps ten finished jobs, and other users' jobs displace ours."""
     world.forgets_jobs = True
     world.drops = {"2"}
     with pytest.raises(NotTaken):
@@ -349,7 +349,7 @@ def test_every_study_has_its_turn(world: World, queue: Queue) -> None:
 
 
 def test_an_archive_that_was_begun_anew_deletes_nothing(world: World, kept: Queue, monkeypatch: Any) -> None:
-    """A lost disk, or a database that was put aside, is no deletion of fifty thousand studies."""
+    """A lost disk, or a database that was moved away, does not mean that fifty thousand studies were deleted."""
     kept.take(900, [], [], 0.0)
     world.studies.clear()
     monkeypatch.setattr(world, "get", lambda uri: {"Last": 3, "Changes": [], "Done": True})

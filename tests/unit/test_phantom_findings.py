@@ -1,4 +1,4 @@
-"""The catalogue, the course of a disease, and reports that say what is so and nothing else."""
+"""The catalogue of findings, the course of a disease, and reports that state what is true and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What others wrote opens in a spreadsheet and shows on a terminal as text, and as nothing else."""
+"""Text from outside is only text in a spreadsheet and on a terminal: no formula, no control sequence."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_table_reads_back() -> None:
 
 
 def test_every_table_for_people_goes_through_it() -> None:
-    """Lists that only our own training reads back are no tables for people."""
+    """Lists that only our own training reads are not tables for people."""
     own = {"radir_pacs/printable.py", "training/data/retrieval_set.py"}
     writers = set()
     for folder in ("radir_pacs", "workers", "training"):

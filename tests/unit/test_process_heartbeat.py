@@ -1,4 +1,4 @@
-"""The heartbeat goes on whatever the catalogue does, and removes its row at the end."""
+"""The heartbeat continues whatever the catalogue does, and removes its row at the end."""
 
 from __future__ import annotations
 

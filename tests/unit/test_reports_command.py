@@ -38,7 +38,7 @@ def test_one_report_in_the_terminal_and_as_json(capsys: pytest.CaptureFixture[st
 
 
 def test_a_page_escapes_the_report(tmp_path: Path) -> None:
-    """Also where the markup is none that a report is undressed of."""
+    """Also markup that is not removed from reports."""
     hostile = "<script>x</script> <marquee onstart=alert(1)> nodule"
     assert radir("--text", hostile, "--html", str(tmp_path / "page.html")) == 0
     page = (tmp_path / "page.html").read_text()
@@ -46,7 +46,7 @@ def test_a_page_escapes_the_report(tmp_path: Path) -> None:
 
 
 def test_a_table_may_be_parted_by_semicolons(tmp_path: Path) -> None:
-    """As spreadsheets write it where a comma is decimal; what stands in quotes parts nothing."""
+    """As spreadsheets write them where the comma is decimal; separators inside quotes do not count."""
     source, target = tmp_path / "reports.csv", tmp_path / "found.jsonl"
     source.write_text('id;text;"height, weight, age"\n1;A nodule, left;1,80\n2;"effusion; none";2\n')
     assert radir(str(source), "--id", "id", "--text", "text", "--out", str(target)) == 0

@@ -26,7 +26,7 @@ def meets(finding: Finding, wanted: str) -> bool:
 
 
 def faults(row: dict[str, Any], report: MinedReport) -> list[str]:
-    """What was read otherwise than ``row`` says, in words."""
+    """How the reading differs from ``row``, in words."""
     if report.language not in row.get("language", "en").split("/"):
         return [f"language {report.language}"]
     affirmed = [f for f in report.findings if f.asserted and f.kind is not FindingKind.NORMAL]

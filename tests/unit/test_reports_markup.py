@@ -1,4 +1,4 @@
-"""Markup becomes lines and words: the same at a second time, whatever comes, in a time that grows with the text."""
+"""Markup becomes lines and words: idempotently, whatever the input, in linear time."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_what_is_left(text: str, plain: str) -> None:
     ],
 )
 def test_hostile_texts_end(part: str) -> None:
-    """A hundred thousand characters; what looked through them again for each part would take minutes."""
+    """A hundred thousand characters; a reader that scanned them again for each part would take minutes."""
     began = time.process_time()
     mine("<p>" + part * (100_000 // len(part)))
     assert time.process_time() - began < 20

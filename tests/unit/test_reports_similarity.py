@@ -1,4 +1,4 @@
-"""Relevance: symmetric, 1 on itself, bounded across polarity, undefined in silence; tables agree with it."""
+"""Relevance: symmetric, 1 for equal reports, bounded across polarity, undefined for silence; tables agree with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same object written anew is the same; anything told differently is not."""
+"""The same object, rewritten, is the same; one with any other content is not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No secret stands in the arguments of a process, where every user of the machine reads it."""
+"""No secret is in the arguments of a process, which every user of the machine can read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What parts a table's columns is told from its header."""
+"""A table's separator is detected from its header."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The home folder of a running installation: its lock, its notes, and what a killed supervisor left behind."""
+"""The home folder of a running installation: its lock, its state file, and what a killed supervisor left behind."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def sleeper(home: Path, command: list[str] = COMMAND) -> subprocess.Popen[bytes]
 def test_a_home_has_one_supervisor_as_long_as_it_lives(settings: Settings, holder: subprocess.Popen[bytes]) -> None:
     write_state(settings, {"processes": []})
     assert is_held(settings) and read_state(settings) == {"processes": []}
-    with pytest.raises(RadirError, match="runs already"), only_one(settings):
+    with pytest.raises(RadirError, match="is already running"), only_one(settings):
         pass
     must_run(settings)
     holder.kill()
@@ -98,7 +98,7 @@ def test_a_command_where_nothing_runs_makes_nothing(
     """As after a typing error in --home: no new installation, no database server that nobody stops."""
     assert main([*arguments, "--home", str(settings.home)]) == 1
     said = capsys.readouterr().err
-    assert said == f"error: radir does not run in {settings.home}; start it by: radir up --home {settings.home}\n"
+    assert said == f"error: radir is not running in {settings.home}; start it with: radir up --home {settings.home}\n"
     assert not settings.home.exists()
     with pytest.raises(NotReady):
         must_run(settings)
@@ -106,7 +106,7 @@ def test_a_command_where_nothing_runs_makes_nothing(
 
 def test_status_where_nothing_runs(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--home", str(settings.home)]) == 1
-    assert "radir does not run in" in capsys.readouterr().out
+    assert "radir is not running in" in capsys.readouterr().out
     assert main(["status", "--json", "--home", str(settings.home)]) == 1
     assert json.loads(capsys.readouterr().out) == {"running": False, "home": str(settings.home), "processes": []}
     assert not settings.home.exists()

@@ -1,4 +1,4 @@
-"""Whatever stands in the catalogue, a data set comes of it."""
+"""Whatever is stored in the catalogue can be turned into a data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A study's attributes are described once; every place that must know one is found here when it was forgotten."""
+"""A study's attributes are described once; this test names every place that must know one and does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The supervisor with processes that live, die, hang and talk too much."""
+"""The supervisor with processes that run, die, hang and log too much."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def eventually(what: Callable[[], object], limit_s: float = 30.0) -> None:
 
 @pytest.fixture
 def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Supervisor:
-    """Without processes; its database is somebody else's."""
+    """A supervisor without processes and without an embedded database."""
     for name, program in PROGRAMS.items():
         (tmp_path / f"{name}.py").write_text(program)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -172,7 +172,7 @@ def test_a_database_that_does_not_start_is_tried_again(supervisor: Supervisor, m
 def test_a_database_that_another_process_started_again_counts_as_restarted(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker that starts itself may be quicker than the supervisor's next look."""
+    """A worker that starts the database itself may be quicker than the supervisor's next check."""
     supervisor.settings = Settings(home=supervisor.settings.home)
     server = [1000]
     monkeypatch.setattr(module, "_DATABASE_TICK_S", 0.0)
@@ -249,7 +249,7 @@ def test_a_taken_port_is_named_with_its_flag() -> None:
 
 
 def test_nothing_is_read_of_a_supervisor_that_was_killed(supervisor: Supervisor) -> None:
-    """Its notes stay, and their process id may be anybody's by now: here it is ours."""
+    """Its state file remains, and the process ids in it may belong to others by now; here one is ours."""
     with running(supervisor, "sleeper") as (child,):
         eventually(lambda: child.process and (supervisor.settings.home / "supervisor.json").exists())
         assert read_state(supervisor.settings) is None, "nobody holds the lock"

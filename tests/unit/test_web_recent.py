@@ -1,4 +1,4 @@
-"""What is kept of recent answers is bounded, and is what was made."""
+"""The cache of recent answers is bounded and returns what was made."""
 
 from __future__ import annotations
 

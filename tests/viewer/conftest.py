@@ -147,7 +147,7 @@ def fill(web: Web, phantoms: Path, study: dict[str, Any], number: int, *, hostil
 
 
 def slices_of(images: Sequence[pydicom.Dataset]) -> SliceStack:
-    """As the encoder tells them: from the feet up, here with the dome of the diaphragm at a third of the way."""
+    """As the encoder describes them: from the feet up, here with the dome of the diaphragm a third of the way up."""
     ordered = sorted(images, key=lambda ds: float(ds.ImagePositionPatient[2]))
     step_mm = float(ordered[1].ImagePositionPatient[2] - ordered[0].ImagePositionPatient[2])
     last = len(ordered) - 1.0
@@ -156,7 +156,7 @@ def slices_of(images: Sequence[pydicom.Dataset]) -> SliceStack:
 
 
 def encode(web: Web, ds: pydicom.Dataset, kind: ImageKind, seed: int, slices: SliceStack | None = None) -> None:
-    """Vectors by seed, alike enough to be ranked from about 0.9 downwards. Few studies have one for the thin region."""
+    """Vectors by seed, similar enough to score from about 0.9 downwards. Few studies have one for the thin region."""
     named = (region.key for region in anatomy.trained(kind) if region.key != "chest")
     regions = ("chest", *(key for key in named if seed < 3 or key != THIN))
     common = np.random.default_rng(99).normal(size=(len(regions), DIM))

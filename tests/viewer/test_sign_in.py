@@ -1,4 +1,4 @@
-"""A person at a browser gives a token as password once, and goes on from the list of studies."""
+"""A person at a browser gives a token as the password once, and continues from the list of studies."""
 
 from __future__ import annotations
 

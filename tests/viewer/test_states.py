@@ -1,4 +1,4 @@
-"""What people meet when there is no list to show, each state made for real; and what leaves the panel."""
+"""What people see when there is no list to show, with each state produced for real; and what leaves the panel."""
 
 from __future__ import annotations
 
