@@ -72,7 +72,7 @@ def newest(folder: Path, *, model_id: str = MODEL, region: str = REGION, dim: in
 
 
 class Sizes(NamedTuple):
-    """Numbers of vectors in the generation, in the tail, and of the generation's that are deleted."""
+    """Vectors in the generation, in the tail, and of the generation those that answer no more."""
 
     generation: int
     tail: int
@@ -90,7 +90,7 @@ def sizes(partition: Partition) -> Sizes:
 
 
 def live(partition: Partition) -> tuple[I64, F32]:
-    """Every live label, ascending, with its vector."""
+    """Every label that can be answered, ascending, with its vector."""
     snapshot = partition._snapshot
     known = dict(zip(snapshot.tail_labels.tolist(), snapshot.tail_vectors, strict=True))
     if snapshot.generation is not None:
@@ -101,6 +101,6 @@ def live(partition: Partition) -> tuple[I64, F32]:
 
 
 def difference(partition: Partition, wanted: I64) -> tuple[I64, I64]:
-    """Labels of ``wanted`` that are missing, and live labels that are not wanted."""
+    """Labels of ``wanted`` that do not answer, and labels that answer without being wanted."""
     here = partition.labels()
     return np.setdiff1d(wanted, here), np.setdiff1d(here, wanted)

@@ -151,7 +151,7 @@ class Jobs(CataloguePart):
             return run(connection, "prune_jobs", keep_s=keep_s).rowcount
 
     def before(self, study_uid: str) -> int:
-        """How many encode jobs come before this study's own; 0 when it has none."""
+        """How many encode jobs run before this study's own; 0 when it has none."""
         with self._database.transaction() as connection:
             row = run(connection, "jobs_before", study_uid=study_uid).fetchone()
         return int(row["count"]) if row else 0

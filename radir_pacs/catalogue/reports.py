@@ -15,8 +15,8 @@ from radir_pacs.catalogue.rows import Received, ReportedStudy, ReportRow
 from radir_pacs.errors import NotFound
 from radir_pacs.types import Job, JobKind
 
-_KEY = "report/"  # prefix of a stored text's id in its job's key; no UID contains a slash
-PAGE = 100  # reports in memory at once; a text has at most a megabyte
+_KEY = "report/"  # before the id of a stored text in the key of its job; no UID has a slash
+PAGE = 100  # reports in memory at once: a text has at most a megabyte
 
 
 def report_key(report_id: int) -> str:
@@ -25,7 +25,7 @@ def report_key(report_id: int) -> str:
 
 
 def report_id_of(key: str) -> int | None:
-    """The id of the stored text that a report job is about; None for an SR, whose UID is the key."""
+    """Which stored text a report job is about; None when it is about an SR, whose UID is the key."""
     return int(key.removeprefix(_KEY)) if key.startswith(_KEY) else None
 
 
@@ -46,9 +46,9 @@ class Reports(CataloguePart):
     ) -> int:
         """Keep a report, once; returns its id.
 
-        findings: what mining read from it, where that is known already, with the version of the ``parser``.
-        predecessors: SOP Instance UIDs of the documents that it replaces, whether they arrive before or after it.
-        draft: any report of the same source that is not a draft replaces it. job: the report job that ends with it.
+        findings: what mining read from it, when that is known already, with the version of the ``parser``.
+        predecessors: SOP Instance UIDs of the documents that it replaces, whether they come before or after it. draft:
+        any report of the same source that is none replaces it. job: the report job that ends with it.
         Raises NotFound, LeaseLost.
         """
         values = _values(study_uid, body, source, sop_uid) | {"predecessors": list(predecessors), "draft": draft}
@@ -73,10 +73,10 @@ class Reports(CataloguePart):
             return int(row["id"])
 
     def receive(self, study_uid: str, body: str, *, source: str, adds: bool = False) -> Received:
-        """Keep a plain text, with the job that mines it; it replaces the source's earlier texts for the study.
+        """Keep a text that came as it is, with the job that mines it; the source's earlier texts for the study go.
 
-        adds: it is an addendum, and the earlier texts stay. The same text again changes nothing, but is mined if it has
-        not been mined yet. Raises NotFound.
+        adds: it is an addendum, and they stay. The same text again changes nothing, but is mined if it was not yet.
+        Raises NotFound.
         """
         values = _values(study_uid, body, source) | {"predecessors": [], "draft": False}
         with self._database.transaction() as connection:
@@ -103,7 +103,7 @@ class Reports(CataloguePart):
         unread_language: str | None = None,
         note: str | None = None,
     ) -> None:
-        """Save what mining read, in mining's own JSON; ``parser`` is its version. job: ends with this and ``note``.
+        """What mining read, as JSON of its own; ``parser`` is its version. job: the one that ends with it and ``note``.
 
         Raises NotFound, LeaseLost.
         """
@@ -115,7 +115,7 @@ class Reports(CataloguePart):
                 finish(connection, job, note)
 
     def mine_again(self, parser: str, limit: int = 1_000) -> int:
-        """Enqueue the reports that were mined by a version other than ``parser``; returns how many were found."""
+        """Enqueue the reports that a version other than ``parser`` mined; returns how many it found."""
         with self._database.transaction() as connection:
             values = {"parser": parser, "language": parser.partition("-")[0], "prefix": _KEY, "limit": limit}
             rows = run(connection, "reports_of_other_parsers", values).fetchall()
@@ -132,9 +132,9 @@ class Reports(CataloguePart):
         return ReportRow(**row)
 
     def reported_studies(self, page: int = PAGE) -> Iterator[ReportedStudy]:
-        """Every complete study that is not skipped or quarantined and has a report, with the newest one, by UID.
+        """Every complete study with a report that is not skipped or quarantined, with the newest report, by UID.
 
-        Each page is one transaction and all that is in memory; a study that comes or goes meanwhile may be missed.
+        A page is one transaction and all that is in memory; a study that comes or goes meanwhile may be missed.
         """
         after = ""
         while True:
@@ -147,12 +147,12 @@ class Reports(CataloguePart):
             after = rows[-1]["study_uid"]
 
     def of_study(self, study_uid: str) -> tuple[ReportRow, ...]:
-        """The study's reports that no other report replaces, oldest first."""
+        """Reports of a study that no other one replaces, oldest first."""
         with self._database.transaction() as connection:
             return tuple(ReportRow(**row) for row in run(connection, "reports_of", study_uid=study_uid))
 
     def findings_of(self, study_uids: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-        """What mining read, one JSON value per report, oldest first; studies without a mined report are left out."""
+        """What mining read, one JSON value per report, oldest first; studies without a mined report are missing."""
         found: dict[str, tuple[Any, ...]] = {}
         with self._database.transaction() as connection:
             for row in run(connection, "findings_of", study_uids=list(study_uids)):
@@ -170,7 +170,7 @@ def _mined(report_id: int, findings: Any, parser: str | None, unread_language: s
 
 
 def _values(study_uid: str, body: str, source: str, sop_uid: str | None = None) -> dict[str, Any]:
-    """A report's columns; equal texts of one study are one report."""
+    """A report's columns; the same text of one study is one report."""
     return {
         "study_uid": study_uid,
         "sop_uid": sop_uid,

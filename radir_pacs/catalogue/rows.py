@@ -247,10 +247,10 @@ class ReportRow:
 
 
 class Received(StrEnum):
-    """What a report that arrived as text did."""
+    """What a report that came as text did."""
 
     NEW = "NEW"
-    REPLACED = "REPLACED"  # it replaced what its source had sent for the study
+    REPLACED = "REPLACED"  # it took the place of what its source had given for the study
     SAME = "SAME"  # the study has this very text
 
 

@@ -1,4 +1,4 @@
-"""``radir reports FILE.csv``: takes in reports from a table; a worker mines each one once it is committed."""
+"""``radir reports FILE.csv``: takes in reports that come as a table; a worker mines each as it is committed."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Exit code 1 when a row was left out. The same command takes in rows without a study once that has arrived.
+    """Exit code 1 when a row was left out. Those without a study are taken by the same command once it has come.
 
-    A later text for a study replaces the earlier one from CSV; one that is only an addendum adds to it; a text that is
-    there already changes nothing.
+    A later text for a study replaces the one that came as CSV before, one that is an addendum alone adds to it; what
+    stands there already changes nothing.
     """
     columns = [column.strip() for column in args.text.split(",") if column.strip()]
     if args.file.is_dir():
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _receive(catalogue: Catalogue, row: TextRow, *, by_accession: bool) -> Received | BadRow:
-    """Take in one report, or say why not: without its content, since the wrong column may hold a name."""
+    """One report into the catalogue, or why not: without its content, since the wrong column may hold a name."""
     if not row.text.strip():
         return BadRow(where=row.where, reason="no text")
     try:

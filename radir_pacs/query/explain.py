@@ -12,7 +12,7 @@ Findings = dict[str, tuple[Finding, ...]]
 
 
 class Explainer:
-    """Reads mined findings and compares them at a region."""
+    """Reads mined findings and compares them under a region."""
 
     def __init__(self, reports: Reports) -> None:
         self._reports = reports
@@ -25,7 +25,7 @@ class Explainer:
     def explain(
         self, findings: Findings, query_uid: str, hit_uid: str, region: str
     ) -> tuple[tuple[FindingNote, ...], tuple[FindingNote, ...]]:
-        """(shared, contradicting) at ``region`` (a key) and below it; both empty where a report is missing."""
+        """(shared, contradicting) under ``region`` (a key); both empty where a report is missing."""
         if query_uid not in findings or hit_uid not in findings:
             return (), ()
         return explain(findings[query_uid], findings[hit_uid], region)

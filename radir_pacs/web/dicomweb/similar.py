@@ -66,9 +66,9 @@ def store_similar(study: str) -> Response:
 
 
 def query_of(study: str, *, own: frozenset[str] = filters.OWN) -> tuple[Query, list[Notice]]:
-    """The query in the current request's parameters, and notices on how they were read. Raises BadInput.
+    """The query that the current request's parameters ask, and notices on how they were read. Raises BadInput.
 
-    ``own`` names the parameters that are not matching keys.
+    ``own`` names the parameters that are no matching keys.
     """
     text = parameters.one("anatomy") or anatomy.ROOT
     if len(text) > TYPED_CHARACTERS:
@@ -144,7 +144,7 @@ def _predecessor(answer: SimilarCaseList) -> Dataset | None:
 
 
 def _holds(attributes: Mapping[str, Any], text: str) -> bool:
-    """Whether an algorithm parameter in the content tree has this text (PS3.16 TID 4019)."""
+    """Whether an algorithm parameter of the content tree reads so (PS3.16 TID 4019)."""
     values = (value for found in attributes.values() for value in found.get("Value", ()))
     return any(_holds(value, text) if _is_item(value) else value == text for value in values)
 
