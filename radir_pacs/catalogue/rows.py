@@ -48,7 +48,7 @@ class Refusal:
 class Correction:
     """The record of an instance that came again with another header. ``changed``: keywords, never values.
 
-    other_sha256: the file that does not count, which was replaced or, ``aside``, is the later one, kept beside.
+    other_sha256: the file that does not count: the replaced one or, with ``aside``, the later one.
     """
 
     sop_uid: str
@@ -193,7 +193,7 @@ class Changes:
     """What a partition has to apply: first add, then drop what is gone; both may repeat earlier changes.
 
     ids: int64 [n], ascending; vectors: float32 [n, dim], row i for ids[i]; gone: int64, ascending.
-    xid: where the next reading goes on. It is a transaction snapshot's xmin, so rows that commit late are never missed.
+    xid: where the next read continues. It is a transaction snapshot's xmin, so rows that commit late are never missed.
     """
 
     ids: I64

@@ -1,9 +1,9 @@
 """Watches whether the database answers: a deadline for every wait, and a circuit breaker.
 
-libpq has no deadline for answers: a server stopped by a signal, a suspended machine or a lost network leave a thread
-waiting for ever, and statement timeouts are enforced by the server itself. Here, as soon as any transaction takes
-longer than a second, a thread sends a trivial query on a connection of its own. If there is no answer, it shuts down
-the sockets of all waiting transactions, and new ones fail at once, until a query sent every second is answered.
+libpq has no deadline for answers: a server stopped by a signal, a suspended machine or a lost network leaves a thread
+waiting for ever, and statement timeouts are enforced by the server itself. So, as soon as any transaction takes longer
+than a second, a thread sends a trivial query on its own connection. If there is no answer, it shuts down the sockets of
+all waiting transactions, and new ones fail at once, until a query sent every second is answered.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def _explanation(case: SimilarCase, most: int) -> Explanation:
 
 
 def evaluation(name: Code, note: FindingNote) -> QualitativeEvaluation:
-    """One statement under ``name``, with concept, severity and place below it. The note must be a known one."""
+    """One statement named ``name``, with concept, severity and place below it. The note must be a known one."""
     made = QualitativeEvaluation(name=codes.concept(name), value=codes.concept(statement(note)))
     made[0].ContentSequence = ContentSequence([*_parts(note)])
     return made

@@ -1,7 +1,7 @@
 """The Image Library (PS3.16 TID 1600) with the query image, and the other slices of its series that are outlined.
 
-highdicom's own raises on radiographs without orientation or spacing; here a descriptor is written when the header
-has it. Cases found are not listed: a viewer would try to load other patients' images.
+highdicom's own class raises on radiographs without orientation or spacing; here a descriptor is written only if the
+header has it. Cases found are not listed: a viewer would try to load other patients' images.
 """
 
 from __future__ import annotations

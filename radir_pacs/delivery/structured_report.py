@@ -1,5 +1,5 @@
 """The structured report of a similar-case answer: PS3.16 TID 1500 with one group per case, by rank: TID 1410 where
-one outline says where the question was asked, TID 1411 where it takes several (both lungs; several slices of a CT).
+one outline shows the region asked about, TID 1411 where that takes several (both lungs; several slices of a CT).
 
 It belongs to the query patient's study. Of the cases found it states the findings that explain them, in the ontology's
 words, and otherwise only UIDs; not even those when ``include_other_uids`` is off.
@@ -72,9 +72,9 @@ def similar_cases_sr(
     query_image: header of the query instance; the report inherits its patient and study, and outlines the region on it
     and on ``more_images``, further slices of its series.
     hit_headers: SOP Instance UID of each case's representative instance to its header, of which only the SOP Class UID
-    is used; not looked at when ``include_other_uids`` is off. predecessor: an earlier report that this one follows.
-    A ``now`` with a time zone is written in the query image's own. All UIDs derive from the arguments, so the same
-    answer at the same ``now`` is the same report.
+    is used; ignored when ``include_other_uids`` is off. predecessor: an earlier report that this one follows.
+    A ``now`` with a time zone is written in the query image's time zone. All UIDs are derived from the arguments, so
+    the same answer at the same ``now`` gives the same report.
     Raises NotFound when there is no case to report or a header is missing, BadInput when a header cannot be used.
     """
     if not answer.cases:

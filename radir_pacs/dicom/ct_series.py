@@ -45,9 +45,9 @@ def read_ct_series(
     """The volume of one series; ``paths`` by SOP Instance UID.
 
     Order is by position along the normal, never by Instance Number. Sagittal and coronal acquisitions are permuted to
-    LPS axes; then ``sop_instance_uids`` still follows the acquired planes. Raises Skipped for what is no volume (too
-    few slices, scouts, oblique, no Hounsfield units), Quarantined for a volume that is incomplete, DicomRefused when
-    pixels cannot be decoded.
+    LPS axes; ``sop_instance_uids`` still follows the acquired planes. Raises Skipped for what is not a volume (too few
+    slices, scouts, oblique, no Hounsfield units), Quarantined for an incomplete volume, DicomRefused when pixels cannot
+    be decoded.
     """
     notes: list[CtNote] = []
     found = [plane for header in headers for plane in planes_of(header, paths[header.sop_uid])]

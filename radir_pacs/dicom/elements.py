@@ -83,8 +83,8 @@ class _LimitReached(DicomRefused):
 def parse_part10(buffer: Buffer, limits: ReadLimits) -> Part10:
     """Parse a Part-10 file (PS3.10 7.1) from ``buffer``. Raises DicomRefused (0xC000).
 
-    Preamble and file meta information may be missing, as in files of old systems, where the data set tells its own
-    encoding; uncompressed only, since nothing else names a compression.
+    Preamble and file meta information may be missing, as in files of old systems: then the encoding is guessed from the
+    data set, which must be uncompressed, since nothing names the compression.
     """
     meta_at, notes = _meta_at(buffer)
     meta, start = ({}, 0) if meta_at is None else _Reader(buffer, limits).meta(meta_at)

@@ -100,9 +100,9 @@ def assemble(
 
 
 def _together(reasons: Sequence[RadirError]) -> Skipped:
-    """All reasons as one, with the number of times that each occurs.
+    """All reasons in one error, with the number of times that each occurs.
 
-    Its code is that of the best candidate; a localizer or a capture beside it says less.
+    Its code is that of the best candidate that is not merely of an unsupported kind, such as a localizer or a capture.
     """
     codes = [reason.reason_code for reason in reasons]
     telling = next((code for code in codes if code is not ReasonCode.UNSUPPORTED_IMAGE), codes[0])

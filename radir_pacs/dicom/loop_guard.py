@@ -1,7 +1,7 @@
 """Recognises objects that we made, so that our own reports never trigger work.
 
 A PACS sends back what it was given: a report that we returned arrives at our listener as a new instance. The marks
-below stand in every object that we make for a PACS; the object need not have kept its file meta information.
+below are in every object that we make for a PACS; the file meta information may be lost.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Where the lungs lie along a CT series, which tells on which slice to look for a region.
+"""Where the lungs lie along a CT series, from which follows on which slice a region is.
 
-A series may begin and end anywhere between jaw and pelvis, so counting slices says little. The lungs are visible in
+A series may begin and end anywhere between jaw and pelvis, so a slice's number says little. The lungs are visible in
 every chest CT, whatever its noise, kernel and contrast medium. Disease often spares one side, so each side is measured
 separately.
 """

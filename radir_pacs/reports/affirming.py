@@ -17,9 +17,8 @@ from radir_pacs.reports.lexicon import load
 def affirming_path(concept: str, region: str) -> str:
     """A path (SQL/JSON, ISO 9075-2) that exists in stored findings where they say that ``concept`` is there.
 
-    That is: the concept, a kind of it, or one so little broader that the two count as alike; at ``region`` (a key) or
-    below it; now, and neither as history nor as a question. Raises BadInput for a concept that the lexicon does not
-    know.
+    That is: the concept, a kind of it, or a slightly broader one that counts as alike; at ``region`` (a key) or below
+    it; now, not as history or a question. Raises BadInput for a concept that the lexicon does not know.
     """
     ancestors = load().ancestors
     if concept not in ancestors:

@@ -17,12 +17,12 @@ Notes = tuple[FindingNote, ...]
 
 
 def explain(query: Iterable[Finding], hit: Iterable[Finding], region: str) -> tuple[Notes, Notes]:
-    """(shared, contradicting) under ``region`` (a key) and below it, in the hit's words.
+    """(shared, contradicting) at ``region`` (a key) and below it, in the hit's words.
 
     Shared: affirmed by the hit and, alike enough, by the query; where neither affirms anything, what both deny.
     Contradicting: affirmed by one and denied by the other. Both empty where either report says nothing there. A concept
-    is noted once at a place and within it, as gravely as it is put. A report that affirms anything anywhere is never
-    said to have no abnormality: where its normal statement contradicts a finding, that finding is what it denies.
+    is noted once per place and what lies within it, with its gravest severity. A report that affirms anything anywhere
+    is never said to have no abnormality: where its normal statement contradicts a finding, it denies that finding.
     """
     query, hit = tuple(query), tuple(hit)
     normal = not any(finding.asserted and finding.kind is not FindingKind.DEVICE for finding in hit)

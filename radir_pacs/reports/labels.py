@@ -3,7 +3,7 @@
 A rule: ``any`` lists concepts that set the label ("=x" leaves out x's descendants, "x@region" asks for a place at or
 below the region), ``but`` concepts that do not count, ``least`` the weakest certainty that counts (default
 the table's own, or "possible"); ``none`` sets the label when no such finding is present and the report denies
-something: a report that says nothing says nothing normal either.
+something: a silent report does not state that anything is normal.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Which language a report is written in, by its function words, so that none is read with another one's lexicon.
 
-"Kein Pneumothorax" looks like an affirmed pneumothorax to an English lexicon. Short texts are told too: one word that
-only German has, and none that English has, is enough. Other scripts are told by their letters (Unicode names).
+"Kein Pneumothorax" looks like an affirmed pneumothorax to an English lexicon. Short texts are recognised too: one word
+that only German has, and none that English has, is enough. Other scripts are recognised by their letters (Unicode
+names).
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def normal_words(phrase: str, normalise: Normaliser) -> tuple[str, ...]:
 
 
 def sided_regions(terms: Mapping[tuple[str, ...], str], normalise: Normaliser) -> dict[tuple[str, Laterality], str]:
-    """Where "left X" is a place of its own, the left of X."""
+    """The left and right of X, where "left X" and "right X" are places themselves."""
     sided: dict[tuple[str, Laterality], str] = {}
     for words, place in terms.items():
         for side in (Laterality.LEFT, Laterality.RIGHT):

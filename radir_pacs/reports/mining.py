@@ -29,8 +29,8 @@ class Miner:
     def mine(self, text: str, kind: ImageKind | None = None) -> MinedReport:
         """All findings of a report, in text order; any string is accepted.
 
-        A text without words has none, and so has one in a language that the lexicon is not for. What an addendum
-        denies or finds is believed against the report above it.
+        A text without words has none, nor has one in another language than the lexicon's. Where an addendum contradicts
+        the report above it, the addendum counts.
         """
         text = plain_text(text)
         language = language_of(text)

@@ -44,10 +44,10 @@ class Section:
 class Headings:
     """What the headings of one language mean: known ones, misspelt ones, and new ones made of the usual words.
 
-    names: heading (lower case) -> section. words: a heading's word -> section; a section earlier in ``ranks`` decides a
-    heading that has words of several. fillers: words that may stand beside. findings: words of findings, which make a
-    label ("Pneumothorax: none") and no heading. patient_words: "diagnosis", which with a word that is not known is the
-    patient's and heads the section ``patient``. labels: places, which name the section of findings and belong to it.
+    names: heading (lower case) -> section. words: a heading's word -> section; of several sections, the earlier one in
+    ``ranks`` decides. fillers: other words that a heading may have. findings: words of findings, which make a label
+    ("Pneumothorax: none"), not a heading. patient_words: "diagnosis", which together with an unknown word is the
+    patient's and heads the section ``patient``. labels: places, which head the section of findings and belong to it.
     """
 
     def __init__(
@@ -141,8 +141,8 @@ def heading_words(label: str) -> list[str]:
 def split_sections(text: str, headings: Headings) -> tuple[Section, ...]:
     """Cut ``text`` at its headings.
 
-    All that is read under an addendum has its name: at the end of a report that is everything below, at its head what
-    stands before the next heading, or everything where nothing does.
+    Everything in an addendum gets its name: at the end of a report that is all that follows; at the start, the text up
+    to the next heading, or everything if there is no such text.
     """
     sections: list[Section] = []
     name, start, superseded, adding = _REPORT, 0, False, False
@@ -227,7 +227,7 @@ def _with_colons(text: str, first: int, end: int, headings: Headings) -> Iterato
 
 
 def _body_without_heading(text: str, last: Section) -> Iterator[Section]:
-    """Where a history or technique is all that has a heading, what stands below an empty line is the report itself."""
+    """If only a history or technique has a heading, the text after an empty line is the report itself."""
     begin = last.start + len(text[last.start : last.end]) - len(text[last.start : last.end].lstrip())
     empty = _EMPTY_LINE.search(text, begin, last.end)
     if empty is None:

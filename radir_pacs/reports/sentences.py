@@ -9,8 +9,8 @@ from radir_pacs.reports.findings import Span
 from radir_pacs.reports.lines import ends_statement, widths
 
 # A full stop ends a sentence before white space, at the end, or where the space was forgotten ("apex.There").
-# A question mark inside a sentence marks doubt, so it ends one only before a capital that is no answer to it. Bullets
-# and, where nothing else is open, quotes stand between the items of an impression; of line ends see lines.py.
+# A question mark inside a sentence marks doubt, so it ends one only before a capital that is not an answer to it.
+# Bullets and, outside of quotations, quotes separate the items of an impression. For line ends see lines.py.
 _BOUNDARY = re.compile(
     r"(?P<stop>\.)(?=[>\])}]*(?:\s|$|[\"”]))|(?P<glued>(?<=[a-z)])\.)(?=[A-Z][a-z])|[!?](?=\s+[A-Z]|\s*$)(?!\s*(?:No|Yes|None|Absent|Present)\b)|"
     r"(?P<quote>[\"“”]+)|[•*]+|(?P<line>\n\s*)|(?<=\s)\d{1,2}[.)](?=\s+[A-Z])|;(?=\s+(?:No|no)\b)|--+(?=\s+[A-Z])(?!\s*(?:No|None|Nil|Yes|Absent|Present|Negative|Normal)\b)"

@@ -1,10 +1,10 @@
-"""Graded similarity of two reports under a region.
+"""Graded similarity of two reports at a region.
 
 RaTEScore's algebra (arXiv 2406.16845) over a region's items: each item of one report takes its best match of the
-other, the weighted mean over items is taken in both directions, and the score is their harmonic mean. In place of a
-text embedding's cosine stands the ontology: Tversky's similarity of two concepts over the sets of their ancestors,
+other, the weighted mean over items is taken in both directions, and the score is their harmonic mean. The
+ontology replaces a text embedding's cosine: Tversky's similarity of two concepts over the sets of their ancestors,
 times factors of the slots that must agree (place, severity, certainty), times a strong penalty where one report denies
-what the other affirms. Where either report says nothing the similarity is undefined (None), never a number.
+what the other affirms. Where either report says nothing, the similarity is undefined (None), never a number.
 docs/results/relevance.md has the measurements behind the choices.
 """
 
@@ -58,10 +58,10 @@ DEFAULT = Weights()
 
 
 def similarity_items(report: MinedReport | Iterable[Finding]) -> dict[str, tuple[Item, ...]]:
-    """Items of a report under every region that it speaks about, each rolled up to the regions above, sorted.
+    """Items of a report at every region that it mentions, each propagated to the regions above, sorted.
 
-    Of one concept at one place an affirmed statement outweighs a denied one, and the gravest severity stands. Findings
-    that are history or a question are left out; so is "normal" at a place where something is affirmed.
+    For one concept at one place, an affirmed statement outweighs a denied one, and the gravest severity counts.
+    Findings that are history or a question are left out; so is "normal" at a place where something is affirmed.
     """
     findings = report.findings if isinstance(report, MinedReport) else report
     best: dict[tuple[str, str], Item] = {}

@@ -57,8 +57,8 @@ def sr_text(attributes: Mapping[str, Any]) -> str:
     """Headings and texts of the content tree, in order; empty when it holds no text.
 
     ``attributes``: the object's header as DICOM JSON model (PS3.18 F), whose depth was bounded when it was read. A
-    heading is written as ``FINDINGS:`` on a line of its own, as sections in plain text are; a coded item and a text
-    that is about one finding are written as "Pneumothorax: Absent", with the properties of a coded item behind it.
+    heading is written as ``FINDINGS:`` on its own line, like those of plain text; a coded item, or a text about a
+    single finding, is written as "Pneumothorax: Absent", followed by the properties of a coded item.
     """
     text = "\n".join(_lines(attributes)).strip()
     return f"ADDENDUM:\n{text}" if text and _is_addendum(attributes) else text

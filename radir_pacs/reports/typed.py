@@ -57,8 +57,8 @@ def read_typed(text: str, kind: ImageKind | None = None) -> Typed:
 def read_question(text: str, kind: ImageKind | None = None) -> Typed:
     """A region by any of its names, else a finding and its region ("RUL consolidation").
 
-    Stricter than ``read_typed``: a text that is no region's name is read only when it names a finding, so that
-    "left lowr lobe" is told its nearest names and not answered for the whole chest. Raises UnknownRegion.
+    Stricter than ``read_typed``: a text that is not a region's name is read only when it names a finding, so that
+    "left lowr lobe" raises UnknownRegion with the nearest names and is not answered for the whole chest.
     """
     try:
         return Typed(region=anatomy.look_up(text, kind))
@@ -73,8 +73,7 @@ def read_question(text: str, kind: ImageKind | None = None) -> Typed:
 
 
 def _slips(text: str) -> bool:
-    """Whether a word is one typing error away from a side ("rigth"): it would be dropped silently, and
-    both sides answered for."""
+    """Whether a word is one typing error away from a side ("rigth"), which would be silently dropped."""
     return any(_is_slip(word, side) for word in re.findall(r"[a-z]+", text.lower()) for side in _SIDES)
 
 

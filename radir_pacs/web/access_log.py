@@ -1,6 +1,6 @@
-"""One line a request: what kind of question it was, how it ended, how long it took. Never whose, never its words.
+"""One line per request: which route, how it ended, how long it took, and nothing about a patient.
 
-The route stands for the path and the query string is left out: both may hold identifiers, and a hostile client's text.
+The route replaces the path, and the query string is left out: both may hold identifiers and a hostile client's text.
 """
 
 from __future__ import annotations

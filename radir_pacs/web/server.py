@@ -182,7 +182,7 @@ class _Server(server.TcpWSGIServer):  # type: ignore[misc]
         if self.stopping:
             return
         self.stopping = True
-        with contextlib.suppress(OSError):  # it has noticed by itself, and closed what would wake it
+        with contextlib.suppress(OSError):  # it has noticed already, and closed what would wake it
             self.pull_trigger()
 
     def _turn(self, timeout_s: float) -> None:
@@ -229,7 +229,7 @@ def make_server(app: Flask, settings: Settings) -> _Server:
         # Our own check answers first and names the setting; this one bounds chunked bodies as they arrive.
         max_request_body_size=settings.max_request_mib * 1024 * 1024 + 1,
         ident=None,
-        clear_untrusted_proxy_headers=not settings.trusted_proxies,  # else proxies.py tells whom to believe
+        clear_untrusted_proxy_headers=not settings.trusted_proxies,  # otherwise proxies.py decides which to trust
     )
     dispatcher = task.ThreadedTaskDispatcher()
     dispatcher.set_thread_count(adjustments.threads)

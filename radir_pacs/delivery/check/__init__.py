@@ -1,1 +1,1 @@
-"""A structured report checked against TID 1500, as we write it: what neither public validator sees."""
+"""Checks a structured report against TID 1500 as we write it, for what neither public validator sees."""

@@ -50,7 +50,7 @@ def code(item: Dataset, keyword: str) -> tuple[str, str]:
 
 
 def code_value(item: Dataset) -> str:
-    """Of a code sequence item, whichever attribute its length called for (PS3.3 8.8)."""
+    """The code value of a code sequence item, in whichever attribute its length requires (PS3.3 8.8)."""
     return str(item.get("CodeValue") or item.get("LongCodeValue") or "")
 
 

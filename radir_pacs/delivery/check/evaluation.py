@@ -1,4 +1,4 @@
-"""Checks that an explanation in our report says what the ontology says and no word more.
+"""Checks that an explanation in our report says what the ontology says and nothing more.
 
 A code's meaning is free text as well: whoever writes a name there passes every public validator.
 """
@@ -14,7 +14,7 @@ from radir_pacs.delivery.explanation import evaluation, note_of
 from . import content_tree as tree
 
 _EXPLANATIONS = {tree.pair(name): name for name in (codes.SHARED_FINDING, codes.CONTRADICTING_FINDING)}
-_OTHERS = {tree.pair(codes.FINDING), tree.pair(codes.FINDING_SITE)}  # coded items of a group that are no evaluation
+_OTHERS = {tree.pair(codes.FINDING), tree.pair(codes.FINDING_SITE)}  # coded items of a group that are not evaluations
 
 _CODED = ("ConceptNameCodeSequence", "ConceptCodeSequence")
 
@@ -22,7 +22,7 @@ Said = tuple[object, ...]
 
 
 def evaluation_faults(group: Dataset) -> list[str]:
-    """What is wrong with the qualitative evaluations of a TID 1410 group, one sentence a fault."""
+    """What is wrong with the qualitative evaluations of a TID 1410 group, one sentence per fault."""
     found = []
     stated = []
     for item in tree.content(group):
@@ -49,7 +49,7 @@ def _statement_faults(item: Dataset) -> list[str]:
 
 
 def _said(item: Dataset) -> Said:
-    """Everything that a coded item and those below it tell a reader."""
+    """Everything that a coded item and those below it say to a reader."""
     return (
         str(item.get("ValueType", "")),
         str(item.get("RelationshipType", "")),

@@ -1,4 +1,4 @@
-"""Our own check of our own report: what dciodvfy and PixelMed do not notice.
+"""Our own check of our reports, for what dciodvfy and PixelMed do not notice.
 
 The public validators pass a report without Procedure Reported or Tracking UID, or with another patient's data in it.
 ``violations`` reads any data set, so it works on what came back from a PACS as well.
@@ -45,7 +45,7 @@ _TEXTS = {
 
 
 def violations(ds: Dataset, *, foreign_texts: Collection[str] = ()) -> list[str]:
-    """Every rule of ours that ``ds`` breaks, one sentence a fault; empty for a sound report.
+    """Every rule of ours that ``ds`` breaks, one sentence per fault; empty for a sound report.
 
     foreign_texts: names, ids or UIDs that must not stand anywhere in it.
     """

@@ -26,7 +26,7 @@ class Piece:
 class BulkParts:
     """The bulk data of one request. Parts with the same location belong together, like the frames of an image.
 
-    ``left_bytes``: how much may be taken out in all. Many instances may name one part, and each writes it anew.
+    ``left_bytes``: how much may still be taken out in all, since many instances may name one part and copy it.
     """
 
     spool: IncomingBlob

@@ -13,8 +13,8 @@ from radir_pacs.types import Filters
 
 from . import parameters
 
-# Ours, beside anatomy, limit and offset: answer the patient's own other studies too; only studies with a report; only
-# those of the same type of scanner; only those whose report affirms a finding.
+# Our own parameters besides anatomy, limit and offset: also the patient's other studies; only studies with a report;
+# only those of the same type of scanner; only those whose report affirms a finding.
 SAME_PATIENT, WITH_REPORT, SAME_SCANNER, FINDING = "samepatient", "withreport", "samescanner", "finding"
 OWN = frozenset({"anatomy", "similarto", "limit", "offset", "includefield", "fuzzymatching", "accept"}) | {
     SAME_PATIENT,

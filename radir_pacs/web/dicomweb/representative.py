@@ -25,7 +25,7 @@ class Representative:
 
     outlines: of the region, in fractions (column, row) of the picture as it is rendered: a radiograph in its reading
     position, a slice as it is stored. stored_outlines: on the stored pixels, as other viewers show them.
-    Both are empty without a region, and where outlines do not hold (a lateral view, a plane that is not axial).
+    Both are empty without a region, and where outlines do not apply (a lateral view, a plane that is not axial).
     """
 
     instance: StoredInstance

@@ -12,7 +12,7 @@ _FROM_SERIES_HEADER = ("00080201", "00400244", "00400245", "00400275")  # time z
 _FROM_INSTANCE_HEADER = ("00080201", "00280100")  # time zone, bits allocated
 FROM_HEADER = frozenset((*_FROM_SERIES_HEADER, *_FROM_INSTANCE_HEADER))  # what rows always take from the stored header
 
-# Attributes of the patient and study modules (PS3.3 C.7.1, C.7.2): what may stand in a study's row.
+# Attributes of the patient and study modules (PS3.3 C.7.1, C.7.2): what a study's row may contain.
 _STUDY_KEYWORDS = """
 SpecificCharacterSet TimezoneOffsetFromUTC StudyDate StudyTime AccessionNumber IssuerOfAccessionNumberSequence
 StudyInstanceUID StudyID StudyDescription ReferringPhysicianName ReferringPhysicianIdentificationSequence

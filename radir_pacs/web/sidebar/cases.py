@@ -106,10 +106,10 @@ def asked_place(answer: SimilarCaseList) -> PictureRegion:
 
 
 def excerpt_row(case: SimilarCase, answer: SimilarCaseList) -> dict[str, Any] | None:
-    """What the reports of the case say of the region: the newest that says what the notes say, else the newest.
+    """What the case's reports say about the region: the newest that contains the notes' findings, else the newest.
 
-    None where reports are not shown; a text of None where there is no report, an empty one where it says nothing there.
-    ``whole`` is all of that report, where that is allowed.
+    None where reports are not shown; the text is None without a report, and empty where it does not mention the region.
+    ``whole`` is the whole report, where that is allowed.
     """
     context = services()
     if "report" not in context.settings.sidebar_shows:
@@ -139,7 +139,7 @@ def _marked(found: Excerpt) -> dict[str, Any]:
 def pictures(sop_uid: str, at: PictureRegion) -> dict[str, Any]:
     """Where the picture of a place is, small and large, with its instance, frame, window and outlines.
 
-    sop_uid: the instance that stands for the series, which is shown where no slice is known to be the region's own.
+    sop_uid: the instance that represents the series; it is shown where no slice is known for the region.
     """
     found = shown_of(sop_uid, at)
     if found is None:  # deleted meanwhile
@@ -158,7 +158,7 @@ def pictures(sop_uid: str, at: PictureRegion) -> dict[str, Any]:
 
 
 def shown_of(sop_uid: str, at: PictureRegion) -> Shown | None:
-    """The picture of a place in the series that an instance stands for; None when it is no longer there."""
+    """The picture of a place in the series that an instance represents; None when it is no longer there."""
     try:
         found = of_region(services().catalogue.instances.get(sop_uid), at.seen)
     except NotFound:

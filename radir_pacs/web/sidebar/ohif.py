@@ -43,7 +43,7 @@ def is_page(path: str) -> bool:
 
 
 class _ChunkName(BaseConverter):
-    """Files that OHIF's program loads by itself: it asks for these at the root of the host."""
+    """Files that OHIF's program loads itself, from the root of the host."""
 
     part_isolating = False
     regex = r"[\w-]+\.bundle\.[0-9a-f]+\.js|\d+\.css|[0-9a-f]{16}\.\w+|(?:assets|ort|dicom-microscopy-viewer)/[\w./-]+"
