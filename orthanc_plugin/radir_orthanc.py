@@ -87,7 +87,7 @@ class Plugin:
         return Deletions(self.rest, self.queue, self.service, grace_s) if meaning == "follow" else None
 
     def start(self) -> None:
-        """Start handing over beside Orthanc; it is stopped before the interpreter ends.
+        """Start handing over in a thread, which is stopped before the interpreter ends.
 
         No callback is registered for changes or instances: while Orthanc stores, none of our code runs.
         """

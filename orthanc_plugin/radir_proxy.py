@@ -62,7 +62,7 @@ ROUTES = (
 
 
 def at_home(body: bytes, dicom_web: str) -> bytes:
-    """OHIF's start page and configuration for where they stand here: images from Orthanc, the rest below /radir."""
+    """OHIF's start page and configuration for their place here: images from Orthanc, the rest below /radir."""
     for old, new in (
         (b'"/ohif', f'"{PREFIX}/ohif'.encode()),
         (b'"/viewer/', f'"{PREFIX}/viewer/'.encode()),

@@ -1,4 +1,4 @@
-"""Result pages by Jinja2: each a document of its own, with no script and nothing from outside; all values escaped."""
+"""Result pages by Jinja2: self-contained documents without scripts, with all values escaped."""
 
 from __future__ import annotations
 

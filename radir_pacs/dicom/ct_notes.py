@@ -19,12 +19,12 @@ class CtNoteCode(StrEnum):
 
 
 _WORDS: Mapping[CtNoteCode, str] = {
-    CtNoteCode.STRAY_SLICES: "{count} slices of another size, spacing or orientation were left out",
+    CtNoteCode.STRAY_SLICES: "left out because of another size, spacing or orientation: {count} of the slices",
     CtNoteCode.SEVERAL_PHASES: "the series holds {count} phases; the first was used",
-    CtNoteCode.SAME_POSITION: "{count} slices at a position already taken were left out",
-    CtNoteCode.GAPS_FILLED: "about {count} slices are missing, the widest gap is {widest_mm:.1f} mm; filled in between",
+    CtNoteCode.SAME_POSITION: "left out because of a position already taken: {count} of the slices",
+    CtNoteCode.GAPS_FILLED: "missing slices, about {count}, were interpolated; the widest gap is {widest_mm:.1f} mm",
     CtNoteCode.UNEVEN_SPACING: "the slices are unevenly spaced; they were resampled",
-    CtNoteCode.THINNED: "every {every}th slice was used",
+    CtNoteCode.THINNED: "one slice in {every} was used",
     CtNoteCode.TILTED: "the gantry was tilted by {degrees:.0f} degrees",
     CtNoteCode.NOT_AXIAL: "the series was not acquired axially",
 }

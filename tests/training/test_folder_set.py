@@ -170,7 +170,7 @@ def test_patients_who_share_an_image_are_one(pictures: Path, tmp_path: Path) -> 
     data = folder_set(TINY, CXR, pictures, cache=tmp_path / "cache", tell=lines.append)
     one, two, *same = data.patients.tolist()
     assert same == [one, one] and one != two
-    assert "1 patients share an image with another" in lines[0]
+    assert "patients counted as the same because they share an image: 1" in lines[0]
 
 
 @pytest.mark.parametrize(

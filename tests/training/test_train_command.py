@@ -166,7 +166,7 @@ def test_data_that_teach_nothing_are_refused_in_one_line(tmp_path: Path) -> None
     data = toy_set(40, seed=0)
     folders = {
         "has no CXR image to read": data.subset(np.arange(0)),
-        "1 patients are too few": replace(data, patients=np.zeros(40, np.int64)),
+        "too few patients": replace(data, patients=np.zeros(40, np.int64)),
         "40 × .* one flat shade": replace(data, images=np.zeros_like(data.images)),
         "no report has a statement that was understood": replace(data, reports=("",) * 40),
         "no report has a finding": replace(data, reports=("The heart is normal in size.",) * 40),

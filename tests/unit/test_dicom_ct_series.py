@@ -87,7 +87,7 @@ def test_a_missing_slice_is_filled_in_and_told(tmp_path: Path, decoder: PixelDec
     volume = read_ct_series(headers, paths, decoder)
     assert len(volume.voxels) == len(volume.sop_instance_uids) == 12
     check(volume)
-    assert any("1 slices are missing" in warning for warning in volume.warnings)
+    assert any("missing slices, about 1, were interpolated" in warning for warning in volume.warnings)
 
 
 def test_a_wide_gap_is_quarantined(tmp_path: Path, decoder: PixelDecoder) -> None:
@@ -108,7 +108,7 @@ def test_duplicates_and_phases_are_left_out(tmp_path: Path, decoder: PixelDecode
     headers, paths = ct_slices(tmp_path, origins_mm=[*AXIAL, AXIAL[3]])
     volume = read_ct_series(headers, paths, decoder)
     check(volume)
-    assert volume.warnings == ("1 slices at a position already taken were left out",)
+    assert volume.warnings == ("left out because of a position already taken: 1 of the slices",)
     (tmp_path / "second").mkdir()
     first = ct_slices(tmp_path, origins_mm=AXIAL, AcquisitionNumber=1)
     second = ct_slices(tmp_path / "second", origins_mm=AXIAL, number_from=101, AcquisitionNumber=2)
@@ -122,7 +122,7 @@ def test_strays_are_dropped_and_mixtures_quarantined(tmp_path: Path, decoder: Pi
     headers, paths = ct_slices(tmp_path, origins_mm=AXIAL)
     others, more = ct_slices(tmp_path / "stray", origins_mm=AXIAL[:8], size_px=(20, 20), number_from=50)
     volume = read_ct_series([*headers, *others[:1]], paths | more, decoder)
-    assert volume.warnings == ("1 slices of another size, spacing or orientation were left out",)
+    assert volume.warnings == ("left out because of another size, spacing or orientation: 1 of the slices",)
     with pytest.raises(Quarantined, match="differ in size"):
         read_ct_series(headers + others, paths | more, decoder)
 

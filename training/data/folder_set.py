@@ -109,7 +109,7 @@ def _summary(data: StudySet, studies: int, twins: int, left_out: Counter[str]) -
     people = len(np.unique(data.patients))
     line = f"{len(data)} images of {studies} studies of {people} patients, {spoken} with statements"
     if twins:
-        line += f"; {twins} patients share an image with another and count as the same"
+        line += f"; patients counted as the same because they share an image: {twins}"
     return f"{line}; left out: {_counted(left_out)}" if left_out else line
 
 

@@ -48,7 +48,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _Entry:
-    """Where a study stands in a shard; ``reason``: why it has no rows."""
+    """Where a study is in a shard; ``reason``: why it has no rows."""
 
     shard: Path
     rows: slice

@@ -76,7 +76,7 @@ def check_usable(data: StudySet) -> None:
     """Raise BadInput where nothing can be learned: too few patients, identical images, no statements, no findings."""
     people = len(np.unique(data.patients))
     if people < LEAST_PATIENTS:
-        raise BadInput(f"{people} patients are too few to learn from: at least {LEAST_PATIENTS} are needed")
+        raise BadInput(f"too few patients to learn from ({people}): at least {LEAST_PATIENTS} are needed")
     first = data.images[0]
     if all(np.array_equal(image, first) for image in data.images):
         raise BadInput("all images are the same")

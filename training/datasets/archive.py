@@ -1,4 +1,4 @@
-"""Our own catalogue as a report collection; patients stand in it under pseudonyms."""
+"""Our own catalogue as a report collection, with patients under pseudonyms."""
 
 from __future__ import annotations
 

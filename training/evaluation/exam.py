@@ -100,7 +100,7 @@ class Exam:
         if direction == IMAGE_TO_IMAGE:
             return Question.by_relevance(relevance), everyone
         relevance = relevance[:, self.texts]
-        relevance[[not text.strip() for text in self.reports]] = UNDEFINED  # an image without a report is no query
+        relevance[[not text.strip() for text in self.reports]] = UNDEFINED  # an image without a report is not a query
         own = self._own
         if whole:  # the image's own report counts even where no statement was understood
             relevance[own] = 100

@@ -1,4 +1,4 @@
-"""A data set in the MIMIC-IR / CTRATE-IR layout as an exam: its own matrices judge, vectors come from a file."""
+"""A data set in the MIMIC-IR / CTRATE-IR layout as an exam: relevance by its own matrices, vectors from a file."""
 
 from __future__ import annotations
 

@@ -14,12 +14,12 @@ from torch.nn import functional
 from ..data.statements import MODERATE, PRESENT, SEVERE, UNDEFINED
 
 TEMPERATURE = 0.1
-LEAST_SIMILARITY = 0.3  # below it, a pair is no positive
+LEAST_SIMILARITY = 0.3  # a pair below it is not a positive
 SHARPNESS = 4.0  # weight of a positive is its similarity to this power
 SAME = 0.9  # what counts as a hit in evaluation (method of arXiv 2503.04653)
 AP_TEMPERATURE = 0.05
-RARE_WEIGHT = 5.0  # of a present finding beside an absent one: about one in twenty is present
-FALSE_NEGATIVE = 0.75  # images and reports of other studies above this similarity are no negatives
+RARE_WEIGHT = 5.0  # weight of a present finding relative to an absent one: about one in twenty is present
+FALSE_NEGATIVE = 0.75  # images and reports of other studies above this similarity do not count as negatives
 TRIPLET_POSITIVE, TRIPLET_GAP, TRIPLET_TEMPERATURE, MARGIN = 0.75, 0.25, 0.07, 0.1
 PERCENT = 100.0  # the published code compares relevance with its thresholds without dividing by it
 

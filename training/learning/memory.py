@@ -19,7 +19,7 @@ from .train import CPU, Training
 
 GB = 1e9
 COPIES = 5  # copies of the weights, at most: the weights, gradients, two moments, average
-TRANSIENT = 1.3  # temporaries of one operation, beside the activations kept for the gradients
+TRANSIENT = 1.3  # temporaries of one operation, in addition to the activations kept for the gradients
 CUBIC: dict[str, int] = {"smooth_ap": 6, "triplet": 6, "faulty_triplet": 6}  # tensors of [regions, b, b, b] at once
 SQUARE = 10  # tensors of [regions, b, b] at once
 NARROW = 0.8  # share of the free memory above which we warn
@@ -28,7 +28,7 @@ _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.curren
 
 @dataclass(frozen=True, kw_only=True)
 class Need:
-    """Bytes of one process beside the data it already holds. ``images``: how many are in the network at once."""
+    """Bytes of one process in addition to the data it already holds. ``images``: those in the network at once."""
 
     weights: int
     activations: int

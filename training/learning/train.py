@@ -209,7 +209,7 @@ class Training:
         )
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All that the next step depends on: tensors, and numbers beside them."""
+        """Everything that the next step depends on: tensors and numbers."""
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in self.optimizer.state().items()}
         if self.average is not None:
