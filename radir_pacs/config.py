@@ -303,6 +303,10 @@ def _parsed(f: Field[Any], value: Any, source: str) -> Any:
         raise SettingError(f"{f.name}: {shown} from {source} is not of type {kind}") from None
 
 
+_SETTINGS_TITLE = "settings (each also RADIR_NAME in the environment, name in radir.toml)"
+_SHOWN = frozenset({"home"})  # settings that every --help shows
+
+
 def add_flags(parser: argparse.ArgumentParser, only: Collection[str] = ()) -> None:
     """Give the parser one flag per setting, and ``--config``; ``only``: the settings that the command uses, where it
     uses few.
@@ -314,10 +318,6 @@ def add_flags(parser: argparse.ArgumentParser, only: Collection[str] = ()) -> No
     _add_settings(group, only, shown=only or _SHOWN)
     if not only:
         group.add_argument("--help-settings", action=_HelpSettings, help="show all settings and exit")
-
-
-_SETTINGS_TITLE = "settings (each also RADIR_NAME in the environment, name in radir.toml)"
-_SHOWN = frozenset({"home"})
 
 
 def _add_settings(group: argparse._ActionsContainer, only: Collection[str], shown: Collection[str]) -> None:

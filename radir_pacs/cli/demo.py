@@ -81,10 +81,12 @@ def _send(catalogue: Catalogue, settings: Settings, images: Path) -> None:
     if truth:
         held = {study.study_uid: study.instance_count for study in catalogue.studies.in_state(StudyState.INDEXED)}
         missing = [study for uid, study in truth.items() if held.get(uid) != len(study["files"])]
-        results = send_paths([images / file for study in missing for file in study["files"]], here) if missing else []
+        files = [images / file for study in missing for file in study["files"]]
     else:
-        say_progress(f"sending the files below {images}")
-        results = send_paths(all_below(images), here)
+        files = all_below(images)
+    if files:
+        say_progress(f"sending {counted(len(files), 'file')} by C-STORE")
+    results = send_paths(files, here) if files else []
     for reason, count in Counter(r.reason for r in results if r.reason).most_common():
         out.print(f"{counted(count, 'file')} not stored: {reason}", markup=False)
 

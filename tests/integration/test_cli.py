@@ -21,7 +21,7 @@ from radir_pacs.delivery.destination import Destination
 from radir_pacs.delivery.send import send_files
 from radir_pacs.errors import PeerFailed
 from radir_pacs.storage.blobs import YOUNG_S, BlobStore
-from tests.catalogue_material import add, header
+from tests.catalogue_material import add, encoded, header, register
 from tests.conftest import free_port
 from tests.dicom_files import radiograph, save
 
@@ -133,3 +133,19 @@ def test_what_the_system_refuses_is_one_line(tmp_path: Path, capsys: pytest.Capt
     assert main(["phantom", "--out", str(tmp_path / "file" / "below"), "--patients", "1", "--size", "small"]) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("error: ") and "file" in last
+
+
+def test_an_empty_answer_says_why_and_what_to_ask(
+    catalogue: Catalogue, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register(catalogue)
+    for study in (1, 2):
+        encoded(catalogue, study, patient_key=str(study))
+    region = ["--region", "consolidation in the left lung"]
+    assert main(["similar", "2.25.1", *region]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "no report of a case that may be shown affirms consolidation there" in said
+    assert 'try --region "left lung": 1 case' in said and "--same-patient" in said
+    report = tmp_path / "answer.dcm"
+    assert main(["similar", "2.25.1", *region, "--json", "--sr", str(report)]) == 1, "no report is written"
+    assert json.loads(capsys.readouterr().out)["offers"] and not report.exists()
