@@ -269,7 +269,7 @@ _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", 
 def _boolean(text: str) -> bool:
     if text.lower() in _TRUE | _FALSE:
         return text.lower() in _TRUE
-    raise ValueError("say true or false")
+    raise ValueError("neither true nor false")
 
 
 def _folder(text: str) -> Path:
@@ -375,7 +375,7 @@ def _flag(f: Field[Any], args: argparse.Namespace | None) -> str | None:
     if said is not None and f.metadata["secret"] and _shows_secret(f.name, said):
         flag = f.name.replace("_", "-")
         raise SettingError(
-            f"{f.name}: as a flag, every user of this machine can read it; say it by --{flag}-file FILE,"
+            f"{f.name}: as a flag, every user of this machine can read it; give it by --{flag}-file FILE,"
             f" {ENV_PREFIX}{f.name.upper()} or radir.toml"
         )
     path: str | None = getattr(args, f"setting_{f.name}_file", None)

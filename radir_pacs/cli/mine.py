@@ -103,7 +103,7 @@ def _is_one_report(source: Path) -> bool:
 
 def _one_text(args: argparse.Namespace) -> str:
     if args.source is None and args.text is None:
-        raise BadInput("say what to read: --text TEXT, a .txt file, or a table with --id and --text columns")
+        raise BadInput("nothing to read: use --text TEXT, a .txt file, or a table with --id and --text columns")
     if args.source is None:
         return sys.stdin.read() if args.text == "-" else str(args.text)
     if args.text or args.id or args.out:
@@ -120,7 +120,7 @@ def _unread(report: MinedReport) -> str:
 
 def _collection(args: argparse.Namespace, miner: Miner, kind: ImageKind | None) -> int:
     if args.out is None and args.labels_out is None:
-        raise BadInput("say where to write: --out FILE, --labels with --labels-out, or both")
+        raise BadInput("nowhere to write: use --out FILE, --labels with --labels-out, or both")
     columns = [column.strip() for column in (args.text or "").split(",") if column.strip()]
     rows = read_reports(args.source, args.id, columns)
     labels = label_set(args.labels, miner.lexicon) if args.labels else None

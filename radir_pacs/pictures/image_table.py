@@ -129,7 +129,7 @@ def layout_for(header: list[str], columns: Mapping[str, str] | None, source: str
         raise BadInput(f"the table has no column {missing[0]!r}")
     for needed in ("image", "patient"):
         if needed not in columns:
-            raise BadInput(f"which column holds the {needed}? Say --columns {needed}=COLUMN")
+            raise BadInput(f"which column holds the {needed}? Use --columns {needed}=COLUMN")
     return Layout(source=source, columns=columns)
 
 

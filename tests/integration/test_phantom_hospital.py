@@ -173,7 +173,7 @@ def test_the_summary_and_the_sheet(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_an_order_that_cannot_be_filled_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="where to write"):
+    with pytest.raises(BadInput, match="nowhere to write"):
         radir("--patients", "1")
     with pytest.raises(BadInput, match="negative"):
         radir("--out", str(tmp_path), "--seed", "-1")

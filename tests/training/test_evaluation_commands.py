@@ -245,7 +245,7 @@ def test_patients_that_a_model_has_learned_from_are_no_exam(tmp_path: Path, caps
     Bundle(**{**vars(seeded_bundle(ImageKind.CXR)), "training": learned}).save(tmp_path / "model")
     words = ("evaluate", f"mine={tmp_path / 'model'}", "--phantoms", str(PATIENTS), "--kind", "cxr", "--json")
     assert run(evaluate_command, *words, "--seed", "2") == 0
-    assert "warning: mine was trained on patients of seed 2: say another --seed" in capsys.readouterr().err
+    assert "warning: mine was trained on patients of seed 2: use another --seed" in capsys.readouterr().err
     assert run(evaluate_command, *words, "--seed", "3") == 0
     assert "warning" not in capsys.readouterr().err
 
@@ -317,7 +317,7 @@ def test_vectors_of_what_is_no_region_are_named(tmp_path: Path, capsys: pytest.C
     ("words", "reason"),
     [
         (("pixels", "--phantoms", "60"), "two models or more"),
-        (("pixels", "pixels", "--phantoms", "60"), "say NAME=MODEL"),
+        (("pixels", "pixels", "--phantoms", "60"), "use NAME=MODEL"),
         (("pixels", "random"), "either --data DIR or --phantoms N"),
         (("pixels", "random", "--phantoms", "1"), "at least 2"),
         (("pixels", "/nowhere", "--phantoms", "60"), "no bundle"),

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
     if len(models) < 2:
         raise BadInput("a comparison needs two models or more")
     if len(set(names)) != len(names):
-        raise BadInput(f"two models are called {max(names, key=names.count)}: say NAME=MODEL")
+        raise BadInput(f"two models are called {max(names, key=names.count)}: use NAME=MODEL")
     with bars() as start_bar:
         found: Contest = contest(args, models, kinds, start_bar)
     if args.json:

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
         with Catalogue.open(settings) as catalogue:
             return _build(args, Archive(catalogue, key))
     if args.root is None:
-        raise BadInput("say where the collection or the data set is: --root DIR")
+        raise BadInput("where is the collection or the data set? Use --root DIR")
     return _build(args) if args.action == "build" else _show(args)
 
 

@@ -45,7 +45,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def wanted_kinds(args: argparse.Namespace) -> tuple[ImageKind, ...]:
     """Raises BadInput where the flags contradict one another."""
     if (args.data is None) == (args.phantoms is None):
-        raise BadInput("say what to judge by: either --data DIR or --phantoms N")
+        raise BadInput("nothing to judge by: use either --data DIR or --phantoms N")
     if args.images is not None and args.data is None:
         raise BadInput("--images belongs to a data set given by --data")
     if args.held_out and args.data is None:

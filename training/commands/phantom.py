@@ -48,7 +48,7 @@ def _kinds(text: str) -> frozenset[ImageKind]:
 
 def run(args: argparse.Namespace, settings: Settings | None) -> int:
     if args.out is None and args.sheet is None:
-        raise BadInput("say where to write: --out DIR, --sheet FILE or both")
+        raise BadInput("nowhere to write: use --out DIR, --sheet FILE or both")
     if args.seed < 0:
         raise BadInput("--seed must not be negative")
     size, began = SIZES[args.size], time.monotonic()

@@ -59,7 +59,7 @@ class EvaluationData(NamedTuple):
         elif model.baseline == RANDOM:
             return None
         elif model.name not in self.studies:
-            raise BadInput(f"{model.name} needs images, and this data set has none: say --images, or give vectors.npz")
+            raise BadInput(f"{model.name} needs images, and this data set has none: use --images, or give vectors.npz")
         elif model.baseline is not None:
             return BASELINES[model.baseline](self.studies[model.name], progress)
         else:
@@ -82,7 +82,7 @@ def evaluation_data(
         raise BadInput(f"none of {', '.join(sorted(kinds))} is a kind of image that all models take: {', '.join(each)}")
     if args.phantoms is not None:
         for name in known_patients(models, args.seed):
-            print(f"warning: {name} was trained on patients of seed {args.seed}: say another --seed", file=sys.stderr)
+            print(f"warning: {name} was trained on patients of seed {args.seed}: use another --seed", file=sys.stderr)
     refused: list[BadInput] = []
     for kind in shared:
         try:
@@ -112,7 +112,7 @@ def _data_of(args: argparse.Namespace, kind: ImageKind, models: Sequence[Model],
     """Images are prepared once per preprocessing."""
     if args.data is not None and args.images is None and is_retrieval_set(args.data):
         if args.held_out:
-            raise BadInput("--held-out needs the images of the data set: say --images")
+            raise BadInput("--held-out needs the images of the data set: use --images")
         found = layout_exam(RetrievalSet(folder=args.data, split=args.split), kind)
         if found.left_out:
             print(f"warning: left out, since they have no whole matrix: {', '.join(found.left_out)}", file=sys.stderr)
