@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import numpy as np
-
 from radir_pacs import anatomy
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import NotReady, Quarantined, Skipped, UnknownRegion
-from radir_pacs.index import Partition
+from radir_pacs.index import Allowed, Partition, Selection
 from radir_pacs.query.explain import Explainer
 from radir_pacs.query.index_check import IndexCheck
 from radir_pacs.query.nearest import neighbours, related
@@ -19,7 +17,6 @@ from radir_pacs.query.partitions import Partitions
 from radir_pacs.query.representative import picture_of, slices_of
 from radir_pacs.reports import affirming_path
 from radir_pacs.types import (
-    I64,
     CatalogueStudy,
     Encoding,
     ImageKind,
@@ -40,12 +37,11 @@ _RELATED = 12  # findings that are looked at for them
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    """Where a query is answered: a region's partition, with the labels it may and may not return."""
+    """Where a query is answered: a region's partition, with what it may return."""
 
     region: Region
     partition: Partition
-    allowed: I64 | None
-    excluded: I64
+    selection: Selection
     candidates: int
 
 
@@ -75,9 +71,7 @@ class Searcher:
             place = self._affirming(place, query, query.filters.finding)
         vector = encoding.vectors[encoding.regions.index(place.region.key)]
         as_of = datetime.now(UTC)
-        hits = place.partition.search(
-            vector, query.offset + query.limit, allowed=place.allowed, excluded=place.excluded
-        )
+        hits = place.partition.search(vector, query.offset + query.limit, place.selection)
         labels, scores = hits.labels[query.offset :], hits.scores[query.offset :]
         owners = self._catalogue.encodings.owners(labels)
         findings = self._explainer.findings([query.study_uid, *(o.study.study_uid for o in owners.values())])
@@ -217,9 +211,10 @@ class Searcher:
         allowed, excluded = self._catalogue.encodings.allowed(
             partition.model_id, region.key, query.filters, query.study_uid, said=said
         )
-        live = partition.labels() if allowed is None else np.intersect1d(allowed, partition.labels(), True)
-        candidates = len(live) - len(np.intersect1d(live, excluded, True))
-        return _Place(region=region, partition=partition, allowed=allowed, excluded=excluded, candidates=candidates)
+        selection = Selection(None if allowed is None else Allowed.of(allowed), excluded)
+        return _Place(
+            region=region, partition=partition, selection=selection, candidates=partition.candidates(selection)
+        )
 
 
 def _why_not(study: CatalogueStudy) -> Exception:
