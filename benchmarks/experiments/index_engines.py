@@ -254,9 +254,9 @@ def page(rows: list[dict[str, Any]], count: int, dim: int, construction: int) ->
     lines = [
         f"# Graph engines, {count:,} vectors of {dim} numbers",
         "",
-        f"M {M}, construction {construction}; recall at {K} against exact search over {QUERIES} queries, at the first ef "
-        f"of {', '.join(map(str, EFS))} that reaches {ENOUGH:.0%}. One thread answers, all cores build. hnswlib-alone has "
-        "no vectors file; what is quantised is scored again from one. CPU seconds are those of all cores.",
+        f"M {M}, construction {construction}; recall at {K} against exact search over {QUERIES} queries, at the first "
+        f"ef of {', '.join(map(str, EFS))} that reaches {ENOUGH:.0%}. One thread answers, all cores build. "
+        "hnswlib-alone has no vectors file; what is quantised is scored again from one. CPU seconds are of all cores.",
         "",
         f"| {' | '.join(head)} | open s |",
         "|---" * (len(head) + 1) + "|",
