@@ -125,6 +125,12 @@ class Settings:
         low=1,
         high=100_000,
     )
+    index_memory_mib: int = _setting(
+        8192,
+        "Memory of a web process for the index, MiB; the regions asked least recently leave it first.",
+        low=64,
+        high=_MOST_MIB,
+    )
     min_cases: int = _setting(5, "A region with fewer cases than this is answered by its parent region.", low=1)
 
     worker_processes: int = _setting(1, "Celery worker processes.", low=1, high=64)

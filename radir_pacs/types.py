@@ -255,6 +255,18 @@ class Encoding:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Match:
+    """One matching key: the path of tags to it (8 upper-case hex digits each), its VR and its value as requested.
+
+    Several ``values`` are alternatives (UID list matching, extended here to code strings).
+    """
+
+    path: tuple[str, ...]
+    vr: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Filters:
     """Which cases may be returned. Empty fields filter nothing. Dates inclusive; ages in years."""
 
@@ -268,23 +280,63 @@ class Filters:
     with_report: bool = False
     same_scanner: bool = False  # as the query study: Manufacturer and Manufacturer's Model Name
     finding: str | None = None  # a concept that the report affirms in the region that is searched
+    keys: tuple[Match, ...] = ()  # other matching keys of a QIDO-RS search for studies
+    fuzzy: bool = False  # names among them match by sound, as QIDO-RS's fuzzymatching does
     exclude_same_patient: bool = True
     exclude_studies: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
+class WeightedRegion:
+    """A region key and how much it counts among several."""
+
+    key: str
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < 1e6:  # refuses NaN as well
+            raise ValueError("a weight is greater than 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageMark:
+    """Where a page of an answer ended: the next one begins behind it, whatever came or went meanwhile.
+
+    newest: no label above it is answered; it is at least the highest that there was at the first page. score and label
+    are those of the last case, ``seen`` the number of cases up to it.
+    """
+
+    model_id: str
+    newest: int
+    score: float
+    label: int
+    seen: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Query:
-    """Cases like ``study_uid`` in ``region`` (a region key). ``offset`` and ``limit`` page through one answer."""
+    """Cases like ``study_uid`` in ``region`` (a region key), or in it and ``also`` others, by weight.
+
+    Pages: by ``offset`` in what there is now, or with ``after`` in what there was at the first page.
+    """
 
     study_uid: str
     region: str
+    weight: float = 1.0
+    also: tuple[WeightedRegion, ...] = ()
     limit: int = 10
     offset: int = 0
+    after: PageMark | None = None
     filters: Filters = field(default_factory=Filters)
 
     def __post_init__(self) -> None:
-        if self.limit < 1 or self.offset < 0:
-            raise ValueError("limit is at least 1 and offset at least 0")
+        if self.limit < 1 or self.offset < 0 or (self.offset and self.after):
+            raise ValueError("limit is at least 1, offset at least 0, and none beside after")
+
+    @property
+    def regions(self) -> tuple[WeightedRegion, ...]:
+        """All regions that are asked for."""
+        return WeightedRegion(key=self.region, weight=self.weight), *self.also
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -331,7 +383,8 @@ class FindingNote:
 class SimilarCase:
     """One answer row. ``score`` is the cosine of the two region vectors, in [-1, 1]; rank counts from 1.
 
-    ``sop_uid`` and ``frame`` name the picture that shows the region that was answered.
+    ``sop_uid`` and ``frame`` name the picture that shows the region that was answered. ``by_region``: the cosine
+    in each of the answer's regions, whose weighted mean is the score.
     """
 
     rank: int
@@ -342,6 +395,7 @@ class SimilarCase:
     frame: int = 1
     shared: tuple[FindingNote, ...] = ()
     contradicting: tuple[FindingNote, ...] = ()
+    by_region: tuple[float, ...] = ()
 
 
 class NoticeCode(StrEnum):
@@ -375,8 +429,20 @@ class Offer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnsweredRegion:
+    """A region that was asked for, the one whose partition answered, and how much it counted."""
+
+    asked: Region
+    answered: Region
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class SimilarCaseList:
     """A whole answer: what was asked, who answered, as of when (P5).
+
+    ``region_asked`` and ``region_answered`` are of the first region, ``regions`` all of them. ``following`` is where
+    the next page begins, None behind the last case.
 
     ``query_sop_uid`` names the picture of the query study that shows the region that was answered. ``query_images``:
     of a CT all such slices, that one first; empty for a radiograph.
@@ -395,6 +461,8 @@ class SimilarCaseList:
     query_series_uid: str = ""
     query_sop_uid: str = ""
     query_images: tuple[ImageRef, ...] = ()
+    regions: tuple[AnsweredRegion, ...] = ()
+    following: PageMark | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

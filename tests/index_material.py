@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from radir_pacs.errors import IndexRefused
-from radir_pacs.index import Generation, Partition, build, open_generation, partition_folder
+from radir_pacs.index import Allowed, Generation, Partition, Selection, build, open_generation, partition_folder
 from radir_pacs.index.builder import GraphSettings
 from radir_pacs.index.generation import generation_names
+from radir_pacs.index.label_set import NO_LABELS
 from radir_pacs.types import F32, I64
 
 MODEL, REGION, DIM = "tiny-1", "heart", 16
@@ -85,22 +86,26 @@ class Sizes(NamedTuple):
 
 def sizes(partition: Partition) -> Sizes:
     snapshot = partition._snapshot
-    held = len(snapshot.generation.labels) if snapshot.generation else 0
-    return Sizes(held, len(snapshot.tail_labels), len(snapshot.hidden))
+    held = sum(len(part.segment) for part in snapshot.parts)
+    return Sizes(held, len(snapshot.tail), sum(len(part.dead) for part in snapshot.parts))
 
 
 def live(partition: Partition) -> tuple[I64, F32]:
     """Every label that can be answered, ascending, with its vector."""
     snapshot = partition._snapshot
-    known = dict(zip(snapshot.tail_labels.tolist(), snapshot.tail_vectors, strict=True))
-    if snapshot.generation is not None:
-        known |= dict(zip(snapshot.generation.labels.tolist(), snapshot.generation.vectors, strict=True))
-    labels = partition.labels()
-    vectors = [known[label] for label in labels.tolist()]
-    return labels, np.array(vectors, np.float32).reshape(len(labels), partition.dim)
+    labels, vectors = map(
+        np.concatenate, zip(snapshot.tail.live(), *(part.live() for part in snapshot.parts), strict=True)
+    )
+    order = np.argsort(labels)
+    return labels[order], vectors[order]
 
 
 def difference(partition: Partition, wanted: I64) -> tuple[I64, I64]:
     """Labels of ``wanted`` that do not answer, and labels that answer without being wanted."""
-    here = partition.labels()
+    here = live(partition)[0]
     return np.setdiff1d(wanted, here), np.setdiff1d(here, wanted)
+
+
+def selecting(allowed: I64 | None = None, barred: I64 | None = None) -> Selection:
+    """Only labels of ``allowed`` (None: all), without ``barred``."""
+    return Selection(None if allowed is None else Allowed.of(allowed), NO_LABELS if barred is None else barred)

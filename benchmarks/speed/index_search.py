@@ -23,7 +23,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from radir_pacs.index import Partition, build, exact_search, open_generation
+from radir_pacs.index import Allowed, Partition, Selection, build, exact_search, open_generation
 from radir_pacs.index.builder import GraphSettings
 from radir_pacs.index.hnsw import EF_SEARCH, Graph
 from radir_pacs.index.snapshot import ROWS_PER_CANDIDATE
@@ -147,9 +147,10 @@ def by_filter(console: Console, vectors: F32, queries: F32) -> None:
     random = np.random.default_rng(3)
     for share in (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001):
         allowed = None if share == 1 else np.flatnonzero(random.random(len(labels)) < share)
+        selection = Selection(None if allowed is None else Allowed.of(allowed))
         truth = [set(exact_search(vectors, labels, query, K, allowed)[0].tolist()) for query in queries]
-        exact = np.mean([partition.search(query, K, allowed=allowed).exact for query in queries])
-        us, recall = timed(lambda query: partition.search(query, K, allowed=allowed).labels, queries, truth)  # noqa: B023
+        exact = np.mean([partition.search(query, K, selection).exact for query in queries])
+        us, recall = timed(lambda query: partition.search(query, K, selection).labels, queries, truth)  # noqa: B023
         table.add_row(f"{share:.1%}", "Partition", f"{us:,.0f}", f"{recall:.3f}", f"{exact:.0%}")
         us, recall = timed(lambda query: exact_search(vectors, labels, query, K, allowed)[0], queries, truth)  # noqa: B023
         table.add_row("", "exact", f"{us:,.0f}", f"{recall:.3f}", "100%")

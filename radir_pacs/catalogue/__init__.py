@@ -11,6 +11,10 @@ from radir_pacs.catalogue.models import Models
 from radir_pacs.catalogue.processes import Processes
 from radir_pacs.catalogue.reports import Reports, report_id_of
 from radir_pacs.catalogue.rows import (
+    CASE_FIELDS,
+    NO_DAY,
+    Answering,
+    CaseChanges,
     CatalogueSeries,
     Changes,
     Commitment,
@@ -27,6 +31,7 @@ from radir_pacs.catalogue.rows import (
     Overview,
     PartitionSize,
     ProcessRow,
+    Question,
     Received,
     Refusal,
     ReportedStudy,
@@ -38,6 +43,10 @@ from radir_pacs.catalogue.rows import (
 from radir_pacs.catalogue.studies import Studies
 
 __all__ = [
+    "CASE_FIELDS",
+    "NO_DAY",
+    "Answering",
+    "CaseChanges",
     "Catalogue",
     "CatalogueSeries",
     "Changes",
@@ -58,6 +67,7 @@ __all__ = [
     "PartitionSize",
     "ProcessRow",
     "Processes",
+    "Question",
     "Received",
     "Refusal",
     "ReportRow",

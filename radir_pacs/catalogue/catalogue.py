@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from radir_pacs.catalogue.cases import Cases
 from radir_pacs.catalogue.commitments import Commitments
 from radir_pacs.catalogue.contexts import Contexts
 from radir_pacs.catalogue.corrections import Corrections
@@ -20,6 +21,7 @@ from radir_pacs.catalogue.models import Models
 from radir_pacs.catalogue.overview import overview
 from radir_pacs.catalogue.processes import Processes
 from radir_pacs.catalogue.qido import Qido
+from radir_pacs.catalogue.questions import Questions
 from radir_pacs.catalogue.refusals import Refusals
 from radir_pacs.catalogue.reports import Reports
 from radir_pacs.catalogue.rows import Overview
@@ -48,6 +50,8 @@ class Catalogue:
         self.qido = Qido(database, settings)
         self.models = Models(database, settings)
         self.encodings = Encodings(database, settings)
+        self.cases = Cases(database, settings)
+        self.questions = Questions(database, settings)
         self.generations = Generations(database, settings)
         self.reports = Reports(database, settings)
         self.feedback = ReaderFeedback(database, settings)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -20,6 +20,7 @@ from radir_pacs.errors import BadInput, DatabaseAway, SettingError, StorageFaile
 Connection = psycopg.Connection[DictRow]
 Cursor = psycopg.Cursor[DictRow]
 Row = DictRow
+_T = TypeVar("_T")
 
 POOL_WAIT_S = 10.0
 STATEMENT_TIMEOUT_MS = 120_000  # no statement holds a connection for ever (P6)
@@ -83,9 +84,27 @@ class Database:
         self._watch.close()
         self._pool.close()
 
+    def read(self, work: Callable[[Connection], _T]) -> _T:
+        """What ``work`` reads in a transaction of its own: one round trip, where it commits inside its pipeline.
+
+        The connection is not tried beforehand: if the server was restarted meanwhile, ``work`` runs again on another.
+        Raises as `transaction` does.
+        """
+        used: Connection | None = None
+        try:
+            with self.transaction(tried=False) as used:
+                return work(used)
+        except DatabaseAway:
+            raise
+        except StorageFailed:
+            if used is None or not used.closed:
+                raise
+        with self.transaction() as connection:
+            return work(connection)
+
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """One transaction: committed at the end, rolled back by any exception.
+    def transaction(self, *, tried: bool = True) -> Iterator[Connection]:
+        """One transaction: committed at the end, rolled back by any exception. ``tried``: on a connection that works.
 
         Raises StorageFailed when the database gives up, BadInput for values it cannot hold, DatabaseAway when it cannot
         be reached: the first time within seconds, then at once until it is back.
@@ -93,7 +112,7 @@ class Database:
         if self._watch.is_away:
             raise DatabaseAway
         try:
-            with self._watch.ticket() as ticket, self._connection(ticket) as connection:
+            with self._watch.ticket() as ticket, self._connection(ticket, tried) as connection:
                 yield connection
         except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError, PoolTimeout) as error:
             self._watch.suspect()
@@ -104,12 +123,12 @@ class Database:
             raise BadInput(f"a value cannot be stored ({type(error).__name__})") from error
 
     @contextlib.contextmanager
-    def _connection(self, ticket: Ticket) -> Iterator[Connection]:
+    def _connection(self, ticket: Ticket, tried: bool) -> Iterator[Connection]:
         """A working connection from the pool; ``watch`` bounds every wait for the server."""
         while True:
             pool = self._pool
             with pool.connection() as connection, self._watch.using(ticket, connection):
-                if not _works(connection):  # the server was restarted: the pool replaces it
+                if tried and not _works(connection):  # the server was restarted: the pool replaces it
                     connection.close()
                     continue
                 with _ended(connection):

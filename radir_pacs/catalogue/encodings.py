@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from radir_pacs.catalogue.bulk import blocks
+from radir_pacs.catalogue.cases import ids_of
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.jobs import finish, hold
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import Changes, EncodingOwner
 from radir_pacs.catalogue.studies import study_of
 from radir_pacs.errors import NotFound
-from radir_pacs.types import I64, Encoding, Filters, ImageKind, Job, SliceStack, StudyState
+from radir_pacs.types import I64, Encoding, ImageKind, Job, SliceStack, StudyState
+
+EVERYTHING = "0"  # the reading before all others
 
 
 class Encodings(CataloguePart):
@@ -54,17 +57,7 @@ class Encodings(CataloguePart):
         """The encoding of a study under a model."""
         with self._database.transaction() as connection:
             row = run(connection, "encoding_of", study_uid=study_uid, model_id=model_id).fetchone()
-        if row is None:
-            return None
-        vectors = np.frombuffer(row["vectors"], "<f4").reshape(len(row["regions"]), -1).astype(np.float32)
-        texts = {name: row[name] for name in ("study_uid", "series_uid", "sop_uid", "model_id")}
-        return Encoding(
-            **texts,
-            regions=tuple(row["regions"]),
-            warnings=tuple(row["warnings"]),
-            vectors=vectors,
-            slices=_stack(row),
-        )
+        return None if row is None else encoding_of(row)
 
     def slices(self, study_uid: str, series_uid: str) -> SliceStack | None:
         """Where the chest lies in a CT series that was encoded; None for other series."""
@@ -82,65 +75,64 @@ class Encodings(CataloguePart):
         """The studies of these index labels. A deleted one is missing: its hit must not be shown."""
         with self._database.transaction() as connection:
             rows = run(connection, "encoding_owners", ids=[int(i) for i in ids]).fetchall()
-        return {
-            row["encoding_id"]: EncodingOwner(
-                study=study_of(row), series_uid=row["series_uid"], sop_uid=row["sop_uid"], slices=_stack(row)
-            )
-            for row in rows
-        }
+        return {row["encoding_id"]: owner_of(row) for row in rows}
 
-    def changes(self, model_id: str, region: str, since: str = "0") -> Changes:
-        """What a partition has to take in since an earlier reading's ``xid`` ("0": everything). Raises NotFound.
+    def changes(self, model_id: str, region: str, since: str = EVERYTHING) -> Changes:
+        """What a partition has to take in since an earlier reading's ``xid``. Raises NotFound.
 
         A highest id would miss rows whose transaction commits late; the snapshot's xmin misses none and repeats some.
         """
-        values = {"model_id": model_id, "region": region, "since": since}
+        place = {"model_id": model_id, "region": region}
         with self._database.transaction() as connection:
             model = run(connection, "model", model_id=model_id).fetchone()
             if model is None:
                 raise NotFound(f"there is no model {model_id}")
             snapshot = run(connection, "snapshot_xmin").fetchone()
-            added = run(connection, "encodings_since", values).fetchall()
-            gone = run(connection, "encodings_gone_since", values).fetchall()
-        assert snapshot is not None
-        vectors = np.frombuffer(b"".join(row["vector"] for row in added), "<f4").astype(np.float32, copy=False)
-        return Changes(
-            ids=_ids(added),
-            vectors=vectors.reshape(len(added), model["dim"]),
-            gone=_ids(gone),
-            xid=snapshot["xmin"],
-        )
+            assert snapshot is not None
+            gone = ids_of(run(connection, "encodings_gone_since", place, since=since))
+            if since == EVERYTHING:
+                return _all_vectors(connection, place, gone, snapshot["xmin"], model["dim"])
+            added = run(connection, "encodings_since", place, since=since).fetchall()
+        return changes_of(added, gone, snapshot["xmin"], model["dim"])
 
-    def allowed(
-        self, model_id: str, region: str, filters: Filters, query_study_uid: str, *, said: str | None = None
-    ) -> tuple[I64 | None, I64]:
-        """(allowed, excluded) index labels, ascending; allowed is None when no filter restricts (P7).
 
-        said: a path (SQL/JSON) that exists in the mined findings of a case's report; ``filters.finding`` is the
-        caller's, who knows what the findings mean. The query study itself is always excluded.
-        """
-        with self._database.transaction() as connection:
-            allowed = None
-            restricting = {**_restricting(filters), "said": said}
-            if any(value is not None and value is not False for value in restricting.values()):
-                rows = run(
-                    connection,
-                    "allowed_encodings",
-                    restricting,
-                    model_id=model_id,
-                    region=region,
-                    query_study_uid=query_study_uid,
-                )
-                allowed = _ids(rows)
-            excluded = run(
-                connection,
-                "excluded_encodings",
-                model_id=model_id,
-                study_uids=[query_study_uid, *filters.exclude_studies],
-                same_patient=filters.exclude_same_patient,
-                query_study_uid=query_study_uid,
-            )
-            return allowed, _ids(excluded)
+def encoding_of(row: Row) -> Encoding:
+    """An encoding from its row."""
+    vectors = np.frombuffer(row["vectors"], "<f4").reshape(len(row["regions"]), -1).astype(np.float32)
+    texts = {name: row[name] for name in ("study_uid", "series_uid", "sop_uid", "model_id")}
+    return Encoding(
+        **texts,
+        regions=tuple(row["regions"]),
+        warnings=tuple(row["warnings"]),
+        vectors=vectors,
+        slices=_stack(row),
+    )
+
+
+def owner_of(row: Row) -> EncodingOwner:
+    """Whose encoding it is, from a row of ``encoding_owners``."""
+    return EncodingOwner(study=study_of(row), series_uid=row["series_uid"], sop_uid=row["sop_uid"], slices=_stack(row))
+
+
+def changes_of(added: Sequence[Row], gone: I64, xid: str, dim: int) -> Changes:
+    """The news of a partition, from rows of ``encodings_since``."""
+    vectors = np.frombuffer(b"".join(row["vector"] for row in added), "<f4").astype(np.float32, copy=False)
+    ids = np.fromiter((row["id"] for row in added), np.int64)
+    return Changes(ids=ids, vectors=vectors.reshape(len(added), dim), gone=gone, xid=xid)
+
+
+def _all_vectors(connection: Connection, place: dict[str, str], gone: I64, xid: str, dim: int) -> Changes:
+    """Every vector of a partition; they stand in memory once while they are read, and once more to be sorted."""
+    ids, vectors = bytearray(), bytearray()
+    for block in blocks(connection, "vectors_of_region", {"id": "i8", "vector": f"V{dim * 4}"}, place):
+        ids += block["id"].astype("<i8").tobytes()
+        vectors += block["vector"].tobytes()
+    labels = np.frombuffer(ids, "<i8")
+    found = np.frombuffer(vectors, "<f4").reshape(len(labels), dim)
+    if np.any(labels[1:] <= labels[:-1]):
+        order = np.argsort(labels)
+        labels, found = labels[order], found[order]
+    return Changes(ids=labels, vectors=found, gone=gone, xid=xid)
 
 
 def _replace(connection: Connection, study_uid: str, encodings: Sequence[Encoding], revision: int) -> None:
@@ -174,22 +166,3 @@ def _stack(row: Row) -> SliceStack | None:
         return None
     dome, apex, step_mm = row["chest"]
     return SliceStack(images=tuple(row["slices"]), dome=dome, apex=apex, step_mm=step_mm)
-
-
-def _restricting(filters: Filters) -> dict[str, Any]:
-    """The parameters of allowed_encodings; all empty when the filters admit every study."""
-    return {
-        "modalities": sorted(filters.modalities) or None,
-        "study_date_from": filters.study_date_from,
-        "study_date_to": filters.study_date_to,
-        "sexes": sorted(filters.sexes) or None,
-        "age_from": filters.age_from,
-        "age_to": filters.age_to,
-        "body_part": filters.body_part,
-        "with_report": filters.with_report,
-        "same_scanner": filters.same_scanner,
-    }
-
-
-def _ids(rows: Any) -> I64:
-    return np.fromiter((row["id"] for row in rows), np.int64)

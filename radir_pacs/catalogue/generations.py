@@ -61,4 +61,5 @@ class Generations(CataloguePart):
         """Forget deletions that every generation includes, and generations that no longer answer."""
         with self._database.transaction() as connection:
             run(connection, "prune_gone", keep_s=gone_keep_s)
+            run(connection, "prune_changed", keep_s=gone_keep_s)
             run(connection, "prune_generations", keep_s=generation_keep_s)

@@ -23,7 +23,7 @@ from radir_pacs.catalogue.rows import CatalogueSeries, StoredInstance
 from radir_pacs.catalogue.studies import study_of
 from radir_pacs.errors import BadInput, TooLarge
 from radir_pacs.study_attributes import COUNTED, STUDY_ATTRIBUTES
-from radir_pacs.types import CatalogueStudy
+from radir_pacs.types import CatalogueStudy, Match
 
 SEARCH_TIMEOUT_S = 10
 _ROWS_A_FETCH = 200
@@ -33,18 +33,6 @@ class QidoLevel(IntEnum):
     STUDY = 1
     SERIES = 2
     INSTANCE = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Match:
-    """One matching key: the path of tags to it (8 upper-case hex digits each), its VR and its value as requested.
-
-    Several ``values`` are alternatives (UID list matching, extended here to code strings).
-    """
-
-    path: tuple[str, ...]
-    vr: str
-    values: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +183,11 @@ class Qido(CataloguePart):
             except errors.QueryCanceled:
                 raise TooLarge("the search takes too long; narrow it down") from None
         return QidoPage(rows=rows, total=total)
+
+
+def condition_of_study(query: QidoQuery) -> tuple[str, list[Any]]:
+    """The SQL condition on a study ``s``, with its parameters, of a query at the level of studies. Raises BadInput."""
+    return _where(query)
 
 
 def _where(query: QidoQuery) -> _Condition:

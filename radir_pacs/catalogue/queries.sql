@@ -420,9 +420,12 @@ WHERE e.study_uid = %(study_uid)s AND m.model_id = e.model_id
 
 -- name: add_encoding
 -- The region vectors of a study under one model.
-INSERT INTO encoding (study_uid, series_uid, sop_uid, model_id, revision, regions, vectors, warnings, slices, chest)
+INSERT INTO encoding (study_uid, series_uid, sop_uid, model_id, revision, regions, vectors, warnings, slices, chest,
+    scanner)
 VALUES (%(study_uid)s, %(series_uid)s, %(sop_uid)s, %(model_id)s, %(revision)s, %(regions)s, %(vectors)s,
-    %(warnings)s, %(slices)s::text[], %(chest)s::real[])
+    %(warnings)s, %(slices)s::text[], %(chest)s::real[], (
+        SELECT nullif(concat_ws(E'\\', i.attributes #>> '{00080070,Value,0}', i.attributes #>> '{00081090,Value,0}'), '')
+        FROM instance AS i WHERE i.sop_uid = %(sop_uid)s))
 RETURNING id;
 
 -- name: note_partitions
@@ -452,8 +455,16 @@ SELECT e.id AS encoding_id, e.series_uid, e.sop_uid, e.slices, e.chest, s.*,
 FROM encoding AS e JOIN study AS s USING (study_uid) WHERE e.id = ANY(%(ids)s::bigint[]);
 
 -- name: snapshot_xmin
--- All transactions below it have ended: what they wrote is visible to every later statement.
-SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS xmin;
+-- All transactions below it have ended: what they wrote is visible to every later statement. No encoding that there is
+-- has an id above ``newest``.
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS xmin, (SELECT last_value FROM encoding_id_seq) AS newest;
+
+-- name: vectors_of_region
+-- Vectors of one region, all of them.
+SELECT e.id, substring(e.vectors FROM (array_position(e.regions, %(region)s::text) - 1) * m.dim * 4 + 1 FOR m.dim * 4)
+    AS vector
+FROM encoding AS e JOIN model AS m USING (model_id)
+WHERE e.model_id = %(model_id)s AND %(region)s::text = ANY(e.regions);
 
 -- name: encodings_since
 -- Vectors of one region committed at or after a snapshot; some may have been read before, which does no harm.
@@ -468,36 +479,70 @@ ORDER BY e.id;
 SELECT encoding_id AS id FROM encoding_gone
 WHERE model_id = %(model_id)s AND xid >= %(since)s::text::xid8 ORDER BY encoding_id;
 
--- name: allowed_encodings
--- Encodings of the studies that pass every filter given; a scanner is a Manufacturer and its model (PS3.3 C.7.5.1);
--- "said" is a path that exists in the mined findings of one of the study's reports.
-SELECT e.id FROM encoding AS e JOIN study AS s USING (study_uid)
-WHERE e.model_id = %(model_id)s AND %(region)s = ANY(e.regions)
-    AND (%(modalities)s::text[] IS NULL OR s.modalities && %(modalities)s::text[])
-    AND (%(study_date_from)s::date IS NULL OR s.study_date >= %(study_date_from)s::date)
-    AND (%(study_date_to)s::date IS NULL OR s.study_date <= %(study_date_to)s::date)
-    AND (%(sexes)s::text[] IS NULL OR s.patient_sex = ANY(%(sexes)s::text[]))
-    AND (%(age_from)s::real IS NULL OR s.patient_age_years >= %(age_from)s::real)
-    AND (%(age_to)s::real IS NULL OR s.patient_age_years <= %(age_to)s::real)
-    AND (%(body_part)s::text IS NULL OR lower(s.body_part) = lower(%(body_part)s::text))
-    AND (NOT %(with_report)s::boolean OR s.has_report)
-    AND (%(said)s::text IS NULL OR s.study_uid IN (
-        SELECT r.study_uid FROM report AS r WHERE NOT r.superseded AND r.findings @? %(said)s::text::jsonpath))
-    AND (NOT %(same_scanner)s::boolean OR EXISTS (
-        SELECT FROM instance AS i WHERE i.study_uid = s.study_uid
-            AND (i.attributes #> '{00080070,Value}', i.attributes #> '{00081090,Value}') IN (
-                SELECT q.attributes #> '{00080070,Value}', q.attributes #> '{00081090,Value}'
-                FROM instance AS q WHERE q.study_uid = %(query_study_uid)s)))
-ORDER BY e.id;
+-- name: cases
+-- What filters look at, of every encoding of a model; texts as hashes, whose meaning is looked up by `case_words`.
+SELECT e.id, coalesce(s.study_date - DATE '1970-01-01', -2147483648) AS day,
+    coalesce(s.patient_age_years, 'NaN')::real AS age, s.has_report,
+    coalesce(hashtextextended(s.patient_sex, 0), 0) AS sex,
+    hashtextextended(array_to_string(s.modalities, E'\\'), 0) AS modalities,
+    coalesce(hashtextextended(s.body_part, 0), 0) AS body_part, coalesce(hashtextextended(e.scanner, 0), 0) AS scanner
+FROM encoding AS e JOIN study AS s USING (study_uid) WHERE e.model_id = %(model_id)s;
+
+-- name: cases_since
+-- The same of encodings that were added, or whose study changed, at or after a snapshot.
+SELECT e.id, coalesce(s.study_date - DATE '1970-01-01', -2147483648) AS day,
+    coalesce(s.patient_age_years, 'NaN')::real AS age, s.has_report,
+    coalesce(hashtextextended(s.patient_sex, 0), 0) AS sex,
+    hashtextextended(array_to_string(s.modalities, E'\\'), 0) AS modalities,
+    coalesce(hashtextextended(s.body_part, 0), 0) AS body_part, coalesce(hashtextextended(e.scanner, 0), 0) AS scanner
+FROM encoding AS e JOIN study AS s USING (study_uid)
+WHERE e.id IN (
+    SELECT id FROM encoding WHERE model_id = %(model_id)s AND xid >= %(since)s::text::xid8
+    UNION ALL
+    SELECT o.id FROM study_changed AS c JOIN encoding AS o USING (study_uid)
+    WHERE o.model_id = %(model_id)s AND c.xid >= %(since)s::text::xid8);
+
+-- name: case_words
+-- The texts behind the hashes of some encodings.
+SELECT name, hashtextextended(word, 0) AS hash, word
+FROM encoding AS e JOIN study AS s USING (study_uid) CROSS JOIN LATERAL (VALUES ('sex', s.patient_sex),
+    ('modalities', array_to_string(s.modalities, E'\\')), ('body_part', s.body_part), ('scanner', e.scanner)
+) AS words (name, word)
+WHERE e.id = ANY(%(ids)s::bigint[]) AND word IS NOT NULL;
+
+-- name: affirming_encodings
+-- Encodings of a model whose study's report says something: "said" is a path that exists in its mined findings.
+SELECT e.id FROM encoding AS e
+WHERE e.model_id = %(model_id)s AND e.study_uid IN (
+    SELECT r.study_uid FROM report AS r WHERE NOT r.superseded AND r.findings @? %(said)s::text::jsonpath);
+
+-- name: affirming_among
+-- The same, among some encodings.
+SELECT e.id FROM encoding AS e
+WHERE e.id = ANY(%(ids)s::bigint[]) AND EXISTS (
+    SELECT FROM report AS r
+    WHERE r.study_uid = e.study_uid AND NOT r.superseded AND r.findings @? %(said)s::text::jsonpath);
 
 -- name: excluded_encodings
--- Encodings of named studies, of the query study and, when asked, of the query's patient.
-SELECT e.id FROM encoding AS e WHERE e.model_id = %(model_id)s AND e.study_uid = ANY(%(study_uids)s::text[])
-UNION
-SELECT e.id FROM encoding AS e JOIN study AS s USING (study_uid)
-WHERE e.model_id = %(model_id)s AND %(same_patient)s::boolean
-    AND s.patient_keys && (SELECT q.patient_keys FROM study AS q WHERE q.study_uid = %(query_study_uid)s)
-ORDER BY id;
+-- Encodings of named studies, of the query study and, when asked, of the query's patient. Arrays, since the planner
+-- believes that a patient has a hundredth of all studies, and would read all tables for a join.
+SELECT e.id FROM encoding AS e WHERE e.study_uid = ANY(%(study_uids)s::text[] || ARRAY(
+    SELECT s.study_uid FROM study AS q CROSS JOIN unnest(q.patient_keys) AS k (key)
+    JOIN study AS s ON s.patient_keys @> ARRAY[k.key]
+    WHERE %(same_patient)s::boolean AND q.study_uid = %(query_study_uid)s));
+
+-- name: encodings_that_answer
+-- The encodings of a study under the models that answer now, each with its model.
+SELECT e.id, e.study_uid, e.series_uid, e.sop_uid, e.model_id, e.regions, e.vectors, e.warnings, e.slices, e.chest, m.kind,
+    m.manifest #>> '{training,intended_use}' AS intended_use
+FROM encoding AS e JOIN model AS m USING (model_id) WHERE e.study_uid = %(study_uid)s AND m.active;
+
+-- name: published_generations
+-- The builds that answer for some partitions.
+SELECT g.model_id, g.region, g.name, g.count, g.as_of::text AS as_of, g.manifest, g.published_at
+FROM generation AS g JOIN unnest(%(models)s::text[], %(regions)s::text[]) AS p (model_id, region)
+    USING (model_id, region)
+WHERE g.state = 'PUBLISHED';
 
 -- == Generations ==
 
@@ -542,6 +587,11 @@ DELETE FROM encoding_gone AS x
 WHERE x.at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8)
     AND NOT EXISTS (
         SELECT FROM generation AS g WHERE g.model_id = x.model_id AND g.state = 'PUBLISHED' AND g.as_of <= x.xid);
+
+-- name: prune_changed
+-- Changes of studies that no process is likely to have missed.
+DELETE FROM study_changed
+WHERE at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8);
 
 -- name: prune_generations
 -- Generations that answer no more.
@@ -630,6 +680,13 @@ ORDER BY CASE WHEN received_at > now() THEN '-infinity' ELSE received_at END, id
 SELECT study_uid, findings FROM report
 WHERE study_uid = ANY(%(study_uids)s::text[]) AND NOT superseded AND findings IS NOT NULL
 ORDER BY CASE WHEN received_at > now() THEN '-infinity' ELSE received_at END, id;
+
+-- name: findings_of_encodings
+-- Mined findings of the studies behind index labels, and of one more study.
+SELECT r.study_uid, r.findings FROM report AS r
+WHERE r.study_uid IN (SELECT e.study_uid FROM encoding AS e WHERE e.id = ANY(%(ids)s::bigint[]) UNION SELECT %(study_uid)s::text)
+    AND NOT r.superseded AND r.findings IS NOT NULL
+ORDER BY CASE WHEN r.received_at > now() THEN '-infinity' ELSE r.received_at END, r.id;
 
 -- name: count_unread_reports
 -- Reports without findings because of their language.

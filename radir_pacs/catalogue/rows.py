@@ -8,11 +8,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+import numpy.typing as npt
+
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import (
     F32,
     I64,
     CatalogueStudy,
+    Encoding,
     Feedback,
     HeaderNote,
     ImageKind,
@@ -200,6 +203,58 @@ class Changes:
     vectors: F32
     gone: I64
     xid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseChanges:
+    """What the table of a model's cases has to take in: first add or renew, then drop what is gone; may repeat.
+
+    rows: structured [n] with the fields of `CASE_FIELDS`; gone: int64, ascending; xid as in `Changes`.
+    """
+
+    rows: npt.NDArray[Any]
+    gone: I64
+    xid: str
+
+
+CASE_FIELDS: Mapping[str, str] = {
+    "id": "i8",
+    "day": "i4",  # study date, days since 1970; NO_DAY where there is none
+    "age": "f4",  # patient's age in years; NaN where it is unknown
+    "has_report": "?",
+    "sex": "i8",  # this and the following: a 64-bit hash of the text, 0 where there is none
+    "modalities": "i8",  # of all of the study, joined by a backslash
+    "body_part": "i8",
+    "scanner": "i8",  # Manufacturer and Manufacturer's Model Name, joined by a backslash
+}
+NO_DAY = -(2**31)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answering:
+    """A study's encoding under a model that answers now; ``label`` is its id, under which the index holds it."""
+
+    kind: ImageKind
+    label: int
+    encoding: Encoding
+    intended_use: str | None  # as the model's maker states it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What the catalogue knows of a study that is asked about, and what changed since the readings that it was told.
+
+    excluded: ascending int64 labels that are never answered. cases: news by model. partitions: news by (model, region).
+    published: the builds that answer now, of the partitions that were named. newest: at least the highest label.
+    """
+
+    study: CatalogueStudy
+    answering: tuple[Answering, ...]
+    excluded: I64
+    newest: int
+    cases: Mapping[str, CaseChanges]
+    partitions: Mapping[tuple[str, str], Changes]
+    published: Mapping[tuple[str, str], GenerationRow]
 
 
 @dataclass(frozen=True, kw_only=True)

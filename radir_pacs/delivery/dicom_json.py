@@ -32,6 +32,8 @@ PRIVATE_TAGS = {
     "sop_uid": "0099100C",  # UI: representative instance
     "shared": "0099100D",  # UC: findings that both reports state, "concept|region|polarity|severity" each
     "contradicting": "0099100E",  # UC: findings that the reports state differently
+    "regions": "0099100F",  # SQ: an item per region, where there are several: score, the region's keys, weight
+    "weight": "00991010",  # FD: how much the region counts
 }
 _CREATOR_TAG = PRIVATE_GROUP + "0010"
 _MODIFIERS_TAG = "00082220"  # Anatomic Region Modifier Sequence
@@ -83,7 +85,25 @@ def similarity_block(answer: SimilarCaseList, case: SimilarCase) -> Attributes:
         tags["sop_uid"]: element("UI", case.sop_uid),
         tags["shared"]: element("UC", *map(_finding, case.shared)),
         tags["contradicting"]: element("UC", *map(_finding, case.contradicting)),
+        **_by_region(answer, case),
     }
+
+
+def _by_region(answer: SimilarCaseList, case: SimilarCase) -> Attributes:
+    """What each region gave, where several were asked for."""
+    if len(answer.regions) < 2:
+        return {}
+    items = [
+        {
+            _CREATOR_TAG: element("LO", PRIVATE_CREATOR),
+            PRIVATE_TAGS["score"]: element("FD", score),
+            PRIVATE_TAGS["region_answered_key"]: element("LO", region.answered.key[:_MAX_LO_CHARS]),
+            PRIVATE_TAGS["region_asked_key"]: element("LO", region.asked.key[:_MAX_LO_CHARS]),
+            PRIVATE_TAGS["weight"]: element("FD", region.weight),
+        }
+        for region, score in zip(answer.regions, case.by_region, strict=True)
+    ]
+    return {PRIVATE_TAGS["regions"]: {"vr": "SQ", "Value": items}}
 
 
 def dataset_to_json(ds: Dataset) -> Attributes:

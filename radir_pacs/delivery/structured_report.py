@@ -218,6 +218,8 @@ def _parameters(answer: SimilarCaseList, why: Explanation) -> Sequence[str]:
         f"search={'exact' if answer.exact else 'approximate'}",
         f"region={answer.region_answered.key}",
     ]
+    if len(answer.regions) > 1:
+        found.append("regions=" + ",".join(f"{one.answered.key}:{one.weight:g}" for one in answer.regions))
     if answer.region_asked.key != answer.region_answered.key:
         found.append(f"region_asked={answer.region_asked.key}")
     if why.left_out:

@@ -10,13 +10,17 @@ from radir_pacs.index.exact import exact_search
 from radir_pacs.index.generation import Generation, check_vectors_file, open_generation, partition_folder
 from radir_pacs.index.manifest import GenerationManifest
 from radir_pacs.index.partition import Hits, Partition
+from radir_pacs.index.selection import EVERYTHING, Allowed, Selection
 from radir_pacs.index.writer import collect, collect_models, should_merge
 
 __all__ = [
+    "EVERYTHING",
+    "Allowed",
     "Generation",
     "GenerationManifest",
     "Hits",
     "Partition",
+    "Selection",
     "build",
     "check_vectors_file",
     "collect",

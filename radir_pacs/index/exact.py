@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from radir_pacs.index.label_set import contains
 from radir_pacs.types import F32, I64
 
 _CHUNK_ROWS = 4096  # rows gathered at a time: bounds the copy (4 MB at 256 dimensions) and stays in the cache
@@ -62,12 +63,3 @@ def best(labels: I64, scores: F32, k: int) -> tuple[I64, F32]:
         labels, scores = labels[candidates], scores[candidates]
     order = np.lexsort((labels, -scores))[:k]
     return labels[order], scores[order]
-
-
-def contains(ascending: I64, values: I64) -> npt.NDArray[np.bool_]:
-    """Which of ``values`` are in ``ascending``; bool, shaped as ``values``."""
-    if not len(ascending):
-        return np.zeros(len(values), np.bool_)
-    places = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
-    found: npt.NDArray[np.bool_] = ascending[places] == values
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -16,7 +17,9 @@ import numpy as np
 
 from radir_pacs.errors import IndexRefused
 from radir_pacs.index.hnsw import HNSWLIB_VERSION, METRIC, Graph
+from radir_pacs.index.label_set import NO_LABELS
 from radir_pacs.index.manifest import GRAPH, LABELS, MANIFEST, MANIFEST_MAX_BYTES, VECTORS, GenerationManifest
+from radir_pacs.index.segment import Segment
 from radir_pacs.types import F32, I64
 
 log = logging.getLogger(__name__)
@@ -26,7 +29,7 @@ _CHUNK_BYTES = 4 << 20
 GENERATION_NAME = re.compile(r"[0-9]{8,}-[0-9a-f]{12}")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Generation:
     """An open, verified generation. Nothing in it changes; readers share it freely.
 
@@ -41,6 +44,15 @@ class Generation:
     @property
     def name(self) -> str:
         return self.manifest.name
+
+    @functools.cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        return (Segment(labels=self.labels, vectors=self.vectors, graph=self.graph),)
+
+    @property
+    def deleted(self) -> I64:
+        """Labels of the segments that were deleted before the generation was published, ascending."""
+        return NO_LABELS
 
 
 def partition_folder(home: Path, model_id: str, region: str) -> Path:

@@ -21,6 +21,7 @@ HNSWLIB_VERSION = importlib.metadata.version("hnswlib")  # its file format carri
 METRIC = "ip"  # inner product; all vectors are unit, so it is the cosine without normalising again
 EF_SEARCH = 128  # candidates kept in a search; also the least that a search returns before filtering
 _SEED = 100
+_BYTES_EACH = 100  # a lock, a list header and a place in the map of labels, beyond what the file holds
 
 
 class Graph:
@@ -31,6 +32,7 @@ class Graph:
         self._index.set_num_threads(1)  # a query is one row; callers bring their own threads
         self._index.set_ef(EF_SEARCH)  # set once: it is shared by all searches, which ask for more through k
         self.count: int = index.get_current_count()
+        self.nbytes: int = index.index_file_size() + _BYTES_EACH * self.count
 
     @classmethod
     def build(cls, vectors: F32, *, m: int, ef_construction: int, threads: int) -> Graph:

@@ -2,54 +2,79 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from radir_pacs.index.exact import contains
+from radir_pacs.index.label_set import NO_LABELS, contains
 from radir_pacs.types import I64
 
+Mask = npt.NDArray[np.bool_]
 
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """``allowed`` (None: all) without ``barred``; both strictly ascending int64."""
 
-    allowed: I64 | None
-    barred: I64
+@dataclass(frozen=True, eq=False)
+class Allowed:
+    """Admits the label L where ``mask[L - base]``, and no label outside the mask. It must not change afterwards."""
+
+    base: int
+    mask: Mask
 
     def __post_init__(self) -> None:
-        for labels in (self.allowed, self.barred):
-            if labels is None:
-                continue
-            if labels.dtype != np.int64 or labels.ndim != 1 or np.any(labels[1:] <= labels[:-1]):
-                raise ValueError("labels to filter by are ascending int64")
+        if self.mask.dtype != np.bool_ or self.mask.ndim != 1:
+            raise ValueError("labels to choose among are a mask: bool [span]")
 
-    def without(self, hidden: I64) -> Selection:
-        """The same selection with ``hidden`` (ascending) barred as well."""
-        if not len(hidden):
-            return self
-        barred = np.union1d(self.barred, hidden) if len(self.barred) else hidden
-        return Selection(allowed=self.allowed, barred=barred)
+    @classmethod
+    def of(cls, labels: I64) -> Self:
+        """Admits exactly these labels, in any order. The mask is as long as they lie apart."""
+        if not len(labels):
+            return cls(0, np.zeros(0, np.bool_))
+        base = int(labels.min())
+        mask = np.zeros(int(labels.max()) - base + 1, np.bool_)
+        mask[labels - base] = True
+        return cls(base, mask)
 
-    def lets_through(self, labels: I64) -> npt.NDArray[np.bool_]:
+    def has(self, labels: I64) -> Mask:
+        """Which of ``labels`` are admitted; bool, shaped as ``labels``."""
+        if not len(self.mask):
+            return np.zeros(len(labels), np.bool_)
+        places = labels - self.base
+        inside = (places >= 0) & (places < len(self.mask))
+        if inside.all():
+            return self.mask[places]
+        return inside & self.mask[np.where(inside, places, 0)]
+
+    def window(self, base: int, span: int) -> Mask:
+        """The mask of the labels from ``base`` on, bool [span]: to read only, it may be part of ``mask``."""
+        start, stop = base - self.base, base - self.base + span
+        if start >= 0 and stop <= len(self.mask):
+            return self.mask[start:stop]
+        window = np.zeros(span, np.bool_)
+        first, last = max(start, 0), min(stop, len(self.mask))
+        if first < last:
+            window[first - start : last - start] = self.mask[first:last]
+        return window
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """``allowed`` (None: all) without ``barred``, which are ascending int64 and few."""
+
+    allowed: Allowed | None = None
+    barred: I64 = field(default_factory=lambda: NO_LABELS)
+
+    def __post_init__(self) -> None:
+        barred = self.barred
+        if barred.dtype != np.int64 or barred.ndim != 1 or np.any(barred[1:] <= barred[:-1]):
+            raise ValueError("labels to leave out are ascending int64")
+
+    def lets_through(self, labels: I64) -> Mask:
         """Which of ``labels`` may be returned; bool, shaped as ``labels``."""
-        through = np.ones(len(labels), np.bool_) if self.allowed is None else contains(self.allowed, labels)
+        through = np.ones(len(labels), np.bool_) if self.allowed is None else self.allowed.has(labels)
         if len(self.barred):
             through &= ~contains(self.barred, labels)
         return through
 
-    def rows(self, labels: I64) -> npt.NDArray[np.intp] | None:
-        """Row numbers in ascending ``labels`` that may be returned; None when that is every row."""
-        if self.allowed is None and not len(self.barred):
-            return None
-        if self.allowed is None or len(self.allowed) > len(labels):
-            return np.flatnonzero(self.lets_through(labels))
-        wanted = self.allowed[contains(labels, self.allowed)]  # few allowed: look them up, not every row
-        if len(self.barred):
-            wanted = wanted[~contains(self.barred, wanted)]
-        return np.searchsorted(labels, wanted)
 
-    def at_most(self, count: int) -> int:
-        """Upper bound on how many of ``count`` labels may be let through; cheap."""
-        return count if self.allowed is None else min(count, len(self.allowed))
+EVERYTHING = Selection()

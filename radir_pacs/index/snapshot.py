@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from radir_pacs.index.exact import best, contains, cosines, search_rows
+from radir_pacs.index.exact import best, cosines, search_rows
 from radir_pacs.index.generation import Generation
 from radir_pacs.index.hnsw import EF_SEARCH, Graph
-from radir_pacs.index.selection import Selection
+from radir_pacs.index.label_set import NO_LABELS, LabelSet, contains, merged
+from radir_pacs.index.segment import Segment
+from radir_pacs.index.selection import Mask, Selection
+from radir_pacs.index.tail import Tail
 from radir_pacs.types import F32, I64
 
 ROWS_PER_CANDIDATE = 40
@@ -22,108 +23,150 @@ decides every choice between the two: whole partitions, filters of any width, an
 _FETCH_MARGIN = 1.5  # fetched beyond what a filter's width asks for, so that one round is usually enough
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Part:
+    """A segment and those of its labels that are no longer returned, ascending."""
+
+    segment: Segment
+    dead: I64 = field(default_factory=lambda: NO_LABELS)
+
+    def __len__(self) -> int:
+        return len(self.segment) - len(self.dead)
+
+    def without(self, deleted: I64) -> Part:
+        """Without ``deleted`` (ascending), some of which may be there."""
+        gone = deleted[self.segment.has(deleted)]
+        gone = gone[~contains(self.dead, gone)]
+        return replace(self, dead=merged(self.dead, gone)) if len(gone) else self
+
+    def live(self) -> tuple[I64, F32]:
+        """(labels, vectors) of what can be returned."""
+        labels, vectors = self.segment.labels, self.segment.vectors
+        if not len(self.dead):
+            return labels, vectors
+        stays = ~contains(self.dead, labels)
+        return labels[stays], vectors[stays]
+
+    def candidates(self, selection: Selection) -> int:
+        """How many a search under ``selection`` chooses among."""
+        if selection.allowed is None:
+            return len(self) - len(self._barred(selection))
+        mask = self.mask(selection)
+        assert mask is not None
+        return int(np.count_nonzero(mask))
+
+    def mask(self, selection: Selection) -> Mask | None:
+        """What ``selection`` lets through, as `Segment.mask` has it."""
+        return self.segment.mask(selection.allowed, merged(self.dead, self._barred(selection)))
+
+    def _barred(self, selection: Selection) -> I64:
+        barred = selection.barred[self.segment.has(selection.barred)]
+        return barred[~contains(self.dead, barred)]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Snapshot:
-    """What answers: the generation without ``deleted``, and the tail, which has nothing in common with either.
+    """What answers: ``parts``, the segments of the generation, and the tail; no label stands in two of them.
 
     deleted: every label deleted in this partition's life, so that a generation built earlier, or an addition read
-    twice, cannot bring it back; 8 bytes each. All labels ascend.
+    twice, cannot bring it back; 8 bytes each.
     """
 
-    generation: Generation | None
-    tail_labels: I64
-    tail_vectors: F32
-    deleted: I64
+    tail: Tail
+    generation: Generation | None = None
+    parts: tuple[Part, ...] = ()
+    deleted: LabelSet = field(default_factory=LabelSet)
+
+    def __len__(self) -> int:
+        """How many labels can be returned."""
+        return sum(map(len, self.parts)) + len(self.tail)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory once every page of the files was read."""
+        parts = sum(part.segment.nbytes + part.dead.nbytes for part in self.parts)
+        return parts + self.tail.nbytes + self.deleted.nbytes
+
+    def scores(self, query: F32, labels: I64) -> F32:
+        """Cosines by label, NaN for labels that no part holds; those that are not returned any more have theirs."""
+        scores = np.full(len(labels), np.nan, np.float32)
+        for held, vectors, order in (
+            *((part.segment.labels, part.segment.vectors, None) for part in self.parts),
+            (*self.tail.rows(), self.tail.order()),
+        ):
+            if len(held):
+                places = np.minimum(np.searchsorted(held, labels, sorter=order), len(held) - 1)
+                rows = places if order is None else order[places]
+                here = held[rows] == labels
+                scores[here] = cosines(vectors[rows[here]], query)
+        return scores
 
     def changed(self, labels: I64, vectors: F32, deleted: I64) -> Snapshot:
         """After ``labels`` were added and ``deleted`` were deleted. What is known already is ignored."""
-        deleted = np.union1d(self.deleted, deleted) if len(deleted) else self.deleted
-        known = contains(deleted, labels) | contains(self.tail_labels, labels)
-        if self.generation is not None:
-            known |= contains(self.generation.labels, labels)
-        stays = ~contains(deleted, self.tail_labels)
-        return _snapshot(
-            self.generation,
-            np.concatenate([self.tail_labels[stays], labels[~known]]),
-            np.concatenate([self.tail_vectors[stays], vectors[~known]]),
-            deleted,
+        deleted = np.unique(deleted[~self.deleted.has(deleted)])
+        all_deleted = self.deleted.plus(deleted)
+        known = all_deleted.has(labels) | self.tail.known.has(labels)
+        for part in self.parts:
+            known |= part.segment.has(labels)
+        if known.all() and not len(deleted):
+            return self
+        return replace(
+            self,
+            tail=self.tail.without(deleted).plus(labels[~known], vectors[~known]),
+            parts=tuple(part.without(deleted) for part in self.parts),
+            deleted=all_deleted,
         )
 
     def swapped(self, generation: Generation) -> Snapshot:
         """With ``generation`` in place of the current one; what it lacks stays in the tail."""
-        stays = ~contains(generation.labels, self.tail_labels)
-        tail_labels, tail_vectors = self.tail_labels[stays], self.tail_vectors[stays]
-        if self.generation is not None:
-            lacking = self._answering() & ~contains(generation.labels, self.generation.labels)
-            tail_labels = np.concatenate([tail_labels, self.generation.labels[lacking]])
-            tail_vectors = np.concatenate([tail_vectors, self.generation.vectors[lacking]])
-        return _snapshot(generation, tail_labels, tail_vectors, self.deleted)
-
-    @functools.cached_property
-    def hidden(self) -> I64:
-        """Labels of the generation that are no longer returned, ascending."""
-        if self.generation is None:
-            return self.deleted[:0]
-        return self.deleted[contains(self.generation.labels, self.deleted)]
-
-    @functools.cached_property
-    def live_labels(self) -> I64:
-        """Every label that can be returned, ascending."""
-        if self.generation is None:
-            return self.tail_labels
-        return np.union1d(self.generation.labels[self._answering()], self.tail_labels)
-
-    def _answering(self) -> npt.NDArray[np.bool_]:
-        """Which rows of the generation can be returned."""
-        if self.generation is None:
-            return np.zeros(0, np.bool_)
-        return ~contains(self.deleted, self.generation.labels)
-
-
-def _snapshot(generation: Generation | None, tail_labels: I64, tail_vectors: F32, deleted: I64) -> Snapshot:
-    order = np.argsort(tail_labels)
-    return Snapshot(
-        generation=generation, tail_labels=tail_labels[order], tail_vectors=tail_vectors[order], deleted=deleted
-    )
+        deleted = self.deleted.plus(generation.deleted)
+        parts = tuple(Part(segment=segment, dead=deleted.among(segment.labels)) for segment in generation.segments)
+        lacking = [self.tail.live()]
+        kept = {id(part.segment) for part in parts}
+        lacking += [part.live() for part in self.parts if id(part.segment) not in kept]
+        tail = Tail.empty(self.tail.room_vectors.shape[1])
+        for labels, vectors in lacking:
+            stays = ~deleted.has(labels)
+            for part in parts:
+                stays &= ~part.segment.has(labels)
+            tail = tail.plus(labels[stays], vectors[stays])
+        return Snapshot(tail=tail, generation=generation, parts=parts, deleted=deleted)
 
 
 def search_snapshot(snapshot: Snapshot, query: F32, k: int, selection: Selection) -> tuple[I64, F32, bool]:
-    """(labels, scores, exact) of the ``k`` best that ``selection`` lets through, from generation and tail together."""
-    tail_rows = selection.rows(snapshot.tail_labels)
-    labels, scores = search_rows(snapshot.tail_vectors, snapshot.tail_labels, query, k, tail_rows)
-    if snapshot.generation is None:
-        return labels, scores, True
-    old_selection = selection.without(snapshot.hidden)
-    old_labels, old_scores, exact = _search_generation(snapshot.generation, query, k, old_selection)
-    if not len(labels):
-        return old_labels, old_scores, exact
-    labels, scores = best(np.concatenate([old_labels, labels]), np.concatenate([old_scores, scores]), k)
-    return labels, scores, exact
+    """(labels, scores, exact) of the ``k`` best that ``selection`` lets through, from all segments and the tail."""
+    found = [snapshot.tail.search(query, k, selection)]
+    exact = True
+    for part in snapshot.parts:
+        labels, scores, exactly = _search_part(part, query, k, selection)
+        found.append((labels, scores))
+        exact &= exactly
+    labels, scores = map(np.concatenate, zip(*found, strict=True))
+    return *best(labels, scores, k), exact
 
 
-def _search_generation(generation: Generation, query: F32, k: int, selection: Selection) -> tuple[I64, F32, bool]:
-    if generation.graph is not None:
-        found = _search_graph(generation, generation.graph, query, k, selection)
+def _search_part(part: Part, query: F32, k: int, selection: Selection) -> tuple[I64, F32, bool]:
+    segment, mask = part.segment, part.mask(selection)
+    if segment.graph is not None:
+        found = _search_graph(segment, segment.graph, query, k, mask)
         if found is not None:
             return *found, False
-    rows = selection.rows(generation.labels)
-    return *search_rows(generation.vectors, generation.labels, query, k, rows), True
+    rows = None if mask is None else segment.rows(mask)
+    return *search_rows(segment.vectors, segment.labels, query, k, rows), True
 
 
-def _search_graph(
-    generation: Generation, graph: Graph, query: F32, k: int, selection: Selection
-) -> tuple[I64, F32] | None:
+def _search_graph(segment: Segment, graph: Graph, query: F32, k: int, mask: Mask | None) -> tuple[I64, F32] | None:
     """``k`` answers through the graph, or None where exact search gives them sooner or the graph cannot."""
-    count = len(generation.labels)
-    to_scan = selection.at_most(count)
+    to_scan = len(segment) if mask is None else int(np.count_nonzero(mask))
     if not to_scan:
         return None
-    fetch = max(EF_SEARCH, math.ceil(_FETCH_MARGIN * k * count / to_scan))
+    fetch = max(EF_SEARCH, math.ceil(_FETCH_MARGIN * k * len(segment) / to_scan))
     spent = 0  # candidates fetched so far
     while (spent := spent + fetch) * ROWS_PER_CANDIDATE < to_scan:
         rows = graph.search(query, fetch)
-        rows = rows[selection.lets_through(generation.labels[rows])]
+        if mask is not None:
+            rows = rows[mask[segment.places(rows)]]
         if len(rows) >= k:
-            return best(generation.labels[rows], cosines(generation.vectors[rows], query), k)
+            return best(segment.labels[rows], cosines(segment.vectors[rows], query), k)
         fetch *= 2
     return None

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from radir_pacs.catalogue import Reports
 from radir_pacs.reports import Finding, explain, findings_from_json
 from radir_pacs.types import FindingNote
 
 Findings = dict[str, tuple[Finding, ...]]
+Notes = tuple[FindingNote, ...]
 
 
-class Explainer:
-    """Reads mined findings and compares them under a region."""
+def findings_of(said: Mapping[str, tuple[Any, ...]]) -> Findings:
+    """The findings of each study, from the JSON that mining wrote for its reports."""
+    return {uid: tuple(f for body in bodies for f in findings_from_json(body)) for uid, bodies in said.items()}
 
-    def __init__(self, reports: Reports) -> None:
-        self._reports = reports
 
-    def findings(self, study_uids: Iterable[str]) -> Findings:
-        """The findings of each study's reports; a study without a mined report is left out."""
-        rows = self._reports.findings_of(tuple(study_uids))
-        return {uid: tuple(f for body in bodies for f in findings_from_json(body)) for uid, bodies in rows.items()}
-
-    def explain(
-        self, findings: Findings, query_uid: str, hit_uid: str, region: str
-    ) -> tuple[tuple[FindingNote, ...], tuple[FindingNote, ...]]:
-        """(shared, contradicting) under ``region`` (a key); both empty where a report is missing."""
-        if query_uid not in findings or hit_uid not in findings:
-            return (), ()
-        return explain(findings[query_uid], findings[hit_uid], region)
+def explained(findings: Findings, query_uid: str, hit_uid: str, regions: Iterable[str]) -> tuple[Notes, Notes]:
+    """(shared, contradicting) under any of ``regions`` (keys); both empty where a report is missing."""
+    if query_uid not in findings or hit_uid not in findings:
+        return (), ()
+    shared: dict[FindingNote, None] = {}
+    contradicting: dict[FindingNote, None] = {}
+    for region in regions:
+        same, other = explain(findings[query_uid], findings[hit_uid], region)
+        shared |= dict.fromkeys(same)
+        contradicting |= dict.fromkeys(other)
+    return tuple(shared), tuple(contradicting)

@@ -1,22 +1,28 @@
-"""The open partitions of one process, brought up to date before each answer.
+"""The open partitions of one process, and the tables of their cases, brought up to date before each answer.
 
 A partition is its published generation and what the catalogue has written since, read by snapshot: a deleted study is
-gone from the next answer on, a committed encoding is in it. A generation whose files are refused costs a rebuild: the
-partition is then only a tail, searched exactly. `IndexCheck` reads open ones again and again.
+gone from the next answer on, a committed encoding is in it. What did not change costs nothing. A generation whose files
+are refused costs a rebuild: the partition is then only a tail, searched exactly. `IndexCheck` reads open ones again and
+again. Partitions open at their first question, each without holding up another, and those asked least recently leave
+when the memory set for them is used up.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import CaseChanges, Catalogue, Changes, GenerationRow
 from radir_pacs.config import Settings
 from radir_pacs.errors import IndexRefused
 from radir_pacs.index import Generation, Partition, check_vectors_file, open_generation, partition_folder
+from radir_pacs.query.case_table import CaseTable
 
 log = logging.getLogger(__name__)
+
+Place = tuple[str, str]  # model id and region key
+_NEVER = "0"
 
 
 class _Open:
@@ -24,57 +30,161 @@ class _Open:
 
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
-        self.lock = threading.Lock()
+        self.opening = threading.Lock()  # held while files are opened
+        self.changing = threading.Lock()  # held for an instant
         self.generation: Generation | None = None
-        self.since = "0"
+        self.since = _NEVER
 
     def forget(self) -> None:
         """Start again from the catalogue, without the generation; searches in progress finish with what they have."""
-        old = self.partition
-        self.partition = Partition(model_id=old.model_id, region=old.region, dim=old.dim)
-        self.generation, self.since = None, "0"
+        with self.changing:
+            old = self.partition
+            self.partition = Partition(model_id=old.model_id, region=old.region, dim=old.dim)
+            self.generation, self.since = None, _NEVER
+
+    def take(self, partition: Partition, changes: Changes) -> None:
+        """What is new, unless the partition was forgotten since it was asked for."""
+        with self.changing:
+            if partition is not self.partition or self.since == _NEVER:
+                return
+            partition.apply(labels=changes.ids, vectors=changes.vectors, deleted=changes.gone)
+            self.since = max(self.since, changes.xid, key=int)
+
+
+class Readings:
+    """How far this process has read, when a question is asked: what its news will be taken into."""
+
+    def __init__(self, tables: Mapping[str, CaseTable], opened: Mapping[Place, _Open]) -> None:
+        self._tables, self._opened = tables, opened
+        self._partitions = {place: entry.partition for place, entry in opened.items()}
+        self.cases = {model_id: table.since for model_id, table in tables.items()}
+        self.partitions = {
+            place: (entry.since, entry.partition.dim) for place, entry in opened.items() if entry.since != _NEVER
+        }
+
+    def take(self, cases: Mapping[str, CaseChanges], partitions: Mapping[Place, Changes]) -> None:
+        """The news of `catalogue.questions`."""
+        for model_id, news in cases.items():
+            self._tables[model_id].take(news)
+        for place, changes in partitions.items():
+            self._opened[place].take(self._partitions[place], changes)
 
 
 class Partitions:
-    """Opens and refreshes partitions; safe from many threads."""
+    """Opens, refreshes and closes partitions; safe from many threads."""
 
     def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
         self._catalogue, self._settings = catalogue, settings
-        self._opening = threading.Lock()
-        self._open: dict[tuple[str, str], _Open] = {}
+        self._lock = threading.Lock()
+        self._open: dict[Place, _Open] = {}  # least recently used first
+        self._tables: dict[str, CaseTable] = {}
+        self._table_locks: dict[str, threading.Lock] = {}
+
+    def readings(self, region: str) -> Readings:
+        """Those of the open partitions of a region, under every model, and of all open tables."""
+        with self._lock:
+            return Readings(
+                dict(self._tables), {place: entry for place, entry in self._open.items() if place[1] == region}
+            )
+
+    def cases(self, model_id: str) -> CaseTable:
+        """The table of a model's cases, as fresh as the last question; read in full the first time."""
+        with self._lock:
+            table = self._tables.get(model_id)
+            lock = self._table_locks.setdefault(model_id, threading.Lock())
+        if table is not None:
+            return table
+        with lock:
+            table = self._tables.get(model_id)
+            if table is None:
+                table = CaseTable(model_id, self._catalogue)
+                table.take(self._catalogue.cases.all(model_id))
+                with self._lock:
+                    self._tables[model_id] = table
+        return table
+
+    def opened(self, model_id: str, region: str, *, dim: int, published: GenerationRow | None) -> Partition:
+        """A partition whose news have just been taken, with the build that answers now."""
+        entry = self._entry((model_id, region), dim)
+        if entry.since == _NEVER or (published is None and entry.generation is not None):
+            return self._open_anew(entry)
+        if published is not None and (entry.generation is None or published.name != entry.generation.name):
+            self._follow(entry, published)
+        return entry.partition
 
     def fresh(self, model_id: str, region: str, *, dim: int) -> Partition:
         """The partition, up to date with the catalogue."""
-        with self._opening:
-            opened = self._open.setdefault(
-                (model_id, region), _Open(Partition(model_id=model_id, region=region, dim=dim))
-            )
-        with opened.lock:
-            self._follow_generation(opened)
-            changes = self._catalogue.encodings.changes(model_id, region, opened.since)
-            opened.partition.apply(labels=changes.ids, vectors=changes.vectors, deleted=changes.gone)
-            opened.since = changes.xid
-        return opened.partition
+        place = (model_id, region)
+        entry = self._entry(place, dim)
+        partition, since = entry.partition, entry.since
+        if since != _NEVER:
+            published = self._catalogue.questions.published([place]).get(place)
+            entry.take(partition, self._catalogue.encodings.changes(model_id, region, since))
+        else:
+            published = None
+        return self.opened(model_id, region, dim=dim, published=published)
 
-    def _follow_generation(self, opened: _Open) -> None:
-        """Switch to the published generation when it is not the one that answers."""
-        partition = opened.partition
-        published = self._catalogue.generations.published(partition.model_id, partition.region)
-        if published is None:
-            if opened.generation is not None:  # somebody refused it
-                opened.forget()
-            return
-        if opened.generation is not None and published.name == opened.generation.name:
-            return
-        generation = self._opened(partition, published.name)
-        if generation is None:
-            return
-        partition.swap(generation)
-        opened.generation = generation
-        if opened.since == "0":  # a fresh process need not read again what the generation holds
-            opened.since = published.as_of
+    def _entry(self, place: Place, dim: int) -> _Open:
+        with self._lock:
+            entry = self._open.pop(place, None) or _Open(Partition(model_id=place[0], region=place[1], dim=dim))
+            self._open[place] = entry  # the most recently used one now
+            return entry
 
-    def _opened(self, partition: Partition, name: str) -> Generation | None:
+    def _open_anew(self, entry: _Open) -> Partition:
+        """From the catalogue's build and the tail behind it; who asks for the same partition meanwhile waits."""
+        with entry.opening:
+            model_id, region = entry.partition.model_id, entry.partition.region
+            published = self._catalogue.questions.published([(model_id, region)]).get((model_id, region))
+            if published is None and entry.generation is not None:  # somebody refused it
+                entry.forget()
+            if entry.since != _NEVER:
+                return entry.partition  # opened while we waited
+            partition = entry.partition
+            generation = self._generation(partition, published.name) if published is not None else None
+            since = _NEVER
+            if generation is not None and published is not None:
+                partition.swap(generation)
+                since = published.as_of  # no need to read again what the generation holds
+            changes = self._catalogue.encodings.changes(model_id, region, since)
+            partition.apply(labels=changes.ids, vectors=changes.vectors, deleted=changes.gone)
+            with entry.changing:
+                if entry.partition is partition:
+                    entry.generation, entry.since = generation, changes.xid
+        self._make_room(entry)
+        return partition
+
+    def _follow(self, entry: _Open, published: GenerationRow) -> None:
+        """Switch to a newer build. One thread opens it; the others answer from the one before and the tail."""
+        if not entry.opening.acquire(blocking=False):
+            return
+        try:
+            partition = entry.partition
+            if entry.generation is not None and entry.generation.name == published.name:
+                return
+            generation = self._generation(partition, published.name)
+            with entry.changing:
+                if generation is not None and entry.partition is partition:
+                    partition.swap(generation)
+                    entry.generation = generation
+        finally:
+            entry.opening.release()
+        self._make_room(entry)
+
+    def _make_room(self, newest: _Open) -> None:
+        """Close the partitions asked least recently while all together exceed the memory set for them."""
+        most = self._settings.index_memory_mib << 20
+        with self._lock:
+            sizes = {place: entry.partition.nbytes for place, entry in self._open.items()}
+            used = sum(sizes.values()) + sum(table.nbytes for table in self._tables.values())
+            for place, entry in list(self._open.items()):
+                if used <= most:
+                    break
+                if entry is not newest:
+                    del self._open[place]
+                    used -= sizes[place]
+                    log.info("partition closed", extra={"model": place[0], "region": place[1]})
+
+    def _generation(self, partition: Partition, name: str) -> Generation | None:
         folder = partition_folder(self._settings.home, partition.model_id, partition.region) / name
         try:
             return open_generation(folder, model_id=partition.model_id, region=partition.region, dim=partition.dim)
@@ -87,7 +197,7 @@ class Partitions:
 
         ``rest`` as in `check_vectors_file`. Raises what it raises, and StorageFailed.
         """
-        with self._opening:
+        with self._lock:
             everything = list(self._open.values())
         for opened in everything:
             generation, partition = opened.generation, opened.partition
@@ -97,13 +207,13 @@ class Partitions:
             try:
                 check_vectors_file(folder, generation.manifest, rest)
             except IndexRefused as error:
-                published = self._catalogue.generations.published(partition.model_id, partition.region)
+                place = (partition.model_id, partition.region)
+                published = self._catalogue.questions.published([place]).get(place)
                 if published is None or published.name != generation.name:
                     continue  # replaced, and perhaps cleared away, meanwhile: the next answer follows
                 self._refuse(partition, generation.name, error)
-                with opened.lock:
-                    if opened.generation is generation:
-                        opened.forget()
+                if opened.generation is generation:
+                    opened.forget()
 
     def _refuse(self, partition: Partition, name: str, error: IndexRefused) -> None:
         log.error("generation refused", extra={"generation": name, "reason": str(error)})

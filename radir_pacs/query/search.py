@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-import numpy as np
-
 from radir_pacs import anatomy
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import Answering, Catalogue, Question
 from radir_pacs.config import Settings
-from radir_pacs.errors import NotReady, Quarantined, Skipped, UnknownRegion
-from radir_pacs.index import Partition
-from radir_pacs.query.explain import Explainer
+from radir_pacs.errors import BadInput, NotReady, Quarantined, Skipped, UnknownRegion
+from radir_pacs.index import Partition, Selection
+from radir_pacs.query.explain import explained, findings_of
 from radir_pacs.query.index_check import IndexCheck
 from radir_pacs.query.nearest import neighbours, related
 from radir_pacs.query.partitions import Partitions
+from radir_pacs.query.ranking import Part, Ranked, page_of
 from radir_pacs.query.representative import picture_of, slices_of
 from radir_pacs.reports import affirming_path
 from radir_pacs.types import (
-    I64,
+    AnsweredRegion,
     CatalogueStudy,
     Encoding,
     ImageKind,
     Notice,
     NoticeCode,
     Offer,
+    PageMark,
     Query,
     Region,
     SimilarCase,
@@ -39,14 +39,32 @@ _RELATED = 12  # findings that are looked at for them
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """A question with what the catalogue knows of its study: which encoding is compared, and what never answers."""
+
+    query: Query
+    region: Region
+    question: Question
+    answering: Answering
+
+    @property
+    def encoding(self) -> Encoding:
+        return self.answering.encoding
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Place:
-    """Where a query is answered: a region's partition, with the labels it may and may not return."""
+    """Where a query is answered: a region's partition, with the cases that it may return."""
 
     region: Region
     partition: Partition
-    allowed: I64 | None
-    excluded: I64
+    selection: Selection
     candidates: int
+
+    def part(self, encoding: Encoding, weight: float) -> Part:
+        """What is searched for ``encoding`` here."""
+        vector = encoding.vectors[encoding.regions.index(self.region.key)]
+        return Part(partition=self.partition, selection=self.selection, vector=vector, weight=weight)
 
 
 class Searcher:
@@ -55,7 +73,6 @@ class Searcher:
     def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
         self._catalogue, self._settings = catalogue, settings
         self._partitions = Partitions(catalogue, settings)
-        self._explainer = Explainer(catalogue.reports)
 
     def index_check(self) -> IndexCheck:
         """The background check of this searcher's open partitions; the serving process enters it."""
@@ -67,60 +84,62 @@ class Searcher:
         Raises NotFound (no such study), NotReady (not encoded yet), Skipped or Quarantined (never will be, with the
         reason), UnknownRegion (no such region, or none that fits the image).
         """
-        asked = anatomy.region(query.region)
-        study = self._catalogue.studies.get(query.study_uid)
-        encoding = self._encoding(study, asked, query)
-        place, notices = self._place(asked, encoding, query)
-        if query.filters.finding is not None:
-            place = self._affirming(place, query, query.filters.finding)
-        vector = encoding.vectors[encoding.regions.index(place.region.key)]
+        asked = self._ask(query)
+        encoding, mark = asked.encoding, query.after
+        places, notices = self._places(asked)
+        primary = places[0].region.key
+        parts = [place.part(encoding, wanted.weight) for place, wanted in zip(places, query.regions, strict=True)]
         as_of = datetime.now(UTC)
-        hits = place.partition.search(
-            vector, query.offset + query.limit, allowed=place.allowed, excluded=place.excluded
-        )
-        labels, scores = hits.labels[query.offset :], hits.scores[query.offset :]
-        owners = self._catalogue.encodings.owners(labels)
-        findings = self._explainer.findings([query.study_uid, *(o.study.study_uid for o in owners.values())])
+        seen = mark.seen if mark is not None else query.offset
+        found = page_of(parts, mark, seen, query.limit)
+        owners, said = self._catalogue.questions.shown(found.labels, query.study_uid)
+        findings = findings_of(said)
         cases: list[SimilarCase] = []
-        for label, score in zip(labels.tolist(), scores.tolist(), strict=True):
+        for label, score, by_part in zip(found.labels.tolist(), found.scores.tolist(), found.by_part, strict=True):
             owner = owners.get(label)
             if owner is None:  # deleted while we searched
                 continue
-            shared, contradicting = self._explainer.explain(
-                findings, query.study_uid, owner.study.study_uid, place.region.key
+            shared, contradicting = explained(
+                findings, query.study_uid, owner.study.study_uid, [place.region.key for place in places]
             )
-            image = picture_of(owner, place.region.key)
+            image = picture_of(owner, primary)
             cases.append(
                 SimilarCase(
-                    rank=query.offset + len(cases) + 1,
-                    score=float(score),
+                    rank=seen + len(cases) + 1,
+                    score=score,
                     study=owner.study,
                     series_uid=owner.series_uid,
                     sop_uid=image.sop_uid,
                     frame=image.frame,
                     shared=shared,
                     contradicting=contradicting,
+                    by_region=tuple(by_part.tolist()),
                 )
             )
-        query_image = picture_of(encoding, place.region.key)
+        more = max(0, min(place.candidates for place in places) - seen - len(found.labels))
         return SimilarCaseList(
             query=query,
-            region_asked=asked,
-            region_answered=place.region,
+            region_asked=asked.region,
+            region_answered=places[0].region,
             model_id=encoding.model_id,
-            generation=hits.generation,
+            generation=found.generation,
             as_of=as_of,
-            exact=hits.exact,
+            exact=found.exact,
             cases=tuple(cases),
-            more=max(0, place.candidates - query.offset - len(labels)),
+            more=more,
             notices=(
                 *notices,
                 *(Notice(code=NoticeCode.IMAGE, values={"text": text}) for text in encoding.warnings),
-                *self._intended_use(encoding.model_id),
+                *_intended_use(asked.answering),
             ),
             query_series_uid=encoding.series_uid,
-            query_sop_uid=query_image.sop_uid,
-            query_images=slices_of(encoding, place.region.key),
+            query_sop_uid=picture_of(encoding, primary).sop_uid,
+            query_images=slices_of(encoding, primary),
+            regions=tuple(
+                AnsweredRegion(asked=anatomy.region(wanted.key), answered=place.region, weight=wanted.weight)
+                for place, wanted in zip(places, query.regions, strict=True)
+            ),
+            following=_following(asked, found, seen) if more and len(found.labels) else None,
         )
 
     def nearest(self, query: Query) -> tuple[Offer, ...]:
@@ -129,97 +148,134 @@ class Searcher:
         The finding elsewhere, another finding in the region, the region without a finding; else a region around it.
         Raises as ``similar`` does.
         """
-        asked = anatomy.region(query.region)
-        encoding = self._encoding(self._catalogue.studies.get(query.study_uid), asked, query)
-        model = self._catalogue.models.get(encoding.model_id)
-        kinds = frozenset({model.kind}) if model else asked.kinds
-        own = self._place(asked, encoding, query)[0].region.key
+        asked = self._ask(query)
+        kinds = frozenset({asked.answering.kind})
+        own = self._place(asked)[0].region.key
         elsewhere = {
             place.key: place
-            for region in neighbours(asked, kinds)
-            if (place := self._place(region, encoding, query)[0].region).key != own
+            for region in neighbours(asked.region, kinds)
+            if (place := self._place(replace(asked, region=region))[0].region).key != own
         }
         finding = query.filters.finding
-        offers = [self._offer(encoding, query, region, finding) for region in elsewhere.values()]
+        offers = [self._offer(asked, region, finding) for region in elsewhere.values()]
         offers = [offer for offer in offers if offer.candidates][:_OFFERS_EACH]
         if finding is not None:
             here = anatomy.region(own)
-            others = (self._offer(encoding, query, here, other) for other in related(finding)[:_RELATED])
+            others = (self._offer(asked, here, other) for other in related(finding)[:_RELATED])
             offers += [offer for offer in others if offer.candidates][:_OFFERS_EACH]
-            offers.append(self._offer(encoding, query, here, None))
+            offers.append(self._offer(asked, here, None))
         return tuple(offer for offer in offers if offer.candidates)
 
-    def _offer(self, encoding: Encoding, query: Query, region: Region, finding: str | None) -> Offer:
-        place = self._open(region, encoding, query)
+    def _ask(self, query: Query) -> _Asked:
+        """What the catalogue knows of the query, and its news taken into what is open."""
+        region = anatomy.region(query.region)
+        readings = self._partitions.readings(region.key)
+        question = self._catalogue.questions.ask(
+            query.study_uid, query.filters, cases=readings.cases, partitions=readings.partitions
+        )
+        readings.take(question.cases, question.partitions)
+        answering = _answering(question, region, query)
+        if query.after is not None and query.after.model_id != answering.encoding.model_id:
+            raise BadInput("another model answers since the first page: ask again from the beginning")
+        return _Asked(query=query, region=region, question=question, answering=answering)
+
+    def _offer(self, asked: _Asked, region: Region, finding: str | None) -> Offer:
+        place = self._open(asked, region)
         if finding is not None:
-            place = self._affirming(place, query, finding)
+            place = self._affirming(asked, place, finding)
         return Offer(region=region.key, finding=finding, candidates=place.candidates)
 
-    def _encoding(self, study: CatalogueStudy, asked: Region, query: Query) -> Encoding:
-        """The study's encoding under an active model; X-ray and CT of one study are told apart by the filters."""
-        found = {}
-        for kind in ImageKind:
-            model = self._catalogue.models.active(kind)
-            encoding = self._catalogue.encodings.get(study.study_uid, model.model_id) if model else None
-            if encoding is not None:
-                found[kind] = encoding
-        if not found:
-            raise _why_not(study)
-        wanted = query.filters.modalities
-        if wanted:
-            kinds = {kind_of_modality(modality) for modality in wanted}
-            found = {kind: encoding for kind, encoding in found.items() if kind in kinds} or found
-        best = [kind for kind in found if kind in asked.kinds] or list(found)
-        return found[best[0]]
+    def _places(self, asked: _Asked) -> tuple[list[_Place], list[Notice]]:
+        """Where each region that was asked for is answered."""
+        places, notices = [], []
+        for wanted in asked.query.regions:
+            place, said = self._place(replace(asked, region=anatomy.region(wanted.key)))
+            if asked.query.filters.finding is not None:
+                place = self._affirming(asked, place, asked.query.filters.finding)
+            places.append(place)
+            notices += said
+        return places, notices
 
-    def _intended_use(self, model_id: str) -> list[Notice]:
-        """The intended use that the model's maker states: whoever reads an answer should know it."""
-        model = self._catalogue.models.get(model_id)
-        training = model.manifest.get("training") if model else None
-        intended = training.get("intended_use") if isinstance(training, dict) else None
-        if not intended:
-            return []
-        return [Notice(code=NoticeCode.INTENDED_USE, values={"model": model_id, "text": str(intended)})]
-
-    def _place(self, asked: Region, encoding: Encoding, query: Query) -> tuple[_Place, list[Notice]]:
+    def _place(self, asked: _Asked) -> tuple[_Place, list[Notice]]:
         """The region asked for, or the nearest parent that the model knows and that has enough cases."""
         notices = []
         thin: _Place | None = None
-        for region in (asked, *anatomy.ancestors(asked.key)):
-            if region.key not in encoding.regions:
+        known = asked.encoding.regions
+        for region in (asked.region, *anatomy.ancestors(asked.region.key)):
+            if region.key not in known:
                 continue
-            place = self._open(region, encoding, query)
+            place = self._open(asked, region)
             if place.candidates >= self._settings.min_cases:
                 break
             thin = thin or place
         else:
             if thin is None:
-                raise UnknownRegion(asked.name, tuple(anatomy.region(key).name for key in encoding.regions[:5]))
+                raise UnknownRegion(asked.region.name, tuple(anatomy.region(key).name for key in known[:5]))
             place = thin
             few: dict[str, str | int] = {"count": place.candidates, "region": place.region.key}
             notices.append(Notice(code=NoticeCode.FEW_CANDIDATES, values=few))
-        if place.region.key != asked.key:
-            known = asked.key in encoding.regions
-            code = NoticeCode.TOO_FEW_CASES if known else NoticeCode.NOT_A_REGION_OF_THE_MODEL
-            notices.append(Notice(code=code, values={"asked": asked.key, "answered": place.region.key}))
+        if place.region.key != asked.region.key:
+            code = NoticeCode.TOO_FEW_CASES if asked.region.key in known else NoticeCode.NOT_A_REGION_OF_THE_MODEL
+            notices.append(Notice(code=code, values={"asked": asked.region.key, "answered": place.region.key}))
         return place, notices
 
-    def _open(self, region: Region, encoding: Encoding, query: Query) -> _Place:
-        partition = self._partitions.fresh(encoding.model_id, region.key, dim=encoding.vectors.shape[1])
-        return self._counted(region, partition, query)
+    def _open(self, asked: _Asked, region: Region) -> _Place:
+        model_id, dim = asked.encoding.model_id, asked.encoding.vectors.shape[1]
+        place = (model_id, region.key)
+        if place in asked.question.partitions:
+            published = asked.question.published.get(place)
+            partition = self._partitions.opened(model_id, region.key, dim=dim, published=published)
+        else:  # not open when the question was asked, or another region
+            partition = self._partitions.fresh(model_id, region.key, dim=dim)
+        return self._counted(asked, region, partition)
 
-    def _affirming(self, place: _Place, query: Query, concept: str) -> _Place:
+    def _affirming(self, asked: _Asked, place: _Place, concept: str) -> _Place:
         """Only the cases whose report affirms the finding, however few: they are what was asked for."""
         said = affirming_path(concept, place.region.key)
-        return self._counted(place.region, place.partition, query, said=said)
+        return self._counted(asked, place.region, place.partition, said=said)
 
-    def _counted(self, region: Region, partition: Partition, query: Query, said: str | None = None) -> _Place:
-        allowed, excluded = self._catalogue.encodings.allowed(
-            partition.model_id, region.key, query.filters, query.study_uid, said=said
+    def _counted(self, asked: _Asked, region: Region, partition: Partition, said: str | None = None) -> _Place:
+        cases = self._partitions.cases(partition.model_id)
+        after = asked.query.after
+        allowed = cases.allowed(
+            asked.query.filters, like=asked.answering.label, said=said, newest=after.newest if after else None
         )
-        live = partition.labels() if allowed is None else np.intersect1d(allowed, partition.labels(), True)
-        candidates = len(live) - len(np.intersect1d(live, excluded, True))
-        return _Place(region=region, partition=partition, allowed=allowed, excluded=excluded, candidates=candidates)
+        selection = Selection(allowed=allowed, barred=asked.question.excluded)
+        return _Place(
+            region=region, partition=partition, selection=selection, candidates=partition.candidates(selection)
+        )
+
+
+def _answering(question: Question, region: Region, query: Query) -> Answering:
+    """The study's encoding under an active model; X-ray and CT of one study are told apart by the filters."""
+    found = {answering.kind: answering for answering in question.answering}
+    if not found:
+        raise _why_not(question.study)
+    if query.filters.modalities:
+        kinds = {kind_of_modality(modality) for modality in query.filters.modalities}
+        found = {kind: answering for kind, answering in found.items() if kind in kinds} or found
+    fitting = [kind for kind in ImageKind if kind in found and kind in region.kinds]
+    return found[fitting[0]] if fitting else next(iter(found.values()))
+
+
+def _following(asked: _Asked, found: Ranked, seen: int) -> PageMark:
+    """Where the next page begins."""
+    mark = asked.query.after
+    return PageMark(
+        model_id=asked.encoding.model_id,
+        newest=mark.newest if mark is not None else asked.question.newest,
+        score=float(found.scores[-1]),
+        label=int(found.labels[-1]),
+        seen=seen + len(found.labels),
+    )
+
+
+def _intended_use(answering: Answering) -> list[Notice]:
+    """The intended use that the model's maker states: whoever reads an answer should know it."""
+    if not answering.intended_use:
+        return []
+    values: dict[str, str | int] = {"model": answering.encoding.model_id, "text": answering.intended_use}
+    return [Notice(code=NoticeCode.INTENDED_USE, values=values)]
 
 
 def _why_not(study: CatalogueStudy) -> Exception:

@@ -18,7 +18,7 @@ from radir_pacs.index.builder import GraphSettings
 from radir_pacs.index.generation import generation_names, open_verified, read_manifest
 from radir_pacs.index.verify import measure_recall
 from radir_pacs.types import F32, I64
-from tests.index_material import BUILT_AT, difference, live, newest, sizes, unit
+from tests.index_material import BUILT_AT, difference, live, newest, selecting, sizes, unit
 
 MODEL, REGION, DIM = "tiny-1", "heart", 4
 VECTOR = st.lists(st.sampled_from([-2, -1, 1, 2]), min_size=DIM, max_size=DIM).map(unit)  # few values: many ties
@@ -149,14 +149,13 @@ class IndexMachine(RuleBasedStateMachine):
         excluded=st.one_of(st.none(), LABELS),
     )
     def search(self, query: F32, k: int, allowed: set[int] | None, excluded: set[int] | None) -> None:
-        hits = self.partition.search(
-            query,
-            k,
-            allowed=None if allowed is None else ascending(allowed),
-            excluded=None if excluded is None else ascending(excluded),
+        selection = selecting(
+            None if allowed is None else ascending(allowed), None if excluded is None else ascending(excluded)
         )
-        event("exact" if hits.exact else "by the graph")
         may = set(self.truth) if allowed is None else set(self.truth) & allowed
+        hits = self.partition.search(query, k, selection)
+        assert self.partition.candidates(selection) == len(may - (excluded or set()))
+        event("exact" if hits.exact else "by the graph")
         labels = ascending(set(self.truth))
         expected, scores = exact_search(self.vectors(labels), labels, query, k, ascending(may - (excluded or set())))
         assert hits.labels.tolist() == expected.tolist()
@@ -168,7 +167,7 @@ class IndexMachine(RuleBasedStateMachine):
         labels, vectors = live(self.partition)
         assert labels.tolist() == sorted(self.truth)
         assert np.array_equal(vectors, self.vectors(labels))
-        assert sizes(self.partition).live == len(labels)
+        assert sizes(self.partition).live == self.partition.count == len(labels)
 
 
 IndexMachine.TestCase.settings = settings(

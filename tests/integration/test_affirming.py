@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import psycopg
 import pytest
 
@@ -66,9 +67,11 @@ def test_the_path_finds_the_reports_that_affirm(
         report(catalogue, study, text)
     for (concept, region), studies in truth.items():
         path = affirming_path(concept, region)
-        allowed, _ = catalogue.encodings.allowed(MODEL, "chest", Filters(), "2.25.1", said=path)
-        assert allowed is not None
-        assert sorted(ids[label] for label in allowed.tolist()) == studies, (concept, region)
+        labels = catalogue.cases.affirming(MODEL, path)
+        assert sorted(ids[label] for label in labels.tolist()) == studies, (concept, region)
+        among = np.array(sorted(ids)[:5], np.int64)
+        some = catalogue.cases.affirming(MODEL, path, among)
+        assert some.tolist() == [label for label in labels.tolist() if label in among]
     with psycopg.connect(database_url) as connection:
         connection.execute("SET enable_seqscan = off")
         plan = connection.execute(

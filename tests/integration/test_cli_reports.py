@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli import main
 from radir_pacs.config import Settings, to_environment
-from radir_pacs.query.explain import Explainer
-from radir_pacs.types import Filters, JobKind, JobState
+from radir_pacs.query.explain import explained, findings_of
+from radir_pacs.types import JobKind, JobState
 from radir_workers.mine_report import MineReport
 from radir_workers.runner import Runner
 from tests.catalogue_material import MODEL, add, encoded, register, report_header
@@ -74,15 +75,13 @@ def test_reports_by_study_are_kept_mined_and_explain(
     assert taken(path, capsys, "--study", "study") == {"new": 3, "replaced": 0, "same": 0, "left_out": []}
     [report] = catalogue.reports.of_study("2.25.1")
     assert report.source == "csv" and report.body.startswith("FINDINGS: Large") and report.findings is None
-    allowed, _ = catalogue.encodings.allowed(MODEL, "chest", Filters(with_report=True), "2.25.1")
-    assert allowed is not None and len(allowed) == 3
+    assert np.count_nonzero(catalogue.cases.all(MODEL).rows["has_report"]) == 3
     assert mine_all(catalogue) == [JobState.DONE] * 3
     assert ("pleural_effusion", "present") in concepts(catalogue, 1)
-    explainer = Explainer(catalogue.reports)
-    findings = explainer.findings(["2.25.1", "2.25.2", "2.25.3"])
-    shared, _ = explainer.explain(findings, "2.25.1", "2.25.2", "pleura")
+    findings = findings_of(catalogue.reports.findings_of(["2.25.1", "2.25.2", "2.25.3"]))
+    shared, _ = explained(findings, "2.25.1", "2.25.2", ["pleura"])
     assert [note.concept for note in shared] == ["pleural_effusion"]
-    _, contradicting = explainer.explain(findings, "2.25.1", "2.25.3", "pleura")
+    _, contradicting = explained(findings, "2.25.1", "2.25.3", ["pleura"])
     assert [note.polarity for note in contradicting] == ["absent"]
 
 

@@ -34,8 +34,7 @@ def own(tmp_path: Path) -> Iterator[Settings]:
     settings = Settings(home=tmp_path / "home", web_port=free_port(), listener_port=free_port(), web_threads=4)
     start_embedded(settings.home)
     yield settings
-    for process in processes(settings):
-        process.resume()
+    resume(settings)
     stop_embedded(settings.home)
 
 
@@ -52,7 +51,12 @@ def frozen(settings: Settings) -> Iterator[None]:
     try:
         yield
     finally:
-        for process in processes(settings):
+        resume(settings)
+
+
+def resume(settings: Settings) -> None:
+    for process in processes(settings):
+        with contextlib.suppress(psutil.NoSuchProcess):  # a backend that ended as soon as the server could act
             process.resume()
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from datetime import date
-from typing import Any
 
 import numpy as np
 import psycopg
@@ -13,7 +11,7 @@ import pytest
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import Conflict, NotFound
 from radir_pacs.reasons import ReasonCode
-from radir_pacs.types import Filters, ImageKind, StudyState
+from radir_pacs.types import ImageKind, StudyState
 from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, encoding, header, register
 
 INSERT = """
@@ -120,57 +118,6 @@ def test_one_model_a_kind_answers(catalogue: Catalogue) -> None:
     with pytest.raises(Conflict):
         catalogue.models.register("cxr-new", ImageKind.CT, DIM, {})
     assert catalogue.models.active(ImageKind.CXR) == active
-
-
-CASES: dict[int, dict[str, Any]] = {
-    1: {"patient_sex": "F", "patient_age_years": 0.5, "study_date": date(2020, 1, 1), "body_part": "CHEST"},
-    2: {"patient_sex": "M", "patient_age_years": 60.0, "study_date": date(2021, 1, 1), "modality": "CR"},
-    3: {"patient_key": "|p2"},
-    4: {"patient_key": ""},
-    5: {"patient_key": ""},
-}
-
-
-@pytest.mark.parametrize(
-    ("filters", "expected"),
-    [
-        (Filters(), None),
-        (Filters(modalities=frozenset({"CR"})), {2}),
-        (Filters(sexes=frozenset({"F", "O"})), {1}),
-        (Filters(age_to=0.0), set()),
-        (Filters(age_from=0.0), {1, 2}),
-        (Filters(age_from=1, age_to=60), {2}),
-        (Filters(study_date_from=date(2020, 6, 1)), {2}),
-        (Filters(study_date_to=date(2020, 6, 1)), {1}),
-        (Filters(body_part="chest"), {1}),
-        (Filters(with_report=True), {3}),
-    ],
-)
-def test_filters_allow(catalogue: Catalogue, filters: Filters, expected: set[int] | None) -> None:
-    register(catalogue)
-    labels = {encoded(catalogue, study, **changes): study for study, changes in CASES.items()}
-    catalogue.reports.add("2.25.3", body="normal", source="csv")
-    allowed, _ = catalogue.encodings.allowed(MODEL, "chest", filters, "2.25.1")
-    assert (allowed if allowed is None else {labels[i] for i in allowed.tolist()}) == expected
-
-
-@pytest.mark.parametrize(
-    ("query", "filters", "expected"),
-    [
-        (2, Filters(), {2, 3}),
-        (2, Filters(exclude_same_patient=False), {2}),
-        (4, Filters(), {4}),  # an unknown patient is nobody's twin
-        (1, Filters(exclude_studies=frozenset({"2.25.5"})), {1, 5}),
-    ],
-)
-def test_the_query_and_its_patient_are_left_out(
-    catalogue: Catalogue, query: int, filters: Filters, expected: set[int]
-) -> None:
-    register(catalogue)
-    labels = {encoded(catalogue, study, **changes): study for study, changes in CASES.items()}
-    _, excluded = catalogue.encodings.allowed(MODEL, "chest", filters, f"2.25.{query}")
-    assert {labels[i] for i in excluded.tolist()} == expected
-    assert excluded.dtype == np.int64 and np.all(np.diff(excluded) > 0)
 
 
 def test_a_new_model_gets_the_studies_of_the_old_one_to_encode(catalogue: Catalogue) -> None:

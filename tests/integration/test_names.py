@@ -14,8 +14,9 @@ from radir_pacs.catalogue import Catalogue
 from radir_pacs.catalogue import migrate as migrate_module
 from radir_pacs.catalogue.migrate import migrate, migrations
 from radir_pacs.catalogue.names import folded
-from radir_pacs.catalogue.qido import Match, QidoLevel, QidoQuery
+from radir_pacs.catalogue.qido import QidoLevel, QidoQuery
 from radir_pacs.config import Settings
+from radir_pacs.types import Match
 from tests.catalogue_material import add, header
 
 NAMES = {

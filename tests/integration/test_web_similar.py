@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
@@ -139,10 +140,121 @@ def test_filters_act_inside_the_search(hospital: Web, query: str, numbers: tuple
     assert found(hospital, query) == uids(*numbers)
 
 
-def test_a_key_that_is_no_filter_is_ignored_and_said_so(hospital: Web) -> None:
-    answer = hospital.get(f"/studies/{uid(0)}/similar?PatientID=P3")
+@pytest.mark.parametrize(
+    ("query", "numbers"),
+    [
+        ("PatientID=P3", (3,)),
+        ("PatientID=P*", (1, 2, 3, 4, 5, 6)),
+        ("AccessionNumber=ACC-4", (4,)),
+        ("00080050=*-5", (5,)),
+        ("PatientName=name2*", (2,)),
+        ("PatientName=name2&fuzzymatching=true", (2,)),
+        ("PatientName=name2*&PatientSex=M", ()),
+        (f"StudyInstanceUID={uid(2)},{uid(5)}", (2, 5)),
+        ("SeriesDescription=*&PatientID=P6", (6,)),
+        ("ImagerPixelSpacing=1&PatientID=P6", (6,)),  # read from the headers of the instances
+        ("ImagerPixelSpacing=2", ()),
+    ],
+)
+def test_every_key_of_a_search_for_studies_filters(hospital: Web, query: str, numbers: tuple[int, ...]) -> None:
+    for _ in range(2):  # asked of the database, and answered again from memory
+        answer = hospital.get(f"/studies/{uid(0)}/similar?{query}")
+        assert [row["0020000D"]["Value"][0] for row in (answer.json() if numbers else [])] == uids(*numbers)
+        assert answer.status_code == (200 if numbers else 204)
+        assert "is no filter" not in answer.headers.get("Warning", "")
+
+
+@pytest.mark.parametrize("name", ["nonsense", "ReferencedSeriesSequence"])
+def test_what_is_no_filter_is_ignored_and_said_so(hospital: Web, name: str) -> None:
+    answer = hospital.get(f"/studies/{uid(0)}/similar?{name}=1")
     assert len(answer.json()) == 6
-    assert "PatientID is no filter" in answer.headers["Warning"]
+    assert f"{name} is no filter" in answer.headers["Warning"]
+
+
+def test_a_date_that_is_none_is_refused_as_in_any_search(hospital: Web) -> None:
+    assert hospital.get(f"/studies/{uid(0)}/similar?PatientBirthDate=soon").status_code == 400
+
+
+def pages(web: Web, query: str) -> Iterator[list[str]]:
+    """The pages of an answer, each asked for as the one before says."""
+    path = f"/studies/{uid(0)}/similar"
+    address = f"?{query}"
+    while address:
+        answer = web.get(path + address)
+        assert answer.status_code == 200, answer.text
+        ranks = [row[PRIVATE_TAGS["rank"]]["Value"][0] for row in answer.json()]
+        assert ranks == list(range(ranks[0], ranks[0] + len(ranks)))
+        yield [row["0020000D"]["Value"][0] for row in answer.json()]
+        address = answer.links["next"]["url"] if "next" in answer.links else ""
+
+
+@pytest.mark.parametrize("query", ["limit=2", "limit=1", "limit=2&anatomy=left lung:3,right lung", "limit=6"])
+def test_pages_by_their_marks_give_the_whole_answer(hospital: Web, query: str) -> None:
+    assert [one for page in pages(hospital, query) for one in page] == uids(1, 2, 3, 4, 5, 6)
+
+
+def test_pages_neither_repeat_nor_skip_while_the_archive_changes(web: Web, images: list[Dataset]) -> None:
+    turning = pages(web, "limit=2")
+    assert next(turning) == uids(1, 2)
+    late = radiograph(StudyInstanceUID=uid(9), PatientID="P9")
+    web.store(late)
+    encoding = Encoding(
+        study_uid=uid(9),
+        series_uid=late.SeriesInstanceUID,
+        sop_uid=late.SOPInstanceUID,
+        model_id=MODEL,
+        regions=REGIONS,
+        vectors=np.stack([at_angle(0)] * len(REGIONS)),
+    )
+    assert web.catalogue.encodings.save(encoding, 1)
+    web.catalogue.studies.delete(uid(1))
+    assert next(turning) == uids(3, 4)
+    web.catalogue.studies.delete(uid(5))
+    assert next(turning) == uids(6)
+    assert list(turning) == []
+    assert found(web, "limit=3") == uids(9, 2, 3), "who asks anew sees what there is now"
+
+
+@pytest.mark.parametrize("page", ["x", "", "W10", "WyJhIiwxLDEsMSwxXQ==", "bnVsbA", "WzEsMixOYU4sMyw0XQ"])
+def test_a_mark_that_nobody_gave_is_refused(hospital: Web, page: str) -> None:
+    answer = hospital.get(f"/studies/{uid(0)}/similar?page={page}")
+    assert answer.status_code == 400, answer.text
+
+
+def test_a_page_and_an_offset_contradict_each_other(hospital: Web) -> None:
+    address = hospital.get(f"/studies/{uid(0)}/similar?limit=2").links["next"]["url"]
+    assert hospital.get(f"/studies/{uid(0)}/similar{address}&offset=2").status_code == 400
+
+
+def test_several_regions_make_one_list_and_each_says_what_it_gave(web: Web, images: list[Dataset]) -> None:
+    """Study 7 is nearest in the left lung and farthest in the right one."""
+    mixed = radiograph(StudyInstanceUID=uid(7), PatientID="P7")
+    web.store(mixed)
+    vectors = np.stack([at_angle(0), at_angle(0), at_angle(15)])
+    encoding = Encoding(
+        study_uid=uid(7),
+        series_uid=mixed.SeriesInstanceUID,
+        sop_uid=mixed.SOPInstanceUID,
+        model_id=MODEL,
+        regions=REGIONS,
+        vectors=vectors,
+    )
+    assert web.catalogue.encodings.save(encoding, 1)
+    assert found(web, "anatomy=left lung")[0] == uid(7)
+    assert found(web, "anatomy=right lung")[-1] == uid(7)
+    assert found(web, "anatomy=left lung:20,right lung")[:3] == uids(1, 2, 7)
+    rows = web.get(f"/studies/{uid(0)}/similar?anatomy=left lung:3,right lung&limit=7").json()
+    assert [row["0020000D"]["Value"][0] for row in rows][-1] == uid(7)
+    items = rows[-1][PRIVATE_TAGS["regions"]]["Value"]
+    gave = [item[PRIVATE_TAGS["score"]]["Value"][0] for item in items]
+    assert gave == pytest.approx([1.0, np.cos(1.5)], abs=1e-5)
+    assert [item[PRIVATE_TAGS["region_answered_key"]]["Value"][0] for item in items] == ["left_lung", "right_lung"]
+    assert rows[-1][PRIVATE_TAGS["score"]]["Value"][0] == pytest.approx((3 * gave[0] + gave[1]) / 4, abs=1e-5)
+
+
+@pytest.mark.parametrize("anatomy", [",", "heart:0", "heart:x", "heart:-1", "heart:nan", ",".join(["heart"] * 9)])
+def test_regions_that_cannot_be_weighed_are_refused(hospital: Web, anatomy: str) -> None:
+    assert hospital.get(f"/studies/{uid(0)}/similar?anatomy={anatomy}").status_code == 400
 
 
 def test_the_patients_other_studies_come_only_when_asked_for(web: Web, images: list[Dataset]) -> None:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radir_pacs.index.exact import best, contains, cosines, cosines_of_rows, exact_search
+from radir_pacs.index.exact import best, cosines, cosines_of_rows, exact_search
+from radir_pacs.index.label_set import contains
 from tests.index_material import labels_of, random_vectors, unit
 
 COMPONENT = st.integers(-2, 2)

@@ -21,6 +21,7 @@ from tests.index_material import (
     opened,
     publish,
     random_vectors,
+    selecting,
     sizes,
     unit,
 )
@@ -63,7 +64,7 @@ def test_filters_leave_k_answers_that_exact_search_would_give(
     allowed = labels[np.random.default_rng(1).random(COUNT) < share]
     found = 0
     for query in random_vectors(20, seed=2):
-        hits = partition.search(query, 10, allowed=allowed)
+        hits = partition.search(query, 10, selecting(allowed))
         truth, _ = exact_search(vectors, labels, query, 10, allowed)
         assert len(hits.labels) == 10
         assert not hits.exact
@@ -74,7 +75,7 @@ def test_filters_leave_k_answers_that_exact_search_would_give(
 
 def test_a_narrow_filter_is_searched_exactly(partition: Partition) -> None:
     allowed = labels_of(COUNT)[100:110]
-    hits = partition.search(random_vectors(1, seed=2)[0], 20, allowed=allowed)
+    hits = partition.search(random_vectors(1, seed=2)[0], 20, selecting(allowed))
     assert hits.exact
     assert sorted(hits.labels.tolist()) == allowed.tolist()
 
@@ -86,7 +87,7 @@ def test_excluding_the_nearest_fetches_on_until_k_are_left(
     monkeypatch.setattr(snapshot, "ROWS_PER_CANDIDATE", 0.01)
     query = random_vectors(1, seed=3)[0]
     nearest = partition.search(query, count).labels
-    hits = partition.search(query, 10, excluded=np.sort(nearest))
+    hits = partition.search(query, 10, selecting(barred=np.sort(nearest)))
     truth, _ = exact_search(random_vectors(COUNT), labels_of(COUNT), query, count + 10)
     assert len(hits.labels) == 10
     assert not hits.exact
@@ -146,7 +147,7 @@ def test_compare_finds_what_the_catalogue_has_otherwise() -> None:
     missing, gone = difference(partition, ids(2, 3, 9))
     assert (missing.tolist(), gone.tolist()) == ([9], [1])
     partition.apply(labels=missing, vectors=random_vectors(1), deleted=gone)
-    assert partition.labels().tolist() == [2, 3, 9]
+    assert live(partition)[0].tolist() == [2, 3, 9]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0, 2.0])
@@ -166,7 +167,7 @@ def test_labels_that_do_not_ascend_are_refused(labels: list[int]) -> None:
         empty().apply(labels=ids(*labels), vectors=random_vectors(3))
     if len(labels) == 3:
         with pytest.raises(ValueError, match="ascending"):
-            empty().search(random_vectors(1)[0], 1, allowed=ids(*labels))
+            selecting(barred=ids(*labels))
 
 
 def test_vectors_and_generations_of_another_partition_are_refused(partition: Partition, tmp_path: Path) -> None:

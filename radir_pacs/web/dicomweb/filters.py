@@ -7,16 +7,19 @@ from dataclasses import replace
 
 from pydicom.datadict import keyword_for_tag
 
-from radir_pacs.catalogue.qido import Match, date_range
+from radir_pacs.catalogue.qido import date_range
 from radir_pacs.errors import BadInput
-from radir_pacs.types import Filters
+from radir_pacs.types import Filters, Match
+from radir_pacs.web import context_rights
 
 from . import parameters
 
 # Our own parameters besides anatomy, limit and offset: also the patient's other studies; only studies with a report;
 # only those of the same type of scanner; only those whose report affirms a finding.
 SAME_PATIENT, WITH_REPORT, SAME_SCANNER, FINDING = "samepatient", "withreport", "samescanner", "finding"
-OWN = frozenset({"anatomy", "similarto", "limit", "offset", "includefield", "fuzzymatching", "accept"}) | {
+OWN = frozenset(
+    {"anatomy", "similarto", "limit", "offset", "page", "includefield", "fuzzymatching", "accept", "lang", "context"}
+) | {
     SAME_PATIENT,
     WITH_REPORT,
     SAME_SCANNER,
@@ -28,20 +31,27 @@ _UNITS_A_YEAR = {"Y": 1.0, "": 1.0, "M": 12.0, "W": 52.1775, "D": 365.2425}
 
 
 def requested(own: frozenset[str] = OWN) -> tuple[Filters, list[str]]:
-    """The filters of the current request, and the keywords of matching keys that are not filters. Raises BadInput."""
+    """The filters of the current request, and the names of parameters that are none. Raises BadInput.
+
+    Every key of a QIDO-RS search for studies filters; to a browser that a sidebar's token let in, only those that do
+    not tell who another patient is.
+    """
     filters = Filters(
         exclude_same_patient=not parameters.flag(SAME_PATIENT),
         with_report=parameters.flag(WITH_REPORT),
         same_scanner=parameters.flag(SAME_SCANNER),
         finding=parameters.one(FINDING),
+        fuzzy=parameters.flag("fuzzymatching"),
     )
-    unused = []
+    unused = list(parameters.unknown(own))
     for match in parameters.matches(own):
         narrowed = _narrowed(filters, match)
-        if narrowed is None:
-            unused.append(keyword_for_tag(int(match.path[-1], 16)))
-        else:
+        if narrowed is not None:
             filters = narrowed
+        elif context_rights.context() is None:
+            filters = replace(filters, keys=(*filters.keys, match))
+        else:
+            unused.append(keyword_for_tag(int(match.path[-1], 16)))
     return filters, unused
 
 

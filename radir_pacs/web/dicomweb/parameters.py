@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from flask import request
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-from radir_pacs.catalogue.qido import Match
 from radir_pacs.errors import BadInput
+from radir_pacs.types import Match
 
 PARAMETERS_MAX = 200
 VALUE_CHARACTERS = 16 * 1024
 UIDS_MAX = 500
 OFFSET_MAX = 1_000_000_000
 
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _TAG = re.compile(r"[0-9A-Fa-f]{8}\Z")
 _PATH_STEPS = 8
 _LIST_VRS = frozenset({"UI", "CS"})  # a list gives alternatives; PS3.4 C.2.2.2.2 defines this for UIDs only
@@ -62,6 +63,14 @@ def check_size() -> None:
 def matches(own: frozenset[str]) -> tuple[Match, ...]:
     """The matching keys of the request; ``own`` names the parameters that are not keys. Raises BadInput."""
     return tuple(_matches(own))
+
+
+def unknown(own: frozenset[str]) -> Iterator[str]:
+    """Names of parameters that are neither ``own`` nor keys that can be matched; odd ones are not repeated."""
+    for name in request.args:
+        key = key_of(name) if name not in own else None
+        if name not in own and (key is None or key.vr in _UNMATCHABLE) and _NAME.match(name):
+            yield name
 
 
 def _matches(own: frozenset[str]) -> Iterator[Match]:

@@ -23,12 +23,12 @@ from radir_pacs.dicom.loop_guard import is_own_object
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, StorageFailed
 from radir_pacs.query.notices import worded
-from radir_pacs.reports.typed import TYPED_CHARACTERS
-from radir_pacs.types import Notice, NoticeCode, Query, SimilarCaseList
+from radir_pacs.reports.typed import TYPED_CHARACTERS, Typed
+from radir_pacs.types import Notice, NoticeCode, Query, SimilarCaseList, WeightedRegion
 from radir_pacs.web import language
 from radir_pacs.web.services import services
 
-from . import filters, parameters
+from . import filters, page_mark, parameters
 from .accept import DICOM, DICOM_JSON, EXPLICIT_LITTLE, JSON, choose, multipart
 from .datasets import XML_PARTS, datasets_response
 from .json_model import warn, warn_of_more
@@ -39,6 +39,7 @@ from .qido import search_studies
 blueprint = Blueprint("similar", __name__)
 
 SOURCE = "similar"
+_MOST_REGIONS = 8
 _OFFERS = (DICOM_JSON, JSON, DICOM, multipart(DICOM), XML_PARTS, DICOM_XML)
 
 
@@ -68,26 +69,54 @@ def store_similar(study: str) -> Response:
 def query_of(study: str, *, own: frozenset[str] = filters.OWN) -> tuple[Query, list[Notice]]:
     """The query that the current request's parameters ask, and notices on how they were read. Raises BadInput.
 
-    ``own`` names the parameters that are no matching keys.
+    ``anatomy`` is a region in words or several, with weights: ``left pleura:2,heart``. ``own`` names the parameters
+    that are no matching keys.
     """
-    text = parameters.one("anatomy") or anatomy.ROOT
-    if len(text) > TYPED_CHARACTERS:
-        raise BadInput("anatomy is too long")
-    asked = language.read(text)
+    after = page_mark.read(parameters.one(page_mark.PARAMETER))
+    if after is not None and parameters.one("offset"):
+        raise BadInput(f"{page_mark.PARAMETER} says where the page begins: leave offset out")
+    asked = [_region(text) for text in _pieces(parameters.one("anatomy") or anatomy.ROOT)]
     settings = services().settings
     wanted, unused = filters.requested(own)
     if wanted.finding is None:
-        wanted = replace(wanted, finding=asked.affirmed)
+        wanted = replace(wanted, finding=next((read.affirmed for read, _ in asked if read.affirmed), None))
+    (first, weight), *others = asked
     query = Query(
         study_uid=study,
-        region=asked.region.key,
+        region=first.region.key,
+        weight=weight,
+        also=tuple(WeightedRegion(key=read.region.key, weight=weight) for read, weight in others),
         limit=parameters.count("limit", settings.result_limit, low=1, high=settings.result_limit_max),
         offset=parameters.count("offset", 0, high=parameters.OFFSET_MAX),
+        after=after,
         filters=wanted,
     )
-    notices = [asked.notice] if asked.notice else []
+    notices = [read.notice for read, _ in asked if read.notice]
     notices += [Notice(code=NoticeCode.FILTER_IGNORED, values={"keyword": keyword}) for keyword in unused]
     return query, notices
+
+
+def _pieces(text: str) -> list[str]:
+    pieces = [piece.strip() for piece in text.split(",") if piece.strip()]
+    if not pieces:
+        raise BadInput("anatomy names no region")
+    if len(pieces) > _MOST_REGIONS:
+        raise BadInput(f"anatomy names more than {_MOST_REGIONS} regions")
+    return pieces
+
+
+def _region(text: str) -> tuple[Typed, float]:
+    """A region in the reader's words, and its weight. Raises BadInput, UnknownRegion."""
+    name, _, number = text.partition(":")
+    if len(name) > TYPED_CHARACTERS:
+        raise BadInput("anatomy is too long")
+    weight = 1.0
+    if number:
+        try:
+            weight = WeightedRegion(key="", weight=float(number)).weight
+        except ValueError:
+            raise BadInput("the weight of a region is a number greater than 0, as in heart:2") from None
+    return language.read(name), weight
 
 
 def _answer(study: str, *, store: bool) -> Response:
@@ -100,6 +129,8 @@ def _answer(study: str, *, store: bool) -> Response:
     for notice in (*notices, *answer.notices):
         warn(response, context.base_url, worded(notice))
     warn_of_more(response, context.base_url, answer.more)
+    if answer.following is not None:
+        response.headers.add("Link", f'<{page_mark.address_of(answer.following)}>; rel="next"')
     return response
 
 

@@ -10,10 +10,10 @@ from flask import Blueprint, Response, current_app, make_response, redirect, ren
 from radir_pacs import __version__, anatomy
 from radir_pacs.access.references import reference_in, resolve
 from radir_pacs.catalogue import Catalogue
-from radir_pacs.catalogue.qido import Match, QidoLevel, QidoQuery
+from radir_pacs.catalogue.qido import QidoLevel, QidoQuery
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput
-from radir_pacs.types import CatalogueStudy, FindingNote, SimilarCase, StudyState
+from radir_pacs.types import CatalogueStudy, FindingNote, Match, SimilarCase, StudyState
 from radir_pacs.web import context_rights, language
 from radir_pacs.web.dicomweb import filters, parameters
 from radir_pacs.web.dicomweb.rendered import THUMBNAIL_PX

@@ -1,0 +1,66 @@
+"""What filters of the similar-case query look at: attributes of the encoded studies, for the memory of each reader."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from radir_pacs.catalogue.bulk import blocks
+from radir_pacs.catalogue.database import Connection, Cursor, run
+from radir_pacs.catalogue.part import CataloguePart
+from radir_pacs.catalogue.qido import QidoQuery, condition_of_study
+from radir_pacs.catalogue.rows import CASE_FIELDS, CaseChanges
+from radir_pacs.types import I64
+
+_RECORD = np.dtype(list(CASE_FIELDS.items()))
+
+
+class Cases(CataloguePart):
+    def all(self, model_id: str) -> CaseChanges:
+        """Every case of a model: some hundred bytes each while they are read."""
+        with self._database.transaction() as connection:
+            snapshot = run(connection, "snapshot_xmin").fetchone()
+            parts = [block.astype(_RECORD) for block in _plain(connection, model_id)]
+        assert snapshot is not None
+        return CaseChanges(rows=np.concatenate(parts), gone=np.empty(0, np.int64), xid=snapshot["xmin"])
+
+    def words(self, ids: Sequence[int]) -> list[tuple[str, int, str]]:
+        """(name of the attribute, hash, text) of what these encodings have as texts now."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "case_words", ids=list(ids)).fetchall()
+        return [(row["name"], row["hash"], row["word"]) for row in rows]
+
+    def affirming(self, model_id: str, said: str, among: I64 | None = None) -> I64:
+        """Encodings whose study's report says ``said``, a path (SQL/JSON) in mined findings; all, or ``among`` some."""
+        with self._database.transaction() as connection:
+            if among is None:
+                return ids_of(run(connection, "affirming_encodings", model_id=model_id, said=said))
+            return ids_of(run(connection, "affirming_among", ids=among.tolist(), said=said))
+
+    def matching(self, model_id: str, query: QidoQuery, among: I64 | None = None) -> I64:
+        """Encodings whose study matches the keys of ``query``; all, or ``among`` some. Raises BadInput."""
+        where, params = condition_of_study(query)
+        statement = f"SELECT e.id FROM encoding e JOIN study s USING (study_uid) WHERE e.model_id = %s AND {where}"
+        values: list[Any] = [model_id, *params]
+        if among is not None:
+            statement, values = f"{statement} AND e.id = ANY(%s)", [*values, among.tolist()]
+        with self._database.transaction() as connection:
+            return ids_of(connection.execute(statement.encode(), values))
+
+
+def case_changes(rows: Cursor, gone: I64, xid: str) -> CaseChanges:
+    """The news of a model, from ``cases_since`` and what is gone."""
+    found = [tuple(row[name] for name in CASE_FIELDS) for row in rows]
+    return CaseChanges(rows=np.array(found, _RECORD), gone=gone, xid=xid)
+
+
+def ids_of(rows: Cursor) -> I64:
+    """The ids that a query found, ascending."""
+    return np.sort(np.fromiter((row["id"] for row in rows), np.int64))
+
+
+def _plain(connection: Connection, model_id: str) -> list[npt.NDArray[Any]]:
+    return [block[list(CASE_FIELDS)] for block in blocks(connection, "cases", CASE_FIELDS, {"model_id": model_id})]

@@ -1,0 +1,130 @@
+"""All that a similar-case query asks of the catalogue, in two round trips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from radir_pacs.catalogue.cases import case_changes, ids_of
+from radir_pacs.catalogue.database import Connection, Cursor, run
+from radir_pacs.catalogue.encodings import changes_of, encoding_of, owner_of
+from radir_pacs.catalogue.part import CataloguePart
+from radir_pacs.catalogue.rows import Answering, EncodingOwner, GenerationRow, Question
+from radir_pacs.catalogue.studies import study_of
+from radir_pacs.errors import NotFound
+from radir_pacs.types import I64, Filters, ImageKind
+
+Place = tuple[str, str]  # model id and region key
+
+
+class Questions(CataloguePart):
+    def ask(
+        self,
+        study_uid: str,
+        filters: Filters,
+        *,
+        cases: Mapping[str, str],
+        partitions: Mapping[Place, tuple[str, int]],
+    ) -> Question:
+        """One round trip: the study, what never answers it, and the news since the readings that are named.
+
+        cases: the ``xid`` of the last reading by model; partitions: the same by place, with the length of its vectors.
+        Raises NotFound for a study that is not there.
+        """
+        since = dict(cases)
+        for (model_id, _), (xid, _) in partitions.items():
+            since[model_id] = min(xid, since.get(model_id, xid), key=int)
+        return self._database.read(lambda connection: _asked(connection, study_uid, filters, cases, partitions, since))
+
+    def published(self, places: Iterable[Place]) -> dict[Place, GenerationRow]:
+        """The builds that answer for some partitions now; one that has only a tail is missing."""
+        with self._database.transaction() as connection:
+            return _by_place(_published(connection, places))
+
+    def shown(self, labels: Sequence[int] | I64, study_uid: str) -> tuple[dict[int, EncodingOwner], dict[str, Any]]:
+        """One round trip: whose encodings these are, and what reports of them and of the query's study say.
+
+        A deleted encoding is missing: its hit must not be shown. The findings are as `Reports.findings_of` gives them.
+        """
+        return self._database.read(lambda connection: _shown(connection, [int(label) for label in labels], study_uid))
+
+
+def _asked(
+    connection: Connection,
+    study_uid: str,
+    filters: Filters,
+    cases: Mapping[str, str],
+    partitions: Mapping[Place, tuple[str, int]],
+    since: Mapping[str, str],
+) -> Question:
+    with connection.pipeline():
+        snapshot = run(connection, "snapshot_xmin")  # first: what commits later is read again next time
+        study = run(connection, "study", study_uid=study_uid)
+        answering = run(connection, "encodings_that_answer", study_uid=study_uid)
+        excluded = run(
+            connection,
+            "excluded_encodings",
+            study_uids=[study_uid, *filters.exclude_studies],
+            same_patient=filters.exclude_same_patient,
+            query_study_uid=study_uid,
+        )
+        published = _published(connection, partitions)
+        gone = {
+            model_id: run(connection, "encodings_gone_since", model_id=model_id, since=xid)
+            for model_id, xid in since.items()
+        }
+        renewed = {
+            model_id: run(connection, "cases_since", model_id=model_id, since=xid) for model_id, xid in cases.items()
+        }
+        added = {
+            (model_id, region): run(connection, "encodings_since", model_id=model_id, region=region, since=xid)
+            for (model_id, region), (xid, _) in partitions.items()
+        }
+        connection.commit()
+    found = study.fetchone()
+    if found is None:
+        raise NotFound(f"there is no study {study_uid}")
+    taken = snapshot.fetchone()
+    assert taken is not None
+    xid = taken["xmin"]
+    dropped = {model_id: ids_of(rows) for model_id, rows in gone.items()}
+    return Question(
+        study=study_of(found),
+        answering=tuple(
+            Answering(
+                kind=ImageKind(row["kind"]),
+                label=row["id"],
+                encoding=encoding_of(row),
+                intended_use=row["intended_use"] or None,
+            )
+            for row in answering
+        ),
+        excluded=ids_of(excluded),
+        newest=taken["newest"],
+        cases={model_id: case_changes(rows, dropped[model_id], xid) for model_id, rows in renewed.items()},
+        partitions={
+            place: changes_of(rows.fetchall(), dropped[place[0]], xid, partitions[place][1])
+            for place, rows in added.items()
+        },
+        published=_by_place(published),
+    )
+
+
+def _shown(connection: Connection, ids: list[int], study_uid: str) -> tuple[dict[int, EncodingOwner], dict[str, Any]]:
+    with connection.pipeline():
+        owners = run(connection, "encoding_owners", ids=ids)
+        findings = run(connection, "findings_of_encodings", ids=ids, study_uid=study_uid)
+        connection.commit()
+    said: dict[str, Any] = {}
+    for row in findings:
+        said[row["study_uid"]] = (*said.get(row["study_uid"], ()), row["findings"])
+    return {row["encoding_id"]: owner_of(row) for row in owners}, said
+
+
+def _published(connection: Connection, places: Iterable[Place]) -> Cursor:
+    models, regions = zip(*places, strict=True) if places else ((), ())
+    return run(connection, "published_generations", models=list(models), regions=list(regions))
+
+
+def _by_place(rows: Cursor) -> dict[Place, GenerationRow]:
+    return {(row["model_id"], row["region"]): GenerationRow(**row) for row in rows}

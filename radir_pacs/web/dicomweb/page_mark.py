@@ -1,0 +1,47 @@
+"""The mark of a page in a URL, so that pages neither repeat nor skip a case while the archive grows."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from urllib.parse import urlencode
+
+from flask import request
+
+from radir_pacs.errors import BadInput
+from radir_pacs.types import PageMark
+
+PARAMETER = "page"
+_CHARACTERS = 500
+_NUMBERS = {"newest": int, "score": float, "label": int, "seen": int}
+
+
+def text_of(mark: PageMark) -> str:
+    """The mark as text for a URL. It holds numbers and the model's id; nothing that a reader may not know."""
+    values = [mark.model_id, mark.newest, mark.score, mark.label, mark.seen]
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+
+
+def read(text: str | None) -> PageMark | None:
+    """The mark that a request names. Raises BadInput for a text that `text_of` did not make."""
+    if text is None:
+        return None
+    try:
+        if len(text) > _CHARACTERS:
+            raise ValueError
+        model_id, *numbers = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True))
+        values = {name: kind(number) for (name, kind), number in zip(_NUMBERS.items(), numbers, strict=True)}
+        mark = PageMark(model_id=str(model_id), **values)
+        if not (math.isfinite(mark.score) and mark.seen >= 0 and max(map(abs, (mark.newest, mark.label))) < 1 << 62):
+            raise ValueError
+        return mark
+    except (ValueError, TypeError, OverflowError, binascii.Error, RecursionError):
+        raise BadInput(f"{PARAMETER} is not what a page before gave as the next one") from None
+
+
+def address_of(mark: PageMark) -> str:
+    """The current request's URL, for the page behind it, relative to the current one."""
+    given = [(name, value) for name, value in request.args.items(multi=True) if name not in (PARAMETER, "offset")]
+    return f"?{urlencode([*given, (PARAMETER, text_of(mark))])}"
