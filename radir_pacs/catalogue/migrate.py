@@ -70,7 +70,7 @@ def _fold_names(connection: psycopg.Connection[tuple[object, ...]]) -> None:
 
 
 def _version(connection: psycopg.Connection[tuple[object, ...]]) -> int:
-    """The version of the database; 0 for an empty one."""
+    """The version of the database, 0 for an empty one."""
     row = connection.execute("SELECT to_regclass('schema_version') IS NOT NULL").fetchone()
     if row is None or not row[0]:
         return 0

@@ -1,4 +1,4 @@
-"""``radir problems``: what was not encoded, refused, corrected, damaged or failed, and why; retry and drop."""
+"""``radir problems``: what was not encoded, refused, corrected, damaged or failed, and why; ``retry`` and ``drop``."""
 
 from __future__ import annotations
 

@@ -115,6 +115,6 @@ def _show(found: dict[str, Any]) -> None:
         out.print(f"{'database':<10}  restarted {counted(found['database_restarts'], 'time')} since the start")
     if found["unread_reports"]:
         shown = ", ".join(f"{count} in {language!r}" for language, count in found["unread_reports"].items())
-        out.print(f"{'reports':<10}  not read because of their language: {shown}", markup=False)
+        out.print(f"{'reports':<10}  not read for their language: {shown}", markup=False)
     if found["refusals_last_day"]:
         out.print(f"{'refused':<10}  {counted(found['refusals_last_day'], 'instance')} in the last day")
