@@ -73,7 +73,7 @@ def newest(folder: Path, *, model_id: str = MODEL, region: str = REGION, dim: in
 
 
 class Sizes(NamedTuple):
-    """Vectors in the generation, in the tail, and of the generation those that answer no more."""
+    """Numbers of vectors in the generation, in the tail, and deleted from the generation."""
 
     generation: int
     tail: int
@@ -91,7 +91,7 @@ def sizes(partition: Partition) -> Sizes:
 
 
 def live(partition: Partition) -> tuple[I64, F32]:
-    """Every label that can be answered, ascending, with its vector."""
+    """Every live label, ascending, with its vector."""
     snapshot = partition._snapshot
     labels, vectors = map(
         np.concatenate, zip(snapshot.tail.live(), *(part.live() for part in snapshot.parts), strict=True)
@@ -101,7 +101,7 @@ def live(partition: Partition) -> tuple[I64, F32]:
 
 
 def difference(partition: Partition, wanted: I64) -> tuple[I64, I64]:
-    """Labels of ``wanted`` that do not answer, and labels that answer without being wanted."""
+    """Labels of ``wanted`` that are missing, and live labels that are not wanted."""
     here = live(partition)[0]
     return np.setdiff1d(wanted, here), np.setdiff1d(here, wanted)
 

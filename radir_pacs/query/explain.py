@@ -18,7 +18,7 @@ def findings_of(said: Mapping[str, tuple[Any, ...]]) -> Findings:
 
 
 def explained(findings: Findings, query_uid: str, hit_uid: str, regions: Iterable[str]) -> tuple[Notes, Notes]:
-    """(shared, contradicting) under any of ``regions`` (keys); both empty where a report is missing."""
+    """(shared, contradicting) at any of ``regions`` (keys) and below it; both empty where a report is missing."""
     if query_uid not in findings or hit_uid not in findings:
         return (), ()
     shared: dict[FindingNote, None] = {}

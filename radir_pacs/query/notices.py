@@ -13,7 +13,7 @@ ENGLISH: Mapping[str, str] = {
     NoticeCode.FEW_CANDIDATES: "only {count} available for {region}",
     NoticeCode.INTENDED_USE: "model {model}: {text}",
     NoticeCode.IMAGE: "{text}",
-    NoticeCode.FILTER_IGNORED: "{keyword} is no filter of the similar-case query and was ignored",
+    NoticeCode.FILTER_IGNORED: "{keyword} is not a filter of the similar-case query and was ignored",
     NoticeCode.FINDING_FILTERS: "{finding!r} was read as a finding: only cases whose report affirms it in the {region}",
     NoticeCode.FINDING_DENIED: "'no {finding}' was read as a finding and filters nothing; the cases are alike in the"
     " {region}",

@@ -161,14 +161,14 @@ def test_every_key_of_a_search_for_studies_filters(hospital: Web, query: str, nu
         answer = hospital.get(f"/studies/{uid(0)}/similar?{query}")
         assert [row["0020000D"]["Value"][0] for row in (answer.json() if numbers else [])] == uids(*numbers)
         assert answer.status_code == (200 if numbers else 204)
-        assert "is no filter" not in answer.headers.get("Warning", "")
+        assert "is not a filter" not in answer.headers.get("Warning", "")
 
 
 @pytest.mark.parametrize("name", ["nonsense", "ReferencedSeriesSequence"])
 def test_what_is_no_filter_is_ignored_and_said_so(hospital: Web, name: str) -> None:
     answer = hospital.get(f"/studies/{uid(0)}/similar?{name}=1")
     assert len(answer.json()) == 6
-    assert f"{name} is no filter" in answer.headers["Warning"]
+    assert f"{name} is not a filter" in answer.headers["Warning"]
 
 
 def test_a_date_that_is_none_is_refused_as_in_any_search(hospital: Web) -> None:

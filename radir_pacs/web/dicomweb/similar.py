@@ -67,10 +67,10 @@ def store_similar(study: str) -> Response:
 
 
 def query_of(study: str, *, own: frozenset[str] = filters.OWN) -> tuple[Query, list[Notice]]:
-    """The query that the current request's parameters ask, and notices on how they were read. Raises BadInput.
+    """The query in the current request's parameters, and notices on how they were read. Raises BadInput.
 
-    ``anatomy`` is a region in words or several, with weights: ``left pleura:2,heart``. ``own`` names the parameters
-    that are no matching keys.
+    ``anatomy`` is one region in words, or several with weights: ``left pleura:2,heart``. ``own`` names the parameters
+    that are not matching keys.
     """
     after = page_mark.read(parameters.one(page_mark.PARAMETER))
     if after is not None and parameters.one("offset"):
