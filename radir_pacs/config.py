@@ -402,7 +402,7 @@ def load(args: argparse.Namespace | None = None, environ: Mapping[str, str] | No
     """The settings from flags, environment, TOML file and defaults. Raises SettingError naming the culprit."""
     env = os.environ if environ is None else environ
     flags = {f.name: _flag(f, args) for f in fields(Settings)}
-    home = flags["home"] or env.get(ENV_PREFIX + "HOME") or str(Settings.home)
+    home = flags["home"] or env.get(ENV_PREFIX + "HOME", "").strip() or str(Settings.home)
     named = getattr(args, "config", None) or env.get(ENV_PREFIX + "CONFIG")
     path = Path(named) if named else _expanded(home) / "radir.toml"
     from_file = _toml(path, required=bool(named))
