@@ -128,7 +128,7 @@ class Settings:
     index_memory_mib: int = _setting(
         8192,
         "Memory of a web process for the index, MiB; the regions asked least recently leave it first.",
-        low=64,
+        low=0,
         high=_MOST_MIB,
     )
     min_cases: int = _setting(5, "A region with fewer cases than this is answered by its parent region.", low=1)

@@ -1,0 +1,130 @@
+"""The open partitions of a process: none holds up another, the memory for them has a bound, what changed is in them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.config import Settings
+from radir_pacs.query import Searcher
+from radir_pacs.query import partitions as module
+from radir_pacs.query.partitions import Partitions
+from radir_pacs.types import JobKind, Query
+from radir_workers.index_partition import IndexPartition
+from tests.catalogue_material import DIM, MODEL, REGIONS, claimed, encoded, register
+
+COUNT = 12
+
+
+@pytest.fixture
+def archive(catalogue: Catalogue) -> Catalogue:
+    register(catalogue)
+    for study in range(1, COUNT + 1):
+        encoded(catalogue, study)
+    return catalogue
+
+
+@pytest.fixture
+def built(archive: Catalogue, settings: Settings) -> Callable[[str], str]:
+    def build(region: str) -> str:
+        IndexPartition(archive, settings.home)(claimed(archive, JobKind.INDEX, f"{MODEL}/{region}"))
+        published = archive.generations.published(MODEL, region)
+        assert published is not None
+        return published.name
+
+    return build
+
+
+def test_a_partition_that_opens_holds_up_no_other(
+    archive: Catalogue, settings: Settings, built: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built("chest")
+    opening, go_on = threading.Event(), threading.Event()
+    really = module.open_generation
+
+    def slow(*arguments: object, **named: object) -> object:
+        opening.set()
+        assert go_on.wait(60)
+        return really(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "open_generation", slow)
+    partitions = Partitions(archive, settings)
+    counts: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: counts.append(partitions.fresh(MODEL, "chest", dim=DIM).count))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    assert opening.wait(60)
+    assert partitions.fresh(MODEL, "left_lung", dim=DIM).count == COUNT, "answered while the other one opens"
+    assert counts == []
+    go_on.set()
+    for thread in threads:
+        thread.join(60)
+    assert counts == [COUNT, COUNT]
+
+
+def test_a_newer_generation_opens_while_the_one_before_answers(
+    archive: Catalogue, settings: Settings, built: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = built("chest")
+    searcher = Searcher(archive, settings)
+    query = Query(study_uid="2.25.1", region="chest", limit=COUNT)
+    before = searcher.similar(query)
+    assert before.generation == first
+    second = built("chest")
+    opening, go_on = threading.Event(), threading.Event()
+    really = module.open_generation
+
+    def slow(*arguments: object, **named: object) -> object:
+        opening.set()
+        assert go_on.wait(60)
+        return really(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "open_generation", slow)
+    thread = threading.Thread(target=searcher.similar, args=(query,))
+    thread.start()
+    assert opening.wait(60)
+    encoded(archive, COUNT + 1)
+    archive.studies.delete("2.25.2")
+    meanwhile = searcher.similar(query)
+    assert meanwhile.generation == first
+    shown = {case.study.study_uid for case in meanwhile.cases}
+    assert f"2.25.{COUNT + 1}" in shown and "2.25.2" not in shown
+    go_on.set()
+    thread.join(60)
+    after = searcher.similar(query)
+    assert after.generation == second
+    assert [case.study.study_uid for case in after.cases] == [case.study.study_uid for case in meanwhile.cases]
+
+
+def test_partitions_leave_by_least_use_when_the_memory_is_used_up(archive: Catalogue, settings: Settings) -> None:
+    partitions = Partitions(archive, replace(settings, index_memory_mib=0))
+    for region in (*REGIONS, REGIONS[0]):
+        assert partitions.fresh(MODEL, region, dim=DIM).count == COUNT, "one that left opens again"
+        assert list(partitions.readings(region).partitions) == [(MODEL, region)]
+    assert not partitions.readings(REGIONS[1]).partitions
+
+    roomy = Partitions(archive, settings)
+    for region in REGIONS:
+        roomy.fresh(MODEL, region, dim=DIM)
+    assert all(roomy.readings(region).partitions for region in REGIONS)
+
+
+def test_what_changed_nothing_leaves_everything_as_it_is(archive: Catalogue, settings: Settings) -> None:
+    """A question without news makes no new snapshot, so that whatever hangs on it stays."""
+    searcher = Searcher(archive, settings)
+    query = Query(study_uid="2.25.1", region="chest")
+    searcher.similar(query)
+    partition = searcher._partitions.fresh(MODEL, "chest", dim=DIM)
+    snapshot = partition._snapshot
+    searcher.similar(query)
+    assert partition._snapshot is snapshot
+    encoded(archive, COUNT + 1)
+    searcher.similar(query)
+    assert partition._snapshot is not snapshot
