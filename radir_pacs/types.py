@@ -8,7 +8,7 @@ unit vector per region for one study under one model; a *generation* is an immut
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
@@ -284,6 +284,12 @@ class Filters:
     fuzzy: bool = False  # names among them match by sound, as QIDO-RS's fuzzymatching does
     exclude_same_patient: bool = True
     exclude_studies: frozenset[str] = frozenset()
+
+    @property
+    def restrict(self) -> bool:
+        """Whether a case can fail them by what it is; ``finding`` and the two exclusions aside."""
+        rest = replace(self, finding=None, exclude_same_patient=True, exclude_studies=frozenset(), fuzzy=False)
+        return rest != Filters()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from radir_pacs.catalogue.bulk import blocks
-from radir_pacs.catalogue.database import Connection, Cursor, run
+from radir_pacs.catalogue.bulk import ranges
+from radir_pacs.catalogue.database import Cursor, run
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.qido import QidoQuery, condition_of_study
 from radir_pacs.catalogue.rows import CASE_FIELDS, CaseChanges
 from radir_pacs.types import I64
 
 _RECORD = np.dtype(list(CASE_FIELDS.items()))
+_PACKED = _RECORD.newbyteorder(">")  # as Postgres sends numbers
+_RANGE = 1_000_000  # ids read at a time: 49 MB
 
 
 class Cases(CataloguePart):
@@ -23,9 +24,14 @@ class Cases(CataloguePart):
         """Every case of a model: some hundred bytes each while they are read."""
         with self._database.transaction() as connection:
             snapshot = run(connection, "snapshot_xmin").fetchone()
-            parts = [block.astype(_RECORD) for block in _plain(connection, model_id)]
+            packed = [
+                np.frombuffer(row["cases"], _PACKED)
+                for row in ranges(connection, "cases_in_range", {}, model_id=model_id, width=_RANGE)
+                if row["cases"] is not None
+            ]
         assert snapshot is not None
-        return CaseChanges(rows=np.concatenate(parts), gone=np.empty(0, np.int64), xid=snapshot["xmin"])
+        rows = np.concatenate([np.empty(0, _PACKED), *packed]).astype(_RECORD)
+        return CaseChanges(rows=rows, gone=np.empty(0, np.int64), xid=snapshot["xmin"])
 
     def words(self, ids: Sequence[int]) -> list[tuple[str, int, str]]:
         """(name of the attribute, hash, text) of what these encodings have as texts now."""
@@ -60,7 +66,3 @@ def case_changes(rows: Cursor, gone: I64, xid: str) -> CaseChanges:
 def ids_of(rows: Cursor) -> I64:
     """The ids that a query found, ascending."""
     return np.sort(np.fromiter((row["id"] for row in rows), np.int64))
-
-
-def _plain(connection: Connection, model_id: str) -> list[npt.NDArray[Any]]:
-    return [block[list(CASE_FIELDS)] for block in blocks(connection, "cases", CASE_FIELDS, {"model_id": model_id})]

@@ -459,12 +459,12 @@ FROM encoding AS e JOIN study AS s USING (study_uid) WHERE e.id = ANY(%(ids)s::b
 -- has an id above ``newest``.
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS xmin, (SELECT last_value FROM encoding_id_seq) AS newest;
 
--- name: vectors_of_region
--- Vectors of one region, all of them.
-SELECT e.id, substring(e.vectors FROM (array_position(e.regions, %(region)s::text) - 1) * m.dim * 4 + 1 FOR m.dim * 4)
-    AS vector
-FROM encoding AS e JOIN model AS m USING (model_id)
-WHERE e.model_id = %(model_id)s AND %(region)s::text = ANY(e.regions);
+-- name: vectors_in_range
+-- Ids and vectors of one region, of a model's encodings between two ids, in the same order.
+SELECT string_agg(int8send(e.id), '') AS ids, string_agg(
+    substring(e.vectors FROM (array_position(e.regions, %(region)s::text) - 1) * %(size)s + 1 FOR %(size)s), '') AS vectors
+FROM encoding AS e
+WHERE e.model_id = %(model_id)s AND %(region)s::text = ANY(e.regions) AND e.id >= %(first)s AND e.id < %(end)s;
 
 -- name: encodings_since
 -- Vectors of one region committed at or after a snapshot; some may have been read before, which does no harm.
@@ -479,14 +479,23 @@ ORDER BY e.id;
 SELECT encoding_id AS id FROM encoding_gone
 WHERE model_id = %(model_id)s AND xid >= %(since)s::text::xid8 ORDER BY encoding_id;
 
--- name: cases
--- What filters look at, of every encoding of a model; texts as hashes, whose meaning is looked up by `case_words`.
-SELECT e.id, coalesce(s.study_date - DATE '1970-01-01', -2147483648) AS day,
-    coalesce(s.patient_age_years, 'NaN')::real AS age, s.has_report,
-    coalesce(hashtextextended(s.patient_sex, 0), 0) AS sex,
-    hashtextextended(array_to_string(s.modalities, E'\\'), 0) AS modalities,
-    coalesce(hashtextextended(s.body_part, 0), 0) AS body_part, coalesce(hashtextextended(e.scanner, 0), 0) AS scanner
-FROM encoding AS e JOIN study AS s USING (study_uid) WHERE e.model_id = %(model_id)s;
+-- name: encoding_bounds
+-- Between which ids the encodings of a model lie.
+SELECT min(id) AS first, max(id) AS last FROM encoding WHERE model_id = %(model_id)s;
+
+-- name: cases_in_range
+-- What filters look at, of a model's encodings between two ids, packed as `radir_pacs.catalogue.cases` reads it; texts
+-- as hashes, whose meaning is looked up by `case_words`.
+SELECT string_agg(
+    int8send(e.id) || int4send(coalesce(s.study_date - DATE '1970-01-01', -2147483648))
+    || float4send(coalesce(s.patient_age_years, 'NaN')::real)
+    || CASE WHEN s.has_report THEN '\x01'::bytea ELSE '\x00'::bytea END
+    || int8send(coalesce(hashtextextended(s.patient_sex, 0), 0))
+    || int8send(hashtextextended(array_to_string(s.modalities, E'\\'), 0))
+    || int8send(coalesce(hashtextextended(s.body_part, 0), 0))
+    || int8send(coalesce(hashtextextended(e.scanner, 0), 0)), '') AS cases
+FROM encoding AS e JOIN study AS s USING (study_uid)
+WHERE e.model_id = %(model_id)s AND e.id >= %(first)s AND e.id < %(end)s;
 
 -- name: cases_since
 -- The same of encodings that were added, or whose study changed, at or after a snapshot.

@@ -235,11 +235,12 @@ class Searcher:
         return self._counted(asked, place.region, place.partition, said=said)
 
     def _counted(self, asked: _Asked, region: Region, partition: Partition, said: str | None = None) -> _Place:
-        cases = self._partitions.cases(partition.model_id)
-        after = asked.query.after
-        allowed = cases.allowed(
-            asked.query.filters, like=asked.answering.label, said=said, newest=after.newest if after else None
-        )
+        after, filters = asked.query.after, asked.query.filters
+        allowed = None
+        if said is not None or after is not None or filters.restrict:
+            allowed = self._partitions.cases(partition.model_id).allowed(
+                filters, like=asked.answering.label, said=said, newest=after.newest if after else None
+            )
         selection = Selection(allowed=allowed, barred=asked.question.excluded)
         return _Place(
             region=region, partition=partition, selection=selection, candidates=partition.candidates(selection)
