@@ -25,7 +25,7 @@ from rich.table import Table
 
 from radir_pacs.index import Allowed, Partition, Selection, build, exact_search, open_generation
 from radir_pacs.index.builder import GraphSettings
-from radir_pacs.index.hnsw import EF_SEARCH, Graph
+from radir_pacs.index.graph import EF_SEARCH, Graph
 from radir_pacs.index.snapshot import ROWS_PER_CANDIDATE
 from radir_pacs.types import F32, I64
 
@@ -68,7 +68,7 @@ def optional(name: str) -> Any:
 def faiss_index(faiss: Any, vectors: F32) -> Any:
     faiss.omp_set_num_threads(1)
     index = faiss.IndexHNSWFlat(vectors.shape[1], M, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efConstruction = EF_CONSTRUCTION
+    index.graph.efConstruction = EF_CONSTRUCTION
     index.add(vectors)
     return index
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from radir_pacs.index.exact import best, cosines, search_rows
 from radir_pacs.index.generation import Generation
-from radir_pacs.index.hnsw import EF_SEARCH, Graph
+from radir_pacs.index.graph import EF_SEARCH, Graph
 from radir_pacs.index.label_set import NO_LABELS, LabelSet, contains, merged
 from radir_pacs.index.segment import Segment
 from radir_pacs.index.selection import Mask, Selection
