@@ -20,14 +20,8 @@ from pathlib import Path
 
 from radir_pacs.catalogue import Catalogue, ModelRow
 from radir_pacs.errors import IndexRefused, LeaseLost
-from radir_pacs.index import (
-    Generation,
-    GraphSettings,
-    collect,
-    merge,
-    open_generation,
-    partition_folder,
-)
+from radir_pacs.index import Generation, GraphSettings, collect, merge, open_generation, partition_folder
+from radir_pacs.index.generation import segment_folder
 from radir_pacs.index.writer import MOST
 from radir_pacs.types import Job
 
@@ -87,6 +81,9 @@ class IndexPartition:
             )
         except LeaseLost:
             shutil.rmtree(folder / manifest.name, ignore_errors=True)  # it would look newer than the published one
+            kept = {segment.name for segment in generation.segments} if generation else set()
+            for name in {record.name for record in manifest.segments} - kept:
+                shutil.rmtree(segment_folder(folder, name), ignore_errors=True)
             raise
         collect(folder, now_s=self._clock_s(), keep=manifest.name)
 
