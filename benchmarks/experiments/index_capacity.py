@@ -34,8 +34,8 @@ def main() -> None:
         "# What a machine holds in memory",
         "",
         f"Studies whose regions are all open at once, {measured['dim']} numbers a vector, {PROCESSES} processes that "
-        f"answer: {row['file_bytes']:.0f} bytes a vector in mapped files, and {row['private_bytes']:.0f} + {QUERY_BYTES} "
-        f"(columns of the filters) in each process, measured in [{arguments.measured.stem}]({arguments.measured.stem}.md). "
+        f"answer: {row['file_bytes']:.0f} bytes a vector in mapped files, and {row['private_bytes']:.0f} and "
+        f"{QUERY_BYTES} for the columns of the filters in each process ([measured]({arguments.measured.stem}.md)). "
         f"{SHARE:.0%} of the memory is left to the rest of the machine. Regions that nobody asks about take none.",
         "",
         f"| memory | {' | '.join(f'{n} region' + 's' * (n > 1) for n in REGIONS)} |",

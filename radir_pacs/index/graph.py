@@ -19,7 +19,7 @@ from radir_pacs.types import F32
 LIBRARY = "faiss"
 LIBRARY_VERSION: str = faiss.__version__
 METRIC = "ip"  # inner product; all vectors are unit, so it is the cosine without normalising again
-EF_SEARCH = 128  # candidates kept in a search; also the least that a search returns before filtering
+EF_SEARCH = 192  # candidates kept in a search; also the least that a search returns before filtering
 _MAPPED = faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_SKIP_STORAGE
 _PRIVATE_BYTES_EACH = 12  # levels and offsets, which faiss copies
 

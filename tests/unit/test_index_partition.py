@@ -80,7 +80,7 @@ def test_a_narrow_filter_is_searched_exactly(partition: Partition) -> None:
     assert sorted(hits.labels.tolist()) == allowed.tolist()
 
 
-@pytest.mark.parametrize("count", [125, 1000])  # the first fetch is 128: three left, and none
+@pytest.mark.parametrize("count", [189, 1000])  # the first fetch is 192: three left, and none
 def test_excluding_the_nearest_fetches_on_until_k_are_left(
     partition: Partition, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
