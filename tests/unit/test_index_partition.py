@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from radir_pacs.index import Partition, exact_search, should_merge, snapshot
+from radir_pacs.index import Partition, exact_search, partition_folder, should_merge, snapshot
 from radir_pacs.types import I64
 from tests.index_material import (
     DIM,
@@ -18,6 +18,7 @@ from tests.index_material import (
     difference,
     labels_of,
     live,
+    newest,
     opened,
     publish,
     random_vectors,
@@ -46,8 +47,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def partition(home: Path) -> Partition:
-    folder = next((home / "index" / MODEL / REGION).iterdir())
-    return Partition(model_id=MODEL, region=REGION, dim=DIM, generation=opened(folder))
+    generation = newest(partition_folder(home, MODEL, REGION))
+    return Partition(model_id=MODEL, region=REGION, dim=DIM, generation=generation)
 
 
 def test_an_empty_partition_answers_nothing() -> None:
