@@ -104,7 +104,7 @@ def test_a_graph_that_gives_too_few_is_replaced_by_exact_search(
     partition: Partition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(snapshot, "ROWS_PER_CANDIDATE", 0.01)
-    monkeypatch.setattr("radir_pacs.index.hnsw.Graph.search", lambda *_: np.empty(0, np.intp))
+    monkeypatch.setattr("radir_pacs.index.graph.Graph.search", lambda *_: np.empty(0, np.intp))
     hits = partition.search(random_vectors(1)[0], 5)
     assert hits.exact
     assert len(hits.labels) == 5
