@@ -56,7 +56,7 @@ services:
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
 	@echo "installing into .venv (the first time takes some minutes)"
 	@$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e . | $(FEWER_LINES)
-	@$(BIN)/python -c 'import radir_pacs, hnswlib, torch'
+	@$(BIN)/python -c 'import radir_pacs, faiss, torch'
 	@touch $@
 
 .venv/installed-test: .venv/installed

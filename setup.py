@@ -44,7 +44,7 @@ setup(
         "urllib3>=2.1",  # its answer, read within bounds
         "torch>=2.9,<3",  # the network
         "safetensors>=0.4",  # weights that cannot run code
-        "hnswlib>=0.8,<0.9",  # approximate search; its file format is pinned in generations
+        "faiss-cpu>=1.15,<2",  # approximate search, from mapped files
         "numpy>=2",  # vecdot: the same score for a vector by every path
         "scipy>=1.11",
         "pillow>=10",

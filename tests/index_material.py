@@ -12,8 +12,9 @@ import numpy as np
 from radir_pacs.errors import IndexRefused
 from radir_pacs.index import Allowed, Generation, Partition, Selection, build, open_generation, partition_folder
 from radir_pacs.index.builder import GraphSettings
-from radir_pacs.index.generation import generation_names
+from radir_pacs.index.generation import generation_names, segment_folder
 from radir_pacs.index.label_set import NO_LABELS
+from radir_pacs.index.manifest import MANIFEST, GenerationManifest
 from radir_pacs.types import F32, I64
 
 MODEL, REGION, DIM = "tiny-1", "heart", 16
@@ -58,6 +59,12 @@ def publish(
         graph=graph,
     )
     return folder / manifest.name
+
+
+def segment_of(folder: Path) -> Path:
+    """The folder of the one segment that a generation lists."""
+    (record,) = GenerationManifest.from_bytes((folder / MANIFEST).read_bytes()).segments
+    return segment_folder(folder.parent, record.name)
 
 
 def opened(folder: Path, *, model_id: str = MODEL, region: str = REGION, dim: int = DIM) -> Generation:

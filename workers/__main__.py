@@ -1,4 +1,4 @@
-"""``python -m radir_workers worker|transfer|relay [--name NAME]``: one process, settings from the environment."""
+"""``python -m radir_workers worker|indexer|transfer|relay [--name NAME]``: one process, set by the environment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from radir_pacs.process_heartbeat import process_heartbeat
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import JobKind
 
-from .app import TRANSFER_QUEUE, make_app, serve
+from .app import INDEX_QUEUE, TRANSFER_QUEUE, make_app, serve
 from .bounded_answer import AnswerBounds
 from .encode_study import EncodeStudy
 from .index_partition import IndexPartition
@@ -51,7 +51,6 @@ def worker(settings: Settings, name: str) -> None:
         )
         use_cases: dict[JobKind, UseCase] = {
             JobKind.ENCODE: encode,
-            JobKind.INDEX: IndexPartition(catalogue, settings.home),
             JobKind.REPORT: MineReport(catalogue),
         }
         runner = Runner(
@@ -65,6 +64,22 @@ def worker(settings: Settings, name: str) -> None:
         register(app, runner.run)
         with contextlib.closing(encode), process_heartbeat(catalogue.processes, name):
             serve(app, hostname=f"{name}-{os.getpid()}@radir")
+
+
+def indexer(settings: Settings, name: str) -> None:
+    """Merge the partitions of the index until SIGTERM, one at a time; the build in hand is ended first."""
+    with Catalogue.open(settings) as catalogue:
+        runner = Runner(
+            catalogue,
+            {JobKind.INDEX: IndexPartition(catalogue, settings.home)},
+            worker=f"{name}:{os.getpid()}",
+            lease_s=settings.job_lease_s,
+            longest_s=settings.job_longest_s,
+        )
+        app = make_app(settings, catalogue)
+        register(app, runner.run)
+        with process_heartbeat(catalogue.processes, name):
+            serve(app, hostname=f"{name}-{os.getpid()}@radir", queue=INDEX_QUEUE)
 
 
 def transfer(settings: Settings, name: str) -> None:
@@ -121,14 +136,14 @@ def relay(settings: Settings, name: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m radir_workers", description=__doc__)
-    parser.add_argument("role", choices=("worker", "transfer", "relay"))
+    parser.add_argument("role", choices=("worker", "indexer", "transfer", "relay"))
     parser.add_argument("--name", help="as radir status shows it; default: the role")
     args = parser.parse_args(arguments)
     name = args.name or args.role
     try:
         settings = config.load()
         set_up_logging(settings, name)
-        {"worker": worker, "transfer": transfer, "relay": relay}[args.role](settings, name)
+        {"worker": worker, "indexer": indexer, "transfer": transfer, "relay": relay}[args.role](settings, name)
     except RadirError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

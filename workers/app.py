@@ -18,6 +18,7 @@ from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError
 
 QUEUE = "radir"
+INDEX_QUEUE = "radir_index"  # a merge takes minutes, which no study should wait
 TRANSFER_QUEUE = "radir_transfer"  # what waits for other machines must not hold up the network
 VISIBILITY_S = 3600  # longer than the longest job: a message is not handed out twice while its reader lives
 _POLL_S = 0.1

@@ -1,37 +1,45 @@
-"""Index job: a partition's generation and all that changed since become its next generation.
+"""Index job: a partition's tail, and the segments that are small or worn, become one segment of its next generation.
 
 The key is "model id/region key", so one job, and thus one writer, works on a partition at a time; a writer that lost
 its lease finds out when it records its build, and takes the build away. Readers need none of this to see new studies:
-the exact tail holds them from their commit on.
+the exact tail holds them from their commit on. One job builds about a million vectors at most; where more wait, the
+relay asks again.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from radir_pacs.catalogue import Catalogue, ModelRow
 from radir_pacs.errors import IndexRefused, LeaseLost
-from radir_pacs.index import build, collect, open_generation, partition_folder
-from radir_pacs.types import F32, I64, Job
+from radir_pacs.index import Generation, GraphSettings, collect, merge, open_generation, partition_folder
+from radir_pacs.index.generation import segment_folder
+from radir_pacs.index.writer import MOST
+from radir_pacs.types import Job
 
 log = logging.getLogger(__name__)
+
+FORGET_S = 86_400.0  # deleted vectors leave the index files within this time, even where a merge is not worth it yet
 
 
 class IndexPartition:
     """The use case of JobKind.INDEX."""
 
-    def __init__(self, catalogue: Catalogue, home: Path, clock_s: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, catalogue: Catalogue, home: Path, clock_s: Callable[[], float] = time.time, most: int = MOST
+    ) -> None:
         self._catalogue = catalogue
         self._home = home
         self._clock_s = clock_s
+        self._most = most
 
     def __call__(self, job: Job) -> None:
         """Ends the job with the new generation published and outdated files removed."""
@@ -41,51 +49,57 @@ class IndexPartition:
             self._catalogue.jobs.finish(job, "the model is gone")
             return
         folder = partition_folder(self._home, model_id, region)
-        labels, vectors, as_of = self._gather(folder, model, region)
-        manifest = build(
+        generations = self._catalogue.generations
+        generation, since = self._published(folder, model, region)
+        bound = generations.merge_bound(model_id, region, since, self._most)
+        oldest = bound.oldest_gone.isoformat() if bound.oldest_gone else None
+        if generation and generation.manifest.oldest_deletion:
+            oldest = generation.manifest.oldest_deletion
+        manifest = merge(
             folder,
             model_id=model_id,
             region=region,
-            labels=labels,
-            vectors=vectors,
+            dim=model.dim,
+            generation=generation,
+            tail=generations.vectors(model_id, region, model.dim, bound, self._most),
+            gone=bound.gone,
             built_at=datetime.fromtimestamp(self._clock_s(), UTC),
+            oldest_deletion=oldest,
+            forget=oldest is not None and abs(self._clock_s() - datetime.fromisoformat(oldest).timestamp()) > FORGET_S,
+            graph=replace(GraphSettings(), threads=self._threads()),
+            most=self._most,
         )
         try:
-            self._catalogue.generations.record(
+            generations.record(
                 model_id,
                 region,
                 name=manifest.name,
                 count=manifest.count,
-                as_of=as_of,
+                as_of=bound.until,
                 manifest=json.loads(manifest.to_bytes()),
                 job=job,
             )
         except LeaseLost:
             shutil.rmtree(folder / manifest.name, ignore_errors=True)  # it would look newer than the published one
+            kept = {segment.name for segment in generation.segments} if generation else set()
+            for name in {record.name for record in manifest.segments} - kept:
+                shutil.rmtree(segment_folder(folder, name), ignore_errors=True)
             raise
-        collect(folder, now_s=self._clock_s())
+        collect(folder, now_s=self._clock_s(), keep=manifest.name)
 
-    def _gather(self, folder: Path, model: ModelRow, region: str) -> tuple[I64, F32, str]:
-        """(labels, vectors, snapshot) of the partition as it is now; labels ascend."""
-        labels, vectors, since = self._published(folder, model, region)
-        changes = self._catalogue.encodings.changes(model.model_id, region, since)
-        stays = ~np.isin(labels, np.concatenate([changes.gone, changes.ids]))
-        comes = ~np.isin(changes.ids, changes.gone)
-        labels = np.concatenate([labels[stays], changes.ids[comes]])
-        vectors = np.concatenate([vectors[stays], changes.vectors[comes]])
-        order = np.argsort(labels)
-        return labels[order], vectors[order], changes.xid
+    def _threads(self) -> int:
+        """Every core while nobody encodes, else one."""
+        return 1 if self._catalogue.generations.encoding_waits() else len(os.sched_getaffinity(0))
 
-    def _published(self, folder: Path, model: ModelRow, region: str) -> tuple[I64, F32, str]:
-        """What the published generation holds; nothing when it is refused, and the catalogue is then read in full."""
-        nothing = np.empty(0, np.int64), np.empty((0, model.dim), np.float32), "0"
+    def _published(self, folder: Path, model: ModelRow, region: str) -> tuple[Generation | None, str]:
+        """The published generation and its snapshot; none when it is refused, and the catalogue is read in full."""
         published = self._catalogue.generations.published(model.model_id, region)
         if published is None:
-            return nothing
+            return None, "0"
         try:
             generation = open_generation(folder / published.name, model_id=model.model_id, region=region, dim=model.dim)
         except IndexRefused as refusal:
             log.error("generation refused", extra={"generation": published.name, "reason": str(refusal)})
             self._catalogue.generations.refuse(model.model_id, region, published.name, reason=str(refusal))
-            return nothing
-        return generation.labels, generation.vectors, published.as_of
+            return None, "0"
+        return generation, published.as_of

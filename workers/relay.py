@@ -11,15 +11,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from radir_pacs.catalogue import Catalogue, PartitionSize
+from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import RadirError, StorageFailed
 from radir_pacs.index import collect, collect_models, partition_folder, should_merge
+from radir_pacs.index.writer import is_worn
 from radir_pacs.reports import PARSER
 from radir_pacs.storage.blobs import SWEEP_PARTS, BlobStore
 from radir_pacs.types import ImageKind, JobKind
 
-from .app import QUEUE, TRANSFER_QUEUE
+from .app import INDEX_QUEUE, QUEUE, TRANSFER_QUEUE
+from .index_partition import FORGET_S
+from .tails import Tails
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +34,9 @@ KEEP_GONE_S = 30 * 86_400.0  # deletions, for a process that was suspended meanw
 KEEP_SILENT_S = 86_400.0
 KEEP_REFUSALS_S = 90 * 86_400.0
 MOST_REFUSALS = 100_000
-_WORK = (JobKind.ENCODE, JobKind.INDEX, JobKind.REPORT)
+_WORK = (JobKind.ENCODE, JobKind.REPORT)
 _SENDING = (JobKind.SEND, JobKind.COMMITMENT)
-FORGET_S = 86_400.0  # deleted vectors leave the index files within this time, even where a merge is not worth it yet
+_MERGES = 16  # messages under way; one process merges
 
 
 class Relay:
@@ -55,6 +58,7 @@ class Relay:
         self._clock_s, self._now_s = clock_s, now_s
         self._surveyed_s = self._pruned_s = self._swept_s = float("-inf")
         self._part = 0
+        self._tails = Tails(catalogue)
 
     def run(self, stop: threading.Event) -> None:
         """Run rounds until told to stop. A round that fails is logged, and the next one tries again."""
@@ -91,6 +95,7 @@ class Relay:
         """Each queue has a limit of its own, so that none fills the broker, and no pull takes the last thread."""
         catalogue, settings = self._catalogue, self._settings
         self._ring_all(catalogue.jobs.to_ring(max(16, 4 * settings.worker_processes), kinds=_WORK), QUEUE)
+        self._ring_all(catalogue.jobs.to_ring(_MERGES, kinds=(JobKind.INDEX,)), INDEX_QUEUE)
         pulls = catalogue.jobs.to_ring(settings.transfer_threads - 1, kinds=(JobKind.PULL,), with_running=True)
         self._ring_all(pulls, TRANSFER_QUEUE)
         self._ring_all(catalogue.jobs.to_ring(16, kinds=_SENDING), TRANSFER_QUEUE)
@@ -106,8 +111,9 @@ class Relay:
                 self._catalogue.jobs.rung(rung)
 
     def _ask_for_merges(self) -> None:
-        for partition in self._catalogue.generations.partitions():
-            if should_merge(partition.n_generation, partition.n_tail, partition.n_gone) or _must_forget(partition):
+        for partition, tail in self._tails.survey():
+            worn = any(is_worn(segment["count"], segment["deleted"]) for segment in partition.segments or ())
+            if worn or should_merge(partition.count, tail.n_tail, tail.n_gone):
                 self._catalogue.jobs.enqueue_merge(partition.model_id, partition.region)
 
     def _revive(self) -> None:
@@ -132,7 +138,9 @@ class Relay:
 
     def _prune_index(self) -> None:
         home, now_s = self._settings.home, self._now_s()
-        for partition in self._catalogue.generations.partitions():
+        for model_id, region in self._catalogue.generations.to_forget(FORGET_S):
+            self._catalogue.jobs.enqueue_merge(model_id, region)
+        for partition in self._catalogue.generations.served():
             folder = partition_folder(home, partition.model_id, partition.region)
             collect(folder, now_s=now_s, keep=partition.published)
         models = [self._catalogue.models.active(kind) for kind in ImageKind]
@@ -145,8 +153,3 @@ class Relay:
         self._part = (self._part + 1) % SWEEP_PARTS
         if removed:
             log.info("unreferenced files removed", extra={"files": removed})
-
-
-def _must_forget(partition: PartitionSize) -> bool:
-    """Whether its files may still hold a vector that was deleted long ago. No answer gives it, but the file does."""
-    return partition.n_generation > 0 and (partition.oldest_gone_s or 0.0) > FORGET_S

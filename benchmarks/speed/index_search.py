@@ -1,4 +1,4 @@
-"""Search of one partition: exact, HNSW and the two as `Partition` mixes them, beside faiss and usearch where installed.
+"""Search of one partition: exact, by graph and the two as `Partition` mixes them, beside faiss and usearch.
 
     OMP_NUM_THREADS=1 python -m benchmarks.speed.index_search [--sizes 1000,10000,100000] [--dim 256]
 
@@ -25,7 +25,7 @@ from rich.table import Table
 
 from radir_pacs.index import Allowed, Partition, Selection, build, exact_search, open_generation
 from radir_pacs.index.builder import GraphSettings
-from radir_pacs.index.hnsw import EF_SEARCH, Graph
+from radir_pacs.index.graph import EF_SEARCH, Graph
 from radir_pacs.index.snapshot import ROWS_PER_CANDIDATE
 from radir_pacs.types import F32, I64
 
@@ -68,7 +68,7 @@ def optional(name: str) -> Any:
 def faiss_index(faiss: Any, vectors: F32) -> Any:
     faiss.omp_set_num_threads(1)
     index = faiss.IndexHNSWFlat(vectors.shape[1], M, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efConstruction = EF_CONSTRUCTION
+    index.graph.efConstruction = EF_CONSTRUCTION
     index.add(vectors)
     return index
 
@@ -104,7 +104,7 @@ def by_size(console: Console, sizes: list[int], dim: int, queries: F32) -> Graph
         row("exact", 0, lambda query: exact_search(vectors, labels, query, K)[0])  # noqa: B023
         start = time.process_time()
         graph = Graph.build(vectors, m=M, ef_construction=EF_CONSTRUCTION, threads=1)
-        row("hnswlib", time.process_time() - start, lambda query: graph.search(query, EF_SEARCH)[:K])  # noqa: B023
+        row("Graph", time.process_time() - start, lambda query: graph.search(query, EF_SEARCH)[:K])  # noqa: B023
         if faiss:
             start = time.process_time()
             peer = faiss_index(faiss, vectors)

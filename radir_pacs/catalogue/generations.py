@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from psycopg.types.json import Jsonb
 
 from radir_pacs.catalogue.database import run
 from radir_pacs.catalogue.jobs import finish, hold
 from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.catalogue.rows import GenerationRow, PartitionSize
-from radir_pacs.types import Job
+from radir_pacs.catalogue.rows import GenerationRow, MergeBound, ServedPartition
+from radir_pacs.types import F32, I64, Job
+
+PAGE = 20_000  # encodings read at a time
 
 
 class Generations(CataloguePart):
@@ -52,10 +55,87 @@ class Generations(CataloguePart):
         with self._database.transaction() as connection:
             return run(connection, "retire_generation", values, state="REFUSED").fetchone() is not None
 
-    def partitions(self) -> tuple[PartitionSize, ...]:
-        """Every partition of the active models, with what a merge would include."""
+    def served(self) -> tuple[ServedPartition, ...]:
+        """Every partition of the active models, with the generation that answers for it."""
         with self._database.transaction() as connection:
-            return tuple(PartitionSize(**row) for row in run(connection, "partitions").fetchall())
+            return tuple(ServedPartition(**row) for row in run(connection, "served_partitions").fetchall())
+
+    def snapshot(self) -> str:
+        """All transactions below it have ended: counts up to it are final."""
+        with self._database.transaction() as connection:
+            row = run(connection, "snapshot_xmin").fetchone()
+        assert row is not None
+        return str(row["xmin"])
+
+    def tail(self, model_id: str, region: str, since: str, until: str) -> tuple[int, int]:
+        """(vectors of the region, encodings of the model that are gone) from one snapshot to another."""
+        values = {"model_id": model_id, "region": region, "since": since, "until": until}
+        with self._database.transaction() as connection:
+            row = run(connection, "count_tail", values).fetchone()
+        assert row is not None
+        return row["n_tail"], row["n_gone"]
+
+    def tails(self, model_id: str, since: str, until: str) -> tuple[dict[str, int], int]:
+        """`tail` of every region of a model at once; only regions with new vectors are in it."""
+        values = {"model_id": model_id, "since": since, "until": until}
+        with self._database.transaction() as connection:
+            counts = {row["region"]: row["n"] for row in run(connection, "count_tails", values).fetchall()}
+            gone = run(connection, "count_gone", values).fetchone()
+        assert gone is not None
+        return counts, gone["n"]
+
+    def to_forget(self, after_s: float) -> list[tuple[str, str]]:
+        """(model id, region) of partitions whose files may hold a vector that was deleted longer ago."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "to_forget", after_s=after_s).fetchall()
+        return [(row["model_id"], row["region"]) for row in rows]
+
+    def merge_bound(self, model_id: str, region: str, since: str, most: int) -> MergeBound:
+        """Up to where a merge reads on from a generation's ``as_of`` ("0": from the beginning).
+
+        It takes in about ``most`` encodings at most, so that its length is bounded; the next merge goes on from there.
+        Only encodings of one transaction cannot be divided.
+        """
+        values = {"model_id": model_id, "region": region, "since": since}
+        with self._database.transaction() as connection:
+            bound = run(connection, "merge_bound", values, most=most).fetchone()
+            gone = run(connection, "merge_gone", values).fetchall()
+        assert bound is not None
+        return MergeBound(
+            since=since,
+            until=bound["until"],
+            gone=np.fromiter((row["id"] for row in gone), np.int64, len(gone)),
+            oldest_gone=min((row["at"] for row in gone), default=None),
+        )
+
+    def vectors(self, model_id: str, region: str, dim: int, bound: MergeBound, most: int) -> Iterator[tuple[I64, F32]]:
+        """What `merge_bound` found, by ascending id, ``most`` at a time: int64 [n] and float32 [n, dim].
+
+        Read by pages, each a transaction, so that the database's answer is never in memory as a whole.
+        """
+        values = {"model_id": model_id, "region": region, "since": bound.since, "until": bound.until}
+        after, more = -1, True
+        while more:
+            labels, vectors = [], []
+            count = 0
+            while more and count < most:
+                limit = min(PAGE, most - count)
+                with self._database.transaction() as connection:
+                    rows = run(connection, "merge_page", values, after=after, limit=limit).fetchall()
+                more = len(rows) == limit
+                if rows:
+                    after = rows[-1]["id"]
+                    count += len(rows)
+                    labels.append(np.fromiter((row["id"] for row in rows), np.int64, len(rows)))
+                    vectors.append(np.frombuffer(b"".join(row["vector"] for row in rows), "<f4").reshape(-1, dim))
+            if count:
+                yield np.concatenate(labels), np.concatenate(vectors).astype(np.float32, copy=False)
+
+    def encoding_waits(self) -> bool:
+        """Whether a study is being encoded, or waits for it."""
+        with self._database.transaction() as connection:
+            row = run(connection, "encoding_waits").fetchone()
+        return row is not None and bool(row["waits"])
 
     def prune(self, *, gone_keep_s: float, generation_keep_s: float) -> None:
         """Forget deletions that every generation includes, and generations that no longer answer."""

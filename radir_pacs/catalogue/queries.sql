@@ -572,23 +572,79 @@ VALUES (%(model_id)s, %(region)s, %(name)s, %(count)s, %(as_of)s::text::xid8, %(
 SELECT model_id, region, name, count, as_of::text AS as_of, manifest, published_at FROM generation
 WHERE model_id = %(model_id)s AND region = %(region)s AND state = 'PUBLISHED';
 
--- name: partitions
--- Each partition of the active models: vectors in its generation, in its tail, and gone since the generation.
-WITH served AS (
-    SELECT p.model_id, p.region, g.name AS published, coalesce(g.count, 0) AS n_generation,
-        coalesce(g.as_of, '0'::xid8) AS as_of
-    FROM partition AS p JOIN model AS m USING (model_id)
-    LEFT JOIN generation AS g ON g.model_id = p.model_id AND g.region = p.region AND g.state = 'PUBLISHED'
-    WHERE m.active
-)
-SELECT p.model_id, p.region, p.published, p.n_generation,
-    (SELECT count(*) FROM encoding AS e
-     WHERE e.model_id = p.model_id AND e.xid >= p.as_of AND p.region = ANY(e.regions)) AS n_tail,
-    gone.n AS n_gone, gone.oldest_s AS oldest_gone_s
-FROM served AS p CROSS JOIN LATERAL (
-    SELECT count(*) AS n, max(abs(extract(epoch FROM now() - x.at)))::float8 AS oldest_s FROM encoding_gone AS x
-    WHERE x.model_id = p.model_id AND x.xid >= p.as_of) AS gone
+-- name: served_partitions
+-- Each partition of the active models, with the generation that answers for it.
+SELECT p.model_id, p.region, g.name AS published, coalesce(g.count, 0) AS count,
+    coalesce(g.as_of, '0'::xid8)::text AS as_of, g.manifest->'segments' AS segments
+FROM partition AS p JOIN model AS m USING (model_id)
+LEFT JOIN generation AS g ON g.model_id = p.model_id AND g.region = p.region AND g.state = 'PUBLISHED'
+WHERE m.active
 ORDER BY p.model_id, p.region;
+
+-- name: count_tail
+-- Vectors of a region, and encodings of its model that are gone, between two snapshots.
+SELECT
+    (SELECT count(*) FROM encoding WHERE model_id = %(model_id)s AND %(region)s = ANY(regions)
+        AND xid >= %(since)s::text::xid8 AND xid < %(until)s::text::xid8) AS n_tail,
+    (SELECT count(*) FROM encoding_gone WHERE model_id = %(model_id)s
+        AND xid >= %(since)s::text::xid8 AND xid < %(until)s::text::xid8) AS n_gone;
+
+-- name: count_tails
+-- Vectors of each region of a model between two snapshots.
+SELECT region, count(*) AS n FROM encoding CROSS JOIN unnest(regions) AS region
+WHERE model_id = %(model_id)s AND xid >= %(since)s::text::xid8 AND xid < %(until)s::text::xid8
+GROUP BY region;
+
+-- name: count_gone
+-- Encodings of a model that went between two snapshots.
+SELECT count(*) AS n FROM encoding_gone
+WHERE model_id = %(model_id)s AND xid >= %(since)s::text::xid8 AND xid < %(until)s::text::xid8;
+
+-- name: to_forget
+-- Partitions whose files may hold a vector that was deleted longer ago than a time.
+SELECT g.model_id, g.region FROM generation AS g JOIN model AS m USING (model_id)
+WHERE m.active AND g.state = 'PUBLISHED' AND g.manifest->'segments' <> '[]' AND (
+    abs(extract(epoch FROM now() - (g.manifest->>'oldest_deletion')::timestamptz)) > %(after_s)s::float8
+    OR EXISTS (SELECT FROM encoding_gone AS x WHERE x.model_id = g.model_id AND x.xid >= g.as_of
+        AND abs(extract(epoch FROM now() - x.at)) > %(after_s)s::float8));
+
+-- name: merge_bound
+-- Up to which snapshot a merge takes encodings in: all, or about as many as one merge should. Encodings of one
+-- transaction stay together.
+WITH beyond AS (
+    SELECT xid FROM encoding
+    WHERE model_id = %(model_id)s AND %(region)s = ANY(regions) AND xid >= %(since)s::text::xid8
+    ORDER BY xid OFFSET %(most)s LIMIT 1
+), first AS (
+    SELECT xid FROM encoding
+    WHERE model_id = %(model_id)s AND %(region)s = ANY(regions) AND xid >= %(since)s::text::xid8
+    ORDER BY xid LIMIT 1
+)
+SELECT least(
+    pg_snapshot_xmin(pg_current_snapshot()),
+    (SELECT CASE
+        WHEN beyond.xid > first.xid THEN beyond.xid
+        ELSE (SELECT e.xid FROM encoding AS e
+            WHERE e.model_id = %(model_id)s AND e.xid > first.xid ORDER BY e.xid LIMIT 1)
+    END FROM beyond, first))::text AS until;
+
+-- name: merge_gone
+-- What a merge leaves out, and when the first of it went.
+SELECT encoding_id AS id, at FROM encoding_gone
+WHERE model_id = %(model_id)s AND xid >= %(since)s::text::xid8 ORDER BY encoding_id;
+
+-- name: merge_page
+-- Vectors that a merge takes in, by id.
+SELECT e.id, substring(e.vectors FROM (array_position(e.regions, %(region)s) - 1) * m.dim * 4 + 1 FOR m.dim * 4)
+    AS vector
+FROM encoding AS e JOIN model AS m USING (model_id)
+WHERE e.model_id = %(model_id)s AND e.xid >= %(since)s::text::xid8 AND e.xid < %(until)s::text::xid8
+    AND %(region)s = ANY(e.regions) AND e.id > %(after)s
+ORDER BY e.id LIMIT %(limit)s;
+
+-- name: encoding_waits
+-- Whether somebody encodes, or will at once: a build then leaves the other cores alone.
+SELECT EXISTS (SELECT FROM job WHERE kind = 'encode' AND state IN ('PENDING', 'RUNNING')) AS waits;
 
 -- name: prune_gone
 -- Deletions that every generation includes and that no process is likely to have missed.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -271,19 +271,31 @@ class GenerationRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartitionSize:
-    """Vectors in a partition's generation and tail, and encodings of its model gone since the generation.
+class ServedPartition:
+    """A partition of an active model: ``published`` names the generation that answers, ``count`` its live vectors.
 
-    ``published`` names the generation; ``oldest_gone_s`` is how long ago the first of those that are gone went.
+    ``segments`` are as in the generation's manifest: name, count, deleted.
     """
 
     model_id: str
     region: str
-    n_generation: int
-    n_tail: int
-    n_gone: int
-    published: str | None = None
-    oldest_gone_s: float | None = None
+    published: str | None
+    count: int
+    as_of: str
+    segments: Sequence[Mapping[str, Any]] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeBound:
+    """What a merge takes in: encodings with ``since <= xid < until``, without ``gone`` (int64, ascending).
+
+    oldest_gone: when the first of those went.
+    """
+
+    since: str
+    until: str
+    gone: I64
+    oldest_gone: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)

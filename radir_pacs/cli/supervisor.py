@@ -69,6 +69,7 @@ class Supervisor:
             self.children.append(_Child(name, ["radir_pacs.listener", "--name", name]))
         self.children.append(_Child("web", ["radir_pacs.web"]))
         self.children.append(_Child("relay", ["radir_workers", "relay", "--name", "relay"]))
+        self.children.append(_Child("indexer", ["radir_workers", "indexer", "--name", "indexer"]))
         self.children.append(_Child("transfer", ["radir_workers", "transfer", "--name", "transfer"]))
         for number in range(s.worker_processes):
             name = _numbered("worker", number, s.worker_processes)

@@ -1,14 +1,15 @@
-"""Vectors of one region under one model, searchable: immutable verified generations and an exact tail (P4, P5, P7).
+"""Vectors of one region under one model, searchable: immutable checked segments and an exact tail (P4, P5, P7).
 
-A *partition* is (model, region). Its *generation* is a folder that was complete and verified before it got its name;
-what came later is in the partition's tail until a writer builds the next generation. Everything here is a cache of
-the catalogue: a refused file costs a rebuild, never an answer.
+A *partition* is (model, region). Its *generation* lists the *segments* that answer, each a folder that was complete and
+checked before it got its name; what came later is in the partition's tail until a writer merges. Everything here is a
+cache of the catalogue: a refused file costs a rebuild, never an answer.
 """
 
-from radir_pacs.index.builder import build
+from radir_pacs.index.builder import GraphSettings, build
 from radir_pacs.index.exact import exact_search
-from radir_pacs.index.generation import Generation, check_vectors_file, open_generation, partition_folder
+from radir_pacs.index.generation import Generation, check_generation, open_generation, partition_folder
 from radir_pacs.index.manifest import GenerationManifest
+from radir_pacs.index.merge import merge
 from radir_pacs.index.partition import Hits, Partition
 from radir_pacs.index.selection import EVERYTHING, Allowed, Selection
 from radir_pacs.index.writer import collect, collect_models, should_merge
@@ -18,14 +19,16 @@ __all__ = [
     "Allowed",
     "Generation",
     "GenerationManifest",
+    "GraphSettings",
     "Hits",
     "Partition",
     "Selection",
     "build",
-    "check_vectors_file",
+    "check_generation",
     "collect",
     "collect_models",
     "exact_search",
+    "merge",
     "open_generation",
     "partition_folder",
     "should_merge",

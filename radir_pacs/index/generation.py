@@ -1,58 +1,48 @@
-"""Opening a generation: every byte is checked before any of it is used, and before native code sees the graph (P4)."""
+"""Opening a generation: every file was checked before any of it is used, and before native code sees a graph (P4).
+
+On the disk, in the folder of a partition:
+    00000007-3f0c6a2be1d4/    a generation: manifest.json lists its segments, deleted.i64 what is gone from them
+    segments/9d1e4c70b8a25f36/    a segment, of one generation or of many: vectors, labels, perhaps a graph
+"""
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import logging
-import os
 import re
-import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from radir_pacs.errors import IndexRefused
-from radir_pacs.index.hnsw import HNSWLIB_VERSION, METRIC, Graph
-from radir_pacs.index.label_set import NO_LABELS
-from radir_pacs.index.manifest import GRAPH, LABELS, MANIFEST, MANIFEST_MAX_BYTES, VECTORS, GenerationManifest
+from radir_pacs.index.files import check_file, check_folder, in_use, open_checked, read_manifest_file, regular_file
+from radir_pacs.index.graph import LIBRARY, METRIC, Graph
+from radir_pacs.index.label_set import NO_LABELS, contains
+from radir_pacs.index.manifest import DELETED, GRAPH, LABELS, VECTORS, GenerationManifest, SegmentManifest
 from radir_pacs.index.segment import Segment
 from radir_pacs.types import F32, I64
 
-log = logging.getLogger(__name__)
-
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_CHUNK_BYTES = 4 << 20
+SEGMENTS = "segments"
 GENERATION_NAME = re.compile(r"[0-9]{8,}-[0-9a-f]{12}")
+SEGMENT_NAME = re.compile(r"[0-9a-f]{16}")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Generation:
-    """An open, verified generation. Nothing in it changes; readers share it freely.
+    """An open, checked generation. Nothing in it changes; readers share it freely.
 
-    labels: int64 [count], ascending. vectors: float32 [count, dim], mapped from the file, read-only.
+    deleted: labels of the segments that were gone when it was built, ascending.
     """
 
     manifest: GenerationManifest
-    labels: I64
-    vectors: F32
-    graph: Graph | None
+    segments: tuple[Segment, ...]
+    deleted: I64
 
     @property
     def name(self) -> str:
         return self.manifest.name
-
-    @functools.cached_property
-    def segments(self) -> tuple[Segment, ...]:
-        return (Segment(labels=self.labels, vectors=self.vectors, graph=self.graph),)
-
-    @property
-    def deleted(self) -> I64:
-        """Labels of the segments that were deleted before the generation was published, ascending."""
-        return NO_LABELS
 
 
 def partition_folder(home: Path, model_id: str, region: str) -> Path:
@@ -78,100 +68,95 @@ def generation_number(name: str) -> tuple[int, str]:
     return int(number), seal
 
 
-def open_generation(folder: Path, *, model_id: str, region: str, dim: int) -> Generation:
-    """Verify, then open. Raises IndexRefused for anything incomplete, altered, or of another model, region or dim."""
-    manifest = read_manifest(folder)
+def open_generation(
+    folder: Path, *, model_id: str, region: str, dim: int, reuse: Generation | None = None
+) -> Generation:
+    """Check, then open. Raises IndexRefused for anything incomplete, altered, or of another model, region or dim.
+
+    reuse: an open generation of the partition, whose segments are not opened again.
+    """
+    manifest = read_generation(folder, model_id=model_id, region=region, dim=dim)
+    check_file(folder / DELETED, manifest.files[DELETED])
+    with regular_file(folder / DELETED) as file:
+        deleted = np.frombuffer(file.read(), "<i8")
+    if np.any(deleted[1:] <= deleted[:-1]):
+        raise IndexRefused("the deleted labels of the index generation are not ascending")
+    opened: Mapping[str, Segment] = {segment.name: segment for segment in reuse.segments} if reuse else {}
+    segments = []
+    for record in manifest.segments:
+        segment = opened.get(record.name)
+        if segment is None:
+            where = segment_folder(folder.parent, record.name)
+            segment = open_segment(where, model_id=model_id, region=region, dim=dim)
+        if len(segment) != record.count or np.count_nonzero(contains(segment.labels, deleted)) != record.deleted:
+            raise IndexRefused("a segment of the index generation has other labels")
+        segments.append(segment)
+    return Generation(manifest=manifest, segments=tuple(segments), deleted=deleted if len(deleted) else NO_LABELS)
+
+
+def read_generation(folder: Path, *, model_id: str, region: str, dim: int) -> GenerationManifest:
+    """A generation's manifest, its seal, name and partition checked. Raises IndexRefused."""
+    manifest = GenerationManifest.from_bytes(read_manifest_file(folder))
     if folder.name != manifest.name:
         raise IndexRefused("the index generation has the name of another")
-    if (manifest.model_id, manifest.region, manifest.dim) != (model_id, region, dim):
-        raise IndexRefused("the index generation belongs to another model, region or dimension")
-    return open_verified(folder, manifest)
+    _check_partition(manifest, model_id, region, dim)
+    return manifest
 
 
-def read_manifest(folder: Path) -> GenerationManifest:
-    """The manifest, its seal checked. Raises IndexRefused."""
-    with _regular_file(folder / MANIFEST) as file:
-        text = file.read(MANIFEST_MAX_BYTES + 1)
-    if len(text) > MANIFEST_MAX_BYTES:
-        raise IndexRefused("the manifest of the index generation is too large")
-    return GenerationManifest.from_bytes(text)
+def segment_folder(partition: Path, name: str) -> Path:
+    """Raises IndexRefused for what is no segment's name."""
+    if not SEGMENT_NAME.fullmatch(name):
+        raise IndexRefused("the index generation names a segment that cannot be one")
+    return partition / SEGMENTS / name
 
 
-def open_verified(folder: Path, manifest: GenerationManifest) -> Generation:
-    """Check each file against ``manifest``, then map the vectors and load the graph. Raises IndexRefused."""
+def open_segment(folder: Path, *, model_id: str, region: str, dim: int) -> Segment:
+    """Check, then map its files. Raises IndexRefused as `open_generation` does."""
+    manifest = SegmentManifest.from_bytes(read_manifest_file(folder))
+    if folder.name != manifest.name:
+        raise IndexRefused("the index segment has the name of another")
+    _check_partition(manifest, model_id, region, dim)
+    open_checked(folder, manifest.files)
+    segment = map_segment(folder, manifest)
+    in_use(folder, segment)
+    return segment
+
+
+def map_segment(folder: Path, manifest: SegmentManifest) -> Segment:
+    """Map the files of a segment, which the caller has checked. Raises IndexRefused."""
     if manifest.metric != METRIC:
-        raise IndexRefused(f"the index generation has the metric {manifest.metric!r}")
-    if manifest.graph and manifest.graph.library_version != HNSWLIB_VERSION:
-        raise IndexRefused(f"the graph was written by hnswlib {manifest.graph.library_version}")
-    with _checked(folder, manifest, LABELS) as file:
-        labels = np.frombuffer(file.read(), "<i8")
-    if len(labels) != manifest.count or np.any(labels[1:] <= labels[:-1]):
-        raise IndexRefused("the labels of the index generation are not ascending")
-    with _checked(folder, manifest, VECTORS) as file:
-        vectors = _map(file, manifest)
-    graph = None
-    if manifest.graph:
-        _checked(folder, manifest, GRAPH).close()
-        try:
-            graph = Graph.load(folder / GRAPH, dim=manifest.dim, count=manifest.count)
-        except RuntimeError as error:  # hnswlib's own refusal, or no memory for it
-            raise IndexRefused(f"hnswlib cannot load the graph: {error}") from error
-        if graph.count != manifest.count:
-            raise IndexRefused("the graph holds another number of vectors")
-    return Generation(manifest=manifest, labels=labels, vectors=vectors, graph=graph)
+        raise IndexRefused(f"the index segment has the metric {manifest.metric!r}")
+    if manifest.graph and manifest.graph.library != LIBRARY:
+        raise IndexRefused(f"the graph was written by {manifest.graph.library}")
+    labels: I64 = _map(folder / LABELS, "<i8", (manifest.count,))
+    if np.any(labels[1:] <= labels[:-1]):
+        raise IndexRefused("the labels of the index segment are not ascending")
+    vectors: F32 = _map(folder / VECTORS, "<f4", (manifest.count, manifest.dim))
+    graph = Graph.load(folder / GRAPH, vectors) if manifest.graph else None
+    return Segment(labels=labels, vectors=vectors, graph=graph, name=manifest.name)
 
 
-def check_vectors_file(folder: Path, manifest: GenerationManifest, rest: Callable[[int], None]) -> None:
-    """Read again the vectors that an open generation maps. Raises IndexRefused when they are not what was built.
+def check_generation(folder: Path, rest: Callable[[int], None]) -> None:
+    """Read every file of an open generation again. Raises IndexRefused when one is not what was built.
 
-    They are checked when a generation is opened, but bytes that change on the disk later change in every map of them.
-    ``rest`` is called with the number of bytes after each chunk, and may sleep, or raise to end the check.
+    They were checked before they were opened, but bytes that change on the disk later change in every map of them.
+    ``rest`` as in `check_file`.
     """
-    expected = manifest.files[VECTORS]
-    sha256 = hashlib.sha256()
-    with _regular_file(folder / VECTORS) as file:
-        try:
-            while chunk := file.read(_CHUNK_BYTES):
-                sha256.update(chunk)
-                rest(len(chunk))
-        except OSError as error:
-            raise IndexRefused(f"{VECTORS} of the index generation cannot be read: {error.strerror}") from error
-    if sha256.hexdigest() != expected.sha256:
-        raise IndexRefused(f"{VECTORS} of the index generation was altered")
+    manifest = GenerationManifest.from_bytes(read_manifest_file(folder))
+    check_file(folder / DELETED, manifest.files[DELETED], rest)
+    for record in manifest.segments:
+        where = segment_folder(folder.parent, record.name)
+        check_folder(where, SegmentManifest.from_bytes(read_manifest_file(where)).files, rest)
 
 
-def _map(file: BufferedReader, manifest: GenerationManifest) -> F32:
-    if not manifest.count:  # an empty file cannot be mapped
-        return np.empty((0, manifest.dim), np.float32)
-    return np.asarray(np.memmap(file, "<f4", "r", shape=(manifest.count, manifest.dim)))
+def _check_partition(manifest: GenerationManifest | SegmentManifest, model_id: str, region: str, dim: int) -> None:
+    if (manifest.model_id, manifest.region, manifest.dim) != (model_id, region, dim):
+        raise IndexRefused("the index belongs to another model, region or dimension")
 
 
-def _checked(folder: Path, manifest: GenerationManifest, name: str) -> BufferedReader:
-    """The file, open at its start, its size and hash as the manifest says."""
-    file = _regular_file(folder / name)
-    try:
-        expected = manifest.files[name]
-        if os.fstat(file.fileno()).st_size != expected.size_bytes:
-            raise IndexRefused(f"{name} of the index generation has another size than when it was built")
-        if hashlib.file_digest(file, "sha256").hexdigest() != expected.sha256:
-            raise IndexRefused(f"{name} of the index generation was altered")
-        file.seek(0)
-    except OSError as error:
-        file.close()
-        raise IndexRefused(f"{name} of the index generation cannot be read: {error.strerror}") from error
-    except IndexRefused:
-        file.close()
-        raise
-    return file
-
-
-def _regular_file(path: Path) -> BufferedReader:
-    """Open a regular file for reading: no link is followed, and a pipe or device does not block."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise IndexRefused(f"{path.name} of the index generation cannot be opened: {error.strerror}") from error
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise IndexRefused(f"{path.name} of the index generation is not a file")
-    return os.fdopen(handle, "rb")
+def _map(path: Path, dtype: str, shape: tuple[int, ...]) -> Any:
+    """The file as an array, mapped and read-only."""
+    if not shape[0]:  # an empty file cannot be mapped
+        return np.empty(shape, dtype)
+    with regular_file(path) as file:
+        return np.asarray(np.memmap(file, dtype, "r", shape=shape))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from radir_pacs.index.hnsw import Graph
+from radir_pacs.index.graph import Graph
 from radir_pacs.index.label_set import contains
 from radir_pacs.index.selection import Allowed, Mask
 from radir_pacs.types import F32, I64
@@ -30,6 +30,7 @@ class Segment:
     labels: I64
     vectors: F32
     graph: Graph | None = None
+    name: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)

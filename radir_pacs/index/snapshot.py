@@ -9,7 +9,7 @@ import numpy as np
 
 from radir_pacs.index.exact import best, cosines, search_rows
 from radir_pacs.index.generation import Generation
-from radir_pacs.index.hnsw import EF_SEARCH, Graph
+from radir_pacs.index.graph import EF_SEARCH, Graph
 from radir_pacs.index.label_set import NO_LABELS, LabelSet, contains, merged
 from radir_pacs.index.segment import Segment
 from radir_pacs.index.selection import Mask, Selection
@@ -20,7 +20,7 @@ ROWS_PER_CANDIDATE = 40
 """How many rows exact search scores in the time the graph finds one candidate (benchmarks/speed/index_search.py). It
 decides every choice between the two: whole partitions, filters of any width, and when to stop fetching more."""
 
-_FETCH_MARGIN = 1.5  # fetched beyond what a filter's width asks for, so that one round is usually enough
+_FETCH_MARGIN = 3.0  # times what a filter's width asks for: the graph finds the last of what it returns less surely
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,4 +1,9 @@
-"""The one writer of a partition: when it merges, and what it then clears away."""
+"""The one writer of a partition: when it merges, and what it then clears away.
+
+Segments are merged like those of a log-structured store: the tail becomes a segment, together with those that are not
+much larger, so that a vector is built into a graph about log2(segment / tail) times. One that has come near `MOST` is
+sealed: it is written again only when many of its vectors are gone, or when they are to leave the disk.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +11,23 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from itertools import pairwise
 from pathlib import Path
 
+from radir_pacs.errors import IndexRefused
 from radir_pacs.index.builder import BUILDING_PREFIX
-from radir_pacs.index.generation import generation_names
+from radir_pacs.index.files import read_manifest_file
+from radir_pacs.index.generation import SEGMENTS, generation_names
+from radir_pacs.index.manifest import MANIFEST, GenerationManifest
 
 MIN_CHANGES = 64
 CHANGED_FRACTION = 0.1
+LONGEST_TAIL = 20_000  # searched exactly at every query, in about a millisecond
+MOST = 1_000_000  # vectors of a segment: its build takes minutes, whatever the partition holds
+GONE_FRACTION = 0.2  # of a segment: it is then written again
+_GROWTH = 2  # a segment is merged with what is at least half as large
+_SMALL = 20_000  # segments without a graph cost nothing to write again
 GRACE_S = 3600.0
 _REMOVING_PREFIX = ".removing-"
 
@@ -22,17 +35,50 @@ _REMOVING_PREFIX = ".removing-"
 def should_merge(n_generation: int, n_tail: int, n_deleted: int) -> bool:
     """Whether the tail, or the vectors deleted from the generation, are numerous enough for a new generation.
 
-    A tenth: an exact tail stays cheap beside its generation, and a vector is rebuilt about ten times in all however
-    large the partition grows.
+    A tenth, for small partitions are all cheap; the tail of a large one costs each of its queries.
     """
-    return max(n_tail, n_deleted) >= max(MIN_CHANGES, CHANGED_FRACTION * n_generation)
+    least = max(MIN_CHANGES, CHANGED_FRACTION * n_generation)
+    return n_tail >= min(least, LONGEST_TAIL) or n_deleted >= least
+
+
+def is_worn(count: int, gone: int) -> bool:
+    """Whether so many of a segment's vectors are gone that it should be written again."""
+    return gone > 0 and gone >= GONE_FRACTION * count
+
+
+def to_merge(n_tail: int, segments: Sequence[tuple[int, int]], *, forget: bool = False, most: int = MOST) -> list[int]:
+    """Which ``segments`` (live, gone) become one with the tail, by their places; about ``most`` vectors at most.
+
+    forget: any with deleted vectors is worth it, so that these leave the disk. One that is worth it is always chosen.
+    """
+    worn = [
+        place
+        for place, (live, gone) in enumerate(segments)
+        if gone and (forget or live <= _SMALL or is_worn(live + gone, gone))
+    ]
+    chosen: list[int] = []
+    total = n_tail
+    for place in sorted(worn, key=lambda place: segments[place][0]):
+        if total + segments[place][0] <= most or not chosen:
+            chosen.append(place)
+            total += segments[place][0]
+    if not (chosen or n_tail):
+        return []  # nothing comes, nothing is worth it: what is gone is only recorded
+    for place in sorted(set(range(len(segments))) - set(worn), key=lambda place: segments[place][0]):
+        live = segments[place][0]
+        if live > max(_GROWTH * total, _SMALL) or total + live > most:
+            break
+        chosen.append(place)
+        total += live
+    return sorted(chosen)
 
 
 def collect(folder: Path, *, now_s: float, grace_s: float = GRACE_S, keep: str | None = None) -> tuple[str, ...]:
     """Remove what is no longer needed from a partition's folder; returns the names removed. Several may do it at once.
 
     A generation other than ``keep`` goes when a newer one has stood for ``grace_s`` (a reader may be about to open it;
-    one that has it open keeps its files). A build goes when its process is gone. ``now_s``: seconds since the epoch.
+    one that has it open keeps its files), and the segments that no other lists go with it. A build goes when its
+    process is gone. ``now_s``: seconds since the epoch.
     """
     if not folder.is_dir():
         return ()
@@ -41,12 +87,39 @@ def collect(folder: Path, *, now_s: float, grace_s: float = GRACE_S, keep: str |
         old for old, successor in pairwise(names) if old != keep and _age_s(folder / successor, now_s) >= grace_s
     ]
     for name in outdated:
-        with contextlib.suppress(FileNotFoundError):  # somebody else was first
-            (folder / name).rename(folder / f"{_REMOVING_PREFIX}{name}")  # so that it is never visible half removed
+        _set_aside(folder / name, folder)
+    for segment in _unlisted(folder, now_s, grace_s):
+        _set_aside(segment, folder)
     abandoned = [build for build in folder.glob(f"{BUILDING_PREFIX}*") if _is_abandoned(build, now_s, grace_s)]
     for unwanted in (*abandoned, *folder.glob(f"{_REMOVING_PREFIX}*")):
         shutil.rmtree(unwanted, ignore_errors=True)
     return (*outdated, *(build.name for build in abandoned))
+
+
+def _unlisted(folder: Path, now_s: float, grace_s: float) -> list[Path]:
+    """Segments that no generation lists, unless they are young: a builder may be about to list them."""
+    listed: set[str] = set()
+    for name in generation_names(folder):
+        with contextlib.suppress(IndexRefused):  # an unreadable one lists nothing that could be opened
+            manifest = GenerationManifest.from_bytes(read_manifest_file(folder / name))
+            listed |= {segment.name for segment in manifest.segments}
+    return [
+        segment
+        for segment in (folder / SEGMENTS).glob("*")
+        if segment.name not in listed and _built_s(segment, now_s) >= grace_s
+    ]
+
+
+def _built_s(segment: Path, now_s: float) -> float:
+    """Seconds since a segment was built; its folder is as young as its last opening."""
+    manifest = segment / MANIFEST
+    return _age_s(manifest if manifest.exists() else segment, now_s)
+
+
+def _set_aside(path: Path, folder: Path) -> None:
+    """Rename it for removal, so that it is never visible half removed."""
+    with contextlib.suppress(FileNotFoundError):  # somebody else was first
+        path.rename(folder / f"{_REMOVING_PREFIX}{path.name}")
 
 
 def collect_models(home: Path, *, serving: Set[str], now_s: float, grace_s: float) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from radir_pacs.catalogue import CaseChanges, Catalogue, Changes, GenerationRow
 from radir_pacs.config import Settings
 from radir_pacs.errors import IndexRefused
-from radir_pacs.index import Generation, Partition, check_vectors_file, open_generation, partition_folder
+from radir_pacs.index import Generation, Partition, check_generation, open_generation, partition_folder
 from radir_pacs.query.case_table import CaseTable
 
 log = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ class Partitions:
             partition = entry.partition
             if entry.generation is not None and entry.generation.name == published.name:
                 return
-            generation = self._generation(partition, published.name)
+            generation = self._generation(partition, published.name, entry.generation)
             with entry.changing:
                 if generation is not None and entry.partition is partition:
                     partition.swap(generation)
@@ -184,18 +184,21 @@ class Partitions:
                     used -= sizes[place]
                     log.info("partition closed", extra={"model": place[0], "region": place[1]})
 
-    def _generation(self, partition: Partition, name: str) -> Generation | None:
+    def _generation(self, partition: Partition, name: str, reuse: Generation | None = None) -> Generation | None:
+        """An open build, with the segments that ``reuse`` has open already; None where its files are refused."""
         folder = partition_folder(self._settings.home, partition.model_id, partition.region) / name
         try:
-            return open_generation(folder, model_id=partition.model_id, region=partition.region, dim=partition.dim)
+            return open_generation(
+                folder, model_id=partition.model_id, region=partition.region, dim=partition.dim, reuse=reuse
+            )
         except IndexRefused as error:
             self._refuse(partition, name, error)
             return None
 
     def check(self, rest: Callable[[int], None]) -> None:
-        """Read the vectors of every open generation again; an altered one is refused and no longer answers.
+        """Read the files of every open generation again; an altered one is refused and no longer answers.
 
-        ``rest`` as in `check_vectors_file`. Raises what it raises, and StorageFailed.
+        ``rest`` as in `check_generation`. Raises what it raises, and StorageFailed.
         """
         with self._lock:
             everything = list(self._open.values())
@@ -205,7 +208,7 @@ class Partitions:
                 continue
             folder = partition_folder(self._settings.home, partition.model_id, partition.region) / generation.name
             try:
-                check_vectors_file(folder, generation.manifest, rest)
+                check_generation(folder, rest)
             except IndexRefused as error:
                 place = (partition.model_id, partition.region)
                 published = self._catalogue.questions.published([place]).get(place)

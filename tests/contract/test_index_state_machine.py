@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -13,28 +14,45 @@ from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from radir_pacs.index import Partition, build, collect, exact_search, open_generation, partition_folder
+from radir_pacs.index import (
+    Generation,
+    Partition,
+    collect,
+    exact_search,
+    merge,
+    open_generation,
+    partition_folder,
+)
 from radir_pacs.index.builder import GraphSettings
-from radir_pacs.index.generation import generation_names, open_verified, read_manifest
-from radir_pacs.index.verify import measure_recall
+from radir_pacs.index.generation import generation_names, segment_folder
+from radir_pacs.index.manifest import MANIFEST, GenerationManifest
+from radir_pacs.index.verify import check
 from radir_pacs.types import F32, I64
 from tests.index_material import BUILT_AT, difference, live, newest, selecting, sizes, unit
 
 MODEL, REGION, DIM = "tiny-1", "heart", 4
+MOST = 12  # vectors of a segment, so that there are several
 VECTOR = st.lists(st.sampled_from([-2, -1, 1, 2]), min_size=DIM, max_size=DIM).map(unit)  # few values: many ties
 LABELS = st.sets(st.integers(0, 60), max_size=8)
 ALLOWED = st.one_of(st.none(), LABELS, LABELS.map(lambda left_out: set(range(200)) - left_out))
 
 
 def check_here(folder: Path) -> float:
-    """The check of a new generation without the child: hundreds of builds, none of them damaged."""
-    generation = open_verified(folder, read_manifest(folder))
-    assert generation.graph is not None
-    return measure_recall(generation, generation.graph)
+    """The check of a new segment without the child: hundreds of builds, none of them damaged."""
+    return check(folder)
 
 
 def ascending(labels: set[int]) -> I64:
     return np.array(sorted(labels), np.int64)
+
+
+@dataclass(frozen=True)
+class Build:
+    """What a merge has read when it begins: the generation, what it lacks, and all that is gone."""
+
+    generation: Generation | None
+    tail: tuple[I64, F32]
+    gone: I64
 
 
 class IndexMachine(RuleBasedStateMachine):
@@ -49,10 +67,11 @@ class IndexMachine(RuleBasedStateMachine):
         self.history: dict[int, F32] = {}  # every vector there ever was
         self.gone_before_reopening: set[int] = set()  # a new reader is never told of these again
         self.next_label = 0
-        self.stale: tuple[I64, F32] | None = None
+        self.stale: Build | None = None
         self.patches: list[Any] = [
             mock.patch("radir_pacs.index.snapshot.ROWS_PER_CANDIDATE", 0.001),  # the graph wherever there is one
             mock.patch("radir_pacs.index.builder.verify_in_child", check_here),
+            mock.patch("radir_pacs.index.writer._SMALL", 2),
         ]
         for patch in self.patches:
             patch.start()
@@ -89,14 +108,24 @@ class IndexMachine(RuleBasedStateMachine):
         vectors = np.array([self.history[label] for label in labels.tolist()], np.float32).reshape(-1, DIM)
         self.partition.apply(labels=labels, vectors=vectors)
 
-    @rule(with_graph=st.booleans())
-    def merge(self, with_graph: bool) -> None:
-        self.publish(live(self.partition), with_graph)
-        assert sizes(self.partition).tail == sizes(self.partition).deleted == 0
+    @rule(with_graph=st.booleans(), forget=st.booleans())
+    def merge(self, with_graph: bool, forget: bool = False) -> None:
+        self.publish(self.reading(), with_graph, forget)
+        assert sizes(self.partition).tail == 0
+        snapshot = self.partition._snapshot
+        assert snapshot.generation is not None
+        assert snapshot.generation.manifest.count == len(self.truth)
+        assert all(len(part) for part in snapshot.parts), "a segment without a vector that answers is left out"
+
+    def reading(self) -> Build:
+        generation = self.partition._snapshot.generation
+        held = {label for segment in generation.segments for label in segment.labels.tolist()} if generation else set()
+        tail = ascending(set(self.truth) - held)
+        return Build(generation, (tail, self.vectors(tail)), ascending(set(self.history) - set(self.truth)))
 
     @rule()
     def begin_slow_merge(self) -> None:
-        self.stale = live(self.partition)
+        self.stale = self.reading()
 
     @precondition(lambda self: self.stale is not None)
     @rule(with_graph=st.booleans())
@@ -105,14 +134,25 @@ class IndexMachine(RuleBasedStateMachine):
         self.publish(self.stale, with_graph)
         self.stale = None
 
-    def publish(self, content: tuple[I64, F32], with_graph: bool) -> None:
-        labels, vectors = content
-        graph = GraphSettings(from_count=1 if with_graph else 1000)
-        manifest = build(
-            self.folder, model_id=MODEL, region=REGION, labels=labels, vectors=vectors, built_at=BUILT_AT, graph=graph
+    def publish(self, begun: Build, with_graph: bool, forget: bool = False) -> None:
+        labels, vectors = begun.tail
+        manifest = merge(
+            self.folder,
+            model_id=MODEL,
+            region=REGION,
+            dim=DIM,
+            generation=begun.generation,
+            tail=[(labels[at : at + MOST], vectors[at : at + MOST]) for at in range(0, len(labels), MOST)],
+            gone=begun.gone,
+            built_at=BUILT_AT,
+            forget=forget,
+            graph=GraphSettings(from_count=1 if with_graph else 1000),
+            most=MOST,
         )
-        assert (manifest.graph is not None) <= with_graph
-        self.partition.swap(open_generation(self.folder / manifest.name, model_id=MODEL, region=REGION, dim=DIM))
+        event(f"{min(len(manifest.segments), 4)} segments")
+        current = self.partition._snapshot.generation
+        folder = self.folder / manifest.name
+        self.partition.swap(open_generation(folder, model_id=MODEL, region=REGION, dim=DIM, reuse=current))
 
     @rule()
     def reopen(self) -> None:
@@ -128,7 +168,10 @@ class IndexMachine(RuleBasedStateMachine):
     @rule(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), data=st.data())
     def damage_the_newest_and_reopen(self, place: float, bit: int, data: st.DataObject) -> None:
         newest = self.folder / generation_names(self.folder)[-1]
-        path = data.draw(st.sampled_from(sorted(newest.iterdir())))
+        listed = GenerationManifest.from_bytes((newest / MANIFEST).read_bytes()).segments
+        folders = [newest, *(segment_folder(self.folder, record.name) for record in listed)]
+        files = [path for folder in folders for path in sorted(folder.iterdir()) if path.name != "checked.json"]
+        path = data.draw(st.sampled_from([path for path in files if not path.name.startswith(".")]))
         content = bytearray(path.read_bytes())
         if content:
             content[int(place * len(content))] ^= 1 << bit

@@ -20,7 +20,6 @@ from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Encoding, ImageKind, Job, JobKind, Volume
 from radir_workers.app import make_app, serve
 from radir_workers.encode_study import EncodeStudy
-from radir_workers.index_partition import IndexPartition
 from radir_workers.runner import Runner
 from radir_workers.study_reader import Ready
 from radir_workers.tasks import register
@@ -61,10 +60,7 @@ def main(gate: Path) -> None:
         catalogue.models.register(MODEL, ImageKind.CXR, DIM, {})
         blobs = BlobStore(settings.home / "blobs")
         encode = EncodeStudy(catalogue, blobs, GatedEncoder(gate), decode_timeout_s=60, decode_memory_mib=4096)
-        use_cases: dict[JobKind, Callable[[Job], None]] = {
-            JobKind.ENCODE: encode,
-            JobKind.INDEX: IndexPartition(catalogue, settings.home),
-        }
+        use_cases: dict[JobKind, Callable[[Job], None]] = {JobKind.ENCODE: encode}
         app = make_app(settings, catalogue)
         register(app, Runner(catalogue, use_cases, worker=str(os.getpid()), lease_s=settings.job_lease_s).run)
         serve(app, hostname=f"gated-{os.getpid()}@test")

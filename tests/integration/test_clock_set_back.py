@@ -85,14 +85,16 @@ def test_what_is_kept_for_a_while_is_not_kept_for_years(catalogue: Catalogue, da
     catalogue.jobs.finish(claimed(catalogue, JobKind.INDEX, f"{MODEL}/chest"))
     catalogue.processes.say_alive("worker", 1, "UP")
     catalogue.refusals.add("2.25.9", "odd", 0xC000, "PEER")
-    (partition,) = [p for p in catalogue.generations.partitions() if p.region == "chest"]
-    assert (partition.oldest_gone_s or 0) < 60
+    as_of = catalogue.encodings.changes(MODEL, "chest").xid
+    manifest = {"segments": [{"name": "s", "count": 1, "deleted": 1}], "oldest_deletion": None}
+    catalogue.generations.record(MODEL, "chest", name="g1", count=0, as_of="0", manifest=manifest)
+    assert catalogue.generations.to_forget(60) == []
     ahead("job", "changed_at")
     ahead("process", "seen_at")
     ahead("refusal", "at")
     ahead("encoding_gone", "at")
-    (partition,) = [p for p in catalogue.generations.partitions() if p.region == "chest"]
-    assert (partition.oldest_gone_s or 0) > YEAR_S - 60, "the deletion is due to leave the index files"
+    assert catalogue.generations.to_forget(YEAR_S - 60) == [(MODEL, "chest")], "due to leave the index files"
+    catalogue.generations.record(MODEL, "chest", name="g2", count=0, as_of=as_of, manifest=manifest)
     catalogue.jobs.prune(3600)
     catalogue.processes.prune(3600)
     catalogue.refusals.prune(keep_s=3600, most=100)

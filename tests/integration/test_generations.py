@@ -5,9 +5,10 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from radir_pacs.catalogue import Catalogue, PartitionSize
+from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import LeaseLost
 from radir_pacs.types import JobKind
+from radir_workers.tails import Tails
 from tests.catalogue_material import MODEL, claimed, encoded, register
 
 
@@ -46,20 +47,59 @@ def test_a_refused_build_answers_no_more(catalogue: Catalogue) -> None:
     assert found is not None and found.name == "g2"
 
 
-def test_partitions_say_what_a_merge_would_take_in(catalogue: Catalogue) -> None:
+def counts(tails: Tails) -> dict[str, tuple[int, int, int]]:
+    """(count of the generation, tail, gone) of each region."""
+    return {served.region: (served.count, tail.n_tail, tail.n_gone) for served, tail in tails.survey()}
+
+
+def test_tails_are_counted_as_they_grow(catalogue: Catalogue) -> None:
     register(catalogue)
     encoded(catalogue, 1)
     encoded(catalogue, 2)
-    sizes = {size.region: size for size in catalogue.generations.partitions()}
-    assert sizes["chest"] == PartitionSize(model_id=MODEL, region="chest", n_generation=0, n_tail=2, n_gone=0)
-    record(catalogue, "g1", count=2)
+    tails = Tails(catalogue)
+    assert counts(tails)["chest"] == counts(tails)["chest"] == (0, 2, 0)
     encoded(catalogue, 3)
+    assert counts(tails)["chest"] == (0, 3, 0)
+    record(catalogue, "g1", count=3)
+    encoded(catalogue, 4)
     catalogue.studies.delete("2.25.1")
-    sizes = {size.region: size for size in catalogue.generations.partitions()}
-    assert (sizes["chest"].n_generation, sizes["chest"].n_tail, sizes["chest"].n_gone) == (2, 1, 1)
-    assert (sizes["left_lung"].n_generation, sizes["left_lung"].n_tail) == (0, 2)
+    assert counts(tails)["chest"] == counts(Tails(catalogue))["chest"] == (3, 1, 1)
+    assert counts(tails)["left_lung"] == (0, 4, 1), "what was deleted from a tail stays counted until its merge"
+    assert counts(Tails(catalogue))["left_lung"] == (0, 3, 1)
     register(catalogue, "cxr-next")
-    assert catalogue.generations.partitions() == ()
+    assert counts(tails) == {}
+
+
+def test_what_commits_late_is_counted_once(catalogue: Catalogue, database_url: str) -> None:
+    """A transaction that is open during a survey counts in the next one, though later ones have ended before."""
+    register(catalogue)
+    tails = Tails(catalogue)
+    with psycopg.connect(database_url) as slow:
+        slow.execute("SELECT pg_current_xact_id()")
+        encoded(catalogue, 1)
+        assert counts(tails)["chest"] == (0, 0, 0)
+    assert counts(tails)["chest"] == (0, 1, 0)
+    assert counts(tails)["chest"] == (0, 1, 0)
+
+
+def test_a_survey_reads_only_what_is_new(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    register(catalogue)
+    encoded(catalogue, 1)
+    tails = Tails(catalogue)
+    counts(tails)
+    read: list[str] = []
+    generations = catalogue.generations
+    for name in ("tail", "tails"):
+        asked = getattr(generations, name)
+        monkeypatch.setattr(generations, name, lambda *a, n=name, f=asked: (read.append(n), f(*a))[1])
+    counts(tails)
+    assert read == []
+    encoded(catalogue, 2)
+    counts(tails)
+    assert read == ["tails"]
+    record(catalogue, "g1", count=2)
+    counts(tails)
+    assert read[1:].count("tail") == 1
 
 
 def test_a_deletion_is_kept_until_every_generation_took_it_in(catalogue: Catalogue, database_url: str) -> None:

@@ -17,9 +17,9 @@ from radir_pacs.index import partition_folder
 from radir_pacs.index.writer import GRACE_S
 from radir_pacs.storage.blobs import YOUNG_S, BlobStore
 from radir_pacs.types import JobKind, StudyState
-from radir_workers.app import QUEUE, TRANSFER_QUEUE, make_app
-from radir_workers.index_partition import IndexPartition
-from radir_workers.relay import FORGET_S, KEEP_DONE_S, PRUNE_S, SURVEY_S, SWEEP_S, Relay
+from radir_workers.app import INDEX_QUEUE, QUEUE, TRANSFER_QUEUE, make_app
+from radir_workers.index_partition import FORGET_S, IndexPartition
+from radir_workers.relay import KEEP_DONE_S, PRUNE_S, SURVEY_S, SWEEP_S, Relay
 from tests.catalogue_material import MODEL, add, claimed, encoded, encoding, header, register
 
 
@@ -256,7 +256,8 @@ def test_what_waits_for_other_machines_has_a_queue_of_its_own_and_leaves_room(
     pulls = [catalogue.jobs.enqueue(JobKind.PULL, f"2.25.{n}") for n in range(100)]
     sent = catalogue.jobs.enqueue(JobKind.SEND, "2.25.7")
     committed = catalogue.jobs.enqueue(JobKind.COMMITMENT, "1")
-    work = catalogue.jobs.enqueue(JobKind.INDEX, "m/chest")
+    merge = catalogue.jobs.enqueue(JobKind.INDEX, "m/chest")
+    work = catalogue.jobs.enqueue(JobKind.REPORT, "1.2.3")
     rung: list[tuple[int, str]] = []
     relay = Relay(
         catalogue,
@@ -268,7 +269,7 @@ def test_what_waits_for_other_machines_has_a_queue_of_its_own_and_leaves_room(
     relay.round()
     room = settings.transfer_threads - 1
     transfers = [*pulls[:room], sent, committed]
-    assert rung == [(work, QUEUE), *((job_id, TRANSFER_QUEUE) for job_id in transfers)]
+    assert rung == [(work, QUEUE), (merge, INDEX_QUEUE), *((job_id, TRANSFER_QUEUE) for job_id in transfers)]
     for job_id in pulls[:room]:
         assert catalogue.jobs.claim(job_id, "transfer") is not None
     rung.clear()

@@ -14,11 +14,13 @@ from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import NotFound, NotReady, Quarantined, Skipped, UnknownRegion
 from radir_pacs.index import partition_folder
+from radir_pacs.index.manifest import VECTORS
 from radir_pacs.query import Searcher
 from radir_pacs.query.notices import worded
 from radir_pacs.types import Filters, ImageKind, JobKind, Notice, NoticeCode, Query, SliceStack, StudyState
 from radir_workers.index_partition import IndexPartition
 from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, encoding, header, register
+from tests.index_material import segment_of
 
 COUNT = 40
 
@@ -146,7 +148,7 @@ def test_a_damaged_generation_is_refused_and_answers_do_not_change(
 ) -> None:
     before = asked(searcher, limit=COUNT)
     name = merge(archive, settings, "left_lung")
-    file = partition_folder(settings.home, MODEL, "left_lung") / name / "vectors.f32"
+    file = segment_of(partition_folder(settings.home, MODEL, "left_lung") / name) / VECTORS
     file.chmod(0o600)
     damaged = bytearray(file.read_bytes())
     damaged[100] ^= 0xFF

@@ -17,6 +17,7 @@ from radir_pacs.config import Settings
 from radir_pacs.dicom.header import read_header
 from radir_pacs.errors import BadInput, LeaseLost, Quarantined, StorageFailed
 from radir_pacs.index import Partition, open_generation, partition_folder
+from radir_pacs.index.manifest import VECTORS
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Encoding, ImageKind, JobKind, JobState, StudyState, Volume
 from radir_workers.encode_study import EncodeStudy
@@ -26,6 +27,7 @@ from radir_workers.runner import EXIT_HUNG, Runner, UseCase
 from radir_workers.study_reader import Ready
 from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, encoding, header, register
 from tests.dicom_files import radiograph, save
+from tests.index_material import segment_of
 
 
 class FakeShelf:
@@ -260,13 +262,82 @@ def test_a_damaged_generation_is_refused_and_rebuilt(catalogue: Catalogue, setti
     merge(catalogue, settings.home)
     published = catalogue.generations.published(MODEL, "chest")
     assert published is not None
-    vectors = max((partition_folder(settings.home, MODEL, "chest") / published.name).iterdir(), key=lambda p: p.name)
+    vectors = segment_of(partition_folder(settings.home, MODEL, "chest") / published.name) / VECTORS
     content = bytearray(vectors.read_bytes())
     content[-1] ^= 1
     vectors.write_bytes(content)
     merge(catalogue, settings.home)
     rebuilt = catalogue.generations.published(MODEL, "chest")
     assert rebuilt is not None and rebuilt.name != published.name and rebuilt.count == 3
+    assert answers(catalogue, settings.home) == labels
+
+
+def segments(catalogue: Catalogue) -> list[tuple[int, int]]:
+    """(count, deleted) of the published segments of "chest"."""
+    published = catalogue.generations.published(MODEL, "chest")
+    assert published is not None
+    return [(segment["count"], segment["deleted"]) for segment in published.manifest["segments"]]
+
+
+def test_a_merge_takes_in_no_more_than_it_should(
+    catalogue: Catalogue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten wait, four fit: three merges, each after the other; every reader has all ten at any time."""
+    monkeypatch.setattr("radir_pacs.index.writer._SMALL", 1)
+    register(catalogue)
+    labels = {encoded(catalogue, study) for study in range(10)}
+    index = IndexPartition(catalogue, settings.home, most=4)
+    for expected in ([(4, 0)], [(4, 0), (4, 0)], [(4, 0), (4, 0), (2, 0)]):
+        assert run(catalogue, index, JobKind.INDEX, f"{MODEL}/chest") is JobState.DONE
+        assert segments(catalogue) == expected
+        assert answers(catalogue, settings.home) == labels
+
+
+def test_encodings_of_one_transaction_are_merged_together(
+    catalogue: Catalogue, settings: Settings, database_url: str
+) -> None:
+    """As after a bulk load: no snapshot lies between them, so one merge builds several segments."""
+    register(catalogue)
+    labels = {encoded(catalogue, study) for study in range(10)}
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE encoding SET xid = (SELECT min(xid::text)::xid8 FROM encoding)")
+    index = IndexPartition(catalogue, settings.home, most=4)
+    assert run(catalogue, index, JobKind.INDEX, f"{MODEL}/chest") is JobState.DONE
+    assert [count for count, _ in segments(catalogue)] == [4, 4, 2]
+    assert answers(catalogue, settings.home) == labels
+
+
+def test_deletions_inside_a_sealed_segment_survive_a_restart(
+    catalogue: Catalogue, settings: Settings, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They stand in the generation; the catalogue forgets them once every generation has them."""
+    monkeypatch.setattr("radir_pacs.index.writer._SMALL", 1)
+    register(catalogue)
+    labels = {study: encoded(catalogue, study) for study in range(10)}
+    merge(catalogue, settings.home)
+    catalogue.studies.delete("2.25.3")
+    merge(catalogue, settings.home)
+    assert segments(catalogue) == [(10, 1)], "one of ten is not worth another build"
+    with psycopg.connect(database_url) as connection:
+        connection.execute("DELETE FROM encoding_gone")
+    assert answers(catalogue, settings.home) == set(labels.values()) - {labels[3]}
+    for study in (4, 5):
+        catalogue.studies.delete(f"2.25.{study}")
+    merge(catalogue, settings.home)
+    assert segments(catalogue) == [(7, 0)], "three of ten are"
+    assert answers(catalogue, settings.home) == {labels[study] for study in (0, 1, 2, 6, 7, 8, 9)}
+
+
+def test_a_generation_of_an_earlier_format_is_rebuilt(catalogue: Catalogue, settings: Settings) -> None:
+    register(catalogue)
+    labels = {encoded(catalogue, study) for study in range(3)}
+    folder = partition_folder(settings.home, MODEL, "chest") / "00000004-0123456789ab"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text('{"format": "radir-index-generation/1", "sha256": ""}')
+    as_of = catalogue.encodings.changes(MODEL, "chest").xid
+    catalogue.generations.record(MODEL, "chest", name=folder.name, count=3, as_of=as_of, manifest={"count": 3})
+    merge(catalogue, settings.home)
+    assert segments(catalogue) == [(3, 0)]
     assert answers(catalogue, settings.home) == labels
 
 
@@ -277,7 +348,7 @@ def test_a_writer_that_lost_its_lease_leaves_no_build(catalogue: Catalogue, sett
     catalogue.jobs.finish(job)
     with pytest.raises(LeaseLost):
         IndexPartition(catalogue, settings.home)(job)
-    assert list(partition_folder(settings.home, MODEL, "chest").iterdir()) == []
+    assert not [path for path in partition_folder(settings.home, MODEL, "chest").rglob("*") if path.is_file()]
     assert catalogue.generations.published(MODEL, "chest") is None
 
 

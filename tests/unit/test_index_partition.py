@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from radir_pacs.index import Partition, exact_search, should_merge, snapshot
+from radir_pacs.index import Partition, exact_search, partition_folder, should_merge, snapshot
 from radir_pacs.types import I64
 from tests.index_material import (
     DIM,
@@ -18,6 +18,7 @@ from tests.index_material import (
     difference,
     labels_of,
     live,
+    newest,
     opened,
     publish,
     random_vectors,
@@ -46,8 +47,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def partition(home: Path) -> Partition:
-    folder = next((home / "index" / MODEL / REGION).iterdir())
-    return Partition(model_id=MODEL, region=REGION, dim=DIM, generation=opened(folder))
+    generation = newest(partition_folder(home, MODEL, REGION))
+    return Partition(model_id=MODEL, region=REGION, dim=DIM, generation=generation)
 
 
 def test_an_empty_partition_answers_nothing() -> None:
@@ -80,7 +81,7 @@ def test_a_narrow_filter_is_searched_exactly(partition: Partition) -> None:
     assert sorted(hits.labels.tolist()) == allowed.tolist()
 
 
-@pytest.mark.parametrize("count", [125, 1000])  # the first fetch is 128: three left, and none
+@pytest.mark.parametrize("count", [189, 1000])  # the first fetch is 192: three left, and none
 def test_excluding_the_nearest_fetches_on_until_k_are_left(
     partition: Partition, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,7 +104,7 @@ def test_a_graph_that_gives_too_few_is_replaced_by_exact_search(
     partition: Partition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(snapshot, "ROWS_PER_CANDIDATE", 0.01)
-    monkeypatch.setattr("radir_pacs.index.hnsw.Graph.search", lambda *_: np.empty(0, np.intp))
+    monkeypatch.setattr("radir_pacs.index.graph.Graph.search", lambda *_: np.empty(0, np.intp))
     hits = partition.search(random_vectors(1)[0], 5)
     assert hits.exact
     assert len(hits.labels) == 5

@@ -1,0 +1,157 @@
+"""Reading the files of an index: nothing is used before its hash was checked, on this machine, since it last changed.
+
+A check of a whole segment is noted beside it, with what the system says about each file (inode, size, times): opening
+compares that, which takes microseconds, and hashes only what has no note or changed since. Bytes that change beneath
+the file system escape such a note. `check_file` reads everything again in the background, and `in_use` finds the
+files of a process that died with them open: they are hashed before anyone maps them again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import stat
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from io import BufferedReader
+from pathlib import Path
+
+from radir_pacs import durable
+from radir_pacs.errors import IndexRefused
+from radir_pacs.index.manifest import MANIFEST, MANIFEST_MAX_BYTES, FileRecord
+
+_CHUNK_BYTES = 4 << 20
+_NOTE = "checked.json"
+_USE_PREFIX = ".in-use-"
+_SETTLED_NS = 1_000_000_000  # a change within so short a time of the check might have left the same times
+
+
+def regular_file(path: Path) -> BufferedReader:
+    """Open a regular file for reading: no link is followed, and a pipe or device does not block."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise IndexRefused(f"{path.name} of the index cannot be opened: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise IndexRefused(f"{path.name} of the index is not a file")
+    return os.fdopen(handle, "rb")
+
+
+def read_manifest_file(folder: Path) -> bytes:
+    """The text of a folder's manifest. Raises IndexRefused."""
+    with regular_file(folder / MANIFEST) as file:
+        text = file.read(MANIFEST_MAX_BYTES + 1)
+    if len(text) > MANIFEST_MAX_BYTES:
+        raise IndexRefused("the manifest of the index is too large")
+    return text
+
+
+def check_file(path: Path, expected: FileRecord, rest: Callable[[int], None] = lambda _: None) -> os.stat_result:
+    """Read it all; what the system said about it before. Raises IndexRefused when it is not what was built.
+
+    ``rest`` is called with the number of bytes after each chunk, and may sleep, or raise to end the check.
+    """
+    sha256 = hashlib.sha256()
+    with regular_file(path) as file:
+        found = os.fstat(file.fileno())
+        if found.st_size != expected.size_bytes:
+            raise IndexRefused(f"{path.name} of the index has another size than when it was built")
+        try:
+            while chunk := file.read(_CHUNK_BYTES):
+                sha256.update(chunk)
+                rest(len(chunk))
+        except OSError as error:
+            raise IndexRefused(f"{path.name} of the index cannot be read: {error.strerror}") from error
+    if sha256.hexdigest() != expected.sha256:
+        raise IndexRefused(f"{path.name} of the index was altered")
+    return found
+
+
+def check_folder(folder: Path, files: Mapping[str, FileRecord], rest: Callable[[int], None] = lambda _: None) -> None:
+    """Read every file and note that they are right. Raises IndexRefused, and then no note is left."""
+    began_ns = time.time_ns()
+    try:
+        found = {name: _times(check_file(folder / name, record, rest)) for name, record in files.items()}
+    except IndexRefused:
+        with contextlib.suppress(OSError):
+            (folder / _NOTE).unlink()
+        raise
+    with contextlib.suppress(OSError):  # another user's folder, or a full disk: the next opening hashes again
+        durable.replace(folder / _NOTE, json.dumps({"at_ns": began_ns, "files": found}).encode())
+
+
+def is_noted(folder: Path, files: Mapping[str, FileRecord]) -> bool:
+    """Whether a check of these files was noted and none changed since. Raises IndexRefused for what is no file."""
+    found = {}
+    for name, record in files.items():
+        with regular_file(folder / name) as file:
+            status = os.fstat(file.fileno())
+        if status.st_size != record.size_bytes:
+            raise IndexRefused(f"{name} of the index has another size than when it was built")
+        found[name] = _times(status)
+    try:
+        note = json.loads((folder / _NOTE).read_bytes())
+        settled = all(times[-1] + _SETTLED_NS < note["at_ns"] for times in found.values())
+        return bool(settled and note["files"] == found)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def open_checked(folder: Path, files: Mapping[str, FileRecord]) -> None:
+    """Raises IndexRefused unless the files are what was built, by a noted check or by one now."""
+    if _died_in_use(folder) or not is_noted(folder, files):
+        check_folder(folder, files)
+
+
+def in_use(folder: Path, user: object) -> None:
+    """Note that this process has the folder's files open for as long as ``user`` lives.
+
+    The kernel drops the lock when the process ends, however it ends, and the file stays behind: `open_checked` sees it.
+    """
+    path = folder / f"{_USE_PREFIX}{secrets.token_hex(8)}"
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except OSError:  # another user's folder
+        return
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    weakref.finalize(user, _no_longer, path, handle, os.getpid())
+
+
+def _no_longer(path: Path, handle: int, pid: int) -> None:
+    if os.getpid() == pid:  # not in a forked child, which shares the lock
+        with contextlib.suppress(OSError):
+            path.unlink()
+        with contextlib.suppress(OSError):
+            os.close(handle)
+
+
+def _died_in_use(folder: Path) -> bool:
+    """Whether a process ended without closing these files, as in a crash; what it left is cleared away."""
+    died = False
+    for path in folder.glob(f"{_USE_PREFIX}*"):
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            died = True
+            with contextlib.suppress(OSError):
+                (folder / _NOTE).unlink()  # before the trace of the crash goes
+            with contextlib.suppress(OSError):
+                path.unlink()
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(handle)
+    return died
+
+
+def _times(status: os.stat_result) -> list[int]:
+    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]

@@ -1,0 +1,59 @@
+"""How much each partition's next merge would take in: counted once, and from then on only what is new.
+
+A transaction's number is below the snapshot's once it has ended. So what lies between two snapshots is final, and is
+added exactly once; a partition is counted anew only when another generation answers for it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from radir_pacs.catalogue import Catalogue, ServedPartition
+
+
+@dataclass
+class Tail:
+    """Vectors in a partition's tail, and encodings of its model gone since ``as_of``."""
+
+    as_of: str
+    n_tail: int = 0
+    n_gone: int = 0
+
+
+class Tails:
+    """The relay's counts. Vectors that were deleted while they were in a tail stay counted until the next merge."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._generations = catalogue.generations
+        self._counted: dict[tuple[str, str], Tail] = {}
+        self._until: dict[str, str] = {}
+
+    def survey(self) -> Iterator[tuple[ServedPartition, Tail]]:
+        """Every partition of the active models with its counts as they are now."""
+        until = self._generations.snapshot()
+        served = self._generations.served()
+        by_model: dict[str, list[ServedPartition]] = defaultdict(list)
+        for partition in served:
+            by_model[partition.model_id].append(partition)
+        for model_id, partitions in by_model.items():
+            self._count(model_id, partitions, until)
+        known = {(partition.model_id, partition.region) for partition in served}
+        self._counted = {key: tail for key, tail in self._counted.items() if key in known}
+        self._until = dict.fromkeys(by_model, until)
+        for partition in served:
+            yield partition, self._counted[partition.model_id, partition.region]
+
+    def _count(self, model_id: str, partitions: list[ServedPartition], until: str) -> None:
+        since = self._until.get(model_id)
+        added, gone = self._generations.tails(model_id, since, until) if since not in (None, until) else ({}, 0)
+        for partition in partitions:
+            key = model_id, partition.region
+            tail = self._counted.get(key)
+            if tail is None or since is None or tail.as_of != partition.as_of:
+                n_tail, n_gone = self._generations.tail(model_id, partition.region, partition.as_of, until)
+                self._counted[key] = Tail(as_of=partition.as_of, n_tail=n_tail, n_gone=n_gone)
+            else:
+                tail.n_tail += added.get(partition.region, 0)
+                tail.n_gone += gone
