@@ -2,30 +2,38 @@
 
 A key of the level asked for, or of one above, is compared with a column; every other one with the stored headers of
 the instances below: a study matches when one of its instances does.
+
+Studies are searched in ``study_search``. Up to COUNTED_MAX matches are found by the indexes of their keys, counted and
+put into order. More matches than that are dense, so that the list of all studies, read from the newest, soon fills a
+page: from the place where an earlier page ended, where that is known (`qido_places`).
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
 from enum import IntEnum
 from typing import Any, LiteralString
 
 from psycopg import errors
 
-from radir_pacs.catalogue.database import Connection, Row
-from radir_pacs.catalogue.names import folded, spelt_alike
+from radir_pacs.catalogue.database import Connection, Database, Row
 from radir_pacs.catalogue.part import CataloguePart
+from radir_pacs.catalogue.qido_matching import Condition, Match, compare, date_range, together
+from radir_pacs.catalogue.qido_places import Place, Places
 from radir_pacs.catalogue.rows import CatalogueSeries, StoredInstance
 from radir_pacs.catalogue.studies import study_of
-from radir_pacs.errors import BadInput, TooLarge
+from radir_pacs.config import Settings
+from radir_pacs.errors import TooLarge
 from radir_pacs.study_attributes import COUNTED, STUDY_ATTRIBUTES
-from radir_pacs.types import CatalogueStudy, Match
+from radir_pacs.types import CatalogueStudy
+
+__all__ = ["Match", "Qido", "QidoLevel", "QidoPage", "QidoQuery", "QidoRow", "date_range"]
 
 SEARCH_TIMEOUT_S = 10
+COUNTED_MAX = 10_000
+WALKED_MAX = 50_000  # studies read from the newest, before all matches are put into order
+_DENSE = 0.05  # share of all studies above which reading them beats the index over terms
 _ROWS_A_FETCH = 200
 
 
@@ -64,36 +72,42 @@ class QidoRow:
 
 @dataclass(frozen=True, kw_only=True)
 class QidoPage:
+    """``more``: how many matches follow these rows; at least so many, where it is not exact."""
+
     rows: tuple[QidoRow, ...]
-    total: int  # all matches, not only this page
-
-    def more_after(self, query: QidoQuery) -> int:
-        return max(0, self.total - query.offset - len(self.rows))
+    more: int
+    is_exact: bool = True
 
 
-_Params = list[Any]
-_Condition = tuple[str, _Params]
-
-_SERIES_COUNT: LiteralString = "(SELECT count(*) FROM series c WHERE c.study_uid = s.study_uid)"
-_INSTANCE_COUNT: LiteralString = "(SELECT count(*) FROM instance c WHERE c.study_uid = s.study_uid)"
+_SERIES_COUNT: LiteralString = "(SELECT count(*) FROM series c WHERE c.study_uid = k.study_uid)"
+_INSTANCE_COUNT: LiteralString = "(SELECT count(*) FROM instance c WHERE c.study_uid = k.study_uid)"
 _SERIES_INSTANCES: LiteralString = "(SELECT count(*) FROM instance c WHERE c.series_uid = e.series_uid)"
 
-_KIND_OF_STUDY_VR = {"DA": "date", "TM": "time", "PN": "name", "IS": "number"}  # of the VRs that STUDY_ATTRIBUTES have
-_SEVERAL = frozenset({"modalities", "patient_id"})  # some systems write two ids of a patient
+_DAY = ("00080020",)  # Study Date
+_KIND_OF_STUDY_VR = {"DA": "date", "TM": "time", "IS": "number"}  # of the VRs that STUDY_ATTRIBUTES have
+_KINDS_OF_STUDY = {
+    "study_date": "day",
+    "accession_number": "text a",
+    "modalities": "members",
+    "referring_physician": "name r",
+    "study_description": "text d",
+    "patient_name": "name n",
+    "patient_id": "identifier i",
+}
 
 
 def _study_columns() -> dict[str, tuple[QidoLevel, LiteralString, str]]:
     special: dict[str, LiteralString] = {
         "series_count": _SERIES_COUNT,
         "instance_count": _INSTANCE_COUNT,
-        "patient_name": "s.patient_name_folded",
-        "referring_physician": "s.referring_physician_folded",
-        "patient_id": "string_to_array(s.patient_id, E'\\\\')",
+        "study_date": "k.newest_first",
+        "patient_name": "k.patient_name_folded",
+        "referring_physician": "k.referring_physician_folded",
     }
     columns: dict[str, tuple[QidoLevel, LiteralString, str]] = {}
     for attribute in STUDY_ATTRIBUTES:
-        expression = special.get(attribute.name) or f"s.{attribute.name}"
-        kind = "array" if attribute.name in _SEVERAL else _KIND_OF_STUDY_VR.get(attribute.vr, "text")
+        expression = special.get(attribute.name) or f"k.{attribute.name}"
+        kind = _KINDS_OF_STUDY.get(attribute.name) or _KIND_OF_STUDY_VR.get(attribute.vr, "text")
         columns[attribute.tag] = (QidoLevel.STUDY, expression, kind)
     return columns
 
@@ -116,7 +130,7 @@ _COLUMNS: Mapping[str, tuple[QidoLevel, LiteralString, str]] = {
     "00280011": (QidoLevel.INSTANCE, "i.columns_px", "number"),
 }
 _KIND_OF_VR = {
-    "PN": "header name",
+    "PN": "header-name",
     "DA": "dates",
     "DT": "time",
     "TM": "time",
@@ -124,27 +138,41 @@ _KIND_OF_VR = {
     "DS": "number",
 } | dict.fromkeys(("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"), "number")
 
-_TABLES: Mapping[QidoLevel, LiteralString] = {
-    QidoLevel.STUDY: "study s",
-    QidoLevel.SERIES: "series e JOIN study s USING (study_uid)",
-    QidoLevel.INSTANCE: "instance i JOIN series e USING (series_uid) JOIN study s ON s.study_uid = i.study_uid",
+_BELOW: Mapping[QidoLevel, LiteralString] = {  # beside the studies k
+    QidoLevel.STUDY: "",
+    QidoLevel.SERIES: " JOIN series e ON e.study_uid = k.study_uid",
+    QidoLevel.INSTANCE: " JOIN instance i ON i.study_uid = k.study_uid JOIN series e ON e.series_uid = i.series_uid",
 }
 _KEY: Mapping[QidoLevel, LiteralString] = {
-    QidoLevel.STUDY: "s.study_uid",
+    QidoLevel.STUDY: "k.study_uid",
     QidoLevel.SERIES: "e.series_uid",
     QidoLevel.INSTANCE: "i.sop_uid",
 }
 _ORDER: Mapping[QidoLevel, LiteralString] = {
-    QidoLevel.STUDY: "s.study_date DESC NULLS LAST, s.study_uid",
-    QidoLevel.SERIES: "s.study_date DESC NULLS LAST, s.study_uid, e.series_number, e.series_uid",
-    QidoLevel.INSTANCE: "s.study_date DESC NULLS LAST, s.study_uid, e.series_number, e.series_uid,"
-    " i.instance_number, i.sop_uid",
+    QidoLevel.STUDY: "k.newest_first, k.study_uid",
+    QidoLevel.SERIES: "k.newest_first, k.study_uid, e.series_number, e.series_uid",
+    QidoLevel.INSTANCE: "k.newest_first, k.study_uid, e.series_number, e.series_uid, i.instance_number, i.sop_uid",
+}
+_ROWS: Mapping[QidoLevel, LiteralString] = {
+    QidoLevel.STUDY: "study s ON s.study_uid = page.key",
+    QidoLevel.SERIES: "series e ON e.series_uid = page.key JOIN study s USING (study_uid)",
+    QidoLevel.INSTANCE: "instance i ON i.sop_uid = page.key JOIN series e USING (series_uid)"
+    " JOIN study s ON s.study_uid = i.study_uid",
 }
 _SAMPLE: Mapping[QidoLevel, LiteralString] = {
     QidoLevel.STUDY: "(SELECT attributes FROM instance WHERE study_uid = s.study_uid ORDER BY sop_uid LIMIT 1)",
     QidoLevel.SERIES: "(SELECT attributes FROM instance WHERE series_uid = e.series_uid ORDER BY sop_uid LIMIT 1)",
     QidoLevel.INSTANCE: "i.attributes",
 }
+# Of one transaction. No search waits for its plan to be compiled; a walk reads studies in order and looks the rest up.
+_QUICKLY = "SET LOCAL jit = off; SET LOCAL work_mem = '32MB'"
+_IN_ORDER = "; ".join(
+    f"SET LOCAL enable_{way} = off" for way in ("sort", "seqscan", "bitmapscan", "hashjoin", "mergejoin")
+)
+_TERMS: LiteralString = (
+    "search_terms(k.patient_name_folded, k.referring_physician_folded, k.patient_id, k.accession_number,"
+    " k.study_description) @@ %s::tsquery"
+)
 _STUDY_COLUMNS = tuple(name for name in CatalogueStudy.__dataclass_fields__ if name not in COUNTED)
 _SERIES_COLUMNS = "study_uid series_uid modality series_number series_description body_part"
 _INSTANCE_COLUMNS = (
@@ -153,51 +181,176 @@ _INSTANCE_COLUMNS = (
 )
 
 
-class Qido(CataloguePart):
-    def search(self, query: QidoQuery) -> QidoPage:
-        """One page of matches in a stable total order, and how many match in all.
+_Statement = tuple[str, list[Any]]  # built only from constants of this package; every value is a parameter
 
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """A query as SQL: its conditions, those of them on studies alone, and of these the ones on the day alone."""
+
+    query: QidoQuery
+    condition: Condition
+    of_study: Condition
+    of_day: Condition
+
+    @classmethod
+    def of(cls, query: QidoQuery) -> Search:
+        """Raises BadInput."""
+        found = [_condition(match, query) for match in query.matches]
+        if query.study_uid is not None:
+            found.append((QidoLevel.STUDY, Condition(sql="k.study_uid = %s", params=(query.study_uid,))))
+        if query.series_uid is not None:
+            found.append((QidoLevel.SERIES, Condition(sql="e.series_uid = %s", params=(query.series_uid,))))
+        return cls(
+            query=query,
+            condition=together(condition for _, condition in found),
+            of_study=together(condition for holder, condition in found if holder is QidoLevel.STUDY),
+            of_day=together(_condition(match, query)[1] for match in query.matches if match.path == _DAY),
+        )
+
+    @property
+    def most(self) -> int | None:
+        """How many matches are counted: all of one study."""
+        return None if self.query.study_uid is not None else COUNTED_MAX
+
+    def counted(self, *, by_terms: bool) -> _Statement:
+        """``total``, at most one more than are counted, and the ``keys`` of the page: null where there are more."""
+        columns = _ORDER[self.query.level].split(", ")
+        order = ", ".join(f"c{number}" for number in range(len(columns)))
+        where, params = _where(self.condition, by_terms)
+        found = ", ".join(f"{column} AS c{number}" for number, column in enumerate(columns))
+        sql = (
+            f"WITH found AS MATERIALIZED (SELECT {found} FROM study_search k{_BELOW[self.query.level]} WHERE {where}"
+            " LIMIT %s), counted AS (SELECT count(*) AS total FROM found)"
+            f" SELECT total, CASE WHEN total <= coalesce(%s, total) THEN ARRAY(SELECT c{len(columns) - 1} FROM found"
+            f" ORDER BY {order} LIMIT %s OFFSET %s) END AS keys FROM counted"
+        )
+        one_more = None if self.most is None else self.most + 1
+        return sql, [*params, one_more, self.most, self.query.limit, self.query.offset]
+
+    def walked(self, place: Place) -> _Statement:
+        """The matches from ``place`` on among as many studies as are walked: the page's, and one more."""
+        window, from_place = self._from(place)
+        most = None if self.condition == self.of_day else WALKED_MAX
+        studies = f"(SELECT k.* FROM {window} ORDER BY k.newest_first, k.study_uid LIMIT %s) k"
+        return self._page(studies, "TRUE", [*from_place, most], place, by_terms=False)
+
+    def sorted(self, place: Place) -> _Statement:
+        """The same rows, by whatever way the planner chooses."""
+        window, from_place = self._from(place)
+        studies, _, where = window.partition(" WHERE ")
+        return self._page(studies, where, from_place, place, by_terms=self.condition.terms is not None)
+
+    def goes_on(self, place: Place) -> _Statement:
+        """A row when there are more studies from ``place`` on than are walked."""
+        window, from_place = self._from(place)
+        order = "ORDER BY k.newest_first, k.study_uid OFFSET %s LIMIT 1"
+        return f"SELECT k.study_uid FROM {window} {order}", [*from_place, WALKED_MAX]
+
+    def _from(self, place: Place) -> _Statement:
+        where = f"(k.newest_first, k.study_uid) >= (%s, %s) AND {self.of_day.sql}"
+        return f"study_search k WHERE {where}", [place.newest_first, place.study_uid, *self.of_day.params]
+
+    def _page(self, studies: str, where: str, params: list[Any], place: Place, *, by_terms: bool) -> _Statement:
+        level, (condition, compared) = self.query.level, _where(self.condition, by_terms)
+        sql = (
+            f"SELECT k.newest_first, k.study_uid, {_KEY[level]} AS key FROM {studies}{_BELOW[level]}"
+            f" WHERE {where} AND {condition} ORDER BY {_ORDER[level]} LIMIT %s OFFSET %s"
+        )
+        return sql, [*params, *compared, self.query.limit + 1, self.query.offset - place.row]
+
+
+class Qido(CataloguePart):
+    def __init__(self, database: Database, settings: Settings) -> None:
+        super().__init__(database, settings)
+        self._places = Places()
+
+    def search(self, query: QidoQuery) -> QidoPage:
+        """One page of matches in a stable total order, and how many follow it.
+
+        Where more than COUNTED_MAX match, a page goes on where the page before it ended, if this process gave that one
+        lately: studies that came or went since make it neither repeat nor skip any.
         Raises BadInput on a value that cannot be compared and TooLarge when the search exceeds its time.
         """
-        # Built only from constants of this module; every value is passed as a parameter.
-        where, params = _where(query)
-        tables = f"{_TABLES[query.level]} WHERE {where}"
-        order, key = f"ORDER BY {_ORDER[query.level]}", _KEY[query.level]
-        # Keys first: what else a row shows is looked up for the page alone, not for all that is passed over.
-        keys = f"SELECT {key} FROM {tables} {order} LIMIT %s OFFSET %s"
-        page = f"SELECT {_columns(query.level)} FROM {_TABLES[query.level]} WHERE {key} = ANY(ARRAY({keys})) {order}"
+        search = Search.of(query)
         with self._database.transaction() as connection:
             try:
                 connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                connection.execute(f"SET LOCAL statement_timeout = {SEARCH_TIMEOUT_S * 1000}".encode())
-                counted = connection.execute(f"SELECT count(*) AS total FROM {tables}".encode(), params).fetchone()
-                total = counted["total"] if counted else 0
-                if total <= query.offset or query.limit == 0:
-                    return QidoPage(rows=(), total=total)
-                # A server-side cursor: headers are reduced to the attributes asked for before many are in memory (P6).
-                with connection.cursor(name="qido") as cursor:
-                    cursor.execute(page.encode(), [*params, query.limit, query.offset])
-                    cursor.itersize = _ROWS_A_FETCH
-                    rows = tuple(_row(row, query) for row in cursor)
-                rows = _counted(connection, rows)
+                connection.execute(f"SET LOCAL statement_timeout = {SEARCH_TIMEOUT_S * 1000}; {_QUICKLY}".encode())
+                by_terms = search.condition.terms is not None and not _is_dense(connection, search)
+                counted = _run(connection, search.counted(by_terms=by_terms))[0]
+                total, keys, follows = counted["total"], counted["keys"], False
+                if keys is None:
+                    keys, follows = self._walk(connection, search)
+                more = max(int(follows), total - query.offset - len(keys))
+                is_exact = counted["keys"] is not None or (query.limit > 0 and not follows)
+                return QidoPage(
+                    rows=_rows(connection, query, keys),
+                    more=0 if is_exact and counted["keys"] is None else more,
+                    is_exact=is_exact,
+                )
             except errors.QueryCanceled:
                 raise TooLarge("the search takes too long; narrow it down") from None
-        return QidoPage(rows=rows, total=total)
+
+    def _walk(self, connection: Connection, search: Search) -> tuple[list[str], bool]:
+        """The keys of the page, and whether a match follows them, where more match than are counted."""
+        query = search.query
+        if query.limit == 0:
+            return [], False
+        asked = replace(query, limit=0, offset=0, tags=None)
+        place = self._places.nearest(asked, query.offset)
+        connection.execute(_IN_ORDER.encode())
+        rows = _run(connection, search.walked(place))
+        if len(rows) <= query.limit and search.condition != search.of_day and _run(connection, search.goes_on(place)):
+            connection.execute(_IN_ORDER.replace("off", "on").encode())
+            rows = _run(connection, search.sorted(place))
+        page = rows[: query.limit]
+        studies = [(row["newest_first"], row["study_uid"]) for row in page]
+        self._places.remember(asked, query.offset, studies, one_each=query.level is QidoLevel.STUDY)
+        return [row["key"] for row in page], len(rows) > query.limit
 
 
-def condition_of_study(query: QidoQuery) -> tuple[str, list[Any]]:
-    """The SQL condition on a study ``s``, with its parameters, of a query at the level of studies. Raises BadInput."""
-    return _where(query)
+def _run(connection: Connection, statement: _Statement) -> list[Row]:
+    sql, params = statement
+    return connection.execute(sql.encode(), params, prepare=False).fetchall()  # a plan for these very values
 
 
-def _where(query: QidoQuery) -> _Condition:
-    conditions = [_condition(match, query) for match in query.matches]
-    if query.study_uid is not None:
-        conditions.append(("s.study_uid = %s", [query.study_uid]))
-    if query.series_uid is not None:
-        conditions.append(("e.series_uid = %s", [query.series_uid]))
-    where = " AND ".join(f"({sql})" for sql, _ in conditions) or "TRUE"
-    return where, [param for _, given in conditions for param in given]
+def _is_dense(connection: Connection, search: Search) -> bool:
+    """Whether, as the planner reckons, so many studies match that reading some finds them sooner than the terms."""
+    where, params = _where(search.of_study, by_terms=False)
+    rows = connection.execute(f"EXPLAIN (FORMAT JSON) SELECT FROM study_search k WHERE {where}".encode(), params)
+    plan = rows.fetchall()[0]["QUERY PLAN"]
+    known = connection.execute("SELECT reltuples FROM pg_class WHERE oid = 'study_search'::regclass").fetchone()
+    return known is not None and plan[0]["Plan"]["Plan Rows"] > max(COUNTED_MAX, _DENSE * known["reltuples"])
+
+
+def _where(condition: Condition, by_terms: bool) -> _Statement:
+    if by_terms:
+        return f"{_TERMS} AND {condition.sql}", [condition.terms, *condition.params]
+    return condition.sql, [*condition.params]
+
+
+def _rows(connection: Connection, query: QidoQuery, keys: Sequence[str]) -> tuple[QidoRow, ...]:
+    """The rows of these keys, in their order; a few at a time, so that no more headers than that are in memory (P6)."""
+    tags = (
+        None if query.tags is None else query.tags - (frozenset(_COLUMNS) if query.level is QidoLevel.STUDY else set())
+    )
+    sample: str = _SAMPLE[query.level]
+    if tags is not None:
+        sample = (
+            f"(SELECT jsonb_object_agg(key, value) FROM jsonb_each({sample}) WHERE key = ANY(%s))" if tags else "NULL"
+        )
+    sql = (
+        f"SELECT {_columns(query.level)}, {sample} AS attributes"
+        f" FROM unnest(%s::text[]) WITH ORDINALITY AS page (key, place) JOIN {_ROWS[query.level]} ORDER BY place"
+    )
+    given = [sorted(tags)] if tags else []
+    rows = tuple(
+        _row(row, query)
+        for start in range(0, len(keys), _ROWS_A_FETCH)
+        for row in _run(connection, (sql, [*given, list(keys[start : start + _ROWS_A_FETCH])]))
+    )
+    return _counted(connection, rows)
 
 
 def _columns(level: QidoLevel) -> str:
@@ -208,15 +361,13 @@ def _columns(level: QidoLevel) -> str:
         columns.append("0 AS e_instance_count")
     if level >= QidoLevel.INSTANCE:
         columns += [f"i.{name} AS i_{name}" for name in _INSTANCE_COLUMNS.split()]
-    return ", ".join([*columns, f"{_SAMPLE[level]} AS attributes"])
+    return ", ".join(columns)
 
 
 def _row(row: Row, query: QidoQuery) -> QidoRow:
     series = instance = None
     level = query.level
-    attributes = {
-        tag: found for tag, found in (row["attributes"] or {}).items() if query.tags is None or tag in query.tags
-    }
+    attributes = row["attributes"] or {}
     if level >= QidoLevel.SERIES:
         series = CatalogueSeries(**{name: row[f"e_{name}"] for name in (*_SERIES_COLUMNS.split(), "instance_count")})
     if level >= QidoLevel.INSTANCE:
@@ -231,7 +382,7 @@ def _counted(connection: Connection, rows: tuple[QidoRow, ...]) -> tuple[QidoRow
     studies = list({row.study.study_uid for row in rows})
     series = list({row.series.series_uid for row in rows if row.series is not None})
     n_series, n_instances, n_in_series = (
-        {found["uid"]: found["n"] for found in connection.execute(sql, [uids])}
+        {found["uid"]: found["n"] for found in connection.execute(sql, [uids])} if uids else {}
         for sql, uids in (
             ("SELECT study_uid AS uid, count(*) AS n FROM series WHERE study_uid = ANY(%s) GROUP BY 1", studies),
             ("SELECT study_uid AS uid, count(*) AS n FROM instance WHERE study_uid = ANY(%s) GROUP BY 1", studies),
@@ -252,150 +403,21 @@ def _counted(connection: Connection, rows: tuple[QidoRow, ...]) -> tuple[QidoRow
     )
 
 
-def _condition(match: Match, query: QidoQuery) -> _Condition:
-    """The SQL of one key at the query's level."""
+def _condition(match: Match, query: QidoQuery) -> tuple[QidoLevel, Condition]:
+    """One key at the query's level, and the level of the rows that hold it."""
     if len(match.path) == 1 and match.path[0] in _COLUMNS:
         holder, expression, kind = _COLUMNS[match.path[0]]
-        sql, params = _comparison(expression, kind, match, query.fuzzy)
+        condition = compare(expression, kind, match, fuzzy=query.fuzzy)
     else:
         holder = QidoLevel.INSTANCE
         steps = [f'."{tag}".Value[*]' for tag in match.path] + ([".*"] if match.vr == "PN" else [])
-        kind = _KIND_OF_VR.get(match.vr, "text")
-        compared, given = _comparison("(found #>> '{}')", kind, match, query.fuzzy)
-        sql = f"EXISTS (SELECT FROM jsonb_path_query(i.attributes, %s::jsonpath) found WHERE {compared})"
-        params = ["$" + "".join(steps), *given]
+        compared = compare("(found #>> '{}')", _KIND_OF_VR.get(match.vr, "text"), match, fuzzy=query.fuzzy)
+        condition = Condition(
+            sql=f"EXISTS (SELECT FROM jsonb_path_query(i.attributes, %s::jsonpath) found WHERE {compared.sql})",
+            params=("$" + "".join(steps), *compared.params),
+        )
     if holder <= query.level:
-        return sql, params
-    above = "s.study_uid" if query.level is QidoLevel.STUDY else "e.series_uid"
-    row = "e" if holder is QidoLevel.SERIES else "i"
-    table = "series e" if holder is QidoLevel.SERIES else "instance i"
-    return f"EXISTS (SELECT FROM {table} WHERE {row}.{above[2:]} = {above} AND {sql})", params
-
-
-def _comparison(expression: str, kind: str, match: Match, fuzzy: bool) -> _Condition:
-    if kind == "array":
-        one, params = _any_of(_text, "member", match)
-        return f"EXISTS (SELECT FROM unnest({expression}) member WHERE {one})", params
-    if kind == "name":
-        return _any_of(_fuzzy_name if fuzzy else _name, expression, match)
-    if kind == "header name":
-        return _any_of(_fuzzy_header_name if fuzzy else _header_name, expression, match)
-    compare = {"text": _text, "date": _date, "dates": _date_text, "time": _time, "number": _number}[kind]
-    return _any_of(compare, expression, match)
-
-
-def _any_of(compare: Callable[[str, str], _Condition], expression: str, match: Match) -> _Condition:
-    parts = [compare(expression, unicodedata.normalize("NFC", value)) for value in match.values]
-    return " OR ".join(f"({sql})" for sql, _ in parts), [param for _, given in parts for param in given]
-
-
-def _pattern(value: str) -> str:
-    """``value`` with DICOM wildcards as a LIKE pattern (PS3.4 C.2.2.2.4)."""
-    escaped = value.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return escaped.replace("*", "%").replace("?", "_")
-
-
-def _has_wildcard(value: str) -> bool:
-    return "*" in value or "?" in value
-
-
-def _text(expression: str, value: str) -> _Condition:
-    if _has_wildcard(value):
-        return f"{expression} LIKE %s", [_pattern(value)]
-    return f"{expression} = %s", [value]
-
-
-def _name(expression: str, value: str) -> _Condition:
-    """A folded name, in any of its three component groups (PS3.4 C.2.2.2.1; PS3.5 6.2.1)."""
-    groups = f"unnest(string_to_array({expression}, '=')) name_group"
-    return f"EXISTS (SELECT FROM {groups} WHERE rtrim(name_group, '^') LIKE %s)", [_pattern(folded(value.rstrip("^")))]
-
-
-def _fuzzy_name(expression: str, value: str) -> _Condition:
-    """Every requested word begins a word of the folded name, in any order; Mueller and Muller find Müller."""
-    haystack = f"' ' || translate(regexp_replace({expression}, '([aou])e', '\\1', 'g'), '^=-,', '    ')"
-    words = [spelt_alike(word) for word in _words(folded(value))]
-    return " AND ".join(f"{haystack} LIKE %s" for _ in words) or "TRUE", [f"% {_pattern(word)}%" for word in words]
-
-
-def _header_name(expression: str, value: str) -> _Condition:
-    """A name in a stored header, where none is folded: as asked for, and in the cases in which names are written."""
-    groups = f"unnest(string_to_array({expression}, '=')) name_group"
-    patterns = [_pattern(case) for case in _cases(value.rstrip("^"))]
-    return f"EXISTS (SELECT FROM {groups} WHERE rtrim(name_group, '^') ILIKE ANY(%s))", [patterns]
-
-
-def _fuzzy_header_name(expression: str, value: str) -> _Condition:
-    haystack = f"' ' || translate({expression}, '^=-,', '    ')"
-    words = [[f"% {_pattern(case)}%" for case in _cases(word)] for word in _words(value)]
-    return " AND ".join(f"{haystack} ILIKE ANY(%s)" for _ in words) or "TRUE", list(words)
-
-
-def _words(name: str) -> list[str]:
-    return re.split(r"[\s^=,-]+", name.strip(" ^=,-")) if name.strip(" ^=,-") else []
-
-
-def _cases(name: str) -> list[str]:
-    """The locale of the database may fold ASCII alone."""
-    return list(dict.fromkeys((name, name.upper(), name.lower(), name.title())))
-
-
-def _bounds(value: str) -> tuple[str, str]:
-    """The two ends of a range, either may be empty; a single value is both (PS3.4 C.2.2.2.5)."""
-    low, dash, high = (part.strip() for part in value.partition("-"))
-    if dash and not (low or high):
-        raise BadInput("a range needs at least one end")
-    return low, high if dash else low
-
-
-def _day(text: str) -> date | None:
-    if not text:
-        return None
-    try:
-        if len(text) != 8 or not (text.isascii() and text.isdigit()):
-            raise ValueError
-        return date(int(text[:4]), int(text[4:6]), int(text[6:]))
-    except ValueError:
-        raise BadInput("a date to match is not of the form YYYYMMDD, or two of them with a hyphen") from None
-
-
-def _ends(expression: str, low: Any, high: Any) -> _Condition:
-    parts = [(f"{expression} >= %s", low), (f"{expression} <= %s", high)]
-    given = [(sql, end) for sql, end in parts if end not in (None, "")]
-    return " AND ".join(sql for sql, _ in given), [end for _, end in given]
-
-
-def date_range(value: str) -> tuple[date | None, date | None]:
-    """The days of a DA range or single value; None is an open end. Raises BadInput."""
-    low, high = _bounds(value)
-    return _day(low), _day(high)
-
-
-def _date(expression: str, value: str) -> _Condition:
-    low, high = date_range(value)
-    return _ends(expression, low, high)
-
-
-def _date_text(expression: str, value: str) -> _Condition:
-    low, high = date_range(value)
-    return _ends(expression, low and low.strftime("%Y%m%d"), high and high.strftime("%Y%m%d"))
-
-
-def _time(expression: str, value: str) -> _Condition:
-    """TM and DT compare as text; a shortened upper end covers all it abbreviates. Colons are of ACR-NEMA's times."""
-    low, high = _bounds(value.replace(":", ""))
-    if any(not end.replace(".", "", 1).isdigit() or not end.isascii() for end in (low, high) if end):
-        raise BadInput("a time to match is not of the form HHMMSS, or two of them with a hyphen")
-    return _ends(f'{expression} COLLATE "C"', low, high and high + "~")
-
-
-def _number(expression: str, value: str) -> _Condition:
-    try:
-        number = float(value)
-    except ValueError:
-        raise BadInput("a number to match is not a number") from None
-    if not abs(number) < 1e15:  # refuses NaN and infinity as well
-        raise BadInput("a number to match is out of bounds")
-    # Headers may hold text where a number belongs; only what reads as one is compared.
-    reads = f"{expression}::text ~ '^-?[0-9]{{1,15}}(\\.[0-9]{{0,15}})?([eE][-+]?[0-9]{{1,2}})?$'"
-    return f"CASE WHEN {reads} THEN {expression}::text::float8 = %s ELSE FALSE END", [number]
+        return holder, condition
+    above = "study_uid = k.study_uid" if query.level is QidoLevel.STUDY else "series_uid = e.series_uid"
+    row, table = ("e", "series e") if holder is QidoLevel.SERIES else ("i", "instance i")
+    return holder, replace(condition, sql=f"EXISTS (SELECT FROM {table} WHERE {row}.{above} AND ({condition.sql}))")
