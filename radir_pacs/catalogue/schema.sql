@@ -42,7 +42,7 @@ CREATE INDEX study_by_state ON study (state, last_instance_at);
 CREATE INDEX study_by_patients ON study USING gin (patient_keys);
 
 -- Terms by which a study is found, each after a letter for its kind: three consecutive characters of a text between a
--- mark for its start and two for its end (n, r, i, a, d), a whole identifier (I, A), a word of a name as fuzzy matching
+-- mark for its start and two for its end (n, r, i, a, d), a whole patient ID (I), a word of a name as fuzzy matching
 -- spells it (N, R). radir_pacs.catalogue.search_terms makes the same of what is asked for.
 CREATE FUNCTION search_terms(patient_name text, referring_physician text, patient_id text, accession_number text,
     study_description text) RETURNS tsvector LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE COST 1000 AS $$
@@ -68,8 +68,8 @@ BEGIN
                 CONTINUE WHEN word = '';
                 terms := terms || (upper(kind) || left(word, 64));
             END LOOP;
-        ELSIF kind IN ('i', 'a') THEN
-            terms := terms || (upper(kind) || left(part, 64));
+        ELSIF kind = 'i' THEN
+            terms := terms || ('I' || left(part, 64));
         END IF;
         part := chr(1) || part || chr(2) || chr(2);
         FOR place IN 1 .. length(part) - 2 LOOP

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 _START, _END = "\x01", "\x02\x02"
 _TERMS_MAX = 16  # of one text: more hardly narrow a search
 _CHARACTERS_MAX = 64  # of a whole identifier and of a word
+_WRITTEN_WITH_E = frozenset("aou")
 _WILDCARDS = re.compile(r"[*?]+")
 
 
@@ -21,8 +22,8 @@ def text_terms(kind: str, value: str) -> str | None:
 
     ``kind``: n and r for patient and referring physician as folded, i and a for identifiers, d for the description.
     """
-    if kind in "ia" and not _WILDCARDS.search(value):
-        return _literal(kind.upper() + value[:_CHARACTERS_MAX])
+    if kind in "ia" and not _WILDCARDS.search(value):  # whole accession numbers have an index of their own
+        return _literal("I" + value[:_CHARACTERS_MAX]) if kind == "i" else None
     pieces = [piece for piece in _WILDCARDS.split(_START + value + _END) if piece not in (_START, _END)]
     trigrams = list(dict.fromkeys(piece[at : at + 3] for piece in pieces for at in range(len(piece) - 2)))
     if trigrams:
@@ -33,8 +34,18 @@ def text_terms(kind: str, value: str) -> str | None:
 
 def word_terms(kind: str, words: Iterable[str]) -> str | None:
     """A tsquery for names in which each of ``words``, spelt as fuzzy matching spells them, begins a word."""
-    beginnings = (_WILDCARDS.split(word)[0][:_CHARACTERS_MAX] for word in words)
-    return all_of(_literal(kind.upper() + beginning) + ":*" for beginning in beginnings if beginning)
+    return all_of(_word_terms(kind, word) for word in words)
+
+
+def _word_terms(kind: str, word: str) -> str | None:
+    """What begins with a wildcard may stand anywhere. Its trigrams are those of the name as it is, unless an a, o or u
+    is followed by another character in them: the name may have an e between."""
+    beginning, *pieces = _WILDCARDS.split(word)
+    if beginning:
+        return _literal(kind.upper() + beginning[:_CHARACTERS_MAX]) + ":*"
+    trigrams = (piece[at : at + 3] for piece in pieces for at in range(len(piece) - 2))
+    certain = dict.fromkeys(trigram for trigram in trigrams if not _WRITTEN_WITH_E.intersection(trigram[:2]))
+    return all_of(_literal(kind + trigram) for trigram in list(certain)[:_TERMS_MAX])
 
 
 def all_of(parts: Iterable[str | None]) -> str | None:

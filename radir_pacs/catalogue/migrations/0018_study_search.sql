@@ -2,7 +2,7 @@
 -- changes with every instance; what it is searched by hardly ever does, so that its indexes cost once a study.
 
 -- Terms by which a study is found, each after a letter for its kind: three consecutive characters of a text between a
--- mark for its start and two for its end (n, r, i, a, d), a whole identifier (I, A), a word of a name as fuzzy matching
+-- mark for its start and two for its end (n, r, i, a, d), a whole patient ID (I), a word of a name as fuzzy matching
 -- spells it (N, R). radir_pacs.catalogue.search_terms makes the same of what is asked for.
 CREATE FUNCTION search_terms(patient_name text, referring_physician text, patient_id text, accession_number text,
     study_description text) RETURNS tsvector LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE COST 1000 AS $$
@@ -28,8 +28,8 @@ BEGIN
                 CONTINUE WHEN word = '';
                 terms := terms || (upper(kind) || left(word, 64));
             END LOOP;
-        ELSIF kind IN ('i', 'a') THEN
-            terms := terms || (upper(kind) || left(part, 64));
+        ELSIF kind = 'i' THEN
+            terms := terms || ('I' || left(part, 64));
         END IF;
         part := chr(1) || part || chr(2) || chr(2);
         FOR place IN 1 .. length(part) - 2 LOOP
@@ -81,6 +81,7 @@ SELECT study_uid, coalesce(DATE '9999-12-31' - study_date, 2147483647), study_ti
     patient_birth_date, patient_sex, accession_number, study_description, referring_physician_folded, study_id, modalities
 FROM study;
 
+SET LOCAL maintenance_work_mem = '256MB';  -- else the largest index is written in many small pieces
 CREATE UNIQUE INDEX study_search_in_order ON study_search (newest_first, study_uid);
 CREATE INDEX study_search_by_accession ON study_search (accession_number);
 CREATE INDEX study_search_by_birth_date ON study_search (patient_birth_date);
