@@ -100,7 +100,8 @@ CREATE INDEX study_search_by_accession ON study_search (accession_number);
 CREATE INDEX study_search_by_birth_date ON study_search (patient_birth_date);
 CREATE INDEX study_search_by_modality ON study_search USING gin (modalities);
 CREATE INDEX study_search_by_terms ON study_search USING gin (search_terms(patient_name_folded,
-    referring_physician_folded, patient_id, accession_number, study_description));
+    referring_physician_folded, patient_id, accession_number, study_description))
+    WITH (gin_pending_list_limit = 256);  -- kB: the study that fills the list enters it all into the index
 
 CREATE FUNCTION study_is_searched() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
