@@ -247,9 +247,10 @@ def measure(conninfo: str, home: Path, rounds: int) -> list[Figures]:
             figures.append(
                 Figures(search=name, matches=found, wall_ms=wall, cpu_ms=cpu, sequential_ms=statistics.median(slow))
             )
-        for name, keys in (("no filter", {}), ("ModalitiesInStudy", {MODALITIES: "CT"})):
-            last = int(plain.execute("SELECT count(*) AS n FROM study").fetchall()[0]["n"]) // (12 if keys else 2)
-            pages = [query_of(keys, last + LIMIT * page) for page in range(rounds)]
+        deep: Mapping[str, Mapping[str, str]] = {"no filter": {}, "ModalitiesInStudy": {MODALITIES: "CT"}}
+        for name, asked in deep.items():
+            last = int(plain.execute("SELECT count(*) AS n FROM study").fetchall()[0]["n"]) // (12 if asked else 2)
+            pages = [query_of(asked, last + LIMIT * page) for page in range(rounds)]
             first, rest = searched(catalogue, watch, pages[:1]), searched(catalogue, watch, pages[1:])
             for which, (wall, cpu, _) in ((f"at once from {last:,} on", first), ("the pages after it", rest)):
                 figures.append(
