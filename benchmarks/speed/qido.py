@@ -34,11 +34,12 @@ from radir_pacs.catalogue import Catalogue, embedded
 from radir_pacs.catalogue import migrate as migrate_module
 from radir_pacs.catalogue.migrate import migrate, migrations
 from radir_pacs.catalogue.names import folded
-from radir_pacs.catalogue.qido import Match, QidoLevel, QidoQuery
+from radir_pacs.catalogue.qido import QidoLevel, QidoQuery
 from radir_pacs.catalogue.qido_places import FIRST
 from radir_pacs.catalogue.qido_statements import Search
 from radir_pacs.catalogue.queries import QUERIES
 from radir_pacs.config import Settings
+from radir_pacs.types import Match
 
 BEFORE = 17  # the last version without study_search
 SEQUENTIAL_ROUNDS = 3

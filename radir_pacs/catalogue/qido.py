@@ -18,7 +18,7 @@ from psycopg import errors
 
 from radir_pacs.catalogue.database import Connection, Database, Row
 from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.catalogue.qido_matching import Match, date_range
+from radir_pacs.catalogue.qido_matching import date_range
 from radir_pacs.catalogue.qido_places import Places
 from radir_pacs.catalogue.qido_statements import COLUMNS, COUNTED_MAX, QidoLevel, QidoQuery, Search, Statement
 from radir_pacs.catalogue.rows import CatalogueSeries, StoredInstance
@@ -28,7 +28,7 @@ from radir_pacs.errors import TooLarge
 from radir_pacs.study_attributes import COUNTED
 from radir_pacs.types import CatalogueStudy
 
-__all__ = ["Match", "Qido", "QidoLevel", "QidoPage", "QidoQuery", "QidoRow", "date_range"]
+__all__ = ["Qido", "QidoLevel", "QidoPage", "QidoQuery", "QidoRow", "date_range"]
 
 SEARCH_TIMEOUT_S = 10
 _DENSE = 0.05  # share of all studies from which on reading them beats the index over terms

@@ -12,20 +12,9 @@ from typing import Any
 from radir_pacs.catalogue.names import folded, spelt_alike
 from radir_pacs.catalogue.search_terms import all_of, any_of, text_terms, word_terms
 from radir_pacs.errors import BadInput
+from radir_pacs.types import Match
 
 UNDATED = 2_147_483_647  # study_search.newest_first of a study without a date
-
-
-@dataclass(frozen=True, kw_only=True)
-class Match:
-    """One matching key: the path of tags to it (8 upper-case hex digits each), its VR and its value as requested.
-
-    Several ``values`` are alternatives (UID list matching, extended here to code strings).
-    """
-
-    path: tuple[str, ...]
-    vr: str
-    values: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

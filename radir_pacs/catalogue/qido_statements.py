@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, LiteralString
 
-from radir_pacs.catalogue.qido_matching import Condition, Match, compare, together
+from radir_pacs.catalogue.qido_matching import Condition, compare, together
 from radir_pacs.catalogue.qido_places import Place
 from radir_pacs.study_attributes import STUDY_ATTRIBUTES
+from radir_pacs.types import Match
 
 COUNTED_MAX = 5_000
 WALKED_MAX = 50_000  # studies read from the newest, before all matches are put into order
@@ -202,6 +203,15 @@ class Search:
             f" WHERE {where} AND {condition} ORDER BY {_ORDER[level]} LIMIT %s OFFSET %s"
         )
         return sql, [*params, *compared, self.query.limit + 1, self.query.offset - place.row]
+
+
+def condition_of_study(query: QidoQuery, *, by_terms: bool) -> Statement:
+    """The condition on a row ``k`` of study_search, with its parameters, of a query at the level of studies.
+
+    by_terms: with what the index over terms needs, which costs much where rows are found otherwise. Raises BadInput.
+    """
+    condition = Search.of(query).condition
+    return where_of(condition, by_terms=by_terms and condition.terms is not None)
 
 
 def where_of(condition: Condition, *, by_terms: bool) -> Statement:

@@ -14,8 +14,9 @@ from psycopg.conninfo import make_conninfo
 
 from radir_pacs.catalogue import Catalogue, qido, qido_statements
 from radir_pacs.catalogue.names import folded, spelt_alike
-from radir_pacs.catalogue.qido import Match, QidoLevel, QidoPage, QidoQuery
+from radir_pacs.catalogue.qido import QidoLevel, QidoPage, QidoQuery
 from radir_pacs.config import Settings
+from radir_pacs.types import Match
 from tests.catalogue_material import add, header
 from tests.conftest import free_port
 
