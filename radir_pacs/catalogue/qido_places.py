@@ -1,0 +1,60 @@
+"""Where the pages of searches ended lately, so that the next page need not read all that is before it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+SEARCHES_MAX = 256
+PLACES_MAX = 64  # of one search
+KEPT_S = 600.0
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Place:
+    """Match number ``row`` is the first one of this study, or of those behind it in the order of ``study_search``."""
+
+    row: int
+    newest_first: int
+    study_uid: str
+
+
+FIRST = Place(row=0, newest_first=0, study_uid="")
+
+
+class Places:
+    """Threads may share it. ``clock`` in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._searches: OrderedDict[Hashable, tuple[float, list[Place]]] = OrderedDict()
+
+    def nearest(self, search: Hashable, row: int) -> Place:
+        """The last place known that is not behind match number ``row``."""
+        with self._lock:
+            until, places = self._searches.get(search, (0.0, []))
+            if until < self._clock():
+                return FIRST
+            at = bisect_right(places, row, key=lambda place: place.row)
+            return places[at - 1] if at else FIRST
+
+    def remember(self, search: Hashable, row: int, studies: Sequence[tuple[int, str]], *, one_each: bool) -> None:
+        """A page from match number ``row`` on had matches in these studies; ``one_each``: none has two.
+
+        The last study becomes a place, unless the page lies in it whole: its matches may have begun before.
+        """
+        at = studies.index(studies[-1]) if studies else 0
+        if not studies or (at == 0 and not one_each):
+            return
+        place = Place(row=row + at, newest_first=studies[-1][0], study_uid=studies[-1][1])
+        with self._lock:
+            until, places = self._searches.pop(search, (0.0, []))
+            kept = [] if until < self._clock() else [other for other in places if other.row != place.row]
+            self._searches[search] = (self._clock() + KEPT_S, sorted([*kept, place])[-PLACES_MAX:])
+            while len(self._searches) > SEARCHES_MAX:
+                self._searches.popitem(last=False)
