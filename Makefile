@@ -52,7 +52,7 @@ services:
 	@tests/install-services
 
 .venv/installed: setup.py constraints.txt
-	@deploy/check-build-tools "$(PYTHON)"
+	@deploy/check-python "$(PYTHON)"
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
 	@echo "installing into .venv (the first time takes some minutes)"
 	@$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e . | $(FEWER_LINES)
