@@ -24,6 +24,7 @@ ENV_PREFIX = "RADIR_"
 DEFAULT_HOME = Path("~/.local/share/radir")
 SIDEBAR_SHOWS = frozenset({"patient", "age", "sex", "date", "report", "whole_report"})
 _DESTINATION = re.compile(r"[^@\\]{1,16}@[^@]+:(?P<port>[0-9]{1,5})")
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(?::[0-9]{1,2})?")
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 DAY_S = 86_400.0
@@ -133,8 +134,26 @@ class Settings:
     )
     min_cases: int = _setting(5, "A region with fewer cases than this is answered by its parent region.", low=1)
 
-    worker_processes: int = _setting(1, "Celery worker processes.", low=1, high=64)
-    device: str = _setting("auto", "Where the network runs.", choices=("auto", "cpu", "cuda", "mps"))
+    worker_processes: int = _setting(
+        1, "Processes that encode studies; one a GPU, since one keeps a GPU busy.", low=1, high=64
+    )
+    device: str = _setting(
+        "auto",
+        "Where the network runs: auto, cpu, mps, cuda, or one GPU by its number, as cuda:1. auto spreads the processes"
+        " over the GPUs.",
+    )
+    precision: str = _setting(
+        "auto",
+        "Whether the network computes in half precision where that suffices (mixed) or never (full); auto: on CUDA.",
+        choices=("auto", "mixed", "full"),
+    )
+    readers: int = _setting(
+        0,
+        "Studies that one encoding process has read at once, each by a process of its own; 0 takes one a core, as far"
+        " as memory holds.",
+        low=0,
+        high=64,
+    )
     models: tuple[str, ...] = _setting(
         (), "Bundle folders to serve, one per image kind; empty serves the shipped ones."
     )
@@ -203,6 +222,8 @@ class Settings:
         ):
             for title in titles:
                 _check_ae_title(name, title)
+        if not _DEVICE.fullmatch(self.device):
+            raise SettingError(f"device: {self.device!r} is none of auto, cpu, mps, cuda, cuda:0, cuda:1 …")
         if self.web_host not in LOOPBACK and not self.api_tokens:
             raise SettingError(f"api_tokens: needed when web_host is {self.web_host!r}, which others can reach")
         if any(len(token) < _TOKEN_CHARACTERS for token in self.api_tokens):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,14 @@ class JobKind(StrEnum):
     PULL = "pull"  # key: study UID, to be fetched from the PACS
     SEND = "send"  # key: SOP instance UID of a report, to be sent to the return destination
     COMMITMENT = "commitment"  # key: id of a storage commitment, to be reported to its requestor
+
+
+class Urgency(IntEnum):
+    """Whose encode job comes first: the lower number."""
+
+    URGENT = 0  # somebody waits for the study
+    NEW = 1
+    ARCHIVE = 2  # encoded already, by a model that answers no more
 
 
 class HeaderNote(StrEnum):
@@ -508,3 +516,4 @@ class Job:
     token: int
     state: JobState = JobState.PENDING
     reason_code: ReasonCode | None = None  # of the attempt before, when it failed
+    urgency: Urgency = Urgency.NEW

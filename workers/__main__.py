@@ -9,9 +9,12 @@ import signal
 import sys
 import threading
 
+import psutil
+
 from radir_pacs import config
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import ENCODES, Catalogue
 from radir_pacs.config import Settings
+from radir_pacs.dicom.limits import MIB, DecodeLimits
 from radir_pacs.errors import RadirError
 from radir_pacs.intake.instances import Intake
 from radir_pacs.logs import set_up_logging
@@ -19,12 +22,15 @@ from radir_pacs.process_heartbeat import process_heartbeat
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import JobKind
 
-from .app import INDEX_QUEUE, TRANSFER_QUEUE, make_app, serve
+from .app import ENCODE_QUEUES, INDEX_QUEUE, QUEUE, TRANSFER_QUEUE, make_app, serve
 from .bounded_answer import AnswerBounds
-from .encode_study import EncodeStudy
+from .encode_studies import EncodeStudies
 from .index_partition import IndexPartition
+from .leases import Leases
 from .mine_report import MineReport
 from .pull_study import Pacs, PullStudy
+from .readers import Readers, how_many
+from .reading_child import ReadingSetup
 from .relay import Relay
 from .report_commitment import ReportCommitment
 from .runner import Runner, UseCase
@@ -32,38 +38,39 @@ from .send_report import SendReport
 from .tasks import register, ring
 
 _GRACE_S = 60.0
+READY_SHARE = 8  # of the machine's memory, as a divisor: for inputs that wait for the network
 
 
-def worker(settings: Settings, name: str) -> None:
-    """Work until SIGTERM; the job in hand is ended first. The model is loaded before the first message is taken."""
-    from .encoders import Encoders  # brings torch, seconds and 200 MB that the relay has no use for
+def worker(settings: Settings, name: str, number: int) -> None:
+    """Encode until SIGTERM; the batch in hand is ended first. The model is loaded before the first message is taken."""
+    from .encoders import Encoders  # brings torch, seconds and 200 MB that the others have no use for
 
-    with Catalogue.open(settings) as catalogue:
-        blobs = BlobStore(settings.home / "blobs")
-        encode = EncodeStudy(
-            catalogue,
-            blobs,
-            Encoders(settings, catalogue.models),
-            decode_timeout_s=settings.decode_timeout_s,
-            decode_memory_mib=settings.decode_memory_mib,
+    with Catalogue.open(settings) as catalogue, contextlib.ExitStack() as stack:
+        encoders = Encoders(settings, catalogue.models, number)
+        setup = ReadingSetup(
+            blobs=settings.home / "blobs",
+            preparing=encoders.preparing,
+            limits=DecodeLimits(
+                memory_bytes=settings.decode_memory_mib * MIB,
+                cpu_s=max(1, int(settings.decode_timeout_s)),
+                wall_s=settings.decode_timeout_s,
+            ),
             lut_shape_senders=settings.lut_shape_senders,
-            look_ahead=settings.worker_processes == 1,
         )
-        use_cases: dict[JobKind, UseCase] = {
-            JobKind.ENCODE: encode,
-            JobKind.REPORT: MineReport(catalogue),
-        }
-        runner = Runner(
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        encode = EncodeStudies(
             catalogue,
-            use_cases,
+            encoders,
+            Readers(setup, how_many(settings.readers, cores, settings.worker_processes)),
+            stack.enter_context(Leases(catalogue, lease_s=settings.job_lease_s, longest_s=settings.job_longest_s)),
             worker=f"{name}:{os.getpid()}",
-            lease_s=settings.job_lease_s,
-            longest_s=settings.job_longest_s,
+            ready_bytes=psutil.virtual_memory().total // READY_SHARE // settings.worker_processes,
         )
+        stack.callback(encode.close)
         app = make_app(settings, catalogue)
-        register(app, runner.run)
-        with contextlib.closing(encode), process_heartbeat(catalogue.processes, name):
-            serve(app, hostname=f"{name}-{os.getpid()}@radir")
+        register(app, encode.run)
+        stack.enter_context(process_heartbeat(catalogue.processes, name, detail=f"{ENCODES}{encoders.device}"))
+        serve(app, hostname=f"{name}-{os.getpid()}@radir", queues=tuple(ENCODE_QUEUES.values()), on_stop=encode.stop)
 
 
 def indexer(settings: Settings, name: str) -> None:
@@ -79,11 +86,11 @@ def indexer(settings: Settings, name: str) -> None:
         app = make_app(settings, catalogue)
         register(app, runner.run)
         with process_heartbeat(catalogue.processes, name):
-            serve(app, hostname=f"{name}-{os.getpid()}@radir", queue=INDEX_QUEUE)
+            serve(app, hostname=f"{name}-{os.getpid()}@radir", queues=(INDEX_QUEUE,))
 
 
 def transfer(settings: Settings, name: str) -> None:
-    """Until SIGTERM, several at a time, what waits for other machines: pulls, reports, results of commitment."""
+    """Until SIGTERM, several at a time: what waits for other machines, and reports to mine, which take no time."""
     with Catalogue.open(settings) as catalogue:
         blobs = BlobStore(settings.home / "blobs")
         use_cases: dict[JobKind, UseCase] = {
@@ -107,6 +114,7 @@ def transfer(settings: Settings, name: str) -> None:
                 budget_s=settings.return_timeout_s,
             ),
             JobKind.COMMITMENT: ReportCommitment(catalogue, blobs, settings),
+            JobKind.REPORT: MineReport(catalogue),
         }
         runner = Runner(
             catalogue,
@@ -119,7 +127,7 @@ def transfer(settings: Settings, name: str) -> None:
         register(app, runner.run)
         with process_heartbeat(catalogue.processes, name):
             hostname = f"{name}-{os.getpid()}@radir"
-            serve(app, hostname, queue=TRANSFER_QUEUE, threads=settings.transfer_threads)
+            serve(app, hostname, queues=(TRANSFER_QUEUE, QUEUE), threads=settings.transfer_threads)
 
 
 def relay(settings: Settings, name: str) -> None:
@@ -138,12 +146,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m radir_workers", description=__doc__)
     parser.add_argument("role", choices=("worker", "indexer", "transfer", "relay"))
     parser.add_argument("--name", help="as radir status shows it; default: the role")
+    parser.add_argument("--number", type=int, default=0, help="of this worker on its machine, from 0: chooses its GPU")
     args = parser.parse_args(arguments)
     name = args.name or args.role
     try:
         settings = config.load()
         set_up_logging(settings, name)
-        {"worker": worker, "indexer": indexer, "transfer": transfer, "relay": relay}[args.role](settings, name)
+        if args.role == "worker":
+            worker(settings, name, args.number)
+        else:
+            {"indexer": indexer, "transfer": transfer, "relay": relay}[args.role](settings, name)
     except RadirError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

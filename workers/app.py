@@ -7,7 +7,7 @@ relay bring work back when a worker dies, so no broker's redelivery, early or ho
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from celery import Celery, signals
@@ -16,8 +16,14 @@ from celery.platforms import SecurityWarning
 from radir_pacs.catalogue import Catalogue, install_pgmq
 from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError
+from radir_pacs.types import Urgency
 
-QUEUE = "radir"
+QUEUE = "radir"  # reports
+ENCODE_QUEUES: Mapping[Urgency, str] = {
+    Urgency.URGENT: "radir_encode_urgent",
+    Urgency.NEW: "radir_encode",
+    Urgency.ARCHIVE: "radir_encode_archive",
+}
 INDEX_QUEUE = "radir_index"  # a merge takes minutes, which no study should wait
 TRANSFER_QUEUE = "radir_transfer"  # what waits for other machines must not hold up the network
 VISIBILITY_S = 3600  # longer than the longest job: a message is not handed out twice while its reader lives
@@ -25,7 +31,7 @@ _POLL_S = 0.1
 
 _TRANSPORTS: Mapping[str, Mapping[str, Any]] = {
     "pgmq": {"init_extension": False, "wait_time_seconds": 1, "polling_interval": _POLL_S, "pool_size": 2},
-    "redis": {"unacked_restore_interval": 2, "unacked_restore_throttle": 1},
+    "redis": {"unacked_restore_interval": 2, "unacked_restore_throttle": 1, "queue_order_strategy": "priority"},
     "amqp": {},
 }
 
@@ -33,7 +39,8 @@ _TRANSPORTS: Mapping[str, Mapping[str, Any]] = {
 def make_app(settings: Settings, catalogue: Catalogue) -> Celery:
     """The application for these settings; installs pgmq when that is the broker and is not there yet.
 
-    Raises SettingError for a broker of another kind.
+    Whoever serves several queues hears the one first that comes first in ``serve``. Raises SettingError for a broker of
+    another kind.
     """
     url = settings.broker_url or "pgmq://"
     scheme = {"rediss": "redis", "amqps": "amqp", "pyamqp": "amqp"}.get(_scheme(url), _scheme(url))
@@ -61,19 +68,36 @@ def make_app(settings: Settings, catalogue: Catalogue) -> Celery:
     return app
 
 
-def serve(app: Celery, hostname: str, *, queue: str = QUEUE, threads: int = 1) -> None:
+def serve(
+    app: Celery,
+    hostname: str,
+    *,
+    queues: Sequence[str] = (QUEUE,),
+    threads: int = 1,
+    on_stop: Callable[[], None] = lambda: None,
+) -> None:
     """Work in this process until SIGTERM or SIGINT, which let the tasks in hand end first.
+
+    on_stop: called by the signal's handler, for a task that goes on by itself.
 
     One task at a time, in the main thread: a forked child could not use CUDA, and whoever wants more workers starts
     more processes. ``threads`` are for tasks that wait for other machines.
     """
     signals.setup_logging.connect(_leave_logging_alone)
+
+    def stopping(**_: object) -> None:
+        on_stop()
+
+    signals.worker_shutting_down.connect(stopping, weak=False)
+    if len(queues) > 1:  # pgmq would wait at each of them in turn
+        options = dict(app.conf.broker_transport_options)
+        app.conf.broker_transport_options = options | {"wait_time_seconds": 0}
     warnings.filterwarnings("ignore", category=SecurityWarning)  # root in a container; messages are JSON numbers
     worker = app.Worker(
         hostname=hostname,
         pool="solo" if threads == 1 else "threads",
         concurrency=threads,
-        queues=[queue],
+        queues=list(queues),
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,

@@ -9,50 +9,37 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-_LOOK_AGAIN_S = 0.05
-
-
-class GivenUp(Exception):
-    """Nobody wants this study read any more."""
-
 
 class DecodingRoom:
-    """``folder`` is shared by the workers of a machine. Every method waits, until ``given_up`` is set."""
+    """``folder`` is shared by the workers of a machine. Every method waits."""
 
     def __init__(self, folder: Path) -> None:
         self._door = folder / "decoding-door.lock"  # held while entering, and by whoever wants the room alone
         self._room = folder / "decoding-room.lock"
 
     @contextlib.contextmanager
-    def shared(self, given_up: threading.Event | None = None) -> Iterator[None]:
-        """Decode beside others. Raises GivenUp."""
+    def shared(self) -> Iterator[None]:
+        """Decode beside others."""
         with contextlib.ExitStack() as entered:
-            with _locked(self._door, fcntl.LOCK_EX, given_up):
-                entered.enter_context(_locked(self._room, fcntl.LOCK_SH, given_up))
+            with _locked(self._door, fcntl.LOCK_EX):
+                entered.enter_context(_locked(self._room, fcntl.LOCK_SH))
             yield
 
     @contextlib.contextmanager
-    def alone(self, given_up: threading.Event | None = None) -> Iterator[None]:
-        """Decode with nobody beside: those inside end first, newcomers wait at the door. Raises GivenUp."""
-        with _locked(self._door, fcntl.LOCK_EX, given_up), _locked(self._room, fcntl.LOCK_EX, given_up):
+    def alone(self) -> Iterator[None]:
+        """Decode with nobody beside: those inside end first, newcomers wait at the door."""
+        with _locked(self._door, fcntl.LOCK_EX), _locked(self._room, fcntl.LOCK_EX):
             yield
 
 
 @contextlib.contextmanager
-def _locked(path: Path, how: int, given_up: threading.Event | None) -> Iterator[None]:
-    given_up = given_up or threading.Event()
+def _locked(path: Path, how: int) -> Iterator[None]:
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        while True:
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(handle, how | fcntl.LOCK_NB)
-                break
-            if given_up.wait(_LOOK_AGAIN_S):
-                raise GivenUp
+        fcntl.flock(handle, how)
         yield
     finally:
         os.close(handle)

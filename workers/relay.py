@@ -20,7 +20,7 @@ from radir_pacs.reports import PARSER
 from radir_pacs.storage.blobs import SWEEP_PARTS, BlobStore
 from radir_pacs.types import ImageKind, JobKind
 
-from .app import INDEX_QUEUE, QUEUE, TRANSFER_QUEUE
+from .app import ENCODE_QUEUES, INDEX_QUEUE, QUEUE, TRANSFER_QUEUE
 from .index_partition import FORGET_S
 from .tails import Tails
 
@@ -34,7 +34,7 @@ KEEP_GONE_S = 30 * 86_400.0  # deletions, for a process that was suspended meanw
 KEEP_SILENT_S = 86_400.0
 KEEP_REFUSALS_S = 90 * 86_400.0
 MOST_REFUSALS = 100_000
-_WORK = (JobKind.ENCODE, JobKind.REPORT)
+_REPORTS = 16  # reports to mine with a message under way
 _SENDING = (JobKind.SEND, JobKind.COMMITMENT)
 _MERGES = 16  # messages under way; one process merges
 
@@ -94,7 +94,9 @@ class Relay:
     def _ring_pending(self) -> None:
         """Each queue has a limit of its own, so that none fills the broker, and no pull takes the last thread."""
         catalogue, settings = self._catalogue, self._settings
-        self._ring_all(catalogue.jobs.to_ring(max(16, 4 * settings.worker_processes), kinds=_WORK), QUEUE)
+        for job_id, urgency in catalogue.jobs.studies_to_ring(settings.worker_processes):
+            self._ring_all([job_id], ENCODE_QUEUES[urgency])
+        self._ring_all(catalogue.jobs.to_ring(_REPORTS, kinds=(JobKind.REPORT,)), QUEUE)
         self._ring_all(catalogue.jobs.to_ring(_MERGES, kinds=(JobKind.INDEX,)), INDEX_QUEUE)
         pulls = catalogue.jobs.to_ring(settings.transfer_threads - 1, kinds=(JobKind.PULL,), with_running=True)
         self._ring_all(pulls, TRANSFER_QUEUE)

@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import BadInput, BundleRefused, LeaseLost, NotFound, RadirError, StorageFailed
 from radir_pacs.reasons import WORTH_ANOTHER_DECODE, ReasonCode
 from radir_pacs.types import Job, JobKind
 
+from .leases import Leases
+
 log = logging.getLogger(__name__)
 
-EXIT_HUNG = 70  # EX_SOFTWARE
 UseCase = Callable[[Job], None]  # does the work and ends the job in the transaction of its result
 _PERMANENT = (BadInput, NotFound, BundleRefused)  # another attempt would give the same
 
 
 class Runner:
-    """Runs jobs by id, one at a time.
-
-    A job that runs longer than ``longest_s`` hangs, and its thread cannot be ended from outside: ``give_up`` ends the
-    process. Its supervisor starts another, the lease runs out, and the attempt counts, so nothing waits for ever (P3).
-    """
+    """Runs jobs by id, one at a time. ``longest_s`` and ``give_up`` as in ``Leases``."""
 
     def __init__(
         self,
@@ -52,7 +46,10 @@ class Runner:
             if job is None:
                 return
             log.info("job begins", extra={"job": job.id, "kind": job.kind, "attempt": job.attempt})
-            with self._heartbeat(job):
+            with Leases(
+                self._catalogue, lease_s=self._lease_s, longest_s=self._longest_s, give_up=self._give_up
+            ) as leases:
+                leases.hold(job)
                 self._work(job)
             log.info("job ends", extra={"job": job.id, "kind": job.kind})
         except LeaseLost:
@@ -67,38 +64,17 @@ class Runner:
             self._use_cases[job.kind](job)
         except LeaseLost:
             raise
-        except RadirError as error:
-            retry = not isinstance(error, _PERMANENT) or error.reason_code in WORTH_ANOTHER_DECODE
-            log.warning("job failed", extra={"job": job.id, "error": error.code, "retry": retry})
-            self._catalogue.jobs.fail(job, str(error), reason_code=error.reason_code, retry=retry)
         except Exception as error:  # the edge of the process: a job must not take the worker along
-            log.exception("job broke", extra={"job": job.id})
-            text = f"internal error ({type(error).__name__})"
-            self._catalogue.jobs.fail(job, text, reason_code=ReasonCode.WORKER_FAILED)
+            fail(self._catalogue, job, error)
 
-    @contextmanager
-    def _heartbeat(self, job: Job) -> Iterator[None]:
-        """Prolong the lease while the body runs, in a thread: a long pass of the network holds the main one."""
-        done = threading.Event()
-        last_moment = time.monotonic() + self._longest_s
 
-        def beat() -> None:
-            while not done.wait(min(self._lease_s / 3, self._longest_s)):
-                if time.monotonic() > last_moment:
-                    log.critical("job hangs, the process ends", extra={"job": job.id, "kind": job.kind})
-                    self._give_up(EXIT_HUNG)
-                    return
-                try:
-                    self._catalogue.jobs.heartbeat(job)
-                except LeaseLost:
-                    return  # the token will tell the body when it wants to commit
-                except RadirError as error:
-                    log.warning("heartbeat missed", extra={"job": job.id, "error": error.code})
-
-        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
+def fail(catalogue: Catalogue, job: Job, error: Exception) -> None:
+    """End an attempt that met ``error``; it is tried again unless that is useless. Raises LeaseLost, StorageFailed."""
+    if isinstance(error, RadirError):
+        retry = not isinstance(error, _PERMANENT) or error.reason_code in WORTH_ANOTHER_DECODE
+        log.warning("job failed", extra={"job": job.id, "error": error.code, "retry": retry})
+        catalogue.jobs.fail(job, str(error), reason_code=error.reason_code, retry=retry)
+    else:
+        log.error("job broke", extra={"job": job.id}, exc_info=error)
+        text = f"internal error ({type(error).__name__})"  # whose own text may name a patient
+        catalogue.jobs.fail(job, text, reason_code=ReasonCode.WORKER_FAILED)

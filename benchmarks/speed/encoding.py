@@ -1,12 +1,14 @@
 """Encoding studies: the worker's whole pipeline beside the bare forward pass of the same network.
 
-`python -m benchmarks.speed.encoding [--configs tiny,small,base] [--kinds cxr,ct] [--threads 1,2] [--out docs/results]`
+`python -m benchmarks.speed.encoding [--configs tiny,small,base] [--kinds cxr,ct] [--out docs/results]`
 
-The pipeline is `Runner` over `EncodeStudy` on the embedded Postgres: claim, read the catalogue, decode in the bounded
-child, resample, forward, store the vectors, end the job; only the broker's message is left out. The bare pass gets the
-same inputs as ready tensors, with the same threads, one study per batch as in the worker. Both, and the pipeline
-without reading ahead, take turns in one process; each row runs in its own process, so that memory is measured
-per row. Passes of more than SLOW_S are measured in SLOW_ROUNDS turns of one study each.
+The pipeline is `EncodeStudies` on the embedded Postgres: claim, read the catalogue, decode in bounded children,
+resample, batch, forward, store the vectors, end the jobs; only the broker's message is left out. The bare pass gets
+ready tensors in batches of the size that it likes best. The plain loop is what one writes by hand over the same files:
+pydicom, resampling, network, one study after the other, no database. The three take turns in one process; each row has
+a process of its own, so that memory is measured per row. A row's cores are all that its process and the children may
+use; on a CPU the network has one thread, and readers have what is left. Rates are those of the steady state: from the
+end of the first batch to the end of the last. Where there is a GPU its rows follow, with how busy it was.
 The networks are untrained and have all trained regions: time and memory do not depend on the weights.
 """
 
@@ -19,8 +21,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +31,10 @@ import numpy as np
 import psutil
 import pydicom
 import torch
+from pydicom.pixels import apply_rescale
 from pydicom.uid import JPEG2000Lossless, RLELossless, generate_uid
 from rich.console import Console
 from rich.table import Table
-from torch._subclasses import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import results
 from radir_pacs.anatomy import trained
@@ -42,35 +44,48 @@ from radir_pacs.cli.supervisor import ONE_BLAS_THREAD
 from radir_pacs.config import Settings
 from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.limits import DecodeLimits
-from radir_pacs.encode import CONFIGS, Bundle, Encoder, ModelRegion, Preprocessing
+from radir_pacs.encode import CONFIGS, Bundle, Encoder, EncoderInput, ModelRegion, Preprocessing, preprocess
 from radir_pacs.encode.network import GLOBAL_REGION, RadirNetwork, view_index
 from radir_pacs.encode.tokenizer import Tokenizer
 from radir_pacs.storage.blobs import BlobStore
-from radir_pacs.types import ImageKind, JobKind, StudyState
+from radir_pacs.types import Encoding, ImageKind, JobKind, StudyState, Volume
 from radir_training.phantoms.canvas import SIZES
 from radir_training.phantoms.hospital import HospitalRequest, build
-from radir_workers.decoding_room import DecodingRoom
-from radir_workers.encode_study import EncodeStudy
-from radir_workers.runner import Runner
-from radir_workers.study_reader import StudyReader
+from radir_workers.encode_studies import EncodeStudies
+from radir_workers.leases import Leases
+from radir_workers.readers import Readers
+from radir_workers.reading_child import ReadingSetup
 
 SYNTAXES = {"native": None, "rle": RLELossless, "j2k": JPEG2000Lossless}
-STUDIES = {ImageKind.CXR: 12, ImageKind.CT: 5}
+STUDIES = {ImageKind.CXR: 192, ImageKind.CT: 16}
+FEWEST = 4  # studies of a turn
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
 FINDINGS = 40
-SLOW_S, SLOW_ROUNDS = 5.0, 2  # a longer pass is measured once per turn, in so many turns
+SLOW_S, SLOW_ROUNDS = 2.0, 2  # longer passes are measured in so many turns, and no larger batch is tried
+GAIN = 1.03  # a larger batch is better when it gains this much
 STUDY_LIST = "studies.json"
 WANTED = 0.85  # share of the bare rate
-GPU, GPU_FLOPS, GPU_SHARE = "H100", 67e12, 0.25  # fp32 without tensor cores, and the share of it that is assumed
 
 
 class Shelf:
-    """Provides one encoder."""
+    """Provides one encoder, and notes when each batch of it is done."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
+        self.preparing: Mapping[ImageKind, Preprocessing] = {encoder.kind: encoder.bundle.preprocessing}
+        self.batches: list[tuple[float, int]] = []
 
-    def encoder(self, kind: ImageKind) -> Encoder | None:
-        return self._encoder if kind is self._encoder.kind else None
+    @property
+    def batch_limit(self) -> int:
+        return self._encoder.batch_limit
+
+    def encoder(self, kind: ImageKind) -> Shelf:
+        return self
+
+    def encode_batch(self, inputs: Sequence[EncoderInput]) -> list[Encoding | Exception]:
+        found = self._encoder.encode_batch(inputs)
+        self.batches.append((time.perf_counter(), len(inputs)))
+        return found
 
 
 def untrained(kind: ImageKind, name: str) -> Bundle:
@@ -106,7 +121,7 @@ def fill(catalogue: Catalogue, blobs: BlobStore, folder: Path, args: argparse.Na
         sources = [sorted(order.out / file for file in study["files"]) for all_ in build(order) for study in all_]
         studies[kind] = [
             _copy_study(catalogue, blobs, sources[number % len(sources)], f"{kind.value}-{number}", args.syntax)
-            for number in range(STUDIES[kind])
+            for number in range(min(args.studies or STUDIES[kind], STUDIES[kind]))
         ]
     catalogue.studies.complete_quiet(0)
     (blobs.root.parent / STUDY_LIST).write_text(json.dumps(studies))
@@ -137,21 +152,6 @@ def _copy_study(catalogue: Catalogue, blobs: BlobStore, files: Iterable[Path], p
     return str(study_uid)
 
 
-def flops(kind: ImageKind, name: str) -> float:
-    """Floating point operations of one forward pass, counted on shapes alone."""
-    config = CONFIGS[name].only(kind)
-    count = len({region.key for region in trained(kind)} | {GLOBAL_REGION})
-    with FakeTensorMode():
-        network = RadirNetwork(
-            config, vocabulary_size=100, regions=[str(n) for n in range(count)], findings=["f"] * FINDINGS
-        ).eval()
-        inputs = torch.empty(1, 1, *config.stems[kind].shape), torch.zeros(1, dtype=torch.int64)
-        queries, rows = torch.empty(count, config.width), torch.zeros(count, dtype=torch.int64)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network(*inputs, kind, queries, rows)
-    return float(counter.get_total_flops())
-
-
 class Clock:
     """Wall and processor seconds of this process, its living children and the database server."""
 
@@ -159,10 +159,11 @@ class Clock:
         self._me, pid = psutil.Process(), server_pid(home)
         self._server = psutil.Process(pid) if pid is not None else None
 
-    def time(self, work: Callable[[], object]) -> np.ndarray:
+    def each(self, work: Callable[[], object], count: int) -> list[float]:
+        """Seconds of wall clock and of processor time per one of ``count``."""
         began = self._now()
         work()
-        return self._now() - began
+        return [float(spent) / count for spent in self._now() - began]
 
     def _now(self) -> np.ndarray:
         roots = [self._me] if self._server is None else [self._me, self._server]
@@ -183,145 +184,220 @@ def peak_mib(process: psutil.Process) -> float:
     return float(process.memory_info().rss) / 2**20
 
 
-def measure(home: Path, kind: ImageKind, name: str, threads: int, rounds: int, seconds: float) -> dict[str, Any]:
-    """One row: turns of bare passes, of the pipeline, and of the pipeline without reading ahead."""
-    settings = Settings(home=home, device="cpu", torch_threads=threads)
+class Bare:
+    """The network alone, on made-up images that are on its device already."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+        self._queries = encoder.bundle.queries().to(encoder.device)
+        self._rows = torch.arange(len(encoder.regions), device=encoder.device)
+        self._view = view_index(encoder.kind, None)
+
+    def inputs(self, size: int) -> torch.Tensor:
+        return torch.randn(size, 1, *self.encoder.bundle.preprocessing.shape).to(self.encoder.device)
+
+    @torch.inference_mode()
+    def run(self, images: torch.Tensor) -> None:
+        device = self.encoder.device
+        views = torch.full((len(images),), self._view, device=device)
+        mixed = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else contextlib.nullcontext()
+        with mixed:
+            self.encoder.bundle.network(images, views, self.encoder.kind, self._queries, self._rows)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    def seconds(self, images: torch.Tensor) -> float:
+        began = time.perf_counter()
+        self.run(images)
+        return time.perf_counter() - began
+
+    def best(self) -> tuple[int, dict[int, float]]:
+        """The batch with the best rate, and the seconds per image of each size that was tried."""
+        tried: dict[int, float] = {}
+        for size in BATCHES:
+            images = self.inputs(size)
+            try:
+                once_s = self.seconds(images)
+            except torch.OutOfMemoryError:
+                break
+            times = [once_s] if once_s > SLOW_S else [self.seconds(images) for _ in range(5)]
+            tried[size] = min(times) / size
+            if once_s > SLOW_S:
+                break
+        best = 1
+        for size, seconds in tried.items():
+            if seconds * GAIN < tried[best]:
+                best = size
+        return best, tried
+
+
+def plain_loop(files: Sequence[Sequence[Path]], encoder: Encoder) -> None:
+    """What one writes by hand: no catalogue, no bounds, no doubts about the files."""
+    bare = Bare(encoder)
+    for study in files:
+        slices = [pydicom.dcmread(path) for path in study]
+        if encoder.kind is ImageKind.CT:
+            slices.sort(key=lambda ds: float(ds.ImagePositionPatient[2]))
+            step_mm = float(slices[1].ImagePositionPatient[2]) - float(slices[0].ImagePositionPatient[2])
+            pixel_mm = slices[0].PixelSpacing
+        else:
+            slices, step_mm = slices[:1], 1.0
+            pixel_mm = slices[0].get("ImagerPixelSpacing", slices[0].get("PixelSpacing", (1.0, 1.0)))
+        volume = Volume(
+            kind=encoder.kind,
+            voxels=np.stack([apply_rescale(ds.pixel_array, ds) for ds in slices]).astype(np.float32),
+            spacing_mm=(step_mm, float(pixel_mm[0]), float(pixel_mm[1])),
+            affine=np.eye(4),
+            study_uid="1",
+            series_uid="1",
+            sop_instance_uids=("1",) * len(slices),
+        )
+        image = preprocess(volume, encoder.bundle.preprocessing)
+        bare.run(torch.from_numpy(image)[None].to(encoder.device))
+
+
+@contextlib.contextmanager
+def gpu_busy(device: torch.device) -> Iterator[list[float]]:
+    """Per cent of the time that the GPU was busy, sampled while the body runs; nothing without one."""
+    found: list[float] = []
+    done = threading.Event()
+
+    def sample() -> None:
+        query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-i", str(device.index)]
+        while not done.wait(0.2):
+            found.append(float(subprocess.run(query, check=True, capture_output=True, text=True).stdout))
+
+    thread = threading.Thread(target=sample)
+    if device.type == "cuda":
+        thread.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        if thread.ident is not None:
+            thread.join()
+
+
+def measure(
+    home: Path, kind: ImageKind, name: str, cores: int, device: str, args: argparse.Namespace
+) -> dict[str, Any]:
+    """One row: turns of the bare pass, of the pipeline, and of the plain loop."""
+    if device == "cpu" and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    settings = Settings(home=home)
+    readers = max(1, cores if device != "cpu" else args.readers or cores)
     with contextlib.ExitStack() as stack:
         catalogue = stack.enter_context(Catalogue.open(settings))
-        blobs, bundle = BlobStore(home / "blobs"), untrained(kind, name)
-        encoder = Encoder(bundle, device="cpu", threads=threads)
+        bundle = untrained(kind, name)
+        encoder = Encoder(bundle, device=device, threads=1 if device == "cpu" else 0)
         catalogue.models.register(bundle.model_id, kind, bundle.network.config.embedding_dim, {})
-        reader = StudyReader(blobs, Shelf(encoder), DecodeLimits(), DecodingRoom(blobs.root))
-        stack.callback(reader.close)
-        clock, studies = Clock(home), json.loads((home / STUDY_LIST).read_text())[kind]
-        contents = [catalogue.instances.headers_of(uid) for uid in studies]
-        reader.read(contents[0])
-        reading = clock.time(lambda: [reader.read(content) for content in contents[1:]]) / (len(contents) - 1)
-
-        image = torch.randn(1, 1, *bundle.preprocessing.shape)
-        views, rows = torch.tensor([view_index(kind, None)]), torch.arange(len(bundle.regions))
-        queries = bundle.queries()
-
-        def bare(count: int) -> None:
-            with torch.inference_mode():
-                for _ in range(count):
-                    bundle.network(image, views, kind, queries, rows)
-
-        bare(1)
-        once_s = float(clock.time(lambda: bare(1))[0])
-        slow = once_s > SLOW_S
-        count = 1 if slow else max(2, min(len(studies) - 2, round(seconds / once_s)))
-        arms = {}
-        for arm, ahead in (("pipeline", True), ("without_reading_ahead", False)):
-            encode = EncodeStudy(
-                catalogue, blobs, Shelf(encoder), decode_timeout_s=60, decode_memory_mib=4096, look_ahead=ahead
-            )
-            stack.callback(encode.close)
-            runner = Runner(catalogue, {JobKind.ENCODE: encode}, worker=arm, lease_s=settings.job_lease_s)
-            arms[arm] = stream(catalogue, clock, runner, studies[: count + 2])
-            if not slow:
-                arms[arm]()  # children start, caches fill
-        times: dict[str, list[np.ndarray]] = {"bare": [], **{arm: [] for arm in arms}}
-        for _ in range(min(rounds, SLOW_ROUNDS) if slow else rounds):
-            times["bare"].append(clock.time(lambda: bare(count)) / count)
-            for arm, turn in arms.items():
-                times[arm].append(turn() / count)
+        shelf, clock = Shelf(encoder), Clock(home)
+        studies = json.loads((home / STUDY_LIST).read_text())[kind]
+        line = stack.enter_context(_line(catalogue, shelf, home / "blobs", readers))
+        bare = Bare(encoder)
+        best, tried = bare.best()
+        slow = tried[1] > SLOW_S
+        count = min(len(studies), max(FEWEST, best if slow else 3 * best, round(args.seconds / tried[best])))
+        files = [_files(catalogue, home / "blobs", uid) for uid in studies[: max(2, count // 4)]]
+        images = bare.inputs(best)
+        passes = max(1, round(count / best / (1 if slow else 2)))
+        turns: dict[str, list[list[float]]] = {"bare": [], "pipeline": [], "plain": []}
+        if not slow:
+            stream(catalogue, clock, line, shelf, studies[:count])  # children start, caches fill
+            plain_loop(files[:1], encoder)
+        with gpu_busy(encoder.device) as busy:
+            for _ in range(min(args.rounds, SLOW_ROUNDS) if slow else args.rounds):
+                turns["bare"].append(clock.each(lambda: [bare.run(images) for _ in range(passes)], passes * best))
+                del busy[:]
+                turns["pipeline"].append(stream(catalogue, clock, line, shelf, studies[:count]))
+                percent = float(np.mean(busy)) if busy else None
+                turns["plain"].append(clock.each(lambda: plain_loop(files, encoder), len(files)))
         encoded = sum(catalogue.studies.get(uid).state in (StudyState.ENCODED, StudyState.INDEXED) for uid in studies)
-        if encoded < count + 2:
+        if encoded < count:
             raise SystemExit(f"error: only {encoded} studies were encoded")
         own = psutil.Process()
-        children = [peak_mib(child) for child in own.children()]
-        return row(kind, name, threads, times, reading, count) | {
-            "slices": len(contents[0]),
+        spent = {arm: np.array(found) for arm, found in turns.items()}
+        gpu = torch.cuda.max_memory_allocated(encoder.device) / 2**20 if encoder.device.type == "cuda" else None
+        return {
+            "kind": kind.value,
+            "config": name,
+            "device": str(encoder.device),
+            "cores": cores,
+            "readers": readers,
+            "images": len(files[0]),
+            "studies_per_turn": count,
+            "rounds": len(spent["bare"]),
+            "best_batch": best,
+            "ms_by_batch": {size: 1e3 * seconds for size, seconds in tried.items()},
+            "mean_batch": float(np.mean([size for _, size in shelf.batches])),
+            **{f"{arm}_ms": 1e3 * float(found[:, 0].mean()) for arm, found in spent.items()},
+            **{f"{arm}_cpu_ms": 1e3 * float(found[:, 1].mean()) for arm, found in spent.items()},
+            "ratio": interval(spent["bare"][:, 0], spent["pipeline"][:, 0]),
+            "to_plain": interval(spent["plain"][:, 0], spent["pipeline"][:, 0]),
+            "studies_per_hour": 3600 / float(spent["pipeline"][:, 0].mean()),
+            "gpu_busy_percent": percent,
+            "gpu_mib": gpu,
             "worker_mib": peak_mib(own),
-            "decoders_mib": max(children) * 2,  # one for the current study, one for the next
+            "children_mib": sum(peak_mib(child) for child in own.children(recursive=True)),
         }
 
 
-def stream(catalogue: Catalogue, clock: Clock, runner: Runner, studies: Sequence[str]) -> Callable[[], np.ndarray]:
-    """One turn over these studies: seconds (wall, processor) of all but the first and the last, in steady state."""
-
-    def run_all(jobs: Sequence[int]) -> None:
-        for job in jobs:
-            runner.run(job)
-
-    def turn() -> np.ndarray:
-        while (waiting := catalogue.jobs.next_study_to_encode()) is not None:
-            job = catalogue.jobs.claim(catalogue.jobs.enqueue(JobKind.ENCODE, waiting), "clearing")
-            if job is not None:
-                catalogue.jobs.finish(job)
-        jobs = [catalogue.jobs.enqueue(JobKind.ENCODE, uid) for uid in studies]
-        runner.run(jobs[0])
-        spent = clock.time(lambda: run_all(jobs[1:-1]))
-        runner.run(jobs[-1])
-        return spent
-
-    return turn
+@contextlib.contextmanager
+def _line(catalogue: Catalogue, shelf: Shelf, blobs: Path, readers: int) -> Iterator[EncodeStudies]:
+    setup = ReadingSetup(blobs=blobs, preparing=shelf.preparing, limits=DecodeLimits())
+    with Leases(catalogue, lease_s=60) as leases:
+        line = EncodeStudies(catalogue, shelf, Readers(setup, readers), leases, worker="bench")
+        try:
+            yield line
+        finally:
+            line.close()
 
 
-def row(
-    kind: ImageKind, name: str, threads: int, times: dict[str, list[np.ndarray]], reading: np.ndarray, count: int
-) -> dict[str, Any]:
-    """The figures of one row from (wall, processor) seconds per study and round."""
-    each = {arm: np.stack(found) for arm, found in times.items()}
-    mean = {arm: found.mean(0) for arm, found in each.items()}
-    work = flops(kind, name)
-    gpu_s, read_s = work / (GPU_FLOPS * GPU_SHARE), float(reading[1])
-    return {
-        "kind": kind.value,
-        "config": name,
-        "threads": threads,
-        "studies_per_round": count,
-        "rounds": len(each["bare"]),
-        "forward_ms": 1e3 * mean["bare"][0],
-        "forward_cpu_ms": 1e3 * mean["bare"][1],
-        "pipeline_ms": 1e3 * mean["pipeline"][0],
-        "pipeline_cpu_ms": 1e3 * mean["pipeline"][1],
-        "read_cpu_ms": 1e3 * read_s,
-        "ratio": interval(each["bare"][:, 0], each["pipeline"][:, 0]),
-        "ratio_without_reading_ahead": interval(each["bare"][:, 0], each["without_reading_ahead"][:, 0]),
-        "ratio_cpu": interval(each["bare"][:, 1], each["pipeline"][:, 1]),
-        "studies_per_hour": 3600 / mean["pipeline"][0],
-        "gflop": work / 1e9,
-        "gflops_reached": work / 1e9 / mean["bare"][0],
-        "gpu_estimate_studies_per_hour_forward": 3600 / gpu_s,
-        "gpu_estimate_studies_per_hour": 3600 / max(gpu_s, read_s),
-    }
+def _files(catalogue: Catalogue, blobs: Path, study_uid: str) -> list[Path]:
+    return [BlobStore(blobs).path(sha256) for _, sha256 in catalogue.instances.headers_of(study_uid)]
+
+
+def stream(
+    catalogue: Catalogue, clock: Clock, line: EncodeStudies, shelf: Shelf, studies: Sequence[str]
+) -> list[float]:
+    """Seconds per study of one run over these: wall clock in the steady state, processor time over all."""
+    for uid in studies:
+        catalogue.jobs.enqueue(JobKind.ENCODE, uid)
+    first = len(shelf.batches)
+    _, processor_s = clock.each(line.run, len(studies))
+    done = shelf.batches[first:]
+    after_first = sum(size for _, size in done[1:])
+    return [(done[-1][0] - done[0][0]) / after_first, processor_s]
 
 
 def interval(bare: np.ndarray, whole: np.ndarray) -> list[float]:
-    """The ratio of bare to total time, and its 95 % bootstrap interval over the rounds."""
+    """The ratio of both totals, and its 95 % bootstrap interval over the rounds."""
     picks = np.random.default_rng(0).integers(0, len(bare), (2000, len(bare)))
     ratios = bare[picks].sum(1) / whole[picks].sum(1)
     return [float(bare.sum() / whole.sum()), *map(float, np.percentile(ratios, [2.5, 97.5]))]
 
 
 COLUMNS = (
-    *("image", "config", "threads", "forward ms", "pipeline ms", "bare / pipeline", "not reading ahead"),
-    *("of CPU time", "studies/h", "MiB worker + decoders", "GFLOP", f"studies/h {GPU} (estimate)"),
+    *("image", "config", "on", "cores", "best batch", "bare ms", "pipeline ms", "bare / pipeline", "plain loop ms"),
+    *("plain / pipeline", "CPU ms a study", "studies/h", "MiB worker + children", "GPU busy", "GPU MiB"),
 )
 
 
 def cells(found: dict[str, Any]) -> list[str]:
     """One row of the table, in the order of COLUMNS."""
     low_high = "{:.2f} ({:.2f} to {:.2f})".format
+    busy, gpu = found["gpu_busy_percent"], found["gpu_mib"]
     return [
-        *(found["kind"], found["config"], str(found["threads"])),
-        *(f"{found['forward_ms']:.1f}", f"{found['pipeline_ms']:.1f}", low_high(*found["ratio"])),
-        *(low_high(*found["ratio_without_reading_ahead"]), f"{found['ratio_cpu'][0]:.2f}"),
-        *(f"{found['studies_per_hour']:.0f}", f"{found['worker_mib']:.0f} + {found['decoders_mib']:.0f}"),
-        *(f"{found['gflop']:.1f}", f"{found['gpu_estimate_studies_per_hour']:.0f}"),
+        *(found["kind"], found["config"], found["device"], str(found["cores"]), str(found["best_batch"])),
+        *(f"{found['bare_ms']:.1f}", f"{found['pipeline_ms']:.1f}", low_high(*found["ratio"])),
+        *(f"{found['plain_ms']:.1f}", f"{found['to_plain'][0]:.2f}", f"{found['pipeline_cpu_ms']:.1f}"),
+        *(f"{found['studies_per_hour']:.0f}", f"{found['worker_mib']:.0f} + {found['children_mib']:.0f}"),
+        *("–" if busy is None else f"{busy:.0f} %", "–" if gpu is None else f"{gpu:.0f}"),
     ]
 
 
 def title(args: argparse.Namespace) -> str:
-    return f"Encoding on {os.cpu_count()} cores, {args.size} phantoms, {args.syntax} pixels, one worker"
-
-
-ESTIMATE = (
-    f"Estimate for {GPU}: {GPU_SHARE:.0%} of {GPU_FLOPS / 1e12:.0f} TFLOP/s, and no faster than one core of this "
-    "machine reads studies; not measured."
-)
+    return f"Encoding, {args.size} phantoms, {args.syntax} pixels, one worker"
 
 
 def show(rows: Sequence[dict[str, Any]], args: argparse.Namespace) -> None:
@@ -330,58 +406,79 @@ def show(rows: Sequence[dict[str, Any]], args: argparse.Namespace) -> None:
         table.add_column(column, justify="right")
     for found in rows:
         table.add_row(*cells(found))
-    Console(width=200 if not sys.stdout.isatty() else None).print(table)
-    print(ESTIMATE)
+    Console(width=220 if not sys.stdout.isatty() else None).print(table)
 
 
 def page(rows: Sequence[dict[str, Any]], args: argparse.Namespace) -> str:
     """The same in Markdown."""
-    kept = [found for found in rows if found["ratio"][0] >= WANTED]
-    short = [found for found in rows if found["ratio"][0] < WANTED]
-    names = [
-        ", ".join(f"{one['kind']} {one['config']} on {one['threads']} ({one['ratio'][0]:.2f})" for one in some)
-        or "none"
-        for some in (kept, short)
-    ]
+    kept = [one for one in rows if one["ratio"][0] >= WANTED]
+    short = [one for one in rows if one["ratio"][0] < WANTED]
+    names = [", ".join(f"{_name(one)} ({one['ratio'][0]:.2f})" for one in some) or "none" for some in (kept, short)]
     return "\n".join(
         [
             f"# {title(args)}",
             "",
-            "`benchmarks/speed/encoding.py` says how it is measured. *bare / pipeline* is the share "
-            "of the network's own rate that the whole pipeline keeps (decode, resample, forward, store), with its 95 % "
-            "interval over rounds; *of CPU time* the share of the processor's time that the network has.",
+            "`benchmarks/speed/encoding.py` says how it is measured. *bare / pipeline* is the share of the bare "
+            "network's rate, at the batch it likes best, that the pipeline keeps (decode, resample, forward, store), "
+            "with its 95 % interval over rounds; *plain / pipeline* how many times as fast it is as a loop of pydicom "
+            "and torch over the same files. *CPU ms* counts the readers and the database too.",
             "",
             "| " + " | ".join(COLUMNS) + " |",
             "|---" * len(COLUMNS) + "|",
-            *("| " + " | ".join(cells(found)) + " |" for found in rows),
+            *("| " + " | ".join(cells(one)) + " |" for one in rows),
             "",
-            f"At least {WANTED:.0%} is kept by: {names[0]}. Less by: {names[1]}. What the network waits for is the "
-            f"reading, decoding and resampling of a study, in time of one core: {_reading(rows)}."
+            f"At least {WANTED:.0%} is kept by: {names[0]}. Less by: {names[1]}."
             + (f" Left out: {', '.join(args.without)}." if args.without else ""),
             "",
-            ESTIMATE,
+            *_scaling(rows),
+            "",
+            "Milliseconds an image of the bare pass by batch: "
+            + "; ".join(
+                f"{_name(one)}: " + ", ".join(f"{size}: {ms:.1f}" for size, ms in one["ms_by_batch"].items())
+                for one in rows
+            )
+            + ".",
         ]
     )
 
 
-def _reading(rows: Sequence[dict[str, Any]]) -> str:
-    """The time to read a study, by kind of image and size of its input."""
-    told = {(one["kind"], one["config"]): one["read_cpu_ms"] for one in rows}
-    return ", ".join(f"{ms:.0f} ms ({kind} {config})" for (kind, config), ms in told.items())
+def _name(one: dict[str, Any]) -> str:
+    where = f"{one['cores']} cores" if one["device"] == "cpu" else one["device"]
+    return f"{one['kind']} {one['config']} on {where}"
+
+
+def _scaling(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Studies an hour against cores, of each configuration measured on several."""
+    lines = []
+    for kind, name in dict.fromkeys((one["kind"], one["config"]) for one in rows):
+        some = [one for one in rows if (one["kind"], one["config"], one["device"]) == (kind, name, "cpu")]
+        if len(some) > 1:
+            rates = ", ".join(f"{one['cores']}: {one['studies_per_hour']:.0f}" for one in some)
+            first, last = some[0], some[-1]
+            share = last["studies_per_hour"] / first["studies_per_hour"] / (last["cores"] / first["cores"])
+            lines.append(f"- {kind} {name}, studies an hour by cores: {rates}; {share:.0%} of linear.")
+    return lines
 
 
 def main() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--configs", type=lambda text: text.split(","), default=["tiny", "small", "base"])
     parser.add_argument(
         "--kinds", type=lambda text: [ImageKind(word.upper()) for word in text.split(",")], default=list(ImageKind)
     )
-    parser.add_argument("--threads", type=lambda text: [int(word) for word in text.split(",")], default=[1, 2])
+    parser.add_argument(
+        "--cores",
+        type=lambda text: [int(word) for word in text.split(",")],
+        help="default: all; for tiny, of which reading takes the most, 1, 2, 4 … too",
+    )
+    parser.add_argument("--readers", type=int, default=0, help="on a CPU; default: one a core")
     parser.add_argument("--size", choices=list(SIZES), default="medium", help="resolution of the phantoms")
     parser.add_argument("--syntax", choices=list(SYNTAXES), default="native", help="transfer syntax of the pixels")
     parser.add_argument("--patients", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=4.0, help="seconds of bare passes per round, at most")
+    parser.add_argument("--studies", type=int, default=0, help="of each kind, at most in one turn")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4.0, help="seconds of the network in a turn, about")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for encoding.json and encoding.md")
     parser.add_argument(
         "--without",
@@ -390,13 +487,15 @@ def main() -> int:
         metavar="KIND-CONFIG",
         help="configurations to leave out, such as ct-base",
     )
-    parser.add_argument("--one", nargs=4, metavar=("HOME", "KIND", "CONFIG", "THREADS"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=5, metavar=("HOME", "KIND", "CONFIG", "CORES", "DEVICE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one is not None:
-        home, kind, name, threads = args.one
-        print(json.dumps(measure(Path(home), ImageKind(kind), name, int(threads), args.rounds, args.seconds)))
+        home, kind, name, number, device = args.one
+        print(json.dumps(measure(Path(home), ImageKind(kind), name, int(number), device, args)))
         return 0
     rows: list[dict[str, Any]] = []
+    doubled = [1 << power for power in range(cores.bit_length()) if 1 << power < cores]
+    gpus = [("cuda:0", cores)] if torch.cuda.is_available() else []
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
         try:
@@ -404,7 +503,9 @@ def main() -> int:
                 fill(catalogue, BlobStore(home / "blobs"), Path(folder) / "phantoms", args)
             for kind in args.kinds:
                 for name in (name for name in args.configs if f"{kind.lower()}-{name}" not in args.without):
-                    rows += measured(home, kind, name, args)
+                    numbers = args.cores or [*(doubled if name == "tiny" else []), cores]
+                    places = [*(("cpu", number) for number in numbers), *gpus]
+                    rows += [measured(home, kind, name, number, device, args) for device, number in places]
         finally:
             stop_embedded(home)
     show(rows, args)
@@ -414,27 +515,19 @@ def main() -> int:
     return 0
 
 
-def measured(home: Path, kind: ImageKind, name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """The rows of one configuration, each from its own process."""
-    rows = []
-    for threads in args.threads:
-        one = ["--one", str(home), kind.value, name, str(threads)]
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.speed.encoding",
-            *one,
-            "--rounds",
-            str(args.rounds),
-            "--seconds",
-            str(args.seconds),
-        ]
-        print(f"{kind.value} {name}, {threads} threads", file=sys.stderr)
-        environment = ONE_BLAS_THREAD | os.environ
-        out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
-        rows.append(json.loads(out.splitlines()[-1]))
-        print(out.splitlines()[-1], file=sys.stderr)  # an interrupted long run has printed its figures so far
-    return rows
+def measured(
+    home: Path, kind: ImageKind, name: str, cores: int, device: str, args: argparse.Namespace
+) -> dict[str, Any]:
+    """One row, from a process of its own."""
+    one = ["--one", str(home), kind.value, name, str(cores), device]
+    given = ["--rounds", str(args.rounds), "--seconds", str(args.seconds), "--readers", str(args.readers)]
+    command = [sys.executable, "-m", "benchmarks.speed.encoding", *one, *given]
+    print(f"{kind.value} {name}, {cores} cores, {device}", file=sys.stderr)
+    environment = ONE_BLAS_THREAD | os.environ
+    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+    print(out.splitlines()[-1], file=sys.stderr)  # an interrupted long run has printed its figures so far
+    found: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return found
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from radir_pacs.catalogue.embedded import server_pid as embedded_pid
 from radir_pacs.catalogue.embedded import start as start_embedded
 from radir_pacs.catalogue.embedded import stop as stop_embedded
 from radir_pacs.catalogue.instances import Overtaken
-from radir_pacs.catalogue.jobs import is_last_attempt
+from radir_pacs.catalogue.jobs import ENCODES, is_last_attempt, runs_alone
 from radir_pacs.catalogue.models import Models
 from radir_pacs.catalogue.processes import Processes
 from radir_pacs.catalogue.reports import Reports, report_id_of
@@ -45,6 +45,7 @@ from radir_pacs.catalogue.studies import Studies
 
 __all__ = [
     "CASE_FIELDS",
+    "ENCODES",
     "NO_DAY",
     "Answering",
     "CaseChanges",
@@ -83,6 +84,7 @@ __all__ = [
     "install_pgmq",
     "is_last_attempt",
     "report_id_of",
+    "runs_alone",
     "start_embedded",
     "stop_embedded",
 ]

@@ -14,13 +14,14 @@ from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import FailedJob, JobProgress
 from radir_pacs.errors import LeaseLost, NotFound
 from radir_pacs.reasons import ReasonCode
-from radir_pacs.types import Job, JobKind, JobState
+from radir_pacs.types import Job, JobKind, JobState, Urgency
 
 RING_AGAIN_S = 30.0  # a message that no worker took within this time counts as lost
 BACKOFF_S = 2.0  # doubles with each attempt
 LONGEST_BACKOFF_S = 300.0
 KILLED_ATTEMPTS = 8  # about five minutes, in which a machine short of memory may recover; three attempts are too quick
 SWEEP_LIMIT = 100
+ENCODES = "encodes on "  # how the heartbeat of a worker that encodes describes it, before its device
 
 
 class Jobs(CataloguePart):
@@ -42,11 +43,34 @@ class Jobs(CataloguePart):
             ).fetchone()
         return None if row is None else job_of(row)
 
-    def next_study_to_encode(self) -> str | None:
-        """The study whose encode job will probably be claimed next, by any worker. A guess: nothing is reserved."""
+    def claim_studies(
+        self, limit: int, worker: str, *, least_urgent: Urgency = Urgency.ARCHIVE, holds_none: bool = True
+    ) -> list[Job]:
+        """Lease the encode jobs that come first, for ``job_lease_s``: ``limit`` at most, none less urgent than that.
+
+        One that ``runs_alone`` comes alone, to a worker that ``holds_none``, so that what kills a worker takes no
+        other study's last attempt along.
+        """
+        values = {"limit": limit, "worker": worker, "least_urgent": least_urgent, "holds_none": holds_none}
         with self._database.transaction() as connection:
-            row = run(connection, "next_study_to_encode", longest_backoff_s=LONGEST_BACKOFF_S).fetchone()
-        return None if row is None else str(row["key"])
+            rows = run(
+                connection,
+                "claim_studies",
+                values,
+                lease_s=self._settings.job_lease_s,
+                longest_backoff_s=LONGEST_BACKOFF_S,
+            ).fetchall()
+        return sorted(map(job_of, rows), key=lambda job: (job.urgency, job.id))
+
+    def release(self, jobs: Sequence[Job]) -> None:
+        """Give leases back unused: no attempt is counted. Leases that were lost meanwhile stay with their holders."""
+        with self._database.transaction() as connection:
+            run(connection, "release", _leases(jobs))
+
+    def hurry(self, study_uid: str) -> bool:
+        """Somebody waits for this study: it is encoded next. False when its job runs, or there is none."""
+        with self._database.transaction() as connection:
+            return run(connection, "hurry", study_uid=study_uid).fetchone() is not None
 
     def heartbeat(self, job: Job) -> None:
         """Extend the lease. Raises LeaseLost when another worker holds the job or it has ended."""
@@ -54,6 +78,11 @@ class Jobs(CataloguePart):
             values = {"id": job.id, "token": job.token, "lease_s": self._settings.job_lease_s}
             if run(connection, "heartbeat", values).fetchone() is None:
                 raise LeaseLost
+
+    def heartbeat_all(self, jobs: Sequence[Job]) -> None:
+        """Extend the leases that are still held. One that was lost shows when its result is saved."""
+        with self._database.transaction() as connection:
+            run(connection, "heartbeat_all", _leases(jobs), lease_s=self._settings.job_lease_s)
 
     def finish(self, job: Job, note: str | None = None) -> JobState:
         """End a job that has no other result: DONE, or PENDING when it was requested again. Raises LeaseLost."""
@@ -100,6 +129,16 @@ class Jobs(CataloguePart):
         asked = {"limit": limit, "kinds": list(kinds), "with_running": with_running}
         with self._database.transaction() as connection:
             return [row["id"] for row in run(connection, "to_ring", values | asked).fetchall()]
+
+    def studies_to_ring(self, workers: int, ring_again_s: float = RING_AGAIN_S) -> list[tuple[int, Urgency]]:
+        """Encode jobs to announce so that each of the ``workers`` that is free hears of one; the first ones.
+
+        Workers of other machines count as well: those whose heartbeat says that they encode.
+        """
+        values = {"ring_again_s": ring_again_s, "longest_backoff_s": LONGEST_BACKOFF_S}
+        with self._database.transaction() as connection:
+            rows = run(connection, "studies_to_ring", values, workers=workers, encodes=ENCODES).fetchall()
+        return [(row["id"], Urgency(row["urgency"])) for row in rows]
 
     def rung(self, ids: Sequence[int]) -> None:
         """Record that the broker has messages for these jobs: after sending, so a crash in between sends them twice."""
@@ -151,7 +190,7 @@ class Jobs(CataloguePart):
             return run(connection, "prune_jobs", keep_s=keep_s).rowcount
 
     def before(self, study_uid: str) -> int:
-        """How many encode jobs run before this study's own; 0 when it has none."""
+        """How many encode jobs run or will run before this study's own; 0 when it has none."""
         with self._database.transaction() as connection:
             row = run(connection, "jobs_before", study_uid=study_uid).fetchone()
         return int(row["count"]) if row else 0
@@ -189,7 +228,12 @@ def job_of(row: Row) -> Job:
         token=row["token"] or 0,
         state=JobState(row["state"]),
         reason_code=None if row["reason_code"] is None else ReasonCode(row["reason_code"]),
+        urgency=Urgency(row["urgency"]),
     )
+
+
+def _leases(jobs: Sequence[Job]) -> dict[str, list[int]]:
+    return {"ids": [job.id for job in jobs], "tokens": [job.token for job in jobs]}
 
 
 def _failed_job_of(row: Row) -> FailedJob:
@@ -200,6 +244,16 @@ def _failed_job_of(row: Row) -> FailedJob:
 def is_last_attempt(job: Job, reason_code: ReasonCode) -> bool:
     """Whether the job fails for good if this attempt fails for that reason."""
     return job.attempt >= _attempts(job, reason_code)
+
+
+def runs_alone(job: Job) -> bool:
+    """Whether a worker must hold no other job beside this one: it may be what killed a decoder, or two workers.
+
+    ``claim_studies`` in queries.sql decides by the same rule before the attempt is counted.
+    """
+    if job.reason_code is ReasonCode.WORKER_KILLED:
+        return job.attempt > min(2, job.max_attempts - 1)
+    return job.reason_code is ReasonCode.DECODER_KILLED
 
 
 def _attempts(job: Job, reason_code: ReasonCode) -> int:

@@ -11,7 +11,7 @@ from radir_pacs.catalogue.database import Row, run
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import ModelRow
 from radir_pacs.errors import Conflict
-from radir_pacs.types import ImageKind
+from radir_pacs.types import ImageKind, Urgency
 
 
 class Models(CataloguePart):
@@ -32,7 +32,13 @@ class Models(CataloguePart):
                 raise Conflict(f"model {model_id} is known with another kind or vector length")
             run(connection, "retire_models", kind=kind, model_id=model_id)
             run(connection, "activate_model", model_id=model_id)
-            run(connection, "encode_again", values, max_attempts=self._settings.job_max_attempts)
+            run(
+                connection,
+                "encode_again",
+                values,
+                max_attempts=self._settings.job_max_attempts,
+                urgency=Urgency.ARCHIVE,
+            )
 
     def active(self, kind: ImageKind) -> ModelRow | None:
         """The active model of a kind; None when there is none."""

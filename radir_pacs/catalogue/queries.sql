@@ -203,7 +203,7 @@ WITH quiet AS (
     INSERT INTO job (kind, key, max_attempts)
     SELECT 'encode', study_uid, %(max_attempts)s::integer FROM completed
     ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO UPDATE
-    SET again = job.again OR job.state = 'RUNNING'
+    SET again = job.again OR job.state = 'RUNNING', urgency = least(job.urgency, excluded.urgency)
 )
 SELECT study_uid FROM completed;
 
@@ -237,7 +237,7 @@ WITH chosen AS (
     INSERT INTO job (kind, key, max_attempts)
     SELECT 'encode', study_uid, %(max_attempts)s::integer FROM opened
     ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO UPDATE
-    SET again = job.again OR job.state = 'RUNNING'
+    SET again = job.again OR job.state = 'RUNNING', urgency = least(job.urgency, excluded.urgency)
 )
 SELECT study_uid FROM opened ORDER BY study_uid;
 
@@ -392,9 +392,10 @@ UPDATE model SET active = FALSE WHERE kind = %(kind)s AND model_id <> %(model_id
 UPDATE model SET active = TRUE WHERE model_id = %(model_id)s AND NOT active;
 
 -- name: encode_again
--- Studies that another model of the kind encoded, or that none could, are work for the one that answers now.
-INSERT INTO job (kind, key, max_attempts)
-SELECT 'encode', s.study_uid, %(max_attempts)s::integer FROM study AS s
+-- Studies that another model of the kind encoded, or that none could, are work for the one that answers now,
+-- which new studies need not wait for.
+INSERT INTO job (kind, key, max_attempts, urgency)
+SELECT 'encode', s.study_uid, %(max_attempts)s::integer, %(urgency)s::smallint FROM study AS s
 WHERE (s.state IN ('ENCODED', 'INDEXED') AND EXISTS (
         SELECT FROM encoding AS e JOIN model AS m USING (model_id)
         WHERE e.study_uid = s.study_uid AND m.kind = %(kind)s AND m.model_id <> %(model_id)s)
@@ -402,7 +403,7 @@ WHERE (s.state IN ('ENCODED', 'INDEXED') AND EXISTS (
         SELECT FROM encoding AS e WHERE e.study_uid = s.study_uid AND e.model_id = %(model_id)s))
     OR (s.state = 'SKIPPED' AND s.reason_code = 'NO_MODEL')
 ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO UPDATE
-SET again = job.again OR job.state = 'RUNNING';
+SET again = job.again OR job.state = 'RUNNING', urgency = least(job.urgency, excluded.urgency);
 
 -- name: model
 -- A model by its id.
@@ -823,10 +824,10 @@ SELECT FROM viewer_context_case WHERE token_sha256 = %(token_sha256)s AND study_
 DELETE FROM viewer_context WHERE expires_at < now() OR expires_at > now() + make_interval(secs => %(valid_s)s::float8);
 
 -- name: jobs_before
--- Encode jobs that will run before a study's own, for the reader who waits.
-SELECT count(*) AS count FROM job AS j WHERE j.kind = 'encode' AND j.state IN ('PENDING', 'RUNNING')
-    AND j.id < (SELECT min(own.id) FROM job AS own WHERE own.kind = 'encode' AND own.key = %(study_uid)s
-        AND own.state IN ('PENDING', 'RUNNING'));
+-- Encode jobs that run or will run before a study's own, for the reader who waits.
+SELECT count(*) AS count FROM job AS j, job AS own
+WHERE own.kind = 'encode' AND own.key = %(study_uid)s AND own.state = 'PENDING' AND j.kind = 'encode'
+    AND (j.state = 'RUNNING' OR (j.state = 'PENDING' AND (j.urgency, j.id) < (own.urgency, own.id)));
 
 -- == Jobs ==
 
@@ -834,7 +835,7 @@ SELECT count(*) AS count FROM job AS j WHERE j.kind = 'encode' AND j.state IN ('
 -- Work for a key. An open job is reused; one that runs already will run again.
 INSERT INTO job (kind, key, max_attempts) VALUES (%(kind)s, %(key)s, %(max_attempts)s)
 ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO UPDATE
-SET again = job.again OR job.state = 'RUNNING'
+SET again = job.again OR job.state = 'RUNNING', urgency = least(job.urgency, excluded.urgency)
 RETURNING id;
 
 -- name: enqueue_merge
@@ -853,14 +854,46 @@ UPDATE job SET state = 'RUNNING', attempt = attempt + 1, token = nextval('job_to
     lease_until = now() + make_interval(secs => %(lease_s)s::float8), worker = %(worker)s, changed_at = now()
 WHERE id = %(id)s AND state = 'PENDING'
     AND (run_after <= now() OR run_after > now() + make_interval(secs => %(longest_backoff_s)s::float8))
-RETURNING id, kind, key, state, attempt, max_attempts, token, reason_code;
+RETURNING id, kind, key, state, attempt, max_attempts, token, reason_code, urgency;
 
--- name: next_study_to_encode
--- The study whose encode job is probably next: messages are sent in this order.
-SELECT key FROM job
-WHERE state = 'PENDING' AND kind = 'encode'
-    AND (run_after <= now() OR run_after > now() + make_interval(secs => %(longest_backoff_s)s::float8))
-ORDER BY CASE WHEN run_after > now() THEN '-infinity' ELSE run_after END, id LIMIT 1;
+-- name: hurry
+-- Somebody waits for this study: its encode job is the next, and is announced at once.
+UPDATE job SET urgency = 0, rung_at = NULL
+WHERE kind = 'encode' AND key = %(study_uid)s AND state = 'PENDING' AND urgency > 0
+RETURNING id;
+
+-- name: claim_studies
+-- Lease the encode jobs that come first. One whose decoder was killed, or whose worker was twice, is leased alone: by a
+-- worker that holds no other, which each becomes as long as such a job is the first.
+WITH due AS MATERIALIZED (
+    SELECT id, CASE reason_code WHEN 'DECODER_KILLED' THEN TRUE
+        WHEN 'WORKER_KILLED' THEN attempt >= least(2, max_attempts - 1) ELSE FALSE END AS alone FROM job
+    WHERE kind = 'encode' AND state = 'PENDING' AND urgency <= %(least_urgent)s
+        AND (run_after <= now() OR run_after > now() + make_interval(secs => %(longest_backoff_s)s::float8))
+    ORDER BY urgency, id LIMIT %(limit)s::integer FOR UPDATE SKIP LOCKED
+), first AS (
+    SELECT id, alone FROM due LIMIT 1
+)
+UPDATE job SET state = 'RUNNING', attempt = attempt + 1, token = nextval('job_token'), again = FALSE,
+    lease_until = now() + make_interval(secs => %(lease_s)s::float8), worker = %(worker)s, changed_at = now()
+FROM first, due
+WHERE job.id = due.id AND CASE WHEN first.alone THEN %(holds_none)s AND due.id = first.id ELSE NOT due.alone END
+RETURNING job.id, kind, key, state, attempt, max_attempts, token, reason_code, urgency;
+
+-- name: release
+-- The holder has not begun these: they are as they were.
+UPDATE job SET state = 'PENDING', attempt = CASE WHEN again THEN 0 ELSE greatest(attempt - 1, 0) END, again = FALSE,
+    lease_until = NULL, rung_at = NULL, changed_at = now()
+FROM unnest(%(ids)s::bigint[], %(tokens)s::bigint[]) AS mine (id, token)
+WHERE job.id = mine.id AND job.token = mine.token AND state = 'RUNNING';
+
+-- name: heartbeat_all
+-- The holder is still working on all of these. One whose row is locked is being ended, or prolonged at the next beat.
+UPDATE job SET lease_until = now() + make_interval(secs => %(lease_s)s::float8)
+WHERE id IN (
+    SELECT held.id FROM job AS held
+    JOIN unnest(%(ids)s::bigint[], %(tokens)s::bigint[]) AS mine (id, token) ON held.id = mine.id AND held.token = mine.token
+    WHERE held.state = 'RUNNING' FOR UPDATE OF held SKIP LOCKED);
 
 -- name: heartbeat
 -- The holder is still working.
@@ -891,7 +924,7 @@ RETURNING state;
 
 -- name: expired
 -- Jobs whose lease is over.
-SELECT id, kind, key, state, attempt, max_attempts, token, reason_code FROM job
+SELECT id, kind, key, state, attempt, max_attempts, token, reason_code, urgency FROM job
 WHERE state = 'RUNNING'
     AND lease_until NOT BETWEEN now() AND now() + make_interval(secs => 2 * %(lease_s)s::float8)
 ORDER BY id LIMIT %(limit)s;
@@ -917,13 +950,32 @@ LIMIT greatest(0, %(limit)s - (
             AND now() + make_interval(secs => %(ring_again_s)s::float8))
         OR (%(with_running)s::boolean AND state = 'RUNNING'))));
 
+-- name: studies_to_ring
+-- Encode jobs to announce, the first ones: as many as workers are neither busy nor about to hear of one. A worker that
+-- hears of one goes on by itself until none is left, so that a long queue leaves no messages behind.
+SELECT id, urgency FROM job
+WHERE kind = 'encode' AND state = 'PENDING'
+    AND (run_after <= now() OR run_after > now() + make_interval(secs => %(longest_backoff_s)s::float8))
+    AND (rung_at IS NULL
+        OR rung_at NOT BETWEEN now() - make_interval(secs => %(ring_again_s)s::float8) AND now() + make_interval(secs => %(ring_again_s)s::float8))
+ORDER BY urgency, id
+LIMIT greatest(0, greatest(%(workers)s::integer, (
+        SELECT count(*) FROM process WHERE detail LIKE %(encodes)s::text || '%%' AND seen_at > now() - interval '10 s'
+    )) - (
+        SELECT count(*) FROM job WHERE state = 'PENDING' AND kind = 'encode'
+            AND rung_at BETWEEN now() - make_interval(secs => %(ring_again_s)s::float8)
+                AND now() + make_interval(secs => %(ring_again_s)s::float8)
+    ) - (
+        SELECT count(DISTINCT worker) FROM job WHERE state = 'RUNNING' AND kind = 'encode'
+    ));
+
 -- name: rung
 -- The broker has the message. A job claimed since then needs no mark.
 UPDATE job SET rung_at = now() WHERE id = ANY(%(ids)s::bigint[]) AND state = 'PENDING';
 
 -- name: job
 -- One job, for display.
-SELECT id, kind, key, state, attempt, max_attempts, token, error, again, reason_code FROM job WHERE id = %(id)s;
+SELECT id, kind, key, state, attempt, max_attempts, token, error, again, reason_code, urgency FROM job WHERE id = %(id)s;
 
 -- name: failed_jobs
 -- Jobs that failed for good and that nobody asked for again. Those of studies show in their study.

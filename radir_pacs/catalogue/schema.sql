@@ -345,10 +345,14 @@ CREATE TABLE job (
     error         text,
     created_at    timestamptz NOT NULL DEFAULT now(),
     changed_at    timestamptz NOT NULL DEFAULT now(),
-    reason_code   text                                -- of the last attempt, when it failed
+    reason_code   text,                               -- of the last attempt, when it failed
+    urgency       smallint NOT NULL DEFAULT 1         -- of an encode job: types.Urgency, the lowest number first
 );
 CREATE UNIQUE INDEX one_open_job ON job (kind, key) WHERE state IN ('PENDING', 'RUNNING');
-CREATE INDEX job_open ON job (state, run_after) WHERE state IN ('PENDING', 'RUNNING');
+CREATE INDEX job_open ON job (kind, state, run_after) WHERE state IN ('PENDING', 'RUNNING');
+CREATE INDEX job_running ON job (id) WHERE state = 'RUNNING';
+CREATE INDEX job_encode ON job (urgency, id) WHERE kind = 'encode' AND state = 'PENDING';
+CREATE INDEX job_rung ON job (rung_at) WHERE state = 'PENDING' AND rung_at IS NOT NULL;
 CREATE SEQUENCE job_token;
 
 -- Heartbeats of the processes.

@@ -73,7 +73,7 @@ class Supervisor:
         self.children.append(_Child("transfer", ["radir_workers", "transfer", "--name", "transfer"]))
         for number in range(s.worker_processes):
             name = _numbered("worker", number, s.worker_processes)
-            self.children.append(_Child(name, ["radir_workers", "worker", "--name", name]))
+            self.children.append(_Child(name, ["radir_workers", "worker", "--name", name, "--number", str(number)]))
 
     def run(self) -> None:
         """Keep every process up until told to stop, then end them all, the last ones by force."""

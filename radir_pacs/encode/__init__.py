@@ -1,25 +1,44 @@
-"""From pixels to region vectors: the network, the bundle it ships in, and the encoder that runs it."""
+"""From pixels to region vectors: the network, the bundle it ships in, and the encoder that runs it.
 
+Names that bring torch are imported when they are first used: the processes that read studies need none of them, and
+torch costs each 200 MB.
+"""
+
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from radir_pacs.types import ImageKind
 
-from .bundle import Bundle, ModelRegion
 from .config import CONFIGS, NetworkConfig
-from .encoder import Encoder, choose_device
+from .inputs import EncoderInput, encoder_input
 from .preprocess import Preprocessing, preprocess
+
+if TYPE_CHECKING:
+    from .bundle import Bundle, ModelRegion
+    from .devices import choose_device
+    from .encoder import Encoder
 
 __all__ = [
     "CONFIGS",
     "Bundle",
     "Encoder",
+    "EncoderInput",
     "ModelRegion",
     "NetworkConfig",
     "Preprocessing",
     "choose_device",
     "default_bundles",
+    "encoder_input",
     "preprocess",
 ]
+_WITH_TORCH = {"Bundle": "bundle", "ModelRegion": "bundle", "Encoder": "encoder", "choose_device": "devices"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WITH_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_WITH_TORCH[name]}", __name__), name)
 
 
 def default_bundles() -> dict[ImageKind, Path]:

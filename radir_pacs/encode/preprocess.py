@@ -1,16 +1,19 @@
 """From a Volume to the network's input: deterministic, numpy only, the same in training and in service.
 
 Resampling is separable area averaging: an output voxel is the mean of the input it covers, so that a fine image does
-not alias, and what lies outside the image is filled with the padding value.
+not alias, and what lies outside the image is filled with the padding value. Each output row covers few input rows, so
+the matrices are sparse: a dense product takes ten times as long.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from radir_pacs.errors import Quarantined
 from radir_pacs.reasons import ReasonCode
@@ -85,16 +88,34 @@ def area_weights(size_in: int, step_in: float, size_out: int, step_out: float, s
     return weights
 
 
+@lru_cache(maxsize=32)
+def _sparse_weights(size_in: int, step_in: float, size_out: int, step_out: float) -> sparse.csr_array:
+    """``area_weights``; the images of a device have few sizes, so the last matrices are kept."""
+    return sparse.csr_array(area_weights(size_in, step_in, size_out, step_out))
+
+
+def _covered(rows: sparse.csr_array, columns: sparse.csr_array) -> F32:
+    """The share [rows, columns] of each output cell that the input covers."""
+    covered: F32 = np.outer(rows.sum(1), columns.sum(1))
+    return covered
+
+
+def _resampled(rows: sparse.csr_array, image: F32, columns: sparse.csr_array) -> F32:
+    """rows @ image @ columns.T, the image a dense array."""
+    small: F32 = (columns @ (rows @ image).T).T
+    return small
+
+
 def _radiograph(volume: Volume, how: Preprocessing) -> F32:
     image = volume.voxels[0]
     pixel_mm = volume.spacing_mm[1:]
     extent_mm = [n * mm for n, mm in zip(image.shape, pixel_mm, strict=True)]
     step_mm = max(extent / n for extent, n in zip(extent_mm, how.shape, strict=True))
     rows, columns = (
-        area_weights(size, mm, n, step_mm) for size, mm, n in zip(image.shape, pixel_mm, how.shape, strict=True)
+        _sparse_weights(size, mm, n, step_mm) for size, mm, n in zip(image.shape, pixel_mm, how.shape, strict=True)
     )
-    covered = rows.sum(1)[:, None] * columns.sum(1)[None, :]
-    small = rows @ image @ columns.T / np.maximum(covered, 1e-6)
+    covered = _covered(rows, columns)
+    small = _resampled(rows, image, columns) / np.maximum(covered, 1e-6)
     content = covered > 0.5
     low, high = np.percentile(small[content], how.clip)
     small = np.clip(small, low, high)
@@ -112,10 +133,12 @@ def _ct(volume: Volume, how: Preprocessing) -> F32:
         raise Quarantined("the CT is one flat tone", reason_code=ReasonCode.BLANK_IMAGE)
     _, rows_mm, columns_mm = volume.spacing_mm
     _, y, x = volume.voxels.shape
-    rows = area_weights(y, rows_mm, how.shape[1], how.spacing_mm[1])
-    columns = area_weights(x, columns_mm, how.shape[2], how.spacing_mm[2])
-    plane_low = low * (1 - rows.sum(1)[:, None] * columns.sum(1)[None, :])
-    planes = np.stack([rows @ np.clip(plane, low, high) @ columns.T + plane_low for plane in volume.voxels])
+    rows = _sparse_weights(y, rows_mm, how.shape[1], how.spacing_mm[1])
+    columns = _sparse_weights(x, columns_mm, how.shape[2], how.spacing_mm[2])
+    plane_low = low * (1 - _covered(rows, columns))
+    planes = np.empty((len(volume.voxels), *how.shape[1:]), np.float32)
+    for plane, voxels in zip(planes, volume.voxels, strict=True):
+        np.add(_resampled(rows, np.clip(voxels, low, high), columns), plane_low, out=plane)
     slice_mm = volume.spacing_mm[0]
     along = area_weights(len(planes), slice_mm, how.shape[0], how.spacing_mm[0], _lung_centre_mm(planes, slice_mm))
     grid = np.tensordot(along, planes, axes=(1, 0)) + low * (1 - along.sum(1))[:, None, None]

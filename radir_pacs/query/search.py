@@ -174,6 +174,8 @@ class Searcher:
             query.study_uid, query.filters, cases=readings.cases, partitions=readings.partitions
         )
         readings.take(question.cases, question.partitions)
+        if not question.answering:
+            self._catalogue.jobs.hurry(query.study_uid)
         answering = _answering(question, region, query)
         if query.after is not None and query.after.model_id != answering.encoding.model_id:
             raise BadInput("another model answers since the first page: ask again from the beginning")

@@ -19,7 +19,7 @@ import pytest
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.storage.blobs import BlobStore
-from radir_pacs.types import StudyState
+from radir_pacs.types import JobState, StudyState
 from tests.catalogue_material import MODEL, header
 from tests.dicom_files import radiograph, save
 from tests.fault.brokers import broker
@@ -183,6 +183,40 @@ def test_random_kills_of_worker_and_relay_lose_and_double_nothing(stack: Stack) 
             running[victim] = stack.worker() if victim == "worker" else stack.relay()
     eventually(lambda: stack.states() == {StudyState.INDEXED: studies}, stack)
     assert_each_encoded_once(stack, studies)
+
+
+def test_a_worker_killed_with_a_batch_in_hand_loses_none_of_it(stack: Stack) -> None:
+    """One study is in the network, the others are read or waited for; all have leases of the dead worker."""
+    for study in range(5):
+        stack.receive(study)
+    stack.catalogue.studies.complete_quiet(0)
+    first = stack.worker()
+    stack.relay()
+    eventually(lambda: bool(stack.entered()), stack)
+    eventually(lambda: running(stack) == 5, stack)
+    kill(first)
+    stack.open_gate()
+    stack.worker()
+    eventually(lambda: stack.states() == {StudyState.INDEXED: 5}, stack)
+    assert_each_encoded_once(stack, 5)
+
+
+def running(stack: Stack) -> int:
+    return sum(found.count for found in stack.catalogue.overview().jobs if found.state is JobState.RUNNING)
+
+
+def test_a_study_that_somebody_waits_for_is_the_first(stack: Stack) -> None:
+    """Its message goes through a queue of its own, and whichever message comes first, it is the first to be claimed."""
+    stack.open_gate()
+    for study in range(4):
+        stack.receive(study)
+    stack.catalogue.studies.complete_quiet(0)
+    assert stack.catalogue.jobs.hurry("2.25.3")
+    stack.relay()
+    stack.worker()
+    eventually(lambda: stack.states() == {StudyState.INDEXED: 4}, stack)
+    entered = sorted(stack.entered(), key=lambda name: (stack.gate / name).stat().st_mtime_ns)
+    assert entered[0].startswith("2.25.3.")
 
 
 @only_pgmq

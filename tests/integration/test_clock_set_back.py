@@ -14,7 +14,7 @@ from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import NotFound
 from radir_pacs.index.writer import collect
 from radir_pacs.storage.blobs import YOUNG_S, BlobStore
-from radir_pacs.types import JobKind, StudyState
+from radir_pacs.types import JobKind, StudyState, Urgency
 from tests.catalogue_material import MODEL, add, claimed, encoded, header, register
 
 YEAR_S = 365 * 86_400.0
@@ -53,10 +53,10 @@ def test_a_job_that_rested_or_was_rung_is_due(catalogue: Catalogue, ahead) -> No
     assert catalogue.jobs.to_ring(10) == []
     ahead("job", "run_after", "rung_at")
     assert catalogue.jobs.to_ring(10) == [job_id]
-    assert catalogue.jobs.next_study_to_encode() == "2.25.1"
+    assert catalogue.jobs.studies_to_ring(1) == [(job_id, Urgency.NEW)]
     later = catalogue.jobs.enqueue(JobKind.ENCODE, "2.25.2")
     assert catalogue.jobs.to_ring(10) == [job_id, later], "what came before the clock went back is not the last"
-    assert catalogue.jobs.claim(job_id, "test") is not None
+    assert [job.id for job in catalogue.jobs.claim_studies(10, "test")] == [job_id, later]
 
 
 def test_a_merge_that_failed_is_asked_for_again(catalogue: Catalogue, ahead) -> None:  # type: ignore[no-untyped-def]

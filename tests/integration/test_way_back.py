@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,10 @@ from radir_pacs.intake.instances import Intake
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import JobKind, JobState, StudyState
-from radir_workers.decoding_room import DecodingRoom, GivenUp
-from radir_workers.encode_study import EncodeStudy
-from radir_workers.runner import Runner
+from radir_workers.decoding_room import DecodingRoom
 from tests.catalogue_material import register
 from tests.dicom_files import radiograph, save
-from tests.integration.test_workers import FakeShelf, by_hand
+from tests.encoding_material import FakeShelf, by_hand, encoding_line
 
 STUDY = "2.25.1234"
 
@@ -64,10 +62,7 @@ class Work:
 
     def __init__(self, catalogue: Catalogue, blobs: BlobStore, database_url: str) -> None:
         self.catalogue, self.database_url = catalogue, database_url
-        self.encode = EncodeStudy(
-            catalogue, blobs, FakeShelf(by_hand), decode_timeout_s=60, decode_memory_mib=4096, look_ahead=True
-        )
-        self.runner = Runner(catalogue, {JobKind.ENCODE: self.encode}, worker="test", lease_s=60)
+        self.blobs = blobs
 
     def once(self) -> int:
         """One attempt at each pending job; returns how many there were."""
@@ -75,17 +70,15 @@ class Work:
         with psycopg.connect(self.database_url) as connection:
             connection.execute("UPDATE job SET run_after = now() - interval '1 s', rung_at = NULL")
         jobs = self.catalogue.jobs.to_ring(100)
-        for job_id in jobs:
-            self.runner.run(job_id)
+        with encoding_line(self.catalogue, self.blobs.root, FakeShelf(by_hand)) as line:
+            line.run()
         return len(jobs)
 
 
 @pytest.fixture
-def work(catalogue: Catalogue, blobs: BlobStore, database_url: str) -> Iterator[Work]:
+def work(catalogue: Catalogue, blobs: BlobStore, database_url: str) -> Work:
     register(catalogue)
-    made = Work(catalogue, blobs, database_url)
-    yield made
-    made.encode.close()
+    return Work(catalogue, blobs, database_url)
 
 
 @pytest.fixture
@@ -154,13 +147,13 @@ def test_the_attempt_after_a_kill_decodes_alone(
     attempt.start()
     attempt.join(0.5)
     assert attempt.is_alive(), "it waits for the other to end"
-    given_up = threading.Event()
-    given_up.set()
-    with pytest.raises(GivenUp), room.shared(given_up):
-        pass  # a newcomer waits at the door
+    newcomer = threading.Thread(target=lambda: room.shared().__enter__(), daemon=True)
+    newcomer.start()
+    newcomer.join(0.2)
+    assert newcomer.is_alive(), "a newcomer waits at the door"
     leave.set()
-    attempt.join(30)
-    other.join(30)
+    for thread in (attempt, other, newcomer):
+        thread.join(30)
     assert catalogue.studies.get(STUDY).state is StudyState.ENCODED
 
 

@@ -15,36 +15,20 @@ import pytest
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.dicom.header import read_header
+from radir_pacs.encode import EncoderInput
 from radir_pacs.errors import BadInput, LeaseLost, Quarantined, StorageFailed
 from radir_pacs.index import Partition, open_generation, partition_folder
 from radir_pacs.index.manifest import VECTORS
 from radir_pacs.storage.blobs import BlobStore
-from radir_pacs.types import Encoding, ImageKind, JobKind, JobState, StudyState, Volume
-from radir_workers.encode_study import EncodeStudy
+from radir_pacs.types import Encoding, ImageKind, JobKind, JobState, StudyState
 from radir_workers.index_partition import IndexPartition
+from radir_workers.leases import EXIT_HUNG
 from radir_workers.mine_report import MineReport
-from radir_workers.runner import EXIT_HUNG, Runner, UseCase
-from radir_workers.study_reader import Ready
+from radir_workers.runner import Runner, UseCase
 from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, encoding, header, register
 from tests.dicom_files import radiograph, save
+from tests.encoding_material import FakeShelf, Network, by_hand, encoding_line
 from tests.index_material import segment_of
-
-
-class FakeShelf:
-    """Encodes radiographs by a function, and serves no other kind."""
-
-    def __init__(self, encode: Callable[[Volume], Encoding]) -> None:
-        self.encode = encode
-
-    def encoder(self, kind: ImageKind) -> FakeShelf | None:
-        return self if kind is ImageKind.CXR else None
-
-    def prepare(self, volume: Volume) -> Ready:
-        return lambda: self.encode(volume)
-
-
-def by_hand(volume: Volume) -> Encoding:
-    return replace(encoding(), study_uid=volume.study_uid, series_uid=volume.series_uid)
 
 
 @pytest.fixture
@@ -81,12 +65,13 @@ def run(catalogue: Catalogue, use_case: UseCase, kind: JobKind, key: str) -> Job
 def encode(catalogue: Catalogue, blobs: BlobStore) -> Callable[..., JobState]:
     register(catalogue)
 
-    def work(study_uid: str, network: Callable[[Volume], Encoding] = by_hand) -> JobState:
-        use_case = EncodeStudy(catalogue, blobs, FakeShelf(network), decode_timeout_s=60, decode_memory_mib=4096)
-        try:
-            return run(catalogue, use_case, JobKind.ENCODE, study_uid)
-        finally:
-            use_case.close()
+    def work(study_uid: str, network: Network = by_hand) -> JobState:
+        job_id = catalogue.jobs.enqueue(JobKind.ENCODE, study_uid)
+        with encoding_line(catalogue, blobs.root, FakeShelf(network)) as line:
+            line.run()
+        job = catalogue.jobs.get(job_id)
+        assert job is not None
+        return job.state
 
     return work
 
@@ -94,15 +79,15 @@ def encode(catalogue: Catalogue, blobs: BlobStore) -> Callable[..., JobState]:
 def test_a_chest_radiograph_is_encoded(
     catalogue: Catalogue, receive: Callable[..., str], encode: Callable[..., JobState]
 ) -> None:
-    volumes: list[Volume] = []
+    seen: list[EncoderInput] = []
 
-    def network(volume: Volume) -> Encoding:
-        volumes.append(volume)
-        return by_hand(volume)
+    def network(one: EncoderInput) -> Encoding:
+        seen.append(one)
+        return by_hand(one)
 
     uid = receive()
     assert encode(uid, network) is JobState.DONE
-    assert volumes[0].voxels.shape == (1, 128, 128)
+    assert [one.image.shape for one in seen] == [(1, 128, 128)]
     assert catalogue.studies.mark_indexed() == [uid]
     assert catalogue.encodings.models_of_study(uid) == ((MODEL, ImageKind.CXR),)
 
@@ -141,7 +126,7 @@ def test_what_no_codec_reads_is_skipped_and_says_so(
 def test_a_network_that_sees_nothing_quarantines(
     catalogue: Catalogue, receive: Callable[..., str], encode: Callable[..., JobState]
 ) -> None:
-    def network(volume: Volume) -> Encoding:
+    def network(one: EncoderInput) -> Encoding:
         raise Quarantined("a flat image")
 
     uid = receive()
@@ -157,9 +142,9 @@ def test_a_study_reopened_meanwhile_is_superseded(
 ) -> None:
     uid = receive()
 
-    def network(volume: Volume) -> Encoding:
+    def network(one: EncoderInput) -> Encoding:
         add(catalogue, header(7, study_uid=uid))
-        return by_hand(volume)
+        return by_hand(one)
 
     assert encode(uid, network) is JobState.DONE
     assert catalogue.studies.get(uid).state is StudyState.RECEIVING
@@ -405,59 +390,3 @@ def test_what_the_catalogue_cannot_even_claim_is_not_raised(
     monkeypatch.setattr(catalogue.jobs, "claim", broken)
     Runner(catalogue, {}, worker="test", lease_s=60).run(1)
     assert [record.message for record in caplog.records] == ["job could not be run"]
-
-
-def test_what_was_read_ahead_serves_only_the_same_content(
-    catalogue: Catalogue, blobs: BlobStore, receive: Callable[..., str]
-) -> None:
-    register(catalogue)
-    read: list[str] = []
-    main_thread = threading.get_ident()
-
-    class Counting(FakeShelf):
-        def prepare(self, volume: Volume) -> Ready:
-            where = "here" if threading.get_ident() == main_thread else "ahead"
-            read.append(f"{where} {volume.study_uid} {len(volume.sop_instance_uids)}")
-            return super().prepare(volume)
-
-    uids = [receive(StudyInstanceUID=f"2.25.{n}", SOPInstanceUID=f"2.25.{n}.1") for n in (701, 702, 703)]
-    use_case = EncodeStudy(catalogue, blobs, Counting(by_hand), decode_timeout_s=60, decode_memory_mib=4096)
-    try:
-        assert run(catalogue, use_case, JobKind.ENCODE, uids[0]) is JobState.DONE
-        assert run(catalogue, use_case, JobKind.ENCODE, uids[1]) is JobState.DONE
-        assert f"here {uids[0]} 1" in read and f"here {uids[1]} 1" not in read, "the second was read ahead"
-        receive(StudyInstanceUID=uids[2], SOPInstanceUID="2.25.703.2")
-        assert run(catalogue, use_case, JobKind.ENCODE, uids[2]) is JobState.DONE
-        assert f"here {uids[2]} 1" in read, "an image came meanwhile, so it was read again"
-    finally:
-        use_case.close()
-    assert [catalogue.studies.get(uid).state for uid in uids] == [StudyState.ENCODED] * 3
-
-
-def test_a_guess_that_missed_changes_nothing(
-    catalogue: Catalogue, blobs: BlobStore, receive: Callable[..., str]
-) -> None:
-    register(catalogue)
-    uids = [receive(StudyInstanceUID=f"2.25.{n}", SOPInstanceUID=f"2.25.{n}.1") for n in (801, 802, 803)]
-    use_case = EncodeStudy(catalogue, blobs, FakeShelf(by_hand), decode_timeout_s=60, decode_memory_mib=4096)
-    try:
-        for uid in (uids[0], uids[2], uids[1]):
-            assert run(catalogue, use_case, JobKind.ENCODE, uid) is JobState.DONE
-    finally:
-        use_case.close()
-    assert [catalogue.studies.get(uid).state for uid in uids] == [StudyState.ENCODED] * 3
-
-
-def test_a_reason_found_ahead_is_the_studys(
-    catalogue: Catalogue, blobs: BlobStore, receive: Callable[..., str]
-) -> None:
-    register(catalogue)
-    good = receive(StudyInstanceUID="2.25.901", SOPInstanceUID="2.25.901.1")
-    bad = receive(StudyInstanceUID="2.25.902", SOPInstanceUID="2.25.902.1", PixelData=b"\0" * 100)
-    use_case = EncodeStudy(catalogue, blobs, FakeShelf(by_hand), decode_timeout_s=60, decode_memory_mib=4096)
-    try:
-        for uid in (good, bad):
-            assert run(catalogue, use_case, JobKind.ENCODE, uid) is JobState.DONE
-    finally:
-        use_case.close()
-    assert catalogue.studies.get(bad).state is StudyState.QUARANTINED and catalogue.studies.get(bad).reason

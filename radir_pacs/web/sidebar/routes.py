@@ -77,6 +77,8 @@ def study(study: str) -> Response:
     kinds = [kind for _, kind in context.catalogue.encodings.models_of_study(study)]
     shown = set(context.settings.sidebar_shows)
     done = found.state is StudyState.INDEXED
+    if not done or not kinds:
+        context.catalogue.jobs.hurry(study)
     answer = {
         "study": study,
         "state": found.state,

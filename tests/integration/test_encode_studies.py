@@ -1,0 +1,340 @@
+"""Studies in a batch: each has a lease, an attempt, a transaction of its own; those that people wait for come first."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import psycopg
+import pytest
+
+from radir_pacs.catalogue import ENCODES, Catalogue
+from radir_pacs.catalogue.jobs import KILLED_ATTEMPTS
+from radir_pacs.config import Settings
+from radir_pacs.dicom.header import read_header
+from radir_pacs.dicom.limits import DecodeLimits
+from radir_pacs.encode import EncoderInput
+from radir_pacs.errors import DicomRefused, Quarantined
+from radir_pacs.reasons import ReasonCode
+from radir_pacs.storage.blobs import BlobStore
+from radir_pacs.types import Encoding, JobKind, JobState, StudyState, Urgency
+from radir_workers.readers import how_many
+from radir_workers.reading_child import ReadingChild, ReadingSetup
+from tests.catalogue_material import add, encoded, header, register
+from tests.dicom_files import radiograph, save
+from tests.encoding_material import FakeShelf, by_hand, encoding_line
+
+
+@pytest.fixture
+def blobs(settings: Settings) -> BlobStore:
+    return BlobStore(settings.home / "blobs")
+
+
+@pytest.fixture
+def receive(catalogue: Catalogue, blobs: BlobStore, tmp_path: Path) -> Callable[[int], str]:
+    """A stable study of one radiograph; returns its UID."""
+    register(catalogue)
+
+    def store(study: int) -> str:
+        uids = header(study)
+        picture = np.random.default_rng(study).integers(0, 4096, (96, 96)).astype(np.uint16)
+        ds = radiograph(
+            StudyInstanceUID=uids.study_uid,
+            SeriesInstanceUID=uids.series_uid,
+            SOPInstanceUID=uids.sop_uid,
+            Rows=96,
+            Columns=96,
+            PixelData=picture.tobytes(),
+        )
+        path = save(ds, tmp_path / f"{study}.dcm")
+        sha256, size_bytes = blobs.put(path.read_bytes())
+        catalogue.instances.add(read_header(path), content_sha256=sha256, size_bytes=size_bytes, source="TEST")
+        catalogue.studies.complete_quiet(0)
+        return uids.study_uid
+
+    return store
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch is complete when nothing is being read any more, however long that takes."""
+    monkeypatch.setattr("radir_workers.encode_studies.LINGER_S", 60.0)
+
+
+def states(catalogue: Catalogue, uids: list[str]) -> list[StudyState]:
+    return [catalogue.studies.get(uid).state for uid in uids]
+
+
+def jobs(database_url: str) -> list[tuple[str, int]]:
+    """State and attempts of the encode jobs, by id."""
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute("SELECT state, attempt FROM job WHERE kind = 'encode' ORDER BY id").fetchall()
+    return [(str(state), int(attempt)) for state, attempt in rows]
+
+
+@pytest.mark.parametrize("readers", [1, 2])
+def test_one_fails_alone_and_the_others_of_its_batch_are_saved(
+    catalogue: Catalogue, blobs: BlobStore, receive: Callable[[int], str], patient: None, readers: int
+) -> None:
+    uids = [receive(n) for n in range(6)]
+
+    def network(one: EncoderInput) -> Encoding:
+        if one.study_uid == uids[2]:
+            raise Quarantined("a flat image")
+        if one.study_uid == uids[4]:
+            raise ZeroDivisionError("Doe^John")
+        return by_hand(one)
+
+    shelf = FakeShelf(network)
+    with encoding_line(catalogue, blobs.root, shelf, readers=readers) as line:
+        line.run()
+    assert [sorted(batch) for batch in shelf.batches] == [uids]
+    fine = [uid for n, uid in enumerate(uids) if n not in (2, 4)]
+    assert set(states(catalogue, fine)) == {StudyState.ENCODED}
+    assert states(catalogue, [uids[2], uids[4]]) == [StudyState.QUARANTINED, StudyState.STABLE]
+    assert catalogue.jobs.before(uids[4]) == 0, "it is tried again"
+
+
+def test_a_lease_that_was_lost_in_the_batch_loses_no_other(
+    catalogue: Catalogue, blobs: BlobStore, receive: Callable[[int], str], patient: None, database_url: str
+) -> None:
+    uids = [receive(n) for n in range(3)]
+
+    def network(one: EncoderInput) -> Encoding:
+        if one.study_uid == uids[1]:  # as after a sweep, and a claim by another
+            with psycopg.connect(database_url) as connection:
+                connection.execute("UPDATE job SET token = nextval('job_token') WHERE key = %s", [uids[1]])
+        return by_hand(one)
+
+    with encoding_line(catalogue, blobs.root, FakeShelf(network)) as line:
+        line.run()
+    assert states(catalogue, uids) == [StudyState.ENCODED, StudyState.STABLE, StudyState.ENCODED]
+    assert jobs(database_url) == [("DONE", 1), ("RUNNING", 1), ("DONE", 1)], "it stays with its new holder"
+
+
+def test_stopping_gives_back_what_is_not_in_the_network(
+    catalogue: Catalogue, blobs: BlobStore, receive: Callable[[int], str], database_url: str
+) -> None:
+    uids = [receive(n) for n in range(6)]
+    with encoding_line(catalogue, blobs.root, shelf := FakeShelf(by_hand, batch_limit=1)) as line:
+
+        def network(one: EncoderInput) -> Encoding:
+            line.stop()
+            return by_hand(one)
+
+        shelf.network = network
+        line.run()
+    assert shelf.batches == [[uids[0]]]
+    assert jobs(database_url) == [("DONE", 1), *[("PENDING", 0)] * 5]
+    with encoding_line(catalogue, blobs.root, FakeShelf(by_hand)) as line:
+        line.run()
+    assert set(states(catalogue, uids)) == {StudyState.ENCODED}
+
+
+def test_the_leases_of_a_batch_outlive_a_slow_network(
+    settings: Settings, blobs: BlobStore, receive: Callable[[int], str], patient: None
+) -> None:
+    with Catalogue.open(replace(settings, job_lease_s=1.0)) as catalogue:
+        uids = [receive(n) for n in range(3)]
+        swept = threading.Event()
+
+        def network(one: EncoderInput) -> Encoding:
+            for _ in range(8):  # in all nearly three times as long as the lease
+                assert catalogue.jobs.sweep() == 0
+                swept.wait(0.1)
+            return by_hand(one)
+
+        with encoding_line(catalogue, blobs.root, FakeShelf(network), lease_s=1.0) as line:
+            line.run()
+        assert set(states(catalogue, uids)) == {StudyState.ENCODED}
+
+
+def test_urgent_ones_come_first_and_an_archive_last(
+    catalogue: Catalogue, blobs: BlobStore, receive: Callable[[int], str]
+) -> None:
+    old = [receive(n) for n in range(4)]
+    with encoding_line(catalogue, blobs.root, FakeShelf(by_hand)) as line:
+        line.run()
+    register(catalogue, "cxr-next-1")
+    new = [receive(n) for n in (7, 8, 9)]
+    assert catalogue.jobs.hurry(old[3]) and catalogue.jobs.hurry(new[1])
+    assert not catalogue.jobs.hurry(new[1]), "it is urgent already"
+    assert catalogue.jobs.before(old[1]) == 5 and catalogue.jobs.before(new[1]) == 1
+    shelf = FakeShelf(lambda one: replace(by_hand(one), model_id="cxr-next-1"), batch_limit=1)
+    with encoding_line(catalogue, blobs.root, shelf) as line:
+        line.run()
+    assert [uid for batch in shelf.batches for uid in batch] == [old[3], new[1], new[0], new[2], *old[:3]]
+
+
+def test_an_urgent_study_passes_a_full_window_and_goes_alone(
+    catalogue: Catalogue, blobs: BlobStore, receive: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("radir_workers.encode_studies.LOOK_S", 0.0)
+    uids = [receive(n) for n in range(8)]
+
+    def network(one: EncoderInput) -> Encoding:
+        if one.study_uid == uids[0]:
+            catalogue.jobs.hurry(uids[7])
+        return by_hand(one)
+
+    shelf = FakeShelf(network, batch_limit=2)
+    with encoding_line(catalogue, blobs.root, shelf) as line:
+        line.run()
+    order = [uid for batch in shelf.batches for uid in batch]
+    assert order.index(uids[7]) < order.index(uids[6]), "those ahead of it were in the window already"
+    assert [uids[7]] in shelf.batches, "no others make it wait"
+
+
+def test_a_study_that_is_new_work_is_no_archive(catalogue: Catalogue) -> None:
+    register(catalogue)
+    encoded(catalogue, 1)
+    for job in catalogue.jobs.claim_studies(9, "test"):
+        catalogue.jobs.finish(job)
+    register(catalogue, "cxr-next-1")
+    [archived] = catalogue.jobs.claim_studies(9, "test")
+    assert archived.urgency is Urgency.ARCHIVE
+    catalogue.jobs.release([archived])
+    add(catalogue, header(1, number=2))
+    catalogue.studies.complete_quiet(0)
+    register(catalogue, "cxr-next-2")
+    with psycopg.connect(catalogue.conninfo) as connection:
+        rows = connection.execute("SELECT urgency FROM job WHERE state IN ('PENDING', 'RUNNING')").fetchall()
+    assert rows == [(Urgency.NEW,)]
+
+
+def kill_worker(catalogue: Catalogue, database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE job SET lease_until = now() - interval '1 s' WHERE state = 'RUNNING'")
+    catalogue.jobs.sweep()
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE job SET run_after = now() - interval '1 s'")
+
+
+def test_what_kills_workers_takes_no_other_study_along(catalogue: Catalogue, database_url: str) -> None:
+    """Each of a batch has one attempt to itself before it fails for good."""
+    for n in range(3):
+        add(catalogue, header(n))
+    catalogue.studies.complete_quiet(0)
+    for _ in range(2):
+        assert len(catalogue.jobs.claim_studies(9, "worker")) == 3
+        kill_worker(catalogue, database_url)
+    assert catalogue.jobs.claim_studies(9, "busy", holds_none=False) == [], "a busy worker first ends what it has"
+    for n in range(3):
+        [alone] = catalogue.jobs.claim_studies(9, "worker")
+        assert (alone.key, alone.attempt) == (f"2.25.{n}", 3)
+        if n == 1:
+            kill_worker(catalogue, database_url)
+        else:
+            catalogue.jobs.finish(alone)
+    assert catalogue.studies.get("2.25.1").state is StudyState.QUARANTINED
+    assert [catalogue.studies.get(f"2.25.{n}").state for n in (0, 2)] == [StudyState.STABLE] * 2
+
+
+def test_one_bell_for_each_worker_that_is_free(catalogue: Catalogue) -> None:
+    ids = [catalogue.jobs.enqueue(JobKind.ENCODE, f"2.25.{n}") for n in range(5)]
+    assert catalogue.jobs.studies_to_ring(2) == [(ids[0], Urgency.NEW), (ids[1], Urgency.NEW)]
+    catalogue.jobs.rung(ids[:1])
+    assert catalogue.jobs.studies_to_ring(2) == [(ids[1], Urgency.NEW)], "one was told and did not answer yet"
+    [first] = catalogue.jobs.claim_studies(1, "worker-1")
+    assert first.id == ids[0]
+    assert catalogue.jobs.studies_to_ring(2) == [(ids[1], Urgency.NEW)], "the other is free"
+    catalogue.jobs.claim_studies(1, "worker-2")
+    assert catalogue.jobs.studies_to_ring(2) == [], "both go on by themselves"
+    for name in ("worker-1", "worker-2", "far-1"):
+        catalogue.processes.say_alive(name, 1, "UP", f"{ENCODES}cpu")
+    assert catalogue.jobs.studies_to_ring(2) == [(ids[2], Urgency.NEW)], "a worker of another machine counts"
+    catalogue.jobs.hurry("2.25.4")
+    assert catalogue.jobs.studies_to_ring(2) == [(ids[4], Urgency.URGENT)]
+
+
+def test_a_released_job_was_never_held(catalogue: Catalogue) -> None:
+    catalogue.jobs.enqueue(JobKind.ENCODE, "2.25.1")
+    [job] = catalogue.jobs.claim_studies(1, "test")
+    assert catalogue.jobs.enqueue(JobKind.ENCODE, "2.25.1") == job.id
+    catalogue.jobs.release([job])
+    catalogue.jobs.release([job])
+    [again] = catalogue.jobs.claim_studies(1, "test")
+    assert (again.id, again.attempt) == (job.id, 1)
+    catalogue.jobs.release([job])  # of an earlier holder
+    found = catalogue.jobs.get(job.id)
+    assert found is not None and found.state is JobState.RUNNING
+
+
+def child_of(setup: ReadingSetup) -> tuple[ReadingChild, psutil.Process]:
+    before = set(psutil.Process().children())
+    child = ReadingChild(setup)
+    with pytest.raises(Exception):  # noqa: B017
+        child.read([])
+    [process] = set(psutil.Process().children()) - before
+    return child, process
+
+
+def test_a_reading_child_that_dies_is_replaced(
+    catalogue: Catalogue, blobs: BlobStore, receive: Callable[[int], str]
+) -> None:
+    content = catalogue.instances.headers_of(receive(1))
+    setup = ReadingSetup(blobs=blobs.root, preparing=FakeShelf.preparing, limits=DecodeLimits())
+    child, process = child_of(setup)
+    try:
+        here = setup.reader()
+        [expected], [found] = here.read(content), child.read(content)
+        here.close()
+        np.testing.assert_array_equal(found.image, expected.image)
+        assert replace(found, image=expected.image) == expected
+        process.send_signal(signal.SIGSTOP)
+        threading.Timer(0.3, process.kill).start()
+        with pytest.raises(DicomRefused) as refusal:
+            child.read(content)
+        assert refusal.value.reason_code is ReasonCode.DECODER_KILLED
+        assert len(child.read(content)) == 1
+    finally:
+        child.close()
+
+
+def test_a_reading_child_ends_with_its_worker_and_needs_no_torch(tmp_path: Path) -> None:
+    BlobStore(tmp_path / "blobs")
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from radir_pacs.dicom.limits import DecodeLimits\n"
+        "from radir_workers.reading_child import ReadingChild, ReadingSetup\n"
+        f"child = ReadingChild(ReadingSetup(blobs=Path({str(tmp_path / 'blobs')!r}), preparing={{}},"
+        " limits=DecodeLimits()))\n"
+        "try:\n    child.read([])\nexcept Exception:\n    pass\n"
+        "print('torch' in sys.modules, child._child.pid, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    worker = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert worker.stdout is not None and worker.stdin is not None
+    with_torch, pid = worker.stdout.readline().split()
+    assert with_torch == "False"
+    child = psutil.Process(int(pid))
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.wait()
+    worker.stdin.close()
+    worker.stdout.close()
+    psutil.wait_procs([child], timeout=30)
+    assert not child.is_running()
+
+
+def test_readers_are_as_many_as_cores_and_memory_allow() -> None:
+    assert how_many(3, 64, 2) == 3, "as set"
+    assert how_many(0, 1, 4) == 1
+    assert how_many(0, 10_000, 1) <= 32
+
+
+def test_the_attempts_of_a_killed_decoder_are_more(catalogue: Catalogue) -> None:
+    job_id = catalogue.jobs.enqueue(JobKind.ENCODE, "2.25.1", max_attempts=1)
+    [job] = catalogue.jobs.claim_studies(1, "test")
+    assert KILLED_ATTEMPTS > 1
+    assert catalogue.jobs.fail(job, "killed", reason_code=ReasonCode.DECODER_KILLED) is JobState.PENDING
+    found = catalogue.jobs.get(job_id)
+    assert found is not None and found.attempt == 1

@@ -1,0 +1,138 @@
+"""The encoder on batches: the same vectors, one failure for one image, less memory when there is little."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from radir_pacs.encode import Encoder, EncoderInput, choose_device
+from radir_pacs.encode.batch_size import LONGEST_PASS_S, BatchSize
+from radir_pacs.encode.devices import is_out_of_memory
+from radir_pacs.errors import BadInput, Quarantined
+from radir_pacs.types import Encoding, ImageKind, View
+from tests.model_material import seeded_bundle
+from tests.unit.test_network import picture, radiograph
+
+
+def inputs(encoder: Encoder, count: int) -> list[EncoderInput]:
+    return [encoder.prepare(picture(encoder.kind, seed)) for seed in range(count)]
+
+
+def encodings(found: Sequence[Encoding | Exception]) -> list[Encoding]:
+    assert all(isinstance(one, Encoding) for one in found), found
+    return [one for one in found if isinstance(one, Encoding)]
+
+
+@pytest.mark.parametrize("kind", list(ImageKind))
+def test_an_image_has_the_same_vectors_in_any_batch(kind: ImageKind) -> None:
+    encoder = Encoder(seeded_bundle(kind), device="cpu")
+    some = inputs(encoder, 3)
+    if kind is ImageKind.CXR:
+        some.append(encoder.prepare(radiograph(np.random.default_rng(9).random((90, 90)), View.LATERAL)))
+    together = encodings(encoder.encode_batch(some))
+    for one, found in zip(some, together, strict=True):
+        [alone] = encodings(encoder.encode_batch([one]))
+        assert (found.regions, found.sop_uid, found.warnings) == (alone.regions, alone.sop_uid, alone.warnings)
+        np.testing.assert_allclose(found.vectors, alone.vectors, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", list(ImageKind))
+def test_half_precision_says_the_same(kind: ImageKind) -> None:
+    full, mixed = (Encoder(seeded_bundle(kind), device="cpu", mixed=mixed) for mixed in (False, True))
+    some = inputs(full, 3)
+    pairs = list(zip(encodings(full.encode_batch(some)), encodings(mixed.encode_batch(some)), strict=True))
+    assert any((one.vectors != other.vectors).any() for one, other in pairs), "it is another precision"
+    for one, other in pairs:
+        assert (one.vectors * other.vectors).sum(1).min() > 0.999
+
+
+def test_an_image_without_an_answer_fails_alone() -> None:
+    encoder = Encoder(seeded_bundle(ImageKind.CXR), device="cpu")
+    some = inputs(encoder, 5)
+    some[3].image[:] = np.nan
+    found = encoder.encode_batch(some)
+    assert isinstance(found[3], Quarantined)
+    encodings([*found[:3], found[4]])
+
+
+def test_an_image_that_breaks_the_network_fails_alone() -> None:
+    bundle = seeded_bundle(ImageKind.CXR)
+    encoder = Encoder(bundle, device="cpu")
+    some = inputs(encoder, 5)
+    some[1].image[:] = 7777.0
+
+    def breaks(module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        if (given[0] == 7777.0).flatten(1).all(1).any():
+            raise RuntimeError("a kernel gave up")
+
+    bundle.network.register_forward_pre_hook(breaks)
+    found = encoder.encode_batch(some)
+    assert isinstance(found[1], RuntimeError)
+    encodings([found[0], *found[2:]])
+
+
+LITTLE_MEMORY = """
+import resource
+import numpy as np
+from radir_pacs.encode import Encoder
+from radir_pacs.types import ImageKind
+from tests.model_material import seeded_bundle
+from tests.unit.test_encoder_batches import inputs
+
+encoder = Encoder(seeded_bundle(ImageKind.CXR), device="cpu", threads=1)
+some = inputs(encoder, 1) * 2048
+encoder.encode_batch(some[:1])
+before = encoder.batch_limit
+now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (now + (600 << 20),) * 2)
+found = encoder.encode_batch(some)
+print(before, encoder.batch_limit, sorted({type(one).__name__ for one in found}), len(found))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit on memory is Linux's")
+def test_too_little_memory_halves_the_batch_and_loses_nothing() -> None:
+    """The memory is really too small: 2,048 images take gigabytes, and 600 MiB are left."""
+    done = subprocess.run([sys.executable, "-c", LITTLE_MEMORY], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split(" ", 2)[2].strip() == "['Encoding'] 2048"
+    limit = int(done.stdout.split()[1])
+    assert 1 <= limit <= 64
+
+
+def test_what_is_no_lack_of_memory() -> None:
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not is_out_of_memory(RuntimeError("shapes do not match"))
+
+
+def test_a_batch_grows_with_what_is_known_and_shrinks_for_good() -> None:
+    size = BatchSize(64)
+    assert size.limit() == 1, "nothing is known"
+    size.passed(1, 0.01, peak_bytes=1 << 20)
+    assert size.limit() == 64
+    assert size.limit(free_bytes=10 << 20) == 8, "a fifth is kept back"
+    assert size.limit(free_bytes=0) == 1
+    size.too_many(64)
+    assert size.limit() == 32
+    size.passed(32, 0.32, peak_bytes=32 << 20)
+    assert size.limit() == 32, "it does not grow back"
+    slow = BatchSize(64)
+    slow.passed(1, LONGEST_PASS_S / 4)
+    assert slow.limit() == 4
+    slow.passed(4, 100 * LONGEST_PASS_S)
+    assert slow.limit() == 1
+
+
+def test_workers_spread_over_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The arithmetic alone: no GPU is asked for anything."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [str(choose_device("auto", worker)) for worker in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert [str(choose_device(name, 1)) for name in ("cuda", "cuda:1", "cpu")] == ["cuda:0", "cuda:1", "cpu"]
+    with pytest.raises(BadInput, match="cuda:0 to cuda:1"):
+        choose_device("cuda:2")

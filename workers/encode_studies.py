@@ -1,0 +1,287 @@
+"""Encode jobs: studies are claimed several at a time, read by several processes, and encoded in batches.
+
+A message is only the bell: whoever hears it works until no encode job is left. Claimed studies pass three places, each
+busy while the others are: readers, the network in the main thread, and threads that save. A batch is whatever is ready
+when the network is free; while more is being read it waits for it, but not for long. Every study is one job with a
+lease, an attempt and a transaction of its own (`radir_pacs.catalogue.jobs`): what happens to one in a batch happens to
+no other.
+"""
+
+from __future__ import annotations
+
+import bisect
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+from radir_pacs.catalogue import Catalogue, runs_alone
+from radir_pacs.encode import EncoderInput, Preprocessing
+from radir_pacs.errors import LeaseLost, StorageFailed
+from radir_pacs.types import Encoding, ImageKind, Job, Urgency
+
+from .leases import Leases
+from .outcome import Outcome
+from .readers import Reader, Readers
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.2  # between two looks for more jobs while there is enough to do, and for one that is urgent
+LINGER_S = 0.1  # that an image waits for others to go with: a large batch costs much less an image than a small one
+SAVERS = 2  # transactions wait for the disk, not for the processor
+URGENT_ROOM = 4  # urgent studies held beyond the window
+
+
+class BatchEncoder(Protocol):
+    """What encodes images of one kind: `radir_pacs.encode.Encoder`, or a fake in tests."""
+
+    @property
+    def batch_limit(self) -> int: ...
+
+    def encode_batch(self, inputs: Sequence[EncoderInput]) -> Sequence[Encoding | Exception]: ...
+
+
+class EncoderShelf(Protocol):
+    """The kinds of image for which a model is served: how they are prepared, and what encodes them."""
+
+    @property
+    def preparing(self) -> Mapping[ImageKind, Preprocessing]: ...
+
+    def encoder(self, kind: ImageKind) -> BatchEncoder: ...
+
+
+@dataclass(eq=False)
+class _Held:
+    """A study whose job this worker has. Once ``given_back``, nothing that becomes of it counts."""
+
+    job: Job
+    revision: int = -1
+    left: int = 0  # images that are not encoded yet
+    encodings: list[Encoding] = field(default_factory=list)
+    error: Exception | None = None
+    saving: bool = False
+    given_back: bool = False
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.job.urgency, self.job.id
+
+
+class EncodeStudies:
+    """``run`` is for one thread at a time, the one in which the network works.
+
+    ready_bytes: memory that inputs may take which wait for the network.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        shelf: EncoderShelf,
+        readers: Readers,
+        leases: Leases,
+        *,
+        worker: str,
+        ready_bytes: int = 1 << 30,
+    ) -> None:
+        self._catalogue, self._shelf, self._readers, self._leases = catalogue, shelf, readers, leases
+        self._outcome = Outcome(catalogue)
+        self._worker = worker
+        self._ready_bytes = ready_bytes
+        self._held: set[_Held] = set()
+        self._ready: list[tuple[tuple[int, int], int, _Held, EncoderInput]] = []  # sorted
+        self._count = 0
+        self._changed = threading.Condition()
+        self._look_at = self._ready_since = 0.0
+        self._savers = ThreadPoolExecutor(SAVERS, thread_name_prefix="saver")
+        self._stopping = threading.Event()
+
+    def run(self, job_id: int = 0) -> None:
+        """Encode until no job is left, or until ``stop``. What goes wrong stands in the job rows; nothing is raised."""
+        try:
+            while self._step():
+                pass
+        except StorageFailed as error:  # leases run out and the relay asks again
+            log.error("the catalogue is away", extra={"error": str(error)})
+        except Exception:  # the broker's library would log the text of what we raise
+            log.exception("encoding broke")
+        finally:
+            self._give_back()
+
+    def stop(self) -> None:
+        """Have ``run`` return after the batch in hand; from a signal handler too."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """End the readers."""
+        self._readers.close()
+        self._savers.shutdown()
+
+    def _step(self) -> bool:
+        """Whether there may be more to do."""
+        if not self._claim() or self._stopping.is_set():
+            return False
+        with self._changed:
+            if (rest_s := self._rest_s()) > 0 and self._held:
+                self._changed.wait(rest_s)
+            batch = [] if self._stopping.is_set() or self._rest_s() > 0 else self._take_batch()
+        if batch:
+            self._encode(batch)
+        return True
+
+    def _claim(self) -> bool:
+        """Claim as many jobs as the window has room for; when it is full, urgent ones all the same.
+
+        False when nothing was held and there was nothing to claim.
+        """
+        with self._changed:
+            held, alone = len(self._held), any(runs_alone(one.job) for one in self._held)
+        if alone or self._stopping.is_set() or (held and time.monotonic() < self._look_at):
+            return True
+        window = self._window()
+        room, least_urgent = window - held, Urgency.ARCHIVE
+        if held and room < max(1, window // 4):  # a few at a time: each claim is a transaction
+            room, least_urgent = window + URGENT_ROOM - held, Urgency.URGENT
+        if room <= 0:
+            return True
+        jobs = self._catalogue.jobs.claim_studies(room, self._worker, least_urgent=least_urgent, holds_none=not held)
+        full = len(jobs) == room and least_urgent is Urgency.ARCHIVE
+        self._look_at = 0.0 if full else time.monotonic() + LOOK_S
+        for job in jobs:
+            self._leases.hold(job)
+            study = _Held(job)
+            with self._changed:
+                self._held.add(study)
+            self._readers.submit(study.place, partial(self._read, study))
+        return bool(held or jobs)
+
+    def _window(self) -> int:
+        """How many studies may be held: those being read, and two batches, as far as memory allows."""
+        served = self._shelf.preparing
+        batch = max((self._shelf.encoder(kind).batch_limit for kind in served), default=1)
+        largest = max((4 * math.prod(how.shape) for how in served.values()), default=1)
+        return len(self._readers) + max(1, min(2 * batch, self._ready_bytes // largest))
+
+    def _read(self, study: _Held, reader: Reader) -> None:
+        """In a reader's thread: from a job to inputs that are ready, or to its end."""
+        job = study.job
+        if study.given_back:
+            return
+        try:
+            revision = self._outcome.begin(job)
+            if revision is None:
+                self._drop(study)
+                return
+            study.revision = revision
+            inputs = reader.read(
+                self._catalogue.instances.headers_of(job.key),
+                alone=runs_alone(job),
+                last_attempt=job.attempt >= job.max_attempts,
+            )
+        except Exception as error:  # the edge of the thread
+            self._end(study, error)
+            return
+        with self._changed:
+            study.left = len(inputs)
+            if not study.given_back:
+                if not self._ready:
+                    self._ready_since = time.monotonic()
+                for one in inputs:
+                    self._count += 1
+                    bisect.insort(self._ready, (study.place, self._count, study, one))
+            if self._rest_s() <= 0:
+                self._changed.notify()
+
+    def _rest_s(self) -> float:
+        """How long to wait for a better batch: not at all for a full one, an urgent one, or when nothing is read."""
+        if not self._ready:
+            return LOOK_S
+        (urgency, _), _, _, first = self._ready[0]
+        reading = any(study.left == 0 and not study.saving for study in self._held)
+        if urgency == Urgency.URGENT or not reading or len(self._ready) >= self._shelf.encoder(first.kind).batch_limit:
+            return 0.0
+        return max(0.0, self._ready_since + LINGER_S - time.monotonic())
+
+    def _take_batch(self) -> list[tuple[_Held, EncoderInput]]:
+        """The first image that is ready, and those that may go with it: of its kind and as urgent."""
+        if not self._ready:
+            return []
+        (urgency, _), _, _, first = self._ready[0]
+        limit = self._shelf.encoder(first.kind).batch_limit
+        chosen = [one for one in self._ready if one[0][0] == urgency and one[3].kind is first.kind][:limit]
+        taken = {one[1] for one in chosen}
+        self._ready_since = time.monotonic()
+        self._ready = [one for one in self._ready if one[1] not in taken]
+        return [(study, image) for _, _, study, image in chosen]
+
+    def _encode(self, batch: Sequence[tuple[_Held, EncoderInput]]) -> None:
+        images = [image for _, image in batch]
+        found: Sequence[Encoding | Exception]
+        try:
+            found = self._shelf.encoder(images[0].kind).encode_batch(images)
+        except Exception as error:  # of our own: it must count as an attempt
+            found = [error] * len(images)
+        for (study, _), one in zip(batch, found, strict=True):
+            if isinstance(one, Exception):
+                study.error = one
+            else:
+                study.encodings.append(one)
+            study.left -= 1
+            if study.left == 0:
+                self._end(study, study.error)
+
+    def _end(self, study: _Held, error: Exception | None) -> None:
+        """Have its result saved, whatever it is, unless the job is somebody else's by now."""
+        with self._changed:
+            if study.given_back:
+                return
+            study.saving = True
+        if error is None:
+            act: Callable[[], None] = partial(self._outcome.encoded, study.job, study.revision, study.encodings)
+        else:
+            act = partial(self._outcome.failed, study.job, study.revision, error)
+        self._savers.submit(self._save, study, act)
+
+    def _save(self, study: _Held, act: Callable[[], None]) -> None:
+        extra = {"job": study.job.id}
+        try:
+            act()
+        except LeaseLost:
+            log.warning("lease lost", extra=extra)
+        except StorageFailed as error:  # the lease runs out and the relay asks again
+            log.error("the catalogue is away", extra=extra | {"error": str(error)})
+        except Exception:  # the edge of the thread
+            log.exception("a result could not be saved", extra=extra)
+        else:
+            log.info("job ends", extra=extra | {"kind": study.job.kind, "attempt": study.job.attempt})
+        finally:
+            self._drop(study)
+
+    def _drop(self, study: _Held) -> None:
+        self._leases.drop(study.job)
+        with self._changed:
+            self._held.discard(study)
+            self._changed.notify()
+
+    def _give_back(self) -> None:
+        """Leave nothing held: results on their way are saved, everything else is for the next worker."""
+        with self._changed:
+            unused = [study for study in self._held if not study.saving]
+            for study in unused:
+                study.given_back = True
+                self._held.discard(study)
+            self._ready.clear()
+        for study in unused:
+            self._leases.drop(study.job)
+        try:
+            if unused:
+                self._catalogue.jobs.release([study.job for study in unused])
+        except StorageFailed:  # their leases run out
+            log.error("jobs could not be given back", extra={"jobs": len(unused)})
+        with self._changed:
+            while self._held:
+                self._changed.wait(LOOK_S)

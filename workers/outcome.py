@@ -1,0 +1,60 @@
+"""How the encode job of a study begins and ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from radir_pacs.catalogue import Catalogue, is_last_attempt
+from radir_pacs.errors import BlobDamaged, DicomRefused, NotFound, Quarantined, RadirError, Skipped
+from radir_pacs.reasons import WORTH_ANOTHER_DECODE
+from radir_pacs.types import Encoding, Job, StudyState
+
+from .runner import fail
+
+
+class Outcome:
+    """Each method is at most one transaction that changes anything; it raises LeaseLost, StorageFailed."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    def begin(self, job: Job) -> int | None:
+        """The revision of the study that is going to be read.
+
+        None, and the job has ended, for a study that is gone or was re-opened: its next encode job supersedes this one.
+        """
+        try:
+            state, revision = self._catalogue.studies.revision_of(job.key)
+        except NotFound:
+            self._catalogue.jobs.finish(job, "the study is gone")
+            return None
+        if state is StudyState.RECEIVING:
+            self._catalogue.jobs.finish(job, "superseded")
+            return None
+        return revision
+
+    def encoded(self, job: Job, revision: int, encodings: Sequence[Encoding]) -> None:
+        """The study is ENCODED, unless it was re-opened after that revision."""
+        try:
+            self._catalogue.encodings.save_several(job.key, encodings, revision, job)
+        except NotFound as error:
+            fail(self._catalogue, job, error)
+
+    def failed(self, job: Job, revision: int, error: Exception) -> None:
+        """The study is SKIPPED or QUARANTINED, or the job is tried again where another attempt may go well."""
+        if isinstance(error, BlobDamaged):
+            self._catalogue.damage.note(error.sha256)
+            self._end(job, StudyState.QUARANTINED, error, revision)
+        elif isinstance(error, Skipped):
+            self._end(job, StudyState.SKIPPED, error, revision)
+        elif isinstance(error, (Quarantined, DicomRefused)) and not (
+            error.reason_code in WORTH_ANOTHER_DECODE and not is_last_attempt(job, error.reason_code)
+        ):
+            self._end(job, StudyState.QUARANTINED, error, revision)
+        else:
+            fail(self._catalogue, job, error)
+
+    def _end(self, job: Job, state: StudyState, reason: RadirError, revision: int) -> None:
+        self._catalogue.studies.set_state(
+            job.key, state, str(reason), reason_code=reason.reason_code, revision=revision, job=job
+        )
