@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from datetime import date
 from typing import Any
 
+from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
-from radir_pacs.catalogue.database import Connection, Row, run
+from radir_pacs.catalogue.database import LOCK_TIMEOUT_MS, Database, Row, run
+from radir_pacs.catalogue.group_commit import GroupCommit, Prepared
 from radir_pacs.catalogue.jobs import enqueue
 from radir_pacs.catalogue.names import folded
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import NotedInstance, Stored, StoredInstance
-from radir_pacs.errors import Conflict, Differs, NotFound, StorageFailed
+from radir_pacs.config import Settings
+from radir_pacs.errors import BadInput, Conflict, DatabaseAway, Differs, NotFound, StorageFailed
 from radir_pacs.reasons import MENDED_BY_SENDING
 from radir_pacs.types import HeaderNote, InstanceHeader, JobKind
 
@@ -23,54 +27,108 @@ REPORT_SOP_CLASSES = frozenset(
 )
 
 
-_INSERT_TRIES = 3
+_INSERT_TRIES = 5
+_MOST_AT_ONCE = 64  # instances in one transaction
+_BRIEFLY_MS = 200  # how long a group waits for a study that another process works on; then each instance waits alone
 
 
 class Overtaken(Exception):
-    """Another transaction stored the same UID while ours waited."""
+    """Another transaction changed the instance meanwhile."""
+
+
+class _Arrival(Prepared):
+    """An instance to store, with its columns. ``durable`` makes its file durable."""
+
+    def __init__(
+        self, header: InstanceHeader, values: Mapping[str, Any], *, wakes: bool, durable: Callable[[], object]
+    ) -> None:
+        super().__init__(durable)
+        self.header, self.values = header, values
+        self.follow_up = JobKind.REPORT if wakes and header.sop_class_uid in REPORT_SOP_CLASSES else None
+        self.as_json = {"arrival": Jsonb(_plain(values))}
+
+    @property
+    def locks(self) -> tuple[str, str, str]:
+        """What its transaction locks, in the order of schema.sql: sorted by this, no two groups wait for each other."""
+        return self.header.study_uid, self.header.series_uid, self.header.sop_uid
+
+
+_Outcome = Stored | Conflict | None  # None: it must be tried again, alone
 
 
 class Instances(CataloguePart):
+    def __init__(self, database: Database, settings: Settings) -> None:
+        super().__init__(database, settings)
+        self._group: GroupCommit[_Arrival, _Outcome] = GroupCommit(self._add_group, most=_MOST_AT_ONCE)
+
     def add(
-        self, header: InstanceHeader, *, content_sha256: str, size_bytes: int, source: str, wakes: bool = True
+        self,
+        header: InstanceHeader,
+        *,
+        content_sha256: str,
+        size_bytes: int,
+        source: str,
+        wakes: bool = True,
+        durable: Callable[[], object] = lambda: None,
     ) -> Stored:
-        """Store one instance whose blob is durable already.
+        """Store one instance whose blob has its name; ``durable`` makes it durable, once, before anything is committed.
 
         A new image (an object with rows of pixels) raises the study's revision and re-opens the study; other objects
         are added without re-opening it. ``wakes`` False, for objects of our own making: no work follows.
         Raises Differs when the UID is stored with another file, Conflict when with another parent or class; nothing
-        is changed then.
+        is changed then. Threads that store at the same time share a transaction.
         """
         values = values_of(header, content_sha256, size_bytes, source)
         values["is_image"] = wakes and header.rows_px is not None
+        arrival = _Arrival(header, values, wakes=wakes, durable=durable)
+        outcome = None if arrival.follow_up is not None else self._group(arrival)
         for _ in range(_INSERT_TRIES):
-            try:
-                with self._database.transaction() as connection:
-                    if _stands_already(connection, header, content_sha256):
-                        run(connection, "received_again", values, reason_codes=sorted(MENDED_BY_SENDING))
-                        return Stored.SAME
-                    self._add(connection, header, values, wakes)
-                    return Stored.STORED
-            except Overtaken:
-                continue
-        raise StorageFailed(f"instance {header.sop_uid} comes and goes")
+            if outcome is not None:
+                break
+            outcome = self._add_alone(arrival)
+        if outcome is None:
+            raise StorageFailed(f"instance {header.sop_uid} comes and goes")
+        if isinstance(outcome, Conflict):
+            raise outcome
+        if outcome is Stored.SAME:
+            self.came_again(header.study_uid, content_sha256)
+        return outcome
+
+    def _add_group(self, arrivals: Sequence[_Arrival]) -> list[_Outcome]:
+        """What became of each. One that fails, or whose study is locked for long, does so on its own afterwards."""
+        ordered = sorted(arrivals, key=lambda arrival: arrival.locks)
+        try:
+            with self._database.pipeline() as connection:
+                found = {
+                    id(arrival): run(connection, "receive", arrival.as_json, lock_timeout_ms=_BRIEFLY_MS)
+                    for arrival in ordered
+                }
+                for arrival in ordered:
+                    arrival.done()  # the server is at work meanwhile
+        except DatabaseAway:
+            raise
+        except (StorageFailed, BadInput, UniqueViolation):
+            return [None] * len(arrivals)
+        return [_outcome(found[id(arrival)].fetchone(), arrival) for arrival in arrivals]
+
+    def _add_alone(self, arrival: _Arrival) -> _Outcome:
+        """With what follows in the same transaction. None: another transaction was faster."""
+        arrival.done()
+        try:
+            with self._database.transaction() as connection:
+                found = run(connection, "receive", arrival.as_json, lock_timeout_ms=LOCK_TIMEOUT_MS)
+                outcome = _outcome(found.fetchone(), arrival)
+                if outcome is Stored.STORED and arrival.follow_up is not None:
+                    enqueue(connection, arrival.follow_up, arrival.header.sop_uid, self._settings.job_max_attempts)
+        except UniqueViolation:
+            return None
+        return outcome
 
     def came_again(self, study_uid: str, content_sha256: str) -> None:
         """The same instance came, written otherwise: a study in which only the machine failed is opened again."""
         values = {"study_uid": study_uid, "content_sha256": content_sha256}
         with self._database.transaction() as connection:
             run(connection, "received_again", values, reason_codes=sorted(MENDED_BY_SENDING))
-
-    def _add(self, connection: Connection, header: InstanceHeader, values: dict[str, object], wakes: bool) -> None:
-        run(connection, "receive_study", values)
-        run(connection, "receive_series", values)
-        parent = run(connection, "study_of_series", values).fetchone()
-        if parent is None or parent["study_uid"] != header.study_uid:
-            raise Conflict("the series is stored already in another study")
-        if run(connection, "receive_instance", values).fetchone() is None:
-            raise Overtaken
-        if wakes and header.sop_class_uid in REPORT_SOP_CLASSES:
-            enqueue(connection, JobKind.REPORT, header.sop_uid, self._settings.job_max_attempts)
 
     def known_blobs(self, hashes: Sequence[str]) -> frozenset[str]:
         """Which of these blobs belong to an instance."""
@@ -140,23 +198,33 @@ def values_of(header: InstanceHeader, content_sha256: str, size_bytes: int, sour
     }
 
 
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns as JSON has them, to travel as one parameter: forty take psycopg as long as all the rest."""
+    plain = {name: found.isoformat() if isinstance(found, date) else found for name, found in values.items()}
+    return plain | {"attributes": values["attributes"].obj}
+
+
 def folded_names(values: Mapping[str, Any]) -> dict[str, str | None]:
     """The folded names among ``values``, as columns."""
     names = ("patient_name", "referring_physician")
     return {f"{name}_folded": None if values[name] is None else folded(values[name]) for name in names}
 
 
-def _stands_already(connection: Connection, header: InstanceHeader, content_sha256: str) -> bool:
-    row = run(connection, "instance_identity", sop_uid=header.sop_uid, content_sha256=content_sha256).fetchone()
-    if row is None:
-        return False
+def _outcome(row: Row | None, arrival: _Arrival) -> Stored | Conflict:
+    """What became of an instance, from what stood already when it came."""
+    assert row is not None
+    header, content_sha256 = arrival.header, arrival.values["content_sha256"]
+    if row["content_sha256"] is None:
+        if row["study_of_series"] in (None, header.study_uid):
+            return Stored.STORED
+        return Conflict("the series is stored already in another study")
     if (row["study_uid"], row["series_uid"]) != (header.study_uid, header.series_uid):
-        raise Conflict("the instance is stored already in another series")
+        return Conflict("the instance is stored already in another series")
     if row["sop_class_uid"] != header.sop_class_uid:
-        raise Conflict("the instance is stored already as another SOP class")
+        return Conflict("the instance is stored already as another SOP class")
     if row["content_sha256"] != content_sha256 and not row["known"]:
-        raise Differs(row["content_sha256"])
-    return True
+        return Differs(row["content_sha256"])
+    return Stored.SAME
 
 
 def _of_header(value: Any) -> Any:

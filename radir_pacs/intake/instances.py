@@ -21,7 +21,16 @@ from radir_pacs.dicom.header import header_of, read_header
 from radir_pacs.dicom.loop_guard import is_own_header
 from radir_pacs.dicom.same_content import same_content
 from radir_pacs.dicom.transfer_syntaxes import require_decodable
-from radir_pacs.errors import Conflict, DicomRefused, Differs, NotFound, RadirError, StorageFailed, TooLarge
+from radir_pacs.errors import (
+    BlobDamaged,
+    Conflict,
+    DicomRefused,
+    Differs,
+    NotFound,
+    RadirError,
+    StorageFailed,
+    TooLarge,
+)
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import BlobStore, IncomingBlob
 from radir_pacs.types import InstanceHeader
@@ -87,8 +96,7 @@ class Intake:
                 )
             require_decodable(header)
             with self._with_head(header, incoming) as whole:
-                sha256, size_bytes = whole.commit()
-            stored = self._add(header, sha256, size_bytes, source)
+                stored = self._add(header, whole, source)
         except RadirError as error:
             return self.refuse(error, source=source, sop_uid=header.sop_uid if header else sop_uid, header=header)
         if header.notes:
@@ -116,16 +124,23 @@ class Intake:
                 whole.write(chunk)
             yield whole
 
-    def _add(self, header: InstanceHeader, sha256: str, size_bytes: int, source: str) -> Stored:
+    def _add(self, header: InstanceHeader, file: IncomingBlob, source: str) -> Stored:
         """The catalogue recognises the same bytes; what was rewritten or corrected is recognised by its content (P2).
 
+        The file becomes durable while the catalogue is at work, and before it commits.
         Raises Conflict for other pixels, StorageFailed when the instance changes faster than it can be compared.
         """
+        sha256, size_bytes = file.name()
         wakes = not is_own_header(header)  # what we returned to a PACS comes back and must not start us again
         for _ in range(_TRIES):
             try:
                 return self._catalogue.instances.add(
-                    header, content_sha256=sha256, size_bytes=size_bytes, source=source, wakes=wakes
+                    header,
+                    content_sha256=sha256,
+                    size_bytes=size_bytes,
+                    source=source,
+                    wakes=wakes,
+                    durable=file.sync,
                 )
             except Differs as differs:
                 with contextlib.suppress(Overtaken, NotFound):
@@ -139,7 +154,7 @@ class Intake:
         """
         stored = self._catalogue.instances.get(header.sop_uid)
         paths = self._blobs.path(stored_sha256), self._blobs.path(sha256)
-        if same_content(*paths):
+        if same_content(*paths) and self._is_intact(stored_sha256):
             self._catalogue.instances.came_again(header.study_uid, sha256)
             return Stored.SAME
         with _COMPARING:
@@ -163,6 +178,14 @@ class Intake:
         )
         log.info("corrected", extra={"sop_uid": header.sop_uid, "outcome": outcome, "changed": ",".join(found.changed)})
         return outcome
+
+    def _is_intact(self, sha256: str) -> bool:
+        """Whether the stored file is what was stored; its head may be damaged where its data set is not."""
+        try:
+            self._blobs.intact(sha256)
+        except BlobDamaged:
+            return False
+        return True
 
     def refuse(
         self, error: RadirError, *, source: str, sop_uid: str | None, header: InstanceHeader | None = None

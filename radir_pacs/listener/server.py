@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import logging
 import socket
-import tempfile
 import threading
 import time
 from typing import Any
@@ -26,9 +26,12 @@ from radir_pacs.listener.bounds import MAX_PDU_BYTES, PeerBounds
 from radir_pacs.listener.commitment import StorageCommitment
 from radir_pacs.listener.contexts import explain
 from radir_pacs.listener.handlers import Handlers
+from radir_pacs.listener.instances import Instances
 from radir_pacs.listener.refused import RefusalLog, Refused
 from radir_pacs.listener.waiting_room import Address, WaitingRoom, reject
 from radir_pacs.storage.blobs import BlobStore
+
+log = logging.getLogger(__name__)
 
 _MIB = 1 << 20
 _HANDSHAKE_S = 30
@@ -44,6 +47,7 @@ class Server(ThreadedAssociationServer):
     bounds: PeerBounds
     admission: Admission
     refusals: RefusalLog
+    instances: Instances
     commitment: StorageCommitment
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -80,34 +84,31 @@ class Server(ThreadedAssociationServer):
         self.refusals.close()
 
     def _admit(self, sock: socket.socket, address: Address, request: AssociationRequest) -> None:
-        host = str(address[0])
-        rejection = self.admission.rejection_of(request, host)
-        if rejection is None:
-            self._open(sock, address, request)
-            return
-        with contextlib.suppress(OSError):
-            sock.sendall(reject(result=rejection.result, source=rejection.source, reason=rejection.reason))
-        sock.close()
-        codes = f"result {rejection.result}, source {rejection.source}, reason {rejection.reason}"
-        what = f"association rejected, {rejection.what} ({codes})"
-        self.refusals.note(Refused(address=host, calling_ae=request.calling_ae, what=what, advice=rejection.advice))
-
-    def _open(self, sock: socket.socket, address: Address, request: AssociationRequest) -> None:
+        """Open an association or reject it. Whatever fails ends this connection alone, never the accept loop."""
         host = str(address[0])
         try:
-            association = ServedAssociation(self, sock, address, request, self.bounds, self.commitment)
-            association.open()
-        except (
-            OSError,
-            RuntimeError,
-            ValueError,
-        ) as error:  # disconnected, no thread available, or a request that pynetdicom refuses
+            rejection = self.admission.rejection_of(request, host)
+            if rejection is None:
+                self._open(sock, address, request)
+                return
+            with contextlib.suppress(OSError):
+                sock.sendall(reject(result=rejection.result, source=rejection.source, reason=rejection.reason))
             sock.close()
+            codes = f"result {rejection.result}, source {rejection.source}, reason {rejection.reason}"
+            what = f"association rejected, {rejection.what} ({codes})"
+            self.refusals.note(Refused(address=host, calling_ae=request.calling_ae, what=what, advice=rejection.advice))
+        except Exception as error:  # disconnected, no thread available, a request that the library refuses
+            sock.close()
+            log.exception("an association is not opened", extra={"address": host, "error": type(error).__name__})
             what = f"the association could not be opened ({type(error).__name__})"
             self.refusals.note(Refused(address=host, calling_ae=request.calling_ae, what=what))
-            return
+
+    def _open(self, sock: socket.socket, address: Address, request: AssociationRequest) -> None:
+        association = ServedAssociation(self, sock, address, request, self.bounds, self.instances, self.commitment)
+        association.open()
         what, advice = explain(association.choices)
         if what:
+            host = str(address[0])
             self.refusals.note(Refused(address=host, calling_ae=request.calling_ae, what=what, advice=advice))
 
     def _turn_away(self, host: str, why: str, advice: str) -> None:
@@ -116,12 +117,7 @@ class Server(ThreadedAssociationServer):
 
 def make_server(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> Server:
     """A bound server; call ``serve_forever``. Raises SettingError when the port is taken."""
-    # pynetdicom's settings are process-wide. Incoming data sets go to files on the blobs' own file system, so that
-    # keeping one is a rename, and a peer uses disk space, which is checked, rather than memory.
-    _config.STORE_RECV_CHUNKED_DATASET = True
-    _config.LOG_HANDLER_LEVEL = "none"  # its log handlers write patients' identifiers
-    tempfile.tempdir = str(blobs.incoming_folder)
-
+    _config.LOG_HANDLER_LEVEL = "none"  # of the process: pynetdicom's log handlers write patients' identifiers
     ae = AE(ae_title=settings.ae_title)
     ae.add_supported_context(Verification)  # it wants one; `contexts` decides per association
     ae.maximum_associations = _UNBOUNDED
@@ -129,14 +125,14 @@ def make_server(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> S
     ae.network_timeout = settings.listener_idle_s
     ae.acse_timeout = ae.dimse_timeout = min(_HANDSHAKE_S, settings.listener_idle_s)
     refusals = RefusalLog(catalogue)
-    commitment = StorageCommitment(catalogue, blobs, settings)
-    handlers = Handlers(Intake(catalogue, blobs, settings), blobs, refusals, commitment)
+    commitment = StorageCommitment(catalogue, settings)
+    most_bytes = settings.max_instance_mib * _MIB
     try:
         _check_free(settings)
         made: Any = ae.make_server(
             (settings.listener_host, settings.listener_port),
             server_class=Server,
-            evt_handlers=handlers.bindings(),
+            evt_handlers=Handlers(refusals, commitment).bindings(),
         )
     except OSError as error:
         refusals.close()
@@ -145,18 +141,19 @@ def make_server(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> S
         ) from None
     server: Server = made
     server.refusals, server.commitment = refusals, commitment
+    server.instances = Instances(Intake(catalogue, blobs, settings), blobs, most_bytes=most_bytes)
     server.admission = Admission(settings, lambda: server.active_associations)
     server.bounds = PeerBounds(
         idle_s=settings.listener_idle_s,
         association_s=settings.listener_association_s,
-        message_bytes=settings.max_instance_mib * _MIB,
+        message_bytes=most_bytes,
     )
     return server
 
 
 def _check_free(settings: Settings) -> None:
     """With SO_REUSEPORT a second installation would silently share the port; a plain bind detects the first one."""
-    if settings.listener_processes > 1:
+    if settings.listener_process_count > 1:
         return
     with socket.socket(socket.AF_INET6 if ":" in settings.listener_host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
