@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from radir_pacs.catalogue import Catalogue, report_id_of
+from collections.abc import Sequence
+from typing import Any
+
+from radir_pacs.catalogue import Catalogue, MinedRow, report_id_of
 from radir_pacs.dicom.loop_guard import is_own_object
 from radir_pacs.errors import NotFound
-from radir_pacs.reports import PARSER, Finding, MinedReport, findings_to_json, mine
+from radir_pacs.reports import PARSER, findings_from_json, findings_to_json, mine
 from radir_pacs.reports.kind import kind_of
 from radir_pacs.reports.language import READ
 from radir_pacs.reports.lexicon import load
@@ -54,43 +57,32 @@ class MineReport:
         self._mine_text(job, report_id, instance.study_uid, body)
 
     def _mine_text(self, job: Job, report_id: int, study_uid: str, body: str) -> None:
-        """Findings of a text in the catalogue, after those of the study's other reports that it changes.
+        """Findings of a text in the catalogue, and what then holds of the study's reports beside one another.
 
-        Each is read from its own text again, so that the order in which reports come, and a job that is run twice,
-        change nothing. Raises NotFound, LeaseLost.
+        Raises NotFound, LeaseLost.
         """
-        kind = kind_of(self._catalogue.studies.get(study_uid).modalities)
-        current = self._catalogue.reports.of_study(study_uid)
-        read = {report.id: mine(report.body, kind) for report in current}
-        settled = _settled(read)
-        for report in current:
-            findings = findings_to_json(settled[report.id])
-            if report.id != report_id and (report.findings is not None and report.findings != findings):
-                self._catalogue.reports.save_findings(
-                    report.id, findings, PARSER, unread_language=_unread(read[report.id])
-                )
-        mined = read.get(report_id) or mine(body, kind)  # one that is replaced already
-        unread = _unread(mined)
+        mined = mine(body, kind_of(self._catalogue.studies.get(study_uid).modalities))
+        unread = None if mined.language == READ else mined.language
         self._catalogue.reports.save_findings(
             report_id,
-            findings_to_json(settled.get(report_id, mined.findings)),
+            findings_to_json(mined.findings),
             PARSER,
             job,
+            adds=only_adds(mined.text),
+            settle=settled,
             unread_language=unread,
             note=f"not read: its language is {unread!r}" if unread else None,
         )
 
 
-def _settled(reports: dict[int, MinedReport]) -> dict[int, tuple[Finding, ...]]:
-    """Findings by report, oldest first; what an addendum contradicts in the others is history."""
-    addenda = [number for number, report in reports.items() if only_adds(report.text)]
-    found = {number: report.findings for number, report in reports.items()}
+def settled(reports: Sequence[MinedRow]) -> dict[int, Any]:
+    """Findings that hold, as JSON, by report; ``reports`` oldest first. What an addendum contradicts is history."""
+    found = {report.id: report.mined for report in reports}
+    addenda = [report for report in reports if report.adds]
     for addendum in addenda:
-        for number in found:
-            if number not in addenda or number < addendum:
-                found[number] = superseded(found[number], reports[addendum].findings, load())
+        later = findings_from_json(addendum.mined)
+        for report in reports:
+            if not report.adds or report.id < addendum.id:
+                earlier = findings_from_json(found[report.id])
+                found[report.id] = findings_to_json(superseded(earlier, later, load()))
     return found
-
-
-def _unread(report: MinedReport) -> str | None:
-    return None if report.language == READ else report.language

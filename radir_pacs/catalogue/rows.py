@@ -313,12 +313,24 @@ class ReportRow:
     unread_language: str | None = None  # the text's language (ISO 639-1), where mining does not read it
 
 
+@dataclass(frozen=True, kw_only=True)
+class MinedRow:
+    """What mining read from a report's text alone, as JSON; ``adds``: it is an addendum."""
+
+    id: int
+    mined: Any
+    adds: bool
+
+
 class Received(StrEnum):
-    """What a report that came as text did."""
+    """What a version of a report did."""
 
     NEW = "NEW"
-    REPLACED = "REPLACED"  # it took the place of what its source had given for the study
-    SAME = "SAME"  # the study has this very text
+    REPLACED = "REPLACED"  # it took the place of what its source had given before
+    SAME = "SAME"  # it is here
+    LATE = "LATE"  # a later version holds, or a complete one
+    WITHDRAWN = "WITHDRAWN"  # nothing of its report holds any more
+    WAITING = "WAITING"  # its study is not here
 
 
 @dataclass(frozen=True, kw_only=True)
