@@ -90,7 +90,6 @@ __all__ = [
     "Outcome",
     "Overtaken",
     "Overview",
-    "PartitionSize",
     "PatientMerge",
     "PatientUpdate",
     "ProcessRow",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
@@ -140,7 +139,7 @@ class KeptMessage:
 
 @dataclass(frozen=True, kw_only=True)
 class WaitingReport:
-    """A report without its study. ``why``: no such study, or several."""
+    """A report without its study."""
 
     id: int
     source: str
@@ -148,11 +147,3 @@ class WaitingReport:
     status: ReportStatus
     named_study_uid: str | None
     received_at: datetime
-
-
-@dataclass(frozen=True, kw_only=True)
-class IncomingCounts:
-    """Messages by outcome, and reports that wait."""
-
-    messages: Sequence[tuple[Outcome, int]]
-    waiting: int

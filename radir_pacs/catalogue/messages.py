@@ -10,7 +10,6 @@ from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.incoming import (
     Answered,
     Deed,
-    IncomingCounts,
     KeptMessage,
     Message,
     OrderLink,
@@ -31,7 +30,8 @@ class Messages(CataloguePart):
     def take(self, message: Message, deeds: Sequence[Deed], verdict: Verdict) -> Answered:
         """Do what a message says, once, and note the answer; when this returns both are durable.
 
-        The message is kept whole where ``verdict`` is not AA. Raises BadInput for a value that cannot be stored.
+        The message is kept whole where ``verdict`` is not AA; one that was kept may be sent again, as after a setting
+        was changed. Raises BadInput for a value that cannot be stored.
         """
         names = {
             "sender": message.sender,
@@ -52,7 +52,8 @@ class Messages(CataloguePart):
             if run(connection, "add_message", values).fetchone() is None:
                 row = run(connection, "message_again", names).fetchone()
                 assert row is not None
-                return _answered(row, again=True)
+                if row["outcome"] != Outcome.KEPT:
+                    return _answered(row, again=True)
             received = [self._do(connection, deed) for deed in deeds]
             if kept:
                 outcome = Outcome.KEPT
@@ -60,7 +61,7 @@ class Messages(CataloguePart):
                 outcome = Outcome.WAITING
             else:
                 outcome = Outcome.STORED if received else Outcome.DONE
-            run(connection, "message_outcome", names, outcome=outcome)
+            run(connection, "message_outcome", values, outcome=outcome)
         return Answered(outcome=outcome, verdict=verdict)
 
     def _do(self, connection: Connection, deed: Deed) -> Received | None:
@@ -98,13 +99,6 @@ class Messages(CataloguePart):
         """Take one message, those of one reason, or all off the list of those kept; returns how many."""
         with self._database.transaction() as connection:
             return run(connection, "drop_kept", id=message_id, reason_code=reason_code).rowcount
-
-    def counts(self) -> IncomingCounts:
-        """Messages by outcome, and reports that wait."""
-        with self._database.transaction() as connection:
-            messages = [(Outcome(row["outcome"]), row["n"]) for row in run(connection, "count_messages")]
-            waiting = run(connection, "count_waiting_reports").fetchone()
-        return IncomingCounts(messages=messages, waiting=waiting["n"] if waiting else 0)
 
     def prune(self, *, answered_s: float, kept_s: float) -> int:
         """Forget answers older than ``answered_s``, kept messages older than ``kept_s`` or too many to keep."""

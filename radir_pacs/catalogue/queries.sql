@@ -932,7 +932,8 @@ RETURNING outcome, answer, reason, reason_code, error_code, error_at;
 
 -- name: message_outcome
 -- What became of a message.
-UPDATE message SET outcome = %(outcome)s
+UPDATE message SET outcome = %(outcome)s, answer = %(answer)s, reason = %(reason)s, reason_code = %(reason_code)s,
+    error_code = %(error_code)s, error_at = %(error_at)s, body = %(body)s
 WHERE sender = %(sender)s AND control_id = %(control_id)s AND content_sha256 = %(content_sha256)s;
 
 -- name: kept_messages

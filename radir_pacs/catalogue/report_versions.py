@@ -1,8 +1,8 @@
 """The one intake of reports that come as text, whatever brings them: which version holds, and those that wait.
 
-Every version is kept as its sender said it. What holds of them is a function of all versions of a study, so that it does
-not depend on the order in which they come (`in_force`); it is written to the table ``report`` in the transaction that
-brings a version, with the job that mines it. A text that no longer holds leaves at once, and with it explanations,
+Every version is kept as its sender said it. What holds of them is a function of all versions of a study, so that it
+does not depend on the order in which they come (`in_force`); it is written to the table ``report`` in the transaction
+that brings a version, with the job that mines it. A text that no longer holds leaves at once, and with it explanations,
 filters and training.
 
 A report whose study is not here waits. A trigger marks it when a study comes, or changes, that may be its own, and the
@@ -126,12 +126,6 @@ class ReportVersions(CataloguePart):
         with self._database.transaction() as connection:
             rows = run(connection, "waiting_reports", limit=limit).fetchall()
         return tuple(WaitingReport(**(row | {"status": ReportStatus(row["status"])})) for row in rows)
-
-    def count_waiting(self) -> int:
-        """How many reports wait for their study."""
-        with self._database.transaction() as connection:
-            row = run(connection, "count_waiting_reports").fetchone()
-        return int(row["n"]) if row else 0
 
     def prune(self, keep_s: float) -> int:
         """Forget reports that waited longer than ``keep_s``; most are of studies that are never sent here."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -383,3 +383,5 @@ class Overview:
     unread_reports: Mapping[str, int]  # by language (ISO 639-1): they have no findings
     refusals_last_day: int
     oldest_open_job_s: float | None
+    waiting_reports: int = 0  # for their study
+    messages: Mapping[str, int] = field(default_factory=dict)  # HL7, by `Outcome`

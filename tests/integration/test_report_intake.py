@@ -184,7 +184,7 @@ def test_a_report_and_its_study_find_each_other(
     add(catalogue, study if not study_first else header(number=2, accession_number="A1", patient_key="HOSP\\p1"))
     assert catalogue.report_versions.join_wanted() == (joins and not study_first)
     assert texts(catalogue) == (["Clear."] if joins else [])
-    assert catalogue.report_versions.count_waiting() == (not joins)
+    assert catalogue.overview().waiting_reports == (not joins)
     assert catalogue.report_versions.join_wanted() == 0
 
 
@@ -249,7 +249,7 @@ def test_what_waited_too_long_is_forgotten_and_a_deleted_study_takes_its_version
     assert catalogue.report_versions.prune(3600) == 0
     catalogue.studies.delete(STUDY)
     assert catalogue.report_versions.prune(0) == 1
-    assert catalogue.report_versions.count_waiting() == 0
+    assert catalogue.overview().waiting_reports == 0
 
 
 # -- Patients --
@@ -342,7 +342,7 @@ def test_a_message_counts_once(catalogue: Catalogue) -> None:
     [row] = catalogue.messages.kept()
     assert (row.control_id, row.reason, row.times) == ("8", "no text", 2)
     assert catalogue.messages.body(row.id) == b"broken"
-    assert dict(catalogue.messages.counts().messages) == {Outcome.STORED: 1, Outcome.KEPT: 1}
+    assert catalogue.overview().messages == {Outcome.STORED: 1, Outcome.KEPT: 1}
     assert catalogue.messages.prune(answered_s=3600, kept_s=3600) == 0
     assert catalogue.messages.drop(row.id) == 1
     assert catalogue.messages.prune(answered_s=0, kept_s=3600) == 1

@@ -58,7 +58,9 @@ def test_a_document_that_another_replaces_is_gone() -> None:
 
 def test_one_moment_is_ordered_by_message_then_by_arrival() -> None:
     told = {"version_at": BEGAN}
-    early, late = (version(number, F, 0, **told, sent_at=BEGAN + timedelta(minutes=at)) for number, at in ((1, 2), (2, 1)))
+    early, late = (
+        version(number, F, 0, **told, sent_at=BEGAN + timedelta(minutes=at)) for number, at in ((1, 2), (2, 1))
+    )
     assert [held.id for held in in_force([early, late])] == [1]
     twins = [version(number, F, 0) for number in (1, 2)]
     assert [held.id for held in in_force(twins)] == [2]
