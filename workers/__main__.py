@@ -51,7 +51,7 @@ def worker(settings: Settings, name: str) -> None:
         )
         use_cases: dict[JobKind, UseCase] = {
             JobKind.ENCODE: encode,
-            JobKind.REPORT: MineReport(catalogue),
+            JobKind.REPORT: MineReport(catalogue, blobs),
         }
         runner = Runner(
             catalogue,

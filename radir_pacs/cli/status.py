@@ -117,7 +117,7 @@ def _show(found: dict[str, Any]) -> None:
         out.print(f"{'database':<10}  restarted {counted(found['database_restarts'], 'time')} since the start")
     if found["unread_reports"]:
         shown = ", ".join(f"{count} in {language!r}" for language, count in found["unread_reports"].items())
-        out.print(f"{'reports':<10}  not read because of their language: {shown}", markup=False)
+        out.print(f"{'reports':<10}  not read for their language: {shown}", markup=False)
     if found["waiting_reports"]:
         out.print(f"{'waiting':<10}  {counted(found['waiting_reports'], 'report')} without a study")
     if found["messages"]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import logging
+import re
 import resource
 import sys
 from xml.etree import ElementTree
@@ -24,7 +25,7 @@ def main(confined: bool, arguments: list[str]) -> None:
     logging.disable()
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S + 1))
     media, most_characters = arguments[0], int(arguments[1])
-    content = sys.stdin.buffer.read()
+    content = sys.stdin.buffer.read().rstrip(b"\0")  # DICOM values have even length
     try:
         text = pdf_text(content, most_characters) if media == "application/pdf" else cda_text(content, most_characters)
         sys.stdout.buffer.write(text[:most_characters].encode("utf-8", "replace"))
@@ -69,7 +70,7 @@ def cda_text(content: bytes, most_characters: int) -> str:
             parts.append(f"\n{said.rstrip(':').upper()}:\n")
         if text is not None:
             _narrative(text, parts)
-    return "".join(parts).strip()
+    return re.sub(r"\n{3,}", "\n\n", "".join(parts)).strip()
 
 
 def _narrative(element: ElementTree.Element, parts: list[str]) -> None:

@@ -35,6 +35,7 @@ _STATUS = {
 _UNSAID = frozenset({"D", "W", "X"})  # OBX-11 (table 0085): deleted, wrong patient, no result
 _OBX_DRAFT = frozenset({"P", "R", "S", "I", "B"})
 _SUFFIXES = {"IMP": "IMPRESSION", "GDT": "FINDINGS", "ADT": "ADDENDUM", "REC": "RECOMMENDATION"}  # 7.1.4
+_WHOLE = "REPORT"  # names no section of it
 _CODED = frozenset({"CE", "CWE", "CNE", "CF"})
 _TEXT = frozenset({"", "TX", "FT", "ST"})
 _FINAL_DOCUMENT = frozenset({"AU", "LA"})  # TXA-17 (table 0271)
@@ -217,7 +218,7 @@ def _heading(obx: Segment) -> str:
     headings = load().headings
     for words in (obx.text(3, 2), obx.text(3, 5), obx.text(3, 1)):
         words = re.sub(r"[^\w ]+", " ", words).strip()
-        if words and len(words) < 40 and headings.name(words, loosely=False) is not None:
+        if words.upper() != _WHOLE and len(words) < 40 and headings.name(words, loosely=False) is not None:
             return words.upper()
     return ""
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -161,9 +161,26 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tls")
     for name in ("server", "client"):
         subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-            + ["-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.pem"), "-days", "2"]
-            + ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"],
+            [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-keyout",
+                str(folder / f"{name}.key"),
+                "-out",
+                str(folder / f"{name}.pem"),
+                "-days",
+                "2",
+                "-subj",
+                f"/CN={name}",
+                "-addext",
+                "subjectAltName=IP:127.0.0.1",
+            ],
             check=True,
             capture_output=True,
         )
@@ -182,7 +199,7 @@ def test_tls_with_certificates_on_both_sides(
     context = ssl.create_default_context(cafile=str(server))
     with (
         pytest.raises((ssl.SSLError, OSError)),
-        context.wrap_socket(  # noqa: PT012
+        context.wrap_socket(
             socket.create_connection(("127.0.0.1", port), timeout=30), server_hostname="127.0.0.1"
         ) as stranger,
     ):
@@ -227,10 +244,8 @@ def test_a_message_that_drips_is_ended_and_others_go_on(
         dripping = threading.Thread(target=drip)
         dripping.start()
         assert code(other.ask(oru("Clear."))) == "AA"
-        try:
+        with suppress(ConnectionError):
             assert slow.sock.recv(1) == b""
-        except ConnectionError:
-            pass
         assert time.monotonic() - began < 10
         gone.set()
         dripping.join(30)
@@ -257,10 +272,8 @@ def test_a_message_too_large_is_rejected(listen: Callable[..., int], catalogue: 
 
 
 def _send_quietly(peer: Peer, data: bytes) -> None:
-    try:
+    with suppress(OSError):
         peer.sock.sendall(data)
-    except OSError:
-        pass
 
 
 def test_half_a_message_is_no_message(listen: Callable[..., int], catalogue: Catalogue, study: None) -> None:
