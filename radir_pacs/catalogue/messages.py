@@ -95,10 +95,10 @@ class Messages(CataloguePart):
             raise NotFound(f"no message {message_id} is kept")
         return bytes(row["body"])
 
-    def drop(self, message_id: int | None = None, reason_code: ReasonCode | None = None) -> int:
-        """Take one message, those of one reason, or all off the list of those kept; returns how many."""
+    def drop(self, message_id: int | None = None) -> int:
+        """Take one message, or all, off the list of those kept; returns how many."""
         with self._database.transaction() as connection:
-            return run(connection, "drop_kept", id=message_id, reason_code=reason_code).rowcount
+            return run(connection, "drop_kept", id=message_id).rowcount
 
     def prune(self, *, answered_s: float, kept_s: float) -> int:
         """Forget answers older than ``answered_s``, kept messages older than ``kept_s`` or too many to keep."""

@@ -947,8 +947,7 @@ SELECT body FROM message WHERE id = %(id)s AND outcome = 'KEPT' AND body IS NOT 
 
 -- name: drop_kept
 -- Kept messages that the administrator has dealt with.
-DELETE FROM message WHERE outcome = 'KEPT' AND (%(id)s::bigint IS NULL OR id = %(id)s::bigint)
-    AND (%(reason_code)s::text IS NULL OR reason_code = %(reason_code)s::text);
+DELETE FROM message WHERE outcome = 'KEPT' AND (%(id)s::bigint IS NULL OR id = %(id)s::bigint);
 
 -- name: count_messages
 -- Messages by outcome.

@@ -26,6 +26,7 @@ _OWN = {
     "demo": "demo",
     "feedback": "feedback",
     "import-images": "import_images",
+    "messages": "messages",
     "mine": "mine",
     "models": "models",
     "reports": "reports",

@@ -35,7 +35,7 @@ def two_patients(hospital: Hospital, folder: Path) -> list[tuple[str, str]]:
     for path in source.rglob("*.dcm"):
         ds = pydicom.dcmread(path, stop_before_pixels=True)
         if ds.StudyInstanceUID in dict(found).values() and ds.Modality != "SR":
-            shutil.copy(path, folder)
+            shutil.copy(path, folder / f"{ds.SOPInstanceUID}.dcm")
     return [(uid, patient) for patient, uid in found]
 
 
@@ -52,9 +52,8 @@ def test_the_story(tmp_path: Path, hospital: Hospital) -> None:
     with running_stack(tmp_path / "home", hl7_port=str(port), min_cases="1") as stack, Peer(port) as ris:
         (query, query_patient), (case, case_patient) = two_patients(hospital, tmp_path / "images")
 
-        def told(
-            text: str, control: str, status: str = "F", minute: int = 0, of: str = case, patient: str = case_patient
-        ) -> None:
+        def told(text: str, control: str, status: str = "F", minute: int = 0, *, of_query: bool = False) -> None:
+            of, patient = (query, query_patient) if of_query else (case, case_patient)
             message = oru(
                 text,
                 control=control,
