@@ -1,7 +1,7 @@
 """HL7 v2: messages a second over MLLP, each committed before its AA, and a storm of 10,000 with faults and kills.
 
-``python -m benchmarks.speed.hl7 [--count 10000] [--connections 4]`` writes docs/results/hl7.md. One Postgres with its usual
-durability (fsync on), one listener process, senders in this one.
+``python -m benchmarks.speed.hl7 [--count 10000] [--messages 1000]`` writes docs/results/hl7.md. One Postgres with its
+usual durability (fsync on), one listener process, senders in this one.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ def main() -> None:
     lines = [
         "# HL7 v2",
         "",
-        f"A storm of {len(told.messages):,} messages over one connection, {sum(told.faults.values()):,} of them faulty in"
-        f" {len(told.faults)} ways, the listener killed {kills} times with SIGKILL between receipt and answer: {took_s:.0f} s."
-        " Each message ended stored, waiting or kept with its reason, counts exact, none twice.",
+        f"A storm of {len(told.messages):,} messages over one connection, {sum(told.faults.values()):,} of them faulty"
+        f" in {len(told.faults)} ways, the listener killed {kills} times with SIGKILL between receipt and answer:"
+        f" {took_s:.0f} s. Each message ended stored, waiting or kept with its reason, counts exact, none twice.",
         "",
         "| fault | messages |",
         "|---|---|",

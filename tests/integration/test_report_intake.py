@@ -25,7 +25,7 @@ from radir_pacs.catalogue import (
 from radir_pacs.reports import mine
 from radir_pacs.types import Filters, JobKind
 from radir_workers.mine_report import MineReport
-from tests.catalogue_material import MODEL, add, claimed, encoded, header, receive, register, report_header
+from tests.catalogue_material import add, claimed, encoded, header, receive, register, report_header
 
 STUDY = "2.25.1"
 BEGAN = datetime(2026, 3, 1, 8, tzinfo=UTC)
@@ -257,8 +257,7 @@ def test_what_waited_too_long_is_forgotten_and_a_deleted_study_takes_its_version
 
 def excluded(catalogue: Catalogue) -> set[str]:
     """The studies that a search from STUDY leaves out as the same patient's."""
-    _, ids = catalogue.encodings.allowed(MODEL, "chest", Filters(), STUDY)
-    owners = catalogue.encodings.owners(ids)
+    owners = catalogue.encodings.owners(catalogue.questions.ask(STUDY, Filters(), cases={}, partitions={}).excluded)
     return {owner.study.study_uid for owner in owners.values()}
 
 
