@@ -24,6 +24,7 @@ from radir_pacs.catalogue.instances import Overtaken
 from radir_pacs.catalogue.jobs import is_last_attempt
 from radir_pacs.catalogue.models import Models
 from radir_pacs.catalogue.processes import Processes
+from radir_pacs.catalogue.report_versions import ReportVersions
 from radir_pacs.catalogue.reports import Reports, report_id_of
 from radir_pacs.catalogue.rows import (
     CASE_FIELDS,
@@ -100,6 +101,7 @@ __all__ = [
     "ReportRow",
     "ReportStatus",
     "ReportVersion",
+    "ReportVersions",
     "ReportedStudy",
     "Reports",
     "ServedPartition",

@@ -795,7 +795,7 @@ RETURNING id;
 -- name: newest_version
 -- The version of the same document, or of the study's one report of this source, that would count last; of those that
 -- wait only one that names its study in the same way.
-SELECT status, content_sha256 FROM report_version
+SELECT status, content_sha256, version_at FROM report_version
 WHERE source = %(source)s AND sender = %(sender)s AND document = %(document)s
     AND (document <> '' OR (study_uid IS NOT NULL AND study_uid = %(study_uid)s::text) OR (study_uid IS NULL
         AND (named_study_uid, numbers) IS NOT DISTINCT FROM (%(named_study_uid)s::text, %(numbers)s::text[])))

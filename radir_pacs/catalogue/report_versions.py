@@ -143,7 +143,8 @@ def receive(connection: Connection, settings: Settings, version: ReportVersion) 
     if study_uid is not None:
         run(connection, "lock_study", study_uid=study_uid)
     newest = run(connection, "newest_version", values, study_uid=study_uid).fetchone()
-    if newest and (newest["status"], newest["content_sha256"]) == (version.status, values["content_sha256"]):
+    same = newest and (newest["status"], newest["content_sha256"]) == (version.status, values["content_sha256"])
+    if newest and same and (not version.document or values["version_at"] <= newest["version_at"]):
         if study_uid is not None:
             project(connection, settings, study_uid)
         return Received.SAME
@@ -152,6 +153,8 @@ def receive(connection: Connection, settings: Settings, version: ReportVersion) 
     if study_uid is None:
         return Received.WAITING
     before, held = _settle_down(connection, settings, values, study_uid)
+    if same:
+        return Received.SAME
     if version.status in WITHDRAWN:
         return Received.WITHDRAWN
     if row["id"] not in held:

@@ -17,6 +17,7 @@ _OWN = {
     "sr": "sr",
     "status": "status",
     "problems": "problems",
+    "pull-fhir": "pull_fhir",
     "regions": "regions",
     "similar": "similar",
     "save": "save",

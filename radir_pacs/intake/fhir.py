@@ -42,8 +42,12 @@ _ORDER_TYPES = frozenset({"ACSN", "FILL", "PLAC"})  # HL7 v2 table 0203
 Json = Mapping[str, Any]
 
 
-def read_diagnostic_report(resource: Any, *, sender: str = "") -> ReportVersion | None:
+def read_diagnostic_report(
+    resource: Any, *, sender: str = "", others: Mapping[str, Json] | None = None
+) -> ReportVersion | None:
     """None for a report that is only registered. ``sender``: the server it is from, where it names none.
+
+    others: resources that came with it, by what it calls them (``Patient/7``).
 
     Raises BadInput, whose message names the path and never what stands there.
     """
@@ -63,7 +67,7 @@ def read_diagnostic_report(resource: Any, *, sender: str = "") -> ReportVersion 
         )
     if only_adds(body) and status is not ReportStatus.PRELIMINARY:
         status = ReportStatus.ADDENDUM
-    contained = {f"#{one.get('id')}": one for one in _list(resource, "contained")}
+    contained = {f"#{one.get('id')}": one for one in _list(resource, "contained")} | dict(others or {})
     studies = [*_targets(resource, "imagingStudy", contained), *_targets(resource, "study", contained)]
     uid, numbers = _study(studies), _numbers(resource, studies, contained)
     keys = _patient_keys(resource, contained)

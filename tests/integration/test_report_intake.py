@@ -81,6 +81,15 @@ def test_a_report_lives(catalogue: Catalogue) -> None:
     assert list(catalogue.reports.reported_studies()) == []
 
 
+def test_a_text_said_again_later_is_not_replaced_by_what_was_said_between(catalogue: Catalogue) -> None:
+    add(catalogue, header())
+    take = catalogue.report_versions.receive
+    take(told("Right.", minute=1))
+    assert take(told("Right.", minute=9)) is Received.SAME
+    assert take(told("Overtaken.", ReportStatus.AMENDED, 5)) is Received.LATE
+    assert texts(catalogue) == ["Right."]
+
+
 def test_a_withdrawn_text_goes_whoever_brought_it(catalogue: Catalogue) -> None:
     add(catalogue, header())
     catalogue.reports.add(STUDY, body="Large pneumothorax.", source="sr", sop_uid="2.25.1.99.1")
