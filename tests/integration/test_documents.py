@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import zlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +13,11 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.delivery.destination import Destination
 from radir_pacs.documents import CDA, PDF, media_type, text_of
 from radir_pacs.errors import BadInput
+from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import JobKind, JobState
 from radir_workers.mine_report import MineReport
 from radir_workers.runner import Runner
@@ -20,6 +26,7 @@ from tests.document_material import cda, pdf
 from tests.hl7_material import encapsulated as in_obx
 from tests.hl7_material import oru
 from tests.integration.conftest import Web
+from tests.services import need
 from tests.unit.test_hl7_reading import report
 
 STUDY = "2.25.1"
@@ -50,6 +57,23 @@ def test_a_document_becomes_a_report(web: Web, content: bytes, kind: str) -> Non
     MineReport(web.catalogue, web.blobs)(job)
     [found] = web.catalogue.reports.of_study(STUDY)
     assert found.source == "document" and "Muster" not in found.body
+    assert {finding["concept"] for finding in found.findings} == {"pleural_effusion"}
+
+
+@pytest.mark.parametrize(("program", "kind"), [("pdf2dcm", "pdf"), ("cda2dcm", "xml")])
+def test_documents_that_dcmtk_made_come_by_c_store(
+    listen: Callable[..., Destination], catalogue: Catalogue, blobs: BlobStore, tmp_path: Path, program: str, kind: str
+) -> None:
+    made, given = tmp_path / "document.dcm", tmp_path / f"document.{kind}"
+    given.write_bytes(pdf("Large left pleural effusion.") if kind == "pdf" else cda("Large left pleural effusion."))
+    study = ["--key", "StudyInstanceUID=2.25.1", "--key", "PatientID=p1"]
+    subprocess.run([need(program), *study, str(given), str(made)], check=True, capture_output=True)
+    peer = listen()
+    to = ["-R", "-aec", peer.ae_title, peer.host, str(peer.port)]
+    subprocess.run([need("storescu"), *to, str(made)], check=True, capture_output=True)
+    [job_id] = catalogue.jobs.to_ring(10, kinds=(JobKind.REPORT,))
+    Runner(catalogue, {JobKind.REPORT: MineReport(catalogue, blobs)}, worker="t", lease_s=60).run(job_id)
+    [found] = [report for uid in catalogue.studies.uids() for report in catalogue.reports.of_study(uid)]
     assert {finding["concept"] for finding in found.findings} == {"pleural_effusion"}
 
 
