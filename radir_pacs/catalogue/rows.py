@@ -383,5 +383,5 @@ class Overview:
     unread_reports: Mapping[str, int]  # by language (ISO 639-1): they have no findings
     refusals_last_day: int
     oldest_open_job_s: float | None
-    waiting_reports: int = 0  # for their study
+    waiting_reports: int = 0  # versions of reports without a study
     messages: Mapping[str, int] = field(default_factory=dict)  # HL7, by `Outcome`
