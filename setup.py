@@ -63,6 +63,7 @@ setup(
         "pyjpegls>=1.5",  # pixel decoders
         "rich>=13",  # tables and progress bars
         "striprtf>=0.0.29",  # reports that come as RTF
+        "pypdf>=6,<8",  # reports that come as PDF
     ],
     extras_require={
         "redis": ["redis>=5"],  # a Redis broker instead of pgmq
@@ -82,6 +83,8 @@ setup(
             "pytest-timeout",
             "hypothesis",
             "dicomweb-client>=0.61",  # reads our DICOMweb as others do
+            "hl7>=0.4.5",  # sends HL7 messages as others do
+            "hl7kit>=0.2",  # reads them independently of us
             "requests",
             "ruff",
             "mypy",

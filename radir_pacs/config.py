@@ -93,6 +93,38 @@ class Settings:
         30.0, "Seconds without a new instance before a study counts as complete.", low=0.1, high=DAY_S
     )
 
+    hl7_host: str = _setting("127.0.0.1", "Address the HL7 listener binds.")
+    hl7_port: int = _setting(0, "Port of the HL7 listener (MLLP); 0: there is none.", low=0, high=65535)
+    hl7_hosts: tuple[str, ...] = _setting(
+        (), "Addresses or networks, besides this machine, from which HL7 messages are taken; empty admits no other."
+    )
+    hl7_senders: tuple[str, ...] = _setting(
+        (),
+        "Sending applications that are heard, as APPLICATION or APPLICATION|FACILITY (MSH-3, MSH-4); empty hears all"
+        " that hl7_hosts admits.",
+    )
+    hl7_issuer: str = _setting(
+        "", "Issuer of Patient ID that is meant where a message names no assigning authority (PID-3.4)."
+    )
+    hl7_max_message_mib: int = _setting(16, "Largest HL7 message accepted, MiB.", low=1, high=256)
+    hl7_max_connections: int = _setting(
+        64, "HL7 connections at once; one address may hold three quarters of them.", low=1, high=10_000
+    )
+    hl7_idle_s: float = _setting(
+        3600.0, "Seconds without a message before an HL7 connection is ended.", low=1, high=7 * DAY_S
+    )
+    hl7_message_s: float = _setting(60.0, "Seconds within which an HL7 message must arrive.", low=0.1, high=3600)
+    hl7_tls_certificate: str = _setting(
+        "", "File of the HL7 listener's TLS certificate with its chain (PEM); empty: without TLS."
+    )
+    hl7_tls_key: str = _setting("", "File of its private key (PEM); empty: it is in the certificate's file.")
+    hl7_tls_client_ca: str = _setting(
+        "", "File of the authorities (PEM) that a sender's own certificate must come from; empty asks for none."
+    )
+    report_wait_days: float = _setting(
+        90.0, "Days that a report without its study is kept waiting for it.", low=0.01, high=3650
+    )
+
     fallback_character_set: str = _setting(
         "ISO_IR 100",
         "Specific Character Set for text that names none or a wrong one; text that is valid UTF-8 is read as UTF-8.",
@@ -239,8 +271,9 @@ class Settings:
         for origin in self.cors_origins:
             if not _ORIGIN.fullmatch(origin):
                 raise SettingError(f"cors_origins: {origin!r} is not of the form https://host or https://host:port")
-        for proxy in self.trusted_proxies:
-            _check_network("trusted_proxies", proxy)
+        for name, networks in (("trusted_proxies", self.trusted_proxies), ("hl7_hosts", self.hl7_hosts)):
+            for network in networks:
+                _check_network(name, network)
         for name, destinations in (
             ("return_destination", (self.return_destination,)),
             ("commitment_destinations", self.commitment_destinations),

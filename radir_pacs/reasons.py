@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class ReasonCode(StrEnum):
-    """Why a study was skipped or quarantined, an instance refused, or an attempt at a job failed."""
+    """Why a study was skipped or quarantined, an instance or message refused, or an attempt at a job failed."""
 
     # A study that we do not encode (SKIPPED)
     NO_IMAGE = "NO_IMAGE"
@@ -44,6 +44,13 @@ class ReasonCode(StrEnum):
     TOO_LARGE = "TOO_LARGE"
     OUT_OF_RESOURCES = "OUT_OF_RESOURCES"
     REFUSED_PEER = "REFUSED_PEER"  # an association that was not accepted or was aborted
+
+    # An HL7 message that was kept, or a report that was refused
+    MESSAGE_UNREADABLE = "MESSAGE_UNREADABLE"
+    MESSAGE_UNSUPPORTED = "MESSAGE_UNSUPPORTED"  # type, version or processing id
+    MESSAGE_INCOMPLETE = "MESSAGE_INCOMPLETE"  # what it is about is not named
+    NO_TEXT = "NO_TEXT"
+    DOCUMENT_UNREADABLE = "DOCUMENT_UNREADABLE"  # a PDF, CDA or the like inside it
 
     # A job that failed
     NOT_FOUND = "NOT_FOUND"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from radir_pacs.catalogue import Catalogue, Stored
+from radir_pacs.catalogue import Catalogue, Received, ReportStatus, ReportVersion, Stored
 from radir_pacs.types import Encoding, ImageKind, InstanceHeader, Job, JobKind
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
@@ -81,3 +81,9 @@ def claimed(catalogue: Catalogue, kind: JobKind = JobKind.ENCODE, key: str = "2.
     job = catalogue.jobs.claim(catalogue.jobs.enqueue(kind, key), "test")
     assert job is not None
     return job
+
+
+def receive(catalogue: Catalogue, study_uid: str, body: str, **said: Any) -> Received:
+    """A version of the one report that a source gives for a study, as CSV does."""
+    given: dict[str, Any] = {"source": "csv", "document": "", "status": ReportStatus.FINAL, "study_uid": study_uid}
+    return catalogue.report_versions.receive(ReportVersion(**(given | {"body": body} | said)))

@@ -114,7 +114,7 @@ def transfer(settings: Settings, name: str) -> None:
                 budget_s=settings.return_timeout_s,
             ),
             JobKind.COMMITMENT: ReportCommitment(catalogue, blobs, settings),
-            JobKind.REPORT: MineReport(catalogue),
+            JobKind.REPORT: MineReport(catalogue, blobs),
         }
         runner = Runner(
             catalogue,

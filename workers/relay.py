@@ -1,5 +1,6 @@
 """The relay does what is due. It completes quiet studies, rings for pending jobs, takes jobs from dead workers,
-marks what is searchable, asks for merges, and clears away what nobody needs.
+joins reports to studies that came after them, marks what is searchable, asks for merges, and clears away what nobody
+needs.
 
 Each step is a transaction of its own on the catalogue, so the relay may be killed anywhere, and two relays do no harm.
 """
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from radir_pacs.catalogue import Catalogue
-from radir_pacs.config import Settings
+from radir_pacs.config import DAY_S, Settings
 from radir_pacs.errors import RadirError, StorageFailed
 from radir_pacs.index import collect, collect_models, partition_folder, should_merge
 from radir_pacs.index.writer import is_worn
@@ -35,6 +36,7 @@ KEEP_SILENT_S = 86_400.0
 KEEP_REFUSALS_S = 90 * 86_400.0
 MOST_REFUSALS = 100_000
 _REPORTS = 16  # reports to mine with a message under way
+KEEP_ANSWERS_S = 30 * DAY_S  # to HL7 messages, for a sender that repeats one
 _SENDING = (JobKind.SEND, JobKind.COMMITMENT)
 _MERGES = 16  # messages under way; one process merges
 
@@ -78,10 +80,12 @@ class Relay:
         for study_uid in self._catalogue.studies.complete_quiet(self._settings.quiet_period_s):
             log.info("study complete", extra={"study_uid": study_uid})
         self._catalogue.jobs.sweep()
+        self._catalogue.report_versions.join_wanted()
         self._catalogue.studies.mark_indexed()
         now_s = self._clock_s()
         if now_s - self._surveyed_s >= SURVEY_S:
             self._surveyed_s = now_s
+            self._catalogue.report_versions.look_again()
             self._ask_for_merges()
         if now_s - self._pruned_s >= PRUNE_S:
             self._pruned_s = now_s
@@ -136,6 +140,9 @@ class Relay:
         self._catalogue.damage.prune()
         self._catalogue.commitments.prune(KEEP_GONE_S)
         self._catalogue.refusals.prune(keep_s=KEEP_REFUSALS_S, most=MOST_REFUSALS)
+        self._catalogue.messages.prune(answered_s=KEEP_ANSWERS_S, kept_s=KEEP_REFUSALS_S)
+        if given_up := self._catalogue.report_versions.prune(self._settings.report_wait_days * DAY_S):
+            log.warning("reports whose study never came are forgotten", extra={"reports": given_up})
         self._prune_index()
 
     def _prune_index(self) -> None:

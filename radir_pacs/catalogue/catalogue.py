@@ -16,13 +16,16 @@ from radir_pacs.catalogue.feedback import ReaderFeedback
 from radir_pacs.catalogue.generations import Generations
 from radir_pacs.catalogue.instances import Instances
 from radir_pacs.catalogue.jobs import Jobs
+from radir_pacs.catalogue.messages import Messages
 from radir_pacs.catalogue.migrate import migrate
 from radir_pacs.catalogue.models import Models
 from radir_pacs.catalogue.overview import overview
+from radir_pacs.catalogue.patients import Patients
 from radir_pacs.catalogue.processes import Processes
 from radir_pacs.catalogue.qido import Qido
 from radir_pacs.catalogue.questions import Questions
 from radir_pacs.catalogue.refusals import Refusals
+from radir_pacs.catalogue.report_versions import ReportVersions
 from radir_pacs.catalogue.reports import Reports
 from radir_pacs.catalogue.rows import Overview
 from radir_pacs.catalogue.studies import Studies
@@ -54,6 +57,9 @@ class Catalogue:
         self.questions = Questions(database, settings)
         self.generations = Generations(database, settings)
         self.reports = Reports(database, settings)
+        self.report_versions = ReportVersions(database, settings)
+        self.patients = Patients(database, settings)
+        self.messages = Messages(database, settings)
         self.feedback = ReaderFeedback(database, settings)
         self.contexts = Contexts(database, settings)
         self.jobs = Jobs(database, settings)

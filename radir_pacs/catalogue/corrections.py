@@ -66,6 +66,7 @@ class Corrections(CataloguePart):
             run(connection, "received_again", values, reason_codes=sorted(MENDED_BY_SENDING))
             if header.sop_class_uid in REPORT_SOP_CLASSES:
                 run(connection, "drop_report_of", sop_uid=header.sop_uid)
+                run(connection, "note_report", study_uid=header.study_uid)
                 enqueue(connection, JobKind.REPORT, header.sop_uid, self._settings.job_max_attempts)
         return Stored.CORRECTED
 

@@ -21,9 +21,10 @@ from radir_pacs.errors import BadInput, Conflict, DatabaseAway, Differs, NotFoun
 from radir_pacs.reasons import MENDED_BY_SENDING
 from radir_pacs.types import HeaderNote, InstanceHeader, JobKind
 
-# Basic Text, Enhanced and Comprehensive SR (PS3.4 B.5). Whether one is a radiologist's report the report job sees.
+# Structured reports that carry text (PS3.4 B.5): Basic Text, Enhanced, Comprehensive, Comprehensive 3D, Extensible; and
+# documents: encapsulated PDF and CDA. Whether one is a radiologist's report the report job sees.
 REPORT_SOP_CLASSES = frozenset(
-    {"1.2.840.10008.5.1.4.1.1.88.11", "1.2.840.10008.5.1.4.1.1.88.22", "1.2.840.10008.5.1.4.1.1.88.33"}
+    f"1.2.840.10008.5.1.4.1.1.{number}" for number in ("88.11", "88.22", "88.33", "88.34", "88.35", "104.1", "104.2")
 )
 
 

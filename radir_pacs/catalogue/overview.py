@@ -20,6 +20,7 @@ def overview(database: Database) -> Overview:
             for row in run(connection, "count_jobs")
         )
         refusals = run(connection, "count_refusals").fetchone()
+        waiting = run(connection, "count_waiting_reports").fetchone()
         return Overview(
             processes=tuple(ProcessRow(**row) for row in run(connection, "processes")),
             studies={StudyState(row["state"]): row["n"] for row in run(connection, "count_studies")},
@@ -27,5 +28,7 @@ def overview(database: Database) -> Overview:
             encodings={row["model_id"]: row["n"] for row in run(connection, "count_encodings")},
             unread_reports={row["language"]: row["n"] for row in run(connection, "count_unread_reports")},
             refusals_last_day=refusals["n"] if refusals else 0,
+            waiting_reports=waiting["n"] if waiting else 0,
+            messages={row["outcome"]: row["n"] for row in run(connection, "count_messages")},
             oldest_open_job_s=max((job.oldest_s for job in jobs if job.oldest_s is not None), default=None),
         )

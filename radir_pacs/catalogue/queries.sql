@@ -720,22 +720,37 @@ SELECT id, findings IS NULL AS unmined FROM report
 WHERE (study_uid = %(study_uid)s AND content_sha256 = %(content_sha256)s) OR sop_uid = %(sop_uid)s
 ORDER BY id LIMIT 1;
 
--- name: drop_superseded
--- A corrected text replaces those that the same source gave for the study before.
-DELETE FROM report
-WHERE study_uid = %(study_uid)s AND source = %(source)s AND sop_uid IS NULL AND content_sha256 <> %(content_sha256)s;
-
 -- name: studies_of_accession
 -- The studies of an accession number; a second row shows that it is ambiguous.
 SELECT study_uid FROM study_search WHERE accession_number = %(accession_number)s ORDER BY study_uid LIMIT 2;
 
 -- name: note_report
--- The study has a report now.
-UPDATE study SET has_report = TRUE, changed_at = now() WHERE study_uid = %(study_uid)s AND NOT has_report;
+-- Whether the study has a report now.
+UPDATE study AS s SET has_report = NOT s.has_report, changed_at = now()
+WHERE s.study_uid = %(study_uid)s AND s.has_report IS DISTINCT FROM EXISTS (
+    SELECT FROM report AS r WHERE r.study_uid = s.study_uid AND NOT r.superseded);
 
 -- name: save_findings
 -- What mining read from a report.
-UPDATE report SET findings = %(findings)s, parser = %(parser)s, unread_language = %(unread_language)s WHERE id = %(report_id)s RETURNING id;
+UPDATE report SET findings = %(findings)s, mined = %(findings)s, parser = %(parser)s, adds = %(adds)s,
+    unread_language = %(unread_language)s
+WHERE id = %(report_id)s;
+
+-- name: lock_study_of_report
+-- The study of a report, locked: what mining reads from its reports is settled by one job at a time.
+SELECT study_uid FROM study WHERE study_uid = (SELECT r.study_uid FROM report AS r WHERE r.id = %(report_id)s)
+FOR UPDATE;
+
+-- name: mined_reports
+-- What mining read from the valid reports of the same study, oldest first.
+SELECT id, mined, adds, findings FROM report
+WHERE study_uid = (SELECT r.study_uid FROM report AS r WHERE r.id = %(report_id)s) AND NOT superseded
+    AND mined IS NOT NULL
+ORDER BY CASE WHEN received_at > now() THEN '-infinity' ELSE received_at END, id;
+
+-- name: settle_findings
+-- What holds of a report beside the study's others.
+UPDATE report SET findings = %(findings)s WHERE id = %(report_id)s;
 
 -- name: report
 -- One report.
@@ -783,6 +798,258 @@ SELECT key FROM (
     FROM report AS r WHERE r.parser LIKE %(language)s || '-%%' AND r.parser <> %(parser)s) AS old
 WHERE NOT EXISTS (SELECT FROM job WHERE job.kind = 'report' AND job.key = old.key AND job.state = 'FAILED')
 ORDER BY id LIMIT %(limit)s;
+
+-- == Versions of reports, and those that wait ==
+
+-- name: add_version
+-- A version as it came.
+INSERT INTO report_version (source, sender, document, status, version_at, sent_at, body, content_sha256, replaces,
+    named_study_uid, numbers, patient_keys)
+VALUES (%(source)s, %(sender)s, %(document)s, %(status)s, %(version_at)s, %(sent_at)s, %(body)s, %(content_sha256)s,
+    %(replaces)s::text[], %(named_study_uid)s, %(numbers)s::text[], %(patient_keys)s::text[])
+RETURNING id;
+
+-- name: newest_version
+-- The version of the same document, or of the study's one report of this source, that would count last; of those that
+-- wait only one that names its study in the same way.
+SELECT status, content_sha256, version_at FROM report_version
+WHERE source = %(source)s AND sender = %(sender)s AND document = %(document)s
+    AND (document <> '' OR (study_uid IS NOT NULL AND study_uid = %(study_uid)s::text) OR (study_uid IS NULL
+        AND (named_study_uid, numbers) IS NOT DISTINCT FROM (%(named_study_uid)s::text, %(numbers)s::text[])))
+ORDER BY version_at DESC, sent_at DESC, id DESC LIMIT 1;
+
+-- name: versions_of
+-- All versions of a study's reports.
+SELECT id, source, sender, document, status, version_at, sent_at, content_sha256, replaces FROM report_version
+WHERE study_uid = %(study_uid)s;
+
+-- name: join_version
+-- A version, and those of the same document that wait, belong to this study; without a document, those that name the
+-- study in the same way.
+UPDATE report_version SET study_uid = %(joined)s, wanted = FALSE
+WHERE study_uid IS NULL AND source = %(source)s AND sender = %(sender)s AND document = %(document)s
+    AND (document <> '' OR (named_study_uid, numbers) IS NOT DISTINCT FROM (
+        %(named_study_uid)s::text, %(numbers)s::text[]));
+
+-- name: study_of_document
+-- The study of the other versions of a document.
+SELECT study_uid FROM report_version
+WHERE document = %(document)s AND document <> '' AND source = %(source)s AND sender = %(sender)s
+    AND study_uid IS NOT NULL LIMIT 1;
+
+-- name: study_named
+-- The study that a report names by its UID.
+SELECT study_uid FROM study WHERE study_uid = %(named_study_uid)s::text;
+
+-- name: studies_of_numbers
+-- The studies of the first number that has any: by accession number or by their order, and of the same patient by any
+-- id of either, where the report names one. Ids are the same where their issuers are, or one has none.
+WITH found AS (
+    SELECT s.study_uid, min(n.place) AS place
+    FROM unnest(%(numbers)s::text[]) WITH ORDINALITY AS n (number, place)
+    JOIN study AS s ON s.accession_number = n.number
+        OR s.study_uid IN (SELECT o.study_uid FROM order_link AS o WHERE o.number = n.number)
+    WHERE cardinality(%(patient_keys)s::text[]) = 0 OR EXISTS (
+        SELECT FROM unnest(s.patient_keys) AS a (key), unnest(keys_of_patient(%(patient_keys)s::text[])) AS b (key)
+        WHERE split_part(a.key, '\', 2) = split_part(b.key, '\', 2)
+            AND (split_part(a.key, '\', 1) = split_part(b.key, '\', 1) OR a.key LIKE '\\%%' OR b.key LIKE '\\%%'))
+    GROUP BY s.study_uid
+)
+SELECT study_uid FROM found WHERE place = (SELECT min(place) FROM found) ORDER BY study_uid LIMIT 2;
+
+-- name: drop_texts
+-- Texts that no longer hold.
+DELETE FROM report WHERE study_uid = %(study_uid)s AND content_sha256 = ANY(%(hashes)s::text[]) RETURNING adds;
+
+-- name: report_of_version
+-- The text of a version that holds; no row where the study has this text already.
+INSERT INTO report (study_uid, source, body, content_sha256)
+SELECT study_uid, source, body, content_sha256 FROM report_version WHERE id = %(id)s
+ON CONFLICT DO NOTHING
+RETURNING id, TRUE AS unmined;
+
+-- name: report_of_text
+-- The report that has the text of a version.
+SELECT r.id, r.findings IS NULL AS unmined FROM report AS r JOIN report_version AS v
+    ON r.study_uid = v.study_uid AND r.content_sha256 = v.content_sha256
+WHERE v.id = %(id)s;
+
+-- name: any_report
+-- A report of the study that holds and was mined.
+SELECT id FROM report WHERE study_uid = %(study_uid)s AND NOT superseded AND findings IS NOT NULL ORDER BY id LIMIT 1;
+
+-- name: wanted_reports
+-- Reports that wait and whose study may have come; one for each document.
+SELECT id FROM report_version WHERE wanted ORDER BY id LIMIT %(limit)s;
+
+-- name: waiting_report
+-- A report that waits.
+SELECT * FROM report_version WHERE id = %(id)s AND study_uid IS NULL;
+
+-- name: not_wanted
+-- The study was not its own.
+UPDATE report_version SET wanted = FALSE WHERE id = %(id)s;
+
+-- name: want_late_reports
+-- Reports of the last minutes whose study is here: both came at once, and neither saw the other.
+UPDATE report_version AS v SET wanted = TRUE
+WHERE v.study_uid IS NULL AND NOT v.wanted AND v.received_at > now() - interval '10 minutes' AND (
+    EXISTS (SELECT FROM study AS s WHERE s.study_uid = v.named_study_uid)
+    OR EXISTS (SELECT FROM study AS s WHERE s.accession_number = ANY(v.numbers)
+        AND s.received_at > v.received_at - interval '10 minutes'));
+
+-- name: waiting_reports
+-- Reports that wait, newest first, without those that withdraw what never came.
+SELECT id, source, sender, status, named_study_uid, received_at FROM report_version
+WHERE study_uid IS NULL AND status NOT IN ('CANCELLED', 'IN_ERROR') ORDER BY id DESC LIMIT %(limit)s;
+
+-- name: count_waiting_reports
+-- How many versions of reports wait, without those that withdraw what never came.
+SELECT count(*)::integer AS n FROM report_version
+WHERE study_uid IS NULL AND status NOT IN ('CANCELLED', 'IN_ERROR');
+
+-- name: prune_waiting_reports
+-- Reports that waited long enough.
+DELETE FROM report_version WHERE study_uid IS NULL
+    AND received_at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8);
+
+-- name: link_order
+-- An order's numbers lead to its study.
+INSERT INTO order_link (number, study_uid) SELECT unnest(%(numbers)s::text[]), %(study_uid)s
+ON CONFLICT (number, study_uid) DO UPDATE SET at = now();
+
+-- name: end_order
+-- A cancelled order leads nowhere.
+DELETE FROM order_link WHERE study_uid = %(study_uid)s AND number = ANY(%(numbers)s::text[]);
+
+-- name: want_ordered_reports
+-- Reports that wait under an order's number, now that it leads to a study.
+UPDATE report_version SET wanted = TRUE WHERE study_uid IS NULL AND NOT wanted AND numbers && %(numbers)s::text[];
+
+-- name: prune_order_links
+-- Orders of long ago; a report that comes later is found by accession number or study.
+DELETE FROM order_link
+WHERE at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8);
+
+-- == Messages ==
+
+-- name: add_message
+-- A message, once; no row when the same one was answered before, which it waits for.
+INSERT INTO message (sender, control_id, content_sha256, kind, outcome, answer, reason, reason_code, error_code, error_at, body)
+VALUES (%(sender)s, %(control_id)s, %(content_sha256)s, %(kind)s, 'DONE', %(answer)s, %(reason)s, %(reason_code)s,
+    %(error_code)s, %(error_at)s, %(body)s)
+ON CONFLICT DO NOTHING
+RETURNING id;
+
+-- name: message_again
+-- What the same message was answered.
+UPDATE message SET times = times + 1
+WHERE sender = %(sender)s AND control_id = %(control_id)s AND content_sha256 = %(content_sha256)s
+RETURNING outcome, answer, reason, reason_code, error_code, error_at;
+
+-- name: message_outcome
+-- What became of a message.
+UPDATE message SET outcome = %(outcome)s, answer = %(answer)s, reason = %(reason)s, reason_code = %(reason_code)s,
+    error_code = %(error_code)s, error_at = %(error_at)s, body = %(body)s
+WHERE sender = %(sender)s AND control_id = %(control_id)s AND content_sha256 = %(content_sha256)s;
+
+-- name: kept_messages
+-- The newest messages that could not be used.
+SELECT id, sender, control_id, kind, reason, coalesce(reason_code, 'OTHER') AS reason_code, times, at FROM message
+WHERE outcome = 'KEPT' ORDER BY id DESC LIMIT %(limit)s;
+
+-- name: kept_message
+-- One of them, as it came.
+SELECT body FROM message WHERE id = %(id)s AND outcome = 'KEPT' AND body IS NOT NULL;
+
+-- name: drop_kept
+-- Kept messages that the administrator has dealt with.
+DELETE FROM message WHERE outcome = 'KEPT' AND (%(id)s::bigint IS NULL OR id = %(id)s::bigint);
+
+-- name: count_messages
+-- Messages by outcome.
+SELECT outcome, count(*)::integer AS n FROM message GROUP BY outcome ORDER BY outcome;
+
+-- name: prune_messages
+-- Answers that nobody will ask for again; kept messages that are old, or older than those that fill the room for them.
+WITH size AS (
+    SELECT id, sum(octet_length(body)) OVER (ORDER BY id DESC) AS newer_bytes FROM message WHERE outcome = 'KEPT'
+)
+DELETE FROM message AS m
+WHERE m.at NOT BETWEEN now() - make_interval(secs => CASE WHEN m.outcome = 'KEPT' THEN %(kept_s)s::float8 ELSE %(answered_s)s::float8 END)
+        AND now() + make_interval(secs => CASE WHEN m.outcome = 'KEPT' THEN %(kept_s)s::float8 ELSE %(answered_s)s::float8 END)
+    OR m.id IN (SELECT size.id FROM size WHERE size.newer_bytes > %(most_bytes)s::bigint);
+
+-- == Patients ==
+
+-- name: lock_studies_of_patients
+-- The studies of some patients, in order.
+SELECT study_uid FROM study WHERE patient_keys && %(keys)s::text[] ORDER BY study_uid FOR UPDATE;
+
+-- name: link_patients
+-- A patient became another one; no row when that is known.
+INSERT INTO patient_link (prior_key, key) VALUES (%(prior_key)s, %(key)s) ON CONFLICT DO NOTHING RETURNING id;
+
+-- name: unlink_patients
+-- A merge is undone; no row when there is none.
+UPDATE patient_link SET in_force = FALSE, ended_at = now()
+WHERE prior_key = %(prior_key)s AND key = %(key)s AND in_force RETURNING id;
+
+-- name: note_moves
+-- What the studies of a patient show before a merge.
+INSERT INTO patient_move (link_id, study_uid, patient_key, patient_id, patient_name, patient_sex, patient_birth_date,
+    patient_name_folded)
+SELECT %(link_id)s, study_uid, patient_key, patient_id, patient_name, patient_sex, patient_birth_date,
+    patient_name_folded
+FROM study WHERE patient_key = %(prior_key)s AND patient_keys && ARRAY[%(prior_key)s::text];
+
+-- name: move_studies
+-- The studies of a patient follow a merge; those that show this patient show the other one.
+UPDATE study SET patient_keys = keys_of_patient(patient_keys), patient_key = key_of_patient(patient_key),
+    patient_id = CASE WHEN patient_key = %(prior_key)s THEN %(id)s ELSE patient_id END,
+    patient_name = CASE WHEN patient_key = %(prior_key)s THEN coalesce(%(patient_name)s, patient_name) ELSE patient_name END,
+    patient_name_folded = CASE WHEN patient_key = %(prior_key)s THEN coalesce(%(patient_name_folded)s, patient_name_folded)
+        ELSE patient_name_folded END,
+    patient_sex = CASE WHEN patient_key = %(prior_key)s THEN coalesce(%(patient_sex)s, patient_sex) ELSE patient_sex END,
+    patient_birth_date = CASE WHEN patient_key = %(prior_key)s THEN coalesce(%(patient_birth_date)s::date, patient_birth_date)
+        ELSE patient_birth_date END,
+    changed_at = now()
+WHERE patient_keys && ARRAY[%(prior_key)s::text];
+
+-- name: move_back
+-- Studies show again what they showed before a merge.
+UPDATE study AS s SET patient_key = m.patient_key, patient_id = m.patient_id, patient_name = m.patient_name,
+    patient_sex = m.patient_sex, patient_birth_date = m.patient_birth_date,
+    patient_name_folded = m.patient_name_folded, changed_at = now()
+FROM patient_move AS m WHERE m.link_id = %(link_id)s AND m.study_uid = s.study_uid;
+
+-- name: forget_moves
+-- What was noted of a merge that is undone, and of later ones that the same studies followed because of it.
+DELETE FROM patient_move AS m USING patient_move AS first
+WHERE first.link_id = %(link_id)s AND m.study_uid = first.study_uid AND m.link_id >= first.link_id;
+
+-- name: keys_as_sent
+-- The studies of a patient belong to those whom their instances name; the trigger adds what these became.
+UPDATE study AS s SET patient_keys = sent.keys, changed_at = now(),
+    patient_key = CASE WHEN s.patient_key = ANY(keys_of_patient(sent.keys)) THEN s.patient_key ELSE sent.first END,
+    patient_id = CASE WHEN s.patient_key = ANY(keys_of_patient(sent.keys)) THEN s.patient_id
+        ELSE split_part(sent.first, '\', 2) END
+FROM (
+    SELECT i.study_uid, array_agg(DISTINCT k.key ORDER BY k.key) AS keys,
+        (array_agg(k.key ORDER BY i.received_at, i.sop_uid))[1] AS first
+    FROM instance AS i CROSS JOIN LATERAL unnest(i.patient_keys) AS k (key)
+    WHERE i.study_uid IN (SELECT t.study_uid FROM study AS t WHERE t.patient_keys && ARRAY[%(prior_key)s::text])
+    GROUP BY i.study_uid
+) AS sent
+WHERE s.study_uid = sent.study_uid;
+
+-- name: rename_patient
+-- What the studies of a patient show of them; null changes nothing.
+UPDATE study SET patient_name = coalesce(%(patient_name)s, patient_name),
+    patient_name_folded = coalesce(%(patient_name_folded)s, patient_name_folded),
+    patient_sex = coalesce(%(patient_sex)s, patient_sex),
+    patient_birth_date = coalesce(%(patient_birth_date)s::date, patient_birth_date), changed_at = now()
+WHERE patient_keys && %(keys)s::text[] AND patient_key = ANY(%(keys)s::text[]);
 
 -- == Viewer ==
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from radir_pacs.catalogue.database import run
+from radir_pacs.catalogue.database import Connection, run
 from radir_pacs.catalogue.jobs import enqueue, finish, hold
 from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.catalogue.rows import Received, ReportedStudy, ReportRow
+from radir_pacs.catalogue.rows import MinedRow, ReportedStudy, ReportRow
 from radir_pacs.errors import NotFound
 from radir_pacs.types import Job, JobKind
 
 _KEY = "report/"  # before the id of a stored text in the key of its job; no UID has a slash
 PAGE = 100  # reports in memory at once: a text has at most a megabyte
+Settle = Callable[[Sequence[MinedRow]], Mapping[int, Any]]  # what holds of each report of a study, by id
 
 
 def report_key(report_id: int) -> str:
@@ -65,33 +66,13 @@ class Reports(CataloguePart):
             row = added or run(connection, "report_id", values).fetchone()
             assert row is not None
             if findings is not None:
-                run(connection, "save_findings", _mined(row["id"], findings, parser, unread_language))
+                mined = _mined(row["id"], findings, parser, unread_language)
+                run(connection, "save_findings", mined, adds=False)
             run(connection, "settle_reports", study_uid=study_uid)
             run(connection, "note_report", study_uid=study_uid)
             if job is not None:
                 finish(connection, job)
             return int(row["id"])
-
-    def receive(self, study_uid: str, body: str, *, source: str, adds: bool = False) -> Received:
-        """Keep a text that came as it is, with the job that mines it; the source's earlier texts for the study go.
-
-        adds: it is an addendum, and they stay. The same text again changes nothing, but is mined if it was not yet.
-        Raises NotFound.
-        """
-        values = _values(study_uid, body, source) | {"predecessors": [], "draft": False}
-        with self._database.transaction() as connection:
-            if run(connection, "lock_study", study_uid=study_uid).fetchone() is None:
-                raise NotFound(f"there is no study {study_uid}")
-            superseded = 0 if adds else run(connection, "drop_superseded", values).rowcount
-            added = run(connection, "add_report", values).fetchone()
-            row = added or run(connection, "report_id", values).fetchone()
-            assert row is not None
-            if added or row["unmined"]:
-                enqueue(connection, JobKind.REPORT, report_key(row["id"]), self._settings.job_max_attempts)
-            run(connection, "note_report", study_uid=study_uid)
-        if superseded:
-            return Received.REPLACED
-        return Received.NEW if added else Received.SAME
 
     def save_findings(
         self,
@@ -100,17 +81,26 @@ class Reports(CataloguePart):
         parser: str,
         job: Job | None = None,
         *,
+        adds: bool = False,
+        settle: Settle | None = None,
         unread_language: str | None = None,
         note: str | None = None,
     ) -> None:
-        """What mining read, as JSON of its own; ``parser`` is its version. job: the one that ends with it and ``note``.
+        """What mining read from one text, as JSON of its own; ``parser`` is its version, ``adds``: it is an addendum.
 
-        Raises NotFound, LeaseLost.
+        settle: what then holds of the study's reports, read under the study's lock, so that of two jobs the later one
+        sees what the earlier one read; without it each report's findings hold. job: the one that ends with it and
+        ``note``. Raises NotFound, LeaseLost.
         """
-        values = _mined(report_id, findings, parser, unread_language)
+        values = _mined(report_id, findings, parser, unread_language) | {"adds": adds}
         with self._database.transaction() as connection:
-            if run(connection, "save_findings", values).fetchone() is None:
+            if run(connection, "lock_study_of_report", report_id=report_id).fetchone() is None:
                 raise NotFound(f"there is no report {report_id}")
+            if job is not None:
+                hold(connection, job)
+            run(connection, "save_findings", values)
+            if settle is not None:
+                _settle(connection, report_id, settle)
             if job is not None:
                 finish(connection, job, note)
 
@@ -158,6 +148,14 @@ class Reports(CataloguePart):
             for row in run(connection, "findings_of", study_uids=list(study_uids)):
                 found[row["study_uid"]] = (*found.get(row["study_uid"], ()), row["findings"])
         return found
+
+
+def _settle(connection: Connection, report_id: int, settle: Settle) -> None:
+    rows = run(connection, "mined_reports", report_id=report_id).fetchall()
+    held = settle([MinedRow(id=row["id"], mined=row["mined"], adds=row["adds"]) for row in rows])
+    for row in rows:
+        if row["findings"] != held[row["id"]]:
+            run(connection, "settle_findings", report_id=row["id"], findings=Jsonb(held[row["id"]]))
 
 
 def _mined(report_id: int, findings: Any, parser: str | None, unread_language: str | None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -318,12 +318,24 @@ class ReportRow:
     unread_language: str | None = None  # the text's language (ISO 639-1), where mining does not read it
 
 
+@dataclass(frozen=True, kw_only=True)
+class MinedRow:
+    """What mining read from a report's text alone, as JSON; ``adds``: it is an addendum."""
+
+    id: int
+    mined: Any
+    adds: bool
+
+
 class Received(StrEnum):
-    """What a report that came as text did."""
+    """What a version of a report did."""
 
     NEW = "NEW"
-    REPLACED = "REPLACED"  # it took the place of what its source had given for the study
-    SAME = "SAME"  # the study has this very text
+    REPLACED = "REPLACED"  # it took the place of what its source had given before
+    SAME = "SAME"  # it is here
+    LATE = "LATE"  # a later version holds, or a complete one
+    WITHDRAWN = "WITHDRAWN"  # nothing of its report holds any more
+    WAITING = "WAITING"  # its study is not here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -376,3 +388,5 @@ class Overview:
     unread_reports: Mapping[str, int]  # by language (ISO 639-1): they have no findings
     refusals_last_day: int
     oldest_open_job_s: float | None
+    waiting_reports: int = 0  # versions of reports without a study
+    messages: Mapping[str, int] = field(default_factory=dict)  # HL7, by `Outcome`

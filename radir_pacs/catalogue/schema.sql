@@ -276,6 +276,8 @@ CREATE TABLE report (
     predecessors  text[] NOT NULL DEFAULT '{}',       -- SOP Instance UIDs of the documents it replaces (PS3.3 C.17.2)
     draft         boolean NOT NULL DEFAULT FALSE,     -- partial or preliminary: gives way to any that is neither
     superseded    boolean NOT NULL DEFAULT FALSE,     -- another report of the study replaces it
+    mined         jsonb,                              -- what mining read from this text alone; findings: after addenda
+    adds          boolean NOT NULL DEFAULT FALSE,     -- an addendum alone, as mining saw it
     UNIQUE (study_uid, content_sha256)
 );
 CREATE INDEX report_by_study ON report (study_uid);
@@ -327,6 +329,151 @@ BEGIN
 END $$;
 CREATE TRIGGER study_changed_on_correction AFTER UPDATE OF attributes ON instance FOR EACH ROW
 WHEN (OLD.attributes IS DISTINCT FROM NEW.attributes) EXECUTE FUNCTION scanner_has_changed();
+
+-- Every version of a report that came as text, as its sender said it (radir_pacs/catalogue/report_versions.py). Those
+-- in force stand in report; one without a study waits for it.
+CREATE TABLE report_version (
+    id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    source          text NOT NULL,                    -- 'hl7', 'fhir', 'csv'
+    sender          text NOT NULL DEFAULT '',         -- sending application and facility, or a server
+    document        text NOT NULL,                    -- the sender's name for the report in all its versions; '': the study's
+    status          text NOT NULL
+                    CHECK (status IN ('PRELIMINARY', 'FINAL', 'AMENDED', 'ADDENDUM', 'CANCELLED', 'IN_ERROR')),
+    version_at      timestamptz NOT NULL,             -- of the report, as its sender says; later versions replace
+    sent_at         timestamptz NOT NULL,             -- of the message
+    body            text NOT NULL,
+    content_sha256  text NOT NULL,
+    replaces        text[] NOT NULL DEFAULT '{}',     -- other documents of the sender whose place it takes
+    study_uid       text REFERENCES study ON DELETE CASCADE,  -- null: it waits
+    named_study_uid text,
+    numbers         text[] NOT NULL DEFAULT '{}',     -- accession and order numbers, the surest first
+    patient_keys    text[] NOT NULL DEFAULT '{}',     -- empty: the number alone names the study
+    wanted          boolean NOT NULL DEFAULT FALSE,   -- a study came, or changed, that may be its own
+    received_at     timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX report_version_by_study ON report_version (study_uid);
+CREATE INDEX report_version_by_document ON report_version (document, source);
+CREATE INDEX report_waiting_by_study ON report_version (named_study_uid) WHERE study_uid IS NULL;
+CREATE INDEX report_waiting_by_number ON report_version USING gin (numbers) WITH (fastupdate = off)
+    WHERE study_uid IS NULL;  -- each study that comes looks here: a list of late entries would cost it 25 ms
+CREATE INDEX report_waiting_by_time ON report_version (received_at) WHERE study_uid IS NULL;
+CREATE INDEX report_wanted ON report_version (id) WHERE wanted;
+
+-- Orders that name their study: an accession or order number leads to a Study Instance UID, also before its images.
+CREATE TABLE order_link (
+    number          text NOT NULL,
+    study_uid       text NOT NULL,
+    at              timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (number, study_uid)
+);
+CREATE INDEX order_link_by_study ON order_link (study_uid);
+
+-- The study comes, or changes: reports that may be its own are joined by the relay.
+CREATE FUNCTION study_wants_reports() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    called text[] = array_remove(ARRAY(SELECT o.number FROM order_link AS o WHERE o.study_uid = NEW.study_uid)
+        || NEW.accession_number, NULL);
+BEGIN
+    UPDATE report_version AS v SET wanted = TRUE
+    WHERE v.study_uid IS NULL AND NOT v.wanted AND v.named_study_uid = NEW.study_uid;
+    UPDATE report_version AS v SET wanted = TRUE
+    WHERE v.study_uid IS NULL AND NOT v.wanted AND v.numbers && called;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER new_study_wants_reports AFTER INSERT ON study FOR EACH ROW EXECUTE FUNCTION study_wants_reports();
+CREATE TRIGGER changed_study_wants_reports AFTER UPDATE ON study FOR EACH ROW
+WHEN (OLD.accession_number IS DISTINCT FROM NEW.accession_number OR OLD.patient_keys IS DISTINCT FROM NEW.patient_keys)
+EXECUTE FUNCTION study_wants_reports();
+
+-- HL7 messages that were answered. The same one again gets the same answer and changes nothing; one that could not be
+-- used is kept whole for the administrator.
+CREATE TABLE message (
+    id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    sender          text NOT NULL,                    -- MSH-3 and MSH-4
+    control_id      text NOT NULL,                    -- MSH-10
+    content_sha256  text NOT NULL,
+    kind            text NOT NULL DEFAULT '',         -- MSH-9, as 'ORU^R01'
+    outcome         text NOT NULL CHECK (outcome IN ('STORED', 'WAITING', 'DONE', 'KEPT')),
+    answer          text NOT NULL CHECK (answer IN ('AA', 'AE', 'AR')),
+    reason          text NOT NULL DEFAULT '',         -- names no patient
+    reason_code     text,
+    error_code      text NOT NULL DEFAULT '',         -- HL7 table 0357
+    error_at        text NOT NULL DEFAULT '',         -- ERL: segment, sequence, field
+    body            bytea,                            -- of a message that is kept
+    times           integer NOT NULL DEFAULT 1,       -- how often it came
+    at              timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (sender, control_id, content_sha256)
+);
+CREATE INDEX message_kept ON message (id) WHERE outcome = 'KEPT';
+CREATE INDEX message_by_time ON message (at);
+
+-- A patient became another one, as the hospital says. One that is no longer in force was undone.
+CREATE TABLE patient_link (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    prior_key  text NOT NULL,
+    key        text NOT NULL,
+    in_force   boolean NOT NULL DEFAULT TRUE,
+    at         timestamptz NOT NULL DEFAULT now(),
+    ended_at   timestamptz,
+    CHECK (prior_key <> key)
+);
+CREATE UNIQUE INDEX one_patient_link ON patient_link (prior_key, key) WHERE in_force;
+
+-- What a merge changed in a study, as it was before.
+CREATE TABLE patient_move (
+    link_id              bigint NOT NULL REFERENCES patient_link,
+    study_uid            text NOT NULL REFERENCES study ON DELETE CASCADE,
+    patient_key          text NOT NULL,
+    patient_id           text,
+    patient_name         text,
+    patient_sex          text,
+    patient_birth_date   date,
+    patient_name_folded  text,
+    PRIMARY KEY (link_id, study_uid)
+);
+CREATE INDEX patient_move_by_study ON patient_move (study_uid);
+
+-- These keys and all that they became.
+CREATE FUNCTION keys_of_patient(keys text[]) RETURNS text[] LANGUAGE sql STABLE AS $$
+    WITH RECURSIVE known (key) AS (
+        SELECT unnest(keys)
+        UNION
+        SELECT l.key FROM patient_link AS l JOIN known AS k ON l.prior_key = k.key WHERE l.in_force
+    )
+    SELECT coalesce(array_agg(key ORDER BY key), '{}') FROM known
+$$;
+
+-- What a key became in the end.
+CREATE FUNCTION key_of_patient(key text) RETURNS text LANGUAGE sql STABLE AS $$
+    WITH RECURSIVE became (key, path) AS (
+        SELECT key_of_patient.key, ARRAY[key_of_patient.key]
+        UNION ALL
+        SELECT l.key, b.path || l.key FROM became AS b CROSS JOIN LATERAL (
+            SELECT x.key FROM patient_link AS x WHERE x.prior_key = b.key AND x.in_force ORDER BY x.id DESC LIMIT 1
+        ) AS l WHERE NOT l.key = ANY(b.path)
+    )
+    SELECT b.key FROM became AS b ORDER BY cardinality(b.path) DESC LIMIT 1
+$$;
+
+-- A study that comes under an id that was merged belongs to the patient it became.
+CREATE FUNCTION study_follows_patient() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    said text = NEW.patient_key;
+BEGIN
+    IF EXISTS (SELECT FROM patient_link AS l WHERE l.in_force AND l.prior_key = ANY(NEW.patient_keys)) THEN
+        NEW.patient_keys = keys_of_patient(NEW.patient_keys);
+        NEW.patient_key = key_of_patient(said);
+        IF NEW.patient_key <> said THEN
+            NEW.patient_id = split_part(NEW.patient_key, '\', 2);
+        END IF;
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER new_study_follows_patient BEFORE INSERT ON study FOR EACH ROW
+WHEN (NEW.patient_keys <> '{}') EXECUTE FUNCTION study_follows_patient();
+CREATE TRIGGER changed_study_follows_patient BEFORE UPDATE ON study FOR EACH ROW
+WHEN (OLD.patient_keys IS DISTINCT FROM NEW.patient_keys OR OLD.patient_key IS DISTINCT FROM NEW.patient_key)
+EXECUTE FUNCTION study_follows_patient();
 
 -- Work. The row is written in the transaction of the data; a broker message only announces it.
 CREATE TABLE job (

@@ -1,4 +1,7 @@
-"""``radir problems``: what was not encoded, refused, corrected, damaged or failed, and why; ``retry`` and ``drop``."""
+"""``radir problems``: what was not encoded, refused, corrected, damaged or failed, and why; retry and drop.
+
+Of an HL7 message or a report it says from where and when it came, never what stands in it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,17 @@ from rich.table import Table
 from rich.text import Text
 
 from radir_pacs import config
-from radir_pacs.catalogue import Catalogue, Correction, DamagedInstance, FailedJob, NotedInstance, ProcessRow, Refusal
+from radir_pacs.catalogue import (
+    Catalogue,
+    Correction,
+    DamagedInstance,
+    FailedJob,
+    KeptMessage,
+    NotedInstance,
+    ProcessRow,
+    Refusal,
+    WaitingReport,
+)
 from radir_pacs.cli.output import counted, out, print_json
 from radir_pacs.cli.state import must_run, read_state
 from radir_pacs.cli.status import DOWN, known_processes
@@ -121,6 +134,8 @@ class _Found:
     retried: Sequence[FailedJob]
     corrections: Sequence[Correction]
     noted: Sequence[NotedInstance]
+    messages: Sequence[KeptMessage]
+    waiting: Sequence[WaitingReport]
 
 
 def _found(catalogue: Catalogue, settings: Settings, limit: int) -> _Found:
@@ -134,6 +149,8 @@ def _found(catalogue: Catalogue, settings: Settings, limit: int) -> _Found:
         retried=catalogue.jobs.retried(limit),
         corrections=catalogue.corrections.recent(limit),
         noted=catalogue.instances.noted(limit),
+        messages=catalogue.messages.kept(limit),
+        waiting=catalogue.report_versions.waiting(limit),
     )
 
 
@@ -195,6 +212,8 @@ def _show(found: _Found, *, as_json: bool) -> None:
                 ],
                 "jobs": [asdict(job) for job in found.jobs],
                 "retried": [asdict(job) for job in found.retried],
+                "messages": [asdict(message) for message in found.messages],
+                "waiting": [asdict(report) for report in found.waiting],
             }
         )
         return
@@ -221,7 +240,12 @@ def _show(found: _Found, *, as_json: bool) -> None:
     _table("damaged files; send these instances again", ("found (UTC)", "study", "instance"), damaged)
     _table("failed jobs", ("at (UTC)", "kind", "code", "key", "why"), jobs)
     _table("jobs that failed and are tried again", ("at (UTC)", "kind", "code", "key", "why"), retried)
-    if not (processes or studies or refusals or corrections or noted or damaged or jobs or retried):
+    messages = [(str(m.id), _at(m.at), m.sender, m.control_id, m.kind, m.reason_code, m.reason) for m in found.messages]
+    _table("HL7 messages that were not used", ("no", "at (UTC)", "from", "id", "kind", "code", "why"), messages)
+    waiting = [(_at(w.received_at), w.source, w.sender, w.status, w.named_study_uid or "-") for w in found.waiting]
+    _table("reports that wait for their study", ("at (UTC)", "by", "from", "status", "study"), waiting)
+    listed = (processes, studies, refusals, corrections, noted, damaged, jobs, retried, messages, waiting)
+    if not any(listed):
         out.print("none")
     if any(s.state is StudyState.QUARANTINED for s in found.studies):
         out.print("radir problems retry STUDY, --reason CODE or --all encodes again; drop takes off this list")

@@ -8,17 +8,18 @@ from collections import Counter
 from pathlib import Path
 
 from radir_pacs import config
-from radir_pacs.catalogue import Catalogue, Received
+from radir_pacs.catalogue import Catalogue, Received, ReportStatus, ReportVersion
 from radir_pacs.cli.output import out, print_json, progress
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
 from radir_pacs.dicom.uids import is_valid_uid
-from radir_pacs.errors import BadInput, NotFound
+from radir_pacs.errors import BadInput
 from radir_pacs.reports.markup import plain_text
 from radir_pacs.reports.newest import only_adds
 from radir_pacs.reports.tables import BadRow, TextRow, read_reports
 
 SOURCE = "csv"
+_SAID = (Received.NEW, Received.REPLACED, Received.SAME, Received.WAITING)  # a row is none of the others
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,7 +35,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Exit code 1 when a row was left out. Those without a study are taken by the same command once it has come.
+    """Exit code 1 when a row was left out. Those without a study wait and join it when it comes.
 
     A later text for a study replaces the one that came as CSV before, one that is an addendum alone adds to it; what
     stands there already changes nothing.
@@ -58,11 +59,14 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     for bad in left:
         print(f"error: {bad.where}: {bad.reason}", file=sys.stderr)
     if args.json:
-        counts = {outcome.lower(): received[outcome] for outcome in Received}
+        counts = {outcome.lower(): received[outcome] for outcome in _SAID}
         print_json(counts | {"left_out": [{"row": bad.where, "reason": bad.reason} for bad in left]})
     else:
-        new, replaced, same = (received[outcome] for outcome in Received)
-        out.print(f"{new} new, {replaced} replaced, {same} there already, {len(left)} left out")
+        new, replaced, same, waiting = (received[outcome] for outcome in _SAID)
+        out.print(
+            f"{new} new, {replaced} replaced, {same} there already, {waiting} waiting for their study,"
+            f" {len(left)} left out"
+        )
     return 1 if left else 0
 
 
@@ -70,20 +74,23 @@ def _receive(catalogue: Catalogue, row: TextRow, *, by_accession: bool) -> Recei
     """One report into the catalogue, or why not: without its content, since the wrong column may hold a name."""
     if not row.text.strip():
         return BadRow(where=row.where, reason="no text")
+    name = row.id.strip()
     try:
-        study_uid = row.id.strip()
         if by_accession:
-            found = catalogue.studies.of_accession(study_uid)
-            if len(found) > 1:
+            if len(catalogue.studies.of_accession(name)) > 1:
                 return BadRow(where=row.where, reason="several studies have this accession number")
-            if not found:
-                return BadRow(where=row.where, reason="no study has this accession number")
-            [study_uid] = found
-        elif not is_valid_uid(study_uid):
+        elif not is_valid_uid(name):
             return BadRow(where=row.where, reason="not a Study Instance UID")
         text = plain_text(row.text)
-        return catalogue.reports.receive(study_uid, text, source=SOURCE, adds=only_adds(text))
-    except NotFound:
-        return BadRow(where=row.where, reason="no study has this UID")
+        return catalogue.report_versions.receive(
+            ReportVersion(
+                source=SOURCE,
+                document="",
+                status=ReportStatus.ADDENDUM if only_adds(text) else ReportStatus.FINAL,
+                body=text,
+                study_uid=None if by_accession else name,
+                numbers=(name,) if by_accession else (),
+            )
+        )
     except BadInput as error:
         return BadRow(where=row.where, reason=str(error))

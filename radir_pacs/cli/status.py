@@ -62,6 +62,8 @@ def gather(settings: Settings) -> dict[str, Any]:
         "encodings": dict(overview.encodings),
         "unread_reports": dict(overview.unread_reports),
         "refusals_last_day": overview.refusals_last_day,
+        "waiting_reports": overview.waiting_reports,
+        "messages": dict(overview.messages),
     }
 
 
@@ -116,5 +118,10 @@ def _show(found: dict[str, Any]) -> None:
     if found["unread_reports"]:
         shown = ", ".join(f"{count} in {language!r}" for language, count in found["unread_reports"].items())
         out.print(f"{'reports':<10}  not read for their language: {shown}", markup=False)
+    if found["waiting_reports"]:
+        out.print(f"{'waiting':<10}  {counted(found['waiting_reports'], 'report')} without a study")
+    if found["messages"]:
+        shown = ", ".join(f"{outcome} {count}" for outcome, count in found["messages"].items())
+        out.print(f"{'messages':<10}  {shown}")
     if found["refusals_last_day"]:
         out.print(f"{'refused':<10}  {counted(found['refusals_last_day'], 'instance')} in the last day")

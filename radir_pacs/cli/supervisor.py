@@ -67,6 +67,8 @@ class Supervisor:
         for number in range(s.listener_process_count):
             name = _numbered("listener", number, s.listener_process_count)
             self.children.append(_Child(name, ["radir_pacs.listener", "--name", name]))
+        if s.hl7_port:
+            self.children.append(_Child("hl7", ["radir_pacs.hl7", "--name", "hl7"]))
         self.children.append(_Child("web", ["radir_pacs.web"]))
         self.children.append(_Child("relay", ["radir_workers", "relay", "--name", "relay"]))
         self.children.append(_Child("indexer", ["radir_workers", "indexer", "--name", "indexer"]))

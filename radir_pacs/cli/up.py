@@ -45,6 +45,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 def print_addresses(settings: Settings) -> None:
     print(f"DICOM     {settings.ae_title}@{settings.listener_host}:{settings.listener_port}")
+    if settings.hl7_port:
+        print(f"HL7       {settings.hl7_host}:{settings.hl7_port}{' (TLS)' if settings.hl7_tls_certificate else ''}")
     print(f"DICOMweb  {settings.public_url}/dicom-web")
     print(f"Page      {settings.public_url}/")
     if (settings.ohif_dist / "index.html").is_file():
@@ -66,8 +68,10 @@ def running(settings: Settings) -> Iterator[Supervisor]:
         for name, host, port in (
             ("listener_port", settings.listener_host, settings.listener_port),
             ("web_port", settings.web_host, settings.web_port),
+            ("hl7_port", settings.hl7_host, settings.hl7_port),
         ):
-            check_free(name, host, port)
+            if port:
+                check_free(name, host, port)
         check_broker(settings.broker_url)
         check_bundles(settings.models)
         supervisor = Supervisor(settings)

@@ -17,6 +17,7 @@ from . import (
     content_coding,
     cross_origin,
     errors,
+    fhir,
     handover,
     health,
     json_bodies,
@@ -34,6 +35,7 @@ from .sidebar import routes as sidebar
 
 _DICOMWEB = (qido, similar, stow, wado, metadata, rendered, deletion, capabilities)
 _TAKES_INSTANCES = frozenset({"stow.store"})  # routes whose bodies may be large, or gzipped
+_TAKES_DOCUMENTS = frozenset({"fhir.create", "fhir.update"})  # which have a bound of their own
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -69,12 +71,12 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
     cross_origin.install(app, settings)
     auth.install(app, settings, catalogue)
     content_coding.install(app, inflated=_TAKES_INSTANCES)
-    json_bodies.install(app, large=_TAKES_INSTANCES)
+    json_bodies.install(app, large=_TAKES_INSTANCES | _TAKES_DOCUMENTS)
     paths.install(app)
     app.before_request(parameters.check_size)
     for module in _DICOMWEB:
         app.register_blueprint(module.blueprint, url_prefix=BASE)
-    for module in (wado_uri, admin, handover, health, pages, sidebar, judgements, viewer, ohif):
+    for module in (wado_uri, admin, fhir, handover, health, pages, sidebar, judgements, viewer, ohif):
         app.register_blueprint(module.blueprint)
 
     @app.after_request

@@ -16,7 +16,7 @@ from radir_pacs.query.explain import explained, findings_of
 from radir_pacs.types import JobKind, JobState
 from radir_workers.mine_report import MineReport
 from radir_workers.runner import Runner
-from tests.catalogue_material import MODEL, add, encoded, register, report_header
+from tests.catalogue_material import MODEL, add, encoded, receive, register, report_header
 
 SR_TEXT = {"0040A040": {"vr": "CS", "Value": ["TEXT"]}, "0040A160": {"vr": "UT", "Value": ["No pneumothorax."]}}
 
@@ -72,7 +72,13 @@ def test_reports_by_study_are_kept_mined_and_explain(
         '2.25.2,,"Small left pleural effusion,\nno pneumothorax.",',
         "2.25.3,,No pleural effusion.,",
     )
-    assert taken(path, capsys, "--study", "study") == {"new": 3, "replaced": 0, "same": 0, "left_out": []}
+    assert taken(path, capsys, "--study", "study") == {
+        "new": 3,
+        "replaced": 0,
+        "same": 0,
+        "waiting": 0,
+        "left_out": [],
+    }
     [report] = catalogue.reports.of_study("2.25.1")
     assert report.source == "csv" and report.body.startswith("FINDINGS: Large") and report.findings is None
     assert np.count_nonzero(catalogue.cases.all(MODEL).rows["has_report"]) == 3
@@ -117,7 +123,6 @@ def test_rows_that_cannot_be_taken_are_named_and_the_rest_is_done(
     )
     path.write_bytes(path.read_bytes() + b"2.25.3,A\0,Clear.,\n")
     expected = {
-        "line 3": "no study has this accession number",
         "line 4": "several studies have this accession number",
         "line 5": "broken quotes",
         "line 6": "3 columns where the header has 4",
@@ -127,10 +132,10 @@ def test_rows_that_cannot_be_taken_are_named_and_the_rest_is_done(
     }
     said = taken(path, capsys, "--accession", "accession", code=1)
     assert {bad["row"]: bad["reason"] for bad in said["left_out"]} == expected
-    assert said["new"] == 1 and len(catalogue.reports.of_study("2.25.1")) == 1
+    assert (said["new"], said["waiting"]) == (1, 1) and len(catalogue.reports.of_study("2.25.1")) == 1
     assert main(["reports", str(path), "--study", "study", "--text", "findings"]) == 1
     told = capsys.readouterr()
-    assert "error: line 3: no study has this UID" in told.err and "error: line 8: not a Study Instance UID" in told.err
+    assert "error: line 8: not a Study Instance UID" in told.err and "1 waiting for their study" in told.out
     assert "Doe" not in told.err + told.out
 
 
@@ -152,11 +157,11 @@ def test_a_table_without_its_columns_is_refused(
 
 
 def test_a_report_that_is_replaced_while_it_is_mined_leaves_nothing(catalogue: Catalogue, studies: None) -> None:
-    catalogue.reports.receive("2.25.1", "Large left pleural effusion.", source="csv")
+    receive(catalogue, "2.25.1", "Large left pleural effusion.")
     [job_id] = [i for i in catalogue.jobs.to_ring(100) if (j := catalogue.jobs.get(i)) and j.kind is JobKind.REPORT]
     job = catalogue.jobs.claim(job_id, "slow")
     assert job is not None
-    catalogue.reports.receive("2.25.1", "Clear lungs.", source="csv")
+    receive(catalogue, "2.25.1", "Clear lungs.")
     MineReport(catalogue)(job)
     ended = catalogue.jobs.get(job_id)
     assert ended is not None and ended.state is JobState.DONE
@@ -167,10 +172,10 @@ def test_a_report_that_is_replaced_while_it_is_mined_leaves_nothing(catalogue: C
 
 
 def test_a_text_that_could_not_be_mined_is_asked_for_again(catalogue: Catalogue, studies: None) -> None:
-    catalogue.reports.receive("2.25.1", "Clear lungs.", source="csv")
+    receive(catalogue, "2.25.1", "Clear lungs.")
     [job_id] = [i for i in catalogue.jobs.to_ring(100) if (j := catalogue.jobs.get(i)) and j.kind is JobKind.REPORT]
     job = catalogue.jobs.claim(job_id, "test")
     assert job is not None and catalogue.jobs.fail(job, "broke", retry=False) is JobState.FAILED
-    catalogue.reports.receive("2.25.1", "Clear lungs.", source="csv")
+    receive(catalogue, "2.25.1", "Clear lungs.")
     assert mine_all(catalogue) == [JobState.DONE]
     assert len(catalogue.reports.findings_of(["2.25.1"])) == 1

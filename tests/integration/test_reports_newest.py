@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from radir_pacs.catalogue import Catalogue, Received
+from radir_pacs.catalogue import Catalogue, Received, ReportStatus
 from radir_pacs.reports import PARSER, affirming_path
 from radir_pacs.reports.newest import only_adds
 from radir_pacs.types import JobKind, JobState
 from radir_workers.mine_report import MineReport
 from tests.catalogue_material import add, claimed, header, report_header
+from tests.catalogue_material import receive as receive_text
 from tests.unit.test_reports_sr_text import Json, document, text
 
 STUDY = "2.25.1"
@@ -38,7 +39,8 @@ def mine_sr(catalogue: Catalogue, number: int, attributes: Json) -> None:
 
 
 def receive(catalogue: Catalogue, body: str) -> Received:
-    received = catalogue.reports.receive(STUDY, body, source="csv", adds=only_adds(body))
+    status = ReportStatus.ADDENDUM if only_adds(body) else ReportStatus.FINAL
+    received = receive_text(catalogue, STUDY, body, status=status)
     report = catalogue.reports.of_study(STUDY)[-1]
     MineReport(catalogue)(claimed(catalogue, JobKind.REPORT, f"report/{report.id}"))
     return received

@@ -16,7 +16,7 @@ from radir_pacs.types import ImageKind, StudyState
 from radir_training.data.retrieval_set import RetrievalSet
 from radir_training.datasets import sources
 from radir_training.datasets.archive import KEY_FILE, Archive, pseudonym_key
-from tests.catalogue_material import add, header
+from tests.catalogue_material import add, header, receive
 
 KEY = bytes(32)
 SECRET = "HOSPITAL-SECRET-ID"
@@ -26,7 +26,7 @@ def reported(catalogue: Catalogue, study: int, text: str, **changes: Any) -> Non
     """A complete study with a report that came as CSV."""
     add(catalogue, header(study, **changes))
     catalogue.studies.complete_now(f"2.25.{study}")
-    catalogue.reports.receive(f"2.25.{study}", text, source="csv")
+    receive(catalogue, f"2.25.{study}", text)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def hospital(catalogue: Catalogue) -> Catalogue:
     reported(catalogue, 102, "Set aside.")
     catalogue.studies.set_state("2.25.102", StudyState.SKIPPED, "not a chest")
     add(catalogue, header(103))
-    catalogue.reports.receive("2.25.103", "Images still come.", source="csv")
+    receive(catalogue, "2.25.103", "Images still come.")
     add(catalogue, header(104))
     catalogue.studies.complete_now("2.25.104")
     return catalogue

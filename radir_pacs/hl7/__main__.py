@@ -1,0 +1,53 @@
+"""``python -m radir_pacs.hl7 [--name NAME]``: the HL7 listener process, with its settings from the environment."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+
+from radir_pacs import config
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.config import Settings
+from radir_pacs.errors import RadirError, SettingError
+from radir_pacs.hl7.server import MllpServer
+from radir_pacs.logs import set_up_logging
+from radir_pacs.process_heartbeat import process_heartbeat
+
+
+async def serve(settings: Settings, catalogue: Catalogue, name: str) -> None:
+    """Until SIGTERM; open connections then lose theirs, and their last message perhaps its answer."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = MllpServer(settings, catalogue)
+    await server.start()
+    with process_heartbeat(catalogue.processes, name, detail=f"{settings.hl7_host}:{settings.hl7_port}"):
+        await stop.wait()
+        await server.stop()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m radir_pacs.hl7", description=__doc__)
+    parser.add_argument("--name", default="hl7", help="as radir status shows it")
+    name: str = parser.parse_args().name
+    settings = config.load()
+    set_up_logging(settings, name)
+    if not settings.hl7_port:
+        raise SettingError("hl7_port: no port is set")
+    with Catalogue.open(settings) as catalogue:
+        asyncio.run(serve(settings, catalogue, name))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        code = main()
+    except RadirError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = error.exit_code
+    sys.stdout.flush()
+    os._exit(code)

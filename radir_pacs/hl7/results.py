@@ -1,0 +1,261 @@
+"""Reports: ORU^R01 (HL7 2.9 chapter 7) and MDM with content (chapter 9) as versions for the one intake."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from radir_pacs.catalogue import Deed, ReportStatus, ReportVersion
+from radir_pacs.documents import media_type, text_of
+from radir_pacs.errors import BadInput
+from radir_pacs.reasons import ReasonCode
+from radir_pacs.reports.lexicon import load
+from radir_pacs.reports.markup import plain_text
+from radir_pacs.reports.newest import only_adds
+
+from .message import Message, Segment
+from .orders import Order, names_study, orders_of
+from .patients import patient_keys
+from .unusable import WRONG_TYPE, Unusable, missing
+
+SOURCE = "hl7"
+# OBR-25 (table 0123); an order without results yet says nothing of its report.
+_NO_RESULTS = frozenset({"O", "I", "S", "N", "Y", "Z"})
+_STATUS = {
+    "A": ReportStatus.PRELIMINARY,  # some, but not all
+    "P": ReportStatus.PRELIMINARY,
+    "R": ReportStatus.PRELIMINARY,  # stored, not verified
+    "M": ReportStatus.PRELIMINARY,  # corrected, not final
+    "F": ReportStatus.FINAL,
+    "C": ReportStatus.AMENDED,
+    "K": ReportStatus.AMENDED,  # corrected and final (2.8)
+    "X": ReportStatus.CANCELLED,
+}
+_UNSAID = frozenset({"D", "W", "X"})  # OBX-11 (table 0085): deleted, wrong patient, no result
+_OBX_DRAFT = frozenset({"P", "R", "S", "I", "B"})
+_SUFFIXES = {"IMP": "IMPRESSION", "GDT": "FINDINGS", "ADT": "ADDENDUM", "REC": "RECOMMENDATION"}  # 7.1.4
+_WHOLE = "REPORT"  # names no section of it
+_CODED = frozenset({"CE", "CWE", "CNE", "CF"})
+_TEXT = frozenset({"", "TX", "FT", "ST"})
+_FINAL_DOCUMENT = frozenset({"AU", "LA"})  # TXA-17 (table 0271)
+_CANCELLED = frozenset({"CA", "UN"})  # TXA-19 (table 0273)
+_MDM_CONTENT = frozenset({"T02", "T04", "T06", "T08", "T10", "T11"})
+_MOST_CHARACTERS = 200
+
+
+def deeds_of_oru(message: Message, issuer: str) -> tuple[list[Deed], Unusable | None]:
+    """A version for each report in the message; and what is wrong with the first that cannot be used.
+
+    An order without text of its own shares the report of another one.
+    """
+    orders = orders_of(message)
+    if not orders:
+        raise missing("the OBR segment", "OBR^1")
+    deeds: list[Deed] = []
+    fault: Unusable | None = None
+    silent: Unusable | None = None
+    for order in orders:
+        try:
+            version = _version_of(message, order, issuer)
+        except Unusable as error:
+            if error.reason_code is ReasonCode.NO_TEXT:
+                silent = silent or error
+            else:
+                fault = fault or error
+            continue
+        if version is not None:
+            deeds.append(version)
+    return deeds, fault or (None if deeds else silent)
+
+
+def _version_of(message: Message, order: Order, issuer: str) -> ReportVersion | None:
+    """None for an order that has no results yet. Raises Unusable."""
+    said = order.obr.text(25).upper() if order.obr is not None else ""
+    if said in _NO_RESULTS:
+        return None
+    status = _STATUS.get(said) or _status_of(order.obx)
+    withdrawn = status in (ReportStatus.CANCELLED, ReportStatus.IN_ERROR)
+    body = "" if withdrawn else body_of(message, order.obx)
+    if not body and not withdrawn:
+        raise Unusable("the report has no text", ReasonCode.NO_TEXT, error_code="101", at=f"OBX^{order.number}^5")
+    if only_adds(body) and status is not ReportStatus.PRELIMINARY:
+        status = ReportStatus.ADDENDUM
+    document = _order_document(order)
+    return _version(message, order, issuer, document=document, status=status, body=body)
+
+
+def _order_document(order: Order) -> str:
+    """The filler's number names its report in all versions, else the placer's, else what names the study."""
+    for segment, number in ((order.obr, 3), (order.orc, 3), (order.obr, 2), (order.orc, 2)):
+        if segment is not None and segment.text(number):
+            return f"{segment.text(number)}|{segment.text(number, 2)}".rstrip("|")[:_MOST_CHARACTERS]
+    return next(iter(order.numbers), order.study_uid or "")
+
+
+def _status_of(obx: list[Segment]) -> ReportStatus:
+    """Where OBR-25 is empty."""
+    said = {segment.text(11).upper() for segment in obx if not names_study(segment)}
+    if said and said <= _UNSAID:
+        return ReportStatus.IN_ERROR if said & {"W", "D"} else ReportStatus.CANCELLED
+    if said & _OBX_DRAFT:
+        return ReportStatus.PRELIMINARY
+    return ReportStatus.AMENDED if "C" in said else ReportStatus.FINAL
+
+
+def deeds_of_mdm(message: Message, issuer: str) -> list[Deed]:
+    """The document's version; events without content (T01, T03 …) say nothing of it. Raises Unusable."""
+    event = message.header.text(9, 2)
+    if event not in _MDM_CONTENT:
+        return []
+    txa = message.first("TXA")
+    if txa is None:
+        raise missing("the TXA segment", "TXA^1")
+    document = _entity(txa, 12)
+    if not document:
+        raise missing("the document's number", "TXA^1^12")
+    orders = orders_of(message) or [Order(patient=message.first("PID"))]
+    order = orders[0]
+    obx = [segment for one in orders for segment in one.obx]
+    order.patient = order.patient or message.first("PID")
+    parent = _entity(txa, 13)
+    withdrawn = event == "T11" or txa.text(19) in _CANCELLED
+    body = "" if withdrawn else body_of(message, obx)
+    if not body and not withdrawn:
+        raise Unusable("the document has no text", ReasonCode.NO_TEXT, error_code="101", at="OBX^1^5")
+    if withdrawn:
+        status = ReportStatus.CANCELLED
+    elif event == "T06" or only_adds(body):
+        status = ReportStatus.ADDENDUM
+    elif txa.text(17) and txa.text(17) not in _FINAL_DOCUMENT:
+        status = ReportStatus.PRELIMINARY
+    else:
+        status = ReportStatus.AMENDED if event in ("T08", "T10") else ReportStatus.FINAL
+    if event == "T06" and not only_adds(body):
+        body = f"ADDENDUM:\n{body}"
+    further = tuple(txa.text(number) for number in (15, 14) if txa.text(number))
+    return [
+        _version(
+            message,
+            order,
+            issuer,
+            document=document,
+            status=status,
+            body=body,
+            at=(txa, (8, 7, 6)),  # edited, transcribed, originated
+            further=further,
+            replaces=(parent,) if event == "T10" and parent and parent != document else (),
+        )
+    ]
+
+
+def _entity(segment: Segment, number: int) -> str:
+    return f"{segment.text(number)}|{segment.text(number, 2)}".rstrip("|")[:_MOST_CHARACTERS]
+
+
+def _version(
+    message: Message,
+    order: Order,
+    issuer: str,
+    *,
+    document: str,
+    status: ReportStatus,
+    body: str,
+    at: tuple[Segment, tuple[int, ...]] | None = None,
+    further: tuple[str, ...] = (),
+    replaces: tuple[str, ...] = (),
+) -> ReportVersion:
+    """Raises Unusable when nothing names the study."""
+    keys = patient_keys(order.patient, issuer)
+    numbers = tuple(dict.fromkeys((*order.numbers, *further)))
+    if order.study_uid is None and not numbers:
+        raise missing("an accession number or Study Instance UID", f"OBR^{order.number}^18")
+    if order.study_uid is None and not keys:
+        raise missing("the patient's id", "PID^1^3")
+    segment, fields = at or (order.obr, (22,))
+    times = [segment.time(number) for number in fields] if segment is not None else []
+    sent_at = message.header.time(7)
+    return ReportVersion(
+        source=SOURCE,
+        sender=message.sender,
+        document=document,
+        status=status,
+        body=body,
+        version_at=next((time for time in times if time is not None), sent_at),
+        sent_at=sent_at,
+        replaces=replaces,
+        study_uid=order.study_uid,
+        numbers=numbers if keys else (),
+        patient_keys=keys,
+    )
+
+
+def body_of(message: Message, obx: list[Segment]) -> str:
+    """The text of the OBX segments in order, under a heading where their OBX-3 names a section.
+
+    Raises Unusable for a document that cannot be read.
+    """
+    parts: list[str] = []
+    heading = ""
+    for number, segment in enumerate(obx, 1):
+        if names_study(segment) or segment.text(11).upper() in _UNSAID:
+            continue
+        text = _text_of(message, segment, number).strip("\n")
+        named = _heading(segment)
+        if named and named != heading and text.strip():
+            if not text.lstrip().upper().startswith(named):
+                parts.append(f"\n{named}:")
+            heading = named
+        parts.append(text)
+    return plain_text("\n".join(parts)).strip()
+
+
+def _heading(obx: Segment) -> str:
+    """The section that OBX-3 names, by the suffix of its code or in words; empty where it names none."""
+    suffix = obx.text(3, 1, 2).upper() or obx.text(4).upper()
+    if suffix in _SUFFIXES:
+        return _SUFFIXES[suffix]
+    headings = load().headings
+    for words in (obx.text(3, 2), obx.text(3, 5), obx.text(3, 1)):
+        words = re.sub(r"[^\w ]+", " ", words).strip()
+        if words.upper() != _WHOLE and len(words) < 40 and headings.name(words, loosely=False) is not None:
+            return words.upper()
+    return ""
+
+
+def _text_of(message: Message, obx: Segment, number: int) -> str:
+    kind = obx.text(2).upper()
+    if kind in _TEXT:
+        return "\n".join(message.unescaped(part) for part in obx.repetitions(5))
+    if kind in _CODED:
+        places = range(len(obx.repetitions(5)))
+        said = (
+            (
+                obx.text(5, 2, repetition=p)
+                or obx.text(5, 5, repetition=p)
+                or obx.text(5, 9, repetition=p)
+                or obx.text(5, 1, repetition=p)
+            )
+            for p in places
+        )
+        return "\n".join(text for text in said if text)
+    if kind == "ED":
+        return "\n".join(_document(obx, place, number) for place in range(len(obx.repetitions(5))))
+    return ""  # numbers, references, times: no text
+
+
+def _document(obx: Segment, place: int, number: int) -> str:
+    """ED (2.A.24): source, type, subtype, encoding, data."""
+    kind, subtype, encoding = (obx.text(5, part, repetition=place) for part in (2, 3, 4))
+    data = "".join(obx.text(5, 5, repetition=place).split()) if encoding.upper() in ("BASE64", "HEX") else ""
+    try:
+        if encoding.upper() == "BASE64":
+            content = base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
+        elif encoding.upper() == "HEX":
+            content = bytes.fromhex(data)
+        else:
+            return obx.text(5, 5, repetition=place)
+        return text_of(content, media_type(kind, subtype, content))
+    except (BadInput, binascii.Error, ValueError) as error:
+        reason = str(error) if isinstance(error, BadInput) else "the encoded document is damaged"
+        raise Unusable(reason, ReasonCode.DOCUMENT_UNREADABLE, error_code=WRONG_TYPE, at=f"OBX^{number}^5") from None

@@ -1,0 +1,207 @@
+"""A FHIR DiagnosticReport (R4; R5 where it differs) as a version of a report: the dozen paths that matter, tolerantly.
+
+Whatever else a resource holds is left alone, and nothing it refers to is fetched: the study is named by an identifier
+in it or in what it contains.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from radir_pacs.catalogue import ReportStatus, ReportVersion
+from radir_pacs.dicom.uids import is_valid_uid
+from radir_pacs.documents import CDA, PDF, media_type, text_of
+from radir_pacs.errors import BadInput
+from radir_pacs.reasons import ReasonCode
+from radir_pacs.reports.markup import plain_text
+from radir_pacs.reports.newest import only_adds
+
+SOURCE = "fhir"
+_STATUS = {
+    "partial": ReportStatus.PRELIMINARY,
+    "preliminary": ReportStatus.PRELIMINARY,
+    "unknown": ReportStatus.PRELIMINARY,
+    "final": ReportStatus.FINAL,
+    "modified": ReportStatus.AMENDED,  # R5
+    "amended": ReportStatus.AMENDED,
+    "corrected": ReportStatus.AMENDED,
+    "appended": ReportStatus.AMENDED,  # the resource holds the whole report
+    "cancelled": ReportStatus.CANCELLED,
+    "entered-in-error": ReportStatus.IN_ERROR,
+}
+_PREFERRED = ("text/plain", "text/html", "text/rtf", "application/rtf", CDA, PDF)  # forms say the same
+_OID = "urn:oid:"
+_MOST_ITEMS = 100
+_MOST_CHARACTERS = 200
+_ORDER_TYPES = frozenset({"ACSN", "FILL", "PLAC"})  # HL7 v2 table 0203
+
+Json = Mapping[str, Any]
+
+
+def read_diagnostic_report(
+    resource: Any, *, sender: str = "", others: Mapping[str, Json] | None = None
+) -> ReportVersion | None:
+    """None for a report that is only registered. ``sender``: the server it is from, where it names none.
+
+    others: resources that came with it, by what it calls them (``Patient/7``).
+
+    Raises BadInput, whose message names the path and never what stands there.
+    """
+    if not isinstance(resource, Mapping) or resource.get("resourceType") != "DiagnosticReport":
+        raise BadInput("the resource is no DiagnosticReport", reason_code=ReasonCode.MESSAGE_UNSUPPORTED)
+    said = _text(resource, "status")
+    if said == "registered":
+        return None
+    if said not in _STATUS:
+        raise BadInput("DiagnosticReport.status is no status of R4 or R5", reason_code=ReasonCode.MESSAGE_INCOMPLETE)
+    status = _STATUS[said]
+    withdrawn = status in (ReportStatus.CANCELLED, ReportStatus.IN_ERROR)
+    body = "" if withdrawn else _body(resource)
+    if not body and not withdrawn:
+        raise BadInput(
+            "neither presentedForm.data nor text.div nor conclusion has text", reason_code=ReasonCode.NO_TEXT
+        )
+    if only_adds(body) and status is not ReportStatus.PRELIMINARY:
+        status = ReportStatus.ADDENDUM
+    contained = {f"#{one.get('id')}": one for one in _list(resource, "contained")} | dict(others or {})
+    studies = [*_targets(resource, "imagingStudy", contained), *_targets(resource, "study", contained)]
+    uid, numbers = _study(studies), _numbers(resource, studies, contained)
+    keys = _patient_keys(resource, contained)
+    document = _document(resource)
+    if not document:
+        raise BadInput("identifier or id must name the report", reason_code=ReasonCode.MESSAGE_INCOMPLETE)
+    if uid is None and not (numbers and keys):
+        raise BadInput(
+            "no Study Instance UID (imagingStudy.identifier), nor an accession number (basedOn.identifier) with a"
+            " patient's identifier (subject.identifier)",
+            reason_code=ReasonCode.MESSAGE_INCOMPLETE,
+        )
+    meta = resource.get("meta")
+    meta = meta if isinstance(meta, Mapping) else {}
+    sent_at = _time(_text(meta, "lastUpdated"))
+    return ReportVersion(
+        source=SOURCE,
+        sender=(_text(meta, "source") or sender)[:_MOST_CHARACTERS],
+        document=document,
+        status=status,
+        body=body,
+        version_at=_time(_text(resource, "issued")) or sent_at,
+        sent_at=sent_at,
+        study_uid=uid,
+        numbers=numbers if keys else (),
+        patient_keys=keys,
+    )
+
+
+def _body(resource: Json) -> str:
+    forms: dict[str, str] = {}
+    for form in _list(resource, "presentedForm"):
+        kind = _text(form, "contentType").partition(";")[0].strip().lower()
+        if _text(form, "data") and kind not in forms:
+            forms[kind] = _text(form, "data")
+    for kind in sorted(forms, key=lambda kind: _PREFERRED.index(kind) if kind in _PREFERRED else len(_PREFERRED)):
+        try:
+            content = base64.b64decode("".join(forms[kind].split()), validate=True)
+        except (binascii.Error, ValueError):
+            raise BadInput("presentedForm.data is no base64", reason_code=ReasonCode.DOCUMENT_UNREADABLE) from None
+        body = plain_text(text_of(content, media_type(kind, "", content))).strip()
+        if body:
+            return body
+    narrative = resource.get("text")
+    div = _text(narrative, "div") if isinstance(narrative, Mapping) else ""
+    parts = [plain_text(div).strip()] if div else []
+    conclusion = _text(resource, "conclusion").strip()
+    coded = [_concept(one) for one in _list(resource, "conclusionCode")]
+    for said in [conclusion] if conclusion else coded:
+        if said and not any(said in part for part in parts):
+            parts.append(f"IMPRESSION:\n{plain_text(said)}")
+    return "\n\n".join(part for part in parts if part)
+
+
+def _concept(concept: Json) -> str:
+    coding = next(iter(_list(concept, "coding")), {})
+    return _text(concept, "text") or _text(coding, "display")
+
+
+def _document(resource: Json) -> str:
+    for identifier in _list(resource, "identifier"):
+        if _text(identifier, "value") and "ACSN" not in _types(identifier):
+            return f"{_text(identifier, 'system')}|{_text(identifier, 'value')}"[:_MOST_CHARACTERS]
+    return _text(resource, "id")[:_MOST_CHARACTERS]
+
+
+def _study(studies: list[Json]) -> str | None:
+    for study in studies:
+        for identifier in _identifiers(study):
+            value = _text(identifier, "value").removeprefix(_OID)
+            if is_valid_uid(value) and "." in value:
+                return value
+        tail = _text(study, "reference").rpartition("/")[2].removeprefix(_OID)
+        if is_valid_uid(tail) and tail.count(".") > 1:
+            return tail
+    return None
+
+
+def _numbers(resource: Json, studies: list[Json], contained: Mapping[str, Json]) -> tuple[str, ...]:
+    """Accession numbers first, then what orders are called."""
+    orders = [identifier for one in _targets(resource, "basedOn", contained) for identifier in _identifiers(one)]
+    own = [*_identifiers(resource), *(identifier for study in studies for identifier in _identifiers(study))]
+    everything = [*orders, *(identifier for identifier in own if _types(identifier) & _ORDER_TYPES)]
+    everything.sort(key=lambda identifier: "ACSN" not in _types(identifier))
+    found = (_text(identifier, "value") for identifier in everything)
+    return tuple(dict.fromkeys(value[:_MOST_CHARACTERS] for value in found if value))
+
+
+def _patient_keys(resource: Json, contained: Mapping[str, Json]) -> tuple[str, ...]:
+    """Without an issuer: the system of an identifier is a URI, which no image names."""
+    values = (
+        _text(identifier, "value").replace("\\", "")
+        for one in _targets(resource, "subject", contained)
+        for identifier in _identifiers(one)
+    )
+    return tuple(dict.fromkeys(f"\\{value[:_MOST_CHARACTERS]}" for value in values if value))
+
+
+def _targets(resource: Json, path: str, contained: Mapping[str, Json]) -> list[Json]:
+    """The references at ``path``, and what they refer to inside the resource."""
+    found: list[Json] = []
+    for reference in _list(resource, path):
+        found.append(reference)
+        target = contained.get(_text(reference, "reference"))
+        if target is not None:
+            found.append(target)
+    return found
+
+
+def _identifiers(item: Json) -> Iterator[Json]:
+    yield from _list(item, "identifier")
+
+
+def _types(identifier: Json) -> frozenset[str]:
+    kind = identifier.get("type")
+    codings = _list(kind, "coding") if isinstance(kind, Mapping) else []
+    return frozenset(_text(coding, "code") for coding in codings)
+
+
+def _list(item: Json, name: str) -> list[Json]:
+    """The objects at a path that may hold one or several."""
+    found = item.get(name)
+    found = found if isinstance(found, list) else [found]
+    return [one for one in found[:_MOST_ITEMS] if isinstance(one, Mapping)]
+
+
+def _text(item: Json, name: str) -> str:
+    found = item.get(name)
+    return found if isinstance(found, str) else ""
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

@@ -1,0 +1,183 @@
+"""Reports pulled from a FHIR server by search: what was changed since the last pull, page by page, within bounds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+
+from radir_pacs import durable
+from radir_pacs.catalogue import ReportVersions
+from radir_pacs.errors import BadInput, PeerFailed
+from radir_pacs.intake.fhir import read_diagnostic_report
+from radir_pacs.reasons import ReasonCode
+
+log = logging.getLogger(__name__)
+
+MOST_PAGE_BYTES = 64 << 20
+_MOST_PAGES = 100_000
+_TRIES = 5
+_LONGEST_WAIT_S = 60.0
+_TIMEOUT_S = 60.0
+_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+_INCLUDED = ("subject", "based-on", "imaging-study")
+_CHUNK = 1 << 16
+
+
+@dataclass
+class Pulled:
+    """What became of the reports: by `Received`, and the reasons of those that could not be used."""
+
+    received: dict[str, int] = field(default_factory=dict)
+    unusable: list[str] = field(default_factory=list)  # id of the resource and why
+    pages: int = 0
+
+
+class FhirPull:
+    """Pulls from the server at ``url``; ``headers``: those of its authorization. ``wait``: sleeps, in seconds."""
+
+    def __init__(
+        self,
+        url: str,
+        versions: ReportVersions,
+        state: Path,
+        *,
+        headers: Mapping[str, str] | None = None,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._url = url.rstrip("/") + "/"
+        if urlsplit(self._url).scheme not in ("http", "https") or not urlsplit(self._url).hostname:
+            raise BadInput("the server's address does not begin with http:// or https://")
+        self._versions, self._wait = versions, wait
+        self._headers = {"Accept": "application/fhir+json", **(headers or {})}
+        self._state = state / f"fhir-{hashlib.sha256(self._url.encode()).hexdigest()[:16]}.json"
+
+    def run(self, since: datetime | None = None) -> Pulled:
+        """Take every report that changed since ``since``, or since the last pull that came to its end.
+
+        A pull that breaks off is done again from the same moment, which changes nothing twice. Raises PeerFailed.
+        """
+        began = since.isoformat() if since is not None else self._last()
+        newest = began
+        done = Pulled()
+        for bundle in self._pages(began):
+            done.pages += 1
+            reports, others = _entries(bundle)
+            for resource in reports:
+                self._take(resource, others, done)
+                meta = resource.get("meta")
+                changed = meta.get("lastUpdated") if isinstance(meta, Mapping) else None
+                if isinstance(changed, str) and (newest is None or _later(changed, newest)):
+                    newest = changed
+        if newest is not None:
+            self._state.parent.mkdir(parents=True, exist_ok=True)
+            durable.replace(self._state, json.dumps({"since": newest}).encode())
+        return done
+
+    def _take(self, resource: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]], done: Pulled) -> None:
+        try:
+            version = read_diagnostic_report(resource, sender=urlsplit(self._url).netloc, others=others)
+            if version is not None:
+                received = self._versions.receive(version)
+                done.received[received] = done.received.get(received, 0) + 1
+        except BadInput as error:
+            done.unusable.append(f"{str(resource.get('id'))[:64]}: {error}")
+
+    def _last(self) -> str | None:
+        try:
+            found = json.loads(self._state.read_text()).get("since")
+        except (OSError, ValueError, AttributeError):
+            return None
+        return found if isinstance(found, str) else None
+
+    def _pages(self, since: str | None) -> Iterator[Mapping[str, Any]]:
+        """The pages of the search; the next one is asked for where the server says, if that is the server itself."""
+        parameters = [("_sort", "_lastUpdated"), ("_count", "100")]
+        parameters += [("_include", f"DiagnosticReport:{name}") for name in _INCLUDED]
+        if since:
+            parameters.append(("_lastUpdated", f"ge{since}"))
+        url = requests.Request("GET", urljoin(self._url, "DiagnosticReport"), params=parameters).prepare().url or ""
+        seen: set[str] = set()
+        for _ in range(_MOST_PAGES):
+            bundle = self._get(url)
+            yield bundle
+            links = [one for one in bundle.get("link") or [] if isinstance(one, Mapping)]
+            following = next((one.get("url") for one in links if one.get("relation") == "next"), None)
+            if not isinstance(following, str):
+                return
+            seen.add(url)
+            url = urljoin(self._url, following)
+            if urlsplit(url)[:2] != urlsplit(self._url)[:2] or url in seen:
+                raise PeerFailed("the next page is elsewhere, or was read already", reason_code=_BAD)
+
+    def _get(self, url: str) -> Mapping[str, Any]:
+        """One page; what may pass is tried again."""
+        for attempt in range(_TRIES):
+            pause_s = min(2.0**attempt, _LONGEST_WAIT_S)
+            try:
+                with requests.get(
+                    url, headers=self._headers, timeout=_TIMEOUT_S, stream=True, allow_redirects=False
+                ) as answer:
+                    if answer.status_code == 200:
+                        return _bundle(answer)
+                    if answer.status_code not in _TRANSIENT:
+                        raise PeerFailed(
+                            f"the server answered {answer.status_code}", reason_code=ReasonCode.PEER_REFUSED
+                        )
+                    after = answer.headers.get("Retry-After", "")
+                    pause_s = min(float(after), _LONGEST_WAIT_S) if after.isdigit() else pause_s
+            except requests.RequestException as error:
+                log.warning("a page did not come", extra={"error": type(error).__name__})
+            if attempt + 1 < _TRIES:
+                self._wait(pause_s)
+        raise PeerFailed(f"the server did not answer in {_TRIES} attempts", reason_code=ReasonCode.PEER_NO_ANSWER)
+
+
+_BAD = ReasonCode.PEER_BAD_ANSWER
+
+
+def _bundle(answer: requests.Response) -> Mapping[str, Any]:
+    body = bytearray()
+    for chunk in answer.iter_content(_CHUNK):
+        body += chunk
+        if len(body) > MOST_PAGE_BYTES:
+            raise PeerFailed("a page of the server is too large", reason_code=ReasonCode.PEER_TOO_LARGE)
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        raise PeerFailed("the server's answer is no JSON", reason_code=_BAD) from None
+    if not isinstance(found, Mapping) or found.get("resourceType") != "Bundle":
+        raise PeerFailed("the server's answer is no Bundle", reason_code=_BAD)
+    return found
+
+
+def _entries(bundle: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], dict[str, Mapping[str, Any]]]:
+    """The reports of a page, and the other resources by what a report may call them."""
+    reports, others = [], {}
+    for entry in bundle.get("entry") or []:
+        resource = entry.get("resource") if isinstance(entry, Mapping) else None
+        if not isinstance(resource, Mapping):
+            continue
+        if resource.get("resourceType") == "DiagnosticReport":
+            reports.append(resource)
+            continue
+        others[f"{resource.get('resourceType')}/{resource.get('id')}"] = resource
+        if isinstance(entry.get("fullUrl"), str):
+            others[entry["fullUrl"]] = resource
+    return reports, others
+
+
+def _later(one: str, other: str) -> bool:
+    try:
+        return datetime.fromisoformat(one) > datetime.fromisoformat(other)
+    except (ValueError, TypeError):
+        return False

@@ -1,0 +1,151 @@
+"""FHIR DiagnosticReport by POST and PUT: statuses, forms of text, what names the study, faults."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.errors import BadInput
+from radir_pacs.intake.fhir import read_diagnostic_report
+from tests.catalogue_material import add, header
+from tests.document_material import cda, pdf
+from tests.integration.conftest import Web
+
+STUDY = "2.25.1"
+
+
+def form(content: bytes, kind: str = "text/plain") -> dict[str, Any]:
+    return {"contentType": kind, "data": base64.b64encode(content).decode()}
+
+
+def resource(said: bytes = b"Large pneumothorax.", status: str = "final", minute: int = 0, **changes: Any) -> Any:
+    given = {
+        "resourceType": "DiagnosticReport",
+        "id": "r1",
+        "meta": {"lastUpdated": f"2026-03-01T08:{minute:02}:00Z"},
+        "identifier": [{"system": "urn:ris", "value": "R1"}],
+        "status": status,
+        "issued": f"2026-03-01T08:{minute:02}:00+00:00",
+        "imagingStudy": [{"identifier": {"system": "urn:dicom:uid", "value": f"urn:oid:{STUDY}"}}],
+        "presentedForm": [form(said)],
+    }
+    return {name: value for name, value in (given | changes).items() if value is not None}
+
+
+def post(web: Web, body: Any, **options: Any) -> requests.Response:
+    headers = {"Content-Type": "application/fhir+json"} | options.pop("headers", {})
+    return requests.post(web.root + "/fhir/DiagnosticReport", json=body, headers=headers, timeout=60, **options)
+
+
+def texts(catalogue: Catalogue) -> list[str]:
+    return [report.body for report in catalogue.reports.of_study(STUDY)]
+
+
+def test_a_report_is_taken_corrected_and_withdrawn(web: Web) -> None:
+    add(web.catalogue, header())
+    answer = post(web, resource())
+    assert (answer.status_code, answer.json()["resourceType"]) == (201, "OperationOutcome")
+    assert post(web, resource()).status_code == 200
+    changed = resource(b"No pneumothorax.", "corrected", 5)
+    url = web.root + "/fhir/DiagnosticReport/r1"
+    answer = requests.put(url, json=changed, headers={"Content-Type": "application/fhir+json"}, timeout=60)
+    assert answer.status_code == 200 and texts(web.catalogue) == ["No pneumothorax."]
+    assert "later version" in post(web, resource(b"?", "preliminary", 9)).json()["issue"][0]["diagnostics"]
+    assert post(web, resource(status="entered-in-error", minute=10)).status_code == 200
+    assert texts(web.catalogue) == []
+
+
+def test_a_report_waits_for_its_study(web: Web) -> None:
+    named = {
+        "imagingStudy": None,
+        "contained": [
+            {
+                "resourceType": "ServiceRequest",
+                "id": "o",
+                "identifier": [{"value": "A1", "type": {"coding": [{"code": "ACSN"}]}}],
+            },
+            {"resourceType": "Patient", "id": "p", "identifier": [{"system": "urn:mrn", "value": "p1"}]},
+        ],
+        "basedOn": [{"reference": "#o"}],
+        "subject": {"reference": "#p"},
+    }
+    assert "waits" in post(web, resource(**named)).json()["issue"][0]["diagnostics"]
+    add(web.catalogue, header(accession_number="A1", patient_key="HOSP\\p1"))
+    assert web.catalogue.report_versions.join_wanted() == 1
+    assert texts(web.catalogue) == ["Large pneumothorax."]
+
+
+def test_faults_are_told_and_nothing_of_the_patient(web: Web, serve: Callable[..., Web]) -> None:
+    for body, status, words in (
+        (resource(resourceType="Patient"), 422, "no DiagnosticReport"),
+        (resource(status="done"), 422, "status"),
+        (resource(presentedForm=[]), 422, "text"),
+        (resource(presentedForm=[{"contentType": "text/plain", "data": "%%"}]), 422, "base64"),
+        (resource(presentedForm=[form(b"%PDF-1.4 broken", "application/pdf")]), 422, "cannot be read"),
+        (resource(imagingStudy=[{"display": "Muster"}]), 422, "Study Instance UID"),
+        ([], 422, "no DiagnosticReport"),
+    ):
+        answer = post(web, body)
+        assert answer.status_code == status and words in answer.json()["issue"][0]["diagnostics"], answer.text
+        assert "Muster" not in answer.text
+    url = web.root + "/fhir/DiagnosticReport"
+    assert requests.post(url, data=b"{", headers={"Content-Type": "application/json"}, timeout=30).status_code == 400
+    assert requests.post(url, data=b"<x/>", headers={"Content-Type": "text/xml"}, timeout=30).status_code == 415
+    deep = b'{"a":' * 100_000
+    assert requests.post(url, data=deep, headers={"Content-Type": "application/json"}, timeout=30).status_code == 400
+    guarded = serve(api_tokens=("0123456789abcdef",))
+    assert post(guarded, resource()).status_code == 401
+    bearer = {"Authorization": "Bearer 0123456789abcdef"}
+    assert post(guarded, resource(), headers=bearer).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("changes", "body"),
+    [
+        ({}, "Large pneumothorax."),
+        ({"presentedForm": [form(pdf("Small effusion."), "application/pdf")]}, "Small effusion."),
+        ({"presentedForm": [form(pdf("x"), "application/pdf"), form(b"Clear.", "text/plain")]}, "Clear."),
+        ({"presentedForm": [form("<p>Größer.</p><p>Zwei.</p>".encode(), "text/html")]}, "Größer.\n\nZwei."),
+        ({"presentedForm": [form(cda("Clear."), "application/hl7-cda+xml")]}, "FINDINGS:\nClear."),
+        ({"presentedForm": [form("Größer.".encode("latin-1"), "text/plain; charset=iso-8859-1")]}, "Größer."),
+        ({"presentedForm": None, "text": {"div": "<div><p>Clear.</p></div>"}, "conclusion": "Normal."}, None),
+        ({"presentedForm": None, "conclusionCode": [{"coding": [{"display": "Pleural effusion"}]}]}, None),
+    ],
+)
+def test_forms_of_text(changes: dict[str, Any], body: str | None) -> None:
+    version = read_diagnostic_report(resource(**changes))
+    assert version is not None
+    if body is not None:
+        assert version.body == body
+    else:
+        assert "Normal." in version.body or "Pleural effusion" in version.body
+
+
+def test_r5_and_odd_shapes() -> None:
+    version = read_diagnostic_report(
+        resource(imagingStudy=None, study=[{"reference": f"ImagingStudy/{STUDY}"}], identifier="x", subject=[1, None])
+    )
+    assert version is not None and (version.study_uid, version.document) == (STUDY, "r1")
+    assert read_diagnostic_report(resource(status="registered")) is None
+    for odd in (
+        None,
+        3,
+        "text",
+        {"resourceType": "DiagnosticReport"},
+        resource(contained=[[[]]], imagingStudy={"identifier": 7}),
+    ):
+        with pytest.raises(BadInput):
+            read_diagnostic_report(odd)
+
+
+def test_a_body_that_is_too_large_is_refused(web: Web) -> None:
+    body = io.BytesIO(b" " * ((32 << 20) + 10))
+    headers = {"Content-Type": "application/fhir+json"}
+    answer = requests.post(web.root + "/fhir/DiagnosticReport", data=body, headers=headers, timeout=120)
+    assert answer.status_code == 413
