@@ -65,10 +65,10 @@ def test_a_number_once_passed_over_is_never_used() -> None:
 
 def test_an_earlier_migration_that_came_later_is_applied_too(two_databases: tuple[str, str]) -> None:
     late, created = two_databases
-    without = {version: sql for version, sql in migrations().items() if version != 15}
+    without = {version: sql for version, sql in migrations().items() if version != 5}
     with patch.object(migrate_module, "migrations", lambda: without):
         migrate(late)
-    assert "public.commitment" not in dump(late)
+    assert "public.damaged_blob" not in dump(late)
     migrate(late)
     with psycopg.connect(created) as connection:
         connection.execute(schema().encode())
