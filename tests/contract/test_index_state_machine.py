@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from radir_pacs.errors import IndexRefused
 from radir_pacs.index import (
     Generation,
     Partition,
@@ -71,6 +73,7 @@ class IndexMachine(RuleBasedStateMachine):
         self.patches: list[Any] = [
             mock.patch("radir_pacs.index.snapshot.ROWS_PER_CANDIDATE", 0.001),  # the graph wherever there is one
             mock.patch("radir_pacs.index.builder.verify_in_child", check_here),
+            mock.patch("radir_pacs.durable.sync"),  # no power fails here
             mock.patch("radir_pacs.index.writer._SMALL", 2),
         ]
         for patch in self.patches:
@@ -168,8 +171,10 @@ class IndexMachine(RuleBasedStateMachine):
     @rule(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), data=st.data())
     def damage_the_newest_and_reopen(self, place: float, bit: int, data: st.DataObject) -> None:
         newest = self.folder / generation_names(self.folder)[-1]
-        listed = GenerationManifest.from_bytes((newest / MANIFEST).read_bytes()).segments
-        folders = [newest, *(segment_folder(self.folder, record.name) for record in listed)]
+        folders = [newest]
+        with contextlib.suppress(IndexRefused):  # it was damaged before
+            listed = GenerationManifest.from_bytes((newest / MANIFEST).read_bytes()).segments
+            folders += [segment_folder(self.folder, record.name) for record in listed]
         files = [path for folder in folders for path in sorted(folder.iterdir()) if path.name != "checked.json"]
         path = data.draw(st.sampled_from([path for path in files if not path.name.startswith(".")]))
         content = bytearray(path.read_bytes())
