@@ -46,7 +46,7 @@ UNIT_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class GraphSettings:
-    """How graphs are built (docs/results/index-search.md shows what these were chosen from)."""
+    """How graphs are built (docs/results/index-engines-1000000.md shows what these give)."""
 
     from_count: int = 20_000  # fewer vectors: exact search is faster
     m: int = 16

@@ -59,7 +59,7 @@ def merge(
         stays = ~deleted.has(labels)
         for part in parts:
             stays &= ~part.segment.has(labels)
-        rest = labels[stays], vectors[stays]
+        rest = (labels, vectors) if stays.all() else (labels[stays], vectors[stays])
     chosen = to_merge(len(rest[0]), [(len(part), len(part.dead)) for part in parts], forget=forget, most=most)
     contents = [rest, *(parts[place].live() for place in chosen)]
     if any(len(labels) for labels, _ in contents):
@@ -84,7 +84,10 @@ def merge(
 
 
 def _together(contents: Sequence[Content], dim: int) -> Content:
-    """One content, its labels ascending; every vector is copied once."""
+    """One content, its labels ascending; every vector is copied once at most."""
+    contents = [content for content in contents if len(content[0])]
+    if len(contents) == 1:
+        return contents[0]
     labels = np.concatenate([labels for labels, _ in contents])
     order = np.argsort(labels)
     places = np.empty(len(order), np.intp)

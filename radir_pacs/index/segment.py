@@ -66,6 +66,8 @@ class Segment:
 
     def has(self, labels: I64) -> Mask:
         """Which of ``labels`` the segment holds; bool, shaped as ``labels``."""
+        if self._span == len(self.labels):
+            return (labels >= self._base) & (labels < self._base + self._span)
         if self._present is None or len(labels) < 64:
             return contains(self.labels, labels)
         return Allowed(self._base, self._present).has(labels)

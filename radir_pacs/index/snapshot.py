@@ -121,15 +121,16 @@ class Snapshot:
         """With ``generation`` in place of the current one; what it lacks stays in the tail."""
         deleted = self.deleted.plus(generation.deleted)
         parts = tuple(Part(segment=segment, dead=deleted.among(segment.labels)) for segment in generation.segments)
-        lacking = [self.tail.live()]
         kept = {id(part.segment) for part in parts}
-        lacking += [part.live() for part in self.parts if id(part.segment) not in kept]
+        sources = [self.tail.live()]
+        sources += [(p.segment.labels, p.segment.vectors) for p in self.parts if id(p.segment) not in kept]
         tail = Tail.empty(self.tail.room_vectors.shape[1])
-        for labels, vectors in lacking:
-            stays = ~deleted.has(labels)
+        for labels, vectors in sources:
+            lacking = ~deleted.has(labels)
             for part in parts:
-                stays &= ~part.segment.has(labels)
-            tail = tail.plus(labels[stays], vectors[stays])
+                lacking &= ~part.segment.has(labels)
+            rows = np.flatnonzero(lacking)
+            tail = tail.plus(labels[rows], vectors[rows])
         return Snapshot(tail=tail, generation=generation, parts=parts, deleted=deleted)
 
 
