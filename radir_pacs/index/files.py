@@ -2,16 +2,21 @@
 
 A check of a whole segment is noted beside it, with what the system says about each file (inode, size, times): opening
 compares that, which takes microseconds, and hashes only what has no note or changed since. Bytes that change beneath
-the file system escape such a note. `check_file` reads everything again in the background, and `in_use` finds the
-files of a process that died with them open: they are hashed before anyone maps them again.
+the file system escape such a note. `check_folder` reads everything again in the background, and the files of a
+partition that a process had open when it crashed are hashed before anyone maps them again.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import ctypes
 import fcntl
+import functools
 import hashlib
 import json
+import math
+import mmap
 import os
 import secrets
 import stat
@@ -20,6 +25,9 @@ import weakref
 from collections.abc import Callable, Mapping
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from radir_pacs import durable
 from radir_pacs.errors import IndexRefused
@@ -27,7 +35,12 @@ from radir_pacs.index.manifest import MANIFEST, MANIFEST_MAX_BYTES, FileRecord
 
 _CHUNK_BYTES = 4 << 20
 _NOTE = "checked.json"
-_USE_PREFIX = ".in-use-"
+_TRACE_PREFIX = ".in-use-"
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.mmap.restype = ctypes.c_void_p
+_LIBC.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_longlong)
+_LIBC.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_MAP_FAILED = ctypes.c_void_p(-1).value
 _SETTLED_NS = 1_000_000_000  # a change within so short a time of the check might have left the same times
 
 
@@ -104,53 +117,71 @@ def is_noted(folder: Path, files: Mapping[str, FileRecord]) -> bool:
 
 
 def open_checked(folder: Path, files: Mapping[str, FileRecord]) -> None:
-    """Raises IndexRefused unless the files are what was built, by a noted check or by one now."""
-    if _died_in_use(folder) or not is_noted(folder, files):
-        check_folder(folder, files)
+    """Raises IndexRefused unless the files are what was built, by a noted check or by one now.
 
-
-def in_use(folder: Path, user: object) -> None:
-    """Note that this process has the folder's files open for as long as ``user`` lives.
-
-    The kernel drops the lock when the process ends, however it ends, and the file stays behind: `open_checked` sees it.
+    From now on, a trace beside the segments says that this process uses them, until it ends in good order.
     """
-    path = folder / f"{_USE_PREFIX}{secrets.token_hex(8)}"
+    _forget_after_a_crash(folder.parent)
+    if not is_noted(folder, files):
+        check_folder(folder, files)
+    _leave_trace(folder.parent)
+
+
+@functools.cache
+def _leave_trace(segments: Path) -> None:
+    """One file a partition, locked: the kernel drops the lock when the process ends, however it ends."""
+    path = segments / f"{_TRACE_PREFIX}{secrets.token_hex(8)}"
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     except OSError:  # another user's folder
         return
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    weakref.finalize(user, _no_longer, path, handle, os.getpid())
+    atexit.register(_remove_trace, path, os.getpid())
 
 
-def _no_longer(path: Path, handle: int, pid: int) -> None:
+def _remove_trace(path: Path, pid: int) -> None:
     if os.getpid() == pid:  # not in a forked child, which shares the lock
         with contextlib.suppress(OSError):
             path.unlink()
-        with contextlib.suppress(OSError):
-            os.close(handle)
 
 
-def _died_in_use(folder: Path) -> bool:
-    """Whether a process ended without closing these files, as in a crash; what it left is cleared away."""
-    died = False
-    for path in folder.glob(f"{_USE_PREFIX}*"):
+def _forget_after_a_crash(segments: Path) -> None:
+    """Where a process ended without removing its trace, no note beside these segments counts any more."""
+    for path in segments.glob(f"{_TRACE_PREFIX}*"):
         try:
             handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            died = True
-            with contextlib.suppress(OSError):
-                (folder / _NOTE).unlink()  # before the trace of the crash goes
+            for note in segments.glob(f"*/{_NOTE}"):  # before the trace goes
+                with contextlib.suppress(OSError):
+                    note.unlink()
             with contextlib.suppress(OSError):
                 path.unlink()
-        except BlockingIOError:
+        except BlockingIOError:  # it lives
             pass
         finally:
             os.close(handle)
-    return died
+
+
+def map_file(path: Path, dtype: str, shape: tuple[int, ...]) -> Any:
+    """The file as a read-only array, mapped. Raises IndexRefused.
+
+    Not by `numpy.memmap`, which keeps a descriptor of each file: select() takes none beyond 1,023.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if not size:  # an empty file cannot be mapped
+        return np.empty(shape, dtype)
+    with regular_file(path) as file:
+        address = _LIBC.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, file.fileno(), 0)
+    if address in (None, _MAP_FAILED):
+        raise IndexRefused(f"{path.name} of the index cannot be mapped: {os.strerror(ctypes.get_errno())}")
+    content = (ctypes.c_uint8 * size).from_address(address)
+    weakref.finalize(content, _LIBC.munmap, address, size).atexit = False
+    array = np.frombuffer(memoryview(content), dtype).reshape(shape)
+    array.flags.writeable = False
+    return array
 
 
 def _times(status: os.stat_result) -> list[int]:

@@ -11,12 +11,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from radir_pacs.errors import IndexRefused
-from radir_pacs.index.files import check_file, check_folder, in_use, open_checked, read_manifest_file, regular_file
+from radir_pacs.index.files import check_file, check_folder, map_file, open_checked, read_manifest_file, regular_file
 from radir_pacs.index.graph import LIBRARY, METRIC, Graph
 from radir_pacs.index.label_set import NO_LABELS, contains
 from radir_pacs.index.manifest import DELETED, GRAPH, LABELS, VECTORS, GenerationManifest, SegmentManifest
@@ -117,9 +116,7 @@ def open_segment(folder: Path, *, model_id: str, region: str, dim: int) -> Segme
         raise IndexRefused("the index segment has the name of another")
     _check_partition(manifest, model_id, region, dim)
     open_checked(folder, manifest.files)
-    segment = map_segment(folder, manifest)
-    in_use(folder, segment)
-    return segment
+    return map_segment(folder, manifest)
 
 
 def map_segment(folder: Path, manifest: SegmentManifest) -> Segment:
@@ -128,10 +125,10 @@ def map_segment(folder: Path, manifest: SegmentManifest) -> Segment:
         raise IndexRefused(f"the index segment has the metric {manifest.metric!r}")
     if manifest.graph and manifest.graph.library != LIBRARY:
         raise IndexRefused(f"the graph was written by {manifest.graph.library}")
-    labels: I64 = _map(folder / LABELS, "<i8", (manifest.count,))
+    labels: I64 = map_file(folder / LABELS, "<i8", (manifest.count,))
     if np.any(labels[1:] <= labels[:-1]):
         raise IndexRefused("the labels of the index segment are not ascending")
-    vectors: F32 = _map(folder / VECTORS, "<f4", (manifest.count, manifest.dim))
+    vectors: F32 = map_file(folder / VECTORS, "<f4", (manifest.count, manifest.dim))
     graph = Graph.load(folder / GRAPH, vectors) if manifest.graph else None
     return Segment(labels=labels, vectors=vectors, graph=graph, name=manifest.name)
 
@@ -152,11 +149,3 @@ def check_generation(folder: Path, rest: Callable[[int], None]) -> None:
 def _check_partition(manifest: GenerationManifest | SegmentManifest, model_id: str, region: str, dim: int) -> None:
     if (manifest.model_id, manifest.region, manifest.dim) != (model_id, region, dim):
         raise IndexRefused("the index belongs to another model, region or dimension")
-
-
-def _map(path: Path, dtype: str, shape: tuple[int, ...]) -> Any:
-    """The file as an array, mapped and read-only."""
-    if not shape[0]:  # an empty file cannot be mapped
-        return np.empty(shape, dtype)
-    with regular_file(path) as file:
-        return np.asarray(np.memmap(file, dtype, "r", shape=shape))

@@ -105,7 +105,7 @@ def _unlisted(folder: Path, now_s: float, grace_s: float) -> list[Path]:
             listed |= {segment.name for segment in manifest.segments}
     return [
         segment
-        for segment in (folder / SEGMENTS).glob("*")
+        for segment in (folder / SEGMENTS).glob("[0-9a-f]*")
         if segment.name not in listed and _built_s(segment, now_s) >= grace_s
     ]
 

@@ -77,7 +77,7 @@ def test_kill_9_in_a_build_leaves_nothing_visible(tmp_path: Path, stage: str) ->
     names = generation_names(first.parent)
     for name in names:
         opened(first.parent / name)
-    for segment in (first.parent / SEGMENTS).iterdir():  # one may stand that no generation lists yet
+    for segment in (first.parent / SEGMENTS).glob("[0-9a-f]*"):  # one may stand that no generation lists yet
         open_segment(segment, model_id=MODEL, region=REGION, dim=DIM)
     if stage not in (MANIFEST, DELETED):  # a loop may have come round before the last stage was seen
         assert names == [first.name]
@@ -87,7 +87,7 @@ def test_kill_9_in_a_build_leaves_nothing_visible(tmp_path: Path, stage: str) ->
     assert {build.name for build in abandoned} <= set(removed)
     assert not list(first.parent.glob(".*"))
     listed = {segment_of(first.parent / name) for name in generation_names(first.parent)}
-    assert set((first.parent / SEGMENTS).iterdir()) == listed
+    assert set((first.parent / SEGMENTS).glob("[0-9a-f]*")) == listed
     assert newest(first.parent) is not None
 
 
