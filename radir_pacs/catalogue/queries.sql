@@ -409,7 +409,7 @@ UPDATE model SET active = TRUE WHERE model_id = %(model_id)s AND NOT active;
 
 -- name: encode_again
 -- Studies that another model of the kind encoded, or that none could, are work for the one that answers now,
--- which new studies need not wait for.
+-- which new studies need not wait for. The newest first.
 INSERT INTO job (kind, key, max_attempts, urgency)
 SELECT 'encode', s.study_uid, %(max_attempts)s::integer, %(urgency)s::smallint FROM study AS s
 WHERE (s.state IN ('ENCODED', 'INDEXED') AND EXISTS (
@@ -418,6 +418,7 @@ WHERE (s.state IN ('ENCODED', 'INDEXED') AND EXISTS (
     AND NOT EXISTS (
         SELECT FROM encoding AS e WHERE e.study_uid = s.study_uid AND e.model_id = %(model_id)s))
     OR (s.state = 'SKIPPED' AND s.reason_code = 'NO_MODEL')
+ORDER BY s.received_at DESC
 ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO UPDATE
 SET again = job.again OR job.state = 'RUNNING', urgency = least(job.urgency, excluded.urgency);
 

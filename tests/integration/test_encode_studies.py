@@ -171,7 +171,7 @@ def test_urgent_ones_come_first_and_an_archive_last(
     shelf = FakeShelf(lambda one: replace(by_hand(one), model_id="cxr-next-1"), batch_limit=1)
     with encoding_line(catalogue, blobs.root, shelf) as line:
         line.run()
-    assert [uid for batch in shelf.batches for uid in batch] == [old[3], new[1], new[0], new[2], *old[:3]]
+    assert [uid for batch in shelf.batches for uid in batch] == [old[3], new[1], new[0], new[2], old[2], old[1], old[0]]
 
 
 def test_an_urgent_study_passes_a_full_window_and_goes_alone(
