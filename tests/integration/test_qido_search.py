@@ -175,11 +175,14 @@ def uids(page: QidoPage) -> list[str]:
 
 CT = Match(path=(MODALITIES,), vr="CS", values=("CT",))
 ENDING_IN_3 = Match(path=(PATIENT_ID,), vr="LO", values=("*3",))
+UNTIL_THE_3RD = Match(path=(DATE,), vr="DA", values=("-20240103",))
 FROM_THE_3RD = Match(path=(DATE,), vr="DA", values=("20240103-",))
 
 
 @pytest.mark.parametrize("level", QidoLevel)
-@pytest.mark.parametrize("keys", [(), (CT,), (ENDING_IN_3,), (FROM_THE_3RD,), (FROM_THE_3RD, CT)], ids=len)
+@pytest.mark.parametrize(
+    "keys", [(), (CT,), (ENDING_IN_3,), (FROM_THE_3RD,), (UNTIL_THE_3RD,), (UNTIL_THE_3RD, CT)], ids=len
+)
 def test_pages_of_more_than_are_counted_are_those_of_a_counted_search(
     catalogue: Catalogue, level: QidoLevel, keys: tuple[Match, ...], request: pytest.FixtureRequest
 ) -> None:
