@@ -179,6 +179,12 @@ def newest_first(day: date | None) -> int:
     return UNDATED if day is None else (date.max - day).days
 
 
+def newest_day(values: Iterable[str]) -> int:
+    """``newest_first`` of the newest day of some ranges, 0 where one is open. Raises BadInput."""
+    ends = [date_range(value)[1] for value in values]
+    return min(0 if end is None else newest_first(end) for end in ends)
+
+
 def _day_in_order(expression: str, value: str, _terms: str) -> Condition:
     low, high = date_range(value)
     return _ends(

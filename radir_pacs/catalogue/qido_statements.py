@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, LiteralString
 
-from radir_pacs.catalogue.qido_matching import Condition, compare, together
+from radir_pacs.catalogue.qido_matching import Condition, compare, newest_day, together
 from radir_pacs.catalogue.qido_places import Place
 from radir_pacs.study_attributes import STUDY_ATTRIBUTES
 from radir_pacs.types import Match
@@ -132,6 +132,7 @@ class Search:
     condition: Condition
     of_study: Condition
     of_day: Condition
+    newest_first: int  # of the newest day asked for
 
     @classmethod
     def of(cls, query: QidoQuery) -> Search:
@@ -146,6 +147,7 @@ class Search:
             condition=together(condition for _, condition in found),
             of_study=together(condition for holder, condition in found if holder is QidoLevel.STUDY),
             of_day=together(_condition(match, query)[1] for match in query.matches if match.path == _DAY),
+            newest_first=max((newest_day(match.values) for match in query.matches if match.path == _DAY), default=0),
         )
 
     @property
@@ -193,8 +195,10 @@ class Search:
         return f"SELECT k.study_uid FROM {window} {order}", [*from_place, WALKED_MAX]
 
     def _from(self, place: Place) -> Statement:
+        # The server begins to read at the pair, whatever else limits the day: the newest day asked for goes into it.
+        start = max((place.newest_first, place.study_uid), (self.newest_first, ""))
         where = f"(k.newest_first, k.study_uid) >= (%s, %s) AND {self.of_day.sql}"
-        return f"study_search k WHERE {where}", [place.newest_first, place.study_uid, *self.of_day.params]
+        return f"study_search k WHERE {where}", [*start, *self.of_day.params]
 
     def _page(self, studies: str, where: str, params: list[Any], place: Place, *, by_terms: bool) -> Statement:
         level, (condition, compared) = self.query.level, where_of(self.condition, by_terms=by_terms)

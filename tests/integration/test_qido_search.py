@@ -93,14 +93,14 @@ def test_any_pattern_finds_what_it_describes(
     monkeypatch.setattr(qido, "_is_dense", lambda *_: is_dense)
     rng, some = random.Random(tag), 0
     with Catalogue.open(Settings(database_url=database)) as catalogue:
-        for _ in range(150):
+        for _ in range(60):
             asked = pattern(rng, rng.choice(list(odd_texts.values()))[tag])
             match = Match(path=(tag,), vr="PN" if tag in (NAME, REFERRING) else "LO", values=(asked,))
             page = catalogue.qido.search(QidoQuery(level=QidoLevel.STUDY, limit=1000, matches=(match,)))
             found = {row.study.study_uid for row in page.rows}
             assert found == expected(odd_texts, tag, asked), asked
             some += 0 < len(found) < len(odd_texts)
-    assert some > 50
+    assert some > 15
 
 
 @pytest.mark.parametrize("is_dense", [False, True], ids=["by terms", "by reading"])
@@ -111,7 +111,7 @@ def test_fuzzy_words_find_what_begins_with_them(
     rng, some = random.Random(3), 0
     words = {uid: re.split("[ ^=,-]", spelt_alike(folded(row[NAME]))) for uid, row in odd_texts.items()}
     with Catalogue.open(Settings(database_url=database)) as catalogue:
-        for _ in range(150):
+        for _ in range(60):
             asked = rng.choice(rng.choice(list(words.values())))[: rng.randrange(1, 5)]
             match = Match(path=(NAME,), vr="PN", values=(asked,))
             page = catalogue.qido.search(QidoQuery(level=QidoLevel.STUDY, limit=1000, matches=(match,), fuzzy=True))
@@ -119,7 +119,7 @@ def test_fuzzy_words_find_what_begins_with_them(
             found = {row.study.study_uid for row in page.rows}
             assert found == {uid for uid, those in words.items() if any(word.startswith(begins) for word in those)}
             some += 0 < len(found) < len(odd_texts)
-    assert some > 50
+    assert some > 15
 
 
 @pytest.mark.parametrize("is_dense", [False, True], ids=["by terms", "by reading"])
@@ -130,7 +130,7 @@ def test_fuzzy_pieces_are_found_anywhere(
     rng, some = random.Random(5), 0
     names = {uid: re.sub("[\\^=,-]", " ", spelt_alike(folded(row[NAME]))) for uid, row in odd_texts.items()}
     with Catalogue.open(Settings(database_url=database)) as catalogue:
-        for _ in range(150):
+        for _ in range(60):
             word = rng.choice(rng.choice(list(names.values())).split() or ["x"])
             start = rng.randrange(len(word))
             piece = word[start : start + rng.randrange(2, 6)]
@@ -139,7 +139,7 @@ def test_fuzzy_pieces_are_found_anywhere(
             found = {row.study.study_uid for row in page.rows}
             assert found == {uid for uid, text in names.items() if spelt_alike(piece) in text}, piece
             some += 0 < len(found) < len(odd_texts)
-    assert some > 50
+    assert some > 15
 
 
 @pytest.fixture
@@ -175,11 +175,14 @@ def uids(page: QidoPage) -> list[str]:
 
 CT = Match(path=(MODALITIES,), vr="CS", values=("CT",))
 ENDING_IN_3 = Match(path=(PATIENT_ID,), vr="LO", values=("*3",))
+UNTIL_THE_3RD = Match(path=(DATE,), vr="DA", values=("-20240103",))
 FROM_THE_3RD = Match(path=(DATE,), vr="DA", values=("20240103-",))
 
 
 @pytest.mark.parametrize("level", QidoLevel)
-@pytest.mark.parametrize("keys", [(), (CT,), (ENDING_IN_3,), (FROM_THE_3RD,), (FROM_THE_3RD, CT)], ids=len)
+@pytest.mark.parametrize(
+    "keys", [(), (CT,), (ENDING_IN_3,), (FROM_THE_3RD,), (UNTIL_THE_3RD,), (UNTIL_THE_3RD, CT)], ids=len
+)
 def test_pages_of_more_than_are_counted_are_those_of_a_counted_search(
     catalogue: Catalogue, level: QidoLevel, keys: tuple[Match, ...], request: pytest.FixtureRequest
 ) -> None:
@@ -277,16 +280,16 @@ def test_what_is_searched_follows_the_study_and_an_instance_alone_changes_nothin
 
 @pytest.fixture(scope="module")
 def many(database: str) -> str:
-    """The connection string of a database with 20,000 studies, one series and instance each, known to the planner."""
+    """The connection string of a database with 10,000 studies, one series and instance each, known to the planner."""
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("DELETE FROM study")
         connection.execute(
             "INSERT INTO study (study_uid, patient_id, patient_name_folded, referring_physician_folded, study_date,"
             " patient_birth_date, accession_number, study_description, modalities)"
             " SELECT '1.' || n, 'PAT' || lpad(n::text, 7, '0'), md5(n::text) || '^' || md5((n % 500)::text),"
-            " md5((n % 300)::text) || '^x', date '2024-01-01' - n % 3000, date '1950-01-01' + n % 20000,"
+            " md5((n % 300)::text) || '^x', date '2024-01-01' - n % 3000, date '1950-01-01' + n % 10000,"
             " 'ACC' || n * 7919 % 1000003, CASE n % 100 WHEN 7 THEN 'CT Angiography' ELSE 'Chest PA' END,"
-            " ARRAY[CASE n % 1000 WHEN 5 THEN 'XA' ELSE 'DX' END] FROM generate_series(1, 20000) n"
+            " ARRAY[CASE n % 1000 WHEN 5 THEN 'XA' ELSE 'DX' END] FROM generate_series(1, 10000) n"
         )
         connection.execute(
             "INSERT INTO series (series_uid, study_uid, modality) SELECT study_uid || '.1', study_uid, 'DX' FROM study"
@@ -337,7 +340,7 @@ TERMS, IN_ORDER = ["study_search_by_terms"], ["study_search_in_order"]
         ({NAME: "*d41d8*"}, True, TERMS),
         ({NAME: "*zz*"}, False, TERMS),
         ({NAME: "*ü?q*"}, False, TERMS),
-        ({PATIENT_ID: "*0012345*"}, False, TERMS),
+        ({PATIENT_ID: "*0001234*"}, False, TERMS),
         ({ACCESSION: "*C12345*"}, False, TERMS),
         ({DESCRIPTION: "*Angio*"}, False, TERMS),
         ({MODALITIES: "XA"}, False, ["study_search_by_modality"]),
@@ -348,7 +351,7 @@ TERMS, IN_ORDER = ["study_search_by_terms"], ["study_search_in_order"]
             None,
         ),
         ({"0020000D": "1.7\\1.8\\1.9"}, False, ["study_search_pkey"]),
-        ({PATIENT_ID: "PAT0012345"}, False, TERMS),
+        ({PATIENT_ID: "PAT0001234"}, False, TERMS),
         ({ACCESSION: "ACC12345"}, False, ["study_search_by_accession"]),
         ({NAME: "d41d8*"}, False, TERMS),
         ({NAME: "*^d41d8"}, False, TERMS),

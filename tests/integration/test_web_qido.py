@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
+from radir_pacs.catalogue import qido_statements
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web, part10
 
@@ -215,6 +216,15 @@ def test_paging_covers_everything_once_and_says_what_remains(hospital: Web) -> N
     beyond = hospital.get("/studies?offset=3")
     assert (beyond.status_code, beyond.content) == (204, b"")
     assert hospital.get("/studies?offset=99999999999999").status_code == 204
+
+
+def test_a_long_list_says_how_many_follow_at_least(hospital: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qido_statements, "COUNTED_MAX", 1)
+    answer = hospital.get("/studies?limit=1")
+    assert answer.headers["Warning"] == f"299 {hospital.base}: {MORE.format('at least 1')}"
+    last = hospital.get("/studies?limit=1&offset=2")
+    assert [row[STUDY]["Value"][0] for row in last.json()] == ["1.3"] and "Warning" not in last.headers
+    assert hospital.get("/studies?limit=1&offset=3").status_code == 204
 
 
 def test_no_answer_is_longer_than_the_hard_maximum(serve: Callable[..., Web]) -> None:
