@@ -338,7 +338,7 @@ def test_nothing_breaks_the_reader(junk: bytes, head: bytes) -> None:
 )
 @settings(deadline=None)
 def test_fields_are_read_as_another_library_reads_them(values: list[str], sep: str) -> None:
-    f, c, r, e, s = sep
+    f, c, r, e, s = list(sep)
 
     def escaped(text: str) -> str:
         names = {f: "F", c: "S", r: "R", e: "E", s: "T"}
