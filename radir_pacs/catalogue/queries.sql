@@ -845,11 +845,14 @@ SELECT study_uid FROM study WHERE study_uid = %(named_study_uid)s::text;
 -- name: studies_of_numbers
 -- The studies of the first number that has any: by accession number or by their order, and of the same patient by any
 -- id of either, where the report names one. Ids are the same where their issuers are, or one has none.
-WITH found AS (
-    SELECT s.study_uid, min(n.place) AS place
-    FROM unnest(%(numbers)s::text[]) WITH ORDINALITY AS n (number, place)
-    JOIN study AS s ON s.accession_number = n.number
-        OR s.study_uid IN (SELECT o.study_uid FROM order_link AS o WHERE o.number = n.number)
+WITH called AS (
+    SELECT * FROM unnest(%(numbers)s::text[]) WITH ORDINALITY AS n (number, place)
+), named AS (
+    SELECT t.study_uid, c.place FROM called AS c JOIN study_search AS t ON t.accession_number = c.number
+    UNION ALL
+    SELECT o.study_uid, c.place FROM called AS c JOIN order_link AS o ON o.number = c.number
+), found AS (
+    SELECT s.study_uid, min(n.place) AS place FROM named AS n JOIN study AS s USING (study_uid)
     WHERE cardinality(%(patient_keys)s::text[]) = 0 OR EXISTS (
         SELECT FROM unnest(s.patient_keys) AS a (key), unnest(keys_of_patient(%(patient_keys)s::text[])) AS b (key)
         WHERE split_part(a.key, '\', 2) = split_part(b.key, '\', 2)
@@ -896,8 +899,8 @@ UPDATE report_version SET wanted = FALSE WHERE id = %(id)s;
 UPDATE report_version AS v SET wanted = TRUE
 WHERE v.study_uid IS NULL AND NOT v.wanted AND v.received_at > now() - interval '10 minutes' AND (
     EXISTS (SELECT FROM study AS s WHERE s.study_uid = v.named_study_uid)
-    OR EXISTS (SELECT FROM study AS s WHERE s.accession_number = ANY(v.numbers)
-        AND s.received_at > v.received_at - interval '10 minutes'));
+    OR EXISTS (SELECT FROM study_search AS t JOIN study AS s USING (study_uid)
+        WHERE t.accession_number = ANY(v.numbers) AND s.received_at > v.received_at - interval '10 minutes'));
 
 -- name: waiting_reports
 -- Reports that wait, newest first, without those that withdraw what never came.

@@ -102,7 +102,7 @@ def test_resources_beside_a_report_name_its_study(catalogue: Catalogue, tmp_path
     add(catalogue, header(accession_number="A1", patient_key="\\p1"))
     patient = {"resourceType": "Patient", "id": "7", "identifier": [{"value": "p1"}]}
     order = {"resourceType": "ServiceRequest", "id": "8", "identifier": [{"value": "A1"}]}
-    named = {"subject": {"reference": "Patient/7"}, "basedOn": [{"reference": "ServiceRequest/8"}]}
+    named: dict[str, Any] = {"subject": {"reference": "Patient/7"}, "basedOn": [{"reference": "ServiceRequest/8"}]}
     with scripted((200, {}, page(resource(imagingStudy=None, **named), patient, order))) as server:
         assert pull(server, catalogue, tmp_path).run().received == {"NEW": 1}
 

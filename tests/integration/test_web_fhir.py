@@ -62,7 +62,7 @@ def test_a_report_is_taken_corrected_and_withdrawn(web: Web) -> None:
 
 
 def test_a_report_waits_for_its_study(web: Web) -> None:
-    named = {
+    named: dict[str, Any] = {
         "imagingStudy": None,
         "contained": [
             {

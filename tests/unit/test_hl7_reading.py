@@ -338,7 +338,7 @@ def test_nothing_breaks_the_reader(junk: bytes, head: bytes) -> None:
 )
 @settings(deadline=None)
 def test_fields_are_read_as_another_library_reads_them(values: list[str], sep: str) -> None:
-    f, c, r, e, s = sep
+    f, c, r, e, s = list(sep)
 
     def escaped(text: str) -> str:
         names = {f: "F", c: "S", r: "R", e: "E", s: "T"}
@@ -348,4 +348,4 @@ def test_fields_are_read_as_another_library_reads_them(values: list[str], sep: s
     ours, theirs = read_message(raw.encode()), hl7kit.parse(raw.encode())
     for number, value in enumerate(values, 1):
         assert ours.segments[1].text(number) == value.strip() or value == '""'
-        assert theirs.get(f"ZZZ-{number}") in (value, None)
+        assert (theirs.get(f"ZZZ-{number}") or "").strip() == value.strip()

@@ -20,7 +20,7 @@ BEGAN = datetime(2026, 3, 1, tzinfo=UTC)
 def version(number: int, status: ReportStatus, minute: int, **said: Any) -> Version:
     at = BEGAN + timedelta(minutes=minute)
     document = said.pop("document", "D1")
-    fields = {"version_at": at, "sent_at": at, "content_sha256": f"text {number}"} | said
+    fields: dict[str, Any] = {"version_at": at, "sent_at": at, "content_sha256": f"text {number}"} | said
     return Version(id=number, group=("hl7", "RIS", document), status=status, **fields)
 
 
