@@ -54,6 +54,18 @@ class _ErrorTask(task.ErrorTask):  # type: ignore[misc]
         self.write(body)
 
 
+class _Task(task.WSGITask):  # type: ignore[misc]
+    """waitress closes the connection after every answer whose length it does not know beforehand, and after every
+    answer without a body. In HTTP/1.1 neither is needed (RFC 9112 6.3, 9.3): chunks say where they end.
+    """
+
+    def set_close_on_finish(self) -> None:
+        ends_by_itself = self.version == "1.1" and self.request.command != "HEAD"
+        asks_to_close = self.request.headers.get("CONNECTION", "").lower() == "close"
+        if self.wrote_header or asks_to_close or not ends_by_itself:
+            super().set_close_on_finish()
+
+
 class _InsufficientStorage(utilities.Error):  # type: ignore[misc]
     code = 507
     reason = "Insufficient Storage"
@@ -70,6 +82,7 @@ class _Refused(utilities.Error):  # type: ignore[misc]
 class _Channel(channel.HTTPChannel):  # type: ignore[misc]
     """A deadline from the first byte: waitress counts from the last, so one byte per minute would hold a connection."""
 
+    task_class = _Task
     error_task_class = _ErrorTask
     request: Any = None  # the one that is arriving, as in waitress
     close_when_flushed: bool = False
