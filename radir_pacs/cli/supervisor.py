@@ -67,7 +67,9 @@ class Supervisor:
         for number in range(s.listener_processes):
             name = _numbered("listener", number, s.listener_processes)
             self.children.append(_Child(name, ["radir_pacs.listener", "--name", name]))
-        self.children.append(_Child("web", ["radir_pacs.web"]))
+        for number in range(s.web_process_count):
+            name = f"web-{number + 1}" if number else "web"
+            self.children.append(_Child(name, ["radir_pacs.web", "--name", name]))
         self.children.append(_Child("relay", ["radir_workers", "relay", "--name", "relay"]))
         self.children.append(_Child("indexer", ["radir_workers", "indexer", "--name", "indexer"]))
         self.children.append(_Child("transfer", ["radir_workers", "transfer", "--name", "transfer"]))
