@@ -59,6 +59,7 @@ GROWTH_ASKED = 1.5  # ten times the studies: at most so many times the latency
 _SURVEYS_S = 12.0  # two looks of the relay: one that asks for nothing more has ended
 _BUILD_S = 7200.0
 _STEPS = 16
+_UNMEASURED = 3  # questions of a kind before the clock runs
 _UID_TAG = "0020000D"
 
 
@@ -159,7 +160,7 @@ class Size:
                 self._step(question.name)
                 rows[question.name] = self._asked(settings, question)
             self.figures["questions"] = rows
-            web = [stack.memory(pid) for name, pid in stack.pids(settings).items() if name.split("-")[0] == "web"]
+            web = [stack.memory(pid) for name, pid in stack.pids(settings).items() if stack.is_web(name)]
         self.figures["web_processes"] = len(web)
         self.figures["web_mib"] = sum(one.rss for one in web)
         self.figures["web_pss_mib"] = sum(one.pss for one in web)
@@ -263,11 +264,16 @@ class Size:
         hospital = self._hospital
         studies = queries(hospital, min(MOST_ASKED, hospital.count))
         paths = [question.path(hospital, study) for study in studies]
-        answers = self._clients.ask(settings.web_port, paths, self._args.seconds, clients=question.clients)
+        before_s = stack.processor_s(settings)
+        answers = self._clients.ask(
+            settings.web_port, paths, self._args.seconds, clients=question.clients, unmeasured=_UNMEASURED
+        )
+        spent_s = stack.processor_s(settings) - before_s
         self._sound(answers)
         row: dict[str, Any] = {
             "p50_ms": answers.ms(50),
             "p99_ms": answers.ms(99),
+            "processor_ms": spent_s / (len(answers.seconds) + _UNMEASURED * question.clients) * 1e3,
             "asked": len(answers.seconds),
             "body_bytes": float(np.mean([len(body) for body in answers.bodies])),
         }
@@ -301,8 +307,9 @@ def page(sizes: Sequence[dict[str, Any]], peers: Sequence[str]) -> str:
         "# Questions over HTTP",
         "",
         "Studies filled straight into the catalogue, one region, 128 numbers a vector, one small client over HTTP"
-        " unless the row says otherwise; `radir up` with its default settings. *p50 / p99* in milliseconds;"
-        " *recall* at 10, against exact search over the cases that may be answered.",
+        " unless the row says otherwise; `radir up` with its default settings. *p50 / p99* in milliseconds, in"
+        " brackets the processor time of web and Postgres a question; *recall* at 10, against exact search over the"
+        " cases that may be answered.",
         "",
         *_head("what", *(f"{count} studies" for count in counts), "grows, per ten times", "asked"),
     ]
@@ -355,7 +362,8 @@ _FIGURES: tuple[tuple[str, Callable[[dict[str, Any]], str], str], ...] = (
 
 def _cell(row: dict[str, Any]) -> str:
     recall = f", recall {row['recall']:.3f}" if "recall" in row else ""
-    return f"{_ms(row['p50_ms'])} / {_ms(row['p99_ms'])}{recall}"
+    processor = f" ({_ms(row['processor_ms'])})" if "processor_ms" in row else ""
+    return f"{_ms(row['p50_ms'])} / {_ms(row['p99_ms'])}{processor}{recall}"
 
 
 def _ms(value: float) -> str:
