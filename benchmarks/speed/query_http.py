@@ -5,7 +5,7 @@
 
 Fills a home folder of its own with studies (`hospital`; ``--work`` keeps it for the next run), starts the real
 processes, and asks from small clients, one process each, over keep-alive connections. In this order: the first
-question to a web process when nothing is built; `radir up` until the worker has built the partition; after a restart
+question to a web process when nothing is built; `radir up` until the partition is built; after a restart
 the first question again; every kind of question for ``--seconds``; then the processes' memory. Recall at 10 is against
 exact search over the cases that may be answered. Peers: pip install faiss-cpu.
 """
@@ -148,7 +148,7 @@ class Size:
             self.figures["first_unbuilt_s"] = self._first(settings)
         self._step("build")
         with stack.radir_up(settings):
-            workers = [pid for name, pid in stack.pids(settings).items() if name.startswith("worker")]
+            workers = [pid for name, pid in stack.pids(settings).items() if name.startswith(("worker", "indexer"))]
             before_mib = sum(map(stack.peak_mib, workers))
             self.figures["build_s"] = self._build(settings)
             self.figures["worker_mib"] = sum(map(stack.peak_mib, workers))
@@ -353,7 +353,7 @@ _FIGURES: tuple[tuple[str, Callable[[dict[str, Any]], str], str], ...] = (
     ),
     ("bytes a vector in web (shared pages once)", lambda size: f"{size['web_bytes_a_vector']:,.0f}", "800"),
     (
-        "peak of the worker, before / while building, MiB",
+        "peak of worker and indexer, before / while building, MiB",
         lambda size: f"{size['worker_before_mib']:,.0f} / {size['worker_mib']:,.0f}",
         "",
     ),
