@@ -7,7 +7,7 @@ Fills a home folder of its own with studies (`hospital`; ``--work`` keeps it for
 processes, and asks from small clients, one process each, over keep-alive connections. In this order: the first
 question to a web process when nothing is built; `radir up` until the partition is built; after a restart
 the first question again; every kind of question for ``--seconds``; then the processes' memory. Recall at 10 is against
-exact search over the cases that may be answered. Peers: pip install faiss-cpu.
+exact search over the cases that may be answered. Peers: pip install hnswlib.
 """
 
 from __future__ import annotations
