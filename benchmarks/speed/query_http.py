@@ -238,26 +238,21 @@ class Size:
         return self._sound(self._clients.ask(settings.web_port, [path], 0.0, unmeasured=0)).seconds[0]
 
     def _build(self, settings: Settings) -> float:
-        """Seconds from the start of the first index job to the end of the last that the relay asks for."""
-        began = ended = None
-        quiet_since = time.monotonic()
+        """Seconds from the first index job that the relay asks for to the end of the last."""
+        seen, quiet_since = None, time.monotonic()
         deadline = quiet_since + _BUILD_S
         with psycopg.connect(start_embedded(settings.home), autocommit=True) as connection:
             while time.monotonic() < deadline:
-                running, is_open, last = connection.execute(
-                    "SELECT count(*) FILTER (WHERE state = 'RUNNING'),"
-                    " count(*) FILTER (WHERE state IN ('PENDING', 'RUNNING')),"
-                    " extract(epoch FROM max(changed_at) FILTER (WHERE state = 'DONE'))::float8"
-                    " FROM job WHERE kind = 'index'"
+                found = connection.execute(
+                    "SELECT count(*), count(*) FILTER (WHERE state IN ('PENDING', 'RUNNING')),"
+                    " extract(epoch FROM max(changed_at) - min(created_at))::float8 FROM job WHERE kind = 'index'"
                 ).fetchone() or (0, 0, None)
-                if began is None and running:
-                    began = time.time()
-                if is_open or last != ended or last is None:
-                    ended, quiet_since = last, time.monotonic()
+                jobs, still_open, took_s = found
+                if still_open or not jobs or found != seen:
+                    seen, quiet_since = found, time.monotonic()
                 elif time.monotonic() - quiet_since > _SURVEYS_S:
-                    assert ended is not None
-                    return float(ended - (began or ended))
-                time.sleep(0.02)
+                    return float(took_s)
+                time.sleep(0.1)
         raise SystemExit("error: the partition was not built in time")
 
     def _asked(self, settings: Settings, question: Question) -> dict[str, Any]:
