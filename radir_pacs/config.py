@@ -35,6 +35,7 @@ CHARACTER_SETS = (  # defined terms without code extensions (PS3.3 C.12.1.1.2)
 )
 _MOST_MIB = 1 << 20
 _MOST_LISTENER_PROCESSES = 4  # unless set
+_CORES_A_WEB_PROCESS, _MOST_WEB_PROCESSES = 2, 4  # unless set
 _TOKEN_CHARACTERS = 16  # fewer could be guessed
 
 
@@ -139,7 +140,13 @@ class Settings:
 
     web_host: str = _setting("127.0.0.1", "Address the web service binds.")
     web_port: int = _setting(8042, "Port of the web service.", low=1, high=65535)
-    web_threads: int = _setting(8, "Threads of the web service.", low=1, high=256)
+    web_processes: int = _setting(
+        0,
+        "Web processes that share the port; 0 means one for every two cores, at least one and at most four.",
+        low=0,
+        high=16,
+    )
+    web_threads: int = _setting(8, "Threads of each web process.", low=1, high=256)
     web_public_url: str = _setting("", "URL at which others reach the web service; empty means http://host:port.")
     api_tokens: tuple[str, ...] = _setting(
         (),
@@ -295,6 +302,12 @@ class Settings:
     def listener_process_count(self) -> int:
         """How many listener processes there are on this machine."""
         return self.listener_processes or min(os.cpu_count() or 1, _MOST_LISTENER_PROCESSES)
+
+    @property
+    def web_process_count(self) -> int:
+        """How many web processes there are on this machine."""
+        cores = os.cpu_count() or 1
+        return self.web_processes or min(max(cores // _CORES_A_WEB_PROCESS, 1), _MOST_WEB_PROCESSES)
 
     @property
     def public_url(self) -> str:

@@ -64,6 +64,7 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         relay_interval_s=0.05,
         device="cpu",
         torch_threads=1,
+        web_processes=1,
     )
 
 

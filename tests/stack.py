@@ -109,6 +109,7 @@ def running_stack(home: Path, **settings: str) -> Iterator[Stack]:
         "RADIR_QUIET_PERIOD_S": "0.5",
         "RADIR_DEVICE": "cpu",
         "RADIR_TORCH_THREADS": "1",
+        "RADIR_WEB_PROCESSES": "1",
         **{f"RADIR_{name.upper()}": value for name, value in settings.items()},
     }
     home.mkdir(parents=True, exist_ok=True)

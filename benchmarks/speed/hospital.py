@@ -55,7 +55,6 @@ _SCANNERS = (("Radiant", "DX-100"), ("Luminos", "DX-200"), ("Xrayson", "DX-300")
 _BLOCK = 10_000
 _SEED = 16
 _UID_BASE = 1_000_000_000
-_TABLES = ("study", "series", "instance", "encoding", "report")
 _DX = "1.2.840.10008.5.1.4.1.1.1.1"
 
 
@@ -167,16 +166,13 @@ def fill(settings: Settings, hospital: Hospital) -> None:
 @contextmanager
 def _made_at_the_end(connection: psycopg.Connection[Any]) -> Iterator[None]:
     """Without the tables' foreign keys and plain indexes inside the body; all are as before after it."""
-    tables = list(_TABLES)
     keys = connection.execute(
         "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
-        " WHERE contype = 'f' AND conrelid::regclass::text = ANY(%s)",
-        [tables],
+        " WHERE contype = 'f' AND connamespace = 'public'::regnamespace"
     ).fetchall()
     indexes = connection.execute(
-        "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename = ANY(%s)"
-        " AND NOT EXISTS (SELECT FROM pg_constraint WHERE conname = indexname)",
-        [tables],
+        "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
+        " AND NOT EXISTS (SELECT FROM pg_constraint WHERE conname = indexname)"
     ).fetchall()
     for table, name, _ in keys:
         connection.execute(

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import hnswlib
 import numpy as np
 import psycopg
 from psycopg import sql
@@ -74,7 +73,7 @@ class Numpy:
 
 class Hnswlib:
     def __init__(self, hospital: Hospital, folder: Path, conninfo: str) -> None:
-        self._index = hnswlib.Index("ip", DIM)
+        self._index = importlib.import_module("hnswlib").Index("ip", DIM)
         path = folder / "hnswlib.bin"
 
         def build() -> float:

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import requests
 
-from radir_pacs.catalogue import stop_embedded
+from radir_pacs.catalogue import embedded_pid, stop_embedded
 from radir_pacs.config import Settings, to_environment
 
 _UP_S = 180.0
@@ -80,6 +80,23 @@ def memory(pid: int) -> Memory:
         with contextlib.suppress(psutil.NoSuchProcess):
             found.append(process.memory_full_info())
     return Memory(rss=sum(one.rss for one in found) / 2**20, pss=sum(one.pss for one in found) / 2**20)
+
+
+def processor_s(settings: Settings) -> float:
+    """Processor seconds that the web processes and the embedded Postgres have had so far."""
+    server = embedded_pid(settings.home)
+    roots = [pid for name, pid in pids(settings).items() if is_web(name)] + ([server] if server else [])
+    total = 0.0
+    for pid in roots:
+        for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                total += times.user + times.system
+    return total
+
+
+def is_web(name: str) -> bool:
+    return name.split("-")[0] == "web"
 
 
 def peak_mib(pid: int) -> float:

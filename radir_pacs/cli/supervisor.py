@@ -69,7 +69,9 @@ class Supervisor:
             self.children.append(_Child(name, ["radir_pacs.listener", "--name", name]))
         if s.hl7_port:
             self.children.append(_Child("hl7", ["radir_pacs.hl7", "--name", "hl7"]))
-        self.children.append(_Child("web", ["radir_pacs.web"]))
+        for number in range(s.web_process_count):
+            name = f"web-{number + 1}" if number else "web"
+            self.children.append(_Child(name, ["radir_pacs.web", "--name", name]))
         self.children.append(_Child("relay", ["radir_workers", "relay", "--name", "relay"]))
         self.children.append(_Child("indexer", ["radir_workers", "indexer", "--name", "indexer"]))
         self.children.append(_Child("transfer", ["radir_workers", "transfer", "--name", "transfer"]))

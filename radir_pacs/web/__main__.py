@@ -1,7 +1,8 @@
-"""``python -m radir_pacs.web``: the web process, with its settings from the environment."""
+"""``python -m radir_pacs.web [--name NAME]``: a web process, with its settings from the environment."""
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import signal
@@ -23,8 +24,11 @@ log = logging.getLogger(__name__)
 
 def main() -> int:
     """Serve until SIGTERM; requests in progress get a few seconds to finish."""
+    parser = argparse.ArgumentParser(prog="python -m radir_pacs.web", description=__doc__)
+    parser.add_argument("--name", default="web", help="as radir status shows it")
+    name: str = parser.parse_args().name
     settings = config.load()
-    set_up_logging(settings, "web")
+    set_up_logging(settings, name)
     with Catalogue.open(settings) as catalogue:
         blobs = BlobStore(settings.home / "blobs")
         # Large bodies wait here in files: /tmp may be memory, while this disk's free space is checked.
@@ -36,7 +40,7 @@ def main() -> int:
             signal.signal(number, lambda *_: server.stop())
         log.info("serving", extra={"address": f"{settings.web_host}:{settings.web_port}"})
         detail = f"{settings.web_host}:{settings.web_port}"
-        with process_heartbeat(catalogue.processes, "web", detail=detail), searcher.index_check():
+        with process_heartbeat(catalogue.processes, name, detail=detail), searcher.index_check():
             server.run()
         log.info("ends")
         app.extensions["radir"].decoder.close()

@@ -90,8 +90,11 @@ def install(app: Flask, inflated: frozenset[str]) -> None:
         if response.status_code != 200 or is_small or request.accept_encodings.quality("gzip") <= 0:
             return response
         response.headers["Content-Encoding"] = "gzip"
-        response.response = _compressed(response.response)  # type: ignore[arg-type]
-        response.headers.pop("Content-Length", None)
+        if response.is_streamed:
+            response.response = _compressed(response.response)  # type: ignore[arg-type]
+            response.headers.pop("Content-Length", None)
+        else:
+            response.set_data(b"".join(_compressed([response.get_data()])))
         if response.headers.get("ETag", "").startswith('"'):  # the same content in other bytes (RFC 9110 8.8.1)
             response.headers["ETag"] = "W/" + response.headers["ETag"]
         return response

@@ -12,7 +12,7 @@ import re
 import tomllib
 import unicodedata
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
 from urllib.parse import urlencode
@@ -142,7 +142,12 @@ def read(text: str, kind: ImageKind | None = None) -> Typed:
 
     Raises UnknownRegion with the nearest names in that language.
     """
-    spoken = current()
+    return _read(text, current().tag, kind)
+
+
+@lru_cache(maxsize=512)  # viewers ask about the same few regions; reading one takes longer than searching it
+def _read(text: str, tag: str, kind: ImageKind | None) -> Typed:
+    spoken = language(tag)
     try:
         return read_question(in_english(text, spoken), kind)
     except UnknownRegion as error:

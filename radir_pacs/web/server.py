@@ -23,8 +23,8 @@ from .errors import error_body, http_code
 log = logging.getLogger(__name__)
 
 REQUEST_HEADER_BYTES = 64 * 1024
-CONNECTIONS = 200  # at once; beyond that, the one that has waited longest is closed
-LARGE_REQUESTS = 4  # requests of the largest size that may arrive at once
+CONNECTIONS = 200  # at once, of each process; beyond that, the one that has waited longest is closed
+LARGE_REQUESTS = 4  # requests of the largest size that may arrive at once, at all web processes together
 LINGER_S = 20.0  # how long the rest of a refused body is read, so that the client sees the answer
 IDLE_S = 60
 CLEANUP_S = 2  # between two checks for late clients
@@ -54,6 +54,18 @@ class _ErrorTask(task.ErrorTask):  # type: ignore[misc]
         self.write(body)
 
 
+class _Task(task.WSGITask):  # type: ignore[misc]
+    """waitress closes the connection after every answer whose length it does not know beforehand, and after every
+    answer without a body. In HTTP/1.1 neither is needed (RFC 9112 6.3, 9.3): chunks say where they end.
+    """
+
+    def set_close_on_finish(self) -> None:
+        ends_by_itself = self.version == "1.1" and self.request.command != "HEAD"
+        asks_to_close = self.request.headers.get("CONNECTION", "").lower() == "close"
+        if self.wrote_header or asks_to_close or not ends_by_itself:
+            super().set_close_on_finish()
+
+
 class _InsufficientStorage(utilities.Error):  # type: ignore[misc]
     code = 507
     reason = "Insufficient Storage"
@@ -70,6 +82,7 @@ class _Refused(utilities.Error):  # type: ignore[misc]
 class _Channel(channel.HTTPChannel):  # type: ignore[misc]
     """A deadline from the first byte: waitress counts from the last, so one byte per minute would hold a connection."""
 
+    task_class = _Task
     error_task_class = _ErrorTask
     request: Any = None  # the one that is arriving, as in waitress
     close_when_flushed: bool = False
@@ -217,7 +230,10 @@ class _Server(server.TcpWSGIServer):  # type: ignore[misc]
 
 
 def make_server(app: Flask, settings: Settings) -> _Server:
-    """A bound server; ``run()`` serves until ``stop()``. Raises SettingError when the port is taken."""
+    """A bound server; ``run()`` serves until ``stop()``. Raises SettingError when the port is taken.
+
+    Of several web processes each binds the port with SO_REUSEPORT, and the kernel shares the connections out.
+    """
     adjustments = server.Adjustments(
         listen=_listen(settings),
         threads=settings.web_threads,
@@ -234,13 +250,39 @@ def make_server(app: Flask, settings: Settings) -> _Server:
     dispatcher = task.ThreadedTaskDispatcher()
     dispatcher.set_thread_count(adjustments.threads)
     try:
-        made = _Server(app, {}, True, None, dispatcher=dispatcher, adj=adjustments, sockinfo=adjustments.listen[0])
+        shared = _shared_socket(adjustments.listen[0]) if settings.web_process_count > 1 else None
+        made = _Server(
+            app,
+            {},
+            True,
+            shared,
+            dispatcher=dispatcher,
+            adj=adjustments,
+            sockinfo=adjustments.listen[0],
+            bind_socket=shared is None,
+        )
     except OSError as error:
         raise SettingError(f"web_port: {_listen(settings)} cannot be used: {error.strerror}") from None
     made.guard = BodyGuard(
         tokens=tuple(token.encode() for token in settings.api_tokens),
-        most_bytes=LARGE_REQUESTS * settings.max_request_mib << 20,
+        most_bytes=max(1, LARGE_REQUESTS // settings.web_process_count) * settings.max_request_mib << 20,
     )
+    return made
+
+
+def _shared_socket(address: tuple[Any, ...]) -> socket.socket:
+    """A socket bound to what waitress found for a listen address, which other processes may bind too."""
+    family, kind, protocol, where = address
+    made = socket.socket(family, kind, protocol)
+    try:
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind(where)
+    except OSError:
+        made.close()
+        raise
     return made
 
 

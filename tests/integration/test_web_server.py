@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import requests
+from flask import Response
 
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import SettingError
@@ -80,6 +82,40 @@ def test_a_request_in_flight_is_answered_before_the_end(web: Web) -> None:
 def test_a_taken_port_is_a_setting_error(web: Web) -> None:
     with pytest.raises(SettingError, match="web_port"):
         make_server(web.app, web.settings)
+
+
+def test_a_connection_outlives_answers_of_unknown_length_and_without_a_body(web: Web) -> None:
+    web.app.add_url_rule("/streamed", view_func=lambda: Response(iter([b"one", b"two"])))
+    connection = http.client.HTTPConnection("127.0.0.1", web.settings.web_port, timeout=30)
+    connection.connect()
+    first = connection.sock
+    asked = (
+        ("/streamed", 200, b"onetwo"),
+        ("/dicom-web/studies", 204, b""),
+        ("/health/live", 200, b'{"status":"live"}\n'),
+    )
+    for path, status, body in (*asked, *asked):
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (status, body)
+        assert connection.sock is first, "the next question would need a connection of its own"
+    for method, headers in (("GET", {"Connection": "close"}), ("HEAD", {})):  # a client would await the end of chunks
+        connection.request(method, "/streamed", headers=headers)
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.getheader("Connection") == "close" and connection.sock is None
+
+
+def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(web: Web) -> None:
+    def breaks() -> Iterator[bytes]:
+        yield b"the beginning"
+        raise RuntimeError
+
+    web.app.add_url_rule("/breaks", view_func=lambda: Response(breaks()))
+    connection = http.client.HTTPConnection("127.0.0.1", web.settings.web_port, timeout=30)
+    connection.request("GET", "/breaks")
+    with pytest.raises(http.client.IncompleteRead):
+        connection.getresponse().read()
 
 
 def test_a_peer_that_sends_a_byte_at_a_time_is_cut_off(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:

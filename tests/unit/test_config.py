@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -107,6 +108,13 @@ def test_a_list_in_the_file_becomes_no_other_list_in_a_child(tmp_path: Path, tok
     with pytest.raises(SettingError, match="api_tokens") as caught:
         load(None, {"RADIR_HOME": str(tmp_path)})
     assert "one" not in str(caught.value).removeprefix("api_tokens: one of"), "the secret is not repeated"
+
+
+@pytest.mark.parametrize(("cores", "processes"), [(1, 1), (2, 1), (4, 2), (8, 4), (64, 4)])
+def test_web_processes_follow_the_cores_unless_set(cores: int, processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert Settings().web_process_count == processes
+    assert Settings(web_processes=3).web_process_count == 3
 
 
 def test_a_user_without_a_home_is_told_to_name_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks import performance
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import sys
@@ -26,3 +28,14 @@ def test_a_page_says_how_it_was_made(tmp_path: Path) -> None:
     assert {"machine", "date", "commit", "command"} == set(figures["made"])
     assert figures["made"]["command"].endswith("--work here --jobs 2") and figures["made"]["command"] in page
     assert figures["made"]["machine"]["cores"] and figures["made"]["machine"]["processor"] in page
+
+
+def test_the_page_of_performance_is_made_of_the_results() -> None:
+    assert (performance.DOCS / "performance.md").read_text() == performance.page(performance.DOCS / "results"), (
+        "run: python -m benchmarks.performance"
+    )
+
+
+def test_titles_are_one_level_down_and_missing_pages_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "soak.md").write_text("# Soak\n\n## Part\n\nNo # title.\n")
+    assert performance.page(tmp_path).endswith("\n\n## Soak\n\n### Part\n\nNo # title.\n")

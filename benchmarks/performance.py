@@ -1,0 +1,38 @@
+"""``python -m benchmarks.performance``: docs/performance.md from the pages of docs/results that are about speed.
+
+The page holds no figure of its own: each table comes from a benchmark, with the machine and the command that made it.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = ("query-http", "web-processes", "soak", "index-search", "index-capacity", "listener", "encoding")
+_INTRODUCTION = """# Performance
+
+Each table below is a page of `docs/results`, written by the benchmark that it names, on the machine that it names; no
+figure is typed in. Times of a table are comparable with one another, since all its rows come from one run; on a machine
+that was busy (see its load average) they are longer than they need be, and processor times tell more.
+"""
+
+
+def page(folder: Path) -> str:
+    """All pages of ``folder`` that are about speed, one after another; those that were never measured are left out."""
+    parts = [_INTRODUCTION]
+    for name in PAGES:
+        path = folder / f"{name}.md"
+        if path.exists():
+            parts.append(re.sub(r"^#", "##", path.read_text(encoding="utf-8"), flags=re.MULTILINE))
+    return "\n".join(parts)
+
+
+def main() -> int:
+    (DOCS / "performance.md").write_text(page(DOCS / "results"), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
