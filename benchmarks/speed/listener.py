@@ -1,154 +1,322 @@
-"""Receiving CT slices: our listener beside DCMTK's storescp, with DCMTK's storescu as the client of both.
+"""Receiving by C-STORE: our listener beside Orthanc and DCMTK's storescp, with DCMTK's storescu as the client of all.
 
-`python -m benchmarks.speed.listener [--instances N] [--associations 1,4]` prints instances per second. Ours reports
-success only when file, folder and catalogue row are durable; storescp only writes a file: an upper bound, not a peer.
+`python -m benchmarks.speed.listener [--associations 1,4,16] [--out docs/results]` prints instances per second, each
+association sending its own study. The receivers are started together and take turns, so that a busy machine slows all
+of them alike. Ours reports success only when file, folder and catalogue row are durable; Orthanc runs as Debian sets it
+up (SQLite index, files synced one by one); storescp writes a file and syncs nothing: an upper bound, not a peer.
+`--memory 100000` adds the memory of our listener while it receives as many small instances.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
-import socket
+import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import results
+from radir_pacs.catalogue import stop_embedded
+from radir_pacs.config import Settings
+from tests.conftest import free_port
 
-def slices(folder: Path, count: int) -> list[Path]:
-    """Count CT slices of 512 x 512 (0.5 MB) of one series."""
-    study, series, rng = generate_uid(), generate_uid(), np.random.default_rng(0)
+_START_S = 60.0
+_FILES = 8  # per study; the client sends them again and again under new SOP Instance UIDs
+_WITHOUT_DELAY = {"TCP_NODELAY": "1"}  # else Debian's DCMTK waits 40 ms per instance
+_SMALL_PX = 128
+_MEMORY_STEPS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What is sent. share: how many instances are sent, of those that ``--instances`` asks for."""
+
+    name: str
+    sop_class: str
+    modality: str
+    side_px: int
+    share: float = 1.0
+
+
+CT = Kind(name="CT slice, 0.5 MB", sop_class=CTImageStorage, modality="CT", side_px=512)
+XRAY = Kind(
+    name="X-ray, 8 MB", sop_class=DigitalXRayImageStorageForPresentation, modality="DX", side_px=2048, share=0.125
+)
+KINDS = {"ct": CT, "xray": XRAY}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receiver:
+    """A running receiver; ``enter`` is put before a command that must run in its network namespace."""
+
+    port: int
+    pids: tuple[int, ...] = ()
+    enter: tuple[str, ...] = ()
+
+
+def study(folder: Path, kind: Kind) -> list[Path]:
+    """The files of one study of noise, as hard to compress as an image can be."""
+    study_uid, series_uid, rng = generate_uid(), generate_uid(), np.random.default_rng(0)
     paths = []
-    for number in range(count):
+    for number in range(_FILES):
         ds = Dataset()
         ds.file_meta = FileMetaDataset()
-        ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, generate_uid()
-        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.Modality = study, series, "CT"
+        ds.SOPClassUID, ds.SOPInstanceUID = kind.sop_class, generate_uid()
+        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.Modality = study_uid, series_uid, kind.modality
+        ds.StudyDate, ds.StudyTime, ds.AccessionNumber = "20200102", "101112", "A1"
         ds.PatientID, ds.PatientName, ds.InstanceNumber = "BENCH", "Bench^Mark", number + 1
-        ds.Rows = ds.Columns = 512
+        ds.PatientSex, ds.PatientBirthDate, ds.StudyDescription = "F", "19600102", "Thorax"
+        ds.Manufacturer, ds.ManufacturerModelName, ds.SeriesDescription = "Bench", "Mark", "Lung"
+        ds.ImagePositionPatient, ds.ImageOrientationPatient = [0, 0, number], [1, 0, 0, 0, 1, 0]
+        ds.PixelSpacing, ds.RescaleSlope, ds.RescaleIntercept = [0.7, 0.7], 1, 0
+        ds.Rows = ds.Columns = kind.side_px
         ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
         ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
-        ds.PixelData = rng.integers(-1000, 1000, 512 * 512, np.int16).tobytes()
-        ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = (
-            ds.SOPClassUID,
-            ds.SOPInstanceUID,
-        )
+        ds.PixelData = rng.integers(-1000, 1000, kind.side_px**2, np.int16).tobytes()
+        ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
         ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        path = folder / f"{number:05d}.dcm"
+        path = folder / f"{study_uid[-12:]}-{number}.dcm"
         ds.save_as(path, enforce_file_format=True)
         paths.append(path)
     return paths
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def await_port(port: int) -> None:
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+def await_answer(receiver: Receiver) -> None:
+    """Until the receiver answers an echo."""
+    deadline = time.monotonic() + _START_S
+    echo = [*receiver.enter, "echoscu", "-to", "2", "127.0.0.1", str(receiver.port)]
+    while subprocess.run(echo, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
+        if time.monotonic() > deadline:
+            raise SystemExit("error: a receiver does not start")
+        time.sleep(0.1)
 
 
 @contextmanager
-def storescp(folder: Path) -> Iterator[int]:
-    """DCMTK's receiver with one process per association, as it recommends (--fork), and unchanged bytes (+B)."""
-    port = free_port()
-    command = ["storescp", "--fork", "+B", "-od", str(folder), "-pdu", "131072", str(port)]
-    environment = os.environ | {"TCP_NODELAY": "1"}  # else Debian's DCMTK waits 40 ms per instance
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def running(*commands: list[str], log: Path, **environment: str) -> Iterator[tuple[int, ...]]:
+    """These programs, until the end of the body; yields their process ids."""
+    with log.open("wb") as file:
+        processes = [
+            subprocess.Popen(command, env=os.environ | _WITHOUT_DELAY | environment, stdout=file, stderr=file)
+            for command in commands
+        ]
     try:
-        await_port(port)
-        yield port
+        yield tuple(process.pid for process in processes)
     finally:
-        process.terminate()
-        process.wait()
-
-
-@contextmanager
-def radir(folder: Path, processes: int) -> Iterator[int]:
-    """Our listener alone, on its own embedded Postgres."""
-    port = free_port()
-    environment = os.environ | {
-        "RADIR_HOME": str(folder),
-        "RADIR_LISTENER_PORT": str(port),
-        "RADIR_LISTENER_PROCESSES": str(processes),
-        "RADIR_LOG_LEVEL": "ERROR",
-    }
-    command = [sys.executable, "-m", "radir_pacs.listener"]
-    running = [subprocess.Popen(command, env=environment) for _ in range(processes)]
-    try:
-        await_port(port)
-        yield port
-    finally:
-        for process in running:
-            process.terminate()
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        for process in processes:
             process.wait()
-        from radir_pacs.catalogue import stop_embedded
-
-        stop_embedded(folder)
 
 
-def rate(port: int, parts: list[list[Path]]) -> float:
-    """Instances per second, with the parts sent at the same time, one association each."""
-    environment = os.environ | {"TCP_NODELAY": "1"}
+@contextmanager
+def storescp(folder: Path) -> Iterator[Receiver]:
+    """DCMTK's receiver with one process per association, as it recommends (--fork), and unchanged bytes (+B)."""
+    port, kept = free_port(), folder / "kept"
+    kept.mkdir()
+    command = ["storescp", "--fork", "+B", "-od", str(kept), "-pdu", "131072", str(port)]
+    with running(command, log=folder / "log"):
+        yield Receiver(port=port)
+
+
+@contextmanager
+def orthanc(folder: Path) -> Iterator[Receiver]:
+    """Orthanc in a network namespace of its own, since it binds all addresses whatever its settings say."""
+    port = free_port()
+    configuration = {
+        "StorageDirectory": str(folder / "storage"),
+        "IndexDirectory": str(folder / "storage"),
+        "DicomAet": "ORTHANC",
+        "DicomPort": port,
+        "HttpServerEnabled": False,
+        "Plugins": [],
+    }
+    (folder / "orthanc.json").write_text(json.dumps(configuration))
+    program = shutil.which("Orthanc", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
+    script = f"ip link set lo up && exec {program} {folder / 'orthanc.json'}"
+    with running(["unshare", "--net", "sh", "-c", script], log=folder / "log") as (pid,):
+        yield Receiver(port=port, pids=(pid,), enter=("nsenter", f"--net=/proc/{pid}/ns/net"))
+
+
+@contextmanager
+def radir(folder: Path, processes: int | None = None) -> Iterator[Receiver]:
+    """Our listener on its own embedded Postgres; as many processes as the default asks for, unless said otherwise."""
+    port, home = free_port(), folder / "home"
+    count = processes or Settings(home=home).listener_processes
+    command = [sys.executable, "-m", "radir_pacs.listener"]
+    try:
+        with running(
+            *[[*command, "--name", f"listener-{number}"] for number in range(count)],
+            log=folder / "log",
+            RADIR_HOME=str(home),
+            RADIR_LISTENER_PORT=str(port),
+            RADIR_LISTENER_PROCESSES=str(count),
+        ) as pids:
+            yield Receiver(port=port, pids=pids)
+    finally:
+        stop_embedded(home)
+
+
+def send(receiver: Receiver, studies: list[list[Path]], each: int) -> float:
+    """Seconds that it takes to send ``each`` instances of every study, at the same time, one association each."""
     began = time.monotonic()
     clients = [
         subprocess.Popen(
-            ["storescu", "-pdu", "131072", "-aec", "RADIR", "127.0.0.1", str(port), *map(str, part)],
-            env=environment,
+            [*receiver.enter, "storescu", "-pdu", "131072", "+II", "--repeat", str(max(each // len(paths), 1))]
+            + ["-aec", "RADIR", "127.0.0.1", str(receiver.port), *map(str, paths)],
+            env=os.environ | _WITHOUT_DELAY,
             stdout=subprocess.DEVNULL,
         )
-        for part in parts
+        for paths in studies
     ]
-    for client in clients:
-        if client.wait() != 0:
-            raise SystemExit("storescu failed")
-    return sum(map(len, parts)) / (time.monotonic() - began)
+    if any([client.wait() for client in clients]):
+        raise SystemExit("error: storescu failed")
+    return time.monotonic() - began
+
+
+def rates(
+    kind: Kind, associations: list[int], receivers: dict[str, Callable[[Path], object]], args: argparse.Namespace
+) -> list[dict[str, object]]:
+    """A row per receiver and number of associations: instances per second of each round."""
+    rows: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory(dir=args.folder) as top, ExitStack() as stack:
+        sent = Path(top) / "sent"
+        sent.mkdir()
+        studies = [study(sent, kind) for _ in range(max(associations))]
+        started = {}
+        for number, (name, start) in enumerate(receivers.items()):
+            folder = Path(top) / str(number)
+            folder.mkdir()
+            started[name] = stack.enter_context(start(folder))  # type: ignore[arg-type]
+            await_answer(started[name])
+        for receiver in started.values():  # what is done once: connections, folders, code
+            send(receiver, studies[:1], _FILES)
+        for count in associations:
+            each = max(int(args.instances * kind.share / count), _FILES) // _FILES * _FILES
+            found: dict[str, list[float]] = {name: [] for name in started}
+            for turn in range(args.rounds):
+                names = list(started)[:: -1 if turn % 2 else 1]
+                for name in names:
+                    found[name].append(each * count / send(started[name], studies[:count], each))
+            for name, values in found.items():
+                print(f"{kind.name}, {count} associations, {name}: {values}", file=sys.stderr)
+                rows.append({"kind": kind.name, "associations": count, "receiver": name, "per_second": values})
+    return rows
+
+
+def memory(instances: int, args: argparse.Namespace) -> list[dict[str, object]]:
+    """Resident MiB of our listener's processes, while it receives small slices on four associations."""
+    small = Kind(name="small", sop_class=CTImageStorage, modality="CT", side_px=_SMALL_PX)
+    rows: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory(dir=args.folder) as top:
+        sent, home = Path(top) / "sent", Path(top) / "radir"
+        sent.mkdir(), home.mkdir()
+        studies = [study(sent, small) for _ in range(4)]
+        with radir(home) as receiver:
+            await_answer(receiver)
+            each = instances // _MEMORY_STEPS // len(studies)
+            for step in range(_MEMORY_STEPS + 1):
+                if step:
+                    send(receiver, studies, each)
+                resident = [_resident_mib(pid) for pid in receiver.pids]
+                rows.append({"instances": step * each * len(studies), "resident_mib": resident})
+                print(rows[-1], file=sys.stderr)
+    return rows
+
+
+def _resident_mib(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20), 1)
+
+
+def table(rows: list[dict[str, object]], kind: Kind) -> list[list[str]]:
+    """A line per receiver: the median rate at each number of associations, ours also as a multiple of Orthanc's."""
+    chosen = [row for row in rows if row["kind"] == kind.name]
+    lines = [["receiver", *(f"{n} assoc." for n in dict.fromkeys(row["associations"] for row in chosen))]]
+    for name in dict.fromkeys(str(row["receiver"]) for row in chosen):
+        cells = [name]
+        for row in (row for row in chosen if row["receiver"] == name):
+            rate = statistics.median(row["per_second"])  # type: ignore[call-overload]
+            peer = [r for r in chosen if r["receiver"] == "Orthanc" and r["associations"] == row["associations"]]
+            pairs = zip(row["per_second"], peer[0]["per_second"], strict=True) if peer else ()  # type: ignore[call-overload]
+            times = [ours / theirs for ours, theirs in pairs]
+            beside = f" (x {statistics.median(times):.2f})" if times and name != "Orthanc" else ""
+            cells.append(f"{rate:.0f}{beside}")
+        lines.append(cells)
+    return lines
+
+
+def page(rows: list[dict[str, object]], held: list[dict[str, object]], kinds: list[Kind], args: argparse.Namespace) -> str:
+    """The result page in Markdown."""
+    text = [
+        "# Receiving by C-STORE",
+        f"Written by `python -m benchmarks.speed.listener`, which says how it is measured: instances per second, the "
+        f"median of {args.rounds} rounds in which the receivers take turns, sender on the same machine; in brackets the "
+        "median of the ratio to Orthanc in the same round.",
+    ]
+    for kind in kinds:
+        text += [f"## {kind.name}", _markdown(table(rows, kind))]
+    if held:
+        lines = [["instances received", "resident MiB of each listener process"]]
+        lines += [[f"{row['instances']:,}", ", ".join(map(str, row["resident_mib"]))] for row in held]  # type: ignore[call-overload]
+        text += [f"## Memory, slices of {_SMALL_PX} x {_SMALL_PX}, 4 associations", _markdown(lines)]
+    return "\n\n".join(text)
+
+
+def _markdown(lines: list[list[str]]) -> str:
+    head, *body = lines
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *body])
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--instances", type=int, default=200)
-    parser.add_argument("--associations", default="1,4")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", default="ct,xray", help="ct, xray or both")
+    parser.add_argument("--instances", type=int, default=800, help="CT slices a round; an eighth as many X-rays")
+    parser.add_argument("--associations", default="1,4,16")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=None, help="of our listener; as it is set up by default")
+    parser.add_argument("--only", default="", help="receivers to measure, by a part of their name")
+    parser.add_argument("--memory", type=int, default=0, metavar="N", help="also: memory over N small instances")
+    parser.add_argument("--folder", type=Path, help="where all receivers keep their files; the system's by default")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for listener.json and listener.md")
     args = parser.parse_args()
     if shutil.which("storescu") is None:
         raise SystemExit("error: DCMTK is missing (Debian: apt-get install dcmtk)")
-    table = Table(title=f"CT slices of 0.5 MB received per second ({os.cpu_count()} cores, client included)")
-    for column in ("receiver", *(f"{n} associations" for n in args.associations.split(","))):
-        table.add_column(column, justify="right")
-    receivers = {
+    receivers: dict[str, Callable[[Path], object]] = {
         "DCMTK storescp": storescp,
-        "radir, 1 process": lambda folder: radir(folder, 1),
-        "radir, 2 processes": lambda folder: radir(folder, 2),
+        "Orthanc": orthanc,
+        "RadIR-PACS": lambda folder: radir(folder, args.processes),
     }
-    for name, receiver in receivers.items():
-        cells = []
-        for associations in map(int, args.associations.split(",")):
-            with tempfile.TemporaryDirectory() as sent, tempfile.TemporaryDirectory() as kept:
-                files = slices(Path(sent), args.instances)
-                with receiver(Path(kept)) as port:
-                    cells.append(f"{rate(port, [files[n::associations] for n in range(associations)]):.0f}")
-        table.add_row(name, *cells)
-    Console(width=100).print(table)
+    receivers = {name: start for name, start in receivers.items() if args.only.lower() in name.lower()}
+    kinds = [KINDS[name] for name in args.kinds.split(",") if name]
+    rows: list[dict[str, object]] = []
+    for kind in kinds:
+        rows += rates(kind, [int(count) for count in args.associations.split(",")], receivers, args)
+        shown = Table(title=f"{kind.name}: received per second ({os.cpu_count()} cores, sender included)")
+        head, *body = table(rows, kind)
+        for column in head:
+            shown.add_column(column, justify="right")
+        for line in body:
+            shown.add_row(*line)
+        Console(width=100).print(shown)
+    held = memory(args.memory, args) if args.memory else []
+    if args.out is not None:
+        results.write(args.out, "listener", {"rows": rows, "memory": held}, page(rows, held, kinds, args))
     return 0
 
 

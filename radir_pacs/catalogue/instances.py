@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from radir_pacs.catalogue.database import Connection, Row, run
+from radir_pacs.catalogue.database import Connection, Database, Row, run
+from radir_pacs.catalogue.group_commit import GroupCommit
 from radir_pacs.catalogue.jobs import enqueue
 from radir_pacs.catalogue.names import folded
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import NotedInstance, Stored, StoredInstance
-from radir_pacs.errors import Conflict, Differs, NotFound, StorageFailed
+from radir_pacs.config import Settings
+from radir_pacs.errors import BadInput, Conflict, DatabaseAway, Differs, NotFound, StorageFailed
 from radir_pacs.reasons import MENDED_BY_SENDING
 from radir_pacs.types import HeaderNote, InstanceHeader, JobKind
 
@@ -23,14 +26,37 @@ REPORT_SOP_CLASSES = frozenset(
 )
 
 
-_INSERT_TRIES = 3
+_INSERT_TRIES = 5
+_MOST_AT_ONCE = 64  # instances in one transaction
+_BRIEFLY_MS = 200  # how long a group waits for a study that another process works on; then each instance waits alone
 
 
 class Overtaken(Exception):
     """Another transaction stored the same UID while ours waited."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Arrival:
+    """An instance to store, with its columns."""
+
+    header: InstanceHeader
+    values: Mapping[str, Any]
+    wakes: bool
+
+    @property
+    def locks(self) -> tuple[str, str, str]:
+        """What its transaction locks, in the order of schema.sql: sorted by this, no two groups wait for each other."""
+        return self.header.study_uid, self.header.series_uid, self.header.sop_uid
+
+
+_Outcome = Stored | Conflict | None  # None: it must be tried alone
+
+
 class Instances(CataloguePart):
+    def __init__(self, database: Database, settings: Settings) -> None:
+        super().__init__(database, settings)
+        self._group: GroupCommit[_Arrival, _Outcome] = GroupCommit(self._add_group, most=_MOST_AT_ONCE)
+
     def add(
         self, header: InstanceHeader, *, content_sha256: str, size_bytes: int, source: str, wakes: bool = True
     ) -> Stored:
@@ -39,38 +65,67 @@ class Instances(CataloguePart):
         A new image (an object with rows of pixels) raises the study's revision and re-opens the study; other objects
         are added without re-opening it. ``wakes`` False, for objects of our own making: no work follows.
         Raises Differs when the UID is stored with another file, Conflict when with another parent or class; nothing
-        is changed then.
+        is changed then. Threads that store at the same time share a transaction.
         """
         values = values_of(header, content_sha256, size_bytes, source)
         values["is_image"] = wakes and header.rows_px is not None
+        arrival = _Arrival(header=header, values=values, wakes=wakes)
+        outcome = self._group(arrival)
         for _ in range(_INSERT_TRIES):
-            try:
-                with self._database.transaction() as connection:
-                    if _stands_already(connection, header, content_sha256):
-                        run(connection, "received_again", values, reason_codes=sorted(MENDED_BY_SENDING))
-                        return Stored.SAME
-                    self._add(connection, header, values, wakes)
-                    return Stored.STORED
-            except Overtaken:
-                continue
-        raise StorageFailed(f"instance {header.sop_uid} comes and goes")
+            if outcome is not None:
+                break
+            with contextlib.suppress(Overtaken):
+                outcome = self._add_alone(arrival)
+        if outcome is None:
+            raise StorageFailed(f"instance {header.sop_uid} comes and goes")
+        if isinstance(outcome, Conflict):
+            raise outcome
+        return outcome
+
+    def _add_group(self, arrivals: Sequence[_Arrival]) -> list[_Outcome]:
+        """What became of each. One that fails, or whose study is locked for long, does so on its own afterwards."""
+        ordered = sorted(arrivals, key=lambda arrival: arrival.locks)
+        try:
+            with self._database.transaction() as connection:
+                with connection.pipeline():
+                    run(connection, "wait_briefly", lock_timeout_ms=_BRIEFLY_MS)
+                    found = [run(connection, "receive", arrival.values) for arrival in ordered]
+                outcomes = {
+                    id(arrival): self._settle(connection, arrival, cursor.fetchone())
+                    for arrival, cursor in zip(ordered, found, strict=True)
+                }
+        except DatabaseAway:
+            raise
+        except (StorageFailed, BadInput, Overtaken):
+            return [None] * len(arrivals)
+        return [outcomes[id(arrival)] for arrival in arrivals]
+
+    def _add_alone(self, arrival: _Arrival) -> Stored | Conflict:
+        with self._database.transaction() as connection:
+            return self._settle(connection, arrival, run(connection, "receive", arrival.values).fetchone())
+
+    def _settle(self, connection: Connection, arrival: _Arrival, row: Row | None) -> Stored | Conflict:
+        """What `receive` found, and what follows in the same transaction. Raises Overtaken, which must undo it all."""
+        assert row is not None
+        header = arrival.header
+        if row["content_sha256"] is not None:
+            conflict = _conflict(row, header, arrival.values["content_sha256"])
+            if conflict is None:
+                run(connection, "received_again", arrival.values, reason_codes=sorted(MENDED_BY_SENDING))
+            return conflict or Stored.SAME
+        if row["study_of_series"] not in (None, header.study_uid):
+            return Conflict("the series is stored already in another study")
+        if not row["added"]:
+            raise Overtaken
+        if arrival.wakes and header.sop_class_uid in REPORT_SOP_CLASSES:
+            enqueue(connection, JobKind.REPORT, header.sop_uid, self._settings.job_max_attempts)
+        return Stored.STORED
 
     def came_again(self, study_uid: str, content_sha256: str) -> None:
         """The same instance came, written otherwise: a study in which only the machine failed is opened again."""
         values = {"study_uid": study_uid, "content_sha256": content_sha256}
         with self._database.transaction() as connection:
             run(connection, "received_again", values, reason_codes=sorted(MENDED_BY_SENDING))
-
-    def _add(self, connection: Connection, header: InstanceHeader, values: dict[str, object], wakes: bool) -> None:
-        run(connection, "receive_study", values)
-        run(connection, "receive_series", values)
-        parent = run(connection, "study_of_series", values).fetchone()
-        if parent is None or parent["study_uid"] != header.study_uid:
-            raise Conflict("the series is stored already in another study")
-        if run(connection, "receive_instance", values).fetchone() is None:
-            raise Overtaken
-        if wakes and header.sop_class_uid in REPORT_SOP_CLASSES:
-            enqueue(connection, JobKind.REPORT, header.sop_uid, self._settings.job_max_attempts)
 
     def known_blobs(self, hashes: Sequence[str]) -> frozenset[str]:
         """Which of these blobs belong to an instance."""
@@ -146,17 +201,15 @@ def folded_names(values: Mapping[str, Any]) -> dict[str, str | None]:
     return {f"{name}_folded": None if values[name] is None else folded(values[name]) for name in names}
 
 
-def _stands_already(connection: Connection, header: InstanceHeader, content_sha256: str) -> bool:
-    row = run(connection, "instance_identity", sop_uid=header.sop_uid, content_sha256=content_sha256).fetchone()
-    if row is None:
-        return False
+def _conflict(row: Row, header: InstanceHeader, content_sha256: str) -> Conflict | None:
+    """Why the instance that stands already under the same UID is not the one that came, None when it is."""
     if (row["study_uid"], row["series_uid"]) != (header.study_uid, header.series_uid):
-        raise Conflict("the instance is stored already in another series")
+        return Conflict("the instance is stored already in another series")
     if row["sop_class_uid"] != header.sop_class_uid:
-        raise Conflict("the instance is stored already as another SOP class")
+        return Conflict("the instance is stored already as another SOP class")
     if row["content_sha256"] != content_sha256 and not row["known"]:
-        raise Differs(row["content_sha256"])
-    return True
+        return Differs(row["content_sha256"])
+    return None
 
 
 def _of_header(value: Any) -> Any:

@@ -5,71 +5,82 @@
 
 -- == Ingest ==
 
--- name: instance_identity
--- What is stored under a SOP instance UID, to tell the same input from a correction or a conflict; "known" is a file that
--- came before and does not count.
-SELECT study_uid, series_uid, sop_class_uid, content_sha256, EXISTS (
-    SELECT FROM correction AS c WHERE c.sop_uid = i.sop_uid AND c.other_sha256 = %(content_sha256)s) AS known
-FROM instance AS i WHERE sop_uid = %(sop_uid)s;
+-- name: receive
+-- All that an instance that arrives changes, in one statement, and what stands already under its UIDs. The row lock of
+-- its study orders all that happens to one study. The first instance that has an attribute sets it, of study and series;
+-- an image raises the revision and re-opens the study, other objects are only added. Nothing is changed when the UID
+-- stands already ("known": as a file that came before and does not count) or the series belongs to another study.
+-- "added" is false without any of these reasons when another transaction was faster; this one must then be undone.
+WITH standing AS MATERIALIZED (
+    SELECT study_uid, series_uid, sop_class_uid, content_sha256, EXISTS (
+        SELECT FROM correction AS c WHERE c.sop_uid = i.sop_uid AND c.other_sha256 = %(content_sha256)s) AS known
+    FROM instance AS i WHERE sop_uid = %(sop_uid)s
+), parent AS MATERIALIZED (
+    SELECT study_uid FROM series WHERE series_uid = %(series_uid)s
+), received_study AS (
+    INSERT INTO study (study_uid, revision, patient_key, patient_id, patient_name, patient_sex, patient_birth_date,
+        patient_age_years, study_date, study_time, accession_number, study_description, referring_physician, study_id,
+        body_part, modalities, patient_keys, patient_name_folded, referring_physician_folded)
+    SELECT %(study_uid)s, %(is_image)s::boolean::integer, %(patient_key)s, %(patient_id)s, %(patient_name)s,
+        %(patient_sex)s, %(patient_birth_date)s::date, %(patient_age_years)s::real, %(study_date)s::date,
+        %(study_time)s, %(accession_number)s, %(study_description)s, %(referring_physician)s, %(study_id)s,
+        %(body_part)s, array_remove(ARRAY[%(modality)s::text], NULL), %(patient_keys)s::text[],
+        %(patient_name_folded)s, %(referring_physician_folded)s
+    WHERE NOT EXISTS (SELECT FROM standing)
+        AND NOT EXISTS (SELECT FROM parent WHERE study_uid <> %(study_uid)s)
+    ON CONFLICT (study_uid) DO UPDATE SET
+        state = CASE WHEN %(is_image)s::boolean THEN 'RECEIVING' ELSE study.state END,
+        reason = CASE WHEN %(is_image)s::boolean THEN NULL ELSE study.reason END,
+        reason_code = CASE WHEN %(is_image)s::boolean THEN NULL ELSE study.reason_code END,
+        revision = study.revision + excluded.revision,
+        patient_key = CASE WHEN study.patient_key = '' THEN excluded.patient_key ELSE study.patient_key END,
+        patient_id = coalesce(study.patient_id, excluded.patient_id),
+        patient_name = coalesce(study.patient_name, excluded.patient_name),
+        patient_sex = coalesce(study.patient_sex, excluded.patient_sex),
+        patient_birth_date = coalesce(study.patient_birth_date, excluded.patient_birth_date),
+        patient_age_years = coalesce(study.patient_age_years, excluded.patient_age_years),
+        study_date = coalesce(study.study_date, excluded.study_date),
+        study_time = coalesce(study.study_time, excluded.study_time),
+        accession_number = coalesce(study.accession_number, excluded.accession_number),
+        study_description = coalesce(study.study_description, excluded.study_description),
+        referring_physician = coalesce(study.referring_physician, excluded.referring_physician),
+        patient_name_folded = coalesce(study.patient_name_folded, excluded.patient_name_folded),
+        referring_physician_folded = coalesce(study.referring_physician_folded, excluded.referring_physician_folded),
+        study_id = coalesce(study.study_id, excluded.study_id),
+        body_part = coalesce(study.body_part, excluded.body_part),
+        modalities = CASE WHEN excluded.modalities <@ study.modalities THEN study.modalities
+            ELSE ARRAY(SELECT DISTINCT m FROM unnest(study.modalities || excluded.modalities) AS m ORDER BY m) END,
+        patient_keys = CASE WHEN excluded.patient_keys <@ study.patient_keys THEN study.patient_keys
+            ELSE ARRAY(SELECT DISTINCT k FROM unnest(study.patient_keys || excluded.patient_keys) AS k ORDER BY k) END,
+        last_instance_at = now(),
+        changed_at = now()
+    RETURNING study_uid
+), received_series AS (
+    INSERT INTO series (series_uid, study_uid, modality, series_number, series_description, body_part)
+    SELECT %(series_uid)s, study_uid, %(modality)s, %(series_number)s::integer, %(series_description)s, %(body_part)s
+    FROM received_study WHERE NOT EXISTS (SELECT FROM parent)
+    ON CONFLICT DO NOTHING
+    RETURNING study_uid
+), received_instance AS (
+    INSERT INTO instance (sop_uid, series_uid, study_uid, sop_class_uid, transfer_syntax_uid, instance_number, rows_px,
+        columns_px, frames, content_sha256, size_bytes, attributes, source, patient_keys, notes)
+    SELECT %(sop_uid)s, %(series_uid)s, study_uid, %(sop_class_uid)s, %(transfer_syntax_uid)s,
+        %(instance_number)s::integer, %(rows_px)s::integer, %(columns_px)s::integer, %(frames)s::integer,
+        %(content_sha256)s, %(size_bytes)s::bigint, %(attributes)s::jsonb, %(source)s, %(patient_keys)s::text[],
+        %(notes)s::text[]
+    FROM received_study JOIN (SELECT study_uid FROM parent UNION ALL SELECT study_uid FROM received_series) AS of_series
+        USING (study_uid)
+    ON CONFLICT DO NOTHING
+    RETURNING sop_uid
+), mended AS (
+    DELETE FROM damaged_blob WHERE content_sha256 = %(content_sha256)s AND EXISTS (SELECT FROM received_instance)
+)
+SELECT EXISTS (SELECT FROM received_instance) AS added, (SELECT study_uid FROM parent) AS study_of_series, standing.*
+FROM (VALUES (true)) AS always LEFT JOIN standing ON true;
 
--- name: receive_study
--- A study has a new instance. The row lock it takes orders all that happens to one study. The first instance that
--- has an attribute sets it; an image raises the revision and re-opens the study, other objects are only added.
-INSERT INTO study (study_uid, revision, patient_key, patient_id, patient_name, patient_sex, patient_birth_date,
-    patient_age_years, study_date, study_time, accession_number, study_description, referring_physician, study_id,
-    body_part, modalities, patient_keys, patient_name_folded, referring_physician_folded)
-VALUES (%(study_uid)s, %(is_image)s::boolean::integer, %(patient_key)s, %(patient_id)s, %(patient_name)s,
-    %(patient_sex)s, %(patient_birth_date)s, %(patient_age_years)s, %(study_date)s, %(study_time)s,
-    %(accession_number)s, %(study_description)s, %(referring_physician)s, %(study_id)s, %(body_part)s,
-    array_remove(ARRAY[%(modality)s::text], NULL), %(patient_keys)s::text[], %(patient_name_folded)s,
-    %(referring_physician_folded)s)
-ON CONFLICT (study_uid) DO UPDATE SET
-    state = CASE WHEN %(is_image)s::boolean THEN 'RECEIVING' ELSE study.state END,
-    reason = CASE WHEN %(is_image)s::boolean THEN NULL ELSE study.reason END,
-    reason_code = CASE WHEN %(is_image)s::boolean THEN NULL ELSE study.reason_code END,
-    revision = study.revision + excluded.revision,
-    patient_key = CASE WHEN study.patient_key = '' THEN excluded.patient_key ELSE study.patient_key END,
-    patient_id = coalesce(study.patient_id, excluded.patient_id),
-    patient_name = coalesce(study.patient_name, excluded.patient_name),
-    patient_sex = coalesce(study.patient_sex, excluded.patient_sex),
-    patient_birth_date = coalesce(study.patient_birth_date, excluded.patient_birth_date),
-    patient_age_years = coalesce(study.patient_age_years, excluded.patient_age_years),
-    study_date = coalesce(study.study_date, excluded.study_date),
-    study_time = coalesce(study.study_time, excluded.study_time),
-    accession_number = coalesce(study.accession_number, excluded.accession_number),
-    study_description = coalesce(study.study_description, excluded.study_description),
-    referring_physician = coalesce(study.referring_physician, excluded.referring_physician),
-    patient_name_folded = coalesce(study.patient_name_folded, excluded.patient_name_folded),
-    referring_physician_folded = coalesce(study.referring_physician_folded, excluded.referring_physician_folded),
-    study_id = coalesce(study.study_id, excluded.study_id),
-    body_part = coalesce(study.body_part, excluded.body_part),
-    modalities = CASE WHEN excluded.modalities <@ study.modalities THEN study.modalities
-        ELSE ARRAY(SELECT DISTINCT m FROM unnest(study.modalities || excluded.modalities) AS m ORDER BY m) END,
-    patient_keys = CASE WHEN excluded.patient_keys <@ study.patient_keys THEN study.patient_keys
-        ELSE ARRAY(SELECT DISTINCT k FROM unnest(study.patient_keys || excluded.patient_keys) AS k ORDER BY k) END,
-    last_instance_at = now(),
-    changed_at = now();
-
--- name: receive_series
--- A series, if it is new. The first instance sets its attributes.
-INSERT INTO series (series_uid, study_uid, modality, series_number, series_description, body_part)
-VALUES (%(series_uid)s, %(study_uid)s, %(modality)s, %(series_number)s, %(series_description)s, %(body_part)s)
-ON CONFLICT DO NOTHING;
-
--- name: study_of_series
--- The study that a series belongs to.
-SELECT study_uid FROM series WHERE series_uid = %(series_uid)s;
-
--- name: receive_instance
--- An instance whose file is intact; returns no row when another transaction stored the UID first.
-WITH mended AS (DELETE FROM damaged_blob WHERE content_sha256 = %(content_sha256)s)
-INSERT INTO instance (sop_uid, series_uid, study_uid, sop_class_uid, transfer_syntax_uid, instance_number, rows_px,
-    columns_px, frames, content_sha256, size_bytes, attributes, source, patient_keys, notes)
-VALUES (%(sop_uid)s, %(series_uid)s, %(study_uid)s, %(sop_class_uid)s, %(transfer_syntax_uid)s, %(instance_number)s,
-    %(rows_px)s, %(columns_px)s, %(frames)s, %(content_sha256)s, %(size_bytes)s, %(attributes)s, %(source)s,
-    %(patient_keys)s::text[], %(notes)s::text[])
-ON CONFLICT DO NOTHING
-RETURNING sop_uid;
+-- name: wait_briefly
+-- How long this transaction waits for a lock, in milliseconds.
+SELECT set_config('lock_timeout', %(lock_timeout_ms)s::text, true);
 
 -- name: add_refusal
 -- What was refused, and why.
@@ -266,11 +277,13 @@ WHERE study_uid = %(study_uid)s AND state = 'STABLE'
 RETURNING study_uid;
 
 -- name: mark_indexed
--- An encoding below the snapshot's xmin is in a generation or in the exact tail of every reader from now on.
-UPDATE study SET state = 'INDEXED', changed_at = now()
-WHERE state = 'ENCODED' AND NOT EXISTS (
-    SELECT FROM encoding AS e
-    WHERE e.study_uid = study.study_uid AND e.xid >= pg_snapshot_xmin(pg_current_snapshot()))
+-- An encoding below the snapshot's xmin is in a generation or in the exact tail of every reader from now on. A study
+-- that somebody else has locked is left for the next time.
+UPDATE study SET state = 'INDEXED', changed_at = now() WHERE study_uid IN (
+    SELECT study_uid FROM study AS s WHERE state = 'ENCODED' AND NOT EXISTS (
+        SELECT FROM encoding AS e
+        WHERE e.study_uid = s.study_uid AND e.xid >= pg_snapshot_xmin(pg_current_snapshot()))
+    FOR UPDATE SKIP LOCKED)
 RETURNING study_uid;
 
 -- name: blobs_of_study

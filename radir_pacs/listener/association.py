@@ -9,16 +9,19 @@ from typing import Any
 
 from pynetdicom import evt
 from pynetdicom._globals import MODE_ACCEPTOR
-from pynetdicom.dimse_primitives import C_STORE, N_ACTION, N_EVENT_REPORT
+from pynetdicom.dimse_primitives import N_ACTION, N_EVENT_REPORT
 from pynetdicom.presentation import PresentationContext, build_context
-from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.transport import AddressInformation
 
+from radir_pacs.listener import c_store
 from radir_pacs.listener.association_request import AssociationRequest, ProposedContext
 from radir_pacs.listener.bounds import BoundedSocket, PeerBounds
 from radir_pacs.listener.commitment import StorageCommitment
 from radir_pacs.listener.contexts import ABSTRACT_SYNTAX_NOT_SUPPORTED, Choice, choose
+from radir_pacs.listener.instance_file import InstanceFile
+from radir_pacs.listener.instances import Instances, calling_ae_of
 from radir_pacs.listener.messages import GuardedDimse, Served, end
+from radir_pacs.listener.upper_layer import UpperLayer
 
 _CAME_BACK_S = 1.0  # a peer that has something to say itself says it within this time
 # Placeholders, since pynetdicom wants a transfer syntax everywhere: in a context that offers none, and in our own list.
@@ -35,6 +38,7 @@ class ServedAssociation(Served):
         address: Any,
         request: AssociationRequest,
         bounds: PeerBounds,
+        instances: Instances,
         commitment: StorageCommitment,
     ) -> None:
         super().__init__(server.ae, MODE_ACCEPTOR)
@@ -42,13 +46,14 @@ class ServedAssociation(Served):
         self.radir_gives_way = False
         self.reports_sent: dict[int, int] = {}  # by message id of our N-EVENT-REPORT: id of the commitment
         self._may_have_reports = True
-        self._commitment = commitment
+        self._instances, self._commitment = instances, commitment
         self._server = server
         self.name = f"AcceptorThread@{address[0]}"  # pynetdicom finds its acceptors by this word
         first = _with_choices(request, self.choices).encode()
+        self.dimse = GuardedDimse(self)
+        self.dul = UpperLayer(self, self.dimse)
+        self.acse_timeout, self.network_timeout = self.ae.acse_timeout, self.ae.network_timeout  # its timers have them
         self.set_socket(BoundedSocket(self, sock, bounds, first=first, titles=request.titles))
-        self.dul._run_loop_delay = 0.0  # its socket waits for data by itself
-        self.dimse = GuardedDimse(self, instance_bytes=bounds.message_bytes)
         self.acceptor.maximum_length = self.ae.maximum_pdu_size
         self.acceptor.ae_title = server.ae_title
         self.acceptor.address_info = AddressInformation.from_tuple(server.server_address)
@@ -68,24 +73,35 @@ class ServedAssociation(Served):
         self.start()
 
     def _serve_request(self, msg: Any, context_id: int) -> None:
-        """Serve C-STORE for any class, even one we will refuse; pynetdicom serves the other requests.
-
-        pynetdicom leaves a request that lacks a mandatory element unanswered; here the association ends.
-        """
-        context = self._accepted_cx.get(context_id)
-        is_store = isinstance(msg, C_STORE) and msg.MessageID is not None and msg.AffectedSOPClassUID is not None
-        if context is None or not (is_store or msg.is_valid_request):
+        """pynetdicom leaves a request that lacks a mandatory element unanswered; here the association ends."""
+        if self._accepted_cx.get(context_id) is None or not msg.is_valid_request:
             end(
                 self, "the peer sent a request that lacks a mandatory element", "the sender's DICOM library is at fault"
             )
-        elif is_store:
-            self._is_paused = True
-            StorageServiceClass(self).SCP(msg, context)
-            self._is_paused = False
-        else:
-            super()._serve_request(msg, context_id)
-            if isinstance(msg, N_ACTION):
-                self._commitment.report_pending(self)
+            return
+        super()._serve_request(msg, context_id)
+        if isinstance(msg, N_ACTION):
+            self._commitment.report_pending(self)
+
+    def begin_store(self, request: c_store.StoreRequest) -> InstanceFile:
+        """A C-STORE of any class, even one that is refused at its end."""
+        syntax = self._accepted_cx[request.context_id].transfer_syntax
+        return self._instances.begin(request, transfer_syntax_uid=str(syntax[0]))
+
+    def store(self, file: InstanceFile) -> None:
+        """Keep the instance and answer, in the thread that received it: its peer waits for the answer anyway."""
+        outcome = self._instances.store(file, calling_ae_of(self))
+        sock = self.dul.socket
+        if isinstance(sock, BoundedSocket):
+            sock.send(
+                c_store.answer(
+                    file.request,
+                    outcome.status,
+                    "" if outcome.ok else outcome.reason,
+                    maximum_length=self.requestor.maximum_length or 0,
+                )
+            )
+            sock.message_done()
 
     def nothing_to_do(self) -> None:
         """No message is waiting. The peer may have come back for results of storage commitment."""

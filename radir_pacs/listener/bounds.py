@@ -7,9 +7,9 @@ move, by a fixed allowance and a minimum rate.
 
 from __future__ import annotations
 
-import contextlib
 import select
 import socket
+import struct
 import time
 from dataclasses import dataclass
 from typing import NoReturn
@@ -21,9 +21,11 @@ from radir_pacs.listener.association_request import TITLES
 
 MAX_PDU_BYTES = 131_072  # what we announce (PS3.8 D.1.1)
 _MAX_PDU_READ_BYTES = 1 << 20  # what we read; an A-ASSOCIATE-RQ with 128 contexts is far smaller
-_READ_BYTES = 1 << 18
 LEAST_BYTES_PER_S = 32_768
-LOOK_S = 0.001  # how long an answer may wait for the thread that waits for the peer
+# How long what other threads send may wait for the thread that waits for the peer. An answer to C-STORE never waits,
+# and whoever only stores is looked at less often, which leaves the processor to others.
+LOOK_S, CALM_LOOK_S = 0.001, 0.05
+_TIMEVAL = struct.Struct("@ll")
 _MOST_REFUSED = 4  # an instance of up to this many times the allowed size is read to its end and answered by a status
 _A_ASSOCIATE_AC = 2
 _SLOW = "look at the network, or at the settings listener_idle_s and listener_association_s"
@@ -55,10 +57,16 @@ class BoundedSocket(AssociationSocket):
         """``first``: bytes to be read before those of the connection. ``titles``: AE titles for our A-ASSOCIATE-AC."""
         super().__init__(assoc, client_socket=sock)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(None)  # the kernel keeps the time: one call then reads a whole PDU
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(bounds.idle_s))
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
         self._bounds = bounds
         self._first, self._titles = first, titles
+        self._buffer = bytearray(MAX_PDU_BYTES)
         self._last_moment = time.monotonic() + bounds.association_s
         self.ending: Ending | None = None
+        self.look_s = LOOK_S
         self.message_done()
 
     def send(self, bytestream: bytes) -> None:
@@ -85,13 +93,9 @@ class BoundedSocket(AssociationSocket):
         """
         if self._first:
             return True
-        self._await_data()
-        return bool(super().ready) or time.monotonic() > self._deadline()
-
-    def _await_data(self) -> None:
-        if self.socket is not None:
-            with contextlib.suppress(OSError, ValueError):  # closed in the meantime; pynetdicom notices next
-                select.select([self.socket], [], [], LOOK_S)
+        if self.socket is None or not self._is_connected:
+            return False
+        return bool(self._poll.poll(self.look_s * 1000)) or time.monotonic() > self._deadline()
 
     def _deadline(self) -> float:
         allowance = self._bounds.idle_s + self._message_bytes / LEAST_BYTES_PER_S
@@ -102,32 +106,59 @@ class BoundedSocket(AssociationSocket):
         self.ending = Ending(what=what, advice=advice)
         raise OSError(what)
 
+    def peek(self, nr_bytes: int) -> bytes:
+        """The next bytes, which stay to be read; fewer when the peer hung up. Raises OSError beyond a bound."""
+        if not self._first:
+            self._first = bytes(self.recv(nr_bytes))
+        return self._first[:nr_bytes]
+
     def recv(self, nr_bytes: int) -> bytearray:
         """Exactly ``nr_bytes``, or fewer when the peer hung up. Raises OSError beyond a bound."""
         if self._first:
             received, self._first = bytearray(self._first[:nr_bytes]), self._first[nr_bytes:]
             return received
+        self._check(nr_bytes)
+        received = bytearray(nr_bytes)
+        with memoryview(received) as view:
+            at = self._fill(view)
+        del received[at:]
+        return received
+
+    def recv_lent(self, nr_bytes: int) -> memoryview:
+        """As `recv`, in a buffer that the next call uses again."""
+        self._check(nr_bytes)
+        if nr_bytes > len(self._buffer):
+            self._buffer = bytearray(nr_bytes)
+        view = memoryview(self._buffer)[:nr_bytes]
+        return view[: self._fill(view)]
+
+    def _check(self, nr_bytes: int) -> None:
         if nr_bytes > _MAX_PDU_READ_BYTES:
             self._end("the peer announced a PDU far over our maximum", f"the sender must keep to {MAX_PDU_BYTES} bytes")
         if self._message_bytes + nr_bytes > _MOST_REFUSED * self._bounds.message_bytes:
             self._end("the peer sent a message far over max_instance_mib", "raise it if such instances are wanted")
+
+    def _fill(self, view: memoryview) -> int:
+        """Receive until the view is full or the peer hangs up; returns how many bytes came."""
         if self.socket is None:
             raise OSError("the connection is closed")
-        received = bytearray(nr_bytes)
-        view, at = memoryview(received), 0
-        while at < nr_bytes:
+        at = 0
+        while at < len(view):
             remaining_s = self._deadline() - time.monotonic()
             if remaining_s <= 0:
                 self._end("the peer sent too slowly, or nothing", _SLOW)
-            self.socket.settimeout(remaining_s)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(remaining_s))
             try:
-                count = self.socket.recv_into(view[at : at + _READ_BYTES])
-            except TimeoutError:
-                self._end("the peer sent too slowly, or nothing", _SLOW)
+                count = self.socket.recv_into(view[at:], 0, socket.MSG_WAITALL)
+            except BlockingIOError:  # time is up
+                continue
             if not count:
                 break
             at += count
             self._message_bytes += count
-        view.release()
-        del received[at:]
-        return received
+        return at
+
+
+def _timeval(seconds: float) -> bytes:
+    """For SO_RCVTIMEO and SO_SNDTIMEO, where nothing means for ever."""
+    return _TIMEVAL.pack(int(seconds), max(int(seconds % 1 * 1_000_000), 1))

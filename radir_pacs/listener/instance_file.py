@@ -6,60 +6,46 @@ Whatever arrives after the failure is read and discarded.
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
-from typing import IO, Any
-
 from radir_pacs.errors import RadirError, StorageFailed, TooLarge
+from radir_pacs.listener.c_store import StoreRequest
+from radir_pacs.storage.blobs import BlobStore, IncomingBlob
 
 _MIB = 1 << 20
 
 
 class InstanceFile:
-    """Replaces the temporary file of pynetdicom. ``failure`` says why the instance cannot be kept."""
+    """A blob that begins with ``head`` and receives the data set. ``failure`` says why the instance cannot be kept."""
 
-    def __init__(self, made: Any, *, most_bytes: int, failure: RadirError | None = None) -> None:
-        """``made``: a named temporary file, or None if it could not be created."""
-        self._file: IO[bytes] | None = made
-        self.name: str = made.name if made is not None else ""
+    def __init__(self, request: StoreRequest, blobs: BlobStore, head: bytes, *, most_bytes: int) -> None:
+        self.request = request
+        self.failure: RadirError | None = request.refusal
+        self.blob: IncomingBlob | None = None
         self._most_bytes, self._bytes = most_bytes, 0
-        self.failure = failure
+        if self.failure is None:
+            try:
+                self.blob = blobs.incoming()
+                self.blob.write(head)
+            except StorageFailed as error:
+                self._fail(error)
 
-    @property
-    def file(self) -> InstanceFile:
-        """The attribute under which ``NamedTemporaryFile`` offers the wrapped file."""
-        return self
-
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | memoryview) -> None:
+        """Append a fragment of the data set."""
         self._bytes += len(data)
         if self._bytes > self._most_bytes and self.failure is None:
-            self.failure = TooLarge(f"the instance is larger than max_instance_mib, {self._most_bytes // _MIB} MiB")
-        if self.failure is None and self._file is not None:
-            with self._disk():
-                self._file.write(data)
-        return len(data)
+            self._fail(TooLarge(f"the instance is larger than max_instance_mib, {self._most_bytes // _MIB} MiB"))
+        if self.blob is not None:
+            try:
+                self.blob.write(data)
+            except StorageFailed as error:
+                self._fail(error)
 
-    def flush(self) -> None:
-        if self.failure is None and self._file is not None:
-            with self._disk():
-                self._file.flush()
-
-    def close(self) -> None:
-        if self._file is not None:
-            with self._disk():
-                self._file.close()
-
-    @contextlib.contextmanager
-    def _disk(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if self.failure is None:
-                self.failure = StorageFailed(f"the disk refused the instance: {error.strerror or type(error).__name__}")
-            self._empty()
-
-    def _empty(self) -> None:
+    def _fail(self, error: RadirError) -> None:
         """Free the space at once for other senders."""
-        with contextlib.suppress(OSError):
-            os.truncate(self.name, 0)
+        self.failure = error
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove the file unless it was kept."""
+        if self.blob is not None:
+            self.blob.discard()
+            self.blob = None

@@ -1,35 +1,33 @@
-"""Decodes DIMSE messages safely, whatever bytes a peer sends.
+"""Puts DIMSE messages together (PS3.7), whatever bytes a peer sends.
 
-pynetdicom 3.0 decodes commands in the thread that serves the connection. A command set that lacks an expected element
-(a C-STORE without SOP class, an unknown command field) ends that thread, and so does a full disk: the peer then waits
-for an answer while the association keeps its slot for ever.
+A C-STORE is read here and its data set goes to a file as it comes. All other messages are pynetdicom's, which decodes
+commands in the thread that serves the connection: one that lacks an expected element (an unknown command field) would
+end that thread, and the peer would wait for an answer while the association keeps its slot for ever.
 """
 
 from __future__ import annotations
 
 import logging
 import queue
-import re
+from collections.abc import Iterator
 from typing import Any
 
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.pdu_primitives import P_DATA
 
-from radir_pacs.errors import DicomRefused, RadirError, StorageFailed
+from radir_pacs.errors import BadInput, DicomRefused
+from radir_pacs.listener import c_store
 from radir_pacs.listener.bounds import BoundedSocket, Ending
 from radir_pacs.listener.instance_file import InstanceFile
 
 log = logging.getLogger(__name__)
 
-INVALID_INSTANCE = 0x0117  # PS3.7 C.5.9
 MOST_OTHER_BYTES = 8 << 20  # limit of a data set kept in memory; an N-ACTION with 50,000 references is smaller
-_LOOK_S = 0.005
+_MOST_COMMAND_BYTES = 1 << 16
+_LOOK_S = 0.05  # whoever has something to say to the thread that waits here wakes it
 _COMMAND, _LAST = 1, 2  # bits of the message control header (PS3.8 E.2)
-_AFFECTED_SOP_INSTANCE_UID = b"\x00\x00\x00\x10"  # (0000,1000), little-endian
-_UID = re.compile(rb"[0-9.]{1,64}")
 
 
 class Served(Association):
@@ -43,21 +41,36 @@ class Served(Association):
         """The peer answered our N-EVENT-REPORT."""
         raise NotImplementedError
 
+    def begin_store(self, request: c_store.StoreRequest) -> InstanceFile:
+        """The file that receives the data set of a C-STORE."""
+        raise NotImplementedError
+
+    def store(self, file: InstanceFile) -> None:
+        """The data set is complete: keep it, and answer."""
+        raise NotImplementedError
+
 
 class GuardedDimse(DIMSEServiceProvider):
     """Ends an association whose message cannot be decoded, by A-ABORT (PS3.8 9.2.2, event Evt19).
 
-    pynetdicom's thread polls for messages once a millisecond and sleeps in between. Here it waits inside the poll and
-    is woken by the message; the sleep then falls into the time in which the next message arrives.
+    Two threads meet here. That of the upper layer brings what the peer sends (`receive`) and stores instances; the
+    other one waits for the remaining messages (`get_msg`), of which there are few.
     """
 
-    def __init__(self, assoc: Served, *, instance_bytes: int) -> None:
+    def __init__(self, assoc: Served) -> None:
         super().__init__(assoc)
         self._served = assoc
-        self._instance_bytes = instance_bytes
+        self._command = bytearray()
         self._other_bytes = 0
+        self.incoming: InstanceFile | None = None  # of the C-STORE that is being received or stored
+        self.stored_last = False  # whether the last message was a C-STORE
+
+    def nudge(self) -> None:
+        """Wake the thread that waits in `get_msg`: it has something else to look at."""
+        self.msg_queue.put((None, None))
 
     def get_msg(self, block: bool = False) -> Any:
+        """As in pynetdicom, whose thread polls once a millisecond: here it waits inside the poll and is woken."""
         if block:
             return super().get_msg(block)
         try:
@@ -70,66 +83,82 @@ class GuardedDimse(DIMSEServiceProvider):
             return None, None
         return context_id, message
 
-    def receive_primitive(self, primitive: P_DATA) -> None:
+    def receive(self, body: memoryview) -> None:
+        """Take the body of a P-DATA-TF PDU (PS3.8 9.3.5). ``body`` is used again after the call."""
         try:
-            for context_id, fragment in primitive.presentation_data_value_list:
-                self._receive(context_id, fragment)
+            for context_id, control, fragment in _fragments(body):
+                self._receive(context_id, control, fragment)
         except Exception as error:  # the peer's bytes can raise anything in the library
             log.warning("a message cannot be decoded", extra={"error": type(error).__name__})
             end(
                 self.assoc, "the peer sent bytes that are not a DIMSE message", "the sender's DICOM library is at fault"
             )
 
-    def _receive(self, context_id: int, fragment: bytes) -> None:
-        """Process fragments one by one, so that the effects of a command set precede its data set."""
-        control = fragment[0]
-        self._other_bytes = 0 if control & _COMMAND else self._other_bytes + len(fragment)
-        message = self.message
-        if self._other_bytes > MOST_OTHER_BYTES and getattr(message, "_data_set_file", None) is None:
-            raise DicomRefused("a data set outside C-STORE is too large")
+    def _receive(self, context_id: int, control: int, fragment: memoryview) -> None:
+        if control & _COMMAND:
+            self._receive_command(context_id, control, fragment)
+        elif self.incoming is not None:
+            self.incoming.write(fragment)
+            if control & _LAST:
+                self._store(self.incoming)
+        else:
+            self._other_bytes += len(fragment)
+            if self._other_bytes > MOST_OTHER_BYTES:
+                raise DicomRefused("a data set outside C-STORE is too large")
+            self._pass_on(context_id, bytes([control]) + bytes(fragment))
+
+    def _receive_command(self, context_id: int, control: int, fragment: memoryview) -> None:
+        if self.incoming is not None:
+            raise BadInput("a command came before the end of a data set")
+        self._command += fragment
+        if len(self._command) > _MOST_COMMAND_BYTES:
+            raise BadInput("a command set is too large")
+        if not control & _LAST:
+            return
+        command, self._command = bytes(self._command), bytearray()
+        self._other_bytes = 0
+        self.stored_last = c_store.command_field(command) == c_store.C_STORE_RQ
+        if not self.stored_last:
+            self._pass_on(context_id, bytes([control]) + command)
+            return
+        if self.message is not None or context_id not in self.assoc._accepted_cx:
+            raise BadInput("a C-STORE amid another message, or in a context that was not accepted")
+        request = c_store.parse(context_id, command)
+        self.incoming = self._served.begin_store(request)
+        if not request.has_data_set:
+            self._store(self.incoming)
+
+    def _store(self, file: InstanceFile) -> None:
+        try:
+            self._served.store(file)
+        finally:
+            self.incoming = None
+
+    def abandon(self) -> bool:
+        """The connection is gone: remove the file of an incomplete message. Whether a message was incomplete."""
+        amid_message = self.incoming is not None or self.message is not None or bool(self._command)
+        if self.incoming is not None:
+            self.incoming.discard()
+            self.incoming = None
+        return amid_message
+
+    def _pass_on(self, context_id: int, fragment: bytes) -> None:
+        """Let pynetdicom have a fragment with its control header."""
         single, pairs = P_DATA(), [[context_id, fragment]]
         single.presentation_data_value_list = pairs  # type: ignore[assignment]  # it insists on lists
-        try:
-            super().receive_primitive(single)
-        except Exception as error:
-            message = self.message
-            if not (isinstance(message, C_STORE_RQ) and control & _COMMAND and control & _LAST):
-                raise
-            if context_id not in self.assoc._accepted_cx or "AffectedSOPClassUID" not in message.command_set:
-                raise
-            self._guard(message, None, _why(error))
-        else:
-            message = self.message
-            made = getattr(message, "_data_set_file", None)
-            if isinstance(message, C_STORE_RQ) and made is not None and not isinstance(made, InstanceFile):
-                self._guard(message, made, None)
-
-    def _guard(self, message: C_STORE_RQ, made: Any, failure: RadirError | None) -> None:
-        """Check the UID as it was sent, since pydicom strips line ends, and replace the file by a guarded one."""
-        if not _has_uid(message.encoded_command_set.getvalue()):
-            failure = DicomRefused("the Affected SOP Instance UID is not a UID", dimse_status=INVALID_INSTANCE)
-            message.command_set.AffectedSOPInstanceUID = ""
-        file: Any = InstanceFile(made, most_bytes=self._instance_bytes, failure=failure)
-        message._data_set_file = file
-        message._data_set_path = message._data_set_path if made is not None else None
+        super().receive_primitive(single)
 
 
-def _why(error: Exception) -> RadirError:
-    if isinstance(error, OSError):
-        return StorageFailed(f"the disk refused the instance: {error.strerror or type(error).__name__}")
-    return DicomRefused("the command set names no instance", dimse_status=INVALID_INSTANCE)
-
-
-def _has_uid(command_set: bytes) -> bool:
-    """Whether Affected SOP Instance UID is digits and dots, padded by NUL (PS3.5 9.1) or, by some senders, spaces."""
+def _fragments(body: memoryview) -> Iterator[tuple[int, int, memoryview]]:
+    """(context id, message control header, bytes) of each presentation data value. Raises BadInput."""
     at = 0
-    while at + 8 <= len(command_set):
-        tag, length = command_set[at : at + 4], int.from_bytes(command_set[at + 4 : at + 8], "little")
-        if tag == _AFFECTED_SOP_INSTANCE_UID:
-            value = command_set[at + 8 : at + 8 + length]
-            return _UID.fullmatch(value.rstrip(b"\0 ")) is not None
-        at += 8 + length
-    return False
+    while at < len(body):
+        length = int.from_bytes(body[at : at + 4], "big")
+        behind = at + 4 + length
+        if length < 2 or behind > len(body):
+            raise BadInput("a presentation data value extends beyond its PDU")
+        yield body[at + 4], body[at + 5], body[at + 6 : behind]
+        at = behind
 
 
 def end(association: Association, what: str, advice: str = "") -> None:

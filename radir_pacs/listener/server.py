@@ -6,7 +6,6 @@ import contextlib
 import errno
 import gc
 import socket
-import tempfile
 import threading
 import time
 from typing import Any
@@ -26,6 +25,7 @@ from radir_pacs.listener.bounds import MAX_PDU_BYTES, PeerBounds
 from radir_pacs.listener.commitment import StorageCommitment
 from radir_pacs.listener.contexts import explain
 from radir_pacs.listener.handlers import Handlers
+from radir_pacs.listener.instances import Instances
 from radir_pacs.listener.refused import RefusalLog, Refused
 from radir_pacs.listener.waiting_room import Address, WaitingRoom, reject
 from radir_pacs.storage.blobs import BlobStore
@@ -44,6 +44,7 @@ class Server(ThreadedAssociationServer):
     bounds: PeerBounds
     admission: Admission
     refusals: RefusalLog
+    instances: Instances
     commitment: StorageCommitment
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -95,7 +96,9 @@ class Server(ThreadedAssociationServer):
     def _open(self, sock: socket.socket, address: Address, request: AssociationRequest) -> None:
         host = str(address[0])
         try:
-            association = ServedAssociation(self, sock, address, request, self.bounds, self.commitment)
+            association = ServedAssociation(
+                self, sock, address, request, self.bounds, self.instances, self.commitment
+            )
             association.open()
         except (
             OSError,
@@ -116,12 +119,7 @@ class Server(ThreadedAssociationServer):
 
 def make_server(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> Server:
     """A bound server; call ``serve_forever``. Raises SettingError when the port is taken."""
-    # pynetdicom's settings are process-wide. Incoming data sets go to files on the blobs' own file system, so that
-    # keeping one is a rename, and a peer uses disk space, which is checked, rather than memory.
-    _config.STORE_RECV_CHUNKED_DATASET = True
-    _config.LOG_HANDLER_LEVEL = "none"  # its log handlers write patients' identifiers
-    tempfile.tempdir = str(blobs.incoming_folder)
-
+    _config.LOG_HANDLER_LEVEL = "none"  # of the process: pynetdicom's log handlers write patients' identifiers
     ae = AE(ae_title=settings.ae_title)
     ae.add_supported_context(Verification)  # it wants one; `contexts` decides per association
     ae.maximum_associations = _UNBOUNDED
@@ -130,13 +128,13 @@ def make_server(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> S
     ae.acse_timeout = ae.dimse_timeout = min(_HANDSHAKE_S, settings.listener_idle_s)
     refusals = RefusalLog(catalogue)
     commitment = StorageCommitment(catalogue, blobs, settings)
-    handlers = Handlers(Intake(catalogue, blobs, settings), blobs, refusals, commitment)
+    most_bytes = settings.max_instance_mib * _MIB
     try:
         _check_free(settings)
         made: Any = ae.make_server(
             (settings.listener_host, settings.listener_port),
             server_class=Server,
-            evt_handlers=handlers.bindings(),
+            evt_handlers=Handlers(refusals, commitment).bindings(),
         )
     except OSError as error:
         refusals.close()
@@ -145,11 +143,12 @@ def make_server(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> S
         ) from None
     server: Server = made
     server.refusals, server.commitment = refusals, commitment
+    server.instances = Instances(Intake(catalogue, blobs, settings), blobs, most_bytes=most_bytes)
     server.admission = Admission(settings, lambda: server.active_associations)
     server.bounds = PeerBounds(
         idle_s=settings.listener_idle_s,
         association_s=settings.listener_association_s,
-        message_bytes=settings.max_instance_mib * _MIB,
+        message_bytes=most_bytes,
     )
     return server
 

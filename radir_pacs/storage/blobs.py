@@ -1,14 +1,18 @@
-"""Durable content-addressed files: a blob is named by the SHA-256 of its bytes and is complete or invisible (P1).
+"""Durable content-addressed files: a blob is named by the SHA-256 of its bytes and is durable once `commit` returns (P1).
 
-Bytes go to a temporary file on the same file system, are fsynced, get their name by a rename, and the folder is
-fsynced. Storing bytes that stand there already replaces the file with the same content: its age starts anew, and
-`delete` and `sweep` leave young files alone, so a blob between its rename and its catalogue row cannot be lost to
+Bytes go to a temporary file on the same file system. New content gets its name first; then the file is fsynced, and the
+folders on the way to it, which one write to the file system's journal serves: half the time of a name given after the
+file's fsync. A power failure in between leaves an unfinished file under a name that no catalogue row knows, as rows are
+written afterwards; it is swept, or replaced when the content comes again. A name that stands already is only ever given
+to a file that was fsynced before, so that nothing durable is replaced by less. Replacing starts the age of a blob anew,
+and `delete` and `sweep` leave young files alone, so a blob between its name and its catalogue row cannot be lost to
 somebody else who deletes the same content.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -24,6 +28,7 @@ from radir_pacs.errors import BlobDamaged, StorageFailed
 
 YOUNG_S = 300.0  # far longer than any transaction that may follow a rename
 ABANDONED_S = 7200.0  # longer than any association: an older incoming file has no writer
+_BUFFER_BYTES = 1 << 16  # smaller writes are gathered, larger ones go straight to the file
 _HASH = re.compile(r"[0-9a-f]{64}")
 SWEEP_PARTS = 256  # one per folder below the root, so that no sweep walks through all files at once
 _SWEEP_BATCH = 1000
@@ -32,23 +37,13 @@ _SWEEP_BATCH = 1000
 class IncomingBlob:
     """A blob being received. Used as a context manager: gone at its end unless committed."""
 
-    def __init__(self, store: BlobStore, adopted: Path | None = None) -> None:
+    def __init__(self, store: BlobStore) -> None:
         self._store = store
         self._hash = hashlib.sha256()
         self._size_bytes = 0
         with _storage():
-            if adopted is None:
-                handle, name = tempfile.mkstemp(dir=store.incoming_folder)
-                self._path, self._file = Path(name), os.fdopen(handle, "wb", buffering=1 << 20)
-            else:
-                self._path, self._file = adopted, adopted.open("ab", buffering=1 << 20)
-                self._read_adopted()
-
-    def _read_adopted(self) -> None:
-        with self._path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                self._hash.update(chunk)
-                self._size_bytes += len(chunk)
+            handle, name = tempfile.mkstemp(dir=store.incoming_folder)
+            self._path, self._file = Path(name), os.fdopen(handle, "wb", buffering=_BUFFER_BYTES)
 
     @property
     def path(self) -> Path:
@@ -73,14 +68,47 @@ class IncomingBlob:
     def commit(self) -> tuple[str, int]:
         """Make it durable under its hash; returns (sha256, size in bytes)."""
         sha256 = self._hash.hexdigest()
-        with _storage():
+        target = self._store.path(sha256)
+        with _storage(), self._file:
             self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            target = self._store.path(sha256)
+            if os.fstat(self._file.fileno()).st_size != self._size_bytes:
+                raise StorageFailed("the file does not hold what was written to it")
             with self._store.folder(target.parent):
-                self._path.rename(target)
+                is_new = self._name(target)
+                self._sync()
+                if not is_new:
+                    self._path.rename(target)
+        if is_new:
+            self._path.unlink(missing_ok=True)
         return sha256, self._size_bytes
+
+    def _name(self, target: Path) -> bool:
+        """Give the file its name; False when the name stands already, or the file system knows no hard links."""
+        try:
+            target.hardlink_to(self._path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                return False
+            raise
+        return True
+
+    def _sync(self) -> None:
+        """On failure the file is emptied: it may have its name, which is another writer's by now, and frees its space."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file.fileno(), 0)
+            raise
+
+    def discard(self) -> None:
+        """Remove what is not committed. Raises nothing."""
+        with contextlib.suppress(OSError):
+            self._file.close()  # flushes: a full disk shows here too
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -88,9 +116,7 @@ class IncomingBlob:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(OSError):
-            self._file.close()  # flushes: a full disk shows here too
-        self._path.unlink(missing_ok=True)
+        self.discard()
 
 
 class BlobStore:
@@ -109,10 +135,6 @@ class BlobStore:
     def incoming(self) -> IncomingBlob:
         """A new blob to write to. Raises StorageFailed."""
         return IncomingBlob(self)
-
-    def adopt(self, path: Path) -> IncomingBlob:
-        """A file that somebody else wrote to ``incoming_folder``, as a blob to commit. Raises StorageFailed."""
-        return IncomingBlob(self, path)
 
     def path(self, sha256: str) -> Path:
         """Where a blob stands, or would. Raises ValueError for what is not a SHA-256 in lower-case hex."""
@@ -214,4 +236,4 @@ def _storage() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageFailed(f"the blob store refused: {error.strerror or type(error).__name__}") from error
+        raise StorageFailed(f"the disk refused the file: {error.strerror or type(error).__name__}") from error

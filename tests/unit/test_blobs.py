@@ -51,29 +51,20 @@ def test_the_same_bytes_are_one_file(store: BlobStore) -> None:
     assert len(files(store)) == 1
 
 
-def test_a_received_file_is_adopted(store: BlobStore) -> None:
-    received = store.incoming_folder / "from-the-network"
-    received.write_bytes(b"pixels")
-    with store.adopt(received) as blob:
-        assert blob.size_bytes == 6
-        sha256, _ = blob.commit()
-    assert sha256 == hashlib.sha256(b"pixels").hexdigest()
-    assert files(store) == {store.path(sha256)}
-
-
 def test_file_and_folders_are_synced_before_success(store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
     real = os.fsync
 
     def fsync(handle: int) -> None:
-        synced.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+        opened = Path(f"/proc/self/fd/{handle}")
+        synced.append("file" if opened.is_file() else str(opened.readlink()))
         real(handle)
 
     monkeypatch.setattr(os, "fsync", fsync)
     sha256, _ = store.put(b"durable")
     folder = store.path(sha256).parent
     way = [str(folder), str(folder.parent), str(store.root)]
-    assert synced[0].startswith(str(store.incoming_folder))
+    assert synced[0] == "file"
     assert synced[1:] == way, "in one journal, so the innermost first"
     store.put(b"durable")
     assert synced[5:] == way[:1], "the way to it is durable already"
@@ -88,7 +79,37 @@ def test_a_full_disk_is_said_and_leaves_nothing(store: BlobStore, monkeypatch: p
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageFailed, match="No space left"):
         store.put(b"too much")
+    assert sum(path.stat().st_size for path in files(store)) == 0
+    monkeypatch.undo()
+    for path in files(store):
+        make_old(path)
+    store.sweep(lambda hashes: frozenset())
     assert files(store) == set()
+
+
+def test_what_stands_is_never_replaced_by_less(store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power failure while the same content comes again must leave what was acknowledged before."""
+    sha256, _ = store.put(b"acknowledged")
+    inode = store.path(sha256).stat().st_ino
+
+    def power_failure(handle: int) -> None:
+        assert store.path(sha256).stat().st_ino == inode, "the name went to a file that is not durable yet"
+        raise OSError(errno.EIO, "power failure")
+
+    monkeypatch.setattr(os, "fsync", power_failure)
+    with pytest.raises(StorageFailed):
+        store.put(b"acknowledged")
+    assert store.path(sha256).read_bytes() == b"acknowledged"
+    assert not list(store.incoming_folder.iterdir())
+
+
+def test_a_file_system_without_hard_links_will_do(store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    sha256, _ = store.put(b"x")
+    assert files(store) == {store.path(sha256)}
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "", "A" * 64, "0" * 63])

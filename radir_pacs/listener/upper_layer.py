@@ -1,0 +1,77 @@
+"""The upper layer of an association (PS3.8 9.2): pynetdicom's, but for P-DATA, which goes straight to the messages.
+
+pynetdicom decodes each P-DATA-TF PDU into objects and passes it through three queues and its state machine. In the
+state of data transfer (Sta6) a P-DATA-TF PDU changes no state, so nothing is lost when it is read here.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+from typing import Any
+
+from pynetdicom.dul import DULServiceProvider
+
+from radir_pacs.listener.bounds import CALM_LOOK_S, LOOK_S, BoundedSocket
+from radir_pacs.listener.messages import GuardedDimse, Served
+
+_PDU_HEADER_BYTES = 6
+_P_DATA_TF = 0x04
+_DATA_TRANSFER = "Sta6"
+_CLOSED = "Evt17"  # the transport connection is closed (PS3.8 table 9-10)
+
+
+class UpperLayer(DULServiceProvider):
+    """The thread that reads from the peer, and that stores what comes by C-STORE."""
+
+    def __init__(self, assoc: Served, dimse: GuardedDimse) -> None:
+        super().__init__(assoc)
+        self._run_loop_delay = 0.0  # its socket waits for data by itself
+        self._dimse = dimse
+        self.to_user_queue = _AnnouncedQueue(dimse.nudge)
+
+    def idle_timer_expired(self) -> bool:
+        """As in pynetdicom; never while an instance is being stored."""
+        return self._dimse.incoming is None and super().idle_timer_expired()
+
+    def _read_pdu_data(self) -> None:
+        """As in pynetdicom; instances are received and stored on the way."""
+        sock = self.socket
+        if self.state_machine.current_state != _DATA_TRANSFER or not isinstance(sock, BoundedSocket):
+            super()._read_pdu_data()
+            return
+        try:
+            while self._read_p_data(sock):
+                if self._dimse.incoming is None or self._kill_thread or not self.event_queue.empty():
+                    return
+        except OSError:  # beyond a bound, or the connection is lost
+            self.event_queue.put(_CLOSED)
+            return
+        sock.look_s = LOOK_S
+        super()._read_pdu_data()
+
+    def _read_p_data(self, sock: BoundedSocket) -> bool:
+        """Read a P-DATA-TF PDU; False when something else comes next, which stays to be read."""
+        header = sock.peek(_PDU_HEADER_BYTES)
+        if len(header) < _PDU_HEADER_BYTES or header[0] != _P_DATA_TF:
+            return False
+        sock.recv(_PDU_HEADER_BYTES)
+        length = int.from_bytes(header[2:], "big")
+        body = sock.recv_lent(length)
+        if len(body) < length:
+            raise ConnectionError("the peer hung up in the middle of a PDU")
+        self._dimse.receive(body)
+        sock.look_s = CALM_LOOK_S if self._dimse.stored_last else LOOK_S
+        return True
+
+
+class _AnnouncedQueue(queue.Queue[Any]):
+    """Wakes whoever waits for messages, since only they look into this queue."""
+
+    def __init__(self, announce: Callable[[], None]) -> None:
+        super().__init__()
+        self._announce = announce
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        super().put(item, block, timeout)
+        self._announce()
