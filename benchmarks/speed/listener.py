@@ -84,6 +84,7 @@ def study(folder: Path, kind: Kind) -> list[Path]:
         ds.Manufacturer, ds.ManufacturerModelName, ds.SeriesDescription = "Bench", "Mark", "Lung"
         ds.ImagePositionPatient, ds.ImageOrientationPatient = [0, 0, number], [1, 0, 0, 0, 1, 0]
         ds.PixelSpacing, ds.RescaleSlope, ds.RescaleIntercept = [0.7, 0.7], 1, 0
+        ds.StudyID, ds.SeriesNumber = "1", 1
         ds.Rows = ds.Columns = kind.side_px
         ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
         ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
@@ -166,6 +167,7 @@ def radir(folder: Path, processes: int | None = None) -> Iterator[Receiver]:
             RADIR_HOME=str(home),
             RADIR_LISTENER_PORT=str(port),
             RADIR_LISTENER_PROCESSES=str(count),
+            RADIR_LISTENER_MAX_ASSOCIATIONS="64",  # one address sends all of them
         ) as pids:
             yield Receiver(port=port, pids=pids)
     finally:
@@ -175,16 +177,18 @@ def radir(folder: Path, processes: int | None = None) -> Iterator[Receiver]:
 def send(receiver: Receiver, studies: list[list[Path]], each: int) -> float:
     """Seconds that it takes to send ``each`` instances of every study, at the same time, one association each."""
     began = time.monotonic()
+    command = [*receiver.enter, "storescu", "-pdu", "131072", "+II", "--repeat", str(max(each // _FILES, 1))]
+    command += ["-aec", "RADIR", "127.0.0.1", str(receiver.port)]
     clients = [
         subprocess.Popen(
-            [*receiver.enter, "storescu", "-pdu", "131072", "+II", "--repeat", str(max(each // len(paths), 1))]
-            + ["-aec", "RADIR", "127.0.0.1", str(receiver.port), *map(str, paths)],
+            [*command, *map(str, paths)],
             env=os.environ | _WITHOUT_DELAY,
             stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         for paths in studies
     ]
-    if any([client.wait() for client in clients]):
+    if sum(client.wait() for client in clients):
         raise SystemExit("error: storescu failed")
     return time.monotonic() - began
 
@@ -261,13 +265,15 @@ def table(rows: list[dict[str, object]], kind: Kind) -> list[list[str]]:
     return lines
 
 
-def page(rows: list[dict[str, object]], held: list[dict[str, object]], kinds: list[Kind], args: argparse.Namespace) -> str:
+def page(
+    rows: list[dict[str, object]], held: list[dict[str, object]], kinds: list[Kind], args: argparse.Namespace
+) -> str:
     """The result page in Markdown."""
     text = [
         "# Receiving by C-STORE",
-        f"Written by `python -m benchmarks.speed.listener`, which says how it is measured: instances per second, the "
-        f"median of {args.rounds} rounds in which the receivers take turns, sender on the same machine; in brackets the "
-        "median of the ratio to Orthanc in the same round.",
+        "Written by `python -m benchmarks.speed.listener`, which says how it is measured: instances per second, the "
+        f"median of {args.rounds} rounds in which the receivers take turns, sender on the same machine; in brackets "
+        "the median of the ratio to Orthanc in the same round.",
     ]
     for kind in kinds:
         text += [f"## {kind.name}", _markdown(table(rows, kind))]

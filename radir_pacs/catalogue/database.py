@@ -109,11 +109,36 @@ class Database:
         Raises StorageFailed when the database gives up, BadInput for values it cannot hold, DatabaseAway when it cannot
         be reached: the first time within seconds, then at once until it is back.
         """
+        with self._errors(), self._watch.ticket() as ticket, self._connection(ticket, tried) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def pipeline(self) -> Iterator[Connection]:
+        """One transaction whose statements are under way while the body does other things; results come at its end.
+
+        It is committed with the last result, in one round trip, and undone by any exception, at the price of the
+        connection. Raises as `transaction`, also when the server was started again since the connection was used.
+        """
+        with (
+            self._errors(),
+            self._watch.ticket() as ticket,
+            self._connection(ticket, tried=False) as connection,
+            _implicit_transaction(connection),
+            connection.pipeline(),
+        ):
+            try:
+                yield connection
+            except BaseException:
+                connection.close()  # what was sent would be committed otherwise
+                raise
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn the database's errors into ours."""
         if self._watch.is_away:
             raise DatabaseAway
         try:
-            with self._watch.ticket() as ticket, self._connection(ticket, tried) as connection:
-                yield connection
+            yield
         except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError, PoolTimeout) as error:
             self._watch.suspect()
             if self._watch.is_away:
@@ -134,6 +159,17 @@ class Database:
                 with _ended(connection):
                     yield connection
                 return
+
+
+@contextlib.contextmanager
+def _implicit_transaction(connection: Connection) -> Iterator[None]:
+    """Without BEGIN and COMMIT: the statements of a pipeline are one transaction, ended by its synchronisation."""
+    connection.autocommit = True
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.autocommit = False
 
 
 @contextlib.contextmanager

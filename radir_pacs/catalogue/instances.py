@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from datetime import date
 from typing import Any
 
+from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
-from radir_pacs.catalogue.database import Connection, Database, Row, run
-from radir_pacs.catalogue.group_commit import GroupCommit
+from radir_pacs.catalogue.database import LOCK_TIMEOUT_MS, Database, Row, run
+from radir_pacs.catalogue.group_commit import GroupCommit, Prepared
 from radir_pacs.catalogue.jobs import enqueue
 from radir_pacs.catalogue.names import folded
 from radir_pacs.catalogue.part import CataloguePart
@@ -32,16 +33,19 @@ _BRIEFLY_MS = 200  # how long a group waits for a study that another process wor
 
 
 class Overtaken(Exception):
-    """Another transaction stored the same UID while ours waited."""
+    """Another transaction changed the instance meanwhile."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Arrival:
-    """An instance to store, with its columns."""
+class _Arrival(Prepared):
+    """An instance to store, with its columns. ``durable`` makes its file durable."""
 
-    header: InstanceHeader
-    values: Mapping[str, Any]
-    wakes: bool
+    def __init__(
+        self, header: InstanceHeader, values: Mapping[str, Any], *, wakes: bool, durable: Callable[[], object]
+    ) -> None:
+        super().__init__(durable)
+        self.header, self.values = header, values
+        self.follow_up = JobKind.REPORT if wakes and header.sop_class_uid in REPORT_SOP_CLASSES else None
+        self.as_json = {"arrival": Jsonb(_plain(values))}
 
     @property
     def locks(self) -> tuple[str, str, str]:
@@ -49,7 +53,7 @@ class _Arrival:
         return self.header.study_uid, self.header.series_uid, self.header.sop_uid
 
 
-_Outcome = Stored | Conflict | None  # None: it must be tried alone
+_Outcome = Stored | Conflict | None  # None: it must be tried again, alone
 
 
 class Instances(CataloguePart):
@@ -58,9 +62,16 @@ class Instances(CataloguePart):
         self._group: GroupCommit[_Arrival, _Outcome] = GroupCommit(self._add_group, most=_MOST_AT_ONCE)
 
     def add(
-        self, header: InstanceHeader, *, content_sha256: str, size_bytes: int, source: str, wakes: bool = True
+        self,
+        header: InstanceHeader,
+        *,
+        content_sha256: str,
+        size_bytes: int,
+        source: str,
+        wakes: bool = True,
+        durable: Callable[[], object] = lambda: None,
     ) -> Stored:
-        """Store one instance whose blob is durable already.
+        """Store one instance whose blob has its name; ``durable`` makes it durable, once, before anything is committed.
 
         A new image (an object with rows of pixels) raises the study's revision and re-opens the study; other objects
         are added without re-opening it. ``wakes`` False, for objects of our own making: no work follows.
@@ -69,57 +80,49 @@ class Instances(CataloguePart):
         """
         values = values_of(header, content_sha256, size_bytes, source)
         values["is_image"] = wakes and header.rows_px is not None
-        arrival = _Arrival(header=header, values=values, wakes=wakes)
-        outcome = self._group(arrival)
+        arrival = _Arrival(header, values, wakes=wakes, durable=durable)
+        outcome = None if arrival.follow_up is not None else self._group(arrival)
         for _ in range(_INSERT_TRIES):
             if outcome is not None:
                 break
-            with contextlib.suppress(Overtaken):
-                outcome = self._add_alone(arrival)
+            outcome = self._add_alone(arrival)
         if outcome is None:
             raise StorageFailed(f"instance {header.sop_uid} comes and goes")
         if isinstance(outcome, Conflict):
             raise outcome
+        if outcome is Stored.SAME:
+            self.came_again(header.study_uid, content_sha256)
         return outcome
 
     def _add_group(self, arrivals: Sequence[_Arrival]) -> list[_Outcome]:
         """What became of each. One that fails, or whose study is locked for long, does so on its own afterwards."""
         ordered = sorted(arrivals, key=lambda arrival: arrival.locks)
         try:
-            with self._database.transaction() as connection:
-                with connection.pipeline():
-                    run(connection, "wait_briefly", lock_timeout_ms=_BRIEFLY_MS)
-                    found = [run(connection, "receive", arrival.values) for arrival in ordered]
-                outcomes = {
-                    id(arrival): self._settle(connection, arrival, cursor.fetchone())
-                    for arrival, cursor in zip(ordered, found, strict=True)
+            with self._database.pipeline() as connection:
+                found = {
+                    id(arrival): run(connection, "receive", arrival.as_json, lock_timeout_ms=_BRIEFLY_MS)
+                    for arrival in ordered
                 }
+                for arrival in ordered:
+                    arrival.done()  # the server is at work meanwhile
         except DatabaseAway:
             raise
-        except (StorageFailed, BadInput, Overtaken):
+        except (StorageFailed, BadInput, UniqueViolation):
             return [None] * len(arrivals)
-        return [outcomes[id(arrival)] for arrival in arrivals]
+        return [_outcome(found[id(arrival)].fetchone(), arrival) for arrival in arrivals]
 
-    def _add_alone(self, arrival: _Arrival) -> Stored | Conflict:
-        with self._database.transaction() as connection:
-            return self._settle(connection, arrival, run(connection, "receive", arrival.values).fetchone())
-
-    def _settle(self, connection: Connection, arrival: _Arrival, row: Row | None) -> Stored | Conflict:
-        """What `receive` found, and what follows in the same transaction. Raises Overtaken, which must undo it all."""
-        assert row is not None
-        header = arrival.header
-        if row["content_sha256"] is not None:
-            conflict = _conflict(row, header, arrival.values["content_sha256"])
-            if conflict is None:
-                run(connection, "received_again", arrival.values, reason_codes=sorted(MENDED_BY_SENDING))
-            return conflict or Stored.SAME
-        if row["study_of_series"] not in (None, header.study_uid):
-            return Conflict("the series is stored already in another study")
-        if not row["added"]:
-            raise Overtaken
-        if arrival.wakes and header.sop_class_uid in REPORT_SOP_CLASSES:
-            enqueue(connection, JobKind.REPORT, header.sop_uid, self._settings.job_max_attempts)
-        return Stored.STORED
+    def _add_alone(self, arrival: _Arrival) -> _Outcome:
+        """With what follows in the same transaction. None: another transaction was faster."""
+        arrival.done()
+        try:
+            with self._database.transaction() as connection:
+                found = run(connection, "receive", arrival.as_json, lock_timeout_ms=LOCK_TIMEOUT_MS)
+                outcome = _outcome(found.fetchone(), arrival)
+                if outcome is Stored.STORED and arrival.follow_up is not None:
+                    enqueue(connection, arrival.follow_up, arrival.header.sop_uid, self._settings.job_max_attempts)
+        except UniqueViolation:
+            return None
+        return outcome
 
     def came_again(self, study_uid: str, content_sha256: str) -> None:
         """The same instance came, written otherwise: a study in which only the machine failed is opened again."""
@@ -195,21 +198,33 @@ def values_of(header: InstanceHeader, content_sha256: str, size_bytes: int, sour
     }
 
 
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns as JSON has them, to travel as one parameter: forty take psycopg as long as all the rest."""
+    plain = {name: found.isoformat() if isinstance(found, date) else found for name, found in values.items()}
+    return plain | {"attributes": values["attributes"].obj}
+
+
 def folded_names(values: Mapping[str, Any]) -> dict[str, str | None]:
     """The folded names among ``values``, as columns."""
     names = ("patient_name", "referring_physician")
     return {f"{name}_folded": None if values[name] is None else folded(values[name]) for name in names}
 
 
-def _conflict(row: Row, header: InstanceHeader, content_sha256: str) -> Conflict | None:
-    """Why the instance that stands already under the same UID is not the one that came, None when it is."""
+def _outcome(row: Row | None, arrival: _Arrival) -> Stored | Conflict:
+    """What became of an instance, from what stood already when it came."""
+    assert row is not None
+    header, content_sha256 = arrival.header, arrival.values["content_sha256"]
+    if row["content_sha256"] is None:
+        if row["study_of_series"] in (None, header.study_uid):
+            return Stored.STORED
+        return Conflict("the series is stored already in another study")
     if (row["study_uid"], row["series_uid"]) != (header.study_uid, header.series_uid):
         return Conflict("the instance is stored already in another series")
     if row["sop_class_uid"] != header.sop_class_uid:
         return Conflict("the instance is stored already as another SOP class")
     if row["content_sha256"] != content_sha256 and not row["known"]:
         return Differs(row["content_sha256"])
-    return None
+    return Stored.SAME
 
 
 def _of_header(value: Any) -> Any:

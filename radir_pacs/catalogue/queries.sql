@@ -10,28 +10,37 @@
 -- its study orders all that happens to one study. The first instance that has an attribute sets it, of study and series;
 -- an image raises the revision and re-opens the study, other objects are only added. Nothing is changed when the UID
 -- stands already ("known": as a file that came before and does not count) or the series belongs to another study.
--- "added" is false without any of these reasons when another transaction was faster; this one must then be undone.
-WITH standing AS MATERIALIZED (
-    SELECT study_uid, series_uid, sop_class_uid, content_sha256, EXISTS (
-        SELECT FROM correction AS c WHERE c.sop_uid = i.sop_uid AND c.other_sha256 = %(content_sha256)s) AS known
-    FROM instance AS i WHERE sop_uid = %(sop_uid)s
+-- A unique violation: another transaction was faster. No lock is awaited longer than lock_timeout_ms.
+WITH r AS MATERIALIZED (
+    SELECT *, set_config('lock_timeout', %(lock_timeout_ms)s::text, true) FROM jsonb_to_record(%(arrival)s) AS _(
+        sop_uid text, series_uid text, study_uid text, sop_class_uid text, transfer_syntax_uid text,
+        is_image boolean, patient_key text, patient_id text, patient_name text, patient_sex text,
+        patient_birth_date date, patient_age_years real, study_date date, study_time text, accession_number text,
+        study_description text, referring_physician text, study_id text, body_part text, modality text,
+        patient_keys text[], patient_name_folded text, referring_physician_folded text, series_number integer,
+        series_description text, instance_number integer, rows_px integer, columns_px integer, frames integer,
+        content_sha256 text, size_bytes bigint, attributes jsonb, source text, notes text[])
+), standing AS MATERIALIZED (
+    SELECT i.study_uid, i.series_uid, i.sop_class_uid, i.content_sha256, EXISTS (
+        SELECT FROM correction AS c WHERE c.sop_uid = i.sop_uid AND c.other_sha256 = r.content_sha256) AS known
+    FROM instance AS i JOIN r USING (sop_uid)
 ), parent AS MATERIALIZED (
-    SELECT study_uid FROM series WHERE series_uid = %(series_uid)s
+    SELECT e.study_uid FROM series AS e JOIN r USING (series_uid)
 ), received_study AS (
     INSERT INTO study (study_uid, revision, patient_key, patient_id, patient_name, patient_sex, patient_birth_date,
         patient_age_years, study_date, study_time, accession_number, study_description, referring_physician, study_id,
         body_part, modalities, patient_keys, patient_name_folded, referring_physician_folded)
-    SELECT %(study_uid)s, %(is_image)s::boolean::integer, %(patient_key)s, %(patient_id)s, %(patient_name)s,
-        %(patient_sex)s, %(patient_birth_date)s::date, %(patient_age_years)s::real, %(study_date)s::date,
-        %(study_time)s, %(accession_number)s, %(study_description)s, %(referring_physician)s, %(study_id)s,
-        %(body_part)s, array_remove(ARRAY[%(modality)s::text], NULL), %(patient_keys)s::text[],
-        %(patient_name_folded)s, %(referring_physician_folded)s
-    WHERE NOT EXISTS (SELECT FROM standing)
-        AND NOT EXISTS (SELECT FROM parent WHERE study_uid <> %(study_uid)s)
+    SELECT r.study_uid, r.is_image::integer, r.patient_key, r.patient_id, r.patient_name,
+        r.patient_sex, r.patient_birth_date, r.patient_age_years, r.study_date,
+        r.study_time, r.accession_number, r.study_description, r.referring_physician, r.study_id,
+        r.body_part, array_remove(ARRAY[r.modality], NULL), r.patient_keys,
+        r.patient_name_folded, r.referring_physician_folded
+    FROM r WHERE NOT EXISTS (SELECT FROM standing)
+        AND NOT EXISTS (SELECT FROM parent WHERE parent.study_uid <> r.study_uid)
     ON CONFLICT (study_uid) DO UPDATE SET
-        state = CASE WHEN %(is_image)s::boolean THEN 'RECEIVING' ELSE study.state END,
-        reason = CASE WHEN %(is_image)s::boolean THEN NULL ELSE study.reason END,
-        reason_code = CASE WHEN %(is_image)s::boolean THEN NULL ELSE study.reason_code END,
+        state = CASE WHEN excluded.revision > 0 THEN 'RECEIVING' ELSE study.state END,
+        reason = CASE WHEN excluded.revision > 0 THEN NULL ELSE study.reason END,
+        reason_code = CASE WHEN excluded.revision > 0 THEN NULL ELSE study.reason_code END,
         revision = study.revision + excluded.revision,
         patient_key = CASE WHEN study.patient_key = '' THEN excluded.patient_key ELSE study.patient_key END,
         patient_id = coalesce(study.patient_id, excluded.patient_id),
@@ -57,30 +66,24 @@ WITH standing AS MATERIALIZED (
     RETURNING study_uid
 ), received_series AS (
     INSERT INTO series (series_uid, study_uid, modality, series_number, series_description, body_part)
-    SELECT %(series_uid)s, study_uid, %(modality)s, %(series_number)s::integer, %(series_description)s, %(body_part)s
-    FROM received_study WHERE NOT EXISTS (SELECT FROM parent)
-    ON CONFLICT DO NOTHING
+    SELECT r.series_uid, r.study_uid, r.modality, r.series_number, r.series_description, r.body_part
+    FROM received_study JOIN r USING (study_uid) WHERE NOT EXISTS (SELECT FROM parent)
     RETURNING study_uid
 ), received_instance AS (
     INSERT INTO instance (sop_uid, series_uid, study_uid, sop_class_uid, transfer_syntax_uid, instance_number, rows_px,
         columns_px, frames, content_sha256, size_bytes, attributes, source, patient_keys, notes)
-    SELECT %(sop_uid)s, %(series_uid)s, study_uid, %(sop_class_uid)s, %(transfer_syntax_uid)s,
-        %(instance_number)s::integer, %(rows_px)s::integer, %(columns_px)s::integer, %(frames)s::integer,
-        %(content_sha256)s, %(size_bytes)s::bigint, %(attributes)s::jsonb, %(source)s, %(patient_keys)s::text[],
-        %(notes)s::text[]
-    FROM received_study JOIN (SELECT study_uid FROM parent UNION ALL SELECT study_uid FROM received_series) AS of_series
+    SELECT r.sop_uid, r.series_uid, r.study_uid, r.sop_class_uid, r.transfer_syntax_uid,
+        r.instance_number, r.rows_px, r.columns_px, r.frames,
+        r.content_sha256, r.size_bytes, r.attributes, r.source, r.patient_keys, r.notes
+    FROM r JOIN received_study USING (study_uid) JOIN (SELECT study_uid FROM parent UNION ALL SELECT study_uid FROM received_series) AS of_series
         USING (study_uid)
-    ON CONFLICT DO NOTHING
     RETURNING sop_uid
 ), mended AS (
-    DELETE FROM damaged_blob WHERE content_sha256 = %(content_sha256)s AND EXISTS (SELECT FROM received_instance)
+    DELETE FROM damaged_blob AS d USING r
+    WHERE d.content_sha256 = r.content_sha256 AND EXISTS (SELECT FROM received_instance)
 )
-SELECT EXISTS (SELECT FROM received_instance) AS added, (SELECT study_uid FROM parent) AS study_of_series, standing.*
+SELECT (SELECT study_uid FROM parent) AS study_of_series, standing.*
 FROM (VALUES (true)) AS always LEFT JOIN standing ON true;
-
--- name: wait_briefly
--- How long this transaction waits for a lock, in milliseconds.
-SELECT set_config('lock_timeout', %(lock_timeout_ms)s::text, true);
 
 -- name: add_refusal
 -- What was refused, and why.

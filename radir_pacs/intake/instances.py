@@ -87,8 +87,7 @@ class Intake:
                 )
             require_decodable(header)
             with self._with_head(header, incoming) as whole:
-                sha256, size_bytes = whole.commit()
-            stored = self._add(header, sha256, size_bytes, source)
+                stored = self._add(header, whole, source)
         except RadirError as error:
             return self.refuse(error, source=source, sop_uid=header.sop_uid if header else sop_uid, header=header)
         if header.notes:
@@ -116,16 +115,23 @@ class Intake:
                 whole.write(chunk)
             yield whole
 
-    def _add(self, header: InstanceHeader, sha256: str, size_bytes: int, source: str) -> Stored:
+    def _add(self, header: InstanceHeader, file: IncomingBlob, source: str) -> Stored:
         """The catalogue recognises the same bytes; what was rewritten or corrected is recognised by its content (P2).
 
+        The file becomes durable while the catalogue is at work, and before it commits.
         Raises Conflict for other pixels, StorageFailed when the instance changes faster than it can be compared.
         """
+        sha256, size_bytes = file.name()
         wakes = not is_own_header(header)  # what we returned to a PACS comes back and must not start us again
         for _ in range(_TRIES):
             try:
                 return self._catalogue.instances.add(
-                    header, content_sha256=sha256, size_bytes=size_bytes, source=source, wakes=wakes
+                    header,
+                    content_sha256=sha256,
+                    size_bytes=size_bytes,
+                    source=source,
+                    wakes=wakes,
+                    durable=file.sync,
                 )
             except Differs as differs:
                 with contextlib.suppress(Overtaken, NotFound):

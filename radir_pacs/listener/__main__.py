@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -16,6 +17,8 @@ from radir_pacs.logs import set_up_logging
 from radir_pacs.process_heartbeat import process_heartbeat
 from radir_pacs.storage.blobs import BlobStore
 
+_COLLECTED_AT = 20_000
+
 
 def main() -> int:
     """Serve until SIGTERM; open associations then lose their connection, and their last message its answer."""
@@ -27,6 +30,8 @@ def main() -> int:
     with Catalogue.open(settings) as catalogue:
         blobs = BlobStore(settings.home / "blobs")
         server = make_server(settings, catalogue, blobs)
+        gc.freeze()  # what was made so far stays; headers are short-lived trees that would be looked through too often
+        gc.set_threshold(_COLLECTED_AT, 20, 20)
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())

@@ -25,6 +25,7 @@ LEAST_BYTES_PER_S = 32_768
 # How long what other threads send may wait for the thread that waits for the peer. An answer to C-STORE never waits,
 # and whoever only stores is looked at less often, which leaves the processor to others.
 LOOK_S, CALM_LOOK_S = 0.001, 0.05
+_CLOCK_S = 0.25  # how often a peer that is being read from is measured against its deadline
 _TIMEVAL = struct.Struct("@ll")
 _MOST_REFUSED = 4  # an instance of up to this many times the allowed size is read to its end and answered by a status
 _A_ASSOCIATE_AC = 2
@@ -59,6 +60,7 @@ class BoundedSocket(AssociationSocket):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.settimeout(None)  # the kernel keeps the time: one call then reads a whole PDU
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(bounds.idle_s))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(_CLOCK_S))
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._bounds = bounds
@@ -144,13 +146,11 @@ class BoundedSocket(AssociationSocket):
             raise OSError("the connection is closed")
         at = 0
         while at < len(view):
-            remaining_s = self._deadline() - time.monotonic()
-            if remaining_s <= 0:
+            if time.monotonic() > self._deadline():
                 self._end("the peer sent too slowly, or nothing", _SLOW)
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(remaining_s))
             try:
                 count = self.socket.recv_into(view[at:], 0, socket.MSG_WAITALL)
-            except BlockingIOError:  # time is up
+            except BlockingIOError:  # nothing came for a while
                 continue
             if not count:
                 break

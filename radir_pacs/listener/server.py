@@ -96,9 +96,7 @@ class Server(ThreadedAssociationServer):
     def _open(self, sock: socket.socket, address: Address, request: AssociationRequest) -> None:
         host = str(address[0])
         try:
-            association = ServedAssociation(
-                self, sock, address, request, self.bounds, self.instances, self.commitment
-            )
+            association = ServedAssociation(self, sock, address, request, self.bounds, self.instances, self.commitment)
             association.open()
         except (
             OSError,

@@ -1,4 +1,4 @@
-"""Durable content-addressed files: a blob is named by the SHA-256 of its bytes and is durable once `commit` returns (P1).
+"""Durable content-addressed files: a blob is named by the SHA-256 of its bytes, and durable once `commit` returns (P1).
 
 Bytes go to a temporary file on the same file system. New content gets its name first; then the file is fsynced, and the
 folders on the way to it, which one write to the file system's journal serves: half the time of a name given after the
@@ -35,22 +35,26 @@ _SWEEP_BATCH = 1000
 
 
 class IncomingBlob:
-    """A blob being received. Used as a context manager: gone at its end unless committed."""
+    """A blob being received. Used as a context manager: gone at its end unless it was named."""
 
     def __init__(self, store: BlobStore) -> None:
         self._store = store
         self._hash = hashlib.sha256()
         self._size_bytes = 0
+        self._target: Path | None = None
+        self._is_durable = False
         with _storage():
             handle, name = tempfile.mkstemp(dir=store.incoming_folder)
             self._path, self._file = Path(name), os.fdopen(handle, "wb", buffering=_BUFFER_BYTES)
 
     @property
     def path(self) -> Path:
-        """The file, with all that was written so far readable in it."""
+        """The file, with all that was written so far readable in it, and on its way to the disk."""
         if not self._file.closed:
             with _storage():
                 self._file.flush()
+            with contextlib.suppress(OSError):  # Linux begins to write back: whoever reads the file needs that long
+                os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         return self._path
 
     @property
@@ -67,48 +71,50 @@ class IncomingBlob:
 
     def commit(self) -> tuple[str, int]:
         """Make it durable under its hash; returns (sha256, size in bytes)."""
+        named = self.name()
+        self.sync()
+        return named
+
+    def name(self) -> tuple[str, int]:
+        """Give it its name, unless that stands already; returns (sha256, size in bytes). `sync` makes it durable."""
         sha256 = self._hash.hexdigest()
         target = self._store.path(sha256)
-        with _storage(), self._file:
+        with _storage():
             self._file.flush()
             if os.fstat(self._file.fileno()).st_size != self._size_bytes:
                 raise StorageFailed("the file does not hold what was written to it")
-            with self._store.folder(target.parent):
-                is_new = self._name(target)
-                self._sync()
-                if not is_new:
-                    self._path.rename(target)
-        if is_new:
-            self._path.unlink(missing_ok=True)
+            self._store.make_way(target)
+            if _link(self._path, target):
+                self._path.unlink(missing_ok=True)
+                self._path = target
+        self._target = target
         return sha256, self._size_bytes
 
-    def _name(self, target: Path) -> bool:
-        """Give the file its name; False when the name stands already, or the file system knows no hard links."""
-        try:
-            target.hardlink_to(self._path)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
-                return False
-            raise
-        return True
-
-    def _sync(self) -> None:
-        """On failure the file is emptied: it may have its name, which is another writer's by now, and frees its space."""
-        try:
-            os.fsync(self._file.fileno())
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._file.fileno(), 0)
-            raise
+    def sync(self) -> None:
+        """Make what was named durable, once: the file, then the folders on the way to it. Raises StorageFailed."""
+        assert self._target is not None
+        if self._is_durable:
+            return
+        with _storage(), self._file:
+            try:
+                os.fsync(self._file.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):  # its name may be another writer's by now, but its space is free
+                    os.ftruncate(self._file.fileno(), 0)
+                raise
+            if self._path != self._target:
+                self._path.rename(self._target)
+                self._path = self._target
+            self._store.sync_way(self._target)
+        self._is_durable = True
 
     def discard(self) -> None:
-        """Remove what is not committed. Raises nothing."""
+        """Remove what has no name. Raises nothing."""
         with contextlib.suppress(OSError):
             self._file.close()  # flushes: a full disk shows here too
-        with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
+        if self._path != self._target:
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -199,20 +205,40 @@ class BlobStore:
         if batch:
             yield batch
 
-    @contextlib.contextmanager
-    def folder(self, folder: Path) -> Iterator[None]:
-        """A folder two levels down, made for the body; at the end all entries on the way to it are durable.
+    def make_way(self, path: Path) -> None:
+        """Make the folders of a blob. Raises OSError."""
+        folder = path.parent
+        if not folder.is_dir():
+            self._durable.discard(folder)  # should somebody have removed it
+            if not folder.parent.is_dir():
+                self._durable.discard(folder.parent)
+            folder.mkdir(parents=True, exist_ok=True)
 
-        Synced after the body, from the inside out: the journal that the first one writes holds the others too. A folder
-        that another process made may not be durable yet, so each process syncs once what it finds.
+    def sync_way(self, path: Path) -> None:
+        """Make all entries on the way to a blob durable. Raises OSError.
+
+        From the inside out: the journal that the first one writes holds the others too. A folder that another process
+        made may not be durable yet, so each process syncs once what it finds.
         """
-        new = [one for one in (folder.parent, folder) if one not in self._durable or not one.is_dir()]
-        for one in new:
-            one.mkdir(exist_ok=True)
-        yield
-        for one in (folder, *(one.parent for one in reversed(new))):
-            durable.sync(one)
-        self._durable.update(new)
+        folder = path.parent
+        durable.sync(folder)
+        for one in (folder, folder.parent):
+            if one not in self._durable:
+                durable.sync(one.parent)
+                self._durable.add(one)
+
+
+def _link(path: Path, name: Path) -> bool:
+    """Give a file a second name; False when the name stands already, or the file system knows no hard links."""
+    try:
+        name.hardlink_to(path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            return False
+        raise
+    return True
 
 
 def _age_s(path: Path) -> float:

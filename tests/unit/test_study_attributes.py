@@ -24,7 +24,7 @@ def test_an_answer_can_show_it(attribute: StudyAttribute) -> None:
 def test_every_place_that_keeps_it_knows_it(attribute: StudyAttribute) -> None:
     name = FROM_SERIES.get(attribute.name, attribute.name)
     assert name in InstanceHeader.__dataclass_fields__, "the header does not read it"
-    assert f"%({name})s" in QUERIES["receive"].decode(), "receive does not store it"
+    assert f"r.{name}" in QUERIES["receive"].decode(), "receive does not store it"
     assert f".{name}" in QUERIES["headers_of"].decode(), "headers_of does not give it back"
     table = files("radir_pacs.catalogue").joinpath("schema.sql").read_text("utf-8").partition("CREATE TABLE study (")[2]
     assert f" {attribute.name} " in table.partition(");")[0], "the table study has no column for it"
