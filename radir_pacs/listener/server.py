@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import logging
 import socket
 import threading
 import time
@@ -29,6 +30,8 @@ from radir_pacs.listener.instances import Instances
 from radir_pacs.listener.refused import RefusalLog, Refused
 from radir_pacs.listener.waiting_room import Address, WaitingRoom, reject
 from radir_pacs.storage.blobs import BlobStore
+
+log = logging.getLogger(__name__)
 
 _MIB = 1 << 20
 _HANDSHAKE_S = 30
@@ -81,34 +84,31 @@ class Server(ThreadedAssociationServer):
         self.refusals.close()
 
     def _admit(self, sock: socket.socket, address: Address, request: AssociationRequest) -> None:
-        host = str(address[0])
-        rejection = self.admission.rejection_of(request, host)
-        if rejection is None:
-            self._open(sock, address, request)
-            return
-        with contextlib.suppress(OSError):
-            sock.sendall(reject(result=rejection.result, source=rejection.source, reason=rejection.reason))
-        sock.close()
-        codes = f"result {rejection.result}, source {rejection.source}, reason {rejection.reason}"
-        what = f"association rejected, {rejection.what} ({codes})"
-        self.refusals.note(Refused(address=host, calling_ae=request.calling_ae, what=what, advice=rejection.advice))
-
-    def _open(self, sock: socket.socket, address: Address, request: AssociationRequest) -> None:
+        """Open an association or reject it. Whatever fails ends this connection alone, never the accept loop."""
         host = str(address[0])
         try:
-            association = ServedAssociation(self, sock, address, request, self.bounds, self.instances, self.commitment)
-            association.open()
-        except (
-            OSError,
-            RuntimeError,
-            ValueError,
-        ) as error:  # disconnected, no thread available, or a request that pynetdicom refuses
+            rejection = self.admission.rejection_of(request, host)
+            if rejection is None:
+                self._open(sock, address, request)
+                return
+            with contextlib.suppress(OSError):
+                sock.sendall(reject(result=rejection.result, source=rejection.source, reason=rejection.reason))
             sock.close()
+            codes = f"result {rejection.result}, source {rejection.source}, reason {rejection.reason}"
+            what = f"association rejected, {rejection.what} ({codes})"
+            self.refusals.note(Refused(address=host, calling_ae=request.calling_ae, what=what, advice=rejection.advice))
+        except Exception as error:  # disconnected, no thread available, a request that the library refuses
+            sock.close()
+            log.exception("an association is not opened", extra={"address": host, "error": type(error).__name__})
             what = f"the association could not be opened ({type(error).__name__})"
             self.refusals.note(Refused(address=host, calling_ae=request.calling_ae, what=what))
-            return
+
+    def _open(self, sock: socket.socket, address: Address, request: AssociationRequest) -> None:
+        association = ServedAssociation(self, sock, address, request, self.bounds, self.instances, self.commitment)
+        association.open()
         what, advice = explain(association.choices)
         if what:
+            host = str(address[0])
             self.refusals.note(Refused(address=host, calling_ae=request.calling_ae, what=what, advice=advice))
 
     def _turn_away(self, host: str, why: str, advice: str) -> None:

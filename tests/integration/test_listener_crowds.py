@@ -89,6 +89,20 @@ def test_idle_associations_give_way(listen: Listen, monkeypatch: pytest.MonkeyPa
             wait_for(lambda: answer(peer.port, request()) == "accepted", 20)
 
 
+def test_an_error_while_admitting_ends_one_connection_and_not_the_listener(
+    listen: Listen, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = listen()
+    with monkeypatch.context() as failing:
+        failing.setattr(admission.Admission, "rejection_of", lambda *_: {}["nothing of the sort"])
+        with socket.create_connection((peer.host, peer.port), 10) as sock:
+            sock.sendall(request())
+            sock.settimeout(10)
+            assert sock.recv(1) == b""
+    assert answer(peer.port, request()) == "accepted"
+    wait_for(lambda: [r for r in refusals(catalogue) if "could not be opened (KeyError)" in r])
+
+
 def test_an_address_cannot_hold_every_slot(listen: Listen) -> None:
     peer = listen(listener_max_associations=4)
     with ExitStack() as stack:
