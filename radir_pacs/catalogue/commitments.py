@@ -17,10 +17,8 @@ REPORT_ATTEMPTS = 12  # the pause doubles with each: more than two hours in all
 
 
 class Commitments(CataloguePart):
-    def add(
-        self, transaction_uid: str, requestor: str, instances: Sequence[tuple[str, str]], *, by_job: bool
-    ) -> Commitment:
-        """Keep a request. With ``by_job`` a job, written in the same transaction, reports the result."""
+    def add(self, transaction_uid: str, requestor: str, instances: Sequence[tuple[str, str]]) -> Commitment:
+        """Keep a request, with a job written in the same transaction that checks the files."""
         values = {
             "transaction_uid": transaction_uid,
             "requestor": requestor,
@@ -29,8 +27,7 @@ class Commitments(CataloguePart):
         with self._database.transaction() as connection:
             row = run(connection, "add_commitment", values).fetchone()
             assert row is not None
-            if by_job:
-                enqueue(connection, JobKind.COMMITMENT, str(row["id"]), REPORT_ATTEMPTS)
+            enqueue(connection, JobKind.COMMITMENT, str(row["id"]), REPORT_ATTEMPTS)
             found = run(connection, "commitment", id=row["id"]).fetchone()
         assert found is not None
         return _commitment_of(found)
@@ -43,16 +40,25 @@ class Commitments(CataloguePart):
             raise NotFound(f"there is no storage commitment {commitment_id}")
         return _commitment_of(row)
 
+    def checked(self, commitment: Commitment, failed: Sequence[tuple[str, str, int]]) -> None:
+        """Keep the result: (SOP class UID, SOP instance UID, failure reason) of what is not kept.
+
+        Nothing changes if the peer asked again since ``commitment`` was read.
+        """
+        values = {"id": commitment.id, "asked_at": commitment.asked_at, "failed": Jsonb([list(one) for one in failed])}
+        with self._database.transaction() as connection:
+            run(connection, "commitment_checked", values)
+
     def pending(self, requestor: str, limit: int = 100) -> tuple[Commitment, ...]:
-        """A peer's requests whose results it has not been told yet, oldest first."""
+        """A peer's requests that were checked, and whose results it has not been told yet, oldest first."""
         with self._database.transaction() as connection:
             rows = run(connection, "pending_commitments", requestor=requestor, limit=limit).fetchall()
         return tuple(_commitment_of(row) for row in rows)
 
-    def reported(self, commitment_id: int) -> None:
-        """The peer confirmed that it has the result."""
+    def reported(self, commitment: Commitment) -> None:
+        """The peer confirmed that it has the result. Nothing changes if it asked again meanwhile."""
         with self._database.transaction() as connection:
-            run(connection, "commitment_reported", id=commitment_id)
+            run(connection, "commitment_reported", id=commitment.id, asked_at=commitment.asked_at)
 
     def held(self, sop_uids: Sequence[str]) -> Mapping[str, HeldInstance]:
         """The given instances that are stored here, by SOP Instance UID."""
@@ -73,4 +79,6 @@ def _commitment_of(row: Row) -> Commitment:
         requestor=row["requestor"],
         instances=tuple((sop_class, sop_uid) for sop_class, sop_uid in row["instances"]),
         is_reported=row["state"] == "REPORTED",
+        asked_at=row["asked_at"],
+        failed=None if row["failed"] is None else tuple((cls, uid, reason) for cls, uid, reason in row["failed"]),
     )

@@ -976,25 +976,29 @@ DELETE FROM job WHERE state IN ('DONE', 'FAILED')
 -- == Storage commitment ==
 
 -- name: add_commitment
--- A request for commitment; the same transaction asked for again is answered again.
+-- A request for commitment; the same transaction asked for again is checked and answered again.
 INSERT INTO commitment (transaction_uid, requestor, instances)
 VALUES (%(transaction_uid)s, %(requestor)s, %(instances)s)
 ON CONFLICT (requestor, transaction_uid) DO UPDATE
-SET instances = excluded.instances, state = 'PENDING', asked_at = now(), reported_at = NULL
+SET instances = excluded.instances, state = 'PENDING', asked_at = clock_timestamp(), reported_at = NULL, failed = NULL
 RETURNING id;
 
 -- name: commitment
 -- One request.
-SELECT id, transaction_uid, requestor, instances, state FROM commitment WHERE id = %(id)s;
+SELECT id, transaction_uid, requestor, instances, state, asked_at, failed FROM commitment WHERE id = %(id)s;
+
+-- name: commitment_checked
+-- The result of a request, unless it was made again meanwhile.
+UPDATE commitment SET failed = %(failed)s WHERE id = %(id)s AND asked_at = %(asked_at)s;
 
 -- name: pending_commitments
--- Requests of a peer whose results it does not have yet, oldest first.
-SELECT id, transaction_uid, requestor, instances, state FROM commitment
-WHERE requestor = %(requestor)s AND state = 'PENDING' ORDER BY id LIMIT %(limit)s;
+-- Requests of a peer that were checked, and whose results it has not been told yet, oldest first.
+SELECT id, transaction_uid, requestor, instances, state, asked_at, failed FROM commitment
+WHERE requestor = %(requestor)s AND state = 'PENDING' AND failed IS NOT NULL ORDER BY id LIMIT %(limit)s;
 
 -- name: commitment_reported
--- The peer has the result.
-UPDATE commitment SET state = 'REPORTED', reported_at = now() WHERE id = %(id)s;
+-- The peer has the result, unless it asked again meanwhile.
+UPDATE commitment SET state = 'REPORTED', reported_at = now() WHERE id = %(id)s AND asked_at = %(asked_at)s;
 
 -- name: prune_commitments
 -- Requests that were answered, or that nobody came back for, long ago.

@@ -109,13 +109,18 @@ class JobProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class Commitment:
-    """A request for storage commitment. ``instances``: (SOP class UID, SOP instance UID), as requested."""
+    """A request for storage commitment. ``instances``: (SOP class UID, SOP instance UID), as requested.
+
+    ``failed``: those that are not kept, with the failure reason; None until the files have been checked.
+    """
 
     id: int
     transaction_uid: str
     requestor: str
     instances: tuple[tuple[str, str], ...]
     is_reported: bool
+    asked_at: datetime
+    failed: tuple[tuple[str, str, int], ...] | None
 
 
 @dataclass(frozen=True, kw_only=True)

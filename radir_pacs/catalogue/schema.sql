@@ -402,6 +402,7 @@ CREATE TABLE commitment (
     state            text NOT NULL DEFAULT 'PENDING' CHECK (state IN ('PENDING', 'REPORTED')),
     asked_at         timestamptz NOT NULL DEFAULT now(),
     reported_at      timestamptz,
+    failed           jsonb,                           -- [[class, instance, reason], ...]; null: not checked yet
     UNIQUE (requestor, transaction_uid)
 );
 CREATE INDEX commitment_pending ON commitment (requestor) WHERE state = 'PENDING';

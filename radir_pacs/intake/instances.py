@@ -21,7 +21,16 @@ from radir_pacs.dicom.header import header_of, read_header
 from radir_pacs.dicom.loop_guard import is_own_header
 from radir_pacs.dicom.same_content import same_content
 from radir_pacs.dicom.transfer_syntaxes import require_decodable
-from radir_pacs.errors import Conflict, DicomRefused, Differs, NotFound, RadirError, StorageFailed, TooLarge
+from radir_pacs.errors import (
+    BlobDamaged,
+    Conflict,
+    DicomRefused,
+    Differs,
+    NotFound,
+    RadirError,
+    StorageFailed,
+    TooLarge,
+)
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import BlobStore, IncomingBlob
 from radir_pacs.types import InstanceHeader
@@ -145,7 +154,7 @@ class Intake:
         """
         stored = self._catalogue.instances.get(header.sop_uid)
         paths = self._blobs.path(stored_sha256), self._blobs.path(sha256)
-        if same_content(*paths):
+        if same_content(*paths) and self._is_intact(stored_sha256):
             self._catalogue.instances.came_again(header.study_uid, sha256)
             return Stored.SAME
         with _COMPARING:
@@ -169,6 +178,14 @@ class Intake:
         )
         log.info("corrected", extra={"sop_uid": header.sop_uid, "outcome": outcome, "changed": ",".join(found.changed)})
         return outcome
+
+    def _is_intact(self, sha256: str) -> bool:
+        """Whether the stored file is what was stored; its head may be damaged where its data set is not."""
+        try:
+            self._blobs.intact(sha256)
+        except BlobDamaged:
+            return False
+        return True
 
     def refuse(
         self, error: RadirError, *, source: str, sop_uid: str | None, header: InstanceHeader | None = None

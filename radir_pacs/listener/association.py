@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from pynetdicom import evt
 from pynetdicom._globals import MODE_ACCEPTOR
-from pynetdicom.dimse_primitives import N_ACTION, N_EVENT_REPORT
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.transport import AddressInformation
 
+from radir_pacs.catalogue import Commitment
 from radir_pacs.listener import c_store
 from radir_pacs.listener.association_request import AssociationRequest, ProposedContext
 from radir_pacs.listener.bounds import BoundedSocket, PeerBounds
@@ -23,7 +25,7 @@ from radir_pacs.listener.instances import Instances, calling_ae_of
 from radir_pacs.listener.messages import GuardedDimse, Served, end
 from radir_pacs.listener.upper_layer import UpperLayer
 
-_CAME_BACK_S = 1.0  # a peer that has something to say itself says it within this time
+_QUIET_S = 1.0  # a peer that has something to say itself says it within this time; also between two looks
 # Placeholders, since pynetdicom wants a transfer syntax everywhere: in a context that offers none, and in our own list.
 _NO_SYNTAX, _UNOFFERED = "2.25.0", "2.25.1"
 
@@ -44,8 +46,8 @@ class ServedAssociation(Served):
         super().__init__(server.ae, MODE_ACCEPTOR)
         self.choices = [choose(context) for context in request.contexts]
         self.radir_gives_way = False
-        self.reports_sent: dict[int, int] = {}  # by message id of our N-EVENT-REPORT: id of the commitment
-        self._may_have_reports = True
+        self.reports_sent: dict[int, Commitment] = {}  # by message id of our N-EVENT-REPORT; each once
+        self._looks_again_at = 0.0
         self._instances, self._commitment = instances, commitment
         self._server = server
         self.name = f"AcceptorThread@{address[0]}"  # pynetdicom finds its acceptors by this word
@@ -80,8 +82,6 @@ class ServedAssociation(Served):
             )
             return
         super()._serve_request(msg, context_id)
-        if isinstance(msg, N_ACTION):
-            self._commitment.report_pending(self)
 
     def begin_store(self, request: c_store.StoreRequest) -> InstanceFile:
         """A C-STORE of any class, even one that is refused at its end."""
@@ -104,10 +104,10 @@ class ServedAssociation(Served):
             sock.message_done()
 
     def nothing_to_do(self) -> None:
-        """No message is waiting. The peer may have come back for results of storage commitment."""
+        """No message is waiting. Results of storage commitment may have come for the peer."""
         sock = self.dul.socket
-        if self._may_have_reports and isinstance(sock, BoundedSocket) and sock.idle_s > _CAME_BACK_S:
-            self._may_have_reports = False
+        if isinstance(sock, BoundedSocket) and sock.idle_s > _QUIET_S and time.monotonic() > self._looks_again_at:
+            self._looks_again_at = time.monotonic() + _QUIET_S
             self._commitment.report_pending(self)
 
     def event_reported(self, answer: N_EVENT_REPORT) -> None:

@@ -1,7 +1,8 @@
 """Storage commitment as SCP (PS3.4 annex J, Push Model): the N-ACTION, and the N-EVENT-REPORT on the same association.
 
-A peer named in ``commitment_destinations`` gets its result from a job, on an association that we open. Any other peer
-gets it on its own association: right after the answer to its N-ACTION or, if it hung up before, when it comes back.
+A job reads the files, which may take long. A peer named in ``commitment_destinations`` gets the result from that job,
+on an association that we open. Any other peer gets it on its own association, once the job is done: on that of its
+N-ACTION or, if it hung up before, when it comes back.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import io
 import itertools
 import logging
 import re
+from dataclasses import replace
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -23,8 +25,7 @@ from radir_pacs.config import Settings
 from radir_pacs.delivery.commitment import SOP_CLASS, SOP_INSTANCE
 from radir_pacs.delivery.destination import Destination
 from radir_pacs.errors import BadInput, RadirError
-from radir_pacs.intake.commitments import result_of
-from radir_pacs.storage.blobs import BlobStore
+from radir_pacs.intake.commitments import checked_result
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,8 @@ _UID = re.compile(r"[0-9.]{1,64}")
 class StorageCommitment:
     """Shared by all associations of a server; what an association is waiting for is kept with it."""
 
-    def __init__(self, catalogue: Catalogue, blobs: BlobStore, settings: Settings) -> None:
-        self._catalogue, self._blobs = catalogue, blobs
+    def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
+        self._catalogue = catalogue
         self._named = {Destination.parse(text).ae_title.strip() for text in settings.commitment_destinations}
         self._message_ids = itertools.count(1)
 
@@ -53,7 +54,7 @@ class StorageCommitment:
             return _NO_SUCH_ACTION, None
         try:
             transaction_uid, instances = _asked(event.action_information)
-            self._catalogue.commitments.add(transaction_uid, requestor, instances, by_job=requestor in self._named)
+            self._catalogue.commitments.add(transaction_uid, requestor, instances)
         except BadInput as error:
             log.warning("storage commitment refused", extra={"calling_ae": requestor, "reason": str(error)})
             return _INVALID_ARGUMENT, None
@@ -71,11 +72,12 @@ class StorageCommitment:
             return
         try:
             for commitment in self._catalogue.commitments.pending(requestor):
-                if commitment.id in assoc.reports_sent.values():
+                told = replace(commitment, instances=(), failed=())
+                if told in assoc.reports_sent.values():
                     continue
-                result = result_of(commitment, self._catalogue, self._blobs)
+                result = checked_result(commitment)
                 message_id = next(self._message_ids) % 65_536
-                assoc.reports_sent[message_id] = commitment.id
+                assoc.reports_sent[message_id] = told
                 information = result.event_information()
                 assoc.dimse.send_msg(_event(message_id, result.event_type, information, context), context.context_id)
         except RadirError as error:
@@ -83,13 +85,13 @@ class StorageCommitment:
 
     def on_reported(self, assoc: Any, answer: N_EVENT_REPORT) -> None:
         """The peer's answer to one of our event reports."""
-        commitment_id = assoc.reports_sent.pop(answer.MessageIDBeingRespondedTo, None)
+        commitment = assoc.reports_sent.get(answer.MessageIDBeingRespondedTo)
         status = -1 if answer.Status is None else int(answer.Status)
         log.info("event report answered", extra={"status": f"{status:04X}"})
-        if commitment_id is None or status not in (0x0000, 0x0107, 0x0116):
+        if commitment is None or status not in (0x0000, 0x0107, 0x0116):
             return
         try:
-            self._catalogue.commitments.reported(commitment_id)
+            self._catalogue.commitments.reported(commitment)
         except RadirError as error:  # the peer will get it once more, which does no harm
             log.error("storage commitment not noted", extra={"error": error.code})
 

@@ -125,7 +125,7 @@ def make_server(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> S
     ae.network_timeout = settings.listener_idle_s
     ae.acse_timeout = ae.dimse_timeout = min(_HANDSHAKE_S, settings.listener_idle_s)
     refusals = RefusalLog(catalogue)
-    commitment = StorageCommitment(catalogue, blobs, settings)
+    commitment = StorageCommitment(catalogue, settings)
     most_bytes = settings.max_instance_mib * _MIB
     try:
         _check_free(settings)

@@ -317,6 +317,22 @@ def test_a_damaged_file_is_mended_by_whoever_sends_it_again(catalogue: Catalogue
     assert stored_file(catalogue, blobs) != path
 
 
+def test_a_damaged_head_is_mended_by_the_same_content_under_another_head(
+    catalogue: Catalogue, blobs: BlobStore, send: Send
+) -> None:
+    ds = image()
+    assert send(ds).ok
+    path = stored_file(catalogue, blobs)
+    path.write_bytes(b"damaged!" + path.read_bytes()[8:])  # the preamble: its data set is whole
+    catalogue.damage.note(path.name)
+    ds.file_meta.ImplementationVersionName = "ANOTHER"
+    assert send(ds).ok
+    mended = stored_file(catalogue, blobs)
+    assert mended != path
+    assert blobs.intact(mended.name) == mended
+    assert catalogue.damage.all() == ()
+
+
 def test_truncated_pixels_are_mended_by_whole_ones(catalogue: Catalogue, send: Send) -> None:
     half = image(PixelData=PIXELS.tobytes()[: PIXELS.nbytes // 2])
     assert send(half).ok

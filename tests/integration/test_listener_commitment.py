@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # typ
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
-from radir_pacs.delivery.commitment import SOP_INSTANCE
+from radir_pacs.delivery.commitment import SOP_INSTANCE, CommitmentResult
 from radir_pacs.delivery.destination import Destination
 from radir_pacs.delivery.send import send_files
 from radir_pacs.storage.blobs import BlobStore
@@ -107,12 +108,37 @@ def ask(association: Association, information: Dataset, *, action: int = 1, inst
 
 
 @pytest.fixture
-def stored(listen: Listen, tmp_path: Path) -> tuple[Destination, str]:
-    """A listener that holds one radiograph."""
+def stored(
+    listen: Listen, settings: Settings, catalogue: Catalogue, blobs: BlobStore, tmp_path: Path
+) -> Iterator[tuple[Destination, str]]:
+    """A listener that holds one radiograph, and a worker."""
     peer, ds = listen(), radiograph()
     (result,) = send_files([save(ds, tmp_path / "a.dcm")], peer)
     assert result.status == 0x0000
-    return peer, str(ds.SOPInstanceUID)
+    with working(settings, catalogue, blobs):
+        yield peer, str(ds.SOPInstanceUID)
+
+
+@contextmanager
+def working(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> Iterator[None]:
+    """A worker that does commitment jobs until the end of the body."""
+    stop = threading.Event()
+    runner = Runner(
+        catalogue, {JobKind.COMMITMENT: ReportCommitment(catalogue, blobs, settings)}, worker="test", lease_s=60
+    )
+
+    def serve() -> None:
+        while not stop.wait(0.05):
+            for job_id in catalogue.jobs.to_ring(10, 0):
+                runner.run(job_id)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_all_committed(stored: tuple[Destination, str], catalogue: Catalogue) -> None:
@@ -158,6 +184,57 @@ def test_a_file_known_as_damaged_is_not_answered_for(stored: tuple[Destination, 
     association.release()
 
 
+def test_a_flipped_bit_is_not_answered_for(
+    stored: tuple[Destination, str], catalogue: Catalogue, blobs: BlobStore
+) -> None:
+    """Of the right size and not known as damaged: only reading it tells."""
+    peer, uid = stored
+    path = blobs.path(catalogue.instances.get(uid).content_sha256)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    requestor = Requestor()
+    association = requestor.associate(peer)
+    assert ask(association, asking((DX, uid))) == 0
+    assert requestor.hear().failed == {uid: 0x0110}
+    association.release()
+    assert [row.sop_uid for row in catalogue.damage.all()] == [uid]
+
+
+def test_a_request_made_again_while_its_job_runs_is_answered_again(
+    settings: Settings, catalogue: Catalogue, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+
+    def report(result: CommitmentResult, *_: object, **__: object) -> None:
+        told.append(len(result.failed))
+        if len(told) == 1:
+            catalogue.commitments.add("1.2.3.4", "CT1", [(DX, "1.2.3"), (DX, "1.2.4")])
+
+    monkeypatch.setattr("radir_workers.report_commitment.report", report)
+    named = replace(settings, commitment_destinations=(f"CT1@127.0.0.1:{free_port()}",))
+    commitment = catalogue.commitments.add("1.2.3.4", "CT1", [(DX, "1.2.3")])
+    assert work(named, catalogue, blobs) is JobState.PENDING
+    assert not catalogue.commitments.get(commitment.id).is_reported
+    assert work(named, catalogue, blobs) is JobState.DONE
+    assert catalogue.commitments.get(commitment.id).is_reported
+    assert told == [1, 2]
+
+
+def test_the_files_are_read_by_a_job_and_not_by_the_listener(
+    listen: Listen, catalogue: Catalogue, blobs: BlobStore, tmp_path: Path
+) -> None:
+    peer, ds = listen(), radiograph()
+    send_files([save(ds, tmp_path / "a.dcm")], peer)
+    association = Requestor().associate(peer)
+    assert ask(association, asking((DX, ds.SOPInstanceUID))) == 0
+    association.release()
+    (job_id,) = catalogue.jobs.to_ring(10, 0)
+    job = catalogue.jobs.get(job_id)
+    assert job is not None and job.kind is JobKind.COMMITMENT
+    assert catalogue.commitments.get(int(job.key)).failed is None
+
+
 def test_what_is_no_request_is_refused(stored: tuple[Destination, str], catalogue: Catalogue) -> None:
     peer, uid = stored
     association = Requestor().associate(peer)
@@ -173,14 +250,14 @@ def test_what_is_no_request_is_refused(stored: tuple[Destination, str], catalogu
 
 def test_a_peer_that_hung_up_is_told_when_it_comes_back(stored: tuple[Destination, str], catalogue: Catalogue) -> None:
     peer, uid = stored
-    catalogue.commitments.add("1.2.3.4", "MODALITY", [(DX, uid)], by_job=False)
-    catalogue.commitments.add("1.2.3.5", "ANOTHER", [(DX, uid)], by_job=False)
+    catalogue.commitments.add("1.2.3.4", "MODALITY", [(DX, uid)])
+    catalogue.commitments.add("1.2.3.5", "ANOTHER", [(DX, uid)])
     requestor = Requestor()
     association = requestor.associate(peer)
     told = requestor.hear()
     assert (told.information.TransactionUID, told.committed) == ("1.2.3.4", {uid})
     association.release()
-    assert [one.transaction_uid for one in catalogue.commitments.pending("ANOTHER")] == ["1.2.3.5"]
+    wait_for(lambda: [one.transaction_uid for one in catalogue.commitments.pending("ANOTHER")] == ["1.2.3.5"])
     assert requestor.told.empty()
 
 
@@ -219,7 +296,7 @@ def test_a_named_peer_is_told_on_an_association_of_ours_over_a_restart(
             assert work(named, after, blobs) is JobState.DONE
             told = requestor.hear()
             assert (told.event_type, told.committed) == (1, {ds.SOPInstanceUID})
-            assert not after.commitments.pending("CT1")
+            assert after.commitments.get(1).is_reported
     assert requestor.told.empty()
 
 
@@ -229,13 +306,13 @@ def test_a_named_peer_that_does_not_answer_is_tried_again_then_told_of(
     named = replace(settings, commitment_destinations=(f"CT1@127.0.0.1:{free_port()}",))
     monkeypatch.setattr("radir_pacs.catalogue.commitments.REPORT_ATTEMPTS", 2)
     monkeypatch.setattr("radir_pacs.catalogue.jobs.BACKOFF_S", 0.0)
-    catalogue.commitments.add("1.2.3.4", "CT1", [(DX, "1.2.3")], by_job=True)
+    catalogue.commitments.add("1.2.3.4", "CT1", [(DX, "1.2.3")])
     assert work(named, catalogue, blobs) is JobState.PENDING
     assert refusals(catalogue) == []
     assert work(named, catalogue, blobs) is JobState.FAILED
     (reason,) = refusals(catalogue)
     assert "commitment_destinations" in reason
-    assert len(catalogue.commitments.pending("CT1")) == 1
+    assert not catalogue.commitments.get(1).is_reported
 
 
 def test_an_action_as_large_as_memory_is_ended(stored: tuple[Destination, str], catalogue: Catalogue) -> None:
