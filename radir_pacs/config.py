@@ -33,6 +33,7 @@ CHARACTER_SETS = (  # defined terms without code extensions (PS3.3 C.12.1.1.2)
     "GBK",
 )
 _MOST_MIB = 1 << 20
+_MOST_LISTENER_PROCESSES = 4  # unless set
 _TOKEN_CHARACTERS = 16  # fewer could be guessed
 
 
@@ -60,7 +61,12 @@ class Settings:
     ae_title: str = _setting("RADIR", "Our application entity title.")
     listener_host: str = _setting("127.0.0.1", "Address the DICOM listener binds.")
     listener_port: int = _setting(11112, "Port of the DICOM listener.", low=1, high=65535)
-    listener_processes: int = _setting(1, "Listener processes that share the port.", low=1, high=16)
+    listener_processes: int = _setting(
+        0,
+        "Listener processes that share the port; 0 means one a core, at most four.",
+        low=0,
+        high=16,
+    )
     check_called_ae: bool = _setting(False, "Refuse associations that do not call our AE title.")
     calling_ae_titles: tuple[str, ...] = _setting((), "AE titles that may call; empty admits any.")
     listener_max_associations: int = _setting(
@@ -230,6 +236,11 @@ class Settings:
     def ohif_dist(self) -> Path:
         """The dist folder of OHIF, which may be absent."""
         return Path(self.ohif_folder).expanduser() if self.ohif_folder else self.home / "viewer" / "ohif"
+
+    @property
+    def listener_process_count(self) -> int:
+        """How many listener processes there are on this machine."""
+        return self.listener_processes or min(os.cpu_count() or 1, _MOST_LISTENER_PROCESSES)
 
     @property
     def public_url(self) -> str:

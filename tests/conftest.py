@@ -58,6 +58,7 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         home=tmp_path / "home",
         database_url=database_url,
         listener_port=free_port(),
+        listener_processes=1,
         web_port=free_port(),
         quiet_period_s=0.2,
         relay_interval_s=0.05,

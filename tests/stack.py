@@ -105,6 +105,7 @@ def running_stack(home: Path, **settings: str) -> Iterator[Stack]:
         "RADIR_HOME": str(home),
         "RADIR_LISTENER_PORT": str(listener_port),
         "RADIR_WEB_PORT": str(web_port),
+        "RADIR_LISTENER_PROCESSES": "1",
         "RADIR_QUIET_PERIOD_S": "0.5",
         "RADIR_DEVICE": "cpu",
         "RADIR_TORCH_THREADS": "1",

@@ -158,7 +158,7 @@ def orthanc(folder: Path) -> Iterator[Receiver]:
 def radir(folder: Path, processes: int | None = None) -> Iterator[Receiver]:
     """Our listener on its own embedded Postgres; as many processes as the default asks for, unless said otherwise."""
     port, home = free_port(), folder / "home"
-    count = processes or Settings(home=home).listener_processes
+    count = processes or Settings(home=home).listener_process_count
     command = [sys.executable, "-m", "radir_pacs.listener"]
     try:
         with running(

@@ -64,8 +64,8 @@ class Supervisor:
 
     def __post_init__(self) -> None:
         s = self.settings
-        for number in range(s.listener_processes):
-            name = _numbered("listener", number, s.listener_processes)
+        for number in range(s.listener_process_count):
+            name = _numbered("listener", number, s.listener_process_count)
             self.children.append(_Child(name, ["radir_pacs.listener", "--name", name]))
         self.children.append(_Child("web", ["radir_pacs.web"]))
         self.children.append(_Child("relay", ["radir_workers", "relay", "--name", "relay"]))

@@ -153,7 +153,7 @@ def make_server(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> S
 
 def _check_free(settings: Settings) -> None:
     """With SO_REUSEPORT a second installation would silently share the port; a plain bind detects the first one."""
-    if settings.listener_processes > 1:
+    if settings.listener_process_count > 1:
         return
     with socket.socket(socket.AF_INET6 if ":" in settings.listener_host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

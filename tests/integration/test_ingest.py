@@ -6,10 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import Any
 
+import psycopg
 import pytest
 
 from radir_pacs.catalogue import Catalogue, Stored
-from radir_pacs.errors import BadInput, Conflict, NotFound
+from radir_pacs.config import Settings
+from radir_pacs.errors import BadInput, Conflict, NotFound, StorageFailed
 from radir_pacs.types import JobKind, StudyState
 from tests.catalogue_material import add, encoded, encoding, header, register, report_header
 
@@ -27,6 +29,39 @@ def test_many_senders_of_one_instance_store_it_once(catalogue: Catalogue) -> Non
         outcomes = list(pool.map(lambda _: add(catalogue, header()), range(24)))
     assert outcomes.count(Stored.STORED) == 1
     assert catalogue.studies.revision_of("2.25.1")[1] == 1
+
+
+def test_processes_that_store_one_study_at_once_agree(settings: Settings, catalogue: Catalogue) -> None:
+    """Two groups, each with a connection of its own, on new series and the same instances."""
+    with Catalogue.open(settings) as another, ThreadPoolExecutor(16) as pool:
+        sent = [(one, series, number) for number in range(10) for series in range(3) for one in (catalogue, another)]
+        outcomes = list(pool.map(lambda each: add(each[0], header(1, each[1], each[2] + 100 * each[1])), sent))
+    assert (outcomes.count(Stored.STORED), outcomes.count(Stored.SAME)) == (30, 30)
+    study = catalogue.studies.get("2.25.1")
+    assert (study.series_count, study.instance_count, catalogue.studies.revision_of("2.25.1")[1]) == (3, 30, 30)
+
+
+def test_a_study_that_is_locked_delays_only_its_own_instances(settings: Settings, catalogue: Catalogue) -> None:
+    add(catalogue, header())
+    with psycopg.connect(catalogue.conninfo) as elsewhere, ThreadPoolExecutor(4) as pool:
+        elsewhere.execute("SELECT FROM study WHERE study_uid = '2.25.1' FOR UPDATE")
+        waiting = [pool.submit(add, catalogue, header(1, 1, number)) for number in (2, 3)]
+        assert [add(catalogue, header(2, 1, number)) for number in (1, 2, 3)] == [Stored.STORED] * 3
+        assert not any(one.done() for one in waiting)
+        elsewhere.rollback()
+        assert [one.result(20) for one in waiting] == [Stored.STORED] * 2
+
+
+def test_nothing_is_committed_before_its_file_is_durable(catalogue: Catalogue) -> None:
+    def not_durable() -> None:
+        raise StorageFailed("the disk is full")
+
+    given = {"content_sha256": "0" * 64, "size_bytes": 1, "source": "TEST"}
+    with pytest.raises(StorageFailed, match="disk is full"):
+        catalogue.instances.add(header(), durable=not_durable, **given)
+    with pytest.raises(NotFound):
+        catalogue.studies.get("2.25.1")
+    assert add(catalogue, header(2)) is Stored.STORED  # the connection that was given up is replaced
 
 
 def test_many_senders_of_one_study_are_all_counted(catalogue: Catalogue) -> None:

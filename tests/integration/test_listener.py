@@ -119,6 +119,28 @@ def test_dcmtk_sends(listen, catalogue: Catalogue, tmp_path: Path) -> None:
     assert catalogue.studies.get(ds.StudyInstanceUID).instance_count == 1
 
 
+def test_twenty_senders_of_one_study_at_once_store_it_once(listen, catalogue: Catalogue, tmp_path: Path) -> None:
+    """Each a process of its own: one effect, no deadlock, and nobody waits for a lock until it times out."""
+    storescu = need("storescu")
+    peer = listen(listener_max_associations=40)
+    uids = {"StudyInstanceUID": "2.25.1", "SeriesInstanceUID": "2.25.1.1"}
+    paths = [save(radiograph(**uids, SOPInstanceUID=f"2.25.1.1.{n}"), tmp_path / f"{n}.dcm") for n in range(4)]
+    began = time.monotonic()
+    senders = [
+        subprocess.Popen(
+            [storescu, "-aec", peer.ae_title, peer.host, str(peer.port), *map(str, paths[:: -1 if n % 2 else 1])],
+            env=os.environ | {"TCP_NODELAY": "1"},
+        )
+        for n in range(20)
+    ]
+    assert [sender.wait(60) for sender in senders] == [0] * 20
+    assert time.monotonic() - began < 25, "lock_timeout is 30 seconds"
+    study = catalogue.studies.get("2.25.1")
+    assert (study.instance_count, catalogue.studies.revision_of("2.25.1")[1]) == (4, 4)
+    assert refusals(catalogue) == []
+    assert catalogue.corrections.recent() == ()
+
+
 def test_a_taken_port_is_one_line(listen, settings: Settings) -> None:
     listen(listener_port=settings.listener_port)
     with pytest.raises(SettingError, match="listener_port") as caught:
