@@ -124,12 +124,16 @@ class Database:
             self._watch.ticket() as ticket,
             self._connection(ticket, tried=False) as connection,
             _implicit_transaction(connection),
-            connection.pipeline(),
         ):
             try:
-                yield connection
+                with connection.pipeline():
+                    try:
+                        yield connection
+                    except BaseException:
+                        connection.close()  # what was sent would be committed otherwise
+                        raise
             except BaseException:
-                connection.close()  # what was sent would be committed otherwise
+                connection.close()  # psycopg counts statements as prepared that the server skipped after an error
                 raise
 
     @contextlib.contextmanager
