@@ -29,6 +29,7 @@ from radir_pacs.errors import BlobDamaged, StorageFailed
 YOUNG_S = 300.0  # far longer than any transaction that may follow a rename
 ABANDONED_S = 7200.0  # longer than any association: an older incoming file has no writer
 _BUFFER_BYTES = 1 << 16  # smaller writes are gathered, larger ones go straight to the file
+_HASTENED_BYTES = 1 << 18  # a smaller file is written as fast by its fsync, and may be refused before
 _HASH = re.compile(r"[0-9a-f]{64}")
 SWEEP_PARTS = 256  # one per folder below the root, so that no sweep walks through all files at once
 _SWEEP_BATCH = 1000
@@ -53,8 +54,9 @@ class IncomingBlob:
         if not self._file.closed:
             with _storage():
                 self._file.flush()
-            with contextlib.suppress(OSError):  # Linux begins to write back: whoever reads the file needs that long
-                os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            if self._size_bytes > _HASTENED_BYTES:
+                with contextlib.suppress(OSError):  # Linux begins to write back: whoever reads the file needs that long
+                    os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         return self._path
 
     @property
