@@ -106,7 +106,7 @@ def usearch_build(dtype: str) -> Callable[[Path, F32, int], None]:
 def usearch_open(folder: Path, dim: int) -> Answers:
     from usearch.index import Index
 
-    index = Index.restore(str(folder / "index"), view=True)
+    index: Any = Index.restore(str(folder / "index"), view=True)
     rescored = (folder / VECTORS).stat().st_size > 0
 
     def answer(query: F32, ef: int) -> Any:

@@ -38,7 +38,7 @@ from radir_pacs.types import F32, I64
 
 K, QUERIES, TAIL = 10, 200, 1000
 WIDTHS = {"all": 1.0, "half": 0.5, "a tenth": 0.1, "1 in 200": 0.005, "1 in 5,000": 0.0002}
-WHERE = {"model_id": "benchmark", "region": "chest"}
+WHERE: dict[str, Any] = {"model_id": "benchmark", "region": "chest"}
 
 
 def memory() -> dict[str, int]:

@@ -137,7 +137,7 @@ def by_filter(console: Console, vectors: F32, queries: F32) -> None:
     peer = faiss_index(faiss, vectors) if faiss else None
     table = Table("let through", "search", "us", "recall", "exact", title=f"By filter, {len(vectors):,} vectors")
     with tempfile.TemporaryDirectory() as home:
-        where = {"model_id": "benchmark", "region": "chest"}
+        where: dict[str, Any] = {"model_id": "benchmark", "region": "chest"}
         settings = GraphSettings(from_count=1, threads=1, least_recall=0)
         manifest = build(
             Path(home), labels=labels, vectors=vectors, built_at=datetime.now(UTC), graph=settings, **where

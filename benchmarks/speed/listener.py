@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -202,7 +203,7 @@ def rates(
         sent = Path(top) / "sent"
         sent.mkdir()
         studies = [study(sent, kind) for _ in range(max(associations))]
-        started = {}
+        started: dict[str, Any] = {}
         for number, (name, start) in enumerate(receivers.items()):
             folder = Path(top) / str(number)
             folder.mkdir()
@@ -229,7 +230,8 @@ def memory(instances: int, args: argparse.Namespace) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory(dir=args.folder) as top:
         sent, home = Path(top) / "sent", Path(top) / "radir"
-        sent.mkdir(), home.mkdir()
+        sent.mkdir()
+        home.mkdir()
         studies = [study(sent, small) for _ in range(4)]
         with radir(home) as receiver:
             await_answer(receiver)
@@ -255,7 +257,7 @@ def table(rows: list[dict[str, object]], kind: Kind) -> list[list[str]]:
     for name in dict.fromkeys(str(row["receiver"]) for row in chosen):
         cells = [name]
         for row in (row for row in chosen if row["receiver"] == name):
-            rate = statistics.median(row["per_second"])  # type: ignore[call-overload]
+            rate = statistics.median(row["per_second"])  # type: ignore[arg-type]
             peer = [r for r in chosen if r["receiver"] == "Orthanc" and r["associations"] == row["associations"]]
             pairs = zip(row["per_second"], peer[0]["per_second"], strict=True) if peer else ()  # type: ignore[call-overload]
             times = [ours / theirs for ours, theirs in pairs]

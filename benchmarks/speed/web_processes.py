@@ -32,7 +32,7 @@ from benchmarks.speed.index_search import embeddings
 from radir_pacs.index import Allowed, GraphSettings, Partition, Selection, build, open_generation
 from radir_pacs.types import F32
 
-WHERE = {"model_id": "benchmark", "region": "chest"}
+WHERE: dict[str, Any] = {"model_id": "benchmark", "region": "chest"}
 DIM, K, QUERIES = 128, 10, 100
 FILTERS = ("none", "half")
 Search = Callable[[F32, str], Any]
@@ -127,7 +127,10 @@ def measure(folder: Path, name: str, count: int, processes: int, *, asked: bool,
     pipes = [start(asking, seconds) for _ in range(processes)]
     for step in ("ready", "go"):
         for pipe in pipes:
-            _ = pipe.recv() if step == "ready" else pipe.send("go")
+            if step == "ready":
+                pipe.recv()
+            else:
+                pipe.send("go")
     taken = [pipe.recv() for pipe in pipes]
     if server is not None:
         server.send("done")

@@ -179,8 +179,8 @@ def test_earlier_labels_that_come_late_find_room(catalogue: Catalogue) -> None:
     late, early = catalogue.cases.all(MODEL), catalogue.cases.all(MODEL)
     for changes, part in ((late, rows[4:]), (early, rows[:4])):
         table.take(type(changes)(rows=part, gone=changes.gone, xid=changes.xid))
-        allowed = table.allowed(Filters(sexes=frozenset({"F"})), like=-1)
-        assert allowed is not None
+    allowed = table.allowed(Filters(sexes=frozenset({"F"})), like=-1)
+    assert allowed is not None
     assert (np.flatnonzero(allowed.mask) + allowed.base).tolist() == rows["id"][1::2].tolist()
 
 

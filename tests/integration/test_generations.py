@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import psycopg
 import pytest
 
@@ -89,9 +91,16 @@ def test_a_survey_reads_only_what_is_new(catalogue: Catalogue, monkeypatch: pyte
     counts(tails)
     read: list[str] = []
     generations = catalogue.generations
+
+    def noted(name: str, asked: Callable[..., object]) -> Callable[..., object]:
+        def ask(*arguments: object) -> object:
+            read.append(name)
+            return asked(*arguments)
+
+        return ask
+
     for name in ("tail", "tails"):
-        asked = getattr(generations, name)
-        monkeypatch.setattr(generations, name, lambda *a, n=name, f=asked: (read.append(n), f(*a))[1])
+        monkeypatch.setattr(generations, name, noted(name, getattr(generations, name)))
     counts(tails)
     assert read == []
     encoded(catalogue, 2)

@@ -56,7 +56,7 @@ def test_nothing_is_committed_before_its_file_is_durable(catalogue: Catalogue) -
     def not_durable() -> None:
         raise StorageFailed("the disk is full")
 
-    given = {"content_sha256": "0" * 64, "size_bytes": 1, "source": "TEST"}
+    given: dict[str, Any] = {"content_sha256": "0" * 64, "size_bytes": 1, "source": "TEST"}
     with pytest.raises(StorageFailed, match="disk is full"):
         catalogue.instances.add(header(), durable=not_durable, **given)
     with pytest.raises(NotFound):

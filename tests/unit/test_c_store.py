@@ -86,7 +86,7 @@ def test_the_head_of_a_received_file_is_the_one_that_pynetdicom_writes() -> None
     for instance in ("1.2.345", "1.2.3456"):
         out = io.BytesIO()
         out.write(bytes(128) + b"DICM")
-        write_file_meta_info(out, create_file_meta(sop_instance_uid=UID(instance), **names))
+        write_file_meta_info(out, create_file_meta(sop_instance_uid=UID(instance), **names))  # type: ignore[arg-type]
         head = file_head(
             sop_class_uid=CTImageStorage,
             sop_uid=instance,
