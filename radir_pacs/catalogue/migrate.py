@@ -15,7 +15,7 @@ from radir_pacs.catalogue.names import folded
 from radir_pacs.errors import StorageFailed
 
 _LOCK = 0x5241444952  # "RADIR": one migrating process at a time
-_LOCK_TIMEOUT_MS = 300_000  # the longest another process may take for the same migration
+_LOCK_TIMEOUT_MS = 3_600_000  # the longest another process may migrate: minutes for a million studies
 _FOLDED_NAMES = 14  # filled in here, since SQL folds only what the database's locale knows
 _FILE = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
