@@ -1112,9 +1112,10 @@ DELETE FROM viewer_context WHERE expires_at < now() OR expires_at > now() + make
 
 -- name: jobs_before
 -- Encode jobs that run or will run before a study's own, for the reader who waits.
-SELECT count(*) AS count FROM job AS j, job AS own
-WHERE own.kind = 'encode' AND own.key = %(study_uid)s AND own.state = 'PENDING' AND j.kind = 'encode'
-    AND (j.state = 'RUNNING' OR (j.state = 'PENDING' AND (j.urgency, j.id) < (own.urgency, own.id)));
+SELECT (SELECT count(*) FROM job WHERE kind = 'encode' AND state = 'RUNNING')
+    + (SELECT count(*) FROM job AS j
+        WHERE j.kind = 'encode' AND j.state = 'PENDING' AND (j.urgency, j.id) < (own.urgency, own.id)) AS count
+FROM job AS own WHERE own.kind = 'encode' AND own.key = %(study_uid)s AND own.state = 'PENDING';
 
 -- == Jobs ==
 
