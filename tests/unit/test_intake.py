@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import radir_pacs
+from radir_pacs import errors
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput, RadirError, StorageFailed
 from radir_pacs.intake.instances import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Intake
@@ -61,7 +62,14 @@ _FILES = ["dicom/elements.py", "dicom/header.py", "catalogue/instances.py", "int
 def test_a_refusal_says_why_within_error_comment(name: str) -> None:
     """(0000,0902) Error Comment holds 64 characters (PS3.7 C.4.2): a reason cut off in the middle explains nothing."""
     tree = ast.parse((Path(radir_pacs.__file__).parent / name).read_text())
-    calls = [node.exc for node in ast.walk(tree) if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)]
+    names = {
+        node: node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    calls = [
+        call
+        for call, made in names.items()
+        if isinstance(kind := getattr(errors, made, None), type) and issubclass(kind, RadirError)
+    ]
     said = [argument.value for call in calls for argument in call.args if isinstance(argument, ast.Constant)]
     assert said
     assert [words for words in said if len(str(words)) > 64] == []
