@@ -10,7 +10,10 @@ import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = ("query-http", "web-processes", "soak", "index-search", "index-capacity", "listener", "encoding")
+PAGES = (
+    *("query-http", "qido", "web-processes", "soak", "index-capacity", "index-partition-200000"),
+    *("index-engines-1000000", "index-engines-200000", "index-search", "listener", "encoding", "hl7"),
+)
 _INTRODUCTION = """# Performance
 
 Each table below is a page of `docs/results`, written by the benchmark that it names, on the machine that it names; no
