@@ -14,6 +14,7 @@ from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput, Conflict, NotFound, StorageFailed
 from radir_pacs.types import JobKind, StudyState
 from tests.catalogue_material import add, encoded, encoding, header, register, report_header
+from tests.integration.listening import wait_for
 
 
 def test_an_instance_is_stored_once(catalogue: Catalogue) -> None:
@@ -167,3 +168,20 @@ def test_a_refusal_is_noted(catalogue: Catalogue) -> None:
     catalogue.refusals.add("2.25.9", "too deep", 0xC000, "PEER")
     catalogue.refusals.add(None, "no header", None, "PEER")
     assert catalogue.overview().refusals_last_day == 2
+
+
+def test_another_instance_of_a_study_writes_no_index_of_studies(catalogue: Catalogue, database_url: str) -> None:
+    """Else each slice of a CT would enter its study into every index anew (heap-only tuples, Postgres's README.HOT)."""
+    for number in range(1, 41):
+        add(catalogue, header(1, 1, number))
+    counted = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'study'"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+
+        def updates() -> tuple[int, int]:
+            row = connection.execute(counted).fetchone()
+            assert row is not None
+            return row[0], row[1]
+
+        wait_for(lambda: updates()[0] >= 39)  # a backend tells its figures when it rests
+        every, heap_only = updates()
+    assert heap_only >= 0.9 * every
