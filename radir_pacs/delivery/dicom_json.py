@@ -44,16 +44,22 @@ _BULK_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 def similar_cases_rows(answer: SimilarCaseList, base_url: str = "") -> list[Attributes]:
     """One study row a case, in order of rank, keys ascending. ``base_url``: DICOMweb service, for the Retrieve URL."""
     ordered = sorted(answer.cases, key=lambda case: case.rank)
-    return [_ascending(study_row(case.study, base_url) | similarity_block(answer, case)) for case in ordered]
+    same = _of_answer(answer)
+    rows = (_of_study_at(case.study, base_url) | same | _of_case(answer, case) for case in ordered)
+    return [dict(sorted(row.items())) for row in rows]  # items of sequences are in order already
 
 
 def study_row(study: CatalogueStudy, base_url: str = "") -> Attributes:
     """The attributes that a study-level answer always has (PS3.18 table 10.6.3-3), keys ascending."""
+    return _ascending(_of_study_at(study, base_url))
+
+
+def _of_study_at(study: CatalogueStudy, base_url: str) -> Attributes:
     row = {"00080005": element("CS", "ISO_IR 192"), "00080056": element("CS", "ONLINE")}
     row |= {attribute.tag: _of_study(attribute, getattr(study, attribute.name)) for attribute in STUDY_ATTRIBUTES}
     if base_url:
         row["00081190"] = element("UR", f"{base_url.rstrip('/')}/studies/{study.study_uid}")
-    return _ascending(row)
+    return row
 
 
 def _of_study(attribute: StudyAttribute, value: Any) -> Attributes:
@@ -66,13 +72,11 @@ def _of_study(attribute: StudyAttribute, value: Any) -> Attributes:
     return element(attribute.vr, *(value if isinstance(value, tuple) else (value,)))
 
 
-def similarity_block(answer: SimilarCaseList, case: SimilarCase) -> Attributes:
-    """The private block of one row: what is similar, how similar, and which model says so as of when (promise P5)."""
+def _of_answer(answer: SimilarCaseList) -> Attributes:
+    """What stands in the private block of every row: which model answers for which region, as of when (promise P5)."""
     tags = PRIVATE_TAGS
     return {
         _CREATOR_TAG: element("LO", PRIVATE_CREATOR),
-        tags["score"]: element("FD", float(case.score)),
-        tags["rank"]: element("UL", case.rank),
         tags["region_answered"]: {"vr": "SQ", "Value": [_coded_region(answer.region_answered)]},
         tags["region_answered_key"]: element("LO", answer.region_answered.key[:_MAX_LO_CHARS]),
         tags["region_answered_name"]: element("LO", answer.region_answered.name[:_MAX_LO_CHARS]),
@@ -81,6 +85,15 @@ def similarity_block(answer: SimilarCaseList, case: SimilarCase) -> Attributes:
         tags["generation"]: element("LO", (answer.generation or "")[:_MAX_LO_CHARS]),
         tags["as_of"]: element("DT", _dt(answer.as_of)),
         tags["search"]: element("CS", "EXACT" if answer.exact else "APPROXIMATE"),
+    }
+
+
+def _of_case(answer: SimilarCaseList, case: SimilarCase) -> Attributes:
+    """The rest of the private block: how similar the case is, and in what."""
+    tags = PRIVATE_TAGS
+    return {
+        tags["score"]: element("FD", float(case.score)),
+        tags["rank"]: element("UL", case.rank),
         tags["series_uid"]: element("UI", case.series_uid),
         tags["sop_uid"]: element("UI", case.sop_uid),
         tags["shared"]: element("UC", *map(_finding, case.shared)),
@@ -95,7 +108,7 @@ def _by_region(answer: SimilarCaseList, case: SimilarCase) -> Attributes:
         return {}
     items = [
         {
-            _CREATOR_TAG: element("LO", PRIVATE_CREATOR),
+            _CREATOR_TAG: element("LO", PRIVATE_CREATOR),  # keys ascend
             PRIVATE_TAGS["score"]: element("FD", score),
             PRIVATE_TAGS["region_answered_key"]: element("LO", region.answered.key[:_MAX_LO_CHARS]),
             PRIVATE_TAGS["region_asked_key"]: element("LO", region.asked.key[:_MAX_LO_CHARS]),
@@ -137,6 +150,7 @@ def _person_name(text: str | None) -> Attributes:
 
 
 def _coded_region(region: Region) -> Attributes:
+    """An item of a coded sequence, keys ascending."""
     coded = _coded(region.code)
     if region.laterality is not None:
         coded[_MODIFIERS_TAG] = {"vr": "SQ", "Value": [_coded(region.laterality)]}
