@@ -308,8 +308,8 @@ class WeightedRegion:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.weight < 1e6:  # refuses NaN as well
-            raise ValueError("a weight is greater than 0")
+        if not 1e-3 <= self.weight <= 1e3:  # refuses NaN as well
+            raise ValueError("a weight is from 0.001 to 1000")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,10 +317,11 @@ class PageMark:
     """Where a page of an answer ended: the next one begins behind it, whatever came or went meanwhile.
 
     newest: no label above it is answered; it is at least the highest that there was at the first page. score and label
-    are those of the last case, ``seen`` the number of cases up to it.
+    are those of the last case, ``seen`` the number of cases up to it. regions: keys of those that answered.
     """
 
     model_id: str
+    regions: tuple[str, ...]
     newest: int
     score: float
     label: int
@@ -331,7 +332,8 @@ class PageMark:
 class Query:
     """Cases like ``study_uid`` in ``region`` (a region key), or in it and ``also`` others, by weight.
 
-    Pages: by ``offset`` in what there is now, or with ``after`` in what there was at the first page.
+    A page is counted off by ``offset``, among the cases that there are now, or begins behind a mark (``after``), among
+    those that there were at the first page.
     """
 
     study_uid: str

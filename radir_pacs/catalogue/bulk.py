@@ -13,15 +13,18 @@ from radir_pacs.catalogue.queries import QUERIES
 
 
 def ranges(
-    connection: Connection, query: str, parameters: Mapping[str, Any], *, model_id: str, width: int
+    connection: Connection, query: str, parameters: Mapping[str, Any], *, model_id: str, since: str, width: int
 ) -> Iterator[Row]:
-    """The one row that ``query`` answers for each range of ``width`` ids (first, end) among a model's encodings."""
-    bounds = run(connection, "encoding_bounds", model_id=model_id).fetchone()
+    """The one row that ``query`` answers for each range of ``width`` ids (first, end) among a model's encodings.
+
+    Among those that were committed at or after the snapshot ``since``.
+    """
+    bounds = run(connection, "encoding_bounds", model_id=model_id, since=since).fetchone()
     if bounds is None or bounds["first"] is None:
         return
     with connection.cursor(binary=True) as cursor:
         for first in range(bounds["first"], bounds["last"] + 1, width):
-            values = {**parameters, "model_id": model_id, "first": first, "end": first + width}
+            values = {**parameters, "model_id": model_id, "since": since, "first": first, "end": first + width}
             row = cursor.execute(QUERIES[query], values).fetchone()
             if row is not None:
                 yield row

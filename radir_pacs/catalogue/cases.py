@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from psycopg import errors
 
 from radir_pacs.catalogue.bulk import ranges
-from radir_pacs.catalogue.database import Cursor, run
+from radir_pacs.catalogue.database import Connection, Cursor, Row, run
 from radir_pacs.catalogue.part import CataloguePart
+from radir_pacs.catalogue.qido import SEARCH_TIMEOUT_S
 from radir_pacs.catalogue.qido_statements import QidoQuery, condition_of_study
 from radir_pacs.catalogue.rows import CASE_FIELDS, CaseChanges
+from radir_pacs.errors import TooLarge
 from radir_pacs.types import I64
 
 _RECORD = np.dtype(list(CASE_FIELDS.items()))
 _PACKED = _RECORD.newbyteorder(">")  # as Postgres sends numbers
+MOST_NEWS = 20_000  # rows one by one; more are read packed
 _RANGE = 1_000_000  # ids read at a time: 49 MB
 
 
@@ -26,7 +31,7 @@ class Cases(CataloguePart):
             snapshot = run(connection, "snapshot_xmin").fetchone()
             packed = [
                 np.frombuffer(row["cases"], _PACKED)
-                for row in ranges(connection, "cases_in_range", {}, model_id=model_id, width=_RANGE)
+                for row in ranges(connection, "cases_in_range", {}, model_id=model_id, since="0", width=_RANGE)
                 if row["cases"] is not None
             ]
         assert snapshot is not None
@@ -41,7 +46,7 @@ class Cases(CataloguePart):
 
     def affirming(self, model_id: str, said: str, among: I64 | None = None) -> I64:
         """Encodings whose study's report says ``said``, a path (SQL/JSON) in mined findings; all, or ``among`` some."""
-        with self._database.transaction() as connection:
+        with self._within_time() as connection:
             if among is None:
                 return ids_of(run(connection, "affirming_encodings", model_id=model_id, said=said))
             return ids_of(run(connection, "affirming_among", ids=among.tolist(), said=said))
@@ -55,14 +60,33 @@ class Cases(CataloguePart):
         values: list[Any] = [model_id, *params]
         if among is not None:
             statement, values = f"{statement} AND e.id = ANY(%s)", [*values, among.tolist()]
-        with self._database.transaction() as connection:
+        with self._within_time() as connection:
             return ids_of(connection.execute(statement.encode(), values))
 
+    def news(self, model_id: str, since: str) -> CaseChanges | None:
+        """What changed since an earlier reading's ``xid``; None where that is so much that all is read sooner."""
+        with self._database.transaction() as connection:
+            snapshot = run(connection, "snapshot_xmin").fetchone()
+            assert snapshot is not None
+            gone = ids_of(run(connection, "encodings_gone_since", model_id=model_id, since=since))
+            rows = run(connection, "cases_since", model_id=model_id, since=since, most=MOST_NEWS + 1).fetchall()
+        return None if len(rows) > MOST_NEWS else case_changes(rows, gone, snapshot["xmin"], snapshot["horizon"])
 
-def case_changes(rows: Cursor, gone: I64, xid: str) -> CaseChanges:
+    @contextmanager
+    def _within_time(self) -> Iterator[Connection]:
+        """A transaction for what may read every study. Raises TooLarge when it exceeds the time of a search."""
+        with self._database.transaction() as connection:
+            connection.execute(f"SET LOCAL statement_timeout = {SEARCH_TIMEOUT_S * 1000}; SET LOCAL jit = off".encode())
+            try:
+                yield connection
+            except errors.QueryCanceled:
+                raise TooLarge("the filter takes too long; narrow it down") from None
+
+
+def case_changes(rows: Sequence[Row], gone: I64, xid: str, horizon: str) -> CaseChanges:
     """The news of a model, from ``cases_since`` and what is gone."""
     found = [tuple(row[name] for name in CASE_FIELDS) for row in rows]
-    return CaseChanges(rows=np.array(found, _RECORD), gone=gone, xid=xid)
+    return CaseChanges(rows=np.array(found, _RECORD), gone=gone, xid=xid, horizon=horizon)
 
 
 def ids_of(rows: Cursor) -> I64:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -91,10 +92,8 @@ class Encodings(CataloguePart):
             snapshot = run(connection, "snapshot_xmin").fetchone()
             assert snapshot is not None
             gone = ids_of(run(connection, "encodings_gone_since", place, since=since))
-            if since == EVERYTHING:
-                return _all_vectors(connection, place, gone, snapshot["xmin"], model["dim"])
-            added = run(connection, "encodings_since", place, since=since).fetchall()
-        return changes_of(added, gone, snapshot["xmin"], model["dim"])
+            found = _packed(connection, place, since, gone, snapshot["xmin"], model["dim"])
+            return replace(found, horizon=snapshot["horizon"])
 
 
 def encoding_of(row: Row) -> Encoding:
@@ -115,18 +114,18 @@ def owner_of(row: Row) -> EncodingOwner:
     return EncodingOwner(study=study_of(row), series_uid=row["series_uid"], sop_uid=row["sop_uid"], slices=_stack(row))
 
 
-def changes_of(added: Sequence[Row], gone: I64, xid: str, dim: int) -> Changes:
+def changes_of(added: Sequence[Row], gone: I64, xid: str, horizon: str, dim: int) -> Changes:
     """The news of a partition, from rows of ``encodings_since``."""
     vectors = np.frombuffer(b"".join(row["vector"] for row in added), "<f4").astype(np.float32, copy=False)
     ids = np.fromiter((row["id"] for row in added), np.int64)
-    return Changes(ids=ids, vectors=vectors.reshape(len(added), dim), gone=gone, xid=xid)
+    return Changes(ids=ids, vectors=vectors.reshape(len(added), dim), gone=gone, xid=xid, horizon=horizon)
 
 
-def _all_vectors(connection: Connection, place: dict[str, str], gone: I64, xid: str, dim: int) -> Changes:
-    """Every vector of a partition; they stand in memory once, and once more only to be sorted."""
+def _packed(connection: Connection, place: dict[str, str], since: str, gone: I64, xid: str, dim: int) -> Changes:
+    """The vectors of a partition; they stand in memory once, and once more only to be sorted."""
     ids, vectors = bytearray(), bytearray()
     values = {"region": place["region"], "size": dim * 4}
-    for row in ranges(connection, "vectors_in_range", values, model_id=place["model_id"], width=_RANGE):
+    for row in ranges(connection, "vectors_in_range", values, model_id=place["model_id"], since=since, width=_RANGE):
         ids += row["ids"] or b""
         vectors += row["vectors"] or b""
     labels = np.frombuffer(ids, ">i8").astype(np.int64)

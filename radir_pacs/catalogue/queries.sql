@@ -475,14 +475,16 @@ FROM encoding AS e JOIN study AS s USING (study_uid) WHERE e.id = ANY(%(ids)s::b
 -- name: snapshot_xmin
 -- All transactions below it have ended: what they wrote is visible to every later statement. No encoding that there is
 -- has an id above ``newest``.
-SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS xmin, (SELECT last_value FROM encoding_id_seq) AS newest;
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS xmin, (SELECT last_value FROM encoding_id_seq) AS newest,
+    (SELECT xid::text FROM feed_horizon) AS horizon;
 
 -- name: vectors_in_range
 -- Ids and vectors of one region, of a model's encodings between two ids, in the same order.
 SELECT string_agg(int8send(e.id), '') AS ids, string_agg(
     substring(e.vectors FROM (array_position(e.regions, %(region)s::text) - 1) * %(size)s + 1 FOR %(size)s), '') AS vectors
 FROM encoding AS e
-WHERE e.model_id = %(model_id)s AND %(region)s::text = ANY(e.regions) AND e.id >= %(first)s AND e.id < %(end)s;
+WHERE e.model_id = %(model_id)s AND %(region)s::text = ANY(e.regions) AND e.id >= %(first)s AND e.id < %(end)s
+    AND e.xid >= %(since)s::text::xid8;
 
 -- name: encodings_since
 -- Vectors of one region committed at or after a snapshot; some may have been read before, which does no harm.
@@ -490,7 +492,7 @@ SELECT e.id, substring(e.vectors FROM (array_position(e.regions, %(region)s) - 1
     AS vector
 FROM encoding AS e JOIN model AS m USING (model_id)
 WHERE e.model_id = %(model_id)s AND e.xid >= %(since)s::text::xid8 AND %(region)s = ANY(e.regions)
-ORDER BY e.id;
+ORDER BY e.id LIMIT %(most)s;
 
 -- name: encodings_gone_since
 -- Encodings deleted or replaced at or after a snapshot.
@@ -498,8 +500,9 @@ SELECT encoding_id AS id FROM encoding_gone
 WHERE model_id = %(model_id)s AND xid >= %(since)s::text::xid8 ORDER BY encoding_id;
 
 -- name: encoding_bounds
--- Between which ids the encodings of a model lie.
-SELECT min(id) AS first, max(id) AS last FROM encoding WHERE model_id = %(model_id)s;
+-- Between which ids the encodings of a model lie that were committed at or after a snapshot.
+SELECT min(id) AS first, max(id) AS last FROM encoding
+WHERE model_id = %(model_id)s AND xid >= %(since)s::text::xid8;
 
 -- name: cases_in_range
 -- What filters look at, of a model's encodings between two ids, packed as `radir_pacs.catalogue.cases` reads it; texts
@@ -527,7 +530,8 @@ WHERE e.id IN (
     SELECT id FROM encoding WHERE model_id = %(model_id)s AND xid >= %(since)s::text::xid8
     UNION ALL
     SELECT o.id FROM study_changed AS c JOIN encoding AS o USING (study_uid)
-    WHERE o.model_id = %(model_id)s AND c.xid >= %(since)s::text::xid8);
+    WHERE o.model_id = %(model_id)s AND c.xid >= %(since)s::text::xid8)
+LIMIT %(most)s;
 
 -- name: case_words
 -- The texts behind the hashes of some encodings.
@@ -666,15 +670,21 @@ SELECT EXISTS (SELECT FROM job WHERE kind = 'encode' AND state IN ('PENDING', 'R
 
 -- name: prune_gone
 -- Deletions that every generation includes and that no process is likely to have missed.
-DELETE FROM encoding_gone AS x
-WHERE x.at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8)
-    AND NOT EXISTS (
-        SELECT FROM generation AS g WHERE g.model_id = x.model_id AND g.state = 'PUBLISHED' AND g.as_of <= x.xid);
+WITH pruned AS (
+    DELETE FROM encoding_gone AS x
+    WHERE x.at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8)
+        AND NOT EXISTS (
+            SELECT FROM generation AS g WHERE g.model_id = x.model_id AND g.state = 'PUBLISHED' AND g.as_of <= x.xid)
+    RETURNING x.xid AS xid)
+UPDATE feed_horizon AS h SET xid = greatest(h.xid, p.xid) FROM (SELECT xid FROM pruned ORDER BY xid DESC LIMIT 1) AS p;
 
 -- name: prune_changed
 -- Changes of studies that no process is likely to have missed.
-DELETE FROM study_changed
-WHERE at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8);
+WITH pruned AS (
+    DELETE FROM study_changed
+    WHERE at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8)
+    RETURNING xid AS xid)
+UPDATE feed_horizon AS h SET xid = greatest(h.xid, p.xid) FROM (SELECT xid FROM pruned ORDER BY xid DESC LIMIT 1) AS p;
 
 -- name: prune_generations
 -- Generations that answer no more.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from radir_pacs.catalogue.cases import case_changes, ids_of
+from radir_pacs.catalogue.cases import MOST_NEWS, case_changes, ids_of
 from radir_pacs.catalogue.database import Connection, Cursor, run
 from radir_pacs.catalogue.encodings import changes_of, encoding_of, owner_of
 from radir_pacs.catalogue.part import CataloguePart
@@ -29,7 +29,7 @@ class Questions(CataloguePart):
         """One round trip: the study, what never answers it, and the news since the readings that are named.
 
         cases: the ``xid`` of the last reading by model; partitions: the same by place, with the length of its vectors.
-        Raises NotFound for a study that is not there.
+        News that are more than can be read one by one are left out. Raises NotFound for a study that is not there.
         """
         since = dict(cases)
         for (model_id, _), (xid, _) in partitions.items():
@@ -41,12 +41,16 @@ class Questions(CataloguePart):
         with self._database.transaction() as connection:
             return _by_place(_published(connection, places))
 
-    def shown(self, labels: Sequence[int] | I64, study_uid: str) -> tuple[dict[int, EncodingOwner], dict[str, Any]]:
+    def shown(
+        self, labels: Sequence[int] | I64, study_uid: str, filters: Filters
+    ) -> tuple[dict[int, EncodingOwner], dict[str, Any]]:
         """One round trip: whose encodings these are, and what reports of them and of the query's study say.
 
-        A deleted encoding is missing: its hit must not be shown. The findings are as `Reports.findings_of` gives them.
+        A hit that must not be shown is missing: a deleted encoding, and one that never answers, which may have come
+        since the question was asked. The findings are as `Reports.findings_of` gives them.
         """
-        return self._database.read(lambda connection: _shown(connection, [int(label) for label in labels], study_uid))
+        ids = [int(label) for label in labels]
+        return self._database.read(lambda connection: _shown(connection, ids, study_uid, filters))
 
 
 def _asked(
@@ -61,23 +65,20 @@ def _asked(
         snapshot = run(connection, "snapshot_xmin")  # first: what commits later is read again next time
         study = run(connection, "study", study_uid=study_uid)
         answering = run(connection, "encodings_that_answer", study_uid=study_uid)
-        excluded = run(
-            connection,
-            "excluded_encodings",
-            study_uids=[study_uid, *filters.exclude_studies],
-            same_patient=filters.exclude_same_patient,
-            query_study_uid=study_uid,
-        )
+        excluded = _excluded(connection, study_uid, filters)
         published = _published(connection, partitions)
         gone = {
             model_id: run(connection, "encodings_gone_since", model_id=model_id, since=xid)
             for model_id, xid in since.items()
         }
         renewed = {
-            model_id: run(connection, "cases_since", model_id=model_id, since=xid) for model_id, xid in cases.items()
+            model_id: run(connection, "cases_since", model_id=model_id, since=xid, most=MOST_NEWS + 1)
+            for model_id, xid in cases.items()
         }
         added = {
-            (model_id, region): run(connection, "encodings_since", model_id=model_id, region=region, since=xid)
+            (model_id, region): run(
+                connection, "encodings_since", model_id=model_id, region=region, since=xid, most=MOST_NEWS + 1
+            )
             for (model_id, region), (xid, _) in partitions.items()
         }
         connection.commit()
@@ -86,7 +87,7 @@ def _asked(
         raise NotFound(f"there is no study {study_uid}")
     taken = snapshot.fetchone()
     assert taken is not None
-    xid = taken["xmin"]
+    xid, horizon = taken["xmin"], taken["horizon"]
     dropped = {model_id: ids_of(rows) for model_id, rows in gone.items()}
     return Question(
         study=study_of(found),
@@ -101,24 +102,43 @@ def _asked(
         ),
         excluded=ids_of(excluded),
         newest=taken["newest"],
-        cases={model_id: case_changes(rows, dropped[model_id], xid) for model_id, rows in renewed.items()},
+        cases={
+            model_id: case_changes(rows.fetchall(), dropped[model_id], xid, horizon)
+            for model_id, rows in renewed.items()
+            if rows.rowcount <= MOST_NEWS
+        },
         partitions={
-            place: changes_of(rows.fetchall(), dropped[place[0]], xid, partitions[place][1])
+            place: changes_of(rows.fetchall(), dropped[place[0]], xid, horizon, partitions[place][1])
             for place, rows in added.items()
+            if rows.rowcount <= MOST_NEWS
         },
         published=_by_place(published),
     )
 
 
-def _shown(connection: Connection, ids: list[int], study_uid: str) -> tuple[dict[int, EncodingOwner], dict[str, Any]]:
+def _excluded(connection: Connection, study_uid: str, filters: Filters) -> Cursor:
+    return run(
+        connection,
+        "excluded_encodings",
+        study_uids=[study_uid, *filters.exclude_studies],
+        same_patient=filters.exclude_same_patient,
+        query_study_uid=study_uid,
+    )
+
+
+def _shown(
+    connection: Connection, ids: list[int], study_uid: str, filters: Filters
+) -> tuple[dict[int, EncodingOwner], dict[str, Any]]:
     with connection.pipeline():
+        excluded = _excluded(connection, study_uid, filters)
         owners = run(connection, "encoding_owners", ids=ids)
         findings = run(connection, "findings_of_encodings", ids=ids, study_uid=study_uid)
         connection.commit()
     said: dict[str, Any] = {}
     for row in findings:
         said[row["study_uid"]] = (*said.get(row["study_uid"], ()), row["findings"])
-    return {row["encoding_id"]: owner_of(row) for row in owners}, said
+    never = {row["id"] for row in excluded}
+    return {row["encoding_id"]: owner_of(row) for row in owners if row["encoding_id"] not in never}, said
 
 
 def _published(connection: Connection, places: Iterable[Place]) -> Cursor:

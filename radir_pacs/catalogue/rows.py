@@ -202,24 +202,27 @@ class Changes:
 
     ids: int64 [n], ascending; vectors: float32 [n, dim], row i for ids[i]; gone: int64, ascending.
     xid: where the next read continues. It is a transaction snapshot's xmin, so rows that commit late are never missed.
+    horizon: a read that continued from there, or from before, may lack what was pruned, and is worth nothing.
     """
 
     ids: I64
     vectors: F32
     gone: I64
     xid: str
+    horizon: str = "0"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaseChanges:
     """What the table of a model's cases has to take in: first add or renew, then drop what is gone; may repeat.
 
-    rows: structured [n] with the fields of `CASE_FIELDS`; gone: int64, ascending; xid as in `Changes`.
+    rows: structured [n] with the fields of `CASE_FIELDS`; gone: int64, ascending; xid and horizon as in `Changes`.
     """
 
     rows: npt.NDArray[Any]
     gone: I64
     xid: str
+    horizon: str = "0"
 
 
 CASE_FIELDS: Mapping[str, str] = {

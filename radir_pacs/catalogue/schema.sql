@@ -475,6 +475,13 @@ CREATE TRIGGER changed_study_follows_patient BEFORE UPDATE ON study FOR EACH ROW
 WHEN (OLD.patient_keys IS DISTINCT FROM NEW.patient_keys OR OLD.patient_key IS DISTINCT FROM NEW.patient_key)
 EXECUTE FUNCTION study_follows_patient();
 
+-- Up to which transaction the feed of changes (encoding_gone, study_changed) was pruned: one row. A reader that read
+-- before it starts again from the catalogue.
+CREATE TABLE feed_horizon (
+    xid  xid8 NOT NULL
+);
+INSERT INTO feed_horizon VALUES ('0');
+
 -- Work. The row is written in the transaction of the data; a broker message only announces it.
 CREATE TABLE job (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from radir_pacs.index.exact import best, cosines, search_rows
+from radir_pacs.index.exact import best, cosines, cosines_of_rows, search_rows
 from radir_pacs.index.generation import Generation
 from radir_pacs.index.graph import EF_SEARCH, Graph
 from radir_pacs.index.label_set import NO_LABELS, LabelSet, contains, merged
@@ -98,7 +98,7 @@ class Snapshot:
                 places = np.minimum(np.searchsorted(held, labels, sorter=order), len(held) - 1)
                 rows = places if order is None else order[places]
                 here = held[rows] == labels
-                scores[here] = cosines(vectors[rows[here]], query)
+                scores[here] = cosines_of_rows(vectors, rows[here], query)
         return scores
 
     def changed(self, labels: I64, vectors: F32, deleted: I64) -> Snapshot:

@@ -9,7 +9,7 @@ answers once, and later for the cases that changed since.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -32,8 +32,7 @@ Asker = Callable[[I64 | None], I64]
 _PLAIN = {"day": np.int32, "age": np.float32, "has_report": np.bool_}
 _WORDS = ("sex", "modalities", "body_part", "scanner")
 _MASKS = 64  # answers of the database that are kept, 1 byte per case each
-_MOST_ASKED_AGAIN = 10_000  # more changed cases than this, and the database is asked for all of them
-_LOOKS = 5  # for the word behind a hash, each time at another case
+_MOST_ASKED_AGAIN = 10_000  # after more changes than this, the database is asked about all cases
 _SPARE = 1.25  # growth of the columns
 # Keys whose changes the feed tells of; what headers of instances hold is asked for each time.
 _KEPT = frozenset((attribute.tag,) for attribute in STUDY_ATTRIBUTES if attribute.name not in COUNTED)
@@ -66,7 +65,9 @@ class CaseTable:
         self._codes: dict[str, dict[int, int]] = {name: {0: 0} for name in _WORDS}
         self._words: dict[str, list[str]] = {name: [""] for name in _WORDS}
         self._version = 0
-        self._changed: list[tuple[int, I64]] = []  # version, labels: for answers that are older
+        self._changed: deque[tuple[int, I64]] = deque()  # version, labels: for answers that are older
+        self._n_changed = 0  # labels in it, the same one perhaps several times
+        self._forgotten = 0  # the highest version whose labels are not in `_changed` any more
         self._answers: OrderedDict[object, _Answer] = OrderedDict()
         self.since = "0"
 
@@ -78,11 +79,14 @@ class CaseTable:
             return masks + self._live.nbytes + sum(column.nbytes for column in self._columns.values())
 
     def take(self, changes: CaseChanges) -> None:
-        """Add or renew rows, then drop what is gone; both may be repeated. Asks the database for new words."""
+        """Add or renew rows, then drop what is gone; both may be repeated. Asks the database for new words.
+
+        Rows of a reading older than the last one are older than what stands here, which has them all.
+        """
         if len(changes.rows):
             self._learn(changes.rows)
         with self._lock:
-            if len(changes.rows):
+            if len(changes.rows) and int(changes.xid) >= int(self.since):
                 self._put(changes.rows)
             gone = changes.gone - self._base
             self._live[gone[(gone >= 0) & (gone < len(self._live))]] = False
@@ -154,9 +158,10 @@ class CaseTable:
 
     def _by_word(self, column: str, passes: Callable[[str], bool]) -> Condition:
         with self._lock:
-            by_code = np.array([passes(word) for word in self._words[column]], np.bool_)
+            by_code = np.array([*(passes(word) for word in self._words[column]), False], np.bool_)
         if not by_code.any():
             return column, lambda codes: np.zeros(len(codes), np.bool_)
+        # The last one is for words that were learned since: nobody judged them.
         return column, lambda codes: by_code.take(codes, mode="clip")
 
     def _word_of(self, column: str, label: int) -> str:
@@ -168,22 +173,26 @@ class CaseTable:
         """The database's answer as of now; if it is ``kept``, only cases that changed are asked about again."""
         with self._lock:
             known = self._answers.get(key) if kept else None
+            if known is not None and known.version < self._forgotten:
+                known = None
             version, base, span = self._version, self._base, len(self._live)
             changed = [labels for when, labels in self._changed if known is not None and when > known.version]
         again = np.unique(np.concatenate(changed)) if changed else np.empty(0, np.int64)
         if known is not None and not len(again):
             return known
         mask = np.zeros(span, np.bool_)
-        if known is None or len(again) > _MOST_ASKED_AGAIN:
+        if known is None:
             found = ask(None) - base
         else:
             mask[: len(known.mask)] = known.mask
             mask[again - base] = False
             found = ask(again) - base
-        mask[found[(found >= 0) & (found < span)]] = True  # what lies beyond is of the next version
+        mask[found[(found >= 0) & (found < span)]] = (
+            True  # labels beyond the mask came later: they are among what changed
+        )
         answer = _Answer(mask, base, version)
         with self._lock:
-            if kept and base == self._base:
+            if kept and base == self._base and version >= self._forgotten:
                 self._answers[key] = answer
                 self._answers.move_to_end(key)
                 while len(self._answers) > _MASKS:
@@ -192,7 +201,7 @@ class CaseTable:
 
     def _learn(self, rows: Column) -> None:
         """Look up the words of hashes that are new, before any row bears their code."""
-        for _ in range(_LOOKS):
+        while True:
             examples: dict[int, None] = {}
             for column in _WORDS:
                 hashes, first = np.unique(rows[column], return_index=True)
@@ -221,10 +230,11 @@ class CaseTable:
             self._columns[name][places] = codes[which]
         self._live[places] = True
         self._version += 1
-        if self._answers:
-            self._changed.append((self._version, labels.copy()))
-            oldest = min(answer.version for answer in self._answers.values())
-            self._changed = [(version, changed) for version, changed in self._changed if version > oldest]
+        self._changed.append((self._version, labels.copy()))
+        self._n_changed += len(labels)
+        while self._n_changed > _MOST_ASKED_AGAIN:
+            self._forgotten, forgotten = self._changed.popleft()
+            self._n_changed -= len(forgotten)
 
     def _make_room(self, lowest: int, highest: int) -> None:
         span = len(self._live)

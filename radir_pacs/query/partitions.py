@@ -17,6 +17,7 @@ from radir_pacs.catalogue import CaseChanges, Catalogue, Changes, GenerationRow
 from radir_pacs.config import Settings
 from radir_pacs.errors import IndexRefused
 from radir_pacs.index import Generation, Partition, check_generation, open_generation, partition_folder
+from radir_pacs.index.generation import generation_number
 from radir_pacs.query.case_table import CaseTable
 
 log = logging.getLogger(__name__)
@@ -38,21 +39,34 @@ class _Open:
     def forget(self) -> None:
         """Start again from the catalogue, without the generation; searches in progress finish with what they have."""
         with self.changing:
-            old = self.partition
-            self.partition = Partition(model_id=old.model_id, region=old.region, dim=old.dim)
-            self.generation, self.since = None, _NEVER
+            self._start_again()
+
+    def _start_again(self) -> None:
+        old = self.partition
+        self.partition = Partition(model_id=old.model_id, region=old.region, dim=old.dim)
+        self.generation, self.since = None, _NEVER
 
     def take(self, partition: Partition, changes: Changes) -> None:
         """What is new, unless the partition was forgotten since it was asked for."""
         with self.changing:
             if partition is not self.partition or self.since == _NEVER:
                 return
+            if int(self.since) <= int(changes.horizon):
+                self._start_again()
+                return
             partition.apply(labels=changes.ids, vectors=changes.vectors, deleted=changes.gone)
             self.since = max(self.since, changes.xid, key=int)
 
 
+def _is_newer(published: GenerationRow, opened: Generation | None) -> bool:
+    """Whether to switch: a slow question may still name a build that was replaced since."""
+    if opened is None or published.name == opened.name:
+        return opened is None
+    return generation_number(published.name)[0] >= generation_number(opened.name)[0]
+
+
 class Readings:
-    """How far this process has read, when a question is asked: what its news will be taken into."""
+    """How far this process has read when a question is asked. The question brings the news since then."""
 
     def __init__(self, tables: Mapping[str, CaseTable], opened: Mapping[Place, _Open]) -> None:
         self._tables, self._opened = tables, opened
@@ -62,12 +76,14 @@ class Readings:
             place: (entry.since, entry.partition.dim) for place, entry in opened.items() if entry.since != _NEVER
         }
 
-    def take(self, cases: Mapping[str, CaseChanges], partitions: Mapping[Place, Changes]) -> None:
-        """The news of `catalogue.questions`."""
-        for model_id, news in cases.items():
-            self._tables[model_id].take(news)
+    def take(self, cases: Mapping[str, CaseChanges], partitions: Mapping[Place, Changes]) -> set[str]:
+        """The news of `catalogue.questions`; returns the models whose tables are up to date by it."""
+        whole = {model_id for model_id, news in cases.items() if int(self.cases[model_id]) > int(news.horizon)}
+        for model_id in whole:
+            self._tables[model_id].take(cases[model_id])
         for place, changes in partitions.items():
             self._opened[place].take(self._partitions[place], changes)
+        return whole
 
 
 class Partitions:
@@ -87,20 +103,24 @@ class Partitions:
                 dict(self._tables), {place: entry for place, entry in self._open.items() if place[1] == region}
             )
 
-    def cases(self, model_id: str) -> CaseTable:
-        """The table of a model's cases, as fresh as the last question; read in full the first time."""
+    def cases(self, model_id: str, *, is_fresh: bool) -> CaseTable:
+        """The table of a model's cases, read in full the first time.
+
+        is_fresh: the news of the caller's question were taken into it; else it is brought up to date here.
+        """
         with self._lock:
             table = self._tables.get(model_id)
             lock = self._table_locks.setdefault(model_id, threading.Lock())
-        if table is not None:
+        if table is not None and is_fresh:
             return table
         with lock:
             table = self._tables.get(model_id)
-            if table is None:
-                table = CaseTable(model_id, self._catalogue)
-                table.take(self._catalogue.cases.all(model_id))
-                with self._lock:
-                    self._tables[model_id] = table
+            news = self._catalogue.cases.news(model_id, table.since) if table is not None else None
+            if table is None or news is None or int(table.since) <= int(news.horizon):
+                table, news = CaseTable(model_id, self._catalogue), self._catalogue.cases.all(model_id)
+            table.take(news)
+            with self._lock:
+                self._tables[model_id] = table
         return table
 
     def opened(self, model_id: str, region: str, *, dim: int, published: GenerationRow | None) -> Partition:
@@ -108,7 +128,7 @@ class Partitions:
         entry = self._entry((model_id, region), dim)
         if entry.since == _NEVER or (published is None and entry.generation is not None):
             return self._open_anew(entry)
-        if published is not None and (entry.generation is None or published.name != entry.generation.name):
+        if published is not None and _is_newer(published, entry.generation):
             self._follow(entry, published)
         return entry.partition
 
@@ -137,11 +157,11 @@ class Partitions:
             published = self._catalogue.questions.published([(model_id, region)]).get((model_id, region))
             if published is None and entry.generation is not None:  # somebody refused it
                 entry.forget()
-            if entry.since != _NEVER:
-                return entry.partition  # opened while we waited
-            partition = entry.partition
+            partition, since = entry.partition, entry.since
+            if since != _NEVER:  # opened while we waited, perhaps as it was before our question
+                entry.take(partition, self._catalogue.encodings.changes(model_id, region, since))
+                return partition
             generation = self._generation(partition, published.name) if published is not None else None
-            since = _NEVER
             if generation is not None and published is not None:
                 partition.swap(generation)
                 since = published.as_of  # no need to read again what the generation holds
@@ -159,8 +179,8 @@ class Partitions:
             return
         try:
             partition = entry.partition
-            if entry.generation is not None and entry.generation.name == published.name:
-                return
+            if not _is_newer(published, entry.generation):
+                return  # another thread was sooner
             generation = self._generation(partition, published.name, entry.generation)
             with entry.changing:
                 if generation is not None and entry.partition is partition:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from radir_pacs.errors import BadInput
 from radir_pacs.index import Hits, Partition, Selection
 from radir_pacs.types import F32, I64, PageMark
 
@@ -49,7 +50,10 @@ class Ranked:
 
 
 def ranked(parts: Sequence[Part], k: int) -> Ranked:
-    """The ``k`` best cases that have every one of ``parts`` (at least one, of one model)."""
+    """The ``k`` best cases that have every one of ``parts`` (at least one, of one model).
+
+    Raises BadInput where several are asked for more than they can be merged for.
+    """
     if len(parts) == 1:
         hits = parts[0].partition.search(parts[0].vector, k, parts[0].selection)
         return Ranked(
@@ -59,6 +63,8 @@ def ranked(parts: Sequence[Part], k: int) -> Ranked:
             exact=hits.exact,
             generation=hits.generation,
         )
+    if k > _DEEPEST // _DEEPER:
+        raise BadInput(f"of several regions at most the first {_DEEPEST // _DEEPER} cases can be asked for")
     depth = _DEEPER * k
     while True:
         found = [part.partition.search(part.vector, depth, part.selection) for part in parts]
@@ -89,7 +95,7 @@ def _merged(parts: Sequence[Part], found: Sequence[Hits], k: int) -> Ranked:
     by_part = np.stack([part.partition.scores(part.vector, labels) for part in parts], axis=1)
     everywhere = ~np.isnan(by_part).any(axis=1)  # a region that an image does not show is no likeness
     labels, by_part = labels[everywhere], by_part[everywhere]
-    scores = (by_part @ _shares(parts)).astype(np.float32)
+    scores = np.vecdot(by_part, _shares(parts))  # a row's score is the same wherever it stands (`index.exact`)
     order = np.lexsort((labels, -scores))[:k]
     return Ranked(
         labels=labels[order],

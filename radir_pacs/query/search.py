@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from radir_pacs import anatomy
 from radir_pacs.catalogue import Answering, Catalogue, Question
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput, NotReady, Quarantined, Skipped, UnknownRegion
-from radir_pacs.index import Partition, Selection
+from radir_pacs.index import Allowed, Partition, Selection
 from radir_pacs.query.explain import explained, findings_of
 from radir_pacs.query.index_check import IndexCheck
 from radir_pacs.query.nearest import neighbours, related
@@ -40,12 +40,18 @@ _RELATED = 12  # findings that are looked at for them
 
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
-    """A question with what the catalogue knows of its study: which encoding is compared, and what never answers."""
+    """A question with what the catalogue knows of its study: which encoding is compared, and what never answers.
+
+    fresh: models whose table of cases the question brought up to date. allowed: which cases pass the filters, by the
+    path that their findings must have; filled in when it is needed.
+    """
 
     query: Query
     region: Region
     question: Question
     answering: Answering
+    fresh: frozenset[str]
+    allowed: dict[str | None, Allowed | None] = field(default_factory=dict)
 
     @property
     def encoding(self) -> Encoding:
@@ -88,11 +94,13 @@ class Searcher:
         encoding, mark = asked.encoding, query.after
         places, notices = self._places(asked)
         primary = places[0].region.key
+        if mark is not None and mark.regions != tuple(place.region.key for place in places):
+            raise BadInput("another region answers since the first page: ask again from the beginning")
         parts = [place.part(encoding, wanted.weight) for place, wanted in zip(places, query.regions, strict=True)]
         as_of = datetime.now(UTC)
         seen = mark.seen if mark is not None else query.offset
         found = page_of(parts, mark, seen, query.limit)
-        owners, said = self._catalogue.questions.shown(found.labels, query.study_uid)
+        owners, said = self._catalogue.questions.shown(found.labels, query.study_uid, query.filters)
         findings = findings_of(said)
         cases: list[SimilarCase] = []
         for label, score, by_part in zip(found.labels.tolist(), found.scores.tolist(), found.by_part, strict=True):
@@ -139,7 +147,7 @@ class Searcher:
                 AnsweredRegion(asked=anatomy.region(wanted.key), answered=place.region, weight=wanted.weight)
                 for place, wanted in zip(places, query.regions, strict=True)
             ),
-            following=_following(asked, found, seen) if more and len(found.labels) else None,
+            following=_following(asked, places, found, seen) if more and len(found.labels) else None,
         )
 
     def nearest(self, query: Query) -> tuple[Offer, ...]:
@@ -173,13 +181,13 @@ class Searcher:
         question = self._catalogue.questions.ask(
             query.study_uid, query.filters, cases=readings.cases, partitions=readings.partitions
         )
-        readings.take(question.cases, question.partitions)
+        fresh = readings.take(question.cases, question.partitions)
         if not question.answering:
             self._catalogue.jobs.hurry(query.study_uid)
         answering = _answering(question, region, query)
         if query.after is not None and query.after.model_id != answering.encoding.model_id:
             raise BadInput("another model answers since the first page: ask again from the beginning")
-        return _Asked(query=query, region=region, question=question, answering=answering)
+        return _Asked(query=query, region=region, question=question, answering=answering, fresh=frozenset(fresh))
 
     def _offer(self, asked: _Asked, region: Region, finding: str | None) -> Offer:
         place = self._open(asked, region)
@@ -237,16 +245,23 @@ class Searcher:
         return self._counted(asked, place.region, place.partition, said=said)
 
     def _counted(self, asked: _Asked, region: Region, partition: Partition, said: str | None = None) -> _Place:
-        after, filters = asked.query.after, asked.query.filters
-        allowed = None
-        if said is not None or after is not None or filters.restrict:
-            allowed = self._partitions.cases(partition.model_id).allowed(
-                filters, like=asked.answering.label, said=said, newest=after.newest if after else None
-            )
-        selection = Selection(allowed=allowed, barred=asked.question.excluded)
+        selection = Selection(allowed=self._allowed(asked, said), barred=asked.question.excluded)
         return _Place(
             region=region, partition=partition, selection=selection, candidates=partition.candidates(selection)
         )
+
+    def _allowed(self, asked: _Asked, said: str | None) -> Allowed | None:
+        """Which cases pass the filters, asked once per question: it is the same for every region. None: all."""
+        after, filters = asked.query.after, asked.query.filters
+        if said is None and after is None and not filters.restrict:
+            return None
+        if said not in asked.allowed:
+            model_id = asked.encoding.model_id
+            cases = self._partitions.cases(model_id, is_fresh=model_id in asked.fresh)
+            asked.allowed[said] = cases.allowed(
+                filters, like=asked.answering.label, said=said, newest=after.newest if after else None
+            )
+        return asked.allowed[said]
 
 
 def _answering(question: Question, region: Region, query: Query) -> Answering:
@@ -261,11 +276,12 @@ def _answering(question: Question, region: Region, query: Query) -> Answering:
     return found[fitting[0]] if fitting else next(iter(found.values()))
 
 
-def _following(asked: _Asked, found: Ranked, seen: int) -> PageMark:
+def _following(asked: _Asked, places: list[_Place], found: Ranked, seen: int) -> PageMark:
     """Where the next page begins."""
     mark = asked.query.after
     return PageMark(
         model_id=asked.encoding.model_id,
+        regions=tuple(place.region.key for place in places),
         newest=mark.newest if mark is not None else asked.question.newest,
         score=float(found.scores[-1]),
         label=int(found.labels[-1]),

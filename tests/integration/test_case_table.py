@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from radir_pacs.catalogue import Catalogue
+from radir_pacs.query import case_table as module
 from radir_pacs.query.case_table import CaseTable
 from radir_pacs.reports import affirming_path
 from radir_pacs.types import Filters, ImageKind, Match
@@ -189,3 +190,64 @@ def test_another_models_encodings_are_not_in_the_table(archive: Archive) -> None
     archive.catalogue.encodings.save(encoding(2, 2, "ct-test-0"), revision=1)
     news(archive.catalogue, archive.table)
     assert archive.passing(key("00100020", "LO", "p2")) == set(), "its encoding under the first model went"
+
+
+def test_an_answer_asked_for_while_cases_changed_is_not_taken_for_a_later_one(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database answers as of its own snapshot; what came meanwhile is asked about at the next question."""
+    wanted = key("00100020", "LO", "p*")
+    really = archive.catalogue.cases.matching
+
+    def slow(*arguments: Any) -> Any:
+        found = really(*arguments)
+        monkeypatch.setattr(archive.catalogue.cases, "matching", really)
+        archive.labels[encoded(archive.catalogue, 6)] = 6
+        news(archive.catalogue, archive.table)
+        return found
+
+    monkeypatch.setattr(archive.catalogue.cases, "matching", slow)
+    archive.passing(wanted)
+    assert archive.passing(wanted) == EVERY | {6}
+
+
+def test_an_older_reading_that_comes_late_changes_nothing_back(archive: Archive) -> None:
+    older = archive.catalogue.cases.news(MODEL, "0")
+    assert older is not None
+    archive.catalogue.reports.add("2.25.3", body="normal", source="csv")
+    news(archive.catalogue, archive.table)
+    assert archive.passing(Filters(with_report=True)) == {3}
+    archive.table.take(older)
+    assert archive.passing(Filters(with_report=True)) == {3}
+
+
+def test_a_word_learned_after_the_filter_judged_passes_nothing(archive: Archive) -> None:
+    archive.table._conditions(Filters(sexes=frozenset({"M"})), like=-1)
+    [(column, passes)] = archive.table._conditions(Filters(modalities=frozenset({"CR"})), like=-1)
+    archive.labels[encoded(archive.catalogue, 6, modality="MG")] = 6
+    news(archive.catalogue, archive.table)
+    rows = np.flatnonzero(passes(archive.table._columns[column])) + archive.table._base
+    assert {archive.labels[int(row)] for row in rows if int(row) in archive.labels} == {2}
+
+
+def test_more_changes_than_are_remembered_are_asked_about_in_full(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_ASKED_AGAIN", 1)
+    wanted = key("00100020", "LO", "p*")
+    assert archive.passing(wanted) == EVERY
+    for study in (6, 7, 8):
+        archive.labels[encoded(archive.catalogue, study)] = study
+        news(archive.catalogue, archive.table)
+    assert archive.passing(wanted) == EVERY | {6, 7, 8}
+    assert len(archive.table._changed) <= 1
+
+
+def test_more_news_than_rows_one_by_one_are_read_packed(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cases", "questions"):
+        monkeypatch.setattr(f"radir_pacs.catalogue.{name}.MOST_NEWS", 2)
+    since = archive.table.since
+    for study in (6, 7, 8):
+        encoded(archive.catalogue, study)
+    question = archive.catalogue.questions.ask("2.25.1", Filters(), cases={MODEL: since}, partitions={})
+    assert question.cases == {} and archive.catalogue.cases.news(MODEL, since) is None

@@ -13,9 +13,9 @@ from radir_pacs.config import Settings
 from radir_pacs.query import Searcher
 from radir_pacs.query import partitions as module
 from radir_pacs.query.partitions import Partitions
-from radir_pacs.types import JobKind, Query
+from radir_pacs.types import Filters, JobKind, Query
 from radir_workers.index_partition import IndexPartition
-from tests.catalogue_material import DIM, MODEL, REGIONS, claimed, encoded, register
+from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, header, register
 
 COUNT = 12
 
@@ -128,3 +128,18 @@ def test_what_changed_nothing_leaves_everything_as_it_is(archive: Catalogue, set
     encoded(archive, COUNT + 1)
     searcher.similar(query)
     assert partition._snapshot is not snapshot
+
+
+def test_who_read_before_what_was_pruned_starts_again(archive: Catalogue, settings: Settings) -> None:
+    """A region that nobody asked for in a month: what went meanwhile is in no feed any more."""
+    searcher = Searcher(archive, settings)
+    query = Query(study_uid="2.25.1", region="chest", limit=COUNT, filters=Filters(sexes=frozenset({"F"})))
+    plain = Query(study_uid="2.25.1", region="chest", limit=COUNT)
+    assert searcher.similar(query).cases == () and len(searcher.similar(plain).cases) == COUNT - 1
+    encoded(archive, COUNT + 1, patient_sex="F")
+    archive.studies.delete("2.25.2")
+    add(archive, header(3, 1, 2, patient_sex="F"))
+    archive.generations.prune(gone_keep_s=-1, generation_keep_s=1e6)
+    answer = searcher.similar(plain)
+    assert answer.more == 0 and "2.25.2" not in {case.study.study_uid for case in answer.cases}
+    assert {case.study.study_uid for case in searcher.similar(query).cases} == {f"2.25.{COUNT + 1}", "2.25.3"}

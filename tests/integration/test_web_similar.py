@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 from collections.abc import Iterator
@@ -154,6 +155,9 @@ def test_filters_act_inside_the_search(hospital: Web, query: str, numbers: tuple
         ("SeriesDescription=*&PatientID=P6", (6,)),
         ("ImagerPixelSpacing=1&PatientID=P6", (6,)),  # read from the headers of the instances
         ("ImagerPixelSpacing=2", ()),
+        ("ModalitiesInStudy=C*", (2, 4, 6)),
+        ("Modality=CR&ModalitiesInStudy=DX", ()),
+        ("BodyPartExamined=ABDOMEN,CHEST", (1, 2, 3, 4, 5, 6)),
     ],
 )
 def test_every_key_of_a_search_for_studies_filters(hospital: Web, query: str, numbers: tuple[int, ...]) -> None:
@@ -215,10 +219,32 @@ def test_pages_neither_repeat_nor_skip_while_the_archive_changes(web: Web, image
     assert found(web, "limit=3") == uids(9, 2, 3), "who asks anew sees what there is now"
 
 
-@pytest.mark.parametrize("page", ["x", "", "W10", "WyJhIiwxLDEsMSwxXQ==", "bnVsbA", "WzEsMixOYU4sMyw0XQ"])
+def mark_of(seen: int = 2, score: object = 0.5) -> str:
+    values = [MODEL, "chest", 100, score, 1, seen]
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "x",
+        "",
+        "W10",
+        "WyJhIiwxLDEsMSwxXQ==",
+        "bnVsbA",
+        "WzEsMixOYU4sMyw0XQ",
+        mark_of(seen=10**300),
+        mark_of(score="NaN"),
+    ],
+)
 def test_a_mark_that_nobody_gave_is_refused(hospital: Web, page: str) -> None:
     answer = hospital.get(f"/studies/{uid(0)}/similar?page={page}")
     assert answer.status_code == 400, answer.text
+
+
+def test_a_mark_goes_with_the_region_that_answered(hospital: Web) -> None:
+    address = hospital.get(f"/studies/{uid(0)}/similar?anatomy=left lung&limit=2").links["next"]["url"]
+    assert hospital.get(f"/studies/{uid(0)}/similar{address.replace('left', 'right')}").status_code == 400
 
 
 def test_a_page_and_an_offset_contradict_each_other(hospital: Web) -> None:
@@ -252,7 +278,9 @@ def test_several_regions_make_one_list_and_each_says_what_it_gave(web: Web, imag
     assert rows[-1][PRIVATE_TAGS["score"]]["Value"][0] == pytest.approx((3 * gave[0] + gave[1]) / 4, abs=1e-5)
 
 
-@pytest.mark.parametrize("anatomy", [",", "heart:0", "heart:x", "heart:-1", "heart:nan", ",".join(["heart"] * 9)])
+@pytest.mark.parametrize(
+    "anatomy", [",", "heart:0", "heart:x", "heart:-1", "heart:nan", "heart:1e-60", "heart:1e9", ",".join(["heart"] * 9)]
+)
 def test_regions_that_cannot_be_weighed_are_refused(hospital: Web, anatomy: str) -> None:
     assert hospital.get(f"/studies/{uid(0)}/similar?anatomy={anatomy}").status_code == 400
 

@@ -56,19 +56,21 @@ def requested(own: frozenset[str] = OWN) -> tuple[Filters, list[str]]:
 
 
 def _narrowed(filters: Filters, match: Match) -> Filters | None:
+    """With what a column in memory can say of ``match``; None: the database is asked, as for any search."""
     value = match.values[0]
+    plain = not any(mark in text for text in match.values for mark in "*?")
     match match.path:
-        case ("00080060" | "00080061",):
-            return replace(filters, modalities=filters.modalities | {name.upper() for name in match.values})
+        case ("00080060" | "00080061",) if plain and not filters.modalities:
+            return replace(filters, modalities=frozenset(name.upper() for name in match.values))
         case ("00080020",):
             low, high = date_range(value)
             return replace(filters, study_date_from=low, study_date_to=high)
-        case ("00100040",):
+        case ("00100040",) if plain:
             return replace(filters, sexes=frozenset(sex.upper() for sex in match.values))
         case ("00101010",):
             youngest, oldest = _ages(value)
             return replace(filters, age_from=youngest, age_to=oldest)
-        case ("00180015",):
+        case ("00180015",) if plain and len(match.values) == 1:
             return replace(filters, body_part=value.upper())
     return None
 

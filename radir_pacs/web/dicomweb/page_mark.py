@@ -15,12 +15,13 @@ from radir_pacs.types import PageMark
 
 PARAMETER = "page"
 _CHARACTERS = 500
+_MOST = 1 << 40  # of labels and cases
 _NUMBERS = {"newest": int, "score": float, "label": int, "seen": int}
 
 
 def text_of(mark: PageMark) -> str:
     """The mark as text for a URL. It holds numbers and the model's id; nothing that a reader may not know."""
-    values = [mark.model_id, mark.newest, mark.score, mark.label, mark.seen]
+    values = [mark.model_id, ",".join(mark.regions), mark.newest, mark.score, mark.label, mark.seen]
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
 
 
@@ -31,10 +32,10 @@ def read(text: str | None) -> PageMark | None:
     try:
         if len(text) > _CHARACTERS:
             raise ValueError
-        model_id, *numbers = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True))
+        model_id, regions, *numbers = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True))
         values = {name: kind(number) for (name, kind), number in zip(_NUMBERS.items(), numbers, strict=True)}
-        mark = PageMark(model_id=str(model_id), **values)
-        if not (math.isfinite(mark.score) and mark.seen >= 0 and max(map(abs, (mark.newest, mark.label))) < 1 << 62):
+        mark = PageMark(model_id=str(model_id), regions=tuple(str(regions).split(",")), **values)
+        if not math.isfinite(mark.score) or not all(0 <= n < _MOST for n in (mark.newest, mark.label, mark.seen)):
             raise ValueError
         return mark
     except (ValueError, TypeError, OverflowError, binascii.Error, RecursionError):
