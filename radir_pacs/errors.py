@@ -171,6 +171,10 @@ class IndexRefused(RadirError):
     reason_code = ReasonCode.WRONG_INDEX
 
 
+class SegmentAltered(IndexRefused):
+    """A segment of the generation that answers is no longer what was built: a merge must not seal its bytes anew."""
+
+
 class LeaseLost(RadirError):
     """Another worker holds this job now; our result is dropped."""
 

@@ -17,11 +17,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from radir_pacs.catalogue import Catalogue, ModelRow
-from radir_pacs.errors import IndexRefused, LeaseLost
+from radir_pacs.errors import IndexRefused, LeaseLost, SegmentAltered
 from radir_pacs.index import Generation, GraphSettings, collect, merge, open_generation, partition_folder
 from radir_pacs.index.generation import segment_folder
+from radir_pacs.index.manifest import GenerationManifest
 from radir_pacs.index.writer import MOST
 from radir_pacs.types import Job
 
@@ -55,7 +57,7 @@ class IndexPartition:
         oldest = bound.oldest_gone.isoformat() if bound.oldest_gone else None
         if generation and generation.manifest.oldest_deletion:
             oldest = generation.manifest.oldest_deletion
-        manifest = merge(
+        manifest = self._merged(
             folder,
             model_id=model_id,
             region=region,
@@ -86,6 +88,17 @@ class IndexPartition:
                 shutil.rmtree(segment_folder(folder, name), ignore_errors=True)
             raise
         collect(folder, now_s=self._clock_s(), keep=manifest.name)
+
+    def _merged(self, folder: Path, *, generation: Generation | None, **given: Any) -> GenerationManifest:
+        """As `merge`; an altered segment is refused with its generation, and the next attempt reads the catalogue."""
+        try:
+            return merge(folder, generation=generation, **given)
+        except SegmentAltered as refusal:
+            assert generation is not None
+            manifest = generation.manifest
+            log.error("generation refused", extra={"generation": generation.name, "reason": str(refusal)})
+            self._catalogue.generations.refuse(manifest.model_id, manifest.region, generation.name, reason=str(refusal))
+            raise
 
     def _threads(self) -> int:
         """Every core while nobody encodes, else one."""

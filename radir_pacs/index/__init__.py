@@ -7,6 +7,7 @@ cache of the catalogue: a refused file costs a rebuild, never an answer.
 
 from radir_pacs.index.builder import GraphSettings, build
 from radir_pacs.index.exact import exact_search
+from radir_pacs.index.files import release_traces
 from radir_pacs.index.generation import Generation, check_generation, open_generation, partition_folder
 from radir_pacs.index.manifest import GenerationManifest
 from radir_pacs.index.merge import merge
@@ -31,5 +32,6 @@ __all__ = [
     "merge",
     "open_generation",
     "partition_folder",
+    "release_traces",
     "should_merge",
 ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import errno
 import fcntl
 import functools
 import hashlib
@@ -30,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from radir_pacs import durable
-from radir_pacs.errors import IndexRefused
+from radir_pacs.errors import IndexRefused, RadirError, StorageFailed
 from radir_pacs.index.manifest import MANIFEST, MANIFEST_MAX_BYTES, FileRecord
 
 _CHUNK_BYTES = 4 << 20
@@ -41,19 +42,28 @@ _LIBC.mmap.restype = ctypes.c_void_p
 _LIBC.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_longlong)
 _LIBC.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _MAP_FAILED = ctypes.c_void_p(-1).value
+_OF_THE_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EIO})
 _SETTLED_NS = 1_000_000_000  # a change within so short a time of the check might have left the same times
 
 
 def regular_file(path: Path) -> BufferedReader:
-    """Open a regular file for reading: no link is followed, and a pipe or device does not block."""
+    """Open a regular file for reading: no link is followed, and a pipe or device does not block.
+
+    Raises IndexRefused for what is no such file, StorageFailed where it cannot be told, as without free descriptors.
+    """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise IndexRefused(f"{path.name} of the index cannot be opened: {error.strerror}") from error
+        raise _fault(error, f"{path.name} of the index cannot be opened: {error.strerror}") from error
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise IndexRefused(f"{path.name} of the index is not a file")
     return os.fdopen(handle, "rb")
+
+
+def _fault(error: OSError, text: str) -> RadirError:
+    """The file is to blame, or this process, which lacks a descriptor or a right: that refuses a build for nobody."""
+    return IndexRefused(text) if error.errno in _OF_THE_FILE else StorageFailed(text)
 
 
 def read_manifest_file(folder: Path) -> bytes:
@@ -80,7 +90,7 @@ def check_file(path: Path, expected: FileRecord, rest: Callable[[int], None] = l
                 sha256.update(chunk)
                 rest(len(chunk))
         except OSError as error:
-            raise IndexRefused(f"{path.name} of the index cannot be read: {error.strerror}") from error
+            raise _fault(error, f"{path.name} of the index cannot be read: {error.strerror}") from error
     if sha256.hexdigest() != expected.sha256:
         raise IndexRefused(f"{path.name} of the index was altered")
     return found
@@ -130,19 +140,28 @@ def open_checked(folder: Path, files: Mapping[str, FileRecord]) -> None:
 @functools.cache
 def _leave_trace(segments: Path) -> None:
     """One file a partition, locked: the kernel drops the lock when the process ends, however it ends."""
-    path = segments / f"{_TRACE_PREFIX}{secrets.token_hex(8)}"
+    name = secrets.token_hex(8)
+    path, before = segments / f"{_TRACE_PREFIX}{name}", segments / f".new-{name}"  # nobody looks at that one
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        handle = os.open(before, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        before.rename(path)
     except OSError:  # another user's folder
         return
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    atexit.register(_remove_trace, path, os.getpid())
+    _traces.append((path, os.getpid()))
 
 
-def _remove_trace(path: Path, pid: int) -> None:
-    if os.getpid() == pid:  # not in a forked child, which shares the lock
-        with contextlib.suppress(OSError):
-            path.unlink()
+def release_traces() -> None:
+    """This process ends in good order: for one that ends by `os._exit`, which calls nothing by itself."""
+    while _traces:
+        path, pid = _traces.pop()
+        if os.getpid() == pid:  # not in a forked child, which shares the lock
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+_traces: list[tuple[Path, int]] = []
+atexit.register(release_traces)
 
 
 def _forget_after_a_crash(segments: Path) -> None:
@@ -176,7 +195,7 @@ def map_file(path: Path, dtype: str, shape: tuple[int, ...]) -> Any:
     with regular_file(path) as file:
         address = _LIBC.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, file.fileno(), 0)
     if address in (None, _MAP_FAILED):
-        raise IndexRefused(f"{path.name} of the index cannot be mapped: {os.strerror(ctypes.get_errno())}")
+        raise StorageFailed(f"{path.name} of the index cannot be mapped: {os.strerror(ctypes.get_errno())}")
     content = (ctypes.c_uint8 * size).from_address(address)
     weakref.finalize(content, _LIBC.munmap, address, size).atexit = False
     array = np.frombuffer(memoryview(content), dtype).reshape(shape)

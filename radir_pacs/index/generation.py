@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from radir_pacs.errors import IndexRefused
+from radir_pacs.errors import IndexRefused, SegmentAltered
 from radir_pacs.index.files import check_file, check_folder, map_file, open_checked, read_manifest_file, regular_file
 from radir_pacs.index.graph import LIBRARY, METRIC, Graph
 from radir_pacs.index.label_set import NO_LABELS, contains
@@ -144,6 +144,15 @@ def check_generation(folder: Path, rest: Callable[[int], None]) -> None:
     for record in manifest.segments:
         where = segment_folder(folder.parent, record.name)
         check_folder(where, SegmentManifest.from_bytes(read_manifest_file(where)).files, rest)
+
+
+def check_segment(partition: Path, name: str) -> None:
+    """Read every file of a segment again, before its bytes go into another. Raises SegmentAltered."""
+    where = segment_folder(partition, name)
+    try:
+        check_folder(where, SegmentManifest.from_bytes(read_manifest_file(where)).files)
+    except IndexRefused as refusal:
+        raise SegmentAltered(str(refusal)) from refusal
 
 
 def _check_partition(manifest: GenerationManifest | SegmentManifest, model_id: str, region: str, dim: int) -> None:

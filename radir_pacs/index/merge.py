@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from radir_pacs.index.builder import DEFAULT_GRAPH, GraphSettings, build_segment, publish
-from radir_pacs.index.generation import Generation
+from radir_pacs.index.generation import Generation, check_segment
 from radir_pacs.index.label_set import NO_LABELS, LabelSet, merged
 from radir_pacs.index.manifest import GenerationManifest, SegmentRecord
 from radir_pacs.index.snapshot import Part
@@ -37,7 +37,8 @@ def merge(
     """Publish the next generation: what ``generation`` holds and ``tail`` brings, without the labels ``gone``.
 
     tail: pieces of at most ``most`` vectors; only the last is merged with what stands. oldest_deletion: when the first
-    of ``gone`` went. forget: see `to_merge`. Raises what `build_segment` raises; nothing is visible then.
+    of ``gone`` went. forget: see `to_merge`. Raises what `build_segment` raises, and SegmentAltered; nothing is visible
+    then.
     """
     where = {"model_id": model_id, "region": region}
     deleted = LabelSet().plus(np.unique(gone))
@@ -61,6 +62,8 @@ def merge(
             stays &= ~part.segment.has(labels)
         rest = (labels, vectors) if stays.all() else (labels[stays], vectors[stays])
     chosen = to_merge(len(rest[0]), [(len(part), len(part.dead)) for part in parts], forget=forget, most=most)
+    for place in chosen:
+        check_segment(folder, parts[place].segment.name)
     contents = [rest, *(parts[place].live() for place in chosen)]
     if any(len(labels) for labels, _ in contents):
         built(contents)

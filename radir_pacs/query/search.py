@@ -9,7 +9,7 @@ from radir_pacs import anatomy
 from radir_pacs.catalogue import Answering, Catalogue, Question
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput, NotReady, Quarantined, Skipped, UnknownRegion
-from radir_pacs.index import Allowed, Partition, Selection
+from radir_pacs.index import Allowed, Partition, Selection, release_traces
 from radir_pacs.query.explain import explained, findings_of
 from radir_pacs.query.index_check import IndexCheck
 from radir_pacs.query.nearest import neighbours, related
@@ -83,6 +83,10 @@ class Searcher:
     def index_check(self) -> IndexCheck:
         """The background check of this searcher's open partitions; the serving process enters it."""
         return IndexCheck(self._partitions)
+
+    def close(self) -> None:
+        """No more questions: what this process has open of the index counts as left in good order."""
+        release_traces()
 
     def similar(self, query: Query) -> SimilarCaseList:
         """The cases most similar to the query's study in its region, best first.

@@ -44,6 +44,7 @@ def main() -> int:
             server.run()
         log.info("ends")
         app.extensions["radir"].decoder.close()
+        searcher.close()
     return 0
 
 

@@ -8,14 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from radir_pacs.errors import IndexRefused, StorageFailed
-from radir_pacs.index import Partition, collect, partition_folder
+from radir_pacs.errors import IndexRefused, SegmentAltered, StorageFailed
+from radir_pacs.index import Partition, collect, files, merge, partition_folder
 from radir_pacs.index.generation import SEGMENTS, generation_names, open_segment
 from radir_pacs.index.graph import Graph
 from radir_pacs.index.manifest import DELETED, GRAPH, LABELS, MANIFEST, VECTORS
@@ -170,3 +172,75 @@ def test_a_check_that_cannot_start_publishes_nothing(tmp_path: Path, monkeypatch
     with pytest.raises(IndexRefused, match="no reason given"):
         publish(tmp_path, random_vectors(10))
     assert generation_names(partition_folder(tmp_path, MODEL, REGION)) == []
+
+
+def test_a_process_without_a_free_descriptor_refuses_no_generation(tmp_path: Path) -> None:
+    """It knows nothing of the file; others go on answering from it."""
+    folder = publish(tmp_path, random_vectors(64))
+    program = """
+import resource, sys
+from pathlib import Path
+from radir_pacs.errors import StorageFailed
+from tests.index_material import opened
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+try:
+    opened(Path(sys.argv[1]))
+except StorageFailed as error:
+    sys.exit(0 if "open files" in str(error) else 1)
+sys.exit(2)
+"""
+    assert python(program, folder).wait(60) == 0
+    assert opened(folder).manifest.count == 64
+
+
+def test_a_process_that_ends_in_good_order_costs_the_next_no_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = publish(tmp_path, random_vectors(64))
+    time.sleep(1.1)  # a note counts once a second lies between change and check
+    opened(folder)
+    program = """
+import os, sys
+from pathlib import Path
+from radir_pacs.index import release_traces
+from tests.index_material import opened
+opened(Path(sys.argv[1]))
+if sys.argv[2] == "released":
+    release_traces()
+os._exit(0)
+"""
+    hashed: list[Path] = []
+    really = files.check_folder
+
+    def noted(where: Path, *rest: Any) -> None:
+        hashed.append(where)
+        really(where, *rest)
+
+    monkeypatch.setattr(files, "check_folder", noted)
+    for ending, counts in (("released", 0), ("left", 1)):
+        assert python(program, folder, ending).wait(60) == 0
+        hashed.clear()
+        opened(folder)
+        assert len(hashed) == counts, ending
+
+
+def test_bytes_that_changed_since_they_were_opened_are_not_sealed_anew(tmp_path: Path) -> None:
+    folder = publish(tmp_path, random_vectors(64))
+    generation = opened(folder)
+    vectors = np.memmap(segment_of(folder) / VECTORS, "<f4", "r+", shape=(64, DIM))
+    vectors[[0, 1]] = vectors[[1, 0]]
+    vectors.flush()
+    tail = (np.arange(1000, 1064, dtype=np.int64), random_vectors(64, seed=2))
+    nothing = np.empty(0, np.int64)
+    with pytest.raises(SegmentAltered):
+        merge(
+            folder.parent,
+            model_id=MODEL,
+            region=REGION,
+            dim=DIM,
+            generation=generation,
+            tail=[tail],
+            gone=nothing,
+            built_at=datetime.now(UTC),
+        )
+    assert generation_names(folder.parent) == [generation.name]
