@@ -100,7 +100,7 @@ def test_no_process_died_of_them(everything: tuple[Stack, Tally]) -> None:
     stack, _ = everything
     status = stack.status()
     assert {p["name"]: (p["state"], p["restarts"]) for p in status["processes"]} == dict.fromkeys(
-        ("listener", "relay", "web", "worker", "transfer"), ("UP", 0)
+        ("listener", "relay", "web", "worker", "indexer", "transfer"), ("UP", 0)
     )
     assert status["jobs"].keys() == {"DONE"}
 

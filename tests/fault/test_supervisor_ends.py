@@ -13,7 +13,7 @@ import pytest
 
 from tests.stack import Stack, running_stack, up
 
-NAMES = {"listener", "web", "relay", "transfer", "worker"}
+NAMES = {"listener", "web", "relay", "transfer", "worker", "indexer"}
 
 
 def living(home: Path) -> list[psutil.Process]:

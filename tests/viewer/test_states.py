@@ -69,6 +69,7 @@ def test_a_study_on_its_way_shows_its_progress_and_then_its_cases(page: Page, yo
     young.store(*studies[1:])
     for ds in studies[1:]:
         young.catalogue.studies.complete_now(ds.StudyInstanceUID)
+        young.catalogue.jobs.hurry(ds.StudyInstanceUID)  # other readers wait for these
     young.catalogue.studies.complete_now(query)
     expect(notice(page)).to_contain_text("Studies to be encoded before it: 6")
     for number, ds in enumerate(studies):
