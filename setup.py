@@ -38,7 +38,7 @@ setup(
     },
     install_requires=[
         "pydicom>=3.0.2,<4",  # DICOM objects
-        "pynetdicom>=3.0.4,<4",  # C-STORE
+        "pynetdicom>=3.0.4,<3.1",  # C-STORE; the listener builds on what stands behind its public names
         "highdicom>=0.28,<0.29",  # structured reports; its API moves between minors
         "requests>=2.28",  # pull from a PACS
         "urllib3>=2.1",  # its answer, read within bounds
