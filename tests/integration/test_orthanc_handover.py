@@ -194,7 +194,7 @@ def test_a_pull_that_fails_is_asked_for_again(serve: Callable[..., Web], tmp_pat
     port = free_port()
     url = f"http://127.0.0.1:{port}/dicom-web"
     web = serve(pull_url=url)
-    narrow = AnswerBounds(most_bytes=4000, least_bytes_s=0, deadline_s=30)
+    narrow = AnswerBounds(most_bytes=500, least_bytes_s=0, deadline_s=30)  # less than the first instance
     wide = AnswerBounds(most_bytes=1 << 22, least_bytes_s=0, deadline_s=30)
     with orthanc_with_plugin(tmp_path / "o", web_port=web.settings.web_port, port=port, Forward="pull") as orthanc:
         for file in files:
