@@ -124,17 +124,11 @@ class Database:
             self._watch.ticket() as ticket,
             self._connection(ticket, tried=False) as connection,
             _implicit_transaction(connection),
+            _given_up(connection),  # psycopg counts statements as prepared that the server skipped after an error
+            connection.pipeline(),
+            _given_up(connection),  # before the pipeline ends: what was sent would be committed otherwise
         ):
-            try:
-                with connection.pipeline():
-                    try:
-                        yield connection
-                    except BaseException:
-                        connection.close()  # what was sent would be committed otherwise
-                        raise
-            except BaseException:
-                connection.close()  # psycopg counts statements as prepared that the server skipped after an error
-                raise
+            yield connection
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -174,6 +168,15 @@ def _implicit_transaction(connection: Connection) -> Iterator[None]:
     finally:
         if not connection.closed:
             connection.autocommit = False
+
+
+@contextlib.contextmanager
+def _given_up(connection: Connection) -> Iterator[None]:
+    """Close the connection where the body fails."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(connection.close)
+        yield
+        stack.pop_all()
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ class Prepared:
             self._began = True
             try:
                 self._prepare()
-            except BaseException as error:
+            except BaseException as error:  # handed on to the thread that writes, which would wait for ever
                 self._error = error
             self._ended.set()
         self._ended.wait()
@@ -83,7 +83,7 @@ class GroupCommit(Generic[T, R]):
             outcomes = self._write([one.item for one in group])
             for one, outcome in zip(group, outcomes, strict=True):
                 one.outcome.append(outcome)
-        except BaseException as error:
+        except BaseException as error:  # raised in each thread of the group, or they would wait for ever
             for one in group:
                 one.error = error
         with self._lock:

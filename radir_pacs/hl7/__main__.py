@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import signal
-import sys
 
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
-from radir_pacs.errors import RadirError, SettingError
+from radir_pacs.errors import SettingError
 from radir_pacs.hl7.server import MllpServer
 from radir_pacs.logs import set_up_logging
+from radir_pacs.process_end import run_to_the_end
 from radir_pacs.process_heartbeat import process_heartbeat
 
 
@@ -44,10 +43,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        code = main()
-    except RadirError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = error.exit_code
-    sys.stdout.flush()
-    os._exit(code)
+    run_to_the_end(main)

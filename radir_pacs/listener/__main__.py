@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
 import signal
-import sys
 import threading
 
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue
-from radir_pacs.errors import RadirError
 from radir_pacs.listener.server import make_server
 from radir_pacs.logs import set_up_logging
+from radir_pacs.process_end import run_to_the_end
 from radir_pacs.process_heartbeat import process_heartbeat
 from radir_pacs.storage.blobs import BlobStore
 
@@ -50,10 +48,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        code = main()
-    except RadirError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = error.exit_code
-    sys.stdout.flush()
-    os._exit(code)  # threads of open associations must not keep the process alive
+    run_to_the_end(main)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
-import sys
 import tempfile
 
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue
-from radir_pacs.errors import RadirError
 from radir_pacs.logs import set_up_logging
+from radir_pacs.process_end import run_to_the_end
 from radir_pacs.process_heartbeat import process_heartbeat
 from radir_pacs.query import Searcher
 from radir_pacs.storage.blobs import BlobStore
@@ -49,10 +47,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        code = main()
-    except RadirError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = error.exit_code
-    sys.stdout.flush()
-    os._exit(code)  # requests that did not end in time do not keep the process
+    run_to_the_end(main)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from radir_workers.index_partition import IndexPartition
 from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, header, register
 
 COUNT = 12
+SlowOpening = tuple[threading.Event, threading.Event]
 
 
 @pytest.fixture
@@ -39,19 +41,26 @@ def built(archive: Catalogue, settings: Settings) -> Callable[[str], str]:
     return build
 
 
-def test_a_partition_that_opens_holds_up_no_other(
-    archive: Catalogue, settings: Settings, built: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    built("chest")
+@pytest.fixture
+def slow_opening(monkeypatch: pytest.MonkeyPatch) -> SlowOpening:
+    """(opening, go_on): opening files sets the one and waits for the other."""
     opening, go_on = threading.Event(), threading.Event()
     really = module.open_generation
 
-    def slow(*arguments: object, **named: object) -> object:
+    def slow(*arguments: Any, **named: Any) -> Any:
         opening.set()
         assert go_on.wait(60)
-        return really(*arguments, **named)  # type: ignore[arg-type]
+        return really(*arguments, **named)
 
     monkeypatch.setattr(module, "open_generation", slow)
+    return opening, go_on
+
+
+def test_a_partition_that_opens_holds_up_no_other(
+    archive: Catalogue, settings: Settings, built: Callable[[str], str], slow_opening: SlowOpening
+) -> None:
+    built("chest")
+    opening, go_on = slow_opening
     partitions = Partitions(archive, settings)
     counts: list[int] = []
     threads = [
@@ -70,23 +79,18 @@ def test_a_partition_that_opens_holds_up_no_other(
 
 
 def test_a_newer_generation_opens_while_the_one_before_answers(
-    archive: Catalogue, settings: Settings, built: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+    archive: Catalogue, settings: Settings, built: Callable[[str], str], slow_opening: SlowOpening
 ) -> None:
     first = built("chest")
+    opening, go_on = slow_opening
+    go_on.set()
     searcher = Searcher(archive, settings)
     query = Query(study_uid="2.25.1", region="chest", limit=COUNT)
     before = searcher.similar(query)
     assert before.generation == first
     second = built("chest")
-    opening, go_on = threading.Event(), threading.Event()
-    really = module.open_generation
-
-    def slow(*arguments: object, **named: object) -> object:
-        opening.set()
-        assert go_on.wait(60)
-        return really(*arguments, **named)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(module, "open_generation", slow)
+    opening.clear()
+    go_on.clear()
     thread = threading.Thread(target=searcher.similar, args=(query,))
     thread.start()
     assert opening.wait(60)
