@@ -75,7 +75,7 @@ def case_row(case: SimilarCase, answer: SimilarCaseList, asking: CatalogueStudy)
     at = place_of(case, answer)
     return {
         "rank": case.rank,
-        "score": round(case.score, 4),
+        "score": case.score,  # rounded once, where it is shown
         "reference": reference(study.study_uid, services().settings),
         "study": study.study_uid,
         "series": case.series_uid,
