@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from radir_pacs.catalogue import Catalogue, Received, ReportStatus, ReportVersion, Stored
-from radir_pacs.types import Encoding, ImageKind, InstanceHeader, Job, JobKind
+from radir_pacs.catalogue import Catalogue, EncodingOwner, Received, ReportStatus, ReportVersion, Stored
+from radir_pacs.types import Encoding, Filters, ImageKind, InstanceHeader, Job, JobKind
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
@@ -66,14 +67,28 @@ def encoding(study: int = 1, seed: int = 0, model_id: str = MODEL, regions: tupl
     )
 
 
+def owners(catalogue: Catalogue, ids: Iterable[int]) -> dict[int, EncodingOwner]:
+    """Whose encodings these are; one that is gone is missing."""
+    return catalogue.questions.shown(list(ids), "", Filters(exclude_same_patient=False))[0]
+
+
+def mined_findings(catalogue: Catalogue, *study_uids: str) -> dict[str, tuple[Any, ...]]:
+    """What mining read from the reports in force, one JSON value each; studies without a mined report are missing."""
+    found = {
+        uid: tuple(row.findings for row in catalogue.reports.of_study(uid) if row.findings is not None)
+        for uid in study_uids
+    }
+    return {uid: bodies for uid, bodies in found.items() if bodies}
+
+
 def encoded(catalogue: Catalogue, study: int = 1, seed: int | None = None, **changes: Any) -> int:
     """A study with one radiograph and its encoding; returns the encoding's id."""
     add(catalogue, header(study, **changes))
     catalogue.studies.complete_now(f"2.25.{study}")
     catalogue.encodings.save(encoding(study, study if seed is None else seed), revision=1)
     ids = catalogue.encodings.changes(MODEL, "chest").ids
-    owners = catalogue.encodings.owners(ids)
-    return next(i for i in ids.tolist() if owners[i].study.study_uid == f"2.25.{study}")
+    whose = owners(catalogue, ids)
+    return next(i for i in ids.tolist() if whose[i].study.study_uid == f"2.25.{study}")
 
 
 def claimed(catalogue: Catalogue, kind: JobKind = JobKind.ENCODE, key: str = "2.25.1") -> Job:

@@ -73,12 +73,6 @@ class Encodings(CataloguePart):
             rows = run(connection, "encodings_of_study", study_uid=study_uid).fetchall()
         return tuple((row["model_id"], ImageKind(row["kind"])) for row in rows if row["active"])
 
-    def owners(self, ids: Sequence[int] | I64) -> dict[int, EncodingOwner]:
-        """The studies of these index labels. A deleted one is missing: its hit must not be shown."""
-        with self._database.transaction() as connection:
-            rows = run(connection, "encoding_owners", ids=[int(i) for i in ids]).fetchall()
-        return {row["encoding_id"]: owner_of(row) for row in rows}
-
     def changes(self, model_id: str, region: str, since: str = EVERYTHING) -> Changes:
         """What a partition has to take in since an earlier reading's ``xid``. Raises NotFound.
 

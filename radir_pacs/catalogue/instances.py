@@ -163,12 +163,6 @@ class Instances(CataloguePart):
             for row in rows
         )
 
-    def content_of(self, study_uid: str) -> str:
-        """A text that identifies the study's files: equal for equal files, and cheap to query."""
-        with self._database.transaction() as connection:
-            row = run(connection, "content_of", study_uid=study_uid).fetchone()
-        return str(row["content"]) if row is not None else ""
-
     def noted(self, limit: int = 100) -> tuple[NotedInstance, ...]:
         """Instances that were stored although their files were odd, the newest first."""
         with self._database.transaction() as connection:

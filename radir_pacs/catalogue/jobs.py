@@ -72,13 +72,6 @@ class Jobs(CataloguePart):
         with self._database.transaction() as connection:
             return run(connection, "hurry", study_uid=study_uid).fetchone() is not None
 
-    def heartbeat(self, job: Job) -> None:
-        """Extend the lease. Raises LeaseLost when another worker holds the job or it has ended."""
-        with self._database.transaction() as connection:
-            values = {"id": job.id, "token": job.token, "lease_s": self._settings.job_lease_s}
-            if run(connection, "heartbeat", values).fetchone() is None:
-                raise LeaseLost
-
     def heartbeat_all(self, jobs: Sequence[Job]) -> None:
         """Extend the leases that are still held. One that was lost shows when its result is saved."""
         with self._database.transaction() as connection:

@@ -372,11 +372,6 @@ FROM instance AS i JOIN series AS e USING (series_uid) JOIN study AS s ON s.stud
 WHERE i.study_uid = %(study_uid)s
 ORDER BY e.series_number NULLS LAST, i.series_uid, i.instance_number NULLS LAST, i.sop_uid;
 
--- name: content_of
--- A text that stands for the files of a study: it changes with any of them.
-SELECT coalesce(string_agg(content_sha256, ' ' ORDER BY sop_uid), '') AS content
-FROM instance WHERE study_uid = %(study_uid)s;
-
 -- name: study_uids
 -- A page of all studies' UIDs.
 SELECT study_uid FROM study WHERE study_uid > %(after)s ORDER BY study_uid LIMIT %(limit)s;
@@ -783,12 +778,6 @@ SELECT id, study_uid, sop_uid, source, body, findings, parser, unread_language, 
 WHERE study_uid = %(study_uid)s AND NOT superseded
 ORDER BY CASE WHEN received_at > now() THEN '-infinity' ELSE received_at END, id;
 
--- name: findings_of
--- Mined findings of several studies.
-SELECT study_uid, findings FROM report
-WHERE study_uid = ANY(%(study_uids)s::text[]) AND NOT superseded AND findings IS NOT NULL
-ORDER BY CASE WHEN received_at > now() THEN '-infinity' ELSE received_at END, id;
-
 -- name: findings_of_encodings
 -- Mined findings of the studies behind index labels, and of one more study.
 SELECT r.study_uid, r.findings FROM report AS r
@@ -1192,12 +1181,6 @@ WHERE id IN (
     SELECT held.id FROM job AS held
     JOIN unnest(%(ids)s::bigint[], %(tokens)s::bigint[]) AS mine (id, token) ON held.id = mine.id AND held.token = mine.token
     WHERE held.state = 'RUNNING' FOR UPDATE OF held SKIP LOCKED);
-
--- name: heartbeat
--- The holder is still working.
-UPDATE job SET lease_until = now() + make_interval(secs => %(lease_s)s::float8)
-WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s
-RETURNING id;
 
 -- name: hold
 -- Lock the job row inside the transaction that writes its result; no row means that the lease is lost.

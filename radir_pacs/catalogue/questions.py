@@ -47,7 +47,8 @@ class Questions(CataloguePart):
         """One round trip: whose encodings these are, and what reports of them and of the query's study say.
 
         A hit that must not be shown is missing: a deleted encoding, and one that never answers, which may have come
-        since the question was asked. The findings are as `Reports.findings_of` gives them.
+        since the question was asked. The findings: by study one JSON value per report, oldest
+        first; studies without a mined report are missing.
         """
         ids = [int(label) for label in labels]
         return self._database.read(lambda connection: _shown(connection, ids, study_uid, filters))

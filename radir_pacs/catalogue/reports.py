@@ -141,14 +141,6 @@ class Reports(CataloguePart):
         with self._database.transaction() as connection:
             return tuple(ReportRow(**row) for row in run(connection, "reports_of", study_uid=study_uid))
 
-    def findings_of(self, study_uids: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-        """What mining read, one JSON value per report, oldest first; studies without a mined report are missing."""
-        found: dict[str, tuple[Any, ...]] = {}
-        with self._database.transaction() as connection:
-            for row in run(connection, "findings_of", study_uids=list(study_uids)):
-                found[row["study_uid"]] = (*found.get(row["study_uid"], ()), row["findings"])
-        return found
-
 
 def _settle(connection: Connection, report_id: int, settle: Settle) -> None:
     rows = run(connection, "mined_reports", report_id=report_id).fetchall()

@@ -29,6 +29,7 @@ from radir_pacs.delivery.send import send_files
 from radir_pacs.errors import RadirError, StorageFailed
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import StudyState
+from tests.catalogue_material import owners
 from tests.stack import Stack, running_stack
 
 VICTIMS = ("listener", "postgres", "worker", "relay", "web", "transfer", "listener", "postgres", "worker")
@@ -140,7 +141,7 @@ def test_killing_anything_at_any_moment_loses_nothing_and_doubles_nothing(
             for kind in ("ct", "cxr")
             for model in catalogue.overview().encodings
             if model.startswith(kind)
-            for owner in catalogue.encodings.owners(catalogue.encodings.changes(model, "chest").ids).values()
+            for owner in owners(catalogue, catalogue.encodings.changes(model, "chest").ids).values()
         ]
         assert sorted(live) == sorted(study["study_uid"] for study in studies), "each is searchable exactly once"
         assert answers(stack, studies) == undisturbed

@@ -20,7 +20,7 @@ from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import JobState, StudyState
-from tests.catalogue_material import MODEL, header
+from tests.catalogue_material import MODEL, header, owners
 from tests.dicom_files import radiograph, save
 from tests.fault.brokers import broker
 
@@ -135,8 +135,8 @@ only_pgmq = pytest.mark.parametrize("broker_url", ["pgmq"], indirect=True)  # th
 
 def assert_each_encoded_once(stack: Stack, studies: int) -> None:
     changes = stack.catalogue.encodings.changes(MODEL, "chest")
-    owners = stack.catalogue.encodings.owners(changes.ids)
-    assert sorted(owner.study.study_uid for owner in owners.values()) == sorted(f"2.25.{n}" for n in range(studies))
+    whose = owners(stack.catalogue, changes.ids)
+    assert sorted(owner.study.study_uid for owner in whose.values()) == sorted(f"2.25.{n}" for n in range(studies))
     assert changes.gone.tolist() == [], "nothing was encoded twice"
 
 

@@ -7,7 +7,7 @@ import pytest
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import LeaseLost, NotFound
 from radir_pacs.types import JobKind, JobState, StudyState
-from tests.catalogue_material import add, claimed, header
+from tests.catalogue_material import add, claimed, header, mined_findings
 
 
 def test_a_report_is_kept_once(catalogue: Catalogue) -> None:
@@ -28,7 +28,7 @@ def test_findings_come_back_by_study(catalogue: Catalogue) -> None:
     extra = catalogue.reports.add("2.25.1", body="More", source="csv")
     catalogue.reports.save_findings(ids[0], [{"concept": "effusion"}], "1")
     catalogue.reports.save_findings(extra, [{"concept": "nodule"}], "1")
-    found = catalogue.reports.findings_of(["2.25.1", "2.25.2", "2.25.3"])
+    found = mined_findings(catalogue, "2.25.1", "2.25.2", "2.25.3")
     assert found == {"2.25.1": ([{"concept": "effusion"}], [{"concept": "nodule"}])}
     with pytest.raises(NotFound):
         catalogue.reports.save_findings(10**9, [], "1")

@@ -16,7 +16,7 @@ from radir_pacs.query.explain import explained, findings_of
 from radir_pacs.types import JobKind, JobState
 from radir_workers.mine_report import MineReport
 from radir_workers.runner import Runner
-from tests.catalogue_material import MODEL, add, encoded, receive, register, report_header
+from tests.catalogue_material import MODEL, add, encoded, mined_findings, receive, register, report_header
 
 SR_TEXT = {"0040A040": {"vr": "CS", "Value": ["TEXT"]}, "0040A160": {"vr": "UT", "Value": ["No pneumothorax."]}}
 
@@ -59,7 +59,7 @@ def mine_all(catalogue: Catalogue) -> list[JobState]:
 
 def concepts(catalogue: Catalogue, study: int) -> set[tuple[str, str]]:
     """(concept, polarity) of everything mined for a study."""
-    bodies = catalogue.reports.findings_of([f"2.25.{study}"]).get(f"2.25.{study}", ())
+    bodies = mined_findings(catalogue, f"2.25.{study}").get(f"2.25.{study}", ())
     return {(finding["concept"], finding["polarity"]) for findings in bodies for finding in findings}
 
 
@@ -84,7 +84,7 @@ def test_reports_by_study_are_kept_mined_and_explain(
     assert np.count_nonzero(catalogue.cases.all(MODEL).rows["has_report"]) == 3
     assert mine_all(catalogue) == [JobState.DONE] * 3
     assert ("pleural_effusion", "present") in concepts(catalogue, 1)
-    findings = findings_of(catalogue.reports.findings_of(["2.25.1", "2.25.2", "2.25.3"]))
+    findings = findings_of(mined_findings(catalogue, "2.25.1", "2.25.2", "2.25.3"))
     shared, _ = explained(findings, "2.25.1", "2.25.2", ["pleura"])
     assert [note.concept for note in shared] == ["pleural_effusion"]
     _, contradicting = explained(findings, "2.25.1", "2.25.3", ["pleura"])
@@ -165,9 +165,9 @@ def test_a_report_that_is_replaced_while_it_is_mined_leaves_nothing(catalogue: C
     MineReport(catalogue)(job)
     ended = catalogue.jobs.get(job_id)
     assert ended is not None and ended.state is JobState.DONE
-    assert catalogue.reports.findings_of(["2.25.1"]) == {}
+    assert mined_findings(catalogue, "2.25.1") == {}
     assert mine_all(catalogue) == [JobState.DONE]
-    assert len(catalogue.reports.findings_of(["2.25.1"])) == 1
+    assert len(mined_findings(catalogue, "2.25.1")) == 1
     catalogue.studies.delete("2.25.1")
 
 
@@ -178,4 +178,4 @@ def test_a_text_that_could_not_be_mined_is_asked_for_again(catalogue: Catalogue,
     assert job is not None and catalogue.jobs.fail(job, "broke", retry=False) is JobState.FAILED
     receive(catalogue, "2.25.1", "Clear lungs.")
     assert mine_all(catalogue) == [JobState.DONE]
-    assert len(catalogue.reports.findings_of(["2.25.1"])) == 1
+    assert len(mined_findings(catalogue, "2.25.1")) == 1

@@ -29,7 +29,7 @@ from radir_pacs.dicom.header import read_header
 from radir_pacs.intake.instances import CONFLICT, Intake, StoreOutcome
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import HeaderNote, StudyState
-from tests.catalogue_material import MODEL, encoding, register
+from tests.catalogue_material import MODEL, encoding, owners, register
 from tests.dicom_files import radiograph, save
 
 STUDY, SERIES = "2.25.1", "2.25.1.1"
@@ -235,8 +235,8 @@ def encoded(catalogue: Catalogue, send: Send, study: int, **changes: Any) -> int
     assert send(image(SOPInstanceUID=f"2.25.{study}.1.1", **uids, **changes)).ok
     catalogue.studies.complete_now(f"2.25.{study}")
     catalogue.encodings.save(encoding(study, study), revision=1)
-    owners = catalogue.encodings.owners(catalogue.encodings.changes(MODEL, "chest").ids)
-    return next(i for i, owner in owners.items() if owner.study.study_uid == f"2.25.{study}")
+    whose = owners(catalogue, catalogue.encodings.changes(MODEL, "chest").ids)
+    return next(i for i, owner in whose.items() if owner.study.study_uid == f"2.25.{study}")
 
 
 def test_a_study_half_corrected_is_of_both_patients_for_exclusions(catalogue: Catalogue, send: Send) -> None:

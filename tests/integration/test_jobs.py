@@ -60,7 +60,7 @@ def test_an_expired_lease_is_given_to_another_and_the_first_is_fenced(catalogue:
         catalogue.encodings.save(encoding(seed=1), 1, first)
     with pytest.raises(LeaseLost):
         catalogue.studies.set_state("2.25.1", StudyState.SKIPPED, "late", revision=1, job=first)
-    for act in (catalogue.jobs.heartbeat, catalogue.jobs.finish, lambda job: catalogue.jobs.fail(job, "late")):
+    for act in (catalogue.jobs.finish, lambda job: catalogue.jobs.fail(job, "late")):
         with pytest.raises(LeaseLost):
             act(first)
     assert catalogue.encodings.get("2.25.1", MODEL) is None, "the data of the loser is undone with it"
@@ -79,8 +79,19 @@ def test_a_late_worker_may_finish_while_nobody_took_over(catalogue: Catalogue, d
 def test_a_heartbeat_keeps_the_lease(catalogue: Catalogue, database_url: str) -> None:
     job = claimed(catalogue)
     expire(database_url)
-    catalogue.jobs.heartbeat(job)
+    catalogue.jobs.heartbeat_all([job])
     assert catalogue.jobs.sweep() == 0
+
+
+def test_the_heartbeat_of_the_first_prolongs_nothing_for_the_second(catalogue: Catalogue, database_url: str) -> None:
+    first = claimed(catalogue)
+    expire(database_url)
+    assert catalogue.jobs.sweep() == 1
+    due(database_url)
+    claimed(catalogue)
+    expire(database_url)
+    catalogue.jobs.heartbeat_all([first])
+    assert catalogue.jobs.sweep() == 1
 
 
 def test_what_is_asked_for_again_runs_again(catalogue: Catalogue) -> None:

@@ -25,7 +25,17 @@ from radir_pacs.catalogue import (
 from radir_pacs.reports import mine
 from radir_pacs.types import Filters, JobKind
 from radir_workers.mine_report import MineReport
-from tests.catalogue_material import add, claimed, encoded, header, receive, register, report_header
+from tests.catalogue_material import (
+    add,
+    claimed,
+    encoded,
+    header,
+    mined_findings,
+    owners,
+    receive,
+    register,
+    report_header,
+)
 
 STUDY = "2.25.1"
 BEGAN = datetime(2026, 3, 1, 8, tzinfo=UTC)
@@ -51,7 +61,7 @@ def mine_all(catalogue: Catalogue) -> int:
 
 
 def concepts(catalogue: Catalogue) -> set[tuple[str, str, str]]:
-    found = catalogue.reports.findings_of([STUDY]).get(STUDY, ())
+    found = mined_findings(catalogue, STUDY).get(STUDY, ())
     return {(f["concept"], f["polarity"], f["certainty"]) for findings in found for f in findings}
 
 
@@ -266,8 +276,8 @@ def test_what_waited_too_long_is_forgotten_and_a_deleted_study_takes_its_version
 
 def excluded(catalogue: Catalogue) -> set[str]:
     """The studies that a search from STUDY leaves out as the same patient's."""
-    owners = catalogue.encodings.owners(catalogue.questions.ask(STUDY, Filters(), cases={}, partitions={}).excluded)
-    return {owner.study.study_uid for owner in owners.values()}
+    whose = owners(catalogue, catalogue.questions.ask(STUDY, Filters(), cases={}, partitions={}).excluded)
+    return {owner.study.study_uid for owner in whose.values()}
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from radir_pacs.reports import PARSER, affirming_path
 from radir_pacs.reports.newest import only_adds
 from radir_pacs.types import JobKind, JobState
 from radir_workers.mine_report import MineReport
-from tests.catalogue_material import add, claimed, header, report_header
+from tests.catalogue_material import add, claimed, header, mined_findings, report_header
 from tests.catalogue_material import receive as receive_text
 from tests.unit.test_reports_sr_text import Json, document, text
 
@@ -68,7 +68,7 @@ def test_of_a_chain_of_amended_documents_the_last_holds(catalogue: Catalogue, or
         mine_sr(catalogue, number, documents[number])
     assert [report.sop_uid for report in catalogue.reports.of_study(STUDY)] == [report_header(number=3).sop_uid]
     assert not affirmed(catalogue, "pneumothorax") and affirmed(catalogue, "fracture")
-    assert len(catalogue.reports.findings_of([STUDY])[STUDY]) == 1
+    assert len(mined_findings(catalogue, STUDY)[STUDY]) == 1
 
 
 def test_documents_that_replace_each_other_leave_one(catalogue: Catalogue) -> None:

@@ -10,7 +10,7 @@ import pytest
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import NotFound
 from radir_pacs.types import JobKind, StudyState
-from tests.catalogue_material import MODEL, add, claimed, encoded, header, register
+from tests.catalogue_material import MODEL, add, claimed, encoded, header, owners, register
 
 
 def test_a_quiet_study_is_complete_with_its_job(catalogue: Catalogue) -> None:
@@ -72,7 +72,7 @@ def test_a_deleted_study_takes_everything_along(catalogue: Catalogue) -> None:
     assert len(catalogue.studies.delete("2.25.1")) == 1
     after = catalogue.encodings.changes(MODEL, "chest", before.xid)
     assert label in after.gone and label not in after.ids
-    assert set(catalogue.encodings.owners(np.array([label, other]))) == {other}
+    assert set(owners(catalogue, np.array([label, other]))) == {other}
     with pytest.raises(NotFound):
         catalogue.studies.get("2.25.1")
     with pytest.raises(NotFound):

@@ -25,7 +25,19 @@ from radir_workers.index_partition import IndexPartition
 from radir_workers.leases import EXIT_HUNG
 from radir_workers.mine_report import MineReport
 from radir_workers.runner import Runner, UseCase
-from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, encoding, header, register
+from tests.catalogue_material import (
+    DIM,
+    MODEL,
+    REGIONS,
+    add,
+    claimed,
+    encoded,
+    encoding,
+    header,
+    mined_findings,
+    owners,
+    register,
+)
 from tests.dicom_files import radiograph, save
 from tests.encoding_material import FakeShelf, Network, by_hand, encoding_line
 from tests.index_material import segment_of
@@ -230,8 +242,8 @@ def test_a_merge_changes_no_answer(catalogue: Catalogue, settings: Settings) -> 
     assert answers(catalogue, settings.home) == labels
     assert merge(catalogue, settings.home) is JobState.DONE
     assert answers(catalogue, settings.home) == labels
-    owners = catalogue.encodings.owners(sorted(labels))
-    gone = next(label for label, owner in owners.items() if owner.study.study_uid == "2.25.0")
+    whose = owners(catalogue, sorted(labels))
+    gone = next(label for label, owner in whose.items() if owner.study.study_uid == "2.25.0")
     catalogue.studies.delete("2.25.0")
     new = encoded(catalogue, 9)
     assert answers(catalogue, settings.home) == labels - {gone} | {new}
@@ -359,7 +371,7 @@ def test_a_report_is_mined_as_it_arrives(catalogue: Catalogue, attributes: dict[
     add(catalogue, report_header(attributes=attributes))
     assert run(catalogue, MineReport(catalogue), JobKind.REPORT, report_header().sop_uid) is JobState.DONE
     assert len(catalogue.reports.of_study("2.25.1")) == n_reports
-    assert len(catalogue.reports.findings_of(["2.25.1"])) == n_reports
+    assert len(mined_findings(catalogue, "2.25.1")) == n_reports
 
 
 def test_a_job_that_hangs_ends_its_worker_and_counts(catalogue: Catalogue) -> None:
