@@ -84,32 +84,32 @@ class Database:
         self._watch.close()
         self._pool.close()
 
-    def read(self, work: Callable[[Connection], _T]) -> _T:
-        """What ``work`` reads in a transaction of its own: one round trip, where it commits inside its pipeline.
+    def read(self, send: Callable[[Connection], _T]) -> _T:
+        """What ``send`` makes of a pipeline of statements that only read; their results are there when it is returned.
 
-        The connection is not tried beforehand: if the server was restarted meanwhile, ``work`` runs again on another.
-        Raises as `transaction` does.
+        One round trip: the connection is not tried beforehand. If the server was started again meanwhile, the
+        statements are sent once more, on a connection that works. Raises as `transaction` does.
         """
         used: Connection | None = None
         try:
-            with self.transaction(tried=False) as used:
-                return work(used)
+            with self.pipeline() as used:
+                return send(used)
         except DatabaseAway:
             raise
         except StorageFailed:
             if used is None or not used.closed:
                 raise
-        with self.transaction() as connection:
-            return work(connection)
+        with self.transaction() as connection, connection.pipeline():
+            return send(connection)
 
     @contextlib.contextmanager
-    def transaction(self, *, tried: bool = True) -> Iterator[Connection]:
-        """One transaction: committed at the end, rolled back by any exception. ``tried``: on a connection that works.
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction: committed at the end, rolled back by any exception.
 
         Raises StorageFailed when the database gives up, BadInput for values it cannot hold, DatabaseAway when it cannot
         be reached: the first time within seconds, then at once until it is back.
         """
-        with self._errors(), self._watch.ticket() as ticket, self._connection(ticket, tried) as connection:
+        with self._errors(), self._watch.ticket() as ticket, self._connection(ticket, tried=True) as connection:
             yield connection
 
     @contextlib.contextmanager

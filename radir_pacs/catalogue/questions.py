@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from radir_pacs.catalogue.cases import MOST_NEWS, case_changes, ids_of
@@ -34,7 +34,9 @@ class Questions(CataloguePart):
         since = dict(cases)
         for (model_id, _), (xid, _) in partitions.items():
             since[model_id] = min(xid, since.get(model_id, xid), key=int)
-        return self._database.read(lambda connection: _asked(connection, study_uid, filters, cases, partitions, since))
+        return self._database.read(
+            lambda connection: _asked(connection, study_uid, filters, cases, partitions, since)
+        )()
 
     def published(self, places: Iterable[Place]) -> dict[Place, GenerationRow]:
         """The builds that answer for some partitions now; one that has only a tail is missing."""
@@ -51,7 +53,7 @@ class Questions(CataloguePart):
         first; studies without a mined report are missing.
         """
         ids = [int(label) for label in labels]
-        return self._database.read(lambda connection: _shown(connection, ids, study_uid, filters))
+        return self._database.read(lambda connection: _shown(connection, ids, study_uid, filters))()
 
 
 def _asked(
@@ -61,60 +63,63 @@ def _asked(
     cases: Mapping[str, str],
     partitions: Mapping[Place, tuple[str, int]],
     since: Mapping[str, str],
-) -> Question:
-    with connection.pipeline():
-        snapshot = run(connection, "snapshot_xmin")  # first: what commits later is read again next time
-        study = run(connection, "study", study_uid=study_uid)
-        answering = run(connection, "encodings_that_answer", study_uid=study_uid)
-        excluded = _excluded(connection, study_uid, filters)
-        published = _published(connection, partitions)
-        gone = {
-            model_id: run(connection, "encodings_gone_since", model_id=model_id, since=xid)
-            for model_id, xid in since.items()
-        }
-        renewed = {
-            model_id: run(connection, "cases_since", model_id=model_id, since=xid, most=MOST_NEWS + 1)
-            for model_id, xid in cases.items()
-        }
-        added = {
-            (model_id, region): run(
-                connection, "encodings_since", model_id=model_id, region=region, since=xid, most=MOST_NEWS + 1
-            )
-            for (model_id, region), (xid, _) in partitions.items()
-        }
-        connection.commit()
-    found = study.fetchone()
-    if found is None:
-        raise NotFound(f"there is no study {study_uid}")
-    taken = snapshot.fetchone()
-    assert taken is not None
-    xid, horizon = taken["xmin"], taken["horizon"]
-    dropped = {model_id: ids_of(rows) for model_id, rows in gone.items()}
-    return Question(
-        study=study_of(found),
-        answering=tuple(
-            Answering(
-                kind=ImageKind(row["kind"]),
-                label=row["id"],
-                encoding=encoding_of(row),
-                intended_use=row["intended_use"] or None,
-            )
-            for row in answering
-        ),
-        excluded=ids_of(excluded),
-        newest=taken["newest"],
-        cases={
-            model_id: case_changes(rows.fetchall(), dropped[model_id], xid, horizon)
-            for model_id, rows in renewed.items()
-            if rows.rowcount <= MOST_NEWS
-        },
-        partitions={
-            place: changes_of(rows.fetchall(), dropped[place[0]], xid, horizon, partitions[place][1])
-            for place, rows in added.items()
-            if rows.rowcount <= MOST_NEWS
-        },
-        published=_by_place(published),
-    )
+) -> Callable[[], Question]:
+    """Send the statements; what they found is read by calling the result."""
+    snapshot = run(connection, "snapshot_xmin")  # first: what commits later is read again next time
+    study = run(connection, "study", study_uid=study_uid)
+    answering = run(connection, "encodings_that_answer", study_uid=study_uid)
+    excluded = _excluded(connection, study_uid, filters)
+    published = _published(connection, partitions)
+    gone = {
+        model_id: run(connection, "encodings_gone_since", model_id=model_id, since=xid)
+        for model_id, xid in since.items()
+    }
+    renewed = {
+        model_id: run(connection, "cases_since", model_id=model_id, since=xid, most=MOST_NEWS + 1)
+        for model_id, xid in cases.items()
+    }
+    added = {
+        (model_id, region): run(
+            connection, "encodings_since", model_id=model_id, region=region, since=xid, most=MOST_NEWS + 1
+        )
+        for (model_id, region), (xid, _) in partitions.items()
+    }
+
+    def question() -> Question:
+        found = study.fetchone()
+        if found is None:
+            raise NotFound(f"there is no study {study_uid}")
+        taken = snapshot.fetchone()
+        assert taken is not None
+        xid, horizon = taken["xmin"], taken["horizon"]
+        dropped = {model_id: ids_of(rows) for model_id, rows in gone.items()}
+        return Question(
+            study=study_of(found),
+            answering=tuple(
+                Answering(
+                    kind=ImageKind(row["kind"]),
+                    label=row["id"],
+                    encoding=encoding_of(row),
+                    intended_use=row["intended_use"] or None,
+                )
+                for row in answering
+            ),
+            excluded=ids_of(excluded),
+            newest=taken["newest"],
+            cases={
+                model_id: case_changes(rows.fetchall(), dropped[model_id], xid, horizon)
+                for model_id, rows in renewed.items()
+                if rows.rowcount <= MOST_NEWS
+            },
+            partitions={
+                place: changes_of(rows.fetchall(), dropped[place[0]], xid, horizon, partitions[place][1])
+                for place, rows in added.items()
+                if rows.rowcount <= MOST_NEWS
+            },
+            published=_by_place(published),
+        )
+
+    return question
 
 
 def _excluded(connection: Connection, study_uid: str, filters: Filters) -> Cursor:
@@ -129,17 +134,19 @@ def _excluded(connection: Connection, study_uid: str, filters: Filters) -> Curso
 
 def _shown(
     connection: Connection, ids: list[int], study_uid: str, filters: Filters
-) -> tuple[dict[int, EncodingOwner], dict[str, Any]]:
-    with connection.pipeline():
-        excluded = _excluded(connection, study_uid, filters)
-        owners = run(connection, "encoding_owners", ids=ids)
-        findings = run(connection, "findings_of_encodings", ids=ids, study_uid=study_uid)
-        connection.commit()
-    said: dict[str, Any] = {}
-    for row in findings:
-        said[row["study_uid"]] = (*said.get(row["study_uid"], ()), row["findings"])
-    never = {row["id"] for row in excluded}
-    return {row["encoding_id"]: owner_of(row) for row in owners if row["encoding_id"] not in never}, said
+) -> Callable[[], tuple[dict[int, EncodingOwner], dict[str, Any]]]:
+    excluded = _excluded(connection, study_uid, filters)
+    owners = run(connection, "encoding_owners", ids=ids)
+    findings = run(connection, "findings_of_encodings", ids=ids, study_uid=study_uid)
+
+    def shown() -> tuple[dict[int, EncodingOwner], dict[str, Any]]:
+        said: dict[str, Any] = {}
+        for row in findings:
+            said[row["study_uid"]] = (*said.get(row["study_uid"], ()), row["findings"])
+        never = {row["id"] for row in excluded}
+        return {row["encoding_id"]: owner_of(row) for row in owners if row["encoding_id"] not in never}, said
+
+    return shown
 
 
 def _published(connection: Connection, places: Iterable[Place]) -> Cursor:

@@ -11,7 +11,7 @@ import pytest
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import Conflict, NotFound
 from radir_pacs.reasons import ReasonCode
-from radir_pacs.types import ImageKind, StudyState
+from radir_pacs.types import Filters, ImageKind, StudyState
 from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, encoding, header, register
 
 INSERT = """
@@ -140,3 +140,26 @@ def test_a_new_model_gets_the_studies_of_the_old_one_to_encode(catalogue: Catalo
         assert catalogue.studies.get(f"2.25.{study}").state is StudyState.ENCODED
     register(catalogue)  # back to the old one, which has encoded two of them
     assert len(catalogue.jobs.to_ring(10)) == 1
+
+
+def test_a_question_outlives_a_server_that_was_started_again(catalogue: Catalogue, database_url: str) -> None:
+    """The connections of the pool are dead, and nobody tries them first."""
+    register(catalogue)
+    label = encoded(catalogue)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        ended = connection.execute(
+            "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        ).fetchone()
+    assert ended is not None and ended[0] >= 1
+    [answering] = catalogue.questions.ask("2.25.1", Filters(), cases={}, partitions={}).answering
+    assert answering.label == label
+
+
+def test_a_question_about_nobody_leaves_the_connection_as_it_was(catalogue: Catalogue) -> None:
+    register(catalogue)
+    encoded(catalogue)
+    for _ in range(3):
+        with pytest.raises(NotFound):
+            catalogue.questions.ask("2.25.404", Filters(), cases={}, partitions={})
+    assert catalogue.questions.ask("2.25.1", Filters(), cases={}, partitions={}).answering
