@@ -92,7 +92,7 @@ class Snapshot:
         scores = np.full(len(labels), np.nan, np.float32)
         for held, vectors, order in (
             *((part.segment.labels, part.segment.vectors, None) for part in self.parts),
-            (*self.tail.rows(), self.tail.order()),
+            (*self.tail.rows(), self.tail.order),
         ):
             if len(held):
                 places = np.minimum(np.searchsorted(held, labels, sorter=order), len(held) - 1)

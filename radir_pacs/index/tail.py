@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -76,6 +77,7 @@ class Tail:
         """(labels, vectors) of all that it holds, in the order it came."""
         return self.room_labels[: self.count], self.room_vectors[: self.count]
 
+    @functools.cached_property
     def order(self) -> npt.NDArray[np.intp]:
         """The rows by ascending label."""
         return np.argsort(self.room_labels[: self.count])

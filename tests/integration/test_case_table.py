@@ -251,3 +251,24 @@ def test_more_news_than_rows_one_by_one_are_read_packed(archive: Archive, monkey
         encoded(archive.catalogue, study)
     question = archive.catalogue.questions.ask("2.25.1", Filters(), cases={MODEL: since}, partitions={})
     assert question.cases == {} and archive.catalogue.cases.news(MODEL, since) is None
+
+
+@pytest.mark.parametrize(
+    ("query", "filters", "expected"),
+    [
+        (2, Filters(), {2, 3}),
+        (2, Filters(exclude_same_patient=False), {2}),
+        (4, Filters(), {4}),  # an unknown patient is nobody's twin
+        (1, Filters(exclude_studies=frozenset({"2.25.5"})), {1, 5}),
+    ],
+)
+def test_the_query_and_its_patient_never_answer(
+    archive: Archive, query: int, filters: Filters, expected: set[int]
+) -> None:
+    """Known with the question, and seen again before a hit is shown: an encoding may have come in between."""
+    questions, uid = archive.catalogue.questions, f"2.25.{query}"
+    excluded = questions.ask(uid, filters, cases={}, partitions={}).excluded
+    assert {archive.labels[i] for i in excluded.tolist()} == expected
+    assert excluded.dtype == np.int64 and np.all(np.diff(excluded) > 0)
+    shown, _ = questions.shown(list(archive.labels), uid, filters)
+    assert {archive.labels[i] for i in shown} == EVERY - expected

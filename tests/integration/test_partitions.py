@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -105,6 +106,45 @@ def test_a_newer_generation_opens_while_the_one_before_answers(
     after = searcher.similar(query)
     assert after.generation == second
     assert [case.study.study_uid for case in after.cases] == [case.study.study_uid for case in meanwhile.cases]
+
+
+def test_who_waits_for_an_opening_gets_what_was_committed_before(
+    archive: Catalogue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one who opens may have read before it."""
+    partitions = Partitions(archive, settings)
+    really, has_read, go_on = archive.encodings.changes, threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> Any:
+        found = really(*arguments)
+        if not has_read.is_set():
+            has_read.set()
+            assert go_on.wait(60)
+        return found
+
+    monkeypatch.setattr(archive.encodings, "changes", slow)
+    first = threading.Thread(target=partitions.fresh, args=(MODEL, "chest"), kwargs={"dim": DIM})
+    first.start()
+    assert has_read.wait(60)
+    encoded(archive, COUNT + 1)
+    counts: list[int] = []
+    second = threading.Thread(target=lambda: counts.append(partitions.fresh(MODEL, "chest", dim=DIM).count))
+    entry, waits = partitions._open[MODEL, "chest"], threading.Event()
+    held = entry.opening
+
+    @contextmanager
+    def noticed() -> Iterator[None]:
+        waits.set()
+        with held:
+            yield
+
+    monkeypatch.setattr(entry, "opening", noticed())
+    second.start()
+    assert waits.wait(60)
+    go_on.set()
+    for thread in (first, second):
+        thread.join(60)
+    assert counts == [COUNT + 1]
 
 
 def test_partitions_leave_by_least_use_when_the_memory_is_used_up(archive: Catalogue, settings: Settings) -> None:
