@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from radir_pacs.catalogue import Catalogue, EncodingOwner, Received, ReportStatus, ReportVersion, Stored
-from radir_pacs.types import Encoding, Filters, ImageKind, InstanceHeader, Job, JobKind
+from radir_pacs.similar_cases import Filters
+from radir_pacs.types import Encoding, ImageKind, InstanceHeader, Job, JobKind
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"

@@ -9,15 +9,8 @@ from pydicom.dataset import Dataset
 
 from radir_pacs import anatomy
 from radir_pacs.delivery.structured_report import similar_cases_sr
-from radir_pacs.types import (
-    CatalogueStudy,
-    FindingNote,
-    ImageRef,
-    Query,
-    SimilarCase,
-    SimilarCaseList,
-    StudyState,
-)
+from radir_pacs.similar_cases import FindingNote, Query, SimilarCase, SimilarCaseList
+from radir_pacs.types import CatalogueStudy, ImageRef, StudyState
 
 NOW = datetime(2026, 1, 2, 3, 4, 5)
 DEVICE_UID = "2.25.77"

@@ -39,7 +39,7 @@ from radir_pacs.catalogue.qido_places import FIRST
 from radir_pacs.catalogue.qido_statements import Search
 from radir_pacs.catalogue.queries import QUERIES
 from radir_pacs.config import Settings
-from radir_pacs.types import Match
+from radir_pacs.similar_cases import Match
 
 BEFORE = 17  # the last version without study_search
 SEQUENTIAL_ROUNDS = 3

@@ -8,7 +8,7 @@ from radir_pacs.catalogue.database import run
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import FeedbackRow
 from radir_pacs.errors import NotFound
-from radir_pacs.types import Feedback
+from radir_pacs.similar_cases import Feedback
 
 
 class ReaderFeedback(CataloguePart):

@@ -12,7 +12,7 @@ from typing import Any
 from radir_pacs.catalogue.names import folded, spelt_alike
 from radir_pacs.catalogue.search_terms import all_of, any_of, text_terms, word_terms
 from radir_pacs.errors import BadInput
-from radir_pacs.types import Match
+from radir_pacs.similar_cases import Match
 
 UNDATED = 2_147_483_647  # study_search.newest_first of a study without a date
 

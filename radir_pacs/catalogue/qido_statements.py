@@ -12,8 +12,8 @@ from typing import Any, LiteralString
 
 from radir_pacs.catalogue.qido_matching import Condition, compare, newest_day, together
 from radir_pacs.catalogue.qido_places import Place
+from radir_pacs.similar_cases import Match
 from radir_pacs.study_attributes import STUDY_ATTRIBUTES
-from radir_pacs.types import Match
 
 COUNTED_MAX = 5_000
 WALKED_MAX = 50_000  # studies read from the newest, before all matches are put into order

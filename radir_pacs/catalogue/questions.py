@@ -12,7 +12,8 @@ from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import Answering, EncodingOwner, GenerationRow, Question
 from radir_pacs.catalogue.studies import study_of
 from radir_pacs.errors import NotFound
-from radir_pacs.types import I64, Filters, ImageKind
+from radir_pacs.similar_cases import Filters
+from radir_pacs.types import I64, ImageKind
 
 Place = tuple[str, str]  # model id and region key
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy.typing as npt
 
 from radir_pacs.reasons import ReasonCode
+from radir_pacs.similar_cases import Feedback
 from radir_pacs.types import (
     F32,
     I64,
     CatalogueStudy,
     Encoding,
-    Feedback,
     HeaderNote,
     ImageKind,
     JobKind,

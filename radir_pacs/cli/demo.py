@@ -25,7 +25,8 @@ from radir_pacs.delivery.destination import Destination
 from radir_pacs.delivery.report import report_of
 from radir_pacs.errors import RadirError, SettingError
 from radir_pacs.query import Searcher
-from radir_pacs.types import Query, StudyState
+from radir_pacs.similar_cases import Query
+from radir_pacs.types import StudyState
 
 _ENDED = frozenset({StudyState.INDEXED, StudyState.SKIPPED, StudyState.QUARANTINED})
 _STUCK_S = 300.0  # without any change of a study or job

@@ -23,7 +23,7 @@ from radir_pacs.errors import BadInput
 from radir_pacs.query import Searcher
 from radir_pacs.query.notices import worded
 from radir_pacs.reports import Severity, read_question
-from radir_pacs.types import Filters, FindingNote, Offer, Query, SimilarCaseList
+from radir_pacs.similar_cases import Filters, FindingNote, Offer, Query, SimilarCaseList
 
 _WIDE = 120  # columns at which whole UIDs fit beside the rest
 

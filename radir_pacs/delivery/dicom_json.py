@@ -10,8 +10,9 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
+from radir_pacs.similar_cases import FindingNote, SimilarCase, SimilarCaseList
 from radir_pacs.study_attributes import STUDY_ATTRIBUTES, StudyAttribute
-from radir_pacs.types import CatalogueStudy, Code, FindingNote, Region, SimilarCase, SimilarCaseList
+from radir_pacs.types import CatalogueStudy, Code, Region
 
 Attributes = dict[str, Any]
 

@@ -24,7 +24,8 @@ from radir_pacs.dicom.limits import ReadLimits
 from radir_pacs.errors import UnknownRegion
 from radir_pacs.reports import Polarity
 from radir_pacs.reports.lexicon import load
-from radir_pacs.types import Code, FindingNote, SimilarCase
+from radir_pacs.similar_cases import FindingNote, SimilarCase
+from radir_pacs.types import Code
 
 MAX_OF_A_CASE = 20
 # Data elements and items, as the header reader counts them; contract tests check a report of many cases against it.

@@ -15,7 +15,8 @@ from radir_pacs.config import Settings
 from radir_pacs.delivery.query_header import text
 from radir_pacs.delivery.structured_report import similar_cases_sr
 from radir_pacs.dicom.stored_header import dataset_of
-from radir_pacs.types import CatalogueStudy, SimilarCaseList
+from radir_pacs.similar_cases import SimilarCaseList
+from radir_pacs.types import CatalogueStudy
 
 
 def report_of(

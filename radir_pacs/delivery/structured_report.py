@@ -45,7 +45,8 @@ from radir_pacs.dicom.file_head import IMPLEMENTATION_CLASS_UID
 from radir_pacs.dicom.loop_guard import CODING_SCHEME_UID, MANUFACTURER, MODEL_NAME
 from radir_pacs.dicom.uids import derived_uid, is_valid_uid
 from radir_pacs.errors import BadInput, NotFound
-from radir_pacs.types import Code, SimilarCase, SimilarCaseList
+from radir_pacs.similar_cases import SimilarCase, SimilarCaseList
+from radir_pacs.types import Code
 
 MeasurementGroup = PlanarROIMeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
 

@@ -20,8 +20,9 @@ import numpy.typing as npt
 from radir_pacs.catalogue import CASE_FIELDS, NO_DAY, CaseChanges, Catalogue
 from radir_pacs.catalogue.qido import QidoLevel, QidoQuery
 from radir_pacs.index import Allowed
+from radir_pacs.similar_cases import Filters
 from radir_pacs.study_attributes import COUNTED, STUDY_ATTRIBUTES
-from radir_pacs.types import I64, Filters
+from radir_pacs.types import I64
 
 Mask = npt.NDArray[np.bool_]
 Column = npt.NDArray[Any]

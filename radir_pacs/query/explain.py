@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from radir_pacs.reports import Finding, explain, findings_from_json
-from radir_pacs.types import FindingNote
+from radir_pacs.similar_cases import FindingNote
 
 Findings = dict[str, tuple[Finding, ...]]
 Notes = tuple[FindingNote, ...]

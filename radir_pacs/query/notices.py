@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from radir_pacs import anatomy
-from radir_pacs.types import Notice, NoticeCode
+from radir_pacs.similar_cases import Notice, NoticeCode
 
 ENGLISH: Mapping[str, str] = {
     NoticeCode.TOO_FEW_CASES: "{asked} has too few cases: answered from {answered}",

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from radir_pacs.errors import BadInput
 from radir_pacs.index import Hits, Partition, Selection
-from radir_pacs.types import F32, I64, PageMark
+from radir_pacs.similar_cases import PageMark
+from radir_pacs.types import F32, I64
 
 _DEEPER = 4  # times as many as asked for are looked at in each region, at first
 _DEEPEST = 20_000  # looked at in a region at most; a list that needs more is not complete

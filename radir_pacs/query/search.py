@@ -17,22 +17,17 @@ from radir_pacs.query.partitions import Partitions
 from radir_pacs.query.ranking import Part, Ranked, page_of
 from radir_pacs.query.representative import picture_of, slices_of
 from radir_pacs.reports import affirming_path
-from radir_pacs.types import (
+from radir_pacs.similar_cases import (
     AnsweredRegion,
-    CatalogueStudy,
-    Encoding,
-    ImageKind,
     Notice,
     NoticeCode,
     Offer,
     PageMark,
     Query,
-    Region,
     SimilarCase,
     SimilarCaseList,
-    StudyState,
-    kind_of_modality,
 )
+from radir_pacs.types import CatalogueStudy, Encoding, ImageKind, Region, StudyState, kind_of_modality
 
 _OFFERS_EACH = 3  # other places, and other findings, that are offered at most
 _RELATED = 12  # findings that are looked at for them

@@ -9,7 +9,7 @@ from enum import StrEnum
 from radir_pacs import anatomy
 from radir_pacs.reports.findings import Finding, FindingKind, Polarity, Span
 from radir_pacs.reports.markup import plain_text
-from radir_pacs.types import FindingNote
+from radir_pacs.similar_cases import FindingNote
 
 EXCERPT_CHARACTERS = 600
 _GAP = " … "

@@ -9,7 +9,7 @@ from radir_pacs import anatomy
 from radir_pacs.reports.findings import Finding, FindingKind, Severity
 from radir_pacs.reports.lexicon_terms import ROOT
 from radir_pacs.reports.similarity import Item, ItemSimilarity, similarity_items
-from radir_pacs.types import FindingNote
+from radir_pacs.similar_cases import FindingNote
 
 ALIKE = 0.6  # from this similarity on, an item counts as shared: the same concept nearby, or a related one in place
 

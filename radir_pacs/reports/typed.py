@@ -9,7 +9,8 @@ from radir_pacs import anatomy
 from radir_pacs.errors import UnknownRegion
 from radir_pacs.reports.findings import FindingKind
 from radir_pacs.reports.mining import mine
-from radir_pacs.types import ImageKind, Notice, NoticeCode, Region
+from radir_pacs.similar_cases import Notice, NoticeCode
+from radir_pacs.types import ImageKind, Region
 
 TYPED_CHARACTERS = 200
 _WORDS = 12

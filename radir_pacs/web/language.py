@@ -26,7 +26,8 @@ from radir_pacs.reports import Typed, read_question
 from radir_pacs.reports.lexicon import load
 from radir_pacs.reports.lexicon_terms import MEASUREMENT, Concept
 from radir_pacs.reports.typed import TYPED_CHARACTERS
-from radir_pacs.types import ImageKind, Notice
+from radir_pacs.similar_cases import Notice
+from radir_pacs.types import ImageKind
 
 LANGUAGES = {"en": "English", "de": "Deutsch"}
 COOKIE = "radir_lang"

@@ -21,7 +21,8 @@ from radir_pacs.delivery.dicom_json import (
     similar_cases_rows,
     study_row,
 )
-from radir_pacs.types import CatalogueStudy, SimilarCaseList, StudyState
+from radir_pacs.similar_cases import SimilarCaseList
+from radir_pacs.types import CatalogueStudy, StudyState
 from tests.sr_material import image_header, report, similar_answer
 
 STUDY = CatalogueStudy(

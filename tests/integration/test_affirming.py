@@ -12,7 +12,7 @@ from radir_pacs.errors import BadInput
 from radir_pacs.query import Searcher
 from radir_pacs.reports import PARSER, ItemSimilarity, affirming_path, findings_to_json, mine, similarity_items
 from radir_pacs.reports.explain import counts_as
-from radir_pacs.types import Filters, Query
+from radir_pacs.similar_cases import Filters, Query
 from tests.catalogue_material import MODEL, encoded, register
 
 REPORTS = (

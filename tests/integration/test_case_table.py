@@ -13,7 +13,8 @@ from radir_pacs.catalogue import Catalogue
 from radir_pacs.query import case_table as module
 from radir_pacs.query.case_table import CaseTable
 from radir_pacs.reports import affirming_path
-from radir_pacs.types import Filters, ImageKind, Match
+from radir_pacs.similar_cases import Filters, Match
+from radir_pacs.types import ImageKind
 from tests.catalogue_material import MODEL, add, encoded, encoding, header, register
 
 CASES: dict[int, dict[str, Any]] = {

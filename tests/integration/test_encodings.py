@@ -11,7 +11,8 @@ import pytest
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import Conflict, NotFound
 from radir_pacs.reasons import ReasonCode
-from radir_pacs.types import Filters, ImageKind, StudyState
+from radir_pacs.similar_cases import Filters
+from radir_pacs.types import ImageKind, StudyState
 from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, encoding, header, register
 
 INSERT = """

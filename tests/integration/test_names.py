@@ -16,7 +16,7 @@ from radir_pacs.catalogue.migrate import migrate, migrations
 from radir_pacs.catalogue.names import folded
 from radir_pacs.catalogue.qido import QidoLevel, QidoQuery
 from radir_pacs.config import Settings
-from radir_pacs.types import Match
+from radir_pacs.similar_cases import Match
 from tests.catalogue_material import add, header
 
 NAMES = {

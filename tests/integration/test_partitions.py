@@ -15,7 +15,8 @@ from radir_pacs.config import Settings
 from radir_pacs.query import Searcher
 from radir_pacs.query import partitions as module
 from radir_pacs.query.partitions import Partitions
-from radir_pacs.types import Filters, JobKind, Query
+from radir_pacs.similar_cases import Filters, Query
+from radir_pacs.types import JobKind
 from radir_workers.index_partition import IndexPartition
 from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, header, register
 

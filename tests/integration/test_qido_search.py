@@ -16,7 +16,7 @@ from radir_pacs.catalogue import Catalogue, qido, qido_statements
 from radir_pacs.catalogue.names import folded, spelt_alike
 from radir_pacs.catalogue.qido import QidoLevel, QidoPage, QidoQuery
 from radir_pacs.config import Settings
-from radir_pacs.types import Match
+from radir_pacs.similar_cases import Match
 from tests.catalogue_material import add, header
 from tests.conftest import free_port
 

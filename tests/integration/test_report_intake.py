@@ -23,7 +23,8 @@ from radir_pacs.catalogue import (
     Verdict,
 )
 from radir_pacs.reports import mine
-from radir_pacs.types import Filters, JobKind
+from radir_pacs.similar_cases import Filters
+from radir_pacs.types import JobKind
 from radir_workers.mine_report import MineReport
 from tests.catalogue_material import (
     add,

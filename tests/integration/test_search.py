@@ -17,7 +17,8 @@ from radir_pacs.index import partition_folder
 from radir_pacs.index.manifest import VECTORS
 from radir_pacs.query import Searcher
 from radir_pacs.query.notices import worded
-from radir_pacs.types import Filters, ImageKind, JobKind, Notice, NoticeCode, Query, SliceStack, StudyState
+from radir_pacs.similar_cases import Filters, Notice, NoticeCode, Query
+from radir_pacs.types import ImageKind, JobKind, SliceStack, StudyState
 from radir_workers.index_partition import IndexPartition
 from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, encoding, header, register
 from tests.index_material import segment_of

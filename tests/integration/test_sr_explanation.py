@@ -15,7 +15,8 @@ from radir_pacs.delivery.check.template import violations
 from radir_pacs.delivery.explanation import MAX_MEANING_CHARS, MAX_OF_A_CASE, note_of, statement
 from radir_pacs.dicom.header import read_header
 from radir_pacs.reports.lexicon import load
-from radir_pacs.types import Code, FindingNote, SimilarCaseList
+from radir_pacs.similar_cases import FindingNote, SimilarCaseList
+from radir_pacs.types import Code
 from tests.sr_material import report, similar_answer
 
 

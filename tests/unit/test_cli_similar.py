@@ -10,7 +10,7 @@ from radir_pacs.cli.output import counted, out
 from radir_pacs.cli.similar import as_json, show
 from radir_pacs.query.nearest import related
 from radir_pacs.reports import read_question
-from radir_pacs.types import Filters, FindingNote, Offer, Query
+from radir_pacs.similar_cases import Filters, FindingNote, Offer, Query
 from tests.sr_material import similar_answer
 
 

@@ -15,7 +15,8 @@ from radir_pacs.errors import UnknownRegion
 from radir_pacs.query.notices import ENGLISH, worded
 from radir_pacs.reports import read_question, read_typed
 from radir_pacs.reports.lexicon import load
-from radir_pacs.types import ImageKind, Notice, NoticeCode
+from radir_pacs.similar_cases import Notice, NoticeCode
+from radir_pacs.types import ImageKind
 from radir_pacs.web import language
 
 TEMPLATES = Path(web_package.__file__).parent / "templates"

@@ -6,7 +6,7 @@ import pytest
 
 from radir_pacs.reports import Excerpt, excerpt, explain, mine
 from radir_pacs.reports.excerpt import EXCERPT_CHARACTERS
-from radir_pacs.types import FindingNote
+from radir_pacs.similar_cases import FindingNote
 
 
 def of(body: str, region: str, **notes: tuple[FindingNote, ...]) -> Excerpt:

@@ -8,7 +8,7 @@ from typing import Any
 from radir_pacs import anatomy
 from radir_pacs.errors import BadInput
 from radir_pacs.reports import explain
-from radir_pacs.types import FindingNote
+from radir_pacs.similar_cases import FindingNote
 
 from ..data.retrieval_set import RetrievalSet
 

@@ -9,7 +9,7 @@ from pydicom.datadict import keyword_for_tag
 
 from radir_pacs.catalogue.qido import date_range
 from radir_pacs.errors import BadInput
-from radir_pacs.types import Filters, Match
+from radir_pacs.similar_cases import Filters, Match
 from radir_pacs.web import context_rights
 
 from . import parameters

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from flask import request
 
 from radir_pacs.errors import BadInput
-from radir_pacs.types import PageMark
+from radir_pacs.similar_cases import PageMark
 
 PARAMETER = "page"
 _CHARACTERS = 500

@@ -11,7 +11,7 @@ from flask import request
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from radir_pacs.errors import BadInput
-from radir_pacs.types import Match
+from radir_pacs.similar_cases import Match
 
 PARAMETERS_MAX = 200
 VALUE_CHARACTERS = 16 * 1024

@@ -24,7 +24,7 @@ from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, StorageFailed
 from radir_pacs.query.notices import worded
 from radir_pacs.reports.typed import TYPED_CHARACTERS, Typed
-from radir_pacs.types import Notice, NoticeCode, Query, SimilarCaseList, WeightedRegion
+from radir_pacs.similar_cases import Notice, NoticeCode, Query, SimilarCaseList, WeightedRegion
 from radir_pacs.web import language
 from radir_pacs.web.services import services
 

@@ -13,7 +13,8 @@ from radir_pacs.catalogue import Catalogue
 from radir_pacs.catalogue.qido import QidoLevel, QidoQuery
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput
-from radir_pacs.types import CatalogueStudy, FindingNote, Match, SimilarCase, StudyState
+from radir_pacs.similar_cases import FindingNote, Match, SimilarCase
+from radir_pacs.types import CatalogueStudy, StudyState
 from radir_pacs.web import context_rights, language
 from radir_pacs.web.dicomweb import filters, parameters
 from radir_pacs.web.dicomweb.rendered import THUMBNAIL_PX

@@ -13,7 +13,8 @@ from radir_pacs.catalogue import Catalogue, ReportRow, StoredInstance
 from radir_pacs.delivery.region_on_image import outlines_as_read, outlines_on
 from radir_pacs.errors import NotFound
 from radir_pacs.reports import Excerpt, excerpt, findings_from_json, whole_report
-from radir_pacs.types import CatalogueStudy, FindingNote, ImageKind, SimilarCase, SimilarCaseList
+from radir_pacs.similar_cases import FindingNote, SimilarCase, SimilarCaseList
+from radir_pacs.types import CatalogueStudy, ImageKind
 from radir_pacs.web.dicomweb.rendered import THUMBNAIL_PX
 from radir_pacs.web.dicomweb.representative import kind_of, of_region
 from radir_pacs.web.dicomweb.slice_order import from_head_to_feet

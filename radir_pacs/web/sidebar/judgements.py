@@ -10,7 +10,8 @@ from radir_pacs import anatomy
 from radir_pacs.delivery.destination import Destination
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, NotFound
-from radir_pacs.types import Feedback, JobKind
+from radir_pacs.similar_cases import Feedback
+from radir_pacs.types import JobKind
 from radir_pacs.web import context_rights
 from radir_pacs.web.dicomweb.similar import query_of, stored_report
 from radir_pacs.web.paths import job_url

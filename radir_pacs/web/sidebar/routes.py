@@ -18,7 +18,8 @@ from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput
 from radir_pacs.reports.lexicon import load
 from radir_pacs.reports.typed import TYPED_CHARACTERS
-from radir_pacs.types import CatalogueStudy, ImageKind, Notice, Offer, SimilarCaseList, StudyState, modalities_of_kind
+from radir_pacs.similar_cases import Notice, Offer, SimilarCaseList
+from radir_pacs.types import CatalogueStudy, ImageKind, StudyState, modalities_of_kind
 from radir_pacs.web import context_rights, language
 from radir_pacs.web.dicomweb import parameters
 from radir_pacs.web.dicomweb.similar import query_of
