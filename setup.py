@@ -80,6 +80,7 @@ setup(
         "test": [
             "pytest>=8",
             "pytest-cov",
+            "pytest-rerunfailures",
             "pytest-xdist",
             "pytest-timeout",
             "hypothesis",

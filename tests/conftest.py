@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import shutil
 import socket
 import tempfile
@@ -22,6 +24,9 @@ from tests.services import need
 CHROMIUM_FLAGS = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
 _TEMPLATE = "radir_template"
 _numbers = itertools.count(1)
+_ports = itertools.count()
+_FIRST_PORT, _PORTS_PER_PROCESS = 10_000, 2_000
+_WITH_SERVICES = frozenset({"integration", "acceptance", "fault", "viewer"})
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +50,7 @@ def database_url(postgres: str) -> Iterator[str]:
     """Connection string of an empty, migrated database for this test."""
     name = f"radir_test_{next(_numbers)}"
     with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy")
     yield make_conninfo(postgres, dbname=name)
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
@@ -75,10 +80,27 @@ def catalogue(settings: Settings) -> Iterator[Catalogue]:
 
 
 def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port for this test process alone, below those that the kernel gives to outgoing connections.
+
+    A port that the kernel named free could be another connection's before its server starts.
+    """
+    while True:
+        port = _FIRST_PORT + _PORTS_PER_PROCESS * _worker_number() + (os.getpid() + next(_ports)) % _PORTS_PER_PROCESS
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def _worker_number() -> int:
+    """Of this pytest-xdist worker: gw0, gw1 …; 0 without one."""
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What talks to real services is tried once more after a failure; the summary lists it as RERUN."""
+    for item in items:
+        if _WITH_SERVICES.intersection(item.path.relative_to(Path(__file__).parent).parts[:1]):
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @pytest.fixture(scope="session")

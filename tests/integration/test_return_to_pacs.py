@@ -19,16 +19,11 @@ from radir_pacs.delivery.check.template import violations
 from radir_pacs.delivery.destination import Destination
 from radir_pacs.delivery.return_to_pacs import return_to_pacs
 from radir_pacs.errors import PeerFailed
+from tests.conftest import free_port
 from tests.services import need
 from tests.sr_material import report
 
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def peer(port: int) -> Destination:
