@@ -16,6 +16,7 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
+from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
 from radir_pacs.catalogue import Catalogue
@@ -55,23 +56,31 @@ class Told:
 
 
 class Requestor:
-    """A peer that asks for commitment; ``told`` holds what it heard."""
+    """A peer that asks for commitment; ``told`` holds what it heard and has answered.
+
+    What is sent by another thread while pynetdicom still answers may hang in it.
+    """
 
     def __init__(self, title: str = "MODALITY", status: int = 0x0000) -> None:
         self.title, self.status = title, status
         self.told: queue.Queue[Told] = queue.Queue()
+        self._unanswered: list[Told] = []
+        self._handlers: list[Any] = [(evt.EVT_N_EVENT_REPORT, self._on_report), (evt.EVT_PDU_SENT, self._on_sent)]
 
     def _on_report(self, event: evt.Event) -> tuple[int, None]:
         assert isinstance(event.request, N_EVENT_REPORT) and event.request.EventTypeID is not None
-        self.told.put(Told(event.request.EventTypeID, event.event_information))
+        self._unanswered.append(Told(event.request.EventTypeID, event.event_information))
         return self.status, None
+
+    def _on_sent(self, event: evt.Event) -> None:
+        if isinstance(event.pdu, P_DATA_TF) and self._unanswered:
+            self.told.put(self._unanswered.pop())
 
     def associate(self, peer: Destination) -> Association:
         ae = AE(ae_title=self.title)
         ae.add_requested_context(StorageCommitmentPushModel)
         ae.add_requested_context(Verification)
-        handlers: list[Any] = [(evt.EVT_N_EVENT_REPORT, self._on_report)]
-        association = ae.associate(peer.host, peer.port, evt_handlers=handlers)
+        association = ae.associate(peer.host, peer.port, evt_handlers=self._handlers)
         assert association.is_established
         return association
 
@@ -80,14 +89,14 @@ class Requestor:
         """As SCP of event reports on an association of the peer's."""
         ae, port = AE(ae_title=self.title), free_port()
         ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
-        ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._on_report)])
+        ae.start_server(("127.0.0.1", port), block=False, evt_handlers=self._handlers)
         try:
             yield Destination(ae_title=self.title, host="127.0.0.1", port=port)
         finally:
             ae.shutdown()
 
     def hear(self) -> Told:
-        return self.told.get(timeout=10)
+        return self.told.get(timeout=60)
 
 
 def asking(*instances: tuple[str, str], transaction: str | None = None) -> Dataset:
