@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-from radir_pacs.reports.lists import answered_below, choices_dropped, listed
+from radir_pacs.reports.answer_forms import plain_answers
+from radir_pacs.reports.lists import answered_below, listed
 
 _YES = r"yes|y|present|positive|pos|seen|true|abnormal"
 _NO = r"no|n|none|nil|absent|negative|neg|not seen|not present|false|normal"
@@ -41,7 +42,7 @@ _SIGNED = re.compile(r"\s*([-+])\s+(?=\S)")
 
 def spelled_out(text: str) -> str:
     """The text with its forms as statements; a text without forms stays as it is."""
-    lines = list(_tables(choices_dropped(text).split("\n")))
+    lines = list(_tables(plain_answers(text).split("\n")))
     ticked = any(_is_ticked(box) for line in lines for box in _BOX.finditer(line))
     return "\n".join(listed(answered_below(_signs(list(_boxes(lines, ticked))))))
 

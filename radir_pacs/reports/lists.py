@@ -22,7 +22,7 @@ _HEAD = re.compile(
     r"\b(?:no|not|without|w/o|absence of|free of|negative|neg|negative for|neg for)\b[^:.;\n]{0,40}:\s*$",
     re.IGNORECASE,
 )
-# A heading that cannot stand by itself: what follows is its list even where the items have no marks.
+# Such a heading cannot stand by itself; "No acute findings:" can, and what follows may be findings.
 _UNFINISHED = re.compile(r"\b(?:of|for|no|without|w/o)\s*:\s*$", re.IGNORECASE)
 _ITEM = re.compile(r"\s*(?:[-•*>]|\d{1,2}[.)]|[a-z]\))\s+(?P<item>\S.*)|\s+(?P<inner>\S.*)")
 _ITEM_WORDS = 6
@@ -33,13 +33,6 @@ _SENTENCE = re.compile(
 )
 _YES_OR_NO = re.compile(r"\s*(?:yes|no|y|n)\b\s*(?:[.,;].*)?", re.IGNORECASE)
 _WHOLE = {"y": "yes", "n": "no"}
-# "Pneumothorax (Yes/No): No": the choice that a form offers is no answer.
-_CHOICE = re.compile(r"\s*[\[(]?\b(?:yes ?/ ?no|no ?/ ?yes|y ?/ ?n|n ?/ ?y)\b[\])]?(?=\s*[:=]\s*\S)", re.IGNORECASE)
-
-
-def choices_dropped(text: str) -> str:
-    """The text without the choices that a form offers before the answer."""
-    return _CHOICE.sub("", text)
 
 
 def listed(lines: Iterator[str]) -> Iterator[str]:
@@ -58,9 +51,8 @@ def listed(lines: Iterator[str]) -> Iterator[str]:
             continue
         head, first = "", ""
         found = _HEAD.search(line)
-        if found is not None and not found[0].strip()[:-1].strip().lower().endswith((" no", " none")):
-            head = line.strip().rstrip(": ") + (": " if found["answer"] else " ")
-            unmarked = found["answer"] is not None or _UNFINISHED.search(line) is not None
+        if found is not None and (found["answer"] or _UNFINISHED.search(line)):
+            head, unmarked = line.strip().rstrip(": ") + (": " if found["answer"] else " "), True
             continue
         yield line
 
