@@ -144,7 +144,7 @@ class NoticeCode(StrEnum):
     NOT_A_REGION_OF_THE_MODEL = "not_a_region_of_the_model"  # asked, answered: keys of regions
     FEW_CANDIDATES = "few_candidates"  # count; region: a key
     INTENDED_USE = "intended_use"  # model; text: what its maker says
-    IMAGE = "image"  # text: what the encoder noted on the query's image
+    IMAGE = "image"  # note: an ImageNoteCode on the query's image; its values
     FILTER_IGNORED = "filter_ignored"  # keyword: a DICOM keyword
     FINDING_FILTERS = "finding_filters"  # finding: a concept; region: a key
     FINDING_DENIED = "finding_denied"  # finding: a concept; region: a key
@@ -155,7 +155,7 @@ class Notice:
     """A remark on an answer. It holds keys, not words: it is worded where somebody reads it, in their language."""
 
     code: NoticeCode
-    values: Mapping[str, str | int] = field(default_factory=dict)
+    values: Mapping[str, str | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

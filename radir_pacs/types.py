@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from radir_pacs.image_notes import ImageNote
 from radir_pacs.reasons import ReasonCode
 
 F32 = npt.NDArray[np.float32]
@@ -187,7 +188,7 @@ class Volume:
     sop_instance_uids: tuple[str, ...]
     slice_images: tuple[str, ...] = ()
     view: View | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[ImageNote, ...] = ()
 
     def __post_init__(self) -> None:
         if self.voxels.ndim != 3 or self.voxels.dtype != np.float32:
@@ -252,7 +253,7 @@ class Encoding:
     regions: tuple[str, ...]
     vectors: F32
     slices: SliceStack | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[ImageNote, ...] = ()
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2 or self.vectors.dtype != np.float32 or len(self.vectors) != len(self.regions):

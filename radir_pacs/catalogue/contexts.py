@@ -13,6 +13,8 @@ from radir_pacs.catalogue.rows import ViewerContext
 from radir_pacs.errors import NotFound, TooLarge
 
 MOST_CASES = 500  # per token: enough for a reader, too few to page through the archive
+MOST_REPORTS = 50  # saved while a token is valid
+MOST_JUDGEMENTS = 1000
 
 
 class Contexts(CataloguePart):
@@ -50,11 +52,36 @@ class Contexts(CataloguePart):
         except ForeignKeyViolation:
             raise NotFound("the link has expired; open it again from the PACS") from None
 
-    def shows(self, context: ViewerContext, study_uid: str) -> bool:
-        """Whether the study was in an answer to this token."""
+    def shows(
+        self, context: ViewerContext, study_uid: str, series_uid: str | None = None, sop_uid: str | None = None
+    ) -> bool:
+        """Whether the study was in an answer to this token, and the series, or the instance of it, was compared there.
+
+        Of a radiograph that is one instance, of a CT every instance of the series.
+        """
+        values = {
+            "token_sha256": context.token_sha256,
+            "study_uid": study_uid,
+            "series_uid": series_uid,
+            "sop_uid": sop_uid,
+        }
         with self._database.transaction() as connection:
-            values = {"token_sha256": context.token_sha256, "study_uid": study_uid}
             return run(connection, "shown_in_context", values).fetchone() is not None
+
+    def check_reports(self, context: ViewerContext, source: str) -> None:
+        """Raise TooLarge when ``MOST_REPORTS`` came from ``source`` into the token's study since the token was made."""
+        self._check("reports_since_context", context, MOST_REPORTS, source=source)
+
+    def check_judgements(self, context: ViewerContext) -> None:
+        """Raise TooLarge when ``MOST_JUDGEMENTS`` on cases like the token's study are as young as the token."""
+        self._check("judgements_since_context", context, MOST_JUDGEMENTS)
+
+    def _check(self, query: str, context: ViewerContext, most: int, **values: object) -> None:
+        values |= {"token_sha256": context.token_sha256, "valid_s": self._settings.sidebar_context_s}
+        with self._database.transaction() as connection:
+            row = run(connection, query, values).fetchone()
+        if row is not None and row["n"] >= most:
+            raise TooLarge("this link has saved as much as one link may; open it again from the PACS")
 
 
 def _sha256(token: str) -> str:

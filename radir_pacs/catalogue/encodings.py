@@ -15,6 +15,7 @@ from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import Changes, EncodingOwner
 from radir_pacs.catalogue.studies import study_of
 from radir_pacs.errors import NotFound
+from radir_pacs.image_notes import ImageNote
 from radir_pacs.types import I64, Encoding, ImageKind, Job, SliceStack, StudyState
 
 EVERYTHING = "0"  # the reading before all others
@@ -97,7 +98,7 @@ def encoding_of(row: Row) -> Encoding:
     return Encoding(
         **texts,
         regions=tuple(row["regions"]),
-        warnings=tuple(row["warnings"]),
+        warnings=tuple(map(ImageNote.read, row["warnings"])),
         vectors=vectors,
         slices=_stack(row),
     )
@@ -148,7 +149,7 @@ def _replace(connection: Connection, study_uid: str, encodings: Sequence[Encodin
             "revision": revision,
             "regions": list(encoding.regions),
             "vectors": np.ascontiguousarray(encoding.vectors, "<f4").tobytes(),
-            "warnings": list(encoding.warnings),
+            "warnings": list(map(str, encoding.warnings)),
             "slices": list(stack.images) if stack else None,
             "chest": [stack.dome, stack.apex, stack.step_mm] if stack else None,
         }

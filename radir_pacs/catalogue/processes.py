@@ -9,7 +9,7 @@ from radir_pacs.catalogue.rows import ProcessRow
 
 class Processes(CataloguePart):
     def say_alive(self, name: str, pid: int, state: str, detail: str = "") -> None:
-        """Record a process's heartbeat under its unique name ("listener-1"). ``detail`` names no patient."""
+        """Record a process's heartbeat under its unique name ("listener-2"). ``detail`` names no patient."""
         with self._database.transaction() as connection:
             run(connection, "alive", name=name, pid=pid, state=state, detail=detail)
 

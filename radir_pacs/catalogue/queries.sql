@@ -1102,8 +1102,26 @@ ON CONFLICT DO NOTHING;
 SELECT count(*) AS n FROM viewer_context_case WHERE token_sha256 = %(token_sha256)s;
 
 -- name: shown_in_context
--- Whether this study was shown to the holder of a token.
-SELECT FROM viewer_context_case WHERE token_sha256 = %(token_sha256)s AND study_uid = %(study_uid)s;
+-- Whether an instance is of what the holder of a token was shown of a case: the radiograph that was compared, or the
+-- slices of the CT series that was. Without a series, whether the case was; without an instance, whether the series was.
+SELECT FROM viewer_context_case AS shown
+WHERE shown.token_sha256 = %(token_sha256)s AND shown.study_uid = %(study_uid)s
+    AND (%(series_uid)s::text IS NULL OR EXISTS (
+        SELECT FROM encoding JOIN model USING (model_id)
+        WHERE encoding.study_uid = shown.study_uid AND encoding.series_uid = %(series_uid)s
+            AND (%(sop_uid)s::text IS NULL OR encoding.sop_uid = %(sop_uid)s OR model.kind = 'CT')));
+
+-- name: reports_since_context
+-- Structured reports that we added to a token's study since the token was made.
+SELECT count(*) AS n FROM viewer_context AS held JOIN instance USING (study_uid)
+WHERE held.token_sha256 = %(token_sha256)s AND instance.source = %(source)s
+    AND instance.received_at >= held.expires_at - make_interval(secs => %(valid_s)s::float8);
+
+-- name: judgements_since_context
+-- Judgements on cases like a token's study since the token was made.
+SELECT count(*) AS n FROM viewer_context AS held JOIN feedback ON feedback.query_study_uid = held.study_uid
+WHERE held.token_sha256 = %(token_sha256)s
+    AND feedback.at >= held.expires_at - make_interval(secs => %(valid_s)s::float8);
 
 -- name: prune_contexts
 -- Tokens that have expired.

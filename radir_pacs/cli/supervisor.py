@@ -65,18 +65,18 @@ class Supervisor:
     def __post_init__(self) -> None:
         s = self.settings
         for number in range(s.listener_process_count):
-            name = _numbered("listener", number, s.listener_process_count)
+            name = _numbered("listener", number)
             self.children.append(_Child(name, ["radir_pacs.listener", "--name", name]))
         if s.hl7_port:
             self.children.append(_Child("hl7", ["radir_pacs.hl7", "--name", "hl7"]))
         for number in range(s.web_process_count):
-            name = f"web-{number + 1}" if number else "web"
+            name = _numbered("web", number)
             self.children.append(_Child(name, ["radir_pacs.web", "--name", name]))
         self.children.append(_Child("relay", ["radir_workers", "relay", "--name", "relay"]))
         self.children.append(_Child("indexer", ["radir_workers", "indexer", "--name", "indexer"]))
         self.children.append(_Child("transfer", ["radir_workers", "transfer", "--name", "transfer"]))
         for number in range(s.worker_processes):
-            name = _numbered("worker", number, s.worker_processes)
+            name = _numbered("worker", number)
             self.children.append(_Child(name, ["radir_workers", "worker", "--name", name, "--number", str(number)]))
 
     def run(self) -> None:
@@ -241,8 +241,9 @@ def last_words(log: Path) -> str:
     return ""
 
 
-def _numbered(name: str, number: int, count: int) -> str:
-    return name if count == 1 else f"{name}-{number + 1}"
+def _numbered(name: str, number: int) -> str:
+    """The first of a kind has its plain name, and so its log, however many there are."""
+    return f"{name}-{number + 1}" if number else name
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

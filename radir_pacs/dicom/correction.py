@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from radir_pacs.errors import DicomRefused
 
 # Files are compared in the process that stores them, so the bounds are smaller than for encoding.
 COMPARE_LIMITS = DecodeLimits(pixel_bytes=256 * MIB, memory_bytes=2048 * MIB)
+
+_DECODING = threading.Lock()  # one comparison at a time in a process: each holds the pixels of a whole image (P6)
 
 _SHAPE = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames")
 # How pixels are laid out; where their values are equal, these attributes do not change the image.
@@ -125,7 +128,7 @@ def _same_bytes(old: MappedFile, before: Readable, new: MappedFile, after: Reada
 def _compare_decoded(stored: Path, later: Path, *, had_pixels: bool, has_pixels: bool) -> Pixels:
     if not has_pixels:
         return Pixels.OTHER
-    with PixelDecoder(COMPARE_LIMITS) as decoder:
+    with _DECODING, PixelDecoder(COMPARE_LIMITS) as decoder:
         try:
             now = _digest(decoder, later)
         except DicomRefused:

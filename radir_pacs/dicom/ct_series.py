@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from radir_pacs.dicom.ct_notes import CtNote, CtNoteCode, ct_note
 from radir_pacs.dicom.pixels import DecodedFrames, PixelDecoder
 from radir_pacs.dicom.slices import F64, Flaw, Plane, hounsfield, planes_of
 from radir_pacs.errors import Quarantined, Skipped
+from radir_pacs.image_notes import ImageNote, ImageNoteCode, image_note
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import F32, ImageKind, ImageRef, InstanceHeader, Volume
 
@@ -49,7 +49,7 @@ def read_ct_series(
     slices, scouts, oblique, no Hounsfield units), Quarantined for an incomplete volume, DicomRefused when pixels cannot
     be decoded.
     """
-    notes: list[CtNote] = []
+    notes: list[ImageNote] = []
     found = [plane for header in headers for plane in planes_of(header, paths[header.sop_uid])]
     planes = [plane for plane in found if isinstance(plane, Plane)]
     flaws = [flaw for flaw in found if isinstance(flaw, Flaw)]
@@ -84,7 +84,7 @@ def _counted(flaws: Sequence[Flaw]) -> str:
     return ": " + ", ".join(f"{flaw.words()} ({count})" for flaw, count in counted) if counted else ""
 
 
-def _uniform(planes: list[Plane], rules: CtRules, notes: list[CtNote]) -> list[Plane]:
+def _uniform(planes: list[Plane], rules: CtRules, notes: list[ImageNote]) -> list[Plane]:
     """The planes of the most common size, spacing and orientation."""
     groups: list[list[Plane]] = []
     for plane in planes:
@@ -100,7 +100,7 @@ def _uniform(planes: list[Plane], rules: CtRules, notes: list[CtNote]) -> list[P
             "the slices of the CT series differ in size, spacing or orientation", reason_code=ReasonCode.MIXED_SLICES
         )
     if strays:
-        notes.append(ct_note(CtNoteCode.STRAY_SLICES, count=strays))
+        notes.append(image_note(ImageNoteCode.STRAY_SLICES, count=strays))
     if rules.fewest_slices * common[0].size_px[0] * common[0].size_px[1] > rules.most_voxels:
         raise Quarantined(
             "the slices of the CT series are larger than the limit allows", reason_code=ReasonCode.TOO_LARGE
@@ -117,7 +117,7 @@ def _alike(a: Plane, b: Plane) -> bool:
     )
 
 
-def _ordered(planes: list[Plane], rules: CtRules, notes: list[CtNote]) -> list[Plane]:
+def _ordered(planes: list[Plane], rules: CtRules, notes: list[ImageNote]) -> list[Plane]:
     """One plane per position, ascending along the normal. Of several phases, the first that covers most positions."""
     normal = planes[0].normal
 
@@ -133,14 +133,14 @@ def _ordered(planes: list[Plane], rules: CtRules, notes: list[CtNote]) -> list[P
         phases.setdefault(plane.phase, []).append(plane)
     whole = [phase for phase in phases.values() if len(phase) >= 0.9 * positions]
     if len(whole) > 1:
-        notes.append(ct_note(CtNoteCode.SEVERAL_PHASES, count=len(whole)))
+        notes.append(image_note(ImageNoteCode.SEVERAL_PHASES, count=len(whole)))
         planes = whole[0]
     kept = [planes[0]]
     for plane in planes[1:]:
         if at(plane) - at(kept[-1]) > rules.same_position_mm:
             kept.append(plane)
     if len(kept) < len(planes):
-        notes.append(ct_note(CtNoteCode.SAME_POSITION, count=len(planes) - len(kept)))
+        notes.append(image_note(ImageNoteCode.SAME_POSITION, count=len(planes) - len(kept)))
     return kept
 
 
@@ -149,7 +149,7 @@ def _positions_mm(planes: Sequence[Plane]) -> F64:
     return np.asarray([plane.origin @ normal for plane in planes])
 
 
-def _step_mm(at_mm: F64, rules: CtRules, notes: list[CtNote]) -> float:
+def _step_mm(at_mm: F64, rules: CtRules, notes: list[ImageNote]) -> float:
     """The median distance between slices, after a check for gaps."""
     steps = np.diff(at_mm)
     step_mm = float(np.median(steps))
@@ -162,22 +162,22 @@ def _step_mm(at_mm: F64, rules: CtRules, notes: list[CtNote]) -> float:
                 f"the CT series has gaps: about {missing} slices missing, the widest gap {widest:.1f} mm",
                 reason_code=ReasonCode.MISSING_SLICES,
             )
-        notes.append(ct_note(CtNoteCode.GAPS_FILLED, count=missing, widest_mm=widest))
+        notes.append(image_note(ImageNoteCode.GAPS_FILLED, count=missing, widest_mm=widest))
     return step_mm
 
 
-def _grid_mm(at_mm: F64, step_mm: float, rules: CtRules, notes: list[CtNote], plane: Plane) -> F64:
+def _grid_mm(at_mm: F64, step_mm: float, rules: CtRules, notes: list[ImageNote], plane: Plane) -> F64:
     """Positions of the volume's slices: as acquired when even, else on an even grid; thinned out when too many."""
     if np.abs(np.diff(at_mm) - step_mm).max() <= rules.uneven * step_mm:
         grid = at_mm
     else:
         count = round(float(at_mm[-1] - at_mm[0]) / step_mm) + 1
         grid = np.linspace(at_mm[0], at_mm[-1], count)
-        if all(note.code is not CtNoteCode.GAPS_FILLED for note in notes):  # that note already implies it
-            notes.append(ct_note(CtNoteCode.UNEVEN_SPACING))
+        if all(note.code is not ImageNoteCode.GAPS_FILLED for note in notes):  # that note already implies it
+            notes.append(image_note(ImageNoteCode.UNEVEN_SPACING))
     every = math.ceil(len(grid) * plane.size_px[0] * plane.size_px[1] / rules.most_voxels)
     if every > 1:
-        notes.append(ct_note(CtNoteCode.THINNED, every=every))
+        notes.append(image_note(ImageNoteCode.THINNED, every=every))
         grid = grid[::every]
     return grid
 
@@ -229,13 +229,13 @@ class _PlaneReader:
         return self.frames[1]
 
 
-def _note_tilt(planes: Sequence[Plane], rules: CtRules, notes: list[CtNote]) -> None:
+def _note_tilt(planes: Sequence[Plane], rules: CtRules, notes: list[ImageNote]) -> None:
     """A gantry tilt shows as slices that shift sideways along their stack."""
     along = planes[-1].origin - planes[0].origin
     cosine = abs(float(along @ planes[0].normal)) / max(float(np.linalg.norm(along)), 1e-9)
     tilt_deg = math.degrees(math.acos(min(cosine, 1.0)))
     if tilt_deg > rules.tilt_deg:
-        notes.append(ct_note(CtNoteCode.TILTED, degrees=tilt_deg))
+        notes.append(image_note(ImageNoteCode.TILTED, degrees=tilt_deg))
 
 
 def _permutation(plane: Plane, rules: CtRules) -> list[int]:
@@ -254,7 +254,7 @@ def _on_lps_axes(
     grid_mm: F64,
     at_mm: F64,
     rules: CtRules,
-    notes: list[CtNote],
+    notes: list[ImageNote],
 ) -> Volume:
     """Permute and flip array axes so that [z, y, x] point to head, back and left; the affine follows every step."""
     first, last = planes[0], planes[-1]
@@ -275,7 +275,7 @@ def _on_lps_axes(
     order = [axes.index(patient_axis) for patient_axis in (2, 1, 0)]
     voxels, steps = voxels.transpose(order), steps[:, order]
     if order[0] != 0:
-        notes.append(ct_note(CtNoteCode.NOT_AXIAL))
+        notes.append(image_note(ImageNoteCode.NOT_AXIAL))
     affine = np.eye(4)
     affine[:3, :3] = steps[:, ::-1]
     affine[:3, 3] = origin
@@ -289,5 +289,5 @@ def _on_lps_axes(
         series_uid=first.header.series_uid,
         sop_instance_uids=tuple(image.sop_uid for image in images),
         slice_images=tuple(map(str, images)) if order[0] == 0 else (),
-        warnings=tuple(note.words() for note in notes),
+        warnings=tuple(notes),
     )

@@ -18,6 +18,7 @@ from radir_pacs.dicom.slices import is_localizer
 from radir_pacs.dicom.transfer_syntaxes import undecodable
 from radir_pacs.dicom.views import view_of
 from radir_pacs.errors import DicomRefused, Quarantined, RadirError, Skipped
+from radir_pacs.image_notes import ImageNote, ImageNoteCode
 from radir_pacs.reasons import WORTH_ANOTHER_DECODE, ReasonCode
 from radir_pacs.types import RADIOGRAPH_MODALITIES, HeaderNote, ImageKind, InstanceHeader, View, Volume
 
@@ -26,6 +27,7 @@ _CT_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT
     "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT
 }
+_UNKNOWN_PART = ImageNote(code=ImageNoteCode.BODY_PART_UNKNOWN)
 _SMALLEST_PX = 64
 _MOST_TRIES = 5  # candidates of one kind before giving up
 _WHOLE_COVERAGE = 0.8  # a series of at least this share of the longest one covers the chest as well as that does
@@ -39,7 +41,7 @@ class Candidate:
     kind: ImageKind
     headers: tuple[InstanceHeader, ...]
     view: View | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[ImageNote, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +137,8 @@ def _radiographs(headers: Sequence[InstanceHeader], reasons: list[Skipped]) -> l
     for header in headers:
         if header.modality not in RADIOGRAPH_MODALITIES:
             continue
-        unfit, warnings = _unfit_radiograph(header), []
+        warnings: list[ImageNote] = []
+        unfit = _unfit_radiograph(header)
         if unfit is not None:
             reasons.append(_unsupported(unfit))
             continue
@@ -147,10 +150,10 @@ def _radiographs(headers: Sequence[InstanceHeader], reasons: list[Skipped]) -> l
             reasons.append(Skipped("a radiograph of another body part", reason_code=ReasonCode.NOT_CHEST))
             continue
         if part is BodyPart.UNKNOWN:
-            warnings.append("the body part is unknown; taken for a chest")
+            warnings.append(_UNKNOWN_PART)
         view = view_of(header.attributes)
         if view is View.LATERAL:
-            warnings.append("only a lateral view")
+            warnings.append(ImageNote(code=ImageNoteCode.ONLY_LATERAL))
         rank = (
             part is BodyPart.UNKNOWN,
             {View.FRONTAL: 0, None: 1, View.LATERAL: 2}[view],
@@ -202,9 +205,7 @@ def _ct_series(headers: Sequence[InstanceHeader], reasons: list[Skipped]) -> lis
         Candidate(
             kind=ImageKind.CT,
             headers=tuple(members),
-            warnings=("the body part is unknown; taken for a chest",)
-            if body_part_of(members[0]) is BodyPart.UNKNOWN
-            else (),
+            warnings=(_UNKNOWN_PART,) if body_part_of(members[0]) is BodyPart.UNKNOWN else (),
         )
         for members in ranked
     ]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from radir_pacs.dicom.json_model import Readable, number, numbers, text, value, values
 from radir_pacs.errors import DicomRefused
+from radir_pacs.image_notes import ImageNote, ImageNoteCode, image_note
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import F32, InstanceHeader
 
@@ -75,13 +76,13 @@ def padding(stored: Stored, attributes: Readable) -> Mask | None:
     return mask if mask.any() and not mask.all() else None
 
 
-def presentation_values(modality: F32, attributes: Readable, padded: Mask | None = None) -> tuple[F32, list[str]]:
+def presentation_values(modality: F32, attributes: Readable, padded: Mask | None = None) -> tuple[F32, list[ImageNote]]:
     """Values in [0, 1] after the VOI LUT, and warnings. Dark and bright are as stored: inversion comes later.
 
     A VOI LUT takes precedence over a window (PS3.3 C.11.2.1); with neither, or with a window that leaves hardly any
     shades, a percentile window of the pixels that are not padding.
     """
-    warnings: list[str] = []
+    warnings: list[ImageNote] = []
     tables = values(attributes, "VOILUTSequence")
     if tables:
         found, top = _look_up(modality, tables[0])
@@ -92,7 +93,7 @@ def presentation_values(modality: F32, attributes: Readable, padded: Mask | None
         visible = shown if padded is None else shown[~padded]
         if np.mean((visible <= 0) | (visible >= 1)) <= _SATURATED:
             return shown, warnings
-        warnings.append("the VOI window leaves hardly any shade; a percentile window was used")
+        warnings.append(image_note(ImageNoteCode.WINDOW_REPLACED))
     visible = modality if padded is None else modality[~padded]
     low, high = np.percentile(visible, _DEFAULT_PERCENTILES)
     if high <= low:

@@ -20,6 +20,7 @@ from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.dicom.turns import turn_of_radiograph
 from radir_pacs.dicom.views import view_of
 from radir_pacs.errors import DicomRefused
+from radir_pacs.image_notes import ImageNote, ImageNoteCode, image_note
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import ImageKind, InstanceHeader, Volume
 
@@ -49,14 +50,14 @@ def read_radiograph(
         raise DicomRefused(
             f"a picture of fewer than {_SMALLEST_PX} rows or columns", reason_code=ReasonCode.UNSUPPORTED_IMAGE
         )
-    warnings: list[str] = []
+    warnings: list[ImageNote] = []
     padded = padding(stored, attributes)
     shown, more = presentation_values(modality_values(stored, attributes), attributes, padded)
     warnings += more
     by_lut_shape = header.source in lut_shape_senders
     if lut_shape_contradicts(attributes):
-        followed = "Presentation LUT Shape" if by_lut_shape else "Photometric Interpretation"
-        warnings.append(f"Presentation LUT Shape contradicts Photometric Interpretation; {followed} was followed")
+        code = ImageNoteCode.LUT_SHAPE_FOLLOWED if by_lut_shape else ImageNoteCode.PHOTOMETRIC_FOLLOWED
+        warnings.append(image_note(code))
     if is_inverted(attributes, by_lut_shape=by_lut_shape) or _is_raw_transmission(header, attributes):
         shown = 1 - shown
     if padded is not None:
@@ -65,7 +66,7 @@ def read_radiograph(
     warnings += more
     view = view_of(header.attributes)
     if view is None:
-        warnings.append("the view is unknown")
+        warnings.append(image_note(ImageNoteCode.VIEW_UNKNOWN))
     turn = turn_of_radiograph(attributes)
     upright = turn.upright(shown)
     if turn.transposed:
@@ -92,7 +93,7 @@ def _is_raw_transmission(header: InstanceHeader, attributes: Readable) -> bool:
     )
 
 
-def _spacing_mm(attributes: Readable, columns_px: int) -> tuple[tuple[float, float], list[str]]:
+def _spacing_mm(attributes: Readable, columns_px: int) -> tuple[tuple[float, float], list[ImageNote]]:
     """(row, column) spacing at the detector or, where known, in the patient (PS3.3 10.7.1.3), and warnings."""
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         pair = numbers(attributes, keyword, 2)
@@ -106,4 +107,4 @@ def _spacing_mm(attributes: Readable, columns_px: int) -> tuple[tuple[float, flo
     if not 0.1 < ratio < 10:
         ratio = 1.0
     column_mm = _ASSUMED_FIELD_MM / columns_px
-    return (column_mm * ratio, column_mm), ["the pixel spacing is unknown; a field of 400 mm is assumed"]
+    return (column_mm * ratio, column_mm), [image_note(ImageNoteCode.SPACING_ASSUMED, field_mm=_ASSUMED_FIELD_MM)]

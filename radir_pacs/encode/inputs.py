@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from radir_pacs.dicom.lung_landmarks import slice_stack
+from radir_pacs.image_notes import ImageNote, ImageNoteCode, image_note
 from radir_pacs.types import F32, ImageKind, SliceStack, View, Volume
 
 from .preprocess import Preprocessing, preprocess
@@ -27,7 +28,7 @@ class EncoderInput:
     series_uid: str
     sop_uid: str
     slices: SliceStack | None
-    warnings: tuple[str, ...]
+    warnings: tuple[ImageNote, ...]
 
     @property
     def is_lateral(self) -> bool:
@@ -50,10 +51,10 @@ def encoder_input(volume: Volume, how: Preprocessing) -> EncoderInput:
     )
 
 
-def _coverage_warnings(volume: Volume) -> tuple[str, ...]:
+def _coverage_warnings(volume: Volume) -> tuple[ImageNote, ...]:
     if volume.kind is ImageKind.CXR and volume.view is View.LATERAL:
-        return ("a lateral view: regions of one side are left out",)
+        return (image_note(ImageNoteCode.NO_SIDES),)
     covered_mm = volume.voxels.shape[0] * volume.spacing_mm[0]
     if volume.kind is ImageKind.CT and covered_mm < LEAST_CT_MM:
-        return (f"the series covers {covered_mm:.0f} mm from feet to head, less than a chest",)
+        return (image_note(ImageNoteCode.SHORT_SERIES, covered_mm=covered_mm),)
     return ()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -45,7 +44,6 @@ CONFLICT = 0xC002  # ours within Cxxx: stored already with other pixels, or else
 
 _MIB = 1 << 20
 _TRIES = 3
-_COMPARING = threading.Lock()  # one comparison of pixels at a time in a process: each may take hundreds of MiB (P6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,8 +155,7 @@ class Intake:
         if same_content(*paths) and self._is_intact(stored_sha256):
             self._catalogue.instances.came_again(header.study_uid, sha256)
             return Stored.SAME
-        with _COMPARING:
-            found = difference(*paths, stored_sha256, stored.attributes)
+        found = difference(*paths, stored_sha256, stored.attributes)
         if found.pixels is Pixels.OTHER:
             raise Conflict("the instance is stored already with other pixels")
         if found.pixels is Pixels.SAME and not found.changed:

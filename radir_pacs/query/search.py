@@ -9,6 +9,7 @@ from radir_pacs import anatomy
 from radir_pacs.catalogue import Answering, Catalogue, Question
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput, NotReady, Quarantined, Skipped, UnknownRegion
+from radir_pacs.image_notes import ImageNote
 from radir_pacs.index import Allowed, Partition, Selection, release_traces
 from radir_pacs.query.explain import explained, findings_of
 from radir_pacs.query.index_check import IndexCheck
@@ -136,7 +137,7 @@ class Searcher:
             more=more,
             notices=(
                 *notices,
-                *(Notice(code=NoticeCode.IMAGE, values={"text": text}) for text in encoding.warnings),
+                *(_of_image(note) for note in encoding.warnings),
                 *_intended_use(asked.answering),
             ),
             query_series_uid=encoding.series_uid,
@@ -286,6 +287,10 @@ def _following(asked: _Asked, places: list[_Place], found: Ranked, seen: int) ->
         label=int(found.labels[-1]),
         seen=seen + len(found.labels),
     )
+
+
+def _of_image(note: ImageNote) -> Notice:
+    return Notice(code=NoticeCode.IMAGE, values={**note.values, "note": note.code})
 
 
 def _intended_use(answering: Answering) -> list[Notice]:

@@ -20,13 +20,20 @@ class Highlight(StrEnum):
     CONTRADICTING = "contradicting"
 
 
+_Means = dict[Span, tuple[Highlight, bool]]  # with whether it is denied there
+
+
 @dataclass(frozen=True, kw_only=True)
 class Marked:
-    """Half-open offsets into the excerpt's text, and what the text there means."""
+    """Half-open offsets into the excerpt's text, and what the text there means.
+
+    absent: what stands there is denied, by words beside it ("pneumothorax" of "no pneumothorax").
+    """
 
     start: int
     end: int
     mark: Highlight
+    absent: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +73,13 @@ def whole_report(
 ) -> Excerpt:
     """All of ``body``, with the same words marked as in ``excerpt``."""
     marked = _marked(findings, region, shared, contradicting)
-    marks = (Marked(start=start, end=end, mark=mark) for (start, end), mark in sorted(marked.items()))
+    marks = (Marked(start=start, end=end, mark=mark, absent=no) for (start, end), (mark, no) in sorted(marked.items()))
     return Excerpt(text=plain_text(body), marks=tuple(marks))
 
 
 def _marked(
     findings: Sequence[Finding], region: str, shared: Iterable[FindingNote], contradicting: Iterable[FindingNote]
-) -> dict[Span, Highlight]:
+) -> _Means:
     """Where ``findings`` say what the notes say; a shared note wins over a contradicting one."""
     return {
         **_spans(findings, region, tuple(contradicting), Highlight.CONTRADICTING),
@@ -80,13 +87,11 @@ def _marked(
     }
 
 
-def _spans(
-    findings: Sequence[Finding], region: str, notes: tuple[FindingNote, ...], mark: Highlight
-) -> dict[Span, Highlight]:
+def _spans(findings: Sequence[Finding], region: str, notes: tuple[FindingNote, ...], mark: Highlight) -> _Means:
     wanted = {(note.concept, note.polarity) for note in notes}
     denied_at = {note.region for note in notes if note.polarity == Polarity.ABSENT}
     return {
-        finding.span: mark
+        finding.span: (mark, finding.polarity is Polarity.ABSENT and not _is_normal(finding))
         for finding in findings
         if ((finding.concept, _polarity(finding)) in wanted and (_meets(finding, region) or _is_normal(finding)))
         or (_is_normal(finding) and not denied_at.isdisjoint(finding.regions))
@@ -114,7 +119,7 @@ def _meets(finding: Finding, region: str) -> bool:
     return any(key in chain or key in below for key in finding.regions)
 
 
-def _cut(body: str, sentences: Sequence[Span], marked: dict[Span, Highlight]) -> Excerpt:
+def _cut(body: str, sentences: Sequence[Span], marked: _Means) -> Excerpt:
     text, marks, last_end = "", [], 0
     for start, end in sentences:
         if text and len(text) + end - start > EXCERPT_CHARACTERS:
@@ -125,8 +130,8 @@ def _cut(body: str, sentences: Sequence[Span], marked: dict[Span, Highlight]) ->
         end, whole = _word_end(body, start, min(end, start + EXCERPT_CHARACTERS)), end
         text += body[start:end]
         marks += [
-            Marked(start=first + at, end=last + at, mark=mark)
-            for (first, last), mark in sorted(marked.items())
+            Marked(start=first + at, end=last + at, mark=mark, absent=absent)
+            for (first, last), (mark, absent) in sorted(marked.items())
             if start <= first < last <= end
         ]
         if end < whole:

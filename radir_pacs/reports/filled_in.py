@@ -10,6 +10,9 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
+from radir_pacs.reports.answer_forms import plain_answers
+from radir_pacs.reports.lists import answered_below, listed
+
 _YES = r"yes|y|present|positive|pos|seen|true|abnormal"
 _NO = r"no|n|none|nil|absent|negative|neg|not seen|not present|false|normal"
 _OTHER = r"n/?a|not (?:assessed|evaluated|applicable)|unknown|equivocal|possible|indeterminate|unchanged|stable|new|old"
@@ -35,20 +38,13 @@ _MARK = re.compile(r"[xX✓✔*●+☑☒■◉]|\([xX]\)|\[[xX]\]")
 _SIDE = re.compile(r"right|left|bilateral|both|r|l|rt|lt", re.IGNORECASE)
 
 _SIGNED = re.compile(r"\s*([-+])\s+(?=\S)")
-_LIST_HEAD = re.compile(
-    r"\b(?:no|not|without|w/o|absence of|free of|negative|neg|negative for|neg for)\b[^:.;\n]{0,40}:\s*$|"
-    r"^\W*(?P<answer>(?:pertinent |relevant )?negatives?|absent|excluded|ruled out|"
-    r"not (?:seen|present|identified))\W*:\s*$",
-    re.IGNORECASE,
-)
-_LIST_ITEM = re.compile(r"\s*(?:[-•*>]|\d{1,2}[.)]|[a-z]\))\s+(?P<item>\S.*)|\s+(?P<inner>\S.*)")
 
 
 def spelled_out(text: str) -> str:
     """The text with its forms as statements; a text without forms stays as it is."""
-    lines = list(_tables(text.split("\n")))
+    lines = list(_tables(plain_answers(text).split("\n")))
     ticked = any(_is_ticked(box) for line in lines for box in _BOX.finditer(line))
-    return "\n".join(_lists(_signs(list(_boxes(lines, ticked)))))
+    return "\n".join(listed(answered_below(_signs(list(_boxes(lines, ticked))))))
 
 
 def _is_ticked(box: re.Match[str]) -> bool:
@@ -188,19 +184,3 @@ def _signs(lines: list[str]) -> Iterator[str]:
     for sign, line in zip(signs, lines, strict=True):
         said = line.strip()[1:].strip() if sign else line
         yield f"{said.rstrip(' .')}: no" if sign == "-" and not _denies(said) else said
-
-
-def _lists(lines: Iterator[str]) -> Iterator[str]:
-    """Lists under a heading such as "No evidence of:", each item prefixed with the heading."""
-    head = ""
-    for line in lines:
-        found = _LIST_HEAD.search(line)
-        item = _LIST_ITEM.fullmatch(line) if head else None
-        if item is not None:
-            yield f"{head}{item['item'] or item['inner']}"
-            continue
-        head = ""
-        if found is not None and not found[0].strip()[:-1].strip().lower().endswith((" no", " none")):
-            head = line.strip().rstrip(": ") + (": " if found["answer"] else " ")
-            continue
-        yield line

@@ -11,13 +11,14 @@ from html.parser import HTMLParser
 
 from striprtf.striprtf import rtf_to_text
 
+from radir_pacs.reports.answer_forms import TRACES
 from radir_pacs.reports.filled_in import spelled_out
 
 _MOST_RTF = 20  # documents in one text; a report in RTF is one, a row of a table a few
 _ROUNDS = 4  # an escape may contain another: "\T\nbsp;" is "&nbsp;" is a space
 _DRESSED = re.compile(  # what shows that a text is not plain; most are plain
     r"[&<\\~{\r\t|\x0b\x0c\x85\xa0\xad\ufb00-\ufb04\u2000-\u200f\u2028\u2029\u202f\ufeff\[☐-☒□■○◯●◉✓✔✗✘]|"
-    r"_x000D_|\*\S|\n[ \t]*\+ |^\+ |\( ?[xX*]? ?\)| {3}|\.{3}|:\s*\n"
+    r"_x000D_|\*\S|\n[ \t]*\+ |^\+ |\( ?[xX*]? ?\)| {3}|\.{3}|[:?]\s*\n|(?i:\bthe following\b)|" + TRACES
 )
 _SPACES = dict.fromkeys(
     map(ord, "\xa0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u3000"), " "

@@ -1,5 +1,7 @@
-"""What a browser with a sidebar's token may do: see one study, and the pictures of the cases like it.
+"""What a browser with a sidebar's token may do: see one study, and what was compared of the cases like it.
 
+Of a case it sees the radiograph that was compared, or the slices of that CT series, as pictures: no other image of the
+study, which may show a name, and no header. It saves reports and judgements of its own study, so many and no more.
 Whatever is not named here is refused, so a new route is closed to such a browser until somebody opens it.
 """
 
@@ -28,6 +30,8 @@ _ABOUT_ITS_STUDY = frozenset(
         "metadata.metadata",
         "metadata.metadata_of_instance",
         "metadata.bulk_data",
+        "rendered.rendered",
+        "rendered.thumbnail",
         "handover.job",
         "sidebar.study",
         "sidebar.similar",
@@ -39,10 +43,8 @@ _ABOUT_ITS_STUDY = frozenset(
 _NARROWED = frozenset({"similar.studies", "qido.all_series", "qido.all_instances"})  # searched inside its study
 _PICTURES = frozenset(
     {
-        "rendered.rendered",
         "rendered.rendered_instance",
         "rendered.rendered_frame",
-        "rendered.thumbnail",
         "rendered.thumbnail_instance",
     }
 )
@@ -75,13 +77,14 @@ def may(catalogue: Catalogue) -> bool:
     held, endpoint = context(), request.endpoint or ""
     if held is None:
         return False
-    study = (request.view_args or {}).get("study")
-    if endpoint in _PICTURES:
-        return study == held.study_uid or catalogue.contexts.shows(held, str(study))
+    asked = request.view_args or {}
+    study = asked.get("study")
+    if endpoint in _PICTURES and study != held.study_uid:
+        return catalogue.contexts.shows(held, str(study), str(asked["series"]), str(asked["instance"]))
     if endpoint == "sidebar.slices":
-        case = request.args.get("case") or study
-        return study == held.study_uid and (case == study or catalogue.contexts.shows(held, str(case)))
-    if endpoint in _ABOUT_ITS_STUDY:
+        case, series = request.args.get("case") or study, request.args.get("series") or ""
+        return study == held.study_uid and (case == study or catalogue.contexts.shows(held, str(case), series))
+    if endpoint in _ABOUT_ITS_STUDY | _PICTURES:
         return bool(study == held.study_uid)
     if endpoint == "sidebar.regions":
         return request.args.get("study", held.study_uid) == held.study_uid
@@ -100,6 +103,24 @@ def require_own(study_uid: str) -> None:
     """Raise NotInThisLink where a sidebar's token let the request in and the study is not the token's own."""
     if only_study() not in (None, study_uid):
         raise NotInThisLink
+
+
+def require_room_for_a_report(catalogue: Catalogue, source: str) -> None:
+    """Raise TooLarge where a sidebar's token let the request in and has saved as many reports as it may."""
+    held = context()
+    if held is not None:
+        catalogue.contexts.check_reports(held, source)
+
+
+def require_may_judge(catalogue: Catalogue, case_uid: str) -> None:
+    """Raise where a sidebar's token let the request in: NotInThisLink for a case that it was not shown, TooLarge when
+    it has judged as often as it may."""
+    held = context()
+    if held is None:
+        return
+    if not catalogue.contexts.shows(held, case_uid):
+        raise NotInThisLink
+    catalogue.contexts.check_judgements(held)
 
 
 def reader(given: str) -> str:

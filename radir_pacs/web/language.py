@@ -79,6 +79,7 @@ class Language:
         return worded(
             notice,
             templates,
+            self.catalogue["image_notes"],
             region_name=self.region,
             finding_name=self.finding,
             cases=lambda count: cases["one" if count == 1 else "many"].format(count=count),

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 import requests
 from werkzeug.routing import Rule
@@ -42,6 +43,12 @@ def link(web: Web, **more: str) -> dict[str, str]:
     cookie = page.cookies["radir_context"]
     assert cookie is not None
     return {"radir_context": cookie}
+
+
+def ask_for_cases(web: Web, cookies: dict[str, str]) -> list[str]:
+    """The studies of the cases that the sidebar shows, which its token sees from now on."""
+    answer = requests.get(f"{web.root}/api/studies/{OWN}/similar", QUESTION, cookies=cookies, timeout=30)
+    return [line["study"] for line in lines(answer) if line["type"] == "case"]
 
 
 def lines(answer: requests.Response) -> list[dict[str, Any]]:
@@ -100,33 +107,68 @@ def test_searches_see_no_other_study(guarded: Web) -> None:
     )
 
 
-def test_pictures_of_cases_open_when_they_were_answered(guarded: Web) -> None:
+def test_of_a_case_that_was_answered_the_picture_that_was_compared_opens(guarded: Web) -> None:
     cookies = link(guarded)
-    picture = f"{guarded.base}/studies/{OTHER}/rendered"
-    assert requests.get(picture, cookies=cookies, timeout=30).status_code == 403
-    answer = requests.get(f"{guarded.root}/api/studies/{OWN}/similar", QUESTION, cookies=cookies, timeout=30)
-    assert [line["study"] for line in lines(answer) if line["type"] == "case"] == [uid(1), uid(2)]
-    assert "Name1" not in answer.text
-    assert requests.get(picture, cookies=cookies, timeout=30).status_code == 200
-    for path in ("", "/metadata", "/series", "/instances"):
-        answer = requests.get(f"{guarded.base}/studies/{OTHER}{path}", cookies=cookies, timeout=30)
-        assert answer.status_code == 403, path
-    assert requests.get(f"{guarded.base}/studies/{uid(5)}/rendered", cookies=cookies, timeout=30).status_code == 403
-    another = link(guarded)
-    assert requests.get(picture, cookies=another, timeout=30).status_code == 403, "tokens open nothing for each other"
+    (compared,) = guarded.catalogue.instances.of_study(OTHER)
+    same_series = radiograph(StudyInstanceUID=OTHER, PatientID="P1", SeriesInstanceUID=compared.series_uid)
+    other_series = radiograph(StudyInstanceUID=OTHER, PatientID="P1")
+    for image in (same_series, other_series):
+        headers = SIGNED_IN | {"Content-Type": "application/dicom"}
+        assert requests.post(f"{guarded.base}/studies", part10(image), headers=headers, timeout=30).status_code == 200
+    shown = f"/studies/{OTHER}/series/{compared.series_uid}/instances/{compared.sop_uid}"
+
+    def status(path: str, with_cookies: dict[str, str] = cookies) -> int:
+        return requests.get(guarded.base + path, cookies=with_cookies, timeout=30).status_code
+
+    assert status(shown + "/rendered") == 403
+    asked = requests.get(f"{guarded.root}/api/studies/{OWN}/similar", QUESTION, cookies=cookies, timeout=30)
+    cases = [line for line in lines(asked) if line["type"] == "case"]
+    assert [case["study"] for case in cases] == [uid(1), uid(2)]
+    assert "Name1" not in asked.text
+    for address in (cases[0]["thumbnail"], cases[0]["picture"], cases[0]["query"]["picture"]):
+        assert requests.get(guarded.root + address, cookies=cookies, timeout=30).status_code == 200, address
+    for path in ("/rendered", "/thumbnail", "/frames/1/rendered"):
+        assert status(shown + path) == 200, path
+    for path in ("", "/metadata", "/frames/1"):
+        assert status(shown + path) == 403, path
+    for image in (same_series, other_series):
+        assert status(path_of(image) + "/rendered") == 403, "the study holds it, and no answer showed it"
+    for path in ("", "/metadata", "/series", "/instances", "/rendered", "/thumbnail"):
+        assert status(f"/studies/{OTHER}{path}") == 403, path
+    assert status(f"/studies/{OTHER}/series/{compared.series_uid}/rendered") == 403
+    (unasked,) = guarded.catalogue.instances.of_study(uid(5))
+    assert status(f"/studies/{uid(5)}/series/{unasked.series_uid}/instances/{unasked.sop_uid}/rendered") == 403
+    assert status(shown + "/rendered", link(guarded)) == 403, "tokens open nothing for each other"
 
 
-def test_slices_are_those_of_its_study_and_of_cases_that_were_answered(guarded: Web) -> None:
+def test_of_a_ct_every_slice_of_the_series_that_was_compared_opens(guarded: Web) -> None:
+    """The comparison scrolls through it."""
     cookies = link(guarded)
+    (compared,) = guarded.catalogue.instances.of_study(OTHER)
+    ask_for_cases(guarded, cookies)
+    picture = f"{guarded.base}/studies/{OTHER}/series/{compared.series_uid}/instances"
+    beside = radiograph(StudyInstanceUID=OTHER, PatientID="P1", SeriesInstanceUID=compared.series_uid)
+    headers = SIGNED_IN | {"Content-Type": "application/dicom"}
+    assert requests.post(f"{guarded.base}/studies", part10(beside), headers=headers, timeout=30).status_code == 200
+    with psycopg.connect(guarded.settings.database_url) as connection:
+        connection.execute("UPDATE model SET kind = 'CT'")
+    for sop_uid in (compared.sop_uid, beside.SOPInstanceUID):
+        assert requests.get(f"{picture}/{sop_uid}/rendered", cookies=cookies, timeout=30).status_code == 200
 
-    def status(study: str, case: str | None = None) -> int:
-        asked = {"series": "1.2.3", **({} if case is None else {"case": case})}
+
+def test_slices_are_those_of_its_study_and_of_series_that_were_compared(guarded: Web) -> None:
+    cookies = link(guarded)
+    series = {study: guarded.catalogue.instances.of_study(study)[0].series_uid for study in (OWN, OTHER, uid(5))}
+
+    def status(study: str, case: str | None = None, of: str | None = None) -> int:
+        asked = {"series": of or series[case or study], **({} if case is None else {"case": case})}
         url = f"{guarded.root}/api/studies/{study}/similar/slices"
         return requests.get(url, asked, cookies=cookies, timeout=30).status_code
 
     assert [status(OWN), status(OWN, ""), status(OWN, OWN), status(OWN, OTHER)] == [200, 200, 200, 403]
-    requests.get(f"{guarded.root}/api/studies/{OWN}/similar", QUESTION, cookies=cookies, timeout=30)
+    ask_for_cases(guarded, cookies)
     assert [status(OWN, OTHER), status(OWN, uid(5)), status(OTHER, OTHER), status(OTHER, OWN)] == [200, 403, 403, 403]
+    assert status(OWN, OTHER, of="1.2.3") == 403
 
 
 def test_what_can_be_asked_for_is_no_secret_and_the_addresses_are(guarded: Web) -> None:
@@ -166,7 +208,9 @@ def test_a_token_does_not_page_through_the_archive(guarded: Web, monkeypatch: py
         asked = {**QUESTION, "offset": str(offset)}
         answer = requests.get(f"{guarded.root}/api/studies/{OWN}/similar", asked, cookies=cookies, timeout=30)
         assert answer.status_code == status, offset
-    assert requests.get(f"{guarded.base}/studies/{uid(3)}/rendered", cookies=cookies, timeout=30).status_code == 403
+    (beyond,) = guarded.catalogue.instances.of_study(uid(3))
+    picture = f"{guarded.base}/studies/{uid(3)}/series/{beyond.series_uid}/instances/{beyond.sop_uid}/rendered"
+    assert requests.get(picture, cookies=cookies, timeout=30).status_code == 403
 
 
 def test_nothing_is_stored_or_deleted(guarded: Web) -> None:
@@ -202,12 +246,39 @@ def test_nobody_judges_in_another_readers_name(guarded: Web) -> None:
     assert requests.post(url, json=judgement("dr-a"), headers=SIGNED_IN, timeout=30).status_code == 204
     unnamed, named = link(guarded), link(guarded, reader="dr-b")
     for cookies in (unnamed, named):
+        unasked = requests.post(url, json=judgement("dr-a", "DOWN"), cookies=cookies, timeout=30)
+        assert unasked.status_code == 403, "it was shown no such case"
+        ask_for_cases(guarded, cookies)
         assert requests.get(f"{url}/dr-a", cookies=cookies, timeout=30).json() == [], "another's are not read"
         assert requests.post(url, json=judgement("dr-a", "DOWN"), cookies=cookies, timeout=30).status_code == 204
         other = f"{guarded.root}/api/studies/{OTHER}/feedback"
         assert requests.post(other, json=judgement("me"), cookies=cookies, timeout=30).status_code == 403
     kept = {(row.reader, row.verdict) for row in guarded.catalogue.feedback.all()}
     assert kept == {("dr-a", "UP"), ("link:dr-a", "DOWN"), ("dr-b", "DOWN")}
+
+
+def test_a_token_saves_so_much_and_no_more(guarded: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contexts, "MOST_REPORTS", 1)
+    monkeypatch.setattr(contexts, "MOST_JUDGEMENTS", 2)
+    cookies = link(guarded)
+    ask_for_cases(guarded, cookies)
+
+    def save() -> int:
+        url = f"{guarded.root}/api/studies/{OWN}/report?anatomy=left+lung&limit=2"
+        return requests.post(url, json={}, cookies=cookies, timeout=30).status_code
+
+    def judge(reader: str) -> int:
+        url = f"{guarded.root}/api/studies/{OWN}/feedback"
+        return requests.post(url, json=judgement(reader), cookies=cookies, timeout=30).status_code
+
+    assert [save(), save()] == [201, 413]
+    assert [judge("a"), judge("b"), judge("c")] == [204, 204, 413], "however many names it gives"
+    assert len(guarded.catalogue.feedback.all()) == 2
+    stored = guarded.catalogue.instances.of_study(OWN)
+    assert len([instance for instance in stored if not instance.rows_px]) == 1
+    with psycopg.connect(guarded.settings.database_url) as connection:  # those of an earlier link count no more
+        connection.execute("UPDATE instance SET received_at = received_at - interval '2 days'")
+    assert save() == 201
 
 
 def test_every_other_route_is_closed(guarded: Web) -> None:

@@ -11,12 +11,12 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.tag import BaseTag
 
-from radir_pacs.dicom.ct_notes import CtNoteCode, ct_note
 from radir_pacs.dicom.ct_series import CtRules, read_ct_series
 from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.lung_landmarks import slice_stack
 from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.errors import DicomRefused, Quarantined, Skipped
+from radir_pacs.image_notes import ImageNoteCode, image_note
 from radir_pacs.types import Volume
 from tests.dicom_material import CT, ENHANCED_CT, ct_slices, hounsfield_at, image, save
 
@@ -71,7 +71,7 @@ def test_every_acquisition_lands_on_patient_axes(
     headers, paths = ct_slices(tmp_path, origins_mm=origins, orientation=orientation)
     volume = read_ct_series(headers, paths, decoder)
     check(volume)
-    assert any("not acquired axially" in w for w in volume.warnings) == (along[2] == 0)
+    assert (image_note(ImageNoteCode.NOT_AXIAL) in volume.warnings) == (along[2] == 0)
 
 
 def test_a_tilted_gantry_is_told_and_its_shear_kept(tmp_path: Path, decoder: PixelDecoder) -> None:
@@ -79,7 +79,8 @@ def test_a_tilted_gantry_is_told_and_its_shear_kept(tmp_path: Path, decoder: Pix
     headers, paths = ct_slices(tmp_path, origins_mm=origins)
     volume = read_ct_series(headers, paths, decoder)
     check(volume)
-    assert volume.warnings == ("the gantry was tilted by 17 degrees",)
+    (tilted,) = volume.warnings
+    assert (tilted.code, round(float(tilted.values["degrees"]))) == (ImageNoteCode.TILTED, 17)
 
 
 def test_a_missing_slice_is_filled_in_and_told(tmp_path: Path, decoder: PixelDecoder) -> None:
@@ -87,7 +88,7 @@ def test_a_missing_slice_is_filled_in_and_told(tmp_path: Path, decoder: PixelDec
     volume = read_ct_series(headers, paths, decoder)
     assert len(volume.voxels) == len(volume.sop_instance_uids) == 12
     check(volume)
-    assert any("missing slices, about 1, were interpolated" in warning for warning in volume.warnings)
+    assert any((w.code, w.values["count"]) == (ImageNoteCode.GAPS_FILLED, 1) for w in volume.warnings)
 
 
 def test_a_wide_gap_is_quarantined(tmp_path: Path, decoder: PixelDecoder) -> None:
@@ -101,19 +102,19 @@ def test_uneven_slices_are_resampled(tmp_path: Path, decoder: PixelDecoder) -> N
     headers, paths = ct_slices(tmp_path, origins_mm=[[0, 0, float(h)] for h in heights])
     volume = read_ct_series(headers, paths, decoder)
     check(volume)
-    assert any("unevenly" in warning for warning in volume.warnings)
+    assert image_note(ImageNoteCode.UNEVEN_SPACING) in volume.warnings
 
 
 def test_duplicates_and_phases_are_left_out(tmp_path: Path, decoder: PixelDecoder) -> None:
     headers, paths = ct_slices(tmp_path, origins_mm=[*AXIAL, AXIAL[3]])
     volume = read_ct_series(headers, paths, decoder)
     check(volume)
-    assert volume.warnings == ("left out because of a position already taken: 1 of the slices",)
+    assert volume.warnings == (image_note(ImageNoteCode.SAME_POSITION, count=1),)
     (tmp_path / "second").mkdir()
     first = ct_slices(tmp_path, origins_mm=AXIAL, AcquisitionNumber=1)
     second = ct_slices(tmp_path / "second", origins_mm=AXIAL, number_from=101, AcquisitionNumber=2)
     volume = read_ct_series(first[0] + second[0], first[1] | second[1], decoder)
-    assert volume.warnings == ("the series holds 2 phases; the first was used",)
+    assert volume.warnings == (image_note(ImageNoteCode.SEVERAL_PHASES, count=2),)
     assert set(volume.sop_instance_uids) == set(first[1])
 
 
@@ -122,7 +123,7 @@ def test_strays_are_dropped_and_mixtures_quarantined(tmp_path: Path, decoder: Pi
     headers, paths = ct_slices(tmp_path, origins_mm=AXIAL)
     others, more = ct_slices(tmp_path / "stray", origins_mm=AXIAL[:8], size_px=(20, 20), number_from=50)
     volume = read_ct_series([*headers, *others[:1]], paths | more, decoder)
-    assert volume.warnings == ("left out because of another size, spacing or orientation: 1 of the slices",)
+    assert volume.warnings == (image_note(ImageNoteCode.STRAY_SLICES, count=1),)
     with pytest.raises(Quarantined, match="differ in size"):
         read_ct_series(headers + others, paths | more, decoder)
 
@@ -273,8 +274,3 @@ def test_decimal_commas_and_wrong_vrs_are_a_volume(tmp_path: Path, decoder: Pixe
         ds.save_as(path)
     volume = read_ct_series([read_header(path) for path in paths.values()], paths, decoder)
     assert volume.voxels.shape[0] == 12 and volume.spacing_mm[1:] == (2, 3)
-
-
-def test_a_note_is_worded_once() -> None:
-    values = {"count": 2, "widest_mm": 7.25, "every": 2, "degrees": 17.4}
-    assert all("{" not in ct_note(code, **values).words() for code in CtNoteCode)

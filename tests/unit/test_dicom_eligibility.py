@@ -13,6 +13,7 @@ from radir_pacs.dicom.eligibility import assemble, plan_study
 from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.errors import Quarantined, Skipped
+from radir_pacs.image_notes import ImageNoteCode, image_note
 from radir_pacs.types import ImageKind, InstanceHeader, View
 from tests.dicom_material import ct_slices, image, save
 
@@ -116,7 +117,7 @@ def test_an_empty_study_is_skipped() -> None:
 def test_an_unknown_body_part_is_taken_for_a_chest_with_a_warning(tmp_path: Path, decoder: PixelDecoder) -> None:
     header, path = radiograph(tmp_path, BodyPartExamined="")
     [volume] = assemble(plan_study([header]), {header.sop_uid: path}, decoder)
-    assert "the body part is unknown; taken for a chest" in volume.warnings
+    assert image_note(ImageNoteCode.BODY_PART_UNKNOWN) in volume.warnings
 
 
 @pytest.mark.parametrize(

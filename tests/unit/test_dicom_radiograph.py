@@ -13,6 +13,7 @@ from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.dicom.radiograph import read_radiograph
 from radir_pacs.errors import DicomRefused
+from radir_pacs.image_notes import ImageNoteCode, image_note
 from radir_pacs.types import View, Volume
 from tests.dicom_material import image, save
 
@@ -100,7 +101,7 @@ def test_a_stray_lut_shape_is_followed_for_the_senders_named_alone(
         header = replace(read_header(path), source=sender)
         volume = read_radiograph(header, path, decoder, lut_shape_senders={"ODD_CR"})
         np.testing.assert_allclose(volume.voxels, 1 - plain if inverted else plain, atol=1e-6)
-        warned = any("Presentation LUT Shape contradicts" in warning for warning in volume.warnings)
+        warned = any("FOLLOWED" in warning.code.name for warning in volume.warnings)
         assert warned is (by_photometric is not by_shape)
 
 
@@ -141,7 +142,7 @@ def test_padding_is_black_and_does_not_stretch_the_shades(
 def test_a_window_that_hides_everything_is_not_believed(tmp_path: Path, decoder: PixelDecoder) -> None:
     volume = read(tmp_path, decoder, WindowCenter="30000", WindowWidth="10")
     assert volume.voxels.std() > 0.2
-    assert any("window" in warning for warning in volume.warnings)
+    assert image_note(ImageNoteCode.WINDOW_REPLACED) in volume.warnings
 
 
 @pytest.mark.parametrize(

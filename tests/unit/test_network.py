@@ -14,6 +14,7 @@ from radir_pacs.encode.network import LEAST_SPREAD, CoronalPlanes, RadirNetwork,
 from radir_pacs.encode.preprocess import area_weights
 from radir_pacs.encode.tokenizer import PAD, SPECIAL, UNKNOWN, Tokenizer
 from radir_pacs.errors import BadInput, Quarantined
+from radir_pacs.image_notes import ImageNoteCode, image_note
 from radir_pacs.types import ImageKind, View, Volume
 from tests.model_material import REGIONS, seeded_bundle
 
@@ -148,7 +149,7 @@ def test_lateral_views_answer_only_for_regions_without_a_side() -> None:
     encoder = Encoder(seeded_bundle(ImageKind.CXR), device="cpu")
     encoding = encoder.encode(radiograph(np.random.default_rng(0).random((128, 128)), View.LATERAL))
     assert encoding.regions == tuple(key for key, _, sided in REGIONS if not sided)
-    assert any("lateral" in warning for warning in encoding.warnings)
+    assert image_note(ImageNoteCode.NO_SIDES) in encoding.warnings
 
 
 def test_the_wrong_kind_and_empty_images_are_refused() -> None:
@@ -166,7 +167,7 @@ def test_the_wrong_kind_and_empty_images_are_refused() -> None:
 def test_a_short_ct_is_encoded_with_a_warning() -> None:
     short = picture(ImageKind.CT).voxels[:10]
     encoding = Encoder(seeded_bundle(ImageKind.CT), device="cpu").encode(chest_ct(short, (6.0, 5.0, 5.0)))
-    assert any("60 mm" in warning for warning in encoding.warnings)
+    assert image_note(ImageNoteCode.SHORT_SERIES, covered_mm=60.0) in encoding.warnings
 
 
 CXR = Preprocessing.of(CONFIGS["tiny"], ImageKind.CXR)

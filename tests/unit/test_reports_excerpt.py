@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from radir_pacs.reports import Excerpt, excerpt, explain, mine
+from radir_pacs.reports import Excerpt, excerpt, explain, mine, whole_report
 from radir_pacs.reports.excerpt import EXCERPT_CHARACTERS
 from radir_pacs.similar_cases import FindingNote
 
@@ -43,4 +43,16 @@ def test_marks_stand_on_the_words_of_the_notes() -> None:
     shared, contradicting = explain(ours.findings, mine(body).findings, "chest")
     found = of(body, "chest", shared=shared, contradicting=contradicting)
     assert [found.text[mark.start : mark.end] for mark in found.marks] == ["Clear", "effusion"]
+    assert [mark.absent for mark in found.marks] == [False, False]
     assert [note.words for note in contradicting] == ["no pneumonia"]
+
+
+@pytest.mark.parametrize("body", ["No effusion or pneumothorax.", "Effusion: none\nPneumothorax: none"])
+def test_what_both_reports_deny_is_marked_as_denied(body: str) -> None:
+    findings = mine(body).findings
+    shared, _ = explain(findings, findings, "chest")
+    assert shared and all(note.words.startswith("no ") for note in shared)
+    found = of(body, "chest", shared=shared)
+    assert found.marks and all(mark.absent for mark in found.marks)
+    whole = whole_report(body, findings, "chest", shared=shared)
+    assert [mark.absent for mark in whole.marks] == [True] * len(found.marks)

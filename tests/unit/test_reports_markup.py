@@ -38,6 +38,8 @@ PARTS = [
     "No",
     "yes",
     "Pneumothorax",
+    "No evidence of the following:",
+    "(Yes/No)",
     ": ",
     "\n",
     "\r\n",

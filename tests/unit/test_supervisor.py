@@ -71,9 +71,9 @@ def running(supervisor: Supervisor, *modules: str) -> Iterator[list[_Child]]:
 
 
 def test_the_processes_of_an_installation(tmp_path: Path) -> None:
-    made = Supervisor(Settings(home=tmp_path, listener_processes=2, web_processes=2, worker_processes=1))
+    made = Supervisor(Settings(home=tmp_path, listener_processes=2, web_processes=2, worker_processes=2))
     assert [child.name for child in made.children] == [
-        *("listener-1", "listener-2", "web", "web-2", "relay", "indexer", "transfer", "worker")
+        *("listener", "listener-2", "web", "web-2", "relay", "indexer", "transfer", "worker", "worker-2")
     ]
 
 

@@ -369,6 +369,13 @@ def test_findings_are_marked_in_the_report(page: Page, archive: Archive) -> None
     card = page.locator(f'li.case[data-rank="{shown["rank"]}"]')
     words = [shown["text"][mark["start"] : mark["end"]] for mark in shown["marks"]]
     expect(card.locator("mark")).to_have_text(words)
+    denied = [line for line in excerpts if any(mark["absent"] for mark in line["marks"])]
+    for line in denied:
+        titles = {"shared": "denied by both reports", "contradicting": "denied here, said by the other report"}
+        at, mark = next((n, mark) for n, mark in enumerate(line["marks"]) if mark["absent"])
+        marks = page.locator(f'li.case[data-rank="{line["rank"]}"] blockquote').first.locator("mark")
+        expect(marks.nth(at)).to_have_attribute("title", titles[mark["mark"]])
+    assert denied
     expect(card.locator("blockquote")).to_have_text(shown["text"])
 
 

@@ -228,9 +228,9 @@ function marked(said, say) {
   const text = [...said.text];
   const whole = h('bdi', {});
   let at = 0;
-  for (const { start, end, mark } of [...said.marks].sort((a, b) => a.start - b.start)) {
+  for (const { start, end, mark, absent } of [...said.marks].sort((a, b) => a.start - b.start)) {
     if (start < at) continue;
-    whole.append(text.slice(at, start).join(''), h('mark', { class: mark, title: say(`${mark}_mark`) }, text.slice(start, end).join('')));
+    whole.append(text.slice(at, start).join(''), h('mark', { class: mark, title: say(absent ? `${mark}_absent_mark` : `${mark}_mark`) }, text.slice(start, end).join('')));
     at = end;
   }
   whole.append(text.slice(at).join(''));

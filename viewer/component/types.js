@@ -116,7 +116,7 @@
  * @property {Mark[]} marks
  * @property {{text: string, marks: Mark[]} | null} whole the whole report, where that is allowed
  *
- * @typedef {{start: number, end: number, mark: 'shared' | 'contradicting'}} Mark
+ * @typedef {{start: number, end: number, mark: 'shared' | 'contradicting', absent: boolean}} Mark absent: denied there
  *
  * @typedef {Head | Case | Excerpt | {type: 'end'}} Line
  *

@@ -133,7 +133,7 @@ def _said(of: Callable[..., Excerpt], report: ReportRow, case: SimilarCase, answ
 
 
 def _marked(found: Excerpt) -> dict[str, Any]:
-    marks = [{"start": mark.start, "end": mark.end, "mark": mark.mark} for mark in found.marks]
+    marks = [{"start": mark.start, "end": mark.end, "mark": mark.mark, "absent": mark.absent} for mark in found.marks]
     return {"text": found.text, "marks": marks}
 
 

@@ -13,7 +13,7 @@ from radir_pacs.errors import BadInput, NotFound
 from radir_pacs.similar_cases import Feedback
 from radir_pacs.types import JobKind
 from radir_pacs.web import context_rights
-from radir_pacs.web.dicomweb.similar import query_of, stored_report
+from radir_pacs.web.dicomweb.similar import SOURCE, query_of, stored_report
 from radir_pacs.web.paths import job_url
 from radir_pacs.web.services import services
 
@@ -24,7 +24,10 @@ _TEXTS = {"reason": 500, "reader": 64, "verdict": 4, "generation": 100, "region"
 
 @blueprint.post("/api/studies/<study>/feedback")
 def judge(study: str) -> tuple[str, int]:
-    """Store a verdict (UP or DOWN; an empty one withdraws it) on a similar case. Raises BadInput, NotFound."""
+    """Store a verdict (UP or DOWN; an empty one withdraws it) on a similar case.
+
+    Raises BadInput, NotFound; for a sidebar's token NotInThisLink, TooLarge.
+    """
     body: Any = request.get_json(silent=True)
     if not isinstance(body, dict):
         raise BadInput("the body is a JSON object")
@@ -32,6 +35,7 @@ def judge(study: str) -> tuple[str, int]:
     case = body.get("case")
     if not isinstance(case, str) or not is_valid_uid(case):
         raise BadInput("case is not a Study Instance UID")
+    context_rights.require_may_judge(services().catalogue, case)
     rank, score = body.get("rank"), body.get("score")
     if not isinstance(rank, int) or not isinstance(score, int | float):
         raise BadInput("rank and score are numbers")
@@ -71,8 +75,10 @@ def report(study: str) -> tuple[Response, int]:
     """Store the structured report of the query and have it sent to ``return_destination``.
 
     Sending is a job: 202 says where to ask how it went. The report stays here whatever the destination does.
+    Raises TooLarge when a sidebar's token has saved as many as it may.
     """
     context = services()
+    context_rights.require_room_for_a_report(context.catalogue, SOURCE)
     query, _ = query_of(study)
     answer = context.searcher.similar(query)
     if not answer.cases:

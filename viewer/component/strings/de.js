@@ -73,6 +73,8 @@ export const de = {
   contradicting: 'Berichte verschieden',
   shared_mark: 'steht in beiden Berichten',
   contradicting_mark: 'der andere Bericht sagt anderes',
+  shared_absent_mark: 'beide Berichte verneinen es',
+  contradicting_absent_mark: 'hier verneint, der andere Bericht nennt es',
   absent: 'ohne {concept}',
   excerpt: 'Aus dem Bericht',
   whole_report: 'Ganzer Bericht',

@@ -70,6 +70,8 @@ export const en = {
   contradicting: 'Reports differ',
   shared_mark: 'said by both reports',
   contradicting_mark: 'the other report says otherwise',
+  shared_absent_mark: 'denied by both reports',
+  contradicting_absent_mark: 'denied here, said by the other report',
   absent: 'no {concept}',
   excerpt: 'From its report',
   whole_report: 'Whole report',
