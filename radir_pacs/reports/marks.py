@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from radir_pacs.reports.findings import Laterality
 from radir_pacs.reports.lexicon import Lexicon
@@ -47,51 +48,74 @@ class Mark:
 
 _SHORTENED = re.compile(r"\s[a-z\d]")  # after the full stop of an abbreviation
 _SIGNS = frozenset("-/.\"“”„‘’`'")  # quotes mean nothing by themselves
-_DASH = Entry(cue=Cue.COMMA)
+_END = "\n"  # follows the last word, and is none
 
 
 def read_marks(text: str, lexicon: Lexicon) -> list[Mark]:
     """Marks of one sentence in order."""
-    normalise = lexicon.normalise
-    words: list[str] = []
-    spans: list[tuple[int, int]] = []
-    for match in TOKEN.finditer(text):
-        word = match.group()
-        start, end = match.span()
-        if word in _SIGNS:
-            apart = text[start - 1 : start].isspace() and text[end : end + 1].isspace()
-            if word in "-/" and apart:
-                word = ","  # "no pneumothorax / right effusion": like a comma, since "right" opens a statement
-            elif word not in "/." or (word == "." and _SHORTENED.match(text, end)):
-                continue
-        words.append(normalise(word))
-        spans.append((start, end))
+    tokens, starts = _tokens(text)
+    normalise, known = lexicon.normalise, lexicon.normalise.known
+    words = [known.get(token) or normalise(token) for token in tokens]
+    words.append(_END)
     marks: list[Mark] = []
-    root, both = lexicon.phrases, lexicon.pair_words
-    i, count = 0, len(words)
+    first_words = lexicon.phrases
+    i, count = 0, len(tokens)
     while i < count:
-        node = root.get(words[i])
-        found, stop, j = None, i, i + 1
+        node = first_words.get(words[i])
+        i += 1
+        if node is None:
+            continue
+        found, stop, j = None, i, i
         while node is not None:
             if node.entry is not None:
                 found, stop = node.entry, j
-            if j >= count:
+            if not node:
                 break
             node = node.get(words[j])
             j += 1
         if found is None:
-            i += 1
             continue
-        mark = Mark(found, i, stop - 1, spans[i][0], spans[stop - 1][1])
-        if words[i] == "?" and _doubts_next(text, mark, marks):
+        mark = Mark(found, i - 1, stop - 1, starts[i - 1], starts[stop - 1] + len(tokens[stop - 1]))
+        if words[i - 1] == "?" and _doubts_next(text, mark, marks):
             mark.cue = Cue.POSSIBLE_NEXT
         if found.place is not None or found.inner is not None:
-            mark.both = not both.isdisjoint(text[mark.start : mark.end].lower().replace("-", " ").split())
+            mark.both = _means_both(text[mark.start : mark.end], lexicon.pair_words)
         marks.append(mark)
         i = stop
     if "mm" in text or "cm" in text or "imet" in text:
-        _add_sizes(text, marks, spans)
+        _add_sizes(text, marks, [start + len(token) for start, token in zip(starts, tokens, strict=True)])
     return marks
+
+
+def _tokens(text: str) -> tuple[list[str], list[int]]:
+    """The words and signs that may mean something, and where each begins."""
+    tokens = TOKEN.findall(text)
+    starts: list[int] = []
+    end, find = 0, text.find
+    for token in tokens:  # faster than matches with their spans; between tokens there is only white space
+        start = find(token, end)
+        starts.append(start)
+        end = start + len(token)
+    if _SIGNS.isdisjoint(tokens):
+        return tokens, starts
+    kept: list[str] = []
+    kept_starts: list[int] = []
+    for token, start in zip(tokens, starts, strict=True):
+        if token in _SIGNS:
+            end = start + 1
+            apart = text[start - 1 : start].isspace() and text[end : end + 1].isspace()
+            if token in "-/" and apart:
+                token = ","  # "no pneumothorax / right effusion": like a comma, since "right" opens a statement
+            elif token not in "/." or (token == "." and _SHORTENED.match(text, end)):
+                continue
+        kept.append(token)
+        kept_starts.append(start)
+    return kept, kept_starts
+
+
+@lru_cache(maxsize=10_000)
+def _means_both(phrase: str, pair_words: frozenset[str]) -> bool:
+    return not pair_words.isdisjoint(phrase.lower().replace("-", " ").split())
 
 
 def _doubts_next(text: str, mark: Mark, marks: list[Mark]) -> bool:
@@ -103,11 +127,11 @@ def _doubts_next(text: str, mark: Mark, marks: list[Mark]) -> bool:
     return before.isspace() and after.isalnum() and not follows
 
 
-def _add_sizes(text: str, marks: list[Mark], spans: list[tuple[int, int]]) -> None:
+def _add_sizes(text: str, marks: list[Mark], ends: list[int]) -> None:
     for match in _SIZE.finditer(text):
         factor = 10.0 if match[3].lower().startswith("c") else 1.0
         size = factor * max(float(number.replace(",", ".")) for number in _NUMBER.findall(match.group()))
-        first = next((i for i, (_, end) in enumerate(spans) if end > match.start()), 0)
+        first = next((i for i, end in enumerate(ends) if end > match.start()), 0)
         mark = Mark(Entry(), first, first, match.start(), match.end())
         mark.size_mm = size
         position = next((i for i, other in enumerate(marks) if other.start >= match.start()), len(marks))

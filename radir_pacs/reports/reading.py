@@ -15,6 +15,9 @@ from radir_pacs.reports.placing import Place, fronted, places_of, read_places, r
 from radir_pacs.reports.scope import Scopes
 
 _STOP = Cue.BREAK | Cue.THERE | Cue.SOFT_BREAK
+_CLAUSE_ENDS = Cue.BREAK | Cue.THERE
+_DEGREE_ENDS = Cue.BREAK | Cue.THERE | Cue.COMMA
+_NORMAL, _PRESENT, _ABSENT = FindingKind.NORMAL, Polarity.PRESENT, Polarity.ABSENT  # slow to look up in an Enum
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +50,11 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
     placed: dict[int, list[Place]] = {}
     unplaced: list[int] = []
     formed, normal = form(marks, scopes, places, lexicon)
+    graded = sized = changed = False
+    for mark in marks:
+        graded = graded or mark.entry.severity is not None
+        sized = sized or mark.size_mm is not None
+        changed = changed or mark.change is not None
     for i, mark in enumerate(marks):
         key = mark.concept
         denied, certainty = scopes.denied[i], scopes.certainty[i]
@@ -81,14 +89,14 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
         findings.append(
             Finding(
                 concept=key,
-                kind=FindingKind.NORMAL if key == ROOT and denied else concept.kind,
-                polarity=Polarity.ABSENT if denied else Polarity.PRESENT,
+                kind=_NORMAL if key == ROOT and denied else concept.kind,
+                polarity=_ABSENT if denied else _PRESENT,
                 certainty=certainty,
                 regions=regions,
                 laterality=laterality,
-                severity=_severity(marks, i, own),
-                size_mm=_size(marks, i),
-                change=_change(marks, i),
+                severity=_severity(marks, i) if graded else None,
+                size_mm=_size(marks, i) if sized else None,
+                change=_change(marks, i) if changed else None,
                 span=(mark.start, mark.end),
             )
         )
@@ -97,8 +105,8 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
         findings.append(
             Finding(
                 concept=ROOT,
-                kind=FindingKind.NORMAL,
-                polarity=Polarity.ABSENT,
+                kind=_NORMAL,
+                polarity=_ABSENT,
                 certainty=scopes.certainty[i],
                 regions=regions,
                 laterality=laterality,
@@ -106,11 +114,11 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
             )
         )
     refers_back = bool(marks[0].cue & Cue.PRONOUN)
-    if not refers_back:
+    if sized and not refers_back:
         findings += _measurements(marks, places, scopes, findings, lexicon)
     open_findings = frozenset(findings[i].span for i in unplaced) if refers_back else frozenset()
     findings.sort(key=lambda finding: finding.span)
-    if any(finding.kind is not FindingKind.NORMAL for finding in findings):
+    if any(finding.kind is not _NORMAL for finding in findings):
         return SentenceReading(findings=tuple(findings), unplaced=open_findings)
     return _open_ends(marks, places, findings, lexicon)
 
@@ -224,7 +232,7 @@ def _inherited(
     return []
 
 
-def _severity(marks: list[Mark], i: int, subjects: list[Place] | None) -> Severity | None:
+def _severity(marks: list[Mark], i: int) -> Severity | None:
     """The nearest degree word before the finding in its noun phrase, or between the subject and its attribute."""
     if marks[i].entry.severity is not None and marks[i].attribute is None:
         return marks[i].entry.severity
@@ -232,7 +240,7 @@ def _severity(marks: list[Mark], i: int, subjects: list[Place] | None) -> Severi
         mark = marks[j]
         if mark.entry.severity is not None:
             return mark.entry.severity
-        if mark.concept or mark.cue & (Cue.BREAK | Cue.COMMA | Cue.THERE):
+        if mark.concept or mark.cue & _DEGREE_ENDS:
             break
     for mark in marks[i + 1 : i + 3]:
         if mark.entry.severity is not None and mark.attribute is None:
@@ -244,27 +252,24 @@ def _severity(marks: list[Mark], i: int, subjects: list[Place] | None) -> Severi
 
 def _size(marks: list[Mark], i: int) -> float | None:
     """The measurement nearest to the finding, with no other finding in between."""
-    for step in (-1, +1):
-        j = i + step
-        while 0 <= j < len(marks):
-            if marks[j].size_mm is not None:
-                return marks[j].size_mm
-            if marks[j].concept or marks[j].cue & Cue.BREAK:
+    for near in (range(i - 1, -1, -1), range(i + 1, len(marks))):
+        for j in near:
+            mark = marks[j]
+            if mark.size_mm is not None:
+                return mark.size_mm
+            if mark.concept or mark.cue & Cue.BREAK:
                 break
-            j += step
     return None
 
 
 def _change(marks: list[Mark], i: int) -> Change | None:
-    for step in (-1, +1):
-        j = i + step
-        while 0 <= j < len(marks):
-            change = marks[j].entry.change
-            if change is not None:
-                return change
-            if marks[j].concept or marks[j].cue & (Cue.BREAK | Cue.THERE):
+    for near in (range(i - 1, -1, -1), range(i + 1, len(marks))):
+        for j in near:
+            mark = marks[j]
+            if mark.change is not None:
+                return mark.change
+            if mark.concept or mark.cue & _CLAUSE_ENDS:
                 break
-            j += step
     return None
 
 

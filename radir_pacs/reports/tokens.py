@@ -25,9 +25,9 @@ class Normaliser:
         self._spelling = [(re.compile(pattern), to) for pattern, to in spelling.items()]
         self._irregular = dict(irregular)
         self._keep = frozenset(keep)
-        self._known: dict[str, list[str]] = {}  # length and first letter -> words that a typing error may stand for
+        self._likely: dict[str, list[str]] = {}  # length and first letter -> words that a typing error may stand for
         self._vocabulary: set[str] = set()
-        self._cache: dict[str, str] = {}
+        self.known: dict[str, str] = {}  # the answers so far: a word -> its normal form
 
     def base(self, word: str) -> str:
         """Lower case, American spelling, singular; typing errors are not corrected."""
@@ -53,11 +53,11 @@ class Normaliser:
                 self._vocabulary.add(word)
                 if len(word) >= _MIN_TYPO_LENGTH:
                     for length in (len(word) - 1, len(word), len(word) + 1):
-                        self._known.setdefault(f"{length}{word[0]}", []).append(word)
-        self._cache.clear()
+                        self._likely.setdefault(f"{length}{word[0]}", []).append(word)
+        self.known.clear()
 
     def __call__(self, word: str) -> str:
-        found = self._cache.get(word)
+        found = self.known.get(word)
         if found is None:
             if word[0] in _SIGNS and len(word) > 1:
                 found = _SIGNS[word[0] if word[0] != "(" else word[1]]
@@ -67,13 +67,13 @@ class Normaliser:
                 found = self.base(word)
                 if len(found) >= _MIN_TYPO_LENGTH and found not in self._vocabulary and found not in self._keep:
                     near = {
-                        known for known in self._known.get(f"{len(found)}{found[0]}", ()) if _one_edit(found, known)
+                        known for known in self._likely.get(f"{len(found)}{found[0]}", ()) if _one_edit(found, known)
                     }
                     if len(near) == 1:
                         found = near.pop()
-            if len(self._cache) >= _CACHE_LIMIT:
-                self._cache.clear()
-            self._cache[word] = found
+            if len(self.known) >= _CACHE_LIMIT:
+                self.known.clear()
+            self.known[word] = found
         return found
 
 
