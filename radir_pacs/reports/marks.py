@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 
 from radir_pacs.reports.findings import Laterality
 from radir_pacs.reports.lexicon import Lexicon
 from radir_pacs.reports.lexicon_terms import Cue, Entry
+from radir_pacs.reports.sizes import Size, read_sizes
 from radir_pacs.reports.tokens import TOKEN
-
-_SIZE = re.compile(
-    r"(\d{1,3}(?:[.,]\d{1,2})?)(?:\s*(?:x|×|by|-|to)\s*(\d{1,3}(?:[.,]\d{1,2})?)){0,2}\s*-?\s*(mm|cm|millimet\w*|centimet\w*)\b",
-    re.IGNORECASE,
-)
-_NUMBER = re.compile(r"\d{1,3}(?:[.,]\d{1,2})?")
 
 
 class Mark:
@@ -31,6 +27,7 @@ class Mark:
         "first",
         "last",
         "place",
+        "prior_mm",
         "side",
         "size_mm",
         "start",
@@ -44,10 +41,13 @@ class Mark:
         self.change = entry.change
         self.both = False  # "bibasilar", "apices": the word's form means both sides
         self.size_mm: float | None = None
+        self.prior_mm: float | None = None  # its size on an earlier study
 
 
 _SHORTENED = re.compile(r"\s[a-z\d]")  # after the full stop of an abbreviation
 _SIGNS = frozenset("-/.\"“”„‘’`'")  # quotes mean nothing by themselves
+_LINKS = frozenset({",", "and", "or", "&", "/"})
+_SIDES = frozenset({"left", "right", "bilateral", "both"})
 _END = "\n"  # follows the last word, and is none
 
 
@@ -56,6 +56,8 @@ def read_marks(text: str, lexicon: Lexicon) -> list[Mark]:
     tokens, starts = _tokens(text)
     normalise, known = lexicon.normalise, lexicon.normalise.known
     words = [known.get(token) or normalise(token) for token in tokens]
+    if shared := lexicon.data["cues"].get("shared"):
+        _repeat_shared(shared, words, tokens, starts)
     words.append(_END)
     marks: list[Mark] = []
     first_words = lexicon.phrases
@@ -82,8 +84,8 @@ def read_marks(text: str, lexicon: Lexicon) -> list[Mark]:
             mark.both = _means_both(text[mark.start : mark.end], lexicon.pair_words)
         marks.append(mark)
         i = stop
-    if "mm" in text or "cm" in text or "imet" in text:
-        _add_sizes(text, marks, [start + len(token) for start, token in zip(starts, tokens, strict=True)])
+    if sizes := read_sizes(text, lexicon):
+        _add_sizes(sizes, marks, [start + len(token) for start, token in zip(starts, tokens, strict=True)])
     return marks
 
 
@@ -113,6 +115,51 @@ def _tokens(text: str) -> tuple[list[str], list[int]]:
     return kept, kept_starts
 
 
+def _repeat_shared(shared: Mapping[str, list[str]], words: list[str], tokens: list[str], starts: list[int]) -> None:
+    """Repeat a noun that adjectives share, and their side: "left upper and lower lobes" is "left upper lobe and left
+    lower lobes". What is repeated has no width."""
+    for noun, adjectives in shared.items():
+        head = noun.split()
+        if head[0] not in words:
+            continue
+        i = words.index(head[0])
+        while i >= 0:
+            begin = i
+            while begin and (words[begin - 1] in adjectives or words[begin - 1] in _LINKS or words[begin - 1] in _SIDES):
+                begin -= 1
+            i = _expand(head, begin, i, adjectives, words, tokens, starts)
+            i = words.index(head[0], i) if head[0] in words[i:] else -1
+
+
+def _expand(
+    head: list[str], begin: int, end: int, adjectives: list[str], words: list[str], tokens: list[str], starts: list[int]
+) -> int:
+    """Expand the adjectives from ``begin`` up to the noun at ``end``; returns where to look on."""
+    side, i = None, begin
+    while i < end:
+        word = words[i]
+        if word in _SIDES:
+            side = word
+        elif word in adjectives:
+            extra = list(head) if words[i + 1] in _LINKS else []
+            lacks_side = side is not None and words[i - 1] in _LINKS
+            if extra:
+                _insert(i + 1, extra, words, tokens, starts)
+            if lacks_side and side is not None:
+                _insert(i, [side], words, tokens, starts)
+            i += len(extra) + lacks_side
+            end += len(extra) + lacks_side
+        i += 1
+    return end + 1
+
+
+def _insert(at: int, extra: list[str], words: list[str], tokens: list[str], starts: list[int]) -> None:
+    where = starts[at - 1] + len(tokens[at - 1])
+    words[at:at] = extra
+    tokens[at:at] = [""] * len(extra)
+    starts[at:at] = [where] * len(extra)
+
+
 @lru_cache(maxsize=10_000)
 def _means_both(phrase: str, pair_words: frozenset[str]) -> bool:
     return not pair_words.isdisjoint(phrase.lower().replace("-", " ").split())
@@ -127,14 +174,12 @@ def _doubts_next(text: str, mark: Mark, marks: list[Mark]) -> bool:
     return before.isspace() and after.isalnum() and not follows
 
 
-def _add_sizes(text: str, marks: list[Mark], ends: list[int]) -> None:
-    for match in _SIZE.finditer(text):
-        factor = 10.0 if match[3].lower().startswith("c") else 1.0
-        size = factor * max(float(number.replace(",", ".")) for number in _NUMBER.findall(match.group()))
-        first = next((i for i, end in enumerate(ends) if end > match.start()), 0)
-        mark = Mark(Entry(), first, first, match.start(), match.end())
-        mark.size_mm = size
-        position = next((i for i, other in enumerate(marks) if other.start >= match.start()), len(marks))
-        while position < len(marks) and marks[position].end <= match.end():
+def _add_sizes(sizes: list[Size], marks: list[Mark], ends: list[int]) -> None:
+    for start, end, size_mm, prior_mm in sizes:
+        first = next((i for i, stop in enumerate(ends) if stop > start), 0)
+        mark = Mark(Entry(), first, first, start, end)
+        mark.size_mm, mark.prior_mm = size_mm, prior_mm
+        position = next((i for i, other in enumerate(marks) if other.start >= start), len(marks))
+        while position < len(marks) and marks[position].end <= end:
             marks.pop(position)  # "mm" alone is read as a severity; here it is a unit
         marks.insert(position, mark)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from radir_pacs import anatomy
 from radir_pacs.reports.answers import PARTED, answered
+from radir_pacs.reports.asides import Aside, without_asides, without_sided_comparisons
 from radir_pacs.reports.findings import Certainty, Change, Finding, FindingKind, Laterality, Polarity, Severity, Span
 from radir_pacs.reports.forming import form
 from radir_pacs.reports.lexicon import Lexicon
@@ -13,6 +14,7 @@ from radir_pacs.reports.lexicon_terms import MEASUREMENT, ROOT, Concept, Cue
 from radir_pacs.reports.marks import Mark, read_marks
 from radir_pacs.reports.placing import Place, fronted, places_of, read_places, resolve, side_beside
 from radir_pacs.reports.scope import Scopes
+from radir_pacs.reports.sizes import change_of_size
 
 _STOP = Cue.BREAK | Cue.THERE | Cue.SOFT_BREAK
 _CLAUSE_ENDS = Cue.BREAK | Cue.THERE
@@ -31,12 +33,20 @@ class SentenceReading:
     laterality: Laterality | None = None
     size_mm: float | None = None
     change: Change | None = None
+    images: tuple[str, ...] = ()
+    prior: str | None = None
 
 
 def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
     """Read one sentence; the findings' spans are relative to its start."""
     if text.startswith("[ ]"):  # a box that nobody ticked
         return SentenceReading(findings=())
+    if any(sign in text for sign in lexicon.data["cues"].get("boilerplate", {}).get("signs", ())):
+        return SentenceReading(findings=())
+    if text.endswith(":") and text.count(":") == 1:  # a label that nobody filled in
+        return SentenceReading(findings=())
+    text, images, dates = without_asides(text, lexicon)
+    text = without_sided_comparisons(text, lexicon)
     marks = read_marks(text, lexicon)
     if not marks:
         return SentenceReading(findings=())
@@ -50,11 +60,12 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
     placed: dict[int, list[Place]] = {}
     unplaced: list[int] = []
     formed, normal = form(marks, scopes, places, lexicon)
+    prior = dates[0].what if dates else None
     graded = sized = changed = False
     for mark in marks:
         graded = graded or mark.entry.severity is not None
         sized = sized or mark.size_mm is not None
-        changed = changed or mark.change is not None
+        changed = changed or mark.change is not None or mark.prior_mm is not None
     for i, mark in enumerate(marks):
         key = mark.concept
         denied, certainty = scopes.denied[i], scopes.certainty[i]
@@ -78,6 +89,8 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
             where = [Place(i, inner, lexicon.place_region[inner], own_side, False), *where]
         where = where or _nearer(fronted(i, concept, marks, places, lexicon), concept)
         if where:
+            if (framed := _framed(i, where, marks, places, lexicon)) is not None:
+                where = framed
             placed[i] = where
         else:
             where = _inherited(i, concept, marks, placed, denied, scopes)
@@ -86,6 +99,7 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
         regions, laterality = _regions(where, side, concept, lexicon)
         if not where and side is None:
             unplaced.append(len(findings))
+        change = _change(marks, i) if changed else None
         findings.append(
             Finding(
                 concept=key,
@@ -96,7 +110,8 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
                 laterality=laterality,
                 severity=_severity(marks, i) if graded else None,
                 size_mm=_size(marks, i) if sized else None,
-                change=_change(marks, i) if changed else None,
+                change=change,
+                prior=prior if change is not None else None,
                 span=(mark.start, mark.end),
             )
         )
@@ -118,9 +133,11 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
         findings += _measurements(marks, places, scopes, findings, lexicon)
     open_findings = frozenset(findings[i].span for i in unplaced) if refers_back else frozenset()
     findings.sort(key=lambda finding: finding.span)
+    if images and findings:
+        _shown_on(images, findings)
     if any(finding.kind is not _NORMAL for finding in findings):
         return SentenceReading(findings=tuple(findings), unplaced=open_findings)
-    return _open_ends(marks, places, findings, lexicon)
+    return _open_ends(marks, places, findings, lexicon, tuple(image.what for image in images), prior)
 
 
 def _nearer(where: list[Place], concept: Concept) -> list[Place]:
@@ -133,6 +150,28 @@ def _nearer(where: list[Place], concept: Concept) -> list[Place]:
         if all(concept.reads.get(place.key, place.region) in above and place.side is None for place in where)
         else where
     )
+
+
+def _framed(i: int, where: list[Place], marks: list[Mark], places: list[Place], lexicon: Lexicon) -> list[Place] | None:
+    """The places with the side of the one that opens the clause: "in the left lung, there is a nodule at the base"."""
+    frame = next((place for place in places if place.index < i and place not in where), None)
+    if frame is None or any(place.side for place in where):
+        return None
+    between = marks[frame.index + 1 : i]
+    if any(mark.concept or mark.cue & Cue.BREAK for mark in between) or not any(
+        mark.cue & (Cue.THERE | Cue.COMMA) for mark in between
+    ):
+        return None
+    around, side = resolve(frame.region, frame.side, lexicon)
+    if side is None or side is Laterality.BILATERAL:
+        return None
+    found = []
+    for place in where:
+        keys, _ = resolve(place.region, side, lexicon)
+        if not all(key == up or up in {a.key for a in anatomy.ancestors(key)} for key in keys for up in around):
+            return None
+        found.append(Place(place.index, place.key, place.region, side, place.after_preposition))
+    return found
 
 
 def _side_of_neighbour(i: int, marks: list[Mark], findings: list[Finding], denied: bool) -> Laterality | None:
@@ -183,16 +222,30 @@ def _absorbed(i: int, marks: list[Mark], lexicon: Lexicon) -> bool:
     return False
 
 
-def _open_ends(marks: list[Mark], places: list[Place], findings: list[Finding], lexicon: Lexicon) -> SentenceReading:
+def _open_ends(
+    marks: list[Mark],
+    places: list[Place],
+    findings: list[Finding],
+    lexicon: Lexicon,
+    images: tuple[str, ...],
+    prior: str | None,
+) -> SentenceReading:
     refers = bool(marks[0].cue & Cue.PRONOUN) and not findings
     regions, laterality = _regions(places, None, None, lexicon)
+    size = max((mark.size_mm for mark in marks if mark.size_mm is not None), default=None)
+    before = max((mark.prior_mm for mark in marks if mark.prior_mm is not None), default=None)
+    change = next((mark.entry.change for mark in marks if mark.entry.change is not None), None)
+    if change is None and size is not None and before is not None:
+        change = change_of_size(size, before)
     return SentenceReading(
         findings=tuple(findings),
         refers_back=refers,
         regions=regions,
         laterality=laterality,
-        size_mm=max((mark.size_mm for mark in marks if mark.size_mm is not None), default=None),
-        change=next((mark.entry.change for mark in marks if mark.entry.change is not None), None),
+        size_mm=size,
+        change=change,
+        images=images,
+        prior=prior,
     )
 
 
@@ -270,11 +323,34 @@ def _change(marks: list[Mark], i: int) -> Change | None:
                 return mark.change
             if mark.concept or mark.cue & _CLAUSE_ENDS:
                 break
+    return _change_of_size(marks, i)
+
+
+def _change_of_size(marks: list[Mark], i: int) -> Change | None:
+    """What the sizes tell: "9 mm, previously 6 mm"."""
+    size = _size(marks, i)
+    for near in (range(i + 1, len(marks)), range(i - 1, -1, -1)):
+        for j in near:
+            prior = marks[j].prior_mm
+            if prior is not None and size is not None:
+                return change_of_size(size, prior)
+            if marks[j].concept:
+                break
     return None
 
 
-def shifted(finding: Finding, by: int, sentence: tuple[int, int], section: str, asked: bool) -> Finding:
-    """The finding with offsets into the whole text."""
+def _shown_on(images: list[Aside], findings: list[Finding]) -> None:
+    """Give every image to the finding before it, or to the first one."""
+    for image in images:
+        before = [n for n, finding in enumerate(findings) if finding.span[0] < image.start]
+        at = before[-1] if before else 0
+        findings[at] = replace(findings[at], images=(*findings[at].images, image.what))
+
+
+def shifted(
+    finding: Finding, by: int, sentence: tuple[int, int], section: str, asked: bool, prior: str | None
+) -> Finding:
+    """The finding with offsets into the whole text; ``prior``: what the report is compared with."""
     return Finding(  # not `replace`, which would take a third of the time for a report of known sentences
         concept=finding.concept,
         kind=finding.kind,
@@ -285,6 +361,8 @@ def shifted(finding: Finding, by: int, sentence: tuple[int, int], section: str, 
         severity=finding.severity,
         size_mm=finding.size_mm,
         change=finding.change,
+        images=finding.images,
+        prior=finding.prior or (prior if finding.change is not None else None),
         span=(finding.span[0] + by, finding.span[1] + by),
         sentence=sentence,
         section=section,

@@ -17,6 +17,7 @@ _NEXT = Cue.NEGATES_NEXT
 _LAST = Cue.NEGATES_LAST
 _ACTS_FORWARD = _NEXT | Cue.CLOSES | Cue.POSSIBLE_NEXT | Cue.PROBABLE_NEXT | Cue.HISTORY_NEXT | Cue.QUESTION
 _ACTS_BACKWARD = _LAST | Cue.CLOSES | Cue.COPULA | Cue.POSSIBLE_LAST | Cue.PROBABLE_LAST | Cue.HISTORY_LAST
+_NOT_NOW = (Certainty.HISTORICAL, Certainty.HYPOTHETICAL)
 _CERTAIN, _HISTORICAL = Certainty.CERTAIN, Certainty.HISTORICAL  # an attribute of an Enum is slow to look up
 
 
@@ -51,7 +52,7 @@ class Scopes:
                 if cue & Cue.APART:
                     denied = False
                 elif cue & _NEXT and not (
-                    (cue & _LAST and _something_to_deny(marks, i)) or (cue & Cue.CLOSES and _closes(marks, i))
+                    (cue & _LAST and _looks_back(marks, i)) or (cue & Cue.CLOSES and _closes(marks, i))
                 ):
                     denied = True
                 if cue & Cue.POSSIBLE_NEXT:
@@ -77,9 +78,11 @@ class Scopes:
             if cue & Cue.CLOSES and _closes(marks, i):
                 for j in _subjects(marks, i):
                     self.denied[j] = True
-            if cue & _LAST and not (cue & _NEXT and not _something_to_deny(marks, i)):
+            if cue & _LAST and (not cue & _NEXT or _looks_back(marks, i)):
                 for j in _subjects(marks, i):
                     self.denied[j] = True
+                    if self.certainty[j] in _NOT_NOW:
+                        self.certainty[j] = _CERTAIN  # "the previously noted effusion is not seen" speaks of now
             if mark.change is not None and mark.change in _REMAINS and i and marks[i - 1].cue & Cue.COPULA:
                 for j in _subjects(marks, i):  # "the previously described nodule is again seen"
                     if self.certainty[j] is _HISTORICAL:
@@ -141,6 +144,19 @@ def _closes(marks: list[Mark], i: int) -> bool:
     """Whether a word such as "absent" is the last in its clause: "pneumothorax absent, effusion present"."""
     following = marks[i + 1].cue if i + 1 < len(marks) else Cue.BREAK
     return bool(following & (Cue.BREAK | Cue.COMMA)) and _something_to_deny(marks, i)
+
+
+def _looks_back(marks: list[Mark], i: int) -> bool:
+    """Whether a word such as "unlikely" denies what is before it: not after a comma, where a finding follows."""
+    if not _something_to_deny(marks, i):
+        return False
+    if i and marks[i - 1].cue & Cue.COMMA:
+        for mark in marks[i + 1 :]:
+            if mark.cue & (_CLAUSE_END | Cue.COMMA):
+                break
+            if mark.concept:
+                return False
+    return True
 
 
 def _something_to_deny(marks: list[Mark], i: int) -> bool:
