@@ -16,7 +16,8 @@ _BOUNDARY = re.compile(
     r"(?P<quote>[\"“”]+)|[•*]+|(?P<line>\n\s*)|(?<=\s)\d{1,2}[.)](?=\s+[A-Z])|;(?=\s+(?:No|no)\b)|--+(?=\s+[A-Z])(?!\s*(?:No|None|Nil|Yes|Absent|Present|Negative|Normal)\b)"
 )
 _ABBREVIATION = re.compile(
-    r"(?:\b(?:dr|mr|mrs|ms|vs|e\.g|i\.e|approx|resp|st|no|ca|max|min|cf|incl)|\b[A-Z])$", re.IGNORECASE
+    r"(?:\b(?:dr|mr|mrs|ms|vs|e\.g|i\.e|approx|resp|st|no|ca|max|min|cf|incl|ser|img|im|se|fig)|\b[A-Z])$",
+    re.IGNORECASE,
 )
 _SIGN = re.compile(r"[.!?\"“”•*\n;\d]")  # where a boundary may begin; faster to find than a boundary
 _SIGN_OR_DASH = re.compile(r"[-.!?\"“”•*\n;\d]")
