@@ -8,18 +8,15 @@ from typing import Any
 
 from radir_pacs import anatomy
 from radir_pacs.errors import SettingError
-from radir_pacs.reports.lexicon_data import read_data
+from radir_pacs.reports.lexicon_data import normal_words, read_data, read_normaliser
 from radir_pacs.reports.lexicon_terms import ANYWHERE, ROOT
-from radir_pacs.reports.tokens import TOKEN, Normaliser
+from radir_pacs.reports.tokens import Normaliser
 
 
 def faults(language: str = "en", extra: Iterable[Path] = ()) -> list[str]:
     """Every fault of the lexicon, worded; empty when it can be used. Raises SettingError if a file cannot be read."""
     data = read_data(language, extra)
-    spelling = data["spelling"]
-    normalise = Normaliser(
-        spelling=spelling["patterns"], irregular=spelling["irregular"], keep=spelling["keep"]["words"]
-    )
+    normalise = read_normaliser(data["spelling"])
     concepts: Mapping[str, Mapping[str, Any]] = data["concepts"]
     attributes: Mapping[str, list[str]] = data["attributes"]["attribute"]
     regions = {region.key for region in anatomy.regions()}
@@ -104,7 +101,7 @@ def _double_terms(what: str, terms: Mapping[str, Iterable[str]], normalise: Norm
     owner: dict[tuple[str, ...], str] = {}
     for key, names in terms.items():
         for name in names:
-            words = tuple(word if word == "_" else normalise.base(word) for word in TOKEN.findall(name) if word != "-")
+            words = normal_words(name, normalise)
             other = owner.setdefault(words, key)
             if other != key:
                 yield f"{name!r} is a term of the {what}s {other} and {key}"

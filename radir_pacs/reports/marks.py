@@ -10,7 +10,7 @@ from radir_pacs.reports.lexicon_terms import Cue, Entry
 from radir_pacs.reports.tokens import TOKEN
 
 _SIZE = re.compile(
-    r"(\d{1,3}(?:[.,]\d{1,2})?)(?:\s*(?:x|×|by|-|to)\s*(\d{1,3}(?:[.,]\d{1,2})?)){0,2}\s*-?\s*(mm|cm|millimet\w*|centimet\w*)\b",
+    r"(\d{1,3}(?:[.,]\d{1,2})?)(?:\s*(?:x|×|by|mal|-|to|bis)\s*(\d{1,3}(?:[.,]\d{1,2})?)){0,2}\s*-?\s*(mm|cm|millimet\w*|centimet\w*)\b",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"\d{1,3}(?:[.,]\d{1,2})?")
@@ -47,25 +47,37 @@ class Mark:
 
 _SHORTENED = re.compile(r"\s[a-z\d]")  # after the full stop of an abbreviation
 _SIGNS = frozenset("-/.\"“”„‘’`'")  # quotes mean nothing by themselves
+_AND = r"-(?:\s*[,/]\s*|\s+\w{1,5}\.?\s+)"
+_SUSPENDED = re.compile(rf"{_AND}(?:\w+{_AND})*(\w+)\b(?!-\s)")
 _DASH = Entry(cue=Cue.COMMA)
 
 
 def read_marks(text: str, lexicon: Lexicon) -> list[Mark]:
     """Marks of one sentence in order."""
     normalise = lexicon.normalise
+    compounds, dropped = normalise.compounds, normalise.dropped
     words: list[str] = []
     spans: list[tuple[int, int]] = []
     for match in TOKEN.finditer(text):
         word = match.group()
         start, end = match.span()
         if word in _SIGNS:
+            if compounds is not None and word == "-" and spans and (shared := _SUSPENDED.match(text, start)):
+                parts = compounds.head(shared[1])  # "Pleura- oder Perikarderguss"
+                words += parts
+                spans += [spans[-1]] * len(parts)
             apart = text[start - 1 : start].isspace() and text[end : end + 1].isspace()
             if word in "-/" and apart:
                 word = ","  # "no pneumothorax / right effusion": like a comma, since "right" opens a statement
-            elif word not in "/." or (word == "." and _SHORTENED.match(text, end)):
+            elif word not in "/." or (word == "." and (word in dropped or _SHORTENED.match(text, end))):
                 continue
-        words.append(normalise(word))
-        spans.append((start, end))
+        if compounds is None:
+            words.append(normalise(word))
+            spans.append((start, end))
+        else:
+            parts = normalise.all(word)
+            words += parts
+            spans += [(start, end)] * len(parts)
     marks: list[Mark] = []
     root, both = lexicon.phrases, lexicon.pair_words
     i, count = 0, len(words)

@@ -58,6 +58,8 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
         if key is None:
             continue
         concept = lexicon.concepts[key]
+        if certainty is Certainty.HISTORICAL and lexicon.devices_remain and concept.kind is FindingKind.DEVICE:
+            certainty = Certainty.CERTAIN
         where = own or places_of(i, concept, marks, places, lexicon)
         if concept.elsewhere and where and where[0].region in concept.elsewhere:
             key = concept.elsewhere[where[0].region]
