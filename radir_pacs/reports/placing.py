@@ -45,6 +45,10 @@ def read_places(marks: list[Mark], lexicon: Lexicon) -> tuple[list[Place], dict[
         if mark.cue & Cue.PREPOSITION:
             preposition_at = mark.last
             projection_at = mark.last if mark.cue & Cue.PROJECTION else -99
+        elif (
+            lexicon.sides_follow and mark.cue & Cue.COMMA and places and marks[places[-1].index].first > preposition_at
+        ):
+            preposition_at = -99  # "in beiden Oberlappen, perihiläre Konsolidierung"
         if mark.side is not None:
             if lexicon.sides_follow and _follows(i, marks, side, places, sides):
                 continue
@@ -67,6 +71,7 @@ def read_places(marks: list[Mark], lexicon: Lexicon) -> tuple[list[Place], dict[
             last = places[-1] if places else None
             if (
                 last is not None
+                and (own is None or last.side is None or own is last.side)
                 and mark.first - marks[last.index].last <= _REACH + 1
                 and _same_place(last, region, marks, i)
             ):
