@@ -8,7 +8,7 @@ from typing import Any
 
 from radir_pacs import anatomy
 from radir_pacs.errors import SettingError
-from radir_pacs.reports.lexicon_data import normal_words, read_data, read_normaliser
+from radir_pacs.reports.lexicon_data import FIRST, normal_words, read_data, read_normaliser
 from radir_pacs.reports.lexicon_terms import ANYWHERE, ROOT
 from radir_pacs.reports.tokens import Normaliser
 
@@ -33,6 +33,7 @@ def faults(language: str = "en", extra: Iterable[Path] = ()) -> list[str]:
             for name in names
             if not data["cues"].get(group, {}).get(name)
         ),
+        *(_unworded(data, read_data(FIRST)) if language != FIRST else ()),
     ]
 
 
@@ -42,6 +43,29 @@ def refuse_faults(language: str = "en", extra: Iterable[Path] = ()) -> None:
     if found:
         others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise SettingError(f"lexicon {language!r}: {found[0]}{others}")
+
+
+def _unworded(data: Mapping[str, Any], first: Mapping[str, Any]) -> Iterator[str]:
+    """What English has words for and this language has none, unless its row says ``unworded = true``."""
+    for key, row in first["concepts"].items():
+        own = data["concepts"][key]
+        if row.get("terms") and not own["terms"] and not own.get("unworded", False):
+            yield f"concept {key} has no words"
+    for key in first["places"]["observable"].keys() - {
+        key for key, row in data["places"]["observable"].items() if row["terms"] or row.get("unworded", False)
+    }:
+        yield f"observable {key} has no words"
+    terms = data["places"]["terms"]
+    for region in anatomy.regions():
+        if region.laterality is None and region.key not in terms:
+            yield f"region {region.key} has no words"
+    for attribute in first["attributes"]["attribute"]:
+        if not data["attributes"]["attribute"].get(attribute):
+            yield f"attribute {attribute} has no words"
+    for group, names in first["cues"].items():
+        for name in names:
+            if not data["cues"].get(group, {}).get(name):
+                yield f"cues.toml has no group {group}.{name}"
 
 
 def _hierarchy_faults(concepts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
