@@ -14,7 +14,7 @@ from typing import Any
 
 from radir_pacs import anatomy
 from radir_pacs.errors import SettingError
-from radir_pacs.reports.findings import Change, Laterality, Severity
+from radir_pacs.reports.findings import Change, FindingKind, Laterality, Severity
 from radir_pacs.reports.lexicon_data import (
     FIRST,
     formation_rules,
@@ -135,7 +135,8 @@ def load(language: str = "en", extra: tuple[Path, ...] = ()) -> Lexicon:
     )
     for concept in concepts.values():
         for term in concept.terms:
-            _put(lexicon, term).concept = concept.key
+            entry = _put(lexicon, term)
+            entry.concept, entry.device = concept.key, concept.kind is FindingKind.DEVICE
     for attribute, terms in data["attributes"]["attribute"].items():
         for term in terms:
             _put(lexicon, term).attribute = attribute

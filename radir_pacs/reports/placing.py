@@ -96,7 +96,7 @@ def _follows(
 ) -> bool:
     """Whether a side belongs to what stands right before it: "Erguss rechts und Atelektase links"; it then gets it."""
     mark, before = marks[i], marks[i - 1] if i else None
-    if before is None or pending is not None or mark.first - before.last > 1 or mark.place or before.side:
+    if before is None or pending is not None or mark.first - before.last > _NEXT_TO or mark.place or before.side:
         return False
     after = marks[i + 1] if i + 1 < len(marks) else None
     if after is not None and after.place is not None and after.first - mark.last <= 1:
