@@ -46,7 +46,13 @@ def read_places(marks: list[Mark], lexicon: Lexicon) -> tuple[list[Place], dict[
         if mark.cue & Cue.PREPOSITION:
             preposition_at = mark.last
             projection_at = mark.last if mark.cue & Cue.PROJECTION else -99
+        elif (
+            lexicon.sides_follow and mark.cue & Cue.COMMA and places and marks[places[-1].index].first > preposition_at
+        ):
+            preposition_at = -99  # "in beiden Oberlappen, perihiläre Konsolidierung"
         if mark.side is not None:
+            if lexicon.sides_follow and _follows(i, marks, side, places, sides):
+                continue
             if side is not None and {side, mark.side} == _PAIR and mark.first - side_at <= _REACH:
                 side = Laterality.BILATERAL
             else:
@@ -66,6 +72,7 @@ def read_places(marks: list[Mark], lexicon: Lexicon) -> tuple[list[Place], dict[
             last = places[-1] if places else None
             if (
                 last is not None
+                and (own is None or last.side is None or own is last.side)
                 and mark.first - marks[last.index].last <= _REACH + 1
                 and _same_place(last, region, marks, i)
             ):
@@ -83,6 +90,28 @@ def read_places(marks: list[Mark], lexicon: Lexicon) -> tuple[list[Place], dict[
             side = None
     _give_back(side, side_at, places, sides, marks, len(marks))
     return places, sides
+
+
+def _follows(
+    i: int, marks: list[Mark], pending: Laterality | None, places: list[Place], sides: dict[int, Laterality]
+) -> bool:
+    """Whether a side belongs to what stands right before it: "Erguss rechts und Atelektase links"; it then gets it."""
+    mark, before = marks[i], marks[i - 1] if i else None
+    if before is None or pending is not None or mark.first - before.last > _NEXT_TO or mark.place or before.side:
+        return False
+    after = marks[i + 1] if i + 1 < len(marks) else None
+    if after is not None and after.place is not None and after.first - mark.last <= 1:
+        return False  # "Erguss rechts basal"
+    if before.place is not None:
+        place = places[-1] if places and places[-1].index == i - 1 else None
+        if place is None or place.side is not None:
+            return False
+        place.side = mark.side
+        return True
+    if before.concept is not None and i - 1 not in sides and mark.side is not None:
+        sides[i - 1] = mark.side
+        return True
+    return False
 
 
 def _give_back(

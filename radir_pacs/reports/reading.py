@@ -16,6 +16,7 @@ from radir_pacs.reports.placing import Place, fronted, places_of, read_places, r
 from radir_pacs.reports.scope import Scopes
 from radir_pacs.reports.sizes import change_of_size
 
+_OPERATION = "postoperative"  # the concept of what operations leave
 _STOP = Cue.BREAK | Cue.THERE | Cue.SOFT_BREAK
 _CLAUSE_ENDS = Cue.BREAK | Cue.THERE
 _BEFORE_ENDS = Cue.BREAK | Cue.SOFT_BREAK
@@ -78,6 +79,8 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
         if key is None:
             continue
         concept = lexicon.concepts[key]
+        if certainty is Certainty.HISTORICAL and lexicon.devices_remain and _remains(concept, lexicon):
+            certainty = Certainty.CERTAIN
         where = own or places_of(i, concept, marks, places, lexicon)
         if concept.elsewhere and where and where[0].region in concept.elsewhere:
             key = concept.elsewhere[where[0].region]
@@ -88,13 +91,13 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
         if inner is not None and (not where or concept.kind is FindingKind.DEVICE):
             own_side = sides.get(i) or (Laterality.BILATERAL if mark.both else None)
             where = [Place(i, inner, lexicon.place_region[inner], own_side, False), *where]
-        where = where or _nearer(fronted(i, concept, marks, places, lexicon), concept)
+        where = where or _on(sides.get(i), _nearer(fronted(i, concept, marks, places, lexicon), concept))
         if where:
             if (framed := _framed(i, where, marks, places, lexicon)) is not None:
                 where = framed
             placed[i] = where
         else:
-            where = [] if i in sides else _inherited(i, concept, marks, placed, denied, scopes)
+            where = _inherited(i, concept, marks, placed, denied, scopes, sides.get(i))
         side = sides.get(i) or side_beside(i, marks, places) if not where else sides.get(i)
         side = side or (None if where else _side_of_neighbour(i, marks, findings, denied))
         regions, laterality = _regions(where, side, concept, lexicon)
@@ -141,6 +144,11 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
     return _open_ends(marks, places, findings, lexicon, tuple(image.what for image in images), prior)
 
 
+def _remains(concept: Concept, lexicon: Lexicon) -> bool:
+    """Whether what was done to a patient is still there: a device, or what an operation left."""
+    return concept.kind is FindingKind.DEVICE or _OPERATION in lexicon.ancestors[concept.key]
+
+
 def _nearer(where: list[Place], concept: Concept) -> list[Place]:
     """The more specific places: in "Chest: pneumothorax" the pneumothorax is in the pleura."""
     if not where:
@@ -174,6 +182,11 @@ def _framed(i: int, where: list[Place], marks: list[Mark], places: list[Place], 
             return None
         found.append(Place(place.index, place.key, place.region, side, place.after_preposition))
     return found
+
+
+def _on(side: Laterality | None, where: list[Place]) -> list[Place]:
+    """The places that are not on another side than the finding."""
+    return where if side is None else [place for place in where if place.side in (None, side)]
 
 
 def _side_of_neighbour(i: int, marks: list[Mark], findings: list[Finding], denied: bool) -> Laterality | None:
@@ -274,7 +287,13 @@ def _regions(
 
 
 def _inherited(
-    i: int, concept: Concept, marks: list[Mark], placed: dict[int, list[Place]], denied: bool, scopes: Scopes
+    i: int,
+    concept: Concept,
+    marks: list[Mark],
+    placed: dict[int, list[Place]],
+    denied: bool,
+    scopes: Scopes,
+    side: Laterality | None,
 ) -> list[Place]:
     """The place of the nearest earlier finding that could share it: "left basilar opacity, likely atelectasis"."""
     for j in range(i - 1, -1, -1):
@@ -282,6 +301,7 @@ def _inherited(
             break
         if j in placed and scopes.denied[j] == denied:
             fitting = [place for place in placed[j] if not concept.within or place.region in concept.within]
+            fitting = _on(side, fitting)
             if fitting:
                 return fitting
     return []

@@ -91,7 +91,8 @@ class Scopes:
                 named = (j for j in _subjects(marks, i) if marks[j].concept or marks[j].attribute or marks[j].place)
                 subject = next(named, None)
                 if subject is not None and not marks[subject].place and marks[subject].attribute != "normal":
-                    self.denied[subject] = True  # "vascular engorgement is within normal limits"
+                    # "vascular engorgement is within normal limits"
+                    self.denied[subject] = self.denied[subject] or not marks[subject].entry.device
             if cue & Cue.POSSIBLE_LAST:
                 self._doubt_last(marks, i, Certainty.POSSIBLE, only_nearest=mark.end - mark.start == 1)
             elif cue & Cue.PROBABLE_LAST and not cue & Cue.PROBABLE_NEXT:

@@ -184,8 +184,10 @@ def split_sections(text: str, headings: Headings) -> tuple[Section, ...]:
                 superseded, adding = False, reported
             case _ if adding and heading in headings.mined:
                 name = _ADDENDUM
-    if sections and not any(section.name in headings.mined for section in sections):
-        sections[-1:] = _body_without_heading(text, sections[-1])
+    if not any(section.name in headings.mined - {_ADDENDUM} for section in sections):
+        bodies = [at for at, section in enumerate(sections) if section.name != _ADDENDUM]
+        if bodies:
+            sections[bodies[-1] : bodies[-1] + 1] = _body_without_heading(text, sections[bodies[-1]])
     return tuple(sections)
 
 

@@ -15,7 +15,7 @@ from radir_pacs.reports.findings import (
     Severity,
 )
 
-PARSER = "en-3"  # language and version: a report mined by another version is mined again
+PARSER = "en+de-3"  # languages and version: a report mined by another version is mined again
 
 
 def findings_to_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
