@@ -151,6 +151,7 @@ def read_headings(table: Mapping[str, Any], concepts: Mapping[str, Concept], nor
         mined=table["mined"],
         patient=table["labels"]["patient"],
         patient_words=table["labels"]["patient_words"],
+        shown=table["labels"].get("shown", ()),
     )
 
 

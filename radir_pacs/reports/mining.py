@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import replace
 
+from radir_pacs.reports.asides import without_asides
 from radir_pacs.reports.findings import Finding, FindingKind, MinedReport
 from radir_pacs.reports.language import READ, language_of
 from radir_pacs.reports.lexicon import Lexicon, load
 from radir_pacs.reports.markup import plain_text
 from radir_pacs.reports.newest import followed
 from radir_pacs.reports.reading import SentenceReading, read_sentence, shifted
-from radir_pacs.reports.sections import split_sections
+from radir_pacs.reports.sections import Section, split_sections
 from radir_pacs.reports.sentences import sentences
 from radir_pacs.types import ImageKind
 
+COMPARISON = "comparison"  # the section that names the earlier study
 MAX_SENTENCE = 2_000  # characters; anything longer is not a sentence and is read in pieces
 
 
@@ -48,7 +51,9 @@ class Miner:
         if lexicon is None:
             return MinedReport(text=text, kind=kind, findings=(), language=language)
         findings: list[Finding] = []
-        for section in split_sections(text, lexicon.headings):
+        sections = split_sections(text, lexicon.headings)
+        prior = _compared_with(text, sections, lexicon)
+        for section in sections:
             asked = section.name in lexicon.asked_sections
             if section.superseded or not (asked or section.name in lexicon.mined_sections):
                 continue
@@ -60,7 +65,7 @@ class Miner:
                         _refer_back(findings, reading)
                     earlier = findings[-1] if findings and findings[-1].section == section.name else None
                     for finding in reading.findings:
-                        read = shifted(finding, begin, (begin, stop), section.name, asked)
+                        read = shifted(finding, begin, (begin, stop), section.name, asked, prior)
                         if earlier is not None and finding.span in reading.unplaced:
                             read = _placed_as(read, earlier, lexicon)
                         findings.append(read)
@@ -76,6 +81,15 @@ class Miner:
                     known.popitem(last=False)
                 known[sentence] = reading
         return reading
+
+
+def _compared_with(text: str, sections: Iterable[Section], lexicon: Lexicon) -> str | None:
+    """The first date of the section that names the earlier study."""
+    for section in sections:
+        if section.name == COMPARISON:
+            _, _, dates = without_asides(text[section.start : section.end], lexicon)
+            return dates[0].what if dates else None
+    return None
 
 
 def _placed_as(finding: Finding, earlier: Finding, lexicon: Lexicon) -> Finding:
@@ -97,6 +111,8 @@ def _refer_back(findings: list[Finding], reading: SentenceReading) -> None:
         laterality=reading.laterality if reading.regions else last.laterality,
         size_mm=last.size_mm if last.size_mm is not None else reading.size_mm,
         change=last.change or reading.change,
+        images=last.images + reading.images,
+        prior=last.prior or (reading.prior if reading.change is not None else None),
     )
 
 

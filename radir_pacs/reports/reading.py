@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from radir_pacs import anatomy
 from radir_pacs.reports.answers import PARTED, answered
+from radir_pacs.reports.asides import Aside, without_asides, without_sided_comparisons
 from radir_pacs.reports.findings import Certainty, Change, Finding, FindingKind, Laterality, Polarity, Severity, Span
 from radir_pacs.reports.forming import form
 from radir_pacs.reports.lexicon import Lexicon
@@ -13,9 +14,13 @@ from radir_pacs.reports.lexicon_terms import MEASUREMENT, ROOT, Concept, Cue
 from radir_pacs.reports.marks import Mark, read_marks
 from radir_pacs.reports.placing import Place, fronted, places_of, read_places, resolve, side_beside
 from radir_pacs.reports.scope import Scopes
+from radir_pacs.reports.sizes import change_of_size
 
 _OPERATION = "postoperative"  # the concept of what operations leave
 _STOP = Cue.BREAK | Cue.THERE | Cue.SOFT_BREAK
+_CLAUSE_ENDS = Cue.BREAK | Cue.THERE
+_DEGREE_ENDS = Cue.BREAK | Cue.THERE | Cue.COMMA
+_NORMAL, _PRESENT, _ABSENT = FindingKind.NORMAL, Polarity.PRESENT, Polarity.ABSENT  # slow to look up in an Enum
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,12 +34,20 @@ class SentenceReading:
     laterality: Laterality | None = None
     size_mm: float | None = None
     change: Change | None = None
+    images: tuple[str, ...] = ()
+    prior: str | None = None
 
 
 def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
     """Read one sentence; the findings' spans are relative to its start."""
     if text.startswith("[ ]"):  # a box that nobody ticked
         return SentenceReading(findings=())
+    if any(sign in text for sign in lexicon.data["cues"].get("boilerplate", {}).get("signs", ())):
+        return SentenceReading(findings=())
+    if text.endswith(":") and text.count(":") == 1:  # a label that nobody filled in
+        return SentenceReading(findings=())
+    text, images, dates = without_asides(text, lexicon)
+    text = without_sided_comparisons(text, lexicon)
     marks = read_marks(text, lexicon)
     if not marks:
         return SentenceReading(findings=())
@@ -48,6 +61,12 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
     placed: dict[int, list[Place]] = {}
     unplaced: list[int] = []
     formed, normal = form(marks, scopes, places, lexicon)
+    prior = dates[0].what if dates else None
+    graded = sized = changed = False
+    for mark in marks:
+        graded = graded or mark.entry.severity is not None
+        sized = sized or mark.size_mm is not None
+        changed = changed or mark.change is not None or mark.prior_mm is not None
     for i, mark in enumerate(marks):
         key = mark.concept
         denied, certainty = scopes.denied[i], scopes.certainty[i]
@@ -73,6 +92,8 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
             where = [Place(i, inner, lexicon.place_region[inner], own_side, False), *where]
         where = where or _on(sides.get(i), _nearer(fronted(i, concept, marks, places, lexicon), concept))
         if where:
+            if (framed := _framed(i, where, marks, places, lexicon)) is not None:
+                where = framed
             placed[i] = where
         else:
             where = _inherited(i, concept, marks, placed, denied, scopes, sides.get(i))
@@ -81,17 +102,19 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
         regions, laterality = _regions(where, side, concept, lexicon)
         if not where and side is None:
             unplaced.append(len(findings))
+        change = _change(marks, i) if changed else None
         findings.append(
             Finding(
                 concept=key,
-                kind=FindingKind.NORMAL if key == ROOT and denied else concept.kind,
-                polarity=Polarity.ABSENT if denied else Polarity.PRESENT,
+                kind=_NORMAL if key == ROOT and denied else concept.kind,
+                polarity=_ABSENT if denied else _PRESENT,
                 certainty=certainty,
                 regions=regions,
                 laterality=laterality,
-                severity=_severity(marks, i, own),
-                size_mm=_size(marks, i),
-                change=_change(marks, i),
+                severity=_severity(marks, i) if graded else None,
+                size_mm=_size(marks, i) if sized else None,
+                change=change,
+                prior=prior if change is not None else None,
                 span=(mark.start, mark.end),
             )
         )
@@ -100,8 +123,8 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
         findings.append(
             Finding(
                 concept=ROOT,
-                kind=FindingKind.NORMAL,
-                polarity=Polarity.ABSENT,
+                kind=_NORMAL,
+                polarity=_ABSENT,
                 certainty=scopes.certainty[i],
                 regions=regions,
                 laterality=laterality,
@@ -109,13 +132,15 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
             )
         )
     refers_back = bool(marks[0].cue & Cue.PRONOUN)
-    if not refers_back:
+    if sized and not refers_back:
         findings += _measurements(marks, places, scopes, findings, lexicon)
     open_findings = frozenset(findings[i].span for i in unplaced) if refers_back else frozenset()
     findings.sort(key=lambda finding: finding.span)
-    if any(finding.kind is not FindingKind.NORMAL for finding in findings):
+    if images and findings:
+        _shown_on(images, findings)
+    if any(finding.kind is not _NORMAL for finding in findings):
         return SentenceReading(findings=tuple(findings), unplaced=open_findings)
-    return _open_ends(marks, places, findings, lexicon)
+    return _open_ends(marks, places, findings, lexicon, tuple(image.what for image in images), prior)
 
 
 def _remains(concept: Concept, lexicon: Lexicon) -> bool:
@@ -138,6 +163,28 @@ def _nearer(where: list[Place], concept: Concept) -> list[Place]:
 def _on(side: Laterality | None, where: list[Place]) -> list[Place]:
     """The places that are not on another side than the finding."""
     return where if side is None else [place for place in where if place.side in (None, side)]
+
+
+def _framed(i: int, where: list[Place], marks: list[Mark], places: list[Place], lexicon: Lexicon) -> list[Place] | None:
+    """The places with the side of the one that opens the clause: "in the left lung, there is a nodule at the base"."""
+    frame = next((place for place in places if place.index < i and place not in where), None)
+    if frame is None or any(place.side for place in where):
+        return None
+    between = marks[frame.index + 1 : i]
+    if any(mark.concept or mark.cue & Cue.BREAK for mark in between) or not any(
+        mark.cue & (Cue.THERE | Cue.COMMA) for mark in between
+    ):
+        return None
+    around, side = resolve(frame.region, frame.side, lexicon)
+    if side is None or side is Laterality.BILATERAL:
+        return None
+    found = []
+    for place in where:
+        keys, _ = resolve(place.region, side, lexicon)
+        if not all(key == up or up in {a.key for a in anatomy.ancestors(key)} for key in keys for up in around):
+            return None
+        found.append(Place(place.index, place.key, place.region, side, place.after_preposition))
+    return found
 
 
 def _side_of_neighbour(i: int, marks: list[Mark], findings: list[Finding], denied: bool) -> Laterality | None:
@@ -188,16 +235,30 @@ def _absorbed(i: int, marks: list[Mark], lexicon: Lexicon) -> bool:
     return False
 
 
-def _open_ends(marks: list[Mark], places: list[Place], findings: list[Finding], lexicon: Lexicon) -> SentenceReading:
+def _open_ends(
+    marks: list[Mark],
+    places: list[Place],
+    findings: list[Finding],
+    lexicon: Lexicon,
+    images: tuple[str, ...],
+    prior: str | None,
+) -> SentenceReading:
     refers = bool(marks[0].cue & Cue.PRONOUN) and not findings
     regions, laterality = _regions(places, None, None, lexicon)
+    size = max((mark.size_mm for mark in marks if mark.size_mm is not None), default=None)
+    before = max((mark.prior_mm for mark in marks if mark.prior_mm is not None), default=None)
+    change = next((mark.entry.change for mark in marks if mark.entry.change is not None), None)
+    if change is None and size is not None and before is not None:
+        change = change_of_size(size, before)
     return SentenceReading(
         findings=tuple(findings),
         refers_back=refers,
         regions=regions,
         laterality=laterality,
-        size_mm=max((mark.size_mm for mark in marks if mark.size_mm is not None), default=None),
-        change=next((mark.entry.change for mark in marks if mark.entry.change is not None), None),
+        size_mm=size,
+        change=change,
+        images=images,
+        prior=prior,
     )
 
 
@@ -244,7 +305,7 @@ def _inherited(
     return []
 
 
-def _severity(marks: list[Mark], i: int, subjects: list[Place] | None) -> Severity | None:
+def _severity(marks: list[Mark], i: int) -> Severity | None:
     """The nearest degree word before the finding in its noun phrase, or between the subject and its attribute."""
     if marks[i].entry.severity is not None and marks[i].attribute is None:
         return marks[i].entry.severity
@@ -252,7 +313,7 @@ def _severity(marks: list[Mark], i: int, subjects: list[Place] | None) -> Severi
         mark = marks[j]
         if mark.entry.severity is not None:
             return mark.entry.severity
-        if mark.concept or mark.cue & (Cue.BREAK | Cue.COMMA | Cue.THERE):
+        if mark.concept or mark.cue & _DEGREE_ENDS:
             break
     for mark in marks[i + 1 : i + 3]:
         if mark.entry.severity is not None and mark.attribute is None:
@@ -264,32 +325,52 @@ def _severity(marks: list[Mark], i: int, subjects: list[Place] | None) -> Severi
 
 def _size(marks: list[Mark], i: int) -> float | None:
     """The measurement nearest to the finding, with no other finding in between."""
-    for step in (-1, +1):
-        j = i + step
-        while 0 <= j < len(marks):
-            if marks[j].size_mm is not None:
-                return marks[j].size_mm
-            if marks[j].concept or marks[j].cue & Cue.BREAK:
+    for near in (range(i - 1, -1, -1), range(i + 1, len(marks))):
+        for j in near:
+            mark = marks[j]
+            if mark.size_mm is not None:
+                return mark.size_mm
+            if mark.concept or mark.cue & Cue.BREAK:
                 break
-            j += step
     return None
 
 
 def _change(marks: list[Mark], i: int) -> Change | None:
-    for step in (-1, +1):
-        j = i + step
-        while 0 <= j < len(marks):
-            change = marks[j].entry.change
-            if change is not None:
-                return change
-            if marks[j].concept or marks[j].cue & (Cue.BREAK | Cue.THERE):
+    for near in (range(i - 1, -1, -1), range(i + 1, len(marks))):
+        for j in near:
+            mark = marks[j]
+            if mark.change is not None:
+                return mark.change
+            if mark.concept or mark.cue & _CLAUSE_ENDS:
                 break
-            j += step
+    return _change_of_size(marks, i)
+
+
+def _change_of_size(marks: list[Mark], i: int) -> Change | None:
+    """What the sizes tell: "9 mm, previously 6 mm"."""
+    size = _size(marks, i)
+    for near in (range(i + 1, len(marks)), range(i - 1, -1, -1)):
+        for j in near:
+            prior = marks[j].prior_mm
+            if prior is not None and size is not None:
+                return change_of_size(size, prior)
+            if marks[j].concept:
+                break
     return None
 
 
-def shifted(finding: Finding, by: int, sentence: tuple[int, int], section: str, asked: bool) -> Finding:
-    """The finding with offsets into the whole text."""
+def _shown_on(images: list[Aside], findings: list[Finding]) -> None:
+    """Give every image to the finding before it, or to the first one."""
+    for image in images:
+        before = [n for n, finding in enumerate(findings) if finding.span[0] < image.start]
+        at = before[-1] if before else 0
+        findings[at] = replace(findings[at], images=(*findings[at].images, image.what))
+
+
+def shifted(
+    finding: Finding, by: int, sentence: tuple[int, int], section: str, asked: bool, prior: str | None
+) -> Finding:
+    """The finding with offsets into the whole text; ``prior``: what the report is compared with."""
     return Finding(  # not `replace`, which would take a third of the time for a report of known sentences
         concept=finding.concept,
         kind=finding.kind,
@@ -300,6 +381,8 @@ def shifted(finding: Finding, by: int, sentence: tuple[int, int], section: str, 
         severity=finding.severity,
         size_mm=finding.size_mm,
         change=finding.change,
+        images=finding.images,
+        prior=finding.prior or (prior if finding.change is not None else None),
         span=(finding.span[0] + by, finding.span[1] + by),
         sentence=sentence,
         section=section,

@@ -62,6 +62,7 @@ class Headings:
         mined: Collection[str],
         patient: str,
         patient_words: Collection[str],
+        shown: Collection[str] = (),
     ) -> None:
         self._patient, self._patient_words = patient, frozenset(patient_words)
         self.names = dict(names)
@@ -70,6 +71,8 @@ class Headings:
         self._words, self._ranks = dict(words), {name: rank for rank, name in enumerate(ranks)}
         self._fillers, self._findings = frozenset(fillers), frozenset(findings)
         self._longest = max((len(name.split()) for name in self.names), default=0)
+        self._places = frozenset(place for place in labels if " " not in place) | {"chest", "thorax"}
+        self._shown = frozenset(shown)
         self._cache: dict[tuple[str, bool], str | None] = {}
 
     def name(self, label: str, *, loosely: bool) -> str | None:
@@ -123,6 +126,9 @@ class Headings:
         if not found or strange > (len(words) > 1):
             return None
         section = min(found, key=lambda name: self._ranks[name])
+        if section == "technique" and self._shown.issuperset(w for w in words if w not in self._places):
+            section = "findings"  # "LEFT RIBS, 3 VIEWS: fracture of the eighth rib" is what one of several studies shows
+            return section if self._places.intersection(words) else "technique"
         if strange and self._patient_words.intersection(words):
             return self._patient  # "TRANSFER DIAGNOSIS" is the patient's, not the radiologist's
         return section if not strange or section not in self.mined or section == _ADDENDUM else None

@@ -48,9 +48,9 @@ class Normaliser:
             self._irregular = dict(irregular)
         self.compounds = Compounds(compounds, self) if compounds else None
         self.dropped = frozenset(dropped)
-        self._known: dict[str, list[str]] = {}  # length and first letter -> words that a typing error may stand for
+        self._likely: dict[str, list[str]] = {}  # length and first letter -> words that a typing error may stand for
         self._vocabulary: set[str] = set()
-        self._cache: dict[str, str] = {}
+        self.known: dict[str, str] = {}  # the answers so far: a word -> its normal form
 
     def base(self, word: str) -> str:
         """Lower case, one spelling, no inflection; typing errors are not corrected."""
@@ -91,8 +91,8 @@ class Normaliser:
                 self._vocabulary.add(word)
                 if len(word) >= _MIN_TYPO_LENGTH:
                     for length in (len(word) - 1, len(word), len(word) + 1):
-                        self._known.setdefault(f"{length}{word[0]}", []).append(word)
-        self._cache.clear()
+                        self._likely.setdefault(f"{length}{word[0]}", []).append(word)
+        self.known.clear()
 
     def all(self, word: str) -> tuple[str, ...]:
         """The word in normal form, or its parts if it is a compound; typing errors are corrected in either."""
@@ -105,7 +105,7 @@ class Normaliser:
         return self.compounds.parts(found) or (found,)
 
     def __call__(self, word: str) -> str:
-        found = self._cache.get(word)
+        found = self.known.get(word)
         if found is None:
             if word[0] in _SIGNS and len(word) > 1:
                 found = _SIGNS[word[0] if word[0] != "(" else word[1]]
@@ -115,13 +115,13 @@ class Normaliser:
                 found = self.base(word)
                 if len(found) >= _MIN_TYPO_LENGTH and found not in self._vocabulary and found not in self._keep:
                     near = {
-                        known for known in self._known.get(f"{len(found)}{found[0]}", ()) if _one_edit(found, known)
+                        known for known in self._likely.get(f"{len(found)}{found[0]}", ()) if _one_edit(found, known)
                     }
                     if len(near) == 1:
                         found = near.pop()
-            if len(self._cache) >= _CACHE_LIMIT:
-                self._cache.clear()
-            self._cache[word] = found
+            if len(self.known) >= _CACHE_LIMIT:
+                self.known.clear()
+            self.known[word] = found
         return found
 
 
