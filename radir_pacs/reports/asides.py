@@ -58,7 +58,9 @@ def _patterns(lexicon: Lexicon) -> _Patterns:
     month, of = either(words.get("months", ())), either(words.get("dated", ()))
     upto = r"(?:\s*[-–]\s*\d{1,4})?"
     lead = rf"(?:\b(?:{either(words.get('shown_on', ()))})\s+)?"
-    number = rf"(?P<s1>\d{{1,4}})\s*[,/;:]?\s*(?:{either(words.get('and', ()))}\s+)?(?:{image})\.?\s*:?\s*(?P<i1>\d{{1,4}})"
+    number = (
+        rf"(?P<s1>\d{{1,4}})\s*[,/;:]?\s*(?:{either(words.get('and', ()))}\s+)?(?:{image})\.?\s*:?\s*(?P<i1>\d{{1,4}})"
+    )
     images = (
         rf"{lead}\b(?:{series})\.?\s*:?\s*{number}{upto}",
         rf"{lead}\b(?:{image})\.?\s*:?\s*(?P<i2>\d{{1,4}}){upto}\s*,?\s*(?:{of})\s+(?:{series})\.?\s*(?P<s2>\d{{1,4}})",

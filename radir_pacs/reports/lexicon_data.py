@@ -152,6 +152,8 @@ def read_headings(table: Mapping[str, Any], concepts: Mapping[str, Concept], nor
         patient=table["labels"]["patient"],
         patient_words=table["labels"]["patient_words"],
         shown=table["labels"].get("shown", ()),
+        titled=table["labels"].get("titled", ()),
+        statements=table["labels"].get("statements", ()),
     )
 
 

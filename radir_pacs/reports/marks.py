@@ -148,7 +148,9 @@ def _repeat_shared(shared: Mapping[str, list[str]], words: list[str], tokens: li
         i = words.index(head[0])
         while i >= 0:
             begin = i
-            while begin and (words[begin - 1] in adjectives or words[begin - 1] in _LINKS or words[begin - 1] in _SIDES):
+            while begin and (
+                words[begin - 1] in adjectives or words[begin - 1] in _LINKS or words[begin - 1] in _SIDES
+            ):
                 begin -= 1
             i = _expand(head, begin, i, adjectives, words, tokens, starts)
             i = words.index(head[0], i) if head[0] in words[i:] else -1

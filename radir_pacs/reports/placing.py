@@ -15,6 +15,7 @@ _REACH = 5  # words between a side and the place or finding it qualifies
 _NEXT_TO = 2  # words between the parts of a description
 _PAIR = {Laterality.LEFT, Laterality.RIGHT}
 _PHRASE_END = Cue.BREAK | Cue.THERE | Cue.COPULA | Cue.SOFT_BREAK | Cue.NEGATES_LAST | Cue.COMMA
+_STATEMENT_END = Cue.BREAK | Cue.THERE | Cue.COMMA | Cue.COPULA | Cue.SOFT_BREAK
 _LINK = Cue.CONJUNCTION | Cue.COMMA
 
 
@@ -269,22 +270,24 @@ def _describes(at: int, j: int, marks: list[Mark]) -> bool:
 def side_beside(at: int, marks: list[Mark], places: list[Place]) -> Laterality | None:
     """The side of a place after a finding that cannot be there: "pneumothorax: left apical" is in the left pleura."""
     place = next((place for place in places if place.index > at), None)
-    if place is None or not _describes(at, place.index, marks):
+    if place is None:
         return None
-    return place.side
+    between = marks[at + 1 : place.index]
+    led_to = place.after_preposition and not any(mark.concept or mark.cue & _STATEMENT_END for mark in between)
+    if not led_to and not _describes(at, place.index, marks):
+        return None
+    return place.side or _own_side(place.region)
 
 
 def fronted(at: int, concept: Concept, marks: list[Mark], places: list[Place], lexicon: Lexicon) -> list[Place]:
     """Places that open the clause: "in the right base there is an opacity", "the left base shows opacity"."""
     by_index = {place.index: place for place in places if place.key not in lexicon.unlocated}
     found: list[Place] = []
-    for j in range(at):
-        mark = marks[j]
+    clause = max((j + 1 for j in range(at) if marks[j].cue & Cue.BREAK), default=0)
+    for j in range(clause, at):
         if j in by_index:
             if _allowed(by_index[j], concept):
                 found.append(by_index[j])
-        elif mark.cue & Cue.BREAK:
-            found = []
-        elif mark.concept is not None:
-            return found
+        elif marks[j].concept is not None:
+            break
     return found

@@ -19,6 +19,7 @@ from radir_pacs.reports.sizes import change_of_size
 _OPERATION = "postoperative"  # the concept of what operations leave
 _STOP = Cue.BREAK | Cue.THERE | Cue.SOFT_BREAK
 _CLAUSE_ENDS = Cue.BREAK | Cue.THERE
+_BEFORE_ENDS = Cue.BREAK | Cue.SOFT_BREAK
 _DEGREE_ENDS = Cue.BREAK | Cue.THERE | Cue.COMMA
 _NORMAL, _PRESENT, _ABSENT = FindingKind.NORMAL, Polarity.PRESENT, Polarity.ABSENT  # slow to look up in an Enum
 
@@ -96,7 +97,7 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
                 where = framed
             placed[i] = where
         else:
-            where = _inherited(i, concept, marks, placed, denied, scopes, sides.get(i))
+            where = [] if i in sides else _inherited(i, concept, marks, placed, denied, scopes)
         side = sides.get(i) or side_beside(i, marks, places) if not where else sides.get(i)
         side = side or (None if where else _side_of_neighbour(i, marks, findings, denied))
         regions, laterality = _regions(where, side, concept, lexicon)
@@ -167,7 +168,8 @@ def _on(side: Laterality | None, where: list[Place]) -> list[Place]:
 
 def _framed(i: int, where: list[Place], marks: list[Mark], places: list[Place], lexicon: Lexicon) -> list[Place] | None:
     """The places with the side of the one that opens the clause: "in the left lung, there is a nodule at the base"."""
-    frame = next((place for place in places if place.index < i and place not in where), None)
+    clause = max((j for j in range(i) if marks[j].cue & Cue.BREAK), default=-1)
+    frame = next((place for place in places if clause < place.index < i and place not in where), None)
     if frame is None or any(place.side for place in where):
         return None
     between = marks[frame.index + 1 : i]
@@ -291,7 +293,6 @@ def _inherited(
     placed: dict[int, list[Place]],
     denied: bool,
     scopes: Scopes,
-    side: Laterality | None,
 ) -> list[Place]:
     """The place of the nearest earlier finding that could share it: "left basilar opacity, likely atelectasis"."""
     for j in range(i - 1, -1, -1):
@@ -299,7 +300,6 @@ def _inherited(
             break
         if j in placed and scopes.denied[j] == denied:
             fitting = [place for place in placed[j] if not concept.within or place.region in concept.within]
-            fitting = _on(side, fitting)
             if fitting:
                 return fitting
     return []
@@ -325,13 +325,19 @@ def _severity(marks: list[Mark], i: int) -> Severity | None:
 
 def _size(marks: list[Mark], i: int) -> float | None:
     """The measurement nearest to the finding, with no other finding in between."""
-    for near in (range(i - 1, -1, -1), range(i + 1, len(marks))):
-        for j in near:
-            mark = marks[j]
-            if mark.size_mm is not None:
-                return mark.size_mm
-            if mark.concept or mark.cue & Cue.BREAK:
-                break
+    for j in range(i - 1, -1, -1):
+        mark = marks[j]
+        if mark.size_mm is not None:
+            return mark.size_mm
+        if mark.concept or mark.cue & _BEFORE_ENDS:
+            break  # "a mass of 3 cm with atelectasis"
+    parted = False
+    for mark in marks[i + 1 :]:
+        if mark.size_mm is not None:
+            return mark.size_mm
+        parted = parted or bool(mark.cue & Cue.BREAK)
+        if mark.concept or (parted and mark.place):
+            break  # "a nodule; size 9 mm", but "a nodule; the aorta measures 40 mm"
     return None
 
 

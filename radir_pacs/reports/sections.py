@@ -63,6 +63,8 @@ class Headings:
         patient: str,
         patient_words: Collection[str],
         shown: Collection[str] = (),
+        titled: Collection[str] = (),
+        statements: Collection[str] = (),
     ) -> None:
         self._patient, self._patient_words = patient, frozenset(patient_words)
         self.names = dict(names)
@@ -71,8 +73,9 @@ class Headings:
         self._words, self._ranks = dict(words), {name: rank for rank, name in enumerate(ranks)}
         self._fillers, self._findings = frozenset(fillers), frozenset(findings)
         self._longest = max((len(name.split()) for name in self.names), default=0)
-        self._places = frozenset(place for place in labels if " " not in place) | {"chest", "thorax"}
+        self._places = frozenset(titled)
         self._shown = frozenset(shown)
+        self._statements = frozenset(statements)
         self._cache: dict[tuple[str, bool], str | None] = {}
 
     def name(self, label: str, *, loosely: bool) -> str | None:
@@ -88,6 +91,10 @@ class Headings:
         """Whether the heading names a place that the following text is about."""
         return " ".join(heading_words(label)) in self.labels
 
+    def is_statement(self, label: str) -> bool:
+        """Whether it looks like a heading and is the beginning of a sentence: "Differential diagnosis: …"."""
+        return " ".join(heading_words(label)) in self._statements
+
     def suffix(self, words: list[str]) -> tuple[str, int] | None:
         """The longest known heading at the end of ``words``, and its number of words."""
         for count in range(min(self._longest, len(words)), 0, -1):
@@ -96,12 +103,22 @@ class Headings:
         return None
 
     def _name(self, label: str, loosely: bool) -> str | None:
+        if label in self._statements:
+            return None
         if label in self.names:
             return self.names[label]
         words = [word for word in label.split() if not word.isdigit() and word not in "/&"]
+        if self._is_title(words):
+            return "findings"
         if not loosely or not words or len(words) > _LABEL_WORDS or not self._findings.isdisjoint(words):
             return None
         return self._misspelt(label) or self._composed(words)
+
+    def _is_title(self, words: list[str]) -> bool:
+        """Whether a heading names one of several studies, whose findings follow: "LEFT RIBS, 3 VIEWS"."""
+        places = sum(word in self._places for word in words)
+        shown = sum(word in self._shown for word in words)
+        return 0 < places < len(words) == places + shown
 
     def _misspelt(self, label: str) -> str | None:
         """A known heading within one edit (two in a long heading); never where it could be another word."""
@@ -126,9 +143,6 @@ class Headings:
         if not found or strange > (len(words) > 1):
             return None
         section = min(found, key=lambda name: self._ranks[name])
-        if section == "technique" and self._shown.issuperset(w for w in words if w not in self._places):
-            section = "findings"  # "LEFT RIBS, 3 VIEWS: fracture of the eighth rib" is what one of several studies shows
-            return section if self._places.intersection(words) else "technique"
         if strange and self._patient_words.intersection(words):
             return self._patient  # "TRANSFER DIAGNOSIS" is the patient's, not the radiologist's
         return section if not strange or section not in self.mined or section == _ADDENDUM else None
@@ -223,7 +237,8 @@ def _with_colons(text: str, first: int, end: int, headings: Headings) -> Iterato
         )
         if section is None:
             words = label.split()
-            suffix = headings.suffix(words) if len(words) > 1 and not label.endswith(")") else None
+            known = len(words) > 1 and not label.endswith(")") and not headings.is_statement(label)
+            suffix = headings.suffix(words) if known else None
             if suffix is not None and words[-suffix[1] - 1].lower() not in _QUALIFIERS:
                 section, count = suffix
                 start = colon.start() - len(" ".join(words[-count:]))
