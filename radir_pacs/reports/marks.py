@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-from radir_pacs.reports.compounds import Compounds
 from radir_pacs.reports.findings import Laterality
 from radir_pacs.reports.lexicon import Lexicon
 from radir_pacs.reports.lexicon_terms import Cue, Entry
@@ -51,23 +50,20 @@ _AND = r"-(?:\s*[,/]\s*|\s+\w{1,5}\.?\s+)"
 _SUSPENDED = re.compile(rf"{_AND}(?:\w+{_AND})*(\w+)\b(?!-\s)")
 _LINKS = frozenset({",", "and", "or", "&", "/"})
 _SIDES = frozenset({"left", "right", "bilateral", "both"})
+_LINKED = _LINKS | _SIDES
 _END = "\n"  # follows the last word, and is none
 
 
 def read_marks(text: str, lexicon: Lexicon) -> list[Mark]:
     """Marks of one sentence in order."""
-    normalise, known = lexicon.normalise, lexicon.normalise.known
-    tokens, starts = _tokens(text, normalise.dropped)
-    if normalise.compounds is None:
-        words = [known.get(token) or normalise(token) for token in tokens]
-    else:
-        words, tokens, starts = _in_parts(text, tokens, starts, normalise, normalise.compounds)
+    words, starts, ends = _words(text, lexicon.normalise)
     if shared := lexicon.data["cues"].get("shared"):
-        _repeat_shared(shared, words, tokens, starts)
+        _repeat_shared(shared, words, starts, ends)
+    count = len(words)
     words.append(_END)
     marks: list[Mark] = []
     first_words = lexicon.phrases
-    i, count = 0, len(tokens)
+    i = 0
     while i < count:
         node = first_words.get(words[i])
         i += 1
@@ -83,7 +79,7 @@ def read_marks(text: str, lexicon: Lexicon) -> list[Mark]:
             j += 1
         if found is None:
             continue
-        mark = Mark(found, i - 1, stop - 1, starts[i - 1], starts[stop - 1] + len(tokens[stop - 1]))
+        mark = Mark(found, i - 1, stop - 1, starts[i - 1], ends[stop - 1])
         if words[i - 1] == "?" and _doubts_next(text, mark, marks):
             mark.cue = Cue.POSSIBLE_NEXT
         if found.place is not None or found.inner is not None:
@@ -91,54 +87,53 @@ def read_marks(text: str, lexicon: Lexicon) -> list[Mark]:
         marks.append(mark)
         i = stop
     if sizes := read_sizes(text, lexicon):
-        _add_sizes(sizes, marks, [start + len(token) for start, token in zip(starts, tokens, strict=True)])
+        _add_sizes(sizes, marks, ends)
     return marks
 
 
-def _in_parts(
-    text: str, tokens: list[str], starts: list[int], normalise: Normaliser, compounds: Compounds
-) -> tuple[list[str], list[str], list[int]]:
-    """Words in normal form, with compounds as their parts, each where the whole compound stands."""
-    words: list[str] = []
-    wholes: list[str] = []
-    places: list[int] = []
-    for token, start in zip(tokens, starts, strict=True):
-        parts, end = normalise.all(token), start + len(token)
-        if text[end : end + 1] == "-" and (shared := _SUSPENDED.match(text, end)):
-            parts = (*parts, *compounds.head(shared[1]))  # "Pleura- oder Perikarderguss"
-        words += parts
-        wholes += [token] * len(parts)
-        places += [start] * len(parts)
-    return words, wholes, places
-
-
-def _tokens(text: str, dropped: frozenset[str]) -> tuple[list[str], list[int]]:
-    """The words and signs that may mean something, and where each begins."""
+def _words(text: str, normalise: Normaliser) -> tuple[list[str], list[int], list[int]]:
+    """The words and signs that may mean something, in normal form, with where each begins and ends."""
+    compounds, dropped = normalise.compounds, normalise.dropped
     tokens = TOKEN.findall(text)
     starts: list[int] = []
+    ends: list[int] = []
     end, find = 0, text.find
     for token in tokens:  # faster than matches with their spans; between tokens there is only white space
         start = find(token, end)
-        starts.append(start)
         end = start + len(token)
-    if _SIGNS.isdisjoint(tokens):
-        return tokens, starts
-    kept: list[str] = []
+        starts.append(start)
+        ends.append(end)
+    if compounds is None and _SIGNS.isdisjoint(tokens):
+        known = normalise.known
+        return [known.get(token) or normalise(token) for token in tokens], starts, ends
+    words: list[str] = []
     kept_starts: list[int] = []
-    for token, start in zip(tokens, starts, strict=True):
+    kept_ends: list[int] = []
+    for token, start, end in zip(tokens, starts, ends, strict=True):
         if token in _SIGNS:
-            end = start + 1
+            if compounds is not None and token == "-" and kept_ends and (shared := _SUSPENDED.match(text, start)):
+                parts = compounds.head(shared[1])  # "Pleura- oder Perikarderguss"
+                words += parts
+                kept_starts += [kept_starts[-1]] * len(parts)
+                kept_ends += [kept_ends[-1]] * len(parts)
             apart = text[start - 1 : start].isspace() and text[end : end + 1].isspace()
             if token in "-/" and apart:
                 token = ","  # "no pneumothorax / right effusion": like a comma, since "right" opens a statement
             elif token not in "/." or (token == "." and (token in dropped or _SHORTENED.match(text, end))):
                 continue
-        kept.append(token)
-        kept_starts.append(start)
-    return kept, kept_starts
+        if compounds is None:
+            words.append(normalise(token))
+            kept_starts.append(start)
+            kept_ends.append(end)
+        else:
+            parts = normalise.all(token)
+            words += parts
+            kept_starts += [start] * len(parts)
+            kept_ends += [end] * len(parts)
+    return words, kept_starts, kept_ends
 
 
-def _repeat_shared(shared: Mapping[str, list[str]], words: list[str], tokens: list[str], starts: list[int]) -> None:
+def _repeat_shared(shared: Mapping[str, list[str]], words: list[str], starts: list[int], ends: list[int]) -> None:
     """Repeat a noun that adjectives share, and their side: "left upper and lower lobes" is "left upper lobe and left
     lower lobes". What is repeated has no width."""
     for noun, adjectives in shared.items():
@@ -148,16 +143,14 @@ def _repeat_shared(shared: Mapping[str, list[str]], words: list[str], tokens: li
         i = words.index(head[0])
         while i >= 0:
             begin = i
-            while begin and (
-                words[begin - 1] in adjectives or words[begin - 1] in _LINKS or words[begin - 1] in _SIDES
-            ):
+            while begin and (words[begin - 1] in adjectives or words[begin - 1] in _LINKED):
                 begin -= 1
-            i = _expand(head, begin, i, adjectives, words, tokens, starts)
+            i = _expand(head, begin, i, adjectives, words, starts, ends)
             i = words.index(head[0], i) if head[0] in words[i:] else -1
 
 
 def _expand(
-    head: list[str], begin: int, end: int, adjectives: list[str], words: list[str], tokens: list[str], starts: list[int]
+    head: list[str], begin: int, end: int, adjectives: list[str], words: list[str], starts: list[int], ends: list[int]
 ) -> int:
     """Expand the adjectives from ``begin`` up to the noun at ``end``; returns where to look on."""
     side, i = None, begin
@@ -169,20 +162,18 @@ def _expand(
             extra = list(head) if words[i + 1] in _LINKS else []
             lacks_side = side is not None and words[i - 1] in _LINKS
             if extra:
-                _insert(i + 1, extra, words, tokens, starts)
+                _insert(i + 1, extra, words, starts, ends)
             if lacks_side and side is not None:
-                _insert(i, [side], words, tokens, starts)
+                _insert(i, [side], words, starts, ends)
             i += len(extra) + lacks_side
             end += len(extra) + lacks_side
         i += 1
     return end + 1
 
 
-def _insert(at: int, extra: list[str], words: list[str], tokens: list[str], starts: list[int]) -> None:
-    where = starts[at - 1] + len(tokens[at - 1])
+def _insert(at: int, extra: list[str], words: list[str], starts: list[int], ends: list[int]) -> None:
     words[at:at] = extra
-    tokens[at:at] = [""] * len(extra)
-    starts[at:at] = [where] * len(extra)
+    starts[at:at] = ends[at:at] = [ends[at - 1]] * len(extra)
 
 
 @lru_cache(maxsize=10_000)

@@ -97,7 +97,7 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
                 where = framed
             placed[i] = where
         else:
-            where = [] if i in sides else _inherited(i, concept, marks, placed, denied, scopes)
+            where = _inherited(i, concept, marks, placed, denied, scopes, sides.get(i))
         side = sides.get(i) or side_beside(i, marks, places) if not where else sides.get(i)
         side = side or (None if where else _side_of_neighbour(i, marks, findings, denied))
         regions, laterality = _regions(where, side, concept, lexicon)
@@ -161,11 +161,6 @@ def _nearer(where: list[Place], concept: Concept) -> list[Place]:
     )
 
 
-def _on(side: Laterality | None, where: list[Place]) -> list[Place]:
-    """The places that are not on another side than the finding."""
-    return where if side is None else [place for place in where if place.side in (None, side)]
-
-
 def _framed(i: int, where: list[Place], marks: list[Mark], places: list[Place], lexicon: Lexicon) -> list[Place] | None:
     """The places with the side of the one that opens the clause: "in the left lung, there is a nodule at the base"."""
     clause = max((j for j in range(i) if marks[j].cue & Cue.BREAK), default=-1)
@@ -187,6 +182,11 @@ def _framed(i: int, where: list[Place], marks: list[Mark], places: list[Place], 
             return None
         found.append(Place(place.index, place.key, place.region, side, place.after_preposition))
     return found
+
+
+def _on(side: Laterality | None, where: list[Place]) -> list[Place]:
+    """The places that are not on another side than the finding."""
+    return where if side is None else [place for place in where if place.side in (None, side)]
 
 
 def _side_of_neighbour(i: int, marks: list[Mark], findings: list[Finding], denied: bool) -> Laterality | None:
@@ -293,6 +293,7 @@ def _inherited(
     placed: dict[int, list[Place]],
     denied: bool,
     scopes: Scopes,
+    side: Laterality | None,
 ) -> list[Place]:
     """The place of the nearest earlier finding that could share it: "left basilar opacity, likely atelectasis"."""
     for j in range(i - 1, -1, -1):
@@ -300,6 +301,7 @@ def _inherited(
             break
         if j in placed and scopes.denied[j] == denied:
             fitting = [place for place in placed[j] if not concept.within or place.region in concept.within]
+            fitting = _on(side, fitting)
             if fitting:
                 return fitting
     return []
