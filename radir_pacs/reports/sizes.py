@@ -11,7 +11,7 @@ from radir_pacs.reports.findings import Change
 from radir_pacs.reports.lexicon import Lexicon
 
 _SIZE = re.compile(
-    r"(\d{1,3}(?:[.,]\d{1,2})?)(?:\s*(?:x|×|by|mal|-|to|bis)\s*(\d{1,3}(?:[.,]\d{1,2})?)){0,2}\s*-?\s*(mm|cm|millimet\w*|centimet\w*)\b",
+    r"(\d{1,3}(?:[.,]\d{1,2})?)(?:\s*(?:x|×|by|mal|-|to|bis|auf)\s*(\d{1,3}(?:[.,]\d{1,2})?)){0,2}\s*-?\s*(mm|cm|millimet\w*|centimet\w*)\b",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"\d{1,3}(?:[.,]\d{1,2})?")
