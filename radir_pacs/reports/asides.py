@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from radir_pacs.reports.lexicon import Lexicon
 
+_DATE_SIGN = re.compile(r"\d{4}|\d[./-]\d{1,2}[./-]\d")  # every date has one of these
 _DIGIT = re.compile(r"\d")
 
 
@@ -25,6 +26,7 @@ class Aside:
 
 
 class _Patterns(NamedTuple):
+    image_sign: re.Pattern[str]  # whether there may be an image at all, which is quicker to see
     image: re.Pattern[str]
     date: re.Pattern[str]
 
@@ -34,6 +36,9 @@ def without_asides(text: str, lexicon: Lexicon) -> tuple[str, list[Aside], list[
     if _DIGIT.search(text) is None:
         return text, [], []
     known = _patterns(lexicon)
+    numbered, dated = known.image_sign.search(text), _DATE_SIGN.search(text)
+    if numbered is None and dated is None:
+        return text, [], []
     images: list[Aside] = []
     dates: list[Aside] = []
 
@@ -48,7 +53,9 @@ def without_asides(text: str, lexicon: Lexicon) -> tuple[str, list[Aside], list[
         dates.append(Aside(match.start("date"), match["date"]))
         return " " * len(match[0])
 
-    return known.date.sub(date, known.image.sub(image, text)), images, dates
+    if numbered is not None:
+        text = known.image.sub(image, text)
+    return known.date.sub(date, text) if dated is not None else text, images, dates
 
 
 @lru_cache(maxsize=8)
@@ -77,6 +84,7 @@ def _patterns(lexicon: Lexicon) -> _Patterns:
         r"(?:19|20)\d{2}(?![\d.,]*\d|\s*(?:mm|cm|h\b|hours|ml))",
     )
     return _Patterns(
+        image_sign=re.compile(rf"\d\s*[:/]\s*\d|(?:{series}|{image})\W*\d", re.IGNORECASE),
         image=re.compile("|".join(images), re.IGNORECASE),
         date=re.compile(rf"(?:\b(?:{of})\s+)?(?<![\w/.-])(?P<date>{'|'.join(dates)})(?![\w/])", re.IGNORECASE),
     )

@@ -103,6 +103,8 @@ def _words(text: str, normalise: Normaliser) -> tuple[list[str], list[int], list
         end = start + len(token)
         starts.append(start)
         ends.append(end)
+    if "-\n" in text and compounds is None:
+        _join_broken(text, tokens, starts, ends, normalise)
     if compounds is None and _SIGNS.isdisjoint(tokens):
         known = normalise.known
         return [known.get(token) or normalise(token) for token in tokens], starts, ends
@@ -131,6 +133,18 @@ def _words(text: str, normalise: Normaliser) -> tuple[list[str], list[int], list
             kept_starts += [start] * len(parts)
             kept_ends += [end] * len(parts)
     return words, kept_starts, kept_ends
+
+
+def _join_broken(text: str, tokens: list[str], starts: list[int], ends: list[int], normalise: Normaliser) -> None:
+    """Join a word that a line end broke ("effu-", "sion"), where the whole is a word of the lexicon."""
+    for i in range(len(tokens) - 2, 0, -1):
+        if tokens[i] != "-" or text[ends[i] : ends[i] + 1] != "\n":
+            continue
+        whole = tokens[i - 1] + tokens[i + 1]
+        if normalise.knows(whole):
+            tokens[i - 1 : i + 2] = [whole]
+            starts[i - 1 : i + 2] = [starts[i - 1]]
+            ends[i - 1 : i + 2] = [ends[i + 1]]
 
 
 def _repeat_shared(shared: Mapping[str, list[str]], words: list[str], starts: list[int], ends: list[int]) -> None:

@@ -42,7 +42,10 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
     """Read one sentence; the findings' spans are relative to its start."""
     if text.startswith("[ ]"):  # a box that nobody ticked
         return SentenceReading(findings=())
-    if any(sign in text for sign in lexicon.data["cues"].get("boilerplate", {}).get("signs", ())):
+    boilerplate = lexicon.data["cues"].get("boilerplate", {})
+    if any(sign in text for sign in boilerplate.get("signs", ())) or text.startswith(
+        tuple(boilerplate.get("starts", ()))
+    ):
         return SentenceReading(findings=())
     if text.endswith(":") and text.count(":") == 1:  # a label that nobody filled in
         return SentenceReading(findings=())

@@ -109,6 +109,9 @@ class Normaliser:
         found = self(word)
         return self.compounds.parts(found) or (found,)
 
+    def knows(self, word: str) -> bool:
+        return self.base(word) in self._vocabulary
+
     def __call__(self, word: str) -> str:
         found = self.known.get(word)
         if found is None:
