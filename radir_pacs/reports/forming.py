@@ -30,10 +30,10 @@ def form(
             if not subjects:
                 continue
             if attribute == "normal":
-                if scopes.denied[i] and predicate:
-                    formed[i] = (ROOT, subjects, False)  # "the heart is not normal"
-                else:
+                if not (scopes.denied[i] and predicate):
                     normal[i] = subjects
+                elif _denied_predicate(i, subjects[-1].index, marks):
+                    formed[i] = (ROOT, subjects, False)  # "the heart is not normal"
                 break
             keys = {_rule(attribute, place, marks, lexicon): place for place in subjects}
             rules = [key for key in keys if key]
