@@ -30,7 +30,7 @@ def form(
             if not subjects:
                 continue
             if attribute == "normal":
-                if scopes.denied[i] and predicate:
+                if scopes.denied[i] and predicate and not mark.cue & Cue.NEGATES_NEXT:  # "negative" denies nothing here
                     formed[i] = (ROOT, subjects, False)  # "the heart is not normal"
                 else:
                     normal[i] = subjects
