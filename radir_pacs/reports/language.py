@@ -25,6 +25,7 @@ _FILE = Path(__file__).parent / "lexicon" / "languages.toml"
 _ANY_WORD = re.compile(r"[^\W\d_]+")
 _WORD = re.compile(r"\b[^\W\d_]+\b(?!-)")  # not the "non" of "non-calcified"
 _NON = re.compile(r"\bnon\s*(?:[.;,\n]|$)")  # the answer "no" in French or Italian; "non specific" is English
+_ASCII_WORDS = {code: " " for code in range(128) if not chr(code).isalpha() and chr(code) != "_"} | {ord("_"): " "}
 _OTHER_SCRIPT = re.compile(r"[\u0370-\u1fff\u2c00-\ud7ff\uf900-\ufdff\ufe70-\uffee]")
 _SCRIPTS = {
     "CYRILLIC": "ru",
@@ -90,11 +91,12 @@ def _bare(word: str) -> str:
 
 def language_of(text: str) -> str:
     """ISO 639-1 code of the language of ``text``; "en" also where nothing indicates another one."""
-    if _OTHER_SCRIPT.search(text) and (script := _script(text)) is not None:
+    plain = text.isascii()
+    if not plain and _OTHER_SCRIPT.search(text) and (script := _script(text)) is not None:
         return script
     english, others, order = _words()
     lowered = text.lower()
-    found: set[str] = set(_ANY_WORD.findall(lowered))
+    found: set[str] = set(lowered.translate(_ASCII_WORDS).split() if plain else _ANY_WORD.findall(lowered))
     if "non" not in found and others.keys().isdisjoint(found):
         return FIRST  # the fast path, for most reports
     found = set(_WORD.findall(lowered))

@@ -10,7 +10,7 @@ from radir_pacs.reports.findings import Laterality
 from radir_pacs.reports.lexicon import Lexicon
 from radir_pacs.reports.lexicon_terms import Cue, Entry
 from radir_pacs.reports.sizes import Size, read_sizes
-from radir_pacs.reports.tokens import TOKEN, Normaliser
+from radir_pacs.reports.tokens import Normaliser, tokens_of
 
 
 class Mark:
@@ -94,7 +94,7 @@ def read_marks(text: str, lexicon: Lexicon) -> list[Mark]:
 def _words(text: str, normalise: Normaliser) -> tuple[list[str], list[int], list[int]]:
     """The words and signs that may mean something, in normal form, with where each begins and ends."""
     compounds, dropped = normalise.compounds, normalise.dropped
-    tokens = TOKEN.findall(text)
+    tokens = tokens_of(text)
     starts: list[int] = []
     ends: list[int] = []
     end, find = 0, text.find

@@ -31,7 +31,7 @@ class Place:
 
 
 @cache
-def _above(region: str) -> frozenset[str]:
+def regions_above(region: str) -> frozenset[str]:
     return frozenset(item.key for item in anatomy.ancestors(region))
 
 
@@ -147,13 +147,13 @@ def _same_place(last: Place, region: str, marks: list[Mark], i: int) -> bool:
     between = marks[last.index + 1 : i]
     if any(mark.concept or mark.cue & (Cue.CONJUNCTION | Cue.BREAK | Cue.COPULA) for mark in between):
         return False
-    return region == last.region or last.region in _above(region) or region in _above(last.region)
+    return region == last.region or last.region in regions_above(region) or region in regions_above(last.region)
 
 
 def _merge(last: Place, i: int, key: str, region: str, side: Laterality | None) -> None:
     """Merge into the more specific of the two places, with the side of either."""
     last.side = last.side or side or _own_side(region) or _own_side(last.region)
-    if len(_above(region)) >= len(_above(last.region)):
+    if len(regions_above(region)) >= len(regions_above(last.region)):
         last.index, last.key, last.region = i, key, region
 
 

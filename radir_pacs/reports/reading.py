@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from radir_pacs import anatomy
 from radir_pacs.reports.answers import PARTED, answered
 from radir_pacs.reports.asides import Aside, without_asides, without_sided_comparisons
 from radir_pacs.reports.findings import Certainty, Change, Finding, FindingKind, Laterality, Polarity, Severity, Span
@@ -12,7 +11,7 @@ from radir_pacs.reports.forming import form
 from radir_pacs.reports.lexicon import Lexicon
 from radir_pacs.reports.lexicon_terms import MEASUREMENT, ROOT, Concept, Cue
 from radir_pacs.reports.marks import Mark, read_marks
-from radir_pacs.reports.placing import Place, fronted, places_of, read_places, resolve, side_beside
+from radir_pacs.reports.placing import Place, fronted, places_of, read_places, regions_above, resolve, side_beside
 from radir_pacs.reports.scope import Scopes
 from radir_pacs.reports.sizes import change_of_size
 
@@ -153,7 +152,7 @@ def _nearer(where: list[Place], concept: Concept) -> list[Place]:
     """The more specific places: in "Chest: pneumothorax" the pneumothorax is in the pleura."""
     if not where:
         return where
-    above = {region.key for region in anatomy.ancestors(concept.at)}
+    above = regions_above(concept.at)
     return (
         []
         if all(concept.reads.get(place.key, place.region) in above and place.side is None for place in where)
@@ -178,7 +177,7 @@ def _framed(i: int, where: list[Place], marks: list[Mark], places: list[Place], 
     found = []
     for place in where:
         keys, _ = resolve(place.region, side, lexicon)
-        if not all(key == up or up in {a.key for a in anatomy.ancestors(key)} for key in keys for up in around):
+        if not all(key == up or up in regions_above(key) for key in keys for up in around):
             return None
         found.append(Place(place.index, place.key, place.region, side, place.after_preposition))
     return found
