@@ -30,10 +30,10 @@ def form(
             if not subjects:
                 continue
             if attribute == "normal":
-                if not (scopes.denied[i] and predicate):
-                    normal[i] = subjects
-                elif _denied_predicate(i, subjects[-1].index, marks):
+                if scopes.denied[i] and predicate and not mark.cue & Cue.NEGATES_NEXT:  # "negative" denies nothing here
                     formed[i] = (ROOT, subjects, False)  # "the heart is not normal"
+                else:
+                    normal[i] = subjects
                 break
             keys = {_rule(attribute, place, marks, lexicon): place for place in subjects}
             rules = [key for key in keys if key]

@@ -17,6 +17,7 @@ from radir_pacs.errors import SettingError
 from radir_pacs.reports.findings import Change, FindingKind, Laterality, Severity
 from radir_pacs.reports.lexicon_data import (
     FIRST,
+    LANGUAGES,
     formation_rules,
     normal_words,
     place_words,
@@ -168,6 +169,13 @@ def load(language: str = "en", extra: tuple[Path, ...] = ()) -> Lexicon:
             if other and other not in concepts:
                 raise SettingError(f"concept {concept.key!r} becomes the unknown concept {other!r}")
     return lexicon
+
+
+def is_heading(words: str, *, loosely: bool) -> bool:
+    """Whether the words head a section in a language that reports are read in; loosely: in English by likeness too."""
+    return any(
+        load(language).headings.name(words, loosely=loosely and language == FIRST) is not None for language in LANGUAGES
+    )
 
 
 def _find_inner_places(lexicon: Lexicon, place_terms: Mapping[tuple[str, ...], str]) -> None:

@@ -32,6 +32,7 @@ def read_data(language: str, extra: Iterable[Path] = ()) -> dict[str, Any]:
         places, known = data["places"], first["places"]
         places["observable"] = _merged(_wordless(known["observable"]), places.get("observable", {}))
         places["pairs"] = {"regions": known["pairs"]["regions"]} | places["pairs"]
+        data["headings"] = _merged(first["headings"], data["headings"])  # "IMPRESSION" may stand above any language
     return data
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radir_pacs.reports import Certainty, Finding, FindingKind, Polarity, excerpt, explain, mine
+from radir_pacs.reports.lexicon import is_heading
 
 CONCEPTS = {  # English, German with its gender, whether it lies in a lobe
     "pleural effusion": ("m", "Pleuraerguss", False),
@@ -132,6 +133,16 @@ def test_history_and_questions_are_no_findings_in_german() -> None:
     asked = [f for f in report.findings if f.section == "indication"]
     assert asked and all(f.certainty is Certainty.HYPOTHETICAL for f in asked)
     assert not any(f.asserted for f in report.findings)
+
+
+def test_english_headings_may_stand_above_german_text() -> None:
+    report = mine("INDICATION:\nPneumothorax rechts?\nIMPRESSION:\nKleiner Pleuraerguss links.")
+    assert report.language == "de"
+    assert [(f.concept, f.section, f.asserted) for f in report.findings] == [
+        ("pneumothorax", "indication", False),
+        ("pleural_effusion", "impression", True),
+    ]
+    assert is_heading("Beurteilung", loosely=False) and is_heading("Impression", loosely=False)
 
 
 def test_a_normal_statement_is_read_in_german() -> None:
