@@ -87,7 +87,7 @@ class MineReport:
         Raises NotFound, LeaseLost.
         """
         mined = mine(body, kind_of(self._catalogue.studies.get(study_uid).modalities))
-        unread = None if mined.language == READ else mined.language
+        unread = None if mined.language in READ else mined.language
         self._catalogue.reports.save_findings(
             report_id,
             findings_to_json(mined.findings),

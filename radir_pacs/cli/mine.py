@@ -20,6 +20,7 @@ from radir_pacs.errors import BadInput, StorageFailed
 from radir_pacs.printable import TableWriter
 from radir_pacs.reports.findings import MinedReport
 from radir_pacs.reports.labels import LabelSet, described, label_set, label_sets
+from radir_pacs.reports.language import READ
 from radir_pacs.reports.lexicon import load
 from radir_pacs.reports.lexicon_check import refuse_faults
 from radir_pacs.reports.mining import Miner, is_blank
@@ -80,8 +81,8 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
     if args.html:
         with _replacing(args.html) as page:
             page.write(as_page(report))
-    foreign = report.language != lexicon.language
-    blank = is_blank(report.text, lexicon)
+    foreign = report.language not in READ
+    blank = is_blank(report.text, miner.lexicon_of(report.language) or lexicon)
     if labels:
         with args.labels_out.open("w", encoding="utf-8", newline="") as file:
             known = {} if blank or foreign else labels.of(report.findings)
@@ -115,7 +116,7 @@ def _one_text(args: argparse.Namespace) -> str:
 
 
 def _unread(report: MinedReport) -> str:
-    return f"the report is not read: its language is {report.language!r}, and only English is read"
+    return f"the report is not read: its language is {report.language!r}, and only English and German are read"
 
 
 def _collection(args: argparse.Namespace, miner: Miner, kind: ImageKind | None) -> int:
@@ -141,9 +142,9 @@ def _collection(args: argparse.Namespace, miner: Miner, kind: ImageKind | None) 
             report = miner.mine(row.text, kind)
             reports += 1
             findings += len(report.findings)
-            foreign = report.language != miner.lexicon.language
+            foreign = report.language not in READ
             unread[report.language] += foreign
-            empty = foreign or is_blank(report.text, miner.lexicon)
+            empty = foreign or is_blank(report.text, miner.lexicon_of(report.language) or miner.lexicon)
             blank += empty and not foreign
             if out:
                 print(json.dumps(_line(row.id, report)), file=out)

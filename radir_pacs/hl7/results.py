@@ -10,7 +10,7 @@ from radir_pacs.catalogue import Deed, ReportStatus, ReportVersion
 from radir_pacs.documents import media_type, text_of
 from radir_pacs.errors import BadInput
 from radir_pacs.reasons import ReasonCode
-from radir_pacs.reports.lexicon import load
+from radir_pacs.reports.lexicon import is_heading
 from radir_pacs.reports.markup import plain_text
 from radir_pacs.reports.newest import only_adds
 
@@ -215,10 +215,9 @@ def _heading(obx: Segment) -> str:
     suffix = obx.text(3, 1, 2).upper() or obx.text(4).upper()
     if suffix in _SUFFIXES:
         return _SUFFIXES[suffix]
-    headings = load().headings
     for words in (obx.text(3, 2), obx.text(3, 5), obx.text(3, 1)):
         words = re.sub(r"[^\w ]+", " ", words).strip()
-        if words.upper() != _WHOLE and len(words) < 40 and headings.name(words, loosely=False) is not None:
+        if words.upper() != _WHOLE and len(words) < 40 and is_heading(words, loosely=False):
             return words.upper()
     return ""
 

@@ -34,10 +34,24 @@ _ASKED = re.compile(
 )
 _REPLY = re.compile(r"(?<=\?)(\s*)a(?:ns|nswer)?[.:]\s*(?=\w)", re.IGNORECASE)
 
-TRACES = (  # what a text has that may hold one of these forms, as a pattern
-    r"(?i:/ ?(?:no?|yes|y)\b|[:=]\s*[\"'“‘<{]|[\"']\s*:|[-=]>|>>|[→⇒]|\w[-+]\s*[,;]|_\s?x\s?_|"
-    r"\bthere\b[^?.\n]{0,80}:|\?\s*a\w{0,5}[.:])"
-    rf"|(?i:[,;]\s*(?:{_ANSWER})\s*[.;,]?\s*(?:\n|$))"
+_CHOSEN = re.compile(r"/ ?(?:no?|yes|y)\b", re.IGNORECASE)
+_LABELLED = re.compile(r"[:=]\s*[\"'“‘<{]|[\"']\s*:|\bthere\b[^?.\n]{0,80}:", re.IGNORECASE)
+_ENDED = re.compile(rf"[,;]\s*(?:{_ANSWER})\s*[.;,]?\s*(?:\n|$)", re.IGNORECASE)
+_POINTED = re.compile(r"[-=]>|>>")
+# What a text has that may hold one of these forms: a character, and a pattern that is searched for where it stands.
+TRACES = (
+    ("/", _CHOSEN),
+    (":", _LABELLED),
+    ("=", _LABELLED),
+    (">", _POINTED),
+    ("→", re.compile("→")),
+    ("⇒", re.compile("⇒")),
+    ("-", re.compile(r"\w-\s*[,;]")),
+    ("+", re.compile(r"\w[+]\s*[,;]")),
+    ("_", re.compile(r"_\s?x\s?_", re.IGNORECASE)),
+    ("?", re.compile(r"\?\s*a\w{0,5}[.:]", re.IGNORECASE)),
+    (",", _ENDED),
+    (";", _ENDED),
 )
 
 

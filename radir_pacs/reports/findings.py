@@ -61,7 +61,9 @@ class Change(StrEnum):
 class Finding:
     """One statement. ``regions`` are keys of ``radir_pacs.anatomy``; spans index ``MinedReport.text``.
 
-    A normal statement has kind NORMAL, the root concept "abnormality" and polarity ABSENT.
+    A normal statement has kind NORMAL, the root concept "abnormality" and polarity ABSENT. ``images``: where the
+    finding is seen, "series/image" or "image" alone, as the report counts them. ``prior``: what the change is against,
+    in the report's words ("03/12/2021"); None where the report names nothing that can be told from another.
     """
 
     concept: str
@@ -73,6 +75,8 @@ class Finding:
     severity: Severity | None = None
     size_mm: float | None = None
     change: Change | None = None
+    images: tuple[str, ...] = ()
+    prior: str | None = None
     span: Span = (0, 0)
     sentence: Span = (0, 0)
     section: str = "report"

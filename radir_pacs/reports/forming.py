@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from radir_pacs.reports.lexicon import Lexicon
-from radir_pacs.reports.lexicon_terms import Cue
+from radir_pacs.reports.lexicon_terms import ROOT, Cue
 from radir_pacs.reports.marks import Mark
 from radir_pacs.reports.placing import Place
 from radir_pacs.reports.scope import Scopes
@@ -30,9 +30,10 @@ def form(
             if not subjects:
                 continue
             if attribute == "normal":
-                normal[i] = subjects
-                if scopes.denied[i] and predicate:
-                    del normal[i]
+                if scopes.denied[i] and predicate and not mark.cue & Cue.NEGATES_NEXT:  # "negative" denies nothing here
+                    formed[i] = (ROOT, subjects, False)  # "the heart is not normal"
+                else:
+                    normal[i] = subjects
                 break
             keys = {_rule(attribute, place, marks, lexicon): place for place in subjects}
             rules = [key for key in keys if key]

@@ -16,13 +16,16 @@ from functools import lru_cache
 from pathlib import Path
 
 from radir_pacs.reports.lexicon import load
+from radir_pacs.reports.lexicon_data import FIRST, LANGUAGES
+from radir_pacs.reports.tokens import TOKEN
 
-READ = "en"
+READ = frozenset(LANGUAGES)  # the languages that reports are mined in
 UNKNOWN = "und"  # ISO 639-2: undetermined
 _FILE = Path(__file__).parent / "lexicon" / "languages.toml"
 _ANY_WORD = re.compile(r"[^\W\d_]+")
 _WORD = re.compile(r"\b[^\W\d_]+\b(?!-)")  # not the "non" of "non-calcified"
 _NON = re.compile(r"\bnon\s*(?:[.;,\n]|$)")  # the answer "no" in French or Italian; "non specific" is English
+_ASCII_WORDS = {code: " " for code in range(128) if not chr(code).isalpha() and chr(code) != "_"} | {ord("_"): " "}
 _OTHER_SCRIPT = re.compile(r"[\u0370-\u1fff\u2c00-\ud7ff\uf900-\ufdff\ufe70-\uffee]")
 _SCRIPTS = {
     "CYRILLIC": "ru",
@@ -36,6 +39,9 @@ _SCRIPTS = {
     "THAI": "th",
     "DEVANAGARI": "hi",
 }
+_ENDINGS = ("n", "en", "e", "s", "er")  # of a lexicon's words
+_SPELT_OUT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
+_NAMED = 5  # characters; a longer word of a lexicon tells its language
 _SHORT = 3  # without its accents a word of this length may be anything: "ép" is not "EP"
 _SCRIPT_SHARE = 0.3  # of the letters; a Greek letter or a name in brackets does not make a report Greek
 
@@ -44,16 +50,39 @@ _SCRIPT_SHARE = 0.3  # of the letters; a Greek letter or a name in brackets does
 def _words() -> tuple[frozenset[str], Mapping[str, tuple[tuple[str, bool], ...]], tuple[str, ...]]:
     """English words; which other languages have a word, and whether it is their own; the names of those languages."""
     table = tomllib.loads(_FILE.read_text(encoding="utf-8"))
-    english = frozenset(table.pop(READ)["strong"])
-    ours = english | load(READ).vocabulary  # "pneumothorax" occurs in many languages and indicates none
+    english = frozenset(table.pop(FIRST)["strong"])
+    ours = english | load(FIRST).vocabulary  # "pneumothorax" occurs in many languages and indicates none
     others: dict[str, dict[str, bool]] = {}
     for language, words in table.items():
         for strength in ("weak", "strong"):
             for word in words[strength]:
-                for form in {word, bare if len(bare := _bare(word)) > _SHORT else word}:
+                for form in _forms(word):
                     if len(form) > 1 and form not in ours:
                         others.setdefault(form, {})[language] = strength == "strong"
+    normalise = load(FIRST).normalise
+    for language in LANGUAGES[1:]:
+        for word in _of_lexicon(language):  # "Randwinkelerguss re." has no function word
+            if word not in ours and normalise(word) not in ours:  # nor is it one in British spelling
+                for form in (word, *(word + ending for ending in _ENDINGS)):
+                    if normalise.base(form) not in ours:
+                        others.setdefault(form, {language: True})
     return english, {word: tuple(found.items()) for word, found in others.items()}, tuple(table)
+
+
+def _forms(word: str) -> set[str]:
+    """A word as it is written, and without its accents: "für", "fuer", "fur"; short ones only as they are."""
+    bare = _bare(word)
+    return {word, word.translate(_SPELT_OUT), bare} if len(bare) > _SHORT else {word}
+
+
+def _of_lexicon(language: str) -> set[str]:
+    """The long words of a language's findings and places."""
+    data = load(language).data
+    rows = (*data["concepts"].values(), *data["places"]["observable"].values())
+    terms = [term for row in rows for term in row["terms"]]
+    terms += [term for words in data["places"]["terms"].values() for term in words]
+    words = {word.lower() for term in terms for word in TOKEN.findall(term) if len(word) > _NAMED}
+    return {form for word in words for form in _forms(word)}
 
 
 def _bare(word: str) -> str:
@@ -62,28 +91,29 @@ def _bare(word: str) -> str:
 
 def language_of(text: str) -> str:
     """ISO 639-1 code of the language of ``text``; "en" also where nothing indicates another one."""
-    if _OTHER_SCRIPT.search(text) and (script := _script(text)) is not None:
+    plain = text.isascii()
+    if not plain and _OTHER_SCRIPT.search(text) and (script := _script(text)) is not None:
         return script
     english, others, order = _words()
     lowered = text.lower()
-    found: set[str] = set(_ANY_WORD.findall(lowered))
-    if "non" not in found and found.isdisjoint(others):
-        return READ  # the fast path, for most reports
+    found: set[str] = set(lowered.translate(_ASCII_WORDS).split() if plain else _ANY_WORD.findall(lowered))
+    if "non" not in found and others.keys().isdisjoint(found):
+        return FIRST  # the fast path, for most reports
     found = set(_WORD.findall(lowered))
     if "non" in found and _NON.search(lowered):
         found.add("non.")
     foreign = found & others.keys()
     if not foreign:
-        return READ
+        return FIRST
     strong, weak = Counter[str](), Counter[str]()
     for word in foreign:
         for language, own in others[word]:
             (strong if own else weak)[language] += 1
     if not strong:
-        return READ
+        return FIRST
     scores = {language: count + min(count, weak[language]) for language, count in strong.items()}
     best = max(sorted(scores, key=order.index), key=lambda language: (scores[language], strong[language]))
-    return best if scores[best] > len(found & english) else READ
+    return best if scores[best] > len(found & english) else FIRST
 
 
 def _script(text: str) -> str | None:

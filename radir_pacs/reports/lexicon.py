@@ -14,20 +14,24 @@ from typing import Any
 
 from radir_pacs import anatomy
 from radir_pacs.errors import SettingError
-from radir_pacs.reports.findings import Change, Laterality, Severity
+from radir_pacs.reports.findings import Change, FindingKind, Laterality, Severity
 from radir_pacs.reports.lexicon_data import (
+    FIRST,
+    LANGUAGES,
     formation_rules,
     normal_words,
     place_words,
     read_concepts,
     read_data,
     read_headings,
+    read_normaliser,
     self_and_above,
     sided_regions,
 )
 from radir_pacs.reports.lexicon_terms import Concept, Cue, Entry, PhraseNode
 from radir_pacs.reports.sections import Headings
 from radir_pacs.reports.tokens import TOKEN, Normaliser
+from radir_pacs.reports.writing import Writing, read_writing
 
 _CUE_PLACES: Mapping[tuple[str, str], int] = {
     ("negation", "before"): Cue.NEGATES_NEXT,
@@ -76,11 +80,15 @@ class Lexicon:
     paired: frozenset[str]  # regions that mean both sides when no side is named
     pair_words: frozenset[str]  # words whose form means both sides
     own_rules: frozenset[tuple[str, str]]  # the keys of ``formed`` that are written down, not inherited
+    sides_follow: bool  # whether a side may stand right behind what it is the side of: "Erguss rechts"
+    devices_remain: bool  # whether "status after" a device or operation says that it is there
+    writing: Writing
     data: Mapping[str, Any] = field(repr=False)
 
     def words(self, phrase: str) -> list[str]:
-        """The normalised words of a phrase; hyphens are dropped."""
-        return [self.normalise(word) for word in TOKEN.findall(phrase) if word != "-"]
+        """The normalised words of a phrase, compounds in their parts; hyphens are dropped."""
+        words = (word for word in TOKEN.findall(phrase) if word not in self.normalise.dropped)
+        return [part for word in words for part in self.normalise.all(word)]
 
     def entry(self, phrase: str) -> Entry | None:
         """What exactly this phrase means, or None."""
@@ -96,10 +104,7 @@ class Lexicon:
 def load(language: str = "en", extra: tuple[Path, ...] = ()) -> Lexicon:
     """Read and compile a lexicon. Raises SettingError if a file is missing or contradicts itself."""
     data = read_data(language, extra)
-    spelling = data["spelling"]
-    normalise = Normaliser(
-        spelling=spelling["patterns"], irregular=spelling["irregular"], keep=spelling["keep"]["words"]
-    )
+    normalise = read_normaliser(data["spelling"])
     concepts = read_concepts(data["concepts"])
     place_terms, place_region = place_words(data["places"], normalise)
     lexicon = Lexicon(
@@ -113,7 +118,7 @@ def load(language: str = "en", extra: tuple[Path, ...] = ()) -> Lexicon:
         normalise=normalise,
         phrases=PhraseNode(),
         place_region=place_region,
-        sided=sided_regions(place_terms, normalise),
+        sided=sided_regions(place_terms) if language == FIRST else load(FIRST).sided,
         formed=formation_rules(concepts, place_region),
         place_also={
             key: tuple(row["also"]) for key, row in data["places"].get("observable", {}).items() if "also" in row
@@ -124,11 +129,15 @@ def load(language: str = "en", extra: tuple[Path, ...] = ()) -> Lexicon:
         paired=frozenset(data["places"]["pairs"]["regions"]),
         pair_words=frozenset(data["places"]["pairs"]["words"]),
         own_rules=frozenset(rule for concept in concepts.values() for rule in concept.formed),
+        sides_follow=bool(data["places"].get("sides", {}).get("follow", False)),
+        devices_remain=bool(data["cues"]["history"].get("devices_remain", False)),
+        writing=read_writing(data["sentences"]),
         data=data,
     )
     for concept in concepts.values():
         for term in concept.terms:
-            _put(lexicon, term).concept = concept.key
+            entry = _put(lexicon, term)
+            entry.concept, entry.device = concept.key, concept.kind is FindingKind.DEVICE
     for attribute, terms in data["attributes"]["attribute"].items():
         for term in terms:
             _put(lexicon, term).attribute = attribute
@@ -149,6 +158,8 @@ def load(language: str = "en", extra: tuple[Path, ...] = ()) -> Lexicon:
     for (group, name), cue in _CUE_PLACES.items():
         for term in data["cues"][group][name]:
             _put(lexicon, term).cue |= cue
+    for term in data["cues"].get("neutral", {}).get("words", ()):
+        _put(lexicon, term)  # a phrase that hides a word in it: "8 mm großer"
     _find_inner_places(lexicon, place_terms)
     vocabulary = frozenset(_mendable(lexicon.phrases))
     normalise.learn(vocabulary)
@@ -158,6 +169,13 @@ def load(language: str = "en", extra: tuple[Path, ...] = ()) -> Lexicon:
             if other and other not in concepts:
                 raise SettingError(f"concept {concept.key!r} becomes the unknown concept {other!r}")
     return lexicon
+
+
+def is_heading(words: str, *, loosely: bool) -> bool:
+    """Whether the words head a section in a language that reports are read in; loosely: in English by likeness too."""
+    return any(
+        load(language).headings.name(words, loosely=loosely and language == FIRST) is not None for language in LANGUAGES
+    )
 
 
 def _find_inner_places(lexicon: Lexicon, place_terms: Mapping[tuple[str, ...], str]) -> None:

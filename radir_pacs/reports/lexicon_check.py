@@ -8,18 +8,17 @@ from typing import Any
 
 from radir_pacs import anatomy
 from radir_pacs.errors import SettingError
-from radir_pacs.reports.lexicon_data import read_data
+from radir_pacs.reports.lexicon_data import FIRST, normal_words, read_data, read_normaliser
 from radir_pacs.reports.lexicon_terms import ANYWHERE, ROOT
-from radir_pacs.reports.tokens import TOKEN, Normaliser
+from radir_pacs.reports.tokens import Normaliser
+
+_OWN_GROUPS = frozenset({"shared"})  # whose keys are words of the language
 
 
 def faults(language: str = "en", extra: Iterable[Path] = ()) -> list[str]:
     """Every fault of the lexicon, worded; empty when it can be used. Raises SettingError if a file cannot be read."""
     data = read_data(language, extra)
-    spelling = data["spelling"]
-    normalise = Normaliser(
-        spelling=spelling["patterns"], irregular=spelling["irregular"], keep=spelling["keep"]["words"]
-    )
+    normalise = read_normaliser(data["spelling"])
     concepts: Mapping[str, Mapping[str, Any]] = data["concepts"]
     attributes: Mapping[str, list[str]] = data["attributes"]["attribute"]
     regions = {region.key for region in anatomy.regions()}
@@ -36,6 +35,7 @@ def faults(language: str = "en", extra: Iterable[Path] = ()) -> list[str]:
             for name in names
             if not data["cues"].get(group, {}).get(name)
         ),
+        *(_unworded(data, read_data(FIRST)) if language != FIRST else ()),
     ]
 
 
@@ -45,6 +45,29 @@ def refuse_faults(language: str = "en", extra: Iterable[Path] = ()) -> None:
     if found:
         others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise SettingError(f"lexicon {language!r}: {found[0]}{others}")
+
+
+def _unworded(data: Mapping[str, Any], first: Mapping[str, Any]) -> Iterator[str]:
+    """What English has words for and this language has none, unless its row says ``unworded = true``."""
+    for key, row in first["concepts"].items():
+        own = data["concepts"][key]
+        if row.get("terms") and not own["terms"] and not own.get("unworded", False):
+            yield f"concept {key} has no words"
+    for key in first["places"]["observable"].keys() - {
+        key for key, row in data["places"]["observable"].items() if row["terms"] or row.get("unworded", False)
+    }:
+        yield f"observable {key} has no words"
+    terms = data["places"]["terms"]
+    for region in anatomy.regions():
+        if region.laterality is None and region.key not in terms:
+            yield f"region {region.key} has no words"
+    for attribute in first["attributes"]["attribute"]:
+        if not data["attributes"]["attribute"].get(attribute):
+            yield f"attribute {attribute} has no words"
+    for group, names in first["cues"].items():
+        for name in names if group not in _OWN_GROUPS else ():
+            if not data["cues"].get(group, {}).get(name):
+                yield f"cues.toml has no group {group}.{name}"
 
 
 def _hierarchy_faults(concepts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -104,7 +127,7 @@ def _double_terms(what: str, terms: Mapping[str, Iterable[str]], normalise: Norm
     owner: dict[tuple[str, ...], str] = {}
     for key, names in terms.items():
         for name in names:
-            words = tuple(word if word == "_" else normalise.base(word) for word in TOKEN.findall(name) if word != "-")
+            words = normal_words(name, normalise)
             other = owner.setdefault(words, key)
             if other != key:
                 yield f"{name!r} is a term of the {what}s {other} and {key}"

@@ -15,14 +15,38 @@ from radir_pacs.reports.sections import Headings, heading_words
 from radir_pacs.reports.tokens import TOKEN, Normaliser
 
 FOLDER = Path(__file__).parent / "lexicon"
+LANGUAGES = ("en", "de")  # that there is a folder for
+FIRST = "en"  # whose folder has the ontology; the others have words for it
+_FILES = ("concepts", "places", "attributes", "cues", "headings", "spelling", "sentences")
 
 
 def read_data(language: str, extra: Iterable[Path] = ()) -> dict[str, Any]:
-    """The data files of a language as nested tables, with the extra folders merged in (lists are joined)."""
-    names = ("concepts", "places", "attributes", "cues", "headings", "spelling")
+    """The data files of a language as nested tables, with the extra folders merged in (lists are joined).
+
+    What a concept or observable is, apart from its words, is the same in every language and stands in ``lexicon/en``.
+    """
+    data = _tables((FOLDER / language, *extra), language)
+    if language != FIRST:
+        first = _tables((FOLDER / FIRST,), FIRST)
+        data["concepts"] = _merged(_wordless(first["concepts"]), data["concepts"])
+        places, known = data["places"], first["places"]
+        places["observable"] = _merged(_wordless(known["observable"]), places.get("observable", {}))
+        places["pairs"] = {"regions": known["pairs"]["regions"]} | places["pairs"]
+        data["headings"] = _merged(first["headings"], data["headings"])  # "IMPRESSION" may stand above any language
+    return data
+
+
+def _wordless(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        key: {name: value for name, value in row.items() if name != "terms"} | {"terms": []}
+        for key, row in rows.items()
+    }
+
+
+def _tables(folders: Iterable[Path], language: str) -> dict[str, Any]:
     data: dict[str, Any] = {}
-    for number, folder in enumerate((FOLDER / language, *extra)):
-        for name in names:
+    for number, folder in enumerate(folders):
+        for name in _FILES:
             path = folder / f"{name}.toml"
             if not path.is_file():
                 if number == 0:
@@ -34,6 +58,18 @@ def read_data(language: str, extra: Iterable[Path] = ()) -> dict[str, Any]:
                 raise SettingError(f"lexicon file {path.name}: {error}") from error
             data[name] = _merged(data.get(name, {}), table)
     return data
+
+
+def read_normaliser(spelling: Mapping[str, Any]) -> Normaliser:
+    """How the words of a language are brought to one form, from its ``spelling.toml``."""
+    return Normaliser(
+        spelling=spelling["patterns"],
+        irregular=spelling["irregular"],
+        keep=spelling["keep"]["words"],
+        endings=spelling.get("inflection", {}).get("endings"),
+        compounds=spelling.get("compounds"),
+        dropped=spelling.get("signs", {}).get("dropped", "-"),
+    )
 
 
 def _merged(base: Any, addition: Any) -> Any:
@@ -116,14 +152,20 @@ def read_headings(table: Mapping[str, Any], concepts: Mapping[str, Concept], nor
         mined=table["mined"],
         patient=table["labels"]["patient"],
         patient_words=table["labels"]["patient_words"],
+        shown=table["labels"].get("shown", ()),
+        titled=table["labels"].get("titled", ()),
+        statements=table["labels"].get("statements", ()),
     )
 
 
 def place_words(table: Mapping[str, Any], normalise: Normaliser) -> tuple[dict[tuple[str, ...], str], dict[str, str]]:
-    """Word sequences of every place, and the region of each place; our own terms win over the anatomy's synonyms."""
+    """Word sequences of every place, and the region of each place; our own terms win over the anatomy's synonyms.
+
+    The anatomy's names and synonyms are English: another language lists all of its words itself.
+    """
     terms: dict[tuple[str, ...], str] = {}
     removed = {normal_words(term, normalise) for term in table.get("remove", {}).get("terms", ())}
-    for region in anatomy.regions():
+    for region in anatomy.regions() if table.get("anatomy", {}).get("names", False) else ():
         for term in (region.name, *region.synonyms):
             words = normal_words(term, normalise)
             if words and words not in removed:
@@ -142,10 +184,12 @@ def place_words(table: Mapping[str, Any], normalise: Normaliser) -> tuple[dict[t
 
 
 def normal_words(phrase: str, normalise: Normaliser) -> tuple[str, ...]:
-    return tuple(normalise.base(word) if word != "_" else word for word in TOKEN.findall(phrase) if word != "-")
+    """The words of a phrase in normal form, compounds in their parts; hyphens are dropped."""
+    words = (word for word in TOKEN.findall(phrase) if word not in normalise.dropped)
+    return tuple(part for word in words for part in (normalise.parts(word) if word != "_" else (word,)))
 
 
-def sided_regions(terms: Mapping[tuple[str, ...], str], normalise: Normaliser) -> dict[tuple[str, Laterality], str]:
+def sided_regions(terms: Mapping[tuple[str, ...], str]) -> dict[tuple[str, Laterality], str]:
     """The left and right of X, where "left X" and "right X" are places themselves."""
     sided: dict[tuple[str, Laterality], str] = {}
     for words, place in terms.items():

@@ -44,6 +44,7 @@ class Entry:
     """What a phrase may mean: it can be an attribute in one context and a concept or a severity in another."""
 
     concept: str | None = None
+    device: bool = False  # the concept is a device, which no "normal" denies
     inner: str | None = None  # the place that a concept's phrase names itself: "rib fracture"
     attribute: str | None = None
     place: str | None = None

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 
 from radir_pacs.reports.findings import Laterality
 from radir_pacs.reports.lexicon import Lexicon
 from radir_pacs.reports.lexicon_terms import Cue, Entry
-from radir_pacs.reports.tokens import TOKEN
-
-_SIZE = re.compile(
-    r"(\d{1,3}(?:[.,]\d{1,2})?)(?:\s*(?:x|×|by|-|to)\s*(\d{1,3}(?:[.,]\d{1,2})?)){0,2}\s*-?\s*(mm|cm|millimet\w*|centimet\w*)\b",
-    re.IGNORECASE,
-)
-_NUMBER = re.compile(r"\d{1,3}(?:[.,]\d{1,2})?")
+from radir_pacs.reports.sizes import Size, read_sizes
+from radir_pacs.reports.tokens import Normaliser, tokens_of
 
 
 class Mark:
@@ -30,6 +27,7 @@ class Mark:
         "first",
         "last",
         "place",
+        "prior_mm",
         "side",
         "size_mm",
         "start",
@@ -43,55 +41,158 @@ class Mark:
         self.change = entry.change
         self.both = False  # "bibasilar", "apices": the word's form means both sides
         self.size_mm: float | None = None
+        self.prior_mm: float | None = None  # its size on an earlier study
 
 
 _SHORTENED = re.compile(r"\s[a-z\d]")  # after the full stop of an abbreviation
 _SIGNS = frozenset("-/.\"“”„‘’`'")  # quotes mean nothing by themselves
-_DASH = Entry(cue=Cue.COMMA)
+_AND = r"-(?:\s*[,/]\s*|\s+\w{1,5}\.?\s+)"
+_SUSPENDED = re.compile(rf"{_AND}(?:\w+{_AND})*(\w+)\b(?!-\s)")
+_LINKS = frozenset({",", "and", "or", "&", "/"})
+_SIDES = frozenset({"left", "right", "bilateral", "both"})
+_LINKED = _LINKS | _SIDES
+_END = "\n"  # follows the last word, and is none
 
 
 def read_marks(text: str, lexicon: Lexicon) -> list[Mark]:
     """Marks of one sentence in order."""
-    normalise = lexicon.normalise
-    words: list[str] = []
-    spans: list[tuple[int, int]] = []
-    for match in TOKEN.finditer(text):
-        word = match.group()
-        start, end = match.span()
-        if word in _SIGNS:
-            apart = text[start - 1 : start].isspace() and text[end : end + 1].isspace()
-            if word in "-/" and apart:
-                word = ","  # "no pneumothorax / right effusion": like a comma, since "right" opens a statement
-            elif word not in "/." or (word == "." and _SHORTENED.match(text, end)):
-                continue
-        words.append(normalise(word))
-        spans.append((start, end))
+    words, starts, ends = _words(text, lexicon.normalise)
+    if shared := lexicon.data["cues"].get("shared"):
+        _repeat_shared(shared, words, starts, ends)
+    count = len(words)
+    words.append(_END)
     marks: list[Mark] = []
-    root, both = lexicon.phrases, lexicon.pair_words
-    i, count = 0, len(words)
+    first_words = lexicon.phrases
+    i = 0
     while i < count:
-        node = root.get(words[i])
-        found, stop, j = None, i, i + 1
+        node = first_words.get(words[i])
+        i += 1
+        if node is None:
+            continue
+        found, stop, j = None, i, i
         while node is not None:
             if node.entry is not None:
                 found, stop = node.entry, j
-            if j >= count:
+            if not node:
                 break
             node = node.get(words[j])
             j += 1
         if found is None:
-            i += 1
             continue
-        mark = Mark(found, i, stop - 1, spans[i][0], spans[stop - 1][1])
-        if words[i] == "?" and _doubts_next(text, mark, marks):
+        mark = Mark(found, i - 1, stop - 1, starts[i - 1], ends[stop - 1])
+        if words[i - 1] == "?" and _doubts_next(text, mark, marks):
             mark.cue = Cue.POSSIBLE_NEXT
         if found.place is not None or found.inner is not None:
-            mark.both = not both.isdisjoint(text[mark.start : mark.end].lower().replace("-", " ").split())
+            mark.both = _means_both(text[mark.start : mark.end], lexicon.pair_words)
         marks.append(mark)
         i = stop
-    if "mm" in text or "cm" in text or "imet" in text:
-        _add_sizes(text, marks, spans)
+    if sizes := read_sizes(text, lexicon):
+        _add_sizes(sizes, marks, ends)
     return marks
+
+
+def _words(text: str, normalise: Normaliser) -> tuple[list[str], list[int], list[int]]:
+    """The words and signs that may mean something, in normal form, with where each begins and ends."""
+    compounds, dropped = normalise.compounds, normalise.dropped
+    tokens = tokens_of(text)
+    starts: list[int] = []
+    ends: list[int] = []
+    end, find = 0, text.find
+    for token in tokens:  # faster than matches with their spans; between tokens there is only white space
+        start = find(token, end)
+        end = start + len(token)
+        starts.append(start)
+        ends.append(end)
+    if "-\n" in text and compounds is None:
+        _join_broken(text, tokens, starts, ends, normalise)
+    if compounds is None and _SIGNS.isdisjoint(tokens):
+        known = normalise.known
+        return [known.get(token) or normalise(token) for token in tokens], starts, ends
+    words: list[str] = []
+    kept_starts: list[int] = []
+    kept_ends: list[int] = []
+    for token, start, end in zip(tokens, starts, ends, strict=True):
+        if token in _SIGNS:
+            if compounds is not None and token == "-" and kept_ends and (shared := _SUSPENDED.match(text, start)):
+                parts = compounds.head(shared[1])  # "Pleura- oder Perikarderguss"
+                words += parts
+                kept_starts += [kept_starts[-1]] * len(parts)
+                kept_ends += [kept_ends[-1]] * len(parts)
+            apart = text[start - 1 : start].isspace() and text[end : end + 1].isspace()
+            if token in "-/" and apart:
+                token = ","  # "no pneumothorax / right effusion": like a comma, since "right" opens a statement
+            elif token not in "/." or (token == "." and (token in dropped or _SHORTENED.match(text, end))):
+                continue
+        if compounds is None:
+            words.append(normalise(token))
+            kept_starts.append(start)
+            kept_ends.append(end)
+        else:
+            parts = normalise.all(token)
+            words += parts
+            kept_starts += [start] * len(parts)
+            kept_ends += [end] * len(parts)
+    return words, kept_starts, kept_ends
+
+
+def _join_broken(text: str, tokens: list[str], starts: list[int], ends: list[int], normalise: Normaliser) -> None:
+    """Join a word that a line end broke ("effu-", "sion"), where the whole is a word of the lexicon."""
+    for i in range(len(tokens) - 2, 0, -1):
+        if tokens[i] != "-" or text[ends[i] : ends[i] + 1] != "\n":
+            continue
+        whole = tokens[i - 1] + tokens[i + 1]
+        if normalise.knows(whole):
+            tokens[i - 1 : i + 2] = [whole]
+            starts[i - 1 : i + 2] = [starts[i - 1]]
+            ends[i - 1 : i + 2] = [ends[i + 1]]
+
+
+def _repeat_shared(shared: Mapping[str, list[str]], words: list[str], starts: list[int], ends: list[int]) -> None:
+    """Repeat a noun that adjectives share, and their side: "left upper and lower lobes" is "left upper lobe and left
+    lower lobes". What is repeated has no width."""
+    for noun, adjectives in shared.items():
+        head = noun.split()
+        if head[0] not in words:
+            continue
+        i = words.index(head[0])
+        while i >= 0:
+            begin = i
+            while begin and (words[begin - 1] in adjectives or words[begin - 1] in _LINKED):
+                begin -= 1
+            i = _expand(head, begin, i, adjectives, words, starts, ends)
+            i = words.index(head[0], i) if head[0] in words[i:] else -1
+
+
+def _expand(
+    head: list[str], begin: int, end: int, adjectives: list[str], words: list[str], starts: list[int], ends: list[int]
+) -> int:
+    """Expand the adjectives from ``begin`` up to the noun at ``end``; returns where to look on."""
+    side, i = None, begin
+    while i < end:
+        word = words[i]
+        if word in _SIDES:
+            side = word
+        elif word in adjectives:
+            extra = list(head) if words[i + 1] in _LINKS else []
+            lacks_side = side is not None and words[i - 1] in _LINKS
+            if extra:
+                _insert(i + 1, extra, words, starts, ends)
+            if lacks_side and side is not None:
+                _insert(i, [side], words, starts, ends)
+            i += len(extra) + lacks_side
+            end += len(extra) + lacks_side
+        i += 1
+    return end + 1
+
+
+def _insert(at: int, extra: list[str], words: list[str], starts: list[int], ends: list[int]) -> None:
+    words[at:at] = extra
+    starts[at:at] = ends[at:at] = [ends[at - 1]] * len(extra)
+
+
+@lru_cache(maxsize=10_000)
+def _means_both(phrase: str, pair_words: frozenset[str]) -> bool:
+    return not pair_words.isdisjoint(phrase.lower().replace("-", " ").split())
 
 
 def _doubts_next(text: str, mark: Mark, marks: list[Mark]) -> bool:
@@ -103,14 +204,12 @@ def _doubts_next(text: str, mark: Mark, marks: list[Mark]) -> bool:
     return before.isspace() and after.isalnum() and not follows
 
 
-def _add_sizes(text: str, marks: list[Mark], spans: list[tuple[int, int]]) -> None:
-    for match in _SIZE.finditer(text):
-        factor = 10.0 if match[3].lower().startswith("c") else 1.0
-        size = factor * max(float(number.replace(",", ".")) for number in _NUMBER.findall(match.group()))
-        first = next((i for i, (_, end) in enumerate(spans) if end > match.start()), 0)
-        mark = Mark(Entry(), first, first, match.start(), match.end())
-        mark.size_mm = size
-        position = next((i for i, other in enumerate(marks) if other.start >= match.start()), len(marks))
-        while position < len(marks) and marks[position].end <= match.end():
+def _add_sizes(sizes: list[Size], marks: list[Mark], ends: list[int]) -> None:
+    for start, end, size_mm, prior_mm in sizes:
+        first = next((i for i, stop in enumerate(ends) if stop > start), 0)
+        mark = Mark(Entry(), first, first, start, end)
+        mark.size_mm, mark.prior_mm = size_mm, prior_mm
+        position = next((i for i, other in enumerate(marks) if other.start >= start), len(marks))
+        while position < len(marks) and marks[position].end <= end:
             marks.pop(position)  # "mm" alone is read as a severity; here it is a unit
         marks.insert(position, mark)

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 from radir_pacs import anatomy
 from radir_pacs.reports.findings import Certainty, Finding, FindingKind
+from radir_pacs.reports.language import READ, language_of
 from radir_pacs.reports.lexicon import Lexicon, load
+from radir_pacs.reports.lexicon_data import FIRST
 from radir_pacs.reports.sections import split_sections
 
 ADDENDUM = "addendum"  # the section that adds
@@ -16,7 +18,8 @@ _ASKED = (Certainty.HISTORICAL, Certainty.HYPOTHETICAL)
 
 def only_adds(text: str) -> bool:
     """Whether a text is only an addendum, without the report that it adds to."""
-    headings = load().headings
+    language = language_of(text)
+    headings = load(language if language in READ else FIRST).headings
     names = {section.name for section in split_sections(text, headings)} & headings.mined
     return names == {ADDENDUM}
 

@@ -15,6 +15,7 @@ _REACH = 5  # words between a side and the place or finding it qualifies
 _NEXT_TO = 2  # words between the parts of a description
 _PAIR = {Laterality.LEFT, Laterality.RIGHT}
 _PHRASE_END = Cue.BREAK | Cue.THERE | Cue.COPULA | Cue.SOFT_BREAK | Cue.NEGATES_LAST | Cue.COMMA
+_STATEMENT_END = Cue.BREAK | Cue.THERE | Cue.COMMA | Cue.COPULA | Cue.SOFT_BREAK
 _LINK = Cue.CONJUNCTION | Cue.COMMA
 
 
@@ -30,7 +31,7 @@ class Place:
 
 
 @cache
-def _above(region: str) -> frozenset[str]:
+def regions_above(region: str) -> frozenset[str]:
     return frozenset(item.key for item in anatomy.ancestors(region))
 
 
@@ -45,7 +46,13 @@ def read_places(marks: list[Mark], lexicon: Lexicon) -> tuple[list[Place], dict[
         if mark.cue & Cue.PREPOSITION:
             preposition_at = mark.last
             projection_at = mark.last if mark.cue & Cue.PROJECTION else -99
+        elif (
+            lexicon.sides_follow and mark.cue & Cue.COMMA and places and marks[places[-1].index].first > preposition_at
+        ):
+            preposition_at = -99  # "in beiden Oberlappen, perihiläre Konsolidierung"
         if mark.side is not None:
+            if lexicon.sides_follow and _follows(i, marks, side, places, sides):
+                continue
             if side is not None and {side, mark.side} == _PAIR and mark.first - side_at <= _REACH:
                 side = Laterality.BILATERAL
             else:
@@ -65,6 +72,7 @@ def read_places(marks: list[Mark], lexicon: Lexicon) -> tuple[list[Place], dict[
             last = places[-1] if places else None
             if (
                 last is not None
+                and (own is None or last.side is None or own is last.side)
                 and mark.first - marks[last.index].last <= _REACH + 1
                 and _same_place(last, region, marks, i)
             ):
@@ -82,6 +90,28 @@ def read_places(marks: list[Mark], lexicon: Lexicon) -> tuple[list[Place], dict[
             side = None
     _give_back(side, side_at, places, sides, marks, len(marks))
     return places, sides
+
+
+def _follows(
+    i: int, marks: list[Mark], pending: Laterality | None, places: list[Place], sides: dict[int, Laterality]
+) -> bool:
+    """Whether a side belongs to what stands right before it: "Erguss rechts und Atelektase links"; it then gets it."""
+    mark, before = marks[i], marks[i - 1] if i else None
+    if before is None or pending is not None or mark.first - before.last > _NEXT_TO or mark.place or before.side:
+        return False
+    after = marks[i + 1] if i + 1 < len(marks) else None
+    if after is not None and after.place is not None and after.first - mark.last <= 1:
+        return False  # "Erguss rechts basal"
+    if before.place is not None:
+        place = places[-1] if places and places[-1].index == i - 1 else None
+        if place is None or place.side is not None:
+            return False
+        place.side = mark.side
+        return True
+    if before.concept is not None and i - 1 not in sides and mark.side is not None:
+        sides[i - 1] = mark.side
+        return True
+    return False
 
 
 def _give_back(
@@ -117,13 +147,13 @@ def _same_place(last: Place, region: str, marks: list[Mark], i: int) -> bool:
     between = marks[last.index + 1 : i]
     if any(mark.concept or mark.cue & (Cue.CONJUNCTION | Cue.BREAK | Cue.COPULA) for mark in between):
         return False
-    return region == last.region or last.region in _above(region) or region in _above(last.region)
+    return region == last.region or last.region in regions_above(region) or region in regions_above(last.region)
 
 
 def _merge(last: Place, i: int, key: str, region: str, side: Laterality | None) -> None:
     """Merge into the more specific of the two places, with the side of either."""
     last.side = last.side or side or _own_side(region) or _own_side(last.region)
-    if len(_above(region)) >= len(_above(last.region)):
+    if len(regions_above(region)) >= len(regions_above(last.region)):
         last.index, last.key, last.region = i, key, region
 
 
@@ -240,22 +270,24 @@ def _describes(at: int, j: int, marks: list[Mark]) -> bool:
 def side_beside(at: int, marks: list[Mark], places: list[Place]) -> Laterality | None:
     """The side of a place after a finding that cannot be there: "pneumothorax: left apical" is in the left pleura."""
     place = next((place for place in places if place.index > at), None)
-    if place is None or not _describes(at, place.index, marks):
+    if place is None:
         return None
-    return place.side
+    between = marks[at + 1 : place.index]
+    led_to = place.after_preposition and not any(mark.concept or mark.cue & _STATEMENT_END for mark in between)
+    if not led_to and not _describes(at, place.index, marks):
+        return None
+    return place.side or _own_side(place.region)
 
 
 def fronted(at: int, concept: Concept, marks: list[Mark], places: list[Place], lexicon: Lexicon) -> list[Place]:
     """Places that open the clause: "in the right base there is an opacity", "the left base shows opacity"."""
     by_index = {place.index: place for place in places if place.key not in lexicon.unlocated}
     found: list[Place] = []
-    for j in range(at):
-        mark = marks[j]
+    clause = max((j + 1 for j in range(at) if marks[j].cue & Cue.BREAK), default=0)
+    for j in range(clause, at):
         if j in by_index:
             if _allowed(by_index[j], concept):
                 found.append(by_index[j])
-        elif mark.cue & Cue.BREAK:
-            found = []
-        elif mark.concept is not None:
-            return found
+        elif marks[j].concept is not None:
+            break
     return found

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from radir_pacs import anatomy
 from radir_pacs.reports.answers import PARTED, answered
+from radir_pacs.reports.asides import Aside, without_asides, without_sided_comparisons
 from radir_pacs.reports.findings import Certainty, Change, Finding, FindingKind, Laterality, Polarity, Severity, Span
 from radir_pacs.reports.forming import form
 from radir_pacs.reports.lexicon import Lexicon
 from radir_pacs.reports.lexicon_terms import MEASUREMENT, ROOT, Concept, Cue
 from radir_pacs.reports.marks import Mark, read_marks
-from radir_pacs.reports.placing import Place, fronted, places_of, read_places, resolve, side_beside
+from radir_pacs.reports.placing import Place, fronted, places_of, read_places, regions_above, resolve, side_beside
 from radir_pacs.reports.scope import Scopes
+from radir_pacs.reports.sizes import change_of_size
 
+_OPERATION = "postoperative"  # the concept of what operations leave
 _STOP = Cue.BREAK | Cue.THERE | Cue.SOFT_BREAK
+_CLAUSE_ENDS = Cue.BREAK | Cue.THERE
+_BEFORE_ENDS = Cue.BREAK | Cue.SOFT_BREAK
+_DEGREE_ENDS = Cue.BREAK | Cue.THERE | Cue.COMMA
+_NORMAL, _PRESENT, _ABSENT = FindingKind.NORMAL, Polarity.PRESENT, Polarity.ABSENT  # slow to look up in an Enum
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,12 +34,23 @@ class SentenceReading:
     laterality: Laterality | None = None
     size_mm: float | None = None
     change: Change | None = None
+    images: tuple[str, ...] = ()
+    prior: str | None = None
 
 
 def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
     """Read one sentence; the findings' spans are relative to its start."""
     if text.startswith("[ ]"):  # a box that nobody ticked
         return SentenceReading(findings=())
+    boilerplate = lexicon.data["cues"].get("boilerplate", {})
+    if any(sign in text for sign in boilerplate.get("signs", ())) or text.startswith(
+        tuple(boilerplate.get("starts", ()))
+    ):
+        return SentenceReading(findings=())
+    if text.endswith(":") and text.count(":") == 1:  # a label that nobody filled in
+        return SentenceReading(findings=())
+    text, images, dates = without_asides(text, lexicon)
+    text = without_sided_comparisons(text, lexicon)
     marks = read_marks(text, lexicon)
     if not marks:
         return SentenceReading(findings=())
@@ -47,6 +64,12 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
     placed: dict[int, list[Place]] = {}
     unplaced: list[int] = []
     formed, normal = form(marks, scopes, places, lexicon)
+    prior = dates[0].what if dates else None
+    graded = sized = changed = False
+    for mark in marks:
+        graded = graded or mark.entry.severity is not None
+        sized = sized or mark.size_mm is not None
+        changed = changed or mark.change is not None or mark.prior_mm is not None
     for i, mark in enumerate(marks):
         key = mark.concept
         denied, certainty = scopes.denied[i], scopes.certainty[i]
@@ -58,6 +81,8 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
         if key is None:
             continue
         concept = lexicon.concepts[key]
+        if certainty is Certainty.HISTORICAL and lexicon.devices_remain and _remains(concept, lexicon):
+            certainty = Certainty.CERTAIN
         where = own or places_of(i, concept, marks, places, lexicon)
         if concept.elsewhere and where and where[0].region in concept.elsewhere:
             key = concept.elsewhere[where[0].region]
@@ -68,27 +93,31 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
         if inner is not None and (not where or concept.kind is FindingKind.DEVICE):
             own_side = sides.get(i) or (Laterality.BILATERAL if mark.both else None)
             where = [Place(i, inner, lexicon.place_region[inner], own_side, False), *where]
-        where = where or _nearer(fronted(i, concept, marks, places, lexicon), concept)
+        where = where or _on(sides.get(i), _nearer(fronted(i, concept, marks, places, lexicon), concept))
         if where:
+            if (framed := _framed(i, where, marks, places, lexicon)) is not None:
+                where = framed
             placed[i] = where
         else:
-            where = _inherited(i, concept, marks, placed, denied, scopes)
+            where = _inherited(i, concept, marks, placed, denied, scopes, sides.get(i))
         side = sides.get(i) or side_beside(i, marks, places) if not where else sides.get(i)
         side = side or (None if where else _side_of_neighbour(i, marks, findings, denied))
         regions, laterality = _regions(where, side, concept, lexicon)
         if not where and side is None:
             unplaced.append(len(findings))
+        change = _change(marks, i) if changed else None
         findings.append(
             Finding(
                 concept=key,
-                kind=FindingKind.NORMAL if key == ROOT and denied else concept.kind,
-                polarity=Polarity.ABSENT if denied else Polarity.PRESENT,
+                kind=_NORMAL if key == ROOT and denied else concept.kind,
+                polarity=_ABSENT if denied else _PRESENT,
                 certainty=certainty,
                 regions=regions,
                 laterality=laterality,
-                severity=_severity(marks, i, own),
-                size_mm=_size(marks, i),
-                change=_change(marks, i),
+                severity=_severity(marks, i) if graded else None,
+                size_mm=_size(marks, i) if sized else None,
+                change=change,
+                prior=prior if change is not None else None,
                 span=(mark.start, mark.end),
             )
         )
@@ -97,8 +126,8 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
         findings.append(
             Finding(
                 concept=ROOT,
-                kind=FindingKind.NORMAL,
-                polarity=Polarity.ABSENT,
+                kind=_NORMAL,
+                polarity=_ABSENT,
                 certainty=scopes.certainty[i],
                 regions=regions,
                 laterality=laterality,
@@ -106,25 +135,60 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
             )
         )
     refers_back = bool(marks[0].cue & Cue.PRONOUN)
-    if not refers_back:
+    if sized and not refers_back:
         findings += _measurements(marks, places, scopes, findings, lexicon)
     open_findings = frozenset(findings[i].span for i in unplaced) if refers_back else frozenset()
     findings.sort(key=lambda finding: finding.span)
-    if any(finding.kind is not FindingKind.NORMAL for finding in findings):
+    if images and findings:
+        _shown_on(images, findings)
+    if any(finding.kind is not _NORMAL for finding in findings):
         return SentenceReading(findings=tuple(findings), unplaced=open_findings)
-    return _open_ends(marks, places, findings, lexicon)
+    return _open_ends(marks, places, findings, lexicon, tuple(image.what for image in images), prior)
+
+
+def _remains(concept: Concept, lexicon: Lexicon) -> bool:
+    """Whether what was done to a patient is still there: a device, or what an operation left."""
+    return concept.kind is FindingKind.DEVICE or _OPERATION in lexicon.ancestors[concept.key]
 
 
 def _nearer(where: list[Place], concept: Concept) -> list[Place]:
     """The more specific places: in "Chest: pneumothorax" the pneumothorax is in the pleura."""
     if not where:
         return where
-    above = {region.key for region in anatomy.ancestors(concept.at)}
+    above = regions_above(concept.at)
     return (
         []
         if all(concept.reads.get(place.key, place.region) in above and place.side is None for place in where)
         else where
     )
+
+
+def _framed(i: int, where: list[Place], marks: list[Mark], places: list[Place], lexicon: Lexicon) -> list[Place] | None:
+    """The places with the side of the one that opens the clause: "in the left lung, there is a nodule at the base"."""
+    clause = max((j for j in range(i) if marks[j].cue & Cue.BREAK), default=-1)
+    frame = next((place for place in places if clause < place.index < i and place not in where), None)
+    if frame is None or any(place.side for place in where):
+        return None
+    between = marks[frame.index + 1 : i]
+    if any(mark.concept or mark.cue & Cue.BREAK for mark in between) or not any(
+        mark.cue & (Cue.THERE | Cue.COMMA) for mark in between
+    ):
+        return None
+    around, side = resolve(frame.region, frame.side, lexicon)
+    if side is None or side is Laterality.BILATERAL:
+        return None
+    found = []
+    for place in where:
+        keys, _ = resolve(place.region, side, lexicon)
+        if not all(key == up or up in regions_above(key) for key in keys for up in around):
+            return None
+        found.append(Place(place.index, place.key, place.region, side, place.after_preposition))
+    return found
+
+
+def _on(side: Laterality | None, where: list[Place]) -> list[Place]:
+    """The places that are not on another side than the finding."""
+    return where if side is None else [place for place in where if place.side in (None, side)]
 
 
 def _side_of_neighbour(i: int, marks: list[Mark], findings: list[Finding], denied: bool) -> Laterality | None:
@@ -175,16 +239,30 @@ def _absorbed(i: int, marks: list[Mark], lexicon: Lexicon) -> bool:
     return False
 
 
-def _open_ends(marks: list[Mark], places: list[Place], findings: list[Finding], lexicon: Lexicon) -> SentenceReading:
+def _open_ends(
+    marks: list[Mark],
+    places: list[Place],
+    findings: list[Finding],
+    lexicon: Lexicon,
+    images: tuple[str, ...],
+    prior: str | None,
+) -> SentenceReading:
     refers = bool(marks[0].cue & Cue.PRONOUN) and not findings
     regions, laterality = _regions(places, None, None, lexicon)
+    size = max((mark.size_mm for mark in marks if mark.size_mm is not None), default=None)
+    before = max((mark.prior_mm for mark in marks if mark.prior_mm is not None), default=None)
+    change = next((mark.entry.change for mark in marks if mark.entry.change is not None), None)
+    if change is None and size is not None and before is not None:
+        change = change_of_size(size, before)
     return SentenceReading(
         findings=tuple(findings),
         refers_back=refers,
         regions=regions,
         laterality=laterality,
-        size_mm=max((mark.size_mm for mark in marks if mark.size_mm is not None), default=None),
-        change=next((mark.entry.change for mark in marks if mark.entry.change is not None), None),
+        size_mm=size,
+        change=change,
+        images=images,
+        prior=prior,
     )
 
 
@@ -211,7 +289,13 @@ def _regions(
 
 
 def _inherited(
-    i: int, concept: Concept, marks: list[Mark], placed: dict[int, list[Place]], denied: bool, scopes: Scopes
+    i: int,
+    concept: Concept,
+    marks: list[Mark],
+    placed: dict[int, list[Place]],
+    denied: bool,
+    scopes: Scopes,
+    side: Laterality | None,
 ) -> list[Place]:
     """The place of the nearest earlier finding that could share it: "left basilar opacity, likely atelectasis"."""
     for j in range(i - 1, -1, -1):
@@ -219,12 +303,13 @@ def _inherited(
             break
         if j in placed and scopes.denied[j] == denied:
             fitting = [place for place in placed[j] if not concept.within or place.region in concept.within]
+            fitting = _on(side, fitting)
             if fitting:
                 return fitting
     return []
 
 
-def _severity(marks: list[Mark], i: int, subjects: list[Place] | None) -> Severity | None:
+def _severity(marks: list[Mark], i: int) -> Severity | None:
     """The nearest degree word before the finding in its noun phrase, or between the subject and its attribute."""
     if marks[i].entry.severity is not None and marks[i].attribute is None:
         return marks[i].entry.severity
@@ -232,7 +317,7 @@ def _severity(marks: list[Mark], i: int, subjects: list[Place] | None) -> Severi
         mark = marks[j]
         if mark.entry.severity is not None:
             return mark.entry.severity
-        if mark.concept or mark.cue & (Cue.BREAK | Cue.COMMA | Cue.THERE):
+        if mark.concept or mark.cue & _DEGREE_ENDS:
             break
     for mark in marks[i + 1 : i + 3]:
         if mark.entry.severity is not None and mark.attribute is None:
@@ -244,32 +329,58 @@ def _severity(marks: list[Mark], i: int, subjects: list[Place] | None) -> Severi
 
 def _size(marks: list[Mark], i: int) -> float | None:
     """The measurement nearest to the finding, with no other finding in between."""
-    for step in (-1, +1):
-        j = i + step
-        while 0 <= j < len(marks):
-            if marks[j].size_mm is not None:
-                return marks[j].size_mm
-            if marks[j].concept or marks[j].cue & Cue.BREAK:
-                break
-            j += step
+    for j in range(i - 1, -1, -1):
+        mark = marks[j]
+        if mark.size_mm is not None:
+            return mark.size_mm
+        if mark.concept or mark.cue & _BEFORE_ENDS:
+            break  # "a mass of 3 cm with atelectasis"
+    parted = False
+    for mark in marks[i + 1 :]:
+        if mark.size_mm is not None:
+            return mark.size_mm
+        parted = parted or bool(mark.cue & Cue.BREAK)
+        if mark.concept or (parted and mark.place):
+            break  # "a nodule; size 9 mm", but "a nodule; the aorta measures 40 mm"
     return None
 
 
 def _change(marks: list[Mark], i: int) -> Change | None:
-    for step in (-1, +1):
-        j = i + step
-        while 0 <= j < len(marks):
-            change = marks[j].entry.change
-            if change is not None:
-                return change
-            if marks[j].concept or marks[j].cue & (Cue.BREAK | Cue.THERE):
+    for near in (range(i - 1, -1, -1), range(i + 1, len(marks))):
+        for j in near:
+            mark = marks[j]
+            if mark.change is not None:
+                return mark.change
+            if mark.concept or mark.cue & _CLAUSE_ENDS:
                 break
-            j += step
+    return _change_of_size(marks, i)
+
+
+def _change_of_size(marks: list[Mark], i: int) -> Change | None:
+    """What the sizes tell: "9 mm, previously 6 mm"."""
+    size = _size(marks, i)
+    for near in (range(i + 1, len(marks)), range(i - 1, -1, -1)):
+        for j in near:
+            prior = marks[j].prior_mm
+            if prior is not None and size is not None:
+                return change_of_size(size, prior)
+            if marks[j].concept:
+                break
     return None
 
 
-def shifted(finding: Finding, by: int, sentence: tuple[int, int], section: str, asked: bool) -> Finding:
-    """The finding with offsets into the whole text."""
+def _shown_on(images: list[Aside], findings: list[Finding]) -> None:
+    """Give every image to the finding before it, or to the first one."""
+    for image in images:
+        before = [n for n, finding in enumerate(findings) if finding.span[0] < image.start]
+        at = before[-1] if before else 0
+        findings[at] = replace(findings[at], images=(*findings[at].images, image.what))
+
+
+def shifted(
+    finding: Finding, by: int, sentence: tuple[int, int], section: str, asked: bool, prior: str | None
+) -> Finding:
+    """The finding with offsets into the whole text; ``prior``: what the report is compared with."""
     return Finding(  # not `replace`, which would take a third of the time for a report of known sentences
         concept=finding.concept,
         kind=finding.kind,
@@ -280,6 +391,8 @@ def shifted(finding: Finding, by: int, sentence: tuple[int, int], section: str, 
         severity=finding.severity,
         size_mm=finding.size_mm,
         change=finding.change,
+        images=finding.images,
+        prior=finding.prior or (prior if finding.change is not None else None),
         span=(finding.span[0] + by, finding.span[1] + by),
         sentence=sentence,
         section=section,

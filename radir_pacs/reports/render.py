@@ -73,7 +73,7 @@ def in_terminal(report: MinedReport, *, colour: bool) -> str:
         line = f"  {describe(finding)}"
         lines.append(f"{_COLOURS[manner(finding)]}{line}{_RESET}" if colour else line)
     if not report.findings:
-        lines.append("  no findings" if report.language == READ else f"  not read: its language is {report.language!r}")
+        lines.append("  no findings" if report.language in READ else f"  not read: its language is {report.language!r}")
     return "\n".join(lines)
 
 
@@ -97,7 +97,7 @@ def as_page(report: MinedReport) -> str:
         f"<td>{html.escape(describe(finding))}</td></tr>"
         for finding in report.findings
     )
-    unread = "" if report.language == READ else f"<p>Not read: its language is {html.escape(report.language)}.</p>"
+    unread = "" if report.language in READ else f"<p>Not read: its language is {html.escape(report.language)}.</p>"
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Mined report</title><style>{_CSS}</style>'
         f"<h1>Mined report</h1>{unread}<pre>{body}</pre><h2>Findings</h2><table>{rows}</table></html>"

@@ -15,6 +15,10 @@ _DOUBT = {kind: rank for rank, kind in enumerate(Certainty)}
 _REMAINS = (Change.STABLE, Change.WORSE, Change.BETTER)
 _NEXT = Cue.NEGATES_NEXT
 _LAST = Cue.NEGATES_LAST
+_ACTS_FORWARD = _NEXT | Cue.CLOSES | Cue.POSSIBLE_NEXT | Cue.PROBABLE_NEXT | Cue.HISTORY_NEXT | Cue.QUESTION
+_ACTS_BACKWARD = _LAST | Cue.CLOSES | Cue.COPULA | Cue.POSSIBLE_LAST | Cue.PROBABLE_LAST | Cue.HISTORY_LAST
+_NOT_NOW = (Certainty.HISTORICAL, Certainty.HYPOTHETICAL)
+_CERTAIN, _HISTORICAL = Certainty.CERTAIN, Certainty.HISTORICAL  # an attribute of an Enum is slow to look up
 
 
 class Scopes:
@@ -24,18 +28,23 @@ class Scopes:
 
     def __init__(self, marks: list[Mark]) -> None:
         self.denied = [False] * len(marks)
-        self.certainty = [Certainty.CERTAIN] * len(marks)
-        self._forward(marks)
-        self._backward(marks)
+        self.certainty = [_CERTAIN] * len(marks)
+        cues = 0
+        for mark in marks:
+            cues |= mark.cue
+        if cues & _ACTS_FORWARD:
+            self._forward(marks)
+        if cues & _ACTS_BACKWARD:
+            self._backward(marks)
 
     def _forward(self, marks: list[Mark]) -> None:
-        denied, certainty, in_question = False, Certainty.CERTAIN, False
+        denied, certainty, in_question = False, _CERTAIN, False
         for i, mark in enumerate(marks):
             cue = mark.cue
             if cue:
                 if cue & _CLAUSE_END:
                     denied = in_question = False
-                    certainty = Certainty.CERTAIN
+                    certainty = _CERTAIN
                 elif cue & Cue.SOFT_BREAK:
                     denied = False
                 if cue & Cue.COMMA and denied and _opens_statement(marks, i):
@@ -43,7 +52,7 @@ class Scopes:
                 if cue & Cue.APART:
                     denied = False
                 elif cue & _NEXT and not (
-                    (cue & _LAST and _something_to_deny(marks, i)) or (cue & Cue.CLOSES and _closes(marks, i))
+                    (cue & _LAST and _looks_back(marks, i)) or (cue & Cue.CLOSES and _closes(marks, i))
                 ):
                     denied = True
                 if cue & Cue.POSSIBLE_NEXT:
@@ -53,9 +62,9 @@ class Scopes:
                 elif cue & Cue.PROBABLE_NEXT and certainty is not Certainty.POSSIBLE:
                     certainty = Certainty.PROBABLE
                 elif cue & Cue.HISTORY_NEXT:
-                    certainty = Certainty.HISTORICAL
-                elif cue & Cue.COMMA and certainty is Certainty.HISTORICAL:
-                    certainty = Certainty.CERTAIN
+                    certainty = _HISTORICAL
+                elif cue & Cue.COMMA and certainty is _HISTORICAL:
+                    certainty = _CERTAIN
                 if cue & Cue.QUESTION:
                     in_question = True
             self.denied[i] = denied
@@ -64,27 +73,32 @@ class Scopes:
     def _backward(self, marks: list[Mark]) -> None:
         for i, mark in enumerate(marks):
             cue = mark.cue
+            if not (cue & _ACTS_BACKWARD or (i and marks[i - 1].cue & Cue.COPULA)):
+                continue
             if cue & Cue.CLOSES and _closes(marks, i):
                 for j in _subjects(marks, i):
                     self.denied[j] = True
-            if cue & _LAST and not (cue & _NEXT and not _something_to_deny(marks, i)):
+            if cue & _LAST and (not cue & _NEXT or _looks_back(marks, i)):
                 for j in _subjects(marks, i):
                     self.denied[j] = True
-            if mark.change in _REMAINS and i and marks[i - 1].cue & Cue.COPULA:
+                    if self.certainty[j] in _NOT_NOW:
+                        self.certainty[j] = _CERTAIN  # "the previously noted effusion is not seen" speaks of now
+            if mark.change is not None and mark.change in _REMAINS and i and marks[i - 1].cue & Cue.COPULA:
                 for j in _subjects(marks, i):  # "the previously described nodule is again seen"
-                    if self.certainty[j] is Certainty.HISTORICAL:
-                        self.certainty[j] = Certainty.CERTAIN
+                    if self.certainty[j] is _HISTORICAL:
+                        self.certainty[j] = _CERTAIN
             if mark.attribute == "normal" and i and marks[i - 1].cue & Cue.COPULA:
                 named = (j for j in _subjects(marks, i) if marks[j].concept or marks[j].attribute or marks[j].place)
                 subject = next(named, None)
                 if subject is not None and not marks[subject].place and marks[subject].attribute != "normal":
-                    self.denied[subject] = True  # "vascular engorgement is within normal limits"
+                    # "vascular engorgement is within normal limits"
+                    self.denied[subject] = self.denied[subject] or not marks[subject].entry.device
             if cue & Cue.POSSIBLE_LAST:
                 self._doubt_last(marks, i, Certainty.POSSIBLE, only_nearest=mark.end - mark.start == 1)
             elif cue & Cue.PROBABLE_LAST and not cue & Cue.PROBABLE_NEXT:
                 self._doubt_last(marks, i, Certainty.PROBABLE, only_nearest=False)
             elif cue & Cue.HISTORY_LAST:
-                self._doubt_last(marks, i, Certainty.HISTORICAL, only_nearest=True)
+                self._doubt_last(marks, i, _HISTORICAL, only_nearest=True)
 
     def _doubt_last(self, marks: list[Mark], i: int, certainty: Certainty, *, only_nearest: bool) -> None:
         for j in _subjects(marks, i):
@@ -131,6 +145,19 @@ def _closes(marks: list[Mark], i: int) -> bool:
     """Whether a word such as "absent" is the last in its clause: "pneumothorax absent, effusion present"."""
     following = marks[i + 1].cue if i + 1 < len(marks) else Cue.BREAK
     return bool(following & (Cue.BREAK | Cue.COMMA)) and _something_to_deny(marks, i)
+
+
+def _looks_back(marks: list[Mark], i: int) -> bool:
+    """Whether a word such as "unlikely" denies what is before it: not after a comma, where a finding follows."""
+    if not _something_to_deny(marks, i):
+        return False
+    if i and marks[i - 1].cue & Cue.COMMA:
+        for mark in marks[i + 1 :]:
+            if mark.cue & (_CLAUSE_END | Cue.COMMA):
+                break
+            if mark.concept:
+                return False
+    return True
 
 
 def _something_to_deny(marks: list[Mark], i: int) -> bool:

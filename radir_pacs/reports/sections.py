@@ -62,6 +62,9 @@ class Headings:
         mined: Collection[str],
         patient: str,
         patient_words: Collection[str],
+        shown: Collection[str] = (),
+        titled: Collection[str] = (),
+        statements: Collection[str] = (),
     ) -> None:
         self._patient, self._patient_words = patient, frozenset(patient_words)
         self.names = dict(names)
@@ -70,6 +73,9 @@ class Headings:
         self._words, self._ranks = dict(words), {name: rank for rank, name in enumerate(ranks)}
         self._fillers, self._findings = frozenset(fillers), frozenset(findings)
         self._longest = max((len(name.split()) for name in self.names), default=0)
+        self._places = frozenset(titled)
+        self._shown = frozenset(shown)
+        self._statements = frozenset(statements)
         self._cache: dict[tuple[str, bool], str | None] = {}
 
     def name(self, label: str, *, loosely: bool) -> str | None:
@@ -85,6 +91,10 @@ class Headings:
         """Whether the heading names a place that the following text is about."""
         return " ".join(heading_words(label)) in self.labels
 
+    def is_statement(self, label: str) -> bool:
+        """Whether it looks like a heading and is the beginning of a sentence: "Differential diagnosis: …"."""
+        return " ".join(heading_words(label)) in self._statements
+
     def suffix(self, words: list[str]) -> tuple[str, int] | None:
         """The longest known heading at the end of ``words``, and its number of words."""
         for count in range(min(self._longest, len(words)), 0, -1):
@@ -93,12 +103,22 @@ class Headings:
         return None
 
     def _name(self, label: str, loosely: bool) -> str | None:
+        if label in self._statements:
+            return None
         if label in self.names:
             return self.names[label]
         words = [word for word in label.split() if not word.isdigit() and word not in "/&"]
+        if self._is_title(words):
+            return "findings"
         if not loosely or not words or len(words) > _LABEL_WORDS or not self._findings.isdisjoint(words):
             return None
         return self._misspelt(label) or self._composed(words)
+
+    def _is_title(self, words: list[str]) -> bool:
+        """Whether a heading names one of several studies, whose findings follow: "LEFT RIBS, 3 VIEWS"."""
+        places = sum(word in self._places for word in words)
+        shown = sum(word in self._shown for word in words)
+        return 0 < places < len(words) == places + shown
 
     def _misspelt(self, label: str) -> str | None:
         """A known heading within one edit (two in a long heading); never where it could be another word."""
@@ -164,8 +184,10 @@ def split_sections(text: str, headings: Headings) -> tuple[Section, ...]:
                 superseded, adding = False, reported
             case _ if adding and heading in headings.mined:
                 name = _ADDENDUM
-    if sections and not any(section.name in headings.mined for section in sections):
-        sections[-1:] = _body_without_heading(text, sections[-1])
+    if not any(section.name in headings.mined - {_ADDENDUM} for section in sections):
+        bodies = [at for at, section in enumerate(sections) if section.name != _ADDENDUM]
+        if bodies:
+            sections[bodies[-1] : bodies[-1] + 1] = _body_without_heading(text, sections[bodies[-1]])
     return tuple(sections)
 
 
@@ -215,7 +237,8 @@ def _with_colons(text: str, first: int, end: int, headings: Headings) -> Iterato
         )
         if section is None:
             words = label.split()
-            suffix = headings.suffix(words) if len(words) > 1 and not label.endswith(")") else None
+            known = len(words) > 1 and not label.endswith(")") and not headings.is_statement(label)
+            suffix = headings.suffix(words) if known else None
             if suffix is not None and words[-suffix[1] - 1].lower() not in _QUALIFIERS:
                 section, count = suffix
                 start = colon.start() - len(" ".join(words[-count:]))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from radir_pacs.reports.answers import is_answer
-from radir_pacs.reports.lexicon import load
+from radir_pacs.reports.lexicon import is_heading
 from radir_pacs.reports.markup import plain_text
 
 _CONTENT, _VALUE_TYPE, _NAME, _TEXT, _CODE = "0040A730", "0040A040", "0040A043", "0040A160", "0040A168"
@@ -88,7 +88,7 @@ def _lines(root: Mapping[str, Any]) -> Iterator[str]:
                     yield f"\n{heading}:"
             case "TEXT":
                 text = plain_text(str(_first(item, _TEXT) or "")).strip()
-                if name and not _is_heading(name):
+                if name and not is_heading(name, loosely=True):
                     yield f"{name}: {text}"
                     continue
                 if name and name.upper() not in {heading, heading.rstrip("S")}:
@@ -96,7 +96,7 @@ def _lines(root: Mapping[str, Any]) -> Iterator[str]:
                     yield f"\n{heading}:"
                 yield text
             case "CODE":
-                about = "" if _is_heading(name) or _is_quality(item) else name
+                about = "" if is_heading(name, loosely=True) or _is_quality(item) else name
                 yield _statement(about, _meaning(item, _CODE), [child for child in children if _is_leaf(child)])
                 children = [child for child in children if not _is_leaf(child)]
             case "NUM" if name:
@@ -113,10 +113,6 @@ def _statement(name: str, value: str, properties: list[Mapping[str, Any]]) -> st
     else:
         name = value
     return f"{name}: {', '.join(said)}." if said else f"{name}."
-
-
-def _is_heading(name: str) -> bool:
-    return load().headings.name(name, loosely=True) is not None
 
 
 def _is_leaf(item: Mapping[str, Any]) -> bool:

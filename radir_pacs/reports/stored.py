@@ -15,7 +15,7 @@ from radir_pacs.reports.findings import (
     Severity,
 )
 
-PARSER = "en-3"  # language and version: a report mined by another version is mined again
+PARSER = "en+de-4"  # languages and version: a report mined by another version is mined again
 
 
 def findings_to_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
@@ -27,7 +27,7 @@ def findings_to_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
             {
                 name: list(value) if isinstance(value, tuple) else value
                 for name, value in fields.items()
-                if value is not None
+                if value is not None and value != ()
             }
         )
     return shown
@@ -52,6 +52,8 @@ def _finding(fields: dict[str, Any]) -> Finding:
         severity=Severity(fields["severity"]) if "severity" in fields else None,
         size_mm=fields.get("size_mm"),
         change=Change(fields["change"]) if "change" in fields else None,
+        images=tuple(fields.get("images", ())),
+        prior=fields.get("prior"),
         span=(fields["span"][0], fields["span"][1]),
         sentence=(fields["sentence"][0], fields["sentence"][1]),
         section=fields["section"],

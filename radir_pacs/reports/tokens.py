@@ -7,35 +7,78 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
+
+from radir_pacs.reports.compounds import Compounds
 
 BLANK = "_"  # what a de-identified word becomes
 TOKEN = re.compile(
     r"[A-Za-zÀ-ÖØ-öø-ɏ]+(?:'[a-z]+)?|\d+(?:[.,]\d+)?|_{2,}|\[\*\*[^\]]{0,80}\*\*\]|[-+−–]ve\b|\([-+−–]\)|[^\sA-Za-z\d]|\d"
 )
+_ASCII_TOKEN = re.compile(TOKEN.pattern.replace("À-ÖØ-öø-ɏ", ""))  # the same for a text of ASCII, and faster
 _BLANK_TOKEN = re.compile(r"[Xx]{3,}|_{2,}|\[\*\*.*")
 _SIGNS = dict.fromkeys("-−–", "negative") | dict.fromkeys("+", "positive") | {"(": ""}  # "-ve", "(+)"
 _MIN_TYPO_LENGTH = 7
 _CACHE_LIMIT = 200_000
 
 
-class Normaliser:
-    """Maps a word to its normal form; caches the answers, within a bound."""
+def tokens_of(text: str) -> list[str]:
+    return (_ASCII_TOKEN if text.isascii() else TOKEN).findall(text)
 
-    def __init__(self, *, spelling: Mapping[str, str], irregular: Mapping[str, str], keep: Iterable[str] = ()) -> None:
+
+class Normaliser:
+    """Maps a word to its normal form; caches the answers, within a bound.
+
+    endings: a pattern of what inflection adds to a word; without it, an "s" is the plural. compounds: how compounds
+    are cut, in a language that writes them as one word. dropped: signs that stand for nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        spelling: Mapping[str, str],
+        irregular: Mapping[str, str],
+        keep: Iterable[str] = (),
+        endings: str | None = None,
+        compounds: Mapping[str, Any] | None = None,
+        dropped: Iterable[str] = "-",
+    ) -> None:
         self._spelling = [(re.compile(pattern), to) for pattern, to in spelling.items()]
-        self._irregular = dict(irregular)
         self._keep = frozenset(keep)
-        self._known: dict[str, list[str]] = {}  # length and first letter -> words that a typing error may stand for
+        self._endings = re.compile(endings) if endings else None
+        self._irregular: dict[str, str] = {}
+        if self._endings:
+            self._irregular = {self.base(form): self.base(word) for form, word in irregular.items()}
+        else:
+            self._irregular = dict(irregular)
+        self.compounds = Compounds(compounds, self) if compounds else None
+        self.dropped = frozenset(dropped)
+        self._likely: dict[str, list[str]] = {}  # length and first letter -> words that a typing error may stand for
         self._vocabulary: set[str] = set()
-        self._cache: dict[str, str] = {}
+        self.known: dict[str, str] = {}  # the answers so far: a word -> its normal form
 
     def base(self, word: str) -> str:
-        """Lower case, American spelling, singular; typing errors are not corrected."""
+        """Lower case, one spelling, no inflection; typing errors are not corrected."""
+        return self.stem(self.spelt(word))
+
+    def spelt(self, word: str) -> str:
+        """Lower case, one spelling (American, or without umlauts)."""
         word = word.lower()
         if word.endswith("'s"):
             word = word[:-2]
         for pattern, to in self._spelling:
             word = pattern.sub(to, word)
+        return word
+
+    def parts(self, word: str) -> tuple[str, ...]:
+        """The normal forms of a compound's parts, or of the word itself; typing errors are not corrected."""
+        return (self.base(word),) if self.compounds is None else self.compounds.parts(word) or (self.base(word),)
+
+    def stem(self, word: str) -> str:
+        """A word as it is spelt, without its inflection."""
+        if self._endings is not None:
+            word = word if word in self._keep else self._endings.sub("", word)
+            return self._irregular.get(word, word)
         if word in self._irregular:
             return self._irregular[word]
         if word in self._keep or len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
@@ -53,11 +96,24 @@ class Normaliser:
                 self._vocabulary.add(word)
                 if len(word) >= _MIN_TYPO_LENGTH:
                     for length in (len(word) - 1, len(word), len(word) + 1):
-                        self._known.setdefault(f"{length}{word[0]}", []).append(word)
-        self._cache.clear()
+                        self._likely.setdefault(f"{length}{word[0]}", []).append(word)
+        self.known.clear()
+
+    def all(self, word: str) -> tuple[str, ...]:
+        """The word in normal form, or its parts if it is a compound; typing errors are corrected in either."""
+        if self.compounds is None:
+            return (self(word),)
+        parts = self.compounds.parts(word)
+        if parts:
+            return parts
+        found = self(word)
+        return self.compounds.parts(found) or (found,)
+
+    def knows(self, word: str) -> bool:
+        return self.base(word) in self._vocabulary
 
     def __call__(self, word: str) -> str:
-        found = self._cache.get(word)
+        found = self.known.get(word)
         if found is None:
             if word[0] in _SIGNS and len(word) > 1:
                 found = _SIGNS[word[0] if word[0] != "(" else word[1]]
@@ -67,13 +123,13 @@ class Normaliser:
                 found = self.base(word)
                 if len(found) >= _MIN_TYPO_LENGTH and found not in self._vocabulary and found not in self._keep:
                     near = {
-                        known for known in self._known.get(f"{len(found)}{found[0]}", ()) if _one_edit(found, known)
+                        known for known in self._likely.get(f"{len(found)}{found[0]}", ()) if _one_edit(found, known)
                     }
                     if len(near) == 1:
                         found = near.pop()
-            if len(self._cache) >= _CACHE_LIMIT:
-                self._cache.clear()
-            self._cache[word] = found
+            if len(self.known) >= _CACHE_LIMIT:
+                self.known.clear()
+            self.known[word] = found
         return found
 
 

@@ -121,10 +121,10 @@ def test_a_text_replaces_and_an_addendum_adds(catalogue: Catalogue) -> None:
 
 def test_a_language_that_is_not_read_is_said(catalogue: Catalogue) -> None:
     add(catalogue, header())
-    receive(catalogue, "Kein Pneumothorax.")
+    receive(catalogue, "Pas de pneumothorax.")
     [report] = catalogue.reports.of_study(STUDY)
-    assert (report.findings, report.unread_language) == ([], "de")
-    assert catalogue.overview().unread_reports == {"de": 1}
+    assert (report.findings, report.unread_language) == ([], "fr")
+    assert catalogue.overview().unread_reports == {"fr": 1}
     receive(catalogue, "No pneumothorax.")
     assert catalogue.overview().unread_reports == {}
 

@@ -182,19 +182,19 @@ def test_a_page_is_written_or_refused(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_language_that_is_not_read_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert radir("--text", "Kein Pneumothorax.", "--json") == 0
+    assert radir("--text", "Geen pneumothorax.", "--json") == 0
     said = capsys.readouterr()
-    assert json.loads(said.out) == {"language": "de", "findings": []} and "its language is 'de'" in said.err
+    assert json.loads(said.out) == {"language": "nl", "findings": []} and "its language is 'nl'" in said.err
     assert radir("--text", "Pas de pneumothorax.") == 0
     assert "not read: its language is 'fr'" in capsys.readouterr().out
     source, out, labels = tmp_path / "r.csv", tmp_path / "f.jsonl", tmp_path / "l.csv"
-    source.write_text("id,text\n1,No effusion.\n2,Kein Erguss.\n3,Geen pneumothorax.\n4,Kein Rundherd.\n")
+    source.write_text("id,text\n1,No effusion.\n2,Pas d'épanchement.\n3,Geen pneumothorax.\n4,Pas de nodule.\n")
     order = ["--id", "id", "--text", "text", "--out", str(out), "--labels", "gold14", "--labels-out", str(labels)]
     assert radir(str(source), *order, "--json") == 0
     said = capsys.readouterr()
-    assert json.loads(said.out)["unread_reports"] == {"de": 2, "nl": 1}
-    assert "reports not read because of their language: 2 in 'de', 1 in 'nl'" in said.err
-    assert [json.loads(line)["language"] for line in out.read_text().splitlines()] == ["en", "de", "nl", "de"]
+    assert json.loads(said.out)["unread_reports"] == {"fr": 2, "nl": 1}
+    assert "reports not read because of their language: 2 in 'fr', 1 in 'nl'" in said.err
+    assert [json.loads(line)["language"] for line in out.read_text().splitlines()] == ["en", "fr", "nl", "fr"]
     assert [set(line.split(",")[1:]) == {""} for line in labels.read_text().splitlines()[1:]] == [
         False,
         True,

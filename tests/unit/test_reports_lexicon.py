@@ -2,19 +2,65 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from radir_pacs.errors import SettingError
-from radir_pacs.reports import Miner
+from radir_pacs.reports import Miner, lexicon_check, lexicon_data
 from radir_pacs.reports.labels import label_set, label_sets
 from radir_pacs.reports.lexicon import load
 from radir_pacs.reports.lexicon_check import faults, refuse_faults
+from radir_pacs.reports.lexicon_data import LANGUAGES
 
 
-def test_the_shipped_lexicon_has_no_fault() -> None:
-    assert faults() == []
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_shipped_lexicons_have_no_fault(language: str) -> None:
+    assert faults(language) == []
+
+
+def test_every_language_says_the_same_things_of_a_concept() -> None:
+    english, german = load("en"), load("de")
+    assert german.concepts.keys() == english.concepts.keys()
+    for key, concept in german.concepts.items():
+        assert replace(concept, terms=()) == replace(english.concepts[key], terms=()), key
+    assert german.sided == english.sided and german.formed == english.formed
+
+
+def test_what_a_language_has_no_words_for_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    complete = lexicon_data.read_data("de")
+    less = deepcopy(complete)
+    less["concepts"]["pneumothorax"]["terms"] = []
+    less["concepts"]["edema"] |= {"terms": [], "unworded": True}  # on purpose
+    del less["places"]["terms"]["carina"], less["attributes"]["attribute"]["blunted"], less["cues"]["negation"]["after"]
+    given = {"de": less, "en": lexicon_data.read_data("en")}
+    monkeypatch.setattr(lexicon_check, "read_data", lambda language, extra=(): given[language])
+    found = faults("de")
+    assert "concept pneumothorax has no words" in found and "region carina has no words" in found
+    assert "attribute blunted has no words" in found and "cues.toml has no group negation.after" in found
+    assert not any("edema" in fault for fault in found)
+
+
+@pytest.mark.parametrize(
+    ("word", "parts"),
+    [
+        ("Unterlappenatelektasen", "Unterlappen Atelektase"),
+        ("Pleuraergüsse", "Pleura Erguss"),
+        ("PLEURAERGUESSE", "Pleura Erguss"),
+        ("linksbasales", "links basal"),
+        ("Verschattungsareale", "Verschattung Areal"),
+        ("ergussfrei", "Erguss nicht vorhanden"),
+        ("Streifenatelektase", "streifen Atelektase"),
+        ("unauffällig", "unauffällig"),
+        ("Nichtinfiltrat", "Nichtinfiltrat"),
+        ("bi" * 40 + "x", "bi" * 40 + "x"),
+    ],
+)
+def test_compounds_are_read_in_their_parts(word: str, parts: str) -> None:
+    normalise = load("de").normalise
+    assert list(normalise.all(word)) == [normalise.base(part) for part in parts.split()]
 
 
 @pytest.mark.parametrize("name", label_sets())

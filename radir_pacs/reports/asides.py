@@ -1,0 +1,122 @@
+"""What stands in a sentence beside its statements: image numbers and dates. They are kept, and blanked before reading.
+
+The blanks leave every offset as it is. Without them "4:118" would end a clause and "2/54" would be an alternative.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from radir_pacs.reports.lexicon import Lexicon
+
+_DATE_SIGN = re.compile(r"\d{4}|\d[./-]\d{1,2}[./-]\d")  # every date has one of these
+_DIGIT = re.compile(r"\d")
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """``what``: "series/image", an image alone, or a date as it is written; ``start``: where it stands."""
+
+    start: int
+    what: str
+
+
+class _Patterns(NamedTuple):
+    image_sign: re.Pattern[str]  # whether there may be an image at all, which is quicker to see
+    image: re.Pattern[str]
+    date: re.Pattern[str]
+
+
+def without_asides(text: str, lexicon: Lexicon) -> tuple[str, list[Aside], list[Aside]]:
+    """The text with blanks for its asides, its images, and its dates."""
+    if _DIGIT.search(text) is None:
+        return text, [], []
+    known = _patterns(lexicon)
+    numbered, dated = known.image_sign.search(text), _DATE_SIGN.search(text)
+    if numbered is None and dated is None:
+        return text, [], []
+    images: list[Aside] = []
+    dates: list[Aside] = []
+
+    def image(match: re.Match[str]) -> str:
+        groups = {name: value for name, value in match.groupdict().items() if value}
+        series = next((value for name, value in groups.items() if name[0] == "s"), None)
+        number = next(value for name, value in groups.items() if name[0] == "i")
+        images.append(Aside(match.start(), f"{series}/{number}" if series else number))
+        return " " * len(match[0])
+
+    def date(match: re.Match[str]) -> str:
+        dates.append(Aside(match.start("date"), match["date"]))
+        return " " * len(match[0])
+
+    if numbered is not None:
+        text = known.image.sub(image, text)
+    return known.date.sub(date, text) if dated is not None else text, images, dates
+
+
+@lru_cache(maxsize=8)
+def _patterns(lexicon: Lexicon) -> _Patterns:
+    words = lexicon.data["cues"].get("aside", {})
+    series, image = either(words.get("series", ())), either(words.get("image", ()))
+    month, of = either(words.get("months", ())), either(words.get("dated", ()))
+    upto = r"(?:\s*[-–]\s*\d{1,4})?"
+    lead = rf"(?:\b(?:{either(words.get('shown_on', ()))})\s+)?"
+    number = (
+        rf"(?P<s1>\d{{1,4}})\s*[,/;:]?\s*(?:{either(words.get('and', ()))}\s+)?(?:{image})\.?\s*:?\s*(?P<i1>\d{{1,4}})"
+    )
+    images = (
+        rf"{lead}\b(?:{series})\.?\s*:?\s*{number}{upto}",
+        rf"{lead}\b(?:{image})\.?\s*:?\s*(?P<i2>\d{{1,4}}){upto}\s*,?\s*(?:{of})\s+(?:{series})\.?\s*(?P<s2>\d{{1,4}})",
+        rf"{lead}\b(?:{image})\.?\s*:?\s*(?P<s3>\d{{1,4}})\s*[-:/]\s*(?P<i3>\d{{1,4}})\b(?!\s*[-–])",
+        rf"{lead}\b(?:{image})\.?\s*:?\s*(?P<i4>\d{{1,4}}){upto}\b",
+        r"\(\s*(?P<s5>\d{1,4})\s*[:/]\s*(?P<i5>\d{1,4})\s*\)",
+    )
+    dates = (
+        r"\d{4}-\d{2}-\d{2}",
+        r"\d{1,2}[./-]\d{1,2}[./-]\d{2,4}",
+        rf"(?:{month})\.?\s+\d{{1,2}}(?:st|nd|rd|th)?,?\s+\d{{4}}",
+        rf"\d{{1,2}}\.?\s+(?:{month})\.?,?\s+\d{{4}}",
+        rf"(?:{month})\.?,?\s+\d{{4}}",
+        r"(?:19|20)\d{2}(?![\d.,]*\d|\s*(?:mm|cm|h\b|hours|ml))",
+    )
+    return _Patterns(
+        image_sign=re.compile(rf"\d\s*[:/]\s*\d|(?:{series}|{image})\W*\d", re.IGNORECASE),
+        image=re.compile("|".join(images), re.IGNORECASE),
+        date=re.compile(rf"(?:\b(?:{of})\s+)?(?<![\w/.-])(?P<date>{'|'.join(dates)})(?![\w/])", re.IGNORECASE),
+    )
+
+
+def without_sided_comparisons(text: str, lexicon: Lexicon) -> str:
+    """The text with "both sides" in place of which side has more: "bilateral effusions, larger on the right".
+
+    That is a size of a side, not a change. As long as before, so that offsets hold.
+    """
+    words = lexicon.data["cues"].get("sided", {})
+    if not any(sign in text for sign in words.get("signs", ())):
+        return text
+    for match in reversed(list(_sided(lexicon).finditer(text))):
+        sides = [name for name in ("left", "right") if match.groupdict().get(f"than_{name}")]
+        head = text[: match.start()]
+        for side in sides:  # "the right effusion is larger than the left": both are there
+            other = words["right"] if side == "left" else words["left"]
+            named = list(re.finditer(rf"\b(?:{either(other)})\b", head, re.IGNORECASE))
+            if named:
+                start, end = named[-1].span()
+                head = head[:start] + words["both"][: end - start].ljust(end - start) + head[end:]
+        fitting = next(word for word in words["bilaterally"] if len(word) < len(match[0]))
+        text = head + f" {fitting}".ljust(len(match[0])) + text[match.end() :]
+    return text
+
+
+@lru_cache(maxsize=8)
+def _sided(lexicon: Lexicon) -> re.Pattern[str]:
+    return re.compile("|".join(lexicon.data["cues"]["sided"]["patterns"]), re.IGNORECASE)
+
+
+def either(phrases: Iterable[str]) -> str:
+    ordered = sorted(phrases, key=len, reverse=True)
+    return "|".join(re.escape(phrase).replace(r"\ ", r"\s+") for phrase in ordered) or r"(?!)"
