@@ -286,34 +286,6 @@ def test_half_a_message_is_no_message(listen: Callable[..., int], catalogue: Cat
         assert code(peer.ask(oru("Whole."))) == "AA"
 
 
-def test_a_crowd_gives_way_to_who_sends(listen: Callable[..., int], catalogue: Catalogue, study: None) -> None:
-    """A thousand connections of one address rest; each newcomer is served, and no more than its share stays open."""
-    port = listen(hl7_max_connections=40)
-    crowd = []
-    for number in range(1000):
-        crowd.append(socket.create_connection(("127.0.0.1", port), timeout=30))
-        if number % 250 == 249:
-            with Peer(port) as peer:
-                assert code(peer.ask(oru(f"Text {number}.", control=f"M{number}", minute=number % 60))) == "AA"
-    for sock in crowd:
-        sock.setblocking(False)
-
-    def open_ones() -> int:
-        count = 0
-        for sock in crowd:
-            try:
-                count += bool(sock.recv(1))
-            except BlockingIOError:
-                count += 1
-            except OSError:
-                pass
-        return count
-
-    wait_for(lambda: open_ones() <= 30)
-    for sock in crowd:
-        sock.close()
-
-
 def test_away_is_said_and_nothing_is_lost(
     listen: Callable[..., int], catalogue: Catalogue, study: None, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
