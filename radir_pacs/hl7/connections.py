@@ -23,14 +23,23 @@ _OTHER_HANDLES = 512 + 4 * BACKLOG  # database, libraries, and those that are ta
 
 @dataclass(eq=False)
 class Peer:
-    """A connection. ``resting_since``: None while a message arrives or is answered."""
+    """A connection. ``resting_since``: None while a message arrives or is answered. ``transport``: below any TLS."""
 
     host: str
     writer: asyncio.StreamWriter
+    transport: asyncio.WriteTransport
     frames: Frames
     resting_since: float | None = field(default_factory=time.monotonic)
     arriving_since: float | None = None
     counted_bytes: int = 0
+    handshake: asyncio.Task[None] | None = None  # while it lasts
+
+    def end(self) -> None:
+        """End the connection at once; asyncio loses its transport where that happens under a handshake."""
+        if self.handshake is not None:
+            self.handshake.cancel()
+        else:
+            self.transport.abort()
 
 
 class Connections:
@@ -52,7 +61,7 @@ class Connections:
             if longest is None:
                 return False
             self.remove(longest)
-            longest.writer.transport.abort()
+            longest.end()
         self._peers.add(peer)
         self._held[peer.host] += 1
         return True

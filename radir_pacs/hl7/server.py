@@ -44,12 +44,14 @@ class MllpServer:
         self._peers = Connections(settings.hl7_max_connections)
         self._told: dict[tuple[str, str], float] = {}
         self._server: asyncio.Server | None = None
+        self._tls: ssl.SSLContext | None = None
         self._networks = [ipaddress.ip_network(host, strict=False) for host in settings.hl7_hosts]
 
     async def start(self) -> None:
         """Listen. Raises SettingError for an address, certificate or number that cannot be used."""
         settings = self._settings
         make_room(settings.hl7_max_connections)
+        self._tls = _tls(settings)
         try:
             self._server = await asyncio.start_server(
                 self._serve,
@@ -57,8 +59,6 @@ class MllpServer:
                 settings.hl7_port,
                 backlog=BACKLOG,
                 limit=_READ_BYTES,
-                ssl=_tls(settings),
-                ssl_handshake_timeout=_HANDSHAKE_S if settings.hl7_tls_certificate else None,
             )
         except OSError as error:
             raise SettingError(
@@ -70,22 +70,23 @@ class MllpServer:
         if self._server is not None:
             self._server.close()
         for peer in self._peers:
-            peer.writer.transport.abort()
+            peer.end()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host = str((writer.get_extra_info("peername") or ("",))[0])
-        peer = Peer(host, writer, Frames(self._settings.hl7_max_message_mib << 20))
+        peer = Peer(host, writer, writer.transport, Frames(self._settings.hl7_max_message_mib << 20))
         try:
             if self._admit(peer):
+                await self._secure(peer)
                 await self._converse(peer, reader)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # it hung up, or was ended
         except Exception:  # the edge of the process
             log.exception("connection broke")
         finally:
             self._peers.remove(peer)
-            writer.transport.abort()
+            peer.transport.abort()
 
     def _admit(self, peer: Peer) -> bool:
         if not self._may_come(peer.host):
@@ -105,6 +106,17 @@ class MllpServer:
             return False
         mapped = getattr(address, "ipv4_mapped", None) or address
         return mapped.is_loopback or any(mapped in network for network in self._networks)
+
+    async def _secure(self, peer: Peer) -> None:
+        """TLS where it is set: after the address is known and the connection counted, so that no crowd of handshakes
+        takes more than there is room for. Raises OSError, CancelledError."""
+        if self._tls is None:
+            return
+        peer.handshake = asyncio.current_task()
+        try:
+            await peer.writer.start_tls(self._tls, ssl_handshake_timeout=_HANDSHAKE_S)
+        finally:
+            peer.handshake = None
 
     async def _converse(self, peer: Peer, reader: asyncio.StreamReader) -> None:
         """Messages and their answers, in order, until the peer hangs up or passes a bound."""

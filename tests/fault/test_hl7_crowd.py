@@ -50,8 +50,8 @@ def knock(port: int, number: int) -> socket.socket:
 def test_a_crowd_gives_way_to_who_sends(settings: Settings, catalogue: Catalogue) -> None:
     settings = replace(settings, hl7_port=free_port(), hl7_max_connections=MOST)
     with (
-        many_handles(CROWD) as allowed,
         process(settings) as listener,
+        many_handles(CROWD) as allowed,
         ExitStack() as crowd,
         connected(settings.hl7_port) as sender,
     ):

@@ -148,12 +148,15 @@ def test_mllp_send_of_another_package(
     framed.write_bytes(b"\x0b" + oru("Large effusion.") + b"\x1c\r")
     more = oru("Small effusion.", control="M2", minute=5), oru(control="M3", obx=[])
     loose.write_bytes(b"\n".join(one.replace(b"\r", b"\r\n") for one in more))
-    heard = [_mllp_send("--port", port, *given, "127.0.0.1") for given in (["-f", framed], ["--loose", "-f", loose])]
+    heard = [
+        _mllp_send("--port", port, "--file", str(framed), "127.0.0.1"),
+        _mllp_send("--port", port, "--loose", "--file", str(loose), "127.0.0.1"),
+    ]
     assert [b"MSA|AA|M1" in heard[0], b"MSA|AA|M2" in heard[1], b"MSA|AE|M3" in heard[1]] == [True] * 3
     assert texts(catalogue) == ["Small effusion."]
 
 
-def _mllp_send(*arguments: str | Path) -> bytes:
+def _mllp_send(*arguments: str) -> bytes:
     program = [sys.executable, "-c", "from hl7.client import mllp_send; mllp_send()", *arguments]
     return subprocess.run(program, capture_output=True, check=True, timeout=120).stdout
 
