@@ -126,6 +126,17 @@ class Settings:
         90.0, "Days that a report without its study is kept waiting for it.", low=0.01, high=3650
     )
 
+    fhir_client_id: str = _setting(
+        "", "Our client id at the FHIR server's authorization server (SMART Backend Services); empty asks for no token."
+    )
+    fhir_client_key: str = _setting(
+        "", "File of the private key (PEM or JWK) that signs our requests for tokens; 'radir fhir-key' makes it."
+    )
+    fhir_scope: str = _setting(
+        "system/DiagnosticReport.rs system/Patient.rs system/ServiceRequest.rs system/ImagingStudy.rs",
+        "Scopes asked for with a token; servers of SMART 1 write .read instead of .rs.",
+    )
+
     fallback_character_set: str = _setting(
         "ISO_IR 100",
         "Specific Character Set for text that names none or a wrong one; text that is valid UTF-8 is read as UTF-8.",
@@ -275,6 +286,8 @@ class Settings:
             raise SettingError(f"api_tokens: a token is shorter than {_TOKEN_CHARACTERS} characters")
         if self.web_public_url and not self.web_public_url.startswith(("http://", "https://")):
             raise SettingError(f"web_public_url: {self.web_public_url!r} does not begin with http:// or https://")
+        if self.fhir_client_id and not self.fhir_client_key:
+            raise SettingError("fhir_client_key: needed with fhir_client_id")
         for origin in self.cors_origins:
             if not _ORIGIN.fullmatch(origin):
                 raise SettingError(f"cors_origins: {origin!r} is not of the form https://host or https://host:port")

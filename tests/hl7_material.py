@@ -100,6 +100,14 @@ def encapsulated(content: bytes, subtype: str = "PDF") -> list[str]:
     return [f"OBX|1|ED|PDF^Report||RIS^AP^{subtype}^Base64^{data}||||||F"]
 
 
+def enhanced(raw: bytes, accept: str, application: str, separator: bytes = b"|") -> bytes:
+    """The message with MSH-15 and MSH-16."""
+    head, rest = raw.split(b"\r", 1)
+    fields = head.split(separator) + [b""] * 16
+    fields[14:16] = [accept.encode(), application.encode()]
+    return separator.join(fields).rstrip(separator) + b"\r" + rest
+
+
 class Peer:
     """A connection to an MLLP listener."""
 

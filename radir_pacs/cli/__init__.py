@@ -26,6 +26,7 @@ _OWN = {
     "delete": "admin",
     "demo": "demo",
     "feedback": "feedback",
+    "fhir-key": "fhir_key",
     "import-images": "import_images",
     "messages": "messages",
     "mine": "mine",

@@ -13,6 +13,7 @@ from radir_pacs.cli.output import out, print_json
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
+from radir_pacs.intake.fhir_authorization import Authorization, FixedAuthorization, SmartAuthorization, read_key
 from radir_pacs.intake.fhir_pull import FhirPull
 
 _NAMED = 20  # so many unusable reports are named one by one
@@ -33,11 +34,9 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Exit code 1 when a report could not be used."""
     must_run(settings)
-    headers = {}
-    if args.authorization_file is not None:
-        headers["Authorization"] = args.authorization_file.read_text("utf-8").strip()
+    authorization = _authorization(args, settings)
     with Catalogue.open(settings) as catalogue:
-        pull = FhirPull(args.url, catalogue.report_versions, settings.home / "pulled", headers=headers)
+        pull = FhirPull(args.url, catalogue.report_versions, settings.home / "pulled", authorization=authorization)
         done = pull.run(_since(args.since))
     for line in done.unusable[:_NAMED]:
         print(f"error: {line}", file=sys.stderr)
@@ -48,6 +47,19 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         shown = ", ".join(f"{count} {outcome.lower()}" for outcome, count in done.received.items()) or "none"
         out.print(f"reports: {shown}; {len(done.unusable)} could not be used", markup=False)
     return 1 if done.unusable else 0
+
+
+def _authorization(args: argparse.Namespace, settings: Settings) -> Authorization:
+    """By a file with the header, else by SMART Backend Services where the settings say so, else none."""
+    if args.authorization_file is not None:
+        try:
+            return FixedAuthorization(args.authorization_file.read_text("utf-8").strip())
+        except (OSError, UnicodeDecodeError):
+            raise BadInput("--authorization-file: the file cannot be read") from None
+    if not settings.fhir_client_id:
+        return FixedAuthorization()
+    key = read_key(Path(settings.fhir_client_key).expanduser())
+    return SmartAuthorization(args.url, client_id=settings.fhir_client_id, key=key, scope=settings.fhir_scope)
 
 
 def _since(text: str | None) -> datetime | None:

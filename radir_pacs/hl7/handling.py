@@ -13,7 +13,7 @@ from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput, RadirError, StorageFailed
 from radir_pacs.reasons import ReasonCode
 
-from .acknowledgement import acknowledge, acknowledge_batch
+from .acknowledgement import acknowledge, acknowledge_batch, acknowledgements, is_acknowledgement
 from .framing import is_batch, split_batch
 from .interpret import interpret
 from .message import read_message
@@ -41,10 +41,10 @@ class Handler:
     def __init__(self, catalogue: Catalogue, settings: Settings, *, new_id: Callable[[], str] = _new_id) -> None:
         self._catalogue, self._settings, self._new_id = catalogue, settings, new_id
 
-    def answer(self, raw: bytes) -> bytes:
-        """The answer to a message, or to each of a batch. Raises nothing."""
+    def answer(self, raw: bytes) -> list[bytes]:
+        """The answers to a message, in order, or the one batch of answers to a batch. Raises nothing."""
         if is_batch(raw):
-            return acknowledge_batch(raw, [self._answer_one(one) for one in split_batch(raw)])
+            return [acknowledge_batch(raw, [answer for one in split_batch(raw) for answer in self._answer_one(one)])]
         return self._answer_one(raw)
 
     def refuse(self, raw: bytes, error: RadirError) -> bytes:
@@ -52,7 +52,9 @@ class Handler:
         verdict = Verdict(answer="AR", reason=str(error), reason_code=error.reason_code, error_code=INTERNAL)
         return acknowledge(raw, verdict, new_id=self._new_id)
 
-    def _answer_one(self, raw: bytes) -> bytes:
+    def _answer_one(self, raw: bytes) -> list[bytes]:
+        if is_acknowledgement(raw):  # to answer an answer would go on for ever
+            return []
         answered = self._take(raw)
         log.info(
             "message answered",
@@ -65,7 +67,7 @@ class Handler:
             if isinstance(answered, Answered)
             else {"answer": answered.verdict.answer, "outcome": None},
         )
-        return acknowledge(raw, answered.verdict, new_id=self._new_id)
+        return acknowledgements(raw, answered.verdict, new_id=self._new_id)
 
     def _take(self, raw: bytes) -> Answered | _NotTaken:
         arrived = Arrived(sender="", control_id="", kind="", body=raw)

@@ -1,8 +1,8 @@
 """The MLLP listener: one thread for all connections, a few for the messages; bounds of a peer (P6).
 
 A connection may rest for ``hl7_idle_s``, since interfaces keep theirs open for days; once a message has begun, all of
-it must arrive within ``hl7_message_s``, however steadily its bytes drip. Where connections are at their limit, the one
-that rested longest gives way, first of the address that holds most; an address may hold three quarters of them.
+it must arrive within ``hl7_message_s``, however steadily its bytes drip. Where connections are at their limit, one
+gives way to each newcomer (`connections`).
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ import ipaddress
 import logging
 import ssl
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import LOOPBACK, Settings
 from radir_pacs.errors import RadirError, SettingError, TooLarge
 
+from .connections import BACKLOG, Connections, Peer, make_room
 from .framing import Frames, framed
 from .handling import Handler
 
@@ -30,21 +29,9 @@ _THREADS = 4
 _READ_BYTES = 1 << 16
 _WRITE_S = 30.0
 _HANDSHAKE_S = 10.0
-_BACKLOG = 512
 _MOST_BUFFERED_BYTES = 256 << 20  # of all messages that arrive
 _AGAIN_S = 60.0  # the same refusal of the same address is recorded once in this time
 _MOST_TOLD = 1000
-
-
-@dataclass(eq=False)
-class _Peer:
-    """A connection. ``resting_since``: None while a message arrives or is answered."""
-
-    host: str
-    writer: asyncio.StreamWriter
-    frames: Frames
-    resting_since: float | None = field(default_factory=time.monotonic)
-    arriving_since: float | None = None
 
 
 class MllpServer:
@@ -54,23 +41,24 @@ class MllpServer:
         self._settings, self._catalogue = settings, catalogue
         self._handler = Handler(catalogue, settings)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="message")
-        self._peers: set[_Peer] = set()
+        self._peers = Connections(settings.hl7_max_connections)
         self._told: dict[tuple[str, str], float] = {}
         self._server: asyncio.Server | None = None
+        self._tls: ssl.SSLContext | None = None
         self._networks = [ipaddress.ip_network(host, strict=False) for host in settings.hl7_hosts]
 
     async def start(self) -> None:
-        """Listen. Raises SettingError for an address or certificate that cannot be used."""
+        """Listen. Raises SettingError for an address, certificate or number that cannot be used."""
         settings = self._settings
+        make_room(settings.hl7_max_connections)
+        self._tls = _tls(settings)
         try:
             self._server = await asyncio.start_server(
                 self._serve,
                 settings.hl7_host,
                 settings.hl7_port,
-                backlog=_BACKLOG,
+                backlog=BACKLOG,
                 limit=_READ_BYTES,
-                ssl=_tls(settings),
-                ssl_handshake_timeout=_HANDSHAKE_S if settings.hl7_tls_certificate else None,
             )
         except OSError as error:
             raise SettingError(
@@ -81,43 +69,32 @@ class MllpServer:
         """Stop listening and end all connections; a message that is being answered may lose its answer."""
         if self._server is not None:
             self._server.close()
-        for peer in list(self._peers):
-            peer.writer.transport.abort()
+        for peer in self._peers:
+            peer.end()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host = str((writer.get_extra_info("peername") or ("",))[0])
-        peer = _Peer(host, writer, Frames(self._settings.hl7_max_message_mib << 20))
+        peer = Peer(host, writer, writer.transport, Frames(self._settings.hl7_max_message_mib << 20))
         try:
             if self._admit(peer):
-                self._peers.add(peer)
+                await self._secure(peer)
                 await self._converse(peer, reader)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # it hung up, or was ended
         except Exception:  # the edge of the process
             log.exception("connection broke")
         finally:
-            self._peers.discard(peer)
-            writer.transport.abort()
+            self._peers.remove(peer)
+            peer.transport.abort()
 
-    def _admit(self, peer: _Peer) -> bool:
+    def _admit(self, peer: Peer) -> bool:
         if not self._may_come(peer.host):
             self._tell(peer.host, "connection refused, its address is not in hl7_hosts")
             return False
-        held = Counter(one.host for one in self._peers)
-        most = self._settings.hl7_max_connections
-        share = most - most // 4
-        if len(self._peers) < most and held[peer.host] < share:
-            return True
-        resting = [one for one in self._peers if one.resting_since is not None]
-        if held[peer.host] >= share:
-            resting = [one for one in resting if one.host == peer.host]
-        if not resting:
+        if not self._peers.admit(peer):
             self._tell(peer.host, "connection refused, hl7_max_connections are busy")
             return False
-        longest = min(resting, key=lambda one: (-held[one.host], one.resting_since or 0.0))
-        self._peers.discard(longest)
-        longest.writer.transport.abort()
         return True
 
     def _may_come(self, host: str) -> bool:
@@ -130,7 +107,18 @@ class MllpServer:
         mapped = getattr(address, "ipv4_mapped", None) or address
         return mapped.is_loopback or any(mapped in network for network in self._networks)
 
-    async def _converse(self, peer: _Peer, reader: asyncio.StreamReader) -> None:
+    async def _secure(self, peer: Peer) -> None:
+        """TLS where it is set: after the address is known and the connection counted, so that no crowd of handshakes
+        takes more than there is room for. Raises OSError, CancelledError."""
+        if self._tls is None:
+            return
+        peer.handshake = asyncio.current_task()
+        try:
+            await peer.writer.start_tls(self._tls, ssl_handshake_timeout=_HANDSHAKE_S)
+        finally:
+            peer.handshake = None
+
+    async def _converse(self, peer: Peer, reader: asyncio.StreamReader) -> None:
         """Messages and their answers, in order, until the peer hangs up or passes a bound."""
         while True:
             try:
@@ -151,22 +139,24 @@ class MllpServer:
                 await self._write(peer, self._handler.refuse(b"", error))
                 return
             self._note_progress(peer)
-            if sum(one.frames.nbytes for one in self._peers) > _MOST_BUFFERED_BYTES:
+            self._peers.count_bytes(peer)
+            if self._peers.arriving_bytes > _MOST_BUFFERED_BYTES:
                 self._tell(peer.host, "connection ended, too many large messages arrive at once")
                 return
 
-    async def _answer(self, peer: _Peer, message: bytes) -> None:
+    async def _answer(self, peer: Peer, message: bytes) -> None:
         peer.resting_since = None
-        answer = await asyncio.get_running_loop().run_in_executor(self._pool, self._handler.answer, message)
-        await self._write(peer, answer)
+        answers = await asyncio.get_running_loop().run_in_executor(self._pool, self._handler.answer, message)
+        for answer in answers:
+            await self._write(peer, answer)
         peer.arriving_since = None
 
-    async def _write(self, peer: _Peer, answer: bytes) -> None:
+    async def _write(self, peer: Peer, answer: bytes) -> None:
         peer.writer.write(framed(answer))
         await asyncio.wait_for(peer.writer.drain(), _WRITE_S)
 
     @staticmethod
-    def _note_progress(peer: _Peer) -> None:
+    def _note_progress(peer: Peer) -> None:
         if peer.frames.is_inside:
             peer.arriving_since = peer.arriving_since or time.monotonic()
             peer.resting_since = None
@@ -174,7 +164,7 @@ class MllpServer:
             peer.arriving_since = None
             peer.resting_since = peer.resting_since or time.monotonic()
 
-    def _patience_s(self, peer: _Peer) -> float:
+    def _patience_s(self, peer: Peer) -> float:
         now = time.monotonic()
         if peer.arriving_since is not None:
             return max(peer.arriving_since + self._settings.hl7_message_s - now, 0.001)

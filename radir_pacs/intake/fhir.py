@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -35,6 +36,7 @@ _STATUS = {
 }
 _PREFERRED = ("text/plain", "text/html", "text/rtf", "application/rtf", CDA, PDF)  # forms say the same
 _OID = "urn:oid:"
+_SEMANTIC_TAG = re.compile(r"\s*\((?:finding|disorder|morphologic abnormality|situation)\)$")  # of SNOMED CT
 _MOST_ITEMS = 100
 _MOST_CHARACTERS = 200
 _ORDER_TYPES = frozenset({"ACSN", "FILL", "PLAC"})  # HL7 v2 table 0203
@@ -98,6 +100,16 @@ def read_diagnostic_report(
 
 
 def _body(resource: Json) -> str:
+    """The first form that has text, else narrative and conclusion; and coded conclusions that it does not name."""
+    body = _form(resource)
+    if not body:
+        narrative = resource.get("text")
+        body = plain_text(_text(narrative, "div")).strip() if isinstance(narrative, Mapping) else ""
+        body = _concluded(body, [_text(resource, "conclusion")])
+    return _concluded(body, [_concept(one) for one in _list(resource, "conclusionCode")])
+
+
+def _form(resource: Json) -> str:
     forms: dict[str, str] = {}
     for form in _list(resource, "presentedForm"):
         kind = _text(form, "contentType").partition(";")[0].strip().lower()
@@ -111,20 +123,21 @@ def _body(resource: Json) -> str:
         body = plain_text(text_of(content, media_type(kind, "", content))).strip()
         if body:
             return body
-    narrative = resource.get("text")
-    div = _text(narrative, "div") if isinstance(narrative, Mapping) else ""
-    parts = [plain_text(div).strip()] if div else []
-    conclusion = _text(resource, "conclusion").strip()
-    coded = [_concept(one) for one in _list(resource, "conclusionCode")]
-    for said in [conclusion] if conclusion else coded:
-        if said and not any(said in part for part in parts):
-            parts.append(f"IMPRESSION:\n{plain_text(said)}")
-    return "\n\n".join(part for part in parts if part)
+    return ""
+
+
+def _concluded(body: str, conclusions: list[str]) -> str:
+    """``body`` and an impression of those conclusions that it does not hold in the same words."""
+    known = body.casefold()
+    new = [said for one in conclusions if (said := plain_text(one).strip()) and said.casefold() not in known]
+    return "\n\n".join(part for part in (body, "IMPRESSION:\n" + "\n".join(new) if new else "") if part)
 
 
 def _concept(concept: Json) -> str:
-    coding = next(iter(_list(concept, "coding")), {})
-    return _text(concept, "text") or _text(coding, "display")
+    """What a concept is called: by its sender, else by its code system, whose semantic tag says nothing here."""
+    displays = (_text(coding, "display") for coding in _list(concept, "coding"))
+    display = next((said for said in displays if said), "")
+    return _text(concept, "text") or _SEMANTIC_TAG.sub("", display)
 
 
 def _document(resource: Json) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -19,18 +18,15 @@ from radir_pacs import durable
 from radir_pacs.catalogue import ReportVersions
 from radir_pacs.errors import BadInput, PeerFailed
 from radir_pacs.intake.fhir import read_diagnostic_report
+from radir_pacs.intake.fhir_authorization import Authorization, FixedAuthorization
+from radir_pacs.intake.fhir_http import Wait, ask
 from radir_pacs.reasons import ReasonCode
-
-log = logging.getLogger(__name__)
 
 MOST_PAGE_BYTES = 64 << 20
 _MOST_PAGES = 100_000
-_TRIES = 5
-_LONGEST_WAIT_S = 60.0
-_TIMEOUT_S = 60.0
-_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _INCLUDED = ("subject", "based-on", "imaging-study")
-_CHUNK = 1 << 16
+_UNAUTHORIZED = 401
+_BAD = ReasonCode.PEER_BAD_ANSWER
 
 
 @dataclass
@@ -43,7 +39,7 @@ class Pulled:
 
 
 class FhirPull:
-    """Pulls from the server at ``url``; ``headers``: those of its authorization. ``wait``: sleeps, in seconds."""
+    """Pulls from the server at ``url``, without an authorization where none is given. ``wait``: sleeps, in seconds."""
 
     def __init__(
         self,
@@ -51,14 +47,14 @@ class FhirPull:
         versions: ReportVersions,
         state: Path,
         *,
-        headers: Mapping[str, str] | None = None,
-        wait: Callable[[float], None] = time.sleep,
+        authorization: Authorization | None = None,
+        wait: Wait = time.sleep,
     ) -> None:
         self._url = url.rstrip("/") + "/"
         if urlsplit(self._url).scheme not in ("http", "https") or not urlsplit(self._url).hostname:
             raise BadInput("the server's address does not begin with http:// or https://")
         self._versions, self._wait = versions, wait
-        self._headers = {"Accept": "application/fhir+json", **(headers or {})}
+        self._authorization = authorization or FixedAuthorization()
         self._state = state / f"fhir-{hashlib.sha256(self._url.encode()).hexdigest()[:16]}.json"
 
     def run(self, since: datetime | None = None) -> Pulled:
@@ -120,44 +116,19 @@ class FhirPull:
                 raise PeerFailed("the next page is elsewhere, or was read already", reason_code=_BAD)
 
     def _get(self, url: str) -> Mapping[str, Any]:
-        """One page; what may pass is tried again."""
-        for attempt in range(_TRIES):
-            pause_s = min(2.0**attempt, _LONGEST_WAIT_S)
-            try:
-                with requests.get(
-                    url, headers=self._headers, timeout=_TIMEOUT_S, stream=True, allow_redirects=False
-                ) as answer:
-                    if answer.status_code == 200:
-                        return _bundle(answer)
-                    if answer.status_code not in _TRANSIENT:
-                        raise PeerFailed(
-                            f"the server answered {answer.status_code}", reason_code=ReasonCode.PEER_REFUSED
-                        )
-                    after = answer.headers.get("Retry-After", "")
-                    pause_s = min(float(after), _LONGEST_WAIT_S) if after.isdigit() else pause_s
-            except requests.RequestException as error:
-                log.warning("a page did not come", extra={"error": type(error).__name__})
-            if attempt + 1 < _TRIES:
-                self._wait(pause_s)
-        raise PeerFailed(f"the server did not answer in {_TRIES} attempts", reason_code=ReasonCode.PEER_NO_ANSWER)
-
-
-_BAD = ReasonCode.PEER_BAD_ANSWER
-
-
-def _bundle(answer: requests.Response) -> Mapping[str, Any]:
-    body = bytearray()
-    for chunk in answer.iter_content(_CHUNK):
-        body += chunk
-        if len(body) > MOST_PAGE_BYTES:
-            raise PeerFailed("a page of the server is too large", reason_code=ReasonCode.PEER_TOO_LARGE)
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        raise PeerFailed("the server's answer is no JSON", reason_code=_BAD) from None
-    if not isinstance(found, Mapping) or found.get("resourceType") != "Bundle":
-        raise PeerFailed("the server's answer is no Bundle", reason_code=_BAD)
-    return found
+        """One page; a token that the server takes no longer is renewed once."""
+        for _ in range(2):
+            headers = {"Accept": "application/fhir+json", **self._authorization.headers()}
+            status, found = ask("GET", url, most_bytes=MOST_PAGE_BYTES, headers=headers, wait=self._wait)
+            if status != _UNAUTHORIZED or not self._authorization.refused():
+                break
+        if status != 200:
+            raise PeerFailed(f"the server answered {status}", reason_code=ReasonCode.PEER_REFUSED)
+        if found is None:
+            raise PeerFailed("the server's answer is no JSON", reason_code=_BAD)
+        if not isinstance(found, Mapping) or found.get("resourceType") != "Bundle":
+            raise PeerFailed("the server's answer is no Bundle", reason_code=_BAD)
+        return found
 
 
 def _entries(bundle: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], dict[str, Mapping[str, Any]]]:

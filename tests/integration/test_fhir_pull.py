@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -15,58 +10,13 @@ import pytest
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import BadInput, PeerFailed
+from radir_pacs.intake.fhir_authorization import FixedAuthorization
 from radir_pacs.intake.fhir_pull import FhirPull
 from tests.catalogue_material import add, header
+from tests.fhir_server import Server, page, scripted
 from tests.integration.test_web_fhir import resource
 
 STUDY = "2.25.1"
-
-
-class Server:
-    """Answers with ``script``: a (status, headers, body) per request, in order; the requests are kept."""
-
-    def __init__(self, script: list[tuple[int, dict[str, str], Any]]) -> None:
-        self.script, self.asked = script, list[tuple[str, dict[str, str]]]()
-        self.url = ""
-
-
-@contextmanager
-def scripted(*script: tuple[int, dict[str, str], Any]) -> Iterator[Server]:
-    server = Server(list(script))
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            server.asked.append((self.path, dict(self.headers)))
-            status, headers, body = server.script.pop(0)
-            data = body if isinstance(body, bytes) else json.dumps(body).encode()
-            if status == 0:  # hangs up
-                self.close_connection = True
-                return
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value.replace("HERE", server.url))
-            self.send_header("Content-Length", str(len(data.replace(b"HERE", server.url.encode()))))
-            self.end_headers()
-            self.wfile.write(data.replace(b"HERE", server.url.encode()))
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.url = f"http://127.0.0.1:{httpd.server_port}/r4"
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    try:
-        yield server
-    finally:
-        httpd.shutdown()
-        httpd.server_close()
-
-
-def page(*resources: Any, following: str = "") -> Any:
-    bundle: dict[str, Any] = {"resourceType": "Bundle", "entry": [{"resource": one} for one in resources]}
-    if following:
-        bundle["link"] = [{"relation": "next", "url": following}]
-    return bundle
 
 
 def pull(server: Server, catalogue: Catalogue, folder: Path, **said: Any) -> FhirPull:
@@ -86,16 +36,16 @@ def test_pages_faults_and_the_next_pull(catalogue: Catalogue, tmp_path: Path) ->
         (200, {}, page(second)),
         (200, {}, page()),
     ) as server:
-        puller = pull(server, catalogue, tmp_path, waits=waits, headers={"Authorization": "Bearer t"})
+        puller = pull(server, catalogue, tmp_path, waits=waits, authorization=FixedAuthorization("Bearer t"))
         done = puller.run()
         assert (done.received, done.pages) == ({"NEW": 1, "REPLACED": 1}, 2)
         assert done.unusable == ["r9: DiagnosticReport.status is no status of R4 or R5"]
         assert [report.body for report in catalogue.reports.of_study(STUDY)] == ["No pneumothorax."]
-        assert waits[0] == 7 and server.asked[0][1]["Authorization"] == "Bearer t"
-        asked = parse_qs(urlsplit(server.asked[0][0]).query)
+        assert waits[0] == 7 and server.asked[0].headers["Authorization"] == "Bearer t"
+        asked = parse_qs(urlsplit(server.asked[0].path).query)
         assert "_lastUpdated" not in asked and "DiagnosticReport:subject" in asked["_include"]
         assert puller.run().received == {}
-        assert parse_qs(urlsplit(server.asked[-1][0]).query)["_lastUpdated"] == ["ge2026-03-01T08:05:00Z"]
+        assert parse_qs(urlsplit(server.asked[-1].path).query)["_lastUpdated"] == ["ge2026-03-01T08:05:00Z"]
 
 
 def test_resources_beside_a_report_name_its_study(catalogue: Catalogue, tmp_path: Path) -> None:

@@ -304,6 +304,7 @@ def test_batches() -> None:
 # -- Frames, and whatever may come --
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300).filter(lambda b: b"\x0b" not in b and b"\x1c" not in b), st.integers(1, 40))
 def test_frames_come_whole_however_they_are_cut(message: bytes, step: int) -> None:
     frames = Frames(1 << 20)
