@@ -1,9 +1,9 @@
-"""Index job: a partition's tail, and the segments that are small or worn, become one segment of its next generation.
+"""Index job: a partition's tail and its small segments, or ones with many deleted vectors, become one segment.
 
 The key is "model id/region key", so one job, and thus one writer, works on a partition at a time; a writer that lost
-its lease finds out when it records its build, and takes the build away. Readers need none of this to see new studies:
-the exact tail holds them from their commit on. One job builds about a million vectors at most; where more wait, the
-relay asks again.
+its lease finds out when it records its build, and deletes its build. Searching processes need none of this to see new
+studies: the exact tail holds them from their commit on. One job builds about a million vectors at most; where more
+wait, the relay asks again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The relay does what is due. It completes quiet studies, rings for pending jobs, takes jobs from dead workers,
-joins reports to studies that came after them, marks what is searchable, asks for merges, and clears away what nobody
-needs.
+"""The relay runs the periodic tasks. It completes quiet studies, announces pending jobs, takes jobs back from dead
+workers, joins reports to studies that came after them, marks what is searchable, asks for merges, and clears away what
+nobody needs.
 
 Each step is a transaction of its own on the catalogue, so the relay may be killed anywhere, and two relays do no harm.
 """

@@ -1,9 +1,9 @@
-"""The one intake of reports that come as text, whatever brings them: which version holds, and those that wait.
+"""The one intake of reports that come as text, whatever brings them: which versions are in force, and which wait.
 
-Every version is kept as its sender said it. What holds of them is a function of all versions of a study, so that it
-does not depend on the order in which they come (`in_force`); it is written to the table ``report`` in the transaction
-that brings a version, with the job that mines it. A text that no longer holds leaves at once, and with it explanations,
-filters and training.
+Every version is kept as its sender said it. Which of them are in force depends on all versions of a study, never on the
+order in which they come (`in_force`); those are written to the table ``report`` in the transaction that brings a
+version, with the job that mines it. A text no longer in force is removed at once, from explanations, filters and
+training too.
 
 A report whose study is not here waits. A trigger marks it when a study comes, or changes, that may be its own, and the
 relay joins it (`ReportVersions.join_wanted`).

@@ -139,7 +139,7 @@ def open_checked(folder: Path, files: Mapping[str, FileRecord]) -> None:
 
 @functools.cache
 def _leave_trace(segments: Path) -> None:
-    """One file a partition, locked: the kernel drops the lock when the process ends, however it ends."""
+    """One file per partition, locked: the kernel drops the lock when the process ends, however it ends."""
     name = secrets.token_hex(8)
     path, before = segments / f"{_TRACE_PREFIX}{name}", segments / f".new-{name}"  # nobody looks at that one
     try:
