@@ -21,7 +21,7 @@ from typing import Any
 
 from radir_pacs.catalogue import Catalogue, ModelRow
 from radir_pacs.errors import IndexRefused, LeaseLost, SegmentAltered
-from radir_pacs.index import Generation, GraphSettings, collect, merge, open_generation, partition_folder
+from radir_pacs.index import Generation, GraphSettings, merge, open_generation, partition_folder, remove_unused
 from radir_pacs.index.generation import segment_folder
 from radir_pacs.index.manifest import GenerationManifest
 from radir_pacs.index.writer import MOST
@@ -87,7 +87,7 @@ class IndexPartition:
             for name in {record.name for record in manifest.segments} - kept:
                 shutil.rmtree(segment_folder(folder, name), ignore_errors=True)
             raise
-        collect(folder, now_s=self._clock_s(), keep=manifest.name)
+        remove_unused(folder, now_s=self._clock_s(), keep=manifest.name)
 
     def _merged(self, folder: Path, *, generation: Generation | None, **given: Any) -> GenerationManifest:
         """As `merge`; an altered segment is refused with its generation, and the next attempt reads the catalogue."""

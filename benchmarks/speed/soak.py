@@ -189,8 +189,8 @@ def page(figures: dict[str, Any]) -> str:
         f"# {figures['minutes']:g} minutes of ingest, questions and deletions at once",
         "",
         f"`radir up` with {figures['studies']:,} studies filled in; {figures['stores']:g} radiographs per second by"
-        f" STOW-RS, encoded by the worker, {figures['questions']:g} similar queries per second, and deletions as fast as"
-        " the radiographs come. Memory: shared pages counted once, without Postgres' page cache.",
+        f" STOW-RS, encoded by the worker, {figures['questions']:g} similar queries per second, and deletions as fast"
+        " as the radiographs come. Memory: shared pages counted once, without Postgres' page cache.",
         "",
         "| minute | stored | deleted | asked | p50 / p99 ms | processes, MiB | Postgres, MiB | open files |"
         " index files |",
