@@ -1,1 +1,3 @@
-"""Measurements of speed and quality. Each runs as ``python -m benchmarks.ROOM.NAME``."""
+"""Measurements of speed and quality. Each runs as ``python -m benchmarks.FOLDER.NAME``; FOLDER: ``speed`` or
+``experiments``.
+"""

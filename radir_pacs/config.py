@@ -65,7 +65,7 @@ class Settings:
     listener_port: int = _setting(11112, "Port of the DICOM listener.", low=1, high=65535)
     listener_processes: int = _setting(
         0,
-        "Listener processes that share the port; 0 means one a core, at most four.",
+        "Listener processes that share the port; 0 means one per core, at most four.",
         low=0,
         high=16,
     )
@@ -191,7 +191,7 @@ class Settings:
     min_cases: int = _setting(5, "A region with fewer cases than this is answered by its parent region.", low=1)
 
     worker_processes: int = _setting(
-        1, "Processes that encode studies; one a GPU, since one keeps a GPU busy.", low=1, high=64
+        1, "Processes that encode studies; one per GPU, since one keeps a GPU busy.", low=1, high=64
     )
     device: str = _setting(
         "auto",
@@ -205,7 +205,7 @@ class Settings:
     )
     readers: int = _setting(
         0,
-        "Studies that one encoding process has read at once, each by a process of its own; 0 takes one a core, as far"
+        "Studies that one encoding process has read at once, each by a process of its own; 0 takes one per core, as far"
         " as memory holds.",
         low=0,
         high=64,

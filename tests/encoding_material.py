@@ -52,7 +52,7 @@ def by_hand(one: EncoderInput) -> Encoding:
 def encoding_line(
     catalogue: Catalogue, blobs: Path, shelf: FakeShelf, *, readers: int = 1, worker: str = "test", lease_s: float = 60
 ) -> Iterator[EncodeStudies]:
-    """What a worker runs at each bell."""
+    """What a worker runs at each announcement of jobs."""
     setup = ReadingSetup(blobs=blobs, preparing=shelf.preparing, limits=DecodeLimits())
     with Leases(catalogue, lease_s=lease_s) as leases:
         line = EncodeStudies(catalogue, shelf, Readers(setup, readers), leases, worker=worker)

@@ -71,7 +71,7 @@ def onnx_toy(
 
 
 class TorchToy(nn.Module):
-    """Convolution, group normalisation (whose script checks sizes in a loop), one vector a region, unit."""
+    """Convolution, group normalisation (whose script checks sizes in a loop), one vector per region, unit."""
 
     def __init__(self, regions: int = 1) -> None:
         super().__init__()

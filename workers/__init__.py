@@ -1,1 +1,1 @@
-"""Background work: the Celery application, its tasks, and the relay that rings it."""
+"""Background work: the Celery application, its tasks, and the relay that announces jobs to it."""

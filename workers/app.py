@@ -1,4 +1,4 @@
-"""The Celery application. Its broker only rings: by default pgmq in the catalogue's own Postgres.
+"""The Celery application. Its broker only announces jobs: by default pgmq in the catalogue's own Postgres.
 
 A message carries a job id and nothing else. It is acknowledged before the work begins: the job row, its lease and the
 relay bring work back when a worker dies, so no broker's redelivery, early or hours late, matters.

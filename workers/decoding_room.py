@@ -1,7 +1,8 @@
 """Who decodes on this machine at one time: any number of studies, or one alone.
 
-A decoding child that was killed most likely met a kernel short of memory. Its study is tried again with no other
-decoding beside it, in whichever worker. Two file locks in one folder see to it; the kernel drops them with the process.
+A decoding child that was killed was most likely killed by the kernel for lack of memory. Its study is tried again with
+no other decoding beside it, in whichever worker. Two file locks in one folder see to it; the kernel drops them with
+the process.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Encode jobs: studies are claimed several at a time, read by several processes, and encoded in batches.
 
-A message is only the bell: whoever hears it works until no encode job is left. Claimed studies pass three places, each
-busy while the others are: readers, the network in the main thread, and threads that save. A batch is whatever is ready
-when the network is free; while more is being read it waits for it, but not for long. Every study is one job with a
-lease, an attempt and a transaction of its own (`radir_pacs.catalogue.jobs`): what happens to one in a batch happens to
-no other.
+A message only announces that there are jobs: whoever gets it works until no encode job is left. Claimed studies
+pass three places, each busy while the others are: readers, the network in the main thread, and threads that save. A
+batch is whatever is ready when the network is free; while more is being read it waits for it, but not for long. Every
+study is one job with a lease, an attempt and a transaction of its own (`radir_pacs.catalogue.jobs`): what happens to
+one in a batch happens to no other.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .readers import Reader, Readers
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.2  # between two looks for more jobs while there is enough to do, and for one that is urgent
-LINGER_S = 0.1  # that an image waits for others to go with: a large batch costs much less an image than a small one
+LINGER_S = 0.1  # that an image waits for others to go with: a large batch costs much less per image than a small one
 SAVERS = 2  # transactions wait for the disk, not for the processor
 URGENT_ROOM = 4  # urgent studies held beyond the window
 

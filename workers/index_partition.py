@@ -1,9 +1,9 @@
-"""Index job: a partition's tail, and the segments that are small or worn, become one segment of its next generation.
+"""Index job: a partition's tail and its small segments, or ones with many deleted vectors, become one segment.
 
 The key is "model id/region key", so one job, and thus one writer, works on a partition at a time; a writer that lost
-its lease finds out when it records its build, and takes the build away. Readers need none of this to see new studies:
-the exact tail holds them from their commit on. One job builds about a million vectors at most; where more wait, the
-relay asks again.
+its lease finds out when it records its build, and deletes its build. Searching processes need none of this to see new
+studies: the exact tail holds them from their commit on. One job builds about a million vectors at most; where more
+wait, the relay asks again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 from radir_pacs.catalogue import Catalogue, ModelRow
 from radir_pacs.errors import IndexRefused, LeaseLost, SegmentAltered
-from radir_pacs.index import Generation, GraphSettings, collect, merge, open_generation, partition_folder
+from radir_pacs.index import Generation, GraphSettings, merge, open_generation, partition_folder, remove_unused
 from radir_pacs.index.generation import segment_folder
 from radir_pacs.index.manifest import GenerationManifest
 from radir_pacs.index.writer import MOST
@@ -87,7 +87,7 @@ class IndexPartition:
             for name in {record.name for record in manifest.segments} - kept:
                 shutil.rmtree(segment_folder(folder, name), ignore_errors=True)
             raise
-        collect(folder, now_s=self._clock_s(), keep=manifest.name)
+        remove_unused(folder, now_s=self._clock_s(), keep=manifest.name)
 
     def _merged(self, folder: Path, *, generation: Generation | None, **given: Any) -> GenerationManifest:
         """As `merge`; an altered segment is refused with its generation, and the next attempt reads the catalogue."""

@@ -76,7 +76,7 @@ def _nothing(reader: Reader) -> None:
 
 
 def how_many(wanted: int, cores: int, workers: int) -> int:
-    """Readers of one of ``workers`` on this machine: as set, else one a core and as many as memory holds."""
+    """Readers of one of ``workers`` on this machine: as set, else one per core and as many as memory holds."""
     if wanted:
         return wanted
     memory = psutil.virtual_memory().total // _READER_BYTES

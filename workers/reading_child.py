@@ -1,4 +1,4 @@
-"""A process that reads studies for a worker, and its side there.
+"""A child process that reads studies for a worker, and the worker's handle on it.
 
 Reading is Python for the most part, so threads of one process would wait for one another. The two exchange pickles, and
 images as raw bytes: the child is our own program as much as the worker is, and what a hostile file can do ends in the

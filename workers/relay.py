@@ -1,6 +1,6 @@
-"""The relay does what is due. It completes quiet studies, rings for pending jobs, takes jobs from dead workers,
-joins reports to studies that came after them, marks what is searchable, asks for merges, and clears away what nobody
-needs.
+"""The relay runs the periodic tasks. It completes quiet studies, announces pending jobs, takes jobs back from dead
+workers, joins reports to studies that came after them, marks what is searchable, asks for merges, and clears away what
+nobody needs.
 
 Each step is a transaction of its own on the catalogue, so the relay may be killed anywhere, and two relays do no harm.
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import DAY_S, Settings
 from radir_pacs.errors import RadirError, StorageFailed
-from radir_pacs.index import collect, collect_models, partition_folder, should_merge
+from radir_pacs.index import partition_folder, remove_unserved_models, remove_unused, should_merge
 from radir_pacs.index.writer import is_worn
 from radir_pacs.reports import PARSER
 from radir_pacs.storage.blobs import SWEEP_PARTS, BlobStore
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 SURVEY_S = 5.0  # between two looks at the size of the tails
 PRUNE_S = 600.0
-SWEEP_S = PRUNE_S / SWEEP_PARTS  # a full sweep takes as long as PRUNE_S, in short steps that do not delay the bell
+SWEEP_S = PRUNE_S / SWEEP_PARTS  # a full sweep takes as long as PRUNE_S, in short steps that do not delay announcements
 KEEP_DONE_S = 7 * 86_400.0  # ended jobs and replaced generations, for anyone who asks what happened
 KEEP_GONE_S = 30 * 86_400.0  # deletions, for a process that was suspended meanwhile
 KEEP_SILENT_S = 86_400.0
@@ -69,7 +69,7 @@ class Relay:
                 self.round()
             except StorageFailed as error:
                 log.error("round failed", extra={"error": str(error)})
-                self._revive()
+                self._restart_database()
             except Exception as error:  # the edge of the process; also the broker's many exceptions
                 log.exception("round broke", extra={"error": type(error).__name__})
             if stop.wait(self._settings.relay_interval_s):
@@ -98,13 +98,13 @@ class Relay:
     def _ring_pending(self) -> None:
         """Each queue has a limit of its own, so that none fills the broker, and no pull takes the last thread."""
         catalogue, settings = self._catalogue, self._settings
-        for job_id, urgency in catalogue.jobs.studies_to_ring(settings.worker_processes):
+        for job_id, urgency in catalogue.jobs.studies_to_announce(settings.worker_processes):
             self._ring_all([job_id], ENCODE_QUEUES[urgency])
-        self._ring_all(catalogue.jobs.to_ring(_REPORTS, kinds=(JobKind.REPORT,)), QUEUE)
-        self._ring_all(catalogue.jobs.to_ring(_MERGES, kinds=(JobKind.INDEX,)), INDEX_QUEUE)
-        pulls = catalogue.jobs.to_ring(settings.transfer_threads - 1, kinds=(JobKind.PULL,), with_running=True)
+        self._ring_all(catalogue.jobs.to_announce(_REPORTS, kinds=(JobKind.REPORT,)), QUEUE)
+        self._ring_all(catalogue.jobs.to_announce(_MERGES, kinds=(JobKind.INDEX,)), INDEX_QUEUE)
+        pulls = catalogue.jobs.to_announce(settings.transfer_threads - 1, kinds=(JobKind.PULL,), with_running=True)
         self._ring_all(pulls, TRANSFER_QUEUE)
-        self._ring_all(catalogue.jobs.to_ring(16, kinds=_SENDING), TRANSFER_QUEUE)
+        self._ring_all(catalogue.jobs.to_announce(16, kinds=_SENDING), TRANSFER_QUEUE)
 
     def _ring_all(self, job_ids: Sequence[int], queue: str) -> None:
         rung = []
@@ -114,7 +114,7 @@ class Relay:
                 rung.append(job_id)
         finally:
             if rung:
-                self._catalogue.jobs.rung(rung)
+                self._catalogue.jobs.announced(rung)
 
     def _ask_for_merges(self) -> None:
         for partition, tail in self._tails.survey():
@@ -122,7 +122,7 @@ class Relay:
             if worn or should_merge(partition.count, tail.n_tail, tail.n_gone):
                 self._catalogue.jobs.enqueue_merge(partition.model_id, partition.region)
 
-    def _revive(self) -> None:
+    def _restart_database(self) -> None:
         """Start the embedded Postgres again: without a supervisor nobody else does."""
         try:
             self._catalogue.revive()
@@ -151,10 +151,10 @@ class Relay:
             self._catalogue.jobs.enqueue_merge(model_id, region)
         for partition in self._catalogue.generations.served():
             folder = partition_folder(home, partition.model_id, partition.region)
-            collect(folder, now_s=now_s, keep=partition.published)
+            remove_unused(folder, now_s=now_s, keep=partition.published)
         models = [self._catalogue.models.active(kind) for kind in ImageKind]
         serving = {model.model_id for model in models if model is not None}
-        for model_id in collect_models(home, serving=serving, now_s=now_s, grace_s=KEEP_DONE_S):
+        for model_id in remove_unserved_models(home, serving=serving, now_s=now_s, grace_s=KEEP_DONE_S):
             log.info("index of a retired model removed", extra={"model": model_id})
 
     def _sweep_files(self) -> None:

@@ -32,7 +32,7 @@ class Tails:
 
     def survey(self) -> Iterator[tuple[ServedPartition, Tail]]:
         """Every partition of the active models with its counts as they are now."""
-        until = self._generations.snapshot()
+        until = self._generations.snapshot_xmin()
         served = self._generations.served()
         by_model: dict[str, list[ServedPartition]] = defaultdict(list)
         for partition in served:

@@ -2,9 +2,9 @@
 
     python -m benchmarks.experiments.index_capacity docs/results/index-partition-200000.json
 
-Bytes a vector are those of the mapped files, once for all processes, and the private ones, for each. Half of the memory
-is left to Postgres, the network and the system. What is not in memory is read from the disk when a question needs it.
-Writes docs/results/index-capacity.
+Bytes per vector: mapped files, counted once for all processes, plus private memory, counted per process. Half of the
+memory is left to Postgres, the network and the system. What is not in memory is read from the disk when a question
+needs it. Writes docs/results/index-capacity.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def main() -> None:
     lines = [
         "# What a machine holds in memory",
         "",
-        f"Studies whose regions are all open at once, {measured['dim']} numbers a vector, {PROCESSES} processes that "
-        f"answer: {row['file_bytes']:.0f} bytes a vector in mapped files, and {row['private_bytes']:.0f} and "
+        f"Studies whose regions are all open at once, {measured['dim']} numbers per vector, {PROCESSES} processes that "
+        f"answer: {row['file_bytes']:.0f} bytes per vector in mapped files, and {row['private_bytes']:.0f} and "
         f"{QUERY_BYTES} for the columns of the filters in each process ([measured]({arguments.measured.stem}.md)). "
         f"{SHARE:.0%} of the memory is left to the rest of the machine. Regions that nobody asks about take none.",
         "",

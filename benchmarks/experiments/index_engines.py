@@ -250,7 +250,8 @@ def measure(name: str, vectors: F32, queries: F32, truth: Any, construction: int
 
 
 def page(rows: list[dict[str, Any]], count: int, dim: int, construction: int) -> str:
-    head = ("engine", "bytes a vector", "a second process adds", "recall", "ef", "p50 ms", "p99 ms", "build s (CPU s)")
+    times = ("p50 ms", "p99 ms", "build s (CPU s)")
+    head = ("engine", "bytes per vector", "a second process adds", "recall", "ef", *times)
     lines = [
         f"# Graph engines, {count:,} vectors of {dim} numbers",
         "",

@@ -3,9 +3,9 @@
     python -m benchmarks.experiments.index_partition [--count 1000000] [--dim 128]
 
 Vectors lie in clusters near a 32-dimensional surface, as trained embeddings do. The partition is one segment, built on
-all cores, and a tail of 1,000 vectors; it is opened in a process of its own, where one thread asks. A filter lets a
-random share through; its labels have no gaps, or every second one is of another model. Recall at 10 is against exact
-search. Writes docs/results/index-partition-COUNT.
+all cores, and a tail of 1,000 vectors; it is opened in a process of its own, where one thread sends the queries. A
+filter lets a random share through; label ids are either contiguous, or every second id belongs to another model. Recall
+at 10 is against exact search. Writes docs/results/index-partition-COUNT.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def page(rows: list[dict[str, Any]], count: int, dim: int) -> str:
         "vector: of the mapped files, which every process shares, and private to each process. CPU seconds of a build "
         "include the check in a child.",
         "",
-        "| labels | build s (CPU s) | files, bytes a vector | private, bytes a vector | open and first answer, s |",
+        "| labels | build s (CPU s) | files, bytes per vector | private, bytes per vector | open and first answer, s |",
         "|---|---|---|---|---|",
     ]
     for row in rows:

@@ -80,7 +80,7 @@ def with_pysbd(segmenter: Any, report: LabelledReport, miner: Miner) -> tuple[Fi
         for span in segmenter.segment(report.text[section.start : section.end]):
             begin = section.start + span.start
             for finding in read_sentence(span.sent, miner.lexicon).findings:
-                found.append(shifted(finding, begin, (begin, begin + len(span.sent)), section.name, False))
+                found.append(shifted(finding, begin, (begin, begin + len(span.sent)), section.name, False, None))
     return tuple(found)
 
 

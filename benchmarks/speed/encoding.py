@@ -4,11 +4,12 @@
 
 The pipeline is `EncodeStudies` on the embedded Postgres: claim, read the catalogue, decode in bounded children,
 resample, batch, forward, store the vectors, end the jobs; only the broker's message is left out. The bare pass gets
-ready tensors in batches of the size that it likes best. The plain loop is what one writes by hand over the same files:
-pydicom, resampling, network, one study after the other, no database. The three take turns in one process; each row has
-a process of its own, so that memory is measured per row. A row's cores are all that its process and the children may
-use; on a CPU the network has one thread, and readers have what is left. Rates are those of the steady state: from the
-end of the first batch to the end of the last. Where there is a GPU its rows follow, with how busy it was.
+ready tensors in batches of the size at which it is fastest. The plain loop is what one writes by hand over the same
+files: pydicom, resampling, network, one study after the other, no database. The three take turns in one process; each
+row has a process of its own, so that memory is measured per row. A row's cores are all that its process and the
+children may use; on a CPU the network has one thread, and readers have what is left. Rates are those of the steady
+state: from the end of the first batch to the end of the last. Where there is a GPU its rows follow, with how busy it
+was.
 The networks are untrained and have all trained regions: time and memory do not depend on the weights.
 """
 
@@ -379,7 +380,7 @@ def interval(bare: np.ndarray, whole: np.ndarray) -> list[float]:
 
 COLUMNS = (
     *("image", "config", "on", "cores", "best batch", "bare ms", "pipeline ms", "bare / pipeline", "plain loop ms"),
-    *("plain / pipeline", "CPU ms a study", "studies/h", "MiB worker + children", "GPU busy", "GPU MiB"),
+    *("plain / pipeline", "CPU ms per study", "studies/h", "MiB worker + children", "GPU busy", "GPU MiB"),
 )
 
 
@@ -432,7 +433,7 @@ def page(rows: Sequence[dict[str, Any]], args: argparse.Namespace) -> str:
             "",
             *_scaling(rows),
             "",
-            "Milliseconds an image of the bare pass by batch: "
+            "Milliseconds per image of the bare pass by batch: "
             + "; ".join(
                 f"{_name(one)}: " + ", ".join(f"{size}: {ms:.1f}" for size, ms in one["ms_by_batch"].items())
                 for one in rows
@@ -448,7 +449,7 @@ def _name(one: dict[str, Any]) -> str:
 
 
 def _scaling(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Studies an hour against cores, of each configuration measured on several."""
+    """Studies per hour against cores, of each configuration measured on several."""
     lines = []
     for kind, name in dict.fromkeys((one["kind"], one["config"]) for one in rows):
         some = [one for one in rows if (one["kind"], one["config"], one["device"]) == (kind, name, "cpu")]
@@ -456,7 +457,7 @@ def _scaling(rows: Sequence[dict[str, Any]]) -> list[str]:
             rates = ", ".join(f"{one['cores']}: {one['studies_per_hour']:.0f}" for one in some)
             first, last = some[0], some[-1]
             share = last["studies_per_hour"] / first["studies_per_hour"] / (last["cores"] / first["cores"])
-            lines.append(f"- {kind} {name}, studies an hour by cores: {rates}; {share:.0%} of linear.")
+            lines.append(f"- {kind} {name}, studies per hour by cores: {rates}; {share:.0%} of linear.")
     return lines
 
 
@@ -472,7 +473,7 @@ def main() -> int:
         type=lambda text: [int(word) for word in text.split(",")],
         help="default: all; for tiny, of which reading takes the most, 1, 2, 4 … too",
     )
-    parser.add_argument("--readers", type=int, default=0, help="on a CPU; default: one a core")
+    parser.add_argument("--readers", type=int, default=0, help="on a CPU; default: one per core")
     parser.add_argument("--size", choices=list(SIZES), default="medium", help="resolution of the phantoms")
     parser.add_argument("--syntax", choices=list(SYNTAXES), default="native", help="transfer syntax of the pixels")
     parser.add_argument("--patients", type=int, default=2)

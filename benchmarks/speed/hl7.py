@@ -1,4 +1,4 @@
-"""HL7 v2: messages a second over MLLP, each committed before its AA, and a storm of 10,000 with faults and kills.
+"""HL7 v2: messages per second over MLLP, each committed before its AA, and a storm of 10,000 with faults and kills.
 
 ``python -m benchmarks.speed.hl7 [--count 10000] [--messages 1000]`` writes docs/results/hl7.md. One Postgres with its
 usual durability (fsync on), one listener process, senders in this one.
@@ -31,7 +31,7 @@ _KILLS = 10
 
 
 def speed(settings: Settings, connections: int, messages: int) -> float:
-    """Messages a second, over connections that each wait for their answer."""
+    """Messages per second, over connections that each wait for their answer."""
     with process(settings), connected(settings.hl7_port):
         peers = [connected(settings.hl7_port) for _ in range(connections)]
 

@@ -1,8 +1,9 @@
 """A catalogue of any size: studies that were never received, written straight into the tables of an empty home folder.
 
-One radiograph a study and one region a vector. Vectors lie in clusters near a 32-dimensional surface, as embeddings do
-(`index_search.embeddings`). What stands beside them is like a hospital: two studies a patient on average, both sexes,
-200 days of examination a week apart, CR for a tenth and DX for the rest, a mined report for three in ten.
+One radiograph per study, and a vector for one region only. Vectors lie in clusters near a 32-dimensional surface, as
+embeddings do (`index_search.embeddings`). The other attributes are like a hospital's: two studies per patient on
+average, both sexes, 200 examination dates, a week apart, CR for a tenth and DX for the rest, a mined report for three
+in ten.
 The same size gives the same studies, and a smaller hospital holds the first studies of a larger one.
 """
 

@@ -1,4 +1,4 @@
-"""A small HTTP client that times answers: keep-alive, one process a client, nothing read from an answer meanwhile."""
+"""A small HTTP client that times answers: keep-alive, one process per client; answers are not parsed while timing."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def by_fetch(console: Console, graph: Graph, vectors: F32, queries: F32) -> None
     labels = np.arange(len(vectors))
     exact_us, _ = timed(lambda query: exact_search(vectors, labels, query, K)[0], queries, [set()] * len(queries))
     row_us = exact_us / len(vectors)
-    table = Table("fetched", "us", "us a candidate", "= exact rows", title=f"Candidates, {len(vectors):,} vectors")
+    table = Table("fetched", "us", "us per candidate", "= exact rows", title=f"Candidates, {len(vectors):,} vectors")
     for fetch in (128, 256, 512, 1024, 2048, 4096):
         us, _ = timed(lambda query: graph.search(query, fetch), queries, [set()] * len(queries))  # noqa: B023
         table.add_row(f"{fetch:,}", f"{us:,.0f}", f"{us / fetch:.2f}", f"{us / fetch / row_us:.0f}")

@@ -1,6 +1,6 @@
-"""The same vectors in other hands: numpy, hnswlib, faiss and pgvector, each as its users call it, in one process.
+"""The same vectors in other libraries: numpy, hnswlib, faiss and pgvector, each as its users call it, in one process.
 
-None of them keeps attributes, rights or deletions, nor answers over HTTP: what they need is the floor under our time.
+None of them keeps attributes, rights or deletions, nor answers over HTTP: their time is a lower bound for ours.
 Each takes the graph that we build (M 16, ef_construction 200) and searches it as widely (ef 128); a filter is
 given as a mask, to pgvector as a condition. What was built is kept in a folder and not built again.
 """
@@ -37,7 +37,7 @@ _DATABASE = "peers"  # beside the catalogue, in the same server
 
 @dataclass(kw_only=True)
 class Built:
-    """How long the build took, s, and what it takes, bytes a vector."""
+    """How long the build took, s, and what it takes, bytes per vector."""
 
     build_s: float
     bytes_a_vector: float
@@ -194,7 +194,7 @@ def _peer_rows(hospital: Hospital, columns: list[np.ndarray]) -> bytes:
 
 
 def _once(record: Path, build: Callable[[], float]) -> Built:
-    """Build unless ``record`` says that it was done; ``build`` returns bytes a vector."""
+    """Build unless ``record`` says that it was done; ``build`` returns bytes per vector."""
     if record.exists():
         return Built(**json.loads(record.read_text()))
     record.parent.mkdir(parents=True, exist_ok=True)

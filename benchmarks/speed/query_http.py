@@ -1,4 +1,4 @@
-"""Questions over HTTP at 10,000, 100,000 and 1,000,000 studies, beside the same vectors in other hands.
+"""Questions over HTTP at 10,000, 100,000 and 1,000,000 studies, beside the same vectors in other libraries.
 
     python -m benchmarks.speed.query_http [--sizes 10000,100000,1000000] [--work DIR] [--seconds 20]
         [--peers "numpy exact,hnswlib,faiss,pgvector"] [--json] [--out docs/results]
@@ -301,9 +301,9 @@ def page(sizes: Sequence[dict[str, Any]], peers: Sequence[str]) -> str:
     lines = [
         "# Questions over HTTP",
         "",
-        "Studies filled straight into the catalogue, one region, 128 numbers a vector, one small client over HTTP"
+        "Studies filled straight into the catalogue, one region, 128 numbers per vector, one small client over HTTP"
         " unless the row says otherwise; `radir up` with its default settings. *p50 / p99* in milliseconds, in"
-        " brackets the processor time of web and Postgres a question; *recall* at 10, against exact search over the"
+        " brackets the processor time of web and Postgres per question; *recall* at 10, against exact search over the"
         " cases that may be answered.",
         "",
         *_head("what", *(f"{count} studies" for count in counts), "grows, per ten times", "asked"),
@@ -316,7 +316,7 @@ def page(sizes: Sequence[dict[str, Any]], peers: Sequence[str]) -> str:
     lines += [_line(name, *(show(size) for size in sizes), "", asked) for name, show, asked in _FIGURES]
     lines += ["", f"Growth is of the median, from one size to the next; at most {GROWTH_ASKED} times is asked."]
     if peers:
-        lines += ["", "## The same vectors in other hands", "", _PEERS_TEXT]
+        lines += ["", "## The same vectors in other libraries", "", _PEERS_TEXT]
         for size, count in zip(sizes, counts, strict=True):
             lines += ["", *_head(f"{count} vectors", "RadIR-PACS over HTTP", *peers)]
             for question in SIMILAR:
@@ -327,7 +327,7 @@ def page(sizes: Sequence[dict[str, Any]], peers: Sequence[str]) -> str:
             built = [size["peers"][peer] for peer in peers]
             lines.append(_line("build, s", f"{size['build_s']:.1f}", *(f"{one['build_s']:.1f}" for one in built)))
             own_bytes = f"{size['web_bytes_a_vector']:,.0f}"
-            lines.append(_line("bytes a vector", own_bytes, *(f"{one['bytes_a_vector']:,.0f}" for one in built)))
+            lines.append(_line("bytes per vector", own_bytes, *(f"{one['bytes_a_vector']:,.0f}" for one in built)))
     return "\n".join(lines) + "\n"
 
 
@@ -346,7 +346,7 @@ _FIGURES: tuple[tuple[str, Callable[[dict[str, Any]], str], str], ...] = (
         lambda size: f"{size['web_before_mib']:,.0f} / {size['web_mib']:,.0f}",
         "",
     ),
-    ("bytes a vector in web (shared pages once)", lambda size: f"{size['web_bytes_a_vector']:,.0f}", "800"),
+    ("bytes per vector in web (shared pages once)", lambda size: f"{size['web_bytes_a_vector']:,.0f}", "800"),
     (
         "peak of worker and indexer, before / while building, MiB",
         lambda size: f"{size['worker_before_mib']:,.0f} / {size['worker_mib']:,.0f}",

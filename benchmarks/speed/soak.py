@@ -188,9 +188,9 @@ def page(figures: dict[str, Any]) -> str:
     lines = [
         f"# {figures['minutes']:g} minutes of ingest, questions and deletions at once",
         "",
-        f"`radir up` with {figures['studies']:,} studies filled in; {figures['stores']:g} radiographs a second by"
-        f" STOW-RS, encoded by the worker, {figures['questions']:g} similar queries a second, and deletions as fast as"
-        " the radiographs come. Memory: shared pages counted once, without Postgres' page cache.",
+        f"`radir up` with {figures['studies']:,} studies filled in; {figures['stores']:g} radiographs per second by"
+        f" STOW-RS, encoded by the worker, {figures['questions']:g} similar queries per second, and deletions as fast"
+        " as the radiographs come. Memory: shared pages counted once, without Postgres' page cache.",
         "",
         "| minute | stored | deleted | asked | p50 / p99 ms | processes, MiB | Postgres, MiB | open files |"
         " index files |",
@@ -217,8 +217,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--studies", type=int, default=20_000, help="filled in beforehand")
-    parser.add_argument("--stores", type=float, default=2.0, help="radiographs a second")
-    parser.add_argument("--questions", type=float, default=10.0, help="similar queries a second")
+    parser.add_argument("--stores", type=float, default=2.0, help="radiographs per second")
+    parser.add_argument("--questions", type=float, default=10.0, help="similar queries per second")
     parser.add_argument("--kept", type=int, default=100, help="of what comes, not deleted yet; at most 150")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--out", type=Path, help="folder for the result page, docs/results")

@@ -154,10 +154,11 @@ def page(rows: list[dict[str, Any]], count: int) -> str:
     lines = [
         f"# Several web processes over {count:,} vectors: mapped files or one searching process",
         "",
-        "Searches alone, without HTTP and Postgres; all processes ask at once. *p50 / p99* in milliseconds, *a second*:"
-        " searches of all processes together. Bytes a vector: of all processes together, above what they had before.",
+        "Searches alone, without HTTP and Postgres; all processes ask at once. *p50 / p99* in milliseconds, *per"
+        " second*: searches of all processes together. Bytes per vector: of all processes together, above what they had"
+        " before.",
         "",
-        "| processes | index | p50 / p99 | a second | half let through, p50 / p99 | a second | bytes a vector |",
+        "| processes | index | p50 / p99 | per second | half let through, p50 / p99 | per second | bytes per vector |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:

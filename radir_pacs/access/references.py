@@ -1,7 +1,7 @@
 """Anonymous references: a name for a case that says nothing about a patient and stays the same within one installation.
 
-It is a keyed hash of the Study Instance UID. Who holds the installation's key, and nobody else, finds the study again;
-each such finding is noted in ``logs/audit.log``.
+It is a keyed hash of the Study Instance UID. Only the holder of the installation's key can find the
+study again; each such look-up is noted in ``logs/audit.log``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Reading millions of encodings: Postgres packs the rows of a range of ids into one value, which numpy reads in place.
 
-Ten times less work for Python than a row each, by COPY or otherwise.
+Ten times less work for Python than reading row by row, by COPY or otherwise.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What filters of the similar-case query look at: attributes of the encoded studies, for the memory of each reader."""
+"""What filters of the similar-case query look at: attributes of the encoded studies.
+
+Each searching process holds them in memory.
+"""
 
 from __future__ import annotations
 

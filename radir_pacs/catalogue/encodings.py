@@ -1,4 +1,4 @@
-"""Models, region vectors, and how readers learn of them."""
+"""Models, region vectors, and how searching processes learn of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from radir_pacs.image_notes import ImageNote
 from radir_pacs.types import I64, Encoding, ImageKind, Job, SliceStack, StudyState
 
 EVERYTHING = "0"  # the reading before all others
-_RANGE = 16_384  # ids read at a time: 8 MB at 128 numbers a vector
+_RANGE = 16_384  # ids read at a time: 8 MB at 128 numbers per vector
 
 
 class Encodings(CataloguePart):

@@ -60,7 +60,7 @@ class Generations(CataloguePart):
         with self._database.transaction() as connection:
             return tuple(ServedPartition(**row) for row in run(connection, "served_partitions").fetchall())
 
-    def snapshot(self) -> str:
+    def snapshot_xmin(self) -> str:
         """All transactions below it have ended: counts up to it are final."""
         with self._database.transaction() as connection:
             row = run(connection, "snapshot_xmin").fetchone()

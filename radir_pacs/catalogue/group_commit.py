@@ -1,7 +1,7 @@
 """Group commit: what several threads want to write at the same time becomes one transaction.
 
-Nobody waits for company: whoever comes alone writes at once, in its own thread; whoever comes while that transaction
-runs is written by the next one, together with all others who came meanwhile.
+No writer waits for others to join: one that comes alone writes at once, in its own thread; what comes while that
+transaction runs is written by the next one, together with all else that came meanwhile.
 """
 
 from __future__ import annotations

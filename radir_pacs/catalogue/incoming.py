@@ -27,7 +27,7 @@ WITHDRAWN = frozenset({ReportStatus.CANCELLED, ReportStatus.IN_ERROR})
 class ReportVersion:
     """One version of a report as it came, its text free of markup.
 
-    document: what its sender calls the report in all its versions; empty: the sender has one report a study.
+    document: what its sender calls the report in all its versions; empty: the sender has one report per study.
     study_uid, or numbers (accession and order numbers, the surest first) with patient_keys (``issuer\\id``), name its
     study; without patient keys the number alone does. version_at None: now. sent_at breaks ties, then the order in
     which versions come.

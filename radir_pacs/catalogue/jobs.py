@@ -106,7 +106,7 @@ class Jobs(CataloguePart):
                     swept += 1
         return swept
 
-    def to_ring(
+    def to_announce(
         self,
         limit: int,
         ring_again_s: float = RING_AGAIN_S,
@@ -121,22 +121,22 @@ class Jobs(CataloguePart):
         values = {"ring_again_s": ring_again_s, "longest_backoff_s": LONGEST_BACKOFF_S}
         asked = {"limit": limit, "kinds": list(kinds), "with_running": with_running}
         with self._database.transaction() as connection:
-            return [row["id"] for row in run(connection, "to_ring", values | asked).fetchall()]
+            return [row["id"] for row in run(connection, "to_announce", values | asked).fetchall()]
 
-    def studies_to_ring(self, workers: int, ring_again_s: float = RING_AGAIN_S) -> list[tuple[int, Urgency]]:
+    def studies_to_announce(self, workers: int, ring_again_s: float = RING_AGAIN_S) -> list[tuple[int, Urgency]]:
         """Encode jobs to announce so that each of the ``workers`` that is free hears of one; the first ones.
 
         Workers of other machines count as well: those whose heartbeat says that they encode.
         """
         values = {"ring_again_s": ring_again_s, "longest_backoff_s": LONGEST_BACKOFF_S}
         with self._database.transaction() as connection:
-            rows = run(connection, "studies_to_ring", values, workers=workers, encodes=ENCODES).fetchall()
+            rows = run(connection, "studies_to_announce", values, workers=workers, encodes=ENCODES).fetchall()
         return [(row["id"], Urgency(row["urgency"])) for row in rows]
 
-    def rung(self, ids: Sequence[int]) -> None:
+    def announced(self, ids: Sequence[int]) -> None:
         """Record that the broker has messages for these jobs: after sending, so a crash in between sends them twice."""
         with self._database.transaction() as connection:
-            run(connection, "rung", ids=list(ids))
+            run(connection, "announced", ids=list(ids))
 
     def get(self, job_id: int) -> Job | None:
         """A job as it stands, whoever holds it."""

@@ -1,7 +1,7 @@
 """Migrations: numbered SQL files, each applied once, in order, in a transaction of its own.
 
-A new one takes the next number. Where several are written at a time, a database may have met the later one first; the
-earlier one is applied all the same, since a database without it would not have the schema it claims to have.
+A new one takes the next number. Where several are written at a time, a database may already have applied the later one;
+the earlier one is applied all the same, since a database without it would not have the schema it claims to have.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Patients that merge, and what they are called: studies follow at once, and a merge can be undone.
 
 An instance keeps the ids it came with. A study belongs to the patients of its instances and to all that these became
-(``keys_of_patient`` in schema.sql), so that "the same patient" is known by any of them; what it shows of its patient is
-that of the last one. Images that come under an old id follow by a trigger.
+(``keys_of_patient`` in schema.sql), so that "the same patient" is known by any of them; the patient
+details it shows are those of the last patient in the merge chain. Images that come under an old id follow by a trigger.
 """
 
 from __future__ import annotations

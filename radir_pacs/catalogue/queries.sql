@@ -1234,7 +1234,7 @@ SELECT id FROM job WHERE id = %(id)s AND state = 'RUNNING' AND token = %(token)s
     AND lease_until NOT BETWEEN now() AND now() + make_interval(secs => 2 * %(lease_s)s::float8)
 FOR UPDATE;
 
--- name: to_ring
+-- name: to_announce
 -- Pending jobs of these kinds without a broker message, or with one so old that it must be lost. At most "limit" are
 -- announced and unclaimed, so that a long queue does not fill the broker; optionally, running jobs count as well.
 SELECT id FROM job
@@ -1249,7 +1249,7 @@ LIMIT greatest(0, %(limit)s - (
             AND now() + make_interval(secs => %(ring_again_s)s::float8))
         OR (%(with_running)s::boolean AND state = 'RUNNING'))));
 
--- name: studies_to_ring
+-- name: studies_to_announce
 -- Encode jobs to announce, the first ones: as many as workers are neither busy nor about to hear of one. A worker that
 -- hears of one goes on by itself until none is left, so that a long queue leaves no messages behind.
 SELECT id, urgency FROM job
@@ -1268,7 +1268,7 @@ LIMIT greatest(0, greatest(%(workers)s::integer, (
         SELECT count(DISTINCT worker) FROM job WHERE state = 'RUNNING' AND kind = 'encode'
     ));
 
--- name: rung
+-- name: announced
 -- The broker has the message. A job claimed since then needs no mark.
 UPDATE job SET rung_at = now() WHERE id = ANY(%(ids)s::bigint[]) AND state = 'PENDING';
 

@@ -1,9 +1,9 @@
-"""The one intake of reports that come as text, whatever brings them: which version holds, and those that wait.
+"""The one intake of reports that come as text, whatever brings them: which versions are in force, and which wait.
 
-Every version is kept as its sender said it. What holds of them is a function of all versions of a study, so that it
-does not depend on the order in which they come (`in_force`); it is written to the table ``report`` in the transaction
-that brings a version, with the job that mines it. A text that no longer holds leaves at once, and with it explanations,
-filters and training.
+Every version is kept as its sender said it. Which of them are in force depends on all versions of a study, never on the
+order in which they come (`in_force`); those are written to the table ``report`` in the transaction that brings a
+version, with the job that mines it. A text no longer in force is removed at once, from explanations, filters and
+training too.
 
 A report whose study is not here waits. A trigger marks it when a study comes, or changes, that may be its own, and the
 relay joins it (`ReportVersions.join_wanted`).
@@ -113,7 +113,7 @@ class ReportVersions(CataloguePart):
         if study_uid is None:
             run(connection, "not_wanted", id=version_id)
             return False
-        _settle_down(connection, self._settings, row, study_uid)
+        _join_to_study(connection, self._settings, row, study_uid)
         return True
 
     def look_again(self) -> int:
@@ -146,13 +146,13 @@ def receive(connection: Connection, settings: Settings, version: ReportVersion) 
     same = newest and (newest["status"], newest["content_sha256"]) == (version.status, values["content_sha256"])
     if newest and same and (not version.document or values["version_at"] <= newest["version_at"]):
         if study_uid is not None:
-            project(connection, settings, study_uid)
+            apply_versions_in_force(connection, settings, study_uid)
         return Received.SAME
     row = run(connection, "add_version", values).fetchone()
     assert row is not None
     if study_uid is None:
         return Received.WAITING
-    before, held = _settle_down(connection, settings, values, study_uid)
+    before, held = _join_to_study(connection, settings, values, study_uid)
     if same:
         return Received.SAME
     if version.status in WITHDRAWN:
@@ -162,17 +162,17 @@ def receive(connection: Connection, settings: Settings, version: ReportVersion) 
     return Received.REPLACED if before - held else Received.NEW
 
 
-def _settle_down(
+def _join_to_study(
     connection: Connection, settings: Settings, row: dict[str, Any], study_uid: str
 ) -> tuple[set[int], set[int]]:
     """A version, and all others of its document, belong to this study now; ids that held before, and that hold now."""
     run(connection, "lock_study", study_uid=study_uid)
     before = {version.id for version in in_force(_versions(connection, study_uid))}
     run(connection, "join_version", row, joined=study_uid)
-    return before, project(connection, settings, study_uid)
+    return before, apply_versions_in_force(connection, settings, study_uid)
 
 
-def project(connection: Connection, settings: Settings, study_uid: str) -> set[int]:
+def apply_versions_in_force(connection: Connection, settings: Settings, study_uid: str) -> set[int]:
     """Bring the study's reports to what holds of its versions, with the jobs that mine; the ids that hold.
 
     A withdrawn text goes whoever else brought it. The study is locked.

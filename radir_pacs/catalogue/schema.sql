@@ -80,7 +80,7 @@ BEGIN
 END $$;
 
 -- What studies are searched by, kept by triggers. A study changes with every instance; what stands here hardly ever
--- does, so that its indexes cost once a study. In order: the newest day first, studies without one last, then by UID.
+-- does, so that its indexes cost once per study. In order: the newest day first, studies without one last, then by UID.
 CREATE TABLE study_search (
     study_uid            text PRIMARY KEY REFERENCES study ON DELETE CASCADE,
     newest_first         integer NOT NULL,             -- days from the study's to the last of the calendar

@@ -63,7 +63,7 @@ class Studies(CataloguePart):
             rows = run(connection, "retry_studies", values, max_attempts=self._settings.job_max_attempts)
             return [row["study_uid"] for row in rows]
 
-    def drop(self, study_uid: str | None = None, reason_code: ReasonCode | None = None) -> list[str]:
+    def mark_skipped(self, study_uid: str | None = None, reason_code: ReasonCode | None = None) -> list[str]:
         """Make one quarantined study, those with one reason code, or all SKIPPED: they are no longer problems."""
         values = {"study_uid": study_uid, "reason_code": reason_code}
         with self._database.transaction() as connection:

@@ -48,7 +48,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--id", metavar="COLUMN", help="column of the report's id in a CSV file")
     parser.add_argument("--kind", type=str.upper, choices=list(ImageKind), help="what was imaged")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="findings, a JSON object a report (JSON lines)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="findings, a JSON object per report (JSON lines)")
     parser.add_argument(
         "--labels", choices=label_sets(), help="also derive these labels, 0 or 1 each; the sets are below"
     )

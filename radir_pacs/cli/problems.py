@@ -98,7 +98,7 @@ def _act(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> 
     code = None if args.reason is None else _code(args.reason)
     jobs = 0
     if args.action == "drop":
-        studies = catalogue.studies.drop(args.study, code)
+        studies = catalogue.studies.mark_skipped(args.study, code)
     else:
         damaged = {instance.study_uid for instance in catalogue.damage.all()} if settings.pull_url else set()
         studies = catalogue.studies.retry(args.study, code)

@@ -24,7 +24,7 @@ _SAID = (Received.NEW, Received.REPLACED, Received.SAME, Received.WAITING)  # a 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("reports", help="take in reports from a CSV file; they explain similar cases")
-    parser.add_argument("file", type=Path, metavar="FILE.csv", help="one report a row, under a header")
+    parser.add_argument("file", type=Path, metavar="FILE.csv", help="one report per row, under a header")
     match = parser.add_mutually_exclusive_group(required=True)
     match.add_argument("--study", metavar="COLUMN", help="column of the Study Instance UID")
     match.add_argument("--accession", metavar="COLUMN", help="column of the accession number")

@@ -43,7 +43,7 @@ _BULK_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 
 
 def similar_cases_rows(answer: SimilarCaseList, base_url: str = "") -> list[Attributes]:
-    """One study row a case, in order of rank, keys ascending. ``base_url``: DICOMweb service, for the Retrieve URL."""
+    """One study row per case, in order of rank, keys ascending. ``base_url``: DICOMweb service, for Retrieve URLs."""
     ordered = sorted(answer.cases, key=lambda case: case.rank)
     same = _of_answer(answer)
     rows = (_of_study_at(case.study, base_url) | same | _of_case(answer, case) for case in ordered)

@@ -1,9 +1,10 @@
 """Windows onto an image and its fine details, shown to the network beside the image itself.
 
 A catheter is a pixel wide and a tenth as bright as a lung is against the heart: a first convolution that sees only the
-image learns it long after lungs and heart (docs/results/training.md). What a blur removes, at the contrast of the
-image, is learned as early. A lymph node beside a vessel is a twentieth of the range from air to bone: as for a
-radiologist, a CT is shown again with a narrow range of densities spread over all greys.
+image learns it long after lungs and heart (docs/results/training.md). Given as a separate input, the
+detail that a blur removes, rescaled to the image's contrast, is learned just as early. A lymph node beside a vessel is
+a twentieth of the range from air to bone: as for a radiologist, a CT is shown again with a narrow range of densities
+spread over all greys.
 """
 
 from __future__ import annotations

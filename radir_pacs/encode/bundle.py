@@ -43,7 +43,7 @@ from .folder import (
 from .local_text import MISSING, LocalTextEncoder, LocalTokenizer, UnreadText, restored, stored
 from .network import GLOBAL_REGION, RadirNetwork, view_index
 from .preprocess import Preprocessing
-from .tokenizer import Reader, Tokenizer
+from .tokenizer import TextTokenizer, Tokenizer
 
 REGION_QUERIES = "region_queries"  # a tensor beside those of a network whose text model may be missing
 GOLDEN_NUMBERS = 8  # of each region's vector; the hashes guard the rest
@@ -72,7 +72,7 @@ class Bundle:
 
     kind: ImageKind
     network: RadirNetwork | ExternalNetwork
-    tokenizer: Reader
+    tokenizer: TextTokenizer
     preprocessing: Preprocessing
     regions: tuple[ModelRegion, ...]
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -161,7 +161,7 @@ def _assembled(manifest: Mapping[str, Any], weights: bytes) -> Bundle:
     if len(set(keys)) != len(keys) or GLOBAL_REGION not in keys:
         raise ValueError(f"regions repeat, or {GLOBAL_REGION!r} is missing")
     network: RadirNetwork | ExternalNetwork
-    tokenizer: Reader = Tokenizer(tuple(manifest["text_vocabulary"]))
+    tokenizer: TextTokenizer = Tokenizer(tuple(manifest["text_vocabulary"]))
     region_queries = None
     if is_external(manifest):
         external = ExternalConfig.from_json(manifest["network"])

@@ -33,7 +33,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
             "## Intended use",
             "",
             f"- Finding earlier {_IMAGES[manifest['kind']]} that are similar at a region, by "
-            + ("one vector a region." if len(regions) > 1 else "one vector of the whole chest."),
+            + ("one vector per region." if len(regions) > 1 else "one vector of the whole chest."),
             f"- {_text(training.get('intended_use', 'The maker of the model did not say what it is fit for.'))}",
             "",
             "## Network and input",

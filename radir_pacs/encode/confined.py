@@ -118,9 +118,9 @@ def _tried(content: bytes, task: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(max(1, int(task["threads"])))
-    from radir_pacs.encode.trial import tried
+    from radir_pacs.encode.trial import measure
 
-    return tried(content, task)
+    return measure(content, task)
 
 
 def _one_line(error: Exception) -> str:

@@ -21,7 +21,7 @@ from radir_pacs.types import ImageKind
 
 from .config import MOST_VOXELS, MOST_WIDTH
 from .network import Output
-from .onnx_check import MISSING, checked
+from .onnx_check import MISSING, check_onnx
 
 ENGINE = "onnx"
 LEAST_LENGTH = 1e-6  # of a vector before normalising: a shorter one has no direction
@@ -62,7 +62,7 @@ class ExternalNetwork(nn.Module):
     def __init__(self, config: ExternalConfig, content: bytes, regions: Sequence[str]) -> None:
         """Raises BundleRefused for a file that is not served, ValueError for one that the runtime cannot open."""
         super().__init__()
-        checked(content)
+        check_onnx(content)
         self.config, self.content, self.regions = config, content, tuple(regions)
         self._session = _session(content, torch.get_num_threads())
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()

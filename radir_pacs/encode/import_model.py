@@ -30,7 +30,7 @@ from .bundle import Bundle, ModelRegion
 from .confined import GIVES_NO_MORE
 from .external import ExternalConfig, ExternalNetwork
 from .network import GLOBAL_REGION, view_index
-from .onnx_check import MISSING, MOST_ONNX_BYTES, checked
+from .onnx_check import MISSING, MOST_ONNX_BYTES, check_onnx
 from .preprocess import Preprocessing
 from .tokenizer import SPECIAL, Tokenizer
 
@@ -81,7 +81,7 @@ def import_model(file: Path, request: ImportRequest) -> Bundle:
         convert = {**task, "do": "convert", "format": source}
         said, content = _asked(file.name, content, convert, CONVERT_S, request.trust_code)
     try:
-        checked(content)
+        check_onnx(content)
     except BundleRefused as error:
         raise BundleRefused(f"{file.name}: {error}") from None
     deadline_s = OPEN_S + TRIAL_RUNS * request.slowest_s

@@ -24,7 +24,7 @@ _BY_CHANCE = frozenset(
 _STANDARD = frozenset({"", "ai.onnx"})
 
 
-def checked(content: bytes) -> None:
+def check_onnx(content: bytes) -> None:
     """Raises BundleRefused with what is wrong with the file, or when the extra ``onnx`` is missing."""
     try:
         import onnx

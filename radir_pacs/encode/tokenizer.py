@@ -19,7 +19,7 @@ INSIDE = "##"  # marks a piece that continues a word
 _WORD = re.compile(r"[a-z]+|[0-9]+")
 
 
-class Reader(Protocol):
+class TextTokenizer(Protocol):
     """Texts to token ids: rows of equal length, filled up with PAD at the end. ``Tokenizer``, or ``LocalTokenizer``."""
 
     @property

@@ -18,7 +18,7 @@ LEAST_APART = 1e-5  # between the answers to two images
 TIMED_RUNS = 3
 
 
-def tried(content: bytes, task: Mapping[str, Any]) -> dict[str, Any]:
+def measure(content: bytes, task: Mapping[str, Any]) -> dict[str, Any]:
     """The length of its vectors and the seconds per image. ``task``: name, shape, view, regions, slowest_s.
 
     Raises BundleRefused with what is wrong and what to do, ValueError when it cannot be run.

@@ -7,13 +7,13 @@ cache of the catalogue: a refused file costs a rebuild, never an answer.
 
 from radir_pacs.index.builder import GraphSettings, build
 from radir_pacs.index.exact import exact_search
-from radir_pacs.index.files import release_traces
+from radir_pacs.index.files import remove_open_marks
 from radir_pacs.index.generation import Generation, check_generation, open_generation, partition_folder
 from radir_pacs.index.manifest import GenerationManifest
 from radir_pacs.index.merge import merge
 from radir_pacs.index.partition import Hits, Partition
 from radir_pacs.index.selection import EVERYTHING, Allowed, Selection
-from radir_pacs.index.writer import collect, collect_models, should_merge
+from radir_pacs.index.writer import remove_unserved_models, remove_unused, should_merge
 
 __all__ = [
     "EVERYTHING",
@@ -26,12 +26,12 @@ __all__ = [
     "Selection",
     "build",
     "check_generation",
-    "collect",
-    "collect_models",
     "exact_search",
     "merge",
     "open_generation",
     "partition_folder",
-    "release_traces",
+    "remove_open_marks",
+    "remove_unserved_models",
+    "remove_unused",
     "should_merge",
 ]

@@ -228,7 +228,7 @@ def _storage_errors(region: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """A new folder beside the generations, gone unless renamed. Its lock tells `collect` that its builder lives."""
+    """A new folder beside the generations, gone unless renamed. Its lock tells `remove_unused` that it is in use."""
     scratch = Path(tempfile.mkdtemp(prefix=BUILDING_PREFIX, dir=folder))
     lock = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -139,7 +139,7 @@ def open_checked(folder: Path, files: Mapping[str, FileRecord]) -> None:
 
 @functools.cache
 def _leave_trace(segments: Path) -> None:
-    """One file a partition, locked: the kernel drops the lock when the process ends, however it ends."""
+    """One file per partition, locked: the kernel drops the lock when the process ends, however it ends."""
     name = secrets.token_hex(8)
     path, before = segments / f"{_TRACE_PREFIX}{name}", segments / f".new-{name}"  # nobody looks at that one
     try:
@@ -151,7 +151,7 @@ def _leave_trace(segments: Path) -> None:
     _traces.append((path, os.getpid()))
 
 
-def release_traces() -> None:
+def remove_open_marks() -> None:
     """This process ends in good order: for one that ends by `os._exit`, which calls nothing by itself."""
     while _traces:
         path, pid = _traces.pop()
@@ -161,7 +161,7 @@ def release_traces() -> None:
 
 
 _traces: list[tuple[Path, int]] = []
-atexit.register(release_traces)
+atexit.register(remove_open_marks)
 
 
 def _forget_after_a_crash(segments: Path) -> None:

@@ -1,4 +1,4 @@
-"""A merge: the tail, and segments that are small or worn, become one segment; the others stay as they are."""
+"""A merge: the tail and small segments, or ones with many deleted vectors, become one segment; the others stay."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def to_merge(n_tail: int, segments: Sequence[tuple[int, int]], *, forget: bool =
     return sorted(chosen)
 
 
-def collect(folder: Path, *, now_s: float, grace_s: float = GRACE_S, keep: str | None = None) -> tuple[str, ...]:
+def remove_unused(folder: Path, *, now_s: float, grace_s: float = GRACE_S, keep: str | None = None) -> tuple[str, ...]:
     """Remove what is no longer needed from a partition's folder; returns the names removed. Several may do it at once.
 
     A generation other than ``keep`` goes when a newer one has stood for ``grace_s`` (a reader may be about to open it;
@@ -122,7 +122,7 @@ def _set_aside(path: Path, folder: Path) -> None:
         path.rename(folder / f"{_REMOVING_PREFIX}{path.name}")
 
 
-def collect_models(home: Path, *, serving: Set[str], now_s: float, grace_s: float) -> tuple[str, ...]:
+def remove_unserved_models(home: Path, *, serving: Set[str], now_s: float, grace_s: float) -> tuple[str, ...]:
     """Remove the index of each model that no longer serves and did not change for ``grace_s``; returns their ids.
 
     Nobody merges it, so what is deleted would stay in it. Should the model serve again, its partitions are all tail

@@ -1,7 +1,7 @@
-"""A FHIR DiagnosticReport (R4; R5 where it differs) as a version of a report: the dozen paths that matter, tolerantly.
+"""A FHIR DiagnosticReport (R4; R5 where it differs) as a version of a report.
 
-Whatever else a resource holds is left alone, and nothing it refers to is fetched: the study is named by an identifier
-in it or in what it contains.
+It is read leniently, and only the dozen paths that matter. Nothing that the resource refers to is fetched: the
+study is named by an identifier in it or in what it contains.
 """
 
 from __future__ import annotations

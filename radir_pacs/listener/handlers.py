@@ -1,4 +1,4 @@
-"""Handlers for the events of an association, but for C-STORE (`instances`)."""
+"""Handlers for the events of an association, except C-STORE (`instances`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The upper layer of an association (PS3.8 9.2): pynetdicom's, but for P-DATA, which goes straight to the messages.
+"""The upper layer of an association (PS3.8 9.2): pynetdicom's, except P-DATA, which goes straight to the messages.
 
 pynetdicom decodes each P-DATA-TF PDU into objects and passes it through three queues and its state machine. In the
 state of data transfer (Sta6) a P-DATA-TF PDU changes no state, so nothing is lost when it is read here.

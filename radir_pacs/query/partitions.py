@@ -2,9 +2,9 @@
 
 A partition is its published generation and what the catalogue has written since, read by snapshot: a deleted study is
 gone from the next answer on, a committed encoding is in it. What did not change costs nothing. A generation whose files
-are refused costs a rebuild: the partition is then only a tail, searched exactly. `IndexCheck` reads open ones again and
-again. Partitions open at their first question, each without holding up another, and those asked least recently leave
-when the memory set for them is used up.
+are refused costs a rebuild: the partition is then only a tail, searched exactly. `IndexCheck` re-reads open ones
+periodically. Partitions open at their first question, each without holding up another, and those asked least recently
+are closed when the memory set for them is used up.
 """
 
 from __future__ import annotations

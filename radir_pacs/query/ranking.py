@@ -1,8 +1,8 @@
 """One merged list from several regions: a case's score is the weighted mean of its cosines in each.
 
-Each region is searched by itself, a little deeper than asked for. A case that no region named scores at most the
-weighted mean of where the searches ended, so that the list is complete once its last case scores more (the threshold
-algorithm: Fagin, Lotem and Naor, "Optimal aggregation algorithms for middleware", 2003).
+Each region is searched by itself, a little deeper than asked for. A case that none of the region searches returned
+scores at most the weighted mean of where the searches ended, so that the list is complete once its last case
+scores more (the threshold algorithm: Fagin, Lotem and Naor, "Optimal aggregation algorithms for middleware", 2003).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from radir_pacs.catalogue import Answering, Catalogue, Question
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput, NotReady, Quarantined, Skipped, UnknownRegion
 from radir_pacs.image_notes import ImageNote
-from radir_pacs.index import Allowed, Partition, Selection, release_traces
+from radir_pacs.index import Allowed, Partition, Selection, remove_open_marks
 from radir_pacs.query.explain import explained, findings_of
 from radir_pacs.query.index_check import IndexCheck
 from radir_pacs.query.nearest import neighbours, related
@@ -82,7 +82,7 @@ class Searcher:
 
     def close(self) -> None:
         """No more questions: what this process has open of the index counts as left in good order."""
-        release_traces()
+        remove_open_marks()
 
     def similar(self, query: Query) -> SimilarCaseList:
         """The cases most similar to the query's study in its region, best first.

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from radir_pacs.errors import IndexRefused, RadirError
-from radir_pacs.index import Partition, build, check_generation, collect, exact_search, files, partition_folder
+from radir_pacs.index import Partition, build, check_generation, exact_search, files, partition_folder, remove_unused
 from radir_pacs.index.builder import publish as publish_generation
 from radir_pacs.index.files import check_file
 from radir_pacs.index.generation import generation_names, open_segment
@@ -288,7 +288,7 @@ def test_a_refused_generation_is_passed_over_and_rebuilt(tmp_path: Path) -> None
 
 def test_there_may_be_nothing_to_open(tmp_path: Path) -> None:
     assert newest_partition(tmp_path) is None
-    assert collect(partition_folder(tmp_path, MODEL, REGION), now_s=0) == ()
+    assert remove_unused(partition_folder(tmp_path, MODEL, REGION), now_s=0) == ()
     folder = publish(tmp_path, random_vectors(3), graph=WITHOUT_GRAPH)
     (segment_of(folder) / VECTORS).unlink()
     assert newest_partition(tmp_path) is None
@@ -336,12 +336,12 @@ def test_old_generations_go_after_the_grace_and_only_then(tmp_path: Path) -> Non
         os.utime(folder, (published_s, published_s))
         os.utime(segment / MANIFEST, (published_s, published_s))
     parent = folders[0].parent
-    assert collect(parent, now_s=2050, grace_s=100) == ()
+    assert remove_unused(parent, now_s=2050, grace_s=100) == ()
     reader = opened(folders[0])
-    assert collect(parent, now_s=2100, grace_s=100) == (folders[0].name,)
+    assert remove_unused(parent, now_s=2100, grace_s=100) == (folders[0].name,)
     assert [segment.exists() for segment in segments] == [False, True, True]
     assert np.array_equal(reader.segments[0].vectors, random_vectors(3))  # open files outlive their names
-    assert collect(parent, now_s=9e9, grace_s=100) == (folders[1].name,)
+    assert remove_unused(parent, now_s=9e9, grace_s=100) == (folders[1].name,)
     assert generation_names(parent) == [folders[2].name]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from radir_pacs.index import GraphSettings, collect, exact_search, merge, open_generation, partition_folder
+from radir_pacs.index import GraphSettings, exact_search, merge, open_generation, partition_folder, remove_unused
 from radir_pacs.index.generation import SEGMENTS, generation_names
 from radir_pacs.types import F32, I64
 from tests.index_material import BUILT_AT, DIM, MODEL, REGION, random_vectors
@@ -120,7 +120,7 @@ def test_they_answer_as_exact_search_does_whatever_happens_to_the_files(
             archive.gone |= set(random.choice(archive.live, len(archive.live) // 20, replace=False).tolist())
             if turn % 2:
                 segments.add(merged(folder, archive))
-                collect(folder, now_s=1e11, keep=archive.generation)
+                remove_unused(folder, now_s=1e11, keep=archive.generation)
                 assert generation_names(folder) == [archive.generation]
             if turn % 5 == 4:
                 readers.replace_one()  # it begins from the generation

@@ -19,11 +19,11 @@ from radir_pacs.errors import IndexRefused
 from radir_pacs.index import (
     Generation,
     Partition,
-    collect,
     exact_search,
     merge,
     open_generation,
     partition_folder,
+    remove_unused,
 )
 from radir_pacs.index.builder import GraphSettings
 from radir_pacs.index.generation import generation_names, segment_folder
@@ -187,7 +187,7 @@ class IndexMachine(RuleBasedStateMachine):
     @rule()
     def clear_away(self) -> None:
         names = generation_names(self.folder)
-        collect(self.folder, now_s=1e10)
+        remove_unused(self.folder, now_s=1e10)
         assert generation_names(self.folder) == names[-1:]
 
     @rule(

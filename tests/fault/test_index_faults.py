@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pytest
 
 from radir_pacs.errors import IndexRefused, SegmentAltered, StorageFailed
-from radir_pacs.index import Partition, collect, files, merge, partition_folder
+from radir_pacs.index import Partition, files, merge, partition_folder, remove_unused
 from radir_pacs.index.generation import SEGMENTS, generation_names, open_segment
 from radir_pacs.index.graph import Graph
 from radir_pacs.index.manifest import DELETED, GRAPH, LABELS, MANIFEST, VECTORS
@@ -84,8 +84,8 @@ def test_kill_9_in_a_build_leaves_nothing_visible(tmp_path: Path, stage: str) ->
     if stage not in (MANIFEST, DELETED):  # a loop may have come round before the last stage was seen
         assert names == [first.name]
     abandoned = list(first.parent.glob(".building-*"))
-    assert collect(first.parent, now_s=time.time(), grace_s=3600) == ()  # too young to call abandoned
-    removed = collect(first.parent, now_s=time.time() + 7200, grace_s=3600)
+    assert remove_unused(first.parent, now_s=time.time(), grace_s=3600) == ()  # too young to call abandoned
+    removed = remove_unused(first.parent, now_s=time.time() + 7200, grace_s=3600)
     assert {build.name for build in abandoned} <= set(removed)
     assert not list(first.parent.glob(".*"))
     listed = {segment_of(first.parent / name) for name in generation_names(first.parent)}
@@ -100,12 +100,12 @@ def test_a_build_that_lives_is_not_cleared_away(tmp_path: Path) -> None:
         wait_for(folder, f".building-*/{VECTORS}", builder)
         builder.send_signal(signal.SIGSTOP)
         (build,) = folder.glob(".building-*")
-        assert collect(folder, now_s=time.time() + 1e6) == ()
+        assert remove_unused(folder, now_s=time.time() + 1e6) == ()
         assert build.is_dir()
     finally:
         builder.kill()
         builder.communicate()
-    assert collect(folder, now_s=time.time() + 1e6) == (build.name,)
+    assert remove_unused(folder, now_s=time.time() + 1e6) == (build.name,)
 
 
 @pytest.mark.parametrize("limit_bytes", [1000, 2000 * 8 - 1, 2000 * DIM * 4])  # the last has room for the vectors
@@ -202,11 +202,11 @@ def test_a_process_that_ends_in_good_order_costs_the_next_no_hash(
     program = """
 import os, sys
 from pathlib import Path
-from radir_pacs.index import release_traces
+from radir_pacs.index import remove_open_marks
 from tests.index_material import opened
 opened(Path(sys.argv[1]))
 if sys.argv[2] == "released":
-    release_traces()
+    remove_open_marks()
 os._exit(0)
 """
     hashed: list[Path] = []

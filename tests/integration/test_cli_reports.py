@@ -50,7 +50,7 @@ def table(folder: Path, *rows: str) -> Path:
 def mine_all(catalogue: Catalogue) -> list[JobState]:
     """Every waiting report job through a worker's runner."""
     runner = Runner(catalogue, {JobKind.REPORT: MineReport(catalogue)}, worker="test", lease_s=60)
-    found = [(job_id, catalogue.jobs.get(job_id)) for job_id in catalogue.jobs.to_ring(100)]
+    found = [(job_id, catalogue.jobs.get(job_id)) for job_id in catalogue.jobs.to_announce(100)]
     ids = [job_id for job_id, job in found if job is not None and job.kind is JobKind.REPORT]
     for job_id in ids:
         runner.run(job_id)
@@ -158,7 +158,7 @@ def test_a_table_without_its_columns_is_refused(
 
 def test_a_report_that_is_replaced_while_it_is_mined_leaves_nothing(catalogue: Catalogue, studies: None) -> None:
     receive(catalogue, "2.25.1", "Large left pleural effusion.")
-    [job_id] = [i for i in catalogue.jobs.to_ring(100) if (j := catalogue.jobs.get(i)) and j.kind is JobKind.REPORT]
+    [job_id] = [i for i in catalogue.jobs.to_announce(100) if (j := catalogue.jobs.get(i)) and j.kind is JobKind.REPORT]
     job = catalogue.jobs.claim(job_id, "slow")
     assert job is not None
     receive(catalogue, "2.25.1", "Clear lungs.")
@@ -173,7 +173,7 @@ def test_a_report_that_is_replaced_while_it_is_mined_leaves_nothing(catalogue: C
 
 def test_a_text_that_could_not_be_mined_is_asked_for_again(catalogue: Catalogue, studies: None) -> None:
     receive(catalogue, "2.25.1", "Clear lungs.")
-    [job_id] = [i for i in catalogue.jobs.to_ring(100) if (j := catalogue.jobs.get(i)) and j.kind is JobKind.REPORT]
+    [job_id] = [i for i in catalogue.jobs.to_announce(100) if (j := catalogue.jobs.get(i)) and j.kind is JobKind.REPORT]
     job = catalogue.jobs.claim(job_id, "test")
     assert job is not None and catalogue.jobs.fail(job, "broke", retry=False) is JobState.FAILED
     receive(catalogue, "2.25.1", "Clear lungs.")

@@ -12,7 +12,7 @@ import pytest
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import NotFound
-from radir_pacs.index.writer import collect
+from radir_pacs.index.writer import remove_unused
 from radir_pacs.storage.blobs import YOUNG_S, BlobStore
 from radir_pacs.types import JobKind, StudyState, Urgency
 from tests.catalogue_material import MODEL, add, claimed, encoded, header, register
@@ -49,13 +49,13 @@ def test_a_lease_is_over(catalogue: Catalogue, ahead) -> None:  # type: ignore[n
 
 def test_a_job_that_rested_or_was_rung_is_due(catalogue: Catalogue, ahead) -> None:  # type: ignore[no-untyped-def]
     job_id = catalogue.jobs.enqueue(JobKind.ENCODE, "2.25.1")
-    catalogue.jobs.rung([job_id])
-    assert catalogue.jobs.to_ring(10) == []
+    catalogue.jobs.announced([job_id])
+    assert catalogue.jobs.to_announce(10) == []
     ahead("job", "run_after", "rung_at")
-    assert catalogue.jobs.to_ring(10) == [job_id]
-    assert catalogue.jobs.studies_to_ring(1) == [(job_id, Urgency.NEW)]
+    assert catalogue.jobs.to_announce(10) == [job_id]
+    assert catalogue.jobs.studies_to_announce(1) == [(job_id, Urgency.NEW)]
     later = catalogue.jobs.enqueue(JobKind.ENCODE, "2.25.2")
-    assert catalogue.jobs.to_ring(10) == [job_id, later], "what came before the clock went back is not the last"
+    assert catalogue.jobs.to_announce(10) == [job_id, later], "what came before the clock went back is not the last"
     assert [job.id for job in catalogue.jobs.claim_studies(10, "test")] == [job_id, later]
 
 
@@ -140,8 +140,8 @@ def test_a_generation_from_the_future_grows_old(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).mkdir()
     os.utime(tmp_path / names[1], (2e9, 2e9))
-    assert collect(tmp_path, now_s=1e9, grace_s=100) == ()
-    assert collect(tmp_path, now_s=1e9 + 200, grace_s=100) == (names[0],)
+    assert remove_unused(tmp_path, now_s=1e9, grace_s=100) == ()
+    assert remove_unused(tmp_path, now_s=1e9 + 200, grace_s=100) == (names[0],)
 
 
 def test_the_states_are_unchanged_without_a_jump(catalogue: Catalogue) -> None:

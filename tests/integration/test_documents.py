@@ -71,7 +71,7 @@ def test_documents_that_dcmtk_made_come_by_c_store(
     peer = listen()
     to = ["-R", "-aec", peer.ae_title, peer.host, str(peer.port)]
     subprocess.run([need("storescu"), *to, str(made)], check=True, capture_output=True)
-    [job_id] = catalogue.jobs.to_ring(10, kinds=(JobKind.REPORT,))
+    [job_id] = catalogue.jobs.to_announce(10, kinds=(JobKind.REPORT,))
     Runner(catalogue, {JobKind.REPORT: MineReport(catalogue, blobs)}, worker="t", lease_s=60).run(job_id)
     [found] = [report for uid in catalogue.studies.uids() for report in catalogue.reports.of_study(uid)]
     assert {finding["concept"] for finding in found.findings} == {"pleural_effusion"}
@@ -86,7 +86,7 @@ def test_an_addendum_by_its_title_adds(web: Web) -> None:
 
 def test_a_document_that_cannot_be_read_says_so(web: Web) -> None:
     web.store(encapsulated(b"%PDF-1.7 nothing", PDF))
-    [job_id] = web.catalogue.jobs.to_ring(10, kinds=(JobKind.REPORT,))
+    [job_id] = web.catalogue.jobs.to_announce(10, kinds=(JobKind.REPORT,))
     Runner(web.catalogue, {JobKind.REPORT: MineReport(web.catalogue, web.blobs)}, worker="t", lease_s=60).run(job_id)
     job = web.catalogue.jobs.get(job_id)
     assert job is not None and job.state is JobState.FAILED

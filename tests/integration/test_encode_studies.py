@@ -240,19 +240,19 @@ def test_what_kills_workers_takes_no_other_study_along(catalogue: Catalogue, dat
 
 def test_one_bell_for_each_worker_that_is_free(catalogue: Catalogue) -> None:
     ids = [catalogue.jobs.enqueue(JobKind.ENCODE, f"2.25.{n}") for n in range(5)]
-    assert catalogue.jobs.studies_to_ring(2) == [(ids[0], Urgency.NEW), (ids[1], Urgency.NEW)]
-    catalogue.jobs.rung(ids[:1])
-    assert catalogue.jobs.studies_to_ring(2) == [(ids[1], Urgency.NEW)], "one was told and did not answer yet"
+    assert catalogue.jobs.studies_to_announce(2) == [(ids[0], Urgency.NEW), (ids[1], Urgency.NEW)]
+    catalogue.jobs.announced(ids[:1])
+    assert catalogue.jobs.studies_to_announce(2) == [(ids[1], Urgency.NEW)], "one was told and did not answer yet"
     [first] = catalogue.jobs.claim_studies(1, "worker-1")
     assert first.id == ids[0]
-    assert catalogue.jobs.studies_to_ring(2) == [(ids[1], Urgency.NEW)], "the other is free"
+    assert catalogue.jobs.studies_to_announce(2) == [(ids[1], Urgency.NEW)], "the other is free"
     catalogue.jobs.claim_studies(1, "worker-2")
-    assert catalogue.jobs.studies_to_ring(2) == [], "both go on by themselves"
+    assert catalogue.jobs.studies_to_announce(2) == [], "both go on by themselves"
     for name in ("worker-1", "worker-2", "far-1"):
         catalogue.processes.say_alive(name, 1, "UP", f"{ENCODES}cpu")
-    assert catalogue.jobs.studies_to_ring(2) == [(ids[2], Urgency.NEW)], "a worker of another machine counts"
+    assert catalogue.jobs.studies_to_announce(2) == [(ids[2], Urgency.NEW)], "a worker of another machine counts"
     catalogue.jobs.hurry("2.25.4")
-    assert catalogue.jobs.studies_to_ring(2) == [(ids[4], Urgency.URGENT)]
+    assert catalogue.jobs.studies_to_announce(2) == [(ids[4], Urgency.URGENT)]
 
 
 def test_a_released_job_was_never_held(catalogue: Catalogue) -> None:

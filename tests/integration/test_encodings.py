@@ -134,13 +134,13 @@ def test_a_new_model_gets_the_studies_of_the_old_one_to_encode(catalogue: Catalo
     for study in (1, 2):
         catalogue.jobs.finish(claimed(catalogue, key=f"2.25.{study}"))
     register(catalogue, "cxr-new-1")
-    assert len(catalogue.jobs.to_ring(10)) == 3
+    assert len(catalogue.jobs.to_announce(10)) == 3
     for study in (1, 2, 3):
         job = claimed(catalogue, key=f"2.25.{study}")
         assert catalogue.encodings.save(encoding(study, study, "cxr-new-1"), 1, job)
         assert catalogue.studies.get(f"2.25.{study}").state is StudyState.ENCODED
     register(catalogue)  # back to the old one, which has encoded two of them
-    assert len(catalogue.jobs.to_ring(10)) == 1
+    assert len(catalogue.jobs.to_announce(10)) == 1
 
 
 def test_a_question_outlives_a_server_that_was_started_again(catalogue: Catalogue, database_url: str) -> None:

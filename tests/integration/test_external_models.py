@@ -19,8 +19,8 @@ from radir_pacs import anatomy
 from radir_pacs.encode import CONFIGS, Bundle, Encoder, Preprocessing
 from radir_pacs.encode.folder import CARD, MANIFEST, ONNX, manifest_hash, model_id_of
 from radir_pacs.encode.import_model import ImportRequest, format_of, import_model
-from radir_pacs.encode.onnx_check import checked
-from radir_pacs.encode.trial import tried
+from radir_pacs.encode.onnx_check import check_onnx
+from radir_pacs.encode.trial import measure
 from radir_pacs.errors import BadInput, BundleRefused
 from radir_pacs.types import ImageKind
 from tests.onnx_material import DIM, SHAPE, onnx_toy, torch_toy
@@ -45,8 +45,8 @@ def request(regions: tuple[str, ...] = ("chest",), **changes: Any) -> ImportRequ
 def tried_with(model: Any, regions: tuple[str, ...] = ("chest",), **changes: Any) -> dict[str, Any]:
     task = {"name": "toy", "shape": SHAPE, "view": 0, "regions": regions, "slowest_s": 5.0, **changes}
     content = model.SerializeToString()
-    checked(content)
-    return tried(content, task)
+    check_onnx(content)
+    return measure(content, task)
 
 
 def test_a_vector_for_the_whole_chest_is_served_under_chest(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_the_attempt_cap_quarantines_the_study(catalogue: Catalogue, database_ur
     study = catalogue.studies.get("2.25.1")
     assert study.state is StudyState.QUARANTINED
     assert study.reason == ("the worker stopped without a word in attempt 3" if by_death else "the disk refused")
-    assert catalogue.jobs.to_ring(10) == []
+    assert catalogue.jobs.to_announce(10) == []
 
 
 def test_a_failure_waits_longer_each_time(catalogue: Catalogue, database_url: str) -> None:
@@ -133,7 +133,7 @@ def test_a_failure_waits_longer_each_time(catalogue: Catalogue, database_url: st
     for _ in (1, 2):
         due(database_url)
         catalogue.jobs.fail(claimed(catalogue), "no")
-        assert catalogue.jobs.to_ring(10) == []
+        assert catalogue.jobs.to_announce(10) == []
         with psycopg.connect(database_url) as connection:
             row = connection.execute("SELECT extract(epoch FROM run_after - changed_at)::float8 FROM job").fetchone()
         assert row
@@ -171,31 +171,31 @@ def test_completing_again_while_a_job_runs_restarts_it(catalogue: Catalogue) -> 
 
 def test_the_bell_is_rung_once_until_it_counts_as_lost(catalogue: Catalogue) -> None:
     ids = [catalogue.jobs.enqueue(JobKind.ENCODE, f"2.25.{n}") for n in range(5)]
-    assert catalogue.jobs.to_ring(10) == ids
-    assert catalogue.jobs.to_ring(10) == ids, "not marked before the broker has the message"
-    catalogue.jobs.rung(ids)
-    assert catalogue.jobs.to_ring(10) == []
-    assert catalogue.jobs.to_ring(10, ring_again_s=0) == ids
+    assert catalogue.jobs.to_announce(10) == ids
+    assert catalogue.jobs.to_announce(10) == ids, "not marked before the broker has the message"
+    catalogue.jobs.announced(ids)
+    assert catalogue.jobs.to_announce(10) == []
+    assert catalogue.jobs.to_announce(10, ring_again_s=0) == ids
 
 
 def test_a_long_queue_does_not_fill_the_broker(catalogue: Catalogue) -> None:
     ids = [catalogue.jobs.enqueue(JobKind.ENCODE, f"2.25.{n}") for n in range(5)]
-    first = catalogue.jobs.to_ring(2)
-    catalogue.jobs.rung(first)
+    first = catalogue.jobs.to_announce(2)
+    catalogue.jobs.announced(first)
     assert first == ids[:2]
-    assert catalogue.jobs.to_ring(2) == []
+    assert catalogue.jobs.to_announce(2) == []
     assert catalogue.jobs.claim(ids[0], "test")
-    assert catalogue.jobs.to_ring(2) == [ids[2]]
+    assert catalogue.jobs.to_announce(2) == [ids[2]]
 
 
 def test_a_job_swept_or_failed_is_rung_again(catalogue: Catalogue, database_url: str) -> None:
     job_id = catalogue.jobs.enqueue(JobKind.ENCODE, "2.25.1")
-    catalogue.jobs.rung([job_id])
+    catalogue.jobs.announced([job_id])
     claimed(catalogue)
     expire(database_url)
     catalogue.jobs.sweep()
     due(database_url)
-    assert catalogue.jobs.to_ring(10) == [job_id]
+    assert catalogue.jobs.to_announce(10) == [job_id]
 
 
 def test_two_sweepers_do_no_harm(catalogue: Catalogue, database_url: str) -> None:

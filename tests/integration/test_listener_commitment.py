@@ -138,7 +138,7 @@ def working(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> Itera
 
     def serve() -> None:
         while not stop.wait(0.05):
-            for job_id in catalogue.jobs.to_ring(10, 0):
+            for job_id in catalogue.jobs.to_announce(10, 0):
                 runner.run(job_id)
 
     thread = threading.Thread(target=serve)
@@ -238,7 +238,7 @@ def test_the_files_are_read_by_a_job_and_not_by_the_listener(
     association = Requestor().associate(peer)
     assert ask(association, asking((DX, ds.SOPInstanceUID))) == 0
     association.release()
-    (job_id,) = catalogue.jobs.to_ring(10, 0)
+    (job_id,) = catalogue.jobs.to_announce(10, 0)
     job = catalogue.jobs.get(job_id)
     assert job is not None and job.kind is JobKind.COMMITMENT
     assert catalogue.commitments.get(int(job.key)).failed is None
@@ -283,7 +283,7 @@ def test_a_report_that_the_peer_refuses_is_not_forgotten(stored: tuple[Destinati
 def work(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> JobState:
     """What a worker does with the one commitment job."""
     cases = {JobKind.COMMITMENT: ReportCommitment(catalogue, blobs, settings)}
-    (job_id,) = catalogue.jobs.to_ring(10, 0)
+    (job_id,) = catalogue.jobs.to_announce(10, 0)
     Runner(catalogue, cases, worker="test", lease_s=60).run(job_id)
     job = catalogue.jobs.get(job_id)
     assert job is not None
@@ -357,7 +357,7 @@ def test_orthanc_asks_and_is_told(settings: Settings, catalogue: Catalogue, blob
         study = orthanc.store(path)
         assert orthanc.send("radir", [study])["State"] == "Success"
         transaction = orthanc.post("/modalities/radir/storage-commitment", {"Resources": [study]})["ID"]
-        wait_for(lambda: catalogue.jobs.to_ring(10, 0))
+        wait_for(lambda: catalogue.jobs.to_announce(10, 0))
         assert work(named, catalogue, blobs) is JobState.DONE
         wait_for(lambda: orthanc.get(f"/storage-commitment/{transaction}")["Status"] != "Pending")
         found = orthanc.get(f"/storage-commitment/{transaction}")

@@ -183,7 +183,7 @@ def pulling(web: Web, url: str, bounds: AnswerBounds) -> Callable[[], None]:
     runner = Runner(web.catalogue, {JobKind.PULL: use_case}, worker="test", lease_s=60)
 
     def attempt() -> None:
-        for job_id in web.catalogue.jobs.to_ring(9, kinds=(JobKind.PULL,)):
+        for job_id in web.catalogue.jobs.to_announce(9, kinds=(JobKind.PULL,)):
             runner.run(job_id)
 
     return attempt

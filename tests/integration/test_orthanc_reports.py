@@ -65,7 +65,7 @@ def test_reports_of_every_class_that_orthanc_sends_are_read(
         sent = orthanc.send("radir", held)
     assert sent["State"] == "Success" and sent["Content"]["FailedInstancesCount"] == 0, sent
     runner = Runner(catalogue, {JobKind.REPORT: MineReport(catalogue, blobs)}, worker="test", lease_s=60)
-    for job_id in catalogue.jobs.to_ring(100, kinds=(JobKind.REPORT,)):
+    for job_id in catalogue.jobs.to_announce(100, kinds=(JobKind.REPORT,)):
         runner.run(job_id)
     assert catalogue.jobs.failed() == ()
     for sop_class, ds in reports.items():

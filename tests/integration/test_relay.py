@@ -114,7 +114,7 @@ def test_a_heavy_tail_asks_for_a_merge(
     clock.now_s += SURVEY_S
     relay.round()
     [merges] = [count for count in catalogue.overview().jobs if count.kind is JobKind.INDEX]
-    assert merges.count == 3  # one a region
+    assert merges.count == 3  # one per region
 
 
 def test_files_of_deleted_studies_go_in_time(

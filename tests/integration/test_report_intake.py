@@ -53,7 +53,7 @@ def texts(catalogue: Catalogue, study_uid: str = STUDY) -> list[str]:
 
 def mine_all(catalogue: Catalogue) -> int:
     mined = 0
-    for job_id in catalogue.jobs.to_ring(100, kinds=(JobKind.REPORT,)):
+    for job_id in catalogue.jobs.to_announce(100, kinds=(JobKind.REPORT,)):
         job = catalogue.jobs.claim(job_id, "test")
         assert job is not None
         MineReport(catalogue)(job)

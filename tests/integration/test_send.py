@@ -32,7 +32,7 @@ from tests.sr_material import report
 
 
 def test_a_file_does_not_wait_for_tcp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nagle's wait for an acknowledgement is off while files go out: it cost 40 ms a file."""
+    """Nagle's wait for an acknowledgement is off while files go out: it cost 40 ms per file."""
     at_once: list[int] = []
     send_c_store = Association.send_c_store
 

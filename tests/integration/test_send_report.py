@@ -83,7 +83,7 @@ def test_without_a_destination_it_stays_here(serve: Callable[..., Web]) -> None:
     assert {name: saved.json()[name] for name in ("destination", "job", "job_url")} == dict.fromkeys(
         ("destination", "job", "job_url")
     )
-    assert web.catalogue.jobs.to_ring(9, kinds=(JobKind.SEND,)) == []
+    assert web.catalogue.jobs.to_announce(9, kinds=(JobKind.SEND,)) == []
 
 
 def test_ten_presses_towards_a_silent_pacs_hold_no_thread(serve: Callable[..., Web]) -> None:
@@ -171,11 +171,11 @@ def test_a_returned_report_that_comes_back_wakes_nothing(serve: Callable[..., We
         archive(web)
         attempt(web, press_save(web).json()["job"])
         (returned,) = got
-        before = {kind: web.catalogue.jobs.to_ring(99, kinds=(kind,)) for kind in JobKind}
+        before = {kind: web.catalogue.jobs.to_announce(99, kinds=(kind,)) for kind in JobKind}
         returned.file_meta = FileMetaDataset()
         returned.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         web.store(returned)
-    assert {kind: web.catalogue.jobs.to_ring(99, kinds=(kind,)) for kind in JobKind} == before
+    assert {kind: web.catalogue.jobs.to_announce(99, kinds=(kind,)) for kind in JobKind} == before
     assert len(got) == 1
 
 
@@ -198,7 +198,7 @@ def transfers(web: Web, budget_s: float = 5.0) -> Iterator[None]:
 
     def work() -> None:
         while not stop.wait(0.05):
-            for job_id in web.catalogue.jobs.to_ring(9, kinds=(JobKind.SEND,)):
+            for job_id in web.catalogue.jobs.to_announce(9, kinds=(JobKind.SEND,)):
                 attempt(web, job_id, budget_s)
 
     thread = threading.Thread(target=work)

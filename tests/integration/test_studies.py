@@ -20,7 +20,7 @@ def test_a_quiet_study_is_complete_with_its_job(catalogue: Catalogue) -> None:
     assert sorted(catalogue.studies.complete_quiet(0)) == ["2.25.1", "2.25.2"]
     assert catalogue.studies.complete_quiet(0) == []
     assert catalogue.studies.get("2.25.1").state is StudyState.STABLE
-    assert len(catalogue.jobs.to_ring(10)) == 2
+    assert len(catalogue.jobs.to_announce(10)) == 2
 
 
 def test_a_stable_study_without_a_job_gets_one(catalogue: Catalogue) -> None:
@@ -38,7 +38,7 @@ def test_a_pacs_may_say_that_a_study_is_complete(catalogue: Catalogue) -> None:
     assert not catalogue.studies.complete_now("2.25.1")
     with pytest.raises(NotFound):
         catalogue.studies.complete_now("2.25.404")
-    job = catalogue.jobs.claim(catalogue.jobs.to_ring(10)[0], "test")
+    job = catalogue.jobs.claim(catalogue.jobs.to_announce(10)[0], "test")
     assert job and (job.kind, job.key) == (JobKind.ENCODE, "2.25.1")
 
 

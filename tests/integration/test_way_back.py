@@ -69,7 +69,7 @@ class Work:
         self.catalogue.studies.complete_quiet(0)
         with psycopg.connect(self.database_url) as connection:
             connection.execute("UPDATE job SET run_after = now() - interval '1 s', rung_at = NULL")
-        jobs = self.catalogue.jobs.to_ring(100)
+        jobs = self.catalogue.jobs.to_announce(100)
         with encoding_line(self.catalogue, self.blobs.root, FakeShelf(by_hand)) as line:
             line.run()
         return len(jobs)

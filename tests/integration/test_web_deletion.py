@@ -51,7 +51,7 @@ def test_an_instance_is_gone_and_the_study_is_looked_at_again(web: Web, images: 
     study = web.catalogue.studies.get("1.5")
     assert (study.reason, study.reason_code) == (None, None)
     assert web.catalogue.studies.complete_quiet(0) == ["1.5"]
-    jobs = [web.catalogue.jobs.get(job_id) for job_id in web.catalogue.jobs.to_ring(10)]
+    jobs = [web.catalogue.jobs.get(job_id) for job_id in web.catalogue.jobs.to_announce(10)]
     assert [(job.kind, job.key) for job in jobs if job] == [(JobKind.ENCODE, "1.5")]
 
 

@@ -196,7 +196,7 @@ def test_the_interval_is_over_patients_and_holds_the_truth_about_as_often_as_it_
         low, high = Bootstrap(np.arange(120), repeat, draws=300).resampled(hits[:, None], np.arange(120)).interval()
         inside += bool(low[0] <= 0.3 <= high[0])
     assert 86 <= inside <= 100
-    twice = np.repeat(np.arange(60), 10)  # ten images a patient, all alike: no more is known than of one each
+    twice = np.repeat(np.arange(60), 10)  # ten images per patient, all alike: no more is known than of one each
     few = (rng.random(60) < 0.3).astype(np.float64)
     many = few[twice]
     one = Bootstrap(np.arange(60), 0).resampled(few[:, None], np.arange(60)).interval()

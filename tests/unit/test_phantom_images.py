@@ -143,7 +143,7 @@ def test_a_radiograph_shows_its_spine_and_the_bruise_of_a_broken_rib() -> None:
     broken = Chest.of(patient, (at("rib_fracture", "right_ribs", 2),))
     images = take_images(broken, SIZES["small"], np.random.default_rng(0), ct=False)
     brighter = (images.frontal[0] - picture)[:, :64] > 0.08
-    assert brighter.sum() > 100, "two of some 40 mm, at 2.8 mm a pixel"
+    assert brighter.sum() > 100, "two of some 40 mm, at 2.8 mm per pixel"
 
 
 def test_a_radiograph_shows_the_swelling_beside_a_crushed_vertebra_on_both_sides() -> None:

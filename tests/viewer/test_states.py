@@ -220,7 +220,7 @@ def test_rights_leave_out_what_is_not_allowed(page: Page, serve: Callable[..., A
 def send_once(web: Web) -> None:
     """One attempt of the one job that waits, as the transfer process makes it."""
     deadline = time.monotonic() + 20
-    while not (jobs := web.catalogue.jobs.to_ring(9, kinds=(JobKind.SEND,))):
+    while not (jobs := web.catalogue.jobs.to_announce(9, kinds=(JobKind.SEND,))):
         assert time.monotonic() < deadline, "nothing is to be sent"
         time.sleep(0.02)
     use_case = SendReport(

@@ -56,14 +56,6 @@ class StudySet:
             names=tuple(self.names[i] for i in chosen) if self.names else (),
         )
 
-    def split(self, held_out: int) -> tuple[StudySet, StudySet]:
-        """(training, held-out) by patient: the last ``held_out`` patients are held out."""
-        people = np.unique(self.patients)
-        if not 0 < held_out < len(people):
-            raise BadInput(f"{held_out} of {len(people)} patients cannot be held out")
-        apart = np.isin(self.patients, people[-held_out:])
-        return self.subset(~apart), self.subset(apart)
-
     def seen(self, regions: Sequence[Region]) -> Mask:
         """[n, regions]: whether the view shows the region separately from its counterpart on the other side."""
         sided = np.array([region.laterality is not None for region in regions])

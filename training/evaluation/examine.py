@@ -1,4 +1,4 @@
-"""Every model's figures in an exam: per direction, region and judge, over all queries and the abnormal ones."""
+"""Every model's figures in an exam: per direction, region and source of relevance, all queries and abnormal ones."""
 
 from __future__ import annotations
 

@@ -4,12 +4,13 @@ In the order of the published list (``anatomy.trained``), then of the others by 
 
 - at least LEAST_QUERIES queries find the region abnormal and have a match: with fewer, the 95 % interval of a recall
   is wider than ± .18;
-- a random order does not answer already: where hardly anybody is normal, as at a carina that is only mentioned when
-  it is splayed, all models score alike (Recall@10 by chance at most TRIVIAL);
+- a random ranking does not already find matches: where nearly every report that mentions the region calls it abnormal,
+  as at a carina that is only mentioned when it is splayed, all models score alike (Recall@10 by chance at most
+  TRIVIAL);
 - its queries are not those of a region taken before under another name (a Jaccard index of at most COPY), as those of
   the thoracic spine are those of the spine;
-- its abnormal studies differ: at most ALIKE of their pairs match. Where more do, as at airways of which reports say
-  little but that a tube is in them, finding the tube is enough, and no ranking among similar cases is judged.
+- its abnormal studies differ: at most ALIKE of their pairs match. Where more do, e.g. at the airways, of which reports
+  say little except that there is a tube, finding the tube is enough, and no ranking among similar cases is judged.
   Where all regions are like that (findings without degrees, one per region), all are taken.
 """
 
@@ -37,7 +38,7 @@ WANTED = 9
 
 
 class RegionCandidate(NamedTuple):
-    """queries: bool [n], abnormal there and with a match. chance: Recall@10 of a random order. alike: the share of
+    """queries: bool [n], abnormal there and with a match. chance: Recall@10 of a random ranking. alike: the share of
     pairs of abnormal studies that match; 0 where it is not known which are abnormal."""
 
     key: str

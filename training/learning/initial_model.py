@@ -12,7 +12,7 @@ from radir_pacs import anatomy
 from radir_pacs.encode import Bundle, NetworkConfig
 from radir_pacs.encode.local_text import MISSING, LocalTextEncoder, UnreadText, from_folder
 from radir_pacs.encode.network import RadirNetwork
-from radir_pacs.encode.tokenizer import Reader, Tokenizer
+from radir_pacs.encode.tokenizer import TextTokenizer, Tokenizer
 from radir_pacs.errors import BadInput
 from radir_pacs.types import Region
 
@@ -27,7 +27,7 @@ VOCABULARY = 4096
 @dataclass(frozen=True)
 class InitialModel:
     network: RadirNetwork
-    tokenizer: Reader
+    tokenizer: TextTokenizer
     regions: tuple[Region, ...]
 
 
@@ -55,7 +55,7 @@ def initial_model(
         raise BadInput(f"no finding is reported in {least} studies: there is too little to learn from")
     regions, concepts = _without(withheld, regions, concepts, data.said)
     text: LocalTextEncoder | None = None
-    tokenizer: Reader
+    tokenizer: TextTokenizer
     if text_model is not None:
         text, tokenizer = from_folder(text_model, config.width)
     else:

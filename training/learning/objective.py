@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from radir_pacs.encode.network import RadirNetwork
-from radir_pacs.encode.tokenizer import Reader
+from radir_pacs.encode.tokenizer import TextTokenizer
 from radir_pacs.types import ImageKind, Region
 
 from ..data.statements import ABSENT
@@ -45,7 +45,7 @@ class Objective:
         self,
         recipe: Recipe,
         training_set: TrainingSet,
-        tokenizer: Reader,
+        tokenizer: TextTokenizer,
         kind: ImageKind,
         sharding: BatchSharding | None = None,
     ) -> None:
@@ -130,7 +130,7 @@ class Objective:
 class Names:
     """Token ids of all names of the regions, and a draw among them."""
 
-    def __init__(self, tokenizer: Reader, regions: tuple[Region, ...]) -> None:
+    def __init__(self, tokenizer: TextTokenizer, regions: tuple[Region, ...]) -> None:
         texts = [(region.name, *(s for s in region.synonyms if len(s) > 3)) for region in regions]
         self.ids = torch.tensor(tokenizer.batch([text for own in texts for text in own]))
         counts = torch.tensor([len(own) for own in texts])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from radir_pacs import anatomy
-from radir_pacs.encode.tokenizer import Reader
+from radir_pacs.encode.tokenizer import TextTokenizer
 from radir_pacs.types import Region
 
 from ..data.statements import ABSENT, Labels, Relevance, Said, stand_ins
@@ -58,7 +58,7 @@ class TrainingSet:
         data: StudySet,
         regions: Sequence[Region],
         concepts: Sequence[str],
-        tokenizer: Reader,
+        tokenizer: TextTokenizer,
         *,
         hierarchy: bool = True,
     ) -> None:

@@ -1,4 +1,4 @@
-"""Reports worded by radiologists with habits of their own.
+"""Synthetic reports in the styles of several simulated radiologists.
 
 A report only states what is true of the phantom: a negative is dropped where its finding is present.
 """
