@@ -20,6 +20,7 @@ _STOP = Cue.BREAK | Cue.THERE | Cue.SOFT_BREAK
 _CLAUSE_ENDS = Cue.BREAK | Cue.THERE
 _BEFORE_ENDS = Cue.BREAK | Cue.SOFT_BREAK
 _DEGREE_ENDS = Cue.BREAK | Cue.THERE | Cue.COMMA
+_SIGNATURE_WORDS = 6
 _NORMAL, _PRESENT, _ABSENT = FindingKind.NORMAL, Polarity.PRESENT, Polarity.ABSENT  # slow to look up in an Enum
 
 
@@ -38,14 +39,22 @@ class SentenceReading:
     prior: str | None = None
 
 
+def _is_boilerplate(text: str, lexicon: Lexicon) -> bool:
+    """About the text, not the patient: how it was dictated, or a signature, "Dr. Mass, MD".
+
+    A longer sentence may say what somebody was told: "Dr. Lee was notified of the left lung mass".
+    """
+    boilerplate = lexicon.data["cues"].get("boilerplate", {})
+    if any(sign in text for sign in boilerplate.get("signs", ())):
+        return True
+    return text.startswith(tuple(boilerplate.get("starts", ()))) and len(text.split()) <= _SIGNATURE_WORDS
+
+
 def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
     """Read one sentence; the findings' spans are relative to its start."""
     if text.startswith("[ ]"):  # a box that nobody ticked
         return SentenceReading(findings=())
-    boilerplate = lexicon.data["cues"].get("boilerplate", {})
-    if any(sign in text for sign in boilerplate.get("signs", ())) or text.startswith(
-        tuple(boilerplate.get("starts", ()))
-    ):
+    if _is_boilerplate(text, lexicon):
         return SentenceReading(findings=())
     if text.endswith(":") and text.count(":") == 1:  # a label that nobody filled in
         return SentenceReading(findings=())
