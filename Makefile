@@ -18,7 +18,8 @@ demo: .venv/installed  ## run the main job on a synthetic hospital (DATA=folder:
 	@exec $(BIN)/radir demo --folder .demo --patients $(PATIENTS) $(if $(DATA),--data "$(DATA)") $(if $(ONCE),--once)
 
 test: lint lint-viewer typecheck services .venv/installed-test  ## everything: style, types, layers, all tests with real services, coverage floor
-	@$(BIN)/python -m pytest -n 4 --dist loadfile --cov --cov-report=term:skip-covered tests
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered \
+		tests/acceptance tests/viewer tests/fault tests/training tests/integration tests/contract tests/unit
 
 unit: .venv/installed-test  ## the quick tests
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit tests/contract

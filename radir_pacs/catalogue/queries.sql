@@ -791,11 +791,12 @@ SELECT unread_language AS language, count(*) AS n FROM report
 WHERE unread_language IS NOT NULL AND NOT superseded GROUP BY unread_language ORDER BY n DESC, language;
 
 -- name: reports_of_other_parsers
--- Keys of jobs for reports that another version of the parser mined; a limited number, and none that failed.
+-- Keys of jobs for reports that another version of the parser mined; a limited number, and none that failed. The names of all
+-- versions begin with the first language that they read.
 SELECT key FROM (
     SELECT r.id, CASE WHEN EXISTS (SELECT FROM instance AS i WHERE i.sop_uid = r.sop_uid) THEN r.sop_uid
         ELSE %(prefix)s || r.id END AS key
-    FROM report AS r WHERE r.parser LIKE %(language)s || '-%%' AND r.parser <> %(parser)s) AS old
+    FROM report AS r WHERE r.parser LIKE 'en%%' AND r.parser <> %(parser)s) AS old
 WHERE NOT EXISTS (SELECT FROM job WHERE job.kind = 'report' AND job.key = old.key AND job.state = 'FAILED')
 ORDER BY id LIMIT %(limit)s;
 

@@ -107,7 +107,7 @@ class Reports(CataloguePart):
     def mine_again(self, parser: str, limit: int = 1_000) -> int:
         """Enqueue the reports that a version other than ``parser`` mined; returns how many it found."""
         with self._database.transaction() as connection:
-            values = {"parser": parser, "language": parser.partition("-")[0], "prefix": _KEY, "limit": limit}
+            values = {"parser": parser, "prefix": _KEY, "limit": limit}
             rows = run(connection, "reports_of_other_parsers", values).fetchall()
             for row in rows:
                 enqueue(connection, JobKind.REPORT, row["key"], self._settings.job_max_attempts)

@@ -149,7 +149,7 @@ def _join_broken(text: str, tokens: list[str], starts: list[int], ends: list[int
 
 def _repeat_shared(shared: Mapping[str, list[str]], words: list[str], starts: list[int], ends: list[int]) -> None:
     """Repeat a noun that adjectives share, and their side: "left upper and lower lobes" is "left upper lobe and left
-    lower lobes". What is repeated has no width."""
+    lower lobes". A repeated noun stands where its adjective stands; a repeated side has no width."""
     for noun, adjectives in shared.items():
         head = noun.split()
         if head[0] not in words:
@@ -176,18 +176,19 @@ def _expand(
             extra = list(head) if words[i + 1] in _LINKS else []
             lacks_side = side is not None and words[i - 1] in _LINKS
             if extra:
-                _insert(i + 1, extra, words, starts, ends)
+                _insert(i + 1, extra, words, starts, ends, starts[i])
             if lacks_side and side is not None:
-                _insert(i, [side], words, starts, ends)
+                _insert(i, [side], words, starts, ends, ends[i - 1])
             i += len(extra) + lacks_side
             end += len(extra) + lacks_side
         i += 1
     return end + 1
 
 
-def _insert(at: int, extra: list[str], words: list[str], starts: list[int], ends: list[int]) -> None:
+def _insert(at: int, extra: list[str], words: list[str], starts: list[int], ends: list[int], start: int) -> None:
     words[at:at] = extra
-    starts[at:at] = ends[at:at] = [ends[at - 1]] * len(extra)
+    starts[at:at] = [start] * len(extra)
+    ends[at:at] = [ends[at - 1]] * len(extra)
 
 
 @lru_cache(maxsize=10_000)

@@ -197,3 +197,10 @@ def test_findings_are_well_formed_whatever_the_words(words: list[str]) -> None:
         assert finding.regions
         for region in finding.regions:
             anatomy.region(region)
+
+
+def test_a_finding_of_a_shared_noun_has_a_place_in_the_text() -> None:
+    text = "Right upper, bilateral lower paratracheal, aortopulmonary lymph nodes smaller than 1 cm are observed."
+    found = mine(text).findings
+    assert found
+    assert all(finding.span[0] < finding.span[1] for finding in found)
