@@ -335,7 +335,8 @@ _PEERS_TEXT = (
     "Called in one process, on one thread, without HTTP, attributes, rights or deletions: a floor. Graphs with M 16,"
     " ef_construction 200, ef 128. A filter is a Python function for hnswlib, a bitmap for faiss, a condition with"
     " iterative scan for pgvector (its build loads the table too). Bytes: ours by which the web processes grew, theirs"
-    " of the index as saved, of table and indexes for pgvector."
+    " of the index as saved, of table and indexes for pgvector. An index kept by --work shows the time of the run that"
+    " built it, which may have had less of the machine."
 )
 _FIGURES: tuple[tuple[str, Callable[[dict[str, Any]], str], str], ...] = (
     ("first question, nothing built, s", lambda size: f"{size['first_unbuilt_s']:.2f}", "1 (3 at a million)"),
