@@ -13,6 +13,7 @@ from unittest.mock import Mock
 from radir_pacs.cli import parser
 from radir_pacs.config import ENV_PREFIX, Settings
 from radir_pacs.web.app import create_app
+from radir_pacs.web.route_rights import RIGHTS
 
 FOLDER = Path(__file__).parent / "reference"
 _NOTE = "Made by `make reference` from the code.\n"
@@ -82,17 +83,27 @@ def _is_setting(action: argparse.Action) -> bool:
 
 
 def routes_page() -> str:
-    """Every route with its methods and the first line of what it says of itself."""
+    """Every route with its methods, the roles that reach it and the first line of what it says of itself."""
     anything: Any = Mock()
     app = create_app(Settings(), anything, anything, anything)
-    lines = ["# Routes", "", _NOTE, "| route | methods | |", "|---|---|---|"]
+    lines = [
+        "# Routes",
+        "",
+        _NOTE,
+        "Roles are those of [tokens](../how-to/control-access.md): (a)dministrator, (r)adiologist, (s)ervice;"
+        " *open* needs none.",
+        "",
+        "| route | methods | roles | |",
+        "|---|---|---|---|",
+    ]
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
         if rule.endpoint.endswith("static"):
             continue
         methods = ", ".join(sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})) or "OPTIONS"
         meaning = ((app.view_functions[rule.endpoint].__doc__ or "").strip().splitlines() or [""])[0]
         path = rule.rule.replace("<", "{").replace(">", "}")
-        lines.append(f"| `{path}` | {methods} | {meaning} |")
+        roles = " ".join(sorted(role[0] for role in RIGHTS.get(rule.endpoint, ()))) or "open"
+        lines.append(f"| `{path}` | {methods} | {roles} | {meaning} |")
     app.extensions["radir"].decoder.close()
     return "\n".join(lines) + "\n"
 

@@ -81,6 +81,13 @@ class NotInThisLink(RadirError):
     http_status = 403
 
 
+class RoleMayNot(RadirError):
+    """The role of this token does not include that."""
+
+    code = "forbidden"
+    http_status = 403
+
+
 class UnknownRegion(BadInput):
     """The region is not known."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from radir_pacs.callers import Caller, Role
 from radir_pacs.catalogue import Catalogue, EncodingOwner, Received, ReportStatus, ReportVersion, Stored
 from radir_pacs.similar_cases import Filters
 from radir_pacs.types import Encoding, ImageKind, InstanceHeader, Job, JobKind
@@ -17,6 +18,7 @@ BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
 MODEL = "cxr-test-0"
 REGIONS = ("chest", "left_lung", "right_lung")
 DIM = 8
+TESTER = Caller(name="tester", role=Role.COMMAND)
 
 
 def header(study: int = 1, series: int = 1, number: int = 1, **changes: Any) -> InstanceHeader:
@@ -70,7 +72,7 @@ def encoding(study: int = 1, seed: int = 0, model_id: str = MODEL, regions: tupl
 
 def owners(catalogue: Catalogue, ids: Iterable[int]) -> dict[int, EncodingOwner]:
     """Whose encodings these are; one that is gone is missing."""
-    return catalogue.questions.shown(list(ids), "", Filters(exclude_same_patient=False))[0]
+    return catalogue.questions.shown(list(ids), "", Filters(exclude_same_patient=False), caller=TESTER)[0]
 
 
 def mined_findings(catalogue: Catalogue, *study_uids: str) -> dict[str, tuple[Any, ...]]:

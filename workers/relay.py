@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import MOST_PER_SEAL, Catalogue
 from radir_pacs.config import DAY_S, Settings
 from radir_pacs.errors import RadirError, StorageFailed
 from radir_pacs.index import partition_folder, remove_unserved_models, remove_unused, should_merge
@@ -37,6 +37,7 @@ KEEP_REFUSALS_S = 90 * 86_400.0
 MOST_REFUSALS = 100_000
 _REPORTS = 16  # reports to mine with a message under way
 KEEP_ANSWERS_S = 30 * DAY_S  # to HL7 messages, for a sender that repeats one
+_SEALS = 10  # of the audit trail, in one round
 _SENDING = (JobKind.SEND, JobKind.COMMITMENT)
 _MERGES = 16  # messages under way; one process merges
 
@@ -58,7 +59,7 @@ class Relay:
         self._settings = settings
         self._ring = ring
         self._clock_s, self._now_s = clock_s, now_s
-        self._surveyed_s = self._pruned_s = self._swept_s = float("-inf")
+        self._surveyed_s = self._pruned_s = self._swept_s = self._witnessed_s = float("-inf")
         self._part = 0
         self._tails = Tails(catalogue)
 
@@ -93,6 +94,7 @@ class Relay:
         if now_s - self._swept_s >= SWEEP_S:
             self._swept_s = now_s
             self._sweep_files()
+        self._seal_audit(now_s)
         self._ring_pending()
 
     def _ring_pending(self) -> None:
@@ -121,6 +123,16 @@ class Relay:
             worn = any(is_worn(segment["count"], segment["deleted"]) for segment in partition.segments or ())
             if worn or should_merge(partition.count, tail.n_tail, tail.n_gone):
                 self._catalogue.jobs.enqueue_merge(partition.model_id, partition.region)
+
+    def _seal_audit(self, now_s: float) -> None:
+        """Seal the events of the audit trail; once a day the log is a witness of how far it went."""
+        for _ in range(_SEALS):
+            if self._catalogue.audit.seal() < MOST_PER_SEAL:
+                break
+        if now_s - self._witnessed_s >= DAY_S:
+            self._witnessed_s = now_s
+            if last := self._catalogue.audit.last_seal():
+                log.info("audit trail", extra={"seal": last.number, "digest": last.digest})
 
     def _restart_database(self) -> None:
         """Start the embedded Postgres again: without a supervisor nobody else does."""

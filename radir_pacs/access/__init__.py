@@ -1,1 +1,1 @@
-"""Who may see what: so far, references that name a case without naming a patient."""
+"""Who may see what: tokens and their bearers, and references that name a case without naming a patient."""

@@ -1,22 +1,20 @@
 """Anonymous references: a name for a case that says nothing about a patient and stays the same within one installation.
 
 It is a keyed hash of the Study Instance UID. Only the holder of the installation's key can find the
-study again; each such look-up is noted in ``logs/audit.log``.
+study again; each such look-up stands in the audit trail.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
 import secrets
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
 from radir_pacs import durable
-from radir_pacs.catalogue import Studies
+from radir_pacs.callers import AuditEvent, Caller
+from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput, SettingError
 
@@ -35,17 +33,18 @@ def reference_in(text: str) -> str | None:
     return found[0] if found else None
 
 
-def resolve(text: str, studies: Studies, settings: Settings, *, by: str) -> tuple[str, ...]:
+def resolve(text: str, catalogue: Catalogue, settings: Settings, *, by: Caller) -> tuple[str, ...]:
     """The studies that the reference in ``text`` means: one, none if it was deleted, very rarely two.
 
-    by: who asks, for the audit log. Raises BadInput when there is no reference in ``text``.
+    The look-up is recorded before anybody learns the answer. Raises BadInput when there is no reference in ``text``.
     """
     wanted = reference_in(text)
     if wanted is None:
         raise BadInput("this is not a reference of the form SC-12345-6789A")
     key = _key(settings.home / "reference.key")
-    found = tuple(uid for uid in studies.uids() if _hashed(uid, key) == wanted)
-    _note(settings, {"reference": wanted, "by": by, "found": len(found)})
+    found = tuple(uid for uid in catalogue.studies.uids() if _hashed(uid, key) == wanted)
+    for uid in found or (None,):
+        catalogue.audit.note(AuditEvent.RESOLVED, by, uid, reference=wanted)
     return found
 
 
@@ -70,15 +69,3 @@ def _key(path: Path) -> bytes:
             " and no reference of before is found again"
         )
     return key
-
-
-def _note(settings: Settings, what: dict[str, object]) -> None:
-    """Record the look-up before anybody learns the answer; one that cannot be recorded is not answered (OSError)."""
-    path = settings.home / "logs" / "audit.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    line = json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), "event": "reference resolved", **what})
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        os.write(file, f"{line}\n".encode())  # one write: lines of several processes do not mix
-    finally:
-        os.close(file)

@@ -1,5 +1,6 @@
 """The catalogue in Postgres: studies, encodings, generations, reports, jobs. The only package that uses SQL."""
 
+from radir_pacs.catalogue.audit import MOST_PER_SEAL
 from radir_pacs.catalogue.broker import install_pgmq
 from radir_pacs.catalogue.catalogue import Catalogue
 from radir_pacs.catalogue.embedded import server_pid as embedded_pid
@@ -30,8 +31,10 @@ from radir_pacs.catalogue.rows import (
     CASE_FIELDS,
     NO_DAY,
     Answering,
+    AuditRow,
     CaseChanges,
     CatalogueSeries,
+    Chain,
     Changes,
     Commitment,
     Correction,
@@ -42,6 +45,7 @@ from radir_pacs.catalogue.rows import (
     GenerationRow,
     JobCount,
     JobProgress,
+    KnownToken,
     MergeBound,
     MinedRow,
     ModelRow,
@@ -56,19 +60,25 @@ from radir_pacs.catalogue.rows import (
     ServedPartition,
     Stored,
     StoredInstance,
+    TokenRow,
     ViewerContext,
 )
 from radir_pacs.catalogue.studies import Studies
+from radir_pacs.catalogue.tokens import OF_TOKENS, Tokens, token_sha256
 
 __all__ = [
     "CASE_FIELDS",
     "ENCODES",
+    "MOST_PER_SEAL",
     "NO_DAY",
+    "OF_TOKENS",
     "Answered",
     "Answering",
+    "AuditRow",
     "CaseChanges",
     "Catalogue",
     "CatalogueSeries",
+    "Chain",
     "Changes",
     "Commitment",
     "Correction",
@@ -82,6 +92,7 @@ __all__ = [
     "JobCount",
     "JobProgress",
     "KeptMessage",
+    "KnownToken",
     "MergeBound",
     "Message",
     "MinedRow",
@@ -109,6 +120,8 @@ __all__ = [
     "Stored",
     "StoredInstance",
     "Studies",
+    "TokenRow",
+    "Tokens",
     "Verdict",
     "ViewerContext",
     "WaitingReport",
@@ -119,4 +132,5 @@ __all__ = [
     "runs_alone",
     "start_embedded",
     "stop_embedded",
+    "token_sha256",
 ]

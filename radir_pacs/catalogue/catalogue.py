@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from radir_pacs.catalogue.audit import Audit
 from radir_pacs.catalogue.cases import Cases
 from radir_pacs.catalogue.commitments import Commitments
 from radir_pacs.catalogue.contexts import Contexts
@@ -29,6 +30,7 @@ from radir_pacs.catalogue.report_versions import ReportVersions
 from radir_pacs.catalogue.reports import Reports
 from radir_pacs.catalogue.rows import Overview
 from radir_pacs.catalogue.studies import Studies
+from radir_pacs.catalogue.tokens import Tokens
 from radir_pacs.config import Settings
 from radir_pacs.errors import DatabaseAway
 
@@ -62,6 +64,8 @@ class Catalogue:
         self.messages = Messages(database, settings)
         self.feedback = ReaderFeedback(database, settings)
         self.contexts = Contexts(database, settings)
+        self.tokens = Tokens(database, settings)
+        self.audit = Audit(database, settings)
         self.jobs = Jobs(database, settings)
         self.commitments = Commitments(database, settings)
         self.processes = Processes(database, settings)

@@ -85,10 +85,11 @@ class Database:
         self._pool.close()
 
     def read(self, send: Callable[[Connection], _T]) -> _T:
-        """What ``send`` makes of a pipeline of statements that only read; their results are there when it is returned.
+        """What ``send`` makes of a pipeline of statements; their results are there when it is returned.
 
-        One round trip: the connection is not tried beforehand. If the server was started again meanwhile, the
-        statements are sent once more, on a connection that works. Raises as `transaction` does.
+        They are one transaction and one round trip: the connection is not tried beforehand. If the server was started
+        again meanwhile, the statements are sent once more, on a connection that works, so they must only read, or
+        write what may stand twice. Raises as `transaction` does.
         """
         used: Connection | None = None
         try:

@@ -1386,3 +1386,110 @@ SELECT model_id, count(*)::integer AS n FROM encoding GROUP BY model_id ORDER BY
 -- Refused objects of the last day.
 SELECT count(*)::integer AS n FROM refusal
 WHERE at BETWEEN now() - interval '1 day' AND now() + interval '1 day';
+
+-- == Tokens ==
+
+-- name: create_token
+-- A token in force; its name must be free.
+INSERT INTO access_token (name, role, token_sha256, created_by, expires_at)
+VALUES (%(name)s, %(role)s, %(token_sha256)s, %(created_by)s, now() + make_interval(secs => %(valid_s)s::float8));
+
+-- name: revoke_token
+-- The token of this name ends now.
+UPDATE access_token SET revoked_at = now(), revoked_by = %(by)s WHERE name = %(name)s AND revoked_at IS NULL
+RETURNING id;
+
+-- name: tokens
+-- All tokens that there ever were, newest first; ``in_force``: not revoked and not expired.
+SELECT id, name, role, created_at, created_by, expires_at, last_used_at, revoked_at, revoked_by,
+    revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()) AS in_force
+FROM access_token ORDER BY id DESC;
+
+-- name: token_hashes
+-- The tokens in force, by hash; a single row without any where there is none but some were made once.
+SELECT id, name, role, token_sha256 FROM access_token
+WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+UNION ALL SELECT NULL, NULL, NULL, NULL WHERE EXISTS (SELECT FROM access_token);
+
+-- name: tokens_used
+-- These tokens were used just now.
+UPDATE access_token SET last_used_at = now() WHERE id = ANY(%(ids)s::bigint[]);
+
+-- == Audit ==
+
+-- name: without_waiting
+-- The transaction's commit does not wait for the disk.
+SELECT set_config('synchronous_commit', 'off', true);
+
+-- name: note_event
+-- One event, about a study or none. A study that is not there has no patients.
+INSERT INTO audit_event (event, caller, role, address, study_uid, patient_keys, detail)
+VALUES (%(event)s, %(caller)s, %(role)s, %(address)s, %(study_uid)s,
+    coalesce((SELECT patient_keys FROM study WHERE study_uid = %(study_uid)s), '{}'), %(detail)s::jsonb);
+
+-- name: note_studies
+-- One event per study.
+INSERT INTO audit_event (event, caller, role, address, study_uid, patient_keys, detail)
+SELECT %(event)s, %(caller)s, %(role)s, %(address)s, study_uid, patient_keys, %(detail)s::jsonb
+FROM study WHERE study_uid = ANY(%(study_uids)s::text[]) ORDER BY study_uid;
+
+-- name: note_cases
+-- One event per study behind these index labels: it was shown as a similar case.
+INSERT INTO audit_event (event, caller, role, address, study_uid, patient_keys, detail)
+SELECT 'CASE_SHOWN', %(caller)s, %(role)s, %(address)s, s.study_uid, s.patient_keys, %(detail)s::jsonb
+FROM encoding AS e JOIN study AS s USING (study_uid) WHERE e.id = ANY(%(ids)s::bigint[]) ORDER BY e.id;
+
+-- name: audit_events
+-- Events that match, newest first; a condition that is NULL matches all.
+SELECT id, at, event, caller, role, address, study_uid, patient_keys, detail, seal FROM audit_event
+WHERE (%(caller)s::text IS NULL OR caller = %(caller)s)
+    AND (%(study_uid)s::text IS NULL OR study_uid = %(study_uid)s)
+    AND (%(patient_keys)s::text[] IS NULL OR patient_keys && %(patient_keys)s::text[])
+    AND (%(event)s::text IS NULL OR event = %(event)s)
+    AND (%(since)s::timestamptz IS NULL OR at >= %(since)s)
+    AND (%(until)s::timestamptz IS NULL OR at < %(until)s)
+    AND (%(before)s::bigint IS NULL OR id < %(before)s)
+ORDER BY id DESC LIMIT %(most)s;
+
+-- name: keys_of_patient_id
+-- The keys (issuer and id) under which a patient's id may be known, and those that they were merged with.
+WITH RECURSIVE linked (key) AS (
+    SELECT issuer || chr(92) || %(patient_id)s::text FROM (
+        SELECT DISTINCT split_part(key, chr(92), 1) AS issuer FROM study CROSS JOIN unnest(patient_keys) AS key
+        UNION SELECT ''
+    ) AS known
+    UNION
+    SELECT CASE WHEN l.key = k.key THEN l.prior_key ELSE l.key END
+    FROM linked AS k JOIN patient_link AS l ON k.key IN (l.key, l.prior_key) AND l.in_force
+)
+SELECT key FROM linked;
+
+-- name: lock_audit
+-- One process seals at a time; it holds until the transaction ends.
+SELECT pg_try_advisory_xact_lock(x'5241445341'::bigint) AS is_mine;
+
+-- name: last_seal
+-- The newest seal.
+SELECT id, digest FROM audit_seal ORDER BY id DESC LIMIT 1;
+
+-- name: unsealed_events
+-- The oldest events that no seal covers.
+SELECT id, at, event, caller, role, address, study_uid, patient_keys, detail FROM audit_event
+WHERE seal IS NULL ORDER BY id LIMIT %(most)s;
+
+-- name: add_seal
+-- A seal over a run of events.
+INSERT INTO audit_seal (id, events, digest) VALUES (%(id)s, %(events)s, %(digest)s);
+
+-- name: seal_events
+-- The events that a seal covers.
+UPDATE audit_event SET seal = %(seal)s WHERE id = ANY(%(ids)s::bigint[]);
+
+-- name: seals
+-- Seals after one, in order.
+SELECT id, events, digest, sealed_at FROM audit_seal WHERE id > %(after)s ORDER BY id LIMIT %(most)s;
+
+-- name: events_of_seals
+-- The events that some seals cover, in the order in which they were sealed.
+SELECT seal, id, at, event, caller, role, address, study_uid, patient_keys, detail FROM audit_event
+WHERE seal BETWEEN %(first)s AND %(last)s ORDER BY seal, id;

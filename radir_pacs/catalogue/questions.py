@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from radir_pacs.callers import Caller
+from radir_pacs.catalogue.audit import note_question
 from radir_pacs.catalogue.cases import MOST_NEWS, case_changes, ids_of
 from radir_pacs.catalogue.database import Connection, Cursor, run
 from radir_pacs.catalogue.encodings import changes_of, encoding_of, owner_of
@@ -45,16 +47,23 @@ class Questions(CataloguePart):
             return _by_place(_published(connection, places))
 
     def shown(
-        self, labels: Sequence[int] | I64, study_uid: str, filters: Filters
+        self, labels: Sequence[int] | I64, study_uid: str, filters: Filters, *, caller: Caller, **detail: str | None
     ) -> tuple[dict[int, EncodingOwner], dict[str, Any]]:
         """One round trip: whose encodings these are, and what reports of them and of the query's study say.
+
+        It is recorded that ``caller`` asked and is shown these cases; ``detail``: region and model.
 
         A hit that must not be shown is missing: a deleted encoding, and one that never answers, which may have come
         since the question was asked. The findings: by study one JSON value per report, oldest
         first; studies without a mined report are missing.
         """
         ids = [int(label) for label in labels]
-        return self._database.read(lambda connection: _shown(connection, ids, study_uid, filters))()
+
+        def read(connection: Connection) -> Callable[[], tuple[dict[int, EncodingOwner], dict[str, Any]]]:
+            note_question(connection, caller, study_uid, ids, detail)
+            return _shown(connection, ids, study_uid, filters)
+
+        return self._database.read(read)()
 
 
 def _asked(

@@ -13,6 +13,8 @@ from radir_pacs.errors import RadirError
 
 # Each command and its module; a command imports only its own module.
 _OWN = {
+    "audit": "audit",
+    "tokens": "tokens",
     "up": "up",
     "sr": "sr",
     "status": "status",

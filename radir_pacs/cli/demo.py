@@ -16,6 +16,7 @@ from typing import Any
 from radir_pacs import anatomy, config
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli import viewer
+from radir_pacs.cli.caller import caller
 from radir_pacs.cli.output import counted, out, progress, say_progress
 from radir_pacs.cli.send import all_below, send_paths
 from radir_pacs.cli.similar import show
@@ -164,7 +165,7 @@ def _wait(catalogue: Catalogue, stopping: Any) -> None:
 def _ask(catalogue: Catalogue, settings: Settings, folder: Path, truth: dict[str, dict[str, Any]]) -> None:
     study_uid, region = _question(catalogue, truth)
     searcher, query = Searcher(catalogue, settings), Query(study_uid=study_uid, region=region, limit=_LIMIT)
-    answer = searcher.similar(query)
+    answer = searcher.similar(query, caller())
     pictured = {uid: _seen(study, region) for uid, study in truth.items()} if truth else None
     if pictured:
         out.print(f"the query shows, in the {anatomy.region(region).name}: {pictured[study_uid]}", markup=False)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import getpass
-import os
 
 from radir_pacs import config
 from radir_pacs.access.references import resolve
 from radir_pacs.catalogue import Catalogue
+from radir_pacs.cli.caller import caller
 from radir_pacs.cli.output import out, print_json
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
@@ -17,7 +16,7 @@ from radir_pacs.errors import NotFound
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
-        "resolve", help="the study that an anonymous reference means; noted in logs/audit.log of the home folder"
+        "resolve", help="the study that an anonymous reference means; recorded in the audit trail"
     )
     parser.add_argument("reference", help="SC-12345-6789A, or the whole line that was copied")
     parser.add_argument("--json", action="store_true", help="for machines")
@@ -25,18 +24,11 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.set_defaults(run=run, needs_settings=True)
 
 
-def _who() -> str:
-    """The user's name for the audit log, or the user id where it has no name, as in a container."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
-
-
 def run(args: argparse.Namespace, settings: Settings) -> int:
     must_run(settings)
     with Catalogue.open(settings) as catalogue:
-        found = [catalogue.studies.get(uid) for uid in resolve(args.reference, catalogue.studies, settings, by=_who())]
+        uids = resolve(args.reference, catalogue, settings, by=caller())
+        found = [catalogue.studies.get(uid) for uid in uids]
     if not found:
         raise NotFound("no study here has this reference; it may have been deleted")
     if args.json:

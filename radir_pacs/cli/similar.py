@@ -15,6 +15,7 @@ from rich.text import Text
 
 from radir_pacs import anatomy, config
 from radir_pacs.catalogue import Catalogue
+from radir_pacs.cli.caller import caller
 from radir_pacs.cli.output import counted, out, print_json
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     )
     with Catalogue.open(settings) as catalogue:
         searcher = Searcher(catalogue, settings)
-        answer = searcher.similar(query)
+        answer = searcher.similar(query, caller())
         offers = () if answer.cases else searcher.nearest(query)
         if asked.notice:
             answer = replace(answer, notices=(asked.notice, *answer.notices))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from radir_pacs import anatomy
+from radir_pacs.callers import Caller
 from radir_pacs.catalogue import Answering, Catalogue, Question
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput, NotReady, Quarantined, Skipped, UnknownRegion
@@ -84,8 +85,8 @@ class Searcher:
         """No more questions: what this process has open of the index counts as left in good order."""
         remove_open_marks()
 
-    def similar(self, query: Query) -> SimilarCaseList:
-        """The cases most similar to the query's study in its region, best first.
+    def similar(self, query: Query, caller: Caller) -> SimilarCaseList:
+        """The cases most similar to the query's study in its region, best first; recorded as shown to the caller.
 
         Raises NotFound (no such study), NotReady (not encoded yet), Skipped or Quarantined (never will be, with the
         reason), UnknownRegion (no such region, or none that fits the image).
@@ -100,7 +101,9 @@ class Searcher:
         as_of = datetime.now(UTC)
         seen = mark.seen if mark is not None else query.offset
         found = page_of(parts, mark, seen, query.limit)
-        owners, said = self._catalogue.questions.shown(found.labels, query.study_uid, query.filters)
+        owners, said = self._catalogue.questions.shown(
+            found.labels, query.study_uid, query.filters, caller=caller, region=primary, model=encoding.model_id
+        )
         findings = findings_of(said)
         cases: list[SimilarCase] = []
         for label, score, by_part in zip(found.labels.tolist(), found.scores.tolist(), found.by_part, strict=True):

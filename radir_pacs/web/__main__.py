@@ -8,6 +8,7 @@ import signal
 import tempfile
 
 from radir_pacs import config
+from radir_pacs.callers import AuditEvent, Caller, Role
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.logs import set_up_logging
 from radir_pacs.process_end import run_to_the_end
@@ -37,6 +38,7 @@ def main() -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.stop())
         log.info("serving", extra={"address": f"{settings.web_host}:{settings.web_port}"})
+        catalogue.audit.note(AuditEvent.STARTED, Caller(name=name, role=Role.SERVICE))
         detail = f"{settings.web_host}:{settings.web_port}"
         with process_heartbeat(catalogue.processes, name, detail=detail), searcher.index_check():
             server.run()

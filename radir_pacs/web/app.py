@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Flask, Response
 
+from radir_pacs.access.bearers import Bearers
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.intake.instances import Intake
@@ -13,6 +14,7 @@ from radir_pacs.storage.blobs import BlobStore
 from . import (
     access_log,
     admin,
+    audit,
     auth,
     content_coding,
     cross_origin,
@@ -29,6 +31,7 @@ from .pages import routes as pages
 from .pixels import SharedDecoder
 from .probe import Probe
 from .recent import Recent
+from .remembered import Remembered
 from .services import BASE, Services
 from .sidebar import judgements, ohif, viewer
 from .sidebar import routes as sidebar
@@ -55,6 +58,7 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_mib << 20
     intake = Intake(catalogue, blobs, settings)
+    bearers = Bearers(catalogue.tokens, settings)
     app.extensions["radir"] = Services(
         settings=settings,
         catalogue=catalogue,
@@ -64,12 +68,15 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
         decoder=SharedDecoder(settings),
         probes=(Probe("database", catalogue.processes.all), Probe("store", lambda: health.try_store(intake, blobs))),
         thumbnails=Recent(),
+        bearers=bearers,
+        opened=Remembered(audit.OPENED_AGAIN_S),
     )
     access_log.install(app)
     errors.install(app)
     language.install(app)
     cross_origin.install(app, settings)
-    auth.install(app, settings, catalogue)
+    auth.install(app, settings, catalogue, bearers)
+    audit.install(app, catalogue)
     content_coding.install(app, inflated=_TAKES_INSTANCES)
     json_bodies.install(app, large=_TAKES_INSTANCES | _TAKES_DOCUMENTS)
     paths.install(app)

@@ -1,4 +1,5 @@
-"""Who may call: whoever bears a token; on loopback without tokens, only requests whose Host names this machine.
+"""Who may call: whoever bears a token whose role reaches the route (`route_rights`); on loopback, as long as there are
+no tokens, requests whose Host names this machine.
 
 A program sends the token as bearer (RFC 6750); a person gives it as the password of HTTP Basic (RFC 7617), with any
 user name, when the browser asks. Basic is offered for pages and what they show, never to scripts, which handle a 401
@@ -10,46 +11,63 @@ DNS rebinding, the Origin check stops cross-site writes, and origins that the se
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 from urllib.parse import urlencode, urlsplit
 
-from flask import Flask, Response, redirect, request
+from flask import Flask, Response, g, redirect, request
 
+from radir_pacs.access.bearers import Bearers
+from radir_pacs.callers import AuditEvent, Caller, Role
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import LOOPBACK, Settings
-from radir_pacs.errors import NotInThisLink
+from radir_pacs.errors import NotInThisLink, RoleMayNot
 
-from . import context_rights, cross_origin, error_page
-from .body_guard import gives_one_of
+from . import context_rights, cross_origin, error_page, route_rights
 from .errors import error_response
-from .proxies import public_url
+from .proxies import client_address, public_url
+from .remembered import Remembered
 from .sidebar import ohif
 
 OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/favicon.ico"})  # nothing in them is about a patient
 OPEN_FOLDERS = ("/viewer/", "/ohif/")  # programs, without data
 SIGN_IN = "/sign-in"
+_THIS_MACHINE, _LINK = "this machine", "link"
+_REFUSED_AGAIN_S = 60.0
 _SHOWN_IN_PAGES = frozenset({"image", "style"})
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-def install(app: Flask, settings: Settings, catalogue: Catalogue) -> None:
-    """Refuse requests to ``app`` that ``settings`` does not admit."""
-    tokens = [token.encode() for token in settings.api_tokens]
+def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Bearers) -> None:
+    """Refuse requests to ``app`` that nobody with a right to them sends; `audit.caller` then tells who sent one."""
+    refused = Remembered(_REFUSED_AGAIN_S)
     own_hosts = {*LOOPBACK, urlsplit(settings.public_url).hostname}
 
     @app.before_request
     def admit() -> Response | None:
-        if not tokens:
+        address = client_address(settings)
+        authorization = request.headers.get("Authorization", "")
+        if not bearers.are_needed:
             if _host(request.host) not in own_hosts:
                 return error_response(421, "misdirected_request", "The Host header does not name this service.")
             if settings.web_host not in LOOPBACK:  # config refuses this at the start; refused here all the same
                 return error_response(401, "unauthorized", "A bearer token is needed.")
-        elif _is_open(request.path) or gives_one_of(request.headers.get("Authorization", ""), tokens):
+            g.radir_caller = Caller(name=_THIS_MACHINE, role=Role.ADMINISTRATOR, address=address)
+        elif _is_open(request.path):
             pass
+        elif (known := bearers.of(authorization)) is not None:
+            g.radir_caller = replace(known, address=address)
+            if not route_rights.may(known.role, request.endpoint):
+                _note_refused(known.name, known.role, address)
+                raise RoleMayNot
         elif context_rights.enter(catalogue):
+            g.radir_caller = Caller(name=context_rights.reader(_LINK), role=Role.SIDEBAR, address=address)
             if not context_rights.may(catalogue):
+                _note_refused(g.radir_caller.name, Role.SIDEBAR, address)
                 raise NotInThisLink
         else:
+            if authorization:
+                _note_refused("", Role.NOBODY, address)
             if ohif.is_page(request.path):
                 return _to_sign_in()
             response = error_response(401, "unauthorized", "A token is needed: as bearer, or as the Basic password.")
@@ -61,6 +79,12 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue) -> None:
         if request.method not in _SAFE_METHODS and is_foreign:
             return error_response(403, "forbidden", "Requests from pages of other sites are refused.")
         return None
+
+    def _note_refused(name: str, role: Role, address: str) -> None:
+        """An alert, once a minute per caller, so that a flood of refused requests does not fill the trail."""
+        if refused.is_new(name, role, address):
+            by = Caller(name=name, role=role, address=address)
+            catalogue.audit.note(AuditEvent.REFUSED, by, route=request.url_rule.rule if request.url_rule else None)
 
 
 def _to_sign_in() -> Response:

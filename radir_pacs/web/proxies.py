@@ -1,4 +1,4 @@
-"""The URL at which the client reaches us, even behind a reverse proxy (RFC 7239 and its predecessors).
+"""The URL at which the client reaches us, and its address, even behind a reverse proxy (RFC 7239 and predecessors).
 
 Only proxies named in the settings are trusted: anybody can send these headers.
 """
@@ -35,6 +35,18 @@ def public_url(settings: Settings) -> str:
     return f"{scheme if scheme in ('http', 'https') else own_scheme}://{host}{prefix if _PREFIX.match(prefix) else ''}"
 
 
+def client_address(settings: Settings) -> str:
+    """The address from which the current request came, as a trusted proxy reports it; empty when it is none."""
+    direct = request.remote_addr or ""
+    if not (settings.trusted_proxies and _is_trusted(direct, settings)):
+        return direct
+    told = _forwarded(settings) or _x_forwarded(settings)
+    try:
+        return str(ip_address(_without_port(told["for"]))) if "for" in told else direct
+    except ValueError:  # RFC 7239 allows "unknown" and names of the proxy's own
+        return direct
+
+
 def _forwarded(settings: Settings) -> dict[str, str]:
     """The element of a Forwarded header that the outermost trusted proxy wrote; empty without one."""
     found: dict[str, str] = {}
@@ -49,13 +61,13 @@ def _forwarded(settings: Settings) -> dict[str, str]:
 
 
 def _x_forwarded(settings: Settings) -> dict[str, str]:
-    """The same from X-Forwarded-Proto and -Host, lists to which each proxy may add."""
+    """The same from X-Forwarded-For, -Proto and -Host, lists to which each proxy may add."""
     addresses = _list("X-Forwarded-For")
     hops = 1
     while hops <= len(addresses) and _is_trusted(_without_port(addresses[-hops]), settings):
         hops += 1
     told = {}
-    for name in ("proto", "host"):
+    for name in ("for", "proto", "host"):
         values = _list(f"X-Forwarded-{name}")
         if values:
             told[name] = values[-min(hops, len(values))]

@@ -264,7 +264,7 @@ def make_server(app: Flask, settings: Settings) -> _Server:
     except OSError as error:
         raise SettingError(f"web_port: {_listen(settings)} cannot be used: {error.strerror}") from None
     made.guard = BodyGuard(
-        tokens=tuple(token.encode() for token in settings.api_tokens),
+        bearers=app.extensions["radir"].bearers,
         most_bytes=max(1, LARGE_REQUESTS // settings.web_process_count) * settings.max_request_mib << 20,
     )
     return made

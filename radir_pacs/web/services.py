@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from flask import current_app
 
+from radir_pacs.access.bearers import Bearers
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.intake.instances import Intake
@@ -16,6 +17,7 @@ from .pixels import SharedDecoder
 from .probe import Probe
 from .proxies import public_url
 from .recent import Recent
+from .remembered import Remembered
 
 BASE = "/dicom-web"
 
@@ -30,6 +32,8 @@ class Services:
     decoder: SharedDecoder
     probes: tuple[Probe, ...]
     thumbnails: Recent
+    bearers: Bearers
+    opened: Remembered  # studies, by caller
 
     @property
     def base_url(self) -> str:

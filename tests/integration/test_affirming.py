@@ -13,7 +13,7 @@ from radir_pacs.query import Searcher
 from radir_pacs.reports import PARSER, ItemSimilarity, affirming_path, findings_to_json, mine, similarity_items
 from radir_pacs.reports.explain import counts_as
 from radir_pacs.similar_cases import Filters, Query
-from tests.catalogue_material import MODEL, encoded, register
+from tests.catalogue_material import MODEL, TESTER, encoded, register
 
 REPORTS = (
     "FINDINGS: Consolidation in the left lower lobe. No pneumothorax.",
@@ -86,17 +86,17 @@ def test_the_few_that_affirm_are_found_however_unlike(catalogue: Catalogue, sett
     for study in range(1, 62):
         encoded(catalogue, study)
     searcher = Searcher(catalogue, settings)
-    every = searcher.similar(Query(study_uid="2.25.1", region="left_lung", limit=60))
+    every = searcher.similar(Query(study_uid="2.25.1", region="left_lung", limit=60), TESTER)
     least, middle = every.cases[-1].study.study_uid, every.cases[30].study.study_uid
     for uid in (least, middle):
         report(catalogue, int(uid.removeprefix("2.25.")), REPORTS[0])
     report(catalogue, int(every.cases[0].study.study_uid.removeprefix("2.25.")), REPORTS[1])
     wanted = Filters(finding="consolidation")
-    answer = searcher.similar(Query(study_uid="2.25.1", region="left_lung", limit=1, filters=wanted))
+    answer = searcher.similar(Query(study_uid="2.25.1", region="left_lung", limit=1, filters=wanted), TESTER)
     assert [case.study.study_uid for case in answer.cases] == [middle]
     assert (answer.cases[0].rank, answer.more) == (1, 1)
     assert answer.region_answered.key == "left_lung", "few cases with a finding are no reason to ask another region"
-    rest = searcher.similar(Query(study_uid="2.25.1", region="left_lung", limit=5, offset=1, filters=wanted))
+    rest = searcher.similar(Query(study_uid="2.25.1", region="left_lung", limit=5, offset=1, filters=wanted), TESTER)
     assert [case.study.study_uid for case in rest.cases] == [least]
     assert rest.cases[0].score == pytest.approx(every.cases[-1].score, abs=1e-6)
 

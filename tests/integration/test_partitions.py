@@ -18,7 +18,7 @@ from radir_pacs.query.partitions import Partitions
 from radir_pacs.similar_cases import Filters, Query
 from radir_pacs.types import JobKind
 from radir_workers.index_partition import IndexPartition
-from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, header, register
+from tests.catalogue_material import DIM, MODEL, REGIONS, TESTER, add, claimed, encoded, header, register
 
 COUNT = 12
 SlowOpening = tuple[threading.Event, threading.Event]
@@ -88,7 +88,7 @@ def test_a_newer_generation_opens_while_the_one_before_answers(
     go_on.set()
     searcher = Searcher(archive, settings)
     query = Query(study_uid="2.25.1", region="chest", limit=COUNT)
-    before = searcher.similar(query)
+    before = searcher.similar(query, TESTER)
     assert before.generation == first
     second = built("chest")
     opening.clear()
@@ -98,13 +98,13 @@ def test_a_newer_generation_opens_while_the_one_before_answers(
     assert opening.wait(60)
     encoded(archive, COUNT + 1)
     archive.studies.delete("2.25.2")
-    meanwhile = searcher.similar(query)
+    meanwhile = searcher.similar(query, TESTER)
     assert meanwhile.generation == first
     shown = {case.study.study_uid for case in meanwhile.cases}
     assert f"2.25.{COUNT + 1}" in shown and "2.25.2" not in shown
     go_on.set()
     thread.join(60)
-    after = searcher.similar(query)
+    after = searcher.similar(query, TESTER)
     assert after.generation == second
     assert [case.study.study_uid for case in after.cases] == [case.study.study_uid for case in meanwhile.cases]
 
@@ -165,13 +165,13 @@ def test_what_changed_nothing_leaves_everything_as_it_is(archive: Catalogue, set
     """A question without news makes no new snapshot, so that whatever hangs on it stays."""
     searcher = Searcher(archive, settings)
     query = Query(study_uid="2.25.1", region="chest")
-    searcher.similar(query)
+    searcher.similar(query, TESTER)
     partition = searcher._partitions.fresh(MODEL, "chest", dim=DIM)
     snapshot = partition._snapshot
-    searcher.similar(query)
+    searcher.similar(query, TESTER)
     assert partition._snapshot is snapshot
     encoded(archive, COUNT + 1)
-    searcher.similar(query)
+    searcher.similar(query, TESTER)
     assert partition._snapshot is not snapshot
 
 
@@ -180,11 +180,11 @@ def test_who_read_before_what_was_pruned_starts_again(archive: Catalogue, settin
     searcher = Searcher(archive, settings)
     query = Query(study_uid="2.25.1", region="chest", limit=COUNT, filters=Filters(sexes=frozenset({"F"})))
     plain = Query(study_uid="2.25.1", region="chest", limit=COUNT)
-    assert searcher.similar(query).cases == () and len(searcher.similar(plain).cases) == COUNT - 1
+    assert searcher.similar(query, TESTER).cases == () and len(searcher.similar(plain, TESTER).cases) == COUNT - 1
     encoded(archive, COUNT + 1, patient_sex="F")
     archive.studies.delete("2.25.2")
     add(archive, header(3, 1, 2, patient_sex="F"))
     archive.generations.prune(gone_keep_s=-1, generation_keep_s=1e6)
-    answer = searcher.similar(plain)
+    answer = searcher.similar(plain, TESTER)
     assert answer.more == 0 and "2.25.2" not in {case.study.study_uid for case in answer.cases}
-    assert {case.study.study_uid for case in searcher.similar(query).cases} == {f"2.25.{COUNT + 1}", "2.25.3"}
+    assert {case.study.study_uid for case in searcher.similar(query, TESTER).cases} == {f"2.25.{COUNT + 1}", "2.25.3"}

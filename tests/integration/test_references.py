@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import requests
 
+from radir_pacs.access.bearers import OF_SETTINGS
 from radir_pacs.access.references import reference
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.callers import AuditEvent, Role
+from radir_pacs.catalogue import AuditRow, Catalogue
 from radir_pacs.cli import main
-from radir_pacs.cli.resolve import _who
+from radir_pacs.cli.caller import caller
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import SettingError
 from tests.catalogue_material import add, header
@@ -34,19 +36,19 @@ def studies(settings: Settings, catalogue: Catalogue, monkeypatch: pytest.Monkey
     monkeypatch.setattr("radir_pacs.cli.resolve.must_run", lambda settings: None)
 
 
-def audit(settings: Settings) -> list[dict[str, object]]:
-    path = settings.home / "logs" / "audit.log"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    return [json.loads(line) for line in path.read_text().splitlines()]
+def looked_up(catalogue: Catalogue) -> list[AuditRow]:
+    return list(catalogue.audit.events(event=AuditEvent.RESOLVED))
 
 
-def test_the_administrator_resolves_what_was_copied(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_administrator_resolves_what_was_copied(
+    settings: Settings, catalogue: Catalogue, capsys: pytest.CaptureFixture[str]
+) -> None:
     copied = f"{reference('2.25.3', settings)} · left lower lobe · 0.941 · model-1"
     assert main(["resolve", copied, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == [{"study": "2.25.3", "accession_number": "ACC-3"}]
-    (line,) = audit(settings)
-    assert (line["reference"], line["found"]) == (reference("2.25.3", settings), 1)
-    assert "2.25.3" not in str(line)
+    (event,) = looked_up(catalogue)
+    assert (event.study_uid, event.role) == ("2.25.3", Role.COMMAND)
+    assert event.detail == {"reference": reference("2.25.3", settings)}
 
 
 def test_what_is_none_and_what_is_gone_are_told_apart(
@@ -56,6 +58,7 @@ def test_what_is_none_and_what_is_gone_are_told_apart(
     catalogue.studies.delete("2.25.4")
     assert main(["resolve", gone]) == 1
     assert "may have been deleted" in capsys.readouterr().err
+    assert [event.study_uid for event in looked_up(catalogue)] == [None]
     assert main(["resolve", "2.25.3"]) == 1
     assert "not a reference of the form" in capsys.readouterr().err
 
@@ -81,13 +84,15 @@ def test_it_is_pasted_where_studies_are_looked_for_but_not_in_a_sidebars_context
     find = {"find": f"{reference('2.25.2', settings)} · heart · 0.8"}
     page = requests.get(web.root + "/", params=find, auth=("", TOKEN), timeout=30)
     assert set(re.findall(r'href="/studies/([0-9.]+)"', page.text)) == {"2.25.2"}
-    assert [(line["by"], line["found"]) for line in audit(settings)] == [("web", 1)]
+    (event,) = looked_up(catalogue)
+    assert (event.caller, event.role, event.study_uid) == (OF_SETTINGS, Role.ADMINISTRATOR, "2.25.2")
+    assert event.address == "127.0.0.1"
     catalogue.contexts.open("2.25.1", "a-context-token", 60)
     cookies = {"radir_context": "a-context-token"}
     page = requests.get(web.root + "/", params=find, cookies=cookies, timeout=30)
     assert page.status_code == 403 and "2.25.2" not in page.text
     assert requests.get(web.root + "/", params=find, timeout=30).status_code == 401
-    assert len(audit(settings)) == 1
+    assert len(looked_up(catalogue)) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"short", bytes(31)])
@@ -103,4 +108,4 @@ def test_a_user_id_without_a_name_is_noted_by_its_number(monkeypatch: pytest.Mon
         raise KeyError("getpwuid(): uid not found: 54321")
 
     monkeypatch.setattr("getpass.getuser", nameless)
-    assert _who() == f"uid {os.getuid()}"
+    assert caller().name == f"uid {os.getuid()}"

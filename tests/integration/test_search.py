@@ -20,7 +20,7 @@ from radir_pacs.query.notices import worded
 from radir_pacs.similar_cases import Filters, Notice, NoticeCode, Query
 from radir_pacs.types import ImageKind, JobKind, SliceStack, StudyState
 from radir_workers.index_partition import IndexPartition
-from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, encoding, header, register
+from tests.catalogue_material import DIM, MODEL, REGIONS, TESTER, add, claimed, encoded, encoding, header, register
 from tests.index_material import segment_of
 
 COUNT = 40
@@ -60,7 +60,7 @@ def oracle(query: int, region: str, candidates: list[int]) -> list[str]:
 
 
 def asked(searcher: Searcher, study: int = 5, region: str = "left_lung", limit: int = 10, **changes) -> list[str]:
-    answer = searcher.similar(Query(study_uid=f"2.25.{study}", region=region, limit=limit, **changes))
+    answer = searcher.similar(Query(study_uid=f"2.25.{study}", region=region, limit=limit, **changes), TESTER)
     return [case.study.study_uid for case in answer.cases]
 
 
@@ -105,7 +105,7 @@ def test_pages_follow_one_another_and_say_what_is_left(searcher: Searcher) -> No
     whole = asked(searcher, limit=COUNT)
     pages, offset = [], 0
     while True:
-        answer = searcher.similar(Query(study_uid="2.25.5", region="left_lung", limit=7, offset=offset))
+        answer = searcher.similar(Query(study_uid="2.25.5", region="left_lung", limit=7, offset=offset), TESTER)
         pages += [case.study.study_uid for case in answer.cases]
         assert answer.more == len(whole) - len(pages)
         assert [case.rank for case in answer.cases] == list(range(offset + 1, offset + 1 + len(answer.cases)))
@@ -138,7 +138,7 @@ def test_a_merge_changes_no_answer_and_names_its_generation(
 ) -> None:
     before = asked(searcher, limit=COUNT)
     name = merge(archive, settings, "left_lung")
-    answer = searcher.similar(Query(study_uid="2.25.5", region="left_lung", limit=COUNT))
+    answer = searcher.similar(Query(study_uid="2.25.5", region="left_lung", limit=COUNT), TESTER)
     assert [case.study.study_uid for case in answer.cases] == before
     assert (answer.generation, answer.model_id, answer.exact) == (name, MODEL, True)
     assert asked(Searcher(archive, settings), limit=COUNT) == before  # and in a process that never saw the tail
@@ -155,7 +155,7 @@ def test_a_damaged_generation_is_refused_and_answers_do_not_change(
     damaged[100] ^= 0xFF
     file.write_bytes(damaged)
     fresh = Searcher(archive, settings)
-    answer = fresh.similar(Query(study_uid="2.25.5", region="left_lung", limit=COUNT))
+    answer = fresh.similar(Query(study_uid="2.25.5", region="left_lung", limit=COUNT), TESTER)
     assert [case.study.study_uid for case in answer.cases] == before
     assert answer.generation is None
     assert archive.generations.published(MODEL, "left_lung") is None  # all tail again: the relay asks for a merge
@@ -173,7 +173,7 @@ def test_a_lost_index_folder_is_rebuilt_from_the_catalogue(
 
 
 def test_a_region_that_the_model_does_not_know_answers_from_its_parent(searcher: Searcher) -> None:
-    answer = searcher.similar(Query(study_uid="2.25.5", region="left_lower_lobe"))
+    answer = searcher.similar(Query(study_uid="2.25.5", region="left_lower_lobe"), TESTER)
     assert (answer.region_asked.key, answer.region_answered.key) == ("left_lower_lobe", "left_lung")
     unknown = Notice(
         code=NoticeCode.NOT_A_REGION_OF_THE_MODEL, values={"asked": "left_lower_lobe", "answered": "left_lung"}
@@ -186,11 +186,11 @@ def test_a_region_with_too_few_cases_answers_from_its_parent(archive: Catalogue,
         if study > 8:  # most images show no left lung
             archive.encodings.save(encoding(study, study, regions=("chest", "right_lung")), revision=1)
     searcher = Searcher(archive, replace(settings, min_cases=20))
-    answer = searcher.similar(Query(study_uid="2.25.5", region="left_lung"))
+    answer = searcher.similar(Query(study_uid="2.25.5", region="left_lung"), TESTER)
     assert answer.region_answered.key == "chest"
     assert NoticeCode.TOO_FEW_CASES in {notice.code for notice in answer.notices}
     enough = Searcher(archive, replace(settings, min_cases=3))
-    assert enough.similar(Query(study_uid="2.25.5", region="left_lung")).region_answered.key == "left_lung"
+    assert enough.similar(Query(study_uid="2.25.5", region="left_lung"), TESTER).region_answered.key == "left_lung"
 
 
 def test_no_region_of_the_model_fits(archive: Catalogue, settings: Settings) -> None:
@@ -199,7 +199,7 @@ def test_no_region_of_the_model_fits(archive: Catalogue, settings: Settings) -> 
     archive.studies.complete_now("2.25.50")
     archive.encodings.save(encoding(50, 50, "cxr-lungs-only", ("left_lung", "right_lung")), revision=1)
     with pytest.raises(UnknownRegion, match="heart"):
-        Searcher(archive, settings).similar(Query(study_uid="2.25.50", region="heart"))
+        Searcher(archive, settings).similar(Query(study_uid="2.25.50", region="heart"), TESTER)
 
 
 def test_two_models_never_meet(archive: Catalogue, settings: Settings) -> None:
@@ -209,7 +209,7 @@ def test_two_models_never_meet(archive: Catalogue, settings: Settings) -> None:
         add(archive, header(study))
         archive.studies.complete_now(f"2.25.{study}")
         archive.encodings.save(encoding(study, study, "cxr-new-1"), revision=1)
-    answer = Searcher(archive, settings).similar(Query(study_uid="2.25.60", region="chest"))
+    answer = Searcher(archive, settings).similar(Query(study_uid="2.25.60", region="chest"), TESTER)
     assert answer.model_id == "cxr-new-1"
     assert [case.study.study_uid for case in answer.cases] == ["2.25.61"]
 
@@ -217,16 +217,16 @@ def test_two_models_never_meet(archive: Catalogue, settings: Settings) -> None:
 def test_studies_that_cannot_answer_say_why(archive: Catalogue, settings: Settings) -> None:
     searcher = Searcher(archive, settings)
     with pytest.raises(NotFound):
-        searcher.similar(Query(study_uid="2.25.999", region="chest"))
+        searcher.similar(Query(study_uid="2.25.999", region="chest"), TESTER)
     add(archive, header(70))
     with pytest.raises(NotReady):
-        searcher.similar(Query(study_uid="2.25.70", region="chest"))
+        searcher.similar(Query(study_uid="2.25.70", region="chest"), TESTER)
     archive.studies.set_state("2.25.70", StudyState.SKIPPED, "no image in it")
     with pytest.raises(Skipped, match="no image in it"):
-        searcher.similar(Query(study_uid="2.25.70", region="chest"))
+        searcher.similar(Query(study_uid="2.25.70", region="chest"), TESTER)
     archive.studies.set_state("2.25.70", StudyState.QUARANTINED, "slices are missing")
     with pytest.raises(Quarantined, match="slices are missing"):
-        searcher.similar(Query(study_uid="2.25.70", region="chest"))
+        searcher.similar(Query(study_uid="2.25.70", region="chest"), TESTER)
 
 
 def test_a_study_with_radiograph_and_ct_is_asked_by_modality(archive: Catalogue, settings: Settings) -> None:
@@ -236,8 +236,8 @@ def test_a_study_with_radiograph_and_ct_is_asked_by_modality(archive: Catalogue,
     archive.encodings.save_several("2.25.80", [encoding(80, 80), encoding(80, 81, "ct-test-0")], revision=1)
     searcher = Searcher(archive, settings)
     ct = Filters(modalities=frozenset({"CT"}))
-    assert searcher.similar(Query(study_uid="2.25.80", region="chest", filters=ct)).model_id == "ct-test-0"
-    assert searcher.similar(Query(study_uid="2.25.80", region="chest")).model_id == MODEL
+    assert searcher.similar(Query(study_uid="2.25.80", region="chest", filters=ct), TESTER).model_id == "ct-test-0"
+    assert searcher.similar(Query(study_uid="2.25.80", region="chest"), TESTER).model_id == MODEL
 
 
 def test_an_answer_says_what_its_model_is_for(archive: Catalogue, settings: Settings) -> None:
@@ -246,7 +246,7 @@ def test_an_answer_says_what_its_model_is_for(archive: Catalogue, settings: Sett
     add(archive, header(90))
     archive.studies.complete_now("2.25.90")
     archive.encodings.save(encoding(90, 90, "cxr-toy-1"), revision=1)
-    answer = Searcher(archive, settings).similar(Query(study_uid="2.25.90", region="chest"))
+    answer = Searcher(archive, settings).similar(Query(study_uid="2.25.90", region="chest"), TESTER)
     assert "model cxr-toy-1: trying the software" in map(worded, answer.notices)
 
 
@@ -259,7 +259,7 @@ def test_each_picture_shows_the_region_that_answers(archive: Catalogue, searcher
         assert stored is not None and stored.slices == stack
         assert archive.encodings.slices(f"2.25.{study}", f"2.25.{study}.1") == stack
     assert archive.encodings.slices("2.25.8", "2.25.8.1") is None
-    answer = searcher.similar(Query(study_uid="2.25.5", region="left_lung", limit=COUNT))
+    answer = searcher.similar(Query(study_uid="2.25.5", region="left_lung", limit=COUNT), TESTER)
     expected = [str(image) for image in anatomy.slices_of(stack, "left_lung")]
     assert [image.sop_uid.rpartition(".")[2] for image in answer.query_images] == [
         uid.rpartition(".")[2] for uid in expected
@@ -267,7 +267,7 @@ def test_each_picture_shows_the_region_that_answers(archive: Catalogue, searcher
     assert len(answer.query_images) == 3 and answer.query_sop_uid == answer.query_images[0].sop_uid
     shown = {case.study.study_uid: case.sop_uid for case in answer.cases}
     assert shown["2.25.7"] == expected[0] and shown["2.25.8"] == "2.25.8.1.1"
-    chest = searcher.similar(Query(study_uid="2.25.5", region="chest", limit=COUNT))
+    chest = searcher.similar(Query(study_uid="2.25.5", region="chest", limit=COUNT), TESTER)
     assert {case.study.study_uid: case.sop_uid for case in chest.cases}["2.25.7"] != expected[0]
 
 
@@ -280,4 +280,4 @@ def test_every_modality_of_a_kind_asks_for_that_kind(
     assert archive.encodings.save_several("2.25.5", [radiograph, ct], revision=1)
     query = Query(study_uid="2.25.5", region="left_lung", filters=Filters(modalities=frozenset({modality})))
     model = archive.models.active(kind)
-    assert model is not None and searcher.similar(query).model_id == model.model_id
+    assert model is not None and searcher.similar(query, TESTER).model_id == model.model_id

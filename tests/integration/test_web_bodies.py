@@ -8,9 +8,13 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 
+from radir_pacs.access.bearers import Bearers
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.config import Settings
 from radir_pacs.web.body_guard import Body, BodyGuard
 from tests.integration.conftest import Web
 
@@ -83,8 +87,11 @@ def test_all_bodies_together_have_a_bound(serve: Callable[..., Web]) -> None:
         (Body(authorization=f"Bearer {TOKEN}", length=None, trailer=20_000), 400),
     ],
 )
-def test_the_guard_decides_by_what_is_known_so_far(body: Body, status: int | None) -> None:
-    guard = BodyGuard(tokens=(TOKEN.encode(),), most_bytes=10)
+def test_the_guard_decides_by_what_is_known_so_far(
+    body: Body, status: int | None, settings: Settings, catalogue: Catalogue
+) -> None:
+    bearers = Bearers(catalogue.tokens, replace(settings, api_tokens=(TOKEN,)))
+    guard = BodyGuard(bearers=bearers, most_bytes=10)
     fault = guard.fault(body, 0)
     assert (fault[0] if fault else None) == status
     assert (guard.fault(body, 11) or (0, ""))[0] == (status or 503)

@@ -9,7 +9,7 @@ from flask import Blueprint, Response
 from radir_pacs.catalogue.qido import QidoLevel, QidoQuery, QidoRow
 from radir_pacs.delivery.dicom_json import study_row
 from radir_pacs.dicom.bulk_data import without_bulk_data
-from radir_pacs.web import context_rights
+from radir_pacs.web import audit, context_rights
 from radir_pacs.web.services import services
 
 from . import parameters
@@ -75,6 +75,8 @@ def _answer(level: QidoLevel, study: str | None = None, series: str | None = Non
         tags=None if everything else wanted | (FROM_HEADER if level > QidoLevel.STUDY else frozenset()),
     )
     page = context.catalogue.qido.search(query)
+    if study is None:
+        audit.note_listed([row.study.study_uid for row in page.rows])
     if page.rows:
         response = datasets_response([partial(_row, row, query, wanted, everything) for row in page.rows], form)
     else:

@@ -25,7 +25,7 @@ from radir_pacs.errors import BadInput, StorageFailed
 from radir_pacs.query.notices import worded
 from radir_pacs.reports.typed import TYPED_CHARACTERS, Typed
 from radir_pacs.similar_cases import Notice, NoticeCode, Query, SimilarCaseList, WeightedRegion
-from radir_pacs.web import language
+from radir_pacs.web import audit, language
 from radir_pacs.web.services import services
 
 from . import filters, page_mark, parameters
@@ -123,7 +123,7 @@ def _answer(study: str, *, store: bool) -> Response:
     offer, _ = choose(_OFFERS)
     query, notices = query_of(study)
     context = services()
-    answer = context.searcher.similar(query)
+    answer = context.searcher.similar(query, audit.caller())
     response = _response(answer, offer, store) if answer.cases else Response(status=204)
     response.headers["Vary"] = "Accept, Accept-Language"  # anatomy is read in the reader's language
     for notice in (*notices, *answer.notices):
@@ -206,6 +206,7 @@ def _store(report: Dataset) -> None:
         outcome = context.intake.store(incoming, source=SOURCE)
     if not outcome.ok:
         raise StorageFailed(f"the report was not stored: {outcome.reason}")
+    audit.note_stored([report.StudyInstanceUID])
 
 
 def _url_of(report: Dataset) -> str:

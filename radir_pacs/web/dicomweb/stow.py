@@ -17,6 +17,7 @@ from radir_pacs.multipart import MOST_PARTS, BrokenMultipart, MultipartReader, P
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import IncomingBlob
 from radir_pacs.types import InstanceHeader
+from radir_pacs.web import audit
 from radir_pacs.web.content_coding import body_stream
 from radir_pacs.web.errors import error_response
 from radir_pacs.web.services import services
@@ -59,6 +60,7 @@ def store(study: str | None = None) -> Response:
         parts = iter([Part(headers={"content-type": kind}, body=_chunks(body))])
     outcomes = _store_metadata(parts, study) if kind in _METADATA else _store_all(parts, study)
     kept = sum(outcome.ok for outcome in outcomes)
+    audit.note_stored([outcome.study_uid for outcome in outcomes if outcome.ok])
     status = 200 if kept == len(outcomes) else 202 if kept else 409
     answer = _response_module(outcomes, study)
     if media_type == DICOM_XML:

@@ -10,6 +10,7 @@ from werkzeug.datastructures import ImmutableMultiDict
 from radir_pacs.catalogue import StoredInstance
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, NotAcceptable, NotFound
+from radir_pacs.web import audit
 from radir_pacs.web.services import services
 
 from . import parameters
@@ -61,6 +62,7 @@ def _stored() -> StoredInstance:
     stored = services().catalogue.instances.get(uids["objectUID"] or "")
     if uids["studyUID"] not in (None, stored.study_uid) or uids["seriesUID"] not in (None, stored.series_uid):
         raise NotFound("there is no such instance in this series")
+    audit.note_opened(stored.study_uid)
     return stored
 
 

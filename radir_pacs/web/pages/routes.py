@@ -15,7 +15,7 @@ from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput
 from radir_pacs.similar_cases import FindingNote, Match, SimilarCase
 from radir_pacs.types import CatalogueStudy, StudyState
-from radir_pacs.web import context_rights, language
+from radir_pacs.web import audit, context_rights, language
 from radir_pacs.web.dicomweb import filters, parameters
 from radir_pacs.web.dicomweb.rendered import THUMBNAIL_PX
 from radir_pacs.web.dicomweb.similar import query_of
@@ -100,7 +100,7 @@ def _found(catalogue: Catalogue, text: str) -> list[CatalogueStudy]:
     reference = reference_in(text)
     if reference:
         may = context_rights.context() is None
-        found = resolve(reference, catalogue.studies, services().settings, by="web") if may else ()
+        found = resolve(reference, catalogue, services().settings, by=audit.caller()) if may else ()
         return [catalogue.studies.get(uid) for uid in found]
     if not text:
         keys = [()]
@@ -110,6 +110,7 @@ def _found(catalogue: Catalogue, text: str) -> list[CatalogueStudy]:
         keys = [(Match(path=(tag,), vr="LO", values=(text,)),) for tag in (_ACCESSION_NUMBER, _PATIENT_ID)]
     pages = [catalogue.qido.search(QidoQuery(level=QidoLevel.STUDY, limit=_NEWEST, matches=key)) for key in keys]
     studies = {row.study.study_uid: row.study for page in pages for row in page.rows}
+    audit.note_listed(list(studies)[:_NEWEST])
     return list(studies.values())[:_NEWEST]
 
 
@@ -135,7 +136,7 @@ def similar() -> Response:
     if not is_valid_uid(study_uid):
         raise BadInput("StudyInstanceUID is not a UID (PS3.5 9.1)")
     query, notices = query_of(study_uid, own=filters.OWN | _WHICH_STUDY)
-    answer = services().searcher.similar(query)
+    answer = services().searcher.similar(query, audit.caller())
     spoken = language.current()
     return _page(
         "similar.html",

@@ -12,7 +12,7 @@ from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, NotFound
 from radir_pacs.similar_cases import Feedback
 from radir_pacs.types import JobKind
-from radir_pacs.web import context_rights
+from radir_pacs.web import audit, context_rights
 from radir_pacs.web.dicomweb.similar import SOURCE, query_of, stored_report
 from radir_pacs.web.paths import job_url
 from radir_pacs.web.services import services
@@ -80,7 +80,7 @@ def report(study: str) -> tuple[Response, int]:
     context = services()
     context_rights.require_room_for_a_report(context.catalogue, SOURCE)
     query, _ = query_of(study)
-    answer = context.searcher.similar(query)
+    answer = context.searcher.similar(query, audit.caller())
     if not answer.cases:
         raise NotFound("there is no case to report")
     document, url = stored_report(answer)

@@ -20,7 +20,7 @@ from radir_pacs.reports.lexicon import load
 from radir_pacs.reports.typed import TYPED_CHARACTERS
 from radir_pacs.similar_cases import Notice, Offer, SimilarCaseList
 from radir_pacs.types import CatalogueStudy, ImageKind, StudyState, modalities_of_kind
-from radir_pacs.web import context_rights, language
+from radir_pacs.web import audit, context_rights, language
 from radir_pacs.web.dicomweb import parameters
 from radir_pacs.web.dicomweb.similar import query_of
 from radir_pacs.web.services import BASE, services
@@ -109,7 +109,7 @@ def similar(study: str) -> Response:
     """
     query, notices = query_of(study)
     context = services()
-    answer = context.searcher.similar(query)
+    answer = context.searcher.similar(query, audit.caller())
     if (held := context_rights.context()) is not None:
         context.catalogue.contexts.show(held, [case.study.study_uid for case in answer.cases])
     lines = _lines(answer, context.catalogue.studies.get(study), notices)

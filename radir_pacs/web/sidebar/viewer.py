@@ -13,8 +13,10 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, make_response, render_template, request, send_from_directory
 
+from radir_pacs.callers import AuditEvent
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, NotFound
+from radir_pacs.web import audit
 from radir_pacs.web.context_rights import COOKIE, PAGE
 from radir_pacs.web.dicomweb import parameters
 from radir_pacs.web.services import services
@@ -83,7 +85,9 @@ def context() -> tuple[Response, int]:
         raise BadInput(f"reader is a name of at most {READER_CHARACTERS} characters")
     settings = services().settings
     token = secrets.token_urlsafe(24)
-    services().catalogue.contexts.open(study, token, settings.sidebar_context_s, reader)
+    catalogue = services().catalogue
+    catalogue.contexts.open(study, token, settings.sidebar_context_s, reader)
+    catalogue.audit.note(AuditEvent.LINK_OPENED, audit.caller(), study, reader=reader)
     answer = {
         "context": token,
         "url": f"{settings.public_url}/sidebar?context={token}",

@@ -1,0 +1,98 @@
+"""Whose token a request bears: tokens of the settings, which administer, and tokens by name from the catalogue.
+
+Every process keeps the hashes of the tokens in force and reads them again once a second when it is asked, so that a
+revoked token is refused within that time and a request costs no round trip. As soon as any token was ever made, one is
+needed for good.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import threading
+import time
+from collections.abc import Callable
+
+from radir_pacs.callers import Caller, Role
+from radir_pacs.catalogue import KnownToken, Tokens, token_sha256
+from radir_pacs.config import Settings
+from radir_pacs.errors import StorageFailed
+
+FRESH_S = 1.0
+STALE_S = 60.0  # without the database, tokens read longer ago than this are not believed
+_NOTE_USE_S = 60.0
+OF_SETTINGS = "settings"
+
+
+class Bearers:
+    """Safe for many threads."""
+
+    def __init__(self, tokens: Tokens, settings: Settings, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._tokens, self._clock_s = tokens, clock_s
+        self._set = {token_sha256(token.encode()) for token in settings.api_tokens}
+        self._made: dict[str, KnownToken] | None = None
+        self._read_s = self._noted_s = float("-inf")
+        self._used: set[int] = set()
+        self._reading = threading.Lock()
+
+    @property
+    def are_needed(self) -> bool:
+        """Whether a request needs a token. Raises StorageFailed."""
+        return bool(self._set) or self._in_force() is not None
+
+    def of(self, authorization: str) -> Caller | None:
+        """Who is named by the token in this header, as bearer (RFC 6750) or as Basic password (RFC 7617).
+
+        Raises StorageFailed when the tokens cannot be read.
+        """
+        given = _token_in(authorization)
+        if not given:
+            return None
+        key = token_sha256(given)
+        if key in self._set:
+            return Caller(name=OF_SETTINGS, role=Role.ADMINISTRATOR)
+        found = (self._in_force() or {}).get(key)
+        if found is None:
+            return None
+        self._used.add(found.id)
+        return Caller(name=found.name, role=found.role)
+
+    def _in_force(self) -> dict[str, KnownToken] | None:
+        now_s = self._clock_s()
+        if now_s - self._read_s > FRESH_S:
+            is_stale = now_s - self._read_s > STALE_S
+            if self._reading.acquire(blocking=is_stale):  # another thread reads: what it replaces is good enough
+                try:
+                    self._read(now_s)
+                except StorageFailed:
+                    if is_stale:
+                        raise
+                finally:
+                    self._reading.release()
+        return self._made
+
+    def _read(self, now_s: float) -> None:
+        if now_s - self._read_s <= FRESH_S:  # done while we waited
+            return
+        self._made, self._read_s = self._tokens.in_force(), now_s
+        if self._used and now_s - self._noted_s > _NOTE_USE_S:
+            used, self._used, self._noted_s = self._used, set(), now_s
+            self._tokens.used(used)
+
+
+def _token_in(authorization: str) -> bytes:
+    """Empty when there is none; no token is."""
+    scheme, _, given = authorization.partition(" ")
+    match scheme.lower():
+        case "bearer":
+            return given.strip().encode("utf-8", "replace")
+        case "basic":
+            return _basic_password(given.strip())
+    return b""
+
+
+def _basic_password(credentials: str) -> bytes:
+    try:
+        return base64.b64decode(credentials, validate=True).partition(b":")[2]
+    except (binascii.Error, ValueError):
+        return b""

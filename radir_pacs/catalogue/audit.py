@@ -1,0 +1,173 @@
+"""The audit trail: who saw which patient, who did what. Events are only ever added, and sealed in a chain of hashes.
+
+Each seal is the SHA-256 of the seal before and of its events, so that an event that was changed or removed breaks the
+chain from there on. The end of a chain that was cut off is missed by whoever kept a later digest: the relay logs one
+every day, and `verify` looks for the one it is given.
+
+An event is committed before the answer that it is about is sent, without waiting for the disk: what a crash of the
+database server itself loses are the events of its last 0.6 seconds (three times ``wal_writer_delay``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from types import MappingProxyType
+from typing import Any
+
+from radir_pacs.callers import AuditEvent, Caller, Role
+from radir_pacs.catalogue.database import Connection, Row, run
+from radir_pacs.catalogue.part import CataloguePart
+from radir_pacs.catalogue.rows import AuditRow, Chain, Seal
+
+MOST_PER_SEAL = 1000
+_SEALS_AT_ONCE = 50
+_SEALED = ("id", "at", "event", "caller", "role", "address", "study_uid", "patient_keys", "detail")
+_NOTHING_BEFORE = bytes(32)
+
+Detail = Mapping[str, str | int | None]
+
+
+class Audit(CataloguePart):
+    def note(self, event: AuditEvent, caller: Caller, study_uid: str | None = None, **detail: str | int | None) -> None:
+        """Record one event, about a study or none."""
+        with self._database.pipeline() as connection:
+            run(connection, "without_waiting")
+            note(connection, event, caller, study_uid, detail)
+
+    def note_studies(
+        self, event: AuditEvent, caller: Caller, study_uids: Sequence[str], **detail: str | int | None
+    ) -> None:
+        """Record one event for each of these studies that is here."""
+        values = _values(caller, detail) | {"event": event, "study_uids": list(study_uids)}
+        with self._database.pipeline() as connection:
+            run(connection, "without_waiting")
+            run(connection, "note_studies", values)
+
+    def events(
+        self,
+        *,
+        caller: str | None = None,
+        study_uid: str | None = None,
+        patient_id: str | None = None,
+        event: AuditEvent | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        most: int = 1000,
+        before: int | None = None,
+    ) -> tuple[AuditRow, ...]:
+        """Events that match all that is given, newest first; the next page begins ``before`` the last one's id.
+
+        patient_id: as it is written, of any issuer, and what it was merged with.
+        """
+        values: dict[str, Any] = {"caller": caller, "study_uid": study_uid, "event": event, "most": most}
+        values |= {"since": since, "until": until, "before": before, "patient_keys": None}
+        with self._database.transaction() as connection:
+            if patient_id is not None:
+                keys = run(connection, "keys_of_patient_id", patient_id=patient_id)
+                values["patient_keys"] = [row["key"] for row in keys]
+            return tuple(_row(row) for row in run(connection, "audit_events", values))
+
+    def seal(self) -> int:
+        """Seal the oldest events that are not sealed yet, and return how many; 0 while another process seals.
+
+        An event of a transaction that ends late is sealed later than its id tells; the order in the seal is by id.
+        """
+        with self._database.transaction() as connection:
+            mine = run(connection, "lock_audit").fetchone()
+            if mine is None or not mine["is_mine"]:
+                return 0
+            events = run(connection, "unsealed_events", most=MOST_PER_SEAL).fetchall()
+            if not events:
+                return 0
+            last = run(connection, "last_seal").fetchone()
+            number, before = (last["id"], last["digest"]) if last is not None else (0, _NOTHING_BEFORE)
+            digest = _digest(before, events)
+            run(connection, "add_seal", id=number + 1, events=len(events), digest=digest)
+            run(connection, "seal_events", seal=number + 1, ids=[event["id"] for event in events])
+        return len(events)
+
+    def last_seal(self) -> Seal | None:
+        """The newest seal; None before the first."""
+        with self._database.transaction() as connection:
+            row = run(connection, "last_seal").fetchone()
+        return Seal(number=row["id"], digest=row["digest"].hex()) if row is not None else None
+
+    def verify(self, expected: str | None = None, progress: Callable[[int], None] = lambda seals: None) -> Chain:
+        """Compute the chain anew. ``expected``: a digest (hex) noted earlier, which must be in it.
+
+        progress: is told how many seals are done.
+        """
+        before, seals, events, newest, is_found = _NOTHING_BEFORE, 0, 0, None, expected is None
+        for seal, covered in self._chain():
+            if seal["id"] != seals + 1 or len(covered) != seal["events"] or _digest(before, covered) != seal["digest"]:
+                return Chain(
+                    seals=seals, events=events, digest=before.hex(), sealed_at=newest, broken_at=seals + 1, found=False
+                )
+            before, newest = seal["digest"], seal["sealed_at"]
+            seals, events = seals + 1, events + len(covered)
+            is_found = is_found or before.hex() == expected
+            progress(seals)
+        return Chain(seals=seals, events=events, digest=before.hex(), sealed_at=newest, broken_at=None, found=is_found)
+
+    def _chain(self) -> Iterator[tuple[Row, list[Row]]]:
+        """Each seal with the events that it covers."""
+        after = 0
+        while True:
+            with self._database.transaction() as connection:
+                seals = run(connection, "seals", after=after, most=_SEALS_AT_ONCE).fetchall()
+                if not seals:
+                    return
+                span = {"first": seals[0]["id"], "last": seals[-1]["id"]}
+                rows = run(connection, "events_of_seals", span).fetchall()
+            covered = {number: list(group) for number, group in groupby(rows, key=lambda row: row["seal"])}
+            for seal in seals:
+                yield seal, covered.get(seal["id"], [])
+            after = seals[-1]["id"]
+
+
+def note(
+    connection: Connection,
+    event: AuditEvent,
+    caller: Caller,
+    study_uid: str | None = None,
+    detail: Detail = MappingProxyType({}),
+) -> None:
+    """Record one event within a transaction."""
+    run(connection, "note_event", _values(caller, detail), event=event, study_uid=study_uid)
+
+
+def note_question(
+    connection: Connection, caller: Caller, study_uid: str, labels: Sequence[int], detail: Detail
+) -> None:
+    """Within a transaction: the question for the cases like a study was asked, and these were its answer.
+
+    labels: of the encodings that were found. A case that is deleted meanwhile may be recorded and not shown, never the
+    other way round, if this comes before the cases are read.
+    """
+    run(connection, "without_waiting")
+    note(connection, AuditEvent.ASKED, caller, study_uid, {**detail, "cases": len(labels)})
+    if labels:
+        run(connection, "note_cases", _values(caller, {**detail, "like": study_uid}), ids=list(labels))
+
+
+def _values(caller: Caller, detail: Detail) -> dict[str, object]:
+    kept = {name: value for name, value in detail.items() if value is not None}
+    return {"caller": caller.name, "role": caller.role, "address": caller.address, "detail": json.dumps(kept)}
+
+
+def _row(row: Row) -> AuditRow:
+    return AuditRow(**{**row, "event": AuditEvent(row["event"]), "role": Role(row["role"])})
+
+
+def _digest(before: bytes, events: Sequence[Row]) -> bytes:
+    """What seals these events, each as one line of JSON with its keys in order and its time in UTC."""
+    made = hashlib.sha256(before)
+    for event in events:
+        told = {name: event[name] for name in _SEALED}
+        told["at"] = event["at"].astimezone(UTC).isoformat(timespec="microseconds")
+        made.update(json.dumps(told, sort_keys=True, ensure_ascii=True).encode() + b"\n")
+    return made.digest()

@@ -1,0 +1,107 @@
+"""``radir audit``: who saw this patient, what did this caller see; and whether the trail is whole."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from rich import box
+from rich.table import Table
+
+from radir_pacs import config
+from radir_pacs.callers import AuditEvent
+from radir_pacs.catalogue import AuditRow, Catalogue, Chain
+from radir_pacs.cli.output import counted, out, print_json, progress
+from radir_pacs.cli.state import must_run
+from radir_pacs.config import Settings
+from radir_pacs.errors import BadInput
+from radir_pacs.printable import printable
+
+_SHOWN = 100
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "audit",
+        help="who saw which patient, who did what; whether the trail is whole",
+        description="Lists events of the audit trail, newest first: one per patient that was revealed. 'verify'"
+        " computes the chain of hashes over them anew; events are sealed every few seconds, the newest not yet.",
+    )
+    parser.add_argument("action", nargs="?", choices=("verify",), help="without it: the list")
+    parser.add_argument("--patient", metavar="ID", help="events about this patient, also under ids that were merged")
+    parser.add_argument("--study", metavar="UID", help="events about this study")
+    parser.add_argument("--caller", metavar="NAME", help="what this token, reader or user saw and did")
+    parser.add_argument("--event", type=str.upper, choices=[str(event) for event in AuditEvent], help="one kind")
+    parser.add_argument("--since", metavar="TIME", type=datetime.fromisoformat, help="from then on: 2026-03-01T08:00")
+    parser.add_argument("--until", metavar="TIME", type=datetime.fromisoformat, help="before then")
+    parser.add_argument("--limit", type=int, default=_SHOWN, help="how many events (%(default)s)")
+    parser.add_argument("--before", type=int, metavar="EVENT", help="older than this event: the next page")
+    parser.add_argument("--expect", metavar="DIGEST", help="with verify: a digest noted earlier, which must be there")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    config.add_flags(parser)
+    parser.set_defaults(run=run, needs_settings=True)
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    """Exit code 1 when the trail is not whole."""
+    must_run(settings)
+    if args.limit < 1:
+        raise BadInput("--limit is at least 1")
+    with Catalogue.open(settings) as catalogue:
+        if args.action == "verify":
+            return _verify(args, catalogue)
+        rows = catalogue.audit.events(
+            caller=args.caller,
+            study_uid=args.study,
+            patient_id=args.patient,
+            event=AuditEvent(args.event) if args.event else None,
+            since=_moment(args.since),
+            until=_moment(args.until),
+            most=args.limit,
+            before=args.before,
+        )
+    if args.json:
+        print_json([asdict(row) for row in rows])
+    else:
+        _show(rows, args.limit)
+    return 0
+
+
+def _moment(given: datetime | None) -> datetime | None:
+    """A time without a zone is the time here."""
+    return given.astimezone(UTC) if given is not None else None
+
+
+def _show(rows: tuple[AuditRow, ...], limit: int) -> None:
+    if not rows:
+        out.print("no event matches")
+        return
+    table = Table("event", "time", "what", "caller", "role", "from", "study", "more", box=box.SIMPLE)
+    for row in rows:
+        more = ", ".join(f"{name} {value}" for name, value in row.detail.items())
+        told = (row.caller, row.role, row.address, row.study_uid or "", more)
+        table.add_row(str(row.id), f"{row.at.astimezone():%Y-%m-%d %H:%M:%S}", row.event, *map(printable, told))
+    out.print(table)
+    if len(rows) == limit:
+        out.print(f"older ones: --before {rows[-1].id}")
+
+
+def _verify(args: argparse.Namespace, catalogue: Catalogue) -> int:
+    with progress(transient=True) as bar:
+        task = bar.add_task("verifying", total=None)
+        chain = catalogue.audit.verify(args.expect, lambda seals: bar.update(task, completed=seals))
+    if args.json:
+        print_json(asdict(chain))
+    else:
+        out.print(_said(chain), soft_wrap=True)
+    return 0 if chain.broken_at is None and chain.found else 1
+
+
+def _said(chain: Chain) -> str:
+    whole = f"{counted(chain.seals, 'seal')} over {counted(chain.events, 'event')}"
+    if chain.broken_at is not None:
+        return f"NOT WHOLE: {whole} fit; seal {chain.broken_at} does not: events were changed or removed there"
+    if not chain.found:
+        return f"NOT WHOLE: {whole} fit, but the digest expected is not among them: the end was cut off"
+    return f"whole: {whole}; keep this digest elsewhere and give it to --expect later: {chain.digest}"

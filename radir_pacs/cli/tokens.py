@@ -1,0 +1,99 @@
+"""``radir tokens create|list|revoke``: tokens by name and role, for the web service."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from rich import box
+from rich.table import Table
+
+from radir_pacs import config
+from radir_pacs.callers import Role
+from radir_pacs.catalogue import OF_TOKENS, Catalogue, TokenRow
+from radir_pacs.cli.caller import caller
+from radir_pacs.cli.output import errors, out, print_json
+from radir_pacs.cli.state import must_run
+from radir_pacs.config import DAY_S, Settings
+from radir_pacs.errors import BadInput
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}")
+_DAYS = 365.0
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "tokens",
+        help="who may call the web service: tokens by name and role",
+        description="As soon as one was made, every request needs a token. A radiologist reads, asks, judges and"
+        " reports; a service is another system that stores, deletes and reads; an administrator may do everything.",
+    )
+    actions = parser.add_subparsers(dest="action", required=True)
+    create = actions.add_parser("create", help="a new token, shown once")
+    create.add_argument("name", help="whose it is; the audit trail names it")
+    create.add_argument("--role", required=True, choices=[str(role) for role in OF_TOKENS], help="what it may do")
+    create.add_argument("--days", type=float, default=_DAYS, help="how long it is valid (%(default)s); 0: for good")
+    listed = actions.add_parser("list", help="every token there was; never the tokens themselves")
+    revoke = actions.add_parser("revoke", help="refuse a token from now on")
+    revoke.add_argument("name", help="as in the list")
+    for action in (create, listed, revoke):
+        action.add_argument("--json", action="store_true", help="for machines")
+        config.add_flags(action)
+        action.set_defaults(run=run, needs_settings=True)
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    must_run(settings)
+    with Catalogue.open(settings) as catalogue:
+        match args.action:
+            case "create":
+                _create(args, catalogue)
+            case "revoke":
+                catalogue.tokens.revoke(args.name, by=caller())
+                _say(args, {"revoked": args.name}, f"{args.name} is revoked; every process refuses it within a second")
+            case _:
+                _list(args, catalogue.tokens.all())
+    return 0
+
+
+def _create(args: argparse.Namespace, catalogue: Catalogue) -> None:
+    if not _NAME.fullmatch(args.name):
+        raise BadInput("a name has at most 64 letters, digits, spaces and . _ @ -")
+    if not 0 <= args.days <= 36_500:
+        raise BadInput("--days is from 0 to 36500")
+    was_open = catalogue.tokens.in_force() is None
+    token = catalogue.tokens.create(
+        args.name, Role(args.role), by=caller(), valid_s=args.days * DAY_S if args.days else None
+    )
+    _say(args, {"name": args.name, "role": args.role, "token": token}, token)
+    if not args.json:
+        errors.print("It is shown this once. Send it as bearer, or give it as the password in a browser.")
+    if was_open:
+        errors.print("From now on every request to the web service needs a token.")
+
+
+def _say(args: argparse.Namespace, value: dict[str, str], line: str) -> None:
+    if args.json:
+        print_json(value)
+    else:
+        out.print(line, markup=False, soft_wrap=True)
+
+
+def _list(args: argparse.Namespace, rows: tuple[TokenRow, ...]) -> None:
+    if args.json:
+        fields = ("name", "role", "in_force", "created_at", "created_by", "expires_at", "last_used_at", "revoked_at")
+        print_json([{field: getattr(row, field) for field in fields} for row in rows])
+        return
+    table = Table("name", "role", "state", "made", "by", "last used", box=box.SIMPLE)
+    for row in rows:
+        used = f"{row.last_used_at:%Y-%m-%d %H:%M}" if row.last_used_at else "never"
+        table.add_row(row.name, row.role, _state(row), f"{row.created_at:%Y-%m-%d}", row.created_by, used)
+    out.print(table if rows else "no token was ever made; radir tokens create NAME --role ROLE")
+
+
+def _state(row: TokenRow) -> str:
+    if row.revoked_at:
+        return f"revoked {row.revoked_at:%Y-%m-%d} by {row.revoked_by}"
+    if not row.in_force:
+        return f"expired {row.expires_at:%Y-%m-%d}"
+    return f"until {row.expires_at:%Y-%m-%d}" if row.expires_at else "until revoked"
