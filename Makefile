@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test reference lint lint-viewer typecheck unit integration test-viewer services clean
+.PHONY: help demo test reference lint lint-viewer typecheck typecheck-product typecheck-tests unit integration test-viewer services clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -17,7 +17,9 @@ help:  ## what can be made
 demo: .venv/installed  ## run the main job on a synthetic hospital (DATA=folder: on your DICOM files; ONCE=1: stop after it)
 	@exec $(BIN)/radir demo --folder .demo --patients $(PATIENTS) $(if $(DATA),--data "$(DATA)") $(if $(ONCE),--once)
 
-test: lint lint-viewer typecheck services .venv/installed-test  ## everything: style, types, layers, all tests with real services, coverage floor
+test:  ## everything: style, types, layers, all tests with real services, coverage floor
+	@$(MAKE) --no-print-directory -j2 services .venv/installed-test
+	@$(MAKE) --no-print-directory -j2 --output-sync=target lint lint-viewer typecheck
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered \
 		tests/acceptance tests/viewer tests/fault tests/training tests/integration tests/contract tests/unit
 
@@ -44,8 +46,12 @@ viewer/node_modules/installed: viewer/package.json viewer/package-lock.json
 	@cd viewer && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
 	@touch $@
 
-typecheck: .venv/installed-test  ## types: strict in the product, checked bodies in tests and benchmarks
+typecheck: typecheck-product typecheck-tests  ## types: strict in the product, checked bodies in tests and benchmarks
+
+typecheck-product: .venv/installed-test
 	@$(BIN)/mypy
+
+typecheck-tests: .venv/installed-test
 	@mkdir -p .venv/roots && for folder in training workers viewer; do ln -sfn "../../$$folder" ".venv/roots/radir_$$folder"; done
 	@MYPYPATH=.venv/roots:.:orthanc_plugin:orthanc_plugin/stubs $(BIN)/mypy --config-file tests/mypy.ini tests benchmarks
 

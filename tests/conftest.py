@@ -10,16 +10,19 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from playwright.sync_api import Browser, sync_playwright
 from psycopg.conninfo import make_conninfo
 
 from radir_pacs.catalogue import Catalogue, embedded
 from radir_pacs.catalogue.migrate import migrate
 from radir_pacs.config import Settings
 from tests.services import need
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 CHROMIUM_FLAGS = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
 _TEMPLATE = "radir_template"
@@ -33,7 +36,7 @@ _WITH_SERVICES = frozenset({"integration", "acceptance", "fault", "viewer"})
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """Connection string of a fresh embedded Postgres; its database "radir_template" is migrated."""
-    home = Path(tempfile.mkdtemp(prefix="radir-test-", dir=_memory_folder()))
+    home = Path(tempfile.mkdtemp(prefix="radir-test-", dir=memory_folder()))
     conninfo = embedded.start(home)
     with psycopg.connect(conninfo, autocommit=True) as connection:
         for setting in ("fsync", "full_page_writes", "synchronous_commit"):  # a test's data need survive no power cut
@@ -46,7 +49,7 @@ def postgres() -> Iterator[str]:
     shutil.rmtree(home, ignore_errors=True)
 
 
-def _memory_folder() -> Path | None:
+def memory_folder() -> Path | None:
     """A file system in memory with room for the databases, where there is one.
 
     A database is some 600 files. On ext4, creating them just after another database was dropped takes longer than
@@ -118,6 +121,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """The system's Chromium, one per test process: Playwright starts only once in a process."""
+    from playwright.sync_api import sync_playwright  # the quick tests need not load it
+
     path = need("chromium")
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)

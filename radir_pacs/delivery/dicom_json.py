@@ -8,8 +8,6 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import Any
 
-from pydicom.dataset import Dataset
-
 from radir_pacs.similar_cases import FindingNote, SimilarCase, SimilarCaseList
 from radir_pacs.study_attributes import STUDY_ATTRIBUTES, StudyAttribute
 from radir_pacs.types import CatalogueStudy, Code, Region
@@ -39,7 +37,6 @@ PRIVATE_TAGS = {
 _CREATOR_TAG = PRIVATE_GROUP + "0010"
 _MODIFIERS_TAG = "00082220"  # Anatomic Region Modifier Sequence
 _MAX_LO_CHARS = 64
-_BULK_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 
 
 def similar_cases_rows(answer: SimilarCaseList, base_url: str = "") -> list[Attributes]:
@@ -118,13 +115,6 @@ def _by_region(answer: SimilarCaseList, case: SimilarCase) -> Attributes:
         for region, score in zip(answer.regions, case.by_region, strict=True)
     ]
     return {PRIVATE_TAGS["regions"]: {"vr": "SQ", "Value": items}}
-
-
-def dataset_to_json(ds: Dataset) -> Attributes:
-    """Any data set in the DICOM JSON model, keys ascending at every level, bulk data of the top level left out."""
-    without_bulk = Dataset()
-    without_bulk.update({found.tag: found for found in ds if found.VR not in _BULK_VRS})
-    return _ascending(without_bulk.to_json_dict())
 
 
 def _ascending(attributes: Attributes) -> Attributes:

@@ -64,7 +64,6 @@ class PixelDecoder:
         self._child: subprocess.Popen[bytes] | None = None
         self._requests = self._answers = -1
         self._fresh = True
-        self._interrupted = False
 
     def __enter__(self) -> Self:
         return self
@@ -81,19 +80,12 @@ class PixelDecoder:
             self._child.wait()
             self._child = None
 
-    def interrupt(self) -> None:
-        """To be called from another thread: makes a decode in progress raise DicomRefused soon."""
-        self._interrupted = True
-        if (child := self._child) is not None:
-            child.kill()
-
     def decode(self, path: Path, *, coloured: bool = False) -> DecodedFrames:
         """All frames of the Part-10 file at ``path``; with ``coloured``, PALETTE COLOR comes as RGB of 8 bits.
 
         Raises DicomRefused when the file cannot be decoded, or when decoding it hangs, crashes or outgrows its limits:
         within twice ``limits.wall_s`` and a little.
         """
-        self._interrupted = False
         while True:
             self._start()
             fresh = self._fresh
@@ -101,7 +93,7 @@ class PixelDecoder:
                 return self._decode(path, coloured=coloured)
             except _MayBeTheChild:
                 self.close()
-                if fresh or self._interrupted:
+                if fresh:
                     raise
 
     def _decode(self, path: Path, *, coloured: bool) -> DecodedFrames:

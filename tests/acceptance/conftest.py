@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.hospital_material import hospital_of
 from tests.stack import Stack, running_stack
 
 
@@ -23,10 +21,4 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def hospital(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """A small synthetic hospital: its folder, and the truth of its studies."""
-    folder = tmp_path_factory.mktemp("hospital")
-    subprocess.run(
-        [sys.executable, "-m", "radir_pacs.cli", "phantom", "--out", str(folder), "--patients", "6", "--seed", "3"],
-        check=True,
-        capture_output=True,
-    )
-    return folder, json.loads((folder / "truth.json").read_text())["studies"]
+    return hospital_of(tmp_path_factory, "--patients", "6", "--seed", "3")

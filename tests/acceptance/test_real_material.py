@@ -33,30 +33,6 @@ def part_of(collection: str, patients: int, into: Path) -> Path:
     return table
 
 
-@pytest.mark.parametrize("collection", COLLECTIONS)
-def test_pictures_with_a_table_become_answers(stack: Stack, collection: str, tmp_path: Path) -> None:
-    images = data_dir(collection) / "images"
-    table = part_of(collection, PATIENTS, tmp_path)
-    made = stack.radir(
-        "import-images", str(table), "--images", str(images), "--out", str(tmp_path / "out"), "--json", check=False
-    )
-    outcome = json.loads(made.stdout)
-    assert outcome["studies"] >= PATIENTS / 2 and not outcome["refused"]
-    before = stack.status()["studies"]
-    sent = stack.json("send", str(tmp_path / "out"))
-    assert (sent["sent"], sent["refused"]) == (outcome["images"] + outcome["reports"], [])
-    after = stack.wait_until_done(sum(before.values()) + outcome["studies"])
-    assert after["studies"]["INDEXED"] - before.get("INDEXED", 0) == outcome["studies"]
-    patients = {}
-    for path in sorted((tmp_path / "out").rglob("*.dcm")):
-        ds = pydicom.dcmread(path, stop_before_pixels=True)
-        patients[str(ds.StudyInstanceUID)] = str(ds.PatientID)
-    query = next(iter(patients))
-    answer = stack.json("similar", query, "--region", "lungs")
-    assert answer["cases"]
-    assert patients[query] not in {patients.get(case["study"]) for case in answer["cases"]}
-
-
 Tally = dict[str, Any]
 
 
@@ -78,7 +54,7 @@ def state_of(stack: Stack, study_uid: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """(stack, what `radir send` said) after every file of the collections was sent, in a home of its own."""
+    """(stack, what `radir send` said) after every file of the DICOM collections was sent."""
     folder = data_dir("dicom")
     with running_stack(tmp_path_factory.mktemp("everything")) as stack:
         said = json.loads(stack.radir("send", str(folder), "--json", check=False).stdout)
@@ -131,3 +107,29 @@ def test_a_real_chest_ct_is_answered(everything: tuple[Stack, Tally], hospital: 
     )
     cases = stack.json("similar", query, "--region", "lungs", "--limit", "50")["cases"]
     assert {study["study_uid"] for study in cts} <= {case["study"] for case in cases}
+
+
+@pytest.mark.parametrize("collection", COLLECTIONS)
+def test_pictures_with_a_table_become_answers(everything: tuple[Stack, Tally], collection: str, tmp_path: Path) -> None:
+    """Beside what was sent before."""
+    stack, _ = everything
+    images = data_dir(collection) / "images"
+    table = part_of(collection, PATIENTS, tmp_path)
+    made = stack.radir(
+        "import-images", str(table), "--images", str(images), "--out", str(tmp_path / "out"), "--json", check=False
+    )
+    outcome = json.loads(made.stdout)
+    assert outcome["studies"] >= PATIENTS / 2 and not outcome["refused"]
+    before = stack.status()["studies"]
+    sent = stack.json("send", str(tmp_path / "out"))
+    assert (sent["sent"], sent["refused"]) == (outcome["images"] + outcome["reports"], [])
+    after = stack.wait_until_done(sum(before.values()) + outcome["studies"])
+    assert after["studies"]["INDEXED"] - before.get("INDEXED", 0) == outcome["studies"]
+    patients = {}
+    for path in sorted((tmp_path / "out").rglob("*.dcm")):
+        ds = pydicom.dcmread(path, stop_before_pixels=True)
+        patients[str(ds.StudyInstanceUID)] = str(ds.PatientID)
+    query = next(iter(patients))
+    found = {case["study"] for case in stack.json("similar", query, "--region", "lungs", "--limit", "50")["cases"]}
+    assert found & set(patients)
+    assert patients[query] not in {patients.get(study) for study in found}

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -30,6 +28,7 @@ from radir_pacs.errors import RadirError, StorageFailed
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import StudyState
 from tests.catalogue_material import owners
+from tests.hospital_material import hospital_of
 from tests.stack import Stack, running_stack
 
 VICTIMS = ("listener", "postgres", "worker", "relay", "web", "transfer", "listener", "postgres", "worker")
@@ -41,10 +40,7 @@ REGIONS = ("lungs", "right_lower_lobe", "chest")
 @pytest.fixture(scope="module")
 def hospital(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], list[dict[str, Any]]]:
     """The files of a small synthetic hospital, and the truth of its studies."""
-    folder = tmp_path_factory.mktemp("hospital")
-    arguments = ["phantom", "--out", str(folder), "--patients", "3", "--seed", "11"]
-    subprocess.run([sys.executable, "-m", "radir_pacs.cli", *arguments], check=True, capture_output=True)
-    studies = json.loads((folder / "truth.json").read_text())["studies"]
+    folder, studies = hospital_of(tmp_path_factory, "--patients", "3", "--seed", "11")
     return [folder / file for study in studies for file in study["files"]], studies
 
 

@@ -20,21 +20,41 @@ from radir_pacs.catalogue import Catalogue, embedded
 from radir_pacs.config import Settings
 from radir_pacs.errors import StorageFailed
 from tests.catalogue_material import add, header
+from tests.conftest import memory_folder
 
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="radir-pg-"))
+    """An empty folder."""
+    folder = Path(tempfile.mkdtemp(prefix="radir-pg-", dir=memory_folder()))
     yield folder
     embedded.stop(folder)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def stopped() -> Iterator[Path]:
+    """A home folder whose server ran once and was stopped: setting up a database takes longer than copying it."""
+    folder = Path(tempfile.mkdtemp(prefix="radir-pg-", dir=memory_folder()))
+    embedded.start(folder)
+    embedded.stop(folder)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def set_up(stopped: Path, home: Path) -> Path:
+    """A home folder of this test's own whose server was stopped."""
+    subprocess.run(["cp", "-a", str(stopped / "postgres"), str(home)], check=True)
+    return home
 
 
 def pid(home: Path) -> int:
     return int((home / "postgres" / "postmaster.pid").read_text().splitlines()[0])
 
 
-def test_it_survives_kill_9_with_what_was_committed(home: Path) -> None:
+def test_it_survives_kill_9_with_what_was_committed(set_up: Path) -> None:
+    home = set_up
     conninfo = embedded.start(home)
     with psycopg.connect(conninfo) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
@@ -55,9 +75,8 @@ def test_the_catalogue_comes_back_with_it(home: Path) -> None:
         assert catalogue.studies.get("2.25.1").instance_count == 1
 
 
-def test_a_pid_file_that_names_a_stranger_is_not_believed(home: Path) -> None:
-    embedded.start(home)
-    embedded.stop(home)
+def test_a_pid_file_that_names_a_stranger_is_not_believed(set_up: Path) -> None:
+    home = set_up
     lines = [str(os.getpid()), str(home / "postgres"), "0", "5432", "", "", "0 0", "ready"]
     (home / "postgres" / "postmaster.pid").write_text("\n".join(lines) + "\n")
     with psycopg.connect(embedded.start(home)) as connection:
@@ -123,23 +142,20 @@ def test_it_starts_whatever_the_environment_says(
 
 
 @pytest.mark.parametrize("content", ["", "\n", "nonsense\n", "0\n", "99999999\n", "1\n"])
-def test_a_pid_file_after_a_power_cut_is_no_obstacle(home: Path, content: str) -> None:
-    embedded.start(home)
-    embedded.stop(home)
+def test_a_pid_file_after_a_power_cut_is_no_obstacle(set_up: Path, content: str) -> None:
     for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
-        (home / "postgres" / name).write_text(content)
-    assert_it_runs(home)
+        (set_up / "postgres" / name).write_text(content)
+    assert_it_runs(set_up)
 
 
-def test_the_lock_of_a_socket_that_names_a_living_stranger_is_no_obstacle(home: Path) -> None:
-    embedded.start(home)
-    embedded.stop(home)
-    (home / "postgres" / ".s.PGSQL.5432.lock").write_text(f"{os.getpid()}\n")
-    (home / "postgres" / ".s.PGSQL.5432").touch()
-    assert_it_runs(home)
+def test_the_lock_of_a_socket_that_names_a_living_stranger_is_no_obstacle(set_up: Path) -> None:
+    (set_up / "postgres" / ".s.PGSQL.5432.lock").write_text(f"{os.getpid()}\n")
+    (set_up / "postgres" / ".s.PGSQL.5432").touch()
+    assert_it_runs(set_up)
 
 
-def test_a_server_whose_pid_file_was_emptied_is_not_doubled(home: Path) -> None:
+def test_a_server_whose_pid_file_was_emptied_is_not_doubled(set_up: Path) -> None:
+    home = set_up
     embedded.start(home)
     running = pid(home)
     (home / "postgres" / "postmaster.pid").write_text("")
@@ -169,14 +185,12 @@ def test_what_it_cannot_use_is_said_in_one_line(home: Path) -> None:
     assert "\n" not in str(said.value)
 
 
-def test_why_the_server_refuses_is_said_in_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    embedded.start(home)
-    embedded.stop(home)
+def test_why_the_server_refuses_is_said_in_one_line(set_up: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "REFUSES_S", 0.5)
-    with (home / "postgres" / "postgresql.conf").open("a") as file:
+    with (set_up / "postgres" / "postgresql.conf").open("a") as file:
         file.write("no_such_setting = 1\n")
     with pytest.raises(StorageFailed, match=r"does not start: configuration file .* contains errors") as said:
-        embedded.start(home)
+        embedded.start(set_up)
     assert "\n" not in str(said.value)
 
 

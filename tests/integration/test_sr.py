@@ -21,7 +21,6 @@ from radir_pacs import anatomy
 from radir_pacs.delivery import codes
 from radir_pacs.delivery.check import content_tree as tree
 from radir_pacs.delivery.check.template import violations
-from radir_pacs.delivery.dicom_json import dataset_to_json
 from radir_pacs.delivery.structured_report import similar_cases_sr
 from radir_pacs.dicom.loop_guard import CODING_SCHEME_UID
 from radir_pacs.errors import BadInput, NotFound
@@ -270,7 +269,7 @@ def test_times_are_written_in_the_zone_of_the_query_image(offset: str, day: str,
 @pytest.mark.parametrize("modality", ["DX", "CT"])
 def test_a_header_from_the_catalogue_makes_the_same_report(modality: str) -> None:
     """There headers are kept as DICOM JSON."""
-    from_json = Dataset.from_json(dataset_to_json(image_header(modality)))
+    from_json = Dataset.from_json(image_header(modality).to_json_dict())
     assert report(modality, query_image=from_json) == report(modality)
 
 

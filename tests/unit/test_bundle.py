@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,17 @@ from tests.model_material import seeded_bundle
 MOST_SHIPPED_BYTES = 20 * 2**20
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    seeded_bundle(ImageKind.CXR).save(folder)
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    seeded_bundle(ImageKind.CXR).save(tmp_path / "model")
-    return tmp_path / "model"
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """A saved bundle, to be altered."""
+    return shutil.copytree(saved, tmp_path / "model")
 
 
 @pytest.mark.parametrize("kind", list(ImageKind))

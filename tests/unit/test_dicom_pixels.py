@@ -6,7 +6,7 @@ import os
 import signal
 import struct
 import subprocess
-import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +42,15 @@ def picture(tmp_path: Path) -> Path:
     return save(image(PIXELS), tmp_path / "picture.dcm")
 
 
-def test_frames_come_back_as_stored(picture: Path) -> None:
+@pytest.fixture(scope="module")
+def shared() -> Iterator[PixelDecoder]:
+    """For tests of what comes out, not of the child."""
     with PixelDecoder() as decoder:
-        frames = decoder.decode(picture)
+        yield decoder
+
+
+def test_frames_come_back_as_stored(picture: Path, shared: PixelDecoder) -> None:
+    frames = shared.decode(picture)
     assert frames.photometric == "MONOCHROME2"
     assert frames.pixels.dtype == np.uint16
     np.testing.assert_array_equal(frames.pixels, PIXELS)
@@ -108,18 +114,6 @@ def test_a_file_that_kills_a_fresh_child_too_is_refused_and_the_next_file_is_dec
             decoder.decode(picture)
         assert decoder.strikes == 0
         np.testing.assert_array_equal(decoder.decode(picture).pixels, PIXELS)
-
-
-def test_an_interrupt_is_not_made_up_for_by_another_try(picture: Path) -> None:
-    with PixelDecoder() as decoder:
-        decoder.decode(picture)
-        os.kill(child_of(decoder).pid, signal.SIGSTOP)
-        interrupt = threading.Timer(0.2, decoder.interrupt)
-        interrupt.start()
-        with pytest.raises(DicomRefused, match="died"):
-            decoder.decode(picture)
-        interrupt.join()
-        assert decoder._child is None
 
 
 def test_a_child_that_failed_to_decode_a_file_serves_no_other(tmp_path: Path, picture: Path) -> None:
@@ -240,7 +234,9 @@ def compressed(frame: bytes, syntax: UID) -> Dataset:
 
 @pytest.mark.parametrize("kind", ["u", "i"])
 @pytest.mark.parametrize(("high", "shift"), [(15, 4), (13, 2), (11, 0)])
-def test_high_bit_says_where_in_its_cell_a_value_stands(tmp_path: Path, kind: str, high: int, shift: int) -> None:
+def test_high_bit_says_where_in_its_cell_a_value_stands(
+    tmp_path: Path, shared: PixelDecoder, kind: str, high: int, shift: int
+) -> None:
     values = np.arange(0, 4096, 61).astype(f"{kind}2").reshape(17, 4) - (2048 if kind == "i" else 0)
     cells = (values << shift) | 0  # what stands below and above the value is not the value's
     if shift:
@@ -248,17 +244,17 @@ def test_high_bit_says_where_in_its_cell_a_value_stands(tmp_path: Path, kind: st
     if high < 15 and kind == "u":
         cells |= 1 << 15
     path = save(image(cells.astype(f"{kind}2"), BitsStored=12, HighBit=high), tmp_path / "x.dcm")
-    with PixelDecoder() as decoder:
-        np.testing.assert_array_equal(decoder.decode(path).pixels[0], values)
+    np.testing.assert_array_equal(shared.decode(path).pixels[0], values)
 
 
 @pytest.mark.parametrize("kind", ["u", "i"])
-def test_a_wrong_high_bit_over_values_at_the_bottom_is_not_believed(tmp_path: Path, kind: str) -> None:
+def test_a_wrong_high_bit_over_values_at_the_bottom_is_not_believed(
+    tmp_path: Path, shared: PixelDecoder, kind: str
+) -> None:
     values = np.arange(0, 4096, 61).astype(f"{kind}2").reshape(17, 4) - (2048 if kind == "i" else 0)
-    with PixelDecoder() as decoder:
-        for high in (15, 7):
-            path = save(image(values, BitsStored=12, HighBit=high), tmp_path / "x.dcm")
-            np.testing.assert_array_equal(decoder.decode(path).pixels[0], values)
+    for high in (15, 7):
+        path = save(image(values, BitsStored=12, HighBit=high), tmp_path / "x.dcm")
+        np.testing.assert_array_equal(shared.decode(path).pixels[0], values)
 
 
 def palette(bits: int, entries: int, *, word: bool, **changes: Any) -> dict[str, Any]:
@@ -283,12 +279,11 @@ def palette(bits: int, entries: int, *, word: bool, **changes: Any) -> dict[str,
         (np.uint16, palette(8, 1024, word=False)),  # more entries than an entry has values
     ],
 )
-def test_palette_colours(tmp_path: Path, cells: type, tables: dict[str, Any]) -> None:
+def test_palette_colours(tmp_path: Path, shared: PixelDecoder, cells: type, tables: dict[str, Any]) -> None:
     entries = tables["RedPaletteColorLookupTableDescriptor"][0] or 65536
     stored: npt.NDArray[Any] = np.array([[0, entries // 2, entries - 1]], cells)
     path = save(image(stored, **tables), tmp_path / "x.dcm")
-    with PixelDecoder() as decoder:
-        plain, coloured = decoder.decode(path), decoder.decode(path, coloured=True)
+    plain, coloured = shared.decode(path), shared.decode(path, coloured=True)
     assert plain.photometric == "PALETTE COLOR"
     np.testing.assert_array_equal(plain.pixels[0], stored)
     assert coloured.photometric == "RGB" and coloured.pixels.dtype == np.uint8
@@ -296,23 +291,21 @@ def test_palette_colours(tmp_path: Path, cells: type, tables: dict[str, Any]) ->
     assert coloured.pixels[0, 0, 1].tolist() == pytest.approx([127, 128, 7], abs=1)
 
 
-def test_a_segmented_palette(tmp_path: Path) -> None:
+def test_a_segmented_palette(tmp_path: Path, shared: PixelDecoder) -> None:
     tables: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
     for channel, top in (("Red", 65535), ("Green", 0), ("Blue", 32768)):
         tables[f"{channel}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
         segments = np.array([0, 1, 0, 1, 255, top], "<u2")  # one discrete value, then a line of 255 to the top
         tables[f"Segmented{channel}PaletteColorLookupTableData"] = segments.tobytes()
     path = save(image(np.array([[0, 255]], np.uint8), **tables), tmp_path / "x.dcm")
-    with PixelDecoder() as decoder:
-        assert decoder.decode(path, coloured=True).pixels[0].tolist() == [[[0, 0, 0], [255, 0, 128]]]
+    assert shared.decode(path, coloured=True).pixels[0].tolist() == [[[0, 0, 0], [255, 0, 128]]]
 
 
-def test_a_palette_without_tables_is_a_reason(tmp_path: Path) -> None:
+def test_a_palette_without_tables_is_a_reason(tmp_path: Path, shared: PixelDecoder) -> None:
     path = save(image(np.zeros((2, 2), np.uint8), PhotometricInterpretation="PALETTE COLOR"), tmp_path / "x.dcm")
-    with PixelDecoder() as decoder:
-        with pytest.raises(DicomRefused, match="cannot be decoded"):
-            decoder.decode(path, coloured=True)
-        assert decoder.decode(path).pixels.shape == (1, 2, 2)
+    with pytest.raises(DicomRefused, match="cannot be decoded"):
+        shared.decode(path, coloured=True)
+    assert shared.decode(path).pixels.shape == (1, 2, 2)
 
 
 def test_decodable_are_the_syntaxes_that_a_codec_is_installed_for() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from radir_pacs.delivery.dicom_json import dataset_to_json
 from radir_pacs.dicom.loop_guard import MANUFACTURER, MODEL_NAME, is_own_header, is_own_object
 from radir_pacs.types import InstanceHeader
 from tests.sr_material import image_header, report
@@ -20,7 +19,7 @@ def header_of(ds: Dataset) -> InstanceHeader:
         sop_uid=ds.SOPInstanceUID,
         sop_class_uid=ds.SOPClassUID,
         transfer_syntax_uid="1.2.840.10008.1.2.1",
-        attributes=dataset_to_json(ds),
+        attributes=ds.to_json_dict(),
     )
 
 
@@ -29,7 +28,7 @@ def test_our_report_is_ours_even_when_a_pacs_coerced_it(removed: tuple[str, ...]
     sr = report()
     for keyword in removed:
         delattr(sr, keyword)
-    assert is_own_object(sr) and is_own_object(dataset_to_json(sr)) and is_own_header(header_of(sr))
+    assert is_own_object(sr) and is_own_object(sr.to_json_dict()) and is_own_header(header_of(sr))
 
 
 def test_a_secondary_capture_of_ours_is_ours() -> None:

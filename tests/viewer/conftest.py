@@ -6,8 +6,6 @@ The studies are a small synthetic hospital; their vectors are drawn by seed, so 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -28,6 +26,7 @@ from radir_pacs.config import Settings
 from radir_pacs.reports import PARSER, findings_to_json, mine
 from radir_pacs.types import Encoding, ImageKind, SliceStack
 from tests.conftest import free_port
+from tests.hospital_material import hospital_of
 from tests.integration.conftest import Web, running
 from tests.services import ROOT
 
@@ -85,10 +84,7 @@ class Archive:
 
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("phantoms")
-    command = ["phantom", "--out", str(folder), "--patients", "6", "--seed", "5", "--size", "small"]
-    subprocess.run([sys.executable, "-m", "radir_pacs.cli", *command], check=True, capture_output=True)
-    return folder
+    return hospital_of(tmp_path_factory, "--patients", "6", "--seed", "5", "--size", "small")[0]
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,6 @@ from radir_pacs.reports import Finding, findings_from_json
 
 U8 = npt.NDArray[np.uint8]
 PATH_COLUMN = "File Path"
-WHOLE = "report"  # stands for the whole report beside the names of regions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from radir_pacs.anatomy.windows import LUNG, SOFT_TISSUE
 from radir_pacs.types import F32
 
 from .canvas import Size
@@ -64,9 +65,9 @@ def _views(study: PhantomStudy) -> list[F32]:
     return [
         study.frontal[0],
         study.lateral[0],
-        windowed(axial, -600, 1500),
-        windowed(upper, 40, 400),
-        windowed(coronal, -600, 1500),
+        windowed(axial, *LUNG),
+        windowed(upper, *SOFT_TISSUE),
+        windowed(coronal, *LUNG),
     ]
 
 

@@ -12,8 +12,8 @@ from radir_pacs.web.services import BASE, services
 from .accept import DICOM, DICOM_JSON, OCTETS, choose, multipart
 from .datasets import XML_PARTS
 from .documents import HTML, PDF, PLAIN
+from .drawing import JPEG, PNG
 from .native_xml import MEDIA_TYPE as DICOM_XML
-from .rendered import JPEG, PNG
 
 blueprint = Blueprint("capabilities", __name__)
 

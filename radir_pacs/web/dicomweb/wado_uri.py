@@ -16,7 +16,8 @@ from radir_pacs.web.services import services
 from . import parameters
 from .accept import DICOM, EXPLICIT_LITTLE, parse_accept
 from .documents import document_response, offers_for
-from .rendered import JPEG, PNG, VIEWPORT_PX, rendered_frame, rendered_instance
+from .drawing import JPEG, PNG
+from .rendered import VIEWPORT_PX, rendered_frame, rendered_instance
 from .wado import single_instance
 
 blueprint = Blueprint("wado_uri", __name__)
