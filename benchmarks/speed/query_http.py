@@ -26,7 +26,6 @@ from urllib.parse import quote
 
 import numpy as np
 import psycopg
-from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks import results
@@ -48,6 +47,7 @@ from benchmarks.speed.hospital import (
 from benchmarks.speed.http_client import Answers, Clients
 from benchmarks.speed.peers import PEERS, K
 from radir_pacs.catalogue import start_embedded, stop_embedded
+from radir_pacs.cli.output import progress
 from radir_pacs.config import Settings
 
 CLIENTS = 4
@@ -404,8 +404,8 @@ def main() -> int:
     clients = Clients(CLIENTS)
     with tempfile.TemporaryDirectory(prefix="radir-", ignore_cleanup_errors=True) as temporary:
         work = args.work or Path(temporary)
-        with Progress(console=Console(stderr=True)) as progress:
-            figures = [Size(size, work.resolve(), args, clients, progress).measure() for size in sizes]
+        with progress() as bars:
+            figures = [Size(size, work.resolve(), args, clients, bars).measure() for size in sizes]
     clients.close()
     text = page(figures, args.peers)
     if args.out:

@@ -29,7 +29,7 @@ from radir_pacs.types import Encoding, JobKind, JobState, StudyState, Urgency
 from radir_workers.readers import how_many
 from radir_workers.reading_child import ReadingChild, ReadingSetup
 from tests.catalogue_material import add, encoded, header, register
-from tests.dicom_files import radiograph, save
+from tests.dicom_files import noisy_radiograph, save
 from tests.encoding_material import FakeShelf, by_hand, encoding_line
 
 
@@ -45,16 +45,7 @@ def receive(catalogue: Catalogue, blobs: BlobStore, tmp_path: Path) -> Callable[
 
     def store(study: int) -> str:
         uids = header(study)
-        picture = np.random.default_rng(study).integers(0, 4096, (96, 96)).astype(np.uint16)
-        ds = radiograph(
-            StudyInstanceUID=uids.study_uid,
-            SeriesInstanceUID=uids.series_uid,
-            SOPInstanceUID=uids.sop_uid,
-            Rows=96,
-            Columns=96,
-            PixelData=picture.tobytes(),
-        )
-        path = save(ds, tmp_path / f"{study}.dcm")
+        path = save(noisy_radiograph(uids, seed=study), tmp_path / f"{study}.dcm")
         sha256, size_bytes = blobs.put(path.read_bytes())
         catalogue.instances.add(read_header(path), content_sha256=sha256, size_bytes=size_bytes, source="TEST")
         catalogue.studies.complete_quiet(0)
