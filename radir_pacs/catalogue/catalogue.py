@@ -24,6 +24,7 @@ from radir_pacs.catalogue.patients import Patients
 from radir_pacs.catalogue.processes import Processes
 from radir_pacs.catalogue.qido import Qido
 from radir_pacs.catalogue.questions import Questions
+from radir_pacs.catalogue.reencoding import Reencoding
 from radir_pacs.catalogue.refusals import Refusals
 from radir_pacs.catalogue.report_versions import ReportVersions
 from radir_pacs.catalogue.reports import Reports
@@ -52,6 +53,7 @@ class Catalogue:
         self.studies = Studies(database, settings)
         self.qido = Qido(database, settings)
         self.models = Models(database, settings)
+        self.reencoding = Reencoding(database, settings)
         self.encodings = Encodings(database, settings)
         self.cases = Cases(database, settings)
         self.questions = Questions(database, settings)
