@@ -462,8 +462,8 @@ WITH looked_at AS MATERIALIZED (
     ORDER BY l.id DESC LIMIT %(room)s
 ), queued AS (
     INSERT INTO job (kind, key, max_attempts, urgency)
-    SELECT DISTINCT 'reencode', %(model_id)s || '/' || study_uid, %(max_attempts)s::integer, %(urgency)s::smallint
-    FROM lacking
+    SELECT 'reencode', %(model_id)s || '/' || study_uid, %(max_attempts)s::integer, %(urgency)s::smallint
+    FROM lacking GROUP BY study_uid ORDER BY max(id) DESC
     ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO NOTHING
     RETURNING id
 )
