@@ -29,6 +29,7 @@ from radir_pacs.catalogue.refusals import Refusals
 from radir_pacs.catalogue.report_versions import ReportVersions
 from radir_pacs.catalogue.reports import Reports
 from radir_pacs.catalogue.rows import Overview
+from radir_pacs.catalogue.shadow_answers import ShadowAnswers
 from radir_pacs.catalogue.studies import Studies
 from radir_pacs.config import Settings
 from radir_pacs.errors import DatabaseAway
@@ -54,6 +55,7 @@ class Catalogue:
         self.qido = Qido(database, settings)
         self.models = Models(database, settings)
         self.reencoding = Reencoding(database, settings)
+        self.shadow_answers = ShadowAnswers(database, settings)
         self.encodings = Encodings(database, settings)
         self.cases = Cases(database, settings)
         self.questions = Questions(database, settings)

@@ -544,6 +544,23 @@ DELETE FROM generation WHERE model_id = %(model_id)s;
 -- The partitions of a model that is not kept.
 DELETE FROM partition WHERE model_id = %(model_id)s;
 
+-- name: add_shadow_answer
+-- How the model in shadow answered a question.
+INSERT INTO shadow_answer (region, serving, shadow, compared, shared, serving_agreement, shadow_agreement, serving_ms,
+    shadow_ms)
+VALUES (%(region)s, %(serving)s, %(shadow)s, %(compared)s, %(shared)s, %(serving_agreement)s::real,
+    %(shadow_agreement)s::real, %(serving_ms)s, %(shadow_ms)s);
+
+-- name: shadow_answers
+-- The last questions that a model answered in shadow beside the one that serves, newest first.
+SELECT at, region, serving, shadow, compared, shared, serving_agreement, shadow_agreement, serving_ms, shadow_ms
+FROM shadow_answer WHERE shadow = %(shadow)s ORDER BY id DESC LIMIT %(limit)s;
+
+-- name: prune_shadow_answers
+-- Answers that nobody will compare any more.
+DELETE FROM shadow_answer
+WHERE at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8);
+
 -- name: drop_encodings
 -- Encodings of a study that no longer hold: of kinds of image that it has no more, of another revision, and those that
 -- newer ones replace. What other models made of the same images stays.

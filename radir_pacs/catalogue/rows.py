@@ -227,6 +227,21 @@ class ModelProgress:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShadowAnswer:
+    """How the first cases of the model in shadow differ from those that were shown; as the table ``shadow_answer``."""
+
+    region: str
+    serving: str
+    shadow: str
+    compared: int
+    shared: int
+    serving_agreement: float | None
+    shadow_agreement: float | None
+    serving_ms: float
+    shadow_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelEvent:
     """A line of the history of models; fields as in the table ``model_event``."""
 

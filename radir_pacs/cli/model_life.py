@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -31,6 +32,11 @@ def register(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     _action(actions, "promote", "have a model answer from the next question on", promote)
     _action(actions, "rollback", "have the model answer again that was replaced last", rollback)
     _action(actions, "retire", "have a model encode no more; what it encoded is cleared away", retire)
+    parser = actions.add_parser("compare", help="how a model in shadow answers the questions that are really asked")
+    parser.add_argument("model", metavar="MODEL", help="its id, as `radir models list` shows it")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    config.add_flags(parser)
+    parser.set_defaults(run=compare, needs_settings=True)
     parser = actions.add_parser("history", help="who did what with models, when and why; which model answered when")
     parser.add_argument("model", nargs="?", metavar="MODEL", help="of this model only")
     parser.add_argument("--at", metavar="DATE", help="which models answered on that day, as 2026-11-01, or at a moment"
@@ -127,6 +133,38 @@ def _tell(args: argparse.Namespace, model: ModelRow, words: str) -> int:
     else:
         out.print(words, markup=False)
     return 0
+
+
+def compare(args: argparse.Namespace, settings: Settings) -> int:
+    """Raises NotFound."""
+    with registry_of(settings) as registry:
+        found = registry.compared(args.model)
+    if args.json:
+        print_json([_without_nan(asdict(one)) for one in found])
+        return 0
+    if not found:
+        out.print(f"no question was asked of {args.model} yet (shadow_share)", markup=False)
+    for one in found:
+        table = Table("", "mean", "95 % interval", "questions", title=f"{one.model_id} beside {one.serving}")
+        for name, mean, digits in (
+            ("of the first ten cases, both gave", one.overlap, 3),
+            ("agreement of reports, serving", one.serving_agreement, 3),
+            ("agreement of reports, in shadow", one.shadow_agreement, 3),
+            ("gain in agreement", one.agreement_gain, 3),
+            ("ms an answer, serving", one.serving_ms, 1),
+            ("ms an answer, in shadow", one.shadow_ms, 1),
+        ):
+            shown = [f"{value:.{digits}f}" for value in (mean.mean, mean.low, mean.high)]
+            table.add_row(name, shown[0], f"{shown[1]} to {shown[2]}", str(mean.count))
+        out.print(table)
+    return 0
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN: a mean of nothing is null."""
+    if isinstance(value, dict):
+        return {name: _without_nan(part) for name, part in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def history(args: argparse.Namespace, settings: Settings) -> int:

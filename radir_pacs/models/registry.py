@@ -18,6 +18,7 @@ from radir_pacs.errors import BundleRefused, Conflict, NotFound, NotReady, Setti
 from radir_pacs.index import should_merge
 from radir_pacs.models.answered import Answered, answered
 from radir_pacs.models.bundles import bundle_folder, copy_bundle, is_intact, manifest_sha256
+from radir_pacs.models.comparison import Comparison, compared
 from radir_pacs.types import ImageKind, ModelState
 
 log = logging.getLogger(__name__)
@@ -186,6 +187,10 @@ class Registry:
     def retire(self, model_id: str, *, by: str, reason: str, evidence: str = "") -> None:
         """As `Models.retire`."""
         self._models.retire(model_id, by=by, reason=reason, evidence=evidence)
+
+    def compared(self, model_id: str) -> tuple[Comparison, ...]:
+        """How a model answered in shadow, beside each model that served meanwhile. Raises NotFound."""
+        return compared(self._catalogue.shadow_answers.of(self.get(model_id).model_id))
 
     def history(self, model_id: str | None = None) -> tuple[ModelEvent, ...]:
         """As `Models.history`."""

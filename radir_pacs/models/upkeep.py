@@ -6,7 +6,7 @@ import logging
 import time
 
 from radir_pacs.catalogue import Catalogue
-from radir_pacs.config import Settings
+from radir_pacs.config import DAY_S, Settings
 from radir_pacs.errors import Conflict, NotReady
 from radir_pacs.models.bundles import remove_bundle
 from radir_pacs.models.registry import Registry
@@ -14,6 +14,7 @@ from radir_pacs.types import ModelState
 
 log = logging.getLogger(__name__)
 
+KEEP_ANSWERS_S = 365 * DAY_S  # of models in shadow: what a promotion was decided on
 AGAIN_S = 60.0  # between two looks at a model that may not answer yet
 RULE = "rule:promote_when_covered"
 
@@ -56,6 +57,7 @@ class Upkeep:
             coverage = progress.coverage
             if coverage.encoded + progress.waiting + progress.failed < coverage.total:
                 self._catalogue.reencoding.again(model.model_id)
+        self._catalogue.shadow_answers.prune(KEEP_ANSWERS_S)
         for model_id, kind in self._catalogue.reencoding.to_prune():
             self._catalogue.reencoding.prune(model_id, kind)
             remove_bundle(self._settings.home, model_id)
