@@ -386,50 +386,191 @@ FROM study AS s WHERE s.state = %(state)s ORDER BY s.study_date DESC NULLS LAST,
 
 -- name: register_model
 -- A model by its id: an existing row stays as it is, since vectors depend on it.
-INSERT INTO model (model_id, kind, dim, manifest, active)
-VALUES (%(model_id)s, %(kind)s, %(dim)s, %(manifest)s, FALSE)
-ON CONFLICT (model_id) DO NOTHING;
+INSERT INTO model (model_id, kind, dim, manifest) VALUES (%(model_id)s, %(kind)s, %(dim)s, %(manifest)s)
+ON CONFLICT (model_id) DO NOTHING RETURNING model_id;
+
+-- name: model_has_bundle
+-- A verified copy of its bundle is in the home folder; null: it is there no more.
+UPDATE model SET bundle_sha256 = %(sha256)s WHERE model_id = %(model_id)s AND bundle_sha256 IS DISTINCT FROM %(sha256)s;
 
 -- name: lock_models
--- Activating is rare and must not race: one transaction at a time.
+-- Changes of what serves are rare and must not race: one transaction at a time.
 LOCK TABLE model IN SHARE ROW EXCLUSIVE MODE;
 
--- name: retire_models
--- The other models of a kind no longer answer.
-UPDATE model SET active = FALSE WHERE kind = %(kind)s AND model_id <> %(model_id)s AND active;
+-- name: set_model_state
+-- A model's new state. One that encodes from now on begins with the newest study of the archive.
+UPDATE model SET state = %(state)s,
+    kept_until = now() + make_interval(secs => %(keep_s)s::float8),
+    coverage = coalesce(%(coverage)s::real, coverage),
+    fed_below = CASE WHEN %(feed)s::boolean THEN (SELECT last_value + 1 FROM encoding_id_seq) END,
+    fed_at = now()
+WHERE model_id = %(model_id)s;
 
--- name: activate_model
--- This model answers for its kind.
-UPDATE model SET active = TRUE WHERE model_id = %(model_id)s AND NOT active;
+-- name: add_model_event
+-- A line of the history.
+INSERT INTO model_event (model_id, kind, change, replaces, who, reason, evidence, coverage)
+VALUES (%(model_id)s, %(kind)s, %(change)s, %(replaces)s, %(who)s, %(reason)s, %(evidence)s, %(coverage)s::real);
 
--- name: encode_again
--- Studies that another model of the kind encoded, or that none could, are work for the one that answers now,
--- which new studies need not wait for. The newest first.
+-- name: model_events
+-- The history of all models or of one, oldest first.
+SELECT id, at, model_id, kind, change, replaces, who, reason, evidence, coverage FROM model_event
+WHERE %(model_id)s::text IS NULL OR model_id = %(model_id)s::text ORDER BY id;
+
+-- name: served_before
+-- The model that answered until this one was promoted.
+SELECT replaces FROM model_event WHERE model_id = %(model_id)s AND change = 'PROMOTED' ORDER BY id DESC LIMIT 1;
+
+-- name: model_coverage
+-- Studies of a kind that a model has encoded, and that only another one that is kept has.
+SELECT (SELECT count(*) FROM encoding WHERE model_id = %(model_id)s)::integer AS encoded, (
+    SELECT count(DISTINCT e.study_uid) FROM encoding AS e JOIN kept_model AS m USING (model_id)
+    WHERE m.kind = %(kind)s AND e.model_id <> %(model_id)s AND NOT EXISTS (
+        SELECT FROM encoding AS own WHERE own.study_uid = e.study_uid AND own.model_id = %(model_id)s))::integer AS lacking;
+
+-- name: model_progress
+-- Jobs for a model that wait or run, that failed for good, and how fast its last encodings came.
+SELECT count(*) FILTER (WHERE j.state IN ('PENDING', 'RUNNING'))::integer AS waiting,
+    count(*) FILTER (WHERE j.state = 'FAILED')::integer AS failed,
+    (SELECT count(*) / nullif(extract(epoch FROM max(r.encoded_at) - min(r.encoded_at)), 0) * 60 FROM (
+        SELECT e.encoded_at FROM encoding AS e WHERE e.model_id = %(model_id)s ORDER BY e.xid DESC LIMIT 500) AS r
+        WHERE abs(extract(epoch FROM now() - r.encoded_at)) < 600)::float8 AS per_minute
+FROM job AS j WHERE j.kind = 'reencode' AND j.state <> 'DONE' AND starts_with(j.key, %(model_id)s || '/');
+
+-- name: models_to_feed
+-- Models with studies of the archive left to encode: the one that answers first. Another relay's are passed over.
+SELECT model_id, kind, state, fed_below, abs(extract(epoch FROM now() - fed_at))::float8 AS since_s FROM model
+WHERE fed_below IS NOT NULL AND bundle_sha256 IS NOT NULL
+    AND (state IN ('SERVING', 'SHADOW') OR (state = 'RETIRED' AND kept_until > now()))
+ORDER BY CASE state WHEN 'SERVING' THEN 0 WHEN 'SHADOW' THEN 1 ELSE 2 END, model_id FOR NO KEY UPDATE SKIP LOCKED;
+
+-- name: open_reencodings
+-- Jobs that encode the archive for a model and have not ended, and whether others will come.
+SELECT count(*)::integer AS n, EXISTS (
+    SELECT FROM model WHERE model_id = %(model_id)s AND fed_below IS NOT NULL) AS more FROM job
+WHERE kind = 'reencode' AND state IN ('PENDING', 'RUNNING') AND starts_with(key, %(model_id)s || '/');
+
+-- name: feed_model
+-- Queue the next studies of the archive for a model, the newest first; returns where to go on, and how many these were.
+-- Looks at a bounded number of encodings, so that what is encoded already costs little at a time.
+WITH looked_at AS MATERIALIZED (
+    SELECT e.id, e.study_uid FROM encoding AS e JOIN model AS m USING (model_id)
+    WHERE e.id < %(fed_below)s AND m.kind = %(kind)s AND e.model_id <> %(model_id)s
+    ORDER BY e.id DESC LIMIT %(look)s
+), lacking AS MATERIALIZED (
+    SELECT l.id, l.study_uid FROM looked_at AS l WHERE NOT EXISTS (
+        SELECT FROM encoding AS own WHERE own.study_uid = l.study_uid AND own.model_id = %(model_id)s)
+    ORDER BY l.id DESC LIMIT %(room)s
+), queued AS (
+    INSERT INTO job (kind, key, max_attempts, urgency)
+    SELECT 'reencode', %(model_id)s || '/' || study_uid, %(max_attempts)s::integer, %(urgency)s::smallint
+    FROM lacking GROUP BY study_uid ORDER BY max(id) DESC
+    ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO NOTHING
+    RETURNING id
+)
+SELECT (SELECT count(*) FROM queued)::integer AS queued, CASE
+    WHEN (SELECT count(*) FROM lacking) < %(room)s THEN (SELECT min(id) FROM looked_at)
+    ELSE (SELECT min(id) FROM lacking) END AS fed_below;
+
+-- name: model_fed
+-- Where to go on with a model's archive; null: every study was queued.
+UPDATE model SET fed_below = %(fed_below)s, fed_at = CASE WHEN %(queued)s > 0 THEN now() ELSE fed_at END
+WHERE model_id = %(model_id)s;
+
+-- name: feed_again
+-- Begin once more with a model's archive, where studies are lacking that are neither queued nor failed.
+UPDATE model SET fed_below = (SELECT last_value + 1 FROM encoding_id_seq), fed_at = now()
+WHERE model_id = %(model_id)s AND fed_below IS NULL;
+
+-- name: note_coverage
+-- What part of the studies the model that answers covers.
+UPDATE model SET coverage = %(coverage)s::real WHERE model_id = %(model_id)s AND coverage <> %(coverage)s::real;
+
+-- name: hurry_model
+-- What is queued for a model that answers from now on comes before what only prepares another.
+UPDATE job SET urgency = %(urgency)s::smallint
+WHERE kind = 'reencode' AND state = 'PENDING' AND starts_with(key, %(model_id)s || '/') AND urgency > %(urgency)s::smallint;
+
+-- name: encode_under_others
+-- The other models that are kept encode the study too: at once the one that answers, later those that may.
+INSERT INTO job (kind, key, max_attempts, urgency)
+SELECT 'reencode', m.model_id || '/' || %(study_uid)s::text, %(max_attempts)s::integer,
+    CASE m.state WHEN 'SERVING' THEN %(new)s::smallint ELSE %(beside)s::smallint END
+FROM kept_model AS m
+WHERE m.kind = ANY(%(kinds)s::text[]) AND m.bundle_sha256 IS NOT NULL AND NOT EXISTS (
+    SELECT FROM encoding AS own WHERE own.study_uid = %(study_uid)s::text AND own.model_id = m.model_id)
+ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO UPDATE
+SET again = job.again OR job.state = 'RUNNING', urgency = least(job.urgency, excluded.urgency);
+
+-- name: encode_skipped
+-- Studies that no model could encode are work for one of their own now, which new studies need not wait for. The
+-- newest first.
 INSERT INTO job (kind, key, max_attempts, urgency)
 SELECT 'encode', s.study_uid, %(max_attempts)s::integer, %(urgency)s::smallint FROM study AS s
-WHERE (s.state IN ('ENCODED', 'INDEXED') AND EXISTS (
-        SELECT FROM encoding AS e JOIN model AS m USING (model_id)
-        WHERE e.study_uid = s.study_uid AND m.kind = %(kind)s AND m.model_id <> %(model_id)s)
-    AND NOT EXISTS (
-        SELECT FROM encoding AS e WHERE e.study_uid = s.study_uid AND e.model_id = %(model_id)s))
-    OR (s.state = 'SKIPPED' AND s.reason_code = 'NO_MODEL')
+WHERE s.state = 'SKIPPED' AND s.reason_code = 'NO_MODEL'
 ORDER BY s.received_at DESC
 ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO UPDATE
 SET again = job.again OR job.state = 'RUNNING', urgency = least(job.urgency, excluded.urgency);
 
 -- name: model
 -- A model by its id.
-SELECT model_id, kind, dim, manifest, active FROM model WHERE model_id = %(model_id)s;
+SELECT model_id, kind, dim, manifest, state, bundle_sha256, kept_until, coverage FROM model WHERE model_id = %(model_id)s;
 
--- name: active_model
+-- name: models
+-- All models; those that are kept alone, where asked.
+SELECT model_id, kind, dim, manifest, state, bundle_sha256, kept_until, coverage FROM model
+WHERE NOT %(kept)s::boolean OR model_id IN (SELECT k.model_id FROM kept_model AS k)
+ORDER BY kind DESC, CASE state WHEN 'SERVING' THEN 0 WHEN 'SHADOW' THEN 1 WHEN 'RETIRED' THEN 2 ELSE 3 END, added_at DESC;
+
+-- name: serving_model
 -- The model that answers for a kind.
-SELECT model_id, kind, dim, manifest, active FROM model WHERE kind = %(kind)s AND active;
+SELECT model_id, kind, dim, manifest, state, bundle_sha256, kept_until, coverage FROM model
+WHERE kind = %(kind)s AND state = 'SERVING';
+
+-- name: models_to_prune
+-- Models whose time for a rollback is over, with something left of them.
+SELECT model_id, kind FROM model AS m WHERE state = 'RETIRED' AND kept_until <= now() AND (bundle_sha256 IS NOT NULL
+    OR EXISTS (SELECT FROM encoding AS e WHERE e.model_id = m.model_id)
+    OR EXISTS (SELECT FROM partition AS p WHERE p.model_id = m.model_id));
+
+-- name: prune_encodings
+-- Some encodings of a model that is not kept.
+DELETE FROM encoding WHERE id IN (SELECT id FROM encoding WHERE model_id = %(model_id)s LIMIT %(limit)s);
+
+-- name: prune_model_generations
+-- The builds of a model that is not kept.
+DELETE FROM generation WHERE model_id = %(model_id)s;
+
+-- name: prune_partitions
+-- The partitions of a model that is not kept.
+DELETE FROM partition WHERE model_id = %(model_id)s;
+
+-- name: add_shadow_answer
+-- How the model in shadow answered a question.
+INSERT INTO shadow_answer (region, serving, shadow, compared, shared, serving_agreement, shadow_agreement, serving_ms,
+    shadow_ms)
+VALUES (%(region)s, %(serving)s, %(shadow)s, %(compared)s, %(shared)s, %(serving_agreement)s::real,
+    %(shadow_agreement)s::real, %(serving_ms)s, %(shadow_ms)s);
+
+-- name: shadow_answers
+-- The last questions that a model answered in shadow beside the one that serves, newest first.
+SELECT at, region, serving, shadow, compared, shared, serving_agreement, shadow_agreement, serving_ms, shadow_ms
+FROM shadow_answer WHERE shadow = %(shadow)s ORDER BY id DESC LIMIT %(limit)s;
+
+-- name: prune_shadow_answers
+-- Answers that nobody will compare any more.
+DELETE FROM shadow_answer
+WHERE at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8);
 
 -- name: drop_encodings
--- A study's encodings under the models that answer now; a newer encoding, or none, replaces them.
+-- Encodings of a study that no longer hold: of kinds of image that it has no more, of another revision, and those that
+-- newer ones replace. What other models made of the same images stays.
 DELETE FROM encoding AS e USING model AS m
-WHERE e.study_uid = %(study_uid)s AND m.model_id = e.model_id
-    AND (m.active OR e.model_id = ANY(%(model_ids)s::text[]));
+WHERE e.study_uid = %(study_uid)s AND m.model_id = e.model_id AND (m.kind <> ALL(%(kinds)s::text[])
+    OR e.model_id = ANY(%(model_ids)s::text[]) OR e.revision <> %(revision)s::integer);
+
+-- name: drop_encoding
+-- A study's encoding under one model; a newer one replaces it.
+DELETE FROM encoding WHERE study_uid = %(study_uid)s AND model_id = %(model_id)s;
 
 -- name: add_encoding
 -- The region vectors of a study under one model.
@@ -456,9 +597,9 @@ SELECT slices, chest FROM encoding
 WHERE study_uid = %(study_uid)s AND series_uid = %(series_uid)s AND slices IS NOT NULL ORDER BY id DESC LIMIT 1;
 
 -- name: encodings_of_study
--- Which models a study is encoded under.
-SELECT e.model_id, m.kind, m.active FROM encoding AS e JOIN model AS m USING (model_id)
-WHERE e.study_uid = %(study_uid)s ORDER BY m.active DESC, e.model_id;
+-- Under which of the models that answer a study is encoded.
+SELECT e.model_id, m.kind FROM encoding AS e JOIN model AS m USING (model_id)
+WHERE e.study_uid = %(study_uid)s AND m.state = 'SERVING' ORDER BY e.model_id;
 
 -- name: encoding_owners
 -- The studies behind index labels; a label that is gone has no row.
@@ -558,10 +699,11 @@ SELECT e.id FROM encoding AS e WHERE e.study_uid = ANY(%(study_uids)s::text[] ||
     WHERE %(same_patient)s::boolean AND q.study_uid = %(query_study_uid)s));
 
 -- name: encodings_that_answer
--- The encodings of a study under the models that answer now, each with its model.
+-- The encodings of a study under the models that answer now, or under a named one, each with its model.
 SELECT e.id, e.study_uid, e.series_uid, e.sop_uid, e.model_id, e.regions, e.vectors, e.warnings, e.slices, e.chest, m.kind,
-    m.manifest #>> '{training,intended_use}' AS intended_use
-FROM encoding AS e JOIN model AS m USING (model_id) WHERE e.study_uid = %(study_uid)s AND m.active;
+    m.manifest #>> '{training,intended_use}' AS intended_use, m.coverage
+FROM encoding AS e JOIN model AS m USING (model_id) WHERE e.study_uid = %(study_uid)s
+    AND CASE WHEN %(model_id)s::text IS NULL THEN m.state = 'SERVING' ELSE m.model_id = %(model_id)s::text END;
 
 -- name: published_generations
 -- The builds that answer for some partitions.
@@ -590,12 +732,11 @@ SELECT model_id, region, name, count, as_of::text AS as_of, manifest, published_
 WHERE model_id = %(model_id)s AND region = %(region)s AND state = 'PUBLISHED';
 
 -- name: served_partitions
--- Each partition of the active models, with the generation that answers for it.
+-- Each partition of the models that are kept, with the generation that answers for it.
 SELECT p.model_id, p.region, g.name AS published, coalesce(g.count, 0) AS count,
     coalesce(g.as_of, '0'::xid8)::text AS as_of, g.manifest->'segments' AS segments
-FROM partition AS p JOIN model AS m USING (model_id)
+FROM partition AS p JOIN kept_model AS m USING (model_id)
 LEFT JOIN generation AS g ON g.model_id = p.model_id AND g.region = p.region AND g.state = 'PUBLISHED'
-WHERE m.active
 ORDER BY p.model_id, p.region;
 
 -- name: count_tail
@@ -619,8 +760,8 @@ WHERE model_id = %(model_id)s AND xid >= %(since)s::text::xid8 AND xid < %(until
 
 -- name: to_forget
 -- Partitions whose files may hold a vector that was deleted longer ago than a time.
-SELECT g.model_id, g.region FROM generation AS g JOIN model AS m USING (model_id)
-WHERE m.active AND g.state = 'PUBLISHED' AND g.manifest->'segments' <> '[]' AND (
+SELECT g.model_id, g.region FROM generation AS g JOIN kept_model AS m USING (model_id)
+WHERE g.state = 'PUBLISHED' AND g.manifest->'segments' <> '[]' AND (
     abs(extract(epoch FROM now() - (g.manifest->>'oldest_deletion')::timestamptz)) > %(after_s)s::float8
     OR EXISTS (SELECT FROM encoding_gone AS x WHERE x.model_id = g.model_id AND x.xid >= g.as_of
         AND abs(extract(epoch FROM now() - x.at)) > %(after_s)s::float8));
@@ -661,7 +802,7 @@ ORDER BY e.id LIMIT %(limit)s;
 
 -- name: encoding_waits
 -- Whether somebody encodes, or will at once: a build then leaves the other cores alone.
-SELECT EXISTS (SELECT FROM job WHERE kind = 'encode' AND state IN ('PENDING', 'RUNNING')) AS waits;
+SELECT EXISTS (SELECT FROM job WHERE kind IN ('encode', 'reencode') AND state IN ('PENDING', 'RUNNING')) AS waits;
 
 -- name: prune_gone
 -- Deletions that every generation includes and that no process is likely to have missed.
@@ -1165,7 +1306,8 @@ RETURNING id, kind, key, state, attempt, max_attempts, token, reason_code, urgen
 -- name: hurry
 -- Somebody waits for this study: its encode job is the next, and is announced at once.
 UPDATE job SET urgency = 0, rung_at = NULL
-WHERE kind = 'encode' AND key = %(study_uid)s AND state = 'PENDING' AND urgency > 0
+WHERE state = 'PENDING' AND urgency > 0 AND ((kind = 'encode' AND key = %(study_uid)s) OR (kind = 'reencode'
+    AND key IN (SELECT m.model_id || '/' || %(study_uid)s::text FROM model AS m WHERE m.state = 'SERVING')))
 RETURNING id;
 
 -- name: claim_studies
@@ -1174,7 +1316,7 @@ RETURNING id;
 WITH due AS MATERIALIZED (
     SELECT id, CASE reason_code WHEN 'DECODER_KILLED' THEN TRUE
         WHEN 'WORKER_KILLED' THEN attempt >= least(2, max_attempts - 1) ELSE FALSE END AS alone FROM job
-    WHERE kind = 'encode' AND state = 'PENDING' AND urgency <= %(least_urgent)s
+    WHERE kind IN ('encode', 'reencode') AND state = 'PENDING' AND urgency <= %(least_urgent)s
         AND (run_after <= now() OR run_after > now() + make_interval(secs => %(longest_backoff_s)s::float8))
     ORDER BY urgency, id LIMIT %(limit)s::integer FOR UPDATE SKIP LOCKED
 ), first AS (
@@ -1254,7 +1396,7 @@ LIMIT greatest(0, %(limit)s - (
 -- Encode jobs to announce, the first ones: as many as workers are neither busy nor about to hear of one. A worker that
 -- hears of one goes on by itself until none is left, so that a long queue leaves no messages behind.
 SELECT id, urgency FROM job
-WHERE kind = 'encode' AND state = 'PENDING'
+WHERE kind IN ('encode', 'reencode') AND state = 'PENDING'
     AND (run_after <= now() OR run_after > now() + make_interval(secs => %(longest_backoff_s)s::float8))
     AND (rung_at IS NULL
         OR rung_at NOT BETWEEN now() - make_interval(secs => %(ring_again_s)s::float8) AND now() + make_interval(secs => %(ring_again_s)s::float8))
@@ -1262,11 +1404,11 @@ ORDER BY urgency, id
 LIMIT greatest(0, greatest(%(workers)s::integer, (
         SELECT count(*) FROM process WHERE detail LIKE %(encodes)s::text || '%%' AND seen_at > now() - interval '10 s'
     )) - (
-        SELECT count(*) FROM job WHERE state = 'PENDING' AND kind = 'encode'
+        SELECT count(*) FROM job WHERE state = 'PENDING' AND kind IN ('encode', 'reencode')
             AND rung_at BETWEEN now() - make_interval(secs => %(ring_again_s)s::float8)
                 AND now() + make_interval(secs => %(ring_again_s)s::float8)
     ) - (
-        SELECT count(DISTINCT worker) FROM job WHERE state = 'RUNNING' AND kind = 'encode'
+        SELECT count(DISTINCT worker) FROM job WHERE state = 'RUNNING' AND kind IN ('encode', 'reencode')
     ));
 
 -- name: announced

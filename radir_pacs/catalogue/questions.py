@@ -26,8 +26,11 @@ class Questions(CataloguePart):
         *,
         cases: Mapping[str, str],
         partitions: Mapping[Place, tuple[str, int]],
+        under: str | None = None,
     ) -> Question:
         """One round trip: the study, what never answers it, and the news since the readings that are named.
+
+        under: the model that answers; None: those that serve at this moment.
 
         cases: the ``xid`` of the last reading by model; partitions: the same by place, with the length of its vectors.
         News that are more than can be read one by one are left out. Raises NotFound for a study that is not there.
@@ -36,7 +39,7 @@ class Questions(CataloguePart):
         for (model_id, _), (xid, _) in partitions.items():
             since[model_id] = min(xid, since.get(model_id, xid), key=int)
         return self._database.read(
-            lambda connection: _asked(connection, study_uid, filters, cases, partitions, since)
+            lambda connection: _asked(connection, study_uid, filters, cases, partitions, since, under)
         )()
 
     def published(self, places: Iterable[Place]) -> dict[Place, GenerationRow]:
@@ -64,11 +67,12 @@ def _asked(
     cases: Mapping[str, str],
     partitions: Mapping[Place, tuple[str, int]],
     since: Mapping[str, str],
+    under: str | None,
 ) -> Callable[[], Question]:
     """Send the statements; what they found is read by calling the result."""
     snapshot = run(connection, "snapshot_xmin")  # first: what commits later is read again next time
     study = run(connection, "study", study_uid=study_uid)
-    answering = run(connection, "encodings_that_answer", study_uid=study_uid)
+    answering = run(connection, "encodings_that_answer", study_uid=study_uid, model_id=under)
     excluded = _excluded(connection, study_uid, filters)
     published = _published(connection, partitions)
     gone = {
@@ -102,6 +106,7 @@ def _asked(
                     label=row["id"],
                     encoding=encoding_of(row),
                     intended_use=row["intended_use"] or None,
+                    coverage=row["coverage"],
                 )
                 for row in answering
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -17,6 +18,7 @@ from radir_pacs.query.nearest import neighbours, related
 from radir_pacs.query.partitions import Partitions
 from radir_pacs.query.ranking import Part, Ranked, page_of
 from radir_pacs.query.representative import picture_of, slices_of
+from radir_pacs.query.shadow import ShadowQuestions
 from radir_pacs.reports import affirming_path
 from radir_pacs.similar_cases import (
     AnsweredRegion,
@@ -75,6 +77,7 @@ class Searcher:
     def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
         self._catalogue, self._settings = catalogue, settings
         self._partitions = Partitions(catalogue, settings)
+        self._shadow = ShadowQuestions(catalogue, self._similar, share=settings.shadow_share)
 
     def index_check(self) -> IndexCheck:
         """The background check of this searcher's open partitions; the serving process enters it."""
@@ -82,6 +85,7 @@ class Searcher:
 
     def close(self) -> None:
         """No more questions: what this process has open of the index counts as left in good order."""
+        self._shadow.close()
         remove_open_marks()
 
     def similar(self, query: Query) -> SimilarCaseList:
@@ -90,7 +94,14 @@ class Searcher:
         Raises NotFound (no such study), NotReady (not encoded yet), Skipped or Quarantined (never will be, with the
         reason), UnknownRegion (no such region, or none that fits the image).
         """
-        asked = self._ask(query)
+        began = time.perf_counter()
+        answer = self._similar(query)
+        self._shadow.offer(query, answer, time.perf_counter() - began)
+        return answer
+
+    def _similar(self, query: Query, model_id: str | None = None) -> SimilarCaseList:
+        """By the model that serves at this moment, or by the one that is named."""
+        asked = self._ask(query, model_id)
         encoding, mark = asked.encoding, query.after
         places, notices = self._places(asked)
         primary = places[0].region.key
@@ -138,6 +149,7 @@ class Searcher:
             notices=(
                 *notices,
                 *(_of_image(note) for note in encoding.warnings),
+                *_partly(asked.answering),
                 *_intended_use(asked.answering),
             ),
             query_series_uid=encoding.series_uid,
@@ -174,15 +186,19 @@ class Searcher:
             offers.append(self._offer(asked, here, None))
         return tuple(offer for offer in offers if offer.candidates)
 
-    def _ask(self, query: Query) -> _Asked:
+    def _ask(self, query: Query, model_id: str | None = None) -> _Asked:
         """What the catalogue knows of the query, and its news taken into what is open."""
         region = anatomy.region(query.region)
         readings = self._partitions.readings(region.key)
         question = self._catalogue.questions.ask(
-            query.study_uid, query.filters, cases=readings.cases, partitions=readings.partitions
+            query.study_uid,
+            query.filters,
+            cases=readings.cases,
+            partitions=readings.partitions,
+            under=model_id,
         )
         fresh = readings.take(question.cases, question.partitions)
-        if not question.answering:
+        if not question.answering and model_id is None:
             self._catalogue.jobs.hurry(query.study_uid)
         answering = _answering(question, region, query)
         if query.after is not None and query.after.model_id != answering.encoding.model_id:
@@ -291,6 +307,15 @@ def _following(asked: _Asked, places: list[_Place], found: Ranked, seen: int) ->
 
 def _of_image(note: ImageNote) -> Notice:
     return Notice(code=NoticeCode.IMAGE, values={**note.values, "note": note.code})
+
+
+def _partly(answering: Answering) -> list[Notice]:
+    """After a rollback, or a promotion below full coverage: studies that the model has yet to encode are not found."""
+    if answering.coverage >= 1:
+        return []
+    percent = int(100 * answering.coverage)
+    values: dict[str, str | int] = {"model": answering.encoding.model_id, "percent": percent}
+    return [Notice(code=NoticeCode.PARTLY_ENCODED, values=values)]
 
 
 def _intended_use(answering: Answering) -> list[Notice]:
