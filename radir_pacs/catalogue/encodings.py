@@ -19,7 +19,7 @@ from radir_pacs.image_notes import ImageNote
 from radir_pacs.types import I64, Encoding, ImageKind, Job, SliceStack, StudyState
 
 EVERYTHING = "0"  # the reading before all others
-_RANGE = 16_384  # ids read at a time: 8 MB at 128 numbers per vector
+_RANGE = 8_192  # ids read at a time: 4 MB at 128 numbers per vector, which a connection then keeps room for
 
 
 class Encodings(CataloguePart):
