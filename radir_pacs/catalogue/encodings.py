@@ -21,7 +21,7 @@ from radir_pacs.types import I64, Encoding, ImageKind, Job, SliceStack, StudySta
 
 EVERYTHING = "0"  # the reading before all others
 _ENCODED = (StudyState.ENCODED, StudyState.INDEXED)
-_RANGE = 16_384  # ids read at a time: 8 MB at 128 numbers per vector
+_RANGE = 8_192  # ids read at a time: 4 MB at 128 numbers per vector, which a connection then keeps room for
 
 
 class Encodings(CataloguePart):

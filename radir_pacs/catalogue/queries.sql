@@ -602,11 +602,16 @@ SELECT e.model_id, m.kind FROM encoding AS e JOIN model AS m USING (model_id)
 WHERE e.study_uid = %(study_uid)s AND m.state = 'SERVING' ORDER BY e.model_id;
 
 -- name: encoding_owners
--- The studies behind index labels; a label that is gone has no row.
+-- The studies behind index labels, with what their mined reports say, oldest first. A label that is gone has no row, nor
+-- has one of a named study or, when asked, of the query's patient: it may have come since the question was asked.
 SELECT e.id AS encoding_id, e.series_uid, e.sop_uid, e.slices, e.chest, s.*,
     (SELECT count(*) FROM series WHERE series.study_uid = s.study_uid) AS series_count,
-    (SELECT count(*) FROM instance WHERE instance.study_uid = s.study_uid) AS instance_count
-FROM encoding AS e JOIN study AS s USING (study_uid) WHERE e.id = ANY(%(ids)s::bigint[]);
+    (SELECT count(*) FROM instance WHERE instance.study_uid = s.study_uid) AS instance_count,
+    (SELECT jsonb_agg(f.findings ORDER BY CASE WHEN f.received_at > now() THEN '-infinity' ELSE f.received_at END, f.id)::text
+        FROM report AS f WHERE f.study_uid = s.study_uid AND NOT f.superseded AND f.findings IS NOT NULL) AS said
+FROM encoding AS e JOIN study AS s USING (study_uid)
+WHERE e.id = ANY(%(ids)s::bigint[]) AND s.study_uid <> ALL(%(study_uids)s::text[]) AND NOT coalesce(%(same_patient)s::boolean
+    AND s.patient_keys && (SELECT q.patient_keys FROM study AS q WHERE q.study_uid = %(query_study_uid)s), FALSE);
 
 -- name: snapshot_xmin
 -- All transactions below it have ended: what they wrote is visible to every later statement. No encoding that there is
@@ -678,8 +683,9 @@ FROM encoding AS e JOIN study AS s USING (study_uid) CROSS JOIN LATERAL (VALUES 
 WHERE e.id = ANY(%(ids)s::bigint[]) AND word IS NOT NULL;
 
 -- name: affirming_encodings
--- Encodings of a model whose study's report says something: "said" is a path that exists in its mined findings.
-SELECT e.id FROM encoding AS e
+-- Encodings of a model whose study's report says something: "said" is a path that exists in its mined findings. Their ids
+-- in one value, unsorted.
+SELECT string_agg(int8send(e.id), '') AS ids FROM encoding AS e
 WHERE e.model_id = %(model_id)s AND e.study_uid IN (
     SELECT r.study_uid FROM report AS r WHERE NOT r.superseded AND r.findings @? %(said)s::text::jsonpath);
 
@@ -690,20 +696,38 @@ WHERE e.id = ANY(%(ids)s::bigint[]) AND EXISTS (
     SELECT FROM report AS r
     WHERE r.study_uid = e.study_uid AND NOT r.superseded AND r.findings @? %(said)s::text::jsonpath);
 
--- name: excluded_encodings
--- Encodings of named studies, of the query study and, when asked, of the query's patient. Arrays, since the planner
--- believes that a patient has a hundredth of all studies, and would read all tables for a join.
-SELECT e.id FROM encoding AS e WHERE e.study_uid = ANY(%(study_uids)s::text[] || ARRAY(
-    SELECT s.study_uid FROM study AS q CROSS JOIN unnest(q.patient_keys) AS k (key)
-    JOIN study AS s ON s.patient_keys @> ARRAY[k.key]
-    WHERE %(same_patient)s::boolean AND q.study_uid = %(query_study_uid)s));
-
--- name: encodings_that_answer
--- The encodings of a study under the models that answer now, or under a named one, each with its model.
-SELECT e.id, e.study_uid, e.series_uid, e.sop_uid, e.model_id, e.regions, e.vectors, e.warnings, e.slices, e.chest, m.kind,
-    m.manifest #>> '{training,intended_use}' AS intended_use, m.coverage
-FROM encoding AS e JOIN model AS m USING (model_id) WHERE e.study_uid = %(study_uid)s
-    AND CASE WHEN %(model_id)s::text IS NULL THEN m.state = 'SERVING' ELSE m.model_id = %(model_id)s::text END;
+-- name: question
+-- What a similar-case query asks first, all of one snapshot: its study, what mined reports say of it, the encodings under
+-- the models that answer now, or under a named one (a row each), and what never answers: the encodings of named studies, of the query study
+-- and, when asked, of the query's patient. Then the builds that answer for some partitions, and whether anything was
+-- committed at or after some snapshots. Arrays, since the planner believes that a patient has a hundredth of all
+-- studies; the newest xid, since it would read all encodings for one above a bound.
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS xmin, (SELECT last_value FROM encoding_id_seq) AS newest,
+    (SELECT xid::text FROM feed_horizon) AS horizon,
+    ARRAY(SELECT x.id FROM encoding AS x WHERE x.study_uid = ANY(%(study_uids)s::text[] || ARRAY(
+        SELECT o.study_uid FROM unnest(s.patient_keys) AS k (key) JOIN study AS o ON o.patient_keys @> ARRAY[k.key]
+        WHERE %(same_patient)s::boolean)) ORDER BY x.id) AS excluded,
+    ARRAY(SELECT g.name FROM unnest(%(models)s::text[], %(regions)s::text[]) WITH ORDINALITY AS p (model_id, region, i)
+        LEFT JOIN generation AS g ON (g.model_id, g.region, g.state) = (p.model_id, p.region, 'PUBLISHED')
+        ORDER BY p.i) AS published,
+    (SELECT coalesce(bool_or(
+            (SELECT n.xid FROM encoding AS n WHERE n.model_id = r.model_id ORDER BY n.xid DESC LIMIT 1) >= r.since::xid8
+            OR (SELECT n.xid FROM encoding_gone AS n WHERE n.model_id = r.model_id ORDER BY n.xid DESC LIMIT 1)
+                >= r.since::xid8), FALSE)
+        FROM unnest(%(read_models)s::text[], %(since)s::text[]) AS r (model_id, since))
+        OR coalesce((SELECT n.xid FROM study_changed AS n ORDER BY n.xid DESC LIMIT 1)
+            >= %(changed_since)s::text::xid8, FALSE) AS has_news,
+    (SELECT jsonb_agg(f.findings ORDER BY CASE WHEN f.received_at > now() THEN '-infinity' ELSE f.received_at END, f.id)::text
+        FROM report AS f WHERE f.study_uid = s.study_uid AND NOT f.superseded AND f.findings IS NOT NULL) AS said,
+    s.*, (SELECT count(*) FROM series WHERE series.study_uid = s.study_uid) AS series_count,
+    (SELECT count(*) FROM instance WHERE instance.study_uid = s.study_uid) AS instance_count,
+    e.id AS label, e.series_uid, e.sop_uid, e.model_id, e.regions, e.vectors, e.warnings, e.slices, e.chest, e.kind,
+    e.intended_use, e.coverage
+FROM study AS s LEFT JOIN LATERAL (
+    SELECT a.*, m.kind, m.manifest #>> '{training,intended_use}' AS intended_use, m.coverage
+    FROM encoding AS a JOIN model AS m USING (model_id) WHERE a.study_uid = s.study_uid
+        AND CASE WHEN %(under)s::text IS NULL THEN m.state = 'SERVING' ELSE m.model_id = %(under)s::text END) AS e ON TRUE
+WHERE s.study_uid = %(study_uid)s;
 
 -- name: published_generations
 -- The builds that answer for some partitions.
@@ -918,13 +942,6 @@ ORDER BY s.study_uid LIMIT %(limit)s;
 SELECT id, study_uid, sop_uid, source, body, findings, parser, unread_language, received_at FROM report
 WHERE study_uid = %(study_uid)s AND NOT superseded
 ORDER BY CASE WHEN received_at > now() THEN '-infinity' ELSE received_at END, id;
-
--- name: findings_of_encodings
--- Mined findings of the studies behind index labels, and of one more study.
-SELECT r.study_uid, r.findings FROM report AS r
-WHERE r.study_uid IN (SELECT e.study_uid FROM encoding AS e WHERE e.id = ANY(%(ids)s::bigint[]) UNION SELECT %(study_uid)s::text)
-    AND NOT r.superseded AND r.findings IS NOT NULL
-ORDER BY CASE WHEN r.received_at > now() THEN '-infinity' ELSE r.received_at END, r.id;
 
 -- name: count_unread_reports
 -- Reports without findings because of their language.

@@ -325,7 +325,8 @@ class Question:
     """What the catalogue knows of a study that is asked about, and what changed since the readings that it was told.
 
     excluded: ascending int64 labels that are never answered. cases: news by model. partitions: news by (model, region).
-    published: the builds that answer now, of the partitions that were named. newest: at least the highest label.
+    published: the names of the builds that answer now, of the partitions that were named. newest: at least the highest
+    label. said: what mining wrote of the study's reports, one JSON value for each, oldest first.
     """
 
     study: CatalogueStudy
@@ -334,7 +335,8 @@ class Question:
     newest: int
     cases: Mapping[str, CaseChanges]
     partitions: Mapping[tuple[str, str], Changes]
-    published: Mapping[tuple[str, str], GenerationRow]
+    published: Mapping[tuple[str, str], str]
+    said: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

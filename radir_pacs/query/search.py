@@ -112,7 +112,7 @@ class Searcher:
         seen = mark.seen if mark is not None else query.offset
         found = page_of(parts, mark, seen, query.limit)
         owners, said = self._catalogue.questions.shown(found.labels, query.study_uid, query.filters)
-        findings = findings_of(said)
+        findings = findings_of({query.study_uid: asked.question.said, **said} if asked.question.said else said)
         cases: list[SimilarCase] = []
         for label, score, by_part in zip(found.labels.tolist(), found.scores.tolist(), found.by_part, strict=True):
             owner = owners.get(label)
@@ -190,10 +190,12 @@ class Searcher:
         """What the catalogue knows of the query, and its news taken into what is open."""
         region = anatomy.region(query.region)
         readings = self._partitions.readings(region.key)
+        filters = query.filters
+        looks_at_cases = filters.restrict or filters.finding is not None or query.after is not None
         question = self._catalogue.questions.ask(
             query.study_uid,
-            query.filters,
-            cases=readings.cases,
+            filters,
+            cases=readings.cases if looks_at_cases else {},
             partitions=readings.partitions,
             under=model_id,
         )
@@ -281,7 +283,7 @@ class Searcher:
 
 
 def _answering(question: Question, region: Region, query: Query) -> Answering:
-    """The study's encoding under an active model; X-ray and CT of one study are told apart by the filters."""
+    """The study's encoding under a serving model; X-ray and CT of one study are told apart by the filters."""
     found = {answering.kind: answering for answering in question.answering}
     if not found:
         raise _why_not(question.study)
