@@ -35,7 +35,8 @@ class Questions(CataloguePart):
     ) -> Question:
         """The study, what never answers it, and the news since the readings that are named.
 
-        under: the model that answers; None: those that serve at this moment. cases: the ``xid`` of the last reading by model; partitions: the same by place, with the length of its vectors.
+        under: the model that answers; None: those that serve at this moment.
+        cases: the ``xid`` of the last reading by model; partitions: the same by place, with the length of its vectors.
         News that are more than can be read one by one are left out. Raises NotFound for a study that is not there.
         """
         since = dict(cases)
