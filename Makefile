@@ -19,7 +19,7 @@ demo: .venv/installed  ## run the main job on a synthetic hospital (DATA=folder:
 
 test:  ## everything: style, types, layers, all tests with real services, coverage floor
 	@$(MAKE) --no-print-directory -j2 services .venv/installed-test
-	@$(MAKE) --no-print-directory -j2 --output-sync=target lint lint-viewer typecheck
+	@$(MAKE) --no-print-directory -j2 lint lint-viewer typecheck
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered \
 		tests/acceptance tests/viewer tests/fault tests/training tests/integration tests/contract tests/unit
 

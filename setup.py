@@ -77,6 +77,7 @@ setup(
             "matplotlib>=3.11,<4",  # the plots of an evaluation, the curves of a training
             "tensorboard>=2.21,<3",  # the same curves as events
         ],
+        "benchmark": ["hnswlib>=0.8,<1"],  # a peer of the index; built by a C++ compiler
         "transformers": ["transformers>=5.23,<6"],  # a local BERT as the text tower
         "test": [
             "pytest>=8",

@@ -211,7 +211,31 @@ class Settings:
         high=64,
     )
     models: tuple[str, ...] = _setting(
-        (), "Bundle folders to serve, one per image kind; empty serves the shipped ones."
+        (),
+        "Bundle folders, one per image kind; empty takes the shipped ones. The first model of a kind serves at once; a"
+        " later one is encoded beside it (SHADOW) and answers once it is promoted.",
+    )
+    model_coverage: float = _setting(
+        1.0, "Share of the studies that a model must have encoded before it may be promoted.", low=0, high=1
+    )
+    promote_when_covered: bool = _setting(
+        False, "Promote a model in shadow by itself as soon as it may be; off leaves that to a person."
+    )
+    model_rollback_days: float = _setting(
+        30.0,
+        "Days for which a replaced model is kept ready for a rollback: its encodings, its index, its bundle. It encodes"
+        " new studies for so long.",
+        low=0,
+        high=3650,
+    )
+    reencode_per_minute: float = _setting(
+        0.0,
+        "Studies of the archive that are encoded in a minute, at most, by a model that does not answer; 0: as many as"
+        " there is time for.",
+        low=0,
+    )
+    shadow_share: float = _setting(
+        0.1, "Share of the questions that are also asked of the model in shadow, unseen.", low=0, high=1
     )
     transfer_threads: int = _setting(
         4, "Pulls and report transfers at once; one thread is always reserved for reports.", low=2, high=64

@@ -107,6 +107,26 @@ class Conflict(RadirError):
     http_status = 409
 
 
+class NotCovered(Conflict):
+    """The model has encoded too few of the studies to answer."""
+
+    code = "not_covered"
+
+    def __init__(self, model_id: str, encoded: int, total: int, least: float) -> None:
+        super().__init__(
+            f"{model_id} has encoded {encoded} of {total} studies, {100 * encoded / max(total, 1):.2f} %: it answers"
+            f" from {100 * least:g} % on (model_coverage)"
+        )
+        self.encoded, self.total = encoded, total
+
+
+class ModelGone(RadirError):
+    """The model encodes no more."""
+
+    code = "model_gone"
+    http_status = 409
+
+
 class Differs(Conflict):
     """The instance is stored already with another file."""
 

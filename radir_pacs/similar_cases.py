@@ -143,6 +143,7 @@ class NoticeCode(StrEnum):
     TOO_FEW_CASES = "too_few_cases"  # asked, answered: keys of regions
     NOT_A_REGION_OF_THE_MODEL = "not_a_region_of_the_model"  # asked, answered: keys of regions
     FEW_CANDIDATES = "few_candidates"  # count; region: a key
+    PARTLY_ENCODED = "partly_encoded"  # model; percent of the studies that it has encoded
     INTENDED_USE = "intended_use"  # model; text: what its maker says
     IMAGE = "image"  # note: an ImageNoteCode on the query's image; its values
     FILTER_IGNORED = "filter_ignored"  # keyword: a DICOM keyword

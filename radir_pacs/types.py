@@ -66,6 +66,7 @@ class JobState(StrEnum):
 
 class JobKind(StrEnum):
     ENCODE = "encode"  # key: study UID
+    REENCODE = "reencode"  # key: model id / study UID; under a model beside the one that encodes the study's own job
     INDEX = "index"  # key: model id / region key
     REPORT = "report"  # key: SOP instance UID of an SR, or report/ID of a text in the catalogue
     PULL = "pull"  # key: study UID, to be fetched from the PACS
@@ -78,7 +79,29 @@ class Urgency(IntEnum):
 
     URGENT = 0  # somebody waits for the study
     NEW = 1
-    ARCHIVE = 2  # encoded already, by a model that answers no more
+    ARCHIVE = 2  # came before there was a model for it
+    BESIDE = 3  # new, under a model that does not answer
+    BACKGROUND = 4  # of the archive, under a model that may answer one day
+
+
+class ModelState(StrEnum):
+    """Where a model stands in its life."""
+
+    REGISTERED = "REGISTERED"  # its bundle is here
+    SHADOW = "SHADOW"  # it encodes beside the one that answers, and answers nobody
+    SERVING = "SERVING"  # it answers; one for each kind of image
+    RETIRED = "RETIRED"  # it answered, or never will; kept for a while, to go back to
+
+
+class ModelChange(StrEnum):
+    """What the history of models tells."""
+
+    REGISTERED = "REGISTERED"
+    SHADOWED = "SHADOWED"
+    PROMOTED = "PROMOTED"
+    ROLLED_BACK = "ROLLED_BACK"  # it answers again
+    RETIRED = "RETIRED"
+    PRUNED = "PRUNED"  # its encodings, index and bundle are gone
 
 
 class HeaderNote(StrEnum):
@@ -301,3 +324,13 @@ class Job:
     state: JobState = JobState.PENDING
     reason_code: ReasonCode | None = None  # of the attempt before, when it failed
     urgency: Urgency = Urgency.NEW
+
+    @property
+    def study_uid(self) -> str:
+        """Of an encode or reencode job."""
+        return self.key.rpartition("/")[2]
+
+    @property
+    def model_id(self) -> str | None:
+        """Of a reencode job: the one model that encodes; None: those that answer."""
+        return self.key.rpartition("/")[0] or None if self.kind is JobKind.REENCODE else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,16 @@ def add(catalogue: Catalogue, given: InstanceHeader, content: str = "") -> Store
 
 
 def register(catalogue: Catalogue, model_id: str = MODEL, kind: ImageKind = ImageKind.CXR) -> None:
-    catalogue.models.register(model_id, kind, DIM, {"name": "test"})
+    """A model of the test answers for its kind, whatever it has encoded."""
+    serve_model(catalogue, model_id, kind, DIM, {"name": "test"})
+
+
+def serve_model(catalogue: Catalogue, model_id: str, kind: ImageKind, dim: int, manifest: Mapping[str, Any]) -> None:
+    """A model of the test, without a bundle, answers for its kind, whatever it has encoded."""
+    catalogue.models.register(model_id, kind, dim, manifest, by="test", reason="test")
+    serving = catalogue.models.serving(kind)
+    if serving is None or serving.model_id != model_id:
+        catalogue.models.promote(model_id, by="test", reason="test", least_coverage=0.0)
 
 
 def encoding(study: int = 1, seed: int = 0, model_id: str = MODEL, regions: tuple[str, ...] = REGIONS) -> Encoding:
@@ -72,7 +81,7 @@ def encoding(study: int = 1, seed: int = 0, model_id: str = MODEL, regions: tupl
 
 def owners(catalogue: Catalogue, ids: Iterable[int]) -> dict[int, EncodingOwner]:
     """Whose encodings these are; one that is gone is missing."""
-    return catalogue.questions.shown(list(ids), "", Filters(exclude_same_patient=False), caller=TESTER)[0]
+    return catalogue.questions.shown(list(ids), "", Filters(exclude_same_patient=False), caller=None)[0]
 
 
 def mined_findings(catalogue: Catalogue, *study_uids: str) -> dict[str, tuple[Any, ...]]:

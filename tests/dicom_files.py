@@ -9,6 +9,8 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from radir_pacs.types import InstanceHeader
+
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 
 
@@ -31,6 +33,19 @@ def radiograph(**changes: Any) -> Dataset:
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return ds
+
+
+def noisy_radiograph(uids: InstanceHeader, seed: int) -> Dataset:
+    """One of 96 x 96 with a picture of its own and these UIDs."""
+    picture = np.random.default_rng(seed).integers(0, 4096, (96, 96)).astype(np.uint16)
+    return radiograph(
+        StudyInstanceUID=uids.study_uid,
+        SeriesInstanceUID=uids.series_uid,
+        SOPInstanceUID=uids.sop_uid,
+        Rows=96,
+        Columns=96,
+        PixelData=picture.tobytes(),
+    )
 
 
 def save(ds: Dataset, path: Path) -> Path:

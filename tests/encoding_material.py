@@ -15,7 +15,7 @@ from radir_workers.encode_studies import EncodeStudies
 from radir_workers.leases import Leases
 from radir_workers.readers import Readers
 from radir_workers.reading_child import ReadingSetup
-from tests.catalogue_material import encoding
+from tests.catalogue_material import MODEL, encoding
 
 Network = Callable[[EncoderInput], Encoding]
 
@@ -23,13 +23,22 @@ Network = Callable[[EncoderInput], Encoding]
 class FakeShelf:
     """Encodes radiographs by a function, and serves no other kind. ``batches``: study UIDs of each batch so far."""
 
-    preparing: Mapping[ImageKind, Preprocessing] = {ImageKind.CXR: Preprocessing.of(CONFIGS["tiny"], ImageKind.CXR)}
+    how: Mapping[ImageKind, Preprocessing] = {ImageKind.CXR: Preprocessing.of(CONFIGS["tiny"], ImageKind.CXR)}
 
     def __init__(self, network: Network, batch_limit: int = 64) -> None:
-        self.network, self.batch_limit = network, batch_limit
+        self.network, self._batch_limit = network, batch_limit
         self.batches: list[list[str]] = []
 
-    def encoder(self, kind: ImageKind) -> FakeShelf:
+    def look(self) -> None:
+        """Nothing ever changes."""
+
+    def preparing(self, model_id: str | None) -> Mapping[ImageKind, tuple[str, Preprocessing]]:
+        return {kind: (model_id or MODEL, how) for kind, how in self.how.items()}
+
+    def batch_limit(self, model_id: str) -> int:
+        return self._batch_limit
+
+    def encoder(self, model_id: str) -> FakeShelf:
         return self
 
     def encode_batch(self, inputs: Sequence[EncoderInput]) -> list[Encoding | Exception]:
@@ -53,7 +62,7 @@ def encoding_line(
     catalogue: Catalogue, blobs: Path, shelf: FakeShelf, *, readers: int = 1, worker: str = "test", lease_s: float = 60
 ) -> Iterator[EncodeStudies]:
     """What a worker runs at each announcement of jobs."""
-    setup = ReadingSetup(blobs=blobs, preparing=shelf.preparing, limits=DecodeLimits())
+    setup = ReadingSetup(blobs=blobs, limits=DecodeLimits())
     with Leases(catalogue, lease_s=lease_s) as leases:
         line = EncodeStudies(catalogue, shelf, Readers(setup, readers), leases, worker=worker)
         try:

@@ -18,6 +18,7 @@ from radir_pacs.dicom.limits import MIB, DecodeLimits
 from radir_pacs.errors import RadirError
 from radir_pacs.intake.instances import Intake
 from radir_pacs.logs import set_up_logging
+from radir_pacs.models import Registry
 from radir_pacs.process_heartbeat import process_heartbeat
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import JobKind
@@ -46,10 +47,11 @@ def worker(settings: Settings, name: str, number: int) -> None:
     from .encoders import Encoders  # brings torch, seconds and 200 MB that the others have no use for
 
     with Catalogue.open(settings) as catalogue, contextlib.ExitStack() as stack:
-        encoders = Encoders(settings, catalogue.models, number)
+        registry = Registry(catalogue, settings)
+        registry.adopt()
+        encoders = Encoders(settings, registry, number)
         setup = ReadingSetup(
             blobs=settings.home / "blobs",
-            preparing=encoders.preparing,
             limits=DecodeLimits(
                 memory_bytes=settings.decode_memory_mib * MIB,
                 cpu_s=max(1, int(settings.decode_timeout_s)),

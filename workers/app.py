@@ -23,6 +23,8 @@ ENCODE_QUEUES: Mapping[Urgency, str] = {
     Urgency.URGENT: "radir_encode_urgent",
     Urgency.NEW: "radir_encode",
     Urgency.ARCHIVE: "radir_encode_archive",
+    Urgency.BESIDE: "radir_encode_beside",
+    Urgency.BACKGROUND: "radir_encode_background",
 }
 INDEX_QUEUE = "radir_index"  # a merge takes minutes, which no study should wait
 TRANSFER_QUEUE = "radir_transfer"  # what waits for other machines must not hold up the network

@@ -38,21 +38,21 @@ URGENT_ROOM = 4  # urgent studies held beyond the window
 
 
 class BatchEncoder(Protocol):
-    """What encodes images of one kind: `radir_pacs.encode.Encoder`, or a fake in tests."""
-
-    @property
-    def batch_limit(self) -> int: ...
+    """What encodes images by one model: `radir_pacs.encode.Encoder`, or a fake in tests."""
 
     def encode_batch(self, inputs: Sequence[EncoderInput]) -> Sequence[Encoding | Exception]: ...
 
 
 class EncoderShelf(Protocol):
-    """The kinds of image for which a model is served: how they are prepared, and what encodes them."""
+    """The models that encode: how images are prepared for them, and what encodes them; as `encoders.Encoders`."""
 
-    @property
-    def preparing(self) -> Mapping[ImageKind, Preprocessing]: ...
+    def look(self) -> None: ...
 
-    def encoder(self, kind: ImageKind) -> BatchEncoder: ...
+    def preparing(self, model_id: str | None) -> Mapping[ImageKind, tuple[str, Preprocessing]]: ...
+
+    def batch_limit(self, model_id: str) -> int: ...
+
+    def encoder(self, model_id: str) -> BatchEncoder: ...
 
 
 @dataclass(eq=False)
@@ -61,6 +61,7 @@ class _Held:
 
     job: Job
     revision: int = -1
+    models: Mapping[ImageKind, str] = field(default_factory=dict)  # by which its images are encoded
     left: int = 0  # images that are not encoded yet
     encodings: list[Encoding] = field(default_factory=list)
     error: Exception | None = None
@@ -140,16 +141,18 @@ class EncodeStudies:
         """
         with self._changed:
             held, alone = len(self._held), any(runs_alone(one.job) for one in self._held)
+            news = any(one.job.urgency <= Urgency.NEW for one in self._held)
         if alone or self._stopping.is_set() or (held and time.monotonic() < self._look_at):
             return True
+        self._shelf.look()
         window = self._window()
-        room, least_urgent = window - held, Urgency.ARCHIVE
+        room, least_urgent = window - held, Urgency.BACKGROUND
         if held and room < max(1, window // 4):  # a few at a time: each claim is a transaction
-            room, least_urgent = window + URGENT_ROOM - held, Urgency.URGENT
+            room, least_urgent = window + URGENT_ROOM - held, Urgency.URGENT if news else Urgency.NEW
         if room <= 0:
             return True
         jobs = self._catalogue.jobs.claim_studies(room, self._worker, least_urgent=least_urgent, holds_none=not held)
-        full = len(jobs) == room and least_urgent is Urgency.ARCHIVE
+        full = len(jobs) == room and least_urgent is Urgency.BACKGROUND
         self._look_at = 0.0 if full else time.monotonic() + LOOK_S
         for job in jobs:
             self._leases.hold(job)
@@ -161,9 +164,9 @@ class EncodeStudies:
 
     def _window(self) -> int:
         """How many studies may be held: those being read, and two batches, as far as memory allows."""
-        served = self._shelf.preparing
-        batch = max((self._shelf.encoder(kind).batch_limit for kind in served), default=1)
-        largest = max((4 * math.prod(how.shape) for how in served.values()), default=1)
+        served = self._shelf.preparing(None)
+        batch = max((self._shelf.batch_limit(model_id) for model_id, _ in served.values()), default=1)
+        largest = max((4 * math.prod(how.shape) for _, how in served.values()), default=1)
         return len(self._readers) + max(1, min(2 * batch, self._ready_bytes // largest))
 
     def _read(self, study: _Held, reader: Reader) -> None:
@@ -177,8 +180,11 @@ class EncodeStudies:
                 self._drop(study)
                 return
             study.revision = revision
+            preparing = self._shelf.preparing(job.model_id)
+            study.models = {kind: model_id for kind, (model_id, _) in preparing.items()}
             inputs = reader.read(
-                self._catalogue.instances.headers_of(job.key),
+                self._catalogue.instances.headers_of(job.study_uid),
+                {kind: how for kind, (_, how) in preparing.items()},
                 alone=runs_alone(job),
                 last_attempt=job.attempt >= job.max_attempts,
             )
@@ -200,19 +206,21 @@ class EncodeStudies:
         """How long to wait for a better batch: not at all for a full one, an urgent one, or when nothing is read."""
         if not self._ready:
             return LOOK_S
-        (urgency, _), _, _, first = self._ready[0]
+        (urgency, _), _, study, first = self._ready[0]
         reading = any(study.left == 0 and not study.saving for study in self._held)
-        if urgency == Urgency.URGENT or not reading or len(self._ready) >= self._shelf.encoder(first.kind).batch_limit:
+        limit = self._shelf.batch_limit(study.models[first.kind])
+        if urgency == Urgency.URGENT or not reading or len(self._ready) >= limit:
             return 0.0
         return max(0.0, self._ready_since + LINGER_S - time.monotonic())
 
     def _take_batch(self) -> list[tuple[_Held, EncoderInput]]:
-        """The first image that is ready, and those that may go with it: of its kind and as urgent."""
+        """The first image that is ready, and those that may go with it: for its model and as urgent."""
         if not self._ready:
             return []
-        (urgency, _), _, _, first = self._ready[0]
-        limit = self._shelf.encoder(first.kind).batch_limit
-        chosen = [one for one in self._ready if one[0][0] == urgency and one[3].kind is first.kind][:limit]
+        (urgency, _), _, study, first = self._ready[0]
+        model_id = study.models[first.kind]
+        limit = self._shelf.batch_limit(model_id)
+        chosen = [one for one in self._ready if one[0][0] == urgency and one[2].models[one[3].kind] == model_id][:limit]
         taken = {one[1] for one in chosen}
         self._ready_since = time.monotonic()
         self._ready = [one for one in self._ready if one[1] not in taken]
@@ -222,7 +230,7 @@ class EncodeStudies:
         images = [image for _, image in batch]
         found: Sequence[Encoding | Exception]
         try:
-            found = self._shelf.encoder(images[0].kind).encode_batch(images)
+            found = self._shelf.encoder(batch[0][0].models[images[0].kind]).encode_batch(images)
         except Exception as error:  # of our own: it must count as an attempt
             found = [error] * len(images)
         for (study, _), one in zip(batch, found, strict=True):

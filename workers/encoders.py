@@ -1,46 +1,58 @@
-"""The models that this worker serves: loaded once when the process starts, and registered in the catalogue."""
+"""The models that this worker encodes by: those that serve, and those that encode beside them.
+
+What is kept in the catalogue is looked at again while the worker runs, so that a promotion, a rollback or a new model
+in shadow needs no restart. A model beside those that serve is loaded when its first study comes.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from pathlib import Path
+import time
+from collections.abc import Callable, Mapping
 
-from radir_pacs.catalogue import Models
+from radir_pacs.catalogue import ModelRow
 from radir_pacs.config import Settings
-from radir_pacs.encode import Bundle, Encoder, Preprocessing, default_bundles
+from radir_pacs.encode import Bundle, Encoder, Preprocessing, free_memory
 from radir_pacs.encode.card import has_collapsed
-from radir_pacs.errors import SettingError
-from radir_pacs.types import ImageKind
+from radir_pacs.errors import BundleRefused, ModelGone
+from radir_pacs.models import Registry
+from radir_pacs.types import ImageKind, ModelState
 
 log = logging.getLogger(__name__)
 
+LOOK_S = 2.0  # between two looks at which models are kept
+
 
 class Encoders:
-    """One encoder per image kind for which a bundle is set."""
+    """Loaded models by id.
 
-    def __init__(self, settings: Settings, models: Models, worker: int = 0) -> None:
-        """``worker``: as in ``choose_device``. Raises BundleRefused, and SettingError for two bundles of one kind."""
-        folders = [Path(folder) for folder in settings.models] or list(default_bundles().values())
-        self._encoders: dict[ImageKind, Encoder] = {}
-        for folder in folders:
-            encoder = Encoder(
-                Bundle.load(folder),
-                device=settings.device,
-                threads=settings.torch_threads,
-                mixed={"auto": None, "full": False, "mixed": True}[settings.precision],
-                worker=worker,
-            )
-            if encoder.kind in self._encoders:
-                raise SettingError(f"models: two bundles for {encoder.kind}")
-            if has_collapsed(encoder.bundle.manifest):
-                log.warning(
-                    "the model gives every study the same vector: train another", extra={"model": encoder.model_id}
-                )
-            self._encoders[encoder.kind] = encoder
-        for kind, encoder in self._encoders.items():
-            dim = encoder.bundle.network.config.embedding_dim
-            models.register(encoder.model_id, kind, dim, encoder.bundle.manifest)
+    ``preparing``, ``serving`` and ``batch_limit`` are for any thread, the rest for the one of the network.
+    """
+
+    def __init__(
+        self, settings: Settings, registry: Registry, worker: int = 0, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``worker``: as in ``choose_device``. Raises BundleRefused for a model that serves and cannot be loaded."""
+        self._settings, self._registry, self._worker, self._clock_s = settings, registry, worker, clock_s
+        self._kept: Mapping[str, ModelRow] = {}
+        self._encoders: dict[str, Encoder] = {}
+        self._looked_s = float("-inf")
+        self.look()
+        for model_id in self.serving.values():
+            self.encoder(model_id)
+
+    def look(self) -> None:
+        """Follow the catalogue, at most every few seconds; models that are kept no more leave the memory."""
+        if self._clock_s() - self._looked_s < LOOK_S:
+            return
+        self._looked_s = self._clock_s()
+        self._kept = {model.model_id: model for model in self._registry.kept()}
+        gone = self._encoders.keys() - self._kept.keys()
+        for model_id in gone:
+            del self._encoders[model_id]
+            log.info("a model left the memory", extra={"model": model_id})
+        if gone:
+            free_memory()
 
     @property
     def device(self) -> str:
@@ -48,10 +60,50 @@ class Encoders:
         return str(next(iter(self._encoders.values())).device)
 
     @property
-    def preparing(self) -> Mapping[ImageKind, Preprocessing]:
-        """How an image of each served kind is prepared."""
-        return {kind: encoder.bundle.preprocessing for kind, encoder in self._encoders.items()}
+    def serving(self) -> Mapping[ImageKind, str]:
+        """The model by which a new study is encoded, for each kind."""
+        kept = self._kept
+        return {model.kind: model.model_id for model in kept.values() if model.state is ModelState.SERVING}
 
-    def encoder(self, kind: ImageKind) -> Encoder:
-        """The encoder of a kind that is served."""
-        return self._encoders[kind]
+    def preparing(self, model_id: str | None) -> Mapping[ImageKind, tuple[str, Preprocessing]]:
+        """By which model an image of each kind is encoded, and how it is prepared: by this one, or by those that serve.
+
+        Raises ModelGone for a model that is kept no more.
+        """
+        kept = self._kept
+        if model_id is None:
+            return {kind: (one, self._how(kept[one])) for kind, one in self.serving.items() if one in kept}
+        if model_id not in kept:
+            raise ModelGone(f"model {model_id} encodes no more")
+        return {kept[model_id].kind: (model_id, self._how(kept[model_id]))}
+
+    def _how(self, model: ModelRow) -> Preprocessing:
+        return Preprocessing.from_json(model.manifest["preprocessing"])
+
+    def encoder(self, model_id: str) -> Encoder:
+        """The encoder of a model that is kept, loaded when it is not yet. Raises ModelGone, BundleRefused."""
+        found = self._encoders.get(model_id)
+        if found is None:
+            if model_id not in self._kept:
+                raise ModelGone(f"model {model_id} encodes no more")
+            found = self._encoders[model_id] = self._loaded(self._kept[model_id])
+        return found
+
+    def batch_limit(self, model_id: str) -> int:
+        """How many images the next batch for a model may have; 1 for one that is not loaded."""
+        found = self._encoders.get(model_id)
+        return 1 if found is None else found.batch_limit
+
+    def _loaded(self, model: ModelRow) -> Encoder:
+        encoder = Encoder(
+            Bundle.load(self._registry.folder(model)),
+            device=self._settings.device,
+            threads=self._settings.torch_threads,
+            mixed={"auto": None, "full": False, "mixed": True}[self._settings.precision],
+            worker=self._worker,
+        )
+        if encoder.model_id != model.model_id:
+            raise BundleRefused(f"the bundle of {model.model_id} is another model's")
+        if has_collapsed(encoder.bundle.manifest):
+            log.warning("the model gives every study the same vector: train another", extra={"model": model.model_id})
+        return encoder

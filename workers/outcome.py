@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from radir_pacs.catalogue import Catalogue, is_last_attempt
-from radir_pacs.errors import BlobDamaged, DicomRefused, NotFound, Quarantined, RadirError, Skipped
+from radir_pacs.errors import BlobDamaged, DicomRefused, ModelGone, NotFound, Quarantined, RadirError, Skipped
 from radir_pacs.reasons import WORTH_ANOTHER_DECODE
-from radir_pacs.types import Encoding, Job, StudyState
+from radir_pacs.types import Encoding, Job, JobKind, StudyState
 
 from .runner import fail
 
@@ -24,25 +24,35 @@ class Outcome:
         None, and the job has ended, for a study that is gone or was re-opened: its next encode job supersedes this one.
         """
         try:
-            state, revision = self._catalogue.studies.revision_of(job.key)
+            state, revision = self._catalogue.studies.revision_of(job.study_uid)
         except NotFound:
             self._catalogue.jobs.finish(job, "the study is gone")
             return None
-        if state is StudyState.RECEIVING:
+        beside = job.kind is JobKind.REENCODE
+        if state is StudyState.RECEIVING or (beside and state not in (StudyState.ENCODED, StudyState.INDEXED)):
             self._catalogue.jobs.finish(job, "superseded")
             return None
         return revision
 
     def encoded(self, job: Job, revision: int, encodings: Sequence[Encoding]) -> None:
-        """The study is ENCODED, unless it was re-opened after that revision."""
+        """The study is ENCODED, unless it was re-opened after that revision; under a model beside, it is as it was."""
         try:
-            self._catalogue.encodings.save_several(job.key, encodings, revision, job)
+            if job.kind is JobKind.REENCODE:
+                for encoding in encodings:
+                    self._catalogue.encodings.save_beside(encoding, revision, job)
+            else:
+                self._catalogue.encodings.save_several(job.key, encodings, revision, job)
         except NotFound as error:
             fail(self._catalogue, job, error)
 
     def failed(self, job: Job, revision: int, error: Exception) -> None:
-        """The study is SKIPPED or QUARANTINED, or the job is tried again where another attempt may go well."""
-        if isinstance(error, BlobDamaged):
+        """The study is SKIPPED or QUARANTINED, or the job is tried again where another attempt may go well.
+
+        What a model beside those that serve cannot do changes nothing of the study: the job fails with the reason.
+        """
+        if job.kind is JobKind.REENCODE:
+            self._failed_beside(job, error)
+        elif isinstance(error, BlobDamaged):
             self._catalogue.damage.note(error.sha256)
             self._end(job, StudyState.QUARANTINED, error, revision)
         elif isinstance(error, Skipped):
@@ -51,6 +61,14 @@ class Outcome:
             error.reason_code in WORTH_ANOTHER_DECODE and not is_last_attempt(job, error.reason_code)
         ):
             self._end(job, StudyState.QUARANTINED, error, revision)
+        else:
+            fail(self._catalogue, job, error)
+
+    def _failed_beside(self, job: Job, error: Exception) -> None:
+        if isinstance(error, ModelGone):
+            self._catalogue.jobs.finish(job, str(error))
+        elif isinstance(error, (Skipped, Quarantined, BlobDamaged)):
+            self._catalogue.jobs.fail(job, str(error), reason_code=error.reason_code, retry=False)
         else:
             fail(self._catalogue, job, error)
 

@@ -13,7 +13,7 @@ import psutil
 from radir_pacs.encode import EncoderInput
 
 from .reading_child import ReadingChild, ReadingSetup
-from .study_reader import Content
+from .study_reader import Content, Preparing
 
 _READER_BYTES = 2 << 30  # what a reader may take: the voxels of the largest CT and its decoder
 _MOST_READERS = 32
@@ -22,7 +22,9 @@ _MOST_READERS = 32
 class Reader(Protocol):
     """Reads one study at a time: a ``StudyReader`` in this process, or a ``ReadingChild``."""
 
-    def read(self, content: Content, *, alone: bool = False, last_attempt: bool = True) -> list[EncoderInput]: ...
+    def read(
+        self, content: Content, preparing: Preparing, *, alone: bool = False, last_attempt: bool = True
+    ) -> list[EncoderInput]: ...
 
     def close(self) -> None: ...
 

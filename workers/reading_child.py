@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,13 +21,12 @@ import numpy as np
 
 from radir_pacs.config import ENV_PREFIX
 from radir_pacs.dicom.limits import DecodeLimits
-from radir_pacs.encode import EncoderInput, Preprocessing
+from radir_pacs.encode import EncoderInput
 from radir_pacs.errors import DicomRefused
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import BlobStore
-from radir_pacs.types import ImageKind
 
-from .study_reader import Content, StudyReader
+from .study_reader import Content, Preparing, StudyReader
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -38,13 +36,12 @@ class ReadingSetup:
     """What a reader needs, in whichever process; as in ``StudyReader``."""
 
     blobs: Path
-    preparing: Mapping[ImageKind, Preprocessing]
     limits: DecodeLimits
     lut_shape_senders: tuple[str, ...] = ()
 
     def reader(self) -> StudyReader:
         """A reader in this process."""
-        return StudyReader(BlobStore(self.blobs), self.preparing, self.limits, lut_shape_senders=self.lut_shape_senders)
+        return StudyReader(BlobStore(self.blobs), self.limits, lut_shape_senders=self.lut_shape_senders)
 
 
 class ReadingChild:
@@ -55,11 +52,13 @@ class ReadingChild:
         self._child: subprocess.Popen[bytes] | None = None
         self._link: Connection | None = None
 
-    def read(self, content: Content, *, alone: bool = False, last_attempt: bool = True) -> list[EncoderInput]:
+    def read(
+        self, content: Content, preparing: Preparing, *, alone: bool = False, last_attempt: bool = True
+    ) -> list[EncoderInput]:
         """As ``StudyReader.read``; raises DicomRefused too when the child dies."""
         try:
             link = self._started()
-            link.send((content, alone, last_attempt))
+            link.send((content, preparing, alone, last_attempt))
             answer = link.recv()
             if isinstance(answer, Exception):
                 raise answer
@@ -108,9 +107,9 @@ def main(link: Connection) -> None:
     reader = setup.reader()
     try:
         while True:
-            content, alone, last_attempt = link.recv()
+            content, preparing, alone, last_attempt = link.recv()
             try:
-                inputs = reader.read(content, alone=alone, last_attempt=last_attempt)
+                inputs = reader.read(content, preparing, alone=alone, last_attempt=last_attempt)
             except Exception as error:  # the edge of the process: the worker decides
                 link.send(error)
                 continue

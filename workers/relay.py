@@ -17,9 +17,10 @@ from radir_pacs.config import DAY_S, Settings
 from radir_pacs.errors import RadirError, StorageFailed
 from radir_pacs.index import partition_folder, remove_unserved_models, remove_unused, should_merge
 from radir_pacs.index.writer import is_worn
+from radir_pacs.models import Upkeep
 from radir_pacs.reports import PARSER
 from radir_pacs.storage.blobs import SWEEP_PARTS, BlobStore
-from radir_pacs.types import ImageKind, JobKind
+from radir_pacs.types import JobKind
 
 from .app import ENCODE_QUEUES, INDEX_QUEUE, QUEUE, TRANSFER_QUEUE
 from .index_partition import FORGET_S
@@ -62,6 +63,7 @@ class Relay:
         self._surveyed_s = self._pruned_s = self._swept_s = self._witnessed_s = float("-inf")
         self._part = 0
         self._tails = Tails(catalogue)
+        self._upkeep = Upkeep(catalogue, settings)
 
     def run(self, stop: threading.Event) -> None:
         """Run rounds until told to stop. A round that fails is logged, and the next one tries again."""
@@ -83,11 +85,13 @@ class Relay:
         self._catalogue.jobs.sweep()
         self._catalogue.report_versions.join_wanted()
         self._catalogue.studies.mark_indexed()
+        self._catalogue.reencoding.feed()
         now_s = self._clock_s()
         if now_s - self._surveyed_s >= SURVEY_S:
             self._surveyed_s = now_s
             self._catalogue.report_versions.look_again()
             self._ask_for_merges()
+            self._upkeep.look()
         if now_s - self._pruned_s >= PRUNE_S:
             self._pruned_s = now_s
             self._prune()
@@ -155,6 +159,7 @@ class Relay:
         self._catalogue.messages.prune(answered_s=KEEP_ANSWERS_S, kept_s=KEEP_REFUSALS_S)
         if given_up := self._catalogue.report_versions.prune(self._settings.report_wait_days * DAY_S):
             log.warning("reports whose study never came are forgotten", extra={"reports": given_up})
+        self._upkeep.tidy()
         self._prune_index()
 
     def _prune_index(self) -> None:
@@ -164,9 +169,8 @@ class Relay:
         for partition in self._catalogue.generations.served():
             folder = partition_folder(home, partition.model_id, partition.region)
             remove_unused(folder, now_s=now_s, keep=partition.published)
-        models = [self._catalogue.models.active(kind) for kind in ImageKind]
-        serving = {model.model_id for model in models if model is not None}
-        for model_id in remove_unserved_models(home, serving=serving, now_s=now_s, grace_s=KEEP_DONE_S):
+        kept = {model.model_id for model in self._catalogue.models.kept()}
+        for model_id in remove_unserved_models(home, serving=kept, now_s=now_s, grace_s=KEEP_DONE_S):
             log.info("index of a retired model removed", extra={"model": model_id})
 
     def _sweep_files(self) -> None:

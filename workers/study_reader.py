@@ -17,30 +17,28 @@ from radir_pacs.types import ImageKind, InstanceHeader
 from .decoding_room import DecodingRoom
 
 Content = Sequence[tuple[InstanceHeader, str]]  # a study's instances, each with the hash of its file
+Preparing = Mapping[ImageKind, Preprocessing]
 
 
 class StudyReader:
-    """Not for use by two threads at once. Its decoding child serves study after study: starting one costs a second.
-
-    preparing: how an image of each kind is prepared for which a model is served.
-    """
+    """Not for use by two threads at once. Its decoding child serves study after study: starting one costs a second."""
 
     def __init__(
         self,
         blobs: BlobStore,
-        preparing: Mapping[ImageKind, Preprocessing],
         limits: DecodeLimits,
         *,
         lut_shape_senders: Collection[str] = (),
     ) -> None:
         self._blobs = blobs
         self._lut_shape_senders = lut_shape_senders
-        self._preparing = preparing
         self._decoder = PixelDecoder(limits)
         self._room = DecodingRoom(blobs.root)
 
-    def read(self, content: Content, *, alone: bool = False, last_attempt: bool = True) -> list[EncoderInput]:
-        """One input per kind of image for which a model is served; the voxels are gone by then.
+    def read(
+        self, content: Content, preparing: Preparing, *, alone: bool = False, last_attempt: bool = True
+    ) -> list[EncoderInput]:
+        """One input per kind of image in ``preparing``, which says how it is prepared; the voxels are gone by then.
 
         ``alone``: in a fresh child, with no other decoding on this machine. ``last_attempt``: as in `assemble`.
         Raises Skipped, Quarantined, DicomRefused with the reason why there is none, BlobDamaged for a file that is not
@@ -49,15 +47,15 @@ class StudyReader:
         if alone:
             self._decoder.close()
         with self._room.alone() if alone else self._room.shared():
-            return self._read(content, last_attempt)
+            return self._read(content, preparing, last_attempt)
 
-    def _read(self, content: Content, last_attempt: bool) -> list[EncoderInput]:
+    def _read(self, content: Content, preparing: Preparing, last_attempt: bool) -> list[EncoderInput]:
         plan = plan_study(header for header, _ in content)
         paths = _IntactFiles(self._blobs, {header.sop_uid: sha256 for header, sha256 in content})
         volumes = assemble(
             plan, paths, self._decoder, last_attempt=last_attempt, lut_shape_senders=self._lut_shape_senders
         )
-        pairs = [(self._preparing.get(volume.kind), volume) for volume in volumes]
+        pairs = [(preparing.get(volume.kind), volume) for volume in volumes]
         inputs = [encoder_input(volume, how) for how, volume in pairs if how is not None]
         if not inputs:
             kinds = ", ".join(sorted(volume.kind for volume in volumes))

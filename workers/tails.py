@@ -31,7 +31,7 @@ class Tails:
         self._until: dict[str, str] = {}
 
     def survey(self) -> Iterator[tuple[ServedPartition, Tail]]:
-        """Every partition of the active models with its counts as they are now."""
+        """Every partition of the serving models with its counts as they are now."""
         until = self._generations.snapshot_xmin()
         served = self._generations.served()
         by_model: dict[str, list[ServedPartition]] = defaultdict(list)

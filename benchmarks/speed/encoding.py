@@ -56,6 +56,7 @@ from radir_workers.encode_studies import EncodeStudies
 from radir_workers.leases import Leases
 from radir_workers.readers import Readers
 from radir_workers.reading_child import ReadingSetup
+from tests.catalogue_material import serve_model
 
 SYNTAXES = {"native": None, "rle": RLELossless, "j2k": JPEG2000Lossless}
 STUDIES = {ImageKind.CXR: 192, ImageKind.CT: 16}
@@ -73,14 +74,18 @@ class Shelf:
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
-        self.preparing: Mapping[ImageKind, Preprocessing] = {encoder.kind: encoder.bundle.preprocessing}
         self.batches: list[tuple[float, int]] = []
 
-    @property
-    def batch_limit(self) -> int:
+    def look(self) -> None:
+        """It is always the same encoder."""
+
+    def preparing(self, model_id: str | None) -> Mapping[ImageKind, tuple[str, Preprocessing]]:
+        return {self._encoder.kind: (self._encoder.model_id, self._encoder.bundle.preprocessing)}
+
+    def batch_limit(self, model_id: str) -> int:
         return self._encoder.batch_limit
 
-    def encoder(self, kind: ImageKind) -> Shelf:
+    def encoder(self, model_id: str) -> Shelf:
         return self
 
     def encode_batch(self, inputs: Sequence[EncoderInput]) -> list[Encoding | Exception]:
@@ -291,7 +296,7 @@ def measure(
         catalogue = stack.enter_context(Catalogue.open(settings))
         bundle = untrained(kind, name)
         encoder = Encoder(bundle, device=device, threads=1 if device == "cpu" else 0)
-        catalogue.models.register(bundle.model_id, kind, bundle.network.config.embedding_dim, {})
+        serve_model(catalogue, bundle.model_id, kind, bundle.network.config.embedding_dim, {})
         shelf, clock = Shelf(encoder), Clock(home)
         studies = json.loads((home / STUDY_LIST).read_text())[kind]
         line = stack.enter_context(_line(catalogue, shelf, home / "blobs", readers))
@@ -345,7 +350,7 @@ def measure(
 
 @contextlib.contextmanager
 def _line(catalogue: Catalogue, shelf: Shelf, blobs: Path, readers: int) -> Iterator[EncodeStudies]:
-    setup = ReadingSetup(blobs=blobs, preparing=shelf.preparing, limits=DecodeLimits())
+    setup = ReadingSetup(blobs=blobs, limits=DecodeLimits())
     with Leases(catalogue, lease_s=60) as leases:
         line = EncodeStudies(catalogue, shelf, Readers(setup, readers), leases, worker="bench")
         try:

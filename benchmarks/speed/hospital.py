@@ -29,6 +29,7 @@ from radir_pacs.config import Settings
 from radir_pacs.encode import default_bundles
 from radir_pacs.reports import PARSER, findings_to_json, mine
 from radir_pacs.types import F32, I64, ImageKind
+from tests.catalogue_material import serve_model
 
 REGION, DIM = "chest", 128
 DAYS, FIRST_DAY = 200, date(2021, 1, 4)
@@ -148,7 +149,7 @@ def fill(settings: Settings, hospital: Hospital) -> None:
     manifest = json.loads((bundle / "manifest.json").read_text())
     with Catalogue.open(settings) as catalogue:
         # The shipped model's name: the worker registers it at its start, and would retire any other.
-        catalogue.models.register(manifest["model_id"], ImageKind.CXR, DIM, manifest)
+        serve_model(catalogue, manifest["model_id"], ImageKind.CXR, DIM, manifest)
         conninfo = catalogue.conninfo
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET max_wal_size = '8GB'")  # no check-points in between

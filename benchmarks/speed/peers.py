@@ -7,11 +7,11 @@ given as a mask, to pgvector as a condition. What was built is kept in a folder 
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -211,3 +211,15 @@ PEERS: dict[str, Callable[[Hospital, Path, str], Peer]] = {
     "faiss": Faiss,
     "pgvector": Pgvector,
 }
+
+
+def check_installed(names: Sequence[str]) -> None:
+    """Before hours of filling: raises SystemExit for a name that is no peer, or one that is not installed."""
+    for name in names:
+        if name not in PEERS:
+            raise SystemExit(f"error: {name} is none of {', '.join(PEERS)}")
+        if name in ("hnswlib", "faiss") and importlib.util.find_spec(name) is None:
+            raise SystemExit(
+                f"error: {name} is missing: pip install -e '.[benchmark]' (hnswlib needs a C++ compiler),"
+                " or name the other peers by --peers"
+            )

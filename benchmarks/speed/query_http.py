@@ -1,13 +1,17 @@
 """Questions over HTTP at 10,000, 100,000 and 1,000,000 studies, beside the same vectors in other libraries.
 
     python -m benchmarks.speed.query_http [--sizes 10000,100000,1000000] [--work DIR] [--seconds 20]
-        [--peers "numpy exact,hnswlib,faiss,pgvector"] [--json] [--out docs/results]
+        [--peers "numpy exact,hnswlib,faiss,pgvector"] [--fill | --migrate] [--json] [--out docs/results]
 
 Fills a home folder of its own with studies (`hospital`; ``--work`` keeps it for the next run), starts the real
 processes, and asks from small clients, one process each, over keep-alive connections. In this order: the first
 question to a web process when nothing is built; `radir up` until the partition is built; after a restart
 the first question again; every kind of question for ``--seconds``; then the processes' memory. Recall at 10 is against
-exact search over the cases that may be answered. Peers: pip install hnswlib.
+exact search over the cases that may be answered.
+
+A run takes its time for filling and for building the peers' indexes. ``--fill`` does that alone, on a machine that may
+be busy; a run with the same ``--work`` then measures, when it is quiet. A home folder that another version filled is
+refused, or brought up to date by ``--migrate``. hnswlib comes with the extra ``benchmark``, and needs a compiler.
 """
 
 from __future__ import annotations
@@ -26,7 +30,6 @@ from urllib.parse import quote
 
 import numpy as np
 import psycopg
-from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks import results
@@ -46,8 +49,10 @@ from benchmarks.speed.hospital import (
     uid_of,
 )
 from benchmarks.speed.http_client import Answers, Clients
-from benchmarks.speed.peers import PEERS, K
-from radir_pacs.catalogue import start_embedded, stop_embedded
+from benchmarks.speed.peers import PEERS, K, check_installed
+from radir_pacs.catalogue import Catalogue, start_embedded, stop_embedded
+from radir_pacs.catalogue.migrate import migrations
+from radir_pacs.cli.output import progress
 from radir_pacs.config import Settings
 
 CLIENTS = 4
@@ -141,6 +146,8 @@ class Size:
         self._fill(settings)
         self._step("peers")
         self.figures["peers"] = self._peers(settings)
+        if self._args.fill:
+            return self.figures
         self._step("first question, nothing built")
         self._forget_index(settings)
         with stack.web_alone(settings) as pid:
@@ -173,8 +180,11 @@ class Size:
         self._progress.update(self._task, advance=1, description=f"{self.figures['count']:,} studies: {what}")
 
     def _fill(self, settings: Settings) -> None:
-        filled = settings.home / "filled"
+        filled, version = settings.home / "filled", str(max(migrations()))
         if filled.exists():
+            if filled.read_text() != version:
+                self._bring_up_to_date(settings)
+                filled.write_text(version)
             return
         shutil.rmtree(self._folder, ignore_errors=True)
         settings.home.mkdir(parents=True)
@@ -184,7 +194,19 @@ class Size:
         finally:
             stop_embedded(settings.home)
         self.figures["fill_s"] = time.monotonic() - began
-        filled.touch()
+        filled.write_text(version)
+
+    def _bring_up_to_date(self, settings: Settings) -> None:
+        if not self._args.migrate:
+            raise SystemExit(
+                f"error: {settings.home} was filled by a version with another schema: bring it up to date by"
+                " --migrate, or remove the folder to fill it anew"
+            )
+        try:
+            with Catalogue.open(settings):
+                pass
+        finally:
+            stop_embedded(settings.home)
 
     def _peers(self, settings: Settings) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -205,6 +227,8 @@ class Size:
             if question.clients > 1 or question.filter is None:
                 continue
             mask = hospital.let_through(question.filter, DAY)
+            if self._args.fill:
+                break
             peer.narrow(question.filter, None if question.filter == "all" else mask, DAY)
             studies = queries(hospital, min(PEER_ASKED, hospital.count))
             peer.search(hospital.vectors[studies[0]], K)
@@ -396,17 +420,24 @@ def main() -> int:
     parser.add_argument("--work", type=Path, help="folder that keeps filled catalogues and the peers' indexes")
     parser.add_argument("--seconds", type=float, default=20.0, help="most that one kind of question is asked for")
     parser.add_argument("--peers", default=",".join(PEERS), help="names, or empty")
+    parser.add_argument("--fill", action="store_true", help="only fill, and build the peers' indexes (needs --work)")
+    parser.add_argument("--migrate", action="store_true", help="bring a home folder of another version up to date")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--out", type=Path, help="folder for the result page, docs/results")
     args = parser.parse_args()
     args.peers = [name for name in args.peers.split(",") if name]
+    if args.fill and args.work is None:
+        parser.error("--fill keeps what it does in the folder that --work names")
+    check_installed(args.peers)
     sizes = sorted(int(size) for size in args.sizes.split(","))
     clients = Clients(CLIENTS)
     with tempfile.TemporaryDirectory(prefix="radir-", ignore_cleanup_errors=True) as temporary:
         work = args.work or Path(temporary)
-        with Progress(console=Console(stderr=True)) as progress:
-            figures = [Size(size, work.resolve(), args, clients, progress).measure() for size in sizes]
+        with progress() as bars:
+            figures = [Size(size, work.resolve(), args, clients, bars).measure() for size in sizes]
     clients.close()
+    if args.fill:
+        return 0
     text = page(figures, args.peers)
     if args.out:
         results.write(args.out, "query-http", {"sizes": figures}, text)

@@ -39,7 +39,7 @@ from radir_pacs.config import Settings, to_environment
 from radir_pacs.reports import PARSER, findings_to_json, mine
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Encoding, ImageKind
-from tests.catalogue_material import header
+from tests.catalogue_material import header, serve_model
 from tests.conftest import free_port
 from tests.dicom_files import radiograph, save
 
@@ -117,7 +117,7 @@ QUESTIONS = {"region": {}, "region and a finding": {"finding": "consolidation"},
 
 
 def fill(catalogue: Catalogue, settings: Settings, studies: int) -> None:
-    catalogue.models.register(MODEL, ImageKind.CXR, DIM, {"name": "benchmark"})
+    serve_model(catalogue, MODEL, ImageKind.CXR, DIM, {"name": "benchmark"})
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 4096, (PIXELS, PIXELS), np.uint16).tobytes()
     image = save(radiograph(Rows=PIXELS, Columns=PIXELS, PixelData=pixels), settings.home / "image.dcm")

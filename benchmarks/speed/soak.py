@@ -29,14 +29,13 @@ import numpy as np
 import psutil
 import requests
 from pydicom.uid import generate_uid
-from rich.console import Console
-from rich.progress import Progress
 
 from benchmarks import results
 from benchmarks.speed import stack
 from benchmarks.speed.hospital import REGION, Hospital, fill, queries, uid_of
 from benchmarks.speed.http_client import DICOM_JSON
 from radir_pacs.catalogue import embedded_pid, stop_embedded
+from radir_pacs.cli.output import progress
 from radir_pacs.config import Settings
 from tests.dicom_files import radiograph
 
@@ -232,11 +231,11 @@ def main() -> int:
         finally:
             stop_embedded(settings.home)
         with (
-            Progress(console=Console(stderr=True)) as progress,
+            progress() as bar,
             stack.radir_up(settings),
             Load(settings, hospital, args) as load,
         ):
-            for _ in progress.track(range(SAMPLES), description="soaking"):
+            for _ in bar.track(range(SAMPLES), description="soaking"):
                 time.sleep(args.minutes * 60 / SAMPLES)
                 samples.append(sample(settings, load.taken()))
             faults = load.taken().faults

@@ -140,18 +140,9 @@ def note(
     run(connection, "note_event", _values(caller, detail), event=event, study_uid=study_uid)
 
 
-def note_question(
-    connection: Connection, caller: Caller, study_uid: str, labels: Sequence[int], detail: Detail
-) -> None:
-    """Within a transaction: the question for the cases like a study was asked, and these were its answer.
-
-    labels: of the encodings that were found. A case that is deleted meanwhile may be recorded and not shown, never the
-    other way round, if this comes before the cases are read.
-    """
-    run(connection, "without_waiting")
-    note(connection, AuditEvent.ASKED, caller, study_uid, {**detail, "cases": len(labels)})
-    if labels:
-        run(connection, "note_cases", _values(caller, {**detail, "like": study_uid}), ids=list(labels))
+def noted(caller: Caller | None, detail: Detail) -> dict[str, object]:
+    """The parameters of a statement that records an event by itself; without a caller it records none."""
+    return _values(caller, detail) if caller is not None else dict.fromkeys(("caller", "role", "address", "detail"))
 
 
 def _values(caller: Caller, detail: Detail) -> dict[str, object]:

@@ -5,18 +5,17 @@ Each searching process holds them in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from psycopg import errors
 
+from radir_pacs.catalogue import qido
 from radir_pacs.catalogue.bulk import ranges
-from radir_pacs.catalogue.database import Connection, Cursor, Row, run
+from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.catalogue.qido import SEARCH_TIMEOUT_S
-from radir_pacs.catalogue.qido_statements import QidoQuery, condition_of_study
 from radir_pacs.catalogue.rows import CASE_FIELDS, CaseChanges
 from radir_pacs.errors import TooLarge
 from radir_pacs.types import I64
@@ -24,7 +23,7 @@ from radir_pacs.types import I64
 _RECORD = np.dtype(list(CASE_FIELDS.items()))
 _PACKED = _RECORD.newbyteorder(">")  # as Postgres sends numbers
 MOST_NEWS = 20_000  # rows one by one; more are read packed
-_RANGE = 1_000_000  # ids read at a time: 49 MB
+_RANGE = 65_536  # ids read at a time: 3 MB, for a connection keeps room for the longest message that it ever had
 
 
 class Cases(CataloguePart):
@@ -32,13 +31,13 @@ class Cases(CataloguePart):
         """Every case of a model: some hundred bytes each while they are read."""
         with self._database.transaction() as connection:
             snapshot = run(connection, "snapshot_xmin").fetchone()
-            packed = [
-                np.frombuffer(row["cases"], _PACKED)
+            read = [
+                np.frombuffer(row["cases"], _PACKED).astype(_RECORD)
                 for row in ranges(connection, "cases_in_range", {}, model_id=model_id, since="0", width=_RANGE)
                 if row["cases"] is not None
             ]
         assert snapshot is not None
-        rows = np.concatenate([np.empty(0, _PACKED), *packed]).astype(_RECORD)
+        rows = np.concatenate([np.empty(0, _RECORD), *read])
         return CaseChanges(rows=rows, gone=np.empty(0, np.int64), xid=snapshot["xmin"])
 
     def words(self, ids: Sequence[int]) -> list[tuple[str, int, str]]:
@@ -51,20 +50,23 @@ class Cases(CataloguePart):
         """Encodings whose study's report says ``said``, a path (SQL/JSON) in mined findings; all, or ``among`` some."""
         with self._within_time() as connection:
             if among is None:
-                return ids_of(run(connection, "affirming_encodings", model_id=model_id, said=said))
+                return _unpacked(run(connection, "affirming_encodings", model_id=model_id, said=said).fetchall())
             return ids_of(run(connection, "affirming_among", ids=among.tolist(), said=said))
 
-    def matching(self, model_id: str, query: QidoQuery, among: I64 | None = None) -> I64:
+    def matching(self, model_id: str, query: qido.QidoQuery, among: I64 | None = None) -> I64:
         """Encodings whose study matches the keys of ``query``; all, or ``among`` some. Raises BadInput."""
-        where, params = condition_of_study(query, by_terms=among is None)
-        statement = (
-            f"SELECT e.id FROM encoding e JOIN study_search k USING (study_uid) WHERE e.model_id = %s AND {where}"
-        )
-        values: list[Any] = [model_id, *params]
-        if among is not None:
-            statement, values = f"{statement} AND e.id = ANY(%s)", [*values, among.tolist()]
+        search = qido.Search.of(query)
         with self._within_time() as connection:
-            return ids_of(connection.execute(statement.encode(), values))
+            few = among is None and search.condition.terms is not None and not qido.is_dense(connection, search)
+            where, params = qido.where_of(search.condition, by_terms=few)
+            statement = (
+                "SELECT string_agg(int8send(e.id), '') AS ids FROM encoding e JOIN study_search k USING (study_uid)"
+                f" WHERE e.model_id = %s AND {where}"
+            )
+            values: list[Any] = [model_id, *params]
+            if among is not None:
+                statement, values = f"{statement} AND e.id = ANY(%s)", [*values, among.tolist()]
+            return _unpacked(qido.run_now(connection, (statement, values)))
 
     def news(self, model_id: str, since: str) -> CaseChanges | None:
         """What changed since an earlier reading's ``xid``; None where that is so much that all is read sooner."""
@@ -79,7 +81,9 @@ class Cases(CataloguePart):
     def _within_time(self) -> Iterator[Connection]:
         """A transaction for what may read every study. Raises TooLarge when it exceeds the time of a search."""
         with self._database.transaction() as connection:
-            connection.execute(f"SET LOCAL statement_timeout = {SEARCH_TIMEOUT_S * 1000}; SET LOCAL jit = off".encode())
+            connection.execute(
+                f"SET LOCAL statement_timeout = {qido.SEARCH_TIMEOUT_S * 1000}; SET LOCAL jit = off".encode()
+            )
             try:
                 yield connection
             except errors.QueryCanceled:
@@ -92,6 +96,11 @@ def case_changes(rows: Sequence[Row], gone: I64, xid: str, horizon: str) -> Case
     return CaseChanges(rows=np.array(found, _RECORD), gone=gone, xid=xid, horizon=horizon)
 
 
-def ids_of(rows: Cursor) -> I64:
+def ids_of(rows: Iterable[Row]) -> I64:
     """The ids that a query found, ascending."""
     return np.sort(np.fromiter((row["id"] for row in rows), np.int64))
+
+
+def _unpacked(rows: Sequence[Row]) -> I64:
+    """Ids from one row that holds them as Postgres sends numbers, ascending: a row for each takes ten times as long."""
+    return np.sort(np.frombuffer(rows[0]["ids"] or b"", ">i8").astype(np.int64))

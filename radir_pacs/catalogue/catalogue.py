@@ -25,10 +25,12 @@ from radir_pacs.catalogue.patients import Patients
 from radir_pacs.catalogue.processes import Processes
 from radir_pacs.catalogue.qido import Qido
 from radir_pacs.catalogue.questions import Questions
+from radir_pacs.catalogue.reencoding import Reencoding
 from radir_pacs.catalogue.refusals import Refusals
 from radir_pacs.catalogue.report_versions import ReportVersions
 from radir_pacs.catalogue.reports import Reports
 from radir_pacs.catalogue.rows import Overview
+from radir_pacs.catalogue.shadow_answers import ShadowAnswers
 from radir_pacs.catalogue.studies import Studies
 from radir_pacs.catalogue.tokens import Tokens
 from radir_pacs.config import Settings
@@ -54,6 +56,8 @@ class Catalogue:
         self.studies = Studies(database, settings)
         self.qido = Qido(database, settings)
         self.models = Models(database, settings)
+        self.reencoding = Reencoding(database, settings)
+        self.shadow_answers = ShadowAnswers(database, settings)
         self.encodings = Encodings(database, settings)
         self.cases = Cases(database, settings)
         self.questions = Questions(database, settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import psycopg
@@ -91,9 +92,18 @@ class Database:
         again meanwhile, the statements are sent once more, on a connection that works, so they must only read, or
         write what may stand twice. Raises as `transaction` does.
         """
+        return self._once_or_twice(self.pipeline, send)
+
+    def ask(self, query: str, values: Mapping[str, Any]) -> list[Row]:
+        """The rows of one named query, one round trip; it is sent once more under the conditions of `read`."""
+        return self._once_or_twice(self._statement, lambda connection: _rows(connection, query, values))
+
+    def _once_or_twice(
+        self, connected: Callable[[], AbstractContextManager[Connection]], send: Callable[[Connection], _T]
+    ) -> _T:
         used: Connection | None = None
         try:
-            with self.pipeline() as used:
+            with connected() as used:
                 return send(used)
         except DatabaseAway:
             raise
@@ -102,6 +112,17 @@ class Database:
                 raise
         with self.transaction() as connection, connection.pipeline():
             return send(connection)
+
+    @contextlib.contextmanager
+    def _statement(self) -> Iterator[Connection]:
+        """A connection on which a single statement is a transaction, without BEGIN and COMMIT."""
+        with (
+            self._errors(),
+            self._watch.ticket() as ticket,
+            self._connection(ticket, tried=False) as connection,
+            _implicit_transaction(connection),
+        ):
+            yield connection
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -198,6 +219,12 @@ def _works(connection: Connection) -> bool:
     except psycopg.Error:
         return False
     return True
+
+
+def _rows(connection: Connection, query: str, values: Mapping[str, Any]) -> list[Row]:
+    """In binary form: vectors would be twice as long as text."""
+    with connection.cursor(binary=True) as cursor:
+        return cursor.execute(QUERIES[query], values).fetchall()
 
 
 def run(connection: Connection, query: str, parameters: Mapping[str, Any] | None = None, **named: Any) -> Cursor:

@@ -12,6 +12,7 @@ from radir_pacs.catalogue.cases import ids_of
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.jobs import finish, hold
 from radir_pacs.catalogue.part import CataloguePart
+from radir_pacs.catalogue.reencoding import encode_under_others
 from radir_pacs.catalogue.rows import Changes, EncodingOwner
 from radir_pacs.catalogue.studies import study_of
 from radir_pacs.errors import NotFound
@@ -19,7 +20,8 @@ from radir_pacs.image_notes import ImageNote
 from radir_pacs.types import I64, Encoding, ImageKind, Job, SliceStack, StudyState
 
 EVERYTHING = "0"  # the reading before all others
-_RANGE = 16_384  # ids read at a time: 8 MB at 128 numbers per vector
+_ENCODED = (StudyState.ENCODED, StudyState.INDEXED)
+_RANGE = 8_192  # ids read at a time: 4 MB at 128 numbers per vector, which a connection then keeps room for
 
 
 class Encodings(CataloguePart):
@@ -29,7 +31,8 @@ class Encodings(CataloguePart):
         """The study is ENCODED with exactly these encodings, and ``job`` ends, in one transaction.
 
         False, with the job ended and nothing saved, when new images came after ``revision``: the study was re-opened
-        and its next encode job supersedes this result. Raises LeaseLost, NotFound (study or model).
+        and its next encode job supersedes this result. Other models that are kept encode the study after this: one that
+        was promoted meanwhile at once. Raises LeaseLost, NotFound (study or model).
         """
         with self._database.transaction() as connection:
             study = run(connection, "lock_study", study_uid=study_uid).fetchone()
@@ -39,7 +42,7 @@ class Encodings(CataloguePart):
                 raise NotFound(f"there is no study {study_uid}")
             current: bool = study["revision"] == revision
             if current:
-                _replace(connection, study_uid, encodings, revision)
+                kinds = _replace(connection, study_uid, encodings, revision)
                 values = {
                     "study_uid": study_uid,
                     "state": StudyState.ENCODED,
@@ -48,8 +51,28 @@ class Encodings(CataloguePart):
                     "revision": revision,
                 }
                 run(connection, "set_study_state", values)
+                encode_under_others(connection, study_uid, kinds, self._settings.job_max_attempts)
             if job is not None:
                 finish(connection, job, None if current else "superseded")
+        return current
+
+    def save_beside(self, encoding: Encoding, revision: int, job: Job) -> bool:
+        """The encoding of a study under one model beside those that it has, and ``job`` ends, in one transaction.
+
+        False, with the job ended and nothing saved, when the study has moved on from ``revision``. Raises LeaseLost,
+        NotFound (study or model).
+        """
+        study_uid = encoding.study_uid
+        with self._database.transaction() as connection:
+            study = run(connection, "lock_study", study_uid=study_uid).fetchone()
+            hold(connection, job)
+            if study is None:
+                raise NotFound(f"there is no study {study_uid}")
+            current: bool = study["revision"] == revision and study["state"] in _ENCODED
+            if current:
+                run(connection, "drop_encoding", study_uid=study_uid, model_id=encoding.model_id)
+                _add(connection, study_uid, encoding, revision)
+            finish(connection, job, None if current else "superseded")
         return current
 
     def save(self, encoding: Encoding, revision: int, job: Job | None = None) -> bool:
@@ -69,10 +92,10 @@ class Encodings(CataloguePart):
         return _stack(row) if row is not None else None
 
     def models_of_study(self, study_uid: str) -> tuple[tuple[str, ImageKind], ...]:
-        """Active models under which a study is encoded."""
+        """The models that answer under which a study is encoded."""
         with self._database.transaction() as connection:
             rows = run(connection, "encodings_of_study", study_uid=study_uid).fetchall()
-        return tuple((row["model_id"], ImageKind(row["kind"])) for row in rows if row["active"])
+        return tuple((row["model_id"], ImageKind(row["kind"])) for row in rows)
 
     def changes(self, model_id: str, region: str, since: str = EVERYTHING) -> Changes:
         """What a partition has to take in since an earlier reading's ``xid``. Raises NotFound.
@@ -131,30 +154,42 @@ def _packed(connection: Connection, place: dict[str, str], since: str, gone: I64
     return Changes(ids=labels, vectors=found, gone=gone, xid=xid)
 
 
-def _replace(connection: Connection, study_uid: str, encodings: Sequence[Encoding], revision: int) -> None:
-    model_ids = [encoding.model_id for encoding in encodings]
-    run(connection, "drop_encodings", study_uid=study_uid, model_ids=model_ids)
+def _replace(connection: Connection, study_uid: str, encodings: Sequence[Encoding], revision: int) -> list[str]:
+    """Returns the kinds of image that are encoded."""
+    kinds = [_model_of(connection, encoding)["kind"] for encoding in encodings]
+    names = {"study_uid": study_uid, "model_ids": [encoding.model_id for encoding in encodings]}
+    run(connection, "drop_encodings", names, kinds=kinds, revision=revision)
     for encoding in encodings:
-        model = run(connection, "model", model_id=encoding.model_id).fetchone()
-        if model is None:
-            raise NotFound(f"there is no model {encoding.model_id}")
-        if encoding.study_uid != study_uid or encoding.vectors.shape[1] != model["dim"]:
-            raise ValueError("the encoding is of another study or vector length")
-        stack = encoding.slices
-        values = {
-            "study_uid": study_uid,
-            "series_uid": encoding.series_uid,
-            "sop_uid": encoding.sop_uid,
-            "model_id": encoding.model_id,
-            "revision": revision,
-            "regions": list(encoding.regions),
-            "vectors": np.ascontiguousarray(encoding.vectors, "<f4").tobytes(),
-            "warnings": list(map(str, encoding.warnings)),
-            "slices": list(stack.images) if stack else None,
-            "chest": [stack.dome, stack.apex, stack.step_mm] if stack else None,
-        }
-        run(connection, "add_encoding", values)
-        run(connection, "note_partitions", values)
+        _add(connection, study_uid, encoding, revision)
+    return kinds
+
+
+def _model_of(connection: Connection, encoding: Encoding) -> Row:
+    model = run(connection, "model", model_id=encoding.model_id).fetchone()
+    if model is None:
+        raise NotFound(f"there is no model {encoding.model_id}")
+    return model
+
+
+def _add(connection: Connection, study_uid: str, encoding: Encoding, revision: int) -> None:
+    model = _model_of(connection, encoding)
+    if encoding.study_uid != study_uid or encoding.vectors.shape[1] != model["dim"]:
+        raise ValueError("the encoding is of another study or vector length")
+    stack = encoding.slices
+    values = {
+        "study_uid": study_uid,
+        "series_uid": encoding.series_uid,
+        "sop_uid": encoding.sop_uid,
+        "model_id": encoding.model_id,
+        "revision": revision,
+        "regions": list(encoding.regions),
+        "vectors": np.ascontiguousarray(encoding.vectors, "<f4").tobytes(),
+        "warnings": list(map(str, encoding.warnings)),
+        "slices": list(stack.images) if stack else None,
+        "chest": [stack.dome, stack.apex, stack.step_mm] if stack else None,
+    }
+    run(connection, "add_encoding", values)
+    run(connection, "note_partitions", values)
 
 
 def _stack(row: Row) -> SliceStack | None:

@@ -56,7 +56,7 @@ class Generations(CataloguePart):
             return run(connection, "retire_generation", values, state="REFUSED").fetchone() is not None
 
     def served(self) -> tuple[ServedPartition, ...]:
-        """Every partition of the active models, with the generation that answers for it."""
+        """Every partition of the models that are kept, with the generation that answers for it."""
         with self._database.transaction() as connection:
             return tuple(ServedPartition(**row) for row in run(connection, "served_partitions").fetchall())
 

@@ -28,6 +28,7 @@ REPORT_SOP_CLASSES = frozenset(
 )
 
 
+_COLUMNS = tuple(field.name for field in fields(InstanceHeader))
 _INSERT_TRIES = 5
 _MOST_AT_ONCE = 64  # instances in one transaction
 _BRIEFLY_MS = 200  # how long a group waits for a study that another process works on; then each instance waits alone
@@ -157,7 +158,7 @@ class Instances(CataloguePart):
             rows = run(connection, "headers_of", study_uid=study_uid).fetchall()
         return tuple(
             (
-                InstanceHeader(**{field.name: _of_header(row[field.name]) for field in fields(InstanceHeader)}),
+                InstanceHeader(**{name: _of_header(row[name]) for name in _COLUMNS}),
                 row["content_sha256"],
             )
             for row in rows
@@ -180,7 +181,7 @@ class Instances(CataloguePart):
 
 def values_of(header: InstanceHeader, content_sha256: str, size_bytes: int, source: str) -> dict[str, Any]:
     """The columns of an instance, its series and its study."""
-    values = {field.name: getattr(header, field.name) for field in fields(header)}
+    values = {name: getattr(header, name) for name in _COLUMNS}
     keys = header.patient_keys or ((header.patient_key,) if header.patient_key else ())
     return values | {
         "patient_keys": list(keys),

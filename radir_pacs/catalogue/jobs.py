@@ -44,9 +44,11 @@ class Jobs(CataloguePart):
         return None if row is None else job_of(row)
 
     def claim_studies(
-        self, limit: int, worker: str, *, least_urgent: Urgency = Urgency.ARCHIVE, holds_none: bool = True
+        self, limit: int, worker: str, *, least_urgent: Urgency = Urgency.BACKGROUND, holds_none: bool = True
     ) -> list[Job]:
-        """Lease the encode jobs that come first, for ``job_lease_s``: ``limit`` at most, none less urgent than that.
+        """Lease the encode and reencode jobs that come first, for ``job_lease_s``.
+
+        ``limit`` at most, none less urgent than that.
 
         One that ``runs_alone`` comes alone, to a worker that ``holds_none``, so that what kills a worker takes no
         other study's last attempt along.
@@ -254,9 +256,9 @@ def _attempts(job: Job, reason_code: ReasonCode) -> int:
 
 
 def _lock_subject(connection: Connection, job: Job) -> None:
-    """Lock the study of an encode job before the job, in the order that schema.sql prescribes."""
-    if job.kind is JobKind.ENCODE:
-        run(connection, "lock_study", study_uid=job.key)
+    """Lock the study of a job before the job, in the order that schema.sql prescribes."""
+    if job.kind in (JobKind.ENCODE, JobKind.REENCODE):
+        run(connection, "lock_study", study_uid=job.study_uid)
 
 
 def _fail(connection: Connection, job: Job, error: str, reason_code: ReasonCode, retry: bool) -> JobState:
@@ -271,5 +273,5 @@ def _fail(connection: Connection, job: Job, error: str, reason_code: ReasonCode,
         reason = {"study_uid": job.key, "reason": error, "reason_code": reason_code}
         quarantined = run(connection, "quarantine_stable_study", reason).fetchone()
         if quarantined is not None:
-            run(connection, "drop_encodings", study_uid=job.key, model_ids=[])
+            run(connection, "drop_encodings", study_uid=job.key, model_ids=[], kinds=[], revision=None)
     return state

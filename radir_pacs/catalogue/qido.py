@@ -20,7 +20,15 @@ from radir_pacs.catalogue.database import Connection, Database, Row
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.qido_matching import date_range
 from radir_pacs.catalogue.qido_places import Places
-from radir_pacs.catalogue.qido_statements import COLUMNS, COUNTED_MAX, QidoLevel, QidoQuery, Search, Statement
+from radir_pacs.catalogue.qido_statements import (
+    COLUMNS,
+    COUNTED_MAX,
+    QidoLevel,
+    QidoQuery,
+    Search,
+    Statement,
+    where_of,
+)
 from radir_pacs.catalogue.rows import CatalogueSeries, StoredInstance
 from radir_pacs.catalogue.studies import study_of
 from radir_pacs.config import Settings
@@ -28,7 +36,19 @@ from radir_pacs.errors import TooLarge
 from radir_pacs.study_attributes import COUNTED
 from radir_pacs.types import CatalogueStudy
 
-__all__ = ["Qido", "QidoLevel", "QidoPage", "QidoQuery", "QidoRow", "date_range"]
+__all__ = [
+    "SEARCH_TIMEOUT_S",
+    "Qido",
+    "QidoLevel",
+    "QidoPage",
+    "QidoQuery",
+    "QidoRow",
+    "Search",
+    "date_range",
+    "is_dense",
+    "run_now",
+    "where_of",
+]
 
 SEARCH_TIMEOUT_S = 10
 _DENSE = 0.05  # share of all studies from which on reading them beats the index over terms
@@ -100,8 +120,8 @@ class Qido(CataloguePart):
         with self._database.transaction() as connection:
             try:
                 connection.execute(_READING.encode())
-                by_terms = search.condition.terms is not None and not _is_dense(connection, search)
-                counted = _run(connection, search.counted(by_terms=by_terms))[0]
+                by_terms = search.condition.terms is not None and not is_dense(connection, search)
+                counted = run_now(connection, search.counted(by_terms=by_terms))[0]
                 if counted["keys"] is not None:
                     keys, follows = counted["keys"], False
                     more, is_exact = max(0, counted["total"] - query.offset - len(keys)), True
@@ -121,26 +141,31 @@ class Qido(CataloguePart):
         asked = replace(query, limit=0, offset=0, tags=None)
         place = self._places.nearest(asked, query.offset)
         connection.execute(_IN_ORDER.encode())
-        rows = _run(connection, search.walked(place))
-        if len(rows) <= query.limit and search.condition != search.of_day and _run(connection, search.goes_on(place)):
+        rows = run_now(connection, search.walked(place))
+        if (
+            len(rows) <= query.limit
+            and search.condition != search.of_day
+            and run_now(connection, search.goes_on(place))
+        ):
             connection.execute(_IN_ORDER.replace("off", "on").encode())
-            rows = _run(connection, search.sorted(place))
+            rows = run_now(connection, search.sorted(place))
         page = rows[: query.limit]
         studies = [(row["newest_first"], row["study_uid"]) for row in page]
         self._places.remember(asked, query.offset, studies, one_each=query.level is QidoLevel.STUDY)
         return [row["key"] for row in page], len(rows) > query.limit
 
 
-def _run(connection: Connection, statement: Statement) -> list[Row]:
+def run_now(connection: Connection, statement: Statement) -> list[Row]:
+    """The rows of a statement that is planned for its values."""
     sql, params = statement
-    return connection.execute(sql.encode(), params, prepare=False).fetchall()  # a plan for these very values
+    return connection.execute(sql.encode(), params, prepare=False).fetchall()
 
 
-def _is_dense(connection: Connection, search: Search) -> bool:
+def is_dense(connection: Connection, search: Search) -> bool:
     """Whether, as the planner reckons, so many studies match that reading some finds them sooner than the terms."""
     sql, params = search.reckoned()
-    plan = _run(connection, (f"EXPLAIN (FORMAT JSON) {sql}", params))[0]["QUERY PLAN"][0]["Plan"]
-    studies = _run(connection, ("SELECT reltuples FROM pg_class WHERE oid = 'study_search'::regclass", []))
+    plan = run_now(connection, (f"EXPLAIN (FORMAT JSON) {sql}", params))[0]["QUERY PLAN"][0]["Plan"]
+    studies = run_now(connection, ("SELECT reltuples FROM pg_class WHERE oid = 'study_search'::regclass", []))
     return bool(plan["Plan Rows"] > max(COUNTED_MAX, _DENSE * studies[0]["reltuples"]))
 
 
@@ -162,7 +187,7 @@ def _rows(connection: Connection, query: QidoQuery, keys: Sequence[str]) -> tupl
     rows = tuple(
         _row(row, query)
         for start in range(0, len(keys), _ROWS_A_FETCH)
-        for row in _run(connection, (sql, [*given, list(keys[start : start + _ROWS_A_FETCH])]))
+        for row in run_now(connection, (sql, [*given, list(keys[start : start + _ROWS_A_FETCH])]))
     )
     return _counted(connection, rows)
 

@@ -209,16 +209,8 @@ class Search:
         return sql, [*params, *compared, self.query.limit + 1, self.query.offset - place.row]
 
 
-def condition_of_study(query: QidoQuery, *, by_terms: bool) -> Statement:
-    """The condition on a row ``k`` of study_search, with its parameters, of a query at the level of studies.
-
-    by_terms: with what the index over terms needs, which costs much where rows are found otherwise. Raises BadInput.
-    """
-    condition = Search.of(query).condition
-    return where_of(condition, by_terms=by_terms and condition.terms is not None)
-
-
 def where_of(condition: Condition, *, by_terms: bool) -> Statement:
+    """by_terms: with what the index over terms needs, which costs much where rows are found otherwise."""
     if by_terms:
         return f"{_TERMS} AND {condition.sql}", [condition.terms, *condition.params]
     return condition.sql, [*condition.params]

@@ -386,50 +386,191 @@ FROM study AS s WHERE s.state = %(state)s ORDER BY s.study_date DESC NULLS LAST,
 
 -- name: register_model
 -- A model by its id: an existing row stays as it is, since vectors depend on it.
-INSERT INTO model (model_id, kind, dim, manifest, active)
-VALUES (%(model_id)s, %(kind)s, %(dim)s, %(manifest)s, FALSE)
-ON CONFLICT (model_id) DO NOTHING;
+INSERT INTO model (model_id, kind, dim, manifest) VALUES (%(model_id)s, %(kind)s, %(dim)s, %(manifest)s)
+ON CONFLICT (model_id) DO NOTHING RETURNING model_id;
+
+-- name: model_has_bundle
+-- A verified copy of its bundle is in the home folder; null: it is there no more.
+UPDATE model SET bundle_sha256 = %(sha256)s WHERE model_id = %(model_id)s AND bundle_sha256 IS DISTINCT FROM %(sha256)s;
 
 -- name: lock_models
--- Activating is rare and must not race: one transaction at a time.
+-- Changes of what serves are rare and must not race: one transaction at a time.
 LOCK TABLE model IN SHARE ROW EXCLUSIVE MODE;
 
--- name: retire_models
--- The other models of a kind no longer answer.
-UPDATE model SET active = FALSE WHERE kind = %(kind)s AND model_id <> %(model_id)s AND active;
+-- name: set_model_state
+-- A model's new state. One that encodes from now on begins with the newest study of the archive.
+UPDATE model SET state = %(state)s,
+    kept_until = now() + make_interval(secs => %(keep_s)s::float8),
+    coverage = coalesce(%(coverage)s::real, coverage),
+    fed_below = CASE WHEN %(feed)s::boolean THEN (SELECT last_value + 1 FROM encoding_id_seq) END,
+    fed_at = now()
+WHERE model_id = %(model_id)s;
 
--- name: activate_model
--- This model answers for its kind.
-UPDATE model SET active = TRUE WHERE model_id = %(model_id)s AND NOT active;
+-- name: add_model_event
+-- A line of the history.
+INSERT INTO model_event (model_id, kind, change, replaces, who, reason, evidence, coverage)
+VALUES (%(model_id)s, %(kind)s, %(change)s, %(replaces)s, %(who)s, %(reason)s, %(evidence)s, %(coverage)s::real);
 
--- name: encode_again
--- Studies that another model of the kind encoded, or that none could, are work for the one that answers now,
--- which new studies need not wait for. The newest first.
+-- name: model_events
+-- The history of all models or of one, oldest first.
+SELECT id, at, model_id, kind, change, replaces, who, reason, evidence, coverage FROM model_event
+WHERE %(model_id)s::text IS NULL OR model_id = %(model_id)s::text ORDER BY id;
+
+-- name: served_before
+-- The model that answered until this one was promoted.
+SELECT replaces FROM model_event WHERE model_id = %(model_id)s AND change = 'PROMOTED' ORDER BY id DESC LIMIT 1;
+
+-- name: model_coverage
+-- Studies of a kind that a model has encoded, and that only another one that is kept has.
+SELECT (SELECT count(*) FROM encoding WHERE model_id = %(model_id)s)::integer AS encoded, (
+    SELECT count(DISTINCT e.study_uid) FROM encoding AS e JOIN kept_model AS m USING (model_id)
+    WHERE m.kind = %(kind)s AND e.model_id <> %(model_id)s AND NOT EXISTS (
+        SELECT FROM encoding AS own WHERE own.study_uid = e.study_uid AND own.model_id = %(model_id)s))::integer AS lacking;
+
+-- name: model_progress
+-- Jobs for a model that wait or run, that failed for good, and how fast its last encodings came.
+SELECT count(*) FILTER (WHERE j.state IN ('PENDING', 'RUNNING'))::integer AS waiting,
+    count(*) FILTER (WHERE j.state = 'FAILED')::integer AS failed,
+    (SELECT count(*) / nullif(extract(epoch FROM max(r.encoded_at) - min(r.encoded_at)), 0) * 60 FROM (
+        SELECT e.encoded_at FROM encoding AS e WHERE e.model_id = %(model_id)s ORDER BY e.xid DESC LIMIT 500) AS r
+        WHERE abs(extract(epoch FROM now() - r.encoded_at)) < 600)::float8 AS per_minute
+FROM job AS j WHERE j.kind = 'reencode' AND j.state <> 'DONE' AND starts_with(j.key, %(model_id)s || '/');
+
+-- name: models_to_feed
+-- Models with studies of the archive left to encode: the one that answers first. Another relay's are passed over.
+SELECT model_id, kind, state, fed_below, abs(extract(epoch FROM now() - fed_at))::float8 AS since_s FROM model
+WHERE fed_below IS NOT NULL AND bundle_sha256 IS NOT NULL
+    AND (state IN ('SERVING', 'SHADOW') OR (state = 'RETIRED' AND kept_until > now()))
+ORDER BY CASE state WHEN 'SERVING' THEN 0 WHEN 'SHADOW' THEN 1 ELSE 2 END, model_id FOR NO KEY UPDATE SKIP LOCKED;
+
+-- name: open_reencodings
+-- Jobs that encode the archive for a model and have not ended, and whether others will come.
+SELECT count(*)::integer AS n, EXISTS (
+    SELECT FROM model WHERE model_id = %(model_id)s AND fed_below IS NOT NULL) AS more FROM job
+WHERE kind = 'reencode' AND state IN ('PENDING', 'RUNNING') AND starts_with(key, %(model_id)s || '/');
+
+-- name: feed_model
+-- Queue the next studies of the archive for a model, the newest first; returns where to go on, and how many these were.
+-- Looks at a bounded number of encodings, so that what is encoded already costs little at a time.
+WITH looked_at AS MATERIALIZED (
+    SELECT e.id, e.study_uid FROM encoding AS e JOIN model AS m USING (model_id)
+    WHERE e.id < %(fed_below)s AND m.kind = %(kind)s AND e.model_id <> %(model_id)s
+    ORDER BY e.id DESC LIMIT %(look)s
+), lacking AS MATERIALIZED (
+    SELECT l.id, l.study_uid FROM looked_at AS l WHERE NOT EXISTS (
+        SELECT FROM encoding AS own WHERE own.study_uid = l.study_uid AND own.model_id = %(model_id)s)
+    ORDER BY l.id DESC LIMIT %(room)s
+), queued AS (
+    INSERT INTO job (kind, key, max_attempts, urgency)
+    SELECT 'reencode', %(model_id)s || '/' || study_uid, %(max_attempts)s::integer, %(urgency)s::smallint
+    FROM lacking GROUP BY study_uid ORDER BY max(id) DESC
+    ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO NOTHING
+    RETURNING id
+)
+SELECT (SELECT count(*) FROM queued)::integer AS queued, CASE
+    WHEN (SELECT count(*) FROM lacking) < %(room)s THEN (SELECT min(id) FROM looked_at)
+    ELSE (SELECT min(id) FROM lacking) END AS fed_below;
+
+-- name: model_fed
+-- Where to go on with a model's archive; null: every study was queued.
+UPDATE model SET fed_below = %(fed_below)s, fed_at = CASE WHEN %(queued)s > 0 THEN now() ELSE fed_at END
+WHERE model_id = %(model_id)s;
+
+-- name: feed_again
+-- Begin once more with a model's archive, where studies are lacking that are neither queued nor failed.
+UPDATE model SET fed_below = (SELECT last_value + 1 FROM encoding_id_seq), fed_at = now()
+WHERE model_id = %(model_id)s AND fed_below IS NULL;
+
+-- name: note_coverage
+-- What part of the studies the model that answers covers.
+UPDATE model SET coverage = %(coverage)s::real WHERE model_id = %(model_id)s AND coverage <> %(coverage)s::real;
+
+-- name: hurry_model
+-- What is queued for a model that answers from now on comes before what only prepares another.
+UPDATE job SET urgency = %(urgency)s::smallint
+WHERE kind = 'reencode' AND state = 'PENDING' AND starts_with(key, %(model_id)s || '/') AND urgency > %(urgency)s::smallint;
+
+-- name: encode_under_others
+-- The other models that are kept encode the study too: at once the one that answers, later those that may.
+INSERT INTO job (kind, key, max_attempts, urgency)
+SELECT 'reencode', m.model_id || '/' || %(study_uid)s::text, %(max_attempts)s::integer,
+    CASE m.state WHEN 'SERVING' THEN %(new)s::smallint ELSE %(beside)s::smallint END
+FROM kept_model AS m
+WHERE m.kind = ANY(%(kinds)s::text[]) AND m.bundle_sha256 IS NOT NULL AND NOT EXISTS (
+    SELECT FROM encoding AS own WHERE own.study_uid = %(study_uid)s::text AND own.model_id = m.model_id)
+ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO UPDATE
+SET again = job.again OR job.state = 'RUNNING', urgency = least(job.urgency, excluded.urgency);
+
+-- name: encode_skipped
+-- Studies that no model could encode are work for one of their own now, which new studies need not wait for. The
+-- newest first.
 INSERT INTO job (kind, key, max_attempts, urgency)
 SELECT 'encode', s.study_uid, %(max_attempts)s::integer, %(urgency)s::smallint FROM study AS s
-WHERE (s.state IN ('ENCODED', 'INDEXED') AND EXISTS (
-        SELECT FROM encoding AS e JOIN model AS m USING (model_id)
-        WHERE e.study_uid = s.study_uid AND m.kind = %(kind)s AND m.model_id <> %(model_id)s)
-    AND NOT EXISTS (
-        SELECT FROM encoding AS e WHERE e.study_uid = s.study_uid AND e.model_id = %(model_id)s))
-    OR (s.state = 'SKIPPED' AND s.reason_code = 'NO_MODEL')
+WHERE s.state = 'SKIPPED' AND s.reason_code = 'NO_MODEL'
 ORDER BY s.received_at DESC
 ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO UPDATE
 SET again = job.again OR job.state = 'RUNNING', urgency = least(job.urgency, excluded.urgency);
 
 -- name: model
 -- A model by its id.
-SELECT model_id, kind, dim, manifest, active FROM model WHERE model_id = %(model_id)s;
+SELECT model_id, kind, dim, manifest, state, bundle_sha256, kept_until, coverage FROM model WHERE model_id = %(model_id)s;
 
--- name: active_model
+-- name: models
+-- All models; those that are kept alone, where asked.
+SELECT model_id, kind, dim, manifest, state, bundle_sha256, kept_until, coverage FROM model
+WHERE NOT %(kept)s::boolean OR model_id IN (SELECT k.model_id FROM kept_model AS k)
+ORDER BY kind DESC, CASE state WHEN 'SERVING' THEN 0 WHEN 'SHADOW' THEN 1 WHEN 'RETIRED' THEN 2 ELSE 3 END, added_at DESC;
+
+-- name: serving_model
 -- The model that answers for a kind.
-SELECT model_id, kind, dim, manifest, active FROM model WHERE kind = %(kind)s AND active;
+SELECT model_id, kind, dim, manifest, state, bundle_sha256, kept_until, coverage FROM model
+WHERE kind = %(kind)s AND state = 'SERVING';
+
+-- name: models_to_prune
+-- Models whose time for a rollback is over, with something left of them.
+SELECT model_id, kind FROM model AS m WHERE state = 'RETIRED' AND kept_until <= now() AND (bundle_sha256 IS NOT NULL
+    OR EXISTS (SELECT FROM encoding AS e WHERE e.model_id = m.model_id)
+    OR EXISTS (SELECT FROM partition AS p WHERE p.model_id = m.model_id));
+
+-- name: prune_encodings
+-- Some encodings of a model that is not kept.
+DELETE FROM encoding WHERE id IN (SELECT id FROM encoding WHERE model_id = %(model_id)s LIMIT %(limit)s);
+
+-- name: prune_model_generations
+-- The builds of a model that is not kept.
+DELETE FROM generation WHERE model_id = %(model_id)s;
+
+-- name: prune_partitions
+-- The partitions of a model that is not kept.
+DELETE FROM partition WHERE model_id = %(model_id)s;
+
+-- name: add_shadow_answer
+-- How the model in shadow answered a question.
+INSERT INTO shadow_answer (region, serving, shadow, compared, shared, serving_agreement, shadow_agreement, serving_ms,
+    shadow_ms)
+VALUES (%(region)s, %(serving)s, %(shadow)s, %(compared)s, %(shared)s, %(serving_agreement)s::real,
+    %(shadow_agreement)s::real, %(serving_ms)s, %(shadow_ms)s);
+
+-- name: shadow_answers
+-- The last questions that a model answered in shadow beside the one that serves, newest first.
+SELECT at, region, serving, shadow, compared, shared, serving_agreement, shadow_agreement, serving_ms, shadow_ms
+FROM shadow_answer WHERE shadow = %(shadow)s ORDER BY id DESC LIMIT %(limit)s;
+
+-- name: prune_shadow_answers
+-- Answers that nobody will compare any more.
+DELETE FROM shadow_answer
+WHERE at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8);
 
 -- name: drop_encodings
--- A study's encodings under the models that answer now; a newer encoding, or none, replaces them.
+-- Encodings of a study that no longer hold: of kinds of image that it has no more, of another revision, and those that
+-- newer ones replace. What other models made of the same images stays.
 DELETE FROM encoding AS e USING model AS m
-WHERE e.study_uid = %(study_uid)s AND m.model_id = e.model_id
-    AND (m.active OR e.model_id = ANY(%(model_ids)s::text[]));
+WHERE e.study_uid = %(study_uid)s AND m.model_id = e.model_id AND (m.kind <> ALL(%(kinds)s::text[])
+    OR e.model_id = ANY(%(model_ids)s::text[]) OR e.revision <> %(revision)s::integer);
+
+-- name: drop_encoding
+-- A study's encoding under one model; a newer one replaces it.
+DELETE FROM encoding WHERE study_uid = %(study_uid)s AND model_id = %(model_id)s;
 
 -- name: add_encoding
 -- The region vectors of a study under one model.
@@ -456,16 +597,37 @@ SELECT slices, chest FROM encoding
 WHERE study_uid = %(study_uid)s AND series_uid = %(series_uid)s AND slices IS NOT NULL ORDER BY id DESC LIMIT 1;
 
 -- name: encodings_of_study
--- Which models a study is encoded under.
-SELECT e.model_id, m.kind, m.active FROM encoding AS e JOIN model AS m USING (model_id)
-WHERE e.study_uid = %(study_uid)s ORDER BY m.active DESC, e.model_id;
+-- Under which of the models that answer a study is encoded.
+SELECT e.model_id, m.kind FROM encoding AS e JOIN model AS m USING (model_id)
+WHERE e.study_uid = %(study_uid)s AND m.state = 'SERVING' ORDER BY e.model_id;
 
 -- name: encoding_owners
--- The studies behind index labels; a label that is gone has no row.
-SELECT e.id AS encoding_id, e.series_uid, e.sop_uid, e.slices, e.chest, s.*,
-    (SELECT count(*) FROM series WHERE series.study_uid = s.study_uid) AS series_count,
-    (SELECT count(*) FROM instance WHERE instance.study_uid = s.study_uid) AS instance_count
-FROM encoding AS e JOIN study AS s USING (study_uid) WHERE e.id = ANY(%(ids)s::bigint[]);
+-- The studies behind index labels, with what their mined reports say, oldest first. A label that is gone has no row, nor
+-- has one of a named study or, when asked, of the query's patient: it may have come since the question was asked.
+-- The same statement records who asked and is shown them, without waiting for the disk, unless the caller is NULL.
+WITH found AS MATERIALIZED (
+    SELECT e.id AS encoding_id, e.series_uid, e.sop_uid, e.slices, e.chest, s.*,
+        (SELECT count(*) FROM series WHERE series.study_uid = s.study_uid) AS series_count,
+        (SELECT count(*) FROM instance WHERE instance.study_uid = s.study_uid) AS instance_count,
+        (SELECT jsonb_agg(f.findings ORDER BY CASE WHEN f.received_at > now() THEN '-infinity' ELSE f.received_at END, f.id)::text
+            FROM report AS f WHERE f.study_uid = s.study_uid AND NOT f.superseded AND f.findings IS NOT NULL) AS said
+    FROM encoding AS e JOIN study AS s USING (study_uid)
+    WHERE e.id = ANY(%(ids)s::bigint[]) AND s.study_uid <> ALL(%(study_uids)s::text[]) AND NOT coalesce(%(same_patient)s::boolean
+        AND s.patient_keys && (SELECT q.patient_keys FROM study AS q WHERE q.study_uid = %(query_study_uid)s), FALSE)
+), quick AS (
+    SELECT set_config('synchronous_commit', 'off', true) WHERE %(caller)s::text IS NOT NULL
+), noted AS (
+    INSERT INTO audit_event (event, caller, role, address, study_uid, patient_keys, detail)
+    SELECT n.event, %(caller)s, %(role)s, %(address)s, n.study_uid, n.patient_keys, %(detail)s::text::jsonb || n.more
+    FROM quick CROSS JOIN LATERAL (
+        SELECT 'ASKED' AS event, q.study_uid, q.patient_keys,
+            jsonb_build_object('cases', (SELECT count(*) FROM found)) AS more
+        FROM study AS q WHERE q.study_uid = %(query_study_uid)s
+        UNION ALL
+        SELECT 'CASE_SHOWN', f.study_uid, f.patient_keys, jsonb_build_object('like', %(query_study_uid)s::text) FROM found AS f
+    ) AS n
+)
+SELECT * FROM found;
 
 -- name: snapshot_xmin
 -- All transactions below it have ended: what they wrote is visible to every later statement. No encoding that there is
@@ -537,8 +699,9 @@ FROM encoding AS e JOIN study AS s USING (study_uid) CROSS JOIN LATERAL (VALUES 
 WHERE e.id = ANY(%(ids)s::bigint[]) AND word IS NOT NULL;
 
 -- name: affirming_encodings
--- Encodings of a model whose study's report says something: "said" is a path that exists in its mined findings.
-SELECT e.id FROM encoding AS e
+-- Encodings of a model whose study's report says something: "said" is a path that exists in its mined findings. Their ids
+-- in one value, unsorted.
+SELECT string_agg(int8send(e.id), '') AS ids FROM encoding AS e
 WHERE e.model_id = %(model_id)s AND e.study_uid IN (
     SELECT r.study_uid FROM report AS r WHERE NOT r.superseded AND r.findings @? %(said)s::text::jsonpath);
 
@@ -549,19 +712,38 @@ WHERE e.id = ANY(%(ids)s::bigint[]) AND EXISTS (
     SELECT FROM report AS r
     WHERE r.study_uid = e.study_uid AND NOT r.superseded AND r.findings @? %(said)s::text::jsonpath);
 
--- name: excluded_encodings
--- Encodings of named studies, of the query study and, when asked, of the query's patient. Arrays, since the planner
--- believes that a patient has a hundredth of all studies, and would read all tables for a join.
-SELECT e.id FROM encoding AS e WHERE e.study_uid = ANY(%(study_uids)s::text[] || ARRAY(
-    SELECT s.study_uid FROM study AS q CROSS JOIN unnest(q.patient_keys) AS k (key)
-    JOIN study AS s ON s.patient_keys @> ARRAY[k.key]
-    WHERE %(same_patient)s::boolean AND q.study_uid = %(query_study_uid)s));
-
--- name: encodings_that_answer
--- The encodings of a study under the models that answer now, each with its model.
-SELECT e.id, e.study_uid, e.series_uid, e.sop_uid, e.model_id, e.regions, e.vectors, e.warnings, e.slices, e.chest, m.kind,
-    m.manifest #>> '{training,intended_use}' AS intended_use
-FROM encoding AS e JOIN model AS m USING (model_id) WHERE e.study_uid = %(study_uid)s AND m.active;
+-- name: question
+-- What a similar-case query asks first, all of one snapshot: its study, what mined reports say of it, the encodings under
+-- the models that answer now, or under a named one (a row each), and what never answers: the encodings of named studies, of the query study
+-- and, when asked, of the query's patient. Then the builds that answer for some partitions, and whether anything was
+-- committed at or after some snapshots. Arrays, since the planner believes that a patient has a hundredth of all
+-- studies; the newest xid, since it would read all encodings for one above a bound.
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS xmin, (SELECT last_value FROM encoding_id_seq) AS newest,
+    (SELECT xid::text FROM feed_horizon) AS horizon,
+    ARRAY(SELECT x.id FROM encoding AS x WHERE x.study_uid = ANY(%(study_uids)s::text[] || ARRAY(
+        SELECT o.study_uid FROM unnest(s.patient_keys) AS k (key) JOIN study AS o ON o.patient_keys @> ARRAY[k.key]
+        WHERE %(same_patient)s::boolean)) ORDER BY x.id) AS excluded,
+    ARRAY(SELECT g.name FROM unnest(%(models)s::text[], %(regions)s::text[]) WITH ORDINALITY AS p (model_id, region, i)
+        LEFT JOIN generation AS g ON (g.model_id, g.region, g.state) = (p.model_id, p.region, 'PUBLISHED')
+        ORDER BY p.i) AS published,
+    (SELECT coalesce(bool_or(
+            (SELECT n.xid FROM encoding AS n WHERE n.model_id = r.model_id ORDER BY n.xid DESC LIMIT 1) >= r.since::xid8
+            OR (SELECT n.xid FROM encoding_gone AS n WHERE n.model_id = r.model_id ORDER BY n.xid DESC LIMIT 1)
+                >= r.since::xid8), FALSE)
+        FROM unnest(%(read_models)s::text[], %(since)s::text[]) AS r (model_id, since))
+        OR coalesce((SELECT n.xid FROM study_changed AS n ORDER BY n.xid DESC LIMIT 1)
+            >= %(changed_since)s::text::xid8, FALSE) AS has_news,
+    (SELECT jsonb_agg(f.findings ORDER BY CASE WHEN f.received_at > now() THEN '-infinity' ELSE f.received_at END, f.id)::text
+        FROM report AS f WHERE f.study_uid = s.study_uid AND NOT f.superseded AND f.findings IS NOT NULL) AS said,
+    s.*, (SELECT count(*) FROM series WHERE series.study_uid = s.study_uid) AS series_count,
+    (SELECT count(*) FROM instance WHERE instance.study_uid = s.study_uid) AS instance_count,
+    e.id AS label, e.series_uid, e.sop_uid, e.model_id, e.regions, e.vectors, e.warnings, e.slices, e.chest, e.kind,
+    e.intended_use, e.coverage
+FROM study AS s LEFT JOIN LATERAL (
+    SELECT a.*, m.kind, m.manifest #>> '{training,intended_use}' AS intended_use, m.coverage
+    FROM encoding AS a JOIN model AS m USING (model_id) WHERE a.study_uid = s.study_uid
+        AND CASE WHEN %(under)s::text IS NULL THEN m.state = 'SERVING' ELSE m.model_id = %(under)s::text END) AS e ON TRUE
+WHERE s.study_uid = %(study_uid)s;
 
 -- name: published_generations
 -- The builds that answer for some partitions.
@@ -590,12 +772,11 @@ SELECT model_id, region, name, count, as_of::text AS as_of, manifest, published_
 WHERE model_id = %(model_id)s AND region = %(region)s AND state = 'PUBLISHED';
 
 -- name: served_partitions
--- Each partition of the active models, with the generation that answers for it.
+-- Each partition of the models that are kept, with the generation that answers for it.
 SELECT p.model_id, p.region, g.name AS published, coalesce(g.count, 0) AS count,
     coalesce(g.as_of, '0'::xid8)::text AS as_of, g.manifest->'segments' AS segments
-FROM partition AS p JOIN model AS m USING (model_id)
+FROM partition AS p JOIN kept_model AS m USING (model_id)
 LEFT JOIN generation AS g ON g.model_id = p.model_id AND g.region = p.region AND g.state = 'PUBLISHED'
-WHERE m.active
 ORDER BY p.model_id, p.region;
 
 -- name: count_tail
@@ -619,8 +800,8 @@ WHERE model_id = %(model_id)s AND xid >= %(since)s::text::xid8 AND xid < %(until
 
 -- name: to_forget
 -- Partitions whose files may hold a vector that was deleted longer ago than a time.
-SELECT g.model_id, g.region FROM generation AS g JOIN model AS m USING (model_id)
-WHERE m.active AND g.state = 'PUBLISHED' AND g.manifest->'segments' <> '[]' AND (
+SELECT g.model_id, g.region FROM generation AS g JOIN kept_model AS m USING (model_id)
+WHERE g.state = 'PUBLISHED' AND g.manifest->'segments' <> '[]' AND (
     abs(extract(epoch FROM now() - (g.manifest->>'oldest_deletion')::timestamptz)) > %(after_s)s::float8
     OR EXISTS (SELECT FROM encoding_gone AS x WHERE x.model_id = g.model_id AND x.xid >= g.as_of
         AND abs(extract(epoch FROM now() - x.at)) > %(after_s)s::float8));
@@ -661,7 +842,7 @@ ORDER BY e.id LIMIT %(limit)s;
 
 -- name: encoding_waits
 -- Whether somebody encodes, or will at once: a build then leaves the other cores alone.
-SELECT EXISTS (SELECT FROM job WHERE kind = 'encode' AND state IN ('PENDING', 'RUNNING')) AS waits;
+SELECT EXISTS (SELECT FROM job WHERE kind IN ('encode', 'reencode') AND state IN ('PENDING', 'RUNNING')) AS waits;
 
 -- name: prune_gone
 -- Deletions that every generation includes and that no process is likely to have missed.
@@ -777,13 +958,6 @@ ORDER BY s.study_uid LIMIT %(limit)s;
 SELECT id, study_uid, sop_uid, source, body, findings, parser, unread_language, received_at FROM report
 WHERE study_uid = %(study_uid)s AND NOT superseded
 ORDER BY CASE WHEN received_at > now() THEN '-infinity' ELSE received_at END, id;
-
--- name: findings_of_encodings
--- Mined findings of the studies behind index labels, and of one more study.
-SELECT r.study_uid, r.findings FROM report AS r
-WHERE r.study_uid IN (SELECT e.study_uid FROM encoding AS e WHERE e.id = ANY(%(ids)s::bigint[]) UNION SELECT %(study_uid)s::text)
-    AND NOT r.superseded AND r.findings IS NOT NULL
-ORDER BY CASE WHEN r.received_at > now() THEN '-infinity' ELSE r.received_at END, r.id;
 
 -- name: count_unread_reports
 -- Reports without findings because of their language.
@@ -1165,7 +1339,8 @@ RETURNING id, kind, key, state, attempt, max_attempts, token, reason_code, urgen
 -- name: hurry
 -- Somebody waits for this study: its encode job is the next, and is announced at once.
 UPDATE job SET urgency = 0, rung_at = NULL
-WHERE kind = 'encode' AND key = %(study_uid)s AND state = 'PENDING' AND urgency > 0
+WHERE state = 'PENDING' AND urgency > 0 AND ((kind = 'encode' AND key = %(study_uid)s) OR (kind = 'reencode'
+    AND key IN (SELECT m.model_id || '/' || %(study_uid)s::text FROM model AS m WHERE m.state = 'SERVING')))
 RETURNING id;
 
 -- name: claim_studies
@@ -1174,7 +1349,7 @@ RETURNING id;
 WITH due AS MATERIALIZED (
     SELECT id, CASE reason_code WHEN 'DECODER_KILLED' THEN TRUE
         WHEN 'WORKER_KILLED' THEN attempt >= least(2, max_attempts - 1) ELSE FALSE END AS alone FROM job
-    WHERE kind = 'encode' AND state = 'PENDING' AND urgency <= %(least_urgent)s
+    WHERE kind IN ('encode', 'reencode') AND state = 'PENDING' AND urgency <= %(least_urgent)s
         AND (run_after <= now() OR run_after > now() + make_interval(secs => %(longest_backoff_s)s::float8))
     ORDER BY urgency, id LIMIT %(limit)s::integer FOR UPDATE SKIP LOCKED
 ), first AS (
@@ -1254,7 +1429,7 @@ LIMIT greatest(0, %(limit)s - (
 -- Encode jobs to announce, the first ones: as many as workers are neither busy nor about to hear of one. A worker that
 -- hears of one goes on by itself until none is left, so that a long queue leaves no messages behind.
 SELECT id, urgency FROM job
-WHERE kind = 'encode' AND state = 'PENDING'
+WHERE kind IN ('encode', 'reencode') AND state = 'PENDING'
     AND (run_after <= now() OR run_after > now() + make_interval(secs => %(longest_backoff_s)s::float8))
     AND (rung_at IS NULL
         OR rung_at NOT BETWEEN now() - make_interval(secs => %(ring_again_s)s::float8) AND now() + make_interval(secs => %(ring_again_s)s::float8))
@@ -1262,11 +1437,11 @@ ORDER BY urgency, id
 LIMIT greatest(0, greatest(%(workers)s::integer, (
         SELECT count(*) FROM process WHERE detail LIKE %(encodes)s::text || '%%' AND seen_at > now() - interval '10 s'
     )) - (
-        SELECT count(*) FROM job WHERE state = 'PENDING' AND kind = 'encode'
+        SELECT count(*) FROM job WHERE state = 'PENDING' AND kind IN ('encode', 'reencode')
             AND rung_at BETWEEN now() - make_interval(secs => %(ring_again_s)s::float8)
                 AND now() + make_interval(secs => %(ring_again_s)s::float8)
     ) - (
-        SELECT count(DISTINCT worker) FROM job WHERE state = 'RUNNING' AND kind = 'encode'
+        SELECT count(DISTINCT worker) FROM job WHERE state = 'RUNNING' AND kind IN ('encode', 'reencode')
     ));
 
 -- name: announced
@@ -1425,19 +1600,13 @@ SELECT set_config('synchronous_commit', 'off', true);
 -- One event, about a study or none. A study that is not there has no patients.
 INSERT INTO audit_event (event, caller, role, address, study_uid, patient_keys, detail)
 VALUES (%(event)s, %(caller)s, %(role)s, %(address)s, %(study_uid)s,
-    coalesce((SELECT patient_keys FROM study WHERE study_uid = %(study_uid)s), '{}'), %(detail)s::jsonb);
+    coalesce((SELECT patient_keys FROM study WHERE study_uid = %(study_uid)s), '{}'), %(detail)s::text::jsonb);
 
 -- name: note_studies
 -- One event per study.
 INSERT INTO audit_event (event, caller, role, address, study_uid, patient_keys, detail)
-SELECT %(event)s, %(caller)s, %(role)s, %(address)s, study_uid, patient_keys, %(detail)s::jsonb
+SELECT %(event)s, %(caller)s, %(role)s, %(address)s, study_uid, patient_keys, %(detail)s::text::jsonb
 FROM study WHERE study_uid = ANY(%(study_uids)s::text[]) ORDER BY study_uid;
-
--- name: note_cases
--- One event per study behind these index labels: it was shown as a similar case.
-INSERT INTO audit_event (event, caller, role, address, study_uid, patient_keys, detail)
-SELECT 'CASE_SHOWN', %(caller)s, %(role)s, %(address)s, s.study_uid, s.patient_keys, %(detail)s::jsonb
-FROM encoding AS e JOIN study AS s USING (study_uid) WHERE e.id = ANY(%(ids)s::bigint[]) ORDER BY e.id;
 
 -- name: audit_events
 -- Events that match, newest first; a condition that is NULL matches all.

@@ -1,23 +1,28 @@
-"""All that a similar-case query asks of the catalogue, in two round trips."""
+"""All that a similar-case query asks of the catalogue, in two round trips, and a third where there is news."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import orjson
+
 from radir_pacs.callers import Caller
-from radir_pacs.catalogue.audit import note_question
+from radir_pacs.catalogue.audit import noted
 from radir_pacs.catalogue.cases import MOST_NEWS, case_changes, ids_of
-from radir_pacs.catalogue.database import Connection, Cursor, run
+from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.encodings import changes_of, encoding_of, owner_of
 from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.catalogue.rows import Answering, EncodingOwner, GenerationRow, Question
+from radir_pacs.catalogue.rows import Answering, CaseChanges, Changes, EncodingOwner, GenerationRow, Question
 from radir_pacs.catalogue.studies import study_of
 from radir_pacs.errors import NotFound
 from radir_pacs.similar_cases import Filters
 from radir_pacs.types import I64, ImageKind
 
 Place = tuple[str, str]  # model id and region key
+Said = tuple[Any, ...]
+"""What mining wrote of a study's reports: one JSON value for each, oldest first."""
 
 
 class Questions(CataloguePart):
@@ -28,58 +33,117 @@ class Questions(CataloguePart):
         *,
         cases: Mapping[str, str],
         partitions: Mapping[Place, tuple[str, int]],
+        under: str | None = None,
     ) -> Question:
-        """One round trip: the study, what never answers it, and the news since the readings that are named.
+        """The study, what never answers it, and the news since the readings that are named.
 
+        under: the model that answers; None: those that serve at this moment.
         cases: the ``xid`` of the last reading by model; partitions: the same by place, with the length of its vectors.
         News that are more than can be read one by one are left out. Raises NotFound for a study that is not there.
         """
         since = dict(cases)
         for (model_id, _), (xid, _) in partitions.items():
             since[model_id] = min(xid, since.get(model_id, xid), key=int)
-        return self._database.read(
-            lambda connection: _asked(connection, study_uid, filters, cases, partitions, since)
-        )()
+        values = {
+            "study_uid": study_uid,
+            "under": under,
+            "models": [model_id for model_id, _ in partitions],
+            "regions": [region for _, region in partitions],
+            "read_models": list(since),
+            "since": list(since.values()),
+            "changed_since": min(cases.values(), key=int, default=None),
+        }
+        found = self._database.ask("question", values | _barring(study_uid, filters))
+        if not found:
+            raise NotFound(f"there is no study {study_uid}")
+        first = found[0]
+        fresh_cases, fresh_partitions = self._news(first, cases, partitions, since)
+        return Question(
+            study=study_of(first),
+            answering=tuple(_answering(row) for row in found if row["label"] is not None),
+            excluded=np.array(first["excluded"], np.int64),
+            newest=first["newest"],
+            cases=fresh_cases,
+            partitions=fresh_partitions,
+            published={place: name for place, name in zip(partitions, first["published"], strict=True) if name},
+            said=_said(first),
+        )
 
     def published(self, places: Iterable[Place]) -> dict[Place, GenerationRow]:
         """The builds that answer for some partitions now; one that has only a tail is missing."""
+        models, regions = zip(*places, strict=True) if places else ((), ())
         with self._database.transaction() as connection:
-            return _by_place(_published(connection, places))
+            rows = run(connection, "published_generations", models=list(models), regions=list(regions))
+            return {(row["model_id"], row["region"]): GenerationRow(**row) for row in rows}
 
     def shown(
-        self, labels: Sequence[int] | I64, study_uid: str, filters: Filters, *, caller: Caller, **detail: str | None
-    ) -> tuple[dict[int, EncodingOwner], dict[str, Any]]:
-        """One round trip: whose encodings these are, and what reports of them and of the query's study say.
+        self,
+        labels: Sequence[int] | I64,
+        study_uid: str,
+        filters: Filters,
+        *,
+        caller: Caller | None,
+        region: str = "",
+        model_id: str = "",
+    ) -> tuple[dict[int, EncodingOwner], dict[str, Said]]:
+        """Whose encodings these are, and what reports say of their studies; without a mined report, one is missing.
 
-        It is recorded that ``caller`` asked and is shown these cases; ``detail``: region and model.
-
+        The same transaction records that ``caller`` asked and is shown these cases; None: nobody sees them.
         A hit that must not be shown is missing: a deleted encoding, and one that never answers, which may have come
-        since the question was asked. The findings: by study one JSON value per report, oldest
-        first; studies without a mined report are missing.
+        since the question was asked.
         """
-        ids = [int(label) for label in labels]
+        values: dict[str, Any] = {"ids": [int(label) for label in labels], "query_study_uid": study_uid}
+        values |= noted(caller, {"region": region, "model": model_id})
+        rows = self._database.ask("encoding_owners", values | _barring(study_uid, filters))
+        owners = {row["encoding_id"]: owner_of(row) for row in rows}
+        return owners, {row["study_uid"]: _said(row) for row in rows if row["said"] is not None}
 
-        def read(connection: Connection) -> Callable[[], tuple[dict[int, EncodingOwner], dict[str, Any]]]:
-            note_question(connection, caller, study_uid, ids, detail)
-            return _shown(connection, ids, study_uid, filters)
+    def _news(
+        self,
+        first: Row,
+        cases: Mapping[str, str],
+        partitions: Mapping[Place, tuple[str, int]],
+        since: Mapping[str, str],
+    ) -> tuple[dict[str, CaseChanges], dict[Place, Changes]]:
+        """By model and by place. The snapshot of ``first`` is the earlier one, so that nothing is missed."""
+        xid, horizon = first["xmin"], first["horizon"]
+        if first["has_news"]:
+            return self._database.read(lambda connection: _sent(connection, cases, partitions, since))(xid, horizon)
+        return (
+            {model_id: case_changes((), _NONE, xid, horizon) for model_id in cases},
+            {place: changes_of((), _NONE, xid, horizon, dim) for place, (_, dim) in partitions.items()},
+        )
 
-        return self._database.read(read)()
+
+_NONE: I64 = np.empty(0, np.int64)
 
 
-def _asked(
+def _barring(study_uid: str, filters: Filters) -> dict[str, Any]:
+    """Whose encodings never answer."""
+    return {"study_uids": [study_uid, *filters.exclude_studies], "same_patient": filters.exclude_same_patient}
+
+
+def _answering(row: Row) -> Answering:
+    return Answering(
+        kind=ImageKind(row["kind"]),
+        label=row["label"],
+        encoding=encoding_of(row),
+        intended_use=row["intended_use"] or None,
+        coverage=row["coverage"],
+    )
+
+
+def _said(row: Row) -> Said:
+    return tuple(orjson.loads(row["said"])) if row["said"] is not None else ()
+
+
+def _sent(
     connection: Connection,
-    study_uid: str,
-    filters: Filters,
     cases: Mapping[str, str],
     partitions: Mapping[Place, tuple[str, int]],
     since: Mapping[str, str],
-) -> Callable[[], Question]:
-    """Send the statements; what they found is read by calling the result."""
-    snapshot = run(connection, "snapshot_xmin")  # first: what commits later is read again next time
-    study = run(connection, "study", study_uid=study_uid)
-    answering = run(connection, "encodings_that_answer", study_uid=study_uid)
-    excluded = _excluded(connection, study_uid, filters)
-    published = _published(connection, partitions)
+) -> Callable[[str, str], tuple[dict[str, CaseChanges], dict[Place, Changes]]]:
+    """Send the statements; what they found is read by calling the result with the snapshot's xmin and horizon."""
     gone = {
         model_id: run(connection, "encodings_gone_since", model_id=model_id, since=xid)
         for model_id, xid in since.items()
@@ -95,74 +159,19 @@ def _asked(
         for (model_id, region), (xid, _) in partitions.items()
     }
 
-    def question() -> Question:
-        found = study.fetchone()
-        if found is None:
-            raise NotFound(f"there is no study {study_uid}")
-        taken = snapshot.fetchone()
-        assert taken is not None
-        xid, horizon = taken["xmin"], taken["horizon"]
+    def news(xid: str, horizon: str) -> tuple[dict[str, CaseChanges], dict[Place, Changes]]:
         dropped = {model_id: ids_of(rows) for model_id, rows in gone.items()}
-        return Question(
-            study=study_of(found),
-            answering=tuple(
-                Answering(
-                    kind=ImageKind(row["kind"]),
-                    label=row["id"],
-                    encoding=encoding_of(row),
-                    intended_use=row["intended_use"] or None,
-                )
-                for row in answering
-            ),
-            excluded=ids_of(excluded),
-            newest=taken["newest"],
-            cases={
+        return (
+            {
                 model_id: case_changes(rows.fetchall(), dropped[model_id], xid, horizon)
                 for model_id, rows in renewed.items()
                 if rows.rowcount <= MOST_NEWS
             },
-            partitions={
+            {
                 place: changes_of(rows.fetchall(), dropped[place[0]], xid, horizon, partitions[place][1])
                 for place, rows in added.items()
                 if rows.rowcount <= MOST_NEWS
             },
-            published=_by_place(published),
         )
 
-    return question
-
-
-def _excluded(connection: Connection, study_uid: str, filters: Filters) -> Cursor:
-    return run(
-        connection,
-        "excluded_encodings",
-        study_uids=[study_uid, *filters.exclude_studies],
-        same_patient=filters.exclude_same_patient,
-        query_study_uid=study_uid,
-    )
-
-
-def _shown(
-    connection: Connection, ids: list[int], study_uid: str, filters: Filters
-) -> Callable[[], tuple[dict[int, EncodingOwner], dict[str, Any]]]:
-    excluded = _excluded(connection, study_uid, filters)
-    owners = run(connection, "encoding_owners", ids=ids)
-    findings = run(connection, "findings_of_encodings", ids=ids, study_uid=study_uid)
-
-    def shown() -> tuple[dict[int, EncodingOwner], dict[str, Any]]:
-        said: dict[str, Any] = {}
-        for row in findings:
-            said[row["study_uid"]] = (*said.get(row["study_uid"], ()), row["findings"])
-        never = {row["id"] for row in excluded}
-        return {row["encoding_id"]: owner_of(row) for row in owners if row["encoding_id"] not in never}, said
-
-    return shown
-
-
-def _published(connection: Connection, places: Iterable[Place]) -> Cursor:
-    models, regions = zip(*places, strict=True) if places else ((), ())
-    return run(connection, "published_generations", models=list(models), regions=list(regions))
-
-
-def _by_place(rows: Cursor) -> dict[Place, GenerationRow]:
-    return {(row["model_id"], row["region"]): GenerationRow(**row) for row in rows}
+    return news

@@ -22,6 +22,8 @@ from radir_pacs.types import (
     ImageKind,
     JobKind,
     JobState,
+    ModelChange,
+    ModelState,
     SliceStack,
     StudyState,
 )
@@ -178,13 +180,82 @@ class ViewerContext:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRow:
-    """A model that was served."""
+    """A model. ``bundle_sha256``: of the manifest of the copy in ``models/<model_id>``; None: there is none.
+
+    kept_until: a retired model encodes new studies until then. coverage: of the one that serves, the share of studies
+    that it has encoded, as last counted.
+    """
 
     model_id: str
     kind: ImageKind
     dim: int
     manifest: Mapping[str, Any]
-    active: bool
+    state: ModelState
+    bundle_sha256: str | None
+    kept_until: datetime | None
+    coverage: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """Studies that a model has encoded, of those that it or another that is kept has."""
+
+    encoded: int
+    total: int
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1; 1 for an empty archive."""
+        return self.encoded / self.total if self.total else 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelProgress:
+    """How a model's encoding of the archive goes: jobs that wait or run, studies that failed for good, the pace."""
+
+    coverage: Coverage
+    waiting: int
+    failed: int
+    per_minute: float | None
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until it has encoded all that it can; None where nothing tells."""
+        left = self.coverage.total - self.coverage.encoded - self.failed
+        if left <= 0:
+            return 0.0
+        return 60 * left / self.per_minute if self.per_minute else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShadowAnswer:
+    """How the first cases of the model in shadow differ from those that were shown; as the table ``shadow_answer``."""
+
+    region: str
+    serving: str
+    shadow: str
+    compared: int
+    shared: int
+    serving_agreement: float | None
+    shadow_agreement: float | None
+    serving_ms: float
+    shadow_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEvent:
+    """A line of the history of models; fields as in the table ``model_event``."""
+
+    id: int
+    at: datetime
+    model_id: str
+    kind: ImageKind
+    change: ModelChange
+    replaces: str | None
+    who: str
+    reason: str
+    evidence: str
+    coverage: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,6 +318,7 @@ class Answering:
     label: int
     encoding: Encoding
     intended_use: str | None  # as the model's maker states it
+    coverage: float = 1.0  # share of the studies that the model has encoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +326,8 @@ class Question:
     """What the catalogue knows of a study that is asked about, and what changed since the readings that it was told.
 
     excluded: ascending int64 labels that are never answered. cases: news by model. partitions: news by (model, region).
-    published: the builds that answer now, of the partitions that were named. newest: at least the highest label.
+    published: the names of the builds that answer now, of the partitions that were named. newest: at least the highest
+    label. said: what mining wrote of the study's reports, one JSON value for each, oldest first.
     """
 
     study: CatalogueStudy
@@ -263,7 +336,8 @@ class Question:
     newest: int
     cases: Mapping[str, CaseChanges]
     partitions: Mapping[tuple[str, str], Changes]
-    published: Mapping[tuple[str, str], GenerationRow]
+    published: Mapping[tuple[str, str], str]
+    said: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,7 +355,7 @@ class GenerationRow:
 
 @dataclass(frozen=True, kw_only=True)
 class ServedPartition:
-    """A partition of an active model: ``published`` names the generation that answers, ``count`` its live vectors.
+    """A partition of a model that is kept: ``published`` names the generation that answers, ``count`` its live vectors.
 
     ``segments`` are as in the generation's manifest: name, count, deleted.
     """

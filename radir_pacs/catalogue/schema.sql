@@ -190,16 +190,69 @@ CREATE TABLE damaged_blob (
     found_at        timestamptz NOT NULL DEFAULT now()
 );
 
--- A model that was served: its region order gives the meaning of encoding.vectors.
+-- A model: its region order gives the meaning of encoding.vectors. Which one answers for a kind (SERVING) changes only
+-- by a promotion or a rollback; SHADOW encodes beside it; RETIRED served before, or never will.
 CREATE TABLE model (
     model_id    text PRIMARY KEY,
     kind        text NOT NULL CHECK (kind IN ('CXR', 'CT')),
     dim         integer NOT NULL,
     manifest    jsonb NOT NULL,
-    active      boolean NOT NULL DEFAULT true,
-    added_at    timestamptz NOT NULL DEFAULT now()
+    added_at    timestamptz NOT NULL DEFAULT now(),
+    state       text NOT NULL DEFAULT 'REGISTERED' CHECK (state IN ('REGISTERED', 'SHADOW', 'SERVING', 'RETIRED')),
+    bundle_sha256 text,                               -- of the manifest in models/<model_id>; null: there is no copy
+    kept_until  timestamptz,                          -- a RETIRED model encodes new studies until then, for a rollback
+    fed_below   bigint,                               -- encodings of other models from this id down may lack one of its own
+    fed_at      timestamptz,                          -- when studies of the archive were last queued for it
+    coverage    real NOT NULL DEFAULT 1               -- of the SERVING model: its share of the studies, as last counted
 );
-CREATE UNIQUE INDEX one_active_model ON model (kind) WHERE active;
+CREATE UNIQUE INDEX one_serving_model ON model (kind) WHERE state = 'SERVING';
+CREATE UNIQUE INDEX one_shadow_model ON model (kind) WHERE state = 'SHADOW';
+
+-- Models whose encodings and index are kept up to date.
+CREATE VIEW kept_model AS
+SELECT model_id, kind, dim, manifest, state, bundle_sha256, kept_until, fed_below, fed_at, coverage FROM model
+WHERE state IN ('SERVING', 'SHADOW') OR (state = 'RETIRED' AND kept_until > now());
+
+-- What happened to models, who or which rule did it, and why. Rows are only ever added.
+CREATE TABLE model_event (
+    id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    model_id  text NOT NULL REFERENCES model,
+    kind      text NOT NULL,
+    change    text NOT NULL CHECK (change IN ('REGISTERED', 'SHADOWED', 'PROMOTED', 'ROLLED_BACK', 'RETIRED', 'PRUNED')),
+    replaces  text,                                   -- of PROMOTED and ROLLED_BACK: the model that answered until then
+    who       text NOT NULL CHECK (who <> ''),        -- a person, or 'rule:' and its name
+    reason    text NOT NULL,
+    evidence  text NOT NULL DEFAULT '',               -- where the grounds are filed
+    coverage  real                                    -- share of the studies that it had encoded then
+);
+CREATE INDEX model_event_by_model ON model_event (model_id, id);
+
+CREATE FUNCTION model_events_stay() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'the history of models is only ever added to' USING ERRCODE = 'restrict_violation';
+END $$;
+CREATE TRIGGER model_event_stays BEFORE UPDATE OR DELETE ON model_event FOR EACH ROW
+EXECUTE FUNCTION model_events_stay();
+CREATE TRIGGER model_events_stay_all BEFORE TRUNCATE ON model_event FOR EACH STATEMENT
+EXECUTE FUNCTION model_events_stay();
+
+-- A question that the model in shadow answered too, unseen: how its first ten cases differ. Nothing about a patient.
+CREATE TABLE shadow_answer (
+    id                 bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at                 timestamptz NOT NULL DEFAULT now(),
+    region             text NOT NULL,
+    serving            text NOT NULL REFERENCES model,
+    shadow             text NOT NULL REFERENCES model,
+    compared           integer NOT NULL,              -- cases of each: ten, or fewer in a small archive
+    shared             integer NOT NULL,              -- of them, those that both answered
+    serving_agreement  real,                          -- of the cases' reports with the query's, mean of 0 to 1
+    shadow_agreement   real,
+    serving_ms         real NOT NULL,
+    shadow_ms          real NOT NULL
+);
+CREATE INDEX shadow_answer_by_model ON shadow_answer (shadow, id);
+CREATE INDEX shadow_answer_by_time ON shadow_answer (at);
 
 -- One row per study and model: the unit vectors of its regions, float32 little-endian, row i for regions[i].
 -- Re-encoding replaces the row under a new id, so a vector that an index holds never changes under its id.
@@ -500,12 +553,12 @@ CREATE TABLE job (
     created_at    timestamptz NOT NULL DEFAULT now(),
     changed_at    timestamptz NOT NULL DEFAULT now(),
     reason_code   text,                               -- of the last attempt, when it failed
-    urgency       smallint NOT NULL DEFAULT 1         -- of an encode job: types.Urgency, the lowest number first
+    urgency       smallint NOT NULL DEFAULT 1         -- of an encode or reencode job: types.Urgency, the lowest number first
 );
 CREATE UNIQUE INDEX one_open_job ON job (kind, key) WHERE state IN ('PENDING', 'RUNNING');
 CREATE INDEX job_open ON job (kind, state, run_after) WHERE state IN ('PENDING', 'RUNNING');
 CREATE INDEX job_running ON job (id) WHERE state = 'RUNNING';
-CREATE INDEX job_encode ON job (urgency, id) WHERE kind = 'encode' AND state = 'PENDING';
+CREATE INDEX job_encode ON job (urgency, id) WHERE kind IN ('encode', 'reencode') AND state = 'PENDING';
 CREATE INDEX job_rung ON job (rung_at) WHERE state = 'PENDING' AND rung_at IS NOT NULL;
 CREATE SEQUENCE job_token;
 

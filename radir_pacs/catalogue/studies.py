@@ -128,7 +128,7 @@ class Studies(CataloguePart):
             code = reason_code if reason else None
             changed = run(connection, "set_study_state", values, reason_code=code).fetchone() is not None
             if changed and ends:
-                run(connection, "drop_encodings", study_uid=study_uid, model_ids=[])
+                run(connection, "drop_encodings", study_uid=study_uid, model_ids=[], kinds=[], revision=None)
             if job is not None:
                 finish(connection, job, None if changed else "superseded")
         return changed

@@ -1,4 +1,4 @@
-"""``radir models``: which models are served, a model's card, and importing an image encoder from elsewhere."""
+"""``radir models``: which models there are, a model's card, and importing an image encoder from elsewhere."""
 
 from __future__ import annotations
 
@@ -13,21 +13,25 @@ from rich.table import Table
 from rich.text import Text
 
 from radir_pacs import anatomy, config
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import Catalogue, ModelProgress, ModelRow
+from radir_pacs.cli import model_life
+from radir_pacs.cli.model_life import left_of
 from radir_pacs.cli.output import errors, out, print_json
 from radir_pacs.cli.state import is_held
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput, BundleRefused, NotFound
-from radir_pacs.types import ImageKind
+from radir_pacs.types import ImageKind, ModelState
 
 MOST_FILE_BYTES = 8 * 2**20
 _NOT_FOR_PEOPLE = frozenset({"text_vocabulary", "text_tower", "golden"})
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("models", help="the models that are served, their cards, and networks from elsewhere")
+    parser = commands.add_parser(
+        "models", help="the models: which answers, their cards, promotion and rollback, networks from elsewhere"
+    )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    listed = actions.add_parser("list", help="the bundles that are set to be served, and which model answers now")
+    listed = actions.add_parser("list", help="the models, which of them answers now, and what each has encoded")
     shown = actions.add_parser("show", help="the card of a model: data, licence, what was measured, limits")
     shown.add_argument("model", metavar="MODEL", help="a model's id, or a bundle's folder")
     for known in (listed, shown):
@@ -35,6 +39,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         config.add_flags(known)
     listed.set_defaults(run=show_list, needs_settings=True)
     shown.set_defaults(run=show, needs_settings=True)
+    model_life.register(actions)
     _register_import(actions)
 
 
@@ -72,37 +77,66 @@ def _register_import(actions: argparse._SubParsersAction[argparse.ArgumentParser
 
 
 def show_list(args: argparse.Namespace, settings: Settings) -> int:
-    """A folder that cannot be served is listed with the reason; the exit code is then 1."""
+    """Known models, then bundles of the settings that are not known yet.
+
+    A folder that cannot be served is listed with the reason; the exit code is then 1.
+    """
     from radir_pacs.encode.card import has_collapsed
     from radir_pacs.encode.folder import read_manifest
 
-    answering = {model["model_id"] for model in _answering(settings)}
     rows: list[dict[str, Any]] = []
+    for model, progress in _known(settings):
+        row = {"model_id": model.model_id, "kind": str(model.kind), "state": str(model.state), "problem": None}
+        row |= {"regions": len(model.manifest.get("regions", ())), "answers": model.state is ModelState.SERVING}
+        row |= {"collapsed": has_collapsed(model.manifest), "folder": None, "kept_until": model.kept_until}
+        row |= {"progress": _progress_json(progress), "told": left_of(progress)}
+        rows.append(row)
+    known = {row["model_id"]: row for row in rows}
     for folder in _folders(settings):
-        row: dict[str, Any] = {"folder": str(folder), "problem": None, "collapsed": False}
         try:
             manifest = read_manifest(folder)
-            row |= {"model_id": str(manifest["model_id"]), "kind": str(manifest["kind"])}
-            row |= {"regions": len(manifest["regions"]), "answers": manifest["model_id"] in answering}
-            row["collapsed"] = has_collapsed(manifest)
+            model_id = str(manifest["model_id"])
+            if model_id in known:
+                known[model_id]["folder"] = str(folder)
+                continue
+            row = {"model_id": model_id, "kind": str(manifest["kind"]), "regions": len(manifest["regions"])}
+            rows.append(row | _unknown(folder) | {"collapsed": has_collapsed(manifest)})
         except (BundleRefused, KeyError, TypeError) as error:
-            row["problem"] = str(error)
-        rows.append(row)
+            rows.append(_unknown(folder) | {"problem": str(error)})
     if args.json:
-        print_json(rows)
+        print_json([{key: value for key, value in row.items() if key != "told"} for row in rows])
     else:
-        table = Table("model", "kind", "regions", "answers now", "folder")
-        for row in rows:
-            if row["problem"]:
-                table.add_row("refused", "", "", "", _cell(f"{row['folder']}: {row['problem']}"))
-            else:
-                answers = "yes" if row["answers"] else "no"
-                if row["collapsed"]:
-                    answers += "; it has collapsed: train another"
-                told = (row["model_id"], row["kind"], str(row["regions"]), answers, row["folder"])
-                table.add_row(*map(_cell, told))
-        out.print(table)
+        out.print(_table(rows))
     return int(any(row["problem"] for row in rows))
+
+
+def _unknown(folder: Path) -> dict[str, Any]:
+    """What is said of a bundle that is no model of the catalogue."""
+    said: dict[str, Any] = {"folder": str(folder), "problem": None, "collapsed": False, "state": None, "answers": False}
+    return said | {"kept_until": None, "progress": None, "told": ""}
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table("model", "kind", "state", "regions", "encoded", "folder")
+    for row in rows:
+        if row["problem"]:
+            table.add_row("refused", "", "", "", "", _cell(f"{row['folder']}: {row['problem']}"))
+            continue
+        state = row["state"] or "not known yet"
+        if row["kept_until"] and row["state"] == ModelState.RETIRED:
+            state += f", kept until {row['kept_until']:%Y-%m-%d}"
+        if row["collapsed"]:
+            state += "; it has collapsed: train another"
+        told = (row["model_id"], row["kind"], state, str(row["regions"]), row["told"], row["folder"] or "")
+        table.add_row(*map(_cell, told))
+    return table
+
+
+def _progress_json(progress: ModelProgress) -> dict[str, Any]:
+    coverage = progress.coverage
+    counted = {"encoded": coverage.encoded, "total": coverage.total, "share": coverage.share}
+    pace = {"per_minute": progress.per_minute, "left_s": progress.left_s}
+    return counted | {"waiting": progress.waiting, "failed": progress.failed} | pace
 
 
 def _cell(told: str) -> Text:
@@ -115,11 +149,17 @@ def show(args: argparse.Namespace, settings: Settings) -> int:
     from radir_pacs.encode.card import model_card
 
     manifest = _manifest_of(args.model, settings)
+    life = [(model, progress) for model, progress in _known(settings) if model.model_id == manifest.get("model_id")]
     if args.json:
-        print_json({key: value for key, value in manifest.items() if key not in _NOT_FOR_PEOPLE})
+        shown = {key: value for key, value in manifest.items() if key not in _NOT_FOR_PEOPLE}
+        for model, progress in life:
+            shown |= {"state": model.state, "kept_until": model.kept_until, "progress": _progress_json(progress)}
+        print_json(shown)
         return 0
     try:
         print(model_card(manifest))
+        for model, progress in life:
+            print(f"{model.state}; {left_of(progress)}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleRefused(f"{args.model}: the manifest does not describe a model: {error}") from None
     return 0
@@ -147,13 +187,12 @@ def _folders(settings: Settings) -> list[Path]:
     return [Path(folder) for folder in settings.models] or list(default_bundles().values())
 
 
-def _answering(settings: Settings) -> list[Mapping[str, Any]]:
-    """The manifests of the models that answer now; none where nothing runs."""
+def _known(settings: Settings) -> list[tuple[ModelRow, ModelProgress]]:
+    """The models of the catalogue; none where nothing runs."""
     if not (settings.database_url or is_held(settings)):
         return []
     with Catalogue.open(settings) as catalogue:
-        models = [catalogue.models.active(kind) for kind in ImageKind]
-    return [model.manifest for model in models if model is not None]
+        return [(model, catalogue.models.progress(model.model_id)) for model in catalogue.models.all()]
 
 
 def import_file(args: argparse.Namespace, settings: Settings | None) -> int:

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from radir_pacs.similar_cases import FindingNote, SimilarCase, SimilarCaseList
-from radir_pacs.study_attributes import STUDY_ATTRIBUTES, StudyAttribute
+from radir_pacs.study_attributes import STUDY_ATTRIBUTES
 from radir_pacs.types import CatalogueStudy, Code, Region
 
 Attributes = dict[str, Any]
@@ -39,6 +39,16 @@ _MODIFIERS_TAG = "00082220"  # Anatomic Region Modifier Sequence
 _MAX_LO_CHARS = 64
 
 
+def element(vr: str, *values: Any) -> Attributes:
+    """An attribute. Values that are None or empty are left out; without any value there is no ``Value``."""
+    kept = [value for value in values if value is not None and value != ""]
+    return {"vr": vr, "Value": kept} if kept else {"vr": vr}
+
+
+_UTF_8, _ONLINE = element("CS", "ISO_IR 192"), element("CS", "ONLINE")
+_COLUMNS = tuple((attribute.name, attribute.tag, attribute.vr) for attribute in STUDY_ATTRIBUTES)
+
+
 def similar_cases_rows(answer: SimilarCaseList, base_url: str = "") -> list[Attributes]:
     """One study row per case, in order of rank, keys ascending. ``base_url``: DICOMweb service, for Retrieve URLs."""
     ordered = sorted(answer.cases, key=lambda case: case.rank)
@@ -53,21 +63,24 @@ def study_row(study: CatalogueStudy, base_url: str = "") -> Attributes:
 
 
 def _of_study_at(study: CatalogueStudy, base_url: str) -> Attributes:
-    row = {"00080005": element("CS", "ISO_IR 192"), "00080056": element("CS", "ONLINE")}
-    row |= {attribute.tag: _of_study(attribute, getattr(study, attribute.name)) for attribute in STUDY_ATTRIBUTES}
+    row = {"00080005": _UTF_8, "00080056": _ONLINE}
+    for name, tag, vr in _COLUMNS:
+        row[tag] = _of_study(vr, getattr(study, name))
     if base_url:
         row["00081190"] = element("UR", f"{base_url.rstrip('/')}/studies/{study.study_uid}")
     return row
 
 
-def _of_study(attribute: StudyAttribute, value: Any) -> Attributes:
-    if attribute.vr == "PN":
+def _of_study(vr: str, value: Any) -> Attributes:
+    if value is None or value == "":
+        return {"vr": vr}
+    if vr == "PN":
         return _person_name(value)
-    if attribute.vr == "DA":
+    if vr == "DA":
         value = _da(value)
-    if isinstance(value, str):
+    if isinstance(value, str) and "\\" in value:
         value = tuple(value.split("\\"))
-    return element(attribute.vr, *(value if isinstance(value, tuple) else (value,)))
+    return element(vr, *value) if isinstance(value, tuple) else {"vr": vr, "Value": [value]}
 
 
 def _of_answer(answer: SimilarCaseList) -> Attributes:
@@ -126,12 +139,6 @@ def _ascending(attributes: Attributes) -> Attributes:
             found = element("SQ", *(_ascending(item) for item in found.get("Value", ())))
         ordered[tag] = found
     return ordered
-
-
-def element(vr: str, *values: Any) -> Attributes:
-    """An attribute. Values that are None or empty are left out; without any value there is no ``Value``."""
-    kept = [value for value in values if value is not None and value != ""]
-    return {"vr": vr, "Value": kept} if kept else {"vr": vr}
 
 
 def _person_name(text: str | None) -> Attributes:

@@ -25,6 +25,7 @@ _LIMITS = ReadLimits(elements=500_000, kept_bytes=32 * MIB)
 _IN_MEMORY_BYTES = 64 * MIB  # values that must be rewritten: swapped, inflated, decoded, taken out of fragments
 _INFLATED = ReadLimits(binary_bytes=_IN_MEMORY_BYTES, text_bytes=_IN_MEMORY_BYTES, kept_bytes=_IN_MEMORY_BYTES)
 _CHARACTER_SET = 0x00080005
+_DELIMITERS = 0xFFFE
 _TEXT = frozenset({"LO", "LT", "SH", "ST", "UC", "UT"})
 _STEP = re.compile(r"[0-9A-Fa-f]{8}|[1-9][0-9]{0,6}")
 _WORD_BYTES = {"OW": 2, "US": 2, "SS": 2, "AT": 2, "OF": 4, "OL": 4, "UL": 4, "SL": 4, "FL": 4}
@@ -44,18 +45,21 @@ def name_bulk_data(attributes: Attributes, elements: Elements, above: str = "") 
 
     Stray sequence and item delimiters (group FFFE), which some writers leave behind, are removed.
     """
-    for tag in elements:
-        name, value = f"{tag:08X}", elements[tag].value
-        if name.startswith("FFFE"):
-            attributes.pop(name, None)
+    for tag, element in elements.items():
+        value = element.value
+        if tag >> 16 == _DELIMITERS:
+            attributes.pop(f"{tag:08X}", None)
         elif isinstance(value, Bulk):
-            attributes[name] = {"vr": elements[tag].vr, "BulkDataURI": above + name}
+            attributes[f"{tag:08X}"] = {"vr": element.vr, "BulkDataURI": f"{above}{tag:08X}"}
         elif isinstance(value, list):
-            for number, (item, found) in enumerate(zip(attributes[name].get("Value", ()), value, strict=False), 1):
-                name_bulk_data(item, found, f"{above}{name}/{number}/")
-    ordered = sorted(attributes.items())
-    attributes.clear()
-    attributes.update(ordered)
+            items = attributes[f"{tag:08X}"].get("Value", ())
+            for number, (item, found) in enumerate(zip(items, value, strict=False), 1):
+                name_bulk_data(item, found, f"{above}{tag:08X}/{number}/")
+    ordered = sorted(attributes)
+    if list(attributes) != ordered:
+        found_in = dict(attributes)
+        attributes.clear()
+        attributes.update((name, found_in[name]) for name in ordered)
 
 
 def placed(attributes: Readable, place: Callable[[str], str | None]) -> Attributes:

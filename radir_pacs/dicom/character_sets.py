@@ -25,7 +25,7 @@ _UNESCAPED = {"iso_ir_58": "gb18030", "euc_kr": "euc_kr", "gbk": "gb18030", "gb1
 _LOOK_LIKE_UTF8 = frozenset({"shift_jis", "iso_ir_166", "gb18030", "gbk", "gb2312", "euc_kr", "big5"})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)  # made once for each name, so that it is a quick key
 class CharacterSets:
     """Python codecs: those of Specific Character Set, the default repertoire first, and the fallback."""
 

@@ -32,7 +32,7 @@ Pixels = np.ndarray[Any, np.dtype[Any]]
 
 
 class Refused(Exception):
-    """The pixels are not decoded, for a reason that may leave the process."""
+    """The pixels are not decoded, for a reason that may leave the process. Raised before any codec has seen them."""
 
 
 def main(arguments: list[str]) -> None:
@@ -71,7 +71,7 @@ def _answer(answers: IO[bytes], path: str, pixel_bytes: int, *, coloured: bool) 
     try:
         pixels, photometric = _decode(path, pixel_bytes, coloured=coloured)
     except Refused as reason:
-        answers.write(_line({"error": str(reason)}))
+        answers.write(_line({"error": str(reason), "untouched": True}))
     except MemoryError:
         answers.write(_line({"error": "decoding needs more memory than allowed", "code": ReasonCode.DECODE_MEMORY}))
     except RecursionError:

@@ -38,7 +38,7 @@ TEXT_VRS = frozenset(
     {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"}
 )
 NUMBER_VRS = frozenset({"FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"})
-_VRS = frozenset(vr.encode() for vr in _LONG_FORM | TEXT_VRS | NUMBER_VRS | {"AT"})
+_VRS = {vr.encode(): vr for vr in _LONG_FORM | TEXT_VRS | NUMBER_VRS | {"AT"}}
 
 
 class Bulk(NamedTuple):
@@ -176,6 +176,7 @@ class _Reader:
     def __init__(self, buffer: Buffer, limits: ReadLimits, *, implicit: bool = False, big_endian: bool = False) -> None:
         self.buffer, self.limits, self.implicit = buffer, limits, implicit
         order = ">" if big_endian else "<"
+        self.head_at = struct.Struct(order + "HH2sH").unpack_from
         self.tag_at = struct.Struct(order + "HH").unpack_from
         self.long_at = struct.Struct(order + "L").unpack_from
         self.short_at = struct.Struct(order + "H").unpack_from
@@ -200,7 +201,7 @@ class _Reader:
         found: dict[int, Element] = {}
         end = len(self.buffer)
         while pos < end:
-            if self.buffer[pos : pos + 8].strip(b"\0") == b"":
+            if not self.buffer[pos] and not self.buffer[pos : pos + 8].strip(b"\0"):
                 break  # zeros after the data set, with which some writers pad
             try:
                 tag, element, pos = self.element(pos, end, 0, self.implicit)
@@ -218,22 +219,22 @@ class _Reader:
         if pos + 8 > end:
             raise DicomRefused("truncated: the file ends inside a data element")
         self.count()
-        group, number = self.tag_at(self.buffer, pos)
+        group, number, vr_bytes, length = self.head_at(self.buffer, pos)
         tag = group << 16 | number
-        vr_bytes = self.buffer[pos + 4 : pos + 6]
         unknown = vr_bytes == b"UN" and not implicit
-        if implicit or not (vr_bytes.isalpha() and vr_bytes.isupper()):
+        if implicit or not (vr_bytes in _VRS or (vr_bytes.isalpha() and vr_bytes.isupper())):
             # An element without a VR in an explicit data set is read as an implicit one, since some writers mix them.
             vr, length, pos = dictionary_vr(tag), self.long_at(self.buffer, pos + 4)[0], pos + 8
         else:
-            vr = vr_bytes.decode("ascii")
+            vr = _VRS.get(vr_bytes) or vr_bytes.decode("ascii")
             if vr in _LONG_FORM:
                 if pos + 12 > end:
                     raise DicomRefused("truncated: the file ends inside a data element")
                 length, pos = self.long_at(self.buffer, pos + 8)[0], pos + 12
             else:
-                length, pos = self.short_at(self.buffer, pos + 6)[0], pos + 8
-            vr = self.known_vr(tag, vr)
+                pos += 8
+            if vr in ("UN", "OB"):
+                vr = self.known_vr(tag, vr)
         if length == _UNDEFINED:
             if tag in PIXEL_DATA or (vr in {"OB", "OW"}):
                 behind = self.skip_fragments(pos, end)
@@ -267,8 +268,6 @@ class _Reader:
 
         Not for numbers in a big endian file: their byte order is unknown.
         """
-        if vr not in {"UN", "OB"}:
-            return vr
         known = dictionary_vr(tag)
         if vr == "OB":
             return known if known in TEXT_VRS else vr

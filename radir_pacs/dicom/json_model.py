@@ -8,6 +8,7 @@ import re
 import struct
 import unicodedata
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ _ENCODED_TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})  # VRs und
 _SINGLE_TEXT = frozenset({"LT", "ST", "UT", "UR"})  # a backslash is text there
 _NUMBERS = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
 _WORD_BYTES = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
+_OFTEN_BYTES = 64  # what is no longer comes again in each object of a series, and is made once; it bounds what is kept
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _DIRECTION = re.compile(r"[\u202a-\u202e\u2066-\u2069\ufeff]")
 _CONTROL_BUT_BREAKS = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
@@ -43,7 +45,7 @@ def to_json(
     Text is decoded by (0008,0005), or by the ``sets`` of the enclosing data set, and brought to Unicode's composed
     form. A control character becomes a space, so that different texts stay different; in a UID it becomes U+FFFD, so
     that the UID is refused. An attribute with a wrong VR gets the dictionary's where it can be read that way. DS and IS
-    values that are not numbers stay text (PS3.18 F.2.3).
+    values that are not numbers stay text (PS3.18 F.2.3). The attributes may be those of another data set: read only.
     """
     named = elements.get(_CHARACTER_SET)
     if named is not None and isinstance(named.value, bytes):
@@ -64,7 +66,8 @@ def to_json(
             ]
             attributes[f"{tag:08X}"] = {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}
         else:
-            attributes[f"{tag:08X}"] = _to_json(tag, element.vr, element.value, big_endian, sets, negative)
+            make = _often if len(element.value) <= _OFTEN_BYTES else _to_json
+            attributes[f"{tag:08X}"] = make(tag, element.vr, element.value, big_endian, sets, negative)
     return attributes
 
 
@@ -94,6 +97,8 @@ def _to_json(tag: int, vr: str, value: bytes, big_endian: bool, sets: CharacterS
         vr = "UN"  # whatever it is, readers that expect items must not find anything else
     return {"vr": vr, "InlineBinary": base64.b64encode(value).decode()} if value else {"vr": vr}
 
+
+_often = lru_cache(maxsize=8192)(_to_json)  # what it returns is shared: nobody changes an attribute in place
 
 _DECIMALS = frozenset({"DS", "IS"})
 
@@ -149,12 +154,12 @@ def _person_name(text: str) -> dict[str, str]:
 
 def values(attributes: Readable, keyword: str) -> list[Any]:
     """All values of the attribute named ``keyword``, empty when absent."""
-    return _by_tag(attributes, _tag(keyword))
+    return list(_by_tag(attributes, keyword))
 
 
 def value(attributes: Readable, keyword: str) -> Any:
     """The first value of the attribute named ``keyword``, or None."""
-    found = _by_tag(attributes, _tag(keyword))
+    found = _by_tag(attributes, keyword)
     return found[0] if found else None
 
 
@@ -185,11 +190,11 @@ def _number(found: Any) -> float | None:
     return float(found)
 
 
-def _by_tag(attributes: Readable, tag: str) -> list[Any]:
-    """Never raises: what is stored may be from another version, or an item that is not a data set."""
-    found = attributes.get(tag) if isinstance(attributes, dict) else None
+def _by_tag(attributes: Readable, keyword: str) -> list[Any]:
+    """Whatever is stored, as another version may have done it, or as an item that is not a data set."""
+    found = attributes.get(_TAGS.get(keyword) or _tag(keyword)) if isinstance(attributes, dict) else None
     stored = found.get("Value") if isinstance(found, dict) else None
-    return list(stored) if isinstance(stored, list) else []
+    return stored if isinstance(stored, list) else []
 
 
 _TAGS: dict[str, str] = {}

@@ -187,7 +187,8 @@ class PixelDecoder:
         if "error" in head:
             out_of_memory = head.get("code") == ReasonCode.DECODE_MEMORY
             code = ReasonCode.DECODE_MEMORY if out_of_memory else ReasonCode.DECODE_FAILED
-            raise _MayBeTheChild(str(head["error"])[:200], reason_code=code)
+            kind = DicomRefused if head.get("untouched") else _MayBeTheChild  # no codec ran: the child is sound
+            raise kind(str(head["error"])[:200], reason_code=code)
         shape = tuple(int(n) for n in head["shape"])
         dtype = np.dtype(str(head["dtype"]))
         size = math.prod(shape) * dtype.itemsize

@@ -16,7 +16,7 @@ from .preprocess import Preprocessing, preprocess
 
 if TYPE_CHECKING:
     from .bundle import Bundle, ModelRegion
-    from .devices import choose_device
+    from .devices import choose_device, free_memory
     from .encoder import Encoder
 
 __all__ = [
@@ -30,9 +30,16 @@ __all__ = [
     "choose_device",
     "default_bundles",
     "encoder_input",
+    "free_memory",
     "preprocess",
 ]
-_WITH_TORCH = {"Bundle": "bundle", "ModelRegion": "bundle", "Encoder": "encoder", "choose_device": "devices"}
+_WITH_TORCH = {
+    "Bundle": "bundle",
+    "ModelRegion": "bundle",
+    "Encoder": "encoder",
+    "choose_device": "devices",
+    "free_memory": "devices",
+}
 
 
 def __getattr__(name: str) -> Any:

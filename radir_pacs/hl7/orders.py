@@ -41,6 +41,12 @@ class Order:
         return tuple(dict.fromkeys(number[:_MOST_CHARACTERS] for number in found if number))
 
     @property
+    def accession(self) -> str:
+        """The study's number by IPC-1 or OBR-18; empty where neither says it."""
+        said = [*(ipc.text(1) for ipc in self.ipc), self.obr.text(18) if self.obr is not None else ""]
+        return next(filter(None, said), "")
+
+    @property
     def study_uid(self) -> str | None:
         """By IPC-3, ZDS-1 or an OBX; the first that is a UID."""
         said = [ipc.text(3) for ipc in self.ipc] + [zds.text(1) for zds in self.zds]

@@ -47,11 +47,12 @@ _MOST_CHARACTERS = 200
 def deeds_of_oru(message: Message, issuer: str) -> tuple[list[Deed], Unusable | None]:
     """A version for each report in the message; and what is wrong with the first that cannot be used.
 
-    An order without text of its own shares the report of another one.
+    An order without text of its own shares the report of another one: the next, else the one before.
     """
     orders = orders_of(message)
     if not orders:
         raise missing("the OBR segment", "OBR^1")
+    _share_reports(orders)
     deeds: list[Deed] = []
     fault: Unusable | None = None
     silent: Unusable | None = None
@@ -67,6 +68,20 @@ def deeds_of_oru(message: Message, issuer: str) -> tuple[list[Deed], Unusable | 
         if version is not None:
             deeds.append(version)
     return deeds, fault or (None if deeds else silent)
+
+
+def _share_reports(orders: list[Order]) -> None:
+    """Give the segments of a shared report to each order that names a study by an accession number of its own.
+
+    Each study is then mined for its own part of the text (`radir_pacs/reports/studies.py`).
+    """
+    told = [order for order in orders if any(not names_study(obx) for obx in order.obx)]
+    for at, order in enumerate(orders):
+        if order in told or not told or order.obr is None or not order.accession:
+            continue
+        sharer = next((other for other in orders[at:] if other in told), told[-1])
+        if order.accession != sharer.accession:
+            order.obx = [*order.obx, *(obx for obx in sharer.obx if not names_study(obx))]
 
 
 def _version_of(message: Message, order: Order, issuer: str) -> ReportVersion | None:

@@ -46,6 +46,7 @@ class ServedAssociation(Served):
         super().__init__(server.ae, MODE_ACCEPTOR)
         self.choices = [choose(context) for context in request.contexts]
         self.radir_gives_way = False
+        self.stored = 0  # instances that were answered with success
         self.reports_sent: dict[int, Commitment] = {}  # by message id of our N-EVENT-REPORT; each once
         self._looks_again_at = 0.0
         self._instances, self._commitment = instances, commitment
@@ -55,7 +56,7 @@ class ServedAssociation(Served):
         self.dimse = GuardedDimse(self)
         self.dul = UpperLayer(self, self.dimse)
         self.acse_timeout, self.network_timeout = self.ae.acse_timeout, self.ae.network_timeout  # its timers have them
-        self.set_socket(BoundedSocket(self, sock, bounds, first=first, titles=request.titles))
+        self.set_socket(BoundedSocket(self, sock, bounds, self.dul.bell, first=first, titles=request.titles))
         self.acceptor.maximum_length = self.ae.maximum_pdu_size
         self.acceptor.ae_title = server.ae_title
         self.acceptor.address_info = AddressInformation.from_tuple(server.server_address)
@@ -91,6 +92,7 @@ class ServedAssociation(Served):
     def store(self, file: InstanceFile) -> None:
         """Keep the instance and answer, in the thread that received it: its peer waits for the answer anyway."""
         outcome = self._instances.store(file, calling_ae_of(self))
+        self.stored += outcome.ok
         sock = self.dul.socket
         if isinstance(sock, BoundedSocket):
             sock.send(

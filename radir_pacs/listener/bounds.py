@@ -18,13 +18,13 @@ from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket
 
 from radir_pacs.listener.association_request import TITLES
+from radir_pacs.listener.bell import Bell
 
 MAX_PDU_BYTES = 131_072  # what we announce (PS3.8 D.1.1)
 _MAX_PDU_READ_BYTES = 1 << 20  # what we read; an A-ASSOCIATE-RQ with 128 contexts is far smaller
 LEAST_BYTES_PER_S = 32_768
-# How long what other threads send may wait for the thread that waits for the peer. An answer to C-STORE never waits,
-# and whoever only stores is looked at less often, which leaves the processor to others.
-LOOK_S, CALM_LOOK_S = 0.001, 0.05
+LOOK_S = 0.25  # between two looks at the clock; what other threads want is told by the bell
+ENDING_LOOK_S = 0.001  # once a connection is to be closed, for what the peer still sends
 _CLOCK_S = 0.25  # how often a peer that is being read from is measured against its deadline
 _TIMEVAL = struct.Struct("@ll")
 _MOST_REFUSED = 4  # an instance of up to this many times the allowed size is read to its end and answered by a status
@@ -53,9 +53,12 @@ class BoundedSocket(AssociationSocket):
     """An association's socket that stops reading at its bounds; pynetdicom then closes the connection (Evt17)."""
 
     def __init__(
-        self, assoc: Association, sock: socket.socket, bounds: PeerBounds, *, first: bytes, titles: bytes
+        self, assoc: Association, sock: socket.socket, bounds: PeerBounds, bell: Bell, *, first: bytes, titles: bytes
     ) -> None:
-        """``first``: bytes to be read before those of the connection. ``titles``: AE titles for our A-ASSOCIATE-AC."""
+        """``first``: bytes to be read before those of the connection. ``titles``: AE titles for our A-ASSOCIATE-AC.
+
+        ``bell``: ends a wait for the peer.
+        """
         super().__init__(assoc, client_socket=sock)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.settimeout(None)  # the kernel keeps the time: one call then reads a whole PDU
@@ -63,6 +66,8 @@ class BoundedSocket(AssociationSocket):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(_CLOCK_S))
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
+        self._bell = bell
+        self._poll.register(bell, select.POLLIN)
         self._bounds = bounds
         self._first, self._titles = first, titles
         self._buffer = bytearray(MAX_PDU_BYTES)
@@ -91,13 +96,17 @@ class BoundedSocket(AssociationSocket):
     def ready(self) -> bool:
         """As in pynetdicom, and also True once time is up, so that ``recv`` ends the association.
 
-        Waits a moment for data, so that pynetdicom's thread need not sleep between two polls.
+        Waits for data, or for the bell, so that pynetdicom's thread need not sleep between two polls.
         """
         if self._first:
             return True
         if self.socket is None or not self._is_connected:
             return False
-        return bool(self._poll.poll(self.look_s * 1000)) or time.monotonic() > self._deadline()
+        bell, heard = self._bell.fileno(), [handle for handle, _ in self._poll.poll(self.look_s * 1000)]
+        if bell in heard:
+            self._bell.hear()
+            heard.remove(bell)
+        return bool(heard) or time.monotonic() > self._deadline()
 
     def _deadline(self) -> float:
         allowance = self._bounds.idle_s + self._message_bytes / LEAST_BYTES_PER_S

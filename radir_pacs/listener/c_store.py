@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 from radir_pacs.errors import BadInput, DicomRefused
 
-C_STORE_RQ = 0x0001
 INVALID_INSTANCE, SOP_CLASS_NOT_SUPPORTED = 0x0117, 0x0122  # PS3.7 C.5.9 and C.5.17
-_C_STORE_RSP = 0x8001
+_C_STORE_RQ, _C_STORE_RSP = 0x0001, 0x8001
 _NO_DATA_SET = 0x0101
 # Elements of group 0000 (PS3.7 E.1).
 _LENGTH, _SOP_CLASS, _FIELD, _MESSAGE_ID, _ANSWERED_ID = 0x0000, 0x0002, 0x0100, 0x0110, 0x0120
@@ -36,14 +35,11 @@ class StoreRequest:
     refusal: DicomRefused | None = None
 
 
-def command_field(command: bytes | bytearray) -> int | None:
-    """The kind of message that a command set is, None where it does not say. Raises BadInput."""
-    return _number(_elements(command).get(_FIELD))
-
-
-def parse(context_id: int, command: bytes | bytearray) -> StoreRequest:
-    """Read the command set of a C-STORE-RQ. Raises BadInput for one that cannot be answered."""
+def parse(context_id: int, command: bytes | bytearray) -> StoreRequest | None:
+    """Read the command set of a C-STORE-RQ; None for another message. Raises BadInput where it cannot be answered."""
     elements = _elements(command)
+    if _number(elements.get(_FIELD)) != _C_STORE_RQ:
+        return None
     message_id = _number(elements.get(_MESSAGE_ID))
     if message_id is None or _SOP_CLASS not in elements:
         raise BadInput("a C-STORE request lacks a mandatory element")

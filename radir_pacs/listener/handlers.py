@@ -54,6 +54,10 @@ class Handlers:
         dimse = event.assoc.dimse
         amid_message = isinstance(dimse, GuardedDimse) and dimse.abandon()
         sock = event.assoc.dul.socket
+        calling_ae, host = calling_ae_of(event.assoc), host_of(event.assoc)
+        stored = getattr(event.assoc, "stored", 0)
+        if stored:
+            log.info("instances stored", extra={"calling_ae": calling_ae, "address": host, "instances": stored})
         if not isinstance(sock, BoundedSocket) or event.assoc.is_released:
             return
         ending = sock.ending
@@ -61,7 +65,6 @@ class Handlers:
             ending = Ending(
                 what="the connection was lost in the middle of a message", advice="look at the network and the sender"
             )
-        calling_ae, host = calling_ae_of(event.assoc), host_of(event.assoc)
         if ending is None:
             log.info("the peer disconnected without a release", extra={"calling_ae": calling_ae, "address": host})
             return

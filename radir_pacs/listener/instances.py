@@ -43,7 +43,8 @@ class Instances:
             outcome = StoreOutcome(status=OUT_OF_RESOURCES, reason="storing failed")
         finally:
             file.discard()
-        log.info(
+        log.log(
+            logging.DEBUG if outcome.ok else logging.INFO,
             "C-STORE",
             extra={"sop_uid": outcome.sop_uid, "study_uid": outcome.study_uid, "status": f"{outcome.status:04X}"},
         )

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 MOST_OTHER_BYTES = 8 << 20  # limit of a data set kept in memory; an N-ACTION with 50,000 references is smaller
 _MOST_COMMAND_BYTES = 1 << 16
-_LOOK_S = 0.05  # whoever has something to say to the thread that waits here wakes it
+_LOOK_S = 0.25  # whoever has something to say to the thread that waits here wakes it
 _COMMAND, _LAST = 1, 2  # bits of the message control header (PS3.8 E.2)
 
 
@@ -63,7 +63,6 @@ class GuardedDimse(DIMSEServiceProvider):
         self._command = bytearray()
         self._other_bytes = 0
         self.incoming: InstanceFile | None = None  # of the C-STORE that is being received or stored
-        self.stored_last = False  # whether the last message was a C-STORE
 
     def nudge(self) -> None:
         """Wake the thread that waits in `get_msg`: it has something else to look at."""
@@ -117,13 +116,12 @@ class GuardedDimse(DIMSEServiceProvider):
             return
         command, self._command = bytes(self._command), bytearray()
         self._other_bytes = 0
-        self.stored_last = c_store.command_field(command) == c_store.C_STORE_RQ
-        if not self.stored_last:
+        request = c_store.parse(context_id, command)
+        if request is None:
             self._pass_on(context_id, bytes([control]) + command)
             return
         if self.message is not None or context_id not in self.assoc._accepted_cx:
             raise BadInput("a C-STORE amid another message, or in a context that was not accepted")
-        request = c_store.parse(context_id, command)
         self.incoming = self._served.begin_store(request)
         if not request.has_data_set:
             self._store(self.incoming)

@@ -12,12 +12,13 @@ from typing import Any
 
 from pynetdicom.dul import DULServiceProvider
 
-from radir_pacs.listener.bounds import CALM_LOOK_S, LOOK_S, BoundedSocket
+from radir_pacs.listener.bell import Bell
+from radir_pacs.listener.bounds import ENDING_LOOK_S, LOOK_S, BoundedSocket
 from radir_pacs.listener.messages import GuardedDimse, Served
 
 _PDU_HEADER_BYTES = 6
 _P_DATA_TF = 0x04
-_DATA_TRANSFER = "Sta6"
+_DATA_TRANSFER, _ENDING = "Sta6", "Sta13"
 _CLOSED = "Evt17"  # the transport connection is closed (PS3.8 table 9-10)
 
 
@@ -28,11 +29,34 @@ class UpperLayer(DULServiceProvider):
         super().__init__(assoc)
         self._run_loop_delay = 0.0  # its socket waits for data by itself
         self._dimse = dimse
+        self.bell = Bell()
         self.to_user_queue = _AnnouncedQueue(dimse.nudge)
+        self.to_provider_queue = _AnnouncedQueue(self.bell.ring)
+        self.event_queue = _AnnouncedQueue(self.bell.ring)
+
+    def run(self) -> None:
+        """As in pynetdicom."""
+        try:
+            super().run()
+        finally:
+            self.bell.close()
+
+    def kill_dul(self) -> None:
+        """As in pynetdicom, at once."""
+        super().kill_dul()
+        self.bell.ring()
 
     def idle_timer_expired(self) -> bool:
         """As in pynetdicom; never while an instance is being stored."""
         return self._dimse.incoming is None and super().idle_timer_expired()
+
+    def _is_transport_event(self) -> bool:
+        """As in pynetdicom; what is to be done already comes before what the peer may send."""
+        if not self.event_queue.empty():
+            return False
+        if isinstance(self.socket, BoundedSocket):
+            self.socket.look_s = ENDING_LOOK_S if self.state_machine.current_state == _ENDING else LOOK_S
+        return super()._is_transport_event()
 
     def _read_pdu_data(self) -> None:
         """As in pynetdicom; instances are received and stored on the way."""
@@ -47,7 +71,6 @@ class UpperLayer(DULServiceProvider):
         except OSError:  # beyond a bound, or the connection is lost
             self.event_queue.put(_CLOSED)
             return
-        sock.look_s = LOOK_S
         super()._read_pdu_data()
 
     def _read_p_data(self, sock: BoundedSocket) -> bool:
@@ -61,12 +84,11 @@ class UpperLayer(DULServiceProvider):
         if len(body) < length:
             raise ConnectionError("the peer hung up in the middle of a PDU")
         self._dimse.receive(body)
-        sock.look_s = CALM_LOOK_S if self._dimse.stored_last else LOOK_S
         return True
 
 
 class _AnnouncedQueue(queue.Queue[Any]):
-    """Wakes whoever waits for messages, since only they look into this queue."""
+    """Wakes the thread that looks into this queue, and waits for something else."""
 
     def __init__(self, announce: Callable[[], None]) -> None:
         super().__init__()

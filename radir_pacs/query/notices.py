@@ -12,6 +12,7 @@ ENGLISH: Mapping[str, str] = {
     NoticeCode.TOO_FEW_CASES: "{asked} has too few cases: answered from {answered}",
     NoticeCode.NOT_A_REGION_OF_THE_MODEL: "{asked} is not a region of this model: answered from {answered}",
     NoticeCode.FEW_CANDIDATES: "only {count} available for {region}",
+    NoticeCode.PARTLY_ENCODED: "model {model} has encoded {percent} % of the studies so far; the others are not found",
     NoticeCode.INTENDED_USE: "model {model}: {text}",
     NoticeCode.IMAGE: "{said}",
     NoticeCode.FILTER_IGNORED: "{keyword} is not a filter of the similar-case query and was ignored",

@@ -13,7 +13,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 
-from radir_pacs.catalogue import CaseChanges, Catalogue, Changes, GenerationRow
+from radir_pacs.catalogue import CaseChanges, Catalogue, Changes
 from radir_pacs.config import Settings
 from radir_pacs.errors import IndexRefused
 from radir_pacs.index import Generation, Partition, check_generation, open_generation, partition_folder
@@ -58,11 +58,11 @@ class _Open:
             self.since = max(self.since, changes.xid, key=int)
 
 
-def _is_newer(published: GenerationRow, opened: Generation | None) -> bool:
+def _is_newer(published: str, opened: Generation | None) -> bool:
     """Whether to switch: a slow question may still name a build that was replaced since."""
-    if opened is None or published.name == opened.name:
+    if opened is None or published == opened.name:
         return opened is None
-    return generation_number(published.name)[0] >= generation_number(opened.name)[0]
+    return generation_number(published)[0] >= generation_number(opened.name)[0]
 
 
 class Readings:
@@ -123,8 +123,8 @@ class Partitions:
                 self._tables[model_id] = table
         return table
 
-    def opened(self, model_id: str, region: str, *, dim: int, published: GenerationRow | None) -> Partition:
-        """A partition whose news have just been taken, with the build that answers now."""
+    def opened(self, model_id: str, region: str, *, dim: int, published: str | None) -> Partition:
+        """A partition whose news have just been taken, with the name of the build that answers now."""
         entry = self._entry((model_id, region), dim)
         if entry.since == _NEVER or (published is None and entry.generation is not None):
             return self._open_anew(entry)
@@ -138,7 +138,8 @@ class Partitions:
         entry = self._entry(place, dim)
         partition, since = entry.partition, entry.since
         if since != _NEVER:
-            published = self._catalogue.questions.published([place]).get(place)
+            found = self._catalogue.questions.published([place]).get(place)
+            published = found.name if found is not None else None
             entry.take(partition, self._catalogue.encodings.changes(model_id, region, since))
         else:
             published = None
@@ -173,7 +174,7 @@ class Partitions:
         self._make_room(entry)
         return partition
 
-    def _follow(self, entry: _Open, published: GenerationRow) -> None:
+    def _follow(self, entry: _Open, published: str) -> None:
         """Switch to a newer build. One thread opens it; the others answer from the one before and the tail."""
         if not entry.opening.acquire(blocking=False):
             return
@@ -181,7 +182,7 @@ class Partitions:
             partition = entry.partition
             if not _is_newer(published, entry.generation):
                 return  # another thread was sooner
-            generation = self._generation(partition, published.name, entry.generation)
+            generation = self._generation(partition, published, entry.generation)
             with entry.changing:
                 if generation is not None and entry.partition is partition:
                     partition.swap(generation)
@@ -204,6 +205,19 @@ class Partitions:
                     used -= sizes[place]
                     log.info("partition closed", extra={"model": place[0], "region": place[1]})
 
+    def close_retired(self) -> None:
+        """Close the partitions and tables of models that answer no more; a question still under way keeps its own."""
+        answering = {partition.model_id for partition in self._catalogue.generations.served()}
+        with self._lock:
+            places = [place for place in self._open if place[0] not in answering]
+            tables = [model_id for model_id in self._tables if model_id not in answering]
+            for place in places:
+                del self._open[place]
+            for model_id in tables:
+                del self._tables[model_id]
+        if places or tables:
+            log.info("retired models closed", extra={"partitions": len(places), "tables": len(tables)})
+
     def _generation(self, partition: Partition, name: str, reuse: Generation | None = None) -> Generation | None:
         """An open build, with the segments that ``reuse`` has open already; None where its files are refused."""
         folder = partition_folder(self._settings.home, partition.model_id, partition.region) / name
@@ -220,6 +234,7 @@ class Partitions:
 
         ``rest`` as in `check_generation`. Raises what it raises, and StorageFailed.
         """
+        self.close_retired()
         with self._lock:
             everything = list(self._open.values())
         for opened in everything:

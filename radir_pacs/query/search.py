@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -18,6 +19,7 @@ from radir_pacs.query.nearest import neighbours, related
 from radir_pacs.query.partitions import Partitions
 from radir_pacs.query.ranking import Part, Ranked, page_of
 from radir_pacs.query.representative import picture_of, slices_of
+from radir_pacs.query.shadow import ShadowQuestions
 from radir_pacs.reports import affirming_path
 from radir_pacs.similar_cases import (
     AnsweredRegion,
@@ -76,6 +78,7 @@ class Searcher:
     def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
         self._catalogue, self._settings = catalogue, settings
         self._partitions = Partitions(catalogue, settings)
+        self._shadow = ShadowQuestions(catalogue, self._similar, share=settings.shadow_share)
 
     def index_check(self) -> IndexCheck:
         """The background check of this searcher's open partitions; the serving process enters it."""
@@ -83,6 +86,7 @@ class Searcher:
 
     def close(self) -> None:
         """No more questions: what this process has open of the index counts as left in good order."""
+        self._shadow.close()
         remove_open_marks()
 
     def similar(self, query: Query, caller: Caller) -> SimilarCaseList:
@@ -91,7 +95,14 @@ class Searcher:
         Raises NotFound (no such study), NotReady (not encoded yet), Skipped or Quarantined (never will be, with the
         reason), UnknownRegion (no such region, or none that fits the image).
         """
-        asked = self._ask(query)
+        began = time.perf_counter()
+        answer = self._similar(query, caller=caller)
+        self._shadow.offer(query, answer, time.perf_counter() - began)
+        return answer
+
+    def _similar(self, query: Query, model_id: str | None = None, caller: Caller | None = None) -> SimilarCaseList:
+        """By the model that serves at this moment, or by the one that is named; without a caller nobody sees it."""
+        asked = self._ask(query, model_id)
         encoding, mark = asked.encoding, query.after
         places, notices = self._places(asked)
         primary = places[0].region.key
@@ -102,9 +113,9 @@ class Searcher:
         seen = mark.seen if mark is not None else query.offset
         found = page_of(parts, mark, seen, query.limit)
         owners, said = self._catalogue.questions.shown(
-            found.labels, query.study_uid, query.filters, caller=caller, region=primary, model=encoding.model_id
+            found.labels, query.study_uid, query.filters, caller=caller, region=primary, model_id=encoding.model_id
         )
-        findings = findings_of(said)
+        findings = findings_of({query.study_uid: asked.question.said, **said} if asked.question.said else said)
         cases: list[SimilarCase] = []
         for label, score, by_part in zip(found.labels.tolist(), found.scores.tolist(), found.by_part, strict=True):
             owner = owners.get(label)
@@ -141,6 +152,7 @@ class Searcher:
             notices=(
                 *notices,
                 *(_of_image(note) for note in encoding.warnings),
+                *_partly(asked.answering),
                 *_intended_use(asked.answering),
             ),
             query_series_uid=encoding.series_uid,
@@ -177,15 +189,21 @@ class Searcher:
             offers.append(self._offer(asked, here, None))
         return tuple(offer for offer in offers if offer.candidates)
 
-    def _ask(self, query: Query) -> _Asked:
+    def _ask(self, query: Query, model_id: str | None = None) -> _Asked:
         """What the catalogue knows of the query, and its news taken into what is open."""
         region = anatomy.region(query.region)
         readings = self._partitions.readings(region.key)
+        filters = query.filters
+        looks_at_cases = filters.restrict or filters.finding is not None or query.after is not None
         question = self._catalogue.questions.ask(
-            query.study_uid, query.filters, cases=readings.cases, partitions=readings.partitions
+            query.study_uid,
+            filters,
+            cases=readings.cases if looks_at_cases else {},
+            partitions=readings.partitions,
+            under=model_id,
         )
         fresh = readings.take(question.cases, question.partitions)
-        if not question.answering:
+        if not question.answering and model_id is None:
             self._catalogue.jobs.hurry(query.study_uid)
         answering = _answering(question, region, query)
         if query.after is not None and query.after.model_id != answering.encoding.model_id:
@@ -268,7 +286,7 @@ class Searcher:
 
 
 def _answering(question: Question, region: Region, query: Query) -> Answering:
-    """The study's encoding under an active model; X-ray and CT of one study are told apart by the filters."""
+    """The study's encoding under a serving model; X-ray and CT of one study are told apart by the filters."""
     found = {answering.kind: answering for answering in question.answering}
     if not found:
         raise _why_not(question.study)
@@ -294,6 +312,15 @@ def _following(asked: _Asked, places: list[_Place], found: Ranked, seen: int) ->
 
 def _of_image(note: ImageNote) -> Notice:
     return Notice(code=NoticeCode.IMAGE, values={**note.values, "note": note.code})
+
+
+def _partly(answering: Answering) -> list[Notice]:
+    """After a rollback, or a promotion below full coverage: studies that the model has yet to encode are not found."""
+    if answering.coverage >= 1:
+        return []
+    percent = int(100 * answering.coverage)
+    values: dict[str, str | int] = {"model": answering.encoding.model_id, "percent": percent}
+    return [Notice(code=NoticeCode.PARTLY_ENCODED, values=values)]
 
 
 def _intended_use(answering: Answering) -> list[Notice]:

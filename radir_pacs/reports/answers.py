@@ -22,7 +22,7 @@ _SEPARATOR = re.compile(r"\s*(?:[:=?|\t\n]+|\s[-–—]+\s|\[|(?=\())\s*(?:[-–
 
 _END = r"(?![\w/%]|-\w)"
 _SIGNS = {  # in addition to the words of cues.toml; in the order in which they are tried
-    "unsaid": (0, r"_{2,}"),
+    "unsaid": (0, r"_{2,}|(?:(?:please )?see|s(?:iehe|\.)) (?:\w+ ){0,2}(?:report|Befund)\b[^.;\n]*"),
     "possible": (Cue.POSSIBLE_LAST, r"\?"),
     "probable": (Cue.PROBABLE_LAST, None),
     "no": (Cue.NEGATES_LAST, r"\(\s*[-−–]\s*\)|[-−–]ve\b|[-−–](?=\s*(?:[,;.]|$))"),

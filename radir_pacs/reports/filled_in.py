@@ -13,10 +13,17 @@ from itertools import pairwise
 from radir_pacs.reports.answer_forms import plain_answers
 from radir_pacs.reports.lists import answered_below, listed
 
-_YES = r"yes|y|present|positive|pos|seen|true|abnormal"
-_NO = r"no|n|none|nil|absent|negative|neg|not seen|not present|false|normal"
-_OTHER = r"n/?a|not (?:assessed|evaluated|applicable)|unknown|equivocal|possible|indeterminate|unchanged|stable|new|old"
-_EXTENT = r"right|left|bilateral|both|r|l|rt|lt|mild|moderate|severe|small|large|trace|minimal"
+_YES = r"yes|y|present|positive|pos|seen|true|abnormal|ja|j|vorhanden|nachweisbar|positiv"
+_NO = (
+    r"no|n|none|nil|absent|negative|neg|not seen|not present|false|normal|nein|keine?[rsnm]?|negativ|fehlt|"
+    r"nicht (?:vorhanden|nachweisbar|erkennbar|abgrenzbar)"
+)
+_OTHER = (
+    r"n/?a|not (?:assessed|evaluated|applicable)|unknown|equivocal|possible|indeterminate|unchanged|stable|new|old|"
+    r"fraglich|möglich|nicht beurteilbar|unverändert|neu"
+)
+_SIDES = r"right|left|bilateral|both|r|l|rt|lt|rechts|links|beidseits|beidseitig|bds\.?|re\.?|li\.?"
+_EXTENT = rf"{_SIDES}|mild|moderate|severe|small|large|trace|minimal|gering|mäßig|ausgeprägt|klein|groß"
 _OPTION = re.compile(rf"[\s,;/|]*(?:{_YES}|{_NO}|{_OTHER}|{_EXTENT})[\s,;/|.]*", re.IGNORECASE)
 _ANSWER = re.compile(rf"(?:{_YES}|{_NO}|{_OTHER}|[-+x✓✔✗✘●○0]|\([-+]\))[.]?(?!\w)", re.IGNORECASE)
 
@@ -31,11 +38,11 @@ _LIST_MARK = re.compile(r"^\s*(?:[-•*>]|\d{1,2}[.)])?\s*")
 
 _CELLS = re.compile(r"\s*[|\t]\s*")
 _GAPS = re.compile(r"\t| {3,}|\s?\.{3,}\s?|\s?_{3,}\s?")
-_TITLE = re.compile(r"(?:item|finding|value|result|status|answer)s?: ", re.IGNORECASE)
+_TITLE = re.compile(r"(?:(?:item|finding|value|result|status|answer)s?|befunde?|ergebnis|wert): ", re.IGNORECASE)
 _RULE = re.compile(r"[\s|+:=_-]*")
 _COLUMN = re.compile(rf"(?:{_YES}|{_NO}|{_EXTENT})", re.IGNORECASE)
 _MARK = re.compile(r"[xX✓✔*●+☑☒■◉]|\([xX]\)|\[[xX]\]")
-_SIDE = re.compile(r"right|left|bilateral|both|r|l|rt|lt", re.IGNORECASE)
+_SIDE = re.compile(_SIDES, re.IGNORECASE)
 
 _SIGNED = re.compile(r"\s*([-+])\s+(?=\S)")
 
@@ -100,7 +107,11 @@ def _answered(label: str, boxes: list[re.Match[str]], texts: list[str]) -> Itera
 
 def _denies(text: str) -> bool:
     return (
-        re.search(r"\b(?:no|not|none|without|normal|clear|negative|unremarkable|intact)\b", text, re.IGNORECASE)
+        re.search(
+            r"\b(?:no|not|none|without|normal|clear|negative|unremarkable|intact|keine?[rsnm]?|nicht|ohne|unauffällig)\b",
+            text,
+            re.IGNORECASE,
+        )
         is not None
     )
 
@@ -126,7 +137,10 @@ def _names_row(cells: list[str], header: list[str]) -> bool:
     if header:
         return True
     if re.fullmatch(
-        r"(?:findings?|observations?|items?|feature|structure|side|diagnos[ei]s|result)s?", cells[0], re.IGNORECASE
+        r"(?:findings?|observations?|items?|feature|structure|side|diagnos[ei]s|result)s?|"
+        r"befunde?|struktur|organ|seite|merkmal|diagnosen?|ergebnis",
+        cells[0],
+        re.IGNORECASE,
     ):
         return False
     return (

@@ -47,8 +47,9 @@ _SCRIPT_SHARE = 0.3  # of the letters; a Greek letter or a name in brackets does
 
 
 @lru_cache(maxsize=1)
-def _words() -> tuple[frozenset[str], Mapping[str, tuple[tuple[str, bool], ...]], tuple[str, ...]]:
-    """English words; which other languages have a word, and whether it is their own; the names of those languages."""
+def _words() -> tuple[frozenset[str], Mapping[str, tuple[tuple[str, bool], ...]], frozenset[str], tuple[str, ...]]:
+    """English words; which other languages have a word, and whether it is their own; these words and "non", which
+    need a closer look; the names of those languages."""
     table = tomllib.loads(_FILE.read_text(encoding="utf-8"))
     english = frozenset(table.pop(FIRST)["strong"])
     ours = english | load(FIRST).vocabulary  # "pneumothorax" occurs in many languages and indicates none
@@ -66,7 +67,8 @@ def _words() -> tuple[frozenset[str], Mapping[str, tuple[tuple[str, bool], ...]]
                 for form in (word, *(word + ending for ending in _ENDINGS)):
                     if normalise.base(form) not in ours:
                         others.setdefault(form, {language: True})
-    return english, {word: tuple(found.items()) for word, found in others.items()}, tuple(table)
+    foreign = {word: tuple(found.items()) for word, found in others.items()}
+    return english, foreign, frozenset({*foreign, "non"}), tuple(table)
 
 
 def _forms(word: str) -> set[str]:
@@ -94,10 +96,10 @@ def language_of(text: str) -> str:
     plain = text.isascii()
     if not plain and _OTHER_SCRIPT.search(text) and (script := _script(text)) is not None:
         return script
-    english, others, order = _words()
+    english, others, telling, order = _words()
     lowered = text.lower()
     found: set[str] = set(lowered.translate(_ASCII_WORDS).split() if plain else _ANY_WORD.findall(lowered))
-    if "non" not in found and others.keys().isdisjoint(found):
+    if telling.isdisjoint(found):
         return FIRST  # the fast path, for most reports
     found = set(_WORD.findall(lowered))
     if "non" in found and _NON.search(lowered):

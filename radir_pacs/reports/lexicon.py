@@ -30,6 +30,7 @@ from radir_pacs.reports.lexicon_data import (
 )
 from radir_pacs.reports.lexicon_terms import Concept, Cue, Entry, PhraseNode
 from radir_pacs.reports.sections import Headings
+from radir_pacs.reports.studies import Titles
 from radir_pacs.reports.tokens import TOKEN, Normaliser
 from radir_pacs.reports.writing import Writing, read_writing
 
@@ -67,6 +68,7 @@ class Lexicon:
     concepts: Mapping[str, Concept]
     ancestors: Mapping[str, frozenset[str]]  # of a concept, itself included
     headings: Headings
+    titles: Titles
     vocabulary: frozenset[str]  # every word of the phrases, normalised
     mined_sections: frozenset[str]
     asked_sections: frozenset[str]
@@ -112,6 +114,7 @@ def load(language: str = "en", extra: tuple[Path, ...] = ()) -> Lexicon:
         concepts=concepts,
         ancestors={key: frozenset(self_and_above(key, concepts)) for key in concepts},
         headings=read_headings(data["headings"], concepts, normalise),
+        titles=Titles(data["headings"]["studies"]),
         vocabulary=frozenset(),
         mined_sections=frozenset(data["headings"]["mined"]),
         asked_sections=frozenset(data["headings"]["asked"]),

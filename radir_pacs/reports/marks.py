@@ -59,33 +59,28 @@ def read_marks(text: str, lexicon: Lexicon) -> list[Mark]:
     words, starts, ends = _words(text, lexicon.normalise)
     if shared := lexicon.data["cues"].get("shared"):
         _repeat_shared(shared, words, starts, ends)
-    count = len(words)
-    words.append(_END)
     marks: list[Mark] = []
-    first_words = lexicon.phrases
-    i = 0
-    while i < count:
-        node = first_words.get(words[i])
-        i += 1
-        if node is None:
+    begun = list(map(lexicon.phrases.get, words))  # for each word, the phrases that begin with it
+    words.append(_END)
+    read = 0  # words that belong to a phrase already
+    for i, node in enumerate(begun):
+        if node is None or i < read:
             continue
-        found, stop, j = None, i, i
-        while node is not None:
+        found, stop = node.entry, i + 1
+        j = stop
+        while node and (node := node.get(words[j])) is not None:
+            j += 1
             if node.entry is not None:
                 found, stop = node.entry, j
-            if not node:
-                break
-            node = node.get(words[j])
-            j += 1
         if found is None:
             continue
-        mark = Mark(found, i - 1, stop - 1, starts[i - 1], ends[stop - 1])
-        if words[i - 1] == "?" and _doubts_next(text, mark, marks):
+        read = stop
+        mark = Mark(found, i, stop - 1, starts[i], ends[stop - 1])
+        if words[i] == "?" and _doubts_next(text, mark, marks):
             mark.cue = Cue.POSSIBLE_NEXT
         if found.place is not None or found.inner is not None:
             mark.both = _means_both(text[mark.start : mark.end], lexicon.pair_words)
         marks.append(mark)
-        i = stop
     if sizes := read_sizes(text, lexicon):
         _add_sizes(sizes, marks, ends)
     return marks
@@ -94,20 +89,14 @@ def read_marks(text: str, lexicon: Lexicon) -> list[Mark]:
 def _words(text: str, normalise: Normaliser) -> tuple[list[str], list[int], list[int]]:
     """The words and signs that may mean something, in normal form, with where each begins and ends."""
     compounds, dropped = normalise.compounds, normalise.dropped
-    tokens = tokens_of(text)
-    starts: list[int] = []
-    ends: list[int] = []
-    end, find = 0, text.find
-    for token in tokens:  # faster than matches with their spans; between tokens there is only white space
-        start = find(token, end)
-        end = start + len(token)
-        starts.append(start)
-        ends.append(end)
+    tokens, starts, ends = tokens_of(text)
     if "-\n" in text and compounds is None:
         _join_broken(text, tokens, starts, ends, normalise)
     if compounds is None and _SIGNS.isdisjoint(tokens):
-        known = normalise.known
-        return [known.get(token) or normalise(token) for token in tokens], starts, ends
+        try:
+            return list(map(normalise.known.__getitem__, tokens)), starts, ends
+        except KeyError:
+            return list(map(normalise, tokens)), starts, ends
     words: list[str] = []
     kept_starts: list[int] = []
     kept_ends: list[int] = []
@@ -151,7 +140,7 @@ def _repeat_shared(shared: Mapping[str, list[str]], words: list[str], starts: li
     """Repeat a noun that adjectives share, and their side: "left upper and lower lobes" is "left upper lobe and left
     lower lobes". A repeated noun stands where its adjective stands; a repeated side has no width."""
     for noun, adjectives in shared.items():
-        head = noun.split()
+        head = noun.split() if " " in noun else [noun]
         if head[0] not in words:
             continue
         i = words.index(head[0])

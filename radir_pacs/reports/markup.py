@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import re
+import unicodedata
 from html.parser import HTMLParser
 
 from striprtf.striprtf import rtf_to_text
@@ -19,7 +20,7 @@ _ROUNDS = 4  # an escape may contain another: "\T\nbsp;" is "&nbsp;" is a space
 # What shows that a text is not plain; most are plain. A set of characters, fixed strings and patterns that begin with a
 # character are searched for far faster than one pattern of them all.
 _SIGN = re.compile(
-    r"[&<\\~{\r\t|\x0b\x0c\x85\xa0\xad\ufb00-\ufb04\u2000-\u200f\u2028\u2029\u202f\ufeff\[☐-☒□■○◯●◉✓✔✗✘]"
+    r"[&<\\~{\r\t|\x0b\x0c\x85\xa0\xad\u0300-\u036f\ufb00-\ufb04\u2000-\u200f\u2028\u2029\u202f\ufeff\[☐-☒□■○◯●◉✓✔✗✘]"
 )
 _STRINGS = ("_x000D_", "   ", "...")
 _BEGUN = (
@@ -38,6 +39,7 @@ _SPACES = dict.fromkeys(
 _NOTHING = dict.fromkeys(map(ord, "\xad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"), None)
 _LIGATURES = {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl"}
 _TRANSLATED = _SPACES | _NOTHING | _LIGATURES
+_COMBINING = re.compile(r"[\u0300-\u036f]")
 _LINE_END = re.compile(r"\r\n?|_x000D_\n?|[\x0b\x0c\x85\u2028\u2029]")
 
 _RTF = re.compile(r"\{\\rtf\d?")
@@ -163,6 +165,8 @@ def plain_text(text: str) -> str:
 def _undressed(text: str) -> str:
     if _RTF.search(text):
         text = _without_rtf(text)
+    if _COMBINING.search(text):
+        text = unicodedata.normalize("NFC", text)  # "u" and its dots as one letter, as in the lexicons
     text = _LINE_END.sub("\n", text.translate(_TRANSLATED))
     if "|" in text:
         text = _SEGMENT.sub(lambda segment: segment[1] or "", text)

@@ -15,6 +15,7 @@ from radir_pacs.reports.newest import followed
 from radir_pacs.reports.reading import SentenceReading, read_sentence, shifted
 from radir_pacs.reports.sections import Section, split_sections
 from radir_pacs.reports.sentences import sentences
+from radir_pacs.reports.studies import sections_for
 from radir_pacs.types import ImageKind
 
 COMPARISON = "comparison"  # the section that names the earlier study
@@ -42,6 +43,7 @@ class Miner:
     def mine(self, text: str, kind: ImageKind | None = None) -> MinedReport:
         """All findings of a report, in text order; any string is accepted.
 
+        Where a text reports several studies under titles of their own, those of the other modalities are left out.
         A text without words has none, nor has one in a language that there is no lexicon for. Where an addendum
         contradicts the report above it, the addendum counts.
         """
@@ -51,7 +53,7 @@ class Miner:
         if lexicon is None:
             return MinedReport(text=text, kind=kind, findings=(), language=language)
         findings: list[Finding] = []
-        sections = split_sections(text, lexicon.headings)
+        sections = sections_for(text, kind, lexicon.titles, lexicon.headings)
         prior = _compared_with(text, sections, lexicon)
         for section in sections:
             asked = section.name in lexicon.asked_sections

@@ -17,6 +17,12 @@ _PAIR = {Laterality.LEFT, Laterality.RIGHT}
 _PHRASE_END = Cue.BREAK | Cue.THERE | Cue.COPULA | Cue.SOFT_BREAK | Cue.NEGATES_LAST | Cue.COMMA
 _STATEMENT_END = Cue.BREAK | Cue.THERE | Cue.COMMA | Cue.COPULA | Cue.SOFT_BREAK
 _LINK = Cue.CONJUNCTION | Cue.COMMA
+_BREAK, _COMMA, _COPULA = Cue.BREAK, Cue.COMMA, Cue.COPULA  # an attribute of a class is slow to look up
+_PREPOSITION, _PROJECTION, _CONJUNCTION = Cue.PREPOSITION, Cue.PROJECTION, Cue.CONJUNCTION
+_CLAUSE_END = Cue.BREAK | Cue.THERE
+_QUIET = Cue.COMMA | Cue.COPULA
+_GIVES_BACK = Cue.BREAK | Cue.COMMA
+_SAME_PLACE_END = Cue.CONJUNCTION | Cue.BREAK | Cue.COPULA
 
 
 class Place:
@@ -42,16 +48,15 @@ def read_places(marks: list[Mark], lexicon: Lexicon) -> tuple[list[Place], dict[
     side: Laterality | None = None
     side_at = -99
     preposition_at = projection_at = -99
+    sides_follow = lexicon.sides_follow
     for i, mark in enumerate(marks):
-        if mark.cue & Cue.PREPOSITION:
+        if mark.cue & _PREPOSITION:
             preposition_at = mark.last
-            projection_at = mark.last if mark.cue & Cue.PROJECTION else -99
-        elif (
-            lexicon.sides_follow and mark.cue & Cue.COMMA and places and marks[places[-1].index].first > preposition_at
-        ):
+            projection_at = mark.last if mark.cue & _PROJECTION else -99
+        elif sides_follow and mark.cue & _COMMA and places and marks[places[-1].index].first > preposition_at:
             preposition_at = -99  # "in beiden Oberlappen, perihiläre Konsolidierung"
         if mark.side is not None:
-            if lexicon.sides_follow and _follows(i, marks, side, places, sides):
+            if sides_follow and _follows(i, marks, side, places, sides):
                 continue
             if side is not None and {side, mark.side} == _PAIR and mark.first - side_at <= _REACH:
                 side = Laterality.BILATERAL
@@ -85,7 +90,7 @@ def read_places(marks: list[Mark], lexicon: Lexicon) -> tuple[list[Place], dict[
             if mark.first - side_at <= _REACH:
                 sides[i] = side
                 side = None
-        elif mark.cue & (Cue.BREAK | Cue.COMMA) and side is not None:
+        elif side is not None and mark.cue & _GIVES_BACK:
             _give_back(side, side_at, places, sides, marks, i)
             side = None
     _give_back(side, side_at, places, sides, marks, len(marks))
@@ -129,7 +134,7 @@ def _give_back(
         mark = marks[j]
         if mark.last >= side_at:
             continue
-        if mark.cue & Cue.BREAK:
+        if mark.cue & _BREAK:
             return
         if mark.place is not None:
             for place in reversed(places):
@@ -145,7 +150,7 @@ def _give_back(
 def _same_place(last: Place, region: str, marks: list[Mark], i: int) -> bool:
     """Whether two mentions are one place, as "right lung, lower lobe" and "upper lobe of the left lung" are."""
     between = marks[last.index + 1 : i]
-    if any(mark.concept or mark.cue & (Cue.CONJUNCTION | Cue.BREAK | Cue.COPULA) for mark in between):
+    if any(mark.concept or mark.cue & _SAME_PLACE_END for mark in between):
         return False
     return region == last.region or last.region in regions_above(region) or region in regions_above(last.region)
 
@@ -178,9 +183,8 @@ def resolve(region: str, side: Laterality | None, lexicon: Lexicon) -> tuple[tup
     return (lexicon.sided.get((region, side), region),), side
 
 
-def places_of(at: int, concept: Concept, marks: list[Mark], places: list[Place], lexicon: Lexicon) -> list[Place]:
+def places_of(at: int, concept: Concept, marks: list[Mark], by_index: dict[int, Place]) -> list[Place]:
     """The places that belong to the finding at mark ``at``, among those where such a finding may be."""
-    by_index = {place.index: place for place in places if place.key not in lexicon.unlocated}
     if not by_index:
         return []
     modifiers = _modifiers(at, concept, marks, by_index)
@@ -211,16 +215,12 @@ def _modifiers(at: int, concept: Concept, marks: list[Mark], by_index: dict[int,
         if j in by_index:
             if _allowed(by_index[j], concept):
                 found.append(by_index[j])
-        elif (
-            mark.concept is not None
-            or cue & (Cue.BREAK | Cue.THERE | Cue.COPULA | Cue.SOFT_BREAK | Cue.NEGATES_LAST)
-            or cue & Cue.COMMA
-        ):
+        elif mark.concept is not None or cue & _PHRASE_END:
             break
-        elif cue & Cue.CONJUNCTION:
+        elif cue & _CONJUNCTION:
             settled = len(found)
-        elif cue & Cue.PREPOSITION and found:
-            clause = next((k for k in range(j - 1, -1, -1) if marks[k].cue & Cue.BREAK), 0)
+        elif cue & _PREPOSITION and found:
+            clause = next((k for k in range(j - 1, -1, -1) if marks[k].cue & _BREAK), 0)
             if any(other.concept for other in marks[clause:j]):
                 found = found[:settled]  # "scarring in the left base and right apical opacity"
             break
@@ -233,7 +233,7 @@ def _after(at: int, concept: Concept, marks: list[Mark], by_index: dict[int, Pla
     found: list[Place] = []
     for j in range(at + 1, len(marks)):
         mark = marks[j]
-        if mark.cue & (Cue.BREAK | Cue.THERE):
+        if mark.cue & _CLAUSE_END:
             break
         if j in by_index:
             place = by_index[j]
@@ -242,8 +242,7 @@ def _after(at: int, concept: Concept, marks: list[Mark], by_index: dict[int, Pla
             )
             if modifies_next and not place.after_preposition:
                 break  # "... and right apical scarring": the next finding's modifier
-            beside = _describes(at, j, marks)
-            if _allowed(place, concept) and (place.after_preposition or found or beside):
+            if _allowed(place, concept) and (place.after_preposition or found or _describes(at, j, marks)):
                 found.append(place)
         elif mark.concept is not None:
             adjoins = mark.first - marks[j - 1].last <= 1  # "granulomatous nodule in ..."
@@ -255,16 +254,17 @@ def _after(at: int, concept: Concept, marks: list[Mark], by_index: dict[int, Pla
 def _describes(at: int, j: int, marks: list[Mark]) -> bool:
     """Whether a place is beside its finding: "opacity right base", or at the end: "nodule, 5 mm, right apex"."""
     between = marks[at + 1 : j]
-    if all(m.side or m.change or m.cue & Cue.COPULA for m in between):
+    for m in between:
+        if not (m.side or m.change or m.cue & _COPULA):
+            break
+    else:
         return True
-    if any(b.first - a.last > _NEXT_TO for a, b in pairwise(marks[at : j + 1])):
+    for a, b in pairwise(marks[at : j + 1]):
+        if b.first - a.last > _NEXT_TO:
+            return False
+    if any(m.cue & _COMMA for m in between) and any(m.concept or m.attribute for m in marks[j + 1 :]):
         return False
-    if any(m.cue & Cue.COMMA for m in between) and any(m.concept or m.attribute for m in marks[j + 1 :]):
-        return False
-    return all(
-        m.side or m.change or m.entry.severity or m.size_mm is not None or m.cue & (Cue.COMMA | Cue.COPULA)
-        for m in between
-    )
+    return all(m.side or m.change or m.entry.severity or m.size_mm is not None or m.cue & _QUIET for m in between)
 
 
 def side_beside(at: int, marks: list[Mark], places: list[Place]) -> Laterality | None:
@@ -279,11 +279,12 @@ def side_beside(at: int, marks: list[Mark], places: list[Place]) -> Laterality |
     return place.side or _own_side(place.region)
 
 
-def fronted(at: int, concept: Concept, marks: list[Mark], places: list[Place], lexicon: Lexicon) -> list[Place]:
+def fronted(at: int, concept: Concept, marks: list[Mark], by_index: dict[int, Place]) -> list[Place]:
     """Places that open the clause: "in the right base there is an opacity", "the left base shows opacity"."""
-    by_index = {place.index: place for place in places if place.key not in lexicon.unlocated}
     found: list[Place] = []
-    clause = max((j + 1 for j in range(at) if marks[j].cue & Cue.BREAK), default=0)
+    clause = at
+    while clause and not marks[clause - 1].cue & _BREAK:
+        clause -= 1
     for j in range(clause, at):
         if j in by_index:
             if _allowed(by_index[j], concept):

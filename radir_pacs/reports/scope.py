@@ -13,6 +13,7 @@ from radir_pacs.reports.marks import Mark
 _CLAUSE_END = Cue.BREAK | Cue.THERE
 _DOUBT = {kind: rank for rank, kind in enumerate(Certainty)}
 _REMAINS = (Change.STABLE, Change.WORSE, Change.BETTER)
+_COPULA = Cue.COPULA
 _NEXT = Cue.NEGATES_NEXT
 _LAST = Cue.NEGATES_LAST
 _ACTS_FORWARD = _NEXT | Cue.CLOSES | Cue.POSSIBLE_NEXT | Cue.PROBABLE_NEXT | Cue.HISTORY_NEXT | Cue.QUESTION
@@ -71,12 +72,14 @@ class Scopes:
             self.certainty[i] = Certainty.HYPOTHETICAL if in_question else certainty
 
     def _backward(self, marks: list[Mark]) -> None:
+        after_verb = False
         for i, mark in enumerate(marks):
             cue = mark.cue
-            if not (cue & _ACTS_BACKWARD or (i and marks[i - 1].cue & Cue.COPULA)):
+            met, after_verb = after_verb, bool(cue & _COPULA)
+            if not (met or cue & _ACTS_BACKWARD):
                 continue
             if cue & Cue.CLOSES and _closes(marks, i):
-                for j in _subjects(marks, i):
+                for j in _closed(marks, i):
                     self.denied[j] = True
             if cue & _LAST and (not cue & _NEXT or _looks_back(marks, i)):
                 for j in _subjects(marks, i):
@@ -145,6 +148,15 @@ def _closes(marks: list[Mark], i: int) -> bool:
     """Whether a word such as "absent" is the last in its clause: "pneumothorax absent, effusion present"."""
     following = marks[i + 1].cue if i + 1 < len(marks) else Cue.BREAK
     return bool(following & (Cue.BREAK | Cue.COMMA)) and _something_to_deny(marks, i)
+
+
+def _closed(marks: list[Mark], i: int) -> list[int]:
+    """What the closing word at i denies: in a list of such pairs, "effusion small, nodule none", only its own."""
+    subjects = _subjects(marks, i)
+    if any(marks[j].cue & Cue.CLOSES for j in subjects):
+        comma = next((at for at, j in enumerate(subjects) if marks[j].cue & Cue.COMMA), len(subjects))
+        return subjects[:comma]
+    return subjects
 
 
 def _looks_back(marks: list[Mark], i: int) -> bool:

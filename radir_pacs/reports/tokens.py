@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from typing import Any
 
 from radir_pacs.reports.compounds import Compounds
@@ -15,15 +16,19 @@ BLANK = "_"  # what a de-identified word becomes
 TOKEN = re.compile(
     r"[A-Za-zÀ-ÖØ-öø-ɏ]+(?:'[a-z]+)?|\d+(?:[.,]\d+)?|_{2,}|\[\*\*[^\]]{0,80}\*\*\]|[-+−–]ve\b|\([-+−–]\)|[^\sA-Za-z\d]|\d"
 )
-_ASCII_TOKEN = re.compile(TOKEN.pattern.replace("À-ÖØ-öø-ɏ", ""))  # the same for a text of ASCII, and faster
+_PARTED = re.compile(f"({TOKEN.pattern})")  # what it splits a text into: gap, token, gap, …
+_ASCII_PARTED = re.compile(_PARTED.pattern.replace("À-ÖØ-öø-ɏ", ""))  # the same for a text of ASCII, and faster
 _BLANK_TOKEN = re.compile(r"[Xx]{3,}|_{2,}|\[\*\*.*")
 _SIGNS = dict.fromkeys("-−–", "negative") | dict.fromkeys("+", "positive") | {"(": ""}  # "-ve", "(+)"
 _MIN_TYPO_LENGTH = 7
 _CACHE_LIMIT = 200_000
 
 
-def tokens_of(text: str) -> list[str]:
-    return (_ASCII_TOKEN if text.isascii() else TOKEN).findall(text)
+def tokens_of(text: str) -> tuple[list[str], list[int], list[int]]:
+    """The tokens of a text, where each begins, and where each ends."""
+    parts = (_ASCII_PARTED if text.isascii() else _PARTED).split(text)
+    offsets = list(accumulate(map(len, parts)))
+    return parts[1::2], offsets[:-1:2], offsets[1::2]
 
 
 class Normaliser:

@@ -14,9 +14,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -28,7 +28,6 @@ from radir_pacs.errors import BlobDamaged, StorageFailed
 
 YOUNG_S = 300.0  # far longer than any transaction that may follow a rename
 ABANDONED_S = 7200.0  # longer than any association: an older incoming file has no writer
-_BUFFER_BYTES = 1 << 16  # smaller writes are gathered, larger ones go straight to the file
 _HASTENED_BYTES = 1 << 18  # a smaller file is written as fast by its fsync, and may be refused before
 _HASH = re.compile(r"[0-9a-f]{64}")
 SWEEP_PARTS = 256  # one per folder below the root, so that no sweep walks through all files at once
@@ -44,19 +43,17 @@ class IncomingBlob:
         self._size_bytes = 0
         self._target: Path | None = None
         self._is_durable = False
+        self._path = store.incoming_folder / os.urandom(8).hex()
+        self._handle: int | None = None
         with _storage():
-            handle, name = tempfile.mkstemp(dir=store.incoming_folder)
-            self._path, self._file = Path(name), os.fdopen(handle, "wb", buffering=_BUFFER_BYTES)
+            self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
     @property
     def path(self) -> Path:
         """The file, with all that was written so far readable in it, and on its way to the disk."""
-        if not self._file.closed:
-            with _storage():
-                self._file.flush()
-            if self._size_bytes > _HASTENED_BYTES:
-                with contextlib.suppress(OSError):  # Linux begins to write back: whoever reads the file needs that long
-                    os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if self._handle is not None and self._size_bytes > _HASTENED_BYTES:
+            with contextlib.suppress(OSError):  # Linux begins to write back: whoever reads the file needs that long
+                os.posix_fadvise(self._handle, 0, 0, os.POSIX_FADV_DONTNEED)
         return self._path
 
     @property
@@ -65,8 +62,11 @@ class IncomingBlob:
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Append; returns the number of bytes, as a file does. Raises StorageFailed when the disk refuses."""
+        assert self._handle is not None
         with _storage():
-            self._file.write(data)
+            written = os.write(self._handle, data)
+            while written < len(data):
+                written += os.write(self._handle, memoryview(data)[written:])
         self._hash.update(data)
         self._size_bytes += len(data)
         return len(data)
@@ -81,13 +81,12 @@ class IncomingBlob:
         """Give it its name, unless that stands already; returns (sha256, size in bytes). `sync` makes it durable."""
         sha256 = self._hash.hexdigest()
         target = self._store.path(sha256)
+        assert self._handle is not None
         with _storage():
-            self._file.flush()
-            if os.fstat(self._file.fileno()).st_size != self._size_bytes:
+            if os.fstat(self._handle).st_size != self._size_bytes:
                 raise StorageFailed("the file does not hold what was written to it")
-            self._store.make_way(target)
-            if _link(self._path, target):
-                self._path.unlink(missing_ok=True)
+            if self._store.give_name(self._path, target):
+                self._path.unlink()
                 self._path = target
         self._target = target
         return sha256, self._size_bytes
@@ -97,26 +96,33 @@ class IncomingBlob:
         assert self._target is not None
         if self._is_durable:
             return
-        with _storage(), self._file:
+        assert self._handle is not None
+        with _storage():
             try:
-                os.fsync(self._file.fileno())
+                os.fsync(self._handle)
             except OSError:
                 with contextlib.suppress(OSError):  # its name may be another writer's by now, but its space is free
-                    os.ftruncate(self._file.fileno(), 0)
+                    os.ftruncate(self._handle, 0)
                 raise
             if self._path != self._target:
                 self._path.rename(self._target)
                 self._path = self._target
             self._store.sync_way(self._target)
+            self._close()
         self._is_durable = True
 
     def discard(self) -> None:
         """Remove what has no name. Raises nothing."""
         with contextlib.suppress(OSError):
-            self._file.close()  # flushes: a full disk shows here too
+            self._close()
         if self._path != self._target:
             with contextlib.suppress(OSError):
                 self._path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            os.close(handle)
 
     def __enter__(self) -> Self:
         return self
@@ -128,7 +134,11 @@ class IncomingBlob:
 
 
 class BlobStore:
-    """Blobs under ``root/ab/cd/<sha256>``. Threads and processes may share a root."""
+    """Blobs under ``root/ab/<sha256>``. Threads and processes may share a root.
+
+    Earlier releases made 65,536 folders, ``root/ab/cd``, most of them for one new file each and with a sync of their
+    own; what stands there stays there.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -148,7 +158,9 @@ class BlobStore:
         """Where a blob stands, or would. Raises ValueError for what is not a SHA-256 in lower-case hex."""
         if not _HASH.fullmatch(sha256):
             raise ValueError("not a SHA-256 in hex")
-        return self.root / sha256[:2] / sha256[2:4] / sha256
+        folder = self.root / sha256[:2]
+        earlier = folder / sha256[2:4] / sha256
+        return earlier if earlier.exists() else folder / sha256
 
     def intact(self, sha256: str) -> Path:
         """Where a blob stands, all of it just read and found to be what was stored.
@@ -198,7 +210,8 @@ class BlobStore:
 
     def _batches(self, folder: str) -> Iterator[list[str]]:
         batch: list[str] = []
-        for path in self.root.glob(f"{folder}/[0-9a-f][0-9a-f]/*"):
+        earlier = self.root.glob(f"{folder}/[0-9a-f][0-9a-f]/*")
+        for path in itertools.chain(self.root.glob(f"{folder}/*"), earlier):
             if _HASH.fullmatch(path.name):
                 batch.append(path.name)
             if len(batch) == _SWEEP_BATCH:
@@ -207,14 +220,27 @@ class BlobStore:
         if batch:
             yield batch
 
-    def make_way(self, path: Path) -> None:
-        """Make the folders of a blob. Raises OSError."""
-        folder = path.parent
-        if not folder.is_dir():
-            self._durable.discard(folder)  # should somebody have removed it
-            if not folder.parent.is_dir():
-                self._durable.discard(folder.parent)
-            folder.mkdir(parents=True, exist_ok=True)
+    def give_name(self, path: Path, name: Path) -> bool:
+        """Give a file a second name; False when the name stands already, or the file system knows no hard links.
+
+        Raises OSError.
+        """
+        while True:
+            try:
+                name.hardlink_to(path)
+                return True
+            except FileExistsError:
+                return False
+            except FileNotFoundError:
+                if not path.exists():
+                    raise
+                self._durable.discard(name.parent)  # should somebody have removed it
+                name.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                    raise
+                name.parent.mkdir(parents=True, exist_ok=True)
+                return False
 
     def sync_way(self, path: Path) -> None:
         """Make all entries on the way to a blob durable. Raises OSError.
@@ -224,23 +250,11 @@ class BlobStore:
         """
         folder = path.parent
         durable.sync(folder)
-        for one in (folder, folder.parent):
-            if one not in self._durable:
-                durable.sync(one.parent)
-                self._durable.add(one)
-
-
-def _link(path: Path, name: Path) -> bool:
-    """Give a file a second name; False when the name stands already, or the file system knows no hard links."""
-    try:
-        name.hardlink_to(path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
-            return False
-        raise
-    return True
+        while folder != self.root:
+            if folder not in self._durable:
+                durable.sync(folder.parent)
+                self._durable.add(folder)
+            folder = folder.parent
 
 
 def _age_s(path: Path) -> float:

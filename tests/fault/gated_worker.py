@@ -19,7 +19,7 @@ from radir_pacs.encode import EncoderInput
 from radir_pacs.types import Encoding, ImageKind
 from radir_workers.app import ENCODE_QUEUES, make_app, serve
 from radir_workers.tasks import register
-from tests.catalogue_material import DIM, MODEL, REGIONS
+from tests.catalogue_material import DIM, MODEL, REGIONS, serve_model
 from tests.encoding_material import FakeShelf, encoding_line
 
 
@@ -48,7 +48,7 @@ class GatedNetwork:
 def main(gate: Path) -> None:
     settings = config.load()
     with Catalogue.open(settings) as catalogue:
-        catalogue.models.register(MODEL, ImageKind.CXR, DIM, {})
+        serve_model(catalogue, MODEL, ImageKind.CXR, DIM, {})
         shelf = FakeShelf(GatedNetwork(gate))
         app = make_app(settings, catalogue)
         with encoding_line(

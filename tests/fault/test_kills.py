@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from radir_pacs.catalogue import Catalogue
@@ -21,7 +20,7 @@ from radir_pacs.config import Settings, to_environment
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import JobState, StudyState
 from tests.catalogue_material import MODEL, header, owners
-from tests.dicom_files import radiograph, save
+from tests.dicom_files import noisy_radiograph, save
 from tests.fault.brokers import broker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +38,7 @@ class Stack:
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self, *module: str) -> subprocess.Popen[bytes]:
-        environment = os.environ | to_environment(self.settings) | {"OMP_NUM_THREADS": "1"}
+        environment = os.environ | to_environment(self.settings)
         with (self.gate.parent / "processes.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", *module],
@@ -60,16 +59,7 @@ class Stack:
 
     def receive(self, study: int) -> None:
         """Store a chest radiograph of a new study."""
-        uids = header(study)
-        picture = np.random.default_rng(study).integers(0, 4096, (96, 96)).astype(np.uint16)
-        ds = radiograph(
-            StudyInstanceUID=uids.study_uid,
-            SeriesInstanceUID=uids.series_uid,
-            SOPInstanceUID=uids.sop_uid,
-            Rows=96,
-            Columns=96,
-            PixelData=picture.tobytes(),
-        )
+        ds = noisy_radiograph(header(study), seed=study)
         content = save(ds, self.gate.parent / "image.dcm").read_bytes()
         sha256, size_bytes = self.blobs.put(content)
         given = header(study, rows_px=96, columns_px=96, body_part="CHEST")

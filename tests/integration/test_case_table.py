@@ -271,5 +271,5 @@ def test_the_query_and_its_patient_never_answer(
     excluded = questions.ask(uid, filters, cases={}, partitions={}).excluded
     assert {archive.labels[i] for i in excluded.tolist()} == expected
     assert excluded.dtype == np.int64 and np.all(np.diff(excluded) > 0)
-    shown, _ = questions.shown(list(archive.labels), uid, filters)
+    shown, _ = questions.shown(list(archive.labels), uid, filters, caller=None)
     assert {archive.labels[i] for i in shown} == EVERY - expected

@@ -27,6 +27,7 @@ from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.dicom.header import read_header
 from radir_pacs.intake.instances import CONFLICT, Intake, StoreOutcome
+from radir_pacs.similar_cases import Filters
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import HeaderNote, StudyState
 from tests.catalogue_material import MODEL, encoding, owners, register
@@ -222,11 +223,7 @@ def test_an_empty_attribute_erases_nothing_of_the_study(catalogue: Catalogue, se
 
 def left_out(catalogue: Catalogue, study_uid: str = STUDY) -> set[int]:
     """The encodings that are left out as the query patient's own."""
-    with catalogue._database.transaction() as connection:
-        from radir_pacs.catalogue.database import run
-
-        values = {"model_id": MODEL, "study_uids": [], "same_patient": True, "query_study_uid": study_uid}
-        return {row["id"] for row in run(connection, "excluded_encodings", values)}
+    return set(catalogue.questions.ask(study_uid, Filters(), cases={}, partitions={}).excluded.tolist())
 
 
 def encoded(catalogue: Catalogue, send: Send, study: int, **changes: Any) -> int:

@@ -28,8 +28,8 @@ from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Encoding, JobKind, JobState, StudyState, Urgency
 from radir_workers.readers import how_many
 from radir_workers.reading_child import ReadingChild, ReadingSetup
-from tests.catalogue_material import add, encoded, header, register
-from tests.dicom_files import radiograph, save
+from tests.catalogue_material import add, header, register
+from tests.dicom_files import noisy_radiograph, save
 from tests.encoding_material import FakeShelf, by_hand, encoding_line
 
 
@@ -45,16 +45,7 @@ def receive(catalogue: Catalogue, blobs: BlobStore, tmp_path: Path) -> Callable[
 
     def store(study: int) -> str:
         uids = header(study)
-        picture = np.random.default_rng(study).integers(0, 4096, (96, 96)).astype(np.uint16)
-        ds = radiograph(
-            StudyInstanceUID=uids.study_uid,
-            SeriesInstanceUID=uids.series_uid,
-            SOPInstanceUID=uids.sop_uid,
-            Rows=96,
-            Columns=96,
-            PixelData=picture.tobytes(),
-        )
-        path = save(ds, tmp_path / f"{study}.dcm")
+        path = save(noisy_radiograph(uids, seed=study), tmp_path / f"{study}.dcm")
         sha256, size_bytes = blobs.put(path.read_bytes())
         catalogue.instances.add(read_header(path), content_sha256=sha256, size_bytes=size_bytes, source="TEST")
         catalogue.studies.complete_quiet(0)
@@ -193,23 +184,6 @@ def test_an_urgent_study_passes_a_full_window_and_goes_alone(
     assert [uids[7]] in shelf.batches, "no others make it wait"
 
 
-def test_a_study_that_is_new_work_is_no_archive(catalogue: Catalogue) -> None:
-    register(catalogue)
-    encoded(catalogue, 1)
-    for job in catalogue.jobs.claim_studies(9, "test"):
-        catalogue.jobs.finish(job)
-    register(catalogue, "cxr-next-1")
-    [archived] = catalogue.jobs.claim_studies(9, "test")
-    assert archived.urgency is Urgency.ARCHIVE
-    catalogue.jobs.release([archived])
-    add(catalogue, header(1, number=2))
-    catalogue.studies.complete_quiet(0)
-    register(catalogue, "cxr-next-2")
-    with psycopg.connect(catalogue.conninfo) as connection:
-        rows = connection.execute("SELECT urgency FROM job WHERE state IN ('PENDING', 'RUNNING')").fetchall()
-    assert rows == [(Urgency.NEW,)]
-
-
 def kill_worker(catalogue: Catalogue, database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
         connection.execute("UPDATE job SET lease_until = now() - interval '1 s' WHERE state = 'RUNNING'")
@@ -272,7 +246,7 @@ def child_of(setup: ReadingSetup) -> tuple[ReadingChild, psutil.Process]:
     before = set(psutil.Process().children())
     child = ReadingChild(setup)
     with pytest.raises(Exception):  # noqa: B017
-        child.read([])
+        child.read([], {})
     [process] = set(psutil.Process().children()) - before
     return child, process
 
@@ -281,20 +255,20 @@ def test_a_reading_child_that_dies_is_replaced(
     catalogue: Catalogue, blobs: BlobStore, receive: Callable[[int], str]
 ) -> None:
     content = catalogue.instances.headers_of(receive(1))
-    setup = ReadingSetup(blobs=blobs.root, preparing=FakeShelf.preparing, limits=DecodeLimits())
+    setup = ReadingSetup(blobs=blobs.root, limits=DecodeLimits())
     child, process = child_of(setup)
     try:
         here = setup.reader()
-        [expected], [found] = here.read(content), child.read(content)
+        [expected], [found] = here.read(content, FakeShelf.how), child.read(content, FakeShelf.how)
         here.close()
         np.testing.assert_array_equal(found.image, expected.image)
         assert replace(found, image=expected.image) == expected
         process.send_signal(signal.SIGSTOP)
         threading.Timer(0.3, process.kill).start()
         with pytest.raises(DicomRefused) as refusal:
-            child.read(content)
+            child.read(content, FakeShelf.how)
         assert refusal.value.reason_code is ReasonCode.DECODER_KILLED
-        assert len(child.read(content)) == 1
+        assert len(child.read(content, FakeShelf.how)) == 1
     finally:
         child.close()
 
@@ -306,9 +280,9 @@ def test_a_reading_child_ends_with_its_worker_and_needs_no_torch(tmp_path: Path)
         "from pathlib import Path\n"
         "from radir_pacs.dicom.limits import DecodeLimits\n"
         "from radir_workers.reading_child import ReadingChild, ReadingSetup\n"
-        f"child = ReadingChild(ReadingSetup(blobs=Path({str(tmp_path / 'blobs')!r}), preparing={{}},"
+        f"child = ReadingChild(ReadingSetup(blobs=Path({str(tmp_path / 'blobs')!r}), "
         " limits=DecodeLimits()))\n"
-        "try:\n    child.read([])\nexcept Exception:\n    pass\n"
+        "try:\n    child.read([], {})\nexcept Exception:\n    pass\n"
         "print('torch' in sys.modules, child._child.pid, flush=True)\n"
         "sys.stdin.read()\n"
     )

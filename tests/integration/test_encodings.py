@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import psycopg
 import pytest
 
 from radir_pacs.catalogue import Catalogue
-from radir_pacs.errors import Conflict, NotFound
+from radir_pacs.errors import NotFound
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.similar_cases import Filters
-from radir_pacs.types import ImageKind, StudyState
-from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, encoding, header, register
+from radir_pacs.types import ImageKind, StudyState, Urgency
+from tests.catalogue_material import DIM, MODEL, REGIONS, add, claimed, encoded, encoding, header, register, serve_model
 
 INSERT = """
 INSERT INTO encoding (study_uid, series_uid, sop_uid, model_id, revision, regions, vectors)
@@ -99,48 +97,25 @@ def test_an_unknown_model_or_another_length_is_refused(catalogue: Catalogue) -> 
     add(catalogue, header())
     with pytest.raises(NotFound):
         catalogue.encodings.save(encoding(), revision=1)
-    catalogue.models.register(MODEL, ImageKind.CXR, DIM + 1, {})
+    serve_model(catalogue, MODEL, ImageKind.CXR, DIM + 1, {})
     with pytest.raises(ValueError, match="length"):
         catalogue.encodings.save(encoding(), revision=1)
     with pytest.raises(NotFound):
         catalogue.encodings.save(encoding(404), revision=1)
 
 
-def test_one_model_a_kind_answers(catalogue: Catalogue) -> None:
-    threads = [threading.Thread(target=register, args=(catalogue, f"cxr-{i % 2}")) for i in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    register(catalogue, "cxr-new")
-    register(catalogue, "ct-new", ImageKind.CT)
-    active = catalogue.models.active(ImageKind.CXR)
-    assert active is not None and active.model_id == "cxr-new"
-    with pytest.raises(Conflict):
-        catalogue.models.register("cxr-new", ImageKind.CT, DIM, {})
-    assert catalogue.models.active(ImageKind.CXR) == active
-
-
-def test_a_new_model_gets_the_studies_of_the_old_one_to_encode(catalogue: Catalogue) -> None:
-    register(catalogue)
-    for study in (1, 2):
-        encoded(catalogue, study)
+def test_a_model_that_begins_to_serve_gets_what_none_could_encode(catalogue: Catalogue) -> None:
     add(catalogue, header(3))
     catalogue.studies.complete_now("2.25.3")
     job = claimed(catalogue, key="2.25.3")
     catalogue.studies.set_state(
         "2.25.3", StudyState.SKIPPED, "said in any words", reason_code=ReasonCode.NO_MODEL, revision=1, job=job
     )
-    for study in (1, 2):
-        catalogue.jobs.finish(claimed(catalogue, key=f"2.25.{study}"))
-    register(catalogue, "cxr-new-1")
-    assert len(catalogue.jobs.to_announce(10)) == 3
-    for study in (1, 2, 3):
-        job = claimed(catalogue, key=f"2.25.{study}")
-        assert catalogue.encodings.save(encoding(study, study, "cxr-new-1"), 1, job)
-        assert catalogue.studies.get(f"2.25.{study}").state is StudyState.ENCODED
-    register(catalogue)  # back to the old one, which has encoded two of them
-    assert len(catalogue.jobs.to_announce(10)) == 1
+    register(catalogue)
+    [job] = catalogue.jobs.claim_studies(9, "test")
+    assert (job.key, job.urgency) == ("2.25.3", Urgency.ARCHIVE)
+    assert catalogue.encodings.save(encoding(3), 1, job)
+    assert catalogue.studies.get("2.25.3").state is StudyState.ENCODED
 
 
 def test_a_question_outlives_a_server_that_was_started_again(catalogue: Catalogue, database_url: str) -> None:

@@ -134,3 +134,32 @@ def test_studies_of_before_are_searched_after(two_databases: tuple[str, str]) ->
         ("1.1", (date.max - date(2024, 1, 5)).days, "A", "adams^ann", ["CT"]),
         ("1.2", 2147483647, None, None, []),
     ]
+
+
+def test_models_of_before_serve_or_are_retired_after(two_databases: tuple[str, str]) -> None:
+    migrated, _ = two_databases
+    before = {version: sql for version, sql in migrations().items() if version <= 25}
+    with patch.object(migrate_module, "migrations", lambda: before):
+        migrate(migrated)
+    with psycopg.connect(migrated) as connection:
+        connection.execute(
+            "INSERT INTO model (model_id, kind, dim, manifest, active) VALUES"
+            " ('cxr-1', 'CXR', 8, '{}', FALSE), ('cxr-2', 'CXR', 8, '{}', TRUE), ('ct-1', 'CT', 8, '{}', TRUE)"
+        )
+        connection.execute("INSERT INTO study (study_uid) VALUES ('2.25.1')")
+        connection.execute(
+            "INSERT INTO encoding (study_uid, series_uid, sop_uid, model_id, revision, regions, vectors)"
+            " VALUES ('2.25.1', '2.25.1.1', '2.25.1.1.1', 'cxr-2', 1, '{chest}', '\\x')"
+        )
+    migrate(migrated)
+    with psycopg.connect(migrated) as connection:
+        states = connection.execute("SELECT model_id, state, bundle_sha256 FROM model ORDER BY 1").fetchall()
+        told = connection.execute("SELECT model_id, change, who FROM model_event ORDER BY 1").fetchall()
+        kept = connection.execute("SELECT model_id FROM encoding").fetchall()
+    assert states == [("ct-1", "SERVING", None), ("cxr-1", "RETIRED", None), ("cxr-2", "SERVING", None)]
+    assert told == [
+        ("ct-1", "PROMOTED", "rule:migration"),
+        ("cxr-1", "RETIRED", "rule:migration"),
+        ("cxr-2", "PROMOTED", "rule:migration"),
+    ]
+    assert kept == [("cxr-2",)]

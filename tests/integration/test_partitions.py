@@ -16,7 +16,7 @@ from radir_pacs.query import Searcher
 from radir_pacs.query import partitions as module
 from radir_pacs.query.partitions import Partitions
 from radir_pacs.similar_cases import Filters, Query
-from radir_pacs.types import JobKind
+from radir_pacs.types import ImageKind, JobKind
 from radir_workers.index_partition import IndexPartition
 from tests.catalogue_material import DIM, MODEL, REGIONS, TESTER, add, claimed, encoded, header, register
 
@@ -159,6 +159,17 @@ def test_partitions_leave_by_least_use_when_the_memory_is_used_up(archive: Catal
     for region in REGIONS:
         roomy.fresh(MODEL, region, dim=DIM)
     assert all(roomy.readings(region).partitions for region in REGIONS)
+
+
+def test_what_a_retired_model_had_open_leaves_the_memory(archive: Catalogue, settings: Settings) -> None:
+    partitions = Partitions(archive, settings)
+    partitions.fresh(MODEL, "chest", dim=DIM)
+    partitions.cases(MODEL, is_fresh=False)
+    partitions.check(lambda _: None)
+    assert partitions.readings("chest").cases and partitions.readings("chest").partitions, "it answers"
+    archive.models.register("its-successor", ImageKind.CXR, DIM, {})
+    partitions.check(lambda _: None)
+    assert not partitions.readings("chest").cases and not partitions.readings("chest").partitions
 
 
 def test_what_changed_nothing_leaves_everything_as_it_is(archive: Catalogue, settings: Settings) -> None:

@@ -90,7 +90,7 @@ def expected(studies: dict[str, dict[str, str]], tag: str, asked: str) -> set[st
 def test_any_pattern_finds_what_it_describes(
     database: str, odd_texts: dict[str, dict[str, str]], tag: str, is_dense: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qido, "_is_dense", lambda *_: is_dense)
+    monkeypatch.setattr(qido, "is_dense", lambda *_: is_dense)
     rng, some = random.Random(tag), 0
     with Catalogue.open(Settings(database_url=database)) as catalogue:
         for _ in range(60):
@@ -107,7 +107,7 @@ def test_any_pattern_finds_what_it_describes(
 def test_fuzzy_words_find_what_begins_with_them(
     database: str, odd_texts: dict[str, dict[str, str]], is_dense: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qido, "_is_dense", lambda *_: is_dense)
+    monkeypatch.setattr(qido, "is_dense", lambda *_: is_dense)
     rng, some = random.Random(3), 0
     words = {uid: re.split("[ ^=,-]", spelt_alike(folded(row[NAME]))) for uid, row in odd_texts.items()}
     with Catalogue.open(Settings(database_url=database)) as catalogue:
@@ -126,7 +126,7 @@ def test_fuzzy_words_find_what_begins_with_them(
 def test_fuzzy_pieces_are_found_anywhere(
     database: str, odd_texts: dict[str, dict[str, str]], is_dense: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qido, "_is_dense", lambda *_: is_dense)
+    monkeypatch.setattr(qido, "is_dense", lambda *_: is_dense)
     rng, some = random.Random(5), 0
     names = {uid: re.sub("[\\^=,-]", " ", spelt_alike(folded(row[NAME]))) for uid, row in odd_texts.items()}
     with Catalogue.open(Settings(database_url=database)) as catalogue:
@@ -299,6 +299,11 @@ def many(database: str) -> str:
             " size_bytes, attributes)"
             " SELECT study_uid || '.1.1', study_uid || '.1', study_uid, '1.2', '1.2', study_uid, 1, '{}' FROM study"
         )
+        connection.execute("INSERT INTO model (model_id, kind, dim, manifest) VALUES ('any', 'CXR', 1, '{}')")
+        connection.execute(
+            "INSERT INTO encoding (study_uid, series_uid, sop_uid, model_id, revision, regions, vectors)"
+            " SELECT study_uid, study_uid || '.1', study_uid || '.1.1', 'any', 1, '{chest}', '\\x0000803f' FROM study"
+        )
         connection.execute("VACUUM ANALYZE")
     return database
 
@@ -317,7 +322,7 @@ def scans(plan: dict[str, Any]) -> Iterator[str]:
 def plans(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What each statement of the searches that follow reads, as the server plans it in that very transaction."""
     read: list[list[str]] = []
-    run = qido._run
+    run = qido.run_now
 
     def planned(connection: Any, statement: tuple[str, list[Any]]) -> list[Any]:
         sql, params = statement
@@ -326,7 +331,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
             read.append(list(scans(answer[0]["QUERY PLAN"][0]["Plan"])))
         return run(connection, statement)
 
-    monkeypatch.setattr(qido, "_run", planned)
+    monkeypatch.setattr(qido, "run_now", planned)
     return read
 
 
@@ -384,3 +389,14 @@ def test_a_dense_list_is_read_in_order(many: str, plans: list[list[str]], keys: 
         page = catalogue.qido.search(QidoQuery(level=QidoLevel.STUDY, limit=101, offset=101, matches=asked))
     assert len(page.rows) == 101 and not page.is_exact
     assert plans[1:] == [IN_ORDER]
+
+
+@pytest.mark.parametrize(("value", "count", "by_terms"), [("*Angio*", 100, True), ("*Chest*", 9900, False)])
+def test_a_text_filter_of_cases_uses_the_terms_where_they_are_rare(
+    many: str, plans: list[list[str]], value: str, count: int, by_terms: bool
+) -> None:
+    asked = QidoQuery(level=QidoLevel.STUDY, limit=0, matches=(Match(path=(DESCRIPTION,), vr="LO", values=(value,)),))
+    with Catalogue.open(Settings(database_url=many)) as catalogue:
+        assert len(catalogue.cases.matching("any", asked)) == count
+    [read] = plans
+    assert ("study_search_by_terms" in read) == by_terms

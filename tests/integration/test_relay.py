@@ -51,6 +51,13 @@ def relay(catalogue: Catalogue, settings: Settings, rung: list[int], clock: Cloc
     return Relay(catalogue, BlobStore(settings.home / "blobs"), settings, into(rung), clock)
 
 
+def relay_at(
+    now: Callable[[], float], catalogue: Catalogue, settings: Settings, rung: list[int], clock: Clock
+) -> Relay:
+    """One whose time of day is ``now``."""
+    return Relay(catalogue, BlobStore(settings.home / "blobs"), settings, into(rung), clock, now)
+
+
 def eventually(what, limit_s: float = 30.0) -> None:  # type: ignore[no-untyped-def]
     deadline = time.monotonic() + limit_s
     while not what():
@@ -139,14 +146,7 @@ def test_a_deleted_vector_leaves_the_index_files_in_time(
 ) -> None:
     """It left every answer at once; here its bytes go as well, though one deletion alone does not justify a merge."""
     now_s = time.time()
-    relay = Relay(
-        catalogue,
-        BlobStore(settings.home / "blobs"),
-        settings,
-        into(rung),
-        clock,
-        lambda: now_s,
-    )
+    relay = relay_at(lambda: now_s, catalogue, settings, rung, clock)
     merge = IndexPartition(catalogue, settings.home)
     folder = partition_folder(settings.home, MODEL, "chest")
     deleted = encoding(1, 1)
@@ -193,14 +193,7 @@ def test_a_published_generation_stays_whatever_stands_beside_it(
     folder = partition_folder(settings.home, MODEL, "chest")
     (folder / "99999999-0123456789ab").mkdir()
     later = time.time() + 10 * GRACE_S
-    Relay(
-        catalogue,
-        BlobStore(settings.home / "blobs"),
-        settings,
-        into(rung),
-        clock,
-        lambda: later,
-    ).round()
+    relay_at(lambda: later, catalogue, settings, rung, clock).round()
     assert (folder / published.name).is_dir()
 
 
@@ -209,14 +202,7 @@ def test_the_index_of_a_retired_model_goes_in_time(
 ) -> None:
     """It is never merged again, so deleted vectors would stay in it."""
     now_s = time.time()
-    relay = Relay(
-        catalogue,
-        BlobStore(settings.home / "blobs"),
-        settings,
-        into(rung),
-        clock,
-        lambda: now_s,
-    )
+    relay = relay_at(lambda: now_s, catalogue, settings, rung, clock)
     register(catalogue)
     encoded(catalogue)
     IndexPartition(catalogue, settings.home)(claimed(catalogue, JobKind.INDEX, f"{MODEL}/chest"))

@@ -20,7 +20,19 @@ from radir_pacs.query.notices import worded
 from radir_pacs.similar_cases import Filters, Notice, NoticeCode, Query
 from radir_pacs.types import ImageKind, JobKind, SliceStack, StudyState
 from radir_workers.index_partition import IndexPartition
-from tests.catalogue_material import DIM, MODEL, REGIONS, TESTER, add, claimed, encoded, encoding, header, register
+from tests.catalogue_material import (
+    DIM,
+    MODEL,
+    REGIONS,
+    TESTER,
+    add,
+    claimed,
+    encoded,
+    encoding,
+    header,
+    register,
+    serve_model,
+)
 from tests.index_material import segment_of
 
 COUNT = 40
@@ -230,7 +242,7 @@ def test_studies_that_cannot_answer_say_why(archive: Catalogue, settings: Settin
 
 
 def test_a_study_with_radiograph_and_ct_is_asked_by_modality(archive: Catalogue, settings: Settings) -> None:
-    archive.models.register("ct-test-0", ImageKind.CT, DIM, {})
+    serve_model(archive, "ct-test-0", ImageKind.CT, DIM, {})
     add(archive, header(80, modality="CT"))
     archive.studies.complete_now("2.25.80")
     archive.encodings.save_several("2.25.80", [encoding(80, 80), encoding(80, 81, "ct-test-0")], revision=1)
@@ -242,7 +254,7 @@ def test_a_study_with_radiograph_and_ct_is_asked_by_modality(archive: Catalogue,
 
 def test_an_answer_says_what_its_model_is_for(archive: Catalogue, settings: Settings) -> None:
     manifest = {"training": {"intended_use": "trying the software"}}
-    archive.models.register("cxr-toy-1", ImageKind.CXR, DIM, manifest)
+    serve_model(archive, "cxr-toy-1", ImageKind.CXR, DIM, manifest)
     add(archive, header(90))
     archive.studies.complete_now("2.25.90")
     archive.encodings.save(encoding(90, 90, "cxr-toy-1"), revision=1)
@@ -279,5 +291,5 @@ def test_every_modality_of_a_kind_asks_for_that_kind(
     radiograph, ct = encoding(5, 5), replace(encoding(5, 5), model_id="ct-test-0")
     assert archive.encodings.save_several("2.25.5", [radiograph, ct], revision=1)
     query = Query(study_uid="2.25.5", region="left_lung", filters=Filters(modalities=frozenset({modality})))
-    model = archive.models.active(kind)
+    model = archive.models.serving(kind)
     assert model is not None and searcher.similar(query, TESTER).model_id == model.model_id

@@ -17,6 +17,7 @@ from pydicom.uid import UID
 from radir_pacs import anatomy
 from radir_pacs.types import Encoding, ImageKind, SliceStack
 from radir_pacs.web.sidebar.cases import PictureRegion, pictures
+from tests.catalogue_material import serve_model
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web, part10
 from tests.integration.test_web_wado import path_of
@@ -131,7 +132,7 @@ def test_a_thumbnail_is_not_cropped(web: Web) -> None:
 
 def encoded_ct(web: Web) -> tuple[list[Dataset], SliceStack]:
     """A CT of twelve slices whose lungs lie between the third and the tenth."""
-    web.catalogue.models.register("ct-test", ImageKind.CT, 2, {})
+    serve_model(web.catalogue, "ct-test", ImageKind.CT, 2, {})
     slices = [ct_slice(number, WindowCenter=0, WindowWidth=100) for number in range(12)]
     web.store(*slices)
     web.catalogue.studies.complete_now("1.2.3")
@@ -181,7 +182,7 @@ def test_a_frame_of_a_multi_frame_ct_is_shown(web: Web) -> None:
     ds = ct_slice(1, NumberOfFrames=12)
     ds.PixelData = frames.tobytes()
     web.store(ds)
-    web.catalogue.models.register("ct-test", ImageKind.CT, 2, {})
+    serve_model(web.catalogue, "ct-test", ImageKind.CT, 2, {})
     web.catalogue.studies.complete_now("1.2.3")
     names = (ds.SOPInstanceUID, *(f"{ds.SOPInstanceUID}/{n}" for n in range(2, 13)))
     stack = SliceStack(images=names, dome=2.0, apex=9.0, step_mm=30.0)

@@ -20,6 +20,7 @@ from pydicom.dataset import Dataset
 from radir_pacs.delivery.dicom_json import PRIVATE_CREATOR, PRIVATE_TAGS
 from radir_pacs.reports import PARSER, findings_to_json, mine
 from radir_pacs.types import Encoding, ImageKind
+from tests.catalogue_material import serve_model
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web
 from tests.integration.test_web_wado import parts_of, path_of
@@ -56,7 +57,7 @@ def encode(web: Web, image: Dataset, *vectors: Any) -> None:
 
 def archive(web: Web) -> list[Dataset]:
     """Study 0, and six more in falling similarity to it; each of a patient of its own."""
-    web.catalogue.models.register(MODEL, ImageKind.CXR, 4, {})
+    serve_model(web.catalogue, MODEL, ImageKind.CXR, 4, {})
     images = []
     for number, modality in enumerate(MODALITIES):
         image = radiograph(

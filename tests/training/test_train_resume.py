@@ -22,7 +22,7 @@ from tests.training.long_training import EXACT, RECIPE, STUDIES
 from tests.training.toy import TOY, fingerprint, folder_of, toy_set
 
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -39,8 +39,15 @@ def request(**changes: object) -> c_store.StoreRequest:
 
 
 def test_a_request_is_read() -> None:
-    assert c_store.command_field(command()) == c_store.C_STORE_RQ
     assert c_store.parse(3, command()) == request()
+
+
+def test_another_message_is_not_read() -> None:
+    """C-ECHO-RQ (PS3.7 9.3.5) has Command Field 0030H; a message without one is none that we know."""
+    of_store, of_echo = (b"\0\0\0\x01\x02\0\0\0" + field for field in (b"\x01\0", b"\x30\0"))
+    assert of_store in command()
+    assert c_store.parse(3, command().replace(of_store, of_echo)) is None
+    assert c_store.parse(3, command().replace(of_store, b"")) is None
 
 
 @pytest.mark.parametrize("cut", range(1, 8))
@@ -53,7 +60,7 @@ def test_a_command_set_that_is_cut_off_is_no_command_set(cut: int) -> None:
 @pytest.mark.parametrize("uid", [b"../../etc/x", b"1.2\n", b"", b"1" * 65, b"\xff"])
 def test_what_is_no_uid_is_refused_and_not_repeated(uid: bytes) -> None:
     found = c_store.parse(1, command().replace(b"\x08\0\0\x001.2.345\0", len(uid).to_bytes(4, "little") + uid))
-    assert found.sop_uid == ""
+    assert found is not None and found.sop_uid == ""
     assert found.refusal is not None and found.refusal.dimse_status == c_store.INVALID_INSTANCE
 
 

@@ -219,9 +219,10 @@ def test_a_frame_larger_than_its_object_is_refused_before_it_is_decoded(code: st
     bomb = save(compressed(frame, CODES[code]), tmp_path / "bomb.dcm", CODES[code])
     with PixelDecoder() as decoder:
         decoder.decode(sound)
-        before = decoder._address_space_bytes()
+        before, child = decoder._address_space_bytes(), child_of(decoder)
         with pytest.raises(DicomRefused, match="65500 x 65500 of 1 samples, the header says 64 x 64"):
             decoder.decode(bomb)
+        assert child_of(decoder) is child, "no codec has seen it: the child is sound"
         assert decoder.decode(sound).pixels.shape == (1, 64, 64)
         assert decoder._address_space_bytes() < before + (64 << 20)
 

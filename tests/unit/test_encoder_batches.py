@@ -12,6 +12,7 @@ from radir_pacs.encode import Encoder, EncoderInput, choose_device
 from radir_pacs.encode.batch_size import LONGEST_PASS_S, BatchSize
 from radir_pacs.encode.devices import is_out_of_memory
 from radir_pacs.errors import BadInput, Quarantined
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import Encoding, ImageKind, View
 from tests.model_material import seeded_bundle
 from tests.unit.test_network import picture, radiograph
@@ -72,6 +73,32 @@ def test_an_image_that_breaks_the_network_fails_alone() -> None:
     found = encoder.encode_batch(some)
     assert isinstance(found[1], RuntimeError)
     encodings([found[0], *found[2:]])
+
+
+def test_lack_of_memory_halves_the_batch_and_fails_no_image() -> None:
+    """A device that holds three images at a time: the batch of five ends in passes of two and three."""
+    bundle = seeded_bundle(ImageKind.CXR)
+    encoder = Encoder(bundle, device="cpu")
+    passes: list[int] = []
+
+    def too_small(module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        passes.append(len(given[0]))
+        if passes[-1] > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    hook = bundle.network.register_forward_pre_hook(too_small)
+    some = inputs(encoder, 5)
+    encodings(encoder.encode_batch(some))
+    assert passes == [5, 2, 3]
+    assert encoder.batch_limit <= 2, "what was too many is not tried again"
+    hook.remove()
+
+    def full(module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        raise torch.OutOfMemoryError("none left")
+
+    bundle.network.register_forward_pre_hook(full)
+    found = encoder.encode_batch(some)
+    assert [getattr(one, "reason_code", None) for one in found] == [ReasonCode.OUT_OF_RESOURCES] * 5
 
 
 def test_what_is_no_lack_of_memory() -> None:

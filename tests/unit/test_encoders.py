@@ -1,37 +1,59 @@
-"""The models that a worker serves: one of each kind, and a warning where one answers nothing."""
+"""The models that a worker loads: a warning where one answers nothing, and one of each kind in the settings."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
-from radir_pacs.catalogue import Models
+from radir_pacs.catalogue import Catalogue, ModelRow
 from radir_pacs.config import Settings
-from radir_pacs.errors import SettingError
-from radir_pacs.types import ImageKind
+from radir_pacs.errors import ModelGone, SettingError
+from radir_pacs.models import Registry
+from radir_pacs.types import ImageKind, ModelState
 from radir_workers.encoders import Encoders
 from tests.model_material import seeded_bundle
-
-
-def served(*folders: Path) -> Encoders:
-    settings = Settings(models=tuple(str(folder) for folder in folders), device="cpu")
-    return Encoders(settings, Mock(spec=Models))
 
 
 def test_a_collapsed_model_is_served_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name, collapsed in (("well", False), ("ill", True)):
         measured = {"recall_at_5_abnormal": {"recall": 0.1, "collapsed": collapsed}}
-        replace(seeded_bundle(ImageKind.CT), metrics=measured).save(tmp_path / name)
+        bundle = replace(seeded_bundle(ImageKind.CT), metrics=measured).save(tmp_path / name)
         with caplog.at_level(logging.WARNING):
-            assert served(tmp_path / name).encoder(ImageKind.CT) is not None
+            encoders = Encoders(Settings(device="cpu"), _registry(bundle.manifest, tmp_path / name))
+        assert encoders.encoder(bundle.model_id).kind is ImageKind.CT
         assert ("every study the same vector" in caplog.text) is collapsed
+        assert encoders.preparing(None) == {ImageKind.CT: (bundle.model_id, bundle.preprocessing)}
+        with pytest.raises(ModelGone):
+            encoders.preparing("ct-none-0")
+
+
+def _registry(manifest: Mapping[str, Any], folder: Path) -> Mock:
+    """Where the bundle of this folder serves."""
+    model = ModelRow(
+        model_id=manifest["model_id"],
+        kind=ImageKind.CT,
+        dim=1,
+        manifest=manifest,
+        state=ModelState.SERVING,
+        bundle_sha256=manifest["manifest_sha256"],
+        kept_until=None,
+        coverage=1.0,
+    )
+    registry = Mock(spec=Registry)
+    registry.kept.return_value = (model,)
+    registry.folder.return_value = folder
+    return registry
 
 
 def test_two_models_of_one_kind_are_refused(tmp_path: Path) -> None:
     seeded_bundle(ImageKind.CT).save(tmp_path / "model")
+    registry = Registry(Mock(spec=Catalogue, models=Mock()), Settings(home=tmp_path / "home"))
+    registry._adopt = Mock()  # type: ignore[method-assign]
     with pytest.raises(SettingError, match="two bundles for CT"):
-        served(tmp_path / "model", tmp_path / "model")
+        registry.adopt([tmp_path / "model", tmp_path / "model"])

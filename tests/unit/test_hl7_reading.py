@@ -177,6 +177,19 @@ def test_several_orders_in_a_message() -> None:
     assert found.verdict == Verdict(), "the third shares a report"
 
 
+@pytest.mark.parametrize("text_first", [True, False])
+def test_one_text_for_two_accessions(text_first: bool) -> None:
+    text = "CT CHEST: Emphysema.~XR CHEST: Cardiomegaly."
+    obx = f"OBX|1|TX|R^Text||{text}||||||F"
+    second = segment("OBR", {1: "2", 2: "P2", 3: "F2", 4: "71250^CT CHEST", 18: "A2", 25: "F"})
+    found = read(oru(obx=[obx, second] if text_first else [second, obx])).deeds
+    body = text.replace("~", "\n")
+    assert [(d.document, d.numbers[0], d.body) for d in found if isinstance(d, ReportVersion)] == [
+        ("F1", "A1", body),
+        ("F2", "A2", body),
+    ]
+
+
 def test_times_and_patients() -> None:
     found = report(oru(minute=5, authority="HOSP&1.2.3&ISO"))
     assert found.version_at == found.sent_at == datetime(2026, 3, 1, 8, 5, tzinfo=UTC)

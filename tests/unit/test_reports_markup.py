@@ -40,6 +40,9 @@ PARTS = [
     "Pneumothorax",
     "No evidence of the following:",
     "(Yes/No)",
+    "nein",
+    "Effusion, no. ",
+    "o\u0308",
     ": ",
     "\n",
     "\r\n",
@@ -74,6 +77,7 @@ def test_a_second_time_changes_nothing_that_is_read(text: str) -> None:
     ("text", "plain"),
     [
         ("No markup at all: 5 mm < 6 mm.", "No markup at all: 5 mm < 6 mm."),
+        ("Das Herz ist vergro\u0308\u00dfert.", "Das Herz ist vergrößert."),
         ("A &amp;lt;b&amp;gt; C", "A C"),
         ("in\N{LATIN SMALL LIGATURE FI}ltrate\N{NO-BREAK SPACE}\N{SOFT HYPHEN}here", "infiltrate here"),
         ("a\rb\x0bc\N{LINE SEPARATOR}d", "a\nb\nc\nd"),

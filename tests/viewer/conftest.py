@@ -25,6 +25,7 @@ from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.reports import PARSER, findings_to_json, mine
 from radir_pacs.types import Encoding, ImageKind, SliceStack
+from tests.catalogue_material import serve_model
 from tests.conftest import free_port
 from tests.hospital_material import hospital_of
 from tests.integration.conftest import Web, running
@@ -117,7 +118,7 @@ def serving(postgres: str, home: Path, **changes: Any) -> Iterator[Web]:
     )
     with Catalogue.open(settings) as catalogue:
         for kind, model_id in MODEL.items():
-            catalogue.models.register(model_id, kind, DIM, {"name": "test"})
+            serve_model(catalogue, model_id, kind, DIM, {"name": "test"})
         with running(settings, catalogue) as web:
             yield web
     with psycopg.connect(postgres, autocommit=True) as connection:

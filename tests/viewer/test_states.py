@@ -23,6 +23,7 @@ from pynetdicom.sop_class import Comprehensive3DSRStorage  # type: ignore[attr-d
 from radir_pacs.types import ImageKind, JobKind, StudyState
 from radir_workers.runner import Runner
 from radir_workers.send_report import SendReport
+from tests.catalogue_material import serve_model
 from tests.conftest import free_port
 from tests.integration.conftest import Web, running
 from tests.viewer.conftest import DIM, MODEL, THIN, Archive, encode, picture_of, serving
@@ -108,13 +109,13 @@ def test_a_study_that_is_not_here(page: Page, young: Web) -> None:
 
 def test_while_the_model_is_replaced(page: Page, archive: Archive) -> None:
     catalogue = archive.web.catalogue
-    catalogue.models.register("cxr-new", ImageKind.CXR, DIM, {"name": "test"})
+    serve_model(catalogue, "cxr-new", ImageKind.CXR, DIM, {"name": "test"})
     try:
         page.goto(archive.sidebar())
         expect(notice(page)).to_contain_text("The model is being replaced")
         picture_of(page, "state-replaced")
     finally:
-        catalogue.models.register(MODEL[ImageKind.CXR], ImageKind.CXR, DIM, {"name": "test"})
+        serve_model(catalogue, MODEL[ImageKind.CXR], ImageKind.CXR, DIM, {"name": "test"})
     expect(page.locator("li.case").first).to_be_visible()
 
 

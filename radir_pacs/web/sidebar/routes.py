@@ -54,7 +54,7 @@ def findings() -> Response:
 
 def _known(study: str, kind: ImageKind) -> set[str]:
     catalogue = services().catalogue
-    model = catalogue.models.active(kind)
+    model = catalogue.models.serving(kind)
     encoding = catalogue.encodings.get(study, model.model_id) if model else None
     return set(encoding.regions) if encoding else set()
 

@@ -1,0 +1,8 @@
+"""The life of models: which bundle encodes, which one answers, and who decided it. No torch until one is verified."""
+
+from radir_pacs.models.answered import Answered
+from radir_pacs.models.comparison import Comparison, Mean
+from radir_pacs.models.registry import Registry, person
+from radir_pacs.models.upkeep import Upkeep
+
+__all__ = ["Answered", "Comparison", "Mean", "Registry", "Upkeep", "person"]

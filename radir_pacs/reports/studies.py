@@ -1,0 +1,126 @@
+"""The parts of a text that reports several studies: "CT CHEST: … XR CHEST: …", each under a title of its own.
+
+A title is a line, or what stands before its colon, that has words of a modality and otherwise only words of titles
+(``[studies]`` of ``headings.toml``). A text that names one modality only has one part, whatever its titles.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from radir_pacs.reports.sections import Headings, Section, split_sections
+from radir_pacs.types import ImageKind
+
+_LONGEST = 90  # characters of a title
+_LINE = re.compile(r"[^\n]+")
+_LEAD = re.compile(r"[ \t]*(?:[*#=_>•-]+[ \t]*)?(?:\(?\d{1,2}[.)][ \t]+)?")
+_X_RAY = re.compile(r"\bx[ -]rays?\b", re.IGNORECASE)
+_WORD = re.compile(r"[^\W\d_]+")
+_LABEL = re.compile(
+    r"(?:exam(?:ination)?s?|stud(?:y|ies)|procedures?|untersuchung(?:en)?)(?: ?\d)?\s*:\s*", re.IGNORECASE
+)
+_ENDED = re.compile(r"[.:;!?]\s*$|^\s*$|^[^a-zäöü]+$")  # a line after which none goes on
+_IMPRESSION, _COMPARISON = "impression", "comparison"
+
+
+class Titles:
+    """The words of titles in one language; ``kinds``: of each modality's words, None for one that is not encoded."""
+
+    def __init__(self, table: Mapping[str, Iterable[str]]) -> None:
+        self.kinds: dict[str, ImageKind | None] = {word.lower(): None for word in table.get("other", ())}
+        for kind in ImageKind:
+            self.kinds |= {word.lower(): kind for word in table.get(kind, ())}
+        self._others = frozenset(word.lower() for word in table.get("title", ()))
+
+    def kinds_of(self, label: str) -> frozenset[ImageKind | None] | None:
+        """What studies a label names; None where it is no title. "PET/CT" is a PET."""
+        words = [word.lower() for word in _WORD.findall(_X_RAY.sub("xray", label))]
+        named = [self.kinds[word] for word in words if word in self.kinds]
+        if not named or any(word not in self.kinds and word not in self._others for word in words):
+            return None
+        return frozenset({None}) if None in named and "/" in label else frozenset(named)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """``kinds``: of the studies that it is about; None: of all, as what stands before the first title."""
+
+    start: int
+    end: int
+    kinds: frozenset[ImageKind | None] | None
+
+
+def parts_of(text: str, titles: Titles, headings: Headings) -> tuple[Part, ...]:
+    """The parts of a text in order; one for a text about one modality."""
+    whole = (Part(start=0, end=len(text), kinds=None),)
+    found = list(_titled(text, titles, headings)) if _names_several(text, titles) else []
+    if len({kinds for _, _, kinds in found}) < 2:
+        return whole
+    parts = [Part(start=0, end=found[0][0], kinds=None)]
+    for (_, start, kinds), (following, _, _) in zip(found, [*found[1:], (len(text), 0, frozenset())], strict=True):
+        if parts[-1].kinds is not None and not text[parts[-1].start : parts[-1].end].strip(" \n\t:=-*"):
+            kinds |= parts[-1].kinds  # two titles above one text
+            parts.pop()
+        parts.append(Part(start=start, end=following, kinds=kinds))
+    return (*parts[:-1], *_without_common_impression(text, parts, headings))
+
+
+def sections_for(text: str, kind: ImageKind | None, titles: Titles, headings: Headings) -> tuple[Section, ...]:
+    """The sections that are about a study of this kind; of every study where the kind is not known."""
+    parts = parts_of(text, titles, headings) if kind is not None else ()
+    if len(parts) < 2:
+        return split_sections(text, headings)
+    return tuple(
+        replace(section, start=section.start + part.start, end=section.end + part.start)
+        for part in parts
+        if part.kinds is None or kind in part.kinds
+        for section in split_sections(text[part.start : part.end], headings)
+    )
+
+
+def _names_several(text: str, titles: Titles) -> bool:
+    """Whether words of two modalities occur at all, which is quicker to see than titles."""
+    words: Collection[str] = set(_WORD.findall(_X_RAY.sub("xray", text).lower()))
+    return len({titles.kinds[word] for word in words if word in titles.kinds}) > 1
+
+
+def _titled(text: str, titles: Titles, headings: Headings) -> Iterator[tuple[int, int, frozenset[ImageKind | None]]]:
+    """(where the title begins, where it ends, what it names); not those in a list of earlier studies."""
+    earlier = [section for section in split_sections(text, headings) if section.name == _COMPARISON]
+    ended = True
+    for line in _LINE.finditer(text):
+        lead = _LEAD.match(line[0])
+        begin = lead.end() if lead else 0
+        label = _LABEL.match(line[0], begin)
+        begin = label.end() if label else begin
+        colon = line[0].find(":", begin)
+        while colon > 0 and line[0][colon - 1].isdigit() and line[0][colon + 1 : colon + 2].isdigit():
+            colon = line[0].find(":", colon + 1)  # of a time
+        title = line[0][begin : colon if colon >= 0 else len(line[0])]
+        opens = ended or "\n\n" in text[max(0, line.start() - 2) : line.start()]
+        kinds = None
+        if opens and len(title) <= _LONGEST and title[:1].isupper() and not (colon < 0 and title.rstrip()[-1:] in ".,"):
+            kinds = titles.kinds_of(title)
+        ended = kinds is not None or _ENDED.search(line[0]) is not None
+        if kinds is None:
+            continue
+        section = next((at for at in earlier if at.start <= line.start() < at.end), None)
+        if section is not None and not text[section.start : line.start()].rstrip(" \t").endswith("\n\n"):
+            continue
+        yield line.start(), line.start() + (colon + 1 if colon >= 0 else len(line[0])), kinds
+
+
+def _without_common_impression(text: str, parts: list[Part], headings: Headings) -> Iterator[Part]:
+    """The last part; an impression at its end belongs to all studies where none of the others has one."""
+    last = parts[-1]
+    sections = split_sections(text[last.start : last.end], headings)
+    at = next((n for n, section in enumerate(sections) if section.name == _IMPRESSION), None)
+    others = (split_sections(text[part.start : part.end], headings) for part in parts[:-1])
+    if not at or any(section.name == _IMPRESSION for found in others for section in found):
+        yield last
+        return
+    cut = last.start + sections[at - 1].end
+    yield replace(last, end=cut)
+    yield Part(start=cut, end=last.end, kinds=None)

@@ -1,0 +1,212 @@
+"""The life of models in the catalogue: one serves, one may encode beside it, and the history says why."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.config import Settings
+from radir_pacs.errors import Conflict, NotCovered, NotFound
+from radir_pacs.types import ImageKind, Job, JobKind, ModelChange, ModelState, StudyState, Urgency
+from tests.catalogue_material import DIM, MODEL, add, claimed, encoding, header
+
+CXR = ImageKind.CXR
+NEXT = "cxr-next-1"
+
+
+def known(catalogue: Catalogue, model_id: str, kind: ImageKind = CXR) -> None:
+    catalogue.models.register(model_id, kind, DIM, {"name": "test"}, by="test", reason="a test", bundle_sha256="0" * 64)
+
+
+def serving(catalogue: Catalogue, kind: ImageKind = CXR) -> str:
+    model = catalogue.models.serving(kind)
+    assert model is not None
+    return model.model_id
+
+
+def archive(catalogue: Catalogue, studies: int) -> None:
+    """Studies encoded by the first model, which serves."""
+    known(catalogue, MODEL)
+    catalogue.models.promote(MODEL, by="test", reason="the first")
+    for study in range(1, studies + 1):
+        add(catalogue, header(study))
+        catalogue.studies.complete_now(f"2.25.{study}")
+        job = claimed(catalogue, key=f"2.25.{study}")
+        assert catalogue.encodings.save(encoding(study, study), 1, job)
+
+
+def work(catalogue: Catalogue, most: int = 1000) -> list[Job]:
+    """Do what is queued for models beside the one that serves; returns the jobs in the order in which they came."""
+    done: list[Job] = []
+    while jobs := catalogue.jobs.claim_studies(min(8, most - len(done)), "test"):
+        for job in jobs:
+            assert job.kind is JobKind.REENCODE and job.model_id is not None
+            number = int(job.study_uid.rpartition(".")[2])
+            catalogue.encodings.save_beside(encoding(number, 100 + number, job.model_id), 1, job)
+        done += jobs
+    return done
+
+
+def follow(catalogue: Catalogue) -> None:
+    """The next model, in shadow, with everything encoded."""
+    known(catalogue, NEXT)
+    catalogue.models.set_shadow(NEXT, by="test", reason="a better one")
+    while catalogue.reencoding.feed() or work(catalogue):
+        pass
+
+
+def test_nothing_answers_before_it_covers_what_there_is(catalogue: Catalogue) -> None:
+    archive(catalogue, 5)
+    known(catalogue, NEXT)
+    catalogue.models.set_shadow(NEXT, by="test", reason="a better one")
+    assert catalogue.reencoding.feed() == 5
+    first = catalogue.jobs.claim_studies(1, "test")
+    assert [(job.urgency, job.study_uid) for job in first] == [(Urgency.BACKGROUND, "2.25.5")], "the newest first"
+    catalogue.jobs.release(first)
+    assert len(work(catalogue, most=4)) == 4
+    with pytest.raises(NotCovered, match=r"4 of 5 studies, 80\.00 %"):
+        catalogue.models.promote(NEXT, by="test", reason="impatience")
+    assert serving(catalogue) == MODEL
+    progress = catalogue.models.progress(NEXT)
+    assert (progress.coverage.encoded, progress.coverage.total, progress.waiting, progress.failed) == (4, 5, 1, 0)
+    work(catalogue)
+    catalogue.models.promote(NEXT, by="test", reason="it is time")
+    assert serving(catalogue) == NEXT
+
+
+def test_a_rollback_gives_the_same_encodings_and_no_recent_study_is_blind(catalogue: Catalogue) -> None:
+    archive(catalogue, 3)
+    before = [catalogue.encodings.get(f"2.25.{study}", MODEL) for study in (1, 2, 3)]
+    follow(catalogue)
+    catalogue.models.promote(NEXT, by="Dr. A", reason="it is better")
+    add(catalogue, header(4))  # comes while the next model serves
+    catalogue.studies.complete_now("2.25.4")
+    assert catalogue.encodings.save(encoding(4, 104, NEXT), 1, claimed(catalogue, key="2.25.4"))
+    [beside] = work(catalogue)
+    assert (beside.model_id, beside.urgency) == (MODEL, Urgency.BESIDE), "the model before follows"
+    model, coverage = catalogue.models.rollback(CXR, by="Dr. B", reason="it is worse")
+    assert model.model_id == serving(catalogue) == MODEL
+    assert (coverage.encoded, coverage.total) == (4, 4)
+    for study, old in zip((1, 2, 3), before, strict=True):
+        found = catalogue.encodings.get(f"2.25.{study}", MODEL)
+        assert found is not None and old is not None and found.vectors.tobytes() == old.vectors.tobytes()
+    with pytest.raises(NotFound, match="no model served"):
+        catalogue.models.rollback(CXR, by="Dr. B", reason="once more")
+    catalogue.models.promote(NEXT, by="Dr. A", reason="it was right")  # forward again
+
+
+def test_of_two_promotions_at_once_one_wins(catalogue: Catalogue) -> None:
+    archive(catalogue, 1)
+    follow(catalogue)
+    with pytest.raises(Conflict, match=f"{NEXT} began to serve meanwhile"):
+        for model_id in (NEXT, "cxr-other"):
+            known(catalogue, model_id)
+            catalogue.models.promote(model_id, by="test", reason="now", least_coverage=0, instead_of=MODEL)
+    assert serving(catalogue) == NEXT
+    outcomes: list[str] = []
+
+    def promote() -> None:
+        try:
+            catalogue.models.promote(MODEL, by="test", reason="now", instead_of=NEXT)
+            outcomes.append("promoted")
+        except Conflict:
+            outcomes.append("refused")
+
+    threads = [threading.Thread(target=promote) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["promoted", "refused", "refused", "refused"]
+    assert serving(catalogue) == MODEL
+
+
+def test_a_result_of_the_model_before_takes_nothing_from_the_one_that_serves(catalogue: Catalogue) -> None:
+    """A worker that had the study in hand when another model was promoted."""
+    archive(catalogue, 1)
+    follow(catalogue)
+    add(catalogue, header(2))
+    catalogue.studies.complete_now("2.25.2")
+    in_hand = claimed(catalogue, key="2.25.2")
+    catalogue.models.promote(NEXT, by="test", reason="now")
+    assert catalogue.encodings.save(encoding(2, 2), 1, in_hand)
+    [job] = work(catalogue)
+    assert (job.model_id, job.study_uid, job.urgency) == (NEXT, "2.25.2", Urgency.NEW)
+    assert catalogue.models.coverage(NEXT).share == 1
+
+
+def test_a_study_that_changes_leaves_no_vectors_of_what_it_was(catalogue: Catalogue) -> None:
+    archive(catalogue, 1)
+    follow(catalogue)
+    add(catalogue, header(1, number=2))
+    catalogue.studies.complete_now("2.25.1")
+    assert catalogue.encodings.save(encoding(1, 9), 2, claimed(catalogue, key="2.25.1"))
+    assert catalogue.encodings.get("2.25.1", NEXT) is None
+    [job] = catalogue.jobs.claim_studies(9, "test")
+    assert job.model_id == NEXT
+    assert not catalogue.encodings.save_beside(encoding(1, 8, NEXT), 1, job), "of the earlier revision"
+    catalogue.studies.set_state("2.25.1", StudyState.QUARANTINED, "broken", revision=2)
+    assert catalogue.encodings.get("2.25.1", MODEL) is None
+
+
+def test_the_archive_is_queued_at_the_pace_that_is_set(settings: Settings, catalogue: Catalogue) -> None:
+    archive(catalogue, 3)
+    with Catalogue.open(replace(settings, reencode_per_minute=60.0)) as slow:
+        known(slow, NEXT)
+        slow.models.set_shadow(NEXT, by="test", reason="slowly")
+        assert slow.reencoding.feed() <= 1
+        with psycopg.connect(catalogue.conninfo) as connection:
+            connection.execute("UPDATE model SET fed_at = now() - interval '2.5 s' WHERE fed_below IS NOT NULL")
+        assert slow.reencoding.feed() == 2
+    assert not catalogue.reencoding.is_done(NEXT)
+    while catalogue.reencoding.feed() or work(catalogue):
+        pass
+    assert catalogue.reencoding.is_done(NEXT) and catalogue.models.coverage(NEXT).share == 1
+
+
+def test_one_model_of_a_kind_is_in_shadow_and_one_serves(catalogue: Catalogue) -> None:
+    archive(catalogue, 1)
+    known(catalogue, NEXT)
+    known(catalogue, "cxr-other")
+    known(catalogue, "ct-1", ImageKind.CT)
+    catalogue.models.set_shadow(NEXT, by="test", reason="first")
+    with pytest.raises(Conflict, match=f"{NEXT} is in shadow"):
+        catalogue.models.set_shadow("cxr-other", by="test", reason="second")
+    catalogue.models.set_shadow("ct-1", by="test", reason="another kind")
+    with pytest.raises(Conflict, match="serves"):
+        catalogue.models.retire(MODEL, by="test", reason="nothing would answer")
+    with pytest.raises(Conflict, match="another kind"):
+        known(catalogue, NEXT, ImageKind.CT)
+    with pytest.raises(NotFound):
+        catalogue.models.promote("cxr-none", by="test", reason="a typing error")
+
+
+def test_what_is_retired_is_cleared_away_and_the_history_stays(catalogue: Catalogue) -> None:
+    archive(catalogue, 2)
+    follow(catalogue)
+    catalogue.models.retire(NEXT, by="Dr. A", reason="no better", evidence="run 7")
+    assert catalogue.reencoding.to_prune() == ((NEXT, CXR),)
+    catalogue.reencoding.prune(NEXT, CXR)
+    assert catalogue.reencoding.to_prune() == ()
+    assert catalogue.encodings.get("2.25.1", NEXT) is None and catalogue.encodings.get("2.25.1", MODEL) is not None
+    changes = [(event.change, event.who) for event in catalogue.models.history(NEXT)]
+    assert [change for change, _ in changes] == [
+        ModelChange.REGISTERED, ModelChange.SHADOWED, ModelChange.RETIRED, ModelChange.PRUNED,
+    ]  # fmt: skip
+    assert changes[2][1] == "Dr. A" and changes[3][1].startswith("rule:")
+    retired = catalogue.models.get(NEXT)
+    assert retired is not None and retired.state is ModelState.RETIRED and retired.bundle_sha256 is None
+
+
+@pytest.mark.parametrize(
+    "statement", ["UPDATE model_event SET who = 'somebody'", "DELETE FROM model_event", "TRUNCATE model_event"]
+)
+def test_the_history_is_only_ever_added_to(catalogue: Catalogue, statement: str) -> None:
+    archive(catalogue, 0)
+    with psycopg.connect(catalogue.conninfo) as connection, pytest.raises(psycopg.errors.RestrictViolation):
+        connection.execute(statement.encode())
+    assert len(catalogue.models.history()) == 2
