@@ -148,7 +148,7 @@ def fill(settings: Settings, hospital: Hospital) -> None:
     bundle = default_bundles()[ImageKind.CXR]
     manifest = json.loads((bundle / "manifest.json").read_text())
     with Catalogue.open(settings) as catalogue:
-        # The shipped model's name: the worker registers it at its start, and would retire any other.
+        # The shipped model's name: a worker finds its bundle at its start. Any other would have none to encode by.
         serve_model(catalogue, manifest["model_id"], ImageKind.CXR, DIM, manifest)
         conninfo = catalogue.conninfo
     with psycopg.connect(conninfo, autocommit=True) as connection:

@@ -27,6 +27,7 @@ NOTICES = [
     Notice(code=NoticeCode.TOO_FEW_CASES, values={"asked": "left_lower_lobe", "answered": "left_lung"}),
     Notice(code=NoticeCode.NOT_A_REGION_OF_THE_MODEL, values={"asked": "left_lower_lobe", "answered": "left_lung"}),
     Notice(code=NoticeCode.FEW_CANDIDATES, values={"count": 1, "region": "left_lung"}),
+    Notice(code=NoticeCode.PARTLY_ENCODED, values={"model": "m-1", "percent": 97}),
     Notice(code=NoticeCode.INTENDED_USE, values={"model": "m-1", "text": "trying the {software}"}),
     Notice(code=NoticeCode.IMAGE, values={"note": "earlier", "text": "the view is {unknown}"}),
     *(Notice(code=NoticeCode.IMAGE, values={"note": code, **MEASURED, "text": "a text"}) for code in ImageNoteCode),
