@@ -218,7 +218,10 @@ def _relation(a: str, b: str) -> str:
 
 
 def report_similarity(
-    a: MinedReport, b: MinedReport, region: str = anatomy.ROOT, similarity: ItemSimilarity | None = None
+    a: MinedReport | Iterable[Finding],
+    b: MinedReport | Iterable[Finding],
+    region: str = anatomy.ROOT,
+    similarity: ItemSimilarity | None = None,
 ) -> float | None:
     """Similarity of two reports under a region (default: the whole report); None where either says nothing there."""
     similarity = similarity or _default()

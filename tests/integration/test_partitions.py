@@ -18,7 +18,7 @@ from radir_pacs.query.partitions import Partitions
 from radir_pacs.similar_cases import Filters, Query
 from radir_pacs.types import ImageKind, JobKind
 from radir_workers.index_partition import IndexPartition
-from tests.catalogue_material import DIM, MODEL, REGIONS, TESTER, add, claimed, encoded, header, register
+from tests.catalogue_material import DIM, MODEL, REGIONS, TESTER, add, claimed, encoded, header, register, serve_model
 
 COUNT = 12
 SlowOpening = tuple[threading.Event, threading.Event]
@@ -93,7 +93,7 @@ def test_a_newer_generation_opens_while_the_one_before_answers(
     second = built("chest")
     opening.clear()
     go_on.clear()
-    thread = threading.Thread(target=searcher.similar, args=(query,))
+    thread = threading.Thread(target=searcher.similar, args=(query, TESTER))
     thread.start()
     assert opening.wait(60)
     encoded(archive, COUNT + 1)
@@ -167,7 +167,7 @@ def test_what_a_retired_model_had_open_leaves_the_memory(archive: Catalogue, set
     partitions.cases(MODEL, is_fresh=False)
     partitions.check(lambda _: None)
     assert partitions.readings("chest").cases and partitions.readings("chest").partitions, "it answers"
-    archive.models.register("its-successor", ImageKind.CXR, DIM, {})
+    serve_model(archive, "its-successor", ImageKind.CXR, DIM, {})
     partitions.check(lambda _: None)
     assert not partitions.readings("chest").cases and not partitions.readings("chest").partitions
 
