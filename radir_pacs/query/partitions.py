@@ -19,6 +19,7 @@ from radir_pacs.errors import IndexRefused
 from radir_pacs.index import Generation, Partition, check_generation, open_generation, partition_folder
 from radir_pacs.index.generation import generation_number
 from radir_pacs.query.case_table import CaseTable
+from radir_pacs.types import ModelState
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +208,8 @@ class Partitions:
 
     def close_retired(self) -> None:
         """Close the partitions and tables of models that answer no more; a question still under way keeps its own."""
-        answering = {partition.model_id for partition in self._catalogue.generations.served()}
+        asked = (ModelState.SERVING, ModelState.SHADOW)  # what is only kept for a rollback is opened again by one
+        answering = {model.model_id for model in self._catalogue.models.kept() if model.state in asked}
         with self._lock:
             places = [place for place in self._open if place[0] not in answering]
             tables = [model_id for model_id in self._tables if model_id not in answering]
