@@ -86,8 +86,12 @@ def show_list(args: argparse.Namespace, settings: Settings) -> int:
 
     rows: list[dict[str, Any]] = []
     for model, progress in _known(settings):
-        row: dict[str, Any] = {"model_id": model.model_id, "kind": str(model.kind), "state": str(model.state)}
-        row |= {"problem": None}
+        row: dict[str, Any] = {
+            "model_id": model.model_id,
+            "kind": str(model.kind),
+            "state": str(model.state),
+            "problem": None,
+        }
         row |= {"regions": len(model.manifest.get("regions", ())), "answers": model.state is ModelState.SERVING}
         row |= {"collapsed": has_collapsed(model.manifest), "folder": None, "kept_until": model.kept_until}
         row |= {"progress": _progress_json(progress), "told": left_of(progress)}

@@ -11,13 +11,13 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from radir_pacs.catalogue import Catalogue, ShadowAnswer
 from radir_pacs.errors import RadirError, StorageFailed
 from radir_pacs.query.explain import findings_of
-from radir_pacs.reports import report_similarity
+from radir_pacs.reports import Finding, ItemSimilarity, similarity_items
 from radir_pacs.similar_cases import Query, SimilarCaseList
 from radir_pacs.types import ModelState
 
@@ -123,7 +123,13 @@ class ShadowQuestions:
         findings = findings_of({uid: bodies for uid, bodies in said.items() if bodies})
         if query_uid not in findings:
             return None
-        own = findings[query_uid]
-        alike = [report_similarity(own, findings[uid], region) for uid in cases if uid in findings]
-        told = [value for value in alike if value is not None]
-        return sum(told) / len(told) if told else None
+        return agreement(findings[query_uid], [findings[uid] for uid in cases if uid in findings], region)
+
+
+def agreement(own: Sequence[Finding], others: Iterable[Sequence[Finding]], region: str) -> float | None:
+    """The mean similarity of findings with those of others at a region, 0 to 1; None where no two of them tell."""
+    similarity = ItemSimilarity()
+    items = similarity_items(own).get(region, ())
+    alike = [similarity.score(items, similarity_items(other).get(region, ())) for other in others]
+    told = [value for value in alike if value is not None]
+    return sum(told) / len(told) if told else None

@@ -208,6 +208,7 @@ def test_the_index_of_a_retired_model_goes_in_time(
     IndexPartition(catalogue, settings.home)(claimed(catalogue, JobKind.INDEX, f"{MODEL}/chest"))
     folder = partition_folder(settings.home, MODEL, "chest")
     register(catalogue, "cxr-next-1")
+    catalogue.models.retire(MODEL, by="test", reason="nobody goes back to it")
     other = partition_folder(settings.home, "cxr-next-1", "chest")
     other.mkdir(parents=True)
     relay.round()

@@ -12,6 +12,8 @@ from radir_pacs.cli.model_life import _times
 from radir_pacs.errors import BadInput
 from radir_pacs.models.answered import answered
 from radir_pacs.models.comparison import Mean, compared
+from radir_pacs.query.shadow import agreement
+from radir_pacs.reports import mine
 from radir_pacs.types import ImageKind, ModelChange
 
 DAY = timedelta(days=1)
@@ -92,3 +94,11 @@ def test_models_are_compared_where_both_reports_tell() -> None:
     [one] = compared(answers)
     assert (one.overlap.count, one.overlap.mean) == (3, pytest.approx(0.7))
     assert (one.agreement_gain.count, one.agreement_gain.mean) == (2, pytest.approx(0.2))
+
+
+def test_reports_of_cases_agree_with_the_querys_as_far_as_they_tell() -> None:
+    own, same, other = (mine(text).findings for text in ("Large effusion.", "Large effusion.", "No effusion."))
+    assert agreement(own, [same, same], "chest") == pytest.approx(1)
+    mixed = agreement(own, [same, other], "chest")
+    assert mixed is not None and 0 <= mixed < 0.75
+    assert agreement(own, [()], "chest") is None and agreement((), [same], "chest") is None
