@@ -114,6 +114,7 @@ setup(
             "dataset = radir_training.commands.dataset:register",
             "evaluate = radir_training.commands.evaluate:register",
             "phantom = radir_training.commands.phantom:register",
+            "retrain = radir_training.commands.retrain:register",
             "train = radir_training.commands.train:register",
         ],
     },

@@ -241,6 +241,11 @@ class Settings:
         4, "Pulls and report transfers at once; one thread is always reserved for reports.", low=2, high=64
     )
     torch_threads: int = _setting(0, "Threads of one network pass; 0 lets torch choose.", low=0)
+    keep_tokens: bool = _setting(
+        True,
+        "Keep the image tokens of each study (16 KiB with the smallest network): a head is retrained on them, and the"
+        " archive is encoded again without a pixel.",
+    )
     job_lease_s: float = _setting(60.0, "Seconds a worker owns a job without a heartbeat.", low=1, high=DAY_S)
     job_longest_s: float = _setting(
         3600.0, "Seconds a job may run before its worker counts as hung and is replaced.", low=1, high=7 * DAY_S

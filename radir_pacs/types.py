@@ -19,6 +19,7 @@ import numpy.typing as npt
 from radir_pacs.image_notes import ImageNote
 from radir_pacs.reasons import ReasonCode
 
+F16 = npt.NDArray[np.float16]
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 
@@ -260,6 +261,47 @@ class SliceStack:
             raise ValueError("a stack has slices, and its lungs have a height")
 
 
+class StepState(StrEnum):
+    """Of a step of a retraining."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    DONE = "DONE"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTokens:
+    """What the encoder with hash ``encoder`` made of an image: float16 [tokens, width]. ``lateral``: the view of a
+    radiograph, which cannot tell sides."""
+
+    encoder: str
+    kind: ImageKind
+    lateral: bool
+    values: F16
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptTokens:
+    """Image tokens of a study as the catalogue keeps them, with what its encoding says of the image."""
+
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    revision: int
+    tokens: ImageTokens
+    slices: SliceStack | None = None
+    warnings: tuple[ImageNote, ...] = ()
+
+    @property
+    def kind(self) -> ImageKind:
+        return self.tokens.kind
+
+    @property
+    def is_lateral(self) -> bool:
+        return self.tokens.lateral
+
+
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
     """One unit vector per region for one study under one model, from one representative image or series.
@@ -277,6 +319,7 @@ class Encoding:
     vectors: F32
     slices: SliceStack | None = None
     warnings: tuple[ImageNote, ...] = ()
+    tokens: ImageTokens | None = None  # where they are to be kept
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2 or self.vectors.dtype != np.float32 or len(self.vectors) != len(self.regions):

@@ -10,7 +10,7 @@ from pathlib import Path
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.dicom.limits import DecodeLimits
 from radir_pacs.encode import CONFIGS, EncoderInput, Preprocessing
-from radir_pacs.types import Encoding, ImageKind
+from radir_pacs.types import Encoding, ImageKind, KeptTokens
 from radir_workers.encode_studies import EncodeStudies
 from radir_workers.leases import Leases
 from radir_workers.readers import Readers
@@ -35,16 +35,20 @@ class FakeShelf:
     def preparing(self, model_id: str | None) -> Mapping[ImageKind, tuple[str, Preprocessing]]:
         return {kind: (model_id or MODEL, how) for kind, how in self.how.items()}
 
+    def tokens_of(self, model_id: str) -> str | None:
+        return None
+
     def batch_limit(self, model_id: str) -> int:
         return self._batch_limit
 
     def encoder(self, model_id: str) -> FakeShelf:
         return self
 
-    def encode_batch(self, inputs: Sequence[EncoderInput]) -> list[Encoding | Exception]:
+    def encode_batch(self, inputs: Sequence[EncoderInput | KeptTokens]) -> list[Encoding | Exception]:
         self.batches.append([one.study_uid for one in inputs])
         found: list[Encoding | Exception] = []
         for one in inputs:
+            assert isinstance(one, EncoderInput), "this shelf keeps no tokens"
             try:
                 found.append(self.network(one))
             except Exception as error:

@@ -23,7 +23,7 @@ from typing import Protocol
 from radir_pacs.catalogue import Catalogue, runs_alone
 from radir_pacs.encode import EncoderInput, Preprocessing
 from radir_pacs.errors import LeaseLost, StorageFailed
-from radir_pacs.types import Encoding, ImageKind, Job, Urgency
+from radir_pacs.types import Encoding, ImageKind, Job, KeptTokens, Urgency
 
 from .leases import Leases
 from .outcome import Outcome
@@ -40,7 +40,7 @@ URGENT_ROOM = 4  # urgent studies held beyond the window
 class BatchEncoder(Protocol):
     """What encodes images by one model: `radir_pacs.encode.Encoder`, or a fake in tests."""
 
-    def encode_batch(self, inputs: Sequence[EncoderInput]) -> Sequence[Encoding | Exception]: ...
+    def encode_batch(self, inputs: Sequence[EncoderInput | KeptTokens]) -> Sequence[Encoding | Exception]: ...
 
 
 class EncoderShelf(Protocol):
@@ -51,6 +51,8 @@ class EncoderShelf(Protocol):
     def preparing(self, model_id: str | None) -> Mapping[ImageKind, tuple[str, Preprocessing]]: ...
 
     def batch_limit(self, model_id: str) -> int: ...
+
+    def tokens_of(self, model_id: str) -> str | None: ...
 
     def encoder(self, model_id: str) -> BatchEncoder: ...
 
@@ -94,7 +96,7 @@ class EncodeStudies:
         self._worker = worker
         self._ready_bytes = ready_bytes
         self._held: set[_Held] = set()
-        self._ready: list[tuple[tuple[int, int], int, _Held, EncoderInput]] = []  # sorted
+        self._ready: list[tuple[tuple[int, int], int, _Held, EncoderInput | KeptTokens]] = []  # sorted
         self._count = 0
         self._changed = threading.Condition()
         self._look_at = self._ready_since = 0.0
@@ -182,7 +184,7 @@ class EncodeStudies:
             study.revision = revision
             preparing = self._shelf.preparing(job.model_id)
             study.models = {kind: model_id for kind, (model_id, _) in preparing.items()}
-            inputs = reader.read(
+            inputs: Sequence[EncoderInput | KeptTokens] = self._kept(job) or reader.read(
                 self._catalogue.instances.headers_of(job.study_uid),
                 {kind: how for kind, (_, how) in preparing.items()},
                 alone=runs_alone(job),
@@ -202,6 +204,11 @@ class EncodeStudies:
             if self._rest_s() <= 0:
                 self._changed.notify()
 
+    def _kept(self, job: Job) -> Sequence[KeptTokens]:
+        """Image tokens from which a model beside those that serve answers: its encoder has seen the study already."""
+        encoder = None if job.model_id is None else self._shelf.tokens_of(job.model_id)
+        return self._catalogue.tokens.of(encoder, [job.study_uid]) if encoder else ()
+
     def _rest_s(self) -> float:
         """How long to wait for a better batch: not at all for a full one, an urgent one, or when nothing is read."""
         if not self._ready:
@@ -213,7 +220,7 @@ class EncodeStudies:
             return 0.0
         return max(0.0, self._ready_since + LINGER_S - time.monotonic())
 
-    def _take_batch(self) -> list[tuple[_Held, EncoderInput]]:
+    def _take_batch(self) -> list[tuple[_Held, EncoderInput | KeptTokens]]:
         """The first image that is ready, and those that may go with it: for its model and as urgent."""
         if not self._ready:
             return []
@@ -226,7 +233,7 @@ class EncodeStudies:
         self._ready = [one for one in self._ready if one[1] not in taken]
         return [(study, image) for _, _, study, image in chosen]
 
-    def _encode(self, batch: Sequence[tuple[_Held, EncoderInput]]) -> None:
+    def _encode(self, batch: Sequence[tuple[_Held, EncoderInput | KeptTokens]]) -> None:
         images = [image for _, image in batch]
         found: Sequence[Encoding | Exception]
         try:

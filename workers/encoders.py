@@ -14,6 +14,7 @@ from radir_pacs.catalogue import ModelRow
 from radir_pacs.config import Settings
 from radir_pacs.encode import Bundle, Encoder, Preprocessing, free_memory
 from radir_pacs.encode.card import has_collapsed
+from radir_pacs.encode.folder import ENCODER
 from radir_pacs.errors import BundleRefused, ModelGone
 from radir_pacs.models import Registry
 from radir_pacs.types import ImageKind, ModelState
@@ -26,7 +27,7 @@ LOOK_S = 2.0  # between two looks at which models are kept
 class Encoders:
     """Loaded models by id.
 
-    ``preparing``, ``serving`` and ``batch_limit`` are for any thread, the rest for the one of the network.
+    ``preparing``, ``serving``, ``tokens_of`` and ``batch_limit`` are for any thread, the rest for the network's.
     """
 
     def __init__(
@@ -94,6 +95,12 @@ class Encoders:
         found = self._encoders.get(model_id)
         return 1 if found is None else found.batch_limit
 
+    def tokens_of(self, model_id: str) -> str | None:
+        """The encoder whose kept image tokens a model answers from; None where its bundle does not say."""
+        model = self._kept.get(model_id)
+        encoder = model.manifest.get(ENCODER) if model is not None else None
+        return encoder if isinstance(encoder, str) else None
+
     def _loaded(self, model: ModelRow) -> Encoder:
         encoder = Encoder(
             Bundle.load(self._registry.folder(model)),
@@ -101,9 +108,12 @@ class Encoders:
             threads=self._settings.torch_threads,
             mixed={"auto": None, "full": False, "mixed": True}[self._settings.precision],
             worker=self._worker,
+            keep_tokens=self._settings.keep_tokens,
         )
         if encoder.model_id != model.model_id:
             raise BundleRefused(f"the bundle of {model.model_id} is another model's")
+        if model.manifest.get(ENCODER, encoder.encoder_id) != encoder.encoder_id:
+            raise BundleRefused(f"the bundle of {model.model_id} names another encoder than it has")
         if has_collapsed(encoder.bundle.manifest):
             log.warning("the model gives every study the same vector: train another", extra={"model": model.model_id})
         return encoder

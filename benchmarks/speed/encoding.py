@@ -49,7 +49,7 @@ from radir_pacs.encode import CONFIGS, Bundle, Encoder, EncoderInput, ModelRegio
 from radir_pacs.encode.network import GLOBAL_REGION, RadirNetwork, view_index
 from radir_pacs.encode.tokenizer import Tokenizer
 from radir_pacs.storage.blobs import BlobStore
-from radir_pacs.types import Encoding, ImageKind, JobKind, StudyState, Volume
+from radir_pacs.types import Encoding, ImageKind, JobKind, KeptTokens, StudyState, Volume
 from radir_training.phantoms.canvas import SIZES
 from radir_training.phantoms.hospital import HospitalRequest, build
 from radir_workers.encode_studies import EncodeStudies
@@ -82,13 +82,16 @@ class Shelf:
     def preparing(self, model_id: str | None) -> Mapping[ImageKind, tuple[str, Preprocessing]]:
         return {self._encoder.kind: (self._encoder.model_id, self._encoder.bundle.preprocessing)}
 
+    def tokens_of(self, model_id: str) -> str | None:
+        return None
+
     def batch_limit(self, model_id: str) -> int:
         return self._encoder.batch_limit
 
     def encoder(self, model_id: str) -> Shelf:
         return self
 
-    def encode_batch(self, inputs: Sequence[EncoderInput]) -> list[Encoding | Exception]:
+    def encode_batch(self, inputs: Sequence[EncoderInput | KeptTokens]) -> list[Encoding | Exception]:
         found = self._encoder.encode_batch(inputs)
         self.batches.append((time.perf_counter(), len(inputs)))
         return found

@@ -15,6 +15,7 @@ from radir_pacs.catalogue.database import Database, conninfo_of
 from radir_pacs.catalogue.encodings import Encodings
 from radir_pacs.catalogue.feedback import ReaderFeedback
 from radir_pacs.catalogue.generations import Generations
+from radir_pacs.catalogue.image_tokens import Tokens
 from radir_pacs.catalogue.instances import Instances
 from radir_pacs.catalogue.jobs import Jobs
 from radir_pacs.catalogue.messages import Messages
@@ -29,6 +30,7 @@ from radir_pacs.catalogue.reencoding import Reencoding
 from radir_pacs.catalogue.refusals import Refusals
 from radir_pacs.catalogue.report_versions import ReportVersions
 from radir_pacs.catalogue.reports import Reports
+from radir_pacs.catalogue.retraining import Retraining
 from radir_pacs.catalogue.rows import Overview
 from radir_pacs.catalogue.shadow_answers import ShadowAnswers
 from radir_pacs.catalogue.studies import Studies
@@ -59,6 +61,8 @@ class Catalogue:
         self.reencoding = Reencoding(database, settings)
         self.shadow_answers = ShadowAnswers(database, settings)
         self.encodings = Encodings(database, settings)
+        self.tokens = Tokens(database, settings)
+        self.retraining = Retraining(database, settings)
         self.cases = Cases(database, settings)
         self.questions = Questions(database, settings)
         self.generations = Generations(database, settings)

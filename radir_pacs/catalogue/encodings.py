@@ -10,6 +10,7 @@ import numpy as np
 from radir_pacs.catalogue.bulk import ranges
 from radir_pacs.catalogue.cases import ids_of
 from radir_pacs.catalogue.database import Connection, Row, run
+from radir_pacs.catalogue.image_tokens import keep_of
 from radir_pacs.catalogue.jobs import finish, hold
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.reencoding import encode_under_others
@@ -190,6 +191,7 @@ def _add(connection: Connection, study_uid: str, encoding: Encoding, revision: i
     }
     run(connection, "add_encoding", values)
     run(connection, "note_partitions", values)
+    keep_of(connection, encoding, revision)
 
 
 def _stack(row: Row) -> SliceStack | None:

@@ -1662,3 +1662,122 @@ SELECT id, events, digest, sealed_at FROM audit_seal WHERE id > %(after)s ORDER 
 -- The events that some seals cover, in the order in which they were sealed.
 SELECT seal, id, at, event, caller, role, address, study_uid, patient_keys, detail FROM audit_event
 WHERE seal BETWEEN %(first)s AND %(last)s ORDER BY seal, id;
+
+-- name: keep_tokens
+-- The image tokens of a study under one encoder; newer ones replace them.
+INSERT INTO image_tokens (study_uid, encoder, series_uid, sop_uid, revision, kind, lateral_view, count, tokens, warnings,
+    slices, chest)
+VALUES (%(study_uid)s, %(encoder)s, %(series_uid)s, %(sop_uid)s, %(revision)s, %(kind)s, %(lateral)s, %(count)s, %(tokens)s,
+    %(warnings)s, %(slices)s::text[], %(chest)s::real[])
+ON CONFLICT (encoder, study_uid) DO UPDATE SET series_uid = excluded.series_uid, sop_uid = excluded.sop_uid,
+    revision = excluded.revision, lateral_view = excluded.lateral_view, count = excluded.count, tokens = excluded.tokens,
+    warnings = excluded.warnings, slices = excluded.slices, chest = excluded.chest, kept_at = now();
+
+-- name: kept_tokens
+-- Image tokens of some studies under one encoder, those that are of the study as it is now.
+SELECT t.study_uid, t.encoder, t.series_uid, t.sop_uid, t.revision, t.kind, t.lateral_view AS lateral, t.count, t.tokens, t.warnings, t.slices,
+    t.chest
+FROM image_tokens AS t JOIN study AS s ON s.study_uid = t.study_uid AND s.revision = t.revision
+WHERE t.encoder = %(encoder)s AND t.study_uid = ANY(%(study_uids)s::text[]) ORDER BY t.study_uid;
+
+-- name: studies_with_tokens
+-- Which of some studies have image tokens under one encoder.
+SELECT t.study_uid FROM image_tokens AS t JOIN study AS s ON s.study_uid = t.study_uid AND s.revision = t.revision
+WHERE t.encoder = %(encoder)s AND t.study_uid = ANY(%(study_uids)s::text[]);
+
+-- name: token_count
+-- How many studies have tokens under each encoder, and how many bytes they take.
+SELECT encoder, count(*) AS studies, sum(octet_length(tokens)) AS bytes FROM image_tokens GROUP BY encoder
+ORDER BY encoder;
+
+-- name: forget_tokens
+-- Drop all tokens but those of some encoders.
+DELETE FROM image_tokens WHERE NOT encoder = ANY(%(encoders)s::text[]);
+
+-- name: start_retraining
+-- A run with its plan.
+INSERT INTO retraining_run (kind, depth, plan, plan_sha256, champion, started_by)
+VALUES (%(kind)s, %(depth)s, %(plan)s, %(plan_sha256)s, %(champion)s, %(started_by)s) RETURNING id;
+
+-- name: add_retraining_steps
+-- The steps of a run, none begun.
+INSERT INTO retraining_step (run_id, number, name)
+SELECT %(run_id)s, n, name FROM unnest(%(names)s::text[]) WITH ORDINALITY AS given (name, n);
+
+-- name: retraining_runs
+-- The newest runs.
+SELECT id, kind, depth, state, plan, plan_sha256, champion, challenger, passed, started_by, reason, reason_code,
+    cancel_asked, worker, coalesce(lease_until > now(), false) AS held, created_at, ended_at
+FROM retraining_run WHERE id = coalesce(%(run_id)s::bigint, id) ORDER BY id DESC LIMIT %(limit)s;
+
+-- name: retraining_steps
+-- The steps of a run, in their order.
+SELECT number, name, state, progress, note, attempts, artefacts, started_at, ended_at FROM retraining_step
+WHERE run_id = %(run_id)s ORDER BY number;
+
+-- name: hold_retraining
+-- Take a run that nobody holds and that has not ended.
+UPDATE retraining_run SET state = 'RUNNING', worker = %(worker)s, token = nextval('retraining_token'),
+    lease_until = now() + make_interval(secs => %(lease_s)s), reason = NULL, reason_code = NULL, changed_at = now(),
+    ended_at = NULL
+WHERE id = %(run_id)s AND state IN ('PENDING', 'RUNNING', 'FAILED') AND coalesce(lease_until <= now(), true)
+    AND NOT cancel_asked
+RETURNING token;
+
+-- name: renew_retraining
+-- Keep a run; says whether it is to be cancelled. No row: somebody else holds it.
+UPDATE retraining_run SET lease_until = now() + make_interval(secs => %(lease_s)s)
+WHERE id = %(run_id)s AND token = %(token)s AND state = 'RUNNING' RETURNING cancel_asked;
+
+-- name: tell_retraining_step
+-- What a step is doing. Only who holds the run may say so.
+UPDATE retraining_step AS s SET state = %(state)s, progress = %(progress)s, note = %(note)s,
+    artefacts = s.artefacts || %(artefacts)s::jsonb,
+    attempts = s.attempts + (%(begins)s)::integer,
+    started_at = coalesce(s.started_at, now()),
+    ended_at = CASE WHEN %(state)s IN ('DONE', 'FAILED') THEN now() END
+FROM retraining_run AS r
+WHERE s.run_id = r.id AND r.id = %(run_id)s AND r.token = %(token)s AND s.number = %(number)s RETURNING s.number;
+
+-- name: note_challenger
+-- What a run trained, and whether it passed.
+UPDATE retraining_run SET challenger = coalesce(%(challenger)s, challenger), passed = coalesce(%(passed)s, passed),
+    changed_at = now() WHERE id = %(run_id)s AND token = %(token)s RETURNING id;
+
+-- name: end_retraining
+-- The run is over, or may be resumed after a failure; nobody holds it.
+UPDATE retraining_run SET state = %(state)s, reason = %(reason)s, reason_code = %(reason_code)s, lease_until = NULL,
+    changed_at = now(), ended_at = now() WHERE id = %(run_id)s AND token = %(token)s RETURNING id;
+
+-- name: ask_to_cancel_retraining
+-- Have a run stop; one that nobody holds is cancelled at once.
+UPDATE retraining_run SET cancel_asked = true, changed_at = now(),
+    state = CASE WHEN coalesce(lease_until <= now(), true) THEN 'CANCELLED' ELSE state END,
+    ended_at = CASE WHEN coalesce(lease_until <= now(), true) THEN now() ELSE ended_at END
+WHERE id = %(run_id)s AND state IN ('PENDING', 'RUNNING', 'FAILED') RETURNING state;
+
+-- name: snapshot_retraining
+-- What a run sees; a study that was there before stays as it was.
+INSERT INTO retraining_study (run_id, study_uid, revision, report_sha256, held_out)
+SELECT %(run_id)s, given.study_uid, given.revision, given.report_sha256, given.held_out
+FROM unnest(%(study_uids)s::text[], %(revisions)s::integer[], %(report_sha256s)s::text[], %(held_out)s::boolean[])
+    AS given (study_uid, revision, report_sha256, held_out)
+JOIN study AS s USING (study_uid)
+ON CONFLICT DO NOTHING;
+
+-- name: retraining_snapshot
+-- The studies of a run by UID.
+SELECT study_uid, revision, report_sha256, held_out FROM retraining_study WHERE run_id = %(run_id)s ORDER BY study_uid;
+
+-- name: studies_to_train
+-- Complete studies of a window of study dates with their newest report, and what groups of patients are made of.
+SELECT s.study_uid, s.revision, s.patient_key, s.modalities, s.patient_sex, s.patient_age_years, s.study_date,
+    newest.body,
+    (SELECT e.scanner FROM encoding AS e WHERE e.study_uid = s.study_uid AND e.model_id = %(model_id)s) AS scanner
+FROM study AS s CROSS JOIN LATERAL (
+    SELECT r.body FROM report AS r WHERE r.study_uid = s.study_uid AND NOT r.superseded
+        ORDER BY CASE WHEN r.received_at > now() THEN '-infinity' ELSE r.received_at END DESC, r.id DESC LIMIT 1
+) AS newest
+WHERE s.has_report AND s.state IN ('STABLE', 'ENCODED', 'INDEXED') AND s.study_uid > %(after)s
+    AND (%(since)s::date IS NULL OR s.study_date >= %(since)s) AND (%(until)s::date IS NULL OR s.study_date <= %(until)s)
+ORDER BY s.study_uid LIMIT %(limit)s;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -25,6 +25,7 @@ from radir_pacs.types import (
     ModelChange,
     ModelState,
     SliceStack,
+    StepState,
     StudyState,
 )
 
@@ -532,3 +533,73 @@ class Chain:
     sealed_at: datetime | None
     broken_at: int | None
     found: bool
+
+
+class KeptCount:
+    """Image tokens under one encoder."""
+
+    studies: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainingRun:
+    """``passed``: all gates; None while they are not judged. ``held``: a process is at it."""
+
+    id: int
+    kind: ImageKind
+    depth: str
+    state: str
+    plan: Mapping[str, Any]
+    plan_sha256: str
+    champion: str
+    challenger: str | None
+    passed: bool | None
+    started_by: str
+    reason: str | None
+    reason_code: ReasonCode | None
+    cancel_asked: bool
+    worker: str | None
+    held: bool
+    created_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainingStep:
+    """``progress``: the share that is done. ``artefacts``: files of the run's folder and their SHA-256."""
+
+    number: int
+    name: str
+    state: StepState
+    progress: float
+    note: str
+    attempts: int
+    artefacts: Mapping[str, str]
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotStudy:
+    """A study as a run saw it."""
+
+    study_uid: str
+    revision: int
+    report_sha256: str
+    held_out: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyToTrain:
+    """A study with its report. ``patient_key``, ``body`` and what follows are about a patient: never for logs."""
+
+    study_uid: str
+    revision: int
+    patient_key: str  # empty: unknown
+    modalities: tuple[str, ...]
+    body: str
+    patient_sex: str | None
+    patient_age_years: float | None
+    study_date: date | None
+    scanner: str | None

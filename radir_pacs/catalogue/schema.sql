@@ -276,6 +276,27 @@ CREATE TABLE encoding (
 ALTER TABLE encoding ALTER COLUMN vectors SET STORAGE EXTERNAL;  -- one region is read without the others
 CREATE INDEX encoding_by_model_xid ON encoding (model_id, xid);
 
+-- Image tokens of a study under one encoder, float16 little-endian [count, width]: what decoder and head answer from
+-- (radir_pacs.encode.tokens). The model's hash of its encoder says whose they are.
+CREATE TABLE image_tokens (
+    study_uid   text NOT NULL REFERENCES study ON DELETE CASCADE,
+    encoder     text NOT NULL,                        -- hash of the weights and settings that made them
+    series_uid  text NOT NULL,
+    sop_uid     text NOT NULL,
+    revision    integer NOT NULL,                     -- study.revision that was encoded
+    kind        text NOT NULL CHECK (kind IN ('CXR', 'CT')),
+    lateral_view boolean NOT NULL,                     -- the view of a radiograph
+    count       integer NOT NULL,                     -- tokens of equal width
+    tokens      bytea NOT NULL,
+    warnings    text[] NOT NULL DEFAULT '{}',         -- this and the next two as in encoding
+    slices      text[],
+    chest       real[],
+    kept_at     timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (encoder, study_uid)
+);
+ALTER TABLE image_tokens ALTER COLUMN tokens SET STORAGE EXTERNAL;
+CREATE INDEX image_tokens_by_study ON image_tokens (study_uid);
+
 -- Encodings that are gone; an index drops them before its next answer.
 CREATE TABLE encoding_gone (
     encoding_id  bigint PRIMARY KEY,
@@ -675,3 +696,54 @@ CREATE TRIGGER audit_event_stays_whole BEFORE TRUNCATE ON audit_event EXECUTE FU
 CREATE TRIGGER audit_seal_stays BEFORE UPDATE OR DELETE ON audit_seal
     FOR EACH ROW EXECUTE FUNCTION audit_is_append_only();
 CREATE TRIGGER audit_seal_stays_whole BEFORE TRUNCATE ON audit_seal EXECUTE FUNCTION audit_is_append_only();
+
+-- Retraining: one run from its plan to the evidence (radir_training.retraining).
+CREATE TABLE retraining_run (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind          text NOT NULL CHECK (kind IN ('CXR', 'CT')),
+    depth         text NOT NULL CHECK (depth IN ('head', 'full')),
+    state         text NOT NULL DEFAULT 'PENDING'
+                  CHECK (state IN ('PENDING', 'RUNNING', 'DONE', 'REFUSED', 'FAILED', 'CANCELLED')),
+    plan          jsonb NOT NULL,                     -- as it was before anything was trained
+    plan_sha256   text NOT NULL,
+    champion      text NOT NULL REFERENCES model,     -- the model that served when the run began
+    challenger    text,                               -- what was trained
+    passed        boolean,                            -- all gates; null: not judged
+    started_by    text NOT NULL,
+    reason        text,                               -- why it was refused, failed or cancelled
+    reason_code   text,
+    cancel_asked  boolean NOT NULL DEFAULT false,
+    worker        text,                               -- the process that holds it
+    token         bigint,                             -- fencing: grows with every lease
+    lease_until   timestamptz,
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    changed_at    timestamptz NOT NULL DEFAULT now(),
+    ended_at      timestamptz
+);
+CREATE SEQUENCE retraining_token;
+
+-- The steps of a run, in their order; a step that is done is never done again.
+CREATE TABLE retraining_step (
+    run_id      bigint NOT NULL REFERENCES retraining_run ON DELETE CASCADE,
+    number      integer NOT NULL,
+    name        text NOT NULL,
+    state       text NOT NULL DEFAULT 'PENDING' CHECK (state IN ('PENDING', 'RUNNING', 'DONE', 'FAILED')),
+    progress    real NOT NULL DEFAULT 0,              -- share that is done
+    note        text NOT NULL DEFAULT '',             -- what it does now, or came to; names nobody
+    attempts    integer NOT NULL DEFAULT 0,
+    artefacts   jsonb NOT NULL DEFAULT '{}',          -- files of the run's folder, each with its SHA-256
+    started_at  timestamptz,
+    ended_at    timestamptz,
+    PRIMARY KEY (run_id, number)
+);
+
+-- What a run saw: its snapshot. A study that is deleted leaves it; what was counted stands in the step's note.
+CREATE TABLE retraining_study (
+    run_id         bigint NOT NULL REFERENCES retraining_run ON DELETE CASCADE,
+    study_uid      text NOT NULL REFERENCES study ON DELETE CASCADE,
+    revision       integer NOT NULL,
+    report_sha256  text NOT NULL,
+    held_out       boolean NOT NULL,
+    PRIMARY KEY (run_id, study_uid)
+);
+CREATE INDEX retraining_study_by_study ON retraining_study (study_uid);

@@ -30,6 +30,7 @@ from .config import NetworkConfig
 from .external import ExternalConfig, ExternalNetwork
 from .folder import (
     CARD,
+    ENCODER,
     FORMAT,
     MANIFEST,
     TEXT_TOWER,
@@ -44,6 +45,7 @@ from .local_text import MISSING, LocalTextEncoder, LocalTokenizer, UnreadText, r
 from .network import GLOBAL_REGION, RadirNetwork, view_index
 from .preprocess import Preprocessing
 from .tokenizer import TextTokenizer, Tokenizer
+from .tokens import encoder_id
 
 REGION_QUERIES = "region_queries"  # a tensor beside those of a network whose text model may be missing
 GOLDEN_NUMBERS = 8  # of each region's vector; the hashes guard the rest
@@ -131,6 +133,8 @@ class Bundle:
         }
         if isinstance(self.tokenizer, LocalTokenizer) and isinstance(self.network.text, LocalTextEncoder):
             manifest[TEXT_TOWER] = stored(self.network.text, self.tokenizer)
+        if (encoder := encoder_id(self)) is not None:
+            manifest[ENCODER] = encoder
         manifest["model_id"] = model_id_of(manifest)
         manifest["manifest_sha256"] = manifest_hash(manifest)
         folder.mkdir(parents=True, exist_ok=True)

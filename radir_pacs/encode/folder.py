@@ -15,6 +15,7 @@ from .external import ENGINE
 
 FORMAT = 1
 WEIGHTS, MANIFEST, CARD, ONNX = "weights.safetensors", "manifest.json", "MODEL_CARD.md", "encoder.onnx"
+ENCODER = "encoder"  # of a manifest: the hash of what makes the image tokens (``tokens``)
 TEXT_TOWER = "text_tower"  # of a manifest: a local text model in place of our own
 MOST_WEIGHTS_BYTES, MOST_MANIFEST_BYTES = 4 * 2**30, 8 * 2**20
 

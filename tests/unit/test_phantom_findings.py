@@ -12,7 +12,8 @@ from radir_pacs import anatomy
 from radir_pacs.types import ImageKind
 from radir_training.phantoms.course import develop, draw_course, draw_patient
 from radir_training.phantoms.findings import CATALOGUE, PhantomFinding, clash, place
-from radir_training.phantoms.wording import phrases, write_report
+from radir_training.phantoms.house import phrases
+from radir_training.phantoms.wording import write_report
 
 BOTH = frozenset(ImageKind)
 # Words that may only stand in a report, outside a negation, when the finding is there.

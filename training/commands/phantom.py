@@ -14,6 +14,7 @@ from radir_pacs.types import ImageKind
 
 from ..phantoms.canvas import SIZES
 from ..phantoms.hospital import HospitalRequest, build
+from ..phantoms.house import FIRST, HOUSES
 from ..phantoms.sheet import draw_sheet
 
 
@@ -26,6 +27,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="same seed, same bytes (default 1)")
     parser.add_argument("--size", choices=list(SIZES), default="small", help="resolution at which chests are drawn")
     parser.add_argument("--kinds", type=_kinds, default=frozenset(ImageKind), metavar="cxr,ct", help="what to image")
+    parser.add_argument(
+        "--house",
+        choices=list(HOUSES),
+        default=FIRST,
+        help="first: the hospital that the starter models were trained on; other: another scanner, other findings, "
+        "other words (default first)",
+    )
     parser.add_argument("--jobs", type=_count, default=1, metavar="N", help="processes that share the work (default 1)")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="draw the first patients on a picture sheet (PNG)")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
@@ -54,7 +62,9 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
     size, began = SIZES[args.size], time.monotonic()
     summary: dict[str, object] = {"seed": args.seed, "size": size.name}
     if args.out is not None:
-        order = HospitalRequest(out=args.out, patients=args.patients, seed=args.seed, size=size, kinds=args.kinds)
+        order = HospitalRequest(
+            out=args.out, patients=args.patients, seed=args.seed, size=size, kinds=args.kinds, house=args.house
+        )
         studies = files = findings = 0
         with progress(transient=True) as shown:
             task = shown.add_task("patients", total=args.patients)

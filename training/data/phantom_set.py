@@ -22,6 +22,7 @@ from radir_pacs.types import F32, ImageKind, View, Volume
 
 from ..phantoms import SIZES, PhantomStudy, sample
 from ..phantoms.course import draw_patient
+from ..phantoms.house import FIRST, HOUSES
 from ..phantoms.statements import true_items
 from .shards import Shard, read_notes, read_shard, write_shard
 from .statements import mined
@@ -40,6 +41,7 @@ def phantom_set(
     seed: int,
     cache: Path,
     processes: int = 1,
+    house: str = FIRST,
     progress: Callable[[int], None] = lambda done: None,
 ) -> StudySet:
     """The first ``patients`` of the synthetic hospital ``seed``, one visit each, from the cache where it holds them.
@@ -49,10 +51,17 @@ def phantom_set(
     if patients < 1:
         raise BadInput("a data set has at least one patient")
     folders = draw_phantoms(
-        config, [kind], patients=patients, seed=seed, cache=cache, processes=processes, progress=progress
+        config,
+        [kind],
+        patients=patients,
+        seed=seed,
+        cache=cache,
+        processes=processes,
+        house=house,
+        progress=progress,
     )
     shards = [folders[kind] / f"{start}.npz" for start in range(0, patients, SHARD_PATIENTS)]
-    return _assembled(kind, seed, shards, patients)
+    return _assembled(kind, seed, shards, patients, house)
 
 
 def draw_phantoms(
@@ -63,24 +72,25 @@ def draw_phantoms(
     seed: int,
     cache: Path,
     processes: int = 1,
+    house: str = FIRST,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[ImageKind, Path]:
     """Fill the cache and return the folder of each kind; a patient is drawn once for all kinds."""
     ways = [Preprocessing.of(config, kind) for kind in kinds]
-    folders = [cache / f"{how.kind.lower()}-{_digest(how, seed)}" for how in ways]
+    folders = [cache / f"{how.kind.lower()}-{_digest(how, seed, house)}" for how in ways]
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
     starts = range(0, patients, SHARD_PATIENTS)
     missing = [start for start in starts if not all((folder / f"{start}.npz").exists() for folder in folders)]
     ready = patients - len(missing) * SHARD_PATIENTS
     with ProcessPoolExecutor(max(1, processes), mp_context=get_context("spawn")) as pool:
-        for _ in as_completed([pool.submit(_draw_shard, folders, ways, seed, start) for start in missing]):
+        for _ in as_completed([pool.submit(_draw_shard, folders, ways, seed, start, house) for start in missing]):
             ready += SHARD_PATIENTS
             progress(min(patients, max(0, ready)))
     return dict(zip(kinds, folders, strict=True))
 
 
-def _assembled(kind: ImageKind, seed: int, shards: Sequence[Path], patients: int) -> StudySet:
+def _assembled(kind: ImageKind, seed: int, shards: Sequence[Path], patients: int, house: str) -> StudySet:
     images, views, who, reports = [], [], [], []
     for path in shards:
         shard, notes = read_shard(path), read_notes(path)
@@ -90,8 +100,8 @@ def _assembled(kind: ImageKind, seed: int, shards: Sequence[Path], patients: int
         views.append(shard.views[keep])
         who.append(number[keep])
         reports += [text for text, kept in zip(notes["reports"], keep, strict=True) if kept]
-    people = np.concatenate(who)
-    truth = {int(index): true_items(draw_patient(seed, int(index))[1], kind) for index in np.unique(people)}
+    people, mix = np.concatenate(who), HOUSES[house].mix
+    truth = {int(index): true_items(draw_patient(seed, int(index), mix)[1], kind) for index in np.unique(people)}
     return StudySet(
         kind=kind,
         images=np.concatenate(images),
@@ -103,9 +113,9 @@ def _assembled(kind: ImageKind, seed: int, shards: Sequence[Path], patients: int
     )
 
 
-def _draw_shard(folders: Sequence[Path], ways: Sequence[Preprocessing], seed: int, start: int) -> None:
+def _draw_shard(folders: Sequence[Path], ways: Sequence[Preprocessing], seed: int, start: int, house: str) -> None:
     kinds = frozenset(how.kind for how in ways)
-    studies = [_sample(kinds, seed, index) for index in range(start, start + SHARD_PATIENTS)]
+    studies = [_sample(kinds, seed, index, house) for index in range(start, start + SHARD_PATIENTS)]
     for folder, how in zip(folders, ways, strict=True):
         if not (folder / f"{start}.npz").exists():
             _write_shard(folder / f"{start}.npz", studies, how)
@@ -126,8 +136,9 @@ def _write_shard(path: Path, studies: Sequence[PhantomStudy], how: Preprocessing
     write_shard(path, shard, {"patients": [study.index for study, _ in taken], "reports": reports})
 
 
-def _sample(kinds: frozenset[ImageKind], seed: int, index: int) -> PhantomStudy:
-    return sample(seed, index, size=SIZES["small"], radiographs=ImageKind.CXR in kinds, ct=ImageKind.CT in kinds)
+def _sample(kinds: frozenset[ImageKind], seed: int, index: int, house: str) -> PhantomStudy:
+    radiographs, ct = ImageKind.CXR in kinds, ImageKind.CT in kinds
+    return sample(seed, index, size=SIZES["small"], radiographs=radiographs, ct=ct, house=house)
 
 
 def _volumes(study: PhantomStudy, kind: ImageKind, *, lateral: bool) -> list[Volume]:
@@ -152,7 +163,7 @@ def _volumes(study: PhantomStudy, kind: ImageKind, *, lateral: bool) -> list[Vol
     return [frontal, volume(study.lateral, study.radiograph_spacing_mm, View.LATERAL)] if lateral else [frontal]
 
 
-def _digest(how: Preprocessing, seed: int) -> str:
+def _digest(how: Preprocessing, seed: int, house: str) -> str:
     """What a shard depends on."""
-    named = json.dumps([LOOK, how.to_json(), seed, SHARD_PATIENTS, LATERAL_EVERY])
+    named = json.dumps([LOOK, how.to_json(), seed, SHARD_PATIENTS, LATERAL_EVERY, *([] if house == FIRST else [house])])
     return hashlib.sha256(named.encode()).hexdigest()[:12]

@@ -94,6 +94,8 @@ def check_fits(bundle: Bundle, data: StudySet) -> None:
     """Raise BadInput where these images do not fit the bundle."""
     if data.kind is not bundle.kind:
         raise BadInput(f"{bundle.model_id} encodes {bundle.kind}, not {data.kind}")
+    if data.encoded:
+        return  # whose tokens they are is for the caller to know: nothing in them tells
     if data.images.shape[2:] != bundle.preprocessing.shape:
         raise BadInput(f"{bundle.model_id} takes images of {bundle.preprocessing.shape}, these have another shape")
 
@@ -103,10 +105,13 @@ def _image_vectors(bundle: Bundle, data: StudySet, rows: Sequence[int], progress
     """Float32 [n, rows, dim] of these rows of the bundle's regions."""
     chosen = torch.tensor(rows)
     network, queries = bundle.network.eval(), bundle.queries()[chosen]
-    parts = [
-        network(images, views, data.kind, queries, chosen).vectors.float().numpy()
-        for images, views in batches(data, progress)
-    ]
+    parts = []
+    for images, views in batches(data, progress):
+        if data.encoded and isinstance(network, RadirNetwork):
+            found = network.answer(network.decode(images, queries), chosen)
+        else:
+            found = network(images, views, data.kind, queries, chosen)
+        parts.append(found.vectors.float().numpy())
     return np.concatenate(parts)
 
 

@@ -118,5 +118,8 @@ def _remembered(training: Training, queries: int) -> int:
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast(training.device.type, torch.bfloat16, enabled=half),
     ):
-        network.decode(network.image_tokens(batch.images, batch.views, training.data.kind), asked)
+        tokens = batch.images
+        if not training.data.encoded:
+            tokens = network.image_tokens(batch.images, batch.views, training.data.kind)
+        network.decode(tokens, asked)
     return sum(tensor.untyped_storage().nbytes() for tensor in held.values())

@@ -50,6 +50,7 @@ class Objective:
         sharding: BatchSharding | None = None,
     ) -> None:
         self.recipe, self.kind, self.whole = recipe, kind, training_set.whole
+        self.encoded = training_set.data.encoded
         self.sharding = sharding or BatchSharding()
         self.possible = training_set.possible
         self.names = Names(tokenizer, training_set.regions)
@@ -67,7 +68,8 @@ class Objective:
                 asked = torch.cat([asked, network.text(self.phrase_ids[phrases].to(device))])
 
             def look(images: Tensor, views: Tensor) -> Tensor:
-                return network.decode(network.image_tokens(images, views, self.kind), asked)
+                tokens = images if self.encoded else network.image_tokens(images, views, self.kind)
+                return network.decode(tokens, asked)
 
             features = self.sharding(look, batch.images, batch.views)
             out = network.answer(features[:, : len(regions)], regions.to(device))

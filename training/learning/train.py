@@ -10,7 +10,7 @@ import copy
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from radir_pacs.encode import Bundle, ModelRegion, NetworkConfig, Preprocessing
+from radir_pacs.encode.tokens import PARTS as IMAGE_ENCODER
 from radir_pacs.errors import BadInput
 
 from ..data.studies import StudySet, check_usable
@@ -35,7 +36,7 @@ from .recipe import Recipe, stages
 from .training_set import TrainingSet
 
 # frozen in the second published stage
-ENCODERS = ("stems", "view", "planes", "blocks", "memory_norm", "text")
+ENCODERS = (*IMAGE_ENCODER, "text")
 CPU = torch.device("cpu")
 
 
@@ -112,6 +113,8 @@ class Training:
         torch.manual_seed(recipe.seed)
         initial = initial_model(config, data, start, text_model, recipe.withheld)
         self.network, self.tokenizer = initial.network.to(device), initial.tokenizer
+        if data.encoded:  # the tokens stay what they are: so does what made them
+            self._freeze(IMAGE_ENCODER)
         self.preprocessing = Preprocessing.of(config, data.kind) if start is None else start.preprocessing
         self.training_set = TrainingSet(
             data, initial.regions, self.network.findings, self.tokenizer, hierarchy=recipe.hierarchy
@@ -122,7 +125,7 @@ class Training:
         )
         self.optimizer = Optimizer(self.network, recipe.weight_decay, muon=recipe.muon)
         self.average = EMA(self.network, recipe.average) if recipe.average else None
-        self.augmentation = Augmentation(data.images.shape[2:]) if recipe.augment else None
+        self.augmentation = Augmentation(data.images.shape[2:]) if recipe.augment and not data.encoded else None
         self.sampler = BatchSampler(len(data), recipe.batch, recipe.seed)
         dim = self.network.config.embedding_dim
         self.lists = TopLists(self.training_set, dim) if recipe.hard_negatives else None
@@ -150,7 +153,7 @@ class Training:
         stage = min(int(done * len(self.stages)), len(self.stages) - 1)
         done_of_stage = done * len(self.stages) - stage
         if stage:
-            self._freeze()
+            self._freeze(ENCODERS)
         draw = recipe.seed * 1_000_003 + number
         generator = torch.Generator().manual_seed(draw)
         torch.manual_seed(draw + self.ranks.number)  # for dropout
@@ -181,9 +184,9 @@ class Training:
         losses: dict[str, float] = {name: float(loss.detach()) for name, loss in measured.by_name.items()}
         return Step(number, done, number // self.sampler.steps_an_epoch, rate, losses)
 
-    def _freeze(self) -> None:
+    def _freeze(self, parts: Sequence[str]) -> None:
         for name, parameter in self.network.named_parameters():
-            if name.split(".")[0] in ENCODERS:
+            if name.split(".")[0] in parts:
                 parameter.requires_grad_(False)
 
     def bundle(self) -> Bundle:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from types import MappingProxyType
 
 import numpy as np
 
@@ -32,16 +34,20 @@ class Course:
     visits: tuple[Visit, ...]
 
 
-def draw_patient(seed: int, index: int) -> tuple[Patient, tuple[PhantomFinding, ...]]:
+def draw_patient(
+    seed: int, index: int, mix: Mapping[str, float] = MappingProxyType({})
+) -> tuple[Patient, tuple[PhantomFinding, ...]]:
     """The person and the first findings; the same numbers always give the same ones."""
     rng = np.random.default_rng([seed, index, 1])
     patient = Patient.sample(rng)
-    return patient, draw(patient.age_years, rng)
+    return patient, draw(patient.age_years, rng, mix)
 
 
-def draw_course(seed: int, index: int, kinds: frozenset[ImageKind]) -> Course:
+def draw_course(
+    seed: int, index: int, kinds: frozenset[ImageKind], mix: Mapping[str, float] = MappingProxyType({})
+) -> Course:
     """First a radiograph where wanted, then CT within days or weeks, then often a later radiograph."""
-    patient, findings = draw_patient(seed, index)
+    patient, findings = draw_patient(seed, index, mix)
     rng = np.random.default_rng([seed, index, 2])
     on = date(2018, 1, 1) + timedelta(days=int(rng.integers(0, 1800)))
     order = [ImageKind.CXR, ImageKind.CT]

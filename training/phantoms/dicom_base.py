@@ -26,6 +26,7 @@ class Identity:
     seed: int
     course: Course
     visit: Visit
+    manufacturer: str = "RadIR-PACS"
 
     def uid(self, *names: str) -> str:
         return derived_uid("phantom", str(self.seed), str(self.course.index), str(self.visit.number), *names)
@@ -76,7 +77,7 @@ def new_object(
     age = visit.on.year - born.year - ((visit.on.month, visit.on.day) < (born.month, born.day))
     ds.PatientAge = f"{age:03d}Y"
     ds.Modality, ds.SeriesInstanceUID, ds.SeriesNumber = modality, identity.uid("series", series), number
-    ds.Manufacturer, ds.ManufacturerModelName = "RadIR-PACS", "Synthetic hospital"
+    ds.Manufacturer, ds.ManufacturerModelName = identity.manufacturer, "Synthetic hospital"
     ds.DeviceSerialNumber, ds.SoftwareVersions = "PHANTOM", "1"
     ds.InstanceNumber = 1
     return ds

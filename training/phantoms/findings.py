@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -94,13 +96,18 @@ def place(concept: str, region: str, severity: int, rng: np.random.Generator) ->
     )
 
 
-def draw(age_years: int, rng: np.random.Generator) -> tuple[PhantomFinding, ...]:
-    """The findings of a first study: none for about one person in five, several for most, more with age."""
+def draw(
+    age_years: int, rng: np.random.Generator, mix: Mapping[str, float] = MappingProxyType({})
+) -> tuple[PhantomFinding, ...]:
+    """The findings of a first study: none for about one person in five, several for most, more with age.
+
+    ``mix``: how much more often than usual a concept is drawn.
+    """
     if rng.random() < 0.22:
         return ()
     wanted = 1 + int(rng.poisson(1.1 + max(0, age_years - 40) / 50))
     names = list(CATALOGUE)
-    weights = np.array([_weight(name, age_years) for name in names])
+    weights = np.array([_weight(name, age_years) * mix.get(name, 1.0) for name in names])
     found: dict[tuple[str, str], PhantomFinding] = {}
     for _ in range(wanted):
         finding = draw_one(names[int(rng.choice(len(names), p=weights / weights.sum()))], rng)

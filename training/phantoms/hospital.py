@@ -24,6 +24,7 @@ from .dicom_base import Identity
 from .dicom_images import write_ct, write_radiographs
 from .dicom_report import write_report_sr
 from .findings import PhantomFinding
+from .house import FIRST, HOUSES
 from .images import take_images
 from .patient import Chest
 from .wording import write_report
@@ -41,11 +42,13 @@ class HospitalRequest:
     seed: int
     size: Size
     kinds: frozenset[ImageKind]
+    house: str = FIRST
 
     def as_json(self) -> dict[str, Any]:
         """Everything except the folder."""
         kinds = sorted(kind.value for kind in self.kinds)
-        return {"patients": self.patients, "seed": self.seed, "size": self.size.name, "kinds": kinds}
+        told = {"patients": self.patients, "seed": self.seed, "size": self.size.name, "kinds": kinds}
+        return told if self.house == FIRST else {**told, "house": self.house}
 
 
 def build(order: HospitalRequest, jobs: int = 1) -> Iterator[list[dict[str, Any]]]:
@@ -91,7 +94,7 @@ def _collect(done: Iterator[list[dict[str, Any]]], everything: list[dict[str, An
 
 def build_patient(order: HospitalRequest, index: int) -> list[dict[str, Any]]:
     """All visits of one patient; returns the truth of each study."""
-    course = draw_course(order.seed, index, order.kinds)
+    course = draw_course(order.seed, index, order.kinds, HOUSES[order.house].mix)
     truths, before = [], None
     for visit in course.visits:
         truths.append(_build_visit(order, course, visit, before))
@@ -100,13 +103,14 @@ def build_patient(order: HospitalRequest, index: int) -> list[dict[str, Any]]:
 
 
 def _build_visit(order: HospitalRequest, course: Course, visit: Visit, before: Visit | None) -> dict[str, Any]:
-    identity = Identity(seed=order.seed, course=course, visit=visit)
+    house = HOUSES[order.house]
+    identity = Identity(seed=order.seed, course=course, visit=visit, manufacturer=house.manufacturer)
     folder = order.out / f"patient_{course.index:05d}" / f"visit_{visit.number}_{visit.kind.value.lower()}"
     folder.mkdir(parents=True, exist_ok=True)
     chest = Chest.of(course.patient, visit.findings)
     flat = visit.kind is ImageKind.CXR
     rng = np.random.default_rng([order.seed, course.index, 4, visit.number])
-    images = take_images(chest, order.size, rng, radiographs=flat, ct=not flat)
+    images = house.seen(take_images(chest, order.size, rng, radiographs=flat, ct=not flat), rng)
     files = write_radiographs(identity, images, folder) if flat else write_ct(identity, images, folder)
     report = write_report(
         course.patient,
@@ -115,6 +119,7 @@ def _build_visit(order: HospitalRequest, course: Course, visit: Visit, before: V
         visit.kind,
         np.random.default_rng([order.seed, course.index, 5, visit.number]),
         prior_on=before.on if before else None,
+        house=order.house,
     )
     files.append(write_report_sr(identity, report, _image_uids(identity, len(files)), folder))
     return {

@@ -12,6 +12,7 @@ from .boxes import Box, frontal_boxes
 from .canvas import SIZES, Size
 from .course import develop, draw_patient
 from .findings import PhantomFinding
+from .house import FIRST, HOUSES
 from .images import take_images
 from .patient import Chest, Patient
 from .wording import write_report
@@ -42,18 +43,26 @@ class PhantomStudy:
 
 
 def sample(
-    seed: int, index: int, *, size: Size = SIZES["small"], visit: int = 0, radiographs: bool = True, ct: bool = True
+    seed: int,
+    index: int,
+    *,
+    size: Size = SIZES["small"],
+    visit: int = 0,
+    radiographs: bool = True,
+    ct: bool = True,
+    house: str = FIRST,
 ) -> PhantomStudy:
     """Study ``index`` of the hospital ``seed``: each index is another patient; ``visit`` 1, 2, … are later visits.
 
     The same numbers give the same study on every machine with the same NumPy version.
     """
-    patient, findings = draw_patient(seed, index)
+    patient, findings = draw_patient(seed, index, HOUSES[house].mix)
     before: tuple[PhantomFinding, ...] | None = None
     for step in range(visit):
         before, findings = findings, develop(findings, 30, np.random.default_rng([seed, index, 3, step]))
     chest = Chest.of(patient, findings)
-    images = take_images(chest, size, np.random.default_rng([seed, index, 4, visit]), radiographs=radiographs, ct=ct)
+    rng = np.random.default_rng([seed, index, 4, visit])
+    images = HOUSES[house].seen(take_images(chest, size, rng, radiographs=radiographs, ct=ct), rng)
     words = np.random.default_rng([seed, index, 5, visit])
     return PhantomStudy(
         index=index,
@@ -66,7 +75,7 @@ def sample(
         ct=images.ct,
         ct_spacing_mm=images.ct_spacing_mm,
         ct_origin_mm=images.ct_origin_mm,
-        radiograph_report=write_report(patient, findings, before, ImageKind.CXR, words).text,
-        ct_report=write_report(patient, findings, before, ImageKind.CT, words).text,
+        radiograph_report=write_report(patient, findings, before, ImageKind.CXR, words, house=house).text,
+        ct_report=write_report(patient, findings, before, ImageKind.CT, words, house=house).text,
         boxes=frontal_boxes(chest, size),
     )

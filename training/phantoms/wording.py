@@ -5,11 +5,9 @@ A report only states what is true of the phantom: a negative is dropped where it
 
 from __future__ import annotations
 
-import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from radir_pacs.types import ImageKind
 
 from .devices import tube_tip_mm
 from .findings import PhantomFinding
+from .house import FIRST, phrases
 from .parenchyma import is_cavity
 from .patient import Patient
 from .skeleton import compressed_level, fracture_place
@@ -60,6 +59,7 @@ _WIDER = {
     "hila": "mediastinum",
 }
 _WIDER |= {"ribs": "bones", "oedema": "lungs"}
+Book = Mapping[str, Any]
 _ORDER = ("devices", "lungs", "pleura", "heart", "rest")
 
 
@@ -88,11 +88,6 @@ class WrittenReport:
         return "\n\n".join(f"{heading}:\n{body}" for heading, body in self.sections)
 
 
-@cache
-def phrases() -> dict[str, Any]:
-    return tomllib.loads((files(__package__) / "phrases.toml").read_text(encoding="utf-8"))
-
-
 def write_report(
     patient: Patient,
     findings: tuple[PhantomFinding, ...],
@@ -101,28 +96,33 @@ def write_report(
     rng: np.random.Generator,
     *,
     prior_on: date | None = None,
+    house: str = FIRST,
 ) -> WrittenReport:
     """A report of ``findings``; with ``before`` (the findings of the prior study) it also states what changed."""
-    frame = phrases()["frame"]
+    book = phrases(house)
+    frame = book["frame"]
     prior = prior_on.strftime(_pick(["%m/%d/%Y", "%d %B %Y", "%Y-%m-%d"], rng)) if prior_on else "the previous visit"
     compared = _pick(frame["none"] if before is None else frame["prior"], rng).format(date=prior)
-    sentences = [_topic(finding, _describe(finding, kind, rng) + _change(finding, before, rng)) for finding in findings]
+    sentences = [
+        _topic(finding, _describe(book, finding, kind, rng) + _change(book, finding, before, rng))
+        for finding in findings
+    ]
     present = {finding.concept for finding in findings}
-    sentences += [(_topic_of_normal(topic), text) for topic, text in _normals(present, rng)]
+    sentences += [(_topic_of_normal(topic), text) for topic, text in _normals(book, present, rng)]
     if before is not None:
-        sentences += [("rest", text) for text in _resolved(findings, before, rng)]
+        sentences += [("rest", text) for text in _resolved(book, findings, before, rng)]
     ordered = sorted(enumerate(sentences), key=lambda item: (_ORDER.index(item[1][0]), item[0]))
     return WrittenReport(
-        indication=_indication(patient, rng),
+        indication=_indication(book, patient, rng),
         technique=_pick(frame[kind.value], rng),
         comparison=compared,
         findings=" ".join(text for _, (_, text) in ordered),
-        impression=_impression(findings, before, kind, rng),
+        impression=_impression(book, findings, before, kind, rng),
     )
 
 
-def _indication(patient: Patient, rng: np.random.Generator) -> str:
-    complaint = _pick(phrases()["frame"]["indication"], rng)
+def _indication(book: Book, patient: Patient, rng: np.random.Generator) -> str:
+    complaint = _pick(book["frame"]["indication"], rng)
     if rng.random() < 0.5:
         return complaint
     who = {"F": ("female", "woman"), "M": ("male", "man")}[patient.sex][int(rng.integers(2))]
@@ -141,8 +141,8 @@ def grade(finding: PhantomFinding) -> str:
     return _GRADES[finding.severity - 1][finding.concept not in _SIZED]
 
 
-def _describe(finding: PhantomFinding, kind: ImageKind, rng: np.random.Generator) -> str:
-    book = phrases()[finding.concept]
+def _describe(book: Book, finding: PhantomFinding, kind: ImageKind, rng: np.random.Generator) -> str:
+    book = book[finding.concept]
     options = book.get(str(finding.severity)) or book["any"]
     if kind is ImageKind.CT:
         options = book.get(f"ct{finding.severity}") or book.get("ctany") or options
@@ -193,7 +193,7 @@ def _topic_of_normal(topic: str) -> str:
     return "heart" if topic == "heart" else "rest"
 
 
-def _normals(present: set[str], rng: np.random.Generator) -> list[tuple[str, str]]:
+def _normals(book: Book, present: set[str], rng: np.random.Generator) -> list[tuple[str, str]]:
     """Normal statements; some readers state many, others few."""
     wordy = rng.uniform(0.25, 1)
     said: list[tuple[str, str]] = []
@@ -201,11 +201,13 @@ def _normals(present: set[str], rng: np.random.Generator) -> list[tuple[str, str
         if present & silencers or any(_WIDER.get(topic) == wide for wide, _ in said):
             continue
         if rng.random() < (max(wordy, 0.8) if topic in {"lungs", "pleura", "heart"} else wordy * 0.7):
-            said.append((topic, _pick(phrases()["normal"][topic], rng)))
+            said.append((topic, _pick(book["normal"][topic], rng)))
     return said
 
 
-def _change(finding: PhantomFinding, before: tuple[PhantomFinding, ...] | None, rng: np.random.Generator) -> str:
+def _change(
+    book: Book, finding: PhantomFinding, before: tuple[PhantomFinding, ...] | None, rng: np.random.Generator
+) -> str:
     if before is None or rng.random() < 0.3:
         return ""
     old = next((other for other in before if other.key == finding.key), None)
@@ -215,17 +217,15 @@ def _change(finding: PhantomFinding, before: tuple[PhantomFinding, ...] | None, 
         how = "same"
     else:
         how = "worse" if (finding.severity, finding.size_mm or 0) > (old.severity, old.size_mm or 0) else "better"
-    return " " + _pick(phrases()["change"][how], rng)
+    return " " + _pick(book["change"][how], rng)
 
 
 def _resolved(
-    findings: tuple[PhantomFinding, ...], before: tuple[PhantomFinding, ...], rng: np.random.Generator
+    book: Book, findings: tuple[PhantomFinding, ...], before: tuple[PhantomFinding, ...], rng: np.random.Generator
 ) -> list[str]:
     here = {finding.key for finding in findings}
     gone = [finding for finding in before if finding.key not in here]
-    return [
-        _pick(phrases()["change"]["gone"], rng).format(what=_name(finding)) for finding in gone if rng.random() < 0.7
-    ]
+    return [_pick(book["change"]["gone"], rng).format(what=_name(finding)) for finding in gone if rng.random() < 0.7]
 
 
 def _name(finding: PhantomFinding) -> str:
@@ -238,6 +238,7 @@ def _name(finding: PhantomFinding) -> str:
 
 
 def _impression(
+    book: Book,
     findings: tuple[PhantomFinding, ...],
     before: tuple[PhantomFinding, ...] | None,
     kind: ImageKind,
@@ -247,9 +248,9 @@ def _impression(
     worth = [finding for finding in findings if finding.concept not in minor] or list(findings)
     worth.sort(key=lambda finding: -finding.severity)
     if not worth:
-        text = _pick(phrases()["normal"][kind.value], rng)
+        text = _pick(book["normal"][kind.value], rng)
         return text + (" Interval resolution of prior findings." if before and rng.random() < 0.5 else "")
-    lines = [_fill(_pick(phrases()[finding.concept]["short"], rng), finding, rng) for finding in worth[:4]]
+    lines = [_fill(_pick(book[finding.concept]["short"], rng), finding, rng) for finding in worth[:4]]
     if len(lines) == 1:
         return lines[0] + "."
     if rng.random() < 0.5:

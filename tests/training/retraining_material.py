@@ -1,0 +1,96 @@
+"""An archive of toy pictures with reports, whose champion has learned little: enough to retrain a head in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.encode import Bundle
+from radir_pacs.encode.tokens import encoder_id
+from radir_pacs.types import ImageKind, ImageTokens, KeptTokens
+from radir_training.data.studies import StudySet
+from radir_training.learning.recipe import Recipe
+from radir_training.learning.train import train
+from radir_training.retraining.plan import Plan
+from radir_training.retraining.steps import STEPS
+from tests.catalogue_material import add, header, receive
+
+from .toy import TOY, toy_set
+
+STUDIES = 300
+PLAN = Plan.from_json(
+    {
+        "data": {"least_studies": 100, "least_patients": 50, "least_held_out_patients": 20},
+        "recipe": {"epochs": 15, "batch": 48, "learning_rate": 0.004},
+        "gates": {"least_queries": 8, "k": 3, "most_latency": 10.0},
+    }
+)
+
+
+def toy_champion(folder: Path) -> Bundle:
+    """Trained on other patients; then its head sees one direction only, while decoder and encoder forget nothing."""
+    recipe = Recipe(epochs=4, batch=32, seed=3, augment=False, muon=False, learning_rate=2e-3)
+    bundle = train(TOY, toy_set(192, 1), recipe)
+    noise = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        weight = bundle.network.head.project[1].weight
+        one, other = (torch.randn(n, 1, generator=noise) for n in weight.shape)
+        weight.copy_(weight.std() * one @ other.T)
+    return bundle.save(folder)
+
+
+def fill_archive(catalogue: Catalogue, champion: Bundle, studies: StudySet, reports: Sequence[str]) -> None:
+    """Studies with their reports and image tokens, as an encode worker leaves them, without the pixels."""
+    with torch.inference_mode():
+        images = torch.from_numpy(studies.images.astype(np.float32))
+        views = torch.zeros(len(studies), dtype=torch.int64)
+        tokens = champion.network.image_tokens(images, views, ImageKind.CXR).half().numpy()
+    encoder = encoder_id(champion)
+    assert encoder is not None
+    for number, report in enumerate(reports, start=1):
+        sex, age = ("F", "M")[number % 2], 25.0 + number % 60
+        given = header(number, patient_sex=sex, patient_age_years=age)
+        add(catalogue, given)
+        catalogue.studies.complete_now(given.study_uid)
+        receive(catalogue, given.study_uid, report)
+        revision = catalogue.studies.revision_of(given.study_uid)[1]
+        kept = ImageTokens(encoder=encoder, kind=ImageKind.CXR, lateral=False, values=tokens[number - 1])
+        catalogue.tokens.keep(
+            [
+                KeptTokens(
+                    study_uid=given.study_uid,
+                    series_uid=given.series_uid,
+                    sop_uid=given.sop_uid,
+                    revision=revision,
+                    tokens=kept,
+                )
+            ]
+        )
+
+
+def begin(catalogue: Catalogue, plan: Plan = PLAN) -> int:
+    """A run whose champion is the model that serves."""
+    champion = catalogue.models.serving(ImageKind.CXR)
+    assert champion is not None
+    return catalogue.retraining.start(
+        kind=ImageKind.CXR,
+        depth=plan.depth,
+        plan=plan.as_json(),
+        plan_sha256=plan.sha256,
+        champion=champion.model_id,
+        started_by="test",
+        steps=STEPS,
+    )
+
+
+def shuffled(reports: Sequence[str], seed: int = 5) -> list[str]:
+    """Every report with somebody else's image."""
+    order = np.random.default_rng(seed).permutation(len(reports))
+    return [reports[row] for row in order]
+
+
+__all__ = ["PLAN", "STUDIES", "begin", "fill_archive", "shuffled", "toy_champion", "toy_set"]

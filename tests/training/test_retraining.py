@@ -1,0 +1,360 @@
+"""Retraining a head on an archive: gates, kills at every step, cancelling; serving is never touched."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import torch
+from psycopg.conninfo import make_conninfo
+
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.cli import main
+from radir_pacs.config import Settings, to_environment
+from radir_pacs.encode import Bundle
+from radir_pacs.encode.tokens import PARTS, encoder_id
+from radir_pacs.errors import BadInput, Conflict, LeaseLost, StorageFailed
+from radir_pacs.models import Registry
+from radir_pacs.types import ImageKind, ModelState, StepState
+from radir_training.data.people import KNOWN_PATIENTS, KnownPatients
+from radir_training.datasets.archive import pseudonym_key
+from radir_training.retraining import folder as files
+from radir_training.retraining.examination import examinee
+from radir_training.retraining.folder import run_folder
+from radir_training.retraining.material import from_tokens, studies_of
+from radir_training.retraining.pipeline import Pipeline
+from radir_training.retraining.plan import Plan
+from radir_training.retraining.snapshot import is_held_out
+from radir_training.retraining.steps import STEPS, StepName
+
+from .retraining_material import PLAN, STUDIES, begin, fill_archive, shuffled, toy_champion, toy_set
+
+Kill = tuple[StepName, str]
+AT_EVERY_STEP: tuple[Kill, ...] = tuple((step, "done") for step in STEPS)
+IN_THE_MIDDLE: tuple[Kill, ...] = ((StepName.PREFLIGHT, "begins"), (StepName.TRAIN, "does"))
+KEY = bytes(range(32))
+
+
+@pytest.fixture(scope="module")
+def champion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("champion")
+    toy_champion(folder)
+    return folder
+
+
+@contextmanager
+def archived(
+    postgres: str, home: Path, champion: Path, reports: Callable[[list[str]], list[str]]
+) -> Iterator[Settings]:
+    """An archive of its own; the key is fixed, so that the same patients are held out in every run of these tests."""
+    name = f"radir_retraining_{home.parent.name}".replace("-", "_").lower()
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE radir_template".encode())
+    settings = Settings(
+        home=home,
+        database_url=make_conninfo(postgres, dbname=name),
+        models=(str(champion),),
+        device="cpu",
+        torch_threads=1,
+    )
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "pseudonym.key").write_bytes(KEY)
+    data = toy_set(STUDIES, 2)
+    with Catalogue.open(settings) as catalogue:
+        Registry(catalogue, settings).adopt()
+        fill_archive(catalogue, Bundle.load(champion), data, reports(list(data.reports)))
+    yield settings
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture(scope="module")
+def archive(postgres: str, champion: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    with archived(postgres, tmp_path_factory.mktemp("archive") / "home", champion, list) as settings:
+        yield settings
+
+
+@pytest.fixture
+def catalogue(archive: Settings) -> Iterator[Catalogue]:
+    with Catalogue.open(archive) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def finished(archive: Settings) -> int:
+    """A run that nothing disturbed."""
+    with Catalogue.open(archive) as catalogue:
+        number = begin(catalogue)
+        assert Pipeline(catalogue, archive, number, worker="test").work() == "DONE"
+    return number
+
+
+def test_a_challenger_that_learned_passes_its_gates(finished: int, archive: Settings, catalogue: Catalogue) -> None:
+    run, folder = catalogue.retraining.get(finished), run_folder(archive, finished)
+    assert (run.state, run.passed, run.reason) == ("DONE", True, None)
+    told = files.read(folder / files.EVIDENCE)
+    mean = told["impact_assessment"]["examination"]["overall"]
+    assert mean["interval_95"][0] > 0 and mean["challenger"] > mean["champion"] > 0
+    assert told["modification_protocol"]["plan_sha256"] == run.plan_sha256 == PLAN.sha256
+    page = (folder / files.PAGE).read_text()
+    assert "Description of modifications" in page and "Modification protocol" in page and "Impact assessment" in page
+    assert not (folder / files.WORK).exists()
+    steps = catalogue.retraining.steps(finished)
+    assert [step.name for step in steps] == list(STEPS) and {step.state for step in steps} == {StepState.DONE}
+    for step in steps:
+        for name, digest in step.artefacts.items():
+            assert files.sha256(folder / name) == digest
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_the_encoder_stays_and_serving_is_untouched(finished: int, archive: Settings, catalogue: Catalogue) -> None:
+    run = catalogue.retraining.get(finished)
+    before = Bundle.load(Path(archive.models[0]))
+    after = Bundle.load(run_folder(archive, finished) / files.CHALLENGER)
+    assert run.challenger == after.model_id != before.model_id == run.champion
+    assert encoder_id(after) == encoder_id(before)
+    weights = before.network.state_dict(), after.network.state_dict()
+    changed = {name.split(".")[0] for name in weights[0] if not torch.equal(weights[0][name], weights[1][name])}
+    assert {"decoder", "head"} <= changed and not changed & set(PARTS)
+    serving = catalogue.models.serving(ImageKind.CXR)
+    assert serving is not None and serving.model_id == before.model_id
+    beside = catalogue.models.get(after.model_id)
+    assert beside is not None and beside.state is ModelState.SHADOW
+    assert [event.evidence for event in catalogue.models.history(after.model_id)] == [
+        f"retraining/{finished}/evidence.json"
+    ] * 2
+
+
+def test_nobody_is_named_in_what_a_run_leaves(finished: int, archive: Settings) -> None:
+    written = [path.read_bytes() for path in run_folder(archive, finished).rglob("*") if path.is_file()]
+    assert written and not any(b"2.25.17" in content or b"|p17" in content for content in written)
+
+
+def test_held_out_patients_are_the_same_in_every_run_and_never_trained_on(
+    finished: int, archive: Settings, catalogue: Catalogue
+) -> None:
+    key = pseudonym_key(archive.home)
+    again = begin(catalogue, replace(PLAN, data=replace(PLAN.data, least_studies=STUDIES)))
+    Pipeline(catalogue, archive, again, worker="test", hook=_stop_before(StepName.DATA, catalogue, again)).work()
+    first, second = ({s.study_uid: s.held_out for s in catalogue.retraining.snapshot(n)} for n in (finished, again))
+    assert first == second and 40 < sum(first.values()) < 80
+    assert first == {uid: is_held_out(f"|p{uid.removeprefix('2.25.')}", key) for uid in first}
+    after = Bundle.load(run_folder(archive, finished) / files.CHALLENGER)
+    known = [KnownPatients.from_json(told) for told in after.training[KNOWN_PATIENTS]]
+    learned = {uid for uid in first if any(f"|p{uid[5:]}" in one for one in known if one)}
+    assert {uid for uid, apart in first.items() if not apart} <= learned
+    assert len(learned & {uid for uid, apart in first.items() if apart}) <= 5, "1 % are taken for known"
+
+
+def test_patients_whom_the_champion_knows_judge_nothing(finished: int, archive: Settings, catalogue: Catalogue) -> None:
+    champion = Bundle.load(Path(archive.models[0]))
+    material = from_tokens(catalogue, champion, studies_of(catalogue, finished, champion.model_id)[0])
+    everybody = replace(champion, training={KNOWN_PATIENTS: [KnownPatients.of(material.data.names).as_json()]})
+    assert len(examinee(material, everybody, PLAN, KEY)[0]) == 0
+    assert len(examinee(material, champion, PLAN, KEY)[0]) == material.held_out.sum()
+
+
+def test_a_challenger_of_shuffled_reports_is_refused_with_its_table(
+    postgres: str, champion: Path, tmp_path: Path
+) -> None:
+    with (
+        archived(postgres, tmp_path / "home", champion, shuffled) as settings,
+        Catalogue.open(settings) as catalogue,
+    ):
+        number = begin(catalogue)
+        assert Pipeline(catalogue, settings, number, worker="test").work() == "DONE"
+        run, folder = catalogue.retraining.get(number), run_folder(settings, number)
+        assert run.passed is False
+        failed = [gate for gate in files.read(folder / files.GATES) if not gate["passed"]]
+        assert "OVERALL" in {gate["code"] for gate in failed}
+        page = (folder / files.PAGE).read_text()
+        assert "Refused by its gates" in page and all(gate["text"].split(":")[0] in page for gate in failed)
+        assert (folder / files.CHALLENGER / "manifest.json").is_file(), "kept as evidence"
+
+
+def test_a_run_killed_at_every_step_ends_with_the_same_challenger(
+    finished: int, archive: Settings, catalogue: Catalogue
+) -> None:
+    number = begin(catalogue)
+    clean = multiprocessing.get_context("forkserver")
+    clean.set_forkserver_preload([__name__])
+    for kill in sorted((*AT_EVERY_STEP, *IN_THE_MIDDLE), key=lambda kill: (STEPS.index(kill[0]), kill[1] == "done")):
+        process = clean.Process(target=work_and_die, args=(to_environment(archive), number, kill))
+        process.start()
+        process.join(120)
+        assert process.exitcode == -signal.SIGKILL, kill
+        assert catalogue.retraining.get(number).state == "RUNNING"
+    _let_the_lease_run_out(archive)
+    assert Pipeline(catalogue, archive, number, worker="test").work() == "DONE"
+    runs = [catalogue.retraining.get(one) for one in (finished, number)]
+    assert runs[0].challenger == runs[1].challenger and runs[1].passed is True
+    kept = [files.read(run_folder(archive, one) / files.EXAMINATION)["regions"] for one in (finished, number)]
+    assert kept[0] == kept[1]
+    attempts = {step.name: step.attempts for step in catalogue.retraining.steps(number)}
+    assert attempts == {step: 3 if step in (StepName.PREFLIGHT, StepName.TRAIN) else 2 for step in STEPS}
+
+
+def work_and_die(environment: dict[str, str], number: int, kill: Kill) -> None:
+    """In a process of its own: work at the run, and be killed at a point of it."""
+    os.environ.update(environment)
+    from radir_pacs import config
+
+    def hook(step: StepName, event: str) -> None:
+        if (step, event) == kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    settings = config.load()
+    _let_the_lease_run_out(settings)
+    with Catalogue.open(settings) as catalogue:
+        Pipeline(catalogue, settings, number, worker=f"test:{os.getpid()}", hook=hook).work()
+
+
+def _let_the_lease_run_out(settings: Settings) -> None:
+    """Of a process that was killed; waiting for it would take a minute."""
+    with psycopg.connect(settings.database_url) as connection:
+        connection.execute("UPDATE retraining_run SET lease_until = now() WHERE state = 'RUNNING'")
+
+
+def test_a_database_that_is_away_for_a_moment_ends_no_run(archive: Settings, catalogue: Catalogue) -> None:
+    left = [StepName.TRAIN]
+
+    def hook(step: StepName, event: str) -> None:
+        if event == "does" and step in left:
+            left.remove(step)
+            raise StorageFailed
+
+    number = begin(catalogue)
+    assert Pipeline(catalogue, archive, number, worker="test", hook=hook).work() == "DONE"
+    assert not left and {step.attempts for step in catalogue.retraining.steps(number)} == {1}
+
+
+@pytest.mark.parametrize("step", [StepName.SNAPSHOT, StepName.TRAIN, StepName.EVIDENCE])
+def test_cancelled_at_a_step_it_leaves_serving_as_it_is(
+    step: StepName, archive: Settings, catalogue: Catalogue
+) -> None:
+    number = begin(catalogue)
+    pipeline = Pipeline(catalogue, archive, number, worker="test", hook=_stop_before(step, catalogue, number))
+    assert pipeline.work() == "CANCELLED"
+    assert catalogue.retraining.get(number).state == "CANCELLED"
+    assert catalogue.retraining.steps(number)[STEPS.index(step)].state is not StepState.DONE
+    assert not (run_folder(archive, number) / files.WORK).exists()
+    serving = catalogue.models.serving(ImageKind.CXR)
+    assert serving is not None and serving.model_id == Bundle.load(Path(archive.models[0])).model_id
+    with pytest.raises(Conflict, match="ended"):
+        Pipeline(catalogue, archive, number, worker="test").work()
+
+
+def _stop_before(step: StepName, catalogue: Catalogue, number: int) -> Callable[[StepName, str], None]:
+    """A hook that asks for the run to be cancelled when a step begins, and waits until its process knows."""
+    waited = threading.Event()
+
+    def hook(at: StepName, event: str) -> None:
+        if (at, event) == (step, "begins"):
+            catalogue.retraining.ask_to_cancel(number)
+            waited.wait(1.5)  # the lease is renewed once a second
+
+    return hook
+
+
+def test_a_run_that_nobody_works_at_is_cancelled_at_once(catalogue: Catalogue) -> None:
+    number = begin(catalogue)
+    assert catalogue.retraining.ask_to_cancel(number) == "CANCELLED"
+    with pytest.raises(Conflict, match="cannot be cancelled"):
+        catalogue.retraining.ask_to_cancel(number)
+
+
+def test_one_process_at_a_time_works_at_a_run(catalogue: Catalogue) -> None:
+    number = begin(catalogue)
+    first = catalogue.retraining.hold(number, "one", 60)
+    with pytest.raises(Conflict, match="another process"):
+        catalogue.retraining.hold(number, "two", 60)
+    with psycopg.connect(catalogue.conninfo) as connection:
+        connection.execute("UPDATE retraining_run SET lease_until = now() WHERE id = %s", [number])
+    second = catalogue.retraining.hold(number, "two", 60)
+    with pytest.raises(LeaseLost):
+        catalogue.retraining.tell(number, first, 1, StepState.DONE)
+    catalogue.retraining.tell(number, second, 1, StepState.DONE)
+
+
+def test_too_little_is_refused_with_numbers_before_anything_is_trained(archive: Settings, catalogue: Catalogue) -> None:
+    number = begin(catalogue, Plan.from_json({"data": {"least_studies": 1000, "least_held_out_patients": 90}}))
+    assert Pipeline(catalogue, archive, number, worker="test").work() == "REFUSED"
+    run = catalogue.retraining.get(number)
+    assert run.reason is not None and f"{STUDIES} studies have a report, and the plan asks for 1000" in run.reason
+    assert "patients are held out, and the plan asks for 90" in run.reason
+    assert run.challenger is None and not catalogue.retraining.snapshot(number)
+
+
+def test_the_command_says_what_a_run_would_take(
+    archive: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    told = _command(archive, monkeypatch, capsys, "--dry-run")
+    assert told["counts"]["studies"] == STUDIES and told["missing_tokens"] == 0 and told["refusals"] == []
+    plan = tmp_path / "plan.toml"
+    plan.write_text("[data]\nleast_patients = 500\n")
+    told = _command(archive, monkeypatch, capsys, "--dry-run", "--plan", str(plan), expected=1)
+    assert [(one["code"], one["wanted"]) for one in told["refusals"]] == [("PATIENTS", 500)]
+
+
+def test_the_command_has_a_process_of_its_own_do_the_work(
+    archive: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text("[data]\nleast_studies = 5000\n")
+    told = _command(archive, monkeypatch, capsys, "--plan", str(plan), expected=1)
+    assert told["state"] == "REFUSED" and "asks for 5000" in told["reason"]
+    assert told["worker"] != f"retraining:{os.getpid()}" and told["worker"].startswith("retraining:")
+    assert _command(archive, monkeypatch, capsys, "list")[0]["id"] == told["id"]
+
+
+def _command(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *words: str,
+    expected: int = 0,
+) -> Any:
+    for name, value in to_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    code = main(["retrain", *words, "--json"])
+    told = capsys.readouterr()
+    assert code == expected, told.err
+    return json.loads(told.out)
+
+
+@pytest.mark.parametrize(
+    ("told", "complaint"),
+    [
+        ({"recipe": {"epoch": 3}}, "there is no recipe.epoch; there are epochs"),
+        ({"recipe": {"epochs": 0}}, "recipe.epochs is between"),
+        ({"recipe": {"epochs": 2.5}}, "whole number"),
+        ({"gates": {"least_gain": float("nan")}}, "is a number"),
+        ({"gates": {"overall": "fine"}}, "'better' or 'no worse'"),
+        ({"data": {"since": "spring"}}, "is a date"),
+        ({"data": {"since": "2026-02-01", "until": "2026-01-01"}}, "before"),
+        ({"data": 3}, "is a table"),
+        ({"depth": "deep"}, "depth is one of"),
+        ({"held_out": 0.1}, "there is no held_out"),
+    ],
+)
+def test_a_plan_that_is_wrong_is_refused_and_names_the_entry(told: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(BadInput, match=complaint):
+        Plan.from_json(told)
+
+
+def test_a_plan_has_one_hash_however_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text('depth = "head"\n[recipe]\nepochs = 20\n[data]\nsince = 2025-01-01\n')
+    read = Plan.read(path)
+    assert read.sha256 == Plan.from_json(read.as_json()).sha256 != Plan().sha256
+    assert Plan.read(None).sha256 == Plan().sha256 and Plan.read(path, "full").depth == "full"

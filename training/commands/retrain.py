@@ -1,0 +1,275 @@
+"""``radir retrain``: train a challenger on the archive's own reports, examine it, and file the evidence."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from radir_pacs import config
+from radir_pacs.catalogue import Catalogue, RetrainingRun
+from radir_pacs.cli.output import counted, errors, out, print_json, progress, say_progress
+from radir_pacs.cli.state import must_run
+from radir_pacs.config import Settings, to_environment
+from radir_pacs.errors import BadInput
+from radir_pacs.models.registry import person
+from radir_pacs.types import ImageKind, StepState
+
+LOOK_S = 0.3
+ENDED = frozenset({"DONE", "REFUSED", "FAILED", "CANCELLED"})
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "retrain", help="train a challenger on this archive's own reports, examine it beside the model that serves"
+    )
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=["start", "list", "show", "cancel", "tokens"],
+        default="start",
+        help="start a run (default); list runs, show or cancel one; tokens: make the image tokens the archive lacks",
+    )
+    parser.add_argument("number", nargs="?", type=int, metavar="RUN", help="show, cancel: the run's number")
+    parser.add_argument(
+        "--kind", type=str.upper, choices=list(ImageKind), default=ImageKind.CXR, help="of image (default CXR)"
+    )
+    parser.add_argument(
+        "--depth", choices=["head", "full"], help="head: decoder and region head alone; full: the whole network"
+    )
+    parser.add_argument("--plan", type=Path, metavar="FILE", help="TOML: data, recipe and gates in place of defaults")
+    parser.add_argument("--dry-run", action="store_true", help="say what a run would take, and stop")
+    parser.add_argument("--resume", type=int, metavar="RUN", help="go on with a run that was killed or failed")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    config.add_flags(parser)
+    parser.set_defaults(run=run, needs_settings=True)
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    """Exit code 0: a challenger passed, or what was asked for is done; 1: refused, failed or cancelled."""
+    must_run(settings)
+    if args.action in ("show", "cancel") and args.number is None:
+        raise BadInput(f"which run? radir retrain {args.action} RUN; radir retrain list names them")
+    with Catalogue.open(settings) as catalogue:
+        match args.action:
+            case "list":
+                return _list(args, catalogue)
+            case "show":
+                return _show(args, catalogue, settings, args.number)
+            case "cancel":
+                return _cancel(args, catalogue)
+            case "tokens":
+                return _tokens(args, catalogue, settings)
+        if args.resume is not None:
+            return _follow(args, catalogue, settings, catalogue.retraining.get(args.resume).id)
+        return _start(args, catalogue, settings)
+
+
+def _start(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> int:
+    from ..datasets.archive import pseudonym_key
+    from ..retraining.champion import bundle_of, champion_of
+    from ..retraining.plan import Plan
+    from ..retraining.steps import STEPS
+    from ..retraining.survey import surveyed
+
+    kind = ImageKind(args.kind)
+    plan = Plan.read(args.plan, args.depth)
+    if plan.depth == "full" and find_spec("monai") is None:
+        raise BadInput("training a whole network needs monai: pip install -e '.[train]' in the clone")
+    champion = champion_of(catalogue, kind)
+    bundle = bundle_of(catalogue, settings, champion)
+    if args.dry_run:
+        found = surveyed(catalogue, settings, plan, bundle, pseudonym_key(settings.home))
+        told = {"champion": champion, "plan": plan.as_json(), "plan_sha256": plan.sha256, **found.as_json()}
+        if args.json:
+            print_json(told)
+        else:
+            counts = found.counts
+            out.print(
+                f"{counts.studies} studies with reports of {counts.patients} patients, {counts.held_out_patients} held "
+                f"out; {counted(found.missing_tokens, 'study', 'studies')} without image tokens\n"
+                f"about {60 * found.hours:.0f} minutes, {found.memory_bytes / 1e9:.2f} GB of memory, "
+                f"{found.disk_bytes / 1e9:.2f} GB of disk"
+            )
+            for refusal in found.refusals:
+                out.print(f"refused: {refusal}")
+        return 1 if found.refusals else 0
+    number = catalogue.retraining.start(
+        kind=kind,
+        depth=plan.depth,
+        plan=plan.as_json(),
+        plan_sha256=plan.sha256,
+        champion=champion,
+        started_by=person(),
+        steps=STEPS,
+    )
+    return _follow(args, catalogue, settings, number)
+
+
+def _follow(args: argparse.Namespace, catalogue: Catalogue, settings: Settings, number: int) -> int:
+    """Have a process work at the run unless one does, and show what it does until it ends."""
+    from ..retraining.folder import LOG, made_folder
+
+    say_progress(f"retraining {number}; radir retrain cancel {number} stops it")
+    if catalogue.retraining.get(number).held:  # by a process, or by one that was killed less than a lease ago
+        _watch(catalogue, number, None)
+    if catalogue.retraining.get(number).state not in ENDED - {"FAILED"}:
+        log = made_folder(settings, number) / LOG
+        with log.open("ab") as file:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "radir_training.retraining", str(number)],
+                env={**os.environ, **to_environment(settings)},
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+        try:
+            _watch(catalogue, number, child)
+        except KeyboardInterrupt:
+            child.send_signal(signal.SIGTERM)
+            child.wait()
+            errors.print(f"stopped; go on with: radir retrain --resume {number}")
+            return 130
+        if child.returncode:
+            errors.print(f"the process ended with {child.returncode}: see {log}", soft_wrap=True)
+    _show(args, catalogue, settings, number)
+    found = catalogue.retraining.get(number)
+    return 0 if found.state == "DONE" and found.passed else 1
+
+
+def _watch(catalogue: Catalogue, number: int, child: subprocess.Popen[bytes] | None) -> None:
+    """Until the run ends, or whoever works at it does."""
+    shown: dict[str, Any] = {}
+    said: dict[str, str] = {}
+    with progress(console=errors) as bar:
+        while True:
+            ended = child is not None and child.poll() is not None
+            held = catalogue.retraining.get(number)
+            for step in catalogue.retraining.steps(number):
+                if step.state is StepState.PENDING:
+                    continue
+                if step.name not in shown:
+                    shown[step.name] = bar.add_task(step.name, total=100, note="")
+                done = 100 if step.state is StepState.DONE else int(100 * step.progress)
+                bar.update(shown[step.name], completed=done, note=step.note)
+                if step.state is StepState.DONE and said.get(step.name) != step.note:
+                    said[step.name] = step.note
+                    say_progress(f"{step.name}: {step.note}")
+            if ended or (child is None and not held.held):
+                return
+            time.sleep(LOOK_S)
+
+
+def _list(args: argparse.Namespace, catalogue: Catalogue) -> int:
+    runs = catalogue.retraining.runs()
+    if args.json:
+        print_json([asdict(one) for one in runs])
+        return 0
+    table = Table("run", "kind", "depth", "state", "champion", "challenger", "gates", "begun")
+    for one in runs:
+        gates = {None: "", True: "passed", False: "failed"}[one.passed]
+        begun = f"{one.created_at:%Y-%m-%d %H:%M}"
+        row = (str(one.id), one.kind, one.depth, _state(one), one.champion, one.challenger or "", gates, begun)
+        table.add_row(*row)
+    out.print(table)
+    return 0
+
+
+def _state(one: RetrainingRun) -> str:
+    """A run that nobody works at does not run."""
+    return "stopped" if one.state == "RUNNING" and not one.held else one.state.lower()
+
+
+def _show(args: argparse.Namespace, catalogue: Catalogue, settings: Settings, number: int) -> int:
+    from ..retraining.folder import GATES, PAGE, read, run_folder
+
+    found, steps = catalogue.retraining.get(number), catalogue.retraining.steps(number)
+    folder = run_folder(settings, number)
+    judged = read(folder / GATES) if (folder / GATES).is_file() else []
+    page = folder / PAGE
+    if args.json:
+        print_json(
+            {
+                **asdict(found),
+                "steps": [asdict(step) for step in steps],
+                "gates": judged,
+                "folder": str(folder),
+                "evidence": str(page) if page.is_file() else None,
+            }
+        )
+    else:
+        out.print(f"retraining {number}: {found.kind} {found.depth}, {_state(found)}", end="")
+        out.print(f": {found.reason}" if found.reason else "", markup=False)
+        out.print(f"champion {found.champion}, challenger {found.challenger or 'none yet'}")
+        table = Table("step", "state", "", "attempts", "seconds")
+        for step in steps:
+            end = step.ended_at or step.started_at
+            spent = f"{(end - step.started_at).total_seconds():.1f}" if end and step.started_at else ""
+            table.add_row(step.name, step.state.lower(), step.note, str(step.attempts), spent)
+        out.print(table)
+        for gate in judged:
+            if not gate["passed"] or gate["code"] == "OVERALL":
+                out.print(f"{'passed' if gate['passed'] else 'FAILED'}  {gate['code'].lower()}: {gate['text']}")
+        if page.is_file():
+            out.print(f"evidence {page}", soft_wrap=True)
+    return 0
+
+
+def _cancel(args: argparse.Namespace, catalogue: Catalogue) -> int:
+    state = catalogue.retraining.ask_to_cancel(args.number)
+    if args.json:
+        print_json({"run": args.number, "state": state})
+    else:
+        out.print(f"retraining {args.number} " + ("is cancelled" if state == "CANCELLED" else "ends at its next word"))
+    return 0
+
+
+def _tokens(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> int:
+    """Tokens of every reported study, from its pixels; those of encoders that no model uses any more are dropped."""
+    from radir_pacs.encode import Bundle
+    from radir_pacs.encode.tokens import encoder_id
+    from radir_pacs.models import Registry
+    from radir_pacs.storage.blobs import BlobStore
+
+    from ..retraining.champion import bundle_of, champion_of
+    from ..retraining.material import fill
+    from ..retraining.snapshot import of_kind
+
+    kind = ImageKind(args.kind)
+    bundle = bundle_of(catalogue, settings, champion_of(catalogue, kind))
+    studies = [study.study_uid for study in of_kind(catalogue.retraining.studies(bundle.model_id), kind)]
+    with progress(transient=True) as bar:
+        task = bar.add_task("studies encoded", total=None)
+        made = fill(
+            catalogue,
+            BlobStore(settings.home / "blobs"),
+            bundle,
+            studies,
+            lambda done, of: bar.update(task, completed=done, total=of),
+            settings.torch_threads,
+        )
+    registry = Registry(catalogue, settings)
+    encoders = {encoder_id(Bundle.load(registry.folder(model))) for model in registry.kept()}
+    dropped = catalogue.tokens.forget_all_but([encoder for encoder in encoders if encoder])
+    kept = catalogue.tokens.counts()
+    told = {
+        "made": made,
+        "dropped": dropped,
+        "encoders": {encoder: {"studies": one.studies, "bytes": one.size_bytes} for encoder, one in kept.items()},
+    }
+    if args.json:
+        print_json(told)
+    else:
+        out.print(f"{counted(made, 'study', 'studies')} encoded, {dropped} of other encoders dropped; kept by encoder:")
+        for encoder, one in kept.items():
+            out.print(f"{encoder[:12]}  {counted(one.studies, 'study', 'studies')}, {one.size_bytes / 1e6:.1f} MB")
+    return 0

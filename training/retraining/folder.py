@@ -1,0 +1,39 @@
+"""What a run leaves on the disk: its folder below the home folder, open to its owner only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from radir_pacs import durable
+from radir_pacs.config import Settings
+
+PREFLIGHT, DATA, EXAMINATION, GATES = "preflight.json", "data.json", "examination.json", "gates.json"
+EVIDENCE, PAGE = "evidence.json", "evidence.html"
+CHALLENGER, WORK, LOG = "challenger", "work", "run.log"
+
+
+def run_folder(settings: Settings, run_id: int) -> Path:
+    return settings.home / "retraining" / str(run_id)
+
+
+def made_folder(settings: Settings, run_id: int) -> Path:
+    """The folder of a run, made where it is missing. Raises OSError."""
+    folder = run_folder(settings, run_id)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+def write(path: Path, told: Any) -> None:
+    """JSON, in place of what was there. Raises OSError."""
+    durable.replace(path, (json.dumps(told, indent=1, default=str) + "\n").encode())
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

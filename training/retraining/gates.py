@@ -1,0 +1,116 @@
+"""The gates of a plan: what a challenger must pass before it may be shown beside the champion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from .plan import Plan
+
+
+class GateCode(StrEnum):
+    OVERALL = "OVERALL"
+    REGION = "REGION"
+    GROUP = "GROUP"
+    COLLAPSE = "COLLAPSE"
+    LATENCY = "LATENCY"
+    MEMORY = "MEMORY"
+    GOLDEN = "GOLDEN"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """``value`` is what was measured, ``limit`` what the plan allows, ``of`` the region or group."""
+
+    code: GateCode
+    passed: bool
+    value: float | None
+    limit: float
+    of: str = ""
+    interval_95: tuple[float, float] | None = None
+    judged: bool = True
+
+    def __str__(self) -> str:
+        def number(value: float | None) -> str:
+            return "–" if value is None else f"{value:.3f}"
+
+        interval = ""
+        if self.interval_95 is not None:
+            interval = f", 95 % interval {self.interval_95[0]:+.3f} to {self.interval_95[1]:+.3f}"
+        match self.code:
+            case GateCode.OVERALL:
+                return f"mean of all regions: {number(self.value)}{interval}; must lie above {self.limit:.3f}"
+            case GateCode.REGION | GateCode.GROUP:
+                return f"{self.of}: {number(self.value)}{interval}; must not lie below {self.limit:.3f}"
+            case GateCode.COLLAPSE:
+                return f"mean cosine within a region {number(self.value)}; at most {self.limit:.3f}"
+            case GateCode.LATENCY:
+                return f"processor time of an image {number(self.value)} times the champion's; at most {self.limit:.2f}"
+            case GateCode.MEMORY:
+                return f"weights {number(self.value)} times the champion's; at most {self.limit:.2f}"
+            case GateCode.GOLDEN:
+                return "the bundle answers its golden image as it did when it was trained"
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) | {"text": str(self)}
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Gate:
+        """What ``as_json`` wrote."""
+        interval = told["interval_95"]
+        values = {key: value for key, value in told.items() if key != "text"}
+        return cls(**(values | {"code": GateCode(told["code"]), "interval_95": interval and tuple(interval)}))
+
+
+def gates(plan: Plan, told: Mapping[str, Any], *, golden: bool) -> list[Gate]:
+    """All gates, in the order of the plan; ``told``: of an ``Examination``."""
+    return [
+        *_figures(plan, told),
+        *_machine(plan, told),
+        Gate(code=GateCode.GOLDEN, passed=golden, value=None, limit=0.0),
+    ]
+
+
+def _figures(plan: Plan, told: Mapping[str, Any]) -> Iterator[Gate]:
+    rule, overall = plan.gates, told["overall"]
+    limit = rule.least_gain if rule.overall == "better" else -rule.most_loss
+    interval = overall["interval_95"]
+    yield Gate(
+        code=GateCode.OVERALL,
+        passed=interval is not None and interval[0] > limit,
+        value=overall["difference"],
+        limit=limit,
+        interval_95=interval and tuple(interval),
+    )
+    for region in told["regions"].values():
+        yield _not_worse(GateCode.REGION, region["name"], region, judged=True)
+    for group in told["groups"]:
+        yield _not_worse(GateCode.GROUP, f"{group['by']} {group['group']}", group, judged=group["judged"])
+
+
+def _not_worse(code: GateCode, of: str, figures: Mapping[str, Any], *, judged: bool) -> Gate:
+    interval = figures["interval_95"]
+    worse = interval is not None and interval[1] < 0
+    return Gate(
+        code=code,
+        passed=not (judged and worse),
+        value=figures["difference"],
+        limit=0.0,
+        of=of,
+        interval_95=interval and tuple(interval),
+        judged=judged,
+    )
+
+
+def _machine(plan: Plan, told: Mapping[str, Any]) -> Iterator[Gate]:
+    rule, collapse = plan.gates, told["collapse"]
+    cosine = collapse["challenger"]
+    yield Gate(code=GateCode.COLLAPSE, passed=cosine <= collapse["limit"], value=cosine, limit=collapse["limit"])
+    for code, name, most in (
+        (GateCode.LATENCY, "latency_ms", rule.most_latency),
+        (GateCode.MEMORY, "memory_bytes", rule.most_memory),
+    ):
+        ratio = told[name]["challenger"] / max(told[name]["champion"], 1e-9)
+        yield Gate(code=code, passed=ratio <= most, value=round(ratio, 3), limit=most)

@@ -1,0 +1,141 @@
+"""Before anything is trained: is there enough of everything, and how long will it take. Refusals state both numbers."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from radir_pacs.encode import Bundle
+from radir_pacs.encode.network import RadirNetwork
+from radir_pacs.encode.tokens import token_bytes
+
+from ..learning.memory import COPIES, free_bytes
+from ..learning.train import CPU
+from .plan import Plan
+from .snapshot import Counts
+
+PIXELS_S = 0.5  # that reading and encoding one study takes on a core, about
+QUERIES = 40  # regions and phrases of a step, about
+REPEATS = 2
+
+
+class RefusalCode(StrEnum):
+    STUDIES = "STUDIES"
+    PATIENTS = "PATIENTS"
+    HELD_OUT = "HELD_OUT"
+    DISK = "DISK"
+    MEMORY = "MEMORY"
+    TIME = "TIME"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """``found`` and ``wanted`` in the unit of the code: counts, bytes, hours."""
+
+    code: RefusalCode
+    found: float
+    wanted: float
+
+    def __str__(self) -> str:
+        gb = 1e9
+        match self.code:
+            case RefusalCode.STUDIES:
+                return f"{self.found:.0f} studies have a report, and the plan asks for {self.wanted:.0f}"
+            case RefusalCode.PATIENTS:
+                return f"they are of {self.found:.0f} patients, and the plan asks for {self.wanted:.0f}"
+            case RefusalCode.HELD_OUT:
+                return f"{self.found:.0f} patients are held out, and the plan asks for {self.wanted:.0f}"
+            case RefusalCode.DISK:
+                return f"{self.found / gb:.2f} GB of disk are free, and the run needs {self.wanted / gb:.2f}"
+            case RefusalCode.MEMORY:
+                return f"{self.found / gb:.2f} GB of memory are free, and the run needs {self.wanted / gb:.2f}"
+            case RefusalCode.TIME:
+                return f"the run would take {self.wanted:.1f} hours, and the plan allows {self.found:.1f}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preflight:
+    counts: Counts
+    missing_tokens: int
+    memory_bytes: int
+    disk_bytes: int
+    hours: float
+    refusals: tuple[Refusal, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        refusals = [asdict(one) | {"text": str(one)} for one in self.refusals]
+        return asdict(self) | {"refusals": refusals}
+
+
+def preflight(
+    plan: Plan, bundle: Bundle, counts: Counts, missing_tokens: int, home: Path, device: torch.device = CPU
+) -> Preflight:
+    """What the run takes, and why it is not begun, where it is not."""
+    trained = counts.studies - counts.held_out_studies
+    steps = plan.recipe.epochs * max(1, trained // plan.recipe.batch)
+    image_bytes = token_bytes(bundle)
+    if plan.depth == "full":
+        image_bytes = 2 * int(torch.tensor(bundle.preprocessing.shape).prod())
+    weights = sum(parameter.nbytes for parameter in bundle.network.parameters())
+    memory = 3 * image_bytes * counts.studies + 2 * COPIES * weights + (1 << 29)
+    disk = 8 * weights + (image_bytes * counts.studies if plan.depth == "full" else image_bytes * missing_tokens)
+    hours = (steps * step_s(plan, bundle) + PIXELS_S * missing_tokens) / 3600
+    free_disk = shutil.disk_usage(home).free
+    checks: Sequence[tuple[bool, Refusal]] = (
+        (
+            counts.studies < plan.data.least_studies,
+            Refusal(code=RefusalCode.STUDIES, found=counts.studies, wanted=plan.data.least_studies),
+        ),
+        (
+            counts.patients < plan.data.least_patients,
+            Refusal(code=RefusalCode.PATIENTS, found=counts.patients, wanted=plan.data.least_patients),
+        ),
+        (
+            counts.held_out_patients < plan.data.least_held_out_patients,
+            Refusal(
+                code=RefusalCode.HELD_OUT, found=counts.held_out_patients, wanted=plan.data.least_held_out_patients
+            ),
+        ),
+        (free_disk < disk, Refusal(code=RefusalCode.DISK, found=free_disk, wanted=disk)),
+        (free_bytes(device) < memory, Refusal(code=RefusalCode.MEMORY, found=free_bytes(device), wanted=memory)),
+        (
+            hours > plan.recipe.most_hours,
+            Refusal(code=RefusalCode.TIME, found=plan.recipe.most_hours, wanted=hours),
+        ),
+    )
+    refusals = tuple(refusal for refused, refusal in checks if refused)
+    return Preflight(
+        counts=counts,
+        missing_tokens=missing_tokens,
+        memory_bytes=memory,
+        disk_bytes=disk,
+        hours=round(hours, 3),
+        refusals=refusals,
+    )
+
+
+def step_s(plan: Plan, bundle: Bundle) -> float:
+    """Seconds of one step here: forward and back once more than warm, on numbers that mean nothing."""
+    network = bundle.network
+    assert isinstance(network, RadirNetwork)
+    config, batch = network.config, min(plan.recipe.batch, 32)
+    asked = torch.zeros(QUERIES, config.width, requires_grad=True)
+    view = torch.zeros(batch, dtype=torch.int64)
+    spent = 0.0
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        if plan.depth == "full":
+            images = torch.zeros(batch, 1, *bundle.preprocessing.shape)
+            tokens = network.image_tokens(images, view, bundle.kind)
+        else:
+            tokens = torch.zeros(batch, token_bytes(bundle) // (2 * config.width), config.width)
+        torch.autograd.grad(network.decode(tokens, asked).square().sum(), asked)
+        spent = time.perf_counter() - began
+    return 1.5 * spent * plan.recipe.batch / batch  # the text, the losses and the optimizer as well

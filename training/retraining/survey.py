@@ -1,0 +1,36 @@
+"""What a plan would find in the archive now: for ``--dry-run``, and as the first step of a run."""
+
+from __future__ import annotations
+
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.config import Settings
+from radir_pacs.encode import Bundle
+from radir_pacs.encode.tokens import encoder_id
+
+from .plan import Plan
+from .preflight import Preflight, preflight
+from .snapshot import of_kind, taken
+
+PAGE = 5_000
+
+
+def surveyed(catalogue: Catalogue, settings: Settings, plan: Plan, champion: Bundle, key: bytes) -> Preflight:
+    """Changes nothing."""
+    window = plan.data.since, plan.data.until
+    studies = list(of_kind(catalogue.retraining.studies(champion.model_id, *window), champion.kind))
+    _, counts = taken(studies, key)
+    missing = 0
+    if plan.depth == "head":
+        uids = [study.study_uid for study in studies]
+        missing = len(uids) - len(with_tokens(catalogue, champion, uids))
+    return preflight(plan, champion, counts, missing, settings.home)
+
+
+def with_tokens(catalogue: Catalogue, bundle: Bundle, study_uids: list[str]) -> set[str]:
+    """Those whose tokens are kept under the bundle's encoder."""
+    encoder = encoder_id(bundle)
+    found: set[str] = set()
+    if encoder is not None:
+        for start in range(0, len(study_uids), PAGE):
+            found |= catalogue.tokens.kept(encoder, study_uids[start : start + PAGE])
+    return found
