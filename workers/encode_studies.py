@@ -207,7 +207,7 @@ class EncodeStudies:
     def _kept(self, job: Job) -> Sequence[KeptTokens]:
         """Image tokens from which a model beside those that serve answers: its encoder has seen the study already."""
         encoder = None if job.model_id is None else self._shelf.tokens_of(job.model_id)
-        return self._catalogue.tokens.of(encoder, [job.study_uid]) if encoder else ()
+        return self._catalogue.image_tokens.of(encoder, [job.study_uid]) if encoder else ()
 
     def _rest_s(self) -> float:
         """How long to wait for a better batch: not at all for a full one, an urgent one, or when nothing is read."""

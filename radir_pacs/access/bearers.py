@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from radir_pacs.callers import Caller, Role
-from radir_pacs.catalogue import KnownToken, Tokens, token_sha256
+from radir_pacs.catalogue import AccessTokens, KnownToken, token_sha256
 from radir_pacs.config import Settings
 from radir_pacs.errors import StorageFailed
 
@@ -27,7 +27,7 @@ OF_SETTINGS = "settings"
 class Bearers:
     """Safe for many threads."""
 
-    def __init__(self, tokens: Tokens, settings: Settings, clock_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, tokens: AccessTokens, settings: Settings, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._tokens, self._clock_s = tokens, clock_s
         self._set = {token_sha256(token.encode()) for token in settings.api_tokens}
         self._made: dict[str, KnownToken] | None = None

@@ -1,5 +1,6 @@
 """The catalogue in Postgres: studies, encodings, generations, reports, jobs. The only package that uses SQL."""
 
+from radir_pacs.catalogue.access_tokens import OF_TOKENS, AccessTokens, token_sha256
 from radir_pacs.catalogue.audit import MOST_PER_SEAL
 from radir_pacs.catalogue.broker import install_pgmq
 from radir_pacs.catalogue.catalogue import Catalogue
@@ -73,7 +74,6 @@ from radir_pacs.catalogue.rows import (
     ViewerContext,
 )
 from radir_pacs.catalogue.studies import Studies
-from radir_pacs.catalogue.tokens import OF_TOKENS, Tokens, token_sha256
 
 __all__ = [
     "CASE_FIELDS",
@@ -81,6 +81,7 @@ __all__ = [
     "MOST_PER_SEAL",
     "NO_DAY",
     "OF_TOKENS",
+    "AccessTokens",
     "Answered",
     "Answering",
     "AuditRow",
@@ -139,7 +140,6 @@ __all__ = [
     "Studies",
     "StudyToTrain",
     "TokenRow",
-    "Tokens",
     "Verdict",
     "ViewerContext",
     "WaitingReport",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from radir_pacs.catalogue.access_tokens import AccessTokens
 from radir_pacs.catalogue.audit import Audit
 from radir_pacs.catalogue.cases import Cases
 from radir_pacs.catalogue.commitments import Commitments
@@ -15,7 +16,7 @@ from radir_pacs.catalogue.database import Database, conninfo_of
 from radir_pacs.catalogue.encodings import Encodings
 from radir_pacs.catalogue.feedback import ReaderFeedback
 from radir_pacs.catalogue.generations import Generations
-from radir_pacs.catalogue.image_tokens import Tokens
+from radir_pacs.catalogue.image_tokens import ImageTokens
 from radir_pacs.catalogue.instances import Instances
 from radir_pacs.catalogue.jobs import Jobs
 from radir_pacs.catalogue.messages import Messages
@@ -34,7 +35,6 @@ from radir_pacs.catalogue.retraining import Retraining
 from radir_pacs.catalogue.rows import Overview
 from radir_pacs.catalogue.shadow_answers import ShadowAnswers
 from radir_pacs.catalogue.studies import Studies
-from radir_pacs.catalogue.tokens import Tokens
 from radir_pacs.config import Settings
 from radir_pacs.errors import DatabaseAway
 
@@ -61,7 +61,7 @@ class Catalogue:
         self.reencoding = Reencoding(database, settings)
         self.shadow_answers = ShadowAnswers(database, settings)
         self.encodings = Encodings(database, settings)
-        self.tokens = Tokens(database, settings)
+        self.image_tokens = ImageTokens(database, settings)
         self.retraining = Retraining(database, settings)
         self.cases = Cases(database, settings)
         self.questions = Questions(database, settings)
@@ -72,7 +72,7 @@ class Catalogue:
         self.messages = Messages(database, settings)
         self.feedback = ReaderFeedback(database, settings)
         self.contexts = Contexts(database, settings)
-        self.tokens = Tokens(database, settings)
+        self.access_tokens = AccessTokens(database, settings)
         self.audit = Audit(database, settings)
         self.jobs = Jobs(database, settings)
         self.commitments = Commitments(database, settings)

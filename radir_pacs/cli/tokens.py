@@ -49,10 +49,10 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             case "create":
                 _create(args, catalogue)
             case "revoke":
-                catalogue.tokens.revoke(args.name, by=caller())
+                catalogue.access_tokens.revoke(args.name, by=caller())
                 _say(args, {"revoked": args.name}, f"{args.name} is revoked; every process refuses it within a second")
             case _:
-                _list(args, catalogue.tokens.all())
+                _list(args, catalogue.access_tokens.all())
     return 0
 
 
@@ -61,8 +61,8 @@ def _create(args: argparse.Namespace, catalogue: Catalogue) -> None:
         raise BadInput("a name has at most 64 letters, digits, spaces and . _ @ -")
     if not 0 <= args.days <= 36_500:
         raise BadInput("--days is from 0 to 36500")
-    was_open = catalogue.tokens.in_force() is None
-    token = catalogue.tokens.create(
+    was_open = catalogue.access_tokens.in_force() is None
+    token = catalogue.access_tokens.create(
         args.name, Role(args.role), by=caller(), valid_s=args.days * DAY_S if args.days else None
     )
     _say(args, {"name": args.name, "role": args.role, "token": token}, token)

@@ -58,7 +58,7 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_mib << 20
     intake = Intake(catalogue, blobs, settings)
-    bearers = Bearers(catalogue.tokens, settings)
+    bearers = Bearers(catalogue.access_tokens, settings)
     app.extensions["radir"] = Services(
         settings=settings,
         catalogue=catalogue,

@@ -119,7 +119,7 @@ def test_refusals_are_recorded_once_a_minute(guarded: Web, catalogue: Catalogue)
         wrong = {"Authorization": "Bearer wrong"}
         assert requests.get(guarded.base + "/studies", headers=wrong, timeout=30).status_code == 401
     requests.get(guarded.base + "/studies", timeout=30)
-    token = catalogue.tokens.create("reader", Role.RADIOLOGIST, by=TESTER)
+    token = catalogue.access_tokens.create("reader", Role.RADIOLOGIST, by=TESTER)
     guarded.app.extensions["radir"].bearers._read_s = float("-inf")
     deleting = requests.delete(
         f"{guarded.base}/studies/{OWN}", headers={"Authorization": f"Bearer {token}"}, timeout=30

@@ -97,7 +97,7 @@ def lose_all_pixels(house: House) -> None:
 def test_a_model_with_the_same_encoder_needs_no_pixels(house: House, tmp_path: Path) -> None:
     other = with_another_head(house.first, tmp_path / "other")
     by_pixels = Encoder(other, "cpu", keep_tokens=False)
-    [kept, *_] = house.catalogue.tokens.of(encoder_id(other) or "", UIDS)
+    [kept, *_] = house.catalogue.image_tokens.of(encoder_id(other) or "", UIDS)
     lose_all_pixels(house)
     house.registry.register(tmp_path / "other", by="test", reason="a test")
     house.registry.shadow(other.model_id, by="test", reason="a test")
@@ -117,20 +117,20 @@ def test_a_model_with_the_same_encoder_needs_no_pixels(house: House, tmp_path: P
 
 def test_from_tokens_the_same_model_gives_the_same_vectors(house: House) -> None:
     encoder = Encoder(house.first, "cpu")
-    kept = house.catalogue.tokens.of(encoder.encoder_id or "", UIDS)
+    kept = house.catalogue.image_tokens.of(encoder.encoder_id or "", UIDS)
     assert [one.study_uid for one in kept] == UIDS
     for one, found in zip(kept, encoder.encode_batch(kept), strict=True):
         pixels = house.catalogue.encodings.get(one.study_uid, house.first.model_id)
         assert pixels is not None and not isinstance(found, Exception)
         assert (pixels.vectors * found.vectors).sum(axis=1).min() > 0.9999, "half precision"
-    counted = house.catalogue.tokens.counts()[encoder.encoder_id or ""]
+    counted = house.catalogue.image_tokens.counts()[encoder.encoder_id or ""]
     assert (counted.studies, counted.size_bytes) == (len(STUDIES), len(STUDIES) * token_bytes(house.first))
 
 
 def test_tokens_of_another_encoder_are_never_used(house: House) -> None:
-    kept = house.catalogue.tokens.of(encoder_id(house.first) or "", UIDS)
+    kept = house.catalogue.image_tokens.of(encoder_id(house.first) or "", UIDS)
     stranger = Encoder(seeded_bundle(ImageKind.CXR, seed=1), "cpu")
-    assert house.catalogue.tokens.of(stranger.encoder_id or "", UIDS) == ()
+    assert house.catalogue.image_tokens.of(stranger.encoder_id or "", UIDS) == ()
     with pytest.raises(BadInput, match="not image tokens"):
         stranger.encode_batch(kept)
 
@@ -138,22 +138,22 @@ def test_tokens_of_another_encoder_are_never_used(house: House) -> None:
 def test_they_go_with_their_study_and_a_new_image_outdates_them(house: House) -> None:
     encoder = encoder_id(house.first) or ""
     house.catalogue.studies.delete(UIDS[0])
-    assert house.catalogue.tokens.kept(encoder, UIDS) == set(UIDS[1:])
+    assert house.catalogue.image_tokens.kept(encoder, UIDS) == set(UIDS[1:])
     late = header(2, number=2)
     house.catalogue.instances.add(late, content_sha256="f" * 64, size_bytes=1, source="TEST")
-    assert house.catalogue.tokens.kept(encoder, UIDS) == {UIDS[2]}
-    assert house.catalogue.tokens.forget_all_but(["another"]) == 2
+    assert house.catalogue.image_tokens.kept(encoder, UIDS) == {UIDS[2]}
+    assert house.catalogue.image_tokens.forget_all_but(["another"]) == 2
 
 
 def test_what_is_missing_is_made_from_pixels_as_a_worker_makes_it(house: House, tmp_path: Path) -> None:
     encoder = encoder_id(house.first) or ""
-    before = house.catalogue.tokens.of(encoder, UIDS)
-    assert house.catalogue.tokens.forget_all_but([]) == len(STUDIES)
+    before = house.catalogue.image_tokens.of(encoder, UIDS)
+    assert house.catalogue.image_tokens.forget_all_but([]) == len(STUDIES)
     assert {house.catalogue.studies.get(uid).state for uid in UIDS} <= {StudyState.ENCODED, StudyState.INDEXED}
     told: list[tuple[int, int]] = []
     made = fill(house.catalogue, house.blobs, house.first, UIDS, lambda *done: told.append(done), 1)
     assert made == len(STUDIES) and told[-1] == (3, 3)
-    after = house.catalogue.tokens.of(encoder, UIDS)
+    after = house.catalogue.image_tokens.of(encoder, UIDS)
     for one, other in zip(before, after, strict=True):
         assert one.sop_uid == other.sop_uid
         assert np.allclose(one.tokens.values.astype(np.float32), other.tokens.values.astype(np.float32), atol=0.02)

@@ -44,7 +44,7 @@ def rules(web: Web) -> list[Rule]:
 
 def test_every_route_has_its_roles_and_no_role_reaches_more(web: Web, catalogue: Catalogue) -> None:
     """All routes, methods and roles: refused where the table says so, by whatever else where it does not."""
-    tokens = {role: catalogue.tokens.create(role, role, by=TESTER) for role in OF_TOKENS}
+    tokens = {role: catalogue.access_tokens.create(role, role, by=TESTER) for role in OF_TOKENS}
     tried = 0
     for rule in rules(web):
         assert rule.endpoint in RIGHTS, f"{rule.rule} is reached by nobody: list its roles"
@@ -63,13 +63,13 @@ def test_every_route_has_its_roles_and_no_role_reaches_more(web: Web, catalogue:
 
 def test_from_the_first_token_on_one_is_needed(web: Web, catalogue: Catalogue) -> None:
     assert web.get("/studies").status_code == 204
-    token = catalogue.tokens.create("reader", Role.RADIOLOGIST, by=TESTER)
+    token = catalogue.access_tokens.create("reader", Role.RADIOLOGIST, by=TESTER)
     clear(web)
     assert web.get("/studies").status_code == 401
     assert web.get("/studies", headers=bearing(token)).status_code == 204
     assert web.get("/studies", headers=bearing(token + "x")).status_code == 401
     assert web.get("/studies", headers=bearing(token.removeprefix("radir_"))).status_code == 401
-    catalogue.tokens.revoke("reader", by=TESTER)
+    catalogue.access_tokens.revoke("reader", by=TESTER)
     clear(web)
     assert web.get("/studies", headers=bearing(token)).status_code == 401
     assert web.get("/studies").status_code == 401, "it does not open again when the last token is gone"
@@ -81,7 +81,7 @@ def clear(web: Web) -> None:
 
 
 def test_a_token_of_the_catalogue_opens_large_bodies(web: Web, catalogue: Catalogue) -> None:
-    token = catalogue.tokens.create("modality", Role.SERVICE, by=TESTER)
+    token = catalogue.access_tokens.create("modality", Role.SERVICE, by=TESTER)
     clear(web)
     body = part10(radiograph(Rows=300, Columns=300, PixelData=bytes(180_000)))
     assert len(body) > 64 * 1024
@@ -92,19 +92,19 @@ def test_a_token_of_the_catalogue_opens_large_bodies(web: Web, catalogue: Catalo
 
 
 def test_an_expired_token_is_none(catalogue: Catalogue, settings: Settings, database_url: str) -> None:
-    token = catalogue.tokens.create("guest", Role.RADIOLOGIST, by=TESTER, valid_s=3600)
-    bearers = Bearers(catalogue.tokens, settings)
+    token = catalogue.access_tokens.create("guest", Role.RADIOLOGIST, by=TESTER, valid_s=3600)
+    bearers = Bearers(catalogue.access_tokens, settings)
     assert bearers.of(f"Bearer {token}") is not None
     with psycopg.connect(database_url) as connection:
         connection.execute("UPDATE access_token SET expires_at = now() - interval '1 second'")
-    bearers = Bearers(catalogue.tokens, settings)
+    bearers = Bearers(catalogue.access_tokens, settings)
     assert bearers.are_needed and bearers.of(f"Bearer {token}") is None
-    (row,) = catalogue.tokens.all()
+    (row,) = catalogue.access_tokens.all()
     assert not row.in_force and row.revoked_at is None
 
 
 def test_the_database_holds_no_token(catalogue: Catalogue, database_url: str) -> None:
-    token = catalogue.tokens.create("reader", Role.RADIOLOGIST, by=TESTER)
+    token = catalogue.access_tokens.create("reader", Role.RADIOLOGIST, by=TESTER)
     with psycopg.connect(database_url) as connection:
         held = connection.execute("SELECT t::text FROM access_token AS t").fetchall()
         held += connection.execute("SELECT e::text FROM audit_event AS e").fetchall()
@@ -113,14 +113,14 @@ def test_the_database_holds_no_token(catalogue: Catalogue, database_url: str) ->
 
 
 def test_names_are_free_again_after_a_revocation(catalogue: Catalogue) -> None:
-    catalogue.tokens.create("pacs", Role.SERVICE, by=TESTER)
+    catalogue.access_tokens.create("pacs", Role.SERVICE, by=TESTER)
     with pytest.raises(BadInput, match="in force"):
-        catalogue.tokens.create("pacs", Role.ADMINISTRATOR, by=TESTER)
-    catalogue.tokens.revoke("pacs", by=TESTER)
+        catalogue.access_tokens.create("pacs", Role.ADMINISTRATOR, by=TESTER)
+    catalogue.access_tokens.revoke("pacs", by=TESTER)
     with pytest.raises(NotFound):
-        catalogue.tokens.revoke("pacs", by=TESTER)
-    catalogue.tokens.create("pacs", Role.RADIOLOGIST, by=TESTER)
-    assert [(row.role, row.in_force) for row in catalogue.tokens.all()] == [
+        catalogue.access_tokens.revoke("pacs", by=TESTER)
+    catalogue.access_tokens.create("pacs", Role.RADIOLOGIST, by=TESTER)
+    assert [(row.role, row.in_force) for row in catalogue.access_tokens.all()] == [
         (Role.RADIOLOGIST, True),
         (Role.SERVICE, False),
     ]
@@ -131,10 +131,10 @@ def test_names_are_free_again_after_a_revocation(catalogue: Catalogue) -> None:
 
 def test_without_the_database_tokens_are_believed_for_a_minute(catalogue: Catalogue, settings: Settings) -> None:
     now_s = 0.0
-    token = catalogue.tokens.create("reader", Role.RADIOLOGIST, by=TESTER)
-    bearers = Bearers(catalogue.tokens, settings, clock_s=lambda: now_s)
+    token = catalogue.access_tokens.create("reader", Role.RADIOLOGIST, by=TESTER)
+    bearers = Bearers(catalogue.access_tokens, settings, clock_s=lambda: now_s)
     assert bearers.of(f"Bearer {token}") is not None
-    (row,) = catalogue.tokens.all()
+    (row,) = catalogue.access_tokens.all()
     assert row.last_used_at is None
 
     class Away:
@@ -143,7 +143,7 @@ def test_without_the_database_tokens_are_believed_for_a_minute(catalogue: Catalo
 
     now_s = FRESH_S + 60
     bearers.of(f"Bearer {token}")
-    (row,) = catalogue.tokens.all()
+    (row,) = catalogue.access_tokens.all()
     assert row.last_used_at is not None
     bearers._tokens = Away()  # type: ignore[assignment]
     now_s += STALE_S - 1
@@ -154,7 +154,7 @@ def test_without_the_database_tokens_are_believed_for_a_minute(catalogue: Catalo
 
 
 def test_tokens_of_the_settings_administer_too(serve: Callable[..., Web], catalogue: Catalogue) -> None:
-    token = catalogue.tokens.create("reader", Role.RADIOLOGIST, by=TESTER)
+    token = catalogue.access_tokens.create("reader", Role.RADIOLOGIST, by=TESTER)
     web = serve(api_tokens=(SETTING,))
     for known in (SETTING, token):
         assert web.get("/studies", headers=bearing(known)).status_code == 204
@@ -172,7 +172,7 @@ def test_the_commands(catalogue: Catalogue, capsys: pytest.CaptureFixture[str]) 
     assert "every request to the web service needs a token" in shown.err
     assert main(["tokens", "create", "pacs", "--role", "service", "--days", "0", "--json"]) == 0
     made = json.loads(capsys.readouterr().out)
-    known = Bearers(catalogue.tokens, Settings()).of(f"Bearer {made['token']}")
+    known = Bearers(catalogue.access_tokens, Settings()).of(f"Bearer {made['token']}")
     assert known is not None and (known.name, known.role) == ("pacs", Role.SERVICE)
     assert main(["tokens", "revoke", "pacs"]) == 0
     assert main(["tokens", "revoke", "pacs"]) == 1

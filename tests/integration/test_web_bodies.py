@@ -90,7 +90,7 @@ def test_all_bodies_together_have_a_bound(serve: Callable[..., Web]) -> None:
 def test_the_guard_decides_by_what_is_known_so_far(
     body: Body, status: int | None, settings: Settings, catalogue: Catalogue
 ) -> None:
-    bearers = Bearers(catalogue.tokens, replace(settings, api_tokens=(TOKEN,)))
+    bearers = Bearers(catalogue.access_tokens, replace(settings, api_tokens=(TOKEN,)))
     guard = BodyGuard(bearers=bearers, most_bytes=10)
     fault = guard.fault(body, 0)
     assert (fault[0] if fault else None) == status

@@ -59,7 +59,7 @@ def fill_archive(catalogue: Catalogue, champion: Bundle, studies: StudySet, repo
         receive(catalogue, given.study_uid, report)
         revision = catalogue.studies.revision_of(given.study_uid)[1]
         kept = ImageTokens(encoder=encoder, kind=ImageKind.CXR, lateral=False, values=tokens[number - 1])
-        catalogue.tokens.keep(
+        catalogue.image_tokens.keep(
             [
                 KeptTokens(
                     study_uid=given.study_uid,

@@ -259,8 +259,8 @@ def _tokens(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) 
         )
     registry = Registry(catalogue, settings)
     encoders = {encoder_id(Bundle.load(registry.folder(model))) for model in registry.kept()}
-    dropped = catalogue.tokens.forget_all_but([encoder for encoder in encoders if encoder])
-    kept = catalogue.tokens.counts()
+    dropped = catalogue.image_tokens.forget_all_but([encoder for encoder in encoders if encoder])
+    kept = catalogue.image_tokens.counts()
     told = {
         "made": made,
         "dropped": dropped,

@@ -103,7 +103,7 @@ def fill(
                 slices=encoding.slices,
                 warnings=encoding.warnings,
             )
-            catalogue.tokens.keep([kept])
+            catalogue.image_tokens.keep([kept])
             made += 1
     progress(len(wanted), len(wanted))
     return made
@@ -114,7 +114,7 @@ def _tokens(catalogue: Catalogue, bundle: Bundle, studies: Sequence[str]) -> Ite
     if encoder is None:
         raise BadInput(f"{bundle.model_id} is a network from elsewhere and has no image tokens")
     for start in range(0, len(studies), PAGE):
-        yield from catalogue.tokens.of(encoder, studies[start : start + PAGE])
+        yield from catalogue.image_tokens.of(encoder, studies[start : start + PAGE])
 
 
 def volume_of(catalogue: Catalogue, blobs: BlobStore, study_uid: str, kind: ImageKind, decoder: PixelDecoder) -> Volume:

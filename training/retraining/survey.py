@@ -32,5 +32,5 @@ def with_tokens(catalogue: Catalogue, bundle: Bundle, study_uids: list[str]) -> 
     found: set[str] = set()
     if encoder is not None:
         for start in range(0, len(study_uids), PAGE):
-            found |= catalogue.tokens.kept(encoder, study_uids[start : start + PAGE])
+            found |= catalogue.image_tokens.kept(encoder, study_uids[start : start + PAGE])
     return found

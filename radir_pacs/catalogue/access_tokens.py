@@ -25,7 +25,7 @@ def token_sha256(token: bytes) -> str:
     return hashlib.sha256(token).hexdigest()
 
 
-class Tokens(CataloguePart):
+class AccessTokens(CataloguePart):
     def create(self, name: str, role: Role, *, by: Caller, valid_s: float | None = None) -> str:
         """A new token, which is nowhere else: show it to whoever shall bear it. Raises BadInput for a name in use."""
         token = PREFIX + secrets.token_urlsafe(_BYTES)
