@@ -16,7 +16,7 @@ from radir_pacs.catalogue.database import Database, conninfo_of
 from radir_pacs.catalogue.encodings import Encodings
 from radir_pacs.catalogue.feedback import ReaderFeedback
 from radir_pacs.catalogue.generations import Generations
-from radir_pacs.catalogue.image_tokens import ImageTokens
+from radir_pacs.catalogue.image_tokens import KeptImageTokens
 from radir_pacs.catalogue.instances import Instances
 from radir_pacs.catalogue.jobs import Jobs
 from radir_pacs.catalogue.messages import Messages
@@ -61,7 +61,7 @@ class Catalogue:
         self.reencoding = Reencoding(database, settings)
         self.shadow_answers = ShadowAnswers(database, settings)
         self.encodings = Encodings(database, settings)
-        self.image_tokens = ImageTokens(database, settings)
+        self.image_tokens = KeptImageTokens(database, settings)
         self.retraining = Retraining(database, settings)
         self.cases = Cases(database, settings)
         self.questions = Questions(database, settings)

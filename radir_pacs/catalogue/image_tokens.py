@@ -14,7 +14,7 @@ from radir_pacs.image_notes import ImageNote
 from radir_pacs.types import Encoding, ImageKind, ImageTokens, KeptTokens, SliceStack
 
 
-class ImageTokens(CataloguePart):
+class KeptImageTokens(CataloguePart):
     def keep(self, kept: Sequence[KeptTokens]) -> None:
         """Keep tokens of several studies in place of older ones of the same encoder; of a study that is gone, none."""
         with self._database.transaction() as connection:

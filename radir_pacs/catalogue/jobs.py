@@ -72,7 +72,8 @@ class Jobs(CataloguePart):
     def hurry(self, study_uid: str) -> bool:
         """Somebody waits for this study: it is encoded next. False when its job runs, or there is none."""
         with self._database.transaction() as connection:
-            return run(connection, "hurry", study_uid=study_uid).fetchone() is not None
+            values = {"study_uid": study_uid, "max_attempts": self._settings.job_max_attempts}
+            return run(connection, "hurry", values).fetchone() is not None
 
     def heartbeat_all(self, jobs: Sequence[Job]) -> None:
         """Extend the leases that are still held. One that was lost shows when its result is saved."""

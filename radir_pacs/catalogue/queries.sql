@@ -1304,10 +1304,13 @@ DELETE FROM viewer_context WHERE expires_at < now() OR expires_at > now() + make
 
 -- name: jobs_before
 -- Encode jobs that run or will run before a study's own, for the reader who waits.
-SELECT (SELECT count(*) FROM job WHERE kind = 'encode' AND state = 'RUNNING')
-    + (SELECT count(*) FROM job AS j
-        WHERE j.kind = 'encode' AND j.state = 'PENDING' AND (j.urgency, j.id) < (own.urgency, own.id)) AS count
-FROM job AS own WHERE own.kind = 'encode' AND own.key = %(study_uid)s AND own.state = 'PENDING';
+SELECT (SELECT count(*) FROM job WHERE kind IN ('encode', 'reencode') AND state = 'RUNNING')
+    + (SELECT count(*) FROM job AS j WHERE j.kind IN ('encode', 'reencode') AND j.state = 'PENDING'
+        AND (j.urgency, j.id) < (own.urgency, own.id)) AS count
+FROM job AS own WHERE own.state = 'PENDING' AND ((own.kind = 'encode' AND own.key = %(study_uid)s) OR (
+    own.kind = 'reencode' AND own.key IN (
+        SELECT m.model_id || '/' || %(study_uid)s::text FROM model AS m WHERE m.state = 'SERVING')))
+ORDER BY own.urgency, own.id LIMIT 1;
 
 -- == Jobs ==
 
@@ -1337,11 +1340,26 @@ WHERE id = %(id)s AND state = 'PENDING'
 RETURNING id, kind, key, state, attempt, max_attempts, token, reason_code, urgency;
 
 -- name: hurry
--- Somebody waits for this study: its encode job is the next, and is announced at once.
-UPDATE job SET urgency = 0, rung_at = NULL
-WHERE state = 'PENDING' AND urgency > 0 AND ((kind = 'encode' AND key = %(study_uid)s) OR (kind = 'reencode'
-    AND key IN (SELECT m.model_id || '/' || %(study_uid)s::text FROM model AS m WHERE m.state = 'SERVING')))
-RETURNING id;
+-- Somebody waits for this study: its encode job is the next, and is announced at once. A study that another model has
+-- encoded, and the one that answers has not, gets its job now, wherever the archive is.
+WITH lacking AS (
+    INSERT INTO job (kind, key, max_attempts, urgency)
+    SELECT 'reencode', m.model_id || '/' || %(study_uid)s::text, %(max_attempts)s::integer, 0 FROM model AS m
+    WHERE m.state = 'SERVING' AND NOT EXISTS (
+        SELECT FROM encoding AS own WHERE own.study_uid = %(study_uid)s::text AND own.model_id = m.model_id)
+        AND EXISTS (SELECT FROM encoding AS e JOIN model AS other USING (model_id)
+            WHERE e.study_uid = %(study_uid)s::text AND other.kind = m.kind)
+        AND NOT EXISTS (SELECT FROM job WHERE kind = 'reencode' AND state = 'FAILED'
+            AND key = m.model_id || '/' || %(study_uid)s::text)
+    ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO NOTHING
+    RETURNING id
+), hurried AS (
+    UPDATE job SET urgency = 0, rung_at = NULL
+    WHERE state = 'PENDING' AND urgency > 0 AND ((kind = 'encode' AND key = %(study_uid)s) OR (kind = 'reencode'
+        AND key IN (SELECT m.model_id || '/' || %(study_uid)s::text FROM model AS m WHERE m.state = 'SERVING')))
+    RETURNING id
+)
+SELECT id FROM lacking UNION ALL SELECT id FROM hurried;
 
 -- name: claim_studies
 -- Lease the encode jobs that come first. One whose decoder was killed, or whose worker was twice, is leased alone: by a

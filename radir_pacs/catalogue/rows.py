@@ -535,6 +535,7 @@ class Chain:
     found: bool
 
 
+@dataclass(frozen=True, kw_only=True)
 class KeptCount:
     """Image tokens under one encoder."""
 

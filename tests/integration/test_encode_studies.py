@@ -25,10 +25,10 @@ from radir_pacs.encode import EncoderInput
 from radir_pacs.errors import DicomRefused, Quarantined
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import BlobStore
-from radir_pacs.types import Encoding, JobKind, JobState, StudyState, Urgency
+from radir_pacs.types import Encoding, ImageKind, JobKind, JobState, StudyState, Urgency
 from radir_workers.readers import how_many
 from radir_workers.reading_child import ReadingChild, ReadingSetup
-from tests.catalogue_material import add, header, register
+from tests.catalogue_material import DIM, add, header, register
 from tests.dicom_files import noisy_radiograph, save
 from tests.encoding_material import FakeShelf, by_hand, encoding_line
 
@@ -152,9 +152,11 @@ def test_urgent_ones_come_first_and_an_archive_last(
     catalogue: Catalogue, blobs: BlobStore, receive: Callable[[int], str]
 ) -> None:
     old = [receive(n) for n in range(4)]
-    with encoding_line(catalogue, blobs.root, FakeShelf(by_hand)) as line:
+    with encoding_line(catalogue, blobs.root, FakeShelf(by_hand, batch_limit=1)) as line:
         line.run()
-    register(catalogue, "cxr-next-1")
+    catalogue.models.register("cxr-next-1", ImageKind.CXR, DIM, {}, by="test", reason="test", bundle_sha256="0" * 64)
+    catalogue.models.promote("cxr-next-1", by="test", reason="test", least_coverage=0.0)
+    assert catalogue.reencoding.feed() == 4
     new = [receive(n) for n in (7, 8, 9)]
     assert catalogue.jobs.hurry(old[3]) and catalogue.jobs.hurry(new[1])
     assert not catalogue.jobs.hurry(new[1]), "it is urgent already"
@@ -163,6 +165,26 @@ def test_urgent_ones_come_first_and_an_archive_last(
     with encoding_line(catalogue, blobs.root, shelf) as line:
         line.run()
     assert [uid for batch in shelf.batches for uid in batch] == [old[3], new[1], new[0], new[2], old[2], old[1], old[0]]
+
+
+def test_a_study_that_the_model_has_not_reached_is_encoded_when_somebody_asks(
+    catalogue: Catalogue, blobs: BlobStore, receive: Callable[[int], str]
+) -> None:
+    old = [receive(n) for n in range(2)]
+    with encoding_line(catalogue, blobs.root, FakeShelf(by_hand)) as line:
+        line.run()
+    register(catalogue, "cxr-next-1")
+    assert catalogue.jobs.hurry(old[0]), "nothing of the archive was queued yet"
+    assert not catalogue.jobs.hurry(old[0]), "it is urgent already"
+    [job] = catalogue.jobs.claim_studies(9, "test")
+    assert (job.kind, job.study_uid, job.model_id, job.urgency) == (
+        JobKind.REENCODE,
+        old[0],
+        "cxr-next-1",
+        Urgency.URGENT,
+    )
+    catalogue.jobs.fail(job, "broken", retry=False)
+    assert not catalogue.jobs.hurry(old[0]), "what failed for good is not tried by every question"
 
 
 def test_an_urgent_study_passes_a_full_window_and_goes_alone(

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.encode import Bundle
+from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.encode.tokens import encoder_id
 from radir_pacs.types import ImageKind, ImageTokens, KeptTokens
 from radir_training.data.studies import StudySet
@@ -37,7 +39,9 @@ def toy_champion(folder: Path) -> Bundle:
     bundle = train(TOY, toy_set(192, 1), recipe)
     noise = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        weight = bundle.network.head.project[1].weight
+        layer = bundle.network.get_submodule("head.project.1")
+        assert isinstance(layer, nn.Linear)
+        weight = layer.weight
         one, other = (torch.randn(n, 1, generator=noise) for n in weight.shape)
         weight.copy_(weight.std() * one @ other.T)
     return bundle.save(folder)
@@ -45,6 +49,7 @@ def toy_champion(folder: Path) -> Bundle:
 
 def fill_archive(catalogue: Catalogue, champion: Bundle, studies: StudySet, reports: Sequence[str]) -> None:
     """Studies with their reports and image tokens, as an encode worker leaves them, without the pixels."""
+    assert isinstance(champion.network, RadirNetwork)
     with torch.inference_mode():
         images = torch.from_numpy(studies.images.astype(np.float32))
         views = torch.zeros(len(studies), dtype=torch.int64)

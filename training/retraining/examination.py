@@ -142,7 +142,8 @@ def _judged(exam: Exam, of: RegionCandidate, champion: Embeddings, challenger: E
 
     def hits(vectors: Embeddings) -> F64:
         found = vectors.of(of.key)
-        return score(question, found @ found.T)[of.queries, 0, column]
+        scored: F64 = score(question, found @ found.T)[of.queries, 0, column]
+        return scored
 
     return Judged(
         key=of.key,
