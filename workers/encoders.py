@@ -39,7 +39,7 @@ class Encoders:
                 )
             self._encoders[encoder.kind] = encoder
         for kind, encoder in self._encoders.items():
-            dim = encoder.bundle.network.config.embedding_dim
+            dim = encoder.bundle.network.config.vector_dim
             models.register(encoder.model_id, kind, dim, encoder.bundle.manifest)
 
     @property
