@@ -110,6 +110,7 @@ setup(
     entry_points={
         "console_scripts": ["radir = radir_pacs.cli:main"],
         "radir.commands": [
+            "backbone = radir_training.commands.backbone:register",
             "compare = radir_training.commands.compare:register",
             "dataset = radir_training.commands.dataset:register",
             "evaluate = radir_training.commands.evaluate:register",

@@ -299,7 +299,7 @@ def measure(
         catalogue = stack.enter_context(Catalogue.open(settings))
         bundle = untrained(kind, name)
         encoder = Encoder(bundle, device=device, threads=1 if device == "cpu" else 0)
-        serve_model(catalogue, bundle.model_id, kind, bundle.network.config.embedding_dim, {})
+        serve_model(catalogue, bundle.model_id, kind, bundle.network.config.vector_dim, {})
         shelf, clock = Shelf(encoder), Clock(home)
         studies = json.loads((home / STUDY_LIST).read_text())[kind]
         line = stack.enter_context(_line(catalogue, shelf, home / "blobs", readers))

@@ -181,7 +181,7 @@ def _assembled(manifest: Mapping[str, Any], weights: bytes) -> Bundle:
         words, findings = len(tokenizer.vocabulary), manifest["findings"]
         network = RadirNetwork(config, vocabulary_size=words, regions=keys, findings=findings, text=text)
         region_queries = _filled(network, weights, text)
-        shape = config.stems[kind].shape
+        shape = config.input_shape(kind)
     if not isinstance(manifest["training"], dict) or not isinstance(manifest["metrics"], dict):
         raise ValueError("training and metrics are tables")
     if preprocessing.shape != shape:
@@ -226,13 +226,17 @@ def golden_image(shape: Sequence[int]) -> F32:
 
 @torch.no_grad()
 def golden_outputs(bundle: Bundle) -> F32:
-    """The first numbers of each region's vector for the golden image, [regions, GOLDEN_NUMBERS]."""
+    """The first numbers of each region's vector for the golden image, [regions, GOLDEN_NUMBERS]; then, of what a
+    backbone adds, as many of the last."""
     bundle.network.eval()
     image = torch.from_numpy(golden_image(bundle.preprocessing.shape))[None]
     views = torch.tensor([view_index(bundle.kind, None)])
     rows = torch.arange(len(bundle.regions))
     vectors = bundle.network(image, views, bundle.kind, bundle.queries(), rows).vectors[0]
-    numbers: F32 = vectors[:, :GOLDEN_NUMBERS].numpy()
+    shown = [vectors[:, :GOLDEN_NUMBERS]]
+    if isinstance(bundle.network, RadirNetwork) and bundle.network.appearance is not None:
+        shown.append(vectors[:, -GOLDEN_NUMBERS:])
+    numbers: F32 = torch.cat(shown, dim=1).numpy()
     return numbers
 
 

@@ -72,7 +72,11 @@ _SAID_ELSEWHERE = frozenset({"data", "licence", "intended_use", "limits"})
 def _network(manifest: Mapping[str, Any]) -> Iterator[str]:
     network, image = manifest["network"], manifest["preprocessing"]
     engine = "ONNX, from elsewhere" if network.get("engine") else "RadIR network"
-    yield f"- {engine}, configuration {_text(network['name'])}, vectors of {network['embedding_dim']} numbers"
+    seen = network.get("appearance") or {"dim": 0}
+    numbers = network["embedding_dim"] + seen["dim"]
+    yield f"- {engine}, configuration {_text(network['name'])}, vectors of {numbers} numbers"
+    if seen["dim"]:
+        yield f"- {seen['dim']} of them from {_text(seen['backbone'])}, frozen, with {seen['share']:.0%} of a cosine"
     if tower := manifest.get("text_tower"):
         yield f"- text is read by a local {_text(tower['model']['model_type'])} model, frozen"
     size = " x ".join(str(n) for n in image["shape"])

@@ -10,6 +10,12 @@ from radir_pacs.types import ImageKind
 
 MOST_TOKENS, MOST_WIDTH, MOST_BLOCKS, MOST_BANDS, MOST_VOXELS = 32768, 2048, 48, 4, 2**28
 MOST_BLURRED = 1024  # voxels a side: a blur is a matrix of side x side
+BACKBONES = {  # scales of width and depth (``efficientnet``)
+    "efficientnet-lite0": (1.0, 1.0),
+    "efficientnet-lite1": (1.0, 1.1),
+    "efficientnet-lite2": (1.1, 1.2),
+}
+BACKBONE_STRIDE = 16
 MEDIASTINUM = (0.04, 0.2)  # level 40 HU, width 400 HU, in units of 1000 HU
 
 
@@ -68,8 +74,33 @@ class StemConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AppearanceConfig:
+    """A part of each region's vector that does not come from our own network (``appearance``).
+
+    backbone: one of BACKBONES. shape: (rows, columns) of the radiograph that it sees, a multiple of the
+    stem's. dim: numbers that it adds to a vector. share: its share of a cosine, the rest being our own network's.
+    """
+
+    backbone: str
+    shape: tuple[int, ...]
+    dim: int
+    share: float
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"no backbone is called {self.backbone!r}: known are {', '.join(BACKBONES)}")
+        if len(self.shape) != 2 or not all(0 < n <= MOST_BLURRED and n % BACKBONE_STRIDE == 0 for n in self.shape):
+            raise ValueError(
+                f"a backbone sees two axes, each a multiple of {BACKBONE_STRIDE} and at most {MOST_BLURRED}"
+            )
+        if not 2 <= self.dim <= MOST_WIDTH or not 0 < self.share < 1:
+            raise ValueError("a backbone adds at least 2 numbers and has a share between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """Sizes of one network. ``embedding_dim`` is the length of a region vector.
+    """Sizes of one network. ``embedding_dim`` is the length of its own region vectors, ``vector_dim`` that of those it
+    answers.
 
     plane_blocks, depth_blocks: transformer blocks within the coronal planes of tokens and, of a volume, from front to
     back through them, whose mean ``blocks`` then read (``CoronalPlanes``); 0 and 0 leave all tokens to ``blocks``.
@@ -87,6 +118,7 @@ class NetworkConfig:
     centred_head: bool = True  # False: the published head, for comparison
     plane_blocks: int = 0
     depth_blocks: int = 0
+    appearance: AppearanceConfig | None = None
 
     def __post_init__(self) -> None:
         sizes = (self.width, self.heads, self.embedding_dim)
@@ -107,13 +139,30 @@ class NetworkConfig:
                 tokens *= n
             if tokens > MOST_TOKENS:
                 raise ValueError("an image makes too many tokens")
+        if self.appearance is not None:
+            if tuple(self.stems) != (ImageKind.CXR,) or self.vector_dim > MOST_WIDTH:
+                raise ValueError("a backbone belongs to a network of radiographs alone")
+            factors = {n / own for n, own in zip(self.appearance.shape, self.stems[ImageKind.CXR].shape, strict=True)}
+            if len(factors) > 1 or not factors.pop().is_integer():
+                raise ValueError("what a backbone sees is a whole multiple of what the stem sees")
+
+    @property
+    def vector_dim(self) -> int:
+        return self.embedding_dim + (0 if self.appearance is None else self.appearance.dim)
+
+    def input_shape(self, kind: ImageKind) -> tuple[int, ...]:
+        """Of the images that the network takes."""
+        return self.stems[kind].shape if self.appearance is None else self.appearance.shape
 
     def only(self, kind: ImageKind) -> NetworkConfig:
         """The same network with the stem of one kind of image."""
         return NetworkConfig(**{**vars(self), "stems": {kind: self.stems[kind]}})
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "stems": {kind.value: asdict(stem) for kind, stem in self.stems.items()}}
+        written = {**asdict(self), "stems": {kind.value: asdict(stem) for kind, stem in self.stems.items()}}
+        if self.appearance is None:
+            del written["appearance"]  # as releases before there were backbones wrote it, and can read it
+        return written
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> NetworkConfig:
@@ -133,7 +182,11 @@ class NetworkConfig:
             )
             for kind, stem in value["stems"].items()
         }
-        return cls(**{**value, "stems": stems})
+        seen = value.get("appearance")
+        appearance = (
+            None if seen is None else AppearanceConfig(**{**seen, "shape": tuple(int(n) for n in seen["shape"])})
+        )
+        return cls(**{**value, "stems": stems, "appearance": appearance})
 
 
 TINY = NetworkConfig(

@@ -45,6 +45,10 @@ class ExternalConfig:
         if not 2 <= self.embedding_dim <= MOST_WIDTH:
             raise ValueError(f"vectors have 2 to {MOST_WIDTH} numbers, not {self.embedding_dim}")
 
+    @property
+    def vector_dim(self) -> int:
+        return self.embedding_dim
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from radir_pacs.types import ImageKind, View
 
+from .appearance import Appearance, reduced
 from .bands import Bands
 from .config import NetworkConfig, StemConfig
 from .tokenizer import PAD
@@ -303,7 +304,7 @@ class RegionHead(nn.Module):
 class Output:
     """An image's answer to each of q queries.
 
-    vectors: unit, [batch, q, embedding_dim]. severity: logits that each finding is present, at least moderate, and
+    vectors: unit, [batch, q, vector_dim]. severity: logits that each finding is present, at least moderate, and
     severe, [batch, q, findings, 3]. described: logits that a report says anything about it, [batch, q].
     """
 
@@ -346,10 +347,13 @@ class RadirNetwork(nn.Module):
         self.described = nn.Linear(2 * (config.embedding_dim - 1), 1)
         self.asked = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
         self.report = nn.Linear(width, config.embedding_dim)
+        self.appearance = Appearance(config.appearance, len(self.regions)) if config.appearance else None
 
     def image_tokens(self, images: Tensor, views: Tensor, kind: ImageKind) -> Tensor:
         """Images [batch, 1, *shape] seen as ``views`` [batch] (``view_index``) to tokens [batch, tokens, width]."""
         stem = self.stems[kind.value]
+        if self.appearance is not None:
+            images = reduced(images, self.config.stems[kind].shape)
         x, positions = stem(images) + self.view(views)[:, None], stem.positions
         if self.planes is not None:
             x, positions = self.planes(x, stem.grid), stem.plane_positions
@@ -367,10 +371,16 @@ class RadirNetwork(nn.Module):
 
     def forward(self, images: Tensor, views: Tensor, kind: ImageKind, queries: Tensor, regions: Tensor) -> Output:
         """``queries`` [q, width] are encoded region names, ``regions`` [q] their rows in ``self.regions``."""
-        return self.answer(self.decode(self.image_tokens(images, views, kind), queries), regions)
+        out = self.answer(self.decode(self.image_tokens(images, views, kind), queries), regions)
+        if self.appearance is None or self.config.appearance is None:
+            return out
+        share = self.config.appearance.share
+        seen = self.appearance(images, views == VIEWS.index("lateral"), regions)
+        vectors = torch.cat([out.vectors.float() * (1 - share) ** 0.5, seen * share**0.5], dim=-1)
+        return Output(vectors, out.severity, out.described)
 
     def answer(self, features: Tensor, regions: Tensor) -> Output:
-        """From decoded features [batch, q, width]."""
+        """From decoded features [batch, q, width]; these vectors lack what a backbone adds."""
         stated, vectors = self.head(features, regions)
         severity = self.severity(stated).unflatten(-1, (len(self.findings), 3))
         return Output(vectors, severity, self.described(stated).squeeze(-1))
@@ -381,6 +391,8 @@ class RadirNetwork(nn.Module):
         return out
 
     def report_vectors(self, ids: Tensor) -> Tensor:
-        """Token ids of reports [n, length] to unit vectors [n, embedding_dim], in the space of the region "chest"."""
+        """Token ids of reports [n, length] to unit vectors [n, vector_dim], in the space of the region "chest".
+
+        A report says nothing of appearance."""
         out: Tensor = functional.normalize(self.report(self.text(ids)).float(), dim=-1)
-        return out
+        return functional.pad(out, (0, self.config.vector_dim - self.config.embedding_dim))

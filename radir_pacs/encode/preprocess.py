@@ -49,7 +49,7 @@ class Preprocessing:
     @classmethod
     def of(cls, config: NetworkConfig, kind: ImageKind) -> Preprocessing:
         """What the named configuration expects of an image."""
-        shape = config.stems[kind].shape
+        shape = config.input_shape(kind)
         if kind is ImageKind.CXR:
             return cls(kind=kind, shape=shape, clip=(0.5, 99.5))
         return cls(kind=kind, shape=shape, spacing_mm=CT_SPACING_MM[config.name], clip=(-1000.0, 1000.0))

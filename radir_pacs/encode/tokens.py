@@ -34,9 +34,10 @@ class _Encodes(Protocol):
 
 
 def encoder_id(bundle: _Encodes) -> str | None:
-    """The hash of everything that decides a bundle's image tokens; None for a network from elsewhere."""
+    """The hash of everything that decides a bundle's image tokens; None where they do not decide its vectors: for a
+    network from elsewhere, and for one with a backbone, which looks at the image itself."""
     network = bundle.network
-    if not isinstance(network, RadirNetwork):
+    if not isinstance(network, RadirNetwork) or network.config.appearance is not None:
         return None
     config = network.config
     sizes = {name: getattr(config, name) for name in ("width", "heads", "blocks", "plane_blocks", "depth_blocks")}
@@ -51,8 +52,8 @@ def encoder_id(bundle: _Encodes) -> str | None:
 
 
 def token_bytes(bundle: _Encodes) -> int:
-    """How much a study's tokens take in half precision; 0 for a network from elsewhere."""
-    if not isinstance(bundle.network, RadirNetwork):
+    """How much a study's tokens take in half precision; 0 where none are kept, as in ``encoder_id``."""
+    if not isinstance(bundle.network, RadirNetwork) or bundle.network.config.appearance is not None:
         return 0
     config = bundle.network.config
     grid = config.stems[bundle.kind].grid

@@ -51,7 +51,7 @@ class Registry:
             from radir_pacs.encode import Bundle  # brings torch
 
             bundle = Bundle.load(folder)
-            dim = bundle.network.config.embedding_dim
+            dim = bundle.network.config.vector_dim
             copy = copy_bundle(folder, self._settings.home, model_id)
             self._models.register(
                 model_id,

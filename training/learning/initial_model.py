@@ -97,7 +97,10 @@ def _of_bundle(start: Bundle, data: StudySet) -> InitialModel:
         raise BadInput(f"{start.model_id} encodes {start.kind}, not {data.kind}")
     network = copy.deepcopy(start.network)
     for name, part in network.named_children():
-        if name != "text":  # a local model itself decides which of its weights are trained
+        if name not in (
+            "text",
+            "appearance",
+        ):  # a local model decides which of its weights are trained; a backbone's rest
             part.requires_grad_(True)
     return InitialModel(network, start.tokenizer, tuple(anatomy.region(region.key) for region in start.regions))
 

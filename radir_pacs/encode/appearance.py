@@ -1,0 +1,77 @@
+"""How a region looks to a network trained on photographs, beside what our own network says of it.
+
+A network that has seen only synthetic patients does not know the texture of real radiographs; one trained on
+photographs has seen texture of every kind, but nothing of medicine. Their vectors, side by side, find more real cases
+than either alone (docs/adr/0031, docs/results/backbone.md).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .config import BACKBONE_STRIDE, AppearanceConfig
+from .efficientnet import EfficientNetLite
+
+LEAST_RANGE = 1e-6  # of an image's values
+
+
+class Appearance(nn.Module):
+    """Images [batch, 1, *shape] to unit vectors [batch, q, dim] of the regions ``rows`` [q].
+
+    Mean and spread of the features where the region lies on a frontal view (``places`` [regions, cells], each row
+    summing to 1), measured from ``mean`` in units of ``scale`` [regions, 2 width], along ``axes`` [regions, 2 width,
+    dim]. A lateral view shows no region in that place: there the
+    features of the whole picture count.
+    """
+
+    places: Tensor
+    mean: Tensor
+    scale: Tensor
+    axes: Tensor
+
+    def __init__(self, config: AppearanceConfig, regions: int) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = EfficientNetLite(config.backbone).requires_grad_(False)
+        cells, features = math.prod(n // BACKBONE_STRIDE for n in config.shape), 2 * self.backbone.width
+        self.register_buffer("places", torch.full((regions, cells), 1 / cells))
+        self.register_buffer("mean", torch.zeros(regions, features))
+        self.register_buffer("scale", torch.ones(regions, features))
+        self.register_buffer("axes", torch.zeros(regions, features, config.dim))
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, lateral: Tensor, rows: Tensor) -> Tensor:
+        """``lateral``: bool [batch]."""
+        features = self.features(images, lateral, rows)
+        with torch.autocast(features.device.type, enabled=False):
+            measured = (features - self.mean[rows]) / self.scale[rows]
+            along = torch.einsum("bqf,qfd->bqd", measured, self.axes[rows].float())
+            return functional.normalize(along, dim=-1)
+
+    @torch.no_grad()
+    def features(self, images: Tensor, lateral: Tensor, rows: Tensor) -> Tensor:
+        """Mean and spread of the backbone's features in each region, float32 [batch, q, 2 width]."""
+        low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+        shown = 2 * (images - low) / (high - low).clamp(min=LEAST_RANGE) - 1
+        maps = self.backbone(shown.expand(-1, 3, -1, -1)).flatten(2)
+        with torch.autocast(maps.device.type, enabled=False):  # a spread is a difference of nearly equal numbers
+            maps, everywhere = maps.float(), torch.full_like(self.places[rows], 1 / maps.shape[2])
+            places = torch.where(lateral[:, None, None], everywhere, self.places[rows].float())
+            mean, square = (maps @ places.mT).mT, (maps.square() @ places.mT).mT
+            return torch.cat([mean, (square - mean.square()).clamp(min=0).sqrt()], dim=-1)
+
+
+def reduced(images: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Images [batch, 1, *larger], prepared at a whole multiple of ``shape``, as if prepared at ``shape``: averaged, and
+    the spread of what is not margin made 1 again (a margin is 0)."""
+    factor = images.shape[-1] // shape[-1]
+    if factor == 1:
+        return images
+    small = functional.avg_pool2d(images, factor)
+    content = (small != 0).sum((1, 2, 3), keepdim=True).clamp(min=1)
+    spread = (small.square().sum((1, 2, 3), keepdim=True) / content).sqrt()
+    return small / spread.clamp(min=LEAST_RANGE)
