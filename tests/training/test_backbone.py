@@ -15,7 +15,7 @@ from radir_pacs.cli import main
 from radir_pacs.encode import Bundle, NetworkConfig
 from radir_pacs.encode.appearance import reduced
 from radir_pacs.encode.config import AppearanceConfig
-from radir_pacs.encode.efficientnet import Convolution, EfficientNetLite
+from radir_pacs.encode.efficientnet import Convolution, EfficientNetLite, InvertedBottleneck
 from radir_pacs.encode.network import RadirNetwork, view_index
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind, View
@@ -46,6 +46,7 @@ def state() -> dict[str, Tensor]:
     rng, model = torch.Generator().manual_seed(0), EfficientNetLite(NAME)
     found = named("_conv_stem", "_bn0", model.stem, rng)
     for number, block in enumerate(model.blocks):
+        assert isinstance(block, InvertedBottleneck)
         within = f"_blocks.{number}."
         if block.expand is not None:
             found |= named(f"{within}_expand_conv", f"{within}_bn0", block.expand, rng)
