@@ -21,7 +21,7 @@ from radir_pacs.access.bearers import Bearers
 from radir_pacs.callers import AuditEvent, Caller, Role
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import LOOPBACK, Settings
-from radir_pacs.errors import NotInThisLink, RoleMayNot
+from radir_pacs.errors import NotInThisLink, RoleMayNot, StorageFailed
 
 from . import context_rights, cross_origin, error_page, route_rights
 from .errors import error_response
@@ -47,7 +47,7 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
     def admit() -> Response | None:
         address = client_address(settings)
         authorization = request.headers.get("Authorization", "")
-        if not bearers.are_needed:
+        if not _are_needed():
             if _host(request.host) not in own_hosts:
                 return error_response(421, "misdirected_request", "The Host header does not name this service.")
             if settings.web_host not in LOOPBACK:  # config refuses this at the start; refused here all the same
@@ -79,6 +79,15 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
         if request.method not in _SAFE_METHODS and is_foreign:
             return error_response(403, "forbidden", "Requests from pages of other sites are refused.")
         return None
+
+    def _are_needed() -> bool:
+        """Without the database, what is open to everybody is still answered, such as whether we live."""
+        try:
+            return bearers.are_needed
+        except StorageFailed:
+            if not _is_open(request.path):
+                raise
+            return True
 
     def _note_refused(name: str, role: Role, address: str) -> None:
         """An alert, once a minute per caller, so that a flood of refused requests does not fill the trail."""

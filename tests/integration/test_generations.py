@@ -69,6 +69,8 @@ def test_tails_are_counted_as_they_grow(catalogue: Catalogue) -> None:
     assert counts(tails)["left_lung"] == (0, 4, 1), "what was deleted from a tail stays counted until its merge"
     assert counts(Tails(catalogue))["left_lung"] == (0, 3, 1)
     register(catalogue, "cxr-next")
+    assert counts(tails)["chest"] == (3, 1, 1), "what can be gone back to stays up to date"
+    catalogue.models.retire(MODEL, by="test", reason="test")
     assert counts(tails) == {}
 
 
