@@ -38,6 +38,7 @@ KEEP_REFUSALS_S = 90 * 86_400.0
 MOST_REFUSALS = 100_000
 _REPORTS = 16  # reports to mine with a message under way
 KEEP_ANSWERS_S = 30 * DAY_S  # to HL7 messages, for a sender that repeats one
+_WITNESS_S = 3600.0
 _SEALS = 10  # of the audit trail, in one round
 _SENDING = (JobKind.SEND, JobKind.COMMITMENT)
 _MERGES = 16  # messages under way; one process merges
@@ -98,8 +99,8 @@ class Relay:
         if now_s - self._swept_s >= SWEEP_S:
             self._swept_s = now_s
             self._sweep_files()
-        self._seal_audit(now_s)
         self._ring_pending()
+        self._seal_audit(now_s)
 
     def _ring_pending(self) -> None:
         """Each queue has a limit of its own, so that none fills the broker, and no pull takes the last thread."""
@@ -129,11 +130,11 @@ class Relay:
                 self._catalogue.jobs.enqueue_merge(partition.model_id, partition.region)
 
     def _seal_audit(self, now_s: float) -> None:
-        """Seal the events of the audit trail; once a day the log is a witness of how far it went."""
+        """Seal the events of the audit trail; once an hour the log is a witness of how far it went."""
         for _ in range(_SEALS):
             if self._catalogue.audit.seal() < MOST_PER_SEAL:
                 break
-        if now_s - self._witnessed_s >= DAY_S:
+        if now_s - self._witnessed_s >= _WITNESS_S:
             self._witnessed_s = now_s
             if last := self._catalogue.audit.last_seal():
                 log.info("audit trail", extra={"seal": last.number, "digest": last.digest})

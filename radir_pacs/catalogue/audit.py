@@ -1,8 +1,8 @@
 """The audit trail: who saw which patient, who did what. Events are only ever added, and sealed in a chain of hashes.
 
 Each seal is the SHA-256 of the seal before and of its events, so that an event that was changed or removed breaks the
-chain from there on. The end of a chain that was cut off is missed by whoever kept a later digest: the relay logs one
-every day, and `verify` looks for the one it is given.
+chain from there on. Whoever owns the database could compute all later seals anew, or cut off the end: that shows
+against a digest that was kept elsewhere. The relay logs one every hour, and `verify` looks for the one it is given.
 
 An event is committed before the answer that it is about is sent, without waiting for the disk: what a crash of the
 database server itself loses are the events of its last 0.6 seconds (three times ``wal_writer_delay``).
@@ -40,12 +40,13 @@ class Audit(CataloguePart):
 
     def note_studies(
         self, event: AuditEvent, caller: Caller, study_uids: Sequence[str], **detail: str | int | None
-    ) -> None:
-        """Record one event for each of these studies that is here."""
+    ) -> int:
+        """Record one event for each of these studies that is here; returns how many are."""
         values = _values(caller, detail) | {"event": event, "study_uids": list(study_uids)}
         with self._database.pipeline() as connection:
             run(connection, "without_waiting")
-            run(connection, "note_studies", values)
+            noted = run(connection, "note_studies", values)
+        return noted.rowcount
 
     def events(
         self,
@@ -61,15 +62,18 @@ class Audit(CataloguePart):
     ) -> tuple[AuditRow, ...]:
         """Events that match all that is given, newest first; the next page begins ``before`` the last one's id.
 
-        patient_id: as it is written, of any issuer, and what it was merged with.
+        patient_id: as it is written, of any issuer that studies here name, or issuer and id with a backslash between;
+        and what it was merged with.
         """
         values: dict[str, Any] = {"caller": caller, "study_uid": study_uid, "event": event, "most": most}
-        values |= {"since": since, "until": until, "before": before, "patient_keys": None}
+        values |= {"since": since, "until": until, "before": before}
         with self._database.transaction() as connection:
-            if patient_id is not None:
-                keys = run(connection, "keys_of_patient_id", patient_id=patient_id)
-                values["patient_keys"] = [row["key"] for row in keys]
-            return tuple(_row(row) for row in run(connection, "audit_events", values))
+            if patient_id is None:
+                return tuple(_row(row) for row in run(connection, "audit_events", values))
+            keys = [patient_id]
+            if "\\" not in patient_id:
+                keys = [row["key"] for row in run(connection, "keys_of_patient_id", patient_id=patient_id)]
+            return tuple(_row(row) for row in run(connection, "audit_events_of_patient", values, patient_keys=keys))
 
     def seal(self) -> int:
         """Seal the oldest events that are not sealed yet, and return how many; 0 while another process seals.
@@ -101,17 +105,27 @@ class Audit(CataloguePart):
 
         progress: is told how many seals are done.
         """
-        before, seals, events, newest, is_found = _NOTHING_BEFORE, 0, 0, None, expected is None
+        with self._database.transaction() as connection:
+            open_end = run(connection, "count_unsealed").fetchone()
+        assert open_end is not None
+        before, seals, events, newest, is_found, broken_at = _NOTHING_BEFORE, 0, 0, None, expected is None, None
         for seal, covered in self._chain():
             if seal["id"] != seals + 1 or len(covered) != seal["events"] or _digest(before, covered) != seal["digest"]:
-                return Chain(
-                    seals=seals, events=events, digest=before.hex(), sealed_at=newest, broken_at=seals + 1, found=False
-                )
+                broken_at = seals + 1
+                break
             before, newest = seal["digest"], seal["sealed_at"]
             seals, events = seals + 1, events + len(covered)
             is_found = is_found or before.hex() == expected
             progress(seals)
-        return Chain(seals=seals, events=events, digest=before.hex(), sealed_at=newest, broken_at=None, found=is_found)
+        return Chain(
+            seals=seals,
+            events=events,
+            digest=before.hex(),
+            sealed_at=newest,
+            broken_at=broken_at,
+            found=is_found and broken_at is None,
+            **open_end,
+        )
 
     def _chain(self) -> Iterator[tuple[Row, list[Row]]]:
         """Each seal with the events that it covers."""

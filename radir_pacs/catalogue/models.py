@@ -129,12 +129,21 @@ class Models(CataloguePart):
             if instead_of != "" and instead_of != (before.model_id if before else None):
                 now = before.model_id if before else "no model"
                 raise Conflict(f"{now} began to serve meanwhile, instead of {instead_of or 'none'}: look again")
+            if model.state is ModelState.RETIRED and model.bundle_sha256 is None and least_coverage > 0:
+                raise Conflict(f"the bundle of {model_id} is not here: register its folder first")
             coverage = _coverage(connection, model)
             if before is not None and coverage.share < least_coverage:
                 raise NotCovered(model_id, coverage.encoded, coverage.total, least_coverage)
             self._serve(connection, model, before, coverage)
             _tell(connection, model, ModelChange.PROMOTED, by, reason, evidence, before, coverage)
             return _model(connection, model_id)
+
+    def served_before(self, kind: ImageKind) -> ModelRow | None:
+        """The model that a rollback would lead to; None where there is none."""
+        with self._database.transaction() as connection:
+            serving = _serving(connection, kind)
+            row = run(connection, "served_before", model_id=serving.model_id).fetchone() if serving else None
+            return _model(connection, row["replaces"]) if row is not None and row["replaces"] is not None else None
 
     def rollback(self, kind: ImageKind, *, by: str, reason: str, evidence: str = "") -> tuple[ModelRow, Coverage]:
         """The model that answered before the last promotion answers again, with the encodings and index it had.

@@ -323,7 +323,8 @@ DELETE FROM study AS s
 WHERE s.study_uid = %(study_uid)s AND NOT EXISTS (SELECT FROM instance AS i WHERE i.study_uid = s.study_uid);
 
 -- name: delete_encodings
--- The vectors of a study under every model.
+-- The vectors of a study under every model, and its image tokens.
+WITH tokens AS (DELETE FROM image_tokens WHERE study_uid = %(study_uid)s)
 DELETE FROM encoding WHERE study_uid = %(study_uid)s;
 
 -- name: reopen_study
@@ -430,11 +431,18 @@ SELECT (SELECT count(*) FROM encoding WHERE model_id = %(model_id)s)::integer AS
 -- name: model_progress
 -- Jobs for a model that wait or run, that failed for good, and how fast its last encodings came.
 SELECT count(*) FILTER (WHERE j.state IN ('PENDING', 'RUNNING'))::integer AS waiting,
-    count(*) FILTER (WHERE j.state = 'FAILED')::integer AS failed,
+    count(DISTINCT j.key) FILTER (WHERE j.state = 'FAILED' AND EXISTS (
+        SELECT FROM encoding AS e WHERE e.study_uid = split_part(j.key, '/', 2)) AND NOT EXISTS (
+        SELECT FROM encoding AS e WHERE e.study_uid = split_part(j.key, '/', 2) AND e.model_id = %(model_id)s))::integer
+        AS failed,
     (SELECT count(*) / nullif(extract(epoch FROM max(r.encoded_at) - min(r.encoded_at)), 0) * 60 FROM (
         SELECT e.encoded_at FROM encoding AS e WHERE e.model_id = %(model_id)s ORDER BY e.xid DESC LIMIT 500) AS r
         WHERE abs(extract(epoch FROM now() - r.encoded_at)) < 600)::float8 AS per_minute
 FROM job AS j WHERE j.kind = 'reencode' AND j.state <> 'DONE' AND starts_with(j.key, %(model_id)s || '/');
+
+-- name: feeds_models
+-- Before rows are locked: whoever changes what serves then waits, or is waited for, and neither for the other.
+LOCK TABLE model IN ROW EXCLUSIVE MODE;
 
 -- name: models_to_feed
 -- Models with studies of the archive left to encode: the one that answers first. Another relay's are passed over.
@@ -532,9 +540,14 @@ SELECT model_id, kind FROM model AS m WHERE state = 'RETIRED' AND kept_until <= 
     OR EXISTS (SELECT FROM encoding AS e WHERE e.model_id = m.model_id)
     OR EXISTS (SELECT FROM partition AS p WHERE p.model_id = m.model_id));
 
+-- name: model_may_go
+-- Whether a model's time for a rollback is still over.
+SELECT FROM model WHERE model_id = %(model_id)s AND state = 'RETIRED' AND kept_until <= now();
+
 -- name: prune_encodings
--- Some encodings of a model that is not kept.
-DELETE FROM encoding WHERE id IN (SELECT id FROM encoding WHERE model_id = %(model_id)s LIMIT %(limit)s);
+-- Some encodings of a model that has no bundle any more and is not kept.
+DELETE FROM encoding WHERE id IN (SELECT e.id FROM encoding AS e JOIN model AS m USING (model_id)
+    WHERE m.model_id = %(model_id)s AND m.state = 'RETIRED' AND m.bundle_sha256 IS NULL LIMIT %(limit)s);
 
 -- name: prune_model_generations
 -- The builds of a model that is not kept.
@@ -562,8 +575,12 @@ DELETE FROM shadow_answer
 WHERE at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8);
 
 -- name: drop_encodings
--- Encodings of a study that no longer hold: of kinds of image that it has no more, of another revision, and those that
+-- Encodings of a study, and image tokens, that no longer hold: of kinds of image that it has no more, of another revision, and those that
 -- newer ones replace. What other models made of the same images stays.
+WITH tokens AS (
+    DELETE FROM image_tokens AS t
+    WHERE t.study_uid = %(study_uid)s AND (t.kind <> ALL(%(kinds)s::text[]) OR t.revision <> %(revision)s::integer)
+)
 DELETE FROM encoding AS e USING model AS m
 WHERE e.study_uid = %(study_uid)s AND m.model_id = e.model_id AND (m.kind <> ALL(%(kinds)s::text[])
     OR e.model_id = ANY(%(model_ids)s::text[]) OR e.revision <> %(revision)s::integer);
@@ -1485,8 +1502,8 @@ ORDER BY id DESC LIMIT %(limit)s;
 
 -- name: retry_failed_jobs
 -- What failed for good and nobody asked for again is tried once more.
-INSERT INTO job (kind, key, max_attempts)
-SELECT j.kind, j.key, j.max_attempts FROM job AS j
+INSERT INTO job (kind, key, max_attempts, urgency)
+SELECT j.kind, j.key, j.max_attempts, j.urgency FROM job AS j
 WHERE j.state = 'FAILED' AND j.kind <> 'encode'
     AND (%(reason_code)s::text IS NULL OR j.reason_code = %(reason_code)s::text)
     AND NOT EXISTS (SELECT FROM job AS later WHERE later.kind = j.kind AND later.key = j.key AND later.id > j.id)
@@ -1631,7 +1648,22 @@ FROM study WHERE study_uid = ANY(%(study_uids)s::text[]) ORDER BY study_uid;
 SELECT id, at, event, caller, role, address, study_uid, patient_keys, detail, seal FROM audit_event
 WHERE (%(caller)s::text IS NULL OR caller = %(caller)s)
     AND (%(study_uid)s::text IS NULL OR study_uid = %(study_uid)s)
-    AND (%(patient_keys)s::text[] IS NULL OR patient_keys && %(patient_keys)s::text[])
+    AND (%(event)s::text IS NULL OR event = %(event)s)
+    AND (%(since)s::timestamptz IS NULL OR at >= %(since)s)
+    AND (%(until)s::timestamptz IS NULL OR at < %(until)s)
+    AND (%(before)s::bigint IS NULL OR id < %(before)s)
+ORDER BY id DESC LIMIT %(most)s;
+
+-- name: audit_events_of_patient
+-- Events about the patient with these keys that match, newest first. By the patient first: the planner would otherwise
+-- walk all events backwards until it has found enough.
+WITH hit AS MATERIALIZED (
+    SELECT id, at, event, caller, role, address, study_uid, patient_keys, detail, seal FROM audit_event
+    WHERE patient_keys && %(patient_keys)s::text[]
+)
+SELECT * FROM hit
+WHERE (%(caller)s::text IS NULL OR caller = %(caller)s)
+    AND (%(study_uid)s::text IS NULL OR study_uid = %(study_uid)s)
     AND (%(event)s::text IS NULL OR event = %(event)s)
     AND (%(since)s::timestamptz IS NULL OR at >= %(since)s)
     AND (%(until)s::timestamptz IS NULL OR at < %(until)s)
@@ -1643,6 +1675,7 @@ ORDER BY id DESC LIMIT %(most)s;
 WITH RECURSIVE linked (key) AS (
     SELECT issuer || chr(92) || %(patient_id)s::text FROM (
         SELECT DISTINCT split_part(key, chr(92), 1) AS issuer FROM study CROSS JOIN unnest(patient_keys) AS key
+        UNION SELECT split_part(key, chr(92), 1) FROM patient_link
         UNION SELECT ''
     ) AS known
     UNION
@@ -1663,6 +1696,10 @@ SELECT id, digest FROM audit_seal ORDER BY id DESC LIMIT 1;
 -- The oldest events that no seal covers.
 SELECT id, at, event, caller, role, address, study_uid, patient_keys, detail FROM audit_event
 WHERE seal IS NULL ORDER BY id LIMIT %(most)s;
+
+-- name: count_unsealed
+-- How many events no seal covers, and for how long the oldest of them.
+SELECT count(*)::integer AS unsealed, extract(epoch FROM now() - min(at))::float8 AS oldest_s FROM audit_event WHERE seal IS NULL;
 
 -- name: add_seal
 -- A seal over a run of events.
@@ -1755,17 +1792,17 @@ UPDATE retraining_step AS s SET state = %(state)s, progress = %(progress)s, note
     started_at = coalesce(s.started_at, now()),
     ended_at = CASE WHEN %(state)s IN ('DONE', 'FAILED') THEN now() END
 FROM retraining_run AS r
-WHERE s.run_id = r.id AND r.id = %(run_id)s AND r.token = %(token)s AND s.number = %(number)s RETURNING s.number;
+WHERE s.run_id = r.id AND r.id = %(run_id)s AND r.token = %(token)s AND r.state = 'RUNNING' AND s.number = %(number)s RETURNING s.number;
 
 -- name: note_challenger
 -- What a run trained, and whether it passed.
 UPDATE retraining_run SET challenger = coalesce(%(challenger)s, challenger), passed = coalesce(%(passed)s, passed),
-    changed_at = now() WHERE id = %(run_id)s AND token = %(token)s RETURNING id;
+    changed_at = now() WHERE id = %(run_id)s AND token = %(token)s AND state = 'RUNNING' RETURNING id;
 
 -- name: end_retraining
 -- The run is over, or may be resumed after a failure; nobody holds it.
 UPDATE retraining_run SET state = %(state)s, reason = %(reason)s, reason_code = %(reason_code)s, lease_until = NULL,
-    changed_at = now(), ended_at = now() WHERE id = %(run_id)s AND token = %(token)s RETURNING id;
+    changed_at = now(), ended_at = now() WHERE id = %(run_id)s AND token = %(token)s AND state = 'RUNNING' RETURNING id;
 
 -- name: ask_to_cancel_retraining
 -- Have a run stop; one that nobody holds is cancelled at once.

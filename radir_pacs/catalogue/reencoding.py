@@ -23,13 +23,14 @@ class Reencoding(CataloguePart):
         """
         queued = 0
         with self._database.transaction() as connection:
+            run(connection, "feeds_models")
             for row in run(connection, "models_to_feed").fetchall():
                 open_jobs = run(connection, "open_reencodings", model_id=row["model_id"]).fetchone()
                 assert open_jobs is not None
                 serves = row["state"] == ModelState.SERVING
                 room = MOST_QUEUED - int(open_jobs["n"])
                 if not serves and (rate := self._settings.reencode_per_minute):
-                    room = min(room, int(rate / 60 * min(row["since_s"], 60.0)))
+                    room = min(room, int(rate / 60 * min(row["since_s"], max(60.0, 60 / rate))))
                 if room > 0:
                     queued += self._feed(connection, row, room, Urgency.ARCHIVE if serves else Urgency.BACKGROUND)
         return queued
@@ -64,19 +65,28 @@ class Reencoding(CataloguePart):
             return tuple((row["model_id"], ImageKind(row["kind"])) for row in run(connection, "models_to_prune"))
 
     def prune(self, model_id: str, kind: ImageKind) -> None:
-        """Clear away what the catalogue holds of such a model, and say so in the history. May be killed anywhere."""
+        """Clear away what the catalogue holds of such a model, and say so in the history. May be killed anywhere.
+
+        Its bundle is forgotten first, so nobody brings it forward meanwhile. One that was brought forward since
+        ``to_prune`` is left alone.
+        """
         with self._database.transaction() as connection:
+            run(connection, "lock_models")
+            if run(connection, "model_may_go", model_id=model_id).fetchone() is None:
+                return
+            if run(connection, "model_has_bundle", model_id=model_id, sha256=None).rowcount:
+                values = {"model_id": model_id, "kind": kind, "change": "PRUNED", "replaces": None, "evidence": ""}
+                said = {
+                    "who": "rule:time for a rollback is over",
+                    "reason": "encodings, index and bundle cleared away",
+                }
+                run(connection, "add_model_event", values | said, coverage=None)
             run(connection, "prune_model_generations", model_id=model_id)
             run(connection, "prune_partitions", model_id=model_id)
         more = True
         while more:
             with self._database.transaction() as connection:
                 more = run(connection, "prune_encodings", model_id=model_id, limit=_PRUNED).rowcount > 0
-        with self._database.transaction() as connection:
-            run(connection, "model_has_bundle", model_id=model_id, sha256=None)
-            values = {"model_id": model_id, "kind": kind, "change": "PRUNED", "replaces": None, "evidence": ""}
-            said = {"who": "rule:time for a rollback is over", "reason": "encodings, index and bundle cleared away"}
-            run(connection, "add_model_event", values | said, coverage=None)
 
 
 def encode_under_others(connection: Connection, study_uid: str, kinds: list[str], max_attempts: int) -> None:

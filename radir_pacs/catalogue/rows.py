@@ -525,6 +525,7 @@ class Chain:
     """The state of the audit trail's seals, up to the first that does not fit (``broken_at``).
 
     digest: of the last seal that fits, in hexadecimal. found: whether the digest that was expected is among them.
+    unsealed: events that no seal covers yet, the oldest for ``oldest_s`` seconds.
     """
 
     seals: int
@@ -533,6 +534,8 @@ class Chain:
     sealed_at: datetime | None
     broken_at: int | None
     found: bool
+    unsealed: int
+    oldest_s: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

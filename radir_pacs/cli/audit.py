@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from radir_pacs import config
 from radir_pacs.callers import AuditEvent
@@ -19,6 +20,7 @@ from radir_pacs.errors import BadInput
 from radir_pacs.printable import printable
 
 _SHOWN = 100
+_LATE_S = 300.0  # the relay seals every few seconds
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,7 +31,9 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         " computes the chain of hashes over them anew; events are sealed every few seconds, the newest not yet.",
     )
     parser.add_argument("action", nargs="?", choices=("verify",), help="without it: the list")
-    parser.add_argument("--patient", metavar="ID", help="events about this patient, also under ids that were merged")
+    parser.add_argument(
+        "--patient", metavar="ID", help="events about this patient (or ISSUER\\ID), also under ids that were merged"
+    )
     parser.add_argument("--study", metavar="UID", help="events about this study")
     parser.add_argument("--caller", metavar="NAME", help="what this token, reader or user saw and did")
     parser.add_argument("--event", type=str.upper, choices=[str(event) for event in AuditEvent], help="one kind")
@@ -81,7 +85,8 @@ def _show(rows: tuple[AuditRow, ...], limit: int) -> None:
     for row in rows:
         more = ", ".join(f"{name} {value}" for name, value in row.detail.items())
         told = (row.caller, row.role, row.address, row.study_uid or "", more)
-        table.add_row(str(row.id), f"{row.at.astimezone():%Y-%m-%d %H:%M:%S}", row.event, *map(printable, told))
+        cells = (Text(printable(cell)) for cell in told)  # what was called by others is no markup
+        table.add_row(str(row.id), f"{row.at.astimezone():%Y-%m-%d %H:%M:%S}", row.event, *cells)
     out.print(table)
     if len(rows) == limit:
         out.print(f"older ones: --before {rows[-1].id}")
@@ -90,12 +95,21 @@ def _show(rows: tuple[AuditRow, ...], limit: int) -> None:
 def _verify(args: argparse.Namespace, catalogue: Catalogue) -> int:
     with progress(transient=True) as bar:
         task = bar.add_task("verifying", total=None)
-        chain = catalogue.audit.verify(args.expect, lambda seals: bar.update(task, completed=seals))
+        expected = args.expect.strip().lower() if args.expect else None
+        chain = catalogue.audit.verify(expected, lambda seals: bar.update(task, completed=seals))
     if args.json:
         print_json(asdict(chain))
     else:
         out.print(_said(chain), soft_wrap=True)
-    return 0 if chain.broken_at is None and chain.found else 1
+        if chain.unsealed:
+            out.print(f"{counted(chain.unsealed, 'event')} not sealed yet, the oldest for {chain.oldest_s or 0:.0f} s")
+        if _is_late(chain):
+            out.print("NOT SEALED: is the relay running? See: radir status")
+    return 0 if chain.broken_at is None and chain.found and not _is_late(chain) else 1
+
+
+def _is_late(chain: Chain) -> bool:
+    return chain.oldest_s is not None and chain.oldest_s > _LATE_S
 
 
 def _said(chain: Chain) -> str:

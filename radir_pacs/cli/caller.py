@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 
 from radir_pacs.callers import Caller, Role
 
@@ -11,7 +11,7 @@ from radir_pacs.callers import Caller, Role
 def caller() -> Caller:
     """The user by name, or by number where it has no name, as in a container."""
     try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
+        name = pwd.getpwuid(os.getuid()).pw_name  # not what LOGNAME says
+    except KeyError:
         name = f"uid {os.getuid()}"
     return Caller(name=name, role=Role.COMMAND)

@@ -7,6 +7,7 @@ import re
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from radir_pacs import config
 from radir_pacs.callers import Role
@@ -16,9 +17,11 @@ from radir_pacs.cli.output import errors, out, print_json
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import DAY_S, Settings
 from radir_pacs.errors import BadInput
+from radir_pacs.printable import printable
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}")
 _DAYS = 365.0
+_TAKEN = frozenset({"settings", "this machine", "link", "web"})  # callers that the trail knows without a token
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -57,6 +60,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _create(args: argparse.Namespace, catalogue: Catalogue) -> None:
+    if args.name.lower() in _TAKEN:
+        raise BadInput(f"{args.name!r} names another kind of caller in the audit trail: choose another name")
     if not _NAME.fullmatch(args.name):
         raise BadInput("a name has at most 64 letters, digits, spaces and . _ @ -")
     if not 0 <= args.days <= 36_500:
@@ -87,7 +92,8 @@ def _list(args: argparse.Namespace, rows: tuple[TokenRow, ...]) -> None:
     table = Table("name", "role", "state", "made", "by", "last used", box=box.SIMPLE)
     for row in rows:
         used = f"{row.last_used_at:%Y-%m-%d %H:%M}" if row.last_used_at else "never"
-        table.add_row(row.name, row.role, _state(row), f"{row.created_at:%Y-%m-%d}", row.created_by, used)
+        made = f"{row.created_at:%Y-%m-%d}"
+        table.add_row(Text(row.name), row.role, Text(_state(row)), made, Text(printable(row.created_by)), used)
     out.print(table if rows else "no token was ever made; radir tokens create NAME --role ROLE")
 
 

@@ -116,7 +116,7 @@ class Registry:
                 self._models.promote(
                     model_id, by="rule:first model of its kind", reason="there was none", instead_of=None
                 )
-            elif serving.model_id != model_id and not self._has_bundle(serving):
+            elif serving.model_id != model_id and serving.bundle_sha256 is None:
                 self._models.promote(
                     model_id,
                     by="rule:the bundle of the model that served is gone",
@@ -182,6 +182,9 @@ class Registry:
 
     def rollback(self, kind: ImageKind, *, by: str, reason: str, evidence: str = "") -> tuple[ModelRow, Coverage]:
         """As `Models.rollback`; also Conflict when its bundle is damaged, by which nothing new could be encoded."""
+        before = self._models.served_before(kind)
+        if before is not None and before.bundle_sha256 is not None and not self._has_bundle(before):
+            raise Conflict(f"the bundle of {before.model_id} is damaged: `radir models register` its folder")
         return self._models.rollback(kind, by=by, reason=reason, evidence=evidence)
 
     def retire(self, model_id: str, *, by: str, reason: str, evidence: str = "") -> None:

@@ -26,15 +26,24 @@ class Upkeep:
         self._catalogue, self._settings = catalogue, settings
         self._registry = Registry(catalogue, settings)
         self._refused_s: dict[str, float] = {}
+        self._counted_s: dict[str, float] = {}
 
     def look(self) -> None:
         """Every few seconds: what answers says how much it covers, and what may answer does, where that is set."""
         for model in self._catalogue.models.kept():
-            if model.state is ModelState.SERVING and model.coverage < 1:
+            if model.state is ModelState.SERVING and model.coverage < 1 and self._is_time(model.model_id):
                 share = self._catalogue.models.coverage(model.model_id).share
                 self._catalogue.reencoding.note_coverage(model.model_id, share)
             elif model.state is ModelState.SHADOW and self._settings.promote_when_covered:
                 self._promote(model.model_id)
+
+    def _is_time(self, model_id: str) -> bool:
+        """Counting a large archive takes seconds: once a minute."""
+        now_s = time.monotonic()
+        if now_s - self._counted_s.get(model_id, -AGAIN_S) < AGAIN_S:
+            return False
+        self._counted_s[model_id] = now_s
+        return True
 
     def _promote(self, model_id: str) -> None:
         now_s = time.monotonic()

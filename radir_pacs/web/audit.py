@@ -1,7 +1,7 @@
 """Records which studies a request opens, before it is answered: what cannot be recorded is not answered.
 
-A viewer asks for a study piece by piece. The same caller at the same address opening the same study is recorded once
-in `OPENED_AGAIN_S`. Similar cases are recorded by the search itself, which knows them.
+A viewer asks for a study piece by piece, and for a list again and again. The same caller at the same address opening
+or listing the same study is recorded once in `OPENED_AGAIN_S`. Similar cases are recorded by the search itself.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from flask import Flask, g, request
 
 from radir_pacs.callers import AuditEvent, Caller
 from radir_pacs.catalogue import Catalogue
-from radir_pacs.errors import RadirError
 
 from .services import services
 
@@ -48,6 +47,8 @@ def install(app: Flask, catalogue: Catalogue) -> None:
 
     @app.before_request
     def record() -> None:
+        if request.method == "OPTIONS":
+            return
         endpoint, asked = request.endpoint, request.view_args or {}
         if endpoint in _DELETES:
             catalogue.audit.note(
@@ -67,24 +68,24 @@ def caller() -> Caller:
 
 def note_opened(study_uid: str) -> None:
     """Record that the current request opens a study, unless it was recorded a short time ago."""
-    by, context = caller(), services()
-    what = (by.name, by.role, by.address, study_uid)
-    if not context.opened.is_new(*what):
-        return
-    try:
-        context.catalogue.audit.note_studies(AuditEvent.OPENED, by, [study_uid])
-    except RadirError:
-        context.opened.forget(*what)
-        raise
+    _note_once(AuditEvent.OPENED, [study_uid])
 
 
 def note_listed(study_uids: Sequence[str]) -> None:
-    """Record that the answer to a search names these studies."""
-    if study_uids:
-        services().catalogue.audit.note_studies(AuditEvent.LISTED, caller(), sorted(set(study_uids)))
+    """Record that the answer to a search names these studies, unless it was recorded a short time ago."""
+    _note_once(AuditEvent.LISTED, study_uids)
 
 
 def note_stored(study_uids: Sequence[str]) -> None:
     """Record that something was stored in these studies."""
     if study_uids:
         services().catalogue.audit.note_studies(AuditEvent.STORED, caller(), sorted(set(study_uids)))
+
+
+def _note_once(event: AuditEvent, study_uids: Sequence[str]) -> None:
+    """A study that is not here is not remembered: it may come, and be opened then."""
+    by, context = caller(), services()
+    new = [uid for uid in sorted(set(study_uids)) if (event, by.name, by.role, by.address, uid) not in context.opened]
+    if new and context.catalogue.audit.note_studies(event, by, new) == len(new):
+        for uid in new:
+            context.opened.add((event, by.name, by.role, by.address, uid))

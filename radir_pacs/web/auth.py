@@ -11,6 +11,7 @@ DNS rebinding, the Origin check stops cross-site writes, and origins that the se
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import cast
 from urllib.parse import urlencode, urlsplit
@@ -91,9 +92,12 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
 
     def _note_refused(name: str, role: Role, address: str) -> None:
         """An alert, once a minute per caller, so that a flood of refused requests does not fill the trail."""
-        if refused.is_new(name, role, address):
-            by = Caller(name=name, role=role, address=address)
+        if (name, role, address) in refused:
+            return
+        by = Caller(name=name, role=role, address=address)
+        with contextlib.suppress(StorageFailed):  # it is refused all the same, and recorded the next time
             catalogue.audit.note(AuditEvent.REFUSED, by, route=request.url_rule.rule if request.url_rule else None)
+            refused.add((name, role, address))
 
 
 def _to_sign_in() -> Response:

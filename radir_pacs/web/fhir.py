@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, current_app, request
 
+from radir_pacs.callers import AuditEvent
 from radir_pacs.catalogue import Received
 from radir_pacs.errors import BadInput, RadirError, TooLarge
 from radir_pacs.intake.fhir import read_diagnostic_report
 
+from . import audit
 from .services import services
 
 blueprint = Blueprint("fhir", __name__)
@@ -53,6 +55,7 @@ def _take() -> Response:
         if version is None:
             return outcome(200, "the report is only registered; nothing is stored", severity="information")
         received = context.catalogue.report_versions.receive(version)
+        context.catalogue.audit.note(AuditEvent.STORED, audit.caller(), version.study_uid, outcome=received)
     except TooLarge as error:
         return outcome(413, str(error))
     except BadInput as error:

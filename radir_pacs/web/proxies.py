@@ -40,7 +40,8 @@ def client_address(settings: Settings) -> str:
     direct = request.remote_addr or ""
     if not (settings.trusted_proxies and _is_trusted(direct, settings)):
         return direct
-    told = _forwarded(settings) or _x_forwarded(settings)
+    # nginx and others add X-Forwarded-For and pass on whatever Forwarded the client wrote
+    told = _x_forwarded(settings) if "X-Forwarded-For" in request.headers else _forwarded(settings)
     try:
         return str(ip_address(_without_port(told["for"]))) if "for" in told else direct
     except ValueError:  # RFC 7239 allows "unknown" and names of the proxy's own

@@ -16,14 +16,11 @@ class Remembered:
         self._lock = threading.Lock()
         self._kept: TTLCache[tuple[str, ...], None] = TTLCache(_MOST, for_s)
 
-    def is_new(self, *what: str) -> bool:
+    def __contains__(self, what: tuple[str, ...]) -> bool:
         with self._lock:
-            if what in self._kept:
-                return False
-            self._kept[what] = None
-            return True
+            return what in self._kept
 
-    def forget(self, *what: str) -> None:
-        """It could not be recorded after all."""
+    def add(self, what: tuple[str, ...]) -> None:
+        """Only once it is recorded: what two record at once is there twice, and nothing is missing."""
         with self._lock:
-            self._kept.pop(what, None)
+            self._kept[what] = None

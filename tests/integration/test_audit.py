@@ -59,6 +59,25 @@ def test_what_is_opened_is_recorded_once_in_a_while(guarded: Web, catalogue: Cat
     assert (event.study_uid, event.address) == (OWN, "127.0.0.1")
 
 
+def test_a_study_that_came_after_it_was_asked_for_is_recorded_when_it_is_opened(web: Web, catalogue: Catalogue) -> None:
+    ds = radiograph()
+    path = f"/studies/{ds.StudyInstanceUID}/metadata"
+    assert web.get(path).status_code == 404
+    web.store(ds)
+    assert requests.options(web.base + path, timeout=30).status_code == 200
+    assert told(catalogue, event=AuditEvent.OPENED) == []
+    assert web.get(path).status_code == 200
+    assert [event.study_uid for event in told(catalogue, event=AuditEvent.OPENED)] == [str(ds.StudyInstanceUID)]
+
+
+def test_a_list_that_is_polled_is_recorded_once_in_a_while(web: Web, catalogue: Catalogue) -> None:
+    for _ in range(2):
+        web.store(radiograph())
+        for _ in range(3):
+            assert web.get("/studies").status_code == 200
+    assert len(told(catalogue, event=AuditEvent.LISTED)) == 2
+
+
 def test_every_route_that_names_a_study_is_recorded_or_tells_nothing_about_a_patient(web: Web) -> None:
     """A new route under a study is decided upon here."""
     tells_nothing = {"admin.state", "admin.complete", "admin.pull", "handover.held", "handover.job"}
@@ -134,7 +153,7 @@ def test_the_address_is_the_clients_behind_a_trusted_proxy(serve: Callable[..., 
     ds = radiograph()
     direct, behind = serve(), serve(trusted_proxies=("127.0.0.1",))
     direct.store(ds)
-    forged = {"X-Forwarded-For": "203.0.113.9, 192.0.2.44"}
+    forged = {"X-Forwarded-For": "203.0.113.9, 192.0.2.44", "Forwarded": "for=203.0.113.1"}
     for web in (direct, behind):
         assert web.get("/studies", headers=forged).status_code == 200
     addresses = [event.address for event in told(catalogue, event=AuditEvent.LISTED)]
@@ -170,7 +189,9 @@ def test_a_whole_trail_is_whole(noted: Catalogue) -> None:
     chain = noted.audit.verify()
     assert (chain.seals, chain.events, chain.broken_at, chain.found) == (4, 10, None, True)
     noted.audit.note(AuditEvent.STARTED, TESTER)
-    assert noted.audit.verify() == chain, "what is not sealed yet changes nothing"
+    open_end = noted.audit.verify()
+    assert (chain.unsealed, open_end.unsealed) == (0, 1) and open_end.oldest_s is not None
+    assert open_end.digest == chain.digest, "what is not sealed yet changes nothing"
     assert noted.audit.seal() == 1
     longer = noted.audit.verify(chain.digest)
     assert (longer.events, longer.found) == (11, True) and longer.digest != chain.digest
@@ -258,6 +279,7 @@ def test_who_saw_this_patient_and_what_did_this_caller_see(noted: Catalogue) -> 
     assert {event.caller for event in noted.audit.events(patient_id="p1")} == {"reader", "other"}
     assert len(noted.audit.events(caller="other")) == 2, "a study that is not here is not recorded"
     assert noted.audit.events(patient_id="nobody") == ()
+    assert noted.audit.events(patient_id="\\p1") == noted.audit.events(patient_id="p1")
     page = noted.audit.events(most=7)
     rest = noted.audit.events(most=7, before=page[-1].id)
     assert [event.id for event in (*page, *rest)] == list(range(12, 0, -1))

@@ -127,6 +127,14 @@ def test_from_tokens_the_same_model_gives_the_same_vectors(house: House) -> None
     assert (counted.studies, counted.size_bytes) == (len(STUDIES), len(STUDIES) * token_bytes(house.first))
 
 
+def test_tokens_go_with_the_image_they_were_made_of(house: House) -> None:
+    before = house.catalogue.image_tokens.counts()
+    [(encoder, held)] = before.items()
+    series = house.catalogue.instances.of_study(UIDS[0])[0].series_uid
+    house.catalogue.studies.delete_part(UIDS[0], series, None)
+    assert house.catalogue.image_tokens.counts()[encoder].studies == held.studies - 1
+
+
 def test_tokens_of_another_encoder_are_never_used(house: House) -> None:
     kept = house.catalogue.image_tokens.of(encoder_id(house.first) or "", UIDS)
     stranger = Encoder(seeded_bundle(ImageKind.CXR, seed=1), "cpu")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import psycopg
@@ -210,3 +212,46 @@ def test_the_history_is_only_ever_added_to(catalogue: Catalogue, statement: str)
     with psycopg.connect(catalogue.conninfo) as connection, pytest.raises(psycopg.errors.RestrictViolation):
         connection.execute(statement.encode())
     assert len(catalogue.models.history()) == 2
+
+
+def test_what_is_brought_forward_while_it_would_be_cleared_away_stays(catalogue: Catalogue) -> None:
+    archive(catalogue, 3)
+    follow(catalogue)
+    catalogue.models.promote(NEXT, by="test", reason="better")
+    catalogue.models.retire(MODEL, by="test", reason="never again")
+    [(model_id, kind)] = catalogue.reencoding.to_prune()
+    catalogue.models.promote(MODEL, by="test", reason="after all")
+    catalogue.reencoding.prune(model_id, kind)
+    assert serving(catalogue) == model_id == MODEL and catalogue.models.coverage(MODEL).encoded == 3
+    assert all(event.change is not ModelChange.PRUNED for event in catalogue.models.history())
+
+
+def test_what_is_being_cleared_away_is_not_brought_forward(catalogue: Catalogue, database_url: str) -> None:
+    archive(catalogue, 3)
+    follow(catalogue)
+    catalogue.models.promote(NEXT, by="test", reason="better")
+    catalogue.models.retire(MODEL, by="test", reason="never again")
+    with psycopg.connect(database_url) as connection:  # a relay that was killed after its first step
+        connection.execute("UPDATE model SET bundle_sha256 = NULL WHERE model_id = %s", (MODEL,))
+    with pytest.raises(Conflict, match="bundle"):
+        catalogue.models.promote(MODEL, by="test", reason="after all")
+    [(model_id, kind)] = catalogue.reencoding.to_prune()
+    catalogue.reencoding.prune(model_id, kind)
+    assert catalogue.models.coverage(MODEL).encoded == 0 and catalogue.reencoding.to_prune() == ()
+
+
+def test_feeding_and_a_change_of_models_wait_for_each_other_without_a_deadlock(
+    catalogue: Catalogue, database_url: str
+) -> None:
+    archive(catalogue, 3)
+    known(catalogue, NEXT)
+    catalogue.models.set_shadow(NEXT, by="test", reason="a better one")
+    with psycopg.connect(database_url) as changing, ThreadPoolExecutor(1) as pool:
+        changing.execute("LOCK TABLE model IN SHARE ROW EXCLUSIVE MODE")
+        fed = pool.submit(catalogue.reencoding.feed)
+        deadline = time.monotonic() + 30
+        while not changing.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()[0]:  # type: ignore[index]
+            assert time.monotonic() < deadline and not fed.done()
+        changing.execute("UPDATE model SET coverage = coverage WHERE model_id = %s", (NEXT,))
+        changing.commit()
+        assert fed.result(30) == 3

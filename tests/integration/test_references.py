@@ -104,8 +104,8 @@ def test_a_key_that_was_cut_short_is_refused(settings: Settings, content: bytes)
 
 
 def test_a_user_id_without_a_name_is_noted_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nameless() -> str:
+    def nameless(_: int) -> None:
         raise KeyError("getpwuid(): uid not found: 54321")
 
-    monkeypatch.setattr("getpass.getuser", nameless)
+    monkeypatch.setattr("pwd.getpwuid", nameless)
     assert caller().name == f"uid {os.getuid()}"

@@ -258,7 +258,8 @@ def _tokens(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) 
             settings.torch_threads,
         )
     registry = Registry(catalogue, settings)
-    encoders = {encoder_id(Bundle.load(registry.folder(model))) for model in registry.kept()}
+    kept_models = [model for model in registry.kept() if model.bundle_sha256 is not None]
+    encoders = {encoder_id(Bundle.load(registry.folder(model))) for model in kept_models}
     dropped = catalogue.image_tokens.forget_all_but([encoder for encoder in encoders if encoder])
     kept = catalogue.image_tokens.counts()
     told = {

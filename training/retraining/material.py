@@ -18,7 +18,7 @@ from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.encode import Bundle, Encoder, encoder_input
 from radir_pacs.encode.network import view_index
 from radir_pacs.encode.tokens import encoder_id
-from radir_pacs.errors import BadInput, BlobDamaged, DicomRefused, Quarantined, Skipped
+from radir_pacs.errors import BadInput, BlobDamaged, DicomRefused, NotFound, Quarantined, Skipped
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import ImageKind, KeptTokens, View, Volume
@@ -90,7 +90,7 @@ def fill(
                 revision = catalogue.studies.revision_of(study_uid)[1]
                 volume = volume_of(catalogue, blobs, study_uid, bundle.kind, decoder)
                 [encoding] = encoder.encode_batch([encoder_input(volume, bundle.preprocessing)])
-            except (DicomRefused, Quarantined, Skipped, BlobDamaged):
+            except (DicomRefused, Quarantined, Skipped, BlobDamaged, NotFound):  # NotFound: deleted meanwhile
                 continue
             if isinstance(encoding, Exception) or encoding.tokens is None:
                 continue

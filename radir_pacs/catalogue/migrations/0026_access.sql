@@ -33,12 +33,12 @@ CREATE TABLE audit_event (
     patient_keys  text[] NOT NULL DEFAULT '{}',
     detail        jsonb NOT NULL DEFAULT '{}',          -- codes and UIDs: route, region, model, the study asked about
     seal          bigint REFERENCES audit_seal
-);
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50000);  -- each row is updated once, by its seal
 CREATE INDEX audit_event_unsealed ON audit_event (id) WHERE seal IS NULL;
 CREATE INDEX audit_event_by_seal ON audit_event (seal, id);
 CREATE INDEX audit_event_by_caller ON audit_event (caller, id);
 CREATE INDEX audit_event_by_study ON audit_event (study_uid, id);
-CREATE INDEX audit_event_by_patient ON audit_event USING gin (patient_keys);
+CREATE INDEX audit_event_by_patient ON audit_event USING gin (patient_keys) WITH (fastupdate = off);
 
 CREATE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -48,3 +48,4 @@ FROM model ORDER BY added_at, model_id;
 
 DROP INDEX job_encode;
 CREATE INDEX job_encode ON job (urgency, id) WHERE kind IN ('encode', 'reencode') AND state = 'PENDING';
+CREATE INDEX job_failed ON job (kind, key) WHERE state = 'FAILED';
