@@ -281,7 +281,7 @@ def test_the_own_page_leads_to_both_in_ohif_and_it_is_clear_who_is_read(page: Pa
     assert page.evaluate(_SHOWN) == found["series"]
     expect(page.locator("radir-similar-cases")).to_have_attribute("study", ohif.query)
     expect(page.locator("radir-similar-cases .chosen .strong")).to_have_text("left lower lobe")
-    expect(page.locator("#radir-outlines .drawing").first).to_be_visible(timeout=45_000)
+    expect(page.locator("#radir-outlines .drawing")).to_have_count(2, timeout=45_000)
     left, box = page.locator("canvas").first.bounding_box(), frame.bounding_box()
     assert left is not None and box is not None and box["x"] >= left["x"] + left["width"] - 2
     page.wait_for_load_state("networkidle")

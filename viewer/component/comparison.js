@@ -19,6 +19,8 @@ export class Comparison {
     this.opened = opened;
     /** @type {any} the grid before the first case was opened */
     this.before = null;
+    /** The study on the right. */
+    this.beside = '';
     /** @type {Element | null} what had the focus then */
     this.focused = null;
   }
@@ -35,6 +37,7 @@ export class Comparison {
     const { viewportGridService } = this.services;
     const { study, series, instance, reference, window, current } = found;
     this.opened.set(study, reference);
+    this.beside = study;
     if (!this.displaySetWith(study, series, instance)) {
       const [source] = this.ohif.extensionManager.getActiveDataSource();
       await source.retrieve.series.metadata({ StudyInstanceUID: study, madeInClient: true });

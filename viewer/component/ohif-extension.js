@@ -86,13 +86,18 @@ function follow() {
 }
 
 /**
- * A link names a case; the panel's answer for the region tells which image and window to show.
+ * A link names a case; the panel's answer for the region tells which image and window to show. Where it is late, the
+ * case is opened without it, and outlined when it comes.
  * @param {OpenedCase} found
  * @param {string | undefined} region
  */
 async function openLinked(found, region) {
-  const told = await Promise.race([answerWith(found.study, region), new Promise((resolve) => setTimeout(resolve, ANSWER_S * 1000))]);
+  const answer = answerWith(found.study, region);
+  const told = await Promise.race([answer, new Promise((resolve) => setTimeout(resolve, ANSWER_S * 1000))]);
   await openBeside(told ?? found);
+  if (told) return;
+  const late = await answer;
+  if (comparison?.isOpen && comparison.beside === late.study) outlineBoth(late);
 }
 
 /** The case in the panel's answer for a region. @param {string} study @param {string | undefined} region @returns {Promise<OpenedCase>} */
@@ -112,11 +117,16 @@ function answerWith(study, region) {
 }
 
 /** @param {OpenedCase} found */
-async function openBeside(found) {
+function outlineBoth(found) {
   const { instance, region = '', current: own } = found;
+  const sides = [...outlineOf(own?.instance, region, own?.stored_outlines), ...outlineOf(instance, region, found.outlines)];
+  outlines?.show(new Map([...outlined, ...sides]));
+}
+
+/** @param {OpenedCase} found */
+async function openBeside(found) {
   try {
-    const sides = [...outlineOf(own?.instance, region, own?.stored_outlines), ...outlineOf(instance, region, found.outlines)];
-    outlines?.show(new Map([...outlined, ...sides]));
+    outlineBoth(found);
     await comparison?.open(found);
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
