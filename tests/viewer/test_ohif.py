@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 import requests
-from playwright.sync_api import Browser, BrowserContext, Page, TimeoutError, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, TimeoutError, expect
 
 from radir_pacs.cli.viewer import install
 from radir_pacs.errors import RadirError
@@ -286,6 +286,24 @@ def test_the_own_page_leads_to_both_in_ohif_and_it_is_clear_who_is_read(page: Pa
     assert left is not None and box is not None and box["x"] >= left["x"] + left["width"] - 2
     page.wait_for_load_state("networkidle")
     picture_of(page, "ohif-both")
+
+
+def test_a_linked_case_whose_answer_is_late_is_outlined_when_it_comes(page: Page, ohif: Archive) -> None:
+    lines = ohif.answer(ohif.query, anatomy="left_lower_lobe")
+    case = [line for line in lines if line["type"] == "case"][1]
+    held: list[Route] = []
+    late = True
+    page.route("**/api/studies/*/similar?*", lambda route: held.append(route) if late else route.continue_())
+    beside = f"{case['study']},{case['series']},{case['instance']},{case['reference']},left_lower_lobe"
+    page.goto(f"{ohif.web.root}/ohif/viewer?StudyInstanceUIDs={ohif.query}&beside={beside}")
+    page.get_by_text("Skip all").click()
+    expect(page.locator("#radir-other-patients .frame")).to_have_count(1, timeout=45_000)
+    expect(page.locator("canvas")).to_have_count(2)
+    late = False
+    assert held, "the panel asked"
+    for route in held:
+        route.continue_()
+    expect(page.locator("#radir-outlines .drawing")).to_have_count(2, timeout=45_000)
 
 
 def test_the_panel_follows_the_study_in_the_viewport(page: Page, ohif: Archive) -> None:
