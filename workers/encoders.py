@@ -47,7 +47,7 @@ class Encoders:
         if self._clock_s() - self._looked_s < LOOK_S:
             return
         self._looked_s = self._clock_s()
-        self._kept = {model.model_id: model for model in self._registry.kept()}
+        self._renew()
         gone = self._encoders.keys() - self._kept.keys()
         for model_id in gone:
             del self._encoders[model_id]
@@ -71,12 +71,25 @@ class Encoders:
 
         Raises ModelGone for a model that is kept no more.
         """
+        if model_id is not None:
+            model = self._model(model_id)
+            return {model.kind: (model_id, self._how(model))}
+        if len(self.serving) < len(ImageKind):  # a study is not skipped for want of a model that has come since
+            self._renew()
         kept = self._kept
-        if model_id is None:
-            return {kind: (one, self._how(kept[one])) for kind, one in self.serving.items() if one in kept}
-        if model_id not in kept:
+        return {kind: (one, self._how(kept[one])) for kind, one in self.serving.items() if one in kept}
+
+    def _model(self, model_id: str) -> ModelRow:
+        """A model that is kept, which may have come since the last look. Raises ModelGone."""
+        if model_id not in self._kept:
+            self._renew()
+        found = self._kept.get(model_id)
+        if found is None:
             raise ModelGone(f"model {model_id} encodes no more")
-        return {kept[model_id].kind: (model_id, self._how(kept[model_id]))}
+        return found
+
+    def _renew(self) -> None:
+        self._kept = {model.model_id: model for model in self._registry.kept()}
 
     def _how(self, model: ModelRow) -> Preprocessing:
         return Preprocessing.from_json(model.manifest["preprocessing"])
@@ -85,9 +98,7 @@ class Encoders:
         """The encoder of a model that is kept, loaded when it is not yet. Raises ModelGone, BundleRefused."""
         found = self._encoders.get(model_id)
         if found is None:
-            if model_id not in self._kept:
-                raise ModelGone(f"model {model_id} encodes no more")
-            found = self._encoders[model_id] = self._loaded(self._kept[model_id])
+            found = self._encoders[model_id] = self._loaded(self._model(model_id))
         return found
 
     def batch_limit(self, model_id: str) -> int:

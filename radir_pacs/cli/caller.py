@@ -1,4 +1,4 @@
-"""Who runs a command, for the audit trail."""
+"""Who runs a command, for the audit trail and the history of models."""
 
 from __future__ import annotations
 

@@ -15,11 +15,12 @@ from rich.table import Table
 
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue, ModelProgress, ModelRow
+from radir_pacs.cli.caller import caller
 from radir_pacs.cli.output import out, print_json
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
-from radir_pacs.models import Registry, person
+from radir_pacs.models import Registry
 from radir_pacs.types import ImageKind
 
 _KINDS = [kind.lower() for kind in ImageKind]
@@ -76,7 +77,7 @@ def registry_of(settings: Settings) -> Iterator[Registry]:
 
 
 def _said(args: argparse.Namespace) -> dict[str, str]:
-    by = args.by.strip() or person()
+    by = args.by.strip() or caller().name
     if by.startswith("rule:"):
         raise BadInput("--by: names that begin with rule: are for the software's own rules")
     if not args.reason.strip():

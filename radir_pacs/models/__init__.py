@@ -2,7 +2,7 @@
 
 from radir_pacs.models.answered import Answered
 from radir_pacs.models.comparison import Comparison, Mean
-from radir_pacs.models.registry import Registry, person
+from radir_pacs.models.registry import Registry
 from radir_pacs.models.upkeep import Upkeep
 
-__all__ = ["Answered", "Comparison", "Mean", "Registry", "Upkeep", "person"]
+__all__ = ["Answered", "Comparison", "Mean", "Registry", "Upkeep"]

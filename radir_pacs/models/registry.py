@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -22,14 +20,6 @@ from radir_pacs.models.comparison import Comparison, compared
 from radir_pacs.types import ImageKind, ModelState
 
 log = logging.getLogger(__name__)
-
-
-def person() -> str:
-    """Who runs this process, for the history."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return f"uid {os.getuid()}"
 
 
 class Registry:

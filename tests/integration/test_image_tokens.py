@@ -103,7 +103,6 @@ def test_a_model_with_the_same_encoder_needs_no_pixels(house: House, tmp_path: P
     house.registry.shadow(other.model_id, by="test", reason="a test")
     assert house.catalogue.reencoding.feed() == len(STUDIES)
     looked = house.line
-    looked._shelf._looked_s = float("-inf")  # type: ignore[attr-defined]  # not to wait two seconds
     looked.run()
     assert house.catalogue.models.coverage(other.model_id).share == 1.0
     before = house.catalogue.encodings.get(UIDS[0], house.first.model_id)

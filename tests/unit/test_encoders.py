@@ -33,6 +33,21 @@ def test_a_collapsed_model_is_served_with_a_warning(tmp_path: Path, caplog: pyte
             encoders.preparing("ct-none-0")
 
 
+def test_a_model_that_came_since_the_last_look_is_no_reason_to_end_its_job(tmp_path: Path) -> None:
+    bundle = seeded_bundle(ImageKind.CT).save(tmp_path / "model")
+    registry = _registry(bundle.manifest, tmp_path / "model")
+    known = registry.kept.return_value
+    registry.kept.return_value = ()
+    encoders = Encoders(Settings(device="cpu"), registry, clock_s=lambda: 0.0)
+    assert encoders.preparing(None) == {}
+    registry.kept.return_value = known
+    how = {ImageKind.CT: (bundle.model_id, bundle.preprocessing)}
+    assert encoders.preparing(bundle.model_id) == encoders.preparing(None) == how
+    assert encoders.encoder(bundle.model_id).model_id == bundle.model_id
+    with pytest.raises(ModelGone):
+        encoders.preparing("ct-none-0")
+
+
 def _registry(manifest: Mapping[str, Any], folder: Path) -> Mock:
     """Where the bundle of this folder serves."""
     model = ModelRow(

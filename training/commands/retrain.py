@@ -17,11 +17,11 @@ from rich.table import Table
 
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue, RetrainingRun
+from radir_pacs.cli.caller import caller
 from radir_pacs.cli.output import counted, errors, out, print_json, progress, say_progress
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import BadInput
-from radir_pacs.models.registry import person
 from radir_pacs.types import ImageKind, StepState
 
 LOOK_S = 0.3
@@ -109,7 +109,7 @@ def _start(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -
         plan=plan.as_json(),
         plan_sha256=plan.sha256,
         champion=champion,
-        started_by=person(),
+        started_by=caller().name,
         steps=STEPS,
     )
     return _follow(args, catalogue, settings, number)
