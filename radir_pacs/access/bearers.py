@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -57,6 +58,34 @@ class Bearers:
         self._used.add(found.id)
         return Caller(name=found.name, role=found.role)
 
+    def may_send(self, authorization: str) -> bool:
+        """Whether a large body may begin to arrive; for the thread that serves all connections, which must not wait.
+
+        Decided by what is known. Where tokens by name are in use and what is known of them is not fresh, an unknown one
+        may be new: its body goes on while they are read aside, and the next question about it decides. `of` has the
+        last word.
+        """
+        is_fresh = self._clock_s() - self._read_s <= FRESH_S
+        if not is_fresh:
+            self._read_aside()
+        made = self._made
+        if not self._set and made is None:
+            return True
+        given = _token_in(authorization)
+        key = token_sha256(given)
+        return bool(given) and (key in self._set or (made is not None and (key in made or not is_fresh)))
+
+    def _read_aside(self) -> None:
+        def read() -> None:
+            try:
+                with contextlib.suppress(StorageFailed):  # the next question tries again
+                    self._read(self._clock_s())
+            finally:
+                self._reading.release()
+
+        if self._reading.acquire(blocking=False):
+            threading.Thread(target=read, name="tokens", daemon=True).start()
+
     def _in_force(self) -> dict[str, KnownToken] | None:
         now_s = self._clock_s()
         if now_s - self._read_s > FRESH_S:
@@ -77,7 +106,8 @@ class Bearers:
         self._made, self._read_s = self._tokens.in_force(), now_s
         if self._used and now_s - self._noted_s > _NOTE_USE_S:
             used, self._used, self._noted_s = self._used, set(), now_s
-            self._tokens.used(used)
+            with contextlib.suppress(StorageFailed):  # the tokens were read, which is what matters
+                self._tokens.used(used)
 
 
 def _token_in(authorization: str) -> bytes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from radir_pacs.access.bearers import Bearers
-from radir_pacs.errors import StorageFailed
 
 SMALL_BODY_BYTES = 64 * 1024  # kept in memory and left to the application
 _CHUNK_HEADER_BYTES = 1024  # RFC 9112 7.1.1: a server ought to limit chunk extensions
@@ -38,11 +37,8 @@ class BodyGuard:
         if body.chunk_header > _CHUNK_HEADER_BYTES or body.trailer > _TRAILER_BYTES:
             return 400, "a chunk header or trailer does not end"
         is_large = body.length is None or body.length > SMALL_BODY_BYTES
-        try:
-            if is_large and self.bearers.are_needed and self.bearers.of(body.authorization) is None:
-                return 401, "a token is needed, as bearer, before so much is sent"
-        except StorageFailed:
-            return 503, "tokens cannot be checked now; try again later"
+        if is_large and not self.bearers.may_send(body.authorization):
+            return 401, "a token is needed, as bearer, before so much is sent"
         if all_bytes > self.most_bytes:
             return 503, "too many large requests arrive at once; try again later"
         return None

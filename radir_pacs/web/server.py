@@ -13,8 +13,9 @@ from typing import Any
 from flask import Flask
 from waitress import channel, server, task, utilities, wasyncore
 
+from radir_pacs.access.bearers import Bearers
 from radir_pacs.config import Settings
-from radir_pacs.errors import SettingError
+from radir_pacs.errors import SettingError, StorageFailed
 
 from .body_guard import Body, BodyGuard
 from .crowd import Connection, who_gives_way
@@ -263,8 +264,11 @@ def make_server(app: Flask, settings: Settings) -> _Server:
         )
     except OSError as error:
         raise SettingError(f"web_port: {_listen(settings)} cannot be used: {error.strerror}") from None
+    bearers: Bearers = app.extensions["radir"].bearers
+    with contextlib.suppress(StorageFailed):
+        log.info("tokens", extra={"needed": bearers.are_needed})  # read now, so that the first large body meets them
     made.guard = BodyGuard(
-        bearers=app.extensions["radir"].bearers,
+        bearers=bearers,
         most_bytes=max(1, LARGE_REQUESTS // settings.web_process_count) * settings.max_request_mib << 20,
     )
     return made

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -45,6 +48,7 @@ def rules(web: Web) -> list[Rule]:
 def test_every_route_has_its_roles_and_no_role_reaches_more(web: Web, catalogue: Catalogue) -> None:
     """All routes, methods and roles: refused where the table says so, by whatever else where it does not."""
     tokens = {role: catalogue.access_tokens.create(role, role, by=TESTER) for role in OF_TOKENS}
+    clear(web)
     tried = 0
     for rule in rules(web):
         assert rule.endpoint in RIGHTS, f"{rule.rule} is reached by nobody: list its roles"
@@ -151,6 +155,34 @@ def test_without_the_database_tokens_are_believed_for_a_minute(catalogue: Catalo
     now_s += 2
     with pytest.raises(StorageFailed):
         bearers.of(f"Bearer {token}")
+
+
+def test_a_large_body_waits_for_no_database(catalogue: Catalogue, settings: Settings) -> None:
+    """The thread that asks serves all connections. A stranger's body goes on until the tokens are read, no longer."""
+    token = catalogue.access_tokens.create("modality", Role.SERVICE, by=TESTER)
+    answers, asked = threading.Event(), threading.Event()
+
+    class Slow:
+        def in_force(self) -> object:
+            asked.set()
+            assert answers.wait(30)
+            return catalogue.access_tokens.in_force()
+
+        def used(self, ids: object) -> None:
+            raise StorageFailed("away again")
+
+    now_s = 0.0
+    bearers = Bearers(catalogue.access_tokens, replace(settings, api_tokens=(SETTING,)), clock_s=lambda: now_s)
+    assert bearers.of(f"Bearer {token}") is not None and not bearers.may_send("Bearer stranger")
+    now_s = FRESH_S + 1
+    bearers._tokens = Slow()  # type: ignore[assignment]
+    assert bearers.may_send(f"Bearer {SETTING}") and bearers.may_send("Bearer stranger")
+    assert not bearers.may_send("") and asked.wait(30)
+    answers.set()
+    deadline = time.monotonic() + 30
+    while bearers.may_send("Bearer stranger"):
+        assert time.monotonic() < deadline
+    assert bearers.may_send(f"Bearer {token}")
 
 
 def test_tokens_of_the_settings_administer_too(serve: Callable[..., Web], catalogue: Catalogue) -> None:
