@@ -1,5 +1,6 @@
 """The catalogue in Postgres: studies, encodings, generations, reports, jobs. The only package that uses SQL."""
 
+from radir_pacs.catalogue.access_rows import AuditRow, Chain, KnownToken, TokenRow
 from radir_pacs.catalogue.access_tokens import OF_TOKENS, AccessTokens, token_sha256
 from radir_pacs.catalogue.audit import MOST_PER_SEAL
 from radir_pacs.catalogue.broker import install_pgmq
@@ -24,6 +25,18 @@ from radir_pacs.catalogue.incoming import (
 )
 from radir_pacs.catalogue.instances import Overtaken
 from radir_pacs.catalogue.jobs import ENCODES, is_last_attempt, runs_alone
+from radir_pacs.catalogue.model_rows import (
+    Coverage,
+    KeptCount,
+    ModelEvent,
+    ModelProgress,
+    ModelRow,
+    RetrainingRun,
+    RetrainingStep,
+    ShadowAnswer,
+    SnapshotStudy,
+    StudyToTrain,
+)
 from radir_pacs.catalogue.models import Models
 from radir_pacs.catalogue.processes import Processes
 from radir_pacs.catalogue.report_versions import ReportVersions
@@ -32,14 +45,11 @@ from radir_pacs.catalogue.rows import (
     CASE_FIELDS,
     NO_DAY,
     Answering,
-    AuditRow,
     CaseChanges,
     CatalogueSeries,
-    Chain,
     Changes,
     Commitment,
     Correction,
-    Coverage,
     DamagedInstance,
     EncodingOwner,
     FailedJob,
@@ -47,13 +57,8 @@ from radir_pacs.catalogue.rows import (
     GenerationRow,
     JobCount,
     JobProgress,
-    KeptCount,
-    KnownToken,
     MergeBound,
     MinedRow,
-    ModelEvent,
-    ModelProgress,
-    ModelRow,
     NotedInstance,
     Overview,
     ProcessRow,
@@ -62,15 +67,9 @@ from radir_pacs.catalogue.rows import (
     Refusal,
     ReportedStudy,
     ReportRow,
-    RetrainingRun,
-    RetrainingStep,
     ServedPartition,
-    ShadowAnswer,
-    SnapshotStudy,
     Stored,
     StoredInstance,
-    StudyToTrain,
-    TokenRow,
     ViewerContext,
 )
 from radir_pacs.catalogue.studies import Studies

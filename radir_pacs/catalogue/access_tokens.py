@@ -9,10 +9,10 @@ from collections.abc import Collection
 from psycopg.errors import UniqueViolation
 
 from radir_pacs.callers import AuditEvent, Caller, Role
+from radir_pacs.catalogue.access_rows import KnownToken, TokenRow
 from radir_pacs.catalogue.audit import note
 from radir_pacs.catalogue.database import run
 from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.catalogue.rows import KnownToken, TokenRow
 from radir_pacs.errors import BadInput, NotFound
 
 PREFIX = "radir_"  # by which scanners for leaked secrets know one

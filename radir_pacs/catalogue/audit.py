@@ -19,9 +19,9 @@ from types import MappingProxyType
 from typing import Any
 
 from radir_pacs.callers import AuditEvent, Caller, Role
+from radir_pacs.catalogue.access_rows import AuditRow, Chain, Seal
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.catalogue.rows import AuditRow, Chain, Seal
 
 MOST_PER_SEAL = 1000
 _SEALS_AT_ONCE = 50

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from radir_pacs.catalogue.database import Connection, Row, run
+from radir_pacs.catalogue.model_rows import KeptCount
 from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.catalogue.rows import KeptCount
 from radir_pacs.image_notes import ImageNote
 from radir_pacs.types import Encoding, ImageKind, ImageTokens, KeptTokens, SliceStack
 

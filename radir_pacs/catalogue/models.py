@@ -11,8 +11,8 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from radir_pacs.catalogue.database import Connection, Row, run
+from radir_pacs.catalogue.model_rows import Coverage, ModelEvent, ModelProgress, ModelRow
 from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.catalogue.rows import Coverage, ModelEvent, ModelProgress, ModelRow
 from radir_pacs.config import DAY_S
 from radir_pacs.errors import Conflict, NotCovered, NotFound
 from radir_pacs.types import ImageKind, ModelChange, ModelState, Urgency

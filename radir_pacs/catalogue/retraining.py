@@ -9,8 +9,8 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from radir_pacs.catalogue.database import Row, run
+from radir_pacs.catalogue.model_rows import RetrainingRun, RetrainingStep, SnapshotStudy, StudyToTrain
 from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.catalogue.rows import RetrainingRun, RetrainingStep, SnapshotStudy, StudyToTrain
 from radir_pacs.errors import Conflict, LeaseLost, NotFound
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import ImageKind, StepState

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from radir_pacs.catalogue.database import run
+from radir_pacs.catalogue.model_rows import ShadowAnswer
 from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.catalogue.rows import ShadowAnswer
 
 
 class ShadowAnswers(CataloguePart):

@@ -1,0 +1,76 @@
+"""Tokens and the audit trail: what the catalogue answers of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from radir_pacs.callers import AuditEvent, Role
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownToken:
+    """A token that is admitted."""
+
+    id: int
+    name: str
+    role: Role
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenRow:
+    """A token as an administrator sees it; the token itself is nowhere."""
+
+    id: int
+    name: str
+    role: Role
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+    revoked_by: str | None
+    in_force: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditRow:
+    """An event of the audit trail. ``seal``: the number of the seal that covers it, None for the newest ones."""
+
+    id: int
+    at: datetime
+    event: AuditEvent
+    caller: str
+    role: Role
+    address: str
+    study_uid: str | None
+    patient_keys: list[str]
+    detail: Mapping[str, str | int]
+    seal: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seal:
+    """``digest`` in hexadecimal; numbers count from 1."""
+
+    number: int
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """The state of the audit trail's seals, up to the first that does not fit (``broken_at``).
+
+    digest: of the last seal that fits, in hexadecimal. found: whether the digest that was expected is among them.
+    unsealed: events that no seal covers yet, the oldest for ``oldest_s`` seconds.
+    """
+
+    seals: int
+    events: int
+    digest: str
+    sealed_at: datetime | None
+    broken_at: int | None
+    found: bool
+    unsealed: int
+    oldest_s: float | None
