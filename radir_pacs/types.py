@@ -44,6 +44,11 @@ def kind_of_modality(modality: str | None) -> ImageKind | None:
     return next((kind for kind in ImageKind if modality in modalities_of_kind(kind)), None)
 
 
+def date_value(day: date) -> str:
+    """A value of VR DA (PS3.5 6.2); strftime would give a year below 1000 fewer than four digits."""
+    return day.isoformat().replace("-", "")
+
+
 class View(StrEnum):
     FRONTAL = "FRONTAL"
     LATERAL = "LATERAL"

@@ -13,6 +13,7 @@ from radir_pacs.catalogue.names import folded, spelt_alike
 from radir_pacs.catalogue.search_terms import all_of, any_of, text_terms, word_terms
 from radir_pacs.errors import BadInput
 from radir_pacs.similar_cases import Match
+from radir_pacs.types import date_value
 
 UNDATED = 2_147_483_647  # study_search.newest_first of a study without a date
 
@@ -194,7 +195,7 @@ def _day_in_order(expression: str, value: str, _terms: str) -> Condition:
 
 def _date_text(expression: str, value: str, _terms: str) -> Condition:
     low, high = date_range(value)
-    return _ends(expression, low and low.strftime("%Y%m%d"), high and high.strftime("%Y%m%d"))
+    return _ends(expression, low and date_value(low), high and date_value(high))
 
 
 def _time(expression: str, value: str, _terms: str) -> Condition:

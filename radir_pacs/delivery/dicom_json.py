@@ -5,12 +5,13 @@ Values without a standard attribute go into a private block with its creator (PS
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any
 
 from radir_pacs.similar_cases import FindingNote, SimilarCase, SimilarCaseList
 from radir_pacs.study_attributes import STUDY_ATTRIBUTES
-from radir_pacs.types import CatalogueStudy, Code, Region
+from radir_pacs.types import CatalogueStudy, Code, Region, date_value
 
 Attributes = dict[str, Any]
 
@@ -46,7 +47,8 @@ def element(vr: str, *values: Any) -> Attributes:
 
 
 _UTF_8, _ONLINE = element("CS", "ISO_IR 192"), element("CS", "ONLINE")
-_COLUMNS = tuple((attribute.name, attribute.tag, attribute.vr) for attribute in STUDY_ATTRIBUTES)
+_TAGS = tuple((attribute.tag, attribute.vr) for attribute in STUDY_ATTRIBUTES)
+_values_of = attrgetter(*(attribute.name for attribute in STUDY_ATTRIBUTES))
 
 
 def similar_cases_rows(answer: SimilarCaseList, base_url: str = "") -> list[Attributes]:
@@ -64,20 +66,19 @@ def study_row(study: CatalogueStudy, base_url: str = "") -> Attributes:
 
 def _of_study_at(study: CatalogueStudy, base_url: str) -> Attributes:
     row = {"00080005": _UTF_8, "00080056": _ONLINE}
-    for name, tag, vr in _COLUMNS:
-        row[tag] = _of_study(vr, getattr(study, name))
+    for (tag, vr), value in zip(_TAGS, _values_of(study), strict=True):
+        row[tag] = {"vr": vr} if value is None or value == "" else _of_study(vr, value)
     if base_url:
         row["00081190"] = element("UR", f"{base_url.rstrip('/')}/studies/{study.study_uid}")
     return row
 
 
 def _of_study(vr: str, value: Any) -> Attributes:
-    if value is None or value == "":
-        return {"vr": vr}
+    """An attribute with a value."""
     if vr == "PN":
         return _person_name(value)
     if vr == "DA":
-        value = _da(value)
+        value = date_value(value)
     if isinstance(value, str) and "\\" in value:
         value = tuple(value.split("\\"))
     return element(vr, *value) if isinstance(value, tuple) else {"vr": vr, "Value": [value]}
@@ -167,10 +168,6 @@ def _finding(note: FindingNote) -> str:
     return "|".join((note.concept.replace("_", " "), note.region, note.polarity, note.severity or "")).replace(
         "\\", "/"
     )
-
-
-def _da(day: date | None) -> str | None:
-    return day.strftime("%Y%m%d") if day is not None else None
 
 
 def _dt(moment: datetime) -> str:

@@ -15,6 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from radir_pacs.dicom.uids import derived_uid
 from radir_pacs.pictures.basic_text_sr import BASIC_TEXT_SR, code, write_report
+from radir_pacs.types import date_value
 
 DX_FOR_PRESENTATION = "1.2.840.10008.5.1.4.1.1.1.1"
 _MAKER = "RadIR-PACS"
@@ -155,7 +156,7 @@ def _common(study: MadeStudy, sop_class_uid: str, sop_uid: str) -> Dataset:
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.SOPClassUID, ds.SOPInstanceUID = sop_class_uid, sop_uid
     ds.StudyInstanceUID = study.study_uid
-    ds.StudyDate = study.study_date.strftime("%Y%m%d") if study.study_date else ""
+    ds.StudyDate = date_value(study.study_date) if study.study_date else ""
     ds.StudyTime = _NOON if study.study_date else ""
     ds.StudyID = study.study_key[:16]
     ds.StudyDescription = "Chest X-ray"

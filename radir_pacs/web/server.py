@@ -7,6 +7,7 @@ import json
 import logging
 import socket
 import time
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -66,6 +67,14 @@ class _Task(task.WSGITask):  # type: ignore[misc]
         if self.wrote_header or asks_to_close or not ends_by_itself:
             super().set_close_on_finish()
 
+    def write(self, data: bytes) -> None:
+        """waitress sends the header by itself, which wakes the client twice for one short answer."""
+        if self.wrote_header or not data:
+            super().write(data)
+            return
+        with self.channel.sent_together():
+            super().write(data)
+
 
 class _InsufficientStorage(utilities.Error):  # type: ignore[misc]
     code = 507
@@ -89,6 +98,7 @@ class _Channel(channel.HTTPChannel):  # type: ignore[misc]
     close_when_flushed: bool = False
     request_since = 0.0
     lingers = False
+    _held: list[bytes] | None = None  # what is still to be written together
     drains_until = 0.0  # the answer is sent; what the client still sends is discarded
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -130,6 +140,22 @@ class _Channel(channel.HTTPChannel):  # type: ignore[misc]
             self.request = None
             if len(self.requests) == 1:
                 self.server.add_task(self)
+
+    @contextlib.contextmanager
+    def sent_together(self) -> Iterator[None]:
+        """What is written within is sent at once, at the end."""
+        self._held = []
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            super().write_soon(b"".join(held))
+
+    def write_soon(self, data: Any) -> int:
+        if self._held is None:
+            return int(super().write_soon(data))
+        self._held.append(data)
+        return len(data)
 
     def service(self) -> None:
         super().service()

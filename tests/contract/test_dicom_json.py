@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -99,6 +100,8 @@ def test_names_are_objects_and_dates_are_compact() -> None:
         {"Alphabetic": "Yamada^Tarou", "Ideographic": "山田^太郎", "Phonetic": "やまだ^たろう"}
     ]
     assert row["00080020"]["Value"] == ["20190203"]
+    early = study_row(replace(STUDY, study_date=date(1, 1, 1)))  # what some modalities send for an unknown day
+    assert early["00080020"]["Value"] == ["00010101"]
     assert row["00080061"]["Value"] == ["CT", "SR"]
     assert "00081190" not in row
     empty = study_row(CatalogueStudy(study_uid="1.2", state=StudyState.STABLE))

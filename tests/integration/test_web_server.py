@@ -106,6 +106,22 @@ def test_a_connection_outlives_answers_of_unknown_length_and_without_a_body(web:
         assert answer.getheader("Connection") == "close" and connection.sock is None
 
 
+def test_a_short_answer_is_sent_at_once(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The header by itself would wake the client once more."""
+    sent: list[bytes] = []
+    real = server_module.channel.HTTPChannel.send
+
+    def send(self: object, data: bytes, *arguments: object, **named: object) -> int:
+        sent.append(bytes(data))
+        return int(real(self, data, *arguments, **named))
+
+    monkeypatch.setattr(server_module.channel.HTTPChannel, "send", send)
+    answer = requests.get(f"{web.settings.public_url}/health/live", timeout=10)
+    assert answer.content
+    (whole,) = sent
+    assert whole.startswith(b"HTTP/1.1 200 OK") and whole.endswith(answer.content)
+
+
 def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(web: Web) -> None:
     def breaks() -> Iterator[bytes]:
         yield b"the beginning"
