@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from radir_pacs.reports.asides import Aside
 from radir_pacs.reports.findings import Change, Finding, Severity
 from radir_pacs.reports.lexicon_terms import Cue
@@ -91,4 +89,4 @@ def shown_on(images: list[Aside], findings: list[Finding]) -> None:
     for image in images:
         before = [n for n, finding in enumerate(findings) if finding.span[0] < image.start]
         at = before[-1] if before else 0
-        findings[at] = replace(findings[at], images=(*findings[at].images, image.what))
+        findings[at] = findings[at]._replace(images=(*findings[at].images, image.what))

@@ -22,7 +22,7 @@ def findings_to_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
     """One object per finding; empty fields are left out."""
     shown = []
     for finding in findings:
-        fields = {name: getattr(finding, name) for name in Finding.__dataclass_fields__}
+        fields = finding._asdict()
         shown.append(
             {
                 name: list(value) if isinstance(value, tuple) else value

@@ -7,7 +7,7 @@ A title is a line, or what stands before its colon, that has words of a modality
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 
 from radir_pacs.reports.sections import Headings, Section, split_sections
@@ -17,6 +17,7 @@ _LONGEST = 90  # characters of a title
 _LINE = re.compile(r"[^\n]+")
 _LEAD = re.compile(r"[ \t]*(?:[*#=_>•-]+[ \t]*)?(?:\(?\d{1,2}[.)][ \t]+)?")
 _X_RAY = re.compile(r"\bx[ -]rays?\b", re.IGNORECASE)
+_RAYS = frozenset({"ray", "rays"})
 _WORD = re.compile(r"[^\W\d_]+")
 _LABEL = re.compile(
     r"(?:exam(?:ination)?s?|stud(?:y|ies)|procedures?|untersuchung(?:en)?)(?: ?\d)?\s*:\s*", re.IGNORECASE
@@ -33,6 +34,14 @@ class Titles:
         for kind in ImageKind:
             self.kinds |= {word.lower(): kind for word in table.get(kind, ())}
         self._others = frozenset(word.lower() for word in table.get("title", ()))
+        self._named = frozenset(self.kinds)
+
+    def names_several(self, words: Set[str]) -> bool:
+        """Whether words of two modalities are among these at all, which is quicker to see than titles."""
+        named = self._named & words
+        if "x" in words and not words.isdisjoint(_RAYS):
+            named |= {"xray"}
+        return len(named) > 1 and len({self.kinds[word] for word in named}) > 1
 
     def kinds_of(self, label: str) -> frozenset[ImageKind | None] | None:
         """What studies a label names; None where it is no title. "PET/CT" is a PET."""
@@ -52,10 +61,10 @@ class Part:
     kinds: frozenset[ImageKind | None] | None
 
 
-def parts_of(text: str, titles: Titles, headings: Headings) -> tuple[Part, ...]:
+def parts_of(text: str, titles: Titles, headings: Headings, words: Set[str]) -> tuple[Part, ...]:
     """The parts of a text in order; one for a text about one modality."""
     whole = (Part(start=0, end=len(text), kinds=None),)
-    found = list(_titled(text, titles, headings)) if _names_several(text, titles) else []
+    found = list(_titled(text, titles, headings)) if titles.names_several(words) else []
     if len({kinds for _, _, kinds in found}) < 2:
         return whole
     parts = [Part(start=0, end=found[0][0], kinds=None)]
@@ -67,9 +76,14 @@ def parts_of(text: str, titles: Titles, headings: Headings) -> tuple[Part, ...]:
     return (*parts[:-1], *_without_common_impression(text, parts, headings))
 
 
-def sections_for(text: str, kind: ImageKind | None, titles: Titles, headings: Headings) -> tuple[Section, ...]:
-    """The sections that are about a study of this kind; of every study where the kind is not known."""
-    parts = parts_of(text, titles, headings) if kind is not None else ()
+def sections_for(
+    text: str, kind: ImageKind | None, titles: Titles, headings: Headings, words: Set[str]
+) -> tuple[Section, ...]:
+    """The sections that are about a study of this kind; of every study where the kind is not known.
+
+    words: those of the text, as language.py tells them apart.
+    """
+    parts = parts_of(text, titles, headings, words) if kind is not None else ()
     if len(parts) < 2:
         return split_sections(text, headings)
     return tuple(
@@ -78,12 +92,6 @@ def sections_for(text: str, kind: ImageKind | None, titles: Titles, headings: He
         if part.kinds is None or kind in part.kinds
         for section in split_sections(text[part.start : part.end], headings)
     )
-
-
-def _names_several(text: str, titles: Titles) -> bool:
-    """Whether words of two modalities occur at all, which is quicker to see than titles."""
-    words: Collection[str] = set(_WORD.findall(_X_RAY.sub("xray", text).lower()))
-    return len({titles.kinds[word] for word in words if word in titles.kinds}) > 1
 
 
 def _titled(text: str, titles: Titles, headings: Headings) -> Iterator[tuple[int, int, frozenset[ImageKind | None]]]:
