@@ -54,25 +54,39 @@ class Titles:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """``kinds``: of the studies that it is about; None: of all, as what stands before the first title."""
+    """``kinds``: of the studies that it is about; None: of all, as what stands before the first title.
 
+    ``title``: where its title begins; its own text begins at ``start``.
+    """
+
+    title: int
     start: int
     end: int
     kinds: frozenset[ImageKind | None] | None
+    titled: tuple[frozenset[ImageKind | None], ...] = ()  # what each of its titles names
 
 
 def parts_of(text: str, titles: Titles, headings: Headings, words: Set[str]) -> tuple[Part, ...]:
     """The parts of a text in order; one for a text about one modality."""
-    whole = (Part(start=0, end=len(text), kinds=None),)
-    found = list(_titled(text, titles, headings)) if titles.names_several(words) else []
-    if len({kinds for _, _, kinds in found}) < 2:
-        return whole
-    parts = [Part(start=0, end=found[0][0], kinds=None)]
-    for (_, start, kinds), (following, _, _) in zip(found, [*found[1:], (len(text), 0, frozenset())], strict=True):
+    parts = titled_parts(text, titles, headings) if titles.names_several(words) else ()
+    if len({kinds for part in parts for kinds in part.titled}) < 2:
+        return (Part(title=0, start=0, end=len(text), kinds=None),)
+    return parts
+
+
+def titled_parts(text: str, titles: Titles, headings: Headings) -> tuple[Part, ...]:
+    """The parts of a text by its titles, also where all name one modality; none without a title."""
+    found = list(_titled(text, titles, headings))
+    if not found:
+        return ()
+    parts = [Part(title=0, start=0, end=found[0][0], kinds=None)]
+    for (title, start, kinds), (following, _, _) in zip(found, [*found[1:], (len(text), 0, frozenset())], strict=True):
+        titled = (kinds,)
         if parts[-1].kinds is not None and not text[parts[-1].start : parts[-1].end].strip(" \n\t:=-*"):
             kinds |= parts[-1].kinds  # two titles above one text
-            parts.pop()
-        parts.append(Part(start=start, end=following, kinds=kinds))
+            titled = (*parts[-1].titled, *titled)
+            title = parts.pop().title
+        parts.append(Part(title=title, start=start, end=following, kinds=kinds, titled=titled))
     return (*parts[:-1], *_without_common_impression(text, parts, headings))
 
 
@@ -131,4 +145,4 @@ def _without_common_impression(text: str, parts: list[Part], headings: Headings)
         return
     cut = last.start + sections[at - 1].end
     yield replace(last, end=cut)
-    yield Part(start=cut, end=last.end, kinds=None)
+    yield Part(title=cut, start=cut, end=last.end, kinds=None)
