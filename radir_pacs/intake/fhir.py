@@ -1,7 +1,7 @@
 """A FHIR DiagnosticReport (R4; R5 where it differs) as a version of a report.
 
-It is read leniently, and only the dozen paths that matter. Nothing that the resource refers to is fetched: the
-study is named by an identifier in it or in what it contains.
+It is read leniently, and only the dozen paths that matter. Nothing is fetched here: the study is named by an
+identifier in the resource or in what it contains. A pull fetches a form that stands elsewhere (`fhir_pull.py`).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ _STATUS = {
     "entered-in-error": ReportStatus.IN_ERROR,
 }
 _PREFERRED = ("text/plain", "text/html", "text/rtf", "application/rtf", CDA, PDF)  # forms say the same
+_WITHOUT_TEXT = frozenset({"registered", "cancelled", "entered-in-error"})
 _OID = "urn:oid:"
 _SEMANTIC_TAG = re.compile(r"\s*\((?:finding|disorder|morphologic abnormality|situation)\)$")  # of SNOMED CT
 _MOST_ITEMS = 100
@@ -112,10 +113,10 @@ def _body(resource: Json) -> str:
 def _form(resource: Json) -> str:
     forms: dict[str, str] = {}
     for form in _list(resource, "presentedForm"):
-        kind = _text(form, "contentType").partition(";")[0].strip().lower()
+        kind = _media(form)
         if _text(form, "data") and kind not in forms:
             forms[kind] = _text(form, "data")
-    for kind in sorted(forms, key=lambda kind: _PREFERRED.index(kind) if kind in _PREFERRED else len(_PREFERRED)):
+    for kind in sorted(forms, key=_preference):
         try:
             content = base64.b64decode("".join(forms[kind].split()), validate=True)
         except (binascii.Error, ValueError):
@@ -124,6 +125,26 @@ def _form(resource: Json) -> str:
         if body:
             return body
     return ""
+
+
+def _preference(kind: str) -> int:
+    return _PREFERRED.index(kind) if kind in _PREFERRED else len(_PREFERRED)
+
+
+def form_elsewhere(resource: Json) -> tuple[str, str] | None:
+    """The address and media type of the report's form, where no form is in the resource itself (Attachment.url)."""
+    if _text(resource, "status") in _WITHOUT_TEXT:
+        return None
+    forms = _list(resource, "presentedForm")
+    if any(_text(form, "data") for form in forms):
+        return None
+    found = [(_media(form), _text(form, "url")) for form in forms if _text(form, "url")]
+    kind, url = min(found, key=lambda form: _preference(form[0]), default=("", ""))
+    return (url, kind) if url else None
+
+
+def _media(form: Json) -> str:
+    return _text(form, "contentType").partition(";")[0].strip().lower()
 
 
 def _concluded(body: str, conclusions: list[str]) -> str:
