@@ -13,6 +13,7 @@ from radir_pacs.reports.writing import Writing
 
 _SIGN = re.compile(r"[.!?\"“”•*\n;\d]")  # where a boundary may begin; faster to find than a boundary
 _SIGN_OR_DASH = re.compile(r"[-.!?\"“”•*\n;\d]")
+_GOES_ON = frozenset("<>=")  # "Pleuraerguss li. > re."
 _SAID = re.compile(r"\S")
 _REACH = 200  # characters around a quote that are searched for what it encloses
 _ENUMERATOR = re.compile(r"\s*(?:\d{1,2}[.)](?!\d)|[-•*>](?!ve\b))?\s*")
@@ -51,7 +52,7 @@ def sentences(text: str, start: int = 0, end: int | None = None, writing: Writin
                 text, lead.end() if lead else begin, match.start(), match.end(), paragraphs[0][1], writing
             ):
                 continue
-        if span := _trimmed(text, begin, match.start()):
+        if span := _trimmed(text, begin, match.end() if match[0] == "?" else at):  # "Pneumonia?" doubts
             yield span
         begin = match.end()
     if span := _trimmed(text, begin, end):
@@ -82,7 +83,9 @@ def _is_abbreviation(text: str, begin: int, stop: int, end: int, writing: Writin
     following = text[stop + 1 : min(end, stop + 3)].strip()
     if before.strip().isdigit() and not text[begin:stop].strip(" \t\n").isdigit():
         return False  # "... measures 5." ends; "1." alone is a list number
-    if shortened and (following[:1].islower() or writing.continued.match(text, stop + 1, end)):
+    if shortened and (
+        following[:1].islower() or following[:1] in _GOES_ON or writing.continued.match(text, stop + 1, end)
+    ):
         return True
     if not abbreviated:
         return False

@@ -165,3 +165,32 @@ def test_a_normal_statement_is_read_in_german() -> None:
 )
 def test_the_language_is_told_from_few_words(text: str, language: str) -> None:
     assert mine(text).language == language
+
+
+@pytest.mark.parametrize(
+    "text", ["Pneumonia?", "Ausschluss Pneumonie?", "Pneumonie?", "Pneumothorax ist ausgeschlossen. Pneumonie?"]
+)
+def test_a_question_at_the_end_of_a_sentence_is_a_doubt(text: str) -> None:
+    (finding,) = (found for found in mine(text).findings if found.concept == "pneumonia")
+    assert finding.asserted and finding.certainty is Certainty.POSSIBLE
+
+
+@pytest.mark.parametrize(
+    "text", ["Pleuraergüsse li. > re.", "Pleuraerguss re. > li., kein Pneumothorax.", "Pleural effusion R > L."]
+)
+def test_which_side_has_more_says_that_both_have_it(text: str) -> None:
+    (finding,) = (found for found in mine(text).findings if found.concept == "pleural_effusion")
+    assert finding.regions == ("left_pleura", "right_pleura")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Pleuraerguss rechts, links keiner.",
+        "Right pleural effusion, left none.",
+        "Rechtsseitiger Pleuraerguss, links nicht nachweisbar.",
+    ],
+)
+def test_what_one_side_lacks_is_not_denied_of_the_other(text: str) -> None:
+    (finding,) = mine(text).findings
+    assert finding.asserted and finding.regions == ("right_pleura",)
