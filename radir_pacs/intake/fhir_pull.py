@@ -84,8 +84,7 @@ class FhirPull:
     def _take(self, resource: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]], done: Pulled) -> None:
         try:
             resource = self._with_form(resource)
-            version = read_diagnostic_report(resource, sender=urlsplit(self._url).netloc, others=others)
-            if version is not None:
+            for version in read_diagnostic_report(resource, sender=urlsplit(self._url).netloc, others=others):
                 received = self._versions.receive(version)
                 done.received[received] = done.received.get(received, 0) + 1
         except BadInput as error:

@@ -25,6 +25,8 @@ _FILE = Path(__file__).parent / "lexicon" / "languages.toml"
 _ANY_WORD = re.compile(r"[^\W\d_]+")
 _WORD = re.compile(r"\b[^\W\d_]+\b(?!-)")  # not the "non" of "non-calcified"
 _NON = re.compile(r"\bnon\s*(?:[.;,\n]|$)")  # the answer "no" in French or Italian; "non specific" is English
+_NUMBERED = frozenset({"im", "se"})  # before a number an image and its series: "se 3, im 41" is English
+_UNNUMBERED = re.compile(r"\b(im|se)\b(?!\W{0,3}\d)")
 _LETTERS = bytes(ord(chr(code).lower()) if code < 128 and chr(code).isalpha() else ord(" ") for code in range(256))
 _OTHER_SCRIPT = re.compile(r"[\u0370-\u1fff\u2c00-\ud7ff\uf900-\ufdff\ufe70-\uffee]")
 _SCRIPTS = {
@@ -120,6 +122,8 @@ def language_of(text: str, words: Set[str] | None = None) -> str:
     found = set(_WORD.findall(lowered))
     if "non" in found and _NON.search(lowered):
         found.add("non.")
+    if not found.isdisjoint(_NUMBERED):
+        found -= _NUMBERED - set(_UNNUMBERED.findall(lowered))
     foreign = found & others.keys()
     if not foreign:
         return FIRST

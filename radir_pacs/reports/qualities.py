@@ -10,6 +10,7 @@ from radir_pacs.reports.sizes import change_of_size
 
 _BREAK = Cue.BREAK
 _COPULA = Cue.COPULA
+_COMMA = Cue.COMMA
 _CLAUSE_ENDS = Cue.BREAK | Cue.THERE
 _BEFORE_ENDS = Cue.BREAK | Cue.SOFT_BREAK
 _DEGREE_ENDS = Cue.BREAK | Cue.THERE | Cue.COMMA
@@ -35,12 +36,17 @@ def severity_at(marks: list[Mark], i: int) -> Severity | None:
 
 def size_at(marks: list[Mark], i: int) -> float | None:
     """The measurement nearest to the finding, with no other finding in between."""
+    apart = False  # by a comma
     for j in range(i - 1, -1, -1):
         mark = marks[j]
         if mark.size_mm is not None:
+            if apart and _is_of_place(marks, j):
+                break  # "aorta 41 mm, right effusion 2 cm"
             return mark.size_mm
         if mark.concept or mark.cue & _BEFORE_ENDS:
             break  # "a mass of 3 cm with atelectasis"
+        if mark.cue & _COMMA:
+            apart = True
     parted = False
     for mark in marks[i + 1 :]:
         if mark.size_mm is not None:
@@ -49,6 +55,17 @@ def size_at(marks: list[Mark], i: int) -> float | None:
         if mark.concept or (parted and mark.place):
             break  # "a nodule; size 9 mm", but "a nodule; the aorta measures 40 mm"
     return None
+
+
+def _is_of_place(marks: list[Mark], size: int) -> bool:
+    """Whether a size follows the place that it measures: "ascending aorta 41 mm", "aorta measures 41 mm"."""
+    for j in range(size - 1, -1, -1):
+        mark = marks[j]
+        if mark.place is not None:
+            return True
+        if not (mark.cue & _COPULA or mark.side):
+            return False
+    return False
 
 
 def change_at(marks: list[Mark], i: int) -> Change | None:

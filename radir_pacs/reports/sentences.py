@@ -13,6 +13,7 @@ from radir_pacs.reports.writing import Writing
 
 _SIGN = re.compile(r"[.!?\"“”•*\n;\d]")  # where a boundary may begin; faster to find than a boundary
 _SIGN_OR_DASH = re.compile(r"[-.!?\"“”•*\n;\d]")
+_MEASURE = re.compile(r"\s*\d{1,3}(?:[.,]\d{1,2})?\s*(?:[x×]|mm\b|cm\b)")  # "Erguss re. 2 cm"
 _GOES_ON = frozenset("<>=")  # "Pleuraerguss li. > re."
 _SAID = re.compile(r"\S")
 _REACH = 200  # characters around a quote that are searched for what it encloses
@@ -83,10 +84,11 @@ def _is_abbreviation(text: str, begin: int, stop: int, end: int, writing: Writin
     following = text[stop + 1 : min(end, stop + 3)].strip()
     if before.strip().isdigit() and not text[begin:stop].strip(" \t\n").isdigit():
         return False  # "... measures 5." ends; "1." alone is a list number
-    if shortened and (
-        following[:1].islower() or following[:1] in _GOES_ON or writing.continued.match(text, stop + 1, end)
-    ):
-        return True
+    if shortened:
+        if following[:1].islower() or following[:1] in _GOES_ON:
+            return True
+        if writing.continued.match(text, stop + 1, end) or _MEASURE.match(text, stop + 1, end):
+            return True
     if not abbreviated:
         return False
     return bool(following) and not (writing.negative.search(before) and following[0].isalpha())

@@ -194,3 +194,46 @@ def test_which_side_has_more_says_that_both_have_it(text: str) -> None:
 def test_what_one_side_lacks_is_not_denied_of_the_other(text: str) -> None:
     (finding,) = mine(text).findings
     assert finding.asserted and finding.regions == ("right_pleura",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "No new infiltrate.",
+        "Kein neues Infiltrat.",
+        "Keine neuen Infiltrate.",
+        "Keine neu aufgetretenen Infiltrate.",
+    ],
+)
+def test_nothing_new_is_a_denial(text: str) -> None:
+    (finding,) = (found for found in mine(text).findings if found.concept == "infiltrate")
+    assert finding.polarity is Polarity.ABSENT
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ascending aorta 41 mm, right pleural effusion 2 cm.",
+        "Aorta ascendens 41 mm, Pleuraerguss rechts 2 cm.",
+        "Aorta ascendens 41 mm. Pleuraerguss re. 2 cm.",
+    ],
+)
+def test_a_size_stays_with_the_place_it_measures(text: str) -> None:
+    measured = {found.concept: found.size_mm for found in mine(text).findings}
+    assert measured == {"measurement": 41.0, "pleural_effusion": 20.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "concepts"),
+    [
+        ("Unauffälliger Herz-Lungen-Befund.", {"abnormality"}),
+        ("Altersentsprechender Lungenbefund.", {"abnormality"}),
+        ("Kein pathologischer Lungenbefund.", {"lung_abnormality"}),
+        ("Keine Pneumonie, sondern Atelektase rechts.", {"pneumonia", "atelectasis"}),  # "sondern" is no "Sonde"
+        ("Nodule RUL 6 x 4 mm (se 3 im 41).", {"nodule"}),  # "im" and "se" before a number are no other language
+    ],
+)
+def test_words_that_look_like_others(text: str, concepts: set[str]) -> None:
+    found = mine(text).findings
+    assert {finding.concept for finding in found} == concepts
+    assert all(finding.polarity is Polarity.ABSENT for finding in found if "abnormality" in finding.concept)
