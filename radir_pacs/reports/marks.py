@@ -90,7 +90,7 @@ def _words(text: str, normalise: Normaliser) -> tuple[list[str], list[int], list
     """The words and signs that may mean something, in normal form, with where each begins and ends."""
     compounds, dropped = normalise.compounds, normalise.dropped
     tokens, starts, ends = tokens_of(text)
-    if "-\n" in text and compounds is None:
+    if "-\n" in text:
         _join_broken(text, tokens, starts, ends, normalise)
     if compounds is None and _SIGNS.isdisjoint(tokens):
         try:

@@ -237,3 +237,11 @@ def test_words_that_look_like_others(text: str, concepts: set[str]) -> None:
     found = mine(text).findings
     assert {finding.concept for finding in found} == concepts
     assert all(finding.polarity is Polarity.ABSENT for finding in found if "abnormality" in finding.concept)
+
+
+@pytest.mark.parametrize(
+    "text", ["Dense consol-\nidation in the right lower lobe.", "Dichte Konsoli-\ndierung im rechten Unterlappen."]
+)
+def test_a_word_broken_by_a_line_end_is_one(text: str) -> None:
+    (finding,) = mine(text).findings
+    assert (finding.concept, finding.regions) == ("consolidation", ("right_lower_lobe",))
