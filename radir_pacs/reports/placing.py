@@ -279,6 +279,18 @@ def side_beside(at: int, marks: list[Mark], places: list[Place]) -> Laterality |
     return place.side or _own_side(place.region)
 
 
+def side_before(at: int, marks: list[Mark], places: list[Place]) -> Laterality | None:
+    """The side of a place before a finding that cannot be there: "left basilar effusion" is in the left pleura."""
+    place = next((place for place in reversed(places) if place.index < at), None)
+    if place is None or marks[at].first - marks[place.index].last > _REACH:
+        return None
+    if any(
+        mark.concept or mark.cue & (_PHRASE_END | _CONJUNCTION | _PREPOSITION) for mark in marks[place.index + 1 : at]
+    ):
+        return None
+    return place.side or _own_side(place.region)
+
+
 def fronted(at: int, concept: Concept, marks: list[Mark], by_index: dict[int, Place]) -> list[Place]:
     """Places that open the clause: "in the right base there is an opacity", "the left base shows opacity"."""
     found: list[Place] = []

@@ -17,7 +17,7 @@ from radir_pacs.reports.locating import (
     side_of_neighbour,
 )
 from radir_pacs.reports.marks import Mark
-from radir_pacs.reports.placing import Place, fronted, places_of, read_places, side_beside
+from radir_pacs.reports.placing import Place, fronted, places_of, read_places, side_before, side_beside
 from radir_pacs.reports.qualities import change_at, severity_at, size_at
 from radir_pacs.reports.scope import Scopes
 
@@ -126,7 +126,12 @@ def _place_and_side(
     where = inherited(i, concept, marks, placed, denied, parts.scopes, side)
     if where:
         return where, side
-    return where, side or side_beside(i, marks, parts.places) or side_of_neighbour(i, marks, findings, denied)
+    return where, (
+        side
+        or side_before(i, marks, parts.places)
+        or side_beside(i, marks, parts.places)
+        or side_of_neighbour(i, marks, findings, denied)
+    )
 
 
 def _absorbed(i: int, marks: list[Mark], lexicon: Lexicon) -> bool:

@@ -245,3 +245,18 @@ def test_words_that_look_like_others(text: str, concepts: set[str]) -> None:
 def test_a_word_broken_by_a_line_end_is_one(text: str) -> None:
     (finding,) = mine(text).findings
     assert (finding.concept, finding.regions) == ("consolidation", ("right_lower_lobe",))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Left basilar pleural effusion.",
+        "Small left basal effusion.",
+        "Linksseitiger basaler Pleuraerguss.",
+        "Linksbasaler Pleuraerguss.",
+        "Links basal Pleuraerguss.",
+    ],
+)
+def test_a_place_where_a_finding_cannot_be_tells_its_side(text: str) -> None:
+    (finding,) = mine(text).findings
+    assert (finding.concept, finding.regions) == ("pleural_effusion", ("left_pleura",))
