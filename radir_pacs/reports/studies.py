@@ -81,7 +81,7 @@ def titled_parts(text: str, titles: Titles, headings: Headings) -> tuple[Part, .
         return ()
     parts = [Part(title=0, start=0, end=found[0][0], kinds=None)]
     for (title, start, kinds), (following, _, _) in zip(found, [*found[1:], (len(text), 0, frozenset())], strict=True):
-        titled = (kinds,)
+        titled: tuple[frozenset[ImageKind | None], ...] = (kinds,)
         if parts[-1].kinds is not None and not text[parts[-1].start : parts[-1].end].strip(" \n\t:=-*"):
             kinds |= parts[-1].kinds  # two titles above one text
             titled = (*parts[-1].titled, *titled)
