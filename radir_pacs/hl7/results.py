@@ -78,7 +78,8 @@ def _apart(found: Sequence[tuple[Order, ReportVersion]]) -> Iterator[ReportVersi
     own: dict[int, str] = {}
     for body in {version.body for _, version in found}:
         sharing = [at for at, (_, version) in enumerate(found) if version.body == body]
-        if len(sharing) > 1 and len({found[at][1].numbers[:1] for at in sharing}) == len(sharing):
+        studies = {(found[at][1].study_uid, found[at][1].numbers[:1]) for at in sharing}
+        if len(sharing) > 1 and len(studies) == len(sharing):
             texts = own_texts(body, [found[at][0].service for at in sharing])
             own |= zip(sharing, texts, strict=True) if texts else ()
     for at, (_, version) in enumerate(found):
