@@ -36,17 +36,19 @@ def severity_at(marks: list[Mark], i: int) -> Severity | None:
 
 def size_at(marks: list[Mark], i: int) -> float | None:
     """The measurement nearest to the finding, with no other finding in between."""
-    apart = False  # by a comma
+    apart = named = False  # the size by a comma, behind which another place or side is named
     for j in range(i - 1, -1, -1):
         mark = marks[j]
         if mark.size_mm is not None:
-            if apart and _is_of_place(marks, j):
-                break  # "aorta 41 mm, right effusion 2 cm"
+            if apart and _is_of_place(marks, j) and (named or _has_own_size(marks, i)):
+                break  # "aorta 41 mm, right effusion", "aorta 41 mm, effusion 2 cm"
             return mark.size_mm
         if mark.concept or mark.cue & _BEFORE_ENDS:
             break  # "a mass of 3 cm with atelectasis"
         if mark.cue & _COMMA:
             apart = True
+        elif not apart and (mark.place or mark.side):
+            named = True
     parted = False
     for mark in marks[i + 1 :]:
         if mark.size_mm is not None:
@@ -64,6 +66,16 @@ def _is_of_place(marks: list[Mark], size: int) -> bool:
         if mark.place is not None:
             return True
         if not (mark.cue & _COPULA or mark.side):
+            return False
+    return False
+
+
+def _has_own_size(marks: list[Mark], i: int) -> bool:
+    """Whether a size follows the finding before the next comma, clause or finding."""
+    for mark in marks[i + 1 :]:
+        if mark.size_mm is not None:
+            return True
+        if mark.concept or mark.cue & (_BEFORE_ENDS | _COMMA):
             return False
     return False
 

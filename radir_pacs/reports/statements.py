@@ -128,7 +128,7 @@ def _place_and_side(
         return where, side
     return where, (
         side
-        or side_before(i, marks, parts.places)
+        or side_before(i, concept, marks, parts.places, parts.lexicon)
         or side_beside(i, marks, parts.places)
         or side_of_neighbour(i, marks, findings, denied)
     )

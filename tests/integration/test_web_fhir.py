@@ -169,7 +169,7 @@ SHARED = b"CT ABDOMEN:\nCyst of the liver.\n\nCT CHEST:\nLarge pneumothorax."
 def test_a_report_of_several_studies_is_told_of_each(web: Web) -> None:
     add(web.catalogue, header(accession_number="A1", patient_key="\\p1"))
     add(web.catalogue, header(2, accession_number="A2", patient_key="\\p1"))
-    named = {"imagingStudy": None, "subject": {"identifier": {"value": "p1"}}}
+    named: dict[str, Any] = {"imagingStudy": None, "subject": {"identifier": {"value": "p1"}}}
     assert post(web, resource(SHARED, basedOn=[order("A1", "CT chest")], **named)).status_code == 201
     both = [order("A1", "CT chest"), order("A2", "CT abdomen")]
     assert post(web, resource(SHARED, "amended", 1, basedOn=both, **named)).status_code == 201
