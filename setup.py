@@ -1,5 +1,6 @@
 """Packaging. The folders workers/ and training/ are installed under the project's name: docs/adr/0001."""
 
+import os
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -12,6 +13,20 @@ def mapped(folder: str, name: str) -> list[str]:
 
 SUFFIXES = ["sql", "csv", "toml", "json", "txt", "html", "css", "js", "svg", "safetensors", "onnx", "md", "png"]
 DATA = ["**/py.typed", *(f"**/*.{suffix}" for suffix in SUFFIXES)]  # in folders below a package too
+
+# RADIR_COMPILED: what reads a sentence becomes C (docs/adr/0030); never with -e, whose sources it would hide.
+COMPILED = bool(os.environ.get("RADIR_COMPILED"))
+HOT = ["marks", "scope", "placing", "locating", "forming", "qualities", "statements"]
+
+
+def compiled():
+    """The extension modules; needs a C compiler."""
+    if not COMPILED:
+        return []
+    from mypyc.build import mypycify
+
+    return mypycify(["--ignore-missing-imports", *(f"radir_pacs/reports/{name}.py" for name in HOT)])
+
 
 version = {}
 exec(Path("radir_pacs/__init__.py").read_text(), version)
@@ -31,6 +46,8 @@ setup(
         "radir_viewer",
     ],
     package_dir={"radir_workers": "workers", "radir_training": "training", "radir_viewer": "viewer"},
+    ext_modules=compiled(),
+    setup_requires=["mypy==2.4.1"] if COMPILED else [],
     include_package_data=False,
     package_data={
         **dict.fromkeys(["radir_pacs", "radir_workers", "radir_training"], DATA),

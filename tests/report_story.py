@@ -19,7 +19,7 @@ from tests.hl7_material import Peer, adt, code, oru
 from tests.stack import Stack
 
 Hospital = tuple[Path, list[dict[str, Any]]]
-BOUND_S = 60.0  # on a machine that others use; benchmarks/speed/hl7.py measures how long it takes
+BOUND_S = 60.0  # on a machine that others use; benchmarks/speed/report_story.py measures how long it takes
 REGION = "pleura"
 
 

@@ -12,7 +12,6 @@ import argparse
 import importlib.util
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -69,7 +68,7 @@ def _judged(finding: Finding, verdict: Any) -> Finding:
         certainty = Certainty.HISTORICAL
     elif verdict.is_uncertain:
         certainty = Certainty.POSSIBLE
-    return replace(finding, polarity=Polarity.ABSENT if verdict.is_negated else Polarity.PRESENT, certainty=certainty)
+    return finding._replace(polarity=Polarity.ABSENT if verdict.is_negated else Polarity.PRESENT, certainty=certainty)
 
 
 def with_pysbd(segmenter: Any, report: LabelledReport, miner: Miner) -> tuple[Finding, ...]:

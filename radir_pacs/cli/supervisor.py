@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,9 +98,9 @@ class Supervisor:
     def stop(self) -> None:
         self.stopping.set()
 
-    def pids(self) -> set[int]:
-        """Process ids of all processes; -1 stands for one that is not running."""
-        return {child.process.pid if child.process else -1 for child in self.children}
+    def names_without(self, pids: Set[int]) -> list[str]:
+        """The processes that are not running, or not with one of these process ids."""
+        return [child.name for child in self.children if child.process is None or child.process.pid not in pids]
 
     def failed(self) -> _Child | None:
         """A process that cannot stay up: it ended three times within seconds, or said that its settings are wrong."""

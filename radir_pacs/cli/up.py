@@ -23,7 +23,8 @@ from radir_pacs.config import Settings
 from radir_pacs.errors import RadirError, SettingError
 from radir_pacs.logs import set_up_logging
 
-READY_S = 90.0
+READY_S = 90.0  # a start that takes longer is told of
+_GIVE_UP_S = 600.0
 _ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # asked to stop, Ctrl-C, the terminal was closed
 
 
@@ -149,8 +150,15 @@ def broker_answers(url: str) -> bool:
 
 
 def _wait_until_ready(settings: Settings, supervisor: Supervisor, processes: Processes) -> None:
+    """Return when every process has said that it runs, or when it is asked to stop.
+
+    Raises SettingError or RadirError for a process that cannot stay up, and when one is silent for ten minutes: a start
+    from a cold disk, or on a busy machine, is only slow.
+    """
     began = time.monotonic()
-    while time.monotonic() < began + READY_S and not supervisor.stopping.is_set():
+    told = False
+    silent: list[str] = []
+    while time.monotonic() < began + _GIVE_UP_S and not supervisor.stopping.is_set():
         failed = supervisor.failed()
         if failed is not None:
             log = supervisor.log_of(failed.name)
@@ -160,8 +168,20 @@ def _wait_until_ready(settings: Settings, supervisor: Supervisor, processes: Pro
             raise RadirError(f"{failed.name} does not stay up: {said} (log: {log})")
         # Rows of an earlier run may have the same process ids: a container assigns them in the same order again.
         since_s = time.monotonic() - began
-        if supervisor.pids() <= {row.pid for row in processes.all() if row.silent_s < since_s}:
+        silent = supervisor.names_without({row.pid for row in processes.all() if row.silent_s < since_s})
+        if not silent:
             return
+        if since_s >= READY_S and not told:
+            told = True
+            print(
+                f"not ready after {since_s:.0f} s, and going on: {', '.join(silent)} did not say that they run. A first"
+                f" start, or one on a busy machine, may be slow; what they do is in {settings.home / 'logs'}",
+                file=sys.stderr,
+                flush=True,
+            )
         time.sleep(0.1)
     if not supervisor.stopping.is_set():
-        raise RadirError(f"not ready after {READY_S:.0f} s; logs are in {settings.home / 'logs'}")
+        raise RadirError(
+            f"not ready after {_GIVE_UP_S:.0f} s: {', '.join(silent)} did not say that they run; their logs are in"
+            f" {settings.home / 'logs'}"
+        )

@@ -16,6 +16,8 @@ _CODECS = {
     "ISO IR14": "shift_jis",
     "ISO IR87": "iso2022_jp_ext",
     "ISO IR159": "iso2022_jp_ext",
+    "ISO 2022 IR 87": "iso2022_jp_ext",
+    "ISO 2022 IR 159": "iso2022_jp_ext",
     "GB 18030-2000": "gb18030",
     "KS X 1001": "euc_kr",
     "BIG-5": "big5hkscs",
@@ -26,9 +28,16 @@ _STATEFUL = frozenset({"iso2022_jp_ext"})
 
 
 @lru_cache(maxsize=64)
-def reader(named: str, fallback: str) -> CharacterSets:
-    """How to read text whose MSH-18 is ``named``; ``fallback``: a DICOM defined term, where that says nothing."""
-    term = named.strip().upper()
+def reader(named: tuple[str, ...], fallback: str) -> CharacterSets:
+    """How to read text whose MSH-18 has these repetitions; ``fallback``: a DICOM defined term, where it says nothing.
+
+    Text begins in the first set, and escape sequences change to the others. Only the Japanese ones are used like that
+    ("~ISO IR87"); their codec has ASCII too. UTF-8 has every character, whatever follows it.
+    """
+    terms = [name.strip().upper() for name in named] or [""]
+    term = terms[0]
+    if _CODECS.get(term) != "utf-8":
+        term = next((other for other in terms if _CODECS.get(other) in _STATEFUL), term)
     if term in _CODECS:
         codec = _CODECS[term]
     elif part := _PART.fullmatch(term):

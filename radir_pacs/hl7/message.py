@@ -20,6 +20,7 @@ MOST_SEGMENTS = 20_000
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _NAME = re.compile(r"[A-Z][A-Z0-9]{2}\Z")
 _MOST_CONTROL_ID = 199
+_MOST_CHARACTER_SETS = 10
 _TIME = re.compile(
     r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.(\d{1,6})\d*)?)?)?)?)?)?\s*([+-]\d{4})?\s*\Z"
 )
@@ -148,8 +149,8 @@ def read_message(raw: bytes, fallback: str = "ISO_IR 100") -> Message:
     if len(lines) > MOST_SEGMENTS:
         raise BadInput(f"the message has more than {MOST_SEGMENTS} segments")
     field = lines[0][3:4]
-    named = (lines[0].split(field) + [b""] * 18)[17].split(lines[0][5:6] if lines[0][5:6] != field else b"\n")[0]
-    charset = reader(named.decode("ascii", "replace"), fallback)
+    named = (lines[0].split(field) + [b""] * 18)[17].split(lines[0][5:6] if lines[0][5:6] != field else b"\n")
+    charset = reader(tuple(name.decode("ascii", "replace") for name in named[:_MOST_CHARACTER_SETS]), fallback)
     head = decoded(lines[0], charset)
     separators = _separators(head)
     message = Message(separators, charset)

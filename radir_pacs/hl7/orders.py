@@ -47,10 +47,15 @@ class Order:
         return next(filter(None, said), "")
 
     @property
+    def service(self) -> str:
+        """What was ordered, in words (OBR-4)."""
+        return (self.obr.text(4, 2) or self.obr.text(4, 5) or self.obr.text(4)) if self.obr is not None else ""
+
+    @property
     def study_uid(self) -> str | None:
         """By IPC-3, ZDS-1 or an OBX; the first that is a UID."""
         said = [ipc.text(3) for ipc in self.ipc] + [zds.text(1) for zds in self.zds]
-        said += [obx.text(5) for obx in self.obx if names_study(obx)]
+        said += [obx.text(5, part) for obx in self.obx if names_study(obx) for part in (1, 2)]  # a text; a HD
         return next((uid for uid in said if is_valid_uid(uid)), None)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from radir_pacs.catalogue import Deed, ReportStatus, ReportVersion
 from radir_pacs.documents import media_type, text_of
@@ -13,6 +15,7 @@ from radir_pacs.reasons import ReasonCode
 from radir_pacs.reports.lexicon import is_heading
 from radir_pacs.reports.markup import plain_text
 from radir_pacs.reports.newest import only_adds
+from radir_pacs.reports.shared_text import own_texts
 
 from .message import Message, Segment
 from .orders import Order, names_study, orders_of
@@ -53,7 +56,7 @@ def deeds_of_oru(message: Message, issuer: str) -> tuple[list[Deed], Unusable | 
     if not orders:
         raise missing("the OBR segment", "OBR^1")
     _share_reports(orders)
-    deeds: list[Deed] = []
+    found: list[tuple[Order, ReportVersion]] = []
     fault: Unusable | None = None
     silent: Unusable | None = None
     for order in orders:
@@ -66,8 +69,21 @@ def deeds_of_oru(message: Message, issuer: str) -> tuple[list[Deed], Unusable | 
                 fault = fault or error
             continue
         if version is not None:
-            deeds.append(version)
-    return deeds, fault or (None if deeds else silent)
+            found.append((order, version))
+    return list(_apart(found)), fault or (None if found else silent)
+
+
+def _apart(found: Sequence[tuple[Order, ReportVersion]]) -> Iterator[ReportVersion]:
+    """The versions; each of several with one text has the part that is its own, where the text has a part for each."""
+    own: dict[int, str] = {}
+    for body in {version.body for _, version in found}:
+        sharing = [at for at, (_, version) in enumerate(found) if version.body == body]
+        studies = {(found[at][1].study_uid, found[at][1].numbers[:1]) for at in sharing}
+        if len(sharing) > 1 and len(studies) == len(sharing):
+            texts = own_texts(body, [found[at][0].service for at in sharing])
+            own |= zip(sharing, texts, strict=True) if texts else ()
+    for at, (_, version) in enumerate(found):
+        yield replace(version, body=own[at]) if at in own else version
 
 
 def _share_reports(orders: list[Order]) -> None:

@@ -1,7 +1,7 @@
 """A FHIR DiagnosticReport (R4; R5 where it differs) as a version of a report.
 
-It is read leniently, and only the dozen paths that matter. Nothing that the resource refers to is fetched: the
-study is named by an identifier in it or in what it contains.
+It is read leniently, and only the dozen paths that matter. Nothing is fetched here: the study is named by an
+identifier in the resource or in what it contains. A pull fetches a form that stands elsewhere (`fhir_pull.py`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +21,7 @@ from radir_pacs.errors import BadInput
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.reports.markup import plain_text
 from radir_pacs.reports.newest import only_adds
+from radir_pacs.reports.shared_text import own_texts
 
 SOURCE = "fhir"
 _STATUS = {
@@ -35,6 +37,7 @@ _STATUS = {
     "entered-in-error": ReportStatus.IN_ERROR,
 }
 _PREFERRED = ("text/plain", "text/html", "text/rtf", "application/rtf", CDA, PDF)  # forms say the same
+_WITHOUT_TEXT = frozenset({"registered", "cancelled", "entered-in-error"})
 _OID = "urn:oid:"
 _SEMANTIC_TAG = re.compile(r"\s*\((?:finding|disorder|morphologic abnormality|situation)\)$")  # of SNOMED CT
 _MOST_ITEMS = 100
@@ -46,8 +49,10 @@ Json = Mapping[str, Any]
 
 def read_diagnostic_report(
     resource: Any, *, sender: str = "", others: Mapping[str, Json] | None = None
-) -> ReportVersion | None:
-    """None for a report that is only registered. ``sender``: the server it is from, where it names none.
+) -> tuple[ReportVersion, ...]:
+    """A version for each study that the report names; none for a report that is only registered.
+
+    sender: the server it is from, where it names none.
 
     others: resources that came with it, by what it calls them (``Patient/7``).
 
@@ -57,7 +62,7 @@ def read_diagnostic_report(
         raise BadInput("the resource is no DiagnosticReport", reason_code=ReasonCode.MESSAGE_UNSUPPORTED)
     said = _text(resource, "status")
     if said == "registered":
-        return None
+        return ()
     if said not in _STATUS:
         raise BadInput("DiagnosticReport.status is no status of R4 or R5", reason_code=ReasonCode.MESSAGE_INCOMPLETE)
     status = _STATUS[said]
@@ -85,7 +90,7 @@ def read_diagnostic_report(
     meta = resource.get("meta")
     meta = meta if isinstance(meta, Mapping) else {}
     sent_at = _time(_text(meta, "lastUpdated"))
-    return ReportVersion(
+    version = ReportVersion(
         source=SOURCE,
         sender=(_text(meta, "source") or sender)[:_MOST_CHARACTERS],
         document=document,
@@ -96,6 +101,54 @@ def read_diagnostic_report(
         study_uid=uid,
         numbers=numbers if keys else (),
         patient_keys=keys,
+    )
+    return _for_each_study(version, _of_several(resource, studies, contained))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Named:
+    """A study as the report names it: by its UID or accession number, and in words."""
+
+    uid: str | None
+    number: str
+    words: str
+
+
+def _of_several(resource: Json, studies: list[Json], contained: Mapping[str, Json]) -> list[_Named]:
+    """The studies of a report about several: by UID where there are UIDs, else by accession number."""
+    by_uid = {uid: one for one in studies if (uid := _study([one]))}
+    if by_uid:
+        return [_Named(uid=uid, number="", words=_words(one)) for uid, one in by_uid.items()]
+    found: dict[str, str] = {}
+    for order in _targets(resource, "basedOn", contained):
+        for identifier in _identifiers(order):
+            if "ACSN" in _types(identifier) and (value := _text(identifier, "value")[:_MOST_CHARACTERS]):
+                found.setdefault(value, _words(order))
+    return [_Named(uid=None, number=number, words=words) for number, words in found.items()]
+
+
+def _words(study: Json) -> str:
+    """What a study or an order is called."""
+    codes = (_concept(one) for one in _list(study, "code"))
+    return _text(study, "display") or _text(study, "description") or next(codes, "")
+
+
+def _for_each_study(version: ReportVersion, studies: list[_Named]) -> tuple[ReportVersion, ...]:
+    """The version for each of several studies, with the part of its text that is the study's own where it has parts."""
+    if len(studies) < 2:
+        return (version,)
+    texts = own_texts(version.body, [one.words for one in studies]) or [version.body] * len(studies)
+    return tuple(
+        replace(
+            version,
+            document=f"{version.document}|{one.uid or one.number}"[:_MOST_CHARACTERS],
+            replaces=(version.document,),  # an earlier version may have named one study
+            body=text,
+            study_uid=one.uid,
+            numbers=() if one.uid else (one.number,),
+            patient_keys=() if one.uid else version.patient_keys,
+        )
+        for one, text in zip(studies, texts, strict=True)
     )
 
 
@@ -112,10 +165,10 @@ def _body(resource: Json) -> str:
 def _form(resource: Json) -> str:
     forms: dict[str, str] = {}
     for form in _list(resource, "presentedForm"):
-        kind = _text(form, "contentType").partition(";")[0].strip().lower()
+        kind = _media(form)
         if _text(form, "data") and kind not in forms:
             forms[kind] = _text(form, "data")
-    for kind in sorted(forms, key=lambda kind: _PREFERRED.index(kind) if kind in _PREFERRED else len(_PREFERRED)):
+    for kind in sorted(forms, key=_preference):
         try:
             content = base64.b64decode("".join(forms[kind].split()), validate=True)
         except (binascii.Error, ValueError):
@@ -124,6 +177,26 @@ def _form(resource: Json) -> str:
         if body:
             return body
     return ""
+
+
+def _preference(kind: str) -> int:
+    return _PREFERRED.index(kind) if kind in _PREFERRED else len(_PREFERRED)
+
+
+def form_elsewhere(resource: Json) -> tuple[str, str] | None:
+    """The address and media type of the report's form, where no form is in the resource itself (Attachment.url)."""
+    if _text(resource, "status") in _WITHOUT_TEXT:
+        return None
+    forms = _list(resource, "presentedForm")
+    if any(_text(form, "data") for form in forms):
+        return None
+    found = [(_media(form), _text(form, "url")) for form in forms if _text(form, "url")]
+    kind, url = min(found, key=lambda form: _preference(form[0]), default=("", ""))
+    return (url, kind) if url else None
+
+
+def _media(form: Json) -> str:
+    return _text(form, "contentType").partition(";")[0].strip().lower()
 
 
 def _concluded(body: str, conclusions: list[str]) -> str:

@@ -37,6 +37,20 @@ def ask(
 
     Raises PeerFailed for no answer in several attempts, and for one that is too large.
     """
+    status, _, body = fetch(method, url, most_bytes=most_bytes, headers=headers, form=form, wait=wait)
+    return status, as_json(body)
+
+
+def fetch(
+    method: str,
+    url: str,
+    *,
+    most_bytes: int,
+    headers: Mapping[str, str],
+    form: Callable[[], Mapping[str, str]] | None = None,
+    wait: Wait = time.sleep,
+) -> tuple[int, str, bytes]:
+    """Status, media type and content of the answer. Raises PeerFailed as `ask` does."""
     for attempt in range(_TRIES):
         pause_s = min(2.0**attempt, _LONGEST_WAIT_S)
         try:
@@ -51,7 +65,8 @@ def ask(
                 auth=_no_netrc,
             ) as answer:
                 if answer.status_code not in _TRANSIENT:
-                    return answer.status_code, _json(answer, most_bytes)
+                    kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+                    return answer.status_code, kind, _content(answer, most_bytes)
                 after = answer.headers.get("Retry-After", "")
                 pause_s = min(float(after), _LONGEST_WAIT_S) if after.isdecimal() else pause_s
         except requests.RequestException as error:
@@ -66,12 +81,17 @@ def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def _json(answer: requests.Response, most_bytes: int) -> Any:
+def _content(answer: requests.Response, most_bytes: int) -> bytes:
     body = bytearray()
     for chunk in answer.iter_content(_CHUNK):
         body += chunk
         if len(body) > most_bytes:
             raise PeerFailed("the server's answer is too large", reason_code=ReasonCode.PEER_TOO_LARGE)
+    return bytes(body)
+
+
+def as_json(body: bytes) -> Any:
+    """None for what is no JSON."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import time
@@ -17,12 +18,13 @@ import requests
 from radir_pacs import durable
 from radir_pacs.catalogue import ReportVersions
 from radir_pacs.errors import BadInput, PeerFailed
-from radir_pacs.intake.fhir import read_diagnostic_report
+from radir_pacs.intake.fhir import form_elsewhere, read_diagnostic_report
 from radir_pacs.intake.fhir_authorization import Authorization, FixedAuthorization
-from radir_pacs.intake.fhir_http import Wait, ask
+from radir_pacs.intake.fhir_http import Wait, as_json, fetch
 from radir_pacs.reasons import ReasonCode
 
 MOST_PAGE_BYTES = 64 << 20
+MOST_FORM_BYTES = 64 << 20
 _MOST_PAGES = 100_000
 _INCLUDED = ("subject", "based-on", "imaging-study")
 _UNAUTHORIZED = 401
@@ -81,12 +83,43 @@ class FhirPull:
 
     def _take(self, resource: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]], done: Pulled) -> None:
         try:
-            version = read_diagnostic_report(resource, sender=urlsplit(self._url).netloc, others=others)
-            if version is not None:
+            resource = self._with_form(resource)
+            for version in read_diagnostic_report(resource, sender=urlsplit(self._url).netloc, others=others):
                 received = self._versions.receive(version)
                 done.received[received] = done.received.get(received, 0) + 1
         except BadInput as error:
             done.unusable.append(f"{str(resource.get('id'))[:64]}: {error}")
+
+    def _with_form(self, resource: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The report with the form that it only names, of the same server ("Binary/7"). Raises BadInput, PeerFailed."""
+        elsewhere = form_elsewhere(resource)
+        if elsewhere is None:
+            return resource
+        address, kind = elsewhere
+        url = urljoin(self._url, address)
+        if not self._is_ours(url):
+            return resource  # its narrative may have the text
+        status, sent_as, content = self._ask(url, kind or "*/*", MOST_FORM_BYTES)
+        if status != 200:
+            raise BadInput(
+                f"presentedForm.url: the server answered {status}", reason_code=ReasonCode.DOCUMENT_UNREADABLE
+            )
+        data = base64.b64encode(content).decode()
+        if sent_as.endswith("json") and isinstance(binary := as_json(content), Mapping):  # in place of what is inside
+            kind, data = str(binary.get("contentType") or kind), str(binary.get("data") or "")
+        return {**resource, "presentedForm": [{"contentType": kind or sent_as, "data": data}]}
+
+    def _is_ours(self, url: str) -> bool:
+        return urlsplit(url)[:2] == urlsplit(self._url)[:2]
+
+    def _ask(self, url: str, accept: str, most_bytes: int) -> tuple[int, str, bytes]:
+        """Status, media type, content; a token that the server takes no longer is renewed once."""
+        for _ in range(2):
+            headers = {"Accept": accept, **self._authorization.headers()}
+            status, kind, content = fetch("GET", url, most_bytes=most_bytes, headers=headers, wait=self._wait)
+            if status != _UNAUTHORIZED or not self._authorization.refused():
+                break
+        return status, kind, content
 
     def _last(self) -> str | None:
         try:
@@ -112,18 +145,15 @@ class FhirPull:
                 return
             seen.add(url)
             url = urljoin(self._url, following)
-            if urlsplit(url)[:2] != urlsplit(self._url)[:2] or url in seen:
+            if not self._is_ours(url) or url in seen:
                 raise PeerFailed("the next page is elsewhere, or was read already", reason_code=_BAD)
 
     def _get(self, url: str) -> Mapping[str, Any]:
-        """One page; a token that the server takes no longer is renewed once."""
-        for _ in range(2):
-            headers = {"Accept": "application/fhir+json", **self._authorization.headers()}
-            status, found = ask("GET", url, most_bytes=MOST_PAGE_BYTES, headers=headers, wait=self._wait)
-            if status != _UNAUTHORIZED or not self._authorization.refused():
-                break
+        """One page."""
+        status, _, content = self._ask(url, "application/fhir+json", MOST_PAGE_BYTES)
         if status != 200:
             raise PeerFailed(f"the server answered {status}", reason_code=ReasonCode.PEER_REFUSED)
+        found = as_json(content)
         if found is None:
             raise PeerFailed("the server's answer is no JSON", reason_code=_BAD)
         if not isinstance(found, Mapping) or found.get("resourceType") != "Bundle":

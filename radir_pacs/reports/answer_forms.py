@@ -46,9 +46,10 @@ _REPLY = re.compile(r"(?<=\?)(\s*)a(?:ns|nswer)?[.:]\s*(?=\w)", re.IGNORECASE)
 
 _CHOSEN = re.compile(r"/ ?(?:no?|yes|y|nein|ja)\b", re.IGNORECASE)
 _LABELLED = re.compile(r"[:=]\s*[\"'“‘<{]|[\"']\s*:|\bthere\b[^?.\n]{0,80}:", re.IGNORECASE)
-_ENDED = re.compile(rf"[,;]\s*(?:(?:{_ANSWER})\s*[.;,]?\s*(?:\n|$)|(?:{_SAID})[.;])", re.IGNORECASE)
+_ENDED = rf"\s*(?:(?:{_ANSWER})\s*[.;,]?\s*(?:\n|$)|(?:{_SAID})[.;])"
 _POINTED = re.compile(r"[-=]>|>>")
-# What a text has that may hold one of these forms: a character, and a pattern that is searched for where it stands.
+# What a text has that may hold one of these forms: a character, and a pattern that is searched for where it stands;
+# one that begins with a fixed character is found far faster.
 TRACES = (
     ("/", _CHOSEN),
     (":", _LABELLED),
@@ -56,12 +57,12 @@ TRACES = (
     (">", _POINTED),
     ("→", re.compile("→")),
     ("⇒", re.compile("⇒")),
-    ("-", re.compile(r"\w-\s*[,;]")),
+    ("-", re.compile(r"-(?<=\w-)\s*[,;]")),
     ("+", re.compile(r"\w[+]\s*[,;]")),
     ("_", re.compile(r"_\s?x\s?_", re.IGNORECASE)),
     ("?", re.compile(r"\?\s*a\w{0,5}[.:]", re.IGNORECASE)),
-    (",", _ENDED),
-    (";", _ENDED),
+    (",", re.compile(rf",{_ENDED}", re.IGNORECASE)),
+    (";", re.compile(rf";{_ENDED}", re.IGNORECASE)),
 )
 
 

@@ -15,6 +15,8 @@ from radir_pacs.reports.lexicon import Lexicon
 
 _DATE_SIGN = re.compile(r"\d{4}|\d[./-]\d{1,2}[./-]\d")  # every date has one of these
 _DIGIT = re.compile(r"\d")
+_NUMBER = re.compile(r"\d+")
+_BETWEEN = ".: \t\n"  # a word and its number
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class Aside:
 
 
 class _Patterns(NamedTuple):
-    image_sign: re.Pattern[str]  # whether there may be an image at all, which is quicker to see
+    image_sign: re.Pattern[str]  # whether there may be an image at all, which is quicker to see: two numbers,
+    image_words: tuple[str, ...]  # or a word before a number
     image: re.Pattern[str]
     date: re.Pattern[str]
 
@@ -36,8 +39,8 @@ def without_asides(text: str, lexicon: Lexicon) -> tuple[str, list[Aside], list[
     if _DIGIT.search(text) is None:
         return text, [], []
     known = _patterns(lexicon)
-    numbered, dated = known.image_sign.search(text), _DATE_SIGN.search(text)
-    if numbered is None and dated is None:
+    numbered, dated = _may_have_image(text, known), _DATE_SIGN.search(text)
+    if not numbered and dated is None:
         return text, [], []
     images: list[Aside] = []
     dates: list[Aside] = []
@@ -53,9 +56,16 @@ def without_asides(text: str, lexicon: Lexicon) -> tuple[str, list[Aside], list[
         dates.append(Aside(match.start("date"), match["date"]))
         return " " * len(match[0])
 
-    if numbered is not None:
+    if numbered:
         text = known.image.sub(image, text)
     return known.date.sub(date, text) if dated is not None else text, images, dates
+
+
+def _may_have_image(text: str, known: _Patterns) -> bool:
+    for number in _NUMBER.finditer(text):
+        if text[: number.start()].rstrip(_BETWEEN).lower().endswith(known.image_words):
+            return True
+    return known.image_sign.search(text) is not None
 
 
 @lru_cache(maxsize=8)
@@ -84,7 +94,8 @@ def _patterns(lexicon: Lexicon) -> _Patterns:
         r"(?:19|20)\d{2}(?![\d.,]*\d|\s*(?:mm|cm|h\b|hours|ml))",
     )
     return _Patterns(
-        image_sign=re.compile(rf"\d\s*[:/]\s*\d|(?:{series}|{image})\W*\d", re.IGNORECASE),
+        image_sign=re.compile(r"\d\s*[:/]\s*\d"),
+        image_words=tuple(word.lower() for name in ("series", "image") for word in words.get(name, ())),
         image=re.compile("|".join(images), re.IGNORECASE),
         date=re.compile(rf"(?:\b(?:{of})\s+)?(?<![\w/.-])(?P<date>{'|'.join(dates)})(?![\w/])", re.IGNORECASE),
     )
@@ -95,9 +106,14 @@ def without_sided_comparisons(text: str, lexicon: Lexicon) -> str:
 
     That is a size of a side, not a change. As long as before, so that offsets hold.
     """
-    words = lexicon.data["cues"].get("sided", {})
-    if not any(sign in text for sign in words.get("signs", ())):
-        return text
+    for sign in lexicon.compared:
+        if sign in text:
+            return _without_sided_comparisons(text, lexicon) if any(side in text for side in lexicon.sides) else text
+    return text
+
+
+def _without_sided_comparisons(text: str, lexicon: Lexicon) -> str:
+    words = lexicon.data["cues"]["sided"]
     for match in reversed(list(_sided(lexicon).finditer(text))):
         sides = [name for name in ("left", "right") if match.groupdict().get(f"than_{name}")]
         head = text[: match.start()]

@@ -21,11 +21,12 @@ def form(
     normal: dict[int, list[Place]] = {}
     if not places:
         return formed, normal
+    by_index = {place.index: place for place in places}
     for i, mark in enumerate(marks):
         attribute = mark.attribute
         if attribute is None:
             continue
-        predicate, candidates = _candidates(i, marks, places)
+        predicate, candidates = _candidates(i, marks, by_index)
         for subjects in candidates:
             if not subjects:
                 continue
@@ -55,9 +56,8 @@ def _rule(attribute: str, place: Place, marks: list[Mark], lexicon: Lexicon) -> 
     return lexicon.formed.get((attribute, named)) or lexicon.formed.get((attribute, place.region))
 
 
-def _candidates(i: int, marks: list[Mark], places: list[Place]) -> tuple[bool, list[list[Place]]]:
+def _candidates(i: int, marks: list[Mark], by_index: dict[int, Place]) -> tuple[bool, list[list[Place]]]:
     """Where an attribute's place may be: the subject of its verb, after it, directly before it."""
-    by_index = {place.index: place for place in places}
     behind = _run(i, marks, by_index, +1)
     before = _run(i, marks, by_index, -1)
     copula = next((j for j in range(i - 1, -1, -1) if marks[j].cue & Cue.COPULA and not marks[j].cue & _STOP), None)

@@ -85,6 +85,11 @@ class Lexicon:
     sides_follow: bool  # whether a side may stand right behind what it is the side of: "Erguss rechts"
     devices_remain: bool  # whether "status after" a device or operation says that it is there
     writing: Writing
+    boilerplate: tuple[str, ...]  # what a sentence about the text itself has: how it was dictated
+    signed: tuple[str, ...]  # what a signature begins with
+    compared: tuple[str, ...]  # what a comparison of the two sides has,
+    sides: tuple[str, ...]  # and what names them in it
+    shared: tuple[tuple[tuple[str, ...], frozenset[str]], ...]  # nouns, and adjectives that may share them
     data: Mapping[str, Any] = field(repr=False)
 
     def words(self, phrase: str) -> list[str]:
@@ -135,6 +140,13 @@ def load(language: str = "en", extra: tuple[Path, ...] = ()) -> Lexicon:
         sides_follow=bool(data["places"].get("sides", {}).get("follow", False)),
         devices_remain=bool(data["cues"]["history"].get("devices_remain", False)),
         writing=read_writing(data["sentences"]),
+        boilerplate=tuple(data["cues"].get("boilerplate", {}).get("signs", ())),
+        signed=tuple(data["cues"].get("boilerplate", {}).get("starts", ())),
+        compared=tuple(data["cues"].get("sided", {}).get("signs", ())),
+        sides=tuple(data["cues"].get("sided", {}).get("sides", ())),
+        shared=tuple(
+            (tuple(noun.split()), frozenset(adjectives)) for noun, adjectives in data["cues"].get("shared", {}).items()
+        ),
         data=data,
     )
     for concept in concepts.values():

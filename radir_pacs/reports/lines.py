@@ -8,6 +8,7 @@ from radir_pacs.reports.writing import Writing
 
 _WRAPPED = 50  # characters; no program wraps prose in a narrower column
 _STOPPED = re.compile(r"[.;!?]['\")\]”]*$")
+_BROKEN = re.compile(r"[^\W\d_]{2}-$")
 _LABEL_END = re.compile(r"[\w)/ -]{2,60}:\s*$")
 _LABEL_START = re.compile(r"[A-ZÄÖÜ][A-Za-zÄÖÜäöüß /()'-]{1,40}?[ \t]*[:=|?]")
 _LABEL_LINE = re.compile(r"[A-Za-zÄÖÜäöü][A-Za-zÄÖÜäöüß/ -]{2,40}")
@@ -25,6 +26,8 @@ def ends_statement(text: str, begin: int, end: int, following: int, width: int, 
     after = text[following : following + 200]
     if _LIST_ITEM.match(after) or _STOPPED.search(before):
         return True
+    if _BROKEN.search(before) and after[0].islower():
+        return False  # "effu-", "sion"
     if writing.answer_line.match(after) and _LABEL_LINE.fullmatch(before.strip()):
         return False  # a label on one line, its answer on the next
     if writing.labelled_end.search(before):

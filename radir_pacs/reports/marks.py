@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import lru_cache
 
 from radir_pacs.reports.findings import Laterality
@@ -57,8 +56,9 @@ _END = "\n"  # follows the last word, and is none
 def read_marks(text: str, lexicon: Lexicon) -> list[Mark]:
     """Marks of one sentence in order."""
     words, starts, ends = _words(text, lexicon.normalise)
-    if shared := lexicon.data["cues"].get("shared"):
-        _repeat_shared(shared, words, starts, ends)
+    for head, adjectives in lexicon.shared:
+        if head[0] in words:
+            _repeat_shared(head, adjectives, words, starts, ends)
     marks: list[Mark] = []
     begun = list(map(lexicon.phrases.get, words))  # for each word, the phrases that begin with it
     words.append(_END)
@@ -81,7 +81,7 @@ def read_marks(text: str, lexicon: Lexicon) -> list[Mark]:
         if found.place is not None or found.inner is not None:
             mark.both = _means_both(text[mark.start : mark.end], lexicon.pair_words)
         marks.append(mark)
-    if sizes := read_sizes(text, lexicon):
+    if ("mm" in text or "cm" in text or "imet" in text) and (sizes := read_sizes(text, lexicon)):
         _add_sizes(sizes, marks, ends)
     return marks
 
@@ -90,7 +90,7 @@ def _words(text: str, normalise: Normaliser) -> tuple[list[str], list[int], list
     """The words and signs that may mean something, in normal form, with where each begins and ends."""
     compounds, dropped = normalise.compounds, normalise.dropped
     tokens, starts, ends = tokens_of(text)
-    if "-\n" in text and compounds is None:
+    if "-\n" in text:
         _join_broken(text, tokens, starts, ends, normalise)
     if compounds is None and _SIGNS.isdisjoint(tokens):
         try:
@@ -136,24 +136,31 @@ def _join_broken(text: str, tokens: list[str], starts: list[int], ends: list[int
             ends[i - 1 : i + 2] = [ends[i + 1]]
 
 
-def _repeat_shared(shared: Mapping[str, list[str]], words: list[str], starts: list[int], ends: list[int]) -> None:
+def _repeat_shared(
+    head: tuple[str, ...], adjectives: frozenset[str], words: list[str], starts: list[int], ends: list[int]
+) -> None:
     """Repeat a noun that adjectives share, and their side: "left upper and lower lobes" is "left upper lobe and left
     lower lobes". A repeated noun stands where its adjective stands; a repeated side has no width."""
-    for noun, adjectives in shared.items():
-        head = noun.split() if " " in noun else [noun]
-        if head[0] not in words:
-            continue
-        i = words.index(head[0])
-        while i >= 0:
-            begin = i
-            while begin and (words[begin - 1] in adjectives or words[begin - 1] in _LINKED):
-                begin -= 1
+    i = words.index(head[0])
+    while i >= 0:
+        begin = i
+        while begin and (words[begin - 1] in adjectives or words[begin - 1] in _LINKED):
+            begin -= 1
+        if begin < i:
             i = _expand(head, begin, i, adjectives, words, starts, ends)
-            i = words.index(head[0], i) if head[0] in words[i:] else -1
+        else:
+            i += 1
+        i = words.index(head[0], i) if head[0] in words[i:] else -1
 
 
 def _expand(
-    head: list[str], begin: int, end: int, adjectives: list[str], words: list[str], starts: list[int], ends: list[int]
+    head: tuple[str, ...],
+    begin: int,
+    end: int,
+    adjectives: frozenset[str],
+    words: list[str],
+    starts: list[int],
+    ends: list[int],
 ) -> int:
     """Expand the adjectives from ``begin`` up to the noun at ``end``; returns where to look on."""
     side, i = None, begin

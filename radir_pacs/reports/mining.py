@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import replace
 
 from radir_pacs.reports.asides import without_asides
 from radir_pacs.reports.findings import Finding, FindingKind, MinedReport
-from radir_pacs.reports.language import READ, language_of
+from radir_pacs.reports.language import READ, language_of, words_of
 from radir_pacs.reports.lexicon import Lexicon, load
 from radir_pacs.reports.markup import plain_text
 from radir_pacs.reports.newest import followed
@@ -48,12 +47,13 @@ class Miner:
         contradicts the report above it, the addendum counts.
         """
         text = plain_text(text)
-        language = language_of(text)
+        words = words_of(text)
+        language = language_of(text, words)
         lexicon = self.lexicon_of(language)
         if lexicon is None:
             return MinedReport(text=text, kind=kind, findings=(), language=language)
         findings: list[Finding] = []
-        sections = sections_for(text, kind, lexicon.titles, lexicon.headings)
+        sections = sections_for(text, kind, lexicon.titles, lexicon.headings, words)
         prior = _compared_with(text, sections, lexicon)
         for section in sections:
             asked = section.name in lexicon.asked_sections
@@ -99,7 +99,7 @@ def _placed_as(finding: Finding, earlier: Finding, lexicon: Lexicon) -> Finding:
     within = lexicon.concepts[finding.concept].within
     if not earlier.asserted or not all(region in within for region in earlier.regions):
         return finding
-    return replace(finding, regions=earlier.regions, laterality=earlier.laterality)
+    return finding._replace(regions=earlier.regions, laterality=earlier.laterality)
 
 
 def _refer_back(findings: list[Finding], reading: SentenceReading) -> None:
@@ -107,8 +107,7 @@ def _refer_back(findings: list[Finding], reading: SentenceReading) -> None:
     last = findings[-1]
     if last.kind is FindingKind.NORMAL or not last.asserted:
         return
-    findings[-1] = replace(
-        last,
+    findings[-1] = last._replace(
         regions=reading.regions or last.regions,
         laterality=reading.laterality if reading.regions else last.laterality,
         size_mm=last.size_mm if last.size_mm is not None else reading.size_mm,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from radir_pacs import anatomy
 from radir_pacs.reports.findings import Certainty, Finding, FindingKind
@@ -41,7 +40,7 @@ def superseded(earlier: Iterable[Finding], later: Iterable[Finding], lexicon: Le
         finding for finding in later if finding.certainty not in _ASKED and finding.kind is not FindingKind.MEASUREMENT
     ]
     return tuple(
-        replace(finding, certainty=Certainty.HISTORICAL)
+        finding._replace(certainty=Certainty.HISTORICAL)
         if any(_contradicts(finding, new, lexicon) for new in told)
         else finding
         for finding in earlier

@@ -6,7 +6,7 @@ from functools import cache
 from itertools import pairwise
 
 from radir_pacs import anatomy
-from radir_pacs.reports.findings import Laterality
+from radir_pacs.reports.findings import FindingKind, Laterality
 from radir_pacs.reports.lexicon import Lexicon
 from radir_pacs.reports.lexicon_terms import Concept, Cue
 from radir_pacs.reports.marks import Mark
@@ -277,6 +277,22 @@ def side_beside(at: int, marks: list[Mark], places: list[Place]) -> Laterality |
     if not led_to and not _describes(at, place.index, marks):
         return None
     return place.side or _own_side(place.region)
+
+
+def side_before(
+    at: int, concept: Concept, marks: list[Mark], places: list[Place], lexicon: Lexicon
+) -> Laterality | None:
+    """The side of a place right before a finding that cannot be there: "left basilar effusion" is in the left pleura.
+
+    Not of a device, which may be led from there ("left subclavian pacemaker").
+    """
+    place = next((place for place in reversed(places) if place.index < at), None)
+    if place is None or concept.kind is FindingKind.DEVICE or marks[at].first - marks[place.index].last > _NEXT_TO:
+        return None
+    if any(mark.concept or mark.cue for mark in marks[place.index + 1 : at]):
+        return None
+    side = place.side or _own_side(place.region)
+    return side if side is Laterality.BILATERAL or (side and (concept.at, side) in lexicon.sided) else None
 
 
 def fronted(at: int, concept: Concept, marks: list[Mark], by_index: dict[int, Place]) -> list[Place]:

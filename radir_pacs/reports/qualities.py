@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from radir_pacs.reports.asides import Aside
 from radir_pacs.reports.findings import Change, Finding, Severity
 from radir_pacs.reports.lexicon_terms import Cue
@@ -12,6 +10,7 @@ from radir_pacs.reports.sizes import change_of_size
 
 _BREAK = Cue.BREAK
 _COPULA = Cue.COPULA
+_COMMA = Cue.COMMA
 _CLAUSE_ENDS = Cue.BREAK | Cue.THERE
 _BEFORE_ENDS = Cue.BREAK | Cue.SOFT_BREAK
 _DEGREE_ENDS = Cue.BREAK | Cue.THERE | Cue.COMMA
@@ -37,12 +36,19 @@ def severity_at(marks: list[Mark], i: int) -> Severity | None:
 
 def size_at(marks: list[Mark], i: int) -> float | None:
     """The measurement nearest to the finding, with no other finding in between."""
+    apart = named = False  # the size by a comma, behind which another place or side is named
     for j in range(i - 1, -1, -1):
         mark = marks[j]
         if mark.size_mm is not None:
+            if apart and _is_of_place(marks, j) and (named or _has_own_size(marks, i)):
+                break  # "aorta 41 mm, right effusion", "aorta 41 mm, effusion 2 cm"
             return mark.size_mm
         if mark.concept or mark.cue & _BEFORE_ENDS:
             break  # "a mass of 3 cm with atelectasis"
+        if mark.cue & _COMMA:
+            apart = True
+        elif not apart and (mark.place or mark.side):
+            named = True
     parted = False
     for mark in marks[i + 1 :]:
         if mark.size_mm is not None:
@@ -51,6 +57,27 @@ def size_at(marks: list[Mark], i: int) -> float | None:
         if mark.concept or (parted and mark.place):
             break  # "a nodule; size 9 mm", but "a nodule; the aorta measures 40 mm"
     return None
+
+
+def _is_of_place(marks: list[Mark], size: int) -> bool:
+    """Whether a size follows the place that it measures: "ascending aorta 41 mm", "aorta measures 41 mm"."""
+    for j in range(size - 1, -1, -1):
+        mark = marks[j]
+        if mark.place is not None:
+            return True
+        if not (mark.cue & _COPULA or mark.side):
+            return False
+    return False
+
+
+def _has_own_size(marks: list[Mark], i: int) -> bool:
+    """Whether a size follows the finding before the next comma, clause or finding."""
+    for mark in marks[i + 1 :]:
+        if mark.size_mm is not None:
+            return True
+        if mark.concept or mark.cue & (_BEFORE_ENDS | _COMMA):
+            return False
+    return False
 
 
 def change_at(marks: list[Mark], i: int) -> Change | None:
@@ -91,4 +118,4 @@ def shown_on(images: list[Aside], findings: list[Finding]) -> None:
     for image in images:
         before = [n for n, finding in enumerate(findings) if finding.span[0] < image.start]
         at = before[-1] if before else 0
-        findings[at] = replace(findings[at], images=(*findings[at].images, image.what))
+        findings[at] = findings[at]._replace(images=(*findings[at].images, image.what))

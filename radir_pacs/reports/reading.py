@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from typing import NamedTuple
 
 from radir_pacs.reports.answers import PARTED, answered
-from radir_pacs.reports.asides import without_asides, without_sided_comparisons
+from radir_pacs.reports.asides import Aside, without_asides, without_sided_comparisons
 from radir_pacs.reports.findings import Certainty, Change, Finding, FindingKind, Laterality, Span
 from radir_pacs.reports.lexicon import Lexicon
 from radir_pacs.reports.lexicon_terms import Cue
@@ -15,12 +16,12 @@ from radir_pacs.reports.qualities import first_change, shown_on
 from radir_pacs.reports.statements import Parts, read_statements
 
 _SIGNATURE_WORDS = 6
+_NOT_PROSE = re.compile(r"[\d:=?|(\[\n\t+–—-]")  # every aside and everything that parts an answer has one of these
 _PRONOUN = Cue.PRONOUN
-_NORMAL = FindingKind.NORMAL  # slow to look up in an Enum
+_NORMAL, _HYPOTHETICAL = FindingKind.NORMAL, Certainty.HYPOTHETICAL  # slow to look up in an Enum
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SentenceReading:
+class SentenceReading(NamedTuple):
     """Findings of a sentence, and what it refers to in the sentence before ("This measures 5 mm.")."""
 
     findings: tuple[Finding, ...]
@@ -41,10 +42,14 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
     """Read one sentence; the findings' spans are relative to its start."""
     if _says_nothing(text, lexicon):
         return _NOTHING
-    text, images, dates = without_asides(text, lexicon)
+    prose = _NOT_PROSE.search(text) is None
+    images: list[Aside] = []
+    dates: list[Aside] = []
+    if not prose:
+        text, images, dates = without_asides(text, lexicon)
     text = without_sided_comparisons(text, lexicon)
     marks = read_marks(text, lexicon)
-    if marks and PARTED.search(text):
+    if marks and not prose and PARTED.search(text):
         marks = answered(text, marks, lexicon)
     if not marks:
         return _NOTHING
@@ -56,8 +61,9 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
         shown_on(images, findings)
     if refers and not findings:
         return _more_of_the_last(parts, tuple(image.what for image in images), prior)
-    said = any(finding.kind is not _NORMAL for finding in findings)
-    return SentenceReading(findings=tuple(findings), unplaced=unplaced if refers and said else frozenset())
+    if refers and any(finding.kind is not _NORMAL for finding in findings):
+        return SentenceReading(tuple(findings), unplaced)
+    return SentenceReading(tuple(findings))
 
 
 def _says_nothing(text: str, lexicon: Lexicon) -> bool:
@@ -68,11 +74,10 @@ def _says_nothing(text: str, lexicon: Lexicon) -> bool:
     """
     if text.startswith("[ ]") or (text.endswith(":") and text.count(":") == 1):
         return True
-    boilerplate = lexicon.data["cues"].get("boilerplate", {})
-    for sign in boilerplate.get("signs", ()):
+    for sign in lexicon.boilerplate:
         if sign in text:
             return True
-    return text.startswith(tuple(boilerplate.get("starts", ()))) and len(text.split()) <= _SIGNATURE_WORDS
+    return text.startswith(lexicon.signed) and len(text.split()) <= _SIGNATURE_WORDS
 
 
 def _more_of_the_last(parts: Parts, images: tuple[str, ...], prior: str | None) -> SentenceReading:
@@ -97,19 +102,22 @@ def shifted(
     finding: Finding, by: int, sentence: tuple[int, int], section: str, asked: bool, prior: str | None
 ) -> Finding:
     """The finding with offsets into the whole text; ``prior``: what the report is compared with."""
-    return Finding(  # not `replace`, which would take a third of the time for a report of known sentences
-        concept=finding.concept,
-        kind=finding.kind,
-        polarity=finding.polarity,
-        certainty=Certainty.HYPOTHETICAL if asked else finding.certainty,
-        regions=finding.regions,
-        laterality=finding.laterality,
-        severity=finding.severity,
-        size_mm=finding.size_mm,
-        change=finding.change,
-        images=finding.images,
-        prior=finding.prior or (prior if finding.change is not None else None),
-        span=(finding.span[0] + by, finding.span[1] + by),
-        sentence=sentence,
-        section=section,
+    concept, kind, polarity, certainty, regions, side, severity, size, change, images, dated, (start, end), _, _ = (
+        finding
+    )
+    return Finding(  # not by name nor `_replace`, which take twice the time
+        concept,
+        kind,
+        polarity,
+        _HYPOTHETICAL if asked else certainty,
+        regions,
+        side,
+        severity,
+        size,
+        change,
+        images,
+        dated or (prior if change is not None else None),
+        (start + by, end + by),
+        sentence,
+        section,
     )

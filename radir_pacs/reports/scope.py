@@ -78,6 +78,8 @@ class Scopes:
             met, after_verb = after_verb, bool(cue & _COPULA)
             if not (met or cue & _ACTS_BACKWARD):
                 continue
+            if cue & (_LAST | Cue.CLOSES) and _of_the_other_side(marks, i):
+                continue
             if cue & Cue.CLOSES and _closes(marks, i):
                 for j in _closed(marks, i):
                     self.denied[j] = True
@@ -142,6 +144,14 @@ def _concept_since_denial(marks: list[Mark], comma: int) -> bool:
         if marks[j].cue & _NEXT:
             return False
     return False
+
+
+def _of_the_other_side(marks: list[Mark], i: int) -> bool:
+    """Whether the word at i denies for one side what is said of the other: "effusion on the right, left none"."""
+    if i < 2 or marks[i - 1].side is None or marks[i - 1].place or not marks[i - 2].cue & Cue.COMMA:
+        return False
+    sides = {marks[j].side for j in _subjects(marks, i - 1)} - {None}
+    return bool(sides) and marks[i - 1].side not in sides
 
 
 def _closes(marks: list[Mark], i: int) -> bool:

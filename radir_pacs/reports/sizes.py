@@ -36,8 +36,6 @@ class Size(NamedTuple):
 
 
 def read_sizes(text: str, lexicon: Lexicon) -> list[Size]:
-    if "mm" not in text and "cm" not in text and "imet" not in text:
-        return []
     words, found = _words(lexicon), []
     for match in _SIZE.finditer(text):
         factor = 10.0 if match[3].lower().startswith("c") else 1.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from radir_pacs.reports.findings import Certainty, Finding, FindingKind, Laterality, Polarity, Span
 from radir_pacs.reports.forming import form
 from radir_pacs.reports.lexicon import Lexicon
@@ -15,7 +17,7 @@ from radir_pacs.reports.locating import (
     side_of_neighbour,
 )
 from radir_pacs.reports.marks import Mark
-from radir_pacs.reports.placing import Place, fronted, places_of, read_places, side_beside
+from radir_pacs.reports.placing import Place, fronted, places_of, read_places, side_before, side_beside
 from radir_pacs.reports.qualities import change_at, severity_at, size_at
 from radir_pacs.reports.scope import Scopes
 
@@ -23,6 +25,8 @@ _OPERATION = "postoperative"  # the concept of what operations leave
 _BREAK = Cue.BREAK
 _NOT_ABSORBED = Cue.BREAK | Cue.THERE | Cue.SOFT_BREAK | Cue.COPULA | Cue.COMMA | Cue.CONJUNCTION
 _NORMAL, _DEVICE = FindingKind.NORMAL, FindingKind.DEVICE  # slow to look up in an Enum
+_SPAN = attrgetter("span")
+_NONE: frozenset[Span] = frozenset()
 _PRESENT, _ABSENT, _HISTORICAL = Polarity.PRESENT, Polarity.ABSENT, Certainty.HISTORICAL
 
 
@@ -89,11 +93,13 @@ def read_statements(parts: Parts, prior: str | None, *, measures: bool) -> tuple
                 span=(mark.start, mark.end),
             )
         )
-    findings += [_normal(i, subjects, parts) for i, subjects in normal.items()]
+    for i, subjects in normal.items():
+        findings.append(_normal(i, subjects, parts))
     if sized and measures:
         findings += _measurements(parts, findings)
-    findings.sort(key=lambda finding: finding.span)
-    return findings, frozenset(unplaced)
+    if len(findings) > 1:
+        findings.sort(key=_SPAN)
+    return findings, frozenset(unplaced) if unplaced else _NONE
 
 
 def _place_and_side(
@@ -120,7 +126,12 @@ def _place_and_side(
     where = inherited(i, concept, marks, placed, denied, parts.scopes, side)
     if where:
         return where, side
-    return where, side or side_beside(i, marks, parts.places) or side_of_neighbour(i, marks, findings, denied)
+    return where, (
+        side
+        or side_before(i, concept, marks, parts.places, parts.lexicon)
+        or side_beside(i, marks, parts.places)
+        or side_of_neighbour(i, marks, findings, denied)
+    )
 
 
 def _absorbed(i: int, marks: list[Mark], lexicon: Lexicon) -> bool:

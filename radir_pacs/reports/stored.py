@@ -15,14 +15,14 @@ from radir_pacs.reports.findings import (
     Severity,
 )
 
-PARSER = "en+de-5"  # languages and version: a report mined by another version is mined again
+PARSER = "en+de-6"  # languages and version: a report mined by another version is mined again
 
 
 def findings_to_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
     """One object per finding; empty fields are left out."""
     shown = []
     for finding in findings:
-        fields = {name: getattr(finding, name) for name in Finding.__dataclass_fields__}
+        fields = finding._asdict()
         shown.append(
             {
                 name: list(value) if isinstance(value, tuple) else value

@@ -7,7 +7,7 @@ A title is a line, or what stands before its colon, that has words of a modality
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 
 from radir_pacs.reports.sections import Headings, Section, split_sections
@@ -17,6 +17,7 @@ _LONGEST = 90  # characters of a title
 _LINE = re.compile(r"[^\n]+")
 _LEAD = re.compile(r"[ \t]*(?:[*#=_>•-]+[ \t]*)?(?:\(?\d{1,2}[.)][ \t]+)?")
 _X_RAY = re.compile(r"\bx[ -]rays?\b", re.IGNORECASE)
+_RAYS = frozenset({"ray", "rays"})
 _WORD = re.compile(r"[^\W\d_]+")
 _LABEL = re.compile(
     r"(?:exam(?:ination)?s?|stud(?:y|ies)|procedures?|untersuchung(?:en)?)(?: ?\d)?\s*:\s*", re.IGNORECASE
@@ -33,6 +34,14 @@ class Titles:
         for kind in ImageKind:
             self.kinds |= {word.lower(): kind for word in table.get(kind, ())}
         self._others = frozenset(word.lower() for word in table.get("title", ()))
+        self._named = frozenset(self.kinds)
+
+    def names_several(self, words: Set[str]) -> bool:
+        """Whether words of two modalities are among these at all, which is quicker to see than titles."""
+        named = self._named & words
+        if "x" in words and not words.isdisjoint(_RAYS):
+            named |= {"xray"}
+        return len(named) > 1 and len({self.kinds[word] for word in named}) > 1
 
     def kinds_of(self, label: str) -> frozenset[ImageKind | None] | None:
         """What studies a label names; None where it is no title. "PET/CT" is a PET."""
@@ -45,31 +54,50 @@ class Titles:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """``kinds``: of the studies that it is about; None: of all, as what stands before the first title."""
+    """``kinds``: of the studies that it is about; None: of all, as what stands before the first title.
 
+    ``title``: where its title begins; its own text begins at ``start``.
+    """
+
+    title: int
     start: int
     end: int
     kinds: frozenset[ImageKind | None] | None
+    titled: tuple[frozenset[ImageKind | None], ...] = ()  # what each of its titles names
 
 
-def parts_of(text: str, titles: Titles, headings: Headings) -> tuple[Part, ...]:
+def parts_of(text: str, titles: Titles, headings: Headings, words: Set[str]) -> tuple[Part, ...]:
     """The parts of a text in order; one for a text about one modality."""
-    whole = (Part(start=0, end=len(text), kinds=None),)
-    found = list(_titled(text, titles, headings)) if _names_several(text, titles) else []
-    if len({kinds for _, _, kinds in found}) < 2:
-        return whole
-    parts = [Part(start=0, end=found[0][0], kinds=None)]
-    for (_, start, kinds), (following, _, _) in zip(found, [*found[1:], (len(text), 0, frozenset())], strict=True):
+    parts = titled_parts(text, titles, headings) if titles.names_several(words) else ()
+    if len({kinds for part in parts for kinds in part.titled}) < 2:
+        return (Part(title=0, start=0, end=len(text), kinds=None),)
+    return parts
+
+
+def titled_parts(text: str, titles: Titles, headings: Headings) -> tuple[Part, ...]:
+    """The parts of a text by its titles, also where all name one modality; none without a title."""
+    found = list(_titled(text, titles, headings))
+    if not found:
+        return ()
+    parts = [Part(title=0, start=0, end=found[0][0], kinds=None)]
+    for (title, start, kinds), (following, _, _) in zip(found, [*found[1:], (len(text), 0, frozenset())], strict=True):
+        titled: tuple[frozenset[ImageKind | None], ...] = (kinds,)
         if parts[-1].kinds is not None and not text[parts[-1].start : parts[-1].end].strip(" \n\t:=-*"):
             kinds |= parts[-1].kinds  # two titles above one text
-            parts.pop()
-        parts.append(Part(start=start, end=following, kinds=kinds))
+            titled = (*parts[-1].titled, *titled)
+            title = parts.pop().title
+        parts.append(Part(title=title, start=start, end=following, kinds=kinds, titled=titled))
     return (*parts[:-1], *_without_common_impression(text, parts, headings))
 
 
-def sections_for(text: str, kind: ImageKind | None, titles: Titles, headings: Headings) -> tuple[Section, ...]:
-    """The sections that are about a study of this kind; of every study where the kind is not known."""
-    parts = parts_of(text, titles, headings) if kind is not None else ()
+def sections_for(
+    text: str, kind: ImageKind | None, titles: Titles, headings: Headings, words: Set[str]
+) -> tuple[Section, ...]:
+    """The sections that are about a study of this kind; of every study where the kind is not known.
+
+    words: those of the text, as language.py tells them apart.
+    """
+    parts = parts_of(text, titles, headings, words) if kind is not None else ()
     if len(parts) < 2:
         return split_sections(text, headings)
     return tuple(
@@ -78,12 +106,6 @@ def sections_for(text: str, kind: ImageKind | None, titles: Titles, headings: He
         if part.kinds is None or kind in part.kinds
         for section in split_sections(text[part.start : part.end], headings)
     )
-
-
-def _names_several(text: str, titles: Titles) -> bool:
-    """Whether words of two modalities occur at all, which is quicker to see than titles."""
-    words: Collection[str] = set(_WORD.findall(_X_RAY.sub("xray", text).lower()))
-    return len({titles.kinds[word] for word in words if word in titles.kinds}) > 1
 
 
 def _titled(text: str, titles: Titles, headings: Headings) -> Iterator[tuple[int, int, frozenset[ImageKind | None]]]:
@@ -123,4 +145,4 @@ def _without_common_impression(text: str, parts: list[Part], headings: Headings)
         return
     cut = last.start + sections[at - 1].end
     yield replace(last, end=cut)
-    yield Part(start=cut, end=last.end, kinds=None)
+    yield Part(title=cut, start=cut, end=last.end, kinds=None)

@@ -51,19 +51,22 @@ def _take() -> Response:
             resource = current_app.json.loads(request.get_data())
         except ValueError:
             return outcome(400, "the body is no JSON, or nested too deeply")
-        version = read_diagnostic_report(resource, sender="fhir")
-        if version is None:
+        versions = read_diagnostic_report(resource, sender="fhir")
+        if not versions:
             return outcome(200, "the report is only registered; nothing is stored", severity="information")
-        received = context.catalogue.report_versions.receive(version)
-        context.catalogue.audit.note(AuditEvent.STORED, audit.caller(), version.study_uid, outcome=received)
+        said: dict[Received, None] = {}  # of each study that it names
+        for version in versions:
+            received = context.catalogue.report_versions.receive(version)
+            context.catalogue.audit.note(AuditEvent.STORED, audit.caller(), version.study_uid, outcome=received)
+            said[received] = None
     except TooLarge as error:
         return outcome(413, str(error))
     except BadInput as error:
         return outcome(422, str(error))
     except RadirError as error:
         return outcome(503 if error.http_status >= 500 else error.http_status, str(error))
-    new = received in (Received.NEW, Received.WAITING)
-    return outcome(201 if new else 200, _SAID[received], severity="information")
+    new = not said.keys().isdisjoint((Received.NEW, Received.WAITING))
+    return outcome(201 if new else 200, "; ".join(_SAID[received] for received in said), severity="information")
 
 
 def outcome(status: int, message: str, *, severity: str = "error") -> Response:

@@ -14,7 +14,7 @@ from radir_pacs.intake.fhir_authorization import FixedAuthorization
 from radir_pacs.intake.fhir_pull import FhirPull
 from tests.catalogue_material import add, header
 from tests.fhir_server import Server, page, scripted
-from tests.integration.test_web_fhir import resource
+from tests.integration.test_web_fhir import form, resource
 
 STUDY = "2.25.1"
 
@@ -55,6 +55,33 @@ def test_resources_beside_a_report_name_its_study(catalogue: Catalogue, tmp_path
     named: dict[str, Any] = {"subject": {"reference": "Patient/7"}, "basedOn": [{"reference": "ServiceRequest/8"}]}
     with scripted((200, {}, page(resource(imagingStudy=None, **named), patient, order))) as server:
         assert pull(server, catalogue, tmp_path).run().received == {"NEW": 1}
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_form_that_stands_elsewhere_is_fetched(wrapped: bool, catalogue: Catalogue, tmp_path: Path) -> None:
+    add(catalogue, header())
+    forms = [{"contentType": "application/pdf", "url": "Binary/2"}, {"contentType": "text/html", "url": "Binary/1"}]
+    html = b"<p>Large <b>pneumothorax</b>.</p>"
+    binary = {"resourceType": "Binary", **form(html, "text/html")}
+    kind = "application/fhir+json" if wrapped else "text/html; charset=utf-8"
+    gone = resource(id="r2", presentedForm=[{"url": "Binary/3"}], text={"div": "<div>Told.</div>"})
+    strange = resource(id="r3", presentedForm=[{"url": "http://192.0.2.1/x"}], identifier=None)
+    with scripted(
+        (200, {}, page(resource(presentedForm=forms), gone, strange)),
+        (503, {}, b""),
+        (200, {"Content-Type": kind}, binary if wrapped else html),
+        (404, {}, b""),
+    ) as server:
+        done = pull(server, catalogue, tmp_path, authorization=FixedAuthorization("Bearer t")).run()
+    assert [report.body for report in catalogue.reports.of_study(STUDY)] == ["Large pneumothorax."]
+    assert [reason.partition(":")[0] for reason in done.unusable] == ["r2", "r3"] and "404" in done.unusable[0]
+    asked = server.asked[2]
+    assert (asked.path, asked.headers["Accept"], asked.headers["Authorization"]) == (
+        "/r4/Binary/1",
+        "text/html",
+        "Bearer t",
+    )
+    assert len(server.asked) == 4, "nothing of another server"
 
 
 @pytest.mark.parametrize(

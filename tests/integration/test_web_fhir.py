@@ -137,16 +137,16 @@ def test_faults_are_told_and_nothing_of_the_patient(web: Web, serve: Callable[..
     ],
 )
 def test_forms_of_text(changes: dict[str, Any], body: str) -> None:
-    version = read_diagnostic_report(resource(**changes))
-    assert version is not None and version.body == body
+    (version,) = read_diagnostic_report(resource(**changes))
+    assert version.body == body
 
 
 def test_r5_and_odd_shapes() -> None:
-    version = read_diagnostic_report(
+    (version,) = read_diagnostic_report(
         resource(imagingStudy=None, study=[{"reference": f"ImagingStudy/{STUDY}"}], identifier="x", subject=[1, None])
     )
-    assert version is not None and (version.study_uid, version.document) == (STUDY, "r1")
-    assert read_diagnostic_report(resource(status="registered")) is None
+    assert (version.study_uid, version.document) == (STUDY, "r1")
+    assert read_diagnostic_report(resource(status="registered")) == ()
     for odd in (
         None,
         3,
@@ -156,6 +156,37 @@ def test_r5_and_odd_shapes() -> None:
     ):
         with pytest.raises(BadInput):
             read_diagnostic_report(odd)
+
+
+def order(number: str, words: str) -> dict[str, Any]:
+    kind = {"coding": [{"code": "ACSN"}]}
+    return {"display": words, "identifier": {"type": kind, "value": number}}
+
+
+SHARED = b"CT ABDOMEN:\nCyst of the liver.\n\nCT CHEST:\nLarge pneumothorax."
+
+
+def test_a_report_of_several_studies_is_told_of_each(web: Web) -> None:
+    add(web.catalogue, header(accession_number="A1", patient_key="\\p1"))
+    add(web.catalogue, header(2, accession_number="A2", patient_key="\\p1"))
+    named: dict[str, Any] = {"imagingStudy": None, "subject": {"identifier": {"value": "p1"}}}
+    assert post(web, resource(SHARED, basedOn=[order("A1", "CT chest")], **named)).status_code == 201
+    both = [order("A1", "CT chest"), order("A2", "CT abdomen")]
+    assert post(web, resource(SHARED, "amended", 1, basedOn=both, **named)).status_code == 201
+    held = [[report.body for report in web.catalogue.reports.of_study(f"2.25.{number}")] for number in (1, 2)]
+    assert held == [["CT CHEST:\nLarge pneumothorax."], ["CT ABDOMEN:\nCyst of the liver."]]
+    assert post(web, resource(SHARED, "entered-in-error", 2, basedOn=both, **named)).status_code == 200
+    assert not any(web.catalogue.reports.of_study(f"2.25.{number}") for number in (1, 2))
+
+
+def test_studies_of_one_report_are_named_by_their_uids_first() -> None:
+    studies = [{"identifier": {"value": f"urn:oid:2.25.{number}"}} for number in (1, 2, 1)]
+    found = read_diagnostic_report(resource(imagingStudy=studies, basedOn=[order("A1", ""), order("A2", "")]))
+    assert [(version.study_uid, version.numbers, version.body) for version in found] == [
+        ("2.25.1", (), "Large pneumothorax."),
+        ("2.25.2", (), "Large pneumothorax."),
+    ]
+    assert len({version.document for version in found}) == 2
 
 
 def test_a_body_that_is_too_large_is_refused(web: Web) -> None:

@@ -75,6 +75,10 @@ def test_line_ends_and_separators_of_any_kind(end: str, sep: str) -> None:
         ("8859/1", "utf-8", "Kein Pleuraerguß."),  # says one and writes another
         ("UNICODE UTF-8", "latin-1", "Kein Pleuraerguß."),
         ("ISO IR87", "iso2022_jp", "両肺に異常を認めない。"),
+        ("~ISO IR87", "iso2022_jp", "両肺に異常を認めない。 RUL"),  # as in Japan: ASCII, and escape sequences
+        ("ASCII~ISO IR87", "iso2022_jp", "右肺に結節を認める。"),  # its bytes look like separators, and are none
+        ("ISO IR6~ISO IR14~ISO IR87", "iso2022_jp_ext", "ﾊｲの結節"),
+        ("UNICODE UTF-8~ISO IR87", "utf-8", "両肺に異常を認めない。"),
         ("KS X 1001", "euc_kr", "폐에 이상 없음."),
         ("GB 18030-2000", "gb18030", "双肺未见异常。"),
         ("ISO_IR 192", "utf-8", "Kein Pleuraerguß."),
@@ -155,6 +159,7 @@ def test_a_report_of_deleted_lines_was_an_error_and_scheduled_orders_say_nothing
     ("lines", "where"),
     [
         (["OBX|1|ST|110180^Study Instance UID^DCM||1.2.3.4||||||F", "OBX|2|TX|||Clear.||||||F"], "OBX"),
+        (["OBX|1|HD|110180^Study Instance UID^DCM||^1.2.3.4^ISO||||||F", "OBX|2|TX|||Clear.||||||F"], "OBX"),
         (["OBX|1|TX|||Clear.||||||F", "ZDS|1.2.3.4^RIS^Application^DICOM"], "ZDS"),
         (["OBX|1|TX|||Clear.||||||F", "IPC|A9|RP1|1.2.3.4|S1"], "IPC"),
     ],
@@ -183,10 +188,9 @@ def test_one_text_for_two_accessions(text_first: bool) -> None:
     obx = f"OBX|1|TX|R^Text||{text}||||||F"
     second = segment("OBR", {1: "2", 2: "P2", 3: "F2", 4: "71250^CT CHEST", 18: "A2", 25: "F"})
     found = read(oru(obx=[obx, second] if text_first else [second, obx])).deeds
-    body = text.replace("~", "\n")
     assert [(d.document, d.numbers[0], d.body) for d in found if isinstance(d, ReportVersion)] == [
-        ("F1", "A1", body),
-        ("F2", "A2", body),
+        ("F1", "A1", "XR CHEST: Cardiomegaly."),
+        ("F2", "A2", "CT CHEST: Emphysema."),
     ]
 
 
@@ -363,3 +367,42 @@ def test_fields_are_read_as_another_library_reads_them(values: list[str], sep: s
     for number, value in enumerate(values, 1):
         assert ours.segments[1].text(number) == value.strip() or value == '""'
         assert (theirs.get(f"ZZZ-{number}") or "").strip() == value.strip()
+
+
+CHEST, ABDOMEN = "CT CHEST WITH CONTRAST:~Right upper lobe nodule.", "CT ABDOMEN:~Cyst of the liver."
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "chest", "abdomen"),
+    [
+        (f"{CHEST}~~{ABDOMEN}", ("CT CHEST", "CT ABDOMEN"), "nodule", "Cyst"),
+        (f"{ABDOMEN}~~{CHEST}", ("CT CHEST W CONTRAST", "CT ABDOMEN"), "nodule", "Cyst"),  # by name, not by order
+        (f"{CHEST}~~{ABDOMEN}", ("CT", "CT"), "nodule", "Cyst"),  # by order
+        ("XR CHEST 08:00:~Pneumothorax.~~XR CHEST 14:00:~Drain.", ("XR CHEST", "XR CHEST"), "Pneumothorax", "Drain"),
+    ],
+)
+def test_two_studies_of_one_modality_in_one_text(text: str, names: tuple[str, str], chest: str, abdomen: str) -> None:
+    text = f"HISTORY: Fever.~~{text}~~IMPRESSION: See above."
+    lines = [
+        segment("OBR", {1: "2", 2: "P2", 3: "F2", 4: f"2^{names[1]}", 18: "A2", 25: "F"}),
+        f"OBX|1|TX|R^Text||{text}||||||F",
+    ]
+    raw = oru(obx=lines).replace(b"71020^XR CHEST", f"1^{names[0]}".encode())
+    first, second = (deed.body for deed in read(raw).deeds if isinstance(deed, ReportVersion))
+    assert chest in first and abdomen not in first
+    assert abdomen in second and chest not in second
+    for body in (first, second):
+        assert body.startswith("HISTORY: Fever.") and body.endswith("IMPRESSION: See above.")
+
+
+@pytest.mark.parametrize("last", ["CT PELVIS:~Clear.", ""])
+def test_a_text_without_a_part_for_each_order_is_told_of_all(last: str) -> None:
+    """Too many parts; or parts of two modalities under names that tell nothing, which the study's modality tells."""
+    text = f"{CHEST}~~{ABDOMEN}~~{last}" if last else f"{CHEST}~~XR CHEST:~Clear."
+    lines = [
+        segment("OBR", {1: "2", 2: "P2", 3: "F2", 4: "2^IMAGING", 18: "A2", 25: "F"}),
+        f"OBX|1|TX|R^Text||{text}||||||F",
+    ]
+    raw = oru(obx=lines).replace(b"XR CHEST", b"IMAGING", 1)
+    bodies = [deed.body for deed in read(raw).deeds if isinstance(deed, ReportVersion)]
+    assert bodies == [text.replace("~", "\n")] * 2

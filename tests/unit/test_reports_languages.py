@@ -165,3 +165,98 @@ def test_a_normal_statement_is_read_in_german() -> None:
 )
 def test_the_language_is_told_from_few_words(text: str, language: str) -> None:
     assert mine(text).language == language
+
+
+@pytest.mark.parametrize(
+    "text", ["Pneumonia?", "Ausschluss Pneumonie?", "Pneumonie?", "Pneumothorax ist ausgeschlossen. Pneumonie?"]
+)
+def test_a_question_at_the_end_of_a_sentence_is_a_doubt(text: str) -> None:
+    (finding,) = (found for found in mine(text).findings if found.concept == "pneumonia")
+    assert finding.asserted and finding.certainty is Certainty.POSSIBLE
+
+
+@pytest.mark.parametrize(
+    "text", ["Pleuraergüsse li. > re.", "Pleuraerguss re. > li., kein Pneumothorax.", "Pleural effusion R > L."]
+)
+def test_which_side_has_more_says_that_both_have_it(text: str) -> None:
+    (finding,) = (found for found in mine(text).findings if found.concept == "pleural_effusion")
+    assert finding.regions == ("left_pleura", "right_pleura")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Pleuraerguss rechts, links keiner.",
+        "Right pleural effusion, left none.",
+        "Rechtsseitiger Pleuraerguss, links nicht nachweisbar.",
+    ],
+)
+def test_what_one_side_lacks_is_not_denied_of_the_other(text: str) -> None:
+    (finding,) = mine(text).findings
+    assert finding.asserted and finding.regions == ("right_pleura",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "No new infiltrate.",
+        "Kein neues Infiltrat.",
+        "Keine neuen Infiltrate.",
+        "Keine neu aufgetretenen Infiltrate.",
+    ],
+)
+def test_nothing_new_is_a_denial(text: str) -> None:
+    (finding,) = (found for found in mine(text).findings if found.concept == "infiltrate")
+    assert finding.polarity is Polarity.ABSENT
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ascending aorta 41 mm, right pleural effusion 2 cm.",
+        "Aorta ascendens 41 mm, Pleuraerguss rechts 2 cm.",
+        "Aorta ascendens 41 mm. Pleuraerguss re. 2 cm.",
+    ],
+)
+def test_a_size_stays_with_the_place_it_measures(text: str) -> None:
+    measured = {found.concept: found.size_mm for found in mine(text).findings}
+    assert measured == {"measurement": 41.0, "pleural_effusion": 20.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "concepts"),
+    [
+        ("Unauffälliger Herz-Lungen-Befund.", {"abnormality"}),
+        ("Altersentsprechender Lungenbefund.", {"abnormality"}),
+        ("Kein pathologischer Lungenbefund.", {"lung_abnormality"}),
+        ("Keine Pneumonie, sondern Atelektase rechts.", {"pneumonia", "atelectasis"}),  # "sondern" is no "Sonde"
+        ("Nodule RUL 6 x 4 mm (se 3 im 41).", {"nodule"}),  # "im" and "se" before a number are no other language
+    ],
+)
+def test_words_that_look_like_others(text: str, concepts: set[str]) -> None:
+    found = mine(text).findings
+    assert {finding.concept for finding in found} == concepts
+    assert all(finding.polarity is Polarity.ABSENT for finding in found if "abnormality" in finding.concept)
+
+
+@pytest.mark.parametrize(
+    "text", ["Dense consol-\nidation in the right lower lobe.", "Dichte Konsoli-\ndierung im rechten Unterlappen."]
+)
+def test_a_word_broken_by_a_line_end_is_one(text: str) -> None:
+    (finding,) = mine(text).findings
+    assert (finding.concept, finding.regions) == ("consolidation", ("right_lower_lobe",))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Left basilar pleural effusion.",
+        "Small left basal effusion.",
+        "Linksseitiger basaler Pleuraerguss.",
+        "Linksbasaler Pleuraerguss.",
+        "Links basal Pleuraerguss.",
+    ],
+)
+def test_a_place_where_a_finding_cannot_be_tells_its_side(text: str) -> None:
+    (finding,) = mine(text).findings
+    assert (finding.concept, finding.regions) == ("pleural_effusion", ("left_pleura",))

@@ -230,6 +230,29 @@ def test_a_row_of_an_earlier_run_with_the_same_number_is_not_readiness(superviso
     assert len(asked) > 3
 
 
+def test_a_slow_start_is_told_of_and_waited_for(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    class Rows:
+        def all(self) -> list[Row]:
+            (child,) = supervisor.children
+            asked.append(child)
+            return [Row(child.process.pid, 0.0)] if child.process and len(asked) > 3 else []
+
+    monkeypatch.setattr(up, "READY_S", 0.0)
+    with running(supervisor, "sleeper"):
+        up._wait_until_ready(supervisor.settings, supervisor, Rows())  # type: ignore[arg-type]
+        said = capsys.readouterr().err
+        assert said.count("sleeper") == 1 and str(supervisor.settings.home / "logs") in said
+        monkeypatch.setattr(up, "_GIVE_UP_S", 0.3)
+        asked.clear()
+        monkeypatch.setattr(Rows, "all", lambda _: [])
+        with pytest.raises(RadirError, match="sleeper did not say"):
+            up._wait_until_ready(supervisor.settings, supervisor, Rows())  # type: ignore[arg-type]
+
+
 def test_being_stopped_while_starting_ends_the_wait(supervisor: Supervisor) -> None:
     class Rows:
         def all(self) -> list[Any]:
