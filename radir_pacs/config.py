@@ -237,6 +237,13 @@ class Settings:
     shadow_share: float = _setting(
         0.1, "Share of the questions that are also asked of the model in shadow, unseen.", low=0, high=1
     )
+    retraining_keep_days: float = _setting(
+        7.0,
+        "Days for which a retraining that failed or stopped keeps its work (checkpoints, and for the depth full the"
+        " prepared pixels) for `radir retrain --resume`; later it begins anew.",
+        low=0,
+        high=365,
+    )
     transfer_threads: int = _setting(
         4, "Pulls and report transfers at once; one thread is always reserved for reports.", low=2, high=64
     )

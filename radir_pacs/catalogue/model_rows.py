@@ -124,6 +124,7 @@ class RetrainingRun:
     worker: str | None
     held: bool
     created_at: datetime
+    changed_at: datetime
     ended_at: datetime | None
 
 

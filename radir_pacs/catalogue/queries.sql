@@ -422,10 +422,11 @@ WHERE %(model_id)s::text IS NULL OR model_id = %(model_id)s::text ORDER BY id;
 SELECT replaces FROM model_event WHERE model_id = %(model_id)s AND change = 'PROMOTED' ORDER BY id DESC LIMIT 1;
 
 -- name: model_coverage
--- Studies of a kind that a model has encoded, and that only another one that is kept has.
+-- Studies of a kind that a model has encoded, and that only another one has whose encodings are not to be cleared away.
 SELECT (SELECT count(*) FROM encoding WHERE model_id = %(model_id)s)::integer AS encoded, (
-    SELECT count(DISTINCT e.study_uid) FROM encoding AS e JOIN kept_model AS m USING (model_id)
-    WHERE m.kind = %(kind)s AND e.model_id <> %(model_id)s AND NOT EXISTS (
+    SELECT count(DISTINCT e.study_uid) FROM encoding AS e JOIN model AS m USING (model_id)
+    WHERE m.kind = %(kind)s AND e.model_id <> %(model_id)s
+        AND (m.state <> 'RETIRED' OR m.kept_until IS NULL OR m.kept_until > now()) AND NOT EXISTS (
         SELECT FROM encoding AS own WHERE own.study_uid = e.study_uid AND own.model_id = %(model_id)s))::integer AS lacking;
 
 -- name: model_progress
@@ -459,15 +460,18 @@ WHERE kind = 'reencode' AND state IN ('PENDING', 'RUNNING') AND starts_with(key,
 
 -- name: feed_model
 -- Queue the next studies of the archive for a model, the newest first; returns where to go on, and how many these were.
--- Looks at a bounded number of encodings, so that what is encoded already costs little at a time.
-WITH looked_at AS MATERIALIZED (
-    SELECT e.id, e.study_uid FROM encoding AS e JOIN model AS m USING (model_id)
-    WHERE e.id < %(fed_below)s AND m.kind = %(kind)s AND e.model_id <> %(model_id)s
-    ORDER BY e.id DESC LIMIT %(look)s
+-- Reads encodings from the newest on until enough studies are found that lack one, and of a bounded range of ids, so
+-- that what is encoded already costs little at a time.
+WITH span AS MATERIALIZED (
+    SELECT newest.id AS newest, newest.id - %(look)s AS down_to, ARRAY(
+        SELECT m.model_id FROM model AS m WHERE m.kind = %(kind)s AND m.model_id <> %(model_id)s) AS others
+    FROM (SELECT max(e.id) AS id FROM encoding AS e WHERE e.id < %(fed_below)s) AS newest
 ), lacking AS MATERIALIZED (
-    SELECT l.id, l.study_uid FROM looked_at AS l WHERE NOT EXISTS (
-        SELECT FROM encoding AS own WHERE own.study_uid = l.study_uid AND own.model_id = %(model_id)s)
-    ORDER BY l.id DESC LIMIT %(room)s
+    SELECT e.id, e.study_uid FROM encoding AS e
+    WHERE e.id <= (SELECT newest FROM span) AND e.id > (SELECT down_to FROM span)
+        AND e.model_id = ANY((SELECT others FROM span)::text[])
+        AND (SELECT own.id FROM encoding AS own WHERE own.study_uid = e.study_uid AND own.model_id = %(model_id)s) IS NULL
+    ORDER BY e.id DESC LIMIT %(room)s
 ), queued AS (
     INSERT INTO job (kind, key, max_attempts, urgency)
     SELECT 'reencode', %(model_id)s || '/' || study_uid, %(max_attempts)s::integer, %(urgency)s::smallint
@@ -476,8 +480,9 @@ WITH looked_at AS MATERIALIZED (
     RETURNING id
 )
 SELECT (SELECT count(*) FROM queued)::integer AS queued, CASE
-    WHEN (SELECT count(*) FROM lacking) < %(room)s THEN (SELECT min(id) FROM looked_at)
-    ELSE (SELECT min(id) FROM lacking) END AS fed_below;
+    WHEN (SELECT count(*) FROM lacking) = %(room)s THEN (SELECT min(id) FROM lacking)
+    WHEN EXISTS (SELECT FROM encoding AS e WHERE e.id <= (SELECT down_to FROM span))
+        THEN (SELECT down_to + 1 FROM span) END AS fed_below;
 
 -- name: model_fed
 -- Where to go on with a model's archive; null: every study was queued.
@@ -519,6 +524,15 @@ ORDER BY s.received_at DESC
 ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO UPDATE
 SET again = job.again OR job.state = 'RUNNING', urgency = least(job.urgency, excluded.urgency);
 
+-- name: encode_kind
+-- Studies that were encoded from images of another kind while no model encoded this one.
+INSERT INTO job (kind, key, max_attempts, urgency)
+SELECT 'reencode', %(model_id)s || '/' || s.study_uid, %(max_attempts)s::integer, %(urgency)s::smallint FROM study AS s
+WHERE s.state IN ('ENCODED', 'INDEXED') AND s.modalities && %(modalities)s::text[] AND NOT EXISTS (
+    SELECT FROM encoding AS e JOIN model AS m USING (model_id) WHERE e.study_uid = s.study_uid AND m.kind = %(kind)s)
+ORDER BY s.received_at DESC
+ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO NOTHING;
+
 -- name: model
 -- A model by its id.
 SELECT model_id, kind, dim, manifest, state, bundle_sha256, kept_until, coverage FROM model WHERE model_id = %(model_id)s;
@@ -538,7 +552,8 @@ WHERE kind = %(kind)s AND state = 'SERVING';
 -- Models whose time for a rollback is over, with something left of them.
 SELECT model_id, kind FROM model AS m WHERE state = 'RETIRED' AND kept_until <= now() AND (bundle_sha256 IS NOT NULL
     OR EXISTS (SELECT FROM encoding AS e WHERE e.model_id = m.model_id)
-    OR EXISTS (SELECT FROM partition AS p WHERE p.model_id = m.model_id));
+    OR EXISTS (SELECT FROM partition AS p WHERE p.model_id = m.model_id)
+    OR EXISTS (SELECT FROM image_tokens AS t WHERE t.encoder = unused_encoder(m)));
 
 -- name: model_may_go
 -- Whether a model's time for a rollback is still over.
@@ -548,6 +563,12 @@ SELECT FROM model WHERE model_id = %(model_id)s AND state = 'RETIRED' AND kept_u
 -- Some encodings of a model that has no bundle any more and is not kept.
 DELETE FROM encoding WHERE id IN (SELECT e.id FROM encoding AS e JOIN model AS m USING (model_id)
     WHERE m.model_id = %(model_id)s AND m.state = 'RETIRED' AND m.bundle_sha256 IS NULL LIMIT %(limit)s);
+
+-- name: prune_tokens
+-- Some image tokens that no model answers from any more.
+DELETE FROM image_tokens WHERE (encoder, study_uid) IN (
+    SELECT t.encoder, t.study_uid FROM image_tokens AS t JOIN model AS m ON t.encoder = unused_encoder(m)
+    WHERE m.model_id = %(model_id)s AND m.bundle_sha256 IS NULL LIMIT %(limit)s);
 
 -- name: prune_model_generations
 -- The builds of a model that is not kept.
@@ -1494,6 +1515,14 @@ WHERE state = 'FAILED' AND kind <> 'encode'
     AND NOT EXISTS (SELECT FROM job AS later WHERE later.kind = j.kind AND later.key = j.key AND later.id > j.id)
 ORDER BY id DESC LIMIT %(limit)s;
 
+-- name: failed_under_serving
+-- The job by which a model that answers should have encoded a study, and which failed for good.
+SELECT kind, key, error, coalesce(reason_code, 'OTHER') AS reason_code, changed_at AS at FROM job AS j
+WHERE state = 'FAILED' AND kind = 'reencode'
+    AND key IN (SELECT m.model_id || '/' || %(study_uid)s::text FROM model AS m WHERE m.state = 'SERVING')
+    AND NOT EXISTS (SELECT FROM job AS later WHERE later.kind = j.kind AND later.key = j.key AND later.id > j.id)
+ORDER BY id DESC LIMIT 1;
+
 -- name: retried_jobs
 -- Jobs whose last attempt failed and that are tried again. Those of studies show in their study.
 SELECT kind, key, error, reason_code, changed_at AS at FROM job
@@ -1762,8 +1791,13 @@ SELECT %(run_id)s, n, name FROM unnest(%(names)s::text[]) WITH ORDINALITY AS giv
 -- name: retraining_runs
 -- The newest runs.
 SELECT id, kind, depth, state, plan, plan_sha256, champion, challenger, passed, started_by, reason, reason_code,
-    cancel_asked, worker, coalesce(lease_until > now(), false) AS held, created_at, ended_at
+    cancel_asked, worker, coalesce(lease_until > now(), false) AS held, created_at,
+    greatest(changed_at, lease_until) AS changed_at, ended_at
 FROM retraining_run WHERE id = coalesce(%(run_id)s::bigint, id) ORDER BY id DESC LIMIT %(limit)s;
+
+-- name: retraining_numbers
+-- All runs.
+SELECT id FROM retraining_run;
 
 -- name: retraining_steps
 -- The steps of a run, in their order.
@@ -1823,6 +1857,10 @@ ON CONFLICT DO NOTHING;
 -- name: retraining_snapshot
 -- The studies of a run by UID.
 SELECT study_uid, revision, report_sha256, held_out FROM retraining_study WHERE run_id = %(run_id)s ORDER BY study_uid;
+
+-- name: once_held_out
+-- Studies that were held out in some run.
+SELECT DISTINCT study_uid FROM retraining_study WHERE held_out;
 
 -- name: studies_to_train
 -- Complete studies of a window of study dates with their newest report, and what groups of patients are made of.

@@ -53,6 +53,11 @@ class Retraining(CataloguePart):
         with self._database.transaction() as connection:
             return tuple(_run_of(row) for row in run(connection, "retraining_runs", run_id=None, limit=limit))
 
+    def numbers(self) -> set[int]:
+        """Of all runs."""
+        with self._database.transaction() as connection:
+            return {int(row["id"]) for row in run(connection, "retraining_numbers")}
+
     def get(self, run_id: int) -> RetrainingRun:
         """Raises NotFound."""
         with self._database.transaction() as connection:
@@ -140,6 +145,11 @@ class Retraining(CataloguePart):
         """By UID; without studies that were deleted meanwhile."""
         with self._database.transaction() as connection:
             return tuple(SnapshotStudy(**row) for row in run(connection, "retraining_snapshot", run_id=run_id))
+
+    def once_held_out(self) -> frozenset[str]:
+        """Studies that were held out in any run, whoever their patient is by now."""
+        with self._database.transaction() as connection:
+            return frozenset(row["study_uid"] for row in run(connection, "once_held_out"))
 
     def studies(self, model_id: str, since: date | None = None, until: date | None = None) -> Iterator[StudyToTrain]:
         """Complete studies with a report, by UID, a page at a time; ``scanner`` as encoded under that model."""

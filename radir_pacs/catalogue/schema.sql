@@ -213,6 +213,15 @@ CREATE VIEW kept_model AS
 SELECT model_id, kind, dim, manifest, state, bundle_sha256, kept_until, fed_below, fed_at, coverage FROM model
 WHERE state IN ('SERVING', 'SHADOW') OR (state = 'RETIRED' AND kept_until > now());
 
+-- The encoder of a model, where no other one that is not to be cleared away answers from its image tokens; one whose
+-- manifest does not say may.
+CREATE FUNCTION unused_encoder(gone model) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT gone.manifest ->> 'encoder' WHERE NOT EXISTS (
+        SELECT FROM model AS m WHERE m.model_id <> gone.model_id AND m.kind = gone.kind
+            AND (m.state <> 'RETIRED' OR m.kept_until IS NULL OR m.kept_until > now())
+            AND coalesce(m.manifest ->> 'encoder', gone.manifest ->> 'encoder') = gone.manifest ->> 'encoder')
+$$;
+
 -- What happened to models, who or which rule did it, and why. Rows are only ever added.
 CREATE TABLE model_event (
     id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -24,7 +24,8 @@ from radir_pacs.config import Settings, to_environment
 from radir_pacs.encode import Bundle
 from radir_pacs.encode.tokens import PARTS, encoder_id
 from radir_pacs.errors import BadInput, Conflict, LeaseLost, StorageFailed
-from radir_pacs.models import Registry
+from radir_pacs.models import Registry, clear_work
+from radir_pacs.models.retraining_work import clear_old_work
 from radir_pacs.types import ImageKind, ModelState, StepState
 from radir_training.data.people import KNOWN_PATIENTS, KnownPatients
 from radir_training.datasets.archive import pseudonym_key
@@ -34,7 +35,7 @@ from radir_training.retraining.folder import run_folder
 from radir_training.retraining.material import from_tokens, studies_of
 from radir_training.retraining.pipeline import Pipeline
 from radir_training.retraining.plan import Plan
-from radir_training.retraining.snapshot import is_held_out
+from radir_training.retraining.snapshot import is_held_out, of_kind, taken
 from radir_training.retraining.steps import STEPS, StepName
 
 from .retraining_material import PLAN, STUDIES, begin, fill_archive, shuffled, toy_champion, toy_set
@@ -358,3 +359,53 @@ def test_a_plan_has_one_hash_however_it_is_written(tmp_path: Path) -> None:
     read = Plan.read(path)
     assert read.sha256 == Plan.from_json(read.as_json()).sha256 != Plan().sha256
     assert Plan.read(None).sha256 == Plan().sha256 and Plan.read(path, "full").depth == "full"
+
+
+def test_work_that_no_run_goes_on_with_is_cleared_away(archive: Settings, catalogue: Catalogue) -> None:
+    failed, cancelled, held = begin(catalogue), begin(catalogue), begin(catalogue)
+    catalogue.retraining.end(failed, catalogue.retraining.hold(failed, "test", 60), "FAILED", "no memory")
+    assert catalogue.retraining.ask_to_cancel(cancelled) == "CANCELLED"
+    catalogue.retraining.hold(held, "test", 60)
+    for number in (failed, cancelled, held):
+        (run_folder(archive, number) / files.WORK / "inputs").mkdir(parents=True)
+    left = {failed: True, cancelled: False, held: True}
+    assert cancelled in clear_old_work(catalogue, archive.home, keep_days=7)
+    assert {number: (run_folder(archive, number) / files.WORK).exists() for number in left} == left
+    with psycopg.connect(archive.database_url) as connection:
+        connection.execute("UPDATE retraining_run SET changed_at = now() - interval '8 days' WHERE id = %s", [failed])
+    assert clear_old_work(catalogue, archive.home, keep_days=7) == (failed,)
+    with pytest.raises(Conflict, match="is at"):
+        clear_work(catalogue, archive.home, held)
+    assert (run_folder(archive, held) / files.WORK).exists()
+
+
+def test_clear_and_cancel_remove_the_work_at_once(
+    archive: Settings, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = begin(catalogue), begin(catalogue)
+    for number in (one, other):
+        (run_folder(archive, number) / files.WORK).mkdir(parents=True)
+    assert _command(archive, monkeypatch, capsys, "cancel", str(one)) == {"run": one, "state": "CANCELLED"}
+    assert not (run_folder(archive, one) / files.WORK).exists()
+    assert _command(archive, monkeypatch, capsys, "clear", str(other)) == {"cleared": [other]}
+    assert not (run_folder(archive, other) / files.WORK).exists()
+
+
+def test_a_merge_brings_nobody_who_was_held_out_into_the_training(
+    finished: int, archive: Settings, catalogue: Catalogue
+) -> None:
+    """A held-out patient becomes one who is trained on: both are held out from now on."""
+    then = {study.study_uid: study.held_out for study in catalogue.retraining.snapshot(finished)}
+    apart, trained = (next(uid for uid, held_out in then.items() if held_out is wanted) for wanted in (True, False))
+    key = f"|p{trained.removeprefix('2.25.')}"
+    with psycopg.connect(archive.database_url) as connection:  # as a merge by HL7 leaves it
+        old = connection.execute("SELECT patient_key FROM study WHERE study_uid = %s", [apart]).fetchone()
+        connection.execute("UPDATE study SET patient_key = %s WHERE study_uid = %s", [key, apart])
+    assert not is_held_out(key, KEY)
+    studies = list(of_kind(catalogue.retraining.studies("none"), ImageKind.CXR))
+    rows, counts = taken(studies, KEY, catalogue.retraining.once_held_out())
+    now = {row.study_uid: row.held_out for row in rows}
+    assert now[apart] and now[trained] and counts.held_out_studies == sum(then.values()) + 1
+    with psycopg.connect(archive.database_url) as connection:
+        assert old is not None
+        connection.execute("UPDATE study SET patient_key = %s WHERE study_uid = %s", [old[0], apart])

@@ -22,6 +22,7 @@ from radir_pacs.cli.output import counted, errors, out, print_json, progress, sa
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import BadInput
+from radir_pacs.models import clear_work
 from radir_pacs.types import ImageKind, StepState
 
 LOOK_S = 0.3
@@ -35,11 +36,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "action",
         nargs="?",
-        choices=["start", "list", "show", "cancel", "tokens"],
+        choices=["start", "list", "show", "cancel", "tokens", "clear"],
         default="start",
-        help="start a run (default); list runs, show or cancel one; tokens: make the image tokens the archive lacks",
+        help="start a run (default); list runs, show or cancel one; tokens: make the image tokens the archive lacks; "
+        "clear: remove the work folders of runs that no process is at",
     )
-    parser.add_argument("number", nargs="?", type=int, metavar="RUN", help="show, cancel: the run's number")
+    parser.add_argument("number", nargs="?", type=int, metavar="RUN", help="show, cancel, clear: the run's number")
     parser.add_argument(
         "--kind", type=str.upper, choices=list(ImageKind), default=ImageKind.CXR, help="of image (default CXR)"
     )
@@ -66,7 +68,9 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             case "show":
                 return _show(args, catalogue, settings, args.number)
             case "cancel":
-                return _cancel(args, catalogue)
+                return _cancel(args, catalogue, settings)
+            case "clear":
+                return _clear(args, catalogue, settings)
             case "tokens":
                 return _tokens(args, catalogue, settings)
         if args.resume is not None:
@@ -224,8 +228,19 @@ def _show(args: argparse.Namespace, catalogue: Catalogue, settings: Settings, nu
     return 0
 
 
-def _cancel(args: argparse.Namespace, catalogue: Catalogue) -> int:
+def _clear(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> int:
+    cleared = clear_work(catalogue, settings.home, args.number)
+    if args.json:
+        print_json({"cleared": cleared})
+    else:
+        out.print(f"work folders removed: {', '.join(map(str, cleared)) or 'none'}")
+    return 0
+
+
+def _cancel(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> int:
     state = catalogue.retraining.ask_to_cancel(args.number)
+    if state == "CANCELLED":  # nobody is at it who would clear up
+        clear_work(catalogue, settings.home, args.number)
     if args.json:
         print_json({"run": args.number, "state": state})
     else:

@@ -204,7 +204,7 @@ class Pipeline:
     def _snapshot(self, number: int) -> tuple[str, tuple[str, ...]]:
         window = self.plan.data.since, self.plan.data.until
         studies = list(of_kind(self._catalogue.retraining.studies(self.run.champion, *window), self.run.kind))
-        rows, counts = taken(studies, self._key)
+        rows, counts = taken(studies, self._key, self._catalogue.retraining.once_held_out())
         self._catalogue.retraining.keep_snapshot(self.run.id, rows)
         files.write(self._folder / "snapshot.json", asdict(counts))
         return f"{counts.held_out_patients} of {counts.patients} patients held out", ("snapshot.json",)
