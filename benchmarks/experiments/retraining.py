@@ -1,10 +1,10 @@
 """A retraining from its first report to a rollback, on the real processes, as an administrator does it.
 
-    python -m benchmarks.experiments.retraining --hospital DIR --work DIR [--part fill,retrain,serve,page] [--patients 300]
-        [--out docs/results]
+    python -m benchmarks.experiments.retraining --hospital DIR --work DIR [--part fill,retrain,serve,page]
+        [--patients 300] [--out docs/results]
 
-DIR is what ``radir phantom --house other --kinds cxr`` wrote: another hospital than the starter's. Its parts, each of which
-goes on from the home folder in ``--work``:
+DIR is what ``radir phantom --house other --kinds cxr`` wrote: another hospital than the starter's. Its parts, each of
+which goes on from the home folder in ``--work``:
 
 - fill: `radir up`; the images by C-STORE; the reports of one half of the patients as structured reports, of the other
   half by ``radir reports`` from a table.
@@ -74,7 +74,7 @@ def wait(condition: Callable[[], bool], seconds: float = WAIT_S) -> None:
 
 def is_settled(settings: Settings, studies: int) -> bool:
     found = gather(settings)
-    ended = sum(found["studies"].get(state, 0) for state in ENDED)
+    ended = sum(found.get("studies", {}).get(state, 0) for state in ENDED)
     return ended == studies and not found["queue"]
 
 

@@ -4,7 +4,7 @@
 
 A part of `retraining`, whose page shows the figures. DIR is what ``radir phantom --house other`` wrote. The starter is
 trained further by the pipeline's own recipe on so many of its reports, and examined beside the starter on a fifth of
-the patients, who are held out as in every run.
+the patients, who are held out as in every run. Interrupted, it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from radir_pacs.encode.tokens import token_bytes
 from radir_pacs.types import ImageKind, View
 from radir_training.data.folder_set import folder_set
 from radir_training.data.studies import StudySet
+from radir_training.learning.checkpoints import Checkpoints
 from radir_training.learning.train import CPU, train
 from radir_training.retraining.examination import examined
 from radir_training.retraining.gates import gates
@@ -95,20 +96,20 @@ class Curve:
         data = (self.tokens if depth == "head" else self.pixels).subset(np.arange(reports))
         network = self.starter.network
         assert isinstance(network, RadirNetwork)
-        began = time.perf_counter()
+        name = name_of(depth, reports, wrong)
         with progress(transient=True) as bar:
-            task = bar.add_task(f"{depth}, {reports} reports", total=1.0)
+            task = bar.add_task(name, total=1.0)
             bundle = train(
                 network.config,
                 shuffled(data) if wrong else data,
                 recipe_of(plan, reports),
                 start=self.starter,
                 device=CPU,
+                checkpoints=Checkpoints(self.work / "checkpoints" / name, every_s=15),
                 tell=lambda step: bar.update(task, completed=step.done),
             )
-        took_s = time.perf_counter() - began
-        folder = self.work / f"{depth}-{reports}{'-shuffled' if wrong else ''}"
-        made = bundle.save(folder)
+        took_s = 60 * float(bundle.training["minutes"])
+        made = bundle.save(self.work / name)
         told = examined(self.judged, self.groups, self.starter, made, plan).told
         judged = gates(plan, told, golden=True)
         return {
@@ -123,6 +124,10 @@ class Curve:
             "passed": all(gate.passed for gate in judged),
             "gates": [gate.as_json() for gate in judged],
         }
+
+
+def name_of(depth: str, reports: int, wrong: bool) -> str:
+    return f"{depth}-{reports}{'-shuffled' if wrong else ''}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -147,9 +152,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "tokens_made_a_second": round(len(curve.tokens) / curve.tokens_s, 1),
         "runs": [],
     }
+    kept = args.work / FIGURES
+    if kept.exists():  # of a measurement that was interrupted
+        figures["runs"] = json.loads(kept.read_text())["runs"]
+    done = {name_of(run["depth"], run["reports"], run["shuffled"]) for run in figures["runs"]}
     for depth, reports, wrong in orders:
+        if name_of(depth, reports, wrong) in done:
+            continue
         figures["runs"].append(curve.challenger(depth, reports, wrong=wrong))
-        (args.work / FIGURES).write_text(json.dumps(figures))  # what is measured so far
+        kept.write_text(json.dumps(figures))  # what is measured so far
         last, overall = figures["runs"][-1], figures["runs"][-1]["overall"]
         line = f"{depth} {reports}{' shuffled' if wrong else ''}: {overall['champion']} to {overall['challenger']}"
         print(f"{line}, {overall['interval_95']}, {last['train_s']} s", flush=True)

@@ -27,6 +27,7 @@ from radir_pacs.catalogue.instances import Overtaken
 from radir_pacs.catalogue.jobs import ENCODES, is_last_attempt, runs_alone
 from radir_pacs.catalogue.model_rows import (
     Coverage,
+    JudgedPair,
     KeptCount,
     ModelEvent,
     ModelProgress,
@@ -101,6 +102,7 @@ __all__ = [
     "GenerationRow",
     "JobCount",
     "JobProgress",
+    "JudgedPair",
     "KeptCount",
     "KeptMessage",
     "KnownToken",

@@ -154,6 +154,17 @@ class SnapshotStudy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JudgedPair:
+    """What readers judged of a case at a region: how many said that it is alike, and how many not."""
+
+    query_study_uid: str
+    case_study_uid: str
+    region: str
+    up: int
+    down: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyToTrain:
     """A study with its report. ``patient_key``, ``body`` and what follows are about a patient: never for logs."""
 

@@ -1858,6 +1858,25 @@ ON CONFLICT DO NOTHING;
 -- The studies of a run by UID.
 SELECT study_uid, revision, report_sha256, held_out FROM retraining_study WHERE run_id = %(run_id)s ORDER BY study_uid;
 
+-- name: snapshot_judgements
+-- What readers have judged of pairs of a run's studies; of one reader the last word.
+INSERT INTO retraining_judgement (run_id, query_study_uid, case_study_uid, region, up, down)
+SELECT %(run_id)s, last.query_study_uid, last.case_study_uid, last.region,
+    count(*) FILTER (WHERE last.verdict = 'UP'), count(*) FILTER (WHERE last.verdict = 'DOWN')
+FROM (
+    SELECT DISTINCT ON (reader, query_study_uid, case_study_uid, region) query_study_uid, case_study_uid, region, verdict
+    FROM feedback ORDER BY reader, query_study_uid, case_study_uid, region, at DESC, id DESC
+) AS last
+JOIN retraining_study AS q ON (q.run_id, q.study_uid) = (%(run_id)s, last.query_study_uid)
+JOIN retraining_study AS c ON (c.run_id, c.study_uid) = (%(run_id)s, last.case_study_uid)
+GROUP BY last.query_study_uid, last.case_study_uid, last.region
+ON CONFLICT DO NOTHING;
+
+-- name: retraining_judgements
+-- What readers had judged when a run took its snapshot.
+SELECT query_study_uid, case_study_uid, region, up, down FROM retraining_judgement WHERE run_id = %(run_id)s
+ORDER BY query_study_uid, case_study_uid, region;
+
 -- name: once_held_out
 -- Studies that were held out in some run.
 SELECT DISTINCT study_uid FROM retraining_study WHERE held_out;

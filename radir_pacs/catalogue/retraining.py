@@ -9,7 +9,13 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from radir_pacs.catalogue.database import Row, run
-from radir_pacs.catalogue.model_rows import RetrainingRun, RetrainingStep, SnapshotStudy, StudyToTrain
+from radir_pacs.catalogue.model_rows import (
+    JudgedPair,
+    RetrainingRun,
+    RetrainingStep,
+    SnapshotStudy,
+    StudyToTrain,
+)
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.errors import Conflict, LeaseLost, NotFound
 from radir_pacs.reasons import ReasonCode
@@ -132,6 +138,7 @@ class Retraining(CataloguePart):
         return str(row["state"])
 
     def keep_snapshot(self, run_id: int, studies: Sequence[SnapshotStudy]) -> None:
+        """With what readers have judged of them so far."""
         values = {
             "study_uids": [study.study_uid for study in studies],
             "revisions": [study.revision for study in studies],
@@ -140,11 +147,17 @@ class Retraining(CataloguePart):
         }
         with self._database.transaction() as connection:
             run(connection, "snapshot_retraining", values, run_id=run_id)
+            run(connection, "snapshot_judgements", run_id=run_id)
 
     def snapshot(self, run_id: int) -> tuple[SnapshotStudy, ...]:
         """By UID; without studies that were deleted meanwhile."""
         with self._database.transaction() as connection:
             return tuple(SnapshotStudy(**row) for row in run(connection, "retraining_snapshot", run_id=run_id))
+
+    def judgements(self, run_id: int) -> tuple[JudgedPair, ...]:
+        """Readers' judgements as of the snapshot; without studies that were deleted meanwhile."""
+        with self._database.transaction() as connection:
+            return tuple(JudgedPair(**row) for row in run(connection, "retraining_judgements", run_id=run_id))
 
     def once_held_out(self) -> frozenset[str]:
         """Studies that were held out in any run, whoever their patient is by now."""

@@ -13,6 +13,7 @@ from radir_pacs import anatomy
 from radir_pacs.encode.tokenizer import TextTokenizer
 from radir_pacs.types import Region
 
+from ..data.judgements import Judgements
 from ..data.statements import ABSENT, Labels, Relevance, Said, stand_ins
 from ..data.studies import StudySet
 
@@ -61,9 +62,11 @@ class TrainingSet:
         tokenizer: TextTokenizer,
         *,
         hierarchy: bool = True,
+        judgements: Judgements | None = None,
     ) -> None:
         said = data.said if hierarchy else tuple(_itself(study) for study in data.said)
         self.data, self.regions, self.concepts = data, tuple(regions), tuple(concepts)
+        self.judgements = judgements
         self.labels = Labels.of(said, regions, concepts)
         self.relevance = Relevance.of(said, stand_ins(said, regions))
         self.whole = next(i for i, region in enumerate(regions) if region.key == anatomy.ROOT)
@@ -81,6 +84,9 @@ class TrainingSet:
         chosen = rows.numpy()
         reports = self.reports[rows]
         longest = int((reports != 0).sum(1).max())
+        relevance = self.relevance.batch(chosen)
+        if self.judgements is not None:
+            relevance = self.judgements.applied(relevance, chosen, [region.key for region in self.regions])
         return Batch(
             images=torch.from_numpy(self.data.images[chosen]).float(),
             views=torch.from_numpy(self.data.views[chosen]),
@@ -88,7 +94,7 @@ class TrainingSet:
             described=torch.from_numpy(self.labels.described[chosen]),
             abnormal=torch.from_numpy(self.relevance.abnormal[chosen]),
             grades=torch.from_numpy(self.labels.grades[chosen]),
-            relevance=torch.from_numpy(self.relevance.batch(chosen)),
+            relevance=torch.from_numpy(relevance),
             reports=reports[:, :longest],
             told=self.told[rows],
             written=self.written[rows],
