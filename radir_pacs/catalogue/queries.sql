@@ -1778,10 +1778,18 @@ ORDER BY encoder;
 -- Drop all tokens but those of some encoders.
 DELETE FROM image_tokens WHERE NOT encoder = ANY(%(encoders)s::text[]);
 
+-- name: lock_retraining
+-- Whoever begins a run waits for whoever does at the same moment: there are never two at once.
+LOCK TABLE retraining_run IN SHARE ROW EXCLUSIVE MODE;
+
 -- name: start_retraining
--- A run with its plan.
+-- A run with its plan, unless a process is at one, or the last one of its kind is too young.
 INSERT INTO retraining_run (kind, depth, plan, plan_sha256, champion, started_by)
-VALUES (%(kind)s, %(depth)s, %(plan)s, %(plan_sha256)s, %(champion)s, %(started_by)s) RETURNING id;
+SELECT %(kind)s, %(depth)s, %(plan)s, %(plan_sha256)s, %(champion)s, %(started_by)s
+WHERE NOT EXISTS (SELECT FROM retraining_run WHERE state = 'RUNNING' AND lease_until > now())
+    AND NOT EXISTS (SELECT FROM retraining_run WHERE kind = %(kind)s
+        AND abs(extract(epoch FROM now() - created_at)) < 86400 * %(least_days)s::float8)
+RETURNING id;
 
 -- name: add_retraining_steps
 -- The steps of a run, none begun.
@@ -1811,6 +1819,7 @@ UPDATE retraining_run SET state = 'RUNNING', worker = %(worker)s, token = nextva
     ended_at = NULL
 WHERE id = %(run_id)s AND state IN ('PENDING', 'RUNNING', 'FAILED') AND coalesce(lease_until <= now(), true)
     AND NOT cancel_asked
+    AND NOT EXISTS (SELECT FROM retraining_run AS o WHERE o.id <> %(run_id)s AND o.state = 'RUNNING' AND o.lease_until > now())
 RETURNING token;
 
 -- name: renew_retraining
@@ -1893,3 +1902,45 @@ FROM study AS s CROSS JOIN LATERAL (
 WHERE s.has_report AND s.state IN ('STABLE', 'ENCODED', 'INDEXED') AND s.study_uid > %(after)s
     AND (%(since)s::date IS NULL OR s.study_date >= %(since)s) AND (%(until)s::date IS NULL OR s.study_date <= %(until)s)
 ORDER BY s.study_uid LIMIT %(limit)s;
+
+-- == Quality ==
+
+-- name: keep_quality
+-- A week's figures; measured again, they replace the earlier ones.
+INSERT INTO model_quality (week, model_id, kind, figures)
+VALUES (%(week)s, %(model_id)s, %(kind)s, %(figures)s)
+ON CONFLICT (week, model_id) DO UPDATE SET figures = excluded.figures, measured_at = now();
+
+-- name: quality
+-- The newest weeks.
+SELECT week, model_id, kind, figures, measured_at FROM model_quality ORDER BY week DESC, kind, model_id LIMIT %(limit)s;
+
+-- name: reported_studies_of_week
+-- Some studies that came in a time, were encoded by a model, and have a mined report: the same ones at every look.
+SELECT s.study_uid FROM study AS s JOIN encoding AS e ON (e.study_uid, e.model_id) = (s.study_uid, %(model_id)s)
+WHERE s.received_at >= %(since)s AND s.received_at < %(until)s AND EXISTS (
+    SELECT FROM report AS r WHERE r.study_uid = s.study_uid AND NOT r.superseded AND r.findings IS NOT NULL)
+ORDER BY md5(s.study_uid) LIMIT %(limit)s;
+
+-- name: vectors_of_week
+-- Vectors of a region with the scanner, of some studies that came in a time.
+SELECT s.study_uid, e.scanner,
+    substring(e.vectors FROM (array_position(e.regions, %(region)s) - 1) * m.dim * 4 + 1 FOR m.dim * 4) AS vector
+FROM study AS s JOIN encoding AS e USING (study_uid) JOIN model AS m USING (model_id)
+WHERE e.model_id = %(model_id)s AND %(region)s = ANY(e.regions)
+    AND s.received_at >= %(since)s AND s.received_at < %(until)s
+ORDER BY md5(s.study_uid) LIMIT %(limit)s;
+
+-- name: vectors_of_training
+-- The same of the studies on which a model was trained here, by the snapshot of its run, as far as they came before a
+-- time; for one that was not, of the first studies that it encoded.
+WITH trained AS (
+    SELECT t.study_uid FROM retraining_study AS t WHERE NOT t.held_out
+        AND t.run_id = (SELECT max(r.id) FROM retraining_run AS r WHERE r.challenger = %(model_id)s)
+)
+SELECT s.study_uid, e.scanner, EXISTS (SELECT FROM trained) AS trained,
+    substring(e.vectors FROM (array_position(e.regions, %(region)s) - 1) * m.dim * 4 + 1 FOR m.dim * 4) AS vector
+FROM study AS s JOIN encoding AS e USING (study_uid) JOIN model AS m USING (model_id)
+WHERE e.model_id = %(model_id)s AND %(region)s = ANY(e.regions) AND s.received_at < %(until)s
+    AND (NOT EXISTS (SELECT FROM trained) OR s.study_uid IN (SELECT trained.study_uid FROM trained))
+ORDER BY CASE WHEN EXISTS (SELECT FROM trained) THEN NULL ELSE s.received_at END, md5(s.study_uid) LIMIT %(limit)s;

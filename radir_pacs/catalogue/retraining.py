@@ -38,8 +38,13 @@ class Retraining(CataloguePart):
         champion: str,
         started_by: str,
         steps: Sequence[str],
+        least_days: float = 0.0,
     ) -> int:
-        """A run and its steps, none begun; returns its number."""
+        """A run and its steps, none begun; returns its number.
+
+        Raises Conflict while a process is at another run, and where the last run of the kind is younger than
+        ``least_days``.
+        """
         values = {
             "kind": kind,
             "depth": depth,
@@ -49,8 +54,10 @@ class Retraining(CataloguePart):
             "started_by": started_by,
         }
         with self._database.transaction() as connection:
-            row = run(connection, "start_retraining", values).fetchone()
-            assert row is not None
+            run(connection, "lock_retraining")
+            row = run(connection, "start_retraining", values, least_days=least_days).fetchone()
+            if row is None:
+                raise Conflict("a process is at another retraining, or the last one is too young: radir retrain list")
             run(connection, "add_retraining_steps", run_id=row["id"], names=list(steps))
         return int(row["id"])
 
@@ -78,11 +85,12 @@ class Retraining(CataloguePart):
         return tuple(RetrainingStep(**(row | {"state": StepState(row["state"])})) for row in rows)
 
     def hold(self, run_id: int, worker: str, lease_s: float) -> int:
-        """Take the run; returns the token. Raises Conflict where it has ended or somebody holds it."""
+        """Take the run; returns the token. Raises Conflict where it has ended, or somebody holds it or another one."""
         with self._database.transaction() as connection:
+            run(connection, "lock_retraining")
             row = run(connection, "hold_retraining", run_id=run_id, worker=worker, lease_s=lease_s).fetchone()
         if row is None:
-            raise Conflict(f"retraining {run_id} has ended, or another process is at it")
+            raise Conflict(f"retraining {run_id} has ended, or another process is at it or at another run")
         return int(row["token"])
 
     def renew(self, run_id: int, token: int, lease_s: float) -> bool:

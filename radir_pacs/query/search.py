@@ -100,6 +100,10 @@ class Searcher:
         self._shadow.offer(query, answer, time.perf_counter() - began)
         return answer
 
+    def unseen(self, query: Query) -> SimilarCaseList:
+        """As ``similar``, for a measurement: nobody sees the cases. Raises as ``similar``."""
+        return self._similar(query)
+
     def _similar(self, query: Query, model_id: str | None = None, caller: Caller | None = None) -> SimilarCaseList:
         """By the model that serves at this moment, or by the one that is named; without a caller nobody sees it."""
         asked = self._ask(query, model_id)

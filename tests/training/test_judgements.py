@@ -68,7 +68,9 @@ def test_what_readers_say_is_learned() -> None:
     pairs = tuple(Pair(int(n), int(n + 1), key, float(n % 4 == 0)) for n in rows[:-1:2])
     gaps = []
     for weight in (0.0, 1.0):
-        recipe = Recipe(epochs=8, batch=32, augment=False, muon=False, learning_rate=2e-3)
+        recipe = Recipe(
+            losses={"contrast": 1.0}, contrast_ramp=0.0, average=0.0, epochs=12, batch=32, augment=False, muon=False
+        )
         told = Judgements(pairs, weight, together=0.5)
         bundle = train(TOY, data, recipe, start=start, judgements=told)
         gaps.append(_gap(bundle, data, pairs, key))

@@ -7,9 +7,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from radir_pacs.cli import main
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.encode import Bundle
 from radir_pacs.encode.tokens import PARTS, encoder_id
-from radir_pacs.errors import BadInput, Conflict, LeaseLost, StorageFailed
+from radir_pacs.errors import BadInput, Conflict, LeaseLost, SettingError, StorageFailed
 from radir_pacs.models import Registry, clear_work
+from radir_pacs.models.errands import SCHEDULE, Errands, is_within
 from radir_pacs.models.retraining_work import clear_old_work
 from radir_pacs.types import ImageKind, ModelState, StepState
 from radir_training.data.people import KNOWN_PATIENTS, KnownPatients
@@ -285,6 +287,65 @@ def test_one_process_at_a_time_works_at_a_run(catalogue: Catalogue) -> None:
     with pytest.raises(LeaseLost):
         catalogue.retraining.tell(number, first, 1, StepState.DONE)
     catalogue.retraining.tell(number, second, 1, StepState.DONE)
+    with pytest.raises(Conflict, match="another retraining"):
+        begin(catalogue)
+    catalogue.retraining.end(number, second, "CANCELLED")
+
+
+def test_there_are_never_two_at_once(catalogue: Catalogue) -> None:
+    one, other = begin(catalogue), begin(catalogue)
+    token = catalogue.retraining.hold(one, "one", 60)
+    with pytest.raises(Conflict, match="another run"):
+        catalogue.retraining.hold(other, "two", 60)
+    catalogue.retraining.end(one, token, "FAILED", "no memory")
+    catalogue.retraining.end(other, catalogue.retraining.hold(other, "two", 60), "CANCELLED")
+
+
+def test_the_schedule_begins_a_run_when_the_last_one_is_old(archive: Settings, catalogue: Catalogue) -> None:
+    """In off-peak hours, one at a time; what was killed goes on."""
+    begun: list[tuple[str, ...]] = []
+    night, day = datetime(2031, 1, 2, 23, 30, tzinfo=UTC), datetime(2031, 1, 2, 12, tzinfo=UTC)
+    running = [False]
+
+    def begin_command(command: Sequence[str]) -> Callable[[], bool]:
+        begun.append(tuple(command))
+        return lambda: running[0]
+
+    settings = replace(archive, retrain_every_days=30, quality_weekly=False)
+    at = [day]
+    errands = Errands(catalogue, settings, begin_command, lambda: at[0])
+    errands.look()
+    assert not begun, "not by day"
+    at[0], running[0] = night, True
+    errands.look()
+    errands.look()
+    assert begun == [("retrain", "--scheduled", "--kind", "CXR")], "one at a time"
+    running[0] = False
+    number = begin(catalogue, started_by=SCHEDULE)
+    Errands(catalogue, settings, begin_command, lambda: at[0]).look()
+    assert begun.pop() == ("retrain", "--resume", str(number))
+    token = catalogue.retraining.hold(number, "test", 60)
+    Errands(catalogue, settings, begin_command, lambda: at[0]).look()
+    assert len(begun) == 1, "a process is at it"
+    catalogue.retraining.end(number, token, "REFUSED", "too few studies")
+    at[0] = datetime.now(UTC).replace(hour=23)
+    Errands(catalogue, settings, begin_command, lambda: at[0]).look()
+    assert len(begun) == 1, "refused as well, it was the run of this month"
+    Errands(catalogue, replace(settings, retrain_every_days=0), begin_command, lambda: night).look()
+    assert len(begun) == 1, "off by default"
+    with pytest.raises(Conflict, match="too young"):
+        begin(catalogue, started_by=SCHEDULE, least_days=30)
+    assert not Settings(home=archive.home).promote_when_covered and not Settings(home=archive.home).retrain_every_days
+
+
+def test_hours_go_past_midnight() -> None:
+    def within(hour: int, hours: str) -> bool:
+        return is_within(datetime(2026, 1, 1, hour), hours)
+
+    assert [hour for hour in range(24) if within(hour, "22-5")] == [0, 1, 2, 3, 4, 22, 23]
+    assert [hour for hour in range(24) if within(hour, "1-3")] == [1, 2]
+    with pytest.raises(SettingError, match="off_peak_hours"):
+        Settings(home=Path("/tmp"), off_peak_hours="night")
 
 
 def test_too_little_is_refused_with_numbers_before_anything_is_trained(archive: Settings, catalogue: Catalogue) -> None:
@@ -365,7 +426,7 @@ def test_work_that_no_run_goes_on_with_is_cleared_away(archive: Settings, catalo
     failed, cancelled, held = begin(catalogue), begin(catalogue), begin(catalogue)
     catalogue.retraining.end(failed, catalogue.retraining.hold(failed, "test", 60), "FAILED", "no memory")
     assert catalogue.retraining.ask_to_cancel(cancelled) == "CANCELLED"
-    catalogue.retraining.hold(held, "test", 60)
+    token = catalogue.retraining.hold(held, "test", 60)
     for number in (failed, cancelled, held):
         (run_folder(archive, number) / files.WORK / "inputs").mkdir(parents=True)
     left = {failed: True, cancelled: False, held: True}
@@ -377,6 +438,7 @@ def test_work_that_no_run_goes_on_with_is_cleared_away(archive: Settings, catalo
     with pytest.raises(Conflict, match="is at"):
         clear_work(catalogue, archive.home, held)
     assert (run_folder(archive, held) / files.WORK).exists()
+    catalogue.retraining.end(held, token, "CANCELLED")
 
 
 def test_clear_and_cancel_remove_the_work_at_once(

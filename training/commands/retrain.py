@@ -23,6 +23,7 @@ from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import BadInput
 from radir_pacs.models import clear_work
+from radir_pacs.models.errands import SCHEDULE
 from radir_pacs.types import ImageKind, StepState
 
 LOOK_S = 0.3
@@ -51,6 +52,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--plan", type=Path, metavar="FILE", help="TOML: data, recipe and gates in place of defaults")
     parser.add_argument("--dry-run", action="store_true", help="say what a run would take, and stop")
     parser.add_argument("--resume", type=int, metavar="RUN", help="go on with a run that was killed or failed")
+    parser.add_argument(
+        "--scheduled",
+        action="store_true",
+        help="as the schedule does it: nothing is begun where the last run is younger than retrain_every_days",
+    )
     parser.add_argument("--json", action="store_true", help="for machines")
     config.add_flags(parser)
     parser.set_defaults(run=run, needs_settings=True)
@@ -86,7 +92,10 @@ def _start(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -
     from ..retraining.survey import surveyed
 
     kind = ImageKind(args.kind)
-    plan = Plan.read(args.plan, args.depth)
+    path = args.plan
+    if args.scheduled and path is None and settings.retrain_plan:
+        path = Path(settings.retrain_plan)
+    plan = Plan.read(path, args.depth)
     if plan.depth == "full" and find_spec("monai") is None:
         raise BadInput("training a whole network needs monai: pip install -e '.[train]' in the clone")
     champion = champion_of(catalogue, kind)
@@ -113,8 +122,9 @@ def _start(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -
         plan=plan.as_json(),
         plan_sha256=plan.sha256,
         champion=champion,
-        started_by=caller().name,
+        started_by=SCHEDULE if args.scheduled else caller().name,
         steps=STEPS,
+        least_days=settings.retrain_every_days if args.scheduled else 0.0,
     )
     return _follow(args, catalogue, settings, number)
 

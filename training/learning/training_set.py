@@ -10,15 +10,13 @@ import torch
 from torch import Tensor
 
 from radir_pacs import anatomy
+from radir_pacs.encode.report_text import REPORT_TOKENS, body
 from radir_pacs.encode.tokenizer import TextTokenizer
 from radir_pacs.types import Region
 
 from ..data.judgements import Judgements
 from ..data.statements import ABSENT, Labels, Relevance, Said, stand_ins
 from ..data.studies import StudySet
-
-REPORT_TOKENS = 128
-_HEADING = ("FINDINGS:", "IMPRESSION:")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,12 +109,6 @@ class TrainingSet:
 def phrase(concept: str, region_name: str) -> str:
     """The words of a query for a finding at a region."""
     return f"{concept.replace('_', ' ')} in the {region_name.lower()}"
-
-
-def body(report: str) -> str:
-    """A report's findings and impression, where it has such headings; else all of it."""
-    start = min((at for heading in _HEADING if (at := report.find(heading)) >= 0), default=0)
-    return report[start:]
 
 
 def _itself(said: Said) -> Said:
