@@ -70,6 +70,12 @@ class Relay:
 
     def run(self, stop: threading.Event) -> None:
         """Run rounds until told to stop. A round that fails is logged, and the next one tries again."""
+        try:
+            self._rounds(stop)
+        finally:
+            self._errands.close()
+
+    def _rounds(self, stop: threading.Event) -> None:
         while True:
             try:
                 self.round()

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
+from typing import Protocol
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import DAY_S, Settings, hours_of, to_environment
@@ -24,28 +26,42 @@ NICE = 10  # what is begun so leaves the processor to everybody else
 Command = Sequence[str]
 
 
+class Process(Protocol):
+    """A command that was begun; as `subprocess.Popen`."""
+
+    def poll(self) -> int | None: ...
+
+    def send_signal(self, sig: int) -> None: ...
+
+
 class Errands:
-    """``begin`` starts a command of ours and says how to ask whether it still runs."""
+    """``begin`` starts a command of ours."""
 
     def __init__(
         self,
         catalogue: Catalogue,
         settings: Settings,
-        begin: Callable[[Command], Callable[[], bool]] | None = None,
+        begin: Callable[[Command], Process] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now().astimezone(),
     ) -> None:
         self._catalogue, self._settings, self._now = catalogue, settings, now
         self._begin = begin or (lambda command: started(command, settings))
-        self._runs: Callable[[], bool] = lambda: False
+        self._process: Process | None = None
 
     def look(self) -> None:
         """Every minute: begin what is due, one at a time."""
-        if not is_within(self._now(), self._settings.off_peak_hours) or self._runs():
+        runs = self._process is not None and self._process.poll() is None
+        if runs or not is_within(self._now(), self._settings.off_peak_hours):
             return
         command = self._retraining() or self._quality()
         if command is not None:
             log.info("begun by schedule", extra={"command": " ".join(command)})
-            self._runs = self._begin(command)
+            self._process = self._begin(command)
+
+    def close(self) -> None:
+        """Interrupt what was begun, as Ctrl-C does: without the database it could not go on. A retraining is resumed."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
 
     def _retraining(self) -> Command | None:
         every_s = self._settings.retrain_every_days * DAY_S
@@ -84,12 +100,12 @@ def is_within(now: datetime, hours: str) -> bool:
     return since <= now.hour < until if since < until else now.hour >= since or now.hour < until
 
 
-def started(command: Command, settings: Settings) -> Callable[[], bool]:
-    """A command in a process of its own, which outlives this one; its words go to ``logs/errands.log``."""
+def started(command: Command, settings: Settings) -> Process:
+    """A command in a process of its own; its words go to ``logs/errands.log``."""
     path = settings.home / "logs" / "errands.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
-        child = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-c", _NICELY, sys.executable, "-m", "radir_pacs.cli", *command],
             env={**os.environ, **to_environment(settings)},
             stdin=subprocess.DEVNULL,
@@ -97,7 +113,6 @@ def started(command: Command, settings: Settings) -> Callable[[], bool]:
             stderr=file,
             start_new_session=True,
         )
-    return lambda: child.poll() is None
 
 
 _NICELY = f"import os, sys; os.nice({NICE}); os.execv(sys.argv[1], sys.argv[1:])"

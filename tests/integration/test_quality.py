@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -142,7 +143,12 @@ def test_the_command_measures_and_shows_by_week(
         connection.execute("UPDATE study SET received_at = %s", [monday - timedelta(days=2)])
     begun: list[Sequence[str]] = []
     night = datetime.now(UTC).replace(hour=23)
-    errands = Errands(archive, settings, lambda command: begun.append(command) or (lambda: False), lambda: night)  # type: ignore[func-returns-value]
+
+    def begin(command: Sequence[str]) -> SimpleNamespace:
+        begun.append(command)
+        return SimpleNamespace(poll=lambda: 0)
+
+    errands = Errands(archive, settings, begin, lambda: night)
     errands.look()
     assert begun == [("quality", "--measure")]
     assert main(["quality", "--measure", "--json"]) == 0

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -304,12 +305,13 @@ def test_there_are_never_two_at_once(catalogue: Catalogue) -> None:
 def test_the_schedule_begins_a_run_when_the_last_one_is_old(archive: Settings, catalogue: Catalogue) -> None:
     """In off-peak hours, one at a time; what was killed goes on."""
     begun: list[tuple[str, ...]] = []
+    signals: list[int] = []
     night, day = datetime(2031, 1, 2, 23, 30, tzinfo=UTC), datetime(2031, 1, 2, 12, tzinfo=UTC)
     running = [False]
 
-    def begin_command(command: Sequence[str]) -> Callable[[], bool]:
+    def begin_command(command: Sequence[str]) -> Any:
         begun.append(tuple(command))
-        return lambda: running[0]
+        return SimpleNamespace(poll=lambda: None if running[0] else 0, send_signal=signals.append)
 
     settings = replace(archive, retrain_every_days=30, quality_weekly=False)
     at = [day]
@@ -320,6 +322,8 @@ def test_the_schedule_begins_a_run_when_the_last_one_is_old(archive: Settings, c
     errands.look()
     errands.look()
     assert begun == [("retrain", "--scheduled", "--kind", "CXR")], "one at a time"
+    errands.close()
+    assert signals == [signal.SIGINT]
     running[0] = False
     number = begin(catalogue, started_by=SCHEDULE)
     Errands(catalogue, settings, begin_command, lambda: at[0]).look()
