@@ -59,7 +59,7 @@ class Errands:
             self._process = self._begin(command)
 
     def close(self) -> None:
-        """Interrupt what was begun, as Ctrl-C does: without the database it could not go on. A retraining is resumed."""
+        """Interrupt what was begun, as Ctrl-C does: without its database nothing goes on. A retraining is resumed."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
 
