@@ -1886,9 +1886,9 @@ ON CONFLICT DO NOTHING;
 SELECT query_study_uid, case_study_uid, region, up, down FROM retraining_judgement WHERE run_id = %(run_id)s
 ORDER BY query_study_uid, case_study_uid, region;
 
--- name: once_held_out
--- Studies that were held out in some run.
-SELECT DISTINCT study_uid FROM retraining_study WHERE held_out;
+-- name: once_seen
+-- Studies that were held out in some run, or that were not.
+SELECT DISTINCT study_uid FROM retraining_study WHERE held_out = %(held_out)s;
 
 -- name: studies_to_train
 -- Complete studies of a window of study dates with their newest report, and what groups of patients are made of.

@@ -169,8 +169,15 @@ class Retraining(CataloguePart):
 
     def once_held_out(self) -> frozenset[str]:
         """Studies that were held out in any run, whoever their patient is by now."""
+        return self._once(held_out=True)
+
+    def once_trained_on(self) -> frozenset[str]:
+        """Studies that were to be trained on in any run, whoever their patient is by now."""
+        return self._once(held_out=False)
+
+    def _once(self, *, held_out: bool) -> frozenset[str]:
         with self._database.transaction() as connection:
-            return frozenset(row["study_uid"] for row in run(connection, "once_held_out"))
+            return frozenset(row["study_uid"] for row in run(connection, "once_seen", held_out=held_out))
 
     def studies(self, model_id: str, since: date | None = None, until: date | None = None) -> Iterator[StudyToTrain]:
         """Complete studies with a report, by UID, a page at a time; ``scanner`` as encoded under that model."""

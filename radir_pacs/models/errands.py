@@ -11,8 +11,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from datetime import date, datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
 from radir_pacs.catalogue import Catalogue
@@ -22,8 +22,10 @@ from radir_pacs.types import ImageKind
 log = logging.getLogger(__name__)
 
 SCHEDULE = "rule:retrain_every_days"
+AGAIN_S = 3600.0  # between two tries of what fails
 NICE = 10  # what is begun so leaves the processor to everybody else
-Command = Sequence[str]
+Command = tuple[str, ...]
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Process(Protocol):
@@ -47,6 +49,7 @@ class Errands:
         self._catalogue, self._settings, self._now = catalogue, settings, now
         self._begin = begin or (lambda command: started(command, settings))
         self._process: Process | None = None
+        self._begun: dict[Command, datetime] = {}
 
     def look(self) -> None:
         """Every minute: begin what is due, one at a time."""
@@ -54,7 +57,8 @@ class Errands:
         if runs or not is_within(self._now(), self._settings.off_peak_hours):
             return
         command = self._retraining() or self._quality()
-        if command is not None:
+        if command is not None and (self._now() - self._begun.get(command, _NEVER)).total_seconds() >= AGAIN_S:
+            self._begun[command] = self._now()
             log.info("begun by schedule", extra={"command": " ".join(command)})
             self._process = self._begin(command)
 

@@ -472,6 +472,17 @@ def test_a_merge_brings_nobody_who_was_held_out_into_the_training(
     rows, counts = taken(studies, KEY, catalogue.retraining.once_held_out())
     now = {row.study_uid: row.held_out for row in rows}
     assert now[apart] and now[trained] and counts.held_out_studies == sum(then.values()) + 1
+    assert old is not None
+    with psycopg.connect(archive.database_url) as connection:  # the other way round: who was trained on judges nobody
+        connection.execute("UPDATE study SET patient_key = %s WHERE study_uid IN (%s, %s)", [old[0], apart, trained])
+    champion = Bundle.load(Path(archive.models[0]))
+    material = from_tokens(catalogue, champion, studies_of(catalogue, finished, champion.model_id)[0])
+    judges = [uid in (apart, trained) for uid in material.study_uids]
+    assert material.held_out[judges].all()
+    once = catalogue.retraining.once_trained_on()
+    assert trained in once and apart not in once
+    rows_of_exam = examinee(material, champion, PLAN, KEY, once)[2]
+    assert not {apart, trained} & {material.study_uids[row] for row in rows_of_exam}
     with psycopg.connect(archive.database_url) as connection:
-        assert old is not None
-        connection.execute("UPDATE study SET patient_key = %s WHERE study_uid = %s", [old[0], apart])
+        for uid, name in ((apart, old[0]), (trained, key)):
+            connection.execute("UPDATE study SET patient_key = %s WHERE study_uid = %s", [name, uid])

@@ -251,7 +251,8 @@ class Pipeline:
     def _examined(self, number: int) -> Examination:
         if self._examination is None:
             material, made = self._material(number), Bundle.load(self._folder / files.CHALLENGER)
-            data, groups, self._rows, left_out = examinee(material, self._champion, self.plan, self._key)
+            once = self._catalogue.retraining.once_trained_on()
+            data, groups, self._rows, left_out = examinee(material, self._champion, self.plan, self._key, once)
             found = examined(data, groups, self._champion, made, self.plan)
             judged = self._catalogue.retraining.judgements(self.run.id)
             readers = ranked_by_readers(judged, material, self._champion, made, self.plan.recipe.seed)
