@@ -1,7 +1,7 @@
 """A retraining from its first report to a rollback, on the real processes, as an administrator does it.
 
-    python -m benchmarks.experiments.retraining --hospital DIR --work DIR [--part fill,retrain,serve,page]
-        [--patients 300] [--out docs/results]
+    python -m benchmarks.experiments.retraining --hospital DIR --work DIR --curve DIR [--patients 300]
+        [--part fill,retrain,serve,page] [--also DIR] [--out docs/results]
 
 DIR is what ``radir phantom --house other --kinds cxr`` wrote: another hospital than the starter's. Its parts, each of
 which goes on from the home folder in ``--work``:
@@ -47,7 +47,7 @@ REGIONS = ("chest", "right_lung", "left_lung", "heart")
 KEY = bytes(range(32))  # of the installation: the same patients are held out whenever this is repeated
 ENDED = {"INDEXED", "SKIPPED", "QUARANTINED"}
 COMPARED = 40  # questions whose answers before a promotion and after a rollback are compared
-BEFORE_S, AFTER_S, PIXELS_S = 20.0, 10.0, 30.0
+BEFORE_S, AFTER_S, PIXELS_S = 15.0, 8.0, 20.0
 WAIT_S = 1800.0
 
 
@@ -81,8 +81,8 @@ def is_settled(settings: Settings, studies: int) -> bool:
 class Parts:
     """``figures``: of the parts that are done, in ``story.json``."""
 
-    def __init__(self, hospital: Path, work: Path, patients: int) -> None:
-        self.hospital, self.work, self.patients = hospital, work, patients
+    def __init__(self, hospital: Path, work: Path, curve: Path, patients: int) -> None:
+        self.hospital, self.work, self.curve, self.patients = hospital, work, curve, patients
         self.home = work / "home"
         self.home.mkdir(parents=True, exist_ok=True)
         (self.home / "pseudonym.key").write_bytes(KEY)
@@ -106,10 +106,9 @@ class Parts:
 
     def fill(self) -> None:
         folders = sorted(self.hospital.glob("patient_*"))[: self.patients]
-        half = len(folders) // 2
-        images = [file for folder in folders[half:] for file in folder.rglob("*.dcm") if file.name != "report.dcm"]
+        images = [file for folder in folders[1::2] for file in folder.rglob("*.dcm") if file.name != "report.dcm"]
         rows = self.rows()
-        by_table = set(sorted({row["patient_id"] for row in rows})[half:])
+        by_table = set(sorted({row["patient_id"] for row in rows})[1::2])
         table = self.work / "reports.csv"
         with table.open("w", newline="") as file:
             writer = csv.DictWriter(file, ["study_uid", "report"], extrasaction="ignore")
@@ -118,14 +117,18 @@ class Parts:
         settings = self.settings
         with stack.radir_up(settings):
             began = time.monotonic()
-            radir(settings, "send", *map(str, folders[:half]), *map(str, images))
+            radir(settings, "send", *map(str, folders[::2]), *map(str, images))
             sent_s = time.monotonic() - began
             radir(settings, "reports", str(table), "--study", "study_uid", "--text", "report")
             wait(lambda: is_settled(settings, len(rows)))
             settled_s = time.monotonic() - began
             with Catalogue.open(settings) as catalogue:
                 kept = [vars(one) for one in catalogue.image_tokens.counts().values()]
-        told = {"studies": len(rows), "by_sr": len(rows) - sum(row["patient_id"] in by_table for row in rows)}
+        told = {
+            "patients": self.patients,
+            "studies": len(rows),
+            "by_sr": len(rows) - sum(row["patient_id"] in by_table for row in rows),
+        }
         self.keep("fill", told | {"sent_s": sent_s, "indexed_s": settled_s, "tokens": kept})
 
     def retrain(self) -> None:
@@ -139,7 +142,10 @@ class Parts:
         evidence = (
             json.loads((Path(told["folder"]) / "evidence.json").read_text()) if told["passed"] is not None else {}
         )
-        keep = {name: told[name] for name in ("state", "passed", "reason", "champion", "challenger", "gates", "steps")}
+        keep = {
+            name: told[name]
+            for name in ("state", "passed", "reason", "champion", "challenger", "gates", "steps", "folder")
+        }
         examination = evidence.get("impact_assessment", {}).get("examination")
         data = evidence.get("modification_protocol", {}).get("data")
         self.keep("retrain", keep | {"seconds": took_s, "examination": examination, "data": data})
@@ -147,10 +153,13 @@ class Parts:
     def serve(self) -> None:
         settings = self.settings
         uids = [row["study_uid"] for row in self.rows()]
-        model = self.figures["retrain"]["challenger"]
+        run = self.figures["retrain"]
+        model = run["challenger"]
         told: dict[str, Any] = {}
         with stack.radir_up(settings), Catalogue.open(settings) as catalogue:
             wait(lambda: is_settled(settings, len(uids)))
+            if not run["passed"]:  # it is shown all the same what a promotion does to a client
+                radir(settings, "models", "register", run["folder"] + "/challenger", "--reason", "benchmark")
             paths = [f"/api/studies/{uid}/similar?anatomy={region}" for uid in uids for region in REGIONS]
             before = answers(settings, paths[:COMPARED])
             with client(settings, paths) as asked:
@@ -178,7 +187,7 @@ class Parts:
                     for one, two in zip(before, after, strict=True)
                 )
                 told["studies"] = len(uids)
-                other = self.work / "curve" / "full-1000"
+                other = self.curve / "full-100"
                 if other.is_dir():
                     name = radir(settings, "models", "register", str(other), "--reason", "benchmark")["model_id"]
                     began = time.monotonic()
@@ -273,11 +282,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hospital", type=Path, required=True, metavar="DIR")
     parser.add_argument("--work", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--curve", type=Path, required=True, metavar="DIR", help="--work of `retraining_curve`")
     parser.add_argument("--part", default=",".join(PARTS), metavar="NAMES", help="some of %(default)s")
     parser.add_argument("--patients", type=int, default=300)
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the page is written, such as docs/results")
+    parser.add_argument("--also", type=Path, metavar="DIR", help="--work of a run on fewer patients, for the page")
     args = parser.parse_args(arguments)
-    parts = Parts(args.hospital, args.work, args.patients)
+    parts = Parts(args.hospital, args.work, args.curve, args.patients)
     for name in args.part.split(","):
         if name not in PARTS:
             parser.error(f"there is no part {name}: {', '.join(PARTS)}")
@@ -285,8 +296,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             getattr(parts, name)()
             print(json.dumps({name: parts.figures[name]}, default=str)[:3000], flush=True)
     if "page" in args.part.split(","):
-        curve = args.work / "curve" / "curve.json"
-        told = {"story": parts.figures, "curve": json.loads(curve.read_text()) if curve.exists() else None}
+        curve = args.curve / "curve.json"
+        also = json.loads((args.also / "story.json").read_text()) if args.also else None
+        told = {
+            "story": parts.figures,
+            "also": also,
+            "curve": json.loads(curve.read_text()) if curve.exists() else None,
+        }
         if args.out is None:
             print(page(told))
         else:

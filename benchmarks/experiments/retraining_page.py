@@ -10,15 +10,21 @@ from typing import Any
 def page(told: Mapping[str, Any]) -> str:
     """Markdown. A part that was not measured says so."""
     story, curve = told["story"], told["curve"]
-    parts = ["# Retraining", *_story(story), *_serving(story.get("serve")), *_curve(curve), *_left(story, curve)]
+    parts = ["# Retraining", "## From reports to a challenger", *_story(story)]
+    parts += [
+        *(_story(told["also"]) if told.get("also") else []),
+        *_serving(story),
+        *_curve(curve),
+        *_left(story, curve),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
 def _story(story: Mapping[str, Any]) -> list[str]:
     fill, run = story.get("fill"), story.get("retrain")
-    found = ["## From reports to a challenger"]
+    found: list[str] = []
     if not fill or not run:
-        return [*found, "Not measured."]
+        return ["Not measured."]
     steps = {step["name"]: step for step in run["steps"]}
     overall = (run["examination"] or {}).get("overall")
     found.append(
@@ -51,10 +57,13 @@ def _step_s(step: Mapping[str, Any] | None) -> float:
     return (ended - began).total_seconds()
 
 
-def _serving(serve: Mapping[str, Any] | None) -> list[str]:
+def _serving(story: Mapping[str, Any]) -> list[str]:
+    serve = story.get("serve")
     found = ["## Encoding the archive, promotion and rollback, while a client asks"]
     if not serve:
         return [*found, "Not measured."]
+    if not story["retrain"]["passed"]:
+        found.append("The challenger that its gates refused was put into shadow by hand, to show this part.")
     rows = [
         ("before", "before"),
         ("while the challenger encodes from tokens", "while_encoding_from_tokens"),
