@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,14 +17,16 @@ import pytest
 
 from radir_pacs.catalogue import Catalogue, QualityRow
 from radir_pacs.cli import main
+from radir_pacs.cli.quality import _report_vectors
 from radir_pacs.config import Settings, to_environment
-from radir_pacs.models import Errands
+from radir_pacs.models import Errands, Registry
 from radir_pacs.models.errands import week_of
 from radir_pacs.query import Searcher
 from radir_pacs.query.quality import QualityNotice, WeekOfModel, drift, notices, worded
 from radir_pacs.reports import PARSER, findings_to_json, mine
 from radir_pacs.types import F32, ImageKind
 from tests.catalogue_material import DIM, MODEL, REGIONS, add, encoding, header, register
+from tests.model_material import seeded_bundle
 
 WEEK = date(2026, 11, 16)
 STUDIES = 30
@@ -160,3 +163,19 @@ def test_the_command_measures_and_shows_by_week(
     assert len(begun) == 1, "once a week"
     assert main(["quality"]) == 0
     assert MODEL in capsys.readouterr().out
+
+
+def test_the_text_encoder_is_that_of_the_model_that_serves(
+    catalogue: Catalogue, settings: Settings, tmp_path: Path
+) -> None:
+    seeded_bundle(ImageKind.CXR).save(tmp_path / "bundle")
+    Registry(catalogue, settings).adopt([tmp_path / "bundle"])
+    model = catalogue.models.serving(ImageKind.CXR)
+    assert model is not None
+    reads_reports = _report_vectors(catalogue, settings, model)
+    assert reads_reports is not None
+    found = reads_reports([f"Heart {n}. FINDINGS: right lung." for n in range(40)] + ["FINDINGS: left lung."])
+    assert found.shape == (41, model.dim)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(found[0], found[39], "what stands before the findings is not read")
+    assert not np.allclose(found[0], found[40])
