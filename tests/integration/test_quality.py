@@ -151,7 +151,7 @@ def test_the_command_measures_and_shows_by_week(
         begun.append(command)
         return SimpleNamespace(poll=lambda: 0)
 
-    errands = Errands(archive, settings, begin, lambda: night)
+    errands = Errands(archive, replace(settings, quality_weekly=True), begin, lambda: night)
     errands.look()
     assert begun == [("quality", "--measure")]
     assert main(["quality", "--measure", "--json"]) == 0
