@@ -85,7 +85,9 @@ def _serving(story: Mapping[str, Any]) -> list[str]:
             f", {pixels:,.0f} from pixels ({serve['pixels']['studies']} studies in {serve['pixels']['seconds']:.0f} s)"
         )
     found.append(
-        f"{line}, beside the client on the same cores. The rollback took {serve['rollback_s']:.1f} s, the start of the "
+        f"{line}, beside the client on the same cores: client, web process, worker and database share them, and every "
+        f"question is asked of the model in shadow as well (`shadow_share` 1). "
+        f"The rollback took {serve['rollback_s']:.1f} s, the start of the "
         f"command included; of {serve['compared']} questions, {serve['same_answers']} were answered by the same model "
         "with the same cases and scores, to the last digit, as before the promotion."
     )
