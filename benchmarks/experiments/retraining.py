@@ -312,6 +312,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "page" in args.part.split(","):
         curve = args.curve / "curve.json"
         also = json.loads((args.also / "story.json").read_text()) if args.also else None
+        for story in (parts.figures, also or {}):
+            story.get("retrain", {}).pop("folder", None)  # of this machine
         told = {
             "story": parts.figures,
             "also": also,
