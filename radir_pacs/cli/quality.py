@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.table import Table
 
@@ -18,11 +18,6 @@ from radir_pacs.models.errands import week_of
 from radir_pacs.query import Searcher
 from radir_pacs.query.quality import ReportVectors, WeekOfModel, notices, worded
 from radir_pacs.types import ImageKind
-
-if TYPE_CHECKING:
-    from radir_pacs.types import F32
-
-BATCH = 32
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -95,31 +90,10 @@ def _measure(catalogue: Catalogue, settings: Settings, *, this_week: bool) -> No
 
 
 def _report_vectors(catalogue: Catalogue, settings: Settings, model: ModelRow) -> ReportVectors | None:
-    """By the model's text encoder; None for a network from elsewhere."""
-    import numpy as np
-    import torch
-
-    from radir_pacs.encode import Bundle
-    from radir_pacs.encode.network import RadirNetwork
-    from radir_pacs.encode.report_text import REPORT_TOKENS, body
+    """By the model's text encoder; None for a network from elsewhere, or one whose bundle is not here."""
+    from radir_pacs.encode import Bundle  # brings torch
+    from radir_pacs.encode.report_text import ReportReader
 
     if model.bundle_sha256 is None:
         return None
-    bundle = Bundle.load(Registry(catalogue, settings).folder(model))
-    network = bundle.network
-    if not isinstance(network, RadirNetwork):
-        return None
-    if settings.torch_threads:
-        torch.set_num_threads(settings.torch_threads)
-
-    @torch.inference_mode()
-    def vectors(texts: list[str]) -> F32:
-        parts = []
-        for start in range(0, len(texts), BATCH):
-            some = [body(text) for text in texts[start : start + BATCH]]
-            ids = torch.tensor(bundle.tokenizer.batch(some, limit=REPORT_TOKENS))
-            parts.append(network.report_vectors(ids).float().numpy())
-        found: F32 = np.concatenate(parts)
-        return found
-
-    return vectors
+    return ReportReader.of(Bundle.load(Registry(catalogue, settings).folder(model)), settings.torch_threads)
