@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import requests
+
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import JobKind
 from tests.catalogue_material import encoded, register
@@ -11,7 +13,7 @@ from tests.integration.conftest import Web
 
 
 def told(web: Web) -> Any:
-    return web.get("/api/studies/2.25.1").json()
+    return requests.get(f"{web.root}/api/studies/2.25.1", timeout=30).json()
 
 
 def test_a_study_that_is_encoded_again_says_who_is_before_it_and_why_it_failed(web: Web) -> None:
