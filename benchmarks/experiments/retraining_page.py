@@ -105,7 +105,7 @@ def _curve(curve: Mapping[str, Any] | None) -> list[str]:
         "thread of a machine that was busy with other work: the seconds tell the order of magnitude."
     )
     table = [
-        "| depth | reports | starter | challenger | difference | gates | training s | bytes kept a study |",
+        "| depth | reports | starter | challenger | difference | gates | training s | bytes a study to train on |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for run in curve["runs"]:
