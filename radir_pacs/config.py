@@ -237,6 +237,37 @@ class Settings:
     shadow_share: float = _setting(
         0.1, "Share of the questions that are also asked of the model in shadow, unseen.", low=0, high=1
     )
+    off_peak_hours: str = _setting(
+        "22-5",
+        "Hours of the day, local time, in which what can wait begins: scheduled retrainings, the weekly look at"
+        " quality.",
+    )
+    retrain_every_days: float = _setting(
+        0.0,
+        "Retrain each model that serves every so many days, in off-peak hours; 0: never by itself.",
+        low=0,
+        high=3650,
+    )
+    retrain_plan: str = _setting("", "The plan (TOML) of scheduled retrainings; empty means the defaults.")
+    quality_weekly: bool = _setting(
+        True, "Once a week, in off-peak hours, measure how well the models that serve still do (`radir quality`)."
+    )
+    quality_drop: float = _setting(
+        0.05,
+        "How much a week's agreement may fall, or regions answered by parents may rise, before it is a notice.",
+        low=0,
+        high=1,
+    )
+    quality_drift: float = _setting(
+        0.05, "How far a scanner's vectors may drift from those of the training before it is a notice.", low=0, high=4
+    )
+    retraining_keep_days: float = _setting(
+        7.0,
+        "Days for which a retraining that failed or stopped keeps its work (checkpoints, and for the depth full the"
+        " prepared pixels) for `radir retrain --resume`; later it begins anew.",
+        low=0,
+        high=365,
+    )
     transfer_threads: int = _setting(
         4, "Pulls and report transfers at once; one thread is always reserved for reports.", low=2, high=64
     )
@@ -331,6 +362,7 @@ class Settings:
                 destination = _DESTINATION.fullmatch(text)
                 if text and not (destination and 0 < int(destination["port"]) < 65_536):
                     raise SettingError(f"{name}: {text!r} is not of the form AET@host:port")
+        hours_of(self.off_peak_hours)
         unknown = sorted(set(self.sidebar_shows) - SIDEBAR_SHOWS)
         if unknown:
             raise SettingError(f"sidebar_shows: {unknown[0]!r} is not one of {', '.join(sorted(SIDEBAR_SHOWS))}")
@@ -354,6 +386,15 @@ class Settings:
     @property
     def public_url(self) -> str:
         return (self.web_public_url or f"http://{self.web_host}:{self.web_port}").rstrip("/")
+
+
+def hours_of(written: str) -> tuple[int, int]:
+    """From an hour, to an hour that is not in it any more; 22-5 goes past midnight. Raises SettingError."""
+    found = re.fullmatch(r"(\d{1,2})-(\d{1,2})", written)
+    hours = (int(found[1]), int(found[2])) if found else (24, 24)
+    if max(hours) > 24 or hours[0] > 23:
+        raise SettingError(f"off_peak_hours: {written!r} is not of the form 22-5")
+    return hours
 
 
 def _check_network(name: str, written: str) -> None:

@@ -85,6 +85,7 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         device="cpu",
         torch_threads=1,
         web_processes=1,
+        quality_weekly=False,  # what begins at night would begin in tests at night
     )
 
 

@@ -17,7 +17,7 @@ from radir_pacs.config import DAY_S, Settings
 from radir_pacs.errors import RadirError, StorageFailed
 from radir_pacs.index import partition_folder, remove_unserved_models, remove_unused, should_merge
 from radir_pacs.index.writer import is_worn
-from radir_pacs.models import Upkeep
+from radir_pacs.models import Errands, Upkeep
 from radir_pacs.reports import PARSER
 from radir_pacs.storage.blobs import SWEEP_PARTS, BlobStore
 from radir_pacs.types import JobKind
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 SURVEY_S = 5.0  # between two looks at the size of the tails
 PRUNE_S = 600.0
+ERRANDS_S = 60.0
 SWEEP_S = PRUNE_S / SWEEP_PARTS  # a full sweep takes as long as PRUNE_S, in short steps that do not delay announcements
 KEEP_DONE_S = 7 * 86_400.0  # ended jobs and replaced generations, for anyone who asks what happened
 KEEP_GONE_S = 30 * 86_400.0  # deletions, for a process that was suspended meanwhile
@@ -65,9 +66,16 @@ class Relay:
         self._part = 0
         self._tails = Tails(catalogue)
         self._upkeep = Upkeep(catalogue, settings)
+        self._errands, self._errands_s = Errands(catalogue, settings), self._clock_s()
 
     def run(self, stop: threading.Event) -> None:
         """Run rounds until told to stop. A round that fails is logged, and the next one tries again."""
+        try:
+            self._rounds(stop)
+        finally:
+            self._errands.close()
+
+    def _rounds(self, stop: threading.Event) -> None:
         while True:
             try:
                 self.round()
@@ -96,6 +104,9 @@ class Relay:
         if now_s - self._pruned_s >= PRUNE_S:
             self._pruned_s = now_s
             self._prune()
+        if now_s - self._errands_s >= ERRANDS_S:
+            self._errands_s = now_s
+            self._errands.look()
         if now_s - self._swept_s >= SWEEP_S:
             self._swept_s = now_s
             self._sweep_files()

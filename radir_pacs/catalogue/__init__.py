@@ -27,6 +27,7 @@ from radir_pacs.catalogue.instances import Overtaken
 from radir_pacs.catalogue.jobs import ENCODES, is_last_attempt, runs_alone
 from radir_pacs.catalogue.model_rows import (
     Coverage,
+    JudgedPair,
     KeptCount,
     ModelEvent,
     ModelProgress,
@@ -39,6 +40,7 @@ from radir_pacs.catalogue.model_rows import (
 )
 from radir_pacs.catalogue.models import Models
 from radir_pacs.catalogue.processes import Processes
+from radir_pacs.catalogue.quality import QualityRow, ScannedVectors
 from radir_pacs.catalogue.report_versions import ReportVersions
 from radir_pacs.catalogue.reports import Reports, report_id_of
 from radir_pacs.catalogue.rows import (
@@ -101,6 +103,7 @@ __all__ = [
     "GenerationRow",
     "JobCount",
     "JobProgress",
+    "JudgedPair",
     "KeptCount",
     "KeptMessage",
     "KnownToken",
@@ -120,6 +123,7 @@ __all__ = [
     "PatientUpdate",
     "ProcessRow",
     "Processes",
+    "QualityRow",
     "Question",
     "Received",
     "Refusal",
@@ -131,6 +135,7 @@ __all__ = [
     "Reports",
     "RetrainingRun",
     "RetrainingStep",
+    "ScannedVectors",
     "ServedPartition",
     "ShadowAnswer",
     "SnapshotStudy",

@@ -26,6 +26,7 @@ from radir_pacs.catalogue.overview import overview
 from radir_pacs.catalogue.patients import Patients
 from radir_pacs.catalogue.processes import Processes
 from radir_pacs.catalogue.qido import Qido
+from radir_pacs.catalogue.quality import Quality
 from radir_pacs.catalogue.questions import Questions
 from radir_pacs.catalogue.reencoding import Reencoding
 from radir_pacs.catalogue.refusals import Refusals
@@ -63,6 +64,7 @@ class Catalogue:
         self.encodings = Encodings(database, settings)
         self.image_tokens = KeptImageTokens(database, settings)
         self.retraining = Retraining(database, settings)
+        self.quality = Quality(database, settings)
         self.cases = Cases(database, settings)
         self.questions = Questions(database, settings)
         self.generations = Generations(database, settings)

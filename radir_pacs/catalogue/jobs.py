@@ -168,12 +168,12 @@ class Jobs(CataloguePart):
     def failed(self, limit: int = 1000) -> tuple[FailedJob, ...]:
         """Jobs other than encode jobs that failed for good, newest first."""
         with self._database.transaction() as connection:
-            return tuple(map(_failed_job_of, run(connection, "failed_jobs", limit=limit)))
+            return tuple(map(failed_job_of, run(connection, "failed_jobs", limit=limit)))
 
     def retried(self, limit: int = 1000) -> tuple[FailedJob, ...]:
         """Jobs other than encode jobs that failed and are being tried again, newest first."""
         with self._database.transaction() as connection:
-            return tuple(map(_failed_job_of, run(connection, "retried_jobs", limit=limit)))
+            return tuple(map(failed_job_of, run(connection, "retried_jobs", limit=limit)))
 
     def retry_failed(self, reason_code: ReasonCode | None = None) -> int:
         """Enqueue again what `failed` lists, or only the jobs with one reason code; returns how many."""
@@ -232,7 +232,8 @@ def _leases(jobs: Sequence[Job]) -> dict[str, list[int]]:
     return {"ids": [job.id for job in jobs], "tokens": [job.token for job in jobs]}
 
 
-def _failed_job_of(row: Row) -> FailedJob:
+def failed_job_of(row: Row) -> FailedJob:
+    """A failed job from its row."""
     typed = {"kind": JobKind(row["kind"]), "reason_code": ReasonCode(row["reason_code"])}
     return FailedJob(**row | typed)
 

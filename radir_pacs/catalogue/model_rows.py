@@ -124,6 +124,7 @@ class RetrainingRun:
     worker: str | None
     held: bool
     created_at: datetime
+    changed_at: datetime
     ended_at: datetime | None
 
 
@@ -150,6 +151,17 @@ class SnapshotStudy:
     revision: int
     report_sha256: str
     held_out: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedPair:
+    """What readers judged of a case at a region: how many said that it is alike, and how many not."""
+
+    query_study_uid: str
+    case_study_uid: str
+    region: str
+    up: int
+    down: int
 
 
 @dataclass(frozen=True, kw_only=True)

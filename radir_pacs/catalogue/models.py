@@ -15,7 +15,7 @@ from radir_pacs.catalogue.model_rows import Coverage, ModelEvent, ModelProgress,
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.config import DAY_S
 from radir_pacs.errors import Conflict, NotCovered, NotFound
-from radir_pacs.types import ImageKind, ModelChange, ModelState, Urgency
+from radir_pacs.types import ImageKind, ModelChange, ModelState, Urgency, modalities_of_kind
 
 
 class Models(CataloguePart):
@@ -175,6 +175,13 @@ class Models(CataloguePart):
         run(connection, "hurry_model", model_id=model.model_id, urgency=Urgency.NEW)
         attempts = self._settings.job_max_attempts
         run(connection, "encode_skipped", max_attempts=attempts, urgency=Urgency.ARCHIVE)
+        if before is None:
+            of_kind = {
+                "model_id": model.model_id,
+                "kind": model.kind,
+                "modalities": sorted(modalities_of_kind(model.kind)),
+            }
+            run(connection, "encode_kind", of_kind, max_attempts=attempts, urgency=Urgency.ARCHIVE)
 
     def retire(self, model_id: str, *, by: str, reason: str, evidence: str = "") -> None:
         """It encodes no more; what it encoded is cleared away. Raises NotFound; Conflict for the one that serves."""

@@ -422,10 +422,11 @@ WHERE %(model_id)s::text IS NULL OR model_id = %(model_id)s::text ORDER BY id;
 SELECT replaces FROM model_event WHERE model_id = %(model_id)s AND change = 'PROMOTED' ORDER BY id DESC LIMIT 1;
 
 -- name: model_coverage
--- Studies of a kind that a model has encoded, and that only another one that is kept has.
+-- Studies of a kind that a model has encoded, and that only another one has whose encodings are not to be cleared away.
 SELECT (SELECT count(*) FROM encoding WHERE model_id = %(model_id)s)::integer AS encoded, (
-    SELECT count(DISTINCT e.study_uid) FROM encoding AS e JOIN kept_model AS m USING (model_id)
-    WHERE m.kind = %(kind)s AND e.model_id <> %(model_id)s AND NOT EXISTS (
+    SELECT count(DISTINCT e.study_uid) FROM encoding AS e JOIN model AS m USING (model_id)
+    WHERE m.kind = %(kind)s AND e.model_id <> %(model_id)s
+        AND (m.state <> 'RETIRED' OR m.kept_until IS NULL OR m.kept_until > now()) AND NOT EXISTS (
         SELECT FROM encoding AS own WHERE own.study_uid = e.study_uid AND own.model_id = %(model_id)s))::integer AS lacking;
 
 -- name: model_progress
@@ -459,15 +460,18 @@ WHERE kind = 'reencode' AND state IN ('PENDING', 'RUNNING') AND starts_with(key,
 
 -- name: feed_model
 -- Queue the next studies of the archive for a model, the newest first; returns where to go on, and how many these were.
--- Looks at a bounded number of encodings, so that what is encoded already costs little at a time.
-WITH looked_at AS MATERIALIZED (
-    SELECT e.id, e.study_uid FROM encoding AS e JOIN model AS m USING (model_id)
-    WHERE e.id < %(fed_below)s AND m.kind = %(kind)s AND e.model_id <> %(model_id)s
-    ORDER BY e.id DESC LIMIT %(look)s
+-- Reads encodings from the newest on until enough studies are found that lack one, and of a bounded range of ids, so
+-- that what is encoded already costs little at a time.
+WITH span AS MATERIALIZED (
+    SELECT newest.id AS newest, newest.id - %(look)s AS down_to, ARRAY(
+        SELECT m.model_id FROM model AS m WHERE m.kind = %(kind)s AND m.model_id <> %(model_id)s) AS others
+    FROM (SELECT max(e.id) AS id FROM encoding AS e WHERE e.id < %(fed_below)s) AS newest
 ), lacking AS MATERIALIZED (
-    SELECT l.id, l.study_uid FROM looked_at AS l WHERE NOT EXISTS (
-        SELECT FROM encoding AS own WHERE own.study_uid = l.study_uid AND own.model_id = %(model_id)s)
-    ORDER BY l.id DESC LIMIT %(room)s
+    SELECT e.id, e.study_uid FROM encoding AS e
+    WHERE e.id <= (SELECT newest FROM span) AND e.id > (SELECT down_to FROM span)
+        AND e.model_id = ANY((SELECT others FROM span)::text[])
+        AND (SELECT own.id FROM encoding AS own WHERE own.study_uid = e.study_uid AND own.model_id = %(model_id)s) IS NULL
+    ORDER BY e.id DESC LIMIT %(room)s
 ), queued AS (
     INSERT INTO job (kind, key, max_attempts, urgency)
     SELECT 'reencode', %(model_id)s || '/' || study_uid, %(max_attempts)s::integer, %(urgency)s::smallint
@@ -476,8 +480,9 @@ WITH looked_at AS MATERIALIZED (
     RETURNING id
 )
 SELECT (SELECT count(*) FROM queued)::integer AS queued, CASE
-    WHEN (SELECT count(*) FROM lacking) < %(room)s THEN (SELECT min(id) FROM looked_at)
-    ELSE (SELECT min(id) FROM lacking) END AS fed_below;
+    WHEN (SELECT count(*) FROM lacking) = %(room)s THEN (SELECT min(id) FROM lacking)
+    WHEN EXISTS (SELECT FROM encoding AS e WHERE e.id <= (SELECT down_to FROM span))
+        THEN (SELECT down_to + 1 FROM span) END AS fed_below;
 
 -- name: model_fed
 -- Where to go on with a model's archive; null: every study was queued.
@@ -519,6 +524,15 @@ ORDER BY s.received_at DESC
 ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO UPDATE
 SET again = job.again OR job.state = 'RUNNING', urgency = least(job.urgency, excluded.urgency);
 
+-- name: encode_kind
+-- Studies that were encoded from images of another kind while no model encoded this one.
+INSERT INTO job (kind, key, max_attempts, urgency)
+SELECT 'reencode', %(model_id)s || '/' || s.study_uid, %(max_attempts)s::integer, %(urgency)s::smallint FROM study AS s
+WHERE s.state IN ('ENCODED', 'INDEXED') AND s.modalities && %(modalities)s::text[] AND NOT EXISTS (
+    SELECT FROM encoding AS e JOIN model AS m USING (model_id) WHERE e.study_uid = s.study_uid AND m.kind = %(kind)s)
+ORDER BY s.received_at DESC
+ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO NOTHING;
+
 -- name: model
 -- A model by its id.
 SELECT model_id, kind, dim, manifest, state, bundle_sha256, kept_until, coverage FROM model WHERE model_id = %(model_id)s;
@@ -538,7 +552,8 @@ WHERE kind = %(kind)s AND state = 'SERVING';
 -- Models whose time for a rollback is over, with something left of them.
 SELECT model_id, kind FROM model AS m WHERE state = 'RETIRED' AND kept_until <= now() AND (bundle_sha256 IS NOT NULL
     OR EXISTS (SELECT FROM encoding AS e WHERE e.model_id = m.model_id)
-    OR EXISTS (SELECT FROM partition AS p WHERE p.model_id = m.model_id));
+    OR EXISTS (SELECT FROM partition AS p WHERE p.model_id = m.model_id)
+    OR EXISTS (SELECT FROM image_tokens AS t WHERE t.encoder = unused_encoder(m)));
 
 -- name: model_may_go
 -- Whether a model's time for a rollback is still over.
@@ -548,6 +563,12 @@ SELECT FROM model WHERE model_id = %(model_id)s AND state = 'RETIRED' AND kept_u
 -- Some encodings of a model that has no bundle any more and is not kept.
 DELETE FROM encoding WHERE id IN (SELECT e.id FROM encoding AS e JOIN model AS m USING (model_id)
     WHERE m.model_id = %(model_id)s AND m.state = 'RETIRED' AND m.bundle_sha256 IS NULL LIMIT %(limit)s);
+
+-- name: prune_tokens
+-- Some image tokens that no model answers from any more.
+DELETE FROM image_tokens WHERE (encoder, study_uid) IN (
+    SELECT t.encoder, t.study_uid FROM image_tokens AS t JOIN model AS m ON t.encoder = unused_encoder(m)
+    WHERE m.model_id = %(model_id)s AND m.bundle_sha256 IS NULL LIMIT %(limit)s);
 
 -- name: prune_model_generations
 -- The builds of a model that is not kept.
@@ -1494,6 +1515,14 @@ WHERE state = 'FAILED' AND kind <> 'encode'
     AND NOT EXISTS (SELECT FROM job AS later WHERE later.kind = j.kind AND later.key = j.key AND later.id > j.id)
 ORDER BY id DESC LIMIT %(limit)s;
 
+-- name: failed_under_serving
+-- The job by which a model that answers should have encoded a study, and which failed for good.
+SELECT kind, key, error, coalesce(reason_code, 'OTHER') AS reason_code, changed_at AS at FROM job AS j
+WHERE state = 'FAILED' AND kind = 'reencode'
+    AND key IN (SELECT m.model_id || '/' || %(study_uid)s::text FROM model AS m WHERE m.state = 'SERVING')
+    AND NOT EXISTS (SELECT FROM job AS later WHERE later.kind = j.kind AND later.key = j.key AND later.id > j.id)
+ORDER BY id DESC LIMIT 1;
+
 -- name: retried_jobs
 -- Jobs whose last attempt failed and that are tried again. Those of studies show in their study.
 SELECT kind, key, error, reason_code, changed_at AS at FROM job
@@ -1749,10 +1778,18 @@ ORDER BY encoder;
 -- Drop all tokens but those of some encoders.
 DELETE FROM image_tokens WHERE NOT encoder = ANY(%(encoders)s::text[]);
 
+-- name: lock_retraining
+-- Whoever begins a run waits for whoever does at the same moment: there are never two at once.
+LOCK TABLE retraining_run IN SHARE ROW EXCLUSIVE MODE;
+
 -- name: start_retraining
--- A run with its plan.
+-- A run with its plan, unless a process is at one, or the last one of its kind is too young.
 INSERT INTO retraining_run (kind, depth, plan, plan_sha256, champion, started_by)
-VALUES (%(kind)s, %(depth)s, %(plan)s, %(plan_sha256)s, %(champion)s, %(started_by)s) RETURNING id;
+SELECT %(kind)s, %(depth)s, %(plan)s, %(plan_sha256)s, %(champion)s, %(started_by)s
+WHERE NOT EXISTS (SELECT FROM retraining_run WHERE state = 'RUNNING' AND lease_until > now())
+    AND NOT EXISTS (SELECT FROM retraining_run WHERE kind = %(kind)s
+        AND abs(extract(epoch FROM now() - created_at)) < 86400 * %(least_days)s::float8)
+RETURNING id;
 
 -- name: add_retraining_steps
 -- The steps of a run, none begun.
@@ -1762,8 +1799,13 @@ SELECT %(run_id)s, n, name FROM unnest(%(names)s::text[]) WITH ORDINALITY AS giv
 -- name: retraining_runs
 -- The newest runs.
 SELECT id, kind, depth, state, plan, plan_sha256, champion, challenger, passed, started_by, reason, reason_code,
-    cancel_asked, worker, coalesce(lease_until > now(), false) AS held, created_at, ended_at
+    cancel_asked, worker, coalesce(lease_until > now(), false) AS held, created_at,
+    greatest(changed_at, lease_until) AS changed_at, ended_at
 FROM retraining_run WHERE id = coalesce(%(run_id)s::bigint, id) ORDER BY id DESC LIMIT %(limit)s;
+
+-- name: retraining_numbers
+-- All runs.
+SELECT id FROM retraining_run;
 
 -- name: retraining_steps
 -- The steps of a run, in their order.
@@ -1777,6 +1819,7 @@ UPDATE retraining_run SET state = 'RUNNING', worker = %(worker)s, token = nextva
     ended_at = NULL
 WHERE id = %(run_id)s AND state IN ('PENDING', 'RUNNING', 'FAILED') AND coalesce(lease_until <= now(), true)
     AND NOT cancel_asked
+    AND NOT EXISTS (SELECT FROM retraining_run AS o WHERE o.id <> %(run_id)s AND o.state = 'RUNNING' AND o.lease_until > now())
 RETURNING token;
 
 -- name: renew_retraining
@@ -1824,6 +1867,29 @@ ON CONFLICT DO NOTHING;
 -- The studies of a run by UID.
 SELECT study_uid, revision, report_sha256, held_out FROM retraining_study WHERE run_id = %(run_id)s ORDER BY study_uid;
 
+-- name: snapshot_judgements
+-- What readers have judged of pairs of a run's studies; of one reader the last word.
+INSERT INTO retraining_judgement (run_id, query_study_uid, case_study_uid, region, up, down)
+SELECT %(run_id)s, last.query_study_uid, last.case_study_uid, last.region,
+    count(*) FILTER (WHERE last.verdict = 'UP'), count(*) FILTER (WHERE last.verdict = 'DOWN')
+FROM (
+    SELECT DISTINCT ON (reader, query_study_uid, case_study_uid, region) query_study_uid, case_study_uid, region, verdict
+    FROM feedback ORDER BY reader, query_study_uid, case_study_uid, region, at DESC, id DESC
+) AS last
+JOIN retraining_study AS q ON (q.run_id, q.study_uid) = (%(run_id)s, last.query_study_uid)
+JOIN retraining_study AS c ON (c.run_id, c.study_uid) = (%(run_id)s, last.case_study_uid)
+GROUP BY last.query_study_uid, last.case_study_uid, last.region
+ON CONFLICT DO NOTHING;
+
+-- name: retraining_judgements
+-- What readers had judged when a run took its snapshot.
+SELECT query_study_uid, case_study_uid, region, up, down FROM retraining_judgement WHERE run_id = %(run_id)s
+ORDER BY query_study_uid, case_study_uid, region;
+
+-- name: once_seen
+-- Studies that were held out in some run, or that were not.
+SELECT DISTINCT study_uid FROM retraining_study WHERE held_out = %(held_out)s;
+
 -- name: studies_to_train
 -- Complete studies of a window of study dates with their newest report, and what groups of patients are made of.
 SELECT s.study_uid, s.revision, s.patient_key, s.modalities, s.patient_sex, s.patient_age_years, s.study_date,
@@ -1836,3 +1902,45 @@ FROM study AS s CROSS JOIN LATERAL (
 WHERE s.has_report AND s.state IN ('STABLE', 'ENCODED', 'INDEXED') AND s.study_uid > %(after)s
     AND (%(since)s::date IS NULL OR s.study_date >= %(since)s) AND (%(until)s::date IS NULL OR s.study_date <= %(until)s)
 ORDER BY s.study_uid LIMIT %(limit)s;
+
+-- == Quality ==
+
+-- name: keep_quality
+-- A week's figures; measured again, they replace the earlier ones.
+INSERT INTO model_quality (week, model_id, kind, figures)
+VALUES (%(week)s, %(model_id)s, %(kind)s, %(figures)s)
+ON CONFLICT (week, model_id) DO UPDATE SET figures = excluded.figures, measured_at = now();
+
+-- name: quality
+-- The newest weeks.
+SELECT week, model_id, kind, figures, measured_at FROM model_quality ORDER BY week DESC, kind, model_id LIMIT %(limit)s;
+
+-- name: reported_studies_of_week
+-- Some studies that came in a time, were encoded by a model, and have a mined report: the same ones at every look.
+SELECT s.study_uid FROM study AS s JOIN encoding AS e ON (e.study_uid, e.model_id) = (s.study_uid, %(model_id)s)
+WHERE s.received_at >= %(since)s AND s.received_at < %(until)s AND EXISTS (
+    SELECT FROM report AS r WHERE r.study_uid = s.study_uid AND NOT r.superseded AND r.findings IS NOT NULL)
+ORDER BY md5(s.study_uid) LIMIT %(limit)s;
+
+-- name: vectors_of_week
+-- Vectors of a region with the scanner, of some studies that came in a time.
+SELECT s.study_uid, e.scanner,
+    substring(e.vectors FROM (array_position(e.regions, %(region)s) - 1) * m.dim * 4 + 1 FOR m.dim * 4) AS vector
+FROM study AS s JOIN encoding AS e USING (study_uid) JOIN model AS m USING (model_id)
+WHERE e.model_id = %(model_id)s AND %(region)s = ANY(e.regions)
+    AND s.received_at >= %(since)s AND s.received_at < %(until)s
+ORDER BY md5(s.study_uid) LIMIT %(limit)s;
+
+-- name: vectors_of_training
+-- The same of the studies on which a model was trained here, by the snapshot of its run, as far as they came before a
+-- time; for one that was not, of the first studies that it encoded.
+WITH trained AS (
+    SELECT t.study_uid FROM retraining_study AS t WHERE NOT t.held_out
+        AND t.run_id = (SELECT max(r.id) FROM retraining_run AS r WHERE r.challenger = %(model_id)s)
+)
+SELECT s.study_uid, e.scanner, EXISTS (SELECT FROM trained) AS trained,
+    substring(e.vectors FROM (array_position(e.regions, %(region)s) - 1) * m.dim * 4 + 1 FOR m.dim * 4) AS vector
+FROM study AS s JOIN encoding AS e USING (study_uid) JOIN model AS m USING (model_id)
+WHERE e.model_id = %(model_id)s AND %(region)s = ANY(e.regions) AND s.received_at < %(until)s
+    AND (NOT EXISTS (SELECT FROM trained) OR s.study_uid IN (SELECT trained.study_uid FROM trained))
+ORDER BY CASE WHEN EXISTS (SELECT FROM trained) THEN NULL ELSE s.received_at END, md5(s.study_uid) LIMIT %(limit)s;

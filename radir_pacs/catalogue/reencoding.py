@@ -7,7 +7,9 @@ the model's row, so any process may be killed at any moment.
 from __future__ import annotations
 
 from radir_pacs.catalogue.database import Connection, run
+from radir_pacs.catalogue.jobs import failed_job_of
 from radir_pacs.catalogue.part import CataloguePart
+from radir_pacs.catalogue.rows import FailedJob
 from radir_pacs.types import ImageKind, ModelState, Urgency
 
 MOST_QUEUED = 256  # of a model
@@ -54,6 +56,12 @@ class Reencoding(CataloguePart):
         with self._database.transaction() as connection:
             return run(connection, "feed_again", model_id=model_id).rowcount > 0
 
+    def failed(self, study_uid: str) -> FailedJob | None:
+        """Why the model that answers could not encode a study; None where it did, or will try."""
+        with self._database.transaction() as connection:
+            row = run(connection, "failed_under_serving", study_uid=study_uid).fetchone()
+        return None if row is None else failed_job_of(row)
+
     def note_coverage(self, model_id: str, share: float) -> None:
         """What part of the studies the model that answers covers, for its answers to say."""
         with self._database.transaction() as connection:
@@ -83,10 +91,11 @@ class Reencoding(CataloguePart):
                 run(connection, "add_model_event", values | said, coverage=None)
             run(connection, "prune_model_generations", model_id=model_id)
             run(connection, "prune_partitions", model_id=model_id)
-        more = True
-        while more:
-            with self._database.transaction() as connection:
-                more = run(connection, "prune_encodings", model_id=model_id, limit=_PRUNED).rowcount > 0
+        for what in ("prune_encodings", "prune_tokens"):
+            more = True
+            while more:
+                with self._database.transaction() as connection:
+                    more = run(connection, what, model_id=model_id, limit=_PRUNED).rowcount > 0
 
 
 def encode_under_others(connection: Connection, study_uid: str, kinds: list[str], max_attempts: int) -> None:

@@ -9,7 +9,13 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from radir_pacs.catalogue.database import Row, run
-from radir_pacs.catalogue.model_rows import RetrainingRun, RetrainingStep, SnapshotStudy, StudyToTrain
+from radir_pacs.catalogue.model_rows import (
+    JudgedPair,
+    RetrainingRun,
+    RetrainingStep,
+    SnapshotStudy,
+    StudyToTrain,
+)
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.errors import Conflict, LeaseLost, NotFound
 from radir_pacs.reasons import ReasonCode
@@ -32,8 +38,13 @@ class Retraining(CataloguePart):
         champion: str,
         started_by: str,
         steps: Sequence[str],
+        least_days: float = 0.0,
     ) -> int:
-        """A run and its steps, none begun; returns its number."""
+        """A run and its steps, none begun; returns its number.
+
+        Raises Conflict while a process is at another run, and where the last run of the kind is younger than
+        ``least_days``.
+        """
         values = {
             "kind": kind,
             "depth": depth,
@@ -43,8 +54,10 @@ class Retraining(CataloguePart):
             "started_by": started_by,
         }
         with self._database.transaction() as connection:
-            row = run(connection, "start_retraining", values).fetchone()
-            assert row is not None
+            run(connection, "lock_retraining")
+            row = run(connection, "start_retraining", values, least_days=least_days).fetchone()
+            if row is None:
+                raise Conflict("a process is at another retraining, or the last one is too young: radir retrain list")
             run(connection, "add_retraining_steps", run_id=row["id"], names=list(steps))
         return int(row["id"])
 
@@ -52,6 +65,11 @@ class Retraining(CataloguePart):
         """The newest first."""
         with self._database.transaction() as connection:
             return tuple(_run_of(row) for row in run(connection, "retraining_runs", run_id=None, limit=limit))
+
+    def numbers(self) -> set[int]:
+        """Of all runs."""
+        with self._database.transaction() as connection:
+            return {int(row["id"]) for row in run(connection, "retraining_numbers")}
 
     def get(self, run_id: int) -> RetrainingRun:
         """Raises NotFound."""
@@ -67,11 +85,12 @@ class Retraining(CataloguePart):
         return tuple(RetrainingStep(**(row | {"state": StepState(row["state"])})) for row in rows)
 
     def hold(self, run_id: int, worker: str, lease_s: float) -> int:
-        """Take the run; returns the token. Raises Conflict where it has ended or somebody holds it."""
+        """Take the run; returns the token. Raises Conflict where it has ended, or somebody holds it or another one."""
         with self._database.transaction() as connection:
+            run(connection, "lock_retraining")
             row = run(connection, "hold_retraining", run_id=run_id, worker=worker, lease_s=lease_s).fetchone()
         if row is None:
-            raise Conflict(f"retraining {run_id} has ended, or another process is at it")
+            raise Conflict(f"retraining {run_id} has ended, or another process is at it or at another run")
         return int(row["token"])
 
     def renew(self, run_id: int, token: int, lease_s: float) -> bool:
@@ -127,6 +146,7 @@ class Retraining(CataloguePart):
         return str(row["state"])
 
     def keep_snapshot(self, run_id: int, studies: Sequence[SnapshotStudy]) -> None:
+        """With what readers have judged of them so far."""
         values = {
             "study_uids": [study.study_uid for study in studies],
             "revisions": [study.revision for study in studies],
@@ -135,11 +155,29 @@ class Retraining(CataloguePart):
         }
         with self._database.transaction() as connection:
             run(connection, "snapshot_retraining", values, run_id=run_id)
+            run(connection, "snapshot_judgements", run_id=run_id)
 
     def snapshot(self, run_id: int) -> tuple[SnapshotStudy, ...]:
         """By UID; without studies that were deleted meanwhile."""
         with self._database.transaction() as connection:
             return tuple(SnapshotStudy(**row) for row in run(connection, "retraining_snapshot", run_id=run_id))
+
+    def judgements(self, run_id: int) -> tuple[JudgedPair, ...]:
+        """Readers' judgements as of the snapshot; without studies that were deleted meanwhile."""
+        with self._database.transaction() as connection:
+            return tuple(JudgedPair(**row) for row in run(connection, "retraining_judgements", run_id=run_id))
+
+    def once_held_out(self) -> frozenset[str]:
+        """Studies that were held out in any run, whoever their patient is by now."""
+        return self._once(held_out=True)
+
+    def once_trained_on(self) -> frozenset[str]:
+        """Studies that were to be trained on in any run, whoever their patient is by now."""
+        return self._once(held_out=False)
+
+    def _once(self, *, held_out: bool) -> frozenset[str]:
+        with self._database.transaction() as connection:
+            return frozenset(row["study_uid"] for row in run(connection, "once_seen", held_out=held_out))
 
     def studies(self, model_id: str, since: date | None = None, until: date | None = None) -> Iterator[StudyToTrain]:
         """Complete studies with a report, by UID, a page at a time; ``scanner`` as encoded under that model."""

@@ -213,6 +213,15 @@ CREATE VIEW kept_model AS
 SELECT model_id, kind, dim, manifest, state, bundle_sha256, kept_until, fed_below, fed_at, coverage FROM model
 WHERE state IN ('SERVING', 'SHADOW') OR (state = 'RETIRED' AND kept_until > now());
 
+-- The encoder of a model, where no other one that is not to be cleared away answers from its image tokens; one whose
+-- manifest does not say may.
+CREATE FUNCTION unused_encoder(gone model) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT gone.manifest ->> 'encoder' WHERE NOT EXISTS (
+        SELECT FROM model AS m WHERE m.model_id <> gone.model_id AND m.kind = gone.kind
+            AND (m.state <> 'RETIRED' OR m.kept_until IS NULL OR m.kept_until > now())
+            AND coalesce(m.manifest ->> 'encoder', gone.manifest ->> 'encoder') = gone.manifest ->> 'encoder')
+$$;
+
 -- What happened to models, who or which rule did it, and why. Rows are only ever added.
 CREATE TABLE model_event (
     id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -748,3 +757,26 @@ CREATE TABLE retraining_study (
     PRIMARY KEY (run_id, study_uid)
 );
 CREATE INDEX retraining_study_by_study ON retraining_study (study_uid);
+
+-- What readers had judged of pairs of a run's studies.
+CREATE TABLE retraining_judgement (
+    run_id           bigint NOT NULL REFERENCES retraining_run ON DELETE CASCADE,
+    query_study_uid  text NOT NULL REFERENCES study ON DELETE CASCADE,
+    case_study_uid   text NOT NULL REFERENCES study ON DELETE CASCADE,
+    region           text NOT NULL,
+    up               integer NOT NULL,                -- readers who said that the case is alike, and who said not
+    down             integer NOT NULL,
+    PRIMARY KEY (run_id, query_study_uid, case_study_uid, region)
+);
+CREATE INDEX retraining_judgement_by_query ON retraining_judgement (query_study_uid);
+CREATE INDEX retraining_judgement_by_case ON retraining_judgement (case_study_uid);
+
+-- How well a model that serves did with the studies of a week. Nothing about a patient.
+CREATE TABLE model_quality (
+    week         date NOT NULL,                       -- its Monday
+    model_id     text NOT NULL REFERENCES model,
+    kind         text NOT NULL CHECK (kind IN ('CXR', 'CT')),
+    figures      jsonb NOT NULL,                      -- radir_pacs.query.quality
+    measured_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (week, model_id)
+);

@@ -33,6 +33,7 @@ _OWN = {
     "messages": "messages",
     "mine": "mine",
     "models": "models",
+    "quality": "quality",
     "reports": "reports",
     "resolve": "resolve",
     "viewer": "viewer",

@@ -14,6 +14,7 @@ from radir_pacs.catalogue import Catalogue, ProcessRow
 from radir_pacs.cli.output import counted, out, print_json
 from radir_pacs.cli.state import read_state
 from radir_pacs.config import Settings
+from radir_pacs.types import ImageKind
 
 DOWN = "DOWN"
 _SILENT_S = 15.0  # a process sends a heartbeat every two seconds
@@ -43,6 +44,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         return {"running": False, "home": str(settings.home), "processes": []}
     with Catalogue.open(settings) as catalogue:
         overview = catalogue.overview()
+        quality = catalogue.quality.rows(limit=len(ImageKind))
     jobs = Counter[str]()
     queue = Counter[str]()
     for job in overview.jobs:
@@ -64,6 +66,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         "refusals_last_day": overview.refusals_last_day,
         "waiting_reports": overview.waiting_reports,
         "messages": dict(overview.messages),
+        "quality_notices": sum(len(row.figures["notices"]) for row in quality if row.week == quality[0].week),
     }
 
 
@@ -123,5 +126,7 @@ def _show(found: dict[str, Any]) -> None:
     if found["messages"]:
         shown = ", ".join(f"{outcome} {count}" for outcome, count in found["messages"].items())
         out.print(f"{'messages':<10}  {shown}")
+    if found["quality_notices"]:
+        out.print(f"{'quality':<10}  {counted(found['quality_notices'], 'notice')} of the last week: radir quality")
     if found["refusals_last_day"]:
         out.print(f"{'refused':<10}  {counted(found['refusals_last_day'], 'instance')} in the last day")

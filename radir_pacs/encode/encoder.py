@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ class Encoded(Protocol):
     def is_lateral(self) -> bool: ...
 
 
+Given = TypeVar("Given", EncoderInput, KeptTokens)
 MOST_IMAGES = 64  # of a pass: beyond it even a large GPU gains little, and its results come later
 
 
@@ -110,29 +111,34 @@ class Encoder:
         kept = [one for one in inputs if isinstance(one, KeptTokens)]
         images = [one for one in inputs if not isinstance(one, KeptTokens)]
         decoded = iter(self.decode(kept) if kept else ())
-        encoded = iter(self._encoded(images) if images else ())
+        encoded = iter(self._divided(self._encoded, images) if images else ())
         return [next(decoded if isinstance(one, KeptTokens) else encoded) for one in inputs]
 
     def _encoded(self, inputs: Sequence[EncoderInput]) -> list[Encoding | Exception]:
-        """From pixels.
+        """From pixels."""
+        vectors, tokens = self._pass(inputs)
+        kept = [None] * len(inputs) if tokens is None else tokens
+        return [self._encoding(*of_one) for of_one in zip(inputs, vectors, kept, strict=True)]
 
-        A batch that fails is divided, down to the image that fails alone: for lack of memory or for any other reason.
+    def _divided(
+        self, act: Callable[[Sequence[Given]], list[Encoding | Exception]], inputs: Sequence[Given]
+    ) -> list[Encoding | Exception]:
+        """``act`` on a batch.
+
+        One that fails is divided, down to the image that fails alone: for lack of memory or for any other reason.
         """
         failure: Exception | None = None
         try:
-            vectors, tokens = self._pass(inputs)
+            return act(inputs)
         except Exception as error:  # whatever torch raises: one image must not take the others along
             failure = error.with_traceback(None)  # which would keep the tensors of the pass
-        if failure is None:
-            kept = [None] * len(inputs) if tokens is None else tokens
-            return [self._encoding(*of_one) for of_one in zip(inputs, vectors, kept, strict=True)]
         if is_out_of_memory(failure):
             self._make_room(len(inputs))
             failure = RadirError("the network needs more memory than there is", reason_code=ReasonCode.OUT_OF_RESOURCES)
         if len(inputs) == 1:
             return [failure]
         half = len(inputs) // 2
-        return self._encoded(inputs[:half]) + self._encoded(inputs[half:])
+        return self._divided(act, inputs[:half]) + self._divided(act, inputs[half:])
 
     def _make_room(self, images: int) -> None:
         self._size.too_many(images)
@@ -146,6 +152,9 @@ class Encoder:
         """
         if self.encoder_id is None or any(one.tokens.encoder != self.encoder_id for one in kept):
             raise BadInput(f"these are not image tokens of {self.model_id}'s encoder")
+        return self._divided(self._decoded, kept)
+
+    def _decoded(self, kept: Sequence[KeptTokens]) -> list[Encoding | Exception]:
         tokens = torch.from_numpy(np.stack([one.tokens.values for one in kept])).to(self.device).float()
         with torch.inference_mode():
             found = self._answer(tokens).float().cpu().numpy()

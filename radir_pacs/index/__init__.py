@@ -13,7 +13,7 @@ from radir_pacs.index.manifest import GenerationManifest
 from radir_pacs.index.merge import merge
 from radir_pacs.index.partition import Hits, Partition
 from radir_pacs.index.selection import EVERYTHING, Allowed, Selection
-from radir_pacs.index.writer import remove_unserved_models, remove_unused, should_merge
+from radir_pacs.index.writer import remove_model, remove_unserved_models, remove_unused, should_merge
 
 __all__ = [
     "EVERYTHING",
@@ -30,6 +30,7 @@ __all__ = [
     "merge",
     "open_generation",
     "partition_folder",
+    "remove_model",
     "remove_open_marks",
     "remove_unserved_models",
     "remove_unused",

@@ -122,6 +122,11 @@ def _set_aside(path: Path, folder: Path) -> None:
         path.rename(folder / f"{_REMOVING_PREFIX}{path.name}")
 
 
+def remove_model(home: Path, model_id: str) -> None:
+    """Remove the index of a model; who has a part of it open keeps that."""
+    shutil.rmtree(home / "index" / model_id, ignore_errors=True)
+
+
 def remove_unserved_models(home: Path, *, serving: Set[str], now_s: float, grace_s: float) -> tuple[str, ...]:
     """Remove the index of each model that no longer serves and did not change for ``grace_s``; returns their ids.
 

@@ -11,7 +11,7 @@ from typing import Any
 from radir_pacs.catalogue import Catalogue, Coverage, ModelEvent, ModelProgress, ModelRow
 from radir_pacs.config import Settings
 from radir_pacs.encode import default_bundles
-from radir_pacs.encode.folder import read_manifest
+from radir_pacs.encode.folder import ENCODER, read_manifest
 from radir_pacs.errors import BundleRefused, Conflict, NotFound, NotReady, SettingError
 from radir_pacs.index import should_merge
 from radir_pacs.models.answered import Answered, answered
@@ -39,10 +39,13 @@ class Registry:
         known = self._models.get(model_id)
         if known is None or not self._has_bundle(known):
             from radir_pacs.encode import Bundle  # brings torch
+            from radir_pacs.encode.tokens import encoder_id
 
             bundle = Bundle.load(folder)
             dim = bundle.network.config.vector_dim
             copy = copy_bundle(folder, self._settings.home, model_id)
+            if (encoder := encoder_id(bundle)) is not None:  # older manifests do not say
+                manifest = {ENCODER: encoder, **manifest}
             self._models.register(
                 model_id,
                 kind,

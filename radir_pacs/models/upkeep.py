@@ -8,8 +8,10 @@ import time
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import DAY_S, Settings
 from radir_pacs.errors import Conflict, NotReady
+from radir_pacs.index import remove_model
 from radir_pacs.models.bundles import remove_bundle
 from radir_pacs.models.registry import Registry
+from radir_pacs.models.retraining_work import clear_old_work
 from radir_pacs.types import ModelState
 
 log = logging.getLogger(__name__)
@@ -67,7 +69,9 @@ class Upkeep:
             if coverage.encoded + progress.waiting + progress.failed < coverage.total:
                 self._catalogue.reencoding.again(model.model_id)
         self._catalogue.shadow_answers.prune(KEEP_ANSWERS_S)
+        clear_old_work(self._catalogue, self._settings.home, self._settings.retraining_keep_days)
         for model_id, kind in self._catalogue.reencoding.to_prune():
             self._catalogue.reencoding.prune(model_id, kind)
             remove_bundle(self._settings.home, model_id)
+            remove_model(self._settings.home, model_id)
             log.info("a retired model was cleared away", extra={"model": model_id})

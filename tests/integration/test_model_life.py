@@ -7,13 +7,26 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 import psycopg
 import pytest
 
 from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue.database import run
 from radir_pacs.config import Settings
 from radir_pacs.errors import Conflict, NotCovered, NotFound
-from radir_pacs.types import ImageKind, Job, JobKind, ModelChange, ModelState, StudyState, Urgency
+from radir_pacs.reasons import ReasonCode
+from radir_pacs.types import (
+    ImageKind,
+    ImageTokens,
+    Job,
+    JobKind,
+    KeptTokens,
+    ModelChange,
+    ModelState,
+    StudyState,
+    Urgency,
+)
 from tests.catalogue_material import DIM, MODEL, add, claimed, encoding, header
 
 CXR = ImageKind.CXR
@@ -255,3 +268,87 @@ def test_feeding_and_a_change_of_models_wait_for_each_other_without_a_deadlock(
         changing.execute("UPDATE model SET coverage = coverage WHERE model_id = %s", (NEXT,))
         changing.commit()
         assert fed.result(30) == 3
+
+
+def test_a_kind_that_no_model_encoded_is_encoded_when_one_begins_to_serve(catalogue: Catalogue) -> None:
+    """Of studies with a radiograph as well: they were not skipped, and nobody would come back to their CT."""
+    archive(catalogue, 1)
+    add(catalogue, header(2))
+    add(catalogue, header(2, series=2, modality="CT"))
+    catalogue.studies.complete_now("2.25.2")
+    revision = catalogue.studies.revision_of("2.25.2")[1]
+    assert catalogue.encodings.save(encoding(2, 2), revision, claimed(catalogue, key="2.25.2"))
+    known(catalogue, "ct-1", ImageKind.CT)
+    catalogue.models.promote("ct-1", by="test", reason="the first")
+    [job] = catalogue.jobs.claim_studies(9, "test")
+    assert (job.study_uid, job.model_id, job.urgency) == ("2.25.2", "ct-1", Urgency.ARCHIVE)
+    assert catalogue.encodings.save_beside(encoding(2, 7, "ct-1"), revision, job)
+    assert {kind for _, kind in catalogue.encodings.models_of_study("2.25.2")} == set(ImageKind)
+    known(catalogue, "ct-2", ImageKind.CT)
+    catalogue.models.promote("ct-2", by="test", reason="the second", least_coverage=0)
+    assert not catalogue.jobs.claim_studies(9, "test"), "from now on the archive is fed as for any model"
+
+
+def test_a_round_reads_as_much_of_the_archive_as_it_queues(catalogue: Catalogue) -> None:
+    archive(catalogue, 0)
+    with psycopg.connect(catalogue.conninfo) as connection:
+        connection.execute(
+            "INSERT INTO study (study_uid, state) SELECT '2.25.' || n, 'INDEXED' FROM generate_series(1, 3000) n"
+        )
+        connection.execute(
+            "INSERT INTO encoding (study_uid, series_uid, sop_uid, model_id, revision, regions, vectors)"
+            " SELECT '2.25.' || n, '1', '1.1', %s, 1, '{chest}', '' FROM generate_series(1, 3000) n",
+            [MODEL],
+        )
+        connection.commit()
+        connection.autocommit = True
+        connection.execute("VACUUM ANALYZE encoding")
+    known(catalogue, NEXT)
+    catalogue.models.set_shadow(NEXT, by="test", reason="a better one")
+    values = {"model_id": NEXT, "kind": CXR, "fed_below": 10**9, "look": 20_000, "room": 5, "urgency": 4}
+    with catalogue.reencoding._database.transaction() as connection:
+        fed = run(connection, "feed_model", values | {"max_attempts": 3}).fetchone()
+        read = connection.execute(
+            "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) AS n FROM pg_stat_xact_user_tables"
+            " WHERE relname = 'encoding'"
+        ).fetchone()
+    assert fed is not None and fed["queued"] == 5 and read is not None
+    assert read["n"] < 100, "not all that a round may look at"
+    total = 5
+    while queued := catalogue.reencoding.feed():
+        total += queued
+        with psycopg.connect(catalogue.conninfo) as done:
+            done.execute("DELETE FROM job WHERE kind = 'reencode'")
+    assert total >= 3000, "all of it, in the end"
+
+
+def test_tokens_go_with_the_last_model_that_answers_from_them(catalogue: Catalogue) -> None:
+    archive(catalogue, 2)
+    for model_id in ("head-1", "head-2"):
+        manifest = {"encoder": "shared"}
+        catalogue.models.register(model_id, CXR, DIM, manifest, by="test", reason="a test", bundle_sha256="0" * 64)
+    with psycopg.connect(catalogue.conninfo) as connection:
+        connection.execute('UPDATE model SET manifest = \'{"encoder": "other"}\' WHERE model_id = %s', [MODEL])
+    tokens = ImageTokens(encoder="shared", kind=CXR, lateral=False, values=np.zeros((2, 4), np.float16))
+    kept = [KeptTokens(study_uid=f"2.25.{n}", series_uid="1", sop_uid="1.1", revision=1, tokens=tokens) for n in (1, 2)]
+    catalogue.image_tokens.keep(kept)
+    for model_id, left in (("head-1", {"shared"}), ("head-2", set())):
+        catalogue.models.retire(model_id, by="test", reason="no better")
+        assert (model_id, CXR) in catalogue.reencoding.to_prune()
+        catalogue.reencoding.prune(model_id, CXR)
+        assert set(catalogue.image_tokens.counts()) == left
+    assert catalogue.reencoding.to_prune() == ()
+
+
+def test_what_the_model_that_answers_could_not_encode_is_said_with_its_code(catalogue: Catalogue) -> None:
+    archive(catalogue, 1)
+    known(catalogue, NEXT)
+    catalogue.models.promote(NEXT, by="test", reason="now", least_coverage=0)
+    assert catalogue.reencoding.failed("2.25.1") is None
+    assert catalogue.reencoding.feed() == 1
+    [job] = catalogue.jobs.claim_studies(9, "test")
+    catalogue.jobs.fail(job, "no finite number", reason_code=ReasonCode.NO_VECTOR, retry=False)
+    failed = catalogue.reencoding.failed("2.25.1")
+    assert failed is not None and failed.reason_code is ReasonCode.NO_VECTOR
+    assert catalogue.jobs.retry_failed() == 1
+    assert catalogue.reencoding.failed("2.25.1") is None, "it is being tried again"

@@ -18,7 +18,21 @@ from radir_pacs.query.partitions import Partitions
 from radir_pacs.similar_cases import Filters, Query
 from radir_pacs.types import ImageKind, JobKind
 from radir_workers.index_partition import IndexPartition
-from tests.catalogue_material import DIM, MODEL, REGIONS, TESTER, add, claimed, encoded, header, register, serve_model
+from tests.catalogue_material import (
+    DIM,
+    MODEL,
+    REGIONS,
+    TESTER,
+    add,
+    claimed,
+    encoded,
+    encoding,
+    header,
+    register,
+    serve_model,
+)
+
+SHADOW = "cxr-shadow-1"
 
 COUNT = 12
 SlowOpening = tuple[threading.Event, threading.Event]
@@ -199,3 +213,20 @@ def test_who_read_before_what_was_pruned_starts_again(archive: Catalogue, settin
     answer = searcher.similar(plain, TESTER)
     assert answer.more == 0 and "2.25.2" not in {case.study.study_uid for case in answer.cases}
     assert {case.study.study_uid for case in searcher.similar(query, TESTER).cases} == {f"2.25.{COUNT + 1}", "2.25.3"}
+
+
+def test_what_is_asked_unseen_takes_no_room_from_what_is_asked(archive: Catalogue, settings: Settings) -> None:
+    archive.models.register(SHADOW, ImageKind.CXR, DIM, {}, by="test", reason="test")
+    for study in range(1, COUNT + 1):
+        archive.encodings.save(encoding(study, 100 + study, SHADOW), revision=1)
+    partitions = Partitions(archive, replace(settings, index_memory_mib=0))
+    asked = REGIONS[0]
+    partitions.fresh(MODEL, asked, dim=DIM)
+    partitions.answers(SHADOW, unseen=True)
+    for region in REGIONS:
+        assert partitions.fresh(SHADOW, region, dim=DIM).count == COUNT, "it answers all the same"
+        partitions.cases(SHADOW, is_fresh=False)
+        assert list(partitions.readings(asked).partitions) == [(MODEL, asked)]
+    partitions.answers(SHADOW, unseen=False)  # promoted
+    partitions.fresh(SHADOW, asked, dim=DIM)
+    assert list(partitions.readings(asked).partitions) == [(SHADOW, asked)]

@@ -15,6 +15,7 @@ from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError
 from radir_pacs.index import partition_folder
 from radir_pacs.index.writer import GRACE_S
+from radir_pacs.models import Upkeep
 from radir_pacs.storage.blobs import YOUNG_S, BlobStore
 from radir_pacs.types import JobKind, StudyState
 from radir_workers.app import INDEX_QUEUE, QUEUE, TRANSFER_QUEUE, make_app
@@ -208,7 +209,8 @@ def test_the_index_of_a_retired_model_goes_in_time(
     IndexPartition(catalogue, settings.home)(claimed(catalogue, JobKind.INDEX, f"{MODEL}/chest"))
     folder = partition_folder(settings.home, MODEL, "chest")
     register(catalogue, "cxr-next-1")
-    catalogue.models.retire(MODEL, by="test", reason="nobody goes back to it")
+    with psycopg.connect(catalogue.conninfo) as connection:  # as an update from before the history leaves it
+        connection.execute("UPDATE model SET kept_until = NULL WHERE model_id = %s", [MODEL])
     other = partition_folder(settings.home, "cxr-next-1", "chest")
     other.mkdir(parents=True)
     relay.round()
@@ -216,6 +218,20 @@ def test_the_index_of_a_retired_model_goes_in_time(
     clock.now_s, now_s = PRUNE_S, now_s + KEEP_DONE_S + 1
     relay.round()
     assert not folder.exists() and other.exists()
+
+
+def test_the_index_of_a_model_that_is_cleared_away_goes_with_it(
+    catalogue: Catalogue, settings: Settings, relay: Relay
+) -> None:
+    register(catalogue)
+    encoded(catalogue)
+    IndexPartition(catalogue, settings.home)(claimed(catalogue, JobKind.INDEX, f"{MODEL}/chest"))
+    register(catalogue, "cxr-next-1")
+    relay.round()
+    assert partition_folder(settings.home, MODEL, "chest").exists(), "somebody may want to go back to it"
+    catalogue.models.retire(MODEL, by="test", reason="nobody goes back to it")
+    Upkeep(catalogue, settings).tidy()
+    assert not (settings.home / "index" / MODEL).exists()
 
 
 def test_refusals_do_not_grow_without_bound(

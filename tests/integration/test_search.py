@@ -17,6 +17,7 @@ from radir_pacs.index import partition_folder
 from radir_pacs.index.manifest import VECTORS
 from radir_pacs.query import Searcher
 from radir_pacs.query.notices import worded
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.similar_cases import Filters, Notice, NoticeCode, Query
 from radir_pacs.types import ImageKind, JobKind, SliceStack, StudyState
 from radir_workers.index_partition import IndexPartition
@@ -239,6 +240,18 @@ def test_studies_that_cannot_answer_say_why(archive: Catalogue, settings: Settin
     archive.studies.set_state("2.25.70", StudyState.QUARANTINED, "slices are missing")
     with pytest.raises(Quarantined, match="slices are missing"):
         searcher.similar(Query(study_uid="2.25.70", region="chest"), TESTER)
+
+
+def test_a_study_that_the_new_model_could_not_encode_says_so(archive: Catalogue, settings: Settings) -> None:
+    searcher = Searcher(archive, settings)
+    register(archive, "cxr-new-1")
+    with pytest.raises(NotReady):
+        searcher.similar(Query(study_uid="2.25.5", region="chest"), TESTER)
+    job = next(job for job in archive.jobs.claim_studies(99, "test") if job.kind is JobKind.REENCODE)
+    archive.jobs.fail(job, "no finite number", reason_code=ReasonCode.NO_VECTOR, retry=False)
+    with pytest.raises(Quarantined, match="no finite number") as told:
+        searcher.similar(Query(study_uid="2.25.5", region="chest"), TESTER)
+    assert told.value.reason_code is ReasonCode.NO_VECTOR
 
 
 def test_a_study_with_radiograph_and_ct_is_asked_by_modality(archive: Catalogue, settings: Settings) -> None:

@@ -77,7 +77,7 @@ def fill_archive(catalogue: Catalogue, champion: Bundle, studies: StudySet, repo
         )
 
 
-def begin(catalogue: Catalogue, plan: Plan = PLAN) -> int:
+def begin(catalogue: Catalogue, plan: Plan = PLAN, *, started_by: str = "test", least_days: float = 0) -> int:
     """A run whose champion is the model that serves."""
     champion = catalogue.models.serving(ImageKind.CXR)
     assert champion is not None
@@ -87,8 +87,9 @@ def begin(catalogue: Catalogue, plan: Plan = PLAN) -> int:
         plan=plan.as_json(),
         plan_sha256=plan.sha256,
         champion=champion.model_id,
-        started_by="test",
+        started_by=started_by,
         steps=STEPS,
+        least_days=least_days,
     )
 
 

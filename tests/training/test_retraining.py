@@ -7,10 +7,12 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -23,8 +25,10 @@ from radir_pacs.cli import main
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.encode import Bundle
 from radir_pacs.encode.tokens import PARTS, encoder_id
-from radir_pacs.errors import BadInput, Conflict, LeaseLost, StorageFailed
-from radir_pacs.models import Registry
+from radir_pacs.errors import BadInput, Conflict, LeaseLost, SettingError, StorageFailed
+from radir_pacs.models import Registry, clear_work
+from radir_pacs.models.errands import SCHEDULE, Errands, is_within
+from radir_pacs.models.retraining_work import clear_old_work
 from radir_pacs.types import ImageKind, ModelState, StepState
 from radir_training.data.people import KNOWN_PATIENTS, KnownPatients
 from radir_training.datasets.archive import pseudonym_key
@@ -34,7 +38,7 @@ from radir_training.retraining.folder import run_folder
 from radir_training.retraining.material import from_tokens, studies_of
 from radir_training.retraining.pipeline import Pipeline
 from radir_training.retraining.plan import Plan
-from radir_training.retraining.snapshot import is_held_out
+from radir_training.retraining.snapshot import is_held_out, of_kind, taken
 from radir_training.retraining.steps import STEPS, StepName
 
 from .retraining_material import PLAN, STUDIES, begin, fill_archive, shuffled, toy_champion, toy_set
@@ -284,6 +288,68 @@ def test_one_process_at_a_time_works_at_a_run(catalogue: Catalogue) -> None:
     with pytest.raises(LeaseLost):
         catalogue.retraining.tell(number, first, 1, StepState.DONE)
     catalogue.retraining.tell(number, second, 1, StepState.DONE)
+    with pytest.raises(Conflict, match="another retraining"):
+        begin(catalogue)
+    catalogue.retraining.end(number, second, "CANCELLED")
+
+
+def test_there_are_never_two_at_once(catalogue: Catalogue) -> None:
+    one, other = begin(catalogue), begin(catalogue)
+    token = catalogue.retraining.hold(one, "one", 60)
+    with pytest.raises(Conflict, match="another run"):
+        catalogue.retraining.hold(other, "two", 60)
+    catalogue.retraining.end(one, token, "FAILED", "no memory")
+    catalogue.retraining.end(other, catalogue.retraining.hold(other, "two", 60), "CANCELLED")
+
+
+def test_the_schedule_begins_a_run_when_the_last_one_is_old(archive: Settings, catalogue: Catalogue) -> None:
+    """In off-peak hours, one at a time; what was killed goes on."""
+    begun: list[tuple[str, ...]] = []
+    signals: list[int] = []
+    night, day = datetime(2031, 1, 2, 23, 30, tzinfo=UTC), datetime(2031, 1, 2, 12, tzinfo=UTC)
+    running = [False]
+
+    def begin_command(command: Sequence[str]) -> Any:
+        begun.append(tuple(command))
+        return SimpleNamespace(poll=lambda: None if running[0] else 0, send_signal=signals.append)
+
+    settings = replace(archive, retrain_every_days=30, quality_weekly=False)
+    at = [day]
+    errands = Errands(catalogue, settings, begin_command, lambda: at[0])
+    errands.look()
+    assert not begun, "not by day"
+    at[0], running[0] = night, True
+    errands.look()
+    errands.look()
+    assert begun == [("retrain", "--scheduled", "--kind", "CXR")], "one at a time"
+    errands.close()
+    assert signals == [signal.SIGINT]
+    running[0] = False
+    number = begin(catalogue, started_by=SCHEDULE)
+    Errands(catalogue, settings, begin_command, lambda: at[0]).look()
+    assert begun.pop() == ("retrain", "--resume", str(number))
+    token = catalogue.retraining.hold(number, "test", 60)
+    Errands(catalogue, settings, begin_command, lambda: at[0]).look()
+    assert len(begun) == 1, "a process is at it"
+    catalogue.retraining.end(number, token, "REFUSED", "too few studies")
+    at[0] = datetime.now(UTC).replace(hour=23)
+    Errands(catalogue, settings, begin_command, lambda: at[0]).look()
+    assert len(begun) == 1, "refused as well, it was the run of this month"
+    Errands(catalogue, replace(settings, retrain_every_days=0), begin_command, lambda: night).look()
+    assert len(begun) == 1, "off by default"
+    with pytest.raises(Conflict, match="too young"):
+        begin(catalogue, started_by=SCHEDULE, least_days=30)
+    assert not Settings(home=archive.home).promote_when_covered and not Settings(home=archive.home).retrain_every_days
+
+
+def test_hours_go_past_midnight() -> None:
+    def within(hour: int, hours: str) -> bool:
+        return is_within(datetime(2026, 1, 1, hour), hours)
+
+    assert [hour for hour in range(24) if within(hour, "22-5")] == [0, 1, 2, 3, 4, 22, 23]
+    assert [hour for hour in range(24) if within(hour, "1-3")] == [1, 2]
+    with pytest.raises(SettingError, match="off_peak_hours"):
+        Settings(home=Path("/tmp"), off_peak_hours="night")
 
 
 def test_too_little_is_refused_with_numbers_before_anything_is_trained(archive: Settings, catalogue: Catalogue) -> None:
@@ -358,3 +424,65 @@ def test_a_plan_has_one_hash_however_it_is_written(tmp_path: Path) -> None:
     read = Plan.read(path)
     assert read.sha256 == Plan.from_json(read.as_json()).sha256 != Plan().sha256
     assert Plan.read(None).sha256 == Plan().sha256 and Plan.read(path, "full").depth == "full"
+
+
+def test_work_that_no_run_goes_on_with_is_cleared_away(archive: Settings, catalogue: Catalogue) -> None:
+    failed, cancelled, held = begin(catalogue), begin(catalogue), begin(catalogue)
+    catalogue.retraining.end(failed, catalogue.retraining.hold(failed, "test", 60), "FAILED", "no memory")
+    assert catalogue.retraining.ask_to_cancel(cancelled) == "CANCELLED"
+    token = catalogue.retraining.hold(held, "test", 60)
+    for number in (failed, cancelled, held):
+        (run_folder(archive, number) / files.WORK / "inputs").mkdir(parents=True)
+    left = {failed: True, cancelled: False, held: True}
+    assert cancelled in clear_old_work(catalogue, archive.home, keep_days=7)
+    assert {number: (run_folder(archive, number) / files.WORK).exists() for number in left} == left
+    with psycopg.connect(archive.database_url) as connection:
+        connection.execute("UPDATE retraining_run SET changed_at = now() - interval '8 days' WHERE id = %s", [failed])
+    assert clear_old_work(catalogue, archive.home, keep_days=7) == (failed,)
+    with pytest.raises(Conflict, match="is at"):
+        clear_work(catalogue, archive.home, held)
+    assert (run_folder(archive, held) / files.WORK).exists()
+    catalogue.retraining.end(held, token, "CANCELLED")
+
+
+def test_clear_and_cancel_remove_the_work_at_once(
+    archive: Settings, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = begin(catalogue), begin(catalogue)
+    for number in (one, other):
+        (run_folder(archive, number) / files.WORK).mkdir(parents=True)
+    assert _command(archive, monkeypatch, capsys, "cancel", str(one)) == {"run": one, "state": "CANCELLED"}
+    assert not (run_folder(archive, one) / files.WORK).exists()
+    assert _command(archive, monkeypatch, capsys, "clear", str(other)) == {"cleared": [other]}
+    assert not (run_folder(archive, other) / files.WORK).exists()
+
+
+def test_a_merge_brings_nobody_who_was_held_out_into_the_training(
+    finished: int, archive: Settings, catalogue: Catalogue
+) -> None:
+    """A held-out patient becomes one who is trained on: both are held out from now on."""
+    then = {study.study_uid: study.held_out for study in catalogue.retraining.snapshot(finished)}
+    apart, trained = (next(uid for uid, held_out in then.items() if held_out is wanted) for wanted in (True, False))
+    key = f"|p{trained.removeprefix('2.25.')}"
+    with psycopg.connect(archive.database_url) as connection:  # as a merge by HL7 leaves it
+        old = connection.execute("SELECT patient_key FROM study WHERE study_uid = %s", [apart]).fetchone()
+        connection.execute("UPDATE study SET patient_key = %s WHERE study_uid = %s", [key, apart])
+    assert not is_held_out(key, KEY)
+    studies = list(of_kind(catalogue.retraining.studies("none"), ImageKind.CXR))
+    rows, counts = taken(studies, KEY, catalogue.retraining.once_held_out())
+    now = {row.study_uid: row.held_out for row in rows}
+    assert now[apart] and now[trained] and counts.held_out_studies == sum(then.values()) + 1
+    assert old is not None
+    with psycopg.connect(archive.database_url) as connection:  # the other way round: who was trained on judges nobody
+        connection.execute("UPDATE study SET patient_key = %s WHERE study_uid IN (%s, %s)", [old[0], apart, trained])
+    champion = Bundle.load(Path(archive.models[0]))
+    material = from_tokens(catalogue, champion, studies_of(catalogue, finished, champion.model_id)[0])
+    judges = [uid in (apart, trained) for uid in material.study_uids]
+    assert material.held_out[judges].all()
+    once = catalogue.retraining.once_trained_on()
+    assert trained in once and apart not in once
+    rows_of_exam = examinee(material, champion, PLAN, KEY, once)[2]
+    assert not {apart, trained} & {material.study_uids[row] for row in rows_of_exam}
+    with psycopg.connect(archive.database_url) as connection:
+        for uid, name in ((apart, old[0]), (trained, key)):
+            connection.execute("UPDATE study SET patient_key = %s WHERE study_uid = %s", [name, uid])

@@ -13,7 +13,7 @@ from radir_pacs.encode.batch_size import LONGEST_PASS_S, BatchSize
 from radir_pacs.encode.devices import is_out_of_memory
 from radir_pacs.errors import BadInput, Quarantined
 from radir_pacs.reasons import ReasonCode
-from radir_pacs.types import Encoding, ImageKind, View
+from radir_pacs.types import Encoding, ImageKind, KeptTokens, View
 from tests.model_material import seeded_bundle
 from tests.unit.test_network import picture, radiograph
 
@@ -132,3 +132,26 @@ def test_workers_spread_over_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [str(choose_device(name, 1)) for name in ("cuda", "cuda:1", "cpu")] == ["cuda:0", "cuda:1", "cpu"]
     with pytest.raises(BadInput, match="cuda:0 to cuda:1"):
         choose_device("cuda:2")
+
+
+def test_lack_of_memory_halves_a_batch_of_kept_tokens_too() -> None:
+    encoder = Encoder(seeded_bundle(ImageKind.CXR), device="cpu", keep_tokens=True)
+    some = inputs(encoder, 5)
+    wanted = encodings(encoder.encode_batch(some))
+    kept = [
+        KeptTokens(study_uid=one.study_uid, series_uid="2.25.1", sop_uid="2.25.1.1", revision=1, tokens=one.tokens)
+        for one in wanted
+        if one.tokens is not None
+    ]
+    passes: list[int] = []
+
+    def too_small(module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        passes.append(len(given[0]))
+        if passes[-1] > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    encoder.bundle.network.get_submodule("head").register_forward_pre_hook(too_small)
+    found = encodings(encoder.encode_batch(kept))
+    assert passes == [5, 2, 3] and encoder.batch_limit <= 2
+    for own, one in zip(wanted, found, strict=True):
+        np.testing.assert_allclose(one.vectors, own.vectors, atol=2e-3)

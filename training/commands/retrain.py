@@ -22,6 +22,8 @@ from radir_pacs.cli.output import counted, errors, out, print_json, progress, sa
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import BadInput
+from radir_pacs.models import clear_work
+from radir_pacs.models.errands import SCHEDULE
 from radir_pacs.types import ImageKind, StepState
 
 LOOK_S = 0.3
@@ -35,11 +37,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "action",
         nargs="?",
-        choices=["start", "list", "show", "cancel", "tokens"],
+        choices=["start", "list", "show", "cancel", "tokens", "clear"],
         default="start",
-        help="start a run (default); list runs, show or cancel one; tokens: make the image tokens the archive lacks",
+        help="start a run (default); list runs, show or cancel one; tokens: make the image tokens the archive lacks; "
+        "clear: remove the work folders of runs that no process is at",
     )
-    parser.add_argument("number", nargs="?", type=int, metavar="RUN", help="show, cancel: the run's number")
+    parser.add_argument("number", nargs="?", type=int, metavar="RUN", help="show, cancel, clear: the run's number")
     parser.add_argument(
         "--kind", type=str.upper, choices=list(ImageKind), default=ImageKind.CXR, help="of image (default CXR)"
     )
@@ -49,6 +52,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--plan", type=Path, metavar="FILE", help="TOML: data, recipe and gates in place of defaults")
     parser.add_argument("--dry-run", action="store_true", help="say what a run would take, and stop")
     parser.add_argument("--resume", type=int, metavar="RUN", help="go on with a run that was killed or failed")
+    parser.add_argument(
+        "--scheduled",
+        action="store_true",
+        help="as the schedule does it: nothing is begun where the last run is younger than retrain_every_days",
+    )
     parser.add_argument("--json", action="store_true", help="for machines")
     config.add_flags(parser)
     parser.set_defaults(run=run, needs_settings=True)
@@ -66,7 +74,9 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             case "show":
                 return _show(args, catalogue, settings, args.number)
             case "cancel":
-                return _cancel(args, catalogue)
+                return _cancel(args, catalogue, settings)
+            case "clear":
+                return _clear(args, catalogue, settings)
             case "tokens":
                 return _tokens(args, catalogue, settings)
         if args.resume is not None:
@@ -82,7 +92,10 @@ def _start(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -
     from ..retraining.survey import surveyed
 
     kind = ImageKind(args.kind)
-    plan = Plan.read(args.plan, args.depth)
+    path = args.plan
+    if args.scheduled and path is None and settings.retrain_plan:
+        path = Path(settings.retrain_plan)
+    plan = Plan.read(path, args.depth)
     if plan.depth == "full" and find_spec("monai") is None:
         raise BadInput("training a whole network needs monai: pip install -e '.[train]' in the clone")
     champion = champion_of(catalogue, kind)
@@ -109,8 +122,9 @@ def _start(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -
         plan=plan.as_json(),
         plan_sha256=plan.sha256,
         champion=champion,
-        started_by=caller().name,
+        started_by=SCHEDULE if args.scheduled else caller().name,
         steps=STEPS,
+        least_days=settings.retrain_every_days if args.scheduled else 0.0,
     )
     return _follow(args, catalogue, settings, number)
 
@@ -224,8 +238,19 @@ def _show(args: argparse.Namespace, catalogue: Catalogue, settings: Settings, nu
     return 0
 
 
-def _cancel(args: argparse.Namespace, catalogue: Catalogue) -> int:
+def _clear(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> int:
+    cleared = clear_work(catalogue, settings.home, args.number)
+    if args.json:
+        print_json({"cleared": cleared})
+    else:
+        out.print(f"work folders removed: {', '.join(map(str, cleared)) or 'none'}")
+    return 0
+
+
+def _cancel(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> int:
     state = catalogue.retraining.ask_to_cancel(args.number)
+    if state == "CANCELLED":  # nobody is at it who would clear up
+        clear_work(catalogue, settings.home, args.number)
     if args.json:
         print_json({"run": args.number, "state": state})
     else:

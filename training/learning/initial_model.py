@@ -12,13 +12,14 @@ from radir_pacs import anatomy
 from radir_pacs.encode import Bundle, NetworkConfig
 from radir_pacs.encode.local_text import MISSING, LocalTextEncoder, UnreadText, from_folder
 from radir_pacs.encode.network import RadirNetwork
+from radir_pacs.encode.report_text import body
 from radir_pacs.encode.tokenizer import TextTokenizer, Tokenizer
 from radir_pacs.errors import BadInput
 from radir_pacs.types import Region
 
 from ..data.statements import Said, common_concepts, model_regions, stand_ins
 from ..data.studies import StudySet
-from .training_set import body, phrase
+from .training_set import phrase
 
 LEAST_STUDIES_A_CONCEPT = 0.003  # share of the studies; rarer findings get no column of their own
 VOCABULARY = 4096

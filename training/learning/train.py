@@ -23,6 +23,7 @@ from radir_pacs.encode import Bundle, ModelRegion, NetworkConfig, Preprocessing
 from radir_pacs.encode.tokens import PARTS as IMAGE_ENCODER
 from radir_pacs.errors import BadInput
 
+from ..data.judgements import Judgements
 from ..data.studies import StudySet, check_usable
 from .augment import Augmentation
 from .batch_sharding import BatchSharding, Ranks
@@ -64,16 +65,18 @@ def train(
     begin: Callable[[Training], None] = lambda training: None,
     tell: Callable[[Step], None] = lambda step: None,
     look: Callable[[int, Bundle], None] | None = None,
+    judgements: Judgements | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Bundle:
     """A bundle, not yet saved or measured; ``start`` is a bundle to train further (fine-tuning on local reports),
-    itself not changed; ``text_model`` the folder of a BERT-family model to use in place of our own text encoder.
+    itself not changed; ``judgements`` are readers' of pairs of rows of the data; ``text_model`` the folder of a
+    BERT-family model to use in place of our own text encoder.
 
     ``begin`` gets the training before its first step, ``look`` the network after each epoch. Where ``checkpoints`` hold
     a checkpoint, training resumes from it. Raises BadInput where there is nothing to learn or the checkpoint belongs to
     another training.
     """
-    training = Training(config, data, recipe, start, text_model, device, ranks, clock)
+    training = Training(config, data, recipe, start, text_model, device, ranks, clock, judgements)
     if checkpoints is not None:
         checkpoints.resume(training)
         if not ranks.all_have(training.number):  # this also keeps any process from overwriting what another still reads
@@ -102,6 +105,7 @@ class Training:
         device: torch.device = CPU,
         ranks: Ranks = Ranks(),  # noqa: B008  frozen
         clock: Callable[[], float] = time.monotonic,
+        judgements: Judgements | None = None,
     ) -> None:
         check_usable(data)
         if len(data) < recipe.batch:
@@ -116,8 +120,14 @@ class Training:
         if data.encoded:  # the tokens stay what they are: so does what made them
             self._freeze(IMAGE_ENCODER)
         self.preprocessing = Preprocessing.of(config, data.kind) if start is None else start.preprocessing
+        self.judgements = judgements if judgements is not None and judgements.pairs else None
         self.training_set = TrainingSet(
-            data, initial.regions, self.network.findings, self.tokenizer, hierarchy=recipe.hierarchy
+            data,
+            initial.regions,
+            self.network.findings,
+            self.tokenizer,
+            hierarchy=recipe.hierarchy,
+            judgements=self.judgements,
         )
         sharding = BatchSharding(ranks, recipe.accumulate)
         self.stages = tuple(
@@ -161,6 +171,8 @@ class Training:
         rows = self.sampler.rows(number)
         if self.lists is not None:
             rows = self.lists.harder(rows, recipe.hard_negatives, recipe.hard_top, generator)
+        if self.judgements is not None:
+            rows = self.judgements.meet(rows, generator)
         batch = self.training_set.batch(rows)
         images = batch.images if self.augmentation is None else self.augmentation(batch.images, generator)
         batch = replace(batch, images=images).to(self.device)
@@ -244,6 +256,8 @@ class Training:
         for tensor in self.network.state_dict().values():
             beginning.update(tensor.cpu().contiguous().numpy().tobytes())
         beginning.update(repr((self.tokenizer.vocabulary, self.network.regions, self.network.findings)).encode())
+        if self.judgements is not None:
+            data.update(repr((self.judgements.told(), self.judgements.weight, self.judgements.together)).encode())
         return {
             "network": self.network.config.to_json(),
             "recipe": asdict(self.recipe),

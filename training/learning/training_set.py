@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from radir_pacs import anatomy
+from radir_pacs.encode.report_text import REPORT_TOKENS, body
 from radir_pacs.encode.tokenizer import TextTokenizer
 from radir_pacs.types import Region
 
+from ..data.judgements import Judgements
 from ..data.statements import ABSENT, Labels, Relevance, Said, stand_ins
 from ..data.studies import StudySet
-
-REPORT_TOKENS = 128
-_HEADING = ("FINDINGS:", "IMPRESSION:")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +60,11 @@ class TrainingSet:
         tokenizer: TextTokenizer,
         *,
         hierarchy: bool = True,
+        judgements: Judgements | None = None,
     ) -> None:
         said = data.said if hierarchy else tuple(_itself(study) for study in data.said)
         self.data, self.regions, self.concepts = data, tuple(regions), tuple(concepts)
+        self.judgements = judgements
         self.labels = Labels.of(said, regions, concepts)
         self.relevance = Relevance.of(said, stand_ins(said, regions))
         self.whole = next(i for i, region in enumerate(regions) if region.key == anatomy.ROOT)
@@ -81,6 +82,9 @@ class TrainingSet:
         chosen = rows.numpy()
         reports = self.reports[rows]
         longest = int((reports != 0).sum(1).max())
+        relevance = self.relevance.batch(chosen)
+        if self.judgements is not None:
+            relevance = self.judgements.applied(relevance, chosen, [region.key for region in self.regions])
         return Batch(
             images=torch.from_numpy(self.data.images[chosen]).float(),
             views=torch.from_numpy(self.data.views[chosen]),
@@ -88,7 +92,7 @@ class TrainingSet:
             described=torch.from_numpy(self.labels.described[chosen]),
             abnormal=torch.from_numpy(self.relevance.abnormal[chosen]),
             grades=torch.from_numpy(self.labels.grades[chosen]),
-            relevance=torch.from_numpy(self.relevance.batch(chosen)),
+            relevance=torch.from_numpy(relevance),
             reports=reports[:, :longest],
             told=self.told[rows],
             written=self.written[rows],
@@ -105,12 +109,6 @@ class TrainingSet:
 def phrase(concept: str, region_name: str) -> str:
     """The words of a query for a finding at a region."""
     return f"{concept.replace('_', ' ')} in the {region_name.lower()}"
-
-
-def body(report: str) -> str:
-    """A report's findings and impression, where it has such headings; else all of it."""
-    start = min((at for heading in _HEADING if (at := report.find(heading)) >= 0), default=0)
-    return report[start:]
 
 
 def _itself(said: Said) -> Said:

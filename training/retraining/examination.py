@@ -7,7 +7,7 @@ Judged by mined reports, over queries whose region is abnormal. Each figure come
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,15 +86,19 @@ class Examination:
     told: Mapping[str, Any]  # all figures, as JSON
 
 
-def examinee(material: Material, champion: Bundle, plan: Plan, key: bytes) -> tuple[StudySet, Groups, I64, int]:
+def examinee(
+    material: Material, champion: Bundle, plan: Plan, key: bytes, once_trained_on: Collection[str] = frozenset()
+) -> tuple[StudySet, Groups, I64, int]:
     """The held-out studies whose patients the champion was never trained on, their rows, and how many that leaves out.
 
+    ``once_trained_on``: studies that a run was to learn from, whose patient became one who is held out.
     At most ``most_held_out_images``: patients by their keyed hash, so the same ones in every run.
     """
     told = champion.training.get(KNOWN_PATIENTS)
     known = [one for entry in (told if isinstance(told, list) else []) if (one := KnownPatients.from_json(entry))]
     data = material.data
-    learned = np.array([any(name in one for one in known) for name in data.names])
+    named = zip(data.names, material.study_uids, strict=True)
+    learned = np.array([uid in once_trained_on or any(name in one for one in known) for name, uid in named], np.bool_)
     learned = np.isin(data.patients, data.patients[learned])
     rows = np.flatnonzero(material.held_out & ~learned)
     left_out = int((material.held_out & learned).sum())

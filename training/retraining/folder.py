@@ -9,14 +9,16 @@ from typing import Any
 
 from radir_pacs import durable
 from radir_pacs.config import Settings
+from radir_pacs.models import retraining_work
+from radir_pacs.models.retraining_work import WORK as WORK
 
 PREFLIGHT, DATA, EXAMINATION, GATES = "preflight.json", "data.json", "examination.json", "gates.json"
 EVIDENCE, PAGE = "evidence.json", "evidence.html"
-CHALLENGER, WORK, LOG = "challenger", "work", "run.log"
+CHALLENGER, LOG = "challenger", "run.log"
 
 
 def run_folder(settings: Settings, run_id: int) -> Path:
-    return settings.home / "retraining" / str(run_id)
+    return retraining_work.run_folder(settings.home, run_id)
 
 
 def made_folder(settings: Settings, run_id: int) -> Path:

@@ -37,6 +37,7 @@ from .plan import Plan
 from .snapshot import of_kind, taken
 from .steps import STEPS, StepName
 from .survey import surveyed
+from .thumbs import described, judgements, ranked_by_readers, trained_on
 from .trainer import challenger
 
 log = logging.getLogger(__name__)
@@ -204,7 +205,7 @@ class Pipeline:
     def _snapshot(self, number: int) -> tuple[str, tuple[str, ...]]:
         window = self.plan.data.since, self.plan.data.until
         studies = list(of_kind(self._catalogue.retraining.studies(self.run.champion, *window), self.run.kind))
-        rows, counts = taken(studies, self._key)
+        rows, counts = taken(studies, self._key, self._catalogue.retraining.once_held_out())
         self._catalogue.retraining.keep_snapshot(self.run.id, rows)
         files.write(self._folder / "snapshot.json", asdict(counts))
         return f"{counts.held_out_patients} of {counts.patients} patients held out", ("snapshot.json",)
@@ -222,13 +223,17 @@ class Pipeline:
                 self._settings.torch_threads,
             )
         material = self._material(number)
-        told = _described(material) | {"snapshot_sha256": files.read(self._folder / "snapshot.json")["sha256"]}
+        judged = self._catalogue.retraining.judgements(self.run.id)
+        told = _described(material) | {"readers": described(judged, material, self.plan.thumbs)}
+        told |= {"snapshot_sha256": files.read(self._folder / "snapshot.json")["sha256"]}
         files.write(self._folder / files.DATA, told)
         return f"{told['studies']} studies, {told['with_statements']} with statements", (files.DATA,)
 
     def _train(self, number: int) -> tuple[str, tuple[str, ...]]:
+        material = self._material(number)
+        judged = judgements(self._catalogue.retraining.judgements(self.run.id), material, self.plan.thumbs)
         bundle = challenger(
-            self._material(number),
+            material,
             self._champion,
             self.plan,
             work=self._folder / files.WORK / "checkpoint",
@@ -237,6 +242,7 @@ class Pipeline:
             say=self._progress(number),
             run_id=self.run.id,
             plan_sha256=self.run.plan_sha256,
+            judged=trained_on(judged, material),
         )
         self._catalogue.retraining.note(self.run.id, self._lease.token, challenger=bundle.model_id)
         where = f"{files.CHALLENGER}/manifest.json", f"{files.CHALLENGER}/weights.safetensors"
@@ -244,9 +250,13 @@ class Pipeline:
 
     def _examined(self, number: int) -> Examination:
         if self._examination is None:
-            data, groups, self._rows, left_out = examinee(self._material(number), self._champion, self.plan, self._key)
-            found = examined(data, groups, self._champion, Bundle.load(self._folder / files.CHALLENGER), self.plan)
-            told = {**found.told, "left_out_since_the_champion_knows_them": left_out}
+            material, made = self._material(number), Bundle.load(self._folder / files.CHALLENGER)
+            once = self._catalogue.retraining.once_trained_on()
+            data, groups, self._rows, left_out = examinee(material, self._champion, self.plan, self._key, once)
+            found = examined(data, groups, self._champion, made, self.plan)
+            judged = self._catalogue.retraining.judgements(self.run.id)
+            readers = ranked_by_readers(judged, material, self._champion, made, self.plan.recipe.seed)
+            told = {**found.told, "readers": readers, "left_out_since_the_champion_knows_them": left_out}
             self._examination = Examination(exam=found.exam, judged=found.judged, vectors=found.vectors, told=told)
         return self._examination
 

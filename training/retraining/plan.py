@@ -61,12 +61,22 @@ class GatePlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ThumbPlan:
+    """Readers' judgements of similar cases, as relevance beside that of the reports."""
+
+    use: bool = True
+    weight: float = 0.5  # of the readers where they and the reports differ; 1: the reports do not count for such a pair
+    together: float = 0.125  # share of each batch that is drawn so that judged pairs meet
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     depth: Depth = "head"
     pictures: bool = True  # of queries in the evidence; they show patients
     shadow: bool = True  # a challenger that passes goes into shadow; False: it is registered and nothing more
     data: Data = field(default_factory=Data)
     recipe: RecipePlan = field(default_factory=RecipePlan)
+    thumbs: ThumbPlan = field(default_factory=ThumbPlan)
     gates: GatePlan = field(default_factory=GatePlan)
 
     def as_json(self) -> dict[str, Any]:
@@ -80,7 +90,7 @@ class Plan:
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Plan:
         """Raises BadInput naming the entry that is wrong."""
-        parts = {"data": Data, "recipe": RecipePlan, "gates": GatePlan}
+        parts = {"data": Data, "recipe": RecipePlan, "thumbs": ThumbPlan, "gates": GatePlan}
         values: dict[str, Any] = {}
         for name, value in told.items():
             if name in parts:
@@ -147,6 +157,8 @@ def _check(plan: Plan) -> None:
         "recipe.batch is between 2 and 4096": 2 <= recipe.batch <= 4096,
         "recipe.learning_rate is between 0 and 1": 0 < recipe.learning_rate < 1,
         "recipe.most_hours is positive": recipe.most_hours > 0,
+        "thumbs.weight and thumbs.together are between 0 and 1": 0 <= plan.thumbs.weight <= 1
+        and 0 <= plan.thumbs.together < 1,
         "gates.overall is 'better' or 'no worse'": gates.overall in ("better", "no worse"),
         "gates.k is one of 1, 3, 5, 10, 20": gates.k in (1, 3, 5, 10, 20),
         "gates.least_gain and gates.most_loss are between 0 and 1": 0 <= gates.least_gain < 1

@@ -1,14 +1,15 @@
 """What a run trains on and is examined on: studies with their reports as they stand, and who is held out.
 
 A patient is held out by a keyed hash: with the installation's key the same ones in every run, so that no challenger,
-nor the champion it becomes, was ever trained on a patient that judges it.
+nor the champion it becomes, was ever trained on a patient that judges it. A study that was held out once stays so with
+all that is of its patient by now, whatever merges and corrections made of the patient's name.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from radir_pacs.catalogue import SnapshotStudy, StudyToTrain
@@ -55,9 +56,12 @@ class Counts:
     sha256: str
 
 
-def taken(studies: Sequence[StudyToTrain], key: bytes) -> tuple[list[SnapshotStudy], Counts]:
-    """The snapshot of these studies."""
+def taken(
+    studies: Sequence[StudyToTrain], key: bytes, once_held_out: Collection[str]
+) -> tuple[list[SnapshotStudy], Counts]:
+    """The snapshot of these studies; ``once_held_out``: those that were in an earlier run."""
     rows, digest = [], hashlib.sha256()
+    stays = {patient_name(study) for study in studies if study.study_uid in once_held_out}
     people: dict[bool, set[str]] = {True: set(), False: set()}
     for study in studies:
         name = patient_name(study)
@@ -65,7 +69,7 @@ def taken(studies: Sequence[StudyToTrain], key: bytes) -> tuple[list[SnapshotStu
             study_uid=study.study_uid,
             revision=study.revision,
             report_sha256=report_hash(study.body),
-            held_out=is_held_out(name, key),
+            held_out=name in stays or is_held_out(name, key),
         )
         rows.append(row)
         people[row.held_out].add(name)

@@ -18,7 +18,7 @@ def surveyed(catalogue: Catalogue, settings: Settings, plan: Plan, champion: Bun
     """Changes nothing."""
     window = plan.data.since, plan.data.until
     studies = list(of_kind(catalogue.retraining.studies(champion.model_id, *window), champion.kind))
-    _, counts = taken(studies, key)
+    _, counts = taken(studies, key, catalogue.retraining.once_held_out())
     missing = 0
     if plan.depth == "head":
         uids = [study.study_uid for study in studies]

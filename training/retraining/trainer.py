@@ -13,6 +13,7 @@ from radir_pacs.encode import Bundle
 from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.errors import BadInput, BundleRefused
 
+from ..data.judgements import Judgements
 from ..data.people import KNOWN_PATIENTS, KnownPatients
 from ..data.studies import LOCAL, StudySet
 from ..learning.checkpoints import Checkpoints
@@ -49,10 +50,12 @@ def challenger(
     say: Callable[[float, str], None],
     run_id: int,
     plan_sha256: str,
+    judged: Judgements | None = None,
 ) -> Bundle:
     """Train, resuming from the checkpoint in ``work``, and write the bundle ``out``. Raises BadInput, OSError.
 
-    A bundle of this plan that stands in ``out`` is complete and is not trained again.
+    ``judged``: of pairs of rows that are trained on. A bundle of this plan that stands in ``out`` is complete, and is
+    not trained again.
     """
     with contextlib.suppress(BundleRefused):
         done = Bundle.load(out)
@@ -76,6 +79,7 @@ def challenger(
             checkpoints=checkpoints,
             begin=begin,
             tell=tell,
+            judgements=judged,
         )
 
     def begin(training: Training) -> None:

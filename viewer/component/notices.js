@@ -33,6 +33,9 @@ export function studyNotice(study, say) {
   if (study.state === 'QUARANTINED') {
     return notice({ tone: 'warning', title: say('state_title_quarantined'), text: reason, hint: say('state_quarantined_hint') });
   }
+  if (study.failed) {
+    return notice({ tone: 'warning', title: say('state_title_quarantined'), text: reason, hint: say('state_quarantined_hint') });
+  }
   if (study.replaced) return notice({ tone: 'busy', title: say('state_title_replaced'), text: say('state_replaced'), hint: say('state_encoding_hint') });
   if (study.kinds.length) return null;
   const step = study.step ?? 1;

@@ -13,6 +13,7 @@
  * @property {string[]} kinds
  * @property {Record<string, string[]>} modalities_of_kinds the values of Modality that images of each kind have
  * @property {boolean} replaced
+ * @property {string|null} [failed] why the model that serves by now could not encode it
  * @property {boolean} report
  * @property {string | null} patient
  * @property {string[]} shows

@@ -80,18 +80,20 @@ def study(study: str) -> Response:
     done = found.state is StudyState.INDEXED
     if not done or not kinds:
         context.catalogue.jobs.hurry(study)
+    failed = context.catalogue.reencoding.failed(study) if done and not kinds else None
     answer = {
         "study": study,
         "state": found.state,
-        "reason": found.reason,
+        "reason": failed.error if failed else found.reason,
         "step": _STEPS.index(found.state) + 1 if found.state in _STEPS else None,
         "steps": len(_STEPS),
-        "jobs_before": 0 if done else context.catalogue.jobs.before(study),
+        "jobs_before": 0 if done and kinds else context.catalogue.jobs.before(study),
         "instances": found.instance_count,
         "modalities": found.modalities,
         "kinds": kinds,
         "modalities_of_kinds": {kind: sorted(modalities_of_kind(kind)) for kind in ImageKind},
-        "replaced": done and not kinds,  # indexed under a model that is no longer active
+        "replaced": done and not kinds and failed is None,  # the model that serves by now has yet to encode it
+        "failed": failed.reason_code if failed else None,  # why the model that serves by now could not
         "report": bool(context.catalogue.reports.of_study(study)),
         "patient": found.patient_name if "patient" in shown else None,
         "shows": sorted(shown),

@@ -1,0 +1,152 @@
+"""The page of `retraining`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+
+def page(told: Mapping[str, Any]) -> str:
+    """Markdown. A part that was not measured says so."""
+    story, curve = told["story"], told["curve"]
+    parts = ["# Retraining", "## From reports to a challenger", *_story(story)]
+    parts += [
+        *(_story(told["also"]) if told.get("also") else []),
+        *_serving(story),
+        *_curve(curve),
+        *_left(story, curve),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _story(story: Mapping[str, Any]) -> list[str]:
+    fill, run = story.get("fill"), story.get("retrain")
+    found: list[str] = []
+    if not fill or not run:
+        return ["Not measured."]
+    steps = {step["name"]: step for step in run["steps"]}
+    overall = (run["examination"] or {}).get("overall")
+    found.append(
+        f"Another hospital than the starter's (`radir phantom --house other`): {fill['studies']} studies by C-STORE, "
+        f"the reports of {fill['by_sr']} as structured reports, of the others from a table; {fill['sent_s']:.0f} s "
+        f"until all were stored, {fill['indexed_s']:.0f} s until all were encoded and searchable. "
+        f"`radir retrain --depth head`: {run['seconds']:.0f} s, of which training {_step_s(steps.get('train')):.0f} s. "
+        f"{_verdict(run)}"
+    )
+    if overall:
+        found.append(
+            f"Recall@5 over abnormal queries, mean of the regions, on {run['data']['held_out_patients']} held-out "
+            f"patients: champion {overall['champion']:.3f}, challenger {overall['challenger']:.3f}, difference "
+            f"{_paired(overall)}."
+        )
+    return found
+
+
+def _verdict(run: Mapping[str, Any]) -> str:
+    if run["passed"]:
+        return f"All {len(run['gates'])} gates passed."
+    failed = "; ".join(f"{gate['code'].lower()}: {gate['text']}" for gate in run["gates"] if not gate["passed"])
+    return f"**Refused by its gates** ({failed or run['reason']})."
+
+
+def _step_s(step: Mapping[str, Any] | None) -> float:
+    if not step or not step["ended_at"]:
+        return float("nan")
+    began, ended = (datetime.fromisoformat(str(step[name])) for name in ("started_at", "ended_at"))
+    return (ended - began).total_seconds()
+
+
+def _serving(story: Mapping[str, Any]) -> list[str]:
+    serve = story.get("serve")
+    found = ["## Encoding the archive, promotion and rollback, while a client asks"]
+    if not serve:
+        return [*found, "Not measured."]
+    if not story["retrain"]["passed"]:
+        found.append("The challenger that its gates refused was put into shadow by hand, to show this part.")
+    rows = [
+        ("before", "before"),
+        ("while the challenger encodes from tokens", "while_encoding_from_tokens"),
+        ("promotion, and after it", "at_promotion"),
+        ("rollback, and after it", "at_rollback"),
+        ("while another model encodes from pixels", "while_encoding_from_pixels"),
+    ]
+    table = ["| | questions | errors | p50 ms | p99 ms | most ms |", "|---|---|---|---|---|---|"]
+    for name, key in rows:
+        if key in serve:
+            figures = ("questions", "errors", "p50_ms", "p99_ms", "most_ms")
+            table.append(" | ".join([f"| {name}", *(str(serve[key][figure]) for figure in figures)]) + " |")
+    found.append("\n".join(table))
+    tokens = 3600 * serve["studies"] / serve["tokens_s"]
+    line = f"Encoding again: {tokens:,.0f} studies an hour from kept tokens"
+    if serve.get("pixels"):
+        pixels = 3600 * serve["pixels"]["studies"] / serve["pixels"]["seconds"]
+        line += (
+            f", {pixels:,.0f} from pixels ({serve['pixels']['studies']} studies in {serve['pixels']['seconds']:.0f} s)"
+        )
+    found.append(
+        f"{line}, beside the client on the same cores: client, web process, worker and database share them, and every "
+        f"question is asked of the model in shadow as well (`shadow_share` 1). "
+        f"The rollback took {serve['rollback_s']:.1f} s, the start of the "
+        f"command included; of {serve['compared']} questions, {serve['same_answers']} were answered by the same model "
+        "with the same cases and scores, to the last digit, as before the promotion."
+    )
+    return found
+
+
+def _curve(curve: Mapping[str, Any] | None) -> list[str]:
+    found = ["## Another hospital: how much it helps, by the number of reports"]
+    if not curve or not curve["runs"]:
+        return [*found, "Not measured."]
+    found.append(
+        f"The starter trained further on so many reports of another hospital, judged on {curve['judged_images']} "
+        f"radiographs of {curve['judged_patients']} held-out patients: Recall@5 over abnormal queries, mean of the "
+        "regions; paired difference to the starter with its 95 % bootstrap interval over patients. Default recipe, one "
+        "thread of a machine that was busy with other work: the seconds tell the order of magnitude."
+    )
+    table = [
+        "| depth | reports | starter | challenger | difference | gates | training s | bytes a study to train on |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for run in curve["runs"]:
+        overall, name = run["overall"], run["depth"] + (", shuffled reports" if run["shuffled"] else "")
+        before, after = (f"{overall[model]:.3f}" for model in ("champion", "challenger"))
+        failed = [gate for gate in run["gates"] if not gate["passed"]]
+        verdict = "passed" if run["passed"] else f"refused ({len(failed)} failed)"
+        table.append(
+            f"| {name} | {run['reports']} | {before} | {after} | {_paired(overall)} "
+            f"| {verdict} | {run['train_s']:.0f} | {run['image_bytes']:,} |"
+        )
+    found.append("\n".join(table))
+    wrong = next((run for run in curve["runs"] if run["shuffled"]), None)
+    if wrong is not None:
+        found += ["A challenger trained on shuffled reports is refused, with this table:", _gates(wrong["gates"])]
+    return found
+
+
+def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
+    rows = [f"| {gate['code'].lower()} | {gate['text']} |" for gate in gates if not gate["passed"]]
+    return "\n".join(["| failed gate | measured and allowed |", "|---|---|", *rows])
+
+
+def _paired(one: Mapping[str, Any]) -> str:
+    if one["difference"] is None:
+        return "–"
+    low, high = one["interval_95"]
+    return f"{one['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def _left(story: Mapping[str, Any], curve: Mapping[str, Any] | None) -> list[str]:
+    """What nobody has measured."""
+    runs = {(run["depth"], run["reports"], run["shuffled"]) for run in (curve or {}).get("runs", [])}
+    missing = [
+        f"{depth} on {reports} reports"
+        for depth in ("head", "full")
+        for reports in (100, 300, 1000)
+        if (depth, reports, False) not in runs
+    ]
+    if ("head", 1000, True) not in runs:
+        missing.append("shuffled reports")
+    missing += [f"the part {part!r}" for part in ("fill", "retrain", "serve") if part not in story]
+    missing += ["3,000 reports", "real radiographs with real notes", "CT", "a GPU", "readers' thumbs of real readers"]
+    return ["## Not measured", "; ".join(missing) + "."]

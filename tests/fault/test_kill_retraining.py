@@ -1,0 +1,139 @@
+"""kill -9 of trainer, worker and Postgres while a model is retrained, and while it encodes the archive."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psycopg
+import pytest
+
+from radir_pacs import config
+from radir_pacs.catalogue import Catalogue, start_embedded, stop_embedded
+from radir_pacs.encode import Bundle, Encoder
+from radir_pacs.encode.tokens import encoder_id
+from radir_pacs.errors import StorageFailed
+from radir_pacs.models import Registry
+from radir_pacs.models.bundles import bundle_folder
+from radir_pacs.types import ImageKind, ModelState, StepState
+from radir_training.retraining.steps import StepName
+from tests.stack import Stack, running_stack
+from tests.training.retraining_material import PLAN, STUDIES, fill_archive, toy_champion, toy_set
+
+LIMIT_S = 180.0
+SETTINGS = {"job_lease_s": "3", "job_max_attempts": "50", "reencode_per_minute": "2400"}
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    """An archive that a toy champion has encoded, and everything that `radir up` starts over it."""
+    home = tmp_path / "home"
+    champion = toy_champion(tmp_path / "champion")
+    settings = config.Settings(home=home, models=(str(tmp_path / "champion"),), device="cpu")
+    home.mkdir()
+    (home / "pseudonym.key").write_bytes(bytes(range(32)))
+    start_embedded(home)
+    try:
+        with Catalogue.open(settings) as catalogue:
+            Registry(catalogue, settings).adopt()
+            data = toy_set(STUDIES, 2)
+            fill_archive(catalogue, champion, data, list(data.reports))
+            encoder, name = Encoder(champion, device="cpu"), encoder_id(champion)
+            assert name is not None
+            kept = catalogue.image_tokens.of(name, [f"2.25.{study}" for study in range(1, STUDIES + 1)])
+            for tokens, found in zip(kept, encoder.encode_batch(kept), strict=True):
+                assert not isinstance(found, Exception)
+                catalogue.encodings.save(found, tokens.revision)
+            with psycopg.connect(catalogue.conninfo) as connection:  # there are no pixels to encode again
+                connection.execute("DELETE FROM job")
+    finally:
+        stop_embedded(home)
+    with running_stack(home, models=str(tmp_path / "champion"), **SETTINGS) as running:
+        yield running
+
+
+def wait(what: Callable[[], bool]) -> None:
+    """Until it is so; the database may be away meanwhile."""
+    deadline = time.monotonic() + LIMIT_S
+    while True:
+        try:
+            if what():
+                return
+        except StorageFailed:
+            pass
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_retraining_and_its_encodings_survive_the_death_of_every_process(stack: Stack, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(PLAN.as_json()))
+    settings = config.load(environ=stack.environment)
+    with Catalogue.open(settings) as catalogue:
+        retraining = catalogue.retraining
+
+        def retrain(*words: str) -> subprocess.Popen[bytes]:
+            log = (stack.home / "retrain.log").open("ab")
+            command = [sys.executable, "-m", "radir_pacs.cli", "retrain", *words, "--json"]
+            return subprocess.Popen(command, env=stack.environment, stdout=log, stderr=log)
+
+        def trains() -> bool:
+            steps = {step.name: step for step in retraining.steps(1)}
+            return steps[StepName.TRAIN].state is StepState.RUNNING and steps[StepName.TRAIN].progress > 0
+
+        first = retrain("--plan", str(_toml(plan)))
+        wait(lambda: bool(retraining.runs()) and trains())
+        trainer = retraining.get(1).worker
+        assert trainer is not None
+        os.kill(int(trainer.partition(":")[2]), signal.SIGKILL)
+        first.wait(LIMIT_S)
+        assert retraining.get(1).state == "RUNNING", "killed, so nobody could say otherwise"
+        second = retrain("--resume", "1")
+        wait(lambda: retraining.get(1).worker != trainer and retraining.get(1).held)
+        assert stack.kill("postgres")
+        second.wait(LIMIT_S)
+        wait(lambda: retraining.get(1).state == "DONE")
+        run = retraining.get(1)
+        assert run.passed and run.challenger is not None
+        model = run.challenger
+
+        def covers(share: float) -> bool:
+            return catalogue.models.coverage(model).share >= share
+
+        assert (found := catalogue.models.get(model)) is not None and found.state is ModelState.SHADOW
+        for victim, share in (("worker", 0.2), ("postgres", 0.5), ("relay", 0.7)):
+            wait(lambda share=share: covers(share))  # type: ignore[misc]
+            stack.kill(victim)
+        wait(lambda: covers(1.0))
+        serving = catalogue.models.serving(ImageKind.CXR)
+        assert serving is not None and serving.model_id == run.champion
+        challenger = Bundle.load(bundle_folder(settings.home, model))
+        name = encoder_id(challenger)
+        assert name is not None
+        kept = catalogue.image_tokens.of(name, [f"2.25.{study}" for study in range(1, STUDIES + 1)])
+        for wanted in Encoder(challenger, device="cpu").encode_batch(kept):
+            assert not isinstance(wanted, Exception)
+            encoding = catalogue.encodings.get(wanted.study_uid, model)
+            assert encoding is not None
+            np.testing.assert_allclose(encoding.vectors, wanted.vectors, atol=1e-5)
+        assert len(kept) == STUDIES
+
+
+def _toml(plan: Path) -> Path:
+    """The same plan as TOML; what is null there has its default anyway."""
+    told = json.loads(plan.read_text())
+    lines = [f"{key} = {json.dumps(value)}" for key, value in told.items() if not isinstance(value, dict)]
+    for name, table in told.items():
+        if isinstance(table, dict):
+            lines.append(f"[{name}]")
+            lines += [f"{key} = {json.dumps(value)}" for key, value in table.items() if value is not None]
+    path = plan.with_suffix(".toml")
+    path.write_text("\n".join(lines))
+    return path
