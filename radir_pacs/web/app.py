@@ -13,7 +13,6 @@ from radir_pacs.storage.blobs import BlobStore
 
 from . import (
     access_log,
-    admin,
     audit,
     auth,
     content_coding,
@@ -25,6 +24,7 @@ from . import (
     json_bodies,
     language,
     paths,
+    studies,
 )
 from .dicomweb import capabilities, deletion, metadata, parameters, qido, rendered, similar, stow, wado, wado_uri
 from .pages import routes as pages
@@ -83,7 +83,7 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
     app.before_request(parameters.check_size)
     for module in _DICOMWEB:
         app.register_blueprint(module.blueprint, url_prefix=BASE)
-    for module in (wado_uri, admin, fhir, handover, health, pages, sidebar, judgements, viewer, ohif):
+    for module in (wado_uri, studies, fhir, handover, health, pages, sidebar, judgements, viewer, ohif):
         app.register_blueprint(module.blueprint)
 
     @app.after_request

@@ -39,7 +39,7 @@ _OPENS = frozenset(
         "pages.study",
     }
 )
-_DELETES = frozenset({"admin.delete", "deletion.delete_part"})
+_DELETES = frozenset({"studies.delete", "deletion.delete_part"})
 
 
 def install(app: Flask, catalogue: Catalogue) -> None:

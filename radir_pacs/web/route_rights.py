@@ -31,7 +31,7 @@ RIGHTS: dict[str, frozenset[Role]] = {
     "rendered.rendered_frame": _ALL,
     "rendered.thumbnail": _ALL,
     "rendered.thumbnail_instance": _ALL,
-    "admin.state": _ALL,
+    "studies.state": _ALL,
     "handover.held": _ALL,
     "handover.job": _ALL,
     # asking for similar cases; also the search for studies
@@ -52,7 +52,7 @@ RIGHTS: dict[str, frozenset[Role]] = {
     "viewer.sidebar": _ALL,
     "pages.developers": _ALL,
     "pages.sign_in": _ALL,
-    "admin.status": _ALL,
+    "studies.status": _ALL,
     "static": _ALL,
     "ohif.file": _ALL,  # its pages; its programs are open
     # pages about studies
@@ -63,9 +63,9 @@ RIGHTS: dict[str, frozenset[Role]] = {
     "stow.store": _SYSTEMS,
     "fhir.create": _SYSTEMS,
     "fhir.update": _SYSTEMS,
-    "admin.complete": _SYSTEMS,
-    "admin.pull": _SYSTEMS,
-    "admin.delete": _SYSTEMS,
+    "studies.complete": _SYSTEMS,
+    "studies.pull": _SYSTEMS,
+    "studies.delete": _SYSTEMS,
     "deletion.delete_part": _SYSTEMS,
     "viewer.context": _SYSTEMS,  # in a reader's name
 }
