@@ -35,6 +35,7 @@ _OWN = {
     "models": "models",
     "reports": "reports",
     "resolve": "resolve",
+    "studies": "studies",
     "viewer": "viewer",
 }
 

@@ -37,6 +37,9 @@ _OPENS = frozenset(
         "sidebar.study",
         "sidebar.slices",
         "pages.study",
+        "admin_studies.study",
+        "admin_studies.retry",
+        "admin_studies.complete",
     }
 )
 _DELETES = frozenset({"studies.delete", "deletion.delete_part"})

@@ -9,14 +9,12 @@ from typing import Any
 
 from radir_pacs import durable
 from radir_pacs.config import Settings
+from radir_pacs.models.run_files import EXAMINATION, GATES, LOG, PAGE, run_folder
 
-PREFLIGHT, DATA, EXAMINATION, GATES = "preflight.json", "data.json", "examination.json", "gates.json"
-EVIDENCE, PAGE = "evidence.json", "evidence.html"
-CHALLENGER, WORK, LOG = "challenger", "work", "run.log"
+__all__ = ["EXAMINATION", "GATES", "LOG", "PAGE", "run_folder"]
 
-
-def run_folder(settings: Settings, run_id: int) -> Path:
-    return settings.home / "retraining" / str(run_id)
+PREFLIGHT, DATA, EVIDENCE = "preflight.json", "data.json", "evidence.json"
+CHALLENGER, WORK = "challenger", "work"
 
 
 def made_folder(settings: Settings, run_id: int) -> Path:
