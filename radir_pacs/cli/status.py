@@ -67,7 +67,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         "refusals_last_day": overview.refusals_last_day,
         "waiting_reports": overview.waiting_reports,
         "messages": dict(overview.messages),
-        "disk": disk_of(settings).as_json(),
+        "disk": asdict(disk) if (disk := disk_of(settings)) else None,
         "last_hours": {flow.lower(): list(counts) for flow, counts in throughput.items()},
         "problems": [asdict(problem) for problem in problems],
         "index": [asdict(index) for index in indexes],
@@ -120,8 +120,8 @@ def _show(found: dict[str, Any]) -> None:
     ):
         shown = ", ".join(f"{key} {count}" for key, count in counts.items()) or "none"
         out.print(f"{label:<10}  {shown}{note}", markup=False)
-    disk = found["disk"]
-    out.print(f"{'disk':<10}  {disk['free_bytes'] / 1e9:.1f} GB free of {disk['total_bytes'] / 1e9:.1f} GB")
+    if disk := found["disk"]:
+        out.print(f"{'disk':<10}  {disk['free_bytes'] / 1e9:.1f} GB free of {disk['total_bytes'] / 1e9:.1f} GB")
     if found["database_restarts"]:
         out.print(f"{'database':<10}  restarted {counted(found['database_restarts'], 'time')} since the start")
     if found["unread_reports"]:

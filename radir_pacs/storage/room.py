@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from radir_pacs.config import Settings
 
@@ -21,12 +20,12 @@ class Disk:
     def is_full(self) -> bool:
         return self.free_bytes < self.kept_free_bytes
 
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
-
-def disk_of(settings: Settings) -> Disk:
-    """Of the home folder. Raises OSError where there is none."""
-    usage = shutil.disk_usage(settings.home)
+def disk_of(settings: Settings) -> Disk | None:
+    """Of the home folder; None where it is on another machine."""
+    try:
+        usage = shutil.disk_usage(settings.home)
+    except FileNotFoundError:
+        return None
     kept = settings.min_free_disk_mib << 20
     return Disk(free_bytes=usage.free, total_bytes=usage.total, kept_free_bytes=kept)
