@@ -36,11 +36,11 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         for row in rows:
             table.row(asdict(row) | {"at": row.at.isoformat()})
     else:
-        table = Table("region", "up", "down", "newest")
+        shown = Table("region", "up", "down", "newest")
         for one in counts:
-            table.add_row(one.region, str(one.up), str(one.down), f"{one.newest:%Y-%m-%d %H:%M}")
+            shown.add_row(one.region, str(one.up), str(one.down), f"{one.newest:%Y-%m-%d %H:%M}")
         if counts:
-            out.print(table)
+            out.print(shown)
         up, down = sum(one.up for one in counts), sum(one.down for one in counts)
         out.print(f"{up} up, {down} down; --json or --csv shows them")
     return 0

@@ -100,8 +100,8 @@ def _show(studies: Sequence[CatalogueStudy], events: Sequence[StudyEvent]) -> No
     if events:
         table = Table("at (UTC)", "what", "", "", "number", "code", "why", box=box.SIMPLE_HEAD)
         for event in events:
-            told = (f"{event.at:%Y-%m-%d %H:%M:%S}", event.what, event.subject, event.detail, event.count or "")
-            table.add_row(*(_cell(value) for value in (*told, event.reason_code, event.said)))
+            shown = (f"{event.at:%Y-%m-%d %H:%M:%S}", event.what, event.subject, event.detail, event.count or "")
+            table.add_row(*(_cell(value) for value in (*shown, event.reason_code, event.said)))
         out.print(table)
 
 

@@ -59,10 +59,12 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
             g.radir_caller = Caller(name=_THIS_MACHINE, role=Role.ADMINISTRATOR, address=address)
         elif _is_open(request.path):
             pass
-        elif (known := bearers.of(authorization) or session.caller(bearers, settings)) is not None:
+        elif (known := session.caller(bearers, settings) or bearers.of(authorization)) is not None:
             g.radir_caller = replace(known, address=address)
             if not route_rights.may(known.role, request.endpoint):
                 _note_refused(known.name, known.role, address)
+                if _is_for_an_administrator():
+                    return _to(session.SIGN_IN, request.path)
                 raise RoleMayNot
         elif context_rights.enter(catalogue):
             g.radir_caller = Caller(name=context_rights.reader(_LINK), role=Role.SIDEBAR, address=address)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from radir_pacs.reasons import ReasonCode
 from radir_pacs.similar_cases import Feedback
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import ImageKind, JobKind, ModelState, StudyState
-from radir_pacs.web.admin import retrain_command, session
+from radir_pacs.web.admin import retrain_command, retraining, session
 from radir_pacs.web.app import create_app
 from tests.catalogue_material import MODEL, TESTER, add, claimed, encoded, header, receive, register
 from tests.model_material import seeded_bundle
@@ -109,6 +110,7 @@ def test_with_tokens_a_person_signs_in_by_a_form(app: Flask, catalogue: Catalogu
         assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
         assert "unsafe" not in answer.headers["Content-Security-Policy"]
         assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Referrer-Policy"] == "same-origin", "or browsers send forms with Origin: null"
         assert not re.search(r"<script(?! type=\"module\" src=\"/admin/static/admin.js\")|\son\w+=|style=", answer.text)
     (event,) = catalogue.audit.events(event=AuditEvent.SIGNED_IN)
     assert (event.caller, event.role) == ("a administrator", Role.ADMINISTRATOR)
@@ -142,6 +144,8 @@ def test_other_roles_stay_out(app: Flask, catalogue: Catalogue, role: Role) -> N
     assert client.get("/admin", headers=BROWSER).status_code == 302
     for path in PAGES:
         assert client.get(path, headers={"Authorization": f"Bearer {token}"}).status_code == 403
+    basic = client.get("/admin", headers=BROWSER | {"Authorization": f"Bearer {token}"})
+    assert basic.status_code == 302, "a person may sign in with another token"
     answer = send(client, "/admin/sign-in", "/admin/sign-in", token=token)
     assert answer.status_code == 403 and "not an administrator" in answer.text
     wrong = send(client, "/admin/sign-in", "/admin/sign-in", token=token + "x")
@@ -324,7 +328,9 @@ def _run(catalogue: Catalogue, plan: dict[str, Any] | None = None) -> int:
     )
 
 
-def test_a_run_is_watched_and_cancelled(client: FlaskClient, catalogue: Catalogue, settings: Settings) -> None:
+def test_a_run_is_watched_and_cancelled(
+    client: FlaskClient, catalogue: Catalogue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     register(catalogue)
     number = _run(catalogue)
     files = RunFiles.of(settings, number)
@@ -332,7 +338,16 @@ def test_a_run_is_watched_and_cancelled(client: FlaskClient, catalogue: Catalogu
     (files.folder / "losses.json").write_text(json.dumps({"contrast": [[1, 2.0], [2, 1.0]], "zero": [[1, 0.0]]}))
     (files.folder / "run.log").write_text(f"{HOSTILE}\x1b[31m\n")
     page = see(client, f"/admin/retraining/{number}")
-    assert "stopped" in page and "<polyline" in page and "<script>alert" not in page and "\x1b" not in page
+    assert "waiting" in page and "Go on" not in page, "its process is just beginning"
+    monkeypatch.setattr(retraining, "_BEGINS", timedelta(0))
+    page = see(client, f"/admin/retraining/{number}")
+    assert (
+        "stopped" in page
+        and "Go on" in page
+        and "<polyline" in page
+        and "<script>alert" not in page
+        and "\x1b" not in page
+    )
     live = client.get(f"/admin/retraining/{number}/live", headers=BROWSER)
     assert live.headers["X-Radir-State"] == "STOPPED" and "Set-Cookie" not in live.headers
     token = catalogue.retraining.hold(number, "test", 60.0)

@@ -8,8 +8,12 @@ median, and 3.1 ms beside none.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
 from flask import Response, make_response, request, url_for
 
+from radir_pacs.catalogue import RetrainingRun
 from radir_pacs.errors import NotFound
 from radir_pacs.models.run_files import RunFiles
 from radir_pacs.printable import printable
@@ -22,6 +26,7 @@ from .charts import HEIGHT, WIDTH, curves
 
 blueprint = view.guarded("admin_retraining", __name__)
 
+_BEGINS = timedelta(minutes=1)
 _DEPTHS = ("head", "full")
 _ENDED = frozenset({"DONE", "REFUSED", "CANCELLED"})
 _PAGE_POLICY = (
@@ -34,7 +39,12 @@ def runs() -> Response:
     """All runs, and a form for the plan of another."""
     catalogue = services().catalogue
     serving = [kind for kind in ImageKind if catalogue.models.serving(kind) is not None]
-    return view.page("retraining.html", runs=catalogue.retraining.runs(), kinds=serving, depths=_DEPTHS, plan="")
+    return view.page(
+        "retraining.html",
+        runs=[(run, _state(run)) for run in catalogue.retraining.runs()],
+        kinds=serving,
+        depths=_DEPTHS,
+    )
 
 
 @blueprint.post("/retraining/try")
@@ -97,19 +107,25 @@ def _plan() -> retrain_command.PlanForm:
     return retrain_command.PlanForm.of(view.field("kind", 10), view.field("depth", 10), view.field("plan", 20_000))
 
 
-def _told(number: int) -> dict[str, object]:
+def _state(run: RetrainingRun) -> str:
+    """STOPPED: nobody works at it, and it does not just begin."""
+    begins = run.state == "PENDING" and datetime.now(UTC) - run.created_at < _BEGINS
+    open_still = run.state in ("PENDING", "RUNNING")
+    return "STOPPED" if open_still and not run.held and not begins else run.state
+
+
+def _told(number: int) -> dict[str, Any]:
     context = services()
     found = context.catalogue.retraining.get(number)
     files = RunFiles.of(context.settings, number)
     drawn, last_step = curves(files.losses())
-    stopped = found.state in ("PENDING", "RUNNING") and not found.held
-    state = "STOPPED" if stopped else found.state
+    state = _state(found)
     return {
         "run": found,
         "steps": context.catalogue.retraining.steps(number),
         "state": state,
         "ended": found.state in _ENDED,
-        "resumable": stopped or found.state == "FAILED",
+        "resumable": state in ("STOPPED", "FAILED"),
         "gates": files.gates(),
         "examined": files.examination(),
         "has_evidence": files.evidence is not None,

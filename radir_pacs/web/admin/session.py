@@ -94,7 +94,7 @@ def keep(response: Response, settings: Settings) -> None:
     held = current(settings)
     if held is not None:
         secure = public_url(settings).startswith("https:")
-        value = cast(str, _signer(settings).dumps(asdict(held)))
+        value = _signer(settings).dumps(asdict(held))
         response.set_cookie(COOKIE, value, max_age=IDLE_S, path=PATH, httponly=True, samesite="Strict", secure=secure)
 
 

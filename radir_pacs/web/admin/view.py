@@ -91,6 +91,7 @@ def after(address: str) -> Response:
     """To a page, after a form was acted upon."""
     response = make_response(redirect(address, 303))
     response.headers["Cache-Control"] = "no-store"
+    response.headers["Referrer-Policy"] = "same-origin"  # under no-referrer a form's Origin is "null" (Fetch 3.1)
     return response
 
 
@@ -116,3 +117,4 @@ def _region_name(key: str) -> str:
 def _finish(response: Response) -> None:
     response.headers["Content-Security-Policy"] = _POLICY
     response.headers["Cache-Control"] = "no-store"
+    response.headers["Referrer-Policy"] = "same-origin"  # under no-referrer a form's Origin is "null" (Fetch 3.1)
