@@ -59,7 +59,8 @@ def model(model_id: str) -> Response:
     """One model: its card, index, curves, its figures beside the model that it was trained from. Raises NotFound."""
     registry, context = _registry(), services()
     found = registry.get(model_id)
-    run_id = _number(found.manifest.get("training", {}).get("run"))
+    history = registry.history(model_id)[::-1]
+    run_id = next((number for event in history if (number := _run_of(event.evidence)) is not None), None)
     files = RunFiles.of(context.settings, run_id) if run_id is not None else None
     drawn, last_step = curves(files.losses() if files else {})
     return view.page(
@@ -75,7 +76,7 @@ def model(model_id: str) -> Response:
         width=WIDTH,
         height=HEIGHT,
         comparisons=registry.compared(model_id),
-        history=registry.history(model_id)[::-1],
+        history=history,
         evidence=_run_of,
         done=request.args.get("done"),
     )
