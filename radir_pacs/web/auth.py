@@ -26,7 +26,7 @@ from radir_pacs.config import LOOPBACK, Settings
 from radir_pacs.errors import NotInThisLink, RoleMayNot, StorageFailed
 
 from . import context_rights, cross_origin, error_page, route_rights
-from .admin import session
+from .admin import session, view
 from .errors import error_response
 from .proxies import client_address, public_url
 from .remembered import Remembered
@@ -64,7 +64,7 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
             if not route_rights.may(known.role, request.endpoint):
                 _note_refused(known.name, known.role, address)
                 if _is_for_an_administrator():
-                    return _to(session.SIGN_IN, request.path)
+                    return _to(session.SIGN_IN, request.path if request.method in _SAFE_METHODS else session.PATH)
                 raise RoleMayNot
         elif context_rights.enter(catalogue):
             g.radir_caller = Caller(name=context_rights.reader(_LINK), role=Role.SIDEBAR, address=address)
@@ -77,7 +77,7 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
             if ohif.is_page(request.path):
                 return _to_sign_in()
             if _is_for_an_administrator():
-                return _to(session.SIGN_IN, request.path)
+                return _to(session.SIGN_IN, request.path if request.method in _SAFE_METHODS else session.PATH)
             response = error_response(401, "unauthorized", "A token is needed: as bearer, or as the Basic password.")
             response.headers["WWW-Authenticate"] = 'Bearer realm="radir"'
             if _is_for_a_person():
@@ -132,8 +132,7 @@ def _is_for_a_person() -> bool:
 
 def _is_for_an_administrator() -> bool:
     """Whether a browser wants one of the pages on which a person signs in by a form."""
-    wants_page = request.accept_mimetypes.quality("text/html") > request.accept_mimetypes.quality("application/json")
-    return (request.path == session.PATH or request.path.startswith(session.PATH + "/")) and bool(wants_page)
+    return (request.path == session.PATH or request.path.startswith(session.PATH + "/")) and view.wants_page()
 
 
 def _is_cross_site(own_url: str) -> bool:

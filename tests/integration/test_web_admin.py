@@ -123,6 +123,8 @@ def test_who_is_not_signed_in_is_led_to_the_form_and_back(app: Flask, catalogue:
     answer = client.get("/admin/models", headers=BROWSER)
     assert (answer.status_code, answer.headers["Location"]) == (302, "/admin/sign-in?to=%2Fadmin%2Fmodels")
     assert client.get("/admin/models").status_code == 401, "a program is told so"
+    late = client.post("/admin/studies/2.25.2/retry", headers=BROWSER)
+    assert late.headers["Location"] == "/admin/sign-in?to=%2Fadmin", "a form is not sent again by itself"
     assert client.get("/admin/static/admin.css").status_code == 200
     back = send(client, "/admin/sign-in", "/admin/sign-in", token=token, to="/admin/models")
     assert (back.status_code, back.headers["Location"]) == (303, "/admin/models")
