@@ -244,7 +244,7 @@ def test_each_page_fits_wide_and_narrow_light_and_dark(page: Page, desk: Desk, n
 def test_a_language_that_is_chosen_is_kept(page: Page, desk: Desk) -> None:
     page.goto(desk.url("overview"))
     page.get_by_role("link", name="Deutsch").click()
-    page.get_by_role("link", name="Studien", exact=True).click()
+    page.get_by_role("navigation").get_by_role("link", name="Studien").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Studien")
     page.get_by_role("link", name="English").click()
     expect(page.locator("html")).to_have_attribute("lang", "en")

@@ -138,7 +138,7 @@ def ask_rollback(kind: str) -> Response:
         "model_action.html",
         model=before,
         action="rollback",
-        may=True,
+        may=_is_ready(before),
         progress=models.progress(before.model_id),
         serving=serving,
         unbuilt=(),
@@ -161,8 +161,14 @@ def _listed(registry: Registry) -> dict[str, Any]:
     models = services().catalogue.models
     return {
         "models": [_shown(registry, found) for found in models.all()],
-        "rollbacks": {kind: before for kind in ImageKind if (before := models.served_before(kind)) is not None},
+        "rollbacks": {kind for kind in ImageKind if (before := models.served_before(kind)) and _is_ready(before)},
     }
+
+
+def _is_ready(before: ModelRow) -> bool:
+    """Whether a rollback may lead to a model: what it encoded, and its bundle, are kept."""
+    kept = {model.model_id for model in services().catalogue.models.kept()}
+    return before.model_id in kept and before.bundle_sha256 is not None
 
 
 def _shown(registry: Registry, found: ModelRow) -> Shown:
