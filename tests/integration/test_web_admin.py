@@ -205,7 +205,7 @@ def test_the_overview_tells_what_waits_and_what_failed(client: FlaskClient, cata
     for told in ("DECODE_FAILED", "PEER_UNREACHABLE", "UNREADABLE", "NOT_CHEST", "worker-1", MODEL, "indexed"):
         assert told in page, told
     asked = see(client, "/admin/retry/DECODE_FAILED")
-    assert "1 studies are read again" in asked
+    assert "read again: 1; other jobs that run again: 0" in asked
     answer = send(client, "/admin/retry/DECODE_FAILED", "/admin/retry/DECODE_FAILED")
     assert answer.headers["Location"] == "/admin?studies=1&jobs=0"
     assert "studies 1" in see(client, answer.headers["Location"])

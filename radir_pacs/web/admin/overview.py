@@ -9,7 +9,7 @@ from flask import Response, url_for
 from radir_pacs.access.finding import code_of
 from radir_pacs.catalogue import SILENT_S, Flow, ProblemOf
 from radir_pacs.storage.room import disk_of
-from radir_pacs.types import JobState, StudyState
+from radir_pacs.types import JobState, ModelState, StudyState
 from radir_pacs.web.services import services
 
 from . import view
@@ -65,7 +65,7 @@ def _told() -> dict[str, Any]:
         "processes": found.processes,
         "silent_s": SILENT_S,
         "indexes": catalogue.survey.indexes(),
-        "serving": {model.model_id for model in catalogue.models.all() if model.state == "SERVING"},
+        "serving": {model.model_id for model in catalogue.models.all() if model.state is ModelState.SERVING},
         "problems": [one for one in problems if one not in skipped],
         "skipped": skipped,
         "waiting_reports": found.waiting_reports,
