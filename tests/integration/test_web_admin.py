@@ -25,7 +25,7 @@ from radir_pacs.query import Searcher
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.similar_cases import Feedback
 from radir_pacs.storage.blobs import BlobStore
-from radir_pacs.types import ImageKind, JobKind, ModelState, StudyState
+from radir_pacs.types import ImageKind, JobKind, ModelState, StepState, StudyState
 from radir_pacs.web.admin import retrain_command, retraining, session
 from radir_pacs.web.app import create_app
 from tests.catalogue_material import MODEL, TESTER, add, claimed, encoded, header, receive, register
@@ -355,6 +355,14 @@ def test_a_run_is_watched_and_cancelled(
     assert client.get(f"/admin/retraining/{number}/live").headers["X-Radir-State"] == "RUNNING"
     send(client, f"/admin/retraining/{number}/cancel", f"/admin/retraining/{number}")
     assert catalogue.retraining.get(number).cancel_asked
+    catalogue.retraining.tell(number, token, 2, StepState.RUNNING, begins=True, progress=0.5)
+    assert '<span class="badge running">running</span></td><td><progress' in see(
+        client, f"/admin/retraining/{number}/live"
+    )
+    catalogue.retraining.end(number, token, "FAILED", "the disk is full")
+    page = see(client, f"/admin/retraining/{number}")
+    assert "badge running" not in page and '<span class="badge failed">failed</span></td><td><progress' in page
+    token = catalogue.retraining.hold(number, "test", 60.0)
     catalogue.retraining.end(number, token, "CANCELLED", "cancelled")
     assert "data-live" not in see(client, f"/admin/retraining/{number}")
     see(client, "/admin/retraining/99", 404)

@@ -81,7 +81,7 @@ def part(template: str, *, state: str = "", **values: object) -> Response:
 
     It leaves the session as it is: a page that is left open does not keep anybody signed in.
     """
-    response = make_response(render_template(f"admin/{template}", **_spoken(), **values))
+    response = make_response(render_template(f"admin/{template}", state=state, **_spoken(), **values))
     _finish(response)
     response.headers[_STATE] = state
     return response
