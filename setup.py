@@ -69,6 +69,7 @@ setup(
         "pgmq>=1.1,<2",  # messages about jobs, by kombu's pgmq transport
         "flask>=3,<4",
         "jinja2>=3.1,<4",  # the pages of the web service, of evaluations and of data sets
+        "itsdangerous>=2.2",  # signs the sessions of the administrator's pages
         "orjson>=3.10,<4",  # rows of DICOM JSON
         "cachetools>=6,<9",  # a cache of thumbnails
         "waitress>=3,<4",  # the web service

@@ -27,6 +27,7 @@ class AuditEvent(StrEnum):
     STORED = "STORED"  # DICOM Instances Transferred: something was stored in this study, by HTTP
     DELETED = "DELETED"  # DICOM Study Deleted, in whole or in part
     LINK_OPENED = "LINK_OPENED"  # User Authentication: a sidebar's token was made for this study
+    SIGNED_IN = "SIGNED_IN"  # User Authentication: somebody gave a token to the administrator's pages
     RESOLVED = "RESOLVED"  # Query: the study behind an anonymous reference
     REFUSED = "REFUSED"  # Security Alert: no token, a wrong one, or one whose role may not do this
     TOKEN_CREATED = "TOKEN_CREATED"  # Security Alert: Security Roles Changed

@@ -58,6 +58,19 @@ class Bearers:
         self._used.add(found.id)
         return Caller(name=found.name, role=found.role)
 
+    def known(self, is_it: Callable[[str], bool]) -> Caller | None:
+        """Whose token in force has the hash that ``is_it`` tells; for sessions, which keep neither token nor hash.
+
+        Raises StorageFailed when the tokens cannot be read.
+        """
+        if any(map(is_it, self._set)):
+            return Caller(name=OF_SETTINGS, role=Role.ADMINISTRATOR)
+        found = next((token for key, token in (self._in_force() or {}).items() if is_it(key)), None)
+        if found is None:
+            return None
+        self._used.add(found.id)
+        return Caller(name=found.name, role=found.role)
+
     def may_send(self, authorization: str) -> bool:
         """Whether a large body may begin to arrive; for the thread that serves all connections, which must not wait.
 

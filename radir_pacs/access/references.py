@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
-from functools import cache
-from pathlib import Path
 
-from radir_pacs import durable
+from radir_pacs.access.keys import installation_key
 from radir_pacs.callers import AuditEvent, Caller
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
-from radir_pacs.errors import BadInput, SettingError
+from radir_pacs.errors import BadInput
 
-_KEY_BYTES = 32
 _REFERENCE = re.compile(r"\bSC-[0-9A-F]{5}-[0-9A-F]{5}\b")
 
 
 def reference(study_uid: str, settings: Settings) -> str:
     """The reference of a study."""
-    return _hashed(study_uid, _key(settings.home / "reference.key"))
+    return _hashed(study_uid, _key(settings))
 
 
 def reference_in(text: str) -> str | None:
@@ -41,7 +37,7 @@ def resolve(text: str, catalogue: Catalogue, settings: Settings, *, by: Caller) 
     wanted = reference_in(text)
     if wanted is None:
         raise BadInput("this is not a reference of the form SC-12345-6789A")
-    key = _key(settings.home / "reference.key")
+    key = _key(settings)
     found = tuple(uid for uid in catalogue.studies.uids() if _hashed(uid, key) == wanted)
     for uid in found or (None,):
         catalogue.audit.note(AuditEvent.RESOLVED, by, uid, reference=wanted)
@@ -53,19 +49,5 @@ def _hashed(study_uid: str, key: bytes) -> str:
     return f"SC-{digest[:5]}-{digest[5:]}"
 
 
-@cache
-def _key(path: Path) -> bytes:
-    """The installation's secret, created on first use; the first of several processes wins.
-
-    Raises SettingError for a file that was cut short: with an empty key everybody could compute the references.
-    """
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        durable.create(path, secrets.token_bytes(_KEY_BYTES), mode=0o600)
-    key = path.read_bytes()
-    if len(key) != _KEY_BYTES:
-        raise SettingError(
-            f"{path} does not hold a key of {_KEY_BYTES} bytes: put the right one back; without it a new one is made,"
-            " and no reference of before is found again"
-        )
-    return key
+def _key(settings: Settings) -> bytes:
+    return installation_key(settings.home / "reference.key", "no reference of before is found again")

@@ -33,11 +33,14 @@ from radir_pacs.catalogue.refusals import Refusals
 from radir_pacs.catalogue.report_versions import ReportVersions
 from radir_pacs.catalogue.reports import Reports
 from radir_pacs.catalogue.retraining import Retraining
-from radir_pacs.catalogue.rows import Overview
+from radir_pacs.catalogue.rows import Overview, Retried
 from radir_pacs.catalogue.shadow_answers import ShadowAnswers
 from radir_pacs.catalogue.studies import Studies
+from radir_pacs.catalogue.survey import Survey
 from radir_pacs.config import Settings
 from radir_pacs.errors import DatabaseAway
+from radir_pacs.reasons import ReasonCode
+from radir_pacs.types import JobKind
 
 _REVIVED_S = 10.0
 
@@ -79,6 +82,7 @@ class Catalogue:
         self.jobs = Jobs(database, settings)
         self.commitments = Commitments(database, settings)
         self.processes = Processes(database, settings)
+        self.survey = Survey(database, settings)
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -95,6 +99,19 @@ class Catalogue:
     def overview(self) -> Overview:
         """Processes, studies by state, jobs by kind and state, encodings by model."""
         return overview(self._database)
+
+    def retry(self, study_uid: str | None = None, reason_code: ReasonCode | None = None) -> Retried:
+        """Try again what failed: one study, or studies and jobs with one reason code, or all that are problems.
+
+        A study whose file is damaged is fetched from the PACS, where one is set: to encode that file again would not
+        help.
+        """
+        damaged = {instance.study_uid for instance in self.damage.all()} if self._settings.pull_url else set()
+        studies = self.studies.retry(study_uid, reason_code)
+        for uid in damaged.intersection(studies):
+            self.jobs.enqueue(JobKind.PULL, uid)
+        jobs = self.jobs.retry_failed(reason_code) if study_uid is None else 0
+        return Retried(studies=tuple(studies), jobs=jobs)
 
     def revive(self) -> None:
         """Start the embedded Postgres again if it died. Raises StorageFailed when it does not come back."""

@@ -6,7 +6,7 @@ from psycopg.errors import ForeignKeyViolation
 
 from radir_pacs.catalogue.database import run
 from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.catalogue.rows import FeedbackRow
+from radir_pacs.catalogue.rows import FeedbackCount, FeedbackRow
 from radir_pacs.errors import NotFound
 from radir_pacs.similar_cases import Feedback
 
@@ -31,3 +31,8 @@ class ReaderFeedback(CataloguePart):
         values = {"query_study_uid": query_study_uid, "reader": reader}
         with self._database.transaction() as connection:
             return tuple(FeedbackRow(**row) for row in run(connection, "feedback_of", values))
+
+    def counts(self) -> tuple[FeedbackCount, ...]:
+        """By region, most judged first."""
+        with self._database.transaction() as connection:
+            return tuple(FeedbackCount(**row) for row in run(connection, "count_feedback"))

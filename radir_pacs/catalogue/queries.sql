@@ -378,10 +378,11 @@ ORDER BY e.series_number NULLS LAST, i.series_uid, i.instance_number NULLS LAST,
 SELECT study_uid FROM study WHERE study_uid > %(after)s ORDER BY study_uid LIMIT %(limit)s;
 
 -- name: studies_in_state
--- Studies in one state, newest first.
+-- Studies in one state, or those of them with one reason code, newest first.
 SELECT s.*, (SELECT count(*) FROM series WHERE series.study_uid = s.study_uid) AS series_count,
     (SELECT count(*) FROM instance WHERE instance.study_uid = s.study_uid) AS instance_count
-FROM study AS s WHERE s.state = %(state)s ORDER BY s.study_date DESC NULLS LAST, s.study_uid LIMIT %(limit)s;
+FROM study AS s WHERE s.state = %(state)s AND (%(reason_code)s::text IS NULL OR s.reason_code = %(reason_code)s::text)
+ORDER BY s.study_date DESC NULLS LAST, s.study_uid LIMIT %(limit)s;
 
 -- == Models and encodings ==
 
@@ -1944,3 +1945,104 @@ FROM study AS s JOIN encoding AS e USING (study_uid) JOIN model AS m USING (mode
 WHERE e.model_id = %(model_id)s AND %(region)s = ANY(e.regions) AND s.received_at < %(until)s
     AND (NOT EXISTS (SELECT FROM trained) OR s.study_uid IN (SELECT trained.study_uid FROM trained))
 ORDER BY CASE WHEN EXISTS (SELECT FROM trained) THEN NULL ELSE s.received_at END, md5(s.study_uid) LIMIT %(limit)s;
+
+-- == What an administrator looks at ==
+
+-- name: throughput
+-- Studies and reports of each of the last hours, by what happened to them.
+SELECT flow, floor(extract(epoch FROM now() - at) / 3600)::integer AS hours_ago, count(*)::integer AS n FROM (
+    SELECT 'ARRIVED' AS flow, created_at AS at FROM job WHERE kind = 'encode'
+    UNION ALL
+    SELECT CASE kind WHEN 'encode' THEN 'ENCODED' WHEN 'reencode' THEN 'REENCODED' ELSE 'REPORTS' END, changed_at
+    FROM job WHERE state = 'DONE' AND kind IN ('encode', 'reencode', 'report')
+    UNION ALL
+    SELECT 'FAILED', changed_at FROM job WHERE state = 'FAILED'
+) AS happened
+WHERE at > now() - make_interval(hours => %(hours)s::integer) AND at <= now()
+GROUP BY flow, hours_ago;
+
+-- name: problems_by_reason
+-- Studies that were set aside, instances that were refused and jobs that failed for good, by reason.
+SELECT 'STUDY' AS of, state AS place, coalesce(reason_code, 'OTHER') AS reason_code, count(*)::integer AS n,
+    max(changed_at) AS newest
+FROM study WHERE state IN ('SKIPPED', 'QUARANTINED') GROUP BY state, 3
+UNION ALL
+SELECT 'REFUSAL', '', reason_code, count(*)::integer, max(at) FROM refusal GROUP BY reason_code
+UNION ALL
+SELECT 'JOB', kind, coalesce(reason_code, 'OTHER'), count(*)::integer, max(changed_at) FROM job AS j
+WHERE state = 'FAILED' AND kind <> 'encode'
+    AND NOT EXISTS (SELECT FROM job AS later WHERE later.kind = j.kind AND later.key = j.key AND later.id > j.id)
+GROUP BY kind, 3
+ORDER BY n DESC, of, place, reason_code;
+
+-- name: index_sizes
+-- Partitions, vectors and the age of each model's index, and what its largest partition has beside its generation.
+WITH served AS (
+    SELECT p.model_id, p.region, coalesce(g.count, 0) AS count, coalesce(g.as_of, '0'::xid8) AS as_of, g.published_at
+    FROM partition AS p JOIN kept_model USING (model_id)
+    LEFT JOIN generation AS g ON g.model_id = p.model_id AND g.region = p.region AND g.state = 'PUBLISHED'
+), largest AS (
+    SELECT DISTINCT ON (model_id) model_id, as_of FROM served ORDER BY model_id, count DESC, region
+)
+SELECT model_id, count(*)::integer AS partitions, sum(count)::bigint AS vectors, min(published_at) AS oldest_at,
+    (SELECT count(*) FROM encoding AS e WHERE e.model_id = l.model_id AND e.xid >= l.as_of) AS tail
+FROM served JOIN largest AS l USING (model_id) GROUP BY model_id, l.model_id, l.as_of ORDER BY model_id;
+
+-- name: partition_sizes
+-- Each partition of a model: vectors in its generation, and those committed since.
+WITH served AS (
+    SELECT p.region, coalesce(g.count, 0) AS vectors, coalesce(g.as_of, '0'::xid8) AS as_of, g.published_at
+    FROM partition AS p
+    LEFT JOIN generation AS g ON g.model_id = p.model_id AND g.region = p.region AND g.state = 'PUBLISHED'
+    WHERE p.model_id = %(model_id)s
+), tails AS (
+    SELECT s.region, count(*) AS n
+    FROM encoding AS e CROSS JOIN unnest(e.regions) AS r (region)
+    JOIN served AS s ON s.region = r.region AND e.xid >= s.as_of
+    WHERE e.model_id = %(model_id)s AND e.xid >= (SELECT min(as_of) FROM served)
+    GROUP BY s.region
+)
+SELECT region, vectors, coalesce(n, 0) AS tail, published_at FROM served LEFT JOIN tails USING (region)
+ORDER BY vectors + coalesce(n, 0) DESC, region;
+
+-- name: timeline
+-- What happened to a study, oldest first: ids, codes and reasons only.
+SELECT at, what, subject, detail, count, reason_code, said FROM (
+    SELECT min(received_at) AS at, 'RECEIVED' AS what, source AS subject, '' AS detail, count(*)::integer AS count,
+        NULL AS reason_code, NULL AS said, 1 AS place
+    FROM instance WHERE study_uid = %(study_uid)s GROUP BY source
+    UNION ALL
+    SELECT c.at, 'CORRECTED', c.source, CASE WHEN c.aside THEN 'ASIDE' ELSE 'COUNTS' END, cardinality(c.changed), NULL,
+        NULL, 2
+    FROM correction AS c JOIN instance USING (sop_uid) WHERE instance.study_uid = %(study_uid)s
+    UNION ALL
+    SELECT d.found_at, 'DAMAGED', '', '', count(*)::integer, NULL, NULL, 2
+    FROM damaged_blob AS d JOIN instance USING (content_sha256) WHERE instance.study_uid = %(study_uid)s GROUP BY d.found_at
+    UNION ALL
+    SELECT received_at, 'REPORTED', source,
+        CASE WHEN superseded THEN 'SUPERSEDED' WHEN draft THEN 'DRAFT' WHEN adds THEN 'ADDENDUM'
+            WHEN unread_language IS NOT NULL THEN 'UNREAD' ELSE 'IN_FORCE' END,
+        coalesce(CASE WHEN jsonb_typeof(findings) = 'array' THEN jsonb_array_length(findings) END, 0), NULL, NULL, 2
+    FROM report WHERE study_uid = %(study_uid)s
+    UNION ALL
+    SELECT created_at, 'QUEUED', kind || CASE kind WHEN 'reencode' THEN ' ' || split_part(key, '/', 1) ELSE '' END, '', 0,
+        NULL, NULL, 3
+    FROM job WHERE kind IN ('encode', 'reencode', 'pull') AND (key = %(study_uid)s OR key LIKE '%%/' || %(study_uid)s)
+    UNION ALL
+    SELECT changed_at, 'JOB', kind || CASE kind WHEN 'reencode' THEN ' ' || split_part(key, '/', 1) ELSE '' END, state,
+        attempt, reason_code, error, 4
+    FROM job WHERE kind IN ('encode', 'reencode', 'pull') AND (key = %(study_uid)s OR key LIKE '%%/' || %(study_uid)s)
+        AND (state <> 'PENDING' OR attempt > 0)
+    UNION ALL
+    SELECT encoded_at, 'ENCODED', model_id, '', cardinality(regions), NULL, NULL, 5
+    FROM encoding WHERE study_uid = %(study_uid)s
+    UNION ALL
+    SELECT changed_at, 'STATE', state, '', 0, reason_code, reason, 6 FROM study WHERE study_uid = %(study_uid)s
+) AS happened
+ORDER BY at, place;
+
+-- name: count_feedback
+-- Readers' judgements by region, with the day of the newest.
+SELECT region, count(*) FILTER (WHERE verdict = 'UP')::integer AS up,
+    count(*) FILTER (WHERE verdict = 'DOWN')::integer AS down, max(at) AS newest
+FROM feedback GROUP BY region ORDER BY count(*) DESC, region;

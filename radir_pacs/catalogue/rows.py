@@ -93,6 +93,14 @@ class FailedJob:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Retried:
+    """What is tried again: studies by UID, and how many other jobs."""
+
+    studies: tuple[str, ...]
+    jobs: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobProgress:
     """How a job is going: the `ReasonCode` of its last failure, and a ``message`` that words it, or its result."""
 
@@ -351,6 +359,19 @@ class FeedbackRow(Feedback):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FeedbackCount:
+    """Readers' judgements of cases at one region."""
+
+    region: str
+    up: int
+    down: int
+    newest: datetime
+
+
+SILENT_S = 15.0  # a process sends a heartbeat every two seconds
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProcessRow:
     """A process whose last heartbeat was ``silent_s`` seconds ago."""
 
@@ -385,3 +406,12 @@ class Overview:
     oldest_open_job_s: float | None
     waiting_reports: int = 0  # versions of reports without a study
     messages: Mapping[str, int] = field(default_factory=dict)  # HL7, by `Outcome`
+
+    @property
+    def oldest_by_kind(self) -> Mapping[JobKind, float]:
+        """Ages of the oldest open job of each kind, in seconds; kinds without one are missing."""
+        oldest: dict[JobKind, float] = {}
+        for job in self.jobs:
+            if job.oldest_s is not None:
+                oldest[job.kind] = max(job.oldest_s, oldest.get(job.kind, 0.0))
+        return oldest

@@ -77,10 +77,13 @@ class Studies(CataloguePart):
             raise NotFound(f"there is no study {study_uid}")
         return study_of(row)
 
-    def in_state(self, state: StudyState, limit: int = 1000) -> tuple[CatalogueStudy, ...]:
-        """Studies in one state, newest first."""
+    def in_state(
+        self, state: StudyState, limit: int = 1000, reason_code: ReasonCode | None = None
+    ) -> tuple[CatalogueStudy, ...]:
+        """Studies in one state, or those of them with one reason code, newest first."""
+        values = {"state": state, "reason_code": reason_code, "limit": limit}
         with self._database.transaction() as connection:
-            rows = run(connection, "studies_in_state", state=state, limit=limit).fetchall()
+            rows = run(connection, "studies_in_state", values).fetchall()
         return tuple(study_of(row) for row in rows)
 
     def uids(self, page: int = 10_000) -> Iterator[str]:

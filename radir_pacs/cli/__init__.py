@@ -36,6 +36,7 @@ _OWN = {
     "quality": "quality",
     "reports": "reports",
     "resolve": "resolve",
+    "studies": "studies",
     "viewer": "viewer",
 }
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
 from dataclasses import asdict, fields
+
+from rich.table import Table
 
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue, FeedbackRow
@@ -27,7 +28,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def run(args: argparse.Namespace, settings: Settings) -> int:
     must_run(settings)
     with Catalogue.open(settings) as catalogue:
-        rows = catalogue.feedback.all()
+        rows, counts = catalogue.feedback.all(), catalogue.feedback.counts()
     if args.json:
         print_json([asdict(row) | {"at": row.at.isoformat()} for row in rows])
     elif args.csv:
@@ -35,6 +36,11 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         for row in rows:
             table.row(asdict(row) | {"at": row.at.isoformat()})
     else:
-        verdicts = Counter(row.verdict for row in rows)
-        out.print(f"{verdicts['UP']} up, {verdicts['DOWN']} down; --json or --csv shows them")
+        shown = Table("region", "up", "down", "newest")
+        for one in counts:
+            shown.add_row(one.region, str(one.up), str(one.down), f"{one.newest:%Y-%m-%d %H:%M}")
+        if counts:
+            out.print(shown)
+        up, down = sum(one.up for one in counts), sum(one.down for one in counts)
+        out.print(f"{up} up, {down} down; --json or --csv shows them")
     return 0

@@ -21,6 +21,7 @@ from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
 from radir_pacs.models import Registry
+from radir_pacs.models.signed import signed
 from radir_pacs.types import ImageKind
 
 _KINDS = [kind.lower() for kind in ImageKind]
@@ -77,12 +78,7 @@ def registry_of(settings: Settings) -> Iterator[Registry]:
 
 
 def _said(args: argparse.Namespace) -> dict[str, str]:
-    by = args.by.strip() or caller().name
-    if by.startswith("rule:"):
-        raise BadInput("--by: names that begin with rule: are for the software's own rules")
-    if not args.reason.strip():
-        raise BadInput("--reason: say why, in a few words")
-    return {"by": by, "reason": args.reason.strip(), "evidence": args.evidence.strip()}
+    return signed(args.by, caller().name, args.reason, args.evidence)
 
 
 def add(args: argparse.Namespace, settings: Settings) -> int:

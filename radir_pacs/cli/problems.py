@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from radir_pacs import config
+from radir_pacs.access.finding import code_of
 from radir_pacs.catalogue import (
     Catalogue,
     Correction,
@@ -35,7 +36,7 @@ from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
 from radir_pacs.printable import printable
 from radir_pacs.reasons import ReasonCode
-from radir_pacs.types import CatalogueStudy, HeaderNote, JobKind, StudyState
+from radir_pacs.types import CatalogueStudy, HeaderNote, StudyState
 
 _NOTES = {
     HeaderNote.META_DIFFERS: "the file meta information names another instance",
@@ -82,30 +83,25 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         elif args.action == _DROP_REFUSED:
             _drop_refused(args, catalogue)
         else:
-            _act(args, catalogue, settings)
+            _act(args, catalogue)
     return 0
 
 
 def _drop_refused(args: argparse.Namespace, catalogue: Catalogue) -> None:
-    dropped = catalogue.refusals.drop(None if args.reason is None else _code(args.reason))
+    dropped = catalogue.refusals.drop(None if args.reason is None else code_of(args.reason))
     if args.json:
         print_json({"refused": dropped})
     else:
         out.print(f"{counted(dropped, 'refusal')} taken off the list")
 
 
-def _act(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> None:
-    code = None if args.reason is None else _code(args.reason)
-    jobs = 0
+def _act(args: argparse.Namespace, catalogue: Catalogue) -> None:
+    code = None if args.reason is None else code_of(args.reason)
     if args.action == "drop":
-        studies = catalogue.studies.mark_skipped(args.study, code)
+        studies, jobs = tuple(catalogue.studies.mark_skipped(args.study, code)), 0
     else:
-        damaged = {instance.study_uid for instance in catalogue.damage.all()} if settings.pull_url else set()
-        studies = catalogue.studies.retry(args.study, code)
-        for study_uid in damaged.intersection(studies):  # encoding the damaged file again would not help
-            catalogue.jobs.enqueue(JobKind.PULL, study_uid)
-        if args.study is None:
-            jobs = catalogue.jobs.retry_failed(code)
+        tried = catalogue.retry(args.study, code)
+        studies, jobs = tried.studies, tried.jobs
     if args.study and not studies:
         state = catalogue.studies.get(args.study).state
         raise BadInput(f"nothing to {args.action}: the study is {state}")
@@ -116,12 +112,6 @@ def _act(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> 
     else:
         again = [counted(len(studies), "study", "studies"), *([counted(jobs, "job")] if jobs else [])]
         out.print(f"tried again: {', '.join(again)}")
-
-
-def _code(text: str) -> ReasonCode:
-    if text.upper() not in ReasonCode.__members__:
-        raise BadInput(f"--reason: {text!r} is not a reason code; radir problems lists those that occur")
-    return ReasonCode(text.upper())
 
 
 @dataclass(frozen=True, kw_only=True)

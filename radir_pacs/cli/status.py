@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
 
 from radir_pacs import config
-from radir_pacs.catalogue import Catalogue, ProcessRow
+from radir_pacs.catalogue import SILENT_S, Catalogue, ProcessRow
 from radir_pacs.cli.output import counted, out, print_json
 from radir_pacs.cli.state import read_state
 from radir_pacs.config import Settings
+from radir_pacs.storage.room import disk_of
 from radir_pacs.types import ImageKind
 
 DOWN = "DOWN"
-_SILENT_S = 15.0  # a process sends a heartbeat every two seconds
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -43,7 +44,8 @@ def gather(settings: Settings) -> dict[str, Any]:
     if supervisor is None and not settings.database_url:
         return {"running": False, "home": str(settings.home), "processes": []}
     with Catalogue.open(settings) as catalogue:
-        overview = catalogue.overview()
+        overview, survey = catalogue.overview(), catalogue.survey
+        throughput, problems, indexes = survey.throughput(), survey.problems(), survey.indexes()
         quality = catalogue.quality.rows(limit=len(ImageKind))
     jobs = Counter[str]()
     queue = Counter[str]()
@@ -61,12 +63,17 @@ def gather(settings: Settings) -> dict[str, Any]:
         "jobs": dict(jobs),
         "queue": dict(queue),
         "oldest_job_age_s": overview.oldest_open_job_s,
+        "oldest_job_age_s_by_kind": dict(overview.oldest_by_kind),
         "encodings": dict(overview.encodings),
         "unread_reports": dict(overview.unread_reports),
         "refusals_last_day": overview.refusals_last_day,
         "waiting_reports": overview.waiting_reports,
         "messages": dict(overview.messages),
         "quality_notices": sum(len(row.figures["notices"]) for row in quality if row.week == quality[0].week),
+        "disk": asdict(disk) if (disk := disk_of(settings)) else None,
+        "last_hours": {flow.lower(): list(counts) for flow, counts in throughput.items()},
+        "problems": [asdict(problem) for problem in problems],
+        "index": [asdict(index) for index in indexes],
     }
 
 
@@ -80,7 +87,7 @@ def known_processes(rows: Sequence[ProcessRow], children: Sequence[dict[str, Any
     shown = []
     for name in sorted(said.keys() | known.keys()):
         row = said.get(name)
-        alive = row is not None and row.silent_s < _SILENT_S and known.get(name, {"pid": row.pid})["pid"] == row.pid
+        alive = row is not None and row.silent_s < SILENT_S and known.get(name, {"pid": row.pid})["pid"] == row.pid
         if known and name not in known and not alive:
             continue
         shown.append(
@@ -116,6 +123,8 @@ def _show(found: dict[str, Any]) -> None:
     ):
         shown = ", ".join(f"{key} {count}" for key, count in counts.items()) or "none"
         out.print(f"{label:<10}  {shown}{note}", markup=False)
+    if disk := found["disk"]:
+        out.print(f"{'disk':<10}  {disk['free_bytes'] / 1e9:.1f} GB free of {disk['total_bytes'] / 1e9:.1f} GB")
     if found["database_restarts"]:
         out.print(f"{'database':<10}  restarted {counted(found['database_restarts'], 'time')} since the start")
     if found["unread_reports"]:

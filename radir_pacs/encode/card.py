@@ -66,7 +66,8 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     )
 
 
-_SAID_ELSEWHERE = frozenset({"data", "licence", "intended_use", "limits"})
+_SAID_ELSEWHERE = frozenset({"data", "licence", "intended_use", "limits", "known_patients"})
+"""``known_patients`` is for programs: a filter of some hundred kilobytes."""
 
 
 def _network(manifest: Mapping[str, Any]) -> Iterator[str]:

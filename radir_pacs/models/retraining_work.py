@@ -13,16 +13,11 @@ from pathlib import Path
 
 from radir_pacs.catalogue import Catalogue, RetrainingRun
 from radir_pacs.errors import Conflict
+from radir_pacs.models.run_files import WORK, run_folder
 
 log = logging.getLogger(__name__)
 
-WORK = "work"
 MAY_GO_ON = frozenset({"PENDING", "RUNNING", "FAILED"})
-
-
-def run_folder(home: Path, run_id: int) -> Path:
-    """Where everything of a run is, whether or not it is there."""
-    return home / "retraining" / str(run_id)
 
 
 def clear_old_work(catalogue: Catalogue, home: Path, keep_days: float) -> tuple[int, ...]:

@@ -13,7 +13,6 @@ from radir_pacs.storage.blobs import BlobStore
 
 from . import (
     access_log,
-    admin,
     audit,
     auth,
     content_coding,
@@ -25,7 +24,10 @@ from . import (
     json_bodies,
     language,
     paths,
+    studies,
 )
+from .admin import feedback, models, overview, retraining, sign_in
+from .admin import studies as admin_studies
 from .dicomweb import capabilities, deletion, metadata, parameters, qido, rendered, similar, stow, wado, wado_uri
 from .pages import routes as pages
 from .pixels import SharedDecoder
@@ -37,6 +39,7 @@ from .sidebar import judgements, ohif, viewer
 from .sidebar import routes as sidebar
 
 _DICOMWEB = (qido, similar, stow, wado, metadata, rendered, deletion, capabilities)
+_ADMIN = (sign_in, overview, admin_studies, models, retraining, feedback)
 _TAKES_INSTANCES = frozenset({"stow.store"})  # routes whose bodies may be large, or gzipped
 _TAKES_DOCUMENTS = frozenset({"fhir.create", "fhir.update"})  # which have a bound of their own
 _HEADERS = {
@@ -83,7 +86,7 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
     app.before_request(parameters.check_size)
     for module in _DICOMWEB:
         app.register_blueprint(module.blueprint, url_prefix=BASE)
-    for module in (wado_uri, admin, fhir, handover, health, pages, sidebar, judgements, viewer, ohif):
+    for module in (wado_uri, studies, fhir, handover, health, pages, sidebar, judgements, viewer, ohif, *_ADMIN):
         app.register_blueprint(module.blueprint)
 
     @app.after_request

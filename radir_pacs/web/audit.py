@@ -37,9 +37,12 @@ _OPENS = frozenset(
         "sidebar.study",
         "sidebar.slices",
         "pages.study",
+        "admin_studies.study",
+        "admin_studies.retry",
+        "admin_studies.complete",
     }
 )
-_DELETES = frozenset({"admin.delete", "deletion.delete_part"})
+_DELETES = frozenset({"studies.delete", "deletion.delete_part"})
 
 
 def install(app: Flask, catalogue: Catalogue) -> None:

@@ -1,6 +1,7 @@
 """Who may call: whoever bears a token whose role reaches the route (`route_rights`); on loopback, as long as there are
 no tokens, requests whose Host names this machine.
 
+The administrator's pages are opened by a cookie, which a form of theirs gives for a token (`admin.session`).
 A program sends the token as bearer (RFC 6750); a person gives it as the password of HTTP Basic (RFC 7617), with any
 user name, when the browser asks. Basic is offered for pages and what they show, never to scripts, which handle a 401
 themselves.
@@ -25,13 +26,15 @@ from radir_pacs.config import LOOPBACK, Settings
 from radir_pacs.errors import NotInThisLink, RoleMayNot, StorageFailed
 
 from . import context_rights, cross_origin, error_page, route_rights
+from .admin import session, view
 from .errors import error_response
 from .proxies import client_address, public_url
 from .remembered import Remembered
 from .sidebar import ohif
 
-OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/favicon.ico"})  # nothing in them is about a patient
-OPEN_FOLDERS = ("/viewer/", "/ohif/")  # programs, without data
+# nothing in them is about a patient
+OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/favicon.ico", session.SIGN_IN})
+OPEN_FOLDERS = ("/viewer/", "/ohif/", session.STATIC)  # programs, without data
 SIGN_IN = "/sign-in"
 _THIS_MACHINE, _LINK = "this machine", "link"
 _REFUSED_AGAIN_S = 60.0
@@ -56,10 +59,12 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
             g.radir_caller = Caller(name=_THIS_MACHINE, role=Role.ADMINISTRATOR, address=address)
         elif _is_open(request.path):
             pass
-        elif (known := bearers.of(authorization)) is not None:
+        elif (known := session.caller(bearers, settings) or bearers.of(authorization)) is not None:
             g.radir_caller = replace(known, address=address)
             if not route_rights.may(known.role, request.endpoint):
                 _note_refused(known.name, known.role, address)
+                if _is_for_an_administrator():
+                    return _to(session.SIGN_IN, request.path if request.method in _SAFE_METHODS else session.PATH)
                 raise RoleMayNot
         elif context_rights.enter(catalogue):
             g.radir_caller = Caller(name=context_rights.reader(_LINK), role=Role.SIDEBAR, address=address)
@@ -71,6 +76,8 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
                 _note_refused("", Role.NOBODY, address)
             if ohif.is_page(request.path):
                 return _to_sign_in()
+            if _is_for_an_administrator():
+                return _to(session.SIGN_IN, request.path if request.method in _SAFE_METHODS else session.PATH)
             response = error_response(401, "unauthorized", "A token is needed: as bearer, or as the Basic password.")
             response.headers["WWW-Authenticate"] = 'Bearer realm="radir"'
             if _is_for_a_person():
@@ -102,7 +109,11 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
 
 def _to_sign_in() -> Response:
     """OHIF's data lie beside its pages, not below: a password given at the root is sent with every request for them."""
-    response = redirect(f"{SIGN_IN}?{urlencode({'to': request.full_path.rstrip('?')})}")
+    return _to(SIGN_IN, request.full_path.rstrip("?"))
+
+
+def _to(page: str, back: str) -> Response:
+    response = redirect(f"{page}?{urlencode({'to': back})}")
     response.headers["Cache-Control"] = "no-store"
     return cast(Response, response)
 
@@ -117,6 +128,11 @@ def _is_for_a_person() -> bool:
     if request.method not in _SAFE_METHODS or context_rights.COOKIE in request.cookies:
         return False
     return error_page.is_page(request.path) or request.headers.get("Sec-Fetch-Dest") in _SHOWN_IN_PAGES
+
+
+def _is_for_an_administrator() -> bool:
+    """Whether a browser wants one of the pages on which a person signs in by a form."""
+    return (request.path == session.PATH or request.path.startswith(session.PATH + "/")) and view.wants_page()
 
 
 def _is_cross_site(own_url: str) -> bool:

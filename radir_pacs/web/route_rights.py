@@ -10,6 +10,7 @@ from radir_pacs.callers import Role
 _ADMINISTRATOR, _RADIOLOGIST, _SERVICE = Role.ADMINISTRATOR, Role.RADIOLOGIST, Role.SERVICE
 _ALL = frozenset({_ADMINISTRATOR, _RADIOLOGIST, _SERVICE})
 _READERS = frozenset({_ADMINISTRATOR, _RADIOLOGIST})  # people
+_ADMINISTRATORS = frozenset({_ADMINISTRATOR})
 _SYSTEMS = frozenset({_ADMINISTRATOR, _SERVICE})  # whatever changes the archive
 
 RIGHTS: dict[str, frozenset[Role]] = {
@@ -31,7 +32,7 @@ RIGHTS: dict[str, frozenset[Role]] = {
     "rendered.rendered_frame": _ALL,
     "rendered.thumbnail": _ALL,
     "rendered.thumbnail_instance": _ALL,
-    "admin.state": _ALL,
+    "studies.state": _ALL,
     "handover.held": _ALL,
     "handover.job": _ALL,
     # asking for similar cases; also the search for studies
@@ -52,7 +53,7 @@ RIGHTS: dict[str, frozenset[Role]] = {
     "viewer.sidebar": _ALL,
     "pages.developers": _ALL,
     "pages.sign_in": _ALL,
-    "admin.status": _ALL,
+    "studies.status": _ALL,
     "static": _ALL,
     "ohif.file": _ALL,  # its pages; its programs are open
     # pages about studies
@@ -63,11 +64,37 @@ RIGHTS: dict[str, frozenset[Role]] = {
     "stow.store": _SYSTEMS,
     "fhir.create": _SYSTEMS,
     "fhir.update": _SYSTEMS,
-    "admin.complete": _SYSTEMS,
-    "admin.pull": _SYSTEMS,
-    "admin.delete": _SYSTEMS,
+    "studies.complete": _SYSTEMS,
+    "studies.pull": _SYSTEMS,
+    "studies.delete": _SYSTEMS,
     "deletion.delete_part": _SYSTEMS,
     "viewer.context": _SYSTEMS,  # in a reader's name
+    # the administrator's pages; signing in is open
+    "admin.sign_out": _ADMINISTRATORS,
+    "admin_overview.overview": _ADMINISTRATORS,
+    "admin_overview.live": _ADMINISTRATORS,
+    "admin_overview.ask_retry": _ADMINISTRATORS,
+    "admin_overview.retry": _ADMINISTRATORS,
+    "admin_studies.studies": _ADMINISTRATORS,
+    "admin_studies.study": _ADMINISTRATORS,
+    "admin_studies.retry": _ADMINISTRATORS,
+    "admin_studies.complete": _ADMINISTRATORS,
+    "admin_models.models": _ADMINISTRATORS,
+    "admin_models.live": _ADMINISTRATORS,
+    "admin_models.model": _ADMINISTRATORS,
+    "admin_models.ask": _ADMINISTRATORS,
+    "admin_models.act": _ADMINISTRATORS,
+    "admin_models.ask_rollback": _ADMINISTRATORS,
+    "admin_models.rollback": _ADMINISTRATORS,
+    "admin_retraining.runs": _ADMINISTRATORS,
+    "admin_retraining.try_plan": _ADMINISTRATORS,
+    "admin_retraining.start": _ADMINISTRATORS,
+    "admin_retraining.run": _ADMINISTRATORS,
+    "admin_retraining.live": _ADMINISTRATORS,
+    "admin_retraining.cancel": _ADMINISTRATORS,
+    "admin_retraining.resume": _ADMINISTRATORS,
+    "admin_retraining.evidence": _ADMINISTRATORS,
+    "admin_feedback.feedback": _ADMINISTRATORS,
 }
 
 

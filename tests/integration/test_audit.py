@@ -80,7 +80,7 @@ def test_a_list_that_is_polled_is_recorded_once_in_a_while(web: Web, catalogue: 
 
 def test_every_route_that_names_a_study_is_recorded_or_tells_nothing_about_a_patient(web: Web) -> None:
     """A new route under a study is decided upon here."""
-    tells_nothing = {"admin.state", "admin.complete", "admin.pull", "handover.held", "handover.job"}
+    tells_nothing = {"studies.state", "studies.complete", "studies.pull", "handover.held", "handover.job"}
     recorded_itself = {"similar.similar", "similar.store_similar", "sidebar.similar", "judgements.report", "stow.store"}
     about_judgements = {"judgements.judge", "judgements.judged"}
     known = web_audit_endpoints() | tells_nothing | recorded_itself | about_judgements

@@ -1,65 +1,430 @@
-"""Completing, deleting and looking after studies."""
+"""The administrator's pages over a real catalogue: who gets in, what their forms do, what they never show."""
 
 from __future__ import annotations
 
-import os
-import time
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
-import requests
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
+from radir_pacs.callers import AuditEvent, Role
+from radir_pacs.catalogue import Catalogue, Happening
+from radir_pacs.cli import main
+from radir_pacs.config import Settings, to_environment
+from radir_pacs.models import Registry
+from radir_pacs.models.run_files import RunFiles
+from radir_pacs.query import Searcher
 from radir_pacs.reasons import ReasonCode
-from radir_pacs.storage.blobs import YOUNG_S
-from radir_pacs.types import StudyState
-from tests.dicom_files import radiograph
-from tests.integration.conftest import Web
+from radir_pacs.similar_cases import Feedback
+from radir_pacs.storage.blobs import BlobStore
+from radir_pacs.types import ImageKind, JobKind, ModelState, StepState, StudyState
+from radir_pacs.web.admin import retrain_command, retraining, session
+from radir_pacs.web.app import create_app
+from tests.catalogue_material import MODEL, TESTER, add, claimed, encoded, header, receive, register
+from tests.model_material import seeded_bundle
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
+HOSTILE = "<script>alert(1)</script>\"'>{{7*7}}"
+NAME = "Secret^Patient"
+PAGES = ("/admin", "/admin/studies", "/admin/models", "/admin/retraining", "/admin/feedback")
 
 
-def test_a_study_is_completed_once(web: Web) -> None:
-    ds = radiograph()
-    web.store(ds)
-    path = f"/studies/{ds.StudyInstanceUID}"
-    assert web.get(path + "/state").json()["state"] == "RECEIVING"
-    first, second = (web.ask("POST", path + "/complete") for _ in range(2))
-    assert (first.status_code, first.json()["started"], first.json()["state"]) == (202, True, "STABLE")
-    assert (second.status_code, second.json()["started"]) == (202, False)
-    assert web.catalogue.studies.get(ds.StudyInstanceUID).state is StudyState.STABLE
-    assert web.ask("POST", "/studies/1.2.3/complete").status_code == 404
+@pytest.fixture
+def app(settings: Settings, catalogue: Catalogue) -> Iterator[Flask]:
+    settings.home.mkdir(parents=True, exist_ok=True)
+    app = create_app(settings, catalogue, Searcher(catalogue, settings), BlobStore(settings.home / "blobs"))
+    yield app
+    app.extensions["radir"].decoder.close()
 
 
-def test_the_state_tells_the_reason(web: Web) -> None:
-    ds = radiograph()
-    web.store(ds)
-    web.catalogue.studies.set_state(
-        ds.StudyInstanceUID, StudyState.SKIPPED, "not a chest", reason_code=ReasonCode.NOT_CHEST
-    )
-    answer = web.get(f"/studies/{ds.StudyInstanceUID}/state").json()
-    assert answer == {
-        "study": ds.StudyInstanceUID,
-        "state": "SKIPPED",
-        "reason": "not a chest",
-        "reason_code": "NOT_CHEST",
-        "instances": 1,
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A browser on this machine, where no token was ever made."""
+    return app.test_client()
+
+
+def see(client: FlaskClient, path: str, status: int = 200) -> str:
+    answer = client.get(path, headers=BROWSER)
+    assert answer.status_code == status, (path, answer.status_code, answer.text[:500])
+    return answer.text
+
+
+def secret(client: FlaskClient, path: str = "/admin/sign-in") -> str:
+    found = re.search(r'name="csrf" value="([^"]+)"', client.get(path, headers=BROWSER).text)
+    assert found is not None
+    return found[1]
+
+
+def send(client: FlaskClient, path: str, form_of: str, **fields: Any) -> TestResponse:
+    """Send a form with the secret of the page that shows it."""
+    return client.post(path, data={"csrf": secret(client, form_of), **fields}, headers=BROWSER)
+
+
+def signed_in(app: Flask, catalogue: Catalogue, role: Role = Role.ADMINISTRATOR) -> tuple[FlaskClient, str]:
+    token = catalogue.access_tokens.create(f"a {role}", role, by=TESTER)
+    read_again(app)
+    client = app.test_client()
+    send(client, "/admin/sign-in", "/admin/sign-in", token=token)
+    return client, token
+
+
+def read_again(app: Flask) -> None:
+    """Let the service read the tokens now, as it does once a second."""
+    app.extensions["radir"].bearers._read_s = float("-inf")
+
+
+def archive(catalogue: Catalogue) -> None:
+    """A study that is found, one that failed, one of another kind, and a job that failed."""
+    register(catalogue)
+    encoded(catalogue, 1, patient_name=NAME, accession_number=HOSTILE, study_description=HOSTILE)
+    catalogue.studies.mark_indexed()
+    receive(catalogue, "2.25.1", "FINDINGS: Pleural effusion on the left.")
+    add(catalogue, header(2, accession_number="ACC-2", patient_name=NAME))
+    catalogue.studies.complete_now("2.25.2")
+    job = claimed(catalogue, key="2.25.2")
+    catalogue.jobs.fail(job, f"cannot be read: {HOSTILE}", reason_code=ReasonCode.DECODE_FAILED, retry=False)
+    add(catalogue, header(3))
+    catalogue.studies.set_state("2.25.3", StudyState.SKIPPED, "a knee", reason_code=ReasonCode.NOT_CHEST)
+    send_job = claimed(catalogue, JobKind.SEND, "2.25.9")
+    catalogue.jobs.fail(send_job, "the peer is away", reason_code=ReasonCode.PEER_UNREACHABLE, retry=False)
+    catalogue.refusals.add("2.25.7", "not DICOM", 0xC000, HOSTILE, reason_code=ReasonCode.UNREADABLE)
+    catalogue.processes.say_alive("worker-1", 4711, "UP", HOSTILE)
+
+
+def test_with_tokens_a_person_signs_in_by_a_form(app: Flask, catalogue: Catalogue) -> None:
+    client, token = signed_in(app, catalogue)
+    cookie = client.get_cookie(session.COOKIE, path=session.PATH)
+    assert cookie is not None and cookie.http_only and cookie.same_site == "Strict" and cookie.path == "/admin"
+    assert token not in cookie.value and cookie.max_age == session.IDLE_S
+    for path in PAGES:
+        answer = client.get(path, headers=BROWSER)
+        assert answer.status_code == 200, path
+        assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
+        assert "unsafe" not in answer.headers["Content-Security-Policy"]
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Referrer-Policy"] == "same-origin", "or browsers send forms with Origin: null"
+        assert not re.search(r"<script(?! type=\"module\" src=\"/admin/static/admin.js\")|\son\w+=|style=", answer.text)
+    (event,) = catalogue.audit.events(event=AuditEvent.SIGNED_IN)
+    assert (event.caller, event.role) == ("a administrator", Role.ADMINISTRATOR)
+    assert client.get("/status").status_code == 401, "the cookie opens nothing else"
+
+
+def test_who_is_not_signed_in_is_led_to_the_form_and_back(app: Flask, catalogue: Catalogue) -> None:
+    _, token = signed_in(app, catalogue)
+    client = app.test_client()
+    answer = client.get("/admin/models", headers=BROWSER)
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/admin/sign-in?to=%2Fadmin%2Fmodels")
+    assert client.get("/admin/models").status_code == 401, "a program is told so"
+    late = client.post("/admin/studies/2.25.2/retry", headers=BROWSER)
+    assert late.headers["Location"] == "/admin/sign-in?to=%2Fadmin", "a form is not sent again by itself"
+    assert client.get("/admin/static/admin.css").status_code == 200
+    back = send(client, "/admin/sign-in", "/admin/sign-in", token=token, to="/admin/models")
+    assert (back.status_code, back.headers["Location"]) == (303, "/admin/models")
+    for to in (
+        "https://evil.example/",
+        "//evil.example",
+        "/admin//evil",
+        "/status",
+        "javascript:alert(1)",
+        "/admin\\x",
+    ):
+        lured = send(client, "/admin/sign-in", "/admin/sign-in", token=token, to=to)
+        assert lured.headers["Location"] == "/admin", to
+
+
+@pytest.mark.parametrize("role", [Role.RADIOLOGIST, Role.SERVICE])
+def test_other_roles_stay_out(app: Flask, catalogue: Catalogue, role: Role) -> None:
+    client, token = signed_in(app, catalogue, role)
+    assert client.get("/admin", headers=BROWSER).status_code == 302
+    for path in PAGES:
+        assert client.get(path, headers={"Authorization": f"Bearer {token}"}).status_code == 403
+    basic = client.get("/admin", headers=BROWSER | {"Authorization": f"Bearer {token}"})
+    assert basic.status_code == 302, "a person may sign in with another token"
+    answer = send(client, "/admin/sign-in", "/admin/sign-in", token=token)
+    assert answer.status_code == 403 and "not an administrator" in answer.text
+    wrong = send(client, "/admin/sign-in", "/admin/sign-in", token=token + "x")
+    assert wrong.status_code == 401 and token not in wrong.text
+    assert {event.caller for event in catalogue.audit.events(event=AuditEvent.REFUSED)} >= {f"a {role}", ""}
+
+
+def test_a_session_ends_with_its_token_with_time_and_by_the_button(
+    app: Flask, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, token = signed_in(app, catalogue)
+    send(client, "/admin/sign-out", "/admin")
+    assert client.get("/admin", headers=BROWSER).status_code == 302
+    send(client, "/admin/sign-in", "/admin/sign-in", token=token)
+    cookie = client.get_cookie(session.COOKIE, path=session.PATH)
+    assert cookie is not None
+    monkeypatch.setattr(session, "LONGEST_S", -1)
+    assert client.get("/admin", headers=BROWSER).status_code == 302
+    monkeypatch.undo()
+    client.set_cookie(session.COOKIE, cookie.value[:-2] + "xx", path=session.PATH)
+    assert client.get("/admin", headers=BROWSER).status_code == 302, "a cookie that was altered"
+    client.set_cookie(session.COOKIE, cookie.value, path=session.PATH)
+    assert client.get("/admin", headers=BROWSER).status_code == 200
+    catalogue.access_tokens.revoke("a administrator", by=TESTER)
+    read_again(app)
+    assert client.get("/admin", headers=BROWSER).status_code == 302
+
+
+def test_a_form_needs_the_secret_of_its_session(app: Flask, client: FlaskClient, catalogue: Catalogue) -> None:
+    archive(catalogue)
+    ours, theirs = secret(client, "/admin/studies/2.25.2"), secret(app.test_client(), "/admin/studies/2.25.2")
+    rules = [rule for rule in app.url_map.iter_rules() if rule.rule.startswith("/admin")]
+    posts = [rule.rule for rule in rules if "POST" in (rule.methods or ())]
+    assert len(posts) == 11
+    for rule in posts:
+        path = re.sub(r"<int:\w+>", "1", rule).replace("<study>", "2.25.2").replace("<model_id>", MODEL)
+        path = path.replace("<action>", "retire").replace("<kind>", "cxr").replace("<code>", "DECODE_FAILED")
+        if path == session.SIGN_IN:
+            continue  # without tokens it leads on
+        for given in ({}, {"csrf": theirs}, {"csrf": ""}):
+            answer = client.post(path, data=given | {"reason": "x"})
+            assert (answer.status_code, (answer.json or {})["error"]["code"]) == (400, "bad_input"), path
+    foreign = {"Origin": "https://evil.example"}
+    assert client.post("/admin/studies/2.25.2/retry", data={"csrf": ours}, headers=foreign).status_code == 403
+    assert catalogue.studies.get("2.25.2").state is StudyState.QUARANTINED, "nothing was done"
+    answer = client.post("/admin/studies/2.25.2/retry", data={"csrf": ours}, headers=BROWSER)
+    assert answer.status_code == 303 and catalogue.studies.get("2.25.2").state is StudyState.STABLE
+
+
+def test_the_overview_tells_what_waits_and_what_failed(client: FlaskClient, catalogue: Catalogue) -> None:
+    archive(catalogue)
+    page = see(client, "/admin")
+    assert '<section aria-labelledby="h-problems">' in see(client, "/admin/live")
+    for told in ("DECODE_FAILED", "PEER_UNREACHABLE", "UNREADABLE", "NOT_CHEST", "worker-1", MODEL, "indexed"):
+        assert told in page, told
+    asked = see(client, "/admin/retry/DECODE_FAILED")
+    assert "read again: 1; other jobs that run again: 0" in asked
+    answer = send(client, "/admin/retry/DECODE_FAILED", "/admin/retry/DECODE_FAILED")
+    assert answer.headers["Location"] == "/admin?studies=1&jobs=0"
+    assert "studies 1" in see(client, answer.headers["Location"])
+    send(client, "/admin/retry/peer_unreachable", "/admin/retry/PEER_UNREACHABLE")
+    assert "PEER_UNREACHABLE" not in see(client, "/admin") and "DECODE_FAILED" not in see(client, "/admin")
+    see(client, "/admin/retry/NONSENSE", 400)
+
+
+def test_studies_are_found_as_the_command_finds_them(
+    client: FlaskClient, catalogue: Catalogue, settings: Settings, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    archive(catalogue)
+    for name, value in to_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    for query, arguments, wanted in (
+        ("find=ACC-2", ["ACC-2"], {"2.25.2"}),
+        ("find=p3", ["p3"], {"2.25.3"}),
+        ("find=2.25.1", ["2.25.1"], {"2.25.1"}),
+        ("find=nobody", ["nobody"], set()),
+        ("state=QUARANTINED", ["--state", "quarantined"], {"2.25.2"}),
+        ("state=SKIPPED&reason=NOT_CHEST", ["--state", "SKIPPED", "--reason", "not_chest"], {"2.25.3"}),
+        ("state=SKIPPED&reason=OBLIQUE", ["--state", "SKIPPED", "--reason", "OBLIQUE"], set()),
+        ("", [], {"2.25.1", "2.25.2", "2.25.3"}),
+    ):
+        page = see(client, f"/admin/studies?{query}")
+        assert set(re.findall(r'href="/admin/studies/([\d.]+)"', page)) == wanted, query
+        assert main(["studies", *arguments, "--json"]) == (0 if wanted else 1)
+        assert {study["study"] for study in json.loads(capsys.readouterr().out)["studies"]} == wanted
+    assert {event.study_uid for event in catalogue.audit.events(event=AuditEvent.LISTED, caller="this machine")} == {
+        "2.25.1",
+        "2.25.2",
+        "2.25.3",
     }
 
 
-def test_a_deleted_study_is_gone_with_its_files(web: Web) -> None:
-    ds = radiograph()
-    web.store(ds)
-    blob = web.blobs.path(web.catalogue.instances.get(ds.SOPInstanceUID).content_sha256)
-    old = time.time() - 2 * YOUNG_S
-    os.utime(blob, (old, old))
-    path = f"/studies/{ds.StudyInstanceUID}"
-    assert web.ask("DELETE", path).status_code == 204
-    assert not blob.exists()
-    assert web.get(path + "/metadata").status_code == 404
-    assert web.ask("DELETE", path).status_code == 404
-    web.store(ds)  # and may come again
+def test_a_study_tells_what_happened_and_is_tried_again(client: FlaskClient, catalogue: Catalogue) -> None:
+    archive(catalogue)
+    page = see(client, "/admin/studies/2.25.2")
+    assert "DECODE_FAILED" in page and "quarantined" in page and "cannot be read" in page
+    assert [event.study_uid for event in catalogue.audit.events(event=AuditEvent.OPENED)] == ["2.25.2"]
+    happened = [event.what for event in catalogue.survey.timeline("2.25.2")]
+    assert happened == [Happening.RECEIVED, Happening.QUEUED, Happening.JOB, Happening.STATE]
+    found = [(event.what, event.subject) for event in catalogue.survey.timeline("2.25.1")]
+    assert (Happening.ENCODED, MODEL) in found and (Happening.REPORTED, "csv") in found
+    answer = send(client, "/admin/studies/2.25.2/retry", "/admin/studies/2.25.2")
+    assert answer.status_code == 303
+    assert catalogue.studies.get("2.25.2").state is StudyState.STABLE
+    again = send(client, "/admin/studies/2.25.1/retry", "/admin/retraining")
+    assert again.status_code == 409 and catalogue.studies.get("2.25.1").state is StudyState.INDEXED
+    see(client, "/admin/studies/9.9.9", 404)
 
 
-def test_status_counts_and_names_no_patient(web: Web) -> None:
-    web.store(radiograph())
-    answer = requests.get(web.root + "/status", timeout=30)
-    status: dict[str, Any] = answer.json()
-    assert status["studies"]["RECEIVING"] == 1
-    assert "Test" not in answer.text and "TEST-1" not in answer.text
+def test_hostile_words_and_names_of_patients_stay_harmless(
+    client: FlaskClient, catalogue: Catalogue, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive(catalogue)
+    catalogue.models.register("m-hostile", ImageKind.CT, 8, {"training": {"data": HOSTILE}}, by=HOSTILE, reason=HOSTILE)
+    for path in (*PAGES, "/admin/studies/2.25.1", "/admin/studies/2.25.2", "/admin/models/m-hostile"):
+        page = see(client, path)
+        assert "<script>alert" not in page and "49" not in re.sub(r"\d{2,}[:-]\d\d|\d+\.\d+|[\w-]*49[\w-]*", "", page)
+        assert "Secret" not in page
+        title = re.search(r"<title>(.*?)</title>", page)
+        assert title is not None and not re.search(r"2\.25|ACC|script", title[1])
+    assert "Secret" not in caplog.text and HOSTILE not in caplog.text and "2.25." not in caplog.text
+
+
+def test_a_model_is_shadowed_promoted_and_rolled_back_with_reasons(
+    client: FlaskClient, catalogue: Catalogue, settings: Settings, tmp_path: Path
+) -> None:
+    registry = Registry(catalogue, settings)
+    for name in ("1", "2"):
+        seeded_bundle(ImageKind.CXR, int(name)).save(tmp_path / name)
+    first, second = (registry.register(tmp_path / name, by="t", reason="t").model_id for name in ("1", "2"))
+    form = f"/admin/models/{first}/promote"
+    assert "CXR" in see(client, form)
+    assert send(client, form, form, reason=" ").status_code == 400
+    assert catalogue.models.serving(ImageKind.CXR) is None, "a reason is asked for"
+    send(client, form, form, reason=HOSTILE)
+    serving = catalogue.models.serving(ImageKind.CXR)
+    assert serving is not None and serving.model_id == first
+    send(client, f"/admin/models/{second}/shadow", f"/admin/models/{second}/shadow", reason="to see", evidence="file 7")
+    assert registry.get(second).state is ModelState.SHADOW
+    asked = see(client, f"/admin/models/{second}/promote")
+    assert f"It takes the place of {first}" in asked and "30 days" in asked and "100" in asked
+    done = send(client, f"/admin/models/{second}/promote", f"/admin/models/{second}/promote", reason="better")
+    assert "It answers from the next question on" in see(client, done.headers["Location"])
+    see(client, "/admin/models")
+    send(client, "/admin/rollback/cxr", "/admin/rollback/cxr", reason="worse on portables")
+    serving = catalogue.models.serving(ImageKind.CXR)
+    assert serving is not None and serving.model_id == first
+    last = registry.history()[-1]
+    assert (last.who, last.reason) == ("this machine", "worse on portables")
+    assert "<script>alert" not in see(client, "/admin/models") and "worse on portables" in see(client, "/admin/models")
+    refused = send(client, f"/admin/models/{first}/retire", "/admin/retraining", reason="x")
+    assert refused.status_code == 409
+    see(client, "/admin/rollback/mri", 400)
+    see(client, f"/admin/models/{first}/nonsense", 404)
+
+
+def test_a_promotion_that_would_be_refused_says_why_beforehand(
+    client: FlaskClient, catalogue: Catalogue, settings: Settings, tmp_path: Path
+) -> None:
+    archive(catalogue)
+    seeded_bundle(ImageKind.CXR, 3).save(tmp_path / "b")
+    model = Registry(catalogue, settings).register(tmp_path / "b", by="t", reason="t").model_id
+    asked = see(client, f"/admin/models/{model}/promote")
+    assert "has encoded 0" in asked and '<button class="primary"' not in asked
+    sent = send(client, f"/admin/models/{model}/promote", f"/admin/models/{model}/shadow", reason="all the same")
+    assert sent.status_code == 409 and catalogue.models.serving(ImageKind.CXR).model_id == MODEL  # type: ignore[union-attr]
+
+
+def _run(catalogue: Catalogue, plan: dict[str, Any] | None = None) -> int:
+    return catalogue.retraining.start(
+        kind=ImageKind.CXR,
+        depth="head",
+        plan=plan or {"depth": "head"},
+        plan_sha256="ab" * 32,
+        champion=MODEL,
+        started_by=HOSTILE,
+        steps=("preflight", "train"),
+    )
+
+
+def test_a_run_is_watched_and_cancelled(
+    client: FlaskClient, catalogue: Catalogue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(catalogue)
+    number = _run(catalogue)
+    files = RunFiles.of(settings, number)
+    files.folder.mkdir(parents=True)
+    (files.folder / "losses.json").write_text(json.dumps({"contrast": [[1, 2.0], [2, 1.0]], "zero": [[1, 0.0]]}))
+    (files.folder / "run.log").write_text(f"{HOSTILE}\x1b[31m\n")
+    page = see(client, f"/admin/retraining/{number}")
+    assert "waiting" in page and "Go on" not in page, "its process is just beginning"
+    monkeypatch.setattr(retraining, "_BEGINS", timedelta(0))
+    page = see(client, f"/admin/retraining/{number}")
+    assert (
+        "stopped" in page
+        and "Go on" in page
+        and "<polyline" in page
+        and "<script>alert" not in page
+        and "\x1b" not in page
+    )
+    live = client.get(f"/admin/retraining/{number}/live", headers=BROWSER)
+    assert live.headers["X-Radir-State"] == "STOPPED" and "Set-Cookie" not in live.headers
+    token = catalogue.retraining.hold(number, "test", 60.0)
+    assert client.get(f"/admin/retraining/{number}/live").headers["X-Radir-State"] == "RUNNING"
+    send(client, f"/admin/retraining/{number}/cancel", f"/admin/retraining/{number}")
+    assert catalogue.retraining.get(number).cancel_asked
+    catalogue.retraining.tell(number, token, 2, StepState.RUNNING, begins=True, progress=0.5)
+    assert '<span class="badge running">running</span></td><td><progress' in see(
+        client, f"/admin/retraining/{number}/live"
+    )
+    catalogue.retraining.end(number, token, "FAILED", "the disk is full")
+    page = see(client, f"/admin/retraining/{number}")
+    assert "badge running" not in page and '<span class="badge failed">failed</span></td><td><progress' in page
+    token = catalogue.retraining.hold(number, "test", 60.0)
+    catalogue.retraining.end(number, token, "CANCELLED", "cancelled")
+    assert "data-live" not in see(client, f"/admin/retraining/{number}")
+    see(client, "/admin/retraining/99", 404)
+
+
+def test_evidence_is_shown_in_a_cage(client: FlaskClient, catalogue: Catalogue, settings: Settings) -> None:
+    register(catalogue)
+    number = _run(catalogue)
+    see(client, f"/admin/retraining/{number}/evidence", 404)
+    files = RunFiles.of(settings, number)
+    files.folder.mkdir(parents=True)
+    (files.folder / "evidence.html").write_text("<h1>Evidence</h1>")
+    paired = {"queries": 30, "champion": 0.5, "challenger": 0.75, "random": 0.1, "difference": 0.25}
+    worse = paired | {"difference": -0.2, "interval_95": [-0.3, -0.1]}
+    told = {
+        "measure": "Recall@5",
+        "images": 40,
+        "patients": 30,
+        "overall": paired | {"interval_95": [0.1, 0.4]},
+        "regions": {
+            "left_lung": worse | {"name": "left lung"},
+            "heart": paired | {"interval_95": None, "name": "heart"},
+        },
+        "groups": [worse | {"by": "sex", "group": "F", "judged": True}],
+    }
+    (files.folder / "examination.json").write_text(json.dumps(told))
+    gate = {"code": "OVERALL", "passed": True, "judged": True, "text": HOSTILE}
+    (files.folder / "gates.json").write_text(json.dumps([gate, gate | {"passed": False, "code": "REGION"}]))
+    answer = client.get(f"/admin/retraining/{number}/evidence", headers=BROWSER)
+    assert answer.text == "<h1>Evidence</h1>"
+    policy = answer.headers["Content-Security-Policy"]
+    assert "sandbox" in policy and "script-src" not in policy and "default-src 'none'" in policy
+    page = see(client, f"/admin/retraining/{number}")
+    assert "+0.250" in page and "−0.300 … −0.100" in page and "too few" in page and "<script>alert" not in page
+
+
+def test_a_plan_is_tried_by_the_command_and_its_refusal_read(client: FlaskClient, catalogue: Catalogue) -> None:
+    register(catalogue)
+    page = send(client, "/admin/retraining/try", "/admin/retraining", kind="CXR", depth="deep")
+    assert page.status_code == 400
+    answer = send(client, "/admin/retraining/try", "/admin/retraining", kind="CXR", depth="head", plan="epochs = 3")
+    assert answer.status_code == 400 and "plan: there is no epochs" in answer.text, answer.text
+    assert catalogue.retraining.runs() == ()
+
+
+def test_one_plan_at_a_time(client: FlaskClient, catalogue: Catalogue) -> None:
+    register(catalogue)
+    with retrain_command._busy:
+        answer = send(client, "/admin/retraining/start", "/admin/retraining", kind="CXR", depth="head")
+    assert answer.status_code == 409
+
+
+def test_thumbs_are_counted_by_region(client: FlaskClient, catalogue: Catalogue) -> None:
+    archive(catalogue)
+    encoded(catalogue, 4)
+    assert "Nobody has judged" in see(client, "/admin/feedback")
+    given = Feedback(
+        query_study_uid="2.25.1", case_study_uid="2.25.4", region="left_lung", model_id=MODEL, generation=None,
+        rank=1, score=0.9, verdict="UP", reason=HOSTILE, reader="r1",
+    )  # fmt: skip
+    for reader, verdict in (("r1", "UP"), ("r2", "UP"), ("r3", "DOWN")):
+        catalogue.feedback.add(replace(given, reader=reader, verdict=verdict))
+    page = see(client, "/admin/feedback")
+    assert "left lung" in page and "66.6" in page and "<script>alert" not in page
+    assert "linke Lunge" in see(client, "/admin/feedback?lang=de")

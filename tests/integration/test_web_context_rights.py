@@ -22,7 +22,7 @@ SERVICE = "the-token-of-the-pacs"
 SIGNED_IN = {"Authorization": f"Bearer {SERVICE}"}
 OWN, OTHER = uid(0), uid(1)
 QUESTION = {"anatomy": "left lung", "limit": "2"}
-OPEN = ("/health/live", "/health/ready", "/favicon.ico", "/viewer/", "/ohif/")
+OPEN = ("/health/live", "/health/ready", "/favicon.ico", "/viewer/", "/ohif/", "/admin/static/", "/admin/sign-in")
 VALUES = {"study": OTHER, "series": "1.2.3", "instance": "1.2.4", "frames": "1", "where": "00420011", "reader": "me"}
 VALUES |= {"name": "panel.js", "filename": "radir.css", "ohif_chunk": "1.css"}
 
@@ -58,7 +58,7 @@ def lines(answer: requests.Response) -> list[dict[str, Any]]:
 def address(rule: Rule) -> str:
     path = str(rule.rule)
     for argument in rule.arguments:
-        for converter in ("", "path:", "ohif_chunk:"):
+        for converter in ("", "int:", "path:", "ohif_chunk:"):
             path = path.replace(f"<{converter}{argument}>", VALUES.get(argument, "1"))
     return path
 

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,7 +30,9 @@ from radir_pacs.errors import BadInput, Conflict, LeaseLost, SettingError, Stora
 from radir_pacs.models import Registry, clear_work
 from radir_pacs.models.errands import SCHEDULE, Errands, is_within
 from radir_pacs.models.retraining_work import clear_old_work
+from radir_pacs.models.run_files import RunFiles
 from radir_pacs.types import ImageKind, ModelState, StepState
+from radir_pacs.web.admin import retrain_command
 from radir_training.data.people import KNOWN_PATIENTS, KnownPatients
 from radir_training.datasets.archive import pseudonym_key
 from radir_training.retraining import folder as files
@@ -119,6 +122,9 @@ def test_a_challenger_that_learned_passes_its_gates(finished: int, archive: Sett
         for name, digest in step.artefacts.items():
             assert files.sha256(folder / name) == digest
     assert folder.stat().st_mode & 0o077 == 0
+    losses = RunFiles.of(archive, finished).losses()
+    assert {"contrast", "findings"} <= set(losses) and all(len(points) > 20 for points in losses.values())
+    assert all(points[-1][1] < points[0][1] for name, points in losses.items() if name == "findings")
 
 
 def test_the_encoder_stays_and_serving_is_untouched(finished: int, archive: Settings, catalogue: Catalogue) -> None:
@@ -204,6 +210,8 @@ def test_a_run_killed_at_every_step_ends_with_the_same_challenger(
     assert runs[0].challenger == runs[1].challenger and runs[1].passed is True
     kept = [files.read(run_folder(archive, one) / files.EXAMINATION)["regions"] for one in (finished, number)]
     assert kept[0] == kept[1]
+    drawn = [RunFiles.of(archive, one).losses() for one in (finished, number)]
+    assert drawn[0] == drawn[1], "no step twice"
     attempts = {step.name: step.attempts for step in catalogue.retraining.steps(number)}
     assert attempts == {step: 3 if step in (StepName.PREFLIGHT, StepName.TRAIN) else 2 for step in STEPS}
 
@@ -381,6 +389,21 @@ def test_the_command_has_a_process_of_its_own_do_the_work(
     assert told["state"] == "REFUSED" and "asks for 5000" in told["reason"]
     assert told["worker"] != f"retraining:{os.getpid()}" and told["worker"].startswith("retraining:")
     assert _command(archive, monkeypatch, capsys, "list")[0]["id"] == told["id"]
+
+
+def test_the_administrators_page_has_the_command_begin_a_run(archive: Settings, catalogue: Catalogue) -> None:
+    plan = retrain_command.PlanForm.of("CXR", "head", "[data]\r\nleast_studies = 5000\r\n")
+    tried = retrain_command.tried(plan, archive)
+    assert [(one["code"], one["wanted"]) for one in tried["refusals"]] == [("STUDIES", 5000)]
+    number = retrain_command.begun(plan, archive, by="Dr. Meyer")
+    deadline = time.monotonic() + 60
+    while catalogue.retraining.get(number).state in ("PENDING", "RUNNING"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    run = catalogue.retraining.get(number)
+    assert (run.state, run.started_by, run.plan_sha256) == ("REFUSED", "Dr. Meyer", tried["plan_sha256"])
+    with pytest.raises(BadInput, match="has ended"):
+        retrain_command.resumed(number, archive)
 
 
 def _command(

@@ -21,10 +21,14 @@ from radir_pacs.cli.caller import caller
 from radir_pacs.cli.output import counted, errors, out, print_json, progress, say_progress
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings, to_environment
-from radir_pacs.errors import BadInput
+from radir_pacs.errors import BadInput, Conflict
 from radir_pacs.models import clear_work
 from radir_pacs.models.errands import SCHEDULE
+from radir_pacs.models.run_files import LOG, RunFiles, run_folder
+from radir_pacs.models.signed import signed_by
 from radir_pacs.types import ImageKind, StepState
+
+from ..retraining.folder import made_folder
 
 LOOK_S = 0.3
 ENDED = frozenset({"DONE", "REFUSED", "FAILED", "CANCELLED"})
@@ -57,6 +61,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="store_true",
         help="as the schedule does it: nothing is begun where the last run is younger than retrain_every_days",
     )
+    parser.add_argument("--detach", action="store_true", help="return as soon as it has begun; show RUN tells the rest")
+    parser.add_argument("--by", default="", metavar="NAME", help="who starts it (default: the user of this system)")
     parser.add_argument("--json", action="store_true", help="for machines")
     config.add_flags(parser)
     parser.set_defaults(run=run, needs_settings=True)
@@ -122,7 +128,7 @@ def _start(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -
         plan=plan.as_json(),
         plan_sha256=plan.sha256,
         champion=champion,
-        started_by=SCHEDULE if args.scheduled else caller().name,
+        started_by=SCHEDULE if args.scheduled else signed_by(args.by, caller().name),
         steps=STEPS,
         least_days=settings.retrain_every_days if args.scheduled else 0.0,
     )
@@ -131,21 +137,13 @@ def _start(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -
 
 def _follow(args: argparse.Namespace, catalogue: Catalogue, settings: Settings, number: int) -> int:
     """Have a process work at the run unless one does, and show what it does until it ends."""
-    from ..retraining.folder import LOG, made_folder
-
+    if args.detach:
+        return _detached(args, catalogue, settings, number)
     say_progress(f"retraining {number}; radir retrain cancel {number} stops it")
     if catalogue.retraining.get(number).held:  # by a process, or by one that was killed less than a lease ago
         _watch(catalogue, number, None)
     if catalogue.retraining.get(number).state not in ENDED - {"FAILED"}:
-        log = made_folder(settings, number) / LOG
-        with log.open("ab") as file:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "radir_training.retraining", str(number)],
-                env={**os.environ, **to_environment(settings)},
-                stdout=file,
-                stderr=file,
-                start_new_session=True,
-            )
+        child = _begun(settings, number)
         try:
             _watch(catalogue, number, child)
         except KeyboardInterrupt:
@@ -154,10 +152,38 @@ def _follow(args: argparse.Namespace, catalogue: Catalogue, settings: Settings, 
             errors.print(f"stopped; go on with: radir retrain --resume {number}")
             return 130
         if child.returncode:
-            errors.print(f"the process ended with {child.returncode}: see {log}", soft_wrap=True)
+            errors.print(
+                f"the process ended with {child.returncode}: see {run_folder(settings.home, number) / LOG}",
+                soft_wrap=True,
+            )
     _show(args, catalogue, settings, number)
     found = catalogue.retraining.get(number)
     return 0 if found.state == "DONE" and found.passed else 1
+
+
+def _begun(settings: Settings, number: int) -> subprocess.Popen[bytes]:
+    """The process that works at the run; it outlives this one."""
+    with (made_folder(settings, number) / LOG).open("ab") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "radir_training.retraining", str(number)],
+            env={**os.environ, **to_environment(settings)},
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+
+
+def _detached(args: argparse.Namespace, catalogue: Catalogue, settings: Settings, number: int) -> int:
+    """Raises Conflict where the run has ended, or a process is at it."""
+    found = catalogue.retraining.get(number)
+    if found.held or found.state in ENDED - {"FAILED"}:
+        raise Conflict(f"retraining {number} has ended, or a process is at it")
+    _begun(settings, number)
+    if args.json:
+        print_json({"run": number})
+    else:
+        out.print(f"retraining {number} has begun; radir retrain show {number} tells how it goes")
+    return 0
 
 
 def _watch(catalogue: Catalogue, number: int, child: subprocess.Popen[bytes] | None) -> None:
@@ -204,20 +230,17 @@ def _state(one: RetrainingRun) -> str:
 
 
 def _show(args: argparse.Namespace, catalogue: Catalogue, settings: Settings, number: int) -> int:
-    from ..retraining.folder import GATES, PAGE, read, run_folder
-
     found, steps = catalogue.retraining.get(number), catalogue.retraining.steps(number)
-    folder = run_folder(settings, number)
-    judged = read(folder / GATES) if (folder / GATES).is_file() else []
-    page = folder / PAGE
+    files = RunFiles.of(settings, number)
+    judged, page = files.gates(), files.evidence
     if args.json:
         print_json(
             {
                 **asdict(found),
                 "steps": [asdict(step) for step in steps],
                 "gates": judged,
-                "folder": str(folder),
-                "evidence": str(page) if page.is_file() else None,
+                "folder": str(files.folder),
+                "evidence": str(page) if page else None,
             }
         )
     else:
@@ -233,7 +256,7 @@ def _show(args: argparse.Namespace, catalogue: Catalogue, settings: Settings, nu
         for gate in judged:
             if not gate["passed"] or gate["code"] == "OVERALL":
                 out.print(f"{'passed' if gate['passed'] else 'FAILED'}  {gate['code'].lower()}: {gate['text']}")
-        if page.is_file():
+        if page:
             out.print(f"evidence {page}", soft_wrap=True)
     return 0
 

@@ -9,16 +9,17 @@ from typing import Any
 
 from radir_pacs import durable
 from radir_pacs.config import Settings
-from radir_pacs.models import retraining_work
-from radir_pacs.models.retraining_work import WORK as WORK
+from radir_pacs.models import run_files
+from radir_pacs.models.run_files import EXAMINATION, GATES, LOG, PAGE, WORK
 
-PREFLIGHT, DATA, EXAMINATION, GATES = "preflight.json", "data.json", "examination.json", "gates.json"
-EVIDENCE, PAGE = "evidence.json", "evidence.html"
-CHALLENGER, LOG = "challenger", "run.log"
+__all__ = ["EXAMINATION", "GATES", "LOG", "PAGE", "WORK"]
+
+PREFLIGHT, DATA, EVIDENCE = "preflight.json", "data.json", "evidence.json"
+CHALLENGER = "challenger"
 
 
 def run_folder(settings: Settings, run_id: int) -> Path:
-    return retraining_work.run_folder(settings.home, run_id)
+    return run_files.run_folder(settings.home, run_id)
 
 
 def made_folder(settings: Settings, run_id: int) -> Path:

@@ -12,6 +12,7 @@ import torch
 from radir_pacs.encode import Bundle
 from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.errors import BadInput, BundleRefused
+from radir_pacs.models.run_files import LOSSES
 
 from ..data.judgements import Judgements
 from ..data.people import KNOWN_PATIENTS, KnownPatients
@@ -19,6 +20,7 @@ from ..data.studies import LOCAL, StudySet
 from ..learning.checkpoints import Checkpoints
 from ..learning.recipe import OURS, Recipe
 from ..learning.train import Step, Training, measured, train
+from .losses import Losses
 from .material import Material
 from .plan import Plan
 
@@ -65,7 +67,10 @@ def challenger(
     network = champion.network
     assert isinstance(network, RadirNetwork)
 
+    curves: list[Losses] = []
+
     def tell(step: Step) -> None:
+        curves[-1].add(step.number, step.losses)
         losses = ", ".join(f"{name} {loss:.3f}" for name, loss in step.losses.items())
         say(step.done, f"epoch {step.epoch + 1} of {plan.recipe.epochs}: {losses}")
 
@@ -83,6 +88,7 @@ def challenger(
         )
 
     def begin(training: Training) -> None:
+        curves.append(Losses(out.parent / LOSSES, training.steps, training.number))
         say(training.number / training.steps, f"step {training.number} of {training.steps}")
 
     checkpoints = Checkpoints(work, every_s=CHECKPOINT_S)
@@ -93,6 +99,8 @@ def challenger(
             raise
         checkpoints.remove()  # of a training on other data: a study was deleted meanwhile, or its report corrected
         bundle = trained()
+    for curve in curves[-1:]:  # none where the checkpoint was that of the last step
+        curve.write()
     return measured(bundle, {}, _provenance(data, champion, plan, run_id, plan_sha256)).save(out)
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from flask import Blueprint, Response, current_app, make_response, redirect, render_template, request
 
 from radir_pacs import __version__, anatomy
-from radir_pacs.access.references import reference_in, resolve
-from radir_pacs.catalogue import Catalogue
-from radir_pacs.catalogue.qido import QidoLevel, QidoQuery
+from radir_pacs.access import finding
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput
-from radir_pacs.similar_cases import FindingNote, Match, SimilarCase
-from radir_pacs.types import CatalogueStudy, StudyState
+from radir_pacs.similar_cases import FindingNote, SimilarCase
+from radir_pacs.types import StudyState
 from radir_pacs.web import audit, context_rights, language
 from radir_pacs.web.dicomweb import filters, parameters
 from radir_pacs.web.dicomweb.rendered import THUMBNAIL_PX
@@ -28,9 +25,6 @@ from .region_choice import choices
 blueprint = Blueprint("pages", __name__)
 
 _NEWEST = 20
-_FIND_CHARACTERS = 200
-_DATE = re.compile(r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})")
-_STUDY_DATE, _ACCESSION_NUMBER, _PATIENT_ID = "00080020", "00080050", "00100020"
 _READY = frozenset({StudyState.ENCODED, StudyState.INDEXED})
 _WHICH_STUDY = frozenset({"study", "StudyInstanceUID"})
 _ASKED_ANEW = _WHICH_STUDY | {"anatomy", "offset"}
@@ -47,12 +41,13 @@ def start() -> Response:
     """
     catalogue = services().catalogue
     text = (parameters.one("find") or "").strip()
-    if len(text) > _FIND_CHARACTERS or not text.isprintable():
-        raise BadInput("this is no accession number, patient ID, date or reference")
+    by = audit.caller() if context_rights.context() is None else None
+    studies = finding.found(text, catalogue, services().settings, by=by, most=_NEWEST)
+    audit.note_listed([study.study_uid for study in studies])
     return _page(
         "start.html",
         counts=catalogue.overview().studies,
-        studies=_found(catalogue, text),
+        studies=studies,
         find=text,
         most=_NEWEST,
         states=StudyState,
@@ -91,27 +86,6 @@ def person_name(name: str | None) -> str:
     family, *rest = (name or "").split("=")[0].split("^")
     given = " ".join(part for part in rest if part)
     return f"{family}, {given}" if given else family
-
-
-def _found(catalogue: Catalogue, text: str) -> list[CatalogueStudy]:
-    """The newest studies that match what a person typed; the newest of all if that is empty."""
-    date = _DATE.fullmatch(text)
-    keys: list[tuple[Match, ...]]
-    reference = reference_in(text)
-    if reference:
-        may = context_rights.context() is None
-        found = resolve(reference, catalogue, services().settings, by=audit.caller()) if may else ()
-        return [catalogue.studies.get(uid) for uid in found]
-    if not text:
-        keys = [()]
-    elif date:
-        keys = [(Match(path=(_STUDY_DATE,), vr="DA", values=("".join(date.groups()),)),)]
-    else:
-        keys = [(Match(path=(tag,), vr="LO", values=(text,)),) for tag in (_ACCESSION_NUMBER, _PATIENT_ID)]
-    pages = [catalogue.qido.search(QidoQuery(level=QidoLevel.STUDY, limit=_NEWEST, matches=key)) for key in keys]
-    studies = {row.study.study_uid: row.study for page in pages for row in page.rows}
-    audit.note_listed(list(studies)[:_NEWEST])
-    return list(studies.values())[:_NEWEST]
 
 
 @blueprint.get("/studies/<study>")

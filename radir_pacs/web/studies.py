@@ -15,7 +15,7 @@ from radir_pacs.web.dicomweb.accept import JSON
 from .paths import job_url
 from .services import BASE, services
 
-blueprint = Blueprint("admin", __name__)
+blueprint = Blueprint("studies", __name__)
 
 
 @blueprint.post(f"{BASE}/studies/<study>/complete")
