@@ -65,6 +65,7 @@ setup(
         "rich>=13",  # tables and progress bars
         "striprtf>=0.0.29",  # reports that come as RTF
         "pypdf>=6,<8",  # reports that come as PDF
+        "cryptography>=45",  # backups that only the holder of a key can read
         "joserfc>=1.8,<2",  # signed requests for tokens of a FHIR server
     ],
     extras_require={
@@ -89,7 +90,6 @@ setup(
             "dicomweb-client>=0.61",  # reads our DICOMweb as others do
             "hl7>=0.4.5",  # sends HL7 messages as others do
             "hl7kit>=0.2",  # reads them independently of us
-            "cryptography>=45",  # checks signatures of ours without the library that makes them
             "requests",
             "ruff",
             "mypy",

@@ -89,6 +89,10 @@ class Settings:
         " for all others Photometric Interpretation decides whether a radiograph is inverted.",
     )
     max_instance_mib: int = _setting(2048, "Largest instance accepted, MiB.", low=1, high=_MOST_MIB)
+    backup_key: str = _setting(
+        "",
+        "File of the key that backups are encrypted with; 'radir backup --make-key' makes it. Empty: not encrypted.",
+    )
     min_free_disk_mib: int = _setting(512, "Free space, MiB, below which nothing more is stored.", low=0)
     quiet_period_s: float = _setting(
         30.0, "Seconds without a new instance before a study counts as complete.", low=0.1, high=DAY_S

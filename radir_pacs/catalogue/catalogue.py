@@ -7,6 +7,7 @@ from typing import Self
 
 from radir_pacs.catalogue.access_tokens import AccessTokens
 from radir_pacs.catalogue.audit import Audit
+from radir_pacs.catalogue.backups import Backups
 from radir_pacs.catalogue.cases import Cases
 from radir_pacs.catalogue.commitments import Commitments
 from radir_pacs.catalogue.contexts import Contexts
@@ -36,8 +37,9 @@ from radir_pacs.catalogue.rows import Overview
 from radir_pacs.catalogue.shadow_answers import ShadowAnswers
 from radir_pacs.catalogue.studies import Studies
 from radir_pacs.config import Settings
-from radir_pacs.errors import DatabaseAway
+from radir_pacs.errors import DatabaseAway, NotReady
 
+BEING_RESTORED = "restoring.json"  # in the home folder, from the begin of a restore to its end
 _REVIVED_S = 10.0
 
 
@@ -77,10 +79,16 @@ class Catalogue:
         self.jobs = Jobs(database, settings)
         self.commitments = Commitments(database, settings)
         self.processes = Processes(database, settings)
+        self.backups = Backups(database, settings)
 
     @classmethod
-    def open(cls, settings: Settings) -> Self:
-        """Connect, starting the embedded Postgres if need be, and bring the schema to the newest version."""
+    def open(cls, settings: Settings, *, being_restored: bool = False) -> Self:
+        """Connect, starting the embedded Postgres if need be, and bring the schema to the newest version.
+
+        Raises NotReady where a restore was begun and has not come to its end; ``being_restored``: by the restore itself.
+        """
+        if not being_restored and (settings.home / BEING_RESTORED).exists():
+            raise NotReady(f"a restore into {settings.home} was interrupted: repeat the same radir restore")
         conninfo = conninfo_of(settings)
         migrate(conninfo)
         return cls(Database(conninfo), settings)

@@ -34,13 +34,18 @@ def migrations() -> dict[int, str]:
     return dict(sorted(found.items()))
 
 
+def newest_schema() -> int:
+    """The version of the database that this program makes."""
+    return max(migrations())
+
+
 def migrate(conninfo: str) -> int:
     """Bring the database to the newest version and return it. Other processes wait for the first.
 
     Raises StorageFailed when the database is newer than this program, or cannot be reached.
     """
     known = migrations()
-    newest = max(known)
+    newest = newest_schema()
     try:
         with psycopg.connect(conninfo, autocommit=True) as connection:
             connection.execute(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}".encode())

@@ -126,10 +126,14 @@ DELETE FROM damaged_blob AS d
 WHERE NOT EXISTS (SELECT FROM instance AS i WHERE i.content_sha256 = d.content_sha256);
 
 -- name: known_blobs
--- Which of these blobs an instance refers to.
+-- Which of these blobs are kept: an instance refers to one, or a backup is being made, which may be about to copy it
+-- (0x52414442: catalogue/backups.py). A backup does not begin before this transaction has ended.
 SELECT content_sha256 FROM instance WHERE content_sha256 = ANY(%(hashes)s::text[])
 UNION
-SELECT other_sha256 FROM correction WHERE aside AND other_sha256 = ANY(%(hashes)s::text[]);
+SELECT other_sha256 FROM correction WHERE aside AND other_sha256 = ANY(%(hashes)s::text[])
+UNION
+SELECT sha256 FROM unnest(%(hashes)s::text[]) AS _ (sha256)
+WHERE (SELECT NOT pg_try_advisory_xact_lock_shared(1380009026));
 
 -- name: noted_instances
 -- The newest instances whose file was odd.
@@ -1836,3 +1840,56 @@ FROM study AS s CROSS JOIN LATERAL (
 WHERE s.has_report AND s.state IN ('STABLE', 'ENCODED', 'INDEXED') AND s.study_uid > %(after)s
     AND (%(since)s::date IS NULL OR s.study_date >= %(since)s) AND (%(until)s::date IS NULL OR s.study_date <= %(until)s)
 ORDER BY s.study_uid LIMIT %(limit)s;
+
+-- == Backup and restore ==
+
+-- name: blobs_to_copy
+-- Every blob that an instance refers to, by hash; the size is null for a file that was kept beside another.
+SELECT sha256, max(size_bytes) AS size_bytes FROM (
+    SELECT content_sha256 AS sha256, size_bytes FROM instance
+    UNION ALL
+    SELECT other_sha256, NULL FROM correction WHERE aside
+) AS _ GROUP BY sha256 ORDER BY sha256;
+
+-- name: tables
+-- The tables that stand.
+SELECT relname AS name FROM pg_class
+WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') ORDER BY relname;
+
+-- name: forget_generations
+-- After a restore: no build of before answers, whatever files are there; every vector is in the tail until the next merge.
+DELETE FROM generation;
+
+-- name: renumber_encodings
+-- After a restore: transactions are counted anew, so what was committed is as if committed now.
+UPDATE encoding SET xid = pg_current_xact_id();
+
+-- name: forget_gone
+-- After a restore: no reader has read the feed of changes yet.
+DELETE FROM encoding_gone;
+
+-- name: forget_changed
+-- After a restore, as forget_gone.
+DELETE FROM study_changed;
+
+-- name: move_feed_horizon
+-- After a restore: whoever read the feed before starts again from the catalogue.
+UPDATE feed_horizon SET xid = pg_current_xact_id();
+
+-- name: release_jobs
+-- After a restore: nobody works on what was under way, which was no fault of the job.
+UPDATE job SET state = 'PENDING', attempt = greatest(attempt - 1, 0), worker = NULL, lease_until = NULL,
+    run_after = least(run_after, now()), rung_at = NULL, changed_at = now()
+WHERE state = 'RUNNING';
+
+-- name: announce_again
+-- After a restore: messages about jobs were not kept.
+UPDATE job SET rung_at = NULL WHERE state = 'PENDING' AND rung_at IS NOT NULL;
+
+-- name: release_retraining
+-- After a restore: nobody holds a run.
+UPDATE retraining_run SET worker = NULL, lease_until = NULL WHERE lease_until IS NOT NULL;
+
+-- name: forget_processes
+-- After a restore: no process of before is alive.
+DELETE FROM process;

@@ -14,6 +14,8 @@ from radir_pacs.errors import RadirError
 # Each command and its module; a command imports only its own module.
 _OWN = {
     "audit": "audit",
+    "backup": "backup",
+    "restore": "restore",
     "tokens": "tokens",
     "up": "up",
     "sr": "sr",

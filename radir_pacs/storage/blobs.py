@@ -32,6 +32,7 @@ _HASTENED_BYTES = 1 << 18  # a smaller file is written as fast by its fsync, and
 _HASH = re.compile(r"[0-9a-f]{64}")
 SWEEP_PARTS = 256  # one per folder below the root, so that no sweep walks through all files at once
 _SWEEP_BATCH = 1000
+_READ_BYTES = 1 << 20
 
 
 class IncomingBlob:
@@ -176,6 +177,19 @@ class BlobStore:
         if found != sha256:
             raise BlobDamaged(sha256)
         return path
+
+    def read(self, sha256: str) -> Iterator[bytes]:
+        """The bytes of a blob, in pieces. Raises BlobDamaged, at the end too: until then they may not be what was stored."""
+        found = hashlib.sha256()
+        try:
+            with self.path(sha256).open("rb") as file:
+                while piece := file.read(_READ_BYTES):
+                    found.update(piece)
+                    yield piece
+        except OSError as error:
+            raise BlobDamaged(sha256) from error
+        if found.hexdigest() != sha256:
+            raise BlobDamaged(sha256)
 
     def put(self, data: bytes) -> tuple[str, int]:
         """Store these bytes; returns (sha256, size in bytes). Raises StorageFailed."""
