@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -30,20 +29,40 @@ class Checked:
 
 
 def check(
-    repository: Repository, manifest: Manifest, start_bar: Bar = lambda title, total: lambda done: None
+    repository: Repository,
+    manifest: Manifest,
+    start_bar: Bar = lambda title, total: lambda done: None,
+    *,
+    mend: bool = False,
 ) -> Checked:
-    """Blobs that were damaged at home already are not in the backup, and are not looked for."""
+    """Blobs that were damaged at home already are not in the backup, and are not looked for.
+
+    ``mend``: remove damaged files, so that the next backup copies them again.
+    """
     found = Checked()
     known_lost = set(manifest.damaged)
+
+    def look(name: str, sha256: str) -> None:
+        try:
+            for _ in repository.read_file(sha256):
+                pass
+        except NotFound:
+            found.missing.append(name)
+        except BackupDamaged:
+            found.damaged.append(name)
+            if mend:
+                repository.remove_file(sha256)
+        found.files += 1
+
     for file in manifest.files:
-        _look(file.path, repository.read_file(file.sha256), found)
+        look(file.path, file.sha256)
     say_done = start_bar("files", manifest.blob_count)
     with ThreadPoolExecutor(THREADS) as pool:
 
         def blobs() -> None:
             wanted = (sha256 for sha256, _ in repository.blobs_of(manifest) if sha256 not in known_lost)
             while batch := list(itertools.islice(wanted, _BATCH)):
-                list(pool.map(lambda sha256: _look(sha256, repository.read_file(sha256), found), batch))
+                list(pool.map(look, batch, batch))
                 say_done(found.files)
 
         try:
@@ -63,14 +82,3 @@ def check(
             name: (count, rows.get(name, 0)) for name, count in manifest.tables.items() if rows.get(name, 0) != count
         }
     return found
-
-
-def _look(name: str, content: Iterator[bytes], found: Checked) -> None:
-    try:
-        for _ in content:
-            pass
-    except NotFound:
-        found.missing.append(name)
-    except BackupDamaged:
-        found.damaged.append(name)
-    found.files += 1

@@ -11,7 +11,11 @@ from pathlib import Path
 
 from radir_pacs.backup.repository import KeptFile
 
-_FILES = ("radir.toml", "reference.key", "pseudonym.key")  # settings with their tokens; keys of references, of data sets
+_FILES = (
+    "radir.toml",
+    "reference.key",
+    "pseudonym.key",
+)  # settings with their tokens; keys of references, of data sets
 _FOLDERS = ("models", "pulled", "retraining")  # bundles; how far FHIR was pulled; plans, challengers and evidence
 _NOT_FOLDERS = frozenset({"work"})
 _READ_BYTES = 1 << 20

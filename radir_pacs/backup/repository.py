@@ -1,11 +1,11 @@
 """What stands in a backup's place, and how it is read.
 
-    radir-backup.json             the format, the backup's own id, which key it was written with
-    objects/ab/<name>             a file's content, once, however many snapshots name it: the DICOM files and what
-                                  stands in the home folder; ab: the first two letters of its SHA-256
-    snapshots/<name>/database     pg_dump's custom format
-    snapshots/<name>/blobs        a line per DICOM file, "<SHA-256> <bytes>", by hash
-    snapshots/<name>/manifest     JSON, written last: a snapshot without it is none
+radir-backup.json             the format, the backup's own id, which key it was written with
+objects/ab/<name>             a file's content, once, however many snapshots name it: the DICOM files and what
+                              stands in the home folder; ab: the first two letters of its SHA-256
+snapshots/<name>/database     pg_dump's custom format
+snapshots/<name>/blobs        a line per DICOM file, "<SHA-256> <bytes>", by hash
+snapshots/<name>/manifest     JSON, written last: a snapshot without it is none
 """
 
 from __future__ import annotations
@@ -185,9 +185,6 @@ class Repository:
         found = standing.get(self._object(sha256))
         return found is not None and size_bytes is not None and found == self._sealing.size_bytes(size_bytes)
 
-    def is_missing(self, standing: dict[str, int], sha256: str) -> bool:
-        return self._object(sha256) not in standing
-
     def write_file(self, sha256: str, content: Iterable[bytes]) -> None:
         """Nothing stands where ``content`` raises."""
         self._write(self._object(sha256), content)
@@ -196,6 +193,10 @@ class Repository:
         """Raises as `read_part`."""
         name = self._object(sha256)
         return _checked(name, self._read(name), sha256)
+
+    def remove_file(self, sha256: str) -> None:
+        """Remove a file's object, which the next backup writes again."""
+        self._place.delete(self._object(sha256))
 
     def forget(self, keep: int) -> tuple[int, int]:
         """Remove all snapshots but the ``keep`` newest, and what only they named; returns (snapshots, objects)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+
 import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row

@@ -33,6 +33,9 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     what.add_argument("--list", action="store_true", help="list the snapshots")
     what.add_argument("--make-key", metavar="FILE", help="make the key file that backup_key names, and nothing else")
     parser.add_argument("--snapshot", help="with --check: which one; by default the newest")
+    parser.add_argument(
+        "--mend", action="store_true", help="with --check: the next backup copies again what is damaged"
+    )
     parser.add_argument("--keep", type=int, metavar="N", help="then remove all but the N newest snapshots")
     parser.add_argument("--without-tokens", action="store_true", help="leave out image tokens, which pixels give again")
     parser.add_argument("--json", action="store_true", help="for machines")
@@ -55,7 +58,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if args.list:
         return _list(repository, args.json)
     if args.check:
-        return _check(repository, args.snapshot, args.json)
+        return _check(repository, args)
     return _back_up(args, settings, repository)
 
 
@@ -144,12 +147,12 @@ def _list(repository: Repository, as_json: bool) -> int:
     return 0
 
 
-def _check(repository: Repository, snapshot: str | None, as_json: bool) -> int:
-    manifest = repository.manifest(snapshot)
+def _check(repository: Repository, args: argparse.Namespace) -> int:
+    manifest = repository.manifest(args.snapshot)
     with bars() as start_bar:
-        found = check(repository, manifest, start_bar)
+        found = check(repository, manifest, start_bar, mend=args.mend)
     tables = {name: {"expected": expected, "found": rows} for name, (expected, rows) in found.tables.items()}
-    if as_json:
+    if args.json:
         print_json(
             {
                 "snapshot": manifest.name,
