@@ -52,7 +52,10 @@ def migrate(conninfo: str) -> int:
             connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
             applied = _applied(connection)
             if max(applied, default=0) > newest:
-                raise StorageFailed(f"the database has version {max(applied)}, this program knows {newest}: update it")
+                raise StorageFailed(
+                    f"the database has version {max(applied)}, this program knows {newest}: there is no way back,"
+                    " update the program, or restore the backup of before (radir restore)"
+                )
             for version, sql in known.items():
                 if version not in applied:
                     with connection.transaction():
