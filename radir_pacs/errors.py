@@ -162,6 +162,13 @@ class BlobDamaged(RadirError):
         self.sha256 = sha256  # the hash that it should have, its name
 
 
+class BlobAway(BlobDamaged):
+    """The file made room for others; its study is pulled from the PACS again: ask again in a while."""
+
+    code = "blob_away"
+    http_status = 503
+
+
 class BackupDamaged(RadirError):
     """An object of a backup is not what was written."""
 

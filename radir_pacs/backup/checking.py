@@ -52,10 +52,10 @@ def check(
             found.damaged.append(name)
             if mend:
                 repository.remove_file(sha256)
-        found.files += 1
 
     for file in manifest.files:
         look(file.path, file.sha256)
+    found.files = len(manifest.files)
     say_done = start_bar("files", manifest.blob_count)
     with ThreadPoolExecutor(THREADS) as pool:
 
@@ -63,6 +63,7 @@ def check(
             wanted = (sha256 for sha256, _ in repository.blobs_of(manifest) if sha256 not in known_lost)
             while batch := list(itertools.islice(wanted, _BATCH)):
                 list(pool.map(look, batch, batch))
+                found.files += len(batch)
                 say_done(found.files)
 
         try:

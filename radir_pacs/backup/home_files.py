@@ -5,9 +5,12 @@ Not in it: the index (made again from the vectors in the database), logs, OHIF, 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from radir_pacs.backup.repository import KeptFile
 
@@ -31,26 +34,31 @@ def found(home: Path) -> Iterator[Path]:
                 yield path
 
 
-def read(home: Path, path: Path) -> tuple[KeptFile, Iterator[bytes]] | None:
-    """A file and its content, as it was when it was opened; None for one that is gone."""
+@contextlib.contextmanager
+def opened(home: Path, path: Path) -> Iterator[tuple[KeptFile, Iterator[bytes]] | None]:
+    """A file and its content, as it was when it was opened: one that is replaced or grows meanwhile is kept as it was.
+
+    None for one that is gone.
+    """
     try:
         file = path.open("rb")
     except FileNotFoundError:
-        return None
-    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    size_bytes = file.tell()
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
-    kept = KeptFile(path=path.relative_to(home).as_posix(), sha256=sha256, size_bytes=size_bytes, mode=mode)
+        yield None
+        return
+    with file:
+        mode = os.fstat(file.fileno()).st_mode & 0o777
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        size_bytes = file.tell()
+        file.seek(0)
+        kept = KeptFile(path=path.relative_to(home).as_posix(), sha256=sha256, size_bytes=size_bytes, mode=mode)
+        yield kept, _first(file, size_bytes)
 
-    def content() -> Iterator[bytes]:
-        with file:
-            file.seek(0)
-            left = size_bytes  # a file that grows is kept as it was
-            while left and (piece := file.read(min(left, _READ_BYTES))):
-                left -= len(piece)
-                yield piece
 
-    return kept, content()
+def _first(file: BinaryIO, size_bytes: int) -> Iterator[bytes]:
+    left = size_bytes
+    while left and (piece := file.read(min(left, _READ_BYTES))):
+        left -= len(piece)
+        yield piece
 
 
 def _is_passing(parts: tuple[str, ...]) -> bool:

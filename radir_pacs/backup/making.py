@@ -1,4 +1,4 @@
-"""A backup is made while everything runs: blobs first, then one snapshot of the database, then the blobs that came since.
+"""A backup is made while everything runs: blobs, one snapshot of the database, then the blobs that came since.
 
 Blobs never change under their hash, so that all that could go wrong between the two is that one is deleted: while the
 snapshot is taken and until its last blob is copied, none is (`Backups.snapshot`).
@@ -29,11 +29,13 @@ Bar = Callable[[str, int], Callable[[int], None]]  # title, total (0: not known)
 
 @dataclass(kw_only=True)
 class Copied:
-    """What a backup wrote."""
+    """What a backup wrote, and removed."""
 
     blobs: int = 0
     bytes: int = 0
     damaged: list[str] = field(default_factory=list)
+    snapshots_removed: int = 0
+    objects_removed: int = 0
 
 
 def back_up(
@@ -43,9 +45,12 @@ def back_up(
     repository: Repository,
     *,
     without_tokens: bool = False,
+    keep: int | None = None,
     start_bar: Bar = lambda title, total: lambda done: None,
 ) -> tuple[Manifest, Copied]:
-    """Add a snapshot. One that was interrupted leaves its blobs, which the next one does not copy again.
+    """Add a snapshot, and remove all but the ``keep`` newest.
+
+    One that was interrupted leaves its blobs, which the next one does not copy again.
 
     Raises Conflict while another is made, StorageFailed.
     """
@@ -75,11 +80,13 @@ def back_up(
             repository.blobs_of(manifest), blobs, repository, total, start_bar("DICOM files that came since", 0)
         )
         files = {file.path: file for file in (*before, *_copy_files(home, repository))}  # bundles that came since
-    manifest = Manifest(
-        **vars(manifest)
-        | {"blob_count": count, "blob_bytes": size, "files": list(files.values()), "damaged": total.damaged}
-    )
-    repository.finish(manifest)
+        manifest = Manifest(
+            **vars(manifest)
+            | {"blob_count": count, "blob_bytes": size, "files": list(files.values()), "damaged": total.damaged}
+        )
+        repository.finish(manifest)
+        if keep is not None:
+            total.snapshots_removed, total.objects_removed = repository.forget(keep)
     return manifest, total
 
 
@@ -128,12 +135,13 @@ def _copy(
 def _copy_files(home: Path, repository: Repository) -> list[KeptFile]:
     kept = []
     for path in home_files.found(home):
-        if (read := home_files.read(home, path)) is None:
-            continue
-        file, content = read
-        if not repository.stands(repository.standing(file.sha256[:2]), file.sha256, file.size_bytes):
-            repository.write_file(file.sha256, content)
-        kept.append(file)
+        with home_files.opened(home, path) as found:
+            if found is None:
+                continue
+            file, content = found
+            if not repository.stands(repository.standing(file.sha256[:2]), file.sha256, file.size_bytes):
+                repository.write_file(file.sha256, content)
+            kept.append(file)
     return kept
 
 

@@ -1,4 +1,4 @@
-"""Where a backup is kept: objects by name, each whole or absent. A folder here; S3 in `places_s3`."""
+"""Where a backup is kept, a folder or a bucket: objects by name, each whole or absent."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Protocol
 from radir_pacs import durable
 from radir_pacs.config import Settings
 from radir_pacs.errors import NotFound, StorageFailed
+from radir_pacs.storage.s3 import SCHEME, Bucket, S3Address
 
 _READ_BYTES = 1 << 20
 _PARTIAL = ".partial"
@@ -81,6 +82,27 @@ def _failed(error: OSError) -> StorageFailed:
     return StorageFailed(f"the backup's folder: {error.strerror or type(error).__name__}")
 
 
+class BucketPlace:
+    """Objects of a bucket."""
+
+    def __init__(self, address: S3Address) -> None:
+        self._bucket = Bucket(address)
+
+    def put(self, name: str, content: Iterable[bytes]) -> None:
+        self._bucket.put(name, content)
+
+    def get(self, name: str) -> Iterator[bytes]:
+        return self._bucket.stream(name)
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        return {found.name: found.size_bytes for page in self._bucket.pages(folder) for found in page}
+
+    def delete(self, name: str) -> None:
+        self._bucket.delete(name)
+
+
 def place_of(written: str, settings: Settings) -> Place:
-    """The place that a command line names: a folder."""
+    """The place that a command line names: a folder, or s3://bucket/prefix. Raises SettingError."""
+    if written.startswith(SCHEME):
+        return BucketPlace(S3Address.of(written, settings))
     return FolderPlace(Path(written).expanduser().resolve())

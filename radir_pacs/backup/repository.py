@@ -183,7 +183,7 @@ class Repository:
     def stands(self, standing: dict[str, int], sha256: str, size_bytes: int | None) -> bool:
         """Whether the object is there, whole as far as its size tells."""
         found = standing.get(self._object(sha256))
-        return found is not None and size_bytes is not None and found == self._sealing.size_bytes(size_bytes)
+        return found is not None and (size_bytes is None or found == self._sealing.size_bytes(size_bytes))
 
     def write_file(self, sha256: str, content: Iterable[bytes]) -> None:
         """Nothing stands where ``content`` raises."""

@@ -31,6 +31,8 @@ from radir_pacs.errors import BackupDamaged, BadInput, BlobDamaged, Conflict, No
 from radir_pacs.storage import open_blobs
 from radir_pacs.storage.blobs import BlobStore
 
+SETTINGS_BEFORE = "radir.toml.restored"
+_SETTINGS = "radir.toml"
 _BATCH = 64
 _STATE = ("blobs", "index", "models", "postgres", "retraining")  # of another installation, or of a restore that ended
 
@@ -74,11 +76,15 @@ def restore(
         say_done, done = start_bar("database, MiB", manifest.database.size_bytes >> 20), 0
 
         def told() -> Iterator[bytes]:
+            """The last piece only when all of them were found to be what was written: nothing is committed before."""
             nonlocal done
+            held = b""
             for piece in repository.read_part(manifest, "database"):
+                yield held
+                held = piece
                 done += len(piece)
                 say_done(done >> 20)
-                yield piece
+            yield held
 
         restore_database(conninfo, told())
         result.tables = rows_of(conninfo)
@@ -120,12 +126,10 @@ def _begin(settings: Settings, manifest: Manifest) -> None:
 
 
 def _restore_file(home: Path, file: KeptFile, repository: Repository) -> None:
-    """One that stands is left when it is what it should be; settings of this machine's own are never replaced."""
-    path = home / file.path
+    """Settings come under another name: they may say that database and files are where they were before."""
+    path = home / (SETTINGS_BEFORE if file.path == _SETTINGS else file.path)
     if not path.resolve().is_relative_to(home.resolve()):
         raise BackupDamaged(file.path)
-    if path.exists() and file.path == "radir.toml":
-        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with durable.replacing(path, mode=file.mode) as partial, partial.open("wb") as written:
         written.writelines(repository.read_file(file.sha256))

@@ -7,6 +7,7 @@ from radir_pacs.catalogue.backups import Snapshot, database_is_empty, restore_da
 from radir_pacs.catalogue.broker import install_pgmq
 from radir_pacs.catalogue.catalogue import BEING_RESTORED, Catalogue
 from radir_pacs.catalogue.database import conninfo_of
+from radir_pacs.catalogue.disk import Evictable
 from radir_pacs.catalogue.embedded import server_pid as embedded_pid
 from radir_pacs.catalogue.embedded import start as start_embedded
 from radir_pacs.catalogue.embedded import stop as stop_embedded
@@ -100,6 +101,7 @@ __all__ = [
     "Deed",
     "Demographics",
     "EncodingOwner",
+    "Evictable",
     "FailedJob",
     "FeedbackRow",
     "GenerationRow",

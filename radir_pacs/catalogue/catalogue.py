@@ -14,6 +14,7 @@ from radir_pacs.catalogue.contexts import Contexts
 from radir_pacs.catalogue.corrections import Corrections
 from radir_pacs.catalogue.damage import Damage
 from radir_pacs.catalogue.database import Database, conninfo_of
+from radir_pacs.catalogue.disk import Disk
 from radir_pacs.catalogue.encodings import Encodings
 from radir_pacs.catalogue.feedback import ReaderFeedback
 from radir_pacs.catalogue.generations import Generations
@@ -57,6 +58,7 @@ class Catalogue:
         self.corrections = Corrections(database, settings)
         self.refusals = Refusals(database, settings)
         self.damage = Damage(database, settings)
+        self.disk = Disk(database, settings)
         self.studies = Studies(database, settings)
         self.qido = Qido(database, settings)
         self.models = Models(database, settings)
@@ -85,7 +87,7 @@ class Catalogue:
     def open(cls, settings: Settings, *, being_restored: bool = False) -> Self:
         """Connect, starting the embedded Postgres if need be, and bring the schema to the newest version.
 
-        Raises NotReady where a restore was begun and has not come to its end; ``being_restored``: by the restore itself.
+        Raises NotReady where a restore was begun and has not come to its end; ``being_restored``: by the restore.
         """
         if not being_restored and (settings.home / BEING_RESTORED).exists():
             raise NotReady(f"a restore into {settings.home} was interrupted: repeat the same radir restore")

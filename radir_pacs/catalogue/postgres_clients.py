@@ -1,4 +1,4 @@
-"""pg_dump and pg_restore of the Postgres that we bring, fed and read through pipes: no dump lies on this machine's disk.
+"""pg_dump and pg_restore of the Postgres that we bring, through pipes: no dump lies on this machine's disk.
 
 They get the connection by libpq's variables, which other users of the machine cannot read as they can arguments. A
 message of theirs may quote a row, so only the line that begins with "error:" is passed on, without its details (P7).

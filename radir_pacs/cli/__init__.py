@@ -29,6 +29,7 @@ _OWN = {
     "complete": "admin",
     "delete": "admin",
     "demo": "demo",
+    "disk": "disk",
     "feedback": "feedback",
     "fhir-key": "fhir_key",
     "import-images": "import_images",

@@ -27,7 +27,9 @@ _SHOWN = 20  # of a list of damaged files, outside --json
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("backup", help="add a snapshot to a backup while everything runs; check a backup")
-    parser.add_argument("target", nargs="?", help="folder of the backup, which the first snapshot makes")
+    parser.add_argument(
+        "target", nargs="?", help="folder of the backup, which the first snapshot makes, or s3://bucket/prefix"
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="read a snapshot as a restore would; exit code 1 for damage")
     what.add_argument("--list", action="store_true", help="list the snapshots")
@@ -89,9 +91,9 @@ def _back_up(args: argparse.Namespace, settings: Settings, repository: Repositor
             settings.home,
             repository,
             without_tokens=args.without_tokens,
+            keep=args.keep,
             start_bar=start_bar,
         )
-    removed = repository.forget(args.keep) if args.keep else (0, 0)
     told: dict[str, Any] = {
         "snapshot": manifest.name,
         "files": manifest.blob_count,
@@ -101,8 +103,8 @@ def _back_up(args: argparse.Namespace, settings: Settings, repository: Repositor
         "database_bytes": manifest.database.size_bytes,
         "studies": manifest.tables.get("study", 0),
         "damaged": copied.damaged,
-        "snapshots_removed": removed[0],
-        "objects_removed": removed[1],
+        "snapshots_removed": copied.snapshots_removed,
+        "objects_removed": copied.objects_removed,
         "seconds": round(time.monotonic() - began, 1),
     }
     if args.json:
@@ -115,7 +117,8 @@ def _back_up(args: argparse.Namespace, settings: Settings, repository: Repositor
             soft_wrap=True,
         )
         if args.keep:
-            out.print(f"{counted(removed[0], 'snapshot')} and {counted(removed[1], 'object')} removed")
+            gone = counted(copied.snapshots_removed, "snapshot"), counted(copied.objects_removed, "object")
+            out.print(f"{gone[0]} and {gone[1]} removed")
         _name("damaged in the archive, and not in the backup (radir problems)", copied.damaged)
     return 1 if copied.damaged else 0
 

@@ -7,7 +7,7 @@ import shutil
 import time
 
 from radir_pacs import config
-from radir_pacs.backup.restoring import restore
+from radir_pacs.backup.restoring import SETTINGS_BEFORE, restore
 from radir_pacs.catalogue import stop_embedded
 from radir_pacs.cli.backup import open_repository, opened
 from radir_pacs.cli.output import bars, counted, out, print_json
@@ -18,7 +18,7 @@ from radir_pacs.errors import BadInput, Conflict
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("restore", help="an installation from a backup, into an empty home folder")
-    parser.add_argument("source", nargs="?", help="folder of the backup")
+    parser.add_argument("source", nargs="?", help="folder of the backup, or s3://bucket/prefix")
     parser.add_argument("--snapshot", help="which one; by default the newest")
     parser.add_argument(
         "--settle",
@@ -71,6 +71,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         )
         if damaged:
             out.print(f"{counted(len(damaged), 'file')} damaged or missing: radir problems names the studies")
+        if (settings.home / SETTINGS_BEFORE).exists():
+            out.print(f"its settings are in {SETTINGS_BEFORE}: rename it to radir.toml where they hold here too")
         out.print(f"tokens that were revoked since {manifest.made_at:%Y-%m-%d %H:%M} UTC hold again: radir tokens list")
         out.print(f"start it with: radir up --home {settings.home}", soft_wrap=True)
     return 1 if damaged or done.audit_broken_at is not None else 0

@@ -1,4 +1,4 @@
-"""An installation is backed up while it runs, and goes on from the backup on an empty machine, with the same answers."""
+"""An installation is backed up while it runs, and goes on from there on an empty machine, with the same answers."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+from moto.server import ThreadedMotoServer
 
+from tests.conftest import free_port
+from tests.dicom_files import radiograph, save
 from tests.stack import Stack, running_stack
 
 Hospital = tuple[Path, list[dict[str, Any]]]
 COMPARED = ("cases", "model", "exact", "region_asked")
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    folder = tmp_path_factory.mktemp("backed-up")
-    with running_stack(folder / "home", backup_key=str(folder / "key")) as started:
-        started.radir("backup", "--make-key", str(folder / "key"))
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    with running_stack(tmp_path / "home", backup_key=str(tmp_path / "key")) as started:
+        started.radir("backup", "--make-key", str(tmp_path / "key"))
         yield started
 
 
@@ -29,7 +32,24 @@ def asked(stack: Stack, uids: list[str]) -> list[dict[str, Any]]:
     return [{name: answer[name] for name in COMPARED} for answer in answers]
 
 
-def test_it_goes_on_from_its_backup(stack: Stack, hospital: Hospital, tmp_path: Path) -> None:
+@pytest.fixture
+def bucket() -> Iterator[dict[str, str]]:
+    """Settings that keep DICOM files in a bucket of an S3 server."""
+    server = ThreadedMotoServer("127.0.0.1", free_port(), verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    requests.put(f"http://{host}:{port}/radir", timeout=10).raise_for_status()
+    yield {
+        "RADIR_BLOB_STORE": "s3://radir/blobs",
+        "RADIR_S3_ENDPOINT": f"http://{host}:{port}",
+        "RADIR_S3_ACCESS_KEY_ID": "test",
+        "RADIR_S3_SECRET_ACCESS_KEY": "test",
+    }
+    server.stop()
+
+
+def test_it_goes_on_from_its_backup(stack: Stack, hospital: Hospital, bucket: dict[str, str], tmp_path: Path) -> None:
+    """The other machine keeps its files in a bucket, so that all that reads or stores one goes there."""
     folder, studies = hospital
     uids = [study["study_uid"] for study in studies]
     half = len(studies) // 2
@@ -41,7 +61,7 @@ def test_it_goes_on_from_its_backup(stack: Stack, hospital: Hospital, tmp_path: 
 
     stack.json("send", *(str(folder / file) for study in studies[half:] for file in study["files"]))
     stack.wait_until_done(len(studies))
-    stack.radir("tokens", "create", "reader", "--role", "radiologist")
+    token = stack.json("tokens", "create", "reader", "--role", "radiologist")["token"]
     before = asked(stack, uids[:3])
     second = stack.json("backup", str(target))
     assert second["studies"] == len(studies)
@@ -56,8 +76,8 @@ def test_it_goes_on_from_its_backup(stack: Stack, hospital: Hospital, tmp_path: 
     assert uids[0].encode() not in told, "nothing of a patient can be read without the key"
 
     home = tmp_path / "elsewhere"
-    (home).mkdir()
-    environment = stack.environment | {"RADIR_HOME": str(home)} | Stack.free_ports()
+    home.mkdir()
+    environment = stack.environment | {"RADIR_HOME": str(home)} | Stack.free_ports() | bucket
     other = Stack(
         home, int(environment["RADIR_LISTENER_PORT"]), int(environment["RADIR_WEB_PORT"]), stack.process, environment
     )
@@ -77,6 +97,16 @@ def test_it_goes_on_from_its_backup(stack: Stack, hospital: Hospital, tmp_path: 
     with running_stack(home, **settings) as started:
         started.wait_until_done(len(studies))
         assert asked(started, uids[:3]) == before
+        for path in (home / "blobs").glob("[0-9a-f][0-9a-f]/*"):
+            path.unlink()  # as the sweep does with what nobody used lately
+        for picture in ("thumbnail", "metadata"):
+            url = f"{started.web}/dicom-web/studies/{uids[0]}/{picture}"
+            answer = requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
+            assert answer.status_code == 200, answer.text
+        late = tmp_path / "late.dcm"
+        save(radiograph(), late)
+        assert started.json("send", str(late))["refused"] == []
+        started.wait_until_done(len(studies) + 1)
         assert [token["name"] for token in started.json("tokens", "list")] == ["reader"]
         assert started.json("audit", "verify")["broken_at"] is None
         models = {row["model_id"]: row["state"] for row in started.json("models", "list")}

@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 from radir_pacs import config
 from radir_pacs.backup.checking import check
 from radir_pacs.backup.making import back_up
-from radir_pacs.backup.restoring import restore
+from radir_pacs.backup.restoring import SETTINGS_BEFORE, restore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli.backup import open_repository
 from radir_pacs.config import Settings
@@ -52,6 +52,7 @@ def house(settings: Settings, catalogue: Catalogue) -> list[str]:
             connection.execute(f"UPDATE {table} SET xid = '4000000000'".encode())
         connection.execute("DELETE FROM instance WHERE study_uid IN ('2.25.101', '2.25.102')")
     (settings.home / "reference.key").write_bytes(bytes(32))
+    (settings.home / "radir.toml").write_text("web_port = 8080")
     return hashes
 
 
@@ -105,6 +106,8 @@ def test_killed_anywhere_and_done_again(
     blobs = open_blobs(empty)
     assert [blobs.intact(sha256).is_file() for sha256 in house] == [True] * FILES
     assert (empty.home / "reference.key").read_bytes() == bytes(32)
+    assert not (empty.home / "radir.toml").exists()
+    assert (empty.home / SETTINGS_BEFORE).read_text() == "web_port = 8080"
     with Catalogue.open(empty) as restored:
         assert restored.generations.published(MODEL, "chest") is None, "a generation of before is believed"
         changes = restored.encodings.changes(MODEL, "chest")
