@@ -184,7 +184,8 @@ class Relay:
 
     def _sweep_files(self) -> None:
         removed = self._blobs.sweep(self._catalogue.instances.known_blobs, self._part)
-        self._catalogue.disk.note_usage(self._part, *self._blobs.usage(self._part))
+        if self._settings.disk_budget_mib:  # it reads the size of every file
+            self._catalogue.disk.note_usage(self._part, *self._blobs.usage(self._part))
         self._part = (self._part + 1) % SWEEP_PARTS
         if removed:
             log.info("unreferenced files removed", extra={"files": removed})
