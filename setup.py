@@ -83,6 +83,8 @@ setup(
         "rich>=13",  # tables and progress bars
         "striprtf>=0.0.29",  # reports that come as RTF
         "pypdf>=6,<8",  # reports that come as PDF
+        "cryptography>=45",  # backups that only the holder of a key can read
+        "obstore>=0.12,<0.13",  # blobs and backups on S3
         "joserfc>=1.8,<2",  # signed requests for tokens of a FHIR server
     ],
     extras_require={
@@ -105,9 +107,10 @@ setup(
             "pytest-timeout",
             "hypothesis",
             "dicomweb-client>=0.61",  # reads our DICOMweb as others do
+            "moto[s3]>=5.2",  # an S3 server, served by the next one
+            "flask-cors>=5",
             "hl7>=0.4.5",  # sends HL7 messages as others do
             "hl7kit>=0.2",  # reads them independently of us
-            "cryptography>=45",  # checks signatures of ours without the library that makes them
             "requests",
             "ruff",
             "mypy",

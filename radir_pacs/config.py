@@ -89,7 +89,35 @@ class Settings:
         " for all others Photometric Interpretation decides whether a radiograph is inverted.",
     )
     max_instance_mib: int = _setting(2048, "Largest instance accepted, MiB.", low=1, high=_MOST_MIB)
+    blob_store: str = _setting(
+        "", "Where DICOM files are kept: s3://bucket/prefix, or empty for the home folder. All processes must agree."
+    )
+    blob_cache_mib: int = _setting(
+        20_480, "With blob_store: what the home folder keeps of the files used lately, MiB.", low=256, high=1 << 26
+    )
+    s3_endpoint: str = _setting(
+        "", "URL of the S3 server; empty: AWS. http:// only on a network that nobody else reads."
+    )
+    s3_region: str = _setting("", "Region of the bucket; empty: us-east-1.")
+    s3_access_key_id: str = _setting("", "Access key for S3; empty takes AWS's own ways (a role of the machine).")
+    s3_secret_access_key: str = _setting("", "Its secret.", secret=True)
+    backup_key: str = _setting(
+        "",
+        "File of the key that backups are encrypted with; 'radir backup --make-key' makes it. Empty: not encrypted.",
+    )
     min_free_disk_mib: int = _setting(512, "Free space, MiB, below which nothing more is stored.", low=0)
+    disk_budget_mib: int = _setting(
+        0,
+        "Most that the DICOM files may take, MiB, as the sweep counts them; beyond it nothing more is stored. 0: any.",
+        low=0,
+    )
+    evict_files: bool = _setting(
+        False,
+        "When the disk, or the budget, is used up to evict_above, remove the oldest files of indexed studies that the"
+        " PACS of pull_url says it has, down to evict_below. Whoever opens such a study has it pulled again.",
+    )
+    evict_above: float = _setting(0.9, "Share of the disk or the budget from which files make room.", low=0.01, high=1)
+    evict_below: float = _setting(0.8, "Share of it down to which they do.", low=0.01, high=1)
     quiet_period_s: float = _setting(
         30.0, "Seconds without a new instance before a study counts as complete.", low=0.1, high=DAY_S
     )
@@ -346,6 +374,12 @@ class Settings:
             raise SettingError(f"api_tokens: a token is shorter than {_TOKEN_CHARACTERS} characters")
         if self.web_public_url and not self.web_public_url.startswith(("http://", "https://")):
             raise SettingError(f"web_public_url: {self.web_public_url!r} does not begin with http:// or https://")
+        if self.evict_files and not self.pull_url:
+            raise SettingError(
+                "pull_url: needed with evict_files, files are removed only where they can be pulled again"
+            )
+        if self.evict_below > self.evict_above:
+            raise SettingError("evict_below: more than evict_above, files would never be enough")
         if self.fhir_client_id and not self.fhir_client_key:
             raise SettingError("fhir_client_key: needed with fhir_client_id")
         for origin in self.cors_origins:

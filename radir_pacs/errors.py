@@ -162,6 +162,23 @@ class BlobDamaged(RadirError):
         self.sha256 = sha256  # the hash that it should have, its name
 
 
+class BlobAway(BlobDamaged):
+    """The file made room for others; its study is pulled from the PACS again: ask again in a while."""
+
+    code = "blob_away"
+    http_status = 503
+
+
+class BackupDamaged(RadirError):
+    """An object of a backup is not what was written."""
+
+    code = "backup_damaged"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} of the backup is damaged, or was written with another key")
+        self.name = name
+
+
 class DatabaseAway(StorageFailed):
     """The database does not answer; it is asked again every second."""
 

@@ -20,12 +20,13 @@ from radir_pacs.intake.instances import Intake
 from radir_pacs.logs import set_up_logging
 from radir_pacs.models import Registry
 from radir_pacs.process_heartbeat import process_heartbeat
-from radir_pacs.storage.blobs import BlobStore
+from radir_pacs.storage import bucket_of, open_blobs
 from radir_pacs.types import JobKind
 
 from .app import ENCODE_QUEUES, INDEX_QUEUE, QUEUE, TRANSFER_QUEUE, make_app, serve
 from .bounded_answer import AnswerBounds
 from .encode_studies import EncodeStudies
+from .evict_files import EvictFiles
 from .index_partition import IndexPartition
 from .leases import Leases
 from .mine_report import MineReport
@@ -52,6 +53,8 @@ def worker(settings: Settings, name: str, number: int) -> None:
         encoders = Encoders(settings, registry, number)
         setup = ReadingSetup(
             blobs=settings.home / "blobs",
+            bucket=bucket_of(settings),
+            cache_bytes=settings.blob_cache_mib << 20,
             limits=DecodeLimits(
                 memory_bytes=settings.decode_memory_mib * MIB,
                 cpu_s=max(1, int(settings.decode_timeout_s)),
@@ -94,13 +97,14 @@ def indexer(settings: Settings, name: str) -> None:
 def transfer(settings: Settings, name: str) -> None:
     """Until SIGTERM, several at a time: what waits for other machines, and reports to mine, which take no time."""
     with Catalogue.open(settings) as catalogue:
-        blobs = BlobStore(settings.home / "blobs")
+        blobs = open_blobs(settings)
+        pacs = Pacs(url=settings.pull_url, authorization=settings.pull_authorization)
         use_cases: dict[JobKind, UseCase] = {
             JobKind.PULL: PullStudy(
                 catalogue,
                 blobs,
                 Intake(catalogue, blobs, settings),
-                Pacs(url=settings.pull_url, authorization=settings.pull_authorization),
+                pacs,
                 AnswerBounds(
                     most_bytes=settings.pull_max_mib << 20,
                     least_bytes_s=settings.pull_least_kib_s * 1024,
@@ -108,6 +112,7 @@ def transfer(settings: Settings, name: str) -> None:
                 ),
                 most_instance_bytes=settings.max_instance_mib << 20,
             ),
+            JobKind.EVICT: EvictFiles(catalogue, blobs, pacs, settings),
             JobKind.SEND: SendReport(
                 catalogue,
                 blobs,
@@ -139,7 +144,7 @@ def relay(settings: Settings, name: str) -> None:
         signal.signal(number, lambda *_: stop.set())
     with Catalogue.open(settings) as catalogue:
         app = make_app(settings, catalogue)
-        blobs = BlobStore(settings.home / "blobs")
+        blobs = open_blobs(settings)
         with process_heartbeat(catalogue.processes, name):
             Relay(catalogue, blobs, settings, lambda job_id, queue: ring(app, job_id, queue)).run(stop)
 

@@ -24,7 +24,8 @@ from radir_pacs.dicom.limits import DecodeLimits
 from radir_pacs.encode import EncoderInput
 from radir_pacs.errors import DicomRefused
 from radir_pacs.reasons import ReasonCode
-from radir_pacs.storage.blobs import BlobStore
+from radir_pacs.storage import blobs_at
+from radir_pacs.storage.s3 import S3Address
 
 from .study_reader import Content, Preparing, StudyReader
 
@@ -38,10 +39,13 @@ class ReadingSetup:
     blobs: Path
     limits: DecodeLimits
     lut_shape_senders: tuple[str, ...] = ()
+    bucket: S3Address | None = None
+    cache_bytes: int = 0
 
     def reader(self) -> StudyReader:
         """A reader in this process."""
-        return StudyReader(BlobStore(self.blobs), self.limits, lut_shape_senders=self.lut_shape_senders)
+        blobs = blobs_at(self.blobs, self.bucket, self.cache_bytes)
+        return StudyReader(blobs, self.limits, lut_shape_senders=self.lut_shape_senders)
 
 
 class ReadingChild:

@@ -17,6 +17,7 @@ from radir_pacs.config import DAY_S, Settings
 from radir_pacs.errors import RadirError, StorageFailed
 from radir_pacs.index import partition_folder, remove_unserved_models, remove_unused, should_merge
 from radir_pacs.index.writer import is_worn
+from radir_pacs.intake.room import Room
 from radir_pacs.models import Errands, Upkeep
 from radir_pacs.reports import PARSER
 from radir_pacs.storage.blobs import SWEEP_PARTS, BlobStore
@@ -41,7 +42,7 @@ _REPORTS = 16  # reports to mine with a message under way
 KEEP_ANSWERS_S = 30 * DAY_S  # to HL7 messages, for a sender that repeats one
 _WITNESS_S = 3600.0
 _SEALS = 10  # of the audit trail, in one round
-_SENDING = (JobKind.SEND, JobKind.COMMITMENT)
+_SENDING = (JobKind.SEND, JobKind.COMMITMENT, JobKind.EVICT)
 _MERGES = 16  # messages under way; one process merges
 
 
@@ -64,6 +65,7 @@ class Relay:
         self._clock_s, self._now_s = clock_s, now_s
         self._surveyed_s = self._pruned_s = self._swept_s = self._witnessed_s = float("-inf")
         self._part = 0
+        self._room = Room(catalogue, blobs, settings)
         self._tails = Tails(catalogue)
         self._upkeep = Upkeep(catalogue, settings)
         self._errands, self._errands_s = Errands(catalogue, settings), self._clock_s()
@@ -171,6 +173,7 @@ class Relay:
         self._catalogue.messages.prune(answered_s=KEEP_ANSWERS_S, kept_s=KEEP_REFUSALS_S)
         if given_up := self._catalogue.report_versions.prune(self._settings.report_wait_days * DAY_S):
             log.warning("reports whose study never came are forgotten", extra={"reports": given_up})
+        self._make_room()
         self._upkeep.tidy()
         self._prune_index()
 
@@ -185,8 +188,15 @@ class Relay:
         for model_id in remove_unserved_models(home, serving=kept, now_s=now_s, grace_s=KEEP_DONE_S):
             log.info("index of a retired model removed", extra={"model": model_id})
 
+    def _make_room(self) -> None:
+        """Not more often: where the PACS lacks the studies, it would be asked for them again and again."""
+        if self._settings.evict_files and self._room.excess_bytes():
+            self._catalogue.jobs.enqueue(JobKind.EVICT, "files")
+
     def _sweep_files(self) -> None:
         removed = self._blobs.sweep(self._catalogue.instances.known_blobs, self._part)
+        if self._settings.disk_budget_mib:  # it reads the size of every file
+            self._catalogue.disk.note_usage(self._part, *self._blobs.usage(self._part))
         self._part = (self._part + 1) % SWEEP_PARTS
         if removed:
             log.info("unreferenced files removed", extra={"files": removed})

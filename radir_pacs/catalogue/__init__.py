@@ -3,8 +3,11 @@
 from radir_pacs.catalogue.access_rows import AuditRow, Chain, KnownToken, TokenRow
 from radir_pacs.catalogue.access_tokens import OF_TOKENS, AccessTokens, token_sha256
 from radir_pacs.catalogue.audit import MOST_PER_SEAL
+from radir_pacs.catalogue.backups import Snapshot, database_is_empty, restore_database, rows_in_dump, rows_of
 from radir_pacs.catalogue.broker import install_pgmq
-from radir_pacs.catalogue.catalogue import Catalogue
+from radir_pacs.catalogue.catalogue import BEING_RESTORED, Catalogue
+from radir_pacs.catalogue.database import conninfo_of
+from radir_pacs.catalogue.disk import Evictable
 from radir_pacs.catalogue.embedded import server_pid as embedded_pid
 from radir_pacs.catalogue.embedded import start as start_embedded
 from radir_pacs.catalogue.embedded import stop as stop_embedded
@@ -25,6 +28,7 @@ from radir_pacs.catalogue.incoming import (
 )
 from radir_pacs.catalogue.instances import Overtaken
 from radir_pacs.catalogue.jobs import ENCODES, is_last_attempt, runs_alone
+from radir_pacs.catalogue.migrate import newest_schema
 from radir_pacs.catalogue.model_rows import (
     Coverage,
     JudgedPair,
@@ -91,6 +95,7 @@ from radir_pacs.catalogue.survey_rows import (
 )
 
 __all__ = [
+    "BEING_RESTORED",
     "CASE_FIELDS",
     "ENCODES",
     "HOURS",
@@ -114,6 +119,7 @@ __all__ = [
     "Deed",
     "Demographics",
     "EncodingOwner",
+    "Evictable",
     "FailedJob",
     "FeedbackCount",
     "FeedbackRow",
@@ -162,6 +168,7 @@ __all__ = [
     "ScannedVectors",
     "ServedPartition",
     "ShadowAnswer",
+    "Snapshot",
     "SnapshotStudy",
     "Stored",
     "StoredInstance",
@@ -173,10 +180,16 @@ __all__ = [
     "Verdict",
     "ViewerContext",
     "WaitingReport",
+    "conninfo_of",
+    "database_is_empty",
     "embedded_pid",
     "install_pgmq",
     "is_last_attempt",
+    "newest_schema",
     "report_id_of",
+    "restore_database",
+    "rows_in_dump",
+    "rows_of",
     "runs_alone",
     "start_embedded",
     "stop_embedded",

@@ -7,12 +7,14 @@ from typing import Self
 
 from radir_pacs.catalogue.access_tokens import AccessTokens
 from radir_pacs.catalogue.audit import Audit
+from radir_pacs.catalogue.backups import Backups
 from radir_pacs.catalogue.cases import Cases
 from radir_pacs.catalogue.commitments import Commitments
 from radir_pacs.catalogue.contexts import Contexts
 from radir_pacs.catalogue.corrections import Corrections
 from radir_pacs.catalogue.damage import Damage
 from radir_pacs.catalogue.database import Database, conninfo_of
+from radir_pacs.catalogue.disk import Disk
 from radir_pacs.catalogue.encodings import Encodings
 from radir_pacs.catalogue.feedback import ReaderFeedback
 from radir_pacs.catalogue.generations import Generations
@@ -38,10 +40,11 @@ from radir_pacs.catalogue.shadow_answers import ShadowAnswers
 from radir_pacs.catalogue.studies import Studies
 from radir_pacs.catalogue.survey import Survey
 from radir_pacs.config import Settings
-from radir_pacs.errors import DatabaseAway
+from radir_pacs.errors import DatabaseAway, NotReady
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import JobKind
 
+BEING_RESTORED = "restoring.json"  # in the home folder, from the begin of a restore to its end
 _REVIVED_S = 10.0
 
 
@@ -59,6 +62,7 @@ class Catalogue:
         self.corrections = Corrections(database, settings)
         self.refusals = Refusals(database, settings)
         self.damage = Damage(database, settings)
+        self.disk = Disk(database, settings)
         self.studies = Studies(database, settings)
         self.qido = Qido(database, settings)
         self.models = Models(database, settings)
@@ -83,10 +87,16 @@ class Catalogue:
         self.commitments = Commitments(database, settings)
         self.processes = Processes(database, settings)
         self.survey = Survey(database, settings)
+        self.backups = Backups(database, settings)
 
     @classmethod
-    def open(cls, settings: Settings) -> Self:
-        """Connect, starting the embedded Postgres if need be, and bring the schema to the newest version."""
+    def open(cls, settings: Settings, *, being_restored: bool = False) -> Self:
+        """Connect, starting the embedded Postgres if need be, and bring the schema to the newest version.
+
+        Raises NotReady where a restore was begun and has not come to its end; ``being_restored``: by the restore.
+        """
+        if not being_restored and (settings.home / BEING_RESTORED).exists():
+            raise NotReady(f"a restore into {settings.home} was interrupted: repeat the same radir restore")
         conninfo = conninfo_of(settings)
         migrate(conninfo)
         return cls(Database(conninfo), settings)

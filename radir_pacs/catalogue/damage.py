@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from radir_pacs.catalogue.database import run
+from radir_pacs.catalogue.jobs import enqueue
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import DamagedInstance
+from radir_pacs.types import JobKind
 
 
 class Damage(CataloguePart):
-    def note(self, content_sha256: str) -> None:
-        """Record that the file with that hash is damaged or gone; ignored where no instance refers to it."""
+    def note(self, content_sha256: str) -> bool:
+        """Record that the file with that hash is damaged or gone; ignored where no instance refers to it.
+
+        True: it made room (`Disk.evict`), and its study is pulled from the PACS again.
+        """
         with self._database.transaction() as connection:
+            row = run(connection, "study_of_evicted", content_sha256=content_sha256).fetchone()
+            if row is not None:
+                enqueue(connection, JobKind.PULL, row["study_uid"], self._settings.job_max_attempts)
+                return True
             run(connection, "note_damage", content_sha256=content_sha256)
+        return False
 
     def all(self, limit: int = 1000) -> tuple[DamagedInstance, ...]:
         """The instances whose files are damaged, most recently found first."""
@@ -22,3 +32,4 @@ class Damage(CataloguePart):
         """Forget damage to files that no instance refers to any more."""
         with self._database.transaction() as connection:
             run(connection, "prune_damage")
+            run(connection, "prune_evicted")

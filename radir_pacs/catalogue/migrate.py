@@ -34,20 +34,28 @@ def migrations() -> dict[int, str]:
     return dict(sorted(found.items()))
 
 
+def newest_schema() -> int:
+    """The version of the database that this program makes."""
+    return max(migrations())
+
+
 def migrate(conninfo: str) -> int:
     """Bring the database to the newest version and return it. Other processes wait for the first.
 
     Raises StorageFailed when the database is newer than this program, or cannot be reached.
     """
     known = migrations()
-    newest = max(known)
+    newest = newest_schema()
     try:
         with psycopg.connect(conninfo, autocommit=True) as connection:
             connection.execute(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}".encode())
             connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
             applied = _applied(connection)
             if max(applied, default=0) > newest:
-                raise StorageFailed(f"the database has version {max(applied)}, this program knows {newest}: update it")
+                raise StorageFailed(
+                    f"the database has version {max(applied)}, this program knows {newest}: there is no way back,"
+                    " update the program, or restore the backup of before (radir restore)"
+                )
             for version, sql in known.items():
                 if version not in applied:
                     with connection.transaction():

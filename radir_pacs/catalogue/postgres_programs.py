@@ -96,7 +96,7 @@ def initdb(data: Path, user: ServerUser) -> None:
             " /etc/passwd, or set database_url"
         )
     if done.returncode != 0:
-        raise StorageFailed(f"Postgres cannot be set up: {_complaint(done.stderr) or done.returncode}")
+        raise StorageFailed(f"Postgres cannot be set up: {complaint(done.stderr) or done.returncode}")
 
 
 def launch(data: Path, sockets: Path | None, user: ServerUser, settings: Sequence[str], log: IO[bytes]) -> Any:
@@ -121,10 +121,15 @@ def last_complaint(log: Path, since_bytes: int) -> str:
     """The server's last message when it refused to start, without its timestamp; empty when there was none."""
     with log.open("rb") as file:
         file.seek(since_bytes)
-        return _complaint(file.read().decode(errors="replace"))
+        return complaint(file.read().decode(errors="replace"))
 
 
-def _complaint(text: str) -> str:
+def client_program(name: str) -> str:
+    """The path of a program that talks to a server, such as pg_dump. Raises StorageFailed when it is not there."""
+    return _program(name, ServerUser(uid=None, gid=None))
+
+
+def complaint(text: str) -> str:
     found = ""
     for line in text.splitlines():
         for mark in ("FATAL:", "PANIC:", "error:"):

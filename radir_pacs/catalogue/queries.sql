@@ -81,6 +81,9 @@ WITH r AS MATERIALIZED (
 ), mended AS (
     DELETE FROM damaged_blob AS d USING r
     WHERE d.content_sha256 = r.content_sha256 AND EXISTS (SELECT FROM received_instance)
+), back AS (
+    DELETE FROM evicted_blob AS e USING r
+    WHERE e.content_sha256 = r.content_sha256 AND EXISTS (SELECT FROM received_instance)
 )
 SELECT (SELECT study_uid FROM parent) AS study_of_series, standing.*
 FROM (VALUES (true)) AS always LEFT JOIN standing ON true;
@@ -105,7 +108,8 @@ DELETE FROM refusal WHERE at NOT BETWEEN now() - make_interval(secs => %(keep_s)
 
 -- name: received_again
 -- The same content came again, so its file is intact. A study that failed only because of the machine is tried again.
-WITH mended AS (DELETE FROM damaged_blob WHERE content_sha256 = %(content_sha256)s)
+WITH mended AS (DELETE FROM damaged_blob WHERE content_sha256 = %(content_sha256)s),
+    back AS (DELETE FROM evicted_blob WHERE content_sha256 = %(content_sha256)s)
 UPDATE study SET state = 'RECEIVING', reason = NULL, reason_code = NULL, last_instance_at = now(), changed_at = now()
 WHERE study_uid = %(study_uid)s AND state = 'QUARANTINED' AND reason_code = ANY(%(reason_codes)s::text[]);
 
@@ -120,16 +124,30 @@ ON CONFLICT DO NOTHING;
 SELECT i.study_uid, i.sop_uid, d.found_at FROM damaged_blob AS d JOIN instance AS i USING (content_sha256)
 ORDER BY d.found_at DESC, i.sop_uid LIMIT %(limit)s;
 
+-- name: study_of_evicted
+-- The study of a file that made room.
+SELECT i.study_uid FROM evicted_blob AS e JOIN instance AS i USING (content_sha256)
+WHERE e.content_sha256 = %(content_sha256)s LIMIT 1;
+
+-- name: prune_evicted
+-- Files that made room and that no instance refers to any more.
+DELETE FROM evicted_blob AS e
+WHERE NOT EXISTS (SELECT FROM instance AS i WHERE i.content_sha256 = e.content_sha256);
+
 -- name: prune_damage
 -- Damage of files that no instance refers to any more.
 DELETE FROM damaged_blob AS d
 WHERE NOT EXISTS (SELECT FROM instance AS i WHERE i.content_sha256 = d.content_sha256);
 
 -- name: known_blobs
--- Which of these blobs an instance refers to.
+-- Which of these blobs are kept: an instance refers to one, or a backup is being made, which may be about to copy it
+-- (0x52414442: catalogue/backups.py). A backup does not begin before this transaction has ended.
 SELECT content_sha256 FROM instance WHERE content_sha256 = ANY(%(hashes)s::text[])
 UNION
-SELECT other_sha256 FROM correction WHERE aside AND other_sha256 = ANY(%(hashes)s::text[]);
+SELECT other_sha256 FROM correction WHERE aside AND other_sha256 = ANY(%(hashes)s::text[])
+UNION
+SELECT sha256 FROM unnest(%(hashes)s::text[]) AS _ (sha256)
+WHERE (SELECT NOT pg_try_advisory_xact_lock_shared(1380009026));
 
 -- name: noted_instances
 -- The newest instances whose file was odd.
@@ -2046,3 +2064,119 @@ ORDER BY at, place;
 SELECT region, count(*) FILTER (WHERE verdict = 'UP')::integer AS up,
     count(*) FILTER (WHERE verdict = 'DOWN')::integer AS down, max(at) AS newest
 FROM feedback GROUP BY region ORDER BY count(*) DESC, region;
+-- == Backup and restore ==
+
+-- name: blobs_to_copy
+-- Every blob that an instance refers to, by hash, but those that made room; the size is null for a file that was kept
+-- beside another.
+SELECT sha256, max(size_bytes) AS size_bytes FROM (
+    SELECT content_sha256 AS sha256, size_bytes FROM instance
+    UNION ALL
+    SELECT other_sha256, NULL FROM correction WHERE aside
+) AS b WHERE NOT EXISTS (SELECT FROM evicted_blob AS e WHERE e.content_sha256 = b.sha256)
+GROUP BY sha256 ORDER BY sha256;
+
+-- name: tables
+-- The tables that stand.
+SELECT relname AS name FROM pg_class
+WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') ORDER BY relname;
+
+-- name: forget_generations
+-- After a restore: no build of before answers, whatever files are there; every vector is in the tail until the next merge.
+DELETE FROM generation;
+
+-- name: renumber_encodings
+-- After a restore: transactions are counted anew, so what was committed is as if committed now.
+UPDATE encoding SET xid = pg_current_xact_id();
+
+-- name: forget_gone
+-- After a restore: no reader has read the feed of changes yet.
+DELETE FROM encoding_gone;
+
+-- name: forget_changed
+-- After a restore, as forget_gone.
+DELETE FROM study_changed;
+
+-- name: move_feed_horizon
+-- After a restore: whoever read the feed before starts again from the catalogue.
+UPDATE feed_horizon SET xid = pg_current_xact_id();
+
+-- name: release_jobs
+-- After a restore: nobody works on what was under way, which was no fault of the job.
+UPDATE job SET state = 'PENDING', attempt = greatest(attempt - 1, 0), worker = NULL, lease_until = NULL,
+    run_after = least(run_after, now()), rung_at = NULL, changed_at = now()
+WHERE state = 'RUNNING';
+
+-- name: announce_again
+-- After a restore: messages about jobs were not kept.
+UPDATE job SET rung_at = NULL WHERE state = 'PENDING' AND rung_at IS NOT NULL;
+
+-- name: release_retraining
+-- After a restore: nobody holds a run.
+UPDATE retraining_run SET worker = NULL, lease_until = NULL WHERE lease_until IS NOT NULL;
+
+-- name: forget_processes
+-- After a restore: no process of before is alive.
+DELETE FROM process;
+
+-- == Disk ==
+
+-- name: note_blob_usage
+-- What the sweep found in one folder of blobs.
+INSERT INTO blob_usage (part, files, bytes) VALUES (%(part)s, %(files)s, %(bytes)s)
+ON CONFLICT (part) DO UPDATE SET files = excluded.files, bytes = excluded.bytes, at = now();
+
+-- name: blob_usage
+-- What all folders hold, as far as the sweep has come.
+SELECT coalesce(sum(files), 0)::bigint AS files, coalesce(sum(bytes), 0)::bigint AS bytes, count(*)::integer AS parts
+FROM blob_usage;
+
+-- name: usage_by_modality
+-- Bytes of the instances by modality; what made room is counted apart.
+SELECT coalesce(s.modality, '') AS modality, count(*)::bigint AS files,
+    coalesce(sum(i.size_bytes) FILTER (WHERE e.content_sha256 IS NULL), 0)::bigint AS bytes,
+    coalesce(sum(i.size_bytes) FILTER (WHERE e.content_sha256 IS NOT NULL), 0)::bigint AS evicted_bytes
+FROM instance AS i JOIN series AS s USING (series_uid) LEFT JOIN evicted_blob AS e USING (content_sha256)
+GROUP BY 1 ORDER BY bytes DESC;
+
+-- name: usage_by_table
+-- Bytes of each table with its indexes.
+SELECT relname AS name, pg_total_relation_size(oid)::bigint AS bytes FROM pg_class
+WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY bytes DESC, name;
+
+-- name: evictable
+-- INDEXED studies after a place in their order, the oldest first, with the pictures that did not make room yet: none
+-- where something of the study is to be done.
+SELECT s.study_uid, s.last_instance_at, f.instances, coalesce(f.bytes, 0)::bigint AS bytes,
+    CASE WHEN busy.is_so THEN '{}' ELSE coalesce(f.hashes, '{}') END AS hashes
+FROM (
+    SELECT study_uid, last_instance_at FROM study
+    WHERE state = 'INDEXED' AND (last_instance_at, study_uid) > (%(after_at)s::timestamptz, %(after_uid)s::text)
+    ORDER BY last_instance_at, study_uid LIMIT %(limit)s
+) AS s CROSS JOIN LATERAL (
+    SELECT count(*)::integer AS instances,
+        array_agg(i.content_sha256) FILTER (WHERE i.rows_px IS NOT NULL AND e.content_sha256 IS NULL) AS hashes,
+        sum(i.size_bytes) FILTER (WHERE i.rows_px IS NOT NULL AND e.content_sha256 IS NULL) AS bytes
+    FROM instance AS i LEFT JOIN evicted_blob AS e USING (content_sha256) WHERE i.study_uid = s.study_uid
+) AS f CROSS JOIN LATERAL (
+    SELECT EXISTS (SELECT FROM job AS j WHERE j.state IN ('PENDING', 'RUNNING') AND j.kind <> 'report'
+        AND (j.key = s.study_uid OR j.key LIKE '%%/' || s.study_uid)) AS is_so
+) AS busy
+ORDER BY s.last_instance_at, s.study_uid;
+
+-- name: evict
+-- These files make room, unless something came to the study or is to be done meanwhile.
+WITH still AS (
+    SELECT study_uid FROM study WHERE study_uid = %(study_uid)s AND state = 'INDEXED'
+        AND last_instance_at = %(last_instance_at)s FOR UPDATE
+)
+INSERT INTO evicted_blob (content_sha256) SELECT unnest(%(hashes)s::text[]) FROM still ON CONFLICT DO NOTHING
+RETURNING content_sha256;
+
+-- name: not_evicted
+-- The file stays after all.
+DELETE FROM evicted_blob WHERE content_sha256 = %(content_sha256)s;
+
+-- name: less_used
+-- A file is gone from its folder before the sweep sees it.
+UPDATE blob_usage SET files = greatest(files - 1, 0), bytes = greatest(bytes - %(bytes)s, 0) WHERE part = %(part)s;

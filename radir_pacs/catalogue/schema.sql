@@ -190,6 +190,20 @@ CREATE TABLE damaged_blob (
     found_at        timestamptz NOT NULL DEFAULT now()
 );
 
+-- How much the folders of the blobs hold, as the sweep last saw each: a budget is kept by it.
+CREATE TABLE blob_usage (
+    part   smallint PRIMARY KEY,                      -- the first byte of the hashes
+    files  bigint NOT NULL,
+    bytes  bigint NOT NULL,
+    at     timestamptz NOT NULL DEFAULT now()
+);
+
+-- Files that made room: the PACS has them, and whoever wants one has its study pulled again.
+CREATE TABLE evicted_blob (
+    content_sha256  text PRIMARY KEY,
+    at              timestamptz NOT NULL DEFAULT now()
+);
+
 -- A model: its region order gives the meaning of encoding.vectors. Which one answers for a kind (SERVING) changes only
 -- by a promotion or a rollback; SHADOW encodes beside it; RETIRED served before, or never will.
 CREATE TABLE model (

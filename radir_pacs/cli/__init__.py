@@ -14,6 +14,8 @@ from radir_pacs.errors import RadirError
 # Each command and its module; a command imports only its own module.
 _OWN = {
     "audit": "audit",
+    "backup": "backup",
+    "restore": "restore",
     "tokens": "tokens",
     "up": "up",
     "sr": "sr",
@@ -27,6 +29,7 @@ _OWN = {
     "complete": "admin",
     "delete": "admin",
     "demo": "demo",
+    "disk": "disk",
     "feedback": "feedback",
     "fhir-key": "fhir_key",
     "import-images": "import_images",

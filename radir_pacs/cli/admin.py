@@ -9,7 +9,7 @@ from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli.output import counted, out
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
-from radir_pacs.storage.blobs import BlobStore
+from radir_pacs.storage import open_blobs
 from radir_pacs.types import StudyState
 
 
@@ -44,7 +44,7 @@ def delete(args: argparse.Namespace, settings: Settings) -> int:
     must_run(settings)
     with Catalogue.open(settings) as catalogue:
         unused = catalogue.studies.delete(args.study)
-    blobs = BlobStore(settings.home / "blobs")
+    blobs = open_blobs(settings)
     removed = sum([blobs.delete(sha256) for sha256 in unused])
     later = f"; {len(unused) - removed} too recent to remove now, gone within minutes" if removed < len(unused) else ""
     out.print(f"deleted; {counted(removed, 'file')} removed{later}")

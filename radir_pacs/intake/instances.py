@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -30,6 +29,7 @@ from radir_pacs.errors import (
     StorageFailed,
     TooLarge,
 )
+from radir_pacs.intake.room import Room
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import BlobStore, IncomingBlob
 from radir_pacs.types import InstanceHeader
@@ -68,12 +68,11 @@ class Intake:
 
     def __init__(self, catalogue: Catalogue, blobs: BlobStore, settings: Settings) -> None:
         self._catalogue, self._blobs, self._settings = catalogue, blobs, settings
+        self._room = Room(catalogue, blobs, settings)
 
     def check_room(self) -> None:
         """Raise StorageFailed when the disk is fuller than the settings allow; asked before bytes are taken."""
-        free_mib = shutil.disk_usage(self._blobs.root).free // _MIB
-        if free_mib < self._settings.min_free_disk_mib:
-            raise StorageFailed(f"{free_mib} MiB of disk left, {self._settings.min_free_disk_mib} are kept free")
+        self._room.check()
 
     def store(
         self, incoming: IncomingBlob, *, source: str, sop_class_uid: str | None = None, sop_uid: str | None = None

@@ -13,7 +13,7 @@ from radir_pacs.listener.server import make_server
 from radir_pacs.logs import set_up_logging
 from radir_pacs.process_end import run_to_the_end
 from radir_pacs.process_heartbeat import process_heartbeat
-from radir_pacs.storage.blobs import BlobStore
+from radir_pacs.storage import open_blobs
 
 _COLLECTED_AT = 20_000
 
@@ -26,7 +26,7 @@ def main() -> int:
     settings = config.load()
     set_up_logging(settings, name)
     with Catalogue.open(settings) as catalogue:
-        blobs = BlobStore(settings.home / "blobs")
+        blobs = open_blobs(settings)
         server = make_server(settings, catalogue, blobs)
         gc.freeze()  # what was made so far stays; headers are short-lived trees that would be looked through too often
         gc.set_threshold(_COLLECTED_AT, 20, 20)

@@ -32,6 +32,7 @@ _HASTENED_BYTES = 1 << 18  # a smaller file is written as fast by its fsync, and
 _HASH = re.compile(r"[0-9a-f]{64}")
 SWEEP_PARTS = 256  # one per folder below the root, so that no sweep walks through all files at once
 _SWEEP_BATCH = 1000
+_READ_BYTES = 1 << 20
 
 
 class IncomingBlob:
@@ -80,7 +81,7 @@ class IncomingBlob:
     def name(self) -> tuple[str, int]:
         """Give it its name, unless that stands already; returns (sha256, size in bytes). `sync` makes it durable."""
         sha256 = self._hash.hexdigest()
-        target = self._store.path(sha256)
+        target = self._store.place(sha256)
         assert self._handle is not None
         with _storage():
             if os.fstat(self._handle).st_size != self._size_bytes:
@@ -97,6 +98,7 @@ class IncomingBlob:
         if self._is_durable:
             return
         assert self._handle is not None
+        self._store.keep(self._hash.hexdigest(), self._path)
         with _storage():
             try:
                 os.fsync(self._handle)
@@ -110,6 +112,14 @@ class IncomingBlob:
             self._store.sync_way(self._target)
             self._close()
         self._is_durable = True
+
+    def take_place(self) -> None:
+        """Replace what stands under its name, for a store whose folder only holds copies. Raises StorageFailed."""
+        target = self._store.place(self._hash.hexdigest())
+        with _storage():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._path.rename(target)
+        self._path = self._target = target
 
     def discard(self) -> None:
         """Remove what has no name. Raises nothing."""
@@ -154,9 +164,19 @@ class BlobStore:
         """A new blob to write to. Raises StorageFailed."""
         return IncomingBlob(self)
 
+    def keep(self, sha256: str, path: Path) -> None:
+        """Make the content durable beyond this folder, where a store has such a place. Raises StorageFailed."""
+
     def path(self, sha256: str) -> Path:
-        """Where a blob stands, or would. Raises ValueError for what is not a SHA-256 in lower-case hex."""
-        if not _HASH.fullmatch(sha256):
+        """A file with the blob's content, which nobody checked; where it would stand if there is none.
+
+        Raises ValueError for what is not a SHA-256 in lower-case hex.
+        """
+        return self.place(sha256)
+
+    def place(self, sha256: str) -> Path:
+        """Where a blob stands in the folder, or would. Raises ValueError as `path`."""
+        if not is_hash(sha256):
             raise ValueError("not a SHA-256 in hex")
         folder = self.root / sha256[:2]
         earlier = folder / sha256[2:4] / sha256
@@ -167,7 +187,7 @@ class BlobStore:
 
         Raises BlobDamaged when it is not, or is not there, ValueError as `path`.
         """
-        path = self.path(sha256)
+        path = self.place(sha256)
         try:
             with path.open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -176,6 +196,26 @@ class BlobStore:
         if found != sha256:
             raise BlobDamaged(sha256)
         return path
+
+    def size(self, sha256: str) -> int:
+        """Bytes of a blob, 0 for one that is not there."""
+        try:
+            return self.path(sha256).stat().st_size
+        except OSError:
+            return 0
+
+    def read(self, sha256: str) -> Iterator[bytes]:
+        """The bytes of a blob, in pieces. Raises BlobDamaged, at the end too: what came may not be what was stored."""
+        found = hashlib.sha256()
+        try:
+            with self.path(sha256).open("rb") as file:
+                while piece := file.read(_READ_BYTES):
+                    found.update(piece)
+                    yield piece
+        except OSError as error:
+            raise BlobDamaged(sha256) from error
+        if found.hexdigest() != sha256:
+            raise BlobDamaged(sha256)
 
     def put(self, data: bytes) -> tuple[str, int]:
         """Store these bytes; returns (sha256, size in bytes). Raises StorageFailed."""
@@ -186,11 +226,20 @@ class BlobStore:
     def delete(self, sha256: str) -> bool:
         """Remove a blob that no instance names. False: it is young, and `sweep` will look at it again."""
         path = self.path(sha256)
-        if _age_s(path) < YOUNG_S:
+        if age_s(path) < YOUNG_S:
             return False
         with _storage():
             path.unlink(missing_ok=True)
         return True
+
+    def usage(self, part: int) -> tuple[int, int]:
+        """(files, bytes) of one of ``SWEEP_PARTS``."""
+        sizes = []
+        for names in self._batches(f"{part:02x}"):
+            for name in names:
+                with contextlib.suppress(OSError):  # gone meanwhile
+                    sizes.append(self.path(name).stat().st_size)
+        return len(sizes), sum(sizes)
 
     def sweep(self, known: Callable[[Sequence[str]], frozenset[str]], part: int | None = None) -> int:
         """Remove blobs that no instance names and incoming files without a writer; returns how many.
@@ -198,21 +247,26 @@ class BlobStore:
         known: tells which of some hashes an instance names. part: one of ``SWEEP_PARTS``, all by default. Young blobs
         are left alone: their row may be on its way.
         """
-        removed = 0
-        for path in self.incoming_folder.iterdir():
-            if path.is_file() and _age_s(path) > ABANDONED_S:
-                path.unlink(missing_ok=True)
-                removed += 1
+        removed = self.sweep_incoming()
         for names in self._batches("[0-9a-f][0-9a-f]" if part is None else f"{part:02x}"):
             for name in set(names) - known(names):
                 removed += self.delete(name)
+        return removed
+
+    def sweep_incoming(self) -> int:
+        """Remove incoming files without a writer; returns how many."""
+        removed = 0
+        for path in self.incoming_folder.iterdir():
+            if path.is_file() and age_s(path) > ABANDONED_S:
+                path.unlink(missing_ok=True)
+                removed += 1
         return removed
 
     def _batches(self, folder: str) -> Iterator[list[str]]:
         batch: list[str] = []
         earlier = self.root.glob(f"{folder}/[0-9a-f][0-9a-f]/*")
         for path in itertools.chain(self.root.glob(f"{folder}/*"), earlier):
-            if _HASH.fullmatch(path.name):
+            if is_hash(path.name):
                 batch.append(path.name)
             if len(batch) == _SWEEP_BATCH:
                 yield batch
@@ -257,7 +311,12 @@ class BlobStore:
             folder = folder.parent
 
 
-def _age_s(path: Path) -> float:
+def is_hash(name: str) -> bool:
+    """Whether it is a SHA-256 in lower-case hex."""
+    return _HASH.fullmatch(name) is not None
+
+
+def age_s(path: Path) -> float:
     """Seconds since the file was written; infinite for one that is not there.
 
     One from the future, as after the clock was set back, is as if written now: it would stay young for years.

@@ -14,7 +14,7 @@ from radir_pacs.logs import set_up_logging
 from radir_pacs.process_end import run_to_the_end
 from radir_pacs.process_heartbeat import process_heartbeat
 from radir_pacs.query import Searcher
-from radir_pacs.storage.blobs import BlobStore
+from radir_pacs.storage import open_blobs
 from radir_pacs.web.app import create_app
 from radir_pacs.web.server import make_server
 
@@ -29,7 +29,7 @@ def main() -> int:
     settings = config.load()
     set_up_logging(settings, name)
     with Catalogue.open(settings) as catalogue:
-        blobs = BlobStore(settings.home / "blobs")
+        blobs = open_blobs(settings)
         # Large bodies wait here in files: /tmp may be memory, while this disk's free space is checked.
         tempfile.tempdir = str(blobs.incoming_folder)
         searcher = Searcher(catalogue, settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from radir_pacs.types import JobKind
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web
 
@@ -57,3 +58,25 @@ def test_the_others_of_a_study_are_delivered(web: Web) -> None:
     )
     assert answer.status_code == 206
     assert answer.content.count(b"Content-Type: application/dicom") == 1
+
+
+def test_what_made_room_is_pulled_again(web: Web) -> None:
+    """It is no damage: whoever asks is told to ask again, and the study is fetched, once."""
+    ds = radiograph()
+    web.store(ds)
+    study = ds.StudyInstanceUID
+    with web.catalogue._database.transaction() as connection:
+        connection.execute("UPDATE study SET state = 'INDEXED'")
+        connection.execute("UPDATE job SET state = 'DONE'")
+    (old,) = web.catalogue.disk.evictable(None, 10)
+    assert web.catalogue.disk.evict(old) == list(old.hashes)
+    web.blobs.path(old.hashes[0]).unlink()
+    for path in (f"/studies/{study}/rendered", f"/studies/{study}"):
+        answer = web.get(path, "" if "rendered" in path else "multipart/related; type=application/dicom")
+        assert answer.status_code == 503, path
+        assert answer.json()["error"]["code"] == "blob_away"
+    assert web.catalogue.damage.all() == ()
+    assert len(web.catalogue.jobs.to_announce(9, kinds=(JobKind.PULL,))) == 1
+    assert web.catalogue.disk.evictable(None, 10)[0].hashes == [], "it is being fetched"
+    web.store(ds)
+    assert web.get(f"/studies/{study}/rendered").status_code == 200

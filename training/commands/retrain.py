@@ -286,7 +286,7 @@ def _tokens(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) 
     from radir_pacs.encode import Bundle
     from radir_pacs.encode.tokens import encoder_id
     from radir_pacs.models import Registry
-    from radir_pacs.storage.blobs import BlobStore
+    from radir_pacs.storage import open_blobs
 
     from ..retraining.champion import bundle_of, champion_of
     from ..retraining.material import fill
@@ -299,7 +299,7 @@ def _tokens(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) 
         task = bar.add_task("studies encoded", total=None)
         made = fill(
             catalogue,
-            BlobStore(settings.home / "blobs"),
+            open_blobs(settings),
             bundle,
             studies,
             lambda done, of: bar.update(task, completed=done, total=of),

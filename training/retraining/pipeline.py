@@ -21,6 +21,7 @@ from radir_pacs.encode import Bundle, choose_device, encoder_input
 from radir_pacs.errors import BundleRefused, Conflict, LeaseLost, RadirError, StorageFailed
 from radir_pacs.models import Registry
 from radir_pacs.reports import PARSER
+from radir_pacs.storage import open_blobs
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import I64, ModelState, StepState
 
@@ -167,7 +168,7 @@ class Pipeline:
 
     @cached_property
     def _blobs(self) -> BlobStore:
-        return BlobStore(self._settings.home / "blobs")
+        return open_blobs(self._settings)
 
     @cached_property
     def _device(self) -> torch.device:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from radir_pacs.catalogue import StoredInstance
-from radir_pacs.errors import BlobDamaged, NotFound
+from radir_pacs.errors import BlobAway, BlobDamaged, NotFound
 from radir_pacs.web.services import services
 
 CHECKED_BYTES = 64 << 20  # a tenth of a second; a frame of a larger file must not wait for all of it
@@ -37,14 +37,16 @@ def blob_of(instance: StoredInstance) -> Path:
 def whole_blob_of(instance: StoredInstance) -> Path:
     """Its Part-10 file, of which every byte has just been checked.
 
-    Raises NotFound when it has just been deleted, BlobDamaged, noted for `radir problems`, when it is damaged.
+    Raises NotFound when it has just been deleted, BlobDamaged, noted for `radir problems`, when it is damaged, BlobAway
+    when it made room and is pulled again.
     """
     context = services()
     try:
         return context.blobs.intact(instance.content_sha256)
     except BlobDamaged as damaged:
         context.catalogue.instances.get(instance.sop_uid)
-        context.catalogue.damage.note(damaged.sha256)
+        if context.catalogue.damage.note(damaged.sha256):
+            raise BlobAway(damaged.sha256) from damaged
         raise
 
 

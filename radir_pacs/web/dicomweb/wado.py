@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -10,7 +9,7 @@ from flask import Blueprint, Response, stream_with_context
 
 from radir_pacs.catalogue import StoredInstance
 from radir_pacs.dicom.elements import EXPLICIT_BIG, IMPLICIT_LITTLE
-from radir_pacs.errors import BlobDamaged, NotAcceptable, NotFound, RadirError
+from radir_pacs.errors import BlobAway, BlobDamaged, NotAcceptable, NotFound, RadirError
 from radir_pacs.web.services import services
 
 from .accept import DICOM, EXPLICIT_LITTLE, asked_for, choose, multipart
@@ -115,8 +114,12 @@ def _many(instances: Sequence[StoredInstance]) -> Response:
 
 def _undamaged(answered: Sequence[tuple[StoredInstance, str]]) -> Iterator[OutgoingPart]:
     for instance, syntax in answered:
-        with contextlib.suppress(BlobDamaged):  # listed in `radir problems`; the others are delivered
+        try:
             yield instance_part(instance, syntax)
+        except BlobAway:  # the whole study will be back
+            raise
+        except BlobDamaged:  # listed in `radir problems`; the others are delivered
+            continue
 
 
 def _made_in_turn(answered: Sequence[tuple[StoredInstance, str]]) -> Iterator[OutgoingPart]:

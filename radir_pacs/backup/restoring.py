@@ -1,0 +1,164 @@
+"""A snapshot onto an empty machine: files, blobs, then the database, which is all or nothing.
+
+From its begin to its end a file in the home folder says so, and no process of ours opens the catalogue meanwhile
+(`Catalogue.open`). An interrupted restore is repeated: what stands whole stays.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from radir_pacs import durable
+from radir_pacs.backup.making import THREADS, Bar
+from radir_pacs.backup.repository import KeptFile, Manifest, Repository
+from radir_pacs.catalogue import (
+    BEING_RESTORED,
+    Catalogue,
+    conninfo_of,
+    database_is_empty,
+    newest_schema,
+    restore_database,
+    rows_of,
+)
+from radir_pacs.config import Settings
+from radir_pacs.errors import BackupDamaged, BadInput, BlobDamaged, Conflict, NotFound, StorageFailed
+from radir_pacs.storage import open_blobs
+from radir_pacs.storage.blobs import BlobStore
+
+SETTINGS_BEFORE = "radir.toml.restored"
+_SETTINGS = "radir.toml"
+_BATCH = 64
+_STATE = ("blobs", "index", "models", "postgres", "retraining")  # of another installation, or of a restore that ended
+
+
+@dataclass(kw_only=True)
+class Restored:
+    """``damaged``: blobs that are not there, as `radir problems` lists them; ``audit_broken_at``: a seal, or None."""
+
+    blobs: int = 0
+    files: int = 0
+    damaged: list[str] = field(default_factory=list)
+    tables: dict[str, int] = field(default_factory=dict)
+    audit_seals: int = 0
+    audit_broken_at: int | None = None
+
+
+def restore(
+    settings: Settings,
+    repository: Repository,
+    manifest: Manifest,
+    start_bar: Bar = lambda title, total: lambda done: None,
+) -> Restored:
+    """Fill an empty home folder and an empty database. The embedded Postgres is left running.
+
+    Raises Conflict where something stands already, BadInput for a backup of a later program, BackupDamaged and NotFound
+    when database or home files cannot be read; damaged blobs are named in the result instead.
+    """
+    if manifest.schema_version > newest_schema():
+        raise BadInput(
+            f"the backup is of radir {manifest.version}, whose database has version {manifest.schema_version}; this"
+            f" program knows {newest_schema()}: update it"
+        )
+    _begin(settings, manifest)
+    result = Restored()
+    for file in manifest.files:
+        _restore_file(settings.home, file, repository)
+        result.files += 1
+    _restore_blobs(open_blobs(settings), repository, manifest, result, start_bar("DICOM files", manifest.blob_count))
+    conninfo = conninfo_of(settings)
+    if database_is_empty(conninfo):
+        say_done, done = start_bar("database, MiB", manifest.database.size_bytes >> 20), 0
+
+        def told() -> Iterator[bytes]:
+            """The last piece only when all of them were found to be what was written: nothing is committed before."""
+            nonlocal done
+            held = b""
+            for piece in repository.read_part(manifest, "database"):
+                yield held
+                held = piece
+                done += len(piece)
+                say_done(done >> 20)
+            yield held
+
+        restore_database(conninfo, told())
+        result.tables = rows_of(conninfo)
+        lacking = [name for name, count in manifest.tables.items() if result.tables.get(name) != count]
+        if lacking:
+            raise StorageFailed(f"after the restore the table {lacking[0]} has not the rows that the backup names")
+    with Catalogue.open(settings, being_restored=True) as catalogue:
+        result.tables = result.tables or rows_of(conninfo)
+        for sha256 in {*manifest.damaged, *result.damaged}:
+            catalogue.damage.note(sha256)
+        catalogue.backups.settle()
+        chain = catalogue.audit.verify()
+        result.audit_seals, result.audit_broken_at = chain.seals, chain.broken_at
+    (settings.home / BEING_RESTORED).unlink()
+    durable.sync(settings.home)
+    return result
+
+
+def _begin(settings: Settings, manifest: Manifest) -> None:
+    """Raises Conflict unless everything is empty or this very restore was interrupted."""
+    marker = settings.home / BEING_RESTORED
+    try:
+        begun = json.loads(marker.read_text("utf-8"))["snapshot"]
+    except FileNotFoundError:
+        begun = None
+    except (ValueError, KeyError, TypeError):
+        begun = "another"
+    if begun == manifest.name:
+        return
+    if begun is not None:
+        raise Conflict(f"a restore of {begun} into {settings.home} was interrupted: end that one, or empty the folder")
+    standing = [name for name in _STATE if (settings.home / name).exists() and any((settings.home / name).iterdir())]
+    if standing:
+        raise Conflict(f"{settings.home} is not empty, it has {standing[0]}: restore into an empty home folder")
+    if settings.database_url and not database_is_empty(conninfo_of(settings)):
+        raise Conflict("the database of database_url is not empty: name an empty one")
+    settings.home.mkdir(parents=True, exist_ok=True)
+    durable.replace(marker, json.dumps({"snapshot": manifest.name}).encode())
+
+
+def _restore_file(home: Path, file: KeptFile, repository: Repository) -> None:
+    """Settings come under another name: they may say that database and files are where they were before."""
+    path = home / (SETTINGS_BEFORE if file.path == _SETTINGS else file.path)
+    if not path.resolve().is_relative_to(home.resolve()):
+        raise BackupDamaged(file.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with durable.replacing(path, mode=file.mode) as partial, partial.open("wb") as written:
+        written.writelines(repository.read_file(file.sha256))
+
+
+def _restore_blobs(
+    blobs: BlobStore, repository: Repository, manifest: Manifest, result: Restored, say_done: Callable[[int], None]
+) -> None:
+    lost = set(manifest.damaged)
+
+    def one(sha256: str) -> bool:
+        with suppress(BlobDamaged):
+            blobs.intact(sha256)  # of an earlier attempt
+            return True
+        try:
+            with blobs.incoming() as incoming:
+                for piece in repository.read_file(sha256):
+                    incoming.write(piece)
+                incoming.commit()
+        except (BackupDamaged, NotFound):
+            return False
+        return True
+
+    wanted = (sha256 for sha256, _ in repository.blobs_of(manifest) if sha256 not in lost)
+    with ThreadPoolExecutor(THREADS) as pool:
+        while batch := list(itertools.islice(wanted, _BATCH)):
+            for sha256, is_there in zip(batch, pool.map(one, batch), strict=True):
+                if is_there:
+                    result.blobs += 1
+                else:
+                    result.damaged.append(sha256)
+            say_done(result.blobs)

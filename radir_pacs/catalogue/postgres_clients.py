@@ -1,0 +1,139 @@
+"""pg_dump and pg_restore of the Postgres that we bring, through pipes: no dump lies on this machine's disk.
+
+They get the connection by libpq's variables, which other users of the machine cannot read as they can arguments. A
+message of theirs may quote a row, so only the line that begins with "error:" is passed on, without its details (P7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+
+from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict
+
+from radir_pacs.catalogue.postgres_programs import client_program, complaint
+from radir_pacs.errors import StorageFailed
+
+_PIECE_BYTES = 1 << 20
+_COPY = re.compile(rb"COPY public\.\"?(\w+)\"? \(")
+
+
+def dump(conninfo: str, snapshot: str, *, without_rows_of: Sequence[str]) -> Iterator[bytes]:
+    """A dump of what an exported snapshot sees, in the custom format; pgmq's messages are not in it.
+
+    Raises StorageFailed, at the end too: what was yielded is a dump only when the iterator came to its end.
+    """
+    options = [f"--exclude-table-data=public.{table}" for table in without_rows_of]
+    command = [
+        client_program("pg_dump"),
+        "--format=custom",
+        "--compress=gzip:1",
+        f"--snapshot={snapshot}",
+        "--no-owner",
+        "--no-privileges",
+        "--exclude-schema=pgmq",
+        "--no-password",
+        *options,
+    ]
+    with _running(command, "pg_dump", conninfo) as process:
+        assert process.stdout is not None
+        while piece := process.stdout.read(_PIECE_BYTES):
+            yield piece
+
+
+def restore(conninfo: str, source: Iterable[bytes]) -> None:
+    """Fill a database from a dump, in one transaction. Raises StorageFailed, and what ``source`` raises."""
+    name = str(conninfo_to_dict(conninfo).get("dbname") or "postgres")
+    command = [
+        client_program("pg_restore"),
+        "--single-transaction",
+        "--exit-on-error",
+        "--no-owner",
+        "--no-privileges",
+        "--no-password",
+        f"--dbname={name}",
+    ]
+    with _running(command, "pg_restore", conninfo, reads=True) as process:
+        assert process.stdin is not None
+        try:
+            with contextlib.suppress(BrokenPipeError):  # it ended: its exit status tells
+                for piece in source:
+                    process.stdin.write(piece)
+                process.stdin.close()
+        except BaseException:
+            process.kill()  # what came so far must not be taken for all of it
+            raise
+
+
+def rows_in(source: Iterable[bytes]) -> dict[str, int]:
+    """Rows by table of a dump, read without a server. Raises StorageFailed for what is no whole dump."""
+    command = [client_program("pg_restore"), "--data-only", "--file=-"]
+    found: dict[str, int] = {}
+    with tempfile.TemporaryFile() as spool:  # pg_restore reads while it writes: one of the two pipes would fill up
+        for piece in source:
+            spool.write(piece)
+        spool.seek(0)
+        with _running(command, "pg_restore", None, stdin=spool.fileno()) as process:
+            assert process.stdout is not None
+            table: str | None = None
+            for line in process.stdout:
+                if table is None:
+                    if match := _COPY.match(line):
+                        table = match[1].decode()
+                        found[table] = 0
+                elif line == b"\\.\n":
+                    table = None
+                else:
+                    found[table] += 1
+    return found
+
+
+@contextlib.contextmanager
+def _running(
+    command: list[str], name: str, conninfo: str | None, *, reads: bool = False, stdin: int = subprocess.DEVNULL
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The program, ended with the block; one that ends with an error, or is not read to its end, raises."""
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE if reads else stdin,
+            stdout=subprocess.DEVNULL if reads else subprocess.PIPE,
+            stderr=said,
+            env=_environment(conninfo),
+        )
+        try:
+            yield process
+            code = process.wait()
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+        if code != 0:
+            said.seek(0)
+            why = complaint(said.read().decode(errors="replace")) or f"exit status {code}"
+            raise StorageFailed(f"{name}: {why}")
+
+
+def _environment(conninfo: str | None) -> dict[str, str]:
+    """Nothing of ours but the connection."""
+    environment = {"PATH": os.defpath, "LC_ALL": "C"}
+    if conninfo is None:
+        return environment
+    variables = {
+        option.keyword.decode(): option.envvar.decode() for option in pq.Conninfo.get_defaults() if option.envvar
+    }
+    for keyword, value in conninfo_to_dict(conninfo).items():
+        if keyword in variables and value is not None:
+            environment[variables[keyword]] = str(value)
+    if home := os.environ.get("HOME"):  # where libpq looks for certificates
+        environment["HOME"] = home
+    return environment

@@ -1,0 +1,88 @@
+"""``radir restore``: an installation from a backup, onto an empty machine."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import time
+
+from radir_pacs import config
+from radir_pacs.backup.restoring import SETTINGS_BEFORE, restore
+from radir_pacs.catalogue import stop_embedded
+from radir_pacs.cli.backup import open_repository, opened
+from radir_pacs.cli.output import bars, counted, out, print_json
+from radir_pacs.cli.state import is_held, only_one
+from radir_pacs.config import Settings
+from radir_pacs.errors import BadInput, Conflict
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("restore", help="an installation from a backup, into an empty home folder")
+    parser.add_argument("source", nargs="?", help="folder of the backup, or s3://bucket/prefix")
+    parser.add_argument("--snapshot", help="which one; by default the newest")
+    parser.add_argument(
+        "--settle",
+        action="store_true",
+        help="no backup: the database itself was taken back to an earlier moment; nothing of a later one is believed",
+    )
+    parser.add_argument("--json", action="store_true", help="for machines")
+    config.add_flags(parser)
+    parser.set_defaults(run=run, needs_settings=True)
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    """Exit code 0; 1 when files are damaged or the audit trail's chain is broken."""
+    if args.settle:
+        return _settle(settings)
+    if not args.source:
+        raise BadInput("name the folder of the backup: radir restore FOLDER")
+    repository = open_repository(args.source, settings)
+    manifest = repository.manifest(args.snapshot)
+    began = time.monotonic()
+    with only_one(settings):
+        try:
+            with bars() as start_bar:
+                done = restore(settings, repository, manifest, start_bar)
+        finally:
+            if not settings.database_url:
+                stop_embedded(settings.home)
+    damaged = sorted({*done.damaged, *manifest.damaged})
+    if args.json:
+        print_json(
+            {
+                "snapshot": manifest.name,
+                "made_at": manifest.made_at,
+                "files": done.blobs,
+                "home_files": done.files,
+                "studies": done.tables.get("study", 0),
+                "tables": done.tables,
+                "damaged": damaged,
+                "audit_seals": done.audit_seals,
+                "audit_broken_at": done.audit_broken_at,
+                "seconds": round(time.monotonic() - began, 1),
+            }
+        )
+    else:
+        out.print(
+            f"{manifest.name}: {counted(done.tables.get('study', 0), 'study', 'studies')},"
+            f" {counted(done.blobs, 'file')}; the audit trail's {counted(done.audit_seals, 'seal')}"
+            f" {'hold' if done.audit_broken_at is None else f'are broken at {done.audit_broken_at}'}",
+            soft_wrap=True,
+        )
+        if damaged:
+            out.print(f"{counted(len(damaged), 'file')} damaged or missing: radir problems names the studies")
+        if (settings.home / SETTINGS_BEFORE).exists():
+            out.print(f"its settings are in {SETTINGS_BEFORE}: rename it to radir.toml where they hold here too")
+        out.print(f"tokens that were revoked since {manifest.made_at:%Y-%m-%d %H:%M} UTC hold again: radir tokens list")
+        out.print(f"start it with: radir up --home {settings.home}", soft_wrap=True)
+    return 1 if damaged or done.audit_broken_at is not None else 0
+
+
+def _settle(settings: Settings) -> int:
+    if is_held(settings):
+        raise Conflict("radir is running: stop it before the database is taken back, and settle before it starts")
+    with opened(settings) as catalogue:
+        catalogue.backups.settle()
+    shutil.rmtree(settings.home / "index", ignore_errors=True)  # made again from the vectors in the database
+    out.print("settled; the index is made again when radir starts")
+    return 0

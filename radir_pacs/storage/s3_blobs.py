@@ -1,0 +1,114 @@
+"""Blobs in a bucket, and beside it a folder with those that were used lately.
+
+What reads a blob reads a file: it is fetched into the folder, checked against its hash on the way, and stays there
+until others are used more. P1: `IncomingBlob.sync` returns when the server has acknowledged all of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from radir_pacs.errors import BlobDamaged, NotFound
+from radir_pacs.storage.blobs import YOUNG_S, BlobStore, age_s, is_hash
+from radir_pacs.storage.s3 import Bucket, S3Address
+
+YOUNG_THERE_S = 3600.0  # the server's clock says how old an object is: it may go wrong by most of an hour
+_PARTS = 256
+
+
+class S3BlobStore(BlobStore):
+    """``root``: the folder. ``most_bytes``: what it may hold for long; files of the last minutes are beyond it."""
+
+    def __init__(self, root: Path, address: S3Address, *, most_bytes: int) -> None:
+        super().__init__(root)
+        self._bucket, self._most_bytes = Bucket(address), most_bytes
+
+    def keep(self, sha256: str, path: Path) -> None:
+        self._bucket.put(_name(sha256), path)
+
+    def path(self, sha256: str) -> Path:
+        """Where a blob stands here, fetched if need be; where it would stand if there is none.
+
+        Raises StorageFailed when the server stays away.
+        """
+        place = self.place(sha256)
+        with contextlib.suppress(OSError):
+            os.utime(place)  # used just now
+            return place
+        with contextlib.suppress(BlobDamaged):
+            self._fetch(sha256)
+        return place
+
+    def intact(self, sha256: str) -> Path:
+        with contextlib.suppress(BlobDamaged):
+            return super().intact(sha256)
+        self._fetch(sha256)
+        return self.place(sha256)
+
+    def size(self, sha256: str) -> int:
+        found = self._bucket.head(_name(sha256))
+        return found.size_bytes if found else 0
+
+    def read(self, sha256: str) -> Iterator[bytes]:
+        if not is_hash(sha256):
+            raise ValueError("not a SHA-256 in hex")
+        found = hashlib.sha256()
+        try:
+            for piece in self._bucket.stream(_name(sha256)):
+                found.update(piece)
+                yield piece
+        except NotFound as error:
+            raise BlobDamaged(sha256) from error
+        if found.hexdigest() != sha256:
+            raise BlobDamaged(sha256)
+
+    def delete(self, sha256: str) -> bool:
+        found = self._bucket.head(_name(sha256))
+        if found is not None:
+            if (datetime.now(UTC) - found.modified_at).total_seconds() < YOUNG_THERE_S:
+                return False
+            self._bucket.delete(_name(sha256))
+        self.place(sha256).unlink(missing_ok=True)
+        return True
+
+    def sweep(self, known: Callable[[Sequence[str]], frozenset[str]], part: int | None = None) -> int:
+        removed = self.sweep_incoming()
+        for number in range(_PARTS) if part is None else (part,):
+            there: set[str] = set()
+            for page in self._bucket.pages(f"{number:02x}"):
+                names = [name for found in page if is_hash(name := found.name.rpartition("/")[2])]
+                there.update(names)
+                for name in set(names) - known(names):
+                    removed += self.delete(name)
+            self._trim(number, there)
+        return removed
+
+    def usage(self, part: int) -> tuple[int, int]:
+        sizes = [found.size_bytes for page in self._bucket.pages(f"{part:02x}") for found in page]
+        return len(sizes), sum(sizes)
+
+    def _fetch(self, sha256: str) -> None:
+        """Raises BlobDamaged when it is not there, or not what was stored."""
+        with self.incoming() as incoming:
+            for piece in self.read(sha256):
+                incoming.write(piece)
+            incoming.take_place()
+
+    def _trim(self, part: int, there: set[str]) -> None:
+        """Bound the folder: hashes are spread evenly, so each part holds its share. The least used go first."""
+        left = self._most_bytes // _PARTS
+        files = sorted((age_s(path), path) for path in (self.root / f"{part:02x}").glob("*") if is_hash(path.name))
+        for age, path in files:
+            with contextlib.suppress(FileNotFoundError):
+                left -= path.stat().st_size
+                if age > YOUNG_S and (left < 0 or path.name not in there):
+                    path.unlink()
+
+
+def _name(sha256: str) -> str:
+    return f"{sha256[:2]}/{sha256}"

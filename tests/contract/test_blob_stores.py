@@ -1,0 +1,217 @@
+"""What every store of blobs promises, and every place of a backup: on a folder, and on a bucket of a real S3 server.
+
+Besides: what only a server can do, as staying away, breaking off and altering bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from moto.server import ThreadedMotoServer
+
+from radir_pacs.backup.places import BucketPlace, FolderPlace, Place
+from radir_pacs.errors import BlobDamaged, NotFound, StorageFailed
+from radir_pacs.storage import s3, s3_blobs
+from radir_pacs.storage.blobs import BlobStore
+from radir_pacs.storage.s3 import Bucket, S3Address
+from radir_pacs.storage.s3_blobs import S3BlobStore
+from tests.conftest import free_port
+from tests.unit.test_blobs import make_old
+
+LARGE = bytes(range(256)) * (1 << 15) * 3  # 24 MiB: three parts of a multipart upload
+Stores = Callable[[], BlobStore]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The endpoint of an S3 server with the bucket "radir"."""
+    started = ThreadedMotoServer("127.0.0.1", free_port(), verbose=False)
+    started.start()
+    host, port = started.get_host_and_port()
+    requests.put(f"http://{host}:{port}/radir", timeout=10).raise_for_status()
+    yield f"http://{host}:{port}"
+    started.stop()
+
+
+def address(endpoint: str, prefix: str) -> S3Address:
+    return S3Address(url=f"s3://radir/{prefix}", endpoint=endpoint, access_key_id="test", secret_access_key="test")
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def stores(request: pytest.FixtureRequest, tmp_path: Path, server: str) -> Stores:
+    """Makes stores of the same blobs, each as on a machine of its own where the blobs are in a bucket."""
+    if request.param == "folder":
+        return lambda: BlobStore(tmp_path / "blobs")
+    made = iter(range(100))
+    where = address(server, tmp_path.name)
+    return lambda: S3BlobStore(tmp_path / f"machine{next(made)}", where, most_bytes=1 << 30)
+
+
+@pytest.mark.parametrize("content", [b"", b"DICM", LARGE], ids=["empty", "small", "multipart"])
+def test_what_was_acknowledged_is_read_everywhere_at_once(stores: Stores, content: bytes) -> None:
+    sha256, size_bytes = stores().put(content)
+    assert (sha256, size_bytes) == (hashlib.sha256(content).hexdigest(), len(content))
+    elsewhere = stores()
+    assert elsewhere.intact(sha256).read_bytes() == content
+    assert stores().path(sha256).read_bytes() == content
+    assert b"".join(stores().read(sha256)) == content
+    assert elsewhere.size(sha256) == len(content)
+    assert elsewhere.usage(int(sha256[:2], 16))[0] >= 1
+
+
+def test_what_is_not_there_is_damaged(stores: Stores) -> None:
+    store, sha256 = stores(), "0" * 64
+    with pytest.raises(BlobDamaged):
+        store.intact(sha256)
+    with pytest.raises(BlobDamaged):
+        b"".join(store.read(sha256))
+    assert not store.path(sha256).exists()
+    assert store.size(sha256) == 0
+    for method in (store.path, store.intact):
+        with pytest.raises(ValueError, match="SHA-256"):
+            method("../../etc/passwd")
+
+
+def test_half_a_blob_is_none(stores: Stores) -> None:
+    store = stores()
+    with pytest.raises(RuntimeError), store.incoming() as incoming:
+        incoming.write(b"half")
+        raise RuntimeError
+    assert not any(path.is_file() for path in store.root.rglob("*"))
+    assert stores().size(hashlib.sha256(b"half").hexdigest()) == 0
+
+
+def test_only_what_nobody_names_is_removed_and_only_when_it_is_old(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = stores()
+    known, unknown = (store.put(content)[0] for content in (b"known", b"unknown"))
+    assert not store.delete(unknown), "its row may be on its way"
+    assert store.sweep(lambda hashes: frozenset(hashes) & {known}) == 0
+    monkeypatch.setattr(s3_blobs, "YOUNG_THERE_S", -1.0)
+    for sha256 in (known, unknown):
+        make_old(store.place(sha256))
+    assert store.sweep(lambda hashes: frozenset(hashes) & {known}) == 1
+    elsewhere = stores()
+    assert elsewhere.intact(known).read_bytes() == b"known"
+    with pytest.raises(BlobDamaged):
+        elsewhere.intact(unknown)
+    assert store.delete(known)
+    assert store.delete(known), "gone is gone"
+
+
+def test_a_machine_keeps_what_it_used_lately_and_no_more(server: str, tmp_path: Path) -> None:
+    store = S3BlobStore(tmp_path / "here", address(server, tmp_path.name), most_bytes=0)
+    old, young = (store.put(content)[0] for content in (b"old", b"young"))
+    make_old(store.place(old))
+    store.sweep(lambda hashes: frozenset(hashes))
+    assert not store.place(old).exists()
+    assert store.place(young).exists(), "somebody may be about to open it"
+    assert store.path(old).read_bytes() == b"old", "fetched again"
+    store.place(old).write_bytes(b"damaged here")
+    assert store.intact(old).read_bytes() == b"old", "the copy is damaged, what was stored is not"
+
+
+def test_what_the_server_lost_or_altered_is_never_believed(server: str, tmp_path: Path) -> None:
+    where = address(server, tmp_path.name)
+    sha256, _ = S3BlobStore(tmp_path / "a", where, most_bytes=0).put(b"as stored")
+    Bucket(where).put(f"{sha256[:2]}/{sha256}", [b"altered"])
+    elsewhere = S3BlobStore(tmp_path / "b", where, most_bytes=0)
+    for read in (lambda: elsewhere.intact(sha256), lambda: list(elsewhere.read(sha256))):
+        with pytest.raises(BlobDamaged):
+            read()
+    assert not elsewhere.path(sha256).exists()
+
+
+class Proxy:
+    """Between us and the server; the first connections are cut, or all while ``is_cut``."""
+
+    def __init__(self, endpoint: str, *, cuts: int = 0) -> None:
+        host, _, port = endpoint.removeprefix("http://").partition(":")
+        self._server, self.cuts, self.is_cut = (host, int(port)), cuts, False
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listening.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                ours, _ = self._listening.accept()
+                if self.is_cut or self.cuts > 0:
+                    self.cuts -= 1
+                    ours.recv(100)
+                    ours.close()
+                    continue
+                theirs = socket.create_connection(self._server)
+                for pair in ((ours, theirs), (theirs, ours)):
+                    threading.Thread(target=self._pass, args=pair, daemon=True).start()
+
+    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                if self.is_cut:
+                    break
+                target.sendall(data)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_lost_connection_is_tried_again_or_told(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P1: nothing is acknowledged that the server has not; what is refused leaves nothing behind."""
+    proxy = Proxy(server, cuts=2)
+    where = address(proxy.endpoint, tmp_path.name)
+    sha256, _ = S3BlobStore(tmp_path / "a", where, most_bytes=0).put(LARGE)
+    assert Bucket(address(server, tmp_path.name)).head(f"{sha256[:2]}/{sha256}") is not None, "after two cuts"
+    monkeypatch.setattr(s3, "_TRIES", 1)
+    store = S3BlobStore(tmp_path / "b", where, most_bytes=0)
+    proxy.is_cut = True
+    with pytest.raises(StorageFailed):
+        store.put(b"never acknowledged")
+    with pytest.raises(StorageFailed):
+        store.path(sha256)
+    assert not list(store.incoming_folder.iterdir())
+    proxy.is_cut = False
+    assert store.path(sha256).stat().st_size == len(LARGE), "back by itself"
+    proxy.close()
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, server: str) -> Place:
+    if request.param == "folder":
+        return FolderPlace(tmp_path / "backup")
+    return BucketPlace(address(server, f"{tmp_path.name}-backup"))
+
+
+def test_a_place_holds_objects_that_are_whole_or_absent(place: Place) -> None:
+    assert place.sizes("") == {}
+    place.put("objects/ab/one", [b"first ", b"content"])
+    place.put("objects/ab/one", [b"second"])
+    place.put("snapshots/x/manifest", [LARGE[: 9 << 20], LARGE[9 << 20 :]])
+
+    def breaks() -> Iterator[bytes]:
+        yield os.urandom(9 << 20)
+        raise BlobDamaged("0" * 64)
+
+    with pytest.raises(BlobDamaged):
+        place.put("objects/ab/half", breaks())
+    assert b"".join(place.get("objects/ab/one")) == b"second"
+    assert b"".join(place.get("snapshots/x/manifest")) == LARGE
+    assert place.sizes("objects/ab") == {"objects/ab/one": 6}
+    assert place.sizes("") == {"objects/ab/one": 6, "snapshots/x/manifest": len(LARGE)}
+    with pytest.raises(NotFound):
+        b"".join(place.get("objects/ab/half"))
+    for _ in range(2):
+        place.delete("objects/ab/one")
+    assert place.sizes("objects") == {}

@@ -1,0 +1,154 @@
+"""What fills the disk is told, and what may make room does: the oldest, encoded, that the PACS says it has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.cli.disk import gather
+from radir_pacs.config import Settings
+from radir_pacs.errors import SettingError, StorageFailed
+from radir_pacs.intake.instances import OUT_OF_RESOURCES, Intake
+from radir_pacs.storage import open_blobs
+from radir_pacs.storage.blobs import BlobStore
+from radir_pacs.types import JobKind
+from radir_workers.evict_files import EvictFiles
+from radir_workers.pull_study import Pacs
+from radir_workers.relay import Relay
+from radir_workers.runner import Runner
+from tests.catalogue_material import add, claimed, encoding, header, register
+from tests.dicom_files import radiograph, save
+from tests.unit.test_blobs import make_old
+
+MIB = 1 << 20
+
+
+@contextmanager
+def pacs(known: dict[str, int]) -> Iterator[Pacs]:
+    """A PACS that has these studies with so many instances (QIDO-RS)."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            uid = self.path.partition("StudyInstanceUID=")[2].partition("&")[0]
+            rows = [{"0020000D": {"Value": [uid]}, "00201208": {"Value": [known[uid]]}}] if uid in known else []
+            body = json.dumps(rows).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield Pacs(url=f"http://127.0.0.1:{server.server_port}", authorization="")
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def blobs(settings: Settings) -> BlobStore:
+    return open_blobs(settings)
+
+
+def study(catalogue: Catalogue, blobs: BlobStore, number: int, indexed: bool = True) -> str:
+    """A study of one MiB, old enough to go; returns its file's hash."""
+    sha256, size_bytes = blobs.put(bytes([number]) * MIB)
+    catalogue.instances.add(header(number), content_sha256=sha256, size_bytes=size_bytes, source="TEST")
+    if indexed:
+        catalogue.studies.complete_now(f"2.25.{number}")
+        job = claimed(catalogue, key=f"2.25.{number}")
+        catalogue.encodings.save_several(f"2.25.{number}", [encoding(number, number)], 1, job)
+        catalogue.studies.mark_indexed()
+    make_old(blobs.path(sha256))
+    return sha256
+
+
+def counted(catalogue: Catalogue, blobs: BlobStore) -> None:
+    """As the sweep does, in ten minutes."""
+    for part in range(256):
+        catalogue.disk.note_usage(part, *blobs.usage(part))
+
+
+def test_the_oldest_that_the_pacs_has_makes_room(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> None:
+    register(catalogue)
+    waiting = study(catalogue, blobs, 1, indexed=False)
+    files = {number: study(catalogue, blobs, number) for number in (2, 3, 4, 5)}
+    reopened = study(catalogue, blobs, 6)
+    add(catalogue, header(6, 1, 2))  # a late image: acknowledged, and not yet encoded
+    counted(catalogue, blobs)
+    assert catalogue.disk.usage()[:2] == (6, 6 * MIB)
+    known = {f"2.25.{number}": 1 for number in (1, 2, 4, 5, 6)}  # not 3
+    with pacs(known) as there:
+        tight = replace(
+            settings, disk_budget_mib=6, evict_files=True, evict_above=0.9, evict_below=0.7, pull_url=there.url
+        )
+        rung: list[str] = []
+        Relay(catalogue, blobs, tight, lambda job, queue: rung.append(queue)).round()
+        job_id = catalogue.jobs.enqueue(JobKind.EVICT, "files")
+        runner = Runner(catalogue, {JobKind.EVICT: EvictFiles(catalogue, blobs, there, tight)}, worker="t", lease_s=60)
+        runner.run(job_id)
+    assert "transfer" in " ".join(rung)
+    stand = {number for number, sha256 in files.items() if blobs.path(sha256).exists()}
+    assert stand == {3, 5}, "the two oldest that can be fetched again, no more than needed"
+    assert blobs.path(waiting).exists(), "acknowledged and not yet encoded"
+    assert blobs.path(reopened).exists()
+    assert catalogue.disk.usage()[1] == 4 * MIB
+    assert catalogue.studies.get("2.25.2").state == "INDEXED"
+
+    assert catalogue.damage.note(files[2]), "it is no damage"
+    assert catalogue.damage.all() == ()
+    pull = catalogue.jobs.claim(catalogue.jobs.enqueue(JobKind.PULL, "2.25.2"), "t")
+    assert pull is not None
+    blobs.put(bytes([2]) * MIB)
+    catalogue.instances.add(header(2), content_sha256=files[2], size_bytes=MIB, source="PULL")
+    catalogue.instances.came_again("2.25.2", files[2])
+    assert not catalogue.damage.note(files[2]), "it is here again, and may be damaged like any other"
+
+
+def test_nothing_is_stored_beyond_the_budget(
+    settings: Settings, catalogue: Catalogue, blobs: BlobStore, tmp_path: Path
+) -> None:
+    study(catalogue, blobs, 1, indexed=False)
+    counted(catalogue, blobs)
+    path = tmp_path / "late.dcm"
+    save(radiograph(), path)
+    outcomes = []
+    for budget_mib in (1, 2):
+        intake = Intake(catalogue, blobs, replace(settings, disk_budget_mib=budget_mib))
+        with blobs.incoming() as incoming:
+            incoming.write(path.read_bytes())
+            outcomes.append(intake.store(incoming, source="TEST").status)
+    assert outcomes == [OUT_OF_RESOURCES, 0]
+    with pytest.raises(StorageFailed, match="are kept free"):
+        Intake(catalogue, blobs, replace(settings, min_free_disk_mib=1 << 40)).check_room()
+
+
+def test_who_uses_what(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> None:
+    study(catalogue, blobs, 1, indexed=False)
+    (settings.home / "logs").mkdir()
+    (settings.home / "logs" / "web.log").write_bytes(bytes(10_000))
+    found = gather(settings)
+    assert found["files"] == [{"modality": "DX", "files": 1, "bytes": MIB, "evicted_bytes": 0}]
+    assert found["folders"]["logs"] >= 10_000
+    assert found["database"]["tables"]["instance"] > 0
+    assert found["image_tokens"] > 0
+
+
+def test_eviction_needs_a_way_back(settings: Settings) -> None:
+    with pytest.raises(SettingError, match="pull_url"):
+        replace(settings, evict_files=True)
+    with pytest.raises(SettingError, match="evict_below"):
+        replace(settings, evict_below=0.95)

@@ -1,0 +1,85 @@
+"""Evict job: the oldest pictures make room, where the PACS says that it has their study.
+
+Only what is indexed and has nothing under way; its rows, reports and vectors stay, so it goes on answering. Storing an
+instance again meanwhile makes its file young, and a young file is not deleted (`BlobStore.delete`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+
+from radir_pacs.catalogue import Catalogue, Evictable
+from radir_pacs.config import Settings
+from radir_pacs.errors import PeerFailed
+from radir_pacs.intake.room import Room
+from radir_pacs.storage.blobs import BlobStore
+from radir_pacs.types import Job
+
+from .bounded_answer import AnswerBounds, bounded_get
+from .pull_study import Pacs
+
+log = logging.getLogger(__name__)
+
+_PAGE = 500
+_LONGEST_S = 600.0  # the relay asks again
+_BOUNDS = AnswerBounds(most_bytes=1 << 20, least_bytes_s=0, deadline_s=30.0)
+_INSTANCES = "00201208"  # Number of Study Related Instances
+
+
+class EvictFiles:
+    """The use case of JobKind.EVICT."""
+
+    def __init__(self, catalogue: Catalogue, blobs: BlobStore, pacs: Pacs, settings: Settings) -> None:
+        self._catalogue, self._blobs, self._pacs, self._settings = catalogue, blobs, pacs, settings
+
+    def __call__(self, job: Job) -> None:
+        """Ends the job when there is room again, or nothing left to remove. Raises PeerFailed, StorageFailed."""
+        excess = Room(self._catalogue, self._blobs, self._settings).excess_bytes()
+        ends_at = time.monotonic() + _LONGEST_S
+        after: Evictable | None = None
+        freed = studies = 0
+        while freed < excess and time.monotonic() < ends_at:
+            found = self._catalogue.disk.evictable(after, _PAGE)
+            for study in found:
+                if freed < excess and study.hashes and self._has(study):
+                    freed += self._evict(study)
+                    studies += 1
+            if not found:
+                break
+            after = found[-1]
+        said = f"{freed >> 20} MiB of {studies} studies made room, {max(excess - freed, 0) >> 20} MiB are lacking"
+        log.info("files made room", extra={"studies": studies, "bytes": freed})
+        self._catalogue.jobs.finish(job, said)
+
+    def _has(self, study: Evictable) -> bool:
+        """Whether the PACS has the study with at least as many instances (QIDO-RS, PS3.18 10.6)."""
+        headers = {"Accept": "application/dicom+json", "Accept-Encoding": "identity"}
+        if self._pacs.authorization:
+            headers["Authorization"] = self._pacs.authorization
+        asked = f"studies?StudyInstanceUID={study.study_uid}&includefield={_INSTANCES}"
+        with bounded_get(f"{self._pacs.url.rstrip('/')}/{asked}", headers, _BOUNDS) as answer:
+            if answer.status == 204:
+                return False
+            if answer.status != 200:
+                raise PeerFailed(f"the PACS answers with status {answer.status}")
+            body = b"".join(iter(lambda: answer.read(1 << 16), b""))
+        try:
+            return any(
+                row["0020000D"]["Value"] == [study.study_uid] and int(row[_INSTANCES]["Value"][0]) >= study.instances
+                for row in json.loads(body)
+            )
+        except (ValueError, KeyError, TypeError, IndexError):
+            return False
+
+    def _evict(self, study: Evictable) -> int:
+        freed = 0
+        for sha256 in self._catalogue.disk.evict(study):
+            size_bytes = self._blobs.size(sha256)
+            if self._blobs.delete(sha256):
+                freed += size_bytes
+                self._catalogue.disk.less(sha256, size_bytes)
+            else:  # it came again just now
+                self._catalogue.disk.stays(sha256)
+        return freed
