@@ -148,5 +148,9 @@ def _left(story: Mapping[str, Any], curve: Mapping[str, Any] | None) -> list[str
     if ("head", 1000, True) not in runs:
         missing.append("shuffled reports")
     missing += [f"the part {part!r}" for part in ("fill", "retrain", "serve") if part not in story]
+    if "retrain" in story and not story["retrain"]["passed"]:
+        missing.append(
+            "the promotion of a challenger that passed its gates on the real processes, and its shadow answers"
+        )
     missing += ["3,000 reports", "real radiographs with real notes", "CT", "a GPU", "readers' thumbs of real readers"]
     return ["## Not measured", "; ".join(missing) + "."]
