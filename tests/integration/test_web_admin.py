@@ -353,16 +353,16 @@ def test_a_run_is_watched_and_cancelled(
     assert live.headers["X-Radir-State"] == "STOPPED" and "Set-Cookie" not in live.headers
     token = catalogue.retraining.hold(number, "test", 60.0)
     assert client.get(f"/admin/retraining/{number}/live").headers["X-Radir-State"] == "RUNNING"
-    send(client, f"/admin/retraining/{number}/cancel", f"/admin/retraining/{number}")
-    assert catalogue.retraining.get(number).cancel_asked
     catalogue.retraining.tell(number, token, 2, StepState.RUNNING, begins=True, progress=0.5)
-    assert '<span class="badge running">running</span></td><td><progress' in see(
-        client, f"/admin/retraining/{number}/live"
-    )
+    page = see(client, f"/admin/retraining/{number}/live")
+    assert '<span class="badge running">running</span></td><td><progress' in page
     catalogue.retraining.end(number, token, "FAILED", "the disk is full")
     page = see(client, f"/admin/retraining/{number}")
     assert "badge running" not in page and '<span class="badge failed">failed</span></td><td><progress' in page
+    assert "Go on" in page
     token = catalogue.retraining.hold(number, "test", 60.0)
+    send(client, f"/admin/retraining/{number}/cancel", f"/admin/retraining/{number}")
+    assert catalogue.retraining.get(number).cancel_asked
     catalogue.retraining.end(number, token, "CANCELLED", "cancelled")
     assert "data-live" not in see(client, f"/admin/retraining/{number}")
     see(client, "/admin/retraining/99", 404)

@@ -125,7 +125,7 @@ def _told(number: int) -> dict[str, Any]:
         "steps": context.catalogue.retraining.steps(number),
         "state": state,
         "ended": found.state in _ENDED,
-        "resumable": state in ("STOPPED", "FAILED"),
+        "resumable": state in ("STOPPED", "FAILED") and not found.cancel_asked,
         "gates": files.gates(),
         "examined": files.examination(),
         "has_evidence": files.evidence is not None,
