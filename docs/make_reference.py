@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+from radir_pacs.callers import Role
 from radir_pacs.cli import parser
 from radir_pacs.config import ENV_PREFIX, Settings
 from radir_pacs.web.app import create_app
@@ -82,6 +83,9 @@ def _is_setting(action: argparse.Action) -> bool:
     return action.dest.startswith("setting_") or (action.dest == "config" and action.metavar == "FILE")
 
 
+_LETTERS = {Role.ADMINISTRATOR: "a", Role.RADIOLOGIST: "r", Role.RESEARCHER: "x", Role.SERVICE: "s"}
+
+
 def routes_page() -> str:
     """Every route with its methods, the roles that reach it and the first line of what it says of itself."""
     anything: Any = Mock()
@@ -90,8 +94,8 @@ def routes_page() -> str:
         "# Routes",
         "",
         _NOTE,
-        "Roles are those of [tokens](../how-to/control-access.md): (a)dministrator, (r)adiologist, (s)ervice;"
-        " *open* needs none.",
+        "Roles are those of [tokens](../how-to/control-access.md): (a)dministrator, (r)adiologist, researcher (x),"
+        " (s)ervice; *open* needs none.",
         "",
         "| route | methods | roles | |",
         "|---|---|---|---|",
@@ -102,7 +106,7 @@ def routes_page() -> str:
         methods = ", ".join(sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})) or "OPTIONS"
         meaning = ((app.view_functions[rule.endpoint].__doc__ or "").strip().splitlines() or [""])[0]
         path = rule.rule.replace("<", "{").replace(">", "}")
-        roles = " ".join(sorted(role[0] for role in RIGHTS.get(rule.endpoint, ()))) or "open"
+        roles = " ".join(sorted(_LETTERS[role] for role in RIGHTS.get(rule.endpoint, ()))) or "open"
         lines.append(f"| `{path}` | {methods} | {roles} | {meaning} |")
     app.extensions["radir"].decoder.close()
     return "\n".join(lines) + "\n"

@@ -56,7 +56,7 @@ class Bearers:
         if found is None:
             return None
         self._used.add(found.id)
-        return Caller(name=found.name, role=found.role)
+        return Caller(name=found.name, role=found.role, scope=found.scope, names=found.names)
 
     def may_send(self, authorization: str) -> bool:
         """Whether a large body may begin to arrive; for the thread that serves all connections, which must not wait.

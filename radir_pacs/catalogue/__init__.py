@@ -1,6 +1,6 @@
 """The catalogue in Postgres: studies, encodings, generations, reports, jobs. The only package that uses SQL."""
 
-from radir_pacs.catalogue.access_rows import AuditRow, Chain, KnownToken, TokenRow
+from radir_pacs.catalogue.access_rows import AuditRow, Chain, KnownToken, TokenRow, WithheldPatient
 from radir_pacs.catalogue.access_tokens import OF_TOKENS, AccessTokens, token_sha256
 from radir_pacs.catalogue.audit import MOST_PER_SEAL
 from radir_pacs.catalogue.broker import install_pgmq
@@ -142,6 +142,7 @@ __all__ = [
     "Verdict",
     "ViewerContext",
     "WaitingReport",
+    "WithheldPatient",
     "embedded_pid",
     "install_pgmq",
     "is_last_attempt",

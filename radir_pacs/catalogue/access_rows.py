@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from radir_pacs.callers import AuditEvent, Role
+from radir_pacs.scopes import Scope, Withheld
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +17,20 @@ class KnownToken:
     id: int
     name: str
     role: Role
+    scope: Scope
+    names: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithheldPatient:
+    """A patient whose studies are withheld; ``patient_key``: issuer and id, joined by a backslash."""
+
+    patient_key: str
+    degree: Withheld
+    reason: str
+    by: str
+    at: datetime
+    studies: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +47,8 @@ class TokenRow:
     revoked_at: datetime | None
     revoked_by: str | None
     in_force: bool
+    scope: Scope
+    names: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -149,9 +149,11 @@ def note(
     caller: Caller,
     study_uid: str | None = None,
     detail: Detail = MappingProxyType({}),
+    patient_keys: Sequence[str] | None = None,
 ) -> None:
-    """Record one event within a transaction."""
-    run(connection, "note_event", _values(caller, detail), event=event, study_uid=study_uid)
+    """Record one event within a transaction; its patients are those of the study, unless they are named."""
+    keys = None if patient_keys is None else list(patient_keys)
+    run(connection, "note_event", _values(caller, detail), event=event, study_uid=study_uid, patient_keys=keys)
 
 
 def noted(caller: Caller | None, detail: Detail) -> dict[str, object]:

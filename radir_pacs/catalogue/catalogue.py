@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from radir_pacs.catalogue.access_tokens import AccessTokens
+from radir_pacs.catalogue.access_tokens import ALL, AccessTokens
 from radir_pacs.catalogue.audit import Audit
 from radir_pacs.catalogue.cases import Cases
 from radir_pacs.catalogue.commitments import Commitments
@@ -35,8 +35,10 @@ from radir_pacs.catalogue.retraining import Retraining
 from radir_pacs.catalogue.rows import Overview
 from radir_pacs.catalogue.shadow_answers import ShadowAnswers
 from radir_pacs.catalogue.studies import Studies
+from radir_pacs.catalogue.withheld import WithheldPatients
 from radir_pacs.config import Settings
 from radir_pacs.errors import DatabaseAway
+from radir_pacs.scopes import Scope
 
 _REVIVED_S = 10.0
 
@@ -73,6 +75,7 @@ class Catalogue:
         self.feedback = ReaderFeedback(database, settings)
         self.contexts = Contexts(database, settings)
         self.access_tokens = AccessTokens(database, settings)
+        self.withheld = WithheldPatients(database, settings)
         self.audit = Audit(database, settings)
         self.jobs = Jobs(database, settings)
         self.commitments = Commitments(database, settings)
@@ -90,9 +93,9 @@ class Catalogue:
         """Keyword-style connection string; may hold a password: never log it."""
         return self._database.conninfo
 
-    def overview(self) -> Overview:
-        """Processes, studies by state, jobs by kind and state, encodings by model."""
-        return overview(self._database)
+    def overview(self, scope: Scope = ALL) -> Overview:
+        """Processes, studies by state, jobs by kind and state, encodings by model; in a scope the first two only."""
+        return overview(self._database, scope)
 
     def revive(self) -> None:
         """Start the embedded Postgres again if it died. Raises StorageFailed when it does not come back."""

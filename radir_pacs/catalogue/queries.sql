@@ -19,7 +19,7 @@ WITH r AS MATERIALIZED (
         study_description text, referring_physician text, study_id text, body_part text, modality text,
         patient_keys text[], patient_name_folded text, referring_physician_folded text, series_number integer,
         series_description text, instance_number integer, rows_px integer, columns_px integer, frames integer,
-        content_sha256 text, size_bytes bigint, attributes jsonb, source text, notes text[])
+        content_sha256 text, size_bytes bigint, attributes jsonb, source text, site text, notes text[])
 ), standing AS MATERIALIZED (
     SELECT i.study_uid, i.series_uid, i.sop_class_uid, i.content_sha256, EXISTS (
         SELECT FROM correction AS c WHERE c.sop_uid = i.sop_uid AND c.other_sha256 = r.content_sha256) AS known
@@ -29,12 +29,12 @@ WITH r AS MATERIALIZED (
 ), received_study AS (
     INSERT INTO study (study_uid, revision, patient_key, patient_id, patient_name, patient_sex, patient_birth_date,
         patient_age_years, study_date, study_time, accession_number, study_description, referring_physician, study_id,
-        body_part, modalities, patient_keys, patient_name_folded, referring_physician_folded)
+        body_part, modalities, patient_keys, patient_name_folded, referring_physician_folded, sites)
     SELECT r.study_uid, r.is_image::integer, r.patient_key, r.patient_id, r.patient_name,
         r.patient_sex, r.patient_birth_date, r.patient_age_years, r.study_date,
         r.study_time, r.accession_number, r.study_description, r.referring_physician, r.study_id,
         r.body_part, array_remove(ARRAY[r.modality], NULL), r.patient_keys,
-        r.patient_name_folded, r.referring_physician_folded
+        r.patient_name_folded, r.referring_physician_folded, array_remove(ARRAY[r.site], NULL)
     FROM r WHERE NOT EXISTS (SELECT FROM standing)
         AND NOT EXISTS (SELECT FROM parent WHERE parent.study_uid <> r.study_uid)
     ON CONFLICT (study_uid) DO UPDATE SET
@@ -61,6 +61,8 @@ WITH r AS MATERIALIZED (
             ELSE ARRAY(SELECT DISTINCT m FROM unnest(study.modalities || excluded.modalities) AS m ORDER BY m) END,
         patient_keys = CASE WHEN excluded.patient_keys <@ study.patient_keys THEN study.patient_keys
             ELSE ARRAY(SELECT DISTINCT k FROM unnest(study.patient_keys || excluded.patient_keys) AS k ORDER BY k) END,
+        sites = CASE WHEN excluded.sites <@ study.sites THEN study.sites
+            ELSE ARRAY(SELECT DISTINCT k FROM unnest(study.sites || excluded.sites) AS k ORDER BY k) END,
         last_instance_at = now(),
         changed_at = now()
     RETURNING study_uid
@@ -189,6 +191,8 @@ UPDATE study SET patient_key = coalesce(%(patient_key)s, patient_key), patient_i
     patient_keys = coalesce((
         SELECT array_agg(DISTINCT k ORDER BY k) FROM instance AS i, unnest(i.patient_keys) AS k
         WHERE i.study_uid = study.study_uid), patient_keys),
+    sites = CASE WHEN %(site)s::text IS NULL THEN sites
+        ELSE ARRAY(SELECT DISTINCT k FROM unnest(sites || %(site)s::text) AS k ORDER BY k) END,
     state = CASE WHEN %(reopens)s::boolean THEN 'RECEIVING' ELSE state END,
     reason = CASE WHEN %(reopens)s::boolean THEN NULL ELSE reason END,
     reason_code = CASE WHEN %(reopens)s::boolean THEN NULL ELSE reason_code END,
@@ -372,6 +376,11 @@ SELECT i.*, e.modality, e.series_number, e.series_description, e.body_part, s.pa
 FROM instance AS i JOIN series AS e USING (series_uid) JOIN study AS s ON s.study_uid = i.study_uid
 WHERE i.study_uid = %(study_uid)s
 ORDER BY e.series_number NULLS LAST, i.series_uid, i.instance_number NULLS LAST, i.sop_uid;
+
+-- name: in_scope
+-- Which of some studies a scope admits.
+SELECT s.study_uid FROM study AS s
+WHERE s.study_uid = ANY(%(study_uids)s::text[]) AND is_in_scope(s, %(scope)s::jsonb);
 
 -- name: study_uids
 -- A page of all studies' UIDs.
@@ -684,21 +693,23 @@ WHERE model_id = %(model_id)s AND xid >= %(since)s::text::xid8;
 SELECT string_agg(
     int8send(e.id) || int4send(coalesce(s.study_date - DATE '1970-01-01', -2147483648))
     || float4send(coalesce(s.patient_age_years, 'NaN')::real)
-    || CASE WHEN s.has_report THEN '\x01'::bytea ELSE '\x00'::bytea END
+    || CASE WHEN s.has_report THEN '\x01'::bytea ELSE '\x00'::bytea END || int2send(s.withheld)
     || int8send(coalesce(hashtextextended(s.patient_sex, 0), 0))
     || int8send(hashtextextended(array_to_string(s.modalities, E'\\'), 0))
     || int8send(coalesce(hashtextextended(s.body_part, 0), 0))
-    || int8send(coalesce(hashtextextended(e.scanner, 0), 0)), '') AS cases
+    || int8send(coalesce(hashtextextended(e.scanner, 0), 0))
+    || int8send(hashtextextended(array_to_string(s.sites, E'\\'), 0)), '') AS cases
 FROM encoding AS e JOIN study AS s USING (study_uid)
 WHERE e.model_id = %(model_id)s AND e.id >= %(first)s AND e.id < %(end)s;
 
 -- name: cases_since
 -- The same of encodings that were added, or whose study changed, at or after a snapshot.
 SELECT e.id, coalesce(s.study_date - DATE '1970-01-01', -2147483648) AS day,
-    coalesce(s.patient_age_years, 'NaN')::real AS age, s.has_report,
+    coalesce(s.patient_age_years, 'NaN')::real AS age, s.has_report, s.withheld,
     coalesce(hashtextextended(s.patient_sex, 0), 0) AS sex,
     hashtextextended(array_to_string(s.modalities, E'\\'), 0) AS modalities,
-    coalesce(hashtextextended(s.body_part, 0), 0) AS body_part, coalesce(hashtextextended(e.scanner, 0), 0) AS scanner
+    coalesce(hashtextextended(s.body_part, 0), 0) AS body_part, coalesce(hashtextextended(e.scanner, 0), 0) AS scanner,
+    hashtextextended(array_to_string(s.sites, E'\\'), 0) AS sites
 FROM encoding AS e JOIN study AS s USING (study_uid)
 WHERE e.id IN (
     SELECT id FROM encoding WHERE model_id = %(model_id)s AND xid >= %(since)s::text::xid8
@@ -711,7 +722,8 @@ LIMIT %(most)s;
 -- The texts behind the hashes of some encodings.
 SELECT name, hashtextextended(word, 0) AS hash, word
 FROM encoding AS e JOIN study AS s USING (study_uid) CROSS JOIN LATERAL (VALUES ('sex', s.patient_sex),
-    ('modalities', array_to_string(s.modalities, E'\\')), ('body_part', s.body_part), ('scanner', e.scanner)
+    ('modalities', array_to_string(s.modalities, E'\\')), ('body_part', s.body_part), ('scanner', e.scanner),
+    ('sites', array_to_string(s.sites, E'\\'))
 ) AS words (name, word)
 WHERE e.id = ANY(%(ids)s::bigint[]) AND word IS NOT NULL;
 
@@ -1274,12 +1286,12 @@ FROM feedback WHERE query_study_uid = %(query_study_uid)s AND reader = %(reader)
 
 -- name: open_context
 -- A token opens the viewer on a study for a while.
-INSERT INTO viewer_context (token_sha256, study_uid, reader, expires_at)
-VALUES (%(token_sha256)s, %(study_uid)s, %(reader)s, now() + make_interval(secs => %(valid_s)s::float8));
+INSERT INTO viewer_context (token_sha256, study_uid, reader, scope, expires_at)
+VALUES (%(token_sha256)s, %(study_uid)s, %(reader)s, %(scope)s::jsonb, now() + make_interval(secs => %(valid_s)s::float8));
 
 -- name: context
--- The study that a token opens, and for whom.
-SELECT token_sha256, study_uid, reader FROM viewer_context WHERE token_sha256 = %(token_sha256)s
+-- The study that a token opens, for whom, and what of similar cases; and whether any patient is withheld.
+SELECT token_sha256, study_uid, reader, scope, EXISTS (SELECT FROM withheld_patient) AS withholds FROM viewer_context WHERE token_sha256 = %(token_sha256)s
     AND expires_at > now() AND expires_at <= now() + make_interval(secs => %(valid_s)s::float8);
 
 -- name: show_in_context
@@ -1292,6 +1304,12 @@ ON CONFLICT DO NOTHING;
 -- name: count_shown_in_context
 -- How many studies a token was answered.
 SELECT count(*) AS n FROM viewer_context_case WHERE token_sha256 = %(token_sha256)s;
+
+-- name: is_compared
+-- Whether an instance is what a model compares of a study: the radiograph, or a slice of the CT series. A row if so.
+SELECT FROM encoding JOIN model USING (model_id)
+WHERE encoding.study_uid = %(study_uid)s AND encoding.series_uid = %(series_uid)s
+    AND (encoding.sop_uid = %(sop_uid)s OR model.kind = 'CT') LIMIT 1;
 
 -- name: shown_in_context
 -- Whether an instance is of what the holder of a token was shown of a case: the radiograph that was compared, or the
@@ -1582,6 +1600,10 @@ DELETE FROM process WHERE seen_at NOT BETWEEN now() - make_interval(secs => %(ke
 -- Studies by state.
 SELECT state, count(*)::integer AS n FROM study GROUP BY state;
 
+-- name: count_studies_in_scope
+-- The same of those that a scope admits.
+SELECT state, count(*)::integer AS n FROM study AS s WHERE is_in_scope(s, %(scope)s::jsonb) GROUP BY state;
+
 -- name: count_jobs
 -- Jobs by kind and state, with the age of the oldest that is still open.
 SELECT kind, state, count(*)::integer AS n,
@@ -1601,8 +1623,9 @@ WHERE at BETWEEN now() - interval '1 day' AND now() + interval '1 day';
 
 -- name: create_token
 -- A token in force; its name must be free.
-INSERT INTO access_token (name, role, token_sha256, created_by, expires_at)
-VALUES (%(name)s, %(role)s, %(token_sha256)s, %(created_by)s, now() + make_interval(secs => %(valid_s)s::float8));
+INSERT INTO access_token (name, role, scope, names, token_sha256, created_by, expires_at)
+VALUES (%(name)s, %(role)s, %(scope)s::jsonb, %(names)s, %(token_sha256)s, %(created_by)s,
+    now() + make_interval(secs => %(valid_s)s::float8));
 
 -- name: revoke_token
 -- The token of this name ends now.
@@ -1611,19 +1634,38 @@ RETURNING id;
 
 -- name: tokens
 -- All tokens that there ever were, newest first; ``in_force``: not revoked and not expired.
-SELECT id, name, role, created_at, created_by, expires_at, last_used_at, revoked_at, revoked_by,
+SELECT id, name, role, scope, names, created_at, created_by, expires_at, last_used_at, revoked_at, revoked_by,
     revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()) AS in_force
 FROM access_token ORDER BY id DESC;
 
 -- name: token_hashes
--- The tokens in force, by hash; a single row without any where there is none but some were made once.
-SELECT id, name, role, token_sha256 FROM access_token
+-- The tokens in force, by hash; a single row without any where there is none but some were made once. ``withholds``:
+-- whether any patient is withheld.
+SELECT id, name, role, scope, names, token_sha256, EXISTS (SELECT FROM withheld_patient) AS withholds FROM access_token
 WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
-UNION ALL SELECT NULL, NULL, NULL, NULL WHERE EXISTS (SELECT FROM access_token);
+UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, FALSE WHERE EXISTS (SELECT FROM access_token);
 
 -- name: tokens_used
 -- These tokens were used just now.
 UPDATE access_token SET last_used_at = now() WHERE id = ANY(%(ids)s::bigint[]);
+
+-- == Withheld patients ==
+
+-- name: withhold
+-- Withhold the patient with these keys.
+INSERT INTO withheld_patient (patient_key, degree, reason, by)
+SELECT key, %(degree)s, %(reason)s, %(by)s FROM unnest(%(patient_keys)s::text[]) AS k (key) ORDER BY key
+ON CONFLICT (patient_key) DO UPDATE SET degree = excluded.degree, reason = excluded.reason, by = excluded.by, at = now();
+
+-- name: show_again
+-- The patient with these keys is withheld no more.
+DELETE FROM withheld_patient WHERE patient_key = ANY(%(patient_keys)s::text[]) RETURNING patient_key;
+
+-- name: withheld
+-- Withheld patients, the newest first, with how many of their studies are here.
+SELECT w.patient_key, w.degree, w.reason, w.by, w.at,
+    (SELECT count(*) FROM study AS s WHERE s.patient_keys @> ARRAY[w.patient_key])::integer AS studies
+FROM withheld_patient AS w ORDER BY w.at DESC, w.patient_key;
 
 -- == Audit ==
 
@@ -1632,10 +1674,10 @@ UPDATE access_token SET last_used_at = now() WHERE id = ANY(%(ids)s::bigint[]);
 SELECT set_config('synchronous_commit', 'off', true);
 
 -- name: note_event
--- One event, about a study or none. A study that is not there has no patients.
+-- One event, about a study or none, or about a patient. A study that is not there has no patients.
 INSERT INTO audit_event (event, caller, role, address, study_uid, patient_keys, detail)
 VALUES (%(event)s, %(caller)s, %(role)s, %(address)s, %(study_uid)s,
-    coalesce((SELECT patient_keys FROM study WHERE study_uid = %(study_uid)s), '{}'), %(detail)s::text::jsonb);
+    coalesce(%(patient_keys)s::text[], (SELECT patient_keys FROM study WHERE study_uid = %(study_uid)s), '{}'), %(detail)s::text::jsonb);
 
 -- name: note_studies
 -- One event per study.
@@ -1683,6 +1725,15 @@ WITH RECURSIVE linked (key) AS (
     FROM linked AS k JOIN patient_link AS l ON k.key IN (l.key, l.prior_key) AND l.in_force
 )
 SELECT key FROM linked;
+
+-- name: known_keys_of_patient_id
+-- The keys (issuer and id) of this id that studies, waiting reports or decisions to withhold name.
+SELECT DISTINCT key AS patient_key FROM (
+    SELECT unnest(patient_keys) AS key FROM study WHERE patient_id = %(patient_id)s
+        OR patient_keys && ARRAY[chr(92) || %(patient_id)s::text]
+    UNION ALL SELECT unnest(patient_keys) FROM report_version
+    UNION ALL SELECT patient_key FROM withheld_patient
+) AS known WHERE split_part(key, chr(92), 2) = %(patient_id)s ORDER BY 1;
 
 -- name: lock_audit
 -- One process seals at a time; it holds until the transaction ends.

@@ -36,6 +36,7 @@ _OWN = {
     "reports": "reports",
     "resolve": "resolve",
     "viewer": "viewer",
+    "withhold": "withhold",
 }
 
 

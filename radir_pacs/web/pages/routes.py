@@ -51,7 +51,7 @@ def start() -> Response:
         raise BadInput("this is no accession number, patient ID, date or reference")
     return _page(
         "start.html",
-        counts=catalogue.overview().studies,
+        counts=catalogue.overview(audit.caller().scope).studies,
         studies=_found(catalogue, text),
         find=text,
         most=_NEWEST,
@@ -108,7 +108,9 @@ def _found(catalogue: Catalogue, text: str) -> list[CatalogueStudy]:
         keys = [(Match(path=(_STUDY_DATE,), vr="DA", values=("".join(date.groups()),)),)]
     else:
         keys = [(Match(path=(tag,), vr="LO", values=(text,)),) for tag in (_ACCESSION_NUMBER, _PATIENT_ID)]
-    pages = [catalogue.qido.search(QidoQuery(level=QidoLevel.STUDY, limit=_NEWEST, matches=key)) for key in keys]
+    scope = audit.caller().scope
+    queries = [QidoQuery(level=QidoLevel.STUDY, limit=_NEWEST, matches=key, scope=scope) for key in keys]
+    pages = [catalogue.qido.search(query) for query in queries]
     studies = {row.study.study_uid: row.study for page in pages for row in page.rows}
     audit.note_listed(list(studies)[:_NEWEST])
     return list(studies.values())[:_NEWEST]
@@ -145,7 +147,7 @@ def similar() -> Response:
         notices=[spoken.notice(notice) for notice in (*notices, *answer.notices)],
         query_picture=shown_of(answer.query_sop_uid, asked_place(answer)),
         cases=[(case, shown_of(case.sop_uid, place_of(case, answer)), *_notes(case)) for case in answer.cases],
-        offers=[] if answer.cases else services().searcher.nearest(query),
+        offers=[] if answer.cases else services().searcher.nearest(query, audit.caller()),
         form=_FORM,
         **_asking(study_uid),
         chosen=query.region,
