@@ -34,6 +34,8 @@ class AuditEvent(StrEnum):
     REFUSED = "REFUSED"  # Security Alert: no token, a wrong one, or one whose role may not do this
     TOKEN_CREATED = "TOKEN_CREATED"  # Security Alert: Security Roles Changed
     TOKEN_REVOKED = "TOKEN_REVOKED"
+    PEER_ADDED = "PEER_ADDED"  # Security Alert: Security Configuration, as is the next one
+    PEER_REMOVED = "PEER_REMOVED"
     WITHHELD = "WITHHELD"  # Security Alert: Object Security Attributes Changed, as is the next one
     SHOWN_AGAIN = "SHOWN_AGAIN"
     STARTED = "STARTED"  # Application Activity: the web service begins to serve

@@ -6,12 +6,14 @@ Three places decide by the same rule, and a test compares them: here, the column
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from enum import IntEnum
 from typing import Any, Protocol, Self
 
+SITE_LABEL = re.compile(r"[!-\[\]-~]([ -\[\]-~]{0,62}[!-\[\]-~])?")  # printable ASCII, without a backslash
 # Modalities of what lies beside the images of a study; they neither open nor close it (PS3.3 C.7.3.1.1.1).
 WITHOUT_IMAGES = frozenset({"SR", "PR", "KO", "DOC", "SEG", "AU"})
 

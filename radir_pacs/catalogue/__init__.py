@@ -1,6 +1,6 @@
 """The catalogue in Postgres: studies, encodings, generations, reports, jobs. The only package that uses SQL."""
 
-from radir_pacs.catalogue.access_rows import AuditRow, Chain, KnownToken, TokenRow, WithheldPatient
+from radir_pacs.catalogue.access_rows import AuditRow, Chain, KnownToken, Peer, TokenRow, WithheldPatient
 from radir_pacs.catalogue.access_tokens import OF_TOKENS, AccessTokens, token_sha256
 from radir_pacs.catalogue.audit import MOST_PER_SEAL
 from radir_pacs.catalogue.broker import install_pgmq
@@ -118,6 +118,7 @@ __all__ = [
     "Overview",
     "PatientMerge",
     "PatientUpdate",
+    "Peer",
     "ProcessRow",
     "Processes",
     "Question",

@@ -34,6 +34,27 @@ class WithheldPatient:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Peer:
+    """A DICOM peer that may call. ``network`` in CIDR notation; ``::/0``: from anywhere, by IPv4 too.
+
+    certificate: of the client's side of its TLS connection, ``sha256:`` and 64 hex digits, or ``CN=`` and a name; None:
+    not looked at. site: the label of what it sends; None: its title. host and port: where it is called itself.
+    """
+
+    ae_title: str
+    network: str = "::/0"
+    certificate: str | None = None
+    may_store: bool = True
+    may_commit: bool = True
+    site: str | None = None
+    host: str | None = None
+    port: int | None = None
+    over_tls: bool = False
+    created_at: datetime | None = None
+    created_by: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenRow:
     """A token as an administrator sees it; the token itself is nowhere."""
 

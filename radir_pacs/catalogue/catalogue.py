@@ -24,6 +24,7 @@ from radir_pacs.catalogue.migrate import migrate
 from radir_pacs.catalogue.models import Models
 from radir_pacs.catalogue.overview import overview
 from radir_pacs.catalogue.patients import Patients
+from radir_pacs.catalogue.peers import Peers
 from radir_pacs.catalogue.processes import Processes
 from radir_pacs.catalogue.qido import Qido
 from radir_pacs.catalogue.questions import Questions
@@ -75,6 +76,7 @@ class Catalogue:
         self.feedback = ReaderFeedback(database, settings)
         self.contexts = Contexts(database, settings)
         self.access_tokens = AccessTokens(database, settings)
+        self.peers = Peers(database, settings)
         self.withheld = WithheldPatients(database, settings)
         self.audit = Audit(database, settings)
         self.jobs = Jobs(database, settings)

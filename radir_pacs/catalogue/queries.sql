@@ -1649,6 +1649,26 @@ UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, FALSE WHERE EXISTS (SELECT 
 -- These tokens were used just now.
 UPDATE access_token SET last_used_at = now() WHERE id = ANY(%(ids)s::bigint[]);
 
+-- == Peers ==
+
+-- name: add_peer
+-- A peer that may call; no row where its title is known from this network already.
+INSERT INTO peer (ae_title, network, certificate, may_store, may_commit, site, host, port, over_tls, created_by)
+VALUES (%(ae_title)s, %(network)s::cidr, %(certificate)s, %(may_store)s, %(may_commit)s, %(site)s, %(host)s, %(port)s,
+    %(over_tls)s, %(by)s)
+ON CONFLICT (ae_title, network) DO NOTHING RETURNING id;
+
+-- name: remove_peer
+-- It may call no more; from one network, or from any.
+DELETE FROM peer WHERE ae_title = %(ae_title)s AND (%(network)s::cidr IS NULL OR network = %(network)s::cidr)
+RETURNING id;
+
+-- name: peers
+-- All peers by title, the narrowest network first.
+SELECT ae_title, network::text AS network, certificate, may_store, may_commit, site, host, port, over_tls, created_at,
+    created_by
+FROM peer ORDER BY ae_title, masklen(network) DESC, network;
+
 -- == Withheld patients ==
 
 -- name: withhold

@@ -18,6 +18,7 @@ _OWN = {
     "up": "up",
     "sr": "sr",
     "status": "status",
+    "peers": "peers",
     "problems": "problems",
     "pull-fhir": "pull_fhir",
     "regions": "regions",

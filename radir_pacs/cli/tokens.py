@@ -19,9 +19,8 @@ from radir_pacs.cli.state import must_run
 from radir_pacs.config import DAY_S, Settings
 from radir_pacs.errors import BadInput
 from radir_pacs.printable import printable
-from radir_pacs.scopes import Scope
+from radir_pacs.scopes import SITE_LABEL, Scope
 
-_SITE_LABEL = re.compile(r"[!-\[\]-~]([ -\[\]-~]{0,62}[!-\[\]-~])?")  # printable ASCII, without a backslash
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}")
 _DAYS = 365.0
 _SITE = (
@@ -102,7 +101,7 @@ def _create(args: argparse.Namespace, catalogue: Catalogue) -> None:
 
 def _scope(args: argparse.Namespace) -> Scope:
     sites = frozenset(site.strip() for site in args.site)
-    if not all(_SITE_LABEL.fullmatch(site) for site in sites):
+    if not all(SITE_LABEL.fullmatch(site) for site in sites):
         raise BadInput("a site is an AE title or the label of a peer: at most 64 characters without a backslash")
     if args.since and args.until and args.since > args.until:
         raise BadInput("--since is not after --until")

@@ -34,10 +34,10 @@ class Instances:
         )
         return InstanceFile(request, self._blobs, head, most_bytes=self._most_bytes)
 
-    def store(self, file: InstanceFile, source: str) -> StoreOutcome:
-        """Durable, or refused with the reason; ``source`` is the calling AE title. Raises nothing."""
+    def store(self, file: InstanceFile, source: str, site: str | None = None) -> StoreOutcome:
+        """Durable, or refused with the reason; by calling AE title, and the label of its site. Raises nothing."""
         try:
-            outcome = self._store(file, source)
+            outcome = self._store(file, source, site)
         except Exception as error:  # the edge of a process: the peer gets a failure and keeps its copy
             log.exception("store failed", extra={"error": type(error).__name__})
             outcome = StoreOutcome(status=OUT_OF_RESOURCES, reason="storing failed")
@@ -50,7 +50,7 @@ class Instances:
         )
         return outcome
 
-    def _store(self, file: InstanceFile, source: str) -> StoreOutcome:
+    def _store(self, file: InstanceFile, source: str, site: str | None) -> StoreOutcome:
         request = file.request
         failure = file.failure
         if failure is None and not request.has_data_set:
@@ -59,7 +59,7 @@ class Instances:
             assert failure is not None
             return self._intake.refuse(failure, source=source, sop_uid=request.sop_uid or None)
         return self._intake.store(
-            file.blob, source=source, sop_class_uid=request.sop_class_uid, sop_uid=request.sop_uid
+            file.blob, source=source, site=site, sop_class_uid=request.sop_class_uid, sop_uid=request.sop_uid
         )
 
 

@@ -58,7 +58,7 @@ def lines(answer: requests.Response) -> list[dict[str, Any]]:
 def address(rule: Rule) -> str:
     path = str(rule.rule)
     for argument in rule.arguments:
-        for converter in ("", "path:", "ohif_chunk:"):
+        for converter in ("", "path:", "int:", "ohif_chunk:"):
             path = path.replace(f"<{converter}{argument}>", VALUES.get(argument, "1"))
     return path
 
