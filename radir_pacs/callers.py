@@ -16,6 +16,7 @@ class Role(StrEnum):
     RESEARCHER = "researcher"  # asks for similar cases; sees pseudonyms, and of the images only what was compared
     SERVICE = "service"  # another system: sends, deletes and reads studies, opens the sidebar for its readers
     SIDEBAR = "sidebar"  # a browser with a sidebar's token: one study, and the cases like it
+    PEER = "peer"  # a system that sends by DICOM or HL7: its AE title, or its sending application
     COMMAND = "command"  # somebody who runs commands on this machine
     NOBODY = "nobody"  # whose token is none of ours
 
@@ -27,13 +28,16 @@ class AuditEvent(StrEnum):
     CASE_SHOWN = "CASE_SHOWN"  # DICOM Instances Accessed: this study was in the answer to such a question
     LISTED = "LISTED"  # Query: this study was in the answer to a search for studies, series or instances
     OPENED = "OPENED"  # DICOM Instances Accessed: headers, pixels, pictures, state or reports of this study
-    STORED = "STORED"  # DICOM Instances Transferred: something was stored in this study, by HTTP
+    STORED = "STORED"  # DICOM Instances Transferred: something was stored in this study, by whatever way
     DELETED = "DELETED"  # DICOM Study Deleted, in whole or in part
     LINK_OPENED = "LINK_OPENED"  # User Authentication: a sidebar's token was made for this study
     RESOLVED = "RESOLVED"  # Query: the study behind an anonymous reference
     REFUSED = "REFUSED"  # Security Alert: no token, a wrong one, or one whose role may not do this
     TOKEN_CREATED = "TOKEN_CREATED"  # Security Alert: Security Roles Changed
     TOKEN_REVOKED = "TOKEN_REVOKED"
+    ERASED = "ERASED"  # DICOM Study Deleted: nothing of the study, or of the patient, is kept
+    MERGED = "MERGED"  # Patient Record: one patient became another, or was given other demographics
+    AUDIT_READ = "AUDIT_READ"  # Audit Log Used
     PEER_ADDED = "PEER_ADDED"  # Security Alert: Security Configuration, as is the next one
     PEER_REMOVED = "PEER_REMOVED"
     WITHHELD = "WITHHELD"  # Security Alert: Object Security Attributes Changed, as is the next one

@@ -2,7 +2,7 @@
 
 from radir_pacs.catalogue.access_rows import AuditRow, Chain, KnownToken, Peer, TokenRow, WithheldPatient
 from radir_pacs.catalogue.access_tokens import OF_TOKENS, AccessTokens, token_sha256
-from radir_pacs.catalogue.audit import MOST_PER_SEAL
+from radir_pacs.catalogue.audit import MOST_PER_SEAL, Audit
 from radir_pacs.catalogue.broker import install_pgmq
 from radir_pacs.catalogue.catalogue import Catalogue
 from radir_pacs.catalogue.embedded import server_pid as embedded_pid
@@ -83,6 +83,7 @@ __all__ = [
     "AccessTokens",
     "Answered",
     "Answering",
+    "Audit",
     "AuditRow",
     "CaseChanges",
     "Catalogue",

@@ -38,6 +38,14 @@ class Audit(CataloguePart):
             run(connection, "without_waiting")
             note(connection, event, caller, study_uid, detail)
 
+    def note_read(self, caller: Caller, *, study_uid: str | None, patient_id: str | None) -> None:
+        """Record that somebody looks into the trail, and about whom."""
+        with self._database.transaction() as connection:
+            keys = None
+            if patient_id is not None:
+                keys = [patient_id if "\\" in patient_id else "\\" + patient_id]
+            note(connection, AuditEvent.AUDIT_READ, caller, study_uid, patient_keys=keys)
+
     def note_studies(
         self, event: AuditEvent, caller: Caller, study_uids: Sequence[str], **detail: str | int | None
     ) -> int:

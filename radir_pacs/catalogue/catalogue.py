@@ -14,6 +14,7 @@ from radir_pacs.catalogue.corrections import Corrections
 from radir_pacs.catalogue.damage import Damage
 from radir_pacs.catalogue.database import Database, conninfo_of
 from radir_pacs.catalogue.encodings import Encodings
+from radir_pacs.catalogue.erasures import Erasures
 from radir_pacs.catalogue.feedback import ReaderFeedback
 from radir_pacs.catalogue.generations import Generations
 from radir_pacs.catalogue.image_tokens import KeptImageTokens
@@ -77,6 +78,7 @@ class Catalogue:
         self.contexts = Contexts(database, settings)
         self.access_tokens = AccessTokens(database, settings)
         self.peers = Peers(database, settings)
+        self.erasures = Erasures(database, settings)
         self.withheld = WithheldPatients(database, settings)
         self.audit = Audit(database, settings)
         self.jobs = Jobs(database, settings)

@@ -1669,6 +1669,92 @@ SELECT ae_title, network::text AS network, certificate, may_store, may_commit, s
     created_by
 FROM peer ORDER BY ae_title, masklen(network) DESC, network;
 
+-- == Erasure ==
+
+-- name: studies_to_erase
+-- A study by its UID, and those of the patient with these keys, locked.
+SELECT study_uid FROM study WHERE study_uid = %(study_uid)s OR patient_keys && %(patient_keys)s::text[]
+ORDER BY study_uid FOR UPDATE;
+
+-- name: traces_of_studies
+-- What has to be looked for outside the tables: files, index labels, retrainings; and instances, which other rows name.
+SELECT
+    ARRAY(SELECT id FROM encoding WHERE study_uid = ANY(%(study_uids)s::text[]) ORDER BY id) AS encoding_ids,
+    ARRAY(SELECT content_sha256 FROM instance WHERE study_uid = ANY(%(study_uids)s::text[])
+        UNION SELECT c.other_sha256 FROM correction AS c JOIN instance AS i USING (sop_uid)
+        WHERE c.aside AND i.study_uid = ANY(%(study_uids)s::text[])) AS blobs,
+    ARRAY(SELECT sop_uid FROM instance WHERE study_uid = ANY(%(study_uids)s::text[])) AS sop_uids,
+    ARRAY(SELECT DISTINCT run_id FROM retraining_study WHERE study_uid = ANY(%(study_uids)s::text[])) AS runs;
+
+-- name: erase_versions
+-- Versions of reports that name the studies or the patients, waiting ones too.
+DELETE FROM report_version WHERE named_study_uid = ANY(%(study_uids)s::text[])
+    OR patient_keys && %(patient_keys)s::text[];
+
+-- name: erase_orders
+-- Orders of the studies.
+DELETE FROM order_link WHERE study_uid = ANY(%(study_uids)s::text[]);
+
+-- name: erase_jobs
+-- Work on the studies and their instances; a process that holds such a job finds that out when it ends it.
+DELETE FROM job WHERE key = ANY(%(study_uids)s::text[] || %(sop_uids)s::text[])
+    OR split_part(key, '/', 2) = ANY(%(study_uids)s::text[]);
+
+-- name: erase_refusals
+-- Refusals of their instances.
+DELETE FROM refusal WHERE sop_uid = ANY(%(sop_uids)s::text[]);
+
+-- name: erase_links
+-- What the patients became, and who became them.
+WITH gone AS (
+    SELECT id FROM patient_link WHERE prior_key = ANY(%(patient_keys)s::text[]) OR key = ANY(%(patient_keys)s::text[])
+), moves AS (
+    DELETE FROM patient_move WHERE link_id IN (SELECT id FROM gone)
+)
+DELETE FROM patient_link WHERE id IN (SELECT id FROM gone);
+
+-- name: forget_now
+-- Their vectors leave the index files with the next merge, which is due at once, and the feed names them no more.
+WITH fed AS (DELETE FROM study_changed WHERE study_uid = ANY(%(study_uids)s::text[]))
+UPDATE encoding_gone SET at = at - interval '2 days' WHERE encoding_id = ANY(%(encoding_ids)s::bigint[]);
+
+-- name: add_erasure
+-- The record of an erasure.
+INSERT INTO erasure (by, study_uids, encoding_ids, blobs, runs, subject)
+VALUES (%(by)s, %(study_uids)s, %(encoding_ids)s, %(blobs)s, %(runs)s, %(subject)s);
+
+-- name: erasures
+-- What was erased under this name, in all.
+SELECT max(at) AS at,
+    ARRAY(SELECT unnest(x.study_uids) FROM erasure AS x WHERE x.subject = %(subject)s) AS study_uids,
+    ARRAY(SELECT unnest(x.encoding_ids) FROM erasure AS x WHERE x.subject = %(subject)s) AS encoding_ids,
+    ARRAY(SELECT unnest(x.blobs) FROM erasure AS x WHERE x.subject = %(subject)s) AS blobs,
+    ARRAY(SELECT unnest(x.runs) FROM erasure AS x WHERE x.subject = %(subject)s) AS runs
+FROM erasure WHERE subject = %(subject)s;
+
+-- name: left_of_erased
+-- Rows of every table that may name a study or a patient, but for the audit trail and the decision to withhold.
+WITH uids AS (SELECT unnest(%(study_uids)s::text[]) AS study_uid)
+SELECT
+    (SELECT count(*) FROM study WHERE study_uid IN (TABLE uids) OR patient_keys && %(patient_keys)s::text[]) AS studies,
+    (SELECT count(*) FROM study_search WHERE study_uid IN (TABLE uids)) AS "search rows",
+    (SELECT count(*) FROM series WHERE study_uid IN (TABLE uids)) AS series,
+    (SELECT count(*) FROM instance WHERE study_uid IN (TABLE uids)) AS instances,
+    (SELECT count(*) FROM report WHERE study_uid IN (TABLE uids)) AS reports,
+    (SELECT count(*) FROM report_version WHERE study_uid IN (TABLE uids) OR named_study_uid IN (TABLE uids)
+        OR patient_keys && %(patient_keys)s::text[]) AS "versions of reports, waiting ones too",
+    (SELECT count(*) FROM encoding WHERE study_uid IN (TABLE uids)) AS vectors,
+    (SELECT count(*) FROM image_tokens WHERE study_uid IN (TABLE uids)) AS "image tokens",
+    (SELECT count(*) FROM order_link WHERE study_uid IN (TABLE uids)) AS orders,
+    (SELECT count(*) FROM job WHERE key IN (TABLE uids) OR split_part(key, '/', 2) IN (TABLE uids)) AS jobs,
+    (SELECT count(*) FROM patient_link WHERE prior_key = ANY(%(patient_keys)s::text[])
+        OR key = ANY(%(patient_keys)s::text[])) AS "merges of patients",
+    (SELECT count(*) FROM feedback WHERE query_study_uid IN (TABLE uids) OR case_study_uid IN (TABLE uids)) AS judgements,
+    (SELECT count(*) FROM viewer_context WHERE study_uid IN (TABLE uids)) + (SELECT count(*) FROM viewer_context_case
+        WHERE study_uid IN (TABLE uids)) AS "links of the sidebar",
+    (SELECT count(*) FROM retraining_study WHERE study_uid IN (TABLE uids)) AS "snapshots of retrainings",
+    (SELECT count(*) FROM study_changed WHERE study_uid IN (TABLE uids)) AS "feed of changes";
+
 -- == Withheld patients ==
 
 -- name: withhold

@@ -779,6 +779,19 @@ CREATE TRIGGER audit_seal_stays BEFORE UPDATE OR DELETE ON audit_seal
     FOR EACH ROW EXECUTE FUNCTION audit_is_append_only();
 CREATE TRIGGER audit_seal_stays_whole BEFORE TRUNCATE ON audit_seal EXECUTE FUNCTION audit_is_append_only();
 
+-- What was erased, so that a later look can tell whether anything is left: numbers and hashes, and no patient.
+CREATE TABLE erasure (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at            timestamptz NOT NULL DEFAULT now(),
+    by            text NOT NULL,
+    study_uids    text[] NOT NULL,
+    encoding_ids  bigint[] NOT NULL,
+    blobs         text[] NOT NULL,
+    runs          bigint[] NOT NULL,                   -- retrainings whose snapshot held one of the studies
+    subject       bytea NOT NULL                       -- SHA-256 of what was asked to be erased
+);
+CREATE INDEX erasure_by_subject ON erasure (subject);
+
 -- Retraining: one run from its plan to the evidence (radir_training.retraining).
 CREATE TABLE retraining_run (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

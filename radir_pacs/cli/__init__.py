@@ -28,6 +28,7 @@ _OWN = {
     "complete": "admin",
     "delete": "admin",
     "demo": "demo",
+    "erase": "erase",
     "feedback": "feedback",
     "fhir-key": "fhir_key",
     "import-images": "import_images",

@@ -13,6 +13,7 @@ from rich.text import Text
 from radir_pacs import config
 from radir_pacs.callers import AuditEvent
 from radir_pacs.catalogue import AuditRow, Catalogue, Chain
+from radir_pacs.cli.caller import caller
 from radir_pacs.cli.output import counted, out, print_json, progress
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
@@ -55,6 +56,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     with Catalogue.open(settings) as catalogue:
         if args.action == "verify":
             return _verify(args, catalogue)
+        catalogue.audit.note_read(caller(), study_uid=args.study, patient_id=args.patient)
         rows = catalogue.audit.events(
             caller=args.caller,
             study_uid=args.study,

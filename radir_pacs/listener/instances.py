@@ -7,8 +7,10 @@ import logging
 from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
 from pynetdicom.association import Association
 
+from radir_pacs.callers import AuditEvent, Caller, Role
+from radir_pacs.catalogue import Audit
 from radir_pacs.dicom.file_head import file_head
-from radir_pacs.errors import DicomRefused
+from radir_pacs.errors import DicomRefused, RadirError
 from radir_pacs.intake.instances import OUT_OF_RESOURCES, Intake, StoreOutcome
 from radir_pacs.listener.c_store import StoreRequest
 from radir_pacs.listener.instance_file import InstanceFile
@@ -20,8 +22,8 @@ log = logging.getLogger(__name__)
 class Instances:
     """Shared by all associations of one server."""
 
-    def __init__(self, intake: Intake, blobs: BlobStore, *, most_bytes: int) -> None:
-        self._intake, self._blobs, self._most_bytes = intake, blobs, most_bytes
+    def __init__(self, intake: Intake, blobs: BlobStore, audit: Audit, *, most_bytes: int) -> None:
+        self._intake, self._blobs, self._audit, self._most_bytes = intake, blobs, audit, most_bytes
 
     def begin(self, request: StoreRequest, *, transfer_syntax_uid: str) -> InstanceFile:
         """A file for the data set, after the head that pynetdicom would write: the same bytes have the same hash."""
@@ -49,6 +51,14 @@ class Instances:
             extra={"sop_uid": outcome.sop_uid, "study_uid": outcome.study_uid, "status": f"{outcome.status:04X}"},
         )
         return outcome
+
+    def note_received(self, study_uid: str, calling_ae: str, address: str) -> None:
+        """Record that this peer stored in the study; what is stored stays stored, whether it can be recorded or not."""
+        by = Caller(name=calling_ae, role=Role.PEER, address=address)
+        try:
+            self._audit.note(AuditEvent.STORED, by, study_uid)
+        except RadirError as error:
+            log.error("a receipt is not in the audit trail", extra={"study_uid": study_uid, "error": error.code})
 
     def _store(self, file: InstanceFile, source: str, site: str | None) -> StoreOutcome:
         request = file.request

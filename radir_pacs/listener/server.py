@@ -168,7 +168,7 @@ def make_server(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> S
         ) from None
     server: Server = made
     server.refusals, server.commitment = refusals, commitment
-    server.instances = Instances(Intake(catalogue, blobs, settings), blobs, most_bytes=most_bytes)
+    server.instances = Instances(Intake(catalogue, blobs, settings), blobs, catalogue.audit, most_bytes=most_bytes)
     server.peers = KnownPeers(catalogue.peers, settings)
     server.peers.start()
     server.admission = Admission(settings, server.peers, lambda: server.active_associations)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
+import pydicom
 import pytest
 import requests
 
 from radir_pacs.callers import AuditEvent, Caller, Role
-from radir_pacs.catalogue import AuditRow, Catalogue, audit
+from radir_pacs.catalogue import AuditRow, Catalogue, Message, PatientMerge, Verdict, audit
 from radir_pacs.cli import main
 from radir_pacs.config import Settings, to_environment
+from radir_pacs.delivery.destination import Destination
+from radir_pacs.delivery.send import send_files
 from radir_pacs.errors import StorageFailed
 from radir_workers.relay import Relay
 from tests.catalogue_material import TESTER, add, header
@@ -302,3 +306,28 @@ def test_the_commands(noted: Catalogue, database_url: str, capsys: pytest.Captur
     unguarded(database_url, "UPDATE audit_event SET caller = 'x' WHERE id = 7")
     assert main(["audit", "verify"]) == 1
     assert "seal 3 does not" in capsys.readouterr().out
+
+
+def test_what_comes_by_dicom_and_hl7_is_recorded(
+    catalogue: Catalogue, listen: Callable[..., Destination], tmp_path: Path
+) -> None:
+    """One event per study and association, of the peer that sent it; one per report and merge."""
+    paths = []
+    for number in range(4):
+        uids = {"StudyInstanceUID": f"1.2.{number % 2}", "SOPInstanceUID": f"1.2.3.{number}"}
+        path = tmp_path / f"{number}.dcm"
+        pydicom.dcmwrite(path, radiograph(**uids, PatientID=f"P{number % 2}"), enforce_file_format=True)
+        paths.append(path)
+    send_files(paths, listen(), calling_ae="CT1")
+    stored = catalogue.audit.events(event=AuditEvent.STORED, caller="CT1")
+    assert sorted((event.study_uid, event.patient_keys) for event in stored) == [
+        ("1.2.0", ["\\P0"]),
+        ("1.2.1", ["\\P1"]),
+    ]
+    assert {(event.role, event.address) for event in stored} == {(Role.PEER, "127.0.0.1")}
+    message = Message(sender="RIS|HOUSE", control_id="1", kind="ADT^A40", body=b"x")
+    merge = PatientMerge(pairs=(("\\P0", "\\P9"),))
+    for _ in range(2):
+        catalogue.messages.take(message, (merge,), Verdict(answer="AA"))
+    (merged,) = catalogue.audit.events(event=AuditEvent.MERGED)
+    assert merged.caller == "RIS|HOUSE" and set(merged.patient_keys) == {"\\P0", "\\P9"}
