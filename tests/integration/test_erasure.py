@@ -30,7 +30,7 @@ from radir_pacs.index import partition_folder
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import JobKind
 from radir_workers.index_partition import IndexPartition
-from tests.catalogue_material import MODEL, TESTER, encoding, header, register
+from tests.catalogue_material import MODEL, TESTER, claimed, encoding, header, register
 
 KEY = "\\4711"
 
