@@ -38,6 +38,7 @@ class AuditEvent(StrEnum):
     ERASED = "ERASED"  # DICOM Study Deleted: nothing of the study, or of the patient, is kept
     MERGED = "MERGED"  # Patient Record: one patient became another, or was given other demographics
     AUDIT_READ = "AUDIT_READ"  # Audit Log Used
+    AUDIT_RETIRED = "AUDIT_RETIRED"  # Audit Log Used: events were exported, and left the table
     PEER_ADDED = "PEER_ADDED"  # Security Alert: Security Configuration, as is the next one
     PEER_REMOVED = "PEER_REMOVED"
     WITHHELD = "WITHHELD"  # Security Alert: Object Security Attributes Changed, as is the next one

@@ -101,6 +101,7 @@ class Chain:
     """The state of the audit trail's seals, up to the first that does not fit (``broken_at``).
 
     digest: of the last seal that fits, in hexadecimal. found: whether the digest that was expected is among them.
+    retired: seals whose events were exported, and are taken as they stand unless the export is given.
     unsealed: events that no seal covers yet, the oldest for ``oldest_s`` seconds.
     """
 
@@ -112,3 +113,4 @@ class Chain:
     found: bool
     unsealed: int
     oldest_s: float | None
+    retired: int = 0

@@ -1868,12 +1868,24 @@ UPDATE audit_event SET seal = %(seal)s WHERE id = ANY(%(ids)s::bigint[]);
 
 -- name: seals
 -- Seals after one, in order.
-SELECT id, events, digest, sealed_at FROM audit_seal WHERE id > %(after)s ORDER BY id LIMIT %(most)s;
+SELECT id, events, digest, sealed_at, retired_at FROM audit_seal WHERE id > %(after)s ORDER BY id LIMIT %(most)s;
 
 -- name: events_of_seals
 -- The events that some seals cover, in the order in which they were sealed.
 SELECT seal, id, at, event, caller, role, address, study_uid, patient_keys, detail FROM audit_event
 WHERE seal BETWEEN %(first)s AND %(last)s ORDER BY seal, id;
+
+-- name: retire_seals
+-- The events of some seals were exported.
+UPDATE audit_seal SET retired_at = now() WHERE id BETWEEN %(first)s AND %(last)s AND retired_at IS NULL;
+
+-- name: drop_retired
+-- They leave the table.
+DELETE FROM audit_event WHERE seal BETWEEN %(first)s AND %(last)s;
+
+-- name: retired_up_to
+-- The last seal that an event of the trail says was exported.
+SELECT coalesce(max((detail ->> 'last')::bigint), 0) AS last FROM audit_event WHERE event = 'AUDIT_RETIRED';
 
 -- name: keep_tokens
 -- The image tokens of a study under one encoder; newer ones replace them.

@@ -741,7 +741,8 @@ CREATE TABLE audit_seal (
     id         bigint PRIMARY KEY,                      -- 1, 2, 3 ... without gaps
     events     integer NOT NULL,
     digest     bytea NOT NULL,                          -- SHA-256 of the digest before and of the events
-    sealed_at  timestamptz NOT NULL DEFAULT now()
+    sealed_at  timestamptz NOT NULL DEFAULT now(),
+    retired_at timestamptz                              -- its events were exported, and are here no more
 );
 
 -- Who saw or did what: one event per patient revealed. Kept when the study is deleted.
@@ -767,6 +768,14 @@ CREATE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_TABLE_NAME = 'audit_event' AND TG_OP = 'UPDATE' THEN
         IF OLD.seal IS NULL AND (to_jsonb(NEW) - 'seal') = (to_jsonb(OLD) - 'seal') THEN
+            RETURN NEW;
+        END IF;
+    ELSIF TG_TABLE_NAME = 'audit_event' AND TG_OP = 'DELETE' THEN
+        IF EXISTS (SELECT FROM audit_seal AS s WHERE s.id = OLD.seal AND s.retired_at IS NOT NULL) THEN
+            RETURN OLD;
+        END IF;
+    ELSIF TG_TABLE_NAME = 'audit_seal' AND TG_OP = 'UPDATE' THEN
+        IF OLD.retired_at IS NULL AND (to_jsonb(NEW) - 'retired_at') = (to_jsonb(OLD) - 'retired_at') THEN
             RETURN NEW;
         END IF;
     END IF;

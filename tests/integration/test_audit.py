@@ -331,3 +331,38 @@ def test_what_comes_by_dicom_and_hl7_is_recorded(
         catalogue.messages.take(message, (merge,), Verdict(answer="AA"))
     (merged,) = catalogue.audit.events(event=AuditEvent.MERGED)
     assert merged.caller == "RIS|HOUSE" and set(merged.patient_keys) == {"\\P0", "\\P9"}
+
+
+def test_old_events_retire_and_the_chain_stays_whole(
+    catalogue: Catalogue, database_url: str, tmp_path: Path, command: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Into a file, by whole seals; what is left verifies alone, and all of it with the file. Nothing else may go."""
+    for number in range(4):
+        catalogue.audit.note(AuditEvent.OPENED, READER, f"1.2.{number}")
+        assert catalogue.audit.seal() == 1
+    digest = catalogue.audit.last_seal()
+    assert digest is not None
+    third = catalogue.audit.events(study_uid="1.2.2")[0].at
+    export = tmp_path / "old.jsonl"
+    asked = ["audit", "retire", "--until", third.isoformat(), "--out", str(export)]
+    assert main(asked) == 0 and main(asked) == 1, "a file that is there is not overwritten"
+    assert export.stat().st_mode & 0o777 == 0o600 and len(export.read_text().splitlines()) == 2
+    assert [event.study_uid for event in told(catalogue, event=AuditEvent.OPENED)] == ["1.2.2", "1.2.3"]
+    catalogue.audit.seal()
+    chain = catalogue.audit.verify(digest.digest)
+    assert chain.broken_at is None and chain.found and (chain.retired, chain.events) == (2, 3)
+    with export.open("rb") as file:
+        whole = catalogue.audit.verify(exports=[file])
+    assert whole.broken_at is None and (whole.retired, whole.events) == (0, 5)
+    changed = tmp_path / "changed.jsonl"
+    changed.write_text(export.read_text().replace("1.2.1", "1.2.7"))
+    capsys.readouterr()
+    assert main(["audit", "verify", "--export", str(changed)]) == 1
+    assert "seal 2 does not" in capsys.readouterr().out
+    assert main(["audit", "verify", "--export", str(export)]) == 0
+    with psycopg.connect(database_url) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute("DELETE FROM audit_event WHERE seal = 3")
+    with psycopg.connect(database_url) as connection:  # by somebody who owns the database, past `retire`
+        connection.execute("UPDATE audit_seal SET retired_at = now() WHERE id = 3")
+        connection.execute("DELETE FROM audit_event WHERE seal = 3")
+    assert catalogue.audit.verify().broken_at == 3, "no event says that it was exported"
