@@ -71,7 +71,6 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             return _verify(args, catalogue)
         if args.action == "retire":
             return _retire(args, catalogue)
-        catalogue.audit.note_read(caller(), study_uid=args.study, patient_id=args.patient)
         rows = catalogue.audit.events(
             caller=args.caller,
             study_uid=args.study,
@@ -82,6 +81,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             most=args.limit,
             before=args.before,
         )
+        catalogue.audit.note_read(caller(), study_uid=args.study, patient_id=args.patient)  # before it is shown
     if args.json:
         print_json([asdict(row) for row in rows])
     else:

@@ -55,7 +55,7 @@ RIGHTS: dict[str, frozenset[Role]] = {
     "pages.sign_in": _ALL,
     "admin.status": _ALL,
     "static": _ALSO_RESEARCH,
-    "ohif.file": _ALL,  # its pages; its programs are open
+    "ohif.file": _ALSO_RESEARCH,  # its pages; its programs are open
     # pages about studies
     "pages.start": _READERS,
     "pages.study": _READERS,

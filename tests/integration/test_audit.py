@@ -297,7 +297,7 @@ def test_the_commands(noted: Catalogue, database_url: str, capsys: pytest.Captur
     events = json.loads(capsys.readouterr().out)
     assert [event["study_uid"] for event in events] == ["2.25.1"] * 5 and events[0]["address"] == "192.0.2.7"
     assert main(["audit", "--limit", "3"]) == 0
-    assert "older ones: --before 8" in capsys.readouterr().out
+    assert "older ones: --before 9" in capsys.readouterr().out
     assert main(["audit", "verify", "--json"]) == 0
     digest = json.loads(capsys.readouterr().out)["digest"]
     assert main(["audit", "verify", "--expect", digest]) == 0

@@ -89,8 +89,8 @@ def test_what_a_peer_may_do_and_whose_it_is(
     assert catalogue.studies.get("2.25.5").sites == ("North",)
     (refused,) = send_files([other], peer, calling_ae="SOUTH")
     assert refused.outcome is SendOutcome.REFUSED and "another site" in refused.reason
-    (unsupported,) = send_files([other], peer, calling_ae="READER")
-    assert unsupported.outcome is SendOutcome.NOT_SUPPORTED
+    with pytest.raises(PeerFailed, match="accepts none of these"):
+        send_files([other], peer, calling_ae="READER")
     with pytest.raises(PeerFailed, match="radir peers add"):
         send_files([other], peer, calling_ae="STRANGER")
     wait_for(lambda: any("'STRANGER' not recognized" in reason for reason in refusals(catalogue)))
