@@ -15,6 +15,7 @@ from radir_pacs.callers import AuditEvent, Caller
 from radir_pacs.catalogue.audit import note
 from radir_pacs.catalogue.database import Connection, run
 from radir_pacs.catalogue.part import CataloguePart
+from radir_pacs.catalogue.withheld import known_keys
 from radir_pacs.errors import NotFound
 
 _MESSAGES_AT_ONCE = 1_000_000
@@ -22,7 +23,7 @@ _MESSAGES_AT_ONCE = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Erasure:
-    """What was erased under one name. ``at``: the last time; None: never. ``unused``: blobs that may go now."""
+    """What was erased under one name, in all. ``at``: the last time; None: never. ``blobs`` by SHA-256."""
 
     at: datetime | None
     study_uids: tuple[str, ...]
@@ -35,7 +36,7 @@ class Erasures(CataloguePart):
     def erase(self, subject: str, *, by: Caller) -> Erasure:
         """Erase a study (its UID), or a patient (an id, or issuer and id with a backslash) under all merged ids.
 
-        Raises NotFound when nothing of either is here.
+        Raises NotFound when nothing of either is here, BadInput where the id alone may mean several people.
         """
         keys = self.keys_of(subject)
         with self._database.transaction() as connection:
@@ -68,7 +69,8 @@ class Erasures(CataloguePart):
         with self._database.transaction() as connection:
             row = run(connection, "erasures", subject=_hashed(subject)).fetchone()
         assert row is not None
-        return Erasure(**{name: tuple(value) if isinstance(value, list) else value for name, value in row.items()})
+        at: datetime | None = row.pop("at")
+        return Erasure(at=at, **{name: tuple(value) for name, value in row.items()})
 
     def left(self, subject: str, study_uids: Sequence[str]) -> dict[str, int]:
         """How many rows of each table still name the subject, or these studies."""
@@ -86,13 +88,13 @@ class Erasures(CataloguePart):
         return sorted(set(blobs) - known)
 
     def keys_of(self, subject: str) -> list[str]:
-        """The keys of a patient, those of merges too; of a study's UID those that no patient has."""
-        patient_id = subject.rpartition("\\")[2]
+        """The keys of a patient, those of merges too; of a study's UID one that no patient has.
+
+        Raises BadInput where patients of several issuers have this id: they may be different people.
+        """
         with self._database.transaction() as connection:
-            found = {row["key"] for row in run(connection, "keys_of_patient_id", patient_id=patient_id)}
-        if "\\" in subject:  # another issuer's patient of the same id is another patient
-            found = {key for key in found if key == subject or key.rpartition("\\")[2] != patient_id}
-        return sorted(found)
+            keys = [subject] if "\\" in subject else known_keys(connection, subject)
+            return [row["key"] for row in run(connection, "linked_keys", patient_keys=keys)]
 
 
 def _messages_naming(connection: Connection, keys: Sequence[str]) -> list[int]:

@@ -973,13 +973,13 @@ UPDATE report SET findings = %(findings)s WHERE id = %(report_id)s;
 SELECT id, study_uid, sop_uid, source, body, findings, parser, unread_language, received_at FROM report WHERE id = %(report_id)s;
 
 -- name: reported_studies
--- Complete studies that are not skipped or quarantined, each with its newest report; one page, after a given UID.
+-- Complete studies that are not skipped, quarantined or withheld, each with its newest report; one page, after a given UID.
 SELECT s.study_uid, s.patient_key, s.modalities, newest.body
 FROM study AS s CROSS JOIN LATERAL (
     SELECT r.body FROM report AS r WHERE r.study_uid = s.study_uid AND NOT r.superseded 
         ORDER BY CASE WHEN r.received_at > now() THEN '-infinity' ELSE r.received_at END DESC, r.id DESC LIMIT 1
 ) AS newest
-WHERE s.has_report AND s.state IN ('STABLE', 'ENCODED', 'INDEXED') AND s.study_uid > %(after)s
+WHERE s.has_report AND s.withheld = 0 AND s.state IN ('STABLE', 'ENCODED', 'INDEXED') AND s.study_uid > %(after)s
 ORDER BY s.study_uid LIMIT %(limit)s;
 
 -- name: reports_of
@@ -1832,6 +1832,16 @@ WITH RECURSIVE linked (key) AS (
 )
 SELECT key FROM linked;
 
+-- name: linked_keys
+-- These keys of patients, and those that they were merged with.
+WITH RECURSIVE linked (key) AS (
+    SELECT unnest(%(patient_keys)s::text[])
+    UNION
+    SELECT CASE WHEN l.key = k.key THEN l.prior_key ELSE l.key END
+    FROM linked AS k JOIN patient_link AS l ON k.key IN (l.key, l.prior_key) AND l.in_force
+)
+SELECT key FROM linked ORDER BY key;
+
 -- name: known_keys_of_patient_id
 -- The keys (issuer and id) of this id that studies, waiting reports or decisions to withhold name.
 SELECT DISTINCT key AS patient_key FROM (
@@ -1994,7 +2004,8 @@ ON CONFLICT DO NOTHING;
 SELECT study_uid, revision, report_sha256, held_out FROM retraining_study WHERE run_id = %(run_id)s ORDER BY study_uid;
 
 -- name: studies_to_train
--- Complete studies of a window of study dates with their newest report, and what groups of patients are made of.
+-- Complete studies of a window of study dates that are not withheld, with their newest report, and what groups of
+-- patients are made of.
 SELECT s.study_uid, s.revision, s.patient_key, s.modalities, s.patient_sex, s.patient_age_years, s.study_date,
     newest.body,
     (SELECT e.scanner FROM encoding AS e WHERE e.study_uid = s.study_uid AND e.model_id = %(model_id)s) AS scanner
@@ -2002,6 +2013,6 @@ FROM study AS s CROSS JOIN LATERAL (
     SELECT r.body FROM report AS r WHERE r.study_uid = s.study_uid AND NOT r.superseded
         ORDER BY CASE WHEN r.received_at > now() THEN '-infinity' ELSE r.received_at END DESC, r.id DESC LIMIT 1
 ) AS newest
-WHERE s.has_report AND s.state IN ('STABLE', 'ENCODED', 'INDEXED') AND s.study_uid > %(after)s
+WHERE s.has_report AND s.withheld = 0 AND s.state IN ('STABLE', 'ENCODED', 'INDEXED') AND s.study_uid > %(after)s
     AND (%(since)s::date IS NULL OR s.study_date >= %(since)s) AND (%(until)s::date IS NULL OR s.study_date <= %(until)s)
 ORDER BY s.study_uid LIMIT %(limit)s;

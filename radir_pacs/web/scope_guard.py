@@ -46,14 +46,20 @@ def install(app: Flask) -> None:
             named.add(str(asked["study"]))
         for uid in named:
             require(uid)
-        if request.endpoint == "admin.pull" and _is_here(str(asked["study"])):
-            require(str(asked["study"]))
+        if request.endpoint == "admin.pull":
+            require_if_here(str(asked["study"]))
 
 
 def require(study_uid: str) -> None:
     """Raise NotFound where the caller is restricted and the study is outside, or nowhere."""
     if study_uid not in admitted([study_uid]):
         raise NotFound(f"there is no study {study_uid}")
+
+
+def require_if_here(study_uid: str) -> None:
+    """The same for what may be about a study that is yet to come."""
+    if caller().scope.restricts and services().catalogue.instances.sop_uids_of(study_uid):
+        require(study_uid)
 
 
 def admitted(study_uids: Sequence[str]) -> frozenset[str]:
@@ -64,7 +70,3 @@ def admitted(study_uids: Sequence[str]) -> frozenset[str]:
 
 def _may_see_persons() -> bool:
     return caller().knows_persons or caller().role is Role.SIDEBAR  # whose images `context_rights` has checked
-
-
-def _is_here(study_uid: str) -> bool:
-    return bool(services().catalogue.instances.sop_uids_of(study_uid))

@@ -25,7 +25,7 @@ from radir_pacs.catalogue import (
 )
 from radir_pacs.cli import main
 from radir_pacs.config import Settings, to_environment
-from radir_pacs.errors import NotFound
+from radir_pacs.errors import BadInput, NotFound
 from radir_pacs.index import partition_folder
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import JobKind
@@ -164,10 +164,14 @@ def test_a_young_file_is_found_until_it_goes(catalogue: Catalogue, settings: Set
 def test_another_issuers_patient_stays(catalogue: Catalogue, settings: Settings) -> None:
     blobs = BlobStore(settings.home / "blobs")
     register(catalogue)
-    for number, key in ((1, "A\\7"), (2, "B\\7")):
+    for number, key in ((1, "A\\7"), (2, "B\\7"), (3, "B\\9")):
         stored(catalogue, blobs, number, key)
+    message = Message(sender="RIS", control_id="1", kind="ADT^A40", body=b"x")
+    catalogue.messages.take(message, (PatientMerge(pairs=(("B\\7", "B\\9"),)),), Verdict())
+    with pytest.raises(BadInput, match="several patients"):
+        erasure.erase("7", catalogue, settings, by=TESTER)
     erasure.erase("A\\7", catalogue, settings, by=TESTER)
-    assert list(catalogue.studies.uids()) == ["2.25.2"]
+    assert list(catalogue.studies.uids()) == ["2.25.2", "2.25.3"]
 
 
 def test_the_command(

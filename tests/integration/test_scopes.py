@@ -22,7 +22,7 @@ from radir_pacs.scopes import Scope, Withheld
 from radir_pacs.similar_cases import Filters
 from radir_pacs.types import Encoding, ImageKind
 from radir_pacs.web.route_rights import RIGHTS
-from tests.catalogue_material import MODEL, REGIONS, TESTER, add, encoding, header, register, serve_model
+from tests.catalogue_material import MODEL, REGIONS, TESTER, add, encoding, header, receive, register, serve_model
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web, part10
 from tests.integration.test_tokens import bearing, clear, command, rules  # noqa: F401  (command is a fixture)
@@ -400,3 +400,33 @@ def test_the_commands(catalogue: Catalogue, capsys: pytest.CaptureFixture[str], 
     assert listed["patient"] == "\\4711" and listed["withheld_from"] == "research" and listed["studies"] == 0
     assert main(["withhold", "remove", "4711"]) == 0 and catalogue.withheld.all() == ()
     assert main(["withhold", "remove", "4711"]) == 1
+
+
+def test_a_report_for_a_foreign_study_is_refused(house: House) -> None:
+    def send(study: str) -> int:
+        body = {
+            "resourceType": "DiagnosticReport",
+            "status": "final",
+            "identifier": [{"value": f"R-{study}"}],
+            "code": {"text": "CT"},
+            "issued": "2024-05-01T10:00:00Z",
+            "imagingStudy": [{"identifier": {"system": "urn:dicom:uid", "value": f"urn:oid:{study}"}}],
+            "presentedForm": [{"contentType": "text/plain", "data": "VGV4dC4="}],
+        }
+        headers = {"Content-Type": "application/fhir+json", **bearing(house.tokens[NORTH])}
+        return requests.post(
+            house.web.root + "/fhir/DiagnosticReport", json=body, headers=headers, timeout=30
+        ).status_code
+
+    assert [send(study) for study in ("1.2.0", "1.2.1", "1.2.999")] == [201, 404, 201]
+
+
+def test_withheld_patients_are_not_trained_on(catalogue: Catalogue) -> None:
+    for number in (1, 2):
+        key = f"\\{number}"
+        add(catalogue, header(number, patient_key=key, patient_keys=(key,)))
+        assert catalogue.studies.complete_now(f"2.25.{number}")
+        receive(catalogue, f"2.25.{number}", "Clear lungs.")
+    catalogue.withheld.add("\\1", Withheld.FROM_RESEARCH, by=TESTER)
+    assert [study.study_uid for study in catalogue.reports.reported_studies()] == ["2.25.2"]
+    assert [study.study_uid for study in catalogue.retraining.studies(MODEL)] == ["2.25.2"]
