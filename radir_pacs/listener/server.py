@@ -163,6 +163,8 @@ def make_server(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> S
         )
     except OSError as error:
         refusals.close()
+        if tls is not None:
+            tls.close()
         raise SettingError(
             f"listener_port: {settings.listener_host}:{settings.listener_port} cannot be bound: {error.strerror}"
         ) from None

@@ -14,6 +14,7 @@ import logging
 import socket
 import ssl
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ CIPHERS = (  # of TLS 1.2 (RFC 9325 4.2); those of TLS 1.3 are all as strong
 _HANDSHAKE_S = 10.0
 _CHUNK_BYTES = 1 << 18
 _MOST_AT_ONCE = 600  # associations are bounded behind this; here are their connections, and half-open ones
+_MOST_OF_ONE = 450  # of one address
 Welcome = Callable[[socket.socket, tuple[Any, ...], Certificate | None], None]
 TurnAway = Callable[[str, str, str], None]
 
@@ -44,6 +46,7 @@ class TlsDoor:
         self._loop = asyncio.new_event_loop()
         self._thread: threading.Thread | None = None
         self._inside: set[asyncio.Task[None]] = set()
+        self._held: Counter[str] = Counter()  # connections by address
 
     def open(self, welcome: Welcome, turn_away: TurnAway) -> None:
         """``welcome`` takes over the decrypted side of a connection; ``turn_away`` is told of a failed handshake."""
@@ -56,6 +59,8 @@ class TlsDoor:
         if self._thread is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(5)
+        else:
+            self._loop.close()
         self._socket.close()
 
     def _run(self) -> None:
@@ -77,10 +82,16 @@ class TlsDoor:
         assert task is not None
         self._inside.add(task)
         address = writer.get_extra_info("peername")
+        if address is None:  # it is gone again
+            self._inside.discard(task)
+            writer.transport.abort()
+            return
+        host = str(address[0])
+        self._held[host] += 1
         try:
-            if len(self._inside) > _MOST_AT_ONCE:
-                self._turn_away(str(address[0]), "too many connections over TLS", "look for a port scanner")
-            elif await self._shake_hands(writer, str(address[0])):
+            if len(self._inside) > _MOST_AT_ONCE or self._held[host] > _MOST_OF_ONE:
+                self._turn_away(host, "too many connections over TLS", "look for a port scanner at this address")
+            elif await self._shake_hands(writer, host):
                 await self._pass_on(reader, writer, address)
         except (OSError, asyncio.CancelledError):  # either side is gone
             pass
@@ -88,6 +99,7 @@ class TlsDoor:
             log.exception("a TLS connection broke", extra={"error": type(error).__name__})
         finally:
             self._inside.discard(task)
+            self._held -= Counter({host: 1})  # which drops what is at nothing
             writer.transport.abort()
 
     async def _shake_hands(self, writer: asyncio.StreamWriter, host: str) -> bool:
