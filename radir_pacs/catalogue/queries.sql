@@ -1843,13 +1843,15 @@ WITH RECURSIVE linked (key) AS (
 SELECT key FROM linked ORDER BY key;
 
 -- name: known_keys_of_patient_id
--- The keys (issuer and id) of this id that studies, waiting reports or decisions to withhold name.
-SELECT DISTINCT key AS patient_key FROM (
-    SELECT unnest(patient_keys) AS key FROM study WHERE patient_id = %(patient_id)s
-        OR patient_keys && ARRAY[chr(92) || %(patient_id)s::text]
-    UNION ALL SELECT unnest(patient_keys) FROM report_version
-    UNION ALL SELECT patient_key FROM withheld_patient
-) AS known WHERE split_part(key, chr(92), 2) = %(patient_id)s ORDER BY 1;
+-- The keys (issuer and id) of this id that studies, merges, reports or decisions to withhold name.
+WITH named (key) AS (
+    SELECT unnest(patient_keys) FROM study
+    UNION SELECT unnest(patient_keys) FROM report_version
+    UNION SELECT prior_key FROM patient_link
+    UNION SELECT key FROM patient_link
+    UNION SELECT patient_key FROM withheld_patient
+)
+SELECT key AS patient_key FROM named WHERE split_part(key, chr(92), 2) = %(patient_id)s ORDER BY key;
 
 -- name: lock_audit
 -- One process seals at a time; it holds until the transaction ends.

@@ -40,7 +40,9 @@ def stored(catalogue: Catalogue, blobs: BlobStore, study: int, key: str) -> str:
     sha256, size = blobs.put(f"file of study {study}".encode())
     old = time.time() - 600
     os.utime(blobs.path(sha256), (old, old))
-    one = header(study, patient_key=key, patient_id=key[1:], patient_keys=(key,), accession_number=f"A{study}")
+    one = header(
+        study, patient_key=key, patient_id=key.partition("\\")[2], patient_keys=(key,), accession_number=f"A{study}"
+    )
     catalogue.instances.add(one, content_sha256=sha256, size_bytes=size, source="CT1")
     assert catalogue.encodings.save(encoding(study, seed=study), 1)
     return sha256
@@ -172,6 +174,17 @@ def test_another_issuers_patient_stays(catalogue: Catalogue, settings: Settings)
         erasure.erase("7", catalogue, settings, by=TESTER)
     erasure.erase("A\\7", catalogue, settings, by=TESTER)
     assert list(catalogue.studies.uids()) == ["2.25.2", "2.25.3"]
+
+
+def test_a_merged_patient_is_found_by_the_earlier_id(catalogue: Catalogue, settings: Settings) -> None:
+    register(catalogue)
+    stored(catalogue, BlobStore(settings.home / "blobs"), 1, "A\\7")
+    message = Message(sender="RIS", control_id="1", kind="ADT^A40", body=b"x")
+    catalogue.messages.take(message, (PatientMerge(pairs=(("A\\7", "A\\8"),)),), Verdict())
+    assert catalogue.studies.get("2.25.1").patient_id == "8"
+    assert found(erasure.look("7", catalogue, settings))["table: studies"] == 1
+    assert found(erasure.erase("7", catalogue, settings, by=TESTER)) == {}
+    assert list(catalogue.studies.uids()) == []
 
 
 def test_the_command(
