@@ -56,6 +56,11 @@ class KnownPeers:
     def close(self) -> None:
         self._closed.set()
 
+    @property
+    def names_anybody(self) -> bool:
+        """Whether a caller from elsewhere can be known."""
+        return bool(self._titles or self._known)
+
     def refresh(self) -> None:
         """Raises StorageFailed; what was known stays known then."""
         self._known = self._peers.all()

@@ -17,7 +17,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from radir_pacs.access.peers import Certificate, KnownPeers, PeerRights
 from radir_pacs.catalogue import Catalogue
-from radir_pacs.config import Settings
+from radir_pacs.config import LOOPBACK, Settings
 from radir_pacs.errors import SettingError
 from radir_pacs.intake.instances import Intake
 from radir_pacs.listener.admission import Admission
@@ -173,6 +173,8 @@ def make_server(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> S
     server.instances = Instances(Intake(catalogue, blobs, settings), blobs, catalogue.audit, most_bytes=most_bytes)
     server.peers = KnownPeers(catalogue.peers, settings)
     server.peers.start()
+    if settings.listener_host not in LOOPBACK and not server.peers.names_anybody:
+        log.warning("no DICOM peer is named: this machine alone may call; see radir peers add")
     server.admission = Admission(settings, server.peers, lambda: server.active_associations)
     server.tls = tls
     server.bounds = PeerBounds(
