@@ -221,8 +221,12 @@ def test_a_peer_is_known_by_its_certificate(
 
 def test_our_echo_over_tls(door: Callable[..., Destination], house: Authority, settings: Settings) -> None:
     peer, own = door(), house.issue("caller")
-    files = {"listener_tls_certificate": str(own.certificate), "listener_tls_key": str(own.key)}
-    calling = Settings(home=settings.home, listener_tls_client_ca=str(house.file), **files)
+    calling = Settings(
+        home=settings.home,
+        listener_tls_client_ca=str(house.file),
+        listener_tls_certificate=str(own.certificate),
+        listener_tls_key=str(own.key),
+    )
     echo(peer, calling, over_tls=True)
     with pytest.raises(PeerFailed):
         echo(peer, calling)

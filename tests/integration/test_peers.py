@@ -80,8 +80,8 @@ def test_a_certificate_is_asked_for_by_fingerprint_or_name(catalogue: Catalogue,
 def test_what_a_peer_may_do_and_whose_it_is(
     listen: Callable[..., Destination], catalogue: Catalogue, tmp_path: Path
 ) -> None:
-    for title, rights in (("NORTH", {}), ("SOUTH", {}), ("READER", {"may_store": False})):
-        catalogue.peers.add(Peer(ae_title=title, site=title.title(), **rights), by=TESTER)
+    for title, may_store in (("NORTH", True), ("SOUTH", True), ("READER", False)):
+        catalogue.peers.add(Peer(ae_title=title, site=title.title(), may_store=may_store), by=TESTER)
     peer = listen()
     image = save(radiograph(StudyInstanceUID="2.25.5"), tmp_path / "a.dcm")
     other = save(radiograph(StudyInstanceUID="2.25.5"), tmp_path / "b.dcm")

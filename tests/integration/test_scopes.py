@@ -187,7 +187,14 @@ def test_lists_counts_references_and_judgements_are_within_the_scope(house: Hous
         name = reference(f"1.2.{number}", house.web.settings)
         page = requests.get(house.web.root + f"/?find={name}", headers=bearing(token), timeout=30)
         assert (f"/studies/1.2.{number}" in page.text) == is_found
-    judgement = {"region": "chest", "model": WEB_MODEL, "rank": 1, "score": 0.9, "verdict": "UP", "reader": "r"}
+    judgement: dict[str, Any] = {
+        "region": "chest",
+        "model": WEB_MODEL,
+        "rank": 1,
+        "score": 0.9,
+        "verdict": "UP",
+        "reader": "r",
+    }
     judged = house.web.root + "/api/studies/1.2.1/feedback"
     for case, status_code in (("1.2.3", 204), ("1.2.2", 404)):
         answer = requests.post(judged, json={**judgement, "case": case}, headers=bearing(token), timeout=30)
@@ -404,7 +411,7 @@ def test_the_commands(catalogue: Catalogue, capsys: pytest.CaptureFixture[str], 
 
 def test_a_report_for_a_foreign_study_is_refused(house: House) -> None:
     def send(study: str) -> int:
-        body = {
+        body: dict[str, Any] = {
             "resourceType": "DiagnosticReport",
             "status": "final",
             "identifier": [{"value": f"R-{study}"}],
