@@ -1,17 +1,33 @@
-"""Writes docs/reference/ from the code: settings, commands, routes. `make reference` runs it; a test keeps it true."""
+"""Writes docs/reference/ from the code. `make reference` runs it; a test keeps it true."""
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
+import re
 import sys
 from dataclasses import fields
 from pathlib import Path
+from string import Template
 from typing import Any
 from unittest.mock import Mock
 
+from pydicom.uid import UID, UID_dictionary
+from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
+
+from radir_pacs.anatomy import PRIVATE_SCHEME
+from radir_pacs.callers import AuditEvent, Role
 from radir_pacs.cli import parser
 from radir_pacs.config import ENV_PREFIX, Settings
+from radir_pacs.delivery.dicom_json import PRIVATE_CREATOR, PRIVATE_GROUP, PRIVATE_TAGS
+from radir_pacs.dicom.transfer_syntaxes import DECODABLE, NATIVE, NO_CODEC
+from radir_pacs.intake.instances import CANNOT_UNDERSTAND, CONFLICT, MISMATCH, OUT_OF_RESOURCES, SUCCESS
+from radir_pacs.listener.association_request import APPLICATION_CONTEXT
+from radir_pacs.listener.bounds import LEAST_BYTES_PER_S, MAX_PDU_BYTES
+from radir_pacs.listener.c_store import INVALID_INSTANCE, SOP_CLASS_NOT_SUPPORTED
+from radir_pacs.listener.contexts import is_storage
+from radir_pacs.listener.tls_door import CIPHERS
 from radir_pacs.web.app import create_app
 from radir_pacs.web.route_rights import RIGHTS
 
@@ -82,6 +98,9 @@ def _is_setting(action: argparse.Action) -> bool:
     return action.dest.startswith("setting_") or (action.dest == "config" and action.metavar == "FILE")
 
 
+_LETTERS = {Role.ADMINISTRATOR: "a", Role.RADIOLOGIST: "r", Role.RESEARCHER: "x", Role.SERVICE: "s"}
+
+
 def routes_page() -> str:
     """Every route with its methods, the roles that reach it and the first line of what it says of itself."""
     anything: Any = Mock()
@@ -90,8 +109,8 @@ def routes_page() -> str:
         "# Routes",
         "",
         _NOTE,
-        "Roles are those of [tokens](../how-to/control-access.md): (a)dministrator, (r)adiologist, (s)ervice;"
-        " *open* needs none.",
+        "Roles are those of [tokens](../how-to/control-access.md): (a)dministrator, (r)adiologist, researcher (x),"
+        " (s)ervice; *open* needs none.",
         "",
         "| route | methods | roles | |",
         "|---|---|---|---|",
@@ -102,13 +121,73 @@ def routes_page() -> str:
         methods = ", ".join(sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})) or "OPTIONS"
         meaning = ((app.view_functions[rule.endpoint].__doc__ or "").strip().splitlines() or [""])[0]
         path = rule.rule.replace("<", "{").replace(">", "}")
-        roles = " ".join(sorted(role[0] for role in RIGHTS.get(rule.endpoint, ()))) or "open"
+        roles = " ".join(sorted(_LETTERS[role] for role in RIGHTS.get(rule.endpoint, ()))) or "open"
         lines.append(f"| `{path}` | {methods} | {roles} | {meaning} |")
     app.extensions["radir"].decoder.close()
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"settings.md": settings_page, "commands.md": commands_page, "routes.md": routes_page}
+_STATUSES = (
+    (SUCCESS, "Success", "the bytes are on the disk and the row is committed"),
+    (OUT_OF_RESOURCES, "Refused: out of resources", "no room, too large, or storing failed"),
+    (MISMATCH, "Error: data set does not match SOP class", "it is not the instance that was announced"),
+    (CANNOT_UNDERSTAND, "Error: cannot understand", "the reason is in Error Comment (0000,0902)"),
+    (CONFLICT, "Error: cannot understand", "stored already with other pixels, in another series, or from another site"),
+    (NO_CODEC, "Error: cannot understand", "no codec here reads the pixels"),
+    (INVALID_INSTANCE, "Invalid object instance", "the Affected SOP Instance UID is no UID"),
+    (SOP_CLASS_NOT_SUPPORTED, "SOP class not supported", "the Affected SOP Class UID is no UID"),
+)
+_CHARACTER_SETS = ", ".join(
+    f"ISO_IR {number}" for number in (6, 100, 101, 109, 110, 144, 127, 126, 138, 148, 203, 13, 166, 192)
+)
+
+
+def conformance_page() -> str:
+    """The DICOM conformance statement (PS3.2 Annex N): prose of the template, lists and numbers of the code."""
+    storage = sorted(
+        (str(UID(uid).name), uid)
+        for uid, (_, kind, *_rest) in UID_dictionary.items()
+        if kind == "SOP Class" and is_storage(uid) and "Retired" not in UID(uid).name
+    )
+    syntaxes = [f"| {UID(uid).name} | {uid} | yes |" for uid in (*sorted(NATIVE), *sorted(DECODABLE - NATIVE))]
+    template = Template((Path(__file__).parent / "conformance.template.md").read_text("utf-8"))
+    return template.substitute(
+        {f.name: getattr(Settings(), f.name) for f in fields(Settings)},
+        note=_NOTE.strip(),
+        application_context=APPLICATION_CONTEXT,
+        implementation=f"{PYNETDICOM_IMPLEMENTATION_UID}, {PYNETDICOM_IMPLEMENTATION_VERSION}",
+        pdu_bytes=MAX_PDU_BYTES,
+        least_bytes_per_s=LEAST_BYTES_PER_S,
+        syntaxes="\n".join(syntaxes),
+        statuses="\n".join(f"| {code:04X} | {name} | {why} |" for code, name, why in _STATUSES),
+        storage_count=len(storage),
+        storage="\n".join(f"| {name} | {uid} |" for name, uid in storage),
+        scheme=PRIVATE_SCHEME,
+        group=PRIVATE_GROUP,
+        creator=PRIVATE_CREATOR,
+        private="\n".join(f"| {tag} | {name.replace('_', ' ')} |" for name, tag in PRIVATE_TAGS.items()),
+        character_sets=_CHARACTER_SETS,
+        suites="\n".join(f"- {suite}" for suite in CIPHERS.split(":")),
+        events="\n".join(f"| {name} | {said} |" for name, said in _events()),
+    )
+
+
+def _events() -> list[tuple[str, str]]:
+    """Each audit event with the comment beside it; without one it is like the event before."""
+    found = []
+    said = ""
+    for name, _, comment in re.findall(r'^    (\w+) = "\w+"(  # (.*))?$', inspect.getsource(AuditEvent), re.MULTILINE):
+        said = comment or said
+        found.append((name, said))
+    return found
+
+
+PAGES = {
+    "settings.md": settings_page,
+    "commands.md": commands_page,
+    "routes.md": routes_page,
+    "conformance.md": conformance_page,
+}
 
 
 def main() -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from radir_pacs.scopes import Scope, Withheld
 
 
 class Role(StrEnum):
@@ -11,8 +13,10 @@ class Role(StrEnum):
 
     ADMINISTRATOR = "administrator"  # everything
     RADIOLOGIST = "radiologist"  # reads, asks, judges, reports; stores and deletes nothing else
+    RESEARCHER = "researcher"  # asks for similar cases; sees pseudonyms, and of the images only what was compared
     SERVICE = "service"  # another system: sends, deletes and reads studies, opens the sidebar for its readers
     SIDEBAR = "sidebar"  # a browser with a sidebar's token: one study, and the cases like it
+    PEER = "peer"  # a system that sends by DICOM or HL7: its AE title, or its sending application
     COMMAND = "command"  # somebody who runs commands on this machine
     NOBODY = "nobody"  # whose token is none of ours
 
@@ -24,7 +28,7 @@ class AuditEvent(StrEnum):
     CASE_SHOWN = "CASE_SHOWN"  # DICOM Instances Accessed: this study was in the answer to such a question
     LISTED = "LISTED"  # Query: this study was in the answer to a search for studies, series or instances
     OPENED = "OPENED"  # DICOM Instances Accessed: headers, pixels, pictures, state or reports of this study
-    STORED = "STORED"  # DICOM Instances Transferred: something was stored in this study, by HTTP
+    STORED = "STORED"  # DICOM Instances Transferred: something was stored in this study, by whatever way
     DELETED = "DELETED"  # DICOM Study Deleted, in whole or in part
     LINK_OPENED = "LINK_OPENED"  # User Authentication: a sidebar's token was made for this study
     SIGNED_IN = "SIGNED_IN"  # User Authentication: somebody gave a token to the administrator's pages
@@ -32,6 +36,14 @@ class AuditEvent(StrEnum):
     REFUSED = "REFUSED"  # Security Alert: no token, a wrong one, or one whose role may not do this
     TOKEN_CREATED = "TOKEN_CREATED"  # Security Alert: Security Roles Changed
     TOKEN_REVOKED = "TOKEN_REVOKED"
+    ERASED = "ERASED"  # DICOM Study Deleted: nothing of the study, or of the patient, is kept
+    MERGED = "MERGED"  # Patient Record: one patient became another, or was given other demographics
+    AUDIT_READ = "AUDIT_READ"  # Audit Log Used
+    AUDIT_RETIRED = "AUDIT_RETIRED"  # Audit Log Used: events were exported, and left the table
+    PEER_ADDED = "PEER_ADDED"  # Security Alert: Security Configuration, as is the next one
+    PEER_REMOVED = "PEER_REMOVED"
+    WITHHELD = "WITHHELD"  # Security Alert: Object Security Attributes Changed, as is the next one
+    SHOWN_AGAIN = "SHOWN_AGAIN"
     STARTED = "STARTED"  # Application Activity: the web service begins to serve
 
 
@@ -39,9 +51,29 @@ class AuditEvent(StrEnum):
 class Caller:
     """``name``: of the token, of the reader for whom the PACS opened a sidebar, or of the user who runs a command.
 
-    address: from where, as far as known.
+    address: from where, as far as known. scope: which studies it may see. names: rows of similar cases name patients.
     """
 
     name: str
     role: Role
     address: str = ""
+    scope: Scope = field(default_factory=Scope)
+    names: bool = True
+
+    @property
+    def knows_persons(self) -> bool:
+        """Whether it may learn who a patient is, by whatever route."""
+        return self.role not in _KNOW_NOBODY
+
+
+_KNOW_NOBODY = frozenset({Role.RESEARCHER, Role.NOBODY})
+_SEES = {
+    Role.ADMINISTRATOR: Withheld.FROM_ALL,
+    Role.COMMAND: Withheld.FROM_ALL,
+    Role.RESEARCHER: Withheld.FROM_NOBODY,
+}
+
+
+def sees(role: Role) -> Withheld:
+    """The highest degree of withholding of which the role still sees studies."""
+    return _SEES.get(role, Withheld.FROM_RESEARCH)

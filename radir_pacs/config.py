@@ -70,7 +70,20 @@ class Settings:
         high=16,
     )
     check_called_ae: bool = _setting(False, "Refuse associations that do not call our AE title.")
-    calling_ae_titles: tuple[str, ...] = _setting((), "AE titles that may call; empty admits any.")
+    calling_ae_titles: tuple[str, ...] = _setting(
+        (),
+        "AE titles that may call from anywhere, beside the peers of `radir peers`; while nobody is named by either,"
+        " this machine alone may call.",
+    )
+    listener_plain: bool = _setting(True, "Whether the DICOM listener also serves without TLS; off needs TLS.")
+    listener_tls_port: int = _setting(0, "Port of the DICOM listener for TLS; 0: there is none.", low=0, high=65535)
+    listener_tls_certificate: str = _setting(
+        "", "File of the DICOM listener's TLS certificate with its chain (PEM); read again when it changes."
+    )
+    listener_tls_key: str = _setting("", "File of its private key (PEM); empty: it is in the certificate's file.")
+    listener_tls_client_ca: str = _setting(
+        "", "File of the authorities (PEM) that a peer's own certificate must come from; empty asks for none."
+    )
     listener_max_associations: int = _setting(
         20, "Associations at once, per process; one address may hold three quarters of them.", low=1, high=500
     )
@@ -380,6 +393,10 @@ class Settings:
             )
         if self.evict_below > self.evict_above:
             raise SettingError("evict_below: more than evict_above, files would never be enough")
+        if self.listener_tls_port and not self.listener_tls_certificate:
+            raise SettingError("listener_tls_certificate: needed with listener_tls_port")
+        if not self.listener_plain and not self.listener_tls_port:
+            raise SettingError("listener_tls_port: needed when listener_plain is off: nothing could be sent here")
         if self.fhir_client_id and not self.fhir_client_key:
             raise SettingError("fhir_client_key: needed with fhir_client_id")
         for origin in self.cors_origins:

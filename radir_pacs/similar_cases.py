@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
 
+from radir_pacs.scopes import Scope
 from radir_pacs.types import CatalogueStudy, ImageRef, Region
 
 
@@ -40,6 +41,7 @@ class Filters:
     fuzzy: bool = False  # names among them match by sound, as QIDO-RS's fuzzymatching does
     exclude_same_patient: bool = True
     exclude_studies: frozenset[str] = frozenset()
+    scope: Scope = field(default_factory=Scope)  # of whoever asks
 
     @property
     def restrict(self) -> bool:
@@ -96,6 +98,10 @@ class Query:
     def __post_init__(self) -> None:
         if self.limit < 1 or self.offset < 0 or (self.offset and self.after):
             raise ValueError("limit is at least 1, offset at least 0, and none beside after")
+
+    def within(self, scope: Scope) -> Query:
+        """The same question of somebody who may see no more than the scope."""
+        return replace(self, filters=replace(self.filters, scope=scope)) if scope.restricts else self
 
     @property
     def regions(self) -> tuple[WeightedRegion, ...]:

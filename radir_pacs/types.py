@@ -358,6 +358,9 @@ class CatalogueStudy:
     body_part: str | None = None
     series_count: int = 0
     instance_count: int = 0
+    patient_key: str = ""  # issuer and id; empty where unknown
+    sites: tuple[str, ...] = ()  # labels of all that sent to it
+    withheld: int = 0  # radir_pacs.scopes.Withheld
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 FORGET_S = 86_400.0  # deleted vectors leave the index files within this time, even where a merge is not worth it yet
 
 
+def _moment(written: str) -> float:
+    return datetime.fromisoformat(written).timestamp()
+
+
 class IndexPartition:
     """The use case of JobKind.INDEX."""
 
@@ -56,7 +60,9 @@ class IndexPartition:
         bound = generations.merge_bound(model_id, region, since, self._most)
         oldest = bound.oldest_gone.isoformat() if bound.oldest_gone else None
         if generation and generation.manifest.oldest_deletion:
-            oldest = generation.manifest.oldest_deletion
+            oldest = min(
+                oldest or generation.manifest.oldest_deletion, generation.manifest.oldest_deletion, key=_moment
+            )
         manifest = self._merged(
             folder,
             model_id=model_id,

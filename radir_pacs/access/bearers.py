@@ -56,7 +56,7 @@ class Bearers:
         if found is None:
             return None
         self._used.add(found.id)
-        return Caller(name=found.name, role=found.role)
+        return Caller(name=found.name, role=found.role, scope=found.scope, names=found.names)
 
     def known(self, is_it: Callable[[str], bool]) -> Caller | None:
         """Whose token in force has the hash that ``is_it`` tells; for sessions, which keep neither token nor hash.

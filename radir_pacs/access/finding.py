@@ -21,24 +21,26 @@ _STUDY_DATE, _ACCESSION_NUMBER, _PATIENT_ID = "00080020", "00080050", "00100020"
 
 
 def found(
-    text: str, catalogue: Catalogue, settings: Settings, *, by: Caller | None, most: int
+    text: str, catalogue: Catalogue, settings: Settings, *, by: Caller, most: int, by_reference: bool = True
 ) -> tuple[CatalogueStudy, ...]:
-    """The newest studies that match, at most ``most``; the newest of all for an empty text.
+    """The newest studies that match and that ``by`` may see, at most ``most``; the newest of all for an empty text.
 
-    by: who looks up a reference, which is recorded; None: they may not, and find nothing by one. That studies were
+    by_reference: whether a reference may be looked up, which is recorded; else it finds nothing. That studies were
     listed is for whoever shows them to record. Raises BadInput for what can be none of these.
     """
     text = text.strip()
     if len(text) > FIND_CHARACTERS or not text.isprintable():
         raise BadInput("this is no accession number, patient ID, date or reference")
     if reference_in(text):
-        uids = resolve(text, catalogue, settings, by=by) if by is not None else ()
+        uids = resolve(text, catalogue, settings, by=by) if by_reference else ()
         return tuple(catalogue.studies.get(uid) for uid in uids)
     if "." in text and is_valid_uid(text):
         try:
-            return (catalogue.studies.get(text),)
+            study = catalogue.studies.get(text)
         except NotFound:  # an accession number may look like one
             pass
+        else:
+            return (study,) if by.scope.admits(study) else ()
     date = _DATE.fullmatch(text)
     keys: list[tuple[Match, ...]]
     if not text:
@@ -47,7 +49,8 @@ def found(
         keys = [(Match(path=(_STUDY_DATE,), vr="DA", values=("".join(date.groups()),)),)]
     else:
         keys = [(Match(path=(tag,), vr="LO", values=(text,)),) for tag in (_ACCESSION_NUMBER, _PATIENT_ID)]
-    pages = [catalogue.qido.search(QidoQuery(level=QidoLevel.STUDY, limit=most, matches=key)) for key in keys]
+    queries = [QidoQuery(level=QidoLevel.STUDY, limit=most, matches=key, scope=by.scope) for key in keys]
+    pages = [catalogue.qido.search(query) for query in queries]
     return tuple({row.study.study_uid: row.study for page in pages for row in page.rows}.values())[:most]
 
 

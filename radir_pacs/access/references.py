@@ -23,6 +23,11 @@ def reference(study_uid: str, settings: Settings) -> str:
     return _hashed(study_uid, _key(settings))
 
 
+def pseudonym(patient_key: str, settings: Settings) -> str:
+    """The same for a patient (issuer and id): two studies of one patient bear one pseudonym."""
+    return "P" + _hashed("patient " + patient_key, _key(settings.home / "reference.key"))[2:]
+
+
 def reference_in(text: str) -> str | None:
     """The reference in what somebody pasted, perhaps with the region and score that were copied with it."""
     found = _REFERENCE.search(text.upper())
@@ -30,7 +35,8 @@ def reference_in(text: str) -> str | None:
 
 
 def resolve(text: str, catalogue: Catalogue, settings: Settings, *, by: Caller) -> tuple[str, ...]:
-    """The studies that the reference in ``text`` means: one, none if it was deleted, very rarely two.
+    """The studies that the reference in ``text`` means: one, none if it was deleted or
+    is out of the caller's scope, very rarely two.
 
     The look-up is recorded before anybody learns the answer. Raises BadInput when there is no reference in ``text``.
     """
@@ -39,6 +45,8 @@ def resolve(text: str, catalogue: Catalogue, settings: Settings, *, by: Caller) 
         raise BadInput("this is not a reference of the form SC-12345-6789A")
     key = _key(settings)
     found = tuple(uid for uid in catalogue.studies.uids() if _hashed(uid, key) == wanted)
+    if found and by.scope.restricts:
+        found = tuple(sorted(catalogue.studies.in_scope(found, by.scope)))
     for uid in found or (None,):
         catalogue.audit.note(AuditEvent.RESOLVED, by, uid, reference=wanted)
     return found

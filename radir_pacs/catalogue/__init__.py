@@ -1,8 +1,8 @@
 """The catalogue in Postgres: studies, encodings, generations, reports, jobs. The only package that uses SQL."""
 
-from radir_pacs.catalogue.access_rows import AuditRow, Chain, KnownToken, TokenRow
+from radir_pacs.catalogue.access_rows import AuditRow, Chain, KnownToken, Peer, TokenRow, WithheldPatient
 from radir_pacs.catalogue.access_tokens import OF_TOKENS, AccessTokens, token_sha256
-from radir_pacs.catalogue.audit import MOST_PER_SEAL
+from radir_pacs.catalogue.audit import MOST_PER_SEAL, Audit
 from radir_pacs.catalogue.backups import Snapshot, database_is_empty, restore_database, rows_in_dump, rows_of
 from radir_pacs.catalogue.broker import install_pgmq
 from radir_pacs.catalogue.catalogue import BEING_RESTORED, Catalogue
@@ -106,6 +106,7 @@ __all__ = [
     "AccessTokens",
     "Answered",
     "Answering",
+    "Audit",
     "AuditRow",
     "CaseChanges",
     "Catalogue",
@@ -148,6 +149,7 @@ __all__ = [
     "PartitionSize",
     "PatientMerge",
     "PatientUpdate",
+    "Peer",
     "ProblemCount",
     "ProblemOf",
     "ProcessRow",
@@ -180,6 +182,7 @@ __all__ = [
     "Verdict",
     "ViewerContext",
     "WaitingReport",
+    "WithheldPatient",
     "conninfo_of",
     "database_is_empty",
     "embedded_pid",

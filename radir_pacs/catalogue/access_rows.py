@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from radir_pacs.callers import AuditEvent, Role
+from radir_pacs.scopes import Scope, Withheld
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +17,41 @@ class KnownToken:
     id: int
     name: str
     role: Role
+    scope: Scope
+    names: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithheldPatient:
+    """A patient whose studies are withheld; ``patient_key``: issuer and id, joined by a backslash."""
+
+    patient_key: str
+    degree: Withheld
+    reason: str
+    by: str
+    at: datetime
+    studies: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """A DICOM peer that may call. ``network`` in CIDR notation; ``::/0``: from anywhere, by IPv4 too.
+
+    certificate: of the client's side of its TLS connection, ``sha256:`` and 64 hex digits, or ``CN=`` and a name; None:
+    not looked at. site: the label of what it sends; None: its title. host and port: where it is called itself.
+    """
+
+    ae_title: str
+    network: str = "::/0"
+    certificate: str | None = None
+    may_store: bool = True
+    may_commit: bool = True
+    site: str | None = None
+    host: str | None = None
+    port: int | None = None
+    over_tls: bool = False
+    created_at: datetime | None = None
+    created_by: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +68,8 @@ class TokenRow:
     revoked_at: datetime | None
     revoked_by: str | None
     in_force: bool
+    scope: Scope
+    names: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +101,7 @@ class Chain:
     """The state of the audit trail's seals, up to the first that does not fit (``broken_at``).
 
     digest: of the last seal that fits, in hexadecimal. found: whether the digest that was expected is among them.
+    retired: seals whose events were exported, and are taken as they stand unless the export is given.
     unsealed: events that no seal covers yet, the oldest for ``oldest_s`` seconds.
     """
 
@@ -74,3 +113,4 @@ class Chain:
     found: bool
     unsealed: int
     oldest_s: float | None
+    retired: int = 0

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from psycopg.errors import UniqueViolation
+from psycopg.types.json import Jsonb
 
-from radir_pacs.callers import AuditEvent, Caller, Role
+from radir_pacs.callers import AuditEvent, Caller, Role, sees
 from radir_pacs.catalogue.access_rows import KnownToken, TokenRow
 from radir_pacs.catalogue.audit import note
 from radir_pacs.catalogue.database import run
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.errors import BadInput, NotFound
+from radir_pacs.scopes import Scope, Withheld
 
 PREFIX = "radir_"  # by which scanners for leaked secrets know one
-OF_TOKENS = (Role.ADMINISTRATOR, Role.RADIOLOGIST, Role.SERVICE)
+OF_TOKENS = (Role.ADMINISTRATOR, Role.RADIOLOGIST, Role.RESEARCHER, Role.SERVICE)
 _BYTES = 32
+ALL = Scope()
 
 
 def token_sha256(token: bytes) -> str:
@@ -25,15 +29,35 @@ def token_sha256(token: bytes) -> str:
     return hashlib.sha256(token).hexdigest()
 
 
+def scope_in_force(kept: Mapping[str, Any], role: Role, *, withholds: bool) -> Scope:
+    """The scope as kept, with what the role sees of withheld patients; where there are none, it need not be asked."""
+    return Scope.from_json(kept).seeing(sees(role) if withholds else Withheld.FROM_ALL)
+
+
 class AccessTokens(CataloguePart):
-    def create(self, name: str, role: Role, *, by: Caller, valid_s: float | None = None) -> str:
-        """A new token, which is nowhere else: show it to whoever shall bear it. Raises BadInput for a name in use."""
+    def create(
+        self,
+        name: str,
+        role: Role,
+        *,
+        by: Caller,
+        valid_s: float | None = None,
+        scope: Scope = ALL,
+        names: bool = False,
+    ) -> str:
+        """A new token, which is nowhere else: show it to whoever shall bear it. Raises BadInput for a name in use.
+
+        scope: which studies it opens. names: whether rows of similar cases name their patients.
+        """
         token = PREFIX + secrets.token_urlsafe(_BYTES)
-        values = {"name": name, "role": role, "token_sha256": token_sha256(token.encode())}
+        said = scope.as_json()
+        values = {"name": name, "role": role, "token_sha256": token_sha256(token.encode()), "names": names}
+        values["scope"] = Jsonb(said)
+        detail = {key: ", ".join(value) if isinstance(value, list) else value for key, value in said.items()}
         try:
             with self._database.transaction() as connection:
                 run(connection, "create_token", values, created_by=by.name, valid_s=valid_s)
-                note(connection, AuditEvent.TOKEN_CREATED, by, detail={"token": name, "role": role})
+                note(connection, AuditEvent.TOKEN_CREATED, by, detail={"token": name, "role": role, **detail})
         except UniqueViolation:
             raise BadInput(f"there is a token {name!r} in force: revoke it first, or choose another name") from None
         return token
@@ -48,7 +72,10 @@ class AccessTokens(CataloguePart):
     def all(self) -> tuple[TokenRow, ...]:
         """Every token that there ever was, newest first."""
         with self._database.transaction() as connection:
-            return tuple(TokenRow(**{**row, "role": Role(row["role"])}) for row in run(connection, "tokens"))
+            return tuple(
+                TokenRow(**{**row, "role": Role(row["role"]), "scope": Scope.from_json(row["scope"])})
+                for row in run(connection, "tokens")
+            )
 
     def in_force(self) -> dict[str, KnownToken] | None:
         """The tokens that are admitted, by hash; None as long as no token was ever made."""
@@ -57,7 +84,13 @@ class AccessTokens(CataloguePart):
         if not rows:
             return None
         return {
-            row["token_sha256"]: KnownToken(id=row["id"], name=row["name"], role=Role(row["role"]))
+            row["token_sha256"]: KnownToken(
+                id=row["id"],
+                name=row["name"],
+                role=Role(row["role"]),
+                scope=scope_in_force(row["scope"], Role(row["role"]), withholds=row["withholds"]),
+                names=row["names"] or Role(row["role"]) is Role.ADMINISTRATOR,
+            )
             for row in rows
             if row["id"] is not None
         }

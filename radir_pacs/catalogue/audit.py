@@ -12,16 +12,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO
+
+import orjson
 
 from radir_pacs.callers import AuditEvent, Caller, Role
 from radir_pacs.catalogue.access_rows import AuditRow, Chain, Seal
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.part import CataloguePart
+from radir_pacs.errors import BadInput
 
 MOST_PER_SEAL = 1000
 _SEALS_AT_ONCE = 50
@@ -37,6 +41,14 @@ class Audit(CataloguePart):
         with self._database.pipeline() as connection:
             run(connection, "without_waiting")
             note(connection, event, caller, study_uid, detail)
+
+    def note_read(self, caller: Caller, *, study_uid: str | None, patient_id: str | None) -> None:
+        """Record that somebody looks into the trail, and about whom."""
+        with self._database.transaction() as connection:
+            keys = None
+            if patient_id is not None:
+                keys = [patient_id if "\\" in patient_id else "\\" + patient_id]
+            note(connection, AuditEvent.AUDIT_READ, caller, study_uid, patient_keys=keys)
 
     def note_studies(
         self, event: AuditEvent, caller: Caller, study_uids: Sequence[str], **detail: str | int | None
@@ -100,18 +112,70 @@ class Audit(CataloguePart):
             row = run(connection, "last_seal").fetchone()
         return Seal(number=row["id"], digest=row["digest"].hex()) if row is not None else None
 
-    def verify(self, expected: str | None = None, progress: Callable[[int], None] = lambda seals: None) -> Chain:
+    def retire(self, before: datetime, file: BinaryIO, *, by: Caller) -> int:
+        """Move the oldest events, all before a time, from the table into ``file``; returns how many.
+
+        A line of JSON per seal, with its events: `verify` reads it. Only whole seals, from the first on, go; the file
+        is on the disk before an event leaves the table. Raises BadInput where the chain is broken in what should go.
+        """
+        digest, last, count, first = _NOTHING_BEFORE, 0, 0, 0
+        written = hashlib.sha256()
+        for seal, covered in self._chain():
+            if seal["retired_at"] is None:
+                if covered and max(event["at"] for event in covered) >= before:
+                    break
+                if len(covered) != seal["events"] or _digest(digest, covered) != seal["digest"]:
+                    raise BadInput(
+                        f"the trail is broken at seal {seal['id']}: nothing is retired; see radir audit verify"
+                    )
+                line = orjson.dumps({"seal": seal["id"], "events": covered}, option=orjson.OPT_APPEND_NEWLINE)
+                file.write(line)
+                written.update(line)
+                first, last, count = first or seal["id"], seal["id"], count + len(covered)
+            digest = seal["digest"]
+        if not last:
+            return 0
+        file.flush()
+        os.fsync(file.fileno())
+        detail: Detail = {"first": first, "last": last, "events": count, "sha256": written.hexdigest()}
+        with self._database.transaction() as connection:
+            note(connection, AuditEvent.AUDIT_RETIRED, by, detail=detail)
+        for start in range(first, last + 1, _SEALS_AT_ONCE):
+            span = {"first": start, "last": min(last, start + _SEALS_AT_ONCE - 1)}
+            with self._database.transaction() as connection:
+                run(connection, "retire_seals", span)
+                run(connection, "drop_retired", span)
+        return count
+
+    def verify(
+        self,
+        expected: str | None = None,
+        progress: Callable[[int], None] = lambda seals: None,
+        exports: Iterable[BinaryIO] = (),
+    ) -> Chain:
         """Compute the chain anew. ``expected``: a digest (hex) noted earlier, which must be in it.
 
-        progress: is told how many seals are done.
+        progress: is told how many seals are done. exports: what `retire` wrote, whose events are then computed too. A
+        seal without its events breaks the chain, unless an event that `retire` left says that they were exported.
         """
+        exported = {told["seal"]: told["events"] for file in exports for told in map(orjson.loads, file)}
         with self._database.transaction() as connection:
             open_end = run(connection, "count_unsealed").fetchone()
-        assert open_end is not None
+            retired_up_to = run(connection, "retired_up_to").fetchone()
+        assert open_end is not None and retired_up_to is not None
+        retired = 0
         before, seals, events, newest, is_found, broken_at = _NOTHING_BEFORE, 0, 0, None, expected is None, None
         for seal, covered in self._chain():
-            if seal["id"] != seals + 1 or len(covered) != seal["events"] or _digest(before, covered) != seal["digest"]:
-                broken_at = seals + 1
+            number = seals + 1
+            is_retired = seal["retired_at"] is not None and not covered and number <= retired_up_to["last"]
+            if is_retired and number in exported:
+                covered = [{**event, "at": datetime.fromisoformat(event["at"])} for event in exported[number]]
+            elif is_retired:
+                retired += 1
+            is_taken = is_retired and number not in exported
+            fits = is_taken or (len(covered) == seal["events"] and _digest(before, covered) == seal["digest"])
+            if seal["id"] != number or not fits:
+                broken_at = number
                 break
             before, newest = seal["digest"], seal["sealed_at"]
             seals, events = seals + 1, events + len(covered)
@@ -124,6 +188,7 @@ class Audit(CataloguePart):
             sealed_at=newest,
             broken_at=broken_at,
             found=is_found and broken_at is None,
+            retired=retired,
             **open_end,
         )
 
@@ -149,9 +214,11 @@ def note(
     caller: Caller,
     study_uid: str | None = None,
     detail: Detail = MappingProxyType({}),
+    patient_keys: Sequence[str] | None = None,
 ) -> None:
-    """Record one event within a transaction."""
-    run(connection, "note_event", _values(caller, detail), event=event, study_uid=study_uid)
+    """Record one event within a transaction; its patients are those of the study, unless they are named."""
+    keys = None if patient_keys is None else list(patient_keys)
+    run(connection, "note_event", _values(caller, detail), event=event, study_uid=study_uid, patient_keys=keys)
 
 
 def noted(caller: Caller | None, detail: Detail) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from radir_pacs.catalogue.access_tokens import AccessTokens
+from radir_pacs.catalogue.access_tokens import ALL, AccessTokens
 from radir_pacs.catalogue.audit import Audit
 from radir_pacs.catalogue.backups import Backups
 from radir_pacs.catalogue.cases import Cases
@@ -16,6 +16,7 @@ from radir_pacs.catalogue.damage import Damage
 from radir_pacs.catalogue.database import Database, conninfo_of
 from radir_pacs.catalogue.disk import Disk
 from radir_pacs.catalogue.encodings import Encodings
+from radir_pacs.catalogue.erasures import Erasures
 from radir_pacs.catalogue.feedback import ReaderFeedback
 from radir_pacs.catalogue.generations import Generations
 from radir_pacs.catalogue.image_tokens import KeptImageTokens
@@ -26,6 +27,7 @@ from radir_pacs.catalogue.migrate import migrate
 from radir_pacs.catalogue.models import Models
 from radir_pacs.catalogue.overview import overview
 from radir_pacs.catalogue.patients import Patients
+from radir_pacs.catalogue.peers import Peers
 from radir_pacs.catalogue.processes import Processes
 from radir_pacs.catalogue.qido import Qido
 from radir_pacs.catalogue.quality import Quality
@@ -39,9 +41,11 @@ from radir_pacs.catalogue.rows import Overview, Retried
 from radir_pacs.catalogue.shadow_answers import ShadowAnswers
 from radir_pacs.catalogue.studies import Studies
 from radir_pacs.catalogue.survey import Survey
+from radir_pacs.catalogue.withheld import WithheldPatients
 from radir_pacs.config import Settings
 from radir_pacs.errors import DatabaseAway, NotReady
 from radir_pacs.reasons import ReasonCode
+from radir_pacs.scopes import Scope
 from radir_pacs.types import JobKind
 
 BEING_RESTORED = "restoring.json"  # in the home folder, from the begin of a restore to its end
@@ -82,6 +86,9 @@ class Catalogue:
         self.feedback = ReaderFeedback(database, settings)
         self.contexts = Contexts(database, settings)
         self.access_tokens = AccessTokens(database, settings)
+        self.peers = Peers(database, settings)
+        self.erasures = Erasures(database, settings)
+        self.withheld = WithheldPatients(database, settings)
         self.audit = Audit(database, settings)
         self.jobs = Jobs(database, settings)
         self.commitments = Commitments(database, settings)
@@ -106,9 +113,9 @@ class Catalogue:
         """Keyword-style connection string; may hold a password: never log it."""
         return self._database.conninfo
 
-    def overview(self) -> Overview:
-        """Processes, studies by state, jobs by kind and state, encodings by model."""
-        return overview(self._database)
+    def overview(self, scope: Scope = ALL) -> Overview:
+        """Processes, studies by state, jobs by kind and state, encodings by model; in a scope the first two only."""
+        return overview(self._database, scope)
 
     def retry(self, study_uid: str | None = None, reason_code: ReasonCode | None = None) -> Retried:
         """Try again what failed: one study, or studies and jobs with one reason code, or all that are problems.

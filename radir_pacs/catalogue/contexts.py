@@ -6,11 +6,15 @@ import hashlib
 from collections.abc import Sequence
 
 from psycopg.errors import ForeignKeyViolation
+from psycopg.types.json import Jsonb
 
+from radir_pacs.callers import Role
+from radir_pacs.catalogue.access_tokens import ALL, scope_in_force
 from radir_pacs.catalogue.database import run
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import ViewerContext
 from radir_pacs.errors import NotFound, TooLarge
+from radir_pacs.scopes import Scope
 
 MOST_CASES = 500  # per token: enough for a reader, too few to page through the archive
 MOST_REPORTS = 50  # saved while a token is valid
@@ -18,9 +22,13 @@ MOST_JUDGEMENTS = 1000
 
 
 class Contexts(CataloguePart):
-    def open(self, study_uid: str, token: str, valid_s: float, reader: str | None = None) -> None:
-        """Let ``token`` open the sidebar on a study for ``valid_s`` seconds. Raises NotFound."""
+    def open(self, study_uid: str, token: str, valid_s: float, reader: str | None = None, scope: Scope = ALL) -> None:
+        """Let ``token`` open the sidebar on a study for ``valid_s`` seconds. Raises NotFound.
+
+        scope: of whoever opens it; similar cases outside it are not answered.
+        """
         values = {"token_sha256": _sha256(token), "study_uid": study_uid, "valid_s": valid_s, "reader": reader}
+        values["scope"] = Jsonb(scope.as_json())
         try:
             with self._database.transaction() as connection:
                 run(connection, "prune_contexts", valid_s=self._settings.sidebar_context_s)
@@ -35,7 +43,9 @@ class Contexts(CataloguePart):
             row = run(connection, "context", values).fetchone()
         if row is None:
             raise NotFound("the link has expired; open it again from the PACS")
-        return ViewerContext(**row)
+        withholds = row.pop("withholds")
+        scope = scope_in_force(row.pop("scope"), Role.SIDEBAR, withholds=withholds)
+        return ViewerContext(**row, scope=scope)
 
     def show(self, context: ViewerContext, study_uids: Sequence[str]) -> None:
         """Record that these studies were in an answer, so that their pictures may be shown from now on.

@@ -37,13 +37,15 @@ class Corrections(CataloguePart):
         content_sha256: str,
         size_bytes: int,
         source: str,
+        site: str | None = None,
         reopens: bool,
         aside: bool = False,
     ) -> Stored:
         """Let ``header`` and its file take the place of ``before``, or keep the file ``aside``.
 
-        replaces_sha256: the file with which the new one was compared. reopens: the study is encoded again. A file that
-        was replaced or kept aside never counts again. Raises Overtaken when another file counts by now.
+        replaces_sha256: the file with which the new one was compared. site: the label of the sender's site, which is
+        added to those of the study. reopens: the study is encoded again. A file that was replaced or kept aside never
+        counts again. Raises Overtaken when another file counts by now.
         """
         values = values_of(header, content_sha256, size_bytes, source)
         trace = {"aside": aside, "changed": list(changed), "source": source, "sop_uid": header.sop_uid}
@@ -62,6 +64,7 @@ class Corrections(CataloguePart):
             run(connection, "correct_series", _said_anew(header, before, _SERIES), series_uid=header.series_uid)
             of_study = _said_anew(header, before, _STUDY)
             of_study |= folded_names(of_study)
+            of_study["site"] = site
             run(connection, "correct_study", of_study, study_uid=header.study_uid, reopens=reopens)
             run(connection, "received_again", values, reason_codes=sorted(MENDED_BY_SENDING))
             if header.sop_class_uid in REPORT_SOP_CLASSES:

@@ -92,6 +92,12 @@ class Encodings(CataloguePart):
             row = run(connection, "slices_of_series", study_uid=study_uid, series_uid=series_uid).fetchone()
         return _stack(row) if row is not None else None
 
+    def is_compared(self, study_uid: str, series_uid: str, sop_uid: str) -> bool:
+        """Whether a model compares this instance: the radiograph of a study, or a slice of its CT series."""
+        values = {"study_uid": study_uid, "series_uid": series_uid, "sop_uid": sop_uid}
+        with self._database.transaction() as connection:
+            return run(connection, "is_compared", values).fetchone() is not None
+
     def models_of_study(self, study_uid: str) -> tuple[tuple[str, ImageKind], ...]:
         """The models that answer under which a study is encoded."""
         with self._database.transaction() as connection:

@@ -70,6 +70,7 @@ class Instances(CataloguePart):
         content_sha256: str,
         size_bytes: int,
         source: str,
+        site: str | None = None,
         wakes: bool = True,
         durable: Callable[[], object] = lambda: None,
     ) -> Stored:
@@ -77,10 +78,12 @@ class Instances(CataloguePart):
 
         A new image (an object with rows of pixels) raises the study's revision and re-opens the study; other objects
         are added without re-opening it. ``wakes`` False, for objects of our own making: no work follows.
+        site: the label of the sender's site; None: ``source`` stands for it.
         Raises Differs when the UID is stored with another file, Conflict when with another parent or class; nothing
         is changed then. Threads that store at the same time share a transaction.
         """
         values = values_of(header, content_sha256, size_bytes, source)
+        values["site"] = (site or source) if wakes else None  # what is of our own making comes from nowhere
         values["is_image"] = wakes and header.rows_px is not None
         arrival = _Arrival(header, values, wakes=wakes, durable=durable)
         outcome = None if arrival.follow_up is not None else self._group(arrival)

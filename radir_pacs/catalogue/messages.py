@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from radir_pacs.callers import AuditEvent, Caller, Role
 from radir_pacs.catalogue import patients, report_versions
+from radir_pacs.catalogue.audit import note
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.incoming import (
     Answered,
@@ -16,6 +18,7 @@ from radir_pacs.catalogue.incoming import (
     Outcome,
     PatientMerge,
     PatientUpdate,
+    ReportVersion,
     Verdict,
 )
 from radir_pacs.catalogue.part import CataloguePart
@@ -62,6 +65,8 @@ class Messages(CataloguePart):
             else:
                 outcome = Outcome.STORED if received else Outcome.DONE
             run(connection, "message_outcome", values, outcome=outcome)
+            if not kept:
+                _note(connection, message, deeds)
         return Answered(outcome=outcome, verdict=verdict)
 
     def _do(self, connection: Connection, deed: Deed) -> Received | None:
@@ -105,6 +110,21 @@ class Messages(CataloguePart):
         with self._database.transaction() as connection:
             values = {"answered_s": answered_s, "kept_s": kept_s, "most_bytes": MOST_KEPT_BYTES}
             return run(connection, "prune_messages", values).rowcount
+
+
+def _note(connection: Connection, message: Message, deeds: Sequence[Deed]) -> None:
+    """Record what a message did to which patients; orders tell of a study that is not here yet."""
+    by = Caller(name=message.sender, role=Role.PEER)
+    for deed in deeds:
+        match deed:
+            case PatientMerge():
+                keys = [key for pair in deed.pairs for key in pair]
+                note(connection, AuditEvent.MERGED, by, detail={"message": message.kind}, patient_keys=keys)
+            case PatientUpdate():
+                note(connection, AuditEvent.MERGED, by, detail={"message": message.kind}, patient_keys=deed.keys)
+            case ReportVersion():
+                detail = {"message": message.kind, "status": deed.status}
+                note(connection, AuditEvent.STORED, by, deed.study_uid, detail, patient_keys=deed.patient_keys or None)
 
 
 def _answered(row: Row, *, again: bool) -> Answered:

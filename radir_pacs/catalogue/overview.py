@@ -4,12 +4,32 @@ from __future__ import annotations
 
 from radir_pacs.catalogue.database import Database, run
 from radir_pacs.catalogue.rows import JobCount, Overview, ProcessRow
+from radir_pacs.catalogue.studies import scope_of_sql
+from radir_pacs.scopes import Scope
 from radir_pacs.types import JobKind, JobState, StudyState
 
 
-def overview(database: Database) -> Overview:
-    """Processes, studies by state, jobs by kind and state, encodings by model."""
+def overview(database: Database, scope: Scope) -> Overview:
+    """Processes, studies by state, jobs by kind and state, encodings by model.
+
+    Within a scope that restricts, the studies that it admits and the processes: other counts tell of foreign studies.
+    """
     with database.transaction() as connection:
+        if scope.restricts:
+            return Overview(
+                processes=tuple(ProcessRow(**row) for row in run(connection, "processes")),
+                studies={
+                    StudyState(row["state"]): row["n"]
+                    for row in run(connection, "count_studies_in_scope", scope=scope_of_sql(scope))
+                },
+                jobs=(),
+                encodings={},
+                unread_reports={},
+                refusals_last_day=0,
+                waiting_reports=0,
+                messages={},
+                oldest_open_job_s=None,
+            )
         jobs = tuple(
             JobCount(
                 kind=JobKind(row["kind"]),

@@ -6,12 +6,13 @@ Statements are built only from constants of this package; every value is a param
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, LiteralString
 
-from radir_pacs.catalogue.qido_matching import Condition, compare, newest_day, together
+from radir_pacs.catalogue.qido_matching import UNDATED, Condition, compare, newest_day, together
 from radir_pacs.catalogue.qido_places import Place
+from radir_pacs.scopes import WITHOUT_IMAGES, Scope, Withheld
 from radir_pacs.similar_cases import Match
 from radir_pacs.study_attributes import STUDY_ATTRIBUTES
 
@@ -42,6 +43,7 @@ class QidoQuery:
     matches: tuple[Match, ...] = ()
     fuzzy: bool = False
     tags: frozenset[str] | None = None
+    scope: Scope = field(default_factory=Scope)
 
 
 _SERIES_COUNT: LiteralString = "(SELECT count(*) FROM series c WHERE c.study_uid = k.study_uid)"
@@ -138,6 +140,7 @@ class Search:
     def of(cls, query: QidoQuery) -> Search:
         """Raises BadInput."""
         found = [_condition(match, query) for match in query.matches]
+        found += [(QidoLevel.STUDY, condition) for condition in of_scope(query.scope)]
         if query.study_uid is not None:
             found.append((QidoLevel.STUDY, Condition(sql="k.study_uid = %s", params=(query.study_uid,))))
         if query.series_uid is not None:
@@ -214,6 +217,26 @@ def where_of(condition: Condition, *, by_terms: bool) -> Statement:
     if by_terms:
         return f"{_TERMS} AND {condition.sql}", [condition.terms, *condition.params]
     return condition.sql, [*condition.params]
+
+
+def of_scope(scope: Scope) -> list[Condition]:
+    """What a scope says of the studies k: `Scope.admits`. The overlap beside each subset is for the index."""
+    found = []
+    if scope.sites:
+        sites = sorted(scope.sites)
+        found.append(Condition(sql="k.sites && %s::text[] AND k.sites <@ %s::text[]", params=(sites, sites)))
+    if scope.modalities:
+        all_of = sorted(scope.modalities | WITHOUT_IMAGES)
+        sql = "k.modalities && %s::text[] AND k.modalities <@ %s::text[]"
+        found.append(Condition(sql=sql, params=(sorted(scope.modalities), all_of)))
+    if scope.since is not None:
+        found.append(Condition(sql="k.newest_first <= DATE '9999-12-31' - %s::date", params=(scope.since,)))
+    if scope.until is not None:
+        sql = f"k.newest_first >= DATE '9999-12-31' - %s::date AND k.newest_first <> {UNDATED}"
+        found.append(Condition(sql=sql, params=(scope.until,)))
+    if scope.sees < Withheld.FROM_ALL:
+        found.append(Condition(sql="k.withheld <= %s", params=(int(scope.sees),)))
+    return found
 
 
 def _condition(match: Match, query: QidoQuery) -> tuple[QidoLevel, Condition]:

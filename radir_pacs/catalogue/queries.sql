@@ -19,7 +19,7 @@ WITH r AS MATERIALIZED (
         study_description text, referring_physician text, study_id text, body_part text, modality text,
         patient_keys text[], patient_name_folded text, referring_physician_folded text, series_number integer,
         series_description text, instance_number integer, rows_px integer, columns_px integer, frames integer,
-        content_sha256 text, size_bytes bigint, attributes jsonb, source text, notes text[])
+        content_sha256 text, size_bytes bigint, attributes jsonb, source text, site text, notes text[])
 ), standing AS MATERIALIZED (
     SELECT i.study_uid, i.series_uid, i.sop_class_uid, i.content_sha256, EXISTS (
         SELECT FROM correction AS c WHERE c.sop_uid = i.sop_uid AND c.other_sha256 = r.content_sha256) AS known
@@ -29,12 +29,12 @@ WITH r AS MATERIALIZED (
 ), received_study AS (
     INSERT INTO study (study_uid, revision, patient_key, patient_id, patient_name, patient_sex, patient_birth_date,
         patient_age_years, study_date, study_time, accession_number, study_description, referring_physician, study_id,
-        body_part, modalities, patient_keys, patient_name_folded, referring_physician_folded)
+        body_part, modalities, patient_keys, patient_name_folded, referring_physician_folded, sites)
     SELECT r.study_uid, r.is_image::integer, r.patient_key, r.patient_id, r.patient_name,
         r.patient_sex, r.patient_birth_date, r.patient_age_years, r.study_date,
         r.study_time, r.accession_number, r.study_description, r.referring_physician, r.study_id,
         r.body_part, array_remove(ARRAY[r.modality], NULL), r.patient_keys,
-        r.patient_name_folded, r.referring_physician_folded
+        r.patient_name_folded, r.referring_physician_folded, array_remove(ARRAY[r.site], NULL)
     FROM r WHERE NOT EXISTS (SELECT FROM standing)
         AND NOT EXISTS (SELECT FROM parent WHERE parent.study_uid <> r.study_uid)
     ON CONFLICT (study_uid) DO UPDATE SET
@@ -61,6 +61,8 @@ WITH r AS MATERIALIZED (
             ELSE ARRAY(SELECT DISTINCT m FROM unnest(study.modalities || excluded.modalities) AS m ORDER BY m) END,
         patient_keys = CASE WHEN excluded.patient_keys <@ study.patient_keys THEN study.patient_keys
             ELSE ARRAY(SELECT DISTINCT k FROM unnest(study.patient_keys || excluded.patient_keys) AS k ORDER BY k) END,
+        sites = CASE WHEN excluded.sites <@ study.sites THEN study.sites
+            ELSE ARRAY(SELECT DISTINCT k FROM unnest(study.sites || excluded.sites) AS k ORDER BY k) END,
         last_instance_at = now(),
         changed_at = now()
     RETURNING study_uid
@@ -207,6 +209,8 @@ UPDATE study SET patient_key = coalesce(%(patient_key)s, patient_key), patient_i
     patient_keys = coalesce((
         SELECT array_agg(DISTINCT k ORDER BY k) FROM instance AS i, unnest(i.patient_keys) AS k
         WHERE i.study_uid = study.study_uid), patient_keys),
+    sites = CASE WHEN %(site)s::text IS NULL THEN sites
+        ELSE ARRAY(SELECT DISTINCT k FROM unnest(sites || %(site)s::text) AS k ORDER BY k) END,
     state = CASE WHEN %(reopens)s::boolean THEN 'RECEIVING' ELSE state END,
     reason = CASE WHEN %(reopens)s::boolean THEN NULL ELSE reason END,
     reason_code = CASE WHEN %(reopens)s::boolean THEN NULL ELSE reason_code END,
@@ -390,6 +394,11 @@ SELECT i.*, e.modality, e.series_number, e.series_description, e.body_part, s.pa
 FROM instance AS i JOIN series AS e USING (series_uid) JOIN study AS s ON s.study_uid = i.study_uid
 WHERE i.study_uid = %(study_uid)s
 ORDER BY e.series_number NULLS LAST, i.series_uid, i.instance_number NULLS LAST, i.sop_uid;
+
+-- name: in_scope
+-- Which of some studies a scope admits.
+SELECT s.study_uid FROM study AS s
+WHERE s.study_uid = ANY(%(study_uids)s::text[]) AND is_in_scope(s, %(scope)s::jsonb);
 
 -- name: study_uids
 -- A page of all studies' UIDs.
@@ -724,21 +733,23 @@ WHERE model_id = %(model_id)s AND xid >= %(since)s::text::xid8;
 SELECT string_agg(
     int8send(e.id) || int4send(coalesce(s.study_date - DATE '1970-01-01', -2147483648))
     || float4send(coalesce(s.patient_age_years, 'NaN')::real)
-    || CASE WHEN s.has_report THEN '\x01'::bytea ELSE '\x00'::bytea END
+    || CASE WHEN s.has_report THEN '\x01'::bytea ELSE '\x00'::bytea END || int2send(s.withheld)
     || int8send(coalesce(hashtextextended(s.patient_sex, 0), 0))
     || int8send(hashtextextended(array_to_string(s.modalities, E'\\'), 0))
     || int8send(coalesce(hashtextextended(s.body_part, 0), 0))
-    || int8send(coalesce(hashtextextended(e.scanner, 0), 0)), '') AS cases
+    || int8send(coalesce(hashtextextended(e.scanner, 0), 0))
+    || int8send(hashtextextended(array_to_string(s.sites, E'\\'), 0)), '') AS cases
 FROM encoding AS e JOIN study AS s USING (study_uid)
 WHERE e.model_id = %(model_id)s AND e.id >= %(first)s AND e.id < %(end)s;
 
 -- name: cases_since
 -- The same of encodings that were added, or whose study changed, at or after a snapshot.
 SELECT e.id, coalesce(s.study_date - DATE '1970-01-01', -2147483648) AS day,
-    coalesce(s.patient_age_years, 'NaN')::real AS age, s.has_report,
+    coalesce(s.patient_age_years, 'NaN')::real AS age, s.has_report, s.withheld,
     coalesce(hashtextextended(s.patient_sex, 0), 0) AS sex,
     hashtextextended(array_to_string(s.modalities, E'\\'), 0) AS modalities,
-    coalesce(hashtextextended(s.body_part, 0), 0) AS body_part, coalesce(hashtextextended(e.scanner, 0), 0) AS scanner
+    coalesce(hashtextextended(s.body_part, 0), 0) AS body_part, coalesce(hashtextextended(e.scanner, 0), 0) AS scanner,
+    hashtextextended(array_to_string(s.sites, E'\\'), 0) AS sites
 FROM encoding AS e JOIN study AS s USING (study_uid)
 WHERE e.id IN (
     SELECT id FROM encoding WHERE model_id = %(model_id)s AND xid >= %(since)s::text::xid8
@@ -751,7 +762,8 @@ LIMIT %(most)s;
 -- The texts behind the hashes of some encodings.
 SELECT name, hashtextextended(word, 0) AS hash, word
 FROM encoding AS e JOIN study AS s USING (study_uid) CROSS JOIN LATERAL (VALUES ('sex', s.patient_sex),
-    ('modalities', array_to_string(s.modalities, E'\\')), ('body_part', s.body_part), ('scanner', e.scanner)
+    ('modalities', array_to_string(s.modalities, E'\\')), ('body_part', s.body_part), ('scanner', e.scanner),
+    ('sites', array_to_string(s.sites, E'\\'))
 ) AS words (name, word)
 WHERE e.id = ANY(%(ids)s::bigint[]) AND word IS NOT NULL;
 
@@ -1001,13 +1013,13 @@ UPDATE report SET findings = %(findings)s WHERE id = %(report_id)s;
 SELECT id, study_uid, sop_uid, source, body, findings, parser, unread_language, received_at FROM report WHERE id = %(report_id)s;
 
 -- name: reported_studies
--- Complete studies that are not skipped or quarantined, each with its newest report; one page, after a given UID.
+-- Complete studies that are not skipped, quarantined or withheld, each with its newest report; one page, after a given UID.
 SELECT s.study_uid, s.patient_key, s.modalities, newest.body
 FROM study AS s CROSS JOIN LATERAL (
     SELECT r.body FROM report AS r WHERE r.study_uid = s.study_uid AND NOT r.superseded 
         ORDER BY CASE WHEN r.received_at > now() THEN '-infinity' ELSE r.received_at END DESC, r.id DESC LIMIT 1
 ) AS newest
-WHERE s.has_report AND s.state IN ('STABLE', 'ENCODED', 'INDEXED') AND s.study_uid > %(after)s
+WHERE s.has_report AND s.withheld = 0 AND s.state IN ('STABLE', 'ENCODED', 'INDEXED') AND s.study_uid > %(after)s
 ORDER BY s.study_uid LIMIT %(limit)s;
 
 -- name: reports_of
@@ -1314,12 +1326,12 @@ FROM feedback WHERE query_study_uid = %(query_study_uid)s AND reader = %(reader)
 
 -- name: open_context
 -- A token opens the viewer on a study for a while.
-INSERT INTO viewer_context (token_sha256, study_uid, reader, expires_at)
-VALUES (%(token_sha256)s, %(study_uid)s, %(reader)s, now() + make_interval(secs => %(valid_s)s::float8));
+INSERT INTO viewer_context (token_sha256, study_uid, reader, scope, expires_at)
+VALUES (%(token_sha256)s, %(study_uid)s, %(reader)s, %(scope)s::jsonb, now() + make_interval(secs => %(valid_s)s::float8));
 
 -- name: context
--- The study that a token opens, and for whom.
-SELECT token_sha256, study_uid, reader FROM viewer_context WHERE token_sha256 = %(token_sha256)s
+-- The study that a token opens, for whom, and what of similar cases; and whether any patient is withheld.
+SELECT token_sha256, study_uid, reader, scope, EXISTS (SELECT FROM withheld_patient) AS withholds FROM viewer_context WHERE token_sha256 = %(token_sha256)s
     AND expires_at > now() AND expires_at <= now() + make_interval(secs => %(valid_s)s::float8);
 
 -- name: show_in_context
@@ -1332,6 +1344,12 @@ ON CONFLICT DO NOTHING;
 -- name: count_shown_in_context
 -- How many studies a token was answered.
 SELECT count(*) AS n FROM viewer_context_case WHERE token_sha256 = %(token_sha256)s;
+
+-- name: is_compared
+-- Whether an instance is what a model compares of a study: the radiograph, or a slice of the CT series. A row if so.
+SELECT FROM encoding JOIN model USING (model_id)
+WHERE encoding.study_uid = %(study_uid)s AND encoding.series_uid = %(series_uid)s
+    AND (encoding.sop_uid = %(sop_uid)s OR model.kind = 'CT') LIMIT 1;
 
 -- name: shown_in_context
 -- Whether an instance is of what the holder of a token was shown of a case: the radiograph that was compared, or the
@@ -1630,6 +1648,10 @@ DELETE FROM process WHERE seen_at NOT BETWEEN now() - make_interval(secs => %(ke
 -- Studies by state.
 SELECT state, count(*)::integer AS n FROM study GROUP BY state;
 
+-- name: count_studies_in_scope
+-- The same of those that a scope admits.
+SELECT state, count(*)::integer AS n FROM study AS s WHERE is_in_scope(s, %(scope)s::jsonb) GROUP BY state;
+
 -- name: count_jobs
 -- Jobs by kind and state, with the age of the oldest that is still open.
 SELECT kind, state, count(*)::integer AS n,
@@ -1649,8 +1671,9 @@ WHERE at BETWEEN now() - interval '1 day' AND now() + interval '1 day';
 
 -- name: create_token
 -- A token in force; its name must be free.
-INSERT INTO access_token (name, role, token_sha256, created_by, expires_at)
-VALUES (%(name)s, %(role)s, %(token_sha256)s, %(created_by)s, now() + make_interval(secs => %(valid_s)s::float8));
+INSERT INTO access_token (name, role, scope, names, token_sha256, created_by, expires_at)
+VALUES (%(name)s, %(role)s, %(scope)s::jsonb, %(names)s, %(token_sha256)s, %(created_by)s,
+    now() + make_interval(secs => %(valid_s)s::float8));
 
 -- name: revoke_token
 -- The token of this name ends now.
@@ -1659,19 +1682,144 @@ RETURNING id;
 
 -- name: tokens
 -- All tokens that there ever were, newest first; ``in_force``: not revoked and not expired.
-SELECT id, name, role, created_at, created_by, expires_at, last_used_at, revoked_at, revoked_by,
+SELECT id, name, role, scope, names, created_at, created_by, expires_at, last_used_at, revoked_at, revoked_by,
     revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()) AS in_force
 FROM access_token ORDER BY id DESC;
 
 -- name: token_hashes
--- The tokens in force, by hash; a single row without any where there is none but some were made once.
-SELECT id, name, role, token_sha256 FROM access_token
+-- The tokens in force, by hash; a single row without any where there is none but some were made once. ``withholds``:
+-- whether any patient is withheld.
+SELECT id, name, role, scope, names, token_sha256, EXISTS (SELECT FROM withheld_patient) AS withholds FROM access_token
 WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
-UNION ALL SELECT NULL, NULL, NULL, NULL WHERE EXISTS (SELECT FROM access_token);
+UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, FALSE WHERE EXISTS (SELECT FROM access_token);
 
 -- name: tokens_used
 -- These tokens were used just now.
 UPDATE access_token SET last_used_at = now() WHERE id = ANY(%(ids)s::bigint[]);
+
+-- == Peers ==
+
+-- name: add_peer
+-- A peer that may call; no row where its title is known from this network already.
+INSERT INTO peer (ae_title, network, certificate, may_store, may_commit, site, host, port, over_tls, created_by)
+VALUES (%(ae_title)s, %(network)s::cidr, %(certificate)s, %(may_store)s, %(may_commit)s, %(site)s, %(host)s, %(port)s,
+    %(over_tls)s, %(by)s)
+ON CONFLICT (ae_title, network) DO NOTHING RETURNING id;
+
+-- name: remove_peer
+-- It may call no more; from one network, or from any.
+DELETE FROM peer WHERE ae_title = %(ae_title)s AND (%(network)s::cidr IS NULL OR network = %(network)s::cidr)
+RETURNING id;
+
+-- name: peers
+-- All peers by title, the narrowest network first.
+SELECT ae_title, network::text AS network, certificate, may_store, may_commit, site, host, port, over_tls, created_at,
+    created_by
+FROM peer ORDER BY ae_title, masklen(network) DESC, network;
+
+-- == Erasure ==
+
+-- name: studies_to_erase
+-- A study by its UID, and those of the patient with these keys, locked.
+SELECT study_uid FROM study WHERE study_uid = %(study_uid)s OR patient_keys && %(patient_keys)s::text[]
+ORDER BY study_uid FOR UPDATE;
+
+-- name: traces_of_studies
+-- What has to be looked for outside the tables: files, index labels, retrainings; and instances, which other rows name.
+SELECT
+    ARRAY(SELECT id FROM encoding WHERE study_uid = ANY(%(study_uids)s::text[]) ORDER BY id) AS encoding_ids,
+    ARRAY(SELECT content_sha256 FROM instance WHERE study_uid = ANY(%(study_uids)s::text[])
+        UNION SELECT c.other_sha256 FROM correction AS c JOIN instance AS i USING (sop_uid)
+        WHERE c.aside AND i.study_uid = ANY(%(study_uids)s::text[])) AS blobs,
+    ARRAY(SELECT sop_uid FROM instance WHERE study_uid = ANY(%(study_uids)s::text[])) AS sop_uids,
+    ARRAY(SELECT DISTINCT run_id FROM retraining_study WHERE study_uid = ANY(%(study_uids)s::text[])) AS runs;
+
+-- name: erase_versions
+-- Versions of reports that name the studies or the patients, waiting ones too.
+DELETE FROM report_version WHERE named_study_uid = ANY(%(study_uids)s::text[])
+    OR patient_keys && %(patient_keys)s::text[];
+
+-- name: erase_orders
+-- Orders of the studies.
+DELETE FROM order_link WHERE study_uid = ANY(%(study_uids)s::text[]);
+
+-- name: erase_jobs
+-- Work on the studies and their instances; a process that holds such a job finds that out when it ends it.
+DELETE FROM job WHERE key = ANY(%(study_uids)s::text[] || %(sop_uids)s::text[])
+    OR split_part(key, '/', 2) = ANY(%(study_uids)s::text[]);
+
+-- name: erase_refusals
+-- Refusals of their instances.
+DELETE FROM refusal WHERE sop_uid = ANY(%(sop_uids)s::text[]);
+
+-- name: erase_links
+-- What the patients became, and who became them.
+WITH gone AS (
+    SELECT id FROM patient_link WHERE prior_key = ANY(%(patient_keys)s::text[]) OR key = ANY(%(patient_keys)s::text[])
+), moves AS (
+    DELETE FROM patient_move WHERE link_id IN (SELECT id FROM gone)
+)
+DELETE FROM patient_link WHERE id IN (SELECT id FROM gone);
+
+-- name: forget_now
+-- Their vectors leave the index files with the next merge, which is due at once, and the feed names them no more.
+WITH fed AS (DELETE FROM study_changed WHERE study_uid = ANY(%(study_uids)s::text[]))
+UPDATE encoding_gone SET at = at - interval '2 days' WHERE encoding_id = ANY(%(encoding_ids)s::bigint[]);
+
+-- name: add_erasure
+-- The record of an erasure.
+INSERT INTO erasure (by, study_uids, encoding_ids, blobs, runs, subject)
+VALUES (%(by)s, %(study_uids)s, %(encoding_ids)s, %(blobs)s, %(runs)s, %(subject)s);
+
+-- name: erasures
+-- What was erased under this name, in all.
+SELECT max(at) AS at,
+    ARRAY(SELECT unnest(x.study_uids) FROM erasure AS x WHERE x.subject = %(subject)s) AS study_uids,
+    ARRAY(SELECT unnest(x.encoding_ids) FROM erasure AS x WHERE x.subject = %(subject)s) AS encoding_ids,
+    ARRAY(SELECT unnest(x.blobs) FROM erasure AS x WHERE x.subject = %(subject)s) AS blobs,
+    ARRAY(SELECT unnest(x.runs) FROM erasure AS x WHERE x.subject = %(subject)s) AS runs
+FROM erasure WHERE subject = %(subject)s;
+
+-- name: left_of_erased
+-- Rows of every table that may name a study or a patient, but for the audit trail and the decision to withhold.
+WITH uids AS (SELECT unnest(%(study_uids)s::text[]) AS study_uid)
+SELECT
+    (SELECT count(*) FROM study WHERE study_uid IN (TABLE uids) OR patient_keys && %(patient_keys)s::text[]) AS studies,
+    (SELECT count(*) FROM study_search WHERE study_uid IN (TABLE uids)) AS "search rows",
+    (SELECT count(*) FROM series WHERE study_uid IN (TABLE uids)) AS series,
+    (SELECT count(*) FROM instance WHERE study_uid IN (TABLE uids)) AS instances,
+    (SELECT count(*) FROM report WHERE study_uid IN (TABLE uids)) AS reports,
+    (SELECT count(*) FROM report_version WHERE study_uid IN (TABLE uids) OR named_study_uid IN (TABLE uids)
+        OR patient_keys && %(patient_keys)s::text[]) AS "versions of reports, waiting ones too",
+    (SELECT count(*) FROM encoding WHERE study_uid IN (TABLE uids)) AS vectors,
+    (SELECT count(*) FROM image_tokens WHERE study_uid IN (TABLE uids)) AS "image tokens",
+    (SELECT count(*) FROM order_link WHERE study_uid IN (TABLE uids)) AS orders,
+    (SELECT count(*) FROM job WHERE key IN (TABLE uids) OR split_part(key, '/', 2) IN (TABLE uids)) AS jobs,
+    (SELECT count(*) FROM patient_link WHERE prior_key = ANY(%(patient_keys)s::text[])
+        OR key = ANY(%(patient_keys)s::text[])) AS "merges of patients",
+    (SELECT count(*) FROM feedback WHERE query_study_uid IN (TABLE uids) OR case_study_uid IN (TABLE uids)) AS judgements,
+    (SELECT count(*) FROM viewer_context WHERE study_uid IN (TABLE uids)) + (SELECT count(*) FROM viewer_context_case
+        WHERE study_uid IN (TABLE uids)) AS "links of the sidebar",
+    (SELECT count(*) FROM retraining_study WHERE study_uid IN (TABLE uids)) AS "snapshots of retrainings",
+    (SELECT count(*) FROM study_changed WHERE study_uid IN (TABLE uids)) AS "feed of changes";
+
+-- == Withheld patients ==
+
+-- name: withhold
+-- Withhold the patient with these keys.
+INSERT INTO withheld_patient (patient_key, degree, reason, by)
+SELECT key, %(degree)s, %(reason)s, %(by)s FROM unnest(%(patient_keys)s::text[]) AS k (key) ORDER BY key
+ON CONFLICT (patient_key) DO UPDATE SET degree = excluded.degree, reason = excluded.reason, by = excluded.by, at = now();
+
+-- name: show_again
+-- The patient with these keys is withheld no more.
+DELETE FROM withheld_patient WHERE patient_key = ANY(%(patient_keys)s::text[]) RETURNING patient_key;
+
+-- name: withheld
+-- Withheld patients, the newest first, with how many of their studies are here.
+SELECT w.patient_key, w.degree, w.reason, w.by, w.at,
+    (SELECT count(*) FROM study AS s WHERE s.patient_keys @> ARRAY[w.patient_key])::integer AS studies
+FROM withheld_patient AS w ORDER BY w.at DESC, w.patient_key;
 
 -- == Audit ==
 
@@ -1680,10 +1828,10 @@ UPDATE access_token SET last_used_at = now() WHERE id = ANY(%(ids)s::bigint[]);
 SELECT set_config('synchronous_commit', 'off', true);
 
 -- name: note_event
--- One event, about a study or none. A study that is not there has no patients.
+-- One event, about a study or none, or about a patient. A study that is not there has no patients.
 INSERT INTO audit_event (event, caller, role, address, study_uid, patient_keys, detail)
 VALUES (%(event)s, %(caller)s, %(role)s, %(address)s, %(study_uid)s,
-    coalesce((SELECT patient_keys FROM study WHERE study_uid = %(study_uid)s), '{}'), %(detail)s::text::jsonb);
+    coalesce(%(patient_keys)s::text[], (SELECT patient_keys FROM study WHERE study_uid = %(study_uid)s), '{}'), %(detail)s::text::jsonb);
 
 -- name: note_studies
 -- One event per study.
@@ -1732,6 +1880,27 @@ WITH RECURSIVE linked (key) AS (
 )
 SELECT key FROM linked;
 
+-- name: linked_keys
+-- These keys of patients, and those that they were merged with.
+WITH RECURSIVE linked (key) AS (
+    SELECT unnest(%(patient_keys)s::text[])
+    UNION
+    SELECT CASE WHEN l.key = k.key THEN l.prior_key ELSE l.key END
+    FROM linked AS k JOIN patient_link AS l ON k.key IN (l.key, l.prior_key) AND l.in_force
+)
+SELECT key FROM linked ORDER BY key;
+
+-- name: known_keys_of_patient_id
+-- The keys (issuer and id) of this id that studies, merges, reports or decisions to withhold name.
+WITH named (key) AS (
+    SELECT unnest(patient_keys) FROM study
+    UNION SELECT unnest(patient_keys) FROM report_version
+    UNION SELECT prior_key FROM patient_link
+    UNION SELECT key FROM patient_link
+    UNION SELECT patient_key FROM withheld_patient
+)
+SELECT key AS patient_key FROM named WHERE split_part(key, chr(92), 2) = %(patient_id)s ORDER BY key;
+
 -- name: lock_audit
 -- One process seals at a time; it holds until the transaction ends.
 SELECT pg_try_advisory_xact_lock(x'5241445341'::bigint) AS is_mine;
@@ -1759,12 +1928,24 @@ UPDATE audit_event SET seal = %(seal)s WHERE id = ANY(%(ids)s::bigint[]);
 
 -- name: seals
 -- Seals after one, in order.
-SELECT id, events, digest, sealed_at FROM audit_seal WHERE id > %(after)s ORDER BY id LIMIT %(most)s;
+SELECT id, events, digest, sealed_at, retired_at FROM audit_seal WHERE id > %(after)s ORDER BY id LIMIT %(most)s;
 
 -- name: events_of_seals
 -- The events that some seals cover, in the order in which they were sealed.
 SELECT seal, id, at, event, caller, role, address, study_uid, patient_keys, detail FROM audit_event
 WHERE seal BETWEEN %(first)s AND %(last)s ORDER BY seal, id;
+
+-- name: retire_seals
+-- The events of some seals were exported.
+UPDATE audit_seal SET retired_at = now() WHERE id BETWEEN %(first)s AND %(last)s AND retired_at IS NULL;
+
+-- name: drop_retired
+-- They leave the table.
+DELETE FROM audit_event WHERE seal BETWEEN %(first)s AND %(last)s;
+
+-- name: retired_up_to
+-- The last seal that an event of the trail says was exported.
+SELECT coalesce(max((detail ->> 'last')::bigint), 0) AS last FROM audit_event WHERE event = 'AUDIT_RETIRED';
 
 -- name: keep_tokens
 -- The image tokens of a study under one encoder; newer ones replace them.
@@ -1910,7 +2091,8 @@ ORDER BY query_study_uid, case_study_uid, region;
 SELECT DISTINCT study_uid FROM retraining_study WHERE held_out = %(held_out)s;
 
 -- name: studies_to_train
--- Complete studies of a window of study dates with their newest report, and what groups of patients are made of.
+-- Complete studies of a window of study dates that are not withheld, with their newest report, and what groups of
+-- patients are made of.
 SELECT s.study_uid, s.revision, s.patient_key, s.modalities, s.patient_sex, s.patient_age_years, s.study_date,
     newest.body,
     (SELECT e.scanner FROM encoding AS e WHERE e.study_uid = s.study_uid AND e.model_id = %(model_id)s) AS scanner
@@ -1918,7 +2100,7 @@ FROM study AS s CROSS JOIN LATERAL (
     SELECT r.body FROM report AS r WHERE r.study_uid = s.study_uid AND NOT r.superseded
         ORDER BY CASE WHEN r.received_at > now() THEN '-infinity' ELSE r.received_at END DESC, r.id DESC LIMIT 1
 ) AS newest
-WHERE s.has_report AND s.state IN ('STABLE', 'ENCODED', 'INDEXED') AND s.study_uid > %(after)s
+WHERE s.has_report AND s.withheld = 0 AND s.state IN ('STABLE', 'ENCODED', 'INDEXED') AND s.study_uid > %(after)s
     AND (%(since)s::date IS NULL OR s.study_date >= %(since)s) AND (%(until)s::date IS NULL OR s.study_date <= %(until)s)
 ORDER BY s.study_uid LIMIT %(limit)s;
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy.typing as npt
 
 from radir_pacs.reasons import ReasonCode
+from radir_pacs.scopes import Scope
 from radir_pacs.similar_cases import Feedback
 from radir_pacs.types import (
     F32,
@@ -176,11 +177,12 @@ class CatalogueSeries:
 
 @dataclass(frozen=True, kw_only=True)
 class ViewerContext:
-    """What a sidebar's token opens: a study, for the reader whom the PACS named, if it did."""
+    """What a sidebar's token opens: a study, for the reader whom the PACS named, if it did; and which similar cases."""
 
     token_sha256: str
     study_uid: str
     reader: str | None
+    scope: Scope = field(default_factory=Scope)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,10 +229,12 @@ CASE_FIELDS: Mapping[str, str] = {
     "day": "i4",  # study date, days since 1970; NO_DAY where there is none
     "age": "f4",  # patient's age in years; NaN where it is unknown
     "has_report": "?",
+    "withheld": "i2",  # radir_pacs.scopes.Withheld
     "sex": "i8",  # this and the following: a 64-bit hash of the text, 0 where there is none
     "modalities": "i8",  # of all of the study, joined by a backslash
     "body_part": "i8",
     "scanner": "i8",  # Manufacturer and Manufacturer's Model Name, joined by a backslash
+    "sites": "i8",  # labels of all that sent to the study, joined by a backslash
 }
 NO_DAY = -(2**31)
 

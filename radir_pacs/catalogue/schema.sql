@@ -36,7 +36,9 @@ CREATE TABLE study (
     reason_code          text,                         -- radir_pacs.reasons.ReasonCode, beside every reason
     patient_keys         text[] NOT NULL DEFAULT '{}', -- of all its instances: a study of two patients belongs to both
     patient_name_folded  text,                         -- folded for comparison: radir_pacs.catalogue.names
-    referring_physician_folded text
+    referring_physician_folded text,
+    sites                text[] NOT NULL DEFAULT '{}', -- labels of all that sent to it (radir_pacs.scopes)
+    withheld             smallint NOT NULL DEFAULT 0   -- from whom: radir_pacs.scopes.Withheld, kept by triggers
 ) WITH (fillfactor = 85);  -- an update by an instance finds room on its page, and writes no index
 CREATE INDEX study_by_state ON study (state);
 CREATE INDEX study_by_patients ON study USING gin (patient_keys);
@@ -93,12 +95,15 @@ CREATE TABLE study_search (
     study_description    text,
     referring_physician_folded text,
     study_id             text,
-    modalities           text[] NOT NULL
+    modalities           text[] NOT NULL,
+    sites                text[] NOT NULL DEFAULT '{}',
+    withheld             smallint NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX study_search_in_order ON study_search (newest_first, study_uid);
 CREATE INDEX study_search_by_accession ON study_search (accession_number);
 CREATE INDEX study_search_by_birth_date ON study_search (patient_birth_date);
 CREATE INDEX study_search_by_modality ON study_search USING gin (modalities);
+CREATE INDEX study_search_by_site ON study_search USING gin (sites);
 CREATE INDEX study_search_by_terms ON study_search USING gin (search_terms(patient_name_folded,
     referring_physician_folded, patient_id, accession_number, study_description))
     WITH (gin_pending_list_limit = 256);  -- kB: the study that fills the list enters it all into the index
@@ -107,22 +112,23 @@ CREATE FUNCTION study_is_searched() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO study_search VALUES (NEW.study_uid, coalesce(DATE '9999-12-31' - NEW.study_date, 2147483647),
         NEW.study_time, NEW.patient_id, NEW.patient_name_folded, NEW.patient_birth_date, NEW.patient_sex,
-        NEW.accession_number, NEW.study_description, NEW.referring_physician_folded, NEW.study_id, NEW.modalities)
+        NEW.accession_number, NEW.study_description, NEW.referring_physician_folded, NEW.study_id, NEW.modalities,
+        NEW.sites, NEW.withheld)
     ON CONFLICT (study_uid) DO UPDATE SET newest_first = excluded.newest_first, study_time = excluded.study_time,
         patient_id = excluded.patient_id, patient_name_folded = excluded.patient_name_folded,
         patient_birth_date = excluded.patient_birth_date, patient_sex = excluded.patient_sex,
         accession_number = excluded.accession_number, study_description = excluded.study_description,
         referring_physician_folded = excluded.referring_physician_folded, study_id = excluded.study_id,
-        modalities = excluded.modalities;
+        modalities = excluded.modalities, sites = excluded.sites, withheld = excluded.withheld;
     RETURN NULL;
 END $$;
 CREATE TRIGGER study_search_on_insert AFTER INSERT ON study FOR EACH ROW EXECUTE FUNCTION study_is_searched();
 CREATE TRIGGER study_search_on_update AFTER UPDATE ON study FOR EACH ROW
     WHEN ((OLD.study_date, OLD.study_time, OLD.patient_id, OLD.patient_name_folded, OLD.patient_birth_date,
         OLD.patient_sex, OLD.accession_number, OLD.study_description, OLD.referring_physician_folded, OLD.study_id,
-        OLD.modalities) IS DISTINCT FROM (NEW.study_date, NEW.study_time, NEW.patient_id, NEW.patient_name_folded,
-        NEW.patient_birth_date, NEW.patient_sex, NEW.accession_number, NEW.study_description,
-        NEW.referring_physician_folded, NEW.study_id, NEW.modalities))
+        OLD.modalities, OLD.sites, OLD.withheld) IS DISTINCT FROM (NEW.study_date, NEW.study_time, NEW.patient_id,
+        NEW.patient_name_folded, NEW.patient_birth_date, NEW.patient_sex, NEW.accession_number, NEW.study_description,
+        NEW.referring_physician_folded, NEW.study_id, NEW.modalities, NEW.sites, NEW.withheld))
     EXECUTE FUNCTION study_is_searched();
 
 CREATE TABLE series (
@@ -397,11 +403,11 @@ END $$;
 CREATE TRIGGER study_changed_on_update AFTER UPDATE ON study FOR EACH ROW WHEN (
     (OLD.patient_keys, OLD.patient_id, OLD.patient_name, OLD.patient_sex, OLD.patient_birth_date, OLD.patient_age_years,
         OLD.study_date, OLD.study_time, OLD.accession_number, OLD.study_description, OLD.referring_physician,
-        OLD.study_id, OLD.body_part, OLD.modalities, OLD.has_report)
+        OLD.study_id, OLD.body_part, OLD.modalities, OLD.has_report, OLD.sites, OLD.withheld)
     IS DISTINCT FROM
     (NEW.patient_keys, NEW.patient_id, NEW.patient_name, NEW.patient_sex, NEW.patient_birth_date, NEW.patient_age_years,
         NEW.study_date, NEW.study_time, NEW.accession_number, NEW.study_description, NEW.referring_physician,
-        NEW.study_id, NEW.body_part, NEW.modalities, NEW.has_report))
+        NEW.study_id, NEW.body_part, NEW.modalities, NEW.has_report, NEW.sites, NEW.withheld))
 EXECUTE FUNCTION study_has_changed();
 
 CREATE FUNCTION report_has_changed() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -572,6 +578,61 @@ CREATE TRIGGER changed_study_follows_patient BEFORE UPDATE ON study FOR EACH ROW
 WHEN (OLD.patient_keys IS DISTINCT FROM NEW.patient_keys OR OLD.patient_key IS DISTINCT FROM NEW.patient_key)
 EXECUTE FUNCTION study_follows_patient();
 
+-- Patients whose studies are withheld, by the hospital's decision: from research, or from all but administrators.
+CREATE TABLE withheld_patient (
+    patient_key  text PRIMARY KEY,
+    degree       smallint NOT NULL CHECK (degree IN (1, 2)),  -- radir_pacs.scopes.Withheld
+    reason       text NOT NULL DEFAULT '',
+    by           text NOT NULL,
+    at           timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE FUNCTION degree_of_patient(keys text[]) RETURNS smallint LANGUAGE sql STABLE AS $$
+    SELECT coalesce(max(w.degree), 0::smallint) FROM withheld_patient AS w WHERE w.patient_key = ANY(keys)
+$$;
+
+CREATE FUNCTION study_is_withheld() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.withheld = degree_of_patient(NEW.patient_keys);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER withheld_new_study BEFORE INSERT ON study FOR EACH ROW
+WHEN (NEW.patient_keys <> '{}') EXECUTE FUNCTION study_is_withheld();
+CREATE TRIGGER withheld_changed_study BEFORE UPDATE ON study FOR EACH ROW
+WHEN (OLD.patient_keys IS DISTINCT FROM NEW.patient_keys) EXECUTE FUNCTION study_is_withheld();
+
+-- A merged patient stays withheld.
+CREATE FUNCTION withholding_follows_patient() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO withheld_patient (patient_key, degree, reason, by)
+    SELECT NEW.key, w.degree, w.reason, w.by FROM withheld_patient AS w WHERE w.patient_key = NEW.prior_key
+    ON CONFLICT (patient_key) DO UPDATE SET degree = greatest(withheld_patient.degree, excluded.degree);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER withholding_follows_patient AFTER INSERT ON patient_link FOR EACH ROW
+EXECUTE FUNCTION withholding_follows_patient();
+
+CREATE FUNCTION patient_is_withheld() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE study AS s SET withheld = degree_of_patient(s.patient_keys)
+    WHERE s.patient_keys @> ARRAY[coalesce(NEW.patient_key, OLD.patient_key)];
+    RETURN NULL;
+END $$;
+CREATE TRIGGER withheld_patient_changed AFTER INSERT OR UPDATE OR DELETE ON withheld_patient FOR EACH ROW
+EXECUTE FUNCTION patient_is_withheld();
+
+-- Whether a scope admits a study: `radir_pacs.scopes.Scope` says what it means.
+CREATE FUNCTION is_in_scope(s study, scope jsonb) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT coalesce(
+        (NOT scope ? 'sites' OR (s.sites <> '{}' AND to_jsonb(s.sites) <@ (scope -> 'sites')))
+        AND (NOT scope ? 'modalities' OR (s.modalities && ARRAY(SELECT jsonb_array_elements_text(scope -> 'modalities'))
+            AND s.modalities <@ ARRAY(SELECT jsonb_array_elements_text(
+                (scope -> 'modalities') || (scope -> 'without_images')))))
+        AND (NOT scope ? 'since' OR s.study_date >= (scope ->> 'since')::date)
+        AND (NOT scope ? 'until' OR s.study_date <= (scope ->> 'until')::date)
+        AND s.withheld <= (scope ->> 'sees')::smallint, FALSE)
+$$;
+
 -- Up to which transaction the feed of changes (encoding_gone, study_changed) was pruned: one row. A reader that read
 -- before it starts again from the catalogue.
 CREATE TABLE feed_horizon (
@@ -639,7 +700,8 @@ CREATE TABLE viewer_context (
     token_sha256  text PRIMARY KEY,
     study_uid     text NOT NULL REFERENCES study ON DELETE CASCADE,
     expires_at    timestamptz NOT NULL,
-    reader        text  -- who opened it, where the PACS says so
+    reader        text, -- who opened it, where the PACS says so
+    scope         jsonb NOT NULL DEFAULT '{}'         -- of the token that opened it
 );
 
 -- Studies whose pictures a token may show, since they were among its similar cases.
@@ -663,18 +725,37 @@ CREATE TABLE commitment (
 );
 CREATE INDEX commitment_pending ON commitment (requestor) WHERE state = 'PENDING';
 
+-- DICOM peers that may call. The setting calling_ae_titles goes on admitting titles beside them.
+CREATE TABLE peer (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    ae_title     text NOT NULL CHECK (ae_title <> ''),
+    network      cidr NOT NULL DEFAULT '::/0',         -- from where it calls; ::/0: from anywhere
+    certificate  text,                                 -- of its TLS connection: sha256:… or CN=…; null: not looked at
+    may_store    boolean NOT NULL DEFAULT true,
+    may_commit   boolean NOT NULL DEFAULT true,        -- storage commitment (PS3.4 annex J)
+    site         text,                                 -- the label of what it sends (radir_pacs.scopes); null: its title
+    host         text,                                 -- where it is called itself, to verify the connection
+    port         integer,
+    over_tls     boolean NOT NULL DEFAULT false,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    created_by   text NOT NULL,
+    UNIQUE (ae_title, network)
+);
+
 -- Tokens by name and role, of which only the hash is kept. Whoever makes one is shown it once.
 CREATE TABLE access_token (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name          text NOT NULL,
-    role          text NOT NULL CHECK (role IN ('administrator', 'radiologist', 'service')),
+    role          text NOT NULL CHECK (role IN ('administrator', 'radiologist', 'service', 'researcher')),
     token_sha256  text NOT NULL UNIQUE,
     created_at    timestamptz NOT NULL DEFAULT now(),
     created_by    text NOT NULL,
     expires_at    timestamptz,
     last_used_at  timestamptz,
     revoked_at    timestamptz,
-    revoked_by    text
+    revoked_by    text,
+    scope         jsonb NOT NULL DEFAULT '{}',        -- which studies: radir_pacs.scopes
+    names         boolean NOT NULL DEFAULT false      -- rows of similar cases name their patients
 );
 CREATE UNIQUE INDEX access_token_in_force ON access_token (name) WHERE revoked_at IS NULL;
 
@@ -683,7 +764,8 @@ CREATE TABLE audit_seal (
     id         bigint PRIMARY KEY,                      -- 1, 2, 3 ... without gaps
     events     integer NOT NULL,
     digest     bytea NOT NULL,                          -- SHA-256 of the digest before and of the events
-    sealed_at  timestamptz NOT NULL DEFAULT now()
+    sealed_at  timestamptz NOT NULL DEFAULT now(),
+    retired_at timestamptz                              -- its events were exported, and are here no more
 );
 
 -- Who saw or did what: one event per patient revealed. Kept when the study is deleted.
@@ -711,6 +793,14 @@ BEGIN
         IF OLD.seal IS NULL AND (to_jsonb(NEW) - 'seal') = (to_jsonb(OLD) - 'seal') THEN
             RETURN NEW;
         END IF;
+    ELSIF TG_TABLE_NAME = 'audit_event' AND TG_OP = 'DELETE' THEN
+        IF EXISTS (SELECT FROM audit_seal AS s WHERE s.id = OLD.seal AND s.retired_at IS NOT NULL) THEN
+            RETURN OLD;
+        END IF;
+    ELSIF TG_TABLE_NAME = 'audit_seal' AND TG_OP = 'UPDATE' THEN
+        IF OLD.retired_at IS NULL AND (to_jsonb(NEW) - 'retired_at') = (to_jsonb(OLD) - 'retired_at') THEN
+            RETURN NEW;
+        END IF;
     END IF;
     RAISE EXCEPTION 'the audit trail is append-only' USING ERRCODE = 'insufficient_privilege';
 END $$;
@@ -720,6 +810,19 @@ CREATE TRIGGER audit_event_stays_whole BEFORE TRUNCATE ON audit_event EXECUTE FU
 CREATE TRIGGER audit_seal_stays BEFORE UPDATE OR DELETE ON audit_seal
     FOR EACH ROW EXECUTE FUNCTION audit_is_append_only();
 CREATE TRIGGER audit_seal_stays_whole BEFORE TRUNCATE ON audit_seal EXECUTE FUNCTION audit_is_append_only();
+
+-- What was erased, so that a later look can tell whether anything is left: numbers and hashes, and no patient.
+CREATE TABLE erasure (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at            timestamptz NOT NULL DEFAULT now(),
+    by            text NOT NULL,
+    study_uids    text[] NOT NULL,
+    encoding_ids  bigint[] NOT NULL,
+    blobs         text[] NOT NULL,
+    runs          bigint[] NOT NULL,                   -- retrainings whose snapshot held one of the studies
+    subject       bytea NOT NULL                       -- SHA-256 of what was asked to be erased
+);
+CREATE INDEX erasure_by_subject ON erasure (subject);
 
 -- Retraining: one run from its plan to the evidence (radir_training.retraining).
 CREATE TABLE retraining_run (

@@ -9,13 +9,16 @@ new ones replace them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+from psycopg.types.json import Jsonb
 
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.jobs import enqueue, finish, hold
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.errors import NotFound
 from radir_pacs.reasons import ReasonCode
+from radir_pacs.scopes import WITHOUT_IMAGES, Scope
 from radir_pacs.types import CatalogueStudy, Job, JobKind, StudyState
 
 COMPLETE_LIMIT = 500  # per round, so that no transaction grows without bound
@@ -179,11 +182,22 @@ class Studies(CataloguePart):
             hashes = [sha256 for row in gone for sha256 in (row["content_sha256"], *row["aside"])]
             return sorted(set(hashes) - _known(connection, hashes))
 
+    def in_scope(self, study_uids: Sequence[str], scope: Scope) -> frozenset[str]:
+        """Those of some studies that are here and that the scope admits."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "in_scope", study_uids=list(study_uids), scope=scope_of_sql(scope))
+            return frozenset(row["study_uid"] for row in rows)
+
     def of_accession(self, accession_number: str) -> tuple[str, ...]:
         """UIDs of the studies with that accession number, at most two."""
         with self._database.transaction() as connection:
             rows = run(connection, "studies_of_accession", accession_number=accession_number).fetchall()
         return tuple(row["study_uid"] for row in rows)
+
+
+def scope_of_sql(scope: Scope) -> Jsonb:
+    """As ``is_in_scope`` in schema.sql reads it."""
+    return Jsonb(scope.as_json() | {"sees": int(scope.sees), "without_images": sorted(WITHOUT_IMAGES)})
 
 
 def _known(connection: Connection, hashes: list[str]) -> set[str]:
@@ -198,5 +212,6 @@ def study_of(row: Row) -> CatalogueStudy:
         "state": StudyState(row["state"]),
         "reason_code": None if code is None else ReasonCode(code),
         "modalities": tuple(row["modalities"]),
+        "sites": tuple(row["sites"]),
     }
     return CatalogueStudy(**values | typed)

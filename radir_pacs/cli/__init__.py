@@ -20,6 +20,7 @@ _OWN = {
     "up": "up",
     "sr": "sr",
     "status": "status",
+    "peers": "peers",
     "problems": "problems",
     "pull-fhir": "pull_fhir",
     "regions": "regions",
@@ -30,6 +31,7 @@ _OWN = {
     "delete": "admin",
     "demo": "demo",
     "disk": "disk",
+    "erase": "erase",
     "feedback": "feedback",
     "fhir-key": "fhir_key",
     "import-images": "import_images",
@@ -41,6 +43,7 @@ _OWN = {
     "resolve": "resolve",
     "studies": "studies",
     "viewer": "viewer",
+    "withhold": "withhold",
 }
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 
 from radir_pacs import config
+from radir_pacs.callers import AuditEvent
 from radir_pacs.catalogue import Catalogue
+from radir_pacs.cli.caller import caller
 from radir_pacs.cli.output import counted, out
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
@@ -43,6 +45,7 @@ def delete(args: argparse.Namespace, settings: Settings) -> int:
     """The rows go at once, and the study with them from every answer; the relay clears files and index later."""
     must_run(settings)
     with Catalogue.open(settings) as catalogue:
+        catalogue.audit.note(AuditEvent.DELETED, caller(), args.study)
         unused = catalogue.studies.delete(args.study)
     blobs = open_blobs(settings)
     removed = sum([blobs.delete(sha256) for sha256 in unused])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 
 from rich import box
 from rich.table import Table
@@ -13,6 +16,7 @@ from rich.text import Text
 from radir_pacs import config
 from radir_pacs.callers import AuditEvent
 from radir_pacs.catalogue import AuditRow, Catalogue, Chain
+from radir_pacs.cli.caller import caller
 from radir_pacs.cli.output import counted, out, print_json, progress
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
@@ -28,9 +32,10 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "audit",
         help="who saw which patient, who did what; whether the trail is whole",
         description="Lists events of the audit trail, newest first: one per patient that was revealed. 'verify'"
-        " computes the chain of hashes over them anew; events are sealed every few seconds, the newest not yet.",
+        " computes the chain of hashes over them anew; events are sealed every few seconds, the newest not yet."
+        " 'retire' moves events from before --until into a file; their seals stay, so that the chain is still whole.",
     )
-    parser.add_argument("action", nargs="?", choices=("verify",), help="without it: the list")
+    parser.add_argument("action", nargs="?", choices=("verify", "retire"), help="without it: the list")
     parser.add_argument(
         "--patient", metavar="ID", help="events about this patient (or ISSUER\\ID), also under ids that were merged"
     )
@@ -42,6 +47,15 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument("--limit", type=int, default=_SHOWN, help="how many events (%(default)s)")
     parser.add_argument("--before", type=int, metavar="EVENT", help="older than this event: the next page")
     parser.add_argument("--expect", metavar="DIGEST", help="with verify: a digest noted earlier, which must be there")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="with retire: the file for the events, a new one")
+    parser.add_argument(
+        "--export",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="with verify: what retire wrote",
+    )
     parser.add_argument("--json", action="store_true", help="for machines")
     config.add_flags(parser)
     parser.set_defaults(run=run, needs_settings=True)
@@ -55,6 +69,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     with Catalogue.open(settings) as catalogue:
         if args.action == "verify":
             return _verify(args, catalogue)
+        if args.action == "retire":
+            return _retire(args, catalogue)
         rows = catalogue.audit.events(
             caller=args.caller,
             study_uid=args.study,
@@ -65,6 +81,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             most=args.limit,
             before=args.before,
         )
+        catalogue.audit.note_read(caller(), study_uid=args.study, patient_id=args.patient)  # before it is shown
     if args.json:
         print_json([asdict(row) for row in rows])
     else:
@@ -96,7 +113,9 @@ def _verify(args: argparse.Namespace, catalogue: Catalogue) -> int:
     with progress(transient=True) as bar:
         task = bar.add_task("verifying", total=None)
         expected = args.expect.strip().lower() if args.expect else None
-        chain = catalogue.audit.verify(expected, lambda seals: bar.update(task, completed=seals))
+        with ExitStack() as stack:
+            files = [stack.enter_context(path.open("rb")) for path in args.export]
+            chain = catalogue.audit.verify(expected, lambda seals: bar.update(task, completed=seals), files)
     if args.json:
         print_json(asdict(chain))
     else:
@@ -106,6 +125,28 @@ def _verify(args: argparse.Namespace, catalogue: Catalogue) -> int:
         if _is_late(chain):
             out.print("NOT SEALED: is the relay running? See: radir status")
     return 0 if chain.broken_at is None and chain.found and not _is_late(chain) else 1
+
+
+def _retire(args: argparse.Namespace, catalogue: Catalogue) -> int:
+    """The oldest events into a file that its owner alone may read, then out of the table."""
+    if args.until is None or args.out is None:
+        raise BadInput("radir audit retire takes --until TIME and --out FILE")
+    before = _moment(args.until)
+    assert before is not None
+    handle = os.open(args.out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        try:
+            count = catalogue.audit.retire(before, file, by=caller())
+        except BadInput:  # nothing has left the table
+            args.out.unlink()
+            raise
+    if not count:
+        args.out.unlink()
+    if args.json:
+        print_json({"events": count, "file": str(args.out) if count else None})
+    else:
+        out.print(f"{counted(count, 'event')} retired" + (f" to {args.out}: keep it" if count else ""), soft_wrap=True)
+    return 0
 
 
 def _is_late(chain: Chain) -> bool:
@@ -118,4 +159,6 @@ def _said(chain: Chain) -> str:
         return f"NOT WHOLE: {whole} fit; seal {chain.broken_at} does not: events were changed or removed there"
     if not chain.found:
         return f"NOT WHOLE: {whole} fit, but the digest expected is not among them: the end was cut off"
+    if chain.retired:
+        whole += f" ({counted(chain.retired, 'seal')} of exported events not computed: give --export)"
     return f"whole: {whole}; keep this digest elsewhere and give it to --expect later: {chain.digest}"

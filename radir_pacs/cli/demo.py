@@ -169,7 +169,7 @@ def _ask(catalogue: Catalogue, settings: Settings, folder: Path, truth: dict[str
     pictured = {uid: _seen(study, region) for uid, study in truth.items()} if truth else None
     if pictured:
         out.print(f"the query shows, in the {anatomy.region(region).name}: {pictured[study_uid]}", markup=False)
-    show(answer, pictured=pictured, offers=() if answer.cases else searcher.nearest(query))
+    show(answer, pictured=pictured, offers=() if answer.cases else searcher.nearest(query, caller()))
     if not answer.cases:
         return
     path = folder / "similar-cases.dcm"

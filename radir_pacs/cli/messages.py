@@ -6,7 +6,9 @@ import argparse
 import sys
 
 from radir_pacs import config
+from radir_pacs.callers import AuditEvent
 from radir_pacs.catalogue import Catalogue
+from radir_pacs.cli.caller import caller
 from radir_pacs.cli.output import out, print_json
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
@@ -30,6 +32,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     with Catalogue.open(settings) as catalogue:
         if args.action == "show":
             body = catalogue.messages.body(args.number)
+            catalogue.audit.note(AuditEvent.OPENED, caller(), message=args.number)
             sys.stdout.buffer.write(body.replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
             return 0
         dropped = catalogue.messages.drop(args.number)

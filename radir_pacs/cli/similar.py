@@ -61,7 +61,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     with Catalogue.open(settings) as catalogue:
         searcher = Searcher(catalogue, settings)
         answer = searcher.similar(query, caller())
-        offers = () if answer.cases else searcher.nearest(query)
+        offers = () if answer.cases else searcher.nearest(query, caller())
         if asked.notice:
             answer = replace(answer, notices=(asked.notice, *answer.notices))
         if args.sr and answer.cases:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from datetime import date
 
 from rich import box
 from rich.table import Table
@@ -18,9 +19,14 @@ from radir_pacs.cli.state import must_run
 from radir_pacs.config import DAY_S, Settings
 from radir_pacs.errors import BadInput
 from radir_pacs.printable import printable
+from radir_pacs.scopes import SITE_LABEL, Scope
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}")
 _DAYS = 365.0
+_SITE = (
+    "only studies sent by this site: the label of a peer, else its AE title (repeat); whatever the bearer of a token of"
+    " one site stores is of that site"
+)
 _TAKEN = frozenset({"settings", "this machine", "link", "web"})  # callers that the trail knows without a token
 
 
@@ -29,12 +35,18 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "tokens",
         help="who may call the web service: tokens by name and role",
         description="As soon as one was made, every request needs a token. A radiologist reads, asks, judges and"
-        " reports; a service is another system that stores, deletes and reads; an administrator may do everything.",
+        " reports; a researcher sees pseudonyms; a service is another system that stores, deletes and reads; an"
+        " administrator may do everything. A token may be confined to the studies of some sites, modalities or days.",
     )
     actions = parser.add_subparsers(dest="action", required=True)
     create = actions.add_parser("create", help="a new token, shown once")
     create.add_argument("name", help="whose it is; the audit trail names it")
     create.add_argument("--role", required=True, choices=[str(role) for role in OF_TOKENS], help="what it may do")
+    create.add_argument("--site", action="append", default=[], metavar="LABEL", help=_SITE)
+    create.add_argument("--modality", action="append", default=[], help="only studies of these modalities (repeat)")
+    create.add_argument("--since", type=date.fromisoformat, metavar="YYYY-MM-DD", help="only studies from this day on")
+    create.add_argument("--until", type=date.fromisoformat, metavar="YYYY-MM-DD", help="only studies up to this day")
+    create.add_argument("--names", action="store_true", help="rows of similar cases name their patients")
     create.add_argument("--days", type=float, default=_DAYS, help="how long it is valid (%(default)s); 0: for good")
     listed = actions.add_parser("list", help="every token there was; never the tokens themselves")
     revoke = actions.add_parser("revoke", help="refuse a token from now on")
@@ -66,15 +78,35 @@ def _create(args: argparse.Namespace, catalogue: Catalogue) -> None:
         raise BadInput("a name has at most 64 letters, digits, spaces and . _ @ -")
     if not 0 <= args.days <= 36_500:
         raise BadInput("--days is from 0 to 36500")
+    scope = _scope(args)
+    if scope.restricts and Role(args.role) is Role.ADMINISTRATOR:
+        raise BadInput("an administrator sees every study: choose another role, or leave the restrictions out")
+    if args.names and Role(args.role) is Role.RESEARCHER:
+        raise BadInput("a researcher sees pseudonyms only: choose another role, or leave --names out")
     was_open = catalogue.access_tokens.in_force() is None
     token = catalogue.access_tokens.create(
-        args.name, Role(args.role), by=caller(), valid_s=args.days * DAY_S if args.days else None
+        args.name,
+        Role(args.role),
+        by=caller(),
+        valid_s=args.days * DAY_S if args.days else None,
+        scope=scope,
+        names=args.names,
     )
     _say(args, {"name": args.name, "role": args.role, "token": token}, token)
     if not args.json:
         errors.print("It is shown this once. Send it as bearer, or give it as the password in a browser.")
     if was_open:
         errors.print("From now on every request to the web service needs a token.")
+
+
+def _scope(args: argparse.Namespace) -> Scope:
+    sites = frozenset(site.strip() for site in args.site)
+    if not all(SITE_LABEL.fullmatch(site) for site in sites):
+        raise BadInput("a site is an AE title or the label of a peer: at most 64 characters without a backslash")
+    if args.since and args.until and args.since > args.until:
+        raise BadInput("--since is not after --until")
+    modalities = frozenset(modality.strip().upper() for modality in args.modality)
+    return Scope(sites=sites, modalities=modalities, since=args.since, until=args.until)
 
 
 def _say(args: argparse.Namespace, value: dict[str, str], line: str) -> None:
@@ -87,14 +119,34 @@ def _say(args: argparse.Namespace, value: dict[str, str], line: str) -> None:
 def _list(args: argparse.Namespace, rows: tuple[TokenRow, ...]) -> None:
     if args.json:
         fields = ("name", "role", "in_force", "created_at", "created_by", "expires_at", "last_used_at", "revoked_at")
-        print_json([{field: getattr(row, field) for field in fields} for row in rows])
+        print_json(
+            [
+                {field: getattr(row, field) for field in fields} | {"scope": row.scope.as_json(), "names": row.names}
+                for row in rows
+            ]
+        )
         return
-    table = Table("name", "role", "state", "made", "by", "last used", box=box.SIMPLE)
+    table = Table("name", "role", "sees", "state", "made", "by", "last used", box=box.SIMPLE)
     for row in rows:
         used = f"{row.last_used_at:%Y-%m-%d %H:%M}" if row.last_used_at else "never"
         made = f"{row.created_at:%Y-%m-%d}"
-        table.add_row(Text(row.name), row.role, Text(_state(row)), made, Text(printable(row.created_by)), used)
+        table.add_row(
+            Text(row.name),
+            row.role,
+            Text(_sees(row.scope)),
+            Text(_state(row)),
+            made,
+            Text(printable(row.created_by)),
+            used,
+        )
     out.print(table if rows else "no token was ever made; radir tokens create NAME --role ROLE")
+
+
+def _sees(scope: Scope) -> str:
+    parts = [", ".join(sorted(names)) for names in (scope.sites, scope.modalities) if names]
+    if scope.since or scope.until:
+        parts.append(f"{scope.since or ''}..{scope.until or ''}")
+    return "; ".join(parts) or "all studies"
 
 
 def _state(row: TokenRow) -> str:

@@ -45,7 +45,10 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def print_addresses(settings: Settings) -> None:
-    print(f"DICOM     {settings.ae_title}@{settings.listener_host}:{settings.listener_port}")
+    if settings.listener_plain:
+        print(f"DICOM     {settings.ae_title}@{settings.listener_host}:{settings.listener_port}")
+    if settings.listener_tls_port:
+        print(f"DICOM     {settings.ae_title}@{settings.listener_host}:{settings.listener_tls_port} (TLS)")
     if settings.hl7_port:
         print(f"HL7       {settings.hl7_host}:{settings.hl7_port}{' (TLS)' if settings.hl7_tls_certificate else ''}")
     print(f"DICOMweb  {settings.public_url}/dicom-web")
@@ -67,7 +70,8 @@ def running(settings: Settings) -> Iterator[Supervisor]:
     with only_one(settings):
         end_orphans(settings)
         for name, host, port in (
-            ("listener_port", settings.listener_host, settings.listener_port),
+            ("listener_port", settings.listener_host, settings.listener_port if settings.listener_plain else 0),
+            ("listener_tls_port", settings.listener_host, settings.listener_tls_port),
             ("web_port", settings.web_host, settings.web_port),
             ("hl7_port", settings.hl7_host, settings.hl7_port),
         ):

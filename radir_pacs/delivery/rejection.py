@@ -45,7 +45,7 @@ def _why(association: Association, given: tuple[int | None, int | None]) -> str:
     if given == _CALLING_UNKNOWN:
         return (
             f"as it does not admit the calling AE title {association.requestor.ae_title}: add it there"
-            " (in RadIR-PACS: calling_ae_titles), or call by a title that it admits (radir send --calling-ae)"
+            " (in RadIR-PACS: radir peers add), or call by a title that it admits (radir send --calling-ae)"
         )
     if given == _CALLED_UNKNOWN:
         return f"as it is not called {association.acceptor.ae_title}: correct the AE title of the destination"

@@ -75,9 +75,18 @@ class Intake:
         self._room.check()
 
     def store(
-        self, incoming: IncomingBlob, *, source: str, sop_class_uid: str | None = None, sop_uid: str | None = None
+        self,
+        incoming: IncomingBlob,
+        *,
+        source: str,
+        site: str | None = None,
+        sop_class_uid: str | None = None,
+        sop_uid: str | None = None,
     ) -> StoreOutcome:
-        """Keep the Part-10 file in ``incoming``; the UIDs are those that the sender announced. Raises no RadirError."""
+        """Keep the Part-10 file in ``incoming``; the UIDs are those that the sender announced. Raises no RadirError.
+
+        site: the label of the sender's site, where it has one: it may add to studies of its own only.
+        """
         header: InstanceHeader | None = None
         try:
             self.check_room()
@@ -92,8 +101,10 @@ class Intake:
                     reason_code=ReasonCode.MISMATCH,
                 )
             require_decodable(header)
+            if site is not None:
+                self._require_own(header.study_uid, site)
             with self._with_head(header, incoming) as whole:
-                stored = self._add(header, whole, source)
+                stored = self._add(header, whole, source, site)
         except RadirError as error:
             return self.refuse(error, source=source, sop_uid=header.sop_uid if header else sop_uid, header=header)
         if header.notes:
@@ -121,7 +132,13 @@ class Intake:
                 whole.write(chunk)
             yield whole
 
-    def _add(self, header: InstanceHeader, file: IncomingBlob, source: str) -> Stored:
+    def _require_own(self, study_uid: str, site: str) -> None:
+        """Raise Conflict for a study to which another site has sent: nobody looks into a study by adding to it."""
+        with contextlib.suppress(NotFound):
+            if set(self._catalogue.studies.get(study_uid).sites) - {site}:
+                raise Conflict("the study came from another site")
+
+    def _add(self, header: InstanceHeader, file: IncomingBlob, source: str, site: str | None) -> Stored:
         """The catalogue recognises the same bytes; what was rewritten or corrected is recognised by its content (P2).
 
         The file becomes durable while the catalogue is at work, and before it commits.
@@ -136,15 +153,24 @@ class Intake:
                     content_sha256=sha256,
                     size_bytes=size_bytes,
                     source=source,
+                    site=site,
                     wakes=wakes,
                     durable=file.sync,
                 )
             except Differs as differs:
                 with contextlib.suppress(Overtaken, NotFound):
-                    return self._correct(header, differs.stored_sha256, sha256, size_bytes, source)
+                    return self._correct(header, differs.stored_sha256, sha256, size_bytes, source, site)
         raise StorageFailed("the instance keeps being stored by others")
 
-    def _correct(self, header: InstanceHeader, stored_sha256: str, sha256: str, size_bytes: int, source: str) -> Stored:
+    def _correct(
+        self,
+        header: InstanceHeader,
+        stored_sha256: str,
+        sha256: str,
+        size_bytes: int,
+        source: str,
+        site: str | None,
+    ) -> Stored:
         """The instance is stored with another file: rewritten, corrected, or a different image.
 
         Raises Conflict; Overtaken and NotFound when it is another file by now.
@@ -169,6 +195,7 @@ class Intake:
             content_sha256=sha256,
             size_bytes=size_bytes,
             source=source,
+            site=None if is_own_header(header) else site or source,
             reopens=found.reencodes and header.rows_px is not None and not is_own_header(header),
             aside=self._settings.corrected_headers == "aside" and not mended,
         )

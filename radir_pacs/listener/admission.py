@@ -1,4 +1,4 @@
-"""Who gets an association: checks AE titles, slots, and each address's share of the slots (P6)."""
+"""Who gets an association: checks who calls, slots, and each address's share of the slots (P6)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from pynetdicom.association import Association
 
+from radir_pacs.access.peers import Certificate, KnownPeers, PeerRights
 from radir_pacs.config import Settings
 from radir_pacs.listener.association_request import APPLICATION_CONTEXT, AssociationRequest
 from radir_pacs.listener.bounds import BoundedSocket
@@ -33,13 +34,17 @@ class Rejection:
 class Admission:
     """``associations`` returns the running ones."""
 
-    def __init__(self, settings: Settings, associations: Callable[[], Sequence[Association]]) -> None:
-        self._settings, self._associations = settings, associations
+    def __init__(
+        self, settings: Settings, peers: KnownPeers, associations: Callable[[], Sequence[Association]]
+    ) -> None:
+        self._settings, self._peers, self._associations = settings, peers, associations
         self._slots = settings.listener_max_associations
         self._share = self._slots - self._slots // 4
 
-    def rejection_of(self, request: AssociationRequest, host: str) -> Rejection | None:
-        """Why the request is rejected, or None to admit it. May end an idle association to make room."""
+    def decide(
+        self, request: AssociationRequest, host: str, certificate: Certificate | None = None
+    ) -> PeerRights | Rejection:
+        """What the association may do, or why it is rejected. May end an idle association to make room."""
         if request.protocol_version & 1 == 0:  # only bit 0 is tested (PS3.8 9.3.2)
             return Rejection(
                 result=_PERMANENT,
@@ -56,18 +61,19 @@ class Admission:
                 what="application context name not supported",
                 advice="the sender's DICOM library is at fault",
             )
-        return self._stranger(request) or self._full(host)
-
-    def _stranger(self, request: AssociationRequest) -> Rejection | None:
-        known = {title.strip() for title in self._settings.calling_ae_titles}
-        if known and request.calling_ae not in known:
+        rights = self._peers.rights_of(request.calling_ae, host, certificate)
+        if rights is None:
             return Rejection(
                 result=_PERMANENT,
                 source=_USER,
                 reason=3,
                 what=f"calling AE title {request.calling_ae!r} not recognized",
-                advice="add it to the setting calling_ae_titles, or correct it at the sender",
+                advice="let it call by 'radir peers add' (or the setting calling_ae_titles), or correct its title,"
+                " address or certificate",
             )
+        return self._called(request) or self._full(host) or rights
+
+    def _called(self, request: AssociationRequest) -> Rejection | None:
         if self._settings.check_called_ae and request.called_ae != self._settings.ae_title.strip():
             return Rejection(
                 result=_PERMANENT,

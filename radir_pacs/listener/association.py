@@ -14,8 +14,10 @@ from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.transport import AddressInformation
 
+from radir_pacs.access.peers import PeerRights
 from radir_pacs.catalogue import Commitment
 from radir_pacs.listener import c_store
+from radir_pacs.listener.admission import host_of
 from radir_pacs.listener.association_request import AssociationRequest, ProposedContext
 from radir_pacs.listener.bounds import BoundedSocket, PeerBounds
 from radir_pacs.listener.commitment import StorageCommitment
@@ -42,9 +44,12 @@ class ServedAssociation(Served):
         bounds: PeerBounds,
         instances: Instances,
         commitment: StorageCommitment,
+        rights: PeerRights,
     ) -> None:
         super().__init__(server.ae, MODE_ACCEPTOR)
-        self.choices = [choose(context) for context in request.contexts]
+        self.choices = [choose(context, rights) for context in request.contexts]
+        self._rights = rights
+        self._noted: set[str] = set()  # studies of which the audit trail knows that this association stored in them
         self.radir_gives_way = False
         self.stored = 0  # instances that were answered with success
         self.reports_sent: dict[int, Commitment] = {}  # by message id of our N-EVENT-REPORT; each once
@@ -91,8 +96,11 @@ class ServedAssociation(Served):
 
     def store(self, file: InstanceFile) -> None:
         """Keep the instance and answer, in the thread that received it: its peer waits for the answer anyway."""
-        outcome = self._instances.store(file, calling_ae_of(self))
+        outcome = self._instances.store(file, calling_ae_of(self), self._rights.site)
         self.stored += outcome.ok
+        if outcome.ok and outcome.study_uid not in self._noted:
+            self._noted.add(outcome.study_uid)
+            self._instances.note_received(outcome.study_uid, calling_ae_of(self), host_of(self))
         sock = self.dul.socket
         if isinstance(sock, BoundedSocket):
             sock.send(

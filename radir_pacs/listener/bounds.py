@@ -60,7 +60,8 @@ class BoundedSocket(AssociationSocket):
         ``bell``: ends a wait for the peer.
         """
         super().__init__(assoc, client_socket=sock)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != socket.AF_UNIX:  # the inner side of a TLS connection
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.settimeout(None)  # the kernel keeps the time: one call then reads a whole PDU
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(bounds.idle_s))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(_CLOCK_S))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pydicom.uid import UID
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
+from radir_pacs.access.peers import PeerRights
 from radir_pacs.dicom.transfer_syntaxes import DECODABLE, NATIVE
 from radir_pacs.listener.association_request import ProposedContext
 
@@ -19,6 +20,7 @@ _ENCAPSULATED = "1.2.840.10008.1.2.4."
 _PIXELS_ELSEWHERE = frozenset(f"{_ENCAPSULATED}{number}" for number in (94, 95, 204, 205))  # JPIP: a URL instead
 _DICOM_ROOT = "1.2.840.10008."
 _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
+ALL = PeerRights()
 _NAMED = 3  # how many classes a message names
 
 
@@ -31,9 +33,9 @@ class Choice:
     result: int = 0
 
 
-def choose(context: ProposedContext) -> Choice:
+def choose(context: ProposedContext, rights: PeerRights = ALL) -> Choice:
     """Accept the first offered transfer syntax that we can decode, or else one whose data set we can at least read."""
-    if not is_served(context.abstract_syntax):
+    if not (is_served(context.abstract_syntax) and _may(context.abstract_syntax, rights)):
         return Choice(context=context, result=ABSTRACT_SYNTAX_NOT_SUPPORTED)
     offered, stores = context.transfer_syntaxes, is_storage(context.abstract_syntax)
     usable = [uid for uid in offered if uid in (DECODABLE if stores else NATIVE)]
@@ -56,7 +58,11 @@ def explain(choices: Sequence[Choice]) -> tuple[str, str]:
         if choice.context.abstract_syntax not in accepted
     }
     for result, what, advice in (
-        (ABSTRACT_SYNTAX_NOT_SUPPORTED, "abstract syntax not supported", "this service only stores; ask the PACS"),
+        (
+            ABSTRACT_SYNTAX_NOT_SUPPORTED,
+            "abstract syntax not supported",
+            "this service only stores, and that for whom `radir peers` says so",
+        ),
         (TRANSFER_SYNTAXES_NOT_SUPPORTED, "transfer syntaxes not supported", "send Explicit VR Little Endian"),
     ):
         names = sorted(str(UID(uid).name or "no UID") for uid, why in refused.items() if why == result)
@@ -64,6 +70,12 @@ def explain(choices: Sequence[Choice]) -> tuple[str, str]:
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             return f"presentation context refused (result {result}, {what}): {', '.join(names[:_NAMED])}{more}", advice
     return "", ""
+
+
+def _may(abstract_syntax: str, rights: PeerRights) -> bool:
+    if abstract_syntax == StorageCommitmentPushModel:
+        return rights.may_commit
+    return rights.may_store or not is_storage(abstract_syntax)
 
 
 def is_served(abstract_syntax: str) -> bool:

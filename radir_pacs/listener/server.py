@@ -15,8 +15,9 @@ from pynetdicom import AE, _config
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
+from radir_pacs.access.peers import Certificate, KnownPeers, PeerRights
 from radir_pacs.catalogue import Catalogue
-from radir_pacs.config import Settings
+from radir_pacs.config import LOOPBACK, Settings
 from radir_pacs.errors import SettingError
 from radir_pacs.intake.instances import Intake
 from radir_pacs.listener.admission import Admission
@@ -28,6 +29,7 @@ from radir_pacs.listener.contexts import explain
 from radir_pacs.listener.handlers import Handlers
 from radir_pacs.listener.instances import Instances
 from radir_pacs.listener.refused import RefusalLog, Refused
+from radir_pacs.listener.tls_door import TlsDoor
 from radir_pacs.listener.waiting_room import Address, WaitingRoom, reject
 from radir_pacs.storage.blobs import BlobStore
 
@@ -46,6 +48,9 @@ class Server(ThreadedAssociationServer):
     request_queue_size = 128
     bounds: PeerBounds
     admission: Admission
+    peers: KnownPeers
+    tls: TlsDoor | None
+    is_plain = True
     refusals: RefusalLog
     instances: Instances
     commitment: StorageCommitment
@@ -57,14 +62,22 @@ class Server(ThreadedAssociationServer):
 
     def server_bind(self) -> None:
         assert self.socket is not None
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        super().server_bind()
+        if self.is_plain:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            super().server_bind()
+
+    def server_activate(self) -> None:
+        if self.is_plain:
+            super().server_activate()
 
     def serve_forever(self, poll_interval: float = 0.2) -> None:
         """Accept until ``shutdown``."""
         assert self.socket is not None
         self._stopped.clear()
-        room = WaitingRoom(self.socket, self._admit, self._turn_away, deadline_s=min(_REQUEST_S, self.bounds.idle_s))
+        listening = self.socket if self.is_plain else None
+        room = WaitingRoom(listening, self._admit, self._turn_away, deadline_s=min(_REQUEST_S, self.bounds.idle_s))
+        if self.tls is not None:
+            self.tls.open(room.welcome, self._turn_away)
         collected = time.monotonic()
         try:
             while not self._stop.is_set():
@@ -73,6 +86,8 @@ class Server(ThreadedAssociationServer):
                     gc.collect()  # ended associations are reference cycles; pynetdicom's own loop collects them too
                     collected = time.monotonic()
         finally:
+            if self.tls is not None:
+                self.tls.close()
             room.close()
             self._stopped.set()
 
@@ -82,14 +97,17 @@ class Server(ThreadedAssociationServer):
         self._stopped.wait(5)
         self.server_close()
         self.refusals.close()
+        self.peers.close()
 
-    def _admit(self, sock: socket.socket, address: Address, request: AssociationRequest) -> None:
+    def _admit(
+        self, sock: socket.socket, address: Address, request: AssociationRequest, certificate: Certificate | None
+    ) -> None:
         """Open an association or reject it. Whatever fails ends this connection alone, never the accept loop."""
         host = str(address[0])
         try:
-            rejection = self.admission.rejection_of(request, host)
-            if rejection is None:
-                self._open(sock, address, request)
+            rejection = self.admission.decide(request, host, certificate)
+            if isinstance(rejection, PeerRights):
+                self._open(sock, address, request, rejection)
                 return
             with contextlib.suppress(OSError):
                 sock.sendall(reject(result=rejection.result, source=rejection.source, reason=rejection.reason))
@@ -103,8 +121,10 @@ class Server(ThreadedAssociationServer):
             what = f"the association could not be opened ({type(error).__name__})"
             self.refusals.note(Refused(address=host, calling_ae=request.calling_ae, what=what))
 
-    def _open(self, sock: socket.socket, address: Address, request: AssociationRequest) -> None:
-        association = ServedAssociation(self, sock, address, request, self.bounds, self.instances, self.commitment)
+    def _open(self, sock: socket.socket, address: Address, request: AssociationRequest, rights: PeerRights) -> None:
+        association = ServedAssociation(
+            self, sock, address, request, self.bounds, self.instances, self.commitment, rights
+        )
         association.open()
         what, advice = explain(association.choices)
         if what:
@@ -113,6 +133,12 @@ class Server(ThreadedAssociationServer):
 
     def _turn_away(self, host: str, why: str, advice: str) -> None:
         self.refusals.note(Refused(address=host, calling_ae="", what=f"connection ended, {why}", advice=advice))
+
+
+class TlsServer(Server):
+    """Serves what comes by its `TlsDoor` alone."""
+
+    is_plain = False
 
 
 def make_server(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> Server:
@@ -127,22 +153,30 @@ def make_server(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> S
     refusals = RefusalLog(catalogue)
     commitment = StorageCommitment(catalogue, settings)
     most_bytes = settings.max_instance_mib * _MIB
+    tls = TlsDoor(settings) if settings.listener_tls_port else None
     try:
         _check_free(settings)
         made: Any = ae.make_server(
             (settings.listener_host, settings.listener_port),
-            server_class=Server,
+            server_class=Server if settings.listener_plain else TlsServer,
             evt_handlers=Handlers(refusals, commitment).bindings(),
         )
     except OSError as error:
         refusals.close()
+        if tls is not None:
+            tls.close()
         raise SettingError(
             f"listener_port: {settings.listener_host}:{settings.listener_port} cannot be bound: {error.strerror}"
         ) from None
     server: Server = made
     server.refusals, server.commitment = refusals, commitment
-    server.instances = Instances(Intake(catalogue, blobs, settings), blobs, most_bytes=most_bytes)
-    server.admission = Admission(settings, lambda: server.active_associations)
+    server.instances = Instances(Intake(catalogue, blobs, settings), blobs, catalogue.audit, most_bytes=most_bytes)
+    server.peers = KnownPeers(catalogue.peers, settings)
+    server.peers.start()
+    if settings.listener_host not in LOOPBACK and not server.peers.names_anybody:
+        log.warning("no DICOM peer is named: this machine alone may call; see radir peers add")
+    server.admission = Admission(settings, server.peers, lambda: server.active_associations)
+    server.tls = tls
     server.bounds = PeerBounds(
         idle_s=settings.listener_idle_s,
         association_s=settings.listener_association_s,
@@ -153,7 +187,7 @@ def make_server(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> S
 
 def _check_free(settings: Settings) -> None:
     """With SO_REUSEPORT a second installation would silently share the port; a plain bind detects the first one."""
-    if settings.listener_process_count > 1:
+    if settings.listener_process_count > 1 or not settings.listener_plain:
         return
     with socket.socket(socket.AF_INET6 if ":" in settings.listener_host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -8,6 +8,7 @@ its request at once always gets through (P6).
 from __future__ import annotations
 
 import contextlib
+import queue
 import selectors
 import socket
 import time
@@ -16,8 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from radir_pacs.access.peers import Certificate
 from radir_pacs.errors import BadInput
 from radir_pacs.listener.association_request import A_ASSOCIATE_RQ, HEADER_BYTES, AssociationRequest
+from radir_pacs.listener.bell import Bell
 
 MOST_WAITING = 128
 _MOST_BYTES = 1 << 18  # an A-ASSOCIATE-RQ of 128 contexts with 64 transfer syntaxes of 26 characters is smaller
@@ -25,7 +28,7 @@ _TICK_S = 0.25
 _ACCEPT_AT_ONCE = 64
 _PAUSE_S = 0.02
 _HELP = {
-    b"\x16": "the peer speaks TLS, which is not supported",
+    b"\x16": "the peer speaks TLS, which has a port of its own (listener_tls_port)",
     b"G": "the peer speaks HTTP, not DICOM",
     b"P": "the peer speaks HTTP, not DICOM",
 }
@@ -37,6 +40,7 @@ class _Guest:
     sock: socket.socket
     address: Address
     since: float
+    certificate: Certificate | None = None
     data: bytearray = field(default_factory=bytearray)
 
     @property
@@ -58,24 +62,38 @@ class WaitingRoom:
 
     def __init__(
         self,
-        listening: socket.socket,
-        admit: Callable[[socket.socket, Address, AssociationRequest], None],
+        listening: socket.socket | None,
+        admit: Callable[[socket.socket, Address, AssociationRequest, Certificate | None], None],
         turn_away: Callable[[str, str, str], None],
         *,
         deadline_s: float,
     ) -> None:
-        """``deadline_s``: from the connection to the last byte of its request (ARTIM, PS3.8 9.1.5)."""
+        """``listening``: None where guests come by `welcome` alone.
+
+        deadline_s: from the connection to the last byte of its request (ARTIM, PS3.8 9.1.5)."""
         self._deadline_s = deadline_s
         self._listening, self._admit, self._turn_away = listening, admit, turn_away
         self._guests: dict[int, _Guest] = {}
         self._selector = selectors.DefaultSelector()
-        listening.setblocking(False)
-        self._selector.register(listening, selectors.EVENT_READ)
+        self._bell = Bell()
+        self._welcomed: queue.SimpleQueue[tuple[socket.socket, Address, Certificate | None]] = queue.SimpleQueue()
+        self._selector.register(self._bell, selectors.EVENT_READ)
+        if listening is not None:
+            listening.setblocking(False)
+            self._selector.register(listening, selectors.EVENT_READ)
+
+    def welcome(self, sock: socket.socket, address: Address, certificate: Certificate | None) -> None:
+        """Take in a connection that another thread accepted."""
+        self._welcomed.put((sock, address, certificate))
+        self._bell.ring()
 
     def turn(self, wait_s: float = _TICK_S) -> None:
         """Accept and read what has arrived; end connections past their deadline."""
         for key, _ in self._selector.select(min(wait_s, _TICK_S)):
-            if key.fileobj is self._listening:
+            if key.fileobj is self._bell:
+                self._bell.hear()
+                self._take_in()
+            elif key.fileobj is self._listening:
                 self._accept()
             elif key.fd in self._guests:
                 self._read(self._guests[key.fd])
@@ -89,8 +107,24 @@ class WaitingRoom:
             self._forget(guest)
             guest.sock.close()
         self._selector.close()
+        while not self._welcomed.empty():
+            self._welcomed.get()[0].close()
+        self._bell.close()
+
+    def _take_in(self) -> None:
+        while not self._welcomed.empty():
+            self._add(*self._welcomed.get())
+
+    def _add(self, sock: socket.socket, address: Address, certificate: Certificate | None = None) -> None:
+        sock.setblocking(False)
+        guest = _Guest(sock, address, time.monotonic(), certificate)
+        if len(self._guests) >= MOST_WAITING:
+            self._make_room()
+        self._guests[sock.fileno()] = guest
+        self._selector.register(sock, selectors.EVENT_READ)
 
     def _accept(self) -> None:
+        assert self._listening is not None
         for _ in range(_ACCEPT_AT_ONCE):
             try:
                 sock, address = self._listening.accept()
@@ -99,12 +133,7 @@ class WaitingRoom:
             except OSError:  # the peer is gone again, or no file descriptor is free, which may take a while
                 time.sleep(_PAUSE_S)
                 return
-            sock.setblocking(False)
-            guest = _Guest(sock, address, time.monotonic())
-            if len(self._guests) >= MOST_WAITING:
-                self._make_room()
-            self._guests[sock.fileno()] = guest
-            self._selector.register(sock, selectors.EVENT_READ)
+            self._add(sock, address)
 
     def _make_room(self) -> None:
         """End the oldest connection of the address with the most; the dictionary keeps the order of arrival."""
@@ -143,7 +172,7 @@ class WaitingRoom:
             return
         self._forget(guest)
         guest.sock.setblocking(True)
-        self._admit(guest.sock, guest.address, request)
+        self._admit(guest.sock, guest.address, request, guest.certificate)
 
     def _send_away(self, guest: _Guest, why: str, advice: str) -> None:
         self._forget(guest)

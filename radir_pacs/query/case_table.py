@@ -20,6 +20,7 @@ import numpy.typing as npt
 from radir_pacs.catalogue import CASE_FIELDS, NO_DAY, CaseChanges, Catalogue
 from radir_pacs.catalogue.qido import QidoLevel, QidoQuery
 from radir_pacs.index import Allowed
+from radir_pacs.scopes import Scope, Withheld
 from radir_pacs.similar_cases import Filters
 from radir_pacs.study_attributes import COUNTED, STUDY_ATTRIBUTES
 from radir_pacs.types import I64
@@ -30,8 +31,8 @@ Condition = tuple[str, Callable[[Column], Mask]]  # a column, and which of its v
 Asker = Callable[[I64 | None], I64]
 """Asks the database which labels pass, of all (None) or of some."""
 
-_PLAIN = {"day": np.int32, "age": np.float32, "has_report": np.bool_}
-_WORDS = ("sex", "modalities", "body_part", "scanner")
+_PLAIN = {"day": np.int32, "age": np.float32, "has_report": np.bool_, "withheld": np.int8}
+_WORDS = ("sex", "modalities", "body_part", "scanner", "sites")
 _MASKS = 64  # answers of the database that are kept, 1 byte per case each
 _MOST_ASKED_AGAIN = 10_000  # after more changes than this, the database is asked about all cases
 _SPARE = 1.25  # growth of the columns
@@ -102,7 +103,7 @@ class CaseTable:
         exist in the mined findings of the case's report; the caller makes it of ``filters.finding``. Raises BadInput
         for keys that cannot be compared.
         """
-        conditions = self._conditions(filters, like)
+        conditions = [*self._conditions(filters, like), *self._of_scope(filters.scope)]
         askers: dict[object, Asker] = {}
         keys: QidoQuery | None = None
         if said is not None:
@@ -155,6 +156,17 @@ class CaseTable:
         if filters.same_scanner:
             scanner = self._word_of("scanner", like)
             found.append(self._by_word("scanner", lambda word: bool(word) and word == scanner))
+        return found
+
+    def _of_scope(self, scope: Scope) -> list[Condition]:
+        """The same of what may be seen: `Scope.admits`."""
+        found = self._conditions(Filters(study_date_from=scope.since, study_date_to=scope.until), like=0)
+        if scope.sites:
+            found.append(self._by_word("sites", lambda word: scope.admits_sites(word.split("\\") if word else ())))
+        if scope.modalities:
+            found.append(self._by_word("modalities", lambda word: scope.admits_modalities(word.split("\\"))))
+        if scope.sees < Withheld.FROM_ALL:
+            found.append(("withheld", lambda degrees: degrees <= int(scope.sees)))
         return found
 
     def _by_word(self, column: str, passes: Callable[[str], bool]) -> Condition:

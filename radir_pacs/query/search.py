@@ -10,7 +10,7 @@ from radir_pacs import anatomy
 from radir_pacs.callers import Caller
 from radir_pacs.catalogue import Answering, Catalogue, Question
 from radir_pacs.config import Settings
-from radir_pacs.errors import BadInput, NotReady, Quarantined, Skipped, UnknownRegion
+from radir_pacs.errors import BadInput, NotFound, NotReady, Quarantined, Skipped, UnknownRegion
 from radir_pacs.image_notes import ImageNote
 from radir_pacs.index import Allowed, Partition, Selection, remove_open_marks
 from radir_pacs.query.explain import explained, findings_of
@@ -92,10 +92,12 @@ class Searcher:
     def similar(self, query: Query, caller: Caller) -> SimilarCaseList:
         """The cases most similar to the query's study in its region, best first; recorded as shown to the caller.
 
-        Raises NotFound (no such study), NotReady (not encoded yet), Skipped or Quarantined (never will be, with the
-        reason), UnknownRegion (no such region, or none that fits the image).
+        The caller's scope acts inside the search, on whatever is counted, explained and remarked as well.
+        Raises NotFound (no such study, or none that the caller may see), NotReady (not encoded yet), Skipped or
+        Quarantined (never will be, with the reason), UnknownRegion (no such region, or none that fits the image).
         """
         began = time.perf_counter()
+        query = query.within(caller.scope)
         answer = self._similar(query, caller=caller)
         self._shadow.offer(query, answer, time.perf_counter() - began)
         return answer
@@ -169,13 +171,13 @@ class Searcher:
             following=_following(asked, places, found, seen) if more and len(found.labels) else None,
         )
 
-    def nearest(self, query: Query) -> tuple[Offer, ...]:
-        """What to ask where ``similar`` answers no case: each offer has some, under the same filters.
+    def nearest(self, query: Query, caller: Caller) -> tuple[Offer, ...]:
+        """What to ask where ``similar`` answers no case: each offer has some, under the same filters and scope.
 
         The finding elsewhere, another finding in the region, the region without a finding; else a region around it.
         Raises as ``similar`` does.
         """
-        asked = self._ask(query)
+        asked = self._ask(query.within(caller.scope))
         kinds = frozenset({asked.answering.kind})
         own = self._place(asked)[0].region.key
         elsewhere = {
@@ -206,6 +208,8 @@ class Searcher:
             partitions=readings.partitions,
             under=model_id,
         )
+        if not filters.scope.admits(question.study):
+            raise NotFound(f"there is no study {query.study_uid}")
         fresh = readings.take(question.cases, question.partitions)
         if not question.answering and model_id is None:
             self._catalogue.jobs.hurry(query.study_uid)

@@ -24,6 +24,7 @@ from . import (
     json_bodies,
     language,
     paths,
+    scope_guard,
     studies,
 )
 from .admin import feedback, models, overview, retraining, sign_in
@@ -79,6 +80,7 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
     language.install(app)
     cross_origin.install(app, settings)
     auth.install(app, settings, catalogue, bearers)
+    scope_guard.install(app)
     audit.install(app, catalogue)
     content_coding.install(app, inflated=_TAKES_INSTANCES)
     json_bodies.install(app, large=_TAKES_INSTANCES | _TAKES_DOCUMENTS)

@@ -69,6 +69,11 @@ def caller() -> Caller:
     return cast(Caller, g.radir_caller)
 
 
+def is_known() -> bool:
+    """Whether somebody sent the current request; what is open to everybody needs nobody."""
+    return "radir_caller" in g
+
+
 def note_opened(study_uid: str) -> None:
     """Record that the current request opens a study, unless it was recorded a short time ago."""
     _note_once(AuditEvent.OPENED, [study_uid])

@@ -67,7 +67,7 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
                     return _to(session.SIGN_IN, request.path if request.method in _SAFE_METHODS else session.PATH)
                 raise RoleMayNot
         elif context_rights.enter(catalogue):
-            g.radir_caller = Caller(name=context_rights.reader(_LINK), role=Role.SIDEBAR, address=address)
+            g.radir_caller = context_rights.caller(_LINK, address)
             if not context_rights.may(catalogue):
                 _note_refused(g.radir_caller.name, Role.SIDEBAR, address)
                 raise NotInThisLink

@@ -11,8 +11,10 @@ from typing import cast
 
 from flask import g, request
 
+from radir_pacs.callers import Caller, Role
 from radir_pacs.catalogue import Catalogue, ViewerContext
 from radir_pacs.errors import NotFound, NotInThisLink
+from radir_pacs.scopes import Scope
 
 COOKIE = "radir_context"
 PAGE = "/sidebar"
@@ -91,6 +93,13 @@ def may(catalogue: Catalogue) -> bool:
     if endpoint == "similar.studies" and "similarto" in {name.lower() for name in request.args}:
         return False  # its rows name patients
     return endpoint in _NARROWED or endpoint in _ABOUT_NO_STUDY
+
+
+def caller(name: str, address: str) -> Caller:
+    """Whoever holds the token that `enter` found; ``name``: of a reader whom the PACS did not name."""
+    held = context()
+    scope = held.scope if held is not None else Scope()
+    return Caller(name=reader(name), role=Role.SIDEBAR, address=address, scope=scope, names=False)
 
 
 def only_study() -> str | None:

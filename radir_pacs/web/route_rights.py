@@ -9,6 +9,7 @@ from radir_pacs.callers import Role
 
 _ADMINISTRATOR, _RADIOLOGIST, _SERVICE = Role.ADMINISTRATOR, Role.RADIOLOGIST, Role.SERVICE
 _ALL = frozenset({_ADMINISTRATOR, _RADIOLOGIST, _SERVICE})
+_ALSO_RESEARCH = _ALL | {Role.RESEARCHER}  # nothing there names a patient to a researcher
 _READERS = frozenset({_ADMINISTRATOR, _RADIOLOGIST})  # people
 _ADMINISTRATORS = frozenset({_ADMINISTRATOR})
 _SYSTEMS = frozenset({_ADMINISTRATOR, _SERVICE})  # whatever changes the archive
@@ -28,34 +29,34 @@ RIGHTS: dict[str, frozenset[Role]] = {
     "metadata.metadata_of_instance": _ALL,
     "metadata.bulk_data": _ALL,
     "rendered.rendered": _ALL,
-    "rendered.rendered_instance": _ALL,
-    "rendered.rendered_frame": _ALL,
+    "rendered.rendered_instance": _ALSO_RESEARCH,
+    "rendered.rendered_frame": _ALSO_RESEARCH,
     "rendered.thumbnail": _ALL,
-    "rendered.thumbnail_instance": _ALL,
-    "studies.state": _ALL,
+    "rendered.thumbnail_instance": _ALSO_RESEARCH,
+    "studies.state": _ALSO_RESEARCH,
     "handover.held": _ALL,
     "handover.job": _ALL,
     # asking for similar cases; also the search for studies
-    "similar.studies": _ALL,
-    "similar.similar": _ALL,
+    "similar.studies": _ALSO_RESEARCH,
+    "similar.similar": _ALSO_RESEARCH,
     "similar.store_similar": _ALL,
-    "sidebar.study": _ALL,
-    "sidebar.similar": _ALL,
-    "sidebar.slices": _ALL,
+    "sidebar.study": _ALSO_RESEARCH,
+    "sidebar.similar": _ALSO_RESEARCH,
+    "sidebar.slices": _ALSO_RESEARCH,
     "judgements.judge": _READERS,
     "judgements.judged": _READERS,
     "judgements.report": _READERS,
     # names and pages, which tell nothing about a patient by themselves
-    "capabilities.describe": _ALL,
-    "sidebar.regions": _ALL,
-    "sidebar.findings": _ALL,
-    "sidebar.typed": _ALL,
-    "viewer.sidebar": _ALL,
+    "capabilities.describe": _ALSO_RESEARCH,
+    "sidebar.regions": _ALSO_RESEARCH,
+    "sidebar.findings": _ALSO_RESEARCH,
+    "sidebar.typed": _ALSO_RESEARCH,
+    "viewer.sidebar": _ALSO_RESEARCH,
     "pages.developers": _ALL,
     "pages.sign_in": _ALL,
     "studies.status": _ALL,
-    "static": _ALL,
-    "ohif.file": _ALL,  # its pages; its programs are open
+    "static": _ALSO_RESEARCH,
+    "ohif.file": _ALSO_RESEARCH,  # its pages; its programs are open
     # pages about studies
     "pages.start": _READERS,
     "pages.study": _READERS,

@@ -12,6 +12,7 @@ from radir_pacs.errors import NotFound
 from radir_pacs.types import JobKind, StudyState
 from radir_pacs.web.dicomweb.accept import JSON
 
+from . import audit
 from .paths import job_url
 from .services import BASE, services
 
@@ -64,7 +65,9 @@ def state(study: str) -> Response:
 @blueprint.get("/status")
 def status() -> Response:
     """Processes, studies by state, jobs: what ``radir status`` shows."""
-    return Response(json.dumps(asdict(services().catalogue.overview()), default=_iso), content_type=JSON)
+    return Response(
+        json.dumps(asdict(services().catalogue.overview(audit.caller().scope)), default=_iso), content_type=JSON
+    )
 
 
 def _iso(moment: datetime) -> str:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
+import pydicom
 import pytest
 import requests
 
 from radir_pacs.callers import AuditEvent, Caller, Role
-from radir_pacs.catalogue import AuditRow, Catalogue, audit
+from radir_pacs.catalogue import AuditRow, Catalogue, Message, PatientMerge, Verdict, audit
 from radir_pacs.cli import main
 from radir_pacs.config import Settings, to_environment
+from radir_pacs.delivery.destination import Destination
+from radir_pacs.delivery.send import send_files
 from radir_pacs.errors import StorageFailed
 from radir_workers.relay import Relay
 from tests.catalogue_material import TESTER, add, header
@@ -293,7 +297,7 @@ def test_the_commands(noted: Catalogue, database_url: str, capsys: pytest.Captur
     events = json.loads(capsys.readouterr().out)
     assert [event["study_uid"] for event in events] == ["2.25.1"] * 5 and events[0]["address"] == "192.0.2.7"
     assert main(["audit", "--limit", "3"]) == 0
-    assert "older ones: --before 8" in capsys.readouterr().out
+    assert "older ones: --before 9" in capsys.readouterr().out
     assert main(["audit", "verify", "--json"]) == 0
     digest = json.loads(capsys.readouterr().out)["digest"]
     assert main(["audit", "verify", "--expect", digest]) == 0
@@ -302,3 +306,63 @@ def test_the_commands(noted: Catalogue, database_url: str, capsys: pytest.Captur
     unguarded(database_url, "UPDATE audit_event SET caller = 'x' WHERE id = 7")
     assert main(["audit", "verify"]) == 1
     assert "seal 3 does not" in capsys.readouterr().out
+
+
+def test_what_comes_by_dicom_and_hl7_is_recorded(
+    catalogue: Catalogue, listen: Callable[..., Destination], tmp_path: Path
+) -> None:
+    """One event per study and association, of the peer that sent it; one per report and merge."""
+    paths = []
+    for number in range(4):
+        uids = {"StudyInstanceUID": f"1.2.{number % 2}", "SOPInstanceUID": f"1.2.3.{number}"}
+        path = tmp_path / f"{number}.dcm"
+        pydicom.dcmwrite(path, radiograph(**uids, PatientID=f"P{number % 2}"), enforce_file_format=True)
+        paths.append(path)
+    send_files(paths, listen(), calling_ae="CT1")
+    stored = catalogue.audit.events(event=AuditEvent.STORED, caller="CT1")
+    assert sorted((event.study_uid, event.patient_keys) for event in stored) == [
+        ("1.2.0", ["\\P0"]),
+        ("1.2.1", ["\\P1"]),
+    ]
+    assert {(event.role, event.address) for event in stored} == {(Role.PEER, "127.0.0.1")}
+    message = Message(sender="RIS|HOUSE", control_id="1", kind="ADT^A40", body=b"x")
+    merge = PatientMerge(pairs=(("\\P0", "\\P9"),))
+    for _ in range(2):
+        catalogue.messages.take(message, (merge,), Verdict(answer="AA"))
+    (merged,) = catalogue.audit.events(event=AuditEvent.MERGED)
+    assert merged.caller == "RIS|HOUSE" and set(merged.patient_keys) == {"\\P0", "\\P9"}
+
+
+def test_old_events_retire_and_the_chain_stays_whole(
+    catalogue: Catalogue, database_url: str, tmp_path: Path, command: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Into a file, by whole seals; what is left verifies alone, and all of it with the file. Nothing else may go."""
+    for number in range(4):
+        catalogue.audit.note(AuditEvent.OPENED, READER, f"1.2.{number}")
+        assert catalogue.audit.seal() == 1
+    digest = catalogue.audit.last_seal()
+    assert digest is not None
+    third = catalogue.audit.events(study_uid="1.2.2")[0].at
+    export = tmp_path / "old.jsonl"
+    asked = ["audit", "retire", "--until", third.isoformat(), "--out", str(export)]
+    assert main(asked) == 0 and main(asked) == 1, "a file that is there is not overwritten"
+    assert export.stat().st_mode & 0o777 == 0o600 and len(export.read_text().splitlines()) == 2
+    assert [event.study_uid for event in told(catalogue, event=AuditEvent.OPENED)] == ["1.2.2", "1.2.3"]
+    catalogue.audit.seal()
+    chain = catalogue.audit.verify(digest.digest)
+    assert chain.broken_at is None and chain.found and (chain.retired, chain.events) == (2, 3)
+    with export.open("rb") as file:
+        whole = catalogue.audit.verify(exports=[file])
+    assert whole.broken_at is None and (whole.retired, whole.events) == (0, 5)
+    changed = tmp_path / "changed.jsonl"
+    changed.write_text(export.read_text().replace("1.2.1", "1.2.7"))
+    capsys.readouterr()
+    assert main(["audit", "verify", "--export", str(changed)]) == 1
+    assert "seal 2 does not" in capsys.readouterr().out
+    assert main(["audit", "verify", "--export", str(export)]) == 0
+    with psycopg.connect(database_url) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute("DELETE FROM audit_event WHERE seal = 3")
+    with psycopg.connect(database_url) as connection:  # by somebody who owns the database, past `retire`
+        connection.execute("UPDATE audit_seal SET retired_at = now() WHERE id = 3")
+        connection.execute("DELETE FROM audit_event WHERE seal = 3")
+    assert catalogue.audit.verify().broken_at == 3, "no event says that it was exported"

@@ -94,7 +94,7 @@ def test_an_error_while_admitting_ends_one_connection_and_not_the_listener(
 ) -> None:
     peer = listen()
     with monkeypatch.context() as failing:
-        failing.setattr(admission.Admission, "rejection_of", lambda *_: dict[str, str]()["nothing of the sort"])
+        failing.setattr(admission.Admission, "decide", lambda *_: dict[str, str]()["nothing of the sort"])
         with socket.create_connection((peer.host, peer.port), 10) as sock:
             sock.sendall(request())
             sock.settimeout(10)

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from pydicom.datadict import keyword_for_tag
 
+from radir_pacs.callers import Role
 from radir_pacs.catalogue.qido import date_range
 from radir_pacs.errors import BadInput
 from radir_pacs.similar_cases import Filters, Match
-from radir_pacs.web import context_rights
+from radir_pacs.web import audit
 
-from . import parameters
+from . import parameters, pseudonyms
 
 # Our own parameters besides anatomy, limit and offset: also the patient's other studies; only studies with a report;
 # only those of the same type of scanner; only those whose report affirms a finding.
@@ -48,10 +49,12 @@ def requested(own: frozenset[str] = OWN) -> tuple[Filters, list[str]]:
         narrowed = _narrowed(filters, match)
         if narrowed is not None:
             filters = narrowed
-        elif context_rights.context() is None:
-            filters = replace(filters, keys=(*filters.keys, match))
-        else:
+        elif audit.caller().role is Role.SIDEBAR:
             unused.append(keyword_for_tag(int(match.path[-1], 16)))
+        else:
+            if not audit.caller().knows_persons:
+                pseudonyms.require_no_person([match])
+            filters = replace(filters, keys=(*filters.keys, match))
     return filters, unused
 
 

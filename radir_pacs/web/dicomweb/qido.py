@@ -12,7 +12,7 @@ from radir_pacs.dicom.bulk_data import without_bulk_data
 from radir_pacs.web import audit, context_rights
 from radir_pacs.web.services import services
 
-from . import parameters
+from . import parameters, pseudonyms
 from .datasets import choose_datasets, datasets_response
 from .json_model import Attributes, ascending, warn_of_more
 from .rows import FROM_HEADER, instance_attributes, level_of_tag, series_attributes
@@ -62,6 +62,9 @@ def _answer(level: QidoLevel, study: str | None = None, series: str | None = Non
     context = services()
     most = context.settings.qido_limit_max
     matches = parameters.matches(OWN)
+    asking = audit.caller()
+    if not asking.knows_persons:
+        pseudonyms.require_no_person(matches)
     wanted, everything = parameters.included()
     wanted |= {match.path[0] for match in matches}  # a matching key is a return key (PS3.18 10.6.3.3)
     query = QidoQuery(
@@ -73,6 +76,7 @@ def _answer(level: QidoLevel, study: str | None = None, series: str | None = Non
         matches=matches,
         fuzzy=parameters.flag("fuzzymatching"),
         tags=None if everything else wanted | (FROM_HEADER if level > QidoLevel.STUDY else frozenset()),
+        scope=asking.scope,
     )
     page = context.catalogue.qido.search(query)
     if study is None:
@@ -88,6 +92,8 @@ def _answer(level: QidoLevel, study: str | None = None, series: str | None = Non
 
 def _row(row: QidoRow, query: QidoQuery, wanted: frozenset[str], everything: bool) -> Attributes:
     base_url = services().base_url
+    if not audit.caller().knows_persons:
+        return pseudonyms.of_study(row.study, study_row(row.study, base_url), services().settings)
     attributes = {
         tag: value
         for tag, value in without_bulk_data(row.attributes).items()

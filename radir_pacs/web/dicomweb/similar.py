@@ -21,17 +21,17 @@ from radir_pacs.delivery.dicom_json import similar_cases_rows
 from radir_pacs.delivery.report import report_of
 from radir_pacs.dicom.loop_guard import is_own_object
 from radir_pacs.dicom.uids import is_valid_uid
-from radir_pacs.errors import BadInput, StorageFailed
+from radir_pacs.errors import BadInput, RoleMayNot, StorageFailed
 from radir_pacs.query.notices import worded
 from radir_pacs.reports.typed import TYPED_CHARACTERS, Typed
 from radir_pacs.similar_cases import Notice, NoticeCode, Query, SimilarCaseList, WeightedRegion
 from radir_pacs.web import audit, language
 from radir_pacs.web.services import services
 
-from . import filters, page_mark, parameters
+from . import filters, page_mark, parameters, pseudonyms
 from .accept import DICOM, DICOM_JSON, EXPLICIT_LITTLE, JSON, choose, multipart
 from .datasets import XML_PARTS, datasets_response
-from .json_model import warn, warn_of_more
+from .json_model import Attributes, warn, warn_of_more
 from .multipart import MultipartWriter, OutgoingPart
 from .native_xml import MEDIA_TYPE as DICOM_XML
 from .qido import search_studies
@@ -121,6 +121,8 @@ def _region(text: str) -> tuple[Typed, float]:
 
 def _answer(study: str, *, store: bool) -> Response:
     offer, _ = choose(_OFFERS)
+    if not audit.caller().knows_persons and (store or offer in (DICOM, multipart(DICOM))):
+        raise RoleMayNot("the report names the patient: this token is answered by rows")
     query, notices = query_of(study)
     context = services()
     answer = context.searcher.similar(query, audit.caller())
@@ -140,7 +142,7 @@ def _response(answer: SimilarCaseList, offer: str, store: bool) -> Response:
     if store or offer in (DICOM, multipart(DICOM)):
         report = report_of(answer, context.catalogue, context.settings, predecessor=_predecessor(answer))
     if report is None or offer not in (DICOM, multipart(DICOM)):
-        rows = similar_cases_rows(answer, context.base_url)
+        rows = _rows(answer)
         response = datasets_response([partial(dict, row) for row in rows], offer)
     else:
         response = _as_dicom(report, offer)
@@ -188,6 +190,16 @@ def _bytes_of(report: Dataset) -> bytes:
     with io.BytesIO() as file:
         report.save_as(file, enforce_file_format=True)
         return file.getvalue()
+
+
+def _rows(answer: SimilarCaseList) -> list[Attributes]:
+    """A row per case by rank; it names its patient where the caller's role says so."""
+    context = services()
+    rows = similar_cases_rows(answer, context.base_url)
+    if audit.caller().names:
+        return rows
+    cases = sorted(answer.cases, key=lambda case: case.rank)
+    return [pseudonyms.of_study(case.study, row, context.settings) for case, row in zip(cases, rows, strict=True)]
 
 
 def _as_dicom(report: Dataset, offer: str) -> Response:

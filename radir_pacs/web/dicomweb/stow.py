@@ -115,7 +115,7 @@ def _keep(incoming: IncomingBlob, study: str | None) -> StoreOutcome:
                 raise DicomRefused(
                     "the instance belongs to another study than the path names", reason_code=ReasonCode.MISMATCH
                 )
-        outcome = intake.store(incoming, source=SOURCE)
+        outcome = intake.store(incoming, source=SOURCE, site=audit.caller().scope.site)
     except RadirError as error:
         sop_uid = header.sop_uid if header else None
         outcome = intake.refuse(error, source=SOURCE, sop_uid=sop_uid, header=header)

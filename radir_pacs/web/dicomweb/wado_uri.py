@@ -10,7 +10,7 @@ from werkzeug.datastructures import ImmutableMultiDict
 from radir_pacs.catalogue import StoredInstance
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, NotAcceptable, NotFound
-from radir_pacs.web import audit
+from radir_pacs.web import audit, scope_guard
 from radir_pacs.web.services import services
 
 from . import parameters
@@ -61,6 +61,8 @@ def _stored() -> StoredInstance:
         if uid is not None and not is_valid_uid(uid):
             raise BadInput(f"{name} is not a UID (PS3.5 9.1)")
     stored = services().catalogue.instances.get(uids["objectUID"] or "")
+    if stored.study_uid not in scope_guard.admitted([stored.study_uid]):
+        raise NotFound(f"there is no instance {stored.sop_uid}")
     if uids["studyUID"] not in (None, stored.study_uid) or uids["seriesUID"] not in (None, stored.series_uid):
         raise NotFound("there is no such instance in this series")
     audit.note_opened(stored.study_uid)

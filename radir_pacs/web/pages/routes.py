@@ -41,12 +41,18 @@ def start() -> Response:
     """
     catalogue = services().catalogue
     text = (parameters.one("find") or "").strip()
-    by = audit.caller() if context_rights.context() is None else None
-    studies = finding.found(text, catalogue, services().settings, by=by, most=_NEWEST)
+    studies = finding.found(
+        text,
+        catalogue,
+        services().settings,
+        by=audit.caller(),
+        by_reference=context_rights.context() is None,
+        most=_NEWEST,
+    )
     audit.note_listed([study.study_uid for study in studies])
     return _page(
         "start.html",
-        counts=catalogue.overview().studies,
+        counts=catalogue.overview(audit.caller().scope).studies,
         studies=studies,
         find=text,
         most=_NEWEST,
@@ -119,7 +125,7 @@ def similar() -> Response:
         notices=[spoken.notice(notice) for notice in (*notices, *answer.notices)],
         query_picture=shown_of(answer.query_sop_uid, asked_place(answer)),
         cases=[(case, shown_of(case.sop_uid, place_of(case, answer)), *_notes(case)) for case in answer.cases],
-        offers=[] if answer.cases else services().searcher.nearest(query),
+        offers=[] if answer.cases else services().searcher.nearest(query, audit.caller()),
         form=_FORM,
         **_asking(study_uid),
         chosen=query.region,

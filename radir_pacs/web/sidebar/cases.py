@@ -13,15 +13,16 @@ from radir_pacs.catalogue import Catalogue, ReportRow, StoredInstance
 from radir_pacs.delivery.region_on_image import outlines_as_read, outlines_on
 from radir_pacs.errors import NotFound
 from radir_pacs.reports import Excerpt, excerpt, findings_from_json, whole_report
+from radir_pacs.scopes import WITHOUT_IMAGES
 from radir_pacs.similar_cases import FindingNote, SimilarCase, SimilarCaseList
 from radir_pacs.types import CatalogueStudy, ImageKind
+from radir_pacs.web import audit
 from radir_pacs.web.dicomweb.rendered import THUMBNAIL_PX
 from radir_pacs.web.dicomweb.representative import kind_of, of_region
 from radir_pacs.web.dicomweb.slice_order import from_head_to_feet
 from radir_pacs.web.language import current
 from radir_pacs.web.services import BASE, services
 
-_NO_IMAGES = frozenset({"SR", "PR", "KO", "DOC", "SEG", "AU"})
 PICTURE = "accept=image/jpeg&viewport=1024,1024"
 
 
@@ -80,7 +81,7 @@ def case_row(case: SimilarCase, answer: SimilarCaseList, asking: CatalogueStudy)
         "reference": reference(study.study_uid, services().settings),
         "study": study.study_uid,
         "series": case.series_uid,
-        "modalities": [name for name in study.modalities if name not in _NO_IMAGES],
+        "modalities": [name for name in study.modalities if name not in WITHOUT_IMAGES],
         "age": study.patient_age_years if "age" in shown else None,
         "sex": study.patient_sex if "sex" in shown else None,
         "days": days if "date" in shown else None,
@@ -113,7 +114,7 @@ def excerpt_row(case: SimilarCase, answer: SimilarCaseList) -> dict[str, Any] | 
     ``whole`` is the whole report, where that is allowed.
     """
     context = services()
-    if "report" not in context.settings.sidebar_shows:
+    if "report" not in context.settings.sidebar_shows or not audit.caller().knows_persons:
         return None
     reports = context.catalogue.reports.of_study(case.study.study_uid)
     if not reports:

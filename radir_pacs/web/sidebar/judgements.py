@@ -12,7 +12,7 @@ from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, NotFound
 from radir_pacs.similar_cases import Feedback
 from radir_pacs.types import JobKind
-from radir_pacs.web import audit, context_rights
+from radir_pacs.web import audit, context_rights, scope_guard
 from radir_pacs.web.dicomweb.similar import SOURCE, query_of, stored_report
 from radir_pacs.web.paths import job_url
 from radir_pacs.web.services import services
@@ -35,6 +35,7 @@ def judge(study: str) -> tuple[str, int]:
     case = body.get("case")
     if not isinstance(case, str) or not is_valid_uid(case):
         raise BadInput("case is not a Study Instance UID")
+    scope_guard.require(case)
     context_rights.require_may_judge(services().catalogue, case)
     rank, score = body.get("rank"), body.get("score")
     if not isinstance(rank, int) or not isinstance(score, int | float):
@@ -62,10 +63,12 @@ def judge(study: str) -> tuple[str, int]:
 def judged(study: str, reader: str) -> Response:
     """The verdicts that this reader has given on cases similar to the study."""
     rows = services().catalogue.feedback.of_reader(study, context_rights.reader(reader))
+    seen = scope_guard.admitted([row.case_study_uid for row in rows])
     return jsonify(
         [
             {"case": row.case_study_uid, "region": row.region, "verdict": row.verdict, "reason": row.reason}
             for row in rows
+            if row.case_study_uid in seen
         ]
     )
 

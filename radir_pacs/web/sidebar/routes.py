@@ -95,7 +95,7 @@ def study(study: str) -> Response:
         "replaced": done and not kinds and failed is None,  # the model that serves by now has yet to encode it
         "failed": failed.reason_code if failed else None,  # why the model that serves by now could not
         "report": bool(context.catalogue.reports.of_study(study)),
-        "patient": found.patient_name if "patient" in shown else None,
+        "patient": found.patient_name if "patient" in shown and audit.caller().knows_persons else None,
         "shows": sorted(shown),
         "destination": bool(context.settings.return_destination),
         "ohif": is_installed(context.settings),
@@ -142,6 +142,7 @@ def slices(study: str) -> Response:
 
 def _lines(answer: SimilarCaseList, asking: CatalogueStudy, notices: Sequence[Notice]) -> Iterator[str]:
     spoken = language.current()
+    offers = () if answer.cases else services().searcher.nearest(answer.query, audit.caller())
     head = {
         "type": "head",
         "region_asked": _named(answer.region_asked.key),
@@ -155,7 +156,7 @@ def _lines(answer: SimilarCaseList, asking: CatalogueStudy, notices: Sequence[No
         "candidates": answer.query.offset + len(answer.cases) + answer.more,
         "finding": answer.query.filters.finding,
         "notices": [{"code": notice.code, "text": spoken.notice(notice)} for notice in (*notices, *answer.notices)],
-        "offers": [] if answer.cases else [_offer(offer) for offer in services().searcher.nearest(answer.query)],
+        "offers": [_offer(offer) for offer in offers],
     }
     yield _line(head)
     for case in answer.cases:

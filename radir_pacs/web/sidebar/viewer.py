@@ -16,7 +16,7 @@ from flask import Blueprint, Response, jsonify, make_response, render_template, 
 from radir_pacs.callers import AuditEvent
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, NotFound
-from radir_pacs.web import audit
+from radir_pacs.web import audit, scope_guard
 from radir_pacs.web.context_rights import COOKIE, PAGE
 from radir_pacs.web.dicomweb import parameters
 from radir_pacs.web.services import services
@@ -86,7 +86,8 @@ def context() -> tuple[Response, int]:
     settings = services().settings
     token = secrets.token_urlsafe(24)
     catalogue = services().catalogue
-    catalogue.contexts.open(study, token, settings.sidebar_context_s, reader)
+    scope_guard.require(study)
+    catalogue.contexts.open(study, token, settings.sidebar_context_s, reader, audit.caller().scope)
     catalogue.audit.note(AuditEvent.LINK_OPENED, audit.caller(), study, reader=reader)
     answer = {
         "context": token,

@@ -1,0 +1,205 @@
+"""DICOM over TLS: a port of its own, whose connections go on decrypted, through a pair of sockets, to the listener.
+
+The profile is PS3.15's for BCP 195 (RFC 9325): TLS 1.2 and 1.3, forward secrecy with AES-GCM, no renegotiation, no
+compression. All bounds of the plain port hold behind it, since what they end ends here too; only the handshake has one
+of its own. Certificates that were replaced are used from the next connection on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import socket
+import ssl
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from radir_pacs.access.peers import Certificate
+from radir_pacs.config import Settings
+from radir_pacs.errors import SettingError
+
+log = logging.getLogger(__name__)
+
+CIPHERS = (  # of TLS 1.2 (RFC 9325 4.2); those of TLS 1.3 are all as strong
+    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
+)
+_HANDSHAKE_S = 10.0
+_CHUNK_BYTES = 1 << 18
+_MOST_AT_ONCE = 600  # associations are bounded behind this; here are their connections, and half-open ones
+_MOST_OF_ONE = 450  # of one address
+Welcome = Callable[[socket.socket, tuple[Any, ...], Certificate | None], None]
+TurnAway = Callable[[str, str, str], None]
+
+
+class TlsDoor:
+    """Bound when it is made, like the plain port; `open` lets peers in until `close`. Raises SettingError."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._contexts = _Contexts(settings)
+        self._contexts.current()
+        self._socket = _bound(settings)
+        self._loop = asyncio.new_event_loop()
+        self._thread: threading.Thread | None = None
+        self._inside: set[asyncio.Task[None]] = set()
+        self._held: Counter[str] = Counter()  # connections by address
+
+    def open(self, welcome: Welcome, turn_away: TurnAway) -> None:
+        """``welcome`` takes over the decrypted side of a connection; ``turn_away`` is told of a failed handshake."""
+        self._welcome, self._turn_away = welcome, turn_away
+        self._thread = threading.Thread(target=self._run, name="tls", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Let nobody in. Connections end."""
+        if self._thread is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(5)
+        else:
+            self._loop.close()
+        self._socket.close()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        server = self._loop.run_until_complete(
+            asyncio.start_server(self._enter, sock=self._socket, limit=_CHUNK_BYTES, backlog=128)
+        )
+        try:
+            self._loop.run_forever()
+        finally:
+            server.close()
+            for task in self._inside:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*self._inside, return_exceptions=True))
+            self._loop.close()
+
+    async def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._inside.add(task)
+        address = writer.get_extra_info("peername")
+        if address is None:  # it is gone again
+            self._inside.discard(task)
+            writer.transport.abort()
+            return
+        host = str(address[0])
+        self._held[host] += 1
+        try:
+            if len(self._inside) > _MOST_AT_ONCE or self._held[host] > _MOST_OF_ONE:
+                self._turn_away(host, "too many connections over TLS", "look for a port scanner at this address")
+            elif await self._shake_hands(writer, host):
+                await self._pass_on(reader, writer, address)
+        except (OSError, asyncio.CancelledError):  # either side is gone
+            pass
+        except Exception as error:  # this connection alone ends
+            log.exception("a TLS connection broke", extra={"error": type(error).__name__})
+        finally:
+            self._inside.discard(task)
+            self._held -= Counter({host: 1})  # which drops what is at nothing
+            writer.transport.abort()
+
+    async def _shake_hands(self, writer: asyncio.StreamWriter, host: str) -> bool:
+        try:
+            await writer.start_tls(self._contexts.current(), ssl_handshake_timeout=_HANDSHAKE_S)
+        except (ssl.SSLError, OSError, SettingError) as error:
+            why = getattr(error, "reason", None) or type(error).__name__
+            advice = "its certificate, its trust in ours, or its TLS version does not fit: see listener_tls_client_ca"
+            self._turn_away(host, f"no TLS connection ({str(why).lower().replace('_', ' ')})", advice)
+            return False
+        return True
+
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: tuple[Any, ...]
+    ) -> None:
+        """Between the peer and the listener, until both directions have ended."""
+        ours, theirs = socket.socketpair()
+        try:
+            inner_reader, inner_writer = await asyncio.open_connection(sock=ours, limit=_CHUNK_BYTES)
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
+        self._welcome(theirs, address, _certificate(writer.get_extra_info("ssl_object")))
+        try:
+            inward = asyncio.create_task(_pump(reader, inner_writer))
+            await _pump(inner_reader, writer)  # ends when the listener closes its side
+            inward.cancel()
+            with contextlib.suppress(OSError, TimeoutError):
+                writer.close()
+                await asyncio.wait_for(writer.wait_closed(), _HANDSHAKE_S)
+        finally:
+            inner_writer.transport.abort()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(_CHUNK_BYTES):
+            writer.write(data)
+            await writer.drain()
+    with contextlib.suppress(OSError, NotImplementedError):
+        if writer.can_write_eof():
+            writer.write_eof()
+
+
+class _Contexts:
+    """The TLS context of the files as they are now."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._certificate = settings.listener_tls_certificate
+        self._key = settings.listener_tls_key or None
+        self._authorities = settings.listener_tls_client_ca
+        self._made: tuple[tuple[tuple[int, int], ...], ssl.SSLContext] | None = None
+
+    def current(self) -> ssl.SSLContext:
+        """Made anew when a file has changed; while the new ones cannot be used, the one before serves on."""
+        try:
+            files = [Path(name).stat() for name in (self._certificate, self._key, self._authorities) if name]
+            state = tuple((file.st_mtime_ns, file.st_size) for file in files)
+            if self._made is None or self._made[0] != state:
+                self._made = state, self._read()
+        except (OSError, ssl.SSLError) as error:
+            why = f"listener_tls_certificate: cannot be used: {error.strerror or type(error).__name__}"
+            if self._made is None:
+                raise SettingError(why) from None
+            log.error("the TLS certificate is not read again", extra={"reason": why})
+        return self._made[1]
+
+    def _read(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(CIPHERS)
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+        context.load_cert_chain(self._certificate, self._key)
+        if self._authorities:
+            context.load_verify_locations(self._authorities)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+
+def _certificate(connection: ssl.SSLObject) -> Certificate | None:
+    """Of the peer, where one was asked for: then it is verified."""
+    der, told = connection.getpeercert(binary_form=True), connection.getpeercert()
+    if not der or not told:
+        return None
+    subject: Any = told.get("subject", ())
+    names = [str(value) for part in subject for key, value in part if key == "commonName"]
+    return Certificate(sha256=hashlib.sha256(der).hexdigest(), common_name=names[-1] if names else "")
+
+
+def _bound(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.listener_host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if settings.listener_process_count > 1:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        bound.bind((settings.listener_host, settings.listener_tls_port))
+    except OSError as error:
+        bound.close()
+        where = f"{settings.listener_host}:{settings.listener_tls_port}"
+        raise SettingError(f"listener_tls_port: {where} cannot be bound: {error.strerror}") from None
+    return bound

@@ -1,0 +1,72 @@
+"""Studies outside the caller's scope do not exist for it: the same answer as for a study that is nowhere.
+
+Searches apply the scope inside (`Searcher`, QIDO). Here are the requests that name a study: in the path, or by the
+parameter that `_NAMING` lists. A route that learns of a study in another way asks `require` or `admitted` itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flask import Flask, request
+
+from radir_pacs.callers import Role
+from radir_pacs.errors import NotFound
+
+from .audit import caller, is_known
+from .services import services
+
+_NAMING = {
+    "similar.studies": {"similarto"},
+    "pages.similar": {"study", "studyinstanceuid"},
+    "viewer.sidebar": {"studyinstanceuid"},
+    "sidebar.slices": {"case"},
+    "sidebar.regions": {"study"},
+}  # by endpoint, in lower case
+_MAY_BE_NEW = frozenset({"stow.store", "studies.pull"})  # `Intake` refuses to add to a foreign study
+# To those who may not know persons, an image is shown when a model compares it: any other one may show a name.
+_IMAGES = frozenset({"rendered.rendered_instance", "rendered.rendered_frame", "rendered.thumbnail_instance"})
+
+
+def install(app: Flask) -> None:
+    """Refuse requests to ``app`` about studies that their caller may not see."""
+
+    @app.before_request
+    def check() -> None:
+        if request.method == "OPTIONS" or not is_known():
+            return
+        asked = request.view_args or {}
+        if request.endpoint in _IMAGES and not _may_see_persons():
+            uids = [str(asked[name]) for name in ("study", "series", "instance")]
+            if not services().catalogue.encodings.is_compared(*uids):
+                raise NotFound("this token sees the images that were compared, and no others")
+        parameters = _NAMING.get(request.endpoint or "", set())
+        named = {request.args[name] for name in request.args if name.lower() in parameters}
+        if "study" in asked and request.endpoint not in _MAY_BE_NEW:
+            named.add(str(asked["study"]))
+        for uid in named:
+            require(uid)
+        if request.endpoint == "studies.pull":
+            require_if_here(str(asked["study"]))
+
+
+def require(study_uid: str) -> None:
+    """Raise NotFound where the caller is restricted and the study is outside, or nowhere."""
+    if study_uid not in admitted([study_uid]):
+        raise NotFound(f"there is no study {study_uid}")
+
+
+def require_if_here(study_uid: str) -> None:
+    """The same for what may be about a study that is yet to come."""
+    if caller().scope.restricts and services().catalogue.instances.sop_uids_of(study_uid):
+        require(study_uid)
+
+
+def admitted(study_uids: Sequence[str]) -> frozenset[str]:
+    """Those of some studies that the caller may see; all of them where it is not restricted."""
+    scope = caller().scope
+    return services().catalogue.studies.in_scope(study_uids, scope) if scope.restricts else frozenset(study_uids)
+
+
+def _may_see_persons() -> bool:
+    return caller().knows_persons or caller().role is Role.SIDEBAR  # whose images `context_rights` has checked

@@ -1,0 +1,439 @@
+"""Rights inside the search: what a token's scope leaves out does not exist for its bearer, by whatever route."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+
+from radir_pacs.access.references import reference
+from radir_pacs.callers import AuditEvent, Role
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue.qido import QidoLevel, QidoQuery
+from radir_pacs.cli import main
+from radir_pacs.errors import NotFound
+from radir_pacs.index import Allowed
+from radir_pacs.query.case_table import CaseTable
+from radir_pacs.scopes import Scope, Withheld
+from radir_pacs.similar_cases import Filters
+from radir_pacs.types import Encoding, ImageKind
+from radir_pacs.web.route_rights import RIGHTS
+from tests.catalogue_material import MODEL, REGIONS, TESTER, add, encoding, header, receive, register, serve_model
+from tests.dicom_files import radiograph
+from tests.integration.conftest import Web, part10
+from tests.integration.test_tokens import bearing, clear, command, rules  # noqa: F401  (command is a fixture)
+from tests.integration.test_web_similar import MODEL as WEB_MODEL
+from tests.integration.test_web_similar import REGIONS as WEB_REGIONS
+from tests.integration.test_web_similar import at_angle
+
+NORTH, SOUTH = "North", "South"
+COUNT = 24
+
+
+class House:
+    """Two hospitals in one installation: studies 0, 2, 4 … are of North, 1, 3, 5 … of South, alike in turn."""
+
+    def __init__(self, web: Web) -> None:
+        self.web = web
+        serve_model(web.catalogue, WEB_MODEL, ImageKind.CXR, 4, {})
+        self.images = []
+        tokens = web.catalogue.access_tokens
+        self.tokens = {
+            site: tokens.create(f"PACS {site}", Role.SERVICE, by=TESTER, scope=Scope(sites=frozenset({site})))
+            for site in (NORTH, SOUTH)
+        }
+        self.administrator = tokens.create("admin", Role.ADMINISTRATOR, by=TESTER)
+        clear(web)
+        for number in range(COUNT):
+            image = radiograph(
+                StudyInstanceUID=f"1.2.{number}",
+                Modality="DX",
+                PatientID=f"P{number}",
+                PatientName=f"Name{number}^X",
+                PatientBirthDate=f"19{40 + number}0203",
+                AccessionNumber=f"ACC-{number}",
+                StudyDate=f"2024{1 + number % 12:02d}01",
+            )
+            answer = self.store(image, self.tokens[self.site(number)])
+            assert answer.status_code == 200, answer.text
+            vectors = np.stack([at_angle(number)] * len(WEB_REGIONS))
+            kept = Encoding(
+                study_uid=image.StudyInstanceUID,
+                series_uid=image.SeriesInstanceUID,
+                sop_uid=image.SOPInstanceUID,
+                model_id=WEB_MODEL,
+                regions=WEB_REGIONS,
+                vectors=vectors,
+            )
+            assert web.catalogue.encodings.save(kept, 1)
+            self.images.append(image)
+
+    @staticmethod
+    def site(number: int) -> str:
+        return SOUTH if number % 2 else NORTH
+
+    def store(self, image: Any, token: str) -> requests.Response:
+        headers = {"Content-Type": "application/dicom", **bearing(token)}
+        return requests.post(self.web.base + "/studies", part10(image), headers=headers, timeout=30)
+
+    def token(self, role: Role, scope: Scope = Scope(), **more: Any) -> str:  # noqa: B008
+        name = f"reader {len(self.web.catalogue.access_tokens.all())}"
+        token = self.web.catalogue.access_tokens.create(name, role, by=TESTER, scope=scope, **more)
+        clear(self.web)
+        return token
+
+    def rows(self, token: str, path: str = "/studies/1.2.0/similar?limit=10", **options: Any) -> list[dict[str, Any]]:
+        answer = self.web.get(path, headers=bearing(token), **options)
+        assert answer.status_code in (200, 204), answer.text
+        return answer.json() if answer.content else []
+
+
+@pytest.fixture
+def house(web: Web) -> House:
+    return House(web)
+
+
+def uids(rows: list[dict[str, Any]]) -> list[str]:
+    return [row["0020000D"]["Value"][0] for row in rows]
+
+
+def test_ten_asked_are_ten_allowed(house: House) -> None:
+    reader = house.token(Role.RADIOLOGIST, Scope(sites=frozenset({NORTH})))
+    answer = house.web.get("/studies/1.2.0/similar?limit=10", headers=bearing(reader))
+    assert uids(answer.json()) == [f"1.2.{number}" for number in range(2, 22, 2)]
+    assert "There are 1 additional results" in answer.headers["Warning"]
+    everything = house.rows(house.administrator)
+    assert uids(everything) == [f"1.2.{number}" for number in range(1, 11)]
+    months = house.token(Role.RADIOLOGIST, Scope(since=date(2024, 3, 1), until=date(2024, 4, 30)))
+    assert uids(house.rows(months, "/studies/1.2.2/similar")) == ["1.2.3", "1.2.14", "1.2.15"]
+    ct = house.token(Role.RADIOLOGIST, Scope(modalities=frozenset({"CT"})))
+    assert house.web.get("/studies/1.2.0/similar", headers=bearing(ct)).status_code == 404
+
+
+def test_two_hospitals_never_see_each_other(house: House) -> None:
+    """Each route, for a foreign study: the same answer, to the letter, as for a study that is nowhere."""
+    catalogue = house.web.catalogue
+    token = house.token(Role.RADIOLOGIST, Scope(sites=frozenset({NORTH})))
+    service = house.tokens[NORTH]
+    nowhere, foreign = "1.2.999", "1.2.1"
+    image = house.images[1]
+    known = {
+        "<series>": image.SeriesInstanceUID,
+        "<instance>": image.SOPInstanceUID,
+        "<frames>": "1",
+        "<int:number>": str(catalogue.jobs.enqueue("send", image.SOPInstanceUID, 1)),  # type: ignore[arg-type]
+    }
+
+    def asked(rule: str, study: str) -> str:
+        for name, value in known.items():
+            rule = rule.replace(name, value)
+        return address_of(rule.replace("<study>", study))
+
+    tried = 0
+    for rule in rules(house.web):
+        if "<study>" not in rule.rule or rule.endpoint in {"stow.store", "studies.pull"}:
+            continue
+        for method in sorted((rule.methods or set()) - {"OPTIONS", "HEAD"}):
+            bearer = token if Role.RADIOLOGIST in RIGHTS[rule.endpoint] else service
+            answers = [
+                requests.request(method, house.web.root + asked(rule.rule, study), headers=bearing(bearer), timeout=30)
+                for study in (foreign, nowhere)
+            ]
+            assert {answer.status_code for answer in answers} == {404}, (method, rule.rule, answers[0].text)
+            texts = [answer.text.replace(study, "") for answer, study in zip(answers, (foreign, nowhere), strict=True)]
+            assert texts[0] == texts[1], rule.rule
+            tried += 1
+    assert tried > 25
+    for path in (
+        "/dicom-web/studies?similarto={study}",
+        "/similar?StudyInstanceUID={study}",
+        "/sidebar?StudyInstanceUID={study}",
+        "/api/studies/1.2.0/similar/slices?case={study}&series=1.2",
+        "/api/regions?study={study}",
+    ):
+        texts = []
+        for study in (foreign, nowhere):
+            answer = requests.get(house.web.root + path.format(study=study), headers=bearing(token), timeout=30)
+            assert answer.status_code == 404, path
+            texts.append(answer.text.replace(study, ""))
+        assert texts[0] == texts[1], path
+    wado = f"/wado?requestType=WADO&contentType=application/dicom&objectUID={image.SOPInstanceUID}"
+    assert requests.get(house.web.root + wado, headers=bearing(token), timeout=30).status_code == 404
+    assert requests.get(house.web.root + wado, headers=bearing(house.administrator), timeout=30).status_code == 200
+    assert len(list(catalogue.studies.uids())) == COUNT, "nothing was deleted"
+
+
+def address_of(rule: str) -> str:
+    return "/".join("1" if part.startswith("<") else part for part in rule.split("/"))
+
+
+def test_lists_counts_references_and_judgements_are_within_the_scope(house: House) -> None:
+    token = house.token(Role.RADIOLOGIST, Scope(sites=frozenset({SOUTH})))
+    own = [f"1.2.{number}" for number in range(1, COUNT, 2)]
+    assert sorted(uids(house.rows(token, "/studies?limit=100"))) == sorted(own)
+    assert {row["0020000D"]["Value"][0] for row in house.rows(token, "/instances?limit=100")} == set(own)
+    assert house.rows(token, "/studies?PatientName=Name0*") == []
+    assert uids(house.rows(token, "/studies?PatientName=Name1^X")) == ["1.2.1"]
+    status = requests.get(house.web.root + "/status", headers=bearing(token), timeout=30).json()
+    assert sum(status["studies"].values()) == COUNT // 2
+    assert status["encodings"] == {} and status["jobs"] == []
+    page = requests.get(house.web.root + "/?find=P2", headers=bearing(token), timeout=30)
+    assert page.status_code == 200 and "1.2.2" not in page.text
+    for number, is_found in ((1, True), (2, False)):
+        name = reference(f"1.2.{number}", house.web.settings)
+        page = requests.get(house.web.root + f"/?find={name}", headers=bearing(token), timeout=30)
+        assert (f"/studies/1.2.{number}" in page.text) == is_found
+    judgement: dict[str, Any] = {
+        "region": "chest",
+        "model": WEB_MODEL,
+        "rank": 1,
+        "score": 0.9,
+        "verdict": "UP",
+        "reader": "r",
+    }
+    judged = house.web.root + "/api/studies/1.2.1/feedback"
+    for case, status_code in (("1.2.3", 204), ("1.2.2", 404)):
+        answer = requests.post(judged, json={**judgement, "case": case}, headers=bearing(token), timeout=30)
+        assert answer.status_code == status_code
+        answer = requests.post(
+            judged, json={**judgement, "case": case}, headers=bearing(house.administrator), timeout=30
+        )
+        assert answer.status_code == 204
+    seen = requests.get(judged + "/r", headers=bearing(token), timeout=30).json()
+    assert [row["case"] for row in seen] == ["1.2.3"]
+
+
+def test_a_link_shows_what_its_opener_may_see(house: House) -> None:
+    body = {"StudyInstanceUID": "1.2.0"}
+    opened = requests.post(
+        house.web.root + "/sidebar/context", json=body, headers=bearing(house.tokens[NORTH]), timeout=30
+    )
+    browser = requests.Session()
+    assert browser.get(house.web.root + f"/sidebar?context={opened.json()['context']}", timeout=30).status_code == 200
+    lines = browser.get(house.web.root + "/api/studies/1.2.0/similar?limit=20", timeout=30).text.splitlines()
+    cases = [line["study"] for line in map(json.loads, lines) if line["type"] == "case"]
+    assert cases == [f"1.2.{number}" for number in range(2, COUNT, 2)]
+    refused = requests.post(
+        house.web.root + "/sidebar/context", json=body, headers=bearing(house.tokens[SOUTH]), timeout=30
+    )
+    assert refused.status_code == 404
+
+
+def test_nobody_looks_into_a_study_by_adding_to_it(house: House) -> None:
+    intruder = radiograph(StudyInstanceUID="1.2.0", PatientID="P0")
+    answer = house.store(intruder, house.tokens[SOUTH])
+    assert answer.status_code == 409 and "another site" in answer.text
+    assert house.web.catalogue.studies.get("1.2.0").sites == (NORTH,)
+    assert house.store(intruder, house.administrator).status_code == 200
+    assert house.web.catalogue.studies.get("1.2.0").sites == (NORTH, "stow")
+    assert house.web.get("/studies/1.2.0/similar", headers=bearing(house.tokens[NORTH])).status_code == 404
+
+
+def test_rows_name_other_patients_only_where_the_token_says_so(house: House) -> None:
+    for token, names in ((house.token(Role.RADIOLOGIST), False), (house.token(Role.RADIOLOGIST, names=True), True)):
+        row = house.rows(token)[0]
+        assert ("Name1" in json.dumps(row)) == names and ("19410203" in json.dumps(row)) == names
+        assert (row["00100020"]["Value"] == ["P1"]) == names and row["00100020"]["Value"][0].startswith("P")
+        assert ("00080050" in row) == names
+        assert "Name1" in json.dumps(house.rows(token, "/studies?StudyInstanceUID=1.2.1"))
+
+
+def test_a_researcher_sees_pseudonyms_and_what_was_compared(house: House) -> None:
+    token, image = house.token(Role.RESEARCHER), house.images[1]
+    other = radiograph(StudyInstanceUID="1.2.1", PatientID="P1")
+    assert house.store(other, house.tokens[SOUTH]).status_code == 200
+    found = house.rows(token, "/studies?limit=100") + house.rows(token)
+    text = json.dumps(found)
+    assert len(found) == COUNT + 10 and not any(word in text for word in ("Name", "ACC-", "0203", '"P1"'))
+    assert len({row["00100020"]["Value"][0] for row in found}) == COUNT, "a pseudonym for each patient"
+    headers = bearing(token)
+    for key in ("PatientName=Name1*", "PatientID=P1", "AccessionNumber=ACC-1", "00101000=4711"):
+        assert house.web.get(f"/studies?{key}", headers=headers).status_code == 400
+        assert house.web.get(f"/studies/1.2.0/similar?{key}", headers=headers).status_code == 400
+    assert house.web.get("/studies/1.2.0/similar", "application/dicom", headers=headers).status_code == 403
+    for shown, status in ((image, 200), (other, 404)):
+        where = f"/studies/1.2.1/series/{shown.SeriesInstanceUID}/instances/{shown.SOPInstanceUID}"
+        assert house.web.get(where + "/rendered", headers=headers).status_code == status
+        assert house.web.get(where, headers=headers).status_code == 403
+    sidebar = requests.get(house.web.root + "/api/studies/1.2.0", headers=headers, timeout=30)
+    assert sidebar.status_code == 200 and sidebar.json()["patient"] is None
+
+
+def test_withheld_patients_leave_every_answer(house: House) -> None:
+    researcher, reader = house.token(Role.RESEARCHER), house.token(Role.RADIOLOGIST)
+    house.web.catalogue.withheld.add("P1", Withheld.FROM_RESEARCH, by=TESTER, reason="no consent")
+    house.web.catalogue.withheld.add("P2", Withheld.FROM_ALL, by=TESTER)
+    house.web.catalogue.withheld.add("unborn", Withheld.FROM_ALL, by=TESTER)
+    clear(house.web)
+    assert uids(house.rows(researcher))[:2] == ["1.2.3", "1.2.4"] and len(house.rows(researcher)) == 10
+    assert uids(house.rows(reader))[:2] == ["1.2.1", "1.2.3"]
+    assert uids(house.rows(house.administrator))[:2] == ["1.2.1", "1.2.2"]
+    assert "1.2.2" not in uids(house.rows(reader, "/studies?limit=100"))
+    assert house.web.get("/studies/1.2.2/metadata", headers=bearing(reader)).status_code == 404
+    late = radiograph(StudyInstanceUID="1.2.500", PatientID="unborn")
+    assert house.store(late, house.administrator).status_code == 200
+    assert house.rows(reader, "/studies?PatientID=unborn") == []
+    assert len(house.rows(house.administrator, "/studies?PatientID=unborn")) == 1
+    house.web.catalogue.withheld.remove("P2", by=TESTER)
+    with pytest.raises(NotFound):
+        house.web.catalogue.withheld.remove("P2", by=TESTER)
+    clear(house.web)
+    assert uids(house.rows(reader))[:2] == ["1.2.1", "1.2.2"]
+    noted = house.web.catalogue.audit.events(patient_id="P2", event=AuditEvent.WITHHELD)
+    assert len(noted) == 1 and noted[0].detail["degree"] == "FROM_ALL"
+
+
+def test_a_merged_patient_stays_withheld(catalogue: Catalogue) -> None:
+    for number, key in ((1, "A\\1"), (2, "A\\2")):
+        add(catalogue, header(number, patient_key=key, patient_id=key[2:], patient_keys=(key,)))
+    catalogue.withheld.add("A\\1", Withheld.FROM_ALL, by=TESTER)
+    assert [catalogue.studies.get(f"2.25.{n}").withheld for n in (1, 2)] == [2, 0]
+    with catalogue.withheld._database.transaction() as connection:
+        connection.execute("INSERT INTO patient_link (prior_key, key) VALUES (%s, %s)", ["A\\1", "A\\2"])
+    assert [catalogue.studies.get(f"2.25.{n}").withheld for n in (1, 2)] == [2, 2]
+
+
+SCOPES = [
+    Scope(),
+    Scope(sites=frozenset({"A"})),
+    Scope(sites=frozenset({"A", "B"})),
+    Scope(modalities=frozenset({"DX"})),
+    Scope(modalities=frozenset({"DX", "CT"}), sites=frozenset({"B"})),
+    Scope(since=date(2024, 5, 1)),
+    Scope(until=date(2024, 5, 1)),
+    Scope(since=date(2024, 5, 1), until=date(2024, 5, 1)),
+    Scope(sees=Withheld.FROM_RESEARCH),
+    Scope(sees=Withheld.FROM_NOBODY, sites=frozenset({"A", "B", "TEST"})),
+]
+
+
+def test_all_three_rules_say_the_same(catalogue: Catalogue, settings: Any) -> None:
+    """`Scope.admits`, the columns in memory, `is_in_scope` and QIDO, over studies of every kind."""
+    register(catalogue)
+    number = 0
+    for sites in ((None,), ("A",), ("B",), ("A", "B")):
+        for modalities in (("DX",), ("CT", "DX"), ("DX", "SR"), ("SR",)):
+            for day in (None, date(2024, 5, 1), date(2024, 4, 30), date(2025, 1, 1)):
+                number += 1
+                for at, (site, modality) in enumerate((s, m) for s in sites for m in modalities):
+                    one = header(
+                        number,
+                        at + 1,
+                        study_date=day,
+                        modality=modality,
+                        patient_key=f"\\p{number}",
+                        patient_keys=(f"\\p{number}",),
+                    )
+                    catalogue.instances.add(
+                        one, content_sha256=f"{number:060}{at:04}", size_bytes=1, source="TEST", site=site
+                    )
+                if number % 3:
+                    catalogue.withheld.add(f"\\p{number}", Withheld(number % 3), by=TESTER)
+                revision = catalogue.studies.revision_of(f"2.25.{number}")[1]
+                assert catalogue.encodings.save(encoding(number, seed=number), revision)
+    studies = {uid: catalogue.studies.get(uid) for uid in catalogue.studies.uids()}
+    labels = {row: catalogue_label(catalogue, row) for row in studies}
+    table = CaseTable(MODEL, catalogue)
+    table.take(catalogue.cases.all(MODEL))
+    assert len(studies) == 64 and len(REGIONS) == 3
+    for scope in SCOPES:
+        expected = {uid for uid, study in studies.items() if scope.admits(study)}
+        assert scope == Scope() or 0 < len(expected) < len(studies)
+        assert catalogue.studies.in_scope(list(studies), scope) == expected, scope
+        page = catalogue.qido.search(QidoQuery(level=QidoLevel.STUDY, limit=100, scope=scope))
+        assert {row.study.study_uid for row in page.rows} == expected, scope
+        mask = table.allowed(Filters(scope=scope), like=0)
+        assert {uid for uid, label in labels.items() if passes(mask, label)} == expected, scope
+        assert sum(catalogue.overview(scope).studies.values()) == len(expected), scope
+
+
+def catalogue_label(catalogue: Catalogue, study_uid: str) -> int:
+    with catalogue.withheld._database.transaction() as connection:
+        row = connection.execute("SELECT id FROM encoding WHERE study_uid = %s", [study_uid]).fetchone()
+    assert row is not None
+    return int(row["id"])
+
+
+def passes(allowed: Allowed | None, label: int) -> bool:
+    return allowed is None or bool(allowed.mask[label - allowed.base])
+
+
+def test_a_correction_from_elsewhere_counts_as_sent_from_there(catalogue: Catalogue) -> None:
+    add(catalogue, header(1))
+    assert catalogue.studies.get("2.25.1").sites == ("TEST",)
+    catalogue.corrections.apply(
+        header(1, patient_name="Corrected"),
+        header(1),
+        changed=["PatientName"],
+        replaces_sha256=catalogue.instances.get("2.25.1.1.1").content_sha256,
+        content_sha256="f" * 64,
+        size_bytes=1,
+        source="OTHER",
+        site="OTHER",
+        reopens=False,
+    )
+    assert catalogue.studies.get("2.25.1").sites == ("OTHER", "TEST")
+
+
+@pytest.mark.usefixtures("command")
+def test_the_commands(catalogue: Catalogue, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    monkeypatch.setattr("radir_pacs.cli.withhold.must_run", lambda settings: None)
+    made = [
+        "tokens",
+        "create",
+        "N",
+        "--role",
+        "researcher",
+        "--site",
+        "North",
+        "--modality",
+        "dx",
+        "--since",
+        "2024-01-01",
+    ]
+    assert main([*made, "--json"]) == 0
+    (row,) = catalogue.access_tokens.all()
+    assert row.scope == Scope(sites=frozenset({"North"}), modalities=frozenset({"DX"}), since=date(2024, 1, 1))
+    for wrong in (["--role", "administrator", "--site", "A"], ["--role", "researcher", "--names"]):
+        assert main(["tokens", "create", "X", *wrong]) == 1
+    assert main(["withhold", "add", "4711", "--from", "research", "--reason", "no consent"]) == 0
+    capsys.readouterr()
+    assert main(["withhold", "list", "--json"]) == 0
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert listed["patient"] == "\\4711" and listed["withheld_from"] == "research" and listed["studies"] == 0
+    assert main(["withhold", "remove", "4711"]) == 0 and catalogue.withheld.all() == ()
+    assert main(["withhold", "remove", "4711"]) == 1
+
+
+def test_a_report_for_a_foreign_study_is_refused(house: House) -> None:
+    def send(study: str) -> int:
+        body: dict[str, Any] = {
+            "resourceType": "DiagnosticReport",
+            "status": "final",
+            "identifier": [{"value": f"R-{study}"}],
+            "code": {"text": "CT"},
+            "issued": "2024-05-01T10:00:00Z",
+            "imagingStudy": [{"identifier": {"system": "urn:dicom:uid", "value": f"urn:oid:{study}"}}],
+            "presentedForm": [{"contentType": "text/plain", "data": "VGV4dC4="}],
+        }
+        headers = {"Content-Type": "application/fhir+json", **bearing(house.tokens[NORTH])}
+        return requests.post(
+            house.web.root + "/fhir/DiagnosticReport", json=body, headers=headers, timeout=30
+        ).status_code
+
+    assert [send(study) for study in ("1.2.0", "1.2.1", "1.2.999")] == [201, 404, 201]
+
+
+def test_withheld_patients_are_not_trained_on(catalogue: Catalogue) -> None:
+    for number in (1, 2):
+        key = f"\\{number}"
+        add(catalogue, header(number, patient_key=key, patient_keys=(key,)))
+        assert catalogue.studies.complete_now(f"2.25.{number}")
+        receive(catalogue, f"2.25.{number}", "Clear lungs.")
+    catalogue.withheld.add("\\1", Withheld.FROM_RESEARCH, by=TESTER)
+    assert [study.study_uid for study in catalogue.reports.reported_studies()] == ["2.25.2"]
+    assert [study.study_uid for study in catalogue.retraining.studies(MODEL)] == ["2.25.2"]
