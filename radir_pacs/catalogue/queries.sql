@@ -1797,7 +1797,9 @@ SELECT
     (SELECT count(*) FROM job WHERE key IN (TABLE uids) OR split_part(key, '/', 2) IN (TABLE uids)) AS jobs,
     (SELECT count(*) FROM patient_link WHERE prior_key = ANY(%(patient_keys)s::text[])
         OR key = ANY(%(patient_keys)s::text[])) AS "merges of patients",
-    (SELECT count(*) FROM feedback WHERE query_study_uid IN (TABLE uids) OR case_study_uid IN (TABLE uids)) AS judgements,
+    (SELECT count(*) FROM feedback WHERE query_study_uid IN (TABLE uids) OR case_study_uid IN (TABLE uids))
+        + (SELECT count(*) FROM retraining_judgement WHERE query_study_uid IN (TABLE uids)
+            OR case_study_uid IN (TABLE uids)) AS judgements,
     (SELECT count(*) FROM viewer_context WHERE study_uid IN (TABLE uids)) + (SELECT count(*) FROM viewer_context_case
         WHERE study_uid IN (TABLE uids)) AS "links of the sidebar",
     (SELECT count(*) FROM retraining_study WHERE study_uid IN (TABLE uids)) AS "snapshots of retrainings",
