@@ -25,7 +25,7 @@ def reference(study_uid: str, settings: Settings) -> str:
 
 def pseudonym(patient_key: str, settings: Settings) -> str:
     """The same for a patient (issuer and id): two studies of one patient bear one pseudonym."""
-    return "P" + _hashed("patient " + patient_key, _key(settings.home / "reference.key"))[2:]
+    return "P" + _hashed("patient " + patient_key, _key(settings))[2:]
 
 
 def reference_in(text: str) -> str | None:
@@ -35,8 +35,7 @@ def reference_in(text: str) -> str | None:
 
 
 def resolve(text: str, catalogue: Catalogue, settings: Settings, *, by: Caller) -> tuple[str, ...]:
-    """The studies that the reference in ``text`` means: one, none if it was deleted or
-    is out of the caller's scope, very rarely two.
+    """The studies that the reference in ``text`` means: one, none if it was deleted or is out of scope, very rarely two.
 
     The look-up is recorded before anybody learns the answer. Raises BadInput when there is no reference in ``text``.
     """
