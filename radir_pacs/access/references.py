@@ -35,7 +35,7 @@ def reference_in(text: str) -> str | None:
 
 
 def resolve(text: str, catalogue: Catalogue, settings: Settings, *, by: Caller) -> tuple[str, ...]:
-    """The studies that the reference in ``text`` means: one, none if it was deleted or is out of scope, very rarely two.
+    """The studies that the reference in ``text`` means: none if it was deleted or is out of scope, very rarely two.
 
     The look-up is recorded before anybody learns the answer. Raises BadInput when there is no reference in ``text``.
     """
