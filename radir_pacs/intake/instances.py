@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from radir_pacs import metrics
 from radir_pacs.catalogue import Catalogue, Overtaken, Stored
 from radir_pacs.config import Settings
 from radir_pacs.dicom.correction import Pixels, difference
@@ -80,6 +82,7 @@ class Intake:
     ) -> StoreOutcome:
         """Keep the Part-10 file in ``incoming``; the UIDs are those that the sender announced. Raises no RadirError."""
         header: InstanceHeader | None = None
+        began = time.perf_counter()
         try:
             self.check_room()
             header = read_header(incoming.path, fallback_character_set=self._settings.fallback_character_set)
@@ -94,9 +97,14 @@ class Intake:
                 )
             require_decodable(header)
             with self._with_head(header, incoming) as whole:
-                stored = self._add(header, whole, source)
+                sha256, size_bytes = whole.name()
+                stored = self._add(header, whole, sha256, size_bytes, source)
         except RadirError as error:
             return self.refuse(error, source=source, sop_uid=header.sop_uid if header else sop_uid, header=header)
+        outcome = stored.lower()
+        metrics.INSTANCES.labels(outcome).inc()
+        metrics.INSTANCE_BYTES.labels(outcome).inc(size_bytes)
+        metrics.STORE_SECONDS.labels(outcome).observe(time.perf_counter() - began)
         if header.notes:
             log.info("stored with notes", extra={"sop_uid": header.sop_uid, "notes": ",".join(header.notes)})
         return StoreOutcome(
@@ -122,13 +130,12 @@ class Intake:
                 whole.write(chunk)
             yield whole
 
-    def _add(self, header: InstanceHeader, file: IncomingBlob, source: str) -> Stored:
+    def _add(self, header: InstanceHeader, file: IncomingBlob, sha256: str, size_bytes: int, source: str) -> Stored:
         """The catalogue recognises the same bytes; what was rewritten or corrected is recognised by its content (P2).
 
         The file becomes durable while the catalogue is at work, and before it commits.
         Raises Conflict for other pixels, StorageFailed when the instance changes faster than it can be compared.
         """
-        sha256, size_bytes = file.name()
         wakes = not is_own_header(header)  # what we returned to a PACS comes back and must not start us again
         for _ in range(_TRIES):
             try:
@@ -189,6 +196,7 @@ class Intake:
     ) -> StoreOutcome:
         """Record the refusal and give its outcome; the outcome holds even if it cannot be recorded."""
         status = _status(error)
+        metrics.INSTANCES_REFUSED.labels(error.reason_code).inc()
         try:
             self._catalogue.refusals.add(
                 sop_uid=sop_uid, reason=str(error), reason_code=error.reason_code, dimse_status=status, source=source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ from radir_pacs.listener.instance_file import InstanceFile
 from radir_pacs.listener.instances import Instances, calling_ae_of
 from radir_pacs.listener.messages import GuardedDimse, Served, end
 from radir_pacs.listener.upper_layer import UpperLayer
+
+log = logging.getLogger(__name__)
 
 _QUIET_S = 1.0  # a peer that has something to say itself says it within this time; also between two looks
 # Placeholders, since pynetdicom wants a transfer syntax everywhere: in a context that offers none, and in our own list.
@@ -49,6 +52,7 @@ class ServedAssociation(Served):
         self.stored = 0  # instances that were answered with success
         self.reports_sent: dict[int, Commitment] = {}  # by message id of our N-EVENT-REPORT; each once
         self._looks_again_at = 0.0
+        self._study_uid = ""  # of the instance before
         self._instances, self._commitment = instances, commitment
         self._server = server
         self.name = f"AcceptorThread@{address[0]}"  # pynetdicom finds its acceptors by this word
@@ -93,6 +97,9 @@ class ServedAssociation(Served):
         """Keep the instance and answer, in the thread that received it: its peer waits for the answer anyway."""
         outcome = self._instances.store(file, calling_ae_of(self))
         self.stored += outcome.ok
+        if outcome.ok and outcome.study_uid != self._study_uid:
+            self._study_uid = outcome.study_uid
+            log.info("study arrives", extra={"study_uid": outcome.study_uid, "calling_ae": calling_ae_of(self)})
         sock = self.dul.socket
         if isinstance(sock, BoundedSocket):
             sock.send(

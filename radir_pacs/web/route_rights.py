@@ -53,6 +53,7 @@ RIGHTS: dict[str, frozenset[Role]] = {
     "pages.developers": _ALL,
     "pages.sign_in": _ALL,
     "admin.status": _ALL,
+    "figures.metrics": _SYSTEMS,
     "static": _ALL,
     "ohif.file": _ALL,  # its pages; its programs are open
     # pages about studies

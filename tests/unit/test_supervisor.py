@@ -50,7 +50,7 @@ def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Supervisor:
         (tmp_path / f"{name}.py").write_text(program)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(module, "_FIRST_PAUSE_S", 0.01)
-    made = Supervisor(Settings(home=tmp_path / "home", database_url="postgresql://nobody"))
+    made = Supervisor(Settings(home=tmp_path / "home", database_url="postgresql://nobody", drain_s=0))
     made.settings.home.mkdir()
     made.children.clear()
     return made
