@@ -66,6 +66,7 @@ setup(
         "rich>=13",  # tables and progress bars
         "striprtf>=0.0.29",  # reports that come as RTF
         "pypdf>=6,<8",  # reports that come as PDF
+        "cryptography>=45",  # until when certificates hold
         "joserfc>=1.8,<2",  # signed requests for tokens of a FHIR server
     ],
     extras_require={

@@ -15,6 +15,7 @@ from radir_pacs import config, metrics
 from radir_pacs.catalogue import ENCODES, Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.dicom.limits import MIB, DecodeLimits
+from radir_pacs.dicom.rules import load_rules
 from radir_pacs.errors import RadirError
 from radir_pacs.intake.instances import Intake
 from radir_pacs.logs import set_up_logging
@@ -61,6 +62,7 @@ def worker(settings: Settings, name: str, number: int) -> None:
                 wall_s=settings.decode_timeout_s,
             ),
             lut_shape_senders=settings.lut_shape_senders,
+            rules=load_rules(settings.rules_file),
         )
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         encode = EncodeStudies(

@@ -21,6 +21,7 @@ import numpy as np
 
 from radir_pacs.config import ENV_PREFIX
 from radir_pacs.dicom.limits import DecodeLimits
+from radir_pacs.dicom.rules import Rules
 from radir_pacs.encode import EncoderInput
 from radir_pacs.errors import DicomRefused
 from radir_pacs.reasons import ReasonCode
@@ -38,10 +39,13 @@ class ReadingSetup:
     blobs: Path
     limits: DecodeLimits
     lut_shape_senders: tuple[str, ...] = ()
+    rules: Rules | None = None  # None: the built-in ones
 
     def reader(self) -> StudyReader:
         """A reader in this process."""
-        return StudyReader(BlobStore(self.blobs), self.limits, lut_shape_senders=self.lut_shape_senders)
+        return StudyReader(
+            BlobStore(self.blobs), self.limits, lut_shape_senders=self.lut_shape_senders, rules=self.rules
+        )
 
 
 class ReadingChild:

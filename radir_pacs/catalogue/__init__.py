@@ -8,6 +8,7 @@ from radir_pacs.catalogue.catalogue import Catalogue
 from radir_pacs.catalogue.embedded import server_pid as embedded_pid
 from radir_pacs.catalogue.embedded import start as start_embedded
 from radir_pacs.catalogue.embedded import stop as stop_embedded
+from radir_pacs.catalogue.figures import ReasonCount
 from radir_pacs.catalogue.incoming import (
     Answered,
     Deed,
@@ -121,6 +122,7 @@ __all__ = [
     "ProcessRow",
     "Processes",
     "Question",
+    "ReasonCount",
     "Received",
     "Refusal",
     "ReportRow",

@@ -87,6 +87,11 @@ class Catalogue:
         migrate(conninfo)
         return cls(Database(conninfo), settings)
 
+    @classmethod
+    def as_it_is(cls, settings: Settings) -> Self:
+        """Connect to a database that runs, and leave its schema as it is: for those who only look."""
+        return cls(Database(conninfo_of(settings)), settings)
+
     @property
     def conninfo(self) -> str:
         """Keyword-style connection string; may hold a password: never log it."""

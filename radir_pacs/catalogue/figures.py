@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from radir_pacs.catalogue.database import run
+from radir_pacs.catalogue.migrate import migrations
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import JobKind, StudyState
@@ -22,7 +23,7 @@ class OpenJobs:
 
 @dataclass(frozen=True, kw_only=True)
 class ReasonCount:
-    """How many studies of a state, or jobs of a kind, have one reason code."""
+    """How many studies of a state, jobs of a kind, or refused instances have one reason code."""
 
     of: str
     reason_code: ReasonCode
@@ -57,18 +58,32 @@ class Figures(CataloguePart):
         with self._database.transaction() as connection:
             return {StudyState(row["state"]): row["n"] for row in run(connection, "count_studies")}
 
-    def quarantined(self) -> tuple[ReasonCount, ...]:
-        """Studies that should have been encoded and could not be."""
+    def reasons(self, *states: StudyState) -> tuple[ReasonCount, ...]:
+        """Studies of these states by reason."""
         with self._database.transaction() as connection:
             return tuple(
-                ReasonCount(of=StudyState.QUARANTINED, reason_code=ReasonCode(row["reason_code"]), count=row["n"])
-                for row in run(connection, "figures_of_quarantine")
+                ReasonCount(of=StudyState(row["state"]), reason_code=ReasonCode(row["reason_code"]), count=row["n"])
+                for row in run(connection, "figures_of_reasons", states=list(states))
+            )
+
+    def refused(self) -> tuple[ReasonCount, ...]:
+        """Refused instances that are still listed, by reason."""
+        with self._database.transaction() as connection:
+            return tuple(
+                ReasonCount(of="refused", reason_code=ReasonCode(row["reason_code"]), count=row["n"])
+                for row in run(connection, "figures_of_refusals")
             )
 
     def generations(self) -> tuple[GenerationFigure, ...]:
         """Those of the models that are kept."""
         with self._database.transaction() as connection:
             return tuple(GenerationFigure(**row) for row in run(connection, "figures_of_generations"))
+
+    def schema(self) -> tuple[int, int]:
+        """The newest migration that the database has, and the newest that this program knows."""
+        with self._database.transaction() as connection:
+            row = run(connection, "schema_version").fetchone()
+        return int(row["version"] or 0) if row else 0, max(migrations())
 
     def clock(self) -> float:
         """The database's time, in seconds since 1970."""

@@ -1621,15 +1621,23 @@ WHERE state = 'FAILED' AND kind <> 'encode'
     AND NOT EXISTS (SELECT FROM job AS later WHERE later.kind = j.kind AND later.key = j.key AND later.id > j.id)
 GROUP BY 1, 2 ORDER BY 1, 2;
 
--- name: figures_of_quarantine
--- Quarantined studies by reason code.
-SELECT coalesce(reason_code, 'OTHER') AS reason_code, count(*)::integer AS n FROM study WHERE state = 'QUARANTINED'
-GROUP BY 1 ORDER BY 1;
+-- name: figures_of_reasons
+-- Studies of these states by reason code.
+SELECT state, coalesce(reason_code, 'OTHER') AS reason_code, count(*)::integer AS n FROM study
+WHERE state = ANY(%(states)s::text[]) GROUP BY 1, 2 ORDER BY 1, 2;
+
+-- name: figures_of_refusals
+-- Refusals that are still listed, by reason code.
+SELECT reason_code, count(*)::integer AS n FROM refusal GROUP BY 1 ORDER BY 1;
 
 -- name: figures_of_generations
 -- The age of the generation that answers for each partition.
 SELECT g.model_id, g.region, greatest(extract(epoch FROM now() - g.published_at), 0)::float8 AS age_s
 FROM generation AS g JOIN kept_model AS m USING (model_id) WHERE g.state = 'PUBLISHED' ORDER BY 1, 2;
+
+-- name: schema_version
+-- The newest migration that was applied; null: none was.
+SELECT max(version) AS version FROM schema_version;
 
 -- name: database_clock
 -- The database's time.

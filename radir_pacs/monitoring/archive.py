@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import RadirError
 from radir_pacs.monitoring.tails import Tails
+from radir_pacs.types import StudyState
 
 _SILENT_S = 15.0  # a process sends a heartbeat every two seconds
 
@@ -101,7 +102,7 @@ class ArchiveFigures(Collector):
                 "radir_studies_quarantined",
                 "Studies that should have been encoded and could not be.",
                 ["reason"],
-                [([one.reason_code], one.count) for one in catalogue.figures.quarantined()],
+                [([one.reason_code], one.count) for one in catalogue.figures.reasons(StudyState.QUARANTINED)],
             ),
             _family(
                 "radir_partition_cases",
