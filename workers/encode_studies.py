@@ -23,7 +23,7 @@ from typing import Protocol
 from radir_pacs import metrics
 from radir_pacs.catalogue import Catalogue, runs_alone
 from radir_pacs.encode import EncoderInput, Preprocessing
-from radir_pacs.errors import LeaseLost, StorageFailed
+from radir_pacs.errors import LeaseLost, Skipped, StorageFailed
 from radir_pacs.types import Encoding, ImageKind, Job, KeptTokens, Urgency
 
 from .leases import Leases
@@ -270,7 +270,7 @@ class EncodeStudies:
         with self._changed:
             if study.given_back:
                 return
-            study.saving = True
+            study.saving, study.error = True, error
         if error is None:
             act: Callable[[], None] = partial(self._outcome.encoded, study.job, study.revision, study.encodings)
         else:
@@ -289,7 +289,7 @@ class EncodeStudies:
         except Exception:  # the edge of the thread
             log.exception("a result could not be saved", extra=extra)
         else:
-            outcome = "failed" if study.error else "done"
+            outcome = _counted(study.error)
             log.info("job ends", extra=extra | {"attempt": study.job.attempt})
         finally:
             metrics.JOBS.labels(study.job.kind, outcome).inc()
@@ -320,3 +320,10 @@ class EncodeStudies:
         with self._changed:
             while self._held:
                 self._changed.wait(LOOK_S)
+
+
+def _counted(error: Exception | None) -> str:
+    """What became of an attempt, as it is counted."""
+    if error is None:
+        return "done"
+    return "skipped" if isinstance(error, Skipped) else "failed"

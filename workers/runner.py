@@ -86,6 +86,7 @@ class Runner:
             outcome = "lost"
             raise
         except Exception as error:  # the edge of the process: a job must not take the worker along
+            outcome = "lost"  # unless it can be recorded
             outcome = fail(self._catalogue, job, error)
         finally:
             with self._lock:

@@ -61,7 +61,10 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Exit codes: 0 done, 1 an error stated in one line, 2 wrong usage, 130 interrupted."""
+    """Run one command. Exit codes: 0 done, 1 an error stated in one line, 2 wrong usage, 130 interrupted.
+
+    `radir serve` ends with 78 for wrong settings, by which a service manager knows that no restart will help.
+    """
     given = sys.argv[1:] if arguments is None else arguments
     args = parser(given[0] if given else None).parse_args(given)
     try:
@@ -69,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
         code: int = args.run(args, settings)
     except RadirError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return error.exit_code if args.command == "serve" else 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `radir … | head`

@@ -31,6 +31,7 @@ Description=RadIR-PACS: {what}
 After=network-online.target postgresql.service
 Wants=network-online.target
 PartOf={target}
+StartLimitIntervalSec=0
 
 [Service]
 Type=exec

@@ -43,8 +43,8 @@ class Monitor:
         self._archive = [ArchiveFigures(catalogue)] if Role.RELAY in supervisor.roles else []
 
     def lives(self) -> bool:
-        """Whether the supervisor looks after its processes."""
-        return time.monotonic() - self._supervisor.turned_s < _STUCK_S
+        """Whether the supervisor looks after its processes, or ends them."""
+        return self._supervisor.stopping.is_set() or time.monotonic() - self._supervisor.turned_s < _STUCK_S
 
     def waits_for(self) -> list[str]:
         """The processes, or "database", without which this machine cannot do its work; "end": it is being stopped."""

@@ -109,10 +109,13 @@ def test_an_association_that_never_ends_does_not_hold_up_the_end(settings: Setti
 
 
 def test_a_role_alone_needs_a_database_that_others_reach(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["serve", "relay", "--home", str(tmp_path)]) == 1
+    assert main(["serve", "relay", "--home", str(tmp_path)]) == 78, "no restart will help"
     assert "database_url: needed" in capsys.readouterr().err
-    assert main(["serve", "relay", "--machine", "no name", "--home", str(tmp_path)]) == 1
-    assert main(["serve", "hl7", "--home", str(tmp_path)]) == 1
+    (tmp_path / "radir.toml").write_text("database_url = 'postgresql://nowhere'")
+    assert main(["serve", "relay", "--machine", "no name", "--home", str(tmp_path)]) == 78
+    assert "--machine: 'no name'" in capsys.readouterr().err
+    assert main(["serve", "hl7", "--home", str(tmp_path)]) == 78
+    assert "hl7_port" in capsys.readouterr().err
 
 
 def test_roles_have_names_of_their_own(tmp_path: Path) -> None:
