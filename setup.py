@@ -92,6 +92,7 @@ setup(
             "hl7>=0.4.5",  # sends HL7 messages as others do
             "hl7kit>=0.2",  # reads them independently of us
             "cryptography>=45",  # checks signatures of ours without the library that makes them
+            "pyyaml",  # the alarms
             "requests",
             "ruff",
             "mypy",

@@ -129,7 +129,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     )
     if args.print:
         for name, text in found.items():
-            out.print(f"# {name}\n{text}", markup=False, soft_wrap=True)
+            print(f"# {name}\n{text}")
         return 0
     for name, text in found.items():
         durable.replace(Path(args.folder) / name, text.encode())

@@ -44,7 +44,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def _show(args: argparse.Namespace, settings: Settings) -> int:
     load_rules(settings.rules_file)
-    out.print(rules_text(settings.rules_file), markup=False, end="", soft_wrap=True)
+    print(rules_text(settings.rules_file), end="")
     return 0
 
 
