@@ -70,7 +70,12 @@ def test_an_action_says_how_many_it_applies_to_and_asks(
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     asked: list[str] = []
     answers = ["n", "y"]
-    monkeypatch.setattr("builtins.input", lambda said: (asked.append(said), answers.pop(0))[1])
+
+    def answer(said: str) -> str:
+        asked.append(said)
+        return answers.pop(0)
+
+    monkeypatch.setattr("builtins.input", answer)
     assert radir("problems", "retry", "--all") == 1
     assert catalogue.studies.get(header(1).study_uid).state is StudyState.QUARANTINED
     assert radir("problems", "retry", "--all") == 0

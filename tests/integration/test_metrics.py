@@ -80,6 +80,7 @@ def test_the_archive_in_figures(catalogue: Catalogue, settings: Settings) -> Non
         header(9).study_uid, StudyState.QUARANTINED, "blank", reason_code=ReasonCode.BLANK_IMAGE
     )
     catalogue.processes.say_alive("worker-2@b", 7, "UP", "")
+    settings.home.mkdir(exist_ok=True)
     found = figures(Exposition(settings, None, ArchiveFigures(catalogue)).text().decode())
     assert found["radir_queue_jobs", (("queue", "pull"), ("state", "waiting"))] == 1
     assert found["radir_queue_oldest_seconds", (("queue", "pull"),)] >= 0

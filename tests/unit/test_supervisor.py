@@ -212,6 +212,7 @@ def test_a_log_does_not_outgrow_its_bound(supervisor: Supervisor, monkeypatch: p
 class Row:
     pid: int
     silent_s: float
+    name: str = "sleeper"
 
 
 def test_a_row_of_an_earlier_run_with_the_same_number_is_not_readiness(supervisor: Supervisor) -> None:
@@ -223,7 +224,7 @@ def test_a_row_of_an_earlier_run_with_the_same_number_is_not_readiness(superviso
             (child,) = supervisor.children
             asked.append(child)
             pid = child.process.pid if child.process else 0
-            return [Row(pid, 0.0 if len(asked) > 3 else 3600.0)]
+            return [Row(pid, 0.0 if len(asked) > 3 else 3600.0), Row(pid, 0.0, "sleeper@elsewhere")]
 
     with running(supervisor, "sleeper"):
         up._wait_until_ready(supervisor.settings, supervisor, Rows())  # type: ignore[arg-type]
