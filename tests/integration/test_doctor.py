@@ -138,6 +138,11 @@ def test_peers_are_asked_by_echo(settings: Settings, listen: Callable[..., Desti
     assert found(services.peers, nobody) == {"PEER": Level.ERROR}
 
 
+def test_rules_that_no_worker_could_read(settings: Settings) -> None:
+    assert found(services.rules, settings) == {"RULES": Level.OK}
+    assert found(services.rules, replace(settings, rules_file="/no/such.toml")) == {"RULES": Level.ERROR}
+
+
 def test_brokers(settings: Settings) -> None:
     assert found(services.broker, settings) == {"BROKER": Level.OK}
     for url in ("kafka://x", f"amqp://127.0.0.1:{free_port()}//"):

@@ -13,6 +13,7 @@ from radir_pacs.cli.up import broker_answers, check_broker
 from radir_pacs.config import Settings
 from radir_pacs.delivery.destination import Destination
 from radir_pacs.delivery.echo import echo
+from radir_pacs.dicom.rules import load_rules
 from radir_pacs.errors import PeerFailed, RadirError, SettingError
 from radir_pacs.index import partition_folder
 from radir_pacs.index.manifest import MANIFEST
@@ -104,6 +105,16 @@ def broker(settings: Settings) -> Iterator[Finding]:
         yield error("BROKER", "the broker does not answer", "start it; nothing is encoded until then")
 
 
+def rules(settings: Settings) -> Iterator[Finding]:
+    """Whether the rules of what is encoded can be read: workers do so when they start."""
+    try:
+        found = load_rules(settings.rules_file)
+    except SettingError as wrong:
+        yield error("RULES", str(wrong), "correct the file; no worker starts with it")
+    else:
+        yield ok("RULES", f"{len(found.rules)} rules, {settings.rules_file or 'built in'}")
+
+
 def peers(settings: Settings) -> Iterator[Finding]:
     """C-ECHO to every DICOM peer that the settings name."""
     named = {settings.return_destination, *settings.commitment_destinations} - {""}
@@ -116,4 +127,4 @@ def peers(settings: Settings) -> Iterator[Finding]:
             yield ok("PEER", f"{text} answers C-ECHO")
 
 
-SERVICES: tuple[Check, ...] = (database, broker, peers)
+SERVICES: tuple[Check, ...] = (database, broker, rules, peers)
