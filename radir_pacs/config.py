@@ -59,6 +59,24 @@ class Settings:
     database_url: str = _setting("", "Postgres to use; empty starts the embedded one in the home folder.", secret=True)
     broker_url: str = _setting("", "Celery broker; empty uses pgmq inside the same Postgres.", secret=True)
     log_level: str = _setting("INFO", "Least severe log line written.", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    log_to: str = _setting(
+        "files",
+        "Where processes write their logs: files in the home folder, each cut at 20 MiB with one older copy (files), or"
+        " standard error, which journald or a container keeps (stderr).",
+        choices=("files", "stderr"),
+    )
+    drain_s: float = _setting(
+        15.0,
+        "Seconds that associations, requests and jobs in hand get to end when their process is told to stop.",
+        low=0,
+        high=3600,
+    )
+    monitor_host: str = _setting(
+        "127.0.0.1",
+        "Address of /health/live, /health/ready and /metrics of what one 'radir serve' runs; beyond loopback, /metrics"
+        " needs the token of an administrator or a service.",
+    )
+    monitor_port: int = _setting(0, "Port of these three; 0: there is none.", low=0, high=65535)
 
     ae_title: str = _setting("RADIR", "Our application entity title.")
     listener_host: str = _setting("127.0.0.1", "Address the DICOM listener binds.")
@@ -341,6 +359,10 @@ class Settings:
         16.0, "Least speed of a pull, KiB per second; one that is slower for 15 s is given up, 0 waits.", low=0
     )
     pull_deadline_s: float = _setting(1800.0, "Seconds that one pull may take.", low=1, high=DAY_S)
+    rules_file: str = _setting(
+        "",
+        "TOML file of the rules for what is encoded; empty takes the built-in ones, which 'radir rules show' prints.",
+    )
     return_destination: str = _setting(
         "", "Where 'Save to PACS' sends structured reports, AET@host:port; empty keeps them here."
     )

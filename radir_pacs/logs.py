@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import sys
@@ -21,8 +22,17 @@ _QUIET = ("waitress", "celery", "kombu", "psycopg.pool", "urllib3")
 _SILENT = ("pynetdicom", "pydicom", "highdicom")
 
 
+def trace_of(study_uid: str) -> str:
+    """The id that a study has in the logs of all roles, from its C-STORE to an answer about it.
+
+    It is made from the UID alone, so no process has to hand it to another, and whoever has only the logs cannot tell
+    which study it was: ``printf %s UID | sha256sum | cut -c1-16``.
+    """
+    return hashlib.sha256(study_uid.encode("utf-8", "replace")).hexdigest()[:16]
+
+
 class JsonLines(logging.Formatter):
-    """Time, level, process, logger, message, and what the caller gave as ``extra``."""
+    """Time, level, process, logger, message, and what the caller gave as ``extra``; with a study, also its trace."""
 
     def __init__(self, process: str) -> None:
         super().__init__()
@@ -37,6 +47,8 @@ class JsonLines(logging.Formatter):
             "message": record.getMessage(),
         }
         shown |= {key: value for key, value in record.__dict__.items() if key not in _PLAIN}
+        if isinstance(study_uid := shown.get("study_uid"), str) and study_uid:
+            shown["trace"] = trace_of(study_uid)
         if record.exc_info and record.exc_info[0]:
             # Where it happened, not its text: an exception may quote a patient.
             frames = []

@@ -16,6 +16,7 @@ class ReasonCode(StrEnum):
     UNSUPPORTED_MODALITY = "UNSUPPORTED_MODALITY"
     UNSUPPORTED_IMAGE = "UNSUPPORTED_IMAGE"  # colour, several frames, a localizer, a secondary capture, too small
     NOT_CHEST = "NOT_CHEST"
+    EXCLUDED = "EXCLUDED"  # by a rule of the site (`radir rules`)
     TOO_FEW_SLICES = "TOO_FEW_SLICES"
     OBLIQUE = "OBLIQUE"
     NO_HOUNSFIELD = "NO_HOUNSFIELD"

@@ -11,10 +11,11 @@ import threading
 
 import psutil
 
-from radir_pacs import config
+from radir_pacs import config, metrics
 from radir_pacs.catalogue import ENCODES, Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.dicom.limits import MIB, DecodeLimits
+from radir_pacs.dicom.rules import load_rules
 from radir_pacs.errors import RadirError
 from radir_pacs.intake.instances import Intake
 from radir_pacs.logs import set_up_logging
@@ -44,7 +45,10 @@ READY_SHARE = 8  # of the machine's memory, as a divisor: for inputs that wait f
 
 
 def worker(settings: Settings, name: str, number: int) -> None:
-    """Encode until SIGTERM; the batch in hand is ended first. The model is loaded before the first message is taken."""
+    """Encode until SIGTERM; the batch in hand is ended first, within ``drain_s``.
+
+    The model is loaded before the first message is taken.
+    """
     from .encoders import Encoders  # brings torch, seconds and 200 MB that the others have no use for
 
     with Catalogue.open(settings) as catalogue, contextlib.ExitStack() as stack:
@@ -61,6 +65,7 @@ def worker(settings: Settings, name: str, number: int) -> None:
                 wall_s=settings.decode_timeout_s,
             ),
             lut_shape_senders=settings.lut_shape_senders,
+            rules=load_rules(settings.rules_file),
         )
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         encode = EncodeStudies(
@@ -75,11 +80,18 @@ def worker(settings: Settings, name: str, number: int) -> None:
         app = make_app(settings, catalogue)
         register(app, encode.run)
         stack.enter_context(process_heartbeat(catalogue.processes, name, detail=f"{ENCODES}{encoders.device}"))
-        serve(app, hostname=f"{name}-{os.getpid()}@radir", queues=tuple(ENCODE_QUEUES.values()), on_stop=encode.stop)
+        serve(
+            app,
+            hostname=_hostname(name),
+            queues=tuple(ENCODE_QUEUES.values()),
+            drain_s=settings.drain_s,
+            on_stop=encode.stop,
+            give_back=encode.give_back,
+        )
 
 
 def indexer(settings: Settings, name: str) -> None:
-    """Merge the partitions of the index until SIGTERM, one at a time; the build in hand is ended first."""
+    """Merge the partitions of the index until SIGTERM, one at a time; the build in hand ends or is given back."""
     with Catalogue.open(settings) as catalogue:
         runner = Runner(
             catalogue,
@@ -91,7 +103,13 @@ def indexer(settings: Settings, name: str) -> None:
         app = make_app(settings, catalogue)
         register(app, runner.run)
         with process_heartbeat(catalogue.processes, name):
-            serve(app, hostname=f"{name}-{os.getpid()}@radir", queues=(INDEX_QUEUE,))
+            serve(
+                app,
+                hostname=_hostname(name),
+                queues=(INDEX_QUEUE,),
+                drain_s=settings.drain_s,
+                give_back=runner.give_back,
+            )
 
 
 def transfer(settings: Settings, name: str) -> None:
@@ -133,8 +151,19 @@ def transfer(settings: Settings, name: str) -> None:
         app = make_app(settings, catalogue)
         register(app, runner.run)
         with process_heartbeat(catalogue.processes, name):
-            hostname = f"{name}-{os.getpid()}@radir"
-            serve(app, hostname, queues=(TRANSFER_QUEUE, QUEUE), threads=settings.transfer_threads)
+            serve(
+                app,
+                hostname=_hostname(name),
+                queues=(TRANSFER_QUEUE, QUEUE),
+                threads=settings.transfer_threads,
+                drain_s=settings.drain_s,
+                give_back=runner.give_back,
+            )
+
+
+def _hostname(name: str) -> str:
+    """As Celery wants it, for each process its own."""
+    return f"{name.replace('@', '-')}-{os.getpid()}@radir"
 
 
 def relay(settings: Settings, name: str) -> None:
@@ -156,6 +185,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--number", type=int, default=0, help="of this worker on its machine, from 0: chooses its GPU")
     args = parser.parse_args(arguments)
     name = args.name or args.role
+    metrics.begin(name)
     try:
         settings = config.load()
         set_up_logging(settings, name)

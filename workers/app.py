@@ -6,6 +6,9 @@ relay bring work back when a worker dies, so no broker's redelivery, early or ho
 
 from __future__ import annotations
 
+import logging
+import os
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,8 +18,10 @@ from celery.platforms import SecurityWarning
 
 from radir_pacs.catalogue import Catalogue, install_pgmq
 from radir_pacs.config import Settings
-from radir_pacs.errors import SettingError
+from radir_pacs.errors import SettingError, StorageFailed
 from radir_pacs.types import Urgency
+
+log = logging.getLogger(__name__)
 
 QUEUE = "radir"  # reports
 ENCODE_QUEUES: Mapping[Urgency, str] = {
@@ -76,11 +81,14 @@ def serve(
     *,
     queues: Sequence[str] = (QUEUE,),
     threads: int = 1,
+    drain_s: float,
     on_stop: Callable[[], None] = lambda: None,
+    give_back: Callable[[], None] = lambda: None,
 ) -> None:
     """Work in this process until SIGTERM or SIGINT, which let the tasks in hand end first.
 
-    on_stop: called by the signal's handler, for a task that goes on by itself.
+    on_stop: called by the signal's handler, for a task that goes on by itself. give_back: called when a task still
+    runs ``drain_s`` later, before the process ends nevertheless.
 
     One task at a time, in the main thread: a forked child could not use CUDA, and whoever wants more workers starts
     more processes. ``threads`` are for tasks that wait for other machines.
@@ -89,6 +97,9 @@ def serve(
 
     def stopping(**_: object) -> None:
         on_stop()
+        timer = threading.Timer(drain_s, leave, (give_back,))
+        timer.daemon = True
+        timer.start()
 
     signals.worker_shutting_down.connect(stopping, weak=False)
     if len(queues) > 1:  # pgmq would wait at each of them in turn
@@ -106,6 +117,16 @@ def serve(
         quiet=True,
     )
     worker.start()
+
+
+def leave(give_back: Callable[[], None], end: Callable[[int], object] = os._exit) -> None:
+    """End the process; its jobs are given back, or their leases run out where that fails."""
+    try:
+        give_back()
+    except StorageFailed as error:
+        log.error("jobs could not be given back", extra={"error": error.code})
+    finally:
+        end(0)
 
 
 def _leave_logging_alone(**_: object) -> None:

@@ -20,14 +20,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
+from radir_pacs import metrics
 from radir_pacs.catalogue import Catalogue, runs_alone
 from radir_pacs.encode import EncoderInput, Preprocessing
-from radir_pacs.errors import LeaseLost, StorageFailed
+from radir_pacs.errors import LeaseLost, Skipped, StorageFailed
 from radir_pacs.types import Encoding, ImageKind, Job, KeptTokens, Urgency
 
 from .leases import Leases
 from .outcome import Outcome
 from .readers import Reader, Readers
+from .runner import said
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,7 @@ class _Held:
     encodings: list[Encoding] = field(default_factory=list)
     error: Exception | None = None
     saving: bool = False
+    since_s: float = field(default_factory=time.monotonic)
     given_back: bool = False
 
     @property
@@ -114,6 +117,16 @@ class EncodeStudies:
             log.exception("encoding broke")
         finally:
             self._give_back()
+
+    def give_back(self) -> None:
+        """The process ends before its batch does: what it holds is for another worker. Raises StorageFailed."""
+        with self._changed:
+            held = [study for study in self._held if not study.saving]
+            for study in held:
+                study.given_back = True
+        if held:
+            self._catalogue.jobs.release([study.job for study in held])
+            log.warning("jobs given back", extra={"jobs": len(held)})
 
     def stop(self) -> None:
         """Have ``run`` return after the batch in hand; from a signal handler too."""
@@ -184,12 +197,13 @@ class EncodeStudies:
             study.revision = revision
             preparing = self._shelf.preparing(job.model_id)
             study.models = {kind: model_id for kind, (model_id, _) in preparing.items()}
-            inputs: Sequence[EncoderInput | KeptTokens] = self._kept(job) or reader.read(
-                self._catalogue.instances.headers_of(job.study_uid),
-                {kind: how for kind, (_, how) in preparing.items()},
-                alone=runs_alone(job),
-                last_attempt=job.attempt >= job.max_attempts,
-            )
+            with metrics.timed(metrics.STAGE_SECONDS, "read"):
+                inputs: Sequence[EncoderInput | KeptTokens] = self._kept(job) or reader.read(
+                    self._catalogue.instances.headers_of(job.study_uid),
+                    {kind: how for kind, (_, how) in preparing.items()},
+                    alone=runs_alone(job),
+                    last_attempt=job.attempt >= job.max_attempts,
+                )
         except Exception as error:  # the edge of the thread
             self._end(study, error)
             return
@@ -236,8 +250,10 @@ class EncodeStudies:
     def _encode(self, batch: Sequence[tuple[_Held, EncoderInput | KeptTokens]]) -> None:
         images = [image for _, image in batch]
         found: Sequence[Encoding | Exception]
+        metrics.BATCH_IMAGES.labels(images[0].kind).observe(len(images))
         try:
-            found = self._shelf.encoder(batch[0][0].models[images[0].kind]).encode_batch(images)
+            with metrics.timed(metrics.STAGE_SECONDS, "network"):
+                found = self._shelf.encoder(batch[0][0].models[images[0].kind]).encode_batch(images)
         except Exception as error:  # of our own: it must count as an attempt
             found = [error] * len(images)
         for (study, _), one in zip(batch, found, strict=True):
@@ -254,7 +270,7 @@ class EncodeStudies:
         with self._changed:
             if study.given_back:
                 return
-            study.saving = True
+            study.saving, study.error = True, error
         if error is None:
             act: Callable[[], None] = partial(self._outcome.encoded, study.job, study.revision, study.encodings)
         else:
@@ -262,9 +278,10 @@ class EncodeStudies:
         self._savers.submit(self._save, study, act)
 
     def _save(self, study: _Held, act: Callable[[], None]) -> None:
-        extra = {"job": study.job.id}
+        extra, outcome = said(study.job), "lost"
         try:
-            act()
+            with metrics.timed(metrics.STAGE_SECONDS, "save"):
+                act()
         except LeaseLost:
             log.warning("lease lost", extra=extra)
         except StorageFailed as error:  # the lease runs out and the relay asks again
@@ -272,8 +289,11 @@ class EncodeStudies:
         except Exception:  # the edge of the thread
             log.exception("a result could not be saved", extra=extra)
         else:
-            log.info("job ends", extra=extra | {"kind": study.job.kind, "attempt": study.job.attempt})
+            outcome = _counted(study.error)
+            log.info("job ends", extra=extra | {"attempt": study.job.attempt})
         finally:
+            metrics.JOBS.labels(study.job.kind, outcome).inc()
+            metrics.JOB_SECONDS.labels(study.job.kind).observe(time.monotonic() - study.since_s)
             self._drop(study)
 
     def _drop(self, study: _Held) -> None:
@@ -300,3 +320,10 @@ class EncodeStudies:
         with self._changed:
             while self._held:
                 self._changed.wait(LOOK_S)
+
+
+def _counted(error: Exception | None) -> str:
+    """What became of an attempt, as it is counted."""
+    if error is None:
+        return "done"
+    return "skipped" if isinstance(error, Skipped) else "failed"

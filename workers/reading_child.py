@@ -21,6 +21,7 @@ import numpy as np
 
 from radir_pacs.config import ENV_PREFIX
 from radir_pacs.dicom.limits import DecodeLimits
+from radir_pacs.dicom.rules import Rules
 from radir_pacs.encode import EncoderInput
 from radir_pacs.errors import DicomRefused
 from radir_pacs.reasons import ReasonCode
@@ -41,11 +42,12 @@ class ReadingSetup:
     lut_shape_senders: tuple[str, ...] = ()
     bucket: S3Address | None = None
     cache_bytes: int = 0
+    rules: Rules | None = None  # None: the built-in ones
 
     def reader(self) -> StudyReader:
         """A reader in this process."""
         blobs = blobs_at(self.blobs, self.bucket, self.cache_bytes)
-        return StudyReader(blobs, self.limits, lut_shape_senders=self.lut_shape_senders)
+        return StudyReader(blobs, self.limits, lut_shape_senders=self.lut_shape_senders, rules=self.rules)
 
 
 class ReadingChild:

@@ -19,13 +19,13 @@ from radir_pacs.index import partition_folder, remove_unserved_models, remove_un
 from radir_pacs.index.writer import is_worn
 from radir_pacs.intake.room import Room
 from radir_pacs.models import Errands, Upkeep
+from radir_pacs.monitoring.tails import Tails
 from radir_pacs.reports import PARSER
 from radir_pacs.storage.blobs import SWEEP_PARTS, BlobStore
 from radir_pacs.types import JobKind
 
 from .app import ENCODE_QUEUES, INDEX_QUEUE, QUEUE, TRANSFER_QUEUE
 from .index_partition import FORGET_S
-from .tails import Tails
 
 log = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from radir_pacs.dicom.eligibility import assemble, plan_study
 from radir_pacs.dicom.limits import DecodeLimits
 from radir_pacs.dicom.pixels import PixelDecoder
+from radir_pacs.dicom.rules import Rules
 from radir_pacs.encode import EncoderInput, Preprocessing, encoder_input
 from radir_pacs.errors import Skipped
 from radir_pacs.reasons import ReasonCode
@@ -29,9 +30,10 @@ class StudyReader:
         limits: DecodeLimits,
         *,
         lut_shape_senders: Collection[str] = (),
+        rules: Rules | None = None,
     ) -> None:
         self._blobs = blobs
-        self._lut_shape_senders = lut_shape_senders
+        self._lut_shape_senders, self._rules = lut_shape_senders, rules
         self._decoder = PixelDecoder(limits)
         self._room = DecodingRoom(blobs.root)
 
@@ -50,7 +52,7 @@ class StudyReader:
             return self._read(content, preparing, last_attempt)
 
     def _read(self, content: Content, preparing: Preparing, last_attempt: bool) -> list[EncoderInput]:
-        plan = plan_study(header for header, _ in content)
+        plan = plan_study((header for header, _ in content), self._rules)
         paths = _IntactFiles(self._blobs, {header.sop_uid: sha256 for header, sha256 in content})
         volumes = assemble(
             plan, paths, self._decoder, last_attempt=last_attempt, lut_shape_senders=self._lut_shape_senders

@@ -18,6 +18,7 @@ from radir_pacs.catalogue.disk import Disk
 from radir_pacs.catalogue.encodings import Encodings
 from radir_pacs.catalogue.erasures import Erasures
 from radir_pacs.catalogue.feedback import ReaderFeedback
+from radir_pacs.catalogue.figures import Figures
 from radir_pacs.catalogue.generations import Generations
 from radir_pacs.catalogue.image_tokens import KeptImageTokens
 from radir_pacs.catalogue.instances import Instances
@@ -95,6 +96,7 @@ class Catalogue:
         self.processes = Processes(database, settings)
         self.survey = Survey(database, settings)
         self.backups = Backups(database, settings)
+        self.figures = Figures(database, settings)
 
     @classmethod
     def open(cls, settings: Settings, *, being_restored: bool = False) -> Self:
@@ -107,6 +109,11 @@ class Catalogue:
         conninfo = conninfo_of(settings)
         migrate(conninfo)
         return cls(Database(conninfo), settings)
+
+    @classmethod
+    def as_it_is(cls, settings: Settings) -> Self:
+        """Connect to a database that runs, and leave its schema as it is: for those who only look."""
+        return cls(Database(conninfo_of(settings)), settings)
 
     @property
     def conninfo(self) -> str:

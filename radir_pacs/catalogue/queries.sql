@@ -1667,6 +1667,52 @@ SELECT model_id, count(*)::integer AS n FROM encoding GROUP BY model_id ORDER BY
 SELECT count(*)::integer AS n FROM refusal
 WHERE at BETWEEN now() - interval '1 day' AND now() + interval '1 day';
 
+-- name: figures_of_queues
+-- Jobs that wait or run by the queue that an operator would add workers to; the age is of those that may run.
+SELECT queue, count(*) FILTER (WHERE state = 'PENDING')::integer AS waiting,
+    count(*) FILTER (WHERE state = 'RUNNING')::integer AS running,
+    coalesce(greatest(max(extract(epoch FROM now() - greatest(created_at, run_after)))
+        FILTER (WHERE state = 'PENDING'), 0), 0)::float8 AS oldest_s
+FROM (
+    SELECT CASE WHEN kind NOT IN ('encode', 'reencode') THEN kind WHEN urgency = 0 THEN 'urgent'
+        WHEN urgency = 1 THEN 'new' ELSE 'reencode' END AS queue, state, created_at, run_after
+    FROM job WHERE state IN ('PENDING', 'RUNNING')
+    UNION ALL
+    SELECT 'train', state, created_at, created_at FROM retraining_run WHERE state IN ('PENDING', 'RUNNING')
+    UNION ALL
+    SELECT name, 'NONE', NULL, NULL FROM unnest(ARRAY['urgent', 'new', 'reencode', 'index', 'report', 'pull', 'send',
+        'commitment', 'train']) AS name
+) AS open GROUP BY queue ORDER BY queue;
+
+-- name: figures_of_failed_jobs
+-- What failed_jobs lists, counted.
+SELECT kind, coalesce(reason_code, 'OTHER') AS reason_code, count(*)::integer AS n FROM job AS j
+WHERE state = 'FAILED' AND kind <> 'encode'
+    AND NOT EXISTS (SELECT FROM job AS later WHERE later.kind = j.kind AND later.key = j.key AND later.id > j.id)
+GROUP BY 1, 2 ORDER BY 1, 2;
+
+-- name: figures_of_reasons
+-- Studies of these states by reason code.
+SELECT state, coalesce(reason_code, 'OTHER') AS reason_code, count(*)::integer AS n FROM study
+WHERE state = ANY(%(states)s::text[]) GROUP BY 1, 2 ORDER BY 1, 2;
+
+-- name: figures_of_refusals
+-- Refusals that are still listed, by reason code.
+SELECT reason_code, count(*)::integer AS n FROM refusal GROUP BY 1 ORDER BY 1;
+
+-- name: figures_of_generations
+-- The age of the generation that answers for each partition.
+SELECT g.model_id, g.region, greatest(extract(epoch FROM now() - g.published_at), 0)::float8 AS age_s
+FROM generation AS g JOIN kept_model AS m USING (model_id) WHERE g.state = 'PUBLISHED' ORDER BY 1, 2;
+
+-- name: schema_version
+-- The newest migration that was applied; null: none was.
+SELECT max(version) AS version FROM schema_version;
+
+-- name: database_clock
+-- The database's time.
+SELECT extract(epoch FROM clock_timestamp())::float8 AS now_s;
+
 -- == Tokens ==
 
 -- name: create_token

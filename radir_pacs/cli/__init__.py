@@ -18,6 +18,8 @@ _OWN = {
     "restore": "restore",
     "tokens": "tokens",
     "up": "up",
+    "rules": "rules",
+    "serve": "serve",
     "sr": "sr",
     "status": "status",
     "peers": "peers",
@@ -32,9 +34,11 @@ _OWN = {
     "demo": "demo",
     "disk": "disk",
     "erase": "erase",
+    "doctor": "doctor",
     "feedback": "feedback",
     "fhir-key": "fhir_key",
     "import-images": "import_images",
+    "install-service": "install_service",
     "messages": "messages",
     "mine": "mine",
     "models": "models",
@@ -65,7 +69,10 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Exit codes: 0 done, 1 an error stated in one line, 2 wrong usage, 130 interrupted."""
+    """Run one command. Exit codes: 0 done, 1 an error stated in one line, 2 wrong usage, 130 interrupted.
+
+    `radir serve` ends with 78 for wrong settings, by which a service manager knows that no restart will help.
+    """
     given = sys.argv[1:] if arguments is None else arguments
     args = parser(given[0] if given else None).parse_args(given)
     try:
@@ -73,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
         code: int = args.run(args, settings)
     except RadirError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return error.exit_code if args.command == "serve" else 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `radir … | head`

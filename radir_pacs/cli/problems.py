@@ -6,6 +6,7 @@ Of an HL7 message or a report it says from where and when it came, never what st
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -25,6 +26,7 @@ from radir_pacs.catalogue import (
     KeptMessage,
     NotedInstance,
     ProcessRow,
+    ReasonCount,
     Refusal,
     WaitingReport,
 )
@@ -62,6 +64,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument("study", nargs="?", help="Study Instance UID")
     parser.add_argument("--reason", metavar="CODE", help="everything with this reason code")
     parser.add_argument("--all", action="store_true", help="everything that the action applies to")
+    parser.add_argument("--dry-run", action="store_true", help="only say how many an action would apply to")
+    parser.add_argument("--yes", action="store_true", help="do not ask before an action on several")
     parser.add_argument("--limit", type=int, default=50, help="how many of each are listed (default 50)")
     parser.add_argument("--json", action="store_true", help="for machines")
     config.add_flags(parser)
@@ -77,14 +81,50 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         raise BadInput(f"radir problems {args.action} takes --reason CODE or --all")
     if args.action is not None and sum(chosen) != 1:
         raise BadInput(f"radir problems {args.action} takes a study, --reason CODE or --all")
+    if args.dry_run and (args.action is None or args.study):
+        raise BadInput("--dry-run belongs to an action with --reason or --all")
     with Catalogue.open(settings) as catalogue:
         if args.action is None:
             _show(_found(catalogue, settings, args.limit), as_json=args.json)
+        elif not args.study and not _is_agreed(args, catalogue):
+            return 0 if args.dry_run else 1
         elif args.action == _DROP_REFUSED:
             _drop_refused(args, catalogue)
         else:
             _act(args, catalogue)
     return 0
+
+
+def _is_agreed(args: argparse.Namespace, catalogue: Catalogue) -> bool:
+    """Whether the action on everything with a reason may begin: a person at a terminal is told how much and asked."""
+    if not args.dry_run and (args.yes or args.json or not sys.stdin.isatty()):
+        return True
+    code = None if args.reason is None else code_of(args.reason)
+    counts = _counts(args.action, code, catalogue)
+    if args.dry_run and args.json:
+        print_json({name: {str(one.reason_code): one.count for one in rows} for name, rows in counts.items()})
+        return False
+    for name, rows in counts.items():
+        for one in rows:
+            out.print(f"{one.reason_code:<22} {one.count:>9} {name} ({one.of})", markup=False)
+    total = sum(one.count for rows in counts.values() for one in rows)
+    if args.dry_run or not total:
+        out.print(f"{args.action} would apply to {total}")
+        return False
+    return input(f"{args.action} {total}? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _counts(action: str, code: ReasonCode | None, catalogue: Catalogue) -> dict[str, list[ReasonCount]]:
+    """What an action would apply to, by the rules of the action itself."""
+    figures = catalogue.figures
+    if action == _DROP_REFUSED:
+        found = {"refused": figures.refused()}
+    elif action == "drop":
+        found = {"studies": figures.reasons(StudyState.QUARANTINED)}
+    else:  # SKIPPED is usually the right answer: only a code names such studies
+        states = (StudyState.QUARANTINED,) if code is None else _STATES
+        found = {"studies": figures.reasons(*states), "jobs": figures.failed_jobs()}
+    return {name: [one for one in rows if code in (None, one.reason_code)] for name, rows in found.items()}
 
 
 def _drop_refused(args: argparse.Namespace, catalogue: Catalogue) -> None:

@@ -1,5 +1,7 @@
 """What a running installation keeps in its home folder: a lock, and what its supervisor knows of its processes.
 
+`radir up` runs everything under one lock; a supervisor of some roles alone has a lock and a file with their names.
+
 The lock shows whether a supervisor is running: the kernel releases it with the process, however that ends. A process id
 would not show it: ids are reused, within minutes in a container.
 """
@@ -22,29 +24,34 @@ from radir_pacs.errors import NotReady, RadirError, SettingError
 
 _LOOKING_S = 0.5  # `is_held` holds the lock for a moment; a supervisor that starts just then waits
 _STOP_S = 20.0
+_STATE = "supervisor"
 
 
 @contextlib.contextmanager
-def only_one(settings: Settings) -> Iterator[None]:
-    """Hold the home folder's lock, so that a second supervisor is refused. Raises RadirError, SettingError."""
+def only_one(settings: Settings, roles: str = "") -> Iterator[None]:
+    """Hold the home folder's lock, so that a second supervisor is refused. Raises RadirError, SettingError.
+
+    roles: of a supervisor that runs only some; empty for one that runs everything.
+    """
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
-        file = _lock_file(settings).open("w")
+        file = _lock_file(settings, roles).open("w")
     except OSError as error:
         raise SettingError(f"home: {settings.home} cannot be used: {error.strerror}") from None
     with file:
         deadline = time.monotonic() + _LOOKING_S
         while not _locked(file, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
-                raise RadirError(f"radir is already running in {settings.home}")
+                what = f"radir serve {roles.replace('-', ' ')}" if roles else "radir"
+                raise RadirError(f"{what} is already running in {settings.home}")
             time.sleep(0.02)
         yield
 
 
-def is_held(settings: Settings) -> bool:
-    """Whether a supervisor runs in this home folder."""
+def is_held(settings: Settings, roles: str = "") -> bool:
+    """Whether a supervisor of everything, or of these roles, runs in this home folder."""
     try:
-        with _lock_file(settings).open() as file:
+        with _lock_file(settings, roles).open() as file:
             return not _locked(file, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
@@ -59,27 +66,43 @@ def must_run(settings: Settings) -> None:
         raise NotReady(f"radir is not running in {settings.home}; start it with: radir up --home {settings.home}")
 
 
-def write_state(settings: Settings, state: Mapping[str, Any]) -> None:
+def write_state(settings: Settings, state: Mapping[str, Any], roles: str = "") -> None:
     """Replace what `read_state` returns. Raises OSError."""
-    durable.replace(_state_file(settings), json.dumps(state).encode())
+    durable.replace(_state_file(settings, roles), json.dumps(state).encode())
 
 
-def drop_state(settings: Settings) -> None:
+def drop_state(settings: Settings, roles: str = "") -> None:
     """Remove what `read_state` returns, when nothing is running any more."""
-    _state_file(settings).unlink(missing_ok=True)
+    _state_file(settings, roles).unlink(missing_ok=True)
 
 
 def read_state(settings: Settings) -> dict[str, Any] | None:
-    """What a running supervisor recorded about its processes; None when none is running in this home folder."""
-    return _read(settings) if is_held(settings) else None
+    """What running supervisors recorded about their processes; None when none is running in this home folder.
+
+    Beside a supervisor of everything there is no other; those of single roles are shown as one.
+    """
+    if is_held(settings):
+        return _read(settings)
+    found = [
+        state
+        for file in sorted(settings.home.glob(f"{_STATE}-*.json"))
+        if is_held(settings, roles := file.stem.removeprefix(f"{_STATE}-"))
+        and (state := _read(settings, roles)) is not None
+    ]
+    if not found:
+        return None
+    together: dict[str, Any] = {}
+    for state in found:
+        together |= state
+    return together | {"processes": [process for state in found for process in state.get("processes", [])]}
 
 
-def end_orphans(settings: Settings) -> int:
+def end_orphans(settings: Settings, roles: str = "") -> int:
     """End the processes that a killed supervisor left in this home folder; returns how many. Needs the lock.
 
     They would keep the ports, and nothing would watch them.
     """
-    recorded = (_read(settings) or {}).get("processes", [])
+    recorded = (_read(settings, roles) or {}).get("processes", [])
     left = [process for entry in recorded if (process := _living(entry, settings)) is not None]
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -106,9 +129,9 @@ def _living(entry: Mapping[str, Any], settings: Settings) -> psutil.Process | No
     return process if home == str(settings.home) else None
 
 
-def _read(settings: Settings) -> dict[str, Any] | None:
+def _read(settings: Settings, roles: str = "") -> dict[str, Any] | None:
     try:
-        state: dict[str, Any] = json.loads(_state_file(settings).read_text())
+        state: dict[str, Any] = json.loads(_state_file(settings, roles).read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return None
     return state
@@ -122,9 +145,9 @@ def _locked(file: Any, how: int) -> bool:
     return True
 
 
-def _state_file(settings: Settings) -> Path:
-    return settings.home / "supervisor.json"
+def _state_file(settings: Settings, roles: str) -> Path:
+    return settings.home / (f"{_STATE}-{roles}.json" if roles else f"{_STATE}.json")
 
 
-def _lock_file(settings: Settings) -> Path:
-    return settings.home / "radir.lock"
+def _lock_file(settings: Settings, roles: str) -> Path:
+    return settings.home / (f"radir-{roles}.lock" if roles else "radir.lock")

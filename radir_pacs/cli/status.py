@@ -80,15 +80,16 @@ def gather(settings: Settings) -> dict[str, Any]:
 def known_processes(rows: Sequence[ProcessRow], children: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """What each process reports of itself, with what its supervisor knows of it (nothing where there is none).
 
-    A silent process that the supervisor does not know belongs to an earlier start with more processes.
+    A silent process of this machine that the supervisor does not know belongs to an earlier start with more processes.
     """
     said = {row.name: row for row in rows}
     known = {child["name"]: child for child in children}
+    here = {_machine(name) for name in known}
     shown = []
     for name in sorted(said.keys() | known.keys()):
         row = said.get(name)
         alive = row is not None and row.silent_s < SILENT_S and known.get(name, {"pid": row.pid})["pid"] == row.pid
-        if known and name not in known and not alive:
+        if name not in known and _machine(name) in here and not alive:
             continue
         shown.append(
             {
@@ -101,6 +102,11 @@ def known_processes(rows: Sequence[ProcessRow], children: Sequence[dict[str, Any
             }
         )
     return shown
+
+
+def _machine(process: str) -> str:
+    """What follows the @ in the name of a process that was started by `radir serve`."""
+    return process.partition("@")[2]
 
 
 def _show(found: dict[str, Any]) -> None:

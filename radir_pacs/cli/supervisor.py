@@ -1,4 +1,7 @@
-"""Starts, watches, restarts and stops the processes of one machine, and watches its embedded Postgres."""
+"""Starts, watches, restarts and stops the processes of one machine, and watches its embedded Postgres.
+
+`radir up` and `radir serve` both run one, over all roles or over some.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Set
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
+from radir_pacs import metrics
 from radir_pacs.catalogue import embedded_pid, start_embedded
+from radir_pacs.cli.roles import ALL, Role, processes_of, set_name
 from radir_pacs.cli.state import drop_state, write_state
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import SettingError, StorageFailed
@@ -29,7 +35,7 @@ _STEADY_S = 30.0  # a process that has run this long counts as stable, and its c
 CRASH_LOOP = 3  # a process that ended this often within seconds of its start
 _LAST_BYTES = 4096  # of a log, searched for its last line
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
-_STOP_S = 20.0
+_STOP_S = 5.0  # beyond drain_s, for processes to end in order
 _MOST_DOUBLINGS = 10  # more than the longest pause needs; 2 to the number of restarts would overflow in a night
 _LOG_BYTES = 20 << 20
 _TICK_S = 0.2
@@ -50,40 +56,35 @@ class _Child:
 
 @dataclass
 class Supervisor:
-    """All processes of ``settings``; ``run`` returns after ``stop``, when everything has ended.
+    """The processes of ``roles``; ``run`` returns after ``stop``, when everything has ended.
 
-    ``broken``: it could not go on watching and stopped everything without being asked to.
+    suffix: of the processes' names, where other machines run the same roles. turned_s: when it last looked after
+    them, monotonic. ``broken``: it could not go on watching and stopped everything without being asked to.
     """
 
     settings: Settings
+    roles: Collection[Role] = ALL
+    suffix: str = ""
     children: list[_Child] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
     broken: bool = False
     database_restarts: int = 0
     _database_seen: float = 0.0
     _database_pid: int | None = None
+    turned_s: float = field(default_factory=time.monotonic)
+    figures: Path | None = None  # where the processes count together
 
     def __post_init__(self) -> None:
-        s = self.settings
-        for number in range(s.listener_process_count):
-            name = _numbered("listener", number)
-            self.children.append(_Child(name, ["radir_pacs.listener", "--name", name]))
-        if s.hl7_port:
-            self.children.append(_Child("hl7", ["radir_pacs.hl7", "--name", "hl7"]))
-        for number in range(s.web_process_count):
-            name = _numbered("web", number)
-            self.children.append(_Child(name, ["radir_pacs.web", "--name", name]))
-        self.children.append(_Child("relay", ["radir_workers", "relay", "--name", "relay"]))
-        self.children.append(_Child("indexer", ["radir_workers", "indexer", "--name", "indexer"]))
-        self.children.append(_Child("transfer", ["radir_workers", "transfer", "--name", "transfer"]))
-        for number in range(s.worker_processes):
-            name = _numbered("worker", number)
-            self.children.append(_Child(name, ["radir_workers", "worker", "--name", name, "--number", str(number)]))
+        for name, command in processes_of(self.settings, self.roles, self.suffix):
+            self.children.append(_Child(name, command))
+        self._set = set_name(self.roles)
 
     def run(self) -> None:
         """Keep every process up until told to stop, then end them all, the last ones by force."""
         try:
+            self.figures = metrics.make_folder(self.settings.home, self._set or "all")
             while not self.stopping.is_set():
+                self.turned_s = time.monotonic()
                 self._tend_database()
                 for child in self.children:
                     self._tend(child)
@@ -94,13 +95,15 @@ class Supervisor:
         finally:
             self.stopping.set()  # whoever waits for it must not wait for ever
             self._stop_all()
+            if self.figures is not None:
+                shutil.rmtree(self.figures, ignore_errors=True)
 
     def stop(self) -> None:
         self.stopping.set()
 
-    def names_without(self, pids: Set[int]) -> list[str]:
-        """The processes that are not running, or not with one of these process ids."""
-        return [child.name for child in self.children if child.process is None or child.process.pid not in pids]
+    def pids(self) -> dict[str, int]:
+        """Process id of each process by its name; -1 stands for one that is not running."""
+        return {child.name: child.process.pid if child.process else -1 for child in self.children}
 
     def failed(self) -> _Child | None:
         """A process that cannot stay up: it ended three times within seconds, or said that its settings are wrong."""
@@ -117,9 +120,12 @@ class Supervisor:
                 if child.quick_ends and now - child.started > _STEADY_S:
                     child.quick_ends = 0
                     self._write_state()
-                self._trim_log(child)
+                if self.settings.log_to == "files":
+                    self._trim_log(child)
                 return
             _kill_group(child.process)
+            if self.figures is not None:
+                metrics.forget_process(self.figures, child.name)
             child.last_exit, child.process = code, None
             child.restarts += 1
             self._pause(child, now, f"ended with exit status {code}")
@@ -162,7 +168,9 @@ class Supervisor:
 
     def _start(self, child: _Child) -> None:
         environment = ONE_BLAS_THREAD | os.environ | to_environment(self.settings)
-        with self.log_of(child.name).open("ab") as output:
+        if self.figures is not None:
+            environment[metrics.SHARED] = str(self.figures)
+        with self._output(child.name) as output:
             child.process = subprocess.Popen(
                 [sys.executable, "-m", *child.module],
                 stdin=subprocess.DEVNULL,
@@ -173,6 +181,12 @@ class Supervisor:
             )
         child.started = time.monotonic()
         self._write_state()
+
+    def _output(self, name: str) -> BinaryIO:
+        """Where a process writes its log: its file, or a copy of our own standard error."""
+        if self.settings.log_to == "stderr":
+            return os.fdopen(os.dup(sys.stderr.fileno()), "ab")
+        return self.log_of(name).open("ab")
 
     def _trim_log(self, child: _Child) -> None:
         """Keep about ``_LOG_BYTES`` of a log, and one older file of that size. The process goes on appending."""
@@ -187,12 +201,12 @@ class Supervisor:
         running = [child.process for child in self.children if child.process and child.process.poll() is None]
         for process in running:
             process.terminate()
-        deadline = time.monotonic() + _STOP_S
+        deadline = time.monotonic() + self.settings.drain_s + _STOP_S
         for process in running:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, deadline - time.monotonic()))
             _kill_group(process)
-        drop_state(self.settings)
+        drop_state(self.settings, self._set)
 
     def log_of(self, name: str) -> Path:
         path = log_path(self.settings.home, name)
@@ -225,7 +239,7 @@ class Supervisor:
             ],
         }
         try:
-            write_state(self.settings, state)
+            write_state(self.settings, state, self._set)
         except OSError as error:  # `radir status` is then out of date; the processes matter more
             log.error("the state of the processes cannot be written: %s", error.strerror)
 
@@ -240,11 +254,6 @@ def last_words(log: Path) -> str:
         file.seek(max(0, log.stat().st_size - _LAST_BYTES))
         return "".join(file.read().decode(errors="replace").strip().splitlines()[-1:])
     return ""
-
-
-def _numbered(name: str, number: int) -> str:
-    """The first of a kind has its plain name, and so its log, however many there are."""
-    return f"{name}-{number + 1}" if number else name
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""``radir up``: everything on one machine, until Ctrl-C or SIGTERM."""
+"""``radir up``: everything on one machine, until Ctrl-C or SIGTERM. ``radir serve`` runs roles of it the same way."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue, Processes, start_embedded, stop_embedded
+from radir_pacs.cli.monitor import monitoring
+from radir_pacs.cli.roles import ALL, Role, set_name
 from radir_pacs.cli.state import end_orphans, only_one
 from radir_pacs.cli.supervisor import WRONG_SETTINGS, Supervisor, last_words
 from radir_pacs.config import Settings
@@ -35,64 +37,80 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    set_up_logging(settings, "supervisor", file=settings.home / "logs" / "supervisor.log")
-    with running(settings) as supervisor:
+    return serve(settings)
+
+
+def serve(settings: Settings, roles: Collection[Role] = ALL, suffix: str = "") -> int:
+    """Run the roles until told to stop; 1 when the supervisor broke."""
+    file = settings.home / "logs" / f"supervisor{'-' * (roles != ALL)}{set_name(roles)}.log"
+    set_up_logging(settings, "supervisor" + suffix, file=file if settings.log_to == "files" else None)
+    with running(settings, roles, suffix) as supervisor:
         if not supervisor.stopping.is_set():
-            print_addresses(settings)
+            print_addresses(settings, roles)
         while not supervisor.stopping.wait(0.5):
             pass
     return 1 if supervisor.broken else 0
 
 
-def print_addresses(settings: Settings) -> None:
-    if settings.listener_plain:
-        print(f"DICOM     {settings.ae_title}@{settings.listener_host}:{settings.listener_port}")
-    if settings.listener_tls_port:
-        print(f"DICOM     {settings.ae_title}@{settings.listener_host}:{settings.listener_tls_port} (TLS)")
-    if settings.hl7_port:
+def print_addresses(settings: Settings, roles: Collection[Role] = ALL) -> None:
+    if Role.LISTENER in roles:
+        if settings.listener_plain:
+            print(f"DICOM     {settings.ae_title}@{settings.listener_host}:{settings.listener_port}")
+        if settings.listener_tls_port:
+            print(f"DICOM     {settings.ae_title}@{settings.listener_host}:{settings.listener_tls_port} (TLS)")
+    if settings.hl7_port and Role.HL7 in roles:
         print(f"HL7       {settings.hl7_host}:{settings.hl7_port}{' (TLS)' if settings.hl7_tls_certificate else ''}")
-    print(f"DICOMweb  {settings.public_url}/dicom-web")
-    print(f"Page      {settings.public_url}/")
-    if (settings.ohif_dist / "index.html").is_file():
-        print(f"OHIF      {settings.public_url}/ohif/")
+    if Role.WEB in roles:
+        print(f"DICOMweb  {settings.public_url}/dicom-web")
+        print(f"Page      {settings.public_url}/")
+        if (settings.ohif_dist / "index.html").is_file():
+            print(f"OHIF      {settings.public_url}/ohif/")
+    if settings.monitor_port:
+        print(f"Monitor   http://{settings.monitor_host}:{settings.monitor_port}/metrics")
     print(f"State     {settings.home}", flush=True)
     if not broker_answers(settings.broker_url):
         print("the broker does not answer: nothing is encoded until it does (broker_url)", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
-def running(settings: Settings) -> Iterator[Supervisor]:
-    """The whole stack, ready; it is stopped at the end of the body, which must end when ``stopping`` is set.
+def running(settings: Settings, roles: Collection[Role] = ALL, suffix: str = "") -> Iterator[Supervisor]:
+    """The roles, ready; they are stopped at the end of the body, which must end when ``stopping`` is set.
 
     Signals that ask the process to stop set it, from before the first child starts: none may outlive its supervisor.
     Raises SettingError for a taken port or an unusable home folder, RadirError when a process cannot stay up.
     """
-    with only_one(settings):
-        end_orphans(settings)
-        for name, host, port in (
-            ("listener_port", settings.listener_host, settings.listener_port if settings.listener_plain else 0),
-            ("listener_tls_port", settings.listener_host, settings.listener_tls_port),
-            ("web_port", settings.web_host, settings.web_port),
-            ("hl7_port", settings.hl7_host, settings.hl7_port),
+    name = set_name(roles)
+    plain_port = settings.listener_port if settings.listener_plain else 0
+    with contextlib.ExitStack() as watched, only_one(settings, name):
+        end_orphans(settings, name)
+        for role, setting, host, port in (
+            (Role.LISTENER, "listener_port", settings.listener_host, plain_port),
+            (Role.LISTENER, "listener_tls_port", settings.listener_host, settings.listener_tls_port),
+            (Role.WEB, "web_port", settings.web_host, settings.web_port),
+            (Role.HL7, "hl7_port", settings.hl7_host, settings.hl7_port),
         ):
-            if port:
-                check_free(name, host, port)
+            if port and role in roles:
+                check_free(setting, host, port)
         check_broker(settings.broker_url)
-        check_bundles(settings.models)
-        supervisor = Supervisor(settings)
+        if Role.WORKER in roles:
+            check_bundles(settings.models)
+        supervisor = Supervisor(settings, roles, suffix)
         thread = threading.Thread(target=supervisor.run, name="supervisor")
         _stop_on_signals(supervisor)
         try:
             if not settings.database_url:
                 start_embedded(settings.home, supervisor.stopping.is_set)
-            with Catalogue.open(settings) as catalogue:  # brings the schema up to date
-                thread.start()
-                _wait_until_ready(settings, supervisor, catalogue.processes)
+            catalogue = watched.enter_context(Catalogue.open(settings))  # brings the schema up to date
+            if settings.monitor_port:  # until the last process has ended
+                watched.enter_context(monitoring(settings, supervisor, catalogue))
+            thread.start()
+            _wait_until_ready(settings, supervisor, catalogue.processes)
             yield supervisor
         finally:
             supervisor.stop()
             if thread.ident is not None:
                 thread.join()
+            watched.close()
             if not settings.database_url:
                 stop_embedded(settings.home)
 
@@ -172,7 +190,8 @@ def _wait_until_ready(settings: Settings, supervisor: Supervisor, processes: Pro
             raise RadirError(f"{failed.name} does not stay up: {said} (log: {log})")
         # Rows of an earlier run may have the same process ids: a container assigns them in the same order again.
         since_s = time.monotonic() - began
-        silent = supervisor.names_without({row.pid for row in processes.all() if row.silent_s < since_s})
+        seen = {row.name: row.pid for row in processes.all() if row.silent_s < since_s}
+        silent = [name for name, pid in supervisor.pids().items() if seen.get(name) != pid]
         if not silent:
             return
         if since_s >= READY_S and not told:

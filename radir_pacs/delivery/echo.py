@@ -11,18 +11,19 @@ from radir_pacs.config import Settings
 from radir_pacs.delivery.destination import Destination
 from radir_pacs.delivery.rejection import rejection
 from radir_pacs.errors import PeerFailed, SettingError
+from radir_pacs.reasons import ReasonCode
 
-_TIMEOUT_S = 10
+TIMEOUT_S = 10.0
 
 
-def echo(destination: Destination, settings: Settings, *, over_tls: bool = False) -> None:
+def echo(destination: Destination, settings: Settings, *, over_tls: bool = False, timeout_s: float = TIMEOUT_S) -> None:
     """Ask the peer whether it is there, in the name of our AE title. Raises PeerFailed, SettingError.
 
     Over TLS we show our own certificate, and the peer's must come from an authority in listener_tls_client_ca, or from
     one that the system trusts where that is empty.
     """
     ae = AE(ae_title=settings.ae_title)
-    ae.network_timeout = ae.acse_timeout = ae.dimse_timeout = ae.connection_timeout = _TIMEOUT_S
+    ae.network_timeout = ae.acse_timeout = ae.dimse_timeout = ae.connection_timeout = timeout_s
     ae.add_requested_context(Verification)
     tls = (_context(settings), destination.host) if over_tls else None
     association = ae.associate(destination.host, destination.port, ae_title=destination.ae_title, tls_args=tls)
@@ -35,7 +36,8 @@ def echo(destination: Destination, settings: Settings, *, over_tls: bool = False
             association.release()
     if status != 0:
         shown = "no answer" if status is None else f"status {status:04X}"
-        raise PeerFailed(f"{destination} did not answer the C-ECHO with success: {shown}")
+        why = f"{destination} did not answer the C-ECHO with success: {shown}"
+        raise PeerFailed(why, reason_code=ReasonCode.PEER_NO_ANSWER)
 
 
 def _context(settings: Settings) -> ssl.SSLContext:

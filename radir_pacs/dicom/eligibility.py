@@ -14,6 +14,7 @@ from radir_pacs.dicom.grayscale import is_colour
 from radir_pacs.dicom.json_model import numbers, text, value, values
 from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.dicom.radiograph import DX_FOR_PROCESSING, read_radiograph
+from radir_pacs.dicom.rules import Rules, load_rules
 from radir_pacs.dicom.slices import is_localizer
 from radir_pacs.dicom.transfer_syntaxes import undecodable
 from radir_pacs.dicom.views import view_of
@@ -52,13 +53,17 @@ class Plan:
     candidates: Mapping[ImageKind, tuple[Candidate, ...]]
 
 
-def plan_study(headers: Iterable[InstanceHeader]) -> Plan:
-    """The plan for one study's instances. Raises Skipped with every reason when nothing can be encoded."""
+def plan_study(headers: Iterable[InstanceHeader], rules: Rules | None = None) -> Plan:
+    """The plan for one study's instances, by the site's rules or the built-in ones.
+
+    Raises Skipped with every reason when nothing can be encoded.
+    """
+    rules = rules or load_rules()
     headers = sorted(headers, key=lambda h: (h.series_number or 0, h.series_uid, h.instance_number or 0, h.sop_uid))
     if not headers:
         raise Skipped("the study has no instances", reason_code=ReasonCode.NO_IMAGE)
     reasons: list[Skipped] = []
-    ranked = {ImageKind.CXR: _radiographs(headers, reasons), ImageKind.CT: _ct_series(headers, reasons)}
+    ranked = {ImageKind.CXR: _radiographs(headers, rules, reasons), ImageKind.CT: _ct_series(headers, rules, reasons)}
     candidates = {kind: tuple(found) for kind, found in ranked.items() if found}
     if not candidates:
         raise _together(reasons) if reasons else _nothing_supported(headers)
@@ -132,7 +137,7 @@ def _read(
     return read_radiograph(header, paths[header.sop_uid], decoder, lut_shape_senders=lut_shape_senders)
 
 
-def _radiographs(headers: Sequence[InstanceHeader], reasons: list[Skipped]) -> list[Candidate]:
+def _radiographs(headers: Sequence[InstanceHeader], rules: Rules, reasons: list[Skipped]) -> list[Candidate]:
     found: list[tuple[tuple[float, ...], Candidate]] = []
     for header in headers:
         if header.modality not in RADIOGRAPH_MODALITIES:
@@ -145,17 +150,18 @@ def _radiographs(headers: Sequence[InstanceHeader], reasons: list[Skipped]) -> l
         if unread := undecodable(header):
             reasons.append(unread)
             continue
-        part = body_part_of(header)
-        if part is BodyPart.OTHER:
-            reasons.append(Skipped("a radiograph of another body part", reason_code=ReasonCode.NOT_CHEST))
+        rule = rules.of(header)
+        if not rule.encode:
+            reasons.append(Skipped(rule.because, reason_code=rule.reason))
             continue
+        part = body_part_of(header)
         if part is BodyPart.UNKNOWN:
             warnings.append(_UNKNOWN_PART)
         view = view_of(header.attributes)
         if view is View.LATERAL:
             warnings.append(ImageNote(code=ImageNoteCode.ONLY_LATERAL))
         rank = (
-            part is BodyPart.UNKNOWN,
+            part is not BodyPart.CHEST,
             {View.FRONTAL: 0, None: 1, View.LATERAL: 2}[view],
             header.sop_class_uid == DX_FOR_PROCESSING,
             text(header.attributes, "ImageType").upper() == "DERIVED",
@@ -182,7 +188,7 @@ def _unfit_radiograph(header: InstanceHeader) -> str | None:
     return None
 
 
-def _ct_series(headers: Sequence[InstanceHeader], reasons: list[Skipped]) -> list[Candidate]:
+def _ct_series(headers: Sequence[InstanceHeader], rules: Rules, reasons: list[Skipped]) -> list[Candidate]:
     series: dict[str, list[InstanceHeader]] = {}
     for header in headers:
         if header.modality == "CT":
@@ -194,8 +200,8 @@ def _ct_series(headers: Sequence[InstanceHeader], reasons: list[Skipped]) -> lis
                 reasons.append(unread)
             elif is_localizer(header):
                 reasons.append(_unsupported("a CT localizer"))
-            elif body_part_of(header) is BodyPart.OTHER:
-                reasons.append(Skipped("a CT of another body part", reason_code=ReasonCode.NOT_CHEST))
+            elif not (rule := rules.of(header)).encode:
+                reasons.append(Skipped(rule.because, reason_code=rule.reason))
             else:
                 series.setdefault(header.series_uid, []).append(header)
     enough = [members for members in series.values() if sum(h.frames for h in members) >= CtRules().fewest_slices]

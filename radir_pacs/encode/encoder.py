@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 
+from radir_pacs import metrics
 from radir_pacs.errors import BadInput, Quarantined, RadirError
 from radir_pacs.image_notes import ImageNote
 from radir_pacs.reasons import ReasonCode
@@ -85,7 +86,10 @@ class Encoder:
     @property
     def batch_limit(self) -> int:
         """How many images the next batch may have."""
-        return self._size.limit(free_bytes(self.device))
+        free = free_bytes(self.device)
+        if free is not None:
+            metrics.GPU_FREE_BYTES.labels(str(self.device)).set(free)
+        return self._size.limit(free)
 
     def encode(self, volume: Volume) -> Encoding:
         """Vectors of every region the image can show; a lateral view cannot tell sides, so sided regions are left out.

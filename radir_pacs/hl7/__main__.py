@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import signal
 
-from radir_pacs import config
+from radir_pacs import config, metrics
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError
@@ -17,7 +17,7 @@ from radir_pacs.process_heartbeat import process_heartbeat
 
 
 async def serve(settings: Settings, catalogue: Catalogue, name: str) -> None:
-    """Until SIGTERM; open connections then lose theirs, and their last message perhaps its answer."""
+    """Until SIGTERM; the messages in hand then get ``drain_s`` to be answered."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -26,6 +26,7 @@ async def serve(settings: Settings, catalogue: Catalogue, name: str) -> None:
     await server.start()
     with process_heartbeat(catalogue.processes, name, detail=f"{settings.hl7_host}:{settings.hl7_port}"):
         await stop.wait()
+        await server.drain(settings.drain_s)
         await server.stop()
 
 
@@ -33,6 +34,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m radir_pacs.hl7", description=__doc__)
     parser.add_argument("--name", default="hl7", help="as radir status shows it")
     name: str = parser.parse_args().name
+    metrics.begin(name)
     settings = config.load()
     set_up_logging(settings, name)
     if not settings.hl7_port:

@@ -7,6 +7,7 @@ import secrets
 import shutil
 from collections.abc import Callable
 
+from radir_pacs import metrics
 from radir_pacs.catalogue import Answered, Catalogue, Deed, Verdict
 from radir_pacs.catalogue import Message as Arrived
 from radir_pacs.config import Settings
@@ -56,6 +57,7 @@ class Handler:
         if is_acknowledgement(raw):  # to answer an answer would go on for ever
             return []
         answered = self._take(raw)
+        metrics.HL7_MESSAGES.labels(answered.verdict.answer).inc()
         log.info(
             "message answered",
             extra={

@@ -29,6 +29,7 @@ _THREADS = 4
 _READ_BYTES = 1 << 16
 _WRITE_S = 30.0
 _HANDSHAKE_S = 10.0
+_LOOK_S = 0.05
 _MOST_BUFFERED_BYTES = 256 << 20  # of all messages that arrive
 _AGAIN_S = 60.0  # the same refusal of the same address is recorded once in this time
 _MOST_TOLD = 1000
@@ -64,6 +65,19 @@ class MllpServer:
             raise SettingError(
                 f"hl7_port: {settings.hl7_host}:{settings.hl7_port} cannot be bound: {error.strerror}"
             ) from None
+
+    async def drain(self, within_s: float) -> None:
+        """Take no new connection, end those at rest, and let the others have the answer to the message in hand."""
+        if self._server is not None:
+            self._server.close()
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            busy = [peer for peer in self._peers if peer.resting_since is None]
+            for peer in set(self._peers) - set(busy):
+                peer.end()
+            if not busy:
+                return
+            await asyncio.sleep(_LOOK_S)
 
     async def stop(self) -> None:
         """Stop listening and end all connections; a message that is being answered may lose its answer."""

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from radir_pacs import durable
+from radir_pacs import durable, metrics
 from radir_pacs.errors import StorageFailed
 from radir_pacs.index.files import check_folder
 from radir_pacs.index.generation import SEGMENTS, generation_names, generation_number, map_segment
@@ -200,6 +200,7 @@ def _judge(
     scratch: Path, manifest: SegmentManifest, record: GraphRecord, recall: float, settings: GraphSettings
 ) -> SegmentManifest:
     """Keep the graph with its measured recall, or leave it out: exact search is slower and never wrong."""
+    metrics.INDEX_RECALL.labels(manifest.model_id, manifest.region).set(recall)
     if recall >= settings.least_recall:
         return replace(manifest, graph=replace(record, recall=round(recall, 4)))
     (scratch / GRAPH).unlink()

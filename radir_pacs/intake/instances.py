@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from radir_pacs import metrics
 from radir_pacs.catalogue import Catalogue, Overtaken, Stored
 from radir_pacs.config import Settings
 from radir_pacs.dicom.correction import Pixels, difference
@@ -88,6 +90,7 @@ class Intake:
         site: the label of the sender's site, where it has one: it may add to studies of its own only.
         """
         header: InstanceHeader | None = None
+        began = time.perf_counter()
         try:
             self.check_room()
             header = read_header(incoming.path, fallback_character_set=self._settings.fallback_character_set)
@@ -104,9 +107,14 @@ class Intake:
             if site is not None:
                 self._require_own(header.study_uid, site)
             with self._with_head(header, incoming) as whole:
-                stored = self._add(header, whole, source, site)
+                sha256, size_bytes = whole.name()
+                stored = self._add(header, whole, sha256, size_bytes, source, site)
         except RadirError as error:
             return self.refuse(error, source=source, sop_uid=header.sop_uid if header else sop_uid, header=header)
+        outcome = stored.lower()
+        metrics.INSTANCES.labels(outcome).inc()
+        metrics.INSTANCE_BYTES.labels(outcome).inc(size_bytes)
+        metrics.STORE_SECONDS.labels(outcome).observe(time.perf_counter() - began)
         if header.notes:
             log.info("stored with notes", extra={"sop_uid": header.sop_uid, "notes": ",".join(header.notes)})
         return StoreOutcome(
@@ -138,13 +146,14 @@ class Intake:
             if set(self._catalogue.studies.get(study_uid).sites) - {site}:
                 raise Conflict("the study came from another site")
 
-    def _add(self, header: InstanceHeader, file: IncomingBlob, source: str, site: str | None) -> Stored:
+    def _add(
+        self, header: InstanceHeader, file: IncomingBlob, sha256: str, size_bytes: int, source: str, site: str | None
+    ) -> Stored:
         """The catalogue recognises the same bytes; what was rewritten or corrected is recognised by its content (P2).
 
         The file becomes durable while the catalogue is at work, and before it commits.
         Raises Conflict for other pixels, StorageFailed when the instance changes faster than it can be compared.
         """
-        sha256, size_bytes = file.name()
         wakes = not is_own_header(header)  # what we returned to a PACS comes back and must not start us again
         for _ in range(_TRIES):
             try:
@@ -215,6 +224,7 @@ class Intake:
     ) -> StoreOutcome:
         """Record the refusal and give its outcome; the outcome holds even if it cannot be recorded."""
         status = _status(error)
+        metrics.INSTANCES_REFUSED.labels(error.reason_code).inc()
         try:
             self._catalogue.refusals.add(
                 sop_uid=sop_uid, reason=str(error), reason_code=error.reason_code, dimse_status=status, source=source

@@ -7,7 +7,7 @@ import gc
 import signal
 import threading
 
-from radir_pacs import config
+from radir_pacs import config, metrics
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.listener.server import make_server
 from radir_pacs.logs import set_up_logging
@@ -19,10 +19,11 @@ _COLLECTED_AT = 20_000
 
 
 def main() -> int:
-    """Serve until SIGTERM; open associations then lose their connection, and their last message its answer."""
+    """Serve until SIGTERM; newcomers are then rejected, and open associations get ``drain_s`` to finish."""
     parser = argparse.ArgumentParser(prog="python -m radir_pacs.listener", description=__doc__)
     parser.add_argument("--name", default="listener", help="as radir status shows it")
     name: str = parser.parse_args().name
+    metrics.begin(name)
     settings = config.load()
     set_up_logging(settings, name)
     with Catalogue.open(settings) as catalogue:
@@ -43,7 +44,7 @@ def main() -> int:
         threading.Thread(target=serve, name="accept", daemon=True).start()
         with process_heartbeat(catalogue.processes, name, detail=f"{settings.listener_host}:{settings.listener_port}"):
             stop.wait()
-            server.shutdown()
+            server.drain(settings.drain_s)
     return 0
 
 

@@ -40,11 +40,20 @@ class Admission:
         self._settings, self._peers, self._associations = settings, peers, associations
         self._slots = settings.listener_max_associations
         self._share = self._slots - self._slots // 4
+        self.is_closing = False  # nobody is admitted any more
 
     def decide(
         self, request: AssociationRequest, host: str, certificate: Certificate | None = None
     ) -> PeerRights | Rejection:
         """What the association may do, or why it is rejected. May end an idle association to make room."""
+        if self.is_closing:
+            return Rejection(
+                result=_TRANSIENT,
+                source=_PRESENTATION,
+                reason=1,
+                what="temporary congestion",
+                advice="this listener is being stopped; the sender may try again",
+            )
         if request.protocol_version & 1 == 0:  # only bit 0 is tested (PS3.8 9.3.2)
             return Rejection(
                 result=_PERMANENT,
@@ -102,15 +111,36 @@ class Admission:
             advice=f"the sender may try again; {limit} ({self._slots}) may be too low",
         )
 
+    def open_count(self) -> int:
+        """How many associations are open."""
+        return sum(not _is_ending(one) for one in self._associations())
+
+    def end_finished(self, idle_s: float) -> bool:
+        """End the associations that have been idle for ``idle_s``; whether any other is left."""
+        running = [one for one in self._associations() if not _is_ending(one)]
+        for one in running:
+            sock = one.dul.socket
+            if isinstance(sock, BoundedSocket) and sock.idle_s > idle_s:
+                _give_way(one, "idle while the listener is being stopped", "the sender may open another")
+        return any(not _is_ending(one) for one in running)
+
     @staticmethod
     def _end_idle(running: Sequence[Association]) -> bool:
         idle = {one: one.dul.socket.idle_s for one in running if isinstance(one.dul.socket, BoundedSocket)}
         longest: Any = max(idle, key=lambda one: idle[one], default=None)
         if longest is None or idle[longest] < IDLE_GIVES_WAY_S:
             return False
-        longest.radir_gives_way = True
-        end(longest, "idle while another peer needed its slot", "raise listener_max_associations if this happens often")
+        _give_way(
+            longest,
+            "idle while another peer needed its slot",
+            "raise listener_max_associations if this happens often",
+        )
         return True
+
+
+def _give_way(association: Any, what: str, advice: str) -> None:
+    association.radir_gives_way = True
+    end(association, what, advice)
 
 
 def _is_ending(association: Association) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ from radir_pacs.listener.instance_file import InstanceFile
 from radir_pacs.listener.instances import Instances, calling_ae_of
 from radir_pacs.listener.messages import GuardedDimse, Served, end
 from radir_pacs.listener.upper_layer import UpperLayer
+
+log = logging.getLogger(__name__)
 
 _QUIET_S = 1.0  # a peer that has something to say itself says it within this time; also between two looks
 # Placeholders, since pynetdicom wants a transfer syntax everywhere: in a context that offers none, and in our own list.
@@ -101,6 +104,7 @@ class ServedAssociation(Served):
         if outcome.ok and outcome.study_uid not in self._noted:
             self._noted.add(outcome.study_uid)
             self._instances.note_received(outcome.study_uid, calling_ae_of(self), host_of(self))
+            log.info("study arrives", extra={"study_uid": outcome.study_uid, "calling_ae": calling_ae_of(self)})
         sock = self.dul.socket
         if isinstance(sock, BoundedSocket):
             sock.send(

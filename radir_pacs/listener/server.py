@@ -15,6 +15,7 @@ from pynetdicom import AE, _config
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
+from radir_pacs import metrics
 from radir_pacs.access.peers import Certificate, KnownPeers, PeerRights
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import LOOPBACK, Settings
@@ -39,6 +40,8 @@ _MIB = 1 << 20
 _HANDSHAKE_S = 30
 _REQUEST_S = 10.0  # from a connection to the last byte of its A-ASSOCIATE-RQ
 _COLLECT_S = 30.0
+_FINISHED_S = 5.0
+_LOOK_S = 0.05
 _UNBOUNDED = 1 << 20  # pynetdicom counts late and includes half-open connections: `Admission` counts instead
 
 
@@ -82,6 +85,7 @@ class Server(ThreadedAssociationServer):
         try:
             while not self._stop.is_set():
                 room.turn(poll_interval)
+                metrics.OPEN_ASSOCIATIONS.labels("dicom").set(self.admission.open_count())
                 if time.monotonic() - collected > _COLLECT_S:
                     gc.collect()  # ended associations are reference cycles; pynetdicom's own loop collects them too
                     collected = time.monotonic()
@@ -99,6 +103,18 @@ class Server(ThreadedAssociationServer):
         self.refusals.close()
         self.peers.close()
 
+    def drain(self, within_s: float) -> None:
+        """Reject newcomers and let the running associations finish, then `shutdown`.
+
+        One without a message for ``_FINISHED_S`` counts as finished; what still runs after ``within_s`` loses its
+        connection. Its peer has an answer for all that is kept (P1).
+        """
+        self.admission.is_closing = True
+        deadline = time.monotonic() + within_s
+        while self.admission.end_finished(_FINISHED_S) and time.monotonic() < deadline:
+            self._stopped.wait(_LOOK_S)
+        self.shutdown()
+
     def _admit(
         self, sock: socket.socket, address: Address, request: AssociationRequest, certificate: Certificate | None
     ) -> None:
@@ -108,7 +124,10 @@ class Server(ThreadedAssociationServer):
             rejection = self.admission.decide(request, host, certificate)
             if isinstance(rejection, PeerRights):
                 self._open(sock, address, request, rejection)
+                metrics.ASSOCIATIONS.labels("accepted").inc()
                 return
+            metrics.ASSOCIATIONS.labels("rejected").inc()
+            metrics.REJECTIONS.labels(f"{rejection.result}/{rejection.source}/{rejection.reason}").inc()
             with contextlib.suppress(OSError):
                 sock.sendall(reject(result=rejection.result, source=rejection.source, reason=rejection.reason))
             sock.close()
@@ -132,6 +151,7 @@ class Server(ThreadedAssociationServer):
             self.refusals.note(Refused(address=host, calling_ae=request.calling_ae, what=what, advice=advice))
 
     def _turn_away(self, host: str, why: str, advice: str) -> None:
+        metrics.ASSOCIATIONS.labels("turned away").inc()
         self.refusals.note(Refused(address=host, calling_ae="", what=f"connection ended, {why}", advice=advice))
 
 

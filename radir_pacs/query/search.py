@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from radir_pacs import anatomy
+from radir_pacs import anatomy, metrics
 from radir_pacs.callers import Caller
 from radir_pacs.catalogue import Answering, Catalogue, Question
 from radir_pacs.config import Settings
@@ -108,19 +109,23 @@ class Searcher:
 
     def _similar(self, query: Query, model_id: str | None = None, caller: Caller | None = None) -> SimilarCaseList:
         """By the model that serves at this moment, or by the one that is named; without a caller nobody sees it."""
-        asked = self._ask(query, model_id)
+        with _stage("ask"):
+            asked = self._ask(query, model_id)
         encoding, mark = asked.encoding, query.after
-        places, notices = self._places(asked)
+        with _stage("open"):
+            places, notices = self._places(asked)
         primary = places[0].region.key
         if mark is not None and mark.regions != tuple(place.region.key for place in places):
             raise BadInput("another region answers since the first page: ask again from the beginning")
         parts = [place.part(encoding, wanted.weight) for place, wanted in zip(places, query.regions, strict=True)]
         as_of = datetime.now(UTC)
         seen = mark.seen if mark is not None else query.offset
-        found = page_of(parts, mark, seen, query.limit)
-        owners, said = self._catalogue.questions.shown(
-            found.labels, query.study_uid, query.filters, caller=caller, region=primary, model_id=encoding.model_id
-        )
+        with _stage("search"):
+            found = page_of(parts, mark, seen, query.limit)
+        with _stage("show"):
+            owners, said = self._catalogue.questions.shown(
+                found.labels, query.study_uid, query.filters, caller=caller, region=primary, model_id=encoding.model_id
+            )
         findings = findings_of({query.study_uid: asked.question.said, **said} if asked.question.said else said)
         cases: list[SimilarCase] = []
         for label, score, by_part in zip(found.labels.tolist(), found.scores.tolist(), found.by_part, strict=True):
@@ -316,6 +321,10 @@ class Searcher:
                 filters, like=asked.answering.label, said=said, newest=after.newest if after else None
             )
         return asked.allowed[said]
+
+
+def _stage(name: str) -> AbstractContextManager[None]:
+    return metrics.timed(metrics.SEARCH_SECONDS, name)
 
 
 def _following(asked: _Asked, places: list[_Place], found: Ranked, seen: int) -> PageMark:

@@ -7,7 +7,7 @@ import logging
 import signal
 import tempfile
 
-from radir_pacs import config
+from radir_pacs import config, metrics
 from radir_pacs.callers import AuditEvent, Caller, Role
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.logs import set_up_logging
@@ -22,10 +22,11 @@ log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Serve until SIGTERM; requests in progress get a few seconds to finish."""
+    """Serve until SIGTERM; requests in progress get ``drain_s`` to finish."""
     parser = argparse.ArgumentParser(prog="python -m radir_pacs.web", description=__doc__)
     parser.add_argument("--name", default="web", help="as radir status shows it")
     name: str = parser.parse_args().name
+    metrics.begin(name)
     settings = config.load()
     set_up_logging(settings, name)
     with Catalogue.open(settings) as catalogue:

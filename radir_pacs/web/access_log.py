@@ -1,6 +1,7 @@
-"""One line per request: which route, how it ended, how long it took, and nothing about a patient.
+"""One line per request, and its figures: which route, how it ended, how long it took, and nothing about a patient.
 
 The route replaces the path, and the query string is left out: both may hold identifiers and a hostile client's text.
+The study of a request shows as its trace.
 """
 
 from __future__ import annotations
@@ -10,9 +11,15 @@ import time
 
 from flask import Flask, Response, g, request
 
+from radir_pacs import metrics
+from radir_pacs.logs import trace_of
+
 log = logging.getLogger(__name__)
 
-_QUIET = frozenset({"health.live", "health.ready", "viewer.file", "ohif.file", "pages.icon", "static"})
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_QUIET = frozenset(
+    {"figures.metrics", "health.live", "health.ready", "viewer.file", "ohif.file", "pages.icon", "static"}
+)
 
 
 def install(app: Flask) -> None:
@@ -27,12 +34,18 @@ def install(app: Flask) -> None:
         began: float = g.get("began", time.monotonic())
         method, endpoint, status = request.method, request.endpoint, response.status_code
         route = request.url_rule.rule if request.url_rule else None
+        study_uid = (request.view_args or {}).get("study")
+        traced: dict[str, object] = {"trace": trace_of(study_uid)} if study_uid else {}
 
         def note() -> None:
             level = logging.WARNING if status >= 500 else logging.INFO
             level = logging.DEBUG if endpoint in _QUIET and status < 400 else level
-            took_ms = round((time.monotonic() - began) * 1000)
-            log.log(level, "request", extra={"method": method, "route": route, "status": status, "took_ms": took_ms})
+            took_s = time.monotonic() - began
+            known = method if method in _METHODS else "other"
+            metrics.HTTP_REQUESTS.labels(known, route or "none", status).inc()
+            metrics.HTTP_SECONDS.labels(route or "none").observe(took_s)
+            said = {"method": method, "route": route, "status": status, "took_ms": round(took_s * 1000)}
+            log.log(level, "request", extra=traced | said)
 
         response.call_on_close(note)
         return response

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from flask import Flask, Response
 
+from radir_pacs import metrics
 from radir_pacs.access.bearers import Bearers
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.intake.instances import Intake
+from radir_pacs.monitoring import ArchiveFigures, Exposition
 from radir_pacs.query import Searcher
 from radir_pacs.storage.blobs import BlobStore
 
@@ -19,6 +21,7 @@ from . import (
     cross_origin,
     errors,
     fhir,
+    figures,
     handover,
     health,
     json_bodies,
@@ -73,6 +76,7 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
         probes=(Probe("database", catalogue.processes.all), Probe("store", lambda: health.try_store(intake, blobs))),
         thumbnails=Recent(),
         bearers=bearers,
+        exposition=Exposition(settings, metrics.shared_folder(), ArchiveFigures(catalogue)),
         opened=Remembered(audit.OPENED_AGAIN_S),
     )
     access_log.install(app)
@@ -88,7 +92,20 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
     app.before_request(parameters.check_size)
     for module in _DICOMWEB:
         app.register_blueprint(module.blueprint, url_prefix=BASE)
-    for module in (wado_uri, studies, fhir, handover, health, pages, sidebar, judgements, viewer, ohif, *_ADMIN):
+    for module in (
+        wado_uri,
+        studies,
+        fhir,
+        figures,
+        handover,
+        health,
+        pages,
+        sidebar,
+        judgements,
+        viewer,
+        ohif,
+        *_ADMIN,
+    ):
         app.register_blueprint(module.blueprint)
 
     @app.after_request

@@ -55,6 +55,7 @@ RIGHTS: dict[str, frozenset[Role]] = {
     "pages.developers": _ALL,
     "pages.sign_in": _ALL,
     "studies.status": _ALL,
+    "figures.metrics": _SYSTEMS,
     "static": _ALSO_RESEARCH,
     "ohif.file": _ALSO_RESEARCH,  # its pages; its programs are open
     # pages about studies

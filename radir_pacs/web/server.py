@@ -30,7 +30,6 @@ LARGE_REQUESTS = 4  # requests of the largest size that may arrive at once, at a
 LINGER_S = 20.0  # how long the rest of a refused body is read, so that the client sees the answer
 IDLE_S = 60
 CLEANUP_S = 2  # between two checks for late clients
-STOP_S = 5
 HEADER_DEADLINE_S = 30.0  # from the first byte of a request to the end of its header
 SLOWEST_BYTES_S = 32 * 1024  # a body sent slower than this, on average, is given up
 
@@ -203,16 +202,16 @@ class _Channel(channel.HTTPChannel):  # type: ignore[misc]
 class _Server(server.TcpWSGIServer):  # type: ignore[misc]
     channel_class = _Channel
     guard: BodyGuard
-
+    drain_s: float
     stopping = False
 
     def run(self) -> None:
-        """Serve until ``stop()``; running requests then get ``STOP_S`` to finish and be sent."""
+        """Serve until ``stop()``; running requests then get ``drain_s`` to finish and be sent."""
         while not self.stopping:
             self._turn(self.adj.asyncore_loop_timeout)
         wasyncore.dispatcher.close(self)  # no new connections
         self.task_dispatcher.set_thread_count(0)
-        deadline = time.monotonic() + STOP_S
+        deadline = time.monotonic() + self.drain_s
         while self._is_busy() and time.monotonic() < deadline:
             self._turn(0.02)
         wasyncore.close_all(self._map, ignore_all=True)
@@ -293,6 +292,7 @@ def make_server(app: Flask, settings: Settings) -> _Server:
     bearers: Bearers = app.extensions["radir"].bearers
     with contextlib.suppress(StorageFailed):
         log.info("tokens", extra={"needed": bearers.are_needed})  # read now, so that the first large body meets them
+    made.drain_s = settings.drain_s
     made.guard = BodyGuard(
         bearers=bearers,
         most_bytes=max(1, LARGE_REQUESTS // settings.web_process_count) * settings.max_request_mib << 20,

@@ -10,6 +10,7 @@ from radir_pacs.access.bearers import Bearers
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.intake.instances import Intake
+from radir_pacs.monitoring import Exposition
 from radir_pacs.query import Searcher
 from radir_pacs.storage.blobs import BlobStore
 
@@ -33,6 +34,7 @@ class Services:
     probes: tuple[Probe, ...]
     thumbnails: Recent
     bearers: Bearers
+    exposition: Exposition
     opened: Remembered  # studies, by caller
 
     @property

@@ -60,7 +60,7 @@ def main(gate: Path) -> None:
         ) as line:
             register(app, line.run)
             queues = tuple(ENCODE_QUEUES.values())
-            serve(app, hostname=f"gated-{os.getpid()}@test", queues=queues, on_stop=line.stop)
+            serve(app, hostname=f"gated-{os.getpid()}@test", queues=queues, drain_s=settings.drain_s, on_stop=line.stop)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,44 @@ def test_refused_instances_are_taken_off_the_list(
     assert listed() == []
 
 
+def test_an_action_says_how_many_it_applies_to_and_asks(
+    catalogue: Catalogue, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for study, (state, code) in enumerate(
+        (
+            (StudyState.QUARANTINED, ReasonCode.BLANK_IMAGE),
+            (StudyState.QUARANTINED, ReasonCode.WORKER_KILLED),
+            (StudyState.SKIPPED, ReasonCode.NOT_CHEST),
+        ),
+        1,
+    ):
+        add(catalogue, header(study))
+        catalogue.studies.set_state(header(study).study_uid, state, "why", reason_code=code)
+    counted = lambda *said: radir("problems", *said, "--dry-run", "--json") or json.loads(capsys.readouterr().out)  # noqa: E731
+    assert counted("retry", "--all") == {"studies": {"BLANK_IMAGE": 1, "WORKER_KILLED": 1}, "jobs": {}}
+    assert counted("retry", "--reason", "not_chest") == {"studies": {"NOT_CHEST": 1}, "jobs": {}}
+    assert counted("drop", "--reason", "not_chest") == {"studies": {}}
+    assert counted("drop-refused", "--all") == {"refused": {}}
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    asked: list[str] = []
+    answers = ["n", "y"]
+
+    def answer(said: str) -> str:
+        asked.append(said)
+        return answers.pop(0)
+
+    monkeypatch.setattr("builtins.input", answer)
+    assert radir("problems", "retry", "--all") == 1
+    assert catalogue.studies.get(header(1).study_uid).state is StudyState.QUARANTINED
+    assert radir("problems", "retry", "--all") == 0
+    assert catalogue.studies.get(header(1).study_uid).state is StudyState.STABLE
+    assert asked == ["retry 2? [y/N] "] * 2
+    assert radir("problems", "retry", "--reason", "not_chest", "--yes") == 0
+    assert catalogue.studies.get(header(3).study_uid).state is StudyState.STABLE
+    assert radir("problems", "--dry-run") == 1
+
+
 def test_a_process_that_does_not_stay_up_is_a_problem(
     catalogue: Catalogue, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -130,6 +130,24 @@ def test_stopping_gives_back_what_is_not_in_the_network(
     assert set(states(catalogue, uids)) == {StudyState.ENCODED}
 
 
+def test_a_batch_that_outlasts_the_drain_is_given_back(
+    catalogue: Catalogue, blobs: BlobStore, receive: Callable[[int], str], database_url: str
+) -> None:
+    uids = [receive(n) for n in range(2)]
+    with encoding_line(catalogue, blobs.root, shelf := FakeShelf(by_hand)) as line:
+
+        def network(one: EncoderInput) -> Encoding:
+            line.stop()
+            line.give_back()
+            assert jobs(database_url) == [("PENDING", 0)] * 2, "before the network has ended"
+            return by_hand(one)
+
+        shelf.network = network
+        line.run()
+    assert shelf.batches and jobs(database_url) == [("PENDING", 0)] * 2, "what came of it does not count"
+    assert set(states(catalogue, uids)) == {StudyState.STABLE}
+
+
 def test_the_leases_of_a_batch_outlive_a_slow_network(
     settings: Settings, blobs: BlobStore, receive: Callable[[int], str], patient: None
 ) -> None:

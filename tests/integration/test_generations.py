@@ -9,8 +9,8 @@ import pytest
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import LeaseLost
+from radir_pacs.monitoring.tails import Tails
 from radir_pacs.types import JobKind
-from radir_workers.tails import Tails
 from tests.catalogue_material import MODEL, claimed, encoded, register
 
 

@@ -9,7 +9,7 @@ import socket
 import pytest
 import requests
 
-from radir_pacs.logs import JsonLines
+from radir_pacs.logs import JsonLines, trace_of
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web
 
@@ -42,7 +42,9 @@ def test_a_request_is_a_line_with_its_route_and_without_its_words(web: Web, capl
     text = json.dumps(lines(caplog))
     for secret in (PATIENT, "SECRET", ds.StudyInstanceUID):
         assert secret not in text
-    assert all(isinstance(line["took_ms"], int) for line in lines(caplog))
+    assert all(isinstance(line["took_ms"], int) for line in lines(caplog) if line["message"] == "request")
+    traced = [line["message"] for line in lines(caplog) if line.get("trace") == trace_of(ds.StudyInstanceUID)]
+    assert traced == ["study arrives", "request"], "the study's own lines, from its arrival on"
 
 
 def test_a_failure_is_a_warning_with_its_code(

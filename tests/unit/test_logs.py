@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from radir_pacs.logs import JsonLines
+from radir_pacs.logs import JsonLines, trace_of
 
 PATIENT = "DOE^JANE"
 
@@ -29,6 +29,14 @@ def test_a_line_says_when_who_and_what(caplog: pytest.LogCaptureFixture) -> None
     found = line(logger, caplog)
     assert (found["level"], found["process"], found["message"], found["job"]) == ("INFO", "listener", "job ends", 7)
     assert str(found["at"]).endswith("+00:00")
+
+
+def test_a_study_has_the_trace_that_its_uid_gives(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        logging.getLogger("radir_pacs.test").info("study arrives", extra={"study_uid": "1.2.840.99999.1"})
+    command = "printf %s 1.2.840.99999.1 | sha256sum | cut -c1-16"  # as docs/how-to/run-roles.md says
+    said = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout.strip()
+    assert line(logging.getLogger(), caplog)["trace"] == said == trace_of("1.2.840.99999.1") != ""
 
 
 def test_an_exception_is_named_and_placed_but_not_quoted(caplog: pytest.LogCaptureFixture) -> None:

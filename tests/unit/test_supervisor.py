@@ -50,7 +50,7 @@ def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Supervisor:
         (tmp_path / f"{name}.py").write_text(program)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(module, "_FIRST_PAUSE_S", 0.01)
-    made = Supervisor(Settings(home=tmp_path / "home", database_url="postgresql://nobody"))
+    made = Supervisor(Settings(home=tmp_path / "home", database_url="postgresql://nobody", drain_s=0))
     made.settings.home.mkdir()
     made.children.clear()
     return made
@@ -212,6 +212,7 @@ def test_a_log_does_not_outgrow_its_bound(supervisor: Supervisor, monkeypatch: p
 class Row:
     pid: int
     silent_s: float
+    name: str = "sleeper"
 
 
 def test_a_row_of_an_earlier_run_with_the_same_number_is_not_readiness(supervisor: Supervisor) -> None:
@@ -223,7 +224,7 @@ def test_a_row_of_an_earlier_run_with_the_same_number_is_not_readiness(superviso
             (child,) = supervisor.children
             asked.append(child)
             pid = child.process.pid if child.process else 0
-            return [Row(pid, 0.0 if len(asked) > 3 else 3600.0)]
+            return [Row(pid, 0.0 if len(asked) > 3 else 3600.0), Row(pid, 0.0, "sleeper@elsewhere")]
 
     with running(supervisor, "sleeper"):
         up._wait_until_ready(supervisor.settings, supervisor, Rows())  # type: ignore[arg-type]

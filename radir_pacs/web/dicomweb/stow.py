@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, DicomRefused, RadirError, StorageFailed, TooLarge
 from radir_pacs.intake.instances import CONFLICT, StoreOutcome
+from radir_pacs.logs import trace_of
 from radir_pacs.multipart import MOST_PARTS, BrokenMultipart, MultipartReader, Part, Source
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import IncomingBlob
@@ -28,6 +30,8 @@ from .from_metadata import write_instance
 from .json_model import Attributes, ascending, element, json_response
 from .native_xml import MEDIA_TYPE as DICOM_XML
 from .native_xml import from_xml, to_xml
+
+log = logging.getLogger(__name__)
 
 blueprint = Blueprint("stow", __name__)
 
@@ -60,6 +64,8 @@ def store(study: str | None = None) -> Response:
         parts = iter([Part(headers={"content-type": kind}, body=_chunks(body))])
     outcomes = _store_metadata(parts, study) if kind in _METADATA else _store_all(parts, study)
     kept = sum(outcome.ok for outcome in outcomes)
+    for study_uid in sorted({outcome.study_uid for outcome in outcomes if outcome.ok}):
+        log.info("study arrives", extra={"trace": trace_of(study_uid)})
     audit.note_stored([outcome.study_uid for outcome in outcomes if outcome.ok])
     status = 200 if kept == len(outcomes) else 202 if kept else 409
     answer = _response_module(outcomes, study)

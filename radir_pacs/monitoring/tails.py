@@ -23,7 +23,7 @@ class Tail:
 
 
 class Tails:
-    """The relay's counts. Vectors that were deleted while they were in a tail stay counted until the next merge."""
+    """Counts of one process. Vectors that were deleted while they were in a tail stay counted until the next merge."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._generations = catalogue.generations

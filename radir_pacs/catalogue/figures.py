@@ -1,0 +1,93 @@
+"""Counts of the whole archive for those who watch it: jobs, failures, studies, generations, models. No ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from radir_pacs.catalogue.database import run
+from radir_pacs.catalogue.migrate import migrations
+from radir_pacs.catalogue.part import CataloguePart
+from radir_pacs.reasons import ReasonCode
+from radir_pacs.types import JobKind, StudyState
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenJobs:
+    """Jobs of one queue that wait or run. oldest_s: how long the oldest one that may run has waited; 0: none does."""
+
+    queue: str
+    waiting: int
+    running: int
+    oldest_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReasonCount:
+    """How many studies of a state, jobs of a kind, or refused instances have one reason code."""
+
+    of: str
+    reason_code: ReasonCode
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationFigure:
+    """The generation that answers for a partition."""
+
+    model_id: str
+    region: str
+    age_s: float
+
+
+class Figures(CataloguePart):
+    def queues(self) -> tuple[OpenJobs, ...]:
+        """Every queue that has ever had work, also one that is empty now."""
+        with self._database.transaction() as connection:
+            return tuple(OpenJobs(**row) for row in run(connection, "figures_of_queues"))
+
+    def failed_jobs(self) -> tuple[ReasonCount, ...]:
+        """Jobs that failed for good and that nobody asked for again, by kind."""
+        with self._database.transaction() as connection:
+            return tuple(
+                ReasonCount(of=JobKind(row["kind"]), reason_code=ReasonCode(row["reason_code"]), count=row["n"])
+                for row in run(connection, "figures_of_failed_jobs")
+            )
+
+    def studies(self) -> dict[StudyState, int]:
+        """Studies by state."""
+        with self._database.transaction() as connection:
+            return {StudyState(row["state"]): row["n"] for row in run(connection, "count_studies")}
+
+    def reasons(self, *states: StudyState) -> tuple[ReasonCount, ...]:
+        """Studies of these states by reason."""
+        with self._database.transaction() as connection:
+            return tuple(
+                ReasonCount(of=StudyState(row["state"]), reason_code=ReasonCode(row["reason_code"]), count=row["n"])
+                for row in run(connection, "figures_of_reasons", states=list(states))
+            )
+
+    def refused(self) -> tuple[ReasonCount, ...]:
+        """Refused instances that are still listed, by reason."""
+        with self._database.transaction() as connection:
+            return tuple(
+                ReasonCount(of="refused", reason_code=ReasonCode(row["reason_code"]), count=row["n"])
+                for row in run(connection, "figures_of_refusals")
+            )
+
+    def generations(self) -> tuple[GenerationFigure, ...]:
+        """Those of the models that are kept."""
+        with self._database.transaction() as connection:
+            return tuple(GenerationFigure(**row) for row in run(connection, "figures_of_generations"))
+
+    def schema(self) -> tuple[int, int]:
+        """The newest migration that the database has, and the newest that this program knows."""
+        with self._database.transaction() as connection:
+            row = run(connection, "schema_version").fetchone()
+        return int(row["version"] or 0) if row else 0, max(migrations())
+
+    def clock(self) -> float:
+        """The database's time, in seconds since 1970."""
+        with self._database.transaction() as connection:
+            row = run(connection, "database_clock").fetchone()
+        assert row is not None
+        return float(row["now_s"])

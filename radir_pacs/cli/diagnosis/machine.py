@@ -1,0 +1,150 @@
+"""This machine: versions, codecs, device, disk, store, ports, certificates."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import UID
+
+from radir_pacs import __version__
+from radir_pacs.cli.diagnosis.findings import Check, Finding, error, ok, warning
+from radir_pacs.cli.state import read_state
+from radir_pacs.cli.up import check_free
+from radir_pacs.config import LOOPBACK, Settings
+from radir_pacs.dicom.transfer_syntaxes import DECODABLE, DEFLATED_FRAMES, NATIVE
+from radir_pacs.errors import BadInput, SettingError
+
+_MIB = 1 << 20
+_SOON_DAYS = 30
+_FULL = 0.9
+
+
+def versions(settings: Settings) -> Iterator[Finding]:
+    yield ok("VERSION", f"RadIR-PACS {__version__} on Python {sys.version.split()[0]}")
+
+
+def codecs(settings: Settings) -> Iterator[Finding]:
+    """Every compressed transfer syntax that we accept has a decoder here."""
+    missing = []
+    for uid in sorted(DECODABLE - NATIVE - {DEFLATED_FRAMES}):
+        if not get_decoder(UID(uid)).is_available:
+            missing.append(UID(uid).name)
+    if missing:
+        yield error("CODEC_MISSING", f"no decoder for {', '.join(missing)}", "install the package again with pip")
+    else:
+        yield ok("CODECS", "every transfer syntax that is accepted can be decoded")
+
+
+def device(settings: Settings) -> Iterator[Finding]:
+    """Where the network will run."""
+    from radir_pacs.encode import choose_device  # brings torch
+
+    try:
+        chosen = choose_device(settings.device)
+    except BadInput as wrong:
+        yield error("DEVICE", str(wrong), "set device to one that is there, or to auto")
+        return
+    if chosen.type == "cpu" and settings.device == "auto":
+        yield warning("DEVICE_CPU", "no GPU: the network runs on the processor", "fine below some studies a minute")
+    else:
+        yield ok("DEVICE", f"the network runs on {chosen}")
+
+
+def disk(settings: Settings) -> Iterator[Finding]:
+    """Room on the disk of the home folder."""
+    folder = next((one for one in (settings.home, *settings.home.parents) if one.exists()), Path("/"))
+    usage = shutil.disk_usage(folder)
+    free_mib = usage.free // _MIB
+    if free_mib < settings.min_free_disk_mib:
+        yield error(
+            "DISK_FULL",
+            f"{free_mib} MiB free, {settings.min_free_disk_mib} are kept free: instances are refused",
+            "make room, or move the home folder to a larger disk",
+        )
+    elif usage.used > _FULL * usage.total:
+        yield warning("DISK_NEARLY_FULL", f"{free_mib} MiB free of {usage.total // _MIB}", "make room soon")
+    else:
+        yield ok("DISK", f"{free_mib} MiB free of {usage.total // _MIB}")
+
+
+def store(settings: Settings) -> Iterator[Finding]:
+    """Whether a file can be made durable where instances are kept."""
+    folder = settings.home / "blobs"
+    if not folder.is_dir():
+        yield ok("STORE", f"{folder} is made by the first start")
+        return
+    probe = folder / ".doctor"
+    try:
+        with probe.open("wb") as file:
+            file.write(b"\0" * 4096)
+            file.flush()
+        probe.unlink()
+    except OSError as failed:
+        yield error(
+            "STORE", f"{folder} cannot be written: {failed.strerror}", "mend the disk, or its owner and permissions"
+        )
+    else:
+        yield ok("STORE", f"{folder} can be written")
+
+
+def ports(settings: Settings) -> Iterator[Finding]:
+    """Each port is free, or ours."""
+    running = {str(child["name"]).partition("-")[0].partition("@")[0] for child in _children(settings)}
+    for role, setting, host, port in (
+        ("listener", "listener_port", settings.listener_host, settings.listener_port),
+        ("web", "web_port", settings.web_host, settings.web_port),
+        ("hl7", "hl7_port", settings.hl7_host, settings.hl7_port),
+    ):
+        if not port:
+            continue
+        code = f"PORT_{role.upper()}"
+        if role in running:
+            yield ok(code, f"{host}:{port} is used by our {role}")
+            continue
+        try:
+            check_free(setting, host, port)
+        except SettingError as taken:
+            yield error(code, str(taken), "end the program that has it, or choose another port")
+        else:
+            yield ok(code, f"{host}:{port} is free")
+    if settings.hl7_host not in LOOPBACK and settings.hl7_port and not settings.hl7_tls_certificate:
+        yield warning(
+            "HL7_CLEAR_TEXT", "HL7 messages come without TLS from other machines", "set hl7_tls_certificate, or tunnel"
+        )
+
+
+def _children(settings: Settings) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = (read_state(settings) or {}).get("processes", [])
+    return found
+
+
+def certificates(settings: Settings) -> Iterator[Finding]:
+    """Certificates that the settings name, and for how long they hold."""
+    for setting in ("hl7_tls_certificate", "hl7_tls_client_ca"):
+        name: str = getattr(settings, setting)
+        if not name:
+            continue
+        code = setting.upper()
+        try:
+            found = x509.load_pem_x509_certificates(Path(name).read_bytes())
+        except (OSError, ValueError) as failed:
+            why = failed.strerror if isinstance(failed, OSError) else "not a PEM certificate"
+            yield error(code, f"{name} cannot be read: {why}", f"correct {setting}")
+            continue
+        until = min(one.not_valid_after_utc for one in found)
+        days = (until - datetime.now(UTC)).days
+        if days < 0:
+            yield error(code, f"{name} expired on {until:%Y-%m-%d}", "renew it, and restart the HL7 listener")
+        elif days < _SOON_DAYS:
+            yield warning(code, f"{name} expires on {until:%Y-%m-%d}", "renew it, and restart the HL7 listener")
+        else:
+            yield ok(code, f"{name} holds until {until:%Y-%m-%d}")
+
+
+MACHINE: tuple[Check, ...] = (versions, codecs, device, disk, store, ports, certificates)

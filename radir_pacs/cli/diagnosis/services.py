@@ -1,0 +1,130 @@
+"""What this machine works with: database, its clock, broker, processes, index, rules, peers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.cli.diagnosis.findings import Check, Finding, error, ok, warning
+from radir_pacs.cli.state import is_held
+from radir_pacs.cli.status import DOWN, known_processes
+from radir_pacs.cli.up import broker_answers, check_broker
+from radir_pacs.config import Settings
+from radir_pacs.delivery.destination import Destination
+from radir_pacs.delivery.echo import echo
+from radir_pacs.dicom.rules import load_rules
+from radir_pacs.errors import PeerFailed, RadirError, SettingError
+from radir_pacs.index import partition_folder
+from radir_pacs.index.manifest import MANIFEST
+
+_CLOCK_WARNING_S, _CLOCK_ERROR_S = 2.0, 30.0
+_ECHO_S = 5.0
+
+
+def database(settings: Settings) -> Iterator[Finding]:
+    """The database, and what only it can tell. It is asked, never started."""
+    if not settings.database_url and not is_held(settings):
+        yield warning("NOT_RUNNING", f"radir is not running in {settings.home}", f"radir up --home {settings.home}")
+        return
+    try:
+        with Catalogue.as_it_is(settings) as catalogue:
+            began = time.time()
+            database_s = catalogue.figures.clock()
+            took_s = time.time() - began
+            yield ok("DATABASE", f"answers in {1000 * took_s:.0f} ms")
+            yield clock(database_s - (began + took_s / 2))
+            there, known = catalogue.figures.schema()
+            yield schema(there, known)
+            if there != known:
+                return
+            yield from processes(catalogue)
+            yield from index(catalogue, settings)
+    except RadirError as failed:
+        yield error("DATABASE", str(failed), "start the database, or correct database_url")
+
+
+def clock(ahead_s: float) -> Finding:
+    """How far the database's clock is ahead of this machine's."""
+    what = f"the database's clock is {abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'} this machine's"
+    advice = "let both follow the same time server (NTP)"
+    if abs(ahead_s) > _CLOCK_ERROR_S:
+        return error("CLOCK", what, advice)
+    return warning("CLOCK", what, advice) if abs(ahead_s) > _CLOCK_WARNING_S else ok("CLOCK", what)
+
+
+def schema(there: int, known: int) -> Finding:
+    """Whether the database has the schema that this program works with."""
+    what = f"the database has version {there}, this program knows {known}"
+    if there > known:
+        return error("SCHEMA", what, "update the program on this machine")
+    if there < known:
+        return warning("SCHEMA", what, "the next start brings the database up to date")
+    return ok("SCHEMA", f"version {known}")
+
+
+def processes(catalogue: Catalogue) -> Iterator[Finding]:
+    """Processes on all machines that went silent."""
+    rows = known_processes(catalogue.processes.all(), ())
+    down = [row["name"] for row in rows if row["state"] == DOWN]
+    if down:
+        yield warning("PROCESS_SILENT", f"silent: {', '.join(down)}", "look into its log; `radir problems` shows more")
+    elif rows:
+        yield ok("PROCESSES", f"{len(rows)} processes send heartbeats")
+
+
+def index(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
+    """Each generation that answers is on this machine's disk; one that is not is searched exactly until it is made."""
+    served = [one for one in catalogue.generations.served() if one.published]
+    missing = [
+        one
+        for one in served
+        if not (partition_folder(settings.home, one.model_id, one.region) / str(one.published) / MANIFEST).is_file()
+    ]
+    if missing:
+        yield warning(
+            "INDEX_MISSING",
+            f"{len(missing)} of {len(served)} generations are not in {settings.home / 'index'}",
+            "the web processes and the indexer need the same home folder; the next merge makes them again",
+        )
+    else:
+        yield ok("INDEX", f"{len(served)} generations are in place")
+
+
+def broker(settings: Settings) -> Iterator[Finding]:
+    try:
+        check_broker(settings.broker_url)
+    except SettingError as wrong:
+        yield error("BROKER", str(wrong), "correct broker_url")
+        return
+    if not settings.broker_url:
+        yield ok("BROKER", "messages go through the database (pgmq)")
+    elif broker_answers(settings.broker_url):
+        yield ok("BROKER", "the broker answers")
+    else:
+        yield error("BROKER", "the broker does not answer", "start it; nothing is encoded until then")
+
+
+def rules(settings: Settings) -> Iterator[Finding]:
+    """Whether the rules of what is encoded can be read: workers do so when they start."""
+    try:
+        found = load_rules(settings.rules_file)
+    except SettingError as wrong:
+        yield error("RULES", str(wrong), "correct the file; no worker starts with it")
+    else:
+        yield ok("RULES", f"{len(found.rules)} rules, {settings.rules_file or 'built in'}")
+
+
+def peers(settings: Settings) -> Iterator[Finding]:
+    """C-ECHO to every DICOM peer that the settings name."""
+    named = {settings.return_destination, *settings.commitment_destinations} - {""}
+    for text in sorted(named):
+        try:
+            echo(Destination.parse(text), settings, timeout_s=_ECHO_S)
+        except PeerFailed as failed:
+            yield error("PEER", str(failed), "start the peer, or correct the setting that names it")
+        else:
+            yield ok("PEER", f"{text} answers C-ECHO")
+
+
+SERVICES: tuple[Check, ...] = (database, broker, rules, peers)

@@ -1,0 +1,149 @@
+"""`radir doctor` on installations that are well, and on some that are not."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from unittest import mock
+
+import psycopg
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.cli import main
+from radir_pacs.cli.diagnosis import Check, Level, services
+from radir_pacs.cli.diagnosis import machine as machine_checks
+from radir_pacs.config import Settings, to_environment
+from radir_pacs.delivery.destination import Destination
+from tests.conftest import free_port
+
+
+def found(check: Check, settings: Settings) -> dict[str, Level]:
+    return {finding.code: finding.level for finding in check(settings)}
+
+
+def certificate(path: Path, days: int) -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hl7.test")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=400))
+        .not_valid_after(now + timedelta(days=days, hours=1))
+        .sign(key, hashes.SHA256())
+    )
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    return str(path)
+
+
+def test_an_installation_that_is_well_has_no_error(
+    settings: Settings, catalogue: Catalogue, capsys: pytest.CaptureFixture[str]
+) -> None:
+    catalogue.processes.say_alive("listener@one", 1, "UP", "")
+    with mock.patch.dict(os.environ, to_environment(settings), clear=True):
+        assert main(["doctor", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["errors"] == 0
+    codes = {one["code"]: one["level"] for one in said["findings"]}
+    expected = {
+        "CODECS",
+        "DEVICE",
+        "DISK",
+        "PORT_LISTENER",
+        "PORT_WEB",
+        "DATABASE",
+        "CLOCK",
+        "SCHEMA",
+        "INDEX",
+        "BROKER",
+    }
+    assert {code for code, level in codes.items() if level == "ok"} >= expected | {"PROCESSES"}
+    assert all(one["advice"] for one in said["findings"] if one["level"] != "ok")
+
+
+def test_an_error_is_the_exit_status(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    with mock.patch.dict(os.environ, to_environment(replace(settings, min_free_disk_mib=1 << 40)), clear=True):
+        assert main(["doctor"]) == 1
+    assert "DISK_FULL" in capsys.readouterr().out
+
+
+def test_nothing_is_started_where_nothing_runs(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    assert found(services.database, settings) == {"NOT_RUNNING": Level.WARNING}
+    assert not settings.home.exists()
+
+
+def test_a_database_that_is_away_or_older(settings: Settings, database_url: str) -> None:
+    away = replace(settings, database_url=f"postgresql://127.0.0.1:{free_port()}/radir")
+    assert found(services.database, away) == {"DATABASE": Level.ERROR}
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("DELETE FROM schema_version WHERE version = (SELECT max(version) FROM schema_version)")
+    assert found(services.database, settings)["SCHEMA"] is Level.WARNING
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        (count,) = connection.execute("SELECT count(*) FROM schema_version WHERE version = 9999").fetchone() or (1,)
+        connection.execute("INSERT INTO schema_version (version) VALUES (9999)")
+    assert count == 0 and found(services.database, settings)["SCHEMA"] is Level.ERROR
+
+
+def test_a_silent_process_and_a_generation_that_is_elsewhere(settings: Settings, catalogue: Catalogue) -> None:
+    with mock.patch.object(services, "known_processes", lambda *_: [{"name": "worker@b", "state": "DOWN"}]):
+        assert found(lambda _: services.processes(catalogue), settings) == {"PROCESS_SILENT": Level.WARNING}
+    served = mock.Mock(published="00000001-aaaaaaaaaaaa", model_id="m", region="chest")
+    with mock.patch.object(catalogue.generations, "served", lambda: (served,)):
+        assert found(lambda _: services.index(catalogue, settings), settings) == {"INDEX_MISSING": Level.WARNING}
+
+
+@pytest.mark.parametrize(("ahead_s", "level"), [(0.3, Level.OK), (-5.0, Level.WARNING), (3600.0, Level.ERROR)])
+def test_clocks_that_differ(ahead_s: float, level: Level) -> None:
+    assert services.clock(ahead_s).level is level
+
+
+@pytest.mark.parametrize(("days", "level"), [(200, Level.OK), (10, Level.WARNING), (-2, Level.ERROR)])
+def test_certificates_that_expire(tmp_path: Path, days: int, level: Level) -> None:
+    settings = Settings(home=tmp_path, hl7_tls_certificate=certificate(tmp_path / "hl7.pem", days))
+    assert found(machine_checks.certificates, settings) == {"HL7_TLS_CERTIFICATE": level}
+
+
+def test_a_certificate_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "hl7.pem").write_text("none")
+    settings = Settings(home=tmp_path, hl7_tls_certificate=str(tmp_path / "hl7.pem"))
+    assert found(machine_checks.certificates, settings) == {"HL7_TLS_CERTIFICATE": Level.ERROR}
+
+
+def test_a_port_that_another_program_has(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        settings = Settings(home=tmp_path, web_port=taken.getsockname()[1], listener_port=free_port())
+        assert found(machine_checks.ports, settings) == {"PORT_LISTENER": Level.OK, "PORT_WEB": Level.ERROR}
+
+
+def test_peers_are_asked_by_echo(settings: Settings, listen: Callable[..., Destination]) -> None:
+    there = replace(settings, return_destination=str(listen()))
+    assert found(services.peers, there) == {"PEER": Level.OK}
+    nobody = replace(settings, commitment_destinations=(f"NOBODY@127.0.0.1:{free_port()}",))
+    assert found(services.peers, nobody) == {"PEER": Level.ERROR}
+
+
+def test_rules_that_no_worker_could_read(settings: Settings) -> None:
+    assert found(services.rules, settings) == {"RULES": Level.OK}
+    assert found(services.rules, replace(settings, rules_file="/no/such.toml")) == {"RULES": Level.ERROR}
+
+
+def test_brokers(settings: Settings) -> None:
+    assert found(services.broker, settings) == {"BROKER": Level.OK}
+    for url in ("kafka://x", f"amqp://127.0.0.1:{free_port()}//"):
+        assert found(services.broker, replace(settings, broker_url=url)) == {"BROKER": Level.ERROR}

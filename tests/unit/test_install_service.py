@@ -1,0 +1,85 @@
+"""The systemd units: one per role, hardened, and read by systemd itself where it is installed."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from radir_pacs.cli import main
+from radir_pacs.cli.install_service import TARGET, units
+from radir_pacs.config import Settings
+from radir_pacs.errors import BadInput
+
+ROLES = ["listener", "web", "relay", "indexer", "transfer", "worker"]
+HARDENED = {
+    "NoNewPrivileges": "true",
+    "ProtectSystem": "strict",
+    "PrivateTmp": "true",
+    "CapabilityBoundingSet": "",
+    "Restart": "always",
+    "RestartPreventExitStatus": "78",
+}
+needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+
+
+def made(**changes: object) -> dict[str, str]:
+    settings = Settings(home=Path("/var/lib/radir"), database_url="postgresql://db/radir", **changes)  # type: ignore[arg-type]
+    return units(settings, roles=(), user="radir", program="/bin/true")
+
+
+def test_each_role_has_a_unit_and_the_target_wants_them_all() -> None:
+    found = made(monitor_port=9470)
+    assert list(found) == [*(f"radir-{role}.service" for role in ROLES), TARGET]
+    wanted = configparser.ConfigParser(interpolation=None)
+    wanted.read_string(found[TARGET])
+    assert wanted["Unit"]["Wants"].split() == list(found)[:-1]
+    for number, role in enumerate(ROLES):
+        unit = configparser.ConfigParser(interpolation=None)
+        unit.optionxform = str  # type: ignore[assignment, method-assign]
+        unit.read_string(found[f"radir-{role}.service"])
+        service = unit["Service"]
+        assert service["ExecStart"] == f"/bin/true serve {role}"
+        assert HARDENED.items() <= dict(service).items()
+        assert service["ReadWritePaths"] == "/var/lib/radir" and service["User"] == "radir"
+        assert int(service["TimeoutStopSec"]) > Settings.drain_s + 5, "the supervisor ends its processes first"
+        assert f"RADIR_MONITOR_PORT={9470 + number}" in service["Environment"]
+        assert "postgresql://" not in found[f"radir-{role}.service"], "a secret stays in the settings file"
+    assert "radir-hl7.service" in made(hl7_port=2575)
+
+
+def test_with_the_embedded_database_there_is_one_unit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["install-service", "--home", str(tmp_path), "--program", "/bin/true", "--print"]) == 0
+    said = capsys.readouterr().out
+    assert "# radir-all.service" in said and "serve all" in said and not any(tmp_path.iterdir())
+    assert main(["install-service", "web", "--home", str(tmp_path), "--program", "/bin/true", "--print"]) == 1
+
+
+def test_what_a_unit_file_would_read_otherwise_is_refused() -> None:
+    settings = Settings(home=Path("/var/lib/radir"), database_url="x")
+    for wrong in ({"user": "a b"}, {"program": "/bin/true\nExecStartPre=/bin/false"}, {"config_file": "/etc/a b"}):
+        with pytest.raises(BadInput):
+            units(settings, **({"roles": (), "user": "radir", "program": "/bin/true"} | wrong))  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="'nobody' is none of"):
+        units(settings, roles=["nobody"], user="radir", program="/bin/true")
+
+
+@needs_systemd
+def test_systemd_reads_the_units_and_finds_them_confined(tmp_path: Path) -> None:
+    settings = Settings(home=Path("/var/lib/radir"), database_url="x", hl7_port=2575)
+    written = units(settings, roles=(), user="root", program="/bin/true")
+    for name, text in written.items():
+        (tmp_path / name).write_text(text)
+    paths = [str(tmp_path / name) for name in written]
+    done = subprocess.run(["systemd-analyze", "verify", *paths], capture_output=True, text=True, timeout=60)
+    assert not [line for line in done.stderr.splitlines() if "radir" in line], done.stderr
+    services = [path for path in paths if path.endswith(".service")]
+    command = ["systemd-analyze", "security", "--offline=true", "--json=short", "--threshold=30"]
+    for path in services:
+        done = subprocess.run([*command, path], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, "more exposed than 3.0 of 10: " + done.stdout[:2000]
+        assert json.loads(done.stdout)
