@@ -45,8 +45,9 @@ from radir_pacs.cli.supervisor import ONE_BLAS_THREAD
 from radir_pacs.config import Settings
 from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.limits import DecodeLimits
-from radir_pacs.encode import CONFIGS, Bundle, Encoder, EncoderInput, ModelRegion, Preprocessing, preprocess
+from radir_pacs.encode import CONFIGS, Bundle, Encoder, EncoderInput, ModelRegion, Preprocessing
 from radir_pacs.encode.network import GLOBAL_REGION, RadirNetwork, view_index
+from radir_pacs.encode.preprocess import preprocess
 from radir_pacs.encode.tokenizer import Tokenizer
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Encoding, ImageKind, JobKind, KeptTokens, StudyState, Volume
