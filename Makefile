@@ -10,6 +10,7 @@ PATIENTS ?= 40
 DATA ?=
 FEWER_LINES := { grep -vE '^(Requirement already|  |Looking)' || true; }  # grep's own status says nothing; pip's counts
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport PYTHONDONTWRITEBYTECODE  # images of Python set it; here each of some hundred processes would compile everything anew
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14

@@ -26,14 +26,11 @@ from radir_pacs.types import JobKind
 
 from .app import ENCODE_QUEUES, INDEX_QUEUE, QUEUE, TRANSFER_QUEUE, make_app, serve
 from .bounded_answer import AnswerBounds
-from .encode_studies import EncodeStudies
 from .evict_files import EvictFiles
 from .index_partition import IndexPartition
 from .leases import Leases
 from .mine_report import MineReport
 from .pull_study import Pacs, PullStudy
-from .readers import Readers, how_many
-from .reading_child import ReadingSetup
 from .relay import Relay
 from .report_commitment import ReportCommitment
 from .runner import Runner, UseCase
@@ -49,7 +46,11 @@ def worker(settings: Settings, name: str, number: int) -> None:
 
     The model is loaded before the first message is taken.
     """
-    from .encoders import Encoders  # brings torch, seconds and 200 MB that the others have no use for
+    # They bring torch and scipy: seconds and 200 MB that the other processes have no use for.
+    from .encode_studies import EncodeStudies
+    from .encoders import Encoders
+    from .readers import Readers, how_many
+    from .reading_child import ReadingSetup
 
     with Catalogue.open(settings) as catalogue, contextlib.ExitStack() as stack:
         registry = Registry(catalogue, settings)

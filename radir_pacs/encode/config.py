@@ -10,6 +10,7 @@ from radir_pacs.types import ImageKind
 
 MOST_TOKENS, MOST_WIDTH, MOST_BLOCKS, MOST_BANDS, MOST_VOXELS = 32768, 2048, 48, 4, 2**28
 MOST_BLURRED = 1024  # voxels a side: a blur is a matrix of side x side
+EXTERNAL_ENGINE = "onnx"  # what runs a network that is not ours (`external`)
 BACKBONES = {  # scales of width and depth (``efficientnet``)
     "efficientnet-lite0": (1.0, 1.0),
     "efficientnet-lite1": (1.0, 1.1),

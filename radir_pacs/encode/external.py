@@ -19,11 +19,10 @@ from torch.nn import functional
 from radir_pacs.errors import BadInput, BundleRefused
 from radir_pacs.types import ImageKind
 
-from .config import MOST_VOXELS, MOST_WIDTH
+from .config import EXTERNAL_ENGINE, MOST_VOXELS, MOST_WIDTH
 from .network import Output
 from .onnx_check import MISSING, check_onnx
 
-ENGINE = "onnx"
 LEAST_LENGTH = 1e-6  # of a vector before normalising: a shorter one has no direction
 _FLOATS, _INTEGERS = "tensor(float)", "tensor(int64)"
 
@@ -35,10 +34,10 @@ class ExternalConfig:
     name: str
     shape: tuple[int, ...]
     embedding_dim: int
-    engine: str = ENGINE
+    engine: str = EXTERNAL_ENGINE
 
     def __post_init__(self) -> None:
-        if self.engine != ENGINE:
+        if self.engine != EXTERNAL_ENGINE:
             raise ValueError(f"no engine runs {self.engine!r}")
         if len(self.shape) not in (2, 3) or min(self.shape) < 1 or int(np.prod(self.shape)) > MOST_VOXELS:
             raise ValueError(f"an input of {self.shape} is not served")

@@ -11,7 +11,7 @@ from typing import Any
 from radir_pacs.errors import BundleRefused
 from radir_pacs.types import ImageKind
 
-from .external import ENGINE
+from .config import EXTERNAL_ENGINE
 
 FORMAT = 1
 WEIGHTS, MANIFEST, CARD, ONNX = "weights.safetensors", "manifest.json", "MODEL_CARD.md", "encoder.onnx"
@@ -54,7 +54,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def is_external(manifest: Mapping[str, Any]) -> bool:
     network = manifest.get("network")
-    return isinstance(network, dict) and network.get("engine") == ENGINE
+    return isinstance(network, dict) and network.get("engine") == EXTERNAL_ENGINE
 
 
 def weights_name(manifest: Mapping[str, Any]) -> str:

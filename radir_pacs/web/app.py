@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http.client import NO_CONTENT
+
 from flask import Flask, Response
 
 from radir_pacs import metrics
@@ -112,6 +114,8 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
     def harden(response: Response) -> Response:
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
+        if response.status_code == NO_CONTENT:  # werkzeug gives every answer a type, also one that has no content
+            response.headers.pop("Content-Type", None)
         return response
 
     return app

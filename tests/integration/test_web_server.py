@@ -122,6 +122,17 @@ def test_a_short_answer_is_sent_at_once(web: Web, monkeypatch: pytest.MonkeyPatc
     assert whole.startswith(b"HTTP/1.1 200 OK") and whole.endswith(answer.content)
 
 
+def test_an_answer_without_content_names_no_type_of_it(web: Web) -> None:
+    """204 (RFC 9110 8.3): of QIDO-RS, and of any route that anybody will add."""
+    web.app.add_url_rule("/empty", view_func=lambda: Response(status=204))
+    asked = (("GET", "/dicom-web/studies"), ("GET", "/empty"), ("HEAD", "/empty"))
+    for method, path in asked:
+        answer = requests.request(method, web.root + path, timeout=30)
+        assert (answer.status_code, answer.content) == (204, b"")
+        assert "Content-Type" not in answer.headers, path
+    assert requests.get(web.root + "/health/live", timeout=30).headers["Content-Type"] == "application/json"
+
+
 def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(web: Web) -> None:
     def breaks() -> Iterator[bytes]:
         yield b"the beginning"

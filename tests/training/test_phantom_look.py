@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from radir_pacs.encode import CONFIGS, Preprocessing, preprocess
+from radir_pacs.encode import CONFIGS, Preprocessing
+from radir_pacs.encode.preprocess import preprocess
 from radir_pacs.types import ImageKind
 from radir_training.data import phantom_set
 from radir_training.data.phantom_set import LOOK

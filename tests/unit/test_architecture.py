@@ -1,7 +1,9 @@
-"""ARCHITECTURE.md shows the layers that .importlinter holds."""
+"""ARCHITECTURE.md shows the layers that .importlinter holds; what only the network needs is loaded by nobody else."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -16,3 +18,17 @@ def test_the_picture_of_the_layers_is_the_contract() -> None:
     page = (ROOT / "ARCHITECTURE.md").read_text("utf-8").split("\n")
     start = page.index(f"    {held[0]}")
     assert [line.strip() for line in page[start : start + len(held)]] == held, "copy the layers from .importlinter"
+
+
+def test_only_what_runs_the_network_loads_its_libraries() -> None:
+    """Every process of a stack imports one of these; torch would cost each of them seconds and 200 MB."""
+    processes = ("listener.__main__", "hl7.__main__", "web.__main__", "cli.up", "cli.demo", "cli.status", "cli.models")
+    imports = ", ".join([f"radir_pacs.{name}" for name in processes] + ["radir_workers.__main__"])
+    loaded = subprocess.run(
+        [sys.executable, "-c", f"import sys, {imports}; print(*sys.modules)"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    assert "radir_pacs.models" in loaded
+    assert {"torch", "monai", "onnxruntime", "scipy"} & set(loaded) == set()

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from radir_pacs.encode import CONFIGS, Encoder, Preprocessing, preprocess
+from radir_pacs.encode import CONFIGS, Encoder, Preprocessing
 from radir_pacs.encode.config import NetworkConfig, StemConfig
 from radir_pacs.encode.network import LEAST_SPREAD, CoronalPlanes, RadirNetwork, RegionHead, grid_coordinates
-from radir_pacs.encode.preprocess import area_weights
+from radir_pacs.encode.preprocess import area_weights, preprocess
 from radir_pacs.encode.tokenizer import PAD, SPECIAL, UNKNOWN, Tokenizer
 from radir_pacs.errors import BadInput, Quarantined
 from radir_pacs.image_notes import ImageNoteCode, image_note

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from radir_pacs.encode import NetworkConfig, Preprocessing, preprocess
+from radir_pacs.encode import NetworkConfig, Preprocessing
 from radir_pacs.encode.network import view_index
+from radir_pacs.encode.preprocess import preprocess
 from radir_pacs.errors import BadInput
 from radir_pacs.types import F32, ImageKind, View, Volume
 

@@ -22,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from radir_pacs.dicom.pixels import PixelDecoder
-from radir_pacs.encode import Preprocessing, preprocess
+from radir_pacs.encode import Preprocessing
 from radir_pacs.encode.network import view_index
+from radir_pacs.encode.preprocess import preprocess
 from radir_pacs.errors import RadirError
 
 from .found import Content, plain

@@ -61,11 +61,6 @@ class Paired:
             interval_95=(round(float(low), 4), round(float(high), 4)),
         )
 
-    @property
-    def is_worse(self) -> bool:
-        """Whether the whole interval lies below zero."""
-        return self.interval_95 is not None and self.interval_95[1] < 0
-
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
