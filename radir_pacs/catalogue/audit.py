@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
 import orjson
 
+from radir_pacs import durable
 from radir_pacs.callers import AuditEvent, Caller, Role
 from radir_pacs.catalogue.access_rows import AuditRow, Chain, Seal
 from radir_pacs.catalogue.database import Connection, Row, run
@@ -136,7 +137,8 @@ class Audit(CataloguePart):
         if not last:
             return 0
         file.flush()
-        os.fsync(file.fileno())
+        durable.sync(Path(file.name))
+        durable.sync(Path(file.name).parent)
         detail: Detail = {"first": first, "last": last, "events": count, "sha256": written.hexdigest()}
         with self._database.transaction() as connection:
             note(connection, AuditEvent.AUDIT_RETIRED, by, detail=detail)

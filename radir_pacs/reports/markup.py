@@ -159,7 +159,12 @@ def plain_text(text: str) -> str:
         if undressed == text:
             break
         text = undressed
-    return spelled_out(text)
+    for _ in range(_ROUNDS):  # what stood in a ticked box may be a question with its answer
+        spelled = spelled_out(text)
+        if spelled == text:
+            break
+        text = spelled
+    return text
 
 
 def _undressed(text: str) -> str:
