@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -133,8 +134,7 @@ def _retire(args: argparse.Namespace, catalogue: Catalogue) -> int:
         raise BadInput("radir audit retire takes --until TIME and --out FILE")
     before = _moment(args.until)
     assert before is not None
-    handle = os.open(args.out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
+    with open(args.out, "xb", opener=functools.partial(os.open, mode=0o600)) as file:
         try:
             count = catalogue.audit.retire(before, file, by=caller())
         except BadInput:  # nothing has left the table
