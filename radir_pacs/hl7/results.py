@@ -7,6 +7,7 @@ import binascii
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from radir_pacs.catalogue import Deed, ReportStatus, ReportVersion
 from radir_pacs.documents import media_type, text_of
@@ -145,10 +146,10 @@ def deeds_of_mdm(message: Message, issuer: str) -> list[Deed]:
     document = _entity(txa, 12)
     if not document:
         raise missing("the document's number", "TXA^1^12")
-    orders = orders_of(message) or [Order(patient=message.first("PID"))]
-    order = orders[0]
-    obx = [segment for one in orders for segment in one.obx]
-    order.patient = order.patient or message.first("PID")
+    orders = orders_of(message) or [Order()]
+    for order in orders:
+        order.patient = order.patient or message.first("PID")
+    obx = [segment for order in orders for segment in order.obx]
     parent = _entity(txa, 13)
     withdrawn = event == "T11" or txa.text(19) in _CANCELLED
     body = "" if withdrawn else body_of(message, obx)
@@ -164,20 +165,34 @@ def deeds_of_mdm(message: Message, issuer: str) -> list[Deed]:
         status = ReportStatus.AMENDED if event in ("T08", "T10") else ReportStatus.FINAL
     if event == "T06" and not only_adds(body):
         body = f"ADDENDUM:\n{body}"
-    further = tuple(txa.text(number) for number in (15, 14) if txa.text(number))
-    return [
-        _version(
-            message,
-            order,
-            issuer,
-            document=document,
-            status=status,
-            body=body,
-            at=(txa, (8, 7, 6)),  # edited, transcribed, originated
-            further=further,
-            replaces=(parent,) if event == "T10" and parent and parent != document else (),
-        )
-    ]
+    studies = _studies_of(orders)
+    version = partial(
+        _version,
+        message,
+        issuer=issuer,
+        document=document,
+        status=status,
+        body=body,
+        at=(txa, (8, 7, 6)),  # edited, transcribed, originated
+        replaces=(parent,) if event == "T10" and parent and parent != document else (),
+    )
+    if len(studies) < 2:
+        further = tuple(txa.text(number) for number in (15, 14) if txa.text(number))
+        return [version(orders[0], further=further)]
+    found = [(order, replace(version(order), part=part, parts=tuple(studies))) for part, order in studies.items()]
+    return list(
+        _apart(found) if all(order.study_uid or order.accession for order, _ in found) else (v for _, v in found)
+    )
+
+
+def _studies_of(orders: Sequence[Order]) -> dict[str, Order]:
+    """The first order of each study that a document names, by what names it."""
+    found: dict[str, Order] = {}
+    for order in orders:
+        named = order.study_uid or order.accession or next(iter(order.numbers), "")
+        if named:
+            found.setdefault(named[:_MOST_CHARACTERS], order)
+    return found
 
 
 def _entity(segment: Segment, number: int) -> str:

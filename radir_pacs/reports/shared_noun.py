@@ -1,4 +1,4 @@
-"""Two sides that share one noun, of which one is denied: "small right and no left effusion", "effusion right, none left".
+"""One noun for two sides, of which one is denied: "small right and no left effusion", "effusion right, left none".
 
 The noun is repeated, so that each side has a statement of its own: "small right effusion and no left effusion".
 """
