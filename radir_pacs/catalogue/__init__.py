@@ -9,6 +9,7 @@ from radir_pacs.catalogue.embedded import server_pid as embedded_pid
 from radir_pacs.catalogue.embedded import start as start_embedded
 from radir_pacs.catalogue.embedded import stop as stop_embedded
 from radir_pacs.catalogue.incoming import (
+    WITHDRAWN,
     Answered,
     Deed,
     Demographics,
@@ -82,6 +83,7 @@ __all__ = [
     "MOST_PER_SEAL",
     "NO_DAY",
     "OF_TOKENS",
+    "WITHDRAWN",
     "AccessTokens",
     "Answered",
     "Answering",

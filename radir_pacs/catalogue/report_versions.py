@@ -141,18 +141,23 @@ def receive(connection: Connection, settings: Settings, version: ReportVersion) 
         raise BadInput(f"the report has more than {MOST_CHARACTERS} characters")
     values = _values(version)
     if version.document and version.status in _COMPLETE:
-        _withdraw_other_parts(connection, settings, version, values)
+        gone = _withdraw_other_parts(connection, settings, version, values)
+        if gone and version.status in WITHDRAWN:
+            _keep(connection, settings, values)
+            return Received.WITHDRAWN
     return _keep(connection, settings, values)
 
 
 def _withdraw_other_parts(
     connection: Connection, settings: Settings, version: ReportVersion, values: dict[str, Any]
-) -> None:
-    """Parts of the document that this version of it no longer has."""
+) -> int:
+    """Parts of the document that this version of it no longer has; returns how many."""
     named = [_sender(version.sender, part) for part in (version.part, *version.parts)]
-    for other in run(connection, "other_parts", values, whole=version.sender, named=named).fetchall():
+    others = run(connection, "other_parts", values, whole=version.sender, named=named).fetchall()
+    for other in others:
         withdrawn = {"status": ReportStatus.CANCELLED, "body": "", "content_sha256": _hash(""), "replaces": []}
         _keep(connection, settings, values | withdrawn | other)
+    return len(others)
 
 
 def _keep(connection: Connection, settings: Settings, values: dict[str, Any]) -> Received:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from radir_pacs.catalogue import Deed, ReportStatus, ReportVersion
+from radir_pacs.catalogue import WITHDRAWN, Deed, ReportStatus, ReportVersion
 from radir_pacs.documents import media_type, text_of
 from radir_pacs.errors import BadInput
 from radir_pacs.reasons import ReasonCode
@@ -107,7 +107,7 @@ def _version_of(message: Message, order: Order, issuer: str) -> ReportVersion | 
     if said in _NO_RESULTS:
         return None
     status = _STATUS.get(said) or _status_of(order.obx)
-    withdrawn = status in (ReportStatus.CANCELLED, ReportStatus.IN_ERROR)
+    withdrawn = status in WITHDRAWN
     body = "" if withdrawn else body_of(message, order.obx)
     if not body and not withdrawn:
         raise Unusable("the report has no text", ReasonCode.NO_TEXT, error_code="101", at=f"OBX^{order.number}^5")
@@ -211,12 +211,13 @@ def _version(
     further: tuple[str, ...] = (),
     replaces: tuple[str, ...] = (),
 ) -> ReportVersion:
-    """Raises Unusable when nothing names the study."""
+    """Raises Unusable when nothing names the study; what is withdrawn is known by its document."""
     keys = patient_keys(order.patient, issuer)
     numbers = tuple(dict.fromkeys((*order.numbers, *further)))
-    if order.study_uid is None and not numbers:
+    needs_study = order.study_uid is None and not (document and status in WITHDRAWN)
+    if needs_study and not numbers:
         raise missing("an accession number or Study Instance UID", f"OBR^{order.number}^18")
-    if order.study_uid is None and not keys:
+    if needs_study and not keys:
         raise missing("the patient's id", "PID^1^3")
     segment, fields = at or (order.obr, (22,))
     times = [segment.time(number) for number in fields] if segment is not None else []

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from radir_pacs.catalogue import ReportStatus, ReportVersion
+from radir_pacs.catalogue import WITHDRAWN, ReportStatus, ReportVersion
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.documents import CDA, PDF, media_type, text_of
 from radir_pacs.errors import BadInput
@@ -66,7 +66,7 @@ def read_diagnostic_report(
     if said not in _STATUS:
         raise BadInput("DiagnosticReport.status is no status of R4 or R5", reason_code=ReasonCode.MESSAGE_INCOMPLETE)
     status = _STATUS[said]
-    withdrawn = status in (ReportStatus.CANCELLED, ReportStatus.IN_ERROR)
+    withdrawn = status in WITHDRAWN
     body = "" if withdrawn else _body(resource)
     if not body and not withdrawn:
         raise BadInput(
@@ -81,7 +81,7 @@ def read_diagnostic_report(
     document = _document(resource)
     if not document:
         raise BadInput("identifier or id must name the report", reason_code=ReasonCode.MESSAGE_INCOMPLETE)
-    if uid is None and not (numbers and keys):
+    if uid is None and not (numbers and keys) and not withdrawn:  # its document tells whose it is
         raise BadInput(
             "no Study Instance UID (imagingStudy.identifier), nor an accession number (basedOn.identifier) with a"
             " patient's identifier (subject.identifier)",

@@ -28,6 +28,7 @@ MOST_FORM_BYTES = 64 << 20
 _MOST_PAGES = 100_000
 _INCLUDED = ("subject", "based-on", "imaging-study")
 _UNAUTHORIZED = 401
+_NOT_ALLOWED = (_UNAUTHORIZED, 403)
 _BAD = ReasonCode.PEER_BAD_ANSWER
 
 
@@ -151,6 +152,12 @@ class FhirPull:
     def _get(self, url: str) -> Mapping[str, Any]:
         """One page."""
         status, _, content = self._ask(url, "application/fhir+json", MOST_PAGE_BYTES)
+        if status in _NOT_ALLOWED:
+            raise PeerFailed(
+                f"the server answered {status}: it does not accept our authorization (--authorization-file, or"
+                " fhir_client_id)",
+                reason_code=ReasonCode.PEER_REFUSED,
+            )
         if status != 200:
             raise PeerFailed(f"the server answered {status}", reason_code=ReasonCode.PEER_REFUSED)
         found = as_json(content)

@@ -87,7 +87,8 @@ def test_a_form_that_stands_elsewhere_is_fetched(wrapped: bool, catalogue: Catal
 @pytest.mark.parametrize(
     ("answers", "words"),
     [
-        ([(401, {}, b"")], "401"),
+        ([(401, {}, b"")], "401: it does not accept our authorization"),
+        ([(403, {}, b"")], "--authorization-file"),
         ([(302, {"Location": "http://192.0.2.1/"}, b"")], "302"),
         ([(200, {}, b"<html>")], "no JSON"),
         ([(200, {}, {"resourceType": "OperationOutcome"})], "no Bundle"),

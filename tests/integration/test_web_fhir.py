@@ -192,6 +192,14 @@ def test_a_report_of_several_studies_is_told_of_each(web: Web) -> None:
     assert not any(web.catalogue.reports.of_study(f"2.25.{number}") for number in (1, 2))
 
 
+def test_a_withdrawn_report_needs_no_study(web: Web) -> None:
+    add(web.catalogue, header())
+    assert post(web, resource()).status_code == 201
+    answer = post(web, resource(status="entered-in-error", minute=1, imagingStudy=None))
+    assert "withdrawn" in answer.json()["issue"][0]["diagnostics"] and texts(web.catalogue) == []
+    assert "later version" in post(web, resource()).json()["issue"][0]["diagnostics"] and texts(web.catalogue) == []
+
+
 def test_studies_of_one_report_are_named_by_their_uids_first() -> None:
     studies = [{"identifier": {"value": f"urn:oid:2.25.{number}"}} for number in (1, 2, 1)]
     found = read_diagnostic_report(resource(imagingStudy=studies, basedOn=[order("A1", ""), order("A2", "")]))

@@ -246,6 +246,14 @@ def test_a_document_of_several_orders_is_told_of_each_study() -> None:
     assert [(one.part, one.body.count("CT")) for one in unsure] == [("F1", 2), ("F2", 2)], "it may be one study"
 
 
+def test_a_withdrawn_document_needs_no_study() -> None:
+    lines = [line for line in mdm("T11", "").decode().split("\r") if not line.startswith(("OBR", "PID"))]
+    fields = lines[-2].split("|")
+    fields[14:16] = ["", ""]
+    found = report("\r".join([*lines[:-2], "|".join(fields), ""]).encode())
+    assert (found.status, found.document, found.numbers) == (ReportStatus.CANCELLED, "D1", ())
+
+
 def test_orders_link_their_numbers_and_their_study() -> None:
     expected = OrderLink(numbers=("A1", "F1", "P1"), study_uid="1.2.3")
     assert only(order("1.2.3")) == expected
