@@ -159,7 +159,8 @@ def plain_text(text: str) -> str:
         if undressed == text:
             break
         text = undressed
-    return spelled_out(text)
+    spelled = spelled_out(text)
+    return spelled if spelled == text else spelled_out(spelled)  # "[x]Effusion, no." is an answer without its box
 
 
 def _undressed(text: str) -> str:

@@ -12,7 +12,8 @@ from radir_pacs.reports.marks import Mark
 _PAIR = {Laterality.LEFT, Laterality.RIGHT}
 _LINK = Cue.CONJUNCTION | Cue.COMMA | Cue.BREAK
 _END = _LINK | Cue.THERE | Cue.SOFT_BREAK | Cue.COPULA
-_NEGATES = Cue.NEGATES_NEXT
+_NEGATES_LAST = Cue.NEGATES_LAST | Cue.CLOSES
+_NEGATES = Cue.NEGATES_NEXT | _NEGATES_LAST
 
 
 def repeat_noun(marks: list[Mark]) -> None:
@@ -35,10 +36,11 @@ def repeat_noun(marks: list[Mark]) -> None:
             marks[at].cue |= Cue.BREAK
             _add(_noun(second), marks, stop)
         elif any(mark.concept for mark in first) and not _is_told(second[1:]):
-            behind = max((i for i in range(at, end) if _speaks(marks[i])), default=None)
-            if behind is not None:
+            said = max((i for i in range(at, end) if _speaks(marks[i])), default=None)
+            if said is not None:
                 marks[at].cue |= Cue.BREAK
-                _add(_noun(first), marks, behind + 1)
+                before = marks[said].cue & _NEGATES_LAST and not marks[said].cue & Cue.NEGATES_NEXT
+                _add(_noun(first), marks, said if before else said + 1)
 
 
 def _one_is_denied(first: list[Mark], second: list[Mark]) -> bool:
@@ -57,7 +59,7 @@ def _speaks(mark: Mark) -> bool:
 
 def _is_told(part: list[Mark]) -> bool:
     """Whether there is something that the side may belong to already."""
-    return any(mark.concept or mark.place or (mark.attribute and not mark.entry.severity) for mark in part)
+    return any(mark.concept or mark.place or (mark.attribute and not _speaks(mark)) for mark in part)
 
 
 def _noun(part: list[Mark]) -> list[Mark]:

@@ -189,6 +189,8 @@ def test_which_side_has_more_says_that_both_have_it(text: str) -> None:
         "Pleuraerguss rechts, links keiner.",
         "Right pleural effusion, left none.",
         "Rechtsseitiger Pleuraerguss, links nicht nachweisbar.",
+        "Erguss rechts, links nicht abgrenzbar.",
+        "Right pleural effusion, left absent.",
     ],
 )
 def test_what_one_side_lacks_is_not_denied_of_the_other(text: str) -> None:

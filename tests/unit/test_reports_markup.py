@@ -65,6 +65,7 @@ PARTS = [
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(PARTS), max_size=25).map("".join))
 @example("&amp;amp;lt;p&gt;")
+@example("[x]Effusion, no. ")
 def test_a_second_time_changes_nothing_that_is_read(text: str) -> None:
     once = plain_text(text)
     report = mine(once)
