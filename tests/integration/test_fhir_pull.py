@@ -87,7 +87,7 @@ def test_a_form_that_stands_elsewhere_is_fetched(wrapped: bool, catalogue: Catal
 def test_a_form_that_does_not_come_holds_up_no_other_report(catalogue: Catalogue, tmp_path: Path) -> None:
     add(catalogue, header())
     elsewhere = resource(presentedForm=[{"contentType": "text/plain", "url": "Binary/1"}], id="r9", identifier=None)
-    fails = [(500, {}, b"")] * 5
+    fails: list[Any] = [(500, {}, b"")] * 5
     with scripted(
         (200, {}, page(elsewhere, resource(minute=5))),
         *fails,
