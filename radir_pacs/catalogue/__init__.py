@@ -13,6 +13,7 @@ from radir_pacs.catalogue.embedded import start as start_embedded
 from radir_pacs.catalogue.embedded import stop as stop_embedded
 from radir_pacs.catalogue.figures import ReasonCount
 from radir_pacs.catalogue.incoming import (
+    WITHDRAWN,
     Answered,
     Deed,
     Demographics,
@@ -104,6 +105,7 @@ __all__ = [
     "NO_DAY",
     "OF_TOKENS",
     "SILENT_S",
+    "WITHDRAWN",
     "AccessTokens",
     "Answered",
     "Answering",

@@ -27,7 +27,9 @@ WITHDRAWN = frozenset({ReportStatus.CANCELLED, ReportStatus.IN_ERROR})
 class ReportVersion:
     """One version of a report as it came, its text free of markup.
 
-    document: what its sender calls the report in all its versions; empty: the sender has one report per study.
+    document: what its sender calls the report in all its versions; empty: the sender has one report per study. part:
+    where a document may be about several studies, which of them this is, in any words that stay the same; parts: all
+    that it has now. A complete version withdraws the document from the studies of other parts.
     study_uid, or numbers (accession and order numbers, the surest first) with patient_keys (``issuer\\id``), name its
     study; without patient keys the number alone does. version_at None: now. sent_at breaks ties, then the order in
     which versions come.
@@ -40,6 +42,8 @@ class ReportVersion:
     sender: str = ""
     version_at: datetime | None = None
     sent_at: datetime | None = None
+    part: str = ""
+    parts: tuple[str, ...] = ()
     replaces: tuple[str, ...] = ()
     study_uid: str | None = None
     numbers: tuple[str, ...] = ()

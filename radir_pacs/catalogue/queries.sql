@@ -1062,6 +1062,16 @@ WHERE source = %(source)s AND sender = %(sender)s AND document = %(document)s
         AND (named_study_uid, numbers) IS NOT DISTINCT FROM (%(named_study_uid)s::text, %(numbers)s::text[])))
 ORDER BY version_at DESC, sent_at DESC, id DESC LIMIT 1;
 
+-- name: other_parts
+-- What names the study of each part of a document, where it holds at this time and is not among those named.
+SELECT sender, named_study_uid, numbers, patient_keys FROM (
+    SELECT DISTINCT ON (sender) * FROM report_version
+    WHERE document = %(document)s AND source = %(source)s AND split_part(sender, E'\x1f', 1) = %(whole)s
+        AND sender <> ALL(%(named)s::text[])
+    ORDER BY sender, version_at DESC, sent_at DESC, id DESC
+) AS newest
+WHERE status NOT IN ('CANCELLED', 'IN_ERROR') AND (version_at, sent_at) <= (%(version_at)s, %(sent_at)s);
+
 -- name: versions_of
 -- All versions of a study's reports.
 SELECT id, source, sender, document, status, version_at, sent_at, content_sha256, replaces FROM report_version
@@ -1147,7 +1157,7 @@ WHERE v.study_uid IS NULL AND NOT v.wanted AND v.received_at > now() - interval 
 
 -- name: waiting_reports
 -- Reports that wait, newest first, without those that withdraw what never came.
-SELECT id, source, sender, status, named_study_uid, received_at FROM report_version
+SELECT id, source, split_part(sender, E'\x1f', 1) AS sender, status, named_study_uid, received_at FROM report_version
 WHERE study_uid IS NULL AND status NOT IN ('CANCELLED', 'IN_ERROR') ORDER BY id DESC LIMIT %(limit)s;
 
 -- name: count_waiting_reports

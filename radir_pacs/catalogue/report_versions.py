@@ -30,6 +30,7 @@ from radir_pacs.types import JobKind
 MOST_CHARACTERS = 1_000_000  # of one report's text
 JOIN_LIMIT = 500  # in one round of the relay
 _AHEAD = timedelta(days=1)  # a version from further in the future has a wrong clock, and must not hold for ever
+_PART = "\x1f"  # between the sender and the part of the document, which stand in one column
 _COMPLETE = frozenset({ReportStatus.FINAL, ReportStatus.AMENDED}) | WITHDRAWN
 
 
@@ -38,7 +39,7 @@ class Version:
     """A stored version, as far as it matters to the others."""
 
     id: int
-    group: tuple[str, str, str]  # source, sender, document
+    group: tuple[str, str, str]  # source, sender, document; in one study its parts are one report
     status: ReportStatus
     version_at: datetime
     sent_at: datetime
@@ -139,12 +140,33 @@ def receive(connection: Connection, settings: Settings, version: ReportVersion) 
     if len(version.body) > MOST_CHARACTERS:
         raise BadInput(f"the report has more than {MOST_CHARACTERS} characters")
     values = _values(version)
+    if version.document and version.status in _COMPLETE:
+        gone = _withdraw_other_parts(connection, settings, version, values)
+        if gone and version.status in WITHDRAWN:
+            _keep(connection, settings, values)
+            return Received.WITHDRAWN
+    return _keep(connection, settings, values)
+
+
+def _withdraw_other_parts(
+    connection: Connection, settings: Settings, version: ReportVersion, values: dict[str, Any]
+) -> int:
+    """Parts of the document that this version of it no longer has; returns how many."""
+    named = [_sender(version.sender, part) for part in (version.part, *version.parts)]
+    others = run(connection, "other_parts", values, whole=version.sender, named=named).fetchall()
+    for other in others:
+        withdrawn = {"status": ReportStatus.CANCELLED, "body": "", "content_sha256": _hash(""), "replaces": []}
+        _keep(connection, settings, values | withdrawn | other)
+    return len(others)
+
+
+def _keep(connection: Connection, settings: Settings, values: dict[str, Any]) -> Received:
     study_uid = _study_of(connection, values)
     if study_uid is not None:
         run(connection, "lock_study", study_uid=study_uid)
     newest = run(connection, "newest_version", values, study_uid=study_uid).fetchone()
-    same = newest and (newest["status"], newest["content_sha256"]) == (version.status, values["content_sha256"])
-    if newest and same and (not version.document or values["version_at"] <= newest["version_at"]):
+    same = newest and (newest["status"], newest["content_sha256"]) == (values["status"], values["content_sha256"])
+    if newest and same and (not values["document"] or values["version_at"] <= newest["version_at"]):
         if study_uid is not None:
             apply_versions_in_force(connection, settings, study_uid)
         return Received.SAME
@@ -155,7 +177,7 @@ def receive(connection: Connection, settings: Settings, version: ReportVersion) 
     before, held = _join_to_study(connection, settings, values, study_uid)
     if same:
         return Received.SAME
-    if version.status in WITHDRAWN:
+    if values["status"] in WITHDRAWN:
         return Received.WITHDRAWN
     if row["id"] not in held:
         return Received.LATE
@@ -202,7 +224,7 @@ def _versions(connection: Connection, study_uid: str) -> list[Version]:
     return [
         Version(
             id=row["id"],
-            group=(row["source"], row["sender"], row["document"]),
+            group=(row["source"], row["sender"].partition(_PART)[0], row["document"]),
             status=ReportStatus(row["status"]),
             version_at=row["version_at"],
             sent_at=row["sent_at"],
@@ -225,19 +247,27 @@ def _study_of(connection: Connection, values: dict[str, Any]) -> str | None:
     return str(rows[0]["study_uid"]) if len(rows) == 1 else None
 
 
+def _sender(sender: str, part: str) -> str:
+    return f"{sender}{_PART}{part}" if part else sender
+
+
+def _hash(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
 def _values(version: ReportVersion) -> dict[str, Any]:
     now = datetime.now(UTC)
     sent_at = version.sent_at if version.sent_at is not None and version.sent_at < now + _AHEAD else now
     version_at = version.version_at if version.version_at is not None and version.version_at < now + _AHEAD else sent_at
     return {
         "source": version.source,
-        "sender": version.sender,
+        "sender": _sender(version.sender, version.part),
         "document": version.document,
         "status": version.status,
         "version_at": version_at,
         "sent_at": sent_at,
         "body": version.body,
-        "content_sha256": hashlib.sha256(version.body.encode()).hexdigest(),
+        "content_sha256": _hash(version.body),
         "replaces": list(version.replaces),
         "named_study_uid": version.study_uid,
         "numbers": list(version.numbers),

@@ -7,8 +7,9 @@ import binascii
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
-from radir_pacs.catalogue import Deed, ReportStatus, ReportVersion
+from radir_pacs.catalogue import WITHDRAWN, Deed, ReportStatus, ReportVersion
 from radir_pacs.documents import media_type, text_of
 from radir_pacs.errors import BadInput
 from radir_pacs.reasons import ReasonCode
@@ -106,7 +107,7 @@ def _version_of(message: Message, order: Order, issuer: str) -> ReportVersion | 
     if said in _NO_RESULTS:
         return None
     status = _STATUS.get(said) or _status_of(order.obx)
-    withdrawn = status in (ReportStatus.CANCELLED, ReportStatus.IN_ERROR)
+    withdrawn = status in WITHDRAWN
     body = "" if withdrawn else body_of(message, order.obx)
     if not body and not withdrawn:
         raise Unusable("the report has no text", ReasonCode.NO_TEXT, error_code="101", at=f"OBX^{order.number}^5")
@@ -145,10 +146,10 @@ def deeds_of_mdm(message: Message, issuer: str) -> list[Deed]:
     document = _entity(txa, 12)
     if not document:
         raise missing("the document's number", "TXA^1^12")
-    orders = orders_of(message) or [Order(patient=message.first("PID"))]
-    order = orders[0]
-    obx = [segment for one in orders for segment in one.obx]
-    order.patient = order.patient or message.first("PID")
+    orders = orders_of(message) or [Order()]
+    for order in orders:
+        order.patient = order.patient or message.first("PID")
+    obx = [segment for order in orders for segment in order.obx]
     parent = _entity(txa, 13)
     withdrawn = event == "T11" or txa.text(19) in _CANCELLED
     body = "" if withdrawn else body_of(message, obx)
@@ -164,20 +165,34 @@ def deeds_of_mdm(message: Message, issuer: str) -> list[Deed]:
         status = ReportStatus.AMENDED if event in ("T08", "T10") else ReportStatus.FINAL
     if event == "T06" and not only_adds(body):
         body = f"ADDENDUM:\n{body}"
-    further = tuple(txa.text(number) for number in (15, 14) if txa.text(number))
-    return [
-        _version(
-            message,
-            order,
-            issuer,
-            document=document,
-            status=status,
-            body=body,
-            at=(txa, (8, 7, 6)),  # edited, transcribed, originated
-            further=further,
-            replaces=(parent,) if event == "T10" and parent and parent != document else (),
-        )
-    ]
+    studies = _studies_of(orders)
+    version = partial(
+        _version,
+        message,
+        issuer=issuer,
+        document=document,
+        status=status,
+        body=body,
+        at=(txa, (8, 7, 6)),  # edited, transcribed, originated
+        replaces=(parent,) if event == "T10" and parent and parent != document else (),
+    )
+    if len(studies) < 2:
+        further = tuple(txa.text(number) for number in (15, 14) if txa.text(number))
+        return [version(orders[0], further=further)]
+    found = [(order, replace(version(order), part=part, parts=tuple(studies))) for part, order in studies.items()]
+    return list(
+        _apart(found) if all(order.study_uid or order.accession for order, _ in found) else (v for _, v in found)
+    )
+
+
+def _studies_of(orders: Sequence[Order]) -> dict[str, Order]:
+    """The first order of each study that a document names, by what names it."""
+    found: dict[str, Order] = {}
+    for order in orders:
+        named = order.study_uid or order.accession or next(iter(order.numbers), "")
+        if named:
+            found.setdefault(named[:_MOST_CHARACTERS], order)
+    return found
 
 
 def _entity(segment: Segment, number: int) -> str:
@@ -196,12 +211,13 @@ def _version(
     further: tuple[str, ...] = (),
     replaces: tuple[str, ...] = (),
 ) -> ReportVersion:
-    """Raises Unusable when nothing names the study."""
+    """Raises Unusable when nothing names the study; what is withdrawn is known by its document."""
     keys = patient_keys(order.patient, issuer)
     numbers = tuple(dict.fromkeys((*order.numbers, *further)))
-    if order.study_uid is None and not numbers:
+    needs_study = order.study_uid is None and not (document and status in WITHDRAWN)
+    if needs_study and not numbers:
         raise missing("an accession number or Study Instance UID", f"OBR^{order.number}^18")
-    if order.study_uid is None and not keys:
+    if needs_study and not keys:
         raise missing("the patient's id", "PID^1^3")
     segment, fields = at or (order.obr, (22,))
     times = [segment.time(number) for number in fields] if segment is not None else []

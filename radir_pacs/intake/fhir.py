@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from radir_pacs.catalogue import ReportStatus, ReportVersion
+from radir_pacs.catalogue import WITHDRAWN, ReportStatus, ReportVersion
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.documents import CDA, PDF, media_type, text_of
 from radir_pacs.errors import BadInput
@@ -66,7 +66,7 @@ def read_diagnostic_report(
     if said not in _STATUS:
         raise BadInput("DiagnosticReport.status is no status of R4 or R5", reason_code=ReasonCode.MESSAGE_INCOMPLETE)
     status = _STATUS[said]
-    withdrawn = status in (ReportStatus.CANCELLED, ReportStatus.IN_ERROR)
+    withdrawn = status in WITHDRAWN
     body = "" if withdrawn else _body(resource)
     if not body and not withdrawn:
         raise BadInput(
@@ -81,7 +81,7 @@ def read_diagnostic_report(
     document = _document(resource)
     if not document:
         raise BadInput("identifier or id must name the report", reason_code=ReasonCode.MESSAGE_INCOMPLETE)
-    if uid is None and not (numbers and keys):
+    if uid is None and not (numbers and keys) and not withdrawn:  # its document tells whose it is
         raise BadInput(
             "no Study Instance UID (imagingStudy.identifier), nor an accession number (basedOn.identifier) with a"
             " patient's identifier (subject.identifier)",
@@ -102,7 +102,7 @@ def read_diagnostic_report(
         numbers=numbers if keys else (),
         patient_keys=keys,
     )
-    return _for_each_study(version, _of_several(resource, studies, contained))
+    return _for_each_study(version, _named(resource, studies, contained))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +114,8 @@ class _Named:
     words: str
 
 
-def _of_several(resource: Json, studies: list[Json], contained: Mapping[str, Json]) -> list[_Named]:
-    """The studies of a report about several: by UID where there are UIDs, else by accession number."""
+def _named(resource: Json, studies: list[Json], contained: Mapping[str, Json]) -> list[_Named]:
+    """The studies that the report is about: by UID where there are UIDs, else by accession number."""
     by_uid = {uid: one for one in studies if (uid := _study([one]))}
     if by_uid:
         return [_Named(uid=uid, number="", words=_words(one)) for uid, one in by_uid.items()]
@@ -134,21 +134,25 @@ def _words(study: Json) -> str:
 
 
 def _for_each_study(version: ReportVersion, studies: list[_Named]) -> tuple[ReportVersion, ...]:
-    """The version for each of several studies, with the part of its text that is the study's own where it has parts."""
+    """The version for each of the studies; of several with the part of the text that is the study's own, if it has any.
+
+    Each is a part of the report, so that a version about other studies withdraws it from those of the version before.
+    """
+    parts = tuple(one.uid or one.number for one in studies)
     if len(studies) < 2:
-        return (version,)
+        return (replace(version, part="".join(parts)),)
     texts = own_texts(version.body, [one.words for one in studies]) or [version.body] * len(studies)
     return tuple(
         replace(
             version,
-            document=f"{version.document}|{one.uid or one.number}"[:_MOST_CHARACTERS],
-            replaces=(version.document,),  # an earlier version may have named one study
+            part=part,
+            parts=parts,
             body=text,
             study_uid=one.uid,
             numbers=() if one.uid else (one.number,),
             patient_keys=() if one.uid else version.patient_keys,
         )
-        for one, text in zip(studies, texts, strict=True)
+        for one, part, text in zip(studies, parts, texts, strict=True)
     )
 
 

@@ -28,6 +28,7 @@ MOST_FORM_BYTES = 64 << 20
 _MOST_PAGES = 100_000
 _INCLUDED = ("subject", "based-on", "imaging-study")
 _UNAUTHORIZED = 401
+_NOT_ALLOWED = (_UNAUTHORIZED, 403)
 _BAD = ReasonCode.PEER_BAD_ANSWER
 
 
@@ -62,33 +63,38 @@ class FhirPull:
     def run(self, since: datetime | None = None) -> Pulled:
         """Take every report that changed since ``since``, or since the last pull that came to its end.
 
-        A pull that breaks off is done again from the same moment, which changes nothing twice. Raises PeerFailed.
+        A pull that breaks off is done again from the same moment, which changes nothing twice; one that only lacks a
+        form begins next time with the first report whose form did not come. Raises PeerFailed.
         """
         began = since.isoformat() if since is not None else self._last()
         newest = began
+        complete = True
         done = Pulled()
         for bundle in self._pages(began):
             done.pages += 1
             reports, others = _entries(bundle)
             for resource in reports:
-                self._take(resource, others, done)
+                complete = self._take(resource, others, done) and complete
                 meta = resource.get("meta")
                 changed = meta.get("lastUpdated") if isinstance(meta, Mapping) else None
-                if isinstance(changed, str) and (newest is None or _later(changed, newest)):
+                if complete and isinstance(changed, str) and (newest is None or _later(changed, newest)):
                     newest = changed
         if newest is not None:
             self._state.parent.mkdir(parents=True, exist_ok=True)
             durable.replace(self._state, json.dumps({"since": newest}).encode())
         return done
 
-    def _take(self, resource: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]], done: Pulled) -> None:
+    def _take(self, resource: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]], done: Pulled) -> bool:
+        """Whether all of the report came, usable or not."""
         try:
             resource = self._with_form(resource)
             for version in read_diagnostic_report(resource, sender=urlsplit(self._url).netloc, others=others):
                 received = self._versions.receive(version)
                 done.received[received] = done.received.get(received, 0) + 1
-        except BadInput as error:
+        except (BadInput, PeerFailed) as error:
             done.unusable.append(f"{str(resource.get('id'))[:64]}: {error}")
+            return isinstance(error, BadInput) or error.reason_code is ReasonCode.PEER_TOO_LARGE
+        return True
 
     def _with_form(self, resource: Mapping[str, Any]) -> Mapping[str, Any]:
         """The report with the form that it only names, of the same server ("Binary/7"). Raises BadInput, PeerFailed."""
@@ -151,6 +157,12 @@ class FhirPull:
     def _get(self, url: str) -> Mapping[str, Any]:
         """One page."""
         status, _, content = self._ask(url, "application/fhir+json", MOST_PAGE_BYTES)
+        if status in _NOT_ALLOWED:
+            raise PeerFailed(
+                f"the server answered {status}: it does not accept our authorization (--authorization-file, or"
+                " fhir_client_id)",
+                reason_code=ReasonCode.PEER_REFUSED,
+            )
         if status != 200:
             raise PeerFailed(f"the server answered {status}", reason_code=ReasonCode.PEER_REFUSED)
         found = as_json(content)

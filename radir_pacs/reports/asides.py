@@ -17,6 +17,7 @@ _DATE_SIGN = re.compile(r"\d{4}|\d[./-]\d{1,2}[./-]\d")  # every date has one of
 _DIGIT = re.compile(r"\d")
 _NUMBER = re.compile(r"\d+")
 _BETWEEN = ".: \t\n"  # a word and its number
+_REACH = 40  # characters before a number that may hold the word
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,8 @@ def without_asides(text: str, lexicon: Lexicon) -> tuple[str, list[Aside], list[
 
 def _may_have_image(text: str, known: _Patterns) -> bool:
     for number in _NUMBER.finditer(text):
-        if text[: number.start()].rstrip(_BETWEEN).lower().endswith(known.image_words):
+        before = text[max(0, number.start() - _REACH) : number.start()]
+        if before.rstrip(_BETWEEN).lower().endswith(known.image_words):
             return True
     return known.image_sign.search(text) is not None
 

@@ -117,7 +117,7 @@ def language_of(text: str, words: Set[str] | None = None) -> str:
     if not told:
         return FIRST  # the fast path, for most reports
     lowered = text.lower()
-    if _surely_english(lowered, words & english, 2 * len(told)):
+    if _surely_english(lowered, words & english, 2 * len(told)):  # no language scores more than two for each such word
         return FIRST
     found = set(_WORD.findall(lowered))
     if "non" in found and _NON.search(lowered):

@@ -13,6 +13,7 @@ from radir_pacs.reports.lexicon_terms import Cue
 from radir_pacs.reports.locating import regions_of
 from radir_pacs.reports.marks import read_marks
 from radir_pacs.reports.qualities import first_change, shown_on
+from radir_pacs.reports.shared_noun import repeat_noun
 from radir_pacs.reports.statements import Parts, read_statements
 
 _SIGNATURE_WORDS = 6
@@ -53,6 +54,8 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
         marks = answered(text, marks, lexicon)
     if not marks:
         return _NOTHING
+    if len([mark for mark in marks if mark.side is not None]) > 1:
+        repeat_noun(marks)
     prior = dates[0].what if dates else None
     parts = Parts(marks, lexicon)
     refers = bool(marks[0].cue & _PRONOUN)

@@ -48,7 +48,10 @@ class Scopes:
                     certainty = _CERTAIN
                 elif cue & Cue.SOFT_BREAK:
                     denied = False
-                if cue & Cue.COMMA and denied and _opens_statement(marks, i):
+                if denied and (
+                    (cue & Cue.COMMA and _opens_statement(marks, i))
+                    or (cue & Cue.CONJUNCTION and not cue & Cue.ALTERNATIVE and _changes_side(marks, i))
+                ):
                     denied = False
                 if cue & Cue.APART:
                     denied = False
@@ -84,7 +87,7 @@ class Scopes:
                 for j in _closed(marks, i):
                     self.denied[j] = True
             if cue & _LAST and (not cue & _NEXT or _looks_back(marks, i)):
-                for j in _subjects(marks, i):
+                for j in _one_statement(_subjects(marks, i), marks):
                     self.denied[j] = True
                     if self.certainty[j] in _NOT_NOW:
                         self.certainty[j] = _CERTAIN  # "the previously noted effusion is not seen" speaks of now
@@ -166,7 +169,49 @@ def _closed(marks: list[Mark], i: int) -> list[int]:
     if any(marks[j].cue & Cue.CLOSES for j in subjects):
         comma = next((at for at, j in enumerate(subjects) if marks[j].cue & Cue.COMMA), len(subjects))
         return subjects[:comma]
+    return _one_statement(subjects, marks)
+
+
+def _one_statement(subjects: list[int], marks: list[Mark]) -> list[int]:
+    """Those of the subjects that a word at the end denies: not a device or a sided or graded finding that only a comma
+    parts from plain ones, "left subclavian catheter, pneumothorax absent"."""
+    plain: list[int] = []  # up to the comma that was met last
+    part: list[int] = []
+    for j in (*subjects, -1):
+        cue = marks[j].cue if j >= 0 else Cue.COMMA
+        if cue & Cue.CONJUNCTION and not cue & Cue.COMMA and not plain:
+            return subjects  # "left effusion and pneumothorax are absent"
+        if cue & Cue.COMMA and any(marks[at].concept for at in part):
+            if any(_is_own_statement(marks[at]) for at in part):
+                return plain or subjects
+            plain += part
+            part = []
+        if j >= 0:
+            part.append(j)
     return subjects
+
+
+def _is_own_statement(mark: Mark) -> bool:
+    return mark.side is not None or mark.entry.severity is not None or mark.entry.device
+
+
+def _changes_side(marks: list[Mark], link: int) -> bool:
+    """Whether "and" under "no" ends the denial: "no right effusion and a small left effusion"."""
+    noun = next((j for j in range(link + 1, len(marks)) if marks[j].concept or marks[j].cue & _CLAUSE_END), None)
+    if noun is None or not marks[noun].concept:
+        return False
+    after = marks[link + 1 : noun + 1]
+    if not any(mark.entry.severity or mark.cue & Cue.ARTICLE for mark in after):
+        return False
+    before: list[Mark] = []
+    for mark in reversed(marks[:link]):
+        if mark.cue & _NEXT:
+            break
+        before.append(mark)
+    said = {mark.side for mark in before} - {None}
+    told = {mark.side for mark in (*after, *marks[noun + 1 : noun + 2])} - {None}
+    same = any(mark.concept == marks[noun].concept for mark in before)
+    return same and len(said) == len(told) == 1 and said != told
 
 
 def _looks_back(marks: list[Mark], i: int) -> bool:

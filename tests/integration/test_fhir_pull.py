@@ -84,10 +84,29 @@ def test_a_form_that_stands_elsewhere_is_fetched(wrapped: bool, catalogue: Catal
     assert len(server.asked) == 4, "nothing of another server"
 
 
+def test_a_form_that_does_not_come_holds_up_no_other_report(catalogue: Catalogue, tmp_path: Path) -> None:
+    add(catalogue, header())
+    elsewhere = resource(presentedForm=[{"contentType": "text/plain", "url": "Binary/1"}], id="r9", identifier=None)
+    fails: list[Any] = [(500, {}, b"")] * 5
+    with scripted(
+        (200, {}, page(elsewhere, resource(minute=5))),
+        *fails,
+        (200, {}, page(elsewhere, resource(minute=5))),
+        (200, {"Content-Type": "text/plain"}, b"Clear."),
+    ) as server:
+        puller = pull(server, catalogue, tmp_path)
+        done = puller.run()
+        assert done.received == {"NEW": 1} and [said[:4] for said in done.unusable] == ["r9: "]
+        done = puller.run()
+        assert (done.received, done.unusable) == ({"NEW": 1, "SAME": 1}, [])
+        assert "_lastUpdated" not in parse_qs(urlsplit(server.asked[6].path).query)
+
+
 @pytest.mark.parametrize(
     ("answers", "words"),
     [
-        ([(401, {}, b"")], "401"),
+        ([(401, {}, b"")], "401: it does not accept our authorization"),
+        ([(403, {}, b"")], "--authorization-file"),
         ([(302, {"Location": "http://192.0.2.1/"}, b"")], "302"),
         ([(200, {}, b"<html>")], "no JSON"),
         ([(200, {}, {"resourceType": "OperationOutcome"})], "no Bundle"),

@@ -163,6 +163,7 @@ def order(number: str, words: str) -> dict[str, Any]:
     return {"display": words, "identifier": {"type": kind, "value": number}}
 
 
+SAME = "this version was here already"
 SHARED = b"CT ABDOMEN:\nCyst of the liver.\n\nCT CHEST:\nLarge pneumothorax."
 
 
@@ -175,8 +176,28 @@ def test_a_report_of_several_studies_is_told_of_each(web: Web) -> None:
     assert post(web, resource(SHARED, "amended", 1, basedOn=both, **named)).status_code == 201
     held = [[report.body for report in web.catalogue.reports.of_study(f"2.25.{number}")] for number in (1, 2)]
     assert held == [["CT CHEST:\nLarge pneumothorax."], ["CT ABDOMEN:\nCyst of the liver."]]
-    assert post(web, resource(SHARED, "entered-in-error", 2, basedOn=both, **named)).status_code == 200
+    assert post(web, resource(SHARED, "amended", 1, basedOn=both, **named)).json()["issue"][0]["diagnostics"] == SAME
+    for minute, kept in ((2, 1), (3, 2)):  # back to one study, and to the other one
+        one = [order(f"A{kept}", "CT")]
+        assert post(web, resource(b"Clear.", "corrected", minute, basedOn=one, **named)).status_code in (200, 201)
+        held = [[report.body for report in web.catalogue.reports.of_study(f"2.25.{number}")] for number in (1, 2)]
+        assert held == ([["Clear."], []] if kept == 1 else [[], ["Clear."]])
+    late = resource(SHARED, "amended", 1, basedOn=both, **named)  # sent again, after what replaced it
+    assert post(web, late).status_code == 200
+    held = [[report.body for report in web.catalogue.reports.of_study(f"2.25.{number}")] for number in (1, 2)]
+    assert held == [[], ["Clear."]]
+    assert post(web, resource(SHARED, "amended", 4, basedOn=both, **named)).status_code in (200, 201)
+    assert all(web.catalogue.reports.of_study(f"2.25.{number}") for number in (1, 2))
+    assert post(web, resource(SHARED, "entered-in-error", 5, basedOn=both, **named)).status_code == 200
     assert not any(web.catalogue.reports.of_study(f"2.25.{number}") for number in (1, 2))
+
+
+def test_a_withdrawn_report_needs_no_study(web: Web) -> None:
+    add(web.catalogue, header())
+    assert post(web, resource()).status_code == 201
+    answer = post(web, resource(status="entered-in-error", minute=1, imagingStudy=None))
+    assert "withdrawn" in answer.json()["issue"][0]["diagnostics"] and texts(web.catalogue) == []
+    assert "later version" in post(web, resource()).json()["issue"][0]["diagnostics"] and texts(web.catalogue) == []
 
 
 def test_studies_of_one_report_are_named_by_their_uids_first() -> None:
@@ -186,7 +207,7 @@ def test_studies_of_one_report_are_named_by_their_uids_first() -> None:
         ("2.25.1", (), "Large pneumothorax."),
         ("2.25.2", (), "Large pneumothorax."),
     ]
-    assert len({version.document for version in found}) == 2
+    assert [version.part for version in found] == ["2.25.1", "2.25.2"]
 
 
 def test_a_body_that_is_too_large_is_refused(web: Web) -> None:

@@ -221,6 +221,39 @@ def test_documents_by_their_events() -> None:
     assert read(mdm("T01", "Clear.")).deeds == ()
 
 
+def test_a_document_of_several_orders_is_told_of_each_study() -> None:
+    def read_orders(event: str, text: str, *orders: dict[int, str]) -> list[ReportVersion]:
+        head, _, rest = mdm(event, text).decode().partition("OBR|")
+        lines = [segment("OBR", {1: str(number)} | fields) for number, fields in enumerate(orders, 1)]
+        raw = head + "\r".join([*lines, rest.partition("\r")[2]])
+        deeds = read(raw.encode()).deeds
+        assert all(isinstance(deed, ReportVersion) for deed in deeds)
+        return list(deeds)  # type: ignore[arg-type]
+
+    chest, abdomen = {3: "F1", 4: "71250^CT CHEST", 18: "A1"}, {3: "F2", 4: "74150^CT ABDOMEN", 18: "A2"}
+    text = r"CT ABDOMEN: Cyst.\.br\CT CHEST: Nodule."
+    found = read_orders("T02", text, chest, abdomen)
+    assert [(one.document, one.numbers, one.body) for one in found] == [
+        ("D1", ("A1", "F1"), "CT CHEST: Nodule."),
+        ("D1", ("A2", "F2"), "CT ABDOMEN: Cyst."),
+    ]
+    assert {one.parts for one in found} == {tuple(one.part for one in found)} == {("A1", "A2")}
+    [alone] = read_orders("T08", "Nodule.", chest, chest | {3: "F9"})  # one study, ordered in two procedures
+    assert (alone.part, alone.numbers, alone.body) == ("", ("A1", "F1", "P1"), "Nodule.")
+    [gone] = read_orders("T11", "")
+    assert (gone.part, gone.numbers) == ("", ("F1", "P1")), "all parts are withdrawn"
+    unsure = read_orders("T02", text, {3: "F1", 4: "CT CHEST"}, {3: "F2", 4: "CT ABDOMEN"})
+    assert [(one.part, one.body.count("CT")) for one in unsure] == [("F1", 2), ("F2", 2)], "it may be one study"
+
+
+def test_a_withdrawn_document_needs_no_study() -> None:
+    lines = [line for line in mdm("T11", "").decode().split("\r") if not line.startswith(("OBR", "PID"))]
+    fields = lines[-2].split("|")
+    fields[14:16] = ["", ""]
+    found = report("\r".join([*lines[:-2], "|".join(fields), ""]).encode())
+    assert (found.status, found.document, found.numbers) == (ReportStatus.CANCELLED, "D1", ())
+
+
 def test_orders_link_their_numbers_and_their_study() -> None:
     expected = OrderLink(numbers=("A1", "F1", "P1"), study_uid="1.2.3")
     assert only(order("1.2.3")) == expected

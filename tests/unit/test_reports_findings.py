@@ -58,6 +58,60 @@ def test_what_is_affirmed_and_denied(text: str, present: set[str], absent: set[s
 
 
 @pytest.mark.parametrize(
+    ("text", "affirmed", "denied"),
+    [
+        ("Small right and no left effusion.", "right", "left"),
+        ("No left and small right effusion.", "right", "left"),
+        ("No left effusion and a small right effusion.", "right", "left"),
+        ("Right, but not left pleural effusion.", "right", "left"),
+        ("There is a small left and no right pleural effusion.", "left", "right"),
+        ("Rechts kleiner und links kein Erguss.", "right", "left"),
+        ("Rechts kein, links kleiner Pleuraerguss.", "left", "right"),
+        ("Kleiner rechtsseitiger und kein linksseitiger Pleuraerguss.", "right", "left"),
+        ("Kein rechtsseitiger und ein kleiner linksseitiger Pleuraerguss.", "left", "right"),
+        ("Kein Erguss rechts und kleiner Erguss links.", "left", "right"),
+        ("Small effusion on the right and none on the left.", "right", "left"),
+        ("No effusion on the right and a small one on the left.", "left", "right"),
+        ("Kleiner Erguss rechts, links keiner.", "right", "left"),
+        ("Links kein Erguss, rechts gering.", "right", "left"),
+        ("No right and no left effusion.", None, "bilateral"),
+        ("No right or left effusion.", None, "bilateral"),
+        ("No right and left effusions.", None, "bilateral"),
+    ],
+)
+def test_one_side_is_denied_and_the_other_is_not(text: str, affirmed: str | None, denied: str) -> None:
+    found = {f.polarity: f.laterality for f in mine(text).findings if f.concept == "pleural_effusion"}
+    assert (found.get(Polarity.PRESENT), found[Polarity.ABSENT]) == (affirmed, denied)
+
+
+@pytest.mark.parametrize(
+    ("text", "present", "absent"),
+    [
+        ("Left subclavian catheter, pneumothorax absent.", {"catheter"}, {"pneumothorax"}),
+        ("Left subclavian catheter, pneumothorax not seen.", {"catheter"}, {"pneumothorax"}),
+        ("Left effusion, pneumothorax none.", {"pleural_effusion"}, {"pneumothorax"}),
+        (
+            "Small effusion, pneumothorax, consolidation absent.",
+            {"pleural_effusion"},
+            {"pneumothorax", "consolidation"},
+        ),
+        ("ZVK links, Pneumothorax fehlend.", {"catheter"}, {"pneumothorax"}),
+        ("ZVK von links, Pneumothorax: keiner.", {"catheter"}, {"pneumothorax"}),
+        ("Kleiner Erguss links, Pneumothorax ausgeschlossen.", {"pleural_effusion"}, {"pneumothorax"}),
+        ("Cardiomegaly, edema, pneumothorax absent.", set(), {"cardiomegaly", "edema", "pneumothorax"}),
+        ("Left effusion and pneumothorax are absent.", set(), {"pleural_effusion", "pneumothorax"}),
+        ("Left effusion, pneumothorax and consolidation not seen.", set(), {"pleural_effusion", "consolidation"}),
+        ("Left effusion, previously noted, is not seen.", set(), {"pleural_effusion"}),
+        ("Lines, tubes: absent.", set(), {"tube"}),
+    ],
+)
+def test_what_a_word_at_the_end_denies(text: str, present: set[str], absent: set[str]) -> None:
+    findings = mine(text).findings
+    assert {f.concept for f in findings if f.polarity is Polarity.PRESENT} == present
+    assert absent <= {f.concept for f in findings if f.polarity is Polarity.ABSENT}
+
+
+@pytest.mark.parametrize(
     ("text", "concept", "certainty"),
     [
         ("Left basilar pneumonia.", "pneumonia", Certainty.CERTAIN),

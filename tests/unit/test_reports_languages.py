@@ -189,11 +189,14 @@ def test_which_side_has_more_says_that_both_have_it(text: str) -> None:
         "Pleuraerguss rechts, links keiner.",
         "Right pleural effusion, left none.",
         "Rechtsseitiger Pleuraerguss, links nicht nachweisbar.",
+        "Erguss rechts, links nicht abgrenzbar.",
+        "Right pleural effusion, left absent.",
     ],
 )
 def test_what_one_side_lacks_is_not_denied_of_the_other(text: str) -> None:
-    (finding,) = mine(text).findings
+    finding, *others = mine(text).findings
     assert finding.asserted and finding.regions == ("right_pleura",)
+    assert [(other.polarity, other.regions) for other in others] == [(Polarity.ABSENT, ("left_pleura",))]
 
 
 @pytest.mark.parametrize(
