@@ -29,7 +29,7 @@ from tests.catalogue_material import DIM, MODEL, REGIONS, add, encoding, header,
 from tests.model_material import seeded_bundle
 
 WEEK = date(2026, 11, 16)
-STUDIES = 30
+STUDIES = 40  # half of them sick, and enough to judge by
 SCANNER = "Maker\\Model"
 SICK, WELL = "FINDINGS: Consolidation in the left lung.", "FINDINGS: The left lung is clear."
 
@@ -126,6 +126,28 @@ def test_a_week_without_anything_says_nothing(archive: Catalogue, settings: Sett
     found = figures(archive, settings, WEEK + timedelta(days=7))
     assert (found["studies"], found["own_report"], found["first_ten"], found["drift"]) == (0, None, None, [])
     assert notices(found, [], settings) == []
+
+
+def test_a_fall_is_told_where_both_sides_are_sure(settings: Settings) -> None:
+    def week(mean: float, half: float, count: int) -> dict[str, Any]:
+        told = {"count": count, "mean": mean, "low": mean - half, "high": mean + half}
+        return {"own_report": told, "first_ten": None, "by_parents": None, "drift": []}
+
+    def told(now: dict[str, Any], *before: dict[str, Any]) -> list[dict[str, Any]]:
+        at = datetime.now(UTC)
+        return notices(
+            now,
+            [QualityRow(week=WEEK, model_id=MODEL, kind=ImageKind.CXR, figures=one, measured_at=at) for one in before],
+            settings,
+        )
+
+    sure = week(0.8, 0.02, 200)
+    assert [one["code"] for one in told(week(0.6, 0.1, 50), sure)] == [QualityNotice.OWN_REPORT_FELL]
+    assert not told(week(0.6, 0.1, 19), sure) and not told(week(0.6, 0.1, 50), week(0.8, 0.1, 19)), "too few studies"
+    assert not told(week(0.6, 0.15, 50), week(0.8, 0.15, 50)), (
+        "each excludes the other's mean; the difference is unsure"
+    )
+    assert told(week(0.6, 0.15, 50), *[week(0.8, 0.15, 50)] * 4), "four weeks are surer than one"
 
 
 def test_drift_is_without_bias() -> None:

@@ -38,6 +38,7 @@ PAGES = {
     "retraining": "/admin/retraining",
     "run": "/admin/retraining/1",
     "running": "/admin/retraining/2",
+    "quality": "/admin/quality",
     "feedback": "/admin/feedback",
     "error": "/admin/studies/1.2.3",
 }
