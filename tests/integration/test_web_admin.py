@@ -438,7 +438,7 @@ def test_thumbs_are_counted_by_region(client: FlaskClient, catalogue: Catalogue)
     _run(catalogue, {"depth": "head", "thumbs": {"use": True, "weight": 0.25, "together": 0.1}})
     assert "learns from these thumbs with a weight of 0.25" in see(client, "/admin/feedback?lang=en")
     catalogue.feedback.add(replace(given, reader="r1", model_id="another", verdict="DOWN"))
-    catalogue.feedback.add(replace(given, reader="r1", model_id="another", verdict=None))
+    catalogue.feedback.add(replace(given, reader="r1", model_id="another", verdict=""))
     assert not catalogue.feedback.of_reader("2.25.1", "r1"), "an older judgement does not come back"
 
 
