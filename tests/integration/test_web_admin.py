@@ -249,7 +249,10 @@ def test_a_study_tells_what_happened_and_is_tried_again(client: FlaskClient, cat
     assert [event.study_uid for event in catalogue.audit.events(event=AuditEvent.OPENED)] == ["2.25.2"]
     happened = [event.what for event in catalogue.survey.timeline("2.25.2")]
     assert happened == [Happening.RECEIVED, Happening.QUEUED, Happening.JOB, Happening.STATE]
+    catalogue.jobs.enqueue(JobKind.REENCODE, f"{MODEL}/2.25.1")
+    catalogue.jobs.enqueue(JobKind.REENCODE, f"{MODEL}/2.25.11")
     found = [(event.what, event.subject) for event in catalogue.survey.timeline("2.25.1")]
+    assert found.count((Happening.QUEUED, f"reencode {MODEL}")) == 1
     assert (Happening.ENCODED, MODEL) in found and (Happening.REPORTED, "csv") in found
     answer = send(client, "/admin/studies/2.25.2/retry", "/admin/studies/2.25.2")
     assert answer.status_code == 303

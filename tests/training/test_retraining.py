@@ -237,8 +237,12 @@ def _let_the_lease_run_out(settings: Settings) -> None:
         connection.execute("UPDATE retraining_run SET lease_until = now() WHERE state = 'RUNNING'")
 
 
-def test_a_database_that_is_away_for_a_moment_ends_no_run(archive: Settings, catalogue: Catalogue) -> None:
+def test_a_database_that_is_away_for_a_moment_ends_no_run(
+    archive: Settings, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     left = [StepName.TRAIN]
+    started = "after `radir down` nobody would stop a server that a trainer started"
+    monkeypatch.setattr(Catalogue, "revive", lambda self: pytest.fail(started))
 
     def hook(step: StepName, event: str) -> None:
         if event == "does" and step in left:
