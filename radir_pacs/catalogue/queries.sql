@@ -2167,7 +2167,8 @@ SELECT s.study_uid, s.revision, s.patient_key, s.modalities, s.patient_sex, s.pa
     main.body,
     (SELECT e.scanner FROM encoding AS e WHERE e.study_uid = s.study_uid AND e.model_id = %(model_id)s) AS scanner
 FROM study AS s CROSS JOIN LATERAL main_report(s.study_uid) AS main (body)
-WHERE s.has_report AND main.body IS NOT NULL AND s.withheld = 0 AND s.state IN ('STABLE', 'ENCODED', 'INDEXED') AND s.study_uid > %(after)s
+WHERE s.has_report AND main.body IS NOT NULL AND s.withheld = 0 AND s.state IN ('STABLE', 'ENCODED', 'INDEXED')
+    AND s.study_uid > %(after)s
     AND (%(since)s::date IS NULL OR s.study_date >= %(since)s) AND (%(until)s::date IS NULL OR s.study_date <= %(until)s)
 ORDER BY s.study_uid LIMIT %(limit)s;
 

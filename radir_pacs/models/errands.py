@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import Catalogue, QualityRow
 from radir_pacs.config import DAY_S, Settings, hours_of, to_environment
 from radir_pacs.types import ImageKind
 
@@ -102,16 +102,18 @@ class Errands:
     def _quality(self) -> Iterator[Command]:
         if not self._settings.quality_weekly:
             return
-        week = week_of(self._now().astimezone(UTC).date()) - timedelta(days=7)
-        known = {row.model_id for row in self._catalogue.quality.rows() if row.week == week}
+        known = {row.model_id for row in self._last_week()}
         serving = [model for kind in ImageKind if (model := self._catalogue.models.serving(kind)) is not None]
         if serving and not all(model.model_id in known for model in serving):
             yield QUALITY
 
+    def _last_week(self) -> list[QualityRow]:
+        week = week_of(self._now().astimezone(UTC).date()) - timedelta(days=7)
+        return [row for row in self._catalogue.quality.rows() if row.week == week]
+
     def _tell_notices(self) -> None:
-        rows = self._catalogue.quality.rows()
-        for row in rows:
-            for notice in row.figures["notices"] if row.week == rows[0].week else ():
+        for row in self._last_week():
+            for notice in row.figures["notices"]:
                 log.warning("quality notice", extra={"model": row.model_id, "code": notice["code"]})
 
 

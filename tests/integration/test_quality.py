@@ -160,7 +160,11 @@ def test_drift_is_without_bias() -> None:
 
 
 def test_the_command_measures_and_shows_by_week(
-    archive: Catalogue, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    archive: Catalogue,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     for name, value in to_environment(settings).items():
         monkeypatch.setenv(name, value)
@@ -182,8 +186,13 @@ def test_the_command_measures_and_shows_by_week(
     assert (told["week"], told["model"], told["studies"]) == (str(monday - timedelta(days=7)), MODEL, 2 * STUDIES)
     assert told["own_report"] is None, "this model has no bundle, so no text encoder"
     assert told["notices"] == []
+    [row] = archive.quality.rows()
+    fell = {"code": QualityNotice.OWN_REPORT_FELL.value, "value": 0.5, "before": 0.8}
+    archive.quality.keep(row.week, MODEL, row.kind, {**row.figures, "notices": [fell]})
     errands.look()
     assert len(begun) == 1, "once a week"
+    [said] = [record for record in caplog.records if record.getMessage() == "quality notice"]
+    assert (said.__dict__["model"], said.__dict__["code"]) == (MODEL, "OWN_REPORT_FELL")
     assert main(["quality"]) == 0
     assert MODEL in capsys.readouterr().out
 
