@@ -52,11 +52,7 @@ class Bearers:
         key = token_sha256(given)
         if key in self._set:
             return Caller(name=OF_SETTINGS, role=Role.ADMINISTRATOR)
-        found = (self._in_force() or {}).get(key)
-        if found is None:
-            return None
-        self._used.add(found.id)
-        return Caller(name=found.name, role=found.role, scope=found.scope, names=found.names)
+        return self._caller((self._in_force() or {}).get(key))
 
     def known(self, is_it: Callable[[str], bool]) -> Caller | None:
         """Whose token in force has the hash that ``is_it`` tells; for sessions, which keep neither token nor hash.
@@ -65,11 +61,13 @@ class Bearers:
         """
         if any(map(is_it, self._set)):
             return Caller(name=OF_SETTINGS, role=Role.ADMINISTRATOR)
-        found = next((token for key, token in (self._in_force() or {}).items() if is_it(key)), None)
+        return self._caller(next((token for key, token in (self._in_force() or {}).items() if is_it(key)), None))
+
+    def _caller(self, found: KnownToken | None) -> Caller | None:
         if found is None:
             return None
         self._used.add(found.id)
-        return Caller(name=found.name, role=found.role)
+        return Caller(name=found.name, role=found.role, scope=found.scope, names=found.names)
 
     def may_send(self, authorization: str) -> bool:
         """Whether a large body may begin to arrive; for the thread that serves all connections, which must not wait.

@@ -140,6 +140,10 @@ class Catalogue:
     def revive(self) -> None:
         """Start the embedded Postgres again if it died. Raises StorageFailed when it does not come back."""
         conninfo_of(self._settings)
+        self.await_answer()
+
+    def await_answer(self) -> None:
+        """Wait a while for the database, which somebody else starts. Raises StorageFailed when it does not answer."""
         if not self._database.await_answer(_REVIVED_S):
             raise DatabaseAway
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,10 +40,10 @@ class KeptImageTokens(CataloguePart):
             rows = run(connection, "token_count").fetchall()
         return {row["encoder"]: KeptCount(studies=row["studies"], size_bytes=int(row["bytes"])) for row in rows}
 
-    def forget_all_but(self, encoders: Collection[str]) -> int:
-        """Drop the tokens of all other encoders; returns of how many studies."""
+    def forget_unused(self) -> int:
+        """Drop the tokens of encoders of which no model answers any more; returns how many."""
         with self._database.transaction() as connection:
-            return run(connection, "forget_tokens", encoders=list(encoders)).rowcount
+            return run(connection, "forget_tokens").rowcount
 
 
 def keep_of(connection: Connection, encoding: Encoding, revision: int) -> None:

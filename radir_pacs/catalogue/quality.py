@@ -54,6 +54,12 @@ class Quality(CataloguePart):
         with self._database.transaction() as connection:
             return tuple(row["study_uid"] for row in run(connection, "reported_studies_of_week", values))
 
+    def reports(self, study_uids: Sequence[str]) -> Mapping[str, str]:
+        """The report that stands for each study, the one that a retraining would learn from."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "main_reports", study_uids=list(study_uids)).fetchall()
+        return {row["study_uid"]: row["body"] for row in rows if row["body"] is not None}
+
     def vectors(self, model_id: str, region: str, since: datetime, until: datetime, limit: int) -> ScannedVectors:
         """Of studies that came in [since, until)."""
         values = {"model_id": model_id, "region": region, "since": since, "until": until, "limit": limit}

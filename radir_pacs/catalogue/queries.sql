@@ -408,8 +408,12 @@ SELECT study_uid FROM study WHERE study_uid > %(after)s ORDER BY study_uid LIMIT
 -- Studies in one state, or those of them with one reason code, newest first.
 SELECT s.*, (SELECT count(*) FROM series WHERE series.study_uid = s.study_uid) AS series_count,
     (SELECT count(*) FROM instance WHERE instance.study_uid = s.study_uid) AS instance_count
-FROM study AS s WHERE s.state = %(state)s AND (%(reason_code)s::text IS NULL OR s.reason_code = %(reason_code)s::text)
-ORDER BY s.study_date DESC NULLS LAST, s.study_uid LIMIT %(limit)s;
+FROM (
+    SELECT study_uid FROM study
+    WHERE state = %(state)s AND (%(reason_code)s::text IS NULL OR reason_code = %(reason_code)s::text)
+    ORDER BY study_date DESC NULLS LAST, study_uid LIMIT %(limit)s
+) AS chosen JOIN study AS s USING (study_uid)
+ORDER BY s.study_date DESC NULLS LAST, s.study_uid;
 
 -- == Models and encodings ==
 
@@ -1320,9 +1324,9 @@ ON CONFLICT (reader, query_study_uid, case_study_uid, region, model_id) DO UPDAT
     reason = excluded.reason, at = now();
 
 -- name: withdraw_feedback
--- The reader withdraws the judgement.
+-- The reader withdraws the judgement, whichever models were answering when it was given: an older one must not come back.
 DELETE FROM feedback WHERE reader = %(reader)s AND query_study_uid = %(query_study_uid)s
-    AND case_study_uid = %(case_study_uid)s AND region = %(region)s AND model_id = %(model_id)s;
+    AND case_study_uid = %(case_study_uid)s AND region = %(region)s;
 
 -- name: feedback
 -- Every judgement, oldest first: material for training.
@@ -2033,18 +2037,22 @@ SELECT encoder, count(*) AS studies, sum(octet_length(tokens)) AS bytes FROM ima
 ORDER BY encoder;
 
 -- name: forget_tokens
--- Drop all tokens but those of some encoders.
-DELETE FROM image_tokens WHERE NOT encoder = ANY(%(encoders)s::text[]);
+-- Drop the tokens of which no model answers any more.
+WITH kept AS MATERIALIZED (SELECT DISTINCT encoder, kind FROM image_tokens)
+DELETE FROM image_tokens AS t USING kept
+WHERE (t.encoder, t.kind) = (kept.encoder, kept.kind) AND NOT encoder_is_used(kept.encoder, kept.kind, '');
 
 -- name: lock_retraining
 -- Whoever begins a run waits for whoever does at the same moment: there are never two at once.
 LOCK TABLE retraining_run IN SHARE ROW EXCLUSIVE MODE;
 
 -- name: start_retraining
--- A run with its plan, unless a process is at one, or the last one of its kind is too young.
+-- A run with its plan, unless a process is at one or about to be, or the last one of its kind is too young.
 INSERT INTO retraining_run (kind, depth, plan, plan_sha256, champion, started_by)
 SELECT %(kind)s, %(depth)s, %(plan)s, %(plan_sha256)s, %(champion)s, %(started_by)s
 WHERE NOT EXISTS (SELECT FROM retraining_run WHERE state = 'RUNNING' AND lease_until > now())
+    AND NOT EXISTS (SELECT FROM retraining_run WHERE state = 'PENDING' AND NOT cancel_asked
+        AND abs(extract(epoch FROM now() - created_at)) < %(begins_s)s::float8)
     AND NOT EXISTS (SELECT FROM retraining_run WHERE kind = %(kind)s
         AND abs(extract(epoch FROM now() - created_at)) < 86400 * %(least_days)s::float8)
 RETURNING id;
@@ -2112,8 +2120,22 @@ UPDATE retraining_run SET cancel_asked = true, changed_at = now(),
     ended_at = CASE WHEN coalesce(lease_until <= now(), true) THEN now() ELSE ended_at END
 WHERE id = %(run_id)s AND state IN ('PENDING', 'RUNNING', 'FAILED') RETURNING state;
 
+-- name: end_cancelled_retrainings
+-- Runs whose process was killed before it saw that they are to be cancelled: nothing would ever end them.
+UPDATE retraining_run SET state = 'CANCELLED', lease_until = NULL, changed_at = now(), ended_at = now()
+WHERE cancel_asked AND state IN ('PENDING', 'RUNNING', 'FAILED') AND coalesce(lease_until <= now(), true) RETURNING id;
+
+-- name: give_up_retrainings
+-- Runs that somebody resumes by itself, and of which one step has been begun so often without an end. They may be
+-- resumed by hand.
+UPDATE retraining_run AS r SET state = 'FAILED', lease_until = NULL, changed_at = now(), ended_at = now(),
+    reason = s.name || ' was begun ' || s.attempts || ' times and never ended'
+FROM retraining_step AS s
+WHERE r.started_by = %(started_by)s AND r.state IN ('PENDING', 'RUNNING') AND coalesce(r.lease_until <= now(), true)
+    AND s.run_id = r.id AND s.state <> 'DONE' AND s.attempts >= %(attempts)s RETURNING r.id;
+
 -- name: snapshot_retraining
--- What a run sees; a study that was there before stays as it was.
+-- What a run sees.
 INSERT INTO retraining_study (run_id, study_uid, revision, report_sha256, held_out)
 SELECT %(run_id)s, given.study_uid, given.revision, given.report_sha256, given.held_out
 FROM unnest(%(study_uids)s::text[], %(revisions)s::integer[], %(report_sha256s)s::text[], %(held_out)s::boolean[])
@@ -2149,16 +2171,14 @@ ORDER BY query_study_uid, case_study_uid, region;
 SELECT DISTINCT study_uid FROM retraining_study WHERE held_out = %(held_out)s;
 
 -- name: studies_to_train
--- Complete studies of a window of study dates that are not withheld, with their newest report, and what groups of
--- patients are made of.
+-- Complete studies of a window of study dates that are not withheld, with their report, and what groups of patients are
+-- made of.
 SELECT s.study_uid, s.revision, s.patient_key, s.modalities, s.patient_sex, s.patient_age_years, s.study_date,
-    newest.body,
+    main.body,
     (SELECT e.scanner FROM encoding AS e WHERE e.study_uid = s.study_uid AND e.model_id = %(model_id)s) AS scanner
-FROM study AS s CROSS JOIN LATERAL (
-    SELECT r.body FROM report AS r WHERE r.study_uid = s.study_uid AND NOT r.superseded
-        ORDER BY CASE WHEN r.received_at > now() THEN '-infinity' ELSE r.received_at END DESC, r.id DESC LIMIT 1
-) AS newest
-WHERE s.has_report AND s.withheld = 0 AND s.state IN ('STABLE', 'ENCODED', 'INDEXED') AND s.study_uid > %(after)s
+FROM study AS s CROSS JOIN LATERAL main_report(s.study_uid) AS main (body)
+WHERE s.has_report AND main.body IS NOT NULL AND s.withheld = 0 AND s.state IN ('STABLE', 'ENCODED', 'INDEXED')
+    AND s.study_uid > %(after)s
     AND (%(since)s::date IS NULL OR s.study_date >= %(since)s) AND (%(until)s::date IS NULL OR s.study_date <= %(until)s)
 ORDER BY s.study_uid LIMIT %(limit)s;
 
@@ -2180,6 +2200,10 @@ SELECT s.study_uid FROM study AS s JOIN encoding AS e ON (e.study_uid, e.model_i
 WHERE s.received_at >= %(since)s AND s.received_at < %(until)s AND EXISTS (
     SELECT FROM report AS r WHERE r.study_uid = s.study_uid AND NOT r.superseded AND r.findings IS NOT NULL)
 ORDER BY md5(s.study_uid) LIMIT %(limit)s;
+
+-- name: main_reports
+-- Of each study the report that stands for it.
+SELECT given.study_uid, main_report(given.study_uid) AS body FROM unnest(%(study_uids)s::text[]) AS given (study_uid);
 
 -- name: vectors_of_week
 -- Vectors of a region with the scanner, of some studies that came in a time.
@@ -2208,15 +2232,14 @@ ORDER BY CASE WHEN EXISTS (SELECT FROM trained) THEN NULL ELSE s.received_at END
 
 -- name: throughput
 -- Studies and reports of each of the last hours, by what happened to them.
-SELECT flow, floor(extract(epoch FROM now() - at) / 3600)::integer AS hours_ago, count(*)::integer AS n FROM (
-    SELECT 'ARRIVED' AS flow, created_at AS at FROM job WHERE kind = 'encode'
-    UNION ALL
-    SELECT CASE kind WHEN 'encode' THEN 'ENCODED' WHEN 'reencode' THEN 'REENCODED' ELSE 'REPORTS' END, changed_at
-    FROM job WHERE state = 'DONE' AND kind IN ('encode', 'reencode', 'report')
-    UNION ALL
-    SELECT 'FAILED', changed_at FROM job WHERE state = 'FAILED'
-) AS happened
-WHERE at > now() - make_interval(hours => %(hours)s::integer) AND at <= now()
+SELECT flow, floor(extract(epoch FROM now() - at) / 3600)::integer AS hours_ago, count(*)::integer AS n
+FROM job AS j CROSS JOIN LATERAL (VALUES
+    (CASE j.kind WHEN 'encode' THEN 'ARRIVED' END, j.created_at),
+    (CASE j.state WHEN 'FAILED' THEN 'FAILED' WHEN 'DONE' THEN
+        CASE j.kind WHEN 'encode' THEN 'ENCODED' WHEN 'reencode' THEN 'REENCODED' WHEN 'report' THEN 'REPORTS' END
+    END, j.changed_at)
+) AS happened (flow, at)
+WHERE flow IS NOT NULL AND at > now() - make_interval(hours => %(hours)s::integer) AND at <= now()
 GROUP BY flow, hours_ago;
 
 -- name: problems_by_reason
@@ -2285,11 +2308,11 @@ SELECT at, what, subject, detail, count, reason_code, said FROM (
     UNION ALL
     SELECT created_at, 'QUEUED', kind || CASE kind WHEN 'reencode' THEN ' ' || split_part(key, '/', 1) ELSE '' END, '', 0,
         NULL, NULL, 3
-    FROM job WHERE kind IN ('encode', 'reencode', 'pull') AND (key = %(study_uid)s OR key LIKE '%%/' || %(study_uid)s)
+    FROM job WHERE kind IN ('encode', 'reencode', 'pull') AND key = ANY(ARRAY(SELECT job_keys(%(study_uid)s)))
     UNION ALL
     SELECT changed_at, 'JOB', kind || CASE kind WHEN 'reencode' THEN ' ' || split_part(key, '/', 1) ELSE '' END, state,
         attempt, reason_code, error, 4
-    FROM job WHERE kind IN ('encode', 'reencode', 'pull') AND (key = %(study_uid)s OR key LIKE '%%/' || %(study_uid)s)
+    FROM job WHERE kind IN ('encode', 'reencode', 'pull') AND key = ANY(ARRAY(SELECT job_keys(%(study_uid)s)))
         AND (state <> 'PENDING' OR attempt > 0)
     UNION ALL
     SELECT encoded_at, 'ENCODED', model_id, '', cardinality(regions), NULL, NULL, 5
@@ -2400,7 +2423,7 @@ FROM (
     FROM instance AS i LEFT JOIN evicted_blob AS e USING (content_sha256) WHERE i.study_uid = s.study_uid
 ) AS f CROSS JOIN LATERAL (
     SELECT EXISTS (SELECT FROM job AS j WHERE j.state IN ('PENDING', 'RUNNING') AND j.kind <> 'report'
-        AND (j.key = s.study_uid OR j.key LIKE '%%/' || s.study_uid)) AS is_so
+        AND j.key = ANY(ARRAY(SELECT job_keys(s.study_uid)))) AS is_so
 ) AS busy
 ORDER BY s.last_instance_at, s.study_uid;
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from radir_pacs.catalogue.database import Row, run
+from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.model_rows import (
     JudgedPair,
     RetrainingRun,
@@ -22,6 +22,7 @@ from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import ImageKind, StepState
 
 PAGE = 500
+BEGINS_S = 60.0  # from its start until a process is at a run
 
 
 class Retraining(CataloguePart):
@@ -42,8 +43,8 @@ class Retraining(CataloguePart):
     ) -> int:
         """A run and its steps, none begun; returns its number.
 
-        Raises Conflict while a process is at another run, and where the last run of the kind is younger than
-        ``least_days``.
+        Raises Conflict while a process is at another run or one was started a moment ago, and where the last run of the
+        kind is younger than ``least_days``.
         """
         values = {
             "kind": kind,
@@ -55,9 +56,13 @@ class Retraining(CataloguePart):
         }
         with self._database.transaction() as connection:
             run(connection, "lock_retraining")
-            row = run(connection, "start_retraining", values, least_days=least_days).fetchone()
+            limits = {"least_days": least_days, "begins_s": BEGINS_S}
+            row = run(connection, "start_retraining", values, **limits).fetchone()
             if row is None:
-                raise Conflict("a process is at another retraining, or the last one is too young: radir retrain list")
+                raise Conflict(
+                    "a process is at another retraining, one was started a moment ago, or the last one is too young: "
+                    "radir retrain list"
+                )
             run(connection, "add_retraining_steps", run_id=row["id"], names=list(steps))
         return int(row["id"])
 
@@ -145,8 +150,19 @@ class Retraining(CataloguePart):
             raise Conflict(f"retraining {run_id} is {self.get(run_id).state} and cannot be cancelled")
         return str(row["state"])
 
-    def keep_snapshot(self, run_id: int, studies: Sequence[SnapshotStudy]) -> None:
-        """With what readers have judged of them so far."""
+    def end_cancelled(self) -> tuple[int, ...]:
+        """End what was to be cancelled and has lost its process; returns the numbers."""
+        with self._database.transaction() as connection:
+            return tuple(row["id"] for row in run(connection, "end_cancelled_retrainings"))
+
+    def give_up(self, started_by: str, attempts: int) -> tuple[int, ...]:
+        """FAILED is what was started so, is held by nobody and begun a step so often; returns the numbers."""
+        with self._database.transaction() as connection:
+            found = run(connection, "give_up_retrainings", started_by=started_by, attempts=attempts)
+            return tuple(row["id"] for row in found)
+
+    def keep_snapshot(self, run_id: int, studies: Sequence[SnapshotStudy]) -> tuple[SnapshotStudy, ...]:
+        """With what readers have judged of them; returns what is kept: an earlier snapshot where there is one."""
         values = {
             "study_uids": [study.study_uid for study in studies],
             "revisions": [study.revision for study in studies],
@@ -154,13 +170,17 @@ class Retraining(CataloguePart):
             "held_out": [study.held_out for study in studies],
         }
         with self._database.transaction() as connection:
-            run(connection, "snapshot_retraining", values, run_id=run_id)
-            run(connection, "snapshot_judgements", run_id=run_id)
+            kept = _snapshot(connection, run_id)
+            if not kept:
+                run(connection, "snapshot_retraining", values, run_id=run_id)
+                run(connection, "snapshot_judgements", run_id=run_id)
+                kept = _snapshot(connection, run_id)
+        return kept
 
     def snapshot(self, run_id: int) -> tuple[SnapshotStudy, ...]:
         """By UID; without studies that were deleted meanwhile."""
         with self._database.transaction() as connection:
-            return tuple(SnapshotStudy(**row) for row in run(connection, "retraining_snapshot", run_id=run_id))
+            return _snapshot(connection, run_id)
 
     def judgements(self, run_id: int) -> tuple[JudgedPair, ...]:
         """Readers' judgements as of the snapshot; without studies that were deleted meanwhile."""
@@ -195,6 +215,10 @@ class Retraining(CataloguePart):
         with self._database.transaction() as connection:
             if run(connection, query, values).fetchone() is None:
                 raise LeaseLost
+
+
+def _snapshot(connection: Connection, run_id: int) -> tuple[SnapshotStudy, ...]:
+    return tuple(SnapshotStudy(**row) for row in run(connection, "retraining_snapshot", run_id=run_id))
 
 
 def _run_of(row: Row) -> RetrainingRun:

@@ -233,13 +233,18 @@ CREATE VIEW kept_model AS
 SELECT model_id, kind, dim, manifest, state, bundle_sha256, kept_until, fed_below, fed_at, coverage FROM model
 WHERE state IN ('SERVING', 'SHADOW') OR (state = 'RETIRED' AND kept_until > now());
 
--- The encoder of a model, where no other one that is not to be cleared away answers from its image tokens; one whose
+-- Whether a model that is not to be cleared away answers from an encoder's image tokens, besides one that is; one whose
 -- manifest does not say may.
+CREATE FUNCTION encoder_is_used(encoder text, of_kind text, gone text) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT FROM model AS m WHERE m.model_id <> gone AND m.kind = of_kind
+        AND (m.state <> 'RETIRED' OR m.kept_until IS NULL OR m.kept_until > now())
+        AND coalesce(m.manifest ->> 'encoder', encoder_is_used.encoder) = encoder_is_used.encoder)
+$$;
+
+-- The encoder of a model, where no other one answers from its image tokens.
 CREATE FUNCTION unused_encoder(gone model) RETURNS text LANGUAGE sql STABLE AS $$
-    SELECT gone.manifest ->> 'encoder' WHERE NOT EXISTS (
-        SELECT FROM model AS m WHERE m.model_id <> gone.model_id AND m.kind = gone.kind
-            AND (m.state <> 'RETIRED' OR m.kept_until IS NULL OR m.kept_until > now())
-            AND coalesce(m.manifest ->> 'encoder', gone.manifest ->> 'encoder') = gone.manifest ->> 'encoder')
+    SELECT gone.manifest ->> 'encoder'
+    WHERE NOT encoder_is_used(gone.manifest ->> 'encoder', gone.kind, gone.model_id)
 $$;
 
 -- What happened to models, who or which rule did it, and why. Rows are only ever added.
@@ -385,6 +390,13 @@ CREATE TABLE report (
 );
 CREATE INDEX report_by_study ON report (study_uid);
 CREATE INDEX report_by_finding ON report USING gin (findings jsonb_path_ops);
+
+-- The report that stands for a study: a whole one before an addendum, a final one before a draft, then the newest.
+CREATE FUNCTION main_report(of_study text) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT r.body FROM report AS r WHERE r.study_uid = of_study AND NOT r.superseded
+    ORDER BY r.adds, r.draft, CASE WHEN r.received_at > now() THEN '-infinity' ELSE r.received_at END DESC, r.id DESC
+    LIMIT 1
+$$;
 
 -- Studies whose attributes, report or scanner changed after they were encoded: what filters look at stands in the memory
 -- of every reader, beside the index.
@@ -666,7 +678,13 @@ CREATE INDEX job_running ON job (id) WHERE state = 'RUNNING';
 CREATE INDEX job_encode ON job (urgency, id) WHERE kind IN ('encode', 'reencode') AND state = 'PENDING';
 CREATE INDEX job_failed ON job (kind, key) WHERE state = 'FAILED';
 CREATE INDEX job_rung ON job (rung_at) WHERE state = 'PENDING' AND rung_at IS NOT NULL;
+CREATE INDEX job_by_key ON job (key);
 CREATE SEQUENCE job_token;
+
+-- The keys that a study's jobs may have: its own, and one for each model.
+CREATE FUNCTION job_keys(of_study text) RETURNS SETOF text LANGUAGE sql STABLE AS $$
+    SELECT of_study UNION ALL SELECT m.model_id || '/' || of_study FROM model AS m
+$$;
 
 -- Heartbeats of the processes.
 CREATE TABLE process (

@@ -11,11 +11,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import Catalogue, QualityRow
 from radir_pacs.config import DAY_S, Settings, hours_of, to_environment
 from radir_pacs.types import ImageKind
 
@@ -23,8 +23,10 @@ log = logging.getLogger(__name__)
 
 SCHEDULE = "rule:retrain_every_days"
 AGAIN_S = 3600.0  # between two tries of what fails
+ATTEMPTS = 5  # at one step of a run, by processes that were killed: more memory will not come by itself
 NICE = 10  # what is begun so leaves the processor to everybody else
 Command = tuple[str, ...]
+QUALITY: Command = ("quality", "--measure")
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -49,52 +51,74 @@ class Errands:
         self._catalogue, self._settings, self._now = catalogue, settings, now
         self._begin = begin or (lambda command: started(command, settings))
         self._process: Process | None = None
+        self._running: Command | None = None
         self._begun: dict[Command, datetime] = {}
 
     def look(self) -> None:
         """Every minute: begin what is due, one at a time."""
+        for number in self._catalogue.retraining.end_cancelled():
+            log.info("a retraining that lost its process is cancelled", extra={"run": number})
+        for number in self._catalogue.retraining.give_up(SCHEDULE, ATTEMPTS):
+            log.error("a retraining ends no step: given up", extra={"run": number})
         runs = self._process is not None and self._process.poll() is None
+        if not runs and self._running == QUALITY:
+            self._running = None
+            self._tell_notices()
         if runs or not is_within(self._now(), self._settings.off_peak_hours):
             return
-        command = self._retraining() or self._quality()
-        if command is not None and (self._now() - self._begun.get(command, _NEVER)).total_seconds() >= AGAIN_S:
+        command = next(filter(self._may_begin, self._due()), None)
+        if command is not None:
             self._begun[command] = self._now()
             log.info("begun by schedule", extra={"command": " ".join(command)})
-            self._process = self._begin(command)
+            self._process, self._running = self._begin(command), command
 
     def close(self) -> None:
         """Interrupt what was begun, as Ctrl-C does: without its database nothing goes on. A retraining is resumed."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
 
-    def _retraining(self) -> Command | None:
+    def _may_begin(self, command: Command) -> bool:
+        """What failed a short time ago waits, so that the others have their turn."""
+        return abs((self._now() - self._begun.get(command, _NEVER)).total_seconds()) >= AGAIN_S
+
+    def _due(self) -> Iterator[Command]:
+        yield from self._retraining()
+        yield from self._quality()
+
+    def _retraining(self) -> Iterator[Command]:
         every_s = self._settings.retrain_every_days * DAY_S
         runs = self._catalogue.retraining.runs()
         if not every_s or any(run.held for run in runs):
-            return None
+            return
         for run in runs:  # of our own that was killed: goes on where it stopped
             if run.started_by == SCHEDULE and run.state in ("PENDING", "RUNNING"):
-                return ("retrain", "--resume", str(run.id))
+                yield ("retrain", "--resume", str(run.id))
         for kind in ImageKind:
             begun = max((run.created_at for run in runs if run.kind is kind), default=None)
             is_due = begun is None or abs((self._now() - begun).total_seconds()) >= every_s
             if is_due and self._catalogue.models.serving(kind) is not None:
-                return ("retrain", "--scheduled", "--kind", kind.value)
-        return None
+                yield ("retrain", "--scheduled", "--kind", kind.value)
 
-    def _quality(self) -> Command | None:
+    def _quality(self) -> Iterator[Command]:
         if not self._settings.quality_weekly:
-            return None
-        week = week_of(self._now().date()) - timedelta(days=7)
-        known = {row.model_id for row in self._catalogue.quality.rows() if row.week == week}
+            return
+        known = {row.model_id for row in self._last_week()}
         serving = [model for kind in ImageKind if (model := self._catalogue.models.serving(kind)) is not None]
         if serving and not all(model.model_id in known for model in serving):
-            return ("quality", "--measure")
-        return None
+            yield QUALITY
+
+    def _last_week(self) -> list[QualityRow]:
+        week = week_of(self._now().astimezone(UTC).date()) - timedelta(days=7)
+        return [row for row in self._catalogue.quality.rows() if row.week == week]
+
+    def _tell_notices(self) -> None:
+        for row in self._last_week():
+            for notice in row.figures["notices"]:
+                log.warning("quality notice", extra={"model": row.model_id, "code": notice["code"]})
 
 
 def week_of(day: date) -> date:
-    """The Monday of its week (ISO 8601)."""
+    """The Monday of its week (ISO 8601). Weeks are those of UTC everywhere."""
     return day - timedelta(days=day.weekday())
 
 
@@ -110,7 +134,7 @@ def started(command: Command, settings: Settings) -> Process:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         return subprocess.Popen(
-            [sys.executable, "-c", _NICELY, sys.executable, "-m", "radir_pacs.cli", *command],
+            nicely("radir_pacs.cli", *command),
             env={**os.environ, **to_environment(settings)},
             stdin=subprocess.DEVNULL,
             stdout=file,
@@ -119,4 +143,9 @@ def started(command: Command, settings: Settings) -> Process:
         )
 
 
-_NICELY = f"import os, sys; os.nice({NICE}); os.execv(sys.argv[1], sys.argv[1:])"
+def nicely(module: str, *arguments: str) -> list[str]:
+    """The command line that runs one of our modules at a low priority, which one of a low priority keeps."""
+    return [sys.executable, "-c", _NICELY, sys.executable, "-m", module, *arguments]
+
+
+_NICELY = f"import os, sys; os.nice(max(0, {NICE} - os.nice(0))); os.execv(sys.argv[1], sys.argv[1:])"

@@ -45,6 +45,14 @@ def clear_work(catalogue: Catalogue, home: Path, run_id: int | None = None) -> t
     return _cleared(catalogue, home, [run_id])
 
 
+def cancel_retraining(catalogue: Catalogue, home: Path, run_id: int) -> str:
+    """As `Retraining.ask_to_cancel`; where no process is at the run, its work is removed at once."""
+    state = catalogue.retraining.ask_to_cancel(run_id)
+    if state == "CANCELLED":
+        clear_work(catalogue, home, run_id)
+    return state
+
+
 def _of_folders(catalogue: Catalogue, home: Path) -> list[RetrainingRun]:
     numbers = {int(work.parent.name) for work in (home / "retraining").glob(f"*/{WORK}") if work.parent.name.isdigit()}
     return [catalogue.retraining.get(number) for number in sorted(numbers & catalogue.retraining.numbers())]

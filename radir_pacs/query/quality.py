@@ -6,11 +6,11 @@ Watching, not deciding: a figure that passes a threshold is a notice for people,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from radir_pacs.types import F32
 SAMPLE = 300  # studies of a week that are asked about; a question takes milliseconds, a mean hardly gains by more
 REGIONS = 3  # of a study, those that its report finds something at
 VECTORS = 5_000  # of a week, and of what they are compared with
-LEAST = 20  # studies of a scanner, in the week and before it
+LEAST = 20  # studies of a figure that is judged or of a scanner, in the week and before it
 DRAWS = 500
 ReportVectors = Callable[[Sequence[str]], F32]  # unit vectors [n, dim] of report texts; None for a network without
 
@@ -78,20 +78,24 @@ class WeekOfModel:
     def figures(self) -> dict[str, Any]:
         """As JSON. Means come with their number and a 95 % interval; None where there is nothing to measure."""
         uids = self._catalogue.quality.reported(self._model.model_id, self._since, self._until, SAMPLE)
-        asked = [one for number, uid in enumerate(uids) for one in self._asked(uid, number / len(uids))]
+        asked = [self._asked(uid, number / len(uids)) for number, uid in enumerate(uids)]
         drift, trained = self._drift()
         return {
             "studies": len(uids),
             "own_report": _told(self._own_report(uids)),
-            "first_ten": _told([alike for _, alike in asked if alike is not None]),
-            "by_parents": _told([float(by_parent) for by_parent, _ in asked]),
+            "first_ten": _told([_mean(alike) for _, alike in asked if alike]),
+            "by_parents": _told([_mean(by_parent) for by_parent, _ in asked if by_parent]),
             "drift": drift,
             "drift_against": "the studies of its training" if trained else "the first studies that it encoded",
         }
 
-    def _asked(self, study_uid: str, done: float) -> Iterator[tuple[bool, float | None]]:
-        """For each region with a finding: whether one around it answered; how alike the first ten reports are."""
+    def _asked(self, study_uid: str, done: float) -> tuple[list[float], list[float]]:
+        """Of each region with a finding: whether one around it answered; how alike the first ten reports are, if told.
+
+        Regions of one study go together, so a study counts once, by their mean.
+        """
         self._progress(done)
+        by_parent, alike = [], []
         own = self._said([study_uid]).get(study_uid, ())
         keys = sorted({key for finding in own if finding.polarity is Polarity.PRESENT for key in finding.regions})
         for key in keys[:REGIONS]:
@@ -104,8 +108,10 @@ class WeekOfModel:
             cases = [case.study.study_uid for case in answer.cases]
             said = self._said(cases)
             region = answer.region_answered.key
-            alike = agreement(own, [said[uid] for uid in cases if uid in said], region)
-            yield region != answer.region_asked.key, alike
+            agreed = agreement(own, [said[uid] for uid in cases if uid in said], region)
+            by_parent.append(float(region != answer.region_asked.key))
+            alike += [agreed] if agreed is not None else []
+        return by_parent, alike
 
     def _said(self, study_uids: Sequence[str]) -> Mapping[str, Any]:
         bodies = {
@@ -119,12 +125,12 @@ class WeekOfModel:
         if self._report_vectors is None:
             return []
         images, texts = [], []
+        reports = self._catalogue.quality.reports(study_uids)
         for uid in study_uids:
             encoding = self._catalogue.encodings.get(uid, self._model.model_id)
-            reports = self._catalogue.reports.of_study(uid)
-            if encoding is not None and reports and anatomy.ROOT in encoding.regions:
+            if encoding is not None and uid in reports and anatomy.ROOT in encoding.regions:
                 images.append(encoding.vectors[encoding.regions.index(anatomy.ROOT)])
-                texts.append(reports[-1].body)
+                texts.append(reports[uid])
         if len(images) < LEAST:
             return []
         scores = np.stack(images) @ self._report_vectors(texts).T
@@ -175,7 +181,7 @@ def drift(before: F32, now: F32, seed: int = 0) -> tuple[float, float, float]:
 def notices(figures: Mapping[str, Any], earlier: Sequence[QualityRow], settings: Settings) -> list[dict[str, Any]]:
     """What is worse than in the model's earlier weeks, or further from its training, by more than the settings allow.
 
-    Only where the whole interval says so.
+    Only where the whole interval of the difference says so, and there are enough studies on both sides.
     """
     found: list[dict[str, Any]] = []
     for name, code, sign in (
@@ -183,12 +189,12 @@ def notices(figures: Mapping[str, Any], earlier: Sequence[QualityRow], settings:
         ("first_ten", QualityNotice.FIRST_TEN_FELL, 1),
         ("by_parents", QualityNotice.PARENTS_ROSE, -1),
     ):
-        now, before = figures[name], _mean([row.figures[name] for row in earlier])
-        if now is None or now["low"] is None or before is None:
+        now, before = _pooled([figures[name]]), _pooled([row.figures[name] for row in earlier])
+        if now is None or before is None:
             continue
-        nearest = now["high"] if sign > 0 else now["low"]
-        if sign * (before - now["mean"]) > settings.quality_drop and sign * (before - nearest) > 0:
-            found.append({"code": code.value, "value": now["mean"], "before": before})
+        worse = sign * (before.mean - now.mean)
+        if worse > settings.quality_drop and worse > math.hypot(now.margin, before.margin):
+            found.append({"code": code.value, "value": now.mean, "before": round(before.mean, 4)})
     for one in figures["drift"]:
         if one["low"] > settings.quality_drift:
             about = {"code": QualityNotice.DRIFT.value, "scanner": one["scanner"]}
@@ -196,10 +202,25 @@ def notices(figures: Mapping[str, Any], earlier: Sequence[QualityRow], settings:
     return found
 
 
-def _mean(weeks: Sequence[Mapping[str, Any] | None]) -> float | None:
-    told = [week for week in weeks if week is not None]
+class _Pooled(NamedTuple):
+    """A mean and half the width of its 95 % interval."""
+
+    mean: float
+    margin: float
+
+
+def _pooled(weeks: Sequence[Mapping[str, Any] | None]) -> _Pooled | None:
+    """Of the studies of several weeks, which are independent; None for fewer than LEAST."""
+    told = [week for week in weeks if week is not None and week["low"] is not None]
     count = sum(week["count"] for week in told)
-    return sum(week["count"] * week["mean"] for week in told) / count if count else None
+    if count < LEAST:
+        return None
+    margin = math.hypot(*(week["count"] * (week["high"] - week["low"]) / 2 for week in told)) / count
+    return _Pooled(sum(week["count"] * week["mean"] for week in told) / count, margin)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _told(values: Sequence[float]) -> dict[str, Any] | None:

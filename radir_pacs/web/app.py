@@ -32,9 +32,10 @@ from . import (
     scope_guard,
     studies,
 )
-from .admin import feedback, models, overview, retraining, sign_in
+from .admin import feedback, models, overview, quality, retraining, sign_in
 from .admin import studies as admin_studies
 from .dicomweb import capabilities, deletion, metadata, parameters, qido, rendered, similar, stow, wado, wado_uri
+from .lately import Lately
 from .pages import routes as pages
 from .pixels import SharedDecoder
 from .probe import Probe
@@ -45,7 +46,7 @@ from .sidebar import judgements, ohif, viewer
 from .sidebar import routes as sidebar
 
 _DICOMWEB = (qido, similar, stow, wado, metadata, rendered, deletion, capabilities)
-_ADMIN = (sign_in, overview, admin_studies, models, retraining, feedback)
+_ADMIN = (sign_in, overview, admin_studies, models, retraining, quality, feedback)
 _TAKES_INSTANCES = frozenset({"stow.store"})  # routes whose bodies may be large, or gzipped
 _TAKES_DOCUMENTS = frozenset({"fhir.create", "fhir.update"})  # which have a bound of their own
 _HEADERS = {
@@ -80,6 +81,8 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
         bearers=bearers,
         exposition=Exposition(settings, metrics.shared_folder(), ArchiveFigures(catalogue)),
         opened=Remembered(audit.OPENED_AGAIN_S),
+        overview=Lately(overview.LATELY_S),
+        progress=Lately(models.LATELY_S),
     )
     access_log.install(app)
     errors.install(app)

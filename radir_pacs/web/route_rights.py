@@ -96,6 +96,7 @@ RIGHTS: dict[str, frozenset[Role]] = {
     "admin_retraining.cancel": _ADMINISTRATORS,
     "admin_retraining.resume": _ADMINISTRATORS,
     "admin_retraining.evidence": _ADMINISTRATORS,
+    "admin_quality.quality": _ADMINISTRATORS,
     "admin_feedback.feedback": _ADMINISTRATORS,
 }
 

@@ -14,6 +14,7 @@ from radir_pacs.monitoring import Exposition
 from radir_pacs.query import Searcher
 from radir_pacs.storage.blobs import BlobStore
 
+from .lately import Lately
 from .pixels import SharedDecoder
 from .probe import Probe
 from .proxies import public_url
@@ -36,6 +37,8 @@ class Services:
     bearers: Bearers
     exposition: Exposition
     opened: Remembered  # studies, by caller
+    overview: Lately  # what the pages of administrators show
+    progress: Lately  # of models, by id
 
     @property
     def base_url(self) -> str:

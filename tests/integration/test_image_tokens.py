@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import psycopg
 import pytest
 import torch
 
@@ -149,13 +150,17 @@ def test_they_go_with_their_study_and_a_new_image_outdates_them(house: House) ->
     late = header(2, number=2)
     house.catalogue.instances.add(late, content_sha256="f" * 64, size_bytes=1, source="TEST")
     assert house.catalogue.image_tokens.kept(encoder, UIDS) == {UIDS[2]}
-    assert house.catalogue.image_tokens.forget_all_but(["another"]) == 2
+    assert house.catalogue.image_tokens.forget_unused() == 0, "its model serves"
+    with psycopg.connect(house.catalogue.conninfo) as connection:
+        connection.execute("UPDATE model SET state = 'RETIRED', kept_until = now()")
+    assert house.catalogue.image_tokens.forget_unused() == 2
 
 
 def test_what_is_missing_is_made_from_pixels_as_a_worker_makes_it(house: House, tmp_path: Path) -> None:
     encoder = encoder_id(house.first) or ""
     before = house.catalogue.image_tokens.of(encoder, UIDS)
-    assert house.catalogue.image_tokens.forget_all_but([]) == len(STUDIES)
+    with psycopg.connect(house.catalogue.conninfo) as connection:
+        assert connection.execute("DELETE FROM image_tokens").rowcount == len(STUDIES)
     assert {house.catalogue.studies.get(uid).state for uid in UIDS} <= {StudyState.ENCODED, StudyState.INDEXED}
     told: list[tuple[int, int]] = []
     made = fill(house.catalogue, house.blobs, house.first, UIDS, lambda *done: told.append(done), 1)

@@ -29,7 +29,7 @@ from tests.catalogue_material import DIM, MODEL, REGIONS, add, encoding, header,
 from tests.model_material import seeded_bundle
 
 WEEK = date(2026, 11, 16)
-STUDIES = 30
+STUDIES = 40  # half of them sick, and enough to judge by
 SCANNER = "Maker\\Model"
 SICK, WELL = "FINDINGS: Consolidation in the left lung.", "FINDINGS: The left lung is clear."
 
@@ -128,6 +128,28 @@ def test_a_week_without_anything_says_nothing(archive: Catalogue, settings: Sett
     assert notices(found, [], settings) == []
 
 
+def test_a_fall_is_told_where_both_sides_are_sure(settings: Settings) -> None:
+    def week(mean: float, half: float, count: int) -> dict[str, Any]:
+        told = {"count": count, "mean": mean, "low": mean - half, "high": mean + half}
+        return {"own_report": told, "first_ten": None, "by_parents": None, "drift": []}
+
+    def told(now: dict[str, Any], *before: dict[str, Any]) -> list[dict[str, Any]]:
+        at = datetime.now(UTC)
+        return notices(
+            now,
+            [QualityRow(week=WEEK, model_id=MODEL, kind=ImageKind.CXR, figures=one, measured_at=at) for one in before],
+            settings,
+        )
+
+    sure = week(0.8, 0.02, 200)
+    assert [one["code"] for one in told(week(0.6, 0.1, 50), sure)] == [QualityNotice.OWN_REPORT_FELL]
+    assert not told(week(0.6, 0.1, 19), sure) and not told(week(0.6, 0.1, 50), week(0.8, 0.1, 19)), "too few studies"
+    assert not told(week(0.6, 0.15, 50), week(0.8, 0.15, 50)), (
+        "each excludes the other's mean; the difference is unsure"
+    )
+    assert told(week(0.6, 0.15, 50), *[week(0.8, 0.15, 50)] * 4), "four weeks are surer than one"
+
+
 def test_drift_is_without_bias() -> None:
     rng = np.random.default_rng(4)
     same = [drift(unit(rng.normal(size=(40, 16))), unit(rng.normal(size=(40, 16)))) for _ in range(60)]
@@ -138,7 +160,11 @@ def test_drift_is_without_bias() -> None:
 
 
 def test_the_command_measures_and_shows_by_week(
-    archive: Catalogue, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    archive: Catalogue,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     for name, value in to_environment(settings).items():
         monkeypatch.setenv(name, value)
@@ -160,8 +186,13 @@ def test_the_command_measures_and_shows_by_week(
     assert (told["week"], told["model"], told["studies"]) == (str(monday - timedelta(days=7)), MODEL, 2 * STUDIES)
     assert told["own_report"] is None, "this model has no bundle, so no text encoder"
     assert told["notices"] == []
+    [row] = archive.quality.rows()
+    fell = {"code": QualityNotice.OWN_REPORT_FELL.value, "value": 0.5, "before": 0.8}
+    archive.quality.keep(row.week, MODEL, row.kind, {**row.figures, "notices": [fell]})
     errands.look()
     assert len(begun) == 1, "once a week"
+    [said] = [record for record in caplog.records if record.getMessage() == "quality notice"]
+    assert (said.__dict__["model"], said.__dict__["code"]) == (MODEL, "OWN_REPORT_FELL")
     assert main(["quality"]) == 0
     assert MODEL in capsys.readouterr().out
 

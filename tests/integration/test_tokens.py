@@ -15,10 +15,11 @@ from werkzeug.routing import Rule
 
 from radir_pacs.access.bearers import FRESH_S, STALE_S, Bearers
 from radir_pacs.callers import AuditEvent, Role
-from radir_pacs.catalogue import OF_TOKENS, Catalogue
+from radir_pacs.catalogue import OF_TOKENS, Catalogue, token_sha256
 from radir_pacs.cli import main
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import BadInput, NotFound, StorageFailed
+from radir_pacs.scopes import Scope
 from radir_pacs.web.auth import _is_open
 from radir_pacs.web.route_rights import RIGHTS
 from tests.catalogue_material import TESTER
@@ -105,6 +106,15 @@ def test_an_expired_token_is_none(catalogue: Catalogue, settings: Settings, data
     assert bearers.are_needed and bearers.of(f"Bearer {token}") is None
     (row,) = catalogue.access_tokens.all()
     assert not row.in_force and row.revoked_at is None
+
+
+def test_a_session_has_the_rights_of_its_token(catalogue: Catalogue, settings: Settings) -> None:
+    scope = Scope(sites=frozenset({"North"}))
+    token = catalogue.access_tokens.create("north", Role.ADMINISTRATOR, by=TESTER, scope=scope, names=True)
+    bearers = Bearers(catalogue.access_tokens, settings)
+    bearer = bearers.of(f"Bearer {token}")
+    assert bearer is not None and (bearer.scope, bearer.names) == (scope, True)
+    assert bearers.known(lambda sha256: sha256 == token_sha256(token.encode())) == bearer
 
 
 def test_the_database_holds_no_token(catalogue: Catalogue, database_url: str) -> None:

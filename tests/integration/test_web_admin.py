@@ -6,10 +6,11 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -20,7 +21,7 @@ from radir_pacs.catalogue import Catalogue, Happening
 from radir_pacs.cli import main
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.models import Registry
-from radir_pacs.models.run_files import RunFiles
+from radir_pacs.models.run_files import WORK, RunFiles
 from radir_pacs.query import Searcher
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.similar_cases import Feedback
@@ -34,7 +35,7 @@ from tests.model_material import seeded_bundle
 BROWSER = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
 HOSTILE = "<script>alert(1)</script>\"'>{{7*7}}"
 NAME = "Secret^Patient"
-PAGES = ("/admin", "/admin/studies", "/admin/models", "/admin/retraining", "/admin/feedback")
+PAGES = ("/admin", "/admin/studies", "/admin/models", "/admin/retraining", "/admin/quality", "/admin/feedback")
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def archive(catalogue: Catalogue) -> None:
 def test_with_tokens_a_person_signs_in_by_a_form(app: Flask, catalogue: Catalogue) -> None:
     client, token = signed_in(app, catalogue)
     cookie = client.get_cookie(session.COOKIE, path=session.PATH)
-    assert cookie is not None and cookie.http_only and cookie.same_site == "Strict" and cookie.path == "/admin"
+    assert cookie is not None and cookie.http_only and cookie.same_site == "Lax" and cookie.path == "/admin"
     assert token not in cookie.value and cookie.max_age == session.IDLE_S
     for path in PAGES:
         answer = client.get(path, headers=BROWSER)
@@ -248,7 +249,10 @@ def test_a_study_tells_what_happened_and_is_tried_again(client: FlaskClient, cat
     assert [event.study_uid for event in catalogue.audit.events(event=AuditEvent.OPENED)] == ["2.25.2"]
     happened = [event.what for event in catalogue.survey.timeline("2.25.2")]
     assert happened == [Happening.RECEIVED, Happening.QUEUED, Happening.JOB, Happening.STATE]
+    catalogue.jobs.enqueue(JobKind.REENCODE, f"{MODEL}/2.25.1")
+    catalogue.jobs.enqueue(JobKind.REENCODE, f"{MODEL}/2.25.11")
     found = [(event.what, event.subject) for event in catalogue.survey.timeline("2.25.1")]
+    assert found.count((Happening.QUEUED, f"reencode {MODEL}")) == 1
     assert (Happening.ENCODED, MODEL) in found and (Happening.REPORTED, "csv") in found
     answer = send(client, "/admin/studies/2.25.2/retry", "/admin/studies/2.25.2")
     assert answer.status_code == 303
@@ -363,7 +367,13 @@ def test_a_run_is_watched_and_cancelled(
     token = catalogue.retraining.hold(number, "test", 60.0)
     send(client, f"/admin/retraining/{number}/cancel", f"/admin/retraining/{number}")
     assert catalogue.retraining.get(number).cancel_asked
-    catalogue.retraining.end(number, token, "CANCELLED", "cancelled")
+    assert "Cancel</button>" not in see(client, f"/admin/retraining/{number}")
+    (files.folder / WORK).mkdir()
+    with psycopg.connect(catalogue.conninfo) as connection:  # its process was killed before it saw that
+        connection.execute("UPDATE retraining_run SET lease_until = now()")
+    assert "Cancel</button>" in see(client, f"/admin/retraining/{number}")
+    send(client, f"/admin/retraining/{number}/cancel", f"/admin/retraining/{number}")
+    assert catalogue.retraining.get(number).state == "CANCELLED" and not (files.folder / WORK).exists()
     assert "data-live" not in see(client, f"/admin/retraining/{number}")
     see(client, "/admin/retraining/99", 404)
 
@@ -428,3 +438,46 @@ def test_thumbs_are_counted_by_region(client: FlaskClient, catalogue: Catalogue)
     page = see(client, "/admin/feedback")
     assert "left lung" in page and "66.6" in page and "<script>alert" not in page
     assert "linke Lunge" in see(client, "/admin/feedback?lang=de")
+    _run(catalogue, {"depth": "head", "thumbs": {"use": True, "weight": 0.25, "together": 0.1}})
+    assert "learns from these thumbs with a weight of 0.25" in see(client, "/admin/feedback?lang=en")
+    catalogue.feedback.add(replace(given, reader="r1", model_id="another", verdict="DOWN"))
+    catalogue.feedback.add(replace(given, reader="r1", model_id="another", verdict=""))
+    assert not catalogue.feedback.of_reader("2.25.1", "r1"), "an older judgement does not come back"
+
+
+def test_the_weeks_of_a_model_and_what_fell(client: FlaskClient, catalogue: Catalogue) -> None:
+    register(catalogue)
+    assert "No week has been measured" in see(client, "/admin/quality") and "No week" in see(client, "/admin")
+    good = {"count": 40, "mean": 0.8, "low": 0.75, "high": 0.85}
+    fell = {"code": "OWN_REPORT_FELL", "value": 0.6, "before": 0.8}
+    drift = {"code": "DRIFT", "scanner": HOSTILE, "value": 0.31, "before": 0.0}
+    drifts = [{"scanner": HOSTILE, "studies": 30, "before": 30, "value": 0.31, "low": 0.2, "high": 0.4}]
+    figures = {"studies": 50, "own_report": good, "first_ten": good, "by_parents": None, "drift": [], "notices": []}
+    catalogue.quality.keep(date(2026, 11, 2), MODEL, ImageKind.CXR, figures)
+    assert "week of 2026-11-02: no notice" in see(client, "/admin")
+    bad = figures | {"own_report": good | {"mean": 0.6}, "drift": drifts, "notices": [fell, drift]}
+    catalogue.quality.keep(date(2026, 11, 16), MODEL, ImageKind.CXR, bad)
+    page = see(client, "/admin/quality")
+    for told in ("2026-11-02", "2026-11-16", "0.600, 0.800 before", "0.310", 'points="0.0,40.0 640.0,80.0"'):
+        assert told in page, told
+    assert "<script>alert" not in page and "0.600, 0.800 before" in see(client, "/admin")
+    assert "0,600, vorher 0,800" in see(client, "/admin/quality?lang=de")
+
+
+def test_the_other_language_keeps_the_question_and_follows_no_form(client: FlaskClient, catalogue: Catalogue) -> None:
+    archive(catalogue)
+    page = see(client, "/admin/studies?state=SKIPPED&reason=NOT_CHEST")
+    [query] = re.findall(r'<a href="\?([^"]*)" lang="de"', page)
+    assert set(query.replace("&amp;", "&").split("&")) == {"state=SKIPPED", "reason=NOT_CHEST", "lang=de"}
+    answer = client.post("/admin/studies/2.25.1/retry", data={"csrf": "wrong"}, headers=BROWSER)
+    assert answer.status_code == 400 and 'lang="de"' not in answer.text, "a link would ask what only forms may"
+
+
+def test_nothing_is_counted_of_a_model_that_was_cleared_away(client: FlaskClient, catalogue: Catalogue) -> None:
+    archive(catalogue)
+    assert "<meter" in see(client, "/admin/models")
+    with psycopg.connect(catalogue.conninfo) as connection:
+        connection.execute("UPDATE model SET state = 'RETIRED', kept_until = now()")
+    for path in ("/admin/models", "/admin/models/live", f"/admin/models/{MODEL}"):
+        page = see(client, path)
+        assert MODEL in page and "<meter" not in page, path

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import psycopg
 import torch
 from torch import nn
 
@@ -77,8 +78,20 @@ def fill_archive(catalogue: Catalogue, champion: Bundle, studies: StudySet, repo
         )
 
 
-def begin(catalogue: Catalogue, plan: Plan = PLAN, *, started_by: str = "test", least_days: float = 0) -> int:
-    """A run whose champion is the model that serves."""
+def begin(
+    catalogue: Catalogue,
+    plan: Plan = PLAN,
+    *,
+    started_by: str = "test",
+    least_days: float = 0,
+    at_once: bool = False,
+) -> int:
+    """A run whose champion is the model that serves; unless ``at_once``, as if nobody had begun another just now."""
+    if not at_once:
+        with psycopg.connect(catalogue.conninfo) as connection:
+            connection.execute(
+                "UPDATE retraining_run SET created_at = created_at - interval '2 minutes' WHERE state = 'PENDING'"
+            )
     champion = catalogue.models.serving(ImageKind.CXR)
     assert champion is not None
     return catalogue.retraining.start(

@@ -44,6 +44,18 @@ def test_readers_and_reports_are_weighted_and_silence_is_neutral() -> None:
     assert other[0, 2, 0] == 90 and other[0, 2, 1] == 40, "rows in any order; its reports say 80 here"
 
 
+def test_verdicts_of_both_ways_are_those_of_one_pair() -> None:
+    data = replace(toy_set(4, 6), names=("a", "b", "c", "d"))
+    groups = Groups(sex=(None,) * 4, age=(None,) * 4, scanner=(None,) * 4)
+    uids = ("2.25.0", "2.25.1", "2.25.2", "2.25.3")
+    material = Material(data=data, groups=groups, held_out=np.zeros(4, bool), study_uids=uids, left_out={})
+    said = [
+        JudgedPair(query_study_uid=uids[query], case_study_uid=uids[case], region="chest", up=up, down=down)
+        for query, case, up, down in ((0, 1, 3, 0), (1, 0, 0, 1), (2, 3, 1, 0))
+    ]
+    assert judgements(said, material, ThumbPlan()).pairs == (Pair(0, 1, "chest", 0.75), Pair(2, 3, "chest", 1.0))
+
+
 def test_judged_pairs_meet_in_a_batch() -> None:
     told = Judgements(tuple(Pair(n, n + 500, "chest", 1.0) for n in range(100)), weight=0.5, together=0.25)
     generator = torch.Generator().manual_seed(3)
@@ -88,7 +100,7 @@ def test_the_examination_says_who_ranks_as_readers_do(champion: Path) -> None:  
     named = replace(data, names=uids)
     material = Material(data=named, groups=groups, held_out=apart, study_uids=uids, left_out={})
     vectors = encoded(bundle, data).of("chest")
-    scores = vectors @ vectors.T
+    scores, examined = vectors @ vectors.T, np.arange(20)
     said = []
     for query in range(20):
         order = np.argsort(-scores[query])[1:]
@@ -96,10 +108,15 @@ def test_the_examination_says_who_ranks_as_readers_do(champion: Path) -> None:  
             said.append(
                 JudgedPair(query_study_uid=uids[query], case_study_uid=uids[case], region="chest", up=up, down=1 - up)
             )
-    told = ranked_by_readers(said, material, bundle, bundle, 0)
+    told = ranked_by_readers(said, material, examined, bundle, bundle, 0)
     assert told["champion"] == told["challenger"] > 0.9 and told["interval_95"] == (0.0, 0.0)
-    assert (told["up"], told["down"]) == (20, 20)
-    assert ranked_by_readers(said[:1], material, bundle, bundle, 0)["champion"] is None
+    pairs = {frozenset((one.query_study_uid, one.case_study_uid)): one.up for one in said}
+    assert (told["up"], told["down"]) == (sum(pairs.values()), len(pairs) - sum(pairs.values()))
+    some = ranked_by_readers(said, material, examined[:5], bundle, bundle, 0)
+    assert some["pairs"] == sum(bool(pair & set(uids[:5])) for pair in pairs) < len(pairs), (
+        "the champion knows the rest"
+    )
+    assert ranked_by_readers(said[:1], material, examined, bundle, bundle, 0)["champion"] is None
     used = trained_on(judgements(said, material, ThumbPlan()), material)
     assert all(not apart[20 + pair.query] and not apart[20 + pair.case] for pair in used.pairs)
     assert not judgements(said, material, ThumbPlan(use=False)).pairs
@@ -116,7 +133,7 @@ def test_a_snapshot_keeps_the_last_word_of_each_reader(archive: Settings) -> Non
             )  # fmt: skip
         number = begin(catalogue)
         studies = list(of_kind(catalogue.retraining.studies("none"), ImageKind.CXR))
-        catalogue.retraining.keep_snapshot(number, taken(studies, KEY, ())[0])
+        catalogue.retraining.keep_snapshot(number, taken(studies, KEY, ()).rows)
         assert catalogue.retraining.judgements(number) == (
             JudgedPair(query_study_uid="2.25.1", case_study_uid="2.25.2", region="chest", up=1, down=2),
         )

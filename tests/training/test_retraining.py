@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,7 +41,7 @@ from radir_training.retraining.folder import run_folder
 from radir_training.retraining.material import from_tokens, studies_of
 from radir_training.retraining.pipeline import Pipeline
 from radir_training.retraining.plan import Plan
-from radir_training.retraining.snapshot import is_held_out, of_kind, taken
+from radir_training.retraining.snapshot import counted, is_held_out, of_kind, taken
 from radir_training.retraining.steps import STEPS, StepName
 
 from .retraining_material import PLAN, STUDIES, begin, fill_archive, shuffled, toy_champion, toy_set
@@ -237,8 +237,12 @@ def _let_the_lease_run_out(settings: Settings) -> None:
         connection.execute("UPDATE retraining_run SET lease_until = now() WHERE state = 'RUNNING'")
 
 
-def test_a_database_that_is_away_for_a_moment_ends_no_run(archive: Settings, catalogue: Catalogue) -> None:
+def test_a_database_that_is_away_for_a_moment_ends_no_run(
+    archive: Settings, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     left = [StepName.TRAIN]
+    started = "after `radir down` nobody would stop a server that a trainer started"
+    monkeypatch.setattr(Catalogue, "revive", lambda self: pytest.fail(started))
 
     def hook(step: StepName, event: str) -> None:
         if event == "does" and step in left:
@@ -348,6 +352,93 @@ def test_the_schedule_begins_a_run_when_the_last_one_is_old(archive: Settings, c
     with pytest.raises(Conflict, match="too young"):
         begin(catalogue, started_by=SCHEDULE, least_days=30)
     assert not Settings(home=archive.home).promote_when_covered and not Settings(home=archive.home).retrain_every_days
+
+
+def test_what_fails_does_not_starve_the_others(archive: Settings, catalogue: Catalogue) -> None:
+    begun: list[tuple[str, ...]] = []
+    at = [datetime(2031, 1, 2, 23, tzinfo=UTC)]
+
+    def begin_command(command: Sequence[str]) -> Any:
+        begun.append(tuple(command))
+        return SimpleNamespace(poll=lambda: 1)  # refused before there is a run
+
+    errands = Errands(catalogue, replace(archive, retrain_every_days=30), begin_command, lambda: at[0])
+    for _ in range(3):
+        errands.look()
+    assert begun == [("retrain", "--scheduled", "--kind", "CXR"), ("quality", "--measure")], "each once an hour"
+    at[0] += timedelta(hours=1)
+    errands.look()
+    assert begun[2:] == begun[:1]
+
+
+def test_a_step_that_never_ends_is_given_up(archive: Settings, catalogue: Catalogue) -> None:
+    """As where the machine has too little memory: each process is killed at the same step."""
+    day = datetime(2031, 1, 2, 12, tzinfo=UTC)
+    errands = Errands(catalogue, archive, lambda command: SimpleNamespace(poll=lambda: 0), lambda: day)  # type: ignore[arg-type,return-value]
+    ours, theirs = begin(catalogue, started_by=SCHEDULE), begin(catalogue)
+    for number in (ours, theirs):
+        for _ in range(5):
+            assert catalogue.retraining.get(number).state in ("PENDING", "RUNNING")
+            token = catalogue.retraining.hold(number, "test", 60)
+            catalogue.retraining.tell(number, token, 1, StepState.RUNNING, begins=True)
+            errands.look()
+            _let_the_lease_run_out(archive)
+    errands.look()
+    ended = catalogue.retraining.get(ours)
+    assert ended.state == "FAILED" and ended.reason == "preflight was begun 5 times and never ended"
+    assert catalogue.retraining.get(theirs).state == "RUNNING", "a person may try as often as they like"
+    assert catalogue.retraining.ask_to_cancel(theirs) == "CANCELLED"
+
+
+def test_a_run_that_dies_before_it_is_cancelled_ends(archive: Settings, catalogue: Catalogue) -> None:
+    number = begin(catalogue)
+    catalogue.retraining.hold(number, "test", 60)
+    assert catalogue.retraining.ask_to_cancel(number) == "RUNNING"
+    day = datetime(2031, 1, 2, 12, tzinfo=UTC)
+    errands = Errands(catalogue, archive, now=lambda: day)
+    errands.look()
+    assert catalogue.retraining.get(number).state == "RUNNING", "its process may still see it"
+    _let_the_lease_run_out(archive)
+    errands.look()
+    assert catalogue.retraining.get(number).state == "CANCELLED"
+
+
+def test_two_clicks_make_one_run(catalogue: Catalogue) -> None:
+    number = begin(catalogue, at_once=True)
+    with pytest.raises(Conflict, match="a moment ago"):
+        begin(catalogue, at_once=True)
+    catalogue.retraining.ask_to_cancel(number)
+    catalogue.retraining.ask_to_cancel(begin(catalogue, at_once=True))
+
+
+def test_a_snapshot_stays_and_is_described_as_it_is_kept(archive: Settings, catalogue: Catalogue) -> None:
+    """Killed after it was kept and before it was described; meanwhile an addendum came."""
+    number = begin(catalogue)
+    studies = list(of_kind(catalogue.retraining.studies("none"), ImageKind.CXR))
+    first = taken(studies[:-1], KEY, ())
+    kept = catalogue.retraining.keep_snapshot(number, first.rows)
+    again = taken(studies, KEY, ())
+    assert catalogue.retraining.keep_snapshot(number, again.rows) == kept == tuple(first.rows)
+    assert counted(kept, again.patients) == counted(first.rows, first.patients)
+    assert catalogue.retraining.ask_to_cancel(number) == "CANCELLED"
+
+
+def test_an_addendum_or_a_draft_does_not_stand_for_the_report(catalogue: Catalogue) -> None:
+    uid = "2.25.1"
+    [before] = [study for study in catalogue.retraining.studies("none") if study.study_uid == uid]
+    with psycopg.connect(catalogue.conninfo) as connection:
+        for adds, draft in ((True, False), (False, True)):
+            connection.execute(
+                "INSERT INTO report (study_uid, source, body, content_sha256, adds, draft)"
+                " VALUES (%s, 'test', %s, %s, %s, %s)",
+                [uid, f"Addendum: {adds}", f"{adds}", adds, draft],
+            )
+    try:
+        [after] = [study for study in catalogue.retraining.studies("none") if study.study_uid == uid]
+        assert after.body == before.body == catalogue.quality.reports([uid])[uid]
+    finally:
+        with psycopg.connect(catalogue.conninfo) as connection:
+            connection.execute("DELETE FROM report WHERE study_uid = %s AND (adds OR draft)", [uid])
 
 
 def test_hours_go_past_midnight() -> None:
@@ -492,8 +583,9 @@ def test_a_merge_brings_nobody_who_was_held_out_into_the_training(
         connection.execute("UPDATE study SET patient_key = %s WHERE study_uid = %s", [key, apart])
     assert not is_held_out(key, KEY)
     studies = list(of_kind(catalogue.retraining.studies("none"), ImageKind.CXR))
-    rows, counts = taken(studies, KEY, catalogue.retraining.once_held_out())
-    now = {row.study_uid: row.held_out for row in rows}
+    found = taken(studies, KEY, catalogue.retraining.once_held_out())
+    counts = counted(found.rows, found.patients)
+    now = {row.study_uid: row.held_out for row in found.rows}
     assert now[apart] and now[trained] and counts.held_out_studies == sum(then.values()) + 1
     assert old is not None
     with psycopg.connect(archive.database_url) as connection:  # the other way round: who was trained on judges nobody

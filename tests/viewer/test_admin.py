@@ -38,6 +38,7 @@ PAGES = {
     "retraining": "/admin/retraining",
     "run": "/admin/retraining/1",
     "running": "/admin/retraining/2",
+    "quality": "/admin/quality",
     "feedback": "/admin/feedback",
     "error": "/admin/studies/1.2.3",
 }
@@ -107,6 +108,7 @@ def filled(web: Web) -> str:
             catalogue.encodings.save(_longer(one), 1, job=job)
             receive(catalogue, given.study_uid, "FINDINGS: Pleural effusion on the left.")
     catalogue.studies.mark_indexed()
+    watched(catalogue)
     job = claimed(catalogue, JobKind.SEND, "2.25.99")
     catalogue.jobs.fail(job, "the PACS does not answer", reason_code=ReasonCode.PEER_UNREACHABLE, retry=False)
     catalogue.refusals.add("2.25.98", "not DICOM", 0xC000, "CT99", reason_code=ReasonCode.UNREADABLE)
@@ -156,6 +158,23 @@ def judged(catalogue: Catalogue, number: int, region: str, verdict: str) -> None
             reader="r",
         )
     )
+
+
+def watched(catalogue: Catalogue) -> None:
+    """Five weeks of the model that serves, in the last of which it fell and a scanner drifted."""
+    for number in range(5):
+        mean = 0.81 + 0.01 * (number % 3) - (0.2 if number == 4 else 0)
+        told = {"count": 180, "mean": mean, "low": mean - 0.03, "high": mean + 0.03}
+        parents = {"count": 180, "mean": 0.04 + 0.01 * number, "low": 0.02, "high": 0.1}
+        drift = {"scanner": "Maker\\DX 3", "studies": 60, "before": 400, "value": 0.02, "low": 0.01, "high": 0.03}
+        notices = [
+            {"code": "OWN_REPORT_FELL", "value": mean, "before": 0.82},
+            {"code": "DRIFT", "scanner": "Maker\\DX 3", "value": 0.02, "before": 0.0},
+        ]
+        figures = {"studies": 300, "own_report": told, "first_ten": told, "by_parents": parents, "drift": [drift]}
+        figures["notices"] = notices if number == 4 else []
+        week = date(2026, 10, 19) + timedelta(days=7 * number)
+        catalogue.quality.keep(week, MODEL[ImageKind.CXR], ImageKind.CXR, figures)
 
 
 def retrained(web: Web) -> str:

@@ -6,7 +6,6 @@ import argparse
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -22,8 +21,8 @@ from radir_pacs.cli.output import counted, errors, out, print_json, progress, sa
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import BadInput, Conflict
-from radir_pacs.models import clear_work
-from radir_pacs.models.errands import SCHEDULE
+from radir_pacs.models import cancel_retraining, clear_work
+from radir_pacs.models.errands import SCHEDULE, nicely
 from radir_pacs.models.run_files import LOG, RunFiles, run_folder
 from radir_pacs.models.signed import signed_by
 from radir_pacs.types import ImageKind, StepState
@@ -162,10 +161,10 @@ def _follow(args: argparse.Namespace, catalogue: Catalogue, settings: Settings, 
 
 
 def _begun(settings: Settings, number: int) -> subprocess.Popen[bytes]:
-    """The process that works at the run; it outlives this one."""
+    """The process that works at the run, at a low priority whoever begins it; it outlives this one."""
     with (made_folder(settings, number) / LOG).open("ab") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "radir_training.retraining", str(number)],
+            nicely("radir_training.retraining", str(number)),
             env={**os.environ, **to_environment(settings)},
             stdout=file,
             stderr=file,
@@ -271,9 +270,7 @@ def _clear(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -
 
 
 def _cancel(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> int:
-    state = catalogue.retraining.ask_to_cancel(args.number)
-    if state == "CANCELLED":  # nobody is at it who would clear up
-        clear_work(catalogue, settings.home, args.number)
+    state = cancel_retraining(catalogue, settings.home, args.number)
     if args.json:
         print_json({"run": args.number, "state": state})
     else:
@@ -283,9 +280,6 @@ def _cancel(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) 
 
 def _tokens(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> int:
     """Tokens of every reported study, from its pixels; those of encoders that no model uses any more are dropped."""
-    from radir_pacs.encode import Bundle
-    from radir_pacs.encode.tokens import encoder_id
-    from radir_pacs.models import Registry
     from radir_pacs.storage import open_blobs
 
     from ..retraining.champion import bundle_of, champion_of
@@ -305,10 +299,7 @@ def _tokens(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) 
             lambda done, of: bar.update(task, completed=done, total=of),
             settings.torch_threads,
         )
-    registry = Registry(catalogue, settings)
-    kept_models = [model for model in registry.kept() if model.bundle_sha256 is not None]
-    encoders = {encoder_id(Bundle.load(registry.folder(model))) for model in kept_models}
-    dropped = catalogue.image_tokens.forget_all_but([encoder for encoder in encoders if encoder])
+    dropped = catalogue.image_tokens.forget_unused()
     kept = catalogue.image_tokens.counts()
     told = {
         "made": made,

@@ -35,7 +35,7 @@ from .gates import Gate, gates
 from .lease import Cancelled, RunLease
 from .material import Material, fill, from_pixels, from_tokens, studies_of, volume_of
 from .plan import Plan
-from .snapshot import of_kind, taken
+from .snapshot import counted, of_kind, taken
 from .steps import STEPS, StepName
 from .survey import surveyed
 from .thumbs import described, judgements, ranked_by_readers, trained_on
@@ -140,8 +140,8 @@ class Pipeline:
                 if time.monotonic() > deadline:
                     raise
                 log.warning("the database is away", extra={"run": self.run.id, "step": number})
-                try:
-                    self._catalogue.revive()
+                try:  # not started from here: after `radir down` nobody would stop it
+                    self._catalogue.await_answer()
                 except StorageFailed:
                     time.sleep(1.0)
 
@@ -205,9 +205,9 @@ class Pipeline:
 
     def _snapshot(self, number: int) -> tuple[str, tuple[str, ...]]:
         window = self.plan.data.since, self.plan.data.until
-        studies = list(of_kind(self._catalogue.retraining.studies(self.run.champion, *window), self.run.kind))
-        rows, counts = taken(studies, self._key, self._catalogue.retraining.once_held_out())
-        self._catalogue.retraining.keep_snapshot(self.run.id, rows)
+        studies = of_kind(self._catalogue.retraining.studies(self.run.champion, *window), self.run.kind)
+        found = taken(studies, self._key, self._catalogue.retraining.once_held_out())
+        counts = counted(self._catalogue.retraining.keep_snapshot(self.run.id, found.rows), found.patients)
         files.write(self._folder / "snapshot.json", asdict(counts))
         return f"{counts.held_out_patients} of {counts.patients} patients held out", ("snapshot.json",)
 
@@ -256,7 +256,7 @@ class Pipeline:
             data, groups, self._rows, left_out = examinee(material, self._champion, self.plan, self._key, once)
             found = examined(data, groups, self._champion, made, self.plan)
             judged = self._catalogue.retraining.judgements(self.run.id)
-            readers = ranked_by_readers(judged, material, self._champion, made, self.plan.recipe.seed)
+            readers = ranked_by_readers(judged, material, self._rows, self._champion, made, self.plan.recipe.seed)
             told = {**found.told, "readers": readers, "left_out_since_the_champion_knows_them": left_out}
             self._examination = Examination(exam=found.exam, judged=found.judged, vectors=found.vectors, told=told)
         return self._examination

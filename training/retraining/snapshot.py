@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from radir_pacs.catalogue import SnapshotStudy, StudyToTrain
@@ -56,28 +56,49 @@ class Counts:
     sha256: str
 
 
-def taken(
-    studies: Sequence[StudyToTrain], key: bytes, once_held_out: Collection[str]
-) -> tuple[list[SnapshotStudy], Counts]:
-    """The snapshot of these studies; ``once_held_out``: those that were in an earlier run."""
-    rows, digest = [], hashlib.sha256()
-    stays = {patient_name(study) for study in studies if study.study_uid in once_held_out}
-    people: dict[bool, set[str]] = {True: set(), False: set()}
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """``patients``: who is the patient of each study, by its UID, as `patient_name` gives it."""
+
+    rows: list[SnapshotStudy]
+    patients: dict[str, str]
+
+
+def taken(studies: Iterable[StudyToTrain], key: bytes, once_held_out: Collection[str]) -> Taken:
+    """The snapshot of these studies; ``once_held_out``: those that were in an earlier run.
+
+    Of the reports only hashes are kept, so that an archive of any size can come by page after page.
+    """
+    seen, patients = [], {}
     for study in studies:
-        name = patient_name(study)
-        row = SnapshotStudy(
-            study_uid=study.study_uid,
-            revision=study.revision,
-            report_sha256=report_hash(study.body),
-            held_out=name in stays or is_held_out(name, key),
+        seen.append((study.study_uid, study.revision, report_hash(study.body)))
+        patients[study.study_uid] = patient_name(study)
+    stays = {name for uid, name in patients.items() if uid in once_held_out}
+    rows = [
+        SnapshotStudy(
+            study_uid=uid,
+            revision=revision,
+            report_sha256=sha256,
+            held_out=patients[uid] in stays or is_held_out(patients[uid], key),
         )
-        rows.append(row)
-        people[row.held_out].add(name)
+        for uid, revision, sha256 in seen
+    ]
+    return Taken(rows=rows, patients=patients)
+
+
+def counted(rows: Iterable[SnapshotStudy], patients: Mapping[str, str]) -> Counts:
+    """Of a snapshot as it is kept; a study whose patient is not told is one of its own."""
+    digest = hashlib.sha256()
+    people: dict[bool, set[str]] = {True: set(), False: set()}
+    studies = held_out = 0
+    for row in rows:
+        people[row.held_out].add(patients.get(row.study_uid, f"study {row.study_uid}"))
         digest.update(f"{row.study_uid} {row.revision} {row.report_sha256} {row.held_out}\n".encode())
-    return rows, Counts(
-        studies=len(rows),
+        studies, held_out = studies + 1, held_out + row.held_out
+    return Counts(
+        studies=studies,
         patients=len(people[True]) + len(people[False]),
-        held_out_studies=sum(row.held_out for row in rows),
+        held_out_studies=held_out,
         held_out_patients=len(people[True]),
         sha256=digest.hexdigest(),
     )

@@ -9,7 +9,7 @@ from radir_pacs.encode.tokens import encoder_id
 
 from .plan import Plan
 from .preflight import Preflight, preflight
-from .snapshot import of_kind, taken
+from .snapshot import counted, of_kind, taken
 
 PAGE = 5_000
 
@@ -17,13 +17,13 @@ PAGE = 5_000
 def surveyed(catalogue: Catalogue, settings: Settings, plan: Plan, champion: Bundle, key: bytes) -> Preflight:
     """Changes nothing."""
     window = plan.data.since, plan.data.until
-    studies = list(of_kind(catalogue.retraining.studies(champion.model_id, *window), champion.kind))
-    _, counts = taken(studies, key, catalogue.retraining.once_held_out())
+    studies = of_kind(catalogue.retraining.studies(champion.model_id, *window), champion.kind)
+    found = taken(studies, key, catalogue.retraining.once_held_out())
     missing = 0
     if plan.depth == "head":
-        uids = [study.study_uid for study in studies]
+        uids = [row.study_uid for row in found.rows]
         missing = len(uids) - len(with_tokens(catalogue, champion, uids))
-    return preflight(plan, champion, counts, missing, settings.home)
+    return preflight(plan, champion, counted(found.rows, found.patients), missing, settings.home)
 
 
 def with_tokens(catalogue: Catalogue, bundle: Bundle, study_uids: list[str]) -> set[str]:

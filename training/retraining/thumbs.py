@@ -23,13 +23,19 @@ DRAWS = 500
 
 
 def judgements(found: Sequence[JudgedPair], material: Material, plan: ThumbPlan) -> Judgements:
-    """Pairs of rows of the material; none where the plan leaves them out."""
+    """Pairs of rows of the material; none where the plan leaves them out.
+
+    Whether two studies are alike does not depend on which was asked about: verdicts of both ways are one pair's.
+    """
     row = {uid: number for number, uid in enumerate(material.study_uids)}
-    pairs = [
-        Pair(row[one.query_study_uid], row[one.case_study_uid], one.region, one.up / (one.up + one.down))
-        for one in found
-        if plan.use and one.query_study_uid in row and one.case_study_uid in row
-    ]
+    said: dict[tuple[int, int, str], tuple[int, int]] = {}
+    for one in found:
+        if plan.use and one.query_study_uid in row and one.case_study_uid in row:
+            query, case = row[one.query_study_uid], row[one.case_study_uid]
+            way = (case, query, one.region) if (case, query, one.region) in said else (query, case, one.region)
+            up, down = said.get(way, (0, 0))
+            said[way] = up + one.up, down + one.down
+    pairs = (Pair(*way, up / (up + down)) for way, (up, down) in said.items())
     return Judgements(tuple(pairs), plan.weight, plan.together)
 
 
@@ -67,16 +73,20 @@ def _reports(used: Judgements, data: StudySet) -> list[tuple[Pair, int]]:
 
 
 def ranked_by_readers(
-    found: Sequence[JudgedPair], material: Material, champion: Bundle, challenger: Bundle, seed: int
+    found: Sequence[JudgedPair], material: Material, examined: I64, champion: Bundle, challenger: Bundle, seed: int
 ) -> dict[str, Any]:
     """How often each model finds a case that readers called alike more like its query than one that they did not.
 
-    Over judged pairs of which a study is held out, so that nobody trained on the judgement, within each region: the
-    area under the curve, with the paired difference and its 95 % bootstrap interval over the queries' patients.
+    Over judged pairs of which a study is ``examined`` (rows of held-out patients whom the champion does not know), so
+    that nobody trained on the judgement, within each region: the area under the curve, with the paired difference and
+    its 95 % bootstrap interval over the queries' patients. Of more than MOST_PAIRS some are drawn, by the seed.
     """
     everybody = judgements(found, material, ThumbPlan(use=True)).pairs
-    apart = material.held_out
-    pairs = [one for one in everybody if (apart[one.query] or apart[one.case]) and one.up != 0.5][:MOST_PAIRS]
+    apart = np.isin(np.arange(len(material.study_uids)), examined)
+    pairs = [one for one in everybody if (apart[one.query] or apart[one.case]) and one.up != 0.5]
+    if len(pairs) > MOST_PAIRS:
+        drawn = np.random.default_rng(seed).choice(len(pairs), MOST_PAIRS, replace=False)
+        pairs = [pairs[number] for number in sorted(drawn)]
     ups = np.array([pair.up > 0.5 for pair in pairs], bool)
     told: dict[str, Any] = {"pairs": len(pairs), "up": int(ups.sum()), "down": int((~ups).sum())}
     none = {"champion": None, "challenger": None, "difference": None, "interval_95": None}

@@ -40,6 +40,23 @@ class Curve:
     number: int
 
 
+def shares(values: Mapping[str, Sequence[tuple[int, float]]]) -> tuple[Curve, ...]:
+    """Figures between 0 and 1 over the number of a week, on one scale from 0 at the bottom to 1."""
+    last = max((points[-1][0] for points in values.values() if points), default=0) or 1
+    return tuple(
+        Curve(
+            name=name,
+            points=" ".join(f"{WIDTH * week / last:.1f},{HEIGHT * (1 - value):.1f}" for week, value in points),
+            first=points[0][1],
+            last=points[-1][1],
+            dash=_DASHES[number % len(_DASHES)],
+            number=number % len(_DASHES),
+        )
+        for number, (name, points) in enumerate(values.items())
+        if points
+    )
+
+
 def curves(losses: Mapping[str, Sequence[Sequence[float]]]) -> tuple[tuple[Curve, ...], int]:
     """Each loss as a share of its first value, on one logarithmic scale, and the last step."""
     read = {name: [(step, loss) for step, loss in points if 0 < loss < math.inf] for name, points in losses.items()}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import Response, request, url_for
@@ -30,14 +31,18 @@ _ACTIONS = {
     "retire": frozenset({ModelState.REGISTERED, ModelState.SHADOW}),
 }
 _HISTORY = 100
+LATELY_S = 60.0  # that counts in a list which refreshes itself may be behind
+
+
+Counted = Callable[[str, Callable[[], ModelProgress]], ModelProgress]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """A model with how far it is. ``actions``: what may be asked for in its state."""
+    """A model; how far it is, None for one that was cleared away. ``actions``: what may be asked for in its state."""
 
     model: ModelRow
-    progress: ModelProgress
+    progress: ModelProgress | None
     actions: tuple[str, ...]
 
 
@@ -45,13 +50,18 @@ class Shown:
 def models() -> Response:
     """Every model by state, and what was done with models."""
     registry = _registry()
-    return view.page("models.html", **_listed(registry), history=registry.history()[::-1][:_HISTORY], evidence=_run_of)
+    return view.page(
+        "models.html",
+        **_listed(registry, services().progress.anew),
+        history=registry.history()[::-1][:_HISTORY],
+        evidence=_run_of,
+    )
 
 
 @blueprint.get("/models/live")
 def live() -> Response:
     """The table of models as a piece of the page."""
-    return view.part("models_live.html", **_listed(_registry()))
+    return view.part("models_live.html", **_listed(_registry(), services().progress.get))
 
 
 @blueprint.get("/models/<model_id>")
@@ -65,7 +75,7 @@ def model(model_id: str) -> Response:
     drawn, last_step = curves(files.losses() if files else {})
     return view.page(
         "model.html",
-        shown=_shown(registry, found),
+        shown=_shown(registry, found, services().progress.anew),
         card=card_parts(_card(found.manifest)),
         partitions=context.catalogue.survey.partitions(model_id),
         run=run_id,
@@ -157,10 +167,10 @@ def rollback(kind: str) -> Response:
     return view.after(url_for("admin_models.model", model_id=found.model_id, done="rollback"))
 
 
-def _listed(registry: Registry) -> dict[str, Any]:
+def _listed(registry: Registry, counted: Counted) -> dict[str, Any]:
     models = services().catalogue.models
     return {
-        "models": [_shown(registry, found) for found in models.all()],
+        "models": [_shown(registry, found, counted) for found in models.all()],
         "rollbacks": {kind for kind in ImageKind if (before := models.served_before(kind)) and _is_ready(before)},
     }
 
@@ -171,9 +181,12 @@ def _is_ready(before: ModelRow) -> bool:
     return before.model_id in kept and before.bundle_sha256 is not None
 
 
-def _shown(registry: Registry, found: ModelRow) -> Shown:
+def _shown(registry: Registry, found: ModelRow, counted: Counted) -> Shown:
+    """Counting takes seconds in a large archive: nothing is counted of a model whose encodings are cleared away."""
     actions = tuple(action for action, states in _ACTIONS.items() if found.state in states and found.bundle_sha256)
-    return Shown(model=found, progress=registry.progress(found.model_id), actions=actions)
+    is_gone = found.state is ModelState.RETIRED and (found.kept_until is None or found.kept_until <= datetime.now(UTC))
+    progress = None if is_gone else counted(found.model_id, lambda: registry.progress(found.model_id))
+    return Shown(model=found, progress=progress, actions=actions)
 
 
 def _registry() -> Registry:

@@ -14,20 +14,24 @@ from radir_pacs.web.services import services
 
 from . import view
 from .charts import bars
+from .quality import watched
 
 blueprint = view.guarded("admin_overview", __name__)
+
+LATELY_S = 15.0  # that a page which refreshes itself may be behind
+_KEY = "overview"
 
 
 @blueprint.get("")
 def overview() -> Response:
     """The state of the installation."""
-    return view.page("overview.html", **_told())
+    return view.page("overview.html", **services().overview.anew(_KEY, _told))
 
 
 @blueprint.get("/live")
 def live() -> Response:
     """The same as a piece of the page."""
-    return view.part("overview_live.html", **_told())
+    return view.part("overview_live.html", **services().overview.get(_KEY, _told))
 
 
 @blueprint.get("/retry/<code>")
@@ -66,6 +70,7 @@ def _told() -> dict[str, Any]:
         "silent_s": SILENT_S,
         "indexes": catalogue.survey.indexes(),
         "serving": {model.model_id for model in catalogue.models.all() if model.state is ModelState.SERVING},
+        "watched": [one for one in watched() if one.serves],
         "problems": [one for one in problems if one not in skipped],
         "skipped": skipped,
         "waiting_reports": found.waiting_reports,

@@ -15,6 +15,7 @@ from flask import Response, make_response, request, url_for
 
 from radir_pacs.catalogue import RetrainingRun
 from radir_pacs.errors import NotFound
+from radir_pacs.models import cancel_retraining
 from radir_pacs.models.run_files import RunFiles
 from radir_pacs.printable import printable
 from radir_pacs.types import ImageKind
@@ -79,7 +80,7 @@ def live(number: int) -> Response:
 @blueprint.post("/retraining/<int:number>/cancel")
 def cancel(number: int) -> Response:
     """End the run at its next word, as ``radir retrain cancel``. What serves is not touched. Raises Conflict."""
-    services().catalogue.retraining.ask_to_cancel(number)
+    cancel_retraining(services().catalogue, services().settings.home, number)
     return view.after(url_for("admin_retraining.run", number=number, done="cancel"))
 
 

@@ -2,7 +2,8 @@
 
 The cookie names the token by a keyed hash, so a token that is revoked ends its sessions within a second. It is signed,
 not kept anywhere: every web process of the installation reads it. Its other half is the secret that each form must
-repeat. Browsers send it to ``/admin`` alone, and never from pages of other sites.
+repeat. Browsers send it to ``/admin`` alone, and from pages of other sites only when a link is followed, which changes
+nothing: without it the page behind a link in a mail would begin an empty session and so end this one.
 """
 
 from __future__ import annotations
@@ -95,13 +96,13 @@ def keep(response: Response, settings: Settings) -> None:
     if held is not None:
         secure = public_url(settings).startswith("https:")
         value = _signer(settings).dumps(asdict(held))
-        response.set_cookie(COOKIE, value, max_age=IDLE_S, path=PATH, httponly=True, samesite="Strict", secure=secure)
+        response.set_cookie(COOKIE, value, max_age=IDLE_S, path=PATH, httponly=True, samesite="Lax", secure=secure)
 
 
 def end(response: Response) -> None:
-    """Forget the cookie."""
+    """Forget the cookie, in this browser; a copy that somebody took ends with time, or with the token."""
     g.radir_admin = None
-    response.delete_cookie(COOKIE, path=PATH, httponly=True, samesite="Strict")
+    response.delete_cookie(COOKIE, path=PATH, httponly=True, samesite="Lax")
 
 
 def _made(tag: str) -> Session:

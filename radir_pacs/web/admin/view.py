@@ -55,7 +55,6 @@ def wants_page() -> bool:
 def page(template: str, *, status: int = 200, **values: object) -> Response:
     """A whole page; the session goes on with it."""
     settings = services().settings
-    spoken = language.current()
     secret = session.csrf(settings)
     known = g.get("radir_caller")
     response = make_response(
@@ -65,7 +64,6 @@ def page(template: str, *, status: int = 200, **values: object) -> Response:
             csrf=secret,
             signed_in=known.name if known is not None else None,
             may_sign_out=bool((held := session.current(settings)) and held.tag),
-            other_tongues=[(tag, name) for tag, name in language.LANGUAGES.items() if tag != spoken.tag],
             **_spoken(),
             **values,
         ),
