@@ -27,7 +27,7 @@ from radir_pacs.index import (
 )
 from radir_pacs.index.builder import GraphSettings
 from radir_pacs.index.generation import generation_names, segment_folder
-from radir_pacs.index.manifest import MANIFEST, GenerationManifest
+from radir_pacs.index.manifest import DELETED, MANIFEST, GenerationManifest
 from radir_pacs.index.verify import check
 from radir_pacs.types import F32, I64
 from tests.index_material import BUILT_AT, difference, live, newest, selecting, sizes, unit
@@ -70,6 +70,7 @@ class IndexMachine(RuleBasedStateMachine):
         self.gone_before_reopening: set[int] = set()  # a new reader is never told of these again
         self.next_label = 0
         self.stale: Build | None = None
+        self.damaged: set[Path] = set()
         self.patches: list[Any] = [
             mock.patch("radir_pacs.index.snapshot.ROWS_PER_CANDIDATE", 0.001),  # the graph wherever there is one
             mock.patch("radir_pacs.index.builder.verify_in_child", check_here),
@@ -176,19 +177,30 @@ class IndexMachine(RuleBasedStateMachine):
             listed = GenerationManifest.from_bytes((newest / MANIFEST).read_bytes()).segments
             folders += [segment_folder(self.folder, record.name) for record in listed]
         files = [path for folder in folders for path in sorted(folder.iterdir()) if path.name != "checked.json"]
-        path = data.draw(st.sampled_from([path for path in files if not path.name.startswith(".")]))
+        files = [path for path in files if not path.name.startswith(".") and path not in self.damaged]
+        if files:
+            self.damage(data.draw(st.sampled_from(files)), place, bit)
+
+    def damage(self, path: Path, place: float, bit: int) -> None:
+        """Of a file of the newest generation; the same bit turned twice would mend it."""
+        newest = generation_names(self.folder)[-1]
         content = bytearray(path.read_bytes())
         if content:
             content[int(place * len(content))] ^= 1 << bit
             path.write_bytes(content)
+            self.damaged.add(path)
             self.reopen()
-            assert self.partition.generation != newest.name
+            assert self.partition.generation != newest
 
     @rule()
     def clear_away(self) -> None:
-        names = generation_names(self.folder)
-        remove_unused(self.folder, now_s=1e10)
-        assert generation_names(self.folder) == names[-1:]
+        """As worker and relay do: the published generation stays, though a newer one stands that is damaged."""
+        names, keep = generation_names(self.folder), self.partition.generation
+        remove_unused(self.folder, now_s=1e10, keep=keep)
+        left = generation_names(self.folder)
+        assert left == [name for name in names if name in (keep, names[-1])]
+        if self.stale is not None and self.stale.generation is not None and self.stale.generation.name not in left:
+            self.stale = None  # after the hour of grace its writer has no lease: whatever it builds is not recorded
 
     @rule(
         query=VECTOR,
@@ -222,3 +234,25 @@ IndexMachine.TestCase.settings = settings(
     max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestIndex = IndexMachine.TestCase
+
+
+def test_an_older_generation_that_answers_outlives_a_damaged_newer_one() -> None:
+    """Found by the machine: it cleared away the generation in use, and the next merge missed a segment."""
+    machine = IndexMachine()
+    try:
+        with mock.patch(f"{__name__}.event"):
+            machine.begin([unit([1, 2, -1, number % 5 - 3]) for number in range(30)])
+            machine.begin_slow_merge()
+            machine.change([unit([2, 1, 1, 1])], {0, 13, 14, 29})
+            machine.merge(with_graph=False)
+            older, newer = generation_names(machine.folder)
+            machine.damage(machine.folder / newer / DELETED, 0.0, 0)
+            assert machine.partition.generation == older
+            machine.clear_away()
+            assert machine.partition.generation == older
+            machine.merge(with_graph=False, forget=True)
+            machine.holds_what_the_catalogue_holds()
+            machine.reopen()
+            machine.holds_what_the_catalogue_holds()
+    finally:
+        machine.teardown()
