@@ -92,6 +92,18 @@ class Backups(CataloguePart):
             without = (*NOT_DUMPED, *((IMAGE_TOKENS,) if without_tokens else ()))
             yield Snapshot(connection, self._database.conninfo, row["name"], without)
 
+    def installation(self) -> str:
+        """The id of this installation, which no other has that was restored from its backup."""
+        with self._database.transaction() as connection:
+            row = run(connection, "installation").fetchone()
+        assert row is not None
+        return str(row["id"])
+
+    def name_installation(self, installation: str) -> None:
+        """Give a restored installation an id of its own."""
+        with self._database.transaction() as connection:
+            run(connection, "name_installation", id=installation)
+
     def settle(self) -> None:
         """Make a restored database true for this machine: no generation, no feed and no lease of before holds.
 

@@ -151,6 +151,12 @@ UNION
 SELECT sha256 FROM unnest(%(hashes)s::text[]) AS _ (sha256)
 WHERE (SELECT NOT pg_try_advisory_xact_lock_shared(1380009026));
 
+-- name: named_blobs
+-- Which of these blobs an instance refers to, whatever a backup needs.
+SELECT content_sha256 FROM instance WHERE content_sha256 = ANY(%(hashes)s::text[])
+UNION
+SELECT other_sha256 FROM correction WHERE aside AND other_sha256 = ANY(%(hashes)s::text[]);
+
 -- name: noted_instances
 -- The newest instances whose file was odd.
 SELECT sop_uid, notes, source, received_at AS at FROM instance WHERE notes <> '{}'
@@ -2295,6 +2301,14 @@ SELECT region, count(*) FILTER (WHERE verdict = 'UP')::integer AS up,
     count(*) FILTER (WHERE verdict = 'DOWN')::integer AS down, max(at) AS newest
 FROM feedback GROUP BY region ORDER BY count(*) DESC, region;
 -- == Backup and restore ==
+
+-- name: installation
+-- The id of this installation.
+SELECT id::text FROM installation;
+
+-- name: name_installation
+-- A restored installation is another one than that of the backup.
+UPDATE installation SET id = %(id)s::uuid;
 
 -- name: blobs_to_copy
 -- Every blob that an instance refers to, by hash, but those that made room; the size is null for a file that was kept

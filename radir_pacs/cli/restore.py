@@ -25,6 +25,11 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         action="store_true",
         help="no backup: the database itself was taken back to an earlier moment; nothing of a later one is believed",
     )
+    parser.add_argument(
+        "--same-bucket",
+        action="store_true",
+        help="take over the bucket of blob_store with what is in it, from an installation that never runs again",
+    )
     parser.add_argument("--json", action="store_true", help="for machines")
     config.add_flags(parser)
     parser.set_defaults(run=run, needs_settings=True)
@@ -42,7 +47,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     with only_one(settings):
         try:
             with bars() as start_bar:
-                done = restore(settings, repository, manifest, start_bar)
+                done = restore(settings, repository, manifest, start_bar, same_bucket=args.same_bucket)
         finally:
             if not settings.database_url:
                 stop_embedded(settings.home)

@@ -197,6 +197,10 @@ class BlobStore:
             raise BlobDamaged(sha256)
         return path
 
+    def stands(self, sha256: str) -> bool:
+        """Whether anything of a blob is left, whole or not."""
+        return self.place(sha256).exists()
+
     def size(self, sha256: str) -> int:
         """Bytes of a blob, 0 for one that is not there."""
         try:

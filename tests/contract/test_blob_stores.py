@@ -52,7 +52,7 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path, server: str) -> Store
         return lambda: BlobStore(tmp_path / "blobs")
     made = iter(range(100))
     where = address(server, tmp_path.name)
-    return lambda: S3BlobStore(tmp_path / f"machine{next(made)}", where, most_bytes=1 << 30)
+    return lambda: S3BlobStore(tmp_path / f"machine{next(made)}", where, most_bytes=1 << 30, installation="one")
 
 
 @pytest.mark.parametrize("content", [b"", b"DICM", LARGE], ids=["empty", "small", "multipart"])
@@ -108,8 +108,31 @@ def test_only_what_nobody_names_is_removed_and_only_when_it_is_old(
     assert store.delete(known), "gone is gone"
 
 
+def test_another_installation_removes_nothing_in_a_bucket(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that was restored or copied takes what came since for files that nobody names."""
+    monkeypatch.setattr(s3_blobs, "YOUNG_THERE_S", -1.0)
+    monkeypatch.setattr(s3_blobs, "_OWNED_S", -1.0)
+    where = address(server, tmp_path.name)
+    live, other, nobody = (
+        S3BlobStore(tmp_path / name, where, most_bytes=0, installation=name) for name in ("live", "other", "")
+    )
+    sha256, _ = live.put(b"came since")
+    for stranger in (other, nobody):
+        assert not stranger.delete(sha256)
+        with pytest.raises(StorageFailed, match="another installation"):
+            stranger.sweep(lambda hashes: frozenset())
+    with pytest.raises(StorageFailed, match="another installation"):
+        other.put(b"would be swept by the one that lives")
+    assert b"".join(live.read(sha256)) == b"came since"
+    other.take_over()
+    assert not live.delete(sha256), "the earlier one is another by now"
+    assert other.delete(sha256)
+
+
 def test_a_machine_keeps_what_it_used_lately_and_no_more(server: str, tmp_path: Path) -> None:
-    store = S3BlobStore(tmp_path / "here", address(server, tmp_path.name), most_bytes=0)
+    store = S3BlobStore(tmp_path / "here", address(server, tmp_path.name), most_bytes=0, installation="one")
     old, young = (store.put(content)[0] for content in (b"old", b"young"))
     make_old(store.place(old))
     store.sweep(lambda hashes: frozenset(hashes))

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import requests
+from moto.server import ThreadedMotoServer
 from psycopg.conninfo import make_conninfo
 
 from radir_pacs import config
@@ -21,8 +23,10 @@ from radir_pacs.backup.restoring import SETTINGS_BEFORE, restore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli.backup import open_repository
 from radir_pacs.config import Settings
-from radir_pacs.errors import Conflict, NotFound, NotReady, SettingError
+from radir_pacs.errors import Conflict, NotFound, NotReady, SettingError, StorageFailed
 from radir_pacs.storage import open_blobs
+from radir_pacs.storage.s3 import Bucket
+from radir_pacs.storage.s3_blobs import S3BlobStore
 from radir_pacs.types import JobKind
 from tests.catalogue_material import MODEL, encoded, header, register
 from tests.conftest import free_port
@@ -164,3 +168,59 @@ def test_another_key_is_refused(house: list[str], settings: Settings, catalogue:
     for wrong in ("", str(tmp_path / "other")):
         with pytest.raises(SettingError, match="backup_key"):
             open_repository(target, replace(settings, backup_key=wrong))
+
+
+@pytest.fixture
+def bucket(empty: Settings, tmp_path: Path) -> Iterator[Settings]:
+    """The other machine, with its files in a bucket of an S3 server."""
+    server = ThreadedMotoServer("127.0.0.1", free_port(), verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    requests.put(f"http://{host}:{port}/radir", timeout=10).raise_for_status()
+    yield replace(
+        empty,
+        blob_store=f"s3://radir/{tmp_path.name}",
+        s3_endpoint=f"http://{host}:{port}",
+        s3_access_key_id="test",
+        s3_secret_access_key="test",
+    )
+    server.stop()
+
+
+def test_a_bucket_is_filled_again_and_no_others_is_touched(
+    house: list[str],
+    settings: Settings,
+    catalogue: Catalogue,
+    bucket: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    repository = open_repository(str(tmp_path / "backup"), settings, make=True)
+    manifest, _ = back_up(catalogue, open_blobs(settings), settings.home, repository)
+    foreign, _ = open_blobs(replace(bucket, home=tmp_path / "live"), "a live installation").put(b"came since")
+    with pytest.raises(Conflict, match="same-bucket"):
+        restore(bucket, repository, manifest)
+    assert not bucket.home.exists() or not any(bucket.home.glob("*.toml*"))
+
+    real, calls = Bucket.put, []
+
+    def breaks(self: Bucket, name: str, content: object) -> None:
+        calls.append(name)
+        if len(calls) > 3:  # the owner, and two files
+            raise StorageFailed("the server stays away")
+        real(self, name, content)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Bucket, "put", breaks)
+        with pytest.raises(StorageFailed):
+            restore(bucket, repository, manifest, same_bucket=True)
+    assert restore(bucket, repository, manifest).blobs == FILES, "its own restore goes on in a bucket that is not empty"
+    elsewhere = open_blobs(replace(bucket, home=tmp_path / "elsewhere"))
+    for sha256 in house:
+        assert elsewhere.intact(sha256).is_file(), "counted as restored, and only in the folder beside the bucket"
+    with Catalogue.open(bucket) as restored:
+        assert restored.backups.installation() != catalogue.backups.installation()
+        mine = open_blobs(bucket, restored.backups.installation())
+        assert isinstance(mine, S3BlobStore)
+        assert mine.sweep(restored.instances.known_blobs) == 0, "it is young"
+    assert open_blobs(replace(bucket, home=tmp_path / "live"), "a live installation").stands(foreign)
