@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from radir_pacs import durable
+from radir_pacs.backup import home_files
 from radir_pacs.backup.making import THREADS, Bar
 from radir_pacs.backup.repository import KeptFile, Manifest, Repository
 from radir_pacs.catalogue import (
@@ -147,11 +148,13 @@ def _begin(settings: Settings, manifest: Manifest, *, same_bucket: bool) -> str:
 
 def _restore_file(home: Path, file: KeptFile, repository: Repository) -> None:
     """Settings come under another name: they may say that database and files are where they were before."""
+    if not home_files.is_kept(file.path):
+        raise BackupDamaged(file.path)
     path = home / (SETTINGS_BEFORE if file.path == _SETTINGS else file.path)
     if not path.resolve().is_relative_to(home.resolve()):
         raise BackupDamaged(file.path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with durable.replacing(path, mode=file.mode) as partial, partial.open("wb") as written:
+    with durable.replacing(path, mode=file.mode & 0o700) as partial, partial.open("wb") as written:
         written.writelines(repository.read_file(file.sha256))
 
 

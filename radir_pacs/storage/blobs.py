@@ -150,6 +150,8 @@ class BlobStore:
     own; what stands there stays there.
     """
 
+    is_remote = False  # whether to make a blob durable takes a network, and may take long
+
     def __init__(self, root: Path) -> None:
         self.root = root
         self.incoming_folder = root / "incoming"

@@ -33,6 +33,8 @@ class S3BlobStore(BlobStore):
     ``installation``: who asks; without it nothing is removed.
     """
 
+    is_remote = True
+
     def __init__(self, root: Path, address: S3Address, *, most_bytes: int, installation: str = "") -> None:
         super().__init__(root)
         self._bucket, self._most_bytes, self._installation = Bucket(address), most_bytes, installation
