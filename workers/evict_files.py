@@ -10,9 +10,10 @@ import json
 import logging
 import time
 from dataclasses import replace
+from datetime import datetime
 
 from radir_pacs.catalogue import Catalogue, Evictable
-from radir_pacs.config import Settings
+from radir_pacs.config import DAY_S, Settings
 from radir_pacs.errors import PeerFailed
 from radir_pacs.intake.room import Room
 from radir_pacs.storage.blobs import BlobStore
@@ -28,6 +29,7 @@ _LONGEST_S = 600.0  # the relay asks again
 _ASKED = 1000  # instances in one answer
 _BOUNDS = AnswerBounds(most_bytes=16 << 20, least_bytes_s=0, deadline_s=30.0)
 _SOP_INSTANCE_UID = "00080018"
+_MOST_LACKING = 100_000  # studies to remember for a day, so that the PACS is not asked for them every ten minutes
 
 
 class EvictFiles:
@@ -35,6 +37,7 @@ class EvictFiles:
 
     def __init__(self, catalogue: Catalogue, blobs: BlobStore, pacs: Pacs, settings: Settings) -> None:
         self._catalogue, self._blobs, self._pacs, self._settings = catalogue, blobs, pacs, settings
+        self._lacking: dict[tuple[str, datetime], float] = {}  # studies that the PACS lacks, and when it said so
 
     def __call__(self, job: Job) -> None:
         """Ends the job when there is room again, or nothing left to remove. Raises PeerFailed, StorageFailed."""
@@ -47,7 +50,11 @@ class EvictFiles:
             for study in found:
                 if freed >= excess or time.monotonic() >= ends_at or not study.hashes:
                     continue
+                if time.monotonic() - self._lacking.get(_as_asked(study), float("-inf")) < DAY_S:
+                    continue
                 there = self._known_there(study)
+                if len(there) < len(study.sop_uids):
+                    self._remember(study)
                 hashes = [sha256 for sha256, uid in zip(study.hashes, study.sop_uids, strict=True) if uid in there]
                 if hashes:
                     freed += self._evict(replace(study, hashes=hashes))
@@ -68,6 +75,12 @@ class EvictFiles:
                 break
             found |= named
         return found & wanted
+
+    def _remember(self, study: Evictable) -> None:
+        self._lacking.pop(_as_asked(study), None)
+        self._lacking[_as_asked(study)] = time.monotonic()
+        if len(self._lacking) > _MOST_LACKING:
+            self._lacking.pop(next(iter(self._lacking)))
 
     def _named(self, asked: str) -> set[str]:
         """The SOP Instance UIDs of one answer. Raises PeerFailed."""
@@ -95,3 +108,7 @@ class EvictFiles:
             else:  # it came again just now
                 self._catalogue.disk.stays(sha256)
         return freed
+
+
+def _as_asked(study: Evictable) -> tuple[str, datetime]:
+    return study.study_uid, study.last_instance_at

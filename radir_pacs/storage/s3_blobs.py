@@ -126,7 +126,7 @@ class S3BlobStore(BlobStore):
                 there.update(names)
                 for name in set(names) - known(names):
                     removed += self._delete(name)
-            self._trim(number, there)
+            _trim(self.root, number, self._most_bytes, there)
         return removed
 
     def usage(self, part: int) -> tuple[int, int]:
@@ -140,15 +140,26 @@ class S3BlobStore(BlobStore):
                 incoming.write(piece)
             incoming.take_place()
 
-    def _trim(self, part: int, there: set[str]) -> None:
-        """Bound the folder: hashes are spread evenly, so each part holds its share. The least used go first."""
-        left = self._most_bytes // _PARTS
-        files = sorted((age_s(path), path) for path in (self.root / f"{part:02x}").glob("*") if is_hash(path.name))
-        for age, path in files:
-            with contextlib.suppress(FileNotFoundError):
-                left -= path.stat().st_size
-                if age > YOUNG_S and (left < 0 or path.name not in there):
-                    path.unlink()
+
+def trim_copies(root: Path, most_bytes: int) -> None:
+    """Bound the folder beside a bucket, and remove incoming files without a writer; each machine has to do so.
+
+    Raises StorageFailed, OSError.
+    """
+    BlobStore(root).sweep_incoming()
+    for part in range(_PARTS):
+        _trim(root, part, most_bytes)
+
+
+def _trim(root: Path, part: int, most_bytes: int, there: set[str] | None = None) -> None:
+    """Hashes are spread evenly, so each part holds its share. The least used go first; ``there``: in the bucket."""
+    left = most_bytes // _PARTS
+    files = sorted((age_s(path), path) for path in (root / f"{part:02x}").glob("*") if is_hash(path.name))
+    for age, path in files:
+        with contextlib.suppress(FileNotFoundError):
+            left -= path.stat().st_size
+            if age > YOUNG_S and (left < 0 or (there is not None and path.name not in there)):
+                path.unlink()
 
 
 def _name(sha256: str) -> str:

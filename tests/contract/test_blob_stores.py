@@ -18,6 +18,8 @@ import requests
 from moto.server import ThreadedMotoServer
 
 from radir_pacs.backup.places import BucketPlace, FolderPlace, Place
+from radir_pacs.cli.supervisor import Supervisor
+from radir_pacs.config import Settings
 from radir_pacs.errors import BlobDamaged, NotFound, StorageFailed
 from radir_pacs.storage import s3, s3_blobs
 from radir_pacs.storage.blobs import BlobStore
@@ -141,6 +143,28 @@ def test_a_machine_keeps_what_it_used_lately_and_no_more(server: str, tmp_path: 
     assert store.path(old).read_bytes() == b"old", "fetched again"
     store.place(old).write_bytes(b"damaged here")
     assert store.intact(old).read_bytes() == b"old", "the copy is damaged, what was stored is not"
+
+
+def test_a_machine_without_the_relay_is_trimmed_too(server: str, tmp_path: Path) -> None:
+    where = address(server, tmp_path.name)
+    settings = Settings(home=tmp_path / "home", blob_store=where.url, blob_cache_mib=256)
+    store = S3BlobStore(settings.home / "blobs", where, most_bytes=0, installation="one")
+    unused, kept = (store.put(content)[0] for content in (b"unused", b"kept"))
+    with store.place(unused).open("r+b") as file:
+        file.truncate(2 << 20)  # more than the share of its part
+    left = store.incoming_folder / "0123"
+    left.touch()
+    for path in (store.place(unused), store.place(kept)):
+        make_old(path)
+    os.utime(left, (0, 0))
+    supervisor = Supervisor(settings, roles=())
+    supervisor._trim_copies()
+    assert [path.exists() for path in (store.place(unused), store.place(kept), left)] == [False, True, False]
+    make_old(store.place(kept))
+    with store.place(kept).open("r+b") as file:
+        file.truncate(2 << 20)
+    supervisor._trim_copies()
+    assert store.place(kept).exists(), "once a minute"
 
 
 def test_what_the_server_lost_or_altered_is_never_believed(server: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import Catalogue, Stored
 from radir_pacs.cli.disk import gather
 from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError, StorageFailed
@@ -34,12 +34,13 @@ MIB = 1 << 20
 
 
 @contextmanager
-def pacs(known: dict[str, list[str]], *, page: int = 1000) -> Iterator[Pacs]:
+def pacs(known: dict[str, list[str]], *, page: int = 1000, asked_for: list[str] | None = None) -> Iterator[Pacs]:
     """A PACS that has these instances, by study (QIDO-RS), and names no more than a page of them at once."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path, _, asked = self.path.partition("?")
+            (asked_for if asked_for is not None else []).append(path)
             offset = int(parse_qs(asked)["offset"][0])
             uids = known.get(path.removeprefix("/studies/").removesuffix("/instances"), [])[offset : offset + page]
             body = json.dumps([{"00080018": {"vr": "UI", "Value": [uid]}} for uid in uids]).encode()
@@ -121,6 +122,20 @@ def test_the_oldest_that_the_pacs_has_makes_room(settings: Settings, catalogue: 
     assert not catalogue.damage.note(files[2]), "it is here again, and may be damaged like any other"
 
 
+def test_the_pacs_is_asked_once_a_day_for_what_it_lacks(
+    settings: Settings, catalogue: Catalogue, blobs: BlobStore
+) -> None:
+    register(catalogue)
+    study(catalogue, blobs, 1)
+    counted(catalogue, blobs)
+    asked: list[str] = []
+    with pacs({}, asked_for=asked) as there:
+        evict = EvictFiles(catalogue, blobs, there, replace(settings, disk_budget_mib=1))
+        for _ in range(2):
+            evict(claimed(catalogue, JobKind.EVICT, "files"))
+    assert asked == ["/studies/2.25.1/instances"]
+
+
 def test_nothing_makes_room_for_a_job_that_came_or_under_a_backup(
     settings: Settings, catalogue: Catalogue, blobs: BlobStore
 ) -> None:
@@ -145,9 +160,12 @@ def test_a_bucket_has_a_file_before_any_row_is_locked(
     add_instance = catalogue.instances.add
     monkeypatch.setattr(blobs, "is_remote", True, raising=False)
     monkeypatch.setattr(blobs, "keep", lambda sha256, path: done.append("uploaded"))
-    monkeypatch.setattr(
-        catalogue.instances, "add", lambda *args, **named: (done.append("added"), add_instance(*args, **named))[1]
-    )
+
+    def adds(*given: Any, **named: Any) -> Stored:
+        done.append("added")
+        return add_instance(*given, **named)
+
+    monkeypatch.setattr(catalogue.instances, "add", adds)
     path = tmp_path / "one.dcm"
     save(radiograph(), path)
     with blobs.incoming() as incoming:
