@@ -116,7 +116,7 @@ def indexer(settings: Settings, name: str) -> None:
 def transfer(settings: Settings, name: str) -> None:
     """Until SIGTERM, several at a time: what waits for other machines, and reports to mine, which take no time."""
     with Catalogue.open(settings) as catalogue:
-        blobs = open_blobs(settings)
+        blobs = open_blobs(settings, catalogue.backups.installation())
         pacs = Pacs(url=settings.pull_url, authorization=settings.pull_authorization)
         use_cases: dict[JobKind, UseCase] = {
             JobKind.PULL: PullStudy(
@@ -174,7 +174,7 @@ def relay(settings: Settings, name: str) -> None:
         signal.signal(number, lambda *_: stop.set())
     with Catalogue.open(settings) as catalogue:
         app = make_app(settings, catalogue)
-        blobs = open_blobs(settings)
+        blobs = open_blobs(settings, catalogue.backups.installation())
         with process_heartbeat(catalogue.processes, name):
             Relay(catalogue, blobs, settings, lambda job_id, queue: ring(app, job_id, queue)).run(stop)
 

@@ -109,11 +109,11 @@ class Relay:
         if now_s - self._errands_s >= ERRANDS_S:
             self._errands_s = now_s
             self._errands.look()
-        if now_s - self._swept_s >= SWEEP_S:
-            self._swept_s = now_s
-            self._sweep_files()
         self._ring_pending()
         self._seal_audit(now_s)
+        if now_s - self._swept_s >= SWEEP_S:  # last: a bucket that stays away holds nothing else back
+            self._swept_s = now_s
+            self._sweep_files()
 
     def _ring_pending(self) -> None:
         """Each queue has a limit of its own, so that none fills the broker, and no pull takes the last thread."""
@@ -194,9 +194,13 @@ class Relay:
             self._catalogue.jobs.enqueue(JobKind.EVICT, "files")
 
     def _sweep_files(self) -> None:
-        removed = self._blobs.sweep(self._catalogue.instances.known_blobs, self._part)
-        if self._settings.disk_budget_mib:  # it reads the size of every file
-            self._catalogue.disk.note_usage(self._part, *self._blobs.usage(self._part))
-        self._part = (self._part + 1) % SWEEP_PARTS
+        part, self._part = self._part, (self._part + 1) % SWEEP_PARTS
+        try:
+            removed = self._blobs.sweep(self._catalogue.instances.known_blobs, part)
+            if self._settings.disk_budget_mib:  # it reads the size of every file
+                self._catalogue.disk.note_usage(part, *self._blobs.usage(part))
+        except StorageFailed as error:
+            log.error("files not swept", extra={"error": str(error), "part": part})
+            return
         if removed:
             log.info("unreferenced files removed", extra={"files": removed})

@@ -19,11 +19,13 @@ from radir_pacs.catalogue.erasures import Erasure
 from radir_pacs.config import Settings
 from radir_pacs.errors import Conflict, NotFound
 from radir_pacs.index.manifest import LABELS
-from radir_pacs.storage.blobs import BlobStore
+from radir_pacs.storage import open_blobs
 from radir_pacs.types import I64
 
+_ELSEWHERE = "not on this machine: look again with --prove, on each machine that has such a folder"
 _SOON = {
-    "files": "the relay removes files that are younger than five minutes when they are older",
+    "files": "the relay removes files younger than five minutes (in a bucket: an hour) when they are older, and"
+    " what a backup needs when it ends",
     "index": "no answer shows them; a job that is due writes the segment anew, and the old one goes an hour later",
     "work": "a retraining is at work there, and was asked to stop: the folder goes with its end",
 }
@@ -31,17 +33,20 @@ _SOON = {
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Somewhere that was looked, and how much was found. ``when``: what removes it, where it takes a while."""
+    """Somewhere that was looked, and how much was found. ``when``: what removes it, where it takes a while.
+
+    ``found``: None where nobody could look, as the place is not on this machine.
+    """
 
     name: str
-    found: int
+    found: int | None
     when: str = ""
 
 
 def erase(subject: str, catalogue: Catalogue, settings: Settings, *, by: Caller) -> tuple[Place, ...]:
     """Erase, then look everywhere. Raises NotFound when nothing of such a study or patient is here."""
     erased = catalogue.erasures.erase(subject, by=by)
-    blobs = BlobStore(settings.home / "blobs")
+    blobs = open_blobs(settings, catalogue.backups.installation())
     for sha256 in catalogue.erasures.unused(erased.blobs):
         blobs.delete(sha256)
     for run in erased.runs:
@@ -56,16 +61,27 @@ def look(subject: str, catalogue: Catalogue, settings: Settings) -> tuple[Place,
     """Where something of the subject, or of what was erased under its name, could be, and how much is there."""
     erased = catalogue.erasures.of(subject)
     tables = catalogue.erasures.left(subject, erased.study_uids)
-    blobs = BlobStore(settings.home / "blobs")
-    files = sum(blobs.path(sha256).exists() for sha256 in catalogue.erasures.unused(erased.blobs))
-    vectors = _vectors_in_files(settings.home / "index", erased)
-    work = sum(_work(settings, run).exists() for run in erased.runs)
+    files: int | None = None
+    if settings.blob_store or _is_here(settings, "blobs"):
+        blobs = open_blobs(settings)
+        files = sum(blobs.stands(sha256) for sha256 in catalogue.erasures.unnamed(erased.blobs))
+    vectors = _vectors_in_files(settings.home / "index", erased) if _is_here(settings, "index") else None
+    work = sum(_work(settings, run).exists() for run in erased.runs) if _is_here(settings, "retraining") else None
     return (
         *(Place(name=f"table: {name}", found=found) for name, found in tables.items()),
-        Place(name="files as received", found=files, when=_SOON["files"] if files else ""),
-        Place(name="index segments", found=vectors, when=_SOON["index"] if vectors else ""),
-        Place(name="work folders of retrainings", found=work, when=_SOON["work"] if work else ""),
+        _place("files as received", files, _SOON["files"]),
+        _place("index segments", vectors, _SOON["index"]),
+        _place("work folders of retrainings", work, _SOON["work"]),
     )
+
+
+def _place(name: str, found: int | None, soon: str) -> Place:
+    return Place(name=name, found=found, when=_ELSEWHERE if found is None else soon if found else "")
+
+
+def _is_here(settings: Settings, folder: str) -> bool:
+    """Whether a missing folder means that there is nothing: with a database elsewhere it may be on another machine."""
+    return not settings.database_url or (settings.home / folder).is_dir()
 
 
 def _vectors_in_files(index: Path, erased: Erasure) -> int:

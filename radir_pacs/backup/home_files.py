@@ -9,25 +9,31 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from radir_pacs.backup.repository import KeptFile
 
-_FILES = (
+FILES = (
     "radir.toml",
     "reference.key",
     "pseudonym.key",
 )  # settings with their tokens; keys of references, of data sets
-_FOLDERS = ("models", "pulled", "retraining")  # bundles; how far FHIR was pulled; plans, challengers and evidence
+FOLDERS = ("models", "pulled", "retraining")  # bundles; how far FHIR was pulled; plans, challengers and evidence
 _NOT_FOLDERS = frozenset({"work"})
 _READ_BYTES = 1 << 20
 
 
+def is_kept(path: str) -> bool:
+    """Whether a path below the home folder is one that a backup may hold: what a backup says is not believed."""
+    parts = PurePosixPath(path).parts
+    return path in FILES or (len(parts) > 1 and parts[0] in FOLDERS and ".." not in parts)
+
+
 def found(home: Path) -> Iterator[Path]:
     """The files that stand now, by name."""
-    yield from (home / name for name in _FILES if (home / name).is_file())
-    for folder in _FOLDERS:
+    yield from (home / name for name in FILES if (home / name).is_file())
+    for folder in FOLDERS:
         for path in sorted((home / folder).rglob("*")):
             inner = path.relative_to(home).parts
             if path.is_file() and not path.is_symlink() and not _is_passing(inner):

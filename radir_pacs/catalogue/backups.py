@@ -17,14 +17,13 @@ from psycopg.rows import dict_row
 from radir_pacs.catalogue import postgres_clients
 from radir_pacs.catalogue.database import Connection, run
 from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.catalogue.queries import QUERIES
 from radir_pacs.errors import Conflict, StorageFailed
 
 _ONE_BACKUP = 0x52414441
 _NO_DELETION = 0x52414442  # queries.sql: known_blobs
 NOT_DUMPED = ("encoding_gone", "generation", "process", "study_changed")  # a restored database starts without them
 IMAGE_TOKENS = "image_tokens"
-_ROWS = 10_000
+_PARTS = 256  # by the first byte of the hash
 _SETTLING = (
     "forget_generations",
     "renumber_encodings",
@@ -55,11 +54,7 @@ class Snapshot:
 
     def blobs(self) -> Iterator[tuple[str, int | None]]:
         """(SHA-256, size in bytes if known) of every blob, by hash."""
-        with self._connection.cursor(name="blobs") as cursor:
-            cursor.itersize = _ROWS
-            cursor.execute(QUERIES["blobs_to_copy"])
-            for row in cursor:
-                yield row["sha256"], row["size_bytes"]
+        return _blobs(self._connection)
 
     def dump(self) -> Iterator[bytes]:
         """The database in pg_dump's custom format. Raises StorageFailed."""
@@ -77,9 +72,13 @@ class Backups(CataloguePart):
             yield connection
 
     def blobs(self) -> Iterator[tuple[str, int | None]]:
-        """As of `Snapshot.blobs`, at this moment."""
-        with self._connected() as connection, connection.transaction():
-            yield from Snapshot(connection, self._database.conninfo, "", ()).blobs()
+        """As of `Snapshot.blobs`, by parts, each as it is when its turn comes.
+
+        A first backup takes hours, and one transaction over all of it would keep Postgres from clearing away what is
+        updated meanwhile.
+        """
+        with self._connected() as connection:
+            yield from _blobs(connection)
 
     @contextlib.contextmanager
     def snapshot(self, connection: Connection, *, without_tokens: bool = False) -> Iterator[Snapshot]:
@@ -91,6 +90,18 @@ class Backups(CataloguePart):
             assert row is not None
             without = (*NOT_DUMPED, *((IMAGE_TOKENS,) if without_tokens else ()))
             yield Snapshot(connection, self._database.conninfo, row["name"], without)
+
+    def installation(self) -> str:
+        """The id of this installation, which no other has that was restored from its backup."""
+        with self._database.transaction() as connection:
+            row = run(connection, "installation").fetchone()
+        assert row is not None
+        return str(row["id"])
+
+    def name_installation(self, installation: str) -> None:
+        """Give a restored installation an id of its own."""
+        with self._database.transaction() as connection:
+            run(connection, "name_installation", id=installation)
 
     def settle(self) -> None:
         """Make a restored database true for this machine: no generation, no feed and no lease of before holds.
@@ -112,6 +123,13 @@ class Backups(CataloguePart):
             ) as connection,
         ):
             yield connection
+
+
+def _blobs(connection: Connection) -> Iterator[tuple[str, int | None]]:
+    for part in range(_PARTS):
+        high = f"{part + 1:02x}" if part + 1 < _PARTS else "g"
+        for row in run(connection, "blobs_to_copy", low=f"{part:02x}", high=high).fetchall():
+            yield row["sha256"], row["size_bytes"]
 
 
 def database_is_empty(conninfo: str) -> bool:

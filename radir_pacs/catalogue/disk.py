@@ -14,16 +14,12 @@ _FIRST = datetime(1, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, kw_only=True)
 class Evictable:
-    """An INDEXED study, and the pictures of it that may make room, perhaps none.
-
-    ``instances``: how many it has in all, other objects included.
-    """
+    """An INDEXED study, and its pictures that may make room, perhaps none: their files and UIDs in the same order."""
 
     study_uid: str
     last_instance_at: datetime
     hashes: Sequence[str]
-    bytes: int
-    instances: int
+    sop_uids: Sequence[str]
 
 
 class Disk(CataloguePart):
@@ -59,7 +55,7 @@ class Disk(CataloguePart):
     def evict(self, study: Evictable) -> list[str]:
         """These files are gone on purpose from now on; returns those that may be deleted.
 
-        None where something came to the study meanwhile.
+        None where something came to the study or is to be done meanwhile, and while a backup is being made.
         """
         values = {
             "study_uid": study.study_uid,

@@ -82,9 +82,16 @@ class Erasures(CataloguePart):
             return {**row, "kept messages": len(_messages_naming(connection, keys))}
 
     def unused(self, blobs: Sequence[str]) -> list[str]:
-        """Those of some blobs that no instance names."""
+        """Those of some blobs that no instance names and that may be deleted now: none while a backup is being made."""
+        return self._without("known_blobs", blobs)
+
+    def unnamed(self, blobs: Sequence[str]) -> list[str]:
+        """Those of some blobs that no instance names, be a backup under way or not."""
+        return self._without("named_blobs", blobs)
+
+    def _without(self, query: str, blobs: Sequence[str]) -> list[str]:
         with self._database.transaction() as connection:
-            known = {row["content_sha256"] for row in run(connection, "known_blobs", hashes=list(blobs))}
+            known = {row["content_sha256"] for row in run(connection, query, hashes=list(blobs))}
         return sorted(set(blobs) - known)
 
     def keys_of(self, subject: str) -> list[str]:

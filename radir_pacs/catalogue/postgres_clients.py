@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 
 from psycopg import pq
@@ -58,7 +59,7 @@ def restore(conninfo: str, source: Iterable[bytes]) -> None:
         "--no-password",
         f"--dbname={name}",
     ]
-    with _running(command, "pg_restore", conninfo, reads=True) as process:
+    with _running(command, "pg_restore", conninfo, reads=True, writes=False) as process:
         assert process.stdin is not None
         try:
             with contextlib.suppress(BrokenPipeError):  # it ended: its exit status tells
@@ -74,35 +75,59 @@ def rows_in(source: Iterable[bytes]) -> dict[str, int]:
     """Rows by table of a dump, read without a server. Raises StorageFailed for what is no whole dump."""
     command = [client_program("pg_restore"), "--data-only", "--file=-"]
     found: dict[str, int] = {}
-    with tempfile.TemporaryFile() as spool:  # pg_restore reads while it writes: one of the two pipes would fill up
-        for piece in source:
-            spool.write(piece)
-        spool.seek(0)
-        with _running(command, "pg_restore", None, stdin=spool.fileno()) as process:
-            assert process.stdout is not None
-            table: str | None = None
-            for line in process.stdout:
-                if table is None:
-                    if match := _COPY.match(line):
-                        table = match[1].decode()
-                        found[table] = 0
-                elif line == b"\\.\n":
-                    table = None
-                else:
-                    found[table] += 1
+    failures: list[BaseException] = []
+    with _running(command, "pg_restore", None, reads=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        into = process.stdin
+
+        def feed() -> None:
+            """In a thread: pg_restore writes while it reads."""
+            try:
+                with contextlib.suppress(BrokenPipeError):  # it ended: its exit status tells
+                    for piece in source:
+                        into.write(piece)
+                    into.close()
+            except BaseException as error:
+                failures.append(error)
+                process.kill()
+
+        feeder = threading.Thread(target=feed, name="dump")
+        feeder.start()
+        try:
+            _count(process.stdout, found)
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            feeder.join()
+        if failures:
+            raise failures[0]
     return found
+
+
+def _count(lines: Iterable[bytes], found: dict[str, int]) -> None:
+    table: str | None = None
+    for line in lines:
+        if table is None:
+            if match := _COPY.match(line):
+                table = match[1].decode()
+                found[table] = 0
+        elif line == b"\\.\n":
+            table = None
+        else:
+            found[table] += 1
 
 
 @contextlib.contextmanager
 def _running(
-    command: list[str], name: str, conninfo: str | None, *, reads: bool = False, stdin: int = subprocess.DEVNULL
+    command: list[str], name: str, conninfo: str | None, *, reads: bool = False, writes: bool = True
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The program, ended with the block; one that ends with an error, or is not read to its end, raises."""
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
             command,
-            stdin=subprocess.PIPE if reads else stdin,
-            stdout=subprocess.DEVNULL if reads else subprocess.PIPE,
+            stdin=subprocess.PIPE if reads else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if writes else subprocess.DEVNULL,
             stderr=said,
             env=_environment(conninfo),
         )

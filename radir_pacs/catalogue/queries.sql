@@ -151,6 +151,12 @@ UNION
 SELECT sha256 FROM unnest(%(hashes)s::text[]) AS _ (sha256)
 WHERE (SELECT NOT pg_try_advisory_xact_lock_shared(1380009026));
 
+-- name: named_blobs
+-- Which of these blobs an instance refers to, whatever a backup needs.
+SELECT content_sha256 FROM instance WHERE content_sha256 = ANY(%(hashes)s::text[])
+UNION
+SELECT other_sha256 FROM correction WHERE aside AND other_sha256 = ANY(%(hashes)s::text[]);
+
 -- name: noted_instances
 -- The newest instances whose file was odd.
 SELECT sop_uid, notes, source, received_at AS at FROM instance WHERE notes <> '{}'
@@ -2329,13 +2335,22 @@ SELECT region, count(*) FILTER (WHERE verdict = 'UP')::integer AS up,
 FROM feedback GROUP BY region ORDER BY count(*) DESC, region;
 -- == Backup and restore ==
 
+-- name: installation
+-- The id of this installation.
+SELECT id::text FROM installation;
+
+-- name: name_installation
+-- A restored installation is another one than that of the backup.
+UPDATE installation SET id = %(id)s::uuid;
+
 -- name: blobs_to_copy
--- Every blob that an instance refers to, by hash, but those that made room; the size is null for a file that was kept
--- beside another.
+-- Every blob with a hash from low to below high that an instance refers to, by hash, but those that made room; the size
+-- is null for a file that was kept beside another.
 SELECT sha256, max(size_bytes) AS size_bytes FROM (
     SELECT content_sha256 AS sha256, size_bytes FROM instance
+    WHERE content_sha256 >= %(low)s AND content_sha256 < %(high)s
     UNION ALL
-    SELECT other_sha256, NULL FROM correction WHERE aside
+    SELECT other_sha256, NULL FROM correction WHERE aside AND other_sha256 >= %(low)s AND other_sha256 < %(high)s
 ) AS b WHERE NOT EXISTS (SELECT FROM evicted_blob AS e WHERE e.content_sha256 = b.sha256)
 GROUP BY sha256 ORDER BY sha256;
 
@@ -2410,28 +2425,34 @@ WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY bytes DES
 -- name: evictable
 -- INDEXED studies after a place in their order, the oldest first, with the pictures that did not make room yet: none
 -- where something of the study is to be done.
-SELECT s.study_uid, s.last_instance_at, f.instances, coalesce(f.bytes, 0)::bigint AS bytes,
-    CASE WHEN busy.is_so THEN '{}' ELSE coalesce(f.hashes, '{}') END AS hashes
+WITH busy AS (
+    SELECT substring(key FROM '[^/]*$') AS study_uid FROM job WHERE state IN ('PENDING', 'RUNNING') AND kind <> 'report'
+)
+SELECT s.study_uid, s.last_instance_at, coalesce(f.hashes, '{}') AS hashes, coalesce(f.sop_uids, '{}') AS sop_uids
 FROM (
     SELECT study_uid, last_instance_at FROM study
     WHERE state = 'INDEXED' AND (last_instance_at, study_uid) > (%(after_at)s::timestamptz, %(after_uid)s::text)
     ORDER BY last_instance_at, study_uid LIMIT %(limit)s
 ) AS s CROSS JOIN LATERAL (
-    SELECT count(*)::integer AS instances,
-        array_agg(i.content_sha256) FILTER (WHERE i.rows_px IS NOT NULL AND e.content_sha256 IS NULL) AS hashes,
-        sum(i.size_bytes) FILTER (WHERE i.rows_px IS NOT NULL AND e.content_sha256 IS NULL) AS bytes
-    FROM instance AS i LEFT JOIN evicted_blob AS e USING (content_sha256) WHERE i.study_uid = s.study_uid
-) AS f CROSS JOIN LATERAL (
-    SELECT EXISTS (SELECT FROM job AS j WHERE j.state IN ('PENDING', 'RUNNING') AND j.kind <> 'report'
-        AND j.key = ANY(ARRAY(SELECT job_keys(s.study_uid)))) AS is_so
-) AS busy
+    SELECT
+        array_agg(i.content_sha256 ORDER BY i.sop_uid) FILTER (WHERE i.rows_px IS NOT NULL AND e.content_sha256 IS NULL)
+            AS hashes,
+        array_agg(i.sop_uid ORDER BY i.sop_uid) FILTER (WHERE i.rows_px IS NOT NULL AND e.content_sha256 IS NULL)
+            AS sop_uids
+    FROM instance AS i LEFT JOIN evicted_blob AS e USING (content_sha256)
+    WHERE i.study_uid = s.study_uid AND s.study_uid NOT IN (SELECT study_uid FROM busy)
+) AS f
 ORDER BY s.last_instance_at, s.study_uid;
 
 -- name: evict
--- These files make room, unless something came to the study or is to be done meanwhile.
+-- These files make room, unless something came to the study or is to be done meanwhile, or a backup may be about to copy
+-- them (as known_blobs).
 WITH still AS (
     SELECT study_uid FROM study WHERE study_uid = %(study_uid)s AND state = 'INDEXED'
-        AND last_instance_at = %(last_instance_at)s FOR UPDATE
+        AND last_instance_at = %(last_instance_at)s AND pg_try_advisory_xact_lock_shared(1380009026)
+        AND NOT EXISTS (SELECT FROM job WHERE state IN ('PENDING', 'RUNNING') AND kind <> 'report'
+            AND substring(key FROM '[^/]*$') = %(study_uid)s)
+    FOR UPDATE
 )
 INSERT INTO evicted_blob (content_sha256) SELECT unnest(%(hashes)s::text[]) FROM still ON CONFLICT DO NOTHING
 RETURNING content_sha256;

@@ -915,3 +915,9 @@ CREATE TABLE model_quality (
     measured_at  timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (week, model_id)
 );
+
+-- Which installation a bucket of files belongs to: a restore gives another id. One row.
+CREATE TABLE installation (
+    id  uuid NOT NULL DEFAULT gen_random_uuid()
+);
+INSERT INTO installation DEFAULT VALUES;

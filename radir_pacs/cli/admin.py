@@ -47,7 +47,7 @@ def delete(args: argparse.Namespace, settings: Settings) -> int:
     with Catalogue.open(settings) as catalogue:
         catalogue.audit.note(AuditEvent.DELETED, caller(), args.study)
         unused = catalogue.studies.delete(args.study)
-    blobs = open_blobs(settings)
+        blobs = open_blobs(settings, catalogue.backups.installation())
     removed = sum([blobs.delete(sha256) for sha256 in unused])
     later = f"; {len(unused) - removed} too recent to remove now, gone within minutes" if removed < len(unused) else ""
     out.print(f"deleted; {counted(removed, 'file')} removed{later}")

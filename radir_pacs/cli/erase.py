@@ -20,8 +20,9 @@ from radir_pacs.errors import BadInput
 
 _CHARACTERS = 200
 _BEYOND = (
-    "Out of reach: backups, data sets built into other folders, what was sent to other systems, and what a model"
-    " learned. Kept on purpose: the audit trail, and a decision to withhold the patient."
+    "Out of reach: backups, data sets built into other folders, what was sent to other systems, what a model learned,"
+    " and, with blob_store, copies in the blobs folders of other machines. Kept on purpose: the audit trail,"
+    " and a decision to withhold the patient."
 )
 
 
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             places = look(args.subject, catalogue, settings)
         else:
             places = erase(args.subject, catalogue, settings, by=caller())
-    found = sum(place.found for place in places)
+    found = sum(place.found or 0 for place in places)
     if args.json:
         print_json({"found": found, "places": [asdict(place) for place in places]})
     else:
@@ -59,7 +60,9 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 def _show(places: tuple[Place, ...], found: int) -> None:
     table = Table("looked in", "found", "", box=box.SIMPLE)
     for place in places:
-        table.add_row(Text(place.name), str(place.found), Text(place.when))
+        table.add_row(Text(place.name), "not here" if place.found is None else str(place.found), Text(place.when))
     out.print(table)
-    out.print("nothing is left" if not found else "something is left; look again with --prove", soft_wrap=True)
+    elsewhere = any(place.found is None for place in places)
+    nothing = "nothing is left here; other machines may have what is not here" if elsewhere else "nothing is left"
+    out.print(nothing if not found else "something is left; look again with --prove", soft_wrap=True)
     errors.print(_BEYOND, soft_wrap=True)

@@ -11,9 +11,13 @@ from radir_pacs.backup.restoring import SETTINGS_BEFORE, restore
 from radir_pacs.catalogue import stop_embedded
 from radir_pacs.cli.backup import open_repository, opened
 from radir_pacs.cli.output import bars, counted, out, print_json
-from radir_pacs.cli.state import is_held, only_one
+from radir_pacs.cli.state import holders, only_one
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput, Conflict
+from radir_pacs.process_heartbeat import INTERVAL_S
+
+_RUNS = "radir is running: stop it before the database is taken back, and settle before it starts"
+_ALIVE_S = 5 * INTERVAL_S  # since a heartbeat; those that stopped in order have left no trace
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,6 +28,11 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--settle",
         action="store_true",
         help="no backup: the database itself was taken back to an earlier moment; nothing of a later one is believed",
+    )
+    parser.add_argument(
+        "--same-bucket",
+        action="store_true",
+        help="take over the bucket of blob_store with what is in it, from an installation that never runs again",
     )
     parser.add_argument("--json", action="store_true", help="for machines")
     config.add_flags(parser)
@@ -42,7 +51,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     with only_one(settings):
         try:
             with bars() as start_bar:
-                done = restore(settings, repository, manifest, start_bar)
+                done = restore(settings, repository, manifest, start_bar, same_bucket=args.same_bucket)
         finally:
             if not settings.database_url:
                 stop_embedded(settings.home)
@@ -79,9 +88,11 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _settle(settings: Settings) -> int:
-    if is_held(settings):
-        raise Conflict("radir is running: stop it before the database is taken back, and settle before it starts")
+    if holders(settings):
+        raise Conflict(_RUNS)
     with opened(settings) as catalogue:
+        if alive := [process.name for process in catalogue.processes.all() if process.silent_s < _ALIVE_S]:
+            raise Conflict(f"{_RUNS} ({alive[0]} was alive a moment ago, on this machine or another)")
         catalogue.backups.settle()
     shutil.rmtree(settings.home / "index", ignore_errors=True)  # made again from the vectors in the database
     out.print("settled; the index is made again when radir starts")

@@ -57,6 +57,13 @@ def is_held(settings: Settings, roles: str = "") -> bool:
         return False
 
 
+def holders(settings: Settings) -> list[str]:
+    """The roles of the supervisors that run in this home folder; "" for one that runs everything."""
+    found = [""] if is_held(settings) else []
+    names = (file.stem.removeprefix("radir-") for file in sorted(settings.home.glob("radir-*.lock")))
+    return found + [roles for roles in names if is_held(settings, roles)]
+
+
 def must_run(settings: Settings) -> None:
     """Raise NotReady when the database is the embedded one and no supervisor runs it.
 

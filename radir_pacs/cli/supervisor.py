@@ -40,6 +40,7 @@ _MOST_DOUBLINGS = 10  # more than the longest pause needs; 2 to the number of re
 _LOG_BYTES = 20 << 20
 _TICK_S = 0.2
 _DATABASE_TICK_S = 1.0
+_TRIM_TICK_S = 60.0
 
 
 @dataclass
@@ -70,6 +71,7 @@ class Supervisor:
     broken: bool = False
     database_restarts: int = 0
     _database_seen: float = 0.0
+    _trimmed: float = float("-inf")
     _database_pid: int | None = None
     turned_s: float = field(default_factory=time.monotonic)
     figures: Path | None = None  # where the processes count together
@@ -86,6 +88,7 @@ class Supervisor:
             while not self.stopping.is_set():
                 self.turned_s = time.monotonic()
                 self._tend_database()
+                self._trim_copies()
                 for child in self.children:
                     self._tend(child)
                 self.stopping.wait(_TICK_S)
@@ -143,6 +146,19 @@ class Supervisor:
         pause_s = min(_FIRST_PAUSE_S * 2 ** min(child.quick_ends, _MOST_DOUBLINGS), _LONGEST_PAUSE_S)
         child.not_before = now + pause_s
         log.warning("%s %s; it starts again in %.1f s", child.name, why, pause_s)
+
+    def _trim_copies(self) -> None:
+        """Bound the copies of what is in a bucket, which every machine has of its own; the relay sees its own only."""
+        now = time.monotonic()
+        if not self.settings.blob_store or now - self._trimmed < _TRIM_TICK_S:
+            return
+        self._trimmed = now
+        from radir_pacs.storage.s3_blobs import trim_copies  # most supervisors need no client of S3
+
+        try:
+            trim_copies(self.settings.home / "blobs", self.settings.blob_cache_mib << 20)
+        except (OSError, StorageFailed) as error:
+            log.warning("the copies of files in the bucket cannot be trimmed: %s", type(error).__name__)
 
     def _tend_database(self) -> None:
         """Start the embedded Postgres again when it has ended, unless a process that starts itself was quicker."""

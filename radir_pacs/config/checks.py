@@ -42,6 +42,10 @@ def check(settings: Settings) -> None:
         raise SettingError(f"web_public_url: {settings.web_public_url!r} does not begin with http:// or https://")
     if settings.evict_files and not settings.pull_url:
         raise SettingError("pull_url: needed with evict_files, files are removed only where they can be pulled again")
+    if settings.evict_files and settings.blob_store and not settings.disk_budget_mib:
+        raise SettingError(
+            "disk_budget_mib: needed with evict_files and blob_store, the disk tells nothing of a bucket"
+        )
     if settings.evict_below > settings.evict_above:
         raise SettingError("evict_below: more than evict_above, files would never be enough")
     if settings.listener_tls_port and not settings.listener_tls_certificate:

@@ -154,6 +154,8 @@ class Intake:
         The file becomes durable while the catalogue is at work, and before it commits.
         Raises Conflict for other pixels, StorageFailed when the instance changes faster than it can be compared.
         """
+        if self._blobs.is_remote:
+            file.sync()  # before any row is locked: a server that is slow holds nobody else up
         wakes = not is_own_header(header)  # what we returned to a PACS comes back and must not start us again
         for _ in range(_TRIES):
             try:

@@ -27,7 +27,7 @@ def main() -> int:
     settings = config.load()
     set_up_logging(settings, name)
     with Catalogue.open(settings) as catalogue:
-        blobs = open_blobs(settings)
+        blobs = open_blobs(settings, catalogue.backups.installation())
         server = make_server(settings, catalogue, blobs)
         gc.freeze()  # what was made so far stays; headers are short-lived trees that would be looked through too often
         gc.set_threshold(_COLLECTED_AT, 20, 20)

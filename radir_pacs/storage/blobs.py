@@ -150,6 +150,8 @@ class BlobStore:
     own; what stands there stays there.
     """
 
+    is_remote = False  # whether to make a blob durable takes a network, and may take long
+
     def __init__(self, root: Path) -> None:
         self.root = root
         self.incoming_folder = root / "incoming"
@@ -196,6 +198,10 @@ class BlobStore:
         if found != sha256:
             raise BlobDamaged(sha256)
         return path
+
+    def stands(self, sha256: str) -> bool:
+        """Whether anything of a blob is left, whole or not."""
+        return self.place(sha256).exists()
 
     def size(self, sha256: str) -> int:
         """Bytes of a blob, 0 for one that is not there."""

@@ -30,7 +30,7 @@ def main() -> int:
     settings = config.load()
     set_up_logging(settings, name)
     with Catalogue.open(settings) as catalogue:
-        blobs = open_blobs(settings)
+        blobs = open_blobs(settings, catalogue.backups.installation())
         # Large bodies wait here in files: /tmp may be memory, while this disk's free space is checked.
         tempfile.tempdir = str(blobs.incoming_folder)
         searcher = Searcher(catalogue, settings)

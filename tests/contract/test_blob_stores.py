@@ -18,6 +18,8 @@ import requests
 from moto.server import ThreadedMotoServer
 
 from radir_pacs.backup.places import BucketPlace, FolderPlace, Place
+from radir_pacs.cli.supervisor import Supervisor
+from radir_pacs.config import Settings
 from radir_pacs.errors import BlobDamaged, NotFound, StorageFailed
 from radir_pacs.storage import s3, s3_blobs
 from radir_pacs.storage.blobs import BlobStore
@@ -52,7 +54,7 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path, server: str) -> Store
         return lambda: BlobStore(tmp_path / "blobs")
     made = iter(range(100))
     where = address(server, tmp_path.name)
-    return lambda: S3BlobStore(tmp_path / f"machine{next(made)}", where, most_bytes=1 << 30)
+    return lambda: S3BlobStore(tmp_path / f"machine{next(made)}", where, most_bytes=1 << 30, installation="one")
 
 
 @pytest.mark.parametrize("content", [b"", b"DICM", LARGE], ids=["empty", "small", "multipart"])
@@ -108,8 +110,31 @@ def test_only_what_nobody_names_is_removed_and_only_when_it_is_old(
     assert store.delete(known), "gone is gone"
 
 
+def test_another_installation_removes_nothing_in_a_bucket(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that was restored or copied takes what came since for files that nobody names."""
+    monkeypatch.setattr(s3_blobs, "YOUNG_THERE_S", -1.0)
+    monkeypatch.setattr(s3_blobs, "_OWNED_S", -1.0)
+    where = address(server, tmp_path.name)
+    live, other, nobody = (
+        S3BlobStore(tmp_path / name, where, most_bytes=0, installation=name) for name in ("live", "other", "")
+    )
+    sha256, _ = live.put(b"came since")
+    for stranger in (other, nobody):
+        assert not stranger.delete(sha256)
+        with pytest.raises(StorageFailed, match="another installation"):
+            stranger.sweep(lambda hashes: frozenset())
+    with pytest.raises(StorageFailed, match="another installation"):
+        other.put(b"would be swept by the one that lives")
+    assert b"".join(live.read(sha256)) == b"came since"
+    other.take_over()
+    assert not live.delete(sha256), "the earlier one is another by now"
+    assert other.delete(sha256)
+
+
 def test_a_machine_keeps_what_it_used_lately_and_no_more(server: str, tmp_path: Path) -> None:
-    store = S3BlobStore(tmp_path / "here", address(server, tmp_path.name), most_bytes=0)
+    store = S3BlobStore(tmp_path / "here", address(server, tmp_path.name), most_bytes=0, installation="one")
     old, young = (store.put(content)[0] for content in (b"old", b"young"))
     make_old(store.place(old))
     store.sweep(lambda hashes: frozenset(hashes))
@@ -118,6 +143,28 @@ def test_a_machine_keeps_what_it_used_lately_and_no_more(server: str, tmp_path: 
     assert store.path(old).read_bytes() == b"old", "fetched again"
     store.place(old).write_bytes(b"damaged here")
     assert store.intact(old).read_bytes() == b"old", "the copy is damaged, what was stored is not"
+
+
+def test_a_machine_without_the_relay_is_trimmed_too(server: str, tmp_path: Path) -> None:
+    where = address(server, tmp_path.name)
+    settings = Settings(home=tmp_path / "home", blob_store=where.url, blob_cache_mib=256)
+    store = S3BlobStore(settings.home / "blobs", where, most_bytes=0, installation="one")
+    unused, kept = (store.put(content)[0] for content in (b"unused", b"kept"))
+    with store.place(unused).open("r+b") as file:
+        file.truncate(2 << 20)  # more than the share of its part
+    left = store.incoming_folder / "0123"
+    left.touch()
+    for path in (store.place(unused), store.place(kept)):
+        make_old(path)
+    os.utime(left, (0, 0))
+    supervisor = Supervisor(settings, roles=())
+    supervisor._trim_copies()
+    assert [path.exists() for path in (store.place(unused), store.place(kept), left)] == [False, True, False]
+    make_old(store.place(kept))
+    with store.place(kept).open("r+b") as file:
+        file.truncate(2 << 20)
+    supervisor._trim_copies()
+    assert store.place(kept).exists(), "once a minute"
 
 
 def test_what_the_server_lost_or_altered_is_never_believed(server: str, tmp_path: Path) -> None:

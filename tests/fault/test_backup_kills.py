@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import requests
+from moto.server import ThreadedMotoServer
 from psycopg.conninfo import make_conninfo
 
 from radir_pacs import config
@@ -20,9 +23,13 @@ from radir_pacs.backup.making import back_up
 from radir_pacs.backup.restoring import SETTINGS_BEFORE, restore
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli.backup import open_repository
+from radir_pacs.cli.restore import run as run_restore
+from radir_pacs.cli.state import only_one
 from radir_pacs.config import Settings
-from radir_pacs.errors import Conflict, NotFound, NotReady, SettingError
+from radir_pacs.errors import BackupDamaged, Conflict, NotFound, NotReady, SettingError, StorageFailed
 from radir_pacs.storage import open_blobs
+from radir_pacs.storage.s3 import Bucket
+from radir_pacs.storage.s3_blobs import S3BlobStore
 from radir_pacs.types import JobKind
 from tests.catalogue_material import MODEL, encoded, header, register
 from tests.conftest import free_port
@@ -150,10 +157,56 @@ def test_damage_at_home_is_named_and_the_rest_is_kept(
     manifest, copied = back_up(catalogue, blobs, settings.home, repository)
     assert copied.blobs == 1
     assert check(repository, manifest).is_whole
+    dump = tmp_path / "backup" / "snapshots" / manifest.name / "database"
+    whole = dump.read_bytes()
+    dump.write_bytes(whole[: len(whole) // 2])
+    assert check(repository, manifest).damaged == ["database"]
+    dump.write_bytes(whole)
     restored = restore(empty, repository, manifest)
     assert restored.blobs == FILES - 2
     with Catalogue.open(empty) as other:
         assert {row.sop_uid for row in other.damage.all()} == {header(1).sop_uid, header(2).sop_uid}
+
+
+def test_a_copy_that_takes_hours_holds_no_transaction(
+    house: list[str], settings: Settings, catalogue: Catalogue
+) -> None:
+    found = catalogue.backups.blobs()
+    first = next(found)
+    with psycopg.connect(settings.database_url) as connection:
+        waiting = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
+        ).fetchone()
+    assert waiting == (0,)
+    assert [first[0], *(sha256 for sha256, _ in found)] == sorted(house)
+
+
+def test_a_hostile_backup_writes_no_other_file(
+    house: list[str], settings: Settings, catalogue: Catalogue, empty: Settings, tmp_path: Path
+) -> None:
+    """Whoever writes to a backup without a key writes its manifest."""
+    repository = open_repository(str(tmp_path / "backup"), settings, make=True)
+    manifest, _ = back_up(catalogue, open_blobs(settings), settings.home, repository)
+    key = next(file for file in manifest.files if file.path == "reference.key")
+    for path in ("../outside", "models/../radir.lock", "/etc/motd", "radir.env", "models"):
+        with pytest.raises(BackupDamaged):
+            restore(empty, repository, replace(manifest, files=[replace(key, path=path)]))
+    restore(empty, repository, replace(manifest, files=[replace(key, mode=0o4777)]))
+    assert (empty.home / "reference.key").stat().st_mode & 0o7777 == 0o700
+
+
+def test_nothing_is_settled_while_a_process_lives(
+    settings: Settings, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in config.to_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    catalogue.processes.say_alive("worker of another machine", 1, "UP")
+    with pytest.raises(Conflict, match="is running"):
+        run_restore(argparse.Namespace(settle=True), settings)
+    catalogue.processes.say_gone("worker of another machine", 1)
+    with only_one(settings, "listener"), pytest.raises(Conflict, match="is running"):
+        run_restore(argparse.Namespace(settle=True), settings)
+    assert run_restore(argparse.Namespace(settle=True), settings) == 0
 
 
 def test_another_key_is_refused(house: list[str], settings: Settings, catalogue: Catalogue, tmp_path: Path) -> None:
@@ -164,3 +217,59 @@ def test_another_key_is_refused(house: list[str], settings: Settings, catalogue:
     for wrong in ("", str(tmp_path / "other")):
         with pytest.raises(SettingError, match="backup_key"):
             open_repository(target, replace(settings, backup_key=wrong))
+
+
+@pytest.fixture
+def bucket(empty: Settings, tmp_path: Path) -> Iterator[Settings]:
+    """The other machine, with its files in a bucket of an S3 server."""
+    server = ThreadedMotoServer("127.0.0.1", free_port(), verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    requests.put(f"http://{host}:{port}/radir", timeout=10).raise_for_status()
+    yield replace(
+        empty,
+        blob_store=f"s3://radir/{tmp_path.name}",
+        s3_endpoint=f"http://{host}:{port}",
+        s3_access_key_id="test",
+        s3_secret_access_key="test",
+    )
+    server.stop()
+
+
+def test_a_bucket_is_filled_again_and_no_others_is_touched(
+    house: list[str],
+    settings: Settings,
+    catalogue: Catalogue,
+    bucket: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    repository = open_repository(str(tmp_path / "backup"), settings, make=True)
+    manifest, _ = back_up(catalogue, open_blobs(settings), settings.home, repository)
+    foreign, _ = open_blobs(replace(bucket, home=tmp_path / "live"), "a live installation").put(b"came since")
+    with pytest.raises(Conflict, match="same-bucket"):
+        restore(bucket, repository, manifest)
+    assert not bucket.home.exists() or not any(bucket.home.glob("*.toml*"))
+
+    real, calls = Bucket.put, []
+
+    def breaks(self: Bucket, name: str, content: object) -> None:
+        calls.append(name)
+        if len(calls) > 3:  # the owner, and two files
+            raise StorageFailed("the server stays away")
+        real(self, name, content)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Bucket, "put", breaks)
+        with pytest.raises(StorageFailed):
+            restore(bucket, repository, manifest, same_bucket=True)
+    assert restore(bucket, repository, manifest).blobs == FILES, "its own restore goes on in a bucket that is not empty"
+    elsewhere = open_blobs(replace(bucket, home=tmp_path / "elsewhere"))
+    for sha256 in house:
+        assert elsewhere.intact(sha256).is_file(), "counted as restored, and only in the folder beside the bucket"
+    with Catalogue.open(bucket) as restored:
+        assert restored.backups.installation() != catalogue.backups.installation()
+        mine = open_blobs(bucket, restored.backups.installation())
+        assert isinstance(mine, S3BlobStore)
+        assert mine.sweep(restored.instances.known_blobs) == 0, "it is young"
+    assert open_blobs(replace(bucket, home=tmp_path / "live"), "a live installation").stands(foreign)

@@ -10,10 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import Catalogue, Stored
 from radir_pacs.cli.disk import gather
 from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError, StorageFailed
@@ -33,14 +34,16 @@ MIB = 1 << 20
 
 
 @contextmanager
-def pacs(known: dict[str, int]) -> Iterator[Pacs]:
-    """A PACS that has these studies with so many instances (QIDO-RS)."""
+def pacs(known: dict[str, list[str]], *, page: int = 1000, asked_for: list[str] | None = None) -> Iterator[Pacs]:
+    """A PACS that has these instances, by study (QIDO-RS), and names no more than a page of them at once."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            uid = self.path.partition("StudyInstanceUID=")[2].partition("&")[0]
-            rows = [{"0020000D": {"Value": [uid]}, "00201208": {"Value": [known[uid]]}}] if uid in known else []
-            body = json.dumps(rows).encode()
+            path, _, asked = self.path.partition("?")
+            (asked_for if asked_for is not None else []).append(path)
+            offset = int(parse_qs(asked)["offset"][0])
+            uids = known.get(path.removeprefix("/studies/").removesuffix("/instances"), [])[offset : offset + page]
+            body = json.dumps([{"00080018": {"vr": "UI", "Value": [uid]}} for uid in uids]).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -90,8 +93,9 @@ def test_the_oldest_that_the_pacs_has_makes_room(settings: Settings, catalogue: 
     add(catalogue, header(6, 1, 2))  # a late image: acknowledged, and not yet encoded
     counted(catalogue, blobs)
     assert catalogue.disk.usage()[:2] == (6, 6 * MIB)
-    known = {f"2.25.{number}": 1 for number in (1, 2, 4, 5, 6)}  # not 3
-    with pacs(known) as there:
+    known = {f"2.25.{number}": [f"2.25.{number}.1.{one}" for one in (7, 8, 1)] for number in (1, 2, 4, 5, 6)}
+    known["2.25.3"] = ["2.25.3.1.8"]  # as many as here, but another
+    with pacs(known, page=2) as there:
         tight = replace(
             settings, disk_budget_mib=6, evict_files=True, evict_above=0.9, evict_below=0.7, pull_url=there.url
         )
@@ -116,6 +120,58 @@ def test_the_oldest_that_the_pacs_has_makes_room(settings: Settings, catalogue: 
     catalogue.instances.add(header(2), content_sha256=files[2], size_bytes=MIB, source="PULL")
     catalogue.instances.came_again("2.25.2", files[2])
     assert not catalogue.damage.note(files[2]), "it is here again, and may be damaged like any other"
+
+
+def test_the_pacs_is_asked_once_a_day_for_what_it_lacks(
+    settings: Settings, catalogue: Catalogue, blobs: BlobStore
+) -> None:
+    register(catalogue)
+    study(catalogue, blobs, 1)
+    counted(catalogue, blobs)
+    asked: list[str] = []
+    with pacs({}, asked_for=asked) as there:
+        evict = EvictFiles(catalogue, blobs, there, replace(settings, disk_budget_mib=1))
+        for _ in range(2):
+            evict(claimed(catalogue, JobKind.EVICT, "files"))
+    assert asked == ["/studies/2.25.1/instances"]
+
+
+def test_nothing_makes_room_for_a_job_that_came_or_under_a_backup(
+    settings: Settings, catalogue: Catalogue, blobs: BlobStore
+) -> None:
+    register(catalogue)
+    study(catalogue, blobs, 1)
+    [found] = catalogue.disk.evictable(None, 10)
+    assert (len(found.hashes), found.sop_uids) == (1, ["2.25.1.1.1"])
+    with catalogue.backups.alone() as connection, catalogue.backups.snapshot(connection):
+        assert catalogue.disk.evict(found) == [], "it may be about to be copied"
+    job = catalogue.jobs.claim(catalogue.jobs.enqueue(JobKind.REENCODE, "a model/2.25.1"), "t")
+    assert job is not None
+    assert catalogue.disk.evict(found) == [], "its pixels are wanted"
+    assert catalogue.disk.evictable(None, 10)[0].hashes == []
+    catalogue.jobs.finish(job)
+    assert catalogue.disk.evict(found) == found.hashes
+
+
+def test_a_bucket_has_a_file_before_any_row_is_locked(
+    settings: Settings, catalogue: Catalogue, blobs: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    add_instance = catalogue.instances.add
+    monkeypatch.setattr(blobs, "is_remote", True, raising=False)
+    monkeypatch.setattr(blobs, "keep", lambda sha256, path: done.append("uploaded"))
+
+    def adds(*given: Any, **named: Any) -> Stored:
+        done.append("added")
+        return add_instance(*given, **named)
+
+    monkeypatch.setattr(catalogue.instances, "add", adds)
+    path = tmp_path / "one.dcm"
+    save(radiograph(), path)
+    with blobs.incoming() as incoming:
+        incoming.write(path.read_bytes())
+        assert Intake(catalogue, blobs, settings).store(incoming, source="TEST").ok
+    assert done == ["uploaded", "added"]
 
 
 def test_nothing_is_stored_beyond_the_budget(
@@ -150,5 +206,7 @@ def test_who_uses_what(settings: Settings, catalogue: Catalogue, blobs: BlobStor
 def test_eviction_needs_a_way_back(settings: Settings) -> None:
     with pytest.raises(SettingError, match="pull_url"):
         replace(settings, evict_files=True)
+    with pytest.raises(SettingError, match="disk_budget_mib"):
+        replace(settings, evict_files=True, pull_url="http://pacs", blob_store="s3://radir/blobs")
     with pytest.raises(SettingError, match="evict_below"):
         replace(settings, evict_below=0.95)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import psycopg
 import pytest
+import requests
+from moto.server import ThreadedMotoServer
 
 from radir_pacs.access import erasure
 from radir_pacs.callers import AuditEvent
@@ -27,10 +31,12 @@ from radir_pacs.cli import main
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import BadInput, NotFound
 from radir_pacs.index import partition_folder
+from radir_pacs.storage import open_blobs, s3_blobs
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import JobKind
 from radir_workers.index_partition import IndexPartition
 from tests.catalogue_material import MODEL, TESTER, claimed, encoding, header, register
+from tests.conftest import free_port
 
 KEY = "\\4711"
 
@@ -161,6 +167,49 @@ def test_a_young_file_is_found_until_it_goes(catalogue: Catalogue, settings: Set
     os.utime(blobs.path(sha256), (old, old))
     blobs.sweep(catalogue.instances.known_blobs)
     assert found(erasure.look("2.25.1", catalogue, settings)) == {}
+
+
+def test_what_a_backup_needs_is_found_until_it_ends(catalogue: Catalogue, settings: Settings) -> None:
+    register(catalogue)
+    stored(catalogue, BlobStore(settings.home / "blobs"), 1, KEY)
+    with catalogue.backups.alone() as connection, catalogue.backups.snapshot(connection):
+        assert found(erasure.erase("2.25.1", catalogue, settings, by=TESTER)) == {"files as received": 1}
+
+
+def test_another_machines_files_are_not_said_to_be_gone(
+    catalogue: Catalogue, settings: Settings, tmp_path: Path
+) -> None:
+    register(catalogue)
+    stored(catalogue, BlobStore(settings.home / "blobs"), 1, KEY)
+    elsewhere = replace(settings, home=tmp_path / "another machine")
+    places = {place.name: place for place in erasure.look("2.25.1", catalogue, elsewhere)}
+    for name in ("files as received", "index segments", "work folders of retrainings"):
+        assert places[name].found is None and places[name].when, name
+    assert not (tmp_path / "another machine").exists(), "to look makes nothing"
+
+
+def test_files_in_a_bucket_are_erased_and_found(
+    catalogue: Catalogue, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ThreadedMotoServer("127.0.0.1", free_port(), verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    requests.put(f"http://{host}:{port}/radir", timeout=10).raise_for_status()
+    there = replace(
+        settings,
+        blob_store=f"s3://radir/{tmp_path.name}",
+        s3_endpoint=f"http://{host}:{port}",
+        s3_access_key_id="test",
+        s3_secret_access_key="test",
+    )
+    register(catalogue)
+    sha256 = stored(catalogue, open_blobs(there, catalogue.backups.installation()), 1, KEY)
+    monkeypatch.setattr(s3_blobs, "YOUNG_THERE_S", 3600.0)
+    assert found(erasure.erase("2.25.1", catalogue, there, by=TESTER)) == {"files as received": 1}
+    monkeypatch.setattr(s3_blobs, "YOUNG_THERE_S", -1.0)
+    assert open_blobs(there, catalogue.backups.installation()).delete(sha256)
+    assert found(erasure.look("2.25.1", catalogue, there)) == {}
+    server.stop()
 
 
 def test_another_issuers_patient_stays(catalogue: Catalogue, settings: Settings) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
-from radir_pacs.errors import SettingError
+from radir_pacs.errors import SettingError, StorageFailed
 from radir_pacs.index import partition_folder
 from radir_pacs.index.writer import GRACE_S
 from radir_pacs.models import Upkeep
@@ -123,6 +123,25 @@ def test_a_heavy_tail_asks_for_a_merge(
     relay.round()
     [merges] = [count for count in catalogue.overview().jobs if count.kind is JobKind.INDEX]
     assert merges.count == 3  # one per region
+
+
+def test_a_bucket_that_stays_away_holds_nothing_back(
+    catalogue: Catalogue, settings: Settings, rung: list[int], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs, swept = BlobStore(settings.home / "blobs"), []
+
+    def sweep(known: object, part: int | None = None) -> int:
+        swept.append(part)
+        raise StorageFailed("the object store stayed away")
+
+    monkeypatch.setattr(blobs, "sweep", sweep)
+    job = catalogue.jobs.enqueue(JobKind.INDEX, "m/r")
+    relay = Relay(catalogue, blobs, settings, into(rung), clock)
+    relay.round()
+    assert rung == [job]
+    clock.now_s += SWEEP_S
+    relay.round()
+    assert swept == [0, 1], "each part has its turn"
 
 
 def test_files_of_deleted_studies_go_in_time(
