@@ -229,6 +229,13 @@ def test_nobody_looks_into_a_study_by_adding_to_it(house: House) -> None:
     answer = house.store(intruder, house.tokens[SOUTH])
     assert answer.status_code == 409 and "another site" in answer.text
     assert house.web.catalogue.studies.get("1.2.0").sites == (NORTH,)
+    several = house.token(Role.SERVICE, Scope(sites=frozenset({NORTH, SOUTH})))
+    answer = house.store(radiograph(), several)
+    assert answer.status_code == 409 and "several sites" in answer.text
+    early = house.token(Role.SERVICE, Scope(until=date(2024, 1, 31)))
+    for study, code in (("1.2.12", 200), ("1.2.1", 409), ("1.2.77", 200)):  # of January, of February, new
+        assert house.store(radiograph(StudyInstanceUID=study), early).status_code == code
+    assert house.web.catalogue.studies.get("1.2.1").sites == (SOUTH,)
     assert house.store(intruder, house.administrator).status_code == 200
     assert house.web.catalogue.studies.get("1.2.0").sites == (NORTH, "stow")
     assert house.web.get("/studies/1.2.0/similar", headers=bearing(house.tokens[NORTH])).status_code == 404
