@@ -9,6 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
 from radir_pacs.access.keys import installation_key
 from radir_pacs.callers import AuditEvent, Caller
 from radir_pacs.catalogue import Catalogue
@@ -54,6 +57,11 @@ def resolve(text: str, catalogue: Catalogue, settings: Settings, *, by: Caller) 
 def _hashed(study_uid: str, key: bytes) -> str:
     digest = hashlib.blake2b(study_uid.encode(), key=key, digest_size=5).hexdigest().upper()
     return f"SC-{digest[:5]}-{digest[5:]}"
+
+
+def key_of_marks(settings: Settings) -> bytes:
+    """The key that seals the marks of pages (HKDF, RFC 5869): whoever turns pages learns no counts from them."""
+    return HKDF(hashes.SHA256(), 32, None, b"radir page mark").derive(_key(settings))
 
 
 def _key(settings: Settings) -> bytes:

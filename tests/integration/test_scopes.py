@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from datetime import date
 from typing import Any
 
@@ -269,6 +270,9 @@ def test_a_researcher_sees_pseudonyms_and_what_was_compared(house: House) -> Non
         assert house.web.get(where, headers=headers).status_code == 403
     sidebar = requests.get(house.web.root + "/api/studies/1.2.0", headers=headers, timeout=30)
     assert sidebar.status_code == 200 and sidebar.json()["patient"] is None
+    assert sidebar.json()["jobs_before"] is not None
+    north = bearing(house.token(Role.RADIOLOGIST, Scope(sites=frozenset({NORTH}))))
+    assert requests.get(house.web.root + "/api/studies/1.2.0", headers=north, timeout=30).json()["jobs_before"] is None
 
 
 def test_withheld_patients_leave_every_answer(house: House) -> None:
@@ -303,6 +307,20 @@ def test_a_merged_patient_stays_withheld(catalogue: Catalogue) -> None:
     with catalogue.withheld._database.transaction() as connection:
         connection.execute("INSERT INTO patient_link (prior_key, key) VALUES (%s, %s)", ["A\\1", "A\\2"])
     assert [catalogue.studies.get(f"2.25.{n}").withheld for n in (1, 2)] == [2, 2]
+
+
+def test_a_study_that_is_being_received_is_withheld_too(catalogue: Catalogue) -> None:
+    add(catalogue, header(1, patient_key="A\\1", patient_id="1", patient_keys=("A\\1",)))
+    with catalogue.withheld._database.transaction() as connection:  # neither sees what the other has yet to commit
+        connection.execute("INSERT INTO study (study_uid, patient_keys) VALUES ('2.25.2', %s)", [["A\\1"]])
+        thread = threading.Thread(
+            target=catalogue.withheld.add, args=("A\\1", Withheld.FROM_ALL), kwargs={"by": TESTER}
+        )
+        thread.start()
+        thread.join()
+    assert [catalogue.studies.get(f"2.25.{n}").withheld for n in (1, 2)] == [2, 0]
+    assert catalogue.withheld.look_again() == 1 and catalogue.withheld.look_again() == 0
+    assert catalogue.studies.get("2.25.2").withheld == 2
 
 
 SCOPES = [
