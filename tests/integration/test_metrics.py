@@ -55,7 +55,7 @@ def test_they_are_for_administrators_and_services(web: Web, catalogue: Catalogue
     tokens = {role: catalogue.access_tokens.create(role, role, by=TESTER) for role in (Role.RADIOLOGIST, Role.SERVICE)}
     north = Scope(sites=frozenset({"North"}))
     scoped = catalogue.access_tokens.create("North", Role.SERVICE, by=TESTER, scope=north)
-    bearing = {role: f"Bearer {token}" for role, token in tokens.items()}
+    bearing: dict[str, str] = {role: f"Bearer {token}" for role, token in tokens.items()}
     bearing |= {Role.NOBODY: "", "North": f"Bearer {scoped}"}
     catalogue.withheld.add("P1", Withheld.FROM_ALL, by=TESTER)  # which leaves the figures to a service
     wait_for(lambda: requests.get(f"{web.root}/metrics", timeout=30).status_code == 401)

@@ -6,21 +6,17 @@ import base64
 import binascii
 import json
 import math
-import secrets
 from urllib.parse import urlencode
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from flask import request
 
-from radir_pacs.access.references import key_of_marks
+from radir_pacs.access.sealed_text import seal, unseal
 from radir_pacs.errors import BadInput
 from radir_pacs.similar_cases import PageMark
 from radir_pacs.web.services import services
 
 PARAMETER = "page"
 _CHARACTERS = 600
-_NONCE_BYTES = 12
 _MOST = 1 << 40  # of labels and cases
 _NUMBERS = {"newest": int, "score": float, "label": int, "seen": int}
 
@@ -28,8 +24,7 @@ _NUMBERS = {"newest": int, "score": float, "label": int, "seen": int}
 def text_of(mark: PageMark) -> str:
     """The mark as text for a URL, sealed: its labels count the encodings of every site."""
     values = [mark.model_id, ",".join(mark.regions), mark.newest, mark.score, mark.label, mark.seen]
-    nonce = secrets.token_bytes(_NONCE_BYTES)
-    sealed = nonce + _cipher().encrypt(nonce, json.dumps(values).encode(), None)
+    sealed = seal(json.dumps(values).encode(), services().settings)
     return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
 
 
@@ -41,19 +36,14 @@ def read(text: str | None) -> PageMark | None:
         if len(text) > _CHARACTERS:
             raise ValueError
         sealed = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
-        opened = _cipher().decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], None)
-        model_id, regions, *numbers = json.loads(opened)
+        model_id, regions, *numbers = json.loads(unseal(sealed, services().settings))
         values = {name: kind(number) for (name, kind), number in zip(_NUMBERS.items(), numbers, strict=True)}
         mark = PageMark(model_id=str(model_id), regions=tuple(str(regions).split(",")), **values)
         if not math.isfinite(mark.score) or not all(0 <= n < _MOST for n in (mark.newest, mark.label, mark.seen)):
             raise ValueError
         return mark
-    except (ValueError, TypeError, OverflowError, binascii.Error, RecursionError, InvalidTag):
+    except (ValueError, TypeError, OverflowError, binascii.Error, RecursionError):
         raise BadInput(f"{PARAMETER} is not what a page before gave as the next one") from None
-
-
-def _cipher() -> AESGCM:
-    return AESGCM(key_of_marks(services().settings))
 
 
 def address_of(mark: PageMark) -> str:
