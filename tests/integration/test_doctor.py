@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import Catalogue, Peer
 from radir_pacs.cli import main
 from radir_pacs.cli.diagnosis import Check, Level, services
 from radir_pacs.cli.diagnosis import machine as machine_checks
@@ -156,6 +156,14 @@ def test_peers_are_asked_by_echo(settings: Settings, listen: Callable[..., Desti
     assert found(services.peers, there) == {"PEER": Level.OK}
     nobody = replace(settings, commitment_destinations=(f"NOBODY@127.0.0.1:{free_port()}",))
     assert found(services.peers, nobody) == {"PEER": Level.ERROR}
+    with Catalogue.open(settings) as catalogue:
+        for port, level in (
+            (Destination.parse(str(there.return_destination)).port, Level.OK),
+            (free_port(), Level.ERROR),
+        ):
+            peer = Peer(ae_title="PEER", host="127.0.0.1", port=port)
+            with mock.patch.object(catalogue.peers, "all", lambda peer=peer: (peer,)):
+                assert found(lambda _: services.peers_of_table(catalogue, settings), settings) == {"PEER": level}
 
 
 def test_rules_that_no_worker_could_read(settings: Settings) -> None:
