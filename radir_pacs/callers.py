@@ -65,7 +65,13 @@ class Caller:
         """Whether it may learn who a patient is, by whatever route."""
         return self.role not in _KNOW_NOBODY
 
+    @property
+    def reads_figures(self) -> bool:
+        """Whether it may learn the figures of the whole archive."""
+        return self.role in _READ_FIGURES and not self.scope.confines
 
+
+_READ_FIGURES = frozenset({Role.ADMINISTRATOR, Role.SERVICE})
 _KNOW_NOBODY = frozenset({Role.RESEARCHER, Role.NOBODY})
 _SEES = {
     Role.ADMINISTRATOR: Withheld.FROM_ALL,

@@ -57,6 +57,11 @@ class Scope:
         """Whether any study can be outside."""
         return self != Scope()
 
+    @property
+    def confines(self) -> bool:
+        """Whether it leaves out a part of the archive, and not only patients who are withheld."""
+        return self.seeing(Withheld.FROM_ALL).restricts
+
     def admits(self, study: Scoped) -> bool:
         """Whether the study is inside."""
         day = study.study_date

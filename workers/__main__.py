@@ -130,6 +130,7 @@ def transfer(settings: Settings, name: str) -> None:
                     deadline_s=min(settings.pull_deadline_s, settings.job_longest_s),
                 ),
                 most_instance_bytes=settings.max_instance_mib << 20,
+                site=settings.pull_site,
             ),
             JobKind.EVICT: EvictFiles(catalogue, blobs, pacs, settings),
             JobKind.SEND: SendReport(

@@ -52,9 +52,12 @@ class PullStudy:
         bounds: AnswerBounds,
         *,
         most_instance_bytes: int,
+        site: str = SOURCE,
     ) -> None:
+        """site: the label of studies that come by a pull; one that is here already keeps its sites."""
         self._catalogue, self._blobs, self._intake = catalogue, blobs, intake
         self._pacs, self._bounds, self._most_instance_bytes = pacs, bounds, most_instance_bytes
+        self._site = site
 
     def __call__(self, job: Job) -> None:
         """Ends the job with the study complete, as failed where not every instance could be kept.
@@ -114,10 +117,16 @@ class PullStudy:
             except DicomRefused as error:
                 self._intake.refuse(error, source=SOURCE, sop_uid=None)
                 return False
-            outcome = self._intake.store(incoming, source=SOURCE)
+            outcome = self._intake.store(incoming, source=SOURCE, site=self._site_of(study_uid), own_only=False)
         if outcome.status == OUT_OF_RESOURCES:
             raise StorageFailed(outcome.reason)
         return outcome.ok
+
+    def _site_of(self, study_uid: str) -> str:
+        """Where the study is from: a pull brings what its PACS has of it, and adds no sender."""
+        with contextlib.suppress(NotFound):
+            return next(iter(self._catalogue.studies.get(study_uid).sites), self._site)
+        return self._site
 
 
 def _parts(answer: BoundedAnswer) -> Iterator[Iterable[bytes]]:

@@ -101,6 +101,7 @@ class Relay:
         if now_s - self._surveyed_s >= SURVEY_S:
             self._surveyed_s = now_s
             self._catalogue.report_versions.look_again()
+            self._catalogue.withheld.look_again()
             self._ask_for_merges()
             self._upkeep.look()
         if now_s - self._pruned_s >= PRUNE_S:

@@ -20,12 +20,12 @@ _REFERENCE = re.compile(r"\bSC-[0-9A-F]{5}-[0-9A-F]{5}\b")
 
 def reference(study_uid: str, settings: Settings) -> str:
     """The reference of a study."""
-    return _hashed(study_uid, _key(settings))
+    return _hashed(study_uid, key_of_references(settings))
 
 
 def pseudonym(patient_key: str, settings: Settings) -> str:
     """The same for a patient (issuer and id): two studies of one patient bear one pseudonym."""
-    return "P" + _hashed("patient " + patient_key, _key(settings))[2:]
+    return "P" + _hashed("patient " + patient_key, key_of_references(settings))[2:]
 
 
 def reference_in(text: str) -> str | None:
@@ -42,7 +42,7 @@ def resolve(text: str, catalogue: Catalogue, settings: Settings, *, by: Caller) 
     wanted = reference_in(text)
     if wanted is None:
         raise BadInput("this is not a reference of the form SC-12345-6789A")
-    key = _key(settings)
+    key = key_of_references(settings)
     found = tuple(uid for uid in catalogue.studies.uids() if _hashed(uid, key) == wanted)
     if found and by.scope.restricts:
         found = tuple(sorted(catalogue.studies.in_scope(found, by.scope)))
@@ -56,5 +56,5 @@ def _hashed(study_uid: str, key: bytes) -> str:
     return f"SC-{digest[:5]}-{digest[5:]}"
 
 
-def _key(settings: Settings) -> bytes:
+def key_of_references(settings: Settings) -> bytes:
     return installation_key(settings.home / "reference.key", "no reference of before is found again")

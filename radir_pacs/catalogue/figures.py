@@ -8,7 +8,7 @@ from radir_pacs.catalogue.database import run
 from radir_pacs.catalogue.migrate import migrations
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.reasons import ReasonCode
-from radir_pacs.types import JobKind, StudyState
+from radir_pacs.types import StudyState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Figures(CataloguePart):
         """Jobs that failed for good and that nobody asked for again, by kind."""
         with self._database.transaction() as connection:
             return tuple(
-                ReasonCount(of=JobKind(row["kind"]), reason_code=ReasonCode(row["reason_code"]), count=row["n"])
+                ReasonCount(of=row["kind"], reason_code=ReasonCode(row["reason_code"]), count=row["n"])
                 for row in run(connection, "figures_of_failed_jobs")
             )
 
@@ -62,7 +62,7 @@ class Figures(CataloguePart):
         """Studies of these states by reason."""
         with self._database.transaction() as connection:
             return tuple(
-                ReasonCount(of=StudyState(row["state"]), reason_code=ReasonCode(row["reason_code"]), count=row["n"])
+                ReasonCount(of=row["state"], reason_code=ReasonCode(row["reason_code"]), count=row["n"])
                 for row in run(connection, "figures_of_reasons", states=list(states))
             )
 

@@ -1668,10 +1668,6 @@ DELETE FROM process WHERE seen_at NOT BETWEEN now() - make_interval(secs => %(ke
 -- Studies by state.
 SELECT state, count(*)::integer AS n FROM study GROUP BY state;
 
--- name: count_studies_in_scope
--- The same of those that a scope admits.
-SELECT state, count(*)::integer AS n FROM study AS s WHERE is_in_scope(s, %(scope)s::jsonb) GROUP BY state;
-
 -- name: count_jobs
 -- Jobs by kind and state, with the age of the oldest that is still open.
 SELECT kind, state, count(*)::integer AS n,
@@ -1882,6 +1878,16 @@ ON CONFLICT (patient_key) DO UPDATE SET degree = excluded.degree, reason = exclu
 -- name: show_again
 -- The patient with these keys is withheld no more.
 DELETE FROM withheld_patient WHERE patient_key = ANY(%(patient_keys)s::text[]) RETURNING patient_key;
+
+-- name: withhold_late
+-- Studies of patients with these keys, or of any who is withheld, that were being received meanwhile: the trigger on
+-- either side did not see the other.
+UPDATE study AS s SET withheld = degree_of_patient(s.patient_keys) FROM (
+    SELECT study_uid FROM study
+    WHERE patient_keys && coalesce(%(patient_keys)s::text[], ARRAY(SELECT patient_key FROM withheld_patient))
+        AND withheld <> degree_of_patient(patient_keys)
+    ORDER BY study_uid FOR UPDATE
+) AS late WHERE late.study_uid = s.study_uid;
 
 -- name: withheld
 -- Withheld patients, the newest first, with how many of their studies are here.

@@ -23,8 +23,10 @@ from radir_pacs.catalogue.jobs import enqueue
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.reports import report_key
 from radir_pacs.catalogue.rows import Received
+from radir_pacs.catalogue.studies import scope_of_sql
 from radir_pacs.config import Settings
-from radir_pacs.errors import BadInput
+from radir_pacs.errors import BadInput, NotFound
+from radir_pacs.scopes import Scope, Withheld
 from radir_pacs.types import JobKind
 
 MOST_CHARACTERS = 1_000_000  # of one report's text
@@ -96,6 +98,15 @@ class ReportVersions(CataloguePart):
         with self._database.transaction() as connection:
             return receive(connection, self._settings, version)
 
+    def receive_within(self, version: ReportVersion, scope: Scope) -> tuple[Received, str | None]:
+        """The same for a sender of that scope: what became of it, and the UID of the study that it is about.
+
+        Raises NotFound, with nothing changed, where the scope confines and the study is outside or not known yet: a
+        report that waited could join a foreign study later, by its number or its document.
+        """
+        with self._database.transaction() as connection:
+            return _receive(connection, self._settings, version, scope)
+
     def join_wanted(self) -> int:
         """Give their studies to reports that waited for them; returns how many found one."""
         with self._database.transaction() as connection:
@@ -137,51 +148,66 @@ class ReportVersions(CataloguePart):
 
 def receive(connection: Connection, settings: Settings, version: ReportVersion) -> Received:
     """`ReportVersions.receive` inside a transaction."""
+    return _receive(connection, settings, version, Scope())[0]
+
+
+def _receive(
+    connection: Connection, settings: Settings, version: ReportVersion, scope: Scope
+) -> tuple[Received, str | None]:
     if len(version.body) > MOST_CHARACTERS:
         raise BadInput(f"the report has more than {MOST_CHARACTERS} characters")
     values = _values(version)
     if version.document and version.status in _COMPLETE:
-        gone = _withdraw_other_parts(connection, settings, version, values)
+        gone = _withdraw_other_parts(connection, settings, version, values, scope)
         if gone and version.status in WITHDRAWN:
-            _keep(connection, settings, values)
-            return Received.WITHDRAWN
-    return _keep(connection, settings, values)
+            return Received.WITHDRAWN, _keep(connection, settings, values, scope)[1]
+    return _keep(connection, settings, values, scope)
 
 
 def _withdraw_other_parts(
-    connection: Connection, settings: Settings, version: ReportVersion, values: dict[str, Any]
+    connection: Connection, settings: Settings, version: ReportVersion, values: dict[str, Any], scope: Scope
 ) -> int:
     """Parts of the document that this version of it no longer has; returns how many."""
     named = [_sender(version.sender, part) for part in (version.part, *version.parts)]
     others = run(connection, "other_parts", values, whole=version.sender, named=named).fetchall()
     for other in others:
         withdrawn = {"status": ReportStatus.CANCELLED, "body": "", "content_sha256": _hash(""), "replaces": []}
-        _keep(connection, settings, values | withdrawn | other)
+        _keep(connection, settings, values | withdrawn | other, scope)
     return len(others)
 
 
-def _keep(connection: Connection, settings: Settings, values: dict[str, Any]) -> Received:
+def _keep(
+    connection: Connection, settings: Settings, values: dict[str, Any], scope: Scope
+) -> tuple[Received, str | None]:
     study_uid = _study_of(connection, values)
     if study_uid is not None:
         run(connection, "lock_study", study_uid=study_uid)
+    if scope.confines and not _is_within(connection, study_uid, scope):
+        raise NotFound("the report is of no study here: name one of yours, and send the report after its images")
     newest = run(connection, "newest_version", values, study_uid=study_uid).fetchone()
     same = newest and (newest["status"], newest["content_sha256"]) == (values["status"], values["content_sha256"])
     if newest and same and (not values["document"] or values["version_at"] <= newest["version_at"]):
         if study_uid is not None:
             apply_versions_in_force(connection, settings, study_uid)
-        return Received.SAME
+        return Received.SAME, study_uid
     row = run(connection, "add_version", values).fetchone()
     assert row is not None
     if study_uid is None:
-        return Received.WAITING
+        return Received.WAITING, None
     before, held = _join_to_study(connection, settings, values, study_uid)
     if same:
-        return Received.SAME
+        return Received.SAME, study_uid
     if values["status"] in WITHDRAWN:
-        return Received.WITHDRAWN
+        return Received.WITHDRAWN, study_uid
     if row["id"] not in held:
-        return Received.LATE
-    return Received.REPLACED if before - held else Received.NEW
+        return Received.LATE, study_uid
+    return Received.REPLACED if before - held else Received.NEW, study_uid
+
+
+def _is_within(connection: Connection, study_uid: str | None, scope: Scope) -> bool:
+    """Whether the study, which is locked, may be changed. A feed goes on for patients who are withheld."""
+    sought = {"study_uids": [study_uid], "scope": scope_of_sql(scope.seeing(Withheld.FROM_ALL))}
+    return study_uid is not None and run(connection, "in_scope", sought).fetchone() is not None
 
 
 def _join_to_study(

@@ -22,6 +22,7 @@ class WithheldPatients(CataloguePart):
         with self._database.transaction() as connection:
             run(connection, "withhold", patient_keys=keys, degree=int(degree), reason=reason, by=by.name)
             note(connection, AuditEvent.WITHHELD, by, detail={"degree": degree.name}, patient_keys=keys)
+        self._look_again(keys)
 
     def remove(self, patient: str, *, by: Caller) -> None:
         """The patient is withheld no more. Raises NotFound."""
@@ -31,6 +32,15 @@ class WithheldPatients(CataloguePart):
                 raise NotFound("this patient is not withheld")
             keys = [row["patient_key"] for row in gone]
             note(connection, AuditEvent.SHOWN_AGAIN, by, patient_keys=keys)
+        self._look_again(keys)
+
+    def look_again(self) -> int:
+        """Withhold studies whose first instance was being committed when their patient was; returns how many."""
+        return self._look_again(None)
+
+    def _look_again(self, keys: list[str] | None) -> int:
+        with self._database.transaction() as connection:
+            return run(connection, "withhold_late", patient_keys=keys).rowcount
 
     def all(self) -> tuple[WithheldPatient, ...]:
         """Every withheld patient, the newest decision first."""

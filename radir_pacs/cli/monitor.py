@@ -1,7 +1,7 @@
 """The port on which a supervisor says whether its processes live, whether they can work, and what they count.
 
 GET /health/live, /health/ready and /metrics. The first two need no token and name no more than roles. Beyond loopback,
-/metrics needs the token of an administrator or a service.
+/metrics needs the token of an administrator, or of a service whose scope leaves nothing out.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from radir_pacs.access.bearers import Bearers
-from radir_pacs.callers import Role as CallerRole
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import SILENT_S, Catalogue
 from radir_pacs.cli.roles import Role
 from radir_pacs.cli.supervisor import CRASH_LOOP, Supervisor
 from radir_pacs.config import LOOPBACK, Settings
@@ -30,8 +29,6 @@ log = logging.getLogger(__name__)
 _REQUESTS = 8  # at once; one more is turned away
 _REQUEST_S = 5.0
 _STUCK_S = 30.0  # a supervisor that has not looked after its processes for so long does not live
-_SILENT_S = 15.0  # a process sends a heartbeat every two seconds
-_MAY = frozenset({CallerRole.ADMINISTRATOR, CallerRole.SERVICE})
 
 
 class Monitor:
@@ -51,7 +48,7 @@ class Monitor:
         if self._supervisor.stopping.is_set():
             return ["end"]
         try:
-            seen = {row.name: row.pid for row in self._catalogue.processes.all() if row.silent_s < _SILENT_S}
+            seen = {row.name: row.pid for row in self._catalogue.processes.all() if row.silent_s < SILENT_S}
         except RadirError:
             return ["database"]
         looping = {child.name for child in self._supervisor.children if child.quick_ends >= CRASH_LOOP}
@@ -62,7 +59,7 @@ class Monitor:
         if self._settings.monitor_host in LOOPBACK:
             return host.rpartition(":")[0].strip("[]") in LOOPBACK  # no page of another site, by a name of its own
         caller = self._bearers.of(authorization)
-        return caller is not None and caller.role in _MAY
+        return caller is not None and caller.reads_figures
 
     def metrics(self) -> bytes:
         return Exposition(self._settings, self._supervisor.figures, *self._archive).text()

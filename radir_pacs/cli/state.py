@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 
 from radir_pacs import durable
+from radir_pacs.cli.roles import Role
 from radir_pacs.config import ENV_PREFIX, Settings
 from radir_pacs.errors import NotReady, RadirError, SettingError
 
@@ -29,7 +30,7 @@ _STATE = "supervisor"
 
 @contextlib.contextmanager
 def only_one(settings: Settings, roles: str = "") -> Iterator[None]:
-    """Hold the home folder's lock, so that a second supervisor is refused. Raises RadirError, SettingError.
+    """Hold the home folder's lock, and one for each role, so that none runs twice here. Raises RadirError.
 
     roles: of a supervisor that runs only some; empty for one that runs everything.
     """
@@ -38,14 +39,20 @@ def only_one(settings: Settings, roles: str = "") -> Iterator[None]:
         file = _lock_file(settings, roles).open("w")
     except OSError as error:
         raise SettingError(f"home: {settings.home} cannot be used: {error.strerror}") from None
-    with file:
-        deadline = time.monotonic() + _LOOKING_S
-        while not _locked(file, fcntl.LOCK_EX):
-            if time.monotonic() > deadline:
-                what = f"radir serve {roles.replace('-', ' ')}" if roles else "radir"
-                raise RadirError(f"{what} is already running in {settings.home}")
-            time.sleep(0.02)
+    with contextlib.ExitStack() as held:
+        held.enter_context(file)
+        _hold(file, f"radir serve {roles.replace('-', ' ')}" if roles else "radir", settings)
+        for role in roles.split("-") if roles else Role:  # no other set that has one of them runs beside this
+            _hold(held.enter_context((settings.home / f"role-{role}.lock").open("w")), f"the {role}", settings)
         yield
+
+
+def _hold(file: Any, what: str, settings: Settings) -> None:
+    deadline = time.monotonic() + _LOOKING_S
+    while not _locked(file, fcntl.LOCK_EX):
+        if time.monotonic() > deadline:
+            raise RadirError(f"{what} is already running in {settings.home}")
+        time.sleep(0.02)
 
 
 def is_held(settings: Settings, roles: str = "") -> bool:
@@ -105,11 +112,17 @@ def read_state(settings: Settings) -> dict[str, Any] | None:
 
 
 def end_orphans(settings: Settings, roles: str = "") -> int:
-    """End the processes that a killed supervisor left in this home folder; returns how many. Needs the lock.
+    """End what killed supervisors left in this home folder; returns how many. Needs the lock of ``roles``.
 
     They would keep the ports, and nothing would watch them.
     """
-    recorded = (_read(settings, roles) or {}).get("processes", [])
+    sets = {file.stem.removeprefix(_STATE).removeprefix("-") for file in settings.home.glob(f"{_STATE}*.json")}
+    recorded = [
+        entry
+        for one in sorted(sets)
+        if one == roles or not is_held(settings, one)
+        for entry in (_read(settings, one) or {}).get("processes", [])
+    ]
     left = [process for entry in recorded if (process := _living(entry, settings)) is not None]
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):

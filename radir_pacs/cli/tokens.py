@@ -83,6 +83,8 @@ def _create(args: argparse.Namespace, catalogue: Catalogue) -> None:
         raise BadInput("an administrator sees every study: choose another role, or leave the restrictions out")
     if args.names and Role(args.role) is Role.RESEARCHER:
         raise BadInput("a researcher sees pseudonyms only: choose another role, or leave --names out")
+    if len(scope.sites) > 1 and Role(args.role) is Role.SERVICE and not args.json:
+        errors.print("A token of several sites cannot store: what it stored would be of none of them.")
     was_open = catalogue.access_tokens.in_force() is None
     token = catalogue.access_tokens.create(
         args.name,

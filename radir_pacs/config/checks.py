@@ -9,6 +9,7 @@ from dataclasses import Field, fields
 from typing import TYPE_CHECKING, Any
 
 from radir_pacs.errors import SettingError
+from radir_pacs.scopes import SITE_LABEL
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -40,6 +41,8 @@ def check(settings: Settings) -> None:
         raise SettingError(f"api_tokens: a token is shorter than {_TOKEN_CHARACTERS} characters")
     if settings.web_public_url and not settings.web_public_url.startswith(("http://", "https://")):
         raise SettingError(f"web_public_url: {settings.web_public_url!r} does not begin with http:// or https://")
+    if not SITE_LABEL.fullmatch(settings.pull_site):
+        raise SettingError("pull_site: not a label: at most 64 printable characters of ASCII without a backslash")
     if settings.evict_files and not settings.pull_url:
         raise SettingError("pull_url: needed with evict_files, files are removed only where they can be pulled again")
     if settings.evict_files and settings.blob_store and not settings.disk_budget_mib:

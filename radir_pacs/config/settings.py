@@ -323,6 +323,9 @@ class Settings:
     pull_url: str = setting(
         "", "DICOMweb service root of the PACS from which studies are pulled by reference; empty pulls none."
     )
+    pull_site: str = setting(
+        "pull", "Site label of studies that come by a pull; only tokens that see this site have new ones pulled."
+    )
     pull_authorization: str = setting("", "Authorization header that this PACS requires.", secret=True)
     pull_max_mib: int = setting(16_384, "Most bytes that one pull takes from the PACS, MiB.", low=1, high=_MOST_MIB)
     pull_least_kib_s: float = setting(

@@ -82,12 +82,14 @@ class Intake:
         *,
         source: str,
         site: str | None = None,
+        own_only: bool = True,
         sop_class_uid: str | None = None,
         sop_uid: str | None = None,
     ) -> StoreOutcome:
         """Keep the Part-10 file in ``incoming``; the UIDs are those that the sender announced. Raises no RadirError.
 
-        site: the label of the sender's site, where it has one: it may add to studies of its own only.
+        site: the label of the sender's site, where it has one: it may add to studies of its own only, unless
+        ``own_only`` is False.
         """
         header: InstanceHeader | None = None
         began = time.perf_counter()
@@ -104,7 +106,7 @@ class Intake:
                     reason_code=ReasonCode.MISMATCH,
                 )
             require_decodable(header)
-            if site is not None:
+            if site is not None and own_only:
                 self._require_own(header.study_uid, site)
             with self._with_head(header, incoming) as whole:
                 sha256, size_bytes = whole.name()

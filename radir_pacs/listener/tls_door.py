@@ -29,6 +29,7 @@ CIPHERS = (  # of TLS 1.2 (RFC 9325 4.2); those of TLS 1.3 are all as strong
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
 )
 _HANDSHAKE_S = 10.0
+_STALLED_S = 60.0  # a peer that takes nothing for so long is gone
 _CHUNK_BYTES = 1 << 18
 _MOST_AT_ONCE = 600  # associations are bounded behind this; here are their connections, and half-open ones
 _MOST_OF_ONE = 450  # of one address
@@ -47,6 +48,7 @@ class TlsDoor:
         self._thread: threading.Thread | None = None
         self._inside: set[asyncio.Task[None]] = set()
         self._held: Counter[str] = Counter()  # connections by address
+        self._shaking: dict[asyncio.Task[None], str] = {}  # handshakes and their addresses, oldest first
 
     def open(self, welcome: Welcome, turn_away: TurnAway) -> None:
         """``welcome`` takes over the decrypted side of a connection; ``turn_away`` is told of a failed handshake."""
@@ -89,9 +91,10 @@ class TlsDoor:
         host = str(address[0])
         self._held[host] += 1
         try:
-            if len(self._inside) > _MOST_AT_ONCE or self._held[host] > _MOST_OF_ONE:
+            is_full = len(self._inside) > _MOST_AT_ONCE and not self._make_room()
+            if is_full or self._held[host] > _MOST_OF_ONE:
                 self._turn_away(host, "too many connections over TLS", "look for a port scanner at this address")
-            elif await self._shake_hands(writer, host):
+            elif await self._shake_hands(task, writer, host):
                 await self._pass_on(reader, writer, address)
         except (OSError, asyncio.CancelledError):  # either side is gone
             pass
@@ -102,7 +105,18 @@ class TlsDoor:
             self._held -= Counter({host: 1})  # which drops what is at nothing
             writer.transport.abort()
 
-    async def _shake_hands(self, writer: asyncio.StreamWriter, host: str) -> bool:
+    def _make_room(self) -> bool:
+        """End the oldest handshake of the address that has most: who never begins to speak keeps nobody out."""
+        if not self._shaking:
+            return False
+        (host, _), *_ = Counter(self._shaking.values()).most_common(1)
+        oldest = next(task for task, of in self._shaking.items() if of == host)
+        del self._shaking[oldest]
+        oldest.cancel()
+        return True
+
+    async def _shake_hands(self, task: asyncio.Task[None], writer: asyncio.StreamWriter, host: str) -> bool:
+        self._shaking[task] = host
         try:
             await writer.start_tls(self._contexts.current(), ssl_handshake_timeout=_HANDSHAKE_S)
         except (ssl.SSLError, OSError, SettingError) as error:
@@ -110,6 +124,8 @@ class TlsDoor:
             advice = "its certificate, its trust in ours, or its TLS version does not fit: see listener_tls_client_ca"
             self._turn_away(host, f"no TLS connection ({str(why).lower().replace('_', ' ')})", advice)
             return False
+        finally:
+            self._shaking.pop(task, None)
         return True
 
     async def _pass_on(
@@ -126,7 +142,7 @@ class TlsDoor:
         self._welcome(theirs, address, _certificate(writer.get_extra_info("ssl_object")))
         try:
             inward = asyncio.create_task(_pump(reader, inner_writer))
-            await _pump(inner_reader, writer)  # ends when the listener closes its side
+            await _pump(inner_reader, writer, _STALLED_S)  # ends when the listener closes its side
             inward.cancel()
             with contextlib.suppress(OSError, TimeoutError):
                 writer.close()
@@ -135,11 +151,13 @@ class TlsDoor:
             inner_writer.transport.abort()
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stalled_s: float | None = None) -> None:
+    """Until the reader ends, or the writer takes nothing for so long. None: it may, as a slow disk does."""
+    with contextlib.suppress(OSError):  # which TimeoutError is
         while data := await reader.read(_CHUNK_BYTES):
             writer.write(data)
-            await writer.drain()
+            async with asyncio.timeout(stalled_s):
+                await writer.drain()
     with contextlib.suppress(OSError, NotImplementedError):
         if writer.can_write_eof():
             writer.write_eof()

@@ -13,16 +13,18 @@ from collections.abc import Callable, Iterable, Sequence
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import SILENT_S, Catalogue
 from radir_pacs.errors import RadirError
 from radir_pacs.monitoring.tails import Tails
 from radir_pacs.types import StudyState
 
-_SILENT_S = 15.0  # a process sends a heartbeat every two seconds
-
 
 class ArchiveFigures(Collector):
-    """``collect`` may be called by several threads; without the database it answers ``radir_database_up`` 0 alone."""
+    """``collect`` may be called by several threads; without the database it says no more than that.
+
+    A part that cannot be read takes nothing from the other: a count of the whole archive may be too slow one day, and
+    the queues are what alarms go by.
+    """
 
     def __init__(
         self,
@@ -35,7 +37,7 @@ class ArchiveFigures(Collector):
         self._catalogue, self._clock_s = catalogue, clock_s
         self._tails = Tails(catalogue)
         self._lock = threading.Lock()
-        self._parts = [_Kept(fresh_s, self._work), _Kept(counted_s, self._holdings)]
+        self._parts = {"work": _Kept(fresh_s, self._work), "holdings": _Kept(counted_s, self._holdings)}
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: else the registry would ask the database while it registers this."""
@@ -43,18 +45,33 @@ class ArchiveFigures(Collector):
 
     def collect(self) -> Iterable[Metric]:
         with self._lock:
-            try:
-                found = [metric for part in self._parts for metric in part.get(self._clock_s())]
-            except RadirError:
-                return [_family("radir_database_up", "Whether the database answers.", [], [([], 0)])]
-        return [_family("radir_database_up", "Whether the database answers.", [], [([], 1)]), *found]
+            found: list[Metric] = []
+            failed = dict.fromkeys(self._parts, 0)
+            for name, part in self._parts.items():
+                if failed["work"]:  # the database does not answer: do not wait for it twice
+                    failed[name] = 1
+                    continue
+                try:
+                    found += part.get(self._clock_s())
+                except RadirError:
+                    failed[name] = 1
+        return [
+            _family("radir_database_up", "Whether the database answers.", [], [([], 1 - failed["work"])]),
+            _family(
+                "radir_figures_failed",
+                "1 where figures of the archive cannot be read.",
+                ["part"],
+                [([name], value) for name, value in failed.items()],
+            ),
+            *found,
+        ]
 
     def _work(self) -> list[Metric]:
         """What is to do, who does it, and what went wrong."""
         figures = self._catalogue.figures
         queues = figures.queues()
         processes = self._catalogue.processes.all()
-        alive = [row for row in processes if row.silent_s < _SILENT_S]
+        alive = [row for row in processes if row.silent_s < SILENT_S]
         up = {_role(row.name): 0 for row in processes}
         for row in alive:
             up[_role(row.name)] += 1

@@ -9,7 +9,7 @@ from radir_pacs.catalogue import Received
 from radir_pacs.errors import BadInput, RadirError, TooLarge
 from radir_pacs.intake.fhir import read_diagnostic_report
 
-from . import audit, scope_guard
+from . import audit
 from .services import services
 
 blueprint = Blueprint("fhir", __name__)
@@ -54,13 +54,12 @@ def _take() -> Response:
         versions = read_diagnostic_report(resource, sender="fhir")
         if not versions:
             return outcome(200, "the report is only registered; nothing is stored", severity="information")
-        for version in versions:
-            if version.study_uid is not None:
-                scope_guard.require_if_here(version.study_uid)
         said: dict[Received, None] = {}  # of each study that it names
         for version in versions:
-            received = context.catalogue.report_versions.receive(version)
-            context.catalogue.audit.note(AuditEvent.STORED, audit.caller(), version.study_uid, outcome=received)
+            received, study_uid = context.catalogue.report_versions.receive_within(version, audit.caller().scope)
+            context.catalogue.audit.note(
+                AuditEvent.STORED, audit.caller(), study_uid or version.study_uid, outcome=received
+            )
             said[received] = None
     except TooLarge as error:
         return outcome(413, str(error))

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from flask import Flask, request
 
 from radir_pacs.callers import Role
-from radir_pacs.errors import NotFound
+from radir_pacs.errors import Conflict, NotFound
+from radir_pacs.scopes import Withheld
 
 from .audit import caller, is_known
 from .services import services
@@ -23,7 +24,7 @@ _NAMING = {
     "sidebar.slices": {"case"},
     "sidebar.regions": {"study"},
 }  # by endpoint, in lower case
-_MAY_BE_NEW = frozenset({"stow.store", "studies.pull"})  # `Intake` refuses to add to a foreign study
+_MAY_BE_NEW = frozenset({"stow.store", "studies.pull"})  # `require_may_store` decides for the first
 # To those who may not know persons, an image is shown when a model compares it: any other one may show a name.
 _IMAGES = frozenset({"rendered.rendered_instance", "rendered.rendered_frame", "rendered.thumbnail_instance"})
 
@@ -47,7 +48,7 @@ def install(app: Flask) -> None:
         for uid in named:
             require(uid)
         if request.endpoint == "studies.pull":
-            require_if_here(str(asked["study"]))
+            _require_may_pull(str(asked["study"]))
 
 
 def require(study_uid: str) -> None:
@@ -56,10 +57,35 @@ def require(study_uid: str) -> None:
         raise NotFound(f"there is no study {study_uid}")
 
 
-def require_if_here(study_uid: str) -> None:
-    """The same for what may be about a study that is yet to come."""
-    if caller().scope.restricts and services().catalogue.instances.sop_uids_of(study_uid):
-        require(study_uid)
+def _require_may_pull(study_uid: str) -> None:
+    """The same for a study that may be yet to come: it will be of the site that the PACS stands for."""
+    scope, context = caller().scope, services()
+    if not scope.restricts or context.catalogue.studies.in_scope([study_uid], scope):
+        return
+    if _is_here(study_uid) or not scope.admits_sites([context.settings.pull_site]):
+        raise NotFound(f"there is no study {study_uid}")
+
+
+def require_may_store(study_uid: str) -> None:
+    """Raise Conflict where the caller is confined and may not add to the study: nobody looks into one by adding to it.
+
+    A feed goes on for patients who are withheld from its token.
+    """
+    scope = caller().scope
+    if not scope.confines:
+        return
+    if len(scope.sites) > 1:
+        raise Conflict("this token is of several sites: store with a token of the one it comes from")
+    if not services().catalogue.studies.in_scope([study_uid], scope.seeing(Withheld.FROM_ALL)) and _is_here(study_uid):
+        raise Conflict("the study came from another site, or this token's scope leaves it out")
+
+
+def _is_here(study_uid: str) -> bool:
+    try:
+        services().catalogue.studies.get(study_uid)
+    except NotFound:
+        return False
+    return True
 
 
 def admitted(study_uids: Sequence[str]) -> frozenset[str]:

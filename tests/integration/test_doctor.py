@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import Catalogue, Peer
 from radir_pacs.cli import main
 from radir_pacs.cli.diagnosis import Check, Level, services
 from radir_pacs.cli.diagnosis import machine as machine_checks
@@ -46,6 +46,9 @@ def certificate(path: Path, days: int) -> str:
         .sign(key, hashes.SHA256())
     )
     path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    path.with_suffix(".key").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
     return str(path)
 
 
@@ -114,7 +117,17 @@ def test_clocks_that_differ(ahead_s: float, level: Level) -> None:
 @pytest.mark.parametrize(("days", "level"), [(200, Level.OK), (10, Level.WARNING), (-2, Level.ERROR)])
 def test_certificates_that_expire(tmp_path: Path, days: int, level: Level) -> None:
     settings = Settings(home=tmp_path, hl7_tls_certificate=certificate(tmp_path / "hl7.pem", days))
-    assert found(machine_checks.certificates, settings) == {"HL7_TLS_CERTIFICATE": level}
+    without_key = {"HL7_TLS_CERTIFICATE": level, "HL7_TLS_KEY": Level.ERROR}
+    assert found(machine_checks.certificates, settings) == without_key
+
+
+def test_a_key_fits_its_certificate(tmp_path: Path) -> None:
+    own, other = certificate(tmp_path / "own.pem", 200), certificate(tmp_path / "other.pem", 200)
+    settings = Settings(home=tmp_path, listener_tls_certificate=own)
+    for named, level in ((own, Level.OK), (other, Level.ERROR)):
+        key = replace(settings, listener_tls_key=str(Path(named).with_suffix(".key")))
+        expected = {"LISTENER_TLS_CERTIFICATE": Level.OK, "LISTENER_TLS_KEY": level}
+        assert found(machine_checks.certificates, key) == expected
 
 
 def test_a_certificate_that_is_none(tmp_path: Path) -> None:
@@ -127,8 +140,15 @@ def test_a_port_that_another_program_has(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        settings = Settings(home=tmp_path, web_port=taken.getsockname()[1], listener_port=free_port())
+        port = taken.getsockname()[1]
+        settings = Settings(home=tmp_path, web_port=port, listener_port=free_port())
         assert found(machine_checks.ports, settings) == {"PORT_LISTENER": Level.OK, "PORT_WEB": Level.ERROR}
+        settings = replace(
+            settings, monitor_port=port, listener_plain=False, listener_tls_port=port, listener_tls_certificate="x"
+        )
+        assert found(machine_checks.ports, settings) == dict.fromkeys(
+            ("PORT_LISTENER_TLS", "PORT_WEB", "PORT_MONITOR"), Level.ERROR
+        )
 
 
 def test_peers_are_asked_by_echo(settings: Settings, listen: Callable[..., Destination]) -> None:
@@ -136,6 +156,14 @@ def test_peers_are_asked_by_echo(settings: Settings, listen: Callable[..., Desti
     assert found(services.peers, there) == {"PEER": Level.OK}
     nobody = replace(settings, commitment_destinations=(f"NOBODY@127.0.0.1:{free_port()}",))
     assert found(services.peers, nobody) == {"PEER": Level.ERROR}
+    with Catalogue.open(settings) as catalogue:
+        for port, level in (
+            (Destination.parse(str(there.return_destination)).port, Level.OK),
+            (free_port(), Level.ERROR),
+        ):
+            peer = Peer(ae_title="PEER", host="127.0.0.1", port=port)
+            with mock.patch.object(catalogue.peers, "all", lambda peer=peer: (peer,)):
+                assert found(lambda _: services.peers_of_table(catalogue, settings), settings) == {"PEER": level}
 
 
 def test_rules_that_no_worker_could_read(settings: Settings) -> None:

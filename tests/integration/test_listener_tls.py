@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
+import socket
 import ssl
 import subprocess
 from collections.abc import Callable
@@ -24,6 +26,7 @@ from radir_pacs.config import Settings
 from radir_pacs.delivery.destination import Destination
 from radir_pacs.delivery.echo import echo
 from radir_pacs.errors import PeerFailed, SettingError
+from radir_pacs.listener import tls_door
 from tests.catalogue_material import TESTER
 from tests.conftest import free_port
 from tests.dicom_files import radiograph
@@ -144,6 +147,18 @@ def test_dcmtk_stores_over_tls(
 def test_both_versions_are_spoken(door: Callable[..., Destination], house: Authority, version: ssl.TLSVersion) -> None:
     bounds = {"minimum_version": version, "maximum_version": version}
     assert answers(door(), context(house, house.issue("modality"), **bounds))
+
+
+def test_who_never_begins_to_speak_keeps_nobody_out(
+    door: Callable[..., Destination], house: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls_door, "_MOST_AT_ONCE", 3)
+    there, tls = door(), context(house, house.issue("scanner"))
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection((there.host, there.port))) for _ in range(3)]
+        assert answers(there, tls)
+        silent[0].settimeout(5)
+        assert silent[0].recv(1) == b"", "the oldest made room"
 
 
 def test_who_is_not_trusted_is_not_let_in(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -14,8 +15,10 @@ from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli.monitor import Monitor
 from radir_pacs.cli.supervisor import Supervisor
 from radir_pacs.config import Settings
+from radir_pacs.errors import StorageFailed
 from radir_pacs.monitoring import ArchiveFigures, Exposition
 from radir_pacs.reasons import ReasonCode
+from radir_pacs.scopes import Scope, Withheld
 from radir_pacs.types import JobKind, StudyState
 from tests.catalogue_material import MODEL, add, encoded, header, register
 from tests.dicom_files import radiograph
@@ -50,18 +53,23 @@ def test_requests_are_counted_by_route_and_nothing_of_a_patient_is_told(web: Web
 
 def test_they_are_for_administrators_and_services(web: Web, catalogue: Catalogue, settings: Settings) -> None:
     tokens = {role: catalogue.access_tokens.create(role, role, by=TESTER) for role in (Role.RADIOLOGIST, Role.SERVICE)}
-    bearing = {role: f"Bearer {token}" for role, token in tokens.items()} | {Role.NOBODY: ""}
+    north = Scope(sites=frozenset({"North"}))
+    scoped = catalogue.access_tokens.create("North", Role.SERVICE, by=TESTER, scope=north)
+    bearing: dict[str, str] = {role: f"Bearer {token}" for role, token in tokens.items()}
+    bearing |= {Role.NOBODY: "", "North": f"Bearer {scoped}"}
+    catalogue.withheld.add("P1", Withheld.FROM_ALL, by=TESTER)  # which leaves the figures to a service
     wait_for(lambda: requests.get(f"{web.root}/metrics", timeout=30).status_code == 401)
     statuses = {
         role: requests.get(f"{web.root}/metrics", headers={"Authorization": said}, timeout=30).status_code
         for role, said in bearing.items()
     }
-    assert statuses == {Role.RADIOLOGIST: 403, Role.SERVICE: 200, Role.NOBODY: 401}
+    assert statuses == {Role.RADIOLOGIST: 403, Role.SERVICE: 200, Role.NOBODY: 401, "North": 403}
     beyond = Monitor(replace(settings, monitor_host="0.0.0.0"), Supervisor(settings), catalogue)
     assert {role: beyond.may_read(said, "here:9470") for role, said in bearing.items()} == {
         Role.RADIOLOGIST: False,
         Role.SERVICE: True,
         Role.NOBODY: False,
+        "North": False,
     }
     within = Monitor(settings, Supervisor(settings), catalogue)
     assert within.may_read("", "127.0.0.1:9470") and within.may_read("", "[::1]:9470")
@@ -97,7 +105,25 @@ def test_the_archive_in_figures(catalogue: Catalogue, settings: Settings) -> Non
 def test_without_the_database_only_that_is_said(settings: Settings, catalogue: Catalogue) -> None:
     catalogue.close()
     found = figures(Exposition(settings, None, ArchiveFigures(catalogue)).text().decode())
-    assert found["radir_database_up", ()] == 0 and ("radir_queue_jobs", ()) not in found
+    assert found["radir_database_up", ()] == 0 and not any(name == "radir_queue_jobs" for name, _ in found)
+
+
+def test_a_count_that_fails_hides_no_queue(
+    settings: Settings, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue.jobs.enqueue(JobKind.PULL, "2.25.77")
+    with catalogue.withheld._database.transaction() as connection:
+        connection.execute("UPDATE job SET state = 'FAILED', kind = 'of_a_newer_version'")
+
+    def too_slow() -> None:
+        raise StorageFailed("a statement took too long")
+
+    monkeypatch.setattr(catalogue.models, "kept", too_slow)
+    settings.home.mkdir(exist_ok=True)
+    found = figures(Exposition(settings, None, ArchiveFigures(catalogue)).text().decode())
+    assert found["radir_database_up", ()] == 1
+    assert found["radir_jobs_failed", (("kind", "of_a_newer_version"), ("reason", "OTHER"))] == 1
+    assert [found["radir_figures_failed", (("part", part),)] for part in ("work", "holdings")] == [0, 1]
 
 
 def test_an_answer_is_kept_for_some_seconds(catalogue: Catalogue) -> None:

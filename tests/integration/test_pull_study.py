@@ -15,19 +15,23 @@ from pathlib import Path
 import pytest
 import requests
 
+from radir_pacs.callers import Role
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import NotFound, PeerFailed, SettingError
 from radir_pacs.intake.instances import Intake
 from radir_pacs.reasons import ReasonCode
+from radir_pacs.scopes import Scope
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Job, JobKind, JobState, StudyState
 from radir_workers import bounded_answer
 from radir_workers.bounded_answer import AnswerBounds, Meter
 from radir_workers.pull_study import Pacs, PullStudy
+from tests.catalogue_material import TESTER
 from tests.conftest import free_port
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web, part10
+from tests.integration.test_tokens import clear
 from tests.services import need
 
 MIB = 1 << 20
@@ -97,6 +101,24 @@ def test_without_a_pacs_nothing_can_be_pulled(here: Here, web: Web, serve: Calla
     assert answer.status_code == 202
     asked = here.catalogue.jobs.get(answer.json()["job"])
     assert asked is not None and (asked.kind, asked.key) == (JobKind.PULL, "1.2.3")
+    for site, status in (("pull", 202), ("North", 404)):
+        scope = Scope(sites=frozenset({site}))
+        token = here.catalogue.access_tokens.create(site, Role.SERVICE, by=TESTER, scope=scope)
+        headers = {"Authorization": f"Bearer {token}"}
+        clear(other)
+        assert requests.post(other.base + "/studies/1.2.4/pull", headers=headers, timeout=30).status_code == status
+
+
+def test_a_pull_changes_no_site_that_is_known(here: Here, web: Web) -> None:
+    first, second, new = (radiograph(StudyInstanceUID=study) for study in ("1.2.1", "1.2.1", "1.2.2"))
+    web.store(first)
+    with here.catalogue.studies._database.transaction() as connection:
+        connection.execute("UPDATE study SET sites = '{North,South}'")
+    for image, sites in ((second, ("North", "South")), (new, ("pull",))):
+        with pacs(lambda send, image=image: send(part10(image)), "application/dicom") as url:  # type: ignore[misc]
+            here.pull(url, image.StudyInstanceUID)
+        assert here.catalogue.studies.get(image.StudyInstanceUID).sites == sites
+    assert here.catalogue.studies.get("1.2.1").instance_count == 2
 
 
 Send = Callable[[bytes], None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from datetime import date
 from typing import Any
 
@@ -143,7 +144,8 @@ def test_two_hospitals_never_see_each_other(house: House) -> None:
                 requests.request(method, house.web.root + asked(rule.rule, study), headers=bearing(bearer), timeout=30)
                 for study in (foreign, nowhere)
             ]
-            assert {answer.status_code for answer in answers} == {404}, (method, rule.rule, answers[0].text)
+            expected = 403 if RIGHTS[rule.endpoint] == {Role.ADMINISTRATOR} else 404
+            assert {answer.status_code for answer in answers} == {expected}, (method, rule.rule, answers[0].text)
             texts = [answer.text.replace(study, "") for answer, study in zip(answers, (foreign, nowhere), strict=True)]
             assert texts[0] == texts[1], rule.rule
             tried += 1
@@ -228,6 +230,13 @@ def test_nobody_looks_into_a_study_by_adding_to_it(house: House) -> None:
     answer = house.store(intruder, house.tokens[SOUTH])
     assert answer.status_code == 409 and "another site" in answer.text
     assert house.web.catalogue.studies.get("1.2.0").sites == (NORTH,)
+    several = house.token(Role.SERVICE, Scope(sites=frozenset({NORTH, SOUTH})))
+    answer = house.store(radiograph(), several)
+    assert answer.status_code == 409 and "several sites" in answer.text
+    early = house.token(Role.SERVICE, Scope(until=date(2024, 1, 31)))
+    for study, code in (("1.2.12", 200), ("1.2.1", 409), ("1.2.77", 200)):  # of January, of February, new
+        assert house.store(radiograph(StudyInstanceUID=study), early).status_code == code
+    assert house.web.catalogue.studies.get("1.2.1").sites == (SOUTH,)
     assert house.store(intruder, house.administrator).status_code == 200
     assert house.web.catalogue.studies.get("1.2.0").sites == (NORTH, "stow")
     assert house.web.get("/studies/1.2.0/similar", headers=bearing(house.tokens[NORTH])).status_code == 404
@@ -261,6 +270,9 @@ def test_a_researcher_sees_pseudonyms_and_what_was_compared(house: House) -> Non
         assert house.web.get(where, headers=headers).status_code == 403
     sidebar = requests.get(house.web.root + "/api/studies/1.2.0", headers=headers, timeout=30)
     assert sidebar.status_code == 200 and sidebar.json()["patient"] is None
+    assert sidebar.json()["jobs_before"] is not None
+    north = bearing(house.token(Role.RADIOLOGIST, Scope(sites=frozenset({NORTH}))))
+    assert requests.get(house.web.root + "/api/studies/1.2.0", headers=north, timeout=30).json()["jobs_before"] is None
 
 
 def test_withheld_patients_leave_every_answer(house: House) -> None:
@@ -295,6 +307,20 @@ def test_a_merged_patient_stays_withheld(catalogue: Catalogue) -> None:
     with catalogue.withheld._database.transaction() as connection:
         connection.execute("INSERT INTO patient_link (prior_key, key) VALUES (%s, %s)", ["A\\1", "A\\2"])
     assert [catalogue.studies.get(f"2.25.{n}").withheld for n in (1, 2)] == [2, 2]
+
+
+def test_a_study_that_is_being_received_is_withheld_too(catalogue: Catalogue) -> None:
+    add(catalogue, header(1, patient_key="A\\1", patient_id="1", patient_keys=("A\\1",)))
+    with catalogue.withheld._database.transaction() as connection:  # neither sees what the other has yet to commit
+        connection.execute("INSERT INTO study (study_uid, patient_keys) VALUES ('2.25.2', %s)", [["A\\1"]])
+        thread = threading.Thread(
+            target=catalogue.withheld.add, args=("A\\1", Withheld.FROM_ALL), kwargs={"by": TESTER}
+        )
+        thread.start()
+        thread.join()
+    assert [catalogue.studies.get(f"2.25.{n}").withheld for n in (1, 2)] == [2, 0]
+    assert catalogue.withheld.look_again() == 1 and catalogue.withheld.look_again() == 0
+    assert catalogue.studies.get("2.25.2").withheld == 2
 
 
 SCOPES = [
@@ -410,22 +436,40 @@ def test_the_commands(catalogue: Catalogue, capsys: pytest.CaptureFixture[str], 
 
 
 def test_a_report_for_a_foreign_study_is_refused(house: House) -> None:
-    def send(study: str) -> int:
+    def send(study: str | None, site: str = NORTH, document: str | None = None, **said: Any) -> int:
         body: dict[str, Any] = {
             "resourceType": "DiagnosticReport",
             "status": "final",
-            "identifier": [{"value": f"R-{study}"}],
+            "identifier": [{"value": document or f"R-{study}"}],
             "code": {"text": "CT"},
             "issued": "2024-05-01T10:00:00Z",
             "imagingStudy": [{"identifier": {"system": "urn:dicom:uid", "value": f"urn:oid:{study}"}}],
             "presentedForm": [{"contentType": "text/plain", "data": "VGV4dC4="}],
-        }
-        headers = {"Content-Type": "application/fhir+json", **bearing(house.tokens[NORTH])}
+        } | said
+        headers = {"Content-Type": "application/fhir+json", **bearing(house.tokens[site])}
         return requests.post(
             house.web.root + "/fhir/DiagnosticReport", json=body, headers=headers, timeout=30
         ).status_code
 
-    assert [send(study) for study in ("1.2.0", "1.2.1", "1.2.999")] == [201, 404, 201]
+    def of_number(number: int) -> dict[str, Any]:
+        order = {"identifier": [{"value": f"ACC-{number}", "type": {"coding": [{"code": "ACSN"}]}}]}
+        patient = {"resourceType": "Patient", "id": "p", "identifier": [{"value": f"P{number}"}]}
+        return {
+            "imagingStudy": None,
+            "contained": [{"resourceType": "ServiceRequest", "id": "o", **order}, patient],
+            "basedOn": [{"reference": "#o"}],
+            "subject": {"reference": "#p"},
+        }
+
+    assert [send(study) for study in ("1.2.0", "1.2.1", "1.2.999")] == [201, 404, 404]
+    later = {"status": "entered-in-error", "issued": "2024-05-01T11:00:00Z"}
+    assert send("1.2.1", SOUTH, "R-1.2.0", **later) == 404, "the document is of a study of North"
+    assert send(None, SOUTH, "new", **of_number(0)) == 404 and send(None, SOUTH, "new", **of_number(98)) == 404
+    assert send(None, NORTH, "by number", **of_number(0)) in (200, 201)
+    assert house.web.catalogue.report_versions.waiting() == ()
+    assert send("1.2.0", NORTH, "R-1.2.0", **later) == 200
+    stored = house.web.catalogue.audit.events(study_uid="1.2.0", event=AuditEvent.STORED)
+    assert sum(event.detail.get("outcome") is not None for event in stored) == 3, "each names the study it changed"
 
 
 def test_withheld_patients_are_not_trained_on(catalogue: Catalogue) -> None:

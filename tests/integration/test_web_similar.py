@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import psycopg
@@ -216,6 +217,14 @@ def test_pages_neither_repeat_nor_skip_while_the_archive_changes(web: Web, image
     assert next(turning) == uids(6)
     assert list(turning) == []
     assert found(web, "limit=3") == uids(9, 2, 3), "who asks anew sees what there is now"
+
+
+def test_a_mark_tells_no_counts(hospital: Web) -> None:
+    address = hospital.get(f"/studies/{uid(0)}/similar?limit=2").links["next"]["url"]
+    mark = parse_qs(urlsplit(address).query)["page"][0]
+    assert MODEL.encode() not in base64.urlsafe_b64decode(mark + "==")
+    other = ("B" if mark[20] == "A" else "A").join((mark[:20], mark[21:]))
+    assert hospital.get(f"/studies/{uid(0)}/similar?limit=2&page={other}").status_code == 400
 
 
 def mark_of(seen: int = 2, score: object = 0.5) -> str:

@@ -63,6 +63,17 @@ def test_a_home_has_one_supervisor_as_long_as_it_lives(settings: Settings, holde
         assert is_held(settings)
 
 
+def test_sets_that_share_a_role_do_not_run_together(settings: Settings) -> None:
+    with only_one(settings, "listener-relay"):
+        for roles, what in (("relay-worker", "the relay"), ("listener", "the listener"), ("", "the listener")):
+            with pytest.raises(RadirError, match=f"{what} is already running"), only_one(settings, roles):
+                pass
+        with only_one(settings, "web-worker"):
+            assert is_held(settings, "web-worker") and not is_held(settings, "relay")
+    with only_one(settings), pytest.raises(RadirError, match="the web is already"), only_one(settings, "web"):
+        pass
+
+
 def test_a_home_that_is_no_folder_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for home in (tmp_path / "file", tmp_path / "file" / "below"):
@@ -74,8 +85,11 @@ def test_what_a_killed_supervisor_left_is_ended_and_nothing_else(settings: Setti
     settings.home.mkdir()
     orphan, elsewhere, reused = sleeper(settings.home), sleeper(tmp_path), sleeper(settings.home, ["something", "else"])
     pids = [orphan.pid, elsewhere.pid, reused.pid, 2**22 + 1, None]
-    write_state(settings, {"processes": [{"name": str(pid), "command": COMMAND, "pid": pid} for pid in pids]})
+    state = {"processes": [{"name": str(pid), "command": COMMAND, "pid": pid} for pid in pids]}
+    write_state(settings, state, "listener-hl7")
     try:
+        with only_one(settings, "listener-hl7"), only_one(settings, "relay"):
+            assert end_orphans(settings, "relay") == 0, "their supervisor lives"
         with only_one(settings):
             assert end_orphans(settings) == 1
             assert end_orphans(settings) == 0

@@ -7,7 +7,7 @@
  * @property {string | null} reason
  * @property {number | null} step
  * @property {number} steps
- * @property {number} jobs_before
+ * @property {number | null} jobs_before null: not for the eyes of this token
  * @property {number} instances
  * @property {string[]} modalities
  * @property {string[]} kinds

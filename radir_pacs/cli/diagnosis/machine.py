@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import ssl
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -84,6 +86,7 @@ def store(settings: Settings) -> Iterator[Finding]:
         with probe.open("wb") as file:
             file.write(b"\0" * 4096)
             file.flush()
+            os.fsync(file.fileno())
         probe.unlink()
     except OSError as failed:
         yield error(
@@ -97,14 +100,16 @@ def ports(settings: Settings) -> Iterator[Finding]:
     """Each port is free, or ours."""
     running = {str(child["name"]).partition("-")[0].partition("@")[0] for child in _children(settings)}
     for role, setting, host, port in (
-        ("listener", "listener_port", settings.listener_host, settings.listener_port),
+        ("listener", "listener_port", settings.listener_host, settings.listener_port * settings.listener_plain),
+        ("listener", "listener_tls_port", settings.listener_host, settings.listener_tls_port),
         ("web", "web_port", settings.web_host, settings.web_port),
         ("hl7", "hl7_port", settings.hl7_host, settings.hl7_port),
+        ("supervisor", "monitor_port", settings.monitor_host, settings.monitor_port),
     ):
         if not port:
             continue
-        code = f"PORT_{role.upper()}"
-        if role in running:
+        code = f"PORT_{setting.removesuffix('_port').upper()}"
+        if role in running or (running and role == "supervisor"):
             yield ok(code, f"{host}:{port} is used by our {role}")
             continue
         try:
@@ -125,8 +130,13 @@ def _children(settings: Settings) -> list[dict[str, object]]:
 
 
 def certificates(settings: Settings) -> Iterator[Finding]:
-    """Certificates that the settings name, and for how long they hold."""
-    for setting in ("hl7_tls_certificate", "hl7_tls_client_ca"):
+    """Certificates that the settings name, for how long they hold, and whether their keys fit."""
+    for setting, advice in (
+        ("hl7_tls_certificate", "renew it, and restart the HL7 listener"),
+        ("hl7_tls_client_ca", "renew it, and restart the HL7 listener"),
+        ("listener_tls_certificate", "renew it: the next connection uses the new one"),
+        ("listener_tls_client_ca", "renew it: the next connection uses the new one"),
+    ):
         name: str = getattr(settings, setting)
         if not name:
             continue
@@ -140,11 +150,25 @@ def certificates(settings: Settings) -> Iterator[Finding]:
         until = min(one.not_valid_after_utc for one in found)
         days = (until - datetime.now(UTC)).days
         if days < 0:
-            yield error(code, f"{name} expired on {until:%Y-%m-%d}", "renew it, and restart the HL7 listener")
+            yield error(code, f"{name} expired on {until:%Y-%m-%d}", advice)
         elif days < _SOON_DAYS:
-            yield warning(code, f"{name} expires on {until:%Y-%m-%d}", "renew it, and restart the HL7 listener")
+            yield warning(code, f"{name} expires on {until:%Y-%m-%d}", advice)
         else:
             yield ok(code, f"{name} holds until {until:%Y-%m-%d}")
+        if setting.endswith("_certificate"):
+            yield from _key_of(name, setting.replace("_certificate", "_key"), settings)
+
+
+def _key_of(certificate: str, setting: str, settings: Settings) -> Iterator[Finding]:
+    """Whether the key, which the certificate's file may hold too, can be read and is that of the certificate."""
+    key: str = getattr(settings, setting)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key or None, password=lambda: b"")
+    except OSError as failed:  # which ssl.SSLError is
+        why = "not the key of the certificate" if isinstance(failed, ssl.SSLError) else failed.strerror
+        yield error(setting.upper(), f"{key or certificate}: {why}", f"correct {setting}")
+    else:
+        yield ok(setting.upper(), f"{key or certificate} fits its certificate")
 
 
 MACHINE: tuple[Check, ...] = (versions, codecs, device, disk, store, ports, certificates)

@@ -40,6 +40,7 @@ def database(settings: Settings) -> Iterator[Finding]:
                 return
             yield from processes(catalogue)
             yield from index(catalogue, settings)
+            yield from peers_of_table(catalogue, settings)
     except RadirError as failed:
         yield error("DATABASE", str(failed), "start the database, or correct database_url")
 
@@ -119,12 +120,26 @@ def peers(settings: Settings) -> Iterator[Finding]:
     """C-ECHO to every DICOM peer that the settings name."""
     named = {settings.return_destination, *settings.commitment_destinations} - {""}
     for text in sorted(named):
-        try:
-            echo(Destination.parse(text), settings, timeout_s=_ECHO_S)
-        except PeerFailed as failed:
-            yield error("PEER", str(failed), "start the peer, or correct the setting that names it")
-        else:
-            yield ok("PEER", f"{text} answers C-ECHO")
+        yield _answers(Destination.parse(text), settings, "start the peer, or correct the setting that names it")
+
+
+def peers_of_table(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
+    """C-ECHO to every DICOM peer of `radir peers` that is called itself."""
+    called = {
+        (Destination(ae_title=peer.ae_title, host=peer.host, port=peer.port), peer.over_tls)
+        for peer in catalogue.peers.all()
+        if peer.host and peer.port
+    }
+    for destination, over_tls in sorted(called, key=str):
+        yield _answers(destination, settings, "start the peer, or add it anew: radir peers", over_tls=over_tls)
+
+
+def _answers(destination: Destination, settings: Settings, advice: str, *, over_tls: bool = False) -> Finding:
+    try:
+        echo(destination, settings, over_tls=over_tls, timeout_s=_ECHO_S)
+    except (PeerFailed, SettingError) as failed:
+        return error("PEER", str(failed), advice)
+    return ok("PEER", f"{destination} answers C-ECHO")
 
 
 SERVICES: tuple[Check, ...] = (database, broker, rules, peers)

@@ -10,19 +10,22 @@ from urllib.parse import urlencode
 
 from flask import request
 
+from radir_pacs.access.sealed_text import seal, unseal
 from radir_pacs.errors import BadInput
 from radir_pacs.similar_cases import PageMark
+from radir_pacs.web.services import services
 
 PARAMETER = "page"
-_CHARACTERS = 500
+_CHARACTERS = 600
 _MOST = 1 << 40  # of labels and cases
 _NUMBERS = {"newest": int, "score": float, "label": int, "seen": int}
 
 
 def text_of(mark: PageMark) -> str:
-    """The mark as text for a URL. It holds numbers and the model's id; nothing that a reader may not know."""
+    """The mark as text for a URL, sealed: its labels count the encodings of every site."""
     values = [mark.model_id, ",".join(mark.regions), mark.newest, mark.score, mark.label, mark.seen]
-    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+    sealed = seal(json.dumps(values).encode(), services().settings)
+    return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
 
 
 def read(text: str | None) -> PageMark | None:
@@ -32,7 +35,8 @@ def read(text: str | None) -> PageMark | None:
     try:
         if len(text) > _CHARACTERS:
             raise ValueError
-        model_id, regions, *numbers = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True))
+        sealed = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
+        model_id, regions, *numbers = json.loads(unseal(sealed, services().settings))
         values = {name: kind(number) for (name, kind), number in zip(_NUMBERS.items(), numbers, strict=True)}
         mark = PageMark(model_id=str(model_id), regions=tuple(str(regions).split(",")), **values)
         if not math.isfinite(mark.score) or not all(0 <= n < _MOST for n in (mark.newest, mark.label, mark.seen)):

@@ -19,7 +19,7 @@ from radir_pacs.multipart import MOST_PARTS, BrokenMultipart, MultipartReader, P
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import IncomingBlob
 from radir_pacs.types import InstanceHeader
-from radir_pacs.web import audit
+from radir_pacs.web import audit, scope_guard
 from radir_pacs.web.content_coding import body_stream
 from radir_pacs.web.errors import error_response
 from radir_pacs.web.services import services
@@ -115,13 +115,15 @@ def _keep(incoming: IncomingBlob, study: str | None) -> StoreOutcome:
     intake = services().intake
     header: InstanceHeader | None = None
     try:
-        if study is not None:
+        scope = audit.caller().scope
+        if study is not None or scope.confines:
             header = read_header(incoming.path)
-            if header.study_uid != study:
+            if study is not None and header.study_uid != study:
                 raise DicomRefused(
                     "the instance belongs to another study than the path names", reason_code=ReasonCode.MISMATCH
                 )
-        outcome = intake.store(incoming, source=SOURCE, site=audit.caller().scope.site)
+            scope_guard.require_may_store(header.study_uid)
+        outcome = intake.store(incoming, source=SOURCE, site=scope.site)
     except RadirError as error:
         sop_uid = header.sop_uid if header else None
         outcome = intake.refuse(error, source=SOURCE, sop_uid=sop_uid, header=header)

@@ -87,7 +87,7 @@ def study(study: str) -> Response:
         "reason": failed.error if failed else found.reason,
         "step": _STEPS.index(found.state) + 1 if found.state in _STEPS else None,
         "steps": len(_STEPS),
-        "jobs_before": 0 if done and kinds else context.catalogue.jobs.before(study),
+        "jobs_before": _jobs_before(study, settled=bool(done and kinds)),
         "instances": found.instance_count,
         "modalities": found.modalities,
         "kinds": kinds,
@@ -101,6 +101,13 @@ def study(study: str) -> Response:
         "ohif": is_installed(context.settings),
     }
     return jsonify(answer)
+
+
+def _jobs_before(study: str, *, settled: bool) -> int | None:
+    """None: those who see a part of the archive do not learn how much the others send."""
+    if audit.caller().scope.confines:
+        return None
+    return 0 if settled else services().catalogue.jobs.before(study)
 
 
 @blueprint.get("/api/studies/<study>/similar")
