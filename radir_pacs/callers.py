@@ -33,7 +33,7 @@ class AuditEvent(StrEnum):
     LINK_OPENED = "LINK_OPENED"  # User Authentication: a sidebar's token was made for this study
     SIGNED_IN = "SIGNED_IN"  # User Authentication: somebody gave a token to the administrator's pages
     RESOLVED = "RESOLVED"  # Query: the study behind an anonymous reference
-    REFUSED = "REFUSED"  # Security Alert: no token, a wrong one, or one whose role may not do this
+    REFUSED = "REFUSED"  # Security Alert: a wrong token, or one whose role may not do this
     TOKEN_CREATED = "TOKEN_CREATED"  # Security Alert: Security Roles Changed
     TOKEN_REVOKED = "TOKEN_REVOKED"
     ERASED = "ERASED"  # DICOM Study Deleted: nothing of the study, or of the patient, is kept

@@ -44,7 +44,7 @@ class Settings:
     monitor_host: str = setting(
         "127.0.0.1",
         "Address of /health/live, /health/ready and /metrics of what one 'radir serve' runs; beyond loopback, /metrics"
-        " needs the token of an administrator or a service.",
+        " needs the token of an administrator, or of a service that sees the whole archive.",
     )
     monitor_port: int = setting(0, "Port of these three; 0: there is none.", low=0, high=65535)
 
