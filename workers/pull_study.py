@@ -13,8 +13,8 @@ from email.message import Message
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.dicom.header import read_header
-from radir_pacs.errors import DicomRefused, NotFound, PeerFailed, SettingError, StorageFailed, TooLarge
-from radir_pacs.intake.instances import MISMATCH, OUT_OF_RESOURCES, Intake
+from radir_pacs.errors import DicomRefused, LeaseLost, NotFound, PeerFailed, SettingError, StorageFailed, TooLarge
+from radir_pacs.intake.instances import MISMATCH, OUT_OF_RESOURCES, PULLED, Intake
 from radir_pacs.multipart import BrokenMultipart, MultipartReader, TooManyParts
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import BlobStore
@@ -22,7 +22,6 @@ from radir_pacs.types import Job
 
 from .bounded_answer import AnswerBounds, BoundedAnswer, bounded_get
 
-SOURCE = "pull"
 DICOM = "application/dicom"
 _ACCEPT = f'multipart/related; type="{DICOM}"; transfer-syntax=*'
 _CHUNK_BYTES = 256 * 1024
@@ -52,7 +51,7 @@ class PullStudy:
         bounds: AnswerBounds,
         *,
         most_instance_bytes: int,
-        site: str = SOURCE,
+        site: str = PULLED,
     ) -> None:
         """site: the label of studies that come by a pull; one that is here already keeps its sites."""
         self._catalogue, self._blobs, self._intake = catalogue, blobs, intake
@@ -70,6 +69,7 @@ class PullStudy:
         try:
             with contextlib.closing(self._instances(job.key)) as instances:
                 for body in instances:
+                    self._require_held(job)
                     if self._keep(body, job.key):
                         kept += 1
                     else:
@@ -85,6 +85,12 @@ class PullStudy:
             self._catalogue.jobs.fail(job, said, retry=False, reason_code=ReasonCode.PEER_INCOMPLETE)
         else:
             self._catalogue.jobs.finish(job, said)
+
+    def _require_held(self, job: Job) -> None:
+        """Raise LeaseLost where the job is gone: what was erased meanwhile must not come back."""
+        held = self._catalogue.jobs.get(job.id)
+        if held is None or held.token != job.token:
+            raise LeaseLost(f"job {job.id} is another's by now")
 
     def _instances(self, study_uid: str) -> Generator[Iterable[bytes], None, None]:
         """The body of each part; it is to be read before the next one is asked for."""
@@ -108,16 +114,16 @@ class PullStudy:
                 incoming.write(chunk)
                 if incoming.size_bytes > self._most_instance_bytes:
                     large = TooLarge(f"larger than {self._most_instance_bytes >> 20} MiB")
-                    self._intake.refuse(large, source=SOURCE, sop_uid=None)
+                    self._intake.refuse(large, source=PULLED, sop_uid=None)
                     return False  # the rest of the part is skipped
             try:
                 header = read_header(incoming.path)
                 if header.study_uid != study_uid:
                     raise DicomRefused("the PACS sent an instance of another study", dimse_status=MISMATCH)
             except DicomRefused as error:
-                self._intake.refuse(error, source=SOURCE, sop_uid=None)
+                self._intake.refuse(error, source=PULLED, sop_uid=None)
                 return False
-            outcome = self._intake.store(incoming, source=SOURCE, site=self._site_of(study_uid), own_only=False)
+            outcome = self._intake.store(incoming, source=PULLED, site=self._site_of(study_uid), own_only=False)
         if outcome.status == OUT_OF_RESOURCES:
             raise StorageFailed(outcome.reason)
         return outcome.ok

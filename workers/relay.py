@@ -42,7 +42,8 @@ _REPORTS = 16  # reports to mine with a message under way
 KEEP_ANSWERS_S = 30 * DAY_S  # to HL7 messages, for a sender that repeats one
 _WITNESS_S = 3600.0
 _SEALS = 10  # of the audit trail, in one round
-_SENDING = (JobKind.SEND, JobKind.COMMITMENT, JobKind.EVICT)
+_SENDING = (JobKind.SEND, JobKind.COMMITMENT)
+_LONG = (JobKind.PULL, JobKind.EVICT)
 _MERGES = 16  # messages under way; one process merges
 
 
@@ -123,8 +124,8 @@ class Relay:
             self._ring_all([job_id], ENCODE_QUEUES[urgency])
         self._ring_all(catalogue.jobs.to_announce(_REPORTS, kinds=(JobKind.REPORT,)), QUEUE)
         self._ring_all(catalogue.jobs.to_announce(_MERGES, kinds=(JobKind.INDEX,)), INDEX_QUEUE)
-        pulls = catalogue.jobs.to_announce(settings.transfer_threads - 1, kinds=(JobKind.PULL,), with_running=True)
-        self._ring_all(pulls, TRANSFER_QUEUE)
+        long = catalogue.jobs.to_announce(settings.transfer_threads - 1, kinds=_LONG, with_running=True)
+        self._ring_all(long, TRANSFER_QUEUE)
         self._ring_all(catalogue.jobs.to_announce(16, kinds=_SENDING), TRANSFER_QUEUE)
 
     def _ring_all(self, job_ids: Sequence[int], queue: str) -> None:

@@ -54,6 +54,7 @@ def erase(subject: str, catalogue: Catalogue, settings: Settings, *, by: Caller)
             catalogue.retraining.ask_to_cancel(run)
         if not catalogue.retraining.get(run).held:
             shutil.rmtree(_work(settings, run), ignore_errors=True)
+        _evidence(settings, run).unlink(missing_ok=True)
     return look(subject, catalogue, settings)
 
 
@@ -66,12 +67,16 @@ def look(subject: str, catalogue: Catalogue, settings: Settings) -> tuple[Place,
         blobs = open_blobs(settings)
         files = sum(blobs.stands(sha256) for sha256 in catalogue.erasures.unnamed(erased.blobs))
     vectors = _vectors_in_files(settings.home / "index", erased) if _is_here(settings, "index") else None
-    work = sum(_work(settings, run).exists() for run in erased.runs) if _is_here(settings, "retraining") else None
+    work = pages = None
+    if _is_here(settings, "retraining"):
+        work = sum(_work(settings, run).exists() for run in erased.runs)
+        pages = sum(_evidence(settings, run).exists() for run in erased.runs)
     return (
         *(Place(name=f"table: {name}", found=found) for name, found in tables.items()),
         _place("files as received", files, _SOON["files"]),
         _place("index segments", vectors, _SOON["index"]),
         _place("work folders of retrainings", work, _SOON["work"]),
+        _place("evidence pages of retrainings", pages, _SOON["work"]),
     )
 
 
@@ -94,6 +99,11 @@ def _vectors_in_files(index: Path, erased: Erasure) -> int:
         labels = np.fromfile(path, "<i8")
         found += int(np.isin(wanted, labels).sum())
     return found
+
+
+def _evidence(settings: Settings, run: int) -> Path:
+    """The page that a run leaves, which may show pictures of its studies; its figures stay beside it as JSON."""
+    return settings.home / "retraining" / str(run) / "evidence.html"
 
 
 def _work(settings: Settings, run: int) -> Path:

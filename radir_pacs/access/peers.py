@@ -67,9 +67,9 @@ class KnownPeers:
 
     def rights_of(self, ae_title: str, host: str, certificate: Certificate | None) -> PeerRights | None:
         """None: this caller is not known, nor is anything of peers before they could be read."""
-        if ae_title in self._titles:
-            return PeerRights()
         known = self._known
+        if ae_title in self._titles and not any(peer.ae_title == ae_title for peer in known or ()):
+            return PeerRights()
         if known is None:
             return None
         address = _address(host)

@@ -160,20 +160,20 @@ def _receive(
     if version.document and version.status in _COMPLETE:
         gone = _withdraw_other_parts(connection, settings, version, values, scope)
         if gone and version.status in WITHDRAWN:
+            if scope.confines and _study_of(connection, values) is None:  # nameless; its parts were in the scope
+                return Received.WITHDRAWN, gone[0]
             return Received.WITHDRAWN, _keep(connection, settings, values, scope)[1]
     return _keep(connection, settings, values, scope)
 
 
 def _withdraw_other_parts(
     connection: Connection, settings: Settings, version: ReportVersion, values: dict[str, Any], scope: Scope
-) -> int:
-    """Parts of the document that this version of it no longer has; returns how many."""
+) -> list[str | None]:
+    """Parts of the document that this version of it no longer has; returns the UIDs of their studies."""
     named = [_sender(version.sender, part) for part in (version.part, *version.parts)]
     others = run(connection, "other_parts", values, whole=version.sender, named=named).fetchall()
-    for other in others:
-        withdrawn = {"status": ReportStatus.CANCELLED, "body": "", "content_sha256": _hash(""), "replaces": []}
-        _keep(connection, settings, values | withdrawn | other, scope)
-    return len(others)
+    withdrawn = {"status": ReportStatus.CANCELLED, "body": "", "content_sha256": _hash(""), "replaces": []}
+    return [_keep(connection, settings, values | withdrawn | other, scope)[1] for other in others]
 
 
 def _keep(

@@ -83,6 +83,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         if (settings.home / SETTINGS_BEFORE).exists():
             out.print(f"its settings are in {SETTINGS_BEFORE}: rename it to radir.toml where they hold here too")
         out.print(f"tokens that were revoked since {manifest.made_at:%Y-%m-%d %H:%M} UTC hold again: radir tokens list")
+        out.print("patients withheld or erased since then are here again: repeat radir withhold add and radir erase")
         out.print(f"start it with: radir up --home {settings.home}", soft_wrap=True)
     return 1 if damaged or done.audit_broken_at is not None else 0
 

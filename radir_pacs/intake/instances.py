@@ -44,6 +44,7 @@ MISMATCH = 0xA900  # data set does not match SOP class
 CANNOT_UNDERSTAND = 0xC000
 CONFLICT = 0xC002  # ours within Cxxx: stored already with other pixels, or elsewhere
 
+PULLED = "pull"  # the source of what is fetched from the PACS
 _MIB = 1 << 20
 _TRIES = 3
 
@@ -106,8 +107,8 @@ class Intake:
                     reason_code=ReasonCode.MISMATCH,
                 )
             require_decodable(header)
-            if site is not None and own_only:
-                self._require_own(header.study_uid, site)
+            if site is not None and own_only and not is_own_header(header):  # ours comes back through the PACS
+                self._require_own(header.study_uid, {site, source})
             with self._with_head(header, incoming) as whole:
                 sha256, size_bytes = whole.name()
                 stored = self._add(header, whole, sha256, size_bytes, source, site)
@@ -142,10 +143,13 @@ class Intake:
                 whole.write(chunk)
             yield whole
 
-    def _require_own(self, study_uid: str, site: str) -> None:
-        """Raise Conflict for a study to which another site has sent: nobody looks into a study by adding to it."""
+    def _require_own(self, study_uid: str, own: set[str]) -> None:
+        """Raise Conflict for a study to which another site has sent: nobody looks into a study by adding to it.
+
+        own: the sender's label, and its title, which stood for the label before it had one.
+        """
         with contextlib.suppress(NotFound):
-            if set(self._catalogue.studies.get(study_uid).sites) - {site}:
+            if set(self._catalogue.studies.get(study_uid).sites) - own:
                 raise Conflict("the study came from another site")
 
     def _add(
@@ -200,6 +204,8 @@ class Intake:
             self._catalogue.instances.came_again(header.study_uid, sha256)
             return Stored.SAME  # recompressed without loss
         mended = found.pixels is Pixels.MENDED
+        if mended and source != PULLED and self._catalogue.damage.note(stored_sha256):
+            raise StorageFailed("the stored file made room and is fetched back, to be compared: send it again later")
         outcome = self._catalogue.corrections.apply(
             header,
             header_of(dict(stored.attributes), stored.transfer_syntax_uid),

@@ -12,7 +12,6 @@ ALTER TABLE study ADD COLUMN sites text[] NOT NULL DEFAULT '{}';
 ALTER TABLE study ADD COLUMN withheld smallint NOT NULL DEFAULT 0;
 ALTER TABLE study_search ADD COLUMN sites text[] NOT NULL DEFAULT '{}';
 ALTER TABLE study_search ADD COLUMN withheld smallint NOT NULL DEFAULT 0;
-CREATE INDEX study_search_by_site ON study_search USING gin (sites);
 
 -- Without the triggers, which would write a row of the feed for every study there is: readers start anew anyway.
 DROP TRIGGER study_search_on_update ON study;
@@ -21,7 +20,13 @@ UPDATE study AS s SET sites = sent.sites FROM (
     SELECT study_uid, array_agg(DISTINCT source ORDER BY source) AS sites FROM instance
     WHERE source NOT IN ('', 'similar') GROUP BY study_uid
 ) AS sent WHERE sent.study_uid = s.study_uid;
+-- Without the index of words, into which every row would be entered anew.
+DROP INDEX study_search_by_terms;
 UPDATE study_search AS k SET sites = s.sites FROM study AS s WHERE s.study_uid = k.study_uid AND s.sites <> '{}';
+CREATE INDEX study_search_by_terms ON study_search USING gin (search_terms(patient_name_folded,
+    referring_physician_folded, patient_id, accession_number, study_description))
+    WITH (gin_pending_list_limit = 256);
+CREATE INDEX study_search_by_site ON study_search USING gin (sites);
 
 CREATE OR REPLACE FUNCTION study_is_searched() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
