@@ -69,8 +69,7 @@ class PullStudy:
         try:
             with contextlib.closing(self._instances(job.key)) as instances:
                 for body in instances:
-                    self._require_held(job)
-                    if self._keep(body, job.key):
+                    if self._keep(body, job):
                         kept += 1
                     else:
                         refused += 1
@@ -107,7 +106,7 @@ class PullStudy:
                 raise PeerFailed(f"the PACS answers with status {answer.status}", reason_code=ReasonCode.PEER_REFUSED)
             yield from _parts(answer)
 
-    def _keep(self, body: Iterable[bytes], study_uid: str) -> bool:
+    def _keep(self, body: Iterable[bytes], job: Job) -> bool:
         self._intake.check_room()
         with self._blobs.incoming() as incoming:
             for chunk in body:
@@ -118,12 +117,13 @@ class PullStudy:
                     return False  # the rest of the part is skipped
             try:
                 header = read_header(incoming.path)
-                if header.study_uid != study_uid:
+                if header.study_uid != job.key:
                     raise DicomRefused("the PACS sent an instance of another study", dimse_status=MISMATCH)
             except DicomRefused as error:
                 self._intake.refuse(error, source=PULLED, sop_uid=None)
                 return False
-            outcome = self._intake.store(incoming, source=PULLED, site=self._site_of(study_uid), own_only=False)
+            self._require_held(job)
+            outcome = self._intake.store(incoming, source=PULLED, site=self._site_of(job.key), own_only=False)
         if outcome.status == OUT_OF_RESOURCES:
             raise StorageFailed(outcome.reason)
         return outcome.ok

@@ -110,6 +110,8 @@ def test_nothing_of_a_patient_is_left(catalogue: Catalogue, settings: Settings, 
     catalogue.retraining.keep_snapshot(run, [snapshot])
     work = settings.home / "retraining" / str(run) / "work" / "inputs"
     work.mkdir(parents=True)
+    page = work.parents[1] / "evidence.html"
+    page.write_text("with a picture of the patient")
     before = found(erasure.look("4711", catalogue, settings))
     assert before["table: studies"] == 2 and before["table: kept messages"] == 1
 
@@ -117,7 +119,7 @@ def test_nothing_of_a_patient_is_left(catalogue: Catalogue, settings: Settings, 
     assert found(places) == {} and len(places) > 15
     assert list(catalogue.studies.uids()) == ["2.25.3"]
     assert [blobs.path(sha256).exists() for sha256 in files] == [False, False, True]
-    assert not work.parent.exists()
+    assert not work.parent.exists() and not page.exists()
     with psycopg.connect(database_url) as connection:
         connection.execute("DELETE FROM erasure")
     words = every_word_of(database_url)

@@ -65,6 +65,8 @@ def test_titles_of_the_settings_go_on_admitting(catalogue: Catalogue, settings: 
     assert known(catalogue, old).rights_of("NEW", "127.0.0.1", None) is None
     catalogue.peers.add(Peer(ae_title="NEW"), by=TESTER)
     assert known(catalogue, old).rights_of("OLD", "10.1.2.3", None) == PeerRights()
+    catalogue.peers.add(Peer(ae_title="OLD", site="North", may_store=False), by=TESTER)  # moved here: this holds
+    assert known(catalogue, old).rights_of("OLD", "10.1.2.3", None) == PeerRights(site="North", may_store=False)
 
 
 def test_a_certificate_is_asked_for_by_fingerprint_or_name(catalogue: Catalogue, settings: Settings) -> None:
@@ -94,6 +96,18 @@ def test_what_a_peer_may_do_and_whose_it_is(
     with pytest.raises(PeerFailed, match="radir peers add"):
         send_files([other], peer, calling_ae="STRANGER")
     wait_for(lambda: any("'STRANGER' not recognized" in reason for reason in refusals(catalogue)))
+
+
+def test_a_label_shuts_nobody_out_of_studies_of_before(
+    listen: Callable[..., Destination], catalogue: Catalogue, tmp_path: Path
+) -> None:
+    catalogue.peers.add(Peer(ae_title="CT1"), by=TESTER)
+    images = [save(radiograph(StudyInstanceUID="2.25.5"), tmp_path / name) for name in ("a.dcm", "b.dcm")]
+    assert send_files(images[:1], listen(), calling_ae="CT1")[0].outcome is SendOutcome.STORED
+    catalogue.peers.remove("CT1", by=TESTER)
+    catalogue.peers.add(Peer(ae_title="CT1", site="North"), by=TESTER)
+    assert {sent.outcome for sent in send_files(images, listen(), calling_ae="CT1")} == {SendOutcome.STORED}
+    assert set(catalogue.studies.get("2.25.5").sites) == {"CT1", "North"}
 
 
 def test_a_peer_that_is_added_may_call_soon(

@@ -18,7 +18,7 @@ import requests
 from radir_pacs.callers import Role
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
-from radir_pacs.errors import NotFound, PeerFailed, SettingError
+from radir_pacs.errors import LeaseLost, NotFound, PeerFailed, SettingError
 from radir_pacs.intake.instances import Intake
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.scopes import Scope
@@ -107,6 +107,20 @@ def test_without_a_pacs_nothing_can_be_pulled(here: Here, web: Web, serve: Calla
         headers = {"Authorization": f"Bearer {token}"}
         clear(other)
         assert requests.post(other.base + "/studies/1.2.4/pull", headers=headers, timeout=30).status_code == status
+
+
+def test_what_is_erased_meanwhile_does_not_come_back(here: Here) -> None:
+    first, second = radiograph(StudyInstanceUID="1.2.1"), radiograph(StudyInstanceUID="1.2.1")
+
+    def answer(send: Send) -> None:
+        here.catalogue.erasures.erase("1.2.1", by=TESTER)  # and with it the job that is under way
+        send(part10(second))
+
+    with pacs(lambda send: send(part10(first)), "application/dicom") as url:
+        here.pull(url, "1.2.1")
+    with pacs(answer, "application/dicom") as url, pytest.raises(LeaseLost):
+        here.pull(url, "1.2.1")
+    assert list(here.catalogue.studies.uids()) == []
 
 
 def test_a_pull_changes_no_site_that_is_known(here: Here, web: Web) -> None:

@@ -467,9 +467,12 @@ def test_a_report_for_a_foreign_study_is_refused(house: House) -> None:
     assert send(None, SOUTH, "new", **of_number(0)) == 404 and send(None, SOUTH, "new", **of_number(98)) == 404
     assert send(None, NORTH, "by number", **of_number(0)) in (200, 201)
     assert house.web.catalogue.report_versions.waiting() == ()
+    nameless = {"imagingStudy": None} | later
+    assert send("1.2.0", NORTH, "N") == 201 and send(None, SOUTH, "N", **nameless) == 404
+    assert send(None, NORTH, "N", **nameless) == 200, "its own, though it names no study"
     assert send("1.2.0", NORTH, "R-1.2.0", **later) == 200
     stored = house.web.catalogue.audit.events(study_uid="1.2.0", event=AuditEvent.STORED)
-    assert sum(event.detail.get("outcome") is not None for event in stored) == 3, "each names the study it changed"
+    assert sum(event.detail.get("outcome") is not None for event in stored) == 5, "each names the study it changed"
 
 
 def test_withheld_patients_are_not_trained_on(catalogue: Catalogue) -> None:
