@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import ssl
 import sys
@@ -14,7 +13,7 @@ from cryptography import x509
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
-from radir_pacs import __version__
+from radir_pacs import __version__, durable
 from radir_pacs.cli.diagnosis.findings import Check, Finding, error, ok, warning
 from radir_pacs.cli.state import read_state
 from radir_pacs.cli.up import check_free
@@ -83,10 +82,7 @@ def store(settings: Settings) -> Iterator[Finding]:
         return
     probe = folder / ".doctor"
     try:
-        with probe.open("wb") as file:
-            file.write(b"\0" * 4096)
-            file.flush()
-            os.fsync(file.fileno())
+        durable.replace(probe, b"\0" * 4096)
         probe.unlink()
     except OSError as failed:
         yield error(
