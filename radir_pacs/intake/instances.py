@@ -205,7 +205,7 @@ class Intake:
             return Stored.SAME  # recompressed without loss
         mended = found.pixels is Pixels.MENDED
         if mended and source != PULLED and self._catalogue.damage.note(stored_sha256):
-            raise StorageFailed("the stored file made room and is fetched back, to be compared: send it again later")
+            raise StorageFailed("the stored file made room and is fetched back: send again later")
         outcome = self._catalogue.corrections.apply(
             header,
             header_of(dict(stored.attributes), stored.transfer_syntax_uid),
