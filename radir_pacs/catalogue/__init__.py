@@ -11,7 +11,6 @@ from radir_pacs.catalogue.disk import Evictable
 from radir_pacs.catalogue.embedded import server_pid as embedded_pid
 from radir_pacs.catalogue.embedded import start as start_embedded
 from radir_pacs.catalogue.embedded import stop as stop_embedded
-from radir_pacs.catalogue.figures import ReasonCount
 from radir_pacs.catalogue.incoming import (
     WITHDRAWN,
     Answered,
@@ -159,7 +158,6 @@ __all__ = [
     "Processes",
     "QualityRow",
     "Question",
-    "ReasonCount",
     "Received",
     "Refusal",
     "ReportRow",

@@ -1,4 +1,4 @@
-"""Counts of the whole archive for those who watch it: jobs, failures, studies, generations, models. No ids."""
+"""Counts of the whole archive for those who watch it: queues, studies, generations. No ids."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from radir_pacs.catalogue.database import run
 from radir_pacs.catalogue.migrate import migrations
 from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import StudyState
 
 
@@ -19,15 +18,6 @@ class OpenJobs:
     waiting: int
     running: int
     oldest_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReasonCount:
-    """How many studies of a state, jobs of a kind, or refused instances have one reason code."""
-
-    of: str
-    reason_code: ReasonCode
-    count: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,34 +35,10 @@ class Figures(CataloguePart):
         with self._database.transaction() as connection:
             return tuple(OpenJobs(**row) for row in run(connection, "figures_of_queues"))
 
-    def failed_jobs(self) -> tuple[ReasonCount, ...]:
-        """Jobs that failed for good and that nobody asked for again, by kind."""
-        with self._database.transaction() as connection:
-            return tuple(
-                ReasonCount(of=row["kind"], reason_code=ReasonCode(row["reason_code"]), count=row["n"])
-                for row in run(connection, "figures_of_failed_jobs")
-            )
-
     def studies(self) -> dict[StudyState, int]:
         """Studies by state."""
         with self._database.transaction() as connection:
             return {StudyState(row["state"]): row["n"] for row in run(connection, "count_studies")}
-
-    def reasons(self, *states: StudyState) -> tuple[ReasonCount, ...]:
-        """Studies of these states by reason."""
-        with self._database.transaction() as connection:
-            return tuple(
-                ReasonCount(of=row["state"], reason_code=ReasonCode(row["reason_code"]), count=row["n"])
-                for row in run(connection, "figures_of_reasons", states=list(states))
-            )
-
-    def refused(self) -> tuple[ReasonCount, ...]:
-        """Refused instances that are still listed, by reason."""
-        with self._database.transaction() as connection:
-            return tuple(
-                ReasonCount(of="refused", reason_code=ReasonCode(row["reason_code"]), count=row["n"])
-                for row in run(connection, "figures_of_refusals")
-            )
 
     def generations(self) -> tuple[GenerationFigure, ...]:
         """Those of the models that are kept."""

@@ -1700,22 +1700,6 @@ FROM (
         'commitment', 'train']) AS name
 ) AS open GROUP BY queue ORDER BY queue;
 
--- name: figures_of_failed_jobs
--- What failed_jobs lists, counted.
-SELECT kind, coalesce(reason_code, 'OTHER') AS reason_code, count(*)::integer AS n FROM job AS j
-WHERE state = 'FAILED' AND kind <> 'encode'
-    AND NOT EXISTS (SELECT FROM job AS later WHERE later.kind = j.kind AND later.key = j.key AND later.id > j.id)
-GROUP BY 1, 2 ORDER BY 1, 2;
-
--- name: figures_of_reasons
--- Studies of these states by reason code.
-SELECT state, coalesce(reason_code, 'OTHER') AS reason_code, count(*)::integer AS n FROM study
-WHERE state = ANY(%(states)s::text[]) GROUP BY 1, 2 ORDER BY 1, 2;
-
--- name: figures_of_refusals
--- Refusals that are still listed, by reason code.
-SELECT reason_code, count(*)::integer AS n FROM refusal GROUP BY 1 ORDER BY 1;
-
 -- name: figures_of_generations
 -- The age of the generation that answers for each partition.
 SELECT g.model_id, g.region, greatest(extract(epoch FROM now() - g.published_at), 0)::float8 AS age_s
@@ -2254,19 +2238,22 @@ FROM job AS j CROSS JOIN LATERAL (VALUES
 WHERE flow IS NOT NULL AND at > now() - make_interval(hours => %(hours)s::integer) AND at <= now()
 GROUP BY flow, hours_ago;
 
--- name: problems_by_reason
--- Studies that were set aside, instances that were refused and jobs that failed for good, by reason.
-SELECT 'STUDY' AS of, state AS place, coalesce(reason_code, 'OTHER') AS reason_code, count(*)::integer AS n,
-    max(changed_at) AS newest
-FROM study WHERE state IN ('SKIPPED', 'QUARANTINED') GROUP BY state, 3
-UNION ALL
-SELECT 'REFUSAL', '', reason_code, count(*)::integer, max(at) FROM refusal GROUP BY reason_code
-UNION ALL
-SELECT 'JOB', kind, coalesce(reason_code, 'OTHER'), count(*)::integer, max(changed_at) FROM job AS j
+-- name: failed_jobs_by_reason
+-- What failed_jobs lists, counted.
+SELECT kind AS place, coalesce(reason_code, 'OTHER') AS reason_code, count(*)::integer AS n, max(changed_at) AS newest
+FROM job AS j
 WHERE state = 'FAILED' AND kind <> 'encode'
     AND NOT EXISTS (SELECT FROM job AS later WHERE later.kind = j.kind AND later.key = j.key AND later.id > j.id)
-GROUP BY kind, 3
-ORDER BY n DESC, of, place, reason_code;
+GROUP BY 1, 2 ORDER BY n DESC, 1, 2;
+
+-- name: studies_by_reason
+-- Studies of these states by reason code.
+SELECT state AS place, coalesce(reason_code, 'OTHER') AS reason_code, count(*)::integer AS n, max(changed_at) AS newest
+FROM study WHERE state = ANY(%(states)s::text[]) GROUP BY 1, 2 ORDER BY n DESC, 1, 2;
+
+-- name: refusals_by_reason
+-- Refusals that are still listed, by reason code.
+SELECT '' AS place, reason_code, count(*)::integer AS n, max(at) AS newest FROM refusal GROUP BY 2 ORDER BY n DESC, 2;
 
 -- name: index_sizes
 -- Partitions, vectors and the age of each model's index, and what its largest partition has beside its generation.

@@ -17,6 +17,7 @@ from radir_pacs.catalogue.survey_rows import (
 )
 from radir_pacs.errors import NotFound
 from radir_pacs.reasons import ReasonCode
+from radir_pacs.types import StudyState
 
 
 class Survey(CataloguePart):
@@ -31,12 +32,29 @@ class Survey(CataloguePart):
         return {flow: tuple(found) for flow, found in counts.items()}
 
     def problems(self) -> tuple[ProblemCount, ...]:
-        """Most frequent first."""
+        """What was set aside, refused or failed for good, most frequent first."""
+        aside = self.set_aside(StudyState.SKIPPED, StudyState.QUARANTINED)
+        found = (*aside, *self.refused(), *self.failed_jobs())
+        return tuple(sorted(found, key=lambda one: (-one.count, one.of, one.where, one.reason_code)))
+
+    def set_aside(self, *states: StudyState) -> tuple[ProblemCount, ...]:
+        """Studies of these states by reason."""
+        return self._counted(ProblemOf.STUDY, "studies_by_reason", states=list(states))
+
+    def refused(self) -> tuple[ProblemCount, ...]:
+        """Refused instances that are still listed, by reason."""
+        return self._counted(ProblemOf.REFUSAL, "refusals_by_reason")
+
+    def failed_jobs(self) -> tuple[ProblemCount, ...]:
+        """Jobs that failed for good and that nobody asked for again, by kind and reason."""
+        return self._counted(ProblemOf.JOB, "failed_jobs_by_reason")
+
+    def _counted(self, of: ProblemOf, query: str, **values: object) -> tuple[ProblemCount, ...]:
         with self._database.transaction() as connection:
-            rows = run(connection, "problems_by_reason").fetchall()
+            rows = run(connection, query, values).fetchall()
         return tuple(
             ProblemCount(
-                of=ProblemOf(row["of"]),
+                of=of,
                 where=row["place"],
                 reason_code=ReasonCode(row["reason_code"]),
                 count=row["n"],

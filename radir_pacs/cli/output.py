@@ -42,6 +42,14 @@ def print_json(value: Any) -> None:
     print()
 
 
+def say(value: Any, line: str, *, as_json: bool) -> None:
+    """What a command did: the value for machines, or the line for people."""
+    if as_json:
+        print_json(value)
+    else:
+        out.print(line, markup=False, soft_wrap=True)
+
+
 class _Note(ProgressColumn):
     """The ``note`` of a task, beside its bar."""
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue, Peer
 from radir_pacs.cli.caller import caller
-from radir_pacs.cli.output import errors, out, print_json
+from radir_pacs.cli.output import errors, out, print_json, say
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
 from radir_pacs.delivery.destination import Destination
@@ -66,11 +66,11 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
                 if peer.certificate and not settings.listener_tls_client_ca:
                     errors.print("listener_tls_client_ca is not set: no certificate is asked for, and it cannot call")
                 catalogue.peers.add(peer, by=caller())
-                _say(args, {"added": peer.ae_title}, f"{peer.ae_title} may call from {_where(peer)}")
+                say({"added": peer.ae_title}, f"{peer.ae_title} may call from {_where(peer)}", as_json=args.json)
             case "remove":
                 network = _network(args.network) if args.network else None
                 count = catalogue.peers.remove(args.title, network, by=caller())
-                _say(args, {"removed": args.title, "rows": count}, f"{args.title} may call no more")
+                say({"removed": args.title, "rows": count}, f"{args.title} may call no more", as_json=args.json)
                 if not catalogue.peers.all() and not settings.calling_ae_titles:
                     errors.print("no peer is named any more: this machine alone may call")
             case "echo":
@@ -131,13 +131,6 @@ def _failure(peer: Peer, settings: Settings) -> str:
     except PeerFailed as error:
         return str(error)
     return ""
-
-
-def _say(args: argparse.Namespace, value: dict[str, object], line: str) -> None:
-    if args.json:
-        print_json(value)
-    else:
-        out.print(line, markup=False, soft_wrap=True)
 
 
 def _list(args: argparse.Namespace, peers: tuple[Peer, ...]) -> None:

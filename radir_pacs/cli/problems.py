@@ -25,8 +25,8 @@ from radir_pacs.catalogue import (
     FailedJob,
     KeptMessage,
     NotedInstance,
+    ProblemCount,
     ProcessRow,
-    ReasonCount,
     Refusal,
     WaitingReport,
 )
@@ -106,7 +106,7 @@ def _is_agreed(args: argparse.Namespace, catalogue: Catalogue) -> bool:
         return False
     for name, rows in counts.items():
         for one in rows:
-            out.print(f"{one.reason_code:<22} {one.count:>9} {name} ({one.of})", markup=False)
+            out.print(f"{one.reason_code:<22} {one.count:>9} {name} ({one.where or 'refused'})", markup=False)
     total = sum(one.count for rows in counts.values() for one in rows)
     if args.dry_run or not total:
         out.print(f"{args.action} would apply to {total}")
@@ -114,16 +114,16 @@ def _is_agreed(args: argparse.Namespace, catalogue: Catalogue) -> bool:
     return input(f"{args.action} {total}? [y/N] ").strip().lower() in ("y", "yes")
 
 
-def _counts(action: str, code: ReasonCode | None, catalogue: Catalogue) -> dict[str, list[ReasonCount]]:
+def _counts(action: str, code: ReasonCode | None, catalogue: Catalogue) -> dict[str, list[ProblemCount]]:
     """What an action would apply to, by the rules of the action itself."""
-    figures = catalogue.figures
+    survey = catalogue.survey
     if action == _DROP_REFUSED:
-        found = {"refused": figures.refused()}
+        found = {"refused": survey.refused()}
     elif action == "drop":
-        found = {"studies": figures.reasons(StudyState.QUARANTINED)}
+        found = {"studies": survey.set_aside(StudyState.QUARANTINED)}
     else:  # SKIPPED is usually the right answer: only a code names such studies
         states = (StudyState.QUARANTINED,) if code is None else _STATES
-        found = {"studies": figures.reasons(*states), "jobs": figures.failed_jobs()}
+        found = {"studies": survey.set_aside(*states), "jobs": survey.failed_jobs()}
     return {name: [one for one in rows if code in (None, one.reason_code)] for name, rows in found.items()}
 
 

@@ -14,7 +14,7 @@ from radir_pacs import config
 from radir_pacs.callers import Role
 from radir_pacs.catalogue import OF_TOKENS, Catalogue, TokenRow
 from radir_pacs.cli.caller import caller
-from radir_pacs.cli.output import errors, out, print_json
+from radir_pacs.cli.output import errors, out, print_json, say
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import DAY_S, Settings
 from radir_pacs.errors import BadInput
@@ -65,7 +65,11 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
                 _create(args, catalogue)
             case "revoke":
                 catalogue.access_tokens.revoke(args.name, by=caller())
-                _say(args, {"revoked": args.name}, f"{args.name} is revoked; every process refuses it within a second")
+                say(
+                    {"revoked": args.name},
+                    f"{args.name} is revoked; every process refuses it within a second",
+                    as_json=args.json,
+                )
             case _:
                 _list(args, catalogue.access_tokens.all())
     return 0
@@ -94,7 +98,7 @@ def _create(args: argparse.Namespace, catalogue: Catalogue) -> None:
         scope=scope,
         names=args.names,
     )
-    _say(args, {"name": args.name, "role": args.role, "token": token}, token)
+    say({"name": args.name, "role": args.role, "token": token}, token, as_json=args.json)
     if not args.json:
         errors.print("It is shown this once. Send it as bearer, or give it as the password in a browser.")
     if was_open:
@@ -109,13 +113,6 @@ def _scope(args: argparse.Namespace) -> Scope:
         raise BadInput("--since is not after --until")
     modalities = frozenset(modality.strip().upper() for modality in args.modality)
     return Scope(sites=sites, modalities=modalities, since=args.since, until=args.until)
-
-
-def _say(args: argparse.Namespace, value: dict[str, str], line: str) -> None:
-    if args.json:
-        print_json(value)
-    else:
-        out.print(line, markup=False, soft_wrap=True)
 
 
 def _list(args: argparse.Namespace, rows: tuple[TokenRow, ...]) -> None:

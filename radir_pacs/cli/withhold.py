@@ -11,7 +11,7 @@ from rich.text import Text
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue, WithheldPatient
 from radir_pacs.cli.caller import caller
-from radir_pacs.cli.output import out, print_json
+from radir_pacs.cli.output import out, print_json, say
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
@@ -51,10 +51,14 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             case "add":
                 _check(args.patient, args.reason)
                 catalogue.withheld.add(args.patient, _FROM[args.whom], by=caller(), reason=args.reason)
-                _say(args, {"withheld_from": args.whom}, f"withheld from {args.whom}, within a second everywhere")
+                say(
+                    {"withheld_from": args.whom},
+                    f"withheld from {args.whom}, within a second everywhere",
+                    as_json=args.json,
+                )
             case "remove":
                 catalogue.withheld.remove(args.patient, by=caller())
-                _say(args, {"withheld_from": None}, "the patient is withheld no more")
+                say({"withheld_from": None}, "the patient is withheld no more", as_json=args.json)
             case _:
                 _list(args, catalogue.withheld.all())
     return 0
@@ -65,13 +69,6 @@ def _check(patient: str, reason: str) -> None:
         raise BadInput("PATIENT is a Patient ID, or an issuer, a backslash and a Patient ID")
     if not reason.isprintable() or len(reason) > _CHARACTERS:
         raise BadInput(f"--reason has at most {_CHARACTERS} printable characters")
-
-
-def _say(args: argparse.Namespace, value: dict[str, str | None], line: str) -> None:
-    if args.json:
-        print_json(value)
-    else:
-        out.print(line, markup=False, soft_wrap=True)
 
 
 def _list(args: argparse.Namespace, rows: tuple[WithheldPatient, ...]) -> None:

@@ -93,7 +93,7 @@ class ArchiveFigures(Collector):
                 "radir_jobs_failed",
                 "Jobs that failed for good and that nobody asked for again.",
                 ["kind", "reason"],
-                [([one.of, one.reason_code], one.count) for one in figures.failed_jobs()],
+                [([one.where, one.reason_code], one.count) for one in self._catalogue.survey.failed_jobs()],
             ),
             _family(
                 "radir_processes_up",
@@ -119,7 +119,7 @@ class ArchiveFigures(Collector):
                 "radir_studies_quarantined",
                 "Studies that should have been encoded and could not be.",
                 ["reason"],
-                [([one.reason_code], one.count) for one in catalogue.figures.reasons(StudyState.QUARANTINED)],
+                [([one.reason_code], one.count) for one in catalogue.survey.set_aside(StudyState.QUARANTINED)],
             ),
             _family(
                 "radir_partition_cases",
