@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml  # type: ignore[import-untyped,unused-ignore]
 from prometheus_client import Counter, Histogram
 
 from radir_pacs import metrics
+from tests.services import need
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "radir-alerts.yml"
@@ -83,7 +82,6 @@ def test_no_label_can_hold_what_a_peer_chooses() -> None:
         assert set(metric._labelnames) <= bounded | {"model", "region"} and metric._labelnames, name
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
 def test_prometheus_itself_reads_the_rules() -> None:
-    done = subprocess.run(["promtool", "check", "rules", str(RULES)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([need("promtool"), "check", "rules", str(RULES)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
