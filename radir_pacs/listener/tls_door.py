@@ -31,6 +31,7 @@ CIPHERS = (  # of TLS 1.2 (RFC 9325 4.2); those of TLS 1.3 are all as strong
 _HANDSHAKE_S = 10.0
 _STALLED_S = 60.0  # a peer that takes nothing for so long is gone
 _CHUNK_BYTES = 1 << 18
+_BACKLOG = 128
 _MOST_AT_ONCE = 600  # associations are bounded behind this; here are their connections, and half-open ones
 _MOST_OF_ONE = 450  # of one address
 Welcome = Callable[[socket.socket, tuple[Any, ...], Certificate | None], None]
@@ -53,6 +54,7 @@ class TlsDoor:
     def open(self, welcome: Welcome, turn_away: TurnAway) -> None:
         """``welcome`` takes over the decrypted side of a connection; ``turn_away`` is told of a failed handshake."""
         self._welcome, self._turn_away = welcome, turn_away
+        self._socket.listen(_BACKLOG)  # from here on a peer is queued, however late the thread begins
         self._thread = threading.Thread(target=self._run, name="tls", daemon=True)
         self._thread.start()
 
@@ -68,7 +70,7 @@ class TlsDoor:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         server = self._loop.run_until_complete(
-            asyncio.start_server(self._enter, sock=self._socket, limit=_CHUNK_BYTES, backlog=128)
+            asyncio.start_server(self._enter, sock=self._socket, limit=_CHUNK_BYTES, backlog=_BACKLOG)
         )
         try:
             self._loop.run_forever()

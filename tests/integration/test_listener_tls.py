@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,6 +160,26 @@ def test_who_never_begins_to_speak_keeps_nobody_out(
         assert answers(there, tls)
         silent[0].settimeout(5)
         assert silent[0].recv(1) == b"", "the oldest made room"
+
+
+def test_who_comes_before_the_thread_has_begun_is_let_in(
+    door: Callable[..., Destination], house: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listener that says it is ready refuses no connection, however late its thread is given a processor."""
+    begin, run = threading.Event(), tls_door.TlsDoor._run
+
+    def late(door: tls_door.TlsDoor) -> None:
+        begin.wait(30)
+        run(door)
+
+    monkeypatch.setattr(tls_door.TlsDoor, "_run", late)
+    there = door()
+    try:
+        waiting = socket.create_connection((there.host, there.port))
+    finally:
+        begin.set()
+    with waiting:
+        assert answers(there, context(house, house.issue("early")))
 
 
 def test_who_is_not_trusted_is_not_let_in(
