@@ -98,14 +98,16 @@ class ReportVersions(CataloguePart):
         with self._database.transaction() as connection:
             return receive(connection, self._settings, version)
 
-    def receive_within(self, version: ReportVersion, scope: Scope) -> tuple[Received, str | None]:
-        """The same for a sender of that scope: what became of it, and the UID of the study that it is about.
+    def receive_within(self, versions: Sequence[ReportVersion], scope: Scope) -> list[tuple[Received, str | None]]:
+        """All parts of a document, or none, from a sender of that scope: of each what became of it, and the UID of the
+        study that it is about.
 
-        Raises NotFound, with nothing changed, where the scope confines and the study is outside or not known yet: a
-        report that waited could join a foreign study later, by its number or its document.
+        Raises NotFound where the scope confines and a study is outside or not known yet: a report that waited could
+        join a foreign study later, by its number or its document.
         """
+        in_order = sorted(versions, key=lambda version: version.study_uid or "")  # so two senders lock in one order
         with self._database.transaction() as connection:
-            return _receive(connection, self._settings, version, scope)
+            return [_receive(connection, self._settings, version, scope) for version in in_order]
 
     def join_wanted(self) -> int:
         """Give their studies to reports that waited for them; returns how many found one."""

@@ -106,6 +106,11 @@ class FhirPull:
         if not self._is_ours(url):
             return resource  # its narrative may have the text
         status, sent_as, content = self._ask(url, kind or "*/*", MOST_FORM_BYTES)
+        if status in _NOT_ALLOWED:  # the report is asked for again, since the authorization may be mended
+            raise PeerFailed(
+                f"presentedForm.url: the server answered {status}: it does not accept our authorization",
+                reason_code=ReasonCode.PEER_REFUSED,
+            )
         if status != 200:
             raise BadInput(
                 f"presentedForm.url: the server answered {status}", reason_code=ReasonCode.DOCUMENT_UNREADABLE

@@ -54,7 +54,7 @@ def read_sentence(text: str, lexicon: Lexicon) -> SentenceReading:
         marks = answered(text, marks, lexicon)
     if not marks:
         return _NOTHING
-    if len([mark for mark in marks if mark.side is not None]) > 1:
+    if len([mark for mark in marks if mark.side is not None or mark.place is not None]) > 1:
         repeat_noun(marks)
     prior = dates[0].what if dates else None
     parts = Parts(marks, lexicon)

@@ -125,6 +125,8 @@ def _opens_statement(marks: list[Mark], comma: int) -> bool:
     if not rest:
         return False
     head = rest[0]
+    if _is_graded_last(rest) and _concept_since_denial(marks, comma):
+        return True
     opens = bool(head.entry.severity or head.entry.change or head.cue & (Cue.ARTICLE | Cue.PREPOSITION | Cue.PRONOUN))
     if (head.side or head.place) and not head.concept:
         opens = opens or _concept_since_denial(marks, comma)
@@ -138,6 +140,18 @@ def _opens_statement(marks: list[Mark], comma: int) -> bool:
         if mark.cue & (Cue.ALTERNATIVE | Cue.NEGATES_LAST):
             return False
     return True
+
+
+def _is_graded_last(rest: list[Mark]) -> bool:
+    """Whether the next part of the enumeration ends with its grade: "no pneumothorax, effusion small"."""
+    part: list[Mark] = []
+    for mark in rest:
+        if mark.cue & (_CLAUSE_END | Cue.SOFT_BREAK | Cue.COMMA):
+            break
+        if mark.cue & (Cue.CONJUNCTION | Cue.ALTERNATIVE):
+            return False
+        part.append(mark)
+    return bool(part) and part[0].concept is not None and part[-1].entry.severity is not None
 
 
 def _concept_since_denial(marks: list[Mark], comma: int) -> bool:
@@ -183,12 +197,21 @@ def _one_statement(subjects: list[int], marks: list[Mark]) -> list[int]:
             return subjects  # "left effusion and pneumothorax are absent"
         if cue & Cue.COMMA and any(marks[at].concept for at in part):
             if any(_is_own_statement(marks[at]) for at in part):
-                return plain or subjects
+                return plain or (part if _is_of_the_other_side(subjects, part, marks) else subjects)
             plain += part
             part = []
         if j >= 0:
             part.append(j)
     return subjects
+
+
+def _is_of_the_other_side(subjects: list[int], nearest: list[int], marks: list[Mark]) -> bool:
+    """Whether what stands before the comma speaks of one side, and the nearest part of the other: "left effusion, right
+    pneumothorax absent"."""
+    further = subjects[len(nearest) + 1 :]  # the comma is between them
+    told = [{marks[j].side for j in part} - {None} for part in (further, nearest)]
+    linked = any(marks[j].cue & Cue.CONJUNCTION for j in further)
+    return len(told[0]) == len(told[1]) == 1 and told[0] != told[1] and not linked
 
 
 def _is_own_statement(mark: Mark) -> bool:

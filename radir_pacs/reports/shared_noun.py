@@ -1,9 +1,12 @@
-"""One noun for two sides, of which one is denied: "small right and no left effusion", "effusion right, left none".
+"""One noun for two sides or places, of which one is denied: "small right and no left effusion", "effusion right, left
+none", "RUL but no RLL consolidation".
 
-The noun is repeated, so that each side has a statement of its own: "small right effusion and no left effusion".
+The noun is repeated, so that each has a statement of its own: "small right effusion and no left effusion".
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 from radir_pacs.reports.findings import Laterality
 from radir_pacs.reports.lexicon_terms import Cue
@@ -13,6 +16,7 @@ _PAIR = {Laterality.LEFT, Laterality.RIGHT}
 _LINK = Cue.CONJUNCTION | Cue.COMMA | Cue.BREAK
 _END = _LINK | Cue.THERE | Cue.SOFT_BREAK | Cue.COPULA
 _NEGATES_LAST = Cue.NEGATES_LAST | Cue.CLOSES
+_NEAR = 2
 _NEGATES = Cue.NEGATES_NEXT | _NEGATES_LAST
 
 
@@ -30,6 +34,9 @@ def repeat_noun(marks: list[Mark]) -> None:
         while end < len(marks) and not marks[end].cue & _END:
             end += 1
         first, second = marks[begin:stop], marks[at:end]  # "and no" is a phrase of its own
+        if _one_place_is_denied(first, second, marks[at]):
+            _repeat_at_place(first, second, marks, stop, at, end)
+            continue
         if not _one_is_denied(first, second):
             continue
         if any(mark.concept for mark in second) and not _is_told(first):
@@ -50,6 +57,37 @@ def _one_is_denied(first: list[Mark], second: list[Mark]) -> bool:
         return False
     denied = [any(mark.cue & _NEGATES for mark in part) for part in (first, second)]
     return denied[1] != denied[0] and (denied[1] or any(_speaks(mark) for mark in second))
+
+
+def _one_place_is_denied(first: list[Mark], second: list[Mark], link: Mark) -> bool:
+    """Whether each names a place, one of them has the noun, and the word "no" stands with one only."""
+    if not all(_is_sided_place(part) for part in (first, second)):
+        return False
+    named = [any(mark.concept for mark in part) for part in (first, second)]
+    if named[0] == named[1] or any(mark.attribute and not _speaks(mark) for mark in (*first, *second)):
+        return False
+    if link.cue & Cue.COMMA and not (named[0] and second[1].cue & Cue.NEGATES_NEXT):  # ", not in the left lower lobe"
+        return False
+    denied = [any(mark.cue & Cue.NEGATES_NEXT for mark in part) for part in (first, second)]
+    return denied[1] != denied[0] and (denied[1] or bool(link.cue & Cue.BREAK))
+
+
+def _is_sided_place(part: list[Mark]) -> bool:
+    """Whether it names a place of one side, "left lower lobe" or "LLL"; words that the lexicon doesn't know, an article
+    aside, may say anything."""
+    dense = all(after.first - before.last <= _NEAR for before, after in pairwise(part))
+    sided = any(mark.side in _PAIR or (mark.place or "").startswith(("left_", "right_")) for mark in part)
+    return dense and sided and any(mark.place for mark in part)
+
+
+def _repeat_at_place(first: list[Mark], second: list[Mark], marks: list[Mark], stop: int, at: int, end: int) -> None:
+    marks[at].cue |= Cue.BREAK
+    if any(mark.concept for mark in second):
+        _add([mark for mark in second if mark.concept], marks, stop)
+    else:
+        if end < len(marks) and marks[end].cue & Cue.COMMA:
+            marks[end].cue |= Cue.BREAK  # what follows is said anew
+        _add([mark for mark in first if mark.concept], marks, end)
 
 
 def _speaks(mark: Mark) -> bool:

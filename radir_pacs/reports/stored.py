@@ -15,7 +15,7 @@ from radir_pacs.reports.findings import (
     Severity,
 )
 
-PARSER = "en+de-7"  # languages and version: a report mined by another version is mined again
+PARSER = "en+de-8"  # languages and version: a report mined by another version is mined again
 
 
 def findings_to_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:

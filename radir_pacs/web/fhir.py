@@ -51,15 +51,13 @@ def _take() -> Response:
             resource = current_app.json.loads(request.get_data())
         except ValueError:
             return outcome(400, "the body is no JSON, or nested too deeply")
-        versions = read_diagnostic_report(resource, sender="fhir")
+        scope = audit.caller().scope
+        versions = read_diagnostic_report(resource, sender=f"fhir/{scope.site}" if scope.site else "fhir")
         if not versions:
             return outcome(200, "the report is only registered; nothing is stored", severity="information")
         said: dict[Received, None] = {}  # of each study that it names
-        for version in versions:
-            received, study_uid = context.catalogue.report_versions.receive_within(version, audit.caller().scope)
-            context.catalogue.audit.note(
-                AuditEvent.STORED, audit.caller(), study_uid or version.study_uid, outcome=received
-            )
+        for received, study_uid in context.catalogue.report_versions.receive_within(versions, scope):
+            context.catalogue.audit.note(AuditEvent.STORED, audit.caller(), study_uid, outcome=received)
             said[received] = None
     except TooLarge as error:
         return outcome(413, str(error))

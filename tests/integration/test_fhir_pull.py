@@ -84,10 +84,12 @@ def test_a_form_that_stands_elsewhere_is_fetched(wrapped: bool, catalogue: Catal
     assert len(server.asked) == 4, "nothing of another server"
 
 
-def test_a_form_that_does_not_come_holds_up_no_other_report(catalogue: Catalogue, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fails", [[(500, {}, b"")] * 5, [(401, {}, b"")], [(403, {}, b"")]])
+def test_a_form_that_does_not_come_holds_up_no_other_report(
+    fails: list[Any], catalogue: Catalogue, tmp_path: Path
+) -> None:
     add(catalogue, header())
     elsewhere = resource(presentedForm=[{"contentType": "text/plain", "url": "Binary/1"}], id="r9", identifier=None)
-    fails: list[Any] = [(500, {}, b"")] * 5
     with scripted(
         (200, {}, page(elsewhere, resource(minute=5))),
         *fails,
@@ -99,7 +101,7 @@ def test_a_form_that_does_not_come_holds_up_no_other_report(catalogue: Catalogue
         assert done.received == {"NEW": 1} and [said[:4] for said in done.unusable] == ["r9: "]
         done = puller.run()
         assert (done.received, done.unusable) == ({"NEW": 1, "SAME": 1}, [])
-        assert "_lastUpdated" not in parse_qs(urlsplit(server.asked[6].path).query)
+        assert "_lastUpdated" not in parse_qs(urlsplit(server.asked[1 + len(fails)].path).query)
 
 
 @pytest.mark.parametrize(

@@ -463,7 +463,8 @@ def test_a_report_for_a_foreign_study_is_refused(house: House) -> None:
 
     assert [send(study) for study in ("1.2.0", "1.2.1", "1.2.999")] == [201, 404, 404]
     later = {"status": "entered-in-error", "issued": "2024-05-01T11:00:00Z"}
-    assert send("1.2.1", SOUTH, "R-1.2.0", **later) == 404, "the document is of a study of North"
+    assert send("1.2.1", SOUTH, "R-1.2.0", **later) == 200, "a document of its own, whatever North calls one of its"
+    assert [report.body for report in house.web.catalogue.reports.of_study("1.2.0")] == ["Text."]
     assert send(None, SOUTH, "new", **of_number(0)) == 404 and send(None, SOUTH, "new", **of_number(98)) == 404
     assert send(None, NORTH, "by number", **of_number(0)) in (200, 201)
     assert house.web.catalogue.report_versions.waiting() == ()
@@ -471,8 +472,28 @@ def test_a_report_for_a_foreign_study_is_refused(house: House) -> None:
     assert send("1.2.0", NORTH, "N") == 201 and send(None, SOUTH, "N", **nameless) == 404
     assert send(None, NORTH, "N", **nameless) == 200, "its own, though it names no study"
     assert send("1.2.0", NORTH, "R-1.2.0", **later) == 200
+    both = [{"identifier": [{"system": "urn:dicom:uid", "value": f"urn:oid:{uid}"}]} for uid in ("1.2.0", "1.2.1")]
+    assert send(None, NORTH, "both", imagingStudy=both) == 404
     stored = house.web.catalogue.audit.events(study_uid="1.2.0", event=AuditEvent.STORED)
     assert sum(event.detail.get("outcome") is not None for event in stored) == 5, "each names the study it changed"
+
+
+def test_reports_of_two_sites_may_have_one_id(house: House) -> None:
+    """A server's own id names a report among its own: another hospital's report 1 is none of its versions."""
+    for site, study in ((NORTH, "1.2.0"), (SOUTH, "1.2.1")):
+        body = {
+            "resourceType": "DiagnosticReport",
+            "id": "1",
+            "status": "final",
+            "issued": "2024-05-01T10:00:00Z",
+            "imagingStudy": [{"identifier": [{"system": "urn:dicom:uid", "value": f"urn:oid:{study}"}]}],
+            "presentedForm": [{"contentType": "text/plain", "data": "VGV4dC4="}],
+        }
+        headers = {"Content-Type": "application/fhir+json", **bearing(house.tokens[site])}
+        answer = requests.post(house.web.root + "/fhir/DiagnosticReport", json=body, headers=headers, timeout=30)
+        assert answer.status_code == 201
+    for study in ("1.2.0", "1.2.1"):
+        assert [report.body for report in house.web.catalogue.reports.of_study(study)] == ["Text."]
 
 
 def test_withheld_patients_are_not_trained_on(catalogue: Catalogue) -> None:

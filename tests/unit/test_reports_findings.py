@@ -74,6 +74,8 @@ def test_what_is_affirmed_and_denied(text: str, present: set[str], absent: set[s
         ("No effusion on the right and a small one on the left.", "left", "right"),
         ("Kleiner Erguss rechts, links keiner.", "right", "left"),
         ("Links kein Erguss, rechts gering.", "right", "left"),
+        ("Right effusion, left effusion absent.", "right", "left"),
+        ("Right pleural effusion, left pleural effusion not seen.", "right", "left"),
         ("No right and no left effusion.", None, "bilateral"),
         ("No right or left effusion.", None, "bilateral"),
         ("No right and left effusions.", None, "bilateral"),
@@ -103,12 +105,54 @@ def test_one_side_is_denied_and_the_other_is_not(text: str, affirmed: str | None
         ("Left effusion, pneumothorax and consolidation not seen.", set(), {"pleural_effusion", "consolidation"}),
         ("Left effusion, previously noted, is not seen.", set(), {"pleural_effusion"}),
         ("Lines, tubes: absent.", set(), {"tube"}),
+        ("Scarring in the RUL, not in the LUL, and effusion.", {"scar", "pleural_effusion"}, {"scar"}),
+        ("Left effusion, right pneumothorax absent.", {"pleural_effusion"}, {"pneumothorax"}),
+        ("Left effusion, right pneumothorax is not seen.", {"pleural_effusion"}, {"pneumothorax"}),
+        ("Left effusion and right pneumothorax absent.", set(), {"pleural_effusion", "pneumothorax"}),
+        ("Left effusion, left pneumothorax absent.", set(), {"pleural_effusion", "pneumothorax"}),
+        ("Erguss links, Pneumothorax rechts fehlend.", {"pleural_effusion"}, {"pneumothorax"}),
     ],
 )
 def test_what_a_word_at_the_end_denies(text: str, present: set[str], absent: set[str]) -> None:
     findings = mine(text).findings
     assert {f.concept for f in findings if f.polarity is Polarity.PRESENT} == present
     assert absent <= {f.concept for f in findings if f.polarity is Polarity.ABSENT}
+
+
+@pytest.mark.parametrize(
+    ("text", "present", "absent"),
+    [
+        ("Absent pleural effusion, pericardial effusion small.", {"pericardial_effusion"}, {"pleural_effusion"}),
+        ("No pleural effusion, pneumothorax small.", {"pneumothorax"}, {"pleural_effusion"}),
+        ("No effusion, pneumothorax is small, no consolidation.", {"pneumothorax"}, {"pleural_effusion"}),
+        ("Kein Pneumothorax, Erguss gering.", {"pleural_effusion"}, {"pneumothorax"}),
+        ("No effusion, pneumothorax or nodule, large or small.", set(), {"pleural_effusion", "pneumothorax", "nodule"}),
+        ("No effusion, large pneumothorax, or nodule.", set(), {"pleural_effusion", "pneumothorax", "nodule"}),
+        ("No pleural effusion, pneumothorax, consolidation.", set(), {"pleural_effusion", "consolidation"}),
+    ],
+)
+def test_a_finding_graded_after_a_comma_is_not_denied(text: str, present: set[str], absent: set[str]) -> None:
+    findings = mine(text).findings
+    assert {f.concept for f in findings if f.polarity is Polarity.PRESENT} == present
+    assert absent <= {f.concept for f in findings if f.polarity is Polarity.ABSENT}
+
+
+@pytest.mark.parametrize(
+    ("text", "present", "absent"),
+    [
+        ("Right lower lobe but no left lower lobe consolidation.", "right_lower_lobe", "left_lower_lobe"),
+        ("Left upper lobe but not left lower lobe consolidation.", "left_upper_lobe", "left_lower_lobe"),
+        ("Right middle lobe and no right lower lobe consolidation.", "right_middle_lobe", "right_lower_lobe"),
+        ("RUL, but no RLL consolidation.", "right_upper_lobe", "right_lower_lobe"),
+        ("No right lower lobe but left lower lobe consolidation.", "left_lower_lobe", "right_lower_lobe"),
+        ("Consolidation in the right lower lobe, not in the left lower lobe.", "right_lower_lobe", "left_lower_lobe"),
+        ("No consolidation in the RLL but in the LLL.", "left_lower_lobe", "right_lower_lobe"),
+        ("Konsolidierung im rechten Unterlappen, nicht im linken Unterlappen.", "right_lower_lobe", "left_lower_lobe"),
+    ],
+)
+def test_one_place_is_denied_and_the_other_is_not(text: str, present: str, absent: str) -> None:
+    found = {f.polarity: f.regions for f in mine(text).findings if f.concept == "consolidation"}
+    assert found == {Polarity.PRESENT: (present,), Polarity.ABSENT: (absent,)}
 
 
 @pytest.mark.parametrize(
