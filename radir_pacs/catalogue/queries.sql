@@ -1082,6 +1082,16 @@ SELECT sender, named_study_uid, numbers, patient_keys FROM (
 ) AS newest
 WHERE status NOT IN ('CANCELLED', 'IN_ERROR') AND (version_at, sent_at) <= (%(version_at)s, %(sent_at)s);
 
+-- name: newer_without_part
+-- When the newest complete version of a document was made, where it is newer than this one and has no such part.
+SELECT version_at, sent_at FROM report_version AS other
+WHERE document = %(document)s AND source = %(source)s AND split_part(sender, E'\x1f', 1) = %(whole)s
+    AND status IN ('FINAL', 'AMENDED') AND (version_at, sent_at) > (%(version_at)s, %(sent_at)s)
+    AND NOT EXISTS (SELECT FROM report_version AS own WHERE own.document = other.document
+        AND own.source = other.source AND own.sender = %(sender)s
+        AND (own.version_at, own.sent_at) >= (other.version_at, other.sent_at))
+ORDER BY version_at DESC, sent_at DESC LIMIT 1;
+
 -- name: versions_of
 -- All versions of a study's reports.
 SELECT id, source, sender, document, status, version_at, sent_at, content_sha256, replaces FROM report_version

@@ -34,6 +34,12 @@ JOIN_LIMIT = 500  # in one round of the relay
 _AHEAD = timedelta(days=1)  # a version from further in the future has a wrong clock, and must not hold for ever
 _PART = "\x1f"  # between the sender and the part of the document, which stand in one column
 _COMPLETE = frozenset({ReportStatus.FINAL, ReportStatus.AMENDED}) | WITHDRAWN
+_WITHDRAWN_PART: dict[str, Any] = {  # of a document that no longer has it
+    "status": ReportStatus.CANCELLED,
+    "body": "",
+    "content_sha256": hashlib.sha256(b"").hexdigest(),
+    "replaces": [],
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +171,11 @@ def _receive(
             if scope.confines and _study_of(connection, values) is None:  # nameless; its parts were in the scope
                 return Received.WITHDRAWN, gone[0]
             return Received.WITHDRAWN, _keep(connection, settings, values, scope)[1]
+        newer = run(connection, "newer_without_part", values, whole=version.sender).fetchone()
+        if newer is not None and version.status not in WITHDRAWN:
+            kept = _keep(connection, settings, values, scope)
+            _keep(connection, settings, values | _WITHDRAWN_PART | newer, scope)
+            return Received.SAME if kept[0] is Received.SAME else Received.LATE, kept[1]
     return _keep(connection, settings, values, scope)
 
 
@@ -174,8 +185,7 @@ def _withdraw_other_parts(
     """Parts of the document that this version of it no longer has; returns the UIDs of their studies."""
     named = [_sender(version.sender, part) for part in (version.part, *version.parts)]
     others = run(connection, "other_parts", values, whole=version.sender, named=named).fetchall()
-    withdrawn = {"status": ReportStatus.CANCELLED, "body": "", "content_sha256": _hash(""), "replaces": []}
-    return [_keep(connection, settings, values | withdrawn | other, scope)[1] for other in others]
+    return [_keep(connection, settings, values | _WITHDRAWN_PART | other, scope)[1] for other in others]
 
 
 def _keep(

@@ -192,6 +192,23 @@ def test_a_report_of_several_studies_is_told_of_each(web: Web) -> None:
     assert not any(web.catalogue.reports.of_study(f"2.25.{number}") for number in (1, 2))
 
 
+def test_a_part_that_comes_after_the_version_that_dropped_it_is_not_in_force(web: Web) -> None:
+    for number in (1, 2):
+        add(web.catalogue, header(number, accession_number=f"A{number}", patient_key="\\p1"))
+    named: dict[str, Any] = {"imagingStudy": None, "subject": {"identifier": {"value": "p1"}}}
+    both = [order("A1", "CT chest"), order("A2", "CT abdomen")]
+    newer = resource(b"Clear.", "corrected", 2, basedOn=both[:1], **named)
+    assert post(web, newer).status_code == 201
+    assert "later version" in post(web, resource(SHARED, basedOn=both, **named)).json()["issue"][0]["diagnostics"]
+
+    def held() -> list[list[str]]:
+        return [[report.body for report in web.catalogue.reports.of_study(f"2.25.{number}")] for number in (1, 2)]
+
+    assert held() == [["Clear."], []]
+    assert post(web, resource(SHARED, "amended", 3, basedOn=both, **named)).status_code in (200, 201)
+    assert held() == [["CT CHEST:\nLarge pneumothorax."], ["CT ABDOMEN:\nCyst of the liver."]]
+
+
 def test_a_withdrawn_report_needs_no_study(web: Web) -> None:
     add(web.catalogue, header())
     assert post(web, resource()).status_code == 201
