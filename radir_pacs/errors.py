@@ -167,6 +167,7 @@ class BlobAway(BlobDamaged):
 
     code = "blob_away"
     http_status = 503
+    reason_code = ReasonCode.BLOB_AWAY
 
 
 class BackupDamaged(RadirError):

@@ -36,6 +36,7 @@ class ReasonCode(StrEnum):
     WORKER_KILLED = "WORKER_KILLED"
     WORKER_FAILED = "WORKER_FAILED"  # an error of our own
     BLOB_DAMAGED = "BLOB_DAMAGED"  # the file on our disk is not what was stored
+    BLOB_AWAY = "BLOB_AWAY"  # the file made room for others, and is pulled from the PACS again
     DROPPED = "DROPPED"  # quarantined, and an administrator decided to leave it (SKIPPED)
 
     # An instance that was refused
@@ -84,6 +85,7 @@ WORTH_ANOTHER_DECODE = frozenset({ReasonCode.DECODER_KILLED, ReasonCode.DECODER_
 """Failures of a decoding child that say little about the file."""
 
 MENDED_BY_SENDING = KILLED | {
+    ReasonCode.BLOB_AWAY,
     ReasonCode.BLOB_DAMAGED,
     ReasonCode.DECODER_CRASHED,
     ReasonCode.DECODE_TIMEOUT,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from radir_pacs.catalogue import Catalogue, is_last_attempt
-from radir_pacs.errors import BlobDamaged, DicomRefused, ModelGone, NotFound, Quarantined, RadirError, Skipped
-from radir_pacs.reasons import WORTH_ANOTHER_DECODE
+from radir_pacs.errors import BlobAway, BlobDamaged, DicomRefused, ModelGone, NotFound, Quarantined, RadirError, Skipped
+from radir_pacs.reasons import WORTH_ANOTHER_DECODE, ReasonCode
 from radir_pacs.types import Encoding, Job, JobKind, StudyState
 
 from .runner import fail
@@ -50,10 +50,14 @@ class Outcome:
 
         What a model beside those that serve cannot do changes nothing of the study: the job fails with the reason.
         """
-        if job.kind is JobKind.REENCODE:
+        if isinstance(error, BlobDamaged) and self._catalogue.damage.note(error.sha256):
+            error = BlobAway(error.sha256)
+        is_away = isinstance(error, BlobAway) and not is_last_attempt(job, ReasonCode.BLOB_AWAY)
+        if is_away:  # it is being pulled; the study answers with its old vectors meanwhile
+            fail(self._catalogue, job, error)
+        elif job.kind is JobKind.REENCODE:
             self._failed_beside(job, error)
         elif isinstance(error, BlobDamaged):
-            self._catalogue.damage.note(error.sha256)
             self._end(job, StudyState.QUARANTINED, error, revision)
         elif isinstance(error, Skipped):
             self._end(job, StudyState.SKIPPED, error, revision)

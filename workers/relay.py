@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from radir_pacs.catalogue import MOST_PER_SEAL, Catalogue
 from radir_pacs.config import DAY_S, Settings
@@ -85,37 +86,54 @@ class Relay:
             except StorageFailed as error:
                 log.error("round failed", extra={"error": str(error)})
                 self._restart_database()
-            except Exception as error:  # the edge of the process; also the broker's many exceptions
-                log.exception("round broke", extra={"error": type(error).__name__})
             if stop.wait(self._settings.relay_interval_s):
                 return
 
     def round(self) -> None:
-        """One round."""
-        for study_uid in self._catalogue.studies.complete_quiet(self._settings.quiet_period_s):
-            log.info("study complete", extra={"study_uid": study_uid})
-        self._catalogue.jobs.sweep()
-        self._catalogue.report_versions.join_wanted()
-        self._catalogue.studies.mark_indexed()
-        self._catalogue.reencoding.feed()
+        """One round. What fails in it holds nothing else of it back. Raises StorageFailed."""
+        for step in (
+            self._complete_quiet,
+            self._catalogue.jobs.sweep,
+            self._catalogue.report_versions.join_wanted,
+            self._catalogue.studies.mark_indexed,
+            self._catalogue.reencoding.feed,
+            *self._due(),
+            self._ring_pending,
+            self._seal_audit,
+            *self._due_last(),
+        ):
+            try:
+                step()
+            except StorageFailed:
+                raise  # so would the others
+            except Exception as error:  # the edge of the process; also the broker's many exceptions
+                log.exception("a step of the round broke", extra={"error": type(error).__name__})
+
+    def _due(self) -> Iterator[Callable[[], object]]:
+        """What is done less often than every round, where it is time."""
         now_s = self._clock_s()
         if now_s - self._surveyed_s >= SURVEY_S:
             self._surveyed_s = now_s
-            self._catalogue.report_versions.look_again()
-            self._catalogue.withheld.look_again()
-            self._ask_for_merges()
-            self._upkeep.look()
+            yield self._catalogue.report_versions.look_again
+            yield self._catalogue.withheld.look_again
+            yield self._ask_for_merges
+            yield self._upkeep.look
         if now_s - self._pruned_s >= PRUNE_S:
             self._pruned_s = now_s
-            self._prune()
+            yield from self._pruning()
         if now_s - self._errands_s >= ERRANDS_S:
             self._errands_s = now_s
-            self._errands.look()
-        self._ring_pending()
-        self._seal_audit(now_s)
+            yield self._errands.look
+
+    def _due_last(self) -> Iterator[Callable[[], object]]:
+        now_s = self._clock_s()
         if now_s - self._swept_s >= SWEEP_S:  # last: a bucket that stays away holds nothing else back
             self._swept_s = now_s
-            self._sweep_files()
+            yield self._sweep_files
+
+    def _complete_quiet(self) -> None:
+        for study_uid in self._catalogue.studies.complete_quiet(self._settings.quiet_period_s):
+            log.info("study complete", extra={"study_uid": study_uid})
 
     def _ring_pending(self) -> None:
         """Each queue has a limit of its own, so that none fills the broker, and no pull takes the last thread."""
@@ -144,8 +162,9 @@ class Relay:
             if worn or should_merge(partition.count, tail.n_tail, tail.n_gone):
                 self._catalogue.jobs.enqueue_merge(partition.model_id, partition.region)
 
-    def _seal_audit(self, now_s: float) -> None:
+    def _seal_audit(self) -> None:
         """Seal the events of the audit trail; once an hour the log is a witness of how far it went."""
+        now_s = self._clock_s()
         for _ in range(_SEALS):
             if self._catalogue.audit.seal() < MOST_PER_SEAL:
                 break
@@ -161,23 +180,33 @@ class Relay:
         except RadirError as error:
             log.error("the database cannot be started", extra={"error": str(error)})
 
-    def _prune(self) -> None:
+    def _pruning(self) -> Iterator[Callable[[], object]]:
+        catalogue = self._catalogue
+        yield self._encode_forgotten
+        yield self._mine_again
+        yield partial(catalogue.jobs.prune, KEEP_DONE_S)
+        yield partial(catalogue.generations.prune, gone_keep_s=KEEP_GONE_S, generation_keep_s=KEEP_DONE_S)
+        yield partial(catalogue.processes.prune, KEEP_SILENT_S)
+        yield catalogue.damage.prune
+        yield partial(catalogue.commitments.prune, KEEP_GONE_S)
+        yield partial(catalogue.refusals.prune, keep_s=KEEP_REFUSALS_S, most=MOST_REFUSALS)
+        yield partial(catalogue.messages.prune, answered_s=KEEP_ANSWERS_S, kept_s=KEEP_REFUSALS_S)
+        yield self._forget_reports
+        yield self._make_room
+        yield self._upkeep.tidy
+        yield self._prune_index
+
+    def _encode_forgotten(self) -> None:
         for study_uid in self._catalogue.studies.encode_forgotten():
             log.error("a stable study had no job", extra={"study_uid": study_uid})
+
+    def _mine_again(self) -> None:
         if old := self._catalogue.reports.mine_again(PARSER):
             log.info("reports of an earlier version are mined again", extra={"reports": old})
-        self._catalogue.jobs.prune(KEEP_DONE_S)
-        self._catalogue.generations.prune(gone_keep_s=KEEP_GONE_S, generation_keep_s=KEEP_DONE_S)
-        self._catalogue.processes.prune(KEEP_SILENT_S)
-        self._catalogue.damage.prune()
-        self._catalogue.commitments.prune(KEEP_GONE_S)
-        self._catalogue.refusals.prune(keep_s=KEEP_REFUSALS_S, most=MOST_REFUSALS)
-        self._catalogue.messages.prune(answered_s=KEEP_ANSWERS_S, kept_s=KEEP_REFUSALS_S)
+
+    def _forget_reports(self) -> None:
         if given_up := self._catalogue.report_versions.prune(self._settings.report_wait_days * DAY_S):
             log.warning("reports whose study never came are forgotten", extra={"reports": given_up})
-        self._make_room()
-        self._upkeep.tidy()
-        self._prune_index()
 
     def _prune_index(self) -> None:
         home, now_s = self._settings.home, self._now_s()

@@ -142,9 +142,10 @@ DELETE FROM damaged_blob AS d
 WHERE NOT EXISTS (SELECT FROM instance AS i WHERE i.content_sha256 = d.content_sha256);
 
 -- name: known_blobs
--- Which of these blobs are kept: an instance refers to one, or a backup is being made, which may be about to copy it
--- (0x52414442: catalogue/backups.py). A backup does not begin before this transaction has ended.
-SELECT content_sha256 FROM instance WHERE content_sha256 = ANY(%(hashes)s::text[])
+-- Which of these blobs are kept: an instance refers to one that did not make room, or a backup is being made, which may
+-- be about to copy it (0x52414442: catalogue/backups.py). A backup does not begin before this transaction has ended.
+SELECT content_sha256 FROM instance AS i WHERE content_sha256 = ANY(%(hashes)s::text[])
+    AND NOT EXISTS (SELECT FROM evicted_blob AS e WHERE e.content_sha256 = i.content_sha256)
 UNION
 SELECT other_sha256 FROM correction WHERE aside AND other_sha256 = ANY(%(hashes)s::text[])
 UNION

@@ -17,12 +17,14 @@ import pytest
 from radir_pacs.catalogue import Catalogue, Stored
 from radir_pacs.cli.disk import gather
 from radir_pacs.config import Settings
-from radir_pacs.errors import SettingError, StorageFailed
+from radir_pacs.errors import BlobDamaged, SettingError, StorageFailed
 from radir_pacs.intake.instances import OUT_OF_RESOURCES, Intake
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage import open_blobs
-from radir_pacs.storage.blobs import BlobStore
-from radir_pacs.types import JobKind
+from radir_pacs.storage.blobs import SWEEP_PARTS, BlobStore
+from radir_pacs.types import JobKind, StudyState
 from radir_workers.evict_files import EvictFiles
+from radir_workers.outcome import Outcome
 from radir_workers.pull_study import Pacs
 from radir_workers.relay import Relay
 from radir_workers.runner import Runner
@@ -151,6 +153,44 @@ def test_nothing_makes_room_for_a_job_that_came_or_under_a_backup(
     assert catalogue.disk.evictable(None, 10)[0].hashes == []
     catalogue.jobs.finish(job)
     assert catalogue.disk.evict(found) == found.hashes
+
+
+def test_a_file_that_a_killed_eviction_left_goes_with_the_sweep(
+    settings: Settings, catalogue: Catalogue, blobs: BlobStore
+) -> None:
+    """Its row says that it made room: killed between the row and the file, the file would have stayed for ever."""
+    register(catalogue)
+    kept, left = study(catalogue, blobs, 1), study(catalogue, blobs, 2)
+    assert catalogue.disk.evict(catalogue.disk.evictable(None, 10)[1]) == [left]
+    for part in range(SWEEP_PARTS):
+        blobs.sweep(catalogue.instances.known_blobs, part)
+    assert (blobs.path(kept).exists(), blobs.path(left).exists()) == (True, False)
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_a_study_whose_files_made_room_waits_for_them_with_its_vectors(
+    is_last: bool, catalogue: Catalogue, blobs: BlobStore
+) -> None:
+    """A late image re-opens it: it was put into quarantine, and was in no answer until its files were back."""
+    register(catalogue)
+    sha256 = study(catalogue, blobs, 1)
+    catalogue.disk.evict(catalogue.disk.evictable(None, 10)[0])
+    blobs.delete(sha256)
+    add(catalogue, header(1, 1, 2))
+    catalogue.studies.complete_now("2.25.1")
+    outcome, job = Outcome(catalogue), claimed(catalogue, key="2.25.1")
+    revision = outcome.begin(job)
+    assert revision is not None
+    outcome.failed(replace(job, attempt=job.max_attempts) if is_last else job, revision, BlobDamaged(sha256))
+    found = catalogue.studies.get("2.25.1")
+    if is_last:  # it is mended when the pictures are back, whoever sends them
+        assert (found.state, found.reason_code) == (StudyState.QUARANTINED, ReasonCode.BLOB_AWAY)
+        catalogue.instances.came_again("2.25.1", sha256)
+        assert catalogue.studies.get("2.25.1").state is StudyState.RECEIVING
+    else:
+        assert (found.state, len(catalogue.encodings.models_of_study("2.25.1"))) == (StudyState.STABLE, 1)
+    assert catalogue.damage.all() == ()
+    assert [count.count for count in catalogue.overview().jobs if count.kind is JobKind.PULL] == [1]
 
 
 def test_a_bucket_has_a_file_before_any_row_is_locked(

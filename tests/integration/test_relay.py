@@ -110,6 +110,30 @@ def test_a_broker_that_is_away_loses_no_bell(
     assert calls == [ids[0], ids[1], ids[1], ids[2]], "what the broker took is not rung twice"
 
 
+def test_a_step_that_breaks_holds_nothing_else_back(
+    catalogue: Catalogue, settings: Settings, rung: list[int], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Errors of ours, in every step but the last ones: what comes behind them is done all the same."""
+
+    def break_down(*_: object, **__: object) -> None:
+        raise ValueError
+
+    for part, name in (
+        ("reencoding", "feed"),
+        ("withheld", "look_again"),
+        ("jobs", "prune"),
+        ("report_versions", "prune"),
+        ("audit", "seal"),
+    ):
+        monkeypatch.setattr(type(getattr(catalogue, part)), name, break_down)
+    swept: list[int] = []
+    blobs = BlobStore(settings.home / "blobs")
+    monkeypatch.setattr(BlobStore, "sweep", lambda _, known, part: swept.append(part) or 0)
+    job_id = catalogue.jobs.enqueue(JobKind.INDEX, "m/r")
+    Relay(catalogue, blobs, settings, into(rung), clock).round()
+    assert (rung, swept) == ([job_id], [0])
+
+
 def test_a_heavy_tail_asks_for_a_merge(
     catalogue: Catalogue, relay: Relay, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
