@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,11 @@ _name: list[str] = []
 def _identity() -> str:
     """What tells the files of one process from another's: by name, so that a process that was restarted counts on."""
     return _name[0] if _name else str(os.getpid())
+
+
+def alone(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a command that a role begins: what it counts is not the role's, and no file of it stays."""
+    return {name: value for name, value in environment.items() if name != SHARED}
 
 
 if SHARED in os.environ:

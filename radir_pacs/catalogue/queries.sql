@@ -1649,9 +1649,10 @@ DELETE FROM commitment
 WHERE asked_at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8);
 
 -- name: held_instances
--- Class and blob of those of some instances that are here, and whether the blob was found damaged.
+-- Class and blob of those of some instances that are here, and whether the blob was found damaged or made room.
 SELECT sop_uid, sop_class_uid, content_sha256, size_bytes,
-    EXISTS (SELECT FROM damaged_blob AS d WHERE d.content_sha256 = instance.content_sha256) AS is_damaged FROM instance
+    EXISTS (SELECT FROM damaged_blob AS d WHERE d.content_sha256 = instance.content_sha256) AS is_damaged,
+    EXISTS (SELECT FROM evicted_blob AS e WHERE e.content_sha256 = instance.content_sha256) AS is_away FROM instance
 WHERE sop_uid = ANY(%(sop_uids)s::text[]);
 
 -- == Processes and the overview ==

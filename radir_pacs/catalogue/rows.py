@@ -134,12 +134,16 @@ class Commitment:
 
 @dataclass(frozen=True, kw_only=True)
 class HeldInstance:
-    """What the catalogue holds under a SOP Instance UID; ``is_damaged``: as found when its file was last read."""
+    """What the catalogue holds under a SOP Instance UID.
+
+    is_damaged: as found when its file was last read. is_away: its file made room for others.
+    """
 
     sop_class_uid: str
     content_sha256: str
     size_bytes: int
     is_damaged: bool
+    is_away: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,6 +72,7 @@ class Supervisor:
     database_restarts: int = 0
     _database_seen: float = 0.0
     _trimmed: float = float("-inf")
+    _trimming: threading.Thread | None = None
     _database_pid: int | None = None
     turned_s: float = field(default_factory=time.monotonic)
     figures: Path | None = None  # where the processes count together
@@ -148,11 +149,19 @@ class Supervisor:
         log.warning("%s %s; it starts again in %.1f s", child.name, why, pause_s)
 
     def _trim_copies(self) -> None:
-        """Bound the copies of what is in a bucket, which every machine has of its own; the relay sees its own only."""
+        """Bound the copies of what is in a bucket, which every machine has of its own; the relay sees its own only.
+
+        In a thread: a slow disk must not keep the processes from being looked after.
+        """
         now = time.monotonic()
-        if not self.settings.blob_store or now - self._trimmed < _TRIM_TICK_S:
+        under_way = self._trimming is not None and self._trimming.is_alive()
+        if not self.settings.blob_store or under_way or now - self._trimmed < _TRIM_TICK_S:
             return
         self._trimmed = now
+        self._trimming = threading.Thread(target=self._trim, name="trim", daemon=True)
+        self._trimming.start()
+
+    def _trim(self) -> None:
         from radir_pacs.storage.s3_blobs import trim_copies  # most supervisors need no client of S3
 
         try:

@@ -27,7 +27,7 @@ def check(commitment: Commitment, catalogue: Catalogue, blobs: BlobStore) -> Com
     with _READING:
         for sop_class_uid, sop_uid in commitment.instances:
             found = held.get(sop_uid)
-            if found is None:
+            if found is None or found.is_away:  # not pulled for this: whoever asks is about to delete it
                 failed.append((sop_class_uid, sop_uid, NO_SUCH_INSTANCE))
             elif found.sop_class_uid != sop_class_uid:
                 failed.append((sop_class_uid, sop_uid, CLASS_INSTANCE_CONFLICT))

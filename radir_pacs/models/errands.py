@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
+from radir_pacs import metrics
 from radir_pacs.catalogue import Catalogue, QualityRow
 from radir_pacs.config import DAY_S, Settings, hours_of, to_environment
 from radir_pacs.types import ImageKind
@@ -135,7 +136,7 @@ def started(command: Command, settings: Settings) -> Process:
     with path.open("ab") as file:
         return subprocess.Popen(
             nicely("radir_pacs.cli", *command),
-            env={**os.environ, **to_environment(settings)},
+            env={**metrics.alone(os.environ), **to_environment(settings)},
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,

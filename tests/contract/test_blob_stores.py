@@ -145,6 +145,12 @@ def test_a_machine_keeps_what_it_used_lately_and_no_more(server: str, tmp_path: 
     assert store.intact(old).read_bytes() == b"old", "the copy is damaged, what was stored is not"
 
 
+def trimmed(supervisor: Supervisor) -> None:
+    supervisor._trim_copies()
+    assert supervisor._trimming is not None
+    supervisor._trimming.join()
+
+
 def test_a_machine_without_the_relay_is_trimmed_too(server: str, tmp_path: Path) -> None:
     where = address(server, tmp_path.name)
     settings = Settings(home=tmp_path / "home", blob_store=where.url, blob_cache_mib=256)
@@ -158,12 +164,12 @@ def test_a_machine_without_the_relay_is_trimmed_too(server: str, tmp_path: Path)
         make_old(path)
     os.utime(left, (0, 0))
     supervisor = Supervisor(settings, roles=())
-    supervisor._trim_copies()
+    trimmed(supervisor)
     assert [path.exists() for path in (store.place(unused), store.place(kept), left)] == [False, True, False]
     make_old(store.place(kept))
     with store.place(kept).open("r+b") as file:
         file.truncate(2 << 20)
-    supervisor._trim_copies()
+    trimmed(supervisor)
     assert store.place(kept).exists(), "once a minute"
 
 

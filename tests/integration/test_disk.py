@@ -17,7 +17,9 @@ import pytest
 from radir_pacs.catalogue import Catalogue, Stored
 from radir_pacs.cli.disk import gather
 from radir_pacs.config import Settings
+from radir_pacs.delivery.commitment import NO_SUCH_INSTANCE
 from radir_pacs.errors import BlobDamaged, SettingError, StorageFailed
+from radir_pacs.intake.commitments import check
 from radir_pacs.intake.instances import OUT_OF_RESOURCES, Intake
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage import open_blobs
@@ -191,6 +193,17 @@ def test_a_study_whose_files_made_room_waits_for_them_with_its_vectors(
         assert (found.state, len(catalogue.encodings.models_of_study("2.25.1"))) == (StudyState.STABLE, 1)
     assert catalogue.damage.all() == ()
     assert [count.count for count in catalogue.overview().jobs if count.kind is JobKind.PULL] == [1]
+
+
+def test_a_commitment_to_what_made_room_is_refused_and_pulls_nothing(catalogue: Catalogue, blobs: BlobStore) -> None:
+    register(catalogue)
+    sha256 = study(catalogue, blobs, 1)
+    catalogue.disk.evict(catalogue.disk.evictable(None, 10)[0])
+    blobs.delete(sha256)
+    instance = catalogue.instances.of_study("2.25.1")[0]
+    asked = catalogue.commitments.add("2.25.9", "MODALITY", [(instance.sop_class_uid, instance.sop_uid)])
+    assert [reason for _, _, reason in check(asked, catalogue, blobs).failed] == [NO_SUCH_INSTANCE]
+    assert not [count for count in catalogue.overview().jobs if count.kind is JobKind.PULL]
 
 
 def test_a_bucket_has_a_file_before_any_row_is_locked(

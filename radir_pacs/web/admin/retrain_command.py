@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from radir_pacs import metrics
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import BadInput, Conflict, NotReady
 from radir_pacs.types import ImageKind
@@ -68,7 +69,7 @@ def _run(arguments: list[str], settings: Settings) -> dict[str, Any]:
     try:
         ended = subprocess.run(
             [sys.executable, "-m", "radir_pacs.cli", "retrain", *arguments, "--json"],
-            env={**os.environ, **to_environment(settings)},
+            env={**metrics.alone(os.environ), **to_environment(settings)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
