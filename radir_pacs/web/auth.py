@@ -82,7 +82,7 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
         else:
             if authorization:
                 _note_refused("", Role.NOBODY, address)
-            if _is_page_for_a_person() or ohif.is_page(request.path):
+            if _is_page_for_a_person() or (ohif.is_page(request.path) and request.method in _SAFE_METHODS):
                 return way_back.to_sign_in()
             if way_back.is_admin(request.path) and error_page.prefers_html():
                 return way_back.to_sign_in()
