@@ -58,6 +58,12 @@ typecheck-tests: .venv/installed-test
 
 services:
 	@tests/install-services
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory tests/provider/node_modules/installed; \
+	else echo "npm is not installed: nobody signs in at a provider" >&2; test "$${CI:-}" != true; fi
+
+tests/provider/node_modules/installed: tests/provider/package.json tests/provider/package-lock.json  # a certified OpenID provider
+	@cd tests/provider && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
+	@touch $@
 
 .venv/installed: setup.py constraints.txt
 	@deploy/check-python "$(PYTHON)"

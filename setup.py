@@ -86,7 +86,9 @@ setup(
         "pypdf>=6,<8",  # reports that come as PDF
         "cryptography>=45",  # backups that only the holder of a key can read; until when certificates hold
         "obstore>=0.12,<0.13",  # blobs and backups on S3
-        "joserfc>=1.8,<2",  # signed requests for tokens of a FHIR server
+        "joserfc>=1.8,<2",  # signed requests for tokens of a FHIR server, signed words of a provider
+        "authlib>=1.9,<2",  # signing in at a provider
+        "argon2-cffi>=25.1",  # passwords
     ],
     extras_require={
         "redis": ["redis>=5"],  # a Redis broker instead of pgmq

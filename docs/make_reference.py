@@ -27,7 +27,7 @@ from radir_pacs.listener.association_request import APPLICATION_CONTEXT
 from radir_pacs.listener.bounds import LEAST_BYTES_PER_S, MAX_PDU_BYTES
 from radir_pacs.listener.c_store import INVALID_INSTANCE, SOP_CLASS_NOT_SUPPORTED
 from radir_pacs.listener.contexts import is_storage
-from radir_pacs.listener.tls_door import CIPHERS
+from radir_pacs.tls_door import CIPHERS
 from radir_pacs.web.app import create_app
 from radir_pacs.web.route_rights import RIGHTS
 

@@ -6,6 +6,8 @@ the class has one, and the code that raises may give a more precise one.
 
 from __future__ import annotations
 
+import math
+
 from radir_pacs.reasons import ReasonCode
 
 
@@ -81,8 +83,26 @@ class NotInThisLink(RadirError):
     http_status = 403
 
 
+class SignInFailed(RadirError):
+    """The name or the password is wrong."""
+
+    code = "sign_in_failed"
+    http_status = 401
+
+
+class TooManyRequests(RadirError):
+    """Too many requests; ask again later."""
+
+    code = "too_many_requests"
+    http_status = 429
+
+    def __init__(self, message: str | None = None, *, wait_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.wait_s = max(1, math.ceil(wait_s))
+
+
 class RoleMayNot(RadirError):
-    """The role of this token does not include that."""
+    """The role of this token or account does not include that."""
 
     code = "forbidden"
     http_status = 403

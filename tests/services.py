@@ -25,6 +25,15 @@ def need(program: str) -> str:
     return path
 
 
+def need_folder(folder: Path, made_by: str) -> None:
+    """Without it the test skips, or fails where CI=true."""
+    if not folder.is_dir():
+        reason = f"{folder.relative_to(ROOT)} is missing: {made_by}"
+        if IN_CI:
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
 def data_dir(name: str = "") -> Path:
     """Folder of the real material, or of one part of it; the test skips where there is none.
 

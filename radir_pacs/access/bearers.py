@@ -1,8 +1,8 @@
 """Whose token a request bears: tokens of the settings, which administer, and tokens by name from the catalogue.
 
 Every process keeps the hashes of the tokens in force and reads them again once a second when it is asked, so that a
-revoked token is refused within that time and a request costs no round trip. As soon as any token was ever made, one is
-needed for good.
+revoked token is refused within that time and a request costs no round trip. As soon as any token or account was ever
+made, one is needed for good.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Bearers:
     def __init__(self, tokens: AccessTokens, settings: Settings, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._tokens, self._clock_s = tokens, clock_s
         self._set = {token_sha256(token.encode()) for token in settings.api_tokens}
+        self._are_set = bool(self._set or settings.oidc_issuer)
         self._made: dict[str, KnownToken] | None = None
         self._read_s = self._noted_s = float("-inf")
         self._used: set[int] = set()
@@ -38,8 +39,8 @@ class Bearers:
 
     @property
     def are_needed(self) -> bool:
-        """Whether a request needs a token. Raises StorageFailed."""
-        return bool(self._set) or self._in_force() is not None
+        """Whether a request needs a token or a session. Raises StorageFailed."""
+        return self._are_set or self._in_force() is not None
 
     def of(self, authorization: str) -> Caller | None:
         """Who is named by the token in this header, as bearer (RFC 6750) or as Basic password (RFC 7617).
@@ -80,7 +81,7 @@ class Bearers:
         if not is_fresh:
             self._read_aside()
         made = self._made
-        if not self._set and made is None:
+        if not self._are_set and made is None:
             return True
         given = _token_in(authorization)
         key = token_sha256(given)

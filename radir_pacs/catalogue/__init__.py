@@ -2,6 +2,16 @@
 
 from radir_pacs.catalogue.access_rows import AuditRow, Chain, KnownToken, Peer, TokenRow, WithheldPatient
 from radir_pacs.catalogue.access_tokens import OF_TOKENS, AccessTokens, token_sha256
+from radir_pacs.catalogue.account_rows import (
+    Account,
+    AccountToSignIn,
+    Attempts,
+    KnownSession,
+    Rights,
+    SubjectOf,
+    Visit,
+)
+from radir_pacs.catalogue.accounts import OF_ACCOUNTS
 from radir_pacs.catalogue.audit import MOST_PER_SEAL, Audit
 from radir_pacs.catalogue.backups import Snapshot, database_is_empty, restore_database, rows_in_dump, rows_of
 from radir_pacs.catalogue.broker import install_pgmq
@@ -102,12 +112,16 @@ __all__ = [
     "HOURS",
     "MOST_PER_SEAL",
     "NO_DAY",
+    "OF_ACCOUNTS",
     "OF_TOKENS",
     "SILENT_S",
     "WITHDRAWN",
     "AccessTokens",
+    "Account",
+    "AccountToSignIn",
     "Answered",
     "Answering",
+    "Attempts",
     "Audit",
     "AuditRow",
     "CaseChanges",
@@ -135,6 +149,7 @@ __all__ = [
     "JudgedPair",
     "KeptCount",
     "KeptMessage",
+    "KnownSession",
     "KnownToken",
     "MergeBound",
     "Message",
@@ -169,6 +184,7 @@ __all__ = [
     "RetrainingRun",
     "RetrainingStep",
     "Retried",
+    "Rights",
     "ScannedVectors",
     "ServedPartition",
     "ShadowAnswer",
@@ -179,10 +195,12 @@ __all__ = [
     "Studies",
     "StudyEvent",
     "StudyToTrain",
+    "SubjectOf",
     "Throughput",
     "TokenRow",
     "Verdict",
     "ViewerContext",
+    "Visit",
     "WaitingReport",
     "WithheldPatient",
     "conninfo_of",

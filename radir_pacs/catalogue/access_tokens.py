@@ -56,6 +56,9 @@ class AccessTokens(CataloguePart):
         detail = {key: ", ".join(value) if isinstance(value, list) else value for key, value in said.items()}
         try:
             with self._database.transaction() as connection:
+                taken = run(connection, "name_is_taken", name=name).fetchone()
+                if taken and taken["by_account"]:
+                    raise BadInput(f"there is an account {name!r}: choose another name")
                 run(connection, "create_token", values, created_by=by.name, valid_s=valid_s)
                 note(connection, AuditEvent.TOKEN_CREATED, by, detail={"token": name, "role": role, **detail})
         except UniqueViolation:
@@ -78,7 +81,7 @@ class AccessTokens(CataloguePart):
             )
 
     def in_force(self) -> dict[str, KnownToken] | None:
-        """The tokens that are admitted, by hash; None as long as no token was ever made."""
+        """The tokens that are admitted, by hash; None as long as no token or account was ever made."""
         with self._database.transaction() as connection:
             rows = run(connection, "token_hashes").fetchall()
         if not rows:

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from radir_pacs.catalogue.access_tokens import ALL, AccessTokens
+from radir_pacs.catalogue.accounts import Accounts
 from radir_pacs.catalogue.audit import Audit
 from radir_pacs.catalogue.backups import Backups
 from radir_pacs.catalogue.cases import Cases
@@ -40,6 +41,7 @@ from radir_pacs.catalogue.reports import Reports
 from radir_pacs.catalogue.retraining import Retraining
 from radir_pacs.catalogue.rows import Overview, Retried
 from radir_pacs.catalogue.shadow_answers import ShadowAnswers
+from radir_pacs.catalogue.sign_ins import SignIns
 from radir_pacs.catalogue.studies import Studies
 from radir_pacs.catalogue.survey import Survey
 from radir_pacs.catalogue.withheld import WithheldPatients
@@ -87,6 +89,8 @@ class Catalogue:
         self.feedback = ReaderFeedback(database, settings)
         self.contexts = Contexts(database, settings)
         self.access_tokens = AccessTokens(database, settings)
+        self.accounts = Accounts(database, settings)
+        self.sign_ins = SignIns(database, settings)
         self.peers = Peers(database, settings)
         self.erasures = Erasures(database, settings)
         self.withheld = WithheldPatients(database, settings)

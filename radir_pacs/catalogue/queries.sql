@@ -1745,15 +1745,165 @@ SELECT id, name, role, scope, names, created_at, created_by, expires_at, last_us
 FROM access_token ORDER BY id DESC;
 
 -- name: token_hashes
--- The tokens in force, by hash; a single row without any where there is none but some were made once. ``withholds``:
--- whether any patient is withheld.
+-- The tokens in force, by hash; a single row without any where there is none but some were made once, or accounts.
+-- ``withholds``: whether any patient is withheld.
 SELECT id, name, role, scope, names, token_sha256, EXISTS (SELECT FROM withheld_patient) AS withholds FROM access_token
 WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
-UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, FALSE WHERE EXISTS (SELECT FROM access_token);
+UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, FALSE
+WHERE EXISTS (SELECT FROM access_token) OR EXISTS (SELECT FROM account);
+
+-- name: name_is_taken
+-- Whether a caller has this name: a token in force, or an account; the trail tells callers by their names.
+SELECT EXISTS (SELECT FROM access_token WHERE lower(name) = lower(%(name)s) AND revoked_at IS NULL) AS by_token,
+    EXISTS (SELECT FROM account WHERE lower(name) = lower(%(name)s) AND removed_at IS NULL) AS by_account;
 
 -- name: tokens_used
 -- These tokens were used just now.
 UPDATE access_token SET last_used_at = now() WHERE id = ANY(%(ids)s::bigint[]);
+
+-- == Accounts and sessions ==
+
+-- name: add_account
+-- An account; its name must be free.
+INSERT INTO account (name, role, scope, names, password_hash, must_change, issuer, subject, created_by)
+VALUES (%(name)s, %(role)s, %(scope)s::jsonb, %(names)s, %(password_hash)s, %(must_change)s, %(issuer)s, %(subject)s,
+    %(created_by)s)
+RETURNING id;
+
+-- name: account_to_sign_in
+-- What signing in as somebody needs; a disabled account too, so that both take the same time.
+SELECT id, name, role, password_hash, must_change, disabled_at IS NOT NULL AS disabled FROM account
+WHERE lower(name) = lower(%(name)s) AND removed_at IS NULL;
+
+-- name: account_of_subject
+-- The account of a person whom the provider named, locked.
+SELECT id, name, role, scope, names, disabled_at IS NOT NULL AS disabled FROM account
+WHERE issuer = %(issuer)s AND subject = %(subject)s AND removed_at IS NULL FOR UPDATE;
+
+-- name: accounts
+-- All accounts by name, or one; their sessions, and until when they wait longest after wrong passwords (``who``).
+SELECT a.id, a.name, a.role, a.scope, a.names, a.issuer, a.subject, a.must_change, a.created_at, a.created_by,
+    a.last_signed_in_at, a.disabled_at,
+    (SELECT count(*) FROM web_session AS s WHERE s.account_id = a.id
+        AND s.since > now() - make_interval(secs => %(longest_s)s::float8)
+        AND s.seen_at > now() - make_interval(secs => %(idle_s)s::float8)) AS sessions
+FROM account AS a
+WHERE a.removed_at IS NULL AND (%(name)s::text IS NULL OR lower(a.name) = lower(%(name)s))
+ORDER BY lower(a.name);
+
+-- name: lock_account
+-- The account of this name, locked.
+SELECT id, name, role, scope, names, issuer, disabled_at IS NOT NULL AS disabled FROM account
+WHERE lower(name) = lower(%(name)s) AND removed_at IS NULL FOR UPDATE;
+
+-- name: set_account_rights
+-- Another role, scope or right to names.
+UPDATE account SET role = %(role)s, scope = %(scope)s::jsonb, names = %(names)s WHERE id = %(id)s;
+
+-- name: set_password
+-- Another password, or the same in a newer form.
+UPDATE account SET password_hash = %(password_hash)s, must_change = %(must_change)s WHERE id = %(id)s;
+
+-- name: disable_account
+-- Nobody signs in with it.
+UPDATE account SET disabled_at = now() WHERE id = %(id)s;
+
+-- name: enable_account
+-- Somebody signs in with it again.
+UPDATE account SET disabled_at = NULL WHERE id = %(id)s;
+
+-- name: remove_account
+-- It is gone but for its name and what it did.
+UPDATE account SET removed_at = now(), password_hash = NULL, must_change = FALSE WHERE id = %(id)s;
+
+-- name: account_signed_in
+-- It signed in just now.
+UPDATE account SET last_signed_in_at = now() WHERE id = %(id)s;
+
+-- name: begin_session
+-- Somebody is signed in, by the hash of a new id.
+INSERT INTO web_session (id_sha256, account_id, token_tag, id_token, address)
+VALUES (%(id_sha256)s, %(account_id)s, %(token_tag)s, %(id_token)s, %(address)s);
+
+-- name: session
+-- Who is signed in with this id, if the session is neither too old nor idle and the account, where it is of one, in
+-- force. ``withholds``: whether any patient is withheld.
+SELECT s.token_tag, a.id AS account_id, a.name, a.role, a.scope, a.names, a.must_change, a.password_hash IS NOT NULL AS
+    has_password, EXISTS (SELECT FROM withheld_patient) AS withholds, s.id_token,
+    extract(epoch FROM now() - s.seen_at)::float8 AS unseen_s
+FROM web_session AS s LEFT JOIN account AS a ON a.id = s.account_id
+WHERE s.id_sha256 = %(id_sha256)s
+    AND s.since > now() - make_interval(secs => %(longest_s)s::float8)
+    AND s.seen_at > now() - make_interval(secs => %(idle_s)s::float8)
+    AND (s.account_id IS NULL OR (a.disabled_at IS NULL AND a.removed_at IS NULL));
+
+-- name: session_seen
+-- The session is in use.
+UPDATE web_session SET seen_at = now() WHERE id_sha256 = %(id_sha256)s;
+
+-- name: end_session
+-- Nobody is signed in with this id any more.
+DELETE FROM web_session WHERE id_sha256 = %(id_sha256)s;
+
+-- name: end_sessions
+-- Of an account: all, or all but one.
+DELETE FROM web_session WHERE account_id = %(id)s AND id_sha256 IS DISTINCT FROM %(but)s::text;
+
+-- name: prune_sessions
+-- Sessions that have ended by time.
+DELETE FROM web_session WHERE since < now() - make_interval(secs => %(longest_s)s::float8)
+    OR seen_at < now() - make_interval(secs => %(idle_s)s::float8);
+
+-- name: begin_attempt
+-- One more attempt to sign in; no row while the ones before make it wait. Beyond ``free`` tries each doubles the wait.
+INSERT INTO sign_in_attempt AS a (who, address, tries, blocked_until) VALUES (%(who)s, %(address)s, 1, now())
+ON CONFLICT (who, address) DO UPDATE SET
+    tries = CASE WHEN a.last_at < now() - make_interval(secs => %(forget_s)s::float8) THEN 1 ELSE a.tries + 1 END,
+    last_at = now(),
+    blocked_until = now() + CASE WHEN a.last_at < now() - make_interval(secs => %(forget_s)s::float8)
+        OR a.tries + 1 < %(free)s THEN interval '0'
+        ELSE make_interval(secs => least(%(most_s)s::float8, power(2, least(a.tries + 1 - %(free)s, 20)))) END
+WHERE a.blocked_until <= now() OR a.blocked_until > now() + make_interval(secs => %(most_s)s::float8)
+RETURNING tries;
+
+-- name: attempt_waits
+-- For how many seconds the next attempt waits.
+SELECT greatest(extract(epoch FROM blocked_until - now()), 0)::float8 AS wait_s FROM sign_in_attempt
+WHERE who = %(who)s AND address = %(address)s;
+
+-- name: forget_attempts
+-- The attempts as somebody, from one address or all.
+DELETE FROM sign_in_attempt WHERE who = %(who)s AND (%(address)s::text IS NULL OR address = %(address)s);
+
+-- name: uncount_attempt
+-- An attempt succeeded: of what counts for any name from this address it is taken back.
+UPDATE sign_in_attempt SET tries = greatest(tries - 1, 0), blocked_until = now()
+WHERE who = '' AND address = %(address)s;
+
+-- name: attempts_of
+-- Failed attempts as somebody, by address.
+SELECT address, tries, last_at, blocked_until FROM sign_in_attempt WHERE who = %(who)s ORDER BY last_at DESC;
+
+-- name: prune_attempts
+-- Attempts of long ago.
+DELETE FROM sign_in_attempt WHERE last_at NOT BETWEEN now() - make_interval(secs => %(forget_s)s::float8)
+    AND now() + make_interval(secs => %(forget_s)s::float8);
+
+-- name: begin_visit
+-- A browser is sent to the provider; not one more where ``most`` of this address are away.
+INSERT INTO provider_visit (state_sha256, browser_sha256, nonce, verifier, leads_to, address)
+SELECT %(state_sha256)s, %(browser_sha256)s, %(nonce)s, %(verifier)s, %(leads_to)s, %(address)s
+WHERE (SELECT count(*) FROM provider_visit WHERE address = %(address)s) < %(most)s
+RETURNING state_sha256;
+
+-- name: end_visit
+-- It comes back, once; no row where it was not sent, or too long ago.
+DELETE FROM provider_visit WHERE state_sha256 = %(state_sha256)s AND browser_sha256 = %(browser_sha256)s
+RETURNING nonce, verifier, leads_to, at BETWEEN now() - make_interval(secs => %(within_s)s::float8) AND now() AS in_time;
+
+-- name: prune_visits
+-- Visits from which nobody came back.
+DELETE FROM provider_visit WHERE at NOT BETWEEN now() - make_interval(secs => %(within_s)s::float8) AND now();
 
 -- == Peers ==
 

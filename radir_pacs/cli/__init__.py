@@ -46,6 +46,7 @@ _OWN = {
     "reports": "reports",
     "resolve": "resolve",
     "studies": "studies",
+    "users": "users",
     "viewer": "viewer",
     "withhold": "withhold",
 }

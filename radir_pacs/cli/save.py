@@ -13,6 +13,7 @@ import requests
 from radir_pacs import config
 from radir_pacs.cli.output import errors, out, print_json
 from radir_pacs.cli.state import must_run, read_state
+from radir_pacs.cli.web_service import session_of
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput, RadirError
 from radir_pacs.types import JobState
@@ -69,12 +70,13 @@ def _wait(ask: Callable[..., dict[str, Any]], url: str, destination: str) -> dic
 
 def _asker(settings: Settings) -> Callable[..., dict[str, Any]]:
     """A function that queries the web service of this installation. Raises BadInput for its refusals."""
-    root = (read_state(settings) or {}).get("web") or f"http://{settings.web_host}:{settings.web_port}"
+    root = (read_state(settings) or {}).get("web") or settings.web_url
+    session = session_of(settings)
     headers = {"Authorization": f"Bearer {settings.api_tokens[0]}"} if settings.api_tokens else {}
 
     def ask(method: str, path: str, parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
         try:
-            answer = requests.request(method, root + path, params=parameters, headers=headers, timeout=_ANSWER_S)
+            answer = session.request(method, root + path, params=parameters, headers=headers, timeout=_ANSWER_S)
             found: dict[str, Any] = answer.json()
         except (requests.RequestException, ValueError):
             raise RadirError(f"the web service at {root} does not answer") from None

@@ -249,7 +249,7 @@ class Supervisor:
                 "host": self.settings.listener_host,
                 "port": self.settings.listener_port,
             },
-            "web": f"http://{self.settings.web_host}:{self.settings.web_port}",
+            "web": self.settings.web_url,
             "database": database,
             "processes": [
                 {

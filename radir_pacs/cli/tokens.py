@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from datetime import date
 
 from rich import box
@@ -11,42 +10,38 @@ from rich.table import Table
 from rich.text import Text
 
 from radir_pacs import config
+from radir_pacs.access.rights import check_name, rights
 from radir_pacs.callers import Role
-from radir_pacs.catalogue import OF_TOKENS, Catalogue, TokenRow
+from radir_pacs.catalogue import OF_TOKENS, Catalogue, Rights, TokenRow
 from radir_pacs.cli.caller import caller
 from radir_pacs.cli.output import errors, out, print_json, say
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import DAY_S, Settings
 from radir_pacs.errors import BadInput
 from radir_pacs.printable import printable
-from radir_pacs.scopes import SITE_LABEL, Scope
+from radir_pacs.scopes import Scope
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}")
 _DAYS = 365.0
 _SITE = (
     "only studies sent by this site: the label of a peer, else its AE title (repeat); whatever the bearer of a token of"
     " one site stores is of that site"
 )
-_TAKEN = frozenset({"settings", "this machine", "link", "web"})  # callers that the trail knows without a token
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "tokens",
         help="who may call the web service: tokens by name and role",
-        description="As soon as one was made, every request needs a token. A radiologist reads, asks, judges and"
-        " reports; a researcher sees pseudonyms; a service is another system that stores, deletes and reads; an"
-        " administrator may do everything. A token may be confined to the studies of some sites, modalities or days.",
+        description="As soon as one was made, every request needs a token or a session. A radiologist reads, asks,"
+        " judges and reports; a researcher sees pseudonyms; a service is another system that stores, deletes and"
+        " reads; an administrator may do everything. A token may be confined to the studies of some sites, modalities"
+        " or days.",
     )
     actions = parser.add_subparsers(dest="action", required=True)
     create = actions.add_parser("create", help="a new token, shown once")
     create.add_argument("name", help="whose it is; the audit trail names it")
     create.add_argument("--role", required=True, choices=[str(role) for role in OF_TOKENS], help="what it may do")
-    create.add_argument("--site", action="append", default=[], metavar="LABEL", help=_SITE)
-    create.add_argument("--modality", action="append", default=[], help="only studies of these modalities (repeat)")
-    create.add_argument("--since", type=date.fromisoformat, metavar="YYYY-MM-DD", help="only studies from this day on")
-    create.add_argument("--until", type=date.fromisoformat, metavar="YYYY-MM-DD", help="only studies up to this day")
-    create.add_argument("--names", action="store_true", help="rows of similar cases name their patients")
+    add_rights(create)
     create.add_argument("--days", type=float, default=_DAYS, help="how long it is valid (%(default)s); 0: for good")
     listed = actions.add_parser("list", help="every token there was; never the tokens themselves")
     revoke = actions.add_parser("revoke", help="refuse a token from now on")
@@ -55,6 +50,22 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         action.add_argument("--json", action="store_true", help="for machines")
         config.add_flags(action)
         action.set_defaults(run=run, needs_settings=True)
+
+
+def add_rights(action: argparse.ArgumentParser) -> None:
+    """The flags that say which studies, and whether patients are named."""
+    action.add_argument("--site", action="append", default=[], metavar="LABEL", help=_SITE)
+    action.add_argument("--modality", action="append", default=[], help="only studies of these modalities (repeat)")
+    action.add_argument("--since", type=date.fromisoformat, metavar="YYYY-MM-DD", help="only studies from this day on")
+    action.add_argument("--until", type=date.fromisoformat, metavar="YYYY-MM-DD", help="only studies up to this day")
+    action.add_argument("--names", action="store_true", help="rows of similar cases name their patients")
+
+
+def rights_of(args: argparse.Namespace) -> Rights:
+    """What those flags and the role say. Raises BadInput."""
+    return rights(
+        args.role, sites=args.site, modalities=args.modality, since=args.since, until=args.until, names=args.names
+    )
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
@@ -76,18 +87,11 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _create(args: argparse.Namespace, catalogue: Catalogue) -> None:
-    if args.name.lower() in _TAKEN:
-        raise BadInput(f"{args.name!r} names another kind of caller in the audit trail: choose another name")
-    if not _NAME.fullmatch(args.name):
-        raise BadInput("a name has at most 64 letters, digits, spaces and . _ @ -")
+    check_name(args.name)
     if not 0 <= args.days <= 36_500:
         raise BadInput("--days is from 0 to 36500")
-    scope = _scope(args)
-    if scope.restricts and Role(args.role) is Role.ADMINISTRATOR:
-        raise BadInput("an administrator sees every study: choose another role, or leave the restrictions out")
-    if args.names and Role(args.role) is Role.RESEARCHER:
-        raise BadInput("a researcher sees pseudonyms only: choose another role, or leave --names out")
-    if len(scope.sites) > 1 and Role(args.role) is Role.SERVICE and not args.json:
+    made = rights_of(args)
+    if len(made.scope.sites) > 1 and Role(args.role) is Role.SERVICE and not args.json:
         errors.print("A token of several sites cannot store: what it stored would be of none of them.")
     was_open = catalogue.access_tokens.in_force() is None
     token = catalogue.access_tokens.create(
@@ -95,24 +99,14 @@ def _create(args: argparse.Namespace, catalogue: Catalogue) -> None:
         Role(args.role),
         by=caller(),
         valid_s=args.days * DAY_S if args.days else None,
-        scope=scope,
-        names=args.names,
+        scope=made.scope,
+        names=made.names,
     )
     say({"name": args.name, "role": args.role, "token": token}, token, as_json=args.json)
     if not args.json:
         errors.print("It is shown this once. Send it as bearer, or give it as the password in a browser.")
     if was_open:
         errors.print("From now on every request to the web service needs a token.")
-
-
-def _scope(args: argparse.Namespace) -> Scope:
-    sites = frozenset(site.strip() for site in args.site)
-    if not all(SITE_LABEL.fullmatch(site) for site in sites):
-        raise BadInput("a site is an AE title or the label of a peer: at most 64 characters without a backslash")
-    if args.since and args.until and args.since > args.until:
-        raise BadInput("--since is not after --until")
-    modalities = frozenset(modality.strip().upper() for modality in args.modality)
-    return Scope(sites=sites, modalities=modalities, since=args.since, until=args.until)
 
 
 def _list(args: argparse.Namespace, rows: tuple[TokenRow, ...]) -> None:
@@ -132,7 +126,7 @@ def _list(args: argparse.Namespace, rows: tuple[TokenRow, ...]) -> None:
         table.add_row(
             Text(row.name),
             row.role,
-            Text(_sees(row.scope)),
+            Text(seen(row.scope)),
             Text(_state(row)),
             made,
             Text(printable(row.created_by)),
@@ -141,7 +135,8 @@ def _list(args: argparse.Namespace, rows: tuple[TokenRow, ...]) -> None:
     out.print(table if rows else "no token was ever made; radir tokens create NAME --role ROLE")
 
 
-def _sees(scope: Scope) -> str:
+def seen(scope: Scope) -> str:
+    """A scope in words."""
     parts = [", ".join(sorted(names)) for names in (scope.sites, scope.modalities) if names]
     if scope.since or scope.until:
         parts.append(f"{scope.since or ''}..{scope.until or ''}")

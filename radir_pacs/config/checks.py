@@ -7,6 +7,7 @@ import math
 import re
 from dataclasses import Field, fields
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from radir_pacs.errors import SettingError
 from radir_pacs.scopes import SITE_LABEL
@@ -35,12 +36,17 @@ def check(settings: Settings) -> None:
             _check_ae_title(name, title)
     if not _DEVICE.fullmatch(settings.device):
         raise SettingError(f"device: {settings.device!r} is none of auto, cpu, mps, cuda, cuda:0, cuda:1 …")
-    if settings.web_host not in LOOPBACK and not settings.api_tokens:
+    if settings.web_host not in LOOPBACK and not settings.api_tokens and not settings.oidc_issuer:
         raise SettingError(f"api_tokens: needed when web_host is {settings.web_host!r}, which others can reach")
     if any(len(token) < _TOKEN_CHARACTERS for token in settings.api_tokens):
         raise SettingError(f"api_tokens: a token is shorter than {_TOKEN_CHARACTERS} characters")
     if settings.web_public_url and not settings.web_public_url.startswith(("http://", "https://")):
         raise SettingError(f"web_public_url: {settings.web_public_url!r} does not begin with http:// or https://")
+    if settings.web_tls_key and not settings.web_tls_certificate:
+        raise SettingError("web_tls_certificate: needed with web_tls_key")
+    if settings.session_idle_s > settings.session_longest_s:
+        raise SettingError("session_idle_s: more than session_longest_s")
+    _check_provider(settings)
     if not SITE_LABEL.fullmatch(settings.pull_site):
         raise SettingError("pull_site: not a label: at most 64 printable characters of ASCII without a backslash")
     if settings.evict_files and not settings.pull_url:
@@ -75,6 +81,22 @@ def check(settings: Settings) -> None:
     unknown = sorted(set(settings.sidebar_shows) - SIDEBAR_SHOWS)
     if unknown:
         raise SettingError(f"sidebar_shows: {unknown[0]!r} is not one of {', '.join(sorted(SIDEBAR_SHOWS))}")
+
+
+def _check_provider(settings: Settings) -> None:
+    issuer = settings.oidc_issuer
+    if not issuer:
+        return
+    told = urlsplit(issuer)
+    if told.scheme != "https" and not (told.scheme == "http" and told.hostname in LOOPBACK):
+        raise SettingError("oidc_issuer: does not begin with https://, which only a provider on this machine may do")
+    if told.query or told.fragment:
+        raise SettingError("oidc_issuer: has a query or a fragment (OpenID Connect Discovery 1.0, 3)")
+    for name in ("oidc_client_id", "oidc_mapping"):
+        if not getattr(settings, name):
+            raise SettingError(f"{name}: needed with oidc_issuer")
+    if "openid" not in settings.oidc_scopes.split():
+        raise SettingError("oidc_scopes: openid is missing")
 
 
 def hours_of(written: str) -> tuple[int, int]:

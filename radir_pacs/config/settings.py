@@ -187,13 +187,57 @@ class Settings:
         high=16,
     )
     web_threads: int = setting(8, "Threads of each web process.", low=1, high=256)
-    web_public_url: str = setting("", "URL at which others reach the web service; empty means http://host:port.")
+    web_public_url: str = setting(
+        "",
+        "URL at which others reach the web service; empty means http://host:port, or https with web_tls_certificate.",
+    )
     api_tokens: tuple[str, ...] = setting(
         (),
-        "Tokens that may call the web service, as bearer or, from a browser, as the password of HTTP Basic with any"
-        " user name; each of at least 16 characters. Required unless the service binds to loopback.",
+        "Tokens that may call the web service, as bearer, as the password of HTTP Basic with any user name, or in the"
+        " form of the sign-in page; each of at least 16 characters. Required unless the service binds to loopback or"
+        " oidc_issuer is set.",
         secret=True,
     )
+    web_tls_certificate: str = setting(
+        "",
+        "File of the web service's TLS certificate with its chain (PEM), read again when it changes; empty: http, for"
+        " a proxy before it.",
+    )
+    web_tls_key: str = setting("", "File of its private key (PEM); empty: it is in the certificate's file.")
+    web_hsts_s: float = setting(
+        31_536_000.0,
+        "With web_tls_certificate: seconds for which browsers shall use nothing but https with this host name, on"
+        " whatever port (Strict-Transport-Security); 0: they are not told to.",
+        low=0,
+        high=10 * 366 * DAY_S,
+    )
+    session_idle_s: float = setting(
+        1800.0, "Seconds without a request after which a person has to sign in again.", low=60, high=7 * DAY_S
+    )
+    session_longest_s: float = setting(
+        8 * 3600.0, "Seconds after which a person has to sign in again in any case.", low=60, high=30 * DAY_S
+    )
+    rate_limit: int = setting(
+        30_000,
+        "Requests a minute that one account, token or sidebar's link may send to the web service of a machine, beyond"
+        " which they are answered 429; 0: any number.",
+        low=0,
+        high=100_000_000,
+    )
+    oidc_issuer: str = setting(
+        "",
+        "URL of the OpenID Connect provider at which people sign in, exactly as it calls itself; empty: there is none.",
+    )
+    oidc_client_id: str = setting("", "Our client id there.")
+    oidc_client_secret: str = setting(
+        "", "Our secret there; empty for a public client, which PKCE alone protects.", secret=True
+    )
+    oidc_mapping: str = setting(
+        "", "TOML file that says which groups of the provider have which role and scope here; who is in none has none."
+    )
+    oidc_scopes: str = setting("openid profile", "Scopes asked for, openid among them.")
+    oidc_groups_claim: str = setting("groups", "Claim that lists a person's groups.")
+    oidc_name_claim: str = setting("preferred_username", "Claim by which an account is named at the first sign-in.")
     cors_origins: tuple[str, ...] = setting(
         (), "Origins whose pages may call the DICOMweb service, such as https://viewer.example; empty admits none."
     )
@@ -385,4 +429,10 @@ class Settings:
 
     @property
     def public_url(self) -> str:
-        return (self.web_public_url or f"http://{self.web_host}:{self.web_port}").rstrip("/")
+        return (self.web_public_url or self.web_url).rstrip("/")
+
+    @property
+    def web_url(self) -> str:
+        """Where programs of this machine reach its web service."""
+        host = f"[{self.web_host}]" if ":" in self.web_host else self.web_host
+        return f"{'https' if self.web_tls_certificate else 'http'}://{host}:{self.web_port}"

@@ -30,9 +30,9 @@ from radir_pacs.listener.contexts import explain
 from radir_pacs.listener.handlers import Handlers
 from radir_pacs.listener.instances import Instances
 from radir_pacs.listener.refused import RefusalLog, Refused
-from radir_pacs.listener.tls_door import TlsDoor
 from radir_pacs.listener.waiting_room import Address, WaitingRoom, reject
 from radir_pacs.storage.blobs import BlobStore
+from radir_pacs.tls_door import TlsDoor, TlsFiles
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ def make_server(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> S
     refusals = RefusalLog(catalogue)
     commitment = StorageCommitment(catalogue, settings)
     most_bytes = settings.max_instance_mib * _MIB
-    tls = TlsDoor(settings) if settings.listener_tls_port else None
+    tls = _tls_door(settings) if settings.listener_tls_port else None
     try:
         _check_free(settings)
         made: Any = ae.make_server(
@@ -215,3 +215,28 @@ def _check_free(settings: Settings) -> None:
             probe.bind((settings.listener_host, settings.listener_port))
         except OSError as error:
             raise OSError(errno.EADDRINUSE, error.strerror) from None
+
+
+def _tls_door(settings: Settings) -> TlsDoor:
+    """Bound, like the plain port. Raises SettingError."""
+    files = TlsFiles(
+        setting="listener_tls_certificate",
+        certificate=settings.listener_tls_certificate,
+        key=settings.listener_tls_key,
+        authorities=settings.listener_tls_client_ca,
+    )
+    family = socket.AF_INET6 if ":" in settings.listener_host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if settings.listener_process_count > 1:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        bound.bind((settings.listener_host, settings.listener_tls_port))
+        return TlsDoor(files, bound)
+    except OSError as error:
+        bound.close()
+        where = f"{settings.listener_host}:{settings.listener_tls_port}"
+        raise SettingError(f"listener_tls_port: {where} cannot be bound: {error.strerror}") from None
+    except SettingError:
+        bound.close()
+        raise

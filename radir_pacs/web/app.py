@@ -8,6 +8,8 @@ from flask import Flask, Response
 
 from radir_pacs import metrics
 from radir_pacs.access.bearers import Bearers
+from radir_pacs.access.provider import Provider
+from radir_pacs.access.sessions import Sessions
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.intake.instances import Intake
@@ -30,9 +32,12 @@ from . import (
     language,
     paths,
     scope_guard,
+    session,
+    sign_in,
     studies,
+    with_provider,
 )
-from .admin import feedback, models, overview, quality, retraining, sign_in
+from .admin import accounts, feedback, models, overview, quality, retraining, tokens
 from .admin import studies as admin_studies
 from .dicomweb import capabilities, deletion, metadata, parameters, qido, rendered, similar, stow, wado, wado_uri
 from .lately import Lately
@@ -46,7 +51,7 @@ from .sidebar import judgements, ohif, viewer
 from .sidebar import routes as sidebar
 
 _DICOMWEB = (qido, similar, stow, wado, metadata, rendered, deletion, capabilities)
-_ADMIN = (sign_in, overview, admin_studies, models, retraining, quality, feedback)
+_ADMIN = (overview, admin_studies, models, retraining, quality, feedback, accounts, tokens)
 _TAKES_INSTANCES = frozenset({"stow.store"})  # routes whose bodies may be large, or gzipped
 _TAKES_DOCUMENTS = frozenset({"fhir.create", "fhir.update"})  # which have a bound of their own
 _HEADERS = {
@@ -79,6 +84,8 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
         probes=(Probe("database", catalogue.processes.all), Probe("store", lambda: health.try_store(intake, blobs))),
         thumbnails=Recent(),
         bearers=bearers,
+        sessions=Sessions(catalogue.sign_ins, bearers, settings),
+        provider=Provider(settings) if settings.oidc_issuer else None,
         exposition=Exposition(settings, metrics.shared_folder(), ArchiveFigures(catalogue)),
         opened=Remembered(audit.OPENED_AGAIN_S),
         overview=Lately(overview.LATELY_S),
@@ -95,6 +102,7 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
     json_bodies.install(app, large=_TAKES_INSTANCES | _TAKES_DOCUMENTS)
     paths.install(app)
     app.before_request(parameters.check_size)
+    app.jinja_env.globals["signed_in_name"] = session.name_if_known
     for module in _DICOMWEB:
         app.register_blueprint(module.blueprint, url_prefix=BASE)
     for module in (
@@ -109,6 +117,8 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
         judgements,
         viewer,
         ohif,
+        sign_in,
+        with_provider,
         *_ADMIN,
     ):
         app.register_blueprint(module.blueprint)
@@ -117,6 +127,8 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
     def harden(response: Response) -> Response:
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
+        if settings.web_tls_certificate and settings.web_hsts_s:
+            response.headers["Strict-Transport-Security"] = f"max-age={settings.web_hsts_s:.0f}"  # RFC 6797
         if response.status_code == NO_CONTENT:  # werkzeug gives every answer a type, also one that has no content
             response.headers.pop("Content-Type", None)
         return response

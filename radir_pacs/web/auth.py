@@ -1,44 +1,42 @@
-"""Who may call: whoever bears a token whose role reaches the route (`route_rights`); on loopback, as long as there are
-no tokens, requests whose Host names this machine.
+"""Who may call: whoever is signed in, or bears a token, with a role that reaches the route (`route_rights`); on
+loopback, as long as there are neither tokens nor accounts, requests whose Host names this machine.
 
-The administrator's pages are opened by a cookie, which a form of theirs gives for a token (`admin.session`).
-A program sends the token as bearer (RFC 6750); a person gives it as the password of HTTP Basic (RFC 7617), with any
-user name, when the browser asks. Basic is offered for pages and what they show, never to scripts, which handle a 401
-themselves.
+A program sends its token as bearer (RFC 6750), or as the password of HTTP Basic (RFC 7617) with any user name. A person
+signs in on a page of ours and bears a cookie (`session`); who opens another page is led there and back.
 
 A page of another site, open in the same browser, must neither read from us nor trigger anything: the Host check stops
 DNS rebinding, the Origin check stops cross-site writes, and origins that the settings do not list get no CORS header.
+With a cookie it does not do to say nothing: what changes something must be known to come from a page of ours.
 """
 
 from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from typing import cast
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
-from flask import Flask, Response, g, redirect, request
+from flask import Flask, Response, g, request
 
 from radir_pacs.access.bearers import Bearers
 from radir_pacs.callers import AuditEvent, Caller, Role
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import LOOPBACK, Settings
-from radir_pacs.errors import NotInThisLink, RoleMayNot, StorageFailed
+from radir_pacs.errors import NotInThisLink, RoleMayNot, StorageFailed, TooManyRequests
 
-from . import context_rights, cross_origin, error_page, route_rights
-from .admin import session, view
+from . import context_rights, cross_origin, error_page, route_rights, session, way_back
 from .errors import error_response
 from .proxies import client_address, public_url
+from .rate_limit import RateLimit
 from .remembered import Remembered
 from .sidebar import ohif
 
 # nothing in them is about a patient
-OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/favicon.ico", session.SIGN_IN})
-OPEN_FOLDERS = ("/viewer/", "/ohif/", session.STATIC)  # programs, without data
-SIGN_IN = "/sign-in"
+OPEN_PATHS = frozenset(
+    {"/health/live", "/health/ready", "/favicon.ico", way_back.SIGN_IN, "/sign-in/provider", "/sign-in/return"}
+)
+OPEN_FOLDERS = ("/viewer/", "/ohif/", "/static/", "/admin/static/")  # programs, without data
 _THIS_MACHINE, _LINK = "this machine", "link"
 _REFUSED_AGAIN_S = 60.0
-_SHOWN_IN_PAGES = frozenset({"image", "style"})
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -46,11 +44,13 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
     """Refuse requests to ``app`` that nobody with a right to them sends; `audit.caller` then tells who sent one."""
     refused = Remembered(_REFUSED_AGAIN_S)
     own_hosts = {*LOOPBACK, urlsplit(settings.public_url).hostname}
+    limit = RateLimit(settings.home / "web.rates", settings.rate_limit)
 
     @app.before_request
     def admit() -> Response | None:
         address = client_address(settings)
         authorization = request.headers.get("Authorization", "")
+        by_cookie = False
         if not _are_needed():
             if _host(request.host) not in own_hosts:
                 return error_response(421, "misdirected_request", "The Host header does not name this service.")
@@ -59,34 +59,57 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
             g.radir_caller = Caller(name=_THIS_MACHINE, role=Role.ADMINISTRATOR, address=address)
         elif _is_open(request.path):
             pass
-        elif (known := session.caller(bearers, settings) or bearers.of(authorization)) is not None:
+        elif (known := _known(authorization)) is not None:
+            held = session.held()
+            by_cookie = held is not None
             g.radir_caller = replace(known, address=address)
-            if not route_rights.may(known.role, request.endpoint):
-                _note_refused(known.name, known.role, address)
-                if _is_for_an_administrator():
-                    return _to(session.SIGN_IN, request.path if request.method in _SAFE_METHODS else session.PATH)
+            _check_rate(f"{g.radir_caller.role} {g.radir_caller.name}")
+            if held is not None and held.must_change and not route_rights.is_own_account(request.endpoint):
+                if _is_page_for_a_person():
+                    return way_back.to_page("/account")
+                raise RoleMayNot("choose a password of your own first, at /account")
+            if not route_rights.may(g.radir_caller.role, request.endpoint):
+                _note_refused(g.radir_caller.name, g.radir_caller.role, address)
+                if way_back.is_admin(request.path) and error_page.prefers_html():
+                    return way_back.to_sign_in(why="role")
                 raise RoleMayNot
         elif context_rights.enter(catalogue):
             g.radir_caller = context_rights.caller(_LINK, address)
+            _check_rate(f"link {context_rights.link()}")
             if not context_rights.may(catalogue):
                 _note_refused(g.radir_caller.name, Role.SIDEBAR, address)
                 raise NotInThisLink
         else:
             if authorization:
                 _note_refused("", Role.NOBODY, address)
-            if ohif.is_page(request.path):
-                return _to_sign_in()
-            if _is_for_an_administrator():
-                return _to(session.SIGN_IN, request.path if request.method in _SAFE_METHODS else session.PATH)
-            response = error_response(401, "unauthorized", "A token is needed: as bearer, or as the Basic password.")
+            if _is_page_for_a_person() or (ohif.is_page(request.path) and request.method in _SAFE_METHODS):
+                return way_back.to_sign_in()
+            if way_back.is_admin(request.path) and error_page.prefers_html():
+                return way_back.to_sign_in()
+            response = error_response(401, "unauthorized", "A token is needed, as bearer, or a session: /sign-in")
             response.headers["WWW-Authenticate"] = 'Bearer realm="radir"'
-            if _is_for_a_person():
-                response.headers.add("WWW-Authenticate", 'Basic realm="radir", charset="UTF-8"')
             return response
-        is_foreign = _is_cross_site(public_url(settings)) and not cross_origin.is_admitted(settings)
+        is_foreign = _is_cross_site(public_url(settings))
+        if is_foreign and not by_cookie:  # a listed page sends a token of its own
+            is_foreign = not cross_origin.is_admitted(settings)
         if request.method not in _SAFE_METHODS and is_foreign:
             return error_response(403, "forbidden", "Requests from pages of other sites are refused.")
+        if (
+            request.method not in _SAFE_METHODS
+            and by_cookie
+            and not (_is_said_to_be_ours() or session.repeats_secret())
+        ):
+            return error_response(403, "forbidden", "Nothing tells that this request is from a page of ours.")
         return None
+
+    def _known(authorization: str) -> Caller | None:
+        held = session.held()
+        return held.caller if held is not None else bearers.of(authorization)
+
+    def _check_rate(caller: str) -> None:
+        wait_s = limit.wait_s(caller)
+        if wait_s:
+            raise TooManyRequests(wait_s=wait_s)
 
     def _are_needed() -> bool:
         """Without the database, what is open to everybody is still answered, such as whether we live."""
@@ -107,32 +130,19 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
             refused.add((name, role, address))
 
 
-def _to_sign_in() -> Response:
-    """OHIF's data lie beside its pages, not below: a password given at the root is sent with every request for them."""
-    return _to(SIGN_IN, request.full_path.rstrip("?"))
-
-
-def _to(page: str, back: str) -> Response:
-    response = redirect(f"{page}?{urlencode({'to': back})}")
-    response.headers["Cache-Control"] = "no-store"
-    return cast(Response, response)
-
-
 def _is_open(path: str) -> bool:
     program = path.startswith(OPEN_FOLDERS) and not ohif.is_page(path)
     return program or path in OPEN_PATHS or ohif.is_chunk(path)
 
 
-def _is_for_a_person() -> bool:
-    """Whether a browser may ask for the password: a page, or its style and pictures; not in a sidebar's context."""
-    if request.method not in _SAFE_METHODS or context_rights.COOKIE in request.cookies:
-        return False
-    return error_page.is_page(request.path) or request.headers.get("Sec-Fetch-Dest") in _SHOWN_IN_PAGES
+def _is_page_for_a_person() -> bool:
+    """Whether a browser wants a page; not in a sidebar's context, which a PACS opened."""
+    return error_page.is_wanted() and context_rights.COOKIE not in request.cookies and "context" not in request.args
 
 
-def _is_for_an_administrator() -> bool:
-    """Whether a browser wants one of the pages on which a person signs in by a form."""
-    return (request.path == session.PATH or request.path.startswith(session.PATH + "/")) and view.wants_page()
+def _is_said_to_be_ours() -> bool:
+    """Whether a browser says that a page of ours made the request; what it says otherwise `_is_cross_site` refuses."""
+    return "Origin" in request.headers or request.headers.get("Sec-Fetch-Site") == "same-origin"
 
 
 def _is_cross_site(own_url: str) -> bool:

@@ -102,6 +102,12 @@ def caller(name: str, address: str) -> Caller:
     return Caller(name=reader(name), role=Role.SIDEBAR, address=address, scope=scope, names=False)
 
 
+def link() -> str:
+    """By what requests with the token that `enter` found are counted: whoever makes many links is not slowed by one."""
+    held = context()
+    return held.token_sha256 if held is not None else ""
+
+
 def only_study() -> str | None:
     """The study that a search is confined to; None where it is not."""
     held = context()

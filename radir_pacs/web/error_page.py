@@ -11,7 +11,7 @@ from radir_pacs.dicom.uids import is_valid_uid
 
 from . import language
 
-_PAGES = ("/similar", "/studies", "/sidebar", "/ohif", "/sign-in", "/developers")
+_PAGES = ("/similar", "/studies", "/sidebar", "/ohif", "/sign-in", "/account", "/developers")
 
 
 def is_page(path: str) -> bool:
@@ -21,9 +21,13 @@ def is_page(path: str) -> bool:
 
 def is_wanted() -> bool:
     """Whether the current request is for a page and prefers HTML to our JSON; no preference means JSON."""
+    return prefers_html() and request.method in {"GET", "HEAD"} and is_page(request.path)
+
+
+def prefers_html() -> bool:
+    """Whether a browser asks, rather than a program."""
     accepted = request.accept_mimetypes
-    prefers = accepted.quality("text/html") > accepted.quality("application/json")
-    return prefers and request.method in {"GET", "HEAD"} and is_page(request.path)
+    return bool(accepted.quality("text/html") > accepted.quality("application/json"))
 
 
 def error_page(status: int, code: str, message: str, nearest: Sequence[str] = ()) -> Response:

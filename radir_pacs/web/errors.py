@@ -12,7 +12,7 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
-from radir_pacs.errors import DicomRefused, NotAcceptable, RadirError, UnknownRegion
+from radir_pacs.errors import DicomRefused, NotAcceptable, RadirError, TooManyRequests, UnknownRegion
 
 from . import error_page
 
@@ -54,7 +54,10 @@ def install(app: Flask) -> None:
             # The request is fine, but what is stored cannot be converted into the form it asks for.
             return error_response(NotAcceptable.http_status, NotAcceptable.code, str(error))
         details = {"nearest": list(error.nearest)} if isinstance(error, UnknownRegion) else {}
-        return error_response(error.http_status, error.code, str(error), **details)
+        response = error_response(error.http_status, error.code, str(error), **details)
+        if isinstance(error, TooManyRequests):
+            response.headers["Retry-After"] = str(error.wait_s)
+        return response
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:

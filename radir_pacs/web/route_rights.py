@@ -1,6 +1,7 @@
 """Which role reaches which route. What is not listed is closed to everybody, so a new route needs an entry.
 
-The rights of a sidebar's token depend on its study: `context_rights`. Routes that need no token: `auth`.
+A session has the rights of its account's role. Those of a sidebar's token depend on its study: `context_rights`. Routes
+that need neither: `auth`.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ RIGHTS: dict[str, frozenset[Role]] = {
     "sidebar.typed": _ALSO_RESEARCH,
     "viewer.sidebar": _ALSO_RESEARCH,
     "pages.developers": _ALL,
-    "pages.sign_in": _ALL,
+    "sign_in.out": _ALSO_RESEARCH,
+    "sign_in.account": _ALSO_RESEARCH,
+    "sign_in.change_password": _ALSO_RESEARCH,
     "studies.status": _ALL,
     "figures.metrics": _SYSTEMS,
     "static": _ALSO_RESEARCH,
@@ -71,8 +74,15 @@ RIGHTS: dict[str, frozenset[Role]] = {
     "studies.delete": _SYSTEMS,
     "deletion.delete_part": _SYSTEMS,
     "viewer.context": _SYSTEMS,  # in a reader's name
-    # the administrator's pages; signing in is open
-    "admin.sign_out": _ADMINISTRATORS,
+    # the administrator's pages
+    "admin_accounts.accounts": _ADMINISTRATORS,
+    "admin_accounts.account": _ADMINISTRATORS,
+    "admin_accounts.add": _ADMINISTRATORS,
+    "admin_accounts.act": _ADMINISTRATORS,
+    "admin_accounts.change": _ADMINISTRATORS,
+    "admin_tokens.tokens": _ADMINISTRATORS,
+    "admin_tokens.create": _ADMINISTRATORS,
+    "admin_tokens.revoke": _ADMINISTRATORS,
     "admin_overview.overview": _ADMINISTRATORS,
     "admin_overview.live": _ADMINISTRATORS,
     "admin_overview.ask_retry": _ADMINISTRATORS,
@@ -99,6 +109,14 @@ RIGHTS: dict[str, frozenset[Role]] = {
     "admin_quality.quality": _ADMINISTRATORS,
     "admin_feedback.feedback": _ADMINISTRATORS,
 }
+
+
+_OWN_ACCOUNT = frozenset({"sign_in.out", "sign_in.account", "sign_in.change_password", "static"})
+
+
+def is_own_account(endpoint: str | None) -> bool:
+    """Whether it is what somebody reaches who has to choose a password first."""
+    return endpoint in _OWN_ACCOUNT
 
 
 def may(role: Role, endpoint: str | None) -> bool:

@@ -7,6 +7,7 @@ import json
 import logging
 import socket
 import time
+from collections import deque
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +18,7 @@ from waitress import channel, server, task, utilities, wasyncore
 from radir_pacs.access.bearers import Bearers
 from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError, StorageFailed
+from radir_pacs.tls_door import TlsDoor, TlsFiles
 
 from .body_guard import Body, BodyGuard
 from .crowd import Connection, who_gives_way
@@ -29,6 +31,7 @@ CONNECTIONS = 200  # at once, of each process; beyond that, the one that has wai
 LARGE_REQUESTS = 4  # requests of the largest size that may arrive at once, at all web processes together
 LINGER_S = 20.0  # how long the rest of a refused body is read, so that the client sees the answer
 IDLE_S = 60
+_SENT_S = 2.0  # for what is still on its way over TLS when the server ends
 CLEANUP_S = 2  # between two checks for late clients
 HEADER_DEADLINE_S = 30.0  # from the first byte of a request to the end of its header
 SLOWEST_BYTES_S = 32 * 1024  # a body sent slower than this, on average, is given up
@@ -201,12 +204,16 @@ class _Channel(channel.HTTPChannel):  # type: ignore[misc]
 
 class _Server(server.TcpWSGIServer):  # type: ignore[misc]
     channel_class = _Channel
+    door: TlsDoor | None = None  # through which connections come decrypted
     guard: BodyGuard
     drain_s: float
     stopping = False
 
     def run(self) -> None:
         """Serve until ``stop()``; running requests then get ``drain_s`` to finish and be sent."""
+        self._entered: deque[tuple[socket.socket, tuple[Any, ...]]] = deque()
+        if self.door is not None:
+            self.door.open(self._enter, _turned_away)
         while not self.stopping:
             self._turn(self.adj.asyncore_loop_timeout)
         wasyncore.dispatcher.close(self)  # no new connections
@@ -215,6 +222,8 @@ class _Server(server.TcpWSGIServer):  # type: ignore[misc]
         while self._is_busy() and time.monotonic() < deadline:
             self._turn(0.02)
         wasyncore.close_all(self._map, ignore_all=True)
+        if self.door is not None:
+            self.door.close(_SENT_S)
 
     def stop(self) -> None:
         """End ``run()``. May be called from another thread or a signal handler, and more than once."""
@@ -226,27 +235,42 @@ class _Server(server.TcpWSGIServer):  # type: ignore[misc]
 
     def _turn(self, timeout_s: float) -> None:
         wasyncore.loop(timeout=timeout_s, map=self._map, use_poll=self.adj.asyncore_use_poll, count=1)
+        while self._entered:
+            connection, address = self._entered.popleft()
+            if self._makes_room(connection):
+                self.channel_class(self, connection, address, self.adj, map=self._map)
 
     def _is_busy(self) -> bool:
         waiting = any(open_channel.total_outbufs_len for open_channel in self.active_channels.values())
         return waiting or bool(self.task_dispatcher.threads)
 
     def handle_accept(self) -> None:
-        """Admit the newcomer, closing the connection that has waited longest: idle ones keep nobody out."""
+        """Admit the newcomer; over TLS when it has shaken hands."""
+        with contextlib.suppress(OSError, TypeError):  # it disconnected in the meantime
+            connection, address = self.accept()
+            self.set_socket_options(connection)
+            if self.door is not None:
+                self.door.take(connection)
+            elif self._makes_room(connection):
+                self.channel_class(self, connection, self.fix_addr(address), self.adj, map=self._map)
+
+    def _enter(self, connection: socket.socket, address: tuple[Any, ...], _: object) -> None:
+        """From the thread of the door."""
+        self._entered.append((connection, address))
+        with contextlib.suppress(OSError):
+            self.pull_trigger()
+
+    def _makes_room(self, connection: socket.socket) -> bool:
+        """Close the connection that has waited longest, if there are too many: idle ones keep nobody out."""
         staying = [(one, one.as_connection()) for one in self.active_channels.values() if not one.will_close]
         if len(staying) >= CONNECTIONS:
             gives_way = who_gives_way(staying)
             if gives_way is None:
-                self._send_away()
-                return
+                with contextlib.suppress(OSError), connection:
+                    connection.send(_BUSY)
+                return False
             gives_way.will_close = True  # closed in the next turn: its descriptor may still have an event in this one
-        super().handle_accept()
-
-    def _send_away(self) -> None:
-        with contextlib.suppress(OSError, TypeError):  # it disconnected in the meantime
-            sock, _ = self.accept()
-            with sock:
-                sock.send(_BUSY)
+        return True
 
     def maintenance(self, now: float) -> None:
         super().maintenance(now)
@@ -271,8 +295,18 @@ def make_server(app: Flask, settings: Settings) -> _Server:
         # Our own check answers first and names the setting; this one bounds chunked bodies as they arrive.
         max_request_body_size=settings.max_request_mib * 1024 * 1024 + 1,
         ident=None,
+        url_scheme="https" if settings.web_tls_certificate else "http",
         clear_untrusted_proxy_headers=not settings.trusted_proxies,  # otherwise proxies.py decides which to trust
     )
+    door = None
+    if settings.web_tls_certificate:
+        files = TlsFiles(
+            setting="web_tls_certificate",
+            certificate=settings.web_tls_certificate,
+            key=settings.web_tls_key,
+            protocol="http/1.1",
+        )
+        door = TlsDoor(files)
     dispatcher = task.ThreadedTaskDispatcher()
     dispatcher.set_thread_count(adjustments.threads)
     try:
@@ -293,11 +327,16 @@ def make_server(app: Flask, settings: Settings) -> _Server:
     with contextlib.suppress(StorageFailed):
         log.info("tokens", extra={"needed": bearers.are_needed})  # read now, so that the first large body meets them
     made.drain_s = settings.drain_s
+    made.door = door
     made.guard = BodyGuard(
         bearers=bearers,
         most_bytes=max(1, LARGE_REQUESTS // settings.web_process_count) * settings.max_request_mib << 20,
     )
     return made
+
+
+def _turned_away(host: str, why: str, advice: str) -> None:
+    log.info("no TLS connection", extra={"address": host, "why": why, "advice": advice})
 
 
 def _shared_socket(address: tuple[Any, ...]) -> socket.socket:

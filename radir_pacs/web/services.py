@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from flask import current_app
 
 from radir_pacs.access.bearers import Bearers
+from radir_pacs.access.provider import Provider
+from radir_pacs.access.sessions import Sessions
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.intake.instances import Intake
@@ -35,6 +37,8 @@ class Services:
     probes: tuple[Probe, ...]
     thumbnails: Recent
     bearers: Bearers
+    sessions: Sessions
+    provider: Provider | None  # at which people sign in, where one is set
     exposition: Exposition
     opened: Remembered  # studies, by caller
     overview: Lately  # what the pages of administrators show

@@ -10,25 +10,20 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
+from radir_pacs import tls_door
 from radir_pacs.catalogue import Catalogue, Peer
 from radir_pacs.config import Settings
 from radir_pacs.delivery.destination import Destination
 from radir_pacs.delivery.echo import echo
 from radir_pacs.errors import PeerFailed, SettingError
-from radir_pacs.listener import tls_door
 from tests.catalogue_material import TESTER
+from tests.certificates import Authority, Identity
 from tests.conftest import free_port
 from tests.dicom_files import radiograph
 from tests.integration.listening import refusals, wait_for
@@ -37,50 +32,6 @@ from tests.services import need
 
 Listen = Callable[..., Destination]
 _DAY = datetime.timedelta(days=1)
-
-
-@dataclass(frozen=True)
-class Identity:
-    """A certificate with its key, as files."""
-
-    name: str
-    certificate: Path
-    key: Path
-    sha256: str
-
-
-class Authority:
-    def __init__(self, folder: Path, name: str) -> None:
-        self._folder, self._name = folder, name
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self.file = folder / f"{name}.pem"
-        self._certificate = self._signed(name, self._key.public_key(), is_authority=True)
-        self.file.write_bytes(self._certificate.public_bytes(Encoding.PEM))
-
-    def issue(self, name: str, *, ended: bool = False) -> Identity:
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._signed(name, key.public_key(), ended=ended)
-        paths = self._folder / f"{self._name}-{name}.crt", self._folder / f"{self._name}-{name}.key"
-        paths[0].write_bytes(certificate.public_bytes(Encoding.PEM))
-        paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
-        return Identity(name, *paths, certificate.fingerprint(hashes.SHA256()).hex())
-
-    def _signed(
-        self, name: str, key: ec.EllipticCurvePublicKey, *, is_authority: bool = False, ended: bool = False
-    ) -> x509.Certificate:
-        now = datetime.datetime.now(datetime.UTC)
-        issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self._name)])
-        return (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-            .issuer_name(issuer)
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - 3 * _DAY)
-            .not_valid_after(now - _DAY if ended else now + _DAY)
-            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,16 @@ SERVICE = "the-token-of-the-pacs"
 SIGNED_IN = {"Authorization": f"Bearer {SERVICE}"}
 OWN, OTHER = uid(0), uid(1)
 QUESTION = {"anatomy": "left lung", "limit": "2"}
-OPEN = ("/health/live", "/health/ready", "/favicon.ico", "/viewer/", "/ohif/", "/admin/static/", "/admin/sign-in")
+OPEN = (
+    "/sign-in",
+    "/health/live",
+    "/health/ready",
+    "/favicon.ico",
+    "/viewer/",
+    "/ohif/",
+    "/admin/static/",
+    "/admin/sign-in",
+)
 VALUES = {"study": OTHER, "series": "1.2.3", "instance": "1.2.4", "frames": "1", "where": "00420011", "reader": "me"}
 VALUES |= {"name": "panel.js", "filename": "radir.css", "ohif_chunk": "1.css"}
 

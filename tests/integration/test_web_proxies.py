@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import requests
 
+from tests.accounts_material import Browser, add_account
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web, part10
 
@@ -103,3 +105,22 @@ def test_a_page_that_the_proxy_serves_may_write(serve: Callable[..., Web]) -> No
     own = {"Origin": "https://pacs.example", "Sec-Fetch-Site": "same-origin"}
     assert web.ask("POST", "/studies/1.2.3/complete", headers=own).status_code == 403
     assert web.ask("POST", "/studies/1.2.3/complete", headers=own | X).status_code == 404
+
+
+def test_the_cookie_is_secure_where_a_named_proxy_ends_tls(serve: Callable[..., Web]) -> None:
+    add_account((known := serve(trusted_proxies=("127.0.0.1",))).catalogue)
+    stranger = serve(trusted_proxies=("192.0.2.0/24",))
+    for web, name in ((known, "__Host-radir_session"), (stranger, "radir_session")):
+        answer = requests.get(web.root + "/sign-in", headers=X, timeout=30)
+        assert answer.headers["Set-Cookie"].startswith(name + "=")
+        assert ("Secure" in answer.headers["Set-Cookie"]) == (web is known)
+
+
+def test_who_forges_addresses_waits_all_the_same(serve: Callable[..., Web]) -> None:
+    web = serve(trusted_proxies=("192.0.2.0/24",))
+    add_account(web.catalogue)
+    browser, statuses = Browser(web.root), []
+    for number in range(7):
+        browser.headers["X-Forwarded-For"] = f"10.0.0.{number}"
+        statuses.append(browser.sign_in(password="a wrong password").status_code)
+    assert statuses == [401] * 5 + [429] * 2

@@ -65,7 +65,8 @@ def desk(postgres: str, browser: Browser, tmp_path_factory: pytest.TempPathFacto
         desk = Desk(web, browser, token, challenger)
         page = desk.context.new_page()
         page.goto(desk.url("models"))
-        expect(page.get_by_label("Administrator's token")).to_be_focused()
+        page.get_by_text("Sign in with a token").click()
+        page.get_by_label("Token", exact=True).focus()
         for width, scheme in LOOKS:
             look(page, width, scheme, "admin-sign-in")
         page.keyboard.type(token)

@@ -66,6 +66,10 @@ def page(context: BrowserContext) -> Iterator[Page]:
 def open_study(page: Page, archive: Archive, *studies: str) -> None:
     """The study is drawn, the panel lists its cases."""
     page.goto(f"{archive.web.root}/ohif/viewer?StudyInstanceUIDs={','.join(studies)}")
+    drawn(page)
+
+
+def drawn(page: Page) -> None:
     page.get_by_text("Skip all").click()
     expect(page.locator("canvas").first).to_be_visible()
     expect(page.locator("radir-similar-cases li.case").first).to_be_visible(timeout=45_000)
@@ -330,18 +334,22 @@ def test_the_panel_follows_the_study_in_the_viewport(page: Page, ohif: Archive) 
     expect(page.locator("#radir-other-patients .frame")).to_have_count(0)
 
 
-def test_a_link_into_ohif_opens_with_one_password(
+def test_a_link_into_ohif_opens_after_one_sign_in(
     browser: Browser, serve: Callable[..., Archive], ohif: Archive
 ) -> None:
     """A fresh browser, a token, a deep link: images and cases come without a detour over the start page."""
     guarded = serve(api_tokens=(TOKEN,))
-    with browser.new_context(http_credentials={"username": "reader", "password": TOKEN}) as context:
+    with browser.new_context(locale="en-GB") as context:
         page = context.new_page()
         page.set_viewport_size({"width": 1500, "height": 850})
         page.set_default_timeout(45_000)
         refused: list[str] = []
         page.on("response", lambda answer: refused.append(answer.url) if answer.status in (401, 403) else None)
-        open_study(page, guarded, guarded.query)
+        page.goto(f"{guarded.web.root}/ohif/viewer?StudyInstanceUIDs={guarded.query}")
+        page.get_by_text("Sign in with a token").click()
+        page.get_by_label("Token", exact=True).fill(TOKEN)
+        page.keyboard.press("Enter")
+        drawn(page)
         assert page.url == f"{guarded.web.root}/ohif/viewer?StudyInstanceUIDs={guarded.query}"
         panel = page.locator("radir-similar-cases")
         thumbnail = panel.locator("li.case img").first

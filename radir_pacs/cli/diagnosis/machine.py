@@ -131,6 +131,7 @@ def certificates(settings: Settings) -> Iterator[Finding]:
         ("hl7_tls_certificate", "renew it, and restart the HL7 listener"),
         ("hl7_tls_client_ca", "renew it, and restart the HL7 listener"),
         ("listener_tls_certificate", "renew it: the next connection uses the new one"),
+        ("web_tls_certificate", "renew it: the next connection uses the new one"),
         ("listener_tls_client_ca", "renew it: the next connection uses the new one"),
     ):
         name: str = getattr(settings, setting)

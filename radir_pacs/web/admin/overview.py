@@ -17,6 +17,8 @@ from .charts import bars
 from .quality import watched
 
 blueprint = view.guarded("admin_overview", __name__)
+blueprint.static_folder = "static"
+blueprint.static_url_path = "/static"
 
 LATELY_S = 15.0  # that a page which refreshes itself may be behind
 _KEY = "overview"

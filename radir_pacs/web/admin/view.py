@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 
-from flask import Blueprint, Response, g, make_response, redirect, render_template, request
+from flask import Blueprint, Response, g, make_response, render_template, request
 
 from radir_pacs import __version__
 from radir_pacs.errors import RadirError, UnknownRegion
-from radir_pacs.web import language
+from radir_pacs.web import language, session, way_back
+from radir_pacs.web.error_page import prefers_html
 from radir_pacs.web.errors import error_response
-from radir_pacs.web.services import services
 
-from . import session
 from .figures import Figures
 from .words import Speaker
 
@@ -27,18 +26,18 @@ _STATE = "X-Radir-State"
 
 def guarded(name: str, import_name: str) -> Blueprint:
     """A blueprint whose forms are checked, and whose errors are pages."""
-    blueprint = Blueprint(name, import_name, url_prefix=session.PATH)
+    blueprint = Blueprint(name, import_name, url_prefix=way_back.ADMIN)
 
     @blueprint.before_request
     def check() -> None:
         if request.method == "POST":
-            session.check(services().settings)
+            session.check_form()
 
     @blueprint.errorhandler(RadirError)
     def failed(error: RadirError) -> Response:
         if error.http_status >= 500:
             log.warning("request failed", extra={"code": error.code, "route": request.endpoint})
-        if not wants_page():
+        if not prefers_html():
             return error_response(error.http_status, error.code, str(error))
         general = language.current().error(error.code, str(error))
         return page("error.html", status=error.http_status, message=general, details=str(error))
@@ -46,39 +45,28 @@ def guarded(name: str, import_name: str) -> Blueprint:
     return blueprint
 
 
-def wants_page() -> bool:
-    """Whether a browser asks; a program gets our JSON errors."""
-    accepted = request.accept_mimetypes
-    return bool(accepted.quality("text/html") > accepted.quality("application/json"))
-
-
 def page(template: str, *, status: int = 200, **values: object) -> Response:
-    """A whole page; the session goes on with it."""
-    settings = services().settings
-    secret = session.csrf(settings)
+    """A whole page."""
     known = g.get("radir_caller")
     response = make_response(
         render_template(
             f"admin/{template}",
             version=__version__,
-            csrf=secret,
+            csrf=session.csrf(),
             signed_in=known.name if known is not None else None,
-            may_sign_out=bool((held := session.current(settings)) and held.tag),
+            may_sign_out=session.held() is not None,
             **_spoken(),
             **values,
         ),
         status,
     )
     _finish(response)
-    session.keep(response, settings)
+    session.keep(response)
     return response
 
 
 def part(template: str, *, state: str = "", **values: object) -> Response:
-    """A piece that a page replaces every few seconds; the whole page is loaded again when ``state`` changes.
-
-    It leaves the session as it is: a page that is left open does not keep anybody signed in.
-    """
+    """A piece that a page replaces every few seconds; the whole page is loaded again when ``state`` changes."""
     response = make_response(render_template(f"admin/{template}", state=state, **_spoken(), **values))
     _finish(response)
     response.headers[_STATE] = state
@@ -87,10 +75,7 @@ def part(template: str, *, state: str = "", **values: object) -> Response:
 
 def after(address: str) -> Response:
     """To a page, after a form was acted upon."""
-    response = make_response(redirect(address, 303))
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["Referrer-Policy"] = "same-origin"  # under no-referrer a form's Origin is "null" (Fetch 3.1)
-    return response
+    return way_back.to_page(address, 303)
 
 
 def field(name: str, most: int = 1000) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from flask import Blueprint, Response, current_app, make_response, redirect, render_template, request
+from flask import Blueprint, Response, current_app, make_response, render_template, request
 
 from radir_pacs import __version__, anatomy
 from radir_pacs.access import finding
@@ -73,17 +73,6 @@ def developers() -> Response:
 def icon() -> Response:
     """The icon of the pages, which browsers also look for here."""
     return current_app.send_static_file("icon.svg")
-
-
-@blueprint.get("/sign-in")
-def sign_in() -> Response:
-    """Whoever gets here has given a token; redirects to ``to``, a page of OHIF."""
-    to = parameters.one("to") or ""
-    if not to.isprintable() or not ohif.is_page(to.partition("?")[0]):
-        raise BadInput("the parameter 'to' is not a page of OHIF")
-    response = make_response(redirect(to))
-    response.headers["Cache-Control"] = "no-store"
-    return response
 
 
 @blueprint.app_template_filter("person_name")

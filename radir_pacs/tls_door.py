@@ -1,8 +1,8 @@
-"""DICOM over TLS: a port of its own, whose connections go on decrypted, through a pair of sockets, to the listener.
+"""TLS for a server of ours: its connections go on decrypted, through a pair of sockets, to whoever serves them.
 
-The profile is PS3.15's for BCP 195 (RFC 9325): TLS 1.2 and 1.3, forward secrecy with AES-GCM, no renegotiation, no
-compression. All bounds of the plain port hold behind it, since what they end ends here too; only the handshake has one
-of its own. Certificates that were replaced are used from the next connection on.
+The profile is that of BCP 195 (RFC 9325), as PS3.15 B.12 has it for DICOM: TLS 1.2 and 1.3, forward secrecy with
+AES-GCM, no renegotiation, no compression. All bounds of the server hold behind it, since what they end ends here too;
+only the handshake has one of its own. Certificates that were replaced are used from the next connection on.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import select
 import socket
 import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from radir_pacs.access.peers import Certificate
-from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ CIPHERS = (  # of TLS 1.2 (RFC 9325 4.2); those of TLS 1.3 are all as strong
 _HANDSHAKE_S = 10.0
 _STALLED_S = 60.0  # a peer that takes nothing for so long is gone
 _CHUNK_BYTES = 1 << 18
+_LOOK_S = 0.05
 _BACKLOG = 128
 _MOST_AT_ONCE = 600  # associations are bounded behind this; here are their connections, and half-open ones
 _MOST_OF_ONE = 450  # of one address
@@ -38,44 +40,90 @@ Welcome = Callable[[socket.socket, tuple[Any, ...], Certificate | None], None]
 TurnAway = Callable[[str, str, str], None]
 
 
-class TlsDoor:
-    """Bound when it is made, like the plain port; `open` lets peers in until `close`. Raises SettingError."""
+@dataclass(frozen=True, kw_only=True)
+class TlsFiles:
+    """``setting``: the one that names the certificate. key: empty where it is in the certificate's file.
 
-    def __init__(self, settings: Settings) -> None:
-        self._contexts = _Contexts(settings)
+    authorities: that the client's own certificate must come from; empty asks for none. protocol: for ALPN (RFC 7301).
+    """
+
+    setting: str
+    certificate: str
+    key: str = ""
+    authorities: str = ""
+    protocol: str = ""
+
+
+class TlsDoor:
+    """`open` lets peers in by a bound socket until `close`; without one, those whom `take` brings.
+
+    Raises SettingError for files that cannot be used.
+    """
+
+    def __init__(self, files: TlsFiles, bound: socket.socket | None = None) -> None:
+        self._contexts = _Contexts(files)
         self._contexts.current()
-        self._socket = _bound(settings)
+        self._socket = bound
         self._loop = asyncio.new_event_loop()
         self._thread: threading.Thread | None = None
         self._inside: set[asyncio.Task[None]] = set()
+        self._adopting: set[asyncio.Task[None]] = set()
         self._held: Counter[str] = Counter()  # connections by address
         self._shaking: dict[asyncio.Task[None], str] = {}  # handshakes and their addresses, oldest first
 
     def open(self, welcome: Welcome, turn_away: TurnAway) -> None:
         """``welcome`` takes over the decrypted side of a connection; ``turn_away`` is told of a failed handshake."""
         self._welcome, self._turn_away = welcome, turn_away
-        self._socket.listen(_BACKLOG)  # from here on a peer is queued, however late the thread begins
+        if self._socket is not None:
+            self._socket.listen(_BACKLOG)  # from here on a peer is queued, however late the thread begins
         self._thread = threading.Thread(target=self._run, name="tls", daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
-        """Let nobody in. Connections end."""
+    def take(self, connection: socket.socket) -> None:
+        """A connection that somebody else accepted; from any thread."""
+        self._loop.call_soon_threadsafe(self._adopt, connection)
+
+    def close(self, within_s: float = 0.0) -> None:
+        """Let nobody in. Connections end, those whose server has ended them within so many seconds."""
         if self._thread is not None:
+            if within_s:
+                ended = asyncio.run_coroutine_threadsafe(self._all_ended(within_s), self._loop)
+                with contextlib.suppress(TimeoutError):
+                    ended.result(within_s + 1)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(5)
         else:
             self._loop.close()
-        self._socket.close()
+        if self._socket is not None:
+            self._socket.close()
+
+    async def _all_ended(self, within_s: float) -> None:
+        if self._inside:
+            await asyncio.wait(self._inside, timeout=within_s)
+
+    def _adopt(self, connection: socket.socket) -> None:
+        async def adopted() -> None:
+            reader = asyncio.StreamReader(limit=_CHUNK_BYTES)
+            protocol = asyncio.StreamReaderProtocol(reader, self._enter)
+            with contextlib.suppress(OSError):
+                await self._loop.connect_accepted_socket(lambda: protocol, connection)
+
+        task = self._loop.create_task(adopted())
+        self._adopting.add(task)
+        task.add_done_callback(self._adopting.discard)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(
-            asyncio.start_server(self._enter, sock=self._socket, limit=_CHUNK_BYTES, backlog=_BACKLOG)
-        )
+        server = None
+        if self._socket is not None:
+            server = self._loop.run_until_complete(
+                asyncio.start_server(self._enter, sock=self._socket, limit=_CHUNK_BYTES, backlog=_BACKLOG)
+            )
         try:
             self._loop.run_forever()
         finally:
-            server.close()
+            if server is not None:
+                server.close()
             for task in self._inside:
                 task.cancel()
             self._loop.run_until_complete(asyncio.gather(*self._inside, return_exceptions=True))
@@ -123,7 +171,7 @@ class TlsDoor:
             await writer.start_tls(self._contexts.current(), ssl_handshake_timeout=_HANDSHAKE_S)
         except (ssl.SSLError, OSError, SettingError) as error:
             why = getattr(error, "reason", None) or type(error).__name__
-            advice = "its certificate, its trust in ours, or its TLS version does not fit: see listener_tls_client_ca"
+            advice = "its certificate, its trust in ours, or its TLS version does not fit"
             self._turn_away(host, f"no TLS connection ({str(why).lower().replace('_', ' ')})", advice)
             return False
         finally:
@@ -141,10 +189,12 @@ class TlsDoor:
             ours.close()
             theirs.close()
             raise
+        descriptor = ours.fileno()
         self._welcome(theirs, address, _certificate(writer.get_extra_info("ssl_object")))
         try:
             inward = asyncio.create_task(_pump(reader, inner_writer))
-            await _pump(inner_reader, writer, _STALLED_S)  # ends when the listener closes its side
+            await _pump(inner_reader, writer, _STALLED_S)  # ends when the server closes its side
+            await _until_closed(descriptor, inward)
             inward.cancel()
             with contextlib.suppress(OSError, TimeoutError):
                 writer.close()
@@ -165,13 +215,21 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stal
             writer.write_eof()
 
 
+async def _until_closed(descriptor: int, inward: asyncio.Task[None]) -> None:
+    """A server that has said all may go on reading for a while what the client still sends, so that it hears it."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    until = asyncio.get_running_loop().time() + _STALLED_S
+    while not inward.done() and not poll.poll(0) and asyncio.get_running_loop().time() < until:
+        await asyncio.sleep(_LOOK_S)
+
+
 class _Contexts:
     """The TLS context of the files as they are now."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._certificate = settings.listener_tls_certificate
-        self._key = settings.listener_tls_key or None
-        self._authorities = settings.listener_tls_client_ca
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self._certificate, self._key, self._authorities = files.certificate, files.key or None, files.authorities
         self._made: tuple[tuple[tuple[int, int], ...], ssl.SSLContext] | None = None
 
     def current(self) -> ssl.SSLContext:
@@ -182,7 +240,7 @@ class _Contexts:
             if self._made is None or self._made[0] != state:
                 self._made = state, self._read()
         except (OSError, ssl.SSLError) as error:
-            why = f"listener_tls_certificate: cannot be used: {error.strerror or type(error).__name__}"
+            why = f"{self._files.setting}: cannot be used: {error.strerror or type(error).__name__}"
             if self._made is None:
                 raise SettingError(why) from None
             log.error("the TLS certificate is not read again", extra={"reason": why})
@@ -197,6 +255,8 @@ class _Contexts:
         if self._authorities:
             context.load_verify_locations(self._authorities)
             context.verify_mode = ssl.CERT_REQUIRED
+        if self._files.protocol:
+            context.set_alpn_protocols([self._files.protocol])
         return context
 
 
@@ -208,18 +268,3 @@ def _certificate(connection: ssl.SSLObject) -> Certificate | None:
     subject: Any = told.get("subject", ())
     names = [str(value) for part in subject for key, value in part if key == "commonName"]
     return Certificate(sha256=hashlib.sha256(der).hexdigest(), common_name=names[-1] if names else "")
-
-
-def _bound(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.listener_host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if settings.listener_process_count > 1:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        bound.bind((settings.listener_host, settings.listener_tls_port))
-    except OSError as error:
-        bound.close()
-        where = f"{settings.listener_host}:{settings.listener_tls_port}"
-        raise SettingError(f"listener_tls_port: {where} cannot be bound: {error.strerror}") from None
-    return bound

@@ -1,0 +1,141 @@
+"""Who is signed in: a random id that only the browser has, whose hash the catalogue keeps.
+
+Every process believes what it read for a second, so that what takes a right away acts within that time and a page's
+pictures cost no round trip each; for a minute where the database is away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cachetools import TTLCache
+
+from radir_pacs.access.bearers import FRESH_S, STALE_S, Bearers
+from radir_pacs.access.sign_in import key_of_sessions
+from radir_pacs.callers import Caller
+from radir_pacs.catalogue import KnownSession, token_sha256
+from radir_pacs.catalogue.sign_ins import SignIns
+from radir_pacs.config import Settings
+from radir_pacs.errors import StorageFailed
+
+_BYTES = 32
+_MOST = 10_000  # P6
+_NOTE_USE_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A session in force. ``must_change``: its bearer has to choose a password first.
+
+    has_password: it is of an account with a password of ours. id_token: the provider's, where it signed in.
+    """
+
+    caller: Caller
+    must_change: bool = False
+    has_password: bool = False
+    id_token: str | None = None
+
+
+class Sessions:
+    """Safe for many threads."""
+
+    def __init__(
+        self,
+        sign_ins: SignIns,
+        bearers: Bearers,
+        settings: Settings,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sign_ins, self._bearers, self._settings = sign_ins, bearers, settings
+        self._lock = threading.Lock()
+        self._fresh: TTLCache[str, KnownSession | None] = TTLCache(_MOST, FRESH_S, timer=clock_s)
+        self._lately: TTLCache[str, KnownSession] = TTLCache(_MOST, STALE_S, timer=clock_s)
+
+    def of(self, session_id: str, *, is_used: bool = True) -> Held | None:
+        """Who is signed in with this id. Raises StorageFailed.
+
+        is_used: by a person, which keeps the session from ending for idleness.
+        """
+        key = session_sha256(session_id)
+        known = self._known(key)
+        if known is None:
+            return None
+        if is_used and known.unseen_s > min(_NOTE_USE_S, self._settings.session_idle_s / 4):
+            with contextlib.suppress(StorageFailed):  # the next request notes it
+                self._sign_ins.seen(key)
+                self._forget(key)
+        if known.token_tag is not None:
+            wanted = known.token_tag
+            caller = self._bearers.known(lambda sha256: hmac.compare_digest(self._tag(sha256), wanted))
+            return Held(caller=caller) if caller is not None else None
+        if known.rights is None or known.account is None:
+            return None
+        rights = known.rights
+        return Held(
+            caller=Caller(name=known.account, role=rights.role, scope=rights.scope, names=rights.names),
+            must_change=known.must_change,
+            has_password=known.has_password,
+            id_token=known.id_token,
+        )
+
+    def begin(self, *, account_id: int, address: str, id_token: str | None = None) -> str:
+        """A session of an account, under an id that nobody had before: whatever the browser sent is not used."""
+        made = secrets.token_urlsafe(_BYTES)
+        self._sign_ins.begin(session_sha256(made), account_id=account_id, address=address, id_token=id_token)
+        return made
+
+    def begin_with_token(self, token: str, *, address: str) -> str:
+        """The same with a token, which `bearers` has admitted; the session ends when it is revoked."""
+        made = secrets.token_urlsafe(_BYTES)
+        tag = self._tag(token_sha256(token.encode()))
+        self._sign_ins.begin(session_sha256(made), token_tag=tag, address=address)
+        return made
+
+    def end(self, session_id: str) -> None:
+        key = session_sha256(session_id)
+        self._sign_ins.end(key)
+        self._forget(key)
+
+    def secret(self, browser_id: str) -> str:
+        """What the forms of a page repeat that was made for the browser with this id, signed in or not."""
+        return hmac.new(key_of_sessions(self._settings), b"form " + browser_id.encode(), hashlib.sha256).hexdigest()
+
+    def _known(self, key: str) -> KnownSession | None:
+        with self._lock:
+            if key in self._fresh:
+                return self._fresh[key]
+        try:
+            found = self._sign_ins.session(key)
+        except StorageFailed:
+            with self._lock:
+                lately = self._lately.get(key)
+            if lately is None:
+                raise
+            return lately
+        with self._lock:
+            self._fresh[key] = found
+            if found is not None:
+                self._lately[key] = found
+            else:
+                self._lately.pop(key, None)
+        return found
+
+    def _forget(self, key: str) -> None:
+        with self._lock:
+            self._fresh.pop(key, None)
+            self._lately.pop(key, None)
+
+    def _tag(self, sha256: str) -> str:
+        return hmac.new(key_of_sessions(self._settings), sha256.encode(), hashlib.sha256).hexdigest()
+
+
+def session_sha256(session_id: str) -> str:
+    """By what the catalogue knows a session."""
+    return hashlib.sha256(session_id.encode()).hexdigest()

@@ -1,0 +1,197 @@
+"""Accounts of people. Whatever takes a right away ends the account's sessions in the same transaction."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from psycopg.errors import UniqueViolation
+from psycopg.types.json import Jsonb
+
+from radir_pacs.callers import AuditEvent, Caller, Role
+from radir_pacs.catalogue.account_rows import Account, AccountToSignIn, Rights, SubjectOf
+from radir_pacs.catalogue.audit import Detail, note
+from radir_pacs.catalogue.database import Connection, Row, run
+from radir_pacs.catalogue.part import CataloguePart
+from radir_pacs.errors import BadInput, NotFound
+from radir_pacs.scopes import Scope
+
+OF_ACCOUNTS = (Role.ADMINISTRATOR, Role.RADIOLOGIST, Role.RESEARCHER)
+
+
+class Accounts(CataloguePart):
+    def add(self, name: str, rights: Rights, password_hash: str, *, by: Caller, must_change: bool = False) -> None:
+        """A new account, which signs in with a password. Raises BadInput for a name in use."""
+        try:
+            with self._database.transaction() as connection:
+                self._add(connection, name, rights, by, password_hash=password_hash, must_change=must_change)
+        except UniqueViolation:
+            raise BadInput(f"there is an account {name!r}: choose another name") from None
+
+    def of_subject(self, who: SubjectOf, name: str, rights: Rights, *, by: Caller) -> tuple[int, str] | None:
+        """The id and name of a person's account, with these rights from now on; None where it is disabled.
+
+        At the first sign-in the account is made, and called ``name``, or with a part of a hash behind where another
+        person is called so. Other rights than before end the sessions of before.
+        """
+        with self._database.transaction() as connection:
+            found = run(connection, "account_of_subject", issuer=who.issuer, subject=who.subject).fetchone()
+            if found is None:
+                taken = run(connection, "name_is_taken", name=name).fetchone()
+                if taken and (taken["by_account"] or taken["by_token"]):
+                    name = f"{name}#{hashlib.sha256(f'{who.issuer} {who.subject}'.encode()).hexdigest()[:8]}"
+                return self._add(connection, name, rights, by, issuer=who.issuer, subject=who.subject), name
+            if found["disabled"]:
+                return None
+            self._change_rights(connection, found, rights, by)
+            return int(found["id"]), str(found["name"])
+
+    def to_sign_in(self, name: str) -> AccountToSignIn | None:
+        """The account of this name, in whatever case it is written; a disabled one too."""
+        with self._database.transaction() as connection:
+            row = run(connection, "account_to_sign_in", name=name).fetchone()
+        return AccountToSignIn(**{**row, "role": Role(row["role"])}) if row is not None else None
+
+    def end_sessions_of(self, who: SubjectOf) -> str:
+        """The provider names this person, who has no right here any more; returns the account's name, or nothing."""
+        with self._database.transaction() as connection:
+            found = run(connection, "account_of_subject", issuer=who.issuer, subject=who.subject).fetchone()
+            if found is None:
+                return ""
+            run(connection, "end_sessions", id=found["id"], but=None)
+            return str(found["name"])
+
+    def all(self) -> tuple[Account, ...]:
+        """By name."""
+        return self._read(None)
+
+    def get(self, name: str) -> Account:
+        """Raises NotFound."""
+        found = self._read(name)
+        if not found:
+            raise NotFound(f"there is no account {name!r}")
+        return found[0]
+
+    def set_rights(self, name: str, rights: Rights, *, by: Caller) -> None:
+        """Another role or scope; who is signed in with another role has to sign in again. Raises NotFound, BadInput."""
+        with self._database.transaction() as connection:
+            row = _locked(connection, name)
+            if row["issuer"] is not None:
+                raise BadInput("the provider's groups say what this account may do: see oidc_mapping")
+            self._change_rights(connection, row, rights, by)
+
+    def set_password(
+        self, name: str, password_hash: str, *, by: Caller, must_change: bool = False, but: str | None = None
+    ) -> None:
+        """Another password, which ends all sessions, but the one with this hash. Raises NotFound, BadInput."""
+        with self._database.transaction() as connection:
+            row = _locked(connection, name)
+            if row["issuer"] is not None:
+                raise BadInput("this account has no password here: the provider signs it in")
+            run(connection, "set_password", id=row["id"], password_hash=password_hash, must_change=must_change)
+            run(connection, "end_sessions", id=row["id"], but=but)
+            note(connection, AuditEvent.ACCOUNT_CHANGED, by, detail={"account": row["name"], "change": "password"})
+
+    def hash_again(self, account_id: int, password_hash: str, *, must_change: bool) -> None:
+        """The same password, hashed with the parameters of today."""
+        with self._database.transaction() as connection:
+            run(connection, "set_password", id=account_id, password_hash=password_hash, must_change=must_change)
+
+    def disable(self, name: str, *, by: Caller) -> None:
+        """Nobody signs in with it, and nobody is signed in, within a second everywhere. Raises NotFound."""
+        self._switch(name, "disable_account", "disabled", by)
+
+    def enable(self, name: str, *, by: Caller) -> None:
+        """Raises NotFound."""
+        self._switch(name, "enable_account", "enabled", by)
+
+    def end_sessions(self, name: str, *, by: Caller) -> None:
+        """Whoever is signed in with it has to sign in again. Raises NotFound."""
+        self._switch(name, None, "signed_out", by)
+
+    def unlocked(self, name: str, *, by: Caller) -> None:
+        """Record that failed attempts to sign in with it are forgotten (`SignIns.forgive`)."""
+        with self._database.transaction() as connection:
+            note(connection, AuditEvent.ACCOUNT_CHANGED, by, detail={"account": name, "change": "unlocked"})
+
+    def remove(self, name: str, *, by: Caller) -> None:
+        """It is gone, its name is free, and what it did stays in the trail. Raises NotFound."""
+        with self._database.transaction() as connection:
+            row = _locked(connection, name)
+            run(connection, "end_sessions", id=row["id"], but=None)
+            run(connection, "remove_account", id=row["id"])
+            note(connection, AuditEvent.ACCOUNT_REMOVED, by, detail={"account": row["name"]})
+
+    def _switch(self, name: str, query: str | None, change: str, by: Caller) -> None:
+        with self._database.transaction() as connection:
+            row = _locked(connection, name)
+            if query is not None:
+                run(connection, query, id=row["id"])
+            run(connection, "end_sessions", id=row["id"], but=None)
+            note(connection, AuditEvent.ACCOUNT_CHANGED, by, detail={"account": row["name"], "change": change})
+
+    def _read(self, name: str | None) -> tuple[Account, ...]:
+        bounds = {"longest_s": self._settings.session_longest_s, "idle_s": self._settings.session_idle_s}
+        with self._database.transaction() as connection:
+            rows = run(connection, "accounts", bounds, name=name).fetchall()
+        return tuple(_account(row) for row in rows)
+
+    @staticmethod
+    def _add(
+        connection: Connection,
+        name: str,
+        rights: Rights,
+        by: Caller,
+        *,
+        password_hash: str | None = None,
+        must_change: bool = False,
+        issuer: str | None = None,
+        subject: str | None = None,
+    ) -> int:
+        taken = run(connection, "name_is_taken", name=name).fetchone()
+        if taken and taken["by_token"]:
+            raise BadInput(f"a token in force is called {name!r}: choose another name")
+        values: dict[str, Any] = {"password_hash": password_hash, "must_change": must_change}
+        values |= {"issuer": issuer, "subject": subject, "created_by": by.name}
+        made = run(connection, "add_account", values | _kept(rights), name=name).fetchone()
+        assert made is not None
+        note(connection, AuditEvent.ACCOUNT_ADDED, by, detail={"account": name, **_told(rights)})
+        return int(made["id"])
+
+    @staticmethod
+    def _change_rights(connection: Connection, row: Row, rights: Rights, by: Caller) -> None:
+        before = _rights(row)
+        if before == rights:
+            return
+        run(connection, "set_account_rights", _kept(rights), id=row["id"])
+        if before.role is not rights.role:
+            run(connection, "end_sessions", id=row["id"], but=None)
+        detail: Detail = {"account": row["name"], "change": "rights", **_told(rights)}
+        note(connection, AuditEvent.ACCOUNT_CHANGED, by, detail=detail)
+
+
+def _locked(connection: Connection, name: str) -> Row:
+    row = run(connection, "lock_account", name=name).fetchone()
+    if row is None:
+        raise NotFound(f"there is no account {name!r}")
+    return row
+
+
+def _kept(rights: Rights) -> dict[str, Any]:
+    return {"role": rights.role, "scope": Jsonb(rights.scope.as_json()), "names": rights.names}
+
+
+def _told(rights: Rights) -> dict[str, str]:
+    """For the trail, which holds no lists."""
+    said = rights.scope.as_json()
+    return {"role": rights.role} | {k: ", ".join(v) if isinstance(v, list) else v for k, v in said.items()}
+
+
+def _rights(row: Mapping[str, Any]) -> Rights:
+    return Rights(role=Role(row["role"]), scope=Scope.from_json(row["scope"]), names=row["names"])
+
+
+def _account(row: Row) -> Account:
+    rest = {key: value for key, value in row.items() if key not in {"role", "scope", "names"}}
+    return Account(rights=_rights(row), **rest)
