@@ -72,7 +72,7 @@ class IndexMachine(RuleBasedStateMachine):
         self.stale: Build | None = None
         self.damaged: set[Path] = set()
         self.patches: list[Any] = [
-            mock.patch("radir_pacs.index.snapshot.ROWS_PER_CANDIDATE", 0.001),  # the graph wherever there is one
+            mock.patch("radir_pacs.index.part.ROWS_PER_CANDIDATE", 0.001),  # the graph wherever there is one
             mock.patch("radir_pacs.index.builder.verify_in_child", check_here),
             mock.patch("radir_pacs.durable.sync"),  # no power fails here
             mock.patch("radir_pacs.index.writer._SMALL", 2),
