@@ -31,6 +31,11 @@ class MilvusServer:
         self.url = f"http://127.0.0.1:{port}"
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """While it runs."""
+        return self._process.pid if self._process is not None else None
+
     def start(self) -> None:
         program = Path(sys.executable).with_name("milvus-lite")
         command = [str(program), "server", "--data-dir", str(self.folder), "--host", "127.0.0.1"]

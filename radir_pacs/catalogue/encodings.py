@@ -135,10 +135,10 @@ class Encodings(CataloguePart):
         """Ids, ascending, and their vectors of a region (float32 [n, dim]); those that are gone are missing."""
         if not len(ids):
             return np.empty(0, np.int64), np.empty((0, 0), np.float32)
-        rows = self._database.ask("vectors_of", {"model_id": model_id, "region": region, "ids": ids.tolist()})
-        labels = np.fromiter((row["id"] for row in rows), np.int64, len(rows))
-        vectors = np.frombuffer(b"".join(row["vector"] for row in rows), "<f4").astype(np.float32, copy=False)
-        return labels, vectors.reshape(len(rows), -1 if len(rows) else 0)
+        (row,) = self._database.ask("vectors_of", {"model_id": model_id, "region": region, "ids": ids.tolist()})
+        labels = np.frombuffer(row["ids"] or b"", ">i8").astype(np.int64)
+        vectors = np.frombuffer(row["vectors"] or b"", "<f4").astype(np.float32, copy=False)
+        return labels, vectors.reshape(len(labels), -1 if len(labels) else 0)
 
 
 def encoding_of(row: Row) -> Encoding:

@@ -95,6 +95,12 @@ class Generations(CataloguePart):
             rows = run(connection, "to_clear", after_s=after_s).fetchall()
         return [(row["model_id"], row["region"], row["engine"]) for row in rows]
 
+    def held_outside(self) -> list[tuple[str, str, str]]:
+        """(model id, region, engine) wherever an outside engine may have vectors."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "held_outside").fetchall()
+        return [(row["model_id"], row["region"], row["engine"]) for row in rows]
+
     def cleared(self, model_id: str, region: str, engine: str) -> None:
         """The engine has nothing of that place any more."""
         with self._database.transaction() as connection:

@@ -897,6 +897,10 @@ WITH held AS (
 SELECT model_id, region, engine FROM ended
 WHERE since NOT BETWEEN now() - make_interval(secs => %(after_s)s::float8) AND now() + make_interval(secs => %(after_s)s::float8);
 
+-- name: held_outside
+-- Where an outside engine may have vectors.
+SELECT DISTINCT model_id, region, engine FROM generation WHERE engine <> 'local' ORDER BY 1, 2, 3;
+
 -- name: cleared
 -- An engine has nothing of a place any more.
 DELETE FROM generation WHERE model_id = %(model_id)s AND region = %(region)s AND engine = %(engine)s;
@@ -908,11 +912,12 @@ WHERE e.model_id = %(model_id)s AND %(region)s::text = ANY(e.regions) AND e.id >
     AND e.xid >= %(since)s::text::xid8 AND e.xid < %(until)s::text::xid8;
 
 -- name: vectors_of
--- Vectors of one region, of some encodings, by id; those that are gone are missing.
-SELECT e.id, substring(e.vectors FROM (array_position(e.regions, %(region)s) - 1) * m.dim * 4 + 1 FOR m.dim * 4)
-    AS vector
+-- Ids and vectors of one region, of some encodings, packed in the same order; those that are gone are missing.
+SELECT string_agg(int8send(e.id), '' ORDER BY e.id) AS ids, string_agg(
+    substring(e.vectors FROM (array_position(e.regions, %(region)s) - 1) * m.dim * 4 + 1 FOR m.dim * 4), '' ORDER BY e.id)
+    AS vectors
 FROM encoding AS e JOIN model AS m USING (model_id)
-WHERE e.id = ANY(%(ids)s::bigint[]) AND e.model_id = %(model_id)s AND %(region)s = ANY(e.regions) ORDER BY e.id;
+WHERE e.id = ANY(%(ids)s::bigint[]) AND e.model_id = %(model_id)s AND %(region)s = ANY(e.regions);
 
 -- name: served_partitions
 -- Each partition of the models that are kept, with the generation that answers for it.

@@ -116,6 +116,14 @@ class Vectors(CataloguePart):
             row = connection.cursor(binary=True).execute(statement).fetchone()
         return np.sort(np.frombuffer((row and row["ids"]) or b"", ">i8").astype(np.int64))
 
+    def holds(self, place: Place, labels: I64) -> int:
+        with self._errors(), self._database.transaction() as connection:
+            if not len(labels) or not _exists(connection, place):
+                return 0
+            statement = sql.SQL("SELECT count(*) AS n FROM {} WHERE id = ANY(%s)").format(_table(place))
+            row = connection.execute(statement, [labels.tolist()]).fetchone()
+        return int(row["n"]) if row else 0
+
     def clear(self, place: Place) -> None:
         with self._errors(), self._database.transaction() as connection:
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(_table(place)))

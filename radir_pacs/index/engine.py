@@ -51,6 +51,9 @@ class Engine(Protocol):
     def labels(self, place: Place) -> I64:
         """All that it holds, ascending."""
 
+    def holds(self, place: Place, labels: I64) -> int:
+        """How many of ``labels`` it holds."""
+
     def clear(self, place: Place) -> None:
         """Hold nothing of the place."""
 

@@ -6,13 +6,13 @@ one region. Vectors are added by upsert under "region/label": what is added twic
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -29,7 +29,9 @@ _BATCH = 1_000  # rows of one message: 0.5 MB at 128 numbers, and a server takes
 _FILL_TIMEOUT_S = 120.0  # of a message that writes or counts
 _GRACEFUL_S = 5.0  # how far a search under bounded staleness may lag behind (Milvus: common.gracefulTime)
 _LITE = "milvus_lite"  # a single process without replicas that could lag
-_NO_COLLECTION = 100  # Milvus: CollectionNotFound
+_NO_COLLECTION, _NOT_LOADED = 100, 101  # Milvus: CollectionNotFound, CollectionNotLoaded
+_KEEPALIVE_MS = 600_000  # each call has a time limit; a server may take frequent pings for an attack
+_T = TypeVar("_T")
 
 
 class MilvusEngine:
@@ -57,8 +59,8 @@ class MilvusEngine:
         self._timeout_s = settings.milvus_timeout_s
 
     def nearest(self, place: Place, query: F32, count: int) -> I64:
-        with self._errors() as client:
-            found = client.search(
+        def search(client: MilvusClient) -> Any:
+            return client.search(
                 self._collection(place),
                 [query],
                 filter=_of(place),
@@ -68,45 +70,45 @@ class MilvusEngine:
                 consistency_level="Bounded",
                 timeout=self._timeout_s,
             )
+
+        found = self._do(search, place)
         return np.fromiter((hit["entity"][_LABEL] for hit in found[0]), np.int64)
 
     def add(self, place: Place, labels: I64, vectors: F32) -> None:
-        with self._errors() as client:
+        def upsert(client: MilvusClient) -> None:
             self._make(client, place, vectors.shape[1])
-            for start in range(0, len(labels), _BATCH):
-                part = slice(start, start + _BATCH)
+            for part in _batches(len(labels)):
                 rows = [
                     {_KEY: _key(place, label), _REGION: place[1], _LABEL: label, _VECTOR: vector}
                     for label, vector in zip(labels[part].tolist(), vectors[part], strict=True)
                 ]
                 client.upsert(self._collection(place), rows, timeout=_FILL_TIMEOUT_S)
 
+        self._do(upsert, place)
+
     def remove(self, place: Place, labels: I64) -> None:
-        with self._errors() as client:
-            if not self._stands(client, place):
-                return
-            for start in range(0, len(labels), _BATCH):
-                keys = [_key(place, label) for label in labels[start : start + _BATCH].tolist()]
-                client.delete(self._collection(place), ids=keys, timeout=_FILL_TIMEOUT_S)
+        def delete(client: MilvusClient) -> None:
+            if self._stands(client, place):
+                for part in _batches(len(labels)):
+                    keys = [_key(place, label) for label in labels[part].tolist()]
+                    client.delete(self._collection(place), ids=keys, timeout=_FILL_TIMEOUT_S)
+
+        self._do(delete, place)
 
     def settle(self, place: Place, dim: int) -> int:
-        with self._errors() as client:
+        def count(client: MilvusClient) -> Any:
             self._make(client, place, dim)
-            found = client.query(
-                self._collection(place),
-                filter=_of(place),
-                output_fields=["count(*)"],
-                consistency_level="Strong",
-                timeout=_FILL_TIMEOUT_S,
-            )
-            count: int = found[0]["count(*)"]
+            return self._query(client, place, filter=_of(place), output_fields=["count(*)"])
+
+        found = self._do(count, place)
         time.sleep(self._graceful_s)  # by then no replica answers from before
-        return count
+        return int(found[0]["count(*)"])
 
     def labels(self, place: Place) -> I64:
-        with self._errors() as client:
+        def read(client: MilvusClient) -> list[int]:
+            found: list[int] = []
             if not self._stands(client, place):
-                return np.empty(0, np.int64)
+                return found
             pages = client.query_iterator(
                 self._collection(place),
                 filter=_of(place),
@@ -115,40 +117,64 @@ class MilvusEngine:
                 consistency_level="Strong",
                 timeout=_FILL_TIMEOUT_S,
             )
-            found: list[int] = []
             try:
                 while page := pages.next():
                     found += (row[_LABEL] for row in page)
             finally:
                 pages.close()
-        return np.unique(np.array(found, np.int64))
+            return found
+
+        return np.unique(np.array(self._do(read, place), np.int64))
+
+    def holds(self, place: Place, labels: I64) -> int:
+        def count(client: MilvusClient) -> int:
+            if not self._stands(client, place):
+                return 0
+            keys = [_key(place, label) for label in labels.tolist()]
+            return sum(
+                len(self._query(client, place, ids=keys[part], output_fields=[_LABEL])) for part in _batches(len(keys))
+            )
+
+        return self._do(count, place)
 
     def clear(self, place: Place) -> None:
-        with self._errors() as client:
+        def delete(client: MilvusClient) -> None:
             if self._stands(client, place):
                 client.delete(self._collection(place), filter=_of(place), timeout=_FILL_TIMEOUT_S)
 
+        self._do(delete, place)
+
     def check(self) -> str:
-        with self._errors() as client:
-            return f"Milvus {client.get_server_version(timeout=self._timeout_s)}"
+        return f"Milvus {self._do(lambda client: client.get_server_version(timeout=self._timeout_s))}"
 
     def close(self) -> None:
         with self._lock:
             connected, self._connected = self._connected, None
         if connected is not None:
-            connected.close()
+            with contextlib.suppress(*self._failures):
+                connected.close()
 
-    @contextmanager
-    def _errors(self) -> Iterator[MilvusClient]:
-        """A connected client; its errors become ours, without the text of a request."""
-        try:
-            yield self._client()
-        except self._failures as failed:
-            code = getattr(failed, "code", None)
-            if code == _NO_COLLECTION:
-                raise IndexRefused("Milvus has no collection of the model") from None
-            told = f"code {code}" if isinstance(code, int) else type(failed).__name__
-            raise EngineAway(f"Milvus does not answer as it should ({told}); ask again later") from None
+    def _do(self, call: Callable[[MilvusClient], _T], place: Place | None = None) -> _T:
+        """What ``call`` does with a connected client; once more where the server was started again and has yet to load
+        the collection. Its errors become ours, without the text of a request.
+        """
+        loads = False
+        while True:
+            try:
+                client = self._client()
+                if loads and place is not None:
+                    client.load_collection(self._collection(place), timeout=_FILL_TIMEOUT_S)
+                return call(client)
+            except self._failures as failed:
+                code = getattr(failed, "code", None)
+                if code == _NO_COLLECTION:
+                    raise IndexRefused("Milvus has no collection of the model") from None
+                if code == _NOT_LOADED and place is not None and not loads:
+                    loads = True
+                    continue
+                self.close()  # the next call connects anew
+                told = f"code {code}" if isinstance(code, int) else type(failed).__name__
+                raise EngineAway(f"Milvus does not answer as it should ({told}); ask again later") from None
 
     def _client(self) -> MilvusClient:
         with self._lock:
@@ -160,6 +186,7 @@ class MilvusEngine:
                     token=settings.milvus_token,
                     db_name=settings.milvus_database,
                     timeout=self._timeout_s,
+                    grpc_options={"grpc.keepalive_time_ms": _KEEPALIVE_MS},
                     **secure,
                 )
                 if _LITE in client.get_server_version(timeout=self._timeout_s):
@@ -169,6 +196,9 @@ class MilvusEngine:
 
     def _collection(self, place: Place) -> str:
         return self._prefix + hashlib.sha256(place[0].encode()).hexdigest()[:16]
+
+    def _query(self, client: MilvusClient, place: Place, **asked: Any) -> Any:
+        return client.query(self._collection(place), consistency_level="Strong", timeout=_FILL_TIMEOUT_S, **asked)
 
     def _stands(self, client: MilvusClient, place: Place) -> bool:
         return bool(client.has_collection(self._collection(place), timeout=self._timeout_s))
@@ -186,6 +216,10 @@ class MilvusEngine:
         index = client.prepare_index_params()
         index.add_index(_VECTOR, index_type="HNSW", metric_type="IP", params={"M": 16, "efConstruction": 64})
         client.create_collection(self._collection(place), schema=schema, index_params=index, timeout=_FILL_TIMEOUT_S)
+
+
+def _batches(count: int) -> Iterator[slice]:
+    return (slice(start, start + _BATCH) for start in range(0, count, _BATCH))
 
 
 def _key(place: Place, label: int) -> str:
