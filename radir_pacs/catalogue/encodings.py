@@ -138,7 +138,8 @@ class Encodings(CataloguePart):
         (row,) = self._database.ask("vectors_of", {"model_id": model_id, "region": region, "ids": ids.tolist()})
         labels = np.frombuffer(row["ids"] or b"", ">i8").astype(np.int64)
         vectors = np.frombuffer(row["vectors"] or b"", "<f4").astype(np.float32, copy=False)
-        return labels, vectors.reshape(len(labels), -1 if len(labels) else 0)
+        order = np.argsort(labels)
+        return labels[order], vectors.reshape(len(labels), -1 if len(labels) else 0)[order]
 
 
 def encoding_of(row: Row) -> Encoding:

@@ -913,9 +913,8 @@ WHERE e.model_id = %(model_id)s AND %(region)s::text = ANY(e.regions) AND e.id >
 
 -- name: vectors_of
 -- Ids and vectors of one region, of some encodings, packed in the same order; those that are gone are missing.
-SELECT string_agg(int8send(e.id), '' ORDER BY e.id) AS ids, string_agg(
-    substring(e.vectors FROM (array_position(e.regions, %(region)s) - 1) * m.dim * 4 + 1 FOR m.dim * 4), '' ORDER BY e.id)
-    AS vectors
+SELECT string_agg(int8send(e.id), '') AS ids, string_agg(
+    substring(e.vectors FROM (array_position(e.regions, %(region)s) - 1) * m.dim * 4 + 1 FOR m.dim * 4), '') AS vectors
 FROM encoding AS e JOIN model AS m USING (model_id)
 WHERE e.id = ANY(%(ids)s::bigint[]) AND e.model_id = %(model_id)s AND %(region)s = ANY(e.regions);
 
