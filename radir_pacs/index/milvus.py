@@ -172,7 +172,6 @@ class MilvusEngine:
                 if code == _NOT_LOADED and place is not None and not loads:
                     loads = True
                     continue
-                self.close()  # the next call connects anew
                 told = f"code {code}" if isinstance(code, int) else type(failed).__name__
                 raise EngineAway(f"Milvus does not answer as it should ({told}); ask again later") from None
 
