@@ -22,7 +22,7 @@ from radir_pacs.index.segment import Rows
 from radir_pacs.index.selection import Allowed, Mask, Selection
 from radir_pacs.types import F32, I64
 
-ROWS_PER_CANDIDATE = 10
+ROWS_PER_CANDIDATE = 1.5
 """How many vectors the catalogue sends in the time an engine names one candidate (benchmarks/experiments/
 vector_engines.py): it decides between the two, as in `index.part`."""
 
