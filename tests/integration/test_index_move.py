@@ -126,6 +126,11 @@ def test_it_moves_and_comes_back_while_questions_are_asked(
         assert [row["engine"] for row in found["partitions"]] == [PGVECTOR] * 3
         assert main(["index", "show"]) == 0
         assert "pgvector" in capsys.readouterr().out
+        main(["status", "--json"])
+        status = json.loads(capsys.readouterr().out)
+        assert (status["index_engine"], status["index_moving"]) == (PGVECTOR, 0)
+        main(["status"])
+        assert "index       pgvector" in capsys.readouterr().out
         assert moved(capsys, PGVECTOR)["partitions"] == 0, "it is there"
         seen = len(asked)
         while not any(name.endswith(PGVECTOR) for name in asked[seen:]):
