@@ -263,3 +263,13 @@ def test_an_engine_that_is_down_is_said_and_comes_back(
         back = requests.get(address, timeout=30)
         assert back.status_code == 200
         assert back.text.splitlines()[1:] == before.text.splitlines()[1:]
+
+
+@pytest.mark.parametrize("engine", [PGVECTOR], indirect=True)
+def test_backups_have_neither_copies_nor_the_extension(archive: Catalogue, settings: Settings) -> None:
+    """So a server without pgvector can take the backup, and nothing stale is ever believed."""
+    merge(archive, settings)
+    with archive.backups.alone() as connection, archive.backups.snapshot(connection) as snapshot:
+        dump = b"".join(snapshot.dump())  # the names in its table of contents are plain text
+    assert b"encoding_gone" in dump
+    assert b"radir_vectors" not in dump and b"halfvec" not in dump and b"EXISTS vector" not in dump
