@@ -70,10 +70,16 @@ class Generations(CataloguePart):
         return int(row["number"]) + 1
 
     def engine(self) -> str:
-        """The engine that builds go to: where the index was moved, or else as the settings say."""
+        """The engine that builds go to: where the index was moved, else where it began.
+
+        It begins as the settings say of the process that asks first: others that say something else change nothing.
+        """
         with self._database.transaction() as connection:
             row = run(connection, "index_engine").fetchone()
-        return (row and row["index_engine"]) or self._settings.index_engine
+            if row is None or row["index_engine"] is None:
+                run(connection, "begin_with_engine", engine=self._settings.index_engine)
+                row = run(connection, "index_engine").fetchone()
+        return str(row["index_engine"]) if row is not None else self._settings.index_engine
 
     def choose_engine(self, engine: str) -> None:
         """Builds go to ``engine`` from now on; each partition's old one answers until the new one is complete."""

@@ -868,8 +868,12 @@ SELECT coalesce(max(split_part(name, '-', 1)::bigint), 0) AS number FROM generat
 WHERE model_id = %(model_id)s AND region = %(region)s;
 
 -- name: index_engine
--- Where the index was moved to, if it was.
+-- Where the index was moved to, or began; null: nobody asked yet.
 SELECT index_engine FROM installation;
+
+-- name: begin_with_engine
+-- The engine of a new installation, or of one from before there were several.
+UPDATE installation SET index_engine = %(engine)s WHERE index_engine IS NULL;
 
 -- name: choose_engine
 -- The engine that every build goes to from now on.

@@ -923,6 +923,6 @@ CREATE TABLE model_quality (
 -- Which installation a bucket of files belongs to: a restore gives another id. One row.
 CREATE TABLE installation (
     id            uuid NOT NULL DEFAULT gen_random_uuid(),
-    index_engine  text                                -- where the index was moved to; null: as the settings say
+    index_engine  text                                -- where the index is built; null: nobody asked yet
 );
 INSERT INTO installation DEFAULT VALUES;

@@ -126,7 +126,8 @@ def _wait(catalogue: Catalogue, engine: str, total: int) -> None:
                 say_progress(f"{done} of {total} vectors, {counted(len(left), 'region')} to go")
             if not any(_role(row.name) == _INDEXER and row.silent_s < SILENT_S for row in catalogue.processes.all()):
                 raise NotReady("no indexer runs: start one (radir up, or radir serve indexer), and the move goes on")
-            failed = [job for job in catalogue.jobs.failed() if job.kind is JobKind.INDEX]
+            keys = {f"{one.model_id}/{one.region}" for one in left}
+            failed = [job for job in catalogue.jobs.failed() if job.kind is JobKind.INDEX and job.key in keys]
             if failed:
                 raise NotReady(f"a job of the index failed: {failed[0].error}; the move goes on when that is mended")
             time.sleep(_LOOK_S)

@@ -269,3 +269,13 @@ def test_an_engine_that_a_process_cannot_reach_is_said(settings: Settings, catal
         engines.named("milvus").check()
     with closing(Engines(catalogue, settings)) as engines, pytest.raises(SettingError, match="milvus_url"):
         engines.named("milvus")
+
+
+def test_the_first_to_ask_decides_where_a_new_index_begins(settings: Settings, catalogue: Catalogue) -> None:
+    """Else two machines with different settings would build it here and there in turn."""
+    with Catalogue.open(replace(settings, index_engine=PGVECTOR)) as other:
+        assert other.generations.engine() == PGVECTOR
+    assert catalogue.generations.engine() == PGVECTOR
+    catalogue.generations.choose_engine(LOCAL)
+    with Catalogue.open(replace(settings, index_engine=PGVECTOR)) as other:
+        assert other.generations.engine() == LOCAL

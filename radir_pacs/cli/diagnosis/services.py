@@ -111,8 +111,8 @@ def engine(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
     if chosen != settings.index_engine:
         yield warning(
             "ENGINE_SETTING",
-            f"the index was moved to {chosen}, index_engine says {settings.index_engine}",
-            f"set index_engine to {chosen} on every machine",
+            f"the index is in {chosen}, index_engine says {settings.index_engine}",
+            f"set index_engine to {chosen} on every machine, or move it: radir index move --to {settings.index_engine}",
         )
     if left := len(catalogue.generations.to_move(chosen)):
         yield warning("ENGINE_MOVING", f"{left} regions have yet to move to {chosen}", "radir index show tells how far")
