@@ -93,6 +93,7 @@ setup(
     extras_require={
         "redis": ["redis>=5"],  # a Redis broker instead of pgmq
         "gdcm": ["python-gdcm>=3"],  # a second decoder, for rare transfer syntaxes
+        "milvus": ["pymilvus>=3.0,<3.1"],  # vectors on many machines
         "onnx": ["onnx>=1.23,<2", "onnxruntime>=1.32,<2", "onnxscript>=0.7.2,<0.8"],  # networks from elsewhere
         "train": [
             "monai>=1.4,<2",  # random transforms of a folder's images
@@ -112,6 +113,8 @@ setup(
             "dicomweb-client>=0.61",  # reads our DICOMweb as others do
             "moto[s3]>=5.2",  # an S3 server, served by the next one
             "flask-cors>=5",
+            "milvus-lite>=3.2,<3.3",  # a Milvus server, for the next one
+            "pymilvus>=3.0,<3.1",
             "hl7>=0.4.5",  # sends HL7 messages as others do
             "hl7kit>=0.2",  # reads them independently of us
             "pyyaml",  # the alarms

@@ -207,6 +207,14 @@ class DatabaseAway(StorageFailed):
     http_status = 503
 
 
+class EngineAway(RadirError):
+    """The vector engine does not answer; ask again later."""
+
+    code = "engine_away"
+    http_status = 503
+    reason_code = ReasonCode.OUT_OF_RESOURCES
+
+
 class Skipped(RadirError):
     """The study is not one we encode."""
 

@@ -70,6 +70,13 @@ INDEX_RECALL = Gauge(
     ["model", "region"],
     multiprocess_mode="mostrecent",
 )
+ENGINE_SECONDS = Histogram(
+    "radir_engine_seconds", "Time of a search in an outside vector engine, failed ones too.", ["engine"]
+)
+ENGINE_FAILURES = Counter("radir_engine_failures", "Searches that an outside vector engine did not answer.", ["engine"])
+ENGINE_CHANGES = Counter(
+    "radir_engine_changes", "Vectors handed to an outside vector engine, or taken from it.", ["engine", "change"]
+)
 GPU_FREE_BYTES = Gauge(
     "radir_gpu_free_bytes", "GPU memory that a pass may take.", ["device"], multiprocess_mode="livemin"
 )

@@ -15,6 +15,7 @@ from radir_pacs.index.builder import GraphSettings
 from radir_pacs.index.generation import generation_names, segment_folder
 from radir_pacs.index.label_set import NO_LABELS
 from radir_pacs.index.manifest import MANIFEST, GenerationManifest
+from radir_pacs.index.part import SegmentPart
 from radir_pacs.types import F32, I64
 
 MODEL, REGION, DIM = "tiny-1", "heart", 16
@@ -91,18 +92,22 @@ class Sizes(NamedTuple):
         return self.generation - self.deleted + self.tail
 
 
+def parts(partition: Partition) -> list[SegmentPart]:
+    """Its segments, with what of each is no longer returned."""
+    found = [part for part in partition._snapshot.parts if isinstance(part, SegmentPart)]
+    assert len(found) == len(partition._snapshot.parts)
+    return found
+
+
 def sizes(partition: Partition) -> Sizes:
-    snapshot = partition._snapshot
-    held = sum(len(part.segment) for part in snapshot.parts)
-    return Sizes(held, len(snapshot.tail), sum(len(part.dead) for part in snapshot.parts))
+    held = sum(len(part.segment) for part in parts(partition))
+    return Sizes(held, len(partition._snapshot.tail), sum(len(part.dead) for part in parts(partition)))
 
 
 def live(partition: Partition) -> tuple[I64, F32]:
     """Every live label, ascending, with its vector."""
-    snapshot = partition._snapshot
-    labels, vectors = map(
-        np.concatenate, zip(snapshot.tail.live(), *(part.live() for part in snapshot.parts), strict=True)
-    )
+    pieces = (partition._snapshot.tail.live(), *(part.live() for part in parts(partition)))
+    labels, vectors = map(np.concatenate, zip(*pieces, strict=True))
     order = np.argsort(labels)
     return labels[order], vectors[order]
 

@@ -17,6 +17,7 @@ from radir_pacs.config import Settings
 from radir_pacs.dicom.limits import MIB, DecodeLimits
 from radir_pacs.dicom.rules import load_rules
 from radir_pacs.errors import RadirError
+from radir_pacs.index.engines import Engines
 from radir_pacs.intake.instances import Intake
 from radir_pacs.logs import set_up_logging
 from radir_pacs.models import Registry
@@ -96,7 +97,7 @@ def indexer(settings: Settings, name: str) -> None:
     with Catalogue.open(settings) as catalogue:
         runner = Runner(
             catalogue,
-            {JobKind.INDEX: IndexPartition(catalogue, settings.home)},
+            {JobKind.INDEX: IndexPartition(catalogue, settings.home, engines=Engines(catalogue, settings))},
             worker=f"{name}:{os.getpid()}",
             lease_s=settings.job_lease_s,
             longest_s=settings.job_longest_s,

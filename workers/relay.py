@@ -15,9 +15,11 @@ from functools import partial
 
 from radir_pacs.catalogue import MOST_PER_SEAL, Catalogue
 from radir_pacs.config import DAY_S, Settings
-from radir_pacs.errors import RadirError, StorageFailed
+from radir_pacs.errors import EngineAway, RadirError, SettingError, StorageFailed
 from radir_pacs.index import partition_folder, remove_unserved_models, remove_unused, should_merge
-from radir_pacs.index.writer import is_worn
+from radir_pacs.index.engine import LOCAL
+from radir_pacs.index.engines import Engines
+from radir_pacs.index.writer import GRACE_S, is_worn, remove_partition
 from radir_pacs.intake.room import Room
 from radir_pacs.models import Errands, Upkeep
 from radir_pacs.monitoring.tails import Tails
@@ -69,6 +71,7 @@ class Relay:
         self._part = 0
         self._room = Room(catalogue, blobs, settings)
         self._tails = Tails(catalogue)
+        self._engines = Engines(catalogue, settings)
         self._upkeep = Upkeep(catalogue, settings)
         self._errands, self._errands_s = Errands(catalogue, settings), self._clock_s()
 
@@ -78,6 +81,7 @@ class Relay:
             self._rounds(stop)
         finally:
             self._errands.close()
+            self._engines.close()
 
     def _rounds(self, stop: threading.Event) -> None:
         while True:
@@ -157,9 +161,11 @@ class Relay:
                 self._catalogue.jobs.announced(rung)
 
     def _ask_for_merges(self) -> None:
+        engine = self._catalogue.generations.engine()
         for partition, tail in self._tails.survey():
+            moves = partition.published is not None and partition.engine != engine
             worn = any(is_worn(segment["count"], segment["deleted"]) for segment in partition.segments or ())
-            if worn or should_merge(partition.count, tail.n_tail, tail.n_gone):
+            if moves or worn or should_merge(partition.count, tail.n_tail, tail.n_gone):
                 self._catalogue.jobs.enqueue_merge(partition.model_id, partition.region)
 
     def _seal_audit(self) -> None:
@@ -212,12 +218,27 @@ class Relay:
         home, now_s = self._settings.home, self._now_s()
         for model_id, region in self._catalogue.generations.to_forget(FORGET_S):
             self._catalogue.jobs.enqueue_merge(model_id, region)
+        engine = self._catalogue.generations.engine()
         for partition in self._catalogue.generations.served():
             folder = partition_folder(home, partition.model_id, partition.region)
-            remove_unused(folder, now_s=now_s, keep=partition.published)
+            if LOCAL in (engine, partition.engine):
+                remove_unused(folder, now_s=now_s, keep=partition.published)
+            else:  # both the index and its next build are elsewhere
+                remove_partition(folder, now_s=now_s)
+        self._clear_engines()
         kept = {model.model_id for model in self._catalogue.models.kept()}
         for model_id in remove_unserved_models(home, serving=kept, now_s=now_s, grace_s=KEEP_DONE_S):
             log.info("index of a retired model removed", extra={"model": model_id})
+
+    def _clear_engines(self) -> None:
+        for model_id, region, name in self._catalogue.generations.to_clear(GRACE_S):
+            try:
+                self._engines.named(name).clear((model_id, region))
+            except (EngineAway, SettingError) as error:
+                log.error("engine not cleared", extra={"engine": name, "region": region, "error": str(error)})
+                continue
+            self._catalogue.generations.cleared(model_id, region, name)
+            log.info("engine cleared", extra={"engine": name, "model": model_id, "region": region})
 
     def _make_room(self) -> None:
         """Not more often: where the PACS lacks the studies, it would be asked for them again and again."""

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.speed.index_search [--sizes 1000,10000,100000] [--dim 256]
 
-Prints three tables: by size; the cost of one candidate of the graph in exact rows (`snapshot.ROWS_PER_CANDIDATE`); by
+Prints three tables: by size; the cost of one candidate of the graph in exact rows (`part.ROWS_PER_CANDIDATE`); by
 filter. Vectors lie in clusters near a 32-dimensional surface, as embeddings do. Every search and build uses one
 thread; times are CPU times, so that load on the machine hardly changes them; `us` is the median over the queries.
 Recall is at 10, against exact search. Peers: pip install faiss-cpu usearch.
@@ -26,7 +26,7 @@ from rich.table import Table
 from radir_pacs.index import Allowed, Partition, Selection, build, exact_search, open_generation
 from radir_pacs.index.builder import GraphSettings
 from radir_pacs.index.graph import EF_SEARCH, Graph
-from radir_pacs.index.snapshot import ROWS_PER_CANDIDATE
+from radir_pacs.index.part import ROWS_PER_CANDIDATE
 from radir_pacs.types import F32, I64
 
 K = 10

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,16 +18,19 @@ from radir_pacs.callers import Caller
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.catalogue.erasures import Erasure
 from radir_pacs.config import Settings
-from radir_pacs.errors import Conflict, NotFound
+from radir_pacs.errors import Conflict, EngineAway, NotFound, SettingError
+from radir_pacs.index.engines import Engines
 from radir_pacs.index.manifest import LABELS
 from radir_pacs.storage import open_blobs
 from radir_pacs.types import I64
 
 _ELSEWHERE = "not on this machine: look again with --prove, on each machine that has such a folder"
+_AWAY = "it does not answer: look again with --prove when it does"
 _SOON = {
     "files": "the relay removes files younger than five minutes (in a bucket: an hour) when they are older, and"
     " what a backup needs when it ends",
     "index": "no answer shows them; a job that is due writes the segment anew, and the old one goes an hour later",
+    "engine": "no answer shows them; the index job that is due removes them",
     "work": "a retraining is at work there, and was asked to stop: the folder goes with its end",
 }
 
@@ -55,6 +59,7 @@ def erase(subject: str, catalogue: Catalogue, settings: Settings, *, by: Caller)
         if not catalogue.retraining.get(run).held:
             shutil.rmtree(_work(settings, run), ignore_errors=True)
         _evidence(settings, run).unlink(missing_ok=True)
+    _remove_from_engines(erased.encoding_ids, catalogue, settings)
     return look(subject, catalogue, settings)
 
 
@@ -75,6 +80,7 @@ def look(subject: str, catalogue: Catalogue, settings: Settings) -> tuple[Place,
         *(Place(name=f"table: {name}", found=found) for name, found in tables.items()),
         _place("files as received", files, _SOON["files"]),
         _place("index segments", vectors, _SOON["index"]),
+        *_in_engines(erased, catalogue, settings),
         _place("work folders of retrainings", work, _SOON["work"]),
         _place("evidence pages of retrainings", pages, _SOON["work"]),
     )
@@ -99,6 +105,33 @@ def _vectors_in_files(index: Path, erased: Erasure) -> int:
         labels = np.fromfile(path, "<i8")
         found += int(np.isin(wanted, labels).sum())
     return found
+
+
+def _remove_from_engines(ids: Sequence[int], catalogue: Catalogue, settings: Settings) -> None:
+    """At once, where the engine answers; else the job that is due does it."""
+    labels: I64 = np.array(ids, np.int64)
+    with contextlib.closing(Engines(catalogue, settings)) as engines:
+        for model_id, region, name in catalogue.generations.held_outside():
+            with contextlib.suppress(EngineAway, SettingError):
+                engines.named(name).remove((model_id, region), labels)
+
+
+def _in_engines(erased: Erasure, catalogue: Catalogue, settings: Settings) -> Iterator[Place]:
+    """One place for each outside engine that may have vectors."""
+    labels: I64 = np.array(erased.encoding_ids, np.int64)
+    found: dict[str, int | None] = {}
+    with contextlib.closing(Engines(catalogue, settings)) as engines:
+        for model_id, region, name in catalogue.generations.held_outside():
+            before = found.get(name, 0)
+            try:
+                count = engines.named(name).holds((model_id, region), labels)
+            except (EngineAway, SettingError):
+                found[name] = None
+            else:
+                found[name] = None if before is None else before + count
+    for name, number in found.items():
+        when = _SOON["engine"] if number else "" if number == 0 else _AWAY
+        yield Place(name=f"vector engine {name}", found=number, when=when)
 
 
 def _evidence(settings: Settings, run: int) -> Path:

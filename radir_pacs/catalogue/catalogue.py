@@ -44,6 +44,7 @@ from radir_pacs.catalogue.shadow_answers import ShadowAnswers
 from radir_pacs.catalogue.sign_ins import SignIns
 from radir_pacs.catalogue.studies import Studies
 from radir_pacs.catalogue.survey import Survey
+from radir_pacs.catalogue.vectors import Vectors
 from radir_pacs.catalogue.withheld import WithheldPatients
 from radir_pacs.config import Settings
 from radir_pacs.errors import DatabaseAway, NotReady
@@ -101,6 +102,7 @@ class Catalogue:
         self.survey = Survey(database, settings)
         self.backups = Backups(database, settings)
         self.figures = Figures(database, settings)
+        self.vectors = Vectors(database, settings)
 
     @classmethod
     def open(cls, settings: Settings, *, being_restored: bool = False) -> Self:

@@ -18,10 +18,11 @@ from radir_pacs.catalogue.rows import Changes, EncodingOwner
 from radir_pacs.catalogue.studies import study_of
 from radir_pacs.errors import NotFound
 from radir_pacs.image_notes import ImageNote
-from radir_pacs.types import I64, Encoding, ImageKind, Job, SliceStack, StudyState
+from radir_pacs.types import F32, I64, Encoding, ImageKind, Job, SliceStack, StudyState
 
 EVERYTHING = "0"  # the reading before all others
 _ENCODED = (StudyState.ENCODED, StudyState.INDEXED)
+_RANGE_OF_IDS = 262_144  # 2 MB
 _RANGE = 8_192  # ids read at a time: 4 MB at 128 numbers per vector, which a connection then keeps room for
 
 
@@ -119,6 +120,26 @@ class Encodings(CataloguePart):
             gone = ids_of(run(connection, "encodings_gone_since", place, since=since))
             found = _packed(connection, place, since, gone, snapshot["xmin"], model["dim"])
             return replace(found, horizon=snapshot["horizon"])
+
+    def labels_until(self, model_id: str, region: str, until: str) -> I64:
+        """Ids of the encodings with a region that were committed before a snapshot's ``xid``, ascending."""
+        place = {"region": region, "until": until}
+        with self._database.transaction() as connection:
+            rows = ranges(
+                connection, "labels_in_range", place, model_id=model_id, since=EVERYTHING, width=_RANGE_OF_IDS
+            )
+            found = np.frombuffer(b"".join(row["ids"] or b"" for row in rows), ">i8")
+        return np.sort(found.astype(np.int64))
+
+    def vectors_of(self, model_id: str, region: str, ids: I64) -> tuple[I64, F32]:
+        """Ids, ascending, and their vectors of a region (float32 [n, dim]); those that are gone are missing."""
+        if not len(ids):
+            return np.empty(0, np.int64), np.empty((0, 0), np.float32)
+        (row,) = self._database.ask("vectors_of", {"model_id": model_id, "region": region, "ids": ids.tolist()})
+        labels = np.frombuffer(row["ids"] or b"", ">i8").astype(np.int64)
+        vectors = np.frombuffer(row["vectors"] or b"", "<f4").astype(np.float32, copy=False)
+        order = np.argsort(labels)
+        return labels[order], vectors.reshape(len(labels), -1 if len(labels) else 0)[order]
 
 
 def encoding_of(row: Row) -> Encoding:

@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from radir_pacs.catalogue.database import run
 from radir_pacs.catalogue.jobs import finish, hold
 from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.catalogue.rows import GenerationRow, MergeBound, ServedPartition
+from radir_pacs.catalogue.rows import GenerationRow, MergeBound, Moving, ServedPartition
 from radir_pacs.types import F32, I64, Job
 
 PAGE = 20_000  # encodings read at a time
@@ -28,18 +28,25 @@ class Generations(CataloguePart):
         as_of: str,
         manifest: Mapping[str, Any],
         job: Job | None = None,
+        engine: str = "local",
+        filling: bool = False,
     ) -> None:
         """A verified build takes over its partition, and ``job`` ends, in one transaction.
 
-        ``as_of``: the xid of the `changes` reading that it was built from. Raises LeaseLost: another writer holds
-        the partition, and this build is not recorded.
+        ``as_of``: the xid of the `changes` reading that it was built from. filling: it does not hold all yet, and the
+        build of another engine answers meanwhile. Raises LeaseLost: another writer holds the partition, and this build
+        is not recorded.
         """
         values = {"model_id": model_id, "region": region, "name": name}
+        state = "FILLING" if filling else "PUBLISHED"
+        written = {"count": count, "as_of": as_of, "manifest": Jsonb(dict(manifest)), "state": state, "engine": engine}
         with self._database.transaction() as connection:
             if job is not None:
                 hold(connection, job)
-            run(connection, "retire_generation", values | {"name": None}, state="RETIRED", reason=None)
-            run(connection, "record_generation", values, count=count, as_of=as_of, manifest=Jsonb(dict(manifest)))
+            run(connection, "stop_filling", values)
+            if not filling:
+                run(connection, "retire_generation", values | {"name": None}, state="RETIRED", reason=None)
+            run(connection, "record_generation", values | written)
             if job is not None:
                 finish(connection, job)
 
@@ -48,6 +55,62 @@ class Generations(CataloguePart):
         with self._database.transaction() as connection:
             row = run(connection, "published_generation", model_id=model_id, region=region).fetchone()
         return None if row is None else GenerationRow(**row)
+
+    def filling(self, model_id: str, region: str, engine: str) -> GenerationRow | None:
+        """What ``engine`` has so far of a partition that another one still answers for."""
+        with self._database.transaction() as connection:
+            row = run(connection, "filling_generation", model_id=model_id, region=region, engine=engine).fetchone()
+        return None if row is None else GenerationRow(**row)
+
+    def next_number(self, model_id: str, region: str) -> int:
+        """For the name of the next build of a partition."""
+        with self._database.transaction() as connection:
+            row = run(connection, "newest_number", model_id=model_id, region=region).fetchone()
+        assert row is not None
+        return int(row["number"]) + 1
+
+    def engine(self) -> str:
+        """The engine that builds go to: where the index was moved, else where it began.
+
+        It begins as the settings say of the process that asks first: others that say something else change nothing.
+        """
+        with self._database.transaction() as connection:
+            row = run(connection, "index_engine").fetchone()
+            if row is None or row["index_engine"] is None:
+                run(connection, "begin_with_engine", engine=self._settings.index_engine)
+                row = run(connection, "index_engine").fetchone()
+        return str(row["index_engine"]) if row is not None else self._settings.index_engine
+
+    def choose_engine(self, engine: str) -> None:
+        """Builds go to ``engine`` from now on; each partition's old one answers until the new one is complete."""
+        values = {"model_id": None, "region": None, "engine": engine}
+        with self._database.transaction() as connection:
+            chosen = run(connection, "index_engine").fetchone()
+            if chosen is None or chosen["index_engine"] != engine:
+                run(connection, "stop_filling", values)
+            run(connection, "choose_engine", values)
+
+    def to_move(self, engine: str) -> tuple[Moving, ...]:
+        """Partitions that another engine than ``engine`` answers for."""
+        with self._database.transaction() as connection:
+            return tuple(Moving(**row) for row in run(connection, "to_move", engine=engine).fetchall())
+
+    def to_clear(self, after_s: float) -> list[tuple[str, str, str]]:
+        """(model id, region, outside engine) that nobody has asked for during ``after_s``."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "to_clear", after_s=after_s).fetchall()
+        return [(row["model_id"], row["region"], row["engine"]) for row in rows]
+
+    def held_outside(self) -> list[tuple[str, str, str]]:
+        """(model id, region, engine) wherever an outside engine may have vectors."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "held_outside").fetchall()
+        return [(row["model_id"], row["region"], row["engine"]) for row in rows]
+
+    def cleared(self, model_id: str, region: str, engine: str) -> None:
+        """The engine has nothing of that place any more."""
+        with self._database.transaction() as connection:
+            run(connection, "cleared", model_id=model_id, region=region, engine=engine)
 
     def refuse(self, model_id: str, region: str, name: str, *, reason: str) -> bool:
         """The files of a build were refused: its partition is a tail until the next merge. False: not published."""

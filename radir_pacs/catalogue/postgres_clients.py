@@ -18,6 +18,7 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
 from radir_pacs.catalogue.postgres_programs import client_program, complaint
+from radir_pacs.catalogue.vectors import SCHEMA
 from radir_pacs.errors import StorageFailed
 
 _PIECE_BYTES = 1 << 20
@@ -25,7 +26,8 @@ _COPY = re.compile(rb"COPY public\.\"?(\w+)\"? \(")
 
 
 def dump(conninfo: str, snapshot: str, *, without_rows_of: Sequence[str]) -> Iterator[bytes]:
-    """A dump of what an exported snapshot sees, in the custom format; pgmq's messages are not in it.
+    """A dump of what an exported snapshot sees, in the custom format; pgmq's messages and pgvector's copies of vectors,
+    which are filled anew, are not in it.
 
     Raises StorageFailed, at the end too: what was yielded is a dump only when the iterator came to its end.
     """
@@ -38,6 +40,8 @@ def dump(conninfo: str, snapshot: str, *, without_rows_of: Sequence[str]) -> Ite
         "--no-owner",
         "--no-privileges",
         "--exclude-schema=pgmq",
+        f"--exclude-schema={SCHEMA}",
+        "--extension=plpgsql",  # a server without pgvector can restore it
         "--no-password",
         *options,
     ]

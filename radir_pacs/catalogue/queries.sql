@@ -610,8 +610,10 @@ DELETE FROM image_tokens WHERE (encoder, study_uid) IN (
     WHERE m.model_id = %(model_id)s AND m.bundle_sha256 IS NULL LIMIT %(limit)s);
 
 -- name: prune_model_generations
--- The builds of a model that is not kept.
-DELETE FROM generation WHERE model_id = %(model_id)s;
+-- The builds of a model that is not kept; what an outside engine has of it is cleared later (`to_clear`).
+WITH outside AS (
+    UPDATE generation SET state = 'RETIRED' WHERE model_id = %(model_id)s AND engine <> 'local' AND state <> 'RETIRED')
+DELETE FROM generation WHERE model_id = %(model_id)s AND engine = 'local';
 
 -- name: prune_partitions
 -- The partitions of a model that is not kept.
@@ -827,7 +829,7 @@ WHERE s.study_uid = %(study_uid)s;
 
 -- name: published_generations
 -- The builds that answer for some partitions.
-SELECT g.model_id, g.region, g.name, g.count, g.as_of::text AS as_of, g.manifest, g.published_at
+SELECT g.model_id, g.region, g.name, g.count, g.as_of::text AS as_of, g.manifest, g.published_at, g.engine
 FROM generation AS g JOIN unnest(%(models)s::text[], %(regions)s::text[]) AS p (model_id, region)
     USING (model_id, region)
 WHERE g.state = 'PUBLISHED';
@@ -842,19 +844,90 @@ WHERE model_id = %(model_id)s AND region = %(region)s AND state = 'PUBLISHED'
 RETURNING name;
 
 -- name: record_generation
--- A verified build answers for its partition from here on.
-INSERT INTO generation (model_id, region, name, count, as_of, manifest)
-VALUES (%(model_id)s, %(region)s, %(name)s, %(count)s, %(as_of)s::text::xid8, %(manifest)s);
+-- A verified build answers for its partition from here on, or is on its way to (FILLING).
+INSERT INTO generation (model_id, region, name, count, as_of, manifest, state, engine)
+VALUES (%(model_id)s, %(region)s, %(name)s, %(count)s, %(as_of)s::text::xid8, %(manifest)s, %(state)s, %(engine)s);
 
 -- name: published_generation
 -- The build that answers for a partition.
-SELECT model_id, region, name, count, as_of::text AS as_of, manifest, published_at FROM generation
+SELECT model_id, region, name, count, as_of::text AS as_of, manifest, published_at, engine FROM generation
 WHERE model_id = %(model_id)s AND region = %(region)s AND state = 'PUBLISHED';
+
+-- name: filling_generation
+-- What an engine has so far of a partition that another one still answers for.
+SELECT model_id, region, name, count, as_of::text AS as_of, manifest, published_at, engine FROM generation
+WHERE model_id = %(model_id)s AND region = %(region)s AND state = 'FILLING' AND engine = %(engine)s;
+
+-- name: stop_filling
+-- Nobody goes on with what is on its way; an outside engine still has it.
+UPDATE generation SET state = 'RETIRED', published_at = now()
+WHERE state = 'FILLING' AND (%(model_id)s::text IS NULL OR (model_id, region) = (%(model_id)s::text, %(region)s::text));
+
+-- name: newest_number
+-- The highest number that a build of a partition had: names are numbers first.
+SELECT coalesce(max(split_part(name, '-', 1)::bigint), 0) AS number FROM generation
+WHERE model_id = %(model_id)s AND region = %(region)s;
+
+-- name: index_engine
+-- Where the index was moved to, or began; null: nobody asked yet.
+SELECT index_engine FROM installation;
+
+-- name: begin_with_engine
+-- The engine of a new installation, or of one from before there were several.
+UPDATE installation SET index_engine = %(engine)s WHERE index_engine IS NULL;
+
+-- name: choose_engine
+-- The engine that every build goes to from now on.
+UPDATE installation SET index_engine = %(engine)s;
+
+-- name: to_move
+-- Partitions of kept models that another engine answers for: how many vectors each has, and how many are on their way.
+SELECT g.model_id, g.region, g.engine, g.count, coalesce(f.count, 0) AS filled
+FROM generation AS g JOIN kept_model AS m USING (model_id)
+LEFT JOIN generation AS f ON (f.model_id, f.region, f.state, f.engine) = (g.model_id, g.region, 'FILLING', %(engine)s)
+WHERE g.state = 'PUBLISHED' AND g.engine <> %(engine)s ORDER BY 1, 2;
+
+-- name: to_clear
+-- Places where an outside engine has what no process asks for any more: another build has answered for a while, or the
+-- model is kept no more.
+WITH held AS (
+    SELECT g.model_id, g.region, g.engine, max(g.published_at) AS at FROM generation AS g
+    WHERE g.engine <> 'local' GROUP BY 1, 2, 3
+    HAVING bool_and(g.state IN ('RETIRED', 'REFUSED') OR g.model_id NOT IN (SELECT k.model_id FROM kept_model AS k))
+), ended AS (
+    SELECT h.*, coalesce((SELECT min(n.published_at) FROM generation AS n
+        WHERE (n.model_id, n.region) = (h.model_id, h.region) AND n.published_at > h.at), h.at) AS since
+    FROM held AS h
+)
+SELECT model_id, region, engine FROM ended
+WHERE since NOT BETWEEN now() - make_interval(secs => %(after_s)s::float8) AND now() + make_interval(secs => %(after_s)s::float8);
+
+-- name: held_outside
+-- Where an outside engine may have vectors.
+SELECT DISTINCT model_id, region, engine FROM generation WHERE engine <> 'local' ORDER BY 1, 2, 3;
+
+-- name: cleared
+-- An engine has nothing of a place any more.
+DELETE FROM generation WHERE model_id = %(model_id)s AND region = %(region)s AND engine = %(engine)s;
+
+-- name: labels_in_range
+-- Ids of the encodings of a model with a region that were committed before a snapshot, between two ids.
+SELECT string_agg(int8send(e.id), '') AS ids FROM encoding AS e
+WHERE e.model_id = %(model_id)s AND %(region)s::text = ANY(e.regions) AND e.id >= %(first)s AND e.id < %(end)s
+    AND e.xid >= %(since)s::text::xid8 AND e.xid < %(until)s::text::xid8;
+
+-- name: vectors_of
+-- Ids and vectors of one region, of some encodings, packed in the same order; those that are gone are missing.
+SELECT string_agg(int8send(e.id), '') AS ids, string_agg(
+    substring(e.vectors FROM (array_position(e.regions, %(region)s) - 1) * m.dim * 4 + 1 FOR m.dim * 4), '') AS vectors
+FROM encoding AS e JOIN model AS m USING (model_id)
+WHERE e.id = ANY(%(ids)s::bigint[]) AND e.model_id = %(model_id)s AND %(region)s = ANY(e.regions);
 
 -- name: served_partitions
 -- Each partition of the models that are kept, with the generation that answers for it.
 SELECT p.model_id, p.region, g.name AS published, coalesce(g.count, 0) AS count,
-    coalesce(g.as_of, '0'::xid8)::text AS as_of, g.manifest->'segments' AS segments
+    coalesce(g.as_of, '0'::xid8)::text AS as_of, g.manifest->'segments' AS segments,
+    coalesce(g.engine, 'local') AS engine
 FROM partition AS p JOIN kept_model AS m USING (model_id)
 LEFT JOIN generation AS g ON g.model_id = p.model_id AND g.region = p.region AND g.state = 'PUBLISHED'
 ORDER BY p.model_id, p.region;
@@ -881,7 +954,7 @@ WHERE model_id = %(model_id)s AND xid >= %(since)s::text::xid8 AND xid < %(until
 -- name: to_forget
 -- Partitions whose files may hold a vector that was deleted longer ago than a time.
 SELECT g.model_id, g.region FROM generation AS g JOIN kept_model AS m USING (model_id)
-WHERE g.state = 'PUBLISHED' AND g.manifest->'segments' <> '[]' AND (
+WHERE g.state = 'PUBLISHED' AND g.manifest->'segments' IS DISTINCT FROM '[]' AND (
     abs(extract(epoch FROM now() - (g.manifest->>'oldest_deletion')::timestamptz)) > %(after_s)s::float8
     OR EXISTS (SELECT FROM encoding_gone AS x WHERE x.model_id = g.model_id AND x.xid >= g.as_of
         AND abs(extract(epoch FROM now() - x.at)) > %(after_s)s::float8));
@@ -930,7 +1003,8 @@ WITH pruned AS (
     DELETE FROM encoding_gone AS x
     WHERE x.at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8)
         AND NOT EXISTS (
-            SELECT FROM generation AS g WHERE g.model_id = x.model_id AND g.state = 'PUBLISHED' AND g.as_of <= x.xid)
+            SELECT FROM generation AS g
+            WHERE g.model_id = x.model_id AND g.state IN ('FILLING', 'PUBLISHED') AND g.as_of <= x.xid)
     RETURNING x.xid AS xid)
 UPDATE feed_horizon AS h SET xid = greatest(h.xid, p.xid) FROM (SELECT xid FROM pruned ORDER BY xid DESC LIMIT 1) AS p;
 
@@ -943,8 +1017,10 @@ WITH pruned AS (
 UPDATE feed_horizon AS h SET xid = greatest(h.xid, p.xid) FROM (SELECT xid FROM pruned ORDER BY xid DESC LIMIT 1) AS p;
 
 -- name: prune_generations
--- Generations that answer no more.
-DELETE FROM generation WHERE state <> 'PUBLISHED'
+-- Generations that answer no more; the last of an outside engine goes when the engine was cleared (`cleared`).
+DELETE FROM generation AS g WHERE g.state IN ('RETIRED', 'REFUSED')
+    AND (g.engine = 'local' OR EXISTS (SELECT FROM generation AS n
+        WHERE (n.model_id, n.region, n.engine) = (g.model_id, g.region, g.engine) AND n.published_at > g.published_at))
     AND published_at NOT BETWEEN now() - make_interval(secs => %(keep_s)s::float8) AND now() + make_interval(secs => %(keep_s)s::float8);
 
 -- == Reports ==

@@ -284,6 +284,7 @@ class GenerationRow:
     as_of: str
     manifest: Mapping[str, Any]
     published_at: datetime
+    engine: str = "local"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,6 +300,18 @@ class ServedPartition:
     count: int
     as_of: str
     segments: Sequence[Mapping[str, Any]] | None
+    engine: str = "local"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moving:
+    """A partition that has yet to move: the engine that answers, its vectors, and how many the new one has so far."""
+
+    model_id: str
+    region: str
+    engine: str
+    count: int
+    filled: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -354,7 +354,8 @@ CREATE TABLE partition (
     PRIMARY KEY (model_id, region)
 );
 
--- A verified build of one partition. The PUBLISHED one is served; its files are under index/<model>/<region>/<name>.
+-- A verified build of one partition. The PUBLISHED one is served; its files are under index/<model>/<region>/<name>, or
+-- an outside engine has it.
 CREATE TABLE generation (
     model_id      text NOT NULL REFERENCES model,
     region        text NOT NULL,
@@ -362,12 +363,15 @@ CREATE TABLE generation (
     count         integer NOT NULL,
     as_of         xid8 NOT NULL,                      -- it holds everything committed before; changes() continues here
     manifest      jsonb NOT NULL,
-    state         text NOT NULL DEFAULT 'PUBLISHED' CHECK (state IN ('PUBLISHED', 'RETIRED', 'REFUSED')),
+    state         text NOT NULL DEFAULT 'PUBLISHED' CHECK (state IN ('FILLING', 'PUBLISHED', 'RETIRED', 'REFUSED')),
     reason        text,
     published_at  timestamptz NOT NULL DEFAULT now(),
+    engine        text NOT NULL DEFAULT 'local',      -- whose it is: local (our files), pgvector, milvus
     PRIMARY KEY (model_id, region, name)
 );
 CREATE UNIQUE INDEX one_published_generation ON generation (model_id, region) WHERE state = 'PUBLISHED';
+-- What an engine has so far of a partition that another one still answers for.
+CREATE UNIQUE INDEX one_filling_generation ON generation (model_id, region) WHERE state = 'FILLING';
 
 -- A free-text report of a study; findings are what mining read from it.
 CREATE TABLE report (
@@ -976,6 +980,7 @@ CREATE TABLE model_quality (
 
 -- Which installation a bucket of files belongs to: a restore gives another id. One row.
 CREATE TABLE installation (
-    id  uuid NOT NULL DEFAULT gen_random_uuid()
+    id            uuid NOT NULL DEFAULT gen_random_uuid(),
+    index_engine  text                                -- where the index is built; null: nobody asked yet
 );
 INSERT INTO installation DEFAULT VALUES;

@@ -38,6 +38,7 @@ _OWN = {
     "feedback": "feedback",
     "fhir-key": "fhir_key",
     "import-images": "import_images",
+    "index": "index",
     "install-service": "install_service",
     "messages": "messages",
     "mine": "mine",

@@ -15,6 +15,7 @@ from radir_pacs.catalogue import SILENT_S, Catalogue, ProcessRow
 from radir_pacs.cli.output import counted, out, print_json
 from radir_pacs.cli.state import read_state
 from radir_pacs.config import Settings
+from radir_pacs.index.engine import LOCAL
 from radir_pacs.storage.room import disk_of
 from radir_pacs.types import ImageKind
 
@@ -47,6 +48,8 @@ def gather(settings: Settings) -> dict[str, Any]:
         overview, survey = catalogue.overview(), catalogue.survey
         throughput, problems, indexes = survey.throughput(), survey.problems(), survey.indexes()
         quality = catalogue.quality.rows(limit=len(ImageKind))
+        engine = catalogue.generations.engine()
+        moving = catalogue.generations.to_move(engine)
     jobs = Counter[str]()
     queue = Counter[str]()
     for job in overview.jobs:
@@ -74,6 +77,8 @@ def gather(settings: Settings) -> dict[str, Any]:
         "last_hours": {flow.lower(): list(counts) for flow, counts in throughput.items()},
         "problems": [asdict(problem) for problem in problems],
         "index": [asdict(index) for index in indexes],
+        "index_engine": engine,
+        "index_moving": len(moving),
     }
 
 
@@ -129,6 +134,9 @@ def _show(found: dict[str, Any]) -> None:
     ):
         shown = ", ".join(f"{key} {count}" for key, count in counts.items()) or "none"
         out.print(f"{label:<10}  {shown}{note}", markup=False)
+    if found["index_engine"] != LOCAL or found["index_moving"]:
+        to_go = f"; {counted(found['index_moving'], 'region')} to move: radir index show"
+        out.print(f"{'index':<10}  {found['index_engine']}{to_go if found['index_moving'] else ''}")
     if disk := found["disk"]:
         out.print(f"{'disk':<10}  {disk['free_bytes'] / 1e9:.1f} GB free of {disk['total_bytes'] / 1e9:.1f} GB")
     if found["database_restarts"]:

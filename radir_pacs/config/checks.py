@@ -49,6 +49,10 @@ def check(settings: Settings) -> None:
     _check_provider(settings)
     if not SITE_LABEL.fullmatch(settings.pull_site):
         raise SettingError("pull_site: not a label: at most 64 printable characters of ASCII without a backslash")
+    if settings.milvus_url and not settings.milvus_url.startswith(("http://", "https://")):
+        raise SettingError("milvus_url: it does not begin with http:// or https://")
+    if settings.index_engine == "milvus" and not settings.milvus_url:
+        raise SettingError("milvus_url: needed when index_engine is milvus")
     if settings.evict_files and not settings.pull_url:
         raise SettingError("pull_url: needed with evict_files, files are removed only where they can be pulled again")
     if settings.evict_files and settings.blob_store and not settings.disk_budget_mib:

@@ -261,6 +261,21 @@ class Settings:
         low=0,
         high=_MOST_MIB,
     )
+    index_engine: str = setting(
+        "local",
+        "Where the index begins: files in the home folder (local), the database's pgvector, or Milvus. What stands is"
+        " moved by `radir index move`, and what that chose counts from then on.",
+        choices=("local", "pgvector", "milvus"),
+    )
+    milvus_url: str = setting(
+        "", "URL of the Milvus server, http:// or https://host:19530; http:// only on a network that nobody else reads."
+    )
+    milvus_token: str = setting("", "Token of its user, or user:password; empty: it asks for none.", secret=True)
+    milvus_database: str = setting("", "Its database; empty: the default one.")
+    milvus_ca: str = setting("", "File of the authorities (PEM) its certificate must come from; empty: the system's.")
+    milvus_timeout_s: float = setting(
+        5.0, "Seconds within which Milvus must answer a search; longer, and it counts as away.", low=0.1, high=600
+    )
     min_cases: int = setting(5, "A region with fewer cases than this is answered by its parent region.", low=1)
 
     worker_processes: int = setting(

@@ -17,8 +17,9 @@ import numpy as np
 from radir_pacs.errors import IndexRefused, SegmentAltered
 from radir_pacs.index.files import check_file, check_folder, map_file, open_checked, read_manifest_file, regular_file
 from radir_pacs.index.graph import LIBRARY, METRIC, Graph
-from radir_pacs.index.label_set import NO_LABELS, contains
+from radir_pacs.index.label_set import NO_LABELS, LabelSet, contains
 from radir_pacs.index.manifest import DELETED, GRAPH, LABELS, VECTORS, GenerationManifest, SegmentManifest
+from radir_pacs.index.part import Part, SegmentPart
 from radir_pacs.index.segment import Segment
 from radir_pacs.types import F32, I64
 
@@ -42,6 +43,13 @@ class Generation:
     @property
     def name(self) -> str:
         return self.manifest.name
+
+    @property
+    def place(self) -> tuple[str, str, int]:
+        return self.manifest.model_id, self.manifest.region, self.manifest.dim
+
+    def parts(self, deleted: LabelSet) -> tuple[Part, ...]:
+        return tuple(SegmentPart(segment=segment, dead=deleted.among(segment.labels)) for segment in self.segments)
 
 
 def partition_folder(home: Path, model_id: str, region: str) -> Path:

@@ -12,7 +12,7 @@ from radir_pacs.index.builder import DEFAULT_GRAPH, GraphSettings, build_segment
 from radir_pacs.index.generation import Generation, check_segment
 from radir_pacs.index.label_set import NO_LABELS, LabelSet, merged
 from radir_pacs.index.manifest import GenerationManifest, SegmentRecord
-from radir_pacs.index.snapshot import Part
+from radir_pacs.index.part import SegmentPart
 from radir_pacs.index.writer import MOST, to_merge
 from radir_pacs.types import F32, I64
 
@@ -45,7 +45,7 @@ def merge(
     if generation is not None:
         deleted = deleted.plus(generation.deleted)
         oldest_deletion = generation.manifest.oldest_deletion or oldest_deletion
-    parts = [Part(segment=s, dead=deleted.among(s.labels)) for s in generation.segments] if generation else []
+    parts = [SegmentPart(segment=s, dead=deleted.among(s.labels)) for s in generation.segments] if generation else []
     records = []
 
     def built(contents: Sequence[Content]) -> None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from radir_pacs.index.builder import UNIT_TOLERANCE, check_vectors
-from radir_pacs.index.generation import Generation
 from radir_pacs.index.label_set import NO_LABELS
+from radir_pacs.index.part import Holding
 from radir_pacs.index.selection import EVERYTHING, Selection
 from radir_pacs.index.snapshot import Snapshot, search_snapshot
 from radir_pacs.index.tail import Tail
@@ -37,7 +37,7 @@ class Hits:
 class Partition:
     """The searchable vectors of one region under one model. Labels are encoding ids of the catalogue."""
 
-    def __init__(self, *, model_id: str, region: str, dim: int, generation: Generation | None = None) -> None:
+    def __init__(self, *, model_id: str, region: str, dim: int, generation: Holding | None = None) -> None:
         self.model_id, self.region, self.dim = model_id, region, dim
         self._changing = threading.Lock()
         self._snapshot = Snapshot(tail=Tail.empty(dim))
@@ -102,14 +102,13 @@ class Partition:
         with self._changing:
             self._snapshot = self._snapshot.changed(labels, vectors, deleted)
 
-    def swap(self, generation: Generation) -> None:
+    def swap(self, generation: Holding) -> None:
         """Answer from ``generation`` from now on. No search loses or regains a case by it.
 
         Deleted labels stay deleted though the generation was built before they were; what neither it nor the deleted
         hold stays in the tail. Raises ValueError for a generation of another partition.
         """
-        manifest = generation.manifest
-        if (manifest.model_id, manifest.region, manifest.dim) != (self.model_id, self.region, self.dim):
+        if generation.place != (self.model_id, self.region, self.dim):
             raise ValueError("the generation belongs to another partition")
         with self._changing:
             self._snapshot = self._snapshot.swapped(generation)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from radir_pacs.index.exact import search_rows
 from radir_pacs.index.label_set import NO_LABELS, LabelSet, contains, merged
+from radir_pacs.index.part import VectorsAt
 from radir_pacs.index.selection import Selection
 from radir_pacs.types import F32, I64
 
@@ -85,6 +86,15 @@ class Tail:
     def live(self) -> tuple[I64, F32]:
         """(labels, vectors) of what can be returned, in the order it came."""
         return Tail._live(self, self.dead)
+
+    def held(self) -> tuple[I64, VectorsAt]:
+        """What can be returned, as `Part.held` gives it, in the order it came."""
+        labels, vectors = self.live()
+
+        def vectors_at(rows: npt.NDArray[np.intp]) -> tuple[I64, F32]:
+            return labels[rows], vectors[rows]
+
+        return labels, vectors_at
 
     @staticmethod
     def _live(tail: Tail, dead: I64) -> tuple[I64, F32]:

@@ -122,6 +122,14 @@ def _set_aside(path: Path, folder: Path) -> None:
         path.rename(folder / f"{_REMOVING_PREFIX}{path.name}")
 
 
+def remove_partition(folder: Path, *, now_s: float, grace_s: float = GRACE_S) -> None:
+    """Remove the files of a partition that an outside engine holds now, unless they changed within ``grace_s``."""
+    if folder.is_dir() and _age_s(folder, now_s) >= grace_s:
+        _set_aside(folder, folder.parent)
+    for unwanted in folder.parent.glob(f"{_REMOVING_PREFIX}*"):
+        shutil.rmtree(unwanted, ignore_errors=True)
+
+
 def remove_model(home: Path, model_id: str) -> None:
     """Remove the index of a model; who has a part of it open keeps that."""
     shutil.rmtree(home / "index" / model_id, ignore_errors=True)

@@ -3,8 +3,8 @@
 A partition is its published generation and what the catalogue has written since, read by snapshot: a deleted study is
 gone from the next answer on, a committed encoding is in it. What did not change costs nothing. A generation whose files
 are refused costs a rebuild: the partition is then only a tail, searched exactly. `IndexCheck` re-reads open ones
-periodically. Partitions open at their first question, each without holding up another, and those asked least recently
-are closed when the memory set for them is used up.
+periodically. An outside engine may hold the generation (`index.engine`). Partitions open at their first question, each
+without holding up another, and those asked least recently are closed when the memory set for them is used up.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 
-from radir_pacs.catalogue import CaseChanges, Catalogue, Changes
+from radir_pacs.catalogue import CaseChanges, Catalogue, Changes, GenerationRow
 from radir_pacs.config import Settings
 from radir_pacs.errors import IndexRefused
 from radir_pacs.index import Generation, Partition, check_generation, open_generation, partition_folder
+from radir_pacs.index.engine import LOCAL, engine_of
+from radir_pacs.index.engines import Engines
 from radir_pacs.index.generation import generation_number
+from radir_pacs.index.part import Holding
 from radir_pacs.query.case_table import CaseTable
 from radir_pacs.types import ModelState
 
@@ -34,7 +37,7 @@ class _Open:
         self.partition = partition
         self.opening = threading.Lock()  # held while files are opened
         self.changing = threading.Lock()  # held for an instant
-        self.generation: Generation | None = None
+        self.generation: Holding | None = None
         self.since = _NEVER
 
     def forget(self) -> None:
@@ -59,10 +62,15 @@ class _Open:
             self.since = max(self.since, changes.xid, key=int)
 
 
-def _is_newer(published: str, opened: Generation | None) -> bool:
-    """Whether to switch: a slow question may still name a build that was replaced since."""
+def _is_newer(published: str, opened: Holding | None) -> bool:
+    """Whether to switch: a slow question may still name a build that was replaced since.
+
+    Numbers of different engines say nothing of each other: after a move, the next question switches again at worst.
+    """
     if opened is None or published == opened.name:
         return opened is None
+    if engine_of(published) != engine_of(opened.name):
+        return True
     return generation_number(published)[0] >= generation_number(opened.name)[0]
 
 
@@ -92,6 +100,7 @@ class Partitions:
 
     def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
         self._catalogue, self._settings = catalogue, settings
+        self._engines = Engines(catalogue, settings)
         self._lock = threading.Lock()
         self._open: dict[Place, _Open] = {}  # least recently used first
         self._tables: dict[str, CaseTable] = {}
@@ -169,7 +178,7 @@ class Partitions:
             if since != _NEVER:  # opened while we waited, perhaps as it was before our question
                 entry.take(partition, self._catalogue.encodings.changes(model_id, region, since))
                 return partition
-            generation = self._generation(partition, published.name) if published is not None else None
+            generation = self._generation(partition, published) if published is not None else None
             if generation is not None and published is not None:
                 partition.swap(generation)
                 since = published.as_of  # no need to read again what the generation holds
@@ -189,7 +198,12 @@ class Partitions:
             partition = entry.partition
             if not _is_newer(published, entry.generation):
                 return  # another thread was sooner
-            generation = self._generation(partition, published, entry.generation)
+            row = self._catalogue.questions.published([(partition.model_id, partition.region)]).get(
+                (partition.model_id, partition.region)
+            )
+            if row is None:
+                return  # refused meanwhile: the next question opens it anew
+            generation = self._generation(partition, row, entry.generation)
             with entry.changing:
                 if generation is not None and entry.partition is partition:
                     partition.swap(generation)
@@ -243,16 +257,35 @@ class Partitions:
         if places or tables:
             log.info("retired models closed", extra={"partitions": len(places), "tables": len(tables)})
 
-    def _generation(self, partition: Partition, name: str, reuse: Generation | None = None) -> Generation | None:
+    def _generation(self, partition: Partition, row: GenerationRow, reuse: Holding | None = None) -> Holding | None:
         """An open build, with the segments that ``reuse`` has open already; None where its files are refused."""
-        folder = partition_folder(self._settings.home, partition.model_id, partition.region) / name
+        if row.engine != LOCAL:
+            place = (partition.model_id, partition.region)
+            return self._engines.open_generation(row.engine, place, partition.dim, row.name, row.as_of)
+        folder = partition_folder(self._settings.home, partition.model_id, partition.region) / row.name
+        opened = reuse if isinstance(reuse, Generation) else None
         try:
             return open_generation(
-                folder, model_id=partition.model_id, region=partition.region, dim=partition.dim, reuse=reuse
+                folder, model_id=partition.model_id, region=partition.region, dim=partition.dim, reuse=opened
             )
         except IndexRefused as error:
-            self._refuse(partition, name, error)
+            self._refuse(partition, row.name, error)
             return None
+
+    def lost(self, partition: Partition, error: IndexRefused) -> None:
+        """An outside engine has lost what the partition's generation had there: it is filled anew."""
+        name = partition.generation
+        if name is None or engine_of(name) == LOCAL:
+            return
+        self._refuse(partition, name, error)
+        with self._lock:
+            entry = self._open.get((partition.model_id, partition.region))
+        if entry is not None and entry.partition is partition:
+            entry.forget()
+
+    def close(self) -> None:
+        """Give back the connections to outside engines."""
+        self._engines.close()
 
     def check(self, rest: Callable[[int], None]) -> None:
         """Read the files of every open generation again; an altered one is refused and no longer answers.
@@ -264,8 +297,8 @@ class Partitions:
             everything = list(self._open.values())
         for opened in everything:
             generation, partition = opened.generation, opened.partition
-            if generation is None:
-                continue
+            if not isinstance(generation, Generation):
+                continue  # an outside engine's is counted at every merge
             folder = partition_folder(self._settings.home, partition.model_id, partition.region) / generation.name
             try:
                 check_generation(folder, rest)

@@ -11,7 +11,7 @@ from radir_pacs import anatomy, metrics
 from radir_pacs.callers import Caller
 from radir_pacs.catalogue import Answering, Catalogue, Question
 from radir_pacs.config import Settings
-from radir_pacs.errors import BadInput, NotFound, NotReady, Quarantined, Skipped, UnknownRegion
+from radir_pacs.errors import BadInput, IndexRefused, NotFound, NotReady, Quarantined, Skipped, UnknownRegion
 from radir_pacs.image_notes import ImageNote
 from radir_pacs.index import Allowed, Partition, Selection, remove_open_marks
 from radir_pacs.query.explain import explained, findings_of
@@ -88,6 +88,7 @@ class Searcher:
     def close(self) -> None:
         """No more questions: what this process has open of the index counts as left in good order."""
         self._shadow.close()
+        self._partitions.close()
         remove_open_marks()
 
     def similar(self, query: Query, caller: Caller) -> SimilarCaseList:
@@ -121,7 +122,7 @@ class Searcher:
         as_of = datetime.now(UTC)
         seen = mark.seen if mark is not None else query.offset
         with _stage("search"):
-            found = page_of(parts, mark, seen, query.limit)
+            found = self._found(parts, mark, seen, query.limit)
         with _stage("show"):
             owners, said = self._catalogue.questions.shown(
                 found.labels, query.study_uid, query.filters, caller=caller, region=primary, model_id=encoding.model_id
@@ -175,6 +176,14 @@ class Searcher:
             ),
             following=_following(asked, places, found, seen) if more and len(found.labels) else None,
         )
+
+    def _found(self, parts: list[Part], mark: PageMark | None, seen: int, limit: int) -> Ranked:
+        try:
+            return page_of(parts, mark, seen, limit)
+        except IndexRefused as lost:
+            for part in parts:
+                self._partitions.lost(part.partition, lost)
+            raise NotReady("the index of the region is filled anew; ask again") from lost
 
     def nearest(self, query: Query, caller: Caller) -> tuple[Offer, ...]:
         """What to ask where ``similar`` answers no case: each offer has some, under the same filters and scope.

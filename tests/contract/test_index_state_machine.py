@@ -72,7 +72,7 @@ class IndexMachine(RuleBasedStateMachine):
         self.stale: Build | None = None
         self.damaged: set[Path] = set()
         self.patches: list[Any] = [
-            mock.patch("radir_pacs.index.snapshot.ROWS_PER_CANDIDATE", 0.001),  # the graph wherever there is one
+            mock.patch("radir_pacs.index.part.ROWS_PER_CANDIDATE", 0.001),  # the graph wherever there is one
             mock.patch("radir_pacs.index.builder.verify_in_child", check_here),
             mock.patch("radir_pacs.durable.sync"),  # no power fails here
             mock.patch("radir_pacs.index.writer._SMALL", 2),
@@ -116,13 +116,21 @@ class IndexMachine(RuleBasedStateMachine):
     def merge(self, with_graph: bool, forget: bool = False) -> None:
         self.publish(self.reading(), with_graph, forget)
         assert sizes(self.partition).tail == 0
-        snapshot = self.partition._snapshot
-        assert snapshot.generation is not None
-        assert snapshot.generation.manifest.count == len(self.truth)
-        assert all(len(part) for part in snapshot.parts), "a segment without a vector that answers is left out"
+        generation = self.generation()
+        assert generation is not None
+        assert generation.manifest.count == len(self.truth)
+        assert all(len(part) for part in self.partition._snapshot.parts), (
+            "a segment without a vector that answers is left out"
+        )
+
+    def generation(self) -> Generation | None:
+        """The one that answers now."""
+        generation = self.partition._snapshot.generation
+        assert generation is None or isinstance(generation, Generation)
+        return generation
 
     def reading(self) -> Build:
-        generation = self.partition._snapshot.generation
+        generation = self.generation()
         held = {label for segment in generation.segments for label in segment.labels.tolist()} if generation else set()
         tail = ascending(set(self.truth) - held)
         return Build(generation, (tail, self.vectors(tail)), ascending(set(self.history) - set(self.truth)))
@@ -154,7 +162,7 @@ class IndexMachine(RuleBasedStateMachine):
             most=MOST,
         )
         event(f"{min(len(manifest.segments), 4)} segments")
-        current = self.partition._snapshot.generation
+        current = self.generation()
         folder = self.folder / manifest.name
         self.partition.swap(open_generation(folder, model_id=MODEL, region=REGION, dim=DIM, reuse=current))
 

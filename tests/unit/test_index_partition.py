@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from radir_pacs.index import Partition, exact_search, partition_folder, should_merge, snapshot
+from radir_pacs.index import Partition, exact_search, part, partition_folder, should_merge
 from radir_pacs.types import I64
 from tests.index_material import (
     DIM,
@@ -60,7 +60,7 @@ def test_an_empty_partition_answers_nothing() -> None:
 def test_filters_leave_k_answers_that_exact_search_would_give(
     partition: Partition, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot, "ROWS_PER_CANDIDATE", 0.01)  # the graph wherever it can answer
+    monkeypatch.setattr(part, "ROWS_PER_CANDIDATE", 0.01)  # the graph wherever it can answer
     vectors, labels = random_vectors(COUNT), labels_of(COUNT)
     allowed = labels[np.random.default_rng(1).random(COUNT) < share]
     found = 0
@@ -85,7 +85,7 @@ def test_a_narrow_filter_is_searched_exactly(partition: Partition) -> None:
 def test_excluding_the_nearest_fetches_on_until_k_are_left(
     partition: Partition, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot, "ROWS_PER_CANDIDATE", 0.01)
+    monkeypatch.setattr(part, "ROWS_PER_CANDIDATE", 0.01)
     query = random_vectors(1, seed=3)[0]
     nearest = partition.search(query, count).labels
     hits = partition.search(query, 10, selecting(barred=np.sort(nearest)))
@@ -103,7 +103,7 @@ def test_more_is_asked_for_than_there_is(partition: Partition) -> None:
 def test_a_graph_that_gives_too_few_is_replaced_by_exact_search(
     partition: Partition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot, "ROWS_PER_CANDIDATE", 0.01)
+    monkeypatch.setattr(part, "ROWS_PER_CANDIDATE", 0.01)
     monkeypatch.setattr("radir_pacs.index.graph.Graph.search", lambda *_: np.empty(0, np.intp))
     hits = partition.search(random_vectors(1)[0], 5)
     assert hits.exact

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli.diagnosis.findings import Check, Finding, error, ok, warning
@@ -14,8 +15,10 @@ from radir_pacs.config import Settings
 from radir_pacs.delivery.destination import Destination
 from radir_pacs.delivery.echo import echo
 from radir_pacs.dicom.rules import load_rules
-from radir_pacs.errors import PeerFailed, RadirError, SettingError
+from radir_pacs.errors import EngineAway, PeerFailed, RadirError, SettingError
 from radir_pacs.index import partition_folder
+from radir_pacs.index.engine import LOCAL
+from radir_pacs.index.engines import Engines
 from radir_pacs.index.manifest import MANIFEST
 
 _CLOCK_WARNING_S, _CLOCK_ERROR_S = 2.0, 30.0
@@ -76,7 +79,8 @@ def processes(catalogue: Catalogue) -> Iterator[Finding]:
 
 def index(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
     """Each generation that answers is on this machine's disk; one that is not is searched exactly until it is made."""
-    served = [one for one in catalogue.generations.served() if one.published]
+    yield from engine(catalogue, settings)
+    served = [one for one in catalogue.generations.served() if one.published and one.engine == LOCAL]
     missing = [
         one
         for one in served
@@ -90,6 +94,28 @@ def index(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield ok("INDEX", f"{len(served)} generations are in place")
+
+
+def engine(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
+    """Whether each engine that holds vectors, or shall, answers from here."""
+    chosen = catalogue.generations.engine()
+    held = {one.engine for one in catalogue.generations.served() if one.published}
+    with closing(Engines(catalogue, settings)) as engines:
+        for name in sorted((held | {chosen}) - {LOCAL}):
+            try:
+                yield ok("ENGINE", f"{engines.named(name).check()} answers")
+            except EngineAway as away:
+                yield error("ENGINE", str(away), f"start {name}, or correct its settings; questions wait for it")
+            except SettingError as wrong:
+                yield error("ENGINE", str(wrong), "every machine that runs web processes or the indexer needs it")
+    if chosen != settings.index_engine:
+        yield warning(
+            "ENGINE_SETTING",
+            f"the index is in {chosen}, index_engine says {settings.index_engine}",
+            f"set index_engine to {chosen} on every machine, or move it: radir index move --to {settings.index_engine}",
+        )
+    if left := len(catalogue.generations.to_move(chosen)):
+        yield warning("ENGINE_MOVING", f"{left} regions have yet to move to {chosen}", "radir index show tells how far")
 
 
 def broker(settings: Settings) -> Iterator[Finding]:
