@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 SURVEY_S = 5.0  # between two looks at the size of the tails
 PRUNE_S = 600.0
-ERRANDS_S = 60.0
+ERRANDS_S = 5.0
 SWEEP_S = PRUNE_S / SWEEP_PARTS  # a full sweep takes as long as PRUNE_S, in short steps that do not delay announcements
 KEEP_DONE_S = 7 * 86_400.0  # ended jobs and replaced generations, for anyone who asks what happened
 KEEP_GONE_S = 30 * 86_400.0  # deletions, for a process that was suspended meanwhile

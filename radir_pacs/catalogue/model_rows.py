@@ -106,7 +106,8 @@ class KeptCount:
 
 @dataclass(frozen=True, kw_only=True)
 class RetrainingRun:
-    """``passed``: all gates; None while they are not judged. ``held``: a process is at it."""
+    """``passed``: all gates; None while they are not judged. ``held``: a process is at it. ``asked``: the relay begins
+    it, and resumes it."""
 
     id: int
     kind: ImageKind
@@ -121,6 +122,7 @@ class RetrainingRun:
     reason: str | None
     reason_code: ReasonCode | None
     cancel_asked: bool
+    asked: bool
     worker: str | None
     held: bool
     created_at: datetime

@@ -2282,8 +2282,8 @@ LOCK TABLE retraining_run IN SHARE ROW EXCLUSIVE MODE;
 
 -- name: start_retraining
 -- A run with its plan, unless a process is at one or about to be, or the last one of its kind is too young.
-INSERT INTO retraining_run (kind, depth, plan, plan_sha256, champion, started_by)
-SELECT %(kind)s, %(depth)s, %(plan)s, %(plan_sha256)s, %(champion)s, %(started_by)s
+INSERT INTO retraining_run (kind, depth, plan, plan_sha256, champion, started_by, asked)
+SELECT %(kind)s, %(depth)s, %(plan)s, %(plan_sha256)s, %(champion)s, %(started_by)s, %(asked)s
 WHERE NOT EXISTS (SELECT FROM retraining_run WHERE state = 'RUNNING' AND lease_until > now())
     AND NOT EXISTS (SELECT FROM retraining_run WHERE state = 'PENDING' AND NOT cancel_asked
         AND abs(extract(epoch FROM now() - created_at)) < %(begins_s)s::float8)
@@ -2299,7 +2299,7 @@ SELECT %(run_id)s, n, name FROM unnest(%(names)s::text[]) WITH ORDINALITY AS giv
 -- name: retraining_runs
 -- The newest runs.
 SELECT id, kind, depth, state, plan, plan_sha256, champion, challenger, passed, started_by, reason, reason_code,
-    cancel_asked, worker, coalesce(lease_until > now(), false) AS held, created_at,
+    cancel_asked, asked, worker, coalesce(lease_until > now(), false) AS held, created_at,
     greatest(changed_at, lease_until) AS changed_at, ended_at
 FROM retraining_run WHERE id = coalesce(%(run_id)s::bigint, id) ORDER BY id DESC LIMIT %(limit)s;
 
@@ -2311,6 +2311,12 @@ SELECT id FROM retraining_run;
 -- The steps of a run, in their order.
 SELECT number, name, state, progress, note, attempts, artefacts, started_at, ended_at FROM retraining_step
 WHERE run_id = %(run_id)s ORDER BY number;
+
+-- name: ask_for_retraining
+-- The relay is to begin a run, or to go on with it.
+UPDATE retraining_run SET asked = true, state = 'PENDING', changed_at = now(), ended_at = NULL
+WHERE id = %(run_id)s AND state IN ('PENDING', 'RUNNING', 'FAILED') AND coalesce(lease_until <= now(), true)
+    AND NOT cancel_asked RETURNING id;
 
 -- name: hold_retraining
 -- Take a run that nobody holds and that has not ended.
@@ -2365,7 +2371,7 @@ WHERE cancel_asked AND state IN ('PENDING', 'RUNNING', 'FAILED') AND coalesce(le
 UPDATE retraining_run AS r SET state = 'FAILED', lease_until = NULL, changed_at = now(), ended_at = now(),
     reason = s.name || ' was begun ' || s.attempts || ' times and never ended'
 FROM retraining_step AS s
-WHERE r.started_by = %(started_by)s AND r.state IN ('PENDING', 'RUNNING') AND coalesce(r.lease_until <= now(), true)
+WHERE (r.asked OR r.started_by = %(started_by)s) AND r.state IN ('PENDING', 'RUNNING') AND coalesce(r.lease_until <= now(), true)
     AND s.run_id = r.id AND s.state <> 'DONE' AND s.attempts >= %(attempts)s RETURNING r.id;
 
 -- name: snapshot_retraining

@@ -40,8 +40,9 @@ class Retraining(CataloguePart):
         started_by: str,
         steps: Sequence[str],
         least_days: float = 0.0,
+        asked: bool = False,
     ) -> int:
-        """A run and its steps, none begun; returns its number.
+        """A run and its steps, none begun; returns its number. ``asked``: for the relay to begin.
 
         Raises Conflict while a process is at another run or one was started a moment ago, and where the last run of the
         kind is younger than ``least_days``.
@@ -53,6 +54,7 @@ class Retraining(CataloguePart):
             "plan_sha256": plan_sha256,
             "champion": champion,
             "started_by": started_by,
+            "asked": asked,
         }
         with self._database.transaction() as connection:
             run(connection, "lock_retraining")
@@ -88,6 +90,14 @@ class Retraining(CataloguePart):
         with self._database.transaction() as connection:
             rows = run(connection, "retraining_steps", run_id=run_id).fetchall()
         return tuple(RetrainingStep(**(row | {"state": StepState(row["state"])})) for row in rows)
+
+    def ask(self, run_id: int) -> None:
+        """Have the relay begin the run or go on with it. Raises Conflict where it has ended or a process is at it."""
+        with self._database.transaction() as connection:
+            run(connection, "lock_retraining")
+            row = run(connection, "ask_for_retraining", run_id=run_id).fetchone()
+        if row is None:
+            raise Conflict(f"retraining {run_id} has ended, or a process is at it")
 
     def hold(self, run_id: int, worker: str, lease_s: float) -> int:
         """Take the run; returns the token. Raises Conflict where it has ended, or somebody holds it or another one."""
@@ -156,7 +166,8 @@ class Retraining(CataloguePart):
             return tuple(row["id"] for row in run(connection, "end_cancelled_retrainings"))
 
     def give_up(self, started_by: str, attempts: int) -> tuple[int, ...]:
-        """FAILED is what was started so, is held by nobody and begun a step so often; returns the numbers."""
+        """FAILED is what was started or asked for so, is held by nobody and has begun a step so often; returns the
+        numbers."""
         with self._database.transaction() as connection:
             found = run(connection, "give_up_retrainings", started_by=started_by, attempts=attempts)
             return tuple(row["id"] for row in found)

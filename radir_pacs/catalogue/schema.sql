@@ -925,7 +925,8 @@ CREATE TABLE retraining_run (
     lease_until   timestamptz,
     created_at    timestamptz NOT NULL DEFAULT now(),
     changed_at    timestamptz NOT NULL DEFAULT now(),
-    ended_at      timestamptz
+    ended_at      timestamptz,
+    asked         boolean NOT NULL DEFAULT false      -- the relay begins it, and resumes it
 );
 CREATE SEQUENCE retraining_token;
 

@@ -22,7 +22,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9/._-]+")
 _ALL = "all"
 _TASKS = 4096  # threads and processes of one unit
 _PROGRAMS_GRACE_S = 20  # beyond drain_s, until systemd ends what is left
-_NEED_DEVICES = frozenset({Role.WORKER.value, _ALL})  # a GPU
+_NEED_DEVICES = frozenset({Role.WORKER.value, Role.RELAY.value, _ALL})  # a GPU: to encode, and to train
 
 _UNIT = """\
 # Made by `radir install-service`; change it by `systemctl edit {name}`.

@@ -1,4 +1,5 @@
-"""What is begun by itself in off-peak hours, as processes of their own: retrainings, and the weekly look at quality.
+"""What the relay begins as processes of their own: a retraining that somebody asked for, at once; in off-peak hours the
+retrainings of the schedule, and the weekly look at quality.
 
 A retraining by schedule is one like any other: it ends with a challenger in shadow at most, and what serves is changed
 by a person, or by ``promote_when_covered`` where that is set.
@@ -11,12 +12,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
 from radir_pacs import metrics
-from radir_pacs.catalogue import Catalogue, QualityRow
+from radir_pacs.catalogue import Catalogue, QualityRow, RetrainingRun
 from radir_pacs.config import DAY_S, Settings, hours_of, to_environment
 from radir_pacs.types import ImageKind
 
@@ -56,7 +57,7 @@ class Errands:
         self._begun: dict[Command, datetime] = {}
 
     def look(self) -> None:
-        """Every minute: begin what is due, one at a time."""
+        """Begin what is due, one at a time."""
         for number in self._catalogue.retraining.end_cancelled():
             log.info("a retraining that lost its process is cancelled", extra={"run": number})
         for number in self._catalogue.retraining.give_up(SCHEDULE, ATTEMPTS):
@@ -65,7 +66,7 @@ class Errands:
         if not runs and self._running == QUALITY:
             self._running = None
             self._tell_notices()
-        if runs or not is_within(self._now(), self._settings.off_peak_hours):
+        if runs:
             return
         command = next(filter(self._may_begin, self._due()), None)
         if command is not None:
@@ -83,17 +84,24 @@ class Errands:
         return abs((self._now() - self._begun.get(command, _NEVER)).total_seconds()) >= AGAIN_S
 
     def _due(self) -> Iterator[Command]:
-        yield from self._retraining()
-        yield from self._quality()
-
-    def _retraining(self) -> Iterator[Command]:
-        every_s = self._settings.retrain_every_days * DAY_S
         runs = self._catalogue.retraining.runs()
-        if not every_s or any(run.held for run in runs):
+        is_quiet = is_within(self._now(), self._settings.off_peak_hours)
+        if not any(run.held for run in runs):
+            for run in runs:  # one that was killed goes on where it stopped
+                if run.state in ("PENDING", "RUNNING") and (run.asked or (is_quiet and self._is_scheduled(run))):
+                    yield ("retrain", "--resume", str(run.id))
+            if is_quiet:
+                yield from self._retraining(runs)
+        if is_quiet:
+            yield from self._quality()
+
+    def _is_scheduled(self, run: RetrainingRun) -> bool:
+        return bool(self._settings.retrain_every_days) and run.started_by == SCHEDULE
+
+    def _retraining(self, runs: Sequence[RetrainingRun]) -> Iterator[Command]:
+        every_s = self._settings.retrain_every_days * DAY_S
+        if not every_s:
             return
-        for run in runs:  # of our own that was killed: goes on where it stopped
-            if run.started_by == SCHEDULE and run.state in ("PENDING", "RUNNING"):
-                yield ("retrain", "--resume", str(run.id))
         for kind in ImageKind:
             begun = max((run.created_at for run in runs if run.kind is kind), default=None)
             is_due = begun is None or abs((self._now() - begun).total_seconds()) >= every_s

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -354,6 +353,40 @@ def test_the_schedule_begins_a_run_when_the_last_one_is_old(archive: Settings, c
     assert not Settings(home=archive.home).promote_when_covered and not Settings(home=archive.home).retrain_every_days
 
 
+def test_the_relay_begins_and_resumes_what_somebody_asked_for(archive: Settings, catalogue: Catalogue) -> None:
+    """At once and by day; a run that a terminal began is its own, and one that is asked for again goes on."""
+    begun: list[tuple[str, ...]] = []
+
+    def begin_command(command: Sequence[str]) -> Any:
+        begun.append(tuple(command))
+        return SimpleNamespace(poll=lambda: 0)
+
+    def look() -> list[tuple[str, ...]]:
+        begun.clear()
+        noon = datetime(2031, 1, 2, 12, tzinfo=UTC)
+        Errands(catalogue, replace(archive, retrain_every_days=0), begin_command, lambda: noon).look()
+        return begun
+
+    own = begin(catalogue)
+    assert look() == []
+    catalogue.retraining.ask(own)
+    resumes = [("retrain", "--resume", str(own))]
+    assert look() == resumes
+    token = catalogue.retraining.hold(own, "test", 60)
+    assert look() == []
+    with pytest.raises(Conflict, match="a process is at it"):
+        catalogue.retraining.ask(own)
+    _let_the_lease_run_out(archive)
+    assert look() == resumes, "it was killed"
+    catalogue.retraining.end(own, catalogue.retraining.hold(own, "test", 60), "FAILED", "no memory")
+    assert look() == []
+    catalogue.retraining.ask(own)
+    assert look() == resumes
+    assert token and catalogue.retraining.ask_to_cancel(own) == "CANCELLED"
+    with pytest.raises(Conflict, match="has ended"):
+        catalogue.retraining.ask(own)
+
+
 def test_what_fails_does_not_starve_the_others(archive: Settings, catalogue: Catalogue) -> None:
     begun: list[tuple[str, ...]] = []
     at = [datetime(2031, 1, 2, 23, tzinfo=UTC)]
@@ -487,10 +520,9 @@ def test_the_administrators_page_has_the_command_begin_a_run(archive: Settings, 
     tried = retrain_command.tried(plan, archive)
     assert [(one["code"], one["wanted"]) for one in tried["refusals"]] == [("STUDIES", 5000)]
     number = retrain_command.begun(plan, archive, by="Dr. Meyer")
-    deadline = time.monotonic() + 60
-    while catalogue.retraining.get(number).state in ("PENDING", "RUNNING"):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    run = catalogue.retraining.get(number)
+    assert (run.state, run.asked, run.held) == ("PENDING", True, False), "it is no child of the web service"
+    assert Pipeline(catalogue, archive, number, worker="relay").work() == "REFUSED"
     run = catalogue.retraining.get(number)
     assert (run.state, run.started_by, run.plan_sha256) == ("REFUSED", "Dr. Meyer", tried["plan_sha256"])
     with pytest.raises(BadInput, match="has ended"):

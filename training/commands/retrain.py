@@ -20,7 +20,7 @@ from radir_pacs.cli.caller import caller
 from radir_pacs.cli.output import counted, errors, out, print_json, progress, say_progress
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings, to_environment
-from radir_pacs.errors import BadInput, Conflict
+from radir_pacs.errors import BadInput
 from radir_pacs.models import cancel_retraining, clear_work
 from radir_pacs.models.errands import SCHEDULE, nicely
 from radir_pacs.models.run_files import LOG, RunFiles, run_folder
@@ -60,7 +60,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="store_true",
         help="as the schedule does it: nothing is begun where the last run is younger than retrain_every_days",
     )
-    parser.add_argument("--detach", action="store_true", help="return as soon as it has begun; show RUN tells the rest")
+    parser.add_argument(
+        "--detach", action="store_true", help="have the relay begin it, and return; show RUN tells the rest"
+    )
     parser.add_argument("--by", default="", metavar="NAME", help="who starts it (default: the user of this system)")
     parser.add_argument("--json", action="store_true", help="for machines")
     config.add_flags(parser)
@@ -130,6 +132,7 @@ def _start(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -
         started_by=SCHEDULE if args.scheduled else signed_by(args.by, caller().name),
         steps=STEPS,
         least_days=settings.retrain_every_days if args.scheduled else 0.0,
+        asked=args.detach,
     )
     return _follow(args, catalogue, settings, number)
 
@@ -137,7 +140,7 @@ def _start(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -
 def _follow(args: argparse.Namespace, catalogue: Catalogue, settings: Settings, number: int) -> int:
     """Have a process work at the run unless one does, and show what it does until it ends."""
     if args.detach:
-        return _detached(args, catalogue, settings, number)
+        return _detached(args, catalogue, number)
     say_progress(f"retraining {number}; radir retrain cancel {number} stops it")
     if catalogue.retraining.get(number).held:  # by a process, or by one that was killed less than a lease ago
         _watch(catalogue, number, None)
@@ -172,16 +175,13 @@ def _begun(settings: Settings, number: int) -> subprocess.Popen[bytes]:
         )
 
 
-def _detached(args: argparse.Namespace, catalogue: Catalogue, settings: Settings, number: int) -> int:
-    """Raises Conflict where the run has ended, or a process is at it."""
-    found = catalogue.retraining.get(number)
-    if found.held or found.state in ENDED - {"FAILED"}:
-        raise Conflict(f"retraining {number} has ended, or a process is at it")
-    _begun(settings, number)
+def _detached(args: argparse.Namespace, catalogue: Catalogue, number: int) -> int:
+    """The relay has it, which outlives this terminal and the web service. Raises Conflict as `Retraining.ask`."""
+    catalogue.retraining.ask(number)
     if args.json:
         print_json({"run": number})
     else:
-        out.print(f"retraining {number} has begun; radir retrain show {number} tells how it goes")
+        out.print(f"the relay begins retraining {number}; radir retrain show {number} tells how it goes")
     return 0
 
 
