@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from radir_pacs import traces
 from radir_pacs.catalogue import MOST_PER_SEAL, Catalogue
 from radir_pacs.config import DAY_S, Settings
 from radir_pacs.errors import RadirError, StorageFailed
@@ -94,6 +95,7 @@ class Relay:
         """One round."""
         for study_uid in self._catalogue.studies.complete_quiet(self._settings.quiet_period_s):
             log.info("study complete", extra={"study_uid": study_uid})
+            traces.record("complete", 0.0, study_uid)
         self._catalogue.jobs.sweep()
         self._catalogue.report_versions.join_wanted()
         self._catalogue.studies.mark_indexed()

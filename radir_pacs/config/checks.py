@@ -41,6 +41,8 @@ def check(settings: Settings) -> None:
         raise SettingError(f"api_tokens: a token is shorter than {_TOKEN_CHARACTERS} characters")
     if settings.web_public_url and not settings.web_public_url.startswith(("http://", "https://")):
         raise SettingError(f"web_public_url: {settings.web_public_url!r} does not begin with http:// or https://")
+    if settings.traces_url and not settings.traces_url.startswith(("http://", "https://")):
+        raise SettingError(f"traces_url: {settings.traces_url!r} does not begin with http:// or https://")
     if not SITE_LABEL.fullmatch(settings.pull_site):
         raise SettingError("pull_site: not a label: at most 64 printable characters of ASCII without a backslash")
     if settings.evict_files and not settings.pull_url:
