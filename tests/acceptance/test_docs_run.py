@@ -21,7 +21,8 @@ from tests.integration.orthanc import DICOM_WEB, PYTHON, need_plugin
 from tests.services import ROOT, need
 from tests.stack import Stack, running_stack
 
-_SECONDS = 280
+_SECONDS = 570  # a page has up to fifteen commands, and each starts Python
+pytestmark = pytest.mark.timeout(600)
 _TUTORIAL, _ORTHANC_PAGE = "docs/tutorial/first-hour.md", "docs/how-to/connect-orthanc.md"
 _NOTEBOOK = "docs/how-to/notebook.md"
 _LOCKED = "docs/how-to/control-access.md"  # makes tokens and names peers, so it comes last
