@@ -97,7 +97,7 @@ def radir_commands(text: str) -> Iterator[list[str]]:
             words = []
         elif word == "-u":
             before = word
-        elif before == "-u" or word in _LEADING or _ASSIGNMENT.match(word):
+        elif before == "-u" or (not before and (word in _LEADING or _ASSIGNMENT.match(word))):
             before = ""
         else:
             before = word

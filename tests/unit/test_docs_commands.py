@@ -61,4 +61,5 @@ def test_every_command_in_running_text_exists_with_its_flags() -> None:
 def test_a_command_that_does_not_exist_is_found() -> None:
     text = "for x in 1; do\n  sudo -u r A=1 .venv/bin/radir status --jsn | head  # radir no\ndone\nradir x 'a b' > f\n"
     assert list(radir_commands(text)) == [["status", "--jsn"], ["x", "a b"]]
+    assert list(radir_commands("docker compose exec radir radir doctor")) == [], "the name of a service"
     assert is_shell(text.replace("for", "until")) and not is_shell("hl7_port = 1\n") and not is_shell("GET /x\n")
