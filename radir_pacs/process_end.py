@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from radir_pacs import traces
 from radir_pacs.errors import RadirError
 
 
@@ -20,5 +21,6 @@ def run_to_the_end(main: Callable[[], int]) -> NoReturn:
     except RadirError as error:
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code
+    traces.end()
     sys.stdout.flush()
     os._exit(code)

@@ -11,7 +11,7 @@ import threading
 
 import psutil
 
-from radir_pacs import config, metrics
+from radir_pacs import config, metrics, traces
 from radir_pacs.catalogue import ENCODES, Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.dicom.limits import MIB, DecodeLimits
@@ -192,6 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = config.load()
         set_up_logging(settings, name)
+        traces.begin(settings, name)
         if args.role == "worker":
             worker(settings, name, args.number)
         else:
@@ -199,6 +200,8 @@ def main(arguments: list[str] | None = None) -> int:
     except RadirError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    finally:
+        traces.end()
     return 0
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from celery import Celery, signals
 from celery.platforms import SecurityWarning
 
+from radir_pacs import traces
 from radir_pacs.catalogue import Catalogue, install_pgmq
 from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError, StorageFailed
@@ -126,6 +127,7 @@ def leave(give_back: Callable[[], None], end: Callable[[int], object] = os._exit
     except StorageFailed as error:
         log.error("jobs could not be given back", extra={"error": error.code})
     finally:
+        traces.end()
         end(0)
 
 

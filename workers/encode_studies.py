@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from radir_pacs import metrics
+from radir_pacs import metrics, traces
 from radir_pacs.catalogue import Catalogue, runs_alone
 from radir_pacs.encode import EncoderInput, Preprocessing
 from radir_pacs.errors import LeaseLost, Skipped, StorageFailed
@@ -72,6 +72,7 @@ class _Held:
     saving: bool = False
     since_s: float = field(default_factory=time.monotonic)
     given_back: bool = False
+    span: traces.Span = traces.OFF
 
     @property
     def place(self) -> tuple[int, int]:
@@ -171,7 +172,7 @@ class EncodeStudies:
         self._look_at = 0.0 if full else time.monotonic() + LOOK_S
         for job in jobs:
             self._leases.hold(job)
-            study = _Held(job)
+            study = _Held(job, span=traces.start("job", job.study_uid))
             with self._changed:
                 self._held.add(study)
             self._readers.submit(study.place, partial(self._read, study))
@@ -197,7 +198,7 @@ class EncodeStudies:
             study.revision = revision
             preparing = self._shelf.preparing(job.model_id)
             study.models = {kind: model_id for kind, (model_id, _) in preparing.items()}
-            with metrics.timed(metrics.STAGE_SECONDS, "read"):
+            with metrics.timed(metrics.STAGE_SECONDS, "read"), traces.start("read", job.study_uid, parent=study.span):
                 inputs: Sequence[EncoderInput | KeptTokens] = self._kept(job) or reader.read(
                     self._catalogue.instances.headers_of(job.study_uid),
                     {kind: how for kind, (_, how) in preparing.items()},
@@ -251,12 +252,15 @@ class EncodeStudies:
         images = [image for _, image in batch]
         found: Sequence[Encoding | Exception]
         metrics.BATCH_IMAGES.labels(images[0].kind).observe(len(images))
+        began = time.monotonic()
         try:
             with metrics.timed(metrics.STAGE_SECONDS, "network"):
                 found = self._shelf.encoder(batch[0][0].models[images[0].kind]).encode_batch(images)
         except Exception as error:  # of our own: it must count as an attempt
             found = [error] * len(images)
+        took_s = time.monotonic() - began
         for (study, _), one in zip(batch, found, strict=True):
+            traces.record("network", took_s, study.job.study_uid, parent=study.span, images=len(images))
             if isinstance(one, Exception):
                 study.error = one
             else:
@@ -280,7 +284,10 @@ class EncodeStudies:
     def _save(self, study: _Held, act: Callable[[], None]) -> None:
         extra, outcome = said(study.job), "lost"
         try:
-            with metrics.timed(metrics.STAGE_SECONDS, "save"):
+            with (
+                metrics.timed(metrics.STAGE_SECONDS, "save"),
+                traces.start("save", study.job.study_uid, parent=study.span),
+            ):
                 act()
         except LeaseLost:
             log.warning("lease lost", extra=extra)
@@ -294,6 +301,8 @@ class EncodeStudies:
         finally:
             metrics.JOBS.labels(study.job.kind, outcome).inc()
             metrics.JOB_SECONDS.labels(study.job.kind).observe(time.monotonic() - study.since_s)
+            attempt = study.job.attempt
+            study.span.end(failed=outcome in ("failed", "lost"), kind=study.job.kind, outcome=outcome, attempt=attempt)
             self._drop(study)
 
     def _drop(self, study: _Held) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+from radir_pacs import traces
 from radir_pacs.catalogue import MOST_PER_SEAL, Catalogue
 from radir_pacs.config import DAY_S, Settings
 from radir_pacs.errors import EngineAway, RadirError, SettingError, StorageFailed
@@ -138,6 +139,7 @@ class Relay:
     def _complete_quiet(self) -> None:
         for study_uid in self._catalogue.studies.complete_quiet(self._settings.quiet_period_s):
             log.info("study complete", extra={"study_uid": study_uid})
+            traces.record("complete", 0.0, study_uid)
 
     def _ring_pending(self) -> None:
         """Each queue has a limit of its own, so that none fills the broker, and no pull takes the last thread."""

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from radir_pacs import metrics
+from radir_pacs import metrics, traces
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import BadInput, BundleRefused, LeaseLost, NotFound, RadirError, StorageFailed
 from radir_pacs.reasons import WORTH_ANOTHER_DECODE, ReasonCode
@@ -78,6 +78,7 @@ class Runner:
 
     def _work(self, job: Job) -> None:
         began, outcome = time.perf_counter(), "done"
+        span = traces.start("job", job.study_uid if job.kind in _OF_STUDIES else "")
         with self._lock:
             self._running[job.id] = job
         try:
@@ -93,6 +94,7 @@ class Runner:
                 del self._running[job.id]
             metrics.JOBS.labels(job.kind, outcome).inc()
             metrics.JOB_SECONDS.labels(job.kind).observe(time.perf_counter() - began)
+            span.end(failed=outcome != "done", kind=job.kind, outcome=outcome, attempt=job.attempt)
 
 
 def said(job: Job) -> dict[str, object]:

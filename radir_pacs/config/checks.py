@@ -47,6 +47,8 @@ def check(settings: Settings) -> None:
     if settings.session_idle_s > settings.session_longest_s:
         raise SettingError("session_idle_s: more than session_longest_s")
     _check_provider(settings)
+    if settings.traces_url and not settings.traces_url.startswith(("http://", "https://")):
+        raise SettingError(f"traces_url: {settings.traces_url!r} does not begin with http:// or https://")
     if not SITE_LABEL.fullmatch(settings.pull_site):
         raise SettingError("pull_site: not a label: at most 64 printable characters of ASCII without a backslash")
     if settings.milvus_url and not settings.milvus_url.startswith(("http://", "https://")):

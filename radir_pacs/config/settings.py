@@ -47,6 +47,14 @@ class Settings:
         " needs the token of an administrator, or of a service that sees the whole archive.",
     )
     monitor_port: int = setting(0, "Port of these three; 0: there is none.", low=0, high=65535)
+    traces_url: str = setting(
+        "",
+        "Where OpenTelemetry traces are sent by OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces; empty: none"
+        " are made. Needs the extra 'traces'.",
+    )
+    traces_share: float = setting(
+        1.0, "Share of the studies that are traced, the same ones in all processes.", low=0, high=1
+    )
 
     ae_title: str = setting("RADIR", "Our application entity title.")
     listener_host: str = setting("127.0.0.1", "Address the DICOM listener binds.")

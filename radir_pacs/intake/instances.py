@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from radir_pacs import metrics
+from radir_pacs import metrics, traces
 from radir_pacs.catalogue import Catalogue, Overtaken, Stored
 from radir_pacs.config import Settings
 from radir_pacs.dicom.correction import Pixels, difference
@@ -117,7 +117,9 @@ class Intake:
         outcome = stored.lower()
         metrics.INSTANCES.labels(outcome).inc()
         metrics.INSTANCE_BYTES.labels(outcome).inc(size_bytes)
-        metrics.STORE_SECONDS.labels(outcome).observe(time.perf_counter() - began)
+        took_s = time.perf_counter() - began
+        metrics.STORE_SECONDS.labels(outcome).observe(took_s)
+        traces.record("store", took_s, header.study_uid, outcome=outcome, bytes=size_bytes)
         if header.notes:
             log.info("stored with notes", extra={"sop_uid": header.sop_uid, "notes": ",".join(header.notes)})
         return StoreOutcome(

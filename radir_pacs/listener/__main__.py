@@ -7,7 +7,7 @@ import gc
 import signal
 import threading
 
-from radir_pacs import config, metrics
+from radir_pacs import config, metrics, traces
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.listener.server import make_server
 from radir_pacs.logs import set_up_logging
@@ -26,6 +26,7 @@ def main() -> int:
     metrics.begin(name)
     settings = config.load()
     set_up_logging(settings, name)
+    traces.begin(settings, name)
     with Catalogue.open(settings) as catalogue:
         blobs = open_blobs(settings, catalogue.backups.installation())
         server = make_server(settings, catalogue, blobs)

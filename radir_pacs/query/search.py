@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from radir_pacs import anatomy, metrics
+from radir_pacs import anatomy, metrics, traces
 from radir_pacs.callers import Caller
 from radir_pacs.catalogue import Answering, Catalogue, Question
 from radir_pacs.config import Settings
@@ -332,8 +333,10 @@ class Searcher:
         return asked.allowed[said]
 
 
-def _stage(name: str) -> AbstractContextManager[None]:
-    return metrics.timed(metrics.SEARCH_SECONDS, name)
+@contextmanager
+def _stage(name: str) -> Iterator[None]:
+    with metrics.timed(metrics.SEARCH_SECONDS, name), traces.start(name):
+        yield
 
 
 def _following(asked: _Asked, places: list[_Place], found: Ranked, seen: int) -> PageMark:

@@ -7,7 +7,7 @@ import logging
 import signal
 import tempfile
 
-from radir_pacs import config, metrics
+from radir_pacs import config, metrics, traces
 from radir_pacs.callers import AuditEvent, Caller, Role
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.logs import set_up_logging
@@ -29,6 +29,7 @@ def main() -> int:
     metrics.begin(name)
     settings = config.load()
     set_up_logging(settings, name)
+    traces.begin(settings, name)
     with Catalogue.open(settings) as catalogue:
         blobs = open_blobs(settings, catalogue.backups.installation())
         # Large bodies wait here in files: /tmp may be memory, while this disk's free space is checked.

@@ -11,7 +11,7 @@ import time
 
 from flask import Flask, Response, g, request
 
-from radir_pacs import metrics
+from radir_pacs import metrics, traces
 from radir_pacs.logs import trace_of
 
 log = logging.getLogger(__name__)
@@ -28,10 +28,14 @@ def install(app: Flask) -> None:
     @app.before_request
     def begin() -> None:
         g.began = time.monotonic()
+        study_uid = (request.view_args or {}).get("study") or request.args.get("similarto", "")
+        span = traces.start("request", study_uid, traceparent=request.headers.get("traceparent", ""))
+        g.span = span.__enter__()  # it ends when the answer has, which may be streamed
 
     @app.after_request
     def end(response: Response) -> Response:
         began: float = g.get("began", time.monotonic())
+        span: traces.Span = g.get("span", traces.OFF)
         method, endpoint, status = request.method, request.endpoint, response.status_code
         route = request.url_rule.rule if request.url_rule else None
         study_uid = (request.view_args or {}).get("study")
@@ -46,6 +50,8 @@ def install(app: Flask) -> None:
             metrics.HTTP_SECONDS.labels(route or "none").observe(took_s)
             said = {"method": method, "route": route, "status": status, "took_ms": round(took_s * 1000)}
             log.log(level, "request", extra=traced | said)
+            with span:
+                span.end(failed=status >= 500, method=known, route=route or "none", status=status)
 
         response.call_on_close(note)
         return response

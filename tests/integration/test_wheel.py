@@ -18,7 +18,16 @@ from radir_pacs import __version__
 
 ROOT = Path(__file__).parents[2]
 INSTALLED = {"radir_pacs": "radir_pacs", "workers": "radir_workers", "training": "radir_training"}
-NEEDED = [*INSTALLED, "viewer/__init__.py", "viewer/component", "setup.py", "pyproject.toml", "README.md", "LICENSE"]
+NEEDED = [
+    *INSTALLED,
+    "viewer/__init__.py",
+    "viewer/py.typed",
+    "viewer/component",
+    "setup.py",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+]
 
 
 def test_the_citation_names_this_version() -> None:
@@ -66,6 +75,8 @@ def test_a_wheel_holds_every_file_of_its_packages(wheel: Path) -> None:
     component = (ROOT / "viewer/component").rglob("*")
     wanted |= {f"radir_viewer/{path.relative_to(ROOT / 'viewer').as_posix()}" for path in component if path.is_file()}
     assert not wanted - held
+    typed = {f"{package}/py.typed" for package in (*INSTALLED.values(), "radir_viewer")}
+    assert typed <= held, "PEP 561: whoever imports a package gets its types"
     for kind in (".sql", ".html", ".csv", ".toml", ".css", ".js", "py.typed", ".safetensors"):
         assert any(name.endswith(kind) for name in held), kind
 
@@ -83,6 +94,8 @@ def test_an_installed_wheel_runs_away_from_the_tree(wheel: Path, tmp_path: Path)
     radir = tmp_path / "env/bin/radir"
     assert run(radir, "--version", environ=environ).strip() == f"radir {__version__}"
     assert "--held-out" in run(radir, "evaluate", "--help", environ=environ), "a command of another package"
+    ask = "import radir_pacs.api as radir; print(radir.load_bundle(device='cpu').model_id, radir.mine('no').language)"
+    assert run(python, "-P", "-c", ask, environ=environ).startswith("cxr-tiny-"), "the notebook's API, with its weights"
     where = (
         "import radir_pacs, radir_training, radir_workers, radir_viewer as v; print(radir_pacs.__file__, v.__file__)"
     )
