@@ -25,7 +25,7 @@ test:  ## everything: style, types, layers, all tests with real services, covera
 		tests/acceptance tests/viewer tests/fault tests/training tests/integration tests/contract tests/unit
 
 unit: .venv/installed-test  ## the quick tests
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit tests/contract
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --hypothesis-profile quick tests/unit tests/contract
 
 integration: .venv/installed-test  ## the tests with real services
 	@$(BIN)/python -m pytest -q tests/integration tests/acceptance tests/fault

@@ -52,7 +52,7 @@ def opened(path: Path) -> TextIO:
     try:
         data = file.read(_SNIFFED)
         file.seek(0)
-    except BaseException:
+    except BaseException:  # an interrupt too
         file.close()
         raise
     errors = _FALLBACK if _is_utf8(data) else "replace"

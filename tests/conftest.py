@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -30,6 +31,7 @@ _numbers = itertools.count(1)
 _ports = itertools.count()
 _ROOM = 2 << 30
 _FIRST_PORT, _PORTS_PER_PROCESS = 10_000, 2_000
+hypothesis.settings.register_profile("quick", max_examples=20)  # of `make unit`; see tests.examples
 _WITH_SERVICES = frozenset({"integration", "acceptance", "fault", "viewer"})
 
 

@@ -26,17 +26,11 @@ from radir_pacs.storage import bucket_of, open_blobs
 from radir_pacs.types import JobKind
 
 from .app import ENCODE_QUEUES, INDEX_QUEUE, QUEUE, TRANSFER_QUEUE, make_app, serve
-from .bounded_answer import AnswerBounds
-from .evict_files import EvictFiles
-from .index_partition import IndexPartition
 from .leases import Leases
-from .mine_report import MineReport
-from .pull_study import Pacs, PullStudy
-from .relay import Relay
-from .report_commitment import ReportCommitment
 from .runner import Runner, UseCase
-from .send_report import SendReport
 from .tasks import register, ring
+
+# Each role imports what only it needs, so that its processes start sooner and hold less.
 
 _GRACE_S = 60.0
 READY_SHARE = 8  # of the machine's memory, as a divisor: for inputs that wait for the network
@@ -47,7 +41,7 @@ def worker(settings: Settings, name: str, number: int) -> None:
 
     The model is loaded before the first message is taken.
     """
-    # They bring torch and scipy: seconds and 200 MB that the other processes have no use for.
+    # They bring torch and scipy: seconds and 200 MB.
     from .encode_studies import EncodeStudies
     from .encoders import Encoders
     from .readers import Readers, how_many
@@ -94,6 +88,8 @@ def worker(settings: Settings, name: str, number: int) -> None:
 
 def indexer(settings: Settings, name: str) -> None:
     """Merge the partitions of the index until SIGTERM, one at a time; the build in hand ends or is given back."""
+    from .index_partition import IndexPartition
+
     with Catalogue.open(settings) as catalogue:
         runner = Runner(
             catalogue,
@@ -116,6 +112,13 @@ def indexer(settings: Settings, name: str) -> None:
 
 def transfer(settings: Settings, name: str) -> None:
     """Until SIGTERM, several at a time: what waits for other machines, and reports to mine, which take no time."""
+    from .bounded_answer import AnswerBounds
+    from .evict_files import EvictFiles
+    from .mine_report import MineReport
+    from .pull_study import Pacs, PullStudy
+    from .report_commitment import ReportCommitment
+    from .send_report import SendReport
+
     with Catalogue.open(settings) as catalogue:
         blobs = open_blobs(settings, catalogue.backups.installation())
         pacs = Pacs(url=settings.pull_url, authorization=settings.pull_authorization)
@@ -171,6 +174,8 @@ def _hostname(name: str) -> str:
 
 def relay(settings: Settings, name: str) -> None:
     """Relay until SIGTERM."""
+    from .relay import Relay
+
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -21,6 +21,7 @@ from radir_pacs.config import Settings
 from radir_pacs.errors import Conflict, EngineAway, NotFound, SettingError
 from radir_pacs.index.engines import Engines
 from radir_pacs.index.manifest import LABELS
+from radir_pacs.models.run_files import PAGE, WORK, run_folder
 from radir_pacs.storage import open_blobs
 from radir_pacs.types import I64
 
@@ -136,9 +137,9 @@ def _in_engines(erased: Erasure, catalogue: Catalogue, settings: Settings) -> It
 
 def _evidence(settings: Settings, run: int) -> Path:
     """The page that a run leaves, which may show pictures of its studies; its figures stay beside it as JSON."""
-    return settings.home / "retraining" / str(run) / "evidence.html"
+    return run_folder(settings.home, run) / PAGE
 
 
 def _work(settings: Settings, run: int) -> Path:
-    """As `radir_training.retraining.folder` names it: pixels that were prepared for a run."""
-    return settings.home / "retraining" / str(run) / "work"
+    """Checkpoints, and pixels that were prepared for a run."""
+    return run_folder(settings.home, run) / WORK

@@ -37,6 +37,18 @@ from radir_pacs.catalogue.incoming import (
     Verdict,
     WaitingReport,
 )
+from radir_pacs.catalogue.index_rows import (
+    CASE_FIELDS,
+    NO_DAY,
+    Answering,
+    CaseChanges,
+    Changes,
+    EncodingOwner,
+    GenerationRow,
+    MergeBound,
+    Question,
+    ServedPartition,
+)
 from radir_pacs.catalogue.instances import Overtaken
 from radir_pacs.catalogue.jobs import ENCODES, is_last_attempt, runs_alone
 from radir_pacs.catalogue.migrate import newest_schema
@@ -59,36 +71,26 @@ from radir_pacs.catalogue.quality import QualityRow, ScannedVectors
 from radir_pacs.catalogue.report_versions import ReportVersions
 from radir_pacs.catalogue.reports import Reports, report_id_of
 from radir_pacs.catalogue.rows import (
-    CASE_FIELDS,
-    NO_DAY,
     SILENT_S,
-    Answering,
-    CaseChanges,
     CatalogueSeries,
-    Changes,
     Commitment,
     Correction,
     DamagedInstance,
-    EncodingOwner,
     FailedJob,
     FeedbackCount,
     FeedbackRow,
-    GenerationRow,
     JobCount,
     JobProgress,
-    MergeBound,
     MinedRow,
     Moving,
     NotedInstance,
     Overview,
     ProcessRow,
-    Question,
     Received,
     Refusal,
     ReportedStudy,
     ReportRow,
     Retried,
-    ServedPartition,
     Stored,
     StoredInstance,
     ViewerContext,

@@ -15,8 +15,8 @@ from psycopg import errors
 from radir_pacs.catalogue import qido
 from radir_pacs.catalogue.bulk import ranges
 from radir_pacs.catalogue.database import Connection, Row, run
+from radir_pacs.catalogue.index_rows import CASE_FIELDS, CaseChanges
 from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.catalogue.rows import CASE_FIELDS, CaseChanges
 from radir_pacs.errors import TooLarge
 from radir_pacs.types import I64
 

@@ -206,7 +206,7 @@ def _ended(connection: Connection) -> Iterator[None]:
     """Commit or roll back here, while the connection is still watched; the pool would do it later."""
     try:
         yield
-    except BaseException:
+    except BaseException:  # an interrupt too
         with contextlib.suppress(psycopg.Error):
             connection.rollback()
         raise

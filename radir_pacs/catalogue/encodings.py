@@ -11,10 +11,10 @@ from radir_pacs.catalogue.bulk import ranges
 from radir_pacs.catalogue.cases import ids_of
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.image_tokens import keep_of
+from radir_pacs.catalogue.index_rows import Changes, EncodingOwner
 from radir_pacs.catalogue.jobs import finish, hold
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.reencoding import encode_under_others
-from radir_pacs.catalogue.rows import Changes, EncodingOwner
 from radir_pacs.catalogue.studies import study_of
 from radir_pacs.errors import NotFound
 from radir_pacs.image_notes import ImageNote

@@ -9,9 +9,9 @@ import numpy as np
 from psycopg.types.json import Jsonb
 
 from radir_pacs.catalogue.database import run
+from radir_pacs.catalogue.index_rows import GenerationRow, MergeBound, Moving, ServedPartition
 from radir_pacs.catalogue.jobs import finish, hold
 from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.catalogue.rows import GenerationRow, MergeBound, Moving, ServedPartition
 from radir_pacs.types import F32, I64, Job
 
 PAGE = 20_000  # encodings read at a time

@@ -70,8 +70,8 @@ def restore(conninfo: str, source: Iterable[bytes]) -> None:
                 for piece in source:
                     process.stdin.write(piece)
                 process.stdin.close()
-        except BaseException:
-            process.kill()  # what came so far must not be taken for all of it
+        except BaseException:  # an interrupt too: what came so far must not be taken for all of it
+            process.kill()
             raise
 
 
@@ -91,7 +91,7 @@ def rows_in(source: Iterable[bytes]) -> dict[str, int]:
                     for piece in source:
                         into.write(piece)
                     into.close()
-            except BaseException as error:
+            except BaseException as error:  # raised again by the thread that reads
                 failures.append(error)
                 process.kill()
 
@@ -99,7 +99,7 @@ def rows_in(source: Iterable[bytes]) -> dict[str, int]:
         feeder.start()
         try:
             _count(process.stdout, found)
-        except BaseException:
+        except BaseException:  # an interrupt too: the thread that feeds would wait for ever
             process.kill()
             raise
         finally:

@@ -13,8 +13,7 @@ from radir_pacs.catalogue.audit import noted
 from radir_pacs.catalogue.cases import MOST_NEWS, case_changes, ids_of
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.encodings import changes_of, encoding_of, owner_of
-from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.catalogue.rows import (
+from radir_pacs.catalogue.index_rows import (
     Answering,
     CaseChanges,
     Changes,
@@ -22,6 +21,7 @@ from radir_pacs.catalogue.rows import (
     GenerationRow,
     Question,
 )
+from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.studies import study_of
 from radir_pacs.errors import NotFound
 from radir_pacs.similar_cases import Filters

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from radir_pacs import config
-from radir_pacs.cli.diagnosis import CHECKS, Finding, Level
+from radir_pacs.cli.diagnosis import CHECKS, CheckResult, Level
 from radir_pacs.cli.output import counted, out, print_json, progress
 from radir_pacs.config import Settings
 from radir_pacs.printable import printable
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     return 1 if levels[Level.ERROR] else 0
 
 
-def _examine(settings: Settings) -> Iterator[Finding]:
+def _examine(settings: Settings) -> Iterator[CheckResult]:
     with progress(transient=True) as shown:
         task = shown.add_task("looking", total=len(CHECKS))
         for check in CHECKS:

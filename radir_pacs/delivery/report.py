@@ -13,7 +13,6 @@ from pydicom.dataset import Dataset
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.delivery.query_header import text
-from radir_pacs.delivery.structured_report import similar_cases_sr
 from radir_pacs.dicom.stored_header import dataset_of
 from radir_pacs.similar_cases import SimilarCaseList
 from radir_pacs.types import CatalogueStudy
@@ -23,6 +22,8 @@ def report_of(
     answer: SimilarCaseList, catalogue: Catalogue, settings: Settings, *, predecessor: Dataset | None = None
 ) -> Dataset:
     """The SR of ``answer`` (see `similar_cases_sr`). Raises NotFound when an image was deleted meanwhile."""
+    from .structured_report import similar_cases_sr  # brings highdicom: half a second that most processes never need
+
     slices = dict.fromkeys(image.sop_uid for image in answer.query_images if image.sop_uid != answer.query_sop_uid)
     headers = {uid: _header(catalogue, uid) for uid in (answer.query_sop_uid, *(c.sop_uid for c in answer.cases))}
     query_image = headers[answer.query_sop_uid]

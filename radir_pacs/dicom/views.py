@@ -28,9 +28,10 @@ def view_of(attributes: Readable) -> View | None:
     of the descriptions.
     """
     code, position = _code(attributes), text(attributes, "ViewPosition").upper()
-    if code in _FRONTAL_CODES or position in _FRONTAL_POSITIONS:
+    stated = view_of_position(position)
+    if code in _FRONTAL_CODES or stated is View.FRONTAL:
         return View.FRONTAL
-    if code in _LATERAL_CODES or position in _LATERAL_POSITIONS:
+    if code in _LATERAL_CODES or stated is View.LATERAL:
         return View.LATERAL
     if code or position in _OBLIQUE_POSITIONS:
         return None
@@ -45,6 +46,13 @@ def view_of(attributes: Readable) -> View | None:
     if lateral and not frontal:
         return View.LATERAL
     return None
+
+
+def view_of_position(position: str) -> View | None:
+    """The view that a View Position states (PS3.3 C.8.1.7), in upper case; None for an oblique or unknown one."""
+    if position in _FRONTAL_POSITIONS:
+        return View.FRONTAL
+    return View.LATERAL if position in _LATERAL_POSITIONS else None
 
 
 def may_be_frontal(attributes: Readable) -> bool:

@@ -9,13 +9,14 @@ answers once, and later for the cases that changed since.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from cachetools import LRUCache
 
 from radir_pacs.catalogue import CASE_FIELDS, NO_DAY, CaseChanges, Catalogue
 from radir_pacs.catalogue.qido import QidoLevel, QidoQuery
@@ -70,7 +71,7 @@ class CaseTable:
         self._changed: deque[tuple[int, I64]] = deque()  # version, labels: for answers that are older
         self._n_changed = 0  # labels in it, the same one perhaps several times
         self._forgotten = 0  # the highest version whose labels are not in `_changed` any more
-        self._answers: OrderedDict[object, _Answer] = OrderedDict()
+        self._answers: LRUCache[object, _Answer] = LRUCache(_MASKS)
         self.since = "0"
 
     @property
@@ -207,9 +208,6 @@ class CaseTable:
         with self._lock:
             if kept and base == self._base and version >= self._forgotten:
                 self._answers[key] = answer
-                self._answers.move_to_end(key)
-                while len(self._answers) > _MASKS:
-                    self._answers.popitem(last=False)
         return answer
 
     def _learn(self, rows: Column) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import unicodedata
 from collections.abc import Iterator
+from pathlib import Path
 
 from radir_pacs import anatomy
 from radir_pacs.reports.findings import Certainty, Finding, FindingKind, MinedReport
@@ -13,13 +13,6 @@ from radir_pacs.reports.language import READ
 _UNSHOWN = "\N{REPLACEMENT CHARACTER}"  # for control characters, which could steer a terminal
 _RESET = "\x1b[0m"
 _COLOURS = {"normal": "\x1b[32m", "absent": "\x1b[36m", "doubt": "\x1b[33m", "present": "\x1b[31m", "past": "\x1b[35m"}
-_CSS = """
-body{font:16px/1.6 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}
-mark{padding:0 .15em;border-radius:.2em;color:inherit}
-.normal{background:#d5efd9}.absent{background:#d3ecf3}.doubt{background:#fbeebc}.present{background:#f8d3cf}
-.past{background:#e8dcf3}
-pre{white-space:pre-wrap;font:inherit}table{border-collapse:collapse}td,th{text-align:left;padding:.2rem .8rem .2rem 0}
-"""
 
 
 def manner(finding: Finding) -> str:
@@ -86,19 +79,16 @@ def _shown(piece: str, finding: Finding | None, colour: bool) -> str:
 
 def as_page(report: MinedReport) -> str:
     """A self-contained page, without scripts or external resources."""
-    body = "".join(
-        html.escape(piece)
-        if finding is None
-        else f'<mark class="{manner(finding)}" title="{html.escape(describe(finding))}">{html.escape(piece)}</mark>'
-        for piece, finding in pieces(report)
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # only a page needs it
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    rows = "".join(
-        f'<tr><td><mark class="{manner(finding)}">{html.escape(report.text[slice(*finding.span)])}</mark></td>'
-        f"<td>{html.escape(describe(finding))}</td></tr>"
-        for finding in report.findings
-    )
-    unread = "" if report.language in READ else f"<p>Not read: its language is {html.escape(report.language)}.</p>"
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Mined report</title><style>{_CSS}</style>'
-        f"<h1>Mined report</h1>{unread}<pre>{body}</pre><h2>Findings</h2><table>{rows}</table></html>"
-    )
+    environment.filters.update(manner=manner, describe=describe)
+    page = environment.get_template("mined.html")
+    unread = None if report.language in READ else report.language
+    return page.render(report=report, pieces=pieces(report), unread=unread)

@@ -97,8 +97,8 @@ class Bucket:
         with _errors():
             try:
                 obstore.put(self._store, self._key(name), given, chunk_size=_PART_BYTES, max_concurrency=4)
-            except Exception:
-                if failures:  # the library may have made another error of it
+            except Exception:  # of the content, of which the library may have made another error
+                if failures:
                     raise failures[0] from None
                 raise
 
@@ -145,7 +145,7 @@ class Bucket:
 def _watched(content: Iterable[bytes], failures: list[BaseException]) -> Iterator[bytes]:
     try:
         yield from content
-    except BaseException as error:
+    except BaseException as error:  # raised again where the library ends
         failures.append(error)
         raise
 

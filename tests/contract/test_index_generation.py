@@ -181,12 +181,14 @@ def test_a_link_to_the_very_file_is_refused(folder: Path, tmp_path: Path, name: 
         opened(folder)
 
 
+@pytest.fixture(scope="module", params=[{"region": "lung"}, {"model_id": "tiny-2"}, {"region": REGION}])
+def foreign(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another sound generation: of another region, of another model, and of other vectors."""
+    return publish(tmp_path_factory.mktemp("foreign"), random_vectors(COUNT, seed=9), **request.param)
+
+
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("other", [{"region": "lung"}, {"model_id": "tiny-2"}, {"region": REGION}])
-def test_a_file_of_another_generation_is_refused(
-    folder: Path, tmp_path: Path, name: str, other: dict[str, Any]
-) -> None:
-    foreign = publish(tmp_path, random_vectors(COUNT, seed=9), **other)
+def test_a_file_of_another_generation_is_refused(folder: Path, foreign: Path, name: str) -> None:
     source, target = file_of(foreign, name), file_of(folder, name)
     if name == f"segment/{LABELS}":
         assert source.read_bytes() == target.read_bytes()  # the same labels: nothing to refuse
@@ -196,8 +198,7 @@ def test_a_file_of_another_generation_is_refused(
         opened(folder)
 
 
-def test_a_segment_of_another_generation_is_refused(folder: Path, tmp_path: Path) -> None:
-    foreign = publish(tmp_path, random_vectors(COUNT, seed=9))
+def test_a_segment_of_another_generation_is_refused(folder: Path, foreign: Path) -> None:
     segment = segment_of(folder)
     shutil.rmtree(segment)
     shutil.copytree(segment_of(foreign), segment)

@@ -30,6 +30,7 @@ from radir_pacs.index.generation import generation_names, segment_folder
 from radir_pacs.index.manifest import DELETED, MANIFEST, GenerationManifest
 from radir_pacs.index.verify import check
 from radir_pacs.types import F32, I64
+from tests.examples import examples
 from tests.index_material import BUILT_AT, difference, live, newest, selecting, sizes, unit
 
 MODEL, REGION, DIM = "tiny-1", "heart", 4
@@ -239,7 +240,7 @@ class IndexMachine(RuleBasedStateMachine):
 
 
 IndexMachine.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(40), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestIndex = IndexMachine.TestCase
 

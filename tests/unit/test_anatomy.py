@@ -19,6 +19,7 @@ from radir_pacs import anatomy
 from radir_pacs.anatomy.check import faults
 from radir_pacs.errors import UnknownRegion
 from radir_pacs.types import LEFT, RIGHT, Code, ImageKind, ImageRef, SliceStack
+from tests.examples import examples
 
 TRAINED_CXR = """lungs, heart, bones, abdomen, spine, right lung, pulmonary vasculature, aorta, airway structures,
 left lower lobe, right lower lobe, right upper lobe, thoracic aorta, ventricle, atrium, carina, pulmonary artery,
@@ -137,7 +138,7 @@ def test_a_region_that_the_images_cannot_show_offers_its_ancestors() -> None:
     assert caught.value.nearest[0] == "upper abdomen"
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.text(max_size=400))
 def test_any_text_ends_in_a_region_or_unknown(text: str) -> None:
     try:

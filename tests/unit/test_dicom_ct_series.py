@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,12 +21,6 @@ from radir_pacs.types import Volume
 from tests.dicom_material import CT, ENHANCED_CT, ct_slices, hounsfield_at, image, save
 
 AXIAL = [[-10.0, -20.0, 5.0 * z] for z in range(12)]
-
-
-@pytest.fixture(scope="module")
-def decoder() -> Iterator[PixelDecoder]:
-    with PixelDecoder() as decoder:
-        yield decoder
 
 
 def check(volume: Volume, atol: float = 0.6) -> None:

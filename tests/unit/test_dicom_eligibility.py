@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,6 @@ from radir_pacs.types import ImageKind, InstanceHeader, View
 from tests.dicom_material import ct_slices, image, save
 
 RAMP = np.arange(80 * 80, dtype=np.uint16).reshape(80, 80)
-
-
-@pytest.fixture(scope="module")
-def decoder() -> Iterator[PixelDecoder]:
-    with PixelDecoder() as decoder:
-        yield decoder
 
 
 def radiograph(folder: Path, sop_uid: str = "1.2.3.4", **changes: Any) -> tuple[InstanceHeader, Path]:
@@ -145,10 +138,10 @@ def test_body_parts_are_read_from_what_technicians_write(
     assert body_part_of(radiograph(tmp_path, **changes)[0]) is expected
 
 
-def test_truncated_pixels_are_the_reason(tmp_path: Path) -> None:
+def test_truncated_pixels_are_the_reason(tmp_path: Path, decoder: PixelDecoder) -> None:
     ds = image(np.zeros((128, 128), np.uint16), PatientID="P", BodyPartExamined="CHEST", ViewPosition="PA")
     ds.PixelData = ds.PixelData[:-2]
     path = save(ds, tmp_path / "x.dcm")
     plan = plan_study([read_header(path)])
-    with PixelDecoder() as decoder, pytest.raises(Quarantined, match=r"PixelData is truncated \(1 of 1 instances\)"):
+    with pytest.raises(Quarantined, match=r"PixelData is truncated \(1 of 1 instances\)"):
         assemble(plan, {ds.SOPInstanceUID: path}, decoder)

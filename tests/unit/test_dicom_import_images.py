@@ -43,7 +43,7 @@ def table(folder: Path, text: str) -> Path:
     return path
 
 
-def test_a_table_becomes_studies_that_can_be_encoded(folder: Path, tmp_path: Path) -> None:
+def test_a_table_becomes_studies_that_can_be_encoded(folder: Path, tmp_path: Path, decoder: PixelDecoder) -> None:
     rows = "image,patient,study,view,sex,age,report,date\na,P1,S1,PA,f,64,Großer Erguss links.,2020-03-04\n"
     rows += "b.jpg,P1,S1,L,f,64,,2020-03-04\nc.png,P2,S1,AP,M,,,\n"
     outcome = import_images(table(folder, rows), folder, tmp_path / "out")
@@ -54,8 +54,7 @@ def test_a_table_becomes_studies_that_can_be_encoded(folder: Path, tmp_path: Pat
     assert len({h.study_uid for h in of_p1}) == 1
     assert {h.patient_age_years for h in of_p1} == {64}
     assert {str(h.study_date) for h in of_p1} == {"2020-03-04"}
-    with PixelDecoder() as decoder:
-        [volume] = assemble(plan_study(of_p1), paths, decoder)
+    [volume] = assemble(plan_study(of_p1), paths, decoder)
     assert volume.view is View.FRONTAL
     np.testing.assert_allclose(volume.voxels[0], RAMP / 255, atol=0.05)
     [report] = [dcmread(paths[h.sop_uid]) for h in of_p1 if h.sop_class_uid == BASIC_TEXT_SR]

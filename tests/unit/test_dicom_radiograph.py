@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,6 @@ from tests.dicom_material import image, save
 RAMP = (
     np.linspace(0, 1000, 32 * 48).reshape(32, 48).round().astype(np.uint16)
 )  # darkest top left, brightest bottom right
-
-
-@pytest.fixture(scope="module")
-def decoder() -> Iterator[PixelDecoder]:
-    with PixelDecoder() as decoder:
-        yield decoder
 
 
 def read(folder: Path, decoder: PixelDecoder, pixels: Any = RAMP, **changes: Any) -> Volume:

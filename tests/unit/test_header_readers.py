@@ -23,6 +23,7 @@ from radir_pacs.errors import DicomRefused, Skipped
 from radir_pacs.reports.sr_text import sr_text
 from radir_pacs.types import InstanceHeader
 from tests.dicom_material import element, identified, part10
+from tests.examples import examples
 
 _NAMES = """
 SpecificCharacterSet ImageType StudyDate StudyTime AccessionNumber Modality Manufacturer ManufacturerModelName
@@ -64,7 +65,7 @@ def assert_all_read(header: InstanceHeader, path: Path) -> None:
         assert str(reason)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(150), deadline=None)
 @given(_ELEMENTS)
 def test_everybody_goes_on(tmp_path: Path, elements: dict[int, tuple[str, bytes]]) -> None:
     path = tmp_path / "x.dcm"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -19,9 +20,10 @@ from radir_training.phantoms.patient import Chest
 TINY = SIZES["tiny"]
 
 
-def imaged(*findings: PhantomFinding, index: int = 4, ct: bool = True) -> tuple[Chest, Images]:
-    """The patient ``index`` of a fixed hospital with just these findings."""
-    patient, _ = draw_patient(7, index)
+@cache
+def imaged(*findings: PhantomFinding, ct: bool = True) -> tuple[Chest, Images]:
+    """A patient of a fixed hospital with just these findings."""
+    patient, _ = draw_patient(7, 4)
     chest = Chest.of(patient, findings)
     return chest, take_images(chest, TINY, np.random.default_rng(0), ct=ct)
 
@@ -128,6 +130,7 @@ def test_a_crushed_vertebra_is_the_denser_the_more_it_is_crushed() -> None:
     assert all(harder > softer + 20 for softer, harder in itertools.pairwise(densest))
 
 
+@cache
 def spine(severity: int) -> tuple[Chest, Images]:
     patient, _ = draw_patient(7, 4)
     chest = Chest.of(patient, (at("vertebral_compression", "thoracic_spine", severity),) if severity else ())

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from radir_pacs import anatomy
 from radir_pacs.reports import Certainty, Change, Finding, FindingKind, Laterality, Polarity, Severity, mine
+from tests.examples import examples
 
 
 def only(text: str, concept: str) -> Finding:
@@ -251,7 +252,7 @@ def test_any_text_is_survived(text: str) -> None:
     assert report.text == text
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.lists(
         st.sampled_from(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from radir_pacs.reports import Certainty, Finding, FindingKind, Polarity, excerpt, explain, mine
 from radir_pacs.reports.lexicon import is_heading
+from tests.examples import examples
 
 CONCEPTS = {  # English, German with its gender, whether it lies in a lobe
     "pleural effusion": ("m", "Pleuraerguss", False),
@@ -86,7 +87,7 @@ def said(findings: tuple[Finding, ...]) -> list[tuple[object, ...]]:
 
 
 @given(statements())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_a_statement_says_the_same_in_both_languages(statement: Statement) -> None:
     english, german = mine(statement.english), mine(f"Befund: {statement.german}")
     assert (english.language, german.language) == ("en", "de"), statement
@@ -94,7 +95,7 @@ def test_a_statement_says_the_same_in_both_languages(statement: Statement) -> No
 
 
 @given(st.lists(statements(), min_size=2, max_size=5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_a_report_says_what_its_statements_say(told: list[Statement]) -> None:
     alone = [finding for statement in told for finding in mine(f"Befund: {statement.german}").findings]
     together = mine("Befund: " + " ".join(statement.german for statement in told))
@@ -102,7 +103,7 @@ def test_a_report_says_what_its_statements_say(told: list[Statement]) -> None:
 
 
 @given(st.integers(1, 99), st.integers(1, 9), st.sampled_from(["mm", "cm"]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_a_decimal_comma_is_read_as_a_point(whole: int, part: int, unit: str) -> None:
     english = mine(f"There is a nodule of {whole}.{part} {unit} in the right upper lobe.")
     german = mine(f"Rundherd von {whole},{part} {unit} im rechten Oberlappen.")
@@ -110,7 +111,7 @@ def test_a_decimal_comma_is_read_as_a_point(whole: int, part: int, unit: str) ->
 
 
 @given(st.text(alphabet="abeinrstuüäß.,-/ \n0123456789?:", max_size=300))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_any_german_text_is_accepted(text: str) -> None:
     report = mine(f"Befund: kein Erguss. {text}")
     for finding in report.findings:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from radir_pacs.reports import mine
 from radir_pacs.reports.markup import plain_text
+from tests.examples import examples
 
 PARTS = [
     "<p>",
@@ -62,7 +63,7 @@ PARTS = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(st.sampled_from(PARTS), max_size=25).map("".join))
 @example("&amp;amp;lt;p&gt;")
 @example("[x]Effusion, no. ")

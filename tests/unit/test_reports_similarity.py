@@ -16,6 +16,7 @@ from radir_pacs.reports import Item, ItemSimilarity, mine, report_similarity, si
 from radir_pacs.reports.lexicon import load
 from radir_pacs.reports.pairs import region_items, top_lists, write_table
 from radir_pacs.reports.similarity import FLIP
+from tests.examples import examples
 
 SIMILARITY = ItemSimilarity()
 CONCEPTS = ["opacity", "nodule", "pneumonia", "pleural_effusion", "cardiomegaly", "abnormality", "fracture", "catheter"]
@@ -108,7 +109,7 @@ TEXTS = [
 ]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(st.permutations(TEXTS))
 def test_a_parent_contains_its_child_and_rows_stay_aligned(texts: list[str]) -> None:
     reports = [similarity_items(mine(text)) for text in texts]

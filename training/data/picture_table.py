@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from radir_pacs.dicom.pixels import PixelDecoder
+from radir_pacs.dicom.views import view_of_position
 from radir_pacs.errors import BadInput, RadirError
 from radir_pacs.pictures.image_table import KNOWN_LAYOUTS, Layout, NotAnXRay, Row, open_table, read_row
 from radir_pacs.pictures.picture import read_picture
 from radir_pacs.reports import Miner
-from radir_pacs.types import F32, ImageKind, View, Volume
+from radir_pacs.types import F32, ImageKind, Volume
 
 from .found import Found, FoundStudy, plain
 from .labels import label_list, said_by
@@ -33,7 +34,6 @@ _NAMES = {
     "modality": ("modality",),
 }
 _LABELS = ("labels", "Labels", "Finding Labels")
-_VIEWS = {"PA": View.FRONTAL, "AP": View.FRONTAL, "LL": View.LATERAL, "RL": View.LATERAL}
 LOOKED_FOR = "a CSV table with the columns path and patient beside PNG or JPEG pictures"
 
 
@@ -79,7 +79,7 @@ def picture_volume(row: Row) -> Volume:
         study_uid="",
         series_uid="",
         sop_instance_uids=("",),
-        view=_VIEWS.get(picture.view),
+        view=view_of_position(picture.view),
     )
 
 

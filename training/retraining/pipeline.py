@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from radir_pacs import durable
 from radir_pacs.catalogue import Catalogue, RetrainingStep
 from radir_pacs.config import Settings
 from radir_pacs.dicom.pixels import PixelDecoder
@@ -292,7 +293,7 @@ class Pipeline:
         )
         files.write(self._folder / files.EVIDENCE, told)
         shown = self._page(number, files.read(self._folder / files.EVIDENCE))
-        (self._folder / files.PAGE).write_text(shown, encoding="utf-8")
+        durable.replace(self._folder / files.PAGE, shown.encode())
         verdict = self._registered() if told["passed"] else "refused by its gates"
         return verdict, (files.EVIDENCE, files.PAGE)
 

@@ -16,4 +16,3 @@ class StepName(StrEnum):
 
 
 STEPS = tuple(StepName)
-EVENTS = ("begins", "does", "done")

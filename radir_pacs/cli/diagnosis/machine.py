@@ -14,7 +14,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
 from radir_pacs import __version__, durable
-from radir_pacs.cli.diagnosis.findings import Check, Finding, error, ok, warning
+from radir_pacs.cli.diagnosis.results import Check, CheckResult, error, ok, warning
 from radir_pacs.cli.state import read_state
 from radir_pacs.cli.up import check_free
 from radir_pacs.config import LOOPBACK, Settings
@@ -26,11 +26,11 @@ _SOON_DAYS = 30
 _FULL = 0.9
 
 
-def versions(settings: Settings) -> Iterator[Finding]:
+def versions(settings: Settings) -> Iterator[CheckResult]:
     yield ok("VERSION", f"RadIR-PACS {__version__} on Python {sys.version.split()[0]}")
 
 
-def codecs(settings: Settings) -> Iterator[Finding]:
+def codecs(settings: Settings) -> Iterator[CheckResult]:
     """Every compressed transfer syntax that we accept has a decoder here."""
     missing = []
     for uid in sorted(DECODABLE - NATIVE - {DEFLATED_FRAMES}):
@@ -42,7 +42,7 @@ def codecs(settings: Settings) -> Iterator[Finding]:
         yield ok("CODECS", "every transfer syntax that is accepted can be decoded")
 
 
-def device(settings: Settings) -> Iterator[Finding]:
+def device(settings: Settings) -> Iterator[CheckResult]:
     """Where the network will run."""
     from radir_pacs.encode import choose_device  # brings torch
 
@@ -57,7 +57,7 @@ def device(settings: Settings) -> Iterator[Finding]:
         yield ok("DEVICE", f"the network runs on {chosen}")
 
 
-def disk(settings: Settings) -> Iterator[Finding]:
+def disk(settings: Settings) -> Iterator[CheckResult]:
     """Room on the disk of the home folder."""
     folder = next((one for one in (settings.home, *settings.home.parents) if one.exists()), Path("/"))
     usage = shutil.disk_usage(folder)
@@ -74,7 +74,7 @@ def disk(settings: Settings) -> Iterator[Finding]:
         yield ok("DISK", f"{free_mib} MiB free of {usage.total // _MIB}")
 
 
-def store(settings: Settings) -> Iterator[Finding]:
+def store(settings: Settings) -> Iterator[CheckResult]:
     """Whether a file can be made durable where instances are kept."""
     folder = settings.home / "blobs"
     if not folder.is_dir():
@@ -92,7 +92,7 @@ def store(settings: Settings) -> Iterator[Finding]:
         yield ok("STORE", f"{folder} can be written")
 
 
-def ports(settings: Settings) -> Iterator[Finding]:
+def ports(settings: Settings) -> Iterator[CheckResult]:
     """Each port is free, or ours."""
     running = {str(child["name"]).partition("-")[0].partition("@")[0] for child in _children(settings)}
     for role, setting, host, port in (
@@ -125,7 +125,7 @@ def _children(settings: Settings) -> list[dict[str, object]]:
     return found
 
 
-def certificates(settings: Settings) -> Iterator[Finding]:
+def certificates(settings: Settings) -> Iterator[CheckResult]:
     """Certificates that the settings name, for how long they hold, and whether their keys fit."""
     for setting, advice in (
         ("hl7_tls_certificate", "renew it, and restart the HL7 listener"),
@@ -156,7 +156,7 @@ def certificates(settings: Settings) -> Iterator[Finding]:
             yield from _key_of(name, setting.replace("_certificate", "_key"), settings)
 
 
-def _key_of(certificate: str, setting: str, settings: Settings) -> Iterator[Finding]:
+def _key_of(certificate: str, setting: str, settings: Settings) -> Iterator[CheckResult]:
     """Whether the key, which the certificate's file may hold too, can be read and is that of the certificate."""
     key: str = getattr(settings, setting)
     try:

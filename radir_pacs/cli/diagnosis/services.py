@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from radir_pacs.catalogue import Catalogue
-from radir_pacs.cli.diagnosis.findings import Check, Finding, error, ok, warning
+from radir_pacs.cli.diagnosis.results import Check, CheckResult, error, ok, warning
 from radir_pacs.cli.state import is_held
 from radir_pacs.cli.status import DOWN, known_processes
 from radir_pacs.cli.up import broker_answers, check_broker
@@ -25,7 +25,7 @@ _CLOCK_WARNING_S, _CLOCK_ERROR_S = 2.0, 30.0
 _ECHO_S = 5.0
 
 
-def database(settings: Settings) -> Iterator[Finding]:
+def database(settings: Settings) -> Iterator[CheckResult]:
     """The database, and what only it can tell. It is asked, never started."""
     if not settings.database_url and not is_held(settings):
         yield warning("NOT_RUNNING", f"radir is not running in {settings.home}", f"radir up --home {settings.home}")
@@ -48,7 +48,7 @@ def database(settings: Settings) -> Iterator[Finding]:
         yield error("DATABASE", str(failed), "start the database, or correct database_url")
 
 
-def clock(ahead_s: float) -> Finding:
+def clock(ahead_s: float) -> CheckResult:
     """How far the database's clock is ahead of this machine's."""
     what = f"the database's clock is {abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'} this machine's"
     advice = "let both follow the same time server (NTP)"
@@ -57,7 +57,7 @@ def clock(ahead_s: float) -> Finding:
     return warning("CLOCK", what, advice) if abs(ahead_s) > _CLOCK_WARNING_S else ok("CLOCK", what)
 
 
-def schema(there: int, known: int) -> Finding:
+def schema(there: int, known: int) -> CheckResult:
     """Whether the database has the schema that this program works with."""
     what = f"the database has version {there}, this program knows {known}"
     if there > known:
@@ -67,7 +67,7 @@ def schema(there: int, known: int) -> Finding:
     return ok("SCHEMA", f"version {known}")
 
 
-def processes(catalogue: Catalogue) -> Iterator[Finding]:
+def processes(catalogue: Catalogue) -> Iterator[CheckResult]:
     """Processes on all machines that went silent."""
     rows = known_processes(catalogue.processes.all(), ())
     down = [row["name"] for row in rows if row["state"] == DOWN]
@@ -77,7 +77,7 @@ def processes(catalogue: Catalogue) -> Iterator[Finding]:
         yield ok("PROCESSES", f"{len(rows)} processes send heartbeats")
 
 
-def index(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
+def index(catalogue: Catalogue, settings: Settings) -> Iterator[CheckResult]:
     """Each generation that answers is on this machine's disk; one that is not is searched exactly until it is made."""
     yield from engine(catalogue, settings)
     served = [one for one in catalogue.generations.served() if one.published and one.engine == LOCAL]
@@ -96,7 +96,7 @@ def index(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
         yield ok("INDEX", f"{len(served)} generations are in place")
 
 
-def engine(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
+def engine(catalogue: Catalogue, settings: Settings) -> Iterator[CheckResult]:
     """Whether each engine that holds vectors, or shall, answers from here."""
     chosen = catalogue.generations.engine()
     held = {one.engine for one in catalogue.generations.served() if one.published}
@@ -118,7 +118,7 @@ def engine(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
         yield warning("ENGINE_MOVING", f"{left} regions have yet to move to {chosen}", "radir index show tells how far")
 
 
-def broker(settings: Settings) -> Iterator[Finding]:
+def broker(settings: Settings) -> Iterator[CheckResult]:
     try:
         check_broker(settings.broker_url)
     except SettingError as wrong:
@@ -132,7 +132,7 @@ def broker(settings: Settings) -> Iterator[Finding]:
         yield error("BROKER", "the broker does not answer", "start it; nothing is encoded until then")
 
 
-def rules(settings: Settings) -> Iterator[Finding]:
+def rules(settings: Settings) -> Iterator[CheckResult]:
     """Whether the rules of what is encoded can be read: workers do so when they start."""
     try:
         found = load_rules(settings.rules_file)
@@ -142,14 +142,14 @@ def rules(settings: Settings) -> Iterator[Finding]:
         yield ok("RULES", f"{len(found.rules)} rules, {settings.rules_file or 'built in'}")
 
 
-def peers(settings: Settings) -> Iterator[Finding]:
+def peers(settings: Settings) -> Iterator[CheckResult]:
     """C-ECHO to every DICOM peer that the settings name."""
     named = {settings.return_destination, *settings.commitment_destinations} - {""}
     for text in sorted(named):
         yield _answers(Destination.parse(text), settings, "start the peer, or correct the setting that names it")
 
 
-def peers_of_table(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
+def peers_of_table(catalogue: Catalogue, settings: Settings) -> Iterator[CheckResult]:
     """C-ECHO to every DICOM peer of `radir peers` that is called itself."""
     called = {
         (Destination(ae_title=peer.ae_title, host=peer.host, port=peer.port), peer.over_tls)
@@ -160,7 +160,7 @@ def peers_of_table(catalogue: Catalogue, settings: Settings) -> Iterator[Finding
         yield _answers(destination, settings, "start the peer, or add it anew: radir peers", over_tls=over_tls)
 
 
-def _answers(destination: Destination, settings: Settings, advice: str, *, over_tls: bool = False) -> Finding:
+def _answers(destination: Destination, settings: Settings, advice: str, *, over_tls: bool = False) -> CheckResult:
     try:
         echo(destination, settings, over_tls=over_tls, timeout_s=_ECHO_S)
     except (PeerFailed, SettingError) as failed:

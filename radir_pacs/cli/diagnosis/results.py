@@ -1,4 +1,4 @@
-"""A finding: what was looked at, how it is, and what to do."""
+"""The result of a check: what was looked at, how it is, and what to do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class CheckResult:
     """``code`` is stable, for programs; ``what`` and ``advice`` are for people and name no patient."""
 
     code: str
@@ -25,16 +25,16 @@ class Finding:
     advice: str = ""
 
 
-Check = Callable[[Settings], Iterable[Finding]]
+Check = Callable[[Settings], Iterable[CheckResult]]
 
 
-def ok(code: str, what: str) -> Finding:
-    return Finding(code=code, level=Level.OK, what=what)
+def ok(code: str, what: str) -> CheckResult:
+    return CheckResult(code=code, level=Level.OK, what=what)
 
 
-def warning(code: str, what: str, advice: str) -> Finding:
-    return Finding(code=code, level=Level.WARNING, what=what, advice=advice)
+def warning(code: str, what: str, advice: str) -> CheckResult:
+    return CheckResult(code=code, level=Level.WARNING, what=what, advice=advice)
 
 
-def error(code: str, what: str, advice: str) -> Finding:
-    return Finding(code=code, level=Level.ERROR, what=what, advice=advice)
+def error(code: str, what: str, advice: str) -> CheckResult:
+    return CheckResult(code=code, level=Level.ERROR, what=what, advice=advice)
