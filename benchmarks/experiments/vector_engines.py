@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,14 +102,11 @@ def one(
     }
     if name != LOCAL:
         engine = engines.named(name)
-        few, many = (
-            median(lambda count=count: engine.nearest(place, hospital.vectors[5], count), 10) for count in CANDIDATES
-        )
+        few, many = (median(partial(engine.nearest, place, hospital.vectors[5], count), 10) for count in CANDIDATES)
         found["candidate_us"] = 1e6 * (many - few) / (CANDIDATES[1] - CANDIDATES[0])
         labels = catalogue.encodings.labels_until(*place, catalogue.generations.snapshot_xmin())
         small, large = (
-            median(lambda count=count: catalogue.encodings.vectors_of(*place, labels[:count]), 10)
-            for count in CANDIDATES
+            median(partial(catalogue.encodings.vectors_of, *place, labels[:count]), 10) for count in CANDIDATES
         )
         found["vector_us"] = 1e6 * (large - small) / (CANDIDATES[1] - CANDIDATES[0])
     engines.close()
