@@ -51,12 +51,16 @@ def main() -> None:
     parser.add_argument("--counts", default="10000,50000")
     parser.add_argument("--engines", default=f"{LOCAL},{PGVECTOR},{MILVUS}")
     parser.add_argument("--queries", type=int, default=QUERIES)
+    parser.add_argument("--rows", type=Path, help="what an earlier run printed: only the page is written")
     parser.add_argument("--results", type=Path, default=Path("docs/results"))
     arguments = parser.parse_args()
     names = arguments.engines.split(",")
-    rows = []
-    for count in map(int, arguments.counts.split(",")):
-        rows += measure(count, names, arguments.queries)
+    rows: list[dict[str, Any]] = []
+    if arguments.rows:
+        rows = [json.loads(line) for line in arguments.rows.read_text().splitlines() if line.startswith("{")]
+    else:
+        for count in map(int, arguments.counts.split(",")):
+            rows += measure(count, names, arguments.queries)
     text = page(rows, arguments.queries)
     results.write(arguments.results, "vector-engines", {"dim": DIM, "queries": arguments.queries, "rows": rows}, text)
 
