@@ -58,7 +58,7 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 @pytest.fixture
 def settings(settings: Settings, engine: str, request: pytest.FixtureRequest) -> Settings:
     url = request.getfixturevalue("milvus").url if engine == MILVUS else ""
-    return replace(settings, index_engine=engine, milvus_url=url)
+    return replace(settings, index_engine=engine, milvus_url=url, milvus_timeout_s=60)  # a busy machine is not away
 
 
 @pytest.fixture
