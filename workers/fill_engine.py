@@ -61,7 +61,7 @@ class FillEngine:
         )
 
     def _settled(self, engine: Engine, model: ModelRow, region: str, until: str) -> int:
-        """How many vectors it holds: exactly those that it should, or one that went this instant besides."""
+        """How many vectors it holds of those that it should: all of them, and others only if they went just now."""
         place = (model.model_id, region)
         for _ in range(_ATTEMPTS):
             count = engine.settle(place, model.dim)
@@ -69,7 +69,10 @@ class FillEngine:
             if count == len(expected):
                 return count
             self._mend(engine, place, engine.labels(place), expected)
-        raise IndexRefused(f"{engine.name} holds {count} vectors of {region} where {len(expected)} were given to it")
+        lacking = np.setdiff1d(expected, engine.labels(place))
+        if len(lacking):
+            raise IndexRefused(f"{engine.name} lacks {len(lacking)} of {len(expected)} vectors of {region} given to it")
+        return len(expected)
 
     def _mend(self, engine: Engine, place: tuple[str, str], there: I64, expected: I64) -> None:
         """An attempt that lost its lease may have added what was deleted since; somebody may have deleted rows."""

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,16 @@ def main() -> None:
     parser.add_argument("--counts", default="10000,50000")
     parser.add_argument("--engines", default=f"{LOCAL},{PGVECTOR},{MILVUS}")
     parser.add_argument("--queries", type=int, default=QUERIES)
+    parser.add_argument("--rows", type=Path, help="what an earlier run printed: only the page is written")
     parser.add_argument("--results", type=Path, default=Path("docs/results"))
     arguments = parser.parse_args()
     names = arguments.engines.split(",")
-    rows = []
-    for count in map(int, arguments.counts.split(",")):
-        rows += measure(count, names, arguments.queries)
+    rows: list[dict[str, Any]] = []
+    if arguments.rows:
+        rows = [json.loads(line) for line in arguments.rows.read_text().splitlines() if line.startswith("{")]
+    else:
+        for count in map(int, arguments.counts.split(",")):
+            rows += measure(count, names, arguments.queries)
     text = page(rows, arguments.queries)
     results.write(arguments.results, "vector-engines", {"dim": DIM, "queries": arguments.queries, "rows": rows}, text)
 
@@ -101,14 +106,11 @@ def one(
     }
     if name != LOCAL:
         engine = engines.named(name)
-        few, many = (
-            median(lambda count=count: engine.nearest(place, hospital.vectors[5], count), 10) for count in CANDIDATES
-        )
+        few, many = (median(partial(engine.nearest, place, hospital.vectors[5], count), 10) for count in CANDIDATES)
         found["candidate_us"] = 1e6 * (many - few) / (CANDIDATES[1] - CANDIDATES[0])
         labels = catalogue.encodings.labels_until(*place, catalogue.generations.snapshot_xmin())
         small, large = (
-            median(lambda count=count: catalogue.encodings.vectors_of(*place, labels[:count]), 10)
-            for count in CANDIDATES
+            median(partial(catalogue.encodings.vectors_of, *place, labels[:count]), 10) for count in CANDIDATES
         )
         found["vector_us"] = 1e6 * (large - small) / (CANDIDATES[1] - CANDIDATES[0])
     engines.close()

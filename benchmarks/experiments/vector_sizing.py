@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def slopes(rows: list[dict[str, Any]], name: str) -> dict[str, float]:
-    """Bytes per vector, held by the engine and by each process, and seconds to fill."""
+    """Bytes per vector, held by the engine and by each process, and microseconds to fill it in."""
     of = sorted((row for row in rows if row["engine"] == name), key=lambda row: int(row["count"]))
     small, large = of[0], of[-1]
 
@@ -73,8 +73,9 @@ def page(
         f"{REGIONS} regions that are asked about, {dim} numbers a vector, one model: straight lines through what was"
         f" [measured at up to 50,000 vectors]({source}.md), on a busy machine; nothing of this size was run. Filling is"
         " by one indexer; graphs grow slower the larger they are, so take it for the least. Local files are mapped:"
-        " what is held is shared by the processes of a machine. Milvus is milvus-lite, which holds everything in its"
-        " own memory.",
+        " what is held is shared by the processes of a machine. Milvus is milvus-lite, one process that holds all"
+        " in its own memory: its line shows that it is no choice for such sizes, and nothing about a cluster. An engine"
+        " measured at one size only has what does not grow in its bytes.",
         "",
         f"| engine | bytes a vector | {' | '.join(f'{n // 1_000_000} M: held, process, fill' for n in STUDIES)} |",
         "|---" * (2 + len(STUDIES)) + "|",

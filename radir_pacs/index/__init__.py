@@ -2,8 +2,8 @@
 
 A *partition* is (model, region). Its *generation* lists the *segments* that answer, each a folder that was complete and
 checked before it got its name; what came later is in the partition's tail until a writer merges. Everything here is a
-cache of the catalogue: a refused file costs a rebuild, never an answer. An outside engine (`engine`) may hold a generation
-instead of files.
+cache of the catalogue: a refused file costs a rebuild, never an answer. An outside engine (`engine`) may hold a
+generation instead of files.
 """
 
 from radir_pacs.index.builder import GraphSettings, build

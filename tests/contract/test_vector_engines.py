@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 from unittest import mock
 
 import numpy as np
@@ -150,7 +150,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.gone: set[int] = set()
         self.partition = Partition(model_id=MODEL, region=REGION, dim=DIM)
         self.number = 0
-        self.patches = [
+        self.patches: list[Any] = [
             mock.patch("radir_pacs.index.outside.ROWS_PER_CANDIDATE", 0.001),  # the engine, however few there are
             mock.patch("radir_pacs.durable.sync"),
         ]

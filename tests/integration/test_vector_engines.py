@@ -25,6 +25,7 @@ from radir_pacs.index import outside
 from radir_pacs.index.engine import LOCAL, MILVUS, PGVECTOR, engine_of
 from radir_pacs.index.engines import Engines
 from radir_pacs.index.milvus import MilvusEngine
+from radir_pacs.index.writer import MOST
 from radir_pacs.query import Searcher
 from radir_pacs.scopes import Scope
 from radir_pacs.similar_cases import Filters, Query, WeightedRegion
@@ -57,7 +58,7 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 @pytest.fixture
 def settings(settings: Settings, engine: str, request: pytest.FixtureRequest) -> Settings:
     url = request.getfixturevalue("milvus").url if engine == MILVUS else ""
-    return replace(settings, index_engine=engine, milvus_url=url)
+    return replace(settings, index_engine=engine, milvus_url=url, milvus_timeout_s=60)  # a busy machine is not away
 
 
 @pytest.fixture
@@ -71,10 +72,10 @@ def archive(catalogue: Catalogue) -> Catalogue:
     return catalogue
 
 
-def merge(catalogue: Catalogue, settings: Settings, region: str = "chest", **changes: int) -> str:
+def merge(catalogue: Catalogue, settings: Settings, region: str = "chest", most: int = MOST) -> str:
     """What an index job does; the name of the generation that answers after it."""
     engines = Engines(catalogue, settings)
-    IndexPartition(catalogue, settings.home, engines=engines, **changes)(
+    IndexPartition(catalogue, settings.home, engines=engines, most=most)(
         claimed(catalogue, JobKind.INDEX, f"{MODEL}/{region}")
     )
     engines.close()
