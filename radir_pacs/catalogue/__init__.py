@@ -46,6 +46,7 @@ from radir_pacs.catalogue.index_rows import (
     EncodingOwner,
     GenerationRow,
     MergeBound,
+    Moving,
     Question,
     ServedPartition,
 )
@@ -82,7 +83,6 @@ from radir_pacs.catalogue.rows import (
     JobCount,
     JobProgress,
     MinedRow,
-    Moving,
     NotedInstance,
     Overview,
     ProcessRow,
