@@ -66,10 +66,11 @@ class Service:
             time.sleep(_PAUSE_S)
         _raise_for(answer)
         rows = answer.json() if answer.content else []
+        warned = answer.headers.get("Warning", "")
         return Answer(
             cases=tuple(_case(row) for row in rows),
             model_id=str(_private(rows[0], "model_id")) if rows else "",
-            warnings=tuple(_WARNING.findall(answer.headers.get("Warning", ""))),
+            warnings=tuple(re.sub(r"\\(.)", r"\1", said) for said in _WARNING.findall(warned)),
         )
 
     def studies(self, **keys: str) -> list[Mapping[str, Any]]:
