@@ -9,4 +9,6 @@ USUAL = 100  # hypothesis's own number, of which a profile asks for more or fewe
 
 def examples(count: int) -> int:
     """``count``, or its share under a profile that asks for fewer than the usual number."""
-    return max(1, count * settings.default.max_examples // USUAL)
+    profile = settings.default
+    assert profile is not None
+    return max(1, count * profile.max_examples // USUAL)

@@ -179,10 +179,10 @@ def test_turned_back_halfway_what_was_filled_is_cleared(
         assert moved(capsys, LOCAL)["partitions_left"] == 0
     assert len(archive.vectors.labels(CHEST)) == 12
     relay = relay_of(archive, settings)
-    relay._prune()
+    prune(relay)
     assert len(archive.vectors.labels(CHEST)) == 12, "somebody may be asking it"
     age(settings)
-    relay._prune()
+    prune(relay)
     assert len(archive.vectors.labels(CHEST)) == 0
     assert archive.generations.held_outside() == []
 
@@ -197,6 +197,11 @@ def age(settings: Settings) -> None:
         connection.execute("UPDATE generation SET published_at = published_at - interval '2 hours'")
 
 
+def prune(relay: Relay) -> None:
+    for step in relay._pruning():
+        step()
+
+
 def test_an_hour_after_a_move_the_old_engine_is_cleared(archive: Catalogue, settings: Settings) -> None:
     archive.generations.choose_engine(PGVECTOR)
     engines = Engines(archive, settings)
@@ -204,17 +209,17 @@ def test_an_hour_after_a_move_the_old_engine_is_cleared(archive: Catalogue, sett
     step(claimed(archive, JobKind.INDEX, f"{MODEL}/chest"))
     folder = partition_folder(settings.home, *CHEST)
     relay = relay_of(archive, settings)
-    relay._prune()
+    prune(relay)
     assert folder.is_dir(), "somebody may be opening it"
     relay._now_s = lambda: folder.stat().st_mtime + 7200  # type: ignore[method-assign]
-    relay._prune()
+    prune(relay)
     assert not folder.exists()
     assert partition_folder(settings.home, MODEL, "left_lung").is_dir(), "that region has yet to move"
     archive.generations.choose_engine(LOCAL)
     age(settings)
     step(claimed(archive, JobKind.INDEX, f"{MODEL}/chest"))
     age(settings)
-    relay._prune()
+    prune(relay)
     assert len(archive.vectors.labels(CHEST)) == 0
     answer = Searcher(archive, settings).similar(Query(study_uid="2.25.1", region="chest", limit=10), TESTER)
     published = archive.generations.published(*CHEST)

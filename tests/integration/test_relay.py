@@ -127,8 +127,13 @@ def test_a_step_that_breaks_holds_nothing_else_back(
     ):
         monkeypatch.setattr(type(getattr(catalogue, part)), name, break_down)
     swept: list[int] = []
+
+    def sweep(blobs: BlobStore, known: object, part: int) -> int:
+        swept.append(part)
+        return 0
+
     blobs = BlobStore(settings.home / "blobs")
-    monkeypatch.setattr(BlobStore, "sweep", lambda _, known, part: swept.append(part) or 0)
+    monkeypatch.setattr(BlobStore, "sweep", sweep)
     job_id = catalogue.jobs.enqueue(JobKind.INDEX, "m/r")
     Relay(catalogue, blobs, settings, into(rung), clock).round()
     assert (rung, swept) == ([job_id], [0])
