@@ -97,6 +97,7 @@ def test_a_limited_reader_opens_ohif_by_a_link_and_sees_one_site(page: Page, hos
     need("npm")
     install(hospital.web.settings)
     page.set_viewport_size({"width": 1500, "height": 850})
+    page.set_default_timeout(150_000)
     link = f"{hospital.web.root}/ohif/viewer?StudyInstanceUIDs={hospital.query}"
     page.goto(link)
     expect(page.get_by_label("Name")).to_be_focused()
@@ -107,7 +108,15 @@ def test_a_limited_reader_opens_ohif_by_a_link_and_sees_one_site(page: Page, hos
     expect(page.get_by_label("Password")).to_be_focused()
     picture_of(page, "sign-in-wrong")
     sign_in(page, "meyer")
-    page.get_by_text("Skip all").click()
+    console = []
+    page.on("console", lambda m: console.append(m.text))
+    page.on("response", lambda r: console.append(f"{r.status} {r.url}") if r.status >= 400 else None)
+    try:
+        page.get_by_text("Skip all").click()
+    except Exception:
+        picture_of(page, "ohif-debug")
+        print("\n".join(console))
+        raise
     assert page.url == link
     panel = page.locator("radir-similar-cases")
     expect(panel.locator("li.case").first).to_be_visible()
@@ -145,6 +154,7 @@ def test_a_given_password_is_changed_first(page: Page, hospital: Archive) -> Non
 def test_an_administrator_makes_accounts_and_tokens(page: Page, hospital: Archive, language: str) -> None:
     page.goto(hospital.web.root + "/admin/accounts")
     sign_in(page, "roth")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Accounts")
     page.goto(f"{hospital.web.root}/admin/accounts?lang={language}")
     german = language == "de"
     name = f"neu-{language}"
