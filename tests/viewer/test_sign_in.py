@@ -97,7 +97,7 @@ def test_a_limited_reader_opens_ohif_by_a_link_and_sees_one_site(page: Page, hos
     need("npm")
     install(hospital.web.settings)
     page.set_viewport_size({"width": 1500, "height": 850})
-    page.set_default_timeout(150_000)
+    page.set_default_timeout(150_000)  # OHIF is drawn by a processor
     link = f"{hospital.web.root}/ohif/viewer?StudyInstanceUIDs={hospital.query}"
     page.goto(link)
     expect(page.get_by_label("Name")).to_be_focused()
@@ -108,15 +108,7 @@ def test_a_limited_reader_opens_ohif_by_a_link_and_sees_one_site(page: Page, hos
     expect(page.get_by_label("Password")).to_be_focused()
     picture_of(page, "sign-in-wrong")
     sign_in(page, "meyer")
-    console = []
-    page.on("console", lambda m: console.append(m.text))
-    page.on("response", lambda r: console.append(f"{r.status} {r.url}") if r.status >= 400 else None)
-    try:
-        page.get_by_text("Skip all").click()
-    except Exception:
-        picture_of(page, "ohif-debug")
-        print("\n".join(console))
-        raise
+    page.get_by_text("Skip all").click()
     assert page.url == link
     panel = page.locator("radir-similar-cases")
     expect(panel.locator("li.case").first).to_be_visible()
@@ -124,7 +116,7 @@ def test_a_limited_reader_opens_ohif_by_a_link_and_sees_one_site(page: Page, hos
     assert 0 < panel.locator("li.case").count() < seen
     panel.get_by_role("button", name="Helpful", exact=True).first.click()
     expect(panel.locator("li.case .said").first).to_have_text("Thank you, saved.")
-    assert [row.reader for row in hospital.web.catalogue.feedback.all()] == ["meyer"]
+    assert {row.reader for row in hospital.web.catalogue.feedback.all()} == {"meyer"}
     picture_of(page, "ohif-limited-reader")
     listed = page.evaluate("fetch('/dicom-web/studies').then((answer) => answer.json()).then((rows) => rows.length)")
     assert listed == seen
