@@ -34,11 +34,13 @@ _NOTE_USE_S = 60.0
 class Held:
     """A session in force. ``must_change``: its bearer has to choose a password first.
 
-    has_password: it is of an account with a password of ours. id_token: the provider's, where it signed in.
+    is_of_account: and not of a token, which several people may share. has_password: one of ours.
+    id_token: the provider's, where it signed in.
     """
 
     caller: Caller
     must_change: bool = False
+    is_of_account: bool = False
     has_password: bool = False
     id_token: str | None = None
 
@@ -81,6 +83,7 @@ class Sessions:
         return Held(
             caller=Caller(name=known.account, role=rights.role, scope=rights.scope, names=rights.names),
             must_change=known.must_change,
+            is_of_account=True,
             has_password=known.has_password,
             id_token=known.id_token,
         )

@@ -62,6 +62,8 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
         elif (known := _known(authorization)) is not None:
             held = session.held()
             by_cookie = held is not None
+            if held is not None and held.is_of_account:
+                g.radir_reader = known.name  # in whose name, and no other, they judge
             g.radir_caller = replace(known, address=address)
             _check_rate(f"{g.radir_caller.role} {g.radir_caller.name}")
             if held is not None and held.must_change and not route_rights.is_own_account(request.endpoint):

