@@ -61,7 +61,7 @@ def main() -> None:
     else:
         for count in map(int, arguments.counts.split(",")):
             rows += measure(count, names, arguments.queries)
-    text = page(rows, arguments.queries)
+    text = page(rows, arguments.queries)  # of rows that were printed before: as many queries as then
     results.write(arguments.results, "vector-engines", {"dim": DIM, "queries": arguments.queries, "rows": rows}, text)
 
 

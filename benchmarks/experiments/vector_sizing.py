@@ -72,7 +72,7 @@ def page(
         "",
         f"{REGIONS} regions that are asked about, {dim} numbers a vector, one model: straight lines through what was"
         f" [measured at up to 50,000 vectors]({source}.md), on a busy machine; nothing of this size was run. Filling is"
-        " by one indexer; graphs grow slower the larger they are, so take it for the least. Local files are mapped:"
+        " by one indexer, slowed by the load of that hour; a large graph grows more slowly. Local files are mapped:"
         " what is held is shared by the processes of a machine. Milvus is milvus-lite, one process that holds all"
         " in its own memory: its line shows that it is no choice for such sizes, and nothing about a cluster. An engine"
         " measured at one size only has what does not grow in its bytes.",
