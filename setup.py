@@ -113,6 +113,8 @@ setup(
             "hl7>=0.4.5",  # sends HL7 messages as others do
             "hl7kit>=0.2",  # reads them independently of us
             "pyyaml",  # the alarms
+            "lxml>=6",  # audit messages against the schema of PS3.15
+            "fhir.resources>=8,<9",  # AuditEvents against FHIR R4
             "requests",
             "ruff",
             "mypy",

@@ -1,6 +1,6 @@
 """The catalogue in Postgres: studies, encodings, generations, reports, jobs. The only package that uses SQL."""
 
-from radir_pacs.catalogue.access_rows import AuditRow, Chain, KnownToken, Peer, TokenRow, WithheldPatient
+from radir_pacs.catalogue.access_rows import AuditReceiver, AuditRow, Chain, KnownToken, Peer, TokenRow, WithheldPatient
 from radir_pacs.catalogue.access_tokens import OF_TOKENS, AccessTokens, token_sha256
 from radir_pacs.catalogue.audit import MOST_PER_SEAL, Audit
 from radir_pacs.catalogue.backups import Snapshot, database_is_empty, restore_database, rows_in_dump, rows_of
@@ -109,6 +109,7 @@ __all__ = [
     "Answered",
     "Answering",
     "Audit",
+    "AuditReceiver",
     "AuditRow",
     "CaseChanges",
     "Catalogue",

@@ -79,6 +79,7 @@ class Authority:
             .not_valid_before(now - 3 * _DAY)
             .not_valid_after(now - _DAY if ended else now + _DAY)
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
             .sign(self._key, hashes.SHA256())
         )
 
