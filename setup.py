@@ -55,6 +55,7 @@ setup(
     },
     install_requires=[
         "pydicom>=3.0.2,<4",  # DICOM objects
+        "dicom-anonymizer>=2.1,<3",  # Table E.1-1 of PS3.15, for exports
         "pynetdicom>=3.0.4,<3.1",  # C-STORE; the listener builds on what stands behind its public names
         "highdicom>=0.28,<0.29",  # structured reports; its API moves between minors
         "requests>=2.28",  # pull from a PACS
@@ -138,6 +139,7 @@ setup(
             "backbone = radir_training.commands.backbone:register",
             "compare = radir_training.commands.compare:register",
             "dataset = radir_training.commands.dataset:register",
+            "export = radir_training.commands.export:register",
             "evaluate = radir_training.commands.evaluate:register",
             "phantom = radir_training.commands.phantom:register",
             "retrain = radir_training.commands.retrain:register",

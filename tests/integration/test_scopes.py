@@ -481,7 +481,7 @@ def test_a_report_for_a_foreign_study_is_refused(house: House) -> None:
 def test_reports_of_two_sites_may_have_one_id(house: House) -> None:
     """A server's own id names a report among its own: another hospital's report 1 is none of its versions."""
     for site, study in ((NORTH, "1.2.0"), (SOUTH, "1.2.1")):
-        body = {
+        body: dict[str, Any] = {
             "resourceType": "DiagnosticReport",
             "id": "1",
             "status": "final",
