@@ -37,7 +37,7 @@ reference: .venv/installed  ## write docs/reference from the code
 	@$(BIN)/python docs/make_reference.py
 
 lint: .venv/installed-test
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+	@.ci/no-secrets && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
 
 lint-viewer: services  ## types and style of the viewer's modules, where npm is installed (CI=true: it must be)
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory viewer/node_modules/installed && cd viewer && npm run --silent types && npm run --silent lint; \
