@@ -40,7 +40,7 @@ docs: .venv/installed-docs  ## build the documentation site into build/site
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet && echo "build/site/index.html"
 
 lint: .venv/installed-test
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+	@.ci/no-secrets && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
 
 lint-viewer: services  ## types and style of the viewer's modules, where npm is installed (CI=true: it must be)
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory viewer/node_modules/installed && cd viewer && npm run --silent types && npm run --silent lint; \

@@ -55,6 +55,7 @@ setup(
     },
     install_requires=[
         "pydicom>=3.0.2,<4",  # DICOM objects
+        "dicom-anonymizer>=2.1,<3",  # Table E.1-1 of PS3.15, for exports
         "pynetdicom>=3.0.4,<3.1",  # C-STORE; the listener builds on what stands behind its public names
         "highdicom>=0.28,<0.29",  # structured reports; its API moves between minors
         "requests>=2.28",  # pull from a PACS
@@ -128,6 +129,8 @@ setup(
             "hl7>=0.4.5",  # sends HL7 messages as others do
             "hl7kit>=0.2",  # reads them independently of us
             "pyyaml",  # the alarms
+            "lxml>=6",  # audit messages against the schema of PS3.15
+            "fhir.resources>=8,<9",  # AuditEvents against FHIR R4
             "requests",
             "ruff",
             "mypy",
@@ -151,6 +154,7 @@ setup(
             "backbone = radir_training.commands.backbone:register",
             "compare = radir_training.commands.compare:register",
             "dataset = radir_training.commands.dataset:register",
+            "export = radir_training.commands.export:register",
             "evaluate = radir_training.commands.evaluate:register",
             "phantom = radir_training.commands.phantom:register",
             "retrain = radir_training.commands.retrain:register",

@@ -50,6 +50,7 @@ class AuditEvent(StrEnum):
     PEER_REMOVED = "PEER_REMOVED"
     WITHHELD = "WITHHELD"  # Security Alert: Object Security Attributes Changed, as is the next one
     SHOWN_AGAIN = "SHOWN_AGAIN"
+    EXPORTED = "EXPORTED"  # Export: this study is in a de-identified data set that was written to a folder
     STARTED = "STARTED"  # Application Activity: the web service begins to serve
 
 

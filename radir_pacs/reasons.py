@@ -61,6 +61,7 @@ class ReasonCode(StrEnum):
     PEER_REJECTED = "PEER_REJECTED"  # the association: A-ASSOCIATE-RJ (PS3.8 9.3.4)
     PEER_NOT_SUPPORTED = "PEER_NOT_SUPPORTED"  # it accepted no presentation context for the object
     PEER_REFUSED = "PEER_REFUSED"  # a failure status, of DIMSE (PS3.4 table B.2-1) or of HTTP
+    PEER_UNTRUSTED = "PEER_UNTRUSTED"  # its certificate is not valid here
     PEER_NO_ANSWER = "PEER_NO_ANSWER"  # or one that broke off
     PEER_TOO_SLOW = "PEER_TOO_SLOW"
     PEER_TOO_LARGE = "PEER_TOO_LARGE"  # its answer

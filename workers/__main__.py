@@ -12,6 +12,7 @@ import threading
 import psutil
 
 from radir_pacs import config, metrics, traces
+from radir_pacs.audit_feed import AuditFeeds
 from radir_pacs.catalogue import ENCODES, Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.dicom.limits import MIB, DecodeLimits
@@ -182,7 +183,7 @@ def relay(settings: Settings, name: str) -> None:
     with Catalogue.open(settings) as catalogue:
         app = make_app(settings, catalogue)
         blobs = open_blobs(settings, catalogue.backups.installation())
-        with process_heartbeat(catalogue.processes, name):
+        with process_heartbeat(catalogue.processes, name), AuditFeeds(catalogue, settings):
             Relay(catalogue, blobs, settings, lambda job_id, queue: ring(app, job_id, queue)).run(stop)
 
 

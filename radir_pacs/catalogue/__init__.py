@@ -1,6 +1,6 @@
 """The catalogue in Postgres: studies, encodings, generations, reports, jobs. The only package that uses SQL."""
 
-from radir_pacs.catalogue.access_rows import AuditRow, Chain, KnownToken, Peer, TokenRow, WithheldPatient
+from radir_pacs.catalogue.access_rows import AuditReceiver, AuditRow, Chain, KnownToken, Peer, TokenRow, WithheldPatient
 from radir_pacs.catalogue.access_tokens import OF_TOKENS, AccessTokens, token_sha256
 from radir_pacs.catalogue.account_rows import (
     Account,
@@ -126,6 +126,7 @@ __all__ = [
     "Answering",
     "Attempts",
     "Audit",
+    "AuditReceiver",
     "AuditRow",
     "CaseChanges",
     "Catalogue",

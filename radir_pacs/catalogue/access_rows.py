@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from radir_pacs.callers import AuditEvent, Role
+from radir_pacs.reasons import ReasonCode
 from radir_pacs.scopes import Scope, Withheld
 
 
@@ -114,3 +115,18 @@ class Chain:
     unsealed: int
     oldest_s: float | None
     retired: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditReceiver:
+    """How far a receiver of the trail is. waiting: events that it did not confirm, the oldest for ``oldest_s``.
+
+    failed: why the last batch did not arrive, since ``failed_since``; None: it did.
+    """
+
+    name: str
+    waiting: int
+    oldest_s: float
+    sent_at: datetime | None
+    failed: ReasonCode | None
+    failed_since: datetime | None

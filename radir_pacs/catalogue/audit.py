@@ -82,11 +82,13 @@ class Audit(CataloguePart):
         values |= {"since": since, "until": until, "before": before}
         with self._database.transaction() as connection:
             if patient_id is None:
-                return tuple(_row(row) for row in run(connection, "audit_events", values))
+                return tuple(audit_row(row) for row in run(connection, "audit_events", values))
             keys = [patient_id]
             if "\\" not in patient_id:
                 keys = [row["key"] for row in run(connection, "keys_of_patient_id", patient_id=patient_id)]
-            return tuple(_row(row) for row in run(connection, "audit_events_of_patient", values, patient_keys=keys))
+            return tuple(
+                audit_row(row) for row in run(connection, "audit_events_of_patient", values, patient_keys=keys)
+            )
 
     def seal(self) -> int:
         """Seal the oldest events that are not sealed yet, and return how many; 0 while another process seals.
@@ -117,13 +119,22 @@ class Audit(CataloguePart):
         """Move the oldest events, all before a time, from the table into ``file``; returns how many.
 
         A line of JSON per seal, with its events: `verify` reads it. Only whole seals, from the first on, go; the file
-        is on the disk before an event leaves the table. Raises BadInput where the chain is broken in what should go.
+        is on the disk before an event leaves the table. What a receiver (`audit_receivers`) does not have yet stays.
+        Raises BadInput where nothing goes for that reason, and where the chain is broken in what should go.
         """
         digest, last, count, first = _NOTHING_BEFORE, 0, 0, 0
         written = hashlib.sha256()
+        with self._database.transaction() as connection:
+            received = run(connection, "audit_sent_up_to").fetchone()
         for seal, covered in self._chain():
             if seal["retired_at"] is None:
                 if covered and max(event["at"] for event in covered) >= before:
+                    break
+                if received is not None and seal["id"] > received["seal"]:
+                    if not last:
+                        raise BadInput(
+                            "a receiver of the trail lacks these events, and nothing is retired: radir status"
+                        )
                     break
                 if len(covered) != seal["events"] or _digest(digest, covered) != seal["digest"]:
                     raise BadInput(
@@ -233,7 +244,7 @@ def _values(caller: Caller, detail: Detail) -> dict[str, object]:
     return {"caller": caller.name, "role": caller.role, "address": caller.address, "detail": json.dumps(kept)}
 
 
-def _row(row: Row) -> AuditRow:
+def audit_row(row: Row) -> AuditRow:
     return AuditRow(**{**row, "event": AuditEvent(row["event"]), "role": Role(row["role"])})
 
 

@@ -8,6 +8,7 @@ from typing import Self
 from radir_pacs.catalogue.access_tokens import ALL, AccessTokens
 from radir_pacs.catalogue.accounts import Accounts
 from radir_pacs.catalogue.audit import Audit
+from radir_pacs.catalogue.audit_receivers import AuditReceivers
 from radir_pacs.catalogue.backups import Backups
 from radir_pacs.catalogue.cases import Cases
 from radir_pacs.catalogue.commitments import Commitments
@@ -96,6 +97,7 @@ class Catalogue:
         self.erasures = Erasures(database, settings)
         self.withheld = WithheldPatients(database, settings)
         self.audit = Audit(database, settings)
+        self.audit_receivers = AuditReceivers(database, settings)
         self.jobs = Jobs(database, settings)
         self.commitments = Commitments(database, settings)
         self.processes = Processes(database, settings)

@@ -2243,6 +2243,58 @@ DELETE FROM audit_event WHERE seal BETWEEN %(first)s AND %(last)s;
 -- The last seal that an event of the trail says was exported.
 SELECT coalesce(max((detail ->> 'last')::bigint), 0) AS last FROM audit_event WHERE event = 'AUDIT_RETIRED';
 
+-- name: keep_audit_receivers
+-- Exactly these receivers; a new one begins with the first event after the newest seal.
+WITH gone AS (DELETE FROM audit_receiver WHERE name <> ALL(%(names)s::text[]))
+INSERT INTO audit_receiver (name, seal, event)
+SELECT name, coalesce((SELECT max(id) FROM audit_seal), 0), coalesce((SELECT max(e.id) FROM audit_event AS e
+    WHERE e.seal = (SELECT max(id) FROM audit_seal)), 0)
+FROM unnest(%(names)s::text[]) AS n (name) ON CONFLICT (name) DO NOTHING;
+
+-- name: hold_audit_receiver
+-- This process alone sends to it for a while; no row where another one does.
+UPDATE audit_receiver SET holder = %(holder)s, held_until = now() + make_interval(secs => %(hold_s)s)
+WHERE name = %(name)s AND (holder = %(holder)s OR held_until < now()) RETURNING seal, event;
+
+-- name: sealed_events_after
+-- Events after one, in the order of the seals.
+SELECT id, at, event, caller, role, address, study_uid, patient_keys, detail, seal FROM audit_event
+WHERE (seal, id) > (%(seal)s::bigint, %(event)s::bigint) ORDER BY seal, id LIMIT %(most)s;
+
+-- name: audit_sent
+-- A receiver confirmed everything up to this event; it never goes back.
+UPDATE audit_receiver SET seal = %(seal)s, event = %(event)s, sent_at = now(), failed = NULL, failed_since = NULL
+WHERE name = %(name)s AND holder = %(holder)s AND (seal, event) < (%(seal)s, %(event)s);
+
+-- name: audit_not_sent
+-- A receiver did not take a batch.
+UPDATE audit_receiver SET failed = %(failed)s, failed_since = coalesce(failed_since, now())
+WHERE name = %(name)s AND holder = %(holder)s;
+
+-- name: audit_send_again
+-- All receivers go on with the seal that holds the first event from a time on.
+WITH first AS (SELECT min(seal) AS seal FROM audit_event WHERE at >= %(since)s)
+UPDATE audit_receiver AS r SET seal = first.seal - 1, event = 9223372036854775807, holder = '', held_until = '-infinity'
+FROM first WHERE first.seal <= r.seal RETURNING name;
+
+-- name: audit_receivers
+-- How far each receiver is: how many events wait, and for how long the oldest of them.
+SELECT r.name, r.sent_at, r.failed, r.failed_since, w.waiting::bigint AS waiting,
+    coalesce(extract(epoch FROM now() - w.oldest), 0)::float8 AS oldest_s
+FROM audit_receiver AS r CROSS JOIN LATERAL (
+    SELECT (SELECT coalesce(sum(s.events), 0) FROM audit_seal AS s WHERE s.id > r.seal AND s.retired_at IS NULL)
+            + (SELECT count(*) FROM audit_event AS e WHERE e.seal = r.seal AND e.id > r.event)
+            + (SELECT count(*) FROM audit_event AS e WHERE e.seal IS NULL) AS waiting,
+        least((SELECT e.at FROM audit_event AS e WHERE (e.seal, e.id) > (r.seal, r.event) ORDER BY e.seal, e.id LIMIT 1),
+            (SELECT min(e.at) FROM audit_event AS e WHERE e.seal IS NULL)) AS oldest
+) AS w ORDER BY r.name;
+
+-- name: audit_sent_up_to
+-- The last seal that every receiver has as a whole; no row without a receiver.
+SELECT min(CASE WHEN EXISTS (SELECT FROM audit_event AS e WHERE e.seal = r.seal AND e.id > r.event) THEN r.seal - 1
+    ELSE r.seal END) AS seal
+FROM audit_receiver AS r HAVING count(*) > 0;
+
 -- name: keep_tokens
 -- The image tokens of a study under one encoder; newer ones replace them.
 INSERT INTO image_tokens (study_uid, encoder, series_uid, sop_uid, revision, kind, lateral_view, count, tokens, warnings,

@@ -891,6 +891,18 @@ CREATE TRIGGER audit_seal_stays BEFORE UPDATE OR DELETE ON audit_seal
     FOR EACH ROW EXECUTE FUNCTION audit_is_append_only();
 CREATE TRIGGER audit_seal_stays_whole BEFORE TRUNCATE ON audit_seal EXECUTE FUNCTION audit_is_append_only();
 
+-- To whom the audit trail is sent, and how far each of them has it.
+CREATE TABLE audit_receiver (
+    name          text PRIMARY KEY,                     -- syslog or fhir, as the settings name them
+    seal          bigint NOT NULL DEFAULT 0,            -- the last event that it confirmed: its seal
+    event         bigint NOT NULL DEFAULT 0,            -- and its id
+    sent_at       timestamptz,
+    failed        text,                                 -- a ReasonCode; NULL: the last batch arrived
+    failed_since  timestamptz,
+    holder        text NOT NULL DEFAULT '',             -- which process sends to it,
+    held_until    timestamptz NOT NULL DEFAULT '-infinity'  -- until then it alone
+);
+
 -- What was erased, so that a later look can tell whether anything is left: numbers and hashes, and no patient.
 CREATE TABLE erasure (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

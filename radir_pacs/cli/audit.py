@@ -34,9 +34,10 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="who saw which patient, who did what; whether the trail is whole",
         description="Lists events of the audit trail, newest first: one per patient that was revealed. 'verify'"
         " computes the chain of hashes over them anew; events are sealed every few seconds, the newest not yet."
-        " 'retire' moves events from before --until into a file; their seals stay, so that the chain is still whole.",
+        " 'retire' moves events from before --until into a file; their seals stay, so that the chain is still whole."
+        " 'resend' sends the receivers of the settings everything from --since on once more.",
     )
-    parser.add_argument("action", nargs="?", choices=("verify", "retire"), help="without it: the list")
+    parser.add_argument("action", nargs="?", choices=("verify", "retire", "resend"), help="without it: the list")
     parser.add_argument(
         "--patient", metavar="ID", help="events about this patient (or ISSUER\\ID), also under ids that were merged"
     )
@@ -72,6 +73,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             return _verify(args, catalogue)
         if args.action == "retire":
             return _retire(args, catalogue)
+        if args.action == "resend":
+            return _resend(args, catalogue)
         rows = catalogue.audit.events(
             caller=args.caller,
             study_uid=args.study,
@@ -146,6 +149,20 @@ def _retire(args: argparse.Namespace, catalogue: Catalogue) -> int:
         print_json({"events": count, "file": str(args.out) if count else None})
     else:
         out.print(f"{counted(count, 'event')} retired" + (f" to {args.out}: keep it" if count else ""), soft_wrap=True)
+    return 0
+
+
+def _resend(args: argparse.Namespace, catalogue: Catalogue) -> int:
+    """For a receiver that lost what it had; copies are told by the number of the event in each message."""
+    since = _moment(args.since)
+    if since is None:
+        raise BadInput("radir audit resend takes --since TIME")
+    catalogue.audit.note_read(caller(), study_uid=None, patient_id=None)
+    names = catalogue.audit_receivers.send_again(since)
+    if args.json:
+        print_json({"receivers": list(names)})
+    else:
+        out.print(f"sent once more to: {', '.join(names)}" if names else "no receiver had any event of that time")
     return 0
 
 

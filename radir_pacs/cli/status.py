@@ -47,6 +47,7 @@ def gather(settings: Settings) -> dict[str, Any]:
     with Catalogue.open(settings) as catalogue:
         overview, survey = catalogue.overview(), catalogue.survey
         throughput, problems, indexes = survey.throughput(), survey.problems(), survey.indexes()
+        receivers = catalogue.audit_receivers.all()
         quality = catalogue.quality.rows(limit=len(ImageKind))
         engine = catalogue.generations.engine()
         moving = catalogue.generations.to_move(engine)
@@ -72,6 +73,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         "refusals_last_day": overview.refusals_last_day,
         "waiting_reports": overview.waiting_reports,
         "messages": dict(overview.messages),
+        "audit_receivers": [asdict(receiver) for receiver in receivers],
         "quality_notices": sum(len(row.figures["notices"]) for row in quality if row.week == quality[0].week),
         "disk": asdict(disk) if (disk := disk_of(settings)) else None,
         "last_hours": {flow.lower(): list(counts) for flow, counts in throughput.items()},
@@ -149,6 +151,10 @@ def _show(found: dict[str, Any]) -> None:
     if found["messages"]:
         shown = ", ".join(f"{outcome} {count}" for outcome, count in found["messages"].items())
         out.print(f"{'messages':<10}  {shown}")
+    for receiver in found["audit_receivers"]:
+        waits = f"{counted(receiver['waiting'], 'event')} to send"
+        why = f", not since {receiver['failed_since']:%Y-%m-%d %H:%M} UTC: {receiver['failed']}"
+        out.print(f"{'audit':<10}  {receiver['name']}: {waits}{why if receiver['failed'] else ''}", soft_wrap=True)
     if found["quality_notices"]:
         out.print(f"{'quality':<10}  {counted(found['quality_notices'], 'notice')} of the last week: radir quality")
     if found["refusals_last_day"]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 SIDEBAR_SHOWS = frozenset({"patient", "age", "sex", "date", "report", "whole_report"})
 _DESTINATION = re.compile(r"[^@\\]{1,16}@[^@]+:(?P<port>[0-9]{1,5})")
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\]):(?P<port>[0-9]{1,5})")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(?::[0-9]{1,2})?")
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _TOKEN_CHARACTERS = 16  # fewer could be guessed
@@ -83,6 +84,7 @@ def check(settings: Settings) -> None:
             destination = _DESTINATION.fullmatch(text)
             if text and not (destination and 0 < int(destination["port"]) < 65_536):
                 raise SettingError(f"{name}: {text!r} is not of the form AET@host:port")
+    _check_audit(settings)
     hours_of(settings.off_peak_hours)
     unknown = sorted(set(settings.sidebar_shows) - SIDEBAR_SHOWS)
     if unknown:
@@ -112,6 +114,24 @@ def hours_of(written: str) -> tuple[int, int]:
     if max(hours) > 24 or hours[0] > 23:
         raise SettingError(f"off_peak_hours: {written!r} is not of the form 22-5")
     return hours
+
+
+def _check_audit(settings: Settings) -> None:
+    where = _HOST.fullmatch(settings.audit_syslog)
+    if settings.audit_syslog and not (where and 0 < int(where["port"]) < 65_536):
+        raise SettingError(f"audit_syslog: {settings.audit_syslog!r} is not of the form host:port")
+    if settings.audit_fhir:
+        try:
+            url = urlsplit(settings.audit_fhir)
+            is_safe = bool(url.hostname) and (
+                url.scheme == "https" or (url.scheme == "http" and url.hostname in LOOPBACK)
+            )
+        except ValueError:
+            is_safe = False
+        if not is_safe:
+            raise SettingError("audit_fhir: does not begin with https:// (or http:// to this machine)")
+        if url.username or url.password:
+            raise SettingError("audit_fhir: no user or password in it, use audit_fhir_authorization")
 
 
 def _check_network(name: str, written: str) -> None:

@@ -186,6 +186,23 @@ class Settings:
         choices=("replace", "aside"),
     )
 
+    audit_syslog: str = setting(
+        "",
+        "Where the audit trail is sent as DICOM audit messages by syslog over TLS, host:port; empty sends none. All"
+        " machines must agree.",
+    )
+    audit_fhir: str = setting(
+        "",
+        "Base URL of the FHIR server to which the audit trail is sent as AuditEvents; empty sends none. All machines"
+        " must agree.",
+    )
+    audit_fhir_authorization: str = setting("", "Authorization header that this FHIR server requires.", secret=True)
+    audit_ca: str = setting(
+        "", "File of the authorities (PEM) that the certificates of both must come from; empty: those of the system."
+    )
+    audit_certificate: str = setting("", "File of our own TLS certificate with its chain (PEM) for them; empty: none.")
+    audit_key: str = setting("", "File of its private key (PEM); empty: it is in the certificate's file.")
+
     web_host: str = setting("127.0.0.1", "Address the web service binds.")
     web_port: int = setting(8042, "Port of the web service.", low=1, high=65535)
     web_processes: int = setting(

@@ -71,6 +71,7 @@ class ArchiveFigures(Collector):
         figures = self._catalogue.figures
         queues = figures.queues()
         processes = self._catalogue.processes.all()
+        receivers = self._catalogue.audit_receivers.all()
         alive = [row for row in processes if row.silent_s < SILENT_S]
         up = {_role(row.name): 0 for row in processes}
         for row in alive:
@@ -94,6 +95,18 @@ class ArchiveFigures(Collector):
                 "Jobs that failed for good and that nobody asked for again.",
                 ["kind", "reason"],
                 [([one.where, one.reason_code], one.count) for one in self._catalogue.survey.failed_jobs()],
+            ),
+            _family(
+                "radir_audit_unsent_events",
+                "Events of the audit trail that a receiver did not confirm yet.",
+                ["receiver"],
+                [([one.name], one.waiting) for one in receivers],
+            ),
+            _family(
+                "radir_audit_unsent_oldest_seconds",
+                "How long the oldest of them has waited; 0: none waits.",
+                ["receiver"],
+                [([one.name], one.oldest_s) for one in receivers],
             ),
             _family(
                 "radir_processes_up",

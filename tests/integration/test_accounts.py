@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import quote
 
 import psycopg
@@ -462,7 +463,7 @@ def test_whoever_is_signed_in_judges_in_no_other_name(house: House) -> None:
     forget(web)
     browser = Browser(web.root)
     browser.sign_in()
-    body = {"case": "1.2.1", "region": "chest", "model": WEB_MODEL, "rank": 1, "score": 0.9}
+    body: dict[str, Any] = {"case": "1.2.1", "region": "chest", "model": WEB_MODEL, "rank": 1, "score": 0.9}
     answer = browser.post(
         web.root + "/api/studies/1.2.0/feedback",
         json=body | {"verdict": "UP", "reader": "somebody else"},

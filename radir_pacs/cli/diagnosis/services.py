@@ -23,6 +23,7 @@ from radir_pacs.index.manifest import MANIFEST
 
 _CLOCK_WARNING_S, _CLOCK_ERROR_S = 2.0, 30.0
 _ECHO_S = 5.0
+_AUDIT_WARNING_S = 300.0
 
 
 def database(settings: Settings) -> Iterator[CheckResult]:
@@ -44,8 +45,23 @@ def database(settings: Settings) -> Iterator[CheckResult]:
             yield from processes(catalogue)
             yield from index(catalogue, settings)
             yield from peers_of_table(catalogue, settings)
+            yield from audit_receivers(catalogue)
     except RadirError as failed:
         yield error("DATABASE", str(failed), "start the database, or correct database_url")
+
+
+def audit_receivers(catalogue: Catalogue) -> Iterator[CheckResult]:
+    """Receivers of the audit trail: each has it, or says why not."""
+    for receiver in catalogue.audit_receivers.all():
+        what = f"{receiver.name}: {receiver.waiting} events wait, the oldest for {receiver.oldest_s:.0f} s"
+        if receiver.failed is not None:
+            yield warning(
+                "AUDIT_NOT_SENT", f"{what}: {receiver.failed}", "look at the receiver and at audit_* settings"
+            )
+        elif receiver.oldest_s > _AUDIT_WARNING_S:
+            yield warning("AUDIT_NOT_SENT", what, "is the relay running? See: radir status")
+        else:
+            yield ok("AUDIT_SENT", what)
 
 
 def clock(ahead_s: float) -> CheckResult:

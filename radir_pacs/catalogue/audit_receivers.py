@@ -1,0 +1,53 @@
+"""To whom the audit trail is sent, and how far each of them has it: the trail is the spool, this the place in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from radir_pacs.catalogue.access_rows import AuditReceiver, AuditRow
+from radir_pacs.catalogue.audit import audit_row
+from radir_pacs.catalogue.database import run
+from radir_pacs.catalogue.part import CataloguePart
+from radir_pacs.reasons import ReasonCode
+
+
+class AuditReceivers(CataloguePart):
+    def keep(self, names: Sequence[str]) -> None:
+        """These are the receivers; others are forgotten, and a new one gets what is not sealed yet and what follows."""
+        with self._database.transaction() as connection:
+            run(connection, "keep_audit_receivers", names=list(names))
+
+    def claim(self, name: str, holder: str, *, hold_s: float, most: int) -> tuple[AuditRow, ...]:
+        """The next events for a receiver, in the order of the seals; none while another holder has it.
+
+        They are this holder's for ``hold_s`` seconds; what is not confirmed comes again.
+        """
+        with self._database.transaction() as connection:
+            place = run(connection, "hold_audit_receiver", name=name, holder=holder, hold_s=hold_s).fetchone()
+            if place is None:
+                return ()
+            return tuple(audit_row(row) for row in run(connection, "sealed_events_after", dict(place), most=most))
+
+    def sent(self, name: str, holder: str, last: AuditRow) -> None:
+        """The receiver confirmed everything up to ``last``; nothing happens where the holder is another by now."""
+        with self._database.transaction() as connection:
+            run(connection, "audit_sent", name=name, holder=holder, seal=last.seal, event=last.id)
+
+    def failed(self, name: str, holder: str, reason: ReasonCode) -> None:
+        """A batch did not arrive, or not all of it."""
+        with self._database.transaction() as connection:
+            run(connection, "audit_not_sent", name=name, holder=holder, failed=reason)
+
+    def send_again(self, since: datetime) -> tuple[str, ...]:
+        """Every receiver that has events from ``since`` on gets them again; returns which."""
+        with self._database.transaction() as connection:
+            return tuple(row["name"] for row in run(connection, "audit_send_again", since=since))
+
+    def all(self) -> tuple[AuditReceiver, ...]:
+        """How far each is."""
+        with self._database.transaction() as connection:
+            return tuple(
+                AuditReceiver(**{**row, "failed": ReasonCode(row["failed"]) if row["failed"] else None})
+                for row in run(connection, "audit_receivers")
+            )

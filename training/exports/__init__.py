@@ -1,0 +1,1 @@
+"""De-identified data sets for training elsewhere."""
