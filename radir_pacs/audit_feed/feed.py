@@ -7,9 +7,11 @@ that one which hangs delays neither the others nor the relay. Answers to readers
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import platform
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -27,7 +29,9 @@ log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 500
 _PAUSE_S = 1.0  # between two batches: seals come every half second
+_CATCH_UP_PAUSE_S = 0.2  # a long spool takes about half a core, and leaves the rest to those who answer
 _LONGEST_PAUSE_S = 60.0
+_NICE = 10
 _HELD_S = 180.0  # longer than a batch may take; then another relay goes on
 _ENDS_S = 5.0
 
@@ -76,7 +80,7 @@ class AuditFeed:
             self._receivers.sent(self._receiver.name, self._holder, confirmed)
         if failure is None:
             self._failures = 0
-            return _PAUSE_S if len(rows) < self._most else 0.0
+            return _PAUSE_S if len(rows) < self._most else _CATCH_UP_PAUSE_S
         self._receivers.failed(self._receiver.name, self._holder, failure)
         self._failures += 1
         if self._failures == 1:
@@ -84,7 +88,10 @@ class AuditFeed:
         return float(min(2.0 ** (self._failures - 1), _LONGEST_PAUSE_S))
 
     def run(self, stop: threading.Event) -> None:
-        """Step until told to stop."""
+        """Step until told to stop, after those who answer readers where cores are short."""
+        if sys.platform.startswith("linux"):  # there a thread has a priority of its own
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while True:
             try:
                 pause_s = self.step()
