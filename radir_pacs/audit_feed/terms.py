@@ -23,6 +23,7 @@ class Term(StrEnum):
     USER_AUTHENTICATION = "110114"
     APPLICATION_START = "110120"
     LOGIN = "110122"
+    LOGOUT = "110123"
     SECURITY_CONFIGURATION = "110129"
     RESTRICTED_FUNCTION = "110132"
     OBJECT_SECURITY = "110135"
@@ -52,6 +53,7 @@ _MEANINGS = {
     Term.USER_AUTHENTICATION: "User Authentication",
     Term.APPLICATION_START: "Application Start",
     Term.LOGIN: "Login",
+    Term.LOGOUT: "Logout",
     Term.SECURITY_CONFIGURATION: "Security Configuration",
     Term.RESTRICTED_FUNCTION: "Use of Restricted Function",
     Term.OBJECT_SECURITY: "Object Security Attributes Changed",
@@ -93,6 +95,12 @@ TOLD = {
     AuditEvent.DELETED: Told(event=Term.STUDY_DELETED, action="D"),
     AuditEvent.LINK_OPENED: Told(event=Term.USER_AUTHENTICATION, action="E", kind=Term.LOGIN),
     AuditEvent.SIGNED_IN: Told(event=Term.USER_AUTHENTICATION, action="E", kind=Term.LOGIN),
+    AuditEvent.SIGN_IN_FAILED: Told(event=Term.USER_AUTHENTICATION, action="E", kind=Term.LOGIN, failed=True),
+    AuditEvent.SIGNED_OUT: Told(event=Term.USER_AUTHENTICATION, action="E", kind=Term.LOGOUT),
+    AuditEvent.LOCKED_OUT: Told(event=_ALERT, action="E", kind=Term.RESTRICTED_FUNCTION, failed=True),
+    AuditEvent.ACCOUNT_ADDED: Told(event=_ALERT, action="E", kind=Term.SECURITY_ROLES),
+    AuditEvent.ACCOUNT_CHANGED: Told(event=_ALERT, action="E", kind=Term.SECURITY_ROLES),
+    AuditEvent.ACCOUNT_REMOVED: Told(event=_ALERT, action="E", kind=Term.SECURITY_ROLES),
     AuditEvent.RESOLVED: Told(event=Term.QUERY, action="E"),
     AuditEvent.REFUSED: Told(event=_ALERT, action="E", kind=Term.RESTRICTED_FUNCTION, failed=True),
     AuditEvent.TOKEN_CREATED: Told(event=_ALERT, action="E", kind=Term.SECURITY_ROLES),
