@@ -150,7 +150,7 @@ def test_an_administrator_makes_accounts_and_tokens(page: Page, hospital: Archiv
     page.goto(f"{hospital.web.root}/admin/accounts?lang={language}")
     german = language == "de"
     name = f"neu-{language}"
-    page.get_by_label("Name").fill(name)
+    page.get_by_label("Name", exact=True).fill(name)
     page.get_by_label("Standorte" if german else "Sites").fill("stow")
     page.get_by_role("button", name="Konto anlegen" if german else "Add the account").click()
     expect(page.locator("code.secret")).to_be_visible()
