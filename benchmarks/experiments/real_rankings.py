@@ -122,7 +122,7 @@ class Whole(nn.Module):
             last = width
         self.head = Convolution(last, 1280, 1)
         fold(self.head, state, "_conv_head", "_bn1")
-        self.eval()
+        self.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The maps of stride 16 and 32."""
@@ -175,6 +175,7 @@ def of_pixels(images: F32, *, zone: bool) -> Vectors:
 
 def of_bundle(bundle: Bundle, images: Images, *, own: bool = False) -> Vectors:
     """``own``: without what a backbone adds."""
+    bundle.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     found = encoded(bundle, images.by_side[bundle.preprocessing.shape[0]])
     keys = frozenset(region.key for region in bundle.regions)
     numbers = bundle.network.config.embedding_dim if own else None

@@ -171,7 +171,7 @@ def measured(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     vectors = models(images, Whole(args.weights), bundles)
     found |= {name: cosines(one) for name, one in vectors.items()}
     here, there = np.arange(len(cohen)), len(cohen) + rows
-    both = np.concatenate([here, there])
+    both, held_out = np.concatenate([here, there]), np.arange(len(cohen), len(images))
     everywhere = {zone: np.concatenate([cohen_grades[zone], nih_grades[zone]]) for zone in cohen_grades}
 
     def told(columns: Sequence[str], asking: I64, values: Callable[[Scores | None], tuple[F64, I64]]) -> dict[str, Any]:
@@ -190,13 +190,15 @@ def measured(args: argparse.Namespace, console: Console) -> dict[str, Any]:
             lambda one: (by_grade(apart, asked, grades, part(one, asking, gallery)), everyone),
         )
 
+    def labels(key: str) -> dict[str, Any]:
+        return told(LABEL_COLUMNS, held_out, lambda one: by_label(nih, key, part(one, held_out, held_out)))
+
     def share(asking: I64, marks: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
         apart, everyone = images.patients[asking][:, None] != images.patients[asking][None], np.arange(len(asking))
         return told(
             ("share",), asking, lambda one: (same_in_ten(apart, marks, part(one, asking, asking), keys), everyone)
         )
 
-    held_out = np.arange(len(cohen), len(images))
     return {
         "zones": {
             COHEN: zones(here, cohen_grades, here, cohen_grades),
@@ -204,13 +206,10 @@ def measured(args: argparse.Namespace, console: Console) -> dict[str, Any]:
             f"{COHEN} asks {NIH}": zones(here, cohen_grades, there, nih_grades),
             f"{NIH} asks {COHEN}": zones(there, nih_grades, here, cohen_grades),
         },
-        "labels": {
-            key: told(LABEL_COLUMNS, held_out, lambda one, key=key: by_label(nih, key, part(one, held_out, held_out)))
-            for key in LABELLED
-        },
+        "labels": {key: labels(key) for key in LABELLED},
         "same hospital": share(both, [COHEN] * len(here) + [NIH] * len(there), list(everywhere)),
         "same view": {key: share(held_out, list(_views(nih)), [key]) for key in LABELLED},
-        "disturbed": _disturbed(images.subset(both), everywhere, bundles),
+        "disturbed": _disturbed(images.subset(there), nih_grades, bundles),
         "bundles": {name: bundle.model_id for name, bundle in bundles.items()},
         "processor_s": round(time.process_time() - began),
     }

@@ -52,7 +52,7 @@ def page(result: Mapping[str, Any]) -> str:
         "images show any.",
         "\n".join(rows),
         "## What disturbs a ranking",
-        "NDCG@10 of zones where the image that asks is disturbed and the gallery, both graded collections, is not.",
+        "NDCG@10 of zones in cxr_nih_more where the image that asks is disturbed and the gallery is not.",
         _disturbed(result["disturbed"]),
     ]
     return "\n\n".join(parts) + "\n"

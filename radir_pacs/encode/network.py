@@ -382,7 +382,7 @@ class RadirNetwork(nn.Module):
         if self.appearance is None:
             return tokens
         seen = self._seen(images, views).flatten(1)
-        rows = functional.pad(seen, (0, -seen.shape[1] % self.config.width)).unflatten(1, (-1, self.config.width))
+        rows = functional.pad(seen, (0, -seen.shape[1] % self.config.width)).reshape(len(seen), -1, self.config.width)
         return torch.cat([tokens, rows.to(tokens.dtype)], dim=1)
 
     def from_kept(self, tokens: Tensor, queries: Tensor, regions: Tensor) -> Output:
@@ -391,7 +391,7 @@ class RadirNetwork(nn.Module):
         if self.appearance is None:
             return out
         count, dim = len(self.appearance.keys), self.appearance.config.dim
-        seen = tokens[:, self._own_tokens :].flatten(1)[:, : count * dim].unflatten(1, (count, dim))
+        seen = tokens[:, self._own_tokens :].flatten(1)[:, : count * dim].reshape(-1, count, dim)
         return self._joined(out, seen, regions)
 
     @property
