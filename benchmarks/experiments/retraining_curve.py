@@ -67,7 +67,7 @@ def as_tokens(data: StudySet, starter: Bundle) -> StudySet:
         for start in range(0, len(data), BATCH):
             images = torch.from_numpy(data.images[start : start + BATCH].astype(np.float32))
             views = torch.from_numpy(data.views[start : start + BATCH])
-            found.append(network.image_tokens(images, views, KIND).half().numpy())
+            found.append(network.kept_tokens(images, views, KIND).half().numpy())
     return replace(data, images=np.concatenate(found), encoded=True)
 
 

@@ -387,8 +387,8 @@ class Settings:
     torch_threads: int = setting(0, "Threads of one network pass; 0 lets torch choose.", low=0)
     keep_tokens: bool = setting(
         True,
-        "Keep the image tokens of each study (16 KiB with the smallest network): a head is retrained on them, and the"
-        " archive is encoded again without a pixel.",
+        "Keep the image tokens of each study (16 to 18 KiB with the smallest network): a head is retrained on them, and"
+        " the archive is encoded again without a pixel.",
     )
     job_lease_s: float = setting(60.0, "Seconds a worker owns a job without a heartbeat.", low=1, high=DAY_S)
     job_longest_s: float = setting(

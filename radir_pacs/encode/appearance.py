@@ -8,6 +8,7 @@ than either alone (docs/adr/0031, docs/results/backbone.md).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,47 +21,61 @@ LEAST_RANGE = 1e-6  # of an image's values
 
 
 class Appearance(nn.Module):
-    """Images [batch, 1, *shape] to unit vectors [batch, q, dim] of the regions ``rows`` [q].
+    """Images [batch, 1, *shape] to unit vectors [batch, counted, dim] of the regions where it counts, ``keys``.
 
-    Mean and spread of the features where the region lies on a frontal view (``places`` [regions, cells], each row
-    summing to 1), measured from ``mean`` in units of ``scale`` [regions, 2 width], along ``axes`` [regions, 2 width,
-    dim]. A lateral view shows no region in that place: there the
-    features of the whole picture count.
+    Mean and spread of the features where the region lies on a frontal view (``places`` [counted, cells], each row
+    summing to 1), measured from ``mean`` in units of ``scale`` [counted, 2 width], along ``axes`` [counted, 2 width,
+    dim]. A lateral view shows no region in that place: there the features of the whole picture count.
+
+    ``row`` [regions]: of each of the network's regions its row among ``keys``, or that of the zeros after them.
     """
 
     places: Tensor
+    row: Tensor
     mean: Tensor
     scale: Tensor
     axes: Tensor
 
-    def __init__(self, config: AppearanceConfig, regions: int) -> None:
+    def __init__(self, config: AppearanceConfig, regions: Sequence[str]) -> None:
+        """``regions``: keys of the network's. Raises ValueError where one that counts is not among them."""
         super().__init__()
         self.config = config
+        self.keys = config.regions or tuple(regions)
+        if missing := set(self.keys) - set(regions):
+            raise ValueError(f"the network does not know {', '.join(sorted(missing))}")
+        counted = len(self.keys)
+        row = [self.keys.index(key) if key in self.keys else counted for key in regions]
+        self.register_buffer("row", torch.tensor(row), persistent=False)
         self.backbone = EfficientNetLite(config.backbone).requires_grad_(False)
         cells, features = math.prod(n // BACKBONE_STRIDE for n in config.shape), 2 * self.backbone.width
-        self.register_buffer("places", torch.full((regions, cells), 1 / cells))
-        self.register_buffer("mean", torch.zeros(regions, features))
-        self.register_buffer("scale", torch.ones(regions, features))
-        self.register_buffer("axes", torch.zeros(regions, features, config.dim))
+        self.register_buffer("places", torch.full((counted, cells), 1 / cells))
+        self.register_buffer("mean", torch.zeros(counted, features))
+        self.register_buffer("scale", torch.ones(counted, features))
+        self.register_buffer("axes", torch.zeros(counted, features, config.dim))
 
     @torch.no_grad()
-    def forward(self, images: Tensor, lateral: Tensor, rows: Tensor) -> Tensor:
+    def forward(self, images: Tensor, lateral: Tensor) -> Tensor:
         """``lateral``: bool [batch]."""
-        features = self.features(images, lateral, rows)
+        features = self.features(images, lateral)
         with torch.autocast(features.device.type, enabled=False):
-            measured = (features - self.mean[rows]) / self.scale[rows]
-            along = torch.einsum("bqf,qfd->bqd", measured, self.axes[rows].float())
-            return functional.normalize(along, dim=-1)
+            measured = (features - self.mean) / self.scale
+            return functional.normalize(torch.einsum("bqf,qfd->bqd", measured, self.axes.float()), dim=-1)
+
+    def beside(self, own: Tensor, seen: Tensor, rows: Tensor) -> Tensor:
+        """Unit vectors of the regions ``rows`` [q]: our network's [batch, q, n] and what ``forward`` saw, joined."""
+        row = self.row[rows]
+        share = self.config.share * (row < len(self.keys)).to(own.dtype)[:, None]
+        return torch.cat([own * (1 - share).sqrt(), functional.pad(seen, (0, 0, 0, 1))[:, row] * share.sqrt()], dim=-1)
 
     @torch.no_grad()
-    def features(self, images: Tensor, lateral: Tensor, rows: Tensor) -> Tensor:
-        """Mean and spread of the backbone's features in each region, float32 [batch, q, 2 width]."""
+    def features(self, images: Tensor, lateral: Tensor) -> Tensor:
+        """Mean and spread of the backbone's features in each region, float32 [batch, counted, 2 width]."""
         low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
         shown = 2 * (images - low) / (high - low).clamp(min=LEAST_RANGE) - 1
         maps = self.backbone(shown.expand(-1, 3, -1, -1)).flatten(2)
         with torch.autocast(maps.device.type, enabled=False):  # a spread is a difference of nearly equal numbers
-            maps, everywhere = maps.float(), torch.full_like(self.places[rows], 1 / maps.shape[2])
-            places = torch.where(lateral[:, None, None], everywhere, self.places[rows].float())
+            maps, everywhere = maps.float(), torch.full_like(self.places, 1 / maps.shape[2])
+            places = torch.where(lateral[:, None, None], everywhere, self.places.float())
             mean, square = (maps @ places.mT).mT, (maps.square() @ places.mT).mT
             return torch.cat([mean, (square - mean.square()).clamp(min=0).sqrt()], dim=-1)
 

@@ -80,12 +80,14 @@ class AppearanceConfig:
 
     backbone: one of BACKBONES. shape: (rows, columns) of the radiograph that it sees, a multiple of the
     stem's. dim: numbers that it adds to a vector. share: its share of a cosine, the rest being our own network's.
+    regions: the keys where it counts, () being all; elsewhere its numbers are 0 and the cosine is our own network's.
     """
 
     backbone: str
     shape: tuple[int, ...]
     dim: int
     share: float
+    regions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
@@ -96,6 +98,8 @@ class AppearanceConfig:
             )
         if not 2 <= self.dim <= MOST_WIDTH or not 0 < self.share < 1:
             raise ValueError("a backbone adds at least 2 numbers and has a share between 0 and 1")
+        if len(set(self.regions)) != len(self.regions):
+            raise ValueError("a region of a backbone is named twice")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,9 +188,10 @@ class NetworkConfig:
             for kind, stem in value["stems"].items()
         }
         seen = value.get("appearance")
-        appearance = (
-            None if seen is None else AppearanceConfig(**{**seen, "shape": tuple(int(n) for n in seen["shape"])})
-        )
+        appearance = None
+        if seen is not None:
+            shape, regions = tuple(int(n) for n in seen["shape"]), tuple(str(key) for key in seen.get("regions", ()))
+            appearance = AppearanceConfig(**{**seen, "shape": shape, "regions": regions})
         return cls(**{**value, "stems": stems, "appearance": appearance})
 
 

@@ -168,7 +168,7 @@ class Encoder:
         """Vectors [images, regions, dim] of image tokens."""
         network = self._network
         assert isinstance(network, RadirNetwork)
-        return network.answer(network.decode(tokens, self._queries), self._rows).vectors
+        return network.from_kept(tokens, self._queries, self._rows).vectors
 
     def _pass(self, inputs: Sequence[EncoderInput]) -> tuple[F32, F16 | None]:
         """Vectors [images, regions, dim], and the image tokens where they are kept."""
@@ -197,7 +197,7 @@ class Encoder:
         tokens = None
         with self._precision() if mixed else contextlib.nullcontext():
             if self._keep_tokens and isinstance(self._network, RadirNetwork):
-                tokens = self._network.image_tokens(*shown)
+                tokens = self._network.kept_tokens(*shown)
                 found = self._answer(tokens)
             else:
                 found = self._network(*shown, self._queries, self._rows).vectors

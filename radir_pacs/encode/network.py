@@ -347,7 +347,7 @@ class RadirNetwork(nn.Module):
         self.described = nn.Linear(2 * (config.embedding_dim - 1), 1)
         self.asked = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
         self.report = nn.Linear(width, config.embedding_dim)
-        self.appearance = Appearance(config.appearance, len(self.regions)) if config.appearance else None
+        self.appearance = Appearance(config.appearance, self.regions) if config.appearance else None
 
     def image_tokens(self, images: Tensor, views: Tensor, kind: ImageKind) -> Tensor:
         """Images [batch, 1, *shape] seen as ``views`` [batch] (``view_index``) to tokens [batch, tokens, width]."""
@@ -364,6 +364,7 @@ class RadirNetwork(nn.Module):
 
     def decode(self, tokens: Tensor, queries: Tensor) -> Tensor:
         """Query vectors [q, width] (from ``text``) asked of each image: features [batch, q, width]."""
+        tokens = tokens[:, : self._own_tokens]
         x = queries.expand(len(tokens), -1, -1)
         for block in self.decoder:
             x = block(x, tokens)
@@ -372,11 +373,40 @@ class RadirNetwork(nn.Module):
     def forward(self, images: Tensor, views: Tensor, kind: ImageKind, queries: Tensor, regions: Tensor) -> Output:
         """``queries`` [q, width] are encoded region names, ``regions`` [q] their rows in ``self.regions``."""
         out = self.answer(self.decode(self.image_tokens(images, views, kind), queries), regions)
-        if self.appearance is None or self.config.appearance is None:
+        return out if self.appearance is None else self._joined(out, self._seen(images, views), regions)
+
+    def kept_tokens(self, images: Tensor, views: Tensor, kind: ImageKind) -> Tensor:
+        """``image_tokens``, and behind them what a backbone sees, in as many more rows as that takes: all that
+        ``from_kept`` needs to answer as ``forward`` does."""
+        tokens = self.image_tokens(images, views, kind)
+        if self.appearance is None:
+            return tokens
+        seen = self._seen(images, views).flatten(1)
+        rows = functional.pad(seen, (0, -seen.shape[1] % self.config.width)).reshape(len(seen), -1, self.config.width)
+        return torch.cat([tokens, rows.to(tokens.dtype)], dim=1)
+
+    def from_kept(self, tokens: Tensor, queries: Tensor, regions: Tensor) -> Output:
+        """As ``forward``, of ``kept_tokens``."""
+        out = self.answer(self.decode(tokens, queries), regions)
+        if self.appearance is None:
             return out
-        share = self.config.appearance.share
-        seen = self.appearance(images, views == VIEWS.index("lateral"), regions)
-        vectors = torch.cat([out.vectors.float() * (1 - share) ** 0.5, seen * share**0.5], dim=-1)
+        count, dim = len(self.appearance.keys), self.appearance.config.dim
+        seen = tokens[:, self._own_tokens :].flatten(1)[:, : count * dim].reshape(-1, count, dim)
+        return self._joined(out, seen, regions)
+
+    @property
+    def _own_tokens(self) -> int | None:
+        """How many of the kept tokens are the image's; None: all."""
+        return None if self.appearance is None else math.prod(self.config.stems[ImageKind.CXR].grid)
+
+    def _seen(self, images: Tensor, views: Tensor) -> Tensor:
+        assert self.appearance is not None
+        seen: Tensor = self.appearance(images, views == VIEWS.index("lateral"))
+        return seen
+
+    def _joined(self, out: Output, seen: Tensor, regions: Tensor) -> Output:
+        assert self.appearance is not None
+        vectors = self.appearance.beside(out.vectors.float(), seen.float(), regions)
         return Output(vectors, out.severity, out.described)
 
     def answer(self, features: Tensor, regions: Tensor) -> Output:

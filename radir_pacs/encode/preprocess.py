@@ -29,13 +29,16 @@ LUNG_HU = (-950.0, -600.0)
 class Preprocessing:
     """shape: of the input, (rows, columns) or (z, y, x). spacing_mm: of the CT grid; unused for radiographs, which are
     letterboxed. clip: HU limits mapped to [-1, 1] for CT; percentiles a radiograph is clipped to before it is
-    standardised. Raises ValueError when these make no grid.
+    standardised. repeats: where the grid of a radiograph is finer than the image, its pixels are repeated instead of
+    interpolated, so that a coarser grid can be averaged from it (``appearance.reduced``). Raises ValueError when these
+    make no grid.
     """
 
     kind: ImageKind
     shape: tuple[int, ...]
     spacing_mm: tuple[float, ...] = ()
     clip: tuple[float, float]
+    repeats: bool = False
 
     def __post_init__(self) -> None:
         axes = 2 if self.kind is ImageKind.CXR else 3
@@ -51,11 +54,14 @@ class Preprocessing:
         """What the named configuration expects of an image."""
         shape = config.input_shape(kind)
         if kind is ImageKind.CXR:
-            return cls(kind=kind, shape=shape, clip=(0.5, 99.5))
+            return cls(kind=kind, shape=shape, clip=(0.5, 99.5), repeats=config.appearance is not None)
         return cls(kind=kind, shape=shape, spacing_mm=CT_SPACING_MM[config.name], clip=(-1000.0, 1000.0))
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        written = asdict(self)
+        if not self.repeats:
+            del written["repeats"]  # as releases that did not know it wrote it
+        return written
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Preprocessing:
@@ -65,6 +71,7 @@ class Preprocessing:
             shape=tuple(int(n) for n in value["shape"]),
             spacing_mm=tuple(float(s) for s in value["spacing_mm"]),
             clip=(float(low), float(high)),
+            repeats=bool(value.get("repeats", False)),
         )
 
 
@@ -73,13 +80,16 @@ def preprocess(volume: Volume, how: Preprocessing) -> F32:
     return _radiograph(volume, how) if volume.kind is ImageKind.CXR else _ct(volume, how)
 
 
-def area_weights(size_in: int, step_in: float, size_out: int, step_out: float, shift: float = 0.0) -> F32:
+def area_weights(
+    size_in: int, step_in: float, size_out: int, step_out: float, shift: float = 0.0, *, repeats: bool = False
+) -> F32:
     """Matrix [size_out, size_in] that averages one axis; both grids share a centre, moved by ``shift`` along the input.
 
     Steps and shift have one unit. A row sums to the share of its output cell that the input covers. Where the output
-    is finer than the input, a cell reaches over one input step, which interpolates linearly.
+    is finer than the input, a cell reaches over one input step, which interpolates linearly, or, where it ``repeats``,
+    over itself.
     """
-    reach = max(step_out, step_in) / 2
+    reach = (step_out if repeats else max(step_out, step_in)) / 2
     centres = (np.arange(size_out) - (size_out - 1) / 2) * step_out + shift
     edges = (np.arange(size_in + 1) - size_in / 2) * step_in
     low = np.maximum(edges[None, :-1], centres[:, None] - reach)
@@ -89,9 +99,11 @@ def area_weights(size_in: int, step_in: float, size_out: int, step_out: float, s
 
 
 @lru_cache(maxsize=32)
-def _sparse_weights(size_in: int, step_in: float, size_out: int, step_out: float) -> sparse.csr_array:
+def _sparse_weights(
+    size_in: int, step_in: float, size_out: int, step_out: float, repeats: bool = False
+) -> sparse.csr_array:
     """``area_weights``; the images of a device have few sizes, so the last matrices are kept."""
-    return sparse.csr_array(area_weights(size_in, step_in, size_out, step_out))
+    return sparse.csr_array(area_weights(size_in, step_in, size_out, step_out, repeats=repeats))
 
 
 def _covered(rows: sparse.csr_array, columns: sparse.csr_array) -> F32:
@@ -112,7 +124,8 @@ def _radiograph(volume: Volume, how: Preprocessing) -> F32:
     extent_mm = [n * mm for n, mm in zip(image.shape, pixel_mm, strict=True)]
     step_mm = max(extent / n for extent, n in zip(extent_mm, how.shape, strict=True))
     rows, columns = (
-        _sparse_weights(size, mm, n, step_mm) for size, mm, n in zip(image.shape, pixel_mm, how.shape, strict=True)
+        _sparse_weights(size, mm, n, step_mm, how.repeats)
+        for size, mm, n in zip(image.shape, pixel_mm, how.shape, strict=True)
     )
     covered = _covered(rows, columns)
     small = _resampled(rows, image, columns) / np.maximum(covered, 1e-6)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict
 from typing import Protocol
 
@@ -18,7 +19,7 @@ from radir_pacs.types import ImageKind
 from .network import RadirNetwork
 from .preprocess import Preprocessing
 
-PARTS = ("stems", "view", "planes", "blocks", "memory_norm")  # of a network, up to its image tokens
+PARTS = ("stems", "view", "planes", "blocks", "memory_norm", "appearance")  # of a network, up to its image tokens
 FORMAT = 1  # raise it when the same weights give other tokens
 
 
@@ -34,15 +35,16 @@ class _Encodes(Protocol):
 
 
 def encoder_id(bundle: _Encodes) -> str | None:
-    """The hash of everything that decides a bundle's image tokens; None where they do not decide its vectors: for a
-    network from elsewhere, and for one with a backbone, which looks at the image itself."""
+    """The hash of everything that decides a bundle's image tokens; None for a network from elsewhere."""
     network = bundle.network
-    if not isinstance(network, RadirNetwork) or network.config.appearance is not None:
+    if not isinstance(network, RadirNetwork):
         return None
     config = network.config
     sizes = {name: getattr(config, name) for name in ("width", "heads", "blocks", "plane_blocks", "depth_blocks")}
     stem = asdict(config.stems[bundle.kind])
     about = [FORMAT, bundle.kind.value, sizes, stem, bundle.preprocessing.to_json()]
+    if config.appearance is not None:
+        about.append(asdict(config.appearance))
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name, tensor in sorted(network.state_dict().items()):
         if name.split(".")[0] in PARTS:
@@ -53,10 +55,11 @@ def encoder_id(bundle: _Encodes) -> str | None:
 
 def token_bytes(bundle: _Encodes) -> int:
     """How much a study's tokens take in half precision; 0 where none are kept, as in ``encoder_id``."""
-    if not isinstance(bundle.network, RadirNetwork) or bundle.network.config.appearance is not None:
+    if not isinstance(bundle.network, RadirNetwork):
         return 0
-    config = bundle.network.config
+    config, seen = bundle.network.config, bundle.network.appearance
+    more = 0 if seen is None else math.ceil(len(seen.keys) * seen.config.dim / config.width)
     grid = config.stems[bundle.kind].grid
     height, across = grid[0], grid[-1]
     depth = grid[1] if len(grid) == 3 and not config.plane_blocks else 1
-    return 2 * height * depth * across * config.width
+    return 2 * (height * depth * across + more) * config.width

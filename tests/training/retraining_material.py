@@ -54,7 +54,7 @@ def fill_archive(catalogue: Catalogue, champion: Bundle, studies: StudySet, repo
     with torch.inference_mode():
         images = torch.from_numpy(studies.images.astype(np.float32))
         views = torch.zeros(len(studies), dtype=torch.int64)
-        tokens = champion.network.image_tokens(images, views, ImageKind.CXR).half().numpy()
+        tokens = champion.network.kept_tokens(images, views, ImageKind.CXR).half().numpy()
     encoder = encoder_id(champion)
     assert encoder is not None
     for number, report in enumerate(reports, start=1):

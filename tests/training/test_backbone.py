@@ -17,12 +17,13 @@ from radir_pacs.encode.appearance import reduced
 from radir_pacs.encode.config import AppearanceConfig
 from radir_pacs.encode.efficientnet import Convolution, EfficientNetLite, InvertedBottleneck
 from radir_pacs.encode.encoder import Encoder
+from radir_pacs.encode.inputs import EncoderInput
 from radir_pacs.encode.network import RadirNetwork, view_index
 from radir_pacs.encode.tokens import encoder_id, token_bytes
 from radir_pacs.errors import BadInput
-from radir_pacs.types import ImageKind, View
+from radir_pacs.types import ImageKind, KeptTokens, View
 from radir_training.data.studies import StudySet
-from radir_training.learning.backbone import EPSILON, place, published, with_backbone
+from radir_training.learning.backbone import EPSILON, place, published, with_backbone, without_backbone
 from tests.model_material import seeded_bundle
 from tests.training.toy import TOY
 
@@ -93,10 +94,47 @@ def grown(start: Bundle, weights: Path, material: StudySet, tmp_path_factory: py
     return with_backbone(start, CONFIG, published(NAME, weights), material).save(tmp_path_factory.mktemp("b") / "grown")
 
 
-def test_no_image_tokens_are_kept_of_a_network_that_looks_at_the_image_itself(start: Bundle, grown: Bundle) -> None:
-    assert encoder_id(start) is not None and token_bytes(start) > 0
-    assert encoder_id(grown) is None and token_bytes(grown) == 0
-    assert Encoder(grown, device="cpu", keep_tokens=True).encoder_id is None
+def test_kept_tokens_answer_as_the_images_did(grown: Bundle, start: Bundle, material: StudySet) -> None:
+    assert encoder_id(grown) not in (None, encoder_id(start))
+    encoder = Encoder(grown, device="cpu", keep_tokens=True)
+    for view in (View.FRONTAL, View.LATERAL):
+        one = EncoderInput(
+            image=material.images[0].astype(np.float32),
+            kind=ImageKind.CXR,
+            view=view,
+            study_uid="1.2",
+            series_uid="1.2.3",
+            sop_uid="1.2.3.4",
+            slices=None,
+            warnings=(),
+        )
+        [encoding] = encoder.encode_batch([one])
+        assert not isinstance(encoding, Exception) and encoding.tokens is not None
+        assert encoding.tokens.values.nbytes == token_bytes(grown) > token_bytes(start)
+        kept = KeptTokens(study_uid="1.2", series_uid="1.2.3", sop_uid="1.2.3.4", revision=1, tokens=encoding.tokens)
+        [again] = encoder.encode_batch([kept])
+        assert not isinstance(again, Exception) and again.regions == encoding.regions
+        np.testing.assert_allclose(again.vectors, encoding.vectors, atol=2e-3)  # tokens are in half precision
+
+
+def test_a_backbone_may_count_in_some_regions_only(
+    start: Bundle, weights: Path, material: StudySet, tmp_path: Path
+) -> None:
+    some = with_backbone(start, replace(CONFIG, regions=(STRIPED, "left_lung")), published(NAME, weights), material)
+    some = some.save(tmp_path / "some")
+    own = start.network.config
+    assert isinstance(own, NetworkConfig)
+    small = reduced(torch.from_numpy(material.images.astype(np.float32)), own.stems[ImageKind.CXR].shape)
+    before, after = vectors(start, small.numpy()), vectors(some, material.images)
+    counted = np.isin([region.key for region in start.regions], (STRIPED, "left_lung"))
+    share = np.where(counted, CONFIG.share, 0)[:, None]
+    np.testing.assert_allclose(after[..., : own.embedding_dim], before * (1 - share) ** 0.5, atol=1e-5)
+    np.testing.assert_allclose(
+        np.linalg.norm(after[..., own.embedding_dim :], axis=-1)[:, counted], 0.4**0.5, atol=1e-5
+    )
+    assert not after[:, ~counted, own.embedding_dim :].any()
+    with pytest.raises(BadInput, match="does not know gizzard"):
+        with_backbone(start, replace(CONFIG, regions=("gizzard",)), published(NAME, weights), material)
 
 
 def vectors(bundle: Bundle, images: np.ndarray, view: View = View.FRONTAL) -> np.ndarray:
@@ -169,18 +207,26 @@ def test_it_looks_where_the_region_lies(grown: Bundle, material: StudySet) -> No
 
 def test_a_lateral_view_is_seen_as_a_whole(grown: Bundle, material: StudySet) -> None:
     assert isinstance(grown.network, RadirNetwork) and grown.network.appearance is not None
-    images, rows = torch.from_numpy(material.images[:1].astype(np.float32)), torch.arange(2)
-    frontal, lateral = (grown.network.appearance.features(images, torch.tensor([side]), rows) for side in (False, True))
+    images = torch.from_numpy(material.images[:1].astype(np.float32))
+    frontal, lateral = (grown.network.appearance.features(images, torch.tensor([side])) for side in (False, True))
     torch.testing.assert_close(lateral[0, 0], lateral[0, 1])
     assert not torch.allclose(frontal[0, 0], frontal[0, 1])
 
 
-def test_what_cannot_have_a_backbone_is_refused(
-    start: Bundle, grown: Bundle, weights: Path, material: StudySet
+def test_what_a_backbone_adds_is_measured_anew(
+    start: Bundle, grown: Bundle, weights: Path, material: StudySet, tmp_path: Path
 ) -> None:
+    assert isinstance(grown.network, RadirNetwork) and grown.network.appearance is not None
+    half = material.subset(np.arange(16))
+    again = with_backbone(grown, CONFIG, grown.network.appearance.backbone, half).save(tmp_path / "again")
+    fresh = with_backbone(start, CONFIG, published(NAME, weights), half).save(tmp_path / "fresh")
+    np.testing.assert_allclose(vectors(again, half.images), vectors(fresh, half.images), atol=1e-5)
+    assert again.manifest["weights_sha256"] != grown.manifest["weights_sha256"]
+    assert without_backbone(again).save(tmp_path / "before").model_id == start.save(tmp_path / "start").model_id
+
+
+def test_what_cannot_have_a_backbone_is_refused(start: Bundle, weights: Path, material: StudySet) -> None:
     backbone = published(NAME, weights)
-    with pytest.raises(BadInput, match="already"):
-        with_backbone(grown, CONFIG, backbone, material)
     with pytest.raises(BadInput, match="network of radiographs"):
         with_backbone(seeded_bundle(ImageKind.CT), CONFIG, backbone, material)
     with pytest.raises(BadInput, match="whole multiple"):
@@ -190,7 +236,15 @@ def test_what_cannot_have_a_backbone_is_refused(
 
 
 @pytest.mark.parametrize(
-    "change", [{"backbone": "resnet"}, {"shape": (100, 100)}, {"dim": 1}, {"share": 1.0}, {"shape": (16, 16, 16)}]
+    "change",
+    [
+        {"backbone": "resnet"},
+        {"shape": (100, 100)},
+        {"dim": 1},
+        {"share": 1.0},
+        {"shape": (16, 16, 16)},
+        {"regions": ["heart", "heart"]},
+    ],
 )
 def test_a_manifest_cannot_ask_for_nonsense(change: dict[str, object]) -> None:
     written = {**replace(TOY, appearance=replace(CONFIG, shape=(64, 64))).to_json()}

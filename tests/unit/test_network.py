@@ -222,6 +222,15 @@ def test_a_long_series_is_centred_on_its_lungs() -> None:
     assert (lung.min() + lung.max()) / 2 == pytest.approx(31.5, abs=1)
 
 
+def test_averages_of_repeated_pixels_are_the_image() -> None:
+    fine = area_weights(5, 2.0, 10, 1.0, repeats=True)
+    np.testing.assert_allclose(fine, np.repeat(np.eye(5), 2, axis=0))
+    interpolated = area_weights(5, 2.0, 10, 1.0)
+    assert not np.allclose(interpolated, fine)
+    coarse = area_weights(12, 1.0, 4, 3.0)
+    np.testing.assert_allclose(area_weights(12, 1.0, 4, 3.0, repeats=True), coarse)
+
+
 def test_area_weights_keep_the_mean_and_interpolate_linearly() -> None:
     down = area_weights(12, 1.0, 3, 4.0)
     np.testing.assert_allclose(down @ np.arange(12), [1.5, 5.5, 9.5], rtol=1e-6)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import sys
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,9 @@ from radir_pacs.errors import BadInput
 from .flags import DEFAULT_CACHE
 
 FACTOR = 2  # of the side of the image that the network itself sees
-NUMBERS, SHARE = 32, 0.4
+NAME, NUMBERS, SHARE = "efficientnet-lite0", 32, 0.3
+# Where it pays (docs/results/backbone.md): at vessels, bones and hila its cells of 16 pixels blur what matters.
+LOOKED_AT, BUT = ("lungs", "pleura"), ("hila",)
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -23,10 +27,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "backbone", help="let the vectors of a network of radiographs also say what a network of photographs sees"
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a network that radir train made; not changed")
-    parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="the backbone's weights (.pth)")
     parser.add_argument(
-        "--name", default="efficientnet-lite2", help="which backbone: efficientnet-lite0, -lite1 or -lite2 (default)"
+        "--weights", type=Path, metavar="FILE", help="the backbone's weights (.pth); default: those that BUNDLE has"
     )
+    parser.add_argument("--name", help=f"which backbone --weights are of: {NAME} (default), -lite1 or -lite2")
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="real radiographs to measure by; labels are not used"
     )
@@ -35,6 +39,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument(
         "--numbers", type=int, default=NUMBERS, metavar="N", help=f"added to each vector (default {NUMBERS})"
+    )
+    parser.add_argument(
+        "--regions", metavar="A,B", help="where it counts, with all regions below (default lungs and pleura, not hila)"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the new bundle")
     parser.add_argument(
@@ -47,6 +54,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace, settings: Settings | None) -> int:
     from radir_pacs.encode import Bundle, NetworkConfig
     from radir_pacs.encode.config import AppearanceConfig
+    from radir_pacs.encode.network import RadirNetwork
     from radir_pacs.types import ImageKind
 
     from ..data.folder_set import folder_set
@@ -58,13 +66,18 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
     config = start.network.config
     if not isinstance(config, NetworkConfig) or start.kind is not ImageKind.CXR:
         raise BadInput(f"{start.model_id} is not a network of radiographs that radir train made")
+    regions = looked_at(args.regions, [region.key for region in start.regions])
+    there = start.network.appearance if isinstance(start.network, RadirNetwork) else None
+    if there is None and args.weights is None:
+        raise BadInput(f"{start.model_id} has no backbone yet: name the weights of one with --weights")
+    name = args.name or (NAME if there is None or args.weights else there.config.backbone)
     shape = tuple(FACTOR * n for n in config.stems[ImageKind.CXR].shape)
     try:
-        appearance = AppearanceConfig(backbone=args.name, shape=shape, dim=args.numbers, share=args.share)
+        appearance = AppearanceConfig(backbone=name, shape=shape, dim=args.numbers, share=args.share, regions=regions)
     except ValueError as error:
         raise BadInput(str(error)) from None
     check_can_take(start, appearance)
-    backbone = published(args.name, args.weights)
+    backbone = published(name, args.weights) if there is None or args.weights else copy.deepcopy(there.backbone)
 
     def tell(line: str) -> None:
         print(line, file=sys.stderr)
@@ -83,3 +96,19 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
     else:
         print(f"{saved.model_id} in {args.out}, measured by {measured_by} radiographs; `radir evaluate` judges it")
     return 0
+
+
+def looked_at(asked: str | None, known: Sequence[str]) -> tuple[str, ...]:
+    """Those of the network's regions that are asked for or lie below one that is. Raises BadInput for a name that the
+    network does not know."""
+    from radir_pacs import anatomy
+
+    def within(key: str, tops: Collection[str]) -> bool:
+        return key in tops or any(above.key in tops for above in anatomy.ancestors(key))
+
+    if asked is None:
+        return tuple(key for key in known if within(key, LOOKED_AT) and not within(key, BUT))
+    tops = {anatomy.look_up(name).key for name in asked.split(",")}
+    if missing := tops - set(known):
+        raise BadInput(f"the network does not know {', '.join(sorted(missing))}: `radir models show` lists its regions")
+    return tuple(key for key in known if within(key, tops))

@@ -108,7 +108,7 @@ def _image_vectors(bundle: Bundle, data: StudySet, rows: Sequence[int], progress
     parts = []
     for images, views in batches(data, progress):
         if data.encoded and isinstance(network, RadirNetwork):
-            found = network.answer(network.decode(images, queries), chosen)
+            found = network.from_kept(images, queries, chosen)
         else:
             found = network(images, views, data.kind, queries, chosen)
         parts.append(found.vectors.float().numpy())

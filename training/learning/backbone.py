@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,11 +79,31 @@ def with_backbone(
     progress: Callable[[int], None] = lambda done: None,
 ) -> Bundle:
     """A copy of ``bundle``, not yet saved, whose region vectors also hold what ``backbone`` sees. ``data``: radiographs
-    prepared for ``config.shape``; their frontal views are measured. Raises BadInput."""
+    prepared for ``config.shape``; their frontal views are measured. What a backbone that ``bundle`` has already adds is
+    replaced. Raises BadInput."""
     check_can_take(bundle, config)
     frontal = data.subset(data.views == view_index(ImageKind.CXR, None))
     if len(frontal) < (least := LEAST_IMAGES_AN_AXIS * config.dim):
         raise BadInput(f"{len(frontal)} frontal radiographs are too few to measure features by: {least} are needed")
+    network = _built(bundle, config)
+    appearance = network.appearance
+    assert appearance is not None
+    appearance.backbone.load_state_dict(backbone.state_dict())
+    grid = tuple(n // BACKBONE_STRIDE for n in config.shape)
+    appearance.places.copy_(torch.from_numpy(np.stack([place(key, grid) for key in appearance.keys])))
+    _measure(appearance, frontal, progress)
+    return _changed(bundle, network, _provenance(bundle, frontal))
+
+
+def without_backbone(bundle: Bundle) -> Bundle:
+    """``bundle`` as it was before ``with_backbone``, not saved; itself where it has none."""
+    if not isinstance(bundle.network, RadirNetwork) or bundle.network.appearance is None:
+        return bundle
+    return _changed(bundle, _built(bundle, None), bundle.training)
+
+
+def _built(bundle: Bundle, config: AppearanceConfig | None) -> RadirNetwork:
+    """The bundle's network with its own weights, and with a backbone that has none yet."""
     old = bundle.network
     assert isinstance(old, RadirNetwork)
     network = RadirNetwork(
@@ -93,18 +113,17 @@ def with_backbone(
         findings=old.findings,
         text=copy.deepcopy(old.text),
     )
-    appearance = network.eval().appearance
-    assert appearance is not None
-    network.load_state_dict({**network.state_dict(), **old.state_dict()})
-    appearance.backbone.load_state_dict(backbone.state_dict())
-    grid = tuple(n // BACKBONE_STRIDE for n in config.shape)
-    appearance.places.copy_(torch.from_numpy(np.stack([place(key, grid) for key in old.regions])))
-    _measure(appearance, frontal, progress)
+    own = {name: tensor for name, tensor in old.state_dict().items() if not name.startswith("appearance.")}
+    network.load_state_dict({**network.state_dict(), **own})
+    return network.eval()
+
+
+def _changed(bundle: Bundle, network: RadirNetwork, training: Mapping[str, Any]) -> Bundle:
     return replace(
         bundle,
         network=network,
         preprocessing=Preprocessing.of(network.config, ImageKind.CXR),
-        training=_provenance(bundle, frontal),
+        training=training,
         metrics={},  # those of another function
         model_id="",
         manifest={},
@@ -129,12 +148,12 @@ def check_can_take(bundle: Bundle, config: AppearanceConfig) -> None:
     """Raise BadInput for a network that cannot have this backbone."""
     if not isinstance(bundle.network, RadirNetwork) or bundle.kind is not ImageKind.CXR:
         raise BadInput(f"{bundle.model_id} is not a network of radiographs that radir train made")
-    if bundle.network.appearance is not None:
-        raise BadInput(f"{bundle.model_id} has a backbone already")
     try:
         replace(bundle.network.config, appearance=config)
     except ValueError as error:
         raise BadInput(f"{bundle.model_id} cannot have this backbone: {error}") from None
+    if missing := set(config.regions) - {region.key for region in bundle.regions}:
+        raise BadInput(f"{bundle.model_id} does not know {', '.join(sorted(missing))}")
 
 
 def place(key: str, grid: Sequence[int]) -> F32:
@@ -152,15 +171,15 @@ def place(key: str, grid: Sequence[int]) -> F32:
 @torch.inference_mode()
 def _measure(appearance: Appearance, frontal: StudySet, progress: Callable[[int], None]) -> None:
     """Set means, scales and axes: per region the main axes of what is measured, their joint length about 1."""
-    rows, parts = torch.arange(len(appearance.places)), []
+    parts = []
     for start in range(0, len(frontal), BATCH):
         images = torch.from_numpy(frontal.images[start : start + BATCH].astype(np.float32))
-        parts.append(appearance.features(images, torch.zeros(len(images), dtype=torch.bool), rows))
+        parts.append(appearance.features(images, torch.zeros(len(images), dtype=torch.bool)))
         progress(min(len(frontal), start + BATCH))
     features = torch.cat(parts)
     appearance.mean.copy_(features.mean(0))
     appearance.scale.copy_(features.std(0, correction=0).clamp(min=LEAST_SCALE))
-    for row in rows.tolist():
+    for row in range(len(appearance.keys)):
         measured = (features[:, row] - appearance.mean[row]) / appearance.scale[row]
         axes = torch.linalg.svd(measured, full_matrices=False).Vh[: appearance.config.dim].T
         length = (measured @ axes).square().sum(1).mean().sqrt().clamp(min=LEAST_SCALE)

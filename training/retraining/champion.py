@@ -20,11 +20,9 @@ def champion_of(catalogue: Catalogue, kind: ImageKind) -> str:
 
 
 def bundle_of(catalogue: Catalogue, settings: Settings, model_id: str) -> Bundle:
-    """A model by its id. Raises NotFound, BundleRefused, BadInput for a network from elsewhere or with a backbone."""
+    """A model by its id. Raises NotFound, BundleRefused, BadInput for a network from elsewhere."""
     registry = Registry(catalogue, settings)
     bundle = Bundle.load(registry.folder(registry.get(model_id)))
     if not isinstance(bundle.network, RadirNetwork):
         raise BadInput(f"{model_id} is an imported model: only networks that radir made can be trained further")
-    if bundle.network.config.appearance is not None:
-        raise BadInput(f"{model_id} has a backbone, of which no image tokens are kept: retrain the network below it")
     return bundle

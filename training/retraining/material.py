@@ -112,9 +112,7 @@ def fill(
 def _tokens(catalogue: Catalogue, bundle: Bundle, studies: Sequence[str]) -> Iterator[KeptTokens]:
     encoder = encoder_id(bundle)
     if encoder is None:
-        raise BadInput(
-            f"{bundle.model_id} is a network from elsewhere, or has a backbone: no image tokens of it are kept"
-        )
+        raise BadInput(f"{bundle.model_id} is a network from elsewhere: no image tokens of it are kept")
     for start in range(0, len(studies), PAGE):
         yield from catalogue.image_tokens.of(encoder, studies[start : start + PAGE])
 
