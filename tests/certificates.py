@@ -34,23 +34,28 @@ class Authority:
         self._certificate = self._signed(name, self._key.public_key(), is_authority=True)
         self.file.write_bytes(self._certificate.public_bytes(Encoding.PEM))
 
-    def issue(self, name: str, *, ended: bool = False) -> Identity:
-        """For this machine, under a name."""
+    def issue(self, name: str, *, ended: bool = False, here: bool = True) -> Identity:
+        """For this machine, under a name; for another one where it is not ``here``."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._signed(name, key.public_key(), ended=ended)
+        certificate = self._signed(name, key.public_key(), ended=ended, here=here)
         paths = self._folder / f"{self._name}-{name}.crt", self._folder / f"{self._name}-{name}.key"
         paths[0].write_bytes(certificate.public_bytes(Encoding.PEM))
         paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
         return Identity(name, *paths, certificate.fingerprint(hashes.SHA256()).hex())
 
     def _signed(
-        self, name: str, key: ec.EllipticCurvePublicKey, *, is_authority: bool = False, ended: bool = False
+        self,
+        name: str,
+        key: ec.EllipticCurvePublicKey,
+        *,
+        is_authority: bool = False,
+        ended: bool = False,
+        here: bool = True,
     ) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
         issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self._name)])
-        here = x509.SubjectAlternativeName(
-            [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        )
+        this_machine = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        names = x509.SubjectAlternativeName(this_machine if here else [x509.DNSName(name)])
         return (
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
@@ -60,6 +65,6 @@ class Authority:
             .not_valid_before(now - 3 * _DAY)
             .not_valid_after(now - _DAY if ended else now + _DAY)
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-            .add_extension(here, critical=False)
+            .add_extension(names, critical=False)
             .sign(self._key, hashes.SHA256())
         )

@@ -76,6 +76,9 @@ class AuditFeed:
             failure = failed.reason_code
         except SettingError:
             failure = ReasonCode.WRONG_SETTING
+        except Exception as error:  # an error of ours or of a library, which would stop the feed without a word
+            log.exception("audit trail not sent", extra={"error": type(error).__name__})
+            failure = ReasonCode.OTHER
         if confirmed is not None:
             self._receivers.sent(self._receiver.name, self._holder, confirmed)
         if failure is None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import orjson
 import requests
+import urllib3
 
 from radir_pacs.catalogue import AuditRow
 from radir_pacs.config import Settings
@@ -74,9 +75,12 @@ class FhirReceiver:
 def _drain(answer: requests.Response, ends_s: float) -> None:
     """Read the rest of a short answer, so that the connection serves the next event; a long one ends it."""
     left = _MOST_ANSWER_BYTES
-    while left > 0 and time.monotonic() < ends_s:
-        chunk = answer.raw.read1(left)
-        if not chunk:
-            return
-        left -= len(chunk)
+    try:
+        while left > 0 and time.monotonic() < ends_s:
+            chunk = answer.raw.read1(left)
+            if not chunk:
+                return
+            left -= len(chunk)
+    except (urllib3.exceptions.HTTPError, OSError):
+        pass  # the status is what counts, and is known
     answer.raw.close()

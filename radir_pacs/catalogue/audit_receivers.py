@@ -5,18 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from radir_pacs.callers import AuditEvent, Caller
 from radir_pacs.catalogue.access_rows import AuditReceiver, AuditRow
-from radir_pacs.catalogue.audit import audit_row
+from radir_pacs.catalogue.audit import audit_row, note
 from radir_pacs.catalogue.database import run
 from radir_pacs.catalogue.part import CataloguePart
+from radir_pacs.errors import NotFound
 from radir_pacs.reasons import ReasonCode
 
 
 class AuditReceivers(CataloguePart):
     def keep(self, names: Sequence[str]) -> None:
-        """These are the receivers; others are forgotten, and a new one gets what is not sealed yet and what follows."""
+        """These are receivers too; a new one gets what is not sealed yet and what follows. Others keep their place: a
+        relay whose settings were not read must lose nothing, so they are forgotten by name only."""
         with self._database.transaction() as connection:
             run(connection, "keep_audit_receivers", names=list(names))
+
+    def forget(self, name: str, by: Caller) -> None:
+        """Nothing waits for it any more. Raises NotFound."""
+        with self._database.transaction() as connection:
+            if run(connection, "forget_audit_receiver", name=name).fetchone() is None:
+                raise NotFound(f"the audit trail has no receiver {name}: radir status names them")
+            note(connection, AuditEvent.AUDIT_RETIRED, by, detail={"receiver": name})
 
     def claim(self, name: str, holder: str, *, hold_s: float, most: int) -> tuple[AuditRow, ...]:
         """The next events for a receiver, in the order of the seals; none while another holder has it.

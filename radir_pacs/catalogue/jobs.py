@@ -20,6 +20,7 @@ RING_AGAIN_S = 30.0  # a message that no worker took within this time counts as 
 BACKOFF_S = 2.0  # doubles with each attempt
 LONGEST_BACKOFF_S = 300.0
 KILLED_ATTEMPTS = 8  # about five minutes, in which a machine short of memory may recover; three attempts are too quick
+AWAY_ATTEMPTS = 20  # about an hour: a pull waits its turn among others
 SWEEP_LIMIT = 100
 ENCODES = "encodes on "  # how the heartbeat of a worker that encodes describes it, before its device
 
@@ -254,7 +255,8 @@ def runs_alone(job: Job) -> bool:
 
 
 def _attempts(job: Job, reason_code: ReasonCode) -> int:
-    return max(job.max_attempts, KILLED_ATTEMPTS if reason_code is ReasonCode.DECODER_KILLED else 0)
+    least = {ReasonCode.DECODER_KILLED: KILLED_ATTEMPTS, ReasonCode.BLOB_AWAY: AWAY_ATTEMPTS}
+    return max(job.max_attempts, least.get(reason_code, 0))
 
 
 def _lock_subject(connection: Connection, job: Job) -> None:

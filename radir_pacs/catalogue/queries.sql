@@ -1159,6 +1159,10 @@ SELECT sender, named_study_uid, numbers, patient_keys FROM (
 ) AS newest
 WHERE status NOT IN ('CANCELLED', 'IN_ERROR') AND (version_at, sent_at) <= (%(version_at)s, %(sent_at)s);
 
+-- name: lock_document
+-- Versions of one document come one after another: each sees which parts the others have.
+SELECT pg_advisory_xact_lock(hashtextextended(concat_ws(E'\x1e', %(source)s::text, %(whole)s::text, %(document)s::text), 0));
+
 -- name: newer_without_part
 -- When the newest complete version of a document was made, where it is newer than this one and has no such part.
 SELECT version_at, sent_at FROM report_version AS other
@@ -2244,12 +2248,16 @@ DELETE FROM audit_event WHERE seal BETWEEN %(first)s AND %(last)s;
 SELECT coalesce(max((detail ->> 'last')::bigint), 0) AS last FROM audit_event WHERE event = 'AUDIT_RETIRED';
 
 -- name: keep_audit_receivers
--- Exactly these receivers; a new one begins with the first event after the newest seal.
-WITH gone AS (DELETE FROM audit_receiver WHERE name <> ALL(%(names)s::text[]))
+-- These receivers too; a new one begins with the first event after the newest seal. One that no setting names any more
+-- keeps its place: a relay whose settings were not read must lose nothing.
 INSERT INTO audit_receiver (name, seal, event)
 SELECT name, coalesce((SELECT max(id) FROM audit_seal), 0), coalesce((SELECT max(e.id) FROM audit_event AS e
     WHERE e.seal = (SELECT max(id) FROM audit_seal)), 0)
 FROM unnest(%(names)s::text[]) AS n (name) ON CONFLICT (name) DO NOTHING;
+
+-- name: forget_audit_receiver
+-- Nothing waits for a receiver any more.
+DELETE FROM audit_receiver WHERE name = %(name)s RETURNING name;
 
 -- name: hold_audit_receiver
 -- This process alone sends to it for a while; no row where another one does.
@@ -2365,7 +2373,8 @@ SELECT number, name, state, progress, note, attempts, artefacts, started_at, end
 WHERE run_id = %(run_id)s ORDER BY number;
 
 -- name: ask_for_retraining
--- The relay is to begin a run, or to go on with it.
+-- The relay is to begin a run, or to go on with it; the attempts that were made do not count any more.
+WITH afresh AS (UPDATE retraining_step SET attempts = 0 WHERE run_id = %(run_id)s AND state <> 'DONE')
 UPDATE retraining_run SET asked = true, state = 'PENDING', changed_at = now(), ended_at = NULL
 WHERE id = %(run_id)s AND state IN ('PENDING', 'RUNNING', 'FAILED') AND coalesce(lease_until <= now(), true)
     AND NOT cancel_asked RETURNING id;

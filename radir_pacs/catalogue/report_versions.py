@@ -166,6 +166,7 @@ def _receive(
         raise BadInput(f"the report has more than {MOST_CHARACTERS} characters")
     values = _values(version)
     if version.document and version.status in _COMPLETE:
+        run(connection, "lock_document", values, whole=version.sender)
         gone = _withdraw_other_parts(connection, settings, version, values, scope)
         if gone and version.status in WITHDRAWN:
             if scope.confines and _study_of(connection, values) is None:  # nameless; its parts were in the scope

@@ -35,9 +35,12 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         description="Lists events of the audit trail, newest first: one per patient that was revealed. 'verify'"
         " computes the chain of hashes over them anew; events are sealed every few seconds, the newest not yet."
         " 'retire' moves events from before --until into a file; their seals stay, so that the chain is still whole."
-        " 'resend' sends the receivers of the settings everything from --since on once more.",
+        " 'resend' sends the receivers of the settings everything from --since on once more; 'forget' lets a --receiver"
+        " go that no setting names any more, and for which everything has been kept since.",
     )
-    parser.add_argument("action", nargs="?", choices=("verify", "retire", "resend"), help="without it: the list")
+    parser.add_argument(
+        "action", nargs="?", choices=("verify", "retire", "resend", "forget"), help="without it: the list"
+    )
     parser.add_argument(
         "--patient", metavar="ID", help="events about this patient (or ISSUER\\ID), also under ids that were merged"
     )
@@ -58,6 +61,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         default=[],
         help="with verify: what retire wrote",
     )
+    parser.add_argument("--receiver", metavar="NAME", help="with forget: syslog or fhir")
     parser.add_argument("--json", action="store_true", help="for machines")
     config.add_flags(parser)
     parser.set_defaults(run=run, needs_settings=True)
@@ -75,6 +79,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             return _retire(args, catalogue)
         if args.action == "resend":
             return _resend(args, catalogue)
+        if args.action == "forget":
+            return _forget(args, catalogue, settings)
         rows = catalogue.audit.events(
             caller=args.caller,
             study_uid=args.study,
@@ -90,6 +96,19 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         print_json([asdict(row) for row in rows])
     else:
         _show(rows, args.limit)
+    return 0
+
+
+def _forget(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> int:
+    if not args.receiver:
+        raise BadInput("which one? radir audit forget --receiver NAME; radir status names them")
+    if args.receiver in {name for name in ("syslog", "fhir") if getattr(settings, f"audit_{name}")}:
+        raise BadInput(f"audit_{args.receiver} names it: take it out of the settings first")
+    catalogue.audit_receivers.forget(args.receiver, caller())
+    if args.json:
+        print_json({"forgotten": args.receiver})
+    else:
+        out.print(f"nothing waits for {args.receiver} any more", markup=False)
     return 0
 
 

@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 SCHEDULE = "rule:retrain_every_days"
 AGAIN_S = 3600.0  # between two tries of what fails
+ASKED_AGAIN_S = (
+    60.0  # of a run that somebody asked for and that has not begun: its process ended before it held the run
+)
 ATTEMPTS = 5  # at one step of a run, by processes that were killed: more memory will not come by itself
 NICE = 10  # what is begun so leaves the processor to everybody else
 Command = tuple[str, ...]
@@ -68,7 +71,7 @@ class Errands:
             self._tell_notices()
         if runs:
             return
-        command = next(filter(self._may_begin, self._due()), None)
+        command = next((command for command, again_s in self._due() if self._may_begin(command, again_s)), None)
         if command is not None:
             self._begun[command] = self._now()
             log.info("begun by schedule", extra={"command": " ".join(command)})
@@ -79,21 +82,23 @@ class Errands:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
 
-    def _may_begin(self, command: Command) -> bool:
+    def _may_begin(self, command: Command, again_s: float) -> bool:
         """What failed a short time ago waits, so that the others have their turn."""
-        return abs((self._now() - self._begun.get(command, _NEVER)).total_seconds()) >= AGAIN_S
+        return abs((self._now() - self._begun.get(command, _NEVER)).total_seconds()) >= again_s
 
-    def _due(self) -> Iterator[Command]:
+    def _due(self) -> Iterator[tuple[Command, float]]:
+        """Commands, and the seconds between two tries of each."""
         runs = self._catalogue.retraining.runs()
         is_quiet = is_within(self._now(), self._settings.off_peak_hours)
         if not any(run.held for run in runs):
             for run in runs:  # one that was killed goes on where it stopped
                 if run.state in ("PENDING", "RUNNING") and (run.asked or (is_quiet and self._is_scheduled(run))):
-                    yield ("retrain", "--resume", str(run.id))
+                    is_new = run.asked and run.state == "PENDING"  # or somebody asked again, after mending something
+                    yield ("retrain", "--resume", str(run.id)), ASKED_AGAIN_S if is_new else AGAIN_S
             if is_quiet:
-                yield from self._retraining(runs)
+                yield from ((command, AGAIN_S) for command in self._retraining(runs))
         if is_quiet:
-            yield from self._quality()
+            yield from ((command, AGAIN_S) for command in self._quality())
 
     def _is_scheduled(self, run: RetrainingRun) -> bool:
         return bool(self._settings.retrain_every_days) and run.started_by == SCHEDULE

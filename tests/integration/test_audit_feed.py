@@ -30,7 +30,7 @@ from radir_pacs.callers import AuditEvent, Caller, Role
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli import main
 from radir_pacs.config import Settings, to_environment
-from radir_pacs.errors import BadInput
+from radir_pacs.errors import BadInput, NotFound
 from tests.catalogue_material import TESTER
 from tests.certificates import Authority
 from tests.conftest import free_port
@@ -51,7 +51,7 @@ class SyslogServer:
     """Takes frames over TLS; ``misbehave``: what the next connections do instead, one each."""
 
     def __init__(self, house: Authority, name: str = "localhost", client_ca: Path | None = None) -> None:
-        identity = house.issue(name)
+        identity = house.issue(name, here=name == "localhost")
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(identity.certificate, identity.key)
         if client_ca is not None:
@@ -341,7 +341,12 @@ def test_a_receiver_that_is_new_gets_what_follows_and_one_that_is_gone_holds_not
     catalogue.audit_receivers.keep(["fhir", "syslog"])
     assert (waiting(catalogue, "fhir"), waiting(catalogue)) == (2, 0)
     catalogue.audit_receivers.keep([])
+    assert waiting(catalogue, "fhir") == 2, "a relay whose settings were not read loses nothing"
+    for name in ("fhir", "syslog"):
+        catalogue.audit_receivers.forget(name, TESTER)
     assert catalogue.audit_receivers.all() == ()
+    with pytest.raises(NotFound):
+        catalogue.audit_receivers.forget("fhir", TESTER)
 
 
 # FHIR

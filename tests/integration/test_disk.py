@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from radir_pacs.catalogue import Catalogue, Stored
+from radir_pacs.catalogue.jobs import AWAY_ATTEMPTS
 from radir_pacs.cli.disk import gather
 from radir_pacs.config import Settings
 from radir_pacs.delivery.commitment import NO_SUCH_INSTANCE
@@ -183,7 +184,7 @@ def test_a_study_whose_files_made_room_waits_for_them_with_its_vectors(
     outcome, job = Outcome(catalogue), claimed(catalogue, key="2.25.1")
     revision = outcome.begin(job)
     assert revision is not None
-    outcome.failed(replace(job, attempt=job.max_attempts) if is_last else job, revision, BlobDamaged(sha256))
+    outcome.failed(replace(job, attempt=AWAY_ATTEMPTS if is_last else job.max_attempts), revision, BlobDamaged(sha256))
     found = catalogue.studies.get("2.25.1")
     if is_last:  # it is mended when the pictures are back, whoever sends them
         assert (found.state, found.reason_code) == (StudyState.QUARANTINED, ReasonCode.BLOB_AWAY)

@@ -380,8 +380,13 @@ def test_the_relay_begins_and_resumes_what_somebody_asked_for(archive: Settings,
     assert look() == resumes, "it was killed"
     catalogue.retraining.end(own, catalogue.retraining.hold(own, "test", 60), "FAILED", "no memory")
     assert look() == []
+    for _ in range(5):
+        held = catalogue.retraining.hold(own, "test", 60)
+        catalogue.retraining.tell(own, held, 1, StepState.RUNNING, begins=True)
+        _let_the_lease_run_out(archive)
+    assert look() == [] and catalogue.retraining.get(own).state == "FAILED", "it was given up"
     catalogue.retraining.ask(own)
-    assert look() == resumes
+    assert look() == resumes, "what was tried before somebody asked again does not count"
     assert token and catalogue.retraining.ask_to_cancel(own) == "CANCELLED"
     with pytest.raises(Conflict, match="has ended"):
         catalogue.retraining.ask(own)
