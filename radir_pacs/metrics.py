@@ -98,7 +98,7 @@ def make_folder(home: Path, name: str) -> Path:
     has_memory = _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK)
     folder = _MEMORY if has_memory else home / "run"
     folder.mkdir(parents=True, exist_ok=True)
-    prefix = f"radir-{os.getuid()}-{zlib.crc32(str(home).encode()):x}-{name}."
+    prefix = f"radir-{os.getuid()}-{zlib.crc32(str(home).encode()):x}-{name.replace('.', '_')}."
     for earlier in folder.glob(f"{prefix}*"):
         shutil.rmtree(earlier, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=prefix, dir=folder))

@@ -1,7 +1,8 @@
 """Shell commands of the documentation, as its pages hold them.
 
-A block of code that a reader would paste into a shell is run by a test, unless ``<!-- not run: REASON -->`` stands just
-before it. Lines of other blocks (settings, requests) are never commands.
+A block of code that a reader would paste into a shell is held against the parser by a test, and run on the pages that
+tests/acceptance/test_docs_run.py names, unless ``<!-- not run: REASON -->`` stands just before it. Lines
+of other blocks (settings, requests) are never commands.
 """
 
 from __future__ import annotations

@@ -30,9 +30,9 @@ def processes_of(settings: Settings, roles: Collection[Role] = ALL, suffix: str 
     return [made for role in Role if role in roles for made in _PROCESSES[role](settings, suffix)]
 
 
-def set_name(roles: Collection[Role]) -> str:
-    """How locks and files name a set of roles; empty for all of them."""
-    return "" if frozenset(roles) == ALL else "-".join(role for role in Role if role in roles)
+def set_name(roles: Collection[Role], suffix: str = "") -> str:
+    """How locks and files name a set of roles on a machine, such as listener-relay@gpu1; empty for all of them."""
+    return "" if frozenset(roles) == ALL else "-".join(role for role in Role if role in roles) + suffix
 
 
 def _several(role: Role, module: str, count: int, suffix: str, *words: str) -> Sequence[tuple[str, Command]]:

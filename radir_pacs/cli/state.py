@@ -1,6 +1,7 @@
 """What a running installation keeps in its home folder: a lock, and what its supervisor knows of its processes.
 
-`radir up` runs everything under one lock; a supervisor of some roles alone has a lock and a file with their names.
+`radir up` runs everything under one lock; a supervisor of some roles alone has a lock and a file with their names and
+its machine's, since machines and containers may share a home folder.
 
 The lock shows whether a supervisor is running: the kernel releases it with the process, however that ends. A process id
 would not show it: ids are reused, within minutes in a container.
@@ -11,10 +12,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -30,26 +32,47 @@ _STATE = "supervisor"
 
 @contextlib.contextmanager
 def only_one(settings: Settings, roles: str = "") -> Iterator[None]:
-    """Hold the home folder's lock, and one for each role, so that none runs twice here. Raises RadirError.
+    """Hold the home folder's lock, and those of the roles, so that none runs twice on a machine. Raises RadirError.
 
-    roles: of a supervisor that runs only some; empty for one that runs everything.
+    The indexer, and everything at once, run once in a home folder, whatever machines share it.
+
+    roles: of a supervisor that runs only some, with its machine, as `set_name`; empty for one that runs everything.
     """
+    names, _, machine = roles.partition("@")
+    own = [(_lock_file(settings, roles), f"radir serve {names.replace('-', ' ')}" if roles else "radir")]
+    common = []
+    for role in names.split("-") if roles else Role:  # no other set that has one of them runs beside this
+        if machine:
+            own.append((settings.home / f"role-{role}@{machine}.lock", f"the {role}"))
+        how = fcntl.LOCK_SH if machine and role != Role.INDEXER else fcntl.LOCK_EX
+        common.append((settings.home / f"role-{role}.lock", f"the {role}", how))
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
-        file = _lock_file(settings, roles).open("w")
     except OSError as error:
         raise SettingError(f"home: {settings.home} cannot be used: {error.strerror}") from None
     with contextlib.ExitStack() as held:
-        held.enter_context(file)
-        _hold(file, f"radir serve {roles.replace('-', ' ')}" if roles else "radir", settings)
-        for role in roles.split("-") if roles else Role:  # no other set that has one of them runs beside this
-            _hold(held.enter_context((settings.home / f"role-{role}.lock").open("w")), f"the {role}", settings)
+        for path, what in own:
+            held.enter_context(_held(path, what, fcntl.LOCK_EX, settings))
+            if machine:  # containers have a new name each time
+                held.callback(path.unlink, missing_ok=True)
+        for path, what, how in common:
+            held.enter_context(_held(path, what, how, settings))
         yield
 
 
-def _hold(file: Any, what: str, settings: Settings) -> None:
+@contextlib.contextmanager
+def _held(path: Path, what: str, how: int, settings: Settings) -> Iterator[None]:
+    """The file locked, and still the one that has that name."""
     deadline = time.monotonic() + _LOOKING_S
-    while not _locked(file, fcntl.LOCK_EX):
+    while True:
+        try:
+            file = path.open("a+")  # NFS locks shared only what may be read, and exclusive only what may be written
+        except OSError as error:
+            raise SettingError(f"home: {settings.home} cannot be used: {error.strerror}") from None
+        with file:
+            if _locked(file, how) and os.fstat(file.fileno()).st_nlink:
+                yield
+                return
         if time.monotonic() > deadline:
             raise RadirError(f"{what} is already running in {settings.home}")
         time.sleep(0.02)
@@ -157,7 +180,7 @@ def _read(settings: Settings, roles: str = "") -> dict[str, Any] | None:
     return state
 
 
-def _locked(file: Any, how: int) -> bool:
+def _locked(file: IO[str], how: int) -> bool:
     try:
         fcntl.flock(file, how | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -80,7 +80,7 @@ class Supervisor:
     def __post_init__(self) -> None:
         for name, command in processes_of(self.settings, self.roles, self.suffix):
             self.children.append(_Child(name, command))
-        self._set = set_name(self.roles)
+        self._set = set_name(self.roles, self.suffix)
 
     def run(self) -> None:
         """Keep every process up until told to stop, then end them all, the last ones by force."""

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 def serve(settings: Settings, roles: Collection[Role] = ALL, suffix: str = "") -> int:
     """Run the roles until told to stop; 1 when the supervisor broke."""
-    file = settings.home / "logs" / f"supervisor{'-' * (roles != ALL)}{set_name(roles)}.log"
+    file = settings.home / "logs" / f"supervisor{'-' * (roles != ALL)}{set_name(roles, suffix)}.log"
     set_up_logging(settings, "supervisor" + suffix, file=file if settings.log_to == "files" else None)
     with running(settings, roles, suffix) as supervisor:
         if not supervisor.stopping.is_set():
@@ -79,7 +79,7 @@ def running(settings: Settings, roles: Collection[Role] = ALL, suffix: str = "")
     Signals that ask the process to stop set it, from before the first child starts: none may outlive its supervisor.
     Raises SettingError for a taken port or an unusable home folder, RadirError when a process cannot stay up.
     """
-    name = set_name(roles)
+    name = set_name(roles, suffix)
     plain_port = settings.listener_port if settings.listener_plain else 0
     with contextlib.ExitStack() as watched, only_one(settings, name):
         end_orphans(settings, name)

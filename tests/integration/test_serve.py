@@ -124,3 +124,4 @@ def test_roles_have_names_of_their_own(tmp_path: Path) -> None:
         *("hl7@b", "worker@b", "worker-2@b")
     ]
     assert set_name({Role.WORKER, Role.LISTENER}) == "listener-worker" and set_name(ALL) == ""
+    assert set_name({Role.WORKER}, "@gpu1") == "worker@gpu1" and set_name(ALL, "@gpu1") == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import helm_python as helm
@@ -111,6 +112,32 @@ def test_nothing_is_reached_but_what_is_named() -> None:
 def test_what_is_missing_or_out_of_place_is_said(values: dict[str, Any], said: str) -> None:
     with pytest.raises(Exception, match=said):
         rendered(values)
+
+
+@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(Settings) if f.metadata["secret"]])
+def test_no_secret_gets_into_the_settings(name: str) -> None:
+    with pytest.raises(Exception, match=f"settings.{name} is a secret"):
+        rendered(LEAST | {"settings": {name: "x"}})
+
+
+def test_numbers_are_written_in_full() -> None:
+    given = {"quiet_period_s": 0.5, "rate_limit": 1_000_000, "ingest_max_bytes": 20_000_000_000, "keep_tokens": True}
+    data = of_kind(rendered(LEAST | {"settings": given}), "ConfigMap")["r-settings"]["data"]
+    assert [data[f"RADIR_{name.upper()}"] for name in given] == ["0.5", "1000000", "20000000000", "true"]
+
+
+def test_names_are_looked_up_where_the_cluster_does() -> None:
+    dns = [{"to": [{"ipBlock": {"cidr": "169.254.20.10/32"}}], "ports": [{"protocol": "UDP", "port": 53}]}]
+    own = rendered(LEAST | {"networkPolicy": {"egress": EGRESS, "dns": dns}})
+    for policy in of_kind(own, "NetworkPolicy").values():
+        assert policy["spec"]["egress"] == dns + EGRESS
+
+
+def test_a_migration_has_an_hour() -> None:
+    for deployment in of_kind(rendered(LEAST), "Deployment").values():
+        [container] = deployment["spec"]["template"]["spec"]["containers"]
+        probe = container["startupProbe"]
+        assert probe["periodSeconds"] * probe["failureThreshold"] == 3600
 
 
 def test_the_chart_belongs_to_this_release_and_its_settings_exist() -> None:

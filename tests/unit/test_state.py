@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from radir_pacs.cli import main
-from radir_pacs.cli.state import end_orphans, is_held, must_run, only_one, read_state, write_state
+from radir_pacs.cli.state import end_orphans, holders, is_held, must_run, only_one, read_state, write_state
 from radir_pacs.config import Settings
 from radir_pacs.errors import NotReady, RadirError, SettingError
 
@@ -72,6 +72,31 @@ def test_sets_that_share_a_role_do_not_run_together(settings: Settings) -> None:
             assert is_held(settings, "web-worker") and not is_held(settings, "relay")
     with only_one(settings), pytest.raises(RadirError, match="the web is already"), only_one(settings, "web"):
         pass
+
+
+def test_machines_that_share_a_home_run_the_same_roles(settings: Settings) -> None:
+    with only_one(settings, "worker@gpu1"), only_one(settings, "worker@gpu-2.a"), only_one(settings, "relay-worker@c"):
+        for number, roles in enumerate(("worker@gpu1", "worker@gpu-2.a", "relay-worker@c")):
+            write_state(settings, {"processes": [number]}, roles)
+        assert holders(settings) == ["relay-worker@c", "worker@gpu-2.a", "worker@gpu1"]
+        assert sorted((read_state(settings) or {})["processes"]) == [0, 1, 2]
+        for roles in ("worker@gpu1", "listener-worker@gpu1", "worker@c", ""):
+            with pytest.raises(RadirError, match="is already running"), only_one(settings, roles):
+                pass
+    left = {file.name for file in settings.home.glob("*.lock")}
+    assert not any("@" in name for name in left), "containers have a new name each time"
+    with only_one(settings), pytest.raises(RadirError, match="the worker is"), only_one(settings, "worker@gpu1"):
+        pass
+
+
+def test_the_indexer_runs_once_whatever_machines_share_the_home(settings: Settings) -> None:
+    with only_one(settings, "indexer@a"):
+        with pytest.raises(RadirError, match="the indexer is already running"), only_one(settings, "web-indexer@b"):
+            pass
+        with only_one(settings, "web@b"):
+            assert is_held(settings, "web@b")
+    with only_one(settings, "web-indexer@b"):
+        assert is_held(settings, "web-indexer@b")
 
 
 def test_a_home_that_is_no_folder_is_said(tmp_path: Path) -> None:
