@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 
 import psycopg
 import pytest
 
+from radir_pacs.access import erasure
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli import main
 from radir_pacs.cli.diagnosis import services
@@ -198,7 +199,7 @@ def age(settings: Settings) -> None:
 
 
 def prune(relay: Relay) -> None:
-    for step in relay._pruning():
+    for step in (*relay._pruning(), relay._clear_engines):
         step()
 
 
@@ -284,3 +285,37 @@ def test_the_first_to_ask_decides_where_a_new_index_begins(settings: Settings, c
     catalogue.generations.choose_engine(LOCAL)
     with Catalogue.open(replace(settings, index_engine=PGVECTOR)) as other:
         assert other.generations.engine() == LOCAL
+
+
+class Away:
+    """An engine that does not answer, and notes that it was asked."""
+
+    def __init__(self, asked: list[object]) -> None:
+        self._asked = asked
+
+    def __getattr__(self, method: str) -> Callable[..., None]:
+        def ask(*given: object) -> None:
+            self._asked.append(method)
+            raise EngineAway
+
+        return ask
+
+
+def test_an_engine_that_is_away_is_asked_once_and_holds_nothing_back(
+    catalogue: Catalogue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(catalogue)
+    done: list[object] = []
+    places = [(MODEL, region, PGVECTOR) for region in REGIONS]
+    monkeypatch.setattr(Engines, "named", lambda engines, name: Away(done))
+    monkeypatch.setattr(type(catalogue.generations), "to_clear", lambda generations, after_s: places)
+    monkeypatch.setattr(type(catalogue.generations), "held_outside", lambda generations: places)
+    job = catalogue.jobs.enqueue(JobKind.INDEX, f"{MODEL}/chest")
+    blobs = BlobStore(settings.home / "blobs")
+    Relay(catalogue, blobs, settings, lambda job_id, queue: done.append(job_id)).round()
+    assert done == [job, "clear"]
+    done.clear()
+    add(catalogue, header(1))
+    found = {place.name: place.found for place in erasure.erase("2.25.1", catalogue, settings, by=TESTER)}
+    assert found[f"vector engine {PGVECTOR}"] is None
+    assert done == ["remove", "holds"]
