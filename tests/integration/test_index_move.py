@@ -6,8 +6,10 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 import pytest
@@ -21,14 +23,14 @@ from radir_pacs.errors import EngineAway, SettingError
 from radir_pacs.index import outside, partition_folder
 from radir_pacs.index.engine import LOCAL, PGVECTOR
 from radir_pacs.index.engines import Engines
-from radir_pacs.query import Searcher
+from radir_pacs.query import Searcher, partitions
 from radir_pacs.similar_cases import Query
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import JobKind
 from radir_workers import fill_engine
 from radir_workers.index_partition import IndexPartition
 from radir_workers.relay import Relay
-from tests.catalogue_material import MODEL, REGIONS, TESTER, add, claimed, encoding, header, register
+from tests.catalogue_material import DIM, MODEL, REGIONS, TESTER, add, claimed, encoding, header, register
 
 COUNT = 30
 CHEST = (MODEL, "chest")
@@ -319,3 +321,61 @@ def test_an_engine_that_is_away_is_asked_once_and_holds_nothing_back(
     found = {place.name: place.found for place in erasure.erase("2.25.1", catalogue, settings, by=TESTER)}
     assert found[f"vector engine {PGVECTOR}"] is None
     assert done == ["remove", "holds"]
+
+
+def test_two_questions_together_after_a_move_are_answered_whole(
+    archive: Catalogue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of them opens the new generation; the old engine is cleared by then."""
+    step = IndexPartition(archive, settings.home, engines=Engines(archive, settings))
+    archive.generations.choose_engine(PGVECTOR)
+    step(claimed(archive, JobKind.INDEX, f"{MODEL}/chest"))
+    searcher, query = Searcher(archive, settings), Query(study_uid="2.25.1", region="chest", limit=10)
+    expected = [case.study.study_uid for case in searcher.similar(query, TESTER).cases]
+    archive.generations.choose_engine(LOCAL)
+    step(claimed(archive, JobKind.INDEX, f"{MODEL}/chest"))
+    archive.vectors.clear(CHEST)
+    really, opens, waits, go_on = partitions.open_generation, threading.Event(), threading.Event(), threading.Event()
+    entry = searcher._partitions._open[CHEST]
+    held = entry.opening
+
+    def slow(*given: Any, **named: Any) -> Any:
+        opens.set()
+        assert go_on.wait(60)
+        return really(*given, **named)
+
+    class Noticed:
+        """The lock; it tells when the second question waits for it."""
+
+        release = held.release
+
+        def acquire(self, blocking: bool) -> bool:
+            if blocking and opens.is_set():
+                waits.set()
+            return held.acquire(blocking)
+
+    monkeypatch.setattr(partitions, "open_generation", slow)
+    monkeypatch.setattr(entry, "opening", Noticed())
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(searcher.similar, query, TESTER)
+        assert opens.wait(60)
+        second = threads.submit(searcher.similar, query, TESTER)
+        waited = waits.wait(20)
+        go_on.set()
+        assert waited
+        for answer in (first.result(60), second.result(60)):
+            assert [case.study.study_uid for case in answer.cases] == expected
+            assert answer.generation is not None
+
+
+def test_a_question_overtaken_by_a_loss_is_not_answered_from_an_empty_partition(
+    archive: Catalogue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another question finds the generation lost while this one follows a newer build."""
+    opened = partitions.Partitions(archive, settings)
+    count = opened.fresh(*CHEST, dim=DIM).count
+    entry = opened._open[CHEST]
+    IndexPartition(archive, settings.home)(claimed(archive, JobKind.INDEX, f"{MODEL}/chest"))
+    monkeypatch.setattr(partitions.Partitions, "_follow", lambda *given: entry.forget())
+    assert count == COUNT
+    assert opened.fresh(*CHEST, dim=DIM).count == COUNT
