@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 SURVEY_S = 5.0  # between two looks at the size of the tails
 PRUNE_S = 600.0
 ERRANDS_S = 5.0
+CLEAR_S = 60.0  # between two looks at what outside engines need no more; PRUNE_S after one that did not answer
 SWEEP_S = PRUNE_S / SWEEP_PARTS  # a full sweep takes as long as PRUNE_S, in short steps that do not delay announcements
 KEEP_DONE_S = 7 * 86_400.0  # ended jobs and replaced generations, for anyone who asks what happened
 KEEP_GONE_S = 30 * 86_400.0  # deletions, for a process that was suspended meanwhile
@@ -69,7 +70,7 @@ class Relay:
         self._settings = settings
         self._ring = ring
         self._clock_s, self._now_s = clock_s, now_s
-        self._surveyed_s = self._pruned_s = self._swept_s = self._cleared_s = self._witnessed_s = float("-inf")
+        self._surveyed_s = self._pruned_s = self._swept_s = self._clears_s = self._witnessed_s = float("-inf")
         self._part = 0
         self._room = Room(catalogue, blobs, settings)
         self._tails = Tails(catalogue)
@@ -137,8 +138,8 @@ class Relay:
         if now_s - self._swept_s >= SWEEP_S:
             self._swept_s = now_s
             yield self._sweep_files
-        if now_s - self._cleared_s >= SWEEP_S:
-            self._cleared_s = now_s
+        if now_s >= self._clears_s:
+            self._clears_s = now_s + CLEAR_S
             yield self._clear_engines
 
     def _complete_quiet(self) -> None:
@@ -239,19 +240,19 @@ class Relay:
     def _clear_engines(self) -> None:
         """A few places at a time, and none of an engine that did not answer for one of them."""
         away: set[str] = set()
-        cleared = 0
-        for model_id, region, name in self._catalogue.generations.to_clear(GRACE_S):
-            if name in away:
-                continue
-            if cleared == _CLEARED:
+        for _ in range(_CLEARED):
+            due = self._catalogue.generations.to_clear(GRACE_S)  # anew: one may be filled again meanwhile
+            place = next((place for place in due if place[2] not in away), None)
+            if place is None:
                 return
+            model_id, region, name = place
             try:
                 self._engines.named(name).clear((model_id, region))
             except (EngineAway, SettingError) as error:
                 log.error("engine not cleared", extra={"engine": name, "region": region, "error": str(error)})
                 away.add(name)
+                self._clears_s = self._clock_s() + PRUNE_S
                 continue
-            cleared += 1
             self._catalogue.generations.cleared(model_id, region, name)
             log.info("engine cleared", extra={"engine": name, "model": model_id, "region": region})
 

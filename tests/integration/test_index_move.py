@@ -29,7 +29,7 @@ from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import JobKind
 from radir_workers import fill_engine
 from radir_workers.index_partition import IndexPartition
-from radir_workers.relay import Relay
+from radir_workers.relay import PRUNE_S, Relay
 from tests.catalogue_material import DIM, MODEL, REGIONS, TESTER, add, claimed, encoding, header, register
 
 COUNT = 30
@@ -314,8 +314,16 @@ def test_an_engine_that_is_away_is_asked_once_and_holds_nothing_back(
     monkeypatch.setattr(type(catalogue.generations), "held_outside", lambda generations: places)
     job = catalogue.jobs.enqueue(JobKind.INDEX, f"{MODEL}/chest")
     blobs = BlobStore(settings.home / "blobs")
-    Relay(catalogue, blobs, settings, lambda job_id, queue: done.append(job_id)).round()
+    now_s = [0.0]
+    relay = Relay(catalogue, blobs, settings, lambda job_id, queue: done.append(job_id), lambda: now_s[0])
+    relay.round()
     assert done == [job, "clear"]
+    now_s[0] = PRUNE_S - 1
+    relay.round()
+    assert done.count("clear") == 1
+    now_s[0] = PRUNE_S
+    relay.round()
+    assert done.count("clear") == 2
     done.clear()
     add(catalogue, header(1))
     found = {place.name: place.found for place in erasure.erase("2.25.1", catalogue, settings, by=TESTER)}
@@ -379,3 +387,27 @@ def test_a_question_overtaken_by_a_loss_is_not_answered_from_an_empty_partition(
     monkeypatch.setattr(partitions.Partitions, "_follow", lambda *given: entry.forget())
     assert count == COUNT
     assert opened.fresh(*CHEST, dim=DIM).count == COUNT
+
+
+def test_what_builds_go_to_is_not_cleared_though_a_generation_there_was_refused(
+    archive: Catalogue, settings: Settings
+) -> None:
+    step = IndexPartition(archive, settings.home, engines=Engines(archive, settings))
+    archive.generations.choose_engine(PGVECTOR)
+    step(claimed(archive, JobKind.INDEX, f"{MODEL}/chest"))
+    published = archive.generations.published(*CHEST)
+    assert published is not None
+    archive.generations.cleared(*CHEST, PGVECTOR)
+    assert archive.generations.published(*CHEST) == published, "it is held there"
+    archive.generations.refuse(*CHEST, published.name, reason="a test")
+    age(settings)
+    prune(relay_of(archive, settings))
+    assert len(archive.vectors.labels(CHEST)) == COUNT
+    archive.generations.choose_engine(LOCAL)
+    job = claimed(archive, JobKind.INDEX, f"{MODEL}/chest")
+    prune(relay_of(archive, settings))
+    assert len(archive.vectors.labels(CHEST)) == COUNT, "a job that began before works on the partition"
+    archive.jobs.finish(job)
+    prune(relay_of(archive, settings))
+    assert len(archive.vectors.labels(CHEST)) == 0
+    assert archive.generations.held_outside() == []
