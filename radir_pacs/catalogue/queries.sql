@@ -837,10 +837,10 @@ WHERE g.state = 'PUBLISHED';
 -- == Generations ==
 
 -- name: retire_generation
--- A newer generation, or nothing, answers for the partition.
+-- A newer generation, or nothing, answers for the partition; or nobody goes on with a named one that is on its way.
 UPDATE generation SET state = %(state)s, reason = %(reason)s
-WHERE model_id = %(model_id)s AND region = %(region)s AND state = 'PUBLISHED'
-    AND (%(name)s::text IS NULL OR name = %(name)s::text)
+WHERE model_id = %(model_id)s AND region = %(region)s
+    AND (state = 'PUBLISHED' AND %(name)s::text IS NULL OR state IN ('PUBLISHED', 'FILLING') AND name = %(name)s::text)
 RETURNING name;
 
 -- name: record_generation

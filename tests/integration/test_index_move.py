@@ -27,7 +27,7 @@ from radir_pacs.query import Searcher, partitions
 from radir_pacs.similar_cases import Query
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import JobKind
-from radir_workers import fill_engine
+from radir_workers import fill_engine, index_partition
 from radir_workers.index_partition import IndexPartition
 from radir_workers.relay import PRUNE_S, Relay
 from tests.catalogue_material import DIM, MODEL, REGIONS, TESTER, add, claimed, encoding, header, register
@@ -411,3 +411,21 @@ def test_what_builds_go_to_is_not_cleared_though_a_generation_there_was_refused(
     prune(relay_of(archive, settings))
     assert len(archive.vectors.labels(CHEST)) == 0
     assert archive.generations.held_outside() == []
+
+
+def test_files_altered_while_they_are_moved_to_are_built_anew(
+    archive: Catalogue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_partition, "lacks_much", lambda *given: True)
+    step = IndexPartition(archive, settings.home, engines=Engines(archive, settings))
+    archive.generations.choose_engine(PGVECTOR)
+    monkeypatch.setattr(fill_engine, "lacks_much", lambda *given: False)
+    step(claimed(archive, JobKind.INDEX, f"{MODEL}/chest"))
+    archive.generations.choose_engine(LOCAL)
+    step(claimed(archive, JobKind.INDEX, f"{MODEL}/chest"))
+    filling = archive.generations.filling(*CHEST, LOCAL)
+    assert filling is not None
+    assert archive.generations.refuse(*CHEST, filling.name, reason="a test")
+    assert archive.generations.filling(*CHEST, LOCAL) is None, "else each attempt would go on from it"
+    published = archive.generations.published(*CHEST)
+    assert published is not None and published.engine == PGVECTOR, "it answers as before"
