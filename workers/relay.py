@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 SURVEY_S = 5.0  # between two looks at the size of the tails
 PRUNE_S = 600.0
 ERRANDS_S = 5.0
+CLEAR_S = 60.0  # between two looks at what outside engines need no more; PRUNE_S after one that did not answer
 SWEEP_S = PRUNE_S / SWEEP_PARTS  # a full sweep takes as long as PRUNE_S, in short steps that do not delay announcements
 KEEP_DONE_S = 7 * 86_400.0  # ended jobs and replaced generations, for anyone who asks what happened
 KEEP_GONE_S = 30 * 86_400.0  # deletions, for a process that was suspended meanwhile
@@ -49,6 +50,7 @@ _SEALS = 10  # of the audit trail, in one round
 _SENDING = (JobKind.SEND, JobKind.COMMITMENT)
 _LONG = (JobKind.PULL, JobKind.EVICT)
 _MERGES = 16  # messages under way; one process merges
+_CLEARED = 8  # places of outside engines cleared in one round: each may wait for its engine, or for a lock
 
 
 class Relay:
@@ -68,7 +70,7 @@ class Relay:
         self._settings = settings
         self._ring = ring
         self._clock_s, self._now_s = clock_s, now_s
-        self._surveyed_s = self._pruned_s = self._swept_s = self._witnessed_s = float("-inf")
+        self._surveyed_s = self._pruned_s = self._swept_s = self._clears_s = self._witnessed_s = float("-inf")
         self._part = 0
         self._room = Room(catalogue, blobs, settings)
         self._tails = Tails(catalogue)
@@ -131,10 +133,14 @@ class Relay:
             yield self._errands.look
 
     def _due_last(self) -> Iterator[Callable[[], object]]:
+        """Last: a bucket or an engine that stays away holds nothing else back."""
         now_s = self._clock_s()
-        if now_s - self._swept_s >= SWEEP_S:  # last: a bucket that stays away holds nothing else back
+        if now_s - self._swept_s >= SWEEP_S:
             self._swept_s = now_s
             yield self._sweep_files
+        if now_s >= self._clears_s:
+            self._clears_s = now_s + CLEAR_S
+            yield self._clear_engines
 
     def _complete_quiet(self) -> None:
         for study_uid in self._catalogue.studies.complete_quiet(self._settings.quiet_period_s):
@@ -227,17 +233,25 @@ class Relay:
                 remove_unused(folder, now_s=now_s, keep=partition.published)
             else:  # both the index and its next build are elsewhere
                 remove_partition(folder, now_s=now_s)
-        self._clear_engines()
         kept = {model.model_id for model in self._catalogue.models.kept()}
         for model_id in remove_unserved_models(home, serving=kept, now_s=now_s, grace_s=KEEP_DONE_S):
             log.info("index of a retired model removed", extra={"model": model_id})
 
     def _clear_engines(self) -> None:
-        for model_id, region, name in self._catalogue.generations.to_clear(GRACE_S):
+        """A few places at a time, and none of an engine that did not answer for one of them."""
+        away: set[str] = set()
+        for _ in range(_CLEARED):
+            due = self._catalogue.generations.to_clear(GRACE_S)  # anew: one may be filled again meanwhile
+            place = next((place for place in due if place[2] not in away), None)
+            if place is None:
+                return
+            model_id, region, name = place
             try:
                 self._engines.named(name).clear((model_id, region))
             except (EngineAway, SettingError) as error:
                 log.error("engine not cleared", extra={"engine": name, "region": region, "error": str(error)})
+                away.add(name)
+                self._clears_s = self._clock_s() + PRUNE_S
                 continue
             self._catalogue.generations.cleared(model_id, region, name)
             log.info("engine cleared", extra={"engine": name, "model": model_id, "region": region})

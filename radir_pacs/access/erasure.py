@@ -112,9 +112,14 @@ def _remove_from_engines(ids: Sequence[int], catalogue: Catalogue, settings: Set
     """At once, where the engine answers; else the job that is due does it."""
     labels: I64 = np.array(ids, np.int64)
     with contextlib.closing(Engines(catalogue, settings)) as engines:
+        away: set[str] = set()
         for model_id, region, name in catalogue.generations.held_outside():
-            with contextlib.suppress(EngineAway, SettingError):
+            if name in away:  # it would let each of its places wait
+                continue
+            try:
                 engines.named(name).remove((model_id, region), labels)
+            except (EngineAway, SettingError):
+                away.add(name)
 
 
 def _in_engines(erased: Erasure, catalogue: Catalogue, settings: Settings) -> Iterator[Place]:
@@ -124,12 +129,12 @@ def _in_engines(erased: Erasure, catalogue: Catalogue, settings: Settings) -> It
     with contextlib.closing(Engines(catalogue, settings)) as engines:
         for model_id, region, name in catalogue.generations.held_outside():
             before = found.get(name, 0)
+            if before is None:  # it would let each of its places wait
+                continue
             try:
-                count = engines.named(name).holds((model_id, region), labels)
+                found[name] = before + engines.named(name).holds((model_id, region), labels)
             except (EngineAway, SettingError):
                 found[name] = None
-            else:
-                found[name] = None if before is None else before + count
     for name, number in found.items():
         when = _SOON["engine"] if number else "" if number == 0 else _AWAY
         yield Place(name=f"vector engine {name}", found=number, when=when)

@@ -113,7 +113,10 @@ class Generations(CataloguePart):
             run(connection, "cleared", model_id=model_id, region=region, engine=engine)
 
     def refuse(self, model_id: str, region: str, name: str, *, reason: str) -> bool:
-        """The files of a build were refused: its partition is a tail until the next merge. False: not published."""
+        """The files of a build were refused: its partition is a tail until the next merge, or another engine answers.
+
+        False: it neither answered nor was on its way.
+        """
         values = {"model_id": model_id, "region": region, "name": name, "reason": reason}
         with self._database.transaction() as connection:
             return run(connection, "retire_generation", values, state="REFUSED").fetchone() is not None

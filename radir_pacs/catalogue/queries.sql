@@ -837,10 +837,10 @@ WHERE g.state = 'PUBLISHED';
 -- == Generations ==
 
 -- name: retire_generation
--- A newer generation, or nothing, answers for the partition.
+-- A newer generation, or nothing, answers for the partition; or nobody goes on with a named one that is on its way.
 UPDATE generation SET state = %(state)s, reason = %(reason)s
-WHERE model_id = %(model_id)s AND region = %(region)s AND state = 'PUBLISHED'
-    AND (%(name)s::text IS NULL OR name = %(name)s::text)
+WHERE model_id = %(model_id)s AND region = %(region)s
+    AND (state = 'PUBLISHED' AND %(name)s::text IS NULL OR state IN ('PUBLISHED', 'FILLING') AND name = %(name)s::text)
 RETURNING name;
 
 -- name: record_generation
@@ -889,7 +889,7 @@ WHERE g.state = 'PUBLISHED' AND g.engine <> %(engine)s ORDER BY 1, 2;
 
 -- name: to_clear
 -- Places where an outside engine has what no process asks for any more: another build has answered for a while, or the
--- model is kept no more.
+-- model is kept no more. Not what builds go to now, and not while a job works on the partition: it may be filling it.
 WITH held AS (
     SELECT g.model_id, g.region, g.engine, max(g.published_at) AS at FROM generation AS g
     WHERE g.engine <> 'local' GROUP BY 1, 2, 3
@@ -899,16 +899,22 @@ WITH held AS (
         WHERE (n.model_id, n.region) = (h.model_id, h.region) AND n.published_at > h.at), h.at) AS since
     FROM held AS h
 )
-SELECT model_id, region, engine FROM ended
-WHERE since NOT BETWEEN now() - make_interval(secs => %(after_s)s::float8) AND now() + make_interval(secs => %(after_s)s::float8);
+SELECT e.model_id, e.region, e.engine FROM ended AS e
+WHERE e.since NOT BETWEEN now() - make_interval(secs => %(after_s)s::float8) AND now() + make_interval(secs => %(after_s)s::float8)
+    AND (e.engine IS DISTINCT FROM (SELECT i.index_engine FROM installation AS i)
+        OR e.model_id NOT IN (SELECT k.model_id FROM kept_model AS k))
+    AND NOT EXISTS (SELECT FROM job AS j
+        WHERE j.kind = 'index' AND j.key = e.model_id || '/' || e.region AND j.state = 'RUNNING')
+ORDER BY 1, 2, 3;
 
 -- name: held_outside
 -- Where an outside engine may have vectors.
 SELECT DISTINCT model_id, region, engine FROM generation WHERE engine <> 'local' ORDER BY 1, 2, 3;
 
 -- name: cleared
--- An engine has nothing of a place any more.
-DELETE FROM generation WHERE model_id = %(model_id)s AND region = %(region)s AND engine = %(engine)s;
+-- An engine has nothing of a place any more; what it was given since stays recorded.
+DELETE FROM generation WHERE model_id = %(model_id)s AND region = %(region)s AND engine = %(engine)s
+    AND (state IN ('RETIRED', 'REFUSED') OR model_id NOT IN (SELECT k.model_id FROM kept_model AS k));
 
 -- name: labels_in_range
 -- Ids of the encodings of a model with a region that were committed before a snapshot, between two ids.

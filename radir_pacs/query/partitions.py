@@ -40,6 +40,13 @@ class _Open:
         self.generation: Holding | None = None
         self.since = _NEVER
 
+    def standing(self) -> tuple[Partition, str, Holding | None]:
+        """The partition, its snapshot and its generation, which belong together. Answer from this partition: another
+        thread may put an empty one in its place at any time.
+        """
+        with self.changing:
+            return self.partition, self.since, self.generation
+
     def forget(self) -> None:
         """Start again from the catalogue, without the generation; searches in progress finish with what they have."""
         with self.changing:
@@ -142,17 +149,18 @@ class Partitions:
     def opened(self, model_id: str, region: str, *, dim: int, published: str | None) -> Partition:
         """A partition whose news have just been taken, with the name of the build that answers now."""
         entry = self._entry((model_id, region), dim)
-        if entry.since == _NEVER or (published is None and entry.generation is not None):
+        partition, since, generation = entry.standing()
+        if since == _NEVER or (published is None and generation is not None):
             return self._open_anew(entry)
-        if published is not None and _is_newer(published, entry.generation):
+        if published is not None and _is_newer(published, generation):
             self._follow(entry, published)
-        return entry.partition
+        return partition
 
     def fresh(self, model_id: str, region: str, *, dim: int) -> Partition:
         """The partition, up to date with the catalogue."""
         place = (model_id, region)
         entry = self._entry(place, dim)
-        partition, since = entry.partition, entry.since
+        partition, since, _ = entry.standing()
         if since != _NEVER:
             found = self._catalogue.questions.published([place]).get(place)
             published = found.name if found is not None else None
@@ -174,7 +182,7 @@ class Partitions:
             published = self._catalogue.questions.published([(model_id, region)]).get((model_id, region))
             if published is None and entry.generation is not None:  # somebody refused it
                 entry.forget()
-            partition, since = entry.partition, entry.since
+            partition, since, _ = entry.standing()
             if since != _NEVER:  # opened while we waited, perhaps as it was before our question
                 entry.take(partition, self._catalogue.encodings.changes(model_id, region, since))
                 return partition
@@ -191,8 +199,12 @@ class Partitions:
         return partition
 
     def _follow(self, entry: _Open, published: str) -> None:
-        """Switch to a newer build. One thread opens it; the others answer from the one before and the tail."""
-        if not entry.opening.acquire(blocking=False):
+        """Switch to a newer build. One thread opens it; the others answer from the one before and the tail, except
+        after a move: the engine before may be emptied by now, so they wait.
+        """
+        opened = entry.generation
+        moved = opened is not None and engine_of(opened.name) != engine_of(published)
+        if not entry.opening.acquire(blocking=moved):
             return
         try:
             partition = entry.partition
@@ -277,7 +289,8 @@ class Partitions:
         name = partition.generation
         if name is None or engine_of(name) == LOCAL:
             return
-        self._refuse(partition, name, error)
+        if not self._refuse(partition, name, error):
+            return  # another build answers already: the next question switches to it
         with self._lock:
             entry = self._open.get((partition.model_id, partition.region))
         if entry is not None and entry.partition is partition:
@@ -311,6 +324,7 @@ class Partitions:
                 if opened.generation is generation:
                     opened.forget()
 
-    def _refuse(self, partition: Partition, name: str, error: IndexRefused) -> None:
+    def _refuse(self, partition: Partition, name: str, error: IndexRefused) -> bool:
+        """False: it does not answer any more, and nothing was refused."""
         log.error("generation refused", extra={"generation": name, "reason": str(error)})
-        self._catalogue.generations.refuse(partition.model_id, partition.region, name, reason=str(error))
+        return self._catalogue.generations.refuse(partition.model_id, partition.region, name, reason=str(error))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 import pytest
 
+from radir_pacs.access import erasure
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli import main
 from radir_pacs.cli.diagnosis import services
@@ -20,14 +23,14 @@ from radir_pacs.errors import EngineAway, SettingError
 from radir_pacs.index import outside, partition_folder
 from radir_pacs.index.engine import LOCAL, PGVECTOR
 from radir_pacs.index.engines import Engines
-from radir_pacs.query import Searcher
+from radir_pacs.query import Searcher, partitions
 from radir_pacs.similar_cases import Query
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import JobKind
-from radir_workers import fill_engine
+from radir_workers import fill_engine, index_partition
 from radir_workers.index_partition import IndexPartition
-from radir_workers.relay import Relay
-from tests.catalogue_material import MODEL, REGIONS, TESTER, add, claimed, encoding, header, register
+from radir_workers.relay import PRUNE_S, Relay
+from tests.catalogue_material import DIM, MODEL, REGIONS, TESTER, add, claimed, encoding, header, register
 
 COUNT = 30
 CHEST = (MODEL, "chest")
@@ -198,7 +201,7 @@ def age(settings: Settings) -> None:
 
 
 def prune(relay: Relay) -> None:
-    for step in relay._pruning():
+    for step in (*relay._pruning(), relay._clear_engines):
         step()
 
 
@@ -284,3 +287,145 @@ def test_the_first_to_ask_decides_where_a_new_index_begins(settings: Settings, c
     catalogue.generations.choose_engine(LOCAL)
     with Catalogue.open(replace(settings, index_engine=PGVECTOR)) as other:
         assert other.generations.engine() == LOCAL
+
+
+class Away:
+    """An engine that does not answer, and notes that it was asked."""
+
+    def __init__(self, asked: list[object]) -> None:
+        self._asked = asked
+
+    def __getattr__(self, method: str) -> Callable[..., None]:
+        def ask(*given: object) -> None:
+            self._asked.append(method)
+            raise EngineAway
+
+        return ask
+
+
+def test_an_engine_that_is_away_is_asked_once_and_holds_nothing_back(
+    catalogue: Catalogue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(catalogue)
+    done: list[object] = []
+    places = [(MODEL, region, PGVECTOR) for region in REGIONS]
+    monkeypatch.setattr(Engines, "named", lambda engines, name: Away(done))
+    monkeypatch.setattr(type(catalogue.generations), "to_clear", lambda generations, after_s: places)
+    monkeypatch.setattr(type(catalogue.generations), "held_outside", lambda generations: places)
+    job = catalogue.jobs.enqueue(JobKind.INDEX, f"{MODEL}/chest")
+    blobs = BlobStore(settings.home / "blobs")
+    now_s = [0.0]
+    relay = Relay(catalogue, blobs, settings, lambda job_id, queue: done.append(job_id), lambda: now_s[0])
+    relay.round()
+    assert done == [job, "clear"]
+    now_s[0] = PRUNE_S - 1
+    relay.round()
+    assert done.count("clear") == 1
+    now_s[0] = PRUNE_S
+    relay.round()
+    assert done.count("clear") == 2
+    done.clear()
+    add(catalogue, header(1))
+    found = {place.name: place.found for place in erasure.erase("2.25.1", catalogue, settings, by=TESTER)}
+    assert found[f"vector engine {PGVECTOR}"] is None
+    assert done == ["remove", "holds"]
+
+
+def test_two_questions_together_after_a_move_are_answered_whole(
+    archive: Catalogue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of them opens the new generation; the old engine is cleared by then."""
+    step = IndexPartition(archive, settings.home, engines=Engines(archive, settings))
+    archive.generations.choose_engine(PGVECTOR)
+    step(claimed(archive, JobKind.INDEX, f"{MODEL}/chest"))
+    searcher, query = Searcher(archive, settings), Query(study_uid="2.25.1", region="chest", limit=10)
+    expected = [case.study.study_uid for case in searcher.similar(query, TESTER).cases]
+    archive.generations.choose_engine(LOCAL)
+    step(claimed(archive, JobKind.INDEX, f"{MODEL}/chest"))
+    archive.vectors.clear(CHEST)
+    really, opens, waits, go_on = partitions.open_generation, threading.Event(), threading.Event(), threading.Event()
+    entry = searcher._partitions._open[CHEST]
+    held = entry.opening
+
+    def slow(*given: Any, **named: Any) -> Any:
+        opens.set()
+        assert go_on.wait(60)
+        return really(*given, **named)
+
+    class Noticed:
+        """The lock; it tells when the second question waits for it."""
+
+        release = held.release
+
+        def acquire(self, blocking: bool) -> bool:
+            if blocking and opens.is_set():
+                waits.set()
+            return held.acquire(blocking)
+
+    monkeypatch.setattr(partitions, "open_generation", slow)
+    monkeypatch.setattr(entry, "opening", Noticed())
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(searcher.similar, query, TESTER)
+        assert opens.wait(60)
+        second = threads.submit(searcher.similar, query, TESTER)
+        waited = waits.wait(20)
+        go_on.set()
+        assert waited
+        for answer in (first.result(60), second.result(60)):
+            assert [case.study.study_uid for case in answer.cases] == expected
+            assert answer.generation is not None
+
+
+def test_a_question_overtaken_by_a_loss_is_not_answered_from_an_empty_partition(
+    archive: Catalogue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another question finds the generation lost while this one follows a newer build."""
+    opened = partitions.Partitions(archive, settings)
+    count = opened.fresh(*CHEST, dim=DIM).count
+    entry = opened._open[CHEST]
+    IndexPartition(archive, settings.home)(claimed(archive, JobKind.INDEX, f"{MODEL}/chest"))
+    monkeypatch.setattr(partitions.Partitions, "_follow", lambda *given: entry.forget())
+    assert count == COUNT
+    assert opened.fresh(*CHEST, dim=DIM).count == COUNT
+
+
+def test_what_builds_go_to_is_not_cleared_though_a_generation_there_was_refused(
+    archive: Catalogue, settings: Settings
+) -> None:
+    step = IndexPartition(archive, settings.home, engines=Engines(archive, settings))
+    archive.generations.choose_engine(PGVECTOR)
+    step(claimed(archive, JobKind.INDEX, f"{MODEL}/chest"))
+    published = archive.generations.published(*CHEST)
+    assert published is not None
+    archive.generations.cleared(*CHEST, PGVECTOR)
+    assert archive.generations.published(*CHEST) == published, "it is held there"
+    archive.generations.refuse(*CHEST, published.name, reason="a test")
+    age(settings)
+    prune(relay_of(archive, settings))
+    assert len(archive.vectors.labels(CHEST)) == COUNT
+    archive.generations.choose_engine(LOCAL)
+    job = claimed(archive, JobKind.INDEX, f"{MODEL}/chest")
+    prune(relay_of(archive, settings))
+    assert len(archive.vectors.labels(CHEST)) == COUNT, "a job that began before works on the partition"
+    archive.jobs.finish(job)
+    prune(relay_of(archive, settings))
+    assert len(archive.vectors.labels(CHEST)) == 0
+    assert archive.generations.held_outside() == []
+
+
+def test_files_altered_while_they_are_moved_to_are_built_anew(
+    archive: Catalogue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_partition, "lacks_much", lambda *given: True)
+    step = IndexPartition(archive, settings.home, engines=Engines(archive, settings))
+    archive.generations.choose_engine(PGVECTOR)
+    monkeypatch.setattr(fill_engine, "lacks_much", lambda *given: False)
+    step(claimed(archive, JobKind.INDEX, f"{MODEL}/chest"))
+    archive.generations.choose_engine(LOCAL)
+    step(claimed(archive, JobKind.INDEX, f"{MODEL}/chest"))
+    filling = archive.generations.filling(*CHEST, LOCAL)
+    assert filling is not None
+    assert archive.generations.refuse(*CHEST, filling.name, reason="a test")
+    assert archive.generations.filling(*CHEST, LOCAL) is None, "else each attempt would go on from it"
+    published = archive.generations.published(*CHEST)
+    assert published is not None and published.engine == PGVECTOR, "it answers as before"
