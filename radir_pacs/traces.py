@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextvars
 import hashlib
+import threading
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span as Spanned
 
 ATTRIBUTES = frozenset({"attempt", "kind", "method", "outcome", "route", "status", "bytes", "images"})
-_EXPORT_S, _QUEUE, _END_MS = 1.0, 4096, 2000
+_EXPORT_S, _QUEUE, _END_S = 1.0, 4096, 2.0
 
 _current: contextvars.ContextVar[Span | None] = contextvars.ContextVar("radir_span", default=None)
 _wanted: contextvars.ContextVar[int] = contextvars.ContextVar("radir_trace_id", default=0)
@@ -95,12 +96,13 @@ def begin(settings: Settings, process: str) -> None:
         def generate_trace_id(self) -> int:
             return _wanted.get() or super().generate_trace_id()
 
+    share = TraceIdRatioBased(settings.traces_share)  # also of the traces of callers, who would else choose it
     provider = TracerProvider(
         resource=Resource.create(
             {"service.name": "radir", "service.version": __version__, "service.instance.id": process}
         ),
         id_generator=Ids(),
-        sampler=ParentBased(TraceIdRatioBased(settings.traces_share)),  # by trace id: all roles keep the same studies
+        sampler=ParentBased(share, remote_parent_sampled=share),  # by trace id: all roles keep the same studies
         shutdown_on_exit=False,
     )
     exporter = OTLPSpanExporter(endpoint=settings.traces_url, timeout=5)
@@ -114,7 +116,9 @@ def end() -> None:
     """The process ends: send what waits, within two seconds."""
     while _on:
         _, provider = _on.pop()
-        provider.force_flush(_END_MS)
+        flush = threading.Thread(target=provider.force_flush, daemon=True)  # it has no limit of its own
+        flush.start()
+        flush.join(_END_S)
 
 
 def start(

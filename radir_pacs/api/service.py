@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import requests
+from requests.auth import AuthBase
 
 from radir_pacs.delivery.dicom_json import PRIVATE_TAGS
-from radir_pacs.errors import BadInput, NotFound, NotReady, PeerFailed
+from radir_pacs.errors import BadInput, NotFound, NotReady, PeerFailed, RoleMayNot, SignInFailed, TooManyRequests
 
 _PAUSE_S = 1.0
 _STUDY = "0020000D"
@@ -38,6 +39,16 @@ class Answer:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Token(AuthBase):
+    token: str
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self.token:
+            request.headers["Authorization"] = f"Bearer {self.token}"
+        return request
+
+
 class Service:
     """A service at ``url``, such as http://127.0.0.1:8042, asked with the token if there is one."""
 
@@ -45,8 +56,7 @@ class Service:
         self._root = url.rstrip("/") + "/dicom-web"
         self._session = requests.Session()
         self._session.headers["Accept"] = "application/dicom+json"
-        if token:
-            self._session.headers["Authorization"] = f"Bearer {token}"
+        self._session.auth = _Token(token)  # also without one: else ~/.netrc would be asked, and replace it
         self._timeout_s = timeout_s
 
     def similar(
@@ -55,7 +65,7 @@ class Service:
         """The cases most like a study at a region in words. ``filters``: as docs/how-to/ask.md lists them.
 
         A study that is still being encoded is asked about for ``wait_s`` seconds. Raises BadInput, NotFound, NotReady,
-        PeerFailed.
+        PeerFailed, SignInFailed without a valid token, RoleMayNot, TooManyRequests.
         """
         wanted = {"anatomy": region, "limit": str(limit), **filters}
         until = time.monotonic() + wait_s
@@ -94,7 +104,10 @@ def _raise_for(answer: requests.Response) -> None:
         said = str(answer.json()["error"]["message"])
     except (ValueError, LookupError, TypeError):
         said = f"the service answered {answer.status_code}"
-    kinds = {404: NotFound, 503: NotReady}
+    if answer.status_code == 429:
+        wait = answer.headers.get("Retry-After", "")
+        raise TooManyRequests(said, wait_s=int(wait) if wait.isdecimal() else 1)
+    kinds = {401: SignInFailed, 403: RoleMayNot, 404: NotFound, 503: NotReady}
     raise kinds.get(answer.status_code, BadInput if answer.status_code < 500 else PeerFailed)(said)
 
 

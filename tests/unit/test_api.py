@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,16 @@ import pytest
 
 import radir_pacs.api as radir
 from radir_pacs.delivery.dicom_json import PRIVATE_TAGS
-from radir_pacs.errors import BadInput, NotFound, NotReady, PeerFailed, UnknownRegion
+from radir_pacs.errors import (
+    BadInput,
+    NotFound,
+    NotReady,
+    PeerFailed,
+    RoleMayNot,
+    SignInFailed,
+    TooManyRequests,
+    UnknownRegion,
+)
 from radir_pacs.reports import Polarity
 from radir_pacs.types import Encoding
 
@@ -114,11 +124,33 @@ def test_a_service_is_asked_and_waited_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(400, BadInput), (403, BadInput), (404, NotFound), (503, NotReady), (500, PeerFailed)]
+    ("status", "kind"),
+    [
+        *((400, BadInput), (401, SignInFailed), (403, RoleMayNot), (404, NotFound), (429, TooManyRequests)),
+        *((500, PeerFailed), (503, NotReady)),
+    ],
 )
 def test_a_refusal_says_what_the_service_said(status: int, kind: type[Exception]) -> None:
     with answering([(status, {}, error("because"))]) as (url, _), pytest.raises(kind, match="because"):
         radir.Service(url).similar("1.9")
+
+
+def test_it_is_said_when_to_ask_again() -> None:
+    refusals: Answers = [(429, {"Retry-After": "7"}, error("later")), (429, {"Retry-After": "x"}, error("later"))]
+    with answering(refusals) as (url, _):
+        for wait_s in (7, 1):
+            with pytest.raises(TooManyRequests) as caught:
+                radir.Service(url).studies()
+            assert caught.value.wait_s == wait_s
+
+
+def test_a_password_for_the_machine_does_not_replace_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login a password b\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with answering([(204, {}, None), (204, {}, None)]) as (url, asked):
+        radir.Service(url, token="t" * 16).studies()
+        radir.Service(url).studies()
+    assert [sent for _, sent in asked] == ["Bearer " + "t" * 16, ""]
 
 
 def test_a_service_that_is_not_there_is_said_to_be_so() -> None:
