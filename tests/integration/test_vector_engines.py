@@ -230,6 +230,27 @@ def test_an_engine_that_lost_its_vectors_is_filled_anew(archive: Catalogue, sett
     assert uids(archive, settings, searcher) == expected
 
 
+@of_outside_engines
+def test_an_emptied_region_is_filled_anew_and_the_other_answers_on(
+    archive: Catalogue, settings: Settings, engine: str
+) -> None:
+    """Its collection or its table stands."""
+    right = merge(archive, settings, "right_lung")
+    merge(archive, settings, "left_lung")
+    searcher = Searcher(archive, settings)
+    both = {"region": "right_lung", "also": (WeightedRegion(key="left_lung", weight=2.0),)}
+    expected = uids(archive, settings, searcher, **both)
+    with closing(Engines(archive, settings)) as engines:
+        held = engines.named(engine)
+        held.remove((MODEL, "left_lung"), held.labels((MODEL, "left_lung")))
+    with pytest.raises(NotReady, match="filled anew"):
+        uids(archive, settings, searcher, **both)
+    assert archive.generations.published(MODEL, "left_lung") is None
+    published = archive.generations.published(MODEL, "right_lung")
+    assert published is not None and published.name == right
+    assert uids(archive, settings, searcher, **both) == expected
+
+
 def drop_all(engines: Engines, engine: str, settings: Settings) -> None:
     """As an administrator of the engine could."""
     if engine == PGVECTOR:
