@@ -1,7 +1,7 @@
 """Index job where an outside engine holds the vectors: it gets what the feed brought since its last generation.
 
 Adding twice adds once, and nobody believes what an engine has before the generation is recorded. So an attempt may be
-killed anywhere, and the next one goes on from the generation that stands.
+killed anywhere, and the next one goes on from the generation that stands; at a first one, from what the engine has.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from radir_pacs import metrics
 from radir_pacs.catalogue import Catalogue, ModelRow
 from radir_pacs.errors import IndexRefused, LeaseLost
 from radir_pacs.index.engine import Engine, outside_name
+from radir_pacs.index.label_set import NO_LABELS, contains
 from radir_pacs.index.writer import LONGEST_TAIL
 from radir_pacs.types import I64, Job, JobKind, JobState
 
@@ -49,10 +50,22 @@ class FillEngine:
         if standing is None:
             self._require_held(job)
             engine.clear(place)
-        bound = generations.merge_bound(model_id, region, standing.as_of if standing else "0", self._most)
+            generations.begin_filling(
+                model_id,
+                region,
+                name=outside_name(generations.next_number(model_id, region), engine.name),
+                manifest=self._manifest(engine),
+                job=job,
+                engine=engine.name,
+            )
+        since = standing.as_of if standing else "0"
+        there = engine.labels(place) if standing and since == "0" else NO_LABELS
+        bound = generations.merge_bound(model_id, region, since, self._most)
         for labels, vectors in generations.vectors(model_id, region, model.dim, bound, _PIECE):
-            engine.add(place, labels, vectors)
-            metrics.ENGINE_CHANGES.labels(engine.name, "added").inc(len(labels))
+            new = ~contains(there, labels)
+            if new.any():
+                engine.add(place, labels[new], vectors[new])
+            metrics.ENGINE_CHANGES.labels(engine.name, "added").inc(int(new.sum()))
         engine.remove(place, bound.gone)
         metrics.ENGINE_CHANGES.labels(engine.name, "removed").inc(len(bound.gone))
         count = self._settled(job, engine, model, region, bound.until)
@@ -62,11 +75,14 @@ class FillEngine:
             name=outside_name(generations.next_number(model_id, region), engine.name),
             count=count,
             as_of=bound.until,
-            manifest={"engine": engine.name, "built_at": datetime.fromtimestamp(self._clock_s(), UTC).isoformat()},
+            manifest=self._manifest(engine),
             job=job,
             engine=engine.name,
             filling=published is not None and not ours and lacks_much(catalogue, model_id, region, bound.until),
         )
+
+    def _manifest(self, engine: Engine) -> dict[str, str]:
+        return {"engine": engine.name, "built_at": datetime.fromtimestamp(self._clock_s(), UTC).isoformat()}
 
     def _require_held(self, job: Job) -> None:
         """Before anything is removed by what this attempt knows: another one may have published since."""
