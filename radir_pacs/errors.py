@@ -248,6 +248,14 @@ class SegmentAltered(IndexRefused):
     """A segment of the generation that answers is no longer what was built: a merge must not seal its bytes anew."""
 
 
+class EngineEmptied(IndexRefused):
+    """An outside engine holds nothing of a place that a generation lists there; ``place``: model id and region key."""
+
+    def __init__(self, text: str, place: tuple[str, str]) -> None:
+        super().__init__(text)
+        self.place = place
+
+
 class LeaseLost(RadirError):
     """Another worker holds this job now; our result is dropped."""
 

@@ -50,6 +50,19 @@ class Generations(CataloguePart):
             if job is not None:
                 finish(connection, job)
 
+    def begin_filling(
+        self, model_id: str, region: str, *, name: str, manifest: Mapping[str, Any], job: Job, engine: str
+    ) -> None:
+        """``engine`` gets its first vectors of a partition from now on: it is known that it may have some, and the next
+        attempt goes on. Raises LeaseLost.
+        """
+        values = {"model_id": model_id, "region": region, "name": name}
+        written = {"count": 0, "as_of": "0", "manifest": Jsonb(dict(manifest)), "state": "FILLING", "engine": engine}
+        with self._database.transaction() as connection:
+            hold(connection, job)
+            run(connection, "stop_filling", values)
+            run(connection, "record_generation", values | written)
+
     def published(self, model_id: str, region: str) -> GenerationRow | None:
         """The build that answers for a partition; None: the partition has only a tail."""
         with self._database.transaction() as connection:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from radir_pacs import metrics
-from radir_pacs.errors import EngineAway
+from radir_pacs.errors import EngineAway, EngineEmptied, IndexRefused
 from radir_pacs.index.engine import MOST_CANDIDATES, Engine, Place
 from radir_pacs.index.exact import best, cosines
 from radir_pacs.index.label_set import NO_LABELS, LabelSet, contains, merged
@@ -107,7 +107,7 @@ class OutsidePart:
     def search(self, query: F32, k: int, selection: Selection) -> tuple[I64, F32, bool]:
         """By the engine, or exactly by the catalogue's vectors where few may be returned or the engine names too few.
 
-        Raises EngineAway, IndexRefused.
+        Raises EngineAway, EngineEmptied.
         """
         to_scan = self.candidates(selection)
         if not to_scan:
@@ -150,12 +150,18 @@ class OutsidePart:
 
 
 def _nearest(engine: Engine, place: Place, query: F32, count: int) -> I64:
+    """At least one label: of a place that was filled, an engine names nothing only if somebody emptied it."""
     try:
         with metrics.timed(metrics.ENGINE_SECONDS, engine.name):
-            return engine.nearest(place, query, count)
+            named = engine.nearest(place, query, count)
     except EngineAway:
         metrics.ENGINE_FAILURES.labels(engine.name).inc()
         raise
+    except IndexRefused as refusal:
+        raise EngineEmptied(str(refusal), place) from refusal
+    if not len(named):
+        raise EngineEmptied(f"{engine.name} has no vectors of the region", place)
+    return named
 
 
 def _labels_of(held: Allowed) -> I64:

@@ -12,7 +12,16 @@ from radir_pacs import anatomy, metrics, traces
 from radir_pacs.callers import Caller
 from radir_pacs.catalogue import Answering, Catalogue, Question
 from radir_pacs.config import Settings
-from radir_pacs.errors import BadInput, IndexRefused, NotFound, NotReady, Quarantined, Skipped, UnknownRegion
+from radir_pacs.errors import (
+    BadInput,
+    EngineEmptied,
+    IndexRefused,
+    NotFound,
+    NotReady,
+    Quarantined,
+    Skipped,
+    UnknownRegion,
+)
 from radir_pacs.image_notes import ImageNote
 from radir_pacs.index import Allowed, Partition, Selection, remove_open_marks
 from radir_pacs.query.explain import explained, findings_of
@@ -183,7 +192,9 @@ class Searcher:
             return page_of(parts, mark, seen, limit)
         except IndexRefused as lost:
             for part in parts:
-                self._partitions.lost(part.partition, lost)
+                place = (part.partition.model_id, part.partition.region)
+                if isinstance(lost, EngineEmptied) and lost.place == place:  # what others hold still answers
+                    self._partitions.lost(part.partition, lost)
             raise NotReady("the index of the region is filled anew; ask again") from lost
 
     def nearest(self, query: Query, caller: Caller) -> tuple[Offer, ...]:

@@ -20,7 +20,7 @@ from radir_pacs import config
 from radir_pacs.access import erasure
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
-from radir_pacs.errors import EngineAway, NotReady
+from radir_pacs.errors import EngineAway, LeaseLost, NotReady
 from radir_pacs.index import outside
 from radir_pacs.index.engine import LOCAL, MILVUS, PGVECTOR, engine_of
 from radir_pacs.index.engines import Engines
@@ -178,11 +178,13 @@ def test_killed_amid_filling_it_goes_on(archive: Catalogue, settings: Settings, 
         )
         assert child.returncode == -signal.SIGKILL, child.stderr
         assert archive.generations.published(*CHEST) is None
+        assert archive.generations.held_outside() == [(*CHEST, engine)], "an erasure looks there"
         assert uids(archive, settings) == expected
         with psycopg.connect(settings.database_url) as connection:  # as if its lease had run out
             connection.execute("DELETE FROM job WHERE id = %s", [job])
     with closing(Engines(archive, settings)) as engines:
-        assert 0 < len(engines.named(engine).labels(CHEST)) < COUNT
+        held = engines.named(engine)
+        assert COUNT // 2 < len(held.labels(CHEST)) < COUNT, "the second attempt went on where the first was"
     merge(archive, settings)
     with closing(Engines(archive, settings)) as engines:
         assert len(engines.named(engine).labels(CHEST)) == COUNT
@@ -202,6 +204,40 @@ def test_vectors_that_an_outlived_attempt_left_are_removed(archive: Catalogue, s
     merge(archive, settings)
     with closing(Engines(archive, settings)) as engines:
         assert engines.named(engine).labels(CHEST).tolist() == labels.tolist()
+    assert uids(archive, settings) == expected
+
+
+@of_outside_engines
+def test_an_attempt_that_lost_its_lease_removes_nothing_and_asks_for_another(
+    archive: Catalogue, settings: Settings, engine: str
+) -> None:
+    """What it does not know may be what its successor published."""
+    lost = claimed(archive, JobKind.INDEX, f"{MODEL}/chest")
+    archive.jobs.finish(lost)
+    with closing(Engines(archive, settings)) as engines:
+        held = engines.named(engine)
+        held.clear(CHEST)
+        held.add(CHEST, np.array([10**6], np.int64), np.eye(1, DIM, dtype=np.float32))
+        with pytest.raises(LeaseLost):
+            IndexPartition(archive, settings.home, engines=engines)(lost)
+        assert held.labels(CHEST).tolist() == [10**6]
+        assert len(archive.jobs.to_announce(16, kinds=(JobKind.INDEX,))) == 1
+        merge(archive, settings)
+        assert len(held.labels(CHEST)) == COUNT
+
+
+@of_outside_engines
+def test_what_a_later_attempt_added_stays(archive: Catalogue, settings: Settings, engine: str) -> None:
+    merge(archive, settings, most=12)
+    expected = uids(archive, settings)
+    labels = archive.encodings.labels_until(*CHEST, archive.generations.snapshot_xmin())
+    with closing(Engines(archive, settings)) as engines:
+        held = engines.named(engine)
+        held.add(CHEST, *archive.encodings.vectors_of(*CHEST, labels[-3:]))
+        merge(archive, settings, most=12)
+        assert held.labels(CHEST).tolist() == [*labels[:24], *labels[-3:]]
+    published = archive.generations.published(*CHEST)
+    assert published is not None and published.count == 24
     assert uids(archive, settings) == expected
 
 
@@ -228,6 +264,27 @@ def test_an_engine_that_lost_its_vectors_is_filled_anew(archive: Catalogue, sett
     assert uids(archive, settings, searcher) == expected, "exactly, from the catalogue"
     assert merge(archive, settings) != name
     assert uids(archive, settings, searcher) == expected
+
+
+@of_outside_engines
+def test_an_emptied_region_is_filled_anew_and_the_other_answers_on(
+    archive: Catalogue, settings: Settings, engine: str
+) -> None:
+    """Its collection or its table stands."""
+    right = merge(archive, settings, "right_lung")
+    merge(archive, settings, "left_lung")
+    searcher = Searcher(archive, settings)
+    both = {"region": "right_lung", "also": (WeightedRegion(key="left_lung", weight=2.0),)}
+    expected = uids(archive, settings, searcher, **both)
+    with closing(Engines(archive, settings)) as engines:
+        held = engines.named(engine)
+        held.remove((MODEL, "left_lung"), held.labels((MODEL, "left_lung")))
+    with pytest.raises(NotReady, match="filled anew"):
+        uids(archive, settings, searcher, **both)
+    assert archive.generations.published(MODEL, "left_lung") is None
+    published = archive.generations.published(MODEL, "right_lung")
+    assert published is not None and published.name == right
+    assert uids(archive, settings, searcher, **both) == expected
 
 
 def drop_all(engines: Engines, engine: str, settings: Settings) -> None:

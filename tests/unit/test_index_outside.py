@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from radir_pacs.errors import EngineAway
+from radir_pacs.errors import EngineAway, EngineEmptied
 from radir_pacs.index import Allowed, Hits, Partition, Selection, exact_search
 from radir_pacs.index.engine import PGVECTOR, Engine, Place, outside_name
 from radir_pacs.index.outside import OutsideGeneration
@@ -68,12 +68,16 @@ def test_candidates_in_any_order_are_scored_here() -> None:
     assert hits.labels.tolist() == best() and not hits.exact
 
 
-@pytest.mark.parametrize(
-    "named", [np.empty(0, np.int64), np.arange(5) + 10**9, by_score()[: K - 1]], ids=["none", "strange", "too few"]
-)
+@pytest.mark.parametrize("named", [np.arange(5) + 10**9, by_score()[: K - 1]], ids=["strange", "too few"])
 def test_where_an_engine_names_too_few_all_are_searched(named: I64) -> None:
     hits = partition_over(Sayer(named)).search(QUERY, K)
     assert hits.labels.tolist() == best() and hits.exact
+
+
+def test_an_engine_that_names_nothing_was_emptied() -> None:
+    with pytest.raises(EngineEmptied) as refused:
+        partition_over(Sayer(np.empty(0, np.int64))).search(QUERY, K)
+    assert refused.value.place == (MODEL, REGION)
 
 
 def test_what_is_deleted_or_barred_is_passed_over_though_named() -> None:
