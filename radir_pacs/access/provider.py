@@ -6,12 +6,13 @@ What the provider sends by the browser is believed only as far as its signed ID 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -36,7 +37,8 @@ log = logging.getLogger(__name__)
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 SKEW_S = 60  # by which the provider's clock may differ from ours
 _KEPT_S, _AGAIN_S = 3600.0, 30.0
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = (3.0, 10.0)  # to connect, to answer
+_AT_ONCE = 2  # requests to the provider: one that hangs must not hold all threads of the service
 _MOST_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,47}")
 _PREFIX = "oidc:"  # no name of ours holds a colon
@@ -53,7 +55,7 @@ class Person:
 
 
 class Provider:
-    """Safe for many threads. What it publishes of itself is kept for an hour.
+    """Safe for many threads. What it publishes of itself is kept for an hour, that it did not answer for half a minute.
 
     Raises SettingError for a mapping that cannot be used; the provider itself need not be there yet.
     """
@@ -61,7 +63,9 @@ class Provider:
     def __init__(self, settings: Settings, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._settings, self._clock_s = settings, clock_s
         self._lock = threading.Lock()
+        self._turns = threading.BoundedSemaphore(_AT_ONCE)
         self._kept: dict[str, tuple[float, Mapping[str, Any]]] = {}
+        self._asked_s: dict[str, float] = {}
         provider_mapping.load(settings.oidc_mapping)
 
     @property
@@ -133,7 +137,7 @@ class Provider:
     def _exchange(self, code: str, visit: Visit, back: str) -> Mapping[str, Any]:
         """The tokens for a code (OpenID Connect Core 3.1.3)."""
         try:
-            with self._session(back) as session:
+            with self._turn(), self._session(back) as session:
                 tokens: Mapping[str, Any] = session.fetch_token(
                     self._metadata()["token_endpoint"],
                     grant_type="authorization_code",
@@ -176,7 +180,9 @@ class Provider:
 
     def _user_info(self, access_token: str, claims: Mapping[str, Any]) -> dict[str, Any]:
         """More claims of the same person, nobody else's (OpenID Connect Core 5.3.2)."""
-        told = self._get(self._metadata()["userinfo_endpoint"], {"Authorization": f"Bearer {access_token}"})
+        where = self._metadata()["userinfo_endpoint"]
+        with self._turn():
+            told = self._get(where, {"Authorization": f"Bearer {access_token}"})
         if told.get("sub") != claims["sub"]:
             raise self._refusal("user_info")
         return dict(told)
@@ -196,21 +202,42 @@ class Provider:
         return KeySet.import_key_set(dict(self._cached(self._metadata()["jwks_uri"], anew=anew)))  # type: ignore[arg-type]
 
     def _cached(self, url: str, *, anew: bool = False) -> Mapping[str, Any]:
-        """A document of the provider's, no older than an hour; asked for anew twice a minute at most."""
+        """A document of the provider's, an hour old unless it does not answer; asked for twice a minute at most.
+
+        One thread asks; others meanwhile use what was kept. Raises PeerFailed at once where there is nothing.
+        """
         now_s = self._clock_s()
         with self._lock:
             at_s, found = self._kept.get(url, (float("-inf"), {}))
-        if now_s - at_s < (_AGAIN_S if anew else _KEPT_S):
+            if now_s - at_s < (_AGAIN_S if anew else _KEPT_S):
+                return found
+            is_due = now_s - self._asked_s.get(url, float("-inf")) >= _AGAIN_S
+            if is_due:
+                self._asked_s[url] = now_s
+        if not is_due:
+            if not found:
+                raise PeerFailed("the provider did not answer just now", reason_code=ReasonCode.PEER_UNREACHABLE)
             return found
         try:
-            found = self._get(url)
+            answer = self._get(url)
         except PeerFailed:
             if not found:
                 raise
             log.warning("the provider's description is not read again")
+            return found
         with self._lock:
-            self._kept[url] = now_s, found
-        return found
+            self._kept[url] = now_s, answer
+        return answer
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Raises PeerFailed at once where too many requests wait for the provider already."""
+        if not self._turns.acquire(blocking=False):
+            raise PeerFailed("the provider is slow: others wait for it", reason_code=ReasonCode.PEER_UNREACHABLE)
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     def _get(self, url: str, headers: Mapping[str, str] | None = None) -> Mapping[str, Any]:
         if not self._is_safe(url):

@@ -20,7 +20,7 @@ from cachetools import TTLCache
 from radir_pacs.access.bearers import FRESH_S, STALE_S, Bearers
 from radir_pacs.access.sign_in import key_of_sessions
 from radir_pacs.callers import Caller
-from radir_pacs.catalogue import KnownSession, token_sha256
+from radir_pacs.catalogue import KnownSession, NewSession, token_sha256
 from radir_pacs.catalogue.sign_ins import SignIns
 from radir_pacs.config import Settings
 from radir_pacs.errors import StorageFailed
@@ -65,7 +65,7 @@ class Sessions:
 
         is_used: by a person, which keeps the session from ending for idleness.
         """
-        key = session_sha256(session_id)
+        key = self._hash(session_id)
         known = self._known(key)
         if known is None:
             return None
@@ -88,21 +88,25 @@ class Sessions:
             id_token=known.id_token,
         )
 
-    def begin(self, *, account_id: int, address: str, id_token: str | None = None) -> str:
-        """A session of an account, under an id that nobody had before: whatever the browser sent is not used."""
+    def make(self, *, address: str, id_token: str | None = None) -> tuple[str, NewSession]:
+        """An id that nobody had before, whatever the browser sent, and the session that may begin under it."""
         made = secrets.token_urlsafe(_BYTES)
-        self._sign_ins.begin(session_sha256(made), account_id=account_id, address=address, id_token=id_token)
+        return made, NewSession(id_sha256=self._hash(made), address=address, id_token=id_token)
+
+    def begin(self, account_id: int, verified: str | None, *, address: str) -> str:
+        """A session of an account whose password fitted this hash. Raises SignInFailed where it is not its any more."""
+        made, new = self.make(address=address)
+        self._sign_ins.begin(new, account_id, verified)
         return made
 
     def begin_with_token(self, token: str, *, address: str) -> str:
         """The same with a token, which `bearers` has admitted; the session ends when it is revoked."""
-        made = secrets.token_urlsafe(_BYTES)
-        tag = self._tag(token_sha256(token.encode()))
-        self._sign_ins.begin(session_sha256(made), token_tag=tag, address=address)
+        made, new = self.make(address=address)
+        self._sign_ins.begin_with_token(new, self._tag(token_sha256(token.encode())))
         return made
 
     def end(self, session_id: str) -> None:
-        key = session_sha256(session_id)
+        key = self._hash(session_id)
         self._sign_ins.end(key)
         self._forget(key)
 
@@ -138,7 +142,6 @@ class Sessions:
     def _tag(self, sha256: str) -> str:
         return hmac.new(key_of_sessions(self._settings), sha256.encode(), hashlib.sha256).hexdigest()
 
-
-def session_sha256(session_id: str) -> str:
-    """By what the catalogue knows a session."""
-    return hashlib.sha256(session_id.encode()).hexdigest()
+    def _hash(self, session_id: str) -> str:
+        """By what the catalogue knows a session: with another key, everybody signs in again."""
+        return hmac.new(key_of_sessions(self._settings), b"session " + session_id.encode(), hashlib.sha256).hexdigest()

@@ -7,16 +7,18 @@ another address never keep anybody out. Names that are typed are kept as keyed h
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import ipaddress
+from dataclasses import replace
 
 from radir_pacs.access import passwords
 from radir_pacs.access.keys import installation_key
 from radir_pacs.callers import AuditEvent, Caller, Role
 from radir_pacs.catalogue import AccountToSignIn, Catalogue
 from radir_pacs.config import Settings
-from radir_pacs.errors import SignInFailed, TooManyRequests
+from radir_pacs.errors import NotReady, SignInFailed, StorageFailed, TooManyRequests
 
 NAME_CHARACTERS = 64
 
@@ -25,22 +27,30 @@ def by_password(name: str, password: str, address: str, catalogue: Catalogue, se
     """The account. Raises SignInFailed, which does not tell what was wrong, and TooManyRequests before any look at it.
 
     What happens and the time it takes are the same for a name that there is not, a disabled account and a wrong
-    password. The caller records a success.
+    password. The caller records a success. ``password_hash`` of the account is what the password fitted: whoever acts
+    on that says so (`Sessions.begin`, `Accounts.set_password`), as an administrator may give another one meanwhile.
     """
     name = name.strip()[:NAME_CHARACTERS]
     who, where = hash_of_name(name, settings), _network(address)
     wait_s, next_waits = catalogue.sign_ins.try_once(who, where)
     if wait_s:
         raise TooManyRequests("too many attempts from this address: try again later", wait_s=wait_s)
-    found = catalogue.accounts.to_sign_in(name)
-    fits = passwords.fits(password, found.password_hash if found is not None else None)
+    try:
+        found = catalogue.accounts.to_sign_in(name)
+        fits = passwords.fits(password, found.password_hash if found is not None else None)
+    except (NotReady, StorageFailed):
+        with contextlib.suppress(StorageFailed):  # then it counts
+            catalogue.sign_ins.take_back(who, where)
+        raise
     if found is None or not fits or found.disabled:
         by = Caller(name=found.name if found else "", role=found.role if found else Role.NOBODY, address=address)
         catalogue.audit.note(AuditEvent.LOCKED_OUT if next_waits else AuditEvent.SIGN_IN_FAILED, by)
         raise SignInFailed
     catalogue.sign_ins.succeeded(who, where)
     if found.password_hash is not None and passwords.is_outdated(found.password_hash):
-        catalogue.accounts.hash_again(found.id, passwords.hashed(password), must_change=found.must_change)
+        hashed = passwords.hashed(password)
+        if catalogue.accounts.hash_again(found, hashed):
+            return replace(found, password_hash=hashed)
     return found
 
 

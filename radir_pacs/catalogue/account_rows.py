@@ -75,6 +75,15 @@ class KnownSession:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NewSession:
+    """A session that is to begin; ``id_token``: by which the provider knows it at its end."""
+
+    id_sha256: str
+    address: str = ""
+    id_token: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Attempts:
     """Failed attempts to sign in as somebody, from one address."""
 

@@ -10,11 +10,12 @@ from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
 from radir_pacs.callers import AuditEvent, Caller, Role
-from radir_pacs.catalogue.account_rows import Account, AccountToSignIn, Rights, SubjectOf
+from radir_pacs.catalogue.account_rows import Account, AccountToSignIn, NewSession, Rights, SubjectOf
 from radir_pacs.catalogue.audit import Detail, note
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.errors import BadInput, NotFound
+from radir_pacs.catalogue.sign_ins import begin_session
+from radir_pacs.errors import BadInput, NotFound, SignInFailed
 from radir_pacs.scopes import Scope
 
 OF_ACCOUNTS = (Role.ADMINISTRATOR, Role.RADIOLOGIST, Role.RESEARCHER)
@@ -29,23 +30,32 @@ class Accounts(CataloguePart):
         except UniqueViolation:
             raise BadInput(f"there is an account {name!r}: choose another name") from None
 
-    def of_subject(self, who: SubjectOf, name: str, rights: Rights, *, by: Caller) -> tuple[int, str] | None:
-        """The id and name of a person's account, with these rights from now on; None where it is disabled.
+    def sign_in_subject(self, who: SubjectOf, name: str, rights: Rights, new: NewSession, *, by: Caller) -> str | None:
+        """Begin a session of a person's account, with these rights from now on; its name, or None where it is disabled.
 
         At the first sign-in the account is made, and called ``name``, or with a part of a hash behind where another
         person is called so. Other rights than before end the sessions of before.
         """
+        try:
+            return self._sign_in_subject(who, name, rights, new, by)
+        except UniqueViolation:  # another tab made the account meanwhile, or somebody took the name
+            return self._sign_in_subject(who, name, rights, new, by)
+
+    def _sign_in_subject(self, who: SubjectOf, name: str, rights: Rights, new: NewSession, by: Caller) -> str | None:
         with self._database.transaction() as connection:
             found = run(connection, "account_of_subject", issuer=who.issuer, subject=who.subject).fetchone()
             if found is None:
                 taken = run(connection, "name_is_taken", name=name).fetchone()
                 if taken and (taken["by_account"] or taken["by_token"]):
                     name = f"{name}#{hashlib.sha256(f'{who.issuer} {who.subject}'.encode()).hexdigest()[:8]}"
-                return self._add(connection, name, rights, by, issuer=who.issuer, subject=who.subject), name
-            if found["disabled"]:
+                account_id = self._add(connection, name, rights, by, issuer=who.issuer, subject=who.subject)
+            elif found["disabled"]:
                 return None
-            self._change_rights(connection, found, rights, by)
-            return int(found["id"]), str(found["name"])
+            else:
+                self._change_rights(connection, found, rights, by)
+                account_id, name = int(found["id"]), str(found["name"])
+            begin_session(connection, new, account_id, None, self._session_bounds())
+        return name
 
     def to_sign_in(self, name: str) -> AccountToSignIn | None:
         """The account of this name, in whatever case it is written; a disabled one too."""
@@ -59,7 +69,7 @@ class Accounts(CataloguePart):
             found = run(connection, "account_of_subject", issuer=who.issuer, subject=who.subject).fetchone()
             if found is None:
                 return ""
-            run(connection, "end_sessions", id=found["id"], but=None)
+            run(connection, "end_sessions", id=found["id"])
             return str(found["name"])
 
     def all(self) -> tuple[Account, ...]:
@@ -82,21 +92,28 @@ class Accounts(CataloguePart):
             self._change_rights(connection, row, rights, by)
 
     def set_password(
-        self, name: str, password_hash: str, *, by: Caller, must_change: bool = False, but: str | None = None
+        self, name: str, password_hash: str, *, by: Caller, must_change: bool = False, verified: str | None = None
     ) -> None:
-        """Another password, which ends all sessions, but the one with this hash. Raises NotFound, BadInput."""
+        """Another password, which ends all sessions. Raises NotFound, BadInput.
+
+        verified: the hash that the present password fitted, of somebody who changes the own one; raises SignInFailed
+        where somebody else has changed it since.
+        """
         with self._database.transaction() as connection:
             row = _locked(connection, name)
             if row["issuer"] is not None:
                 raise BadInput("this account has no password here: the provider signs it in")
-            run(connection, "set_password", id=row["id"], password_hash=password_hash, must_change=must_change)
-            run(connection, "end_sessions", id=row["id"], but=but)
+            values = {"password_hash": password_hash, "must_change": must_change, "verified": verified}
+            if run(connection, "set_password", values, id=row["id"]).fetchone() is None:
+                raise SignInFailed
+            run(connection, "end_sessions", id=row["id"])
             note(connection, AuditEvent.ACCOUNT_CHANGED, by, detail={"account": row["name"], "change": "password"})
 
-    def hash_again(self, account_id: int, password_hash: str, *, must_change: bool) -> None:
-        """The same password, hashed with the parameters of today."""
+    def hash_again(self, found: AccountToSignIn, password_hash: str) -> bool:
+        """The same password, hashed with the parameters of today; False where it is another one by now."""
+        values = {"password_hash": password_hash, "must_change": found.must_change, "verified": found.password_hash}
         with self._database.transaction() as connection:
-            run(connection, "set_password", id=account_id, password_hash=password_hash, must_change=must_change)
+            return run(connection, "set_password", values, id=found.id).fetchone() is not None
 
     def disable(self, name: str, *, by: Caller) -> None:
         """Nobody signs in with it, and nobody is signed in, within a second everywhere. Raises NotFound."""
@@ -119,7 +136,7 @@ class Accounts(CataloguePart):
         """It is gone, its name is free, and what it did stays in the trail. Raises NotFound."""
         with self._database.transaction() as connection:
             row = _locked(connection, name)
-            run(connection, "end_sessions", id=row["id"], but=None)
+            run(connection, "end_sessions", id=row["id"])
             run(connection, "remove_account", id=row["id"])
             note(connection, AuditEvent.ACCOUNT_REMOVED, by, detail={"account": row["name"]})
 
@@ -128,14 +145,16 @@ class Accounts(CataloguePart):
             row = _locked(connection, name)
             if query is not None:
                 run(connection, query, id=row["id"])
-            run(connection, "end_sessions", id=row["id"], but=None)
+            run(connection, "end_sessions", id=row["id"])
             note(connection, AuditEvent.ACCOUNT_CHANGED, by, detail={"account": row["name"], "change": change})
 
     def _read(self, name: str | None) -> tuple[Account, ...]:
-        bounds = {"longest_s": self._settings.session_longest_s, "idle_s": self._settings.session_idle_s}
         with self._database.transaction() as connection:
-            rows = run(connection, "accounts", bounds, name=name).fetchall()
+            rows = run(connection, "accounts", self._session_bounds(), name=name).fetchall()
         return tuple(_account(row) for row in rows)
+
+    def _session_bounds(self) -> dict[str, float]:
+        return {"longest_s": self._settings.session_longest_s, "idle_s": self._settings.session_idle_s}
 
     @staticmethod
     def _add(
@@ -166,7 +185,7 @@ class Accounts(CataloguePart):
             return
         run(connection, "set_account_rights", _kept(rights), id=row["id"])
         if before.role is not rights.role:
-            run(connection, "end_sessions", id=row["id"], but=None)
+            run(connection, "end_sessions", id=row["id"])
         detail: Detail = {"account": row["name"], "change": "rights", **_told(rights)}
         note(connection, AuditEvent.ACCOUNT_CHANGED, by, detail=detail)
 

@@ -34,6 +34,9 @@ _SETTLING = (
     "announce_again",
     "release_retraining",
     "forget_processes",
+    "forget_sessions",
+    "forget_visits",
+    "forget_all_attempts",
 )
 
 

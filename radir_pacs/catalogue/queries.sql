@@ -1871,8 +1871,10 @@ WHERE issuer = %(issuer)s AND subject = %(subject)s AND removed_at IS NULL FOR U
 SELECT a.id, a.name, a.role, a.scope, a.names, a.issuer, a.subject, a.must_change, a.created_at, a.created_by,
     a.last_signed_in_at, a.disabled_at,
     (SELECT count(*) FROM web_session AS s WHERE s.account_id = a.id
-        AND s.since > now() - make_interval(secs => %(longest_s)s::float8)
-        AND s.seen_at > now() - make_interval(secs => %(idle_s)s::float8)) AS sessions
+        AND s.since BETWEEN now() - make_interval(secs => %(longest_s)s::float8)
+            AND now() + make_interval(secs => %(longest_s)s::float8)
+        AND s.seen_at BETWEEN now() - make_interval(secs => %(idle_s)s::float8)
+            AND now() + make_interval(secs => %(idle_s)s::float8)) AS sessions
 FROM account AS a
 WHERE a.removed_at IS NULL AND (%(name)s::text IS NULL OR lower(a.name) = lower(%(name)s))
 ORDER BY lower(a.name);
@@ -1887,8 +1889,10 @@ WHERE lower(name) = lower(%(name)s) AND removed_at IS NULL FOR UPDATE;
 UPDATE account SET role = %(role)s, scope = %(scope)s::jsonb, names = %(names)s WHERE id = %(id)s;
 
 -- name: set_password
--- Another password, or the same in a newer form.
-UPDATE account SET password_hash = %(password_hash)s, must_change = %(must_change)s WHERE id = %(id)s;
+-- Another password, or the same in a newer form; no row where ``verified`` is given and not the password any more.
+UPDATE account SET password_hash = %(password_hash)s, must_change = %(must_change)s
+WHERE id = %(id)s AND (%(verified)s::text IS NULL OR password_hash = %(verified)s)
+RETURNING id;
 
 -- name: disable_account
 -- Nobody signs in with it.
@@ -1903,8 +1907,11 @@ UPDATE account SET disabled_at = NULL WHERE id = %(id)s;
 UPDATE account SET removed_at = now(), password_hash = NULL, must_change = FALSE WHERE id = %(id)s;
 
 -- name: account_signed_in
--- It signed in just now.
-UPDATE account SET last_signed_in_at = now() WHERE id = %(id)s;
+-- It signs in, and is locked; no row where it may no more, or what was verified is not its password any more.
+UPDATE account SET last_signed_in_at = now()
+WHERE id = %(id)s AND disabled_at IS NULL AND removed_at IS NULL
+    AND password_hash IS NOT DISTINCT FROM %(verified)s::text
+RETURNING id;
 
 -- name: begin_session
 -- Somebody is signed in, by the hash of a new id.
@@ -1919,8 +1926,10 @@ SELECT s.token_tag, a.id AS account_id, a.name, a.role, a.scope, a.names, a.must
     extract(epoch FROM now() - s.seen_at)::float8 AS unseen_s
 FROM web_session AS s LEFT JOIN account AS a ON a.id = s.account_id
 WHERE s.id_sha256 = %(id_sha256)s
-    AND s.since > now() - make_interval(secs => %(longest_s)s::float8)
-    AND s.seen_at > now() - make_interval(secs => %(idle_s)s::float8)
+    AND s.since BETWEEN now() - make_interval(secs => %(longest_s)s::float8)
+        AND now() + make_interval(secs => %(longest_s)s::float8)
+    AND s.seen_at BETWEEN now() - make_interval(secs => %(idle_s)s::float8)
+        AND now() + make_interval(secs => %(idle_s)s::float8)
     AND (s.account_id IS NULL OR (a.disabled_at IS NULL AND a.removed_at IS NULL));
 
 -- name: session_seen
@@ -1932,13 +1941,15 @@ UPDATE web_session SET seen_at = now() WHERE id_sha256 = %(id_sha256)s;
 DELETE FROM web_session WHERE id_sha256 = %(id_sha256)s;
 
 -- name: end_sessions
--- Of an account: all, or all but one.
-DELETE FROM web_session WHERE account_id = %(id)s AND id_sha256 IS DISTINCT FROM %(but)s::text;
+-- Of an account.
+DELETE FROM web_session WHERE account_id = %(id)s;
 
 -- name: prune_sessions
 -- Sessions that have ended by time.
-DELETE FROM web_session WHERE since < now() - make_interval(secs => %(longest_s)s::float8)
-    OR seen_at < now() - make_interval(secs => %(idle_s)s::float8);
+DELETE FROM web_session WHERE since NOT BETWEEN now() - make_interval(secs => %(longest_s)s::float8)
+        AND now() + make_interval(secs => %(longest_s)s::float8)
+    OR seen_at NOT BETWEEN now() - make_interval(secs => %(idle_s)s::float8)
+        AND now() + make_interval(secs => %(idle_s)s::float8);
 
 -- name: begin_attempt
 -- One more attempt to sign in; no row while the ones before make it wait. Beyond ``free`` tries each doubles the wait.
@@ -1958,13 +1969,18 @@ SELECT greatest(extract(epoch FROM blocked_until - now()), 0)::float8 AS wait_s 
 WHERE who = %(who)s AND address = %(address)s;
 
 -- name: forget_attempts
--- The attempts as somebody, from one address or all.
-DELETE FROM sign_in_attempt WHERE who = %(who)s AND (%(address)s::text IS NULL OR address = %(address)s);
+-- The attempts as somebody from one address.
+DELETE FROM sign_in_attempt WHERE who = %(who)s AND address = %(address)s;
+
+-- name: forgive_attempts
+-- The attempts as somebody from all addresses, and what these addresses wait for, whatever the name.
+DELETE FROM sign_in_attempt WHERE who = %(who)s
+    OR (who = '' AND address IN (SELECT address FROM sign_in_attempt WHERE who = %(who)s));
 
 -- name: uncount_attempt
--- An attempt succeeded: of what counts for any name from this address it is taken back.
+-- An attempt succeeded, or was none: it is taken back of what counts for these names from this address.
 UPDATE sign_in_attempt SET tries = greatest(tries - 1, 0), blocked_until = now()
-WHERE who = '' AND address = %(address)s;
+WHERE who = ANY(%(names)s::text[]) AND address = %(address)s;
 
 -- name: attempts_of
 -- Failed attempts as somebody, by address.
@@ -2696,6 +2712,18 @@ UPDATE job SET rung_at = NULL WHERE state = 'PENDING' AND rung_at IS NOT NULL;
 -- name: release_retraining
 -- After a restore: nobody holds a run.
 UPDATE retraining_run SET worker = NULL, lease_until = NULL WHERE lease_until IS NOT NULL;
+
+-- name: forget_sessions
+-- After a restore: nobody is signed in, who may have been signed out since the backup.
+DELETE FROM web_session;
+
+-- name: forget_visits
+-- After a restore, as forget_sessions.
+DELETE FROM provider_visit;
+
+-- name: forget_all_attempts
+-- After a restore: nobody waits for attempts of before.
+DELETE FROM sign_in_attempt;
 
 -- name: forget_processes
 -- After a restore: no process of before is alive.

@@ -804,7 +804,7 @@ CREATE TABLE account (
 CREATE UNIQUE INDEX account_by_name ON account (lower(name)) WHERE removed_at IS NULL;
 CREATE UNIQUE INDEX account_by_subject ON account (issuer, subject) WHERE removed_at IS NULL;
 
--- Who is signed in, by the hash of a random id that only the browser has: with an account, or with a token.
+-- Who is signed in, by the keyed hash of a random id that only the browser has: with an account, or with a token.
 CREATE TABLE web_session (
     id_sha256   text PRIMARY KEY,
     account_id  bigint REFERENCES account ON DELETE CASCADE,

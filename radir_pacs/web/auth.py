@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, request
 
+from radir_pacs import metrics
 from radir_pacs.access.bearers import Bearers
 from radir_pacs.callers import AuditEvent, Caller, Role
 from radir_pacs.catalogue import Catalogue
@@ -44,7 +45,8 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
     """Refuse requests to ``app`` that nobody with a right to them sends; `audit.caller` then tells who sent one."""
     refused = Remembered(_REFUSED_AGAIN_S)
     own_hosts = {*LOOPBACK, urlsplit(settings.public_url).hostname}
-    limit = RateLimit(settings.home / "web.rates", settings.rate_limit)
+    shared = metrics.shared_folder()  # of all processes that one start began
+    limit = RateLimit(shared / "web.rates" if shared is not None else None, settings.rate_limit)
 
     @app.before_request
     def admit() -> Response | None:

@@ -6,6 +6,7 @@ A browser that asks for one of the pages gets the same message as a page.
 from __future__ import annotations
 
 import logging
+from types import TracebackType
 from typing import Any
 
 from flask import Flask, Response, jsonify, request
@@ -15,6 +16,8 @@ from werkzeug.http import HTTP_STATUS_CODES
 from radir_pacs.errors import DicomRefused, NotAcceptable, RadirError, TooManyRequests, UnknownRegion
 
 from . import error_page
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +61,12 @@ def install(app: Flask) -> None:
         if isinstance(error, TooManyRequests):
             response.headers["Retry-After"] = str(error.wait_s)
         return response
+
+    def log_exception(exc_info: ExcInfo) -> None:
+        """Where an error's page fails too; Flask's own would write the path, which may name a study."""
+        log.error("request failed", exc_info=exc_info, extra={"code": "internal", "route": _route()})
+
+    app.log_exception = log_exception  # type: ignore[method-assign, assignment]
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import resource
 import socket
 import time
 from collections import deque
@@ -31,6 +32,7 @@ CONNECTIONS = 200  # at once, of each process; beyond that, the one that has wai
 LARGE_REQUESTS = 4  # requests of the largest size that may arrive at once, at all web processes together
 LINGER_S = 20.0  # how long the rest of a refused body is read, so that the client sees the answer
 IDLE_S = 60
+_TLS_HANDLES = 4096  # three for each connection that the door lets in, and those of files and the database
 _SENT_S = 2.0  # for what is still on its way over TLS when the server ends
 CLEANUP_S = 2  # between two checks for late clients
 HEADER_DEADLINE_S = 30.0  # from the first byte of a request to the end of its header
@@ -279,6 +281,14 @@ class _Server(server.TcpWSGIServer):  # type: ignore[misc]
                 open_channel.will_close = True
 
 
+def _raise_handles() -> None:
+    """Let the process hold the handles of all connections over TLS, as far as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _TLS_HANDLES if hard == resource.RLIM_INFINITY else min(_TLS_HANDLES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def make_server(app: Flask, settings: Settings) -> _Server:
     """A bound server; ``run()`` serves until ``stop()``. Raises SettingError when the port is taken.
 
@@ -307,6 +317,7 @@ def make_server(app: Flask, settings: Settings) -> _Server:
             protocol="http/1.1",
         )
         door = TlsDoor(files)
+        _raise_handles()
     dispatcher = task.ThreadedTaskDispatcher()
     dispatcher.set_thread_count(adjustments.threads)
     try:

@@ -40,6 +40,7 @@ def form() -> Response:
         found = sign_in.by_password(
             name, request.form.get("password", ""), address, context.catalogue, context.settings
         )
+        begun = context.sessions.begin(found.id, found.password_hash, address=address)
     except SignInFailed:
         return page(to, status=401, wrong="wrong_password", name=name)
     except TooManyRequests as error:
@@ -48,7 +49,7 @@ def form() -> Response:
         return response
     by = Caller(name=found.name, role=found.role, address=address)
     context.catalogue.audit.note(AuditEvent.SIGNED_IN, by)
-    return signed_in(context.sessions.begin(account_id=found.id, address=address), to)
+    return signed_in(begun, to)
 
 
 @blueprint.post("/sign-out")
@@ -95,17 +96,21 @@ def change_password() -> Response:
         if new != request.form.get("again", ""):
             return _own_account("passwords_differ", 400)
         passwords.check(new, by.name)
+        if found.must_change and passwords.fits(new, found.password_hash):
+            raise BadInput("this is the password that was given: choose another one")
+        hashed = passwords.hashed(new)
+        context.catalogue.accounts.set_password(by.name, hashed, by=by, verified=found.password_hash)
+        begun = context.sessions.begin(found.id, hashed, address=address)
     except SignInFailed:
         return _own_account("wrong_password_now", 401)
     except BadInput:
         return _own_account("password_rule", 400)
-    context.catalogue.accounts.set_password(by.name, passwords.hashed(new), by=by)
-    context.sessions.end(session.browser())
-    return signed_in(context.sessions.begin(account_id=found.id, address=address), "/account?changed=1")
+    return signed_in(begun, "/account?changed=1")
 
 
 def signed_in(session_id: str, to: str) -> Response:
-    """The browser gets the session's id, and goes where it wanted."""
+    """The browser gets the session's id, and goes where it wanted; the session that it had before ends."""
+    services().sessions.end(session.browser())
     session.change(session_id)
     response = way_back.to_page(to, 303)
     session.keep(response)

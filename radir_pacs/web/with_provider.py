@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 from radir_pacs.access.provider import Provider
 from radir_pacs.callers import AuditEvent, Caller, Role
 from radir_pacs.catalogue import SubjectOf, Visit
-from radir_pacs.errors import NotFound, PeerFailed, SignInFailed, TooManyRequests
+from radir_pacs.errors import NotFound, PeerFailed, SettingError, SignInFailed, TooManyRequests
 
 from . import session, sign_in, way_back
 from .proxies import client_address, public_url
@@ -57,20 +57,19 @@ def back() -> Response:
         person = provider.person(request.args.to_dict(), visit, _back())
     except SignInFailed:
         return _refused(visit.leads_to, "provider", nobody, "not_believed")
-    except PeerFailed:
+    except (PeerFailed, SettingError):  # or the mapping is edited just now
         return sign_in.page(visit.leads_to, status=502, note="provider")
     who = SubjectOf(issuer=provider.issuer, subject=person.subject)
     by = Caller(name=person.name, role=person.rights.role if person.rights else Role.NOBODY, address=address)
     if person.rights is None:
         context.catalogue.accounts.end_sessions_of(who)
         return _refused(visit.leads_to, "no_group", by, "no_group")
-    found = context.catalogue.accounts.of_subject(who, person.name, person.rights, by=by)
-    if found is None:
+    begun, new = context.sessions.make(address=address, id_token=person.id_token)
+    name = context.catalogue.accounts.sign_in_subject(who, person.name, person.rights, new, by=by)
+    if name is None:
         return _refused(visit.leads_to, "disabled", by, "disabled")
-    number, name = found
     by = Caller(name=name, role=person.rights.role, address=address)
     context.catalogue.audit.note(AuditEvent.SIGNED_IN, by, subject=person.subject)
-    begun = context.sessions.begin(account_id=number, address=address, id_token=person.id_token)
     return sign_in.signed_in(begun, visit.leads_to)
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -26,10 +27,10 @@ from radir_pacs.access import passwords, sign_in
 from radir_pacs.access.bearers import STALE_S, Bearers
 from radir_pacs.access.sessions import Sessions
 from radir_pacs.callers import AuditEvent, Role
-from radir_pacs.catalogue import OF_ACCOUNTS, OF_TOKENS, Catalogue, Rights
-from radir_pacs.catalogue.sign_ins import FREE_TRIES, LONGEST_WAIT_S
+from radir_pacs.catalogue import OF_ACCOUNTS, OF_TOKENS, Catalogue, Rights, Visit
+from radir_pacs.catalogue.sign_ins import FREE_TRIES, FREE_TRIES_OF_ADDRESS, LONGEST_WAIT_S
 from radir_pacs.config import Settings
-from radir_pacs.errors import BadInput, SignInFailed, StorageFailed, TooManyRequests
+from radir_pacs.errors import BadInput, NotReady, SignInFailed, StorageFailed, TooManyRequests
 from radir_pacs.scopes import Scope
 from radir_pacs.web.route_rights import RIGHTS
 from tests.accounts_material import PASSWORD, Browser, add_account
@@ -377,6 +378,7 @@ def test_a_password_that_was_given_has_to_be_changed(web: Web, catalogue: Catalo
         ({"password": "wrong", "new": new, "again": new}, 401),
         ({"password": PASSWORD, "new": new, "again": new + "s"}, 400),
         ({"password": PASSWORD, "new": "short", "again": "short"}, 400),
+        ({"password": PASSWORD, "new": PASSWORD, "again": PASSWORD}, 400),
     ):
         assert browser.submit("/account", **fields).status_code == status
     before = browser.cookies["radir_session"]
@@ -387,6 +389,162 @@ def test_a_password_that_was_given_has_to_be_changed(web: Web, catalogue: Catalo
     assert other.see("/").status_code == 302, "others that were signed in are not"
     assert Browser(web.root).sign_in().status_code == 401
     assert Browser(web.root).sign_in(password=new).status_code == 303
+
+
+GIVEN = "given by an administrator"
+
+
+def reset(catalogue: Catalogue) -> None:
+    catalogue.accounts.set_password("meyer", passwords.hashed(GIVEN), by=TESTER, must_change=True)
+
+
+def test_a_password_given_while_somebody_signs_in_keeps_the_old_one_out(
+    web: Web, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_account(catalogue)
+    forget(web)
+    fits = passwords.fits
+
+    def fits_and_then_is_reset(password: str, kept: str | None) -> bool:
+        answer = fits(password, kept)
+        reset(catalogue)
+        return answer
+
+    browser = Browser(web.root)
+    with monkeypatch.context() as patch:
+        patch.setattr(passwords, "fits", fits_and_then_is_reset)
+        assert browser.sign_in().status_code == 401
+    with monkeypatch.context() as patch:  # and the old one is not kept again in a newer form
+        catalogue.accounts.set_password("meyer", passwords.hashed(PASSWORD), by=TESTER)
+        patch.setattr(passwords, "fits", fits_and_then_is_reset)
+        patch.setattr(passwords, "is_outdated", lambda _: True)
+        assert browser.sign_in().status_code == 401
+    assert browser.see("/account").status_code == 302
+    assert catalogue.accounts.get("meyer").sessions == 0
+    assert Browser(web.root).sign_in().status_code == 401
+    assert Browser(web.root).sign_in(password=GIVEN).status_code == 303
+    assert catalogue.accounts.get("meyer").must_change
+
+
+def test_an_outdated_hash_is_renewed_at_the_sign_in(
+    web: Web, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_account(catalogue)
+    forget(web)
+    before = catalogue.accounts.to_sign_in("meyer")
+    monkeypatch.setattr(passwords, "is_outdated", lambda _: True)
+    assert Browser(web.root).sign_in().status_code == 303
+    after = catalogue.accounts.to_sign_in("meyer")
+    assert before and after and before.password_hash != after.password_hash
+
+
+def test_a_password_given_while_the_own_one_is_changed_stands(
+    web: Web, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_account(catalogue)
+    forget(web)
+    browser = Browser(web.root)
+    browser.sign_in()
+    check = passwords.check
+
+    def check_and_then_is_reset(password: str, name: str) -> None:
+        check(password, name)
+        reset(catalogue)
+
+    monkeypatch.setattr(passwords, "check", check_and_then_is_reset)
+    new = "another plain old word"
+    assert browser.submit("/account", password=PASSWORD, new=new, again=new).status_code == 401
+    found = catalogue.accounts.to_sign_in("meyer")
+    assert found is not None and found.must_change and passwords.fits(GIVEN, found.password_hash)
+    assert catalogue.accounts.get("meyer").sessions == 0
+
+
+def test_who_signs_in_anew_ends_the_session_of_before(web: Web, catalogue: Catalogue) -> None:
+    add_account(catalogue)
+    forget(web)
+    browser, thief = Browser(web.root), Browser(web.root)
+    browser.sign_in()
+    thief.cookies.set("radir_session", browser.cookies["radir_session"])
+    assert thief.see("/account").status_code == 200
+    browser.sign_in()
+    assert browser.see("/account").status_code == 200
+    assert thief.see("/account").status_code == 302
+    assert catalogue.accounts.get("meyer").sessions == 1
+
+
+def test_one_forgetful_user_keeps_nobody_else_at_the_address_out(web: Web, catalogue: Catalogue) -> None:
+    add_account(catalogue)
+    add_account(catalogue, "roth")
+    forget(web)
+    settings = web.settings
+    for _ in range(2 * FREE_TRIES_OF_ADDRESS):  # most of these clicks are refused at once
+        with contextlib.suppress(SignInFailed, TooManyRequests):
+            sign_in.by_password("meyer", "forgotten words", "10.0.0.1", catalogue, settings)
+    assert sign_in.by_password("roth", PASSWORD, "10.0.0.1", catalogue, settings).name == "roth"
+
+
+def test_unlocking_somebody_unlocks_the_address_too(web: Web, catalogue: Catalogue) -> None:
+    add_account(catalogue)
+    who = sign_in.hash_of_name("meyer", web.settings)
+    names = [who, *(f"name {number}" for number in range(2 * FREE_TRIES_OF_ADDRESS))]
+    assert any(catalogue.sign_ins.try_once(name, "10.0.0.1")[0] for name in names)
+    catalogue.sign_ins.forgive(who)
+    assert catalogue.sign_ins.try_once(who, "10.0.0.1") == (0.0, False)
+
+
+@pytest.mark.parametrize("error", [NotReady, StorageFailed])
+def test_an_attempt_that_was_not_looked_at_does_not_count(
+    catalogue: Catalogue, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    add_account(catalogue)
+
+    def is_busy(*_: object) -> bool:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(passwords, "fits", is_busy)
+        for _ in range(2 * FREE_TRIES):
+            with pytest.raises(error):
+                sign_in.by_password("meyer", PASSWORD, "10.0.0.1", catalogue, settings)
+    assert sign_in.by_password("meyer", PASSWORD, "10.0.0.1", catalogue, settings).name == "meyer"
+
+
+def test_an_account_gets_no_role_of_tokens_and_nobody_locks_the_own_one(web: Web, catalogue: Catalogue) -> None:
+    add_account(catalogue, role=Role.ADMINISTRATOR)
+    add_account(catalogue, "roth")
+    forget(web)
+    browser = Browser(web.root)
+    browser.sign_in()
+    assert browser.submit("/admin/accounts", name="new", role="service").status_code == 400
+    assert browser.submit("/admin/accounts/roth", "/admin/accounts", role="service").status_code == 400
+    assert browser.submit("/admin/accounts/MEYER", "/admin/accounts", role="radiologist").status_code == 400
+    for action in ("disable", "remove", "password"):
+        assert browser.submit(f"/admin/accounts/MEYER/{action}", "/admin/accounts").status_code == 400, action
+    assert {account.name: account.rights.role for account in catalogue.accounts.all()} == {
+        "meyer": Role.ADMINISTRATOR,
+        "roth": Role.RADIOLOGIST,
+    }
+
+
+def test_administrators_read_that_the_database_is_away_and_the_log_names_no_study(
+    web: Web, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_account(catalogue, role=Role.ADMINISTRATOR)
+    forget(web)
+    browser = Browser(web.root)
+    browser.sign_in()
+    sessions = web.app.extensions["radir"].sessions
+
+    def is_away(*_: object, **__: object) -> None:
+        raise StorageFailed("away")
+
+    monkeypatch.setattr(sessions, "of", is_away)
+    answer = browser.see("/admin/studies/1.2.3.4711")
+    assert answer.status_code == StorageFailed.http_status and answer.headers["Content-Type"].startswith("text/html")
+    with web.app.test_request_context("/admin/studies/1.2.3.4711"):
+        web.app.log_exception((ValueError, ValueError("x"), None))
+    assert "request failed" in caplog.messages
+    assert not any("4711" in message for message in caplog.messages)
 
 
 def test_the_database_holds_no_secret(web: Web, catalogue: Catalogue) -> None:
@@ -424,6 +582,9 @@ def test_a_session_ends_for_idleness_but_not_while_it_is_used(web: Web, catalogu
     assert browser.see("/admin/live").status_code == 200, "a page that asks by itself"
     age(101)
     assert browser.see("/account").status_code == 302
+    browser.sign_in()
+    age(-idle_s - 100)  # the clock was set back
+    assert browser.see("/account").status_code == 302
 
 
 def test_without_the_database_a_session_is_believed_for_a_minute(catalogue: Catalogue, settings: Settings) -> None:
@@ -432,7 +593,7 @@ def test_without_the_database_a_session_is_believed_for_a_minute(catalogue: Cata
     found = catalogue.accounts.to_sign_in("meyer")
     assert found is not None
     sessions = Sessions(catalogue.sign_ins, Bearers(catalogue.access_tokens, settings), settings, clock_s=lambda: now_s)
-    held = sessions.begin(account_id=found.id, address="")
+    held = sessions.begin(found.id, found.password_hash, address="")
     assert sessions.of(held) is not None
 
     class Away:
@@ -445,6 +606,24 @@ def test_without_the_database_a_session_is_believed_for_a_minute(catalogue: Cata
     now_s = STALE_S + 1
     with pytest.raises(StorageFailed):
         sessions.of(held)
+
+
+def test_another_key_or_a_restore_signs_everybody_out(catalogue: Catalogue, settings: Settings, tmp_path: Path) -> None:
+    add_account(catalogue)
+    found = catalogue.accounts.to_sign_in("meyer")
+    assert found is not None
+    bearers = Bearers(catalogue.access_tokens, settings)
+    held = Sessions(catalogue.sign_ins, bearers, settings).begin(found.id, found.password_hash, address="")
+    other = replace(settings, home=tmp_path / "other")
+    assert Sessions(catalogue.sign_ins, bearers, settings).of(held) is not None
+    assert Sessions(catalogue.sign_ins, bearers, other).of(held) is None
+    visit = Visit(nonce="n", verifier="v", leads_to="/")
+    catalogue.sign_ins.begin_visit("state", "browser", visit, "10.0.0.1")
+    catalogue.sign_ins.try_once("who", "10.0.0.1")
+    catalogue.backups.settle()
+    assert Sessions(catalogue.sign_ins, bearers, settings).of(held) is None
+    assert catalogue.sign_ins.end_visit("state", "browser") is None
+    assert catalogue.sign_ins.attempts("who") == ()
 
 
 def test_names_are_told_apart_in_the_trail(catalogue: Catalogue) -> None:

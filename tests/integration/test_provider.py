@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
@@ -14,9 +16,13 @@ import pytest
 import requests
 
 from radir_pacs.access import provider_mapping
+from radir_pacs.access.provider import Provider
 from radir_pacs.callers import AuditEvent, Role
+from radir_pacs.catalogue import NewSession, Rights, SubjectOf, Visit
+from radir_pacs.catalogue.accounts import Accounts
 from radir_pacs.config import Settings
-from radir_pacs.errors import SettingError
+from radir_pacs.errors import PeerFailed, SettingError, SignInFailed
+from radir_pacs.scopes import Scope
 from tests.accounts_material import Browser
 from tests.catalogue_material import TESTER
 from tests.conftest import free_port
@@ -240,6 +246,122 @@ def test_rights_follow_the_groups(at: Callable[..., Web], liar: LiarProvider) ->
     web.catalogue.accounts.disable("oidc:meyer", by=TESTER)
     liar.claims = {}
     assert come_back(web, liar).status_code == 403
+
+
+def test_who_loses_a_right_while_signing_in_is_not_signed_in(
+    at: Callable[..., Web], liar: LiarProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = at(liar.issuer)
+    audit, accounts = web.catalogue.audit, web.catalogue.accounts
+    note = audit.note
+
+    def note_and_sign_out(event: AuditEvent, *rest: Any, **more: Any) -> None:
+        note(event, *rest, **more)
+        if event is AuditEvent.SIGNED_IN:
+            accounts.end_sessions("oidc:meyer", by=TESTER)
+
+    monkeypatch.setattr(audit, "note", note_and_sign_out)
+    browser, url = leave(web)
+    browser.see("/sign-in/return?" + liar.returns(url))
+    assert accounts.get("oidc:meyer").sessions == 0
+    assert browser.see("/account").status_code == 302
+
+
+def test_two_tabs_at_the_first_sign_in_make_one_account(
+    at: Callable[..., Web], liar: LiarProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web, add = at(liar.issuer), Accounts._add
+    who, rights = SubjectOf(issuer=liar.issuer, subject="4711"), Rights(role=Role.RADIOLOGIST, scope=Scope())
+
+    def add_after_the_other(*some: Any, **more: Any) -> int:
+        monkeypatch.setattr(Accounts, "_add", staticmethod(add))
+        other = NewSession(id_sha256="other")
+        web.catalogue.accounts.sign_in_subject(who, "oidc:meyer", rights, other, by=TESTER)
+        return add(*some, **more)
+
+    monkeypatch.setattr(Accounts, "_add", staticmethod(add_after_the_other))
+    assert come_back(web, liar).status_code == 303
+    (account,) = web.catalogue.accounts.all()
+    assert account.sessions == 2
+
+
+def test_a_mapping_that_breaks_later_is_no_error_that_tells_where_it_is(
+    at: Callable[..., Web], liar: LiarProvider, mapping: Path
+) -> None:
+    web = at(liar.issuer)
+    mapping.write_text("[[deny]]")
+    answer = come_back(web, liar)
+    assert answer.status_code == 502 and str(mapping) not in answer.text
+
+
+def provider_of(issuer: str, mapping: Path, clock_s: Callable[[], float]) -> Provider:
+    settings = Settings(oidc_issuer=issuer, oidc_client_id=CLIENT, oidc_mapping=str(mapping))
+    return Provider(settings, clock_s)
+
+
+VISIT = Visit(nonce="n", verifier="v" * 43, leads_to="/")
+
+
+def test_a_provider_that_does_not_answer_is_asked_twice_a_minute(
+    mapping: Path, liar: LiarProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s, tried = 0.0, []
+    provider = provider_of(liar.issuer, mapping, lambda: now_s)
+    get = requests.get
+
+    def is_away(url: str, **_: object) -> None:
+        tried.append(url)
+        raise requests.ConnectionError
+
+    monkeypatch.setattr(requests, "get", is_away)
+    for _ in range(5):
+        with pytest.raises(PeerFailed):
+            provider.sign_in_url(VISIT, "state", "http://here/")
+    assert len(tried) == 1
+    now_s += 31
+    with pytest.raises(PeerFailed):
+        provider.sign_in_url(VISIT, "state", "http://here/")
+    assert len(tried) == 2
+    now_s += 31
+    monkeypatch.setattr(requests, "get", get)
+    assert provider.sign_in_url(VISIT, "state", "http://here/")
+    now_s += 4000
+    monkeypatch.setattr(requests, "get", is_away)
+    for _ in range(5):
+        assert provider.sign_in_url(VISIT, "state", "http://here/"), "what was kept is used"
+    assert len(tried) == 3
+
+
+def test_one_thread_waits_for_a_slow_provider_and_others_do_not(
+    mapping: Path, liar: LiarProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = provider_of(liar.issuer, mapping, lambda: 0.0)
+    begun, go_on, get = threading.Event(), threading.Event(), requests.get
+
+    def is_slow(url: str, **more: Any) -> requests.Response:
+        begun.set()
+        assert go_on.wait(60)
+        return get(url, **more)
+
+    monkeypatch.setattr(requests, "get", is_slow)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(provider.sign_in_url, VISIT, "state", "http://here/")
+        assert begun.wait(60)
+        with pytest.raises(PeerFailed):
+            provider.sign_in_url(VISIT, "state", "http://here/")
+        go_on.set()
+        assert first.result(60)
+
+
+def test_two_threads_at_most_wait_for_tokens(mapping: Path, liar: LiarProvider) -> None:
+    provider = provider_of(liar.issuer, mapping, lambda: 0.0)
+    provider.sign_in_url(VISIT, "state", "http://here/")
+    with provider._turn(), provider._turn(), pytest.raises(PeerFailed):
+        provider.person({"code": "a code"}, VISIT, "http://here/")
+    assert not liar.tokens
+    with pytest.raises(SignInFailed):  # it is asked again
+        provider.person({"code": "a code"}, VISIT, "http://here/")
+    assert liar.tokens
 
 
 def test_the_way_back_is_ours(at: Callable[..., Web], liar: LiarProvider) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from radir_pacs import metrics
 from radir_pacs.callers import Role
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.web.rate_limit import RateLimit
@@ -49,7 +52,36 @@ def test_no_limit_is_none(serve: Callable[..., Web], catalogue: Catalogue) -> No
     web = serve(rate_limit=0)
     clear(web)
     assert requests.get(web.root + "/api/regions", headers=bearing(token), timeout=30).status_code == 200
-    assert not (web.settings.home / "web.rates").exists()
+
+
+def test_processes_of_one_start_share_a_file_on_this_machine(
+    serve: Callable[..., Web], catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = catalogue.access_tokens.create("reader", Role.RADIOLOGIST, by=TESTER)
+    monkeypatch.setenv(metrics.SHARED, str(tmp_path))
+    web = serve(rate_limit=20)
+    clear(web)
+    assert requests.get(web.root + "/api/regions", headers=bearing(token), timeout=30).status_code == 200
+    assert (tmp_path / "web.rates").exists() and not (web.settings.home / "web.rates").exists()
+
+
+def test_a_full_disk_neither_ends_the_process_nor_refuses_anybody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def is_full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", is_full)
+        limit = RateLimit(tmp_path / "rates", 1)
+        assert [limit.wait_s("reader") for _ in range(3)] == [0.0] * 3
+    assert [record.getMessage() for record in caplog.records] == ["requests are not limited"]
+    assert [bool(limit.wait_s("reader")) for _ in range(2)] == [False, True], "when there is room again"
+
+
+def test_a_process_alone_needs_no_file() -> None:
+    limit = RateLimit(None, 1)
+    assert [bool(limit.wait_s("reader")) for _ in range(2)] == [False, True]
 
 
 def test_what_was_not_used_comes_back_with_time(tmp_path: Path) -> None:

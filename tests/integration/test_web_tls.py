@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import resource
 import socket
 import ssl
 import threading
@@ -169,6 +170,18 @@ def test_commands_trust_the_certificate_of_this_machine_alone(secure: Web, house
         session_of(other).get(secure.settings.web_url + "/health/live", timeout=30)
     with pytest.raises(SettingError):
         session_of(replace(secure.settings, web_tls_certificate=str(tmp_path / "none")))
+
+
+def test_a_process_may_hold_more_handles_than_the_door_lets_connections_in(start: Callable[..., Web]) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 4096:
+        pytest.skip("the system allows no more handles")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        start()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (4096, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_wrong_files_stop_the_start(serve: Callable[..., Web], own: Identity, tmp_path: Path) -> None:

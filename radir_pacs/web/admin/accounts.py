@@ -10,7 +10,7 @@ from flask import Response, url_for
 from radir_pacs.access import passwords
 from radir_pacs.access.rights import check_name
 from radir_pacs.access.sign_in import hash_of_name
-from radir_pacs.catalogue import OF_ACCOUNTS
+from radir_pacs.catalogue import OF_ACCOUNTS, Rights
 from radir_pacs.errors import BadInput, NotFound
 from radir_pacs.web import audit
 from radir_pacs.web.services import services
@@ -34,9 +34,7 @@ def add() -> Response:
     name = view.field("name", 200)
     check_name(name)
     password = passwords.made_up()
-    services().catalogue.accounts.add(
-        name, rights_form.of_form(), passwords.hashed(password), by=audit.caller(), must_change=True
-    )
+    services().catalogue.accounts.add(name, _rights(), passwords.hashed(password), by=audit.caller(), must_change=True)
     return _listed(made=name, password=password)
 
 
@@ -49,8 +47,8 @@ def account(name: str) -> Response:
 @blueprint.post("/accounts/<name>")
 def change(name: str) -> Response:
     """Another role and scope."""
-    wanted, by = rights_form.of_form(), audit.caller()
-    if name == by.name and wanted.role is not by.role:
+    wanted, by = _rights(), audit.caller()
+    if _is_own(name) and wanted.role is not by.role:
         raise BadInput("nobody takes the own role away: ask another administrator")
     services().catalogue.accounts.set_rights(name, wanted, by=by)
     return view.after(url_for("admin_accounts.account", name=name))
@@ -61,7 +59,7 @@ def act(name: str, action: str) -> Response:
     """Disable, enable, remove, unlock it, end its sessions, or give it another password. Raises NotFound, BadInput."""
     context, by = services(), audit.caller()
     held = context.catalogue.accounts
-    if name == by.name and action in _NOT_ONE_S_OWN:
+    if _is_own(name) and action in _NOT_ONE_S_OWN:
         raise BadInput("nobody does that to the own account: ask another administrator")
     match action:
         case "disable":
@@ -94,5 +92,24 @@ def _shown(name: str, password: str = "") -> Response:
     context = services()
     found = context.catalogue.accounts.get(name)
     attempts = context.catalogue.sign_ins.attempts(hash_of_name(found.name, context.settings))
-    own = audit.caller().name == found.name
-    return view.page("account.html", account=found, roles=OF_ACCOUNTS, attempts=attempts, password=password, is_own=own)
+    return view.page(
+        "account.html",
+        account=found,
+        roles=OF_ACCOUNTS,
+        attempts=attempts,
+        password=password,
+        is_own=_is_own(found.name),
+    )
+
+
+def _is_own(name: str) -> bool:
+    """Whether the account is the caller's own, in whatever case its name is written, as the catalogue finds it."""
+    return name.lower() == audit.caller().name.lower()
+
+
+def _rights() -> Rights:
+    """Of the form. Raises BadInput, also for a role that only tokens have."""
+    wanted = rights_form.of_form()
+    if wanted.role not in OF_ACCOUNTS:
+        raise BadInput(f"no account has the role {wanted.role}: choose {', '.join(OF_ACCOUNTS)}")
+    return wanted

@@ -54,7 +54,7 @@ def page(template: str, *, status: int = 200, **values: object) -> Response:
             version=__version__,
             csrf=session.csrf(),
             signed_in=known.name if known is not None else None,
-            may_sign_out=session.held() is not None,
+            may_sign_out=g.get("radir_held") is not None,  # an error page must not ask the catalogue
             **_spoken(),
             **values,
         ),
