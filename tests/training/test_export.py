@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+from datetime import date
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,10 @@ from pydicom.sequence import Sequence
 
 from radir_pacs.callers import AuditEvent
 from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue.incoming import Demographics, PatientMerge
 from radir_pacs.config import Settings
 from radir_pacs.dicom.header import read_header
+from radir_pacs.dicom.rules import load_rules
 from radir_pacs.errors import BadInput
 from radir_pacs.intake.instances import Intake
 from radir_pacs.scopes import Scope, Withheld
@@ -32,6 +36,7 @@ from tests.catalogue_material import TESTER
 from tests.dicom_files import radiograph
 
 KEY = bytes(range(32))
+RESEARCH = Scope(sees=Withheld.FROM_NOBODY)
 MARK, DATE, TIME, UID = "MARKED", "19991231", "112233", "1.2.3.99."
 SAMPLES: dict[str, Any] = {"DA": DATE, "DT": DATE + TIME, "TM": TIME, "AS": "044Y", "DS": "123456", "IS": "123456"}
 NUMBERS = {"FD", "FL", "SL", "SS", "UL", "US", "SV", "UV"}
@@ -63,7 +68,9 @@ def everything_of_the_table(nested: bool = True) -> Dataset:
         block = ds.private_block(0x0029, "SOMEBODY", create=True)
         block.add_new(1, "LO", MARK)
         ds.RequestedProcedureCodeSequence = Sequence([coded("99HOSPITAL")])
-        ds.ViewCodeSequence = Sequence([coded("SCT", "no mark")])
+        ds.ViewCodeSequence = Sequence([coded("SCT", "no mark"), coded("")])
+        ds.AnatomicRegionSequence = Sequence([coded_by_nobody()])
+        ds.CodeValue, ds.CodeMeaning = MARK, MARK
     return ds
 
 
@@ -82,6 +89,12 @@ def marked() -> Dataset:
 def coded(scheme: str, meaning: str = MARK) -> Dataset:
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "1", scheme, meaning
+    return item
+
+
+def coded_by_nobody() -> Dataset:
+    item = Dataset()
+    item.CodeMeaning = MARK
     return item
 
 
@@ -125,6 +138,30 @@ def test_pixels_that_may_show_a_person_are_refused(said: dict[str, str]) -> None
         Deidentifier(KEY).apply(radiograph(**said), "a")
 
 
+@pytest.mark.parametrize(
+    "group",
+    [
+        {0x0102: ("US", 12), 0x3000: ("OW", b"\0\0")},
+        {0x0102: ("US", 0)},
+        {0x0010: ("US", 32)},
+    ],
+)
+def test_an_overlay_in_unused_bits_of_the_pixels_is_refused(group: dict[int, tuple[str, Any]]) -> None:
+    ds = radiograph()
+    for element, (vr, value) in group.items():
+        ds.add_new(0x60020000 | element, vr, value)
+    with pytest.raises(BadInput, match="overlay"):
+        Deidentifier(KEY).apply(ds, "a")
+
+
+def test_an_overlay_with_data_of_its_own_is_removed() -> None:
+    ds = radiograph()
+    ds.add_new(0x60000102, "US", 0)
+    ds.add_new(0x60003000, "OW", b"\0\0")
+    Deidentifier(KEY).apply(ds, "a")
+    assert not any(tag >> 16 == 0x6000 for tag in ds.keys())  # noqa: SIM118
+
+
 HEADER = {
     "00100010": {"vr": "PN", "Value": [{"Alphabetic": "Müller^Anna Maria"}]},
     "00100020": {"vr": "LO", "Value": ["K-4711"]},
@@ -152,10 +189,36 @@ HEADER = {
         ("Heart normal.\nElectronically signed by J. Doe", "Heart normal.\n"),
         ("UID 1.2.840.113619.2.55", "UID [id]"),
         ("Chest PA: clear.", "Chest PA: clear."),
+        ("Patientin Mueller, Mu\u0308ller oder Muller.", "Patientin [name], [name] oder [name]."),
+        ("Müllers Befund, Anna's image", "[name] Befund, [name]'s image"),
+        ("DISCUSSED WITH DR. SMITH.", "DISCUSSED WITH [name]."),
+        ("MR. JOHN DOE HAS A LEFT EFFUSION", "[name] HAS A LEFT EFFUSION"),
+        ("Siehe Dr.Schmidt und Dr. Şahin", "Siehe [name] und [name]"),
+        ("told dr smith by phone; Dr. med. Anna-Lena von Berg", "told [name] by phone; [name]"),
+        ("MR THORAX: FRAU WEBER DR ŞAHIN", "MR THORAX: [name] [name]"),
+        ("MR chest, delay of 200 ms after injection, HR 80", "MR chest, delay of 200 ms after injection, HR 80"),
+        ("Eine Frau mit Husten", "Eine Frau mit Husten"),
+        ("Prior of March 2024, März 2023 and 03/2022.", "Prior of [date], [date] and [date]."),
+        ("94-year-old woman, 101 y/o, aged 92, 95 Jahre alt", "[age] woman, [age], [age], [age]"),
+        ("89-year-old, nodule of 94 mm", "89-year-old, nodule of 94 mm"),
     ],
 )
 def test_reports_lose_what_headers_name_and_what_has_the_form_of_it(written: str, left: str) -> None:
     assert without_names(written, [HEADER]) == left
+
+
+@pytest.mark.parametrize(
+    ("header", "written", "left"),
+    [
+        ("MUELLER^ANNA", "Patientin Müller", "Patientin [name]"),
+        ("Strauß^Eva", "STRAUSS", "[name]"),
+        ("Meyer-Schulz^Eva", "Meyer, MeyerSchulz and Schulz", "[name], [name] and [name]"),
+        ("Li^Wei", "LI and li", "[name] and li"),
+        ("Yamada^Tarou=山田^太郎", "山田さん, 山田太郎", "[name]さん, [name]"),
+    ],
+)
+def test_a_known_name_goes_however_it_is_spelt(header: str, written: str, left: str) -> None:
+    assert without_names(written, [], names=[header]) == left
 
 
 @pytest.fixture
@@ -191,7 +254,7 @@ def test_an_export_is_read_by_training_and_is_in_the_trail(
 ) -> None:
     catalogue, blobs, uids = archive
     folder = tmp_path / "set"
-    done = export(catalogue, blobs, folder, key=KEY, scope=Scope(sees=Withheld.FROM_NOBODY), by=TESTER)
+    done = export(catalogue, blobs, folder, key=KEY, rules=load_rules(), scope=RESEARCH, by=TESTER)
     assert done.as_json() == {
         "studies": 1,
         "patients": 1,
@@ -214,11 +277,68 @@ def test_an_export_is_read_by_training_and_is_in_the_trail(
     assert [study.report for study in found.studies] == [row["report"]]
     assert "cannot be promised" in (folder / "README.md").read_text()
     with pytest.raises(BadInput, match="not empty"):
-        export(catalogue, blobs, folder, key=KEY, scope=Scope(), by=TESTER)
+        export(catalogue, blobs, folder, key=KEY, rules=load_rules(), scope=Scope(), by=TESTER)
 
 
 def test_an_export_obeys_a_scope(archive: tuple[Catalogue, BlobStore, list[str]], tmp_path: Path) -> None:
     catalogue, blobs, _ = archive
     scope = Scope(modalities=frozenset({"CT"}), sees=Withheld.FROM_NOBODY)
-    assert export(catalogue, blobs, tmp_path / "set", key=KEY, scope=scope, by=TESTER).studies == 0
+    assert export(catalogue, blobs, tmp_path / "set", key=KEY, rules=load_rules(), scope=scope, by=TESTER).studies == 0
     assert catalogue.audit.events(event=AuditEvent.EXPORTED) == ()
+
+
+def test_a_name_that_a_merge_brought_goes_too(archive: tuple[Catalogue, BlobStore, list[str]], tmp_path: Path) -> None:
+    catalogue, blobs, uids = archive
+    says = Demographics(name="Okonkwo^Adaeze", birth_date=date(1931, 5, 9))
+    catalogue.patients.merge(PatientMerge(pairs=(("\\P-0", "\\NEW-4711"),), says=says))
+    body = "Okonkwo, before John0 Smith, born 09.05.1931, NEW-4711, P-0: pleural effusion."
+    catalogue.reports.add(study_uid=uids[0], body=body, source="csv")
+    export(catalogue, blobs, tmp_path / "set", key=KEY, rules=load_rules(), scope=RESEARCH, by=TESTER)
+    (row,) = csv.DictReader((tmp_path / "set" / "reports.csv").open())
+    assert row["report"] == "[name], before [name] [name], born [id], [id], [id]: pleural effusion."
+
+
+def test_an_export_into_a_folder_that_was_there_is_its_owners(
+    archive: tuple[Catalogue, BlobStore, list[str]], tmp_path: Path
+) -> None:
+    catalogue, blobs, _ = archive
+    folder = tmp_path / "set"
+    folder.mkdir()
+    folder.chmod(0o755)
+    export(catalogue, blobs, folder, key=KEY, rules=load_rules(), scope=RESEARCH, by=TESTER)
+    open_to_others = [path for path in (folder, *folder.rglob("*")) if path.stat().st_mode & 0o077]
+    assert open_to_others == []
+
+
+def test_the_rules_of_the_site_choose(archive: tuple[Catalogue, BlobStore, list[str]], tmp_path: Path) -> None:
+    catalogue, blobs, _ = archive
+    file = tmp_path / "rules.toml"
+    file.write_text('[[rule]]\nname = "no-radiographs"\nencode = false\nmodality = ["DX"]\n')
+    rules = load_rules(str(file))
+    done = export(catalogue, blobs, tmp_path / "set", key=KEY, rules=rules, scope=RESEARCH, by=TESTER)
+    assert done.as_json()["left_out"] == {"no image": 2} and done.images == 0
+
+
+def test_an_image_that_names_no_body_part_is_left_out(catalogue: Catalogue, settings: Settings, tmp_path: Path) -> None:
+    blobs = BlobStore(settings.home / "blobs")
+    picture = np.zeros((96, 96), np.uint16).tobytes()
+    ds = radiograph(Rows=96, Columns=96, PixelData=picture, BodyPartExamined="")
+    store(Intake(catalogue, blobs, settings), blobs, ds)
+    catalogue.studies.complete_now(str(ds.StudyInstanceUID))
+    catalogue.reports.add(study_uid=str(ds.StudyInstanceUID), body="Clear.", source="csv")
+    done = export(catalogue, blobs, tmp_path / "set", key=KEY, rules=load_rules(), scope=RESEARCH, by=TESTER)
+    assert done.as_json()["left_out"] == {"not said to be of the chest": 1, "no image": 1} and done.images == 0
+
+
+def test_a_full_disk_ends_an_export(
+    archive: tuple[Catalogue, BlobStore, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue, blobs, _ = archive
+
+    def full(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        export(catalogue, blobs, tmp_path / "set", key=KEY, rules=load_rules(), scope=RESEARCH, by=TESTER)
+    assert not list((tmp_path / "set").rglob("*.dcm")) and not (tmp_path / "set" / "export.json").exists()

@@ -13,6 +13,7 @@ from radir_pacs.cli.caller import caller
 from radir_pacs.cli.output import counted, out, print_json, progress
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
+from radir_pacs.dicom.rules import load_rules
 from radir_pacs.scopes import Scope, Withheld
 from radir_pacs.storage import open_blobs
 
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     """Exit code 1 when nothing was exported."""
     from ..exports.training_set import export  # reads the table of PS3.15, which no other command needs
 
+    rules = load_rules(settings.rules_file)
     must_run(settings)
     scope = Scope(
         sites=frozenset(args.site),
@@ -56,6 +58,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             open_blobs(settings, catalogue.backups.installation()),
             args.folder,
             key=secrets.token_bytes(_KEY_BYTES),
+            rules=rules,
             scope=scope,
             by=caller(),
             progress=lambda number: shown.update(task, completed=number),

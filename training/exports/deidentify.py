@@ -2,7 +2,7 @@
 
 The actions are those of Table E.1-1's basic profile, as the package dicom-anonymizer keeps them, applied here to nested
 data sets too. Beyond the table, every private attribute goes, every text that is not on a short list of technical
-ones, and every code of a scheme of its own. Dates are shifted, all of a patient by the same number of days.
+ones, and every code of a scheme of its own or of none. Dates are shifted, all of a patient by the same number of days.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ _KEPT_TEXT = frozenset(
     | {"CodeValue", "CodingSchemeDesignator", "CodeMeaning", "DeidentificationMethod", "PatientID", "PatientName"}
 )
 _SCHEMES = frozenset({"DCM", "SCT", "SRT", "SNM3", "99SDM", "UCUM", "RADLEX", "FMA"})
+_CODED = frozenset({"CodeValue", "LongCodeValue", "URNCodeValue", "CodingSchemeDesignator", "CodeMeaning"})
 _BULK = frozenset({"OB", "OD", "OF", "OL", "OV", "OW"})
 _KEPT_BULK = frozenset({"PixelData", "RedPaletteColorLookupTableData", "LUTData"})
 _PATIENT_GROUP = 0x0010
 _CURVES, _OVERLAYS = 0x5000, 0x6000  # repeating groups: annotations drawn beside or over the image
+_BIT_POSITION, _OVERLAY_DATA = 0x0102, 0x3000
 _METHODS = {
     "113100": "Basic Application Confidentiality Profile",
     "113107": "Retain Longitudinal Temporal Information Modified Dates Option",
@@ -92,6 +94,8 @@ class Deidentifier:
         """
         if reason := shows_person(ds):
             raise BadInput(reason)
+        for keyword in _CODED & set(ds.dir()):  # a code stands in an item of a sequence
+            del ds[keyword]
         self._clean(ds, self.days(patient))
         ds.PatientID = ds.PatientName = self.patient(patient)
         ds.PatientIdentityRemoved = "YES"
@@ -144,7 +148,7 @@ class Deidentifier:
         if action is not None:
             element.value = Sequence([])
         else:
-            items = [item for item in element.value if item.get("CodingSchemeDesignator", "DCM") in _SCHEMES]
+            items = [item for item in element.value if not _is_foreign_code(item)]
             for item in items:
                 self._clean(item, days)
             element.value = Sequence(items)
@@ -161,7 +165,24 @@ def shows_person(ds: Dataset) -> str | None:
         return "its pixels are said to hold recognizable visual features"
     if str(ds.get("SOPClassUID", "")).startswith("1.2.840.10008.5.1.4.1.1.7"):
         return "it is a secondary capture"
+    if _has_overlay_in_pixels(ds):
+        return "an overlay is in unused bits of its pixels"
     return None
+
+
+def _has_overlay_in_pixels(ds: Dataset) -> bool:
+    """Whether an overlay has no data of its own, or a bit position other than 0: retired since PS3.3-2004 C.9.2, but
+    still in archives."""
+    groups = {tag.group for tag in list(ds.keys()) if tag.group & 0xFF01 == _OVERLAYS}
+    return any(
+        (group, _OVERLAY_DATA) not in ds or ((group, _BIT_POSITION) in ds and ds[group, _BIT_POSITION].value != 0)
+        for group in groups
+    )
+
+
+def _is_foreign_code(item: Dataset) -> bool:
+    """A code of a scheme that is not on the list, or of none."""
+    return any(keyword in item for keyword in _CODED) and str(item.get("CodingSchemeDesignator")) not in _SCHEMES
 
 
 def _code(value: str, meaning: str) -> Dataset:
