@@ -66,7 +66,7 @@ def install(app: Flask) -> None:
         """Where an error's page fails too; Flask's own would write the path, which may name a study."""
         log.error("request failed", exc_info=exc_info, extra={"code": "internal", "route": _route()})
 
-    app.log_exception = log_exception  # type: ignore[method-assign, assignment]
+    app.log_exception = log_exception  # type: ignore[method-assign]
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:
