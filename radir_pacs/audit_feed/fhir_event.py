@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import json
+import re
 from datetime import UTC
 from typing import Any
 
@@ -19,6 +20,7 @@ from .dicom_message import TRAIL, detail_of
 from .terms import TOLD, Source, Term
 
 DCM = "http://dicom.nema.org/resources/ontology/DCM"
+_NOT_IN_A_STRING = re.compile(r"[^\S \r\n\t]")
 _ENTITY_TYPE = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
 _ENTITY_ROLE = "http://terminology.hl7.org/CodeSystem/object-role"
 _BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit"
@@ -53,7 +55,7 @@ def fhir_event(row: AuditRow, source: Source) -> dict[str, Any]:
         kinds = [interaction, _dcm(told.event)]
         if row.patient_keys:
             head["meta"] = {"profile": [f"{_BALP}.{pattern[1]}"]}
-    return {
+    resource = {
         "resourceType": "AuditEvent",
         **head,
         **({"subtype": kinds} if kinds else {}),
@@ -73,6 +75,16 @@ def fhir_event(row: AuditRow, source: Source) -> dict[str, Any]:
         },
         "entity": _entities(row),
     }
+    return {name: _printed(value) for name, value in resource.items()}
+
+
+def _printed(value: Any) -> Any:
+    """The same with spaces in place of the white space that a FHIR string may not have (R4 2.24.0.1)."""
+    if isinstance(value, str):
+        return _NOT_IN_A_STRING.sub(" ", value)
+    if isinstance(value, dict):
+        return {name: _printed(inner) for name, inner in value.items()}
+    return [_printed(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _agents(row: AuditRow, source: Source) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -542,7 +543,10 @@ def test_administrators_read_that_the_database_is_away_and_the_log_names_no_stud
     answer = browser.see("/admin/studies/1.2.3.4711")
     assert answer.status_code == StorageFailed.http_status and answer.headers["Content-Type"].startswith("text/html")
     with web.app.test_request_context("/admin/studies/1.2.3.4711"):
-        web.app.log_exception((ValueError, ValueError("x"), None))
+        try:
+            raise ValueError
+        except ValueError:
+            web.app.log_exception(sys.exc_info())
     assert "request failed" in caplog.messages
     assert not any("4711" in message for message in caplog.messages)
 

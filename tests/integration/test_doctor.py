@@ -104,7 +104,7 @@ def test_a_database_that_is_away_or_older(settings: Settings, database_url: str)
 def test_a_silent_process_and_a_generation_that_is_elsewhere(settings: Settings, catalogue: Catalogue) -> None:
     with mock.patch.object(services, "known_processes", lambda *_: [{"name": "worker@b", "state": "DOWN"}]):
         assert found(lambda _: services.processes(catalogue), settings) == {"PROCESS_SILENT": Level.WARNING}
-    served = mock.Mock(published="00000001-aaaaaaaaaaaa", model_id="m", region="chest")
+    served = mock.Mock(published="00000001-aaaaaaaaaaaa", model_id="m", region="chest", engine="local")
     with mock.patch.object(catalogue.generations, "served", lambda: (served,)):
         assert found(lambda _: services.index(catalogue, settings), settings) == {"INDEX_MISSING": Level.WARNING}
 

@@ -10,6 +10,7 @@ import requests
 from tests.accounts_material import Browser, add_account
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web, part10
+from tests.integration.test_accounts import forget
 
 X = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "pacs.example"}
 
@@ -111,6 +112,7 @@ def test_the_cookie_is_secure_where_a_named_proxy_ends_tls(serve: Callable[..., 
     add_account((known := serve(trusted_proxies=("127.0.0.1",))).catalogue)
     stranger = serve(trusted_proxies=("192.0.2.0/24",))
     for web, name in ((known, "__Host-radir_session"), (stranger, "radir_session")):
+        forget(web)
         answer = requests.get(web.root + "/sign-in", headers=X, timeout=30)
         assert answer.headers["Set-Cookie"].startswith(name + "=")
         assert ("Secure" in answer.headers["Set-Cookie"]) == (web is known)
@@ -119,6 +121,7 @@ def test_the_cookie_is_secure_where_a_named_proxy_ends_tls(serve: Callable[..., 
 def test_who_forges_addresses_waits_all_the_same(serve: Callable[..., Web]) -> None:
     web = serve(trusted_proxies=("192.0.2.0/24",))
     add_account(web.catalogue)
+    forget(web)
     browser, statuses = Browser(web.root), []
     for number in range(7):
         browser.headers["X-Forwarded-For"] = f"10.0.0.{number}"

@@ -48,7 +48,7 @@ def test_every_command_in_running_text_exists_with_its_flags() -> None:
     seen = 0
     for page in pages():
         for span in [*spans(page), *(line for block in shell_blocks(page) for line in block.text.splitlines())]:
-            found = re.match(r"radir ([a-z0-9-]+)", span)
+            found = re.match(r"radir ([a-z][a-z0-9-]*)", span)
             if not found:
                 continue
             seen += 1
