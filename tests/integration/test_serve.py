@@ -70,7 +70,7 @@ def test_a_listener_and_a_relay_are_probed_counted_and_drained(settings: Setting
         assert status_of(f"{monitor}/health/live") == 200 and status_of(f"{monitor}/other") == 404
         shown = gather(settings)
         assert {p["name"]: p["state"] for p in shown["processes"]} == {"listener@one": "UP", "relay@one": "UP"}
-        assert is_held(settings, "listener-relay") and not is_held(settings)
+        assert is_held(settings, "listener-relay@one") and not is_held(settings)
 
         association = associated(settings)
         assert association.send_c_store(first).Status == 0x0000
