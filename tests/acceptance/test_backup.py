@@ -38,6 +38,7 @@ def bucket() -> Iterator[dict[str, str]]:
     server = ThreadedMotoServer("127.0.0.1", free_port(), verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    requests.post(f"http://{host}:{port}/moto-api/reset", timeout=10).raise_for_status()  # what another try left
     requests.put(f"http://{host}:{port}/radir", timeout=10).raise_for_status()
     yield {
         "RADIR_BLOB_STORE": "s3://radir/blobs",
@@ -48,6 +49,7 @@ def bucket() -> Iterator[dict[str, str]]:
     server.stop()
 
 
+@pytest.mark.timeout(900)
 def test_it_goes_on_from_its_backup(stack: Stack, hospital: Hospital, bucket: dict[str, str], tmp_path: Path) -> None:
     """The other machine keeps its files in a bucket, so that all that reads or stores one goes there."""
     folder, studies = hospital
