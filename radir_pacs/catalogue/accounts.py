@@ -133,9 +133,14 @@ class Accounts(CataloguePart):
             note(connection, AuditEvent.ACCOUNT_CHANGED, by, detail={"account": name, "change": "unlocked"})
 
     def remove(self, name: str, *, by: Caller) -> None:
-        """It is gone, its name is free, and what it did stays in the trail. Raises NotFound."""
+        """It is gone, its name is free, and what it did stays in the trail. Raises NotFound.
+
+        Raises BadInput for a disabled one of a provider, who would make a new one at the next sign-in.
+        """
         with self._database.transaction() as connection:
             row = _locked(connection, name)
+            if row["issuer"] is not None and row["disabled"]:
+                raise BadInput("without this account the provider lets the person in again: leave it disabled")
             run(connection, "end_sessions", id=row["id"])
             run(connection, "remove_account", id=row["id"])
             note(connection, AuditEvent.ACCOUNT_REMOVED, by, detail={"account": row["name"]})

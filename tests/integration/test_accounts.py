@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import secrets
 import statistics
 import sys
 import time
@@ -28,7 +29,7 @@ from radir_pacs.access import passwords, sign_in
 from radir_pacs.access.bearers import STALE_S, Bearers
 from radir_pacs.access.sessions import Sessions
 from radir_pacs.callers import AuditEvent, Role
-from radir_pacs.catalogue import OF_ACCOUNTS, OF_TOKENS, Catalogue, Rights, Visit
+from radir_pacs.catalogue import OF_ACCOUNTS, OF_TOKENS, Catalogue, NewSession, Rights, SubjectOf, Visit
 from radir_pacs.catalogue.sign_ins import FREE_TRIES, FREE_TRIES_OF_ADDRESS, LONGEST_WAIT_S
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput, NotReady, SignInFailed, StorageFailed, TooManyRequests
@@ -285,6 +286,24 @@ def test_what_takes_a_right_away_ends_sessions(web: Web, catalogue: Catalogue) -
     assert web.get("/studies").status_code == 401, "and without accounts the service does not open again"
     add_account(catalogue)
     assert signed_in()
+
+
+def test_whom_the_provider_may_not_let_in_stays_disabled(catalogue: Catalogue) -> None:
+    """Removing the account would have made a new one, enabled, at the next sign-in."""
+    who, rights = SubjectOf(issuer="https://provider", subject="7"), Rights(role=Role.RADIOLOGIST, scope=Scope())
+
+    def name_after_sign_in() -> str | None:
+        new = NewSession(id_sha256=secrets.token_hex(32), address="192.0.2.1")
+        return catalogue.accounts.sign_in_subject(who, "meyer", rights, new, by=TESTER)
+
+    assert name_after_sign_in() == "meyer"
+    catalogue.accounts.disable("meyer", by=TESTER)
+    with pytest.raises(BadInput, match="leave it disabled"):
+        catalogue.accounts.remove("meyer", by=TESTER)
+    assert name_after_sign_in() is None
+    catalogue.accounts.enable("meyer", by=TESTER)
+    catalogue.accounts.remove("meyer", by=TESTER)
+    assert name_after_sign_in() == "meyer", "who may sign in again does"
 
 
 def test_guesses_wait_longer_and_longer_and_keep_nobody_else_out(web: Web, catalogue: Catalogue) -> None:

@@ -17,6 +17,13 @@ def only(text: str, concept: str) -> Finding:
     return found[0]
 
 
+def check(text: str, present: set[str], absent: set[str]) -> None:
+    """The concepts that a text affirms, all of them, and some that it denies."""
+    findings = mine(text).findings
+    assert {f.concept for f in findings if f.polarity is Polarity.PRESENT} == present
+    assert absent <= {f.concept for f in findings if f.polarity is Polarity.ABSENT}
+
+
 @pytest.mark.parametrize(
     ("text", "present", "absent"),
     [
@@ -53,9 +60,7 @@ def only(text: str, concept: str) -> Finding:
     ],
 )
 def test_what_is_affirmed_and_denied(text: str, present: set[str], absent: set[str]) -> None:
-    findings = mine(text).findings
-    assert {f.concept for f in findings if f.polarity is Polarity.PRESENT} == present
-    assert absent <= {f.concept for f in findings if f.polarity is Polarity.ABSENT}
+    check(text, present, absent)
 
 
 @pytest.mark.parametrize(
@@ -115,9 +120,7 @@ def test_one_side_is_denied_and_the_other_is_not(text: str, affirmed: str | None
     ],
 )
 def test_what_a_word_at_the_end_denies(text: str, present: set[str], absent: set[str]) -> None:
-    findings = mine(text).findings
-    assert {f.concept for f in findings if f.polarity is Polarity.PRESENT} == present
-    assert absent <= {f.concept for f in findings if f.polarity is Polarity.ABSENT}
+    check(text, present, absent)
 
 
 @pytest.mark.parametrize(
@@ -133,9 +136,7 @@ def test_what_a_word_at_the_end_denies(text: str, present: set[str], absent: set
     ],
 )
 def test_a_finding_graded_after_a_comma_is_not_denied(text: str, present: set[str], absent: set[str]) -> None:
-    findings = mine(text).findings
-    assert {f.concept for f in findings if f.polarity is Polarity.PRESENT} == present
-    assert absent <= {f.concept for f in findings if f.polarity is Polarity.ABSENT}
+    check(text, present, absent)
 
 
 @pytest.mark.parametrize(
