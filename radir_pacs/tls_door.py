@@ -55,7 +55,9 @@ class TlsFiles:
 
 
 class TlsDoor:
-    """`open` lets peers in by a bound socket until `close`; without one, those whom `take` brings.
+    """From `open` to `close` it serves whoever reaches a bound socket, or whom `take` brings.
+
+    The socket listens from the beginning: whoever comes before `open` waits.
 
     Raises SettingError for files that cannot be used.
     """
@@ -64,6 +66,8 @@ class TlsDoor:
         self._contexts = _Contexts(files)
         self._contexts.current()
         self._socket = bound
+        if bound is not None:
+            bound.listen(_BACKLOG)  # from here on a peer is queued, however late a thread begins to serve
         self._loop = asyncio.new_event_loop()
         self._thread: threading.Thread | None = None
         self._inside: set[asyncio.Task[None]] = set()
@@ -74,8 +78,6 @@ class TlsDoor:
     def open(self, welcome: Welcome, turn_away: TurnAway) -> None:
         """``welcome`` takes over the decrypted side of a connection; ``turn_away`` is told of a failed handshake."""
         self._welcome, self._turn_away = welcome, turn_away
-        if self._socket is not None:
-            self._socket.listen(_BACKLOG)  # from here on a peer is queued, however late the thread begins
         self._thread = threading.Thread(target=self._run, name="tls", daemon=True)
         self._thread.start()
 

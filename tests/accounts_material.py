@@ -11,6 +11,8 @@ from radir_pacs.callers import Role
 from radir_pacs.catalogue import Catalogue, Rights
 from radir_pacs.scopes import Scope
 from tests.catalogue_material import TESTER
+from tests.integration.conftest import Web
+from tests.integration.test_tokens import clear
 
 PASSWORD = "four plain old words"
 BROWSER = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
@@ -28,6 +30,12 @@ def add_account(
 ) -> None:
     rights = Rights(role=role, scope=scope, names=names)
     catalogue.accounts.add(name, rights, passwords.hashed(PASSWORD), by=TESTER, must_change=must_change)
+
+
+def forget(web: Web) -> None:
+    """Let the service read tokens and sessions now, as it does once a second."""
+    clear(web)
+    web.app.extensions["radir"].sessions._fresh.clear()
 
 
 class Browser(requests.Session):

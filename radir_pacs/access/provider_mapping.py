@@ -6,7 +6,7 @@ Whoever is in none of the groups may do nothing.
     group = "radiology-north"
     role = "radiologist"
     sites = ["North"]
-    modalities = ["DX", "CR"]
+    modalities = ["CT", "MR"]
     names = true
 """
 

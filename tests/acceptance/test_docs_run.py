@@ -58,7 +58,7 @@ class House:
             text = text.replace(usual, own)
         return text
 
-    def run(self, blocks: list[Block]) -> None:
+    def check(self, blocks: list[Block]) -> None:
         """Run them as one script, which must succeed."""
         script = "set -euo pipefail\n" + "\n".join(self.here(block.text) for block in blocks)
         path = f"{self.programs}:{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin"
@@ -145,7 +145,7 @@ def use_orthanc(house: House) -> None:
 
 @pytest.mark.parametrize("page", _BESIDE)
 def test_the_commands_of_a_page_run(house: House, page: str) -> None:
-    house.run(runnable(page))
+    house.check(runnable(page))
 
 
 def test_the_first_hour_ends_with_a_hit_beside_orthanc(empty_house: House) -> None:
@@ -157,7 +157,7 @@ def test_the_first_hour_ends_with_a_hit_beside_orthanc(empty_house: House) -> No
     tutorial = (ROOT / _TUTORIAL).read_text("utf-8")
     before = tutorial[: tutorial.index("## 3.")].count("\n")
     blocks = runnable(_TUTORIAL)
-    empty_house.run(
+    empty_house.check(
         [block for block in blocks if block.line <= before]
         + [block for block in runnable(_ORTHANC_PAGE) if block.line <= steps]
         + [block for block in blocks if block.line > before]
@@ -167,12 +167,12 @@ def test_the_first_hour_ends_with_a_hit_beside_orthanc(empty_house: House) -> No
     found = empty_house.stack.json("similar", study, "--region", "right lower lobe")
     page = requests.get(f"http://127.0.0.1:{empty_house.orthanc_port}/radir/ohif/viewer?StudyInstanceUIDs={study}")
     assert found["cases"] and page.status_code == 200 and "/ohif/" in page.text
-    empty_house.run([block for block in runnable(_ORTHANC_PAGE) if block.line > steps])
+    empty_house.check([block for block in runnable(_ORTHANC_PAGE) if block.line > steps])
 
 
 def test_the_examples_of_the_notebook_run(house: House) -> None:
     """One after another in one process, as the cells of a notebook."""
-    house.run(runnable(_NOTEBOOK))
+    house.check(runnable(_NOTEBOOK))
     cells = python_cells(_NOTEBOOK)
     assert len(cells) >= 6
     script = house.work / "notebook.py"

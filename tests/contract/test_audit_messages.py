@@ -116,8 +116,8 @@ def test_patterns_of_balp(event: AuditEvent, interaction: str, profile: str) -> 
 @given(caller=st.text(), key=st.text(), value=st.text())
 def test_whatever_is_in_the_record_the_message_is_xml(caller: str, key: str, value: str) -> None:
     given_row = row(caller=caller, patient_keys=[key], detail={"route": value})
-    read(audit_message(given_row, SOURCE))
-    R4AuditEvent.model_validate(fhir_event(given_row, SOURCE))
+    assert read(audit_message(given_row, SOURCE)) is not None
+    assert R4AuditEvent.model_validate(fhir_event(given_row, SOURCE))
 
 
 def test_the_frame_counts_octets() -> None:

@@ -7,10 +7,9 @@ from collections.abc import Callable
 import pytest
 import requests
 
-from tests.accounts_material import Browser, add_account
+from tests.accounts_material import Browser, add_account, forget
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web, part10
-from tests.integration.test_accounts import forget
 
 X = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "pacs.example"}
 

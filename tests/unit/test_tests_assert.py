@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-# pytest.raises, playwright's expect, numpy's and torch's assert_*, helpers that wait for a state until a deadline
-SAYS_SO = re.compile(r"(raises|warns|expect|eventually|assert_\w+|check\w*|wait_for\w*|wait_until\w*)\b")
+# pytest.raises and pytest.fail, playwright's expect, numpy's and torch's assert_*, hypothesis's state machines, and
+# helpers that wait for a state until a deadline
+SAYS_SO = re.compile(
+    r"(raises|warns|fail|expect|eventually|assert_\w+|check\w*|wait_for\w*|wait_until\w*|run_state_machine_as_test)\b"
+)
 
 
 def called(call: ast.Call) -> str:
