@@ -1884,6 +1884,15 @@ ORDER BY lower(a.name);
 SELECT id, name, role, scope, names, issuer, disabled_at IS NOT NULL AS disabled FROM account
 WHERE lower(name) = lower(%(name)s) AND removed_at IS NULL FOR UPDATE;
 
+-- name: lock_administrators
+-- One transaction at a time, from here to its end, takes an administrator's right away.
+SELECT pg_advisory_xact_lock(x'524144524d'::bigint);
+
+-- name: another_administrator
+-- A row where another account than this one administers and signs in with a password.
+SELECT FROM account WHERE role = 'administrator' AND issuer IS NULL AND disabled_at IS NULL AND removed_at IS NULL
+    AND id <> %(id)s LIMIT 1;
+
 -- name: set_account_rights
 -- Another role, scope or right to names.
 UPDATE account SET role = %(role)s, scope = %(scope)s::jsonb, names = %(names)s WHERE id = %(id)s;
