@@ -37,6 +37,8 @@ class Scoped(Protocol):
     def study_date(self) -> date | None: ...
     @property
     def withheld(self) -> int: ...
+    @property
+    def patient_keys(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,7 @@ class Scope:
     """Empty fields restrict nothing. Dates inclusive; ``sees``: the highest degree of withholding that is still seen.
 
     A study is in scope of ``sites`` when all that sent to it are among them, of ``modalities`` when all its images are.
+    opened: patients (issuer and id) whose studies are inside for a while, whatever else is said (ADR 0040).
     """
 
     sites: frozenset[str] = frozenset()
@@ -51,11 +54,12 @@ class Scope:
     since: date | None = None
     until: date | None = None
     sees: Withheld = Withheld.FROM_ALL
+    opened: frozenset[str] = frozenset()
 
     @property
     def restricts(self) -> bool:
         """Whether any study can be outside."""
-        return self != Scope()
+        return self.without_opened() != Scope()
 
     @property
     def confines(self) -> bool:
@@ -65,7 +69,7 @@ class Scope:
     def admits(self, study: Scoped) -> bool:
         """Whether the study is inside."""
         day = study.study_date
-        return (
+        return not self.opened.isdisjoint(study.patient_keys) or (
             self.admits_sites(study.sites)
             and self.admits_modalities(study.modalities)
             and (self.since is None or (day is not None and day >= self.since))
@@ -90,8 +94,11 @@ class Scope:
     def seeing(self, sees: Withheld) -> Self:
         return replace(self, sees=sees)
 
+    def without_opened(self) -> Self:
+        return replace(self, opened=frozenset())
+
     def as_json(self) -> dict[str, Any]:
-        """As the catalogue keeps it; ``sees`` follows from the role."""
+        """As the catalogue keeps it; ``sees`` follows from the role, and ``opened`` is never given to anybody else."""
         return {
             name: value
             for name, value in {

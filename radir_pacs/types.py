@@ -361,6 +361,7 @@ class CatalogueStudy:
     patient_key: str = ""  # issuer and id; empty where unknown
     sites: tuple[str, ...] = ()  # labels of all that sent to it
     withheld: int = 0  # radir_pacs.scopes.Withheld
+    patient_keys: tuple[str, ...] = ()  # of all its instances, each as ``patient_key``
 
 
 @dataclass(frozen=True, kw_only=True)

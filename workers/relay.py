@@ -123,6 +123,7 @@ class Relay:
             self._surveyed_s = now_s
             yield self._catalogue.report_versions.look_again
             yield self._catalogue.withheld.look_again
+            yield self._catalogue.emergencies.end_due
             yield self._ask_for_merges
             yield self._upkeep.look
         if now_s - self._pruned_s >= PRUNE_S:
@@ -201,6 +202,7 @@ class Relay:
         yield partial(catalogue.jobs.prune, KEEP_DONE_S)
         yield partial(catalogue.generations.prune, gone_keep_s=KEEP_GONE_S, generation_keep_s=KEEP_DONE_S)
         yield partial(catalogue.processes.prune, KEEP_SILENT_S)
+        yield partial(catalogue.emergencies.prune, KEEP_GONE_S)
         yield catalogue.damage.prune
         yield partial(catalogue.commitments.prune, KEEP_GONE_S)
         yield partial(catalogue.refusals.prune, keep_s=KEEP_REFUSALS_S, most=MOST_REFUSALS)

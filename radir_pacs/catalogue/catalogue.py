@@ -17,6 +17,7 @@ from radir_pacs.catalogue.corrections import Corrections
 from radir_pacs.catalogue.damage import Damage
 from radir_pacs.catalogue.database import Database, conninfo_of
 from radir_pacs.catalogue.disk import Disk
+from radir_pacs.catalogue.emergencies import Emergencies
 from radir_pacs.catalogue.encodings import Encodings
 from radir_pacs.catalogue.erasures import Erasures
 from radir_pacs.catalogue.feedback import ReaderFeedback
@@ -93,6 +94,7 @@ class Catalogue:
         self.access_tokens = AccessTokens(database, settings)
         self.accounts = Accounts(database, settings)
         self.sign_ins = SignIns(database, settings)
+        self.emergencies = Emergencies(database, settings)
         self.peers = Peers(database, settings)
         self.erasures = Erasures(database, settings)
         self.withheld = WithheldPatients(database, settings)

@@ -794,6 +794,11 @@ WHERE e.id = ANY(%(ids)s::bigint[]) AND EXISTS (
     SELECT FROM report AS r
     WHERE r.study_uid = e.study_uid AND NOT r.superseded AND r.findings @? %(said)s::text::jsonpath);
 
+-- name: encodings_of_patients
+-- Encodings of a model of studies that belong to one of these patients.
+SELECT e.id FROM encoding AS e JOIN study AS s USING (study_uid)
+WHERE e.model_id = %(model_id)s AND s.patient_keys && %(patient_keys)s::text[];
+
 -- name: question
 -- What a similar-case query asks first, all of one snapshot: its study, what mined reports say of it, the encodings under
 -- the models that answer now, or under a named one (a row each), and what never answers: the encodings of named studies, of the query study
@@ -1929,9 +1934,11 @@ VALUES (%(id_sha256)s, %(account_id)s, %(token_tag)s, %(id_token)s, %(address)s)
 
 -- name: session
 -- Who is signed in with this id, if the session is neither too old nor idle and the account, where it is of one, in
--- force. ``withholds``: whether any patient is withheld.
+-- force. ``withholds``: whether any patient is withheld. ``opened``: patients opened in an emergency.
 SELECT s.token_tag, a.id AS account_id, a.name, a.role, a.scope, a.names, a.must_change, a.password_hash IS NOT NULL AS
     has_password, EXISTS (SELECT FROM withheld_patient) AS withholds, s.id_token,
+    ARRAY(SELECT unnest(o.patient_keys) FROM emergency_access AS o
+        WHERE o.account_id = a.id AND o.ended_at IS NULL AND o.ends_at > now()) AS opened,
     extract(epoch FROM now() - s.seen_at)::float8 AS unseen_s
 FROM web_session AS s LEFT JOIN account AS a ON a.id = s.account_id
 WHERE s.id_sha256 = %(id_sha256)s
@@ -2080,6 +2087,11 @@ WITH gone AS (
 )
 DELETE FROM patient_link WHERE id IN (SELECT id FROM gone);
 
+-- name: erase_emergencies
+-- Who opened the studies or the patients in an emergency; the trail keeps it.
+DELETE FROM emergency_access WHERE study_uid = ANY(%(study_uids)s::text[])
+    OR patient_keys && %(patient_keys)s::text[];
+
 -- name: forget_now
 -- Their vectors leave the index files with the next merge, which is due at once, and the feed names them no more.
 WITH fed AS (DELETE FROM study_changed WHERE study_uid = ANY(%(study_uids)s::text[]))
@@ -2122,6 +2134,8 @@ SELECT
     (SELECT count(*) FROM viewer_context WHERE study_uid IN (TABLE uids)) + (SELECT count(*) FROM viewer_context_case
         WHERE study_uid IN (TABLE uids)) AS "links of the sidebar",
     (SELECT count(*) FROM retraining_study WHERE study_uid IN (TABLE uids)) AS "snapshots of retrainings",
+    (SELECT count(*) FROM emergency_access WHERE study_uid IN (TABLE uids) OR patient_keys && %(patient_keys)s::text[])
+        AS "accesses in an emergency",
     (SELECT count(*) FROM study_changed WHERE study_uid IN (TABLE uids)) AS "feed of changes";
 
 -- == Withheld patients ==
@@ -2151,6 +2165,46 @@ UPDATE study AS s SET withheld = degree_of_patient(s.patient_keys) FROM (
 SELECT w.patient_key, w.degree, w.reason, w.by, w.at,
     (SELECT count(*) FROM study AS s WHERE s.patient_keys @> ARRAY[w.patient_key])::integer AS studies
 FROM withheld_patient AS w ORDER BY w.at DESC, w.patient_key;
+
+-- == Emergency access ==
+
+-- name: begin_emergency
+-- An account opens the patient of a study for a while; no row where the account may not, or where the study is not here
+-- or names no patient.
+INSERT INTO emergency_access (account_id, caller, study_uid, patient_keys, reason, ends_at)
+SELECT a.id, a.name, s.study_uid, s.patient_keys, %(reason)s, now() + make_interval(secs => %(valid_s)s::float8)
+FROM account AS a CROSS JOIN study AS s
+WHERE lower(a.name) = lower(%(account)s) AND a.role = 'radiologist' AND a.disabled_at IS NULL AND a.removed_at IS NULL
+    AND s.study_uid = %(study_uid)s AND s.patient_keys <> '{}'
+RETURNING id, ends_at;
+
+-- name: end_emergency
+-- One ends before its time; no row where it has ended.
+UPDATE emergency_access SET ended_at = now() WHERE id = %(number)s AND ended_at IS NULL AND ends_at > now()
+    AND (%(account)s::text IS NULL OR lower(caller) = lower(%(account)s))
+RETURNING id, study_uid, patient_keys;
+
+-- name: end_emergencies
+-- Those whose time is over end, once.
+UPDATE emergency_access SET ended_at = ends_at WHERE ended_at IS NULL AND ends_at <= now()
+RETURNING id, caller, study_uid, patient_keys;
+
+-- name: prune_emergencies
+-- Those that ended long ago; the trail keeps them.
+DELETE FROM emergency_access WHERE ended_at < now() - make_interval(secs => %(keep_s)s::float8);
+
+-- name: emergencies
+-- All that are kept, the newest first, or those of one account that are open.
+SELECT id AS number, caller, study_uid, patient_keys, reason, begun_at, ends_at, ended_at,
+    ended_at IS NULL AND ends_at > now() AS is_open
+FROM emergency_access
+WHERE %(account)s::text IS NULL OR (lower(caller) = lower(%(account)s) AND ended_at IS NULL AND ends_at > now())
+ORDER BY id DESC;
+
+-- name: figure_of_emergencies
+-- Patients who are open in an emergency, or were opened within the last hour.
+SELECT count(*)::integer AS n FROM emergency_access
+WHERE begun_at > now() - interval '1 hour' OR (ended_at IS NULL AND ends_at > now());
 
 -- == Audit ==
 

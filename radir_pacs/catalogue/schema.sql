@@ -639,7 +639,7 @@ EXECUTE FUNCTION patient_is_withheld();
 
 -- Whether a scope admits a study: `radir_pacs.scopes.Scope` says what it means.
 CREATE FUNCTION is_in_scope(s study, scope jsonb) RETURNS boolean LANGUAGE sql STABLE AS $$
-    SELECT coalesce(
+    SELECT s.patient_keys && ARRAY(SELECT jsonb_array_elements_text(scope -> 'opened')) OR coalesce(
         (NOT scope ? 'sites' OR (s.sites <> '{}' AND to_jsonb(s.sites) <@ (scope -> 'sites')))
         AND (NOT scope ? 'modalities' OR (s.modalities && ARRAY(SELECT jsonb_array_elements_text(scope -> 'modalities'))
             AND s.modalities <@ ARRAY(SELECT jsonb_array_elements_text(
@@ -803,6 +803,20 @@ CREATE TABLE account (
 );
 CREATE UNIQUE INDEX account_by_name ON account (lower(name)) WHERE removed_at IS NULL;
 CREATE UNIQUE INDEX account_by_subject ON account (issuer, subject) WHERE removed_at IS NULL;
+
+-- Whose rights were widened to one patient for a while, with a reason (ADR 0040). The trail keeps the same for longer.
+CREATE TABLE emergency_access (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    account_id    bigint NOT NULL REFERENCES account,
+    caller        text NOT NULL,                        -- its name
+    study_uid     text NOT NULL,                        -- the study that was asked for
+    patient_keys  text[] NOT NULL,                      -- whose studies are reached
+    reason        text NOT NULL,
+    begun_at      timestamptz NOT NULL DEFAULT now(),
+    ends_at       timestamptz NOT NULL,
+    ended_at      timestamptz                           -- NULL: the trail does not have its end yet
+);
+CREATE INDEX emergency_access_open ON emergency_access (account_id) WHERE ended_at IS NULL;
 
 -- Who is signed in, by the keyed hash of a random id that only the browser has: with an account, or with a token.
 CREATE TABLE web_session (

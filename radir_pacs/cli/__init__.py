@@ -33,6 +33,7 @@ _OWN = {
     "delete": "admin",
     "demo": "demo",
     "disk": "disk",
+    "emergencies": "emergencies",
     "erase": "erase",
     "doctor": "doctor",
     "feedback": "feedback",

@@ -242,6 +242,14 @@ class Settings:
     session_longest_s: float = setting(
         8 * 3600.0, "Seconds after which a person has to sign in again in any case.", low=60, high=30 * DAY_S
     )
+    emergency_access: bool = setting(
+        False,
+        "Whether a radiologist who signed in with an account may open a patient out of scope, or withheld, for a while"
+        " by giving a reason.",
+    )
+    emergency_access_s: float = setting(
+        3600.0, "For how many seconds a patient is open by emergency_access.", low=60, high=DAY_S
+    )
     rate_limit: int = setting(
         30_000,
         "Requests a minute that one account, token or sidebar's link may send to the web service of a machine, beyond"

@@ -109,6 +109,12 @@ class ArchiveFigures(Collector):
                 [([one.name], one.oldest_s) for one in receivers],
             ),
             _family(
+                "radir_emergency_accesses",
+                "Patients that radiologists opened out of scope with a reason, open now or begun within the last hour.",
+                [],
+                [([], self._catalogue.emergencies.figure())],
+            ),
+            _family(
                 "radir_processes_up",
                 "Processes of a role that send heartbeats, on all machines.",
                 ["role"],

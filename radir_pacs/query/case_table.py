@@ -104,7 +104,7 @@ class CaseTable:
         exist in the mined findings of the case's report; the caller makes it of ``filters.finding``. Raises BadInput
         for keys that cannot be compared.
         """
-        conditions = [*self._conditions(filters, like), *self._of_scope(filters.scope)]
+        conditions, within = self._conditions(filters, like), self._of_scope(filters.scope)
         askers: dict[object, Asker] = {}
         keys: QidoQuery | None = None
         if said is not None:
@@ -113,14 +113,20 @@ class CaseTable:
         if filters.keys:
             keys = QidoQuery(level=QidoLevel.STUDY, limit=0, matches=filters.keys, fuzzy=filters.fuzzy)
             askers[keys] = lambda among: self._catalogue.cases.matching(self.model_id, keys, among)
-        if not conditions and not askers and newest is None:
+        if not conditions and not within and not askers and newest is None:
             return None
         while True:
             answers = [self._answer(key, ask, kept=key is not keys or kept) for key, ask in askers.items()]
+            opened = self._opened(filters.scope) if within else None
             with self._lock:
-                if any(answer.base != self._base for answer in answers):
+                if any(answer.base != self._base for answer in (*answers, *((opened,) if opened else ()))):
                     continue  # earlier labels came meanwhile, and every column moved
                 mask = self._live.copy()
+                for column, passes in within:
+                    mask &= passes(self._columns[column])
+                if opened is not None:
+                    reached = opened.mask[: len(mask)]
+                    mask[: len(reached)] |= reached & self._live[: len(reached)]
                 for column, passes in conditions:
                     mask &= passes(self._columns[column])
                 for answer in answers:
@@ -169,6 +175,13 @@ class CaseTable:
         if scope.sees < Withheld.FROM_ALL:
             found.append(("withheld", lambda degrees: degrees <= int(scope.sees)))
         return found
+
+    def _opened(self, scope: Scope) -> _Answer | None:
+        """The cases of patients who were opened in an emergency, asked anew each time: they are few, for an hour."""
+        if not scope.opened:
+            return None
+        keys = sorted(scope.opened)
+        return self._answer(keys[0], lambda among: self._catalogue.cases.of_patients(self.model_id, keys), kept=False)
 
     def _by_word(self, column: str, passes: Callable[[str], bool]) -> Condition:
         with self._lock:

@@ -55,6 +55,8 @@ SCOPES = [
     Scope(since=date(2024, 5, 1), until=date(2024, 5, 1)),
     Scope(sees=Withheld.FROM_RESEARCH),
     Scope(sees=Withheld.FROM_NOBODY, sites=frozenset({"A", "B", "TEST"})),
+    Scope(sites=frozenset({"A"}), opened=frozenset({"\\p40", "\\p41", "\\nobody"})),
+    Scope(sees=Withheld.FROM_RESEARCH, since=date(2024, 5, 1), opened=frozenset({"\\p2", "\\p5"})),
 ]
 
 

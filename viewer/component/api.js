@@ -110,6 +110,11 @@ export class Api {
     }
   }
 
+  /** Whether the reader may open a study in an emergency; nothing of it tells of a study. @returns {Promise<boolean>} */
+  async mayAskInEmergency() {
+    return (await (await this.ask('/api/emergency')).json()).may_ask === true;
+  }
+
   /** @param {string} study @param {Record<string, unknown>} feedback */
   async judge(study, feedback) {
     await this.post(`/api/studies/${encodeURIComponent(study)}/feedback`, feedback);

@@ -143,6 +143,8 @@ export const de = {
   state_forbidden: 'Die Ansicht aus dem PACS neu öffnen oder bei der Betreuung nachfragen.',
   state_title_not_found: 'Die Studie ist nicht hier',
   state_not_found: 'Sie wurde nie an diesen Dienst gesendet oder ist gelöscht.',
+  emergency: 'Wenn Sie diese Studie im Notfall brauchen, können Sie sie mit einer Begründung öffnen.',
+  emergency_open: 'Im Notfall öffnen',
   state_title_failed: 'Das ging nicht',
   unknown_region: 'Keine Region und kein Befund heißt „{text}“.',
   did_you_mean: 'Gemeint war vielleicht',

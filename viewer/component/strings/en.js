@@ -140,6 +140,8 @@ export const en = {
   state_forbidden: 'Open the panel again from the PACS, or ask its administrator.',
   state_title_not_found: 'The study is not here',
   state_not_found: 'It was never sent to this service, or it was deleted.',
+  emergency: 'If you need this study in an emergency, you may open it with a reason.',
+  emergency_open: 'Open it in an emergency',
   state_title_failed: 'That did not work',
   unknown_region: 'No region or finding is called “{text}”.',
   did_you_mean: 'Did you mean',
