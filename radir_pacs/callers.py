@@ -46,6 +46,7 @@ class AuditEvent(StrEnum):
     MERGED = "MERGED"  # Patient Record: one patient became another, or was given other demographics
     AUDIT_READ = "AUDIT_READ"  # Audit Log Used
     AUDIT_RETIRED = "AUDIT_RETIRED"  # Audit Log Used: events were exported, and left the table
+    AUDIT_SKIPPED = "AUDIT_SKIPPED"  # Audit Log Used: a receiver refused an event for good, and lacks it
     PEER_ADDED = "PEER_ADDED"  # Security Alert: Security Configuration, as is the next one
     PEER_REMOVED = "PEER_REMOVED"
     EMERGENCY_STARTED = "EMERGENCY_STARTED"  # Security Alert: Emergency Override Started: a patient, out of scope

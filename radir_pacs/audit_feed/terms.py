@@ -117,6 +117,7 @@ TOLD = {
     AuditEvent.MERGED: Told(event=Term.PATIENT_RECORD, action="U"),
     AuditEvent.AUDIT_READ: Told(event=Term.AUDIT_LOG_USED, action="R"),
     AuditEvent.AUDIT_RETIRED: Told(event=Term.AUDIT_LOG_USED, action="R"),
+    AuditEvent.AUDIT_SKIPPED: Told(event=Term.AUDIT_LOG_USED, action="R"),
     AuditEvent.PEER_ADDED: Told(event=_ALERT, action="E", kind=Term.SECURITY_CONFIGURATION),
     AuditEvent.PEER_REMOVED: Told(event=_ALERT, action="E", kind=Term.SECURITY_CONFIGURATION),
     AuditEvent.EMERGENCY_STARTED: Told(event=_ALERT, action="E", kind=Term.EMERGENCY_STARTED, breaks_glass=True),

@@ -2364,6 +2364,14 @@ WHERE name = %(name)s AND holder = %(holder)s AND (seal, event) < (%(seal)s, %(e
 UPDATE audit_receiver SET failed = %(failed)s, failed_since = coalesce(failed_since, now())
 WHERE name = %(name)s AND holder = %(holder)s;
 
+-- name: lock_audit_receiver
+-- Where a receiver is, and why it did not take the last batch.
+SELECT seal, event, failed FROM audit_receiver WHERE name = %(name)s FOR UPDATE;
+
+-- name: audit_skip
+-- A receiver goes on behind this event, which it refused.
+UPDATE audit_receiver SET seal = %(seal)s, event = %(event)s, failed = NULL, failed_since = NULL WHERE name = %(name)s;
+
 -- name: audit_send_again
 -- All receivers go on with the seal that holds the first event from a time on.
 WITH first AS (SELECT min(seal) AS seal FROM audit_event WHERE at >= %(since)s)
