@@ -64,9 +64,7 @@ class AuditReceivers(CataloguePart):
             if place["failed"] in _REFUSALS:
                 refused = run(connection, "sealed_events_after", dict(place), most=1).fetchone()
             if refused is None:
-                raise BadInput(
-                    f"{name} refused no event: what it lacks is sent when it can be reached: radir status"
-                )
+                raise BadInput(f"{name} refused no event: what it lacks is sent when it can be reached: radir status")
             row = audit_row(refused)
             run(connection, "audit_skip", name=name, seal=row.seal, event=row.id)
             detail: Detail = {"receiver": name, "skipped": row.id, "skipped_as": row.event, "reason": reason}

@@ -25,7 +25,7 @@ export class Panel {
     this.studyUid = host.getAttribute('study') ?? '';
     const language = languageOf(host.getAttribute('lang'));
     this.say = sayIn(language);
-    this.server = new Api(base, language);
+    this.server = new Api(base, language, host.hasAttribute('link'));
     /** @type {Study | null} */
     this.study = null;
     this.limit = PAGE;
