@@ -361,6 +361,7 @@ class CatalogueStudy:
     patient_key: str = ""  # issuer and id; empty where unknown
     sites: tuple[str, ...] = ()  # labels of all that sent to it
     withheld: int = 0  # radir_pacs.scopes.Withheld
+    departments: tuple[str, ...] = ()  # Institutional Department Name (0008,1040) of its instances
     patient_keys: tuple[str, ...] = ()  # of all its instances, each as ``patient_key``
 
 

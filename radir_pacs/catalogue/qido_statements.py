@@ -229,6 +229,10 @@ def of_scope(scope: Scope) -> list[Condition]:
     if scope.sites:
         sites = sorted(scope.sites)
         found.append(Condition(sql="k.sites && %s::text[] AND k.sites <@ %s::text[]", params=(sites, sites)))
+    if scope.departments:
+        named = sorted(scope.departments)
+        sql = "k.departments && %s::text[] AND k.departments <@ %s::text[]"
+        found.append(Condition(sql=sql, params=(named, named)))
     if scope.modalities:
         all_of = sorted(scope.modalities | WITHOUT_IMAGES)
         sql = "k.modalities && %s::text[] AND k.modalities <@ %s::text[]"

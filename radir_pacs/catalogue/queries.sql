@@ -29,12 +29,13 @@ WITH r AS MATERIALIZED (
 ), received_study AS (
     INSERT INTO study (study_uid, revision, patient_key, patient_id, patient_name, patient_sex, patient_birth_date,
         patient_age_years, study_date, study_time, accession_number, study_description, referring_physician, study_id,
-        body_part, modalities, patient_keys, patient_name_folded, referring_physician_folded, sites)
+        body_part, modalities, patient_keys, patient_name_folded, referring_physician_folded, sites, departments)
     SELECT r.study_uid, r.is_image::integer, r.patient_key, r.patient_id, r.patient_name,
         r.patient_sex, r.patient_birth_date, r.patient_age_years, r.study_date,
         r.study_time, r.accession_number, r.study_description, r.referring_physician, r.study_id,
         r.body_part, array_remove(ARRAY[r.modality], NULL), r.patient_keys,
-        r.patient_name_folded, r.referring_physician_folded, array_remove(ARRAY[r.site], NULL)
+        r.patient_name_folded, r.referring_physician_folded, array_remove(ARRAY[r.site], NULL),
+        array_remove(ARRAY[nullif(r.attributes #>> '{00081040,Value,0}', '')], NULL)
     FROM r WHERE NOT EXISTS (SELECT FROM standing)
         AND NOT EXISTS (SELECT FROM parent WHERE parent.study_uid <> r.study_uid)
     ON CONFLICT (study_uid) DO UPDATE SET
@@ -63,6 +64,8 @@ WITH r AS MATERIALIZED (
             ELSE ARRAY(SELECT DISTINCT k FROM unnest(study.patient_keys || excluded.patient_keys) AS k ORDER BY k) END,
         sites = CASE WHEN excluded.sites <@ study.sites THEN study.sites
             ELSE ARRAY(SELECT DISTINCT k FROM unnest(study.sites || excluded.sites) AS k ORDER BY k) END,
+        departments = CASE WHEN excluded.departments <@ study.departments THEN study.departments
+            ELSE ARRAY(SELECT DISTINCT k FROM unnest(study.departments || excluded.departments) AS k ORDER BY k) END,
         last_instance_at = now(),
         changed_at = now()
     RETURNING study_uid
@@ -218,6 +221,9 @@ UPDATE study SET patient_key = coalesce(%(patient_key)s, patient_key), patient_i
         WHERE i.study_uid = study.study_uid), patient_keys),
     sites = CASE WHEN %(site)s::text IS NULL THEN sites
         ELSE ARRAY(SELECT DISTINCT k FROM unnest(sites || %(site)s::text) AS k ORDER BY k) END,
+    departments = ARRAY(
+        SELECT DISTINCT i.attributes #>> '{00081040,Value,0}' FROM instance AS i
+        WHERE i.study_uid = study.study_uid AND i.attributes #>> '{00081040,Value,0}' <> '' ORDER BY 1),
     state = CASE WHEN %(reopens)s::boolean THEN 'RECEIVING' ELSE state END,
     reason = CASE WHEN %(reopens)s::boolean THEN NULL ELSE reason END,
     reason_code = CASE WHEN %(reopens)s::boolean THEN NULL ELSE reason_code END,
@@ -751,7 +757,8 @@ SELECT string_agg(
     || int8send(hashtextextended(array_to_string(s.modalities, E'\\'), 0))
     || int8send(coalesce(hashtextextended(s.body_part, 0), 0))
     || int8send(coalesce(hashtextextended(e.scanner, 0), 0))
-    || int8send(hashtextextended(array_to_string(s.sites, E'\\'), 0)), '') AS cases
+    || int8send(hashtextextended(array_to_string(s.sites, E'\\'), 0))
+    || int8send(hashtextextended(array_to_string(s.departments, E'\\'), 0)), '') AS cases
 FROM encoding AS e JOIN study AS s USING (study_uid)
 WHERE e.model_id = %(model_id)s AND e.id >= %(first)s AND e.id < %(end)s;
 
@@ -762,7 +769,8 @@ SELECT e.id, coalesce(s.study_date - DATE '1970-01-01', -2147483648) AS day,
     coalesce(hashtextextended(s.patient_sex, 0), 0) AS sex,
     hashtextextended(array_to_string(s.modalities, E'\\'), 0) AS modalities,
     coalesce(hashtextextended(s.body_part, 0), 0) AS body_part, coalesce(hashtextextended(e.scanner, 0), 0) AS scanner,
-    hashtextextended(array_to_string(s.sites, E'\\'), 0) AS sites
+    hashtextextended(array_to_string(s.sites, E'\\'), 0) AS sites,
+    hashtextextended(array_to_string(s.departments, E'\\'), 0) AS departments
 FROM encoding AS e JOIN study AS s USING (study_uid)
 WHERE e.id IN (
     SELECT id FROM encoding WHERE model_id = %(model_id)s AND xid >= %(since)s::text::xid8
@@ -776,7 +784,7 @@ LIMIT %(most)s;
 SELECT name, hashtextextended(word, 0) AS hash, word
 FROM encoding AS e JOIN study AS s USING (study_uid) CROSS JOIN LATERAL (VALUES ('sex', s.patient_sex),
     ('modalities', array_to_string(s.modalities, E'\\')), ('body_part', s.body_part), ('scanner', e.scanner),
-    ('sites', array_to_string(s.sites, E'\\'))
+    ('sites', array_to_string(s.sites, E'\\')), ('departments', array_to_string(s.departments, E'\\'))
 ) AS words (name, word)
 WHERE e.id = ANY(%(ids)s::bigint[]) AND word IS NOT NULL;
 

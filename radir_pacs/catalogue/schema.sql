@@ -38,7 +38,8 @@ CREATE TABLE study (
     patient_name_folded  text,                         -- folded for comparison: radir_pacs.catalogue.names
     referring_physician_folded text,
     sites                text[] NOT NULL DEFAULT '{}', -- labels of all that sent to it (radir_pacs.scopes)
-    withheld             smallint NOT NULL DEFAULT 0   -- from whom: radir_pacs.scopes.Withheld, kept by triggers
+    withheld             smallint NOT NULL DEFAULT 0,  -- from whom: radir_pacs.scopes.Withheld, kept by triggers
+    departments          text[] NOT NULL DEFAULT '{}'  -- Institutional Department Name (0008,1040) of its instances
 ) WITH (fillfactor = 85);  -- an update by an instance finds room on its page, and writes no index
 CREATE INDEX study_by_state ON study (state);
 CREATE INDEX study_by_patients ON study USING gin (patient_keys);
@@ -97,13 +98,15 @@ CREATE TABLE study_search (
     study_id             text,
     modalities           text[] NOT NULL,
     sites                text[] NOT NULL DEFAULT '{}',
-    withheld             smallint NOT NULL DEFAULT 0
+    withheld             smallint NOT NULL DEFAULT 0,
+    departments          text[] NOT NULL DEFAULT '{}'
 );
 CREATE UNIQUE INDEX study_search_in_order ON study_search (newest_first, study_uid);
 CREATE INDEX study_search_by_accession ON study_search (accession_number);
 CREATE INDEX study_search_by_birth_date ON study_search (patient_birth_date);
 CREATE INDEX study_search_by_modality ON study_search USING gin (modalities);
 CREATE INDEX study_search_by_site ON study_search USING gin (sites);
+CREATE INDEX study_search_by_department ON study_search USING gin (departments);
 CREATE INDEX study_search_by_terms ON study_search USING gin (search_terms(patient_name_folded,
     referring_physician_folded, patient_id, accession_number, study_description))
     WITH (gin_pending_list_limit = 256);  -- kB: the study that fills the list enters it all into the index
@@ -113,22 +116,24 @@ BEGIN
     INSERT INTO study_search VALUES (NEW.study_uid, coalesce(DATE '9999-12-31' - NEW.study_date, 2147483647),
         NEW.study_time, NEW.patient_id, NEW.patient_name_folded, NEW.patient_birth_date, NEW.patient_sex,
         NEW.accession_number, NEW.study_description, NEW.referring_physician_folded, NEW.study_id, NEW.modalities,
-        NEW.sites, NEW.withheld)
+        NEW.sites, NEW.withheld, NEW.departments)
     ON CONFLICT (study_uid) DO UPDATE SET newest_first = excluded.newest_first, study_time = excluded.study_time,
         patient_id = excluded.patient_id, patient_name_folded = excluded.patient_name_folded,
         patient_birth_date = excluded.patient_birth_date, patient_sex = excluded.patient_sex,
         accession_number = excluded.accession_number, study_description = excluded.study_description,
         referring_physician_folded = excluded.referring_physician_folded, study_id = excluded.study_id,
-        modalities = excluded.modalities, sites = excluded.sites, withheld = excluded.withheld;
+        modalities = excluded.modalities, sites = excluded.sites, withheld = excluded.withheld,
+        departments = excluded.departments;
     RETURN NULL;
 END $$;
 CREATE TRIGGER study_search_on_insert AFTER INSERT ON study FOR EACH ROW EXECUTE FUNCTION study_is_searched();
 CREATE TRIGGER study_search_on_update AFTER UPDATE ON study FOR EACH ROW
     WHEN ((OLD.study_date, OLD.study_time, OLD.patient_id, OLD.patient_name_folded, OLD.patient_birth_date,
         OLD.patient_sex, OLD.accession_number, OLD.study_description, OLD.referring_physician_folded, OLD.study_id,
-        OLD.modalities, OLD.sites, OLD.withheld) IS DISTINCT FROM (NEW.study_date, NEW.study_time, NEW.patient_id,
-        NEW.patient_name_folded, NEW.patient_birth_date, NEW.patient_sex, NEW.accession_number, NEW.study_description,
-        NEW.referring_physician_folded, NEW.study_id, NEW.modalities, NEW.sites, NEW.withheld))
+        OLD.modalities, OLD.sites, OLD.withheld, OLD.departments) IS DISTINCT FROM (NEW.study_date, NEW.study_time,
+        NEW.patient_id, NEW.patient_name_folded, NEW.patient_birth_date, NEW.patient_sex, NEW.accession_number,
+        NEW.study_description, NEW.referring_physician_folded, NEW.study_id, NEW.modalities, NEW.sites, NEW.withheld,
+        NEW.departments))
     EXECUTE FUNCTION study_is_searched();
 
 CREATE TABLE series (
@@ -419,11 +424,11 @@ END $$;
 CREATE TRIGGER study_changed_on_update AFTER UPDATE ON study FOR EACH ROW WHEN (
     (OLD.patient_keys, OLD.patient_id, OLD.patient_name, OLD.patient_sex, OLD.patient_birth_date, OLD.patient_age_years,
         OLD.study_date, OLD.study_time, OLD.accession_number, OLD.study_description, OLD.referring_physician,
-        OLD.study_id, OLD.body_part, OLD.modalities, OLD.has_report, OLD.sites, OLD.withheld)
+        OLD.study_id, OLD.body_part, OLD.modalities, OLD.has_report, OLD.sites, OLD.withheld, OLD.departments)
     IS DISTINCT FROM
     (NEW.patient_keys, NEW.patient_id, NEW.patient_name, NEW.patient_sex, NEW.patient_birth_date, NEW.patient_age_years,
         NEW.study_date, NEW.study_time, NEW.accession_number, NEW.study_description, NEW.referring_physician,
-        NEW.study_id, NEW.body_part, NEW.modalities, NEW.has_report, NEW.sites, NEW.withheld))
+        NEW.study_id, NEW.body_part, NEW.modalities, NEW.has_report, NEW.sites, NEW.withheld, NEW.departments))
 EXECUTE FUNCTION study_has_changed();
 
 CREATE FUNCTION report_has_changed() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -641,6 +646,8 @@ EXECUTE FUNCTION patient_is_withheld();
 CREATE FUNCTION is_in_scope(s study, scope jsonb) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT s.patient_keys && ARRAY(SELECT jsonb_array_elements_text(scope -> 'opened')) OR coalesce(
         (NOT scope ? 'sites' OR (s.sites <> '{}' AND to_jsonb(s.sites) <@ (scope -> 'sites')))
+        AND (NOT scope ? 'departments'
+            OR (s.departments <> '{}' AND to_jsonb(s.departments) <@ (scope -> 'departments')))
         AND (NOT scope ? 'modalities' OR (s.modalities && ARRAY(SELECT jsonb_array_elements_text(scope -> 'modalities'))
             AND s.modalities <@ ARRAY(SELECT jsonb_array_elements_text(
                 (scope -> 'modalities') || (scope -> 'without_images')))))

@@ -214,6 +214,7 @@ def study_of(row: Row) -> CatalogueStudy:
         "reason_code": None if code is None else ReasonCode(code),
         "modalities": tuple(row["modalities"]),
         "sites": tuple(row["sites"]),
+        "departments": tuple(row["departments"]),
         "patient_keys": tuple(row["patient_keys"]),
     }
     return CatalogueStudy(**values | typed)

@@ -33,7 +33,7 @@ Asker = Callable[[I64 | None], I64]
 """Asks the database which labels pass, of all (None) or of some."""
 
 _PLAIN = {"day": np.int32, "age": np.float32, "has_report": np.bool_, "withheld": np.int8}
-_WORDS = ("sex", "modalities", "body_part", "scanner", "sites")
+_WORDS = ("sex", "modalities", "body_part", "scanner", "sites", "departments")
 _MASKS = 64  # answers of the database that are kept, 1 byte per case each
 _MOST_ASKED_AGAIN = 10_000  # after more changes than this, the database is asked about all cases
 _SPARE = 1.25  # growth of the columns
@@ -170,6 +170,10 @@ class CaseTable:
         found = self._conditions(Filters(study_date_from=scope.since, study_date_to=scope.until), like=0)
         if scope.sites:
             found.append(self._by_word("sites", lambda word: scope.admits_sites(word.split("\\") if word else ())))
+        if scope.departments:
+            found.append(
+                self._by_word("departments", lambda word: scope.admits_departments(word.split("\\") if word else ()))
+            )
         if scope.modalities:
             found.append(self._by_word("modalities", lambda word: scope.admits_modalities(word.split("\\"))))
         if scope.sees < Withheld.FROM_ALL:
