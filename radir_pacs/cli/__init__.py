@@ -46,6 +46,7 @@ _OWN = {
     "quality": "quality",
     "reports": "reports",
     "resolve": "resolve",
+    "retention": "retention",
     "studies": "studies",
     "users": "users",
     "viewer": "viewer",

@@ -22,13 +22,13 @@ from radir_pacs.delivery.commitment import NO_SUCH_INSTANCE
 from radir_pacs.errors import BlobDamaged, SettingError, StorageFailed
 from radir_pacs.intake.commitments import check
 from radir_pacs.intake.instances import OUT_OF_RESOURCES, Intake
+from radir_pacs.intake.sources import Pacs, Sources
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage import open_blobs
 from radir_pacs.storage.blobs import SWEEP_PARTS, BlobStore
 from radir_pacs.types import JobKind, StudyState
 from radir_workers.evict_files import EvictFiles
 from radir_workers.outcome import Outcome
-from radir_workers.pull_study import Pacs
 from radir_workers.relay import Relay
 from radir_workers.runner import Runner
 from tests.catalogue_material import add, claimed, encoding, header, register
@@ -107,7 +107,12 @@ def test_the_oldest_that_the_pacs_has_makes_room(settings: Settings, catalogue: 
         rung: list[str] = []
         Relay(catalogue, blobs, tight, lambda job, queue: rung.append(queue)).round()
         job_id = catalogue.jobs.enqueue(JobKind.EVICT, "files")
-        runner = Runner(catalogue, {JobKind.EVICT: EvictFiles(catalogue, blobs, there, tight)}, worker="t", lease_s=60)
+        runner = Runner(
+            catalogue,
+            {JobKind.EVICT: EvictFiles(catalogue, blobs, Sources(default=there), tight)},
+            worker="t",
+            lease_s=60,
+        )
         runner.run(job_id)
     assert "transfer" in " ".join(rung)
     stand = {number for number, sha256 in files.items() if blobs.path(sha256).exists()}
@@ -135,7 +140,7 @@ def test_the_pacs_is_asked_once_a_day_for_what_it_lacks(
     counted(catalogue, blobs)
     asked: list[str] = []
     with pacs({}, asked_for=asked) as there:
-        evict = EvictFiles(catalogue, blobs, there, replace(settings, disk_budget_mib=1))
+        evict = EvictFiles(catalogue, blobs, Sources(default=there), replace(settings, disk_budget_mib=1))
         for _ in range(2):
             evict(claimed(catalogue, JobKind.EVICT, "files"))
     assert asked == ["/studies/2.25.1/instances"]

@@ -19,14 +19,15 @@ from radir_pacs.callers import Role
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import LeaseLost, NotFound, PeerFailed, SettingError
+from radir_pacs.intake import bounded_answer
+from radir_pacs.intake.bounded_answer import AnswerBounds, Meter
 from radir_pacs.intake.instances import Intake
+from radir_pacs.intake.sources import Pacs, Sources
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.scopes import Scope
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Job, JobKind, JobState, StudyState
-from radir_workers import bounded_answer
-from radir_workers.bounded_answer import AnswerBounds, Meter
-from radir_workers.pull_study import Pacs, PullStudy
+from radir_workers.pull_study import PullStudy
 from tests.catalogue_material import TESTER
 from tests.conftest import free_port
 from tests.dicom_files import radiograph
@@ -57,8 +58,8 @@ class Here:
         self.catalogue.jobs.fail(job, "an attempt failed")
 
     def pull(self, url: str, study_uid: str, bounds: AnswerBounds = WIDE) -> Job:
-        job, pacs = self.job(study_uid), Pacs(url=url)
-        PullStudy(self.catalogue, self.blobs, self.intake, pacs, bounds, most_instance_bytes=4 * MIB)(job)
+        job, sources = self.job(study_uid), Sources(default=Pacs(url=url) if url else None)
+        PullStudy(self.catalogue, self.blobs, self.intake, sources, bounds, most_instance_bytes=4 * MIB)(job)
         return job
 
 
