@@ -34,10 +34,15 @@ PLAN = Plan.from_json(
 )
 
 
-def toy_champion(folder: Path) -> Bundle:
-    """Trained on other patients; then its head sees one direction only, while decoder and encoder forget nothing."""
+def toy_champion(folder: Path, *, forgets: bool = True) -> Bundle:
+    """Trained on other patients; then its head sees one direction only, while decoder and encoder forget nothing.
+
+    Unless it ``forgets``, the head stays as it was trained: then only a challenger that learned something is better.
+    """
     recipe = Recipe(epochs=4, batch=32, seed=3, augment=False, muon=False, learning_rate=2e-3)
     bundle = train(TOY, toy_set(192, 1), recipe)
+    if not forgets:
+        return bundle.save(folder)
     noise = torch.Generator().manual_seed(1)
     with torch.no_grad():
         layer = bundle.network.get_submodule("head.project.1")

@@ -173,11 +173,10 @@ def test_patients_whom_the_champion_knows_judge_nothing(finished: int, archive: 
     assert len(examinee(material, champion, PLAN, KEY)[0]) == material.held_out.sum()
 
 
-def test_a_challenger_of_shuffled_reports_is_refused_with_its_table(
-    postgres: str, champion: Path, tmp_path: Path
-) -> None:
+def test_a_challenger_of_shuffled_reports_is_refused_with_its_table(postgres: str, tmp_path: Path) -> None:
+    toy_champion(tmp_path / "champion", forgets=False)
     with (
-        archived(postgres, tmp_path / "home", champion, shuffled) as settings,
+        archived(postgres, tmp_path / "home", tmp_path / "champion", shuffled) as settings,
         Catalogue.open(settings) as catalogue,
     ):
         number = begin(catalogue)
@@ -251,6 +250,26 @@ def test_a_database_that_is_away_for_a_moment_ends_no_run(
     number = begin(catalogue)
     assert Pipeline(catalogue, archive, number, worker="test", hook=hook).work() == "DONE"
     assert not left and {step.attempts for step in catalogue.retraining.steps(number)} == {1}
+
+
+@pytest.mark.parametrize("away", ["steps", "tell", "end"])
+def test_a_database_that_is_away_between_two_steps_ends_no_run(
+    away: str, archive: Settings, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had been waited for within a step alone."""
+    number, left = begin(catalogue), [away]
+    asked = getattr(catalogue.retraining, away)
+
+    def fails_once(*told: Any, **more: Any) -> Any:
+        if left:
+            left.pop()
+            raise StorageFailed
+        return asked(*told, **more)
+
+    monkeypatch.setattr(catalogue.retraining, away, fails_once)
+    pipeline = Pipeline(catalogue, archive, number, worker="test", hook=_stop_before(STEPS[0], catalogue, number))
+    assert pipeline.work() == "CANCELLED" and not left
+    assert catalogue.retraining.get(number).state == "CANCELLED"
 
 
 @pytest.mark.parametrize("step", [StepName.SNAPSHOT, StepName.TRAIN, StepName.EVIDENCE])

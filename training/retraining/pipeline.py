@@ -83,7 +83,7 @@ class Pipeline:
         retraining, run_id = self._catalogue.retraining, self.run.id
         with self._lease:
             try:
-                for step in retraining.steps(run_id):
+                for step in self._steadily(lambda: retraining.steps(run_id)):
                     if step.state is not StepState.DONE:
                         self._do(step)
             except LeaseLost:
@@ -104,7 +104,7 @@ class Pipeline:
     def _ended(self, state: str, reason: str | None, *, drop_work: bool = True) -> str:
         if drop_work:
             shutil.rmtree(self._folder / files.WORK, ignore_errors=True)
-        self._catalogue.retraining.end(self.run.id, self._lease.token, state, reason)
+        self._when_it_answers(lambda: self._catalogue.retraining.end(self.run.id, self._lease.token, state, reason))
         return state
 
     def _do(self, step: RetrainingStep) -> None:
@@ -119,28 +119,33 @@ class Pipeline:
             StepName.EVIDENCE: self._evidence,
         }
         log.info("step begins", extra={"run": self.run.id, "step": name})
-        self._tell(step.number, StepState.RUNNING, begins=True)
+        self._steadily(lambda: self._tell(step.number, StepState.RUNNING, begins=True))
         self._hook(name, "begins")
-        note, left = self._steadily(step.number, lambda: act[name](step.number))
+        note, left = self._steadily(lambda: act[name](step.number))
         artefacts = {file: files.sha256(self._folder / file) for file in left}
         self._hook(name, "done")
-        self._steadily(
-            step.number,
-            lambda: self._tell(step.number, StepState.DONE, progress=1.0, note=note, artefacts=artefacts),
-        )
+        self._steadily(lambda: self._tell(step.number, StepState.DONE, progress=1.0, note=note, artefacts=artefacts))
         log.info("step ends", extra={"run": self.run.id, "step": name})
 
-    def _steadily(self, number: int, act: Callable[[], T]) -> T:
+    def _steadily(self, act: Callable[[], T]) -> T:
+        """As `_when_it_answers`, while the run is ours. Raises Cancelled, LeaseLost."""
+
+        def ours() -> T:
+            self._lease.check()
+            return act()
+
+        return self._when_it_answers(ours)
+
+    def _when_it_answers(self, act: Callable[[], T]) -> T:
         """``act``, once more when the database is back, where it was away."""
         deadline = time.monotonic() + AWAY_S
         while True:
-            self._lease.check()
             try:
                 return act()
             except StorageFailed:
                 if time.monotonic() > deadline:
                     raise
-                log.warning("the database is away", extra={"run": self.run.id, "step": number})
+                log.warning("the database is away", extra={"run": self.run.id})
                 try:  # not started from here: after `radir down` nobody would stop it
                     self._catalogue.await_answer()
                 except StorageFailed:
