@@ -34,7 +34,8 @@ class Evictable:
     """A study, and its pictures that are here and may go, perhaps none: of each picture, all in the same order, file,
     UID, modality, SOP class, bytes.
 
-    is_encoded: as it stands, by every model of its kinds that serves or is in shadow. held: what is about to read its
+    is_encoded: as it stands, by every model of its kinds that serves or is in shadow; asked for rules of retention
+    alone, where there are pictures. held: what is about to read its
     files, none of which may go: "job", "retraining", "commitment", "export", "person".
     """
 
@@ -91,7 +92,8 @@ class Disk(CataloguePart):
                 place = {"after_at": after.last_instance_at, "after_uid": after.study_uid}
             case _:
                 place = {"after_at": after or _FIRST, "after_uid": ""}
-        values = place | {"states": list(_STATES[reason]), "study_uid": study_uid, "limit": limit}
+        asked = {"states": list(_STATES[reason]), "by_rule": reason is Away.RETENTION, "study_uid": study_uid}
+        values = place | asked | {"limit": limit}
         with self._database.transaction() as connection:
             rows = run(connection, "evictable", values).fetchall()
         return [Evictable(**row | {"state": StudyState(row["state"])}) for row in rows]

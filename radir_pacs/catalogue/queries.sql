@@ -2759,7 +2759,7 @@ WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY bytes DES
 -- Studies after a place in their order, the oldest first, or one of them, with the pictures that are here: none where
 -- something is about to read them.
 SELECT s.study_uid, s.last_instance_at, s.state, s.sites, coalesce(h.held, '{}') AS held,
-    encoded_by_all(s.study_uid) AS is_encoded,
+    CASE WHEN %(by_rule)s::boolean AND f.hashes IS NOT NULL THEN encoded_by_all(s.study_uid) ELSE false END AS is_encoded,
     coalesce(f.hashes, '{}') AS hashes, coalesce(f.sop_uids, '{}') AS sop_uids,
     coalesce(f.modalities, '{}') AS modalities, coalesce(f.sop_classes, '{}') AS sop_classes,
     coalesce(f.sizes, '{}') AS sizes

@@ -25,7 +25,8 @@ from .bounded_answer import AnswerBounds
 from .sources import Pacs, Sources
 from .wado_rs import instances_at
 
-AT_ONCE = 4  # of the threads of a web process, the others go on answering
+_MOST_AT_ONCE = 8
+_QUEUE_S = 2.0  # of a thread that waits for its turn: a slow PACS must not hold up what needs no PACS
 LEFT_ALONE_S = 30.0
 _LEAST_BYTES_S = 16 * 1024
 
@@ -41,14 +42,14 @@ class SourceFiles:
     ) -> None:
         self._catalogue, self._sources, self._fetched, self._clock_s = catalogue, sources, fetched, clock_s
         most_bytes = min(settings.max_instance_mib, settings.source_cache_mib) << 20
-        self._most_bytes, self._wait_s = most_bytes, settings.source_timeout_s
+        self._most_bytes = most_bytes
         self._bounds = AnswerBounds(
             most_bytes=most_bytes + (1 << 20),  # what surrounds the instance in the answer
             least_bytes_s=_LEAST_BYTES_S,
             deadline_s=settings.source_timeout_s,
             first_byte_s=settings.source_timeout_s,
         )
-        self._lines = threading.BoundedSemaphore(AT_ONCE)
+        self._lines = threading.BoundedSemaphore(min(max(settings.web_threads // 2, 1), _MOST_AT_ONCE))
         self._lock = threading.Lock()
         self._failed_s: dict[str, float] = {}  # when a PACS did not answer, by its URL
 
@@ -67,7 +68,7 @@ class SourceFiles:
             return None
         if self._is_left_alone(pacs):
             raise PictureAway(instance.content_sha256, reason_code=ReasonCode.PEER_UNREACHABLE)
-        if not self._lines.acquire(timeout=self._wait_s):
+        if not self._lines.acquire(timeout=_QUEUE_S):
             raise PictureAway(instance.content_sha256, reason_code=ReasonCode.PEER_TOO_SLOW)
         try:
             return self._fetch(instance, pacs, patient_keys)

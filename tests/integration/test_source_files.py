@@ -105,6 +105,13 @@ def at(ds: Dataset, what: str = "") -> str:
     return f"/studies/{ds.StudyInstanceUID}/series/{ds.SeriesInstanceUID}/instances/{ds.SOPInstanceUID}{what}"
 
 
+def wait_for(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def code(answer: requests.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["error"]["code"]
 
@@ -295,6 +302,31 @@ def test_a_pacs_that_is_silent_holds_up_one_reader_and_not_the_next(
     assert len(pacs.asked) == 1, "it is left alone for a while"
 
 
+def test_a_slow_pacs_leaves_threads_for_what_needs_no_pacs(
+    serve: Callable[..., Web], pacs: FakePacs, image: Dataset
+) -> None:
+    web = serve(pull_url=pacs.url, source_timeout_s=60.0, web_threads=4)
+    web.store(image)
+    ended(web, image.StudyInstanceUID)
+    pacs.gives(image)
+    pacs.slow.set()
+    answers: list[int] = []
+    asking = [
+        threading.Thread(target=lambda: answers.append(web.get(at(image, "/rendered")).status_code)) for _ in range(4)
+    ]
+    for one in asking:
+        one.start()
+    wait_for(lambda: len(pacs.asked) == 2)
+    began = time.monotonic()
+    assert web.get(at(image, "/metadata")).status_code == 200
+    assert time.monotonic() - began < 20
+    assert len(pacs.asked) == 2, "half of the threads"
+    pacs.slow.clear()
+    for one in asking:
+        one.join()
+    assert 2 <= answers.count(200) == len(answers) - answers.count(503)
+
+
 def test_whoever_may_not_see_a_study_has_nothing_fetched(web_of: Web, pacs: FakePacs, image: Dataset) -> None:
     pacs.gives(image)
     clear(web_of)
@@ -346,10 +378,7 @@ def test_what_is_erased_while_it_comes_does_not_stay(
     answers: list[int] = []
     asking = threading.Thread(target=lambda: answers.append(web_of.get(at(image, "/rendered")).status_code))
     asking.start()
-    deadline = time.monotonic() + 30
-    while not pacs.asked:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: bool(pacs.asked))
     erasure.erase(image.StudyInstanceUID, catalogue, web_of.settings, by=TESTER)
     pacs.slow.clear()
     asking.join()
