@@ -56,20 +56,15 @@ class EvictFiles:
     def _make_room(self, ends_at: float) -> str:
         """The oldest go, until there is room again or nothing is left to remove."""
         excess = Room(self._catalogue, self._blobs, self._settings).excess_bytes()
-        after: Evictable | None = None
         freed = studies = 0
-        while freed < excess and time.monotonic() < ends_at:
-            found = self._catalogue.disk.evictable(after, _PAGE)
-            for study in found:
-                if freed >= excess or time.monotonic() >= ends_at or not study.hashes:
-                    continue
-                there = self._those_there(study)
-                if there.hashes:
-                    freed += self._evict(there, Away.ROOM)[1]
-                    studies += 1
-            if not found:
+        pages = self._catalogue.disk.pages(Away.ROOM, _PAGE) if excess else ()
+        for study in (study for page in pages for study in page if study.hashes):
+            if freed >= excess or time.monotonic() >= ends_at:
                 break
-            after = found[-1]
+            there = self._those_there(study)
+            if there.hashes:
+                freed += self._evict(there, Away.ROOM)[1]
+                studies += 1
         log.info("files made room", extra={"studies": studies, "bytes": freed})
         return f"{freed >> 20} MiB of {studies} studies made room, {max(excess - freed, 0) >> 20} MiB are lacking"
 
@@ -80,23 +75,22 @@ class EvictFiles:
         if last is None or last.rules != self._rules.sha256 or last.ended_at is not None:
             retention.begin(self._rules.sha256)
             last = None
-        after: Evictable | datetime | None = last.after_at if last is not None else None
-        gone = Gone()
+        after_at = last.after_at if last is not None else None
+        gone, newest = Gone(), self._rules.newest(now)
         away: set[str] = set()
-        is_over = False
-        while not is_over and time.monotonic() < ends_at:
-            page = self._catalogue.disk.evictable(after, _PAGE, Away.RETENTION)
-            is_over = not page
+        for page in self._catalogue.disk.pages(Away.RETENTION, _PAGE, after_at=after_at):
             before = gone
-            for study in page:
-                is_over = study.last_instance_at > self._rules.newest(now)
-                if is_over or time.monotonic() >= ends_at:
+            due = [study for study in page if study.last_instance_at <= newest]
+            for study in due:
+                if time.monotonic() >= ends_at:
                     break
                 gone += self._end_pictures(study, now, away)
-                after = study
-            if isinstance(after, Evictable):
-                retention.go_on(after.last_instance_at, gone - before)
-        if is_over:
+                after_at = study.last_instance_at
+            if after_at is not None:
+                retention.go_on(after_at, gone - before)
+            if len(due) < len(page) or time.monotonic() >= ends_at:
+                break
+        if time.monotonic() < ends_at:
             retention.end()
         log.info("files went by a rule", extra={"studies": gone.studies, "files": gone.files, "bytes": gone.bytes})
         held_up = f"; {len(away)} PACS did not answer" if away else ""

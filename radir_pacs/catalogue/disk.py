@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,6 +13,7 @@ from radir_pacs.errors import NotFound
 from radir_pacs.types import StudyState
 
 _FIRST = datetime(1, 1, 1, tzinfo=UTC)
+_LOOK = 50_000  # keys of studies, some MiB
 
 
 class Away(StrEnum):
@@ -75,25 +76,31 @@ class Disk(CataloguePart):
         with self._database.transaction() as connection:
             return {row["name"]: row["bytes"] for row in run(connection, "usage_by_table")}
 
-    def evictable(
-        self,
-        after: Evictable | datetime | None,
-        limit: int,
-        reason: Away = Away.ROOM,
-        *,
-        study_uid: str | None = None,
-    ) -> list[Evictable]:
-        """The oldest studies after that one, or after a time, each with what may go; none when that was the last one.
+    def pages(
+        self, reason: Away, size: int, *, after_at: datetime | None = None, look: int = _LOOK
+    ) -> Iterator[list[Evictable]]:
+        """Every study that may have files to go, the oldest first, a page at a time. A page may have lost its studies.
 
-        study_uid: this one alone.
+        after_at: those whose last image came then or later. look: how many are put in order at once.
         """
-        match after:
-            case Evictable():
-                place = {"after_at": after.last_instance_at, "after_uid": after.study_uid}
-            case _:
-                place = {"after_at": after or _FIRST, "after_uid": ""}
-        asked = {"states": list(_STATES[reason]), "by_rule": reason is Away.RETENTION, "study_uid": study_uid}
-        values = place | asked | {"limit": limit}
+        place: dict[str, object] = {"after_at": after_at or _FIRST, "after_uid": ""}
+        while True:
+            with self._database.transaction() as connection:
+                keys = run(connection, "evictable_keys", place | {"states": list(_STATES[reason]), "limit": look})
+                found = keys.fetchall()
+            if not found:
+                return
+            for first in range(0, len(found), size):
+                yield self.evictable([row["study_uid"] for row in found[first : first + size]], reason)
+            place = {"after_at": found[-1]["last_instance_at"], "after_uid": found[-1]["study_uid"]}
+
+    def evictable(self, study_uids: Sequence[str], reason: Away = Away.ROOM) -> list[Evictable]:
+        """Those of these studies that may have files to go for this reason, the oldest first."""
+        values = {
+            "study_uids": list(study_uids),
+            "states": list(_STATES[reason]),
+            "by_rule": reason is Away.RETENTION,
+        }
         with self._database.transaction() as connection:
             rows = run(connection, "evictable", values).fetchall()
         return [Evictable(**row | {"state": StudyState(row["state"])}) for row in rows]

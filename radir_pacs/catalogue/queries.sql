@@ -2755,9 +2755,16 @@ GROUP BY 1 ORDER BY bytes DESC;
 SELECT relname AS name, pg_total_relation_size(oid)::bigint AS bytes FROM pg_class
 WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY bytes DESC, name;
 
+-- name: evictable_keys
+-- Studies after a place in their order, the oldest first. Many at once: there is no index by that order, which every
+-- instance that arrives would have to write.
+SELECT study_uid, last_instance_at FROM study
+WHERE state = ANY(%(states)s::text[])
+    AND (last_instance_at, study_uid) > (%(after_at)s::timestamptz, %(after_uid)s::text)
+ORDER BY last_instance_at, study_uid LIMIT %(limit)s;
+
 -- name: evictable
--- Studies after a place in their order, the oldest first, or one of them, with the pictures that are here: none where
--- something is about to read them.
+-- These studies, the oldest first, with the pictures that are here: none where something is about to read them.
 SELECT s.study_uid, s.last_instance_at, s.state, s.sites, coalesce(h.held, '{}') AS held,
     CASE WHEN %(by_rule)s::boolean AND f.hashes IS NOT NULL THEN encoded_by_all(s.study_uid) ELSE false END AS is_encoded,
     coalesce(f.hashes, '{}') AS hashes, coalesce(f.sop_uids, '{}') AS sop_uids,
@@ -2765,12 +2772,10 @@ SELECT s.study_uid, s.last_instance_at, s.state, s.sites, coalesce(h.held, '{}')
     coalesce(f.sizes, '{}') AS sizes
 FROM (
     SELECT study_uid, last_instance_at, state, sites FROM study
-    WHERE state = ANY(%(states)s::text[])
-        AND (last_instance_at, study_uid) > (%(after_at)s::timestamptz, %(after_uid)s::text)
-        AND (%(study_uid)s::text IS NULL OR study_uid = %(study_uid)s)
-    ORDER BY last_instance_at, study_uid LIMIT %(limit)s
+    WHERE study_uid = ANY(%(study_uids)s::text[]) AND state = ANY(%(states)s::text[])
 ) AS s LEFT JOIN (
-    SELECT study_uid, array_agg(DISTINCT why ORDER BY why) AS held FROM held_study GROUP BY study_uid
+    SELECT study_uid, array_agg(DISTINCT why ORDER BY why) AS held FROM held_study
+    WHERE study_uid = ANY(%(study_uids)s::text[]) GROUP BY study_uid
 ) AS h USING (study_uid) CROSS JOIN LATERAL (
     SELECT array_agg(i.content_sha256 ORDER BY i.sop_uid) AS hashes, array_agg(i.sop_uid ORDER BY i.sop_uid) AS sop_uids,
         array_agg(coalesce(r.modality, '') ORDER BY i.sop_uid) AS modalities,

@@ -6,6 +6,7 @@ import argparse
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from radir_pacs import config
@@ -64,7 +65,7 @@ def _explain(args: argparse.Namespace, settings: Settings) -> int:
     rules, sources = load_retention(settings.retention_file), load_sources(settings)
     with Catalogue.open(settings) as catalogue:
         state = catalogue.studies.get(args.study).state
-        found = catalogue.disk.evictable(None, 1, Away.RETENTION, study_uid=args.study)
+        found = catalogue.disk.evictable([args.study], Away.RETENTION)
     study = next(iter(found), None)
     rows = list(_rows(study, rules, sources)) if study is not None else []
     held = list(study.held) if study is not None else []
@@ -115,7 +116,7 @@ def _dry_run(args: argparse.Namespace, settings: Settings) -> int:
     due: dict[str, Counter[str]] = {rule.name: Counter() for rule in rules.rules if rule.removes}
     held: Counter[str] = Counter()
     with Catalogue.open(settings) as catalogue:
-        for study in _studies(catalogue):
+        for study in chain.from_iterable(catalogue.disk.pages(Away.RETENTION, _PAGE)):
             held.update(study.held)
             for rule, pictures in rules.by_rule(study):
                 if rule.is_due(study, now) and not (rule.needs_source and sources.of(study.sites) is None):
@@ -134,13 +135,6 @@ def _dry_run(args: argparse.Namespace, settings: Settings) -> int:
     for why, count in sorted(held.items()):
         out.print(f"held ({why}): {counted(count, 'study', 'studies')}, on which no rule decides yet")
     return 0
-
-
-def _studies(catalogue: Catalogue) -> Iterator[Evictable]:
-    after: Evictable | None = None
-    while page := catalogue.disk.evictable(after, _PAGE, Away.RETENTION):
-        yield from page
-        after = page[-1]
 
 
 def _counts(found: Mapping[str, int]) -> dict[str, int]:

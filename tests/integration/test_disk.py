@@ -151,14 +151,14 @@ def test_nothing_makes_room_for_a_job_that_came_or_under_a_backup(
 ) -> None:
     register(catalogue)
     study(catalogue, blobs, 1)
-    [found] = catalogue.disk.evictable(None, 10)
+    [found] = catalogue.disk.evictable(["2.25.1"])
     assert (len(found.hashes), found.sop_uids) == (1, ["2.25.1.1.1"])
     with catalogue.backups.alone() as connection, catalogue.backups.snapshot(connection):
         assert catalogue.disk.evict(found) == [], "it may be about to be copied"
     job = catalogue.jobs.claim(catalogue.jobs.enqueue(JobKind.REENCODE, "a model/2.25.1"), "t")
     assert job is not None
     assert catalogue.disk.evict(found) == [], "its pixels are wanted"
-    assert catalogue.disk.evictable(None, 10)[0].hashes == []
+    assert catalogue.disk.evictable(["2.25.1"])[0].hashes == []
     catalogue.jobs.finish(job)
     assert catalogue.disk.evict(found) == found.hashes
 
@@ -169,7 +169,7 @@ def test_a_file_that_a_killed_eviction_left_goes_with_the_sweep(
     """Its row says that it made room: killed between the row and the file, the file would have stayed for ever."""
     register(catalogue)
     kept, left = study(catalogue, blobs, 1), study(catalogue, blobs, 2)
-    assert catalogue.disk.evict(catalogue.disk.evictable(None, 10)[1]) == [left]
+    assert catalogue.disk.evict(catalogue.disk.evictable(["2.25.2"])[0]) == [left]
     for part in range(SWEEP_PARTS):
         blobs.sweep(catalogue.instances.known_blobs, part)
     assert (blobs.path(kept).exists(), blobs.path(left).exists()) == (True, False)
@@ -182,7 +182,7 @@ def test_a_study_whose_files_made_room_waits_for_them_with_its_vectors(
     """A late image re-opens it: it was put into quarantine, and was in no answer until its files were back."""
     register(catalogue)
     sha256 = study(catalogue, blobs, 1)
-    catalogue.disk.evict(catalogue.disk.evictable(None, 10)[0])
+    catalogue.disk.evict(catalogue.disk.evictable(["2.25.1"])[0])
     blobs.delete(sha256)
     add(catalogue, header(1, 1, 2))
     catalogue.studies.complete_now("2.25.1")
@@ -204,7 +204,7 @@ def test_a_study_whose_files_made_room_waits_for_them_with_its_vectors(
 def test_a_commitment_to_what_made_room_is_refused_and_pulls_nothing(catalogue: Catalogue, blobs: BlobStore) -> None:
     register(catalogue)
     sha256 = study(catalogue, blobs, 1)
-    catalogue.disk.evict(catalogue.disk.evictable(None, 10)[0])
+    catalogue.disk.evict(catalogue.disk.evictable(["2.25.1"])[0])
     blobs.delete(sha256)
     instance = catalogue.instances.of_study("2.25.1")[0]
     asked = catalogue.commitments.add("2.25.9", "MODALITY", [(instance.sop_class_uid, instance.sop_uid)])

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from radir_pacs.access import erasure
-from radir_pacs.catalogue import Away, Catalogue, HeldBy, SnapshotStudy
+from radir_pacs.catalogue import Away, Catalogue, Evictable, HeldBy, SnapshotStudy
 from radir_pacs.cli import main
 from radir_pacs.cli.disk import gather
 from radir_pacs.config import Settings, to_environment
@@ -126,11 +127,11 @@ def test_what_every_model_has_encoded_goes_once_it_has(
     catalogue.encodings.save_beside(encoding(1, 1, "next"), 1, job)
     with psycopg.connect(database_url) as connection:
         connection.execute("UPDATE encoding SET revision = 0 WHERE model_id = 'next'")
-    [found] = catalogue.disk.evictable(None, 9, Away.RETENTION)
+    [found] = catalogue.disk.evictable(["2.25.1"], Away.RETENTION)
     assert not found.is_encoded, "as it was before its last image"
     with psycopg.connect(database_url) as connection:
         connection.execute("UPDATE encoding SET revision = 1 WHERE model_id = 'next'")
-    [found] = catalogue.disk.evictable(None, 9, Away.RETENTION)
+    [found] = catalogue.disk.evictable(["2.25.1"], Away.RETENTION)
     assert found.is_encoded
     passed(catalogue, blobs, settings, ENCODED)
     assert not blobs.path(sha256).exists()
@@ -141,7 +142,7 @@ def test_a_model_that_comes_meanwhile_holds_a_study_back(
 ) -> None:
     register(catalogue)
     study(catalogue, blobs, 1)
-    [found] = catalogue.disk.evictable(None, 9, Away.RETENTION)
+    [found] = catalogue.disk.evictable(["2.25.1"], Away.RETENTION)
     assert found.is_encoded
     shadow(catalogue)
     assert catalogue.disk.evict(found, Away.RETENTION, must_be_encoded=True) == []
@@ -171,7 +172,7 @@ def test_what_something_is_about_to_read_stays(
     catalogue.jobs.enqueue(JobKind.REENCODE, "a model/2.25.3")
     assert catalogue.retention.hold(["2.25.4", "2.25.99"], HeldBy.PERSON, by="somebody") == ("2.25.4",)
     catalogue.retention.hold(["2.25.5"], HeldBy.EXPORT, by="an export", for_s=3600)
-    found = catalogue.disk.evictable(None, 9, Away.RETENTION)
+    [found] = catalogue.disk.pages(Away.RETENTION, 9)
     held = [["retraining"], ["commitment"], ["job"], ["person"], ["export"], []]
     assert [list(one.held) for one in found] == held
     with psycopg.connect(database_url) as connection:
@@ -224,20 +225,23 @@ def test_a_pass_goes_on_where_it_stopped(
     for number, days in ((1, 50), (2, 40), (3, 31)):
         aged(database_url, number, days)
     monkeypatch.setattr(evict_files, "_PAGE", 1)
-    reads = []
+    evict, pages = catalogue.disk.evict, catalogue.disk.pages
+    began: list[object] = []
 
     class Stopped(Exception):
         pass
 
-    read = catalogue.disk.evictable
-
-    def twice(*given: object, **named: object) -> object:
-        reads.append(given[0])
-        if len(reads) == 3:
+    def stops(of: Evictable, *given: Any, **named: Any) -> list[str]:
+        if of.study_uid == "2.25.3":
             raise Stopped
-        return read(*given, **named)  # type: ignore[arg-type]
+        return evict(of, *given, **named)
 
-    monkeypatch.setattr(catalogue.disk, "evictable", twice)
+    def begins(*given: Any, after_at: Any = None) -> Any:
+        began.append(after_at)
+        return pages(*given, after_at=after_at, look=2)
+
+    monkeypatch.setattr(catalogue.disk, "evict", stops)
+    monkeypatch.setattr(catalogue.disk, "pages", begins)
     with pytest.raises(Stopped):
         passed(catalogue, blobs, settings, DAYS)
     assert standing(blobs, files) == [False, False, True]
@@ -248,9 +252,9 @@ def test_a_pass_goes_on_where_it_stopped(
     assert job is None, "the killed one has its lease"
     with psycopg.connect(database_url) as connection:
         connection.execute("UPDATE job SET state = 'DONE'")
-    reads.extend([None] * 3)
+    monkeypatch.setattr(catalogue.disk, "evict", evict)
     passed(catalogue, blobs, settings, DAYS)
-    assert reads[6] == last.after_at, "not from the oldest study on"
+    assert began == [None, last.after_at], "not from the oldest study on"
     assert standing(blobs, files) == [False] * 3
     last = catalogue.retention.last_pass()
     assert last is not None and last.ended_at is not None and last.files == 3

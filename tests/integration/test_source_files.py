@@ -95,7 +95,7 @@ def ended(web: Web, study: str, reason: Away = Away.RETENTION) -> str:
     with psycopg.connect(web.settings.database_url) as connection:
         connection.execute("UPDATE study SET state = 'INDEXED'")
         connection.execute("UPDATE job SET state = 'DONE'")
-    [found] = web.catalogue.disk.evictable(None, 1, reason, study_uid=study)
+    [found] = web.catalogue.disk.evictable([study], reason)
     [sha256] = web.catalogue.disk.evict(found, reason)
     web.blobs.path(sha256).unlink()
     return sha256
@@ -345,7 +345,7 @@ def test_a_whole_study_is_not_fetched_picture_by_picture(serve: Callable[..., We
     with psycopg.connect(web.settings.database_url) as connection:
         connection.execute("UPDATE study SET state = 'INDEXED'")
         connection.execute("UPDATE job SET state = 'DONE'")
-    [found] = web.catalogue.disk.evictable(None, 1, Away.RETENTION)
+    [found] = web.catalogue.disk.evictable(["2.25.5"], Away.RETENTION)
     for sha256 in web.catalogue.disk.evict(found, Away.RETENTION):
         web.blobs.path(sha256).unlink()
     answer = web.get("/studies/2.25.5", "multipart/related; type=application/dicom; transfer-syntax=*")
