@@ -110,6 +110,24 @@ def test_without_a_pacs_nothing_can_be_pulled(here: Here, web: Web, serve: Calla
         assert requests.post(other.base + "/studies/1.2.4/pull", headers=headers, timeout=30).status_code == status
 
 
+def test_a_study_is_pulled_from_the_pacs_of_its_site(here: Here, web: Web) -> None:
+    """That of pull_url stands for a study that is not here yet."""
+    ds, new = radiograph(), radiograph()
+    web.store(ds)
+    sites = here.catalogue.studies.get(ds.StudyInstanceUID).sites
+    with (
+        pacs(lambda send: send(part10(ds)), "application/dicom") as of_site,
+        pacs(lambda send: send(part10(new)), "application/dicom") as of_others,
+    ):
+        sources = Sources(default=Pacs(url=of_others), by_site=((frozenset(sites), Pacs(url=of_site)),))
+        pull = PullStudy(here.catalogue, here.blobs, here.intake, sources, WIDE, most_instance_bytes=4 * MIB)
+        for uid in (ds.StudyInstanceUID, new.StudyInstanceUID):
+            job = here.job(uid)
+            pull(job)
+            ended = here.catalogue.jobs.get(job.id)
+            assert ended is not None and ended.state is JobState.DONE
+
+
 def test_what_is_erased_meanwhile_does_not_come_back(here: Here) -> None:
     first, second = radiograph(StudyInstanceUID="1.2.1"), radiograph(StudyInstanceUID="1.2.1")
 
