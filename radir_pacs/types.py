@@ -77,7 +77,7 @@ class JobKind(StrEnum):
     REPORT = "report"  # key: SOP instance UID of an SR, or report/ID of a text in the catalogue
     PULL = "pull"  # key: study UID, to be fetched from the PACS
     SEND = "send"  # key: SOP instance UID of a report, to be sent to the return destination
-    EVICT = "evict"  # key: 'files'; the oldest files make room
+    EVICT = "evict"  # key: 'files', the oldest files make room; 'retention', files go by a rule
     COMMITMENT = "commitment"  # key: id of a storage commitment, to be reported to its requestor
 
 

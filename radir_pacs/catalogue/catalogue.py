@@ -40,6 +40,7 @@ from radir_pacs.catalogue.reencoding import Reencoding
 from radir_pacs.catalogue.refusals import Refusals
 from radir_pacs.catalogue.report_versions import ReportVersions
 from radir_pacs.catalogue.reports import Reports
+from radir_pacs.catalogue.retention import Retention
 from radir_pacs.catalogue.retraining import Retraining
 from radir_pacs.catalogue.rows import Overview, Retried
 from radir_pacs.catalogue.shadow_answers import ShadowAnswers
@@ -73,6 +74,7 @@ class Catalogue:
         self.refusals = Refusals(database, settings)
         self.damage = Damage(database, settings)
         self.disk = Disk(database, settings)
+        self.retention = Retention(database, settings)
         self.studies = Studies(database, settings)
         self.qido = Qido(database, settings)
         self.models = Models(database, settings)

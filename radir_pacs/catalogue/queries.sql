@@ -130,8 +130,8 @@ SELECT i.study_uid, i.sop_uid, d.found_at FROM damaged_blob AS d JOIN instance A
 ORDER BY d.found_at DESC, i.sop_uid LIMIT %(limit)s;
 
 -- name: study_of_evicted
--- The study of a file that made room.
-SELECT i.study_uid FROM evicted_blob AS e JOIN instance AS i USING (content_sha256)
+-- The study of a file that was removed on purpose, and why.
+SELECT i.study_uid, e.reason FROM evicted_blob AS e JOIN instance AS i USING (content_sha256)
 WHERE e.content_sha256 = %(content_sha256)s LIMIT 1;
 
 -- name: prune_evicted
@@ -2144,6 +2144,7 @@ SELECT
     (SELECT count(*) FROM retraining_study WHERE study_uid IN (TABLE uids)) AS "snapshots of retrainings",
     (SELECT count(*) FROM emergency_access WHERE study_uid IN (TABLE uids) OR patient_keys && %(patient_keys)s::text[])
         AS "accesses in an emergency",
+    (SELECT count(*) FROM study_hold WHERE study_uid IN (TABLE uids)) AS "holds of files",
     (SELECT count(*) FROM study_changed WHERE study_uid IN (TABLE uids)) AS "feed of changes";
 
 -- == Withheld patients ==
@@ -2833,40 +2834,101 @@ GROUP BY 1 ORDER BY bytes DESC;
 SELECT relname AS name, pg_total_relation_size(oid)::bigint AS bytes FROM pg_class
 WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY bytes DESC, name;
 
+-- name: evictable_keys
+-- Studies after a place in their order, the oldest first. Many at once: there is no index by that order, which every
+-- instance that arrives would have to write.
+SELECT study_uid, last_instance_at FROM study
+WHERE state = ANY(%(states)s::text[])
+    AND (last_instance_at, study_uid) > (%(after_at)s::timestamptz, %(after_uid)s::text)
+ORDER BY last_instance_at, study_uid LIMIT %(limit)s;
+
 -- name: evictable
--- INDEXED studies after a place in their order, the oldest first, with the pictures that did not make room yet: none
--- where something of the study is to be done.
-WITH busy AS (
-    SELECT substring(key FROM '[^/]*$') AS study_uid FROM job WHERE state IN ('PENDING', 'RUNNING') AND kind <> 'report'
-)
-SELECT s.study_uid, s.last_instance_at, coalesce(f.hashes, '{}') AS hashes, coalesce(f.sop_uids, '{}') AS sop_uids
+-- These studies, the oldest first, with the pictures that are here: none where something is about to read them.
+SELECT s.study_uid, s.last_instance_at, s.state, s.sites, coalesce(h.held, '{}') AS held,
+    CASE WHEN %(by_rule)s::boolean AND f.hashes IS NOT NULL THEN encoded_by_all(s.study_uid) ELSE false END AS is_encoded,
+    coalesce(f.hashes, '{}') AS hashes, coalesce(f.sop_uids, '{}') AS sop_uids,
+    coalesce(f.modalities, '{}') AS modalities, coalesce(f.sop_classes, '{}') AS sop_classes,
+    coalesce(f.sizes, '{}') AS sizes
 FROM (
-    SELECT study_uid, last_instance_at FROM study
-    WHERE state = 'INDEXED' AND (last_instance_at, study_uid) > (%(after_at)s::timestamptz, %(after_uid)s::text)
-    ORDER BY last_instance_at, study_uid LIMIT %(limit)s
-) AS s CROSS JOIN LATERAL (
-    SELECT
-        array_agg(i.content_sha256 ORDER BY i.sop_uid) FILTER (WHERE i.rows_px IS NOT NULL AND e.content_sha256 IS NULL)
-            AS hashes,
-        array_agg(i.sop_uid ORDER BY i.sop_uid) FILTER (WHERE i.rows_px IS NOT NULL AND e.content_sha256 IS NULL)
-            AS sop_uids
-    FROM instance AS i LEFT JOIN evicted_blob AS e USING (content_sha256)
-    WHERE i.study_uid = s.study_uid AND s.study_uid NOT IN (SELECT study_uid FROM busy)
+    SELECT study_uid, last_instance_at, state, sites FROM study
+    WHERE study_uid = ANY(%(study_uids)s::text[]) AND state = ANY(%(states)s::text[])
+) AS s LEFT JOIN (
+    SELECT study_uid, array_agg(DISTINCT why ORDER BY why) AS held FROM held_study
+    WHERE study_uid = ANY(%(study_uids)s::text[]) GROUP BY study_uid
+) AS h USING (study_uid) CROSS JOIN LATERAL (
+    SELECT array_agg(i.content_sha256 ORDER BY i.sop_uid) AS hashes, array_agg(i.sop_uid ORDER BY i.sop_uid) AS sop_uids,
+        array_agg(coalesce(r.modality, '') ORDER BY i.sop_uid) AS modalities,
+        array_agg(i.sop_class_uid ORDER BY i.sop_uid) AS sop_classes,
+        array_agg(i.size_bytes ORDER BY i.sop_uid) AS sizes
+    FROM instance AS i JOIN series AS r USING (series_uid) LEFT JOIN evicted_blob AS e USING (content_sha256)
+    WHERE i.study_uid = s.study_uid AND i.rows_px IS NOT NULL AND e.content_sha256 IS NULL AND h.held IS NULL
 ) AS f
 ORDER BY s.last_instance_at, s.study_uid;
 
 -- name: evict
--- These files make room, unless something came to the study or is to be done meanwhile, or a backup may be about to copy
--- them (as known_blobs).
+-- These files go, unless something came to the study or is about to read them, or a backup may be about to copy them (as
+-- known_blobs).
 WITH still AS (
-    SELECT study_uid FROM study WHERE study_uid = %(study_uid)s AND state = 'INDEXED'
-        AND last_instance_at = %(last_instance_at)s AND pg_try_advisory_xact_lock_shared(1380009026)
-        AND NOT EXISTS (SELECT FROM job WHERE state IN ('PENDING', 'RUNNING') AND kind <> 'report'
-            AND substring(key FROM '[^/]*$') = %(study_uid)s)
-    FOR UPDATE
+    SELECT s.study_uid FROM study AS s WHERE s.study_uid = %(study_uid)s AND s.state = ANY(%(states)s::text[])
+        AND s.last_instance_at = %(last_instance_at)s AND pg_try_advisory_xact_lock_shared(1380009026)
+        AND NOT EXISTS (SELECT FROM held_study AS h WHERE h.study_uid = %(study_uid)s)
+        AND (NOT %(must_be_encoded)s::boolean OR encoded_by_all(s.study_uid))
+    FOR UPDATE OF s
 )
-INSERT INTO evicted_blob (content_sha256) SELECT unnest(%(hashes)s::text[]) FROM still ON CONFLICT DO NOTHING
-RETURNING content_sha256;
+INSERT INTO evicted_blob (content_sha256, reason) SELECT unnest(%(hashes)s::text[]), %(reason)s FROM still
+ON CONFLICT DO NOTHING RETURNING content_sha256;
+
+-- name: away
+-- Files that were removed on purpose, by why.
+SELECT reason, count(*)::bigint AS files FROM evicted_blob GROUP BY reason;
+
+-- name: away_reason
+-- Why a file was removed on purpose; no row: it was not.
+SELECT reason FROM evicted_blob WHERE content_sha256 = %(content_sha256)s;
+
+-- name: whose_study
+-- From which sites a study came, and to which patients it belongs.
+SELECT sites, patient_keys FROM study WHERE study_uid = %(study_uid)s;
+
+-- name: hold_studies
+-- The files of these studies stay, if they are here; says which these are.
+INSERT INTO study_hold (study_uid, why, by, until)
+SELECT study_uid, %(why)s, %(by)s, coalesce(now() + make_interval(secs => %(for_s)s::float8), 'infinity') FROM study
+WHERE study_uid = ANY(%(study_uids)s::text[]) ORDER BY study_uid
+ON CONFLICT (study_uid, why, by) DO UPDATE SET until = excluded.until RETURNING study_uid;
+
+-- name: release_studies
+-- Holds that end: of a study, or all of somebody.
+DELETE FROM study_hold WHERE why = %(why)s AND (%(study_uid)s::text IS NULL OR study_uid = %(study_uid)s)
+    AND (%(by)s::text IS NULL OR by = %(by)s);
+
+-- name: holds
+-- Who holds which studies, the newest first.
+SELECT study_uid, why, by, at FROM study_hold WHERE until > now() ORDER BY at DESC, study_uid LIMIT %(limit)s;
+
+-- name: prune_holds
+-- Holds whose time is over.
+DELETE FROM study_hold WHERE until <= now();
+
+-- name: retention_pass
+-- How far the rules have gone through the archive.
+SELECT rules, after_at, began_at, ended_at, studies, files, bytes,
+    extract(epoch FROM now() - ended_at)::float8 AS ended_s FROM retention_pass;
+
+-- name: begin_retention_pass
+-- From the oldest study on.
+INSERT INTO retention_pass (rules) VALUES (%(rules)s)
+ON CONFLICT (is_it) DO UPDATE SET rules = excluded.rules, after_at = NULL, began_at = now(), ended_at = NULL, studies = 0,
+    files = 0, bytes = 0;
+
+-- name: go_on_with_retention
+-- Studies up to this last instance are done.
+UPDATE retention_pass SET after_at = %(after_at)s, studies = studies + %(studies)s, files = files + %(files)s,
+    bytes = bytes + %(bytes)s;
+
+-- name: end_retention_pass
+-- Every study was looked at.
+UPDATE retention_pass SET ended_at = now();
 
 -- name: not_evicted
 -- The file stays after all.

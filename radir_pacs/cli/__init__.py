@@ -47,6 +47,7 @@ _OWN = {
     "quality": "quality",
     "reports": "reports",
     "resolve": "resolve",
+    "retention": "retention",
     "studies": "studies",
     "users": "users",
     "viewer": "viewer",

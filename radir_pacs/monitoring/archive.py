@@ -141,6 +141,12 @@ class ArchiveFigures(Collector):
                 [([one.reason_code], one.count) for one in catalogue.survey.set_aside(StudyState.QUARANTINED)],
             ),
             _family(
+                "radir_files_away",
+                "Files of pictures that were removed on purpose: to make room, or by a rule of retention.",
+                ["reason"],
+                [([reason.value], count) for reason, count in catalogue.disk.away().items()],
+            ),
+            _family(
                 "radir_partition_cases",
                 "Vectors that the generation of a partition holds.",
                 ["model", "region"],

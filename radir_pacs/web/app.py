@@ -13,9 +13,12 @@ from radir_pacs.access.sessions import Sessions
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.intake.instances import Intake
+from radir_pacs.intake.source_files import SourceFiles
+from radir_pacs.intake.sources import load_sources
 from radir_pacs.monitoring import ArchiveFigures, Exposition
 from radir_pacs.query import Searcher
 from radir_pacs.storage.blobs import BlobStore
+from radir_pacs.storage.fetched import Fetched
 
 from . import (
     access_log,
@@ -81,6 +84,9 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
         searcher=searcher,
         blobs=blobs,
         intake=intake,
+        source_files=SourceFiles(
+            catalogue, load_sources(settings), Fetched(settings.home, settings.source_cache_mib << 20), settings
+        ),
         decoder=SharedDecoder(settings),
         probes=(Probe("database", catalogue.processes.all), Probe("store", lambda: health.try_store(intake, blobs))),
         thumbnails=Recent(),

@@ -122,6 +122,7 @@ export const de = {
   picture_of_case: 'Bild von Fall {rank}, {region} umrissen',
   picture_of_study: 'Bild der aktuellen Studie',
   picture_missing: 'kein Bild',
+  picture_away: 'Bild liegt im PACS, das es gerade nicht herausgibt',
   state_no_study: 'Eine Studie öffnen, um ähnliche Fälle zu sehen.',
   state_loading: 'Studie wird nachgeschlagen …',
   state_receiving: 'Es kommen noch Bilder an ({instances} bisher).',

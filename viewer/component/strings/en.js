@@ -119,6 +119,7 @@ export const en = {
   picture_of_case: 'Picture of case {rank} with {region} outlined',
   picture_of_study: 'Picture of the current study',
   picture_missing: 'no picture',
+  picture_away: 'picture is in the PACS, which does not give it now',
   state_no_study: 'Open a study to see cases like it.',
   state_loading: 'Looking up the study …',
   state_receiving: 'Images are still arriving ({instances} so far).',
