@@ -112,11 +112,13 @@ DELETE FROM refusal WHERE at NOT BETWEEN now() - make_interval(secs => %(keep_s)
     OR id <= (SELECT max(id) FROM refusal) - %(most)s::bigint;
 
 -- name: received_again
--- The same content came again, so its file is intact. A study that failed only because of the machine is tried again.
+-- The same content came again, so its file is intact. A study that failed only because of the machine is tried again, as
+-- is one that answers by old vectors since its files were away.
 WITH mended AS (DELETE FROM damaged_blob WHERE content_sha256 = %(content_sha256)s),
     back AS (DELETE FROM evicted_blob WHERE content_sha256 = %(content_sha256)s)
 UPDATE study SET state = 'RECEIVING', reason = NULL, reason_code = NULL, last_instance_at = now(), changed_at = now()
-WHERE study_uid = %(study_uid)s AND state = 'QUARANTINED' AND reason_code = ANY(%(reason_codes)s::text[]);
+WHERE study_uid = %(study_uid)s AND reason_code = ANY(%(reason_codes)s::text[])
+    AND state IN ('QUARANTINED', 'INDEXED');
 
 -- name: note_damage
 -- A file that an instance names is not what was stored.
@@ -130,8 +132,9 @@ SELECT i.study_uid, i.sop_uid, d.found_at FROM damaged_blob AS d JOIN instance A
 ORDER BY d.found_at DESC, i.sop_uid LIMIT %(limit)s;
 
 -- name: study_of_evicted
--- The study of a file that was removed on purpose, and why.
-SELECT i.study_uid, e.reason FROM evicted_blob AS e JOIN instance AS i USING (content_sha256)
+-- The study of a file that was removed on purpose, who sent it, and why the file went.
+SELECT s.study_uid, s.sites, e.reason FROM evicted_blob AS e JOIN instance AS i USING (content_sha256)
+    JOIN study AS s USING (study_uid)
 WHERE e.content_sha256 = %(content_sha256)s LIMIT 1;
 
 -- name: prune_evicted

@@ -14,13 +14,16 @@ import pytest
 
 from radir_pacs.access import erasure
 from radir_pacs.catalogue import Away, Catalogue, Evictable, HeldBy, SnapshotStudy
+from radir_pacs.catalogue.jobs import AWAY_ATTEMPTS
 from radir_pacs.cli import main
 from radir_pacs.cli.disk import gather
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import BlobDamaged
 from radir_pacs.intake.retention import RetentionRules, load_retention
-from radir_pacs.intake.sources import Sources
+from radir_pacs.intake.sources import Pacs, Sources, load_sources
+from radir_pacs.query import Searcher
 from radir_pacs.reasons import ReasonCode
+from radir_pacs.similar_cases import Query
 from radir_pacs.storage import open_blobs
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import ImageKind, JobKind, JobState, StudyState
@@ -28,7 +31,7 @@ from radir_workers import evict_files
 from radir_workers.evict_files import BY_RULE, EvictFiles
 from radir_workers.outcome import Outcome
 from radir_workers.relay import PASS_EVERY_S, Relay
-from tests.catalogue_material import DIM, MODEL, TESTER, claimed, encoding, register
+from tests.catalogue_material import DIM, MODEL, TESTER, add, claimed, encoding, header, register
 from tests.conftest import free_port
 from tests.integration.test_disk import pacs, study
 
@@ -351,10 +354,11 @@ def test_a_model_that_comes_later_has_the_study_pulled_or_says_that_it_is_away(
     register(catalogue)
     sha256 = study(catalogue, blobs, 1)
     passed(catalogue, blobs, settings, ENCODED)
-    with Catalogue.open(replace(settings, pull_url=pull_url)) as there:
+    there_settings = replace(settings, pull_url=pull_url)
+    with Catalogue.open(there_settings) as there:
         job = there.jobs.claim(there.jobs.enqueue(JobKind.REENCODE, "next/2.25.1"), "t")
         assert job is not None
-        Outcome(there).failed(job, 1, BlobDamaged(sha256))
+        Outcome(there, load_sources(there_settings)).failed(job, 1, BlobDamaged(sha256))
         ended = there.jobs.get(job.id)
         pulls = [count.count for count in there.overview().jobs if count.kind is JobKind.PULL]
     assert ended is not None
@@ -363,6 +367,38 @@ def test_a_model_that_comes_later_has_the_study_pulled_or_says_that_it_is_away(
     else:
         assert (ended.state, ended.reason_code, pulls) == (JobState.FAILED, ReasonCode.BLOB_AWAY, [])
     assert catalogue.studies.get("2.25.1").state is StudyState.INDEXED, "it goes on answering"
+
+
+@pytest.mark.parametrize("reason", [Away.RETENTION, Away.ROOM])
+@pytest.mark.parametrize(
+    "sites, is_last", [((), False), (("elsewhere",), False), (("TEST",), False), (("TEST",), True)]
+)
+def test_a_late_image_leaves_the_vectors_of_a_study_whose_pixels_are_away(
+    sites: tuple[str, ...], is_last: bool, reason: Away, settings: Settings, catalogue: Catalogue, blobs: BlobStore
+) -> None:
+    register(catalogue)
+    sha256, _ = study(catalogue, blobs, 1), study(catalogue, blobs, 2)
+    catalogue.disk.evict(catalogue.disk.evictable(["2.25.1"], reason)[0], reason)
+    blobs.delete(sha256)
+    add(catalogue, header(1, 1, 2))
+    catalogue.studies.complete_now("2.25.1")
+    sources = Sources(by_site=((frozenset(sites), Pacs(url="http://127.0.0.1:9")),)) if sites else NO_SOURCE
+    outcome, job = Outcome(catalogue, sources), claimed(catalogue, key="2.25.1")
+    revision = outcome.begin(job)
+    assert revision == 2
+    attempt = AWAY_ATTEMPTS if is_last else job.max_attempts
+    outcome.failed(replace(job, attempt=attempt), revision, BlobDamaged(sha256))
+    found, waits = catalogue.studies.get("2.25.1"), sites == ("TEST",) and not is_last
+    ended = (StudyState.STABLE, None) if waits else (StudyState.INDEXED, ReasonCode.BLOB_AWAY)
+    assert (found.state, found.reason_code) == ended
+    pulls = [count.count for count in catalogue.overview().jobs if count.kind is JobKind.PULL]
+    assert pulls == ([1] if reason is Away.ROOM or sites == ("TEST",) else [])
+    assert len(catalogue.encodings.models_of_study("2.25.1")) == 1
+    answer = Searcher(catalogue, settings).similar(Query(study_uid="2.25.2", region="chest", limit=5), TESTER)
+    assert [case.study.study_uid for case in answer.cases] == ["2.25.1"]
+    if not waits:  # its pixels come back, whoever sends them
+        catalogue.instances.came_again("2.25.1", sha256)
+        assert catalogue.studies.get("2.25.1").state is StudyState.RECEIVING
 
 
 def test_a_wrong_file_stops_the_start(settings: Settings, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
