@@ -28,6 +28,8 @@ from radir_pacs.reasons import ReasonCode
 CONNECT_S = 10.0
 RATE_WINDOW_S = 15.0
 _LOOK_S = 0.5
+SILENT = frozenset({ReasonCode.PEER_UNREACHABLE, ReasonCode.PEER_NO_ANSWER, ReasonCode.PEER_TOO_SLOW})
+"""Failures of a server that is away, whatever it is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)

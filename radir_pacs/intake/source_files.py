@@ -21,7 +21,7 @@ from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.fetched import Fetched
 from radir_pacs.types import InstanceHeader
 
-from .bounded_answer import AnswerBounds
+from .bounded_answer import SILENT, AnswerBounds
 from .sources import Pacs, Sources
 from .wado_rs import instances_at
 
@@ -87,7 +87,7 @@ class SourceFiles:
             except (NotFound, DicomRefused, BrokenMultipart, TooManyParts):
                 raise PictureAway(instance.content_sha256, reason_code=ReasonCode.PEER_BAD_ANSWER) from None
             except PeerFailed as failed:
-                if failed.reason_code in _SILENT:
+                if failed.reason_code in SILENT:
                     self._leave_alone(pacs)
                 raise PictureAway(instance.content_sha256, reason_code=failed.reason_code) from None
             if not _is_it(header, instance, patient_keys):
@@ -124,9 +124,6 @@ class SourceFiles:
     def _leave_alone(self, pacs: Pacs) -> None:
         with self._lock:
             self._failed_s[pacs.url] = self._clock_s()
-
-
-_SILENT = frozenset({ReasonCode.PEER_UNREACHABLE, ReasonCode.PEER_NO_ANSWER, ReasonCode.PEER_TOO_SLOW})
 
 
 def _is_it(header: InstanceHeader, instance: StoredInstance, patient_keys: frozenset[str]) -> bool:

@@ -220,6 +220,56 @@ def test_only_what_its_pacs_names_goes_unless_the_rule_says_otherwise(
     assert standing(blobs, files) == [False, False]
 
 
+def test_one_study_that_the_pacs_cannot_answer_for_holds_up_no_other(
+    settings: Settings, catalogue: Catalogue, blobs: BlobStore, database_url: str
+) -> None:
+    register(catalogue)
+    files = [study(catalogue, blobs, number) for number in (1, 2, 3)]
+    for number, days in ((1, 50), (2, 40), (3, 31)):
+        aged(database_url, number, days)
+    asked: list[str] = []
+    known = {f"2.25.{number}": [f"2.25.{number}.1.1"] for number in (1, 2, 3)}
+    safe = DAYS.replace("needs_source = false", "")
+    with pacs(known, fails=("2.25.1",), asked_for=asked) as there:
+        evict = passed(catalogue, blobs, settings, safe, Sources(default=there))
+        assert standing(blobs, files) == [True, False, False]
+        asked.clear()
+        evict(claimed(catalogue, JobKind.EVICT, BY_RULE))
+        assert asked == [], "once a day, like what the PACS lacks"
+
+
+@pytest.mark.parametrize("body", ["[" * 100_000, "{}", "[1]"])
+def test_an_answer_that_makes_no_sense_names_nothing(
+    body: str, settings: Settings, catalogue: Catalogue, blobs: BlobStore, database_url: str
+) -> None:
+    register(catalogue)
+    sha256 = study(catalogue, blobs, 1)
+    aged(database_url, 1, 31)
+    with pacs({}, says=body.encode()) as there:
+        safe = DAYS.replace("needs_source = false", "")
+        passed(catalogue, blobs, settings, safe, Sources(default=there))
+    assert standing(blobs, [sha256]) == [True]
+
+
+def test_a_pacs_that_names_others_without_end_is_not_asked_for_ever(
+    settings: Settings,
+    catalogue: Catalogue,
+    blobs: BlobStore,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    register(catalogue)
+    sha256 = study(catalogue, blobs, 1)
+    aged(database_url, 1, 31)
+    monkeypatch.setattr(evict_files, "_MOST_PAGES", 5)
+    asked: list[str] = []
+    others = {"2.25.1": [f"2.25.9.{number}" for number in range(50)]}
+    with pacs(others, page=1, asked_for=asked) as there:
+        safe = DAYS.replace("needs_source = false", "")
+        passed(catalogue, blobs, settings, safe, Sources(default=there))
+    assert (len(asked), standing(blobs, [sha256])) == (5, [True])
+
+
 def test_a_pass_goes_on_where_it_stopped(
     settings: Settings, catalogue: Catalogue, blobs: BlobStore, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
