@@ -120,6 +120,7 @@ class Disk(CataloguePart):
             "must_be_encoded": must_be_encoded,
         }
         with self._database.transaction() as connection:
+            run(connection, "lock_study", study_uid=study.study_uid)  # the next statement sees what it waited for
             return [row["content_sha256"] for row in run(connection, "evict", values)]
 
     def away(self) -> dict[Away, int]:
@@ -127,6 +128,13 @@ class Disk(CataloguePart):
         with self._database.transaction() as connection:
             found = {Away(row["reason"]): int(row["files"]) for row in run(connection, "away")}
         return dict.fromkeys(Away, 0) | found
+
+    def away_of(self, study_uid: str) -> int:
+        """How many files of a study were removed on purpose."""
+        with self._database.transaction() as connection:
+            row = run(connection, "away_of_study", study_uid=study_uid).fetchone()
+        assert row is not None
+        return int(row["files"])
 
     def away_reason(self, sha256: str) -> Away | None:
         """Why a file was removed on purpose; None: it was not."""

@@ -2869,7 +2869,7 @@ FROM (
 ORDER BY s.last_instance_at, s.study_uid;
 
 -- name: evict
--- These files go, unless something came to the study or is about to read them, or a backup may be about to copy them (as
+-- The study is locked before (lock_study), so that a hold that was being written is seen here. These files go, unless something came to the study or is about to read them, or a backup may be about to copy them (as
 -- known_blobs).
 WITH still AS (
     SELECT s.study_uid FROM study AS s WHERE s.study_uid = %(study_uid)s AND s.state = ANY(%(states)s::text[])
@@ -2892,6 +2892,15 @@ SELECT reason FROM evicted_blob WHERE content_sha256 = %(content_sha256)s;
 -- name: whose_study
 -- From which sites a study came, and to which patients it belongs.
 SELECT sites, patient_keys FROM study WHERE study_uid = %(study_uid)s;
+
+-- name: lock_studies
+-- These studies, if they are here, locked in the order that schema.sql prescribes.
+SELECT study_uid FROM study WHERE study_uid = ANY(%(study_uids)s::text[]) ORDER BY study_uid FOR UPDATE;
+
+-- name: away_of_study
+-- How many of a study's files were removed on purpose.
+SELECT count(*)::bigint AS files FROM instance AS i JOIN evicted_blob AS e USING (content_sha256)
+WHERE i.study_uid = %(study_uid)s;
 
 -- name: hold_studies
 -- The files of these studies stay, if they are here; says which these are.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -195,6 +197,45 @@ def test_what_something_is_about_to_read_stays(
     assert standing(blobs, files) == [True] * 3 + [False] * 3
 
 
+def test_a_hold_that_is_being_written_keeps_the_files(
+    catalogue: Catalogue, blobs: BlobStore, database_url: str
+) -> None:
+    register(catalogue)
+    study(catalogue, blobs, 1)
+    [found] = catalogue.disk.evictable(["2.25.1"])
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(database_url) as person:
+        person.execute("SELECT FROM study WHERE study_uid = '2.25.1' FOR UPDATE")
+        person.execute("INSERT INTO study_hold (study_uid, why, by) VALUES ('2.25.1', 'person', 'somebody')")
+        evicted = pool.submit(catalogue.disk.evict, found)
+        waits_for_a_lock(database_url)
+        person.commit()
+        assert evicted.result() == []
+
+
+def test_a_hold_waits_for_the_eviction_that_it_comes_too_late_for(
+    catalogue: Catalogue, blobs: BlobStore, database_url: str
+) -> None:
+    register(catalogue)
+    sha256 = study(catalogue, blobs, 1)
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(database_url) as eviction:
+        eviction.execute("SELECT FROM study WHERE study_uid = '2.25.1' FOR UPDATE")
+        eviction.execute("INSERT INTO evicted_blob (content_sha256) VALUES (%s)", (sha256,))
+        held = pool.submit(catalogue.retention.hold, ["2.25.1"], HeldBy.PERSON, by="somebody")
+        waits_for_a_lock(database_url)
+        eviction.commit()
+        assert held.result() == ("2.25.1",)
+    assert catalogue.disk.away_of("2.25.1") == 1
+
+
+def waits_for_a_lock(database_url: str) -> None:
+    """Return once a statement of this database waits for another transaction."""
+    deadline = time.monotonic() + 30
+    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        while connection.execute(waiting).fetchone() is None:
+            assert time.monotonic() < deadline, "nothing waits"
+
+
 def test_only_what_its_pacs_names_goes_unless_the_rule_says_otherwise(
     settings: Settings, catalogue: Catalogue, blobs: BlobStore, database_url: str
 ) -> None:
@@ -373,7 +414,7 @@ def test_the_command_says_what_would_go_and_holds_a_study(
     assert isinstance(explained, dict) and explained["pictures"][0]["due"] is True
     explained = told("explain", "2.25.2")
     assert isinstance(explained, dict) and explained["pictures"][0]["due"] is False
-    assert told("hold", "2.25.1") == {"study": "2.25.1", "held": True}
+    assert told("hold", "2.25.1") == {"study": "2.25.1", "held": True, "away": 0}
     assert told("dry-run") == {"due": {"month": {"studies": 0, "files": 0, "bytes": 0}}, "held_studies": {"person": 1}}
     held = told("holds")
     assert isinstance(held, list) and [row["study"] for row in held] == ["2.25.1"]
@@ -381,7 +422,12 @@ def test_the_command_says_what_would_go_and_holds_a_study(
     assert told("release", "2.25.1") == {"study": "2.25.1", "held": False}
     assert main(["retention", "release", "2.25.1"]) == 1
     assert main(["retention", "hold", "2.25.99"]) == 1
+    catalogue.disk.evict(catalogue.disk.evictable(["2.25.2"])[0])
     capsys.readouterr()
+    assert main(["retention", "hold", "2.25.2", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == {"study": "2.25.2", "held": True, "away": 1}
+    assert main(["retention", "hold", "2.25.2"]) == 1
+    assert "1 file is away already" in capsys.readouterr().out
     for words in (["show"], ["explain", "2.25.1"], ["dry-run"], ["holds"]):
         assert main(["retention", *words]) == 0
         assert capsys.readouterr().out.strip()
