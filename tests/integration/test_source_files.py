@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -287,6 +288,26 @@ def test_a_picture_that_is_too_large_is_not_taken(serve: Callable[..., Web], pac
     pacs.gives(image)
     assert code(web.get(at(image, "/rendered"))) == (503, "picture_away")
     assert list((web.settings.home / "fetched").iterdir()) == []
+
+
+def test_no_picture_is_fetched_onto_a_disk_that_is_full(
+    serve: Callable[..., Web], pacs: FakePacs, image: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = serve(pull_url=pacs.url)
+    web.store(image)
+    ended(web, image.StudyInstanceUID)
+    pacs.gives(image)
+    usage = shutil.disk_usage(web.settings.home)
+    with monkeypatch.context() as full:
+        free = web.settings.min_free_disk_mib << 20
+        full.setattr(shutil, "disk_usage", lambda of: usage._replace(free=free))
+        assert code(web.get(at(image, "/rendered"))) == (503, "picture_away")
+    assert pacs.asked == []
+    full_after = [True, False]  # it fills up while the picture comes
+    monkeypatch.setattr(source_files, "_LOOK_BYTES", 1)
+    monkeypatch.setattr(Fetched, "has_room", lambda self: full_after.pop(0))
+    assert code(web.get(at(image, "/rendered"))) == (503, "picture_away")
+    assert (pacs.asked, list((web.settings.home / "fetched").iterdir())) == ([at(image)], [])
 
 
 def test_a_pacs_that_is_silent_holds_up_one_reader_and_not_the_next(
