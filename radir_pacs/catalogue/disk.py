@@ -14,6 +14,7 @@ from radir_pacs.types import StudyState
 
 _FIRST = datetime(1, 1, 1, tzinfo=UTC)
 _LOOK = 50_000  # keys of studies, some MiB
+_MOST_INSTANCES = 50_000  # in a page, some tens of MiB
 
 
 class Away(StrEnum):
@@ -91,8 +92,25 @@ class Disk(CataloguePart):
             if not found:
                 return
             for first in range(0, len(found), size):
-                yield self.evictable([row["study_uid"] for row in found[first : first + size]], reason)
+                for uids in self._bounded([row["study_uid"] for row in found[first : first + size]]):
+                    yield self.evictable(uids, reason)
             place = {"after_at": found[-1]["last_instance_at"], "after_uid": found[-1]["study_uid"]}
+
+    def _bounded(self, study_uids: Sequence[str]) -> Iterator[list[str]]:
+        """These studies in parts of so many instances that a part takes little memory; one study is never divided."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "instances_in", study_uids=list(study_uids)).fetchall()
+        counts = {row["study_uid"]: int(row["instances"]) for row in rows}
+        part, left = list[str](), _MOST_INSTANCES
+        for study_uid in study_uids:
+            count = counts.get(study_uid, 0)
+            if part and count > left:
+                yield part
+                part, left = [], _MOST_INSTANCES
+            part.append(study_uid)
+            left -= count
+        if part:
+            yield part
 
     def evictable(self, study_uids: Sequence[str], reason: Away = Away.ROOM) -> list[Evictable]:
         """Those of these studies that may have files to go for this reason, the oldest first."""

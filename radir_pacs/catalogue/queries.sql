@@ -2845,6 +2845,11 @@ WHERE state = ANY(%(states)s::text[])
     AND (last_instance_at, study_uid) > (%(after_at)s::timestamptz, %(after_uid)s::text)
 ORDER BY last_instance_at, study_uid LIMIT %(limit)s;
 
+-- name: instances_in
+-- How many instances each of these studies has.
+SELECT study_uid, count(*)::bigint AS instances FROM instance WHERE study_uid = ANY(%(study_uids)s::text[])
+GROUP BY study_uid;
+
 -- name: evictable
 -- These studies, the oldest first, with the pictures that are here: none where something is about to read them.
 SELECT s.study_uid, s.last_instance_at, s.state, s.sites, coalesce(h.held, '{}') AS held,
@@ -2869,8 +2874,8 @@ FROM (
 ORDER BY s.last_instance_at, s.study_uid;
 
 -- name: evict
--- The study is locked before (lock_study), so that a hold that was being written is seen here. These files go, unless something came to the study or is about to read them, or a backup may be about to copy them (as
--- known_blobs).
+-- The study is locked before (lock_study), so that a hold that was being written is seen here. These files go, unless
+-- something came to the study or is about to read them, or a backup may be about to copy them (as known_blobs).
 WITH still AS (
     SELECT s.study_uid FROM study AS s WHERE s.study_uid = %(study_uid)s AND s.state = ANY(%(states)s::text[])
         AND s.last_instance_at = %(last_instance_at)s AND pg_try_advisory_xact_lock_shared(1380009026)

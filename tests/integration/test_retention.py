@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from radir_pacs.access import erasure
-from radir_pacs.catalogue import Away, Catalogue, Evictable, HeldBy, SnapshotStudy
+from radir_pacs.catalogue import Away, Catalogue, Evictable, HeldBy, SnapshotStudy, disk
 from radir_pacs.catalogue.jobs import AWAY_ATTEMPTS
 from radir_pacs.cli import main
 from radir_pacs.cli.disk import gather
@@ -309,6 +309,23 @@ def test_a_pacs_that_names_others_without_end_is_not_asked_for_ever(
         safe = DAYS.replace("needs_source = false", "")
         passed(catalogue, blobs, settings, safe, Sources(default=there))
     assert (len(asked), standing(blobs, [sha256])) == (5, [True])
+
+
+def test_a_page_is_bounded_in_instances_too(
+    catalogue: Catalogue, blobs: BlobStore, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(catalogue)
+    for number in range(1, 5):
+        study(catalogue, blobs, number)
+        aged(database_url, number, 50 - number)
+    for number in (2, 3, 4):
+        add(catalogue, header(2, 1, number), f"more of it, {number}")
+    aged(database_url, 2, 48)
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE study SET state = 'INDEXED'")
+    monkeypatch.setattr(disk, "_MOST_INSTANCES", 2)
+    pages = [[one.study_uid for one in page] for page in catalogue.disk.pages(Away.RETENTION, 500)]
+    assert pages == [["2.25.1"], ["2.25.2"], ["2.25.3", "2.25.4"]]
 
 
 def test_a_pass_goes_on_where_it_stopped(
