@@ -93,8 +93,16 @@ class Disk(CataloguePart):
                 return
             for first in range(0, len(found), size):
                 for uids in self._bounded([row["study_uid"] for row in found[first : first + size]]):
-                    yield self.evictable(uids, reason)
+                    page = self.evictable(uids, reason)
+                    self._note_emptied([one.study_uid for one in page if not one.hashes and not one.held])
+                    yield page
             place = {"after_at": found[-1]["last_instance_at"], "after_uid": found[-1]["study_uid"]}
+
+    def _note_emptied(self, study_uids: Sequence[str]) -> None:
+        if study_uids:
+            with self._database.transaction() as connection:
+                run(connection, "lock_studies", study_uids=list(study_uids))
+                run(connection, "note_emptied", study_uids=list(study_uids))
 
     def _bounded(self, study_uids: Sequence[str]) -> Iterator[list[str]]:
         """These studies in parts of so many instances that a part takes little memory; one study is never divided."""
@@ -139,7 +147,9 @@ class Disk(CataloguePart):
         }
         with self._database.transaction() as connection:
             run(connection, "lock_study", study_uid=study.study_uid)  # the next statement sees what it waited for
-            return [row["content_sha256"] for row in run(connection, "evict", values)]
+            gone = [row["content_sha256"] for row in run(connection, "evict", values)]
+            run(connection, "note_emptied", study_uids=[study.study_uid])
+            return gone
 
     def away(self) -> dict[Away, int]:
         """How many files were removed on purpose, by why."""

@@ -67,6 +67,7 @@ WITH r AS MATERIALIZED (
         departments = CASE WHEN excluded.departments <@ study.departments THEN study.departments
             ELSE ARRAY(SELECT DISTINCT k FROM unnest(study.departments || excluded.departments) AS k ORDER BY k) END,
         last_instance_at = now(),
+        is_emptied = false,
         changed_at = now()
     RETURNING study_uid
 ), received_series AS (
@@ -119,6 +120,11 @@ WITH mended AS (DELETE FROM damaged_blob WHERE content_sha256 = %(content_sha256
 UPDATE study SET state = 'RECEIVING', reason = NULL, reason_code = NULL, last_instance_at = now(), changed_at = now()
 WHERE study_uid = %(study_uid)s AND reason_code = ANY(%(reason_codes)s::text[])
     AND state IN ('QUARANTINED', 'INDEXED');
+
+-- name: study_has_files
+-- A picture of the study is here again. Before received_again: the study's row is locked before the file's.
+UPDATE study SET is_emptied = false WHERE study_uid = %(study_uid)s
+    AND EXISTS (SELECT FROM evicted_blob WHERE content_sha256 = %(content_sha256)s);
 
 -- name: note_damage
 -- A file that an instance names is not what was stored.
@@ -232,6 +238,7 @@ UPDATE study SET patient_key = coalesce(%(patient_key)s, patient_key), patient_i
     reason_code = CASE WHEN %(reopens)s::boolean THEN NULL ELSE reason_code END,
     revision = revision + %(reopens)s::boolean::integer,
     last_instance_at = CASE WHEN %(reopens)s::boolean THEN now() ELSE last_instance_at END,
+    is_emptied = false,
     changed_at = now()
 WHERE study_uid = %(study_uid)s;
 
@@ -2841,9 +2848,15 @@ WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY bytes DES
 -- Studies after a place in their order, the oldest first. Many at once: there is no index by that order, which every
 -- instance that arrives would have to write.
 SELECT study_uid, last_instance_at FROM study
-WHERE state = ANY(%(states)s::text[])
+WHERE state = ANY(%(states)s::text[]) AND NOT is_emptied
     AND (last_instance_at, study_uid) > (%(after_at)s::timestamptz, %(after_uid)s::text)
 ORDER BY last_instance_at, study_uid LIMIT %(limit)s;
+
+-- name: note_emptied
+-- Which of these studies, all locked before, have no picture here.
+UPDATE study AS s SET is_emptied = true WHERE study_uid = ANY(%(study_uids)s::text[]) AND NOT is_emptied
+    AND NOT EXISTS (SELECT FROM instance AS i LEFT JOIN evicted_blob AS e USING (content_sha256)
+        WHERE i.study_uid = s.study_uid AND i.rows_px IS NOT NULL AND e.content_sha256 IS NULL);
 
 -- name: instances_in
 -- How many instances each of these studies has.
@@ -2949,7 +2962,9 @@ UPDATE retention_pass SET ended_at = now();
 
 -- name: not_evicted
 -- The file stays after all.
-DELETE FROM evicted_blob WHERE content_sha256 = %(content_sha256)s;
+WITH here AS (DELETE FROM evicted_blob WHERE content_sha256 = %(content_sha256)s)
+UPDATE study SET is_emptied = false
+WHERE is_emptied AND study_uid IN (SELECT study_uid FROM instance WHERE content_sha256 = %(content_sha256)s);
 
 -- name: less_used
 -- A file is gone from its folder before the sweep sees it.

@@ -39,7 +39,8 @@ CREATE TABLE study (
     referring_physician_folded text,
     sites                text[] NOT NULL DEFAULT '{}', -- labels of all that sent to it (radir_pacs.scopes)
     withheld             smallint NOT NULL DEFAULT 0,  -- from whom: radir_pacs.scopes.Withheld, kept by triggers
-    departments          text[] NOT NULL DEFAULT '{}'  -- Institutional Department Name (0008,1040) of its instances
+    departments          text[] NOT NULL DEFAULT '{}', -- Institutional Department Name (0008,1040) of its instances
+    is_emptied           boolean NOT NULL DEFAULT false -- no picture is here: no pass of retention reads its instances
 ) WITH (fillfactor = 85);  -- an update by an instance finds room on its page, and writes no index
 CREATE INDEX study_by_state ON study (state);
 CREATE INDEX study_by_patients ON study USING gin (patient_keys);

@@ -311,6 +311,37 @@ def test_a_pacs_that_names_others_without_end_is_not_asked_for_ever(
     assert (len(asked), standing(blobs, [sha256])) == (5, [True])
 
 
+def test_a_study_of_which_nothing_is_left_is_not_read_again_until_something_comes_back(
+    settings: Settings, catalogue: Catalogue, blobs: BlobStore, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(catalogue)
+    files = [study(catalogue, blobs, number) for number in (1, 2, 3)]
+    for number in (1, 2, 3):
+        aged(database_url, number, 31)
+    passed(catalogue, blobs, settings, DAYS)
+    assert standing(blobs, files) == [False] * 3
+    read: list[str] = []
+    evictable = catalogue.disk.evictable
+
+    def notes(study_uids: Sequence[str], *given: Any) -> list[Evictable]:
+        read.extend(study_uids)
+        return evictable(study_uids, *given)
+
+    monkeypatch.setattr(catalogue.disk, "evictable", notes)
+    passed(catalogue, blobs, settings, DAYS)
+    assert read == []
+    catalogue.instances.came_again("2.25.1", files[0])  # as a pull brings it
+    add(catalogue, header(2, 1, 2), "a late image")
+    catalogue.disk.stays(files[2])
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE study SET state = 'INDEXED'")
+        connection.execute("UPDATE job SET state = 'DONE'")
+    for number in (1, 2, 3):
+        aged(database_url, number, 31)
+    passed(catalogue, blobs, settings, DAYS.replace("30", "40"))
+    assert read == ["2.25.1", "2.25.2", "2.25.3"]
+
+
 def test_a_page_is_bounded_in_instances_too(
     catalogue: Catalogue, blobs: BlobStore, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
