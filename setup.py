@@ -25,7 +25,8 @@ def compiled():
         return []
     from mypyc.build import mypycify
 
-    return mypycify(["--ignore-missing-imports", *(f"radir_pacs/reports/{name}.py" for name in HOT)])
+    level = os.environ.get("MYPYC_OPT_LEVEL", "3")  # as mypy's own setup.py names it
+    return mypycify(["--ignore-missing-imports", *(f"radir_pacs/reports/{name}.py" for name in HOT)], opt_level=level)
 
 
 version = {}
