@@ -19,6 +19,7 @@ from radir_pacs.dicom.limits import DecodeLimits
 from radir_pacs.errors import BundleRefused, Conflict, NotCovered
 from radir_pacs.models import Registry, Upkeep
 from radir_pacs.models.bundles import bundle_folder
+from radir_pacs.models.run_files import EVIDENCE, PROMOTION, RunFiles, record_of
 from radir_pacs.query import Searcher
 from radir_pacs.query.shadow import ShadowQuestions
 from radir_pacs.similar_cases import Query, SimilarCaseList
@@ -152,6 +153,51 @@ def test_promoted_and_rolled_back_while_questions_are_asked(hospital: Hospital, 
             (case.study.study_uid, case.score) for case in old.cases
         ], "to the last digit"
         assert again.model_id == hospital.first
+
+
+def test_who_promoted_is_filed_beside_the_evidence_of_the_run(hospital: Hospital, tmp_path: Path) -> None:
+    files, nobodys = (RunFiles.of(hospital.settings, number) for number in (7, 8))
+    for one in (files, nobodys):
+        one.folder.mkdir(parents=True)
+    (files.folder / EVIDENCE).write_text("{}")
+    other = seeded_bundle(ImageKind.CXR, 2).save(tmp_path / "second").model_id
+    hospital.registry.register(tmp_path / "second", by="Dr. A", reason="retraining 7", evidence=record_of(7))
+    hospital.registry.shadow(other, by="Dr. A", reason="retraining 7", evidence=record_of(7))
+    hospital.work()
+    assert files.promotions() == [] and not (files.folder / PROMOTION).exists(), "it never served"
+    hospital.registry.promote(other, by="Dr. B", reason="better", evidence=record_of(8))
+    [promoted] = files.promotions()
+    assert {name: promoted[name] for name in ("change", "model_id", "replaces", "who", "reason")} == {
+        "change": "PROMOTED",
+        "model_id": other,
+        "replaces": hospital.first,
+        "who": "Dr. B",
+        "reason": "better",
+    }
+    hospital.registry.rollback(ImageKind.CXR, by="rule:night", reason="worse after all")
+    assert [(one["change"], one["model_id"], one["who"]) for one in files.promotions()] == [
+        ("PROMOTED", other, "Dr. B"),
+        ("ROLLED_BACK", hospital.first, "rule:night"),
+    ]
+    lines = {str(event.at) for event in hospital.registry.history()}
+    assert all(one["at"] in lines for one in files.promotions()), "as the history has it"
+    kept = files.promotions()
+    (files.folder / PROMOTION).unlink()  # killed before it was written
+    Upkeep(hospital.catalogue, hospital.settings).tidy()
+    assert files.promotions() == kept
+    assert list(nobodys.folder.iterdir()) == [], "the grounds of a promotion are another run's evidence"
+
+
+def test_a_promotion_stands_though_it_cannot_be_filed(hospital: Hospital, tmp_path: Path) -> None:
+    files = RunFiles.of(hospital.settings, 7)
+    (files.folder / PROMOTION).mkdir(parents=True)  # nothing can take its place
+    (files.folder / EVIDENCE).write_text("{}")
+    other = seeded_bundle(ImageKind.CXR, 2).save(tmp_path / "second").model_id
+    hospital.registry.register(tmp_path / "second", by="Dr. A", reason="trained here", evidence=record_of(7))
+    hospital.registry.shadow(other, by="Dr. A", reason="trained here")
+    hospital.work()
+    assert hospital.registry.promote(other, by="Dr. A", reason="better").state is ModelState.SERVING
+    assert hospital.ask(hospital.searchers[0]).model_id == other and files.promotions() == []
 
 
 def test_a_worker_follows_without_a_restart_and_frees_what_is_retired(hospital: Hospital, tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ def _state(one: RetrainingRun) -> str:
 def _show(args: argparse.Namespace, catalogue: Catalogue, settings: Settings, number: int) -> int:
     found, steps = catalogue.retraining.get(number), catalogue.retraining.steps(number)
     files = RunFiles.of(settings, number)
-    judged, page = files.gates(), files.evidence
+    judged, page, promotions = files.gates(), files.evidence, files.promotions()
     if args.json:
         print_json(
             {
@@ -240,6 +240,7 @@ def _show(args: argparse.Namespace, catalogue: Catalogue, settings: Settings, nu
                 "gates": judged,
                 "folder": str(files.folder),
                 "evidence": str(page) if page else None,
+                "promotions": promotions,
             }
         )
     else:
@@ -255,6 +256,9 @@ def _show(args: argparse.Namespace, catalogue: Catalogue, settings: Settings, nu
         for gate in judged:
             if not gate["passed"] or gate["code"] == "OVERALL":
                 out.print(f"{'passed' if gate['passed'] else 'FAILED'}  {gate['code'].lower()}: {gate['text']}")
+        for one in promotions:
+            said = f"{one['at'][:16]} {one['change'].lower()} {one['model_id']} instead of {one['replaces'] or 'none'}"
+            out.print(f"{said}, by {one['who']}: {one['reason']}", markup=False)
         if page:
             out.print(f"evidence {page}", soft_wrap=True)
     return 0

@@ -14,6 +14,7 @@ import numpy as np
 
 from radir_pacs.catalogue import RetrainingRun
 from radir_pacs.encode import Bundle
+from radir_pacs.models.run_files import PROMOTION
 
 from ..data.people import KNOWN_PATIENTS
 from ..data.studies import F16, StudySet
@@ -80,8 +81,8 @@ def evidence(
             "examination": examination,
             "gates": [gate.as_json() for gate in judged],
             "failed": failed,
-            "serving": "not changed by this run: a person promotes a challenger, and the ledger says who and when "
-            "(radir models history)",
+            "serving": "not changed by this run; who or which rule promotes the challenger, when and why is filed in "
+            f"{PROMOTION} beside this record, from the history of models",
         },
     }
 

@@ -21,6 +21,7 @@ from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.encode import Bundle, choose_device, encoder_input
 from radir_pacs.errors import BundleRefused, Conflict, LeaseLost, RadirError, StorageFailed
 from radir_pacs.models import Registry
+from radir_pacs.models.run_files import record_of
 from radir_pacs.reports import PARSER
 from radir_pacs.storage import open_blobs
 from radir_pacs.storage.blobs import BlobStore
@@ -306,7 +307,7 @@ class Pipeline:
         """The challenger is known, and shown beside the champion unless another one is."""
         registry, run = Registry(self._catalogue, self._settings), self.run
         by, reason = run.started_by, f"retraining {run.id}: all gates passed"
-        record = f"retraining/{run.id}/{files.EVIDENCE}"
+        record = record_of(run.id)
         model = registry.register(self._folder / files.CHALLENGER, by=by, reason=reason, evidence=record)
         if not self.plan.shadow or model.state is not ModelState.REGISTERED:
             return f"{model.model_id} is {model.state.lower()}"

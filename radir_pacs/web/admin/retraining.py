@@ -16,7 +16,7 @@ from flask import Response, make_response, request, url_for
 from radir_pacs.catalogue import RetrainingRun
 from radir_pacs.errors import NotFound
 from radir_pacs.models import cancel_retraining
-from radir_pacs.models.run_files import RunFiles
+from radir_pacs.models.run_files import RunFiles, run_of
 from radir_pacs.printable import printable
 from radir_pacs.types import ImageKind
 from radir_pacs.web import audit
@@ -128,6 +128,8 @@ def _told(number: int) -> dict[str, Any]:
         "ended": found.state in _ENDED,
         "resumable": state in ("STOPPED", "FAILED") and not found.cancel_asked,
         "gates": files.gates(),
+        "promotions": [one | {"at": datetime.fromisoformat(one["at"])} for one in files.promotions()],
+        "evidence": run_of,
         "examined": files.examination(),
         "has_evidence": files.evidence is not None,
         "curves": drawn,
