@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import psycopg
@@ -278,6 +280,21 @@ def test_questions_are_asked_unseen_of_the_model_in_shadow(hospital: Hospital, t
     with psycopg.connect(hospital.catalogue.conninfo) as connection:
         told = repr(connection.execute("SELECT * FROM shadow_answer").fetchall())
     assert "2.25." not in told, "no study is named"
+
+
+def test_the_model_in_shadow_is_asked_a_hundredth_of_the_time(hospital: Hospital, tmp_path: Path) -> None:
+    other = challenger(hospital, tmp_path / "second")
+    hospital.work()
+    searcher, rests = hospital.searchers[0], list[float]()
+    answer = hospital.ask(searcher)
+    asked = ShadowQuestions(hospital.catalogue, searcher._similar, share=1.0)
+    asked._closing = cast(threading.Event, SimpleNamespace(wait=rests.append, set=lambda: None))
+    for _ in range(3):
+        asked.offer(answer.query, answer, 0.25)
+    asked.close()
+    [compared] = hospital.registry.compared(other)
+    assert compared.overlap.count == len(rests) == 3
+    assert sum(rests) >= 100 * 3 * compared.shadow_ms.mean / 1000
 
 
 def test_an_answer_never_waits_for_the_model_in_shadow(hospital: Hospital, tmp_path: Path) -> None:
