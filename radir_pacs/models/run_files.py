@@ -9,6 +9,7 @@ from typing import Any
 
 from radir_pacs.config import Settings
 
+PREFLIGHT = "preflight.json"
 EXAMINATION, GATES, LOSSES = "examination.json", "gates.json", "losses.json"
 PAGE, LOG = "evidence.html", "run.log"
 EVIDENCE, PROMOTION = "evidence.json", "promotion.json"
@@ -47,6 +48,12 @@ class RunFiles:
         """The page that is filed."""
         page = self.folder / PAGE
         return page if page.is_file() else None
+
+    @property
+    def estimated_s(self) -> float | None:
+        """How long the run would take, as it was estimated before anything was trained."""
+        told = self._table(PREFLIGHT).get("estimated_s")
+        return float(told) if isinstance(told, int | float) else None
 
     def gates(self) -> list[dict[str, Any]]:
         """Each gate: code, passed, text, and whether it was judged."""

@@ -338,6 +338,10 @@ def test_a_run_is_watched_and_cancelled(
     (files.folder / "losses.json").write_text(json.dumps({"contrast": [[1, 2.0], [2, 1.0]], "zero": [[1, 0.0]]}))
     (files.folder / "run.log").write_text(f"{HOSTILE}\x1b[31m\n")
     page = see(client, f"/admin/retraining/{number}")
+    assert "Takes about" not in page
+    (files.folder / "preflight.json").write_text(json.dumps({"estimated_s": 90.0}))
+    page = see(client, f"/admin/retraining/{number}")
+    assert "<dt>Takes about</dt><dd>90 s</dd>" in page
     assert "waiting" in page and "Go on" not in page, "its process is just beginning"
     monkeypatch.setattr(retraining, "_BEGINS", timedelta(0))
     page = see(client, f"/admin/retraining/{number}")

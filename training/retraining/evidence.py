@@ -46,6 +46,7 @@ def evidence(
     data: Mapping[str, Any],
     examination: Mapping[str, Any],
     judged: Sequence[Gate],
+    time: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Everything but the pictures, as JSON."""
     changed = {
@@ -75,6 +76,7 @@ def evidence(
             "plan_sha256": run.plan_sha256,
             "held_out": f"{HELD_OUT:.0%} of the patients by a keyed hash, the same in every run, never trained on",
             "data": data,
+            "time": time,
             "gates": "fixed in the plan, which was hashed and stored before anything was trained",
         },
         "impact_assessment": {

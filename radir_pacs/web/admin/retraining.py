@@ -121,9 +121,12 @@ def _told(number: int) -> dict[str, Any]:
     files = RunFiles.of(context.settings, number)
     drawn, last_step = curves(files.losses())
     state = _state(found)
+    steps = context.catalogue.retraining.steps(number)
     return {
         "run": found,
-        "steps": context.catalogue.retraining.steps(number),
+        "steps": steps,
+        "estimated_s": files.estimated_s,
+        "took_s": sum(step.took_s or 0.0 for step in steps),
         "state": state,
         "ended": found.state in _ENDED,
         "resumable": state in ("STOPPED", "FAILED") and not found.cancel_asked,
