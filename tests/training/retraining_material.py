@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -75,7 +76,7 @@ def fill_archive(
         tokens = champion.network.kept_tokens(images, views, studies.kind).half().numpy()
     encoder = encoder_id(champion)
     assert encoder is not None
-    changes = {"modality": "CT", "sop_class_uid": CT} if studies.kind is ImageKind.CT else {}
+    changes: dict[str, Any] = {"modality": "CT", "sop_class_uid": CT} if studies.kind is ImageKind.CT else {}
     for number, report in enumerate(reports, start=1):
         sex, age = ("F", "M")[number % 2], 25.0 + number % 60
         given = header(number, patient_sex=sex, patient_age_years=age, **changes)
