@@ -51,8 +51,8 @@ class Installation:
     def power_on(self, name: str) -> None:
         self.machines[name].power_on(plugged=False)
 
-    def said(self) -> str:
-        return "\n".join(machine.said() for machine in self.machines.values())
+    def said(self, most: int = 3000) -> str:
+        return "\n".join(machine.said(most) for machine in self.machines.values())
 
 
 @contextlib.contextmanager

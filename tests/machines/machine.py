@@ -100,7 +100,7 @@ class Machine:
 
     def said(self, most: int = 3000) -> str:
         """The end of what each program wrote."""
-        files = [*self.logs.glob("*.log"), *self.home.glob("logs/*.log")]
+        files = [*self.logs.glob("*.log"), *self.home.glob("radir/logs/*.log")]
         told = []
         for path in sorted(files):
             with contextlib.suppress(OSError):
