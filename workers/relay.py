@@ -159,7 +159,7 @@ class Relay:
         self._ring_all(catalogue.jobs.to_announce(16, kinds=_SENDING), TRANSFER_QUEUE)
 
     def _ring_all(self, job_ids: Sequence[int], queue: str) -> None:
-        """The rows are noted first: a worker that hears at once would find them locked by the note, and pass over them."""
+        """Noted before it is sent: who hears at once would find the row locked by the note, and pass over it."""
         self._catalogue.jobs.announced(job_ids)
         waiting = list(job_ids)
         try:

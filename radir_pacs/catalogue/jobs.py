@@ -138,7 +138,7 @@ class Jobs(CataloguePart):
         return [(row["id"], Urgency(row["urgency"])) for row in rows]
 
     def announced(self, ids: Sequence[int]) -> None:
-        """Record that the broker is about to have messages for these jobs; after a crash in between they are sent later."""
+        """Record that the broker is about to have messages for these; one that a crash kept back is sent later."""
         if not ids:
             return
         with self._database.transaction() as connection:

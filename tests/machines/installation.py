@@ -6,7 +6,6 @@ front: listener, web; work: worker, indexer, transfer; keep: relay, and the serv
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import socket
 import sys

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -153,7 +154,7 @@ def remove_leftovers() -> None:
     for name in _ip("netns", "list").split():
         prefix, _, rest = name.partition("-")
         owner = rest.partition("-")[0]
-        if prefix == _PREFIX and owner.isdigit() and not os.path.exists(f"/proc/{owner}"):
+        if prefix == _PREFIX and owner.isdigit() and not Path(f"/proc/{owner}").exists():
             with contextlib.suppress(subprocess.CalledProcessError):
                 _ip("netns", "del", name)
                 _ip("link", "del", f"rd{owner}")
