@@ -87,8 +87,10 @@ def three_machines(**settings: str) -> Iterator[Installation]:
     try:
         network.build()
         machines[KEEP].programs = [*_shared(network, homes[KEEP]), *machines[KEEP].programs]
-        for machine in machines.values():
-            machine.power_on()
+        machines[KEEP].power_on()
+        _wait_for_services(made)
+        for name in (FRONT, WORK):
+            machines[name].power_on()
         _wait_until_ready(made)
         yield made
     finally:
@@ -141,6 +143,17 @@ def _radir(name: str, home: Path, settings: dict[str, str], address: str) -> Pro
     own = {"RADIR_HOME": str(home / "radir"), "RADIR_MONITOR_HOST": address, "HOME": str(home)}
     command = [sys.executable, "-m", "radir_pacs.cli", "serve", *ROLES[name]]
     return Program(name="radir", command=command, environment=settings | own)
+
+
+def _wait_for_services(made: Installation) -> None:
+    deadline = time.monotonic() + START_S
+    for name in SERVICES:
+        while True:
+            with contextlib.suppress(OSError):
+                socket.create_connection((made.network.address(name), engines.PORTS[name]), 1).close()
+                break
+            assert time.monotonic() < deadline, f"{name} does not come up\n{made.said()}"
+            time.sleep(0.1)
 
 
 def _wait_until_ready(made: Installation) -> None:

@@ -22,6 +22,7 @@ from radir_pacs.errors import RadirError
 from tests.dicom_files import radiograph, save
 
 _NETWORK_S = 4  # until the modality gives up an association that is silent, and begins another
+_LAST_TRIES = 50
 ANSWER_S = 20.0  # until the reader gives up a request that is silent
 
 
@@ -59,7 +60,9 @@ class Modality:
 
     def send(self, number: int, done: threading.Event) -> None:
         study, sop, path = new_radiograph(number, self.folder)
-        while not done.is_set():
+        tries_left = _LAST_TRIES
+        while tries_left:  # what was stored must be known, so it is not left when ``done`` is set
+            tries_left -= done.is_set()
             try:
                 with mock.patch.object(send, "_TIMEOUT_S", _NETWORK_S), mock.patch.object(send, "_RESTART_S", 0.0):
                     [result] = send.send_files([path], self.peer)
@@ -70,7 +73,7 @@ class Modality:
                 self.acknowledged[study] = (sop, path, time.monotonic())
                 return
             self.refusals.append((time.monotonic(), said))
-            done.wait(0.2)
+            time.sleep(0.2)
 
 
 @dataclass(frozen=True, kw_only=True)

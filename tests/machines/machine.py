@@ -98,6 +98,15 @@ class Machine:
         self.kill()
         self.network.forget(self.name)
 
+    def sees(self) -> dict[str, bool]:
+        """Which home folders a process of this machine can read, by their machines' names."""
+        [first] = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        root = ["nsenter", "--mount", f"--target={first}"]
+        return {
+            folder.name: subprocess.run([*root, "test", "-e", str(folder / "boot.sh")], timeout=30).returncode == 0
+            for folder in (self.home, *self.others)
+        }
+
     def said(self, most: int = 3000) -> str:
         """The end of what each program wrote."""
         files = [*self.logs.glob("*.log"), *self.home.glob("radir/logs/*.log")]
