@@ -18,12 +18,11 @@ from tests.machines.drill import Drill
 from tests.machines.installation import FRONT, KEEP, WORK, Installation, three_machines
 from tests.machines.network import OUTSIDE
 from tests.machines.waiters import waiting
+from tests.stack import MACHINES
 
 SETTINGS = {"job_lease_s": "5", "job_max_attempts": "50", "result_limit_max": "1000"}
 CUT_S = 10.0  # longer than it takes to find out that the database is silent
-every_failure = pytest.mark.skipif(
-    os.environ.get("RADIR_TEST_MACHINES") != "3", reason="minutes: RADIR_TEST_MACHINES=3 runs it"
-)
+every_failure = pytest.mark.skipif(os.environ.get(MACHINES) != "3", reason=f"it takes minutes: {MACHINES}=3 runs it")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +82,8 @@ def three_machines(**settings: str) -> Iterator[Installation]:
     }
     variables = _settings(network, settings)
     for name, machine in machines.items():
-        machine.programs = [_radir(name, machine.home, variables, network.address(name))]
+        roles = [*ROLES[name], *(["hl7"] if name == FRONT and "hl7_port" in settings else [])]
+        machine.programs = [_radir(roles, machine.home, variables, network.address(name))]
     made = Installation(network, machines, variables)
     try:
         network.build()
@@ -139,9 +140,9 @@ def _settings(network: Network, given: dict[str, str]) -> dict[str, str]:
     return {f"RADIR_{name.upper()}": value for name, value in (settings | given).items()}
 
 
-def _radir(name: str, home: Path, settings: dict[str, str], address: str) -> Program:
+def _radir(roles: Sequence[str], home: Path, settings: dict[str, str], address: str) -> Program:
     own = {"RADIR_HOME": str(home / "radir"), "RADIR_MONITOR_HOST": address, "HOME": str(home)}
-    command = [sys.executable, "-m", "radir_pacs.cli", "serve", *ROLES[name]]
+    command = [sys.executable, "-m", "radir_pacs.cli", "serve", *roles]
     return Program(name="radir", command=command, environment=settings | own)
 
 
