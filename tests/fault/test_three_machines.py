@@ -57,7 +57,6 @@ def test_machines_and_links_fail_under_load(installation: Installation, drill: D
         installation.power_on(KEEP)
         drill.recovered("a power cut of keep")
     drill.check()
-    drill.tell()
 
 
 @every_failure
@@ -88,4 +87,3 @@ def test_each_machine_and_each_link_fails_under_load(installation: Installation,
                 time.sleep(CUT_S)  # the failure itself
             drill.recovered(f"{CUT_S:.0f} s without a link: {near} to {'/'.join([far, *services])}")
     drill.check()
-    drill.tell()
