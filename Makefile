@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test docs reference lint lint-viewer typecheck typecheck-product typecheck-tests unit integration test-viewer services clean
+.PHONY: help demo test audit docs reference lint lint-viewer typecheck typecheck-product typecheck-tests unit integration test-viewer services clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -23,6 +23,11 @@ test:  ## everything: style, types, layers, all tests with real services, covera
 	@$(MAKE) --no-print-directory -j2 lint lint-viewer typecheck
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered \
 		tests/acceptance tests/viewer tests/fault tests/training tests/integration tests/contract tests/unit
+
+audit:  ## known vulnerabilities of the pinned versions; asks an advisory service, so it is no part of `make test`
+	@test -x build/audit/bin/pip-audit || { "$(PYTHON)" -m venv build/audit && build/audit/bin/python -m pip install -q pip-audit; }
+	@{ build/audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip --progress-spinner off -f json 2>/dev/null || true; } \
+		| "$(PYTHON)" .ci/audit.py
 
 unit: .venv/installed-test  ## the quick tests
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --hypothesis-profile quick tests/unit tests/contract

@@ -38,6 +38,7 @@ setup(
     long_description=Path("README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    license_files=["LICENSE", "NOTICE"],
     python_requires=">=3.11",
     packages=[
         *find_packages(include=["radir_pacs", "radir_pacs.*"]),

@@ -14,6 +14,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 PAGES = (
     *("query-http", "qido", "web-processes", "soak", "index-capacity", "index-partition-200000"),
     *("index-engines-1000000", "index-engines-200000", "index-search", "listener", "encoding", "hl7", "report-story"),
+    "audit-record",
 )
 _INTRODUCTION = """# Performance
 

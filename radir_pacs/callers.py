@@ -46,8 +46,11 @@ class AuditEvent(StrEnum):
     MERGED = "MERGED"  # Patient Record: one patient became another, or was given other demographics
     AUDIT_READ = "AUDIT_READ"  # Audit Log Used
     AUDIT_RETIRED = "AUDIT_RETIRED"  # Audit Log Used: events were exported, and left the table
+    AUDIT_SKIPPED = "AUDIT_SKIPPED"  # Audit Log Used: a receiver refused an event for good, and lacks it
     PEER_ADDED = "PEER_ADDED"  # Security Alert: Security Configuration, as is the next one
     PEER_REMOVED = "PEER_REMOVED"
+    EMERGENCY_STARTED = "EMERGENCY_STARTED"  # Security Alert: Emergency Override Started: a patient, out of scope
+    EMERGENCY_STOPPED = "EMERGENCY_STOPPED"  # Security Alert: Emergency Override Stopped: by time or by somebody
     WITHHELD = "WITHHELD"  # Security Alert: Object Security Attributes Changed, as is the next one
     SHOWN_AGAIN = "SHOWN_AGAIN"
     EXPORTED = "EXPORTED"  # Export: this study is in a de-identified data set that was written to a folder

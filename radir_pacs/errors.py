@@ -177,8 +177,8 @@ class BlobDamaged(RadirError):
     http_status = 410
     reason_code = ReasonCode.BLOB_DAMAGED
 
-    def __init__(self, sha256: str) -> None:
-        super().__init__()
+    def __init__(self, sha256: str, message: str | None = None, *, reason_code: ReasonCode | None = None) -> None:
+        super().__init__(message, reason_code=reason_code)
         self.sha256 = sha256  # the hash that it should have, its name
 
 
@@ -188,6 +188,12 @@ class BlobAway(BlobDamaged):
     code = "blob_away"
     http_status = 503
     reason_code = ReasonCode.BLOB_AWAY
+
+
+class PictureAway(BlobAway):
+    """The file is kept by the source PACS alone, which does not give it now; ask again in a while."""
+
+    code = "picture_away"
 
 
 class BackupDamaged(RadirError):

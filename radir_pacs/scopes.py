@@ -13,6 +13,7 @@ from datetime import date
 from enum import IntEnum
 from typing import Any, Protocol, Self
 
+DEPARTMENT = re.compile(r"[^\\,\x00-\x1f]{1,64}")  # LO (PS3.5 6.2); forms write lists with commas
 SITE_LABEL = re.compile(r"[!-\[\]-~]([ -\[\]-~]{0,62}[!-\[\]-~])?")  # printable ASCII, without a backslash
 # Modalities of what lies beside the images of a study; they neither open nor close it (PS3.3 C.7.3.1.1.1).
 WITHOUT_IMAGES = frozenset({"SR", "PR", "KO", "DOC", "SEG", "AU"})
@@ -32,30 +33,38 @@ class Scoped(Protocol):
     @property
     def sites(self) -> tuple[str, ...]: ...
     @property
+    def departments(self) -> tuple[str, ...]: ...
+    @property
     def modalities(self) -> tuple[str, ...]: ...
     @property
     def study_date(self) -> date | None: ...
     @property
     def withheld(self) -> int: ...
+    @property
+    def patient_keys(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
     """Empty fields restrict nothing. Dates inclusive; ``sees``: the highest degree of withholding that is still seen.
 
-    A study is in scope of ``sites`` when all that sent to it are among them, of ``modalities`` when all its images are.
+    A study is in scope of ``sites`` when all that sent to it are among them, of ``departments`` when it names one and
+    all that it names are among them (0008,1040), of ``modalities`` when all its images are.
+    opened: patients (issuer and id) whose studies are inside for a while, whatever else is said (ADR 0040).
     """
 
     sites: frozenset[str] = frozenset()
+    departments: frozenset[str] = frozenset()
     modalities: frozenset[str] = frozenset()
     since: date | None = None
     until: date | None = None
     sees: Withheld = Withheld.FROM_ALL
+    opened: frozenset[str] = frozenset()
 
     @property
     def restricts(self) -> bool:
         """Whether any study can be outside."""
-        return self != Scope()
+        return self.without_opened() != Scope()
 
     @property
     def confines(self) -> bool:
@@ -65,8 +74,9 @@ class Scope:
     def admits(self, study: Scoped) -> bool:
         """Whether the study is inside."""
         day = study.study_date
-        return (
+        return not self.opened.isdisjoint(study.patient_keys) or (
             self.admits_sites(study.sites)
+            and self.admits_departments(study.departments)
             and self.admits_modalities(study.modalities)
             and (self.since is None or (day is not None and day >= self.since))
             and (self.until is None or (day is not None and day <= self.until))
@@ -77,6 +87,11 @@ class Scope:
         """A study of unknown origin is outside, and so is one to which a foreign site has added anything."""
         found = frozenset(sites)
         return not self.sites or bool(found and found <= self.sites)
+
+    def admits_departments(self, departments: Iterable[str]) -> bool:
+        """A study that names none is outside."""
+        found = frozenset(departments)
+        return not self.departments or bool(found and found <= self.departments)
 
     def admits_modalities(self, modalities: Iterable[str]) -> bool:
         found = frozenset(modalities)
@@ -90,12 +105,16 @@ class Scope:
     def seeing(self, sees: Withheld) -> Self:
         return replace(self, sees=sees)
 
+    def without_opened(self) -> Self:
+        return replace(self, opened=frozenset())
+
     def as_json(self) -> dict[str, Any]:
-        """As the catalogue keeps it; ``sees`` follows from the role."""
+        """As the catalogue keeps it; ``sees`` follows from the role, and ``opened`` is never given to anybody else."""
         return {
             name: value
             for name, value in {
                 "sites": sorted(self.sites),
+                "departments": sorted(self.departments),
                 "modalities": sorted(self.modalities),
                 "since": self.since.isoformat() if self.since else None,
                 "until": self.until.isoformat() if self.until else None,
@@ -107,6 +126,7 @@ class Scope:
     def from_json(cls, kept: Mapping[str, Any]) -> Self:
         return cls(
             sites=frozenset(kept.get("sites", ())),
+            departments=frozenset(kept.get("departments", ())),
             modalities=frozenset(kept.get("modalities", ())),
             since=date.fromisoformat(kept["since"]) if "since" in kept else None,
             until=date.fromisoformat(kept["until"]) if "until" in kept else None,

@@ -77,7 +77,7 @@ class JobKind(StrEnum):
     REPORT = "report"  # key: SOP instance UID of an SR, or report/ID of a text in the catalogue
     PULL = "pull"  # key: study UID, to be fetched from the PACS
     SEND = "send"  # key: SOP instance UID of a report, to be sent to the return destination
-    EVICT = "evict"  # key: 'files'; the oldest files make room
+    EVICT = "evict"  # key: 'files', the oldest files make room; 'retention', files go by a rule
     COMMITMENT = "commitment"  # key: id of a storage commitment, to be reported to its requestor
 
 
@@ -361,6 +361,8 @@ class CatalogueStudy:
     patient_key: str = ""  # issuer and id; empty where unknown
     sites: tuple[str, ...] = ()  # labels of all that sent to it
     withheld: int = 0  # radir_pacs.scopes.Withheld
+    departments: tuple[str, ...] = ()  # Institutional Department Name (0008,1040) of its instances
+    patient_keys: tuple[str, ...] = ()  # of all its instances, each as ``patient_key``
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ class Stack:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=480,
         )
         assert not check or done.returncode == 0, done.stderr
         return done
@@ -66,7 +66,7 @@ class Stack:
         """What `radir status` says, asked in this process: whoever waits asks often."""
         return json.loads(json.dumps(gather(config.load(environ=self.environment)), default=str))
 
-    def wait(self, condition: Callable[[Any], bool], seconds: float = 120) -> Any:
+    def wait(self, condition: Callable[[Any], bool], seconds: float = 240) -> Any:
         """Wait until the status meets the condition; returns that status."""
         deadline = time.monotonic() + seconds
         while True:
@@ -77,7 +77,7 @@ class Stack:
             assert self.process.poll() is None, "radir up ended"
             time.sleep(0.2)
 
-    def wait_until_done(self, studies: int, seconds: float = 120) -> Any:
+    def wait_until_done(self, studies: int, seconds: float = 240) -> Any:
         """Wait until so many studies have reached their final state and no job is open."""
         return self.wait(
             lambda s: (

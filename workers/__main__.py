@@ -19,7 +19,10 @@ from radir_pacs.dicom.limits import MIB, DecodeLimits
 from radir_pacs.dicom.rules import load_rules
 from radir_pacs.errors import RadirError
 from radir_pacs.index.engines import Engines
+from radir_pacs.intake.bounded_answer import AnswerBounds
 from radir_pacs.intake.instances import Intake
+from radir_pacs.intake.retention import retention_of
+from radir_pacs.intake.sources import load_sources
 from radir_pacs.logs import set_up_logging
 from radir_pacs.models import Registry
 from radir_pacs.process_heartbeat import process_heartbeat
@@ -113,22 +116,21 @@ def indexer(settings: Settings, name: str) -> None:
 
 def transfer(settings: Settings, name: str) -> None:
     """Until SIGTERM, several at a time: what waits for other machines, and reports to mine, which take no time."""
-    from .bounded_answer import AnswerBounds
     from .evict_files import EvictFiles
     from .mine_report import MineReport
-    from .pull_study import Pacs, PullStudy
+    from .pull_study import PullStudy
     from .report_commitment import ReportCommitment
     from .send_report import SendReport
 
     with Catalogue.open(settings) as catalogue:
         blobs = open_blobs(settings, catalogue.backups.installation())
-        pacs = Pacs(url=settings.pull_url, authorization=settings.pull_authorization)
+        sources = load_sources(settings)
         use_cases: dict[JobKind, UseCase] = {
             JobKind.PULL: PullStudy(
                 catalogue,
                 blobs,
                 Intake(catalogue, blobs, settings),
-                pacs,
+                sources,
                 AnswerBounds(
                     most_bytes=settings.pull_max_mib << 20,
                     least_bytes_s=settings.pull_least_kib_s * 1024,
@@ -137,7 +139,7 @@ def transfer(settings: Settings, name: str) -> None:
                 most_instance_bytes=settings.max_instance_mib << 20,
                 site=settings.pull_site,
             ),
-            JobKind.EVICT: EvictFiles(catalogue, blobs, pacs, settings),
+            JobKind.EVICT: EvictFiles(catalogue, blobs, sources, settings, retention_of(settings)),
             JobKind.SEND: SendReport(
                 catalogue,
                 blobs,

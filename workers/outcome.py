@@ -52,8 +52,8 @@ class Outcome:
         """
         if isinstance(error, BlobDamaged) and self._catalogue.damage.note(error.sha256):
             error = BlobAway(error.sha256)
-        is_away = isinstance(error, BlobAway) and not is_last_attempt(job, ReasonCode.BLOB_AWAY)
-        if is_away:  # it is being pulled; the study answers with its old vectors meanwhile
+        may_wait = isinstance(error, BlobAway) and self._catalogue.damage.comes_back(error.sha256)
+        if may_wait and not is_last_attempt(job, ReasonCode.BLOB_AWAY):  # pulled; its old vectors answer meanwhile
             fail(self._catalogue, job, error)
         elif job.kind is JobKind.REENCODE:
             self._failed_beside(job, error)

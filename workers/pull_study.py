@@ -7,33 +7,21 @@ does, a pull takes a fixed memory and ends (P6).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
-from email.message import Message
+from collections.abc import Iterable
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.dicom.header import read_header
 from radir_pacs.errors import DicomRefused, LeaseLost, NotFound, PeerFailed, SettingError, StorageFailed, TooLarge
+from radir_pacs.intake.bounded_answer import AnswerBounds
 from radir_pacs.intake.instances import MISMATCH, OUT_OF_RESOURCES, PULLED, Intake
-from radir_pacs.multipart import BrokenMultipart, MultipartReader, TooManyParts
+from radir_pacs.intake.sources import Sources
+from radir_pacs.intake.wado_rs import instances_at
+from radir_pacs.multipart import BrokenMultipart, TooManyParts
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Job
 
-from .bounded_answer import AnswerBounds, BoundedAnswer, bounded_get
-
-DICOM = "application/dicom"
-_ACCEPT = f'multipart/related; type="{DICOM}"; transfer-syntax=*'
-_CHUNK_BYTES = 256 * 1024
 _MOST_INSTANCES = 100_000  # of one study, which no PACS sends in several answers
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pacs:
-    """``url`` is its DICOMweb service root, ``authorization`` the header that it wants, if any."""
-
-    url: str
-    authorization: str = ""
 
 
 class PullStudy:
@@ -47,7 +35,7 @@ class PullStudy:
         catalogue: Catalogue,
         blobs: BlobStore,
         intake: Intake,
-        pacs: Pacs,
+        sources: Sources,
         bounds: AnswerBounds,
         *,
         most_instance_bytes: int,
@@ -55,7 +43,7 @@ class PullStudy:
     ) -> None:
         """site: the label of studies that come by a pull; one that is here already keeps its sites."""
         self._catalogue, self._blobs, self._intake = catalogue, blobs, intake
-        self._pacs, self._bounds, self._most_instance_bytes = pacs, bounds, most_instance_bytes
+        self._sources, self._bounds, self._most_instance_bytes = sources, bounds, most_instance_bytes
         self._site = site
 
     def __call__(self, job: Job) -> None:
@@ -63,11 +51,13 @@ class PullStudy:
 
         Raises PeerFailed, StorageFailed: worth another attempt.
         """
-        if not self._pacs.url:
+        pacs = self._sources.of(self._sites_of(job.key))
+        if pacs is None:
             raise SettingError("pull_url: not set, studies cannot be pulled")
         kept = refused = 0
         try:
-            with contextlib.closing(self._instances(job.key)) as instances:
+            asked = instances_at(pacs, f"studies/{job.key}", self._bounds, most=_MOST_INSTANCES)
+            with contextlib.closing(asked) as instances:
                 for body in instances:
                     if self._keep(body, job):
                         kept += 1
@@ -91,21 +81,6 @@ class PullStudy:
         if held is None or held.token != job.token:
             raise LeaseLost(f"job {job.id} is another's by now")
 
-    def _instances(self, study_uid: str) -> Generator[Iterable[bytes], None, None]:
-        """The body of each part; it is to be read before the next one is asked for."""
-        headers = {"Accept": _ACCEPT, "Accept-Encoding": "identity"}
-        if self._pacs.authorization:
-            headers["Authorization"] = self._pacs.authorization
-        url = f"{self._pacs.url.rstrip('/')}/studies/{study_uid}"
-        with bounded_get(url, headers, self._bounds) as answer:
-            if answer.status == 404:
-                raise NotFound("the PACS has no such study")
-            if answer.status == 204:
-                return
-            if answer.status != 200:
-                raise PeerFailed(f"the PACS answers with status {answer.status}", reason_code=ReasonCode.PEER_REFUSED)
-            yield from _parts(answer)
-
     def _keep(self, body: Iterable[bytes], job: Job) -> bool:
         self._intake.check_room()
         with self._blobs.incoming() as incoming:
@@ -123,34 +98,13 @@ class PullStudy:
                 self._intake.refuse(error, source=PULLED, sop_uid=None)
                 return False
             self._require_held(job)
-            outcome = self._intake.store(incoming, source=PULLED, site=self._site_of(job.key), own_only=False)
+            outcome = self._intake.store(incoming, source=PULLED, site=self._sites_of(job.key)[0], own_only=False)
         if outcome.status == OUT_OF_RESOURCES:
             raise StorageFailed(outcome.reason)
         return outcome.ok
 
-    def _site_of(self, study_uid: str) -> str:
+    def _sites_of(self, study_uid: str) -> tuple[str, ...]:
         """Where the study is from: a pull brings what its PACS has of it, and adds no sender."""
         with contextlib.suppress(NotFound):
-            return next(iter(self._catalogue.studies.get(study_uid).sites), self._site)
-        return self._site
-
-
-def _parts(answer: BoundedAnswer) -> Iterator[Iterable[bytes]]:
-    """Of a multipart answer, or the one instance of a plain one. Raises PeerFailed, BrokenMultipart, TooManyParts."""
-    said = Message()
-    said["Content-Type"] = answer.headers.get("Content-Type", "")
-    kind = said.get_content_type()
-    if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise PeerFailed("the PACS compresses its answer unasked", reason_code=ReasonCode.PEER_BAD_ANSWER)
-    if kind == DICOM:
-        yield _chunks(answer)
-    elif kind == "multipart/related":
-        for part in MultipartReader(answer, str(said.get_param("boundary", "")), most_parts=_MOST_INSTANCES):
-            yield part.body
-    else:
-        raise PeerFailed("the PACS answers with something else than DICOM", reason_code=ReasonCode.PEER_BAD_ANSWER)
-
-
-def _chunks(answer: BoundedAnswer) -> Iterator[bytes]:
-    while chunk := answer.read(_CHUNK_BYTES):
-        yield chunk
+            return self._catalogue.studies.get(study_uid).sites or (self._site,)
+        return (self._site,)

@@ -21,6 +21,7 @@ from radir_pacs.index import partition_folder, remove_unserved_models, remove_un
 from radir_pacs.index.engine import LOCAL
 from radir_pacs.index.engines import Engines
 from radir_pacs.index.writer import GRACE_S, is_worn, remove_partition
+from radir_pacs.intake.retention import retention_of
 from radir_pacs.intake.room import Room
 from radir_pacs.models import Errands, Upkeep
 from radir_pacs.monitoring.tails import Tails
@@ -29,12 +30,14 @@ from radir_pacs.storage.blobs import SWEEP_PARTS, BlobStore
 from radir_pacs.types import JobKind
 
 from .app import ENCODE_QUEUES, INDEX_QUEUE, QUEUE, TRANSFER_QUEUE
+from .evict_files import BY_RULE, FOR_ROOM
 from .index_partition import FORGET_S
 
 log = logging.getLogger(__name__)
 
 SURVEY_S = 5.0  # between two looks at the size of the tails
 PRUNE_S = 600.0
+PASS_EVERY_S = 3600.0  # of the rules of retention through the archive
 ERRANDS_S = 5.0
 CLEAR_S = 60.0  # between two looks at what outside engines need no more; PRUNE_S after one that did not answer
 SWEEP_S = PRUNE_S / SWEEP_PARTS  # a full sweep takes as long as PRUNE_S, in short steps that do not delay announcements
@@ -73,6 +76,7 @@ class Relay:
         self._surveyed_s = self._pruned_s = self._swept_s = self._clears_s = self._witnessed_s = float("-inf")
         self._part = 0
         self._room = Room(catalogue, blobs, settings)
+        self._retention = retention_of(settings)
         self._tails = Tails(catalogue)
         self._engines = Engines(catalogue, settings)
         self._upkeep = Upkeep(catalogue, settings)
@@ -123,6 +127,7 @@ class Relay:
             self._surveyed_s = now_s
             yield self._catalogue.report_versions.look_again
             yield self._catalogue.withheld.look_again
+            yield self._catalogue.emergencies.end_due
             yield self._ask_for_merges
             yield self._upkeep.look
         if now_s - self._pruned_s >= PRUNE_S:
@@ -203,12 +208,14 @@ class Relay:
         yield partial(catalogue.jobs.prune, KEEP_DONE_S)
         yield partial(catalogue.generations.prune, gone_keep_s=KEEP_GONE_S, generation_keep_s=KEEP_DONE_S)
         yield partial(catalogue.processes.prune, KEEP_SILENT_S)
+        yield partial(catalogue.emergencies.prune, KEEP_GONE_S)
         yield catalogue.damage.prune
         yield partial(catalogue.commitments.prune, KEEP_GONE_S)
         yield partial(catalogue.refusals.prune, keep_s=KEEP_REFUSALS_S, most=MOST_REFUSALS)
         yield partial(catalogue.messages.prune, answered_s=KEEP_ANSWERS_S, kept_s=KEEP_REFUSALS_S)
         yield self._forget_reports
         yield self._make_room
+        yield self._follow_retention
         yield self._upkeep.tidy
         yield self._prune_index
 
@@ -261,7 +268,17 @@ class Relay:
     def _make_room(self) -> None:
         """Not more often: where the PACS lacks the studies, it would be asked for them again and again."""
         if self._settings.evict_files and self._room.excess_bytes():
-            self._catalogue.jobs.enqueue(JobKind.EVICT, "files")
+            self._catalogue.jobs.enqueue(JobKind.EVICT, FOR_ROOM)
+
+    def _follow_retention(self) -> None:
+        """A pass that stopped goes on at once; the next one begins an hour after the last."""
+        self._catalogue.retention.prune()
+        if not self._retention.removes:
+            return
+        last = self._catalogue.retention.last_pass()
+        ended_s = last.ended_s if last is not None and last.rules == self._retention.sha256 else None
+        if ended_s is None or ended_s >= PASS_EVERY_S:
+            self._catalogue.jobs.enqueue(JobKind.EVICT, BY_RULE)
 
     def _sweep_files(self) -> None:
         part, self._part = self._part, (self._part + 1) % SWEEP_PARTS

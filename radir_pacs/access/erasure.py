@@ -23,6 +23,7 @@ from radir_pacs.index.engines import Engines
 from radir_pacs.index.manifest import LABELS
 from radir_pacs.models.run_files import PAGE, WORK, run_folder
 from radir_pacs.storage import open_blobs
+from radir_pacs.storage.fetched import FOLDER, Fetched
 from radir_pacs.types import I64
 
 _ELSEWHERE = "not on this machine: look again with --prove, on each machine that has such a folder"
@@ -30,6 +31,7 @@ _AWAY = "it does not answer: look again with --prove when it does"
 _SOON = {
     "files": "the relay removes files younger than five minutes (in a bucket: an hour) when they are older, and"
     " what a backup needs when it ends",
+    "fetched": "no answer shows them; they go within the hour",
     "index": "no answer shows them; a job that is due writes the segment anew, and the old one goes an hour later",
     "engine": "no answer shows them; the index job that is due removes them",
     "work": "a retraining is at work there, and was asked to stop: the folder goes with its end",
@@ -54,6 +56,7 @@ def erase(subject: str, catalogue: Catalogue, settings: Settings, *, by: Caller)
     blobs = open_blobs(settings, catalogue.backups.installation())
     for sha256 in catalogue.erasures.unused(erased.blobs):
         blobs.delete(sha256)
+    _fetched(settings).drop(erased.blobs)
     for run in erased.runs:
         with contextlib.suppress(Conflict, NotFound):  # it has ended
             catalogue.retraining.ask_to_cancel(run)
@@ -73,6 +76,7 @@ def look(subject: str, catalogue: Catalogue, settings: Settings) -> tuple[Place,
         blobs = open_blobs(settings)
         files = sum(blobs.stands(sha256) for sha256 in catalogue.erasures.unnamed(erased.blobs))
     vectors = _vectors_in_files(settings.home / "index", erased) if _is_here(settings, "index") else None
+    fetched = _fetched(settings).count(erased.blobs) if _is_here(settings, FOLDER) else None
     work = pages = None
     if _is_here(settings, "retraining"):
         work = sum(_work(settings, run).exists() for run in erased.runs)
@@ -80,11 +84,16 @@ def look(subject: str, catalogue: Catalogue, settings: Settings) -> tuple[Place,
     return (
         *(Place(name=f"table: {name}", found=found) for name, found in tables.items()),
         _place("files as received", files, _SOON["files"]),
+        _place("images from the source PACS", fetched, _SOON["fetched"]),
         _place("index segments", vectors, _SOON["index"]),
         *_in_engines(erased, catalogue, settings),
         _place("work folders of retrainings", work, _SOON["work"]),
         _place("evidence pages of retrainings", pages, _SOON["work"]),
     )
+
+
+def _fetched(settings: Settings) -> Fetched:
+    return Fetched(settings.home, settings.source_cache_mib << 20)
 
 
 def _place(name: str, found: int | None, soon: str) -> Place:

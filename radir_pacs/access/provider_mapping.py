@@ -6,6 +6,7 @@ Whoever is in none of the groups may do nothing.
     group = "radiology-north"
     role = "radiologist"
     sites = ["North"]
+    departments = ["Radiology"]
     modalities = ["CT", "MR"]
     names = true
 """
@@ -22,9 +23,9 @@ from typing import Any
 from radir_pacs.callers import Role
 from radir_pacs.catalogue import OF_ACCOUNTS, Rights
 from radir_pacs.errors import SettingError
-from radir_pacs.scopes import SITE_LABEL, Scope
+from radir_pacs.scopes import DEPARTMENT, SITE_LABEL, Scope
 
-_KEYS = frozenset({"group", "role", "sites", "modalities", "since", "until", "names"})
+_KEYS = frozenset({"group", "role", "sites", "departments", "modalities", "since", "until", "names"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,11 @@ def _allowed(number: int, table: Any) -> Allowed:
     if role not in {str(one) for one in OF_ACCOUNTS}:
         raise wrong(f"role is none of {', '.join(OF_ACCOUNTS)}")
     lists = {key: table.get(key, []) for key in ("sites", "modalities")}
+    departments = table.get("departments", [])
+    if not isinstance(departments, list) or not all(
+        isinstance(one, str) and DEPARTMENT.fullmatch(one) for one in departments
+    ):
+        raise wrong("departments is not a list of names")
     for key, values in lists.items():
         if not isinstance(values, list) or not all(
             isinstance(one, str) and SITE_LABEL.fullmatch(one) for one in values
@@ -80,6 +86,7 @@ def _allowed(number: int, table: Any) -> Allowed:
         raise wrong("names is true or false, and never true for a researcher")
     scope = Scope(
         sites=frozenset(lists["sites"]),
+        departments=frozenset(departments),
         modalities=frozenset(one.upper() for one in lists["modalities"]),
         since=days["since"],
         until=days["until"],

@@ -9,7 +9,7 @@ from datetime import date
 from radir_pacs.callers import Role
 from radir_pacs.catalogue import OF_TOKENS, Rights
 from radir_pacs.errors import BadInput
-from radir_pacs.scopes import SITE_LABEL, Scope
+from radir_pacs.scopes import DEPARTMENT, SITE_LABEL, Scope
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}")
 _TAKEN = frozenset({"settings", "this machine", "link", "web"})  # callers that the trail knows without a token
@@ -27,6 +27,7 @@ def rights(
     role: str,
     *,
     sites: Iterable[str] = (),
+    departments: Iterable[str] = (),
     modalities: Iterable[str] = (),
     since: date | None = None,
     until: date | None = None,
@@ -38,12 +39,15 @@ def rights(
     labels = frozenset(site.strip() for site in sites)
     if not all(SITE_LABEL.fullmatch(site) for site in labels):
         raise BadInput("a site is an AE title or the label of a peer: at most 64 characters without a backslash")
+    parts = frozenset(department.strip() for department in departments)
+    if not all(DEPARTMENT.fullmatch(part) for part in parts):
+        raise BadInput("a department is as images name it: at most 64 characters without a comma or a backslash")
     kinds = frozenset(modality.strip().upper() for modality in modalities)
     if not all(re.fullmatch(r"[A-Z0-9_ ]{1,16}", kind) for kind in kinds):
         raise BadInput("a modality is a code such as CT, DX or CR")
     if since and until and since > until:
         raise BadInput("the first day is after the last")
-    scope = Scope(sites=labels, modalities=kinds, since=since, until=until)
+    scope = Scope(sites=labels, departments=parts, modalities=kinds, since=since, until=until)
     if scope.restricts and role == Role.ADMINISTRATOR:
         raise BadInput("an administrator sees every study: choose another role, or leave the restrictions out")
     if names and role == Role.RESEARCHER:

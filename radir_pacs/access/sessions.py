@@ -13,13 +13,13 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cachetools import TTLCache
 
 from radir_pacs.access.bearers import FRESH_S, STALE_S, Bearers
 from radir_pacs.access.sign_in import key_of_sessions
-from radir_pacs.callers import Caller
+from radir_pacs.callers import Caller, Role
 from radir_pacs.catalogue import KnownSession, NewSession, token_sha256
 from radir_pacs.catalogue.sign_ins import SignIns
 from radir_pacs.config import Settings
@@ -43,6 +43,11 @@ class Held:
     is_of_account: bool = False
     has_password: bool = False
     id_token: str | None = None
+
+
+def may_open_patients(role: Role, settings: Settings) -> bool:
+    """Whether an account of that role may open a patient in an emergency (ADR 0040)."""
+    return settings.emergency_access and role is Role.RADIOLOGIST
 
 
 class Sessions:
@@ -79,9 +84,11 @@ class Sessions:
             return Held(caller=caller) if caller is not None else None
         if known.rights is None or known.account is None:
             return None
-        rights = known.rights
+        rights, scope = known.rights, known.rights.scope
+        if known.opened and may_open_patients(rights.role, self._settings):
+            scope = replace(scope, opened=known.opened)
         return Held(
-            caller=Caller(name=known.account, role=rights.role, scope=rights.scope, names=rights.names),
+            caller=Caller(name=known.account, role=rights.role, scope=scope, names=rights.names),
             must_change=known.must_change,
             is_of_account=True,
             has_password=known.has_password,
@@ -109,6 +116,10 @@ class Sessions:
         key = self._hash(session_id)
         self._sign_ins.end(key)
         self._forget(key)
+
+    def forget(self, session_id: str) -> None:
+        """Read it anew with the next request: its rights have changed."""
+        self._forget(self._hash(session_id))
 
     def secret(self, browser_id: str) -> str:
         """What the forms of a page repeat that was made for the browser with this id, signed in or not."""

@@ -82,7 +82,7 @@ def _objects(message: Element, row: AuditRow, source: Source) -> None:
         log = _object(message, TRAIL, _SYSTEM_OBJECT, _SECURITY_RESOURCE, _URI)
         SubElement(log, "ParticipantObjectName").text = "Security Audit Log"  # as PS3.15 A.5.3.2 demands
         _details(log, detail)
-    elif row.study_uid is None:
+    elif row.study_uid is None or told is Term.SECURITY_ALERT:
         node = _object(message, source.name, _SYSTEM_OBJECT, _SECURITY_RESOURCE, Term.NODE_ID)
         SubElement(node, "ParticipantObjectName").text = source.name
         if told is Term.SECURITY_ALERT:
@@ -91,7 +91,7 @@ def _objects(message: Element, row: AuditRow, source: Source) -> None:
     if row.study_uid is not None:
         study = _object(message, row.study_uid, _SYSTEM_OBJECT, _REPORT, Term.STUDY_UID)
         SubElement(study, "ParticipantObjectName")
-        if told not in (Term.QUERY, Term.AUDIT_LOG_USED):
+        if told not in (Term.QUERY, Term.AUDIT_LOG_USED, Term.SECURITY_ALERT):
             _details(study, detail)
     for key in row.patient_keys:
         issuer, _, patient_id = key.rpartition("\\")

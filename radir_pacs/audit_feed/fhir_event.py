@@ -35,6 +35,11 @@ _INTERACTIONS = {  # DICOM's event: the interaction, and the pattern of BALP for
     Term.INSTANCES_TRANSFERRED: ("create", "PatientCreate"),
     Term.STUDY_DELETED: ("delete", "PatientDelete"),
 }
+_BREAK_GLASS = {
+    "system": "http://terminology.hl7.org/CodeSystem/v3-ActReason",
+    "code": "BTG",
+    "display": "break the glass",
+}
 _NOT_OVER_HTTP = frozenset({Role.PEER, Role.COMMAND})
 _MACHINE_NAME, _IP_ADDRESS = "1", "2"  # http://hl7.org/fhir/network-type
 _SYSTEM_OBJECT = {"system": _ENTITY_TYPE, "code": "2", "display": "System Object"}
@@ -62,6 +67,7 @@ def fhir_event(row: AuditRow, source: Source) -> dict[str, Any]:
         "action": told.action,
         "recorded": row.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "outcome": "4" if told.failed else "0",
+        **({"purposeOfEvent": [{"coding": [_BREAK_GLASS]}]} if told.breaks_glass else {}),
         "agent": _agents(row, source),
         "source": {
             "observer": {"display": source.name},

@@ -24,10 +24,12 @@ class Term(StrEnum):
     APPLICATION_START = "110120"
     LOGIN = "110122"
     LOGOUT = "110123"
+    EMERGENCY_STARTED = "110127"
     SECURITY_CONFIGURATION = "110129"
     RESTRICTED_FUNCTION = "110132"
     OBJECT_SECURITY = "110135"
     SECURITY_ROLES = "110136"
+    EMERGENCY_STOPPED = "110138"
     APPLICATION = "110150"
     LAUNCHER = "110151"
     DESTINATION = "110152"
@@ -54,6 +56,8 @@ _MEANINGS = {
     Term.APPLICATION_START: "Application Start",
     Term.LOGIN: "Login",
     Term.LOGOUT: "Logout",
+    Term.EMERGENCY_STARTED: "Emergency Override Started",
+    Term.EMERGENCY_STOPPED: "Emergency Override Stopped",
     Term.SECURITY_CONFIGURATION: "Security Configuration",
     Term.RESTRICTED_FUNCTION: "Use of Restricted Function",
     Term.OBJECT_SECURITY: "Object Security Attributes Changed",
@@ -69,12 +73,16 @@ _MEANINGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """How an event is told. action: C(reate), R(ead), U(pdate), D(elete), E(xecute). failed: it was not allowed."""
+    """How an event is told. action: C(reate), R(ead), U(pdate), D(elete), E(xecute). failed: it was not allowed.
+
+    breaks_glass: the purpose was to override a right (BTG of HL7's ActReason).
+    """
 
     event: Term
     action: str
     kind: Term | None = None
     failed: bool = False
+    breaks_glass: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +117,11 @@ TOLD = {
     AuditEvent.MERGED: Told(event=Term.PATIENT_RECORD, action="U"),
     AuditEvent.AUDIT_READ: Told(event=Term.AUDIT_LOG_USED, action="R"),
     AuditEvent.AUDIT_RETIRED: Told(event=Term.AUDIT_LOG_USED, action="R"),
+    AuditEvent.AUDIT_SKIPPED: Told(event=Term.AUDIT_LOG_USED, action="R"),
     AuditEvent.PEER_ADDED: Told(event=_ALERT, action="E", kind=Term.SECURITY_CONFIGURATION),
     AuditEvent.PEER_REMOVED: Told(event=_ALERT, action="E", kind=Term.SECURITY_CONFIGURATION),
+    AuditEvent.EMERGENCY_STARTED: Told(event=_ALERT, action="E", kind=Term.EMERGENCY_STARTED, breaks_glass=True),
+    AuditEvent.EMERGENCY_STOPPED: Told(event=_ALERT, action="E", kind=Term.EMERGENCY_STOPPED, breaks_glass=True),
     AuditEvent.WITHHELD: Told(event=_ALERT, action="E", kind=Term.OBJECT_SECURITY),
     AuditEvent.SHOWN_AGAIN: Told(event=_ALERT, action="E", kind=Term.OBJECT_SECURITY),
     AuditEvent.EXPORTED: Told(event=Term.EXPORT, action="R"),

@@ -6,6 +6,7 @@ from radir_pacs.catalogue.account_rows import (
     Account,
     AccountToSignIn,
     Attempts,
+    EmergencyAccess,
     KnownSession,
     NewSession,
     Rights,
@@ -18,7 +19,7 @@ from radir_pacs.catalogue.backups import Snapshot, database_is_empty, restore_da
 from radir_pacs.catalogue.broker import install_pgmq
 from radir_pacs.catalogue.catalogue import BEING_RESTORED, Catalogue
 from radir_pacs.catalogue.database import conninfo_of
-from radir_pacs.catalogue.disk import Evictable
+from radir_pacs.catalogue.disk import Away, Evictable
 from radir_pacs.catalogue.embedded import server_pid as embedded_pid
 from radir_pacs.catalogue.embedded import start as start_embedded
 from radir_pacs.catalogue.embedded import stop as stop_embedded
@@ -72,6 +73,7 @@ from radir_pacs.catalogue.processes import Processes
 from radir_pacs.catalogue.quality import QualityRow, ScannedVectors
 from radir_pacs.catalogue.report_versions import ReportVersions
 from radir_pacs.catalogue.reports import Reports, report_id_of
+from radir_pacs.catalogue.retention import Gone, HeldBy, Hold, RetentionPass
 from radir_pacs.catalogue.rows import (
     SILENT_S,
     CatalogueSeries,
@@ -129,6 +131,7 @@ __all__ = [
     "Audit",
     "AuditReceiver",
     "AuditRow",
+    "Away",
     "CaseChanges",
     "Catalogue",
     "CatalogueSeries",
@@ -140,6 +143,7 @@ __all__ = [
     "DamagedInstance",
     "Deed",
     "Demographics",
+    "EmergencyAccess",
     "EncodingOwner",
     "Evictable",
     "FailedJob",
@@ -147,7 +151,10 @@ __all__ = [
     "FeedbackRow",
     "Flow",
     "GenerationRow",
+    "Gone",
     "Happening",
+    "HeldBy",
+    "Hold",
     "IndexSize",
     "JobCount",
     "JobProgress",
@@ -188,6 +195,7 @@ __all__ = [
     "ReportVersions",
     "ReportedStudy",
     "Reports",
+    "RetentionPass",
     "RetrainingRun",
     "RetrainingStep",
     "Retried",

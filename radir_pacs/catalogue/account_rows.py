@@ -62,7 +62,7 @@ class Account:
 class KnownSession:
     """A session in force: of an account with these rights, or of a token, which ``token_tag`` tells.
 
-    unseen_s: since it was noted to be in use.
+    unseen_s: since it was noted to be in use. opened: patients who are open to the account in an emergency.
     """
 
     account: str | None
@@ -72,6 +72,22 @@ class KnownSession:
     token_tag: str | None
     id_token: str | None
     unseen_s: float
+    opened: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmergencyAccess:
+    """One patient, opened to one account for a while; ``study_uid``: which study was asked for."""
+
+    number: int
+    caller: str
+    study_uid: str
+    patient_keys: list[str]
+    reason: str
+    begun_at: datetime
+    ends_at: datetime
+    ended_at: datetime | None
+    is_open: bool
 
 
 @dataclass(frozen=True, kw_only=True)

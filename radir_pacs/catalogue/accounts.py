@@ -83,12 +83,17 @@ class Accounts(CataloguePart):
             raise NotFound(f"there is no account {name!r}")
         return found[0]
 
-    def set_rights(self, name: str, rights: Rights, *, by: Caller) -> None:
-        """Another role or scope; who is signed in with another role has to sign in again. Raises NotFound, BadInput."""
+    def set_rights(self, name: str, rights: Rights, *, by: Caller, may_be_last: bool = False) -> None:
+        """Another role or scope; who is signed in with another role has to sign in again. Raises NotFound, BadInput.
+
+        may_be_last: also of the last local administrator, as in `disable` and `remove`.
+        """
         with self._database.transaction() as connection:
             row = _locked(connection, name)
             if row["issuer"] is not None:
                 raise BadInput("the provider's groups say what this account may do: see oidc_mapping")
+            if rights.role is not Role.ADMINISTRATOR and not may_be_last:
+                _require_another_administrator(connection, row)
             self._change_rights(connection, row, rights, by)
 
     def set_password(
@@ -115,9 +120,9 @@ class Accounts(CataloguePart):
         with self._database.transaction() as connection:
             return run(connection, "set_password", values, id=found.id).fetchone() is not None
 
-    def disable(self, name: str, *, by: Caller) -> None:
-        """Nobody signs in with it, and nobody is signed in, within a second everywhere. Raises NotFound."""
-        self._switch(name, "disable_account", "disabled", by)
+    def disable(self, name: str, *, by: Caller, may_be_last: bool = False) -> None:
+        """Nobody signs in with it, and nobody is signed in, within a second everywhere. Raises NotFound, BadInput."""
+        self._switch(name, "disable_account", "disabled", by, may_be_last=may_be_last)
 
     def enable(self, name: str, *, by: Caller) -> None:
         """Raises NotFound."""
@@ -132,22 +137,26 @@ class Accounts(CataloguePart):
         with self._database.transaction() as connection:
             note(connection, AuditEvent.ACCOUNT_CHANGED, by, detail={"account": name, "change": "unlocked"})
 
-    def remove(self, name: str, *, by: Caller) -> None:
-        """It is gone, its name is free, and what it did stays in the trail. Raises NotFound.
+    def remove(self, name: str, *, by: Caller, may_be_last: bool = False) -> None:
+        """It is gone, its name is free, and what it did stays in the trail. Raises NotFound, BadInput.
 
-        Raises BadInput for a disabled one of a provider, who would make a new one at the next sign-in.
+        A disabled one of a provider stays: the person would make a new one at the next sign-in.
         """
         with self._database.transaction() as connection:
             row = _locked(connection, name)
             if row["issuer"] is not None and row["disabled"]:
                 raise BadInput("without this account the provider lets the person in again: leave it disabled")
+            if not may_be_last:
+                _require_another_administrator(connection, row)
             run(connection, "end_sessions", id=row["id"])
             run(connection, "remove_account", id=row["id"])
             note(connection, AuditEvent.ACCOUNT_REMOVED, by, detail={"account": row["name"]})
 
-    def _switch(self, name: str, query: str | None, change: str, by: Caller) -> None:
+    def _switch(self, name: str, query: str | None, change: str, by: Caller, *, may_be_last: bool = True) -> None:
         with self._database.transaction() as connection:
             row = _locked(connection, name)
+            if not may_be_last:
+                _require_another_administrator(connection, row)
             if query is not None:
                 run(connection, query, id=row["id"])
             run(connection, "end_sessions", id=row["id"])
@@ -193,6 +202,21 @@ class Accounts(CataloguePart):
             run(connection, "end_sessions", id=row["id"])
         detail: Detail = {"account": row["name"], "change": "rights", **_told(rights)}
         note(connection, AuditEvent.ACCOUNT_CHANGED, by, detail=detail)
+
+
+def _require_another_administrator(connection: Connection, row: Row) -> None:
+    """Raise BadInput where this locked account is the last one that administers and signs in here.
+
+    Those who take the right away from two at once do so one after the other.
+    """
+    if row["issuer"] is not None or row["disabled"] or row["role"] != Role.ADMINISTRATOR:
+        return
+    run(connection, "lock_administrators")
+    if run(connection, "another_administrator", id=row["id"]).fetchone() is None:
+        raise BadInput(
+            "no account would be left that administers: make another one first, here or on the server with"
+            " 'radir users add NAME --role administrator'"
+        )
 
 
 def _locked(connection: Connection, name: str) -> Row:

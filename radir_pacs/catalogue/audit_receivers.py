@@ -7,11 +7,13 @@ from datetime import datetime
 
 from radir_pacs.callers import AuditEvent, Caller
 from radir_pacs.catalogue.access_rows import AuditReceiver, AuditRow
-from radir_pacs.catalogue.audit import audit_row, note
+from radir_pacs.catalogue.audit import Detail, audit_row, note
 from radir_pacs.catalogue.database import run
 from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.errors import NotFound
+from radir_pacs.errors import BadInput, NotFound
 from radir_pacs.reasons import ReasonCode
+
+_REFUSALS = frozenset({ReasonCode.PEER_REFUSED, ReasonCode.PEER_BAD_ANSWER})  # what a server says to one event
 
 
 class AuditReceivers(CataloguePart):
@@ -48,6 +50,26 @@ class AuditReceivers(CataloguePart):
         """A batch did not arrive, or not all of it."""
         with self._database.transaction() as connection:
             run(connection, "audit_not_sent", name=name, holder=holder, failed=reason)
+
+    def skip(self, name: str, reason: str, by: Caller) -> AuditRow:
+        """Go on behind the one event that a receiver refused last, and record that it lacks it; returns the event.
+
+        Raises NotFound, and BadInput where it refused none: whoever is away gets everything later.
+        """
+        with self._database.transaction() as connection:
+            place = run(connection, "lock_audit_receiver", name=name).fetchone()
+            if place is None:
+                raise NotFound(f"the audit trail has no receiver {name}: radir status names them")
+            refused = None
+            if place["failed"] in _REFUSALS:
+                refused = run(connection, "sealed_events_after", dict(place), most=1).fetchone()
+            if refused is None:
+                raise BadInput(f"{name} refused no event: what it lacks is sent when it can be reached: radir status")
+            row = audit_row(refused)
+            run(connection, "audit_skip", name=name, seal=row.seal, event=row.id)
+            detail: Detail = {"receiver": name, "skipped": row.id, "skipped_as": row.event, "reason": reason}
+            note(connection, AuditEvent.AUDIT_SKIPPED, by, detail=detail)
+        return row
 
     def send_again(self, since: datetime) -> tuple[str, ...]:
         """Every receiver that has events from ``since`` on gets them again; returns which."""

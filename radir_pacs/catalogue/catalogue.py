@@ -17,6 +17,7 @@ from radir_pacs.catalogue.corrections import Corrections
 from radir_pacs.catalogue.damage import Damage
 from radir_pacs.catalogue.database import Database, conninfo_of
 from radir_pacs.catalogue.disk import Disk
+from radir_pacs.catalogue.emergencies import Emergencies
 from radir_pacs.catalogue.encodings import Encodings
 from radir_pacs.catalogue.erasures import Erasures
 from radir_pacs.catalogue.feedback import ReaderFeedback
@@ -39,6 +40,7 @@ from radir_pacs.catalogue.reencoding import Reencoding
 from radir_pacs.catalogue.refusals import Refusals
 from radir_pacs.catalogue.report_versions import ReportVersions
 from radir_pacs.catalogue.reports import Reports
+from radir_pacs.catalogue.retention import Retention
 from radir_pacs.catalogue.retraining import Retraining
 from radir_pacs.catalogue.rows import Overview, Retried
 from radir_pacs.catalogue.shadow_answers import ShadowAnswers
@@ -72,6 +74,7 @@ class Catalogue:
         self.refusals = Refusals(database, settings)
         self.damage = Damage(database, settings)
         self.disk = Disk(database, settings)
+        self.retention = Retention(database, settings)
         self.studies = Studies(database, settings)
         self.qido = Qido(database, settings)
         self.models = Models(database, settings)
@@ -93,6 +96,7 @@ class Catalogue:
         self.access_tokens = AccessTokens(database, settings)
         self.accounts = Accounts(database, settings)
         self.sign_ins = SignIns(database, settings)
+        self.emergencies = Emergencies(database, settings)
         self.peers = Peers(database, settings)
         self.erasures = Erasures(database, settings)
         self.withheld = WithheldPatients(database, settings)

@@ -1,25 +1,56 @@
-"""How much room everything takes, and which files may make room."""
+"""How much room everything takes, and which files may go: to make room, or because a rule of the site says so."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from radir_pacs.catalogue.database import run
 from radir_pacs.catalogue.part import CataloguePart
+from radir_pacs.errors import NotFound
+from radir_pacs.types import StudyState
 
 _FIRST = datetime(1, 1, 1, tzinfo=UTC)
+_LOOK = 50_000  # keys of studies, some MiB
+
+
+class Away(StrEnum):
+    """Why a file was removed on purpose."""
+
+    ROOM = "room"  # it made room for others
+    RETENTION = "retention"  # a rule says how long pixels are kept
+
+
+# A SKIPPED study is not encoded as it stands, so a rule may end its files too. Room is made by what still answers.
+_STATES = {
+    Away.ROOM: (StudyState.INDEXED,),
+    Away.RETENTION: (StudyState.INDEXED, StudyState.SKIPPED),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evictable:
-    """An INDEXED study, and its pictures that may make room, perhaps none: their files and UIDs in the same order."""
+    """A study, and its pictures that are here and may go, perhaps none: of each picture, all in the same order, file,
+    UID, modality, SOP class, bytes.
+
+    is_encoded: as it stands, by every model of its kinds that serves or is in shadow; asked for rules of retention
+    alone, where there are pictures. held: what is about to read its
+    files, none of which may go: "job", "retraining", "commitment", "export", "person".
+    """
 
     study_uid: str
     last_instance_at: datetime
+    state: StudyState
+    sites: Sequence[str]
+    held: Sequence[str]
+    is_encoded: bool
     hashes: Sequence[str]
     sop_uids: Sequence[str]
+    modalities: Sequence[str]
+    sop_classes: Sequence[str]
+    sizes: Sequence[int]
 
 
 class Disk(CataloguePart):
@@ -45,25 +76,71 @@ class Disk(CataloguePart):
         with self._database.transaction() as connection:
             return {row["name"]: row["bytes"] for row in run(connection, "usage_by_table")}
 
-    def evictable(self, after: Evictable | None, limit: int) -> list[Evictable]:
-        """The oldest studies after that one, each with what may make room; none when that was the last one."""
-        at, uid = (after.last_instance_at, after.study_uid) if after is not None else (_FIRST, "")
-        with self._database.transaction() as connection:
-            rows = run(connection, "evictable", after_at=at, after_uid=uid, limit=limit).fetchall()
-        return [Evictable(**row) for row in rows]
+    def pages(
+        self, reason: Away, size: int, *, after_at: datetime | None = None, look: int = _LOOK
+    ) -> Iterator[list[Evictable]]:
+        """Every study that may have files to go, the oldest first, a page at a time. A page may have lost its studies.
 
-    def evict(self, study: Evictable) -> list[str]:
+        after_at: those whose last image came then or later. look: how many are put in order at once.
+        """
+        place: dict[str, object] = {"after_at": after_at or _FIRST, "after_uid": ""}
+        while True:
+            with self._database.transaction() as connection:
+                keys = run(connection, "evictable_keys", place | {"states": list(_STATES[reason]), "limit": look})
+                found = keys.fetchall()
+            if not found:
+                return
+            for first in range(0, len(found), size):
+                yield self.evictable([row["study_uid"] for row in found[first : first + size]], reason)
+            place = {"after_at": found[-1]["last_instance_at"], "after_uid": found[-1]["study_uid"]}
+
+    def evictable(self, study_uids: Sequence[str], reason: Away = Away.ROOM) -> list[Evictable]:
+        """Those of these studies that may have files to go for this reason, the oldest first."""
+        values = {
+            "study_uids": list(study_uids),
+            "states": list(_STATES[reason]),
+            "by_rule": reason is Away.RETENTION,
+        }
+        with self._database.transaction() as connection:
+            rows = run(connection, "evictable", values).fetchall()
+        return [Evictable(**row | {"state": StudyState(row["state"])}) for row in rows]
+
+    def evict(self, study: Evictable, reason: Away = Away.ROOM, *, must_be_encoded: bool = False) -> list[str]:
         """These files are gone on purpose from now on; returns those that may be deleted.
 
-        None where something came to the study or is to be done meanwhile, and while a backup is being made.
+        None where something came to the study or is about to read it, and while a backup is being made; nor, with
+        ``must_be_encoded``, where a model lacks it.
         """
         values = {
             "study_uid": study.study_uid,
             "last_instance_at": study.last_instance_at,
             "hashes": list(study.hashes),
+            "states": list(_STATES[reason]),
+            "reason": reason,
+            "must_be_encoded": must_be_encoded,
         }
         with self._database.transaction() as connection:
             return [row["content_sha256"] for row in run(connection, "evict", values)]
+
+    def away(self) -> dict[Away, int]:
+        """How many files were removed on purpose, by why."""
+        with self._database.transaction() as connection:
+            found = {Away(row["reason"]): int(row["files"]) for row in run(connection, "away")}
+        return dict.fromkeys(Away, 0) | found
+
+    def away_reason(self, sha256: str) -> Away | None:
+        """Why a file was removed on purpose; None: it was not."""
+        with self._database.transaction() as connection:
+            row = run(connection, "away_reason", content_sha256=sha256).fetchone()
+        return None if row is None else Away(row["reason"])
+
+    def whose(self, study_uid: str) -> tuple[tuple[str, ...], frozenset[str]]:
+        """(labels of the sites that sent a study, keys of the patients whom it belongs to). Raises NotFound."""
+        with self._database.transaction() as connection:
+            row = run(connection, "whose_study", study_uid=study_uid).fetchone()
+        if row is None:
+            raise NotFound("there is no such study")
+        return tuple(row["sites"]), frozenset(row["patient_keys"])
 
     def stays(self, sha256: str) -> None:
         """A file that `evict` named was not deleted."""

@@ -53,6 +53,7 @@ class Erasures(CataloguePart):
             )
             run(connection, "erase_jobs", names)
             run(connection, "erase_refusals", names)
+            run(connection, "erase_emergencies", names)
             messages = _messages_naming(connection, keys)
             for number in messages:
                 run(connection, "drop_kept", id=number)

@@ -62,6 +62,7 @@ CASE_FIELDS: Mapping[str, str] = {
     "body_part": "i8",
     "scanner": "i8",  # Manufacturer and Manufacturer's Model Name, joined by a backslash
     "sites": "i8",  # labels of all that sent to the study, joined by a backslash
+    "departments": "i8",  # those that its instances name, joined by a backslash
 }
 NO_DAY = -(2**31)
 

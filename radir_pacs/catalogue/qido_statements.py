@@ -221,10 +221,18 @@ def where_of(condition: Condition, *, by_terms: bool) -> Statement:
 
 def of_scope(scope: Scope) -> list[Condition]:
     """What a scope says of the studies k: `Scope.admits`. The overlap beside each subset is for the index."""
+    if scope.opened and scope.restricts:
+        rest = together(of_scope(scope.without_opened()))
+        opened = "k.study_uid IN (SELECT o.study_uid FROM study o WHERE o.patient_keys && %s::text[])"
+        return [Condition(sql=f"({rest.sql}) OR {opened}", params=(*rest.params, sorted(scope.opened)))]
     found = []
     if scope.sites:
         sites = sorted(scope.sites)
         found.append(Condition(sql="k.sites && %s::text[] AND k.sites <@ %s::text[]", params=(sites, sites)))
+    if scope.departments:
+        named = sorted(scope.departments)
+        sql = "k.departments && %s::text[] AND k.departments <@ %s::text[]"
+        found.append(Condition(sql=sql, params=(named, named)))
     if scope.modalities:
         all_of = sorted(scope.modalities | WITHOUT_IMAGES)
         sql = "k.modalities && %s::text[] AND k.modalities <@ %s::text[]"

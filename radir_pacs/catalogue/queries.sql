@@ -29,12 +29,13 @@ WITH r AS MATERIALIZED (
 ), received_study AS (
     INSERT INTO study (study_uid, revision, patient_key, patient_id, patient_name, patient_sex, patient_birth_date,
         patient_age_years, study_date, study_time, accession_number, study_description, referring_physician, study_id,
-        body_part, modalities, patient_keys, patient_name_folded, referring_physician_folded, sites)
+        body_part, modalities, patient_keys, patient_name_folded, referring_physician_folded, sites, departments)
     SELECT r.study_uid, r.is_image::integer, r.patient_key, r.patient_id, r.patient_name,
         r.patient_sex, r.patient_birth_date, r.patient_age_years, r.study_date,
         r.study_time, r.accession_number, r.study_description, r.referring_physician, r.study_id,
         r.body_part, array_remove(ARRAY[r.modality], NULL), r.patient_keys,
-        r.patient_name_folded, r.referring_physician_folded, array_remove(ARRAY[r.site], NULL)
+        r.patient_name_folded, r.referring_physician_folded, array_remove(ARRAY[r.site], NULL),
+        array_remove(ARRAY[nullif(r.attributes #>> '{00081040,Value,0}', '')], NULL)
     FROM r WHERE NOT EXISTS (SELECT FROM standing)
         AND NOT EXISTS (SELECT FROM parent WHERE parent.study_uid <> r.study_uid)
     ON CONFLICT (study_uid) DO UPDATE SET
@@ -63,6 +64,8 @@ WITH r AS MATERIALIZED (
             ELSE ARRAY(SELECT DISTINCT k FROM unnest(study.patient_keys || excluded.patient_keys) AS k ORDER BY k) END,
         sites = CASE WHEN excluded.sites <@ study.sites THEN study.sites
             ELSE ARRAY(SELECT DISTINCT k FROM unnest(study.sites || excluded.sites) AS k ORDER BY k) END,
+        departments = CASE WHEN excluded.departments <@ study.departments THEN study.departments
+            ELSE ARRAY(SELECT DISTINCT k FROM unnest(study.departments || excluded.departments) AS k ORDER BY k) END,
         last_instance_at = now(),
         changed_at = now()
     RETURNING study_uid
@@ -127,8 +130,8 @@ SELECT i.study_uid, i.sop_uid, d.found_at FROM damaged_blob AS d JOIN instance A
 ORDER BY d.found_at DESC, i.sop_uid LIMIT %(limit)s;
 
 -- name: study_of_evicted
--- The study of a file that made room.
-SELECT i.study_uid FROM evicted_blob AS e JOIN instance AS i USING (content_sha256)
+-- The study of a file that was removed on purpose, and why.
+SELECT i.study_uid, e.reason FROM evicted_blob AS e JOIN instance AS i USING (content_sha256)
 WHERE e.content_sha256 = %(content_sha256)s LIMIT 1;
 
 -- name: prune_evicted
@@ -218,6 +221,9 @@ UPDATE study SET patient_key = coalesce(%(patient_key)s, patient_key), patient_i
         WHERE i.study_uid = study.study_uid), patient_keys),
     sites = CASE WHEN %(site)s::text IS NULL THEN sites
         ELSE ARRAY(SELECT DISTINCT k FROM unnest(sites || %(site)s::text) AS k ORDER BY k) END,
+    departments = ARRAY(
+        SELECT DISTINCT i.attributes #>> '{00081040,Value,0}' FROM instance AS i
+        WHERE i.study_uid = study.study_uid AND i.attributes #>> '{00081040,Value,0}' <> '' ORDER BY 1),
     state = CASE WHEN %(reopens)s::boolean THEN 'RECEIVING' ELSE state END,
     reason = CASE WHEN %(reopens)s::boolean THEN NULL ELSE reason END,
     reason_code = CASE WHEN %(reopens)s::boolean THEN NULL ELSE reason_code END,
@@ -751,7 +757,8 @@ SELECT string_agg(
     || int8send(hashtextextended(array_to_string(s.modalities, E'\\'), 0))
     || int8send(coalesce(hashtextextended(s.body_part, 0), 0))
     || int8send(coalesce(hashtextextended(e.scanner, 0), 0))
-    || int8send(hashtextextended(array_to_string(s.sites, E'\\'), 0)), '') AS cases
+    || int8send(hashtextextended(array_to_string(s.sites, E'\\'), 0))
+    || int8send(hashtextextended(array_to_string(s.departments, E'\\'), 0)), '') AS cases
 FROM encoding AS e JOIN study AS s USING (study_uid)
 WHERE e.model_id = %(model_id)s AND e.id >= %(first)s AND e.id < %(end)s;
 
@@ -762,7 +769,8 @@ SELECT e.id, coalesce(s.study_date - DATE '1970-01-01', -2147483648) AS day,
     coalesce(hashtextextended(s.patient_sex, 0), 0) AS sex,
     hashtextextended(array_to_string(s.modalities, E'\\'), 0) AS modalities,
     coalesce(hashtextextended(s.body_part, 0), 0) AS body_part, coalesce(hashtextextended(e.scanner, 0), 0) AS scanner,
-    hashtextextended(array_to_string(s.sites, E'\\'), 0) AS sites
+    hashtextextended(array_to_string(s.sites, E'\\'), 0) AS sites,
+    hashtextextended(array_to_string(s.departments, E'\\'), 0) AS departments
 FROM encoding AS e JOIN study AS s USING (study_uid)
 WHERE e.id IN (
     SELECT id FROM encoding WHERE model_id = %(model_id)s AND xid >= %(since)s::text::xid8
@@ -776,7 +784,7 @@ LIMIT %(most)s;
 SELECT name, hashtextextended(word, 0) AS hash, word
 FROM encoding AS e JOIN study AS s USING (study_uid) CROSS JOIN LATERAL (VALUES ('sex', s.patient_sex),
     ('modalities', array_to_string(s.modalities, E'\\')), ('body_part', s.body_part), ('scanner', e.scanner),
-    ('sites', array_to_string(s.sites, E'\\'))
+    ('sites', array_to_string(s.sites, E'\\')), ('departments', array_to_string(s.departments, E'\\'))
 ) AS words (name, word)
 WHERE e.id = ANY(%(ids)s::bigint[]) AND word IS NOT NULL;
 
@@ -793,6 +801,11 @@ SELECT e.id FROM encoding AS e
 WHERE e.id = ANY(%(ids)s::bigint[]) AND EXISTS (
     SELECT FROM report AS r
     WHERE r.study_uid = e.study_uid AND NOT r.superseded AND r.findings @? %(said)s::text::jsonpath);
+
+-- name: encodings_of_patients
+-- Encodings of a model of studies that belong to one of these patients.
+SELECT e.id FROM encoding AS e JOIN study AS s USING (study_uid)
+WHERE e.model_id = %(model_id)s AND s.patient_keys && %(patient_keys)s::text[];
 
 -- name: question
 -- What a similar-case query asks first, all of one snapshot: its study, what mined reports say of it, the encodings under
@@ -1888,6 +1901,15 @@ ORDER BY lower(a.name);
 SELECT id, name, role, scope, names, issuer, disabled_at IS NOT NULL AS disabled FROM account
 WHERE lower(name) = lower(%(name)s) AND removed_at IS NULL FOR UPDATE;
 
+-- name: lock_administrators
+-- One transaction at a time, from here to its end, takes an administrator's right away.
+SELECT pg_advisory_xact_lock(x'524144524d'::bigint);
+
+-- name: another_administrator
+-- A row where another account than this one administers and signs in with a password.
+SELECT FROM account WHERE role = 'administrator' AND issuer IS NULL AND disabled_at IS NULL AND removed_at IS NULL
+    AND id <> %(id)s LIMIT 1;
+
 -- name: set_account_rights
 -- Another role, scope or right to names.
 UPDATE account SET role = %(role)s, scope = %(scope)s::jsonb, names = %(names)s WHERE id = %(id)s;
@@ -1924,9 +1946,11 @@ VALUES (%(id_sha256)s, %(account_id)s, %(token_tag)s, %(id_token)s, %(address)s)
 
 -- name: session
 -- Who is signed in with this id, if the session is neither too old nor idle and the account, where it is of one, in
--- force. ``withholds``: whether any patient is withheld.
+-- force. ``withholds``: whether any patient is withheld. ``opened``: patients opened in an emergency.
 SELECT s.token_tag, a.id AS account_id, a.name, a.role, a.scope, a.names, a.must_change, a.password_hash IS NOT NULL AS
     has_password, EXISTS (SELECT FROM withheld_patient) AS withholds, s.id_token,
+    ARRAY(SELECT unnest(o.patient_keys) FROM emergency_access AS o
+        WHERE o.account_id = a.id AND o.ended_at IS NULL AND o.ends_at > now()) AS opened,
     extract(epoch FROM now() - s.seen_at)::float8 AS unseen_s
 FROM web_session AS s LEFT JOIN account AS a ON a.id = s.account_id
 WHERE s.id_sha256 = %(id_sha256)s
@@ -2075,6 +2099,11 @@ WITH gone AS (
 )
 DELETE FROM patient_link WHERE id IN (SELECT id FROM gone);
 
+-- name: erase_emergencies
+-- Who opened the studies or the patients in an emergency; the trail keeps it.
+DELETE FROM emergency_access WHERE study_uid = ANY(%(study_uids)s::text[])
+    OR patient_keys && %(patient_keys)s::text[];
+
 -- name: forget_now
 -- Their vectors leave the index files with the next merge, which is due at once, and the feed names them no more.
 WITH fed AS (DELETE FROM study_changed WHERE study_uid = ANY(%(study_uids)s::text[]))
@@ -2117,6 +2146,9 @@ SELECT
     (SELECT count(*) FROM viewer_context WHERE study_uid IN (TABLE uids)) + (SELECT count(*) FROM viewer_context_case
         WHERE study_uid IN (TABLE uids)) AS "links of the sidebar",
     (SELECT count(*) FROM retraining_study WHERE study_uid IN (TABLE uids)) AS "snapshots of retrainings",
+    (SELECT count(*) FROM emergency_access WHERE study_uid IN (TABLE uids) OR patient_keys && %(patient_keys)s::text[])
+        AS "accesses in an emergency",
+    (SELECT count(*) FROM study_hold WHERE study_uid IN (TABLE uids)) AS "holds of files",
     (SELECT count(*) FROM study_changed WHERE study_uid IN (TABLE uids)) AS "feed of changes";
 
 -- == Withheld patients ==
@@ -2146,6 +2178,46 @@ UPDATE study AS s SET withheld = degree_of_patient(s.patient_keys) FROM (
 SELECT w.patient_key, w.degree, w.reason, w.by, w.at,
     (SELECT count(*) FROM study AS s WHERE s.patient_keys @> ARRAY[w.patient_key])::integer AS studies
 FROM withheld_patient AS w ORDER BY w.at DESC, w.patient_key;
+
+-- == Emergency access ==
+
+-- name: begin_emergency
+-- An account opens the patient of a study for a while; no row where the account may not, or where the study is not here
+-- or names no patient.
+INSERT INTO emergency_access (account_id, caller, study_uid, patient_keys, reason, ends_at)
+SELECT a.id, a.name, s.study_uid, s.patient_keys, %(reason)s, now() + make_interval(secs => %(valid_s)s::float8)
+FROM account AS a CROSS JOIN study AS s
+WHERE lower(a.name) = lower(%(account)s) AND a.role = 'radiologist' AND a.disabled_at IS NULL AND a.removed_at IS NULL
+    AND s.study_uid = %(study_uid)s AND s.patient_keys <> '{}'
+RETURNING id, ends_at;
+
+-- name: end_emergency
+-- One ends before its time; no row where it has ended.
+UPDATE emergency_access SET ended_at = now() WHERE id = %(number)s AND ended_at IS NULL AND ends_at > now()
+    AND (%(account)s::text IS NULL OR lower(caller) = lower(%(account)s))
+RETURNING id, study_uid, patient_keys;
+
+-- name: end_emergencies
+-- Those whose time is over end, once.
+UPDATE emergency_access SET ended_at = ends_at WHERE ended_at IS NULL AND ends_at <= now()
+RETURNING id, caller, study_uid, patient_keys;
+
+-- name: prune_emergencies
+-- Those that ended long ago; the trail keeps them.
+DELETE FROM emergency_access WHERE ended_at < now() - make_interval(secs => %(keep_s)s::float8);
+
+-- name: emergencies
+-- All that are kept, the newest first, or those of one account that are open.
+SELECT id AS number, caller, study_uid, patient_keys, reason, begun_at, ends_at, ended_at,
+    ended_at IS NULL AND ends_at > now() AS is_open
+FROM emergency_access
+WHERE %(account)s::text IS NULL OR (lower(caller) = lower(%(account)s) AND ended_at IS NULL AND ends_at > now())
+ORDER BY id DESC;
+
+-- name: figure_of_emergencies
+-- Patients who are open in an emergency, or were opened within the last hour.
+SELECT count(*)::integer AS n FROM emergency_access
+WHERE begun_at > now() - interval '1 hour' OR (ended_at IS NULL AND ends_at > now());
 
 -- == Audit ==
 
@@ -2304,6 +2376,14 @@ WHERE name = %(name)s AND holder = %(holder)s AND (seal, event) < (%(seal)s, %(e
 -- A receiver did not take a batch.
 UPDATE audit_receiver SET failed = %(failed)s, failed_since = coalesce(failed_since, now())
 WHERE name = %(name)s AND holder = %(holder)s;
+
+-- name: lock_audit_receiver
+-- Where a receiver is, and why it did not take the last batch.
+SELECT seal, event, failed FROM audit_receiver WHERE name = %(name)s FOR UPDATE;
+
+-- name: audit_skip
+-- A receiver goes on behind this event, which it refused.
+UPDATE audit_receiver SET seal = %(seal)s, event = %(event)s, failed = NULL, failed_since = NULL WHERE name = %(name)s;
 
 -- name: audit_send_again
 -- All receivers go on with the seal that holds the first event from a time on.
@@ -2758,40 +2838,101 @@ GROUP BY 1 ORDER BY bytes DESC;
 SELECT relname AS name, pg_total_relation_size(oid)::bigint AS bytes FROM pg_class
 WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY bytes DESC, name;
 
+-- name: evictable_keys
+-- Studies after a place in their order, the oldest first. Many at once: there is no index by that order, which every
+-- instance that arrives would have to write.
+SELECT study_uid, last_instance_at FROM study
+WHERE state = ANY(%(states)s::text[])
+    AND (last_instance_at, study_uid) > (%(after_at)s::timestamptz, %(after_uid)s::text)
+ORDER BY last_instance_at, study_uid LIMIT %(limit)s;
+
 -- name: evictable
--- INDEXED studies after a place in their order, the oldest first, with the pictures that did not make room yet: none
--- where something of the study is to be done.
-WITH busy AS (
-    SELECT substring(key FROM '[^/]*$') AS study_uid FROM job WHERE state IN ('PENDING', 'RUNNING') AND kind <> 'report'
-)
-SELECT s.study_uid, s.last_instance_at, coalesce(f.hashes, '{}') AS hashes, coalesce(f.sop_uids, '{}') AS sop_uids
+-- These studies, the oldest first, with the pictures that are here: none where something is about to read them.
+SELECT s.study_uid, s.last_instance_at, s.state, s.sites, coalesce(h.held, '{}') AS held,
+    CASE WHEN %(by_rule)s::boolean AND f.hashes IS NOT NULL THEN encoded_by_all(s.study_uid) ELSE false END AS is_encoded,
+    coalesce(f.hashes, '{}') AS hashes, coalesce(f.sop_uids, '{}') AS sop_uids,
+    coalesce(f.modalities, '{}') AS modalities, coalesce(f.sop_classes, '{}') AS sop_classes,
+    coalesce(f.sizes, '{}') AS sizes
 FROM (
-    SELECT study_uid, last_instance_at FROM study
-    WHERE state = 'INDEXED' AND (last_instance_at, study_uid) > (%(after_at)s::timestamptz, %(after_uid)s::text)
-    ORDER BY last_instance_at, study_uid LIMIT %(limit)s
-) AS s CROSS JOIN LATERAL (
-    SELECT
-        array_agg(i.content_sha256 ORDER BY i.sop_uid) FILTER (WHERE i.rows_px IS NOT NULL AND e.content_sha256 IS NULL)
-            AS hashes,
-        array_agg(i.sop_uid ORDER BY i.sop_uid) FILTER (WHERE i.rows_px IS NOT NULL AND e.content_sha256 IS NULL)
-            AS sop_uids
-    FROM instance AS i LEFT JOIN evicted_blob AS e USING (content_sha256)
-    WHERE i.study_uid = s.study_uid AND s.study_uid NOT IN (SELECT study_uid FROM busy)
+    SELECT study_uid, last_instance_at, state, sites FROM study
+    WHERE study_uid = ANY(%(study_uids)s::text[]) AND state = ANY(%(states)s::text[])
+) AS s LEFT JOIN (
+    SELECT study_uid, array_agg(DISTINCT why ORDER BY why) AS held FROM held_study
+    WHERE study_uid = ANY(%(study_uids)s::text[]) GROUP BY study_uid
+) AS h USING (study_uid) CROSS JOIN LATERAL (
+    SELECT array_agg(i.content_sha256 ORDER BY i.sop_uid) AS hashes, array_agg(i.sop_uid ORDER BY i.sop_uid) AS sop_uids,
+        array_agg(coalesce(r.modality, '') ORDER BY i.sop_uid) AS modalities,
+        array_agg(i.sop_class_uid ORDER BY i.sop_uid) AS sop_classes,
+        array_agg(i.size_bytes ORDER BY i.sop_uid) AS sizes
+    FROM instance AS i JOIN series AS r USING (series_uid) LEFT JOIN evicted_blob AS e USING (content_sha256)
+    WHERE i.study_uid = s.study_uid AND i.rows_px IS NOT NULL AND e.content_sha256 IS NULL AND h.held IS NULL
 ) AS f
 ORDER BY s.last_instance_at, s.study_uid;
 
 -- name: evict
--- These files make room, unless something came to the study or is to be done meanwhile, or a backup may be about to copy
--- them (as known_blobs).
+-- These files go, unless something came to the study or is about to read them, or a backup may be about to copy them (as
+-- known_blobs).
 WITH still AS (
-    SELECT study_uid FROM study WHERE study_uid = %(study_uid)s AND state = 'INDEXED'
-        AND last_instance_at = %(last_instance_at)s AND pg_try_advisory_xact_lock_shared(1380009026)
-        AND NOT EXISTS (SELECT FROM job WHERE state IN ('PENDING', 'RUNNING') AND kind <> 'report'
-            AND substring(key FROM '[^/]*$') = %(study_uid)s)
-    FOR UPDATE
+    SELECT s.study_uid FROM study AS s WHERE s.study_uid = %(study_uid)s AND s.state = ANY(%(states)s::text[])
+        AND s.last_instance_at = %(last_instance_at)s AND pg_try_advisory_xact_lock_shared(1380009026)
+        AND NOT EXISTS (SELECT FROM held_study AS h WHERE h.study_uid = %(study_uid)s)
+        AND (NOT %(must_be_encoded)s::boolean OR encoded_by_all(s.study_uid))
+    FOR UPDATE OF s
 )
-INSERT INTO evicted_blob (content_sha256) SELECT unnest(%(hashes)s::text[]) FROM still ON CONFLICT DO NOTHING
-RETURNING content_sha256;
+INSERT INTO evicted_blob (content_sha256, reason) SELECT unnest(%(hashes)s::text[]), %(reason)s FROM still
+ON CONFLICT DO NOTHING RETURNING content_sha256;
+
+-- name: away
+-- Files that were removed on purpose, by why.
+SELECT reason, count(*)::bigint AS files FROM evicted_blob GROUP BY reason;
+
+-- name: away_reason
+-- Why a file was removed on purpose; no row: it was not.
+SELECT reason FROM evicted_blob WHERE content_sha256 = %(content_sha256)s;
+
+-- name: whose_study
+-- From which sites a study came, and to which patients it belongs.
+SELECT sites, patient_keys FROM study WHERE study_uid = %(study_uid)s;
+
+-- name: hold_studies
+-- The files of these studies stay, if they are here; says which these are.
+INSERT INTO study_hold (study_uid, why, by, until)
+SELECT study_uid, %(why)s, %(by)s, coalesce(now() + make_interval(secs => %(for_s)s::float8), 'infinity') FROM study
+WHERE study_uid = ANY(%(study_uids)s::text[]) ORDER BY study_uid
+ON CONFLICT (study_uid, why, by) DO UPDATE SET until = excluded.until RETURNING study_uid;
+
+-- name: release_studies
+-- Holds that end: of a study, or all of somebody.
+DELETE FROM study_hold WHERE why = %(why)s AND (%(study_uid)s::text IS NULL OR study_uid = %(study_uid)s)
+    AND (%(by)s::text IS NULL OR by = %(by)s);
+
+-- name: holds
+-- Who holds which studies, the newest first.
+SELECT study_uid, why, by, at FROM study_hold WHERE until > now() ORDER BY at DESC, study_uid LIMIT %(limit)s;
+
+-- name: prune_holds
+-- Holds whose time is over.
+DELETE FROM study_hold WHERE until <= now();
+
+-- name: retention_pass
+-- How far the rules have gone through the archive.
+SELECT rules, after_at, began_at, ended_at, studies, files, bytes,
+    extract(epoch FROM now() - ended_at)::float8 AS ended_s FROM retention_pass;
+
+-- name: begin_retention_pass
+-- From the oldest study on.
+INSERT INTO retention_pass (rules) VALUES (%(rules)s)
+ON CONFLICT (is_it) DO UPDATE SET rules = excluded.rules, after_at = NULL, began_at = now(), ended_at = NULL, studies = 0,
+    files = 0, bytes = 0;
+
+-- name: go_on_with_retention
+-- Studies up to this last instance are done.
+UPDATE retention_pass SET after_at = %(after_at)s, studies = studies + %(studies)s, files = files + %(files)s,
+    bytes = bytes + %(bytes)s;
+
+-- name: end_retention_pass
+-- Every study was looked at.
+UPDATE retention_pass SET ended_at = now();
 
 -- name: not_evicted
 -- The file stays after all.

@@ -38,7 +38,8 @@ CREATE TABLE study (
     patient_name_folded  text,                         -- folded for comparison: radir_pacs.catalogue.names
     referring_physician_folded text,
     sites                text[] NOT NULL DEFAULT '{}', -- labels of all that sent to it (radir_pacs.scopes)
-    withheld             smallint NOT NULL DEFAULT 0   -- from whom: radir_pacs.scopes.Withheld, kept by triggers
+    withheld             smallint NOT NULL DEFAULT 0,  -- from whom: radir_pacs.scopes.Withheld, kept by triggers
+    departments          text[] NOT NULL DEFAULT '{}'  -- Institutional Department Name (0008,1040) of its instances
 ) WITH (fillfactor = 85);  -- an update by an instance finds room on its page, and writes no index
 CREATE INDEX study_by_state ON study (state);
 CREATE INDEX study_by_patients ON study USING gin (patient_keys);
@@ -97,13 +98,15 @@ CREATE TABLE study_search (
     study_id             text,
     modalities           text[] NOT NULL,
     sites                text[] NOT NULL DEFAULT '{}',
-    withheld             smallint NOT NULL DEFAULT 0
+    withheld             smallint NOT NULL DEFAULT 0,
+    departments          text[] NOT NULL DEFAULT '{}'
 );
 CREATE UNIQUE INDEX study_search_in_order ON study_search (newest_first, study_uid);
 CREATE INDEX study_search_by_accession ON study_search (accession_number);
 CREATE INDEX study_search_by_birth_date ON study_search (patient_birth_date);
 CREATE INDEX study_search_by_modality ON study_search USING gin (modalities);
 CREATE INDEX study_search_by_site ON study_search USING gin (sites);
+CREATE INDEX study_search_by_department ON study_search USING gin (departments);
 CREATE INDEX study_search_by_terms ON study_search USING gin (search_terms(patient_name_folded,
     referring_physician_folded, patient_id, accession_number, study_description))
     WITH (gin_pending_list_limit = 256);  -- kB: the study that fills the list enters it all into the index
@@ -113,22 +116,24 @@ BEGIN
     INSERT INTO study_search VALUES (NEW.study_uid, coalesce(DATE '9999-12-31' - NEW.study_date, 2147483647),
         NEW.study_time, NEW.patient_id, NEW.patient_name_folded, NEW.patient_birth_date, NEW.patient_sex,
         NEW.accession_number, NEW.study_description, NEW.referring_physician_folded, NEW.study_id, NEW.modalities,
-        NEW.sites, NEW.withheld)
+        NEW.sites, NEW.withheld, NEW.departments)
     ON CONFLICT (study_uid) DO UPDATE SET newest_first = excluded.newest_first, study_time = excluded.study_time,
         patient_id = excluded.patient_id, patient_name_folded = excluded.patient_name_folded,
         patient_birth_date = excluded.patient_birth_date, patient_sex = excluded.patient_sex,
         accession_number = excluded.accession_number, study_description = excluded.study_description,
         referring_physician_folded = excluded.referring_physician_folded, study_id = excluded.study_id,
-        modalities = excluded.modalities, sites = excluded.sites, withheld = excluded.withheld;
+        modalities = excluded.modalities, sites = excluded.sites, withheld = excluded.withheld,
+        departments = excluded.departments;
     RETURN NULL;
 END $$;
 CREATE TRIGGER study_search_on_insert AFTER INSERT ON study FOR EACH ROW EXECUTE FUNCTION study_is_searched();
 CREATE TRIGGER study_search_on_update AFTER UPDATE ON study FOR EACH ROW
     WHEN ((OLD.study_date, OLD.study_time, OLD.patient_id, OLD.patient_name_folded, OLD.patient_birth_date,
         OLD.patient_sex, OLD.accession_number, OLD.study_description, OLD.referring_physician_folded, OLD.study_id,
-        OLD.modalities, OLD.sites, OLD.withheld) IS DISTINCT FROM (NEW.study_date, NEW.study_time, NEW.patient_id,
-        NEW.patient_name_folded, NEW.patient_birth_date, NEW.patient_sex, NEW.accession_number, NEW.study_description,
-        NEW.referring_physician_folded, NEW.study_id, NEW.modalities, NEW.sites, NEW.withheld))
+        OLD.modalities, OLD.sites, OLD.withheld, OLD.departments) IS DISTINCT FROM (NEW.study_date, NEW.study_time,
+        NEW.patient_id, NEW.patient_name_folded, NEW.patient_birth_date, NEW.patient_sex, NEW.accession_number,
+        NEW.study_description, NEW.referring_physician_folded, NEW.study_id, NEW.modalities, NEW.sites, NEW.withheld,
+        NEW.departments))
     EXECUTE FUNCTION study_is_searched();
 
 CREATE TABLE series (
@@ -204,10 +209,11 @@ CREATE TABLE blob_usage (
     at     timestamptz NOT NULL DEFAULT now()
 );
 
--- Files that made room: the PACS has them, and whoever wants one has its study pulled again.
+-- Files that were removed on purpose: the PACS has them, or a rule says that nobody needs them.
 CREATE TABLE evicted_blob (
     content_sha256  text PRIMARY KEY,
-    at              timestamptz NOT NULL DEFAULT now()
+    at              timestamptz NOT NULL DEFAULT now(),
+    reason          text NOT NULL DEFAULT 'room' CHECK (reason IN ('room', 'retention'))
 );
 
 -- A model: its region order gives the meaning of encoding.vectors. Which one answers for a kind (SERVING) changes only
@@ -419,11 +425,11 @@ END $$;
 CREATE TRIGGER study_changed_on_update AFTER UPDATE ON study FOR EACH ROW WHEN (
     (OLD.patient_keys, OLD.patient_id, OLD.patient_name, OLD.patient_sex, OLD.patient_birth_date, OLD.patient_age_years,
         OLD.study_date, OLD.study_time, OLD.accession_number, OLD.study_description, OLD.referring_physician,
-        OLD.study_id, OLD.body_part, OLD.modalities, OLD.has_report, OLD.sites, OLD.withheld)
+        OLD.study_id, OLD.body_part, OLD.modalities, OLD.has_report, OLD.sites, OLD.withheld, OLD.departments)
     IS DISTINCT FROM
     (NEW.patient_keys, NEW.patient_id, NEW.patient_name, NEW.patient_sex, NEW.patient_birth_date, NEW.patient_age_years,
         NEW.study_date, NEW.study_time, NEW.accession_number, NEW.study_description, NEW.referring_physician,
-        NEW.study_id, NEW.body_part, NEW.modalities, NEW.has_report, NEW.sites, NEW.withheld))
+        NEW.study_id, NEW.body_part, NEW.modalities, NEW.has_report, NEW.sites, NEW.withheld, NEW.departments))
 EXECUTE FUNCTION study_has_changed();
 
 CREATE FUNCTION report_has_changed() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -639,8 +645,10 @@ EXECUTE FUNCTION patient_is_withheld();
 
 -- Whether a scope admits a study: `radir_pacs.scopes.Scope` says what it means.
 CREATE FUNCTION is_in_scope(s study, scope jsonb) RETURNS boolean LANGUAGE sql STABLE AS $$
-    SELECT coalesce(
+    SELECT s.patient_keys && ARRAY(SELECT jsonb_array_elements_text(scope -> 'opened')) OR coalesce(
         (NOT scope ? 'sites' OR (s.sites <> '{}' AND to_jsonb(s.sites) <@ (scope -> 'sites')))
+        AND (NOT scope ? 'departments'
+            OR (s.departments <> '{}' AND to_jsonb(s.departments) <@ (scope -> 'departments')))
         AND (NOT scope ? 'modalities' OR (s.modalities && ARRAY(SELECT jsonb_array_elements_text(scope -> 'modalities'))
             AND s.modalities <@ ARRAY(SELECT jsonb_array_elements_text(
                 (scope -> 'modalities') || (scope -> 'without_images')))))
@@ -803,6 +811,20 @@ CREATE TABLE account (
 );
 CREATE UNIQUE INDEX account_by_name ON account (lower(name)) WHERE removed_at IS NULL;
 CREATE UNIQUE INDEX account_by_subject ON account (issuer, subject) WHERE removed_at IS NULL;
+
+-- Whose rights were widened to one patient for a while, with a reason (ADR 0040). The trail keeps the same for longer.
+CREATE TABLE emergency_access (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    account_id    bigint NOT NULL REFERENCES account,
+    caller        text NOT NULL,                        -- its name
+    study_uid     text NOT NULL,                        -- the study that was asked for
+    patient_keys  text[] NOT NULL,                      -- whose studies are reached
+    reason        text NOT NULL,
+    begun_at      timestamptz NOT NULL DEFAULT now(),
+    ends_at       timestamptz NOT NULL,
+    ended_at      timestamptz                           -- NULL: the trail does not have its end yet
+);
+CREATE INDEX emergency_access_open ON emergency_access (account_id) WHERE ended_at IS NULL;
 
 -- Who is signed in, by the keyed hash of a random id that only the browser has: with an account, or with a token.
 CREATE TABLE web_session (
@@ -997,3 +1019,49 @@ CREATE TABLE installation (
     index_engine  text                                -- where the index is built; null: nobody asked yet
 );
 INSERT INTO installation DEFAULT VALUES;
+
+-- Studies whose files are to stay: somebody said so (person), or an export is about to read them.
+CREATE TABLE study_hold (
+    study_uid  text NOT NULL REFERENCES study ON DELETE CASCADE,
+    why        text NOT NULL CHECK (why IN ('person', 'export')),
+    by         text NOT NULL,                         -- the person, or the id of the export
+    at         timestamptz NOT NULL DEFAULT now(),
+    until      timestamptz NOT NULL DEFAULT 'infinity',
+    PRIMARY KEY (study_uid, why, by)
+);
+
+-- Studies whose files something is about to read, and what: none of these files goes.
+CREATE VIEW held_study AS
+SELECT substring(key FROM '[^/]*$') AS study_uid, 'job' AS why FROM job
+WHERE state IN ('PENDING', 'RUNNING') AND kind <> 'report'
+UNION ALL
+SELECT s.study_uid, 'retraining' FROM retraining_study AS s JOIN retraining_run AS r ON r.id = s.run_id
+WHERE r.depth = 'full' AND r.state IN ('PENDING', 'RUNNING')
+UNION ALL
+SELECT i.study_uid, 'commitment' FROM commitment AS c CROSS JOIN jsonb_array_elements(c.instances) AS asked
+    JOIN instance AS i ON i.sop_uid = asked ->> 1
+WHERE c.state = 'PENDING'
+UNION ALL
+SELECT h.study_uid, h.why FROM study_hold AS h WHERE h.until > now();
+
+-- Whether a study is indexed, and encoded as it stands by every model of its kinds that serves or is in shadow.
+CREATE FUNCTION encoded_by_all(of_study text) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT s.state = 'INDEXED' AND NOT EXISTS (SELECT FROM model AS m
+        WHERE m.state IN ('SERVING', 'SHADOW')
+            AND m.kind IN (SELECT k.kind FROM encoding AS e JOIN model AS k USING (model_id) WHERE e.study_uid = of_study)
+            AND NOT EXISTS (SELECT FROM encoding AS e
+                WHERE e.study_uid = of_study AND e.model_id = m.model_id AND e.revision = s.revision))
+    FROM study AS s WHERE s.study_uid = of_study
+$$;
+
+-- How far the rules of retention have gone through the archive. One row.
+CREATE TABLE retention_pass (
+    is_it     boolean PRIMARY KEY DEFAULT true CHECK (is_it),
+    rules     text NOT NULL,                          -- SHA-256 of the rules; others begin anew
+    after_at  timestamptz,                            -- studies up to this last instance are done; null: none yet
+    began_at  timestamptz NOT NULL DEFAULT now(),
+    ended_at  timestamptz,                            -- null: it goes on
+    studies   bigint NOT NULL DEFAULT 0,              -- of which files were removed
+    files     bigint NOT NULL DEFAULT 0,
+    bytes     bigint NOT NULL DEFAULT 0
+);

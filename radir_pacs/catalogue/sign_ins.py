@@ -49,6 +49,7 @@ class SignIns(CataloguePart):
             token_tag=row["token_tag"],
             id_token=row["id_token"],
             unseen_s=row["unseen_s"],
+            opened=frozenset(row["opened"]),
         )
 
     def seen(self, id_sha256: str) -> None:

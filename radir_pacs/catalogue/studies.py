@@ -197,7 +197,8 @@ class Studies(CataloguePart):
 
 def scope_of_sql(scope: Scope) -> Jsonb:
     """As ``is_in_scope`` in schema.sql reads it."""
-    return Jsonb(scope.as_json() | {"sees": int(scope.sees), "without_images": sorted(WITHOUT_IMAGES)})
+    said = scope.as_json() | {"sees": int(scope.sees), "without_images": sorted(WITHOUT_IMAGES)}
+    return Jsonb(said | {"opened": sorted(scope.opened)})
 
 
 def _known(connection: Connection, hashes: list[str]) -> set[str]:
@@ -213,5 +214,7 @@ def study_of(row: Row) -> CatalogueStudy:
         "reason_code": None if code is None else ReasonCode(code),
         "modalities": tuple(row["modalities"]),
         "sites": tuple(row["sites"]),
+        "departments": tuple(row["departments"]),
+        "patient_keys": tuple(row["patient_keys"]),
     }
     return CatalogueStudy(**values | typed)

@@ -25,6 +25,7 @@ from radir_pacs.errors import BadInput
 from radir_pacs.printable import printable
 
 _SHOWN = 100
+_REASON_CHARACTERS = 400
 _LATE_S = 300.0  # the relay seals every few seconds
 
 
@@ -36,10 +37,11 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         " computes the chain of hashes over them anew; events are sealed every few seconds, the newest not yet."
         " 'retire' moves events from before --until into a file; their seals stay, so that the chain is still whole."
         " 'resend' sends the receivers of the settings everything from --since on once more; 'forget' lets a --receiver"
-        " go that no setting names any more, and for which everything has been kept since.",
+        " go that no setting names any more, and for which everything has been kept since. 'skip' goes on behind the"
+        " one event that a --receiver refuses for good, which stops all that follow; the trail says why.",
     )
     parser.add_argument(
-        "action", nargs="?", choices=("verify", "retire", "resend", "forget"), help="without it: the list"
+        "action", nargs="?", choices=("verify", "retire", "resend", "forget", "skip"), help="without it: the list"
     )
     parser.add_argument(
         "--patient", metavar="ID", help="events about this patient (or ISSUER\\ID), also under ids that were merged"
@@ -61,7 +63,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         default=[],
         help="with verify: what retire wrote",
     )
-    parser.add_argument("--receiver", metavar="NAME", help="with forget: syslog or fhir")
+    parser.add_argument("--receiver", metavar="NAME", help="with forget and skip: syslog or fhir")
+    parser.add_argument("--reason", default="", help="with skip: why, for the trail")
     parser.add_argument("--json", action="store_true", help="for machines")
     config.add_flags(parser)
     parser.set_defaults(run=run, needs_settings=True)
@@ -81,6 +84,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             return _resend(args, catalogue)
         if args.action == "forget":
             return _forget(args, catalogue, settings)
+        if args.action == "skip":
+            return _skip(args, catalogue)
         rows = catalogue.audit.events(
             caller=args.caller,
             study_uid=args.study,
@@ -109,6 +114,19 @@ def _forget(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) 
         print_json({"forgotten": args.receiver})
     else:
         out.print(f"nothing waits for {args.receiver} any more", markup=False)
+    return 0
+
+
+def _skip(args: argparse.Namespace, catalogue: Catalogue) -> int:
+    """One event, which stays in the trail here; the next one that is refused needs a decision of its own."""
+    reason = " ".join(args.reason.split())
+    if not args.receiver or not reason or not reason.isprintable() or len(reason) > _REASON_CHARACTERS:
+        raise BadInput("radir audit skip takes --receiver NAME and a --reason of at most 400 characters")
+    row = catalogue.audit_receivers.skip(args.receiver, reason, caller())
+    if args.json:
+        print_json({"receiver": args.receiver, "skipped": row.id, "event": row.event})
+    else:
+        out.print(f"{args.receiver} will not have event {row.id} ({row.event}); the trail here keeps it", markup=False)
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         files, file_bytes, parts = catalogue.disk.usage()
         tables = catalogue.disk.by_table()
         modalities = catalogue.disk.by_modality()
+        away, last = catalogue.disk.away(), catalogue.retention.last_pass()
         excess = Room(catalogue, open_blobs(settings), settings).excess_bytes()
     disk = shutil.disk_usage(settings.home)
     return {
@@ -54,6 +56,8 @@ def gather(settings: Settings) -> dict[str, Any]:
         "evicts": settings.evict_files,
         "to_evict": excess if settings.evict_files else 0,
         "files": modalities,
+        "files_away": {reason.value: count for reason, count in away.items()},
+        "retention_pass": None if last is None else asdict(last),
         "files_counted": {"files": files, "bytes": file_bytes, "parts": parts},
         "database": {"bytes": sum(tables.values()), "tables": tables},
         "image_tokens": tables.get(_TOKENS, 0),
@@ -86,19 +90,25 @@ def _show(found: dict[str, Any], settings: Settings) -> None:
     if found["evicts"]:
         due = f", {_mib(found['to_evict'])} are due" if found["to_evict"] else ""
         out.print(f"eviction  from {settings.evict_above:.0%} down to {settings.evict_below:.0%}{due}")
+    if last := found["retention_pass"]:
+        stands = f"ended {last['ended_at']:%Y-%m-%d %H:%M}" if last["ended_at"] else "goes on"
+        gone = f"{counted(last['files'], 'file')} of {counted(last['studies'], 'study', 'studies')}"
+        out.print(f"retention the pass of {last['began_at']:%Y-%m-%d %H:%M} {stands}: {gone}, {_mib(last['bytes'])}")
     table = Table(box=None, header_style="bold")
     for column in ("what", "MiB", "note"):
         table.add_column(column, justify="right" if column == "MiB" else "left")
     for row in found["files"]:
         note = counted(row["files"], "file")
         if row["evicted_bytes"]:
-            note += f"; {_mib(row['evicted_bytes'])} made room"
+            note += f"; {_mib(row['evicted_bytes'])} away"
         table.add_row(f"files {row['modality'] or 'without modality'}", f"{row['bytes'] / _MIB:.1f}", note)
     for name, size in list(found["database"]["tables"].items())[:_TABLES_SHOWN]:
         table.add_row(f"table {name}", f"{size / _MIB:.1f}", "")
     for name, size in found["folders"].items():
         table.add_row(name, f"{size / _MIB:.1f}", "database and its log" if name == "postgres" else "")
     table.add_row("thumbnails", "0.0", "in memory only")
+    for reason, count in found["files_away"].items():
+        table.add_row(f"away: {reason}", "", counted(count, "file"))
     out.print(table)
 
 

@@ -25,6 +25,7 @@ from radir_pacs.cli.roles import ALL, Role, processes_of, set_name
 from radir_pacs.cli.state import drop_state, write_state
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import SettingError, StorageFailed
+from radir_pacs.storage.fetched import Fetched
 
 log = logging.getLogger(__name__)
 
@@ -149,25 +150,27 @@ class Supervisor:
         log.warning("%s %s; it starts again in %.1f s", child.name, why, pause_s)
 
     def _trim_copies(self) -> None:
-        """Bound the copies of what is in a bucket, which every machine has of its own; the relay sees its own only.
+        """Bound the copies of what is in a bucket or came from a source PACS, which every machine has of its own.
 
         In a thread: a slow disk must not keep the processes from being looked after.
         """
         now = time.monotonic()
         under_way = self._trimming is not None and self._trimming.is_alive()
-        if not self.settings.blob_store or under_way or now - self._trimmed < _TRIM_TICK_S:
+        if under_way or now - self._trimmed < _TRIM_TICK_S:
             return
         self._trimmed = now
         self._trimming = threading.Thread(target=self._trim, name="trim", daemon=True)
         self._trimming.start()
 
     def _trim(self) -> None:
-        from radir_pacs.storage.s3_blobs import trim_copies  # most supervisors need no client of S3
-
         try:
-            trim_copies(self.settings.home / "blobs", self.settings.blob_cache_mib << 20)
+            Fetched(self.settings.home, self.settings.source_cache_mib << 20).trim()
+            if self.settings.blob_store:
+                from radir_pacs.storage.s3_blobs import trim_copies  # most supervisors need no client of S3
+
+                trim_copies(self.settings.home / "blobs", self.settings.blob_cache_mib << 20)
         except (OSError, StorageFailed) as error:
-            log.warning("the copies of files in the bucket cannot be trimmed: %s", type(error).__name__)
+            log.warning("the copies of files from elsewhere cannot be trimmed: %s", type(error).__name__)
 
     def _tend_database(self) -> None:
         """Start the embedded Postgres again when it has ended, unless a process that starts itself was quicker."""

@@ -34,8 +34,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="who may call the web service: tokens by name and role",
         description="As soon as one was made, every request needs a token or a session. A radiologist reads, asks,"
         " judges and reports; a researcher sees pseudonyms; a service is another system that stores, deletes and"
-        " reads; an administrator may do everything. A token may be confined to the studies of some sites, modalities"
-        " or days.",
+        " reads; an administrator may do everything. A token may be confined to the studies of some sites,"
+        " departments, modalities or days.",
     )
     actions = parser.add_subparsers(dest="action", required=True)
     create = actions.add_parser("create", help="a new token, shown once")
@@ -55,6 +55,13 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def add_rights(action: argparse.ArgumentParser) -> None:
     """The flags that say which studies, and whether patients are named."""
     action.add_argument("--site", action="append", default=[], metavar="LABEL", help=_SITE)
+    action.add_argument(
+        "--department",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only studies whose images name this Institutional Department Name, exactly so (repeat)",
+    )
     action.add_argument("--modality", action="append", default=[], help="only studies of these modalities (repeat)")
     action.add_argument("--since", type=date.fromisoformat, metavar="YYYY-MM-DD", help="only studies from this day on")
     action.add_argument("--until", type=date.fromisoformat, metavar="YYYY-MM-DD", help="only studies up to this day")
@@ -64,7 +71,13 @@ def add_rights(action: argparse.ArgumentParser) -> None:
 def rights_of(args: argparse.Namespace) -> Rights:
     """What those flags and the role say. Raises BadInput."""
     return rights(
-        args.role, sites=args.site, modalities=args.modality, since=args.since, until=args.until, names=args.names
+        args.role,
+        sites=args.site,
+        departments=args.department,
+        modalities=args.modality,
+        since=args.since,
+        until=args.until,
+        names=args.names,
     )
 
 
@@ -137,7 +150,7 @@ def _list(args: argparse.Namespace, rows: tuple[TokenRow, ...]) -> None:
 
 def seen(scope: Scope) -> str:
     """A scope in words."""
-    parts = [", ".join(sorted(names)) for names in (scope.sites, scope.modalities) if names]
+    parts = [", ".join(sorted(names)) for names in (scope.sites, scope.departments, scope.modalities) if names]
     if scope.since or scope.until:
         parts.append(f"{scope.since or ''}..{scope.until or ''}")
     return "; ".join(parts) or "all studies"

@@ -23,6 +23,8 @@ from radir_pacs.cli.state import end_orphans, only_one
 from radir_pacs.cli.supervisor import WRONG_SETTINGS, Supervisor, last_words
 from radir_pacs.config import Settings
 from radir_pacs.errors import RadirError, SettingError
+from radir_pacs.intake.retention import retention_of
+from radir_pacs.intake.sources import load_sources
 from radir_pacs.logs import set_up_logging
 
 READY_S = 90.0  # a start that takes longer is told of
@@ -92,6 +94,8 @@ def running(settings: Settings, roles: Collection[Role] = ALL, suffix: str = "")
             if port and role in roles:
                 check_free(setting, host, port)
         check_broker(settings.broker_url)
+        load_sources(settings)  # a process that starts with a wrong file would end again and again
+        retention_of(settings)
         if Role.WORKER in roles:
             check_bundles(settings.models)
         supervisor = Supervisor(settings, roles, suffix)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from radir_pacs import config
 from radir_pacs.access import passwords
+from radir_pacs.access.administrators import may_be_without_account
 from radir_pacs.access.rights import check_name
 from radir_pacs.access.sign_in import hash_of_name
 from radir_pacs.catalogue import OF_ACCOUNTS, Account, Catalogue
@@ -75,7 +76,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             case "add":
                 _add(args, catalogue)
             case "set":
-                catalogue.accounts.set_rights(args.name, rights_of(args), by=caller())
+                may_be_last = may_be_without_account(settings, catalogue.access_tokens)
+                catalogue.accounts.set_rights(args.name, rights_of(args), by=caller(), may_be_last=may_be_last)
                 say({"changed": args.name}, f"{args.name} has these rights within a second", as_json=args.json)
             case "password":
                 _password(args, catalogue)
@@ -149,13 +151,14 @@ def _of_file(file: Path) -> str:
 
 def _act(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> None:
     done, what = _DEEDS[args.action]
+    may_be_last = may_be_without_account(settings, catalogue.access_tokens)
     match args.action:
         case "disable":
-            catalogue.accounts.disable(args.name, by=caller())
+            catalogue.accounts.disable(args.name, by=caller(), may_be_last=may_be_last)
         case "enable":
             catalogue.accounts.enable(args.name, by=caller())
         case "remove":
-            catalogue.accounts.remove(args.name, by=caller())
+            catalogue.accounts.remove(args.name, by=caller(), may_be_last=may_be_last)
         case "sign-out":
             catalogue.accounts.end_sessions(args.name, by=caller())
         case _:

@@ -56,7 +56,7 @@ def check(settings: Settings) -> None:
         raise SettingError("milvus_url: it does not begin with http:// or https://")
     if settings.index_engine == "milvus" and not settings.milvus_url:
         raise SettingError("milvus_url: needed when index_engine is milvus")
-    if settings.evict_files and not settings.pull_url:
+    if settings.evict_files and not (settings.pull_url or settings.sources_file):
         raise SettingError("pull_url: needed with evict_files, files are removed only where they can be pulled again")
     if settings.evict_files and settings.blob_store and not settings.disk_budget_mib:
         raise SettingError(

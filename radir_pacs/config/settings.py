@@ -123,10 +123,15 @@ class Settings:
     evict_files: bool = setting(
         False,
         "When the disk, or the budget, is used up to evict_above, remove the oldest files of indexed studies that the"
-        " PACS of pull_url says it has, down to evict_below. Whoever opens such a study has it pulled again.",
+        " PACS of pull_url says it has, down to evict_below. Whoever opens such a study is shown the PACS's pictures.",
     )
     evict_above: float = setting(0.9, "Share of the disk or the budget from which files make room.", low=0.01, high=1)
     evict_below: float = setting(0.8, "Share of it down to which they do.", low=0.01, high=1)
+    retention_file: str = setting(
+        "",
+        "TOML file that says how long pixels are kept, by site, modality and SOP class; empty keeps them. Vectors and"
+        " reports stay in any case; an encoder with other weights then needs the pixels from the PACS again.",
+    )
     quiet_period_s: float = setting(
         30.0, "Seconds without a new instance before a study counts as complete.", low=0.1, high=DAY_S
     )
@@ -241,6 +246,14 @@ class Settings:
     )
     session_longest_s: float = setting(
         8 * 3600.0, "Seconds after which a person has to sign in again in any case.", low=60, high=30 * DAY_S
+    )
+    emergency_access: bool = setting(
+        False,
+        "Whether a radiologist who signed in with an account may open a patient out of scope, or withheld, for a while"
+        " by giving a reason.",
+    )
+    emergency_access_s: float = setting(
+        3600.0, "For how many seconds a patient is open by emergency_access.", low=60, high=DAY_S
     )
     rate_limit: int = setting(
         30_000,
@@ -411,6 +424,20 @@ class Settings:
         "pull", "Site label of studies that come by a pull; only tokens that see this site have new ones pulled."
     )
     pull_authorization: str = setting("", "Authorization header that this PACS requires.", secret=True)
+    sources_file: str = setting(
+        "",
+        "TOML file that names the PACS from which studies came, by site; pull_url stands for the sites that it leaves"
+        " out.",
+    )
+    source_timeout_s: float = setting(
+        15.0, "Seconds within which that PACS must send an image whose file is not kept here.", low=0.1, high=600
+    )
+    source_cache_mib: int = setting(
+        512,
+        "Most that such images take on the disk meanwhile, MiB; each goes within the hour.",
+        low=16,
+        high=_MOST_MIB,
+    )
     pull_max_mib: int = setting(16_384, "Most bytes that one pull takes from the PACS, MiB.", low=1, high=_MOST_MIB)
     pull_least_kib_s: float = setting(
         16.0, "Least speed of a pull, KiB per second; one that is slower for 15 s is given up, 0 waits.", low=0

@@ -109,6 +109,12 @@ class ArchiveFigures(Collector):
                 [([one.name], one.oldest_s) for one in receivers],
             ),
             _family(
+                "radir_emergency_accesses",
+                "Patients that radiologists opened out of scope with a reason, open now or begun within the last hour.",
+                [],
+                [([], self._catalogue.emergencies.figure())],
+            ),
+            _family(
                 "radir_processes_up",
                 "Processes of a role that send heartbeats, on all machines.",
                 ["role"],
@@ -133,6 +139,12 @@ class ArchiveFigures(Collector):
                 "Studies that should have been encoded and could not be.",
                 ["reason"],
                 [([one.reason_code], one.count) for one in catalogue.survey.set_aside(StudyState.QUARANTINED)],
+            ),
+            _family(
+                "radir_files_away",
+                "Files of pictures that were removed on purpose: to make room, or by a rule of retention.",
+                ["reason"],
+                [([reason.value], count) for reason, count in catalogue.disk.away().items()],
             ),
             _family(
                 "radir_partition_cases",

@@ -33,7 +33,7 @@ Asker = Callable[[I64 | None], I64]
 """Asks the database which labels pass, of all (None) or of some."""
 
 _PLAIN = {"day": np.int32, "age": np.float32, "has_report": np.bool_, "withheld": np.int8}
-_WORDS = ("sex", "modalities", "body_part", "scanner", "sites")
+_WORDS = ("sex", "modalities", "body_part", "scanner", "sites", "departments")
 _MASKS = 64  # answers of the database that are kept, 1 byte per case each
 _MOST_ASKED_AGAIN = 10_000  # after more changes than this, the database is asked about all cases
 _SPARE = 1.25  # growth of the columns
@@ -104,7 +104,7 @@ class CaseTable:
         exist in the mined findings of the case's report; the caller makes it of ``filters.finding``. Raises BadInput
         for keys that cannot be compared.
         """
-        conditions = [*self._conditions(filters, like), *self._of_scope(filters.scope)]
+        conditions, within = self._conditions(filters, like), self._of_scope(filters.scope)
         askers: dict[object, Asker] = {}
         keys: QidoQuery | None = None
         if said is not None:
@@ -113,14 +113,20 @@ class CaseTable:
         if filters.keys:
             keys = QidoQuery(level=QidoLevel.STUDY, limit=0, matches=filters.keys, fuzzy=filters.fuzzy)
             askers[keys] = lambda among: self._catalogue.cases.matching(self.model_id, keys, among)
-        if not conditions and not askers and newest is None:
+        if not conditions and not within and not askers and newest is None:
             return None
         while True:
             answers = [self._answer(key, ask, kept=key is not keys or kept) for key, ask in askers.items()]
+            opened = self._opened(filters.scope) if within else None
             with self._lock:
-                if any(answer.base != self._base for answer in answers):
+                if any(answer.base != self._base for answer in (*answers, *((opened,) if opened else ()))):
                     continue  # earlier labels came meanwhile, and every column moved
                 mask = self._live.copy()
+                for column, passes in within:
+                    mask &= passes(self._columns[column])
+                if opened is not None:
+                    reached = opened.mask[: len(mask)]
+                    mask[: len(reached)] |= reached & self._live[: len(reached)]
                 for column, passes in conditions:
                     mask &= passes(self._columns[column])
                 for answer in answers:
@@ -164,11 +170,22 @@ class CaseTable:
         found = self._conditions(Filters(study_date_from=scope.since, study_date_to=scope.until), like=0)
         if scope.sites:
             found.append(self._by_word("sites", lambda word: scope.admits_sites(word.split("\\") if word else ())))
+        if scope.departments:
+            found.append(
+                self._by_word("departments", lambda word: scope.admits_departments(word.split("\\") if word else ()))
+            )
         if scope.modalities:
             found.append(self._by_word("modalities", lambda word: scope.admits_modalities(word.split("\\"))))
         if scope.sees < Withheld.FROM_ALL:
             found.append(("withheld", lambda degrees: degrees <= int(scope.sees)))
         return found
+
+    def _opened(self, scope: Scope) -> _Answer | None:
+        """The cases of patients who were opened in an emergency, asked anew each time: they are few, for an hour."""
+        if not scope.opened:
+            return None
+        keys = sorted(scope.opened)
+        return self._answer(keys[0], lambda among: self._catalogue.cases.of_patients(self.model_id, keys), kept=False)
 
     def _by_word(self, column: str, passes: Callable[[str], bool]) -> Condition:
         with self._lock:

@@ -13,9 +13,12 @@ from radir_pacs.access.sessions import Sessions
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.intake.instances import Intake
+from radir_pacs.intake.source_files import SourceFiles
+from radir_pacs.intake.sources import load_sources
 from radir_pacs.monitoring import ArchiveFigures, Exposition
 from radir_pacs.query import Searcher
 from radir_pacs.storage.blobs import BlobStore
+from radir_pacs.storage.fetched import Fetched
 
 from . import (
     access_log,
@@ -23,6 +26,7 @@ from . import (
     auth,
     content_coding,
     cross_origin,
+    emergency,
     errors,
     fhir,
     figures,
@@ -37,7 +41,7 @@ from . import (
     studies,
     with_provider,
 )
-from .admin import accounts, feedback, models, overview, quality, retraining, tokens
+from .admin import accounts, emergencies, feedback, models, overview, quality, retraining, tokens
 from .admin import studies as admin_studies
 from .dicomweb import capabilities, deletion, metadata, parameters, qido, rendered, similar, stow, wado, wado_uri
 from .lately import Lately
@@ -51,7 +55,7 @@ from .sidebar import judgements, ohif, viewer
 from .sidebar import routes as sidebar
 
 _DICOMWEB = (qido, similar, stow, wado, metadata, rendered, deletion, capabilities)
-_ADMIN = (overview, admin_studies, models, retraining, quality, feedback, accounts, tokens)
+_ADMIN = (overview, admin_studies, models, retraining, quality, feedback, accounts, tokens, emergencies)
 _TAKES_INSTANCES = frozenset({"stow.store"})  # routes whose bodies may be large, or gzipped
 _TAKES_DOCUMENTS = frozenset({"fhir.create", "fhir.update"})  # which have a bound of their own
 _HEADERS = {
@@ -80,6 +84,9 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
         searcher=searcher,
         blobs=blobs,
         intake=intake,
+        source_files=SourceFiles(
+            catalogue, load_sources(settings), Fetched(settings.home, settings.source_cache_mib << 20), settings
+        ),
         decoder=SharedDecoder(settings),
         probes=(Probe("database", catalogue.processes.all), Probe("store", lambda: health.try_store(intake, blobs))),
         thumbnails=Recent(),
@@ -103,6 +110,7 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
     paths.install(app)
     app.before_request(parameters.check_size)
     app.jinja_env.globals["signed_in_name"] = session.name_if_known
+    app.jinja_env.globals["emergency_is_offered"] = emergency.is_offered
     for module in _DICOMWEB:
         app.register_blueprint(module.blueprint, url_prefix=BASE)
     for module in (
@@ -116,6 +124,7 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
         sidebar,
         judgements,
         viewer,
+        emergency,
         ohif,
         sign_in,
         with_provider,

@@ -52,6 +52,7 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
     def admit() -> Response | None:
         address = client_address(settings)
         authorization = request.headers.get("Authorization", "")
+        by_link = context_rights.is_meant() and not authorization  # which a program sends
         by_cookie = False
         if not _are_needed():
             if _host(request.host) not in own_hosts:
@@ -61,9 +62,12 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
             g.radir_caller = Caller(name=_THIS_MACHINE, role=Role.ADMINISTRATOR, address=address)
         elif _is_open(request.path):
             pass
-        elif (known := _known(authorization)) is not None:
+        elif by_link and context_rights.enter(catalogue):
+            _admit_by_link(address)
+        elif not _is_of_link_alone() and (known := _known(authorization)) is not None:
             held = session.held()
             by_cookie = held is not None
+            g.radir_leaves_link = by_cookie and context_rights.is_left()
             if held is not None and held.is_of_account:
                 g.radir_reader = known.name  # in whose name, and no other, they judge
             g.radir_caller = replace(known, address=address)
@@ -78,11 +82,7 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
                     return way_back.to_sign_in(why="role")
                 raise RoleMayNot
         elif context_rights.enter(catalogue):
-            g.radir_caller = context_rights.caller(_LINK, address)
-            _check_rate(f"link {context_rights.link()}")
-            if not context_rights.may(catalogue):
-                _note_refused(g.radir_caller.name, Role.SIDEBAR, address)
-                raise NotInThisLink
+            _admit_by_link(address)
         else:
             if authorization:
                 _note_refused("", Role.NOBODY, address)
@@ -105,6 +105,20 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
         ):
             return error_response(403, "forbidden", "Nothing tells that this request is from a page of ours.")
         return None
+
+    @app.after_request
+    def leave_link(response: Response) -> Response:
+        if g.get("radir_leaves_link"):
+            response.delete_cookie(context_rights.COOKIE)
+        return response
+
+    def _admit_by_link(address: str) -> None:
+        """Raises NotInThisLink, TooManyRequests."""
+        g.radir_caller = context_rights.caller(_LINK, address)
+        _check_rate(f"link {context_rights.link()}")
+        if not context_rights.may(catalogue):
+            _note_refused(g.radir_caller.name, Role.SIDEBAR, address)
+            raise NotInThisLink
 
     def _known(authorization: str) -> Caller | None:
         held = session.held()
@@ -132,6 +146,11 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
         with contextlib.suppress(StorageFailed):  # it is refused all the same, and recorded the next time
             catalogue.audit.note(AuditEvent.REFUSED, by, route=request.url_rule.rule if request.url_rule else None)
             refused.add((name, role, address))
+
+
+def _is_of_link_alone() -> bool:
+    """Whether the link's own page asks: where the link has expired, no session answers in its place."""
+    return context_rights.HEADER in request.headers
 
 
 def _is_open(path: str) -> bool:

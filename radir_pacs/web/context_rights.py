@@ -3,6 +3,11 @@
 Of a case it sees the radiograph that was compared, or the slices of that CT series, as pictures: no other image of the
 study, which may show a name, and no header. It saves reports and judgements of its own study, so many and no more.
 Whatever is not named here is refused, so a new route is closed to such a browser until somebody opens it.
+
+Where somebody is signed in with the same browser, the page that was opened last decides. A link that was opened acts as
+the link, and in its reader's name: the person who signed in hours ago at a shared desk is perhaps somebody else. A page
+of the person's own ends the link in that browser. What the link's page itself asks for says so (`HEADER`), and is never
+answered by the rights of the session.
 """
 
 from __future__ import annotations
@@ -16,7 +21,10 @@ from radir_pacs.catalogue import Catalogue, ViewerContext
 from radir_pacs.errors import NotFound, NotInThisLink
 from radir_pacs.scopes import Scope
 
+from . import error_page
+
 COOKIE = "radir_context"
+HEADER = "X-Radir-Link"
 PAGE = "/sidebar"
 
 # Endpoints by subject. A route that names a study serves only the token's own.
@@ -50,8 +58,23 @@ _PICTURES = frozenset(
         "rendered.thumbnail_instance",
     }
 )
+_REACHED = _ABOUT_NO_STUDY | _ABOUT_ITS_STUDY | _NARROWED | _PICTURES | {"sidebar.slices"}
 _READER_CHARACTERS = 59
 _BROWSER = "link:"  # before the name of a reader whom no PACS vouched for: it never equals that of a signed-in reader
+
+
+def is_meant() -> bool:
+    """Whether the link that this browser opened acts here, whoever is signed in with it."""
+    if HEADER in request.headers:
+        return True
+    if request.path == PAGE:
+        return "context" in request.args
+    return COOKIE in request.cookies and request.endpoint in _REACHED
+
+
+def is_left() -> bool:
+    """Whether whoever is signed in opens a page of the own, in a browser that had opened a link."""
+    return COOKIE in request.cookies and error_page.prefers_html() and not is_meant()
 
 
 def enter(catalogue: Catalogue) -> bool:

@@ -11,7 +11,7 @@ from radir_pacs.dicom.uids import is_valid_uid
 
 from . import language
 
-_PAGES = ("/similar", "/studies", "/sidebar", "/ohif", "/sign-in", "/account", "/developers")
+_PAGES = ("/similar", "/studies", "/sidebar", "/ohif", "/sign-in", "/account", "/developers", "/emergency")
 
 
 def is_page(path: str) -> bool:
@@ -44,6 +44,7 @@ def error_page(status: int, code: str, message: str, nearest: Sequence[str] = ()
         nearest=nearest,
         study=study,
         is_known=status not in {401, 404},
+        is_not_found=status == 404,
         # If the study is the problem, another region does not help.
         anatomy=request.args.get("anatomy", "") if study and status == 400 else None,
     )

@@ -65,6 +65,11 @@ RIGHTS: dict[str, frozenset[Role]] = {
     "pages.start": _READERS,
     "pages.study": _READERS,
     "pages.similar": _READERS,
+    # a patient out of scope, with a reason; administrators see every study as it is
+    "emergency.offered": frozenset({_RADIOLOGIST}),
+    "emergency.ask": frozenset({_RADIOLOGIST}),
+    "emergency.begin": frozenset({_RADIOLOGIST}),
+    "emergency.end": frozenset({_RADIOLOGIST}),
     # changing the archive
     "stow.store": _SYSTEMS,
     "fhir.create": _SYSTEMS,
@@ -83,6 +88,8 @@ RIGHTS: dict[str, frozenset[Role]] = {
     "admin_tokens.tokens": _ADMINISTRATORS,
     "admin_tokens.create": _ADMINISTRATORS,
     "admin_tokens.revoke": _ADMINISTRATORS,
+    "admin_emergencies.emergencies": _ADMINISTRATORS,
+    "admin_emergencies.end": _ADMINISTRATORS,
     "admin_overview.overview": _ADMINISTRATORS,
     "admin_overview.live": _ADMINISTRATORS,
     "admin_overview.ask_retry": _ADMINISTRATORS,

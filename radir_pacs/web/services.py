@@ -12,6 +12,7 @@ from radir_pacs.access.sessions import Sessions
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.intake.instances import Intake
+from radir_pacs.intake.source_files import SourceFiles
 from radir_pacs.monitoring import Exposition
 from radir_pacs.query import Searcher
 from radir_pacs.storage.blobs import BlobStore
@@ -33,6 +34,7 @@ class Services:
     searcher: Searcher
     blobs: BlobStore
     intake: Intake
+    source_files: SourceFiles
     decoder: SharedDecoder
     probes: tuple[Probe, ...]
     thumbnails: Recent

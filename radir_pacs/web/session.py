@@ -89,9 +89,14 @@ def end(response: Response) -> None:
     response.delete_cookie(_name(), path="/", httponly=True, samesite="Lax", secure=_is_secure())
 
 
-def name_if_known() -> str:
+def held_if_known() -> Held | None:
     """Who is signed in, as far as this request has asked; for pages that must not ask the catalogue."""
-    found: Held | None = g.get("radir_held")
+    return cast("Held | None", g.get("radir_held"))
+
+
+def name_if_known() -> str:
+    """The name of the same."""
+    found = held_if_known()
     return found.caller.name if found is not None else ""
 
 

@@ -53,7 +53,7 @@ def refused(orthanc: Orthanc, path: str, body: bytes | None = None, **headers: s
     return caught.value.code, json.loads(caught.value.read())["error"]["message"]
 
 
-def wait_for_queue(orthanc: Orthanc, seconds: float = 60, **expected: Any) -> dict[str, Any]:
+def wait_for_queue(orthanc: Orthanc, seconds: float = 120, **expected: Any) -> dict[str, Any]:
     """Wait until the plugin's queue is as expected."""
     deadline = time.monotonic() + seconds
     while True:
@@ -64,7 +64,7 @@ def wait_for_queue(orthanc: Orthanc, seconds: float = 60, **expected: Any) -> di
         time.sleep(0.1)
 
 
-def wait_until_seen(orthanc: Orthanc, change: str, resource: str, *, times: int, seconds: float = 60) -> None:
+def wait_until_seen(orthanc: Orthanc, change: str, resource: str, *, times: int, seconds: float = 120) -> None:
     """Wait until Orthanc's log has that change of the resource so many times, and the plugin has read it."""
     deadline = time.monotonic() + seconds
     while True:

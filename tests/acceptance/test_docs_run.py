@@ -25,7 +25,7 @@ from tests.integration.orthanc import DICOM_WEB, PYTHON, need_plugin
 from tests.services import ROOT, need
 from tests.stack import Stack, running_stack
 
-_SECONDS = 240
+_SECONDS = 480
 pytestmark = pytest.mark.timeout(_SECONDS + 60, func_only=True)  # a stack that starts has limits of its own
 _TUTORIAL, _ORTHANC_PAGE = "docs/tutorial/first-hour.md", "docs/how-to/connect-orthanc.md"
 _NOTEBOOK = "docs/how-to/notebook.md"

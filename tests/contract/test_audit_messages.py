@@ -92,6 +92,24 @@ def test_what_was_refused_is_a_failure_in_both() -> None:
 
 
 @pytest.mark.parametrize(
+    ("event", "code"), [(AuditEvent.EMERGENCY_STARTED, "110127"), (AuditEvent.EMERGENCY_STOPPED, "110138")]
+)
+def test_a_patient_opened_in_an_emergency(event: AuditEvent, code: str) -> None:
+    """A security alert with the reason as its description, the study and the patient; in FHIR the purpose is BTG."""
+    opened = row(event, detail={"reason": "no time", "number": 1})
+    message = read(audit_message(opened, SOURCE))
+    assert code_of(message, "EventIdentification/EventID") == "110113"
+    assert code_of(message, "EventIdentification/EventTypeCode") == code
+    (detail,) = message.findall(".//ParticipantObjectDetail[@type='Alert Description']")
+    assert json.loads(base64.b64decode(detail.get("value")))["reason"] == "no time"
+    named = {one.get("ParticipantObjectID") for one in message.findall("ParticipantObjectIdentification")}
+    assert named == {"RADIR", "1.2.3", "4711"}
+    resource = fhir_event(opened, SOURCE)
+    assert [one["code"] for one in resource["purposeOfEvent"][0]["coding"]] == ["BTG"]
+    assert "purposeOfEvent" not in fhir_event(row(), SOURCE)
+
+
+@pytest.mark.parametrize(
     ("event", "interaction", "profile"),
     [
         (AuditEvent.CASE_SHOWN, "read", "PatientRead"),

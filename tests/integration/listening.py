@@ -34,7 +34,7 @@ def refusals(catalogue: Catalogue) -> list[str]:
     return [row.reason for row in catalogue.refusals.recent()]
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 10) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the state did not come"

@@ -20,6 +20,8 @@ from werkzeug.routing import Rule
 
 from radir_pacs.callers import AuditEvent, Role
 from radir_pacs.catalogue import OF_ACCOUNTS, OF_TOKENS, Catalogue, NewSession, Rights, SubjectOf
+from radir_pacs.cli import main
+from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import BadInput, StorageFailed
 from radir_pacs.scopes import Scope
 from radir_pacs.web.route_rights import RIGHTS
@@ -211,8 +213,10 @@ def test_the_way_back_is_to_a_page_of_ours(web: Web, catalogue: Catalogue, to: s
     assert "a=b" not in str(answer.headers)
 
 
-def test_whom_the_provider_may_not_let_in_stays_disabled(catalogue: Catalogue) -> None:
-    """Removing the account would have made a new one, enabled, at the next sign-in."""
+def test_whom_the_provider_may_not_let_in_stays_disabled(
+    web: Web, catalogue: Catalogue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Removing the account would have made a new one, enabled, at the next sign-in: by page and command as well."""
     who, rights = SubjectOf(issuer="https://provider", subject="7"), Rights(role=Role.RADIOLOGIST, scope=Scope())
 
     def name_after_sign_in() -> str | None:
@@ -223,6 +227,16 @@ def test_whom_the_provider_may_not_let_in_stays_disabled(catalogue: Catalogue) -
     catalogue.accounts.disable("meyer", by=TESTER)
     with pytest.raises(BadInput, match="leave it disabled"):
         catalogue.accounts.remove("meyer", by=TESTER)
+    add_account(catalogue, "roth", Role.ADMINISTRATOR)
+    forget(web)
+    browser = Browser(web.root)
+    browser.sign_in("roth")
+    assert "/meyer/remove" not in browser.see("/admin/accounts/meyer").text
+    assert browser.submit("/admin/accounts/meyer/remove", "/admin/accounts").status_code == 400
+    for name, value in to_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("radir_pacs.cli.users.must_run", lambda settings: None)
+    assert main(["users", "remove", "meyer"]) == 1
     assert name_after_sign_in() is None
     catalogue.accounts.enable("meyer", by=TESTER)
     catalogue.accounts.remove("meyer", by=TESTER)

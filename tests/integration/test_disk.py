@@ -22,13 +22,13 @@ from radir_pacs.delivery.commitment import NO_SUCH_INSTANCE
 from radir_pacs.errors import BlobDamaged, SettingError, StorageFailed
 from radir_pacs.intake.commitments import check
 from radir_pacs.intake.instances import OUT_OF_RESOURCES, Intake
+from radir_pacs.intake.sources import Pacs, Sources
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage import open_blobs
 from radir_pacs.storage.blobs import SWEEP_PARTS, BlobStore
 from radir_pacs.types import JobKind, StudyState
 from radir_workers.evict_files import EvictFiles
 from radir_workers.outcome import Outcome
-from radir_workers.pull_study import Pacs
 from radir_workers.relay import Relay
 from radir_workers.runner import Runner
 from tests.catalogue_material import add, claimed, encoding, header, register
@@ -107,7 +107,12 @@ def test_the_oldest_that_the_pacs_has_makes_room(settings: Settings, catalogue: 
         rung: list[str] = []
         Relay(catalogue, blobs, tight, lambda job, queue: rung.append(queue)).round()
         job_id = catalogue.jobs.enqueue(JobKind.EVICT, "files")
-        runner = Runner(catalogue, {JobKind.EVICT: EvictFiles(catalogue, blobs, there, tight)}, worker="t", lease_s=60)
+        runner = Runner(
+            catalogue,
+            {JobKind.EVICT: EvictFiles(catalogue, blobs, Sources(default=there), tight)},
+            worker="t",
+            lease_s=60,
+        )
         runner.run(job_id)
     assert "transfer" in " ".join(rung)
     stand = {number for number, sha256 in files.items() if blobs.path(sha256).exists()}
@@ -135,7 +140,7 @@ def test_the_pacs_is_asked_once_a_day_for_what_it_lacks(
     counted(catalogue, blobs)
     asked: list[str] = []
     with pacs({}, asked_for=asked) as there:
-        evict = EvictFiles(catalogue, blobs, there, replace(settings, disk_budget_mib=1))
+        evict = EvictFiles(catalogue, blobs, Sources(default=there), replace(settings, disk_budget_mib=1))
         for _ in range(2):
             evict(claimed(catalogue, JobKind.EVICT, "files"))
     assert asked == ["/studies/2.25.1/instances"]
@@ -146,14 +151,14 @@ def test_nothing_makes_room_for_a_job_that_came_or_under_a_backup(
 ) -> None:
     register(catalogue)
     study(catalogue, blobs, 1)
-    [found] = catalogue.disk.evictable(None, 10)
+    [found] = catalogue.disk.evictable(["2.25.1"])
     assert (len(found.hashes), found.sop_uids) == (1, ["2.25.1.1.1"])
     with catalogue.backups.alone() as connection, catalogue.backups.snapshot(connection):
         assert catalogue.disk.evict(found) == [], "it may be about to be copied"
     job = catalogue.jobs.claim(catalogue.jobs.enqueue(JobKind.REENCODE, "a model/2.25.1"), "t")
     assert job is not None
     assert catalogue.disk.evict(found) == [], "its pixels are wanted"
-    assert catalogue.disk.evictable(None, 10)[0].hashes == []
+    assert catalogue.disk.evictable(["2.25.1"])[0].hashes == []
     catalogue.jobs.finish(job)
     assert catalogue.disk.evict(found) == found.hashes
 
@@ -164,7 +169,7 @@ def test_a_file_that_a_killed_eviction_left_goes_with_the_sweep(
     """Its row says that it made room: killed between the row and the file, the file would have stayed for ever."""
     register(catalogue)
     kept, left = study(catalogue, blobs, 1), study(catalogue, blobs, 2)
-    assert catalogue.disk.evict(catalogue.disk.evictable(None, 10)[1]) == [left]
+    assert catalogue.disk.evict(catalogue.disk.evictable(["2.25.2"])[0]) == [left]
     for part in range(SWEEP_PARTS):
         blobs.sweep(catalogue.instances.known_blobs, part)
     assert (blobs.path(kept).exists(), blobs.path(left).exists()) == (True, False)
@@ -177,7 +182,7 @@ def test_a_study_whose_files_made_room_waits_for_them_with_its_vectors(
     """A late image re-opens it: it was put into quarantine, and was in no answer until its files were back."""
     register(catalogue)
     sha256 = study(catalogue, blobs, 1)
-    catalogue.disk.evict(catalogue.disk.evictable(None, 10)[0])
+    catalogue.disk.evict(catalogue.disk.evictable(["2.25.1"])[0])
     blobs.delete(sha256)
     add(catalogue, header(1, 1, 2))
     catalogue.studies.complete_now("2.25.1")
@@ -199,7 +204,7 @@ def test_a_study_whose_files_made_room_waits_for_them_with_its_vectors(
 def test_a_commitment_to_what_made_room_is_refused_and_pulls_nothing(catalogue: Catalogue, blobs: BlobStore) -> None:
     register(catalogue)
     sha256 = study(catalogue, blobs, 1)
-    catalogue.disk.evict(catalogue.disk.evictable(None, 10)[0])
+    catalogue.disk.evict(catalogue.disk.evictable(["2.25.1"])[0])
     blobs.delete(sha256)
     instance = catalogue.instances.of_study("2.25.1")[0]
     asked = catalogue.commitments.add("2.25.9", "MODALITY", [(instance.sop_class_uid, instance.sop_uid)])

@@ -69,7 +69,7 @@ def texts(catalogue: Catalogue) -> list[str]:
     return [report.body for report in catalogue.reports.of_study(STUDY)]
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -20,10 +20,11 @@ import requests
 from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
 
+from radir_pacs.intake.bounded_answer import AnswerBounds
 from radir_pacs.intake.instances import Intake
+from radir_pacs.intake.sources import Pacs, Sources
 from radir_pacs.types import JobKind, StudyState
-from radir_workers.bounded_answer import AnswerBounds
-from radir_workers.pull_study import Pacs, PullStudy
+from radir_workers.pull_study import PullStudy
 from radir_workers.runner import Runner
 from tests.acceptance.orthanc_house import orthanc_with_plugin, wait_for_queue
 from tests.conftest import free_port
@@ -179,7 +180,9 @@ def test_an_instance_that_was_overwritten_in_orthanc_is_sent_again(web: Web, pee
 def pulling(web: Web, url: str, bounds: AnswerBounds) -> Callable[[], None]:
     """One attempt of each pull that waits, as the transfer process makes it."""
     intake = Intake(web.catalogue, web.blobs, web.settings)
-    use_case = PullStudy(web.catalogue, web.blobs, intake, Pacs(url=url), bounds, most_instance_bytes=1 << 22)
+    use_case = PullStudy(
+        web.catalogue, web.blobs, intake, Sources(default=Pacs(url=url)), bounds, most_instance_bytes=1 << 22
+    )
     runner = Runner(web.catalogue, {JobKind.PULL: use_case}, worker="test", lease_s=60)
 
     def attempt() -> None:

@@ -41,6 +41,7 @@ role = "administrator"
 group = "radiology-north"
 role = "radiologist"
 sites = ["North"]
+departments = ["Radiology"]
 modalities = ["dx", "CR"]
 """
 

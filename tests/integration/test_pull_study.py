@@ -19,14 +19,15 @@ from radir_pacs.callers import Role
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import LeaseLost, NotFound, PeerFailed, SettingError
+from radir_pacs.intake import bounded_answer
+from radir_pacs.intake.bounded_answer import AnswerBounds, Meter
 from radir_pacs.intake.instances import Intake
+from radir_pacs.intake.sources import Pacs, Sources
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.scopes import Scope
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Job, JobKind, JobState, StudyState
-from radir_workers import bounded_answer
-from radir_workers.bounded_answer import AnswerBounds, Meter
-from radir_workers.pull_study import Pacs, PullStudy
+from radir_workers.pull_study import PullStudy
 from tests.catalogue_material import TESTER
 from tests.conftest import free_port
 from tests.dicom_files import radiograph
@@ -57,8 +58,8 @@ class Here:
         self.catalogue.jobs.fail(job, "an attempt failed")
 
     def pull(self, url: str, study_uid: str, bounds: AnswerBounds = WIDE) -> Job:
-        job, pacs = self.job(study_uid), Pacs(url=url)
-        PullStudy(self.catalogue, self.blobs, self.intake, pacs, bounds, most_instance_bytes=4 * MIB)(job)
+        job, sources = self.job(study_uid), Sources(default=Pacs(url=url) if url else None)
+        PullStudy(self.catalogue, self.blobs, self.intake, sources, bounds, most_instance_bytes=4 * MIB)(job)
         return job
 
 
@@ -107,6 +108,24 @@ def test_without_a_pacs_nothing_can_be_pulled(here: Here, web: Web, serve: Calla
         headers = {"Authorization": f"Bearer {token}"}
         clear(other)
         assert requests.post(other.base + "/studies/1.2.4/pull", headers=headers, timeout=30).status_code == status
+
+
+def test_a_study_is_pulled_from_the_pacs_of_its_site(here: Here, web: Web) -> None:
+    """That of pull_url stands for a study that is not here yet."""
+    ds, new = radiograph(), radiograph()
+    web.store(ds)
+    sites = here.catalogue.studies.get(ds.StudyInstanceUID).sites
+    with (
+        pacs(lambda send: send(part10(ds)), "application/dicom") as of_site,
+        pacs(lambda send: send(part10(new)), "application/dicom") as of_others,
+    ):
+        sources = Sources(default=Pacs(url=of_others), by_site=((frozenset(sites), Pacs(url=of_site)),))
+        pull = PullStudy(here.catalogue, here.blobs, here.intake, sources, WIDE, most_instance_bytes=4 * MIB)
+        for uid in (ds.StudyInstanceUID, new.StudyInstanceUID):
+            job = here.job(uid)
+            pull(job)
+            ended = here.catalogue.jobs.get(job.id)
+            assert ended is not None and ended.state is JobState.DONE
 
 
 def test_what_is_erased_meanwhile_does_not_come_back(here: Here) -> None:

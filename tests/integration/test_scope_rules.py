@@ -44,7 +44,20 @@ def test_a_study_that_is_being_received_is_withheld_too(catalogue: Catalogue) ->
     assert catalogue.studies.get("2.25.2").withheld == 2
 
 
+DEPARTMENTS = (("",), ("Radiology",), ("Radiology", "", "Orthopaedics"), ("Orthopaedics",))
+
+
+def attributes(modality: str, department: str) -> dict[str, Any]:
+    """As they are kept of an instance."""
+    found = {"00080060": {"vr": "CS", "Value": [modality]}}
+    return found | ({"00081040": {"vr": "LO", "Value": [department]}} if department else {})
+
+
 SCOPES = [
+    Scope(departments=frozenset({"Radiology"})),
+    Scope(departments=frozenset({"Radiology", "Orthopaedics", "Nobody"})),
+    Scope(departments=frozenset({"Orthopaedics"}), modalities=frozenset({"DX", "CT"})),
+    Scope(departments=frozenset({"Radiology"}), opened=frozenset({"\\p4", "\\p8"})),
     Scope(),
     Scope(sites=frozenset({"A"})),
     Scope(sites=frozenset({"A", "B"})),
@@ -55,6 +68,8 @@ SCOPES = [
     Scope(since=date(2024, 5, 1), until=date(2024, 5, 1)),
     Scope(sees=Withheld.FROM_RESEARCH),
     Scope(sees=Withheld.FROM_NOBODY, sites=frozenset({"A", "B", "TEST"})),
+    Scope(sites=frozenset({"A"}), opened=frozenset({"\\p40", "\\p41", "\\nobody"})),
+    Scope(sees=Withheld.FROM_RESEARCH, since=date(2024, 5, 1), opened=frozenset({"\\p2", "\\p5"})),
 ]
 
 
@@ -66,6 +81,7 @@ def test_all_three_rules_say_the_same(catalogue: Catalogue, settings: Any) -> No
         for modalities in (("DX",), ("CT", "DX"), ("DX", "SR"), ("SR",)):
             for day in (None, date(2024, 5, 1), date(2024, 4, 30), date(2025, 1, 1)):
                 number += 1
+                named = DEPARTMENTS[number % len(DEPARTMENTS)]
                 for at, (site, modality) in enumerate((s, m) for s in sites for m in modalities):
                     one = header(
                         number,
@@ -74,6 +90,7 @@ def test_all_three_rules_say_the_same(catalogue: Catalogue, settings: Any) -> No
                         modality=modality,
                         patient_key=f"\\p{number}",
                         patient_keys=(f"\\p{number}",),
+                        attributes=attributes(modality, named[at % len(named)]),
                     )
                     catalogue.instances.add(
                         one, content_sha256=f"{number:060}{at:04}", size_bytes=1, source="TEST", site=site
@@ -126,6 +143,28 @@ def test_a_correction_from_elsewhere_counts_as_sent_from_there(catalogue: Catalo
     assert catalogue.studies.get("2.25.1").sites == ("OTHER", "TEST")
 
 
+def test_a_corrected_department_counts_and_the_one_before_does_not(catalogue: Catalogue) -> None:
+    before, after = (
+        header(1, attributes=attributes("DX", name), modality="DX") for name in ("Radiology", "Orthopaedics")
+    )
+    add(catalogue, before)
+    assert catalogue.studies.get("2.25.1").departments == ("Radiology",)
+    catalogue.corrections.apply(
+        after,
+        before,
+        changed=["InstitutionalDepartmentName"],
+        replaces_sha256=catalogue.instances.get("2.25.1.1.1").content_sha256,
+        content_sha256="f" * 64,
+        size_bytes=1,
+        source="TEST",
+        site="TEST",
+        reopens=False,
+    )
+    assert catalogue.studies.get("2.25.1").departments == ("Orthopaedics",)
+    radiology = Scope(departments=frozenset({"Radiology"}))
+    assert catalogue.studies.in_scope(["2.25.1"], radiology) == frozenset()
+
+
 @pytest.mark.usefixtures("command")
 def test_the_commands(catalogue: Catalogue, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.setattr("radir_pacs.cli.withhold.must_run", lambda settings: None)
@@ -137,6 +176,8 @@ def test_the_commands(catalogue: Catalogue, capsys: pytest.CaptureFixture[str], 
         "researcher",
         "--site",
         "North",
+        "--department",
+        "Radiology North",
         "--modality",
         "dx",
         "--since",
@@ -144,8 +185,19 @@ def test_the_commands(catalogue: Catalogue, capsys: pytest.CaptureFixture[str], 
     ]
     assert main([*made, "--json"]) == 0
     (row,) = catalogue.access_tokens.all()
-    assert row.scope == Scope(sites=frozenset({"North"}), modalities=frozenset({"DX"}), since=date(2024, 1, 1))
-    for wrong in (["--role", "administrator", "--site", "A"], ["--role", "researcher", "--names"]):
+    assert row.scope == Scope(
+        sites=frozenset({"North"}),
+        departments=frozenset({"Radiology North"}),
+        modalities=frozenset({"DX"}),
+        since=date(2024, 1, 1),
+    )
+    for wrong in (
+        ["--role", "administrator", "--site", "A"],
+        ["--role", "researcher", "--names"],
+        ["--role", "radiologist", "--department", "A\\B"],
+        ["--role", "radiologist", "--department", "A, B"],
+        ["--role", "radiologist", "--department", " "],
+    ):
         assert main(["tokens", "create", "X", *wrong]) == 1
     assert main(["withhold", "add", "4711", "--from", "research", "--reason", "no consent"]) == 0
     capsys.readouterr()

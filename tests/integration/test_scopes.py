@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from datetime import date
+from io import BytesIO
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import requests
 
@@ -106,6 +108,15 @@ def test_ten_asked_are_ten_allowed(house: House) -> None:
     assert uids(house.rows(months, "/studies/1.2.2/similar")) == ["1.2.3", "1.2.14", "1.2.15"]
     ct = house.token(Role.RADIOLOGIST, Scope(modalities=frozenset({"CT"})))
     assert house.web.get("/studies/1.2.0/similar", headers=bearing(ct)).status_code == 404
+
+
+def test_a_report_refers_to_allowed_cases_only(house: House) -> None:
+    reader = house.token(Role.RADIOLOGIST, Scope(sites=frozenset({NORTH})))
+    answer = house.web.get("/studies/1.2.0/similar?limit=10", "application/dicom", headers=bearing(reader))
+    assert answer.status_code == 200
+    said = str(pydicom.dcmread(BytesIO(answer.content)))
+    own, foreign = ({image.SOPInstanceUID for image in house.images[first::2]} for first in (0, 1))
+    assert sum(uid in said for uid in own) >= 10 and not any(uid in said for uid in foreign)
 
 
 def test_two_hospitals_never_see_each_other(house: House) -> None:

@@ -68,7 +68,7 @@ def test_what_made_room_is_pulled_again(web: Web) -> None:
     with web.catalogue._database.transaction() as connection:
         connection.execute("UPDATE study SET state = 'INDEXED'")
         connection.execute("UPDATE job SET state = 'DONE'")
-    (old,) = web.catalogue.disk.evictable(None, 10)
+    (old,) = web.catalogue.disk.evictable([study])
     assert web.catalogue.disk.evict(old) == list(old.hashes)
     web.blobs.path(old.hashes[0]).unlink()
     for path in (f"/studies/{study}/rendered", f"/studies/{study}"):
@@ -77,6 +77,6 @@ def test_what_made_room_is_pulled_again(web: Web) -> None:
         assert answer.json()["error"]["code"] == "blob_away"
     assert web.catalogue.damage.all() == ()
     assert len(web.catalogue.jobs.to_announce(9, kinds=(JobKind.PULL,))) == 1
-    assert web.catalogue.disk.evictable(None, 10)[0].hashes == [], "it is being fetched"
+    assert web.catalogue.disk.evictable([study])[0].hashes == [], "it is being fetched"
     web.store(ds)
     assert web.get(f"/studies/{study}/rendered").status_code == 200

@@ -280,6 +280,21 @@ def test_an_export_is_read_by_training_and_is_in_the_trail(
         export(catalogue, blobs, folder, key=KEY, rules=load_rules(), scope=Scope(), by=TESTER)
 
 
+def test_files_stay_while_an_export_is_about_to_read_them(
+    archive: tuple[Catalogue, BlobStore, list[str]], tmp_path: Path
+) -> None:
+    catalogue, blobs, _ = archive
+    held: set[tuple[str, str]] = set()
+
+    def look(_: int) -> None:
+        held.update((hold.study_uid, hold.why) for hold in catalogue.retention.holds())
+
+    export(catalogue, blobs, tmp_path / "set", key=KEY, rules=load_rules(), scope=RESEARCH, by=TESTER, progress=look)
+    exported = {event.study_uid for event in catalogue.audit.events(event=AuditEvent.EXPORTED)}
+    assert exported and held == {(uid, "export") for uid in exported}
+    assert catalogue.retention.holds() == ()
+
+
 def test_an_export_obeys_a_scope(archive: tuple[Catalogue, BlobStore, list[str]], tmp_path: Path) -> None:
     catalogue, blobs, _ = archive
     scope = Scope(modalities=frozenset({"CT"}), sees=Withheld.FROM_NOBODY)

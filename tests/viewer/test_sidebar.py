@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from radir_pacs import anatomy
 from radir_pacs.config import to_environment
@@ -607,3 +607,20 @@ def test_axe_finds_nothing_serious(page: Page, archive: Archive) -> None:
         if state == "beside":
             cases(page).first.get_by_role("button", name="Open beside", exact=True).click()
         assert serious_issues(page) == [], state
+
+
+def test_a_picture_that_its_pacs_does_not_give_says_so_and_the_case_stays(page: Page, archive: Archive) -> None:
+    away = '{"error": {"code": "picture_away", "message": "The file is kept by the source PACS alone."}}'
+    broken = '{"error": {"code": "not_found", "message": "There is none."}}'
+    gone: list[str] = []
+
+    def answer(route: Route) -> None:
+        gone.append(route.request.url)
+        is_away = route.request.url == gone[0]
+        route.fulfill(status=503 if is_away else 404, body=away if is_away else broken, content_type="application/json")
+
+    page.route(re.compile(r"/thumbnail\?"), answer)
+    open_sidebar(page, archive.sidebar(anatomy="LLL"))
+    expect(page.locator(".missing", has_text="picture is in the PACS")).to_have_count(1)
+    expect(page.locator(".missing", has_text="no picture").first).to_be_visible()
+    assert cases(page).count() >= 5

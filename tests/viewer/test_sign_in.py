@@ -34,7 +34,7 @@ def page(browser: Browser) -> Iterator[Page]:
 @pytest.fixture(scope="module")
 def hospital(postgres: str, phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
     """Radiographs of two sites, and a reader who sees those of one."""
-    with serving(postgres, tmp_path_factory.mktemp("accounts")) as web:
+    with serving(postgres, tmp_path_factory.mktemp("accounts"), emergency_access=True) as web:
         studies = json.loads((phantoms / "truth.json").read_text())["studies"]
         chosen = [study for study in studies if study["kind"] == "CXR"]
         for number, study in enumerate(chosen):
@@ -122,6 +122,41 @@ def test_a_limited_reader_opens_ohif_by_a_link_and_sees_one_site(page: Page, hos
     assert listed == seen
     refused = page.evaluate(f"fetch('/dicom-web/studies/{hospital.hostile}/metadata').then((answer) => answer.status)")
     assert refused == 404
+
+
+def test_a_patient_out_of_scope_is_opened_with_a_reason(page: Page, hospital: Archive) -> None:
+    root, study = hospital.web.root, list(hospital.truth)[-1]  # of the other site
+    page.goto(f"{root}/sidebar?StudyInstanceUID={study}")
+    sign_in(page, "meyer")
+    page.get_by_role("link", name="If you need this study in an emergency").click()
+    assert serious_issues(page) == []
+    expect(page.get_by_label("Study Instance UID")).to_have_value(study)
+    page.get_by_label("Reason").fill("unconscious, earlier images needed")
+    picture_of(page, "emergency")
+    page.get_by_role("button", name="Open the patient").click()
+    expect(page.get_by_text("Open to you now")).to_be_visible()
+    page.get_by_role("link", name=study).click()
+    expect(page.get_by_role("heading").first).to_be_visible()
+    assert page.url.endswith(f"/studies/{study}")
+    page.goto(f"{root}/sidebar?StudyInstanceUID={study}")
+    expect(page.locator("li.case").first).to_be_visible()
+    page.goto(f"{root}/emergency")
+    page.get_by_role("button", name="End it").click()
+    expect(page.get_by_text("Open to you now")).not_to_be_visible()
+    assert page.request.get(f"{root}/api/studies/{study}").status == 404
+
+
+def test_the_panel_leads_there_where_it_may(page: Page, hospital: Archive) -> None:
+    """In a viewer of somebody else the panel is all that tells of a study that is not there."""
+    root, study = hospital.web.root, list(hospital.truth)[-1]
+    page.goto(f"{root}/sidebar?StudyInstanceUID={hospital.query}")
+    sign_in(page, "meyer")
+    panel = page.locator("radir-similar-cases")
+    expect(panel.locator("li.case").first).to_be_visible()
+    panel.evaluate("(panel, study) => panel.setAttribute('study', study)", study)
+    link = panel.get_by_role("link", name="Open it in an emergency")
+    expect(link).to_be_visible()
+    assert link.get_attribute("href") == f"/emergency?study={study}"
 
 
 def test_a_given_password_is_changed_first(page: Page, hospital: Archive) -> None:

@@ -185,7 +185,9 @@ def test_a_context_token_stands_for_the_identifiers(
         root + "/sidebar/context", json={"StudyInstanceUID": guarded.query}, headers=bearer, timeout=30
     ).json()
     assert guarded.query not in opened["url"]
-    page.goto(opened["url"])
+    with page.expect_request("**/api/studies/*/similar?*") as asked:
+        page.goto(opened["url"])
+    assert asked.value.headers["x-radir-link"] == "1", "nobody who is signed in answers for the link's page"
     expect(page.locator("li.case").first).to_be_visible()
     assert page.locator("li.case img").first.evaluate("img => img.decode().then(() => img.naturalWidth)") > 50
     assert page.evaluate("document.cookie") == ""

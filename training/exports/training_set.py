@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import struct
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from pydicom.errors import InvalidDicomError
 
 from radir_pacs import __version__, durable
 from radir_pacs.callers import AuditEvent, Caller
-from radir_pacs.catalogue import Catalogue, ReportedStudy
+from radir_pacs.catalogue import Catalogue, HeldBy, ReportedStudy
 from radir_pacs.dicom.body_parts import BodyPart, body_part_of
 from radir_pacs.dicom.eligibility import plan_study
 from radir_pacs.dicom.rules import Rules
@@ -34,6 +35,7 @@ from .report_text import without_names
 NO_IMAGE, NO_FILE, REFUSED, UNREADABLE = "no image", "no file", "persons in pixels", "unreadable"
 PART_UNSAID = "not said to be of the chest"
 _PAGE = 200
+_PAGE_S = 6 * 3600.0  # longer than a page of studies takes
 _BROKEN = (
     *(AttributeError, EOFError, InvalidDicomError, KeyError, NotImplementedError, OSError, RecursionError),
     *(struct.error, TypeError, ValueError),
@@ -84,9 +86,13 @@ def export(
         masks, done = Deidentifier(key), Exported()
         with (folder / "reports.csv").open("w", newline="", encoding="utf-8") as file:
             table = TableWriter(file, ("study_uid", "report"))
-            for number, study in enumerate(_in_scope(catalogue, scope)):
-                progress(number)
-                _study(catalogue, blobs, folder, masks, rules, by, study, table, done)
+            mark = uuid.uuid4().hex
+            try:
+                for number, study in enumerate(_in_scope(catalogue, scope, mark)):
+                    progress(number)
+                    _study(catalogue, blobs, folder, masks, rules, by, study, table, done)
+            finally:
+                catalogue.retention.release(HeldBy.EXPORT, by=mark)
         about = resources.files(__package__).joinpath("about.md").read_text(encoding="utf-8")
         (folder / "README.md").write_text(about.format(version=__version__, table=TABLE.removeprefix("dicomfields_")))
         durable.replace(folder / "export.json", json.dumps(done.as_json(), indent=2).encode() + b"\n")
@@ -142,19 +148,20 @@ def _report(study: ReportedStudy, headers: list[InstanceHeader]) -> str:
     return without_names(study.body, [header.attributes for header in headers], names=names, ids=ids, dates=dates)
 
 
-def _in_scope(catalogue: Catalogue, scope: Scope) -> Iterator[ReportedStudy]:
-    """Asked again page by page: a patient may be withheld meanwhile."""
+def _in_scope(catalogue: Catalogue, scope: Scope, mark: str) -> Iterator[ReportedStudy]:
+    """Asked again page by page: a patient may be withheld meanwhile. The files of a page stay until it is done."""
     page: list[ReportedStudy] = []
     for study in catalogue.reports.reported_studies():
         page.append(study)
         if len(page) == _PAGE:
-            yield from _seen(catalogue, scope, page)
+            yield from _seen(catalogue, scope, page, mark)
             page = []
-    yield from _seen(catalogue, scope, page)
+    yield from _seen(catalogue, scope, page, mark)
 
 
-def _seen(catalogue: Catalogue, scope: Scope, page: list[ReportedStudy]) -> Iterator[ReportedStudy]:
+def _seen(catalogue: Catalogue, scope: Scope, page: list[ReportedStudy], mark: str) -> Iterator[ReportedStudy]:
     seen = catalogue.studies.in_scope([study.study_uid for study in page], scope) if page else frozenset()
+    catalogue.retention.hold(sorted(seen), HeldBy.EXPORT, by=mark, for_s=_PAGE_S)
     return (study for study in page if study.study_uid in seen)
 
 

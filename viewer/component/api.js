@@ -24,9 +24,11 @@ export class Api {
   /**
    * @param {string} base what stands before /api and /dicom-web, without a slash at its end
    * @param {string} language in which regions, findings and notices are named
+   * @param {boolean} byLink a link of the PACS opened the page: nobody who is signed in with this browser answers for it
    */
-  constructor(base, language) {
+  constructor(base, language, byLink = false) {
     this.base = base;
+    this.byLink = byLink;
     this.language = language;
     /** @type {Map<string, Promise<Region[]>>} */
     this.regionsOf = new Map();
@@ -110,6 +112,11 @@ export class Api {
     }
   }
 
+  /** Whether the reader may open a study in an emergency; nothing of it tells of a study. @returns {Promise<boolean>} */
+  async mayAskInEmergency() {
+    return (await (await this.ask('/api/emergency')).json()).may_ask === true;
+  }
+
   /** @param {string} study @param {Record<string, unknown>} feedback */
   async judge(study, feedback) {
     await this.post(`/api/studies/${encodeURIComponent(study)}/feedback`, feedback);
@@ -151,8 +158,10 @@ export class Api {
   /** @param {string} path @param {RequestInit} [options] @returns {Promise<Response>} */
   async ask(path, options = {}) {
     let answer;
+    const headers = new Headers(options.headers);
+    if (this.byLink) headers.set('X-Radir-Link', '1');
     try {
-      answer = await fetch(this.url(path), { credentials: 'same-origin', ...options });
+      answer = await fetch(this.url(path), { credentials: 'same-origin', ...options, headers });
     } catch (error) {
       if (error instanceof DOMException && error.name === 'AbortError') throw error;
       throw new ApiError('down', 'the server does not answer');

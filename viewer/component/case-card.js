@@ -169,7 +169,11 @@ export class CaseCard {
 export function pictured(source, outlines, label, say) {
   const frame = h('span', { class: 'pictured' });
   const image = h('img', { src: source, alt: label, decoding: 'async', loading: 'lazy' });
-  image.addEventListener('error', () => frame.replaceChildren(h('span', { class: 'missing' }, say('picture_missing'))));
+  image.addEventListener('error', async () => {
+    const missing = h('span', { class: 'missing' }, say('picture_missing'));
+    frame.replaceChildren(missing);
+    if (await isAway(image.src)) missing.textContent = say('picture_away');
+  });
   const box = h('span', { class: 'fitted' }, image);
   image.addEventListener('load', () => box.classList.add('drawn')); // no outline without its picture
   if (outlines.length) {
@@ -184,6 +188,16 @@ export function pictured(source, outlines, label, say) {
   }
   frame.append(box);
   return frame;
+}
+
+/** Whether a picture that did not come is kept by a PACS that does not give it now. @param {string} source */
+async function isAway(source) {
+  try {
+    const answer = await fetch(source);
+    return answer.status === 503 && ['picture_away', 'blob_away'].includes((await answer.json()).error.code);
+  } catch {
+    return false;
+  }
 }
 
 /** The score as a bar; the number stands beside it. @param {number} score */

@@ -25,7 +25,7 @@ export class Panel {
     this.studyUid = host.getAttribute('study') ?? '';
     const language = languageOf(host.getAttribute('lang'));
     this.say = sayIn(language);
-    this.server = new Api(base, language);
+    this.server = new Api(base, language, host.hasAttribute('link'));
     /** @type {Study | null} */
     this.study = null;
     this.limit = PAGE;
@@ -242,6 +242,15 @@ export class Panel {
     this.who.replaceChildren(h('b', {}, this.say('patient')), ' ', h('bdi', {}, written(study.patient ?? '')));
   }
 
+  /** The study may be out of scope: whoever may open it with a reason is led to the page that asks for one. */
+  async offerEmergency() {
+    const may = await this.server.mayAskInEmergency().catch(() => false);
+    if (!may || this.loading.signal.aborted) return;
+    const href = `${this.server.url('/emergency')}?${new URLSearchParams({ study: this.studyUid })}`;
+    const link = h('a', { href, target: '_blank', rel: 'noopener' }, this.say('emergency_open'));
+    this.state.append(notice({ tone: 'info', text: this.say('emergency'), more: [link] }));
+  }
+
   /** @param {HTMLElement | null} shown */
   put(shown) {
     this.state.replaceChildren(...(shown ? [shown] : []));
@@ -261,6 +270,7 @@ export class Panel {
     this.answer.done();
     this.question.element.hidden = true;
     this.put(failureNotice(known, this.say, { retry, seconds: this.pause_s }));
+    if (known.code === 'not_found') void this.offerEmergency();
     if (known.code === 'down') {
       this.later(this.pause_s);
       this.pause_s = Math.min(this.pause_s * 2, LONGEST_PAUSE_S);

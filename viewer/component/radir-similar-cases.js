@@ -2,7 +2,8 @@
  * `<radir-similar-cases study="1.2.3">`: the cases most similar to a study, beside any viewer.
  *
  * Attributes: `study` (Study Instance UID), `region` (name or key to begin with), `lang`, `base` (the path before
- * /api and /dicom-web; by default where this module was loaded from), `standalone` (a page of its own).
+ * /api and /dicom-web; by default where this module was loaded from), `standalone` (a page of its own),
+ * `link` (a link of the PACS opened it).
  * Events: `radir-open`, cancelable: show a case beside the current study. A viewer that does so calls
  * preventDefault(); otherwise the component shows both pictures itself. Its detail: {study, series, instance, reference,
  * region, window, outlines, current}; `window` [center, width], `outlines` in fractions (column, row) of the stored image,

@@ -20,6 +20,8 @@ from radir_pacs.index import partition_folder
 from radir_pacs.index.engine import LOCAL
 from radir_pacs.index.engines import Engines
 from radir_pacs.index.manifest import MANIFEST
+from radir_pacs.intake.retention import retention_of
+from radir_pacs.intake.sources import load_sources
 
 _CLOCK_WARNING_S, _CLOCK_ERROR_S = 2.0, 30.0
 _ECHO_S = 5.0
@@ -158,6 +160,17 @@ def rules(settings: Settings) -> Iterator[CheckResult]:
         yield ok("RULES", f"{len(found.rules)} rules, {settings.rules_file or 'built in'}")
 
 
+def retention(settings: Settings) -> Iterator[CheckResult]:
+    """Whether the rules of how long pixels are kept, and the PACS they are in, can be read."""
+    try:
+        found = retention_of(settings)
+        load_sources(settings)
+    except SettingError as wrong:
+        yield error("RETENTION", str(wrong), "correct the file; radir does not start with it")
+    else:
+        yield ok("RETENTION", "rules end pixels" if found.removes else "pixels are kept")
+
+
 def peers(settings: Settings) -> Iterator[CheckResult]:
     """C-ECHO to every DICOM peer that the settings name."""
     named = {settings.return_destination, *settings.commitment_destinations} - {""}
@@ -184,4 +197,4 @@ def _answers(destination: Destination, settings: Settings, advice: str, *, over_
     return ok("PEER", f"{destination} answers C-ECHO")
 
 
-SERVICES: tuple[Check, ...] = (database, broker, rules, peers)
+SERVICES: tuple[Check, ...] = (database, broker, rules, retention, peers)

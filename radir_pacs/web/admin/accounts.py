@@ -8,6 +8,7 @@ from __future__ import annotations
 from flask import Response, url_for
 
 from radir_pacs.access import passwords
+from radir_pacs.access.administrators import may_be_without_account
 from radir_pacs.access.rights import check_name
 from radir_pacs.access.sign_in import hash_of_name
 from radir_pacs.catalogue import OF_ACCOUNTS, Rights
@@ -50,7 +51,7 @@ def change(name: str) -> Response:
     wanted, by = _rights(), audit.caller()
     if _is_own(name) and wanted.role is not by.role:
         raise BadInput("nobody takes the own role away: ask another administrator")
-    services().catalogue.accounts.set_rights(name, wanted, by=by)
+    services().catalogue.accounts.set_rights(name, wanted, by=by, may_be_last=_may_be_last())
     return view.after(url_for("admin_accounts.account", name=name))
 
 
@@ -63,7 +64,7 @@ def act(name: str, action: str) -> Response:
         raise BadInput("nobody does that to the own account: ask another administrator")
     match action:
         case "disable":
-            held.disable(name, by=by)
+            held.disable(name, by=by, may_be_last=_may_be_last())
         case "enable":
             held.enable(name, by=by)
         case "sign-out":
@@ -76,7 +77,7 @@ def act(name: str, action: str) -> Response:
             held.set_password(name, passwords.hashed(password), by=by, must_change=True)
             return _shown(name, password=password)
         case "remove":
-            held.remove(name, by=by)
+            held.remove(name, by=by, may_be_last=_may_be_last())
             return view.after(url_for("admin_accounts.accounts"))
         case _:
             raise NotFound("there is no such action")
@@ -105,6 +106,11 @@ def _shown(name: str, password: str = "") -> Response:
 def _is_own(name: str) -> bool:
     """Whether the account is the caller's own, in whatever case its name is written, as the catalogue finds it."""
     return name.lower() == audit.caller().name.lower()
+
+
+def _may_be_last() -> bool:
+    context = services()
+    return may_be_without_account(context.settings, context.catalogue.access_tokens)
 
 
 def _rights() -> Rights:

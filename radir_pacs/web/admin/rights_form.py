@@ -20,6 +20,7 @@ def of_form() -> Rights:
     return rights(
         view.field("role"),
         sites=_list("sites"),
+        departments=_list("departments"),
         modalities=_list("modalities"),
         since=_day("since"),
         until=_day("until"),

@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,6 @@ from radir_pacs.types import ImageKind
 from radir_pacs.web.services import services
 
 from .representative import kind_of
-from .stored import blob_of
 
 PNG, JPEG = "image/png", "image/jpeg"
 
@@ -55,17 +55,15 @@ class Rendering:
 
 def draw(
     instance: StoredInstance,
+    path: Path,
     frame: int,
     window: tuple[float, float, str] | None,
     decoder: PixelDecoder,
     *,
     always_stored: bool = False,
 ) -> Picture:
-    """A frame in shades from 0 to 255, bright is dense. A radiograph is turned to its reading position unless
-    ``always_stored``. Raises NotFound without pixels, DicomRefused when they cannot be decoded."""
-    if not instance.rows_px:
-        raise NotFound("the instance has no pixel data")
-    path = blob_of(instance)
+    """A frame of the instance's file in shades from 0 to 255, bright is dense. A radiograph is turned to its reading
+    position unless ``always_stored``. Raises NotFound without such a frame, DicomRefused when it cannot be decoded."""
     kind = kind_of(instance)
     senders = services().settings.lut_shape_senders
     if kind is ImageKind.CXR and instance.frames == 1 and window is None and not always_stored:

@@ -122,7 +122,7 @@ def _complete(instance: StoredInstance) -> Mapping[str, Any]:
     if is_whole:
         return kept
     try:
-        return read_header(blob_of(instance), _LIMITS).attributes
+        return read_header(blob_of(instance, may_fetch=False), _LIMITS).attributes
     except (RadirError, OSError):
         return kept
 

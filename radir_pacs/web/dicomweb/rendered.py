@@ -12,7 +12,7 @@ from functools import partial
 from flask import Blueprint, Response, request
 
 from radir_pacs.catalogue import StoredInstance
-from radir_pacs.errors import BadInput
+from radir_pacs.errors import BadInput, NotFound
 from radir_pacs.web.services import services
 
 from . import parameters
@@ -21,7 +21,7 @@ from .documents import document_response, offers_for
 from .drawing import JPEG, PNG, Rendering, Source, draw, encode
 from .frames import parse_frame_list
 from .representative import representative
-from .stored import instance_at, instances_at
+from .stored import blob_of, instance_at, instances_at
 
 blueprint = Blueprint("rendered", __name__)
 
@@ -154,6 +154,9 @@ def _answer(instance: StoredInstance, frame: int | None, rendering: Rendering) -
 
 
 def _rendered(instance: StoredInstance, frame: int | None, rendering: Rendering) -> bytes:
+    if not instance.rows_px:
+        raise NotFound("the instance has no pixel data")
+    path = blob_of(instance)  # first: it may come from another machine, and nobody else could draw meanwhile
     with services().decoder.lent() as decoder:
-        picture = draw(instance, frame or 1, rendering.window, decoder, always_stored=frame is not None)
+        picture = draw(instance, path, frame or 1, rendering.window, decoder, always_stored=frame is not None)
     return encode(picture, rendering)

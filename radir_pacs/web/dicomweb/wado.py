@@ -15,7 +15,7 @@ from radir_pacs.web.services import services
 from .accept import DICOM, EXPLICIT_LITTLE, asked_for, choose, multipart
 from .frames import choose_form, frame_bodies, parse_frame_list
 from .multipart import Body, MultipartWriter, OutgoingPart, chunks_of, size_of
-from .stored import blob_of, instance_at, instances_at, url_of, whole_blob_of
+from .stored import as_kept, blob_of, instance_at, instances_at, url_of, whole_blob_of
 from .transcode import can_transcode, explicit_little
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ def retrieve_frames(study: str, series: str, instance: str, frames: str) -> Resp
 
 def single_instance(stored: StoredInstance, accepted: Sequence[str]) -> Response:
     """The instance alone, in the first of the ``accepted`` transfer syntaxes there is. Raises NotAcceptable."""
+    stored = as_kept(stored)
     syntax = _syntax_for(stored, accepted)
     if syntax is None:
         raise NotAcceptable(f"the instance is available in transfer syntax {stored.transfer_syntax_uid}")
@@ -86,9 +87,9 @@ def _syntax_for(instance: StoredInstance, accepted: Sequence[str]) -> str | None
     return None
 
 
-def instance_part(instance: StoredInstance, syntax: str) -> OutgoingPart:
+def instance_part(instance: StoredInstance, syntax: str, *, may_fetch: bool = True) -> OutgoingPart:
     """The instance in that transfer syntax. Raises NotFound, BlobDamaged, DicomRefused."""
-    path = whole_blob_of(instance)
+    path = whole_blob_of(instance, may_fetch=may_fetch)
     is_stored = syntax == instance.transfer_syntax_uid
     body: Body = path if is_stored else explicit_little(path, instance.transfer_syntax_uid, services().decoder)
     content_type = f"{DICOM}; transfer-syntax={syntax}"
@@ -96,14 +97,19 @@ def instance_part(instance: StoredInstance, syntax: str) -> OutgoingPart:
 
 
 def _many(instances: Sequence[StoredInstance]) -> Response:
-    """The instances as parts; 206 when some are damaged or not available as asked for."""
+    """The instances as parts; 206 when some are damaged or not available as asked for.
+
+    Several that are not kept here are not fetched from the source PACS: their study is pulled, or not to be had here.
+    """
+    alone = len(instances) == 1
+    instances = [as_kept(instances[0])] if alone else instances
     accepted = _accepted_syntaxes()
     answered = [(instance, syntax) for instance in instances if (syntax := _syntax_for(instance, accepted))]
     if not answered:
         raise NotAcceptable("not available in the transfer syntax asked for; ask with transfer-syntax=*")
     status = 200 if len(answered) == len(instances) else 206
     if len(answered) == 1:
-        return _parts([instance_part(*answered[0])], DICOM, status)
+        return _parts([instance_part(*answered[0], may_fetch=alone)], DICOM, status)
     if all(syntax == instance.transfer_syntax_uid for instance, syntax in answered):
         parts = list(_undamaged(answered))
         if not parts:
@@ -115,7 +121,7 @@ def _many(instances: Sequence[StoredInstance]) -> Response:
 def _undamaged(answered: Sequence[tuple[StoredInstance, str]]) -> Iterator[OutgoingPart]:
     for instance, syntax in answered:
         try:
-            yield instance_part(instance, syntax)
+            yield instance_part(instance, syntax, may_fetch=False)
         except BlobAway:  # the whole study will be back
             raise
         except BlobDamaged:  # listed in `radir problems`; the others are delivered
@@ -127,7 +133,7 @@ def _made_in_turn(answered: Sequence[tuple[StoredInstance, str]]) -> Iterator[Ou
     instance must not take the rest of its study away."""
     for instance, syntax in answered:
         try:
-            yield instance_part(instance, syntax)
+            yield instance_part(instance, syntax, may_fetch=False)
         except (NotFound, BlobDamaged):
             continue  # deleted meanwhile, or damaged and listed in `radir problems`
         except RadirError as error:
@@ -139,6 +145,7 @@ def frames_response(stored: StoredInstance, numbers: list[int], locations: list[
     """Frames of ``stored`` by number, with the place of each. Raises NotFound, NotAcceptable, DicomRefused."""
     if not stored.rows_px:
         raise NotFound("the instance has no pixel data")
+    stored = as_kept(stored)
     form = choose_form(stored.transfer_syntax_uid, alone=len(numbers) == 1)
     bodies = frame_bodies(blob_of(stored), numbers, form, services().decoder)
     if not form.multipart:

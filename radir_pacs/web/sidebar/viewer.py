@@ -53,7 +53,9 @@ def sidebar() -> Response:
         study = parameters.one("StudyInstanceUID") or ""
     if not is_valid_uid(study):
         raise BadInput("StudyInstanceUID is not a UID (PS3.5 9.1)")
-    page = render_template("sidebar.html", study=study, region=parameters.one("anatomy") or "")
+    page = render_template(
+        "sidebar.html", study=study, region=parameters.one("anatomy") or "", by_link=token is not None
+    )
     response = make_response(page)
     response.headers["Content-Security-Policy"] = _POLICY
     response.headers["Cache-Control"] = "no-store"

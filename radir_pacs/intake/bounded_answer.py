@@ -130,8 +130,11 @@ class BoundedAnswer:
 
 
 @contextmanager
-def bounded_get(url: str, headers: Mapping[str, str], bounds: AnswerBounds) -> Iterator[BoundedAnswer]:
-    """GET ``url``. Raises PeerFailed, here and from the answer's `read`."""
+def bounded_get(url: str, headers: Mapping[str, str], bounds: AnswerBounds, *, ca: str = "") -> Iterator[BoundedAnswer]:
+    """GET ``url``, and nothing that it redirects to. Raises PeerFailed, here and from the answer's `read`.
+
+    ca: file of the authorities (PEM) that the server's certificate must come from; empty: those of the system.
+    """
     meter, sockets, ended = Meter(bounds), _Sockets(), threading.Event()
     watcher = threading.Thread(target=_watch, args=(meter, sockets, ended), name="watch-answer", daemon=True)
     with requests.Session() as session, contextlib.closing(sockets):
@@ -141,7 +144,12 @@ def bounded_get(url: str, headers: Mapping[str, str], bounds: AnswerBounds) -> I
         try:
             try:
                 response = session.get(
-                    url, headers=dict(headers), stream=True, timeout=(CONNECT_S, bounds.first_byte_s)
+                    url,
+                    headers=dict(headers),
+                    stream=True,
+                    timeout=(min(CONNECT_S, bounds.first_byte_s), bounds.first_byte_s),
+                    verify=ca or True,
+                    allow_redirects=False,
                 )
             except (requests.RequestException, OSError, ValueError) as error:
                 raise meter.failure() or PeerFailed(

@@ -1,0 +1,72 @@
+"""Emergency access: an account that reaches one more patient for a while, whatever its scope says (ADR 0040)."""
+
+from __future__ import annotations
+
+from radir_pacs.callers import AuditEvent, Caller, Role
+from radir_pacs.catalogue.account_rows import EmergencyAccess
+from radir_pacs.catalogue.audit import note
+from radir_pacs.catalogue.database import run
+from radir_pacs.catalogue.part import CataloguePart
+from radir_pacs.errors import NotFound
+
+
+class Emergencies(CataloguePart):
+    def begin(self, study_uid: str, reason: str, *, valid_s: float, by: Caller) -> EmergencyAccess:
+        """Open the patient of a study to the account that calls, within a second everywhere.
+
+        The trail says so in the same transaction. Raises NotFound where the study is not here or names no patient, and
+        where no account of a radiologist calls.
+        """
+        values = {"account": by.name, "study_uid": study_uid, "reason": reason}
+        with self._database.transaction() as connection:
+            made = run(connection, "begin_emergency", values, valid_s=valid_s).fetchone()
+            if made is None:
+                raise NotFound(f"there is no study {study_uid}")
+            detail = {"number": made["id"], "reason": reason, "until": made["ends_at"].isoformat(timespec="seconds")}
+            note(connection, AuditEvent.EMERGENCY_STARTED, by, study_uid, detail)
+            rows = run(connection, "emergencies", account=by.name).fetchall()
+        return next(EmergencyAccess(**row) for row in rows if row["number"] == made["id"])
+
+    def end(self, number: int, *, by: Caller, of: str | None = None) -> None:
+        """End one before its time; ``of``: of this account only. Raises NotFound where it has ended."""
+        with self._database.transaction() as connection:
+            row = run(connection, "end_emergency", number=number, account=of).fetchone()
+            if row is None:
+                raise NotFound("there is no such access, or it has ended")
+            note(
+                connection, AuditEvent.EMERGENCY_STOPPED, by, row["study_uid"], {"number": number}, row["patient_keys"]
+            )
+
+    def end_due(self) -> int:
+        """Tell the trail of those whose time is over, each in the name of whom it served; returns how many."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "end_emergencies").fetchall()
+            for row in rows:
+                by = Caller(name=row["caller"], role=Role.RADIOLOGIST)
+                detail = {"number": row["id"], "why": "time"}
+                note(connection, AuditEvent.EMERGENCY_STOPPED, by, row["study_uid"], detail, row["patient_keys"])
+        return len(rows)
+
+    def all(self) -> tuple[EmergencyAccess, ...]:
+        """Those that are kept, the newest first; the trail keeps them for longer."""
+        return self._read(None)
+
+    def open_of(self, account: str) -> tuple[EmergencyAccess, ...]:
+        """What is open to one account now."""
+        return self._read(account)
+
+    def figure(self) -> int:
+        """How many are open, or began within the last hour."""
+        with self._database.transaction() as connection:
+            row = run(connection, "figure_of_emergencies").fetchone()
+        assert row is not None
+        return int(row["n"])
+
+    def prune(self, keep_s: float) -> None:
+        """Forget those that ended longer ago."""
+        with self._database.transaction() as connection:
+            run(connection, "prune_emergencies", keep_s=keep_s)
+
+    def _read(self, account: str | None) -> tuple[EmergencyAccess, ...]:
+        with self._database.transaction() as connection:
+            return tuple(EmergencyAccess(**row) for row in run(connection, "emergencies", account=account))

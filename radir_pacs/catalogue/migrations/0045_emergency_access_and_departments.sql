@@ -1,0 +1,79 @@
+-- Patients whom somebody opened in an emergency, departments of studies, and how both are in scope.
+
+CREATE TABLE emergency_access (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    account_id    bigint NOT NULL REFERENCES account,
+    caller        text NOT NULL,                        -- its name
+    study_uid     text NOT NULL,                        -- the study that was asked for
+    patient_keys  text[] NOT NULL,                      -- whose studies are reached
+    reason        text NOT NULL,
+    begun_at      timestamptz NOT NULL DEFAULT now(),
+    ends_at       timestamptz NOT NULL,
+    ended_at      timestamptz                           -- NULL: the trail does not have its end yet
+);
+CREATE INDEX emergency_access_open ON emergency_access (account_id) WHERE ended_at IS NULL;
+
+ALTER TABLE study ADD COLUMN departments text[] NOT NULL DEFAULT '{}';
+ALTER TABLE study_search ADD COLUMN departments text[] NOT NULL DEFAULT '{}';
+
+-- As in 0035: without the triggers, and without the index of words.
+DROP TRIGGER study_search_on_update ON study;
+DROP TRIGGER study_changed_on_update ON study;
+UPDATE study AS s SET departments = named.departments FROM (
+    SELECT study_uid, array_agg(DISTINCT attributes #>> '{00081040,Value,0}'
+        ORDER BY attributes #>> '{00081040,Value,0}') AS departments
+    FROM instance WHERE attributes #>> '{00081040,Value,0}' <> '' GROUP BY study_uid
+) AS named WHERE named.study_uid = s.study_uid;
+DROP INDEX study_search_by_terms;
+UPDATE study_search AS k SET departments = s.departments FROM study AS s
+WHERE s.study_uid = k.study_uid AND s.departments <> '{}';
+CREATE INDEX study_search_by_terms ON study_search USING gin (search_terms(patient_name_folded,
+    referring_physician_folded, patient_id, accession_number, study_description))
+    WITH (gin_pending_list_limit = 256);
+CREATE INDEX study_search_by_department ON study_search USING gin (departments);
+
+CREATE OR REPLACE FUNCTION study_is_searched() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO study_search VALUES (NEW.study_uid, coalesce(DATE '9999-12-31' - NEW.study_date, 2147483647),
+        NEW.study_time, NEW.patient_id, NEW.patient_name_folded, NEW.patient_birth_date, NEW.patient_sex,
+        NEW.accession_number, NEW.study_description, NEW.referring_physician_folded, NEW.study_id, NEW.modalities,
+        NEW.sites, NEW.withheld, NEW.departments)
+    ON CONFLICT (study_uid) DO UPDATE SET newest_first = excluded.newest_first, study_time = excluded.study_time,
+        patient_id = excluded.patient_id, patient_name_folded = excluded.patient_name_folded,
+        patient_birth_date = excluded.patient_birth_date, patient_sex = excluded.patient_sex,
+        accession_number = excluded.accession_number, study_description = excluded.study_description,
+        referring_physician_folded = excluded.referring_physician_folded, study_id = excluded.study_id,
+        modalities = excluded.modalities, sites = excluded.sites, withheld = excluded.withheld,
+        departments = excluded.departments;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER study_search_on_update AFTER UPDATE ON study FOR EACH ROW
+    WHEN ((OLD.study_date, OLD.study_time, OLD.patient_id, OLD.patient_name_folded, OLD.patient_birth_date,
+        OLD.patient_sex, OLD.accession_number, OLD.study_description, OLD.referring_physician_folded, OLD.study_id,
+        OLD.modalities, OLD.sites, OLD.withheld, OLD.departments) IS DISTINCT FROM (NEW.study_date, NEW.study_time,
+        NEW.patient_id, NEW.patient_name_folded, NEW.patient_birth_date, NEW.patient_sex, NEW.accession_number,
+        NEW.study_description, NEW.referring_physician_folded, NEW.study_id, NEW.modalities, NEW.sites, NEW.withheld,
+        NEW.departments))
+    EXECUTE FUNCTION study_is_searched();
+CREATE TRIGGER study_changed_on_update AFTER UPDATE ON study FOR EACH ROW WHEN (
+    (OLD.patient_keys, OLD.patient_id, OLD.patient_name, OLD.patient_sex, OLD.patient_birth_date, OLD.patient_age_years,
+        OLD.study_date, OLD.study_time, OLD.accession_number, OLD.study_description, OLD.referring_physician,
+        OLD.study_id, OLD.body_part, OLD.modalities, OLD.has_report, OLD.sites, OLD.withheld, OLD.departments)
+    IS DISTINCT FROM
+    (NEW.patient_keys, NEW.patient_id, NEW.patient_name, NEW.patient_sex, NEW.patient_birth_date, NEW.patient_age_years,
+        NEW.study_date, NEW.study_time, NEW.accession_number, NEW.study_description, NEW.referring_physician,
+        NEW.study_id, NEW.body_part, NEW.modalities, NEW.has_report, NEW.sites, NEW.withheld, NEW.departments))
+EXECUTE FUNCTION study_has_changed();
+
+CREATE OR REPLACE FUNCTION is_in_scope(s study, scope jsonb) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT s.patient_keys && ARRAY(SELECT jsonb_array_elements_text(scope -> 'opened')) OR coalesce(
+        (NOT scope ? 'sites' OR (s.sites <> '{}' AND to_jsonb(s.sites) <@ (scope -> 'sites')))
+        AND (NOT scope ? 'departments'
+            OR (s.departments <> '{}' AND to_jsonb(s.departments) <@ (scope -> 'departments')))
+        AND (NOT scope ? 'modalities' OR (s.modalities && ARRAY(SELECT jsonb_array_elements_text(scope -> 'modalities'))
+            AND s.modalities <@ ARRAY(SELECT jsonb_array_elements_text(
+                (scope -> 'modalities') || (scope -> 'without_images')))))
+        AND (NOT scope ? 'since' OR s.study_date >= (scope ->> 'since')::date)
+        AND (NOT scope ? 'until' OR s.study_date <= (scope ->> 'until')::date)
+        AND s.withheld <= (scope ->> 'sees')::smallint, FALSE)
+$$;

@@ -1,0 +1,96 @@
+"""Images that the source PACS sent to be shown, since their own files are not kept here: few, and for an hour.
+
+Each bears the hash of the file that it stands for, so that whoever knows what was erased knows what to remove here.
+Processes of one machine share the folder; every other machine has its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from radir_pacs import durable
+from radir_pacs.errors import StorageFailed
+
+from .blobs import age_s, is_hash
+
+FOLDER = "fetched"  # in the home folder
+KEPT_S = 3600.0
+_ABANDONED_S = 600.0  # longer than any fetch
+_COMING = ".coming"
+
+
+class Fetched:
+    def __init__(self, home: Path, most_bytes: int) -> None:
+        self.folder = home / FOLDER
+        self.most_bytes = most_bytes
+
+    def get(self, sha256: str) -> Path | None:
+        """What stands for the file with that hash; None where nothing does, or only what is too old."""
+        path = self._place(sha256)
+        return path if age_s(path) < KEPT_S else None
+
+    @contextmanager
+    def coming(self) -> Iterator[Path]:
+        """A file to write to; gone at the end of the body unless it was kept. Raises StorageFailed."""
+        try:
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise StorageFailed(f"the disk refused the folder: {error.strerror}") from error
+        path = self.folder / f"{os.urandom(8).hex()}{_COMING}"
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def keep(self, path: Path, sha256: str) -> Path:
+        """Let a file that came stand for the one with that hash, as long as there is room. Raises StorageFailed."""
+        place = self._place(sha256)
+        try:
+            durable.sync(path)  # half a picture must not bear its name after a power failure
+            path.rename(place)
+        except OSError as error:
+            raise StorageFailed(f"the disk refused the file: {error.strerror}") from error
+        self.trim(spare=place)
+        return place
+
+    def drop(self, hashes: Sequence[str]) -> int:
+        """Remove what stands for these files; returns how many did."""
+        there = [path for sha256 in hashes if (path := self._place(sha256)).exists()]
+        for path in there:
+            path.unlink(missing_ok=True)
+        return len(there)
+
+    def count(self, hashes: Sequence[str]) -> int:
+        """Of how many of these files something is here."""
+        return sum(self._place(sha256).exists() for sha256 in hashes)
+
+    def trim(self, *, spare: Path | None = None) -> None:
+        """Remove what is too old, then the oldest beyond the bound, but not ``spare``."""
+        left, kept = self.most_bytes, []
+        for path in self.folder.glob("*"):
+            age = age_s(path)
+            if age >= (_ABANDONED_S if path.suffix == _COMING else KEPT_S):
+                path.unlink(missing_ok=True)
+            elif path != spare:
+                kept.append((age, path))
+            else:
+                left -= _size(path)
+        for _, path in sorted(kept):
+            left -= _size(path)
+            if left < 0 and path.suffix != _COMING:
+                path.unlink(missing_ok=True)
+
+    def _place(self, sha256: str) -> Path:
+        if not is_hash(sha256):
+            raise ValueError("not a SHA-256 in hex")
+        return self.folder / sha256
+
+
+def _size(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        return path.stat().st_size
+    return 0

@@ -1,0 +1,70 @@
+"""Images that came to be shown: few, for an hour, gone when what they stand for is erased."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from radir_pacs.storage.fetched import KEPT_S, Fetched
+
+A, B, C = ("a" * 64, "b" * 64, "c" * 64)
+
+
+def put(fetched: Fetched, sha256: str, size: int = 10, age_s: float = 0.0) -> Path:
+    with fetched.coming() as path:
+        path.write_bytes(bytes(size))
+        kept = fetched.keep(path, sha256)
+    then = time.time() - age_s
+    os.utime(kept, (then, then))
+    return kept
+
+
+def test_what_came_is_there_until_it_is_dropped(tmp_path: Path) -> None:
+    fetched = Fetched(tmp_path, 1000)
+    path = put(fetched, A)
+    assert fetched.get(A) == path and path.stat().st_size == 10
+    assert path.parent.stat().st_mode & 0o077 == 0, "patients' images"
+    assert (fetched.get(B), fetched.count([A, B])) == (None, 1)
+    assert fetched.drop([A, B]) == 1
+    assert (fetched.get(A), fetched.count([A, B])) == (None, 0)
+
+
+def test_what_is_an_hour_old_is_shown_no_more_and_goes(tmp_path: Path) -> None:
+    fetched = Fetched(tmp_path, 1000)
+    path = put(fetched, A, age_s=KEPT_S + 1)
+    assert fetched.get(A) is None
+    fetched.trim()
+    assert not path.exists()
+
+
+def test_the_oldest_go_when_there_are_too_many_but_not_the_one_that_came(tmp_path: Path) -> None:
+    fetched = Fetched(tmp_path, 25)
+    old, young = put(fetched, A, age_s=20), put(fetched, B, age_s=10)
+    last = put(fetched, C)
+    assert [path.exists() for path in (old, young, last)] == [False, True, True]
+    larger = Fetched(tmp_path, 5)
+    assert put(larger, A).exists(), "it is about to be read"
+    assert fetched.count([A, B, C]) == 1
+
+
+def test_what_came_half_is_left_nowhere(tmp_path: Path) -> None:
+    fetched = Fetched(tmp_path, 1000)
+    with pytest.raises(ZeroDivisionError), fetched.coming() as path:
+        path.write_bytes(b"half")
+        _ = 1 / 0
+    assert list(fetched.folder.iterdir()) == []
+    killed = fetched.folder / "0123.coming"
+    killed.write_bytes(b"half")
+    fetched.trim()
+    assert killed.exists(), "it may still be coming"
+    os.utime(killed, (0, 0))
+    fetched.trim()
+    assert not killed.exists()
+
+
+def test_a_name_is_a_hash(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="SHA-256"):
+        Fetched(tmp_path, 1000).get("../../etc/passwd")
