@@ -30,7 +30,8 @@ from benchmarks.speed import stack
 from radir_pacs.catalogue import Catalogue, start_embedded, stop_embedded
 from radir_pacs.config import Settings
 from radir_pacs.encode import Bundle, Encoder, default_bundles
-from radir_pacs.encode.tokens import encoder_id, token_bytes
+from radir_pacs.encode.network import RadirNetwork
+from radir_pacs.encode.tokens import encoder_id
 from radir_pacs.low_priority import NICE
 from radir_pacs.models import Registry
 from radir_pacs.types import ImageKind, ImageTokens, KeptTokens
@@ -43,13 +44,17 @@ def fill(catalogue: Catalogue, starter: Bundle, studies: int) -> list[str]:
     """Studies with tokens and with the encodings that the starter makes of them."""
     encoder, name = Encoder(starter, "cpu", 2), encoder_id(starter)
     assert name is not None
-    width, uids = starter.network.config.width, []
+    assert isinstance(starter.network, RadirNetwork), "only our own networks keep tokens"
+    blank, view = torch.zeros(1, 1, *starter.preprocessing.shape), torch.zeros(1, dtype=torch.int64)
+    with torch.inference_mode():
+        shape = starter.network.kept_tokens(blank, view, ImageKind.CXR).shape[1:]
+    uids: list[str] = []
     rng = np.random.default_rng(1)
     for number in range(1, studies + 1):
         given = header(number)
         add(catalogue, given)
         catalogue.studies.complete_now(given.study_uid)
-        values = rng.normal(size=(token_bytes(starter) // (2 * width), width)).astype(np.float16)
+        values = rng.normal(size=tuple(shape)).astype(np.float16)
         kept = KeptTokens(
             study_uid=given.study_uid,
             series_uid=given.series_uid,
