@@ -62,7 +62,7 @@ class Account:
 class KnownSession:
     """A session in force: of an account with these rights, or of a token, which ``token_tag`` tells.
 
-    unseen_s: since it was noted to be in use. opened: patients who are open to the account in an emergency.
+    unseen_s: since it was noted to be in use. opened: studies that are open to the account in an emergency.
     """
 
     account: str | None

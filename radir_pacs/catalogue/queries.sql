@@ -802,10 +802,9 @@ WHERE e.id = ANY(%(ids)s::bigint[]) AND EXISTS (
     SELECT FROM report AS r
     WHERE r.study_uid = e.study_uid AND NOT r.superseded AND r.findings @? %(said)s::text::jsonpath);
 
--- name: encodings_of_patients
--- Encodings of a model of studies that belong to one of these patients.
-SELECT e.id FROM encoding AS e JOIN study AS s USING (study_uid)
-WHERE e.model_id = %(model_id)s AND s.patient_keys && %(patient_keys)s::text[];
+-- name: encodings_of_studies
+-- Encodings of a model of some studies.
+SELECT id FROM encoding WHERE model_id = %(model_id)s AND study_uid = ANY(%(study_uids)s::text[]);
 
 -- name: question
 -- What a similar-case query asks first, all of one snapshot: its study, what mined reports say of it, the encodings under
@@ -1942,11 +1941,10 @@ VALUES (%(id_sha256)s, %(account_id)s, %(token_tag)s, %(id_token)s, %(address)s)
 
 -- name: session
 -- Who is signed in with this id, if the session is neither too old nor idle and the account, where it is of one, in
--- force. ``withholds``: whether any patient is withheld. ``opened``: patients opened in an emergency.
+-- force. ``withholds``: whether any patient is withheld. ``opened``: studies open in an emergency.
 SELECT s.token_tag, a.id AS account_id, a.name, a.role, a.scope, a.names, a.must_change, a.password_hash IS NOT NULL AS
     has_password, EXISTS (SELECT FROM withheld_patient) AS withholds, s.id_token,
-    ARRAY(SELECT unnest(o.patient_keys) FROM emergency_access AS o
-        WHERE o.account_id = a.id AND o.ended_at IS NULL AND o.ends_at > now()) AS opened,
+    opened_studies(a.id) AS opened,
     extract(epoch FROM now() - s.seen_at)::float8 AS unseen_s
 FROM web_session AS s LEFT JOIN account AS a ON a.id = s.account_id
 WHERE s.id_sha256 = %(id_sha256)s
@@ -2181,7 +2179,7 @@ FROM withheld_patient AS w ORDER BY w.at DESC, w.patient_key;
 -- An account opens the patient of a study for a while; no row where the account may not, or where the study is not here
 -- or names no patient.
 INSERT INTO emergency_access (account_id, caller, study_uid, patient_keys, reason, ends_at)
-SELECT a.id, a.name, s.study_uid, s.patient_keys, %(reason)s, now() + make_interval(secs => %(valid_s)s::float8)
+SELECT a.id, a.name, s.study_uid, linked_keys(s.patient_keys), %(reason)s, now() + make_interval(secs => %(valid_s)s::float8)
 FROM account AS a CROSS JOIN study AS s
 WHERE lower(a.name) = lower(%(account)s) AND a.role = 'radiologist' AND a.disabled_at IS NULL AND a.removed_at IS NULL
     AND s.study_uid = %(study_uid)s AND s.patient_keys <> '{}'
@@ -2276,13 +2274,7 @@ SELECT key FROM linked;
 
 -- name: linked_keys
 -- These keys of patients, and those that they were merged with.
-WITH RECURSIVE linked (key) AS (
-    SELECT unnest(%(patient_keys)s::text[])
-    UNION
-    SELECT CASE WHEN l.key = k.key THEN l.prior_key ELSE l.key END
-    FROM linked AS k JOIN patient_link AS l ON k.key IN (l.key, l.prior_key) AND l.in_force
-)
-SELECT key FROM linked ORDER BY key;
+SELECT unnest(linked_keys(%(patient_keys)s::text[])) AS key ORDER BY key;
 
 -- name: known_keys_of_patient_id
 -- The keys (issuer and id) of this id that studies, merges, reports or decisions to withhold name.
